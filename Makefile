@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+# `make help` lists the targets. Needs GNU make, bash and Python 3.11 or newer;
+# everything else is installed into $(VENV) from requirements.lock, by hash.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+VENV ?= .venv
+PYTHON ?= $(VENV)/bin/python
+BIN = $(dir $(PYTHON))
+INSTALLED := $(VENV)/.installed
+UV := uv==0.13.9
+
+# Where the code is; folders appear here before their first file does.
+SOURCES = $(wildcard node client deploy tests)
+PROTOS = $(shell find protos -name '*.proto' | sort)
+SERVICES = $(shell find protos -name '*.proto' -exec grep -lE '^service ' {} + | sort)
+GENERATED = find protos -name '*_pb2*.py*' -not -path '*/__pycache__/*'
+
+# Generate all Python into the folder $(1). A `*_pb2_grpc` module only for files
+# that have a service: for the others protoc would write an empty one.
+define generate
+$(if $(PROTOS),,echo "protos/ holds no .proto file" >&2; exit 1;) \
+$(PYTHON) -m grpc_tools.protoc -I protos \
+	--plugin=protoc-gen-mypy=$(BIN)protoc-gen-mypy \
+	--python_out=$(1) --mypy_out=quiet:$(1) $(PROTOS); \
+$(if $(SERVICES),$(PYTHON) -m grpc_tools.protoc -I protos \
+	--plugin=protoc-gen-mypy_grpc=$(BIN)protoc-gen-mypy_grpc \
+	--grpc_python_out=$(1) --mypy_grpc_out=quiet:$(1) $(SERVICES),:)
+endef
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' \
+		$(MAKEFILE_LIST)
+
+# --- Set-up ------------------------------------------------------------------
+
+.PHONY: venv
+venv: $(INSTALLED) ## Install everything into $(VENV)
+
+$(VENV)/bin/python:
+	@found=; \
+	for python in python3.11 python3 python3.12 python3.13 python3.14; do \
+		if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+			2>/dev/null; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+		echo "Sparecode needs Python 3.11 or newer: found neither a" \
+			"python3.11 nor a python3 that is new enough." >&2; \
+		exit 1; \
+	fi; \
+	"$$found" -m venv $(VENV) || { \
+		rm -rf $(VENV); \
+		echo "$$found could not create $(VENV)." \
+			"On Debian and Ubuntu: apt install python3-venv" >&2; \
+		exit 1; \
+	}
+
+$(INSTALLED): requirements.lock pyproject.toml | $(VENV)/bin/python
+	@echo "Installing into $(VENV)"
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--require-hashes -r requirements.lock
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--no-deps --no-build-isolation -e .
+	@touch $@
+
+.PHONY: system-packages
+system-packages: ## Install the Debian packages that the tests use
+	@missing=; \
+	for package in openssl iproute2; do \
+		dpkg-query -W -f '$${db:Status-Status}' "$$package" 2>/dev/null \
+			| grep -qx installed || missing+=" $$package"; \
+	done; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if ! command -v apt-get >/dev/null; then \
+		echo "No apt-get here: install$$missing yourself." >&2; exit 1; \
+	fi; \
+	sudo=; if [ "$$(id -u)" != 0 ]; then sudo=sudo; fi; \
+	$$sudo apt-get update -q; \
+	DEBIAN_FRONTEND=noninteractive \
+		$$sudo apt-get install -qy --no-install-recommends $$missing
+
+.PHONY: lock
+lock: | $(VENV)/bin/python ## Write requirements.lock anew (UPGRADE=1: newest versions)
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(UV)
+	@$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 \
+		--generate-hashes --no-annotate --custom-compile-command 'make lock' \
+		$(if $(UPGRADE),--upgrade) --extra node --group dev \
+		pyproject.toml --output-file requirements.lock
+
+# --- The contract ------------------------------------------------------------
+
+.PHONY: proto
+proto: $(INSTALLED) ## Generate Python from protos/
+	@new=$$(mktemp -d); trap 'rm -rf "$$new"' EXIT; \
+	$(call generate,"$$new"); \
+	$(GENERATED) -printf '%P\n' | while read -r old; do \
+		[ -e "$$new/$$old" ] || rm -v "protos/$$old"; \
+	done; \
+	cp -r "$$new/." protos/
+
+.PHONY: proto-check
+proto-check: $(INSTALLED) proto-breaking proto-fresh ## Fail if generated code is stale or the contract is broken
+
+# Without a prerequisite on $(INSTALLED), so that a test can use it in whatever
+# environment it runs: make proto-fresh PYTHON=...
+.PHONY: proto-fresh
+proto-fresh:
+	@new=$$(mktemp -d); trap 'rm -rf "$$new"' EXIT; \
+	$(call generate,"$$new"); \
+	diff -r --brief -x '*.proto' -x buf.yaml -x __init__.py -x py.typed \
+		-x __pycache__ "$$new" protos >&2 || { \
+		echo "Generated code is stale: run 'make proto'." >&2; exit 1; \
+	}
+
+.PHONY: proto-breaking
+proto-breaking: $(INSTALLED)
+	@if git ls-tree -r --name-only main -- protos 2>/dev/null \
+		| grep '\.proto$$' >/dev/null; then \
+		git=$$(git rev-parse --path-format=absolute --git-common-dir); \
+		$(BIN)buf breaking protos \
+			--against "$$git#format=git,branch=main,subdir=protos"; \
+	else \
+		echo "buf breaking: no protos on a branch main here, nothing to compare"; \
+	fi
+
+# --- Checks ------------------------------------------------------------------
+
+.PHONY: check
+check: $(INSTALLED) ## Lint, types, contracts, protos fresh: what CI runs
+	$(BIN)ruff check .
+	$(BIN)ruff format --check .
+	$(BIN)mypy
+	$(BIN)lint-imports
+	$(BIN)buf lint protos
+	$(MAKE) --no-print-directory proto-check
+
+.PHONY: format
+format: $(INSTALLED) ## Format the code and repair what ruff can
+	$(BIN)ruff check --fix --exit-zero .
+	$(BIN)ruff format .
+
+.PHONY: test
+test: $(INSTALLED) ## All set-up, then every test (ARGS="..." goes to pytest)
+	@$(PYTHON) -m pytest $(ARGS)
+
+# --- A cluster on this machine -----------------------------------------------
+
+.PHONY: run
+run: $(INSTALLED) ## Three nodes on this machine, the main job step by step; Ctrl-C stops
+	@$(PYTHON) deploy/local/run.py run
+
+.PHONY: demo
+demo: $(INSTALLED) ## The same with fresh state; fails unless every step came out as promised
+	@$(PYTHON) deploy/local/run.py demo
+
+.PHONY: reset
+reset: $(INSTALLED) ## Forget the cluster of `make run`
+	@$(PYTHON) deploy/local/run.py reset
+
+.PHONY: clean
+clean: ## Remove caches and builds (not the environment, not var/)
+	@rm -rf build dist htmlcov .coverage .mypy_cache .pytest_cache .ruff_cache \
+		.import_linter_cache .hypothesis
+	@find $(wildcard protos $(SOURCES)) -name __pycache__ -prune -exec rm -rf {} +
