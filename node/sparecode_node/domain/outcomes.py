@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The closed vocabulary of refusals.
+
+A refusal is a value that every replica computes alike, never an exception. What
+an agent is told is less than this: accepted, refused, or the next step (A6).
+"""
+
+import enum
+from dataclasses import dataclass
+
+
+class Reason(enum.StrEnum):
+    """Why something was refused. The values are in the log: never reuse one."""
+
+    # Requests (Q1-Q3, T2)
+    REQUEST_ID_REUSED = "request_id_reused"
+    REQUEST_TABLE_FULL = "request_table_full"
+    STALE_PARAMETERS = "stale_parameters"
+
+    # The cluster
+    ALREADY_INITIALIZED = "already_initialized"
+    NOT_INITIALIZED = "not_initialized"
+
+    # Sessions and permissions
+    SESSION_ENDED = "session_ended"
+    ROLE = "role"
+    SIGN_IN_REFUSED = "sign_in_refused"
+    SELF_SERVICE_FORBIDDEN = "self_service_forbidden"
+
+    # Users
+    USER_UNKNOWN = "user_unknown"
+    USER_EXISTS = "user_exists"
+    USER_DISABLED = "user_disabled"
+    USER_HAS_TOKENS = "user_has_tokens"
+
+    # Tokens and PINs
+    TOKEN_UNKNOWN = "token_unknown"
+    TOKEN_EXISTS = "token_exists"
+    TOKEN_NOT_ASSIGNED = "token_not_assigned"
+    TOKEN_ASSIGNED = "token_assigned"
+    TOKEN_DISABLED = "token_disabled"
+    TOKEN_EXPIRED = "token_expired"
+    TOKEN_LIMIT = "token_limit"
+    PIN_NOT_SET = "pin_not_set"
+    PIN_NOT_USED = "pin_not_used"
+    TOKEN_NOT_LOST = "token_not_lost"
+
+    # Emergency access (I, R)
+    CODE_COUNT = "code_count"
+    CODE_FORMAT = "code_format"
+    GUESS_ODDS = "guess_odds"
+    LIFETIME_PAST = "lifetime_past"
+    LIFETIME_BEYOND_CAP = "lifetime_beyond_cap"
+    LIFETIME_NEEDED = "lifetime_needed"
+    RECOVERY_NEEDS_END = "recovery_needs_end"
+    RECOVERY_END_TOO_LATE = "recovery_end_too_late"
+    RECOVERY_WEAKENED = "recovery_weakened"
+    DRAFT_STALE = "draft_stale"
+    NO_EMERGENCY_ACCESS = "no_emergency_access"
+
+    # Agents
+    AGENT_UNKNOWN = "agent_unknown"
+    AGENT_EXISTS = "agent_exists"
+    AGENT_DISABLED = "agent_disabled"
+
+    # Authentication; only the audit log shows these
+    WRONG_PASSCODE = "wrong_passcode"
+    WRONG_PIN = "wrong_pin"
+    TOKENCODE_SPENT = "tokencode_spent"
+    CODE_NOT_LIVE = "code_not_live"
+    SET_EXPIRED = "set_expired"
+    RESOURCE_NOT_COVERED = "resource_not_covered"
+    RECOVERED_TOKEN_REFUSED = "recovered_token_refused"
+    LOCKED = "locked"
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The rules forbid it. A result, not an exception: every replica computes it."""
+
+    reason: Reason
+    detail: str = ""
+    """Words for a person: names the thing and its bound. Never a secret."""
+    field: str = ""
+    """The request's field at fault, if it is one field."""

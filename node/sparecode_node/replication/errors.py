@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What can go wrong between a proposal and its result.
+
+* ProposeError
+  - NotAppliedError        certainly not applied
+    + NoPrimaryError       no primary is known, or it could not be reached
+    + NoQuorumError        the primary is not in contact with a quorum
+    + OverloadedError      a bounded queue is full; try again later
+  - OutcomeUnknownError    perhaps applied; only a retry with the same
+                           request id is safe (A7)
+
+A refusal by the rules is none of these: it is a result (`Rejected`). A broken
+replica is none of these either: it stops.
+"""
+
+
+class ProposeError(Exception):
+    """Base class: a command has no known result. Never raised itself."""
+
+
+class NotAppliedError(ProposeError):
+    """The command was not applied and will not be. Never raised itself."""
+
+
+class NoPrimaryError(NotAppliedError):
+    """No primary is known here, or the one that is could not be reached."""
+
+
+class NoQuorumError(NotAppliedError):
+    """The primary is not in contact with a quorum, so it proposed nothing."""
+
+
+class OverloadedError(NotAppliedError):
+    """A bounded queue is full; nothing was proposed."""
+
+
+class OutcomeUnknownError(ProposeError):
+    """The command was proposed and its fate is not known here."""

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The only source of nondeterminism: the clock and the operating system's entropy.
+
+Everything else gets time and randomness as an argument, so that what is decided
+can be decided again, in a test or on another replica.
+"""
+
+import secrets
+import time
+import uuid
+from collections.abc import Sequence
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Tells the time."""
+
+    def now_ms(self) -> int:
+        """Return milliseconds since the Unix epoch."""
+
+    def monotonic_s(self) -> float:
+        """Return seconds of a clock that never steps, for deadlines."""
+
+
+class Entropy(Protocol):
+    """Draws unpredictable values."""
+
+    def token_bytes(self, size: int) -> bytes:
+        """Return *size* random bytes."""
+
+    def uuid(self) -> str:
+        """Return a random UUID (RFC 9562, version 4)."""
+
+    def choices(self, symbols: Sequence[str], count: int) -> str:
+        """Return *count* symbols, each drawn without bias and independently."""
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def now_ms(self) -> int:
+        """Return milliseconds since the Unix epoch."""
+        return time.time_ns() // 1_000_000
+
+    def monotonic_s(self) -> float:
+        """Return seconds of the monotonic clock."""
+        return time.monotonic()
+
+
+class SystemEntropy:
+    """The operating system's random source."""
+
+    def token_bytes(self, size: int) -> bytes:
+        """Return *size* random bytes."""
+        return secrets.token_bytes(size)
+
+    def uuid(self) -> str:
+        """Return a random UUID."""
+        return str(uuid.UUID(bytes=secrets.token_bytes(16), version=4))
+
+    def choices(self, symbols: Sequence[str], count: int) -> str:
+        """Return *count* symbols; `secrets.choice` draws by rejection, without bias."""
+        return "".join(secrets.choice(symbols) for _ in range(count))

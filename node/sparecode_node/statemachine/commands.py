@@ -1,0 +1,313 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Every replicated command: one frozen value each, named in the imperative.
+
+A command carries all that its decision needs and no clear secret: candidates
+and verifiers instead of PINs, codes and passwords, sealed seeds instead of
+seeds (T1-T3). Field names and meanings are on disk, hence never broken; a new
+meaning is a new field. `replication/codec.py` maps them to protobuf by name.
+"""
+
+from dataclasses import dataclass
+
+from sparecode_node.domain.agents import Protects
+from sparecode_node.domain.emergency_access import RecoveryPolicy
+from sparecode_node.domain.ids import (
+    AdministratorName,
+    AgentIdentity,
+    KeyId,
+    Moment,
+    NameKey,
+    NodeId,
+    RequestId,
+    SessionId,
+    SetId,
+    TokenSerial,
+    UserId,
+)
+from sparecode_node.domain.pins import PinRule
+from sparecode_node.domain.tokencodes import Algorithm, HashName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestKey:
+    """Names one request of one caller (Q1)."""
+
+    caller: str
+    """`agent:IDENTITY`, `administrator:NAME` or `node:ID`, as authenticated."""
+    method: str
+    """`EmergencyAccessService/IssueTokencodes`, say."""
+    request_id: RequestId
+    tag: int
+    """32-bit keyed tag over the caller's fields: same id, other tag is refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InitializeCluster:
+    """Begin the cluster's state: its id, its policy's defaults, its first administrator."""
+
+    cluster_id: str
+    administrator: AdministratorName
+    password_salt: bytes
+    password_verifier: bytes
+    key_id: KeyId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenSession:
+    """Sign an administrator in, if the candidate is the verifier of the password."""
+
+    administrator: AdministratorName
+    candidate: bytes
+    administrator_version: int
+    """Of the administrator's row that the candidate was computed with; 0: unknown name."""
+    key_id: KeyId
+    session_id: SessionId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloseSession:
+    """End the calling session, or every session of its administrator."""
+
+    everywhere: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateUser:
+    """Add a user."""
+
+    user_id: UserId
+    username: str
+    name_key: NameKey
+    name_tag: bytes
+    """Keyed hash of the name key, by which authentication finds the user (A6)."""
+    display_name: str
+    email: str
+    pin_salt: bytes
+    code_salt: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateUser:
+    """Change what is given of a user; what is absent stays."""
+
+    name_key: NameKey
+    display_name: str | None
+    email: str | None
+    enabled: bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteUser:
+    """Delete a user who has no token."""
+
+    name_key: NameKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnlockUser:
+    """Set the failure counts of both factors to zero and end their locks (L6)."""
+
+    name_key: NameKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrollToken:
+    """Add a token."""
+
+    serial: TokenSerial
+    algorithm: Algorithm
+    hash_name: HashName
+    digits: int
+    period_s: int
+    """Of a TOTP step; 0 for HOTP."""
+    counter: int
+    """The next HOTP counter; 0 for TOTP."""
+    sealed_seed: bytes
+    key_id: KeyId
+    pin_rule: PinRule
+    expires_at_ms: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssignToken:
+    """Give an unassigned token to a user (up to three tokens a user)."""
+
+    serial: TokenSerial
+    name_key: NameKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetPin:
+    """Set the PIN of an assigned token; the verifier was made for this user and token."""
+
+    serial: TokenSerial
+    user_id: UserId
+    verifier: bytes
+    key_id: KeyId
+    policy_version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReinstateToken:
+    """Say that a lost token is its owner's again: end its emergency access and accept it."""
+
+    serial: TokenSerial
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedCode:
+    """One new one-time tokencode: its ordinal in the set (from 1) and its verifier."""
+
+    ordinal: int
+    verifier: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaveEmergencyAccess:
+    """
+    Make a generated set of one-time tokencodes live (I1-I8).
+
+    Of *ends_at_ms* and *lifetime_ms* at most one is given; neither: no end.
+    With a *draft_id* (two steps) anything changed since the draft is
+    `DRAFT_STALE`; without (one step) it is `STALE_PARAMETERS`.
+    """
+
+    serial: TokenSerial
+    user_id: UserId
+    auth_version: int
+    policy_version: int
+    key_id: KeyId
+    set_id: SetId
+    code_length: int
+    codes: tuple[SealedCode, ...]
+    ends_at_ms: int | None
+    lifetime_ms: int | None
+    recovery: RecoveryPolicy
+    keep_unused_codes: bool
+    weaken_recovery_policy: bool
+    draft_id: str
+    """Empty for the one-step way."""
+    draft_ends_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DisableEmergencyAccess:
+    """Void all live codes of a token; clear its lost mark only if asked (R2)."""
+
+    serial: TokenSerial
+    reinstate_token: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisterAgent:
+    """Let the agent of this certificate identity authenticate users."""
+
+    name: str
+    identity: AgentIdentity
+    protects: Protects
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PinCandidate:
+    """What the PIN of *serial* would have as verifier if what was typed is right."""
+
+    serial: TokenSerial
+    verifier: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeCandidate:
+    """What a code of the set would have as verifier if what was typed is one."""
+
+    set_id: SetId
+    verifier: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokencodeMatch:
+    """The primary found that the digits are the tokencode of *serial* at *moment*."""
+
+    serial: TokenSerial
+    moment: Moment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """
+    One way to read a passcode: so many trailing characters are the code.
+
+    *emergency* says as what: an emergency code (`codes` holds candidates) or a
+    token's tokencode (`tokencodes` is filled in by the primary, which alone
+    unseals seeds). *bare*: nothing stands before the code, so no PIN was given.
+    """
+
+    length: int
+    emergency: bool
+    bare: bool
+    pins: tuple[PinCandidate, ...]
+    codes: tuple[CodeCandidate, ...]
+    tokencodes: tuple[TokencodeMatch, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authenticate:
+    """
+    Judge a passcode, and spend, charge and record in the same commit (A3).
+
+    *user_id* and *auth_version* are those that the candidates were computed
+    with; empty and 0 when the called node knows no such user. If apply sees
+    others it answers `STALE_PARAMETERS`, uncharged (T2).
+    """
+
+    authentication_id: str
+    agent: AgentIdentity
+    name_tag: bytes
+    user_id: UserId
+    auth_version: int
+    policy_version: int
+    key_id: KeyId
+    lettered: bool
+    """The passcode holds a letter: the emergency factor is charged, else the token's (L)."""
+    readings: tuple[Reading, ...]
+    client_address: str
+    resource: str
+
+
+@dataclass(frozen=True, slots=True)
+class PassBarrier:
+    """Change nothing; where it is applied, everything committed before is too."""
+
+
+Command = (
+    InitializeCluster
+    | OpenSession
+    | CloseSession
+    | CreateUser
+    | UpdateUser
+    | DeleteUser
+    | UnlockUser
+    | EnrollToken
+    | AssignToken
+    | SetPin
+    | ReinstateToken
+    | SaveEmergencyAccess
+    | DisableEmergencyAccess
+    | RegisterAgent
+    | Authenticate
+    | PassBarrier
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One caller's command as it enters the log: who asked, where, and when."""
+
+    command: Command
+    request: RequestKey
+    node_id: NodeId
+    """The node that was called."""
+    session_id: SessionId
+    """Of the administrator who asked; empty for agents and nodes."""
+    at_ms: int
+    """The primary's time, stamped by it alone; 0 until then (T1)."""

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a command may give back. Remembered with the request id, hence never broken."""
+
+import enum
+from dataclasses import dataclass
+
+from sparecode_node.domain.outcomes import Rejected
+
+
+class Decision(enum.StrEnum):
+    """What an agent learns about a passcode (A6)."""
+
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """It is done, and committed at *index*."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authenticated:
+    """A passcode was judged, and the decision committed at *index*."""
+
+    index: int
+    decision: Decision
+    authentication_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmergencyAccessSaved:
+    """A set of one-time tokencodes is live since *index*."""
+
+    index: int
+    at_ms: int
+    set_id: str
+    codes: int
+    """Codes in this set."""
+    live_codes: int
+    """Live codes of the token, kept sets included."""
+    voided_codes: int
+    ends_at_ms: int | None
+    """Effective end: the earlier of the set's and the token's (I7)."""
+    pin_missing_warning: bool
+    """`DENY` was chosen for a token that has no PIN (R)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionOpened:
+    """An administrator has signed in."""
+
+    index: int
+    administrator: str
+    role: str
+    ends_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BarrierPassed:
+    """Everything committed before *index* is covered by it; the primary's time there."""
+
+    index: int
+    at_ms: int
+
+
+Result = (
+    Applied
+    | Authenticated
+    | EmergencyAccessSaved
+    | SessionOpened
+    | BarrierPassed
+    | Rejected
+)
