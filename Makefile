@@ -110,10 +110,12 @@ proto-check: $(INSTALLED) proto-breaking proto-fresh ## Fail if generated code i
 # environment it runs: make proto-fresh PYTHON=...
 .PHONY: proto-fresh
 proto-fresh:
-	@new=$$(mktemp -d); trap 'rm -rf "$$new"' EXIT; \
-	$(call generate,"$$new"); \
-	diff -r --brief -x '*.proto' -x buf.yaml -x __init__.py -x py.typed \
-		-x __pycache__ "$$new" protos >&2 || { \
+	@both=$$(mktemp -d); trap 'rm -rf "$$both"' EXIT; \
+	mkdir "$$both/committed" "$$both/generated"; \
+	$(call generate,"$$both/generated"); \
+	$(GENERATED) -exec cp --parents -t "$$both/committed" {} +; \
+	cd "$$both"; \
+	diff -r --brief committed/protos generated >&2 || { \
 		echo "Generated code is stale: run 'make proto'." >&2; exit 1; \
 	}
 

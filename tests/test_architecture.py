@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What the tree promises, checked.
+
+`make check` runs the same contracts; here they fail for whoever only runs tests.
+"""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPTS = Path(sys.executable).parent
+SPDX = "# SPDX-License-Identifier: Apache-2.0"
+LINES_MAX = 400
+
+# They run what they read.
+UNSAFE_MODULES = {"cloudpickle", "dill", "jsonpickle", "marshal", "pickle", "shelve"}
+UNSAFE_BUILTINS = {"eval", "exec"}
+UNSAFE_YAML = {"full_load", "load", "load_all", "unsafe_load"}
+
+GENERATED = re.compile(r"_pb2(_grpc)?\.pyi?$")
+VAGUE = re.compile(r"(^|_)(utils?|helpers?|managers?)(_|$)")
+
+
+def python_files(*folders: str) -> list[Path]:
+    """List all Python files in *folders*, generated ones and stubs included."""
+    return sorted(
+        path
+        for folder in folders
+        for pattern in ("*.py", "*.pyi")
+        for path in (ROOT / folder).rglob(pattern)
+        if "__pycache__" not in path.parts
+    )
+
+
+def written_files(*folders: str) -> list[Path]:
+    """List the Python files in *folders* that somebody wrote."""
+    return [path for path in python_files(*folders) if not GENERATED.search(path.name)]
+
+
+def imported_modules(tree: ast.AST) -> Iterator[str]:
+    """Name the modules that the code in *tree* imports, wherever it does so."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=names):
+                yield from (alias.name for alias in names)
+            case ast.ImportFrom(module=str(module), level=0):
+                yield module
+
+
+def unsafe_constructs(source: str) -> set[str]:
+    """Name what in *source* could run code that comes from outside."""
+    tree = ast.parse(source)
+    roots = {module.partition(".")[0] for module in imported_modules(tree)}
+    found = roots & UNSAFE_MODULES
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Name(id=name)) if name in UNSAFE_BUILTINS:
+                found.add(name)
+            case ast.Attribute(value=ast.Name(id="builtins"), attr=name) if (
+                name in UNSAFE_BUILTINS
+            ):
+                found.add(name)
+            case ast.Attribute(value=ast.Name(id="yaml"), attr=name) if (
+                name in UNSAFE_YAML
+            ):
+                found.add(f"yaml.{name}")
+            case ast.ImportFrom(module="yaml", names=names):
+                found |= {f"yaml.{a.name}" for a in names if a.name in UNSAFE_YAML}
+    return found
+
+
+def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a tool at the root of the checkout."""
+    # As a child of `make test`, a second make would look for the jobserver.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")}
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def relative(paths: list[Path]) -> list[str]:
+    """Shorten *paths* for a message."""
+    return [str(path.relative_to(ROOT)) for path in paths]
+
+
+def test_layers_import_only_downwards() -> None:
+    result = run(SCRIPTS / "lint-imports", "--no-cache")
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_generated_code_is_fresh() -> None:
+    result = run(
+        "make", "--no-print-directory", "proto-fresh", f"PYTHON={sys.executable}"
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_contract_has_no_line_by_hand() -> None:
+    by_hand = [p for p in written_files("protos") if p.name != "__init__.py"]
+    assert not relative(by_hand)
+
+
+def test_modules_are_small() -> None:
+    """What does not fit in 400 lines has more than one reason to be."""
+    long = {
+        str(path.relative_to(ROOT)): lines
+        for path in written_files("node/sparecode_node", "client/sparecode_client")
+        if (lines := len(path.read_text().splitlines())) > LINES_MAX
+    }
+    assert not long
+
+
+def test_no_module_has_a_vague_name() -> None:
+    vague = [
+        path
+        for path in written_files("node", "client", "deploy", "tests")
+        if any(VAGUE.search(part.removesuffix(path.suffix)) for part in path.parts)
+    ]
+    assert not relative(vague)
+
+
+def test_product_never_runs_what_it_reads() -> None:
+    """One unpickled frame from the network is remote code execution."""
+    unsafe = {
+        str(path.relative_to(ROOT)): found
+        for path in python_files(
+            "protos/sparecode", "node/sparecode_node", "client/sparecode_client"
+        )
+        if (found := unsafe_constructs(path.read_text()))
+    }
+    assert not unsafe
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("import pickle", "pickle"),
+        ("def f():\n    from pickle import loads", "pickle"),
+        ("import marshal as m", "marshal"),
+        ("eval('1')", "eval"),
+        ("import builtins\nbuiltins.exec('1')", "exec"),
+        ("import yaml\nyaml.load(text)", "yaml.load"),
+        ("from yaml import unsafe_load", "yaml.unsafe_load"),
+    ],
+)
+def test_unsafe_constructs_are_found(source: str, found: str) -> None:
+    assert unsafe_constructs(source) == {found}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pysyncobj.pickle",  # To put a refusal in its place.
+        "import yaml\nyaml.safe_load(text)",
+        "self.exec(command)",
+        "from .pickle import name",
+    ],
+)
+def test_harmless_code_is_left_alone(source: str) -> None:
+    assert not unsafe_constructs(source)
+
+
+def test_folders_are_not_packages() -> None:
+    """
+    `node` and `client` are folders; only what is in them is imported.
+
+    At the root of the checkout `import node` would work all the same, and load
+    every module a second time, with a second set of classes.
+    """
+    folders = {"client", "node", "protos"}
+    packages = [
+        folder for folder in folders if (ROOT / folder / "__init__.py").exists()
+    ]
+    importers = [
+        path
+        for path in written_files("protos", "node", "client", "deploy", "tests")
+        if any(
+            module.partition(".")[0] in folders
+            for module in imported_modules(ast.parse(path.read_text()))
+        )
+    ]
+    assert not packages
+    assert not relative(importers)
+
+
+def test_written_files_name_their_license() -> None:
+    unnamed = [
+        path
+        for path in written_files("protos", "node", "client", "deploy", "tests")
+        if not path.read_text().startswith(f"{SPDX}\n")
+    ]
+    assert not relative(unnamed)

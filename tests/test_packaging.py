@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The wheel that users install, instead of the checkout that we look at.
+
+It is built once, and installed into an environment of its own that borrows the
+dependencies of the one that runs the tests, but not its editable install.
+"""
+
+import os
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("sparecode", "sparecode_node", "sparecode_client")
+
+IMPORT_EVERYTHING = f"""
+import importlib, pathlib, pkgutil, sys
+
+for name in {PACKAGES!r}:
+    package = importlib.import_module(name)
+    for module in pkgutil.walk_packages(package.__path__, name + "."):
+        if not module.name.endswith(".__main__"):
+            importlib.import_module(module.name)
+for name, module in sorted(sys.modules.items()):
+    if name.partition(".")[0] in {PACKAGES!r} and module.__file__:
+        print(pathlib.Path(module.__file__).resolve())
+"""
+
+
+def run(*command: str | Path) -> str:
+    """Run *command* away from the checkout and return what it printed."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    result = subprocess.run(
+        command, cwd="/", env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    run(
+        *(sys.executable, "-m", "build", "--wheel", "--no-isolation"),
+        *("--outdir", folder, ROOT),
+    )
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("environment").resolve()
+    run(sys.executable, "-m", "venv", "--without-pip", folder)
+    run(
+        *(sys.executable, "-m", "pip", "--python", folder / "bin" / "python"),
+        *("install", "--quiet", "--no-deps", "--no-index", wheel),
+    )
+    # Python follows a line in a .pth file, but no .pth file in the folder that
+    # it names: the editable install does not come along.
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    borrowed = folder / "lib" / version / "site-packages" / "borrowed.pth"
+    borrowed.write_text(f"{sysconfig.get_path('purelib')}\n")
+    return folder
+
+
+def test_wheel_holds_three_packages_and_the_contract(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.partition("/")[0] for name in names}
+    assert {top for top in tops if not top.endswith(".dist-info")} == set(PACKAGES)
+    for package in PACKAGES:
+        assert f"{package}/py.typed" in names
+    protos = ROOT / "protos"
+    contract = {str(path.relative_to(protos)) for path in protos.rglob("*.proto")}
+    assert contract
+    assert contract <= set(names)
+
+
+def test_scripts_run_from_anywhere(environment: Path) -> None:
+    for script in ("sparecode", "sparecode-node"):
+        assert "usage" in run(environment / "bin" / script, "--help").lower()
+
+
+def test_every_module_is_imported_from_the_wheel(environment: Path) -> None:
+    imported = run(environment / "bin" / "python", "-c", IMPORT_EVERYTHING).split()
+    assert imported
+    assert [
+        path for path in imported if not Path(path).is_relative_to(environment)
+    ] == []
