@@ -40,7 +40,7 @@ help: ## Show this list
 # --- Set-up ------------------------------------------------------------------
 
 .PHONY: venv
-venv: $(INSTALLED) ## Install everything into $(VENV)
+venv: $(INSTALLED) ## Install everything into .venv/ (or VENV=...)
 
 $(VENV)/bin/python:
 	@found=; \
