@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Development certificates: who may be what, and nothing overwritten."""
+
+import datetime as dt
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from sparecode_node.certificates import CertificatesError, write_certificates
+
+NOW = dt.datetime(2026, 3, 4, 5, 6, tzinfo=dt.UTC)
+
+
+def load(path: Path) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(path.read_bytes())
+
+
+def names(certificate: x509.Certificate, kind: type[x509.GeneralName]) -> list[str]:
+    extension = certificate.extensions.get_extension_for_class(
+        x509.SubjectAlternativeName
+    )
+    return [str(value) for value in extension.value.get_values_for_type(kind)]
+
+
+def usages(certificate: x509.Certificate) -> set[x509.ObjectIdentifier]:
+    return set(
+        certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    )
+
+
+def write(directory: Path, **arguments) -> tuple[Path, ...]:
+    return write_certificates(directory, now=NOW, **arguments)
+
+
+def test_member_certificate_names_the_member_and_its_hosts(tmp_path):
+    write(tmp_path, members=["n1"], hosts=["127.0.0.1", "::1", "a.example", "b"])
+    certificate = load(tmp_path / "n1.pem")
+    assert names(certificate, x509.UniformResourceIdentifier) == [
+        "sparecode://member/n1"
+    ]
+    assert names(certificate, x509.DNSName) == [
+        "n1.members.sparecode",
+        "localhost",
+        "a.example",
+        "b",
+    ]
+    assert names(certificate, x509.IPAddress) == ["127.0.0.1", "::1"]
+    assert usages(certificate) == {
+        ExtendedKeyUsageOID.SERVER_AUTH,
+        ExtendedKeyUsageOID.CLIENT_AUTH,
+    }
+    certificate.verify_directly_issued_by(load(tmp_path / "members-ca.pem"))
+
+
+def test_agent_certificate_names_the_agent_only_and_cannot_serve(tmp_path):
+    write(tmp_path, agents=["vpn"], hosts=["127.0.0.1"])
+    certificate = load(tmp_path / "vpn.pem")
+    assert names(certificate, x509.UniformResourceIdentifier) == [
+        "sparecode://agent/vpn"
+    ]
+    assert names(certificate, x509.DNSName) == []
+    assert names(certificate, x509.IPAddress) == []
+    assert usages(certificate) == {ExtendedKeyUsageOID.CLIENT_AUTH}
+    certificate.verify_directly_issued_by(load(tmp_path / "agents-ca.pem"))
+    with pytest.raises(ValueError, match="Issuer"):
+        certificate.verify_directly_issued_by(load(tmp_path / "members-ca.pem"))
+
+
+def test_keys_are_readable_by_their_owner_only(tmp_path):
+    directory = tmp_path / "certificates"
+    written = write(directory, members=["n1"], agents=["vpn"])
+    keys = {path.name for path in written if path.suffix == ".key"}
+    assert keys == {"members-ca.key", "agents-ca.key", "n1.key", "vpn.key"}
+    assert {(directory / key).stat().st_mode & 0o777 for key in keys} == {0o600}
+    assert directory.stat().st_mode & 0o777 == 0o700
+    assert {path.name for path in directory.iterdir()} == {
+        path.name for path in written
+    }
+
+
+def test_key_belongs_to_its_certificate(tmp_path):
+    write(tmp_path, members=["n1"])
+    key = serialization.load_pem_private_key((tmp_path / "n1.key").read_bytes(), None)
+    assert key.public_key() == load(tmp_path / "n1.pem").public_key()
+
+
+def test_authority_signs_leaves_and_no_further_authority(tmp_path):
+    write(tmp_path)
+    extensions = load(tmp_path / "members-ca.pem").extensions
+    constraints = extensions.get_extension_for_class(x509.BasicConstraints).value
+    key_usage = extensions.get_extension_for_class(x509.KeyUsage).value
+    assert (constraints.ca, constraints.path_length) == (True, 0)
+    assert key_usage.key_cert_sign
+    assert not key_usage.digital_signature
+
+
+def test_later_call_adds_to_the_same_authorities(tmp_path):
+    write(tmp_path, members=["n1"])
+    before = (tmp_path / "members-ca.pem").read_bytes()
+    written = write(tmp_path, members=["n2"], agents=["vpn"])
+    assert {path.name for path in written} == {
+        "n2.pem",
+        "n2.key",
+        "vpn.pem",
+        "vpn.key",
+    }
+    assert (tmp_path / "members-ca.pem").read_bytes() == before
+
+
+def test_nothing_is_overwritten_without_force(tmp_path):
+    write(tmp_path, members=["n1"])
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(CertificatesError, match=r"n1\.pem exists \(--force"):
+        write(tmp_path, members=["n0", "n1"])
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+    write(tmp_path, members=["n1"], force=True)
+    changed = {p.name for p in tmp_path.iterdir() if p.read_bytes() != before[p]}
+    assert changed == {"n1.pem", "n1.key"}
+
+
+def test_certificates_are_valid_now_and_end(tmp_path):
+    write(tmp_path, members=["n1"], days=30)
+    certificate = load(tmp_path / "n1.pem")
+    assert certificate.not_valid_before_utc < NOW
+    assert certificate.not_valid_after_utc == NOW + dt.timedelta(days=30)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"members": ["N1"]}, "member 'N1'"),
+        ({"members": ["a.b"]}, "member 'a.b'"),
+        ({"members": ["../n1"]}, "member '../n1'"),
+        ({"agents": ["a/b"]}, "agent 'a/b'"),
+        ({"members": ["n1"], "hosts": ["a b"]}, "host 'a b'"),
+        ({"members": ["n1"], "agents": ["n1"]}, "n1: every member and agent"),
+        ({"members": ["members-ca"]}, "members-ca: every member and agent"),
+    ],
+)
+def test_bad_names_are_refused(tmp_path, arguments, message):
+    with pytest.raises(CertificatesError, match=message.replace(".", r"\.")):
+        write(tmp_path, **arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_half_an_authority_is_not_replaced(tmp_path):
+    write(tmp_path)
+    (tmp_path / "agents-ca.key").unlink()
+    with pytest.raises(CertificatesError, match=r"agents-ca\.key is missing"):
+        write(tmp_path, members=["n1"])
