@@ -154,15 +154,15 @@ test: $(INSTALLED) ## All set-up, then every test (ARGS="..." goes to pytest)
 
 .PHONY: run
 run: $(INSTALLED) ## Three nodes on this machine, the main job step by step; Ctrl-C stops
-	@$(PYTHON) deploy/local/run.py run
+	@PYTHONPATH=deploy $(PYTHON) -m local_cluster run
 
 .PHONY: demo
 demo: $(INSTALLED) ## The same with fresh state; fails unless every step came out as promised
-	@$(PYTHON) deploy/local/run.py demo
+	@PYTHONPATH=deploy $(PYTHON) -m local_cluster demo
 
 .PHONY: reset
 reset: $(INSTALLED) ## Forget the cluster of `make run`
-	@$(PYTHON) deploy/local/run.py reset
+	@PYTHONPATH=deploy $(PYTHON) -m local_cluster reset
 
 .PHONY: clean
 clean: ## Remove caches and builds (not the environment, not var/)

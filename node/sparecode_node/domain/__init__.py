@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""domain"""
+"""The rules, as pure functions of values: no clock, no randomness, no IO."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 class Reason(enum.StrEnum):
     """Why something was refused. The values are in the log: never reuse one."""
 
-    # Requests (Q1-Q3, T2)
+    # Of the request itself; see the rules of request ids (Q) and versions (T2).
     REQUEST_ID_REUSED = "request_id_reused"
     REQUEST_TABLE_FULL = "request_table_full"
     STALE_PARAMETERS = "stale_parameters"

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""queries"""
+"""The read side: read-only connections to the local state."""

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""rpc"""
+"""The gRPC edge: translates between the wire and the services; decides nothing."""

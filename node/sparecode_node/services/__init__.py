@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""services"""
+"""Use cases: authorize, draw time and randomness, propose, explain."""

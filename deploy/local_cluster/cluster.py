@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Nodes on this machine, each a process with a folder, and what one does to them.
+
+`setup.set_up` makes such a cluster; this starts, watches, kills and stops it.
+"""
+
+import dataclasses
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import IO
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+HOST = "127.0.0.1"
+ADMINISTRATOR = "admin"
+AGENT = "vpn"
+READY = "sparecode.ready"
+
+
+class LocalClusterError(Exception):
+    """The cluster could not be set up or did not come up; the message says why."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """Where one node listens."""
+
+    agents: int
+    peers: int
+    admin: int
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nothing listens on now, all different."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind((HOST, 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def environment(*, testing: bool) -> dict[str, str]:
+    """Return the environment of a node; only tests may ask for cheap hashing."""
+    return {**os.environ, **({"SPARECODE_TESTING": "1"} if testing else {})}
+
+
+class LocalNode:
+    """One node: its folder, its ports and, while it runs, its process."""
+
+    def __init__(
+        self, node_id: str, directory: Path, ports: Ports, *, testing: bool
+    ) -> None:
+        self.node_id = node_id
+        self.directory = directory
+        self.ports = ports
+        self._environment = environment(testing=testing)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log: IO[bytes] | None = None
+
+    @property
+    def config(self) -> Path:
+        """Its `node.toml`."""
+        return self.directory / "node.toml"
+
+    @property
+    def log(self) -> Path:
+        """What it says."""
+        return self.directory / "node.log"
+
+    @property
+    def key_ring(self) -> Path:
+        """Its copy of the cluster's key ring."""
+        return self.directory / "keyring.json"
+
+    @property
+    def agents_address(self) -> str:
+        """Where agents call it."""
+        return f"{HOST}:{self.ports.agents}"
+
+    @property
+    def admin_address(self) -> str:
+        """Where administrators and operators call it."""
+        return f"{HOST}:{self.ports.admin}"
+
+    @property
+    def running(self) -> bool:
+        """Its process exists."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start its process; it is ready some time later."""
+        if self.running:
+            return
+        self._log = self.log.open("ab")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "sparecode_node", "--config", str(self.config)],
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            env=self._environment,
+            # Ctrl-C is for whoever runs the cluster, who then stops the nodes.
+            start_new_session=True,
+        )
+
+    def _signal(self, number: signal.Signals, timeout_s: float) -> None:
+        if self._process is None:
+            return
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+            self._process.wait(timeout=timeout_s)
+        self._process = None
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
+    def kill(self) -> None:
+        """End its process at once, as `kill -9` does."""
+        self._signal(signal.SIGKILL, timeout_s=10)
+
+    def stop(self) -> None:
+        """Ask it to stop, and kill it if it does not within ten seconds."""
+        try:
+            self._signal(signal.SIGTERM, timeout_s=10)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def last_words(self, lines: int = 12) -> str:
+        """Return the end of its log, for an error message."""
+        if not self.log.exists():
+            return "(it said nothing)"
+        return "\n".join(
+            self.log.read_text(errors="replace").splitlines()[-lines:],
+        )
+
+
+class LocalCluster:
+    """The nodes of one folder, with certificates, keys and an administrator."""
+
+    def __init__(
+        self, directory: Path, nodes: list[LocalNode], *, testing: bool
+    ) -> None:
+        self.directory = directory
+        self.nodes = nodes
+        self.testing = testing
+
+    @classmethod
+    def load(cls, directory: Path) -> "LocalCluster":
+        """Return the cluster that was set up in *directory*."""
+        description = json.loads((directory / "cluster.json").read_text())
+        nodes = [
+            LocalNode(
+                name,
+                directory / name,
+                Ports(**ports),
+                testing=description["testing"],
+            )
+            for name, ports in description["nodes"].items()
+        ]
+        return cls(directory, nodes, testing=description["testing"])
+
+    # --- What clients need ---------------------------------------------------
+
+    @property
+    def certificates(self) -> Path:
+        """The folder of certificates and their authorities."""
+        return self.directory / "certificates"
+
+    @property
+    def members_ca(self) -> Path:
+        """Signs the nodes' certificates."""
+        return self.certificates / "members-ca.pem"
+
+    @property
+    def password_file(self) -> Path:
+        """The first administrator's password, mode 0600."""
+        return self.directory / "administrator.password"
+
+    @property
+    def password(self) -> str:
+        """The first administrator's password."""
+        return self.password_file.read_text().strip()
+
+    def node(self, node_id: str) -> LocalNode:
+        """Return the node of that id."""
+        return next(node for node in self.nodes if node.node_id == node_id)
+
+    # --- Running it ----------------------------------------------------------
+
+    def start(self, *, timeout_s: float = 60) -> None:
+        """Start every node and return when all are ready."""
+        for node in self.nodes:
+            node.start()
+        self.wait_ready(timeout_s=timeout_s)
+
+    def stop(self) -> None:
+        """Stop every node."""
+        for node in self.nodes:
+            node.stop()
+
+    def kill(self) -> None:
+        """Kill every node."""
+        for node in self.nodes:
+            node.kill()
+
+    def wait_ready(
+        self, *nodes: LocalNode, timeout_s: float = 60, poll_s: float = 0.1
+    ) -> None:
+        """Return when these nodes (none given: all) say they are ready to serve."""
+        deadline = time.monotonic() + timeout_s
+        for node in nodes or self.nodes:
+            while not self._is_ready(node):
+                if not node.running:
+                    message = f"{node.node_id} stopped:\n{node.last_words()}"
+                    raise LocalClusterError(message)
+                if time.monotonic() > deadline:
+                    message = (
+                        f"{node.node_id} was not ready within {timeout_s:.0f} s:\n"
+                        f"{node.last_words()}"
+                    )
+                    raise LocalClusterError(message)
+                time.sleep(poll_s)
+
+    def _is_ready(self, node: LocalNode) -> bool:
+        credentials = grpc.ssl_channel_credentials(self.members_ca.read_bytes())
+        with grpc.secure_channel(node.admin_address, credentials) as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            try:
+                answer = stub.Check(
+                    health_pb2.HealthCheckRequest(service=READY), timeout=2
+                )
+            except grpc.RpcError:
+                return False
+            return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Sets a cluster up with the commands that an operator uses.
+
+So this module is also the shortest description of how it is done by hand:
+certificates, one `node.toml` for each node, `init` on the first, and its key
+ring carried to the others.
+"""
+
+import dataclasses
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from local_cluster.cluster import (
+    ADMINISTRATOR,
+    AGENT,
+    HOST,
+    LocalCluster,
+    LocalClusterError,
+    LocalNode,
+    Ports,
+    environment,
+    free_ports,
+)
+
+
+def set_up(
+    directory: Path,
+    *,
+    nodes: int = 3,
+    testing: bool = False,
+    ports: list[Ports] | None = None,
+) -> LocalCluster:
+    """
+    Set up a cluster in *directory*, which must not hold one.
+
+    *testing* takes the cheapest key derivation: for tests, never for people.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    ports = ports or _free_ports(nodes)
+    description = {
+        "testing": testing,
+        "nodes": {
+            f"n{number}": dataclasses.asdict(node_ports)
+            for number, node_ports in enumerate(ports, start=1)
+        },
+    }
+    (directory / "cluster.json").write_text(json.dumps(description, indent=2))
+    cluster = LocalCluster.load(directory)
+    _make_certificates(cluster)
+    for node in cluster.nodes:
+        node.directory.mkdir(exist_ok=True)
+        node.config.write_text(_node_toml(cluster, node))
+    _initialize(cluster)
+    return cluster
+
+
+def _free_ports(nodes: int) -> list[Ports]:
+    free = iter(free_ports(3 * nodes))
+    return [
+        Ports(agents=next(free), peers=next(free), admin=next(free))
+        for _ in range(nodes)
+    ]
+
+
+def _run(cluster: LocalCluster, *arguments: str) -> None:
+    """Run `sparecode-node`, as an operator would."""
+    done = subprocess.run(
+        [sys.executable, "-m", "sparecode_node", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment(testing=cluster.testing),
+    )
+    if done.returncode:
+        said = done.stderr or done.stdout
+        message = f"sparecode-node {' '.join(arguments)}: {said}"
+        raise LocalClusterError(message)
+
+
+def _make_certificates(cluster: LocalCluster) -> None:
+    members = [f"--member={node.node_id}" for node in cluster.nodes]
+    _run(
+        cluster,
+        "certificates",
+        str(cluster.certificates),
+        *members,
+        f"--agent={AGENT}",
+        f"--host={HOST}",
+    )
+
+
+def _node_toml(cluster: LocalCluster, node: LocalNode) -> str:
+    ours = cluster.certificates / node.node_id
+    members = "\n".join(
+        f'{each.node_id} = "{HOST}:{each.ports.peers}"' for each in cluster.nodes
+    )
+    return f"""\
+[node]
+id = "{node.node_id}"
+data_dir = "{node.directory / "data"}"
+
+[agents]
+listen = "{node.agents_address}"
+certificate = "{ours}.pem"
+key = "{ours}.key"
+ca = "{cluster.certificates / "agents-ca.pem"}"
+
+[peers]
+listen = "{HOST}:{node.ports.peers}"
+certificate = "{ours}.pem"
+key = "{ours}.key"
+ca = "{cluster.members_ca}"
+
+[admin]
+listen = "{node.admin_address}"
+certificate = "{ours}.pem"
+key = "{ours}.key"
+
+[cluster.members]
+{members}
+
+[keys]
+file = "{node.key_ring}"
+
+[kdf]
+profile = "{"testing" if cluster.testing else "production"}"
+
+[log]
+level = "info"
+format = "text"
+"""
+
+
+def _initialize(cluster: LocalCluster) -> None:
+    """Make the key ring and the first administrator on the first node."""
+    descriptor = os.open(
+        cluster.password_file,
+        os.O_WRONLY | os.O_CREAT | os.O_EXCL,
+        0o600,
+    )
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secrets.token_urlsafe(12) + "\n")
+    first, *others = cluster.nodes
+    _run(
+        cluster,
+        "--config",
+        str(first.config),
+        "init",
+        "--administrator",
+        ADMINISTRATOR,
+        "--password-file",
+        str(cluster.password_file),
+    )
+    for other in others:
+        # All nodes share one key ring; an operator carries it over a secure channel.
+        shutil.copy(first.key_ring, other.key_ring)
