@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`node.toml`: the sample is the manual, and whatever is wrong is one clear line."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from sparecode_node.config import (
+    Address,
+    ConfigError,
+    KdfProfile,
+    LogFormat,
+    LogLevel,
+    load_config,
+)
+
+SAMPLE = Path(__file__).parent.parent / "deploy" / "node.toml"
+DEFAULT = re.compile(r"^# (\w+ = .*)$", re.MULTILINE)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Copy the sample."""
+    path = tmp_path / "node.toml"
+    path.write_text(SAMPLE.read_text())
+    return path
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def test_sample_parses():
+    config = load_config(SAMPLE, {})
+    assert config.node.id == "n1"
+    assert str(config.agents.listen) == "0.0.0.0:7300"
+    assert str(config.peers.listen) == "0.0.0.0:7301"
+    assert str(config.admin.listen) == "0.0.0.0:7304"
+    assert not config.admin.reflection
+    assert config.members["n3"] == Address("n3.example.net", 7301)
+    assert config.kdf_profile is KdfProfile.PRODUCTION
+    assert (config.log.level, config.log.format) == (LogLevel.INFO, LogFormat.TEXT)
+
+
+def test_defaults_that_the_sample_states_are_the_defaults(path):
+    before = load_config(path, {})
+    text, stated = DEFAULT.subn(r"\1", path.read_text())
+    path.write_text(text)
+    assert stated == 10
+    assert load_config(path, {}) == before
+
+
+def test_sample_names_every_key(path):
+    """A key that the sample does not name is one that nobody finds."""
+    path.write_text("")
+    named = set(re.findall(r"^(?:# )?(\w+) = ", SAMPLE.read_text(), re.MULTILINE))
+    known: set[str] = set()
+    for section in ("node", "agents", "peers", "admin", "keys", "raft", "kdf", "log"):
+        text = SAMPLE.read_text().replace(f"[{section}]\n", f"[{section}]\nzzz = 1\n")
+        path.write_text(text)
+        with pytest.raises(ConfigError) as caught:
+            load_config(path, {})
+        known |= set(str(caught.value).partition("allowed are ")[2].split(", "))
+    assert known | {"n1", "n2", "n3"} == named
+
+
+def test_relative_paths_start_at_the_folder_of_the_file(path):
+    edit(path, '"/etc/sparecode/n1.pem"', '"pki/n1.pem"')
+    assert load_config(path, {}).agents.certificate == path.parent / "pki/n1.pem"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[raft]", "[rafts]", "[rafts]: unknown section; allowed are [node], [agents]"),
+        ("[node]\n", "[node]\nname = 1\n", "[node] name: unknown key; allowed are id,"),
+        ('id = "n1"', "", "[node] id: missing; a text is needed"),
+        ('id = "n1"', "id = 1", "[node] id: expected a text, got 1"),
+        ('id = "n1"', 'id = "N 1"', "[node] id: 'N 1' is not 1 to 63 of"),
+        (
+            'id = "n1"',
+            'id = "n9"',
+            (
+                "[cluster.members] n9: missing; [node] id must be one of the members, "
+                "and they are n1, n2, n3"
+            ),
+        ),
+        (
+            '# listen = "0.0.0.0:7300"',
+            'listen = "7300"',
+            "[agents] listen: '7300' is not HOST:PORT",
+        ),
+        (
+            '# listen = "0.0.0.0:7300"',
+            'listen = "h:70000"',
+            "[agents] listen: 'h:70000' is not HOST:PORT with a port from 1 to 65535",
+        ),
+        (
+            '# listen = "0.0.0.0:7304"',
+            'listen = "0.0.0.0:7300"',
+            "[admin] listen: port 7300 is that of [agents] too",
+        ),
+        (
+            '# listen = "0.0.0.0:7300"',
+            'listen = "::1:7300"',
+            "(an IPv6 address stands in brackets)",
+        ),
+        (
+            "# reflection = false",
+            'reflection = "no"',
+            "[admin] reflection: expected true or false, got 'no'",
+        ),
+        (
+            "# heartbeat_ms = 100",
+            "heartbeat_ms = 0.1",
+            "[raft] heartbeat_ms: expected a whole number, got 0.1",
+        ),
+        (
+            "# heartbeat_ms = 100",
+            "heartbeat_ms = 0",
+            "[raft] heartbeat_ms: 0 is not from 1 to 60000",
+        ),
+        (
+            "# heartbeat_ms = 100",
+            "heartbeat_ms = 400",
+            "[raft] election_min_ms: 400 must be more than 3 times heartbeat_ms (400)",
+        ),
+        (
+            "# election_max_ms = 800",
+            "election_max_ms = 400",
+            "[raft] election_max_ms: 400 must be more than election_min_ms (400)",
+        ),
+        (
+            '# level = "info"',
+            'level = "loud"',
+            "[log] level: 'loud' is none of debug, info, warning, error",
+        ),
+        (
+            '# profile = "production"',
+            'profile = "testing"',
+            (
+                "[kdf] profile: 'testing' makes codes and PINs cheap to guess; it needs "
+                "SPARECODE_TESTING=1"
+            ),
+        ),
+        (
+            'n2 = "n2.example.net:7301"',
+            'n2 = "n1.example.net:7301"',
+            "[cluster.members] n2: n1.example.net:7301 is the address of n1 too",
+        ),
+        (
+            'n2 = "n2.example.net:7301"',
+            "n2 = 7301",
+            "[cluster.members] n2: expected a text, got 7301",
+        ),
+        (
+            "[cluster.members]\n",
+            "[cluster]\nvoters = 3\n[cluster.members]\n",
+            "[cluster] voters: unknown key; allowed are members",
+        ),
+        ("[keys]", "keys = 1 [", "not TOML: "),
+    ],
+)
+def test_what_is_wrong_is_one_line_that_names_it(path, old, new, message):
+    edit(path, old, new)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, {})
+    line = str(caught.value)
+    assert line.startswith(f"{path}: ")
+    assert message in line
+    assert "\n" not in line
+
+
+def test_missing_members_are_asked_for(path):
+    path.write_text(re.sub(r"\[cluster.members\]\n(n\d.*\n)+", "", path.read_text()))
+    with pytest.raises(
+        ConfigError, match=r"\[cluster\] members: missing; needed is \[cluster.members"
+    ):
+        load_config(path, {})
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"absent\.toml: No such file"):
+        load_config(tmp_path / "absent.toml", {})
+
+
+def test_testing_profile_is_for_those_who_say_so(path):
+    edit(path, '# profile = "production"', 'profile = "testing"')
+    config = load_config(path, {"SPARECODE_TESTING": "1"})
+    assert config.kdf_profile is KdfProfile.TESTING
