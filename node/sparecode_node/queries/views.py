@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What reads show: values without a secret, as people are meant to see them."""
+
+import enum
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from sparecode_node.domain.agents import Protects
+from sparecode_node.domain.emergency_access import RecoveryPolicy
+from sparecode_node.domain.pins import PinRule
+from sparecode_node.domain.tokencodes import Algorithm, HashName
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page(Generic[T]):
+    """A page of a list."""
+
+    items: tuple[T, ...]
+    next_page_token: str
+    """Empty on the last page."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserView:
+    """A person who authenticates."""
+
+    username: str
+    display_name: str
+    email: str
+    enabled: bool
+    token_serials: tuple[str, ...]
+    token_failures: int
+    """Consecutive failures of the token factor."""
+    emergency_failures: int
+    """Consecutive failures of the emergency factor."""
+    locked: bool
+    """Either factor is waiting or locked at the time of the answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenView:
+    """An authenticator, without its seed."""
+
+    serial: str
+    algorithm: Algorithm
+    hash_name: HashName
+    digits: int
+    period_s: int
+    """0 for HOTP."""
+    pin_rule: PinRule
+    pin_set: bool
+    username: str
+    """Empty if nobody has it."""
+    enabled: bool
+    expires_at_ms: int | None
+    lost: bool
+    live_codes: int
+    """Emergency codes of it that can be used at the time of the answer."""
+
+
+class CodeState(enum.StrEnum):
+    """The state of one emergency code."""
+
+    LIVE = "live"
+    USED = "used"
+    VOID = "void"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeView:
+    """One code of a set, without the code."""
+
+    ordinal: int
+    state: CodeState
+    used_at_ms: int | None
+    agent: str
+    node_id: str
+    """The node that the agent had called."""
+    index: int
+    """The log index of its use; 0 if it was not used."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeSetView:
+    """A set of one-time tokencodes."""
+
+    set_id: str
+    issuer: str
+    node_id: str
+    index: int
+    issued_at_ms: int
+    ends_at_ms: int | None
+    """Effective end: the earlier of the set's and the token's (I7)."""
+    codes: tuple[CodeView, ...]
+    expired: bool
+    """It has ended by time at the time of the answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmergencyAccessView:
+    """The emergency access of a token."""
+
+    serial: str
+    username: str
+    enabled: bool
+    """The token has codes that can be used."""
+    lost: bool
+    recovery: RecoveryPolicy
+    live_codes: int
+    ends_at_ms: int | None
+    """When the last live code ends; None: never (or there is none)."""
+    sets: tuple[CodeSetView, ...]
+    """Newest first; empty in lists."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentView:
+    """A program that checks passcodes."""
+
+    name: str
+    identity: str
+    protects: Protects
+    enabled: bool

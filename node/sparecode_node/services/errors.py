@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+How a use case ends without a result; `rpc/errors.py` maps each to a status.
+
+* ServiceError                 nothing was applied. Never raised itself
+  - InvalidFieldError          a field of the request is out of bounds
+  - Refused                    the rules say no (`Rejected`)
+    + NotSignedInError         there is no such session, or it has ended
+    + NotPermittedError        the session's role may not do this
+* OverloadedError (replication)
+  - HashingOverloadedError     the queue of the hashing pool is full
+
+The rest of `ProposeError` flies through: it says whether something may have
+been applied.
+"""
+
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.replication.errors import OverloadedError
+
+
+class ServiceError(Exception):
+    """Base class: the call has no effect. Never raised itself."""
+
+
+class InvalidFieldError(ServiceError):
+    """A field of the request is out of bounds. The message never quotes a secret."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+        self.message = message
+
+
+class Refused(ServiceError):  # noqa: N818
+    """The rules say no. *rejected* says why."""
+
+    def __init__(self, rejected: Rejected) -> None:
+        super().__init__(
+            f"{rejected.reason.value}: {rejected.detail}"
+            if rejected.detail
+            else rejected.reason.value
+        )
+        self.rejected = rejected
+
+
+class NotSignedInError(Refused):
+    """There is no such session, or it has ended."""
+
+    def __init__(self, detail: str = "sign in") -> None:
+        super().__init__(Rejected(Reason.SESSION_ENDED, detail))
+
+
+class NotPermittedError(Refused):
+    """The session's role may not do this."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(Rejected(Reason.ROLE, detail))
+
+
+class HashingOverloadedError(OverloadedError):
+    """The queue of the hashing pool is full; nothing was proposed."""
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__(f"hashing is busy; try again in {retry_after_s:g} s")
+        self.retry_after_s = retry_after_s
+
+
+def refusal(rejected: Rejected) -> Refused:
+    """Return the exception that says *rejected*."""
+    match rejected.reason:
+        case Reason.SESSION_ENDED:
+            return NotSignedInError(rejected.detail)
+        case Reason.ROLE:
+            return NotPermittedError(rejected.detail)
+        case _:
+            return Refused(rejected)

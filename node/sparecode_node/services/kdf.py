@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Slow hashing of what people remember and type: Argon2id, off the event loop (T3).
+
+Two lanes, so that issuing codes does not slow authentication (I12): a pool with
+a worker per core for passcodes and passwords, and one worker of low priority
+for codes and PINs that administrators set. Both have bounded queues: what does
+not fit is shed before any of it is computed.
+"""
+
+import asyncio
+import enum
+import functools
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from argon2.low_level import Type, hash_secret_raw
+
+from sparecode_node.services.errors import HashingOverloadedError
+
+HASH_BYTES = 32
+SALT_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KdfProfile:
+    """Argon2id's parameters."""
+
+    memory_kib: int
+    passes: int
+    lanes: int
+
+
+PRODUCTION = KdfProfile(memory_kib=19 * 1024, passes=2, lanes=1)
+"""What OWASP asks for; 18 ms of a core (T3)."""
+
+TESTING = KdfProfile(memory_kib=8, passes=1, lanes=1)
+"""The smallest that Argon2 allows: protects nothing."""
+
+PROFILES = {"production": PRODUCTION, "testing": TESTING}
+
+
+class Secret(enum.StrEnum):
+    """What is hashed. Part of the input: a PIN is never worth a code or a password."""
+
+    PIN = "pin"
+    CODE = "code"
+    PASSWORD = "password"
+
+
+class Lane(enum.Enum):
+    """Where a hash is computed."""
+
+    AUTHENTICATING = "authenticating"
+    ISSUING = "issuing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KdfInput:
+    """One hash to compute."""
+
+    secret: Secret
+    salt: bytes
+    text: str = field(repr=False)
+    """As normalised."""
+
+
+class Kdf:
+    """Computes hashes in bounded pools, and counts them."""
+
+    def __init__(
+        self,
+        profile: KdfProfile,
+        *,
+        workers: int | None = None,
+        waiting_max: int = 64,
+        issuing_max: int = 400,
+    ) -> None:
+        workers = workers or os.cpu_count() or 1
+        self._profile = profile
+        self._lanes = {
+            Lane.AUTHENTICATING: _Lane(
+                ThreadPoolExecutor(workers, thread_name_prefix="kdf"),
+                bound=workers + waiting_max,
+            ),
+            Lane.ISSUING: _Lane(
+                ThreadPoolExecutor(
+                    1, thread_name_prefix="kdf-issuing", initializer=_yield_to_others
+                ),
+                bound=issuing_max,
+            ),
+        }
+
+    def evaluations(self, lane: Lane = Lane.AUTHENTICATING) -> int:
+        """Return how many hashes were computed in *lane* since the start."""
+        return self._lanes[lane].computed
+
+    async def derive(
+        self, inputs: Sequence[KdfInput], *, lane: Lane, timeout_s: float
+    ) -> tuple[bytes, ...]:
+        """
+        Return the hash of every input, all of them or none.
+
+        Raises `HashingOverloadedError` if they do not fit into the queue, or
+        are not computed within *timeout_s*.
+        """
+        return await self._lanes[lane].run(
+            [functools.partial(_argon2id, self._profile, each) for each in inputs],
+            timeout_s,
+        )
+
+    def close(self) -> None:
+        """Drop what waits, and wait for what is being computed."""
+        for lane in self._lanes.values():
+            lane.pool.shutdown(cancel_futures=True)
+
+
+class _Lane:
+    """A pool, and how much of its queue is taken."""
+
+    def __init__(self, pool: ThreadPoolExecutor, *, bound: int) -> None:
+        self.pool = pool
+        self.computed = 0
+        self._bound = bound
+        self._taken = 0
+        # The workers count too; held for an addition, never over an await.
+        self._counting = threading.Lock()
+
+    async def run(
+        self, jobs: Sequence[Callable[[], bytes]], timeout_s: float
+    ) -> tuple[bytes, ...]:
+        """Run all *jobs*, or shed them all."""
+        with self._counting:
+            if self._taken + len(jobs) > self._bound:
+                raise HashingOverloadedError(retry_after_s=1)
+            self._taken += len(jobs)
+        futures = []
+        for job in jobs:
+            future = self.pool.submit(self._counted, job)
+            # What is cancelled leaves the queue at once, what runs when done.
+            future.add_done_callback(self._leave)
+            futures.append(asyncio.wrap_future(future))
+        try:
+            async with asyncio.timeout(timeout_s):
+                return tuple(await asyncio.gather(*futures))
+        except TimeoutError:
+            raise HashingOverloadedError(retry_after_s=1) from None
+
+    def _leave(self, _: "Future[bytes]") -> None:
+        with self._counting:
+            self._taken -= 1
+
+    def _counted(self, job: Callable[[], bytes]) -> bytes:
+        """Run in a worker."""
+        result = job()
+        with self._counting:
+            self.computed += 1
+        return result
+
+
+def _argon2id(profile: KdfProfile, each: KdfInput) -> bytes:
+    """Hash one input."""
+    return hash_secret_raw(
+        secret=b"sparecode/"
+        + each.secret.encode()
+        + b"\0"
+        + each.text.encode(errors="replace"),
+        salt=each.salt,
+        time_cost=profile.passes,
+        memory_cost=profile.memory_kib,
+        parallelism=profile.lanes,
+        hash_len=HASH_BYTES,
+        type=Type.ID,
+    )
+
+
+def _yield_to_others() -> None:
+    """Give this thread a low priority; Linux has one per thread."""
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
