@@ -1,2 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""replication"""
+"""
+Replication of calls by Raft: the only package that knows the engine, PySyncObj.
+
+DESIGN.md says what we take from PySyncObj and what we do not trust it with.
+From the inside out:
+
+* `storage`, `journal_format`, `journal`: the durable log
+* `codec`, `frames`: what is in an entry, and in a message between members
+* `guard`, `prevote`, `engine`: PySyncObj with fences around it
+* `proposals`, `replica`, `engine_thread`: one replica, and the thread that owns it
+* `tls`, `links`, `transport`: gRPC between members
+* `forwarding`, `cluster_replicator`, `loopback`: the `Replicator`s
+"""

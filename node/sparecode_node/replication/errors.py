@@ -11,7 +11,8 @@ What can go wrong between a proposal and its result.
                            request id is safe (A7)
 
 A refusal by the rules is none of these: it is a result (`Rejected`). A broken
-replica is none of these either: it stops.
+replica is none of these either: it stops (`Fatal`), or does not even start
+(`StartRefusedError`).
 """
 
 
@@ -37,3 +38,16 @@ class OverloadedError(NotAppliedError):
 
 class OutcomeUnknownError(ProposeError):
     """The command was proposed and its fate is not known here."""
+
+
+class StartRefusedError(Exception):
+    """What lies on this node's disk does not fit together: it must not take part."""
+
+
+class Fatal(BaseException):  # noqa: N818 - what happened is not an error to handle.
+    """
+    An invariant is violated or durability is lost: this node must stop.
+
+    Not an `Exception`, so that nothing on the way, and PySyncObj least, can
+    catch it by accident and go on.
+    """

@@ -86,7 +86,9 @@ class Replicator(Protocol):
     async def wait_applied(self, index: int, *, timeout_s: float) -> None:
         """Return once the local applied index is at least *index*. Raises `ProposeError`."""
 
-    async def status(self, *, digest: bool, timeout_s: float) -> tuple[MemberStatus, ...]:
+    async def status(
+        self, *, digest: bool, timeout_s: float
+    ) -> tuple[MemberStatus, ...]:
         """Return every member's status, this node's first; unreachable ones say so."""
 
     @property

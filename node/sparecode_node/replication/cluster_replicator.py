@@ -1,0 +1,319 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`ClusterReplicator`: the `Replicator` of a node in a cluster."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from sparecode.internal.v1 import peers_pb2
+from sparecode_node.domain.ids import NodeId, RequestId, SessionId
+from sparecode_node.replication import forwarding
+from sparecode_node.replication.codec import encode_call
+from sparecode_node.replication.engine_thread import EngineThread, OpenState
+from sparecode_node.replication.errors import (
+    NoPrimaryError,
+    NoQuorumError,
+    NotAppliedError,
+    OutcomeUnknownError,
+    OverloadedError,
+    ProposeError,
+)
+from sparecode_node.replication.journal_format import SALT_BYTES
+from sparecode_node.replication.replica import ReplicaConfig, ReplicaStatus
+from sparecode_node.replication.replicator import MemberStatus, Proposal
+from sparecode_node.replication.settings import CALL_BYTES_MAX, RaftSettings
+from sparecode_node.replication.tls import PeerTls
+from sparecode_node.replication.transport import PeerAddresses, PeerTransport
+from sparecode_node.replication.waiting import AppliedWaiters, SharedBarrier
+from sparecode_node.statemachine.commands import Call, PassBarrier, RequestKey
+from sparecode_node.statemachine.results import BarrierPassed, Result
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 0.05
+"""Between two attempts, if no news of a primary comes first."""
+
+ATTEMPT_S = 2.0
+"""Of one attempt: then the primary is asked again, or the next one (same id)."""
+
+BARRIER_S = 5.0
+"""Of one barrier; its callers may give up earlier."""
+
+
+class Clock(Protocol):
+    """Tells the time."""
+
+    def now_ms(self) -> int:
+        """Return milliseconds since the Unix epoch."""
+
+
+class Entropy(Protocol):
+    """Draws unpredictable values."""
+
+    def token_bytes(self, size: int) -> bytes:
+        """Return *size* random bytes."""
+
+    def uuid(self) -> str:
+        """Return a random UUID."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterConfig:
+    """What a node must know to take part."""
+
+    cluster_id: str
+    addresses: PeerAddresses
+    tls: PeerTls
+    directory: Path
+    """Holds the journal, and is for this process alone."""
+    raft: RaftSettings = RaftSettings()
+    version: str = ""
+
+
+class ClusterReplicator:
+    """
+    A `Replicator` over Raft. `start` it once, `stop` it once, in one loop.
+
+    *read_digest* returns the applied index and the digest of the state at it;
+    it is called in a worker thread, on a connection of its own.
+    """
+
+    def __init__(
+        self,
+        config: ClusterConfig,
+        *,
+        clock: Clock,
+        entropy: Entropy,
+        open_state: OpenState,
+        read_digest: Callable[[], tuple[int, str]],
+        on_fatal: Callable[[str], object],
+    ) -> None:
+        self._config = config
+        self._clock = clock
+        self._entropy = entropy
+        self._read_digest = read_digest
+        self._status = ReplicaStatus()
+        self._news = asyncio.Event()
+        self._applied = AppliedWaiters()
+        self._barrier = SharedBarrier(self._pass_barrier)
+        self._transport = PeerTransport(config.addresses, config.tls, self)
+        self._running = False
+        self._engine = EngineThread(
+            ReplicaConfig(
+                cluster_id=config.cluster_id,
+                node_id=config.addresses.node_id,
+                members=tuple(config.addresses.members),
+                salt=entropy.token_bytes(SALT_BYTES),
+                raft=config.raft,
+            ),
+            config.directory,
+            open_state=open_state,
+            wire=self._transport.wire,
+            on_status=self._take_status,
+            on_fatal=lambda message: self._take_fatal(message, on_fatal),
+        )
+
+    # --- Life
+
+    async def start(self) -> None:
+        """
+        Open journal and state, then listen and dial.
+
+        Raises `StartRefusedError` if this node must not take part.
+        """
+        await self._engine.start()
+        try:
+            await self._transport.start(self._engine)
+        except BaseException:
+            await self._engine.stop()
+            raise
+        self._running = True
+
+    async def stop(self) -> None:
+        """Leave: first the network, then the engine."""
+        self._running = False
+        await self._barrier.stop()
+        await self._transport.stop()
+        await self._engine.stop()
+
+    @property
+    def port(self) -> int:
+        """Where the listener for members is bound."""
+        return self._transport.port
+
+    def _take_status(self, status: ReplicaStatus) -> None:
+        self._status = status
+        self._applied.advance(status.applied_index)
+        self._news.set()
+
+    def _take_fatal(self, message: str, tell: Callable[[str], object]) -> None:
+        self._running = False
+        self._status = ReplicaStatus()
+        tell(message)
+
+    # --- Replicator
+
+    @property
+    def node_id(self) -> NodeId:
+        """This node."""
+        return self._config.addresses.node_id
+
+    @property
+    def primary(self) -> NodeId | None:
+        """The primary as far as this node knows."""
+        return self._status.leader
+
+    @property
+    def ready(self) -> bool:
+        """A quorum is in contact, and this node has caught up."""
+        status = self._status
+        return self._running and status.has_contact and status.caught_up
+
+    async def propose(self, proposal: Proposal, *, timeout_s: float) -> Result:
+        """
+        Return the result of the call after a quorum has committed it.
+
+        A primary that sheds load is not asked again here: its callers are told.
+        """
+        if len(encode_call(proposal.call)) > CALL_BYTES_MAX:
+            raise ValueError("the call is too large for the log")
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        doubt: OutcomeUnknownError | None = None
+        failure: ProposeError
+        while True:
+            left_s = deadline - loop.time()
+            try:
+                return await self._attempt(proposal, max(0.001, min(left_s, ATTEMPT_S)))
+            except OutcomeUnknownError as error:
+                doubt = failure = error
+            except OverloadedError as error:
+                raise doubt or error from error
+            except NotAppliedError as error:
+                failure = error
+            if not await self._news_before(deadline):
+                # One attempt may have been applied, whatever the last one says.
+                raise doubt or failure
+
+    async def _attempt(self, proposal: Proposal, timeout_s: float) -> Result:
+        """Propose once, here or on the primary."""
+        primary = self._status.leader
+        if not self._running or primary is None:
+            raise NoPrimaryError("no primary is known here")
+        if primary == self.node_id:
+            return await self._engine.propose(proposal, timeout_s=timeout_s)
+        channel = self._transport.channel(primary)
+        if channel is None:
+            raise NoPrimaryError(f"no way to {primary}")
+        return await forwarding.forward(channel, proposal, timeout_s=timeout_s)
+
+    async def _news_before(self, deadline: float) -> bool:
+        """Wait a little, or for a change; False if the deadline comes first."""
+        left_s = deadline - asyncio.get_running_loop().time()
+        if left_s <= RETRY_S:
+            return False
+        self._news.clear()
+        try:
+            async with asyncio.timeout(RETRY_S):
+                await self._news.wait()
+        except TimeoutError:
+            pass
+        return True
+
+    async def read_barrier(self, *, timeout_s: float) -> BarrierPassed:
+        """Return once the local state covers all that was committed before the call."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                barrier = await self._barrier.passed()
+        except TimeoutError as error:
+            raise NoQuorumError("no barrier was committed in time") from error
+        except OutcomeUnknownError as error:
+            # A barrier changes nothing: whether it passed does not matter.
+            raise NoQuorumError("no barrier was committed") from error
+        await self.wait_applied(barrier.index, timeout_s=deadline - loop.time())
+        return barrier
+
+    async def _pass_barrier(self) -> BarrierPassed:
+        request = RequestKey(
+            caller=f"node:{self.node_id}",
+            method="PassBarrier",
+            request_id=RequestId(self._entropy.uuid()),
+            tag=0,
+        )
+        call = Call(
+            command=PassBarrier(),
+            request=request,
+            node_id=self.node_id,
+            session_id=SessionId(""),
+            at_ms=0,
+        )
+        result = await self.propose(Proposal(call=call), timeout_s=BARRIER_S)
+        if not isinstance(result, BarrierPassed):
+            raise TypeError(f"a barrier came back as {result!r}")
+        return result
+
+    async def wait_applied(self, index: int, *, timeout_s: float) -> None:
+        """Return once the local applied index is at least *index*."""
+        await self._applied.wait(index, timeout_s=timeout_s)
+
+    async def status(
+        self, *, digest: bool, timeout_s: float
+    ) -> tuple[MemberStatus, ...]:
+        """Return every member's status, this node's first."""
+        others = await asyncio.gather(
+            *(
+                forwarding.ask_status(
+                    self._transport.channel(peer),
+                    peer,
+                    digest=digest,
+                    timeout_s=timeout_s,
+                )
+                for peer in sorted(self._config.addresses.others)
+            )
+        )
+        return (await self._own_status(digest=digest), *others)
+
+    async def _own_status(self, *, digest: bool) -> MemberStatus:
+        status = self._status
+        applied, hashed = status.applied_index, ""
+        if digest:
+            applied, hashed = await asyncio.to_thread(self._read_digest)
+        return MemberStatus(
+            node_id=self.node_id,
+            reachable=True,
+            is_primary=status.is_leader,
+            term=status.term,
+            commit_index=status.commit_index,
+            applied_index=applied,
+            digest=hashed,
+            version=self._config.version,
+            clock_ms=self._clock.now_ms(),
+        )
+
+    # --- PeerHandler
+
+    async def forwarded(
+        self, caller: NodeId, request: peers_pb2.ForwardRequest
+    ) -> peers_pb2.ForwardResponse:
+        """Propose a call that another member was asked for; here or nowhere."""
+        try:
+            proposal = forwarding.proposal_of(caller, request)
+            result = await self._engine.propose(
+                proposal, timeout_s=request.timeout_ms / 1000
+            )
+        except NotAppliedError as error:
+            return forwarding.not_applied(error)
+        except ProposeError:
+            return forwarding.unknown()
+        return forwarding.applied(result)
+
+    async def member_status(
+        self, request: peers_pb2.GetMemberStatusRequest
+    ) -> peers_pb2.GetMemberStatusResponse:
+        """Say how far this member has got."""
+        return forwarding.status_response(await self._own_status(digest=request.digest))

@@ -1,0 +1,312 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+PySyncObj 0.3.17, unedited, with its private methods overridden where it is unsafe.
+
+What is taken from it: terms, elections, the commit rule, and the follower's
+handling of entries. DESIGN.md says what is not, and why. The overrides have the
+names that Python's mangling gives them inside `SyncObj`; it looks them up
+through the instance, so an override takes effect. They hold for one release
+only, which is checked here.
+"""
+
+import zlib
+from typing import Any, NoReturn, Protocol
+
+from pysyncobj import SyncObj, SyncObjConf, syncobj
+from pysyncobj import journal as pysyncobj_journal
+from pysyncobj.node import Node
+from pysyncobj.syncobj import _RAFT_STATE as State
+from pysyncobj.version import VERSION
+
+from sparecode_node.replication.codec import CodecError, decode_entry
+from sparecode_node.replication.errors import (
+    Fatal,
+    NoPrimaryError,
+    NoQuorumError,
+    StartRefusedError,
+)
+from sparecode_node.replication.follower import REGULAR
+from sparecode_node.replication.frames import APPEND_ENTRIES
+from sparecode_node.replication.guard import Guard, Wire
+from sparecode_node.replication.journal import Journal
+from sparecode_node.replication.proposals import Proposals
+from sparecode_node.replication.settings import (
+    APPEND_BYTES_MAX,
+    ENTRIES_IN_FLIGHT_MAX,
+    WINDOW_ENTRIES,
+    RaftSettings,
+)
+from sparecode_node.statemachine.commands import Call
+from sparecode_node.statemachine.results import Result
+
+PINNED = "0.3.17"
+if VERSION != PINNED:  # Not an assertion: -O must not remove it.
+    raise ImportError(f"the overrides are for PySyncObj {PINNED}, this is {VERSION}")
+
+
+def _given_journal(journal: object) -> pysyncobj_journal.Journal:
+    if not isinstance(journal, Journal):
+        raise Fatal("PySyncObj must not make a journal of its own")
+    return journal
+
+
+# `SyncObjConf.journalFile` names a file; ours is a journal already.
+syncobj.createJournal = _given_journal
+# It would wake the poller for commands of PySyncObj's own queue, which is off.
+syncobj.PIPE_NOTIFIER_ENABLED = False  # type: ignore[attr-defined]
+
+
+class AppliedState(Protocol):
+    """The state machine, as far as the engine knows it."""
+
+    @property
+    def applied_index(self) -> int:
+        """Index of the last entry that the state holds."""
+
+    def apply(self, index: int, calls: tuple[Call, ...]) -> tuple[Result, ...]:
+        """Apply an entry in one transaction; without calls, only its index."""
+
+
+class Member(Node):
+    """A member, with a hash that is the same in every process: runs repeat."""
+
+    def __hash__(self) -> int:
+        return zlib.crc32(self.id.encode())
+
+    __eq__ = Node.__eq__
+
+
+def now() -> float:
+    """Return the engine's clock, in seconds; a simulation replaces it."""
+    return syncobj.monotonicTime()
+
+
+class Engine(SyncObj):
+    """One replica's Raft. Belongs to one thread; `doTick` drives it."""
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        state: AppliedState,
+        proposals: Proposals,
+        wire: Wire,
+        settings: RaftSettings,
+    ) -> None:
+        self.journal = journal
+        self.proposals = proposals
+        self.settings = settings
+        self._state = state
+        applied = _check_state(journal, state)
+        me = journal.identity.node_id
+        super().__init__(
+            Member(me),
+            [Member(member) for member in journal.members if member != me],
+            self._conf(),
+            nodeClass=Member,
+            transportClass=lambda _obj, _me, _others: self._guarded(wire),
+        )
+        # The state says where to go on; PySyncObj would begin at 1 again, and
+        # would look for a dump file.
+        self._SyncObj__needLoadDumpFile = False
+        self._SyncObj__raftLastApplied = applied
+        self._SyncObj__raftCommitIndex = applied
+        journal.committed = applied
+
+    def _guarded(self, wire: Wire) -> Guard:
+        self.guard = Guard(self, self.journal, wire)
+        return self.guard
+
+    def _conf(self) -> SyncObjConf:
+        settings = self.settings
+        return SyncObjConf(
+            autoTick=False,  # Our thread drives it, and stops at any exception.
+            journalFile=self.journal,
+            raftMinTimeout=settings.election_min_s,
+            raftMaxTimeout=settings.election_max_s,
+            appendEntriesPeriod=settings.heartbeat_s,
+            leaderFallbackTimeout=settings.step_down_s,
+            appendEntriesUseBatch=False,  # Tell followers at once what is committed.
+            dynamicMembershipChange=False,
+            fullDumpFile=None,
+            useFork=False,
+            onStateChanged=self._role_changed,
+        )
+
+    # --- Driving
+
+    def _onTick(self, timeToWait: float = 0.0) -> None:
+        """Acknowledge what the last poll brought, after one sync; then as PySyncObj."""
+        self.guard.flush()
+        super()._onTick(timeToWait)
+
+    def _checkCommandsToApply(self) -> None:
+        """
+        Append what is proposed; PySyncObj would take commands from its own queue.
+
+        That queue sends an entry for each command, forwards pickles to the
+        leader, and answers some of its callbacks wrongly or never. Called in
+        each tick after entries were applied, so the stamper sees the newest
+        state.
+        """
+        self.proposals.expire(now())
+        if not self.proposals.waiting:
+            self.journal.sync()
+            return
+        if not self._isLeader():
+            self.proposals.refuse_queued(NoPrimaryError("this node does not lead"))
+        elif not self.has_contact():
+            self.proposals.refuse_queued(NoQuorumError("no contact to a quorum"))
+        elif self.raftLastApplied >= (self._SyncObj__noopIDx or 0):
+            self._append_proposals()
+        self.journal.sync()
+
+    def _append_proposals(self) -> None:
+        appended = False
+        while self.proposals.in_flight < ENTRIES_IN_FLIGHT_MAX:
+            batch = self.proposals.take()
+            if batch is None:
+                break
+            index, term = self.journal.last_index + 1, self.raftCurrentTerm
+            self.journal.add(REGULAR + batch.payload, index, term)
+            self.proposals.appended(batch, index, term)
+            appended = True
+        if appended:
+            # Before our own sync, which then runs beside those of the followers.
+            self._SyncObj__sendAppendEntries()
+
+    def _role_changed(self, before: int, _after: int) -> None:
+        """Answer what a leader has appended when it leads no more."""
+        if before == State.LEADER:
+            self.proposals.lose_appended()
+
+    # --- Looking
+
+    def is_leader(self) -> bool:
+        """Say whether this node leads, as far as it knows."""
+        return self._isLeader()
+
+    def leader(self) -> str | None:
+        """Return who leads, as far as this node knows."""
+        node = self._getLeader()
+        return None if node is None else node.id
+
+    def has_contact(self) -> bool:
+        """Say whether a quorum was heard of lately, by or through the leader."""
+        oldest = now() - self.settings.contact_s
+        if self._isLeader():
+            answered = self._SyncObj__lastResponseTime
+            heard = sum(answered.get(n, 0.0) >= oldest for n in self.otherNodes)
+            return 2 * (heard + 1) > len(self.otherNodes) + 1
+        return self._getLeader() is not None and self.guard.leader_heard_at >= oldest
+
+    def entries_behind(self) -> int:
+        """Return how many entries are committed and not applied here."""
+        if self._isLeader():
+            own = self._SyncObj__noopIDx or 0
+            return max(0, max(own, self.raftCommitIndex) - self.raftLastApplied)
+        return max(0, self.guard.leader_commit - self.raftLastApplied)
+
+    # --- Sending entries
+
+    def _SyncObj__sendAppendEntries(self) -> None:
+        """
+        Send to each follower what it lacks, within its window.
+
+        PySyncObj sends everything at once, may spin in here for a heartbeat,
+        cuts large entries into pickled pieces, and sends a snapshot to whoever
+        is too far behind.
+        """
+        self._SyncObj__newAppendEntriesTime = now() + self.settings.heartbeat_s
+        for node in sorted(self.otherNodes, key=lambda node: node.id):
+            if self.isNodeConnected(node):
+                self._send_entries(node)
+
+    def _send_entries(self, node: Node) -> None:
+        next_index = self._SyncObj__raftNextIndex
+        end = min(
+            self.journal.last_index,
+            self.guard.progress(node.id).base + WINDOW_ENTRIES,
+        )
+        first = True
+        while first or next_index[node] <= end:
+            first = False
+            previous = next_index[node] - 1
+            entries = self._SyncObj__getEntries(
+                previous + 1, max(0, end - previous), APPEND_BYTES_MAX
+            )
+            if entries:
+                next_index[node] = entries[-1][1] + 1
+            message = {
+                "type": APPEND_ENTRIES,
+                "term": self.raftCurrentTerm,
+                "commit_index": self.raftCommitIndex,
+                "entries": entries,
+                "prevLogIdx": previous,
+                "prevLogTerm": self.journal.term_at(previous),
+            }
+            self.guard.send(node, message)
+
+    def _SyncObj__connectedToAnyone(self) -> bool:
+        """Ask before campaigning (pre-vote); called when an election is due."""
+        return self.guard.may_campaign()
+
+    # --- Applying
+
+    def _SyncObj__doApplyCommand(self, command: bytes) -> None:
+        """
+        Apply a committed entry; PySyncObj would unpickle it.
+
+        It would also apply the entry again for ever if that raises: an
+        exception here stops the node. Answers go out after the transaction.
+        """
+        index = self.raftLastApplied + 1
+        term = self.journal.entry(index)[2]
+        try:
+            calls = decode_entry(command[1:]) if command[:1] == REGULAR else ()
+            results = self._state.apply(index, calls)
+            self.proposals.applied(index, term, results, count=len(calls))
+        except CodecError as error:
+            raise Fatal(f"entry {index} cannot be read here: {error}") from error
+        except Exception as error:
+            raise Fatal(f"applying entry {index} failed: {error!r}") from error
+
+    # --- What is off, and must be impossible
+
+    def _off(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        raise Fatal("this part of PySyncObj is off")
+
+    # Commands enter by `proposals` only, and are never forwarded by the engine.
+    _applyCommand = _off
+    # Membership: applied when appended, several changes at once, as pickles.
+    addNodeToCluster = removeNodeFromCluster = _off
+    _addNodeToCluster = _removeNodeFromCluster = _off
+    _SyncObj__changeCluster = _SyncObj__doChangeCluster = _off
+    _SyncObj__updateClusterConfiguration = _off
+    # Snapshots: a partial one moves the commit index over unverified entries.
+    _SyncObj__loadDumpFile = forceLogCompaction = _forceLogCompaction = _off
+    # The target of a transfer campaigns without a check of its term.
+    transferLeadership = _transferLeadership = _off
+    # Code versions travel as pickles.
+    setCodeVersion = _setCodeVersion = _off
+
+    def _SyncObj__parseChangeClusterRequest(self, _command: bytes) -> None:
+        """Find no change of members in any entry; the guard admits none either."""
+
+    def _SyncObj__tryLogCompaction(self) -> None:
+        """Do not drop the beginning of the log: called in each tick."""
+
+
+def _check_state(journal: Journal, state: AppliedState) -> int:
+    """Return the applied index, if state and journal fit together."""
+    applied = state.applied_index
+    if not 0 <= applied <= journal.last_index:
+        raise StartRefusedError(
+            f"the state store has applied entry {applied}, but the journal ends at"
+            f" entry {journal.last_index}: acknowledged entries are missing. Remove"
+            " this node from the cluster, and add it under a new id."
+        )
+    if applied == 0:
+        state.apply(1, ())  # The entry that every log begins with.
+        applied = 1
+    return applied

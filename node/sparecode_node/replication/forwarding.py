@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Handing calls to the primary, and other members' questions and calls (T1).
+
+Instead of the engine's own forwarding, which knows neither deadlines nor
+request ids.
+"""
+
+import asyncio
+from dataclasses import replace
+
+import grpc
+import grpc.aio
+
+from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication.codec import CodecError, decode_call, encode_call
+from sparecode_node.replication.errors import (
+    NoPrimaryError,
+    NoQuorumError,
+    NotAppliedError,
+    OutcomeUnknownError,
+    OverloadedError,
+)
+from sparecode_node.replication.replicator import MemberStatus, Proposal
+from sparecode_node.replication.settings import CALL_BYTES_MAX
+from sparecode_node.replication.result_json import from_json, to_json
+from sparecode_node.statemachine.results import Result
+
+GRACE_S = 0.25
+"""The primary answers at the deadline; so long the answer may travel."""
+
+_KIND_OF: dict[type[NotAppliedError], peers_pb2.NotAppliedKind.ValueType] = {
+    NoPrimaryError: peers_pb2.NOT_APPLIED_KIND_NOT_PRIMARY,
+    NoQuorumError: peers_pb2.NOT_APPLIED_KIND_NO_QUORUM,
+    OverloadedError: peers_pb2.NOT_APPLIED_KIND_OVERLOADED,
+}
+_ERROR_OF = {kind: error for error, kind in _KIND_OF.items()}
+
+
+class MalformedCallError(Exception):
+    """Another member forwards what is no call of its own."""
+
+
+def proposal_of(caller: NodeId, request: peers_pb2.ForwardRequest) -> Proposal:
+    """Return what *caller* forwards. Raises `MalformedCallError`."""
+    if len(request.call) > CALL_BYTES_MAX:
+        raise MalformedCallError("the call is too large")
+    try:
+        call = decode_call(request.call)
+    except CodecError as error:
+        raise MalformedCallError(str(error)) from error
+    if call.node_id != caller:
+        raise MalformedCallError(f"a call of {call.node_id} comes from {caller}")
+    # Only the primary's time counts (T1), so nobody else's gets in.
+    return Proposal(call=replace(call, at_ms=0), tokencodes=tuple(request.tokencodes))
+
+
+def applied(result: Result) -> peers_pb2.ForwardResponse:
+    """Say what came out."""
+    return peers_pb2.ForwardResponse(result_json=to_json(result))
+
+
+def not_applied(error: NotAppliedError) -> peers_pb2.ForwardResponse:
+    """Say why it was certainly not applied."""
+    return peers_pb2.ForwardResponse(not_applied=_KIND_OF[type(error)])
+
+
+def unknown() -> peers_pb2.ForwardResponse:
+    """Say that it may have been applied."""
+    return peers_pb2.ForwardResponse(unknown=True)
+
+
+async def forward(
+    channel: grpc.aio.Channel, proposal: Proposal, *, timeout_s: float
+) -> Result:
+    """Propose on another member. Raises `NotAppliedError`, `OutcomeUnknownError`."""
+    if channel.get_state(try_to_connect=True) is not grpc.ChannelConnectivity.READY:
+        # Nothing has been sent, so nothing has been applied.
+        raise NoPrimaryError("the primary cannot be reached")
+    stub: peers_pb2_grpc.PeerServiceAsyncStub = peers_pb2_grpc.PeerServiceStub(channel)
+    request = peers_pb2.ForwardRequest(
+        call=encode_call(proposal.call),
+        tokencodes=proposal.tokencodes,
+        timeout_ms=max(1, int(timeout_s * 1000)),
+    )
+    try:
+        response = await stub.Forward(request, timeout=timeout_s + GRACE_S)
+    except grpc.aio.AioRpcError as error:
+        raise OutcomeUnknownError(
+            f"the primary did not answer: {error.code().name}"
+        ) from error
+    match response.WhichOneof("outcome"):
+        case "result_json":
+            return from_json(response.result_json)
+        case "not_applied":
+            kind = _ERROR_OF.get(response.not_applied, NoPrimaryError)
+            raise kind("the primary did not take the call")
+        case _:
+            raise OutcomeUnknownError("the primary does not know the outcome")
+
+
+async def ask_status(
+    channel: grpc.aio.Channel | None, peer: NodeId, *, digest: bool, timeout_s: float
+) -> MemberStatus:
+    """Return a member's status; that it cannot be reached is a status too."""
+    unreachable = MemberStatus(node_id=peer, reachable=False)
+    if channel is None:
+        return unreachable
+    stub: peers_pb2_grpc.PeerServiceAsyncStub = peers_pb2_grpc.PeerServiceStub(channel)
+    request = peers_pb2.GetMemberStatusRequest(digest=digest)
+    try:
+        answer = await stub.GetMemberStatus(request, timeout=timeout_s)
+    except (grpc.aio.AioRpcError, asyncio.TimeoutError):
+        return unreachable
+    return MemberStatus(
+        node_id=peer,
+        reachable=True,
+        is_primary=answer.is_primary,
+        term=answer.term,
+        commit_index=answer.commit_index,
+        applied_index=answer.applied_index,
+        digest=answer.digest,
+        version=answer.version,
+        clock_ms=answer.clock_ms,
+    )
+
+
+def status_response(status: MemberStatus) -> peers_pb2.GetMemberStatusResponse:
+    """Return a status as it is told to other members."""
+    return peers_pb2.GetMemberStatusResponse(
+        is_primary=status.is_primary,
+        term=status.term,
+        commit_index=status.commit_index,
+        applied_index=status.applied_index,
+        digest=status.digest,
+        version=status.version,
+        clock_ms=status.clock_ms,
+    )

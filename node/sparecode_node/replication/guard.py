@@ -1,0 +1,330 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Fences around PySyncObj: nothing reaches it or leaves it unchecked.
+
+`Guard` is the `Transport` that PySyncObj knows; the real network is a `Wire`
+behind it. DESIGN.md lists what each fence is for. Runs in the engine's thread.
+"""
+
+import collections
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from pysyncobj import SyncObj, syncobj
+from pysyncobj.node import Node
+from pysyncobj.transport import Transport
+
+from sparecode_node.replication import frames, prevote
+from sparecode_node.replication.errors import Fatal
+from sparecode_node.replication.follower import (
+    FollowerLog,
+    MalformedEntriesError,
+    Verdict,
+)
+from sparecode_node.replication.frames import Message
+from sparecode_node.replication.journal import Journal
+
+log = logging.getLogger(__name__)
+
+
+class Wire(Protocol):
+    """Carries messages between members, in order, each at most once."""
+
+    def send(self, peer: str, message: Message) -> None:
+        """Send without waiting; a message that cannot be sent is dropped with its link."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a follower is, in the term in which this node leads."""
+
+    term: int = 0
+    acked: int = 0
+    """Everything up to here is on the follower's disk."""
+    base: int = 0
+    """The window of entries in flight begins here."""
+    reset_at: float = 0.0
+    """When the follower last asked to begin again elsewhere."""
+
+
+class Guard(Transport):
+    """Stands between the engine and the wire."""
+
+    def __init__(self, engine: SyncObj, journal: Journal, wire: Wire) -> None:
+        super().__init__(None, None, ())
+        self._engine = engine
+        self._journal = journal
+        self._wire = wire
+        self._log = FollowerLog(journal)
+        self._held: list[tuple[str, Message]] = []
+        self._next_ack: int | None = None
+        self._votes: tuple[int, set[str]] = (0, set())
+        self._progress: dict[str, Progress] = {}
+        self._prevote = prevote.PreVote(
+            wire.send, lambda: engine._SyncObj__generateRaftTimeout()
+        )
+        self.leader_heard_at = float("-inf")
+        self.leader_commit = 0
+        """The commit index that the leader of this term has announced."""
+        self.dropped: collections.Counter[str] = collections.Counter()
+        """What was refused, by cause."""
+        self._receivers: dict[str, Callable[[Node, Message], None]] = {
+            frames.REQUEST_VOTE: self._pass,
+            frames.RESPONSE_VOTE: self._receive_vote,
+            frames.APPEND_ENTRIES: self._receive_append,
+            frames.NEXT_NODE_IDX: self._receive_ack,
+            frames.PRE_VOTE: self._receive_pre_vote,
+            frames.PRE_VOTE_ANSWER: self._receive_pre_vote_answer,
+            frames.STALE_TERM: self._receive_stale_term,
+        }
+
+    # --- What PySyncObj sees of a transport
+
+    @property
+    def ready(self) -> bool:
+        """Say that messages can be sent; there is nothing to wait for."""
+        return True
+
+    def setOnUtilityMessageCallback(self, message: str, callback: object) -> None:
+        """Do not connect PySyncObj's administration: nobody may reach it."""
+
+    def setOnReadonlyNodeConnectedCallback(self, callback: object) -> None:
+        """Do not connect read-only nodes: they would be streamed the state."""
+
+    def setOnReadonlyNodeDisconnectedCallback(self, callback: object) -> None:
+        """See above."""
+
+    def send(self, node: Node, message: Message) -> bool:
+        """Send what the engine says, when what it promises is on disk."""
+        match message["type"]:
+            case frames.NEXT_NODE_IDX:
+                self._hold_ack(node.id, message)
+            case frames.REQUEST_VOTE | frames.RESPONSE_VOTE:
+                self._sync_before_vote()
+                self._wire.send(node.id, message)
+            case frames.APPEND_ENTRIES if "entries" in message:
+                self._wire.send(node.id, message)
+            case kind:
+                raise Fatal(f"the engine tried to send {kind}: {sorted(message)}")
+        return True
+
+    def destroy(self) -> None:
+        """Forget what was held: it was not promised to anybody."""
+        self._held.clear()
+
+    # --- Durability first
+
+    def _hold_ack(self, peer: str, message: Message) -> None:
+        """Keep an acknowledgement back until the journal is on disk."""
+        ack = {**message, "term": self._engine.raftCurrentTerm}
+        if self._next_ack is not None:
+            ack["next_node_idx"] = self._next_ack
+        self._held.append((peer, ack))
+
+    def flush(self) -> None:
+        """
+        Sync once for all that the last poll has brought, then acknowledge it.
+
+        Called at the begin of each tick.
+        """
+        self._sync_before_acks()
+        held, self._held = self._held, []
+        for peer, ack in held:
+            self._wire.send(peer, ack)
+
+    def _sync_before_acks(self) -> None:
+        self._journal.sync()
+
+    def _sync_before_vote(self) -> None:
+        self._journal.sync()
+
+    # --- From the wire
+
+    def connected(self, peer: str) -> None:
+        """Tell the engine that messages to *peer* arrive."""
+        if node := self._member(peer):
+            self._onNodeConnected(node)
+
+    def disconnected(self, peer: str) -> None:
+        """Tell the engine that the link to *peer* has ended."""
+        if node := self._member(peer):
+            self._onNodeDisconnected(node)
+
+    def receive(self, peer: str, message: Message) -> None:
+        """Take a message that *peer* has sent; the wire vouches for the sender."""
+        node = self._member(peer)
+        receiver = self._receivers.get(message["type"])
+        if node is None or receiver is None:
+            self._drop(peer, "not a member" if node is None else "unknown type")
+        else:
+            receiver(node, message)
+
+    def _drop(self, peer: str, cause: str) -> None:
+        self.dropped[cause] += 1
+        log.debug("message_dropped", extra={"peer": peer, "cause": cause})
+
+    def _member(self, peer: str) -> Node | None:
+        return next((n for n in self._engine.otherNodes if n.id == peer), None)
+
+    def _pass(self, node: Node, message: Message) -> None:
+        self._onMessageReceived(node, message)
+
+    def _adopt_term(self, node: Node, term: int) -> None:
+        """Have the engine adopt a newer term, by a request for a vote it must refuse."""
+        self._pass(
+            node,
+            {
+                "type": frames.REQUEST_VOTE,
+                "term": term,
+                "last_log_index": 0,
+                "last_log_term": -1,
+            },
+        )
+
+    # --- As a candidate
+
+    def _receive_vote(self, node: Node, message: Message) -> None:
+        """Count a voter once, and only for the term that is on."""
+        term = self._engine.raftCurrentTerm
+        if message["term"] != term:
+            self._drop(node.id, "vote of another term")
+            return
+        if self._votes[0] != term:
+            self._votes = (term, set())
+        if self._has_voted(node.id):
+            self._drop(node.id, "duplicate vote")
+            return
+        self._votes[1].add(node.id)
+        self._pass(node, message)
+
+    def _has_voted(self, voter: str) -> bool:
+        return voter in self._votes[1]
+
+    def may_campaign(self) -> bool:
+        """Say whether a majority would vote for this node; asks it first."""
+        others = [node.id for node in self._engine.otherNodes]
+        return self._prevote.won(self._standing(), others, syncobj.monotonicTime())
+
+    def _standing(self) -> prevote.Standing:
+        silent_s = syncobj.monotonicTime() - self.leader_heard_at
+        return prevote.Standing(
+            term=self._engine.raftCurrentTerm,
+            last_index=self._journal.last_index,
+            last_term=self._journal.last_term,
+            leader_is_alive=self._engine._isLeader()
+            or silent_s < self._engine.conf.raftMinTimeout,
+        )
+
+    def _receive_pre_vote(self, node: Node, message: Message) -> None:
+        self._wire.send(node.id, prevote.answer(message, self._standing()))
+
+    def _receive_pre_vote_answer(self, node: Node, message: Message) -> None:
+        if message["current_term"] > self._engine.raftCurrentTerm:
+            self._adopt_term(node, message["current_term"])
+        else:
+            self._prevote.answered(node.id, message)
+
+    # --- As a leader
+
+    def progress(self, follower: str) -> Progress:
+        """Return how far a follower is in this term."""
+        term = self._engine.raftCurrentTerm
+        progress = self._progress.get(follower)
+        if progress is None or progress.term != term:
+            # Nothing is known of it: the window begins at the end of the log.
+            progress = Progress(term=term, base=self._journal.last_index)
+            self._progress[follower] = progress
+        return progress
+
+    def _receive_ack(self, node: Node, message: Message) -> None:
+        """
+        Count what a follower says that it has on disk.
+
+        Only an answer to this leadership counts: one of an earlier term may
+        speak of entries that the follower has cut off since.
+        """
+        if not (self._engine._isLeader() and self._is_of_this_term(message)):
+            self._drop(node.id, "acknowledgement of another term")
+            return
+        progress = self.progress(node.id)
+        wanted = message["next_node_idx"]
+        if message["success"]:
+            if wanted - 1 > self._journal.last_index:
+                self._drop(node.id, "acknowledgement beyond the log")
+                return
+            progress.acked = max(progress.acked, wanted - 1)
+            progress.base = max(progress.base, progress.acked)
+        if message["reset"]:
+            wanted = self._bounded_reset(node, progress, wanted)
+        next_index = self._engine._SyncObj__raftNextIndex
+        before = next_index.get(node, 0)
+        self._pass(
+            node,
+            {
+                "type": frames.NEXT_NODE_IDX,
+                "next_node_idx": wanted,
+                "reset": message["reset"],
+                "success": message["success"],
+            },
+        )
+        if not message["reset"]:
+            # PySyncObj goes back to what is acknowledged, and would send again
+            # everything that is under way.
+            next_index[node] = max(before, next_index.get(node, 0))
+
+    def _is_of_this_term(self, message: Message) -> bool:
+        return bool(message["term"] == self._engine.raftCurrentTerm)
+
+    def _bounded_reset(self, node: Node, progress: Progress, wanted: int) -> int:
+        """
+        Return where to begin again: never below what is acknowledged.
+
+        Answers to several messages of one gap ask for the same; the first one
+        is heeded, the others would only send everything again.
+        """
+        now = syncobj.monotonicTime()
+        wanted = max(2, progress.acked + 1, min(wanted, self._journal.last_index + 1))
+        under_way = self._engine._SyncObj__raftNextIndex.get(node, 0)
+        repeated = progress.base == wanted - 1 and under_way > wanted
+        if repeated and now - progress.reset_at < self._engine.conf.appendEntriesPeriod:
+            return under_way
+        progress.base, progress.reset_at = wanted - 1, now
+        return wanted
+
+    # --- As a follower
+
+    def _receive_append(self, node: Node, message: Message) -> None:
+        term = message["term"]
+        current = self._engine.raftCurrentTerm
+        if term < current:
+            # PySyncObj says nothing, and the sender goes on leading for itself.
+            self._drop(node.id, "entries of an earlier term")
+            self._wire.send(node.id, {"type": frames.STALE_TERM, "term": current})
+            return
+        if term == current and self._engine._isLeader():
+            raise Fatal(f"{node.id} leads in term {term}, and so does this node")
+        try:
+            verdict = self._judge(node, message)
+        except MalformedEntriesError:
+            log.exception("entries_refused", extra={"leader": node.id})
+            self._drop(node.id, "malformed entries")
+            return
+        if term > current:
+            self.leader_commit = 0
+        self.leader_heard_at = syncobj.monotonicTime()
+        self.leader_commit = max(self.leader_commit, message["commit_index"])
+        self._prevote.forget()
+        self._next_ack = verdict.next_ack
+        try:
+            self._pass(node, verdict.message)
+        finally:
+            self._next_ack = None
+
+    def _judge(self, node: Node, message: Message) -> Verdict:
+        return self._log.judge(node.id, message, self._engine.raftCommitIndex)
+
+    def _receive_stale_term(self, node: Node, message: Message) -> None:
+        if message["term"] > self._engine.raftCurrentTerm:
+            self._adopt_term(node, message["term"])

@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The durable journal: what this node has promised, and the log.
+
+PySyncObj's own journal is memory-mapped, never synced and has no checksums.
+This one takes its place: changes gather in memory, and `sync` writes them as
+one batch with one fdatasync. Whoever acknowledges an entry, votes, or counts
+itself into a quorum calls `sync` first; `guard` and `engine` see to that.
+
+Nothing may take an entry away that is committed, rewrite a term or a vote, or
+drop the beginning of the log: those raise `Fatal`, whoever asks for them.
+"""
+
+import logging
+from typing import TypeVar, overload
+
+from pysyncobj.journal import Journal as EngineJournal
+
+from sparecode_node.replication import journal_format as form
+from sparecode_node.replication.errors import Fatal, StartRefusedError
+from sparecode_node.replication.journal_format import Entry, Identity, Kind
+from sparecode_node.replication.storage import AppendFile, Storage
+
+log = logging.getLogger(__name__)
+
+NAME = "raft.journal"
+NO_OP = b"\x01"
+"""What PySyncObj calls a no-op; the log begins with one at index 1, term 0."""
+FIRST_ENTRY: Entry = (NO_OP, 1, 0)
+
+_T = TypeVar("_T")
+
+
+class Journal(EngineJournal):
+    """A journal that keeps what it has acknowledged."""
+
+    def __init__(self, storage: Storage) -> None:
+        """For `create_journal` and `open_journal`."""
+        self._storage = storage
+        self._file: AppendFile | None = None
+        self._salt = b""
+        self._sequence = 0
+        self._unsynced = bytearray()
+        self._poisoned = ""
+        self._entries: list[Entry] = []
+        self._term = 0
+        self._vote: str | None = None
+        self.identity = Identity("", "")
+        self.members: tuple[str, ...] = ()
+        self.committed = 1
+        """Nothing up to here may ever be cut off."""
+        self.durable_index = 0
+        """The last entry that is on disk."""
+        self.syncs = 0
+
+    # --- What the guard asks
+
+    @property
+    def last_index(self) -> int:
+        """Index of the last entry."""
+        return self._entries[-1][1]
+
+    @property
+    def last_term(self) -> int:
+        """Term of the last entry."""
+        return self._entries[-1][2]
+
+    def has(self, index: int) -> bool:
+        """Say whether there is such an entry."""
+        return 1 <= index <= self.last_index
+
+    def entry(self, index: int) -> Entry:
+        """Return the entry at *index*."""
+        return self._entries[index - 1]
+
+    def term_at(self, index: int) -> int | None:
+        """Return the term of the entry at *index*, None if there is none."""
+        return self.entry(index)[2] if self.has(index) else None
+
+    # --- Durability
+
+    def sync(self) -> None:
+        """Return when everything so far is on disk. Raises `Fatal`."""
+        if self._poisoned:
+            raise Fatal(self._poisoned)
+        if self._unsynced:
+            self._write_batch()
+        self.durable_index = self.last_index
+
+    def _write_batch(self) -> None:
+        if self._file is None:
+            raise Fatal("the journal is closed")
+        self._sequence += 1
+        data = form.batch(self._salt, self._sequence, bytes(self._unsynced))
+        try:
+            self._file.append(data)
+            self._file.sync()
+        except OSError as error:
+            # What the kernel has dropped after a failed sync it will call
+            # synced the next time: never try again.
+            self._poisoned = f"{self._where}: writing the journal failed: {error}"
+            raise Fatal(self._poisoned) from error
+        self._unsynced.clear()
+        self.syncs += 1
+
+    @property
+    def _where(self) -> str:
+        return self._storage.where(NAME)
+
+    # --- What PySyncObj calls
+
+    def add(self, command: bytes, idx: int, term: int) -> None:
+        """Append an entry."""
+        if idx != self.last_index + 1 or term < self.last_term:
+            raise Fatal(
+                f"entry {idx} of term {term} cannot follow entry"
+                f" {self.last_index} of term {self.last_term}"
+            )
+        entry = (bytes(command), idx, term)
+        self._entries.append(entry)
+        self._unsynced += form.add_record(entry)
+
+    def deleteEntriesFrom(self, entryFrom: int) -> None:
+        """Cut off what conflicts with the leader's log; *entryFrom* is a position."""
+        index = entryFrom + 1
+        if not self.has(index):
+            return
+        if index <= self.committed:
+            raise Fatal(
+                f"entry {index} is to be cut off, but {self.committed} is committed"
+            )
+        del self._entries[entryFrom:]
+        self._unsynced += form.truncate_record(index)
+        self.durable_index = min(self.durable_index, index - 1)
+
+    def deleteEntriesTo(self, entryTo: int) -> None:
+        """Refuse: log compaction is off."""
+        raise Fatal(f"log compaction is off; asked to drop {entryTo} entries")
+
+    def clear(self) -> None:
+        """Refuse: snapshots are off."""
+        raise Fatal("nothing may clear the journal")
+
+    def setRaftCommitIndex(self, raftCommitIndex: int) -> None:
+        """
+        Take note of the commit index, before anything is applied or answered.
+
+        A leader counts itself when it computes it, so its own copy must be on
+        disk by now.
+        """
+        if raftCommitIndex > self.durable_index:
+            self.sync()
+        self.committed = max(self.committed, raftCommitIndex)
+
+    def getRaftCommitIndex(self) -> int:
+        """Return the least that is committed; the rest is learned again."""
+        return self.committed
+
+    def setCurrentTerm(self, term: int, votedForNodeId: str | None) -> None:
+        """Make term and vote durable, before anybody hears of them."""
+        promised = (self._term, self._vote)
+        if promised == (term, votedForNodeId):
+            return
+        if term < self._term or (term == self._term and self._vote is not None):
+            wanted = (term, votedForNodeId)
+            raise Fatal(f"term and vote cannot go from {promised} to {wanted}")
+        self._term, self._vote = term, votedForNodeId
+        self._unsynced += form.term_record(term, votedForNodeId)
+        self._sync_promise()
+
+    def _sync_promise(self) -> None:
+        self.sync()
+
+    def getCurrentTerm(self) -> int:
+        """Return the term."""
+        return self._term
+
+    def getVotedForNodeId(self) -> str | None:
+        """Return for whom this node has voted in this term."""
+        return self._vote
+
+    def _destroy(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    close = _destroy
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @overload
+    def __getitem__(self, item: int) -> Entry: ...
+    @overload
+    def __getitem__(self, item: slice) -> list[Entry]: ...
+    def __getitem__(self, item: int | slice) -> Entry | list[Entry]:
+        return self._entries[item]
+
+    # --- Opening
+
+    def _create(
+        self, identity: Identity, members: tuple[str, ...], salt: bytes
+    ) -> None:
+        """Write a journal under another name, and rename it when it is complete."""
+        records = (
+            form.identity_record(identity)
+            + form.members_record(members)
+            + form.add_record(FIRST_ENTRY)
+        )
+        new = NAME + ".new"
+        try:
+            self._storage.remove(new)
+            file = self._storage.append_to(new)
+            file.append(form.file_header(salt) + form.batch(salt, 1, records))
+            file.sync()
+            file.close()
+            self._storage.rename(new, NAME)
+            self._storage.sync_directory()
+        except OSError as error:
+            raise StartRefusedError(
+                f"{self._where}: the journal cannot be created: {error}"
+            ) from error
+
+    def _load(self) -> None:
+        data = self._storage.read(NAME)
+        try:
+            self._salt = form.read_file_header(data)
+            end = form.FILE_HEADER_BYTES
+            for batch in form.read_batches(data, self._salt):
+                for kind, value in form.read_records(batch):
+                    self._replay(kind, value, batch.start)
+                self._sequence, end = batch.sequence, batch.end
+            if not self._entries or not self.members:
+                raise form.FormatError(end, "the first batch is damaged")
+        except form.FormatError as error:
+            raise StartRefusedError(
+                f"{self._where} {error}. The journal holds what this node has"
+                " acknowledged; restore the node from the others instead of"
+                " repairing the file."
+            ) from error
+        if end < len(data):
+            log.warning(
+                "journal_tail_cut",
+                extra={"file": self._where, "offset": end, "bytes": len(data) - end},
+            )
+            self._storage.truncate(NAME, end)
+        # A process that was killed may have left bytes and names that are not
+        # on disk yet: make them durable before anybody relies on them.
+        self._file = self._storage.append_to(NAME)
+        self._file.sync()
+        self._storage.sync_directory()
+        self.durable_index = self.last_index
+
+    def _replay(self, kind: Kind, value: object, offset: int) -> None:
+        match kind, value:
+            case Kind.IDENTITY, Identity():
+                self.identity = value
+            case Kind.MEMBERS, tuple():
+                self.members = value
+            case Kind.TERM, (int() as term, str() | None as vote):
+                self._term, self._vote = term, vote
+            case Kind.ADD, (bytes(), int() as index, int()):
+                if index != len(self._entries) + 1:
+                    raise form.FormatError(offset, f"entry {index} is out of order")
+                self._entries.append(value)  # type: ignore[arg-type]
+            case Kind.TRUNCATE, int():
+                del self._entries[value - 1 :]
+            case _:
+                raise form.FormatError(offset, f"{kind.name} says {value!r}")
+
+
+def open_journal(
+    storage: Storage,
+    identity: Identity,
+    members: tuple[str, ...],
+    *,
+    must_exist: bool,
+    salt: bytes,
+) -> Journal:
+    """
+    Return this node's journal, a new one if there is none.
+
+    *must_exist*: there is a state store, so there was a journal. *salt* is for
+    a new one. Raises `StartRefusedError` if the journal is missing, damaged, of
+    another node, or of a cluster of other members.
+    """
+    journal = Journal(storage)
+    members = tuple(sorted(members))
+    where = storage.where(NAME)
+    try:
+        if not storage.exists(NAME):
+            if must_exist:
+                raise StartRefusedError(
+                    f"{where}: the journal is missing, but there is a state store."
+                    " Without it this node would forget what it has promised to the"
+                    " others; remove it from the cluster, and add it under a new id."
+                )
+            journal._create(identity, members, salt)
+        journal._load()
+    except OSError as error:
+        raise StartRefusedError(f"{where}: {error}") from error
+    if journal.identity != identity:
+        found = journal.identity
+        raise StartRefusedError(
+            f"{where}: the journal is that of node {found.node_id!r} of cluster"
+            f" {found.cluster_id!r}; this is node {identity.node_id!r} of cluster"
+            f" {identity.cluster_id!r}"
+        )
+    if journal.members != members:
+        raise StartRefusedError(
+            f"{where}: the members are {', '.join(journal.members)} since the"
+            f" cluster began; configured are {', '.join(members)}, and members"
+            " cannot be changed yet"
+        )
+    return journal

@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The journal's bytes: a header, then batches of records.
+
+    header   magic 8 | salt 16 | crc 4
+    batch    magic 4 | sequence 8 | length 4 | crc 4 | records
+    record   kind 1 | length 4 | body
+
+Little endian. A batch's CRC-32 covers the salt, its sequence number, its length
+and its records. The salt is random, one per file, so that no command's bytes
+can pass for a batch, and no batch of another file for one of this.
+
+A batch is written only after the one before it is on disk. So an invalid last
+batch is a tail that a crash has torn, and was never relied upon; an invalid
+batch with a valid one behind it is corruption.
+"""
+
+import enum
+import json
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+FILE_MAGIC = b"SPCJRNL\x01"
+BATCH_MAGIC = b"SPCB"
+SALT_BYTES = 16
+BATCH_BYTES_MAX = 64 * 1024 * 1024
+"""More than this is never written at once: an invalid rest beyond is no torn tail."""
+
+_FILE_HEADER = struct.Struct(f"<8s{SALT_BYTES}sI")
+_BATCH_HEADER = struct.Struct("<4sQII")
+_BATCH_FIELDS = struct.Struct("<QI")
+_RECORD_HEADER = struct.Struct("<BI")
+_INDEX = struct.Struct("<Q")
+_INDEX_AND_TERM = struct.Struct("<QQ")
+
+FILE_HEADER_BYTES = _FILE_HEADER.size
+
+Entry: TypeAlias = tuple[bytes, int, int]
+"""Command, index, term: the tuple that PySyncObj compares entries by."""
+
+
+class Kind(enum.IntEnum):
+    """What a record says. On disk: never reuse one."""
+
+    IDENTITY = 1
+    MEMBERS = 2
+    TERM = 3
+    ADD = 4
+    TRUNCATE = 5
+
+
+class FormatError(Exception):
+    """The file is not a journal, or a damaged one; says at which offset."""
+
+    def __init__(self, offset: int, problem: str) -> None:
+        super().__init__(f"at offset {offset}: {problem}")
+        self.offset = offset
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whose journal it is."""
+
+    cluster_id: str
+    node_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A valid batch, where it begins and where it ends."""
+
+    sequence: int
+    records: bytes
+    start: int
+    end: int
+
+
+def file_header(salt: bytes) -> bytes:
+    """Return the first bytes of a journal."""
+    head = FILE_MAGIC + salt
+    return head + zlib.crc32(head).to_bytes(4, "little")
+
+
+def read_file_header(data: bytes) -> bytes:
+    """Return the salt. Raises `FormatError`."""
+    if len(data) < FILE_HEADER_BYTES:
+        raise FormatError(0, "shorter than a journal's header")
+    magic, salt, crc = _FILE_HEADER.unpack_from(data)
+    if magic != FILE_MAGIC:
+        raise FormatError(0, "not a journal of this version")
+    if crc != zlib.crc32(data[: FILE_HEADER_BYTES - 4]):
+        raise FormatError(0, "the journal's header is damaged")
+    return bytes(salt)
+
+
+def batch(salt: bytes, sequence: int, records: bytes) -> bytes:
+    """Return the bytes of a batch."""
+    crc = _crc(salt, sequence, records)
+    return _BATCH_HEADER.pack(BATCH_MAGIC, sequence, len(records), crc) + records
+
+
+def _crc(salt: bytes, sequence: int, records: bytes) -> int:
+    return zlib.crc32(
+        records, zlib.crc32(salt + _BATCH_FIELDS.pack(sequence, len(records)))
+    )
+
+
+def _batch_at(data: bytes, offset: int, salt: bytes) -> Batch | None:
+    start = offset + _BATCH_HEADER.size
+    if start > len(data):
+        return None
+    magic, sequence, length, crc = _BATCH_HEADER.unpack_from(data, offset)
+    end = start + length
+    if magic != BATCH_MAGIC or end > len(data):
+        return None
+    records = data[start:end]
+    if crc != _crc(salt, sequence, records):
+        return None
+    return Batch(sequence, records, offset, end)
+
+
+def read_batches(data: bytes, salt: bytes) -> Iterator[Batch]:
+    """
+    Yield the batches in order; the rest behind the last one is a torn tail.
+
+    Raises `FormatError` if the rest cannot be that.
+    """
+    offset, sequence = FILE_HEADER_BYTES, 0
+    while found := _batch_at(data, offset, salt):
+        if found.sequence != sequence + 1:
+            problem = f"batch {found.sequence} follows batch {sequence}"
+            raise FormatError(offset, problem)
+        yield found
+        offset, sequence = found.end, found.sequence
+    if len(data) - offset > _BATCH_HEADER.size + BATCH_BYTES_MAX:
+        raise FormatError(offset, "damaged, and longer than a torn batch could be")
+    behind = data.find(BATCH_MAGIC, offset + 1)
+    while behind != -1:
+        if found := _batch_at(data, behind, salt):
+            problem = f"damaged; valid batch {found.sequence} stands behind it"
+            raise FormatError(offset, problem)
+        behind = data.find(BATCH_MAGIC, behind + 1)
+
+
+def record(kind: Kind, body: bytes) -> bytes:
+    """Return the bytes of a record."""
+    return _RECORD_HEADER.pack(kind, len(body)) + body
+
+
+def identity_record(identity: Identity) -> bytes:
+    """Say whose journal it is."""
+    body = _json([identity.cluster_id, identity.node_id])
+    return record(Kind.IDENTITY, body)
+
+
+def members_record(members: tuple[str, ...]) -> bytes:
+    """Say who the members are."""
+    return record(Kind.MEMBERS, _json(list(members)))
+
+
+def term_record(term: int, vote: str | None) -> bytes:
+    """Say which term it is, and for whom this node has voted in it."""
+    return record(Kind.TERM, _json([term, vote]))
+
+
+def add_record(entry: Entry) -> bytes:
+    """Append an entry to the log."""
+    command, index, term = entry
+    return record(Kind.ADD, _INDEX_AND_TERM.pack(index, term) + command)
+
+
+def truncate_record(index: int) -> bytes:
+    """Cut the log off from *index* on."""
+    return record(Kind.TRUNCATE, _INDEX.pack(index))
+
+
+def read_records(found: Batch) -> Iterator[tuple[Kind, Any]]:
+    """
+    Yield what the records of a batch say. Raises `FormatError`.
+
+    `Identity`, tuple of members, (term, vote), `Entry`, or index.
+    """
+    data, offset = found.records, 0
+    while offset < len(data):
+        try:
+            kind, length = _RECORD_HEADER.unpack_from(data, offset)
+            start = offset + _RECORD_HEADER.size
+            body = data[start : start + length]
+            if len(body) != length:
+                raise ValueError("a record ends behind its batch")
+            yield Kind(kind), _read_body(Kind(kind), body)
+        except (ValueError, TypeError, struct.error) as error:
+            where = found.start + _BATCH_HEADER.size + offset
+            raise FormatError(where, f"malformed record: {error}") from error
+        offset = start + length
+
+
+def _read_body(kind: Kind, body: bytes) -> Any:  # noqa: ANN401 - see read_records.
+    match kind:
+        case Kind.IDENTITY:
+            return Identity(*json.loads(body))
+        case Kind.MEMBERS:
+            return tuple(json.loads(body))
+        case Kind.TERM:
+            term, vote = json.loads(body)
+            return term, vote
+        case Kind.ADD:
+            index, term = _INDEX_AND_TERM.unpack_from(body)
+            return body[_INDEX_AND_TERM.size :], index, term
+        case Kind.TRUNCATE:
+            return _INDEX.unpack(body)[0]
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Links to the other members: one long-lived call to each, in order, or not at all.
+
+What is sent while a link is down is dropped, and so is what was meant for an
+earlier one. A queue that is full ends the link: within a link nothing is ever
+missing.
+"""
+
+import asyncio
+import collections
+import logging
+from collections.abc import Callable
+
+import grpc
+import grpc.aio
+
+from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
+from sparecode_node.domain.ids import NodeId
+
+log = logging.getLogger(__name__)
+
+QUEUE_FRAMES_MAX = 4096
+QUEUE_BYTES_MAX = 16 * 1024 * 1024
+"""Twice what the window of entries allows to be in flight."""
+
+RETRY_S = 0.1
+"""After a link has ended; a channel that cannot connect waits longer by itself."""
+
+
+class OutboundLink:
+    """The link to one member; made again whenever it ends. Lives in the loop."""
+
+    def __init__(
+        self,
+        peer: NodeId,
+        channel: grpc.aio.Channel,
+        *,
+        on_up: Callable[[NodeId, int], object],
+        on_down: Callable[[NodeId], object],
+    ) -> None:
+        self._peer = peer
+        self._stub: peers_pb2_grpc.PeerServiceAsyncStub = (
+            peers_pb2_grpc.PeerServiceStub(channel)
+        )
+        self._on_up = on_up
+        self._on_down = on_down
+        self._queue: collections.deque[peers_pb2.LinkRequest] = collections.deque()
+        self._queued_bytes = 0
+        self._ready = asyncio.Event()
+        self._epoch = 0
+        self._call: (
+            grpc.aio.StreamUnaryCall[peers_pb2.LinkRequest, peers_pb2.LinkResponse]
+            | None
+        ) = None
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to dial."""
+        self._task = asyncio.create_task(self._keep(), name=f"link to {self._peer}")
+
+    async def stop(self) -> None:
+        """End the link and do not dial again."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def send(self, epoch: int, frame: peers_pb2.LinkRequest) -> None:
+        """Send a frame, if the link is still the one that it is meant for."""
+        if self._call is None or epoch != self._epoch:
+            return
+        size = frame.ByteSize()
+        if (
+            len(self._queue) >= QUEUE_FRAMES_MAX
+            or self._queued_bytes + size > QUEUE_BYTES_MAX
+        ):
+            log.warning("link_reset", extra={"peer": self._peer, "cause": "queue full"})
+            self._epoch += 1
+            self._call.cancel()
+            return
+        self._queue.append(frame)
+        self._queued_bytes += size
+        self._ready.set()
+
+    async def _keep(self) -> None:
+        while True:
+            try:
+                await self._hold_one()
+            except grpc.aio.AioRpcError as error:
+                log.info("link_ended", extra={"peer": self._peer, "code": error.code()})
+            await asyncio.sleep(RETRY_S)
+
+    async def _hold_one(self) -> None:
+        """Open a link, and return when it has ended."""
+        call = self._stub.Link(wait_for_ready=True)
+        try:
+            # Sent by the other side when it has accepted the caller.
+            await call.initial_metadata()
+            if call.done():
+                return
+            self._call = call
+            self._epoch += 1
+            self._queue.clear()
+            self._queued_bytes = 0
+            self._on_up(self._peer, self._epoch)
+            writer = asyncio.create_task(self._write(call))
+            try:
+                await call.code()
+            finally:
+                self._call = None
+                writer.cancel()
+                await asyncio.gather(writer, return_exceptions=True)
+                self._on_down(self._peer)
+        finally:
+            call.cancel()
+
+    async def _write(
+        self,
+        call: grpc.aio.StreamUnaryCall[peers_pb2.LinkRequest, peers_pb2.LinkResponse],
+    ) -> None:
+        try:
+            while True:
+                await self._ready.wait()
+                self._ready.clear()
+                while self._queue:
+                    frame = self._queue.popleft()
+                    self._queued_bytes -= frame.ByteSize()
+                    await call.write(frame)
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            call.cancel()  # It has ended; `_hold_one` sees that.

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Proposals on their way to the log: waiting, in an entry, answered.
+
+Every proposal is answered exactly once, with one of the `Outcome`s, whatever
+happens to the entry that carries it.
+"""
+
+import collections
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from sparecode_node.replication.codec import CodecError, encode_entry
+from sparecode_node.replication.errors import (
+    NoPrimaryError,
+    NotAppliedError,
+    OutcomeUnknownError,
+    OverloadedError,
+    ProposeError,
+)
+from sparecode_node.replication.replicator import Proposal, Stamper
+from sparecode_node.replication.settings import (
+    CALLS_PER_ENTRY_MAX,
+    COMMAND_BYTES_MAX,
+    PROPOSALS_QUEUED_MAX,
+)
+from sparecode_node.statemachine.commands import Call
+from sparecode_node.statemachine.results import Result
+
+Outcome: TypeAlias = Result | ProposeError
+"""A result, or why there is none: `NotAppliedError` or `OutcomeUnknownError`."""
+
+
+@dataclass(slots=True)
+class Pending:
+    """A proposal that waits for its outcome until a moment of the engine's clock."""
+
+    proposal: Proposal
+    deadline: float
+    callback: Callable[[Outcome], object]
+    _answered: bool = False
+
+    @property
+    def answered(self) -> bool:
+        """Say whether the outcome has been told."""
+        return self._answered
+
+    def answer(self, outcome: Outcome) -> None:
+        """Tell the outcome, the first time."""
+        if not self._answered:
+            self._answered = True
+            self.callback(outcome)
+
+
+@dataclass(slots=True)
+class Batch:
+    """The proposals in one entry, and the entry's bytes."""
+
+    waiting: Sequence[Pending]
+    payload: bytes
+    term: int = 0
+
+    def applied(self, results: Sequence[Result], *, count: int) -> None:
+        """Tell the results; *count* calls were in the entry."""
+        if not len(results) == count == len(self.waiting):
+            raise ValueError(
+                f"{len(results)} results for {count} calls of"
+                f" {len(self.waiting)} proposals"
+            )
+        for pending, result in zip(self.waiting, results, strict=True):
+            pending.answer(result)
+
+    def failed(self, error: ProposeError) -> None:
+        """Tell all of them the same."""
+        for pending in self.waiting:
+            pending.answer(error)
+
+
+@dataclass(slots=True)
+class Proposals:
+    """The queue on the primary, and the entries that are not applied yet."""
+
+    stamper: Stamper
+    _queue: collections.deque[Pending] = field(default_factory=collections.deque)
+    _in_log: dict[int, Batch] = field(default_factory=dict)
+
+    @property
+    def in_flight(self) -> int:
+        """Entries that are appended and not applied."""
+        return len(self._in_log)
+
+    @property
+    def waiting(self) -> bool:
+        """Say whether something waits to be appended."""
+        return bool(self._queue)
+
+    def submit(self, pending: Pending) -> None:
+        """Queue a proposal, or shed it."""
+        if len(self._queue) >= PROPOSALS_QUEUED_MAX:
+            pending.answer(OverloadedError("too many proposals wait on the primary"))
+        else:
+            self._queue.append(pending)
+
+    def refuse_queued(self, error: NotAppliedError) -> None:
+        """Answer all that is queued: none of it has been appended."""
+        queue, self._queue = self._queue, collections.deque()
+        for pending in queue:
+            pending.answer(error)
+
+    def lose_appended(self) -> None:
+        """Answer all that is in the log: the next leader decides what becomes of it."""
+        lost, self._in_log = self._in_log, {}
+        for batch in lost.values():
+            batch.failed(OutcomeUnknownError("the primary lost its leadership"))
+
+    def expire(self, now: float) -> None:
+        """Answer what waits too long; it stays in the log if it is there."""
+        if any(pending.deadline <= now for pending in self._queue):
+            late = [p for p in self._queue if p.deadline <= now]
+            self._queue = collections.deque(p for p in self._queue if p.deadline > now)
+            for pending in late:
+                pending.answer(OverloadedError("the deadline passed in the queue"))
+        for batch in self._in_log.values():
+            for pending in batch.waiting:
+                if pending.deadline <= now and not pending.answered:
+                    pending.answer(OutcomeUnknownError("the deadline passed"))
+
+    def take(self) -> Batch | None:
+        """Return the next entry to append: everything queued, as far as it fits."""
+        while self._queue:
+            count = min(len(self._queue), CALLS_PER_ENTRY_MAX)
+            pendings = [self._queue.popleft() for _ in range(count)]
+            if batch := self._fit(pendings):
+                return batch
+        return None
+
+    def _fit(self, pendings: list[Pending]) -> Batch | None:
+        """Return an entry of as many as fit; the others go back to the queue."""
+        calls = self.stamper.stamp([pending.proposal for pending in pendings])
+        if len(calls) != len(pendings):
+            raise ValueError(f"{len(calls)} stamped calls of {len(pendings)}")
+        while True:
+            payload = _encoded(calls)
+            if payload is not None and len(payload) <= COMMAND_BYTES_MAX:
+                return Batch(pendings, payload)
+            if len(pendings) == 1:
+                pendings[0].answer(OverloadedError("too large for the log"))
+                return None
+            half = len(pendings) // 2
+            self._queue.extendleft(reversed(pendings[half:]))
+            pendings, calls = pendings[:half], calls[:half]
+
+    def appended(self, batch: Batch, index: int, term: int) -> None:
+        """Remember what the entry at *index* carries."""
+        batch.term = term
+        self._in_log[index] = batch
+
+    def applied(
+        self, index: int, term: int, results: Sequence[Result], *, count: int
+    ) -> None:
+        """Tell the results of an entry to those who wait for them, if any."""
+        batch = self._in_log.pop(index, None)
+        if batch is None:
+            return
+        if batch.term == term:
+            batch.applied(results, count=count)
+        else:
+            batch.failed(NoPrimaryError("another entry was committed in its place"))
+
+    def stop(self) -> None:
+        """Answer everything: this replica does nothing more."""
+        self.refuse_queued(NoPrimaryError("the node is stopping"))
+        self.lose_appended()
+
+
+def _encoded(calls: Iterable[Call]) -> bytes | None:
+    try:
+        return encode_entry(tuple(calls))
+    except CodecError:
+        return None

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+One replica: journal, engine, state and proposals, put together.
+
+Single-threaded and without a clock or a network of its own: `engine_thread`
+runs it in production, the simulation in a loop under its own time.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication.engine import AppliedState, Engine, now
+from sparecode_node.replication.guard import Wire
+from sparecode_node.replication.journal import open_journal
+from sparecode_node.replication.journal_format import Identity
+from sparecode_node.replication.proposals import Outcome, Pending, Proposals
+from sparecode_node.replication.replicator import Proposal, Stamper
+from sparecode_node.replication.settings import RaftSettings
+from sparecode_node.replication.storage import Storage
+
+ENTRIES_BEHIND_MAX = 256
+"""A replica that lacks more than this has not caught up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaStatus:
+    """What a replica knows of itself at one moment."""
+
+    is_leader: bool = False
+    leader: NodeId | None = None
+    term: int = 0
+    commit_index: int = 0
+    applied_index: int = 0
+    has_contact: bool = False
+    caught_up: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaConfig:
+    """Who this replica is, who the others are, and how fast they act."""
+
+    cluster_id: str
+    node_id: NodeId
+    members: tuple[NodeId, ...]
+    """All of them, this one too."""
+    salt: bytes
+    """Random, for a journal that is created; `journal_format.SALT_BYTES` of it."""
+    raft: RaftSettings = RaftSettings()
+
+
+class Replica:
+    """A member of the cluster. Every method belongs to one thread."""
+
+    def __init__(
+        self,
+        config: ReplicaConfig,
+        *,
+        storage: Storage,
+        state: AppliedState,
+        stamper: Stamper,
+        wire: Wire,
+    ) -> None:
+        self._journal = open_journal(
+            storage,
+            Identity(config.cluster_id, config.node_id),
+            config.members,
+            must_exist=state.applied_index > 0,
+            salt=config.salt,
+        )
+        self._proposals = Proposals(stamper)
+        self.engine = Engine(
+            journal=self._journal,
+            state=state,
+            proposals=self._proposals,
+            wire=wire,
+            settings=config.raft,
+        )
+        self.guard = self.engine.guard
+
+    def submit(
+        self,
+        proposal: Proposal,
+        *,
+        timeout_s: float,
+        callback: Callable[[Outcome], object],
+    ) -> None:
+        """Propose, if this replica leads; the callback is called exactly once."""
+        self._proposals.submit(Pending(proposal, now() + timeout_s, callback))
+
+    def tick(self, wait_s: float) -> None:
+        """Do what is due, then wait for messages. Raises `Fatal`."""
+        self.engine.doTick(wait_s)
+
+    def status(self) -> ReplicaStatus:
+        """Return where this replica is."""
+        engine = self.engine
+        leader = engine.leader()
+        return ReplicaStatus(
+            is_leader=engine.is_leader(),
+            leader=None if leader is None else NodeId(leader),
+            term=engine.raftCurrentTerm,
+            commit_index=engine.raftCommitIndex,
+            applied_index=engine.raftLastApplied,
+            has_contact=engine.has_contact(),
+            caught_up=engine.entries_behind() <= ENTRIES_BEHIND_MAX,
+        )
+
+    def stop(self) -> None:
+        """Answer everything, and close the journal."""
+        self._proposals.stop()
+        self.engine.destroy()
+        self._journal.close()

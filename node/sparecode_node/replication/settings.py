@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Timings and limits of replication, each with the reason for its value."""
+
+from dataclasses import dataclass
+
+COMMAND_BYTES_MAX = 32 * 1024
+"""Of one log entry. One commit of so much still applies in milliseconds."""
+
+CALL_BYTES_MAX = 24 * 1024
+"""Of one call before it is stamped: stamping must not push it over an entry's limit."""
+
+CALLS_PER_ENTRY_MAX = 128
+"""One transaction of the state machine, which holds the engine's thread."""
+
+ENTRIES_IN_FLIGHT_MAX = 4
+"""Appended, not committed. More only makes batches smaller, not answers faster."""
+
+APPEND_BYTES_MAX = 256 * 1024
+"""Of the entries in one message to a follower."""
+
+WINDOW_ENTRIES = 256
+"""Sent to a follower beyond what it has acknowledged: 8 MiB at most."""
+
+PROPOSALS_QUEUED_MAX = 4096
+"""Waiting on the primary to be appended; beyond, callers are shed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RaftSettings:
+    """Raft's timings, in seconds."""
+
+    heartbeat_s: float = 0.1
+    election_min_s: float = 0.4
+    election_max_s: float = 0.8
+    step_down_s: float = 1.0
+    """A leader without contact to a quorum for so long steps down."""
+    contact_s: float = 0.5
+    """A leader without contact to a quorum for so long takes no proposals."""
+    tick_s: float = 0.02
+    """The engine looks at its clocks at least this often; messages wake it at once."""
+
+    def __post_init__(self) -> None:
+        """Check relations that the engine relies on."""
+        if not 3 * self.heartbeat_s < self.election_min_s < self.election_max_s:
+            raise ValueError(
+                "election_min_s must be more than 3 heartbeat_s, and less than"
+                " election_max_s"
+            )
+        if not self.heartbeat_s < self.contact_s <= self.step_down_s:
+            raise ValueError("contact_s must lie between heartbeat_s and step_down_s")

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The file operations that the journal needs, so that a test can be the disk.
+
+`append` may be lost or torn by a power cut until `sync` has returned; a rename
+until `sync_directory` has.
+"""
+
+import fcntl
+import os
+from pathlib import Path
+from typing import Protocol
+
+from sparecode_node.replication.errors import StartRefusedError
+
+
+class AppendFile(Protocol):
+    """A file that only grows. Every method may raise `OSError`."""
+
+    def append(self, data: bytes) -> None:
+        """Write all of *data* at the end."""
+
+    def sync(self) -> None:
+        """Return when all that was appended is on disk."""
+
+    def close(self) -> None:
+        """Close the file."""
+
+
+class Storage(Protocol):
+    """One directory. Every method may raise `OSError`."""
+
+    def where(self, name: str) -> str:
+        """Return what to call this file in a message to a person."""
+
+    def exists(self, name: str) -> bool:
+        """Say whether there is such a file."""
+
+    def read(self, name: str) -> bytes:
+        """Return the whole file."""
+
+    def append_to(self, name: str) -> AppendFile:
+        """Open a file, a new one if need be, for appending."""
+
+    def truncate(self, name: str, size: int) -> None:
+        """Cut a file, and return when that is on disk."""
+
+    def remove(self, name: str) -> None:
+        """Remove a file if there is one."""
+
+    def rename(self, source: str, target: str) -> None:
+        """Give *source* the name *target*, which it takes from another file."""
+
+    def sync_directory(self) -> None:
+        """Return when the names of the files are on disk."""
+
+
+class _File:
+    """An `AppendFile` of the operating system."""
+
+    def __init__(self, path: Path) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        self._fd = os.open(path, flags, 0o600)
+
+    def append(self, data: bytes) -> None:
+        # One write: a file system without room stops in the middle, and what
+        # it has then is a torn tail.
+        if os.write(self._fd, data) != len(data):
+            raise OSError("the file system wrote only a part")
+
+    def sync(self) -> None:
+        os.fdatasync(self._fd)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+class DirectoryStorage:
+    """A directory of the operating system, for one process at a time."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._fd)
+            raise StartRefusedError(
+                f"{directory}: another process is using this directory"
+            ) from error
+
+    def close(self) -> None:
+        """Let another process have the directory."""
+        os.close(self._fd)
+
+    def where(self, name: str) -> str:
+        """Return the path."""
+        return str(self._directory / name)
+
+    def exists(self, name: str) -> bool:
+        """Say whether there is such a file."""
+        return (self._directory / name).exists()
+
+    def read(self, name: str) -> bytes:
+        """Return the whole file."""
+        return (self._directory / name).read_bytes()
+
+    def append_to(self, name: str) -> AppendFile:
+        """Open a file for appending."""
+        return _File(self._directory / name)
+
+    def truncate(self, name: str, size: int) -> None:
+        """Cut a file durably."""
+        with (self._directory / name).open("r+b") as file:
+            file.truncate(size)
+            os.fsync(file.fileno())
+
+    def remove(self, name: str) -> None:
+        """Remove a file if there is one."""
+        (self._directory / name).unlink(missing_ok=True)
+
+    def rename(self, source: str, target: str) -> None:
+        """Rename a file over another."""
+        (self._directory / source).replace(self._directory / target)
+
+    def sync_directory(self) -> None:
+        """Make names durable."""
+        os.fsync(self._fd)

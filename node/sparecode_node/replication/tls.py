@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Who is who between members: the certificates say it, never a field.
+
+A member's certificate has the URI `sparecode://member/ID`, by which the called
+side knows the caller, and the name `ID.members.sparecode`, by which TLS itself
+proves to the dialing side whom it has reached, wherever its address leads.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import grpc
+
+from sparecode_node.domain.ids import NodeId
+
+URI_PREFIX = "sparecode://member/"
+NAME_SUFFIX = ".members.sparecode"
+_SUBJECT_NAMES = "x509_subject_alternative_name"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerTls:
+    """A member's certificate, its key, and the authority of all members; PEM."""
+
+    certificate: bytes
+    key: bytes
+    ca: bytes
+
+    def __repr__(self) -> str:
+        """Show nothing of the key."""
+        return "PeerTls(***)"
+
+    def server_credentials(self) -> grpc.ServerCredentials:
+        """Demand a certificate of every caller."""
+        return grpc.ssl_server_credentials(
+            [(self.key, self.certificate)],
+            root_certificates=self.ca,
+            require_client_auth=True,
+        )
+
+    def channel_credentials(self) -> grpc.ChannelCredentials:
+        """Show the own certificate, and accept only members."""
+        return grpc.ssl_channel_credentials(
+            root_certificates=self.ca,
+            private_key=self.key,
+            certificate_chain=self.certificate,
+        )
+
+
+def target_name(member: NodeId) -> str:
+    """Return the name that the certificate of *member* must be valid for."""
+    return f"{member}{NAME_SUFFIX}"
+
+
+def caller(auth_context: Mapping[str, Iterable[bytes]]) -> NodeId | None:
+    """Return the member id in the certificate of a caller, if there is exactly one."""
+    names = [name.decode() for name in auth_context.get(_SUBJECT_NAMES, ())]
+    ids = [n.removeprefix(URI_PREFIX) for n in names if n.startswith(URI_PREFIX)]
+    return NodeId(ids[0]) if len(ids) == 1 else None

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Members talking to each other over gRPC with mutual TLS: `PeerService`.
+
+Raft's messages come and go through links; calls for the primary and questions
+for a member's status are ordinary calls over the same channels.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import grpc
+import grpc.aio
+
+from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication import frames
+from sparecode_node.replication.engine_thread import EngineThread, LoopCalls
+from sparecode_node.replication.frames import Message
+from sparecode_node.replication.links import OutboundLink
+from sparecode_node.replication.tls import PeerTls, caller, target_name
+
+log = logging.getLogger(__name__)
+
+MESSAGE_BYTES_MAX = 1024 * 1024
+"""Of one gRPC message between members; four times the entries of an append."""
+
+STOP_GRACE_S = 0.5
+
+_SIZES = (
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+)
+_CHANNEL_OPTIONS = (
+    *_SIZES,
+    # gRPC's default waits up to two minutes; an election takes one second.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    # A peer that has vanished without a word is noticed within four seconds.
+    ("grpc.keepalive_time_ms", 2000),
+    ("grpc.keepalive_timeout_ms", 2000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_retries", 0),
+)
+_SERVER_OPTIONS = (
+    *_SIZES,
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 1000),
+    ("grpc.http2.max_ping_strikes", 0),
+    ("grpc.so_reuseport", 0),
+)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerAddresses:
+    """Where this member listens, and where all of them are reached."""
+
+    node_id: NodeId
+    listen: str
+    members: Mapping[NodeId, str]
+
+    @property
+    def others(self) -> Mapping[NodeId, str]:
+        """The members but this one."""
+        return {m: a for m, a in self.members.items() if m != self.node_id}
+
+
+class PeerHandler(Protocol):
+    """What answers the calls of other members."""
+
+    async def forwarded(
+        self, caller: NodeId, request: peers_pb2.ForwardRequest
+    ) -> peers_pb2.ForwardResponse:
+        """Propose a call that another member was asked for."""
+
+    async def member_status(
+        self, request: peers_pb2.GetMemberStatusRequest
+    ) -> peers_pb2.GetMemberStatusResponse:
+        """Say how far this member has got."""
+
+
+class EngineWire:
+    """The engine's side of the links: runs in its thread."""
+
+    def __init__(
+        self,
+        calls: LoopCalls,
+        send: Callable[[NodeId, int, peers_pb2.LinkRequest], object],
+    ) -> None:
+        self._calls = calls
+        self._send = send
+        self.epochs: dict[str, int] = {}
+        """The link to each peer that the engine believes to be up."""
+
+    def send(self, peer: str, message: Message) -> None:
+        """Hand a frame to the link that is up, as far as the engine knows."""
+        epoch = self.epochs.get(peer)
+        if epoch is not None:
+            frame = frames.encode(message)
+            self._calls.post(lambda: self._send(NodeId(peer), epoch, frame))
+
+
+class PeerTransport:
+    """The listener for members, and the links to them. Lives in the loop."""
+
+    def __init__(
+        self, addresses: PeerAddresses, tls: PeerTls, handler: PeerHandler
+    ) -> None:
+        self._addresses = addresses
+        self._tls = tls
+        self._handler = handler
+        self._engine: EngineThread | None = None
+        self._wire: EngineWire | None = None
+        self._server: grpc.aio.Server | None = None
+        self._channels: dict[NodeId, grpc.aio.Channel] = {}
+        self._links: dict[NodeId, OutboundLink] = {}
+        self.port = 0
+        """Where the listener is bound, once it is."""
+
+    def wire(self, calls: LoopCalls) -> EngineWire:
+        """Return what the engine sends through; called in its thread, once."""
+        self._wire = EngineWire(calls, self._send)
+        return self._wire
+
+    def _send(self, peer: NodeId, epoch: int, frame: peers_pb2.LinkRequest) -> None:
+        if link := self._links.get(peer):
+            link.send(epoch, frame)
+
+    async def start(self, engine: EngineThread) -> None:
+        """Listen, and dial the others. The engine runs already."""
+        self._engine = engine
+        self._server = grpc.aio.server(options=_SERVER_OPTIONS)
+        servicer = PeerServicer(self._addresses, engine, self._handler)
+        peers_pb2_grpc.add_PeerServiceServicer_to_server(servicer, self._server)
+        self.port = self._server.add_secure_port(
+            self._addresses.listen, self._tls.server_credentials()
+        )
+        await self._server.start()
+        credentials = self._tls.channel_credentials()
+        for peer, address in self._addresses.others.items():
+            name = ("grpc.ssl_target_name_override", target_name(peer))
+            channel = grpc.aio.secure_channel(
+                address, credentials, options=(*_CHANNEL_OPTIONS, name)
+            )
+            self._channels[peer] = channel
+            link = OutboundLink(peer, channel, on_up=self._up, on_down=self._down)
+            self._links[peer] = link
+            link.start()
+
+    async def stop(self) -> None:
+        """Close the links and the listener."""
+        for link in self._links.values():
+            await link.stop()
+        for channel in self._channels.values():
+            await channel.close()
+        if self._server is not None:
+            await self._server.stop(STOP_GRACE_S)
+        self._links.clear()
+        self._channels.clear()
+        self._server = None
+
+    def channel(self, peer: NodeId) -> grpc.aio.Channel | None:
+        """Return the channel to another member."""
+        return self._channels.get(peer)
+
+    def _up(self, peer: NodeId, epoch: int) -> None:
+        wire = self._wire
+        if self._engine is None or wire is None:
+            return
+
+        def up(replica: Any) -> None:  # noqa: ANN401
+            wire.epochs[peer] = epoch
+            replica.guard.connected(peer)
+
+        self._engine.post(up)
+
+    def _down(self, peer: NodeId) -> None:
+        wire = self._wire
+        if self._engine is None or wire is None:
+            return
+
+        def down(replica: Any) -> None:  # noqa: ANN401
+            wire.epochs.pop(peer, None)
+            replica.guard.disconnected(peer)
+
+        self._engine.post(down)
+
+
+class PeerServicer(peers_pb2_grpc.PeerServiceServicer):
+    """The called side: checks who calls, and fences off links that are superseded."""
+
+    def __init__(
+        self, addresses: PeerAddresses, engine: EngineThread, handler: PeerHandler
+    ) -> None:
+        self._addresses = addresses
+        self._engine = engine
+        self._handler = handler
+        self._inbound: dict[NodeId, asyncio.Task[Any]] = {}
+
+    async def _caller(self, context: Context) -> NodeId:
+        peer = caller(context.auth_context())
+        if peer is None or peer not in self._addresses.others:
+            log.warning("stranger_refused", extra={"peer": context.peer()})
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, "not a member")
+        return peer
+
+    async def Link(
+        self,
+        request_iterator: Any,
+        context: Context,  # noqa: ANN401
+    ) -> peers_pb2.LinkResponse:
+        """Take Raft messages of one peer, until a newer link of it takes over."""
+        peer = await self._caller(context)
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a handler runs in a task")
+        if older := self._inbound.get(peer):
+            older.cancel()
+        self._inbound[peer] = task
+        try:
+            await context.send_initial_metadata(())
+            async for request in request_iterator:
+                if self._inbound.get(peer) is not task:
+                    break
+                if not self._deliver(peer, request):
+                    await context.abort(
+                        grpc.StatusCode.RESOURCE_EXHAUSTED, "the engine lags behind"
+                    )
+        finally:
+            if self._inbound.get(peer) is task:
+                del self._inbound[peer]
+        return peers_pb2.LinkResponse()
+
+    def _deliver(self, peer: NodeId, request: peers_pb2.LinkRequest) -> bool:
+        try:
+            message = frames.decode(request)
+        except frames.FrameError as error:
+            log.warning("frame_dropped", extra={"peer": peer, "cause": str(error)})
+            return True
+        return self._engine.post(lambda replica: replica.guard.receive(peer, message))
+
+    async def Forward(
+        self, request: peers_pb2.ForwardRequest, context: Context
+    ) -> peers_pb2.ForwardResponse:
+        """Propose a call for another member."""
+        peer = await self._caller(context)
+        return await self._handler.forwarded(peer, request)
+
+    async def GetMemberStatus(
+        self, request: peers_pb2.GetMemberStatusRequest, context: Context
+    ) -> peers_pb2.GetMemberStatusResponse:
+        """Tell how far this member has got."""
+        await self._caller(context)
+        return await self._handler.member_status(request)

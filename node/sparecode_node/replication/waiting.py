@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Waiting in the loop: for an applied index, and for a barrier shared by many."""
+
+import asyncio
+import heapq
+import itertools
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from sparecode_node.replication.errors import NoQuorumError
+from sparecode_node.statemachine.results import BarrierPassed
+
+
+@dataclass(slots=True)
+class AppliedWaiters:
+    """Who waits for which index."""
+
+    applied: int = 0
+    _waiters: list[tuple[int, int, asyncio.Future[None]]] = field(default_factory=list)
+    _order: "itertools.count[int]" = field(default_factory=itertools.count)
+
+    def advance(self, applied: int) -> None:
+        """Wake those whose index is reached."""
+        self.applied = max(self.applied, applied)
+        while self._waiters and self._waiters[0][0] <= self.applied:
+            _, _, future = heapq.heappop(self._waiters)
+            if not future.done():
+                future.set_result(None)
+
+    async def wait(self, index: int, *, timeout_s: float) -> None:
+        """Return when *index* is applied. Raises `NoQuorumError`."""
+        if index <= self.applied:
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiters, (index, next(self._order), future))
+        try:
+            async with asyncio.timeout(timeout_s):
+                await future
+        except TimeoutError as error:
+            raise NoQuorumError(
+                f"entry {index} did not arrive here in time; {self.applied} has"
+            ) from error
+
+
+class SharedBarrier:
+    """
+    Lets concurrent callers share a barrier.
+
+    A caller may join one only before it is proposed: what was committed before
+    the call must be before the barrier in the log. So there is one under way,
+    and one that all who come meanwhile wait for.
+    """
+
+    def __init__(self, pass_one: Callable[[], Awaitable[BarrierPassed]]) -> None:
+        self._pass_one = pass_one
+        self._next: asyncio.Future[BarrierPassed] | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def passed(self) -> BarrierPassed:
+        """Return a barrier that was proposed after this call."""
+        if self._next is None:
+            self._next = asyncio.get_running_loop().create_future()
+        mine = self._next
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="read barrier")
+        return await asyncio.shield(mine)
+
+    async def _run(self) -> None:
+        try:
+            while (current := self._next) is not None:
+                self._next = None  # From here on nobody may join.
+                try:
+                    current.set_result(await self._pass_one())
+                except Exception as error:  # noqa: BLE001 - the callers get it.
+                    current.set_exception(error)
+                    current.exception()  # They may all have gone by now.
+        finally:
+            self._task = None
+
+    async def stop(self) -> None:
+        """End what is under way; callers have their own deadlines."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)

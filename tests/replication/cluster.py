@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real clusters in one process: real gRPC, real certificates, real files."""
+
+import asyncio
+import contextlib
+import datetime as dt
+import socket
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+from sparecode_node.certificates import Authority
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication.cluster_replicator import (
+    ClusterConfig,
+    ClusterReplicator,
+)
+from sparecode_node.replication.engine import AppliedState
+from sparecode_node.replication.replicator import Stamper
+from sparecode_node.replication.tls import PeerTls
+from sparecode_node.replication.transport import PeerAddresses
+from sparecode_node.services.ambient import SystemClock, SystemEntropy
+from tests.replication.recording import FixedStamper, RecordingState
+
+
+def new_authority() -> Authority:
+    """Return an authority for members."""
+    return Authority.create("members", now=dt.datetime.now(dt.UTC))
+
+
+def member_tls(authority: Authority, member: str) -> PeerTls:
+    """Return what a member shows, and what it accepts."""
+    issued = authority.issue_member(
+        member, hosts=["127.0.0.1"], now=dt.datetime.now(dt.UTC)
+    )
+    return PeerTls(certificate=issued.certificate, key=issued.key, ca=authority.pem)
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that were free a moment ago."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+class Node:
+    """One node, which can be stopped and started again on its files."""
+
+    def __init__(
+        self, node_id: str, members: dict[NodeId, str], tls: PeerTls, directory: Path
+    ) -> None:
+        self.node_id = NodeId(node_id)
+        self.state = RecordingState()
+        self.fatal: list[str] = []
+        self.config = ClusterConfig(
+            cluster_id="test",
+            addresses=PeerAddresses(
+                node_id=self.node_id,
+                listen=members[self.node_id],
+                members=members,
+            ),
+            tls=tls,
+            directory=directory,
+            version="1",
+        )
+        self.replicator: ClusterReplicator
+
+    async def start(self) -> None:
+        """Start, with the state that is there."""
+        self.replicator = ClusterReplicator(
+            self.config,
+            clock=SystemClock(),
+            entropy=SystemEntropy(),
+            open_state=self._open,
+            read_digest=lambda: (self.state.applied_index, self.state.digest()),
+            on_fatal=self.fatal.append,
+        )
+        await self.replicator.start()
+
+    async def stop(self) -> None:
+        """Stop in order."""
+        await self.replicator.stop()
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[tuple[AppliedState, Stamper]]:
+        yield self.state, FixedStamper()
+
+
+@contextlib.asynccontextmanager
+async def running(directory: Path, count: int = 3) -> AsyncIterator[list[Node]]:
+    """Run a cluster, and see that no node stops itself."""
+    authority = new_authority()
+    ids = [f"n{i + 1}" for i in range(count)]
+    members = {
+        NodeId(i): f"127.0.0.1:{port}"
+        for i, port in zip(ids, free_ports(count), strict=True)
+    }
+    nodes = [Node(i, members, member_tls(authority, i), directory / i) for i in ids]
+    try:
+        for node in nodes:
+            await node.start()
+        yield nodes
+        assert [node.fatal for node in nodes] == [[] for _ in nodes]
+    finally:
+        await asyncio.gather(*(n.stop() for n in nodes), return_exceptions=True)

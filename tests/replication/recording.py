@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A state machine that only remembers what it applied, for tests of replication."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sparecode_node.domain.ids import NameKey, NodeId, RequestId, SessionId
+from sparecode_node.replication.replicator import Proposal
+from sparecode_node.statemachine.commands import (
+    Call,
+    DeleteUser,
+    PassBarrier,
+    RequestKey,
+)
+from sparecode_node.statemachine.results import Applied, BarrierPassed, Result
+
+
+class RecordingState:
+    """Knows request ids, as the real one does: a retry gets the first answer."""
+
+    def __init__(self) -> None:
+        self.applied_index = 0
+        self.entries: list[tuple[int, tuple[Call, ...]]] = []
+        self.results: dict[str, Result] = {}
+
+    def apply(self, index: int, calls: Sequence[Call]) -> tuple[Result, ...]:
+        """Remember the calls; the same request is applied once."""
+        if index != self.applied_index + 1:
+            raise ValueError(f"entry {index} after entry {self.applied_index}")
+        self.applied_index = index
+        self.entries.append((index, tuple(calls)))
+        return tuple(self._apply(index, call) for call in calls)
+
+    def _apply(self, index: int, call: Call) -> Result:
+        if isinstance(call.command, PassBarrier):
+            return BarrierPassed(index=index, at_ms=call.at_ms)
+        return self.results.setdefault(call.request.request_id, Applied(index=index))
+
+    def digest(self) -> str:
+        """Return what was applied, in order, once each."""
+        return repr(list(self.results.items()))
+
+
+class FixedStamper:
+    """Stamps a time of its own."""
+
+    def __init__(self, at_ms: int = 1_000_000) -> None:
+        self.at_ms = at_ms
+
+    def stamp(self, proposals: Sequence[Proposal]) -> tuple[Call, ...]:
+        """Return the calls with the time."""
+        return tuple(replace(p.call, at_ms=self.at_ms) for p in proposals)
+
+
+def call(request_id: str, node_id: str = "n1", name: str = "ada") -> Call:
+    """Return a call that can be told by its request id."""
+    return Call(
+        command=DeleteUser(name_key=NameKey(name)),
+        request=RequestKey(
+            caller="administrator:root",
+            method="UserService/DeleteUser",
+            request_id=RequestId(request_id),
+            tag=7,
+        ),
+        node_id=NodeId(node_id),
+        session_id=SessionId("session"),
+        at_ms=0,
+    )
+
+
+def proposal(request_id: str, node_id: str = "n1") -> Proposal:
+    """Return a proposal of such a call."""
+    return Proposal(call=call(request_id, node_id))
