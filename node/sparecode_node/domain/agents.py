@@ -2,6 +2,9 @@
 """Agents: programs that check passcodes, and the kind of resource each protects."""
 
 import enum
+from dataclasses import dataclass
+
+from sparecode_node.domain.ids import AgentIdentity
 
 
 class Protects(enum.StrEnum):
@@ -9,3 +12,18 @@ class Protects(enum.StrEnum):
 
     AUTHENTICATION_MANAGER = "authentication_manager"
     CLOUD = "cloud"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agent:
+    """A program that checks passcodes, known by its certificate."""
+
+    name: str
+    identity: AgentIdentity
+    protects: Protects
+    enabled: bool = True
+
+    @property
+    def covers_emergency_codes(self) -> bool:
+        """Emergency codes open only what this system protects itself (A4)."""
+        return self.protects is not Protects.CLOUD

@@ -1,12 +1,132 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Emergency access of a token: sets of one-time tokencodes, and the token's return."""
+"""
+Emergency access of a token: sets of one-time tokencodes, and the life of a code.
+
+    LIVE ---- accepted ---> USED
+      |
+      +------ re-issue, off, recovered token ---> VOID
+
+A set ends by time (`effective_end_ms`), when its last code is used, or by being
+voided. Only the first of these counts as having *reached its end* (R2).
+"""
 
 import enum
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from sparecode_node.domain.ids import (
+    AdministratorName,
+    AgentIdentity,
+    KeyId,
+    NodeId,
+    SetId,
+    TokenSerial,
+)
 
 
 class RecoveryPolicy(enum.StrEnum):
-    """What happens when the lost token is used again (R)."""
+    """What happens when the lost token is used again (R); `recovery` decides by it."""
 
     DENY = "deny"
     ALLOW_AND_DISABLE = "allow_and_disable"
     ALLOW_AFTER_EXPIRY = "allow_after_expiry"
+
+
+class CodeState(enum.StrEnum):
+    """The state of one emergency code."""
+
+    LIVE = "live"
+    USED = "used"
+    VOID = "void"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Use:
+    """Where and when a code was accepted."""
+
+    at_ms: int
+    agent: AgentIdentity
+    node_id: NodeId
+    index: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmergencyCode:
+    """One one-time tokencode: a number in its set, a verifier, a state."""
+
+    ordinal: int
+    verifier: bytes
+    state: CodeState = CodeState.LIVE
+    use: Use | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmergencyCodeSet:
+    """A set of one-time tokencodes of one token."""
+
+    set_id: SetId
+    serial: TokenSerial
+    key_id: KeyId
+    code_length: int
+    issuer: AdministratorName
+    node_id: NodeId
+    issued_at_ms: int
+    issued_index: int
+    ends_at_ms: int | None
+    """As asked for; the effective end also depends on the token."""
+    voided: bool = False
+    codes: tuple[EmergencyCode, ...] = ()
+
+    def effective_end_ms(self, token_expires_at_ms: int | None) -> int | None:
+        """Return the earlier of the set's end and the token's (I7); None: no end."""
+        ends = [
+            end for end in (self.ends_at_ms, token_expires_at_ms) if end is not None
+        ]
+        return min(ends, default=None)
+
+    def expired(self, now_ms: int, token_expires_at_ms: int | None) -> bool:
+        """Say whether the set has ended by time: refused from its end on (I7)."""
+        end = self.effective_end_ms(token_expires_at_ms)
+        return end is not None and now_ms >= end
+
+    def live(self, now_ms: int, token_expires_at_ms: int | None) -> int:
+        """Return how many of its codes can be used now."""
+        if self.expired(now_ms, token_expires_at_ms):
+            return 0
+        return sum(code.state is CodeState.LIVE for code in self.codes)
+
+    def reached_its_end(self, now_ms: int, token_expires_at_ms: int | None) -> bool:
+        """Say whether it ended by time, and was not voided before (R, R2)."""
+        return not self.voided and self.expired(now_ms, token_expires_at_ms)
+
+    def spend(self, ordinal: int, use: Use) -> "EmergencyCodeSet":
+        """Return the set with that live code used."""
+        return replace(
+            self,
+            codes=tuple(
+                replace(code, state=CodeState.USED, use=use)
+                if code.ordinal == ordinal
+                else code
+                for code in self.codes
+            ),
+        )
+
+    def void(self) -> "EmergencyCodeSet":
+        """Return the set with its live codes void."""
+        return replace(
+            self,
+            voided=True,
+            codes=tuple(
+                replace(code, state=CodeState.VOID)
+                if code.state is CodeState.LIVE
+                else code
+                for code in self.codes
+            ),
+        )
+
+
+def live_codes(
+    sets: Iterable[EmergencyCodeSet], now_ms: int, token_expires_at_ms: int | None
+) -> int:
+    """Return how many codes of these sets of one token can be used now."""
+    return sum(each.live(now_ms, token_expires_at_ms) for each in sets)

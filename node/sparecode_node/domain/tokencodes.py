@@ -1,7 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tokencodes: HOTP (RFC 4226) and TOTP (RFC 6238), their windows and drift."""
+"""
+Tokencodes: HOTP (RFC 4226) and TOTP (RFC 6238), their windows and drift.
+
+The primary finds the *moments* (TOTP steps or HOTP counters) at which the typed
+digits are the tokencode; apply decides whether one of them may still be spent.
+"""
 
 import enum
+import hashlib
+from base64 import b32encode
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pyotp
+
+from sparecode_node.domain.ids import Moment
 
 
 class Algorithm(enum.StrEnum):
@@ -17,3 +30,78 @@ class HashName(enum.StrEnum):
     SHA1 = "sha1"
     SHA256 = "sha256"
     SHA512 = "sha512"
+
+
+DIGITS = (6, 8)
+PERIODS_S = (30, 60)
+
+_HASHES = {
+    HashName.SHA1: hashlib.sha1,
+    HashName.SHA256: hashlib.sha256,
+    HashName.SHA512: hashlib.sha512,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokencodeParameters:
+    """What a token's tokencodes depend on besides its seed and the moment."""
+
+    algorithm: Algorithm
+    hash_name: HashName
+    digits: int
+    period_s: int
+    """Of a TOTP step; 0 for HOTP."""
+
+
+def tokencode_at(seed: bytes, parameters: TokencodeParameters, moment: Moment) -> str:
+    """Return the tokencode of a moment (RFC 4226, 5.3; a TOTP step is a counter too)."""
+    generator = pyotp.HOTP(
+        b32encode(seed).decode(),
+        digits=parameters.digits,
+        digest=_HASHES[parameters.hash_name],
+    )
+    return generator.at(moment)
+
+
+def step_at(at_ms: int, parameters: TokencodeParameters) -> Moment:
+    """Return the TOTP step of a time (RFC 6238, 4.2, with T0 = 0)."""
+    return Moment(at_ms // (1_000 * parameters.period_s))
+
+
+def moments_to_try(
+    parameters: TokencodeParameters,
+    *,
+    at_ms: int,
+    drift: int,
+    spent: Moment,
+    window_steps: int,
+    look_ahead: int,
+) -> Iterable[Moment]:
+    """
+    Return the moments whose tokencode would be taken now, spent ones included.
+
+    TOTP: the window around now, shifted by the token's learned drift (RFC 6238,
+    6). HOTP: the look-ahead after the last spent counter (RFC 4226, 7.4), and
+    that counter itself. Spent moments are there so that a tokencode that comes
+    twice is known as such in the audit log; apply refuses them.
+    """
+    if parameters.algorithm is Algorithm.TOTP:
+        middle = step_at(at_ms, parameters) + drift
+        first, last = middle - window_steps, middle + window_steps
+    else:
+        first, last = spent, spent + look_ahead
+    return (Moment(moment) for moment in range(max(first, 0), last + 1))
+
+
+def matching_moments(
+    seed: bytes,
+    parameters: TokencodeParameters,
+    digits: str,
+    moments: Iterable[Moment],
+) -> tuple[Moment, ...]:
+    """Return those moments at which *digits* is the tokencode, in their order."""
+    return tuple(
+        moment
+        for moment in moments
+        if pyotp.utils.strings_equal(tokencode_at(seed, parameters, moment), digits)
+    )

@@ -16,7 +16,6 @@ from sparecode_node.domain.ids import (
     AdministratorName,
     AgentIdentity,
     KeyId,
-    Moment,
     NameKey,
     NodeId,
     RequestId,
@@ -25,6 +24,7 @@ from sparecode_node.domain.ids import (
     TokenSerial,
     UserId,
 )
+from sparecode_node.domain.passcodes import Reading
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm, HashName
 
@@ -206,48 +206,6 @@ class RegisterAgent:
     name: str
     identity: AgentIdentity
     protects: Protects
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PinCandidate:
-    """What the PIN of *serial* would have as verifier if what was typed is right."""
-
-    serial: TokenSerial
-    verifier: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CodeCandidate:
-    """What a code of the set would have as verifier if what was typed is one."""
-
-    set_id: SetId
-    verifier: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokencodeMatch:
-    """The primary found that the digits are the tokencode of *serial* at *moment*."""
-
-    serial: TokenSerial
-    moment: Moment
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """
-    One way to read a passcode: so many trailing characters are the code.
-
-    *emergency* says as what: an emergency code (`codes` holds candidates) or a
-    token's tokencode (`tokencodes` is filled in by the primary, which alone
-    unseals seeds). *bare*: nothing stands before the code, so no PIN was given.
-    """
-
-    length: int
-    emergency: bool
-    bare: bool
-    pins: tuple[PinCandidate, ...]
-    codes: tuple[CodeCandidate, ...]
-    tokencodes: tuple[TokencodeMatch, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

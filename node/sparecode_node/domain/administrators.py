@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Administrators: their roles, and what each role may do (P1).
+
+One table says it, by permission; services ask it when a call arrives, and
+apply asks it again when the command is decided.
+"""
+
+import enum
+from dataclasses import dataclass, replace
+
+from sparecode_node.domain.ids import AdministratorName, KeyId
+from sparecode_node.domain.policy import SECOND_MS
+
+
+class Role(enum.StrEnum):
+    """What an administrator is there for."""
+
+    SUPER_ADMIN = "super_admin"
+    HELP_DESK = "help_desk"
+    AUDITOR = "auditor"
+    OPERATOR = "operator"
+
+
+class Permission(enum.StrEnum):
+    """What a call needs. Many calls share one."""
+
+    READ_USERS = "read_users"
+    CHANGE_USERS = "change_users"
+    UNLOCK_USERS = "unlock_users"
+    CHANGE_TOKENS = "change_tokens"
+    ISSUE_EMERGENCY_ACCESS = "issue_emergency_access"
+    READ_AGENTS = "read_agents"
+    CHANGE_AGENTS = "change_agents"
+    READ_CLUSTER = "read_cluster"
+
+
+_READS = frozenset(
+    {Permission.READ_USERS, Permission.READ_AGENTS, Permission.READ_CLUSTER}
+)
+
+_ALLOWED: dict[Role, frozenset[Permission]] = {
+    Role.SUPER_ADMIN: frozenset(Permission),
+    Role.HELP_DESK: frozenset(
+        {
+            Permission.READ_USERS,
+            Permission.UNLOCK_USERS,
+            Permission.ISSUE_EMERGENCY_ACCESS,
+        }
+    ),
+    Role.AUDITOR: _READS,
+    Role.OPERATOR: frozenset({Permission.READ_CLUSTER}),
+}
+
+
+def may(role: Role, permission: Permission) -> bool:
+    """Say whether the role has the permission (P1)."""
+    return permission in _ALLOWED[role]
+
+
+_WAIT_MS_MAX = 60 * SECOND_MS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Administrator:
+    """A person who manages the service."""
+
+    name: AdministratorName
+    role: Role
+    password_salt: bytes
+    password_verifier: bytes
+    key_id: KeyId
+    version: int = 1
+    """Raised with every change of the password or the key it is sealed with."""
+    enabled: bool = True
+    failures: int = 0
+    blocked_until_ms: int = 0
+
+    def blocks(self, now_ms: int) -> bool:
+        """Say whether signing in now is refused unseen."""
+        return now_ms < self.blocked_until_ms
+
+    def failed(self, now_ms: int) -> "Administrator":
+        """
+        Return the administrator after a wrong password.
+
+        Waits only, doubling up to a minute, and never a lock: nobody shuts the
+        administrators out by typing wrong passwords (L7).
+        """
+        wait_ms = min(SECOND_MS << min(self.failures, 16), _WAIT_MS_MAX)
+        return replace(
+            self, failures=self.failures + 1, blocked_until_ms=now_ms + wait_ms
+        )
+
+    def succeeded(self) -> "Administrator":
+        """Return the administrator after the right password."""
+        return replace(self, failures=0, blocked_until_ms=0)

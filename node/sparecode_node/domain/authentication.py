@@ -1,0 +1,325 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The decision on a passcode, as one pure function (A1-A6, K1, L, R).
+
+It takes everything that matters and returns everything that changes; apply
+saves it in one commit (A3). Only the reason differs between the many ways to be
+refused, and the reason goes to the audit log alone.
+"""
+
+import hmac
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from sparecode_node.domain.agents import Agent
+from sparecode_node.domain.emergency_access import (
+    CodeState,
+    EmergencyCode,
+    EmergencyCodeSet,
+    Use,
+    live_codes,
+)
+from sparecode_node.domain.ids import TokenSerial
+from sparecode_node.domain.lockout import FREE, Factor, Lockout
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.passcodes import Reading
+from sparecode_node.domain.pins import PinRule
+from sparecode_node.domain.policy import Policy
+from sparecode_node.domain.recovery import refuses_recovered
+from sparecode_node.domain.tokens import Token
+from sparecode_node.domain.users import User
+
+Sets = Mapping[TokenSerial, Sequence[EmergencyCodeSet]]
+"""A user's sets by token, newest first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """A consequence worth an audit event of its own (R4)."""
+
+    action: str
+    serial: TokenSerial
+    cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """What is to be judged, and where it came from."""
+
+    factor: Factor
+    readings: Sequence[Reading]
+    agent: Agent | None
+    user: User | None
+    tokens: Sequence[Token]
+    sets: Sets
+    lockouts: Mapping[Factor, Lockout]
+    policy: Policy
+    use: Use
+    """What a spent code will say of its use; its time is now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What was decided, and everything that changes with it."""
+
+    reason: Reason | None
+    """None: accepted."""
+    serial: TokenSerial | None = None
+    """The token that it was about, where that is known."""
+    token: Token | None = None
+    sets: tuple[EmergencyCodeSet, ...] = ()
+    lockouts: Mapping[Factor, Lockout] = field(default_factory=dict)
+    events: tuple[Event, ...] = ()
+
+    @property
+    def accepted(self) -> bool:
+        """The passcode was right, and what it spends is spent."""
+        return self.reason is None
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """Why one reading is refused; *charged*: it counts as a guess."""
+
+    reason: Reason
+    serial: TokenSerial | None
+    charged: bool
+
+
+def judge(attempt: Attempt) -> Judgement:
+    """Decide on a passcode."""
+    if attempt.agent is None:
+        return Judgement(reason=Reason.AGENT_UNKNOWN)
+    if not attempt.agent.enabled:
+        return Judgement(reason=Reason.AGENT_DISABLED)
+    if attempt.user is None:
+        return Judgement(reason=Reason.USER_UNKNOWN)
+    if not attempt.user.enabled:
+        return Judgement(reason=Reason.USER_DISABLED)
+    if attempt.lockouts.get(attempt.factor, FREE).blocks(attempt.use.at_ms):
+        return Judgement(reason=Reason.LOCKED)  # Unseen: not counted, not spent (L5).
+    if attempt.factor is Factor.EMERGENCY:
+        found = _judge_emergency(attempt, attempt.agent)
+    else:
+        found = _judge_token(attempt)
+    if isinstance(found, Judgement):
+        return found
+    return _refuse(attempt, found)
+
+
+def _refuse(attempt: Attempt, refusal: _Refusal) -> Judgement:
+    """Return the refusal, charged if it was a guess (L)."""
+    events: tuple[Event, ...] = ()
+    if refusal.reason is Reason.RECOVERED_TOKEN_REFUSED and refusal.serial:
+        events = (
+            Event(
+                action="RECOVERED_TOKEN_REFUSED",
+                serial=refusal.serial,
+                cause="right passcode of a lost token",
+            ),
+        )
+    if not refusal.charged:
+        return Judgement(reason=refusal.reason, serial=refusal.serial, events=events)
+    now_ms, policy = attempt.use.at_ms, attempt.policy
+    lockout = attempt.lockouts.get(attempt.factor, FREE).failed(now_ms, policy)
+    voided: tuple[EmergencyCodeSet, ...] = ()
+    if attempt.factor is Factor.EMERGENCY and lockout.off:
+        voided, voided_events = _void_all(
+            attempt, [token.serial for token in attempt.tokens], "too many failures"
+        )
+        events += voided_events
+    return Judgement(
+        reason=refusal.reason,
+        serial=refusal.serial,
+        sets=voided,
+        lockouts={attempt.factor: lockout},
+        events=events,
+    )
+
+
+def _void_all(
+    attempt: Attempt, serials: Sequence[TokenSerial], cause: str
+) -> tuple[tuple[EmergencyCodeSet, ...], tuple[Event, ...]]:
+    """Return the sets of these tokens voided, and an event for each that had live codes."""
+    voided: list[EmergencyCodeSet] = []
+    events: list[Event] = []
+    expiry = {token.serial: token.expires_at_ms for token in attempt.tokens}
+    for serial in serials:
+        sets = attempt.sets.get(serial, ())
+        voided += [each.void() for each in sets if not each.voided]
+        live = live_codes(sets, attempt.use.at_ms, expiry[serial])
+        if live:
+            events.append(
+                Event(
+                    action="CODES_VOIDED", serial=serial, cause=f"{cause}: {live} codes"
+                )
+            )
+    return tuple(voided), tuple(events)
+
+
+def _pin_problem(token: Token, reading: Reading) -> Reason | None:
+    """Return why the part before the code is not what the token wants, or None (A1, A2)."""
+    if token.pin_rule is PinRule.NONE:
+        return None if reading.bare else Reason.WRONG_PIN
+    if not token.pin_set:
+        return Reason.PIN_NOT_SET
+    right = any(
+        candidate.serial == token.serial
+        and hmac.compare_digest(candidate.verifier, token.pin_verifier)
+        for candidate in reading.pins
+    )
+    return None if right and not reading.bare else Reason.WRONG_PIN
+
+
+# --- Emergency codes ---------------------------------------------------------
+
+
+def _judge_emergency(attempt: Attempt, agent: Agent) -> Judgement | _Refusal:
+    found = _find_code(attempt)
+    if found is None:
+        return _Refusal(Reason.WRONG_PASSCODE, None, charged=True)
+    token, code_set, code, reading = found
+    serial = token.serial
+    pin_problem = _pin_problem(token, reading)
+    if pin_problem is not None:
+        # A cleared PIN cannot be guessed, so only a wrong one is charged (A2).
+        charged = pin_problem is Reason.WRONG_PIN
+        return _Refusal(pin_problem, serial, charged=charged)
+    # From here on the user knows PIN and code: no refusal below is a guess (A5).
+    now_ms = attempt.use.at_ms
+    if code.state is not CodeState.LIVE:
+        return _Refusal(Reason.CODE_NOT_LIVE, serial, charged=False)
+    unusable = token.usable(now_ms)
+    if unusable is not None:
+        return _Refusal(unusable.reason, serial, charged=False)
+    if code_set.expired(now_ms, token.expires_at_ms):
+        return _Refusal(Reason.SET_EXPIRED, serial, charged=False)
+    if not agent.covers_emergency_codes:
+        return _Refusal(Reason.RESOURCE_NOT_COVERED, serial, charged=False)
+    spent = code_set.spend(code.ordinal, attempt.use)
+    return Judgement(
+        reason=None,
+        serial=serial,
+        sets=(spent,),
+        lockouts={Factor.EMERGENCY: FREE},
+        events=_remaining(attempt, token, spent),
+    )
+
+
+def _find_code(
+    attempt: Attempt,
+) -> tuple[Token, EmergencyCodeSet, EmergencyCode, Reading] | None:
+    """Return the code that was typed, a live one first, or None."""
+    found = None
+    for reading in attempt.readings:
+        candidates = {each.set_id: each.verifier for each in reading.codes}
+        for token in attempt.tokens:
+            for code_set in attempt.sets.get(token.serial, ()):
+                candidate = candidates.get(code_set.set_id, b"")
+                for code in code_set.codes:
+                    if not hmac.compare_digest(code.verifier, candidate):
+                        continue
+                    if code.state is CodeState.LIVE:
+                        return token, code_set, code, reading
+                    found = found or (token, code_set, code, reading)
+    return found
+
+
+def _remaining(
+    attempt: Attempt, token: Token, spent: EmergencyCodeSet
+) -> tuple[Event, ...]:
+    """Return the event that few or no codes are left (R4)."""
+    sets = [
+        spent if each.set_id == spent.set_id else each
+        for each in attempt.sets.get(token.serial, ())
+    ]
+    live = live_codes(sets, attempt.use.at_ms, token.expires_at_ms)
+    if live == 0:
+        action = "SET_EXHAUSTED"
+    elif live <= attempt.policy.set_low_threshold:
+        action = "SET_LOW"
+    else:
+        return ()
+    return (Event(action=action, serial=token.serial, cause=f"{live} codes left"),)
+
+
+# --- Tokencodes --------------------------------------------------------------
+
+_MOST_TELLING = (
+    Reason.RECOVERED_TOKEN_REFUSED,
+    Reason.TOKENCODE_SPENT,
+    Reason.WRONG_PIN,
+)
+"""Which reason the audit log gets where several tokens or readings were refused."""
+
+
+def _judge_token(attempt: Attempt) -> Judgement | _Refusal:
+    refusals = []
+    for reading in attempt.readings:
+        for token in attempt.tokens:
+            if token.parameters.digits != reading.length:
+                continue
+            found = _judge_tokencode(attempt, token, reading)
+            if isinstance(found, Judgement):
+                return found
+            refusals.append(found)
+    # A right passcode of a token that may not be used is no guess, whatever else
+    # the digits might have been.
+    for refusal in refusals:
+        if not refusal.charged:
+            return refusal
+    for reason in _MOST_TELLING:
+        for refusal in refusals:
+            if refusal.reason is reason:
+                return refusal
+    return _Refusal(Reason.WRONG_PASSCODE, None, charged=True)
+
+
+def _judge_tokencode(
+    attempt: Attempt, token: Token, reading: Reading
+) -> Judgement | _Refusal:
+    moments = sorted(
+        match.moment for match in reading.tokencodes if match.serial == token.serial
+    )
+    if not moments:
+        return _Refusal(Reason.WRONG_PASSCODE, None, charged=True)
+    pin_problem = _pin_problem(token, reading)
+    if pin_problem is not None:
+        charged = pin_problem is Reason.WRONG_PIN
+        return _Refusal(pin_problem, token.serial, charged=charged)
+    now_ms = attempt.use.at_ms
+    unusable = token.usable(now_ms)
+    if unusable is not None:
+        return _Refusal(unusable.reason, token.serial, charged=False)
+    unspent = [moment for moment in moments if moment > token.spent]
+    if not unspent:
+        return _Refusal(Reason.TOKENCODE_SPENT, token.serial, charged=True)
+    sets = attempt.sets.get(token.serial, ())
+    if refuses_recovered(token, sets, now_ms):
+        return _Refusal(Reason.RECOVERED_TOKEN_REFUSED, token.serial, charged=False)
+    spent = token.spend(unspent[0], now_ms)
+    if isinstance(spent, Rejected):
+        return _Refusal(spent.reason, token.serial, charged=True)
+    if not token.lost:
+        return Judgement(
+            reason=None,
+            serial=token.serial,
+            token=spent,
+            lockouts={Factor.TOKEN: FREE},
+        )
+    voided, events = _void_all(attempt, [token.serial], "recovered token accepted")
+    return Judgement(
+        reason=None,
+        serial=token.serial,
+        token=replace(spent, lost=False),
+        sets=voided,
+        lockouts={Factor.TOKEN: FREE},
+        events=(
+            Event(
+                action="RECOVERED_TOKEN_ACCEPTED",
+                serial=token.serial,
+                cause=f"right passcode under {token.recovery.upper()}",
+            ),
+            *events,
+        ),
+    )

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Issuing a set of one-time tokencodes: what is allowed, and what it changes (I)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from sparecode_node.domain.emergency_access import (
+    EmergencyCodeSet,
+    RecoveryPolicy,
+    live_codes,
+)
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.pins import PinRule
+from sparecode_node.domain.policy import DAY_MS, Policy
+from sparecode_node.domain.tokens import Token
+from sparecode_node.domain.users import User
+
+GUESSES = 100
+"""Wrong guesses of a factor before it is off (L4)."""
+
+ODDS_ONE_IN = {PinRule.NONE: 1_000_000, PinRule.PREPENDED: 10_000}
+"""A set may be guessed once in so many: more where no PIN stands before it (I6)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What the administrator asked for, apart from the codes themselves."""
+
+    ends_at_ms: int | None
+    lifetime_ms: int | None
+    recovery: RecoveryPolicy
+    keep_unused_codes: bool
+    weaken_recovery_policy: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issue:
+    """What issuing changes: the token, the older sets, and the new set's end."""
+
+    token: Token
+    older: tuple[EmergencyCodeSet, ...]
+    ends_at_ms: int | None
+    live: int
+    voided: int
+
+
+def code_space(policy: Policy) -> int:
+    """Return how many codes there are: those with at least one letter, if any has (I5)."""
+    symbols = set(policy.code_alphabet)
+    figures = {symbol for symbol in symbols if symbol.isdigit()}
+    everything: int = len(symbols) ** policy.code_length
+    return everything - (
+        len(figures) ** policy.code_length if figures != symbols else 0
+    )
+
+
+def issue(
+    token: Token,
+    user: User | None,
+    sets: Sequence[EmergencyCodeSet],
+    count: int,
+    wish: Wish,
+    policy: Policy,
+    now_ms: int,
+) -> Issue | Rejected:
+    """
+    Decide whether a set of *count* codes may be issued now, and what that changes.
+
+    *sets* are the token's, newest first; *user* is the token's.
+    """
+    refused = _token_problem(token, user, now_ms)
+    if refused is not None:
+        return refused
+    end = _end(wish, policy, now_ms)
+    if isinstance(end, Rejected):
+        return end
+    older = (
+        tuple(sets) if wish.keep_unused_codes else tuple(each.void() for each in sets)
+    )
+    kept = live_codes(older, now_ms, token.expires_at_ms)
+    refused = (
+        _count_problem(count, kept, policy)
+        or _odds_problem(token, count + kept, policy)
+        or _recovery_problem(token, end.ends_at_ms, wish)
+    )
+    if refused is not None:
+        return refused
+    return Issue(
+        token=replace(token, lost=True, recovery=wish.recovery),
+        older=older,
+        ends_at_ms=end.ends_at_ms,
+        live=count + kept,
+        voided=live_codes(sets, now_ms, token.expires_at_ms) - kept,
+    )
+
+
+def _token_problem(token: Token, user: User | None, now_ms: int) -> Rejected | None:
+    """Apply I1."""
+    unusable = token.usable(now_ms)
+    if unusable is not None:
+        return replace(unusable, field="serial")
+    if user is None or not user.enabled:
+        return Rejected(
+            Reason.USER_DISABLED,
+            f"the user of token {token.serial} is disabled",
+            "serial",
+        )
+    if token.pin_rule is not PinRule.NONE and not token.pin_set:
+        return Rejected(
+            Reason.PIN_NOT_SET,
+            f"token {token.serial} needs a PIN and has none; set a PIN first",
+            "serial",
+        )
+    return None
+
+
+def _count_problem(count: int, kept: int, policy: Policy) -> Rejected | None:
+    """Apply I4."""
+    most = policy.codes_per_set_max
+    if not 1 <= count <= most:
+        return Rejected(
+            Reason.CODE_COUNT, f"count must be 1 to {most}, not {count}", "count"
+        )
+    if count + kept > most:
+        return Rejected(
+            Reason.CODE_COUNT,
+            f"{count} new and {kept} kept codes are {count + kept} live codes; "
+            f"a token may have {most}",
+            "count",
+        )
+    return None
+
+
+def _odds_problem(token: Token, live: int, policy: Policy) -> Rejected | None:
+    """Apply I6, in integers."""
+    space = code_space(policy)
+    one_in = ODDS_ONE_IN[token.pin_rule]
+    if live * GUESSES * one_in <= space:
+        return None
+    return Rejected(
+        Reason.GUESS_ODDS,
+        f"{live} live codes x {GUESSES} guesses / {space} possible codes = "
+        f"{live * GUESSES / space:.1e}, more than 1 in {one_in}: "
+        f"issue fewer codes or make them longer",
+        "count",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    ends_at_ms: int | None
+
+
+def _end(wish: Wish, policy: Policy, now_ms: int) -> _End | Rejected:
+    """Apply I7: return when the set ends, by the primary's time."""
+    end = wish.ends_at_ms
+    if wish.lifetime_ms is not None:
+        end = now_ms + wish.lifetime_ms
+    cap_ms = policy.lifetime_ms_max
+    if end is None:
+        if cap_ms is None:
+            return _End(None)
+        return Rejected(
+            Reason.LIFETIME_NEEDED,
+            f"policy wants an end within {cap_ms / DAY_MS:g} days",
+            "lifetime",
+        )
+    if end <= now_ms:
+        return Rejected(
+            Reason.LIFETIME_PAST,
+            "the lifetime must end in the future, by the primary's clock",
+            "lifetime",
+        )
+    if cap_ms is not None and end - now_ms > cap_ms:
+        return Rejected(
+            Reason.LIFETIME_BEYOND_CAP,
+            f"policy caps lifetimes at {cap_ms / DAY_MS:g} days",
+            "lifetime",
+        )
+    return _End(end)
+
+
+def _recovery_problem(
+    token: Token, ends_at_ms: int | None, wish: Wish
+) -> Rejected | None:
+    """Apply R1 and I8."""
+    if wish.recovery is RecoveryPolicy.ALLOW_AFTER_EXPIRY:
+        if ends_at_ms is None:
+            return Rejected(
+                Reason.RECOVERY_NEEDS_END,
+                "ALLOW_AFTER_EXPIRY needs a lifetime that ends: without one the token "
+                "would never be accepted again",
+                "recovery_policy",
+            )
+        if token.expires_at_ms is not None and ends_at_ms >= token.expires_at_ms:
+            return Rejected(
+                Reason.RECOVERY_END_TOO_LATE,
+                f"ALLOW_AFTER_EXPIRY needs an end before token {token.serial} itself "
+                "expires: else the token would never be accepted again",
+                "recovery_policy",
+            )
+    if (
+        token.lost
+        and token.recovery is RecoveryPolicy.DENY
+        and wish.recovery is not RecoveryPolicy.DENY
+        and not wish.weaken_recovery_policy
+    ):
+        return Rejected(
+            Reason.RECOVERY_WEAKENED,
+            f"token {token.serial} is lost under DENY; a weaker recovery policy needs "
+            "weaken_recovery_policy",
+            "weaken_recovery_policy",
+        )
+    return None

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Lockout of one factor of one user: what repeated failures cost (L1-L6).
+
+                    failure            failure             failure
+    free ------------------> waiting ---------> locked  -----------> off
+     ^   <- success, unlock -|  (1 s, 5 s)  (15 min, doubling)  (100 failures,
+     |<----------------------+------------------+                only unlock)
+
+Two counts, because they end differently: `failures` runs towards the 100 of
+NIST SP 800-63B (3.2.2) and only success or an administrator ends it; `rung` is
+the place on the ladder of waits, and a day without failure ends that (L6).
+"""
+
+import enum
+from dataclasses import dataclass
+
+from sparecode_node.domain.policy import DAY_MS, SECOND_MS, Policy
+
+
+class Factor(enum.StrEnum):
+    """What is guessed at, and locked, apart from the other (L)."""
+
+    TOKEN = "token"
+    EMERGENCY = "emergency"
+
+
+_WAITS_MS = (1 * SECOND_MS, 1 * SECOND_MS, 5 * SECOND_MS, 5 * SECOND_MS)
+"""After the first, second, third and fourth failure (L1-L4)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lockout:
+    """The failures of one factor of one user."""
+
+    failures: int = 0
+    rung: int = 0
+    blocked_until_ms: int = 0
+    failed_at_ms: int = 0
+    off: bool = False
+    """Until an administrator unlocks."""
+
+    def blocks(self, now_ms: int) -> bool:
+        """Say whether an attempt now is refused unseen: not judged, not counted (L5)."""
+        return self.off or now_ms < self.blocked_until_ms
+
+    def failed(self, now_ms: int, policy: Policy) -> "Lockout":
+        """Return the lockout after one more failure."""
+        rested = now_ms - self.failed_at_ms >= DAY_MS
+        rung = 1 if rested else self.rung + 1
+        failures = self.failures + 1
+        locked = rung >= policy.lock_from_failures
+        return Lockout(
+            failures=failures,
+            rung=rung,
+            blocked_until_ms=now_ms + _wait_ms(rung, policy),
+            failed_at_ms=now_ms,
+            off=failures >= policy.factor_off_at_failures
+            or (locked and policy.lock_until_unlocked),
+        )
+
+
+FREE = Lockout()
+"""After a success of the factor, or `UnlockUser` (L6)."""
+
+
+def _wait_ms(rung: int, policy: Policy) -> int:
+    over = rung - policy.lock_from_failures
+    if over < 0:
+        return _WAITS_MS[min(rung, len(_WAITS_MS)) - 1]
+    # Beyond 64 doublings every lock is at its maximum; the bound keeps ints small.
+    return min(policy.lock_ms << min(over, 64), policy.lock_ms_max)

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Passcodes: what a user types, and the ways in which it can be read (A1, T4).
+
+A passcode is a PIN followed by a code, or the code alone. The code is a token's
+tokencode (6 or 8 digits) or an emergency code, which always holds a letter
+under the default policy (I5): so a letter tells which of the two it is, and
+there are never more than two readings to hash.
+"""
+
+import unicodedata
+from dataclasses import dataclass
+
+from sparecode_node.domain.ids import Moment, SetId, TokenSerial
+from sparecode_node.domain.policy import Policy
+from sparecode_node.domain.tokencodes import DIGITS
+
+_FOR_READING_ALOUD = str.maketrans("", "", " -\t\u2010\u2011\u2012\u2013\u2014")
+
+
+def normalized(typed: str) -> str:
+    """Return what was typed without what is for reading aloud: case, spaces, hyphens."""
+    return unicodedata.normalize("NFKC", typed).upper().translate(_FOR_READING_ALOUD)
+
+
+def is_lettered(passcode: str) -> bool:
+    """Say whether anything but digits is in it: then no token's tokencode ends it."""
+    return not (passcode.isascii() and passcode.isdigit()) and bool(passcode)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """One way to cut a passcode in two. Clear text: lives in memory only."""
+
+    pin: str
+    """What stands before the code; empty: nothing does."""
+    code: str
+    emergency: bool
+
+    def __repr__(self) -> str:
+        """Hide what was typed."""
+        return f"Split(***, length={len(self.code)}, emergency={self.emergency})"
+
+
+def splits(passcode: str, policy: Policy) -> tuple[Split, ...]:
+    """Return the ways to read a normalized passcode: at most two (T4)."""
+    lettered = is_lettered(passcode)
+    lengths = (policy.code_length,) if lettered else DIGITS
+    return tuple(
+        Split(
+            pin=passcode[:-length],
+            code=passcode[-length:],
+            emergency=lettered,
+        )
+        for length in lengths
+        if len(passcode) >= length
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PinCandidate:
+    """What the PIN of *serial* would have as verifier if what was typed is right."""
+
+    serial: TokenSerial
+    verifier: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeCandidate:
+    """What a code of the set would have as verifier if what was typed is one."""
+
+    set_id: SetId
+    verifier: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokencodeMatch:
+    """The primary found that the digits are the tokencode of *serial* at *moment*."""
+
+    serial: TokenSerial
+    moment: Moment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """
+    One way to read a passcode: so many trailing characters are the code.
+
+    *emergency* says as what: an emergency code (`codes` holds candidates) or a
+    token's tokencode (`tokencodes` is filled in by the primary, which alone
+    unseals seeds). *bare*: nothing stands before the code, so no PIN was given.
+    """
+
+    length: int
+    emergency: bool
+    bare: bool
+    pins: tuple[PinCandidate, ...]
+    codes: tuple[CodeCandidate, ...]
+    tokencodes: tuple[TokencodeMatch, ...]

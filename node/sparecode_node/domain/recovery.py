@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The lost token comes back (R).
+
+| policy               | while a set lives              | after the last set has ended |
+|----------------------|--------------------------------|------------------------------|
+| `DENY`               | refused, codes work            | still refused                |
+| `ALLOW_AND_DISABLE`  | accepted; all live codes die   | accepted                     |
+| `ALLOW_AFTER_EXPIRY` | refused, codes work            | accepted from the set's end  |
+|                      |                                | on, if it reached its end    |
+
+Voided or used-up sets do not clear the lost mark under `DENY` and
+`ALLOW_AFTER_EXPIRY`: a thief who makes the codes die by wrong guesses does not
+revive the token that he stole (R2).
+"""
+
+from collections.abc import Sequence
+
+from sparecode_node.domain.emergency_access import (
+    EmergencyCodeSet,
+    RecoveryPolicy,
+    live_codes,
+)
+from sparecode_node.domain.tokens import Token
+
+
+def refuses_recovered(
+    token: Token, sets: Sequence[EmergencyCodeSet], now_ms: int
+) -> bool:
+    """
+    Say whether a right passcode of the token is refused because it counts as lost.
+
+    *sets* are those of the token, newest first: the newest governs (I8).
+    """
+    if not token.lost:
+        return False
+    match token.recovery:
+        case RecoveryPolicy.DENY:
+            return True
+        case RecoveryPolicy.ALLOW_AND_DISABLE:
+            return False
+        case RecoveryPolicy.ALLOW_AFTER_EXPIRY:
+            if live_codes(sets, now_ms, token.expires_at_ms):
+                return True
+            return not (sets and sets[0].reached_its_end(now_ms, token.expires_at_ms))

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tokens: what a user has; their states and transitions (K)."""
+
+from dataclasses import dataclass, replace
+
+from sparecode_node.domain.emergency_access import RecoveryPolicy
+from sparecode_node.domain.ids import KeyId, Moment, TokenSerial, UserId
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.pins import PinRule
+from sparecode_node.domain.tokencodes import Algorithm, TokencodeParameters, step_at
+
+
+NO_KEY = KeyId(0)
+"""Of a value that is not there."""
+
+NOTHING_SPENT = Moment(-1)
+"""Before the first step or counter."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """A one-time-password token."""
+
+    serial: TokenSerial
+    parameters: TokencodeParameters
+    sealed_seed: bytes
+    key_id: KeyId
+    pin_rule: PinRule
+    expires_at_ms: int | None
+    enabled: bool = True
+    user_id: UserId | None = None
+    pin_verifier: bytes = b""
+    """Empty: no PIN is set."""
+    pin_key_id: KeyId = NO_KEY
+    spent: Moment = NOTHING_SPENT
+    """The last spent TOTP step or HOTP counter; none before it is accepted again (K1)."""
+    drift: int = 0
+    """Steps by which the token's clock is ahead of ours, as last seen."""
+    lost: bool = False
+    """Emergency codes were issued for it, and it has not come back since (R)."""
+    recovery: RecoveryPolicy = RecoveryPolicy.DENY
+    """Of the newest set (I8)."""
+
+    @property
+    def pin_set(self) -> bool:
+        """A PIN is set."""
+        return bool(self.pin_verifier)
+
+    def expired(self, now_ms: int) -> bool:
+        """Say whether it has expired (from its end on, I7)."""
+        return self.expires_at_ms is not None and now_ms >= self.expires_at_ms
+
+    def usable(self, now_ms: int) -> Rejected | None:
+        """Return why nothing of this token is accepted now, or None (A4, I1)."""
+        if self.user_id is None:
+            return Rejected(
+                Reason.TOKEN_NOT_ASSIGNED, f"token {self.serial} is not assigned"
+            )
+        if not self.enabled:
+            return Rejected(Reason.TOKEN_DISABLED, f"token {self.serial} is disabled")
+        if self.expired(now_ms):
+            return Rejected(Reason.TOKEN_EXPIRED, f"token {self.serial} has expired")
+        return None
+
+    def assigned(self, user_id: UserId) -> "Token | Rejected":
+        """Return the token as the user's. Its PIN, of whoever had it, is gone."""
+        if self.user_id is not None:
+            return Rejected(
+                Reason.TOKEN_ASSIGNED,
+                f"token {self.serial} is assigned already; unassign it first",
+                "serial",
+            )
+        return replace(self, user_id=user_id, pin_verifier=b"", pin_key_id=NO_KEY)
+
+    def with_pin(self, verifier: bytes, key_id: KeyId) -> "Token | Rejected":
+        """Return the token with a new PIN."""
+        if self.pin_rule is PinRule.NONE:
+            return Rejected(
+                Reason.PIN_NOT_USED,
+                f"token {self.serial} is used without a PIN (PIN rule NONE)",
+                "serial",
+            )
+        return replace(self, pin_verifier=verifier, pin_key_id=key_id)
+
+    def spend(self, moment: Moment, now_ms: int) -> "Token | Rejected":
+        """
+        Return the token after the tokencode of *moment* has been spent.
+
+        A tokencode is accepted at most once (RFC 6238, 5.2; RFC 4226, 7.2), and
+        moments only move forward, so one integer is enough to refuse every
+        replay. A TOTP token's drift is learned from each success (RFC 6238, 6).
+        """
+        if moment <= self.spent:
+            return Rejected(Reason.TOKENCODE_SPENT)
+        drift = self.drift
+        if self.parameters.algorithm is Algorithm.TOTP:
+            drift = moment - step_at(now_ms, self.parameters)
+        return replace(self, spent=moment, drift=drift)
+
+    def found(self) -> "Token":
+        """Return the token as its owner's again (R)."""
+        return replace(self, lost=False)

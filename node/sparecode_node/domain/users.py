@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Users: people who authenticate."""
+
+import unicodedata
+from dataclasses import dataclass, replace
+
+from sparecode_node.domain.ids import NameKey, UserId
+
+USERNAME_LENGTH_MAX = 128
+DISPLAY_NAME_LENGTH_MAX = 256
+EMAIL_LENGTH_MAX = 254
+
+
+def fold(name: str) -> NameKey:
+    """
+    Return the key of a name: equal names have equal keys.
+
+    NFKC, then casefold, then NFKC again, since folding can undo it (Unicode,
+    5.18.4, "caseless matching").
+    """
+    folded = unicodedata.normalize("NFKC", name.strip()).casefold()
+    return NameKey(unicodedata.normalize("NFKC", folded))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """A person who authenticates."""
+
+    user_id: UserId
+    username: str
+    name_key: NameKey
+    name_tag: bytes
+    """Keyed hash of the name key, by which authentication finds the user (A6)."""
+    display_name: str
+    email: str
+    enabled: bool
+    auth_version: int
+    """Raised by every change of the user's PINs, tokens, sets, salts or keys (T2)."""
+    pin_salt: bytes
+    code_salt: bytes
+
+    def changed(self) -> "User":
+        """Return the user after something that candidates depend on has changed."""
+        return replace(self, auth_version=self.auth_version + 1)

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The tables of the replicated state.
+
+Every row is a function of the log. `meta` holds what is one of a kind:
+`applied_index`, `now_ms` (the state machine's time), `cluster_id`. Times are
+`*_ms`; booleans are 0 or 1; what may be absent is NULL.
+"""
+
+import sqlite3
+
+VERSION = 1
+"""Stored as `user_version`; raised with every change of the tables."""
+
+_TABLES = """
+CREATE TABLE meta (
+    name TEXT PRIMARY KEY,
+    value ANY NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE policy (
+    version INTEGER PRIMARY KEY,
+    value TEXT NOT NULL              -- JSON; the highest version governs
+) STRICT;
+
+CREATE TABLE administrators (
+    name TEXT PRIMARY KEY,
+    role TEXT NOT NULL,
+    password_salt BLOB NOT NULL,
+    password_verifier BLOB NOT NULL,
+    key_id INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    enabled INTEGER NOT NULL,
+    failures INTEGER NOT NULL,
+    blocked_until_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE sessions (
+    session_id TEXT PRIMARY KEY,     -- SHA-256 of the bearer, hex
+    administrator TEXT NOT NULL REFERENCES administrators (name),
+    opened_at_ms INTEGER NOT NULL,
+    ends_at_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX sessions_by_administrator ON sessions (administrator);
+CREATE INDEX sessions_by_end ON sessions (ends_at_ms);
+
+CREATE TABLE users (
+    user_id TEXT PRIMARY KEY,
+    username TEXT NOT NULL,
+    name_key TEXT NOT NULL UNIQUE,   -- NFKC, casefold
+    name_tag BLOB NOT NULL UNIQUE,   -- keyed hash of name_key
+    display_name TEXT NOT NULL,
+    email TEXT NOT NULL,
+    enabled INTEGER NOT NULL,
+    auth_version INTEGER NOT NULL,
+    pin_salt BLOB NOT NULL,
+    code_salt BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE lockouts (
+    user_id TEXT NOT NULL REFERENCES users (user_id) ON DELETE CASCADE,
+    factor TEXT NOT NULL,
+    failures INTEGER NOT NULL,
+    rung INTEGER NOT NULL,
+    blocked_until_ms INTEGER NOT NULL,
+    failed_at_ms INTEGER NOT NULL,
+    off INTEGER NOT NULL,
+    PRIMARY KEY (user_id, factor)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE tokens (
+    serial TEXT PRIMARY KEY,
+    algorithm TEXT NOT NULL,
+    hash_name TEXT NOT NULL,
+    digits INTEGER NOT NULL,
+    period_s INTEGER NOT NULL,
+    sealed_seed BLOB NOT NULL,
+    key_id INTEGER NOT NULL,
+    pin_rule TEXT NOT NULL,
+    expires_at_ms INTEGER,
+    enabled INTEGER NOT NULL,
+    user_id TEXT REFERENCES users (user_id),
+    pin_verifier BLOB NOT NULL,      -- empty: no PIN is set
+    pin_key_id INTEGER NOT NULL,
+    spent INTEGER NOT NULL,          -- last spent TOTP step or HOTP counter
+    drift INTEGER NOT NULL,
+    lost INTEGER NOT NULL,
+    recovery TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX tokens_by_user ON tokens (user_id);
+CREATE INDEX tokens_lost ON tokens (serial) WHERE lost;
+
+CREATE TABLE code_sets (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,   -- order of issue
+    set_id TEXT NOT NULL UNIQUE,
+    serial TEXT NOT NULL REFERENCES tokens (serial) ON DELETE CASCADE,
+    key_id INTEGER NOT NULL,
+    code_length INTEGER NOT NULL,
+    issuer TEXT NOT NULL,
+    node_id TEXT NOT NULL,
+    issued_at_ms INTEGER NOT NULL,
+    issued_index INTEGER NOT NULL,
+    ends_at_ms INTEGER,
+    voided INTEGER NOT NULL
+) STRICT;
+CREATE INDEX code_sets_by_token ON code_sets (serial, number);
+
+CREATE TABLE codes (
+    set_id TEXT NOT NULL REFERENCES code_sets (set_id) ON DELETE CASCADE,
+    ordinal INTEGER NOT NULL,
+    verifier BLOB NOT NULL,
+    state TEXT NOT NULL,             -- live, used, void
+    used_at_ms INTEGER,
+    used_agent TEXT,
+    used_node_id TEXT,
+    used_index INTEGER,
+    PRIMARY KEY (set_id, ordinal)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE consumed_drafts (
+    draft_id TEXT PRIMARY KEY,
+    ends_at_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX consumed_drafts_by_end ON consumed_drafts (ends_at_ms);
+
+CREATE TABLE agents (
+    identity TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    name_key TEXT NOT NULL UNIQUE,
+    protects TEXT NOT NULL,
+    enabled INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE requests (
+    caller TEXT NOT NULL,
+    method TEXT NOT NULL,
+    request_id TEXT NOT NULL,
+    tag INTEGER NOT NULL,
+    at_ms INTEGER NOT NULL,
+    result TEXT NOT NULL,            -- JSON, see results.py
+    PRIMARY KEY (caller, method, request_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX requests_by_time ON requests (at_ms);
+
+CREATE TABLE audit_events (
+    sequence INTEGER PRIMARY KEY,
+    at_ms INTEGER NOT NULL,
+    actor TEXT NOT NULL,
+    node TEXT NOT NULL,
+    action TEXT NOT NULL,
+    target TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    hash BLOB NOT NULL               -- over the previous event's hash and this event
+) STRICT;
+"""
+
+
+class SchemaError(Exception):
+    """The database is of another version of this software."""
+
+
+def prepare(db: sqlite3.Connection) -> None:
+    """
+    Make the tables in an empty database, or check that they are of this version.
+
+    Raises `SchemaError` for a database of another version.
+    """
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version == VERSION:
+        return
+    if version != 0:
+        raise SchemaError(
+            f"the state database has format {version}; this software reads {VERSION}"
+        )
+    # `executescript` commits first, so the version is set in the same script: a
+    # crash in between leaves either nothing or all of it.
+    db.executescript(
+        f"BEGIN IMMEDIATE;{_TABLES}PRAGMA user_version = {VERSION};COMMIT;"
+    )
