@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`AuthenticationService`, the one service that agents have."""
+
+from sparecode.v1 import authentication_pb2 as pb
+from sparecode.v1 import authentication_pb2_grpc as pb_grpc
+from sparecode_node.rpc import calls, convert
+from sparecode_node.rpc.identity import Context
+from sparecode_node.services.authentication import Authentication
+from sparecode_node.statemachine.results import Decision
+
+DECISIONS = {
+    pb.AUTHENTICATION_DECISION_ACCEPTED: Decision.ACCEPTED,
+    pb.AUTHENTICATION_DECISION_REFUSED: Decision.REFUSED,
+}
+
+
+class AuthenticationServicer(pb_grpc.AuthenticationServiceServicer):
+    """Translates between the wire and `Authentication`."""
+
+    def __init__(self, authentication: Authentication) -> None:
+        self._authentication = authentication
+
+    async def Authenticate(
+        self, request: pb.AuthenticateRequest, context: Context
+    ) -> pb.AuthenticateResponse:
+        """Judge a passcode; the answer holds no reason, nor anything else (A6)."""
+        call = calls.agent_call(
+            context, "AuthenticationService/Authenticate", request.request_id
+        )
+        authenticated = await self._authentication.authenticate(
+            call,
+            username=request.username,
+            passcode=request.passcode,
+            client_address=request.client_address,
+            resource=request.resource,
+        )
+        return pb.AuthenticateResponse(
+            decision=convert.enum_number(authenticated.decision, DECISIONS),
+            authentication_id=authenticated.authentication_id,
+        )

@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What went wrong, and the status that says so: the one table.
+
+A status carries `google.rpc.Status`: `ErrorInfo` with the reason (domain
+`sparecode`), `BadRequest` for a field, `RetryInfo` where a retry helps. Whoever
+reads the code alone is not misled: only `OUTCOME_UNKNOWN` may have been applied.
+
+An exception that is not in the table is a bug: `INTERNAL` without any detail.
+"""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from sparecode_node.domain.outcomes import Reason
+from sparecode_node.replication.errors import (
+    NoPrimaryError,
+    NoQuorumError,
+    OutcomeUnknownError,
+    OverloadedError,
+)
+from sparecode_node.services.errors import (
+    HashingOverloadedError,
+    InvalidFieldError,
+    Refused,
+)
+
+DOMAIN = "sparecode"
+
+
+class Audience(enum.Enum):
+    """Who reads an answer. An agent learns no reason of the rules (A6)."""
+
+    AGENT = enum.auto()
+    ADMINISTRATOR = enum.auto()
+
+
+class UnidentifiedError(Exception):
+    """The certificate of the caller does not name exactly one agent."""
+
+
+class NoTimeLeftError(Exception):
+    """The caller's deadline has passed before anything was begun."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A row of the table, and then a filled-in answer."""
+
+    code: grpc.StatusCode
+    reason: str
+    words: str
+    """For a person: what it is, and what to do next."""
+    retry_s: float | None = None
+    field: str = ""
+    field_words: str = ""
+
+
+_CODE = grpc.StatusCode
+_AGAIN = "nothing was changed; try again"
+
+EXCEPTIONS: Mapping[type[Exception], Answer] = {
+    InvalidFieldError: Answer(
+        code=_CODE.INVALID_ARGUMENT, reason="FIELD", words="a field is out of bounds"
+    ),
+    UnidentifiedError: Answer(
+        code=_CODE.UNAUTHENTICATED,
+        reason="CERTIFICATE",
+        words="the certificate must have exactly one URI subject name or, without "
+        "any, exactly one DNS subject name",
+    ),
+    NoPrimaryError: Answer(
+        code=_CODE.UNAVAILABLE,
+        reason="NO_PRIMARY",
+        words=f"no primary is known now; {_AGAIN}, or ask another node",
+        retry_s=0.5,
+    ),
+    NoQuorumError: Answer(
+        code=_CODE.UNAVAILABLE,
+        reason="NO_QUORUM",
+        words=f"too few nodes are in contact to decide; {_AGAIN}, or ask another node",
+        retry_s=1.0,
+    ),
+    OverloadedError: Answer(
+        code=_CODE.RESOURCE_EXHAUSTED,
+        reason="OVERLOADED",
+        words=f"this node has too much to do; {_AGAIN} a little later",
+        retry_s=1.0,
+    ),
+    OutcomeUnknownError: Answer(
+        code=_CODE.UNAVAILABLE,
+        reason="OUTCOME_UNKNOWN",
+        words="it may have been done; call again with the same request_id to learn it",
+        retry_s=0.5,
+    ),
+    TimeoutError: Answer(
+        code=_CODE.DEADLINE_EXCEEDED,
+        reason="OUTCOME_UNKNOWN",
+        words="the time is up, and it may have been done; call again with the same "
+        "request_id to learn it",
+        retry_s=0.5,
+    ),
+    NoTimeLeftError: Answer(
+        code=_CODE.DEADLINE_EXCEEDED,
+        reason="DEADLINE",
+        words=f"the call came with no time left; {_AGAIN}",
+    ),
+}
+
+
+def _rule(reason: Reason, code: grpc.StatusCode, words: str = "") -> Answer:
+    return Answer(code=code, reason=reason.name, words=words)
+
+
+_NOT_FOUND = {
+    Reason.USER_UNKNOWN: "there is no such user",
+    Reason.TOKEN_UNKNOWN: "there is no such token",
+    Reason.AGENT_UNKNOWN: "there is no such agent",
+}
+_ALREADY_EXISTS = {
+    Reason.USER_EXISTS: "there is a user of this name",
+    Reason.TOKEN_EXISTS: "there is a token of this serial",
+    Reason.AGENT_EXISTS: "there is an agent of this name or identity",
+}
+_PERMISSION_DENIED = {
+    Reason.ROLE: "your role may not do this; ask an administrator who may",
+    Reason.SELF_SERVICE_FORBIDDEN: "nobody does this for themselves; "
+    "ask another administrator",
+}
+_UNAUTHENTICATED = {
+    Reason.SESSION_ENDED: "not signed in, or the session has ended; sign in again",
+    Reason.SIGN_IN_REFUSED: "name or password is wrong, or signing in has to wait "
+    "after failures",
+}
+_INVALID_ARGUMENT = {
+    Reason.REQUEST_ID_REUSED: "this request_id was used for something else; "
+    "take a new one for a new request",
+    Reason.CODE_COUNT: "the number of codes is out of bounds",
+}
+# What the rules call by these names an administrator can change; the words say how.
+_FAILED_PRECONDITION = {
+    Reason.USER_DISABLED: "the user is disabled; enable the user first",
+    Reason.USER_HAS_TOKENS: "the user still has tokens",
+    Reason.TOKEN_NOT_ASSIGNED: "the token is nobody's; assign it first",
+    Reason.TOKEN_ASSIGNED: "the token is somebody's already",
+    Reason.TOKEN_DISABLED: "the token is disabled; enable it first",
+    Reason.TOKEN_EXPIRED: "the token has expired; replace it",
+    Reason.TOKEN_LIMIT: "the user has as many tokens as allowed",
+    Reason.PIN_NOT_SET: "the token has no PIN; set one first",
+    Reason.PIN_NOT_USED: "the token's passcodes have no PIN",
+    Reason.TOKEN_NOT_LOST: "the token is not marked as lost",
+    Reason.DRAFT_STALE: "something changed since the codes were generated; "
+    "generate them again",
+    Reason.RECOVERY_WEAKENED: "this replaces DENY by a weaker recovery policy; "
+    "set weaken_recovery_policy to agree",
+    Reason.RECOVERY_NEEDS_END: "ALLOW_AFTER_EXPIRY needs an end of the set",
+    Reason.RECOVERY_END_TOO_LATE: "ALLOW_AFTER_EXPIRY needs an end before the token's",
+    Reason.LIFETIME_PAST: "the end has passed",
+    Reason.NO_EMERGENCY_ACCESS: "the token is not in emergency access",
+    Reason.ALREADY_INITIALIZED: "the cluster exists already",
+}
+
+REASONS: Mapping[Reason, Answer] = {
+    # The rules say no, unless it is named below.
+    **{reason: _rule(reason, _CODE.FAILED_PRECONDITION) for reason in Reason},
+    **{
+        reason: _rule(reason, code, words)
+        for code, reasons in (
+            (_CODE.NOT_FOUND, _NOT_FOUND),
+            (_CODE.ALREADY_EXISTS, _ALREADY_EXISTS),
+            (_CODE.PERMISSION_DENIED, _PERMISSION_DENIED),
+            (_CODE.UNAUTHENTICATED, _UNAUTHENTICATED),
+            (_CODE.INVALID_ARGUMENT, _INVALID_ARGUMENT),
+            (_CODE.FAILED_PRECONDITION, _FAILED_PRECONDITION),
+        )
+        for reason, words in reasons.items()
+    },
+    Reason.REQUEST_TABLE_FULL: replace(EXCEPTIONS[OverloadedError], retry_s=5.0),
+    Reason.STALE_PARAMETERS: Answer(
+        code=_CODE.UNAVAILABLE,
+        reason=Reason.STALE_PARAMETERS.name,
+        words=f"it was changed by others meanwhile, more than once; {_AGAIN}",
+        retry_s=0.5,
+    ),
+    Reason.NOT_INITIALIZED: Answer(
+        code=_CODE.UNAVAILABLE,
+        reason=Reason.NOT_INITIALIZED.name,
+        words="the cluster has no administrator yet; run `sparecode-node init` on one "
+        "node, or wait until that node is up",
+        retry_s=1.0,
+    ),
+}
+
+FOR_AGENTS = frozenset(
+    {
+        Reason.REQUEST_ID_REUSED,
+        Reason.REQUEST_TABLE_FULL,
+        Reason.STALE_PARAMETERS,
+        Reason.NOT_INITIALIZED,
+    }
+)
+"""Refusals that say nothing about a user or a token: all that an agent may see (A6)."""
+
+
+def answer_for(error: Exception, audience: Audience) -> Answer | None:
+    """Look *error* up; None: it is a bug, or nothing that *audience* may see."""
+    if isinstance(error, Refused):
+        rejected = error.rejected
+        if audience is Audience.AGENT and rejected.reason not in FOR_AGENTS:
+            return None
+        row = REASONS[rejected.reason]
+        return replace(
+            row,
+            words=_joined(rejected.detail, row.words) or rejected.reason.value,
+            field=rejected.field,
+            field_words=rejected.detail or row.words,
+        )
+    kinds = (kind for kind in type(error).__mro__ if kind in EXCEPTIONS)
+    kind = next(kinds, None)
+    if kind is None:
+        return None
+    row = EXCEPTIONS[kind]
+    match error:
+        case InvalidFieldError(field=field, message=message):
+            return replace(
+                row, words=f"{field}: {message}", field=field, field_words=message
+            )
+        case HashingOverloadedError(retry_after_s=retry_s):
+            return replace(row, retry_s=retry_s)
+        case _:
+            return row
+
+
+def _joined(detail: str, words: str) -> str:
+    """Say what the rules said of the case, and then what is true of all such cases."""
+    if not detail or detail in words:
+        return words
+    return f"{detail} ({words})" if words else detail
+
+
+def status_of(answer: Answer) -> grpc.Status:
+    """Return the status with its details, for `abort`."""
+    number: int = answer.code.value[0]
+    details = [_any(error_details_pb2.ErrorInfo(reason=answer.reason, domain=DOMAIN))]
+    if answer.field or answer.reason == "FIELD":
+        violation = error_details_pb2.BadRequest.FieldViolation(
+            field=answer.field, description=answer.field_words
+        )
+        details.append(_any(error_details_pb2.BadRequest(field_violations=[violation])))
+    if answer.retry_s is not None:
+        delay = duration_pb2.Duration()
+        delay.FromMilliseconds(round(answer.retry_s * 1000))
+        details.append(_any(error_details_pb2.RetryInfo(retry_delay=delay)))
+    status: grpc.Status = rpc_status.to_status(
+        status_pb2.Status(code=number, message=answer.words, details=details)
+    )
+    return status
+
+
+def _any(message: error_details_pb2.ErrorInfo) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(message)
+    return packed

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Health (`grpc.health.v1`): alive, and ready to serve.
+
+`""` is alive: this process answers. `sparecode.ready` follows the replicator: a
+quorum in contact, caught up, journal usable. Losing the quorum makes a node not
+ready, and not dead: to restart it would help nobody.
+
+Not grpcio's own servicer: there one watcher that does not read holds a lock that
+everybody's next change needs.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from sparecode_node.rpc.identity import Context
+
+ALIVE = ""
+READY = "sparecode.ready"
+POLL_S = 0.1
+
+_Answer = health_pb2.HealthCheckResponse
+
+
+class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
+    """Answers for both names, on every public listener."""
+
+    def __init__(self, is_ready: Callable[[], bool]) -> None:
+        self._is_ready = is_ready
+        self._changed = asyncio.Event()
+        self._stopping = False
+        self._ready = False
+
+    async def run(self) -> None:
+        """Follow the replicator until cancelled."""
+        while True:
+            self._update(ready=self._is_ready())
+            await asyncio.sleep(POLL_S)
+
+    def stop(self) -> None:
+        """Say "not serving" from now on, and let the watchers go."""
+        self._stopping = True
+        self._update(ready=False)
+        self._wake()
+
+    async def Check(
+        self, request: health_pb2.HealthCheckRequest, context: Context
+    ) -> health_pb2.HealthCheckResponse:
+        """Return the status of a name."""
+        status = self._status(request.service)
+        if status == _Answer.SERVICE_UNKNOWN:
+            await context.abort(
+                grpc.StatusCode.NOT_FOUND, f"known are '{ALIVE}' and '{READY}'"
+            )
+        return _Answer(status=status)
+
+    async def Watch(
+        self, request: health_pb2.HealthCheckRequest, _: Context
+    ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
+        """Return the status of a name, and again whenever it changes."""
+        told = None
+        while True:
+            changed = self._changed
+            status = self._status(request.service)
+            if status != told:
+                told = status
+                yield _Answer(status=status)
+            if self._stopping:
+                return
+            await changed.wait()
+
+    def _status(self, service: str) -> Any:  # noqa: ANN401 - no types for these.
+        if service not in (ALIVE, READY):
+            return _Answer.SERVICE_UNKNOWN
+        serving = not self._stopping and (service == ALIVE or self._ready)
+        return _Answer.SERVING if serving else _Answer.NOT_SERVING
+
+    def _update(self, *, ready: bool) -> None:
+        if ready != self._ready and not (ready and self._stopping):
+            self._ready = ready
+            self._wake()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()

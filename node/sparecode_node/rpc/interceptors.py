@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Around every call: deadline, size, errors to statuses, one line in the log.
+
+A line names the method, the caller and the outcome. It never holds anything of
+a request but its id, so that no passcode can get into a log.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, cast
+
+import grpc
+from google.protobuf.message import Message
+
+from sparecode_node.rpc.calls import time_left_s
+from sparecode_node.rpc.errors import (
+    Audience,
+    NoTimeLeftError,
+    UnidentifiedError,
+    answer_for,
+    status_of,
+)
+from sparecode_node.rpc.identity import Context, agent_identity
+from sparecode_node.services.ambient import Clock
+from sparecode_node.services.errors import InvalidFieldError
+
+log = logging.getLogger(__name__)
+
+OURS = "/sparecode.v1."
+MESSAGE_BYTES_MAX = 64 * 1024
+"""Of a request. A listener that takes files allows more to those methods alone."""
+
+_TIME_FLOOR_S = 0.005
+_UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+
+Request = Message | AsyncIterator[Message]
+Behavior = Callable[[Request, Context], Awaitable[Message]]
+Handler = grpc.RpcMethodHandler[Any, Any]
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Wraps the methods of Sparecode; health and reflection pass by."""
+
+    def __init__(self, *, audience: Audience, clock: Clock) -> None:
+        self._audience = audience
+        self._clock = clock
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """Return the handler of the method, wrapped."""
+        handler = await continuation(handler_call_details)
+        method: str = handler_call_details.method
+        if handler is None or not method.startswith(OURS):
+            return handler
+        if handler.response_streaming:
+            raise NotImplementedError(f"{method} streams its answer")
+        if handler.request_streaming:
+            return grpc.stream_unary_rpc_method_handler(
+                self._wrap(method, cast("Behavior", handler.stream_unary)),
+                handler.request_deserializer,
+                handler.response_serializer,
+            )
+        return grpc.unary_unary_rpc_method_handler(
+            self._wrap(method, cast("Behavior", handler.unary_unary)),
+            handler.request_deserializer,
+            handler.response_serializer,
+        )
+
+    def _wrap(self, method: str, behavior: Behavior) -> Behavior:
+        name = method.removeprefix(OURS)
+
+        async def call(request: Request, context: Context) -> Message:
+            began_s = self._clock.monotonic_s()
+            fields = {
+                "method": name,
+                "caller": self._caller(context),
+                "request_id": _request_id(request),
+            }
+            try:
+                response = await _run(behavior, request, context)
+            except asyncio.CancelledError:
+                log.info("call given up by its caller", extra=fields)
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever it is, see below.
+                failure = error
+            else:
+                fields["ms"] = self._elapsed_ms(began_s)
+                log.debug("call answered", extra={**fields, "code": "OK"})
+                return response
+            fields["ms"] = self._elapsed_ms(began_s)
+            return await self._fail(failure, context, fields)
+
+        return call
+
+    async def _fail(
+        self, error: Exception, context: Context, fields: dict[str, str]
+    ) -> Message:
+        """End the call with the status of *error*. Never returns."""
+        answer = answer_for(error, self._audience)
+        if answer is None:
+            log.error("call failed by a bug", extra=fields, exc_info=error)
+            await context.abort(grpc.StatusCode.INTERNAL, "internal error")
+        else:
+            log.info(
+                "call refused",
+                extra={**fields, "code": answer.code.name, "reason": answer.reason},
+            )
+            status = status_of(answer)
+            await context.abort(status.code, status.details, status.trailing_metadata)
+        raise AssertionError("abort has returned")
+
+    def _caller(self, context: Context) -> str:
+        if self._audience is Audience.AGENT:
+            try:
+                return agent_identity(context.auth_context())
+            except UnidentifiedError:
+                pass
+        return str(context.peer())
+
+    def _elapsed_ms(self, began_s: float) -> str:
+        return f"{1000 * (self._clock.monotonic_s() - began_s):.1f}"
+
+
+async def _run(behavior: Behavior, request: Request, context: Context) -> Message:
+    """Run the method within the caller's time."""
+    left_s = time_left_s(context)
+    if left_s <= _TIME_FLOOR_S:
+        raise NoTimeLeftError
+    if isinstance(request, Message) and request.ByteSize() > MESSAGE_BYTES_MAX:
+        raise InvalidFieldError(
+            "request", f"{request.ByteSize()} bytes, at most {MESSAGE_BYTES_MAX}"
+        )
+    async with asyncio.timeout(left_s):
+        return await behavior(request, context)
+
+
+def _request_id(request: Request) -> str:
+    """Return the request's id if it is one: anything else might be a secret."""
+    request_id = getattr(request, "request_id", "")
+    return request_id if _UUID.fullmatch(request_id) else ""

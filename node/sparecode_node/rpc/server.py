@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The public listeners: one per kind of caller, each with its limits.
+
+gRPC can demand a certificate of callers or not ask for one, per port. Hence
+agents (mutual TLS) and administrators (TLS, sessions) have a port each, and
+what one of them may call does not even exist on the other's.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from sparecode.v1 import (
+    agents_pb2,
+    agents_pb2_grpc,
+    authentication_pb2_grpc,
+    cluster_pb2,
+    cluster_pb2_grpc,
+    emergency_access_pb2,
+    emergency_access_pb2_grpc,
+    sessions_pb2,
+    sessions_pb2_grpc,
+    tokens_pb2,
+    tokens_pb2_grpc,
+    users_pb2,
+    users_pb2_grpc,
+)
+from sparecode_node.rpc.agents import AgentServicer
+from sparecode_node.rpc.authentication import AuthenticationServicer
+from sparecode_node.rpc.cluster import ClusterServicer
+from sparecode_node.rpc.emergency_access import EmergencyAccessServicer
+from sparecode_node.rpc.errors import Audience
+from sparecode_node.rpc.health import Health
+from sparecode_node.rpc.interceptors import MESSAGE_BYTES_MAX, CallInterceptor
+from sparecode_node.rpc.sessions import SessionServicer
+from sparecode_node.rpc.tls import TlsFiles
+from sparecode_node.rpc.tokens import FILE_BYTES_MAX, TokenServicer
+from sparecode_node.rpc.users import UserServicer
+from sparecode_node.services.agents import Agents
+from sparecode_node.services.ambient import Clock
+from sparecode_node.services.authentication import Authentication
+from sparecode_node.services.cluster import Cluster
+from sparecode_node.services.emergency_access import Emergency
+from sparecode_node.services.sessions import Sessions
+from sparecode_node.services.tokens import Tokens
+from sparecode_node.services.users import Users
+
+log = logging.getLogger(__name__)
+
+AGENT_CALLS_MAX = 1024
+ADMIN_CALLS_MAX = 256
+"""At once, on one listener; beyond, gRPC answers `RESOURCE_EXHAUSTED`."""
+
+_OPTIONS = (
+    # A second process on the port is a mistake, not a way to share the load.
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_metadata_size", 8 * 1024),
+    ("grpc.absolute_max_metadata_size", 16 * 1024),
+    ("grpc.max_concurrent_streams", 100),
+    # A caller that has vanished without a word is noticed within a minute.
+    ("grpc.keepalive_time_ms", 40_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    # Callers may ping twice a minute; who does so more often is cut off.
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 25_000),
+    ("grpc.http2.max_ping_strikes", 2),
+    # Every connection is made anew now and then, and its certificate checked
+    # again: otherwise one that has expired would be good for ever.
+    ("grpc.max_connection_age_ms", 30 * 60_000),
+    ("grpc.max_connection_age_grace_ms", 60_000),
+    ("grpc.max_connection_idle_ms", 10 * 60_000),
+)
+
+
+class ListenError(Exception):
+    """A listener could not be opened; the message names it and says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerSettings:
+    """Where a listener listens, and with which certificate."""
+
+    address: str
+    tls: TlsFiles
+    reflection: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """Every use case, for the servicers."""
+
+    authentication: Authentication
+    sessions: Sessions
+    users: Users
+    tokens: Tokens
+    emergency: Emergency
+    agents: Agents
+    cluster: Cluster
+
+
+class Listeners:
+    """The listeners for agents and for administrators. `start` once, `stop` once."""
+
+    def __init__(
+        self,
+        *,
+        node_id: str,
+        agents: ListenerSettings,
+        admin: ListenerSettings,
+        services: Services,
+        is_ready: Callable[[], bool],
+        clock: Clock,
+    ) -> None:
+        self._settings = {"agents": agents, "admin": admin}
+        self._health = Health(is_ready)
+        self._following: asyncio.Task[None] | None = None
+        agents_server = _server(
+            CallInterceptor(audience=Audience.AGENT, clock=clock),
+            message_bytes_max=MESSAGE_BYTES_MAX,
+            calls_max=AGENT_CALLS_MAX,
+        )
+        # Only `ImportTokens` may use the greater limit; the interceptor sees to that.
+        admin_server = _server(
+            CallInterceptor(audience=Audience.ADMINISTRATOR, clock=clock),
+            message_bytes_max=FILE_BYTES_MAX + MESSAGE_BYTES_MAX,
+            calls_max=ADMIN_CALLS_MAX,
+        )
+        self._servers = {"agents": agents_server, "admin": admin_server}
+        authentication_pb2_grpc.add_AuthenticationServiceServicer_to_server(
+            AuthenticationServicer(services.authentication), agents_server
+        )
+        _add_administration(admin_server, node_id, services)
+        for server in self._servers.values():
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        if admin.reflection:
+            reflection.enable_server_reflection(_admin_names(), admin_server)
+        self.ports: dict[str, int] = {}
+        """Where `agents` and `admin` are bound, once they are."""
+
+    async def start(self) -> None:
+        """Bind both ports, then serve. Raises `ListenError`, with nothing left open."""
+        try:
+            for name, server in self._servers.items():
+                self.ports[name] = _bind(name, server, self._settings[name])
+            for name, server in self._servers.items():
+                await server.start()
+                log.info(
+                    "listening", extra={"listener": name, "port": self.ports[name]}
+                )
+        except BaseException:
+            await self.stop(grace_s=0)
+            raise
+        self._following = asyncio.create_task(self._health.run(), name="health")
+
+    async def stop(self, *, grace_s: float) -> None:
+        """Take no new call, let the running ones end within *grace_s*, and close."""
+        self._health.stop()
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.gather(self._following, return_exceptions=True)
+            self._following = None
+        await asyncio.gather(
+            *(server.stop(grace_s) for server in self._servers.values())
+        )
+
+
+def _server(
+    interceptor: CallInterceptor, *, message_bytes_max: int, calls_max: int
+) -> grpc.aio.Server:
+    return grpc.aio.server(
+        interceptors=[interceptor],
+        options=[*_OPTIONS, ("grpc.max_receive_message_length", message_bytes_max)],
+        maximum_concurrent_rpcs=calls_max,
+    )
+
+
+def _add_administration(
+    server: grpc.aio.Server, node_id: str, services: Services
+) -> None:
+    sessions_pb2_grpc.add_SessionServiceServicer_to_server(
+        SessionServicer(services.sessions), server
+    )
+    users_pb2_grpc.add_UserServiceServicer_to_server(
+        UserServicer(node_id, services.users), server
+    )
+    tokens_pb2_grpc.add_TokenServiceServicer_to_server(
+        TokenServicer(node_id, services.tokens), server
+    )
+    emergency_access_pb2_grpc.add_EmergencyAccessServiceServicer_to_server(
+        EmergencyAccessServicer(node_id, services.emergency), server
+    )
+    agents_pb2_grpc.add_AgentServiceServicer_to_server(
+        AgentServicer(node_id, services.agents), server
+    )
+    cluster_pb2_grpc.add_ClusterServiceServicer_to_server(
+        ClusterServicer(services.cluster), server
+    )
+
+
+def _admin_names() -> Sequence[str]:
+    """Name what reflection may show."""
+    files = (
+        sessions_pb2,
+        users_pb2,
+        tokens_pb2,
+        emergency_access_pb2,
+        agents_pb2,
+        cluster_pb2,
+        health_pb2,
+    )
+    return (
+        *(
+            service.full_name
+            for file in files
+            for service in file.DESCRIPTOR.services_by_name.values()
+        ),
+        reflection.SERVICE_NAME,
+    )
+
+
+def _bind(name: str, server: grpc.aio.Server, settings: ListenerSettings) -> int:
+    tls = settings.tls
+    credentials = grpc.ssl_server_credentials(
+        [(tls.key, tls.certificate)],
+        root_certificates=tls.ca,
+        require_client_auth=tls.ca is not None,
+    )
+    try:
+        return server.add_secure_port(settings.address, credentials)
+    except RuntimeError as error:
+        raise ListenError(
+            f"[{name}] listen {settings.address}: cannot listen: "
+            f"{why_not_bindable(settings.address) or error}"
+        ) from error
+
+
+def why_not_bindable(address: str) -> str:
+    """Return the operating system's reason; gRPC knows it and does not tell."""
+    host, _, port = address.rpartition(":")
+    try:
+        found = socket.getaddrinfo(
+            host.strip("[]"),
+            int(port),
+            type=socket.SOCK_STREAM,
+            flags=socket.AI_PASSIVE,
+        )
+        for family, kind, protocol, _, place in found:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(place)
+                probe.listen()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""

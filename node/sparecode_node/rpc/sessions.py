@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`SessionService`: administrators sign in and out."""
+
+from sparecode.v1 import sessions_pb2 as pb
+from sparecode.v1 import sessions_pb2_grpc as pb_grpc
+from sparecode_node.rpc import calls, convert
+from sparecode_node.rpc.identity import Context
+from sparecode_node.services.sessions import Sessions
+
+
+class SessionServicer(pb_grpc.SessionServiceServicer):
+    """Translates between the wire and `Sessions`."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+
+    async def Login(
+        self, request: pb.LoginRequest, context: Context
+    ) -> pb.LoginResponse:
+        """Open a session."""
+        call = calls.anonymous_call(context, "SessionService/Login", request.request_id)
+        signed_in = await self._sessions.login(
+            call, administrator=request.administrator, password=request.password
+        )
+        return pb.LoginResponse(
+            session=signed_in.bearer,
+            end_time=convert.timestamp(signed_in.opened.ends_at_ms),
+            role=signed_in.opened.role,
+        )
+
+    async def Logout(
+        self, request: pb.LogoutRequest, context: Context
+    ) -> pb.LogoutResponse:
+        """End the calling session."""
+        call = calls.session_call(context, "SessionService/Logout", request.request_id)
+        await self._sessions.logout(call)
+        return pb.LogoutResponse()
+
+    async def LogoutEverywhere(
+        self, request: pb.LogoutEverywhereRequest, context: Context
+    ) -> pb.LogoutEverywhereResponse:
+        """End every session of the calling administrator."""
+        call = calls.session_call(
+            context, "SessionService/LogoutEverywhere", request.request_id
+        )
+        await self._sessions.logout_everywhere(call)
+        return pb.LogoutEverywhereResponse()
+
+    async def WhoAmI(
+        self, request: pb.WhoAmIRequest, context: Context
+    ) -> pb.WhoAmIResponse:
+        """Say whose session this is."""
+        del request
+        session = await self._sessions.who_am_i(
+            calls.session_call(context, "SessionService/WhoAmI")
+        )
+        return pb.WhoAmIResponse(
+            administrator=session.administrator,
+            role=session.role,
+            end_time=convert.timestamp(session.ends_at_ms),
+        )

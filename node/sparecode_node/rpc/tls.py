@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Certificates and keys from files, checked before gRPC sees them.
+
+gRPC says of a bad certificate that it could not bind to an address. Here each
+fault is one line that names the file.
+"""
+
+import datetime as dt
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+
+class TlsFileError(Exception):
+    """A certificate or key cannot be used; the message names the file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsFiles:
+    """A certificate (with its chain), its key and, for mutual TLS, whom to trust; PEM."""
+
+    certificate: bytes
+    key: bytes = field(repr=False)
+    ca: bytes | None = None
+
+    @classmethod
+    def read(
+        cls, *, certificate: Path, key: Path, ca: Path | None = None, now: dt.datetime
+    ) -> "TlsFiles":
+        """Read and check the files. Raises `TlsFileError`."""
+        files = cls(
+            certificate=_read(certificate),
+            key=_read(key),
+            ca=None if ca is None else _read(ca),
+        )
+        own = _certificates(certificate, files.certificate)[0]
+        if own.not_valid_after_utc <= now:
+            raise TlsFileError(
+                f"{certificate}: expired at {own.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
+            )
+        try:
+            private = serialization.load_pem_private_key(files.key, None)
+        except (ValueError, TypeError) as error:
+            raise TlsFileError(f"{key}: not a private key (PEM): {error}") from error
+        if private.public_key() != own.public_key():
+            raise TlsFileError(f"{key}: not the key of the certificate {certificate}")
+        if ca is not None and files.ca is not None:
+            _certificates(ca, files.ca)
+        return files
+
+    def uris(self) -> list[str]:
+        """Return the URI subject names of the certificate."""
+        certificate = x509.load_pem_x509_certificate(self.certificate)
+        try:
+            names = certificate.extensions.get_extension_for_class(
+                x509.SubjectAlternativeName
+            )
+        except x509.ExtensionNotFound:
+            return []
+        return names.value.get_values_for_type(x509.UniformResourceIdentifier)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise TlsFileError(f"{path}: {error.strerror}") from error
+
+
+def _certificates(path: Path, pem: bytes) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(pem)
+    except ValueError as error:
+        raise TlsFileError(f"{path}: not a certificate (PEM): {error}") from error

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`TokenService`: the authenticators. A seed goes in and never comes out."""
+
+from collections.abc import AsyncIterator
+
+from sparecode.v1 import tokens_pb2 as pb
+from sparecode.v1 import tokens_pb2_grpc as pb_grpc
+from sparecode.v1 import types_pb2
+from sparecode_node.domain.tokencodes import HashName
+from sparecode_node.queries.views import TokenView
+from sparecode_node.replication.errors import OverloadedError
+from sparecode_node.rpc import calls, convert
+from sparecode_node.rpc.identity import Context
+from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.services.tokens import Tokens
+
+FILE_BYTES_MAX = 1024 * 1024
+IMPORTS_MAX = 8
+"""At once: each holds a file in memory before anybody has looked at the session."""
+
+
+class TokenServicer(pb_grpc.TokenServiceServicer):
+    """Translates between the wire and `Tokens`."""
+
+    def __init__(self, node_id: str, tokens: Tokens) -> None:
+        self._node_id = node_id
+        self._tokens = tokens
+        self._imports = 0
+
+    async def EnrollToken(
+        self, request: pb.EnrollTokenRequest, context: Context
+    ) -> pb.EnrollTokenResponse:
+        """Add one token."""
+        hash_name = HashName.SHA1
+        if request.hash != types_pb2.TOKEN_HASH_UNSPECIFIED:
+            hash_name = convert.enum_value("hash", request.hash, convert.HASHES)
+        expires_at_ms = None
+        if request.HasField("expire_time"):
+            expires_at_ms = convert.milliseconds("expire_time", request.expire_time)
+        applied = await self._tokens.enroll(
+            calls.session_call(context, "TokenService/EnrollToken", request.request_id),
+            serial=request.serial,
+            algorithm=convert.enum_value(
+                "algorithm", request.algorithm, convert.ALGORITHMS
+            ),
+            hash_name=hash_name,
+            digits=request.digits,
+            period_s=request.period_seconds,
+            counter=request.counter,
+            seed=request.seed,
+            pin_rule=convert.enum_value(
+                "pin_rule", request.pin_rule, convert.PIN_RULES
+            ),
+            expires_at_ms=expires_at_ms,
+        )
+        return pb.EnrollTokenResponse(commit=convert.commit(self._node_id, applied))
+
+    async def ImportTokens(
+        self,
+        request_iterator: AsyncIterator[pb.ImportTokensRequest],
+        context: Context,
+    ) -> pb.ImportTokensResponse:
+        """Add the tokens of a file."""
+        if self._imports >= IMPORTS_MAX:
+            raise OverloadedError
+        self._imports += 1
+        try:
+            return await self._import(request_iterator, context)
+        finally:
+            self._imports -= 1
+
+    async def _import(
+        self, requests: AsyncIterator[pb.ImportTokensRequest], context: Context
+    ) -> pb.ImportTokensResponse:
+        header, content = await _received(requests)
+        if header.format != pb.TOKEN_FILE_FORMAT_PSKC:
+            raise InvalidFieldError(
+                "format", f"{header.format}; allowed is {pb.TOKEN_FILE_FORMAT_PSKC}"
+            )
+        pin_rule = None
+        if header.default_pin_rule != types_pb2.PIN_RULE_UNSPECIFIED:
+            pin_rule = convert.enum_value(
+                "default_pin_rule", header.default_pin_rule, convert.PIN_RULES
+            )
+        rows = await self._tokens.import_pskc(
+            calls.session_call(context, "TokenService/ImportTokens", header.request_id),
+            content=content,
+            password=header.password,
+            key=header.key,
+            default_pin_rule=pin_rule,
+        )
+        return pb.ImportTokensResponse(
+            tokens=[
+                pb.ImportedToken(
+                    row=row.row,
+                    serial=row.serial,
+                    imported=row.imported,
+                    problem=row.problem,
+                    reason=row.reason.upper(),
+                )
+                for row in rows
+            ]
+        )
+
+    async def GetToken(
+        self, request: pb.GetTokenRequest, context: Context
+    ) -> pb.GetTokenResponse:
+        """Return one token."""
+        read = await self._tokens.get(
+            calls.session_call(context, "TokenService/GetToken"),
+            request.serial,
+            stale_ok=request.stale_ok,
+        )
+        return pb.GetTokenResponse(
+            token=_token(read.value), position=convert.position(read)
+        )
+
+    async def ListTokens(
+        self, request: pb.ListTokensRequest, context: Context
+    ) -> pb.ListTokensResponse:
+        """Return a page of tokens."""
+        algorithm = None
+        if request.algorithm != types_pb2.TOKEN_ALGORITHM_UNSPECIFIED:
+            algorithm = convert.enum_value(
+                "algorithm", request.algorithm, convert.ALGORITHMS
+            )
+        read = await self._tokens.list(
+            calls.session_call(context, "TokenService/ListTokens"),
+            page_size=request.page_size,
+            page_token=request.page_token,
+            serial_prefix=request.serial_prefix,
+            username=request.username,
+            algorithm=algorithm,
+            enabled=request.enabled if request.HasField("enabled") else None,
+            in_emergency_access=(
+                request.in_emergency_access
+                if request.HasField("in_emergency_access")
+                else None
+            ),
+            stale_ok=request.stale_ok,
+        )
+        return pb.ListTokensResponse(
+            tokens=[_token(token) for token in read.value.items],
+            next_page_token=read.value.next_page_token,
+            position=convert.position(read),
+        )
+
+    async def AssignToken(
+        self, request: pb.AssignTokenRequest, context: Context
+    ) -> pb.AssignTokenResponse:
+        """Give a token to a user."""
+        applied = await self._tokens.assign(
+            calls.session_call(context, "TokenService/AssignToken", request.request_id),
+            serial=request.serial,
+            username=request.username,
+        )
+        return pb.AssignTokenResponse(commit=convert.commit(self._node_id, applied))
+
+    async def SetPin(
+        self, request: pb.SetPinRequest, context: Context
+    ) -> pb.SetPinResponse:
+        """Set a token's PIN."""
+        applied = await self._tokens.set_pin(
+            calls.session_call(context, "TokenService/SetPin", request.request_id),
+            serial=request.serial,
+            pin=request.pin,
+        )
+        return pb.SetPinResponse(commit=convert.commit(self._node_id, applied))
+
+    async def ReinstateToken(
+        self, request: pb.ReinstateTokenRequest, context: Context
+    ) -> pb.ReinstateTokenResponse:
+        """Accept a lost token again."""
+        applied = await self._tokens.reinstate(
+            calls.session_call(
+                context, "TokenService/ReinstateToken", request.request_id
+            ),
+            serial=request.serial,
+        )
+        return pb.ReinstateTokenResponse(commit=convert.commit(self._node_id, applied))
+
+
+async def _received(
+    requests: AsyncIterator[pb.ImportTokensRequest],
+) -> tuple[pb.ImportTokensHeader, bytes]:
+    """Put the pieces of a file together."""
+    header: pb.ImportTokensHeader | None = None
+    content = bytearray()
+    async for request in requests:
+        part = request.WhichOneof("part")
+        if header is None and part == "header":
+            header = request.header
+        elif header is not None and part == "content" and request.content:
+            content += request.content
+            if len(content) > FILE_BYTES_MAX:
+                raise InvalidFieldError(
+                    "content", f"more than {FILE_BYTES_MAX} bytes in all"
+                )
+        else:
+            raise InvalidFieldError(
+                "part", "first comes one header, then pieces of content, none empty"
+            )
+    if header is None:
+        raise InvalidFieldError("header", "missing")
+    return header, bytes(content)
+
+
+def _token(token: TokenView) -> pb.Token:
+    return pb.Token(
+        serial=token.serial,
+        algorithm=convert.enum_number(token.algorithm, convert.ALGORITHMS),
+        hash=convert.enum_number(token.hash_name, convert.HASHES),
+        digits=token.digits,
+        period_seconds=token.period_s,
+        pin_rule=convert.enum_number(token.pin_rule, convert.PIN_RULES),
+        pin_set=token.pin_set,
+        username=token.username,
+        enabled=token.enabled,
+        expire_time=convert.timestamp(token.expires_at_ms),
+        lost=token.lost,
+        live_codes=token.live_codes,
+    )

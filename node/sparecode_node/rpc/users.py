@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`UserService`: the people who authenticate."""
+
+from sparecode.v1 import users_pb2 as pb
+from sparecode.v1 import users_pb2_grpc as pb_grpc
+from sparecode_node.queries.views import UserView
+from sparecode_node.rpc import calls, convert
+from sparecode_node.rpc.identity import Context
+from sparecode_node.services.users import Users
+
+
+class UserServicer(pb_grpc.UserServiceServicer):
+    """Translates between the wire and `Users`."""
+
+    def __init__(self, node_id: str, users: Users) -> None:
+        self._node_id = node_id
+        self._users = users
+
+    async def CreateUser(
+        self, request: pb.CreateUserRequest, context: Context
+    ) -> pb.CreateUserResponse:
+        """Add a user."""
+        applied = await self._users.create(
+            calls.session_call(context, "UserService/CreateUser", request.request_id),
+            username=request.username,
+            display_name=request.display_name,
+            email=request.email,
+        )
+        return pb.CreateUserResponse(commit=convert.commit(self._node_id, applied))
+
+    async def GetUser(
+        self, request: pb.GetUserRequest, context: Context
+    ) -> pb.GetUserResponse:
+        """Return one user."""
+        read = await self._users.get(
+            calls.session_call(context, "UserService/GetUser"),
+            request.username,
+            stale_ok=request.stale_ok,
+        )
+        return pb.GetUserResponse(
+            user=_user(read.value), position=convert.position(read)
+        )
+
+    async def ListUsers(
+        self, request: pb.ListUsersRequest, context: Context
+    ) -> pb.ListUsersResponse:
+        """Return a page of users."""
+        read = await self._users.list(
+            calls.session_call(context, "UserService/ListUsers"),
+            page_size=request.page_size,
+            page_token=request.page_token,
+            username_prefix=request.username_prefix,
+            stale_ok=request.stale_ok,
+        )
+        return pb.ListUsersResponse(
+            users=[_user(user) for user in read.value.items],
+            next_page_token=read.value.next_page_token,
+            position=convert.position(read),
+        )
+
+    async def UpdateUser(
+        self, request: pb.UpdateUserRequest, context: Context
+    ) -> pb.UpdateUserResponse:
+        """Change what is given."""
+        applied = await self._users.update(
+            calls.session_call(context, "UserService/UpdateUser", request.request_id),
+            username=request.username,
+            display_name=(
+                request.display_name if request.HasField("display_name") else None
+            ),
+            email=request.email if request.HasField("email") else None,
+            enabled=request.enabled if request.HasField("enabled") else None,
+        )
+        return pb.UpdateUserResponse(commit=convert.commit(self._node_id, applied))
+
+    async def DeleteUser(
+        self, request: pb.DeleteUserRequest, context: Context
+    ) -> pb.DeleteUserResponse:
+        """Delete a user."""
+        applied = await self._users.delete(
+            calls.session_call(context, "UserService/DeleteUser", request.request_id),
+            username=request.username,
+        )
+        return pb.DeleteUserResponse(commit=convert.commit(self._node_id, applied))
+
+    async def UnlockUser(
+        self, request: pb.UnlockUserRequest, context: Context
+    ) -> pb.UnlockUserResponse:
+        """End the locks of a user."""
+        applied = await self._users.unlock(
+            calls.session_call(context, "UserService/UnlockUser", request.request_id),
+            username=request.username,
+        )
+        return pb.UnlockUserResponse(commit=convert.commit(self._node_id, applied))
+
+
+def _user(user: UserView) -> pb.User:
+    return pb.User(
+        username=user.username,
+        display_name=user.display_name,
+        email=user.email,
+        enabled=user.enabled,
+        token_serials=user.token_serials,
+        token_failures=user.token_failures,
+        emergency_failures=user.emergency_failures,
+        locked=user.locked,
+    )
