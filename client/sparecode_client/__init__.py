@@ -1,2 +1,110 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Client of a Sparecode cluster: any node answers, and a retry never acts twice."""
+"""
+Client of a Sparecode cluster: any node answers, and a retry never acts twice.
+
+An agent that checks passcodes:
+
+    with Agent(nodes, ca="agents-ca.pem", certificate="vpn.pem", key="vpn.key") as agent:
+        if agent.authenticate("alice", passcode).accepted: ...
+
+An administrator who issues emergency codes:
+
+    with Admin(nodes, ca="ca.pem") as admin:
+        admin.login("root", password)
+        issued = admin.issue_tokencodes("000123456789", lifetime=timedelta(days=7))
+
+`AsyncAgent` and `AsyncAdmin` are the same for programs with an event loop.
+"""
+
+from sparecode_client.admin import AsyncAdmin
+from sparecode_client.agent import AsyncAgent
+from sparecode_client.blocking import Admin, Agent
+from sparecode_client.errors import (
+    AlreadyExists,
+    InvalidArgument,
+    NodeFailed,
+    NotFound,
+    NotPermitted,
+    NotSignedIn,
+    OutcomeUnknown,
+    Overloaded,
+    Refused,
+    SparecodeError,
+    Unavailable,
+)
+from sparecode_client.values import (
+    AgentProtects,
+    Authentication,
+    ClusterStatus,
+    Commit,
+    Decision,
+    EmergencyAccess,
+    GeneratedTokencodes,
+    ImportedToken,
+    IssuedTokencodes,
+    Member,
+    MemberRole,
+    NewToken,
+    Page,
+    PinRule,
+    ReadPosition,
+    RecoveryPolicy,
+    RegisteredAgent,
+    SavedTokencodes,
+    Session,
+    Token,
+    TokenAlgorithm,
+    Tokencode,
+    TokencodeRecord,
+    TokencodeSet,
+    TokencodeState,
+    TokenFilter,
+    TokenHash,
+    User,
+)
+
+__all__ = [
+    "Admin",
+    "Agent",
+    "AgentProtects",
+    "AlreadyExists",
+    "AsyncAdmin",
+    "AsyncAgent",
+    "Authentication",
+    "ClusterStatus",
+    "Commit",
+    "Decision",
+    "EmergencyAccess",
+    "GeneratedTokencodes",
+    "ImportedToken",
+    "InvalidArgument",
+    "IssuedTokencodes",
+    "Member",
+    "MemberRole",
+    "NewToken",
+    "NodeFailed",
+    "NotFound",
+    "NotPermitted",
+    "NotSignedIn",
+    "OutcomeUnknown",
+    "Overloaded",
+    "Page",
+    "PinRule",
+    "ReadPosition",
+    "RecoveryPolicy",
+    "Refused",
+    "RegisteredAgent",
+    "SavedTokencodes",
+    "Session",
+    "SparecodeError",
+    "Token",
+    "TokenAlgorithm",
+    "TokenFilter",
+    "TokenHash",
+    "Tokencode",
+    "TokencodeRecord",
+    "TokencodeSet",
+    "TokencodeState",
+    "Unavailable",
+    "User",
+]

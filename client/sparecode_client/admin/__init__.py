@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What administrators and operators call: one module per service, named like it."""
+
+from datetime import timedelta
+
+from sparecode_client.admin.agents import Agents
+from sparecode_client.admin.cluster import Cluster
+from sparecode_client.admin.emergency_access import EmergencyAccesses
+from sparecode_client.admin.sessions import Sessions
+from sparecode_client.admin.tokens import Tokens
+from sparecode_client.admin.users import Users
+from sparecode_client.channels import ADMIN_PORT, Nodes, PathLike, addresses, tls
+from sparecode_client.client import Client
+from sparecode_client.deadlines import DEFAULT_TIMEOUT
+
+__all__ = ["AsyncAdmin"]
+
+
+class AsyncAdmin(Sessions, Users, Tokens, EmergencyAccesses, Agents, Cluster):
+    """
+    An administrator or operator, on any node of the cluster.
+
+    *nodes* are the addresses of the listeners for administrators (port 7304),
+    tried in this order at first. Call `login`, or give the *session* that an
+    earlier `login` returned.
+
+    What changes something takes a *request_id*: give the one of an
+    `OutcomeUnknown` to learn what became of it. Every method takes *within*, its
+    own time-out.
+    """
+
+    def __init__(
+        self,
+        nodes: Nodes,
+        *,
+        ca: PathLike,
+        session: str = "",
+        timeout: timedelta = DEFAULT_TIMEOUT,
+    ) -> None:
+        self._client = Client(addresses(nodes, ADMIN_PORT), tls(ca), timeout=timeout)
+        self._client.session = session

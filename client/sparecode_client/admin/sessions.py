@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Signing in and out."""
+
+from datetime import timedelta
+
+from sparecode.v1 import sessions_pb2
+from sparecode_client.client import Caller, new_request_id
+from sparecode_client.values import Session
+from sparecode_client.wire import session_in, time_in
+
+
+class Sessions(Caller):
+    """The calls of `SessionService`."""
+
+    async def login(
+        self,
+        administrator: str,
+        password: str,
+        *,
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> Session:
+        """
+        Sign in; what is called from then on carries the session.
+
+        Raises:
+            NotSignedIn: Name or password is wrong.
+        """
+        request = sessions_pb2.LoginRequest(
+            request_id=request_id or new_request_id(),
+            administrator=administrator,
+            password=password,
+        )
+        answer = await self._client.unary(
+            lambda node: node.sessions.Login, request, within=within
+        )
+        self._client.session = answer.session
+        return Session(
+            administrator=administrator,
+            role=answer.role,
+            end_time=time_in(answer, "end_time"),
+            session=answer.session,
+        )
+
+    async def logout(
+        self, *, request_id: str | None = None, within: timedelta | None = None
+    ) -> None:
+        """End this session, on every node."""
+        request = sessions_pb2.LogoutRequest(request_id=request_id or new_request_id())
+        await self._client.unary(
+            lambda node: node.sessions.Logout, request, within=within
+        )
+        self._client.session = ""
+
+    async def logout_everywhere(
+        self, *, request_id: str | None = None, within: timedelta | None = None
+    ) -> None:
+        """End every session of this administrator, on every node."""
+        request = sessions_pb2.LogoutEverywhereRequest(
+            request_id=request_id or new_request_id()
+        )
+        await self._client.unary(
+            lambda node: node.sessions.LogoutEverywhere, request, within=within
+        )
+        self._client.session = ""
+
+    async def who_am_i(self, *, within: timedelta | None = None) -> Session:
+        """Return whose session this is, without its bearer."""
+        answer = await self._client.unary(
+            lambda node: node.sessions.WhoAmI,
+            sessions_pb2.WhoAmIRequest(),
+            within=within,
+        )
+        return session_in(answer)

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The authenticators. A seed goes in and never comes out."""
+
+from datetime import timedelta
+
+from sparecode.v1 import tokens_pb2, types_pb2
+from sparecode_client.client import Caller, new_request_id
+from sparecode_client.values import (
+    Commit,
+    ImportedToken,
+    NewToken,
+    Page,
+    PinRule,
+    Token,
+    TokenFilter,
+)
+from sparecode_client.wire import (
+    commit_in,
+    enroll_out,
+    enum_out,
+    imported_in,
+    position_in,
+    token_in,
+)
+
+CHUNK_BYTES = 64 * 1024
+
+
+class Tokens(Caller):
+    """The calls of `TokenService`."""
+
+    async def enroll_token(
+        self,
+        token: NewToken,
+        *,
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> Commit:
+        """
+        Add one token.
+
+        Raises:
+            AlreadyExists: The serial is taken.
+        """
+        request = enroll_out(token, request_id or new_request_id())
+        answer = await self._client.unary(
+            lambda node: node.tokens.EnrollToken, request, within=within
+        )
+        return commit_in(answer.commit)
+
+    async def import_tokens(
+        self,
+        content: bytes,
+        *,
+        password: str = "",
+        key: bytes = b"",
+        default_pin_rule: PinRule = PinRule.PREPENDED,
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> tuple[ImportedToken, ...]:
+        """
+        Add the tokens of a PSKC file (RFC 6030), and return what became of each.
+
+        A bad row never stops or half-applies the rest. An encrypted file needs its
+        *password* or its pre-shared *key*; *default_pin_rule* is for tokens whose
+        file does not say.
+        """
+        request_id = request_id or new_request_id()
+        header = tokens_pb2.ImportTokensHeader(
+            request_id=request_id,
+            format=tokens_pb2.TOKEN_FILE_FORMAT_PSKC,
+            password=password,
+            key=key,
+            default_pin_rule=enum_out(types_pb2.PinRule, default_pin_rule),
+        )
+        requests = [tokens_pb2.ImportTokensRequest(header=header)]
+        requests += [
+            tokens_pb2.ImportTokensRequest(content=content[start : start + CHUNK_BYTES])
+            for start in range(0, len(content), CHUNK_BYTES)
+        ]
+        answer = await self._client.stream_in(
+            lambda node: node.tokens.ImportTokens,
+            requests,
+            request_id=request_id,
+            within=within,
+        )
+        return tuple(imported_in(token) for token in answer.tokens)
+
+    async def get_token(
+        self,
+        serial: str,
+        *,
+        stale_ok: bool = False,
+        within: timedelta | None = None,
+    ) -> Token:
+        """
+        Return one token.
+
+        Raises:
+            NotFound: There is none of this serial.
+        """
+        request = tokens_pb2.GetTokenRequest(serial=serial, stale_ok=stale_ok)
+        answer = await self._client.unary(
+            lambda node: node.tokens.GetToken, request, within=within
+        )
+        return token_in(answer.token, position_in(answer.position))
+
+    async def list_tokens(
+        self,
+        wanted: TokenFilter | None = None,
+        *,
+        page_size: int = 0,
+        page_token: str = "",
+        stale_ok: bool = False,
+        within: timedelta | None = None,
+    ) -> Page[Token]:
+        """Return a page of the tokens that are *wanted*, in the order of serials."""
+        wanted = TokenFilter() if wanted is None else wanted
+        request = tokens_pb2.ListTokensRequest(
+            page_size=page_size,
+            page_token=page_token,
+            serial_prefix=wanted.serial_prefix,
+            username=wanted.username,
+            enabled=wanted.enabled,
+            in_emergency_access=wanted.in_emergency_access,
+            stale_ok=stale_ok,
+        )
+        if wanted.algorithm is not None:
+            request.algorithm = enum_out(types_pb2.TokenAlgorithm, wanted.algorithm)
+        answer = await self._client.unary(
+            lambda node: node.tokens.ListTokens, request, within=within
+        )
+        return Page(
+            items=tuple(token_in(token) for token in answer.tokens),
+            next_page_token=answer.next_page_token,
+            position=position_in(answer.position),
+        )
+
+    async def assign_token(
+        self,
+        serial: str,
+        username: str,
+        *,
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> Commit:
+        """Give a token to a user, who may have up to three."""
+        request = tokens_pb2.AssignTokenRequest(
+            request_id=request_id or new_request_id(), serial=serial, username=username
+        )
+        answer = await self._client.unary(
+            lambda node: node.tokens.AssignToken, request, within=within
+        )
+        return commit_in(answer.commit)
+
+    async def set_pin(
+        self,
+        serial: str,
+        pin: str,
+        *,
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> Commit:
+        """Set the PIN of an assigned token: 4 to 8 digits unless policy differs."""
+        request = tokens_pb2.SetPinRequest(
+            request_id=request_id or new_request_id(), serial=serial, pin=pin
+        )
+        answer = await self._client.unary(
+            lambda node: node.tokens.SetPin, request, within=within
+        )
+        return commit_in(answer.commit)
+
+    async def reinstate_token(
+        self,
+        serial: str,
+        *,
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> Commit:
+        """Say that a lost token is its owner's again; its codes are void then."""
+        request = tokens_pb2.ReinstateTokenRequest(
+            request_id=request_id or new_request_id(), serial=serial
+        )
+        answer = await self._client.unary(
+            lambda node: node.tokens.ReinstateToken, request, within=within
+        )
+        return commit_in(answer.commit)

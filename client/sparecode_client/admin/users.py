@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The people who authenticate."""
+
+from datetime import timedelta
+
+from sparecode.v1 import users_pb2
+from sparecode_client.client import Caller, new_request_id
+from sparecode_client.values import Commit, Page, User
+from sparecode_client.wire import commit_in, position_in, user_in
+
+
+class Users(Caller):
+    """The calls of `UserService`. Usernames are equal after NFKC and case folding."""
+
+    async def create_user(
+        self,
+        username: str,
+        *,
+        display_name: str = "",
+        email: str = "",
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> Commit:
+        """
+        Add a user.
+
+        Raises:
+            AlreadyExists: The username is taken.
+        """
+        request = users_pb2.CreateUserRequest(
+            request_id=request_id or new_request_id(),
+            username=username,
+            display_name=display_name,
+            email=email,
+        )
+        answer = await self._client.unary(
+            lambda node: node.users.CreateUser, request, within=within
+        )
+        return commit_in(answer.commit)
+
+    async def get_user(
+        self,
+        username: str,
+        *,
+        stale_ok: bool = False,
+        within: timedelta | None = None,
+    ) -> User:
+        """
+        Return one user.
+
+        Raises:
+            NotFound: There is none of this name.
+        """
+        request = users_pb2.GetUserRequest(username=username, stale_ok=stale_ok)
+        answer = await self._client.unary(
+            lambda node: node.users.GetUser, request, within=within
+        )
+        return user_in(answer.user, position_in(answer.position))
+
+    async def list_users(
+        self,
+        *,
+        username_prefix: str = "",
+        page_size: int = 0,
+        page_token: str = "",
+        stale_ok: bool = False,
+        within: timedelta | None = None,
+    ) -> Page[User]:
+        """Return a page of users, in the order of usernames."""
+        request = users_pb2.ListUsersRequest(
+            page_size=page_size,
+            page_token=page_token,
+            username_prefix=username_prefix,
+            stale_ok=stale_ok,
+        )
+        answer = await self._client.unary(
+            lambda node: node.users.ListUsers, request, within=within
+        )
+        return Page(
+            items=tuple(user_in(user) for user in answer.users),
+            next_page_token=answer.next_page_token,
+            position=position_in(answer.position),
+        )
+
+    async def update_user(
+        self,
+        username: str,
+        *,
+        display_name: str | None = None,
+        email: str | None = None,
+        enabled: bool | None = None,
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> Commit:
+        """Change what is given; what is None stays."""
+        request = users_pb2.UpdateUserRequest(
+            request_id=request_id or new_request_id(),
+            username=username,
+            display_name=display_name,
+            email=email,
+            enabled=enabled,
+        )
+        answer = await self._client.unary(
+            lambda node: node.users.UpdateUser, request, within=within
+        )
+        return commit_in(answer.commit)
+
+    async def delete_user(
+        self,
+        username: str,
+        *,
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> Commit:
+        """Delete a user who has no token."""
+        request = users_pb2.DeleteUserRequest(
+            request_id=request_id or new_request_id(), username=username
+        )
+        answer = await self._client.unary(
+            lambda node: node.users.DeleteUser, request, within=within
+        )
+        return commit_in(answer.commit)
+
+    async def unlock_user(
+        self,
+        username: str,
+        *,
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> Commit:
+        """End the locks of both factors of a user."""
+        request = users_pb2.UnlockUserRequest(
+            request_id=request_id or new_request_id(), username=username
+        )
+        answer = await self._client.unary(
+            lambda node: node.users.UnlockUser, request, within=within
+        )
+        return commit_in(answer.commit)

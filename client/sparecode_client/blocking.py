@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The same library for programs without an event loop.
+
+`Agent` and `Admin` say nothing twice: each of their methods is the coroutine of
+`AsyncAgent` or `AsyncAdmin`, run on a private event loop in a thread of its own.
+They may be shared by threads, as the loop takes one step at a time.
+"""
+
+import asyncio
+import functools
+import threading
+import weakref
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
+
+from sparecode_client.admin import AsyncAdmin
+from sparecode_client.agent import AsyncAgent
+from sparecode_client.channels import Nodes, PathLike
+from sparecode_client.client import Caller
+from sparecode_client.deadlines import DEFAULT_TIMEOUT
+
+P = ParamSpec("P")
+R = TypeVar("R")
+C = TypeVar("C", bound=Caller)
+
+
+class Loop:
+    """An event loop in a thread, which ends with its owner or with the process."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        thread = threading.Thread(
+            target=self._loop.run_forever, name="sparecode-client", daemon=True
+        )
+        thread.start()
+        self.stop = weakref.finalize(self, _stop, self._loop, thread)
+
+    def run(self, coroutine: Coroutine[Any, Any, R]) -> R:
+        """Run *coroutine* to its end, or until the calling thread is interrupted."""
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+
+def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+class Blocking(Generic[C]):
+    """The base of the blocking faces: an asynchronous caller, and its loop."""
+
+    def __init__(self, caller: C) -> None:
+        self._caller = caller
+        self._loop = Loop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections, and end the thread."""
+        if self._loop.stop.alive:
+            self._loop.run(self._caller.close())
+            self._loop.stop()
+
+    def run(self, start: Callable[[C], Coroutine[Any, Any, R]]) -> R:
+        """Run what *start* makes of the asynchronous caller, and return its result."""
+        return self._loop.run(start(self._caller))
+
+
+class _Method(Generic[P, R]):
+    """A coroutine function of the asynchronous caller, as a blocking method."""
+
+    def __init__(
+        self, function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]
+    ) -> None:
+        self._function = function
+        self.__doc__ = function.__doc__
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+
+    @overload
+    def __get__(self, instance: Blocking[Any], owner: type) -> Callable[P, R]: ...
+
+    def __get__(
+        self, instance: Blocking[Any] | None, owner: type
+    ) -> Self | Callable[P, R]:
+        if instance is None:
+            return self
+
+        @functools.wraps(self._function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            return instance.run(lambda caller: self._function(caller, *args, **kwargs))
+
+        return call
+
+
+class Agent(Blocking[AsyncAgent]):
+    """`AsyncAgent` for programs without an event loop."""
+
+    def __init__(
+        self,
+        nodes: Nodes,
+        *,
+        ca: PathLike,
+        certificate: PathLike,
+        key: PathLike,
+        timeout: timedelta = DEFAULT_TIMEOUT,
+    ) -> None:
+        super().__init__(
+            AsyncAgent(nodes, ca=ca, certificate=certificate, key=key, timeout=timeout)
+        )
+
+    authenticate = _Method(AsyncAgent.authenticate)
+
+
+class Admin(Blocking[AsyncAdmin]):
+    """`AsyncAdmin` for programs without an event loop."""
+
+    def __init__(
+        self,
+        nodes: Nodes,
+        *,
+        ca: PathLike,
+        session: str = "",
+        timeout: timedelta = DEFAULT_TIMEOUT,
+    ) -> None:
+        super().__init__(AsyncAdmin(nodes, ca=ca, session=session, timeout=timeout))
+
+    login = _Method(AsyncAdmin.login)
+    logout = _Method(AsyncAdmin.logout)
+    logout_everywhere = _Method(AsyncAdmin.logout_everywhere)
+    who_am_i = _Method(AsyncAdmin.who_am_i)
+
+    create_user = _Method(AsyncAdmin.create_user)
+    get_user = _Method(AsyncAdmin.get_user)
+    list_users = _Method(AsyncAdmin.list_users)
+    update_user = _Method(AsyncAdmin.update_user)
+    delete_user = _Method(AsyncAdmin.delete_user)
+    unlock_user = _Method(AsyncAdmin.unlock_user)
+
+    enroll_token = _Method(AsyncAdmin.enroll_token)
+    import_tokens = _Method(AsyncAdmin.import_tokens)
+    get_token = _Method(AsyncAdmin.get_token)
+    list_tokens = _Method(AsyncAdmin.list_tokens)
+    assign_token = _Method(AsyncAdmin.assign_token)
+    set_pin = _Method(AsyncAdmin.set_pin)
+    reinstate_token = _Method(AsyncAdmin.reinstate_token)
+
+    issue_tokencodes = _Method(AsyncAdmin.issue_tokencodes)
+    generate_tokencodes = _Method(AsyncAdmin.generate_tokencodes)
+    save_emergency_access = _Method(AsyncAdmin.save_emergency_access)
+    get_emergency_access = _Method(AsyncAdmin.get_emergency_access)
+    list_emergency_access = _Method(AsyncAdmin.list_emergency_access)
+    disable_emergency_access = _Method(AsyncAdmin.disable_emergency_access)
+
+    register_agent = _Method(AsyncAdmin.register_agent)
+    list_agents = _Method(AsyncAdmin.list_agents)
+
+    get_status = _Method(AsyncAdmin.get_status)

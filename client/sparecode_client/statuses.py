@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A gRPC status that a node sent, read once: its reason, fields and patience."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from sparecode_client.errors import (
+    AlreadyExists,
+    InvalidArgument,
+    NodeFailed,
+    NotFound,
+    NotPermitted,
+    NotSignedIn,
+    Refused,
+    SparecodeError,
+)
+
+DOMAIN = "sparecode"
+NOT_CONNECTED = "failed to connect to all addresses"
+"""How gRPC begins to say that a request never left."""
+
+_NAMED: dict[grpc.StatusCode, type[SparecodeError]] = {
+    grpc.StatusCode.FAILED_PRECONDITION: Refused,
+    grpc.StatusCode.ABORTED: Refused,  # VERSION: the whole value has changed since.
+    grpc.StatusCode.NOT_FOUND: NotFound,
+    grpc.StatusCode.ALREADY_EXISTS: AlreadyExists,
+    grpc.StatusCode.UNAUTHENTICATED: NotSignedIn,
+    grpc.StatusCode.PERMISSION_DENIED: NotPermitted,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """What a failed call says of itself."""
+
+    code: grpc.StatusCode
+    words: str
+    reason: str = ""
+    """From a node; empty if the network or gRPC itself failed."""
+    field: str = ""
+    description: str = ""
+    retry_after_s: float | None = None
+
+
+def read_status(error: grpc.aio.AioRpcError) -> Status:
+    """Read the status of *error*, with the details of `google.rpc`, if any."""
+    reason, field, description = "", "", ""
+    retry_after_s = None
+    for detail in _details(error):
+        if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
+            info = error_details_pb2.ErrorInfo.FromString(detail.value)
+            if info.domain == DOMAIN:
+                reason = info.reason
+        elif detail.Is(error_details_pb2.BadRequest.DESCRIPTOR):
+            bad = error_details_pb2.BadRequest.FromString(detail.value)
+            if bad.field_violations and not field:
+                field = bad.field_violations[0].field
+                description = bad.field_violations[0].description
+        elif detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
+            retry = error_details_pb2.RetryInfo.FromString(detail.value)
+            retry_after_s = retry.retry_delay.ToTimedelta().total_seconds()
+    return Status(
+        code=error.code(),
+        words=error.details() or "",
+        reason=reason,
+        field=field,
+        description=description,
+        retry_after_s=retry_after_s,
+    )
+
+
+def final_error(status: Status) -> SparecodeError:
+    """Return the typed error of a status that no retry would change."""
+    words = status.words or status.reason
+    if status.code is grpc.StatusCode.INVALID_ARGUMENT:
+        return InvalidArgument(
+            status.field, status.description or words, status.reason or "FIELD"
+        )
+    if named := _NAMED.get(status.code):
+        return named(status.reason or status.code.name, words)
+    return NodeFailed(
+        status.reason or status.code.name,
+        f"a node failed with {status.code.name}" + (f": {words}" if words else ""),
+    )
+
+
+def reason_not_connected(words: str) -> str:
+    """Return the end of what gRPC says of a connection that it did not get."""
+    return words.rstrip(": ").rpartition(": ")[2] or "not connected"
+
+
+def _details(error: grpc.aio.AioRpcError) -> Sequence[Any]:
+    """Return the packed details; none where a proxy or a bug made nonsense of them."""
+    try:
+        status = rpc_status.from_call(error)
+    except (DecodeError, ValueError):
+        return ()
+    return () if status is None else status.details
