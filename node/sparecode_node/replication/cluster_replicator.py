@@ -4,7 +4,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -69,7 +69,7 @@ class ClusterConfig:
     tls: PeerTls
     directory: Path
     """Holds the journal, and is for this process alone."""
-    raft: RaftSettings = RaftSettings()
+    raft: RaftSettings = field(default_factory=RaftSettings)
     version: str = ""
 
 

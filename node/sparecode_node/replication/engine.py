@@ -10,12 +10,14 @@ only, which is checked here.
 """
 
 import zlib
-from typing import Any, NoReturn, Protocol
+from collections.abc import Callable
+from typing import NoReturn, Protocol
 
 from pysyncobj import SyncObj, SyncObjConf, syncobj
 from pysyncobj import journal as pysyncobj_journal
 from pysyncobj.node import Node
-from pysyncobj.syncobj import _RAFT_STATE as State
+from pysyncobj.poller import POLL_EVENT_TYPE
+from pysyncobj.syncobj import _RAFT_STATE as RAFT_STATE
 from pysyncobj.version import VERSION
 
 from sparecode_node.replication.codec import CodecError, decode_entry
@@ -135,6 +137,16 @@ class Engine(SyncObj):
 
     # --- Driving
 
+    def listen(self, descriptor: int, ready: Callable[[], object]) -> None:
+        """Have a tick's wait end, and *ready* called, when there is something to read."""
+        self._poller.subscribe(
+            descriptor, lambda _fd, _events: ready(), POLL_EVENT_TYPE.READ
+        )
+
+    def stop_listening(self, descriptor: int) -> None:
+        """Undo `listen`."""
+        self._poller.unsubscribe(descriptor)
+
     def _onTick(self, timeToWait: float = 0.0) -> None:
         """Acknowledge what the last poll brought, after one sync; then as PySyncObj."""
         self.guard.flush()
@@ -151,14 +163,17 @@ class Engine(SyncObj):
         """
         self.proposals.expire(now())
         if not self.proposals.waiting:
-            self.journal.sync()
-            return
-        if not self._isLeader():
+            pass
+        elif not self._isLeader():
             self.proposals.refuse_queued(NoPrimaryError("this node does not lead"))
         elif not self.has_contact():
             self.proposals.refuse_queued(NoQuorumError("no contact to a quorum"))
         elif self.raftLastApplied >= (self._SyncObj__noopIDx or 0):
             self._append_proposals()
+        self._sync_appended()
+
+    def _sync_appended(self) -> None:
+        """Sync what this tick has appended, while the followers sync the same."""
         self.journal.sync()
 
     def _append_proposals(self) -> None:
@@ -177,7 +192,7 @@ class Engine(SyncObj):
 
     def _role_changed(self, before: int, _after: int) -> None:
         """Answer what a leader has appended when it leads no more."""
-        if before == State.LEADER:
+        if before == RAFT_STATE.LEADER:
             self.proposals.lose_appended()
 
     # --- Looking
@@ -271,30 +286,50 @@ class Engine(SyncObj):
         except Exception as error:
             raise Fatal(f"applying entry {index} failed: {error!r}") from error
 
-    # --- What is off, and must be impossible
-
-    def _off(self, *_args: Any, **_kwargs: Any) -> NoReturn:
-        raise Fatal("this part of PySyncObj is off")
-
-    # Commands enter by `proposals` only, and are never forwarded by the engine.
-    _applyCommand = _off
-    # Membership: applied when appended, several changes at once, as pickles.
-    addNodeToCluster = removeNodeFromCluster = _off
-    _addNodeToCluster = _removeNodeFromCluster = _off
-    _SyncObj__changeCluster = _SyncObj__doChangeCluster = _off
-    _SyncObj__updateClusterConfiguration = _off
-    # Snapshots: a partial one moves the commit index over unverified entries.
-    _SyncObj__loadDumpFile = forceLogCompaction = _forceLogCompaction = _off
-    # The target of a transfer campaigns without a check of its term.
-    transferLeadership = _transferLeadership = _off
-    # Code versions travel as pickles.
-    setCodeVersion = _setCodeVersion = _off
+    # --- What is off, and must be impossible: see also `OFF`
 
     def _SyncObj__parseChangeClusterRequest(self, _command: bytes) -> None:
         """Find no change of members in any entry; the guard admits none either."""
 
     def _SyncObj__tryLogCompaction(self) -> None:
         """Do not drop the beginning of the log: called in each tick."""
+
+
+OFF = (
+    # Commands enter by `proposals` only, and the engine never forwards them.
+    "_applyCommand",
+    # Membership: applied when appended, several changes at once, as pickles.
+    "addNodeToCluster",
+    "removeNodeFromCluster",
+    "_addNodeToCluster",
+    "_removeNodeFromCluster",
+    "_SyncObj__changeCluster",
+    "_SyncObj__doChangeCluster",
+    "_SyncObj__updateClusterConfiguration",
+    # Snapshots: a partial one moves the commit index over unverified entries.
+    "_SyncObj__loadDumpFile",
+    "forceLogCompaction",
+    "_forceLogCompaction",
+    # The target of a transfer campaigns without a check of its term.
+    "transferLeadership",
+    "_transferLeadership",
+    # Code versions travel as pickles.
+    "setCodeVersion",
+    "_setCodeVersion",
+    # Threads of PySyncObj's own.
+    "_autoTickThread",
+)
+
+
+def _refuse(_self: Engine, *_args: object, **_kwargs: object) -> NoReturn:
+    raise Fatal("this part of PySyncObj is off")
+
+
+for _name in (*OFF, *(name for name in vars(Engine) if name.startswith("_SyncObj__"))):
+    if not hasattr(SyncObj, _name):
+        raise ImportError(f"PySyncObj has no {_name} to override")
+for _name in OFF:
+    setattr(Engine, _name, _refuse)
 
 
 def _check_state(journal: Journal, state: AppliedState) -> int:

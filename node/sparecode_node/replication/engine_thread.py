@@ -18,8 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from pysyncobj.poller import POLL_EVENT_TYPE
-
 from sparecode_node.replication.engine import AppliedState
 from sparecode_node.replication.errors import (
     Fatal,
@@ -222,18 +220,14 @@ class EngineThread:
 
     def _serve(self, replica: Replica, calls: LoopCalls) -> None:
         engine = replica.engine
-        engine._poller.subscribe(
-            self._read_end,
-            lambda _fd, _events: self._run_jobs(replica),
-            POLL_EVENT_TYPE.READ,
-        )
+        engine.listen(self._read_end, lambda: self._run_jobs(replica))
         # Before the engine waits: whoever waits for an index must not wait on.
         engine.addOnTickCallback(lambda: self._publish(replica, calls))
         try:
             while not self._stopping:
                 replica.tick(self._config.raft.tick_s)
         finally:
-            engine._poller.unsubscribe(self._read_end)
+            engine.stop_listening(self._read_end)
             replica.stop()
 
     def _run_jobs(self, replica: Replica) -> None:

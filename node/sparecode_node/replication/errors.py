@@ -44,7 +44,7 @@ class StartRefusedError(Exception):
     """What lies on this node's disk does not fit together: it must not take part."""
 
 
-class Fatal(BaseException):  # noqa: N818 - what happened is not an error to handle.
+class Fatal(BaseException):
     """
     An invariant is violated or durability is lost: this node must stop.
 

@@ -85,7 +85,7 @@ class FollowerLog:
 
     def _keep_tail(self, message: Message, last: int) -> Verdict:
         """
-        Nothing is new: make it a heartbeat at our own last entry.
+        Make a heartbeat at our own last entry of it: nothing in it is new.
 
         What stands behind *last* is not confirmed by this message, and neither
         committed nor acknowledged because of it.
@@ -101,7 +101,7 @@ class FollowerLog:
 
     def _back_off(self, leader: str, message: Message, commit: int) -> Verdict:
         """
-        The entry before the first one is missing here, or another.
+        Refuse entries whose predecessor is missing here, or another.
 
         PySyncObj answers with a reset and leaves the log alone. The whole term
         in conflict is skipped at once, and answers to messages that were under

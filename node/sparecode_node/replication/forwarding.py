@@ -6,7 +6,6 @@ Instead of the engine's own forwarding, which knows neither deadlines nor
 request ids.
 """
 
-import asyncio
 from dataclasses import replace
 
 import grpc
@@ -23,8 +22,8 @@ from sparecode_node.replication.errors import (
     OverloadedError,
 )
 from sparecode_node.replication.replicator import MemberStatus, Proposal
-from sparecode_node.replication.settings import CALL_BYTES_MAX
 from sparecode_node.replication.result_json import from_json, to_json
+from sparecode_node.replication.settings import CALL_BYTES_MAX
 from sparecode_node.statemachine.results import Result
 
 GRACE_S = 0.25
@@ -111,7 +110,7 @@ async def ask_status(
     request = peers_pb2.GetMemberStatusRequest(digest=digest)
     try:
         answer = await stub.GetMemberStatus(request, timeout=timeout_s)
-    except (grpc.aio.AioRpcError, asyncio.TimeoutError):
+    except (TimeoutError, grpc.aio.AioRpcError):
         return unreachable
     return MemberStatus(
         node_id=peer,

@@ -62,9 +62,7 @@ class Guard(Transport):
         self._next_ack: int | None = None
         self._votes: tuple[int, set[str]] = (0, set())
         self._progress: dict[str, Progress] = {}
-        self._prevote = prevote.PreVote(
-            wire.send, lambda: engine._SyncObj__generateRaftTimeout()
-        )
+        self._prevote = prevote.PreVote(wire.send, engine._SyncObj__generateRaftTimeout)
         self.leader_heard_at = float("-inf")
         self.leader_commit = 0
         """The commit index that the leader of this term has announced."""
@@ -129,6 +127,8 @@ class Guard(Transport):
 
         Called at the begin of each tick.
         """
+        if not self._held:
+            return
         self._sync_before_acks()
         held, self._held = self._held, []
         for peer, ack in held:

@@ -12,7 +12,7 @@ drop the beginning of the log: those raise `Fatal`, whoever asks for them.
 """
 
 import logging
-from typing import TypeVar, overload
+from typing import overload
 
 from pysyncobj.journal import Journal as EngineJournal
 
@@ -27,8 +27,6 @@ NAME = "raft.journal"
 NO_OP = b"\x01"
 """What PySyncObj calls a no-op; the log begins with one at index 1, term 0."""
 FIRST_ENTRY: Entry = (NO_OP, 1, 0)
-
-_T = TypeVar("_T")
 
 
 class Journal(EngineJournal):
@@ -149,8 +147,11 @@ class Journal(EngineJournal):
         disk by now.
         """
         if raftCommitIndex > self.durable_index:
-            self.sync()
+            self._sync_before_commit()
         self.committed = max(self.committed, raftCommitIndex)
+
+    def _sync_before_commit(self) -> None:
+        self.sync()
 
     def getRaftCommitIndex(self) -> int:
         """Return the least that is committed; the rest is learned again."""
@@ -166,9 +167,9 @@ class Journal(EngineJournal):
             raise Fatal(f"term and vote cannot go from {promised} to {wanted}")
         self._term, self._vote = term, votedForNodeId
         self._unsynced += form.term_record(term, votedForNodeId)
-        self._sync_promise()
+        self._sync_before_promise()
 
-    def _sync_promise(self) -> None:
+    def _sync_before_promise(self) -> None:
         self.sync()
 
     def getCurrentTerm(self) -> int:
@@ -230,8 +231,7 @@ class Journal(EngineJournal):
                 for kind, value in form.read_records(batch):
                     self._replay(kind, value, batch.start)
                 self._sequence, end = batch.sequence, batch.end
-            if not self._entries or not self.members:
-                raise form.FormatError(end, "the first batch is damaged")
+            self._check_beginning(end)
         except form.FormatError as error:
             raise StartRefusedError(
                 f"{self._where} {error}. The journal holds what this node has"
@@ -250,6 +250,11 @@ class Journal(EngineJournal):
         self._file.sync()
         self._storage.sync_directory()
         self.durable_index = self.last_index
+
+    def _check_beginning(self, end: int) -> None:
+        """Refuse a journal without its first batch, which no crash can tear."""
+        if not self._entries or not self.members:
+            raise form.FormatError(end, "the first batch is damaged")
 
     def _replay(self, kind: Kind, value: object, offset: int) -> None:
         match kind, value:

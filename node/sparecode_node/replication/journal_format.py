@@ -188,9 +188,7 @@ def read_records(found: Batch) -> Iterator[tuple[Kind, Any]]:
         try:
             kind, length = _RECORD_HEADER.unpack_from(data, offset)
             start = offset + _RECORD_HEADER.size
-            body = data[start : start + length]
-            if len(body) != length:
-                raise ValueError("a record ends behind its batch")
+            body = struct.unpack_from(f"{length}s", data, start)[0]
             yield Kind(kind), _read_body(Kind(kind), body)
         except (ValueError, TypeError, struct.error) as error:
             where = found.start + _BATCH_HEADER.size + offset

@@ -7,7 +7,7 @@ runs it in production, the simulation in a loop under its own time.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.engine import AppliedState, Engine, now
@@ -46,7 +46,7 @@ class ReplicaConfig:
     """All of them, this one too."""
     salt: bytes
     """Random, for a journal that is created; `journal_format.SALT_BYTES` of it."""
-    raft: RaftSettings = RaftSettings()
+    raft: RaftSettings = field(default_factory=RaftSettings)
 
 
 class Replica:

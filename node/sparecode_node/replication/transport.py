@@ -8,7 +8,7 @@ for a member's status are ordinary calls over the same channels.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -21,6 +21,7 @@ from sparecode_node.replication import frames
 from sparecode_node.replication.engine_thread import EngineThread, LoopCalls
 from sparecode_node.replication.frames import Message
 from sparecode_node.replication.links import OutboundLink
+from sparecode_node.replication.replica import Replica
 from sparecode_node.replication.tls import PeerTls, caller, target_name
 
 log = logging.getLogger(__name__)
@@ -175,7 +176,7 @@ class PeerTransport:
         if self._engine is None or wire is None:
             return
 
-        def up(replica: Any) -> None:  # noqa: ANN401
+        def up(replica: Replica) -> None:
             wire.epochs[peer] = epoch
             replica.guard.connected(peer)
 
@@ -186,7 +187,7 @@ class PeerTransport:
         if self._engine is None or wire is None:
             return
 
-        def down(replica: Any) -> None:  # noqa: ANN401
+        def down(replica: Replica) -> None:
             wire.epochs.pop(peer, None)
             replica.guard.disconnected(peer)
 
@@ -213,8 +214,8 @@ class PeerServicer(peers_pb2_grpc.PeerServiceServicer):
 
     async def Link(
         self,
-        request_iterator: Any,
-        context: Context,  # noqa: ANN401
+        request_iterator: AsyncIterator[peers_pb2.LinkRequest],
+        context: Context,
     ) -> peers_pb2.LinkResponse:
         """Take Raft messages of one peer, until a newer link of it takes over."""
         peer = await self._caller(context)

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One replica on a bench: the test is its network, its clock and its disk."""
+
+import random
+from typing import Any
+
+import pytest
+from pysyncobj import syncobj
+
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication import frames
+from sparecode_node.replication.frames import Message
+from sparecode_node.replication.journal_format import Entry
+from sparecode_node.replication.proposals import Outcome
+from sparecode_node.replication.replica import Replica, ReplicaConfig
+from tests.replication.recording import FixedStamper, RecordingState, proposal
+from tests.simulation.disk import Disk
+
+ME = "n1"
+
+
+class Bench:
+    """The replica n1 of a cluster of so many."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, members: int = 3) -> None:
+        self.now = 1000.0
+        self.members = [f"n{i + 1}" for i in range(members)]
+        self.others = self.members[1:]
+        self.disk = Disk(ME, random.Random(1))
+        self.state = RecordingState()
+        self.sent: list[tuple[str, Message]] = []
+        patch.setattr(syncobj, "monotonicTime", lambda: self.now)
+        self.start()
+
+    def start(self) -> None:
+        """Start on what is on the disk; everybody is connected."""
+        self.replica = Replica(
+            ReplicaConfig(
+                cluster_id="bench",
+                node_id=NodeId(ME),
+                members=tuple(NodeId(m) for m in self.members),
+                salt=bytes(16),
+            ),
+            storage=self.disk,
+            state=self.state,
+            stamper=FixedStamper(),
+            wire=self,
+        )
+        self.engine, self.guard = self.replica.engine, self.replica.guard
+        for other in self.others:
+            self.guard.connected(other)
+
+    def lose_power(self) -> None:
+        """Cut the power, and start again."""
+        self.disk.lose_power()
+        self.state = RecordingState()
+        self.start()
+
+    # --- The wire
+
+    def send(self, peer: str, message: Message) -> None:
+        """Keep what the replica sends; it must have a form on the wire."""
+        frame = frames.encode(message).SerializeToString()
+        self.sent.append((peer, frames.parse(frame)))
+
+    def take(self, kind: str = "") -> list[tuple[str, Message]]:
+        """Return what was sent since the last time."""
+        sent, self.sent = self.sent, []
+        return [(p, m) for p, m in sent if not kind or m["type"] == kind]
+
+    def receive(self, peer: str, kind: str, **fields: Any) -> None:
+        """Have *peer* send a message."""
+        self.guard.receive(peer, {"type": kind, **fields})
+
+    def append(
+        self,
+        leader: str,
+        term: int,
+        previous: tuple[int, int],
+        *entries: Entry,
+        commit: int = 1,
+    ) -> None:
+        """Have *leader* send entries behind *previous*: index and term."""
+        self.receive(
+            leader,
+            frames.APPEND_ENTRIES,
+            term=term,
+            commit_index=commit,
+            prevLogIdx=previous[0],
+            prevLogTerm=previous[1],
+            entries=list(entries),
+        )
+
+    def acknowledge(
+        self, follower: str, next_index: int, term: int, **more: Any
+    ) -> None:
+        """Have *follower* acknowledge everything below *next_index*."""
+        fields = {"reset": False, "success": True, **more}
+        self.receive(
+            follower,
+            frames.NEXT_NODE_IDX,
+            next_node_idx=next_index,
+            term=term,
+            **fields,
+        )
+
+    # --- Time
+
+    def tick(self, seconds: float = 0.0) -> None:
+        """Let time pass, and tick."""
+        self.now += seconds
+        self.replica.tick(0)
+
+    def campaign(self) -> int:
+        """Let an election become due, and win the pre-vote; returns the term."""
+        self.tick(1.0)
+        term = self.engine.raftCurrentTerm + 1
+        for other in self.others:
+            self.receive(
+                other,
+                frames.PRE_VOTE_ANSWER,
+                term=term,
+                granted=True,
+                current_term=term - 1,
+            )
+        self.tick()
+        assert self.engine.raftCurrentTerm == term
+        return term
+
+    def elect(self) -> int:
+        """Become the leader; returns the term."""
+        term = self.campaign()
+        for other in self.others:
+            self.receive(other, frames.RESPONSE_VOTE, term=term)
+        assert self.engine.is_leader()
+        self.tick()
+        return term
+
+    def lead(self) -> int:
+        """Become a leader whose no-op is committed; returns the term."""
+        term = self.elect()
+        for other in self.others:
+            self.acknowledge(other, self.engine.journal.last_index + 1, term)
+        self.tick()
+        assert self.engine.raftLastApplied == self.engine.journal.last_index
+        return term
+
+    def propose(self, request_id: str, timeout_s: float = 3.0) -> list[Outcome]:
+        """Propose a call; what comes back appears in the list."""
+        outcomes: list[Outcome] = []
+        self.replica.submit(
+            proposal(request_id), timeout_s=timeout_s, callback=outcomes.append
+        )
+        return outcomes
+
+    def log(self) -> list[tuple[int, int]]:
+        """Return index and term of every entry."""
+        return [(index, term) for _, index, term in self.engine.journal[:]]

@@ -1,0 +1,513 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each fence of `guard` and `engine`, shown by a script; some also without it."""
+
+import pickle
+from typing import Any
+
+import pytest
+from pysyncobj import SyncObj
+
+from sparecode_node.replication import engine, frames
+from sparecode_node.replication.codec import encode_entry
+from sparecode_node.replication.errors import (
+    Fatal,
+    NoPrimaryError,
+    NoQuorumError,
+    OutcomeUnknownError,
+)
+from sparecode_node.replication.journal_format import Entry
+from sparecode_node.statemachine.results import Applied
+from tests.replication.bench import Bench
+from tests.replication.recording import call
+from tests.simulation import protections
+
+
+def entry(index: int, term: int, request_id: str = "") -> Entry:
+    calls = (call(request_id or f"{index}.{term}"),)
+    return (b"\x00" + encode_entry(calls), index, term)
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
+    return Bench(monkeypatch)
+
+
+@pytest.fixture
+def bench5(monkeypatch: pytest.MonkeyPatch) -> Bench:
+    return Bench(monkeypatch, members=5)
+
+
+# --- Acknowledgements
+
+
+def test_entries_are_acknowledged_after_the_next_sync_and_not_before(
+    bench: Bench,
+) -> None:
+    bench.append("n2", 1, (1, 0), entry(2, 1))
+    assert bench.take(frames.NEXT_NODE_IDX) == []
+    assert bench.engine.journal.durable_index == 1
+    bench.tick()
+    [(peer, ack)] = bench.take(frames.NEXT_NODE_IDX)
+    assert peer == "n2"
+    assert ack == {
+        "type": frames.NEXT_NODE_IDX,
+        "term": 1,
+        "next_node_idx": 3,
+        "reset": False,
+        "success": True,
+    }
+    assert bench.engine.journal.durable_index == 2
+
+
+def test_one_sync_serves_all_that_a_tick_has_received(bench: Bench) -> None:
+    bench.append("n2", 1, (1, 0), entry(2, 1))
+    bench.tick()
+    before = bench.engine.journal.syncs
+    for index in range(3, 13):
+        bench.append("n2", 1, (index - 1, 1), entry(index, 1))
+    bench.tick()
+    assert len(bench.take(frames.NEXT_NODE_IDX)) == 11
+    assert bench.engine.journal.syncs == before + 1
+
+
+def test_nothing_is_acknowledged_when_the_sync_fails(bench: Bench) -> None:
+    bench.append("n2", 1, (1, 0), entry(2, 1))
+    bench.disk.failing = True
+    with pytest.raises(Fatal, match="writing the journal failed"):
+        bench.tick()
+    assert bench.take(frames.NEXT_NODE_IDX) == []
+
+
+def stale_acknowledgements_commit(bench: Bench) -> bool:
+    """
+    Lead in two terms, and get in the second what was meant for the first.
+
+    Two of five followers acknowledged an entry that they have cut off since.
+    """
+    old = bench.lead()
+    bench.propose("a")
+    bench.tick()
+    last = bench.engine.journal.last_index
+    bench.append("n5", old + 1, (last, old), commit=1)  # Somebody else leads.
+    term = bench.elect()
+    noop = bench.engine.journal.last_index
+    for follower in ("n2", "n3"):
+        bench.acknowledge(follower, noop + 1, old)
+    bench.tick()
+    assert term > old
+    return bench.engine.raftCommitIndex >= noop
+
+
+def test_an_acknowledgement_of_an_earlier_term_does_not_count(bench5: Bench) -> None:
+    assert not stale_acknowledgements_commit(bench5)
+    assert bench5.guard.dropped["acknowledgement of another term"] == 2
+
+
+def test_without_the_fence_an_entry_commits_on_one_node(
+    bench5: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    protections.ignore_term_of_acks(monkeypatch)
+    assert stale_acknowledgements_commit(bench5)
+
+
+def test_an_acknowledgement_from_no_member_does_not_count(bench: Bench) -> None:
+    term = bench.elect()
+    bench.acknowledge("n9", 3, term)
+    bench.tick()
+    assert bench.engine.raftCommitIndex == 1
+    assert bench.guard.dropped["not a member"] == 1
+
+
+def test_an_acknowledgement_beyond_the_log_does_not_count(bench: Bench) -> None:
+    term = bench.elect()
+    bench.acknowledge("n2", 99, term)
+    bench.tick()
+    assert bench.engine.raftCommitIndex == 1
+
+
+def test_a_reset_never_goes_below_what_was_acknowledged(bench: Bench) -> None:
+    term = bench.lead()
+    acked = bench.engine.journal.last_index
+    bench.take()
+    bench.acknowledge("n2", 1, term, reset=True, success=False)
+    bench.tick(0.2)
+    previous = {p: m["prevLogIdx"] for p, m in bench.take(frames.APPEND_ENTRIES)}
+    assert previous["n2"] == acked
+
+
+def test_a_leader_does_not_count_itself_before_its_entry_is_on_disk(
+    bench: Bench,
+) -> None:
+    term = bench.lead()
+    outcome = bench.propose("a")
+    bench.disk.failing = True
+    with pytest.raises(Fatal):
+        bench.tick()
+    for follower in bench.others:
+        bench.acknowledge(follower, bench.engine.journal.last_index + 1, term)
+    with pytest.raises(Fatal):
+        bench.tick()
+    assert outcome == []
+    assert "a" not in bench.state.results
+
+
+# --- Votes
+
+
+def duplicate_votes_elect(bench: Bench) -> bool:
+    term = bench.campaign()
+    for _ in range(3):
+        bench.receive("n2", frames.RESPONSE_VOTE, term=term)
+    return bench.engine.is_leader()
+
+
+def test_a_voter_is_counted_once(bench5: Bench) -> None:
+    assert not duplicate_votes_elect(bench5)
+    assert bench5.guard.dropped["duplicate vote"] == 2
+
+
+def test_without_the_fence_two_of_five_elect_a_leader(
+    bench5: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    protections.count_votes_twice(monkeypatch)
+    assert duplicate_votes_elect(bench5)
+
+
+def test_a_vote_of_another_term_does_not_count(bench: Bench) -> None:
+    term = bench.campaign()
+    bench.receive("n2", frames.RESPONSE_VOTE, term=term - 1)
+    assert not bench.engine.is_leader()
+
+
+def votes_twice_over_a_power_cut(bench: Bench) -> bool:
+    votes = []
+    for candidate in ("n2", "n3"):
+        bench.receive(
+            candidate, frames.REQUEST_VOTE, term=7, last_log_index=1, last_log_term=0
+        )
+        votes += bench.take(frames.RESPONSE_VOTE)
+        bench.lose_power()
+    return len(votes) == 2
+
+
+def test_a_vote_is_remembered_over_a_power_cut(bench: Bench) -> None:
+    assert not votes_twice_over_a_power_cut(bench)
+
+
+def test_without_the_sync_a_node_votes_twice_in_a_term(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    protections.vote_unsynced(monkeypatch)
+    assert votes_twice_over_a_power_cut(bench)
+
+
+def test_a_node_that_is_cut_off_does_not_raise_its_term(bench: Bench) -> None:
+    term = bench.engine.raftCurrentTerm
+    for _ in range(50):
+        bench.tick(0.5)
+    assert bench.engine.raftCurrentTerm == term
+    assert len(bench.take(frames.PRE_VOTE)) > 10
+
+
+def test_who_hears_from_a_leader_grants_no_pre_vote(bench: Bench) -> None:
+    bench.append("n2", 1, (1, 0))
+    ask = {"term": 2, "last_log_index": 1, "last_log_term": 0}
+    bench.receive("n3", frames.PRE_VOTE, **ask)
+    bench.now += 1.0
+    bench.receive("n3", frames.PRE_VOTE, **ask)
+    granted = [m["granted"] for _, m in bench.take(frames.PRE_VOTE_ANSWER)]
+    assert granted == [False, True]
+
+
+def test_who_lacks_entries_gets_no_pre_vote(bench: Bench) -> None:
+    bench.append("n2", 1, (1, 0), entry(2, 1))
+    bench.now += 1.0
+    ask = {"term": 2, "last_log_index": 1, "last_log_term": 0}
+    bench.receive("n3", frames.PRE_VOTE, **ask)
+    [(_, answer)] = bench.take(frames.PRE_VOTE_ANSWER)
+    assert not answer["granted"]
+
+
+# --- The log of a follower
+
+
+def after_an_old_message_comes_again(bench: Bench) -> list[tuple[int, int]]:
+    bench.append("n2", 1, (1, 0), entry(2, 1))
+    bench.append("n2", 1, (2, 1), entry(3, 1), entry(4, 1))
+    bench.tick()
+    bench.take()
+    bench.append("n2", 1, (1, 0), entry(2, 1))
+    bench.tick()
+    return bench.log()
+
+
+def test_a_message_that_comes_again_cuts_nothing_off(bench: Bench) -> None:
+    assert after_an_old_message_comes_again(bench)[-1] == (4, 1)
+    [(_, ack)] = bench.take(frames.NEXT_NODE_IDX)
+    assert ack["next_node_idx"] == 3  # Only what the message has confirmed.
+
+
+def test_without_the_fence_acknowledged_entries_are_gone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    protections.cut_tail(monkeypatch)
+    assert after_an_old_message_comes_again(bench)[-1] == (2, 1)
+
+
+def test_a_heartbeat_does_not_commit_what_it_does_not_confirm(bench: Bench) -> None:
+    bench.append("n2", 1, (1, 0), entry(2, 1), entry(3, 1))
+    bench.append("n3", 2, (1, 0), commit=3)
+    assert bench.engine.raftCommitIndex == 1
+
+
+def test_what_conflicts_is_replaced(bench: Bench) -> None:
+    bench.append("n2", 1, (1, 0), entry(2, 1), entry(3, 1))
+    bench.append("n3", 2, (1, 0), entry(2, 1), entry(3, 2), commit=3)
+    bench.tick()
+    assert bench.log() == [(1, 0), (2, 1), (3, 2)]
+    assert bench.state.applied_index == 3
+
+
+def test_a_conflict_with_a_committed_entry_stops_the_node(bench: Bench) -> None:
+    bench.append("n2", 1, (1, 0), entry(2, 1), commit=2)
+    bench.tick()
+    with pytest.raises(Fatal, match="committed here"):
+        bench.append("n3", 2, (1, 0), entry(2, 2))
+    with pytest.raises(Fatal, match="committed here"):
+        bench.append("n3", 2, (2, 2))
+
+
+def test_a_whole_term_in_conflict_is_skipped_at_once(bench: Bench) -> None:
+    bench.append("n2", 1, (1, 0), *(entry(i, 1) for i in range(2, 30)))
+    bench.tick()
+    bench.take()
+    bench.append("n3", 2, (29, 2))
+    bench.append("n3", 2, (35, 2))  # Was under way: must not undo the back-off.
+    bench.tick()
+    acks = [m for _, m in bench.take(frames.NEXT_NODE_IDX)]
+    assert [(m["next_node_idx"], m["reset"]) for m in acks] == [(2, True), (2, True)]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        b"\x02" + pickle.dumps(["add", "n9", None]),
+        b"\x03" + pickle.dumps(1),
+        b"\x01more",
+        b"",
+        b"\x00" + bytes(40_000),
+    ],
+    ids=["membership", "version", "no-op with more", "empty", "too large"],
+)
+def test_entries_that_are_none_of_ours_are_refused(
+    bench: Bench, command: bytes
+) -> None:
+    bench.append("n2", 1, (1, 0), (command, 2, 1))
+    bench.tick()
+    assert bench.log() == [(1, 0)]
+    assert bench.guard.dropped["malformed entries"] == 1
+
+
+def test_a_leader_of_an_earlier_term_is_told(bench: Bench) -> None:
+    bench.append("n2", 5, (1, 0))
+    bench.append("n3", 4, (1, 0), entry(2, 4))
+    [(peer, told)] = bench.take(frames.STALE_TERM)
+    assert (peer, told["term"]) == ("n3", 5)
+    assert bench.log() == [(1, 0)]
+
+
+def test_a_leader_that_is_told_of_a_newer_term_steps_down(bench: Bench) -> None:
+    term = bench.lead()
+    bench.receive("n2", frames.STALE_TERM, term=term + 1)
+    assert not bench.engine.is_leader()
+    assert bench.engine.raftCurrentTerm == term + 1
+    assert bench.take(frames.RESPONSE_VOTE) == []
+
+
+# --- What is off
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"type": "append_entries", "term": 9, "commit_index": 9, "serialized": None},
+        {"type": "timeout_now", "term": 9},
+        {"type": "apply_command", "command": b"\x00x", "request_id": 1},
+        {"type": "apply_command_response", "request_id": 1, "error": 1},
+    ],
+    ids=lambda m: m["type"],
+)
+def test_what_is_off_has_no_form_on_the_wire(
+    bench: Bench, message: dict[str, Any]
+) -> None:
+    with pytest.raises(frames.FrameError):
+        frames.encode(message)
+    with pytest.raises(Fatal):
+        bench.guard.send(next(iter(bench.engine.otherNodes)), message)
+
+
+@pytest.mark.parametrize(
+    "kind", ["timeout_now", "apply_command", "apply_command_response", "status", "add"]
+)
+def test_messages_of_other_types_are_dropped(bench: Bench, kind: str) -> None:
+    before = bench.engine.raftCurrentTerm
+    bench.receive("n2", kind, term=9, command=b"\x00x", request_id=1)
+    bench.tick()
+    assert bench.guard.dropped["unknown type"] == 1
+    assert bench.engine.raftCurrentTerm == before
+
+
+@pytest.mark.parametrize("data", [pickle.dumps({"type": "status"}), b"", b"\xff" * 9])
+def test_bytes_that_are_no_frame_are_refused(data: bytes) -> None:
+    with pytest.raises(frames.FrameError):
+        frames.parse(data)
+
+
+@pytest.mark.parametrize("name", engine.OFF)
+def test_what_is_off_stops_whoever_calls_it(bench: Bench, name: str) -> None:
+    with pytest.raises(Fatal, match="is off"):
+        getattr(bench.engine, name)()
+
+
+def test_pysyncobj_connects_no_administration(bench: Bench) -> None:
+    assert bench.guard._onUtilityMessageCallbacks == {}
+    assert bench.guard._onReadonlyNodeConnectedCallback is None
+
+
+def test_the_journal_is_never_shortened_at_its_beginning(bench: Bench) -> None:
+    bench.lead()
+    with pytest.raises(Fatal, match="compaction is off"):
+        bench.engine.journal.deleteEntriesTo(1)
+    with pytest.raises(Fatal):
+        bench.engine.journal.clear()
+    SyncObj.forceLogCompaction(bench.engine)  # Even if PySyncObj would.
+    bench.engine.conf.logCompactionMinEntries = 2
+    bench.tick(1000)
+    assert bench.engine.journal[0][1] == 1
+
+
+# --- Proposals
+
+
+def test_a_proposal_is_answered_when_a_quorum_has_it(bench: Bench) -> None:
+    term = bench.lead()
+    outcome = bench.propose("a")
+    bench.tick()
+    assert outcome == []
+    bench.acknowledge("n2", bench.engine.journal.last_index + 1, term)
+    bench.tick()
+    assert outcome == [Applied(index=bench.engine.journal.last_index)]
+
+
+def test_followers_hear_at_once_what_is_committed(bench: Bench) -> None:
+    """So that a barrier on a replica does not wait for a heartbeat."""
+    term = bench.lead()
+    bench.propose("a")
+    bench.tick()
+    last = bench.engine.journal.last_index
+    bench.acknowledge("n2", last + 1, term)
+    bench.take()
+    bench.tick()
+    told = {p: m["commit_index"] for p, m in bench.take(frames.APPEND_ENTRIES)}
+    assert told == {"n2": last, "n3": last}
+
+
+def test_what_is_queued_together_is_one_entry(bench: Bench) -> None:
+    bench.lead()
+    before = bench.engine.journal.last_index
+    for k in range(100):
+        bench.propose(f"r{k}")
+    bench.tick()
+    assert bench.engine.journal.last_index == before + 1
+
+
+def test_who_does_not_lead_proposes_nothing(bench: Bench) -> None:
+    outcome = bench.propose("a")
+    bench.tick()
+    assert isinstance(outcome[0], NoPrimaryError)
+    assert bench.log() == [(1, 0)]
+
+
+def test_a_primary_without_a_quorum_proposes_nothing(bench: Bench) -> None:
+    bench.lead()
+    before = bench.log()
+    bench.now += 0.6
+    outcome = bench.propose("a")
+    bench.tick()
+    assert isinstance(outcome[0], NoQuorumError)
+    assert bench.log() == before
+
+
+def test_a_leader_steps_down_after_a_second_without_a_quorum(bench: Bench) -> None:
+    bench.lead()
+    outcome = bench.propose("a")
+    for _ in range(11):
+        bench.tick(0.1)
+    assert not bench.engine.is_leader()
+    assert [type(o) for o in outcome] == [OutcomeUnknownError]
+
+
+def test_a_deadline_is_kept_and_answered_once(bench: Bench) -> None:
+    term = bench.lead()
+    outcome = bench.propose("a", timeout_s=0.3)
+    bench.tick()
+    bench.tick(0.31)
+    assert [type(o) for o in outcome] == [OutcomeUnknownError]
+    bench.acknowledge("n2", bench.engine.journal.last_index + 1, term)
+    bench.tick()
+    assert "a" in bench.state.results  # Applied all the same.
+    assert len(outcome) == 1
+
+
+def test_another_entry_in_the_same_place_means_not_applied(bench: Bench) -> None:
+    """The one that was appended first can never commit any more."""
+    term = bench.lead()
+    outcome = bench.propose("a")
+    bench.tick()
+    index = bench.engine.journal.last_index
+    bench.append(
+        "n2", term + 1, (index - 1, term), entry(index, term + 1), commit=index
+    )
+    bench.tick()
+    assert [type(o) for o in outcome] == [OutcomeUnknownError]  # Told when deposed.
+    assert "a" not in bench.state.results
+
+
+def test_an_exception_in_apply_stops_the_node(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(index: int, calls: object) -> None:
+        raise ZeroDivisionError
+
+    bench.append("n2", 1, (1, 0), entry(2, 1), commit=2)
+    monkeypatch.setattr(bench.state, "apply", broken)
+    with pytest.raises(Fatal, match="applying entry 2 failed"):
+        bench.tick()
+
+
+def test_an_entry_that_cannot_be_read_stops_the_node(bench: Bench) -> None:
+    bench.append("n2", 1, (1, 0), (b"\x00nonsense", 2, 1), commit=2)
+    with pytest.raises(Fatal, match="cannot be read"):
+        bench.tick()
+
+
+# --- Restart
+
+
+def test_what_was_applied_is_not_applied_again(bench: Bench) -> None:
+    bench.append("n2", 1, (1, 0), entry(2, 1), entry(3, 1), commit=3)
+    bench.tick()
+    bench.start()
+    assert bench.engine.raftLastApplied == 3
+    bench.append("n2", 1, (3, 1), entry(4, 1), commit=4)
+    bench.tick()
+    assert [index for index, _ in bench.state.entries] == [1, 2, 3, 4]
+
+
+def test_an_older_state_is_brought_up_from_the_journal(bench: Bench) -> None:
+    bench.append("n2", 1, (1, 0), entry(2, 1), entry(3, 1), commit=3)
+    bench.tick()
+    bench.lose_power()
+    bench.append("n2", 1, (3, 1), commit=3)
+    bench.tick()
+    assert bench.state.applied_index == 3

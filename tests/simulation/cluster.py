@@ -1,0 +1,425 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+A whole cluster in one thread: real engine, journal and proposals, simulated world.
+
+Every run with the same seed is the same run.
+"""
+
+import contextlib
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from pysyncobj import syncobj
+
+from sparecode_node.domain.ids import NodeId, SessionId
+from sparecode_node.replication.engine import AppliedState
+from sparecode_node.replication.errors import Fatal, StartRefusedError
+from sparecode_node.replication.frames import Message
+from sparecode_node.replication.journal import Journal
+from sparecode_node.replication.replica import Replica, ReplicaConfig
+from sparecode_node.replication.replicator import Proposal
+from sparecode_node.replication.settings import RaftSettings
+from sparecode_node.statemachine.commands import Call
+from sparecode_node.statemachine.results import Result
+from tests.replication.recording import FixedStamper, RecordingState, call
+from tests.simulation.disk import Disk, Killed
+from tests.simulation.faults import Faults, Profile
+from tests.simulation.invariants import Invariants, Submission
+from tests.simulation.network import Manners, Network
+
+STEP_S = 0.02
+PROPOSAL_S = 3.0
+PAUSE_MAX_S = 2.0
+
+
+class Store(Protocol):
+    """A state machine on its disk: survives the node, and loses power with it."""
+
+    @property
+    def state(self) -> AppliedState: ...
+    def lose_power(self, rng: random.Random) -> None: ...
+    def applied(self) -> dict[str, int]:
+        """Return request id -> index of what is in the state."""
+
+    def digest(self) -> str: ...
+
+
+class RecordingStore:
+    """The tiny state machine; a power cut takes it back to an earlier index."""
+
+    def __init__(self) -> None:
+        self.state = RecordingState()
+
+    def lose_power(self, rng: random.Random) -> None:
+        """Forget the last entries; the journal has them."""
+        entries = self.state.entries
+        kept = entries[: rng.randint(max(0, len(entries) - 50), len(entries))]
+        self.state = RecordingState()
+        for index, calls in kept:
+            self.state.apply(index, calls)
+
+    def applied(self) -> dict[str, int]:
+        return {
+            request: getattr(r, "index", 0) for request, r in self.state.results.items()
+        }
+
+    def digest(self) -> str:
+        return self.state.digest()
+
+
+class _Applying:
+    """The state, with kills around each transaction, and the invariants watching."""
+
+    def __init__(self, node: "Node") -> None:
+        self._node = node
+
+    @property
+    def applied_index(self) -> int:
+        return self._node.store.state.applied_index
+
+    def apply(self, index: int, calls: tuple[Call, ...]) -> tuple[Result, ...]:
+        self._node.disk.burn()
+        replica = self._node.replica
+        term = replica.engine.raftCurrentTerm if replica else 0
+        self._node.sim.invariants.on_apply(self._node.node_id, term, index, calls)
+        results = self._node.store.state.apply(index, calls)
+        self._node.disk.burn()
+        return results
+
+
+class Node:
+    """One machine: its disk, its store, and perhaps a replica that runs."""
+
+    def __init__(self, sim: "SimCluster", node_id: str, store: Store) -> None:
+        self.sim = sim
+        self.node_id = node_id
+        self.store = store
+        self.disk = Disk(node_id, sim.rng)
+        self.replica: Replica | None = None
+        self.paused_until = 0.0
+        self.restart_at: float | None = None
+        self.life = 0
+
+    # --- What the invariants look at
+
+    @property
+    def journal(self) -> Journal:
+        return self._running.engine.journal
+
+    @property
+    def term(self) -> int:
+        return self._running.engine.raftCurrentTerm
+
+    @property
+    def leads(self) -> bool:
+        return self._running.engine.is_leader()
+
+    @property
+    def _running(self) -> Replica:
+        assert self.replica is not None
+        return self.replica
+
+    # --- What the network sees
+
+    def is_up(self) -> bool:
+        return self.replica is not None
+
+    def is_paused(self) -> bool:
+        return self.sim.now < self.paused_until
+
+    def connected(self, peer: str) -> None:
+        self.sim.run_on(self, lambda replica: replica.guard.connected(peer))
+
+    def disconnected(self, peer: str) -> None:
+        self.sim.run_on(self, lambda replica: replica.guard.disconnected(peer))
+
+    def receive(self, peer: str, message: Message) -> None:
+        self.sim.run_on(self, lambda replica: replica.guard.receive(peer, message))
+
+    def send(self, peer: str, message: Message) -> None:
+        """Be the wire of the replica."""
+        self.sim.network.send(self.node_id, peer, message)
+
+    def start(self) -> None:
+        self.life += 1
+        self.replica = Replica(
+            ReplicaConfig(
+                cluster_id="simulated",
+                node_id=NodeId(self.node_id),
+                members=tuple(NodeId(i) for i in self.sim.ids),
+                salt=self.sim.rng.randbytes(16),
+                raft=self.sim.raft,
+            ),
+            storage=self.disk,
+            state=_Applying(self),
+            stamper=self.sim.stamper(),
+            wire=self,
+        )
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What distinguishes one run from another, besides the seed."""
+
+    nodes: int = 3
+    profile: Profile | None = None
+    manners: Manners | None = None
+    seconds: float = 6.0
+    store: Callable[[], Store] = RecordingStore
+
+
+class SimCluster:
+    """Nodes n1..nN under a simulated clock, network and disk."""
+
+    def __init__(self, seed: int, scenario: Scenario) -> None:
+        self.rng = random.Random(f"{seed} {scenario.nodes}")
+        self.scenario = scenario
+        self.now = 1000.0
+        self.raft = RaftSettings()
+        self.invariants = Invariants()
+        self.ids = [f"n{i + 1}" for i in range(scenario.nodes)]
+        manners = scenario.manners or self.rng.choice(list(Manners))
+        self.network = Network(self.ids, self.rng, manners)
+        profile = scenario.profile or self.rng.choice(list(Profile))
+        self.faults = Faults(self, profile)
+        self.nodes = {i: Node(self, i, scenario.store()) for i in self.ids}
+        self.network.nodes.update(self.nodes)
+        self.bites: dict[str, int] = {}
+        """How often each kind of fault has struck."""
+        self._requests = 0
+
+    def stamper(self) -> FixedStamper:
+        return FixedStamper(int(self.now * 1000))
+
+    @contextlib.contextmanager
+    def world(self) -> Iterator[None]:
+        """Put the engine under this clock and these dice."""
+        clock, state = syncobj.monotonicTime, random.getstate()
+        syncobj.monotonicTime = self._clock
+        random.seed(self.rng.random())  # The engine draws election timeouts here.
+        try:
+            for node in self.nodes.values():
+                self.boot(node)
+            yield
+        finally:
+            syncobj.monotonicTime = clock
+            random.setstate(state)
+
+    def _clock(self) -> float:
+        self.now += 2e-6  # Time passes inside a tick too.
+        return self.now
+
+    # --- Nodes
+
+    def running(self) -> list[str]:
+        return [i for i in self.ids if self.nodes[i].is_up()]
+
+    def live(self) -> list[Node]:
+        return [self.nodes[i] for i in self.running()]
+
+    def leader(self) -> str | None:
+        leaders = [node.node_id for node in self.live() if node.leads]
+        return self.rng.choice(leaders) if leaders else None
+
+    def boot(self, node: Node) -> None:
+        """Start a node on what is on its disk."""
+        node.restart_at = None
+        if self.run_on(node, lambda _: node.start(), starting=True):
+            self.network.node_started(node.node_id)
+
+    def run_on(
+        self, node: Node, act: Callable[[Any], object], *, starting: bool = False
+    ) -> bool:
+        """Do something in a node's process; False if it did not survive."""
+        if node.replica is None and not starting:
+            return False
+        try:
+            act(node.replica)
+        except Killed:
+            self._bite("killed in a file operation")
+            self._die(node, power=self.rng.random() < 0.5)
+            return False
+        except (Fatal, StartRefusedError) as error:
+            if not node.disk.failing:
+                self.invariants.violated("no halt", f"{node.node_id}: {error}")
+            self._die(node, power=True)
+            return False
+        except Exception as error:  # noqa: BLE001 - any of them is a finding.
+            self.invariants.violated("no exception", f"{node.node_id}: {error!r}")
+            self._die(node, power=False)
+            return False
+        return True
+
+    def _die(self, node: Node, *, power: bool) -> None:
+        for submission in self.invariants.submissions:
+            if submission.attempt.startswith(f"{node.node_id}.{node.life}."):
+                submission.node_died = True
+        node.replica = None
+        node.disk.fuse = None
+        node.disk.failing = False
+        self.network.node_stopped(node.node_id)
+        if power:
+            node.disk.lose_power()
+            node.store.lose_power(self.rng)
+        pause = self.rng.choice([0.01, 0.1, self.rng.uniform(0, 1.5)])
+        node.restart_at = self.now + pause
+
+    def _bite(self, kind: str) -> None:
+        self.bites[kind] = self.bites.get(kind, 0) + 1
+
+    # --- Faults
+
+    def crash(self, node: str, *, power: bool) -> None:
+        if self.nodes[node].is_up():
+            self._bite("power loss" if power else "kill")
+            self._die(self.nodes[node], power=power)
+
+    def pause(self, node: str, seconds: float) -> None:
+        self._bite("pause")
+        self.nodes[node].paused_until = self.now + seconds
+
+    def arm(self, node: str, operations: int) -> None:
+        self.nodes[node].disk.fuse = operations
+
+    def fail_disk(self, node: str) -> None:
+        self._bite("disk failure")
+        self.nodes[node].disk.failing = True
+
+    # --- Clients
+
+    def propose(
+        self, node: Node, request_id: str, make: Callable[[], Call]
+    ) -> Submission:
+        """Propose a call once, and keep its outcome."""
+        attempt = f"{node.node_id}.{node.life}.{len(self.invariants.submissions)}"
+        submission = Submission(request_id, attempt, self.now + PROPOSAL_S)
+        self.invariants.submissions.append(submission)
+        proposal = Proposal(call=replace(make(), session_id=SessionId(attempt)))
+        self.run_on(
+            node,
+            lambda replica: replica.submit(
+                proposal,
+                timeout_s=PROPOSAL_S,
+                callback=lambda o: self.invariants.on_outcome(submission, o),
+            ),
+        )
+        return submission
+
+    def _client(self) -> None:
+        """Propose something new, or something old again under its request id."""
+        leader = self.leader()
+        up = [n for n in self.live() if not n.is_paused()]
+        if not up:
+            return
+        for _ in range(self.rng.choice([1, 1, 2, 6])):
+            target = self.nodes[leader] if leader else self.rng.choice(up)
+            if self.rng.random() < 0.1:
+                target = self.rng.choice(up)
+            if self._requests and self.rng.random() < 0.2:
+                request = (
+                    f"r{self.rng.randint(max(1, self._requests - 20), self._requests)}"
+                )
+            else:
+                self._requests += 1
+                request = f"r{self._requests}"
+            if target.is_up():
+                self.propose(target, request, lambda r=request: call(r))
+
+    # --- Time
+
+    def step(self, *, faulty: bool) -> None:
+        self.now += STEP_S
+        for node in self.nodes.values():
+            if node.restart_at is not None and self.now >= node.restart_at:
+                self.boot(node)
+        self.network.advance(self.now)
+        order = self.ids[:]
+        self.rng.shuffle(order)
+        for node in (self.nodes[i] for i in order):
+            if node.is_up() and not node.is_paused() and self.rng.random() > 0.1:
+                self.run_on(node, lambda replica: replica.tick(0))
+            if node.is_up():
+                self.invariants.check_leader(node)
+        if faulty:
+            self.faults.act()
+            if self.rng.random() < 0.25:
+                self._client()
+
+    def run(self) -> None:
+        """Live through the faults, then heal, then look at everything."""
+        with self.world():
+            for k in range(round(self.scenario.seconds / STEP_S)):
+                self.step(faulty=k > 40)
+                if k % 50 == 0:
+                    self.invariants.check_logs(self.live())
+                    self.invariants.check_answers(self.now, PAUSE_MAX_S + 1)
+            if not self.heal():
+                self.invariants.violated("progress", self.describe())
+            self.check()
+
+    def heal(self, seconds: float = 12.0) -> bool:
+        """End all faults; return whether the cluster works again and agrees."""
+        for node in self.nodes.values():
+            node.disk.fuse = None
+            node.disk.failing = False
+            node.paused_until = 0.0
+            if node.restart_at is not None:
+                node.restart_at = self.now
+        self.network.heal()
+        probe: Submission | None = None
+        for k in range(round(seconds / STEP_S)):
+            self.step(faulty=False)
+            leader = self.leader()
+            asked = probe is not None and (self._acked(probe) or k % 50)
+            if leader and not asked:
+                name = f"probe{k}"
+                probe = self.propose(self.nodes[leader], name, lambda n=name: call(n))
+            if probe and self._acked(probe) and self._agree():
+                return True
+        return False
+
+    def _acked(self, submission: Submission) -> bool:
+        return submission.request_id in self.invariants.acked
+
+    def _agree(self) -> bool:
+        marks = {
+            (n.store.state.applied_index, n.journal.last_index) for n in self.live()
+        }
+        return len(self.live()) == len(self.ids) and len(marks) == 1
+
+    def check(self) -> None:
+        """Check what can be checked at the end."""
+        for _ in range(round((PROPOSAL_S + 0.2) / STEP_S)):
+            self.step(faulty=False)
+        self.invariants.check_answers(self.now, 0.1)
+        self.invariants.check_logs(self.live())
+        self.invariants.check_applied()
+        self.invariants.check_states(
+            (n.node_id, n.store.applied(), n.store.digest()) for n in self.live()
+        )
+
+    def describe(self) -> str:
+        """Say where every node is."""
+        return "; ".join(
+            f"{n.node_id}: {n.replica.status() if n.replica else 'down'}"
+            for n in self.nodes.values()
+        )
+
+
+def violations(seed: int, scenario: Scenario) -> dict[str, str]:
+    """Run one seed, and return what went wrong."""
+    sim = SimCluster(seed, scenario)
+    sim.run()
+    return sim.invariants.violations
+
+
+def first_violation(
+    seeds: Sequence[int], scenario: Scenario
+) -> tuple[int, dict[str, str]] | None:
+    """Return the first seed that finds something, and what."""
+    for seed in seeds:
+        if found := violations(seed, scenario):
+            return seed, found
+    return None

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Connections between nodes: slow, cut, one-way cut, reset, and worse than promised."""
+
+import enum
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from sparecode_node.replication import frames
+from sparecode_node.replication.frames import Message
+
+
+class Manners(enum.Enum):
+    """What the network does to the messages of a connection."""
+
+    FIFO = "in order, or lost with their connection"
+    ZOMBIES = "messages of an old connection may arrive during a new one"
+    CHAOS = "and any message twice, or out of order"
+
+
+class Endpoint(Protocol):
+    """A node, as the network sees it."""
+
+    def is_up(self) -> bool: ...
+    def is_paused(self) -> bool: ...
+    def connected(self, peer: str) -> None: ...
+    def disconnected(self, peer: str) -> None: ...
+    def receive(self, peer: str, message: Message) -> None: ...
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A message under way."""
+
+    due: float
+    data: bytes
+
+
+class Network:
+    """Every message goes through its bytes, as in production."""
+
+    def __init__(
+        self, ids: Iterable[str], rng: random.Random, manners: Manners
+    ) -> None:
+        self.ids = list(ids)
+        self.rng = rng
+        self.manners = manners
+        self.now = 0.0
+        self.slowness = 0.0
+        self.nodes: dict[str, Endpoint] = {}
+        self.blocked: set[tuple[str, str]] = set()
+        """Directions in which nothing arrives."""
+        self._parcels: defaultdict[tuple[str, str], list[Parcel]] = defaultdict(list)
+        self._up: set[frozenset[str]] = set()
+        self._seen_up: set[tuple[str, str]] = set()
+        self._epochs: defaultdict[frozenset[str], int] = defaultdict(int)
+        self._events: list[tuple[float, int, Callable[[], object]]] = []
+        self._event_count = 0
+
+    def at(self, delay: float, event: Callable[[], object]) -> None:
+        """Have something happen later."""
+        self._event_count += 1
+        self._events.append((self.now + delay, self._event_count, event))
+
+    # --- Connections
+
+    def send(self, source: str, target: str, message: Message) -> None:
+        """Take a message, unless the sender knows that it is not connected."""
+        if (source, target) not in self._seen_up:
+            return
+        if frozenset((source, target)) not in self._up:
+            return  # Cut, and not noticed yet.
+        delay = self.rng.uniform(0.001, 0.02)
+        if self.rng.random() < 0.03 + self.slowness:
+            delay += self.rng.uniform(0.05, 0.6)
+        due = self.now + delay
+        queue = self._parcels[source, target]
+        if queue and self.manners is not Manners.CHAOS:
+            due = max(due, queue[-1].due)
+        data = frames.encode(message).SerializeToString()
+        queue.append(Parcel(due, data))
+        if self.manners is Manners.CHAOS and self.rng.random() < 0.02:
+            queue.append(Parcel(due + self.rng.uniform(0, 0.5), data))
+
+    def reset(self, a: str, b: str) -> None:
+        """End the connection; each side notices in its own time."""
+        pair = frozenset((a, b))
+        if pair not in self._up:
+            return
+        self._up.discard(pair)
+        epoch = self._epochs[pair]
+        for direction in ((a, b), (b, a)):
+            queue = self._parcels[direction]
+            survivors = queue[: self.rng.randint(0, len(queue))]
+            if self.manners is Manners.FIFO or self.rng.random() < 0.5:
+                survivors = []
+            late = self.rng.uniform(0, 0.8)
+            self._parcels[direction] = [Parcel(p.due + late, p.data) for p in survivors]
+            self.at(
+                self.rng.choice([0, 0.02, self.rng.uniform(0, 0.5)]),
+                lambda d=direction: self._notice_down(*d, epoch),
+            )
+        self.at(
+            self.rng.choice([0.01, self.rng.uniform(0, 0.4)]),
+            lambda: self.connect(a, b),
+        )
+
+    def _notice_down(self, at: str, peer: str, epoch: int) -> None:
+        pair = frozenset((at, peer))
+        if self._epochs[pair] == epoch and pair not in self._up:
+            self._see(at, peer, up=False)
+
+    def _see(self, at: str, peer: str, *, up: bool) -> None:
+        if up == ((at, peer) in self._seen_up):
+            return
+        (self._seen_up.add if up else self._seen_up.discard)((at, peer))
+        if self.nodes[at].is_up():
+            (self.nodes[at].connected if up else self.nodes[at].disconnected)(peer)
+
+    def connect(self, a: str, b: str) -> None:
+        """Connect two nodes, or try again later."""
+        pair = frozenset((a, b))
+        if pair in self._up or not (self.nodes[a].is_up() and self.nodes[b].is_up()):
+            return
+        cut = {(a, b), (b, a)} & self.blocked
+        if cut or self.nodes[a].is_paused() or self.nodes[b].is_paused():
+            self.at(0.1, lambda: self.connect(a, b))
+            return
+        self._epochs[pair] += 1
+        self._up.add(pair)
+        for at, peer in ((a, b), (b, a)):
+            if self.manners is Manners.FIFO:
+                self._parcels[at, peer] = []
+            self._see(at, peer, up=False)
+            self._see(at, peer, up=True)
+
+    def node_started(self, node: str) -> None:
+        """Dial from and to a node that has started."""
+        for peer in self.ids:
+            if peer != node:
+                self._parcels[node, peer] = []
+                self._seen_up.discard((node, peer))
+                self._up.discard(frozenset((node, peer)))
+                self.connect(node, peer)
+
+    def node_stopped(self, node: str) -> None:
+        """End all connections of a node that is gone."""
+        for peer in self.ids:
+            if peer == node:
+                continue
+            pair = frozenset((node, peer))
+            self._up.discard(pair)
+            self._seen_up.discard((node, peer))
+            self._parcels[peer, node] = []
+            epoch = self._epochs[pair]
+            self.at(
+                self.rng.choice([0, 0.01, 0.3]),
+                lambda p=peer, e=epoch: self._notice_down(p, node, e),
+            )
+
+    # --- Time
+
+    def advance(self, now: float) -> None:
+        """Let happen and arrive what is due."""
+        self.now = now
+        due = sorted(e for e in self._events if e[0] <= now)
+        self._events = [e for e in self._events if e[0] > now]
+        for _, _, event in due:
+            event()
+        for (source, target), queue in list(self._parcels.items()):
+            if not queue or (source, target) in self.blocked:
+                continue
+            if self.nodes[target].is_paused():
+                continue
+            self._deliver(source, target)
+
+    def _deliver(self, source: str, target: str) -> None:
+        queue = self._parcels[source, target]
+        if self.manners is Manners.CHAOS:
+            ready = [p for p in queue if p.due <= self.now]
+            self.rng.shuffle(ready)
+            self._parcels[source, target] = [p for p in queue if p.due > self.now]
+        else:
+            count = 0
+            while count < len(queue) and queue[count].due <= self.now:
+                count += 1
+            ready, self._parcels[source, target] = queue[:count], queue[count:]
+        for parcel in ready:
+            if self.nodes[target].is_up():
+                self.nodes[target].receive(source, frames.parse(parcel.data))
+
+    # --- Partitions
+
+    def cut(
+        self, pairs: set[tuple[str, str]], *, seconds: float, notice: float
+    ) -> None:
+        """Block directions for a while; their connections die after *notice*."""
+        self.blocked |= pairs
+        self.at(
+            notice, lambda: [self.reset(a, b) for a, b in sorted(pairs & self.blocked)]
+        )
+        self.at(seconds, lambda: self.blocked.difference_update(pairs))
+
+    def heal(self) -> None:
+        """Behave from now on, and connect everybody."""
+        self.blocked.clear()
+        self.slowness = 0.0
+        self.manners = Manners.FIFO
+        for a in self.ids:
+            for b in self.ids:
+                if a < b:
+                    self.connect(a, b)

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Protections that can be taken out, to show that the tests would miss them.
+
+Each is a function that patches one protection away. What is left is what
+somebody might write who has not thought of it.
+"""
+
+import pytest
+
+from sparecode_node.replication import journal_format
+from sparecode_node.replication.engine import Engine
+from sparecode_node.replication.follower import FollowerLog, Verdict
+from sparecode_node.replication.frames import Message
+from sparecode_node.replication.guard import Guard
+from sparecode_node.replication.journal import Journal
+
+
+def _nothing(*_: object) -> None:
+    """Do nothing."""
+
+
+def acknowledge_before_sync(patch: pytest.MonkeyPatch) -> None:
+    """A follower acknowledges entries that are not on its disk."""
+    patch.setattr(Guard, "_sync_before_acks", _nothing)
+
+
+def acknowledge_at_once(patch: pytest.MonkeyPatch) -> None:
+    """A follower does not hold its acknowledgements back."""
+
+    def hold(self: Guard, peer: str, message: Message) -> None:
+        Guard._hold_ack.__wrapped__(self, peer, message)  # type: ignore[attr-defined]
+        held, self._held = self._held, []
+        for to, ack in held:
+            self._wire.send(to, ack)
+
+    original = Guard._hold_ack
+    hold.__wrapped__ = original  # type: ignore[attr-defined]
+    patch.setattr(Guard, "_hold_ack", hold)
+
+
+def count_itself_unsynced(patch: pytest.MonkeyPatch) -> None:
+    """A leader counts itself before its own entries are on disk."""
+    patch.setattr(Engine, "_sync_appended", _nothing)
+    patch.setattr(Journal, "_sync_before_commit", _nothing)
+
+
+def vote_unsynced(patch: pytest.MonkeyPatch) -> None:
+    """A voter does not remember its vote over a power cut."""
+    patch.setattr(Journal, "_sync_before_promise", _nothing)
+    patch.setattr(Guard, "_sync_before_vote", _nothing)
+
+
+def cut_tail(patch: pytest.MonkeyPatch) -> None:
+    """A follower cuts its log behind whatever it is sent again."""
+    patch.setattr(
+        FollowerLog,
+        "judge",
+        lambda _self, _leader, message, _commit: Verdict(message, None),
+    )
+
+
+def ignore_term_of_acks(patch: pytest.MonkeyPatch) -> None:
+    """A leader counts acknowledgements of an earlier leadership."""
+    patch.setattr(Guard, "_is_of_this_term", lambda _self, _message: True)
+
+
+def count_votes_twice(patch: pytest.MonkeyPatch) -> None:
+    """A candidate counts messages, not voters."""
+    patch.setattr(Guard, "_has_voted", lambda _self, _voter: False)
+
+
+def go_on_after_failed_sync(patch: pytest.MonkeyPatch) -> None:
+    """A node believes its disk after it has failed."""
+
+    def write(self: Journal) -> None:
+        self._sequence += 1
+        records = bytes(self._unsynced)
+        data = journal_format.batch(self._salt, self._sequence, records)
+        self._unsynced.clear()
+        try:
+            self._file.append(data)
+            self._file.sync()
+        except OSError:
+            self._storage.failing = False
+
+    patch.setattr(Journal, "_write_batch", write)
+
+
+FOUND_AT_RANDOM = (
+    acknowledge_before_sync,
+    acknowledge_at_once,
+    count_itself_unsynced,
+    cut_tail,
+    go_on_after_failed_sync,
+)
+"""The rest is too rare for random runs: test_directed.py shows it."""

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Random faults, seeded: the promise holds, and without a protection it does not.
+
+An acknowledged change is never lost, and a node that cannot know says so.
+"""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.simulation.cluster import Scenario, SimCluster, first_violation
+from tests.simulation.faults import Profile
+from tests.simulation.protections import FOUND_AT_RANDOM
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_three_nodes_keep_every_promise(seed: int) -> None:
+    sim = SimCluster(seed, Scenario(nodes=3))
+    sim.run()
+    assert sim.invariants.violations == {}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_five_nodes_keep_every_promise(seed: int) -> None:
+    sim = SimCluster(seed, Scenario(nodes=5))
+    sim.run()
+    assert sim.invariants.violations == {}
+
+
+def test_faults_strike_and_work_is_done_all_the_same() -> None:
+    """A simulation in which nothing happens would prove nothing."""
+    sim = SimCluster(3, Scenario(profile=Profile.POWER))
+    sim.run()
+    assert {"kill", "power loss"} <= set(sim.bites)
+    assert len(sim.invariants.acked) > 10
+    assert len(sim.invariants.leaders) > 2
+
+
+def test_a_seed_is_a_run() -> None:
+    runs = []
+    for _ in range(2):
+        sim = SimCluster(11, Scenario())
+        sim.run()
+        runs.append((sim.bites, sim.invariants.applied, sim.invariants.acked, sim.now))
+    assert runs[0] == runs[1]
+
+
+@pytest.mark.parametrize("without", FOUND_AT_RANDOM, ids=lambda f: f.__name__)
+def test_a_missing_protection_is_found(
+    without: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The invariants have teeth: each of these loses what was acknowledged."""
+    without(monkeypatch)
+    found = first_violation(range(150), Scenario(profile=Profile.POWER))
+    assert found is not None
