@@ -9,7 +9,6 @@ from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm, TokencodeParameters, step_at
 
-
 NO_KEY = KeyId(0)
 """Of a value that is not there."""
 

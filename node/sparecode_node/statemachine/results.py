@@ -2,9 +2,10 @@
 """What a command may give back. Remembered with the request id, hence never broken."""
 
 import enum
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 
-from sparecode_node.domain.outcomes import Rejected
+from sparecode_node.domain.outcomes import Reason, Rejected
 
 
 class Decision(enum.StrEnum):
@@ -74,3 +75,38 @@ Result = (
     | BarrierPassed
     | Rejected
 )
+
+_TYPES: dict[str, type[Result]] = {
+    each.__name__: each
+    for each in (
+        Applied,
+        Authenticated,
+        EmergencyAccessSaved,
+        SessionOpened,
+        BarrierPassed,
+        Rejected,
+    )
+}
+
+
+def to_json(result: Result) -> str:
+    """Return the result as JSON, the same text for the same result."""
+    return json.dumps(
+        {"type": type(result).__name__, **asdict(result)},
+        ensure_ascii=True,
+        separators=(",", ":"),
+    )
+
+
+def from_json(text: str) -> Result:
+    """Return the result of a text of `to_json`. Raises `ValueError` for any other."""
+    try:
+        fields = json.loads(text)
+        kind = _TYPES[fields.pop("type")]
+        if kind is Rejected:
+            fields["reason"] = Reason(fields["reason"])
+        elif kind is Authenticated:
+            fields["decision"] = Decision(fields["decision"])
+        return kind(**fields)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError("not a result") from error

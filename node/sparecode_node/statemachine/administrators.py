@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands on the cluster's beginning, administrators' sessions and agents."""
+
+import hmac
+import json
+from dataclasses import asdict
+
+from sparecode_node.domain.administrators import Administrator, Role
+from sparecode_node.domain.agents import Agent
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.policy import Policy
+from sparecode_node.domain.users import fold
+from sparecode_node.statemachine import tables
+from sparecode_node.statemachine.applying import Applying
+from sparecode_node.statemachine.commands import (
+    CloseSession,
+    InitializeCluster,
+    OpenSession,
+    RegisterAgent,
+)
+from sparecode_node.statemachine.results import Applied, Result, SessionOpened
+
+
+def initialize_cluster(applying: Applying, command: InitializeCluster) -> Result:
+    """Apply `InitializeCluster`; the machine has checked that nothing is there yet."""
+    db = applying.db
+    applying.target = command.cluster_id
+    applying.detail = f"first administrator {command.administrator}"
+    policy = Policy()
+    db.execute(
+        "INSERT INTO meta (name, value) VALUES ('cluster_id', ?)",
+        (command.cluster_id,),
+    )
+    db.execute(
+        "INSERT INTO policy (version, value) VALUES (?, ?)",
+        (policy.version, json.dumps(asdict(policy), sort_keys=True)),
+    )
+    tables.save_administrator(
+        db,
+        Administrator(
+            name=command.administrator,
+            role=Role.SUPER_ADMIN,
+            password_salt=command.password_salt,
+            password_verifier=command.password_verifier,
+            key_id=command.key_id,
+        ),
+    )
+    return Applied(index=applying.index)
+
+
+def open_session(applying: Applying, command: OpenSession) -> Result:
+    """
+    Apply `OpenSession`.
+
+    Every refusal reads the same: whether the name, the password or the wait was
+    the reason is for the audit log (L7).
+    """
+    db = applying.db
+    administrator = tables.find_administrator(db, command.administrator)
+    version = administrator.version if administrator else 0
+    if command.administrator_version != version:
+        return Rejected(Reason.STALE_PARAMETERS)
+    refused = Rejected(
+        Reason.SIGN_IN_REFUSED,
+        "name or password is wrong, or too many wrong passwords came before: "
+        "wait a minute and try again",
+    )
+    if administrator is None:
+        applying.target, applying.reason = "unknown name", "unknown_name"
+        return refused
+    applying.target = administrator.name
+    if not administrator.enabled:
+        applying.reason = "administrator_disabled"
+        return refused
+    if administrator.blocks(applying.now_ms):
+        applying.reason = Reason.LOCKED
+        return refused
+    if not hmac.compare_digest(administrator.password_verifier, command.candidate):
+        tables.save_administrator(db, administrator.failed(applying.now_ms))
+        applying.reason, applying.keep_writes = "wrong_password", True
+        return refused
+    tables.save_administrator(db, administrator.succeeded())
+    ends_at_ms = applying.now_ms + applying.policy.session_lifetime_ms
+    # A node that proposes the same command again finds its session open already.
+    db.execute(
+        "INSERT INTO sessions (session_id, administrator, opened_at_ms, ends_at_ms) "
+        "VALUES (?, ?, ?, ?) ON CONFLICT (session_id) DO NOTHING",
+        (command.session_id, administrator.name, applying.now_ms, ends_at_ms),
+    )
+    return SessionOpened(
+        index=applying.index,
+        administrator=administrator.name,
+        role=administrator.role,
+        ends_at_ms=ends_at_ms,
+    )
+
+
+def close_session(applying: Applying, command: CloseSession) -> Result:
+    """Apply `CloseSession`; the machine has checked that the session is open."""
+    if command.everywhere and applying.administrator is not None:
+        applying.target, applying.detail = applying.administrator.name, "everywhere"
+        applying.db.execute(
+            "DELETE FROM sessions WHERE administrator = ?",
+            (applying.administrator.name,),
+        )
+    else:
+        applying.db.execute(
+            "DELETE FROM sessions WHERE session_id = ?", (applying.call.session_id,)
+        )
+    return Applied(index=applying.index)
+
+
+def register_agent(applying: Applying, command: RegisterAgent) -> Result:
+    """Apply `RegisterAgent`."""
+    db = applying.db
+    applying.target = command.name
+    applying.detail = f"{command.identity}, protects {command.protects}"
+    if tables.find_agent(db, command.identity) is not None:
+        return Rejected(
+            Reason.AGENT_EXISTS,
+            f"an agent with the certificate identity {command.identity} exists already",
+            "certificate_identity",
+        )
+    name_key = fold(command.name)
+    if tables.agent_name_taken(db, name_key):
+        return Rejected(
+            Reason.AGENT_EXISTS, f"an agent {command.name} exists already", "name"
+        )
+    tables.save_agent(
+        db,
+        Agent(name=command.name, identity=command.identity, protects=command.protects),
+        name_key,
+    )
+    return Applied(index=applying.index)

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a command is applied with: the database, the time, the policy, the caller."""
+
+import sqlite3
+from dataclasses import dataclass, field
+
+from sparecode_node.domain.administrators import Administrator
+from sparecode_node.domain.authentication import Event
+from sparecode_node.domain.policy import Policy
+from sparecode_node.statemachine.commands import Call
+
+
+@dataclass(slots=True, kw_only=True)
+class Applying:
+    """
+    One call while it is applied. What it notes goes into the audit log.
+
+    Writes of a call that ends in `Rejected` are undone, unless it says
+    *keep_writes*: a failed sign-in must be counted.
+    """
+
+    db: sqlite3.Connection
+    call: Call
+    index: int
+    now_ms: int
+    policy: Policy
+    administrator: Administrator | None = None
+    """Whose session it is; None for agents and nodes."""
+    target: str = ""
+    reason: str = ""
+    detail: str = ""
+    events: list[Event] = field(default_factory=list)
+    keep_writes: bool = False

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`Authenticate`: load everything, judge, save everything, in one commit (A3)."""
+
+from sparecode_node.domain.authentication import Attempt, Judgement, judge
+from sparecode_node.domain.emergency_access import Use
+from sparecode_node.domain.lockout import Factor
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.users import User
+from sparecode_node.statemachine import tables
+from sparecode_node.statemachine.applying import Applying
+from sparecode_node.statemachine.commands import Authenticate
+from sparecode_node.statemachine.results import Authenticated, Decision, Result
+
+
+def authenticate(applying: Applying, command: Authenticate) -> Result:
+    """Apply `Authenticate`."""
+    db = applying.db
+    user = tables.find_user_by_tag(db, command.name_tag)
+    # People type PINs into the name field, so an unknown name is only its hash (A6).
+    applying.target = user.username if user else f"unknown {command.name_tag.hex()}"
+    if _stale(applying, command, user):
+        return Rejected(Reason.STALE_PARAMETERS)
+    attempt = _attempt(applying, command, user)
+    judgement = judge(attempt)
+    _save(applying, attempt, judgement)
+    applying.reason = judgement.reason or ""
+    applying.detail = _detail(command, judgement)
+    applying.events += judgement.events
+    return Authenticated(
+        index=applying.index,
+        decision=Decision.ACCEPTED if judgement.accepted else Decision.REFUSED,
+        authentication_id=command.authentication_id,
+    )
+
+
+def still_stands(applying: Applying, command: Authenticate) -> bool:
+    """Say whether a remembered `ACCEPTED` may be repeated: agent and user enabled (Q2)."""
+    agent = tables.find_agent(applying.db, command.agent)
+    user = tables.find_user_by_tag(applying.db, command.name_tag)
+    return agent is not None and agent.enabled and user is not None and user.enabled
+
+
+def _stale(applying: Applying, command: Authenticate, user: User | None) -> bool:
+    """Say whether the candidates were computed for another state than this one (T2)."""
+    user_id, version = (user.user_id, user.auth_version) if user else ("", 0)
+    return (command.user_id, command.auth_version, command.policy_version) != (
+        user_id,
+        version,
+        applying.policy.version,
+    )
+
+
+def _attempt(applying: Applying, command: Authenticate, user: User | None) -> Attempt:
+    db = applying.db
+    tokens = tables.find_tokens_of(db, user.user_id) if user else []
+    factor = Factor.EMERGENCY if command.lettered else Factor.TOKEN
+    return Attempt(
+        factor=factor,
+        readings=command.readings,
+        agent=tables.find_agent(db, command.agent),
+        user=user,
+        tokens=tokens,
+        sets={token.serial: tables.find_sets(db, token.serial) for token in tokens},
+        lockouts=tables.find_lockouts(db, user.user_id) if user else {},
+        policy=applying.policy,
+        use=Use(
+            at_ms=applying.now_ms,
+            agent=command.agent,
+            node_id=applying.call.node_id,
+            index=applying.index,
+        ),
+    )
+
+
+def _save(applying: Applying, attempt: Attempt, judgement: Judgement) -> None:
+    db, user = applying.db, attempt.user
+    if user is None:
+        return
+    for factor, lockout in judgement.lockouts.items():
+        tables.save_lockout(db, user.user_id, factor, lockout)
+    before = {each.set_id: each for sets in attempt.sets.values() for each in sets}
+    for after in judgement.sets:
+        tables.update_set(db, before[after.set_id], after)
+    if judgement.token is not None:
+        tables.save_token(db, judgement.token)
+    if any(each.voided and not before[each.set_id].voided for each in judgement.sets):
+        # A draft that was generated before must not be saved after this (I3).
+        tables.save_user(db, user.changed())
+
+
+def _detail(command: Authenticate, judgement: Judgement) -> str:
+    parts = {
+        "token": judgement.serial or "",
+        "factor": "emergency" if command.lettered else "token",
+        "client": command.client_address,
+        "resource": command.resource,
+    }
+    return ", ".join(f"{name} {value}" for name, value in parts.items() if value)

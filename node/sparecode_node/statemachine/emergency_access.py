@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands on emergency access: load, decide, save (I, R)."""
+
+from collections.abc import Sequence
+
+from sparecode_node.domain.authentication import Event
+from sparecode_node.domain.emergency_access import (
+    EmergencyCode,
+    EmergencyCodeSet,
+    RecoveryPolicy,
+    live_codes,
+)
+from sparecode_node.domain.ids import AdministratorName, TokenSerial
+from sparecode_node.domain.issuing import Wish, issue
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.pins import PinRule
+from sparecode_node.domain.tokens import Token
+from sparecode_node.statemachine import tables
+from sparecode_node.statemachine.applying import Applying
+from sparecode_node.statemachine.commands import (
+    DisableEmergencyAccess,
+    ReinstateToken,
+    SaveEmergencyAccess,
+)
+from sparecode_node.statemachine.results import (
+    Applied,
+    EmergencyAccessSaved,
+    Result,
+)
+from sparecode_node.statemachine.tokens import raise_version, unknown_token
+
+ENDED_SETS_KEPT = 8
+"""Ended sets that stay, so that their codes are known as such (A5); the log has all."""
+
+
+def save_emergency_access(applying: Applying, command: SaveEmergencyAccess) -> Result:
+    """Apply `SaveEmergencyAccess`."""
+    db = applying.db
+    applying.target = command.serial
+    token = tables.find_token(db, command.serial)
+    if token is None:
+        return unknown_token(command.serial)
+    user = None if token.user_id is None else tables.find_user(db, token.user_id)
+    refused = _draft_problem(applying, command) or _version_problem(
+        applying, command, 0 if user is None else user.auth_version, token
+    )
+    if refused is None:
+        refused = _format_problem(applying, command)
+    if refused is not None:
+        return refused
+    sets = tables.find_sets(db, command.serial)
+    wish = Wish(
+        ends_at_ms=command.ends_at_ms,
+        lifetime_ms=command.lifetime_ms,
+        recovery=command.recovery,
+        keep_unused_codes=command.keep_unused_codes,
+        weaken_recovery_policy=command.weaken_recovery_policy,
+    )
+    issued = issue(
+        token, user, sets, len(command.codes), wish, applying.policy, applying.now_ms
+    )
+    if isinstance(issued, Rejected):
+        return issued
+    new = EmergencyCodeSet(
+        set_id=command.set_id,
+        serial=command.serial,
+        key_id=command.key_id,
+        code_length=command.code_length,
+        issuer=_issuer(applying),
+        node_id=applying.call.node_id,
+        issued_at_ms=applying.now_ms,
+        issued_index=applying.index,
+        ends_at_ms=issued.ends_at_ms,
+        codes=tuple(
+            EmergencyCode(ordinal=code.ordinal, verifier=code.verifier)
+            for code in command.codes
+        ),
+    )
+    for before, after in zip(sets, issued.older, strict=True):
+        tables.update_set(db, before, after)
+    tables.add_set(db, new)
+    tables.save_token(db, issued.token)
+    _forget_old_sets(applying, token, issued.older)
+    raise_version(applying, token)
+    if command.draft_id:
+        db.execute(
+            "INSERT INTO consumed_drafts (draft_id, ends_at_ms) VALUES (?, ?)",
+            (command.draft_id, command.draft_ends_at_ms),
+        )
+    if issued.voided:
+        _note_voided(applying, command.serial, issued.voided, "issued anew")
+    applying.detail = (
+        f"set {command.set_id}: {len(command.codes)} codes, {command.recovery}"
+    )
+    return EmergencyAccessSaved(
+        index=applying.index,
+        at_ms=applying.now_ms,
+        set_id=command.set_id,
+        codes=len(command.codes),
+        live_codes=issued.live,
+        voided_codes=issued.voided,
+        ends_at_ms=new.effective_end_ms(token.expires_at_ms),
+        pin_missing_warning=command.recovery is RecoveryPolicy.DENY
+        and token.pin_rule is PinRule.NONE,
+    )
+
+
+def _issuer(applying: Applying) -> AdministratorName:
+    """Return who issues; the machine has checked that it is an administrator."""
+    if applying.administrator is None:
+        raise AssertionError("an administrator's command without an administrator")
+    return applying.administrator.name
+
+
+def _draft_problem(applying: Applying, command: SaveEmergencyAccess) -> Rejected | None:
+    """Refuse a draft that has ended or was saved before (I3)."""
+    if not command.draft_id:
+        return None
+    consumed = applying.db.execute(
+        "SELECT 1 FROM consumed_drafts WHERE draft_id = ?", (command.draft_id,)
+    ).fetchone()
+    if consumed is not None:
+        return Rejected(
+            Reason.DRAFT_STALE,
+            "these codes were saved already; generate new ones",
+            "draft",
+        )
+    if applying.now_ms >= command.draft_ends_at_ms:
+        return Rejected(
+            Reason.DRAFT_STALE,
+            "these codes were generated too long ago; generate new ones",
+            "draft",
+        )
+    return None
+
+
+def _version_problem(
+    applying: Applying, command: SaveEmergencyAccess, auth_version: int, token: Token
+) -> Rejected | None:
+    """Refuse verifiers that were made for another state than this one (T2, I3)."""
+    if (
+        command.user_id == (token.user_id or "")
+        and command.auth_version == auth_version
+        and command.policy_version == applying.policy.version
+    ):
+        return None
+    if not command.draft_id:
+        return Rejected(Reason.STALE_PARAMETERS)
+    return Rejected(
+        Reason.DRAFT_STALE,
+        "the token or its user has changed since these codes were generated; "
+        "generate new ones",
+        "draft",
+    )
+
+
+def _format_problem(
+    applying: Applying, command: SaveEmergencyAccess
+) -> Rejected | None:
+    """Refuse what no node of ours would send; cheap to hold here once for all."""
+    ordinals = [code.ordinal for code in command.codes]
+    verifiers = {code.verifier for code in command.codes}
+    if (
+        command.code_length != applying.policy.code_length
+        or ordinals != list(range(1, len(ordinals) + 1))
+        or len(verifiers) != len(ordinals)
+        or b"" in verifiers
+        or tables.has_set(applying.db, command.set_id)
+    ):
+        return Rejected(
+            Reason.CODE_FORMAT,
+            "the codes are not a new set of distinct codes of "
+            f"{applying.policy.code_length} symbols",
+        )
+    return None
+
+
+def _forget_old_sets(
+    applying: Applying, token: Token, older: Sequence[EmergencyCodeSet]
+) -> None:
+    """Delete the oldest ended sets beyond those that are kept."""
+    ended = [
+        each for each in older if not each.live(applying.now_ms, token.expires_at_ms)
+    ]
+    for each in ended[ENDED_SETS_KEPT:]:
+        tables.delete_set(applying.db, each.set_id)
+
+
+def _note_voided(
+    applying: Applying, serial: TokenSerial, voided: int, cause: str
+) -> None:
+    applying.events.append(
+        Event(action="CODES_VOIDED", serial=serial, cause=f"{cause}: {voided} codes")
+    )
+
+
+def _void_live(applying: Applying, token: Token, cause: str) -> int:
+    """Void every set of a token; return how many codes died by it."""
+    sets = tables.find_sets(applying.db, token.serial)
+    live = live_codes(sets, applying.now_ms, token.expires_at_ms)
+    for each in sets:
+        tables.update_set(applying.db, each, each.void())
+    if live:
+        _note_voided(applying, token.serial, live, cause)
+    return live
+
+
+def disable_emergency_access(
+    applying: Applying, command: DisableEmergencyAccess
+) -> Result:
+    """Apply `DisableEmergencyAccess`: the lost mark stays unless asked otherwise (R2)."""
+    applying.target = command.serial
+    token = tables.find_token(applying.db, command.serial)
+    if token is None:
+        return unknown_token(command.serial)
+    voided = _void_live(applying, token, "turned off")
+    if not voided and not (command.reinstate_token and token.lost):
+        return Rejected(
+            Reason.NO_EMERGENCY_ACCESS,
+            f"token {command.serial} has no live codes",
+            "serial",
+        )
+    if command.reinstate_token:
+        tables.save_token(applying.db, token.found())
+        applying.detail = "and reinstated"
+    raise_version(applying, token)
+    return Applied(index=applying.index)
+
+
+def reinstate_token(applying: Applying, command: ReinstateToken) -> Result:
+    """Apply `ReinstateToken`: the token is accepted again and its codes are void (R)."""
+    applying.target = command.serial
+    token = tables.find_token(applying.db, command.serial)
+    if token is None:
+        return unknown_token(command.serial)
+    if not token.lost:
+        return Rejected(
+            Reason.TOKEN_NOT_LOST,
+            f"token {command.serial} does not count as lost",
+            "serial",
+        )
+    _void_live(applying, token, "token reinstated")
+    tables.save_token(applying.db, token.found())
+    raise_version(applying, token)
+    return Applied(index=applying.index)

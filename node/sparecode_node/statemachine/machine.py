@@ -1,0 +1,331 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The state that every replica holds, and the one way to change it.
+
+Rule 1: everything that decides lives below this module, and is a function of
+the log and of nothing else: no clock, no randomness, no configuration, no other
+thread. Whatever a decision needs is in the command.
+"""
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from typing import Any, assert_never
+
+from sparecode_node.domain.administrators import Permission, may
+from sparecode_node.domain.ids import AdministratorName
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.policy import Policy
+from sparecode_node.statemachine import (
+    administrators,
+    authentication,
+    emergency_access,
+    schema,
+    tables,
+    tokens,
+    users,
+)
+from sparecode_node.statemachine.applying import Applying
+from sparecode_node.statemachine.audit import AuditLog
+from sparecode_node.statemachine.commands import (
+    AssignToken,
+    Authenticate,
+    Call,
+    CloseSession,
+    Command,
+    CreateUser,
+    DeleteUser,
+    DisableEmergencyAccess,
+    EnrollToken,
+    InitializeCluster,
+    OpenSession,
+    PassBarrier,
+    RegisterAgent,
+    ReinstateToken,
+    SaveEmergencyAccess,
+    SetPin,
+    UnlockUser,
+    UpdateUser,
+)
+from sparecode_node.statemachine.digest import digest
+from sparecode_node.statemachine.requests import Requests
+from sparecode_node.statemachine.results import (
+    Authenticated,
+    BarrierPassed,
+    Decision,
+    Result,
+)
+
+PERMISSIONS: dict[type[Command], Permission | None] = {
+    CloseSession: None,  # Anybody may end their own session.
+    CreateUser: Permission.CHANGE_USERS,
+    UpdateUser: Permission.CHANGE_USERS,
+    DeleteUser: Permission.CHANGE_USERS,
+    UnlockUser: Permission.UNLOCK_USERS,
+    EnrollToken: Permission.CHANGE_TOKENS,
+    AssignToken: Permission.CHANGE_TOKENS,
+    SetPin: Permission.CHANGE_TOKENS,
+    ReinstateToken: Permission.CHANGE_TOKENS,
+    SaveEmergencyAccess: Permission.ISSUE_EMERGENCY_ACCESS,
+    DisableEmergencyAccess: Permission.ISSUE_EMERGENCY_ACCESS,
+    RegisterAgent: Permission.CHANGE_AGENTS,
+}
+"""The administrators' commands, and what each needs (P1)."""
+
+UNREMEMBERED = (PassBarrier, OpenSession)
+"""
+Commands whose request id is not kept: a barrier changes nothing, and a second
+sign-in is better than an answer with a session whose bearer nobody has.
+"""
+
+
+class StateMachine:
+    """
+    The replicated state in SQLite, applied to in one thread.
+
+    The database is in WAL mode with `synchronous=NORMAL`: after a power cut it
+    may be at an earlier index, and the rest is applied again from the journal.
+    """
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        """Take the database over. Raises `SchemaError` for another version's."""
+        self._db = db
+        db.isolation_level = None  # Transactions are begun and ended here, by name.
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+        schema.prepare(db)
+        db.execute("PRAGMA foreign_keys = ON")
+        self._requests = Requests(db)
+        self._audit = AuditLog(db)
+        self._applied_index: int = self._meta("applied_index", 0)
+        self._now_ms: int = self._meta("now_ms", 0)
+        self._policy = self._load_policy()
+
+    @property
+    def applied_index(self) -> int:
+        """The index of the last applied entry."""
+        return self._applied_index
+
+    def digest(self) -> str:
+        """Return the hash of the whole state, equal on replicas at the same index."""
+        return digest(self._db)
+
+    def apply(self, index: int, calls: Sequence[Call]) -> tuple[Result, ...]:
+        """
+        Apply one committed entry: one transaction, one savepoint for each call.
+
+        Total: a command that the rules forbid gives `Rejected`. An exception
+        here means that this replica is broken, and stops it.
+        """
+        if index <= self._applied_index:
+            raise ValueError(f"index {index} is applied already")
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            results = tuple(self._apply(index, call) for call in calls)
+            self._set_meta("applied_index", index)
+            if calls:
+                self._set_meta("now_ms", self._now_ms)
+                self._purge()
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+        self._applied_index = index
+        return results
+
+    def _apply(self, index: int, call: Call) -> Result:
+        self._now_ms = max(self._now_ms, call.at_ms)
+        if isinstance(call.command, PassBarrier):
+            return BarrierPassed(index=index, at_ms=self._now_ms)
+        applying = Applying(
+            db=self._db,
+            call=call,
+            index=index,
+            now_ms=self._now_ms,
+            policy=self._policy,
+        )
+        remembered = self._requests.find(call.request)
+        if remembered is not None:
+            return self._repeat(applying, remembered)
+        self._db.execute("SAVEPOINT call")
+        result = self._refuse_early(applying) or self._decide(applying)
+        if isinstance(result, Rejected) and not applying.keep_writes:
+            self._db.execute("ROLLBACK TO call")
+            applying.events.clear()
+        self._db.execute("RELEASE call")
+        if not isinstance(call.command, UNREMEMBERED):
+            self._requests.remember(call.request, self._now_ms, result)
+        self._record(applying, result)
+        return result
+
+    def _repeat(self, applying: Applying, remembered: Result) -> Result:
+        """Return the answer of the first try, unless it may no longer be given (Q2)."""
+        command = applying.call.command
+        if (
+            isinstance(remembered, Authenticated)
+            and remembered.decision is Decision.ACCEPTED
+            and isinstance(command, Authenticate)
+            and not authentication.still_stands(applying, command)
+        ):
+            return Authenticated(
+                index=remembered.index,
+                decision=Decision.REFUSED,
+                authentication_id=remembered.authentication_id,
+            )
+        return remembered
+
+    def _refuse_early(self, applying: Applying) -> Rejected | None:
+        """Refuse what no rule about users and tokens needs to be asked for."""
+        command = applying.call.command
+        initialized = self._meta("cluster_id", "") != ""
+        if isinstance(command, InitializeCluster):
+            if initialized:
+                return Rejected(
+                    Reason.ALREADY_INITIALIZED, "this cluster is initialized already"
+                )
+            return None
+        if not initialized:
+            return Rejected(
+                Reason.NOT_INITIALIZED,
+                "this cluster is not initialized yet: run `sparecode-node init` on one "
+                "node",
+            )
+        if self._requests.full(self._policy):
+            return Rejected(
+                Reason.REQUEST_TABLE_FULL,
+                "too many requests within the last minutes; try again later",
+            )
+        return self._check_session(applying)
+
+    def _check_session(self, applying: Applying) -> Rejected | None:
+        """Check an administrator's session and role once more (P1)."""
+        command_type = type(applying.call.command)
+        if command_type not in PERMISSIONS:
+            return None
+        row = self._db.execute(
+            "SELECT administrator FROM sessions WHERE session_id = ? AND ends_at_ms > ?",
+            (applying.call.session_id, self._now_ms),
+        ).fetchone()
+        administrator = (
+            tables.find_administrator(self._db, AdministratorName(row[0]))
+            if row
+            else None
+        )
+        if administrator is None or not administrator.enabled:
+            return Rejected(
+                Reason.SESSION_ENDED, "the session has ended; sign in again"
+            )
+        applying.administrator = administrator
+        permission = PERMISSIONS[command_type]
+        if permission is not None and not may(administrator.role, permission):
+            return Rejected(
+                Reason.ROLE, f"the role {administrator.role} may not {permission}"
+            )
+        return None
+
+    def _decide(self, applying: Applying) -> Result:
+        match applying.call.command:
+            case InitializeCluster() as command:
+                result = administrators.initialize_cluster(applying, command)
+                self._policy = self._load_policy()
+                return result
+            case OpenSession() as command:
+                return administrators.open_session(applying, command)
+            case CloseSession() as command:
+                return administrators.close_session(applying, command)
+            case CreateUser() as command:
+                return users.create_user(applying, command)
+            case UpdateUser() as command:
+                return users.update_user(applying, command)
+            case DeleteUser() as command:
+                return users.delete_user(applying, command)
+            case UnlockUser() as command:
+                return users.unlock_user(applying, command)
+            case EnrollToken() as command:
+                return tokens.enroll_token(applying, command)
+            case AssignToken() as command:
+                return tokens.assign_token(applying, command)
+            case SetPin() as command:
+                return tokens.set_pin(applying, command)
+            case ReinstateToken() as command:
+                return emergency_access.reinstate_token(applying, command)
+            case SaveEmergencyAccess() as command:
+                return emergency_access.save_emergency_access(applying, command)
+            case DisableEmergencyAccess() as command:
+                return emergency_access.disable_emergency_access(applying, command)
+            case RegisterAgent() as command:
+                return administrators.register_agent(applying, command)
+            case Authenticate() as command:
+                return authentication.authenticate(applying, command)
+            case PassBarrier():
+                return BarrierPassed(index=applying.index, at_ms=applying.now_ms)
+            case _ as never:
+                assert_never(never)
+
+    def _record(self, applying: Applying, result: Result) -> None:
+        """Append what was decided, and what followed from it, to the audit log (U1)."""
+        reason, detail = applying.reason, applying.detail
+        match result:
+            case Rejected(reason=Reason.STALE_PARAMETERS):
+                return  # Nothing was decided: the node computes again (T2).
+            case Rejected():
+                outcome = "refused"
+                reason = reason or result.reason
+                detail = detail or result.detail
+            case Authenticated():
+                outcome = result.decision.value
+            case _:
+                outcome = "applied"
+        actor = applying.call.request.caller
+        if applying.administrator is not None:
+            actor = f"administrator:{applying.administrator.name}"
+        for action, target, how, why, more in (
+            (
+                type(applying.call.command).__name__,
+                applying.target,
+                outcome,
+                reason,
+                detail,
+            ),
+            *(
+                (event.action, event.serial, "noted", "", event.cause)
+                for event in applying.events
+            ),
+        ):
+            self._audit.append(
+                at_ms=self._now_ms,
+                actor=actor,
+                node=applying.call.node_id,
+                action=action,
+                target=target,
+                outcome=how,
+                reason=why,
+                detail=more,
+            )
+
+    def _purge(self) -> None:
+        """Forget what has ended by time: the time of the log, so all forget alike."""
+        self._requests.purge(self._now_ms, self._policy)
+        for table in ("sessions", "consumed_drafts"):
+            self._db.execute(
+                f"DELETE FROM {table} WHERE ends_at_ms <= ?", (self._now_ms,)
+            )
+
+    def _meta(self, name: str, default: Any) -> Any:  # noqa: ANN401  as SQLite has it
+        row = self._db.execute(
+            "SELECT value FROM meta WHERE name = ?", (name,)
+        ).fetchone()
+        return row[0] if row else default
+
+    def _set_meta(self, name: str, value: int | str) -> None:
+        self._db.execute(
+            "INSERT INTO meta (name, value) VALUES (?, ?) "
+            "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            (name, value),
+        )
+
+    def _load_policy(self) -> Policy:
+        row = self._db.execute(
+            "SELECT value FROM policy ORDER BY version DESC LIMIT 1"
+        ).fetchone()
+        return Policy(**json.loads(row[0])) if row else Policy()

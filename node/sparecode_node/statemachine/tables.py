@@ -1,0 +1,431 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Rows to domain objects and back: the only SQL that writes users, tokens and codes.
+
+`find_*` returns None for what is not there; `save_*` inserts or replaces.
+"""
+
+import sqlite3
+from typing import Any
+
+from sparecode_node.domain.administrators import Administrator, Role
+from sparecode_node.domain.agents import Agent, Protects
+from sparecode_node.domain.emergency_access import (
+    CodeState,
+    EmergencyCode,
+    EmergencyCodeSet,
+    RecoveryPolicy,
+    Use,
+)
+from sparecode_node.domain.ids import (
+    AdministratorName,
+    AgentIdentity,
+    NameKey,
+    TokenSerial,
+    UserId,
+)
+from sparecode_node.domain.lockout import FREE, Factor, Lockout
+from sparecode_node.domain.pins import PinRule
+from sparecode_node.domain.tokencodes import Algorithm, HashName, TokencodeParameters
+from sparecode_node.domain.tokens import Token
+from sparecode_node.domain.users import User
+
+Row = tuple[Any, ...]
+"""One row, as sqlite3 gives it: its columns are what the statement names."""
+
+
+def _upsert(
+    db: sqlite3.Connection, table: str, keys: tuple[str, ...], **columns: object
+) -> None:
+    """Insert a row, or replace the columns of the one with the same keys."""
+    names = ", ".join(columns)
+    marks = ", ".join("?" * len(columns))
+    changes = ", ".join(f"{name} = excluded.{name}" for name in columns)
+    # Table and column names are this module's own; values are always bound.
+    db.execute(
+        f"INSERT INTO {table} ({names}) VALUES ({marks}) "
+        f"ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {changes}",
+        tuple(columns.values()),
+    )
+
+
+# --- Users -------------------------------------------------------------------
+
+USER_COLUMNS = (
+    "user_id, username, name_key, name_tag, display_name, email, enabled, "
+    "auth_version, pin_salt, code_salt"
+)
+
+
+def user_of(row: Row) -> User:
+    """Return the user of a row of `USER_COLUMNS`."""
+    return User(
+        user_id=row[0],
+        username=row[1],
+        name_key=row[2],
+        name_tag=row[3],
+        display_name=row[4],
+        email=row[5],
+        enabled=bool(row[6]),
+        auth_version=row[7],
+        pin_salt=row[8],
+        code_salt=row[9],
+    )
+
+
+def _find_user(db: sqlite3.Connection, where: str, value: object) -> User | None:
+    row = db.execute(
+        f"SELECT {USER_COLUMNS} FROM users WHERE {where} = ?", (value,)
+    ).fetchone()
+    return user_of(row) if row else None
+
+
+def find_user(db: sqlite3.Connection, user_id: UserId) -> User | None:
+    """Return the user of that id."""
+    return _find_user(db, "user_id", user_id)
+
+
+def find_user_by_name(db: sqlite3.Connection, name_key: NameKey) -> User | None:
+    """Return the user of that folded name."""
+    return _find_user(db, "name_key", name_key)
+
+
+def find_user_by_tag(db: sqlite3.Connection, name_tag: bytes) -> User | None:
+    """Return the user whose folded name has that keyed hash."""
+    return _find_user(db, "name_tag", name_tag)
+
+
+def save_user(db: sqlite3.Connection, user: User) -> None:
+    """Save a user."""
+    _upsert(
+        db,
+        "users",
+        ("user_id",),
+        user_id=user.user_id,
+        username=user.username,
+        name_key=user.name_key,
+        name_tag=user.name_tag,
+        display_name=user.display_name,
+        email=user.email,
+        enabled=user.enabled,
+        auth_version=user.auth_version,
+        pin_salt=user.pin_salt,
+        code_salt=user.code_salt,
+    )
+
+
+def delete_user(db: sqlite3.Connection, user_id: UserId) -> None:
+    """Delete a user and their lockouts."""
+    db.execute("DELETE FROM users WHERE user_id = ?", (user_id,))
+
+
+def find_lockouts(db: sqlite3.Connection, user_id: UserId) -> dict[Factor, Lockout]:
+    """Return the lockouts of a user that are not `FREE`."""
+    rows = db.execute(
+        "SELECT factor, failures, rung, blocked_until_ms, failed_at_ms, off "
+        "FROM lockouts WHERE user_id = ?",
+        (user_id,),
+    )
+    return {Factor(row[0]): lockout_of(row[1:]) for row in rows}
+
+
+def lockout_of(row: Row) -> Lockout:
+    """Return the lockout of the columns failures to off."""
+    return Lockout(
+        failures=row[0],
+        rung=row[1],
+        blocked_until_ms=row[2],
+        failed_at_ms=row[3],
+        off=bool(row[4]),
+    )
+
+
+def save_lockout(
+    db: sqlite3.Connection, user_id: UserId, factor: Factor, lockout: Lockout
+) -> None:
+    """Save a lockout; a free factor has no row."""
+    if lockout == FREE:
+        db.execute(
+            "DELETE FROM lockouts WHERE user_id = ? AND factor = ?", (user_id, factor)
+        )
+        return
+    _upsert(
+        db,
+        "lockouts",
+        ("user_id", "factor"),
+        user_id=user_id,
+        factor=factor,
+        failures=lockout.failures,
+        rung=lockout.rung,
+        blocked_until_ms=lockout.blocked_until_ms,
+        failed_at_ms=lockout.failed_at_ms,
+        off=lockout.off,
+    )
+
+
+# --- Tokens ------------------------------------------------------------------
+
+TOKEN_COLUMNS = (
+    "serial, algorithm, hash_name, digits, period_s, sealed_seed, key_id, pin_rule, "
+    "expires_at_ms, enabled, user_id, pin_verifier, pin_key_id, spent, drift, lost, "
+    "recovery"
+)
+
+
+def token_of(row: Row) -> Token:
+    """Return the token of a row of `TOKEN_COLUMNS`."""
+    return Token(
+        serial=row[0],
+        parameters=TokencodeParameters(
+            algorithm=Algorithm(row[1]),
+            hash_name=HashName(row[2]),
+            digits=row[3],
+            period_s=row[4],
+        ),
+        sealed_seed=row[5],
+        key_id=row[6],
+        pin_rule=PinRule(row[7]),
+        expires_at_ms=row[8],
+        enabled=bool(row[9]),
+        user_id=row[10],
+        pin_verifier=row[11],
+        pin_key_id=row[12],
+        spent=row[13],
+        drift=row[14],
+        lost=bool(row[15]),
+        recovery=RecoveryPolicy(row[16]),
+    )
+
+
+def find_token(db: sqlite3.Connection, serial: TokenSerial) -> Token | None:
+    """Return the token of that serial."""
+    row = db.execute(
+        f"SELECT {TOKEN_COLUMNS} FROM tokens WHERE serial = ?", (serial,)
+    ).fetchone()
+    return token_of(row) if row else None
+
+
+def find_tokens_of(db: sqlite3.Connection, user_id: UserId) -> list[Token]:
+    """Return the tokens of a user, in the order of their serials."""
+    rows = db.execute(
+        f"SELECT {TOKEN_COLUMNS} FROM tokens WHERE user_id = ? ORDER BY serial",
+        (user_id,),
+    )
+    return [token_of(row) for row in rows]
+
+
+def save_token(db: sqlite3.Connection, token: Token) -> None:
+    """Save a token."""
+    _upsert(
+        db,
+        "tokens",
+        ("serial",),
+        serial=token.serial,
+        algorithm=token.parameters.algorithm,
+        hash_name=token.parameters.hash_name,
+        digits=token.parameters.digits,
+        period_s=token.parameters.period_s,
+        sealed_seed=token.sealed_seed,
+        key_id=token.key_id,
+        pin_rule=token.pin_rule,
+        expires_at_ms=token.expires_at_ms,
+        enabled=token.enabled,
+        user_id=token.user_id,
+        pin_verifier=token.pin_verifier,
+        pin_key_id=token.pin_key_id,
+        spent=token.spent,
+        drift=token.drift,
+        lost=token.lost,
+        recovery=token.recovery,
+    )
+
+
+# --- Emergency access --------------------------------------------------------
+
+
+def find_sets(db: sqlite3.Connection, serial: TokenSerial) -> list[EmergencyCodeSet]:
+    """Return the sets of a token with their codes, newest first."""
+    rows = db.execute(
+        "SELECT set_id, serial, key_id, code_length, issuer, node_id, issued_at_ms, "
+        "issued_index, ends_at_ms, voided FROM code_sets WHERE serial = ? "
+        "ORDER BY number DESC",
+        (serial,),
+    ).fetchall()
+    return [
+        EmergencyCodeSet(
+            set_id=row[0],
+            serial=row[1],
+            key_id=row[2],
+            code_length=row[3],
+            issuer=row[4],
+            node_id=row[5],
+            issued_at_ms=row[6],
+            issued_index=row[7],
+            ends_at_ms=row[8],
+            voided=bool(row[9]),
+            codes=_find_codes(db, row[0]),
+        )
+        for row in rows
+    ]
+
+
+def _find_codes(db: sqlite3.Connection, set_id: str) -> tuple[EmergencyCode, ...]:
+    rows = db.execute(
+        "SELECT ordinal, verifier, state, used_at_ms, used_agent, used_node_id, "
+        "used_index FROM codes WHERE set_id = ? ORDER BY ordinal",
+        (set_id,),
+    )
+    return tuple(
+        EmergencyCode(
+            ordinal=row[0],
+            verifier=row[1],
+            state=CodeState(row[2]),
+            use=None
+            if row[3] is None
+            else Use(at_ms=row[3], agent=row[4], node_id=row[5], index=row[6]),
+        )
+        for row in rows
+    )
+
+
+def add_set(db: sqlite3.Connection, new: EmergencyCodeSet) -> None:
+    """Add a new set with its codes."""
+    db.execute(
+        "INSERT INTO code_sets (set_id, serial, key_id, code_length, issuer, node_id, "
+        "issued_at_ms, issued_index, ends_at_ms, voided) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            new.set_id,
+            new.serial,
+            new.key_id,
+            new.code_length,
+            new.issuer,
+            new.node_id,
+            new.issued_at_ms,
+            new.issued_index,
+            new.ends_at_ms,
+            new.voided,
+        ),
+    )
+    db.executemany(
+        "INSERT INTO codes (set_id, ordinal, verifier, state) VALUES (?, ?, ?, ?)",
+        [(new.set_id, code.ordinal, code.verifier, code.state) for code in new.codes],
+    )
+
+
+def update_set(
+    db: sqlite3.Connection, before: EmergencyCodeSet, after: EmergencyCodeSet
+) -> None:
+    """Save what has changed of a set: its codes' states, and whether it is void."""
+    if before.voided != after.voided:
+        db.execute(
+            "UPDATE code_sets SET voided = ? WHERE set_id = ?",
+            (after.voided, after.set_id),
+        )
+    for code in set(after.codes) - set(before.codes):
+        db.execute(
+            "UPDATE codes SET state = ? WHERE set_id = ? AND ordinal = ?",
+            (code.state, after.set_id, code.ordinal),
+        )
+        if code.use is not None:
+            db.execute(
+                "UPDATE codes SET used_at_ms = ?, used_agent = ?, used_node_id = ?, "
+                "used_index = ? WHERE set_id = ? AND ordinal = ?",
+                (
+                    code.use.at_ms,
+                    code.use.agent,
+                    code.use.node_id,
+                    code.use.index,
+                    after.set_id,
+                    code.ordinal,
+                ),
+            )
+
+
+def delete_set(db: sqlite3.Connection, set_id: str) -> None:
+    """Forget a set and its codes."""
+    db.execute("DELETE FROM code_sets WHERE set_id = ?", (set_id,))
+
+
+def has_set(db: sqlite3.Connection, set_id: str) -> bool:
+    """Say whether a set of that id is known."""
+    found = db.execute("SELECT 1 FROM code_sets WHERE set_id = ?", (set_id,))
+    return found.fetchone() is not None
+
+
+# --- Agents and administrators -----------------------------------------------
+
+
+def find_agent(db: sqlite3.Connection, identity: AgentIdentity) -> Agent | None:
+    """Return the agent of that certificate identity."""
+    row = db.execute(
+        "SELECT name, identity, protects, enabled FROM agents WHERE identity = ?",
+        (identity,),
+    ).fetchone()
+    if row is None:
+        return None
+    return Agent(
+        name=row[0], identity=row[1], protects=Protects(row[2]), enabled=bool(row[3])
+    )
+
+
+def agent_name_taken(db: sqlite3.Connection, name_key: NameKey) -> bool:
+    """Say whether an agent has that folded name."""
+    found = db.execute("SELECT 1 FROM agents WHERE name_key = ?", (name_key,))
+    return found.fetchone() is not None
+
+
+def save_agent(db: sqlite3.Connection, agent: Agent, name_key: NameKey) -> None:
+    """Save an agent."""
+    _upsert(
+        db,
+        "agents",
+        ("identity",),
+        identity=agent.identity,
+        name=agent.name,
+        name_key=name_key,
+        protects=agent.protects,
+        enabled=agent.enabled,
+    )
+
+
+def find_administrator(
+    db: sqlite3.Connection, name: AdministratorName
+) -> Administrator | None:
+    """Return the administrator of that folded name."""
+    row = db.execute(
+        "SELECT name, role, password_salt, password_verifier, key_id, version, "
+        "enabled, failures, blocked_until_ms FROM administrators WHERE name = ?",
+        (name,),
+    ).fetchone()
+    if row is None:
+        return None
+    return Administrator(
+        name=row[0],
+        role=Role(row[1]),
+        password_salt=row[2],
+        password_verifier=row[3],
+        key_id=row[4],
+        version=row[5],
+        enabled=bool(row[6]),
+        failures=row[7],
+        blocked_until_ms=row[8],
+    )
+
+
+def save_administrator(db: sqlite3.Connection, administrator: Administrator) -> None:
+    """Save an administrator."""
+    _upsert(
+        db,
+        "administrators",
+        ("name",),
+        name=administrator.name,
+        role=administrator.role,
+        password_salt=administrator.password_salt,
+        password_verifier=administrator.password_verifier,
+        key_id=administrator.key_id,
+        version=administrator.version,
+        enabled=administrator.enabled,
+        failures=administrator.failures,
+        blocked_until_ms=administrator.blocked_until_ms,
+    )

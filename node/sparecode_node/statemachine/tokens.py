@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands on tokens: load, decide, save."""
+
+from sparecode_node.domain.ids import Moment, TokenSerial
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.tokencodes import TokencodeParameters
+from sparecode_node.domain.tokens import Token
+from sparecode_node.statemachine import tables
+from sparecode_node.statemachine.applying import Applying
+from sparecode_node.statemachine.commands import AssignToken, EnrollToken, SetPin
+from sparecode_node.statemachine.results import Applied, Result
+from sparecode_node.statemachine.users import unknown_user
+
+
+def unknown_token(serial: TokenSerial) -> Rejected:
+    """Return the refusal of a serial that no token has."""
+    return Rejected(Reason.TOKEN_UNKNOWN, f"there is no token {serial}", "serial")
+
+
+def raise_version(applying: Applying, token: Token) -> None:
+    """Raise the `auth_version` of the token's user: what was computed before is stale."""
+    if token.user_id is None:
+        return
+    user = tables.find_user(applying.db, token.user_id)
+    if user is not None:
+        tables.save_user(applying.db, user.changed())
+
+
+def enroll_token(applying: Applying, command: EnrollToken) -> Result:
+    """Apply `EnrollToken`."""
+    db = applying.db
+    applying.target = command.serial
+    if tables.find_token(db, command.serial) is not None:
+        return Rejected(
+            Reason.TOKEN_EXISTS,
+            f"there is a token {command.serial} already",
+            "serial",
+        )
+    tables.save_token(
+        db,
+        Token(
+            serial=command.serial,
+            parameters=TokencodeParameters(
+                algorithm=command.algorithm,
+                hash_name=command.hash_name,
+                digits=command.digits,
+                period_s=command.period_s,
+            ),
+            sealed_seed=command.sealed_seed,
+            key_id=command.key_id,
+            pin_rule=command.pin_rule,
+            expires_at_ms=command.expires_at_ms,
+            # Everything before the next counter counts as spent.
+            spent=Moment(command.counter - 1),
+        ),
+    )
+    return Applied(index=applying.index)
+
+
+def assign_token(applying: Applying, command: AssignToken) -> Result:
+    """Apply `AssignToken`."""
+    db = applying.db
+    applying.target = command.serial
+    applying.detail = f"to {command.name_key}"
+    token = tables.find_token(db, command.serial)
+    if token is None:
+        return unknown_token(command.serial)
+    user = tables.find_user_by_name(db, command.name_key)
+    if user is None:
+        return unknown_user(command.name_key)
+    most = applying.policy.tokens_per_user_max
+    if len(tables.find_tokens_of(db, user.user_id)) >= most:
+        return Rejected(
+            Reason.TOKEN_LIMIT,
+            f"{user.username} has {most} tokens already, the most that one user may have",
+            "username",
+        )
+    assigned = token.assigned(user.user_id)
+    if isinstance(assigned, Rejected):
+        return assigned
+    tables.save_token(db, assigned)
+    tables.save_user(db, user.changed())
+    return Applied(index=applying.index)
+
+
+def set_pin(applying: Applying, command: SetPin) -> Result:
+    """
+    Apply `SetPin`.
+
+    The verifier was made with the salt of one user under one policy (T2).
+    """
+    db = applying.db
+    applying.target = command.serial
+    token = tables.find_token(db, command.serial)
+    if token is None:
+        return unknown_token(command.serial)
+    if token.user_id is None:
+        return Rejected(
+            Reason.TOKEN_NOT_ASSIGNED,
+            f"token {command.serial} is not assigned; assign it first",
+            "serial",
+        )
+    if (
+        token.user_id != command.user_id
+        or applying.policy.version != command.policy_version
+    ):
+        return Rejected(Reason.STALE_PARAMETERS)
+    with_pin = token.with_pin(command.verifier, command.key_id)
+    if isinstance(with_pin, Rejected):
+        return with_pin
+    tables.save_token(db, with_pin)
+    raise_version(applying, token)
+    return Applied(index=applying.index)

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands on users: load, decide, save."""
+
+from dataclasses import replace
+
+from sparecode_node.domain.lockout import FREE, Factor
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.users import User
+from sparecode_node.statemachine import tables
+from sparecode_node.statemachine.applying import Applying
+from sparecode_node.statemachine.commands import (
+    CreateUser,
+    DeleteUser,
+    UnlockUser,
+    UpdateUser,
+)
+from sparecode_node.statemachine.results import Applied, Result
+
+
+def unknown_user(name: str) -> Rejected:
+    """Return the refusal of a name that no user has."""
+    return Rejected(Reason.USER_UNKNOWN, f"there is no user {name}", "username")
+
+
+def create_user(applying: Applying, command: CreateUser) -> Result:
+    """Apply `CreateUser`."""
+    db = applying.db
+    applying.target = command.username
+    if tables.find_user_by_name(db, command.name_key) is not None:
+        return Rejected(
+            Reason.USER_EXISTS,
+            f"there is a user {command.name_key} already (names are compared "
+            "without regard to case)",
+            "username",
+        )
+    tables.save_user(
+        db,
+        User(
+            user_id=command.user_id,
+            username=command.username,
+            name_key=command.name_key,
+            name_tag=command.name_tag,
+            display_name=command.display_name,
+            email=command.email,
+            enabled=True,
+            auth_version=1,
+            pin_salt=command.pin_salt,
+            code_salt=command.code_salt,
+        ),
+    )
+    return Applied(index=applying.index)
+
+
+def update_user(applying: Applying, command: UpdateUser) -> Result:
+    """Apply `UpdateUser`: what is absent stays."""
+    db = applying.db
+    applying.target = command.name_key
+    user = tables.find_user_by_name(db, command.name_key)
+    if user is None:
+        return unknown_user(command.name_key)
+    if command.display_name is not None:
+        user = replace(user, display_name=command.display_name)
+    if command.email is not None:
+        user = replace(user, email=command.email)
+    if command.enabled is not None:
+        user = replace(user, enabled=command.enabled)
+        applying.detail = "enabled" if command.enabled else "disabled"
+    tables.save_user(db, user)
+    return Applied(index=applying.index)
+
+
+def delete_user(applying: Applying, command: DeleteUser) -> Result:
+    """Apply `DeleteUser`."""
+    db = applying.db
+    applying.target = command.name_key
+    user = tables.find_user_by_name(db, command.name_key)
+    if user is None:
+        return unknown_user(command.name_key)
+    tokens = tables.find_tokens_of(db, user.user_id)
+    if tokens:
+        serials = ", ".join(token.serial for token in tokens)
+        return Rejected(
+            Reason.USER_HAS_TOKENS,
+            f"{user.username} still has tokens: {serials}",
+            "username",
+        )
+    tables.delete_user(db, user.user_id)
+    return Applied(index=applying.index)
+
+
+def unlock_user(applying: Applying, command: UnlockUser) -> Result:
+    """Apply `UnlockUser` (L6)."""
+    db = applying.db
+    applying.target = command.name_key
+    user = tables.find_user_by_name(db, command.name_key)
+    if user is None:
+        return unknown_user(command.name_key)
+    for factor in Factor:
+        tables.save_lockout(db, user.user_id, factor, FREE)
+    return Applied(index=applying.index)
