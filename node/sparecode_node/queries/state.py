@@ -9,12 +9,15 @@ first (`services/reading.py`).
 
 import asyncio
 import contextlib
+import sqlite3
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import aiosqlite
+
+Value = str | bytes | int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +26,16 @@ class ReadTransaction:
 
     connection: aiosqlite.Connection
     applied_index: int
+
+    async def one(self, sql: str, **values: Value) -> sqlite3.Row | None:
+        """Return the one row of a query, if there is one."""
+        async with self.connection.execute(sql, values) as rows:
+            return await rows.fetchone()
+
+    async def all(self, sql: str, **values: Value) -> list[sqlite3.Row]:
+        """Return all rows of a query."""
+        async with self.connection.execute(sql, values) as rows:
+            return list(await rows.fetchall())
 
 
 class LocalState:
@@ -40,6 +53,7 @@ class LocalState:
             connection = await aiosqlite.connect(
                 read_only_uri(path), uri=True, isolation_level=None
             )
+            connection.row_factory = sqlite3.Row
             await connection.execute("PRAGMA query_only = ON")
             idle.put_nowait(connection)
         return cls(idle)
@@ -73,5 +87,9 @@ def read_only_uri(path: Path) -> str:
 
 
 async def _applied_index(connection: aiosqlite.Connection) -> int:
-    """Read how far the state is."""
-    raise NotImplementedError
+    """Read how far the state is; the first read also fixes what the rest sees."""
+    async with connection.execute(
+        "SELECT value FROM meta WHERE name = 'applied_index'"
+    ) as rows:
+        row = await rows.fetchone()
+    return int(row[0]) if row else 0

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What reads show: values without a secret, as people are meant to see them."""
 
-import enum
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from sparecode_node.domain.agents import Protects
-from sparecode_node.domain.emergency_access import RecoveryPolicy
+from sparecode_node.domain.emergency_access import CodeState, RecoveryPolicy
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm, HashName
 
@@ -58,14 +57,6 @@ class TokenView:
     lost: bool
     live_codes: int
     """Emergency codes of it that can be used at the time of the answer."""
-
-
-class CodeState(enum.StrEnum):
-    """The state of one emergency code."""
-
-    LIVE = "live"
-    USED = "used"
-    VOID = "void"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,9 +1,63 @@
 # SPDX-License-Identifier: Apache-2.0
-"""May this caller do this: one function, one table (P1, P2)."""
+"""
+May this caller do this: one function, one table (P1, P2).
 
-from sparecode_node.queries.state import LocalState
+The state machine checks session and role again when a change is applied; here
+the answer comes early, and reads have no other check.
+"""
+
+from dataclasses import dataclass
+
+from sparecode_node.domain.administrators import Permission, Role, may
+from sparecode_node.domain.ids import AdministratorName, SessionId
+from sparecode_node.queries import sessions
+from sparecode_node.queries.state import LocalState, ReadTransaction
 from sparecode_node.replication.replicator import Replicator
 from sparecode_node.services.ambient import Clock
+from sparecode_node.services.context import CallContext, Deadline, SessionCaller
+from sparecode_node.services.errors import NotPermittedError, NotSignedInError
+from sparecode_node.services.sealing import session_id
+
+NEEDS: dict[str, Permission | None] = {
+    "SessionService/Logout": None,
+    "SessionService/LogoutEverywhere": None,
+    "SessionService/WhoAmI": None,
+    "UserService/CreateUser": Permission.CHANGE_USERS,
+    "UserService/GetUser": Permission.READ_USERS,
+    "UserService/ListUsers": Permission.READ_USERS,
+    "UserService/UpdateUser": Permission.CHANGE_USERS,
+    "UserService/DeleteUser": Permission.CHANGE_USERS,
+    "UserService/UnlockUser": Permission.UNLOCK_USERS,
+    "TokenService/EnrollToken": Permission.CHANGE_TOKENS,
+    "TokenService/ImportTokens": Permission.CHANGE_TOKENS,
+    "TokenService/GetToken": Permission.READ_USERS,
+    "TokenService/ListTokens": Permission.READ_USERS,
+    "TokenService/AssignToken": Permission.CHANGE_TOKENS,
+    "TokenService/SetPin": Permission.CHANGE_TOKENS,
+    "TokenService/ReinstateToken": Permission.CHANGE_TOKENS,
+    "EmergencyAccessService/GenerateTokencodes": Permission.ISSUE_EMERGENCY_ACCESS,
+    "EmergencyAccessService/SaveEmergencyAccess": Permission.ISSUE_EMERGENCY_ACCESS,
+    "EmergencyAccessService/IssueTokencodes": Permission.ISSUE_EMERGENCY_ACCESS,
+    "EmergencyAccessService/GetEmergencyAccess": Permission.READ_USERS,
+    "EmergencyAccessService/ListEmergencyAccess": Permission.READ_USERS,
+    "EmergencyAccessService/DisableEmergencyAccess": (
+        Permission.ISSUE_EMERGENCY_ACCESS
+    ),
+    "AgentService/RegisterAgent": Permission.CHANGE_AGENTS,
+    "AgentService/ListAgents": Permission.READ_AGENTS,
+    "ClusterService/GetStatus": Permission.READ_CLUSTER,
+}
+"""What a method needs; None: a session. What is not here is permitted to nobody."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """An administrator's session, found valid."""
+
+    session_id: SessionId
+    administrator: AdministratorName
+    role: Role
+    ends_at_ms: int
 
 
 class Authorization:
@@ -15,3 +69,58 @@ class Authorization:
         self._replicator = replicator
         self._state = state
         self._clock = clock
+
+    async def find(self, context: CallContext, deadline: Deadline) -> Session:
+        """
+        Return the caller's session, if it may call the method.
+
+        A session that this node does not know yet is looked for behind a
+        barrier: it may have been opened a moment ago on another node.
+        Raises `NotSignedInError`, `NotPermittedError`, `ProposeError`.
+        """
+        try:
+            return await self.find_locally(context)
+        except NotSignedInError:
+            if not isinstance(context.caller, SessionCaller):
+                raise
+        passed = await self._replicator.read_barrier(timeout_s=deadline.left_s())
+        async with self._state.transaction() as transaction:
+            return await self.check(transaction, context, passed.at_ms)
+
+    async def find_locally(self, context: CallContext) -> Session:
+        """Return the caller's session as this node knows it (P2)."""
+        async with self._state.transaction() as transaction:
+            return await self.check(transaction, context, self._clock.now_ms())
+
+    async def check(
+        self, transaction: ReadTransaction, context: CallContext, now_ms: int
+    ) -> Session:
+        """
+        Return the caller's session in a state, if it may call the method.
+
+        Raises `NotSignedInError` and `NotPermittedError`.
+        """
+        if not isinstance(context.caller, SessionCaller):
+            raise NotSignedInError
+        key = session_id(context.caller.bearer)
+        found = await sessions.find(transaction, key)
+        if found is None or found.ends_at_ms <= now_ms:
+            raise NotSignedInError("no such session, or it has ended: sign in")
+        if not _permitted(found.role, context.method):
+            raise NotPermittedError(
+                f"the role {found.role.value} may not call {context.method}"
+            )
+        return Session(
+            session_id=key,
+            administrator=found.administrator,
+            role=found.role,
+            ends_at_ms=found.ends_at_ms,
+        )
+
+
+def _permitted(role: Role, method: str) -> bool:
+    """Say whether the role may call the method (P1)."""
+    if method not in NEEDS:
+        return False
+    permission = NEEDS[method]
+    return permission is None or may(role, permission)

@@ -4,11 +4,12 @@
 from dataclasses import dataclass
 
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.queries import cluster
 from sparecode_node.queries.state import LocalState
-from sparecode_node.replication.replicator import Replicator
+from sparecode_node.replication.replicator import MemberStatus, Replicator
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.authorization import Authorization
-from sparecode_node.services.context import CallContext
+from sparecode_node.services.context import CallContext, Deadline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,4 +70,52 @@ class Cluster:
         Works without a quorum, with a session valid in the local state (P2).
         Raises `NotSignedInError`, `NotPermittedError`.
         """
-        raise NotImplementedError
+        deadline = Deadline.of(context, self._clock)
+        await self._authorization.find(context, deadline)
+        members = await self._replicator.status(
+            digest=digest, timeout_s=deadline.left_s()
+        )
+        now_ms = self._clock.now_ms()
+        async with self._state.transaction() as transaction:
+            cluster_id = await cluster.cluster_id(transaction)
+        newest = max((member.commit_index for member in members), default=0)
+        reachable = sum(member.reachable for member in members)
+        return ClusterStatus(
+            node_id=self._replicator.node_id,
+            primary=self._replicator.primary,
+            quorum=reachable > len(members) // 2,
+            members=tuple(
+                _view(member, newest, now_ms)
+                for member in sorted(members, key=lambda member: member.node_id)
+            ),
+            cluster_id=cluster_id,
+        )
+
+
+def _view(member: MemberStatus, newest: int, now_ms: int) -> MemberView:
+    """Set a member's status against the cluster's."""
+    if not member.reachable:
+        return MemberView(
+            node_id=member.node_id,
+            reachable=False,
+            is_primary=False,
+            term=0,
+            commit_index=0,
+            applied_index=0,
+            lag=0,
+            digest="",
+            version="",
+            clock_offset_ms=0,
+        )
+    return MemberView(
+        node_id=member.node_id,
+        reachable=True,
+        is_primary=member.is_primary,
+        term=member.term,
+        commit_index=member.commit_index,
+        applied_index=member.applied_index,
+        lag=max(0, newest - member.applied_index),
+        digest=member.digest,
+        version=member.version,
+        clock_offset_ms=member.clock_ms - now_ms,
+    )

@@ -1,10 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """From an administrator's call to a proposal, and from its result to an answer."""
 
-from sparecode_node.replication.replicator import Replicator
+from collections.abc import Awaitable, Callable, Mapping
+
+from sparecode_node.domain.ids import SessionId
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.replication.errors import OverloadedError
+from sparecode_node.replication.replicator import Proposal, Replicator
+from sparecode_node.services import fields
 from sparecode_node.services.ambient import Clock
-from sparecode_node.services.authorization import Authorization
-from sparecode_node.services.sealing import Sealing
+from sparecode_node.services.authorization import Authorization, Session
+from sparecode_node.services.context import CallContext, Deadline
+from sparecode_node.services.errors import Refused, refusal
+from sparecode_node.services.sealing import FieldValue, Sealing
+from sparecode_node.statemachine.commands import Call, Command, RequestKey
+from sparecode_node.statemachine.results import Applied, Result
+
+ATTEMPTS = 3
+"""The first, and two more with newer parameters (T2)."""
+
+NO_SESSION = SessionId("")
 
 
 class Proposer:
@@ -22,3 +37,114 @@ class Proposer:
         self._authorization = authorization
         self._sealing = sealing
         self._clock = clock
+
+    async def change(
+        self, context: CallContext, command: Command, said: Mapping[str, FieldValue]
+    ) -> Applied:
+        """Apply a command that needs nothing of the state to be built."""
+        deadline = self.deadline(context)
+        session = await self.begin(context, deadline)
+        result = await self.propose(context, session, deadline, command, said)
+        return applied(result)
+
+    def deadline(self, context: CallContext) -> Deadline:
+        """Begin to count down what the caller has left."""
+        return Deadline.of(context, self._clock)
+
+    async def begin(self, context: CallContext, deadline: Deadline) -> Session:
+        """Check the request id and find the session, before anything costs."""
+        fields.request_id(context.request_id)
+        return await self._authorization.find(context, deadline)
+
+    async def session(self, context: CallContext, deadline: Deadline) -> Session:
+        """Find the session of a call that changes nothing."""
+        return await self._authorization.find(context, deadline)
+
+    async def barrier(self, deadline: Deadline) -> int:
+        """Wait until the local state is current; return the primary's time."""
+        passed = await self._replicator.read_barrier(timeout_s=deadline.left_s())
+        return passed.at_ms
+
+    async def propose(
+        self,
+        context: CallContext,
+        session: Session,
+        deadline: Deadline,
+        command: Command,
+        said: Mapping[str, FieldValue],
+    ) -> Result:
+        """
+        Return what an administrator's command has come to.
+
+        *said*: what the caller said in the request's fields, for the tag (Q1).
+        Raises `Refused` and `ProposeError`.
+        """
+        return await self.propose_as(
+            context,
+            deadline,
+            command,
+            said,
+            caller=f"administrator:{session.administrator}",
+            session_id=session.session_id,
+        )
+
+    async def propose_as(
+        self,
+        context: CallContext,
+        deadline: Deadline,
+        command: Command,
+        said: Mapping[str, FieldValue],
+        *,
+        caller: str,
+        session_id: SessionId = NO_SESSION,
+    ) -> Result:
+        """Propose for a caller whom the service has named. Raises as `propose`."""
+        call = Call(
+            command=command,
+            request=RequestKey(
+                caller=caller,
+                method=context.method,
+                request_id=fields.request_id(context.request_id),
+                tag=self._sealing.request_tag(context.method, said),
+            ),
+            node_id=self._replicator.node_id,
+            session_id=session_id,
+            at_ms=0,
+        )
+        result = await self._replicator.propose(
+            Proposal(call=call), timeout_s=deadline.left_s()
+        )
+        if isinstance(result, Rejected):
+            raise refusal(result)
+        return result
+
+    async def settle(
+        self,
+        context: CallContext,
+        session: Session,
+        deadline: Deadline,
+        prepare: Callable[[], Awaitable[Command]],
+        said: Mapping[str, FieldValue],
+    ) -> Result:
+        """
+        Propose what *prepare* makes of the state, which may change meanwhile.
+
+        It is prepared again, behind a barrier, while apply finds that its
+        parameters are stale (T2).
+        """
+        for _ in range(ATTEMPTS):
+            await self.barrier(deadline)
+            command = await prepare()
+            try:
+                return await self.propose(context, session, deadline, command, said)
+            except Refused as refused:
+                if refused.rejected.reason is not Reason.STALE_PARAMETERS:
+                    raise
+        raise OverloadedError("what this depends on changes too fast; try again")
+
+
+def applied(result: Result) -> Applied:
+    """Return the result of a command that has no other."""
+    if not isinstance(result, Applied):
+        raise TypeError(f"unexpected result: {type(result).__name__}")
+    return result

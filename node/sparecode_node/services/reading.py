@@ -1,10 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads: barrier, permission and query, in that order and in one transaction."""
 
-from sparecode_node.queries.state import LocalState
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from sparecode_node.queries.pages import PageTokenError
+from sparecode_node.queries.state import LocalState, ReadTransaction
+from sparecode_node.replication.errors import OverloadedError
 from sparecode_node.replication.replicator import Replicator
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.authorization import Authorization
+from sparecode_node.services.context import CallContext, Deadline, Read
+from sparecode_node.services.errors import InvalidFieldError
+
+T = TypeVar("T")
+
+Query = Callable[[ReadTransaction, int], Awaitable[T]]
+"""Reads the state, as of a time that decides what has ended and what is locked."""
 
 
 class Reader:
@@ -22,3 +35,38 @@ class Reader:
         self._state = state
         self._authorization = authorization
         self._clock = clock
+
+    async def read(
+        self, context: CallContext, query: Query[T], *, stale_ok: bool
+    ) -> Read[T]:
+        """
+        Return what *query* finds.
+
+        Without *stale_ok* everything that was committed before the call is in
+        it. Raises `NotSignedInError`, `NotPermittedError`, `ProposeError`,
+        `InvalidFieldError` on `page_token`, and what *query* raises.
+        """
+        deadline = Deadline.of(context, self._clock)
+        if stale_ok:
+            now_ms = self._clock.now_ms()
+        else:
+            passed = await self._replicator.read_barrier(timeout_s=deadline.left_s())
+            now_ms = passed.at_ms
+        try:
+            async with (
+                asyncio.timeout(deadline.left_s()),
+                self._state.transaction() as transaction,
+            ):
+                await self._authorization.check(transaction, context, now_ms)
+                return Read(
+                    value=await query(transaction, now_ms),
+                    node_id=self._replicator.node_id,
+                    applied_index=transaction.applied_index,
+                    stale=stale_ok,
+                )
+        except PageTokenError:
+            raise InvalidFieldError(
+                "page_token", "must be the next_page_token of an answer to this method"
+            ) from None
+        except TimeoutError:
+            raise OverloadedError("too many reads at once") from None

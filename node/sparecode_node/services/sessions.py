@@ -1,17 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """Use cases: administrators sign in and out (P2)."""
 
+import unicodedata
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from sparecode_node.domain.ids import AdministratorName, NameKey, RequestId
+from sparecode_node.domain.outcomes import Reason
+from sparecode_node.domain.users import fold
+from sparecode_node.queries import administrators
 from sparecode_node.queries.state import LocalState
-from sparecode_node.services.ambient import Clock
-from sparecode_node.services.context import CallContext
-from sparecode_node.services.kdf import Kdf
-from sparecode_node.services.proposing import Proposer
-from sparecode_node.services.reading import Reader
-from sparecode_node.services.sealing import Sealing
-from sparecode_node.statemachine.results import Applied, SessionOpened
+from sparecode_node.replication.errors import OverloadedError
+from sparecode_node.services import fields
+from sparecode_node.services.context import CallContext, Deadline
+from sparecode_node.services.errors import Refused
+from sparecode_node.services.kdf import Kdf, KdfInput, Lane, Secret
+from sparecode_node.services.proposing import ATTEMPTS, Proposer
+from sparecode_node.services.sealing import Sealing, session_id
+from sparecode_node.statemachine.commands import CloseSession, OpenSession
+from sparecode_node.statemachine.results import Applied, Result, SessionOpened
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,18 +48,14 @@ class Sessions:
         self,
         *,
         proposer: Proposer,
-        reader: Reader,
         state: LocalState,
         sealing: Sealing,
         kdf: Kdf,
-        clock: Clock,
     ) -> None:
         self._proposer = proposer
-        self._reader = reader
         self._state = state
         self._sealing = sealing
         self._kdf = kdf
-        self._clock = clock
 
     async def login(
         self, context: CallContext, *, administrator: str, password: str
@@ -63,16 +66,97 @@ class Sessions:
         A retry with the same request id, on whichever node, gets the same one.
         Raises `Refused` (`SIGN_IN_REFUSED`), `InvalidFieldError`, `ProposeError`.
         """
-        raise NotImplementedError
+        request = fields.request_id(context.request_id)
+        fields.text(
+            "administrator",
+            administrator,
+            at_least=1,
+            at_most=fields.ADMINISTRATOR_NAME_MAX,
+        )
+        fields.secret("password", password, at_most=fields.PASSWORD_MAX)
+        name = AdministratorName(fold(administrator))
+        deadline = self._proposer.deadline(context)
+        said = {"administrator": administrator, "password": password}
+        for _ in range(ATTEMPTS):
+            command, bearer = await self._prepare(name, password, request, deadline)
+            try:
+                result = await self._proposer.propose_as(
+                    context,
+                    deadline,
+                    command,
+                    said,
+                    caller=f"administrator:{name}",
+                )
+            except Refused as refused:
+                if refused.rejected.reason is not Reason.STALE_PARAMETERS:
+                    raise
+                await self._proposer.barrier(deadline)
+                continue
+            return SignedIn(bearer=bearer, opened=opened(result))
+        raise OverloadedError("what this depends on changes too fast; try again")
 
     async def logout(self, context: CallContext) -> Applied:
         """End the calling session. Raises `NotSignedInError`, `ProposeError`."""
-        raise NotImplementedError
+        return await self._proposer.change(context, CloseSession(everywhere=False), {})
 
     async def logout_everywhere(self, context: CallContext) -> Applied:
         """End every session of the calling administrator. Raises as `logout`."""
-        raise NotImplementedError
+        return await self._proposer.change(context, CloseSession(everywhere=True), {})
 
     async def who_am_i(self, context: CallContext) -> SessionView:
         """Say whose session this is. Raises `NotSignedInError`, `ProposeError`."""
-        raise NotImplementedError
+        deadline = self._proposer.deadline(context)
+        session = await self._proposer.session(context, deadline)
+        return SessionView(
+            administrator=session.administrator,
+            role=session.role.value,
+            ends_at_ms=session.ends_at_ms,
+        )
+
+    async def _prepare(
+        self,
+        name: AdministratorName,
+        password: str,
+        request: RequestId,
+        deadline: Deadline,
+    ) -> tuple[OpenSession, str]:
+        """Compute the candidate: once, for whatever name (A6)."""
+        async with self._state.transaction() as transaction:
+            found = await administrators.password_parameters(transaction, name)
+        tag = self._sealing.name_tag(NameKey(name))
+        salt = (
+            found.salt
+            if found
+            else self._sealing.unknown_name_salt(Secret.PASSWORD, tag)
+        )
+        (hashed,) = await self._kdf.derive(
+            [
+                KdfInput(
+                    secret=Secret.PASSWORD, salt=salt, text=normal_password(password)
+                )
+            ],
+            lane=Lane.AUTHENTICATING,
+            timeout_s=deadline.left_s(),
+        )
+        candidate = self._sealing.password_verifier(hashed, name)
+        bearer = self._sealing.bearer(name, request, candidate)
+        command = OpenSession(
+            administrator=name,
+            candidate=candidate,
+            administrator_version=found.version if found else 0,
+            key_id=self._sealing.active_key,
+            session_id=session_id(bearer),
+        )
+        return command, bearer
+
+
+def opened(result: Result) -> SessionOpened:
+    """Return the result of `OpenSession`."""
+    if not isinstance(result, SessionOpened):
+        raise TypeError(f"unexpected result: {type(result).__name__}")
+    return result
+
+
+def normal_password(typed: str) -> str:
+    """Return a password as it is hashed: the same from every keyboard (RFC 8265, 4)."""
+    return unicodedata.normalize("NFKC", typed)

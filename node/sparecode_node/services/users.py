@@ -1,12 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """Use cases: the people who authenticate."""
 
+from sparecode_node.domain.ids import UserId
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.users import fold
+from sparecode_node.queries import users
+from sparecode_node.queries.state import ReadTransaction
 from sparecode_node.queries.views import Page, UserView
+from sparecode_node.services import fields
 from sparecode_node.services.ambient import Entropy
 from sparecode_node.services.context import CallContext, Read
+from sparecode_node.services.errors import Refused
+from sparecode_node.services.kdf import SALT_BYTES
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.reading import Reader
 from sparecode_node.services.sealing import Sealing
+from sparecode_node.statemachine.commands import (
+    CreateUser,
+    DeleteUser,
+    UnlockUser,
+    UpdateUser,
+)
 from sparecode_node.statemachine.results import Applied
 
 
@@ -36,13 +50,36 @@ class Users:
         self, context: CallContext, *, username: str, display_name: str, email: str
     ) -> Applied:
         """Add a user."""
-        raise NotImplementedError
+        fields.username(username)
+        fields.text("display_name", display_name, at_most=fields.DISPLAY_NAME_MAX)
+        fields.text("email", email, at_most=fields.EMAIL_MAX)
+        name_key = fold(username)
+        command = CreateUser(
+            user_id=UserId(self._entropy.uuid()),
+            username=username,
+            name_key=name_key,
+            name_tag=self._sealing.name_tag(name_key),
+            display_name=display_name,
+            email=email,
+            pin_salt=self._entropy.token_bytes(SALT_BYTES),
+            code_salt=self._entropy.token_bytes(SALT_BYTES),
+        )
+        said = {"username": username, "display_name": display_name, "email": email}
+        return await self._proposer.change(context, command, said)
 
     async def get(
         self, context: CallContext, username: str, *, stale_ok: bool = False
     ) -> Read[UserView]:
         """Return one user."""
-        raise NotImplementedError
+        name_key = fold(fields.username(username))
+
+        async def query(transaction: ReadTransaction, now_ms: int) -> UserView:
+            found = await users.get(transaction, name_key, now_ms=now_ms)
+            if found is None:
+                raise Refused(Rejected(Reason.USER_UNKNOWN, f"no user {username}"))
+            return found
+
+        return await self._reader.read(context, query, stale_ok=stale_ok)
 
     async def list(
         self,
@@ -54,7 +91,20 @@ class Users:
         stale_ok: bool = False,
     ) -> Read[Page[UserView]]:
         """Return a page of users in the order of their names."""
-        raise NotImplementedError
+        size = fields.page_size(page_size)
+        fields.text("username_prefix", username_prefix, at_most=fields.USERNAME_MAX)
+        prefix = fold(username_prefix)
+
+        async def query(transaction: ReadTransaction, now_ms: int) -> Page[UserView]:
+            return await users.page(
+                transaction,
+                size=size,
+                page_token=page_token,
+                prefix=prefix,
+                now_ms=now_ms,
+            )
+
+        return await self._reader.read(context, query, stale_ok=stale_ok)
 
     async def update(
         self,
@@ -66,12 +116,31 @@ class Users:
         enabled: bool | None = None,
     ) -> Applied:
         """Change what is given of a user; what is None stays."""
-        raise NotImplementedError
+        fields.username(username)
+        if display_name is not None:
+            fields.text("display_name", display_name, at_most=fields.DISPLAY_NAME_MAX)
+        if email is not None:
+            fields.text("email", email, at_most=fields.EMAIL_MAX)
+        command = UpdateUser(
+            name_key=fold(username),
+            display_name=display_name,
+            email=email,
+            enabled=enabled,
+        )
+        said = {
+            "username": username,
+            "display_name": display_name,
+            "email": email,
+            "enabled": enabled,
+        }
+        return await self._proposer.change(context, command, said)
 
     async def delete(self, context: CallContext, *, username: str) -> Applied:
         """Delete a user who has no token."""
-        raise NotImplementedError
+        command = DeleteUser(name_key=fold(fields.username(username)))
+        return await self._proposer.change(context, command, {"username": username})
 
     async def unlock(self, context: CallContext, *, username: str) -> Applied:
         """Set the failure counts of both factors to zero (L6)."""
-        raise NotImplementedError
+        command = UnlockUser(name_key=fold(fields.username(username)))
+        return await self._proposer.change(context, command, {"username": username})

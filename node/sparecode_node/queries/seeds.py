@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+A user's tokens with their sealed seeds, read on the primary to match tokencodes (T1).
+
+Synchronous: the primary stamps on the engine's thread or a worker, without the
+loop, and reads what it has applied by then.
+"""
+
+import json
+import sqlite3
+import threading
+from pathlib import Path
+
+from sparecode_node.domain.ids import UserId
+from sparecode_node.domain.policy import Policy
+from sparecode_node.domain.tokens import Token
+from sparecode_node.queries.state import read_only_uri
+from sparecode_node.statemachine import tables
+
+
+class SeedReader:
+    """A read-only connection of its own, for one thread at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = sqlite3.connect(
+            read_only_uri(path), uri=True, isolation_level=None, check_same_thread=False
+        )
+        self._db.execute("PRAGMA query_only = ON")
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            self._db.close()
+
+    def policy(self) -> Policy:
+        """Return the policy that governs."""
+        with self._lock:
+            row = self._db.execute(
+                "SELECT value FROM policy ORDER BY version DESC LIMIT 1"
+            ).fetchone()
+        return Policy(**json.loads(row[0])) if row else Policy()
+
+    def tokens_of(self, user_id: UserId) -> list[Token]:
+        """Return the user's tokens, in the order of their serials."""
+        with self._lock:
+            return tables.find_tokens_of(self._db, user_id)

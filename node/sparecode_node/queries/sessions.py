@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Administrators' sessions."""
+
+from dataclasses import dataclass
+
+from sparecode_node.domain.administrators import Role
+from sparecode_node.domain.ids import AdministratorName, SessionId
+from sparecode_node.queries.state import ReadTransaction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundSession:
+    """A session that has not been closed; it may have ended by time."""
+
+    administrator: AdministratorName
+    role: Role
+    ends_at_ms: int
+
+
+async def find(
+    transaction: ReadTransaction, session_id: SessionId
+) -> FoundSession | None:
+    """Return a session and its administrator's role, unless that one is disabled."""
+    row = await transaction.one(
+        """
+        SELECT name, role, ends_at_ms
+        FROM sessions JOIN administrators ON name = administrator
+        WHERE session_id = :session_id AND enabled
+        """,
+        session_id=session_id,
+    )
+    if row is None:
+        return None
+    return FoundSession(
+        administrator=AdministratorName(row["name"]),
+        role=Role(row["role"]),
+        ends_at_ms=row["ends_at_ms"],
+    )

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Users: as administrators see them, and as a passcode is computed for."""
+
+import sqlite3
+from dataclasses import dataclass
+
+from sparecode_node.domain.ids import NameKey, SetId, TokenSerial, UserId
+from sparecode_node.domain.lockout import Factor
+from sparecode_node.queries import pages
+from sparecode_node.queries.state import ReadTransaction
+from sparecode_node.queries.views import Page, UserView
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PasscodeParameters:
+    """What the candidates for a user's passcode are computed with (T2)."""
+
+    user_id: UserId
+    auth_version: int
+    pin_salt: bytes
+    code_salt: bytes
+    pin_serials: tuple[TokenSerial, ...]
+    """Tokens with a PIN."""
+    set_ids: tuple[SetId, ...]
+    """Sets that are kept, ended ones included: their codes are no guesses (A5)."""
+
+
+async def passcode_parameters(
+    transaction: ReadTransaction, name_tag: bytes
+) -> PasscodeParameters | None:
+    """Return what the passcode of the user with this name tag is computed with."""
+    user = await transaction.one(
+        """
+        SELECT user_id, auth_version, pin_salt, code_salt FROM users
+        WHERE name_tag = :name_tag
+        """,
+        name_tag=name_tag,
+    )
+    if user is None:
+        return None
+    tokens = await transaction.all(
+        """
+        SELECT serial FROM tokens
+        WHERE user_id = :user_id AND length(pin_verifier) > 0 ORDER BY serial
+        """,
+        user_id=user["user_id"],
+    )
+    sets = await transaction.all(
+        """
+        SELECT set_id FROM code_sets JOIN tokens USING (serial)
+        WHERE user_id = :user_id ORDER BY number DESC
+        """,
+        user_id=user["user_id"],
+    )
+    return PasscodeParameters(
+        user_id=UserId(user["user_id"]),
+        auth_version=user["auth_version"],
+        pin_salt=user["pin_salt"],
+        code_salt=user["code_salt"],
+        pin_serials=tuple(TokenSerial(row["serial"]) for row in tokens),
+        set_ids=tuple(SetId(row["set_id"]) for row in sets),
+    )
+
+
+async def get(
+    transaction: ReadTransaction, name_key: NameKey, *, now_ms: int
+) -> UserView | None:
+    """Return one user."""
+    row = await transaction.one(
+        """
+        SELECT user_id, username, name_key, display_name, email, enabled FROM users
+        WHERE name_key = :name_key
+        """,
+        name_key=name_key,
+    )
+    if row is None:
+        return None
+    return await _view(transaction, row, now_ms)
+
+
+async def page(
+    transaction: ReadTransaction,
+    *,
+    size: int,
+    page_token: str,
+    prefix: str,
+    now_ms: int,
+) -> Page[UserView]:
+    """Return a page of users in the order of their folded names."""
+    first, end = pages.prefix_range(prefix)
+    rows = await transaction.all(
+        """
+        SELECT user_id, username, name_key, display_name, email, enabled FROM users
+        WHERE name_key > :after AND name_key >= :first AND name_key < :end
+        ORDER BY name_key LIMIT :rows
+        """,
+        after=pages.decode(page_token),
+        first=first,
+        end=end,
+        rows=size + 1,
+    )
+    page = pages.page(rows, size, lambda row: str(row["name_key"]))
+    return Page(
+        items=tuple([await _view(transaction, row, now_ms) for row in page.items]),
+        next_page_token=page.next_page_token,
+    )
+
+
+async def _view(
+    transaction: ReadTransaction, row: sqlite3.Row, now_ms: int
+) -> UserView:
+    tokens = await transaction.all(
+        "SELECT serial FROM tokens WHERE user_id = :user_id ORDER BY serial",
+        user_id=row["user_id"],
+    )
+    lockouts = {
+        lockout["factor"]: lockout
+        for lockout in await transaction.all(
+            """
+            SELECT factor, failures, off OR blocked_until_ms > :now_ms AS locked
+            FROM lockouts WHERE user_id = :user_id
+            """,
+            user_id=row["user_id"],
+            now_ms=now_ms,
+        )
+    }
+    failures = {
+        factor: lockouts[factor]["failures"] if factor in lockouts else 0
+        for factor in Factor
+    }
+    return UserView(
+        username=row["username"],
+        display_name=row["display_name"],
+        email=row["email"],
+        enabled=bool(row["enabled"]),
+        token_serials=tuple(str(token["serial"]) for token in tokens),
+        token_failures=failures[Factor.TOKEN],
+        emergency_failures=failures[Factor.EMERGENCY],
+        locked=any(lockout["locked"] for lockout in lockouts.values()),
+    )

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The bounds of every field of a request, each named when it is overstepped.
+
+What is checked here is form; what depends on the state is the state machine's.
+A message never quotes the value of a field that may be secret.
+"""
+
+import re
+import uuid
+
+from sparecode_node.domain.ids import AgentIdentity, RequestId, TokenSerial
+from sparecode_node.domain.tokencodes import Algorithm
+from sparecode_node.services.errors import InvalidFieldError
+
+SERIAL = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
+SERIAL_MAX = 64
+USERNAME_MAX = 128
+DISPLAY_NAME_MAX = 256
+EMAIL_MAX = 254
+AGENT_NAME_MAX = 64
+IDENTITY_MAX = 256
+ADMINISTRATOR_NAME_MAX = 128
+PASSWORD_MAX = 1024
+PASSCODE_MAX = 64
+CLIENT_ADDRESS_MAX = 256
+RESOURCE_MAX = 256
+SEED_BYTES_MIN, SEED_BYTES_MAX = 16, 64
+DIGITS = (6, 8)
+PERIODS_S = (30, 60)
+COUNTER_MAX = 2**63 - 1
+TIME_MAX_MS = 253_402_300_799_999
+"""The end of the year 9999, the last that a protobuf timestamp can say."""
+PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX = 50, 500
+
+
+def request_id(value: str) -> RequestId:
+    """Return a request id in its canonical form."""
+    try:
+        parsed = str(uuid.UUID(value))
+    except ValueError:
+        parsed = ""
+    # `uuid.UUID` also takes braces, URNs and missing hyphens.
+    if parsed != value.lower():
+        raise InvalidFieldError(
+            "request_id", "must be a UUID (8-4-4-4-12 hexadecimal digits)"
+        )
+    return RequestId(parsed)
+
+
+def serial(value: str) -> TokenSerial:
+    """Return a token's serial."""
+    if not SERIAL.fullmatch(value):
+        raise InvalidFieldError("serial", "must be 1 to 64 letters, digits and hyphens")
+    return TokenSerial(value)
+
+
+def text(name: str, value: str, *, at_most: int, at_least: int = 0) -> str:
+    """Return a line of text of so many characters."""
+    if not at_least <= len(value) <= at_most:
+        raise InvalidFieldError(
+            name,
+            f"must have {at_least} to {at_most} characters; has {len(value)}"
+            if at_least
+            else f"must have at most {at_most} characters; has {len(value)}",
+        )
+    if not value.isprintable():
+        raise InvalidFieldError(name, "must not hold control characters")
+    if at_least and not value.strip():
+        raise InvalidFieldError(name, "must not be blank")
+    return value
+
+
+def username(value: str) -> str:
+    """Return a username as it will be shown."""
+    return text("username", value, at_least=1, at_most=USERNAME_MAX)
+
+
+def secret(name: str, value: str, *, at_most: int) -> str:
+    """Return something secret as typed; only its length is bounded."""
+    if len(value) > at_most:
+        raise InvalidFieldError(name, f"must have at most {at_most} characters")
+    return value
+
+
+def identity(value: str) -> AgentIdentity:
+    """Return the subject name of an agent's certificate."""
+    name = "certificate_identity"
+    text(name, value, at_least=1, at_most=IDENTITY_MAX)
+    if any(character.isspace() for character in value):
+        raise InvalidFieldError(name, "must not hold spaces")
+    return AgentIdentity(value)
+
+
+def seed(value: bytes) -> bytes:
+    """Return a token's seed (RFC 4226, R6)."""
+    if not SEED_BYTES_MIN <= len(value) <= SEED_BYTES_MAX:
+        raise InvalidFieldError(
+            "seed",
+            f"must have {SEED_BYTES_MIN} to {SEED_BYTES_MAX} bytes; has {len(value)}",
+        )
+    return value
+
+
+def tokencode_form(
+    algorithm: Algorithm, *, digits: int, period_s: int, counter: int
+) -> None:
+    """Check what a token's tokencodes are made of."""
+    if digits not in DIGITS:
+        raise InvalidFieldError("digits", f"must be 6 or 8; is {digits}")
+    match algorithm:
+        case Algorithm.TOTP:
+            if period_s not in PERIODS_S:
+                raise InvalidFieldError(
+                    "period_seconds", f"must be 30 or 60 for TOTP; is {period_s}"
+                )
+            if counter:
+                raise InvalidFieldError("counter", "must be 0 for TOTP")
+        case Algorithm.HOTP:
+            if period_s:
+                raise InvalidFieldError("period_seconds", "must be 0 for HOTP")
+            if not 0 <= counter <= COUNTER_MAX:
+                raise InvalidFieldError("counter", f"must be 0 to {COUNTER_MAX}")
+
+
+def time_ms(name: str, value: int | None) -> int | None:
+    """Return a time since the Unix epoch."""
+    if value is not None and not 0 <= value <= TIME_MAX_MS:
+        raise InvalidFieldError(name, "must be in the years 1970 to 9999")
+    return value
+
+
+def page_size(value: int) -> int:
+    """Return the size of a page; 0 means the default."""
+    if not 0 <= value <= PAGE_SIZE_MAX:
+        raise InvalidFieldError(
+            "page_size", f"must be 1 to {PAGE_SIZE_MAX} (0: {PAGE_SIZE_DEFAULT})"
+        )
+    return value or PAGE_SIZE_DEFAULT

@@ -1,0 +1,379 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Token files in the Portable Symmetric Key Container (RFC 6030).
+
+A file is an administrator's upload: its size, its rows, the nesting of its XML
+and the work that its key derivation asks for are capped, and a document type
+(entities that expand, external files) is refused. Every key is read from a
+document of its own, so that a bad one never takes the others along (K4).
+"""
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from xml.etree import ElementTree as ET
+from xml.parsers import expat
+
+from pskc import PSKC
+from pskc.exceptions import PSKCError
+from pskc.key import Key
+from pskc.policy import Policy
+
+from sparecode_node.domain.pins import PinRule
+from sparecode_node.domain.tokencodes import Algorithm, HashName
+from sparecode_node.services.errors import InvalidFieldError
+
+CONTENT_BYTES_MAX = 1024 * 1024
+ROWS_MAX = 1000
+DEPTH_MAX = 32
+ITERATIONS_MAX = 1_000_000
+DERIVED_KEY_BYTES_MAX = 64
+
+DIGITS_DEFAULT = 6
+PERIOD_S_DEFAULT = 30
+
+# What python-pskc and dateutil raise at malformed values.
+UNREADABLE = (
+    PSKCError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
+
+HASHES = {
+    "": HashName.SHA1,
+    "SHA1": HashName.SHA1,
+    "SHA256": HashName.SHA256,
+    "SHA512": HashName.SHA512,
+}
+PIN_RULES = {
+    Policy.PIN_USE_PREPEND: PinRule.PREPENDED,
+    # The device checks its PIN itself; what it shows is the whole passcode.
+    Policy.PIN_USE_LOCAL: PinRule.NONE,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileToken:
+    """A token as the file describes it; its values are still to be checked."""
+
+    serial: str
+    algorithm: Algorithm
+    hash_name: HashName
+    digits: int
+    period_s: int
+    counter: int
+    seed: bytes = field(repr=False)
+    pin_rule: PinRule
+    expires_at_ms: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRow:
+    """One key of the file: a token, or what is wrong with it."""
+
+    row: int
+    serial: str
+    token: FileToken | None = None
+    problem: str = ""
+
+
+class RowError(Exception):
+    """This key cannot be imported. The message never quotes a secret."""
+
+
+def read_pskc(
+    content: bytes,
+    *,
+    password: str,
+    key: bytes,
+    default_pin_rule: PinRule | None,
+    now_ms: int,
+) -> list[FileRow]:
+    """
+    Return every key of the file, in its order.
+
+    Raises `InvalidFieldError` if the file as a whole cannot be read. Slow where
+    the file is encrypted under a password: call it in a thread.
+    """
+    header, keys = _split(content)
+    secret = _file_key(header, password=password, key=key)
+    rows = []
+    for number, element in enumerate(keys, start=1):
+        document = _document(header, element)
+        rows.append(_row(number, document, secret, default_pin_rule, now_ms))
+    return rows
+
+
+def _refuse_unsafe(content: bytes) -> None:
+    """Refuse what is no XML, declares a document type, or nests too deep."""
+    depth = 0
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        del name, attributes
+        nonlocal depth
+        depth += 1
+        if depth > DEPTH_MAX:
+            raise InvalidFieldError(
+                "content", f"elements nest deeper than {DEPTH_MAX} levels"
+            )
+
+    def end(name: str) -> None:
+        del name
+        nonlocal depth
+        depth -= 1
+
+    def doctype(*_: object) -> None:
+        raise InvalidFieldError("content", "a document type (DOCTYPE) is not allowed")
+
+    parser = expat.ParserCreate()
+    parser.StartElementHandler = start
+    parser.EndElementHandler = end
+    parser.StartDoctypeDeclHandler = doctype
+    try:
+        parser.Parse(content, True)  # noqa: FBT003 - expat has no name for it.
+    except (expat.ExpatError, LookupError, ValueError) as error:
+        raise InvalidFieldError("content", f"not XML: {error}") from None
+
+
+def _split(content: bytes) -> tuple[ET.Element, list[ET.Element]]:
+    """Return the container without its keys, and a package around each key."""
+    if len(content) > CONTENT_BYTES_MAX:
+        raise InvalidFieldError(
+            "content", f"has {len(content)} bytes; at most {CONTENT_BYTES_MAX}"
+        )
+    _refuse_unsafe(content)
+    root = ET.fromstring(content)  # noqa: S314
+    if _local(root) != "KeyContainer":
+        raise InvalidFieldError(
+            "content", "not a PSKC file: no KeyContainer (RFC 6030)"
+        )
+    header = ET.Element(root.tag, root.attrib)
+    header.extend(
+        child for child in root if _local(child) not in {"KeyPackage", "Signature"}
+    )
+    packages = [child for child in root if _local(child) == "KeyPackage"]
+    keys = [package for whole in packages for package in _one_key_each(whole)]
+    if not keys:
+        raise InvalidFieldError("content", "the file holds no KeyPackage")
+    if len(keys) > ROWS_MAX:
+        raise InvalidFieldError(
+            "content", f"the file holds {len(keys)} keys; at most {ROWS_MAX}"
+        )
+    return header, keys
+
+
+def _one_key_each(package: ET.Element) -> Iterator[ET.Element]:
+    """Split a package that holds several keys; one without a key stays a row."""
+    keys = [child for child in package if _local(child) == "Key"]
+    if len(keys) <= 1:
+        yield package
+        return
+    for key in keys:
+        single = ET.Element(package.tag, package.attrib)
+        single.extend(
+            child for child in package if child is key or _local(child) != "Key"
+        )
+        yield single
+
+
+def _file_key(header: ET.Element, *, password: str, key: bytes) -> bytes | None:
+    """Return the key that opens the file; None if the file is plain."""
+    try:
+        container = PSKC(io.BytesIO(ET.tostring(header)))
+    except UNREADABLE as error:
+        raise InvalidFieldError("content", _words(error)) from None
+    if container.encryption.derivation.algorithm:
+        container.encryption.key = _derived_key(container, password)
+        at_fault = "password"
+    elif any(_local(child) == "EncryptionKey" for child in header):
+        if not key:
+            raise InvalidFieldError(
+                "key", "the file is encrypted under a pre-shared key"
+            )
+        container.encryption.key = key
+        at_fault = "key"
+    else:
+        return None
+    if any(_local(element) == "MACKey" for element in header.iter()):
+        # The MAC's key is encrypted too: a wrong password is found out here, and
+        # not once for every row.
+        try:
+            container.mac.key  # noqa: B018 - reading it decrypts it.
+        except UNREADABLE:
+            raise InvalidFieldError(at_fault, "does not open this file") from None
+    return container.encryption.key
+
+
+def _derived_key(container: PSKC, password: str) -> bytes:
+    """Return the key that the file's derivation makes of *password*."""
+    derivation = container.encryption.derivation
+    if not password:
+        raise InvalidFieldError("password", "the file is encrypted under a password")
+    if (derivation.pbkdf2_iterations or 0) > ITERATIONS_MAX:
+        raise InvalidFieldError(
+            "content",
+            f"its key derivation asks for {derivation.pbkdf2_iterations} "
+            f"iterations; at most {ITERATIONS_MAX}",
+        )
+    if (derivation.pbkdf2_key_length or 0) > DERIVED_KEY_BYTES_MAX:
+        raise InvalidFieldError("content", "its derived key is too long")
+    try:
+        return derivation.derive(password)
+    except UNREADABLE as error:
+        raise InvalidFieldError("content", _words(error)) from None
+
+
+def _document(header: ET.Element, package: ET.Element) -> ET.Element:
+    """Return a container with this one key."""
+    document = ET.Element(header.tag, header.attrib)
+    document.extend([*header, package])
+    return document
+
+
+def _row(
+    number: int,
+    document: ET.Element,
+    secret: bytes | None,
+    default_pin_rule: PinRule | None,
+    now_ms: int,
+) -> FileRow:
+    """Read one key."""
+    serial = ""
+    try:
+        container = PSKC(io.BytesIO(ET.tostring(document)))
+        container.encryption.key = secret
+        key = _only_key(container)
+        serial = str(key.serial or key.id or "")
+        _require_macs(document)
+        token = _token(serial, key, default_pin_rule, now_ms)
+    except RowError as error:
+        return FileRow(row=number, serial=serial, problem=str(error))
+    except UNREADABLE as error:
+        return FileRow(row=number, serial=serial, problem=_words(error))
+    return FileRow(row=number, serial=serial, token=token)
+
+
+def _only_key(container: PSKC) -> Key:
+    if not container.keys:
+        raise RowError("the KeyPackage holds no Key")
+    return container.keys[0]
+
+
+def _token(
+    serial: str, key: Key, default_pin_rule: PinRule | None, now_ms: int
+) -> FileToken:
+    """Return what the key says. Raises `RowError` for what we cannot do."""
+    if not serial:
+        raise RowError("no serial: neither SerialNo nor the key's Id is given")
+    algorithm = _algorithm(key)
+    _require_otp(key, now_ms)
+    # Reading a value decrypts it, and checks its MAC.
+    seed = key.secret
+    if not seed:
+        raise RowError("no Secret")
+    if key.time_offset:
+        raise RowError(f"Time {key.time_offset} is not supported; only 0")
+    if abs(key.time_drift or 0) > 1:
+        raise RowError(f"TimeDrift {key.time_drift} is not supported; at most 1")
+    if (key.response_encoding or "DECIMAL").upper() != "DECIMAL":
+        raise RowError(f"ResponseFormat {key.response_encoding} is not supported")
+    if key.response_check:
+        raise RowError("check digits are not supported")
+    totp = algorithm is Algorithm.TOTP
+    return FileToken(
+        serial=serial,
+        algorithm=algorithm,
+        hash_name=_hash_name(key),
+        digits=key.response_length or DIGITS_DEFAULT,
+        period_s=(key.time_interval or PERIOD_S_DEFAULT) if totp else 0,
+        counter=0 if totp else key.counter or 0,
+        seed=bytes(seed),
+        pin_rule=_pin_rule(key, default_pin_rule),
+        expires_at_ms=_earliest(key.expiry_date, key.policy.expiry_date),
+    )
+
+
+def _algorithm(key: Key) -> Algorithm:
+    name = (key.algorithm or "").replace("#", ":").rpartition(":")[2].lower()
+    try:
+        return Algorithm(name)
+    except ValueError:
+        raise RowError(
+            f"the algorithm {key.algorithm or '(none)'} is not supported; totp and "
+            "hotp are"
+        ) from None
+
+
+def _hash_name(key: Key) -> HashName:
+    suite = (key.algorithm_suite or "").upper().replace("-", "").removeprefix("HMAC")
+    if suite not in HASHES:
+        raise RowError(f"the Suite {key.algorithm_suite} is not supported")
+    return HASHES[suite]
+
+
+def _pin_rule(key: Key, default: PinRule | None) -> PinRule:
+    usage = key.policy.pin_usage
+    if not usage:
+        if default is None:
+            raise RowError("PINUsageMode is not given, and no default PIN rule is")
+        return default
+    if usage not in PIN_RULES:
+        raise RowError(
+            f"PINUsageMode {usage} is not supported; {', '.join(PIN_RULES)} are"
+        )
+    return PIN_RULES[usage]
+
+
+def _require_otp(key: Key, now_ms: int) -> None:
+    """Refuse a key whose policy forbids this use, or asks for what we do not do."""
+    policy = key.policy
+    if policy.unknown_policy_elements:
+        raise RowError("its Policy holds an element that is not known")
+    if policy.key_usage and Policy.KEY_USE_OTP not in policy.key_usage:
+        raise RowError(f"its KeyUsage is {', '.join(policy.key_usage)}, not OTP")
+    if policy.number_of_transactions is not None:
+        raise RowError("NumberOfTransactions is not supported")
+    for start in (key.start_date, policy.start_date):
+        if start is not None and _at_ms(start) > now_ms:
+            raise RowError(f"it must not be used before {start.isoformat()}")
+
+
+def _require_macs(document: ET.Element) -> None:
+    """Refuse CBC without a MAC: whoever alters it stays unseen (RFC 6030, 6.2)."""
+    for element in document.iter():
+        if _local(element) == "MACMethod":
+            continue
+        children = {_local(child): child for child in element}
+        if "EncryptedValue" not in children or "ValueMAC" in children:
+            continue
+        for method in children["EncryptedValue"].iter():
+            if method.get("Algorithm", "").endswith("-cbc"):
+                raise RowError(f"{_local(element)} is encrypted without a ValueMAC")
+
+
+def _earliest(*dates: datetime | None) -> int | None:
+    return min((_at_ms(date) for date in dates if date is not None), default=None)
+
+
+def _at_ms(date: datetime) -> int:
+    """Return the time since the epoch; a date without a zone is taken as UTC."""
+    if date.tzinfo is None:
+        date = date.replace(tzinfo=UTC)
+    return int(date.timestamp() * 1000)
+
+
+def _local(element: ET.Element) -> str:
+    """Return an element's name without its namespace."""
+    return str(element.tag).rpartition("}")[2]
+
+
+def _words(error: Exception) -> str:
+    """Say what python-pskc found; other exceptions quote the value, perhaps a seed."""
+    if isinstance(error, PSKCError):
+        return str(error)
+    return "a value is malformed"

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Slow hashing: bounded, counted, apart by purpose and lane (T3, I12)."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from sparecode_node.services import kdf as kdf_module
+from sparecode_node.services.errors import HashingOverloadedError
+from sparecode_node.services.kdf import (
+    PRODUCTION,
+    TESTING,
+    Kdf,
+    KdfInput,
+    Lane,
+    Secret,
+)
+
+SALT = bytes(16)
+PIN = KdfInput(secret=Secret.PIN, salt=SALT, text="1234")
+
+
+@pytest.fixture
+def kdf() -> Iterator[Kdf]:
+    kdf = Kdf(TESTING, workers=2, waiting_max=2, issuing_max=2)
+    yield kdf
+    kdf.close()
+
+
+async def derive(kdf: Kdf, *inputs: KdfInput) -> tuple[bytes, ...]:
+    return await kdf.derive(inputs, lane=Lane.AUTHENTICATING, timeout_s=5)
+
+
+@pytest.mark.asyncio
+async def test_hash_depends_on_secret_salt_and_text(kdf: Kdf) -> None:
+    hashes = [
+        *await derive(kdf, PIN, KdfInput(secret=Secret.CODE, salt=SALT, text="1234")),
+        *await derive(
+            kdf,
+            KdfInput(secret=Secret.PIN, salt=b"1" * 16, text="1234"),
+            KdfInput(secret=Secret.PIN, salt=SALT, text=""),
+        ),
+    ]
+    assert len(set(hashes)) == 4
+    assert await derive(kdf, PIN) == (hashes[0],)
+    assert kdf.evaluations() == 5
+    assert kdf.evaluations(Lane.ISSUING) == 0
+
+
+@pytest.mark.asyncio
+async def test_what_does_not_fit_is_shed_before_it_is_computed(kdf: Kdf) -> None:
+    with pytest.raises(HashingOverloadedError) as raised:
+        await derive(kdf, PIN, PIN, PIN, PIN, PIN)
+    assert raised.value.retry_after_s == 1
+    assert kdf.evaluations() == 0
+    assert len(await derive(kdf, PIN, PIN, PIN, PIN)) == 4
+
+
+@pytest.mark.asyncio
+async def test_full_lane_for_issuing_leaves_authentication_alone(
+    kdf: Kdf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(I12) While codes are hashed, and one request too many is shed, PINs pass."""
+    release = threading.Event()
+    argon2id = kdf_module._argon2id
+
+    def blocking(profile: kdf_module.KdfProfile, each: KdfInput) -> bytes:
+        if each.secret is Secret.CODE:
+            assert release.wait(10)
+        return argon2id(profile, each)
+
+    monkeypatch.setattr(kdf_module, "_argon2id", blocking)
+    code = KdfInput(secret=Secret.CODE, salt=SALT, text="K7PM4XQ2")
+    issuing = asyncio.ensure_future(
+        kdf.derive([code, code], lane=Lane.ISSUING, timeout_s=5)
+    )
+    await asyncio.sleep(0)
+    with pytest.raises(HashingOverloadedError):
+        await kdf.derive([code], lane=Lane.ISSUING, timeout_s=5)
+    assert len(await derive(kdf, PIN, PIN)) == 2
+    release.set()
+    assert len(await issuing) == 2
+    assert kdf.evaluations(Lane.ISSUING) == 2
+    assert len(await kdf.derive([code], lane=Lane.ISSUING, timeout_s=5)) == 1
+
+
+@pytest.mark.asyncio
+async def test_time_is_up_while_hashing(
+    kdf: Kdf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing was proposed yet: the caller may try again."""
+    release = threading.Event()
+    monkeypatch.setattr(kdf_module, "_argon2id", lambda *_: b"" * release.wait(10))
+    with pytest.raises(HashingOverloadedError):
+        await kdf.derive([PIN] * 3, lane=Lane.AUTHENTICATING, timeout_s=0.01)
+    release.set()
+
+
+def test_production_costs_what_the_rule_says() -> None:
+    """(T3)"""
+    assert (PRODUCTION.memory_kib, PRODUCTION.passes, PRODUCTION.lanes) == (19456, 2, 1)
+
+
+def test_input_does_not_show_its_text() -> None:
+    assert "1234" not in repr(PIN)

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Seals, verifiers and tags: bound to what they belong to (T3, I3, Q1)."""
+
+import dataclasses
+
+import pytest
+
+from sparecode_node.domain.ids import (
+    AdministratorName,
+    KeyId,
+    NameKey,
+    RequestId,
+    SetId,
+    TokenSerial,
+    UserId,
+)
+from sparecode_node.services.ambient import SystemEntropy
+from sparecode_node.services.kdf import Secret
+from sparecode_node.services.keyring import KeyRing, UnknownKeyError
+from sparecode_node.services.sealing import BrokenSealError, Draft, Sealing, session_id
+
+SERIAL = TokenSerial("000131415926")
+SEED = b"a seed of twenty byt"
+HASHED = bytes(range(32))
+ALICE, BOB = UserId("alice"), UserId("bob")
+DRAFT = Draft(
+    draft_id="draft",
+    administrator=AdministratorName("root"),
+    serial=SERIAL,
+    user_id=ALICE,
+    auth_version=3,
+    policy_version=1,
+    key_id=KeyId(1),
+    set_id=SetId("set"),
+    code_length=8,
+    ends_at_ms=1000,
+    verifiers=(b"one", b"two"),
+)
+
+
+@pytest.fixture
+def ring() -> KeyRing:
+    return KeyRing.draw(SystemEntropy())
+
+
+@pytest.fixture
+def sealing(ring: KeyRing) -> Sealing:
+    return Sealing(ring)
+
+
+def test_seed_opens_for_its_serial_only(sealing: Sealing) -> None:
+    sealed = sealing.seal_seed(SERIAL, SEED)
+    assert SEED not in sealed
+    assert sealing.unseal_seed(SERIAL, sealed, KeyId(1)) == SEED
+    with pytest.raises(BrokenSealError):
+        sealing.unseal_seed(TokenSerial("2"), sealed, KeyId(1))
+    with pytest.raises(BrokenSealError):
+        sealing.unseal_seed(SERIAL, sealed[:-1] + b"x", KeyId(1))
+    with pytest.raises(BrokenSealError):
+        sealing.unseal_seed(SERIAL, b"", KeyId(1))
+    with pytest.raises(UnknownKeyError):
+        sealing.unseal_seed(SERIAL, sealed, KeyId(2))
+
+
+def test_verifier_belongs_to_one_purpose_user_and_row(sealing: Sealing) -> None:
+    """(T3) What was copied to another row, user or purpose compares as nothing."""
+    verifiers = [
+        sealing.pin_verifier(HASHED, ALICE, SERIAL),
+        sealing.pin_verifier(HASHED, BOB, SERIAL),
+        sealing.pin_verifier(HASHED, ALICE, TokenSerial("2")),
+        sealing.code_verifier(HASHED, ALICE, SetId(SERIAL)),
+        sealing.code_verifier(HASHED, ALICE, SetId("set")),
+        sealing.password_verifier(HASHED, AdministratorName("alice")),
+        sealing.pin_verifier(bytes(32), ALICE, SERIAL),
+    ]
+    assert len(set(verifiers)) == len(verifiers)
+    assert verifiers[0] == sealing.pin_verifier(HASHED, ALICE, SERIAL)
+    assert not any(HASHED in verifier for verifier in verifiers)
+
+
+def test_verifier_needs_the_ring(sealing: Sealing) -> None:
+    """(T3) The database alone is no oracle: the ring is the pepper."""
+    other = Sealing(KeyRing.draw(SystemEntropy()))
+    assert sealing.pin_verifier(HASHED, ALICE, SERIAL) != other.pin_verifier(
+        HASHED, ALICE, SERIAL
+    )
+
+
+def test_draft_opens_on_every_node_of_the_cluster(
+    sealing: Sealing, ring: KeyRing
+) -> None:
+    """(I3)"""
+    assert Sealing(ring).unseal_draft(sealing.seal_draft(DRAFT)) == DRAFT
+
+
+def test_forged_draft_does_not_open(sealing: Sealing) -> None:
+    sealed = sealing.seal_draft(DRAFT)
+    foreign = Sealing(KeyRing.draw(SystemEntropy())).seal_draft(DRAFT)
+    forged = [
+        b"",
+        b"\x01",
+        b"\x02" + sealed[1:],
+        sealed[:-1],
+        sealed + b"x",
+        sealed[:10] + bytes([sealed[10] ^ 1]) + sealed[11:],
+        b"\x01\x00\x00\x00\x02" + sealed[5:],
+        foreign,
+        b"\x01\x00\x00\x00\x01" + sealing.seal_seed(SERIAL, SEED),
+    ]
+    for each in forged:
+        with pytest.raises(BrokenSealError, match="draft"):
+            sealing.unseal_draft(each)
+
+
+def test_name_tags_are_keyed(sealing: Sealing) -> None:
+    """(A6) A name that nobody has is stored as its tag: it may be a PIN."""
+    other = Sealing(KeyRing.draw(SystemEntropy()))
+    tag = sealing.name_tag(NameKey("alice"))
+    assert tag == sealing.name_tag(NameKey("alice"))
+    assert tag != sealing.name_tag(NameKey("bob"))
+    assert tag != other.name_tag(NameKey("alice"))
+    assert len(tag) == 32
+
+
+def test_unknown_name_has_always_the_same_salts(sealing: Sealing) -> None:
+    """(A6)"""
+    tag = sealing.name_tag(NameKey("nobody"))
+    pin = sealing.unknown_name_salt(Secret.PIN, tag)
+    code = sealing.unknown_name_salt(Secret.CODE, tag)
+    assert pin == sealing.unknown_name_salt(Secret.PIN, tag)
+    assert len({pin, code}) == 2
+    assert len(pin) == len(code) == 16
+
+
+@pytest.mark.parametrize(
+    ("method", "fields"),
+    [
+        ("A/Other", {"username": "alice", "passcode": "12345678"}),
+        ("A/Authenticate", {"username": "alice", "passcode": "12345679"}),
+        ("A/Authenticate", {"username": "alic", "passcode": "e12345678"}),
+        ("A/Authenticate", {"username": "alice"}),
+        ("A/Authenticate", {"passcode": "alice", "username": "12345678"}),
+        ("A/Authenticate", {"username": "alice", "passcode": b"12345678"}),
+        ("A/Authenticate", {"username": "alice", "passcode": 12345678}),
+        ("A/Authenticate", {"username": "alice", "passcode": None}),
+    ],
+)
+def test_request_tag_covers_method_and_fields(
+    sealing: Sealing, method: str, fields: dict[str, str]
+) -> None:
+    """(Q1)"""
+    tag = sealing.request_tag(
+        "A/Authenticate", {"username": "alice", "passcode": "12345678"}
+    )
+    same = sealing.request_tag(
+        "A/Authenticate", {"passcode": "12345678", "username": "alice"}
+    )
+    assert tag == same
+    assert 0 <= tag < 2**32
+    assert sealing.request_tag(method, fields) != tag
+
+
+def test_bearer_is_the_same_on_a_retry_and_needs_ring_and_password(
+    sealing: Sealing,
+) -> None:
+    """(Q1, P2)"""
+    name, request = AdministratorName("root"), RequestId("1")
+    other = Sealing(KeyRing.draw(SystemEntropy()))
+    bearer = sealing.bearer(name, request, b"candidate")
+    assert bearer == sealing.bearer(name, request, b"candidate")
+    assert len(bearer) == 43
+    assert (
+        len(
+            {
+                bearer,
+                sealing.bearer(name, RequestId("2"), b"candidate"),
+                sealing.bearer(AdministratorName("r"), request, b"candidate"),
+                sealing.bearer(name, request, b"other"),
+                other.bearer(name, request, b"candidate"),
+            }
+        )
+        == 5
+    )
+    assert bearer not in session_id(bearer)
+    assert len(session_id(bearer)) == 64
+
+
+def test_draft_does_not_show_its_verifiers() -> None:
+    assert "one" not in repr(dataclasses.replace(DRAFT, verifiers=(b"one",)))
