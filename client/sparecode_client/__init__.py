@@ -16,6 +16,12 @@ An administrator who issues emergency codes:
 `AsyncAgent` and `AsyncAdmin` are the same for programs with an event loop.
 """
 
+import os
+
+# gRPC reads it when it is imported. What it would write to our caller's stderr
+# on the way (INFO), we raise as an error if it comes to that.
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+
 from sparecode_client.admin import AsyncAdmin
 from sparecode_client.agent import AsyncAgent
 from sparecode_client.blocking import Admin, Agent

@@ -31,6 +31,8 @@ from sparecode_client.statuses import (
 OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"
 UNREACHABLE = "UNREACHABLE"
 NO_ANSWER = "NO_ANSWER"
+TRY_S_MIN = 0.02
+"""A shorter try would hardly reach the node."""
 
 _UNANSWERED = {
     grpc.StatusCode.CANCELLED,
@@ -130,11 +132,15 @@ class Attempts:
         shed = status.code is grpc.StatusCode.RESOURCE_EXHAUSTED
         if self._begun % len(self._addresses) and not shed:
             return 0.0
-        return (status.retry_after_s or 0.0) + self._backoff(state)
+        asked_s = status.retry_after_s or 0.0
+        # The jitter, which is ours, leaves time for another try; what the node asks
+        # for may not.
+        left_s = max(0.0, self._deadline.remaining_s() - asked_s)
+        return asked_s + min(self._backoff(state), left_s / 2)
 
     def over(self, state: tenacity.RetryCallState) -> bool:
-        """Return whether the deadline is reached before the next try."""
-        return self._deadline.remaining_s() <= state.upcoming_sleep
+        """Return whether no time is left for another try after the wait."""
+        return self._deadline.remaining_s() - state.upcoming_sleep < TRY_S_MIN
 
     def error(self, last: NoAnswerError) -> SparecodeError:
         """Return what the caller is told when no node has answered."""

@@ -92,7 +92,8 @@ def final_error(status: Status) -> SparecodeError:
 
 def reason_not_connected(words: str) -> str:
     """Return the end of what gRPC says of a connection that it did not get."""
-    return words.rstrip(": ").rpartition(": ")[2] or "not connected"
+    # It ends with the status of the part that worked, as `...: OK`.
+    return words.removesuffix(": OK").rpartition(": ")[2] or "not connected"
 
 
 def _details(error: grpc.aio.AioRpcError) -> Sequence[Any]:

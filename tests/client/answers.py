@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What nodes answer in these tests."""
+
+from datetime import UTC, datetime, timedelta
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from sparecode.v1 import (
+    agents_pb2,
+    authentication_pb2,
+    cluster_pb2,
+    emergency_access_pb2,
+    sessions_pb2,
+    tokens_pb2,
+    types_pb2,
+    users_pb2,
+)
+
+END = datetime(2026, 12, 1, 12, tzinfo=UTC)
+CODES = [(1, "K7PM-4XQ2"), (2, "9HJT-WE3R")]
+
+
+def at(time: datetime) -> Timestamp:
+    timestamp = Timestamp()
+    timestamp.FromDatetime(time)
+    return timestamp
+
+
+def lasting(delta: timedelta) -> Duration:
+    duration = Duration()
+    duration.FromTimedelta(delta)
+    return duration
+
+
+COMMIT = types_pb2.Commit(node_id="n2", index=1042)
+POSITION = types_pb2.ReadPosition(node_id="n2", applied_index=1042)
+
+LOGIN = sessions_pb2.LoginResponse(
+    session="bearer-of-root", end_time=at(END), role="SUPER_ADMIN"
+)
+WHO = sessions_pb2.WhoAmIResponse(
+    administrator="root", end_time=at(END), role="SUPER_ADMIN"
+)
+_USER = users_pb2.User(
+    username="alice",
+    display_name="Alice Example",
+    email="alice@example.com",
+    enabled=True,
+    token_serials=["000123456789"],
+    emergency_failures=2,
+)
+USER = users_pb2.GetUserResponse(user=_USER, position=POSITION)
+USERS = users_pb2.ListUsersResponse(
+    users=[_USER, users_pb2.User(username="bob", locked=True, token_failures=5)],
+    position=POSITION,
+)
+_TOKEN = tokens_pb2.Token(
+    serial="000123456789",
+    algorithm=types_pb2.TOKEN_ALGORITHM_TOTP,
+    hash=types_pb2.TOKEN_HASH_SHA1,
+    digits=6,
+    period_seconds=30,
+    pin_rule=types_pb2.PIN_RULE_PREPENDED,
+    pin_set=True,
+    username="alice",
+    enabled=True,
+    expire_time=at(datetime(2027, 6, 1, tzinfo=UTC)),
+    lost=True,
+    live_codes=2,
+)
+TOKEN = tokens_pb2.GetTokenResponse(token=_TOKEN, position=POSITION)
+TOKENS = tokens_pb2.ListTokensResponse(
+    tokens=[
+        _TOKEN,
+        tokens_pb2.Token(
+            serial="987654321",
+            algorithm=types_pb2.TOKEN_ALGORITHM_HOTP,
+            hash=types_pb2.TOKEN_HASH_SHA256,
+            digits=8,
+            pin_rule=types_pb2.PIN_RULE_NONE,
+        ),
+    ],
+    position=POSITION,
+)
+IMPORTED = tokens_pb2.ImportTokensResponse(
+    tokens=[
+        tokens_pb2.ImportedToken(row=1, serial="987654321", imported=True),
+        tokens_pb2.ImportedToken(
+            row=2,
+            serial="987654322",
+            problem="a token with this serial exists",
+            reason="TOKEN_EXISTS",
+        ),
+    ]
+)
+GENERATED = emergency_access_pb2.GenerateTokencodesResponse(
+    codes=[
+        emergency_access_pb2.Tokencode(ordinal=ordinal, code=code)
+        for ordinal, code in CODES
+    ],
+    draft=b"sealed",
+    draft_end_time=at(END),
+)
+SAVED = emergency_access_pb2.SaveEmergencyAccessResponse(
+    saved=emergency_access_pb2.SavedTokencodes(
+        set_id="set-1",
+        codes=2,
+        live_codes=2,
+        voided_codes=3,
+        end_time=at(END),
+        commit_time=at(END - timedelta(days=7)),
+        commit=COMMIT,
+        warnings=["the token has no PIN"],
+    )
+)
+_ACCESS = emergency_access_pb2.EmergencyAccess(
+    serial="000123456789",
+    username="alice",
+    enabled=True,
+    lost=True,
+    recovery_policy=types_pb2.RECOVERY_POLICY_DENY,
+    live_codes=1,
+    end_time=at(END),
+)
+ACCESSES = emergency_access_pb2.ListEmergencyAccessResponse(
+    emergency_access=[_ACCESS], position=POSITION
+)
+ACCESS = emergency_access_pb2.GetEmergencyAccessResponse(
+    emergency_access=_ACCESS, position=POSITION
+)
+ACCESS.emergency_access.sets.append(
+    emergency_access_pb2.TokencodeSet(
+        set_id="set-1",
+        issuer="root",
+        node_id="n2",
+        index=1042,
+        issue_time=at(END - timedelta(days=7)),
+        end_time=at(END),
+        codes=[
+            emergency_access_pb2.TokencodeRecord(
+                ordinal=1,
+                state=emergency_access_pb2.TOKENCODE_STATE_USED,
+                use_time=at(END - timedelta(days=6)),
+                agent="vpn",
+                node_id="n3",
+                index=1050,
+            ),
+            emergency_access_pb2.TokencodeRecord(
+                ordinal=2, state=emergency_access_pb2.TOKENCODE_STATE_LIVE
+            ),
+        ],
+    )
+)
+AGENTS = agents_pb2.ListAgentsResponse(
+    agents=[
+        agents_pb2.Agent(
+            name="vpn",
+            certificate_identity="spiffe://example.com/vpn",
+            protects=types_pb2.AGENT_PROTECTS_AUTHENTICATION_MANAGER,
+            enabled=True,
+        )
+    ],
+    position=POSITION,
+)
+STATUS = cluster_pb2.GetStatusResponse(
+    node_id="n2",
+    primary="n1",
+    quorum=True,
+    cluster_id="5f0c",
+    members=[
+        cluster_pb2.Member(
+            node_id=node,
+            reachable=node != "n3",
+            role=role,
+            term=3,
+            commit_index=1042,
+            applied_index=1042,
+            digest="ab" * 32,
+            version="0.1.0",
+            clock_offset=lasting(timedelta(milliseconds=-12)),
+        )
+        for node, role in [
+            ("n1", cluster_pb2.MEMBER_ROLE_PRIMARY),
+            ("n2", cluster_pb2.MEMBER_ROLE_REPLICA),
+            ("n3", cluster_pb2.MEMBER_ROLE_UNSPECIFIED),
+        ]
+    ],
+)
+ACCEPTED = authentication_pb2.AuthenticateResponse(
+    decision=authentication_pb2.AUTHENTICATION_DECISION_ACCEPTED,
+    authentication_id="a-1",
+)
+REFUSED = authentication_pb2.AuthenticateResponse(
+    decision=authentication_pb2.AUTHENTICATION_DECISION_REFUSED,
+    authentication_id="a-2",
+)

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fake nodes, and clients of them that do not wait."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import grpc
+import pytest
+import pytest_asyncio
+from cryptography import x509
+
+from sparecode_client.channels import OPTIONS
+from sparecode_client.client import Client
+from tests.client.certificates import Authority, Certificate
+from tests.client.fakes import FakeNode
+
+
+@pytest.fixture
+def start_node() -> Iterator[Callable[..., FakeNode]]:
+    """Give what starts a node; it stops with the test."""
+    nodes: list[FakeNode] = []
+
+    def start(credentials: grpc.ServerCredentials | None = None) -> FakeNode:
+        nodes.append(FakeNode())
+        nodes[-1].start(credentials)
+        return nodes[-1]
+
+    yield start
+    for node in nodes:
+        node.stop()
+
+
+@pytest.fixture
+def nodes(start_node: Callable[..., FakeNode]) -> list[FakeNode]:
+    """Three nodes."""
+    return [start_node() for _ in range(3)]
+
+
+class Waits(list[float]):
+    """The waits between tries, which take no time."""
+
+    async def __call__(self, seconds: float) -> None:
+        self.append(seconds)
+
+
+@pytest.fixture
+def waits() -> Waits:
+    return Waits()
+
+
+@pytest_asyncio.fixture
+async def connect(
+    waits: Waits,
+) -> AsyncIterator[Callable[..., Client]]:
+    """Give what makes a client of the nodes at some addresses."""
+    clients: list[Client] = []
+
+    def make(
+        *addresses: str, timeout_s: float = 5.0, try_timeout_s: float = 2.5
+    ) -> Client:
+        client = Client(
+            addresses,
+            lambda node: grpc.aio.insecure_channel(node, options=OPTIONS),
+            timeout=timedelta(seconds=timeout_s),
+            try_timeout_s=try_timeout_s,
+            sleep=waits,
+        )
+        clients.append(client)
+        return client
+
+    yield make
+    for client in clients:
+        await client.close()
+
+
+@dataclass(frozen=True)
+class Pki:
+    """What a cluster's operator hands out."""
+
+    ca: Path
+    foreign_ca: Path
+    agents_ca: Path
+    node: Certificate
+    agent: Certificate
+
+    def credentials(self, *, mutual: bool = False) -> grpc.ServerCredentials:
+        """Return what a node listens with."""
+        return grpc.ssl_server_credentials(
+            [(self.node.key.read_bytes(), self.node.certificate.read_bytes())],
+            root_certificates=self.agents_ca.read_bytes() if mutual else None,
+            require_client_auth=mutual,
+        )
+
+
+@pytest.fixture(scope="session")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
+    """Certificates of one cluster, and a CA that has nothing to do with it."""
+    folder = tmp_path_factory.mktemp("pki")
+    members = Authority(folder, "members")
+    agents = Authority(folder, "agents")
+    identity = x509.UniformResourceIdentifier("spiffe://example.com/vpn")
+    return Pki(
+        ca=members.ca,
+        foreign_ca=Authority(folder, "foreign").ca,
+        agents_ca=agents.ca,
+        node=members.issue_node(),
+        agent=agents.issue("vpn", identity),
+    )

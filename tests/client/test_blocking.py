@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The faces for programs without an event loop, over real TLS."""
+
+import inspect
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import grpc
+import pytest
+
+from sparecode_client import (
+    Admin,
+    Agent,
+    AsyncAdmin,
+    AsyncAgent,
+    Decision,
+    NotFound,
+    Unavailable,
+)
+from sparecode_client.channels import ADMIN_PORT, addresses
+from tests.client import answers
+from tests.client.conftest import Pki
+from tests.client.fakes import Failure, FakeNode
+
+AUTHENTICATE = "AuthenticationService/Authenticate"
+
+
+def threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate()]
+
+
+@pytest.mark.parametrize(
+    ("blocking", "asynchronous"), [(Agent, AsyncAgent), (Admin, AsyncAdmin)]
+)
+def test_blocking_face_has_every_method(blocking: type, asynchronous: type) -> None:
+    coroutines = {
+        name
+        for name, value in inspect.getmembers(asynchronous, inspect.iscoroutinefunction)
+        if not name.startswith("_")
+    }
+
+    assert {name for name in coroutines if hasattr(blocking, name)} == coroutines
+    assert len(coroutines) > 1
+
+
+def test_agent_authenticates_over_mutual_tls(
+    pki: Pki, start_node: Callable[..., FakeNode]
+) -> None:
+    node = start_node(pki.credentials(mutual=True))
+    node.answer(AUTHENTICATE, answers.ACCEPTED, answers.REFUSED)
+
+    with Agent(
+        node.address, ca=pki.ca, certificate=pki.agent.certificate, key=pki.agent.key
+    ) as agent:
+        first = agent.authenticate("alice", "2718K7PM-4XQ2", resource="intranet")
+        second = agent.authenticate("alice", "2718K7PM-4XQ2")
+
+    assert first.accepted
+    assert first.authentication_id == "a-1"
+    assert second.decision is Decision.REFUSED
+    assert not second.accepted
+    (request, _) = node.requests(AUTHENTICATE)
+    assert request.passcode == "2718K7PM-4XQ2"
+    assert request.resource == "intranet"
+    assert request.request_id
+
+
+def test_node_of_another_authority_is_not_talked_to(
+    pki: Pki, start_node: Callable[..., FakeNode]
+) -> None:
+    node = start_node(pki.credentials())
+    node.answer("UserService/GetUser", answers.USER)
+
+    with (
+        Admin(node.address, ca=pki.foreign_ca, session="bearer") as admin,
+        pytest.raises(Unavailable, match="certificate"),
+    ):
+        admin.get_user("alice", within=timedelta(seconds=0.2))
+
+    assert node.calls == []
+
+
+def test_agent_without_a_certificate_is_not_served(
+    pki: Pki, start_node: Callable[..., FakeNode]
+) -> None:
+    """What is not an agent's certificate fails in the handshake, or right after."""
+    node = start_node(pki.credentials(mutual=True))
+
+    with Admin(node.address, ca=pki.ca) as stranger, pytest.raises(Unavailable):
+        stranger.get_user("alice", within=timedelta(seconds=0.2))
+
+    assert node.calls == []
+
+
+def test_errors_come_through_the_thread(
+    pki: Pki, start_node: Callable[..., FakeNode]
+) -> None:
+    node = start_node(pki.credentials())
+    node.answer(
+        "UserService/GetUser",
+        Failure(grpc.StatusCode.NOT_FOUND, "USER_UNKNOWN", "no user alice"),
+    )
+
+    with (
+        Admin(node.address, ca=pki.ca, session="bearer") as admin,
+        pytest.raises(NotFound, match="no user alice"),
+    ):
+        admin.get_user("alice")
+
+
+def test_threads_share_one_agent(pki: Pki, start_node: Callable[..., FakeNode]) -> None:
+    node = start_node(pki.credentials())
+    node.answer("UserService/GetUser", answers.USER)
+
+    with (
+        Admin([node.address], ca=pki.ca, session="bearer") as admin,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        users = list(pool.map(admin.get_user, ["alice"] * 40))
+
+    assert {user.username for user in users} == {"alice"}
+    assert len(node.calls) == 40
+
+
+def test_thread_ends_with_the_face(pki: Pki) -> None:
+    before = threads()
+    admin = Admin("localhost", ca=pki.ca)
+    assert threads() != before
+
+    admin.close()
+    admin.close()
+
+    assert threads() == before
+
+
+def test_forgotten_face_leaves_no_thread(pki: Pki) -> None:
+    before = threads()
+
+    Admin("localhost", ca=pki.ca)
+
+    assert threads() == before
+
+
+@pytest.mark.parametrize(
+    "node", ["", "a:0", "a:65536", "a:b", "a b", "a:1:2", "https://a:1"]
+)
+def test_wrong_address_is_told_at_once(pki: Pki, node: str) -> None:
+    with pytest.raises(ValueError, match="is not HOST:PORT"):
+        Admin(node, ca=pki.ca)
+
+
+@pytest.mark.parametrize(
+    ("node", "address"),
+    [
+        ("n1.example.com", "n1.example.com:7304"),
+        ("10.0.0.1:99", "10.0.0.1:99"),
+        ("::1", "[::1]:7304"),
+        ("[::1]:99", "[::1]:99"),
+    ],
+)
+def test_address_has_the_port_of_its_listener(node: str, address: str) -> None:
+    assert addresses(node, ADMIN_PORT) == [address]
+
+
+def test_one_node_at_least_is_needed(pki: Pki) -> None:
+    with pytest.raises(ValueError, match="one node"):
+        Admin([], ca=pki.ca)

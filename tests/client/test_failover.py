@@ -1,0 +1,317 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A call over several nodes: where it goes, how often, and what is known after."""
+
+import socket
+from collections.abc import Callable
+from datetime import timedelta
+
+import grpc
+import pytest
+
+from sparecode.v1 import types_pb2, users_pb2
+from sparecode_client import (
+    AsyncAdmin,
+    Commit,
+    NotSignedIn,
+    OutcomeUnknown,
+    Overloaded,
+    Refused,
+    Unavailable,
+)
+from sparecode_client.client import Client
+from tests.client.conftest import Waits
+from tests.client.fakes import (
+    NO_QUORUM,
+    OUTCOME_UNKNOWN,
+    Failure,
+    FakeNode,
+    closed_address,
+)
+
+CREATE = "UserService/CreateUser"
+GET = "UserService/GetUser"
+CREATED = users_pb2.CreateUserResponse(commit=types_pb2.Commit(node_id="n2", index=42))
+COMMIT = Commit(node_id="n2", index=42)
+OVERLOADED = Failure(
+    grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED", "try later", retry_after_s=0.7
+)
+
+pytestmark = pytest.mark.asyncio
+
+Connect = Callable[..., Client]
+
+
+def ids(*nodes: FakeNode) -> set[str]:
+    return {request.request_id for node in nodes for request in node.requests(CREATE)}
+
+
+async def test_call_goes_to_the_next_node_when_one_is_down(
+    connect: Connect, nodes: list[FakeNode], waits: Waits
+) -> None:
+    nodes[0].answer(CREATE, CREATED)
+    admin = AsyncAdmin.over(connect(closed_address(), nodes[0].address))
+
+    assert await admin.create_user("alice") == COMMIT
+    assert waits == [0]
+
+
+async def test_last_good_node_is_asked_first(
+    connect: Connect, nodes: list[FakeNode]
+) -> None:
+    nodes[0].answer(CREATE, NO_QUORUM)
+    nodes[1].answer(CREATE, CREATED)
+    admin = AsyncAdmin.over(connect(nodes[0].address, nodes[1].address))
+
+    await admin.create_user("alice")
+    await admin.create_user("bob")
+
+    assert len(nodes[0].requests(CREATE)) == 1
+    assert len(nodes[1].requests(CREATE)) == 2
+
+
+async def test_every_try_carries_the_same_request_id(
+    connect: Connect, nodes: list[FakeNode], waits: Waits
+) -> None:
+    """(Q1) Two rounds over three nodes; a wait only where a round is over."""
+    nodes[0].answer(CREATE, NO_QUORUM)
+    nodes[1].answer(CREATE, OUTCOME_UNKNOWN, CREATED)
+    nodes[2].answer(CREATE, Failure(grpc.StatusCode.UNAVAILABLE, "NO_PRIMARY"))
+    admin = AsyncAdmin.over(connect(*(node.address for node in nodes)))
+
+    assert await admin.create_user("alice") == COMMIT
+    assert sum(len(node.requests(CREATE)) for node in nodes) == 5
+    assert len(ids(*nodes)) == 1
+    assert [wait > 0 for wait in waits] == [False, False, True, False]
+
+
+async def test_two_calls_have_two_request_ids(
+    connect: Connect, nodes: list[FakeNode]
+) -> None:
+    nodes[0].answer(CREATE, CREATED)
+    admin = AsyncAdmin.over(connect(nodes[0].address))
+
+    await admin.create_user("alice")
+    await admin.create_user("alice")
+
+    assert len(ids(nodes[0])) == 2
+
+
+async def test_backoff_respects_what_the_node_asks_for(
+    connect: Connect, nodes: list[FakeNode], waits: Waits
+) -> None:
+    """(Q3) After RESOURCE_EXHAUSTED the wait is the node's, and some jitter."""
+    nodes[0].answer(CREATE, OVERLOADED, OVERLOADED, CREATED)
+    admin = AsyncAdmin.over(connect(nodes[0].address, nodes[1].address))
+    nodes[1].answer(CREATE, OVERLOADED)
+
+    assert await admin.create_user("alice") == COMMIT
+    assert [0.7 <= wait <= 1.7 for wait in waits] == [True] * len(waits)
+    assert len(ids(*nodes)) == 1
+
+
+async def test_overload_beyond_the_deadline_is_told_at_once(
+    connect: Connect, nodes: list[FakeNode], waits: Waits
+) -> None:
+    nodes[0].answer(
+        CREATE,
+        Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE", "slow", retry_after_s=60),
+    )
+    admin = AsyncAdmin.over(connect(nodes[0].address))
+
+    with pytest.raises(Overloaded) as caught:
+        await admin.create_user("alice")
+
+    assert caught.value.retry_after_s == 60
+    assert caught.value.reason == "RATE"
+    assert waits == []
+
+
+async def test_refusal_is_not_tried_again(
+    connect: Connect, nodes: list[FakeNode]
+) -> None:
+    nodes[0].answer(
+        CREATE, Failure(grpc.StatusCode.FAILED_PRECONDITION, "USER_DISABLED", "no")
+    )
+    admin = AsyncAdmin.over(connect(nodes[0].address, nodes[1].address))
+
+    with pytest.raises(Refused):
+        await admin.create_user("alice")
+
+    assert len(nodes[0].calls) == 1
+    assert nodes[1].calls == []
+
+
+async def test_paused_node_does_not_use_up_the_deadline(
+    connect: Connect, nodes: list[FakeNode]
+) -> None:
+    """The first node takes the request and never answers; the second does."""
+    nodes[0].never_answer(CREATE)
+    nodes[1].answer(CREATE, CREATED)
+    client = connect(nodes[0].address, nodes[1].address, try_timeout_s=0.05)
+
+    assert await AsyncAdmin.over(client).create_user("alice") == COMMIT
+    assert len(ids(*nodes)) == 1
+
+
+async def test_node_is_told_how_long_the_caller_waits(
+    connect: Connect, nodes: list[FakeNode]
+) -> None:
+    """With another node to go to, it gets a part; alone, all of it."""
+    nodes[0].answer(CREATE, CREATED)
+    nodes[1].answer(CREATE, CREATED)
+
+    await AsyncAdmin.over(
+        connect(nodes[0].address, nodes[1].address, timeout_s=60, try_timeout_s=2)
+    ).create_user("alice")
+    await AsyncAdmin.over(connect(nodes[1].address, timeout_s=60)).create_user("bob")
+
+    assert 0 < nodes[0].calls[0].time_remaining_s <= 2
+    assert 50 < nodes[1].calls[0].time_remaining_s <= 60
+
+
+async def test_deadline_holds_when_no_node_answers(
+    connect: Connect, nodes: list[FakeNode]
+) -> None:
+    """(A7) They may have done it: only the same request id tells."""
+    nodes[0].never_answer(CREATE)
+    nodes[1].never_answer(CREATE)
+    client = connect(nodes[0].address, nodes[1].address, try_timeout_s=0.05)
+    deadline = client.deadline(timedelta(seconds=0.2))
+
+    with pytest.raises(OutcomeUnknown) as caught:
+        await AsyncAdmin.over(client).create_user(
+            "alice", within=timedelta(seconds=0.2)
+        )
+
+    assert -0.15 < deadline.remaining_s() < 0.03
+    assert ids(nodes[0], nodes[1]) == {caught.value.request_id}
+    assert "no answer in time" in caught.value.words
+
+
+async def test_deadline_holds_for_a_node_that_accepts_connections_only(
+    connect: Connect,
+) -> None:
+    """Nothing was sent, and the caller learns that nothing was applied."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        host, port = mute.getsockname()
+        client = connect(f"{host}:{port}")
+        deadline = client.deadline(timedelta(seconds=0.1))
+
+        with pytest.raises(Unavailable) as caught:
+            await AsyncAdmin.over(client).create_user(
+                "alice", within=timedelta(seconds=0.1)
+            )
+
+    assert -0.15 < deadline.remaining_s() < 0.03
+    assert caught.value.reason == "UNREACHABLE"
+
+
+async def test_outcome_stays_unknown_whatever_the_last_node_says(
+    connect: Connect, nodes: list[FakeNode]
+) -> None:
+    """(A7) One node perhaps did it; that the other has no quorum proves nothing."""
+    nodes[0].answer(CREATE, OUTCOME_UNKNOWN, NO_QUORUM)
+    nodes[1].answer(CREATE, NO_QUORUM)
+    client = connect(nodes[0].address, nodes[1].address, timeout_s=0.1)
+
+    with pytest.raises(OutcomeUnknown) as caught:
+        await AsyncAdmin.over(client).create_user("alice")
+
+    assert ids(*nodes) == {caught.value.request_id}
+
+
+async def test_outcome_stays_unknown_when_the_session_has_ended_since(
+    connect: Connect, nodes: list[FakeNode]
+) -> None:
+    nodes[0].answer(CREATE, OUTCOME_UNKNOWN)
+    nodes[1].answer(
+        CREATE, Failure(grpc.StatusCode.UNAUTHENTICATED, "SESSION_ENDED", "ended")
+    )
+    client = connect(nodes[0].address, nodes[1].address)
+
+    with pytest.raises(OutcomeUnknown):
+        await AsyncAdmin.over(client).create_user("alice")
+
+
+async def test_answer_to_a_later_try_settles_an_unknown_outcome(
+    connect: Connect, nodes: list[FakeNode]
+) -> None:
+    """(Q2) The committed refusal is the one of the first try."""
+    nodes[0].answer(CREATE, OUTCOME_UNKNOWN)
+    nodes[1].answer(
+        CREATE, Failure(grpc.StatusCode.FAILED_PRECONDITION, "TOKEN_LIMIT", "three")
+    )
+    client = connect(nodes[0].address, nodes[1].address)
+
+    with pytest.raises(Refused) as caught:
+        await AsyncAdmin.over(client).create_user("alice")
+
+    assert caught.value.reason == "TOKEN_LIMIT"
+
+
+async def test_broken_connection_may_have_applied_it(
+    connect: Connect, start_node: Callable[[], FakeNode]
+) -> None:
+    """The node dies with the request in its hands."""
+    node = start_node()
+
+    def die(request: object) -> Failure:
+        node.stop()
+        return Failure(grpc.StatusCode.CANCELLED)
+
+    node.answer(CREATE, die)
+    client = connect(node.address, timeout_s=0.2)
+
+    with pytest.raises(OutcomeUnknown):
+        await AsyncAdmin.over(client).create_user("alice")
+
+
+async def test_no_node_can_be_reached(connect: Connect) -> None:
+    """Each address is told, with what was wrong there."""
+    down, also_down = closed_address(), closed_address()
+    admin = AsyncAdmin.over(connect(down, also_down, timeout_s=0.1))
+
+    with pytest.raises(Unavailable) as caught:
+        await admin.create_user("alice")
+
+    assert caught.value.reason == "UNREACHABLE"
+    assert f"{down}: Connection refused" in caught.value.words
+    assert f"{also_down}: Connection refused" in caught.value.words
+
+
+async def test_reason_of_a_node_is_told_rather_than_that_others_are_down(
+    connect: Connect, nodes: list[FakeNode]
+) -> None:
+    nodes[0].answer(CREATE, NO_QUORUM)
+    admin = AsyncAdmin.over(connect(nodes[0].address, closed_address(), timeout_s=0.1))
+
+    with pytest.raises(Unavailable) as caught:
+        await admin.create_user("alice")
+
+    assert caught.value.reason == "NO_QUORUM"
+
+
+async def test_read_has_no_unknown_outcome(
+    connect: Connect, nodes: list[FakeNode]
+) -> None:
+    nodes[0].never_answer(GET)
+    admin = AsyncAdmin.over(connect(nodes[0].address, timeout_s=0.1))
+
+    with pytest.raises(Unavailable) as caught:
+        await admin.get_user("alice")
+
+    assert caught.value.reason == "NO_ANSWER"
+
+
+async def test_wrong_session_is_told_without_a_retry(
+    connect: Connect, nodes: list[FakeNode]
+) -> None:
+    nodes[0].answer(
+        GET, Failure(grpc.StatusCode.UNAUTHENTICATED, "SESSION_ENDED", "ended")
+    )
+    admin = AsyncAdmin.over(connect(nodes[0].address, nodes[1].address))
+
+    with pytest.raises(NotSignedIn):
+        await admin.get_user("alice")
+
+    assert nodes[1].calls == []
