@@ -203,7 +203,7 @@ class PeerServicer(peers_pb2_grpc.PeerServiceServicer):
         self._addresses = addresses
         self._engine = engine
         self._handler = handler
-        self._inbound: dict[NodeId, asyncio.Task[Any]] = {}
+        self._inbound: dict[NodeId, asyncio.Task[bool]] = {}
 
     async def _caller(self, context: Context) -> NodeId:
         peer = caller(context.auth_context())
@@ -219,25 +219,34 @@ class PeerServicer(peers_pb2_grpc.PeerServiceServicer):
     ) -> peers_pb2.LinkResponse:
         """Take Raft messages of one peer, until a newer link of it takes over."""
         peer = await self._caller(context)
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("a handler runs in a task")
+        await context.send_initial_metadata(())
+        reading = asyncio.create_task(self._read(peer, request_iterator))
+        # From here on nothing of an older link is delivered.
         if older := self._inbound.get(peer):
             older.cancel()
-        self._inbound[peer] = task
+        self._inbound[peer] = reading
         try:
-            await context.send_initial_metadata(())
-            async for request in request_iterator:
-                if self._inbound.get(peer) is not task:
-                    break
-                if not self._deliver(peer, request):
-                    await context.abort(
-                        grpc.StatusCode.RESOURCE_EXHAUSTED, "the engine lags behind"
-                    )
+            await asyncio.wait({reading})
         finally:
-            if self._inbound.get(peer) is task:
+            reading.cancel()
+            if self._inbound.get(peer) is reading:
                 del self._inbound[peer]
+        if reading.cancelled():
+            await context.abort(grpc.StatusCode.ABORTED, "a newer link took over")
+        if not reading.result():
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED, "the engine lags behind"
+            )
         return peers_pb2.LinkResponse()
+
+    async def _read(
+        self, peer: NodeId, requests: AsyncIterator[peers_pb2.LinkRequest]
+    ) -> bool:
+        """Deliver what comes; False if the engine cannot take it."""
+        async for request in requests:
+            if not self._deliver(peer, request):
+                return False
+        return True
 
     def _deliver(self, peer: NodeId, request: peers_pb2.LinkRequest) -> bool:
         try:

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The journal: what was synced is there again, what cannot be is refused."""
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from sparecode_node.replication import journal_format as form
+from sparecode_node.replication.errors import Fatal, StartRefusedError
+from sparecode_node.replication.journal import NAME, Journal, open_journal
+from sparecode_node.replication.journal_format import Identity
+from sparecode_node.replication.storage import DirectoryStorage
+from tests.simulation.disk import Disk, File
+
+ME = Identity("cluster", "n1")
+MEMBERS = ("n1", "n2", "n3")
+
+
+def reopen(disk: Disk, *, must_exist: bool = True, identity: Identity = ME) -> Journal:
+    return open_journal(disk, identity, MEMBERS, must_exist=must_exist, salt=b"s" * 16)
+
+
+@pytest.fixture
+def disk() -> Disk:
+    return Disk("n1", random.Random(1))
+
+
+@pytest.fixture
+def journal(disk: Disk) -> Journal:
+    return reopen(disk, must_exist=False)
+
+
+def fill(journal: Journal) -> list[tuple[int, list[form.Entry]]]:
+    """Write some batches; return the file's size and the log after each."""
+    marks = []
+
+    def mark() -> None:
+        journal.sync()
+        file = journal._storage.names[NAME]  # type: ignore[attr-defined]
+        marks.append((len(file.cached), journal[:]))
+
+    mark()
+    journal.setCurrentTerm(3, "n2")
+    mark()
+    journal.add(b"\x00two", 2, 3)
+    journal.add(b"\x00three", 3, 3)
+    mark()
+    journal.deleteEntriesFrom(2)
+    journal.add(b"\x00another", 3, 4)
+    mark()
+    return marks
+
+
+def test_everything_is_there_again(disk: Disk, journal: Journal) -> None:
+    fill(journal)
+    again = reopen(disk)
+    assert again[:] == [(b"\x01", 1, 0), (b"\x00two", 2, 3), (b"\x00another", 3, 4)]
+    assert (again.getCurrentTerm(), again.getVotedForNodeId()) == (3, "n2")
+    assert (again.identity, again.members) == (ME, MEMBERS)
+    again.add(b"\x00four", 4, 4)
+    again.sync()
+    assert reopen(disk).last_index == 4
+
+
+def test_a_torn_tail_is_cut_at_every_byte(disk: Disk, journal: Journal) -> None:
+    marks = fill(journal)
+    whole = bytes(disk.names[NAME].cached)
+    for size in range(marks[0][0], len(whole) + 1):
+        torn = Disk("n1", random.Random(1))
+        torn.names[NAME] = File(bytearray(whole[:size]), whole[:size])
+        log = next(log for end, log in reversed(marks) if end <= size)
+        assert reopen(torn)[:] == log
+        assert len(torn.names[NAME].cached) in [end for end, _ in marks]
+
+
+def test_a_journal_without_its_first_batch_is_refused(
+    disk: Disk, journal: Journal
+) -> None:
+    """It was complete before it got its name: no crash leaves it so."""
+    whole = bytes(disk.names[NAME].cached)
+    for size in range(len(whole)):
+        cut = Disk("n1", random.Random(1))
+        cut.names[NAME] = File(bytearray(whole[:size]), whole[:size])
+        with pytest.raises(StartRefusedError, match=r"raft\.journal at offset"):
+            reopen(cut)
+
+
+def test_a_flipped_bit_is_refused_with_file_and_offset(
+    disk: Disk, journal: Journal
+) -> None:
+    marks = fill(journal)
+    whole = bytes(disk.names[NAME].cached)
+    starts = [form.FILE_HEADER_BYTES, *(end for end, _ in marks)]
+    for position in range(marks[-2][0]):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << position % 8
+        bad = Disk("n1", random.Random(1))
+        bad.names[NAME] = File(damaged, bytes(damaged))
+        at = max((s for s in starts if s <= position), default=0)
+        if position < form.FILE_HEADER_BYTES:
+            at = 0
+        with pytest.raises(
+            StartRefusedError, match=rf"n1:raft\.journal at offset {at}:"
+        ):
+            reopen(bad)
+        assert bytes(bad.names[NAME].cached) == damaged  # And left as it is.
+
+
+def test_a_batch_that_is_missing_is_refused(disk: Disk, journal: Journal) -> None:
+    marks = fill(journal)
+    file = disk.names[NAME]
+    del file.cached[marks[1][0] : marks[2][0]]
+    with pytest.raises(StartRefusedError, match="batch 4 follows batch 2"):
+        reopen(disk)
+
+
+def test_bytes_of_a_command_do_not_pass_for_a_batch(
+    disk: Disk, journal: Journal
+) -> None:
+    """Whoever chooses a command does not know the salt."""
+    imitation = form.batch(bytes(16), 99, form.truncate_record(1))
+    journal.add(b"\x00" + imitation, 2, 1)
+    journal.sync()
+    disk.names[NAME].cached[-1:] = b""  # Torn.
+    assert reopen(disk).last_index == 1
+
+
+def test_the_journal_of_another_node_is_refused(disk: Disk, journal: Journal) -> None:
+    with pytest.raises(StartRefusedError, match="'n1' of cluster 'cluster'; this is"):
+        reopen(disk, identity=Identity("cluster", "n2"))
+    with pytest.raises(StartRefusedError, match="of cluster 'cluster'; this is node"):
+        reopen(disk, identity=Identity("other", "n1"))
+
+
+def test_other_members_are_refused(disk: Disk, journal: Journal) -> None:
+    with pytest.raises(StartRefusedError, match="members cannot be changed yet"):
+        open_journal(disk, ME, ("n1", "n2"), must_exist=True, salt=bytes(16))
+
+
+def test_a_missing_journal_is_refused_where_a_state_store_is(disk: Disk) -> None:
+    with pytest.raises(StartRefusedError, match="the journal is missing, but there is"):
+        reopen(disk)
+
+
+@pytest.mark.parametrize("operations", range(12))
+def test_a_kill_while_it_is_created_leaves_none_or_all(
+    disk: Disk, operations: int
+) -> None:
+    disk.fuse = operations
+    try:
+        reopen(disk, must_exist=False)
+    except BaseException:  # noqa: BLE001, S110 - killed.
+        pass
+    disk.fuse = None
+    disk.lose_power()
+    assert reopen(disk, must_exist=False).last_index == 1
+
+
+def test_a_failed_sync_is_never_tried_again(disk: Disk, journal: Journal) -> None:
+    """The kernel may have dropped the pages, and call them synced the next time."""
+    journal.add(b"\x00two", 2, 1)
+    disk.failing = True
+    with pytest.raises(Fatal, match="n1:raft.journal: writing the journal failed"):
+        journal.sync()
+    disk.failing = False
+    with pytest.raises(Fatal, match="the disk has failed"):
+        journal.sync()
+    assert journal.durable_index == 1
+
+
+def test_term_and_vote_are_on_disk_at_once(disk: Disk, journal: Journal) -> None:
+    journal.setCurrentTerm(5, "n3")
+    disk.lose_power()
+    again = reopen(disk)
+    assert (again.getCurrentTerm(), again.getVotedForNodeId()) == (5, "n3")
+
+
+@pytest.mark.parametrize(("term", "vote"), [(4, "n2"), (5, "n2"), (5, None)])
+def test_a_promise_is_not_taken_back(journal: Journal, term: int, vote: str) -> None:
+    journal.setCurrentTerm(5, "n3")
+    with pytest.raises(Fatal, match="cannot go from"):
+        journal.setCurrentTerm(term, vote)
+
+
+def test_what_is_committed_is_not_cut_off(journal: Journal) -> None:
+    journal.add(b"\x00two", 2, 1)
+    journal.setRaftCommitIndex(2)
+    with pytest.raises(Fatal, match="2 is committed"):
+        journal.deleteEntriesFrom(1)
+
+
+def test_the_commit_index_does_not_run_ahead_of_the_disk(journal: Journal) -> None:
+    journal.add(b"\x00two", 2, 1)
+    assert journal.durable_index == 1
+    journal.setRaftCommitIndex(2)
+    assert journal.durable_index == 2
+
+
+@pytest.mark.parametrize(("index", "term"), [(3, 5), (1, 5), (2, 3)])
+def test_entries_follow_each_other(journal: Journal, index: int, term: int) -> None:
+    journal.add(b"\x00two", 2, 4)
+    with pytest.raises(Fatal, match="cannot follow"):
+        journal.add(b"\x00", index + 1, term) if index != 2 else journal.add(
+            b"\x00", 3, term
+        )
+
+
+def test_real_files_are_written_and_read(tmp_path: Path) -> None:
+    directory = tmp_path / "raft"
+    storage = DirectoryStorage(directory)
+    journal = open_journal(storage, ME, MEMBERS, must_exist=False, salt=os.urandom(16))
+    journal.add(b"\x00two", 2, 1)
+    journal.sync()
+    journal.close()
+    with (directory / NAME).open("ab") as file:
+        file.write(b"torn")
+    again = open_journal(storage, ME, MEMBERS, must_exist=True, salt=b"")
+    assert again.last_index == 2
+    assert (directory / NAME).stat().st_mode & 0o777 == 0o600
+    again.close()
+    storage.close()
+
+
+def test_a_directory_is_for_one_process(tmp_path: Path) -> None:
+    storage = DirectoryStorage(tmp_path)
+    with pytest.raises(StartRefusedError, match="another process is using"):
+        DirectoryStorage(tmp_path)
+    storage.close()
+    DirectoryStorage(tmp_path).close()

@@ -1,0 +1,323 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Members over real gRPC and mutual TLS: order, fences, strangers, sizes."""
+
+import asyncio
+import contextlib
+import pickle
+from collections.abc import AsyncIterator, Callable
+from typing import Any, cast
+
+import grpc
+import grpc.aio
+import pytest
+
+from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
+from sparecode_node.certificates import Authority
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication import frames, links
+from sparecode_node.replication.engine_thread import EngineThread, LoopCalls
+from sparecode_node.replication.frames import Message
+from sparecode_node.replication.tls import PeerTls, target_name
+from sparecode_node.replication.transport import (
+    MESSAGE_BYTES_MAX,
+    PeerAddresses,
+    PeerTransport,
+)
+from tests.replication.cluster import free_ports, member_tls, new_authority
+
+pytestmark = pytest.mark.asyncio
+
+WAIT_S = 10
+
+
+class FakeGuard:
+    """Keeps what reaches the engine."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[Any, ...]] = []
+        self.changed = asyncio.Event()
+
+    def _add(self, *event: Any) -> None:
+        self.events.append(event)
+        self.changed.set()
+
+    def connected(self, peer: str) -> None:
+        self._add("connected", peer)
+
+    def disconnected(self, peer: str) -> None:
+        self._add("disconnected", peer)
+
+    def receive(self, peer: str, message: Message) -> None:
+        self._add("message", peer, message["term"])
+
+
+class FakeEngine:
+    """Runs jobs at once, in the loop."""
+
+    def __init__(self) -> None:
+        self.guard = FakeGuard()
+        self.full = False
+
+    def post(self, job: Callable[[Any], object]) -> bool:
+        if not self.full:
+            job(self)
+        return not self.full
+
+
+class End:
+    """One member's transport, with a fake engine behind it."""
+
+    def __init__(self, addresses: PeerAddresses, tls: PeerTls) -> None:
+        self.engine = FakeEngine()
+        self.transport = PeerTransport(addresses, tls, cast("Any", None))
+
+    async def start(self) -> None:
+        self.wire = self.transport.wire(LoopCalls(asyncio.get_running_loop()))
+        await self.transport.start(cast("EngineThread", self.engine))
+
+    async def seen(self, *event: Any, times: int = 1) -> None:
+        """Return when the engine has been told so many times."""
+        async with asyncio.timeout(WAIT_S):
+            while self.engine.guard.events.count(event) < times:
+                self.engine.guard.changed.clear()
+                await self.engine.guard.changed.wait()
+
+    def terms(self, peer: str) -> list[int]:
+        return [e[2] for e in self.engine.guard.events if e[:2] == ("message", peer)]
+
+
+def vote(term: int) -> Message:
+    return {"type": frames.RESPONSE_VOTE, "term": term}
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return new_authority()
+
+
+@pytest.fixture
+def addresses() -> dict[NodeId, str]:
+    ports = free_ports(3)
+    return {NodeId(f"n{i + 1}"): f"127.0.0.1:{port}" for i, port in enumerate(ports)}
+
+
+@contextlib.asynccontextmanager
+async def ends(
+    authority: Authority, addresses: dict[NodeId, str], *ids: str
+) -> AsyncIterator[list[End]]:
+    made = [
+        End(
+            PeerAddresses(
+                node_id=NodeId(i), listen=addresses[NodeId(i)], members=addresses
+            ),
+            member_tls(authority, i),
+        )
+        for i in ids
+    ]
+    for end in made:
+        await end.start()
+    try:
+        yield made
+    finally:
+        for end in made:
+            await end.transport.stop()
+
+
+def stub_of(tls: PeerTls, address: str, called: str) -> tuple[grpc.aio.Channel, Any]:
+    """Return a way to call a member with any certificate."""
+    channel = grpc.aio.secure_channel(
+        address,
+        tls.channel_credentials(),
+        options=[
+            ("grpc.ssl_target_name_override", target_name(NodeId(called))),
+            ("grpc.use_local_subchannel_pool", 1),
+        ],
+    )
+    return channel, peers_pb2_grpc.PeerServiceStub(channel)
+
+
+async def test_messages_arrive_in_order(
+    authority: Authority, addresses: dict[NodeId, str]
+) -> None:
+    async with ends(authority, addresses, "n1", "n2") as (one, two):
+        await one.seen("connected", "n2")
+        await two.seen("connected", "n1")
+        for term in range(1, 2001):
+            one.wire.send("n2", vote(term))
+        await two.seen("message", "n1", 2000)
+        assert two.terms("n1") == list(range(1, 2001))
+
+
+async def test_a_member_that_comes_back_is_reached_again(
+    authority: Authority, addresses: dict[NodeId, str]
+) -> None:
+    async with ends(authority, addresses, "n1") as (one,):
+        for _ in range(2):
+            async with ends(authority, addresses, "n2") as (two,):
+                await one.seen("connected", "n2")
+                one.wire.send("n2", vote(1))
+                await two.seen("message", "n1", 1)
+            await one.seen("disconnected", "n2")
+            one.engine.guard.events.clear()
+
+
+async def test_a_newer_link_ends_the_older_one(
+    authority: Authority, addresses: dict[NodeId, str]
+) -> None:
+    """Nothing of the old connection is delivered after the new one is up (10)."""
+    async with ends(authority, addresses, "n1") as (one,):
+        tls = member_tls(authority, "n2")
+        channel, stub = stub_of(tls, addresses[NodeId("n1")], "n1")
+        other, other_stub = stub_of(tls, addresses[NodeId("n1")], "n1")
+        old = stub.Link(wait_for_ready=True)
+        await old.initial_metadata()
+        await old.write(frames.encode(vote(1)))
+        await one.seen("message", "n2", 1)
+        new = other_stub.Link(wait_for_ready=True)
+        await new.initial_metadata()
+        assert await old.code() is not grpc.StatusCode.OK
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            await old.write(frames.encode(vote(2)))
+        await new.write(frames.encode(vote(3)))
+        await one.seen("message", "n2", 3)
+        assert one.terms("n2") == [1, 3]
+        new.cancel()
+        await channel.close()
+        await other.close()
+
+
+async def code_of(call: Any) -> grpc.StatusCode:
+    with contextlib.suppress(grpc.aio.AioRpcError, asyncio.CancelledError):
+        await call
+    code: grpc.StatusCode = await call.code()
+    return code
+
+
+@pytest.mark.parametrize("who", ["n9", "n1"], ids=["no member", "the member itself"])
+async def test_who_is_no_other_member_is_refused(
+    authority: Authority, addresses: dict[NodeId, str], who: str
+) -> None:
+    """The authority vouches for the name, the configuration decides who is in."""
+    async with ends(authority, addresses, "n1") as (one,):
+        tls = member_tls(authority, who)
+        channel, stub = stub_of(tls, addresses[NodeId("n1")], "n1")
+        calls = [
+            stub.Forward(peers_pb2.ForwardRequest(), wait_for_ready=True),
+            stub.GetMemberStatus(peers_pb2.GetMemberStatusRequest()),
+            stub.Link(iter([frames.encode(vote(1))])),
+        ]
+        codes = [await code_of(call) for call in calls]
+        assert codes == [grpc.StatusCode.PERMISSION_DENIED] * 3
+        assert one.terms(who) == []
+        await channel.close()
+
+
+async def test_the_certificate_of_another_authority_is_refused(
+    authority: Authority, addresses: dict[NodeId, str]
+) -> None:
+    async with ends(authority, addresses, "n1") as (one,):
+        forged = member_tls(new_authority(), "n2")
+        tls = PeerTls(certificate=forged.certificate, key=forged.key, ca=authority.pem)
+        channel, stub = stub_of(tls, addresses[NodeId("n1")], "n1")
+        call = stub.Forward(peers_pb2.ForwardRequest(), timeout=WAIT_S)
+        assert await code_of(call) is grpc.StatusCode.UNAVAILABLE
+        assert one.engine.guard.events == []
+        await channel.close()
+
+
+async def test_a_caller_without_a_certificate_is_refused(
+    authority: Authority, addresses: dict[NodeId, str]
+) -> None:
+    async with ends(authority, addresses, "n1"):
+        channel = grpc.aio.secure_channel(
+            addresses[NodeId("n1")],
+            grpc.ssl_channel_credentials(root_certificates=authority.pem),
+            options=[("grpc.ssl_target_name_override", target_name(NodeId("n1")))],
+        )
+        stub: Any = peers_pb2_grpc.PeerServiceStub(channel)
+        call = stub.Forward(peers_pb2.ForwardRequest(), timeout=WAIT_S)
+        assert await code_of(call) is grpc.StatusCode.UNAVAILABLE
+        await channel.close()
+
+
+async def test_an_agent_of_the_same_authority_is_no_member(
+    authority: Authority, addresses: dict[NodeId, str]
+) -> None:
+    """No URI of a member: not even if everything else is right."""
+    async with ends(authority, addresses, "n1"):
+        import datetime as dt  # noqa: PLC0415
+
+        issued = authority.issue_agent("vpn", now=dt.datetime.now(dt.UTC))
+        tls = PeerTls(certificate=issued.certificate, key=issued.key, ca=authority.pem)
+        channel, stub = stub_of(tls, addresses[NodeId("n1")], "n1")
+        call = stub.Forward(peers_pb2.ForwardRequest(), timeout=WAIT_S)
+        assert await code_of(call) is grpc.StatusCode.PERMISSION_DENIED
+        await channel.close()
+
+
+async def test_who_answers_in_another_members_place_is_not_believed(
+    authority: Authority, addresses: dict[NodeId, str]
+) -> None:
+    """An address that leads elsewhere does not lead a member astray."""
+    swapped = {**addresses, NodeId("n2"): addresses[NodeId("n3")]}
+    async with (
+        ends(authority, addresses, "n3") as (three,),
+        ends(authority, swapped, "n1") as (one,),
+    ):
+        await three.seen("connected", "n1")
+        await one.seen("connected", "n3")
+        assert ("connected", "n2") not in one.engine.guard.events
+
+
+@pytest.mark.parametrize(
+    "data",
+    [pickle.dumps({"type": "status"}), bytes(MESSAGE_BYTES_MAX + 1)],
+    ids=["a pickle", "too large"],
+)
+async def test_what_is_no_frame_ends_the_link(
+    authority: Authority, addresses: dict[NodeId, str], data: bytes
+) -> None:
+    async with ends(authority, addresses, "n1") as (one,):
+        tls = member_tls(authority, "n2")
+        channel, _ = stub_of(tls, addresses[NodeId("n1")], "n1")
+        raw: Any = channel.stream_unary("/sparecode.internal.v1.PeerService/Link")
+        call = raw(iter([data]), wait_for_ready=True)
+        assert await code_of(call) in {
+            grpc.StatusCode.INTERNAL,
+            grpc.StatusCode.UNKNOWN,
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+        }
+        assert one.terms("n2") == []
+        await channel.close()
+
+
+async def test_a_queue_that_is_full_ends_the_link_and_leaves_no_gap(
+    authority: Authority,
+    addresses: dict[NodeId, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(links, "QUEUE_FRAMES_MAX", 10)
+    async with ends(authority, addresses, "n1", "n2") as (one, two):
+        await one.seen("connected", "n2")
+        for term in range(1, 101):
+            one.wire.send("n2", vote(term))
+        await one.seen("disconnected", "n2")
+        await one.seen("connected", "n2", times=2)
+        one.wire.send("n2", vote(1000))
+        await two.seen("message", "n1", 1000)
+        *before, last = two.terms("n1")
+        assert before == list(range(1, len(before) + 1))
+        assert len(before) <= 10
+        assert last == 1000
+
+
+async def test_an_engine_that_lags_resets_the_link(
+    authority: Authority, addresses: dict[NodeId, str]
+) -> None:
+    async with ends(authority, addresses, "n1") as (one,):
+        tls = member_tls(authority, "n2")
+        channel, stub = stub_of(tls, addresses[NodeId("n1")], "n1")
+        one.engine.full = True
+        call = stub.Link(iter([frames.encode(vote(1))]), wait_for_ready=True)
+        assert await code_of(call) is grpc.StatusCode.RESOURCE_EXHAUSTED
+        await channel.close()
