@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What users type, and the ways to read it."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sparecode_node.domain.passcodes import is_lettered, normalized, splits
+from sparecode_node.domain.pins import pin_problem
+from sparecode_node.domain.policy import Policy
+from tests.domain.examples import POLICY
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("1234k7pm4xq2", "1234K7PM4XQ2"),
+        ("1234 K7PM-4XQ2", "1234K7PM4XQ2"),
+        ("１２３４Ｋ７ＰＭ４ＸＱ２", "1234K7PM4XQ2"),  # noqa: RUF001
+        ("1234\u00a0K7PM\u20114XQ2", "1234K7PM4XQ2"),
+        ("\t1234K7PM\u20134XQ2 ", "1234K7PM4XQ2"),
+        ("", ""),
+    ],
+)
+def test_what_is_for_reading_aloud_does_not_count(typed: str, expected: str) -> None:
+    """Case, width, spaces and hyphens are no part of a code (I5)."""
+    assert normalized(typed) == expected
+
+
+@pytest.mark.parametrize(
+    ("passcode", "lettered"),
+    [
+        ("1234567890", False),
+        ("1234K7PM4XQ2", True),
+        ("1234!", True),
+        ("\u0661\u0662\u0663\u0664\u0665\u0666", True),  # Digits, but no token's.
+        ("", False),
+    ],
+)
+def test_anything_but_digits_makes_it_an_emergency_passcode(
+    passcode: str,
+    lettered: bool,
+) -> None:
+    """All digits charge the token factor, anything else the emergency factor (L)."""
+    assert is_lettered(passcode) is lettered
+
+
+def test_digits_have_two_readings() -> None:
+    """A tokencode has 6 or 8 digits, so there are two splits (T4)."""
+    six, eight = splits("1234567890", POLICY)
+    assert (six.pin, six.code, six.emergency) == ("1234", "567890", False)
+    assert (eight.pin, eight.code, eight.emergency) == ("12", "34567890", False)
+
+
+def test_letters_have_one_reading() -> None:
+    """A letter says that it is an emergency code, of the policy's length (T4)."""
+    (split,) = splits("1234K7PM4XQ2", POLICY)
+    assert (split.pin, split.code, split.emergency) == ("1234", "K7PM4XQ2", True)
+
+
+def test_a_code_alone_has_no_pin() -> None:
+    """PIN rule NONE: the code alone (A1)."""
+    assert [split.pin for split in splits("K7PM4XQ2", POLICY)] == [""]
+    assert [split.pin for split in splits("123456", POLICY)] == [""]
+
+
+@pytest.mark.parametrize("passcode", ["", "1", "12345", "K7PM4XQ"])
+def test_too_short_a_passcode_has_no_reading(passcode: str) -> None:
+    """The service computes dummies for it (T4)."""
+    assert splits(passcode, POLICY) == ()
+
+
+def test_the_length_of_codes_is_the_policys() -> None:
+    """One emergency code length is accepted at a time (T4)."""
+    (split,) = splits("1234K7PM4XQ2", Policy(code_length=10))
+    assert split.code == "34K7PM4XQ2"
+
+
+def test_a_split_does_not_print_what_was_typed() -> None:
+    """Secrets have types whose repr is ***."""
+    (split,) = splits("1234K7PM4XQ2", POLICY)
+    assert "1234" not in repr(split)
+    assert "K7PM4XQ2" not in repr(split)
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=40))
+def test_every_reading_is_the_whole_passcode(typed: str) -> None:
+    """PIN and code together are what was typed; there are never more than two (T4)."""
+    passcode = normalized(typed)
+    found = splits(passcode, POLICY)
+    assert len(found) <= 2
+    for split in found:
+        assert split.pin + split.code == passcode
+        assert len(split.code) == (8 if split.emergency else len(split.code))
+        assert split.emergency is is_lettered(passcode)
+
+
+@given(
+    pin=st.text("0123456789", min_size=4, max_size=8),
+    code=st.text(POLICY.code_alphabet, min_size=8, max_size=8),
+    between=st.sampled_from(["", " ", "-", "\u2011"]),
+)
+def test_pin_and_code_are_found_again(pin: str, code: str, between: str) -> None:
+    """PIN followed by the code is read as that (A1)."""
+    if code.isdigit():
+        return  # No code is without a letter (I5).
+    (split,) = splits(normalized(f"{pin}{between}{code.lower()}"), POLICY)
+    assert (split.pin, split.code) == (pin, code)
+
+
+@pytest.mark.parametrize("pin", ["1234", "12345678", "0000"])
+def test_four_to_eight_digits_are_a_pin(pin: str) -> None:
+    """PIN: 4 to 8 digits by default (K2)."""
+    assert pin_problem(pin, POLICY) == ""
+
+
+@pytest.mark.parametrize("pin", ["", "123", "123456789", "12a4", "１２３４"])  # noqa: RUF001
+def test_other_pins_are_refused_with_the_bound(pin: str) -> None:
+    """The message names the bounds and never the PIN (K2)."""
+    assert pin_problem(pin, POLICY) == "a PIN is 4 to 8 digits"
+
+
+def test_the_length_of_pins_is_the_policys() -> None:
+    """Policy may ask for longer PINs (K2)."""
+    policy = Policy(pin_length_min=6, pin_length_max=10)
+    assert pin_problem("1234", policy) == "a PIN is 6 to 10 digits"
+    assert pin_problem("1234567890", policy) == ""

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""HOTP and TOTP against their RFCs, and the windows in which they are matched."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sparecode_node.domain.ids import Moment
+from sparecode_node.domain.tokencodes import (
+    HashName,
+    matching_moments,
+    moments_to_try,
+    step_at,
+    tokencode_at,
+)
+from tests.domain.examples import HOTP, NOW_MS, STEP, TOTP
+
+SEED = b"12345678901234567890"
+
+RFC_4226_APPENDIX_D = [
+    "755224",
+    "287082",
+    "359152",
+    "969429",
+    "338314",
+    "254676",
+    "287922",
+    "162583",
+    "399871",
+    "520489",
+]
+
+RFC_6238_APPENDIX_B = [
+    (59, "94287082", "46119246", "90693936"),
+    (1111111109, "07081804", "68084774", "25091201"),
+    (1111111111, "14050471", "67062674", "99943326"),
+    (1234567890, "89005924", "91819424", "93441116"),
+    (2000000000, "69279037", "90698825", "38618901"),
+    (20000000000, "65353130", "77737706", "47863826"),
+]
+SEEDS = {
+    HashName.SHA1: SEED,
+    HashName.SHA256: b"12345678901234567890123456789012",
+    HashName.SHA512: (SEED * 4)[:64],
+}
+
+
+@pytest.mark.parametrize(("counter", "expected"), list(enumerate(RFC_4226_APPENDIX_D)))
+def test_hotp_agrees_with_rfc_4226(counter: int, expected: str) -> None:
+    """The ten values of RFC 4226, appendix D (K1)."""
+    assert tokencode_at(SEED, HOTP, Moment(counter)) == expected
+
+
+@pytest.mark.parametrize(("at_s", "sha1", "sha256", "sha512"), RFC_6238_APPENDIX_B)
+def test_totp_agrees_with_rfc_6238(
+    at_s: int, sha1: str, sha256: str, sha512: str
+) -> None:
+    """The eighteen values of RFC 6238, appendix B, leading zeros included (K1)."""
+    for name, expected in zip(HashName, (sha1, sha256, sha512), strict=True):
+        parameters = replace(TOTP, hash_name=name, digits=8)
+        step = step_at(at_s * 1_000, parameters)
+        assert tokencode_at(SEEDS[name], parameters, step) == expected
+
+
+def test_a_step_lasts_its_period() -> None:
+    """Steps count from the Unix epoch (RFC 6238, 4.2)."""
+    assert step_at(NOW_MS, TOTP) == STEP
+    assert step_at(NOW_MS + 29_999, TOTP) == STEP
+    assert step_at(NOW_MS + 30_000, TOTP) == STEP + 1
+    assert step_at(NOW_MS, replace(TOTP, period_s=60)) == STEP // 2
+
+
+def test_totp_window_is_a_step_to_each_side_of_the_tokens_own_time() -> None:
+    """The window follows the learned drift (K1)."""
+    found = moments_to_try(
+        TOTP,
+        at_ms=NOW_MS,
+        drift=-3,
+        spent=Moment(-1),
+        window_steps=1,
+        look_ahead=10,
+    )
+    assert list(found) == [STEP - 4, STEP - 3, STEP - 2]
+
+
+def test_totp_window_does_not_begin_before_the_epoch() -> None:
+    """No moment is negative, whatever the clock says."""
+    found = moments_to_try(
+        TOTP, at_ms=0, drift=0, spent=Moment(-1), window_steps=1, look_ahead=10
+    )
+    assert list(found) == [0, 1]
+
+
+def test_hotp_looks_ahead_of_the_last_spent_counter() -> None:
+    """Ten counters ahead (K1); the spent one is known, so that a replay is named."""
+    found = moments_to_try(
+        HOTP,
+        at_ms=NOW_MS,
+        drift=0,
+        spent=Moment(6),
+        window_steps=1,
+        look_ahead=10,
+    )
+    assert list(found) == list(range(6, 17))
+
+
+def test_hotp_that_is_new_begins_at_its_first_counter() -> None:
+    """Counter 0 of a new token is within the look-ahead."""
+    found = moments_to_try(
+        HOTP, at_ms=0, drift=0, spent=Moment(-1), window_steps=1, look_ahead=10
+    )
+    assert list(found) == list(range(10))
+
+
+def test_digits_match_at_their_moments_only() -> None:
+    """A tokencode is found at its counter; a wrong or foreign one nowhere (K1)."""
+    moments = [Moment(n) for n in range(10)]
+    assert matching_moments(SEED, HOTP, "969429", moments) == (3,)
+    assert matching_moments(SEED, HOTP, "000000", moments) == ()
+    assert matching_moments(SEED, HOTP, "", moments) == ()
+
+
+@given(
+    seed=st.binary(min_size=16, max_size=64),
+    at_ms=st.integers(0, 4_000_000_000_000),
+    offset=st.integers(-5, 5),
+    drift=st.integers(-100, 100),
+    name=st.sampled_from(HashName),
+    digits=st.sampled_from([6, 8]),
+    period_s=st.sampled_from([30, 60]),
+)
+def test_a_tokencode_is_found_exactly_inside_the_window(
+    *,
+    seed: bytes,
+    at_ms: int,
+    offset: int,
+    drift: int,
+    name: HashName,
+    digits: int,
+    period_s: int,
+) -> None:
+    """Whatever the token: what it shows now is found if its offset is in the window."""
+    parameters = replace(TOTP, hash_name=name, digits=digits, period_s=period_s)
+    shown_at = Moment(max(step_at(at_ms, parameters) + drift + offset, 0))
+    shown = tokencode_at(seed, parameters, shown_at)
+    window = tuple(
+        moments_to_try(
+            parameters,
+            at_ms=at_ms,
+            drift=drift,
+            spent=Moment(-1),
+            window_steps=1,
+            look_ahead=10,
+        )
+    )
+    found = matching_moments(seed, parameters, shown, window)
+    assert len(shown) == digits
+    assert set(found) <= set(window)
+    assert (shown_at in found) == (shown_at in window)
