@@ -16,10 +16,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sparecode.v1 import emergency_access_pb2 as emergency_pb
 from sparecode.v1 import types_pb2
 from sparecode_node.domain.agents import Protects
-from sparecode_node.domain.emergency_access import RecoveryPolicy
+from sparecode_node.domain.emergency_access import CodeState, RecoveryPolicy
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm, HashName
-from sparecode_node.queries.views import CodeState
 from sparecode_node.services.context import Read
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.statemachine.results import Applied, EmergencyAccessSaved

@@ -144,7 +144,7 @@ class Listeners:
         """Where `agents` and `admin` are bound, once they are."""
 
     async def start(self) -> None:
-        """Bind both ports, then serve. Raises `ListenError`, with nothing left open."""
+        """Bind both ports, then serve. Raises `ListenError`."""
         try:
             for name, server in self._servers.items():
                 self.ports[name] = _bind(name, server, self._settings[name])

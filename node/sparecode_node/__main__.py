@@ -1,0 +1,324 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+`sparecode-node`: the daemon, and the commands that set a node up.
+
+Exit codes: 0 stopped as asked, 1 cannot start or refused, 2 wrong usage or
+configuration, 70 the node found itself broken and stopped.
+"""
+
+import asyncio
+import datetime as dt
+import json
+import logging
+import os
+import resource
+import signal
+import stat
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from sparecode_node import bootstrap
+from sparecode_node.certificates import CertificatesError, write_certificates
+from sparecode_node.config import Config, ConfigError, LogConfig, LogFormat, load_config
+from sparecode_node.services.ambient import SystemClock, SystemEntropy
+from sparecode_node.services.errors import InvalidFieldError
+
+EXIT_REFUSED = 1
+EXIT_USAGE = 2
+
+PASSWORD_FILE_BYTES_MAX = 4096
+
+_STANDARD = frozenset(
+    {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
+)
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+class _Formatter(logging.Formatter):
+    """Time, level, message and fields of a record."""
+
+    def fields(self, record: logging.LogRecord) -> dict[str, str]:
+        """Return what was logged beside the message."""
+        found = {
+            key: str(value)
+            for key, value in vars(record).items()
+            if key not in _STANDARD and value != ""
+        }
+        if record.exc_info:
+            found["trace"] = self.formatException(record.exc_info)
+        return found
+
+    def time(self, record: logging.LogRecord) -> str:
+        """Return the time in UTC, to the millisecond."""
+        at = dt.datetime.fromtimestamp(record.created, dt.UTC)
+        return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class TextFormatter(_Formatter):
+    """One line for a person; a value with anything unusual in it is quoted."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, and the trace below it if there is one."""
+        fields = self.fields(record)
+        trace = fields.pop("trace", "")
+        line = " ".join(
+            (
+                self.time(record),
+                f"{record.levelname:<8}",
+                _line(record.getMessage()),
+                *(f"{key}={_quoted(value)}" for key, value in fields.items()),
+            )
+        )
+        return f"{line}\n{trace}" if trace else line
+
+
+class JsonFormatter(_Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the object."""
+        return json.dumps(
+            {
+                "time": self.time(record),
+                "level": record.levelname.lower(),
+                "logger": record.name,
+                "message": record.getMessage(),
+                **self.fields(record),
+            }
+        )
+
+
+def _line(text: str) -> str:
+    """Keep a message on its line: what came from outside must not forge another."""
+    return text if text.isprintable() else text.encode("unicode_escape").decode()
+
+
+def _quoted(value: str) -> str:
+    plain = value.isprintable() and not set(value) & set(" \"'=")
+    return value if plain else json.dumps(value)
+
+
+def set_up_logging(config: LogConfig) -> None:
+    """Log to standard error."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        JsonFormatter() if config.format is LogFormat.JSON else TextFormatter()
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(config.level.value.upper())
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Say in one line what is wrong, and leave."""
+    print(f"sparecode-node: {message}", file=sys.stderr)  # noqa: T201
+    raise typer.Exit(code)
+
+
+def loaded(context: typer.Context) -> Config:
+    """Return the configuration that `--config` names."""
+    path: Path | None = context.obj
+    if path is None:
+        fail("--config FILE is missing", EXIT_USAGE)
+    try:
+        return load_config(path)
+    except ConfigError as error:
+        fail(str(error), EXIT_USAGE)
+
+
+def show_version(value: bool) -> None:  # noqa: FBT001 - Typer calls it so.
+    """Print the version."""
+    if value:
+        typer.echo(f"sparecode-node {bootstrap.VERSION}")
+        raise typer.Exit
+
+
+@app.callback(
+    invoke_without_command=True,
+    help="A node of a Sparecode cluster. Without a command it runs the node.",
+)
+def run(
+    context: typer.Context,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="The node's node.toml.", metavar="FILE"),
+    ] = None,
+    *,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=show_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Run the node, unless there is a command."""
+    del version
+    context.obj = config
+    if context.invoked_subcommand is not None:
+        return
+    loaded_config = loaded(context)
+    set_up_logging(loaded_config.log)
+    # A core dump would hold the key ring.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        code = asyncio.run(serve(loaded_config))
+    except bootstrap.StartError as error:
+        fail(str(error), EXIT_REFUSED)
+    if code:
+        # The engine has given up; whatever threads are left must not hold us.
+        logging.shutdown()
+        os._exit(code)
+
+
+async def serve(config: Config) -> int:
+    """Run the node until it is told to stop; return the exit code."""
+    node = bootstrap.Node(config, clock=SystemClock(), entropy=SystemEntropy())
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, node.stop)
+    return await node.run()
+
+
+@app.command("check-config")
+def check_config(context: typer.Context) -> None:
+    """Read node.toml and say what is wrong with it."""
+    config = loaded(context)
+    typer.echo(f"{config.path}: node {config.node.id} of {', '.join(config.members)}")
+
+
+@app.command()
+def init(
+    context: typer.Context,
+    administrator: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of the first administrator (default: ask).", metavar="NAME"
+        ),
+    ] = None,
+    password_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of mode 0600 that holds the password (default: ask).",
+            metavar="FILE",
+        ),
+    ] = None,
+) -> None:
+    """
+    Begin a new cluster: data folder, key ring, first administrator.
+
+    Run it on one node only. The key ring that it makes goes to every other node,
+    over a secure channel; they need no `init`.
+    """
+    config = loaded(context)
+    try:
+        bootstrap.refuse_existing(config)
+        if administrator is None:
+            administrator = asked("Name of the first administrator")
+        if password_file is None:
+            password = asked("Password (at least 12 characters)", secret=True)
+        else:
+            password = read_password(password_file)
+        asyncio.run(
+            bootstrap.initialize(
+                config,
+                administrator=administrator,
+                password=password,
+                entropy=SystemEntropy(),
+            )
+        )
+    except (bootstrap.StartError, InvalidFieldError) as error:
+        fail(str(error), EXIT_REFUSED)
+    typer.echo(
+        f"Ready to begin: start node {config.node.id} and the others.\n"
+        f"Every node needs the key ring {config.keys_file}, mode 0600."
+    )
+
+
+def asked(question: str, *, secret: bool = False) -> str:
+    """Ask at the terminal."""
+    if not sys.stdin.isatty():
+        fail(
+            "no terminal to ask at: give --administrator NAME and --password-file FILE",
+            EXIT_USAGE,
+        )
+    answer: str = typer.prompt(question, hide_input=secret, confirmation_prompt=secret)
+    return answer
+
+
+def read_password(path: Path) -> str:
+    """Return the first line of a file that nobody else can read."""
+    try:
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            if mode & (stat.S_IRWXG | stat.S_IRWXO):
+                fail(
+                    f"{path}: others than its owner have access (mode {mode:04o}); "
+                    f"it must be 0600: chmod 600 {path}",
+                    EXIT_REFUSED,
+                )
+            content = file.read(PASSWORD_FILE_BYTES_MAX)
+        return content.decode().partition("\n")[0].rstrip("\r")
+    except OSError as error:
+        fail(f"{path}: {error.strerror}", EXIT_REFUSED)
+    except UnicodeDecodeError:
+        fail(f"{path}: not UTF-8", EXIT_REFUSED)
+
+
+@app.command()
+def certificates(
+    directory: Annotated[Path, typer.Argument(help="Where the files go.")],
+    member: Annotated[
+        list[str] | None,
+        typer.Option(help="A node's id; may repeat.", metavar="ID"),
+    ] = None,
+    agent: Annotated[
+        list[str] | None,
+        typer.Option(help="An agent's name; may repeat.", metavar="NAME"),
+    ] = None,
+    host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A name or address under which nodes are reached; may repeat.",
+            metavar="HOST",
+        ),
+    ] = None,
+    *,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace certificates that exist.")
+    ] = False,
+) -> None:
+    """
+    Make certificates for development, or for a single operator.
+
+    Two authorities (members-ca, agents-ca), a certificate and key for every
+    member and agent. The authorities' keys lie beside them, unencrypted: whoever
+    reads the folder can be any node and any agent. Where more than one person
+    operates, take certificates from your own authority.
+    """
+    now = dt.datetime.fromtimestamp(SystemClock().now_ms() / 1000, dt.UTC)
+    try:
+        written = write_certificates(
+            directory,
+            members=member or (),
+            agents=agent or (),
+            hosts=host or (),
+            force=force,
+            now=now,
+        )
+    except CertificatesError as error:
+        fail(str(error), EXIT_REFUSED)
+    for path in written:
+        typer.echo(path)
+
+
+def main() -> None:
+    """Run `sparecode-node`."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

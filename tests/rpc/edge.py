@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The gRPC edge on loopback ports, with real TLS and use cases that are told what to say."""
+
+import contextlib
+import dataclasses
+import datetime as dt
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from sparecode_node.certificates import Authority, Issued
+from sparecode_node.rpc.server import Listeners, ListenerSettings, Services
+from sparecode_node.rpc.tls import TlsFiles
+from sparecode_node.services.ambient import SystemClock
+from sparecode_node.services.context import CallContext
+
+NODE = "n1"
+NOW = dt.datetime.now(dt.UTC)
+MEMBERS = Authority.create("members", now=NOW)
+AGENTS = Authority.create("agents", now=NOW)
+STRANGERS = Authority.create("strangers", now=NOW)
+MEMBER = MEMBERS.issue_member(NODE, hosts=["127.0.0.1"], now=NOW)
+AGENT = AGENTS.issue_agent("vpn", now=NOW)
+EXPIRED = AGENTS.issue_agent("vpn", now=NOW - dt.timedelta(days=40), days=30)
+STRANGER = STRANGERS.issue_agent("vpn", now=NOW)
+BEARER = (("authorization", "Bearer s3cret-bearer"),)
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What a use case was asked."""
+
+    name: str
+    context: CallContext
+    arguments: dict[str, Any]
+
+
+class Told:
+    """A use case that answers as it is told, and notes what it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[Asked] = []
+        self.answer: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+
+        async def method(
+            context: CallContext, *positional: Any, **arguments: Any
+        ) -> Any:
+            if positional:
+                arguments = {"": positional[0], **arguments}
+            self.asked.append(Asked(name, context, arguments))
+            answer = self.answer
+            if callable(answer):
+                answer = await answer()
+            if isinstance(answer, BaseException):
+                raise answer
+            return answer
+
+        return method
+
+
+@dataclasses.dataclass
+class Edge:
+    """A running edge."""
+
+    listeners: Listeners
+    services: dict[str, Told]
+    ready: list[bool]
+
+    def admin(self, *, ca: Authority = MEMBERS, own: Issued | None = None):
+        """Open a channel as an administrator does."""
+        return self._channel("admin", ca, own)
+
+    def agents(self, own: Issued | None = AGENT, *, ca: Authority = MEMBERS):
+        """Open a channel as an agent does."""
+        return self._channel("agents", ca, own)
+
+    def _channel(self, listener: str, ca: Authority, own: Issued | None):
+        credentials = grpc.ssl_channel_credentials(
+            ca.pem,
+            private_key=own.key if own else None,
+            certificate_chain=own.certificate if own else None,
+        )
+        return grpc.aio.secure_channel(self.address(listener), credentials)
+
+    def address(self, listener: str) -> str:
+        """Return where to call."""
+        return f"127.0.0.1:{self.listeners.ports[listener]}"
+
+
+def settings(*, mutual: bool, reflection: bool = False) -> ListenerSettings:
+    """Listen on any free port."""
+    return ListenerSettings(
+        address="127.0.0.1:0",
+        tls=TlsFiles(
+            certificate=MEMBER.certificate,
+            key=MEMBER.key,
+            ca=AGENTS.pem if mutual else None,
+        ),
+        reflection=reflection,
+    )
+
+
+@contextlib.asynccontextmanager
+async def running_edge(*, reflection: bool = False) -> AsyncIterator[Edge]:
+    """Start an edge, and stop it."""
+    services = {field.name: Told() for field in dataclasses.fields(Services)}
+    ready = [False]
+    listeners = Listeners(
+        node_id=NODE,
+        agents=settings(mutual=True),
+        admin=settings(mutual=False, reflection=reflection),
+        services=Services(**services),
+        is_ready=lambda: ready[0],
+        clock=SystemClock(),
+    )
+    await listeners.start()
+    try:
+        yield Edge(listeners, services, ready)
+    finally:
+        await listeners.stop(grace_s=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """A status as a client reads it."""
+
+    code: grpc.StatusCode
+    words: str
+    reason: str = ""
+    domain: str = ""
+    field: str = ""
+    description: str = ""
+    retry_s: float | None = None
+
+
+def failure(error: grpc.aio.AioRpcError) -> Failure:
+    """Read a status with its details."""
+    found: dict[str, Any] = {}
+    status = rpc_status.from_call(error)
+    for detail in status.details if status is not None else ():
+        info = error_details_pb2.ErrorInfo()
+        bad = error_details_pb2.BadRequest()
+        retry = error_details_pb2.RetryInfo()
+        if detail.Unpack(info):
+            found |= {"reason": info.reason, "domain": info.domain}
+        elif detail.Unpack(bad):
+            (violation,) = bad.field_violations
+            found |= {"field": violation.field, "description": violation.description}
+        elif detail.Unpack(retry):
+            found["retry_s"] = retry.retry_delay.ToTimedelta().total_seconds()
+    return Failure(error.code(), error.details() or "", **found)

@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one table of errors, row by row, as a client reads it."""
+
+import asyncio
+import logging
+
+import grpc
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from sparecode.v1 import (
+    authentication_pb2,
+    authentication_pb2_grpc,
+    tokens_pb2,
+    tokens_pb2_grpc,
+    types_pb2,
+    users_pb2,
+    users_pb2_grpc,
+)
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.replication.errors import (
+    NoPrimaryError,
+    NoQuorumError,
+    NotAppliedError,
+    OutcomeUnknownError,
+    OverloadedError,
+    ProposeError,
+)
+from sparecode_node.rpc.errors import EXCEPTIONS, REASONS
+from sparecode_node.services.errors import (
+    HashingOverloadedError,
+    InvalidFieldError,
+    NotPermittedError,
+    NotSignedInError,
+    Refused,
+    refusal,
+)
+from tests.rpc.edge import BEARER, Failure, failure, running_edge
+
+CODE = grpc.StatusCode
+SECRET = "K7PM4XQ2"
+
+
+def refused(reason: Reason, detail: str = "", field: str = "") -> Refused:
+    return refusal(Rejected(reason, detail, field))
+
+
+async def create_user(edge) -> Failure:
+    async with edge.admin() as channel:
+        stub = users_pb2_grpc.UserServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.CreateUser(
+                users_pb2.CreateUserRequest(username="x"), timeout=5, metadata=BEARER
+            )
+    return failure(caught.value)
+
+
+async def authenticate(edge) -> Failure:
+    async with edge.agents() as channel:
+        stub = authentication_pb2_grpc.AuthenticationServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.Authenticate(
+                authentication_pb2.AuthenticateRequest(passcode=SECRET), timeout=5
+            )
+    return failure(caught.value)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("error", "code", "reason", "retry_s"),
+    [
+        (InvalidFieldError("count", "1 to 50"), CODE.INVALID_ARGUMENT, "FIELD", None),
+        (
+            refused(Reason.REQUEST_ID_REUSED),
+            CODE.INVALID_ARGUMENT,
+            "REQUEST_ID_REUSED",
+            None,
+        ),
+        (refused(Reason.CODE_COUNT), CODE.INVALID_ARGUMENT, "CODE_COUNT", None),
+        (refused(Reason.DRAFT_STALE), CODE.FAILED_PRECONDITION, "DRAFT_STALE", None),
+        (
+            refused(Reason.TOKEN_EXPIRED),
+            CODE.FAILED_PRECONDITION,
+            "TOKEN_EXPIRED",
+            None,
+        ),
+        (refused(Reason.TOKEN_UNKNOWN), CODE.NOT_FOUND, "TOKEN_UNKNOWN", None),
+        (refused(Reason.USER_UNKNOWN), CODE.NOT_FOUND, "USER_UNKNOWN", None),
+        (refused(Reason.AGENT_UNKNOWN), CODE.NOT_FOUND, "AGENT_UNKNOWN", None),
+        (refused(Reason.USER_EXISTS), CODE.ALREADY_EXISTS, "USER_EXISTS", None),
+        (refused(Reason.TOKEN_EXISTS), CODE.ALREADY_EXISTS, "TOKEN_EXISTS", None),
+        (refused(Reason.AGENT_EXISTS), CODE.ALREADY_EXISTS, "AGENT_EXISTS", None),
+        (NotSignedInError(), CODE.UNAUTHENTICATED, "SESSION_ENDED", None),
+        (
+            refused(Reason.SIGN_IN_REFUSED),
+            CODE.UNAUTHENTICATED,
+            "SIGN_IN_REFUSED",
+            None,
+        ),
+        (NotPermittedError("no"), CODE.PERMISSION_DENIED, "ROLE", None),
+        (
+            refused(Reason.SELF_SERVICE_FORBIDDEN),
+            CODE.PERMISSION_DENIED,
+            "SELF_SERVICE_FORBIDDEN",
+            None,
+        ),
+        (OverloadedError(SECRET), CODE.RESOURCE_EXHAUSTED, "OVERLOADED", 1),
+        (HashingOverloadedError(2.5), CODE.RESOURCE_EXHAUSTED, "OVERLOADED", 2.5),
+        (
+            refused(Reason.REQUEST_TABLE_FULL),
+            CODE.RESOURCE_EXHAUSTED,
+            "OVERLOADED",
+            5,
+        ),
+        (NoQuorumError(SECRET), CODE.UNAVAILABLE, "NO_QUORUM", 1),
+        (NoPrimaryError(SECRET), CODE.UNAVAILABLE, "NO_PRIMARY", 0.5),
+        (refused(Reason.NOT_INITIALIZED), CODE.UNAVAILABLE, "NOT_INITIALIZED", 1),
+        (refused(Reason.STALE_PARAMETERS), CODE.UNAVAILABLE, "STALE_PARAMETERS", 0.5),
+        (OutcomeUnknownError(SECRET), CODE.UNAVAILABLE, "OUTCOME_UNKNOWN", 0.5),
+        (TimeoutError(SECRET), CODE.DEADLINE_EXCEEDED, "OUTCOME_UNKNOWN", 0.5),
+    ],
+)
+async def test_row_of_the_table(error, code, reason, retry_s):
+    async with running_edge() as edge:
+        edge.services["users"].answer = error
+        found = await create_user(edge)
+    assert (found.code, found.reason, found.domain) == (code, reason, "sparecode")
+    assert found.retry_s == retry_s
+    assert found.words
+    assert SECRET not in found.words
+
+
+def test_every_failure_of_replication_has_a_row():
+    """What is not in the table would be called a bug, and perhaps not retried."""
+
+    def leaves(kind: type[Exception]) -> set[type[Exception]]:
+        below = kind.__subclasses__()
+        return {kind}.union(*map(leaves, below))
+
+    abstract = {ProposeError, NotAppliedError}
+    kinds = leaves(ProposeError) - abstract
+    assert all(any(k in EXCEPTIONS for k in kind.__mro__) for kind in kinds)
+    assert set(REASONS) == set(Reason)
+
+
+def test_only_an_unknown_outcome_says_that_something_may_have_happened():
+    """Everything else was certainly not applied (A7)."""
+    unknown = {
+        row.reason
+        for row in (*EXCEPTIONS.values(), *REASONS.values())
+        if "may have been done" in row.words
+    }
+    assert unknown == {"OUTCOME_UNKNOWN"}
+
+
+@pytest.mark.asyncio
+async def test_field_is_named_with_its_bounds():
+    async with running_edge() as edge:
+        edge.services["users"].answer = InvalidFieldError("count", "1 to 50; got 51")
+        found = await create_user(edge)
+    assert (found.field, found.description) == ("count", "1 to 50; got 51")
+    assert found.words == "count: 1 to 50; got 51"
+
+
+@pytest.mark.asyncio
+async def test_rule_says_what_it_is_about_and_what_to_do_next():
+    async with running_edge() as edge:
+        edge.services["users"].answer = refused(
+            Reason.TOKEN_DISABLED, "token 1 is disabled", "serial"
+        )
+        found = await create_user(edge)
+    assert found.words.startswith("token 1 is disabled")
+    assert "enable it first" in found.words
+    assert (found.field, found.description) == ("serial", "token 1 is disabled")
+
+
+@pytest.mark.asyncio
+async def test_bug_is_a_bare_internal_and_a_trace_in_the_log(caplog):
+    """No detail leaks, whatever the exception holds."""
+    async with running_edge() as edge:
+        edge.services["users"].answer = RuntimeError(f"it was {SECRET}")
+        with caplog.at_level(logging.ERROR, logger="sparecode_node"):
+            found = await create_user(edge)
+    assert found == Failure(CODE.INTERNAL, "internal error")
+    (record,) = [r for r in caplog.records if r.name.startswith("sparecode_node")]
+    assert record.exc_info
+    assert record.method == "UserService/CreateUser"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "reason",
+    sorted(
+        set(Reason)
+        - {
+            Reason.REQUEST_ID_REUSED,
+            Reason.REQUEST_TABLE_FULL,
+            Reason.STALE_PARAMETERS,
+            Reason.NOT_INITIALIZED,
+        }
+    ),
+)
+async def test_agent_learns_no_reason_of_the_rules(reason, caplog):
+    """Even if a use case were to let one through (A6)."""
+    async with running_edge() as edge:
+        edge.services["authentication"].answer = refused(reason, "alice is locked")
+        with caplog.at_level(logging.CRITICAL):
+            found = await authenticate(edge)
+    assert found == Failure(CODE.INTERNAL, "internal error")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (refused(Reason.REQUEST_ID_REUSED), "REQUEST_ID_REUSED"),
+        (refused(Reason.REQUEST_TABLE_FULL), "OVERLOADED"),
+        (InvalidFieldError("username", "at most 128"), "FIELD"),
+        (NoQuorumError(), "NO_QUORUM"),
+        (OutcomeUnknownError(), "OUTCOME_UNKNOWN"),
+        (HashingOverloadedError(1), "OVERLOADED"),
+    ],
+)
+async def test_agent_learns_what_it_needs_for_a_retry(error, reason):
+    """Everything but a reason (A7)."""
+    async with running_edge() as edge:
+        edge.services["authentication"].answer = error
+        found = await authenticate(edge)
+    assert found.reason == reason
+
+
+@pytest.mark.asyncio
+async def test_nothing_of_a_request_gets_into_the_log(caplog):
+    async with running_edge() as edge:
+        edge.services["authentication"].answer = OutcomeUnknownError()
+        edge.services["users"].answer = OutcomeUnknownError()
+        with caplog.at_level(logging.DEBUG):
+            await authenticate(edge)
+            await create_user(edge)
+    said = "\n".join(f"{vars(record)}" for record in caplog.records)
+    assert "sparecode://agent/vpn" in said
+    assert SECRET not in said
+    assert "s3cret-bearer" not in said
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [
+        (tokens_pb2.EnrollTokenRequest(), "algorithm"),
+        (tokens_pb2.EnrollTokenRequest(algorithm=99), "algorithm"),
+        (
+            tokens_pb2.EnrollTokenRequest(algorithm=types_pb2.TOKEN_ALGORITHM_TOTP),
+            "pin_rule",
+        ),
+        (tokens_pb2.EnrollTokenRequest(hash=99), "hash"),
+        (
+            tokens_pb2.EnrollTokenRequest(expire_time=Timestamp(seconds=1 << 60)),
+            "expire_time",
+        ),
+        (
+            tokens_pb2.EnrollTokenRequest(expire_time=Timestamp(nanos=-1)),
+            "expire_time",
+        ),
+    ],
+    ids=lambda value: repr(str(value)),
+)
+async def test_what_cannot_be_a_value_of_ours_is_a_bad_field(request_, field):
+    async with running_edge() as edge, edge.admin() as channel:
+        stub = tokens_pb2_grpc.TokenServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.EnrollToken(request_, timeout=5, metadata=BEARER)
+        assert not edge.services["tokens"].asked
+    found = failure(caught.value)
+    assert (found.code, found.reason) == (CODE.INVALID_ARGUMENT, "FIELD")
+    assert found.field == field
+
+
+@pytest.mark.asyncio
+async def test_call_ends_at_its_deadline_with_the_outcome_unknown():
+    """The use case hangs; who has set no deadline is told after ours."""
+
+    async def hang() -> None:
+        await asyncio.Event().wait()
+
+    async with running_edge() as edge:
+        edge.services["users"].answer = hang
+        async with edge.admin() as channel:
+            stub = users_pb2_grpc.UserServiceStub(channel)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await stub.CreateUser(
+                    users_pb2.CreateUserRequest(), timeout=0.2, metadata=BEARER
+                )
+    assert caught.value.code() is CODE.DEADLINE_EXCEEDED

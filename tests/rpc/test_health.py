@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Health: alive, and ready to serve; on both public listeners."""
+
+import asyncio
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from tests.rpc.edge import running_edge
+
+Status = health_pb2.HealthCheckResponse
+
+
+async def check(channel, service: str) -> int:
+    stub = health_pb2_grpc.HealthStub(channel)
+    request = health_pb2.HealthCheckRequest(service=service)
+    return (await stub.Check(request, timeout=5)).status
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("listener", ["agents", "admin"])
+async def test_node_without_a_quorum_is_alive_and_not_ready(listener):
+    async with running_edge() as edge, getattr(edge, listener)() as channel:
+        assert await check(channel, "") == Status.SERVING
+        assert await check(channel, "sparecode.ready") == Status.NOT_SERVING
+
+
+@pytest.mark.asyncio
+async def test_watcher_is_told_when_the_node_gets_ready_and_when_not():
+    async with running_edge() as edge, edge.admin() as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(
+            health_pb2.HealthCheckRequest(service="sparecode.ready"), timeout=10
+        )
+        told = []
+        async for response in watch:
+            told.append(response.status)
+            edge.ready[0] = not edge.ready[0]
+            if len(told) == 3:
+                break
+        assert await check(channel, "") == Status.SERVING
+    assert told == [Status.NOT_SERVING, Status.SERVING, Status.NOT_SERVING]
+
+
+@pytest.mark.asyncio
+async def test_watcher_is_let_go_when_the_node_stops():
+    """Else every watcher would hold the node back for the whole grace."""
+    async with running_edge() as edge, edge.admin() as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(
+            health_pb2.HealthCheckRequest(), timeout=10
+        )
+        reading = aiter(watch)
+        first = await anext(reading)
+        async with asyncio.timeout(5):
+            await edge.listeners.stop(grace_s=60)
+            rest = [response.status async for response in reading]
+    assert first.status == Status.SERVING
+    assert rest == [Status.NOT_SERVING]
+
+
+@pytest.mark.asyncio
+async def test_watcher_that_does_not_read_holds_nobody_up():
+    async with running_edge() as edge, edge.admin() as idle, edge.admin() as channel:
+        request = health_pb2.HealthCheckRequest(service="sparecode.ready")
+        lazy = health_pb2_grpc.HealthStub(idle).Watch(request)
+        watch = health_pb2_grpc.HealthStub(channel).Watch(request, timeout=10)
+        reading = aiter(watch)
+        for _ in range(3):
+            await anext(reading)
+            edge.ready[0] = not edge.ready[0]
+        lazy.cancel()
+
+
+@pytest.mark.asyncio
+async def test_unknown_name_is_not_found():
+    async with running_edge() as edge, edge.admin() as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await check(channel, "sparecode.raedy")
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+    assert "sparecode.ready" in caught.value.details()

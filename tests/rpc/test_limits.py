@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Deadlines, sizes, and what is not there unless it is asked for."""
+
+import asyncio
+
+import grpc
+import pytest
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from sparecode.v1 import (
+    authentication_pb2,
+    authentication_pb2_grpc,
+    tokens_pb2,
+    tokens_pb2_grpc,
+    users_pb2,
+    users_pb2_grpc,
+)
+from sparecode_node.rpc.calls import DEADLINE_DEFAULT_S, DEADLINE_MAX_S
+from sparecode_node.rpc.server import ListenError, Listeners, ListenerSettings, Services
+from sparecode_node.services.ambient import SystemClock
+from sparecode_node.statemachine.results import Applied, Authenticated, Decision
+from tests.rpc.edge import BEARER, MEMBER, failure, running_edge, settings
+from tests.rpc.test_methods import ID, pieces
+
+CODE = grpc.StatusCode
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("given", "at_most"),
+    [(None, DEADLINE_DEFAULT_S), (2, 2), (3600, DEADLINE_MAX_S)],
+)
+async def test_use_case_is_told_how_much_time_is_left(given, at_most):
+    """A little less than the caller waits, so that the answer still arrives."""
+    async with running_edge() as edge, edge.admin() as channel:
+        edge.services["users"].answer = Applied(index=1)
+        stub = users_pb2_grpc.UserServiceStub(channel)
+        await stub.CreateUser(
+            users_pb2.CreateUserRequest(), timeout=given, metadata=BEARER
+        )
+    (asked,) = edge.services["users"].asked
+    assert at_most - 0.5 < asked.context.deadline_s < at_most
+
+
+@pytest.mark.asyncio
+async def test_call_without_a_deadline_ends_all_the_same(monkeypatch):
+    monkeypatch.setattr("sparecode_node.rpc.calls.DEADLINE_DEFAULT_S", 0.05)
+
+    async def hang() -> None:
+        await asyncio.Event().wait()
+
+    async with running_edge() as edge, edge.admin() as channel:
+        edge.services["users"].answer = hang
+        stub = users_pb2_grpc.UserServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.CreateUser(users_pb2.CreateUserRequest(), metadata=BEARER)
+    found = failure(caught.value)
+    assert (found.code, found.reason) == (CODE.DEADLINE_EXCEEDED, "OUTCOME_UNKNOWN")
+    assert "same request_id" in found.words
+
+
+@pytest.mark.asyncio
+async def test_call_with_no_time_left_is_not_begun(monkeypatch):
+    monkeypatch.setattr("sparecode_node.rpc.interceptors._TIME_FLOOR_S", 60)
+    async with running_edge() as edge, edge.admin() as channel:
+        stub = users_pb2_grpc.UserServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.CreateUser(
+                users_pb2.CreateUserRequest(), timeout=5, metadata=BEARER
+            )
+        assert not edge.services["users"].asked
+    found = failure(caught.value)
+    assert (found.code, found.reason) == (CODE.DEADLINE_EXCEEDED, "DEADLINE")
+
+
+@pytest.mark.asyncio
+async def test_agents_listener_takes_no_more_than_64_kib():
+    async with running_edge() as edge, edge.agents() as channel:
+        stub = authentication_pb2_grpc.AuthenticationServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.Authenticate(
+                authentication_pb2.AuthenticateRequest(passcode="7" * 65 * 1024),
+                timeout=5,
+            )
+        assert not edge.services["authentication"].asked
+    assert caught.value.code() is CODE.RESOURCE_EXHAUSTED
+
+
+@pytest.mark.asyncio
+async def test_admin_listener_takes_more_than_64_kib_only_for_files():
+    async with running_edge() as edge, edge.admin() as channel:
+        edge.services["tokens"].answer = []
+        users = users_pb2_grpc.UserServiceStub(channel)
+        tokens = tokens_pb2_grpc.TokenServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await users.CreateUser(
+                users_pb2.CreateUserRequest(email="7" * 65 * 1024),
+                timeout=5,
+                metadata=BEARER,
+            )
+        await tokens.ImportTokens(
+            iter(pieces(b"7" * 1024 * 1024)), timeout=5, metadata=BEARER
+        )
+    found = failure(caught.value)
+    assert (found.code, found.field) == (CODE.INVALID_ARGUMENT, "request")
+    (asked,) = edge.services["tokens"].asked
+    assert len(asked.arguments["content"]) == 1024 * 1024
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("requests", "field"),
+    [
+        ([], "header"),
+        (pieces()[:1] * 2, "part"),
+        ([tokens_pb2.ImportTokensRequest(content=b"x")], "part"),
+        ([*pieces(), tokens_pb2.ImportTokensRequest(content=b"")], "part"),
+        ([*pieces(), tokens_pb2.ImportTokensRequest()], "part"),
+        (pieces(b"x" * 1024 * 1024, b"x"), "content"),
+        (
+            [
+                tokens_pb2.ImportTokensRequest(
+                    header=tokens_pb2.ImportTokensHeader(request_id=ID)
+                )
+            ],
+            "format",
+        ),
+    ],
+)
+async def test_import_in_the_wrong_form_names_the_part(requests, field):
+    """And changes nothing."""
+    async with running_edge() as edge, edge.admin() as channel:
+        stub = tokens_pb2_grpc.TokenServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.ImportTokens(iter(requests), timeout=5, metadata=BEARER)
+        assert not edge.services["tokens"].asked
+    found = failure(caught.value)
+    assert (found.code, found.field) == (CODE.INVALID_ARGUMENT, field)
+
+
+@pytest.mark.asyncio
+async def test_imports_at_once_are_few():
+    """A file is in memory before anybody has looked at the session."""
+    async with running_edge() as edge, edge.admin() as channel:
+        stub = tokens_pb2_grpc.TokenServiceStub(channel)
+        open_calls = [stub.ImportTokens(metadata=BEARER) for _ in range(9)]
+        refused, _ = await asyncio.wait(
+            [asyncio.ensure_future(call.code()) for call in open_calls],
+            return_when=asyncio.FIRST_COMPLETED,
+            timeout=5,
+        )
+        assert [task.result() for task in refused] == [CODE.RESOURCE_EXHAUSTED]
+        for call in open_calls:
+            call.cancel()
+
+
+@pytest.mark.asyncio
+async def test_methods_are_not_listed_unless_configured():
+    async def listed(edge) -> set[str]:
+        async with edge.admin() as channel:
+            stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+            call = stub.ServerReflectionInfo(
+                iter([reflection_pb2.ServerReflectionRequest(list_services="*")])
+            )
+            async for response in call:
+                return {s.name for s in response.list_services_response.service}
+        raise AssertionError("no answer")
+
+    async with running_edge() as edge:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await listed(edge)
+        assert caught.value.code() is CODE.UNIMPLEMENTED
+    async with running_edge(reflection=True) as edge:
+        names = await listed(edge)
+    assert "sparecode.v1.EmergencyAccessService" in names
+    assert "sparecode.v1.AuthenticationService" not in names
+
+
+@pytest.mark.asyncio
+async def test_port_in_use_is_named_with_the_reason():
+    async with running_edge() as edge:
+        taken = edge.address("admin")
+        second = Listeners(
+            node_id="n2",
+            agents=settings(mutual=True),
+            admin=ListenerSettings(address=taken, tls=settings(mutual=False).tls),
+            services=Services(**edge.services),
+            is_ready=lambda: False,
+            clock=SystemClock(),
+        )
+        with pytest.raises(ListenError) as caught:
+            await second.start()
+    assert str(caught.value) == (
+        f"[admin] listen {taken}: cannot listen: Address already in use"
+    )
+
+
+@pytest.mark.asyncio
+async def test_running_call_ends_before_the_listeners_close():
+    """Stopping is graceful: what was begun gets its answer."""
+    begun, finish = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> Authenticated:
+        begun.set()
+        await finish.wait()
+        return Authenticated(index=1, decision=Decision.ACCEPTED, authentication_id="a")
+
+    async with running_edge() as edge, edge.agents() as channel:
+        edge.services["authentication"].answer = slow
+        stub = authentication_pb2_grpc.AuthenticationServiceStub(channel)
+        call = asyncio.ensure_future(
+            stub.Authenticate(authentication_pb2.AuthenticateRequest(), timeout=5)
+        )
+        await begun.wait()
+        stopping = asyncio.create_task(edge.listeners.stop(grace_s=5))
+        await asyncio.sleep(0)
+        finish.set()
+        response = await call
+        await stopping
+    assert response.decision == authentication_pb2.AUTHENTICATION_DECISION_ACCEPTED
+
+
+def test_key_is_not_shown_by_accident():
+    assert MEMBER.key.decode() not in repr(settings(mutual=True))

@@ -1,0 +1,763 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every method of the contract: what a use case is asked, and what the caller reads."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from sparecode.v1 import (
+    agents_pb2,
+    agents_pb2_grpc,
+    authentication_pb2,
+    authentication_pb2_grpc,
+    cluster_pb2,
+    cluster_pb2_grpc,
+    emergency_access_pb2,
+    emergency_access_pb2_grpc,
+    sessions_pb2,
+    sessions_pb2_grpc,
+    tokens_pb2,
+    tokens_pb2_grpc,
+    types_pb2,
+    users_pb2,
+    users_pb2_grpc,
+)
+from sparecode_node.domain.agents import Protects
+from sparecode_node.domain.emergency_access import RecoveryPolicy
+from sparecode_node.domain.pins import PinRule
+from sparecode_node.domain.tokencodes import Algorithm, HashName
+from sparecode_node.queries.views import (
+    AgentView,
+    CodeSetView,
+    CodeState,
+    CodeView,
+    EmergencyAccessView,
+    Page,
+    TokenView,
+    UserView,
+)
+from sparecode_node.services.cluster import ClusterStatus, MemberView
+from sparecode_node.services.context import (
+    AgentCaller,
+    Anonymous,
+    Read,
+    SessionCaller,
+)
+from sparecode_node.services.emergency_access import (
+    Generated,
+    Issued,
+    Lifetime,
+    ShownCode,
+)
+from sparecode_node.services.sessions import SessionView, SignedIn
+from sparecode_node.services.tokens import ImportedRow
+from sparecode_node.statemachine.results import (
+    Applied,
+    Authenticated,
+    Decision,
+    EmergencyAccessSaved,
+    SessionOpened,
+)
+from tests.rpc.edge import BEARER, running_edge
+
+ID = "6f1c1c9e-2d1f-4b8e-9f55-0d3a3f6e7a10"
+APPLIED = Applied(index=7)
+COMMIT = types_pb2.Commit(node_id="n1", index=7)
+POSITION = types_pb2.ReadPosition(node_id="n1", applied_index=9, stale=True)
+END = Timestamp(seconds=1_800_000_000, nanos=250_000_000)
+END_MS = 1_800_000_000_250
+
+FILES = (
+    agents_pb2,
+    authentication_pb2,
+    cluster_pb2,
+    emergency_access_pb2,
+    sessions_pb2,
+    tokens_pb2,
+    users_pb2,
+)
+
+
+def read(value: Any) -> Read[Any]:
+    return Read(value=value, node_id="n1", applied_index=9, stale=True)
+
+
+USER_VIEW = UserView(
+    username="alice",
+    display_name="Alice",
+    email="a@example.net",
+    enabled=True,
+    token_serials=("1", "2"),
+    token_failures=3,
+    emergency_failures=4,
+    locked=True,
+)
+USER = users_pb2.User(
+    username="alice",
+    display_name="Alice",
+    email="a@example.net",
+    enabled=True,
+    token_serials=["1", "2"],
+    token_failures=3,
+    emergency_failures=4,
+    locked=True,
+)
+TOKEN_VIEW = TokenView(
+    serial="1",
+    algorithm=Algorithm.HOTP,
+    hash_name=HashName.SHA256,
+    digits=8,
+    period_s=0,
+    pin_rule=PinRule.NONE,
+    pin_set=True,
+    username="alice",
+    enabled=True,
+    expires_at_ms=END_MS,
+    lost=True,
+    live_codes=5,
+)
+TOKEN = tokens_pb2.Token(
+    serial="1",
+    algorithm=types_pb2.TOKEN_ALGORITHM_HOTP,
+    hash=types_pb2.TOKEN_HASH_SHA256,
+    digits=8,
+    pin_rule=types_pb2.PIN_RULE_NONE,
+    pin_set=True,
+    username="alice",
+    enabled=True,
+    expire_time=END,
+    lost=True,
+    live_codes=5,
+)
+SAVED_RESULT = EmergencyAccessSaved(
+    index=7,
+    at_ms=END_MS,
+    set_id="s",
+    codes=2,
+    live_codes=3,
+    voided_codes=4,
+    ends_at_ms=None,
+    pin_missing_warning=False,
+)
+SAVED = emergency_access_pb2.SavedTokencodes(
+    set_id="s",
+    codes=2,
+    live_codes=3,
+    voided_codes=4,
+    commit_time=END,
+    commit=COMMIT,
+)
+SHOWN = (ShownCode(ordinal=1, code="K7PM-4XQ2"), ShownCode(ordinal=2, code="AAAA-2222"))
+CODES = [
+    emergency_access_pb2.Tokencode(ordinal=1, code="K7PM-4XQ2"),
+    emergency_access_pb2.Tokencode(ordinal=2, code="AAAA-2222"),
+]
+ACCESS_VIEW = EmergencyAccessView(
+    serial="1",
+    username="alice",
+    enabled=True,
+    lost=True,
+    recovery=RecoveryPolicy.ALLOW_AND_DISABLE,
+    live_codes=1,
+    ends_at_ms=END_MS,
+    sets=(
+        CodeSetView(
+            set_id="s",
+            issuer="admin",
+            node_id="n2",
+            index=5,
+            issued_at_ms=END_MS,
+            ends_at_ms=None,
+            codes=(
+                CodeView(
+                    ordinal=1,
+                    state=CodeState.USED,
+                    used_at_ms=END_MS,
+                    agent="vpn",
+                    node_id="n3",
+                    index=6,
+                ),
+                CodeView(
+                    ordinal=2,
+                    state=CodeState.LIVE,
+                    used_at_ms=None,
+                    agent="",
+                    node_id="",
+                    index=0,
+                ),
+            ),
+            expired=True,
+        ),
+    ),
+)
+ACCESS = emergency_access_pb2.EmergencyAccess(
+    serial="1",
+    username="alice",
+    enabled=True,
+    lost=True,
+    recovery_policy=types_pb2.RECOVERY_POLICY_ALLOW_AND_DISABLE,
+    live_codes=1,
+    end_time=END,
+    sets=[
+        emergency_access_pb2.TokencodeSet(
+            set_id="s",
+            issuer="admin",
+            node_id="n2",
+            index=5,
+            issue_time=END,
+            codes=[
+                emergency_access_pb2.TokencodeRecord(
+                    ordinal=1,
+                    state=emergency_access_pb2.TOKENCODE_STATE_USED,
+                    use_time=END,
+                    agent="vpn",
+                    node_id="n3",
+                    index=6,
+                ),
+                emergency_access_pb2.TokencodeRecord(
+                    ordinal=2, state=emergency_access_pb2.TOKENCODE_STATE_LIVE
+                ),
+            ],
+            expired=True,
+        )
+    ],
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A call, what the use case is asked and says, and what the caller reads."""
+
+    method: str
+    request: Message
+    use_case: str
+    arguments: dict[str, Any]
+    answer: Any
+    response: Message
+
+    @property
+    def service(self) -> str:
+        """The service of the contract."""
+        return self.method.partition("/")[0]
+
+
+STUBS = {
+    "AgentService": (agents_pb2_grpc.AgentServiceStub, "agents"),
+    "AuthenticationService": (
+        authentication_pb2_grpc.AuthenticationServiceStub,
+        "authentication",
+    ),
+    "ClusterService": (cluster_pb2_grpc.ClusterServiceStub, "cluster"),
+    "EmergencyAccessService": (
+        emergency_access_pb2_grpc.EmergencyAccessServiceStub,
+        "emergency",
+    ),
+    "SessionService": (sessions_pb2_grpc.SessionServiceStub, "sessions"),
+    "TokenService": (tokens_pb2_grpc.TokenServiceStub, "tokens"),
+    "UserService": (users_pb2_grpc.UserServiceStub, "users"),
+}
+
+PAGE = {"page_size": 2, "page_token": "p", "stale_ok": True}
+SETTING = {
+    "lifetime": Lifetime(duration_ms=90_500),
+    "recovery": RecoveryPolicy.ALLOW_AFTER_EXPIRY,
+    "keep_unused_codes": True,
+    "weaken_recovery_policy": True,
+}
+SETTING_PB = {
+    "lifetime": emergency_access_pb2.Lifetime(
+        duration=Duration(seconds=90, nanos=500_000_000)
+    ),
+    "recovery_policy": types_pb2.RECOVERY_POLICY_ALLOW_AFTER_EXPIRY,
+    "keep_unused_codes": True,
+    "weaken_recovery_policy": True,
+}
+
+CASES = [
+    Case(
+        "AuthenticationService/Authenticate",
+        authentication_pb2.AuthenticateRequest(
+            request_id=ID,
+            username="alice",
+            passcode="1234K7PM4XQ2",
+            client_address="192.0.2.1",
+            resource="vpn",
+        ),
+        "authenticate",
+        {
+            "username": "alice",
+            "passcode": "1234K7PM4XQ2",
+            "client_address": "192.0.2.1",
+            "resource": "vpn",
+        },
+        Authenticated(index=7, decision=Decision.REFUSED, authentication_id="a"),
+        authentication_pb2.AuthenticateResponse(
+            decision=authentication_pb2.AUTHENTICATION_DECISION_REFUSED,
+            authentication_id="a",
+        ),
+    ),
+    Case(
+        "SessionService/Login",
+        sessions_pb2.LoginRequest(request_id=ID, administrator="root", password="pw"),
+        "login",
+        {"administrator": "root", "password": "pw"},
+        SignedIn(
+            bearer="b",
+            opened=SessionOpened(
+                index=7, administrator="root", role="SUPER_ADMIN", ends_at_ms=END_MS
+            ),
+        ),
+        sessions_pb2.LoginResponse(session="b", end_time=END, role="SUPER_ADMIN"),
+    ),
+    Case(
+        "SessionService/Logout",
+        sessions_pb2.LogoutRequest(request_id=ID),
+        "logout",
+        {},
+        APPLIED,
+        sessions_pb2.LogoutResponse(),
+    ),
+    Case(
+        "SessionService/LogoutEverywhere",
+        sessions_pb2.LogoutEverywhereRequest(request_id=ID),
+        "logout_everywhere",
+        {},
+        APPLIED,
+        sessions_pb2.LogoutEverywhereResponse(),
+    ),
+    Case(
+        "SessionService/WhoAmI",
+        sessions_pb2.WhoAmIRequest(),
+        "who_am_i",
+        {},
+        SessionView(administrator="root", role="SUPER_ADMIN", ends_at_ms=END_MS),
+        sessions_pb2.WhoAmIResponse(
+            administrator="root", role="SUPER_ADMIN", end_time=END
+        ),
+    ),
+    Case(
+        "UserService/CreateUser",
+        users_pb2.CreateUserRequest(
+            request_id=ID, username="alice", display_name="Alice", email="a@b"
+        ),
+        "create",
+        {"username": "alice", "display_name": "Alice", "email": "a@b"},
+        APPLIED,
+        users_pb2.CreateUserResponse(commit=COMMIT),
+    ),
+    Case(
+        "UserService/GetUser",
+        users_pb2.GetUserRequest(username="alice", stale_ok=True),
+        "get",
+        {"": "alice", "stale_ok": True},
+        read(USER_VIEW),
+        users_pb2.GetUserResponse(user=USER, position=POSITION),
+    ),
+    Case(
+        "UserService/ListUsers",
+        users_pb2.ListUsersRequest(username_prefix="al", **PAGE),
+        "list",
+        {"username_prefix": "al", **PAGE},
+        read(Page(items=(USER_VIEW,), next_page_token="n")),
+        users_pb2.ListUsersResponse(
+            users=[USER], next_page_token="n", position=POSITION
+        ),
+    ),
+    Case(
+        "UserService/UpdateUser",
+        users_pb2.UpdateUserRequest(request_id=ID, username="alice", enabled=False),
+        "update",
+        {"username": "alice", "display_name": None, "email": None, "enabled": False},
+        APPLIED,
+        users_pb2.UpdateUserResponse(commit=COMMIT),
+    ),
+    Case(
+        "UserService/DeleteUser",
+        users_pb2.DeleteUserRequest(request_id=ID, username="alice"),
+        "delete",
+        {"username": "alice"},
+        APPLIED,
+        users_pb2.DeleteUserResponse(commit=COMMIT),
+    ),
+    Case(
+        "UserService/UnlockUser",
+        users_pb2.UnlockUserRequest(request_id=ID, username="alice"),
+        "unlock",
+        {"username": "alice"},
+        APPLIED,
+        users_pb2.UnlockUserResponse(commit=COMMIT),
+    ),
+    Case(
+        "TokenService/EnrollToken",
+        tokens_pb2.EnrollTokenRequest(
+            request_id=ID,
+            serial="1",
+            algorithm=types_pb2.TOKEN_ALGORITHM_TOTP,
+            digits=6,
+            period_seconds=30,
+            counter=1,
+            seed=b"0123456789abcdef",
+            pin_rule=types_pb2.PIN_RULE_PREPENDED,
+            expire_time=END,
+        ),
+        "enroll",
+        {
+            "serial": "1",
+            "algorithm": Algorithm.TOTP,
+            "hash_name": HashName.SHA1,
+            "digits": 6,
+            "period_s": 30,
+            "counter": 1,
+            "seed": b"0123456789abcdef",
+            "pin_rule": PinRule.PREPENDED,
+            "expires_at_ms": END_MS,
+        },
+        APPLIED,
+        tokens_pb2.EnrollTokenResponse(commit=COMMIT),
+    ),
+    Case(
+        "TokenService/GetToken",
+        tokens_pb2.GetTokenRequest(serial="1"),
+        "get",
+        {"": "1", "stale_ok": False},
+        read(TOKEN_VIEW),
+        tokens_pb2.GetTokenResponse(token=TOKEN, position=POSITION),
+    ),
+    Case(
+        "TokenService/ListTokens",
+        tokens_pb2.ListTokensRequest(
+            serial_prefix="0",
+            username="alice",
+            algorithm=types_pb2.TOKEN_ALGORITHM_HOTP,
+            enabled=False,
+            **PAGE,
+        ),
+        "list",
+        {
+            "serial_prefix": "0",
+            "username": "alice",
+            "algorithm": Algorithm.HOTP,
+            "enabled": False,
+            "in_emergency_access": None,
+            **PAGE,
+        },
+        read(Page(items=(TOKEN_VIEW,), next_page_token="n")),
+        tokens_pb2.ListTokensResponse(
+            tokens=[TOKEN], next_page_token="n", position=POSITION
+        ),
+    ),
+    Case(
+        "TokenService/AssignToken",
+        tokens_pb2.AssignTokenRequest(request_id=ID, serial="1", username="alice"),
+        "assign",
+        {"serial": "1", "username": "alice"},
+        APPLIED,
+        tokens_pb2.AssignTokenResponse(commit=COMMIT),
+    ),
+    Case(
+        "TokenService/SetPin",
+        tokens_pb2.SetPinRequest(request_id=ID, serial="1", pin="2468"),
+        "set_pin",
+        {"serial": "1", "pin": "2468"},
+        APPLIED,
+        tokens_pb2.SetPinResponse(commit=COMMIT),
+    ),
+    Case(
+        "TokenService/ReinstateToken",
+        tokens_pb2.ReinstateTokenRequest(request_id=ID, serial="1"),
+        "reinstate",
+        {"serial": "1"},
+        APPLIED,
+        tokens_pb2.ReinstateTokenResponse(commit=COMMIT),
+    ),
+    Case(
+        "EmergencyAccessService/GenerateTokencodes",
+        emergency_access_pb2.GenerateTokencodesRequest(serial="1", count=2),
+        "generate",
+        {"serial": "1", "count": 2},
+        Generated(codes=SHOWN, draft=b"d", draft_ends_at_ms=END_MS),
+        emergency_access_pb2.GenerateTokencodesResponse(
+            codes=CODES, draft=b"d", draft_end_time=END
+        ),
+    ),
+    Case(
+        "EmergencyAccessService/SaveEmergencyAccess",
+        emergency_access_pb2.SaveEmergencyAccessRequest(
+            request_id=ID, serial="1", draft=b"d", **SETTING_PB
+        ),
+        "save",
+        {"serial": "1", "draft": b"d", **SETTING},
+        SAVED_RESULT,
+        emergency_access_pb2.SaveEmergencyAccessResponse(saved=SAVED),
+    ),
+    Case(
+        "EmergencyAccessService/IssueTokencodes",
+        emergency_access_pb2.IssueTokencodesRequest(
+            request_id=ID, serial="1", count=2, **SETTING_PB
+        ),
+        "issue",
+        {"serial": "1", "count": 2, **SETTING},
+        Issued(saved=SAVED_RESULT, codes=SHOWN, withheld=False),
+        emergency_access_pb2.IssueTokencodesResponse(saved=SAVED, codes=CODES),
+    ),
+    Case(
+        "EmergencyAccessService/GetEmergencyAccess",
+        emergency_access_pb2.GetEmergencyAccessRequest(serial="1", stale_ok=True),
+        "get",
+        {"": "1", "stale_ok": True},
+        read(ACCESS_VIEW),
+        emergency_access_pb2.GetEmergencyAccessResponse(
+            emergency_access=ACCESS, position=POSITION
+        ),
+    ),
+    Case(
+        "EmergencyAccessService/ListEmergencyAccess",
+        emergency_access_pb2.ListEmergencyAccessRequest(
+            live_codes_max=2, end_before=END, **PAGE
+        ),
+        "list",
+        {"live_codes_max": 2, "end_before_ms": END_MS, **PAGE},
+        read(Page(items=(ACCESS_VIEW,), next_page_token="n")),
+        emergency_access_pb2.ListEmergencyAccessResponse(
+            emergency_access=[ACCESS], next_page_token="n", position=POSITION
+        ),
+    ),
+    Case(
+        "EmergencyAccessService/DisableEmergencyAccess",
+        emergency_access_pb2.DisableEmergencyAccessRequest(
+            request_id=ID, serial="1", reinstate_token=True
+        ),
+        "disable",
+        {"serial": "1", "reinstate_token": True},
+        APPLIED,
+        emergency_access_pb2.DisableEmergencyAccessResponse(commit=COMMIT),
+    ),
+    Case(
+        "AgentService/RegisterAgent",
+        agents_pb2.RegisterAgentRequest(
+            request_id=ID,
+            name="vpn",
+            certificate_identity="sparecode://agent/vpn",
+            protects=types_pb2.AGENT_PROTECTS_CLOUD,
+        ),
+        "register",
+        {
+            "name": "vpn",
+            "identity": "sparecode://agent/vpn",
+            "protects": Protects.CLOUD,
+        },
+        APPLIED,
+        agents_pb2.RegisterAgentResponse(commit=COMMIT),
+    ),
+    Case(
+        "AgentService/ListAgents",
+        agents_pb2.ListAgentsRequest(**PAGE),
+        "list",
+        PAGE,
+        read(
+            Page(
+                items=(
+                    AgentView(
+                        name="vpn",
+                        identity="i",
+                        protects=Protects.AUTHENTICATION_MANAGER,
+                        enabled=True,
+                    ),
+                ),
+                next_page_token="",
+            )
+        ),
+        agents_pb2.ListAgentsResponse(
+            agents=[
+                agents_pb2.Agent(
+                    name="vpn",
+                    certificate_identity="i",
+                    protects=types_pb2.AGENT_PROTECTS_AUTHENTICATION_MANAGER,
+                    enabled=True,
+                )
+            ],
+            position=POSITION,
+        ),
+    ),
+    Case(
+        "ClusterService/GetStatus",
+        cluster_pb2.GetStatusRequest(digest=True),
+        "status",
+        {"digest": True},
+        ClusterStatus(
+            node_id="n1",
+            primary="n1",
+            quorum=True,
+            members=(
+                MemberView(
+                    node_id="n1",
+                    reachable=True,
+                    is_primary=True,
+                    term=3,
+                    commit_index=9,
+                    applied_index=8,
+                    lag=1,
+                    digest="ab",
+                    version="1",
+                    clock_offset_ms=-1500,
+                ),
+                MemberView(
+                    node_id="n2",
+                    reachable=False,
+                    is_primary=False,
+                    term=0,
+                    commit_index=0,
+                    applied_index=0,
+                    lag=0,
+                    digest="",
+                    version="",
+                    clock_offset_ms=0,
+                ),
+            ),
+            cluster_id="c",
+        ),
+        cluster_pb2.GetStatusResponse(
+            node_id="n1",
+            primary="n1",
+            quorum=True,
+            members=[
+                cluster_pb2.Member(
+                    node_id="n1",
+                    reachable=True,
+                    role=cluster_pb2.MEMBER_ROLE_PRIMARY,
+                    term=3,
+                    commit_index=9,
+                    applied_index=8,
+                    lag=1,
+                    digest="ab",
+                    version="1",
+                    clock_offset=Duration(seconds=-1, nanos=-500_000_000),
+                ),
+                cluster_pb2.Member(
+                    node_id="n2",
+                    role=cluster_pb2.MEMBER_ROLE_UNSPECIFIED,
+                    clock_offset=Duration(),
+                ),
+            ],
+            cluster_id="c",
+        ),
+    ),
+]
+
+
+def test_every_method_has_a_case():
+    contract = {
+        f"{service.name}/{method.name}"
+        for file in FILES
+        for service in file.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+    }
+    tested = {case.method for case in CASES}
+    assert tested | {"TokenService/ImportTokens"} == contract
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.method)
+async def test_method_is_translated_both_ways(case):
+    stub_class, attribute = STUBS[case.service]
+    async with running_edge() as edge:
+        edge.services[attribute].answer = case.answer
+        is_agents = case.service == "AuthenticationService"
+        async with edge.agents() if is_agents else edge.admin() as channel:
+            method = getattr(stub_class(channel), case.method.partition("/")[2])
+            response = await method(case.request, timeout=5, metadata=BEARER)
+    (asked,) = edge.services[attribute].asked
+    assert response == case.response
+    assert (asked.name, asked.arguments) == (case.use_case, case.arguments)
+    assert asked.context.method == case.method
+    assert asked.context.request_id == getattr(case.request, "request_id", "")
+    assert 4 < asked.context.deadline_s < 5
+    if is_agents:
+        expected = AgentCaller(identity="sparecode://agent/vpn")
+    elif case.method == "SessionService/Login":
+        expected = Anonymous()
+    else:
+        expected = SessionCaller(bearer="s3cret-bearer")
+    assert asked.context.caller == expected
+
+
+def pieces(*parts: bytes) -> list[tokens_pb2.ImportTokensRequest]:
+    header = tokens_pb2.ImportTokensHeader(
+        request_id=ID,
+        format=tokens_pb2.TOKEN_FILE_FORMAT_PSKC,
+        password="pw",
+        key=b"k",
+        default_pin_rule=types_pb2.PIN_RULE_NONE,
+    )
+    return [
+        tokens_pb2.ImportTokensRequest(header=header),
+        *(tokens_pb2.ImportTokensRequest(content=part) for part in parts),
+    ]
+
+
+@pytest.mark.asyncio
+async def test_import_puts_the_file_together_and_answers_by_row():
+    """A row says its reason in the form that statuses have."""
+    async with running_edge() as edge, edge.admin() as channel:
+        edge.services["tokens"].answer = [
+            ImportedRow(row=1, serial="1", imported=True),
+            ImportedRow(
+                row=2, serial="2", imported=False, problem="it exists", reason="a_b"
+            ),
+        ]
+        stub = tokens_pb2_grpc.TokenServiceStub(channel)
+        response = await stub.ImportTokens(
+            iter(pieces(b"<a", b">")), timeout=5, metadata=BEARER
+        )
+    (asked,) = edge.services["tokens"].asked
+    assert asked.context.method == "TokenService/ImportTokens"
+    assert asked.context.request_id == ID
+    assert asked.arguments == {
+        "content": b"<a>",
+        "password": "pw",
+        "key": b"k",
+        "default_pin_rule": PinRule.NONE,
+    }
+    assert response == tokens_pb2.ImportTokensResponse(
+        tokens=[
+            tokens_pb2.ImportedToken(row=1, serial="1", imported=True),
+            tokens_pb2.ImportedToken(
+                row=2, serial="2", problem="it exists", reason="A_B"
+            ),
+        ]
+    )
+
+
+@pytest.mark.asyncio
+async def test_deny_for_a_token_without_pin_is_warned_about_in_words():
+    """Whoever finds such codes can use them (R)."""
+    async with running_edge() as edge, edge.admin() as channel:
+        edge.services["emergency"].answer = dataclasses.replace(
+            SAVED_RESULT, pin_missing_warning=True
+        )
+        stub = emergency_access_pb2_grpc.EmergencyAccessServiceStub(channel)
+        request = emergency_access_pb2.SaveEmergencyAccessRequest(serial="1")
+        response = await stub.SaveEmergencyAccess(request, metadata=BEARER)
+    assert "no PIN" in response.saved.warnings[0]
+
+
+@pytest.mark.asyncio
+async def test_what_is_not_given_has_the_default_of_the_contract():
+    async with running_edge() as edge, edge.admin() as channel:
+        edge.services["emergency"].answer = SAVED_RESULT
+        edge.services["agents"].answer = APPLIED
+        emergency = emergency_access_pb2_grpc.EmergencyAccessServiceStub(channel)
+        await emergency.SaveEmergencyAccess(
+            emergency_access_pb2.SaveEmergencyAccessRequest(), metadata=BEARER
+        )
+        agents = agents_pb2_grpc.AgentServiceStub(channel)
+        await agents.RegisterAgent(agents_pb2.RegisterAgentRequest(), metadata=BEARER)
+    (saved,) = edge.services["emergency"].asked
+    (registered,) = edge.services["agents"].asked
+    assert saved.arguments["recovery"] is RecoveryPolicy.DENY
+    assert saved.arguments["lifetime"] == Lifetime()
+    assert registered.arguments["protects"] is Protects.AUTHENTICATION_MANAGER
