@@ -18,7 +18,7 @@ from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from sparecode_node.domain.outcomes import Reason
+from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.replication.errors import (
     NoPrimaryError,
     NoQuorumError,
@@ -56,7 +56,9 @@ class Answer:
     code: grpc.StatusCode
     reason: str
     words: str
-    """For a person: what it is, and what to do next."""
+    """For a person: what it is, and what to do next. The rules often say it better."""
+    advice: str = ""
+    """What to do next, where the rules say only what it is."""
     retry_s: float | None = None
     field: str = ""
     field_words: str = ""
@@ -115,9 +117,18 @@ EXCEPTIONS: Mapping[type[Exception], Answer] = {
 
 
 def _rule(reason: Reason, code: grpc.StatusCode, words: str = "") -> Answer:
-    return Answer(code=code, reason=reason.name, words=words)
+    return Answer(
+        code=code, reason=reason.name, words=words, advice=_ADVICE.get(reason, "")
+    )
 
 
+_ADVICE = {
+    Reason.ROLE: "ask an administrator who may",
+    Reason.TOKEN_DISABLED: "enable it first",
+    Reason.TOKEN_EXPIRED: "give the user another token",
+    Reason.USER_DISABLED: "enable the user first",
+    Reason.USER_HAS_TOKENS: "take them away first",
+}
 _NOT_FOUND = {
     Reason.USER_UNKNOWN: "there is no such user",
     Reason.TOKEN_UNKNOWN: "there is no such token",
@@ -129,7 +140,7 @@ _ALREADY_EXISTS = {
     Reason.AGENT_EXISTS: "there is an agent of this name or identity",
 }
 _PERMISSION_DENIED = {
-    Reason.ROLE: "your role may not do this; ask an administrator who may",
+    Reason.ROLE: "your role may not do this",
     Reason.SELF_SERVICE_FORBIDDEN: "nobody does this for themselves; "
     "ask another administrator",
 }
@@ -143,14 +154,13 @@ _INVALID_ARGUMENT = {
     "take a new one for a new request",
     Reason.CODE_COUNT: "the number of codes is out of bounds",
 }
-# What the rules call by these names an administrator can change; the words say how.
 _FAILED_PRECONDITION = {
-    Reason.USER_DISABLED: "the user is disabled; enable the user first",
+    Reason.USER_DISABLED: "the user is disabled",
     Reason.USER_HAS_TOKENS: "the user still has tokens",
     Reason.TOKEN_NOT_ASSIGNED: "the token is nobody's; assign it first",
     Reason.TOKEN_ASSIGNED: "the token is somebody's already",
-    Reason.TOKEN_DISABLED: "the token is disabled; enable it first",
-    Reason.TOKEN_EXPIRED: "the token has expired; replace it",
+    Reason.TOKEN_DISABLED: "the token is disabled",
+    Reason.TOKEN_EXPIRED: "the token has expired",
     Reason.TOKEN_LIMIT: "the user has as many tokens as allowed",
     Reason.PIN_NOT_SET: "the token has no PIN; set one first",
     Reason.PIN_NOT_USED: "the token's passcodes have no PIN",
@@ -217,7 +227,7 @@ def answer_for(error: Exception, audience: Audience) -> Answer | None:
         row = REASONS[rejected.reason]
         return replace(
             row,
-            words=_joined(rejected.detail, row.words) or rejected.reason.value,
+            words=_said(rejected, row),
             field=rejected.field,
             field_words=rejected.detail or row.words,
         )
@@ -237,11 +247,10 @@ def answer_for(error: Exception, audience: Audience) -> Answer | None:
             return row
 
 
-def _joined(detail: str, words: str) -> str:
-    """Say what the rules said of the case, and then what is true of all such cases."""
-    if not detail or detail in words:
-        return words
-    return f"{detail} ({words})" if words else detail
+def _said(rejected: Rejected, row: Answer) -> str:
+    """Return what the rules said of the case, or what is true of all such cases."""
+    words = rejected.detail or row.words or rejected.reason.value
+    return f"{words}; {row.advice}" if row.advice else words
 
 
 def status_of(answer: Answer) -> grpc.Status:
