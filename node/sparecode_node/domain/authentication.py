@@ -146,7 +146,7 @@ def _void_all(
     expiry = {token.serial: token.expires_at_ms for token in attempt.tokens}
     for serial in serials:
         sets = attempt.sets.get(serial, ())
-        voided += [each.void() for each in sets if not each.voided]
+        voided += [each.void(attempt.use.at_ms) for each in sets if not each.voided]
         live = live_codes(sets, attempt.use.at_ms, expiry[serial])
         if live:
             events.append(
@@ -215,7 +215,9 @@ def _find_code(
         candidates = {each.set_id: each.verifier for each in reading.codes}
         for token in attempt.tokens:
             for code_set in attempt.sets.get(token.serial, ()):
-                candidate = candidates.get(code_set.set_id, b"")
+                candidate = candidates.get(code_set.set_id)
+                if candidate is None:
+                    continue
                 for code in code_set.codes:
                     if not hmac.compare_digest(code.verifier, candidate):
                         continue
@@ -245,13 +247,6 @@ def _remaining(
 
 # --- Tokencodes --------------------------------------------------------------
 
-_MOST_TELLING = (
-    Reason.RECOVERED_TOKEN_REFUSED,
-    Reason.TOKENCODE_SPENT,
-    Reason.WRONG_PIN,
-)
-"""Which reason the audit log gets where several tokens or readings were refused."""
-
 
 def _judge_token(attempt: Attempt) -> Judgement | _Refusal:
     refusals = []
@@ -268,10 +263,10 @@ def _judge_token(attempt: Attempt) -> Judgement | _Refusal:
     for refusal in refusals:
         if not refusal.charged:
             return refusal
-    for reason in _MOST_TELLING:
-        for refusal in refusals:
-            if refusal.reason is reason:
-                return refusal
+    # The audit log gets the more telling reason: a tokencode was right, the PIN not.
+    for refusal in refusals:
+        if refusal.reason is Reason.WRONG_PIN:
+            return refusal
     return _Refusal(Reason.WRONG_PASSCODE, None, charged=True)
 
 
@@ -293,7 +288,8 @@ def _judge_tokencode(
         return _Refusal(unusable.reason, token.serial, charged=False)
     unspent = [moment for moment in moments if moment > token.spent]
     if not unspent:
-        return _Refusal(Reason.TOKENCODE_SPENT, token.serial, charged=True)
+        # It was right once, and is no guess: a double submit locks nobody out (A5).
+        return _Refusal(Reason.TOKENCODE_SPENT, token.serial, charged=False)
     sets = attempt.sets.get(token.serial, ())
     if refuses_recovered(token, sets, now_ms):
         return _Refusal(Reason.RECOVERED_TOKEN_REFUSED, token.serial, charged=False)

@@ -7,7 +7,7 @@ Emergency access of a token: sets of one-time tokencodes, and the life of a code
       +------ re-issue, off, recovered token ---> VOID
 
 A set ends by time (`effective_end_ms`), when its last code is used, or by being
-voided. Only the first of these counts as having *reached its end* (R2).
+voided. Only a set that nobody voided before *reaches its end* (R2).
 """
 
 import enum
@@ -111,8 +111,16 @@ class EmergencyCodeSet:
             ),
         )
 
-    def void(self) -> "EmergencyCodeSet":
-        """Return the set with its live codes void."""
+    def void(self, now_ms: int) -> "EmergencyCodeSet":
+        """
+        Return the set with its live codes void.
+
+        One that has reached its own end stays as it is: that is over, and nothing
+        that comes later may take back what it allowed (R, R2). One that has ended
+        with its token is voided, for a token's end can be moved.
+        """
+        if self.ends_at_ms is not None and now_ms >= self.ends_at_ms:
+            return self
         return replace(
             self,
             voided=True,

@@ -11,7 +11,7 @@ from sparecode_node.domain.emergency_access import (
 )
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.pins import PinRule
-from sparecode_node.domain.policy import DAY_MS, Policy
+from sparecode_node.domain.policy import DAY_MS, TIME_MS_MAX, Policy
 from sparecode_node.domain.tokens import Token
 from sparecode_node.domain.users import User
 
@@ -75,7 +75,9 @@ def issue(
     if isinstance(end, Rejected):
         return end
     older = (
-        tuple(sets) if wish.keep_unused_codes else tuple(each.void() for each in sets)
+        tuple(sets)
+        if wish.keep_unused_codes
+        else tuple(each.void(now_ms) for each in sets)
     )
     kept = live_codes(older, now_ms, token.expires_at_ms)
     refused = (
@@ -169,6 +171,12 @@ def _end(wish: Wish, policy: Policy, now_ms: int) -> _End | Rejected:
         return Rejected(
             Reason.LIFETIME_PAST,
             "the lifetime must end in the future, by the primary's clock",
+            "lifetime",
+        )
+    if end > TIME_MS_MAX:
+        return Rejected(
+            Reason.LIFETIME_BEYOND_CAP,
+            "the lifetime must end before the year 9999 does",
             "lifetime",
         )
     if cap_ms is not None and end - now_ms > cap_ms:

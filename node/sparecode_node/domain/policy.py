@@ -13,6 +13,9 @@ MINUTE_MS = 60 * SECOND_MS
 HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS
 
+TIME_MS_MAX = 253_402_300_799_999
+"""The end of the year 9999: no time is later, so that sums of times are numbers too."""
+
 UNAMBIGUOUS = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
 """Digits and capitals without 0 O 1 I L: 31 symbols that survive being read aloud."""
 

@@ -15,11 +15,17 @@ def fold(name: str) -> NameKey:
     """
     Return the key of a name: equal names have equal keys.
 
-    NFKC, then casefold, then NFKC again, since folding can undo it (Unicode,
-    5.18.4, "caseless matching").
+    NFKC and casefold until neither changes anything, since each can undo the
+    other (Unicode, 3.13, "compatibility caseless match"); no spaces around it.
     """
-    folded = unicodedata.normalize("NFKC", name.strip()).casefold()
-    return NameKey(unicodedata.normalize("NFKC", folded))
+    folded = name
+    while (again := _folded_once(folded)) != folded:
+        folded = again
+    return NameKey(folded)
+
+
+def _folded_once(name: str) -> str:
+    return unicodedata.normalize("NFKC", name).casefold().strip()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -199,7 +199,7 @@ def _void_live(applying: Applying, token: Token, cause: str) -> int:
     sets = tables.find_sets(applying.db, token.serial)
     live = live_codes(sets, applying.now_ms, token.expires_at_ms)
     for each in sets:
-        tables.update_set(applying.db, each, each.void())
+        tables.update_set(applying.db, each, each.void(applying.now_ms))
     if live:
         _note_voided(applying, token.serial, live, cause)
     return live

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lost token comes back: the table of R, row by row."""
+
+from typing import Any
+
+import pytest
+
+from sparecode_node.domain.emergency_access import RecoveryPolicy
+from sparecode_node.domain.policy import DAY_MS
+from sparecode_node.domain.recovery import refuses_recovered
+from tests.domain.examples import NOW_MS, USE, make_set, make_token
+
+LIVES = make_set(1, ends_at_ms=NOW_MS + DAY_MS)
+ENDED = make_set(1, ends_at_ms=NOW_MS)
+VOIDED = LIVES.void(NOW_MS - 1)
+VOIDED_THEN_ENDED = ENDED.void(NOW_MS - 1)
+ENDED_THEN_OFF = ENDED.void(NOW_MS)
+EXHAUSTED = LIVES.spend(1, USE)
+EXHAUSTED_THEN_ENDED = ENDED.spend(1, USE)
+
+
+@pytest.mark.parametrize(
+    ("policy", "sets", "refused"),
+    [
+        (RecoveryPolicy.DENY, [LIVES], True),
+        (RecoveryPolicy.DENY, [ENDED], True),
+        (RecoveryPolicy.DENY, [VOIDED], True),
+        (RecoveryPolicy.DENY, [], True),
+        (RecoveryPolicy.ALLOW_AND_DISABLE, [LIVES], False),
+        (RecoveryPolicy.ALLOW_AND_DISABLE, [ENDED], False),
+        (RecoveryPolicy.ALLOW_AND_DISABLE, [VOIDED], False),
+        (RecoveryPolicy.ALLOW_AND_DISABLE, [], False),
+        (RecoveryPolicy.ALLOW_AFTER_EXPIRY, [LIVES], True),
+        (RecoveryPolicy.ALLOW_AFTER_EXPIRY, [ENDED], False),
+        # Codes die, but lost is not cleared (R2).
+        (RecoveryPolicy.ALLOW_AFTER_EXPIRY, [VOIDED], True),
+        (RecoveryPolicy.ALLOW_AFTER_EXPIRY, [VOIDED_THEN_ENDED], True),
+        (RecoveryPolicy.ALLOW_AFTER_EXPIRY, [EXHAUSTED], True),
+        # The end clears, and nothing that comes after takes that back.
+        (RecoveryPolicy.ALLOW_AFTER_EXPIRY, [EXHAUSTED_THEN_ENDED], False),
+        (RecoveryPolicy.ALLOW_AFTER_EXPIRY, [ENDED_THEN_OFF], False),
+        # The last set decides, and the newest governs (I8).
+        (RecoveryPolicy.ALLOW_AFTER_EXPIRY, [ENDED, LIVES], True),
+        (RecoveryPolicy.ALLOW_AFTER_EXPIRY, [ENDED, VOIDED], False),
+        (RecoveryPolicy.ALLOW_AFTER_EXPIRY, [VOIDED, ENDED], True),
+        (RecoveryPolicy.ALLOW_AFTER_EXPIRY, [], True),
+    ],
+)
+def test_a_lost_token_is_treated_as_its_policy_says(
+    policy: RecoveryPolicy, sets: Any, *, refused: bool
+) -> None:
+    """DENY, ALLOW_AND_DISABLE, ALLOW_AFTER_EXPIRY (R, R2)."""
+    token = make_token(lost=True, recovery=policy)
+    assert refuses_recovered(token, sets, NOW_MS) is refused
+
+
+@pytest.mark.parametrize("policy", RecoveryPolicy)
+def test_a_token_that_is_not_lost_works(policy: RecoveryPolicy) -> None:
+    """A policy of the past does not matter to a token that was reinstated (R)."""
+    token = make_token(lost=False, recovery=policy)
+    assert not refuses_recovered(token, [LIVES], NOW_MS)

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Users, tokens, agents, administrators and audit events as values."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sparecode_node.domain.administrators import (
+    Administrator,
+    Permission,
+    Role,
+    may,
+)
+from sparecode_node.domain.audit import GENESIS_HASH, AuditEvent, chain_hash
+from sparecode_node.domain.ids import AdministratorName, KeyId, Moment, UserId
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.pins import PinRule
+from sparecode_node.domain.tokens import Token
+from sparecode_node.domain.users import fold
+from tests.domain.examples import (
+    ALICE,
+    CLOUD,
+    GATEWAY,
+    HOTP,
+    NOW_MS,
+    PIN,
+    STEP,
+    app_token,
+    make_token,
+)
+
+ADA = Administrator(
+    name=AdministratorName("ada"),
+    role=Role.SUPER_ADMIN,
+    password_salt=b"salt",
+    password_verifier=b"verifier",
+    key_id=KeyId(1),
+)
+EVENT = AuditEvent(
+    sequence=1,
+    at_ms=NOW_MS,
+    actor="administrator:ada",
+    node="n1",
+    action="CreateUser",
+    target="alice",
+    outcome="applied",
+)
+
+
+# --- Users
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Alice", "ALICE"),
+        ("stra\u00dfe", "STRASSE"),
+        ("\u00c5ngstr\u00f6m", "A\u030angstro\u0308m"),
+        ("\uff21lice", "alice"),
+        (" alice ", "alice"),
+    ],
+)
+def test_equal_names_have_equal_keys(one: str, other: str) -> None:
+    """A username is unique after NFKC casefold."""
+    assert fold(one) == fold(other)
+
+
+def test_different_names_have_different_keys() -> None:
+    """Folding does not take accents for nothing."""
+    assert fold("resume") != fold("r\u00e9sum\u00e9")
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=20))
+def test_folding_twice_is_folding_once(name: str) -> None:
+    """A key is its own key, so that nobody needs to know whether it was folded."""
+    assert fold(fold(name)) == fold(name)
+
+
+def test_a_change_raises_the_auth_version() -> None:
+    """What was computed with an older version is stale (T2)."""
+    assert ALICE.changed() == replace(ALICE, auth_version=ALICE.auth_version + 1)
+
+
+# --- Tokens
+
+
+def test_a_tokencode_is_spent_once() -> None:
+    """A spent step is never accepted again, nor is an earlier one (K1)."""
+    token = make_token().spend(STEP, NOW_MS)
+    assert isinstance(token, Token)
+    assert token.spent == STEP
+    assert token.spend(STEP, NOW_MS) == Rejected(Reason.TOKENCODE_SPENT)
+    assert token.spend(Moment(STEP - 1), NOW_MS) == Rejected(Reason.TOKENCODE_SPENT)
+
+
+def test_a_totp_token_teaches_its_drift() -> None:
+    """Learned drift (K1; RFC 6238, 6)."""
+    fast = make_token().spend(Moment(STEP + 1), NOW_MS)
+    assert isinstance(fast, Token)
+    assert fast.drift == 1
+
+
+def test_a_hotp_token_has_no_drift() -> None:
+    """A counter is not a clock."""
+    spent = make_token(parameters=HOTP).spend(Moment(5), NOW_MS)
+    assert isinstance(spent, Token)
+    assert (spent.spent, spent.drift) == (5, 0)
+
+
+def test_assigning_forgets_the_pin_of_whoever_had_it() -> None:
+    """A PIN is its user's."""
+    assigned = make_token(user_id=None, pin_verifier=PIN).assigned(UserId("u2"))
+    assert isinstance(assigned, Token)
+    assert assigned.user_id == "u2"
+    assert not assigned.pin_set
+
+
+def test_an_assigned_token_is_not_assigned_again() -> None:
+    """It has to be unassigned first."""
+    refused = make_token().assigned(UserId("u2"))
+    assert isinstance(refused, Rejected)
+    assert refused.reason is Reason.TOKEN_ASSIGNED
+
+
+def test_a_token_without_pin_rule_takes_no_pin() -> None:
+    """PIN rule NONE: the code alone (A1)."""
+    refused = app_token().with_pin(PIN, KeyId(1))
+    assert isinstance(refused, Rejected)
+    assert refused.reason is Reason.PIN_NOT_USED
+    taken = make_token(pin_verifier=b"").with_pin(PIN, KeyId(2))
+    assert isinstance(taken, Token)
+    assert (taken.pin_verifier, taken.pin_key_id) == (PIN, 2)
+
+
+def test_a_token_expires_at_its_end() -> None:
+    """Refused from its end on (I7)."""
+    token = make_token(expires_at_ms=NOW_MS)
+    assert token.usable(NOW_MS - 1) is None
+    refused = token.usable(NOW_MS)
+    assert refused is not None
+    assert refused.reason is Reason.TOKEN_EXPIRED
+
+
+def test_a_found_token_is_its_owners_again() -> None:
+    """`ReinstateToken` clears the lost mark (R)."""
+    assert not make_token(lost=True).found().lost
+
+
+@pytest.mark.parametrize("rule", PinRule)
+def test_pin_rules_have_values_for_the_log(rule: PinRule) -> None:
+    """Values are on disk, hence never changed."""
+    assert rule.value in {"prepended", "none"}
+
+
+# --- Agents
+
+
+def test_emergency_codes_do_not_cover_the_cloud() -> None:
+    """A CLOUD agent takes no emergency code (A4)."""
+    assert GATEWAY.covers_emergency_codes
+    assert not CLOUD.covers_emergency_codes
+
+
+# --- Administrators
+
+
+READS = {Permission.READ_USERS, Permission.READ_AGENTS, Permission.READ_CLUSTER}
+
+
+@pytest.mark.parametrize(
+    ("role", "permissions"),
+    [
+        (Role.SUPER_ADMIN, set(Permission)),
+        (
+            Role.HELP_DESK,
+            {
+                Permission.READ_USERS,
+                Permission.UNLOCK_USERS,
+                Permission.ISSUE_EMERGENCY_ACCESS,
+            },
+        ),
+        (Role.AUDITOR, READS),
+        (Role.OPERATOR, {Permission.READ_CLUSTER}),
+    ],
+)
+def test_roles_may_do_what_their_work_needs(
+    role: Role, permissions: set[Permission]
+) -> None:
+    """One table says who may do what (P1)."""
+    assert {each for each in Permission if may(role, each)} == permissions
+
+
+def test_wrong_passwords_wait_and_never_lock() -> None:
+    """Nobody shuts the administrators out by typing wrong passwords (L7)."""
+    administrator, waits = ADA, []
+    for _ in range(12):
+        administrator = administrator.failed(NOW_MS)
+        waits.append(administrator.blocked_until_ms - NOW_MS)
+    assert waits == sorted(waits)
+    assert waits[0] == 1_000
+    assert waits[-1] <= 60_000
+    assert administrator.blocks(NOW_MS)
+    assert not administrator.blocks(NOW_MS + 60_000)
+
+
+def test_a_right_password_ends_the_waits() -> None:
+    """Success sets the count to 0 (L6)."""
+    assert ADA.failed(NOW_MS).failed(NOW_MS).succeeded() == ADA
+
+
+# --- Audit
+
+
+def test_an_event_is_bound_to_all_before_it() -> None:
+    """The hash covers every field and the previous hash (U1)."""
+    hashes = {
+        chain_hash(previous, event)
+        for previous in (GENESIS_HASH, b"\x01" * 32)
+        for event in (
+            EVENT,
+            replace(EVENT, sequence=2),
+            replace(EVENT, at_ms=NOW_MS + 1),
+            replace(EVENT, actor="agent:vpn"),
+            replace(EVENT, node="n2"),
+            replace(EVENT, action="DeleteUser"),
+            replace(EVENT, target="bob"),
+            replace(EVENT, outcome="refused"),
+            replace(EVENT, reason="user_exists"),
+            replace(EVENT, detail="more"),
+        )
+    }
+    assert len(hashes) == 20
+
+
+def test_the_hash_of_an_event_is_a_matter_of_record() -> None:
+    """Whoever verifies an export computes the same: change the form and this fails (U1)."""
+    assert chain_hash(GENESIS_HASH, EVENT).hex() == (
+        "76b26e40eba80e491e2b7bfe9521c380c4bfce97c5b0d9f3ff180b184c475d89"
+    )
