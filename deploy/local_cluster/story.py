@@ -1,0 +1,363 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The main job, step by step, in words: what Sparecode is for, shown and checked.
+
+Every line names the node that did it. A step that does not come out as promised
+raises `NotAsPromisedError`, and `make demo` fails.
+"""
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from typing import Self
+
+from rich.console import Console
+
+from local_cluster.cluster import ADMINISTRATOR, AGENT, LocalCluster, LocalNode
+from local_cluster.people import (
+    TOKEN_FILE,
+    TOKEN_FILE_PASSWORD,
+    Person,
+    people,
+)
+from sparecode_client import (
+    Admin,
+    Agent,
+    IssuedTokencodes,
+    PinRule,
+    RecoveryPolicy,
+    Refused,
+    Session,
+    SparecodeError,
+    TokencodeState,
+)
+
+PATIENCE_S = 30
+
+
+class NotAsPromisedError(Exception):
+    """A step of the story came out otherwise; the message says how."""
+
+
+def until(condition: Callable[[], bool], what: str, *, poll_s: float = 0.1) -> None:
+    """Return once the condition holds; raise if it does not within our patience."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        if time.monotonic() > deadline:
+            raise NotAsPromisedError(f"{what}: not within {PATIENCE_S} s")
+        time.sleep(poll_s)
+
+
+class Story:
+    """Tells and checks. Use it as a context: it holds connections to all nodes."""
+
+    def __init__(self, cluster: LocalCluster, console: Console) -> None:
+        self._cluster = cluster
+        self._console = console
+        self._open = ExitStack()
+        self._agents: dict[str, Agent] = {}
+        self._admins: dict[str, Admin] = {}
+        self._steps = 0
+
+    def __enter__(self) -> Self:
+        """Connect to every node, as an agent and as an administrator would."""
+        certificates = self._cluster.certificates
+        for node in self._cluster.nodes:
+            self._agents[node.node_id] = self._open.enter_context(
+                Agent(
+                    node.agents_address,
+                    ca=self._cluster.members_ca,
+                    certificate=certificates / f"{AGENT}.pem",
+                    key=certificates / f"{AGENT}.key",
+                )
+            )
+            self._admins[node.node_id] = self._open.enter_context(
+                Admin(node.admin_address, ca=self._cluster.members_ca)
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the connections."""
+        self._open.close()
+
+    # --- Telling -------------------------------------------------------------
+
+    @contextmanager
+    def _step(self, promise: str) -> Iterator[None]:
+        """One line: what is promised, and whether it came out so."""
+        self._steps += 1
+        head = f"[bold]{self._steps:2}[/]  "
+        try:
+            yield
+        except (SparecodeError, NotAsPromisedError) as error:
+            self._console.print(f"{head}[red]NOT AS PROMISED[/] {promise}: {error}")
+            raise NotAsPromisedError(
+                f"step {self._steps}, {promise}: {error}"
+            ) from error
+        self._console.print(f"{head}[green]ok[/]  {promise}", highlight=False)
+
+    def _say(self, words: str) -> None:
+        self._console.print(f"        [dim]{words}[/]", highlight=False)
+
+    def _part(self, title: str) -> None:
+        self._console.print(f"\n[bold]{title}[/]")
+
+    # --- Asking --------------------------------------------------------------
+
+    def _try(
+        self, node: LocalNode, person: Person, passcode: str, request_id: str = ""
+    ) -> bool:
+        agent = self._agents[node.node_id]
+        return agent.authenticate(
+            person.username, passcode, request_id=request_id or None
+        ).accepted
+
+    def _expect(
+        self, node: LocalNode, person: Person, passcode: str, *, accepted: bool
+    ) -> None:
+        if self._try(node, person, passcode) is not accepted:
+            wanted = "ACCEPTED" if accepted else "REFUSED"
+            raise NotAsPromisedError(f"{node.node_id} did not answer {wanted}")
+
+    def _admin(self, node: LocalNode) -> Admin:
+        return self._admins[node.node_id]
+
+    def _roles(self) -> tuple[LocalNode, list[LocalNode]]:
+        """Return the primary and the running replicas."""
+        running = [node for node in self._cluster.nodes if node.running]
+        primary = ""
+
+        def known() -> bool:
+            nonlocal primary
+            primary = self._admin(running[0]).get_status().primary
+            return bool(primary) and self._cluster.node(primary).running
+
+        until(known, "a primary is known")
+        leader = self._cluster.node(primary)
+        return leader, [node for node in running if node is not leader]
+
+    def _digests_equal(self) -> bool:
+        status = self._admin(self._cluster.nodes[0]).get_status(digest=True)
+        states = {(each.applied_index, each.digest) for each in status.members}
+        return all(each.reachable for each in status.members) and len(states) == 1
+
+    # --- The story -----------------------------------------------------------
+
+    def tell(self) -> None:
+        """Tell it all, on a cluster that is new."""
+        alice, carol = people()
+        self._part("Setting up")
+        self._sign_in()
+        self._enroll(alice, carol)
+        self._part("An ordinary day")
+        self._token_logon(alice)
+        self._part("Alice has lost her token")
+        issued = self.emergency(alice, RecoveryPolicy.ALLOW_AND_DISABLE)
+        self._wrong_pin(alice, issued)
+        self._same_request(alice, issued)
+        self._part("Carol uses an app, without PIN")
+        self._app_user(carol)
+        self._part("The primary is killed")
+        self._failover(alice, issued)
+        self._part("Alice finds her token")
+        self._recovered(alice, issued)
+        self._part("All three nodes hold the same state")
+        with self._step("the digests of all nodes are equal at the same index"):
+            until(self._digests_equal, "equal digests")
+
+    def tell_again(self) -> None:
+        """Do the main job once more, on a cluster that goes on."""
+        alice, _ = people()
+        self._part("The cluster goes on where it was")
+        self._sign_in()
+        self.emergency(alice, RecoveryPolicy.ALLOW_AND_DISABLE)
+
+    def _sign_in(self) -> None:
+        node = self._cluster.nodes[1]
+        with self._step(
+            f"{node.node_id}: {ADMINISTRATOR} signed in; the session holds on every node"
+        ):
+            session = self._log_in(node)
+            for each in self._cluster.nodes:
+                self._admins[each.node_id] = self._open.enter_context(
+                    Admin(
+                        each.admin_address,
+                        ca=self._cluster.members_ca,
+                        session=session.session,
+                    )
+                )
+                self._admin(each).who_am_i()
+        primary, replicas = self._roles()
+        names = " and ".join(replica.node_id for replica in replicas)
+        with self._step(
+            f"three nodes are up: {primary.node_id} is the primary, {names} replicas"
+        ):
+            until(self._digests_equal, "equal digests")
+
+    def _log_in(self, node: LocalNode) -> Session:
+        """Sign in; a new cluster may be about to write its first administrator down."""
+        session: Session | None = None
+
+        def signed_in() -> bool:
+            nonlocal session
+            try:
+                session = self._admin(node).login(ADMINISTRATOR, self._cluster.password)
+            except Refused as refused:
+                if refused.reason != "NOT_INITIALIZED":
+                    raise
+            return session is not None
+
+        until(signed_in, "the first administrator can sign in")
+        if session is None:
+            raise NotAsPromisedError("no session")
+        return session
+
+    def _enroll(self, *persons: Person) -> None:
+        first, second, *_ = self._cluster.nodes
+        with self._step(f"{first.node_id}: agent {AGENT} registered"):
+            self._admin(first).register_agent(AGENT, f"sparecode://agent/{AGENT}")
+        with self._step(
+            f"{second.node_id}: tokens imported from {TOKEN_FILE.name} (RFC 6030, encrypted)"
+        ):
+            rows = self._admin(second).import_tokens(
+                TOKEN_FILE.read_bytes(),
+                password=TOKEN_FILE_PASSWORD,
+                default_pin_rule=PinRule.NONE,
+            )
+            for row in rows:
+                if not row.imported:
+                    raise NotAsPromisedError(f"{row.serial}: {row.problem}")
+        self._say(", ".join(row.serial for row in rows))
+        for person in persons:
+            serial = person.token.serial
+            with self._step(
+                f"{first.node_id}: user {person.username} created, token {serial} assigned"
+                + (", PIN set" if person.pin else "")
+            ):
+                admin = self._admin(first)
+                admin.create_user(person.username, display_name=person.display_name)
+                admin.assign_token(serial, person.username)
+                if person.pin:
+                    admin.set_pin(serial, person.pin)
+
+    def _token_logon(self, person: Person) -> None:
+        one, two, *_ = self._cluster.nodes
+        passcode = person.pin + person.token.tokencode()
+        with self._step(
+            f"{one.node_id}: {person.username} signs in with PIN + tokencode"
+        ):
+            self._expect(one, person, passcode, accepted=True)
+        with self._step(f"{two.node_id}: the same tokencode is refused, it is spent"):
+            self._expect(two, person, passcode, accepted=False)
+
+    def emergency(self, person: Person, policy: RecoveryPolicy) -> IssuedTokencodes:
+        """Issue codes on a replica, use one on another node, and try it everywhere."""
+        primary, (replica, *others) = self._roles()
+        other = others[0] if others else primary
+        serial = person.token.serial
+        with self._step(
+            f"{replica.node_id} (a replica): 10 one-time tokencodes issued for {serial}"
+        ):
+            issued = self._admin(replica).issue_tokencodes(
+                serial,
+                lifetime=timedelta(days=7),
+                recovery_policy=policy,
+                weaken_recovery_policy=True,
+            )
+        first = issued.codes[0].code
+        self._say(
+            f"committed by a quorum at index {issued.commit.index}; "
+            f"the first of ten reads {first}"
+        )
+        until(
+            lambda: not self._admin(primary).get_user(person.username).locked,
+            "the wait after the refused tokencode is over",
+        )
+        with self._step(f"{other.node_id}: {person.username} signs in with PIN + code"):
+            self._expect(other, person, person.pin + first, accepted=True)
+        names = ", ".join(node.node_id for node in self._cluster.nodes)
+        with self._step(f"{names}: the same code is refused on all three"):
+            for node in self._cluster.nodes:
+                self._expect(node, person, person.pin + first, accepted=False)
+        return issued
+
+    def _wrong_pin(self, person: Person, issued: IssuedTokencodes) -> None:
+        primary, (replica, *_) = self._roles()
+        code = issued.codes[1]
+        with self._step(f"{replica.node_id}: a wrong PIN is refused"):
+            self._expect(replica, person, "9999" + code.code, accepted=False)
+        with self._step(f"{primary.node_id}: and the code is still live"):
+            access = self._admin(primary).get_emergency_access(person.token.serial)
+            record = next(
+                each for each in access.sets[0].codes if each.ordinal == code.ordinal
+            )
+            if record.state is not TokencodeState.LIVE:
+                raise NotAsPromisedError(f"the code is {record.state}")
+        until(
+            lambda: not self._admin(primary).get_user(person.username).locked,
+            "the wait after a wrong PIN is over",
+        )
+        self._say("a wrong PIN costs a wait of one second; it is over")
+
+    def _same_request(self, person: Person, issued: IssuedTokencodes) -> None:
+        one, two, *_ = self._cluster.nodes
+        passcode, request_id = person.pin + issued.codes[1].code, str(uuid.uuid4())
+        with self._step(
+            f"{one.node_id}, {two.node_id}: a retry with the same request id "
+            "gets the same answer"
+        ):
+            answers = [
+                self._try(node, person, passcode, request_id) for node in (one, two)
+            ]
+            if answers != [True, True]:
+                raise NotAsPromisedError(f"accepted: {answers}")
+
+    def _app_user(self, person: Person) -> None:
+        primary, (replica, *_) = self._roles()
+        with self._step(
+            f"{primary.node_id}: 5 codes issued for {person.username}'s app"
+        ):
+            issued = self._admin(primary).issue_tokencodes(
+                person.token.serial, count=5, lifetime=timedelta(days=1)
+            )
+        for warning in issued.saved.warnings:
+            self._say(f"the node warns: {warning}")
+        with self._step(
+            f"{replica.node_id}: {person.username} signs in with a code alone"
+        ):
+            self._expect(replica, person, issued.codes[0].code, accepted=True)
+
+    def _failover(self, person: Person, issued: IssuedTokencodes) -> None:
+        killed, (one, two) = self._roles()
+        killed.kill()
+        self._say(f"kill -9 {killed.node_id}")
+        passcode = person.pin + issued.codes[2].code
+        with self._step(f"{one.node_id}: the survivors accept the next code"):
+            answer = self._agents[one.node_id].authenticate(
+                person.username, passcode, within=timedelta(seconds=PATIENCE_S)
+            )
+            if not answer.accepted:
+                raise NotAsPromisedError("it was refused")
+        with self._step(f"{two.node_id}: and refuse it the second time"):
+            self._expect(two, person, passcode, accepted=False)
+        killed.start()
+        self._cluster.wait_ready(killed)
+        with self._step(f"{killed.node_id}: back again, it refuses it as well"):
+            self._expect(killed, person, passcode, accepted=False)
+        with self._step(
+            f"{killed.node_id}: its state equals the others', digest by digest"
+        ):
+            until(self._digests_equal, "equal digests")
+
+    def _recovered(self, person: Person, issued: IssuedTokencodes) -> None:
+        one, two, *_ = self._cluster.nodes
+        with self._step(
+            f"{one.node_id}: her token is accepted, and that voids all her codes "
+            "(ALLOW_AND_DISABLE)"
+        ):
+            passcode = person.pin + person.token.tokencode()
+            self._expect(one, person, passcode, accepted=True)
+        with self._step(f"{two.node_id}: a code that was never used is refused"):
+            self._expect(two, person, person.pin + issued.codes[9].code, accepted=False)
