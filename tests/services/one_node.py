@@ -1,0 +1,452 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Two replicas in one process: the primary's state, and that of the node we call.
+
+Everything that is proposed passes the stamper and the codec of the log, and is
+kept as bytes. The called node's state follows at once; while it *lags*, only at
+a barrier, as on a replica that is behind.
+"""
+
+import contextlib
+import sqlite3
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sparecode_node.domain.agents import Protects
+from sparecode_node.domain.emergency_access import RecoveryPolicy
+from sparecode_node.domain.ids import (
+    AdministratorName,
+    AgentIdentity,
+    Moment,
+    NodeId,
+    RequestId,
+    SessionId,
+    TokenSerial,
+)
+from sparecode_node.domain.pins import PinRule
+from sparecode_node.domain.tokencodes import (
+    Algorithm,
+    HashName,
+    TokencodeParameters,
+    tokencode_at,
+)
+from sparecode_node.queries.seeds import SeedReader
+from sparecode_node.queries.state import LocalState
+from sparecode_node.replication.codec import decode_entry, encode_entry
+from sparecode_node.replication.errors import ProposeError
+from sparecode_node.replication.replicator import MemberStatus, Proposal
+from sparecode_node.services.agents import Agents
+from sparecode_node.services.ambient import SystemEntropy
+from sparecode_node.services.authentication import Authentication
+from sparecode_node.services.authorization import Authorization
+from sparecode_node.services.cluster import Cluster
+from sparecode_node.services.context import (
+    AgentCaller,
+    Anonymous,
+    CallContext,
+    SessionCaller,
+)
+from sparecode_node.services.emergency_access import Emergency, Issued, Lifetime
+from sparecode_node.services.kdf import TESTING, Kdf, KdfInput, Lane, Secret
+from sparecode_node.services.keyring import KeyRing
+from sparecode_node.services.proposing import Proposer
+from sparecode_node.services.reading import Reader
+from sparecode_node.services.sealing import Sealing
+from sparecode_node.services.sessions import Sessions
+from sparecode_node.services.stamping import PrimaryStamper
+from sparecode_node.services.tokens import Tokens
+from sparecode_node.services.users import Users
+from sparecode_node.statemachine.commands import (
+    Call,
+    InitializeCluster,
+    PassBarrier,
+    RequestKey,
+)
+from sparecode_node.statemachine.machine import StateMachine
+from sparecode_node.statemachine.results import BarrierPassed, Decision, Result
+
+NODE = NodeId("n1")
+ROOT = "root"
+PASSWORD = "correct horse battery"
+NOW_MS = 1_700_000_000_000
+SEED = b"a seed of twenty byt"
+PIN = "4711"
+SERIAL = "000131415926"
+VPN = AgentIdentity("spiffe://example/vpn")
+TOTP = TokencodeParameters(
+    algorithm=Algorithm.TOTP, hash_name=HashName.SHA1, digits=6, period_s=30
+)
+
+
+class FakeClock:
+    """A clock that stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = NOW_MS
+
+    def now_ms(self) -> int:
+        return self.now
+
+    def monotonic_s(self) -> float:
+        return self.now / 1000
+
+    def pass_s(self, seconds: float) -> None:
+        self.now += int(seconds * 1000)
+
+
+class TwoReplicas:
+    """A replicator whose log is a list."""
+
+    def __init__(
+        self, primary: StateMachine, local: StateMachine, stamper: PrimaryStamper
+    ) -> None:
+        self._primary, self._local = primary, local
+        self._stamper = stamper
+        self.entries: list[bytes] = []
+        self.lags = False
+        self.down: ProposeError | None = None
+        self.before_apply: Call | None = None
+        """What another node gets in just before the next proposal."""
+
+    @property
+    def node_id(self) -> NodeId:
+        return NODE
+
+    @property
+    def primary(self) -> NodeId | None:
+        return None if self.down else NodeId("n2")
+
+    @property
+    def ready(self) -> bool:
+        return self.down is None
+
+    async def propose(self, proposal: Proposal, *, timeout_s: float) -> Result:
+        assert timeout_s > 0
+        if self.down:
+            raise self.down
+        if self.before_apply:
+            call, self.before_apply = self.before_apply, None
+            self.commit([Proposal(call=call)])
+        return self.commit([proposal])[0]
+
+    def commit(self, proposals: Sequence[Proposal]) -> tuple[Result, ...]:
+        entry = encode_entry(self._stamper.stamp(proposals))
+        self.entries.append(entry)
+        results = self._primary.apply(len(self.entries), decode_entry(entry))
+        if not self.lags:
+            self.catch_up()
+        return results
+
+    def catch_up(self) -> None:
+        for index in range(self._local.applied_index + 1, len(self.entries) + 1):
+            self._local.apply(index, decode_entry(self.entries[index - 1]))
+
+    async def read_barrier(self, *, timeout_s: float) -> BarrierPassed:
+        call = Call(
+            command=PassBarrier(),
+            request=RequestKey(
+                caller="node:n1", method="", request_id=RequestId(""), tag=0
+            ),
+            node_id=NODE,
+            session_id=SessionId(""),
+            at_ms=0,
+        )
+        result = await self.propose(Proposal(call=call), timeout_s=timeout_s)
+        self.catch_up()
+        assert isinstance(result, BarrierPassed)
+        return result
+
+    async def wait_applied(self, index: int, *, timeout_s: float) -> None:
+        self.catch_up()
+        assert self._local.applied_index >= index
+
+    async def status(
+        self, *, digest: bool, timeout_s: float
+    ) -> tuple[MemberStatus, ...]:
+        this = MemberStatus(
+            node_id=NODE,
+            reachable=True,
+            commit_index=self._local.applied_index,
+            applied_index=self._local.applied_index,
+            digest=self._local.digest() if digest else "",
+            clock_ms=NOW_MS,
+        )
+        other = replace(
+            this,
+            node_id=NodeId("n0"),
+            is_primary=True,
+            commit_index=len(self.entries),
+            applied_index=len(self.entries),
+            clock_ms=NOW_MS + 250,
+        )
+        if self.down:
+            other = MemberStatus(node_id=NodeId("n0"), reachable=False)
+        return this, other, MemberStatus(node_id=NodeId("n3"), reachable=False)
+
+
+@dataclass
+class OneNode:
+    """The services of the called node, and what they stand on."""
+
+    clock: FakeClock
+    kdf: Kdf
+    ring: KeyRing
+    sealing: Sealing
+    seeds: SeedReader
+    state: LocalState
+    primary_db: sqlite3.Connection
+    replicator: TwoReplicas
+    authentication: Authentication
+    sessions: Sessions
+    users: Users
+    tokens: Tokens
+    emergency: Emergency
+    agents: Agents
+    cluster: Cluster
+    bearer: str = ""
+
+    def admin(self, method: str = "", request_id: str = "") -> CallContext:
+        """Call as the administrator who has signed in."""
+        return CallContext(
+            caller=SessionCaller(bearer=self.bearer),
+            request_id=request_id or str(uuid.uuid4()),
+            method=method,
+            deadline_s=10,
+        )
+
+    def agent(
+        self, identity: AgentIdentity = VPN, request_id: str = ""
+    ) -> CallContext:
+        """Call as an agent."""
+        return CallContext(
+            caller=AgentCaller(identity=identity),
+            request_id=request_id or str(uuid.uuid4()),
+            method="AuthenticationService/Authenticate",
+            deadline_s=10,
+        )
+
+    async def login(
+        self, *, name: str = ROOT, password: str = PASSWORD, request_id: str = ""
+    ) -> None:
+        """Sign in, and stay so."""
+        signed_in = await self.sessions.login(
+            CallContext(
+                caller=Anonymous(),
+                request_id=request_id or str(uuid.uuid4()),
+                method="SessionService/Login",
+                deadline_s=10,
+            ),
+            administrator=name,
+            password=password,
+        )
+        self.bearer = signed_in.bearer
+
+    async def register_agent(
+        self,
+        identity: AgentIdentity = VPN,
+        protects: Protects = Protects.AUTHENTICATION_MANAGER,
+    ) -> None:
+        """Register an agent."""
+        await self.agents.register(
+            self.admin("AgentService/RegisterAgent"),
+            name=identity,
+            identity=identity,
+            protects=protects,
+        )
+
+    async def add_user(
+        self,
+        username: str = "alice",
+        *,
+        serial: str = SERIAL,
+        pin: str = PIN,
+        seed: bytes = SEED,
+    ) -> None:
+        """Add a user with a TOTP token; no PIN: the token is used without."""
+        await self.users.create(
+            self.admin("UserService/CreateUser"),
+            username=username,
+            display_name="",
+            email="",
+        )
+        await self.enroll(
+            serial, pin_rule=PinRule.PREPENDED if pin else PinRule.NONE, seed=seed
+        )
+        await self.tokens.assign(
+            self.admin("TokenService/AssignToken"), serial=serial, username=username
+        )
+        if pin:
+            await self.tokens.set_pin(
+                self.admin("TokenService/SetPin"), serial=serial, pin=pin
+            )
+
+    async def enroll(
+        self,
+        serial: str = SERIAL,
+        *,
+        pin_rule: PinRule = PinRule.PREPENDED,
+        seed: bytes = SEED,
+    ) -> None:
+        """Add a TOTP token."""
+        await self.tokens.enroll(
+            self.admin("TokenService/EnrollToken"),
+            serial=serial,
+            algorithm=Algorithm.TOTP,
+            hash_name=HashName.SHA1,
+            digits=6,
+            period_s=30,
+            counter=0,
+            seed=seed,
+            pin_rule=pin_rule,
+            expires_at_ms=None,
+        )
+
+    async def issue(
+        self,
+        serial: str = SERIAL,
+        *,
+        count: int = 3,
+        request_id: str = "",
+        lifetime: Lifetime | None = None,
+        recovery: RecoveryPolicy = RecoveryPolicy.ALLOW_AND_DISABLE,
+        keep_unused_codes: bool = False,
+    ) -> Issued:
+        """Issue codes."""
+        return await self.emergency.issue(
+            self.admin("EmergencyAccessService/IssueTokencodes", request_id),
+            serial=serial,
+            count=count,
+            lifetime=lifetime or Lifetime(duration_ms=3_600_000),
+            recovery=recovery,
+            keep_unused_codes=keep_unused_codes,
+        )
+
+    async def accepts(
+        self,
+        passcode: str,
+        *,
+        username: str = "alice",
+        identity: AgentIdentity = VPN,
+        request_id: str = "",
+    ) -> bool:
+        """Ask whether a passcode is right."""
+        authenticated = await self.authentication.authenticate(
+            self.agent(identity, request_id),
+            username=username,
+            passcode=passcode,
+            client_address="192.0.2.1",
+            resource="mail",
+        )
+        return authenticated.decision is Decision.ACCEPTED
+
+    def tokencode(self, *, step: int = 0, seed: bytes = SEED) -> str:
+        """Return what the token shows now, or some steps from now."""
+        return tokencode_at(seed, TOTP, Moment(self.clock.now // 30_000 + step))
+
+    def reasons(self) -> list[str]:
+        """Return why attempts were refused, as the audit log has it."""
+        rows = self.primary_db.execute(
+            "SELECT reason FROM audit_events WHERE action = 'Authenticate' "
+            "ORDER BY sequence"
+        )
+        return [row[0] for row in rows]
+
+
+@contextlib.asynccontextmanager
+async def one_node(folder: Path) -> AsyncIterator[OneNode]:
+    """Start a node of an initialized cluster, with a signed-in administrator."""
+    clock, entropy = FakeClock(), SystemEntropy()
+    ring = KeyRing.draw(entropy)
+    sealing, kdf = Sealing(ring), Kdf(TESTING, workers=1)
+    primary_db = sqlite3.connect(folder / "primary.db", check_same_thread=False)
+    local_db = sqlite3.connect(folder / "local.db", check_same_thread=False)
+    primary, local = StateMachine(primary_db), StateMachine(local_db)
+    seeds = SeedReader(folder / "primary.db")
+    stamper = PrimaryStamper(seeds=seeds, sealing=sealing, clock=clock)
+    replicator = TwoReplicas(primary, local, stamper)
+    state = await LocalState.open(folder / "local.db", connections=2)
+    shared = {"replicator": replicator, "state": state, "clock": clock}
+    authorization = Authorization(**shared)
+    proposer = Proposer(
+        replicator=replicator,
+        authorization=authorization,
+        sealing=sealing,
+        clock=clock,
+    )
+    reader = Reader(authorization=authorization, **shared)
+    node = OneNode(
+        clock=clock,
+        kdf=kdf,
+        ring=ring,
+        sealing=sealing,
+        seeds=seeds,
+        state=state,
+        primary_db=primary_db,
+        replicator=replicator,
+        authentication=Authentication(
+            sealing=sealing, kdf=kdf, entropy=entropy, **shared
+        ),
+        sessions=Sessions(proposer=proposer, state=state, sealing=sealing, kdf=kdf),
+        users=Users(proposer=proposer, reader=reader, sealing=sealing, entropy=entropy),
+        tokens=Tokens(
+            proposer=proposer,
+            reader=reader,
+            state=state,
+            sealing=sealing,
+            kdf=kdf,
+            clock=clock,
+        ),
+        emergency=Emergency(
+            proposer=proposer,
+            reader=reader,
+            state=state,
+            sealing=sealing,
+            kdf=kdf,
+            entropy=entropy,
+        ),
+        agents=Agents(proposer=proposer, reader=reader),
+        cluster=Cluster(authorization=authorization, **shared),
+    )
+    try:
+        await initialize(node)
+        await node.login()
+        yield node
+    finally:
+        await state.close()
+        kdf.close()
+        seeds.close()
+        primary_db.close()
+        local_db.close()
+
+
+async def initialize(node: OneNode) -> None:
+    """Begin the state with the first administrator."""
+    name, salt = AdministratorName(ROOT), bytes(16)
+    (hashed,) = await node.kdf.derive(
+        [KdfInput(secret=Secret.PASSWORD, salt=salt, text=PASSWORD)],
+        lane=Lane.ISSUING,
+        timeout_s=10,
+    )
+    call = Call(
+        command=InitializeCluster(
+            cluster_id=node.ring.cluster_id,
+            administrator=name,
+            password_salt=salt,
+            password_verifier=node.sealing.password_verifier(hashed, name),
+            key_id=node.sealing.active_key,
+        ),
+        request=RequestKey(
+            caller="node:n1", method="init", request_id=RequestId("1"), tag=0
+        ),
+        node_id=NODE,
+        session_id=SessionId(""),
+        at_ms=0,
+    )
+    node.replicator.commit([Proposal(call=call)])
+
+
+def token_serial(serial: str = SERIAL) -> TokenSerial:
+    """Return a serial as its type."""
+    return TokenSerial(serial)
