@@ -5,7 +5,7 @@ import asyncio
 import contextlib
 import datetime as dt
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 from sparecode_node.certificates import Authority
@@ -52,7 +52,9 @@ class Node:
     ) -> None:
         self.node_id = NodeId(node_id)
         self.state = RecordingState()
+        self.members = members
         self.fatal: list[str] = []
+        self.on_fatal: Callable[[str], object] = self.fatal.append
         self.config = ClusterConfig(
             cluster_id="test",
             addresses=PeerAddresses(
@@ -74,7 +76,7 @@ class Node:
             entropy=SystemEntropy(),
             open_state=self._open,
             read_digest=lambda: (self.state.applied_index, self.state.digest()),
-            on_fatal=self.fatal.append,
+            on_fatal=self.on_fatal,
         )
         await self.replicator.start()
 

@@ -2,15 +2,58 @@
 """`ClusterReplicator`s over real gRPC, in one process."""
 
 import asyncio
+import contextlib
+import os
 from pathlib import Path
+from typing import Any
 
+import pysyncobj.pickle
+import pysyncobj.syncobj
 import pytest
 
+from sparecode.internal.v1 import peers_pb2
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication.codec import encode_call
+from sparecode_node.replication.errors import (
+    NoPrimaryError,
+    NoQuorumError,
+    OutcomeUnknownError,
+    StartRefusedError,
+)
+from sparecode_node.replication.forwarding import MalformedCallError, proposal_of
+from sparecode_node.replication.journal import NAME
 from sparecode_node.statemachine.results import Applied
-from tests.replication.cluster import running
-from tests.replication.recording import proposal
+from tests.replication.cluster import Node, running
+from tests.replication.recording import RecordingState, call, proposal
 
 pytestmark = pytest.mark.asyncio
+
+WAIT_S = 10
+
+
+@pytest.fixture(autouse=True)
+def no_pickles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No object comes out of bytes by pickle, in any test of this file."""
+
+    def refuse(*_: object) -> Any:
+        raise AssertionError("a pickle")
+
+    for name in ("load", "loads", "dump", "dumps"):
+        monkeypatch.setattr(pysyncobj.pickle, name, refuse)
+        monkeypatch.setattr(pysyncobj.syncobj.pickle, name, refuse)
+
+
+async def settled(nodes: list[Node]) -> tuple[Node, list[Node]]:
+    """Return the primary and the replicas, when there are any."""
+    name = f"settle-{nodes[0].state.applied_index}"
+    await nodes[0].replicator.propose(
+        proposal(name, nodes[0].node_id), timeout_s=WAIT_S
+    )
+    for node in nodes:
+        await node.replicator.read_barrier(timeout_s=WAIT_S)
+    primary = nodes[0].replicator.primary
+    replicas = [node for node in nodes if node.node_id != primary]
+    return next(node for node in nodes if node.node_id == primary), replicas
 
 
 async def test_calls_from_any_node_are_applied_on_all(tmp_path: Path) -> None:
@@ -18,7 +61,7 @@ async def test_calls_from_any_node_are_applied_on_all(tmp_path: Path) -> None:
         results = await asyncio.gather(
             *(
                 node.replicator.propose(
-                    proposal(f"{node.node_id}-{k}", node.node_id), timeout_s=10
+                    proposal(f"{node.node_id}-{k}", node.node_id), timeout_s=WAIT_S
                 )
                 for node in nodes
                 for k in range(20)
@@ -26,6 +69,204 @@ async def test_calls_from_any_node_are_applied_on_all(tmp_path: Path) -> None:
         )
         assert all(isinstance(result, Applied) for result in results)
         for node in nodes:
-            await node.replicator.read_barrier(timeout_s=5)
+            await node.replicator.read_barrier(timeout_s=WAIT_S)
             assert len(node.state.results) == 60
         assert len({node.state.digest() for node in nodes}) == 1
+        assert max(len(calls) for _, calls in nodes[0].state.entries) > 10
+
+
+async def test_a_barrier_covers_what_was_committed_before(tmp_path: Path) -> None:
+    async with running(tmp_path) as nodes:
+        primary, (replica, _) = await settled(nodes)
+        for k in range(20):
+            done = await primary.replicator.propose(
+                proposal(f"r{k}", primary.node_id), timeout_s=WAIT_S
+            )
+            barrier = await replica.replicator.read_barrier(timeout_s=WAIT_S)
+            assert isinstance(done, Applied)
+            assert barrier.index > done.index
+            assert f"r{k}" in replica.state.results
+
+
+async def test_concurrent_barriers_are_shared(tmp_path: Path) -> None:
+    async with running(tmp_path) as nodes:
+        _, (replica, _) = await settled(nodes)
+        passed = await asyncio.gather(
+            *(replica.replicator.read_barrier(timeout_s=WAIT_S) for _ in range(200))
+        )
+        assert len({barrier.index for barrier in passed}) <= 2
+
+
+async def test_work_goes_on_when_the_primary_stops(tmp_path: Path) -> None:
+    """Calls that are under way are asked again under their ids: applied once."""
+    async with running(tmp_path) as nodes:
+        primary, (replica, _) = await settled(nodes)
+
+        async def work(k: int) -> Applied:
+            result = await replica.replicator.propose(
+                proposal(f"w{k}", replica.node_id), timeout_s=WAIT_S
+            )
+            assert isinstance(result, Applied)
+            return result
+
+        works = [asyncio.create_task(work(k)) for k in range(50)]
+        await asyncio.gather(*works[:5])
+        works += [asyncio.create_task(work(k)) for k in range(50, 100)]
+        await primary.stop()
+        await asyncio.gather(*works)
+        works = [asyncio.create_task(work(k)) for k in range(100, 120)]
+        await asyncio.gather(*works)
+        await primary.start()
+        await primary.replicator.read_barrier(timeout_s=WAIT_S)
+        assert {f"w{k}" for k in range(120)} <= set(primary.state.results)
+        assert len({node.state.digest() for node in nodes if node is not primary}) == 1
+        assert primary.state.digest() == replica.state.digest()
+
+
+async def test_a_cluster_comes_back_with_everything(tmp_path: Path) -> None:
+    async with running(tmp_path) as nodes:
+        await settled(nodes)
+        results = {node.node_id: dict(node.state.results) for node in nodes}
+        for node in nodes:
+            await node.stop()
+        nodes[0].state = RecordingState()  # As after a power cut.
+        for node in nodes:
+            await node.start()
+        await settled(nodes)
+        for node in nodes:
+            assert results[node.node_id].items() <= node.state.results.items()
+
+
+async def test_without_a_quorum_nothing_is_applied_and_nobody_guesses(
+    tmp_path: Path,
+) -> None:
+    """A call is applied, or not, or the caller is told that nobody knows (A7)."""
+    async with running(tmp_path) as nodes:
+        primary, replicas = await settled(nodes)
+        assert primary.replicator.ready
+        for replica in replicas:
+            await replica.stop()
+        with pytest.raises((NoQuorumError, NoPrimaryError, OutcomeUnknownError)):
+            await primary.replicator.propose(proposal("lost"), timeout_s=2)
+        assert not primary.replicator.ready
+        assert primary.replicator.primary is None
+        with pytest.raises(NoPrimaryError):
+            await primary.replicator.propose(proposal("refused"), timeout_s=0.2)
+        with pytest.raises((NoQuorumError, NoPrimaryError)):
+            await primary.replicator.read_barrier(timeout_s=0.2)
+        for replica in replicas:
+            await replica.start()
+        await settled(nodes)
+        assert "refused" not in primary.state.results
+
+
+async def test_one_retry_finds_the_answer_of_the_first_try(tmp_path: Path) -> None:
+    """The answer is remembered with the request id, on every node (Q2)."""
+    async with running(tmp_path) as nodes:
+        first = [
+            await node.replicator.propose(
+                proposal("same", node.node_id), timeout_s=WAIT_S
+            )
+            for node in nodes
+        ]
+        assert first[0] == first[1] == first[2]
+
+
+async def test_every_member_tells_how_far_it_is(tmp_path: Path) -> None:
+    async with running(tmp_path) as nodes:
+        primary, replicas = await settled(nodes)
+        await replicas[1].stop()
+        mine, *others = await replicas[0].replicator.status(digest=True, timeout_s=2)
+        assert mine.node_id == replicas[0].node_id
+        by_id = {status.node_id: status for status in (mine, *others)}
+        assert by_id[primary.node_id].is_primary
+        assert by_id[primary.node_id].digest == mine.digest != ""
+        assert by_id[primary.node_id].clock_ms > 0
+        assert by_id[primary.node_id].version == "1"
+        assert not by_id[replicas[1].node_id].reachable
+        await replicas[1].start()
+
+
+async def test_a_broken_state_stops_the_node_and_says_why(tmp_path: Path) -> None:
+    async with running(tmp_path) as nodes:
+        _, (replica, other) = await settled(nodes)
+        told = asyncio.Event()
+
+        def fatal(message: str) -> None:
+            messages.append(message)
+            told.set()
+
+        messages: list[str] = []
+        await replica.stop()
+        replica.fatal = messages
+        replica.on_fatal = fatal
+        await replica.start()
+        replica.state.applied_index += 1  # Its database was tampered with.
+        await other.replicator.propose(proposal("x", other.node_id), timeout_s=WAIT_S)
+        async with asyncio.timeout(WAIT_S):
+            await told.wait()
+        assert "applying entry" in messages[0]
+        assert not replica.replicator.ready
+        with pytest.raises(NoPrimaryError):
+            await replica.replicator.propose(proposal("y"), timeout_s=0.2)
+        messages.clear()
+
+
+async def test_a_node_without_its_journal_does_not_start(tmp_path: Path) -> None:
+    async with running(tmp_path) as nodes:
+        await settled(nodes)
+        node = nodes[0]
+        await node.stop()
+        (tmp_path / node.node_id / NAME).unlink()
+        with pytest.raises(StartRefusedError, match="the journal is missing"):
+            await node.start()
+
+
+async def test_a_node_with_a_cut_journal_does_not_start(tmp_path: Path) -> None:
+    async with running(tmp_path) as nodes:
+        await settled(nodes)
+        node = nodes[0]
+        await node.stop()
+        path = tmp_path / node.node_id / NAME
+        os.truncate(path, path.stat().st_size - 10)
+        with pytest.raises(StartRefusedError, match="acknowledged entries are missing"):
+            await node.start()
+
+
+async def test_two_processes_do_not_share_a_directory(tmp_path: Path) -> None:
+    async with running(tmp_path) as nodes:
+        twin = Node("n1", dict(nodes[0].members), nodes[0].config.tls, tmp_path / "n1")
+        with pytest.raises(StartRefusedError, match="another process"):
+            await twin.start()
+
+
+async def test_callers_who_go_away_do_no_harm(tmp_path: Path) -> None:
+    async with running(tmp_path) as nodes:
+        primary, _ = await settled(nodes)
+        tasks = [
+            asyncio.create_task(
+                primary.replicator.propose(proposal(f"c{k}"), timeout_s=WAIT_S)
+            )
+            for k in range(50)
+        ]
+        await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(*tasks)
+        await settled(nodes)
+
+
+async def test_a_call_that_is_too_large_is_refused(tmp_path: Path) -> None:
+    async with running(tmp_path) as nodes:
+        with pytest.raises(ValueError, match="too large"):
+            await nodes[0].replicator.propose(proposal("x" * 30_000), timeout_s=1)
+
+
+async def test_a_member_forwards_only_calls_of_its_own() -> None:
+    request = peers_pb2.ForwardRequest(call=encode_call(call("r", "n2")))
+    assert proposal_of(NodeId("n2"), request).call.node_id == "n2"
+    with pytest.raises(MalformedCallError, match="a call of n2 comes from n3"):
+        proposal_of(NodeId("n3"), request)
+    with pytest.raises(MalformedCallError):
+        proposal_of(NodeId("n2"), peers_pb2.ForwardRequest(call=b"\xff"))

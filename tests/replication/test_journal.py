@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The journal: what was synced is there again, what cannot be is refused."""
 
+import contextlib
 import os
 import random
 from pathlib import Path
@@ -12,7 +13,7 @@ from sparecode_node.replication.errors import Fatal, StartRefusedError
 from sparecode_node.replication.journal import NAME, Journal, open_journal
 from sparecode_node.replication.journal_format import Identity
 from sparecode_node.replication.storage import DirectoryStorage
-from tests.simulation.disk import Disk, File
+from tests.simulation.disk import Disk, File, Killed
 
 ME = Identity("cluster", "n1")
 MEMBERS = ("n1", "n2", "n3")
@@ -149,10 +150,8 @@ def test_a_kill_while_it_is_created_leaves_none_or_all(
     disk: Disk, operations: int
 ) -> None:
     disk.fuse = operations
-    try:
+    with contextlib.suppress(Killed):
         reopen(disk, must_exist=False)
-    except BaseException:  # noqa: BLE001, S110 - killed.
-        pass
     disk.fuse = None
     disk.lose_power()
     assert reopen(disk, must_exist=False).last_index == 1
@@ -162,7 +161,7 @@ def test_a_failed_sync_is_never_tried_again(disk: Disk, journal: Journal) -> Non
     """The kernel may have dropped the pages, and call them synced the next time."""
     journal.add(b"\x00two", 2, 1)
     disk.failing = True
-    with pytest.raises(Fatal, match="n1:raft.journal: writing the journal failed"):
+    with pytest.raises(Fatal, match="writing the journal failed: the disk has failed"):
         journal.sync()
     disk.failing = False
     with pytest.raises(Fatal, match="the disk has failed"):

@@ -23,7 +23,7 @@ from sparecode_node.replication.replicator import Proposal
 from sparecode_node.replication.settings import RaftSettings
 from sparecode_node.statemachine.commands import Call
 from sparecode_node.statemachine.results import Result
-from tests.replication.recording import FixedStamper, RecordingState, call
+from tests.replication.recording import RecordingState, call
 from tests.simulation.disk import Disk, Killed
 from tests.simulation.faults import Faults, Profile
 from tests.simulation.invariants import Invariants, Submission
@@ -154,7 +154,7 @@ class Node:
             ),
             storage=self.disk,
             state=_Applying(self),
-            stamper=self.sim.stamper(),
+            stamper=self.sim,
             wire=self,
         )
 
@@ -190,8 +190,9 @@ class SimCluster:
         """How often each kind of fault has struck."""
         self._requests = 0
 
-    def stamper(self) -> FixedStamper:
-        return FixedStamper(int(self.now * 1000))
+    def stamp(self, proposals: Sequence[Proposal]) -> tuple[Call, ...]:
+        """Be the stamper of every primary."""
+        return tuple(replace(p.call, at_ms=int(self.now * 1000)) for p in proposals)
 
     @contextlib.contextmanager
     def world(self) -> Iterator[None]:
@@ -296,7 +297,10 @@ class SimCluster:
         attempt = f"{node.node_id}.{node.life}.{len(self.invariants.submissions)}"
         submission = Submission(request_id, attempt, self.now + PROPOSAL_S)
         self.invariants.submissions.append(submission)
-        proposal = Proposal(call=replace(make(), session_id=SessionId(attempt)))
+        made = make()
+        if not made.session_id.startswith("open"):
+            made = replace(made, session_id=SessionId(attempt))
+        proposal = Proposal(call=made)
         self.run_on(
             node,
             lambda replica: replica.submit(
@@ -307,7 +311,7 @@ class SimCluster:
         )
         return submission
 
-    def _client(self) -> None:
+    def client(self) -> None:
         """Propose something new, or something old again under its request id."""
         leader = self.leader()
         up = [n for n in self.live() if not n.is_paused()]
@@ -345,7 +349,7 @@ class SimCluster:
         if faulty:
             self.faults.act()
             if self.rng.random() < 0.25:
-                self._client()
+                self.client()
 
     def run(self) -> None:
         """Live through the faults, then heal, then look at everything."""
@@ -381,7 +385,7 @@ class SimCluster:
         return False
 
     def _acked(self, submission: Submission) -> bool:
-        return submission.request_id in self.invariants.acked
+        return any(not isinstance(o, Exception) for o in submission.outcomes)
 
     def _agree(self) -> bool:
         marks = {

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What must hold in every moment of every run, whatever the faults."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -9,7 +9,7 @@ from sparecode_node.replication.errors import NotAppliedError
 from sparecode_node.replication.journal import Journal
 from sparecode_node.replication.proposals import Outcome
 from sparecode_node.statemachine.commands import Call
-from sparecode_node.statemachine.results import BarrierPassed
+from sparecode_node.statemachine.results import BarrierPassed, SessionOpened
 
 
 class Observed(Protocol):
@@ -34,6 +34,7 @@ class Submission:
     deadline: float
     outcomes: list[Outcome] = field(default_factory=list)
     node_died: bool = False
+    watch: Callable[[Outcome], object] | None = None
 
 
 @dataclass
@@ -69,9 +70,11 @@ class Invariants:
             self.violated("answered once", f"{submission}")
         if isinstance(outcome, Exception):
             return
-        index = getattr(outcome, "index", 0)
-        if isinstance(outcome, BarrierPassed):
-            return
+        if submission.watch is not None:
+            submission.watch(outcome)
+        index = getattr(outcome, "index", None)
+        if index is None or isinstance(outcome, BarrierPassed | SessionOpened):
+            return  # Nothing that must be remembered.
         before = self.acked.setdefault(submission.request_id, index)
         if before != index:
             self.violated("exactly once", f"{submission.request_id}: {before}, {index}")

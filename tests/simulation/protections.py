@@ -21,12 +21,12 @@ def _nothing(*_: object) -> None:
 
 
 def acknowledge_before_sync(patch: pytest.MonkeyPatch) -> None:
-    """A follower acknowledges entries that are not on its disk."""
+    """Let a follower acknowledge entries that are not on its disk."""
     patch.setattr(Guard, "_sync_before_acks", _nothing)
 
 
 def acknowledge_at_once(patch: pytest.MonkeyPatch) -> None:
-    """A follower does not hold its acknowledgements back."""
+    """Let a follower not hold its acknowledgements back."""
 
     def hold(self: Guard, peer: str, message: Message) -> None:
         Guard._hold_ack.__wrapped__(self, peer, message)  # type: ignore[attr-defined]
@@ -40,19 +40,19 @@ def acknowledge_at_once(patch: pytest.MonkeyPatch) -> None:
 
 
 def count_itself_unsynced(patch: pytest.MonkeyPatch) -> None:
-    """A leader counts itself before its own entries are on disk."""
+    """Let a leader count itself before its own entries are on disk."""
     patch.setattr(Engine, "_sync_appended", _nothing)
     patch.setattr(Journal, "_sync_before_commit", _nothing)
 
 
 def vote_unsynced(patch: pytest.MonkeyPatch) -> None:
-    """A voter does not remember its vote over a power cut."""
+    """Let a voter not remember its vote over a power cut."""
     patch.setattr(Journal, "_sync_before_promise", _nothing)
     patch.setattr(Guard, "_sync_before_vote", _nothing)
 
 
 def cut_tail(patch: pytest.MonkeyPatch) -> None:
-    """A follower cuts its log behind whatever it is sent again."""
+    """Let a follower cut its log behind whatever it is sent again."""
     patch.setattr(
         FollowerLog,
         "judge",
@@ -61,17 +61,17 @@ def cut_tail(patch: pytest.MonkeyPatch) -> None:
 
 
 def ignore_term_of_acks(patch: pytest.MonkeyPatch) -> None:
-    """A leader counts acknowledgements of an earlier leadership."""
+    """Let a leader count acknowledgements of an earlier leadership."""
     patch.setattr(Guard, "_is_of_this_term", lambda _self, _message: True)
 
 
 def count_votes_twice(patch: pytest.MonkeyPatch) -> None:
-    """A candidate counts messages, not voters."""
+    """Let a candidate count messages, not voters."""
     patch.setattr(Guard, "_has_voted", lambda _self, _voter: False)
 
 
 def go_on_after_failed_sync(patch: pytest.MonkeyPatch) -> None:
-    """A node believes its disk after it has failed."""
+    """Let a node believe its disk after it has failed."""
 
     def write(self: Journal) -> None:
         self._sequence += 1

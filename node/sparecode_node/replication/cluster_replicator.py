@@ -301,11 +301,10 @@ class ClusterReplicator:
         self, caller: NodeId, request: peers_pb2.ForwardRequest
     ) -> peers_pb2.ForwardResponse:
         """Propose a call that another member was asked for; here or nowhere."""
+        proposal = forwarding.proposal_of(caller, request)
+        timeout_s = min(request.timeout_ms / 1000, ATTEMPT_S)
         try:
-            proposal = forwarding.proposal_of(caller, request)
-            result = await self._engine.propose(
-                proposal, timeout_s=request.timeout_ms / 1000
-            )
+            result = await self._engine.propose(proposal, timeout_s=timeout_s)
         except NotAppliedError as error:
             return forwarding.not_applied(error)
         except ProposeError:

@@ -39,6 +39,9 @@ log = logging.getLogger(__name__)
 INBOX_MAX = 16384
 """Jobs that wait for the engine; beyond, a link from a peer is reset."""
 
+GRACE_S = 0.25
+"""The engine answers at the deadline; beyond this it is held up, by the disk say."""
+
 OpenState: TypeAlias = Callable[
     [], AbstractContextManager[tuple[AppliedState, Stamper]]
 ]
@@ -162,7 +165,11 @@ class EngineThread:
                 proposal, timeout_s=timeout_s, callback=answer
             )
         )
-        return await future
+        try:
+            async with asyncio.timeout(timeout_s + GRACE_S):
+                return await future
+        except TimeoutError as error:
+            raise OutcomeUnknownError("the engine did not answer in time") from error
 
     def post(self, job: Job) -> bool:
         """Have the engine's thread run *job*; False if too many wait already."""

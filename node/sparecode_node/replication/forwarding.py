@@ -22,9 +22,8 @@ from sparecode_node.replication.errors import (
     OverloadedError,
 )
 from sparecode_node.replication.replicator import MemberStatus, Proposal
-from sparecode_node.replication.result_json import from_json, to_json
 from sparecode_node.replication.settings import CALL_BYTES_MAX
-from sparecode_node.statemachine.results import Result
+from sparecode_node.statemachine.results import Result, from_json, to_json
 
 GRACE_S = 0.25
 """The primary answers at the deadline; so long the answer may travel."""
@@ -91,12 +90,19 @@ async def forward(
         ) from error
     match response.WhichOneof("outcome"):
         case "result_json":
-            return from_json(response.result_json)
+            return _result(response.result_json)
         case "not_applied":
             kind = _ERROR_OF.get(response.not_applied, NoPrimaryError)
             raise kind("the primary did not take the call")
         case _:
             raise OutcomeUnknownError("the primary does not know the outcome")
+
+
+def _result(text: str) -> Result:
+    try:
+        return from_json(text)
+    except ValueError as error:
+        raise OutcomeUnknownError("the primary's answer cannot be read") from error
 
 
 async def ask_status(

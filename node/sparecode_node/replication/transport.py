@@ -19,6 +19,8 @@ from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication import frames
 from sparecode_node.replication.engine_thread import EngineThread, LoopCalls
+from sparecode_node.replication.errors import StartRefusedError
+from sparecode_node.replication.forwarding import MalformedCallError
 from sparecode_node.replication.frames import Message
 from sparecode_node.replication.links import OutboundLink
 from sparecode_node.replication.replica import Replica
@@ -140,9 +142,14 @@ class PeerTransport:
         self._server = grpc.aio.server(options=_SERVER_OPTIONS)
         servicer = PeerServicer(self._addresses, engine, self._handler)
         peers_pb2_grpc.add_PeerServiceServicer_to_server(servicer, self._server)
-        self.port = self._server.add_secure_port(
-            self._addresses.listen, self._tls.server_credentials()
-        )
+        try:
+            self.port = self._server.add_secure_port(
+                self._addresses.listen, self._tls.server_credentials()
+            )
+        except RuntimeError as error:
+            raise StartRefusedError(
+                f"cannot listen for members on {self._addresses.listen}: {error}"
+            ) from error
         await self._server.start()
         credentials = self._tls.channel_credentials()
         for peer, address in self._addresses.others.items():
@@ -261,7 +268,11 @@ class PeerServicer(peers_pb2_grpc.PeerServiceServicer):
     ) -> peers_pb2.ForwardResponse:
         """Propose a call for another member."""
         peer = await self._caller(context)
-        return await self._handler.forwarded(peer, request)
+        try:
+            return await self._handler.forwarded(peer, request)
+        except MalformedCallError as error:
+            log.warning("call_refused", extra={"peer": peer, "cause": str(error)})
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "malformed call")
 
     async def GetMemberStatus(
         self, request: peers_pb2.GetMemberStatusRequest, context: Context

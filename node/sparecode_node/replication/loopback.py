@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+`LoopbackReplicator`: a cluster of one, in one process, without log or network.
+
+For tests of what stands above, and for development. The same semantics: what is
+proposed together is stamped and applied together, an answer comes after its
+transaction, a barrier passes when all before it is applied.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from sparecode_node.domain.ids import NodeId, RequestId, SessionId
+from sparecode_node.replication.cluster_replicator import Clock
+from sparecode_node.replication.codec import decode_entry, encode_entry
+from sparecode_node.replication.engine import AppliedState
+from sparecode_node.replication.errors import (
+    NoPrimaryError,
+    NoQuorumError,
+    OutcomeUnknownError,
+)
+from sparecode_node.replication.replicator import MemberStatus, Proposal, Stamper
+from sparecode_node.statemachine.commands import Call, PassBarrier, RequestKey
+from sparecode_node.statemachine.results import BarrierPassed, Result
+
+
+class DigestedState(AppliedState, Protocol):
+    """A state machine that can say what it holds."""
+
+    def digest(self) -> str:
+        """Return the hash of the state."""
+
+
+class LoopbackReplicator:
+    """A `Replicator` over a state machine in the same process and thread."""
+
+    def __init__(
+        self,
+        state: DigestedState,
+        stamper: Stamper,
+        *,
+        clock: Clock,
+        node_id: NodeId = NodeId("n1"),  # noqa: B008 - a string.
+        on_fatal: Callable[[str], object] = lambda _message: None,
+    ) -> None:
+        self._state = state
+        self._stamper = stamper
+        self._clock = clock
+        self._node_id = node_id
+        self._on_fatal = on_fatal
+        self._queue: list[tuple[Proposal, asyncio.Future[Result]]] = []
+        self._broken = False
+        self._barriers = 0
+
+    @property
+    def node_id(self) -> NodeId:
+        """This node, the only one."""
+        return self._node_id
+
+    @property
+    def primary(self) -> NodeId | None:
+        """This node, unless its state is broken."""
+        return None if self._broken else self._node_id
+
+    @property
+    def ready(self) -> bool:
+        """Whether calls are applied."""
+        return not self._broken
+
+    async def propose(self, proposal: Proposal, *, timeout_s: float) -> Result:
+        """Return the result of the call, together with what is proposed meanwhile."""
+        if self._broken:
+            raise NoPrimaryError("the state is broken")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Result] = loop.create_future()
+        if not self._queue:
+            loop.call_soon(self._apply_queued)
+        self._queue.append((proposal, future))
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await future
+        except TimeoutError as error:
+            raise OutcomeUnknownError("the deadline passed") from error
+
+    def _apply_queued(self) -> None:
+        queue, self._queue = self._queue, []
+        try:
+            calls = self._stamper.stamp([proposal for proposal, _ in queue])
+            # Through its bytes, so that what would not survive the log does not
+            # survive here either.
+            calls = decode_entry(encode_entry(calls))
+            results = self._state.apply(self._state.applied_index + 1, calls)
+        except Exception as error:  # noqa: BLE001 - as in the engine: it stops.
+            self._broken = True
+            self._on_fatal(repr(error))
+            for _, future in queue:
+                if not future.done():
+                    future.set_exception(NoPrimaryError("the state is broken"))
+            return
+        for (_, future), result in zip(queue, results, strict=True):
+            if not future.done():
+                future.set_result(result)
+
+    async def read_barrier(self, *, timeout_s: float) -> BarrierPassed:
+        """Return once everything that was proposed before is applied."""
+        self._barriers += 1
+        call = Call(
+            command=PassBarrier(),
+            request=RequestKey(
+                caller=f"node:{self._node_id}",
+                method="PassBarrier",
+                request_id=RequestId(str(self._barriers)),
+                tag=0,
+            ),
+            node_id=self._node_id,
+            session_id=SessionId(""),
+            at_ms=0,
+        )
+        result = await self.propose(Proposal(call=call), timeout_s=timeout_s)
+        if not isinstance(result, BarrierPassed):
+            raise TypeError(f"a barrier came back as {result!r}")
+        return result
+
+    async def wait_applied(self, index: int, *, timeout_s: float) -> None:  # noqa: ARG002
+        """Return if *index* is applied; nobody else could bring it here."""
+        if index > self._state.applied_index:
+            raise NoQuorumError(f"entry {index} is not here")
+
+    async def status(
+        self,
+        *,
+        digest: bool,
+        timeout_s: float,  # noqa: ARG002
+    ) -> tuple[MemberStatus, ...]:
+        """Return the status of the one member."""
+        applied = self._state.applied_index
+        return (
+            MemberStatus(
+                node_id=self._node_id,
+                reachable=True,
+                is_primary=not self._broken,
+                term=1,
+                commit_index=applied,
+                applied_index=applied,
+                digest=self._state.digest() if digest else "",
+                clock_ms=self._clock.now_ms(),
+            ),
+        )
