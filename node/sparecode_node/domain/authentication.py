@@ -86,20 +86,28 @@ class _Refusal:
     charged: bool
 
 
+def not_admitted(agent: Agent | None, user: User | None) -> Reason | None:
+    """Return why nothing of this user is accepted through this agent, or None (A4)."""
+    if agent is None:
+        return Reason.AGENT_UNKNOWN
+    if not agent.enabled:
+        return Reason.AGENT_DISABLED
+    if user is None:
+        return Reason.USER_UNKNOWN
+    if not user.enabled:
+        return Reason.USER_DISABLED
+    return None
+
+
 def judge(attempt: Attempt) -> Judgement:
     """Decide on a passcode."""
-    if attempt.agent is None:
-        return Judgement(reason=Reason.AGENT_UNKNOWN)
-    if not attempt.agent.enabled:
-        return Judgement(reason=Reason.AGENT_DISABLED)
-    if attempt.user is None:
-        return Judgement(reason=Reason.USER_UNKNOWN)
-    if not attempt.user.enabled:
-        return Judgement(reason=Reason.USER_DISABLED)
+    refused = not_admitted(attempt.agent, attempt.user)
+    if refused is not None:
+        return Judgement(reason=refused)
     if attempt.lockouts.get(attempt.factor, FREE).blocks(attempt.use.at_ms):
         return Judgement(reason=Reason.LOCKED)  # Unseen: not counted, not spent (L5).
     if attempt.factor is Factor.EMERGENCY:
-        found = _judge_emergency(attempt, attempt.agent)
+        found = _judge_emergency(attempt)
     else:
         found = _judge_token(attempt)
     if isinstance(found, Judgement):
@@ -174,7 +182,7 @@ def _pin_problem(token: Token, reading: Reading) -> Reason | None:
 # --- Emergency codes ---------------------------------------------------------
 
 
-def _judge_emergency(attempt: Attempt, agent: Agent) -> Judgement | _Refusal:
+def _judge_emergency(attempt: Attempt) -> Judgement | _Refusal:
     found = _find_code(attempt)
     if found is None:
         return _Refusal(Reason.WRONG_PASSCODE, None, charged=True)
@@ -194,7 +202,7 @@ def _judge_emergency(attempt: Attempt, agent: Agent) -> Judgement | _Refusal:
         return _Refusal(unusable.reason, serial, charged=False)
     if code_set.expired(now_ms, token.expires_at_ms):
         return _Refusal(Reason.SET_EXPIRED, serial, charged=False)
-    if not agent.covers_emergency_codes:
+    if attempt.agent is None or not attempt.agent.covers_emergency_codes:
         return _Refusal(Reason.RESOURCE_NOT_COVERED, serial, charged=False)
     spent = code_set.spend(code.ordinal, attempt.use)
     return Judgement(
@@ -286,16 +294,14 @@ def _judge_tokencode(
     unusable = token.usable(now_ms)
     if unusable is not None:
         return _Refusal(unusable.reason, token.serial, charged=False)
-    unspent = [moment for moment in moments if moment > token.spent]
-    if not unspent:
+    unspent = (moment for moment in moments if moment > token.spent)
+    spent = token.spend(next(unspent, moments[0]), now_ms)
+    if isinstance(spent, Rejected):
         # It was right once, and is no guess: a double submit locks nobody out (A5).
-        return _Refusal(Reason.TOKENCODE_SPENT, token.serial, charged=False)
+        return _Refusal(spent.reason, token.serial, charged=False)
     sets = attempt.sets.get(token.serial, ())
     if refuses_recovered(token, sets, now_ms):
         return _Refusal(Reason.RECOVERED_TOKEN_REFUSED, token.serial, charged=False)
-    spent = token.spend(unspent[0], now_ms)
-    if isinstance(spent, Rejected):
-        return _Refusal(spent.reason, token.serial, charged=True)
     if not token.lost:
         return Judgement(
             reason=None,

@@ -42,6 +42,7 @@ class Reason(enum.StrEnum):
     TOKEN_DISABLED = "token_disabled"
     TOKEN_EXPIRED = "token_expired"
     TOKEN_LIMIT = "token_limit"
+    TOKEN_FORMAT = "token_format"
     PIN_NOT_SET = "pin_not_set"
     PIN_NOT_USED = "pin_not_used"
     TOKEN_NOT_LOST = "token_not_lost"

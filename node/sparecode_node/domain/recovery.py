@@ -34,12 +34,10 @@ def refuses_recovered(
     """
     if not token.lost:
         return False
-    match token.recovery:
-        case RecoveryPolicy.DENY:
-            return True
-        case RecoveryPolicy.ALLOW_AND_DISABLE:
-            return False
-        case RecoveryPolicy.ALLOW_AFTER_EXPIRY:
-            if live_codes(sets, now_ms, token.expires_at_ms):
-                return True
-            return not (sets and sets[0].reached_its_end(now_ms, token.expires_at_ms))
+    if token.recovery is RecoveryPolicy.ALLOW_AND_DISABLE:
+        return False
+    if token.recovery is RecoveryPolicy.DENY:
+        return True
+    if live_codes(sets, now_ms, token.expires_at_ms):
+        return True
+    return not (sets and sets[0].reached_its_end(now_ms, token.expires_at_ms))

@@ -53,6 +53,18 @@ class TokencodeParameters:
     """Of a TOTP step; 0 for HOTP."""
 
 
+def parameters_problem(parameters: TokencodeParameters, counter: int) -> str:
+    """Return what makes a token of these impossible, in words; empty if nothing does."""
+    if parameters.digits not in DIGITS:
+        return f"a tokencode has 6 or 8 digits, not {parameters.digits}"
+    if parameters.algorithm is Algorithm.HOTP:
+        if parameters.period_s or counter < 0:
+            return "a HOTP token has a counter from 0 on, and no period"
+    elif parameters.period_s not in PERIODS_S or counter:
+        return "a TOTP token has a period of 30 or 60 s, and no counter"
+    return ""
+
+
 def tokencode_at(seed: bytes, parameters: TokencodeParameters, moment: Moment) -> str:
     """Return the tokencode of a moment (RFC 4226, 5.3; a TOTP step is a counter too)."""
     generator = pyotp.HOTP(

@@ -27,9 +27,9 @@ def initialize_cluster(applying: Applying, command: InitializeCluster) -> Result
     applying.target = command.cluster_id
     applying.detail = f"first administrator {command.administrator}"
     policy = Policy()
-    db.execute(
-        "INSERT INTO meta (name, value) VALUES ('cluster_id', ?)",
-        (command.cluster_id,),
+    db.executemany(
+        "INSERT INTO meta (name, value) VALUES (?, ?)",
+        [("cluster_id", command.cluster_id), ("key_id", command.key_id)],
     )
     db.execute(
         "INSERT INTO policy (version, value) VALUES (?, ?)",
@@ -58,7 +58,7 @@ def open_session(applying: Applying, command: OpenSession) -> Result:
     db = applying.db
     administrator = tables.find_administrator(db, command.administrator)
     version = administrator.version if administrator else 0
-    if command.administrator_version != version:
+    if (command.administrator_version, command.key_id) != (version, applying.key_id):
         return Rejected(Reason.STALE_PARAMETERS)
     refused = Rejected(
         Reason.SIGN_IN_REFUSED,
@@ -81,10 +81,13 @@ def open_session(applying: Applying, command: OpenSession) -> Result:
         return refused
     tables.save_administrator(db, administrator.succeeded())
     ends_at_ms = applying.now_ms + applying.policy.session_lifetime_ms
-    # A node that proposes the same command again finds its session open already.
+    # The bearer comes from name, password and request id. So who signs in with the
+    # same again, after the request id is forgotten, has the same session anew.
     db.execute(
         "INSERT INTO sessions (session_id, administrator, opened_at_ms, ends_at_ms) "
-        "VALUES (?, ?, ?, ?) ON CONFLICT (session_id) DO NOTHING",
+        "VALUES (?, ?, ?, ?) ON CONFLICT (session_id) DO UPDATE SET "
+        "administrator = excluded.administrator, "
+        "opened_at_ms = excluded.opened_at_ms, ends_at_ms = excluded.ends_at_ms",
         (command.session_id, administrator.name, applying.now_ms, ends_at_ms),
     )
     return SessionOpened(

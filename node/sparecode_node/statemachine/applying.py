@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from sparecode_node.domain.administrators import Administrator
 from sparecode_node.domain.authentication import Event
+from sparecode_node.domain.ids import KeyId
 from sparecode_node.domain.policy import Policy
 from sparecode_node.statemachine.commands import Call
 
@@ -24,6 +25,8 @@ class Applying:
     index: int
     now_ms: int
     policy: Policy
+    key_id: KeyId
+    """The active key: verifiers made with another cannot be compared (T2)."""
     administrator: Administrator | None = None
     """Whose session it is; None for agents and nodes."""
     target: str = ""

@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """`Authenticate`: load everything, judge, save everything, in one commit (A3)."""
 
-from sparecode_node.domain.authentication import Attempt, Judgement, judge
+from sparecode_node.domain.authentication import (
+    Attempt,
+    Judgement,
+    judge,
+    not_admitted,
+)
 from sparecode_node.domain.emergency_access import Use
 from sparecode_node.domain.lockout import Factor
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.users import User
-from sparecode_node.statemachine import tables
+from sparecode_node.statemachine import code_tables, tables
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands import Authenticate
 from sparecode_node.statemachine.results import Authenticated, Decision, Result
@@ -16,8 +21,7 @@ def authenticate(applying: Applying, command: Authenticate) -> Result:
     """Apply `Authenticate`."""
     db = applying.db
     user = tables.find_user_by_tag(db, command.name_tag)
-    # People type PINs into the name field, so an unknown name is only its hash (A6).
-    applying.target = user.username if user else f"unknown {command.name_tag.hex()}"
+    applying.target = _target(command, user)
     if _stale(applying, command, user):
         return Rejected(Reason.STALE_PARAMETERS)
     attempt = _attempt(applying, command, user)
@@ -33,21 +37,30 @@ def authenticate(applying: Applying, command: Authenticate) -> Result:
     )
 
 
-def still_stands(applying: Applying, command: Authenticate) -> bool:
-    """Say whether a remembered `ACCEPTED` may be repeated: agent and user enabled (Q2)."""
-    agent = tables.find_agent(applying.db, command.agent)
+def no_longer_stands(applying: Applying, command: Authenticate) -> bool:
+    """Say whether agent or user were disabled since a remembered `ACCEPTED` (Q2)."""
     user = tables.find_user_by_tag(applying.db, command.name_tag)
-    return agent is not None and agent.enabled and user is not None and user.enabled
+    reason = not_admitted(tables.find_agent(applying.db, command.agent), user)
+    applying.target = _target(command, user)
+    applying.reason = reason or ""
+    applying.detail = "accepted before; asked again under the same request id"
+    return reason is not None
+
+
+def _target(command: Authenticate, user: User | None) -> str:
+    """Name who it was about; people type PINs there, so an unknown name is a hash (A6)."""
+    return user.username if user else f"unknown {command.name_tag.hex()}"
 
 
 def _stale(applying: Applying, command: Authenticate, user: User | None) -> bool:
     """Say whether the candidates were computed for another state than this one (T2)."""
     user_id, version = (user.user_id, user.auth_version) if user else ("", 0)
-    return (command.user_id, command.auth_version, command.policy_version) != (
-        user_id,
-        version,
-        applying.policy.version,
-    )
+    return (
+        command.user_id,
+        command.auth_version,
+        command.policy_version,
+        command.key_id,
+    ) != (user_id, version, applying.policy.version, applying.key_id)
 
 
 def _attempt(applying: Applying, command: Authenticate, user: User | None) -> Attempt:
@@ -60,7 +73,9 @@ def _attempt(applying: Applying, command: Authenticate, user: User | None) -> At
         agent=tables.find_agent(db, command.agent),
         user=user,
         tokens=tokens,
-        sets={token.serial: tables.find_sets(db, token.serial) for token in tokens},
+        sets={
+            token.serial: code_tables.find_sets(db, token.serial) for token in tokens
+        },
         lockouts=tables.find_lockouts(db, user.user_id) if user else {},
         policy=applying.policy,
         use=Use(
@@ -80,7 +95,7 @@ def _save(applying: Applying, attempt: Attempt, judgement: Judgement) -> None:
         tables.save_lockout(db, user.user_id, factor, lockout)
     before = {each.set_id: each for sets in attempt.sets.values() for each in sets}
     for after in judgement.sets:
-        tables.update_set(db, before[after.set_id], after)
+        code_tables.update_set(db, before[after.set_id], after)
     if judgement.token is not None:
         tables.save_token(db, judgement.token)
     if any(each.voided and not before[each.set_id].voided for each in judgement.sets):

@@ -15,7 +15,7 @@ from sparecode_node.domain.issuing import Wish, issue
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokens import Token
-from sparecode_node.statemachine import tables
+from sparecode_node.statemachine import code_tables, tables
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands import (
     DisableEmergencyAccess,
@@ -48,7 +48,7 @@ def save_emergency_access(applying: Applying, command: SaveEmergencyAccess) -> R
         refused = _format_problem(applying, command)
     if refused is not None:
         return refused
-    sets = tables.find_sets(db, command.serial)
+    sets = code_tables.find_sets(db, command.serial)
     wish = Wish(
         ends_at_ms=command.ends_at_ms,
         lifetime_ms=command.lifetime_ms,
@@ -77,8 +77,8 @@ def save_emergency_access(applying: Applying, command: SaveEmergencyAccess) -> R
         ),
     )
     for before, after in zip(sets, issued.older, strict=True):
-        tables.update_set(db, before, after)
-    tables.add_set(db, new)
+        code_tables.update_set(db, before, after)
+    code_tables.add_set(db, new)
     tables.save_token(db, issued.token)
     _forget_old_sets(applying, token, issued.older)
     raise_version(applying, token)
@@ -142,6 +142,7 @@ def _version_problem(
         command.user_id == (token.user_id or "")
         and command.auth_version == auth_version
         and command.policy_version == applying.policy.version
+        and command.key_id == applying.key_id
     ):
         return None
     if not command.draft_id:
@@ -165,7 +166,7 @@ def _format_problem(
         or ordinals != list(range(1, len(ordinals) + 1))
         or len(verifiers) != len(ordinals)
         or b"" in verifiers
-        or tables.has_set(applying.db, command.set_id)
+        or code_tables.has_set(applying.db, command.set_id)
     ):
         return Rejected(
             Reason.CODE_FORMAT,
@@ -183,7 +184,7 @@ def _forget_old_sets(
         each for each in older if not each.live(applying.now_ms, token.expires_at_ms)
     ]
     for each in ended[ENDED_SETS_KEPT:]:
-        tables.delete_set(applying.db, each.set_id)
+        code_tables.delete_set(applying.db, each.set_id)
 
 
 def _note_voided(
@@ -196,10 +197,10 @@ def _note_voided(
 
 def _void_live(applying: Applying, token: Token, cause: str) -> int:
     """Void every set of a token; return how many codes died by it."""
-    sets = tables.find_sets(applying.db, token.serial)
+    sets = code_tables.find_sets(applying.db, token.serial)
     live = live_codes(sets, applying.now_ms, token.expires_at_ms)
     for each in sets:
-        tables.update_set(applying.db, each, each.void(applying.now_ms))
+        code_tables.update_set(applying.db, each, each.void(applying.now_ms))
     if live:
         _note_voided(applying, token.serial, live, cause)
     return live

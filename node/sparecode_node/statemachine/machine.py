@@ -10,12 +10,13 @@ thread. Whatever a decision needs is in the command.
 import json
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, assert_never
 
 from sparecode_node.domain.administrators import Permission, may
-from sparecode_node.domain.ids import AdministratorName
+from sparecode_node.domain.ids import AdministratorName, KeyId
 from sparecode_node.domain.outcomes import Reason, Rejected
-from sparecode_node.domain.policy import Policy
+from sparecode_node.domain.policy import TIME_MS_MAX, Policy
 from sparecode_node.statemachine import (
     administrators,
     authentication,
@@ -72,11 +73,10 @@ PERMISSIONS: dict[type[Command], Permission | None] = {
 }
 """The administrators' commands, and what each needs (P1)."""
 
-UNREMEMBERED = (PassBarrier, OpenSession)
-"""
-Commands whose request id is not kept: a barrier changes nothing, and a second
-sign-in is better than an answer with a session whose bearer nobody has.
-"""
+UNDECIDED = frozenset(
+    {Reason.STALE_PARAMETERS, Reason.REQUEST_TABLE_FULL, Reason.NOT_INITIALIZED}
+)
+"""Refusals without an audit event: nothing was decided, and shedding must stay cheap."""
 
 
 class StateMachine:
@@ -99,7 +99,7 @@ class StateMachine:
         self._audit = AuditLog(db)
         self._applied_index: int = self._meta("applied_index", 0)
         self._now_ms: int = self._meta("now_ms", 0)
-        self._policy = self._load_policy()
+        self._load_beginning()
 
     @property
     def applied_index(self) -> int:
@@ -125,7 +125,6 @@ class StateMachine:
             self._set_meta("applied_index", index)
             if calls:
                 self._set_meta("now_ms", self._now_ms)
-                self._purge()
         except BaseException:
             self._db.execute("ROLLBACK")
             raise
@@ -134,7 +133,7 @@ class StateMachine:
         return results
 
     def _apply(self, index: int, call: Call) -> Result:
-        self._now_ms = max(self._now_ms, call.at_ms)
+        self._advance(call.at_ms)
         if isinstance(call.command, PassBarrier):
             return BarrierPassed(index=index, at_ms=self._now_ms)
         applying = Applying(
@@ -143,6 +142,7 @@ class StateMachine:
             index=index,
             now_ms=self._now_ms,
             policy=self._policy,
+            key_id=self._key_id,
         )
         remembered = self._requests.find(call.request)
         if remembered is not None:
@@ -153,8 +153,7 @@ class StateMachine:
             self._db.execute("ROLLBACK TO call")
             applying.events.clear()
         self._db.execute("RELEASE call")
-        if not isinstance(call.command, UNREMEMBERED):
-            self._requests.remember(call.request, self._now_ms, result)
+        self._requests.remember(call.request, self._now_ms, result)
         self._record(applying, result)
         return result
 
@@ -165,26 +164,23 @@ class StateMachine:
             isinstance(remembered, Authenticated)
             and remembered.decision is Decision.ACCEPTED
             and isinstance(command, Authenticate)
-            and not authentication.still_stands(applying, command)
+            and authentication.no_longer_stands(applying, command)
         ):
-            return Authenticated(
-                index=remembered.index,
-                decision=Decision.REFUSED,
-                authentication_id=remembered.authentication_id,
-            )
+            refused = replace(remembered, decision=Decision.REFUSED)
+            self._record(applying, refused)
+            return refused
         return remembered
 
     def _refuse_early(self, applying: Applying) -> Rejected | None:
         """Refuse what no rule about users and tokens needs to be asked for."""
         command = applying.call.command
-        initialized = self._meta("cluster_id", "") != ""
         if isinstance(command, InitializeCluster):
-            if initialized:
+            if self._initialized:
                 return Rejected(
                     Reason.ALREADY_INITIALIZED, "this cluster is initialized already"
                 )
             return None
-        if not initialized:
+        if not self._initialized:
             return Rejected(
                 Reason.NOT_INITIALIZED,
                 "this cluster is not initialized yet: run `sparecode-node init` on one "
@@ -227,7 +223,7 @@ class StateMachine:
         match applying.call.command:
             case InitializeCluster() as command:
                 result = administrators.initialize_cluster(applying, command)
-                self._policy = self._load_policy()
+                self._load_beginning()
                 return result
             case OpenSession() as command:
                 return administrators.open_session(applying, command)
@@ -266,8 +262,8 @@ class StateMachine:
         """Append what was decided, and what followed from it, to the audit log (U1)."""
         reason, detail = applying.reason, applying.detail
         match result:
-            case Rejected(reason=Reason.STALE_PARAMETERS):
-                return  # Nothing was decided: the node computes again (T2).
+            case Rejected() if result.reason in UNDECIDED:
+                return
             case Rejected():
                 outcome = "refused"
                 reason = reason or result.reason
@@ -303,8 +299,16 @@ class StateMachine:
                 detail=more,
             )
 
-    def _purge(self) -> None:
-        """Forget what has ended by time: the time of the log, so all forget alike."""
+    def _advance(self, at_ms: int) -> None:
+        """
+        Move the time on, never back, and forget what has ended by it (Q3, T5).
+
+        It is the log's time, so all replicas forget alike; and before a request id
+        is looked up, so that time alone says how long one is remembered.
+        """
+        if at_ms <= self._now_ms:
+            return
+        self._now_ms = min(at_ms, TIME_MS_MAX)
         self._requests.purge(self._now_ms, self._policy)
         for table in ("sessions", "consumed_drafts"):
             self._db.execute(
@@ -324,8 +328,11 @@ class StateMachine:
             (name, value),
         )
 
-    def _load_policy(self) -> Policy:
+    def _load_beginning(self) -> None:
+        """Read what `InitializeCluster` has written, if it has been applied."""
         row = self._db.execute(
             "SELECT value FROM policy ORDER BY version DESC LIMIT 1"
         ).fetchone()
-        return Policy(**json.loads(row[0])) if row else Policy()
+        self._initialized = row is not None
+        self._policy = Policy(**json.loads(row[0])) if row else Policy()
+        self._key_id = KeyId(self._meta("key_id", 0))

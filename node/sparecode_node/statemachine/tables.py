@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Rows to domain objects and back: the only SQL that writes users, tokens and codes.
+Rows to domain objects and back: the only SQL that writes users and tokens.
+
+Sets and codes have theirs in `code_tables`.
 
 `find_*` returns None for what is not there; `save_*` inserts or replaces.
 """
@@ -10,13 +12,7 @@ from typing import Any
 
 from sparecode_node.domain.administrators import Administrator, Role
 from sparecode_node.domain.agents import Agent, Protects
-from sparecode_node.domain.emergency_access import (
-    CodeState,
-    EmergencyCode,
-    EmergencyCodeSet,
-    RecoveryPolicy,
-    Use,
-)
+from sparecode_node.domain.emergency_access import RecoveryPolicy
 from sparecode_node.domain.ids import (
     AdministratorName,
     AgentIdentity,
@@ -238,119 +234,6 @@ def save_token(db: sqlite3.Connection, token: Token) -> None:
         lost=token.lost,
         recovery=token.recovery,
     )
-
-
-# --- Emergency access --------------------------------------------------------
-
-
-def find_sets(db: sqlite3.Connection, serial: TokenSerial) -> list[EmergencyCodeSet]:
-    """Return the sets of a token with their codes, newest first."""
-    rows = db.execute(
-        "SELECT set_id, serial, key_id, code_length, issuer, node_id, issued_at_ms, "
-        "issued_index, ends_at_ms, voided FROM code_sets WHERE serial = ? "
-        "ORDER BY number DESC",
-        (serial,),
-    ).fetchall()
-    return [
-        EmergencyCodeSet(
-            set_id=row[0],
-            serial=row[1],
-            key_id=row[2],
-            code_length=row[3],
-            issuer=row[4],
-            node_id=row[5],
-            issued_at_ms=row[6],
-            issued_index=row[7],
-            ends_at_ms=row[8],
-            voided=bool(row[9]),
-            codes=_find_codes(db, row[0]),
-        )
-        for row in rows
-    ]
-
-
-def _find_codes(db: sqlite3.Connection, set_id: str) -> tuple[EmergencyCode, ...]:
-    rows = db.execute(
-        "SELECT ordinal, verifier, state, used_at_ms, used_agent, used_node_id, "
-        "used_index FROM codes WHERE set_id = ? ORDER BY ordinal",
-        (set_id,),
-    )
-    return tuple(
-        EmergencyCode(
-            ordinal=row[0],
-            verifier=row[1],
-            state=CodeState(row[2]),
-            use=None
-            if row[3] is None
-            else Use(at_ms=row[3], agent=row[4], node_id=row[5], index=row[6]),
-        )
-        for row in rows
-    )
-
-
-def add_set(db: sqlite3.Connection, new: EmergencyCodeSet) -> None:
-    """Add a new set with its codes."""
-    db.execute(
-        "INSERT INTO code_sets (set_id, serial, key_id, code_length, issuer, node_id, "
-        "issued_at_ms, issued_index, ends_at_ms, voided) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            new.set_id,
-            new.serial,
-            new.key_id,
-            new.code_length,
-            new.issuer,
-            new.node_id,
-            new.issued_at_ms,
-            new.issued_index,
-            new.ends_at_ms,
-            new.voided,
-        ),
-    )
-    db.executemany(
-        "INSERT INTO codes (set_id, ordinal, verifier, state) VALUES (?, ?, ?, ?)",
-        [(new.set_id, code.ordinal, code.verifier, code.state) for code in new.codes],
-    )
-
-
-def update_set(
-    db: sqlite3.Connection, before: EmergencyCodeSet, after: EmergencyCodeSet
-) -> None:
-    """Save what has changed of a set: its codes' states, and whether it is void."""
-    if before.voided != after.voided:
-        db.execute(
-            "UPDATE code_sets SET voided = ? WHERE set_id = ?",
-            (after.voided, after.set_id),
-        )
-    for code in set(after.codes) - set(before.codes):
-        db.execute(
-            "UPDATE codes SET state = ? WHERE set_id = ? AND ordinal = ?",
-            (code.state, after.set_id, code.ordinal),
-        )
-        if code.use is not None:
-            db.execute(
-                "UPDATE codes SET used_at_ms = ?, used_agent = ?, used_node_id = ?, "
-                "used_index = ? WHERE set_id = ? AND ordinal = ?",
-                (
-                    code.use.at_ms,
-                    code.use.agent,
-                    code.use.node_id,
-                    code.use.index,
-                    after.set_id,
-                    code.ordinal,
-                ),
-            )
-
-
-def delete_set(db: sqlite3.Connection, set_id: str) -> None:
-    """Forget a set and its codes."""
-    db.execute("DELETE FROM code_sets WHERE set_id = ?", (set_id,))
-
-
-def has_set(db: sqlite3.Connection, set_id: str) -> bool:
-    """Say whether a set of that id is known."""
-    found = db.execute("SELECT 1 FROM code_sets WHERE set_id = ?", (set_id,))
-    return found.fetchone() is not None
 
 
 # --- Agents and administrators -----------------------------------------------

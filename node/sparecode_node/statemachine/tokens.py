@@ -3,7 +3,7 @@
 
 from sparecode_node.domain.ids import Moment, TokenSerial
 from sparecode_node.domain.outcomes import Reason, Rejected
-from sparecode_node.domain.tokencodes import TokencodeParameters
+from sparecode_node.domain.tokencodes import TokencodeParameters, parameters_problem
 from sparecode_node.domain.tokens import Token
 from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.applying import Applying
@@ -36,16 +36,20 @@ def enroll_token(applying: Applying, command: EnrollToken) -> Result:
             f"there is a token {command.serial} already",
             "serial",
         )
+    parameters = TokencodeParameters(
+        algorithm=command.algorithm,
+        hash_name=command.hash_name,
+        digits=command.digits,
+        period_s=command.period_s,
+    )
+    problem = parameters_problem(parameters, command.counter)
+    if problem:
+        return Rejected(Reason.TOKEN_FORMAT, problem)
     tables.save_token(
         db,
         Token(
             serial=command.serial,
-            parameters=TokencodeParameters(
-                algorithm=command.algorithm,
-                hash_name=command.hash_name,
-                digits=command.digits,
-                period_s=command.period_s,
-            ),
+            parameters=parameters,
             sealed_seed=command.sealed_seed,
             key_id=command.key_id,
             pin_rule=command.pin_rule,
@@ -103,6 +107,7 @@ def set_pin(applying: Applying, command: SetPin) -> Result:
     if (
         token.user_id != command.user_id
         or applying.policy.version != command.policy_version
+        or applying.key_id != command.key_id
     ):
         return Rejected(Reason.STALE_PARAMETERS)
     with_pin = token.with_pin(command.verifier, command.key_id)

@@ -33,6 +33,14 @@ def create_user(applying: Applying, command: CreateUser) -> Result:
             "without regard to case)",
             "username",
         )
+    # No node of ours would name two users alike to the machine; if one does, the
+    # first user stays who they are.
+    if tables.find_user(db, command.user_id) or tables.find_user_by_tag(
+        db, command.name_tag
+    ):
+        return Rejected(
+            Reason.USER_EXISTS, "there is a user of this id already", "username"
+        )
     tables.save_user(
         db,
         User(
