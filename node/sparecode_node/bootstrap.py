@@ -12,6 +12,7 @@ import contextlib
 import datetime as dt
 import importlib.metadata
 import logging
+import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,7 +35,7 @@ from sparecode_node.rpc.server import (
     Listeners,
     ListenerSettings,
     Services,
-    why_not_bindable,
+    check_free,
 )
 from sparecode_node.rpc.tls import TlsFileError, TlsFiles
 from sparecode_node.services.agents import Agents
@@ -123,6 +124,7 @@ class Node:
             log.info("started", extra={"node": self._config.node.id})
             await self._stopping.wait()
             log.info("stopping", extra={"node": self._config.node.id})
+            asyncio.get_running_loop().call_later(STOP_MAX_S, self._give_up)
         if self._fatal:
             log.critical("stopped: %s", self._fatal)
             return EXIT_FATAL
@@ -132,6 +134,14 @@ class Node:
     def _stop_broken(self, message: str) -> None:
         self._fatal = message
         self.stop()
+
+    def _give_up(self) -> None:
+        """End the process: something does not stop, and nobody shall wait for it."""
+        log.critical(
+            "stopped: %s", self._fatal or f"not all had ended after {STOP_MAX_S:g} s"
+        )
+        logging.shutdown()
+        os._exit(EXIT_FATAL)
 
     async def _start(self, started: contextlib.AsyncExitStack) -> None:
         """Start everything; *started* is what will stop it, in reverse."""
@@ -147,15 +157,8 @@ class Node:
         kdf = Kdf(PROFILES[config.kdf_profile.value])
         started.callback(kdf.close)
         replicator = self._replicator(sealing)
-        try:
-            await replicator.start()
-        except RuntimeError as error:
-            # What gRPC raises when it cannot bind.
-            where = str(config.peers.listen)
-            raise ListenError(
-                f"[peers] listen {where}: cannot listen: "
-                f"{why_not_bindable(where) or error}"
-            ) from error
+        check_free("peers", str(config.peers.listen))
+        await replicator.start()
         started.push_async_callback(replicator.stop)
         state = await LocalState.open(config.node.data_dir / STATE)
         started.push_async_callback(state.close)
@@ -167,7 +170,14 @@ class Node:
                 tls=admin,
                 reflection=config.admin.reflection,
             ),
-            services=self._services(replicator, state, sealing, kdf),
+            services=build_services(
+                replicator,
+                state,
+                sealing=sealing,
+                kdf=kdf,
+                clock=self._clock,
+                entropy=self._entropy,
+            ),
             is_ready=lambda: replicator.ready,
             clock=self._clock,
         )
@@ -224,60 +234,56 @@ class Node:
             on_fatal=self._stop_broken,
         )
 
-    def _services(
-        self, replicator: Replicator, state: LocalState, sealing: Sealing, kdf: Kdf
-    ) -> Services:
-        clock, entropy = self._clock, self._entropy
-        authorization = Authorization(replicator=replicator, state=state, clock=clock)
-        proposer = Proposer(
-            replicator=replicator,
-            authorization=authorization,
-            sealing=sealing,
-            clock=clock,
-        )
-        reader = Reader(
+
+def build_services(
+    replicator: Replicator,
+    state: LocalState,
+    *,
+    sealing: Sealing,
+    kdf: Kdf,
+    clock: Clock,
+    entropy: Entropy,
+) -> Services:
+    """Build every use case over a replicator and the state that it applies to."""
+    authorization = Authorization(replicator=replicator, state=state, clock=clock)
+    proposer = Proposer(
+        replicator=replicator, authorization=authorization, sealing=sealing, clock=clock
+    )
+    reader = Reader(
+        replicator=replicator, state=state, authorization=authorization, clock=clock
+    )
+    return Services(
+        authentication=Authentication(
             replicator=replicator,
             state=state,
-            authorization=authorization,
+            sealing=sealing,
+            kdf=kdf,
             clock=clock,
-        )
-        return Services(
-            authentication=Authentication(
-                replicator=replicator,
-                state=state,
-                sealing=sealing,
-                kdf=kdf,
-                clock=clock,
-                entropy=entropy,
-            ),
-            sessions=Sessions(proposer=proposer, state=state, sealing=sealing, kdf=kdf),
-            users=Users(
-                proposer=proposer, reader=reader, sealing=sealing, entropy=entropy
-            ),
-            tokens=Tokens(
-                proposer=proposer,
-                reader=reader,
-                state=state,
-                sealing=sealing,
-                kdf=kdf,
-                clock=clock,
-            ),
-            emergency=Emergency(
-                proposer=proposer,
-                reader=reader,
-                state=state,
-                sealing=sealing,
-                kdf=kdf,
-                entropy=entropy,
-            ),
-            agents=Agents(proposer=proposer, reader=reader),
-            cluster=Cluster(
-                replicator=replicator,
-                state=state,
-                authorization=authorization,
-                clock=clock,
-            ),
-        )
+            entropy=entropy,
+        ),
+        sessions=Sessions(proposer=proposer, state=state, sealing=sealing, kdf=kdf),
+        users=Users(proposer=proposer, reader=reader, sealing=sealing, entropy=entropy),
+        tokens=Tokens(
+            proposer=proposer,
+            reader=reader,
+            state=state,
+            sealing=sealing,
+            kdf=kdf,
+            clock=clock,
+        ),
+        emergency=Emergency(
+            proposer=proposer,
+            reader=reader,
+            state=state,
+            sealing=sealing,
+            kdf=kdf,
+            entropy=entropy,
+        ),
+        agents=Agents(proposer=proposer, reader=reader),
+        cluster=Cluster(
+            replicator=replicator, state=state, authorization=authorization, clock=clock
+        ),
+    )
 
 
 class StateFile:

@@ -231,17 +231,19 @@ def _bind(name: str, server: grpc.aio.Server, settings: ListenerSettings) -> int
         root_certificates=tls.ca,
         require_client_auth=tls.ca is not None,
     )
+    check_free(name, settings.address)
     try:
         return server.add_secure_port(settings.address, credentials)
     except RuntimeError as error:
-        raise ListenError(
-            f"[{name}] listen {settings.address}: cannot listen: "
-            f"{why_not_bindable(settings.address) or error}"
-        ) from error
+        raise ListenError(f"[{name}] listen {settings.address}: {error}") from error
 
 
-def why_not_bindable(address: str) -> str:
-    """Return the operating system's reason; gRPC knows it and does not tell."""
+def check_free(name: str, address: str) -> None:
+    """
+    Bind *address* and let it go, for the reason if that fails.
+
+    gRPC knows the operating system's reason and does not tell. Raises `ListenError`.
+    """
     host, _, port = address.rpartition(":")
     try:
         found = socket.getaddrinfo(
@@ -256,5 +258,6 @@ def why_not_bindable(address: str) -> str:
                 probe.bind(place)
                 probe.listen()
     except OSError as error:
-        return error.strerror or str(error)
-    return ""
+        raise ListenError(
+            f"[{name}] listen {address}: cannot listen: {error.strerror or error}"
+        ) from error

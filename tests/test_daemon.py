@@ -1,0 +1,533 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`sparecode-node`: set up, started with something wrong, stopped; one real process."""
+
+import asyncio
+import contextlib
+import dataclasses
+import datetime as dt
+import json
+import logging
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from typer.testing import CliRunner, Result
+
+from sparecode.v1 import sessions_pb2, sessions_pb2_grpc
+from sparecode_node.__main__ import JsonFormatter, TextFormatter, app
+from sparecode_node.bootstrap import EXIT_FATAL, Node, StartError
+from sparecode_node.certificates import write_certificates
+from sparecode_node.config import load_config
+from sparecode_node.services.ambient import SystemClock, SystemEntropy
+
+PASSWORD = "correct horse battery"
+RUN_ID = "6f1c1c9e-2d1f-4b8e-9f55-0d3a3f6e7a10"
+
+
+@pytest.fixture(autouse=True)
+def testing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nodes hash cheaply."""
+    monkeypatch.setenv("SPARECODE_TESTING", "1")
+
+
+@pytest.fixture(scope="session")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make certificates, once."""
+    directory = tmp_path_factory.mktemp("pki")
+    write_certificates(
+        directory,
+        members=["n1", "n2"],
+        agents=["vpn"],
+        hosts=["127.0.0.1"],
+        now=dt.datetime.now(dt.UTC),
+    )
+    return directory
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """The files of a node that is the only one of its cluster."""
+
+    directory: Path
+    pki: Path
+    ports: tuple[int, int, int]
+
+    @property
+    def config(self) -> Path:
+        return self.directory / "node.toml"
+
+    @property
+    def data(self) -> Path:
+        return self.directory / "data"
+
+    @property
+    def ring(self) -> Path:
+        return self.directory / "keyring.json"
+
+    def write(self, *, node: str = "n1", certificate: str = "n1") -> None:
+        """Write node.toml; relative paths start at its folder."""
+        agents, peers, admin = (f'"127.0.0.1:{port}"' for port in self.ports)
+        identity = (
+            f'certificate = "{self.pki}/{certificate}.pem"\n'
+            f'key = "{self.pki}/{certificate}.key"'
+        )
+        self.config.write_text(
+            f"""
+            [node]
+            id = "{node}"
+            data_dir = "data"
+            [agents]
+            listen = {agents}
+            {identity}
+            ca = "{self.pki}/agents-ca.pem"
+            [peers]
+            listen = {peers}
+            {identity}
+            ca = "{self.pki}/members-ca.pem"
+            [admin]
+            listen = {admin}
+            {identity}
+            [cluster.members]
+            {node} = {peers}
+            [keys]
+            file = "keyring.json"
+            [kdf]
+            profile = "testing"
+            [log]
+            format = "json"
+            """
+        )
+
+    def password_file(self, text: str = f"{PASSWORD}\n", mode: int = 0o600) -> Path:
+        path = self.directory / "password"
+        path.write_text(text)
+        path.chmod(mode)
+        return path
+
+    def call(self, *arguments: str | Path) -> Result:
+        """Run a command in this process."""
+        return CliRunner().invoke(
+            app, ["--config", str(self.config), *map(str, arguments)]
+        )
+
+    def init(self) -> Result:
+        return self.call(
+            "init", "--administrator", "Root", "--password-file", self.password_file()
+        )
+
+    def begin(self) -> None:
+        """Leave the data of a node that has run."""
+        assert self.init().exit_code == 0
+        code = asyncio.run(
+            run_until(self, lambda: not (self.data / "bootstrap.json").exists())
+        )
+        assert code == 0
+
+    def start_refusal(self) -> str:
+        """Start the node in this process, which must fail; return what it says."""
+        with pytest.raises(StartError) as caught:
+            asyncio.run(new_node(self).run())
+        line = str(caught.value)
+        assert "\n" not in line
+        return line
+
+
+def new_node(place: Place) -> Node:
+    return Node(load_config(place.config), clock=SystemClock(), entropy=SystemEntropy())
+
+
+async def run_until(place: Place, condition) -> int:
+    """Run the node in this process until *condition* holds."""
+    node = new_node(place)
+    running = asyncio.create_task(node.run())
+    async with asyncio.timeout(20):
+        # What the node does to files, no event tells us.
+        while not condition() and not running.done():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    node.stop()
+    return await running
+
+
+@pytest.fixture
+def place(tmp_path: Path, pki: Path) -> Place:
+    """Configure a node on free ports."""
+    with contextlib.ExitStack() as taken:
+        sockets = [taken.enter_context(socket.socket()) for _ in range(3)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        ports = tuple(each.getsockname()[1] for each in sockets)
+    place = Place(tmp_path, pki, ports)
+    place.write()
+    return place
+
+
+@contextlib.contextmanager
+def process(place: Place) -> Iterator[subprocess.Popen[str]]:
+    """Run the node as a process of its own, and have it ended."""
+    running = subprocess.Popen(
+        [sys.executable, "-m", "sparecode_node", "--config", place.config],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield running
+    finally:
+        running.kill()
+        running.communicate()
+
+
+def admin_channel(place: Place) -> grpc.Channel:
+    credentials = grpc.ssl_channel_credentials(
+        (place.pki / "members-ca.pem").read_bytes()
+    )
+    return grpc.secure_channel(f"127.0.0.1:{place.ports[2]}", credentials)
+
+
+def wait_ready(channel: grpc.Channel) -> None:
+    """Return when the node says that it is ready."""
+    watch = health_pb2_grpc.HealthStub(channel).Watch(
+        health_pb2.HealthCheckRequest(service="sparecode.ready"),
+        timeout=20,
+        wait_for_ready=True,
+    )
+    for response in watch:
+        if response.status == health_pb2.HealthCheckResponse.SERVING:
+            watch.cancel()
+            return
+
+
+# --- check-config, certificates ---------------------------------------------------
+
+
+def test_good_config_is_said_to_be_good(place):
+    result = place.call("check-config")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == f"{place.config}: node n1 of n1\n"
+
+
+@pytest.mark.parametrize("command", [["check-config"], ["init"], []])
+def test_bad_config_is_one_line_and_exit_code_2(place, command):
+    place.config.write_text("[node]\nid = 1\n")
+    result = place.call(*command)
+    assert result.exit_code == 2
+    assert result.stderr == (
+        f"sparecode-node: {place.config}: [node] id: expected a text, got 1\n"
+    )
+
+
+def test_config_is_asked_for():
+    result = CliRunner().invoke(app, [])
+    assert result.exit_code == 2
+    assert result.stderr == "sparecode-node: --config FILE is missing\n"
+
+
+def test_version_is_said():
+    result = CliRunner().invoke(app, ["--version"])
+    assert result.stdout.startswith("sparecode-node 0.")
+
+
+def test_certificates_are_made_and_not_overwritten(tmp_path):
+    arguments = ["certificates", str(tmp_path), "--member=n1", "--agent=vpn"]
+    first = CliRunner().invoke(app, arguments)
+    second = CliRunner().invoke(app, arguments)
+    assert first.exit_code == 0
+    assert f"{tmp_path}/n1.pem\n" in first.stdout
+    assert second.exit_code == 1
+    assert second.stderr == (
+        f"sparecode-node: {tmp_path}/n1.pem exists (--force replaces it)\n"
+    )
+
+
+# --- init ---------------------------------------------------------------------------
+
+
+def test_init_prepares_a_cluster_and_keeps_no_password(place):
+    """(P4, P5)."""
+    result = place.init()
+    founding = place.data / "bootstrap.json"
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert json.loads(founding.read_text())["administrator"] == "root"
+    assert PASSWORD not in founding.read_text()
+    assert founding.stat().st_mode & 0o777 == 0o600
+    assert place.ring.stat().st_mode & 0o777 == 0o600
+    assert place.data.stat().st_mode & 0o777 == 0o700
+
+
+def test_init_takes_a_key_ring_that_is_there(place):
+    assert place.init().exit_code == 0
+    ring = place.ring.read_bytes()
+    shutil.rmtree(place.data)
+    assert place.init().exit_code == 0
+    assert place.ring.read_bytes() == ring
+
+
+def test_init_is_refused_on_existing_data(place):
+    """(P4)."""
+    place.init()
+    before = (place.data / "bootstrap.json").read_bytes()
+    result = place.init()
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"sparecode-node: {place.data}/bootstrap.json exists: node n1 belongs to a "
+        "cluster already; `init` is for a new one\n"
+    )
+    assert (place.data / "bootstrap.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "message"),
+    [
+        (PASSWORD, 0o640, "others than its owner have access (mode 0640)"),
+        ("short", 0o600, "password: must have 12 to 1024 characters; has 5"),
+        ("", 0o600, "password: must have 12 to 1024 characters; has 0"),
+    ],
+)
+def test_init_refuses_a_bad_password_and_changes_nothing(place, text, mode, message):
+    file = place.password_file(text, mode)
+    result = place.call("init", "--administrator=root", "--password-file", file)
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert not (place.data / "bootstrap.json").exists()
+    assert not place.ring.exists()
+
+
+def test_init_without_a_terminal_says_what_to_give(place):
+    result = place.call("init")
+    assert result.exit_code == 2
+    assert "--administrator NAME and --password-file FILE" in result.stderr
+
+
+# --- What keeps a node from starting: one line that names the thing -----------------
+
+
+def test_node_with_the_data_of_another_node_does_not_start(place):
+    place.begin()
+    place.write(node="n2", certificate="n2")
+    line = place.start_refusal()
+    assert str(place.data) in line
+    assert "n1" in line
+    assert "n2" in line
+
+
+def test_node_whose_journal_is_missing_does_not_start(place):
+    place.begin()
+    shutil.rmtree(place.data / "journal")
+    assert str(place.data / "journal") in place.start_refusal()
+
+
+def test_node_with_the_key_ring_of_another_cluster_does_not_start(place):
+    place.begin()
+    ring = json.loads(place.ring.read_text())
+    ring["cluster_id"] = RUN_ID
+    place.ring.write_text(json.dumps(ring))
+    assert RUN_ID in place.start_refusal()
+
+
+def test_node_whose_data_others_write_does_not_start(place):
+    """Two processes on one journal would destroy it."""
+
+    async def start_twice() -> str:
+        first = new_node(place)
+        running = asyncio.create_task(first.run())
+        async with asyncio.timeout(20):
+            while not (place.data / "journal").exists():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        text = place.config.read_text()
+        for port in place.ports:
+            text = text.replace(f":{port}", f":{port + 1}")
+        place.config.write_text(text)
+        try:
+            with pytest.raises(StartError) as caught:
+                await new_node(place).run()
+        finally:
+            first.stop()
+            await running
+        return str(caught.value)
+
+    place.init()
+    line = asyncio.run(start_twice())
+    assert line == f"{place.data}/journal: another process is using this directory"
+
+
+def test_key_ring_that_others_can_read_is_refused(place):
+    """(P5)."""
+    place.init()
+    place.ring.chmod(0o644)
+    assert place.start_refusal() == (
+        f"{place.ring}: others than its owner have access (mode 0644); it must be "
+        f"0600: chmod 600 {place.ring}"
+    )
+
+
+def test_missing_key_ring_is_named(place):
+    assert place.start_refusal() == f"{place.ring}: No such file or directory"
+
+
+@pytest.mark.parametrize("listener", [0, 1, 2])
+def test_port_in_use_is_named(place, listener):
+    place.init()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", place.ports[listener]))
+        taken.listen()
+        line = place.start_refusal()
+    assert line == (
+        f"[{('agents', 'peers', 'admin')[listener]}] listen "
+        f"127.0.0.1:{place.ports[listener]}: cannot listen: Address already in use"
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("n1.pem", "n9.pem", "{new}: No such file or directory"),
+        ("n1.pem", "n1.key", "{new}: not a certificate (PEM): "),
+        ("n1.key", "n2.key", "{new}: not the key of the certificate {pki}/n1.pem"),
+        ("n1.key", "n1.pem", "{new}: not a private key (PEM): "),
+        ("agents-ca.pem", "agents-ca.key", "{new}: not a certificate (PEM): "),
+    ],
+)
+def test_certificate_that_cannot_be_used_is_named(place, old, new, message):
+    place.init()
+    text = place.config.read_text()
+    place.config.write_text(text.replace(f"/{old}", f"/{new}", 1))
+    line = place.start_refusal()
+    assert line.startswith(message.format(new=f"{place.pki}/{new}", pki=place.pki))
+
+
+def test_expired_certificate_is_named(place, tmp_path):
+    place.init()
+    old = tmp_path / "old"
+    long_ago = dt.datetime.now(dt.UTC) - dt.timedelta(days=40)
+    write_certificates(old, members=["n1"], now=long_ago, days=30)
+    text = place.config.read_text()
+    place.config.write_text(text.replace(f"{place.pki}/n1", f"{old}/n1"))
+    assert place.start_refusal().startswith(f"{old}/n1.pem: expired at 2")
+
+
+def test_certificate_of_another_member_is_refused(place):
+    place.init()
+    place.write(certificate="n2")
+    assert place.start_refusal() == (
+        f"{place.pki}/n2.pem: does not name sparecode://member/n1, as the certificate "
+        "of node n1 must; it names sparecode://member/n2"
+    )
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"cluster_id": 1}', "[]"])
+def test_file_of_the_beginning_must_be_what_init_writes(place, content):
+    place.init()
+    path = place.data / "bootstrap.json"
+    path.write_text(content)
+    assert place.start_refusal() == (
+        f"{path}: not what `sparecode-node init` writes; remove it and run `init` again"
+    )
+
+
+def test_state_of_another_version_is_named(place):
+    place.begin()
+    place.data.joinpath("state.db").write_bytes(b"not a database" * 100)
+    line = place.start_refusal()
+    assert line == f"{place.data}/state.db: file is not a database"
+
+
+# --- Running ------------------------------------------------------------------------
+
+
+def test_process_begins_a_cluster_signs_in_and_stops_when_told(place):
+    """And again: the second start finds the state, and no beginning to make."""
+    place.init()
+    for _ in range(2):
+        with process(place) as node, admin_channel(place) as channel:
+            wait_ready(channel)
+            core = resource.prlimit(node.pid, resource.RLIMIT_CORE)
+            session = sessions_pb2_grpc.SessionServiceStub(channel)
+            while (place.data / "bootstrap.json").exists():
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    node.wait(timeout=0.01)
+                assert node.poll() is None
+            answer = session.Login(
+                sessions_pb2.LoginRequest(
+                    request_id=RUN_ID, administrator="ROOT", password=PASSWORD
+                ),
+                timeout=10,
+            )
+            node.send_signal(signal.SIGTERM)
+            _, log = node.communicate(timeout=20)
+        assert node.returncode == 0, log
+        assert answer.role.upper() == "SUPER_ADMIN"
+        assert core == (0, 0)
+        messages = [json.loads(line)["message"] for line in log.splitlines()]
+        assert messages[-1] == "stopped"
+        assert "hashing with the testing profile: this protects nothing" in messages
+        assert PASSWORD not in log
+
+
+def test_start_refused_is_exit_code_1(place):
+    place.init()
+    place.ring.unlink()
+    with process(place) as node:
+        _, log = node.communicate(timeout=20)
+    assert node.returncode == 1
+    assert log.splitlines()[-1] == (
+        f"sparecode-node: {place.ring}: No such file or directory"
+    )
+
+
+def test_node_that_cannot_write_its_journal_stops_with_exit_code_70(place):
+    """A node that is broken says so in one line, and leaves the others to go on."""
+    place.begin()
+    with process(place) as node, admin_channel(place) as channel:
+        wait_ready(channel)
+        # From now on the operating system refuses every write to a file.
+        resource.prlimit(node.pid, resource.RLIMIT_FSIZE, (0, 0))
+        with contextlib.suppress(grpc.RpcError):
+            sessions_pb2_grpc.SessionServiceStub(channel).Login(
+                sessions_pb2.LoginRequest(
+                    request_id=RUN_ID, administrator="root", password=PASSWORD
+                ),
+                timeout=10,
+            )
+        _, log = node.communicate(timeout=20)
+    assert node.returncode == EXIT_FATAL, log
+    last = json.loads(log.splitlines()[-1])
+    assert last["level"] == "critical"
+    assert last["message"].startswith("stopped: ")
+    assert "journal" in last["message"]
+
+
+# --- The log ------------------------------------------------------------------------
+
+
+def record(message: str, **fields: str) -> logging.LogRecord:
+    values = {"levelname": "INFO", "msg": message, "created": 0.25, "name": "a"}
+    return logging.makeLogRecord({**values, **fields})
+
+
+def test_log_line_for_people():
+    line = TextFormatter().format(record("call refused", method="A/B", caller="a b"))
+    assert line == (
+        '1970-01-01T00:00:00.250Z INFO     call refused method=A/B caller="a b"'
+    )
+
+
+def test_log_line_for_programs():
+    assert json.loads(JsonFormatter().format(record("said", peer="p"))) == {
+        "time": "1970-01-01T00:00:00.250Z",
+        "level": "info",
+        "logger": "a",
+        "message": "said",
+        "peer": "p",
+    }
+
+
+def test_what_comes_from_outside_cannot_forge_a_line():
+    text = TextFormatter().format(record("x\ny", caller="a\n2026 INFO forged"))
+    assert "\n" not in text
