@@ -23,7 +23,6 @@ from sparecode_node.domain.ids import (
     NodeId,
     RequestId,
     SessionId,
-    TokenSerial,
 )
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import (
@@ -53,13 +52,14 @@ from sparecode_node.services.kdf import TESTING, Kdf, KdfInput, Lane, Secret
 from sparecode_node.services.keyring import KeyRing
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.reading import Reader
-from sparecode_node.services.sealing import Sealing
+from sparecode_node.services.sealing import Sealing, session_id
 from sparecode_node.services.sessions import Sessions
 from sparecode_node.services.stamping import PrimaryStamper
 from sparecode_node.services.tokens import Tokens
 from sparecode_node.services.users import Users
 from sparecode_node.statemachine.commands import (
     Call,
+    Command,
     InitializeCluster,
     PassBarrier,
     RequestKey,
@@ -216,9 +216,7 @@ class OneNode:
             deadline_s=10,
         )
 
-    def agent(
-        self, identity: AgentIdentity = VPN, request_id: str = ""
-    ) -> CallContext:
+    def agent(self, identity: AgentIdentity = VPN, request_id: str = "") -> CallContext:
         """Call as an agent."""
         return CallContext(
             caller=AgentCaller(identity=identity),
@@ -447,6 +445,17 @@ async def initialize(node: OneNode) -> None:
     node.replicator.commit([Proposal(call=call)])
 
 
-def token_serial(serial: str = SERIAL) -> TokenSerial:
-    """Return a serial as its type."""
-    return TokenSerial(serial)
+def call_of(node: OneNode, command: Command) -> Call:
+    """Return a call of the signed-in administrator, through another node."""
+    return Call(
+        command=command,
+        request=RequestKey(
+            caller=f"administrator:{ROOT}",
+            method="elsewhere",
+            request_id=RequestId(str(uuid.uuid4())),
+            tag=0,
+        ),
+        node_id=NodeId("n2"),
+        session_id=session_id(node.bearer),
+        at_ms=0,
+    )

@@ -34,7 +34,7 @@ async def test_token_passcode_is_accepted_once(node: OneNode) -> None:
 async def test_tokencode_is_accepted_one_step_around_now(
     node: OneNode, step: int, accepted: bool
 ) -> None:
-    """(K1)"""
+    """(K1)."""
     await node.add_user()
     assert await node.accepts(PIN + node.tokencode(step=step)) is accepted
 
@@ -63,7 +63,7 @@ async def test_emergency_code_is_accepted_once(node: OneNode) -> None:
 async def test_code_alone_is_the_passcode_of_a_token_without_pin(
     node: OneNode,
 ) -> None:
-    """(A1)"""
+    """(A1)."""
     await node.add_user(pin="")
     first, second, _ = (code.code for code in (await node.issue()).codes)
     assert await node.accepts(first)
@@ -76,7 +76,7 @@ async def test_code_alone_is_the_passcode_of_a_token_without_pin(
 async def test_right_code_with_wrong_pin_is_charged_and_not_spent(
     node: OneNode,
 ) -> None:
-    """(A2)"""
+    """(A2)."""
     await node.add_user()
     code = (await node.issue()).codes[0].code
     assert not await node.accepts("1111" + code)
@@ -100,7 +100,7 @@ async def test_right_pin_with_a_used_code_is_no_guess(node: OneNode) -> None:
 
 
 async def test_code_of_a_replaced_set_is_no_guess(node: OneNode) -> None:
-    """(A5, I8)"""
+    """(A5, I8)."""
     await node.add_user()
     old = (await node.issue()).codes[0].code
     new = (await node.issue()).codes[0].code
@@ -121,7 +121,7 @@ async def test_cloud_agent_is_refused_an_emergency_code(node: OneNode) -> None:
 
 
 async def test_agent_that_nobody_registered_is_refused(node: OneNode) -> None:
-    """(A4)"""
+    """(A4)."""
     await node.add_user()
     stranger = AgentIdentity("spiffe://example/other")
     assert not await node.accepts(PIN + node.tokencode(), identity=stranger)
@@ -129,7 +129,7 @@ async def test_agent_that_nobody_registered_is_refused(node: OneNode) -> None:
 
 
 async def test_expired_set_is_refused(node: OneNode) -> None:
-    """(I7, A4)"""
+    """(I7, A4)."""
     await node.add_user()
     code = (await node.issue()).codes[0].code
     node.clock.pass_s(3600)
@@ -222,7 +222,7 @@ async def test_retry_gets_the_answer_of_the_first_try(node: OneNode) -> None:
 
 
 async def test_request_id_with_other_content_is_refused(node: OneNode) -> None:
-    """(Q1)"""
+    """(Q1)."""
     await node.add_user()
     request_id = str(uuid.uuid4())
     passcode = PIN + node.tokencode()
@@ -255,7 +255,7 @@ async def test_pin_that_was_set_elsewhere_is_known_at_once(node: OneNode) -> Non
 
 
 async def test_no_answer_is_never_an_acceptance(node: OneNode) -> None:
-    """(A7)"""
+    """(A7)."""
     await node.add_user()
     passcode = PIN + node.tokencode()
     for error in (NoQuorumError(), OutcomeUnknownError()):
@@ -288,9 +288,9 @@ async def test_field_beyond_its_bound_is_named(
     assert node.kdf.evaluations() == before
 
 
-@pytest.mark.parametrize("request_id", ["", "x", "1" * 32, "{%s}" % uuid.uuid4()])
+@pytest.mark.parametrize("request_id", ["", "x", "1" * 32, f"{{{uuid.uuid4()}}}"])
 async def test_request_id_must_be_a_uuid(node: OneNode, request_id: str) -> None:
-    """(Q1)"""
+    """(Q1)."""
     context = replace(node.agent(), request_id=request_id)
     with pytest.raises(InvalidFieldError) as raised:
         await node.authentication.authenticate(

@@ -99,7 +99,7 @@ async def test_time_is_up_while_hashing(
 
 
 def test_production_costs_what_the_rule_says() -> None:
-    """(T3)"""
+    """(T3)."""
     assert (PRODUCTION.memory_kib, PRODUCTION.passes, PRODUCTION.lanes) == (19456, 2, 1)
 
 

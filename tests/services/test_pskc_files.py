@@ -76,7 +76,7 @@ def problem(**fields: Any) -> str:
 
 
 def test_plain_file_is_read() -> None:
-    """(K4)"""
+    """(K4)."""
     made = container()
     add(
         made,
@@ -158,7 +158,7 @@ def test_key_is_missed_by_name(key: bytes) -> None:
 
 
 def test_altered_value_is_found_by_its_mac_and_the_rest_is_read() -> None:
-    """(K4)"""
+    """(K4)."""
     made = container()
     add(made, id="2", serial="2")
     made.encryption.setup_preshared_key(key=PRE_SHARED)

@@ -89,7 +89,7 @@ def test_verifier_needs_the_ring(sealing: Sealing) -> None:
 def test_draft_opens_on_every_node_of_the_cluster(
     sealing: Sealing, ring: KeyRing
 ) -> None:
-    """(I3)"""
+    """(I3)."""
     assert Sealing(ring).unseal_draft(sealing.seal_draft(DRAFT)) == DRAFT
 
 
@@ -123,7 +123,7 @@ def test_name_tags_are_keyed(sealing: Sealing) -> None:
 
 
 def test_unknown_name_has_always_the_same_salts(sealing: Sealing) -> None:
-    """(A6)"""
+    """(A6)."""
     tag = sealing.name_tag(NameKey("nobody"))
     pin = sealing.unknown_name_salt(Secret.PIN, tag)
     code = sealing.unknown_name_salt(Secret.CODE, tag)
@@ -148,7 +148,7 @@ def test_unknown_name_has_always_the_same_salts(sealing: Sealing) -> None:
 def test_request_tag_covers_method_and_fields(
     sealing: Sealing, method: str, fields: dict[str, str]
 ) -> None:
-    """(Q1)"""
+    """(Q1)."""
     tag = sealing.request_tag(
         "A/Authenticate", {"username": "alice", "passcode": "12345678"}
     )
@@ -163,7 +163,7 @@ def test_request_tag_covers_method_and_fields(
 def test_bearer_is_the_same_on_a_retry_and_needs_ring_and_password(
     sealing: Sealing,
 ) -> None:
-    """(Q1, P2)"""
+    """(Q1, P2)."""
     name, request = AdministratorName("root"), RequestId("1")
     other = Sealing(KeyRing.draw(SystemEntropy()))
     bearer = sealing.bearer(name, request, b"candidate")

@@ -44,6 +44,7 @@ class LocalState:
     def __init__(self, connections: "asyncio.Queue[aiosqlite.Connection]") -> None:
         self._idle = connections
         self._size = connections.qsize()
+        self._returning: set[asyncio.Future[None]] = set()
 
     @classmethod
     async def open(cls, path: Path, *, connections: int = 4) -> Self:
@@ -70,13 +71,21 @@ class LocalState:
         connection = await self._idle.get()
         try:
             await connection.execute("BEGIN")
-            try:
-                yield ReadTransaction(
-                    connection=connection,
-                    applied_index=await _applied_index(connection),
-                )
-            finally:
-                await connection.execute("ROLLBACK")
+            yield ReadTransaction(
+                connection=connection, applied_index=await _applied_index(connection)
+            )
+        finally:
+            # Whoever reads may be cancelled anywhere above, and here again; the
+            # connection comes back all the same.
+            returning = asyncio.ensure_future(self._give_back(connection))
+            self._returning.add(returning)
+            returning.add_done_callback(self._returning.discard)
+            await asyncio.shield(returning)
+
+    async def _give_back(self, connection: aiosqlite.Connection) -> None:
+        """End the transaction, if it was begun, and let the next one have it."""
+        try:
+            await connection.rollback()
         finally:
             self._idle.put_nowait(connection)
 

@@ -39,6 +39,9 @@ from sparecode_node.statemachine.commands import (
 )
 from sparecode_node.statemachine.results import Applied
 
+ROWS_AT_ONCE = 32
+"""So many rows of a file are proposed together, and share commits."""
+
 NOT_OF_THE_ROW = frozenset(
     {Reason.REQUEST_ID_REUSED, Reason.REQUEST_TABLE_FULL, Reason.NOT_INITIALIZED}
 )
@@ -151,12 +154,22 @@ class Tokens:
         except TimeoutError:
             raise OverloadedError("the file could not be read in time") from None
         first: dict[str, int] = {}
-        return [
-            await self._import(
-                context, session, deadline, row, first.setdefault(row.serial, row.row)
+        for row in rows:
+            first.setdefault(row.serial, row.row)
+        imported: list[ImportedRow] = []
+        for at in range(0, len(rows), ROWS_AT_ONCE):
+            found = await asyncio.gather(
+                *(
+                    self._import(context, session, deadline, row, first[row.serial])
+                    for row in rows[at : at + ROWS_AT_ONCE]
+                ),
+                return_exceptions=True,
             )
-            for row in rows
-        ]
+            for each in found:
+                if isinstance(each, BaseException):
+                    raise each
+                imported.append(each)
+        return imported
 
     async def get(
         self, context: CallContext, serial: str, *, stale_ok: bool = False

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The local state, lent for reading: one moment, read-only, always given back."""
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sparecode_node.domain.ids import UserId
+from sparecode_node.domain.policy import Policy
+from sparecode_node.queries import cluster, policies
+from sparecode_node.queries.seeds import SeedReader
+from sparecode_node.queries.state import LocalState
+from sparecode_node.statemachine.machine import StateMachine
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[StateMachine]:
+    with contextlib.closing(sqlite3.connect(tmp_path / "state #1?.db")) as db:
+        yield StateMachine(db)
+
+
+@pytest.fixture
+def path(tmp_path: Path, machine: StateMachine) -> Path:
+    """Return a name that a URI has to quote."""
+    return tmp_path / "state #1?.db"
+
+
+@pytest.mark.asyncio
+async def test_transaction_sees_one_moment(machine: StateMachine, path: Path) -> None:
+    state = await LocalState.open(path)
+    machine.apply(7, ())
+    async with state.transaction() as before:
+        machine.apply(8, ())
+        row = await before.one("SELECT value FROM meta WHERE name = 'applied_index'")
+        async with state.transaction() as after:
+            assert (before.applied_index, after.applied_index) == (7, 8)
+        assert row is not None
+        assert row["value"] == 7
+    await state.close()
+
+
+@pytest.mark.asyncio
+async def test_state_before_the_first_entry_is_empty(path: Path) -> None:
+    state = await LocalState.open(path)
+    async with state.transaction() as transaction:
+        assert transaction.applied_index == 0
+        assert await policies.current(transaction) == Policy()
+        assert await cluster.cluster_id(transaction) == ""
+        assert await transaction.all("SELECT * FROM users") == []
+    await state.close()
+
+
+@pytest.mark.asyncio
+async def test_nobody_writes_through_it(path: Path) -> None:
+    state = await LocalState.open(path)
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        async with state.transaction() as transaction:
+            await transaction.one("DELETE FROM users")
+    await state.close()
+
+
+@pytest.mark.asyncio
+async def test_missing_file_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(sqlite3.OperationalError):
+        await LocalState.open(tmp_path / "none.db")
+    assert not (tmp_path / "none.db").exists()
+
+
+@pytest.mark.asyncio
+async def test_cancelled_reader_gives_its_connection_back(path: Path) -> None:
+    """A caller may go away at any await; the next one finds a clean connection."""
+    state = await LocalState.open(path, connections=1)
+
+    async def read() -> None:
+        async with state.transaction() as transaction:
+            for _ in range(4):
+                await transaction.all("SELECT * FROM users")
+
+    for turns in range(40):
+        reader = asyncio.create_task(read())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        reader.cancel()
+        reader.cancel()
+        await asyncio.wait([reader])
+        async with asyncio.timeout(5), state.transaction() as transaction:
+            assert transaction.applied_index == 0
+    await state.close()
+
+
+def test_seeds_are_read_on_any_thread(machine: StateMachine, path: Path) -> None:
+    """(T1)."""
+    with contextlib.closing(SeedReader(path)) as seeds:
+        assert seeds.tokens_of(UserId("nobody")) == []
+        assert seeds.policy() == Policy()
