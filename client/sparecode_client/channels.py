@@ -78,17 +78,29 @@ def tls(
     """
     Return how to connect with TLS, and mutually if *certificate* and *key* are given.
 
-    The files are PEM. They are read now, so that a wrong path is told at once.
+    The files are PEM. They are read now, so that a wrong one is told at once.
+
+    Raises:
+        OSError: A file cannot be read.
+        ValueError: A file is not what it should be.
     """
     credentials = grpc.ssl_channel_credentials(
-        root_certificates=Path(ca).read_bytes(),
-        private_key=None if key is None else Path(key).read_bytes(),
-        certificate_chain=None
-        if certificate is None
-        else Path(certificate).read_bytes(),
+        root_certificates=_read_pem(ca, "CERTIFICATE"),
+        private_key=None if key is None else _read_pem(key, "PRIVATE KEY"),
+        certificate_chain=(
+            None if certificate is None else _read_pem(certificate, "CERTIFICATE")
+        ),
     )
 
     def connect(node: str) -> grpc.aio.Channel:
         return grpc.aio.secure_channel(node, credentials, options=OPTIONS)
 
     return connect
+
+
+def _read_pem(path: PathLike, label: str) -> bytes:
+    content = Path(path).read_bytes()
+    # gRPC itself would only say later that it cannot connect.
+    if not re.search(rb"-----BEGIN [A-Z ]*%b-----" % label.encode(), content):
+        raise ValueError(f"{os.fspath(path)} is no PEM file with a {label}")
+    return content

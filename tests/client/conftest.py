@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fake nodes, and clients of them that do not wait."""
 
+import json
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,9 +12,12 @@ import grpc
 import pytest
 import pytest_asyncio
 from cryptography import x509
+from typer.testing import CliRunner, Result
 
 from sparecode_client.channels import OPTIONS
+from sparecode_client.cli import app
 from sparecode_client.client import Client
+from tests.client import answers
 from tests.client.certificates import Authority, Certificate
 from tests.client.fakes import FakeNode
 
@@ -108,3 +113,64 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
         node=members.issue_node(),
         agent=agents.issue("vpn", identity),
     )
+
+
+@dataclass
+class Cli:
+    """Runs `sparecode` against one node."""
+
+    node: FakeNode
+    ca: Path
+    session_file: Path
+
+    def __call__(self, *args: str, text: str | None = None) -> Result:
+        runner = CliRunner(
+            env={
+                "COLUMNS": "80",
+                "SPARECODE_NODES": self.node.address,
+                "SPARECODE_CA": str(self.ca),
+                "SPARECODE_SESSION_FILE": str(self.session_file),
+            }
+        )
+        return runner.invoke(app, args, input=text)
+
+    def json(self, *args: str) -> dict[str, object]:
+        result = self(*args, "--output", "json")
+        assert result.exit_code == 0, result.output
+        answer: dict[str, object] = json.loads(result.stdout)
+        return answer
+
+
+@pytest.fixture
+def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Give what sets this computer's time zone."""
+
+    def set_zone(name: str) -> None:
+        monkeypatch.setenv("TZ", name)
+        time.tzset()
+
+    yield set_zone
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.fixture
+def stranger(
+    pki: Pki,
+    start_node: Callable[..., FakeNode],
+    tmp_path: Path,
+    zone: Callable[[str], None],
+) -> Cli:
+    """Sign nobody in, at a computer in UTC."""
+    zone("UTC")
+    node = start_node(pki.credentials())
+    node.answer("SessionService/Login", answers.LOGIN)
+    return Cli(node, pki.ca, tmp_path / "state" / "session.json")
+
+
+@pytest.fixture
+def cli(stranger: Cli) -> Cli:
+    """Sign the administrator root in."""
+    assert stranger("login", "root", text="correct horse\n").exit_code == 0
+    stranger.node.calls.clear()
+    return stranger

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command `sparecode`: its own options, and its groups of commands."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from sparecode_client.cli import (
+    agents,
+    authenticate,
+    cluster,
+    emergency,
+    sessions,
+    tokens,
+    users,
+)
+from sparecode_client.cli.output import Output, OutputFormat
+from sparecode_client.cli.settings import Settings
+
+GLOBAL_OPTIONS = {"--node", "--ca", "--output", "--timeout", "--request-id"}
+
+
+class AnywhereGroup(TyperGroup):
+    """Takes its own options wherever they stand, also after the command."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]  # The class of Click behind it is private to Typer.
+        """Parse the arguments after moving our own options to the front."""
+        return super().parse_args(ctx, in_front(args))
+
+
+def in_front(args: list[str]) -> list[str]:
+    """Return *args* with the global options first; what follows `--` stays."""
+    ours: list[str] = []
+    others: list[str] = []
+    rest = iter(args)
+    for argument in rest:
+        if argument == "--":
+            others += [argument, *rest]
+        elif argument in GLOBAL_OPTIONS:
+            ours += [argument, *(value for value in [next(rest, None)] if value)]
+        elif argument.partition("=")[0] in GLOBAL_OPTIONS:
+            ours.append(argument)
+        else:
+            others.append(argument)
+    return ours + others
+
+
+app = typer.Typer(
+    name="sparecode",
+    rich_markup_mode=None,
+    cls=AnywhereGroup,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # Its tables of variables would show secrets.
+    epilog="""\b
+    These options may stand anywhere on the line. Begin with:
+      sparecode --node n1:7304 --ca ca.pem login root
+
+    \b
+    Exit codes: 0 done, 1 refused by the rules, 2 wrong usage, 3 no node or no
+    quorum, 4 not permitted or not signed in.
+    """,
+)
+
+
+@app.callback()
+def sparecode(
+    context: typer.Context,
+    node: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="SPARECODE_NODES",
+            metavar="HOST:PORT",
+            help="A node's listener for administrators; port 7304 if not given. "
+            "Repeat it, or separate by commas: the next one is called when one does "
+            "not answer. Remembered by login.",
+        ),
+    ] = None,
+    ca: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="SPARECODE_CA",
+            metavar="FILE",
+            help="The CA of the nodes' certificates (PEM). Remembered by login.",
+        ),
+    ] = None,
+    output: Annotated[
+        OutputFormat,
+        typer.Option(help="table for people, json for programs."),
+    ] = OutputFormat.TABLE,
+    timeout: Annotated[
+        float,
+        typer.Option(
+            min=0.1,
+            max=600,
+            metavar="SECONDS",
+            help="Give up after so long, all retries included.",
+        ),
+    ] = 10,
+    request_id: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID",
+            help="Repeat a command whose outcome is unknown, with the id that it told: "
+            "it is never done twice.",
+        ),
+    ] = None,
+) -> None:
+    """Manage users, tokens and emergency access on any node of a Sparecode cluster."""
+    context.obj = Settings(
+        nodes=tuple(split(node)),
+        ca=ca,
+        output=Output(output),
+        timeout=timedelta(seconds=timeout),
+        request_id=request_id,
+    )
+
+
+def split(values: list[str] | None) -> list[str]:
+    """Return the parts of *values*, each of which may have several, by commas."""
+    parts = (part.strip() for value in values or () for part in value.split(","))
+    return [part for part in parts if part]
+
+
+app.command()(sessions.login)
+app.command()(sessions.logout)
+app.command()(sessions.whoami)
+app.add_typer(users.app, name="users")
+app.add_typer(tokens.app, name="tokens")
+app.add_typer(emergency.app, name="emergency")
+app.add_typer(agents.app, name="agents")
+app.add_typer(cluster.app, name="cluster")
+app.command(epilog=authenticate.EPILOG)(authenticate.authenticate)

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`sparecode cluster`: what operators look at."""
+
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+
+from sparecode_client.cli.failures import ExitCode
+from sparecode_client.cli.settings import settings_of
+from sparecode_client.values import ClusterStatus, Member
+
+app = typer.Typer(no_args_is_help=True, help="Look after the cluster itself.")
+
+_DIGEST_SHOWN = 16
+
+
+@app.callback()
+def _group() -> None:
+    """Keep `status` a command of its own while it is the only one."""
+
+
+@app.command()
+def status(
+    context: typer.Context,
+    digest: Annotated[
+        bool,
+        typer.Option(
+            "--digest",
+            help="Also compare the states of all members: reads all of it, on each.",
+        ),
+    ] = False,
+) -> None:
+    """
+    Show every member, as the called node sees it.
+
+    Works without a quorum; the exit code is 3 then.
+    """
+    settings = settings_of(context)
+    with settings.admin() as admin:
+        seen = admin.get_status(digest=digest)
+    if settings.output.is_json:
+        settings.output.json(seen)
+    else:
+        settings.output.say(_summary(seen))
+        settings.output.say()
+        settings.output.table(
+            [
+                "Node",
+                "Role",
+                ">Term",
+                ">Commit",
+                ">Applied",
+                ">Lag",
+                ">Clock",
+                "Version",
+            ],
+            (_row(member) for member in seen.members),
+        )
+        if digest:
+            settings.output.say()
+            settings.output.table(
+                ["Node", ">Applied", "Digest"],
+                (
+                    [
+                        member.node_id,
+                        str(member.applied_index),
+                        member.digest[:_DIGEST_SHOWN] or "-",
+                    ]
+                    for member in seen.members
+                ),
+            )
+            settings.output.say(compared(seen))
+    if not seen.quorum:
+        raise typer.Exit(ExitCode.UNAVAILABLE)
+
+
+def _summary(seen: ClusterStatus) -> str:
+    cluster = seen.cluster_id or "not initialized yet"
+    primary = f"primary {seen.primary}" if seen.primary else "no primary known"
+    quorum = "quorum reached" if seen.quorum else "NO QUORUM"
+    return f"Cluster {cluster}, seen from {seen.node_id}: {primary}, {quorum}."
+
+
+def _row(member: Member) -> list[str]:
+    if not member.reachable:
+        return [member.node_id, "unreachable", *["-"] * 6]
+    return [
+        member.node_id,
+        "?" if member.role is None else member.role.value,
+        str(member.term),
+        str(member.commit_index),
+        str(member.applied_index),
+        str(member.lag),
+        "-" if member.clock_offset is None else _offset(member.clock_offset),
+        member.version,
+    ]
+
+
+def _offset(offset: timedelta) -> str:
+    return f"{offset / timedelta(milliseconds=1):+.0f} ms"
+
+
+def compared(seen: ClusterStatus) -> str:
+    """Return what the digests prove: only those of one index can be compared."""
+    by_index: dict[int, set[str]] = {}
+    for member in seen.members:
+        if member.digest:
+            by_index.setdefault(member.applied_index, set()).add(member.digest)
+    if any(len(digests) > 1 for digests in by_index.values()):
+        return "The states DIFFER at the same index: a replica is broken."
+    counted = sum(bool(member.digest) for member in seen.members)
+    if len(by_index) == 1 and counted == len(seen.members):
+        return f"All {counted} members have the same state."
+    return (
+        "Not all members could be compared at one index; "
+        "those that could have the same state."
+    )

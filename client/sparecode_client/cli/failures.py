@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What goes wrong, in one or two lines and an exit code."""
+
+import enum
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from sparecode_client.cli.session_file import SessionFileError
+from sparecode_client.cli.words import plain
+from sparecode_client.errors import (
+    InvalidArgument,
+    NodeFailed,
+    NotPermitted,
+    NotSignedIn,
+    OutcomeUnknown,
+    Overloaded,
+    SparecodeError,
+    Unavailable,
+)
+
+
+class ExitCode(enum.IntEnum):
+    """What a script learns."""
+
+    OK = 0
+    REFUSED = 1
+    USAGE = 2
+    UNAVAILABLE = 3
+    NOT_PERMITTED = 4
+
+
+class UsageError(Exception):
+    """What was typed makes no sense; the message says what would."""
+
+
+NEXT: dict[str, str] = {
+    "GUESS_ODDS": "Issue fewer codes, or give the token a PIN.",
+    "LIFETIME_BEYOND_CAP": "Give an earlier end: --expires.",
+    "LIFETIME_NEEDED": "Give an end: --expires 7d",
+    "LIFETIME_PAST": "Give an end that lies ahead: --expires 7d",
+    "PIN_NOT_SET": "Set one: sparecode tokens set-pin SERIAL",
+    "RECOVERY_END_TOO_LATE": "Give an earlier end: --expires 7d",
+    "RECOVERY_NEEDS_END": "Give an end: --expires 7d",
+    "RECOVERY_WEAKENED": "If you mean it, add --weaken-recovery-policy.",
+    "SESSION_ENDED": "Sign in: sparecode login NAME",
+    "TOKEN_NOT_ASSIGNED": "Assign it: sparecode tokens assign SERIAL USER",
+    "USER_DISABLED": "Enable the user: sparecode users enable USER",
+    "USER_HAS_TOKENS": "A user can be deleted once no token is assigned to them.",
+}
+"""Where a command or an option helps."""
+
+
+def exit_code(error: SparecodeError) -> ExitCode:
+    """Return the exit code of *error*."""
+    match error:
+        case InvalidArgument():
+            return ExitCode.USAGE
+        case NotSignedIn() | NotPermitted():
+            return ExitCode.NOT_PERMITTED
+        case Unavailable() | OutcomeUnknown() | Overloaded() | NodeFailed():
+            return ExitCode.UNAVAILABLE
+        case _:
+            return ExitCode.REFUSED
+
+
+def next_step(error: SparecodeError) -> str:
+    """Return what to do about *error*; empty where its words have said it."""
+    match error:
+        case Unavailable(reason="UNREACHABLE"):
+            return "Nothing was changed. Check --node and --ca, and that the nodes run."
+        case Unavailable():
+            return "Nothing was changed. Try again, or see: sparecode cluster status"
+        case OutcomeUnknown():
+            return (
+                "It may have been done. The same command with --request-id "
+                f"{error.request_id} tells, or does it if it was not."
+            )
+        case Overloaded():
+            return f"Nothing was changed. Try again in {error.retry_after_s:.0f} s."
+        case NodeFailed(reason="UNIMPLEMENTED"):
+            return (
+                "Is it the right port? Agents are served on 7300, "
+                "administrators on 7304."
+            )
+        case NodeFailed():
+            return "It may have been done: look before you do it again."
+        case _:
+            return NEXT.get(error.reason, "")
+
+
+def fail(code: ExitCode, words: str, then: str = "") -> typer.Exit:
+    """Tell what went wrong and what to do next; return what is to be raised."""
+    sys.stderr.write(f"sparecode: {plain(words)}\n")
+    if then:
+        sys.stderr.write(f"{plain(then)}\n")
+    return typer.Exit(code)
+
+
+@contextmanager
+def failures_told() -> Iterator[None]:
+    """Turn errors into words and exit codes."""
+    try:
+        yield
+    except SparecodeError as error:
+        raise fail(exit_code(error), error.words, next_step(error)) from None
+    except UsageError as error:
+        raise fail(ExitCode.USAGE, str(error)) from None
+    except SessionFileError as error:
+        raise fail(ExitCode.NOT_PERMITTED, str(error)) from None

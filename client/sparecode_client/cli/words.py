@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What people type and read: times, durations, codes, names."""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+_DURATION = re.compile(
+    r"(?:(?P<weeks>\d+)w)?(?:(?P<days>\d+)d)?(?:(?P<hours>\d+)h)?"
+    r"(?:(?P<minutes>\d+)m)?(?:(?P<seconds>\d+)s)?"
+)
+_GROUP = 4
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """A moment, or a duration from some moment on."""
+
+    value: datetime | timedelta
+
+    def moment(self) -> datetime:
+        """Return the moment; a duration counts from now, by this computer's clock."""
+        if isinstance(self.value, timedelta):
+            return datetime.now(UTC) + self.value
+        return self.value
+
+
+TIME_FORMS = "7d, 12h, 1d12h or 2026-12-01T12:00Z"
+
+
+def read_time(text: str) -> When:
+    """
+    Return what *text* says.
+
+    A time of day without a zone is one of this computer's zone.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    match = _DURATION.fullmatch(text)
+    try:
+        if text and match:
+            parts = {unit: int(n) for unit, n in match.groupdict(default="0").items()}
+            return When(timedelta(**parts))
+        return When(datetime.fromisoformat(text).astimezone(UTC))
+    except (OverflowError, ValueError) as error:
+        raise ValueError(
+            f"{text!r} is neither a duration nor a time, as {TIME_FORMS}"
+        ) from error
+
+
+def show_time(time: datetime | None, *, never: str = "-") -> str:
+    """Return *time* in this computer's zone, to the minute, which may be early."""
+    return never if time is None else f"{time.astimezone():%Y-%m-%d %H:%M %Z}"
+
+
+def show_timestamp(time: datetime) -> str:
+    """Return *time* as programs want it (RFC 3339)."""
+    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def show_code(code: str) -> str:
+    """Return a code grouped for reading aloud, as `K7PM-4XQ2`."""
+    symbols = code.replace("-", "").replace(" ", "")
+    return "-".join(
+        symbols[start : start + _GROUP] for start in range(0, len(symbols), _GROUP)
+    )
+
+
+def plural(number: int, one: str) -> str:
+    """Return a number of things, as `1 code` or `3 codes`."""
+    return f"{number} {one}" if number == 1 else f"{number} {one}s"
+
+
+def plain(text: str) -> str:
+    """Return *text* without what a terminal would obey: names come from others."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What commands send, and what becomes of the secrets that are typed."""
+
+from pathlib import Path
+
+import grpc
+import pytest
+
+from sparecode.v1 import (
+    agents_pb2,
+    emergency_access_pb2,
+    tokens_pb2,
+    types_pb2,
+    users_pb2,
+)
+from tests.client import answers
+from tests.client.conftest import Cli, Pki
+
+SERIAL = "000123456789"
+Code = grpc.StatusCode
+
+
+def test_change_tells_where_it_was_committed(cli: Cli) -> None:
+    cli.node.answer(
+        "UserService/CreateUser", users_pb2.CreateUserResponse(commit=answers.COMMIT)
+    )
+
+    words = cli("users", "create", "alice", "--display-name", "Alice Example")
+    answer = cli.json("users", "create", "alice")
+
+    assert words.stdout == "User alice created (node n2, log index 1042).\n"
+    assert answer == {"username": "alice", "node_id": "n2", "index": 1042}
+    first, _ = cli.node.requests("UserService/CreateUser")
+    assert first.display_name == "Alice Example"
+
+
+@pytest.mark.parametrize(
+    ("args", "method", "answer", "fields"),
+    [
+        (
+            ["users", "update", "alice", "--email", "a@example.com"],
+            "UserService/UpdateUser",
+            users_pb2.UpdateUserResponse(),
+            {"username": "alice", "email": "a@example.com"},
+        ),
+        (
+            ["users", "enable", "alice"],
+            "UserService/UpdateUser",
+            users_pb2.UpdateUserResponse(),
+            {"username": "alice", "enabled": True},
+        ),
+        (
+            ["users", "disable", "alice"],
+            "UserService/UpdateUser",
+            users_pb2.UpdateUserResponse(),
+            {"username": "alice", "enabled": False},
+        ),
+        (
+            ["users", "delete", "alice"],
+            "UserService/DeleteUser",
+            users_pb2.DeleteUserResponse(),
+            {"username": "alice"},
+        ),
+        (
+            ["users", "unlock", "alice"],
+            "UserService/UnlockUser",
+            users_pb2.UnlockUserResponse(),
+            {"username": "alice"},
+        ),
+        (
+            ["tokens", "assign", SERIAL, "alice"],
+            "TokenService/AssignToken",
+            tokens_pb2.AssignTokenResponse(),
+            {"serial": SERIAL, "username": "alice"},
+        ),
+        (
+            ["tokens", "reinstate", SERIAL],
+            "TokenService/ReinstateToken",
+            tokens_pb2.ReinstateTokenResponse(),
+            {"serial": SERIAL},
+        ),
+        (
+            ["emergency", "disable", SERIAL, "--reinstate-token"],
+            "EmergencyAccessService/DisableEmergencyAccess",
+            emergency_access_pb2.DisableEmergencyAccessResponse(),
+            {"serial": SERIAL, "reinstate_token": True},
+        ),
+        (
+            ["agents", "register", "vpn", "spiffe://vpn", "--protects", "cloud"],
+            "AgentService/RegisterAgent",
+            agents_pb2.RegisterAgentResponse(),
+            {
+                "name": "vpn",
+                "certificate_identity": "spiffe://vpn",
+                "protects": types_pb2.AGENT_PROTECTS_CLOUD,
+            },
+        ),
+    ],
+)
+def test_command_sends_exactly_this(cli, args, method, answer, fields) -> None:
+    cli.node.answer(method, answer)
+
+    result = cli(*args)
+
+    assert result.exit_code == 0, result.output
+    (request,) = cli.node.requests(method)
+    sent = {field.name: value for field, value in request.ListFields()}
+    assert sent.pop("request_id")
+    assert sent == fields
+
+
+def test_update_of_nothing_is_wrong_usage(cli: Cli) -> None:
+    result = cli("users", "update", "alice")
+
+    assert result.exit_code == 2
+    assert "--display-name or --email" in result.stderr
+
+
+def test_agents_are_listed(cli: Cli) -> None:
+    cli.node.answer("AgentService/ListAgents", answers.AGENTS)
+
+    assert "spiffe://example.com/vpn" in cli("agents", "list").stdout
+
+
+def test_seed_is_typed_without_echo(cli: Cli) -> None:
+    cli.node.answer(
+        "TokenService/EnrollToken",
+        tokens_pb2.EnrollTokenResponse(commit=answers.COMMIT),
+    )
+
+    result = cli(
+        *("tokens", "enroll", SERIAL, "--digits", "8", "--expires", "2027-06-01"),
+        text="GEZD GNBV gy3t-QOJQ GEZDGNBVGY3TQOJQ\n",
+    )
+
+    assert result.exit_code == 0
+    assert "GEZD" not in result.output
+    (request,) = cli.node.requests("TokenService/EnrollToken")
+    assert request.seed == b"12345678901234567890"
+    assert (request.digits, request.period_seconds) == (8, 30)
+    assert request.expire_time.ToJsonString() == "2027-06-01T00:00:00Z"
+
+
+def test_hex_seed_from_a_file(cli: Cli, tmp_path: Path) -> None:
+    cli.node.answer("TokenService/EnrollToken", tokens_pb2.EnrollTokenResponse())
+    seed = tmp_path / "seed"
+    seed.write_text("31323334353637383930 31323334353637383930\n")
+
+    cli(
+        *("tokens", "enroll", SERIAL, "--algorithm", "hotp", "--counter", "5"),
+        *("--seed-file", str(seed), "--seed-format", "hex", "--pin-rule", "none"),
+    )
+
+    (request,) = cli.node.requests("TokenService/EnrollToken")
+    assert request.seed == b"12345678901234567890"
+    assert (request.counter, request.period_seconds) == (5, 0)
+
+
+def test_wrong_seed_is_not_repeated(cli: Cli) -> None:
+    result = cli("tokens", "enroll", SERIAL, text="not a seed 189\n")
+
+    assert result.exit_code == 2
+    assert "the seed is not base32" in result.stderr
+    assert "189" not in result.output
+
+
+def test_pin_is_typed_twice_without_echo(cli: Cli) -> None:
+    cli.node.answer(
+        "TokenService/SetPin", tokens_pb2.SetPinResponse(commit=answers.COMMIT)
+    )
+
+    result = cli("tokens", "set-pin", SERIAL, text="2718\n2718\n")
+
+    assert result.stdout.endswith(
+        "PIN of token 000123456789 set (node n2, log index 1042).\n"
+    )
+    assert "2718" not in result.output
+    assert cli.node.requests("TokenService/SetPin")[0].pin == "2718"
+
+
+def test_empty_secret_file_is_told(cli: Cli, tmp_path: Path) -> None:
+    empty = tmp_path / "pin"
+    empty.write_text("\n")
+
+    result = cli("tokens", "set-pin", SERIAL, "--pin-file", str(empty))
+
+    assert result.exit_code == 2
+    assert f"{empty} is empty" in result.stderr
+
+
+def test_import_tells_what_became_of_every_row(cli: Cli, tmp_path: Path) -> None:
+    """(K4) Exit code 1, since one of the two was not imported."""
+    cli.node.answer("TokenService/ImportTokens", answers.IMPORTED)
+    file, password = tmp_path / "tokens.xml", tmp_path / "password"
+    file.write_bytes(b"<KeyContainer/>")
+    password.write_text("qwerty\n")
+
+    result = cli("tokens", "import", str(file), "--password-file", str(password))
+
+    assert result.exit_code == 1
+    assert "NOT imported: a token with this serial exists" in result.stdout
+    assert "1 of 2 tokens imported." in result.stdout
+    (parts,) = cli.node.requests("TokenService/ImportTokens")
+    assert parts[0].header.password == "qwerty"
+    assert parts[1].content == b"<KeyContainer/>"
+
+
+def test_missing_token_file_is_told(cli: Cli, tmp_path: Path) -> None:
+    result = cli("tokens", "import", str(tmp_path / "none.xml"))
+
+    assert result.exit_code == 2
+    assert "none.xml: No such file or directory" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("answer", "words", "exit_code"),
+    [(answers.ACCEPTED, "ACCEPTED", 0), (answers.REFUSED, "REFUSED", 1)],
+)
+def test_authenticate_acts_as_an_agent(
+    pki: Pki, start_node, stranger: Cli, answer, words: str, exit_code: int
+) -> None:
+    node = start_node(pki.credentials(mutual=True))
+    node.answer("AuthenticationService/Authenticate", answer)
+
+    result = stranger(
+        *("authenticate", "alice", "--agents-node", node.address),
+        *("--certificate", str(pki.agent.certificate), "--key", str(pki.agent.key)),
+        text="2718K7PM-4XQ2\n",
+    )
+
+    assert result.stdout.strip() == words
+    assert result.exit_code == exit_code
+    assert "2718" not in result.output
+    (request,) = node.requests("AuthenticationService/Authenticate")
+    assert (request.username, request.passcode) == ("alice", "2718K7PM-4XQ2")
+
+
+def test_authenticate_needs_a_certificate(stranger: Cli) -> None:
+    result = stranger("authenticate", "alice")
+
+    assert result.exit_code == 2
+    assert "--certificate" in result.stderr

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`sparecode emergency issue`: the codes, shown once; and wrong usage."""
+
+from collections.abc import Callable
+
+import grpc
+import pytest
+
+from sparecode.v1 import (
+    emergency_access_pb2,
+    types_pb2,
+)
+from tests.client import answers
+from tests.client.conftest import Cli, Pki
+from tests.client.fakes import Failure
+
+SERIAL = "000123456789"
+Code = grpc.StatusCode
+
+
+@pytest.fixture
+def issuing(cli: Cli) -> Cli:
+    cli.node.answer("TokenService/GetToken", answers.TOKEN)
+    cli.node.answer("EmergencyAccessService/GenerateTokencodes", answers.GENERATED)
+    cli.node.answer("EmergencyAccessService/SaveEmergencyAccess", answers.SAVED)
+    return cli
+
+
+def test_issued_codes_are_shown_once_with_all_that_matters(issuing: Cli) -> None:
+    """(I9, I7) Ordinal, code in groups, effective end, node and index; once each."""
+    result = issuing("emergency", "issue", SERIAL, "--count", "2", "--expires", "7d")
+
+    assert result.exit_code == 0
+    assert result.stdout == (
+        "Emergency codes for token 000123456789 of alice\n"
+        "\n"
+        "   1  K7PM-4XQ2\n"
+        "   2  9HJT-WE3R\n"
+        "\n"
+        "Typed            the PIN, then the code\n"
+        "Valid until      2026-12-01 12:00 UTC\n"
+        "Token recovered  it stays refused until it is reinstated\n"
+        "Live codes       2\n"
+        "Voided           3 codes of before\n"
+        "Committed        through node n2 at log index 1042\n"
+        "\n"
+        "Each code works once. Nobody can show them again: hand them over now.\n"
+    )
+    assert result.stderr == "Warning: the token has no PIN\n"
+
+
+def test_issued_codes_as_json(issuing: Cli) -> None:
+    answer = issuing.json("emergency", "issue", SERIAL, "--count", "2")
+
+    assert answer == {
+        "serial": SERIAL,
+        "username": "alice",
+        "set_id": "set-1",
+        "codes": [
+            {"ordinal": 1, "code": "K7PM-4XQ2"},
+            {"ordinal": 2, "code": "9HJT-WE3R"},
+        ],
+        "live_codes": 2,
+        "voided_codes": 3,
+        "end_time": "2026-12-01T12:00:00Z",
+        "commit_time": "2026-11-24T12:00:00Z",
+        "node_id": "n2",
+        "index": 1042,
+        "warnings": ["the token has no PIN"],
+    }
+
+
+def test_sheet_has_a_box_for_every_code(issuing: Cli) -> None:
+    result = issuing("emergency", "issue", SERIAL, "--print")
+
+    assert "[ ]  1  K7PM-4XQ2\n[ ]  2  9HJT-WE3R\n" in result.stdout
+    assert "Token        000123456789" in result.stdout
+    assert "Valid until  2026-12-01 12:00 UTC" in result.stdout
+    assert "Warning" not in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+def test_fifty_codes_fit_on_eighty_columns(issuing: Cli) -> None:
+    fifty = emergency_access_pb2.GenerateTokencodesResponse(
+        codes=[
+            emergency_access_pb2.Tokencode(ordinal=number, code="K7PM4XQ2")
+            for number in range(1, 51)
+        ]
+    )
+    issuing.node.answer("EmergencyAccessService/GenerateTokencodes", fifty)
+
+    for form in ([], ["--print"]):
+        result = issuing("emergency", "issue", SERIAL, "--count", "50", *form)
+        assert result.stdout.count("K7PM-4XQ2") == 50
+        assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+def test_end_is_told_in_the_zone_of_the_administrator(
+    issuing: Cli, zone: Callable[[str], None]
+) -> None:
+    """(I7) And a time without a zone is one of that zone."""
+    zone("CET-1CEST,M3.5.0,M10.5.0/3")
+
+    result = issuing("emergency", "issue", SERIAL, "--expires", "2026-12-01T13:00")
+
+    assert "Valid until      2026-12-01 13:00 CET" in result.stdout
+    (save,) = issuing.node.requests("EmergencyAccessService/SaveEmergencyAccess")
+    assert save.lifetime.end_time.ToJsonString() == "2026-12-01T12:00:00Z"
+
+
+def test_options_of_issue_reach_the_node(issuing: Cli) -> None:
+    result = issuing(
+        *("emergency", "issue", SERIAL, "--count", "2"),
+        *("--expires", "2026-12-01T12:00Z", "--if-recovered", "allow-after-expiry"),
+        *("--keep-unused", "--weaken-recovery-policy"),
+    )
+
+    assert result.exit_code == 0
+    (save,) = issuing.node.requests("EmergencyAccessService/SaveEmergencyAccess")
+    assert save.lifetime.end_time.ToJsonString() == "2026-12-01T12:00:00Z"
+    assert save.recovery_policy == types_pb2.RECOVERY_POLICY_ALLOW_AFTER_EXPIRY
+    assert save.keep_unused_codes
+    assert save.weaken_recovery_policy
+
+
+def test_refused_issue_shows_no_codes(issuing: Cli) -> None:
+    issuing.node.answer(
+        "EmergencyAccessService/SaveEmergencyAccess",
+        Failure(
+            Code.FAILED_PRECONDITION,
+            "RECOVERY_WEAKENED",
+            "this replaces DENY by a weaker recovery policy",
+        ),
+    )
+
+    result = issuing("emergency", "issue", SERIAL)
+
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr == (
+        "sparecode: this replaces DENY by a weaker recovery policy\n"
+        "If you mean it, add --weaken-recovery-policy.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--count", "0"], ["--count", "1"]),
+        (["--count", "51"], ["--count", "50"]),
+        (["--count", "ten"], ["--count"]),
+        (["--expires", "soon"], ["--expires", "'soon'", "7d", "2026-12-01T12:00Z"]),
+        (["--expires", ""], ["--expires", "7d"]),
+        (["--if-recovered", "maybe"], ["--if-recovered", "allow-and-disable"]),
+        (["--print", "--output", "json"], ["--print", "--output"]),
+        (["--output", "yaml"], ["--output", "json"]),
+        (["--timeout", "0"], ["--timeout", "0.1"]),
+        (["--node", "n1:port"], ["'n1:port'", "HOST:PORT"]),
+        (["--ca", "/nowhere.pem"], ["/nowhere.pem", "No such file"]),
+        (["--request-id", "x"], ["--request-id"]),
+    ],
+)
+def test_wrong_usage_names_the_option_and_its_bounds(
+    issuing: Cli, options: list[str], told: list[str]
+) -> None:
+    """(I4) Exit code 2, and no node has heard of it."""
+    result = issuing("emergency", "issue", SERIAL, *options)
+
+    assert result.exit_code == 2
+    for words in told:
+        assert words in result.stderr
+    assert issuing.node.calls == []
+
+
+def test_key_in_place_of_the_ca_is_told(issuing: Cli, pki: Pki) -> None:
+    result = issuing("--ca", str(pki.node.key), "emergency", "issue", SERIAL)
+
+    assert result.exit_code == 4  # It is not the CA that we have signed in with.
+
+
+def test_login_with_a_key_in_place_of_the_ca_is_told(stranger: Cli, pki: Pki) -> None:
+    result = stranger("--ca", str(pki.node.key), "login", "root", text="x\n")
+
+    assert result.exit_code == 2
+    assert "is no PEM file with a CERTIFICATE" in result.stderr

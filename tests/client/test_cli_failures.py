@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What goes wrong: exit codes, and a line or two on stderr."""
+
+from pathlib import Path
+
+import grpc
+import pytest
+from typer.testing import CliRunner
+
+from sparecode.v1 import (
+    users_pb2,
+)
+from sparecode_client.cli import app
+from sparecode_client.cli.app import in_front
+from tests.client import answers
+from tests.client.conftest import Cli
+from tests.client.fakes import NO_QUORUM, Failure, closed_address
+
+SERIAL = "000123456789"
+Code = grpc.StatusCode
+
+
+@pytest.mark.parametrize(
+    ("failure", "exit_code", "told"),
+    [
+        (Failure(Code.FAILED_PRECONDITION, "TOKEN_EXPIRED", "expired"), 1, "expired"),
+        (Failure(Code.NOT_FOUND, "USER_UNKNOWN", "no such user"), 1, "no such user"),
+        (Failure(Code.INVALID_ARGUMENT, "FIELD", "long", field="email"), 2, "email"),
+        (NO_QUORUM, 3, "sparecode cluster status"),
+        (Failure(Code.RESOURCE_EXHAUSTED, "RATE", "", retry_after_s=60), 3, "in 60 s"),
+        (Failure(Code.INTERNAL), 3, "look before you do it again"),
+        (Failure(Code.UNIMPLEMENTED), 3, "7304"),
+        (Failure(Code.UNAUTHENTICATED, "SESSION_ENDED", "ended"), 4, "login"),
+        (Failure(Code.PERMISSION_DENIED, "ROLE", "ask another"), 4, "ask another"),
+    ],
+)
+def test_exit_code_tells_what_happened(
+    cli: Cli, failure: Failure, exit_code: int, told: str
+) -> None:
+    cli.node.answer("UserService/GetUser", failure)
+
+    result = cli("--timeout", "0.1", "users", "show", "alice")
+
+    assert result.exit_code == exit_code
+    assert told in result.stderr
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) <= 2
+    assert result.stderr.startswith("sparecode: ")
+
+
+def test_unknown_outcome_tells_how_to_ask_again(cli: Cli) -> None:
+    """(A7) The command with that id is the same request."""
+    cli.node.answer(
+        "UserService/CreateUser",
+        Failure(Code.UNAVAILABLE, "OUTCOME_UNKNOWN", "the primary was lost"),
+    )
+
+    lost = cli("--timeout", "0.1", "users", "create", "alice")
+    (request_id,) = {
+        request.request_id for request in cli.node.requests("UserService/CreateUser")
+    }
+    cli.node.answer(
+        "UserService/CreateUser", users_pb2.CreateUserResponse(commit=answers.COMMIT)
+    )
+    again = cli("users", "create", "alice", "--request-id", request_id)
+
+    assert lost.exit_code == 3
+    assert f"--request-id {request_id}" in lost.stderr
+    assert again.exit_code == 0
+    assert cli.node.requests("UserService/CreateUser")[-1].request_id == request_id
+
+
+def test_no_node_reachable_is_exit_code_3(cli: Cli) -> None:
+    down = closed_address()
+
+    result = cli("--node", down, "--timeout", "0.1", "users", "list")
+
+    assert result.exit_code == 3
+    assert f"{down}: Connection refused" in result.stderr
+    assert "Check --node" in result.stderr
+
+
+def test_commands_fail_over(cli: Cli) -> None:
+    cli.node.answer("UserService/ListUsers", answers.USERS)
+
+    result = cli("--node", f"{closed_address()},{cli.node.address}", "users", "list")
+
+    assert result.exit_code == 0
+
+
+def test_no_node_given_says_how_to_name_one(tmp_path: Path) -> None:
+    env = {"SPARECODE_SESSION_FILE": str(tmp_path / "none")}
+
+    result = CliRunner(env=env).invoke(app, ["login", "root"])
+
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "sparecode: name a node: --node HOST:PORT, or SPARECODE_NODES\n"
+    )
+
+
+def test_every_command_has_help_that_fits(cli: Cli) -> None:
+    """Every option says what it is for, within 80 columns."""
+    groups = {
+        "users": "create show list update enable disable delete unlock",
+        "tokens": "enroll import show list assign set-pin reinstate",
+        "emergency": "issue show list disable",
+        "agents": "register list",
+        "cluster": "status",
+    }
+    commands = [[], ["login"], ["logout"], ["whoami"], ["authenticate"]]
+    for group, names in groups.items():
+        commands += [[group], *([group, name] for name in names.split())]
+
+    for command in commands:
+        result = cli(*command, "--help")
+        assert result.exit_code == 0, command
+        _, *lines = result.stdout.splitlines()
+        assert max(map(len, lines)) <= 80, command
+        assert not [line for line in lines if line.endswith("...")], command
+
+
+def test_global_options_may_stand_anywhere_but_after_two_hyphens() -> None:
+    assert in_front(["users", "list", "--output", "json", "--node=a", "--node"]) == [
+        *("--output", "json", "--node=a", "--node", "users", "list")
+    ]
+    assert in_front(["users", "show", "--", "--output"]) == [
+        *("users", "show", "--", "--output")
+    ]

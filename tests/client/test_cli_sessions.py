@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`sparecode login`, `logout`, `whoami`: the session between commands."""
+
+import stat
+from pathlib import Path
+
+import grpc
+import pytest
+from typer.testing import CliRunner
+
+from sparecode.v1 import (
+    sessions_pb2,
+)
+from sparecode_client.cli import app
+from tests.client import answers
+from tests.client.conftest import Cli, Pki
+from tests.client.fakes import NO_QUORUM, Failure
+
+SERIAL = "000123456789"
+Code = grpc.StatusCode
+
+
+def test_login_asks_for_the_password_and_keeps_the_session(stranger: Cli) -> None:
+    result = stranger("login", "root", text="correct horse\n")
+
+    assert result.exit_code == 0
+    assert "Signed in as root (SUPER_ADMIN) until 2026-12-01 12:00 UTC" in result.stdout
+    assert "correct horse" not in result.output
+    assert "bearer-of-root" not in result.output
+    (request,) = stranger.node.requests("SessionService/Login")
+    assert (request.administrator, request.password) == ("root", "correct horse")
+    assert stat.S_IMODE(stranger.session_file.stat().st_mode) == 0o600
+    assert [p.name for p in stranger.session_file.parent.iterdir()] == ["session.json"]
+
+
+@pytest.mark.parametrize("source", ["file", "stdin"])
+def test_password_comes_from_a_file(stranger: Cli, tmp_path: Path, source: str) -> None:
+    password = tmp_path / "password"
+    password.write_text("correct horse\n")
+    file, text = (str(password), None) if source == "file" else ("-", "correct horse\n")
+
+    result = stranger("login", "root", "--password-file", file, text=text)
+
+    assert result.exit_code == 0
+    (request,) = stranger.node.requests("SessionService/Login")
+    assert request.password == "correct horse"
+
+
+def test_login_json_has_no_session_in_it(stranger: Cli, tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    password.write_text("correct horse")
+
+    answer = stranger.json("login", "root", "--password-file", str(password))
+
+    assert answer == {
+        "administrator": "root",
+        "role": "SUPER_ADMIN",
+        "end_time": "2026-12-01T12:00:00Z",
+    }
+
+
+def test_wrong_password_leaves_nobody_signed_in(stranger: Cli) -> None:
+    stranger.node.answer(
+        "SessionService/Login",
+        Failure(Code.UNAUTHENTICATED, "SIGN_IN_REFUSED", "name or password is wrong"),
+    )
+
+    result = stranger("login", "root", text="wrong\n")
+
+    assert result.exit_code == 4
+    assert result.stderr.endswith("sparecode: name or password is wrong\n")
+    assert not stranger.session_file.exists()
+
+
+def test_session_carries_nodes_and_ca_to_the_next_command(cli: Cli) -> None:
+    cli.node.answer("SessionService/WhoAmI", answers.WHO)
+    env = {"SPARECODE_SESSION_FILE": str(cli.session_file)}
+
+    result = CliRunner(env=env).invoke(app, ["whoami"])
+
+    assert result.exit_code == 0
+    assert result.stdout == (
+        "Administrator    root\n"
+        "Role             SUPER_ADMIN\n"
+        "Signed in until  2026-12-01 12:00 UTC\n"
+    )
+    assert cli.node.calls[0].metadata["authorization"] == "Bearer bearer-of-root"
+
+
+def test_session_is_not_sent_to_another_cluster(cli: Cli, pki: Pki) -> None:
+    result = cli("--ca", str(pki.foreign_ca), "whoami")
+
+    assert result.exit_code == 4
+    assert "another cluster" in result.stderr
+    assert cli.node.calls == []
+
+
+def test_session_file_that_others_can_read_is_not_used(cli: Cli) -> None:
+    cli.session_file.chmod(0o644)
+
+    result = cli("whoami")
+
+    assert result.exit_code == 4
+    assert "can be read by others" in result.stderr
+
+
+def test_broken_session_file_is_told(cli: Cli) -> None:
+    cli.session_file.write_text("{}")
+
+    result = cli("whoami")
+
+    assert result.exit_code == 4
+    assert "delete it and sign in again" in result.stderr
+
+
+def test_logout_forgets_the_session(cli: Cli) -> None:
+    cli.node.answer("SessionService/Logout", sessions_pb2.LogoutResponse())
+
+    assert cli("logout").stdout == "Signed out.\n"
+    assert not cli.session_file.exists()
+    again = cli("logout")
+    assert again.exit_code == 4
+    assert again.stderr == (
+        "sparecode: you are not signed in\nSign in: sparecode login NAME\n"
+    )
+
+
+def test_logout_of_an_ended_session_forgets_it_too(cli: Cli) -> None:
+    cli.node.answer(
+        "SessionService/Logout", Failure(Code.UNAUTHENTICATED, "SESSION_ENDED", "ended")
+    )
+
+    assert cli("logout").exit_code == 0
+    assert not cli.session_file.exists()
+
+
+def test_logout_that_reached_nobody_keeps_the_session(cli: Cli) -> None:
+    """It is still alive: forgetting it would only look like signing out."""
+    cli.node.answer("SessionService/Logout", NO_QUORUM)
+
+    assert cli("logout", "--timeout", "0.1").exit_code == 3
+    assert cli.session_file.exists()

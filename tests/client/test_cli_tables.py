@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What people and programs read: tables and JSON."""
+
+import grpc
+
+from sparecode.v1 import (
+    users_pb2,
+)
+from tests.client import answers
+from tests.client.conftest import Cli
+
+SERIAL = "000123456789"
+Code = grpc.StatusCode
+
+
+def test_users_as_a_table(cli: Cli) -> None:
+    cli.node.answer("UserService/ListUsers", answers.USERS)
+
+    lines = cli("users", "list").stdout.splitlines()
+
+    assert lines[0].split() == ["Username", "Display", "name", "State", "Tokens"]
+    assert lines[1].split() == ["alice", "Alice", "Example", "enabled", SERIAL]
+    assert lines[2].split() == ["bob", "disabled"]
+
+
+def test_users_as_json(cli: Cli) -> None:
+    cli.node.answer("UserService/ListUsers", answers.USERS)
+
+    answer = cli.json("users", "list")
+
+    assert answer["complete"] is True
+    assert answer["position"] == {
+        "node_id": "n2",
+        "applied_index": 1042,
+        "stale": False,
+    }
+    assert answer["users"][0]["username"] == "alice"
+    assert answer["users"][0]["token_serials"] == [SERIAL]
+    assert answer["users"][1]["locked"] is True
+
+
+def test_list_goes_on_over_pages_up_to_the_limit(cli: Cli) -> None:
+    pages = [
+        users_pb2.ListUsersResponse(
+            users=[users_pb2.User(username=f"u{n}")], next_page_token=f"t{n}"
+        )
+        for n in range(3)
+    ]
+    cli.node.answer("UserService/ListUsers", *pages)
+
+    result = cli("users", "list", "--limit", "2")
+
+    requests = cli.node.requests("UserService/ListUsers")
+    assert [(r.page_size, r.page_token) for r in requests] == [(2, ""), (1, "t0")]
+    assert "u1" in result.stdout
+    assert "u2" not in result.stdout
+    assert "more than 2 users" in result.stderr
+
+
+def test_names_cannot_command_the_terminal(cli: Cli) -> None:
+    """Whoever chooses a display name does not choose the administrator's screen."""
+    evil = users_pb2.User(username="eve", display_name="\x1b[2J[red]\x9b31m\u202e")
+    cli.node.answer("UserService/GetUser", users_pb2.GetUserResponse(user=evil))
+    cli.node.answer("UserService/ListUsers", users_pb2.ListUsersResponse(users=[evil]))
+
+    for command in ("show", "list"):
+        args = ["eve"] if command == "show" else []
+        shown = cli("users", command, *args).stdout
+        assert "[red]" in shown
+        assert not {"\x1b", "\x9b", "\u202e"} & set(shown)
+
+
+def test_tokens_as_a_table(cli: Cli) -> None:
+    cli.node.answer("TokenService/ListTokens", answers.TOKENS)
+
+    lines = cli("tokens", "list", "--enabled", "--user", "alice").stdout.splitlines()
+
+    assert "TOTP 6 digits" in lines[1]
+    assert "enabled, lost, 2 codes" in lines[1]
+    assert "HOTP SHA256 8 digits" in lines[2]
+    assert "none needed" in lines[2]
+    assert max(map(len, lines)) <= 80
+    (request,) = cli.node.requests("TokenService/ListTokens")
+    assert (request.enabled, request.username) == (True, "alice")
+
+
+def test_token_as_json_has_times_and_seconds(cli: Cli) -> None:
+    cli.node.answer("TokenService/GetToken", answers.TOKEN)
+
+    answer = cli.json("tokens", "show", SERIAL)
+
+    assert answer["algorithm"] == "totp"
+    assert answer["period"] == 30
+    assert answer["expire_time"] == "2027-06-01T00:00:00Z"
+    assert answer["pin_rule"] == "prepended"
+
+
+def test_emergency_access_shows_where_each_code_was_used(cli: Cli) -> None:
+    cli.node.answer("EmergencyAccessService/GetEmergencyAccess", answers.ACCESS)
+
+    result = cli("emergency", "show", SERIAL)
+
+    assert "on, 1 live code, until 2026-12-01 12:00 UTC" in result.stdout
+    assert "Set issued by root on 2026-11-24 12:00 UTC (node n2, log index 1042)" in (
+        result.stdout
+    )
+    used = next(line for line in result.stdout.splitlines() if " used " in line)
+    assert used.split() == [
+        "1",
+        "used",
+        *["2026-11-25", "12:00", "UTC", "vpn", "n3", "1050"],
+    ]
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+def test_emergency_access_is_listed(cli: Cli) -> None:
+    cli.node.answer("EmergencyAccessService/ListEmergencyAccess", answers.ACCESSES)
+
+    result = cli(
+        *("emergency", "list", "--live-max", "2", "--ends-before", "2026-12-02T00:00Z")
+    )
+
+    assert f"{SERIAL}" in result.stdout
+    assert "2026-12-01 12:00 UTC" in result.stdout
+    (request,) = cli.node.requests("EmergencyAccessService/ListEmergencyAccess")
+    assert request.live_codes_max == 2
+    assert request.end_before.ToJsonString() == "2026-12-02T00:00:00Z"
+
+
+def test_cluster_status_compares_digests(cli: Cli) -> None:
+    cli.node.answer("ClusterService/GetStatus", answers.STATUS)
+
+    result = cli("cluster", "status", "--digest")
+
+    assert result.exit_code == 0
+    assert "primary n1, quorum reached" in result.stdout
+    assert "All 3 members have the same state." in result.stdout
+    assert "-12 ms" in result.stdout
+    assert "unreachable" in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    assert cli.node.requests("ClusterService/GetStatus")[0].digest
+
+
+def test_cluster_status_without_a_quorum_is_exit_code_3(cli: Cli) -> None:
+    lost = type(answers.STATUS)()
+    lost.CopyFrom(answers.STATUS)
+    lost.quorum, lost.primary = False, ""
+    lost.members[1].digest = "cd" * 32
+    cli.node.answer("ClusterService/GetStatus", lost)
+
+    result = cli("cluster", "status", "--digest")
+
+    assert result.exit_code == 3
+    assert "no primary known, NO QUORUM" in result.stdout
+    assert "The states DIFFER" in result.stdout
