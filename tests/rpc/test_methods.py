@@ -399,7 +399,6 @@ CASES = [
             algorithm=types_pb2.TOKEN_ALGORITHM_TOTP,
             digits=6,
             period_seconds=30,
-            counter=1,
             seed=b"0123456789abcdef",
             pin_rule=types_pb2.PIN_RULE_PREPENDED,
             expire_time=END,
@@ -411,7 +410,7 @@ CASES = [
             "hash_name": HashName.SHA1,
             "digits": 6,
             "period_s": 30,
-            "counter": 1,
+            "counter": 0,
             "seed": b"0123456789abcdef",
             "pin_rule": PinRule.PREPENDED,
             "expires_at_ms": END_MS,
@@ -761,3 +760,22 @@ async def test_what_is_not_given_has_the_default_of_the_contract():
     assert saved.arguments["recovery"] is RecoveryPolicy.DENY
     assert saved.arguments["lifetime"] == Lifetime()
     assert registered.arguments["protects"] is Protects.AUTHENTICATION_MANAGER
+
+
+@pytest.mark.asyncio
+async def test_counter_and_hash_of_a_token_are_passed_on():
+    async with running_edge() as edge, edge.admin() as channel:
+        edge.services["tokens"].answer = APPLIED
+        await tokens_pb2_grpc.TokenServiceStub(channel).EnrollToken(
+            tokens_pb2.EnrollTokenRequest(
+                algorithm=types_pb2.TOKEN_ALGORITHM_HOTP,
+                hash=types_pb2.TOKEN_HASH_SHA512,
+                pin_rule=types_pb2.PIN_RULE_NONE,
+                counter=7,
+            ),
+            metadata=BEARER,
+        )
+    (asked,) = edge.services["tokens"].asked
+    assert asked.arguments["counter"] == 7
+    assert asked.arguments["hash_name"] is HashName.SHA512
+    assert asked.arguments["expires_at_ms"] is None

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The edge over the real use cases and a replicator of one: everything but Raft."""
+
+import contextlib
+import dataclasses
+import sqlite3
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from sparecode.v1 import (
+    agents_pb2,
+    agents_pb2_grpc,
+    authentication_pb2,
+    authentication_pb2_grpc,
+    emergency_access_pb2_grpc,
+    sessions_pb2,
+    sessions_pb2_grpc,
+    tokens_pb2,
+    tokens_pb2_grpc,
+    types_pb2,
+    users_pb2,
+    users_pb2_grpc,
+)
+from sparecode_node.bootstrap import StateFile, build_services
+from sparecode_node.queries.state import LocalState
+from sparecode_node.replication.loopback import LoopbackReplicator
+from sparecode_node.rpc.server import Listeners
+from sparecode_node.services.ambient import SystemClock, SystemEntropy
+from sparecode_node.services.founding import Founder, prepare_founding
+from sparecode_node.services.kdf import TESTING, Kdf
+from sparecode_node.services.keyring import KeyRing
+from sparecode_node.services.sealing import Sealing
+from tests.rpc.edge import NODE, Edge, settings
+
+PASSWORD = "correct horse battery"
+PIN = "2468"
+
+
+def new_id() -> str:
+    """Draw a request id."""
+    return str(uuid.uuid4())
+
+
+@dataclasses.dataclass
+class Whole(Edge):
+    """A running node without Raft, with the first administrator signed in."""
+
+    state: StateFile
+    path: Path
+    bearer: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """The hash of the state."""
+        return self.state.read_digest()[1]
+
+    def rows(self) -> dict[str, list[Any]]:
+        """Return every row of the state but the time, which passes with each barrier."""
+        with contextlib.closing(sqlite3.connect(self.path)) as db:
+            tables = db.execute(
+                "SELECT name FROM sqlite_schema WHERE type = 'table' AND name != 'meta'"
+            ).fetchall()
+            return {
+                table: db.execute(
+                    f"SELECT * FROM {table} ORDER BY 1, 2"  # noqa: S608 - our own names.
+                ).fetchall()
+                for (table,) in tables
+            }
+
+    async def sign_in(self) -> str:
+        """Open a session; return its bearer."""
+        async with self.admin() as channel:
+            answer = await sessions_pb2_grpc.SessionServiceStub(channel).Login(
+                sessions_pb2.LoginRequest(
+                    request_id=new_id(), administrator="root", password=PASSWORD
+                ),
+                timeout=5,
+            )
+        return str(answer.session)
+
+    async def call(self, stub: Any, method: str, request: Any) -> Any:
+        """Call as the administrator."""
+        async with self.admin() as channel:
+            return await getattr(stub(channel), method)(
+                request, timeout=5, metadata=self.bearer
+            )
+
+    async def emergency(self, method: str, request: Any) -> Any:
+        """Call the emergency access service."""
+        stub = emergency_access_pb2_grpc.EmergencyAccessServiceStub
+        return await self.call(stub, method, request)
+
+    async def authenticate(
+        self, passcode: str, request_id: str = "", username: str = "ALICE"
+    ) -> int:
+        """Call as an agent; return the decision."""
+        async with self.agents() as channel:
+            stub = authentication_pb2_grpc.AuthenticationServiceStub(channel)
+            answer = await stub.Authenticate(
+                authentication_pb2.AuthenticateRequest(
+                    request_id=request_id or new_id(),
+                    username=username,
+                    passcode=passcode,
+                ),
+                timeout=5,
+            )
+        return int(answer.decision)
+
+    async def populate(self) -> None:
+        """Register the agent; add Alice, who has token 1 with a PIN."""
+        tokens, users = tokens_pb2_grpc.TokenServiceStub, users_pb2_grpc.UserServiceStub
+        for stub, method, request in (
+            (
+                agents_pb2_grpc.AgentServiceStub,
+                "RegisterAgent",
+                agents_pb2.RegisterAgentRequest(
+                    request_id=new_id(),
+                    name="vpn",
+                    certificate_identity="sparecode://agent/vpn",
+                ),
+            ),
+            (
+                users,
+                "CreateUser",
+                users_pb2.CreateUserRequest(request_id=new_id(), username="Alice"),
+            ),
+            (
+                tokens,
+                "EnrollToken",
+                tokens_pb2.EnrollTokenRequest(
+                    request_id=new_id(),
+                    serial="1",
+                    algorithm=types_pb2.TOKEN_ALGORITHM_TOTP,
+                    digits=6,
+                    period_seconds=30,
+                    seed=b"12345678901234567890",
+                    pin_rule=types_pb2.PIN_RULE_PREPENDED,
+                ),
+            ),
+            (
+                tokens,
+                "AssignToken",
+                tokens_pb2.AssignTokenRequest(
+                    request_id=new_id(), serial="1", username="alice"
+                ),
+            ),
+            (
+                tokens,
+                "SetPin",
+                tokens_pb2.SetPinRequest(request_id=new_id(), serial="1", pin=PIN),
+            ),
+        ):
+            await self.call(stub, method, request)
+
+
+@contextlib.asynccontextmanager
+async def running_whole(directory: Path) -> AsyncIterator[Whole]:
+    """Start a node without Raft, begin its cluster, and sign in."""
+    clock, entropy = SystemClock(), SystemEntropy()
+    sealing = Sealing(KeyRing.draw(entropy))
+    file = StateFile(directory / "state.db", sealing=sealing, clock=clock)
+    with (
+        file.open() as (machine, stamper),
+        contextlib.closing(Kdf(TESTING, workers=1)) as kdf,
+    ):
+        replicator = LoopbackReplicator(machine, stamper, clock=clock)
+        state = await LocalState.open(directory / "state.db")
+        listeners = Listeners(
+            node_id=NODE,
+            agents=settings(mutual=True),
+            admin=settings(mutual=False),
+            services=build_services(
+                replicator,
+                state,
+                sealing=sealing,
+                kdf=kdf,
+                clock=clock,
+                entropy=entropy,
+            ),
+            is_ready=lambda: replicator.ready,
+            clock=clock,
+        )
+        await listeners.start()
+        founding = directory / "bootstrap.json"
+        await prepare_founding(
+            founding,
+            administrator="root",
+            password=PASSWORD,
+            sealing=sealing,
+            kdf=kdf,
+            entropy=entropy,
+        )
+        founder = Founder.load(founding, cluster_id=sealing.cluster_id)
+        assert founder is not None
+        await founder.run(replicator)
+        whole = Whole(
+            listeners=listeners,
+            services={},
+            ready=[True],
+            state=file,
+            path=directory / "state.db",
+        )
+        whole.bearer = (("authorization", f"Bearer {await whole.sign_in()}"),)
+        try:
+            yield whole
+        finally:
+            await listeners.stop(grace_s=0)
+            await state.close()
