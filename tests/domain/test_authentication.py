@@ -462,6 +462,17 @@ def test_a_hundred_wrong_codes_turn_emergency_access_off() -> None:
     ]
 
 
+def test_a_lock_until_unlocked_leaves_the_codes_alone() -> None:
+    """Only the hundredth failure makes codes die, not a lock of policy (L3, L4, R2)."""
+    policy = replace(POLICY, lock_until_unlocked=True)
+    waited = replace(failures(4), blocked_until_ms=NOW_MS)
+    judgement = judge(
+        make_attempt(NO_SUCH_CODE, policy=policy, lockouts={Factor.EMERGENCY: waited})
+    )
+    assert judgement.lockouts[Factor.EMERGENCY].off
+    assert (judgement.sets, judgement.events) == ((), ())
+
+
 def test_a_hundred_wrong_tokencodes_leave_the_codes_alone() -> None:
     """R2 is for the emergency factor only (L4)."""
     waited = replace(ninety_nine(), blocked_until_ms=NOW_MS)

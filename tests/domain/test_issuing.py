@@ -14,6 +14,7 @@ from tests.domain.examples import (
     ALICE,
     NOW_MS,
     POLICY,
+    USE,
     app_token,
     make_set,
     make_token,
@@ -220,6 +221,15 @@ def test_kept_codes_count_for_the_odds() -> None:
     assert answer.reason is Reason.GUESS_ODDS
 
 
+def test_the_odds_follow_the_guesses_that_policy_allows() -> None:
+    """Guesses are those after which the factor is off (I6, L4)."""
+    digits = {"code_alphabet": "0123456789", "code_length": 8}
+    given = {"count": 1, "token": app_token()}
+    assert issued(**given, policy=Policy(**digits)).live == 1
+    answer = refusal(**given, policy=Policy(**digits, factor_off_at_failures=101))
+    assert answer.reason is Reason.GUESS_ODDS
+
+
 def test_issuing_marks_the_token_as_lost() -> None:
     """From now on the recovery policy governs the token (R)."""
     token = issued(recovery=RecoveryPolicy.ALLOW_AND_DISABLE).token
@@ -241,6 +251,31 @@ def test_allow_after_expiry_needs_an_end_before_the_tokens() -> None:
     assert issued(**given, lifetime_ms=DAY_MS - 1).ends_at_ms == NOW_MS + DAY_MS - 1
     answer = refusal(**given, lifetime_ms=DAY_MS)
     assert answer.reason is Reason.RECOVERY_END_TOO_LATE
+
+
+@pytest.mark.parametrize(
+    ("ends_at_ms", "reason"),
+    [
+        (None, Reason.RECOVERY_NEEDS_END),
+        (NOW_MS + 30 * DAY_MS, Reason.RECOVERY_END_TOO_LATE),
+    ],
+)
+def test_allow_after_expiry_needs_an_end_of_the_kept_codes_too(
+    ends_at_ms: Any, reason: Reason
+) -> None:
+    """While an older set lives the token is refused: it would mean never (R1, I8)."""
+    given = {
+        "token": make_token(expires_at_ms=NOW_MS + 30 * DAY_MS),
+        "sets": [make_set(ends_at_ms=ends_at_ms)],
+        "lifetime_ms": DAY_MS,
+        "recovery": RecoveryPolicy.ALLOW_AFTER_EXPIRY,
+    }
+    answer = refusal(**given, keep_unused_codes=True)
+    assert answer.reason is reason
+    assert "the set and every kept one" in answer.detail
+    assert issued(**given).voided == 3
+    used_up = make_set(1, ends_at_ms=ends_at_ms).spend(1, USE)
+    assert issued(**{**given, "sets": [used_up]}, keep_unused_codes=True).live == 10
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ def _refuse(attempt: Attempt, refusal: _Refusal) -> Judgement:
     now_ms, policy = attempt.use.at_ms, attempt.policy
     lockout = attempt.lockouts.get(attempt.factor, FREE).failed(now_ms, policy)
     voided: tuple[EmergencyCodeSet, ...] = ()
-    if attempt.factor is Factor.EMERGENCY and lockout.off:
+    if attempt.factor is Factor.EMERGENCY and lockout.given_up(policy):
         voided, voided_events = _void_all(
             attempt, [token.serial for token in attempt.tokens], "too many failures"
         )

@@ -15,9 +15,6 @@ from sparecode_node.domain.policy import DAY_MS, TIME_MS_MAX, Policy
 from sparecode_node.domain.tokens import Token
 from sparecode_node.domain.users import User
 
-GUESSES = 100
-"""Wrong guesses of a factor before it is off (L4)."""
-
 ODDS_ONE_IN = {PinRule.NONE: 1_000_000, PinRule.PREPENDED: 10_000}
 """A set may be guessed once in so many: more where no PIN stands before it (I6)."""
 
@@ -80,10 +77,12 @@ def issue(
         else tuple(each.void(now_ms) for each in sets)
     )
     kept = live_codes(older, now_ms, token.expires_at_ms)
+    living = [each for each in older if each.live(now_ms, token.expires_at_ms)]
+    ends = [end.ends_at_ms, *(each.ends_at_ms for each in living)]
     refused = (
         _count_problem(count, kept, policy)
         or _odds_problem(token, count + kept, policy)
-        or _recovery_problem(token, end.ends_at_ms, wish)
+        or _recovery_problem(token, ends, wish)
     )
     if refused is not None:
         return refused
@@ -137,12 +136,13 @@ def _odds_problem(token: Token, live: int, policy: Policy) -> Rejected | None:
     """Apply I6, in integers."""
     space = code_space(policy)
     one_in = ODDS_ONE_IN[token.pin_rule]
-    if live * GUESSES * one_in <= space:
+    guesses = policy.factor_off_at_failures
+    if live * guesses * one_in <= space:
         return None
     return Rejected(
         Reason.GUESS_ODDS,
-        f"{live} live codes x {GUESSES} guesses / {space} possible codes = "
-        f"{live * GUESSES / space:.1e}, more than 1 in {one_in}: "
+        f"{live} live codes x {guesses} guesses / {space} possible codes = "
+        f"{live * guesses / space:.1e}, more than 1 in {one_in}: "
         f"issue fewer codes or make them longer",
         "count",
     )
@@ -189,22 +189,26 @@ def _end(wish: Wish, policy: Policy, now_ms: int) -> _End | Rejected:
 
 
 def _recovery_problem(
-    token: Token, ends_at_ms: int | None, wish: Wish
+    token: Token, ends: Sequence[int | None], wish: Wish
 ) -> Rejected | None:
-    """Apply R1 and I8."""
+    """Apply R1 and I8; *ends* are those of the new set and of every kept one that lives."""
     if wish.recovery is RecoveryPolicy.ALLOW_AFTER_EXPIRY:
-        if ends_at_ms is None:
+        whose = "the set" if len(ends) == 1 else "the set and every kept one"
+        if None in ends:
             return Rejected(
                 Reason.RECOVERY_NEEDS_END,
-                "ALLOW_AFTER_EXPIRY needs a lifetime that ends: without one the token "
+                f"ALLOW_AFTER_EXPIRY needs an end of {whose}: without one the token "
                 "would never be accepted again",
                 "recovery_policy",
             )
-        if token.expires_at_ms is not None and ends_at_ms >= token.expires_at_ms:
+        if token.expires_at_ms is not None and any(
+            end is not None and end >= token.expires_at_ms for end in ends
+        ):
             return Rejected(
                 Reason.RECOVERY_END_TOO_LATE,
-                f"ALLOW_AFTER_EXPIRY needs an end before token {token.serial} itself "
-                "expires: else the token would never be accepted again",
+                f"ALLOW_AFTER_EXPIRY needs an end of {whose} before token "
+                f"{token.serial} itself expires: else the token would never be "
+                "accepted again",
                 "recovery_policy",
             )
     if (

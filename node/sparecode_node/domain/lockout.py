@@ -13,7 +13,7 @@ the place on the ladder of waits, and a day without failure ends that (L6).
 """
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sparecode_node.domain.policy import DAY_MS, SECOND_MS, Policy
 
@@ -44,20 +44,24 @@ class Lockout:
         """Say whether an attempt now is refused unseen: not judged, not counted (L5)."""
         return self.off or now_ms < self.blocked_until_ms
 
+    def given_up(self, policy: Policy) -> bool:
+        """Say whether so many have failed that the factor is off (L4)."""
+        return self.failures >= policy.factor_off_at_failures
+
     def failed(self, now_ms: int, policy: Policy) -> "Lockout":
         """Return the lockout after one more failure."""
         rested = now_ms - self.failed_at_ms >= DAY_MS
         rung = 1 if rested else self.rung + 1
         failures = self.failures + 1
         locked = rung >= policy.lock_from_failures
-        return Lockout(
+        after = Lockout(
             failures=failures,
             rung=rung,
             blocked_until_ms=now_ms + _wait_ms(rung, policy),
             failed_at_ms=now_ms,
-            off=failures >= policy.factor_off_at_failures
-            or (locked and policy.lock_until_unlocked),
         )
+        off = after.given_up(policy) or (locked and policy.lock_until_unlocked)
+        return replace(after, off=off)
 
 
 FREE = Lockout()
