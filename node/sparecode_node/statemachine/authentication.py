@@ -98,9 +98,18 @@ def _save(applying: Applying, attempt: Attempt, judgement: Judgement) -> None:
         code_tables.update_set(db, before[after.set_id], after)
     if judgement.token is not None:
         tables.save_token(db, judgement.token)
-    if any(each.voided and not before[each.set_id].voided for each in judgement.sets):
+    voided = any(
+        each.voided and not before[each.set_id].voided for each in judgement.sets
+    )
+    if voided or _found(attempt, judgement):
         # A draft that was generated before must not be saved after this (I3).
         tables.save_user(db, user.changed())
+
+
+def _found(attempt: Attempt, judgement: Judgement) -> bool:
+    """Say whether a lost token is its owner's again by this."""
+    lost = {token.serial for token in attempt.tokens if token.lost}
+    return judgement.token is not None and judgement.token.serial in lost
 
 
 def _detail(command: Authenticate, judgement: Judgement) -> str:

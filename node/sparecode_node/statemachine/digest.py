@@ -29,7 +29,8 @@ def digest(db: sqlite3.Connection) -> str:
         for row in db.execute(f"SELECT * FROM {table} ORDER BY {order}"):
             if table == "meta" and row[0] == NOT_HASHED:
                 continue
-            # The repr of integers, strings, bytes and None is exact and unambiguous.
-            total.update(repr(row).encode())
+            # Exact and unambiguous for integers, strings, bytes and None. Not `repr`:
+            # which characters that escapes depends on the version of Python.
+            total.update(ascii(row).encode())
             total.update(b"\n")
     return total.hexdigest()

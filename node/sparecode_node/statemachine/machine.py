@@ -95,8 +95,12 @@ class StateMachine:
         db.execute("PRAGMA synchronous = NORMAL")
         schema.prepare(db)
         db.execute("PRAGMA foreign_keys = ON")
-        self._requests = Requests(db)
-        self._audit = AuditLog(db)
+        self._load()
+
+    def _load(self) -> None:
+        """Read what is kept in memory for speed."""
+        self._requests = Requests(self._db)
+        self._audit = AuditLog(self._db)
         self._applied_index: int = self._meta("applied_index", 0)
         self._now_ms: int = self._meta("now_ms", 0)
         self._load_beginning()
@@ -125,10 +129,13 @@ class StateMachine:
             self._set_meta("applied_index", index)
             if calls:
                 self._set_meta("now_ms", self._now_ms)
+            self._db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            # SQLite has rolled back already after some failures of the disk.
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            self._load()  # What is kept in memory is not ahead of the database.
             raise
-        self._db.execute("COMMIT")
         self._applied_index = index
         return results
 
