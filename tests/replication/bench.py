@@ -9,14 +9,21 @@ from pysyncobj import syncobj
 
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication import frames
+from sparecode_node.replication.codec import encode_entry
 from sparecode_node.replication.frames import Message
 from sparecode_node.replication.journal_format import Entry
 from sparecode_node.replication.proposals import Outcome
 from sparecode_node.replication.replica import Replica, ReplicaConfig
-from tests.replication.recording import FixedStamper, RecordingState, proposal
+from tests.replication.recording import FixedStamper, RecordingState, call, proposal
 from tests.simulation.disk import Disk
 
 ME = "n1"
+
+
+def entry(index: int, term: int, request_id: str = "") -> Entry:
+    """Return an entry that carries one call."""
+    calls = (call(request_id or f"{index}.{term}"),)
+    return (b"\x00" + encode_entry(calls), index, term)
 
 
 class Bench:

@@ -9,154 +9,25 @@ import contextlib
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 from pysyncobj import syncobj
 
-from sparecode_node.domain.ids import NodeId, SessionId
-from sparecode_node.replication.engine import AppliedState
+from sparecode_node.domain.ids import SessionId
 from sparecode_node.replication.errors import Fatal, StartRefusedError
-from sparecode_node.replication.frames import Message
-from sparecode_node.replication.journal import Journal
-from sparecode_node.replication.replica import Replica, ReplicaConfig
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.replication.settings import RaftSettings
 from sparecode_node.statemachine.commands import Call
-from sparecode_node.statemachine.results import Result
-from tests.replication.recording import RecordingState, call
-from tests.simulation.disk import Disk, Killed
+from tests.replication.recording import call
+from tests.simulation.disk import Killed
 from tests.simulation.faults import Faults, Profile
 from tests.simulation.invariants import Invariants, Submission
+from tests.simulation.machines import Node, RecordingStore, Store
 from tests.simulation.network import Manners, Network
 
 STEP_S = 0.02
 PROPOSAL_S = 3.0
 PAUSE_MAX_S = 2.0
-
-
-class Store(Protocol):
-    """A state machine on its disk: survives the node, and loses power with it."""
-
-    @property
-    def state(self) -> AppliedState: ...
-    def lose_power(self, rng: random.Random) -> None: ...
-    def applied(self) -> dict[str, int]:
-        """Return request id -> index of what is in the state."""
-
-    def digest(self) -> str: ...
-
-
-class RecordingStore:
-    """The tiny state machine; a power cut takes it back to an earlier index."""
-
-    def __init__(self) -> None:
-        self.state = RecordingState()
-
-    def lose_power(self, rng: random.Random) -> None:
-        """Forget the last entries; the journal has them."""
-        entries = self.state.entries
-        kept = entries[: rng.randint(max(0, len(entries) - 50), len(entries))]
-        self.state = RecordingState()
-        for index, calls in kept:
-            self.state.apply(index, calls)
-
-    def applied(self) -> dict[str, int]:
-        return {
-            request: getattr(r, "index", 0) for request, r in self.state.results.items()
-        }
-
-    def digest(self) -> str:
-        return self.state.digest()
-
-
-class _Applying:
-    """The state, with kills around each transaction, and the invariants watching."""
-
-    def __init__(self, node: "Node") -> None:
-        self._node = node
-
-    @property
-    def applied_index(self) -> int:
-        return self._node.store.state.applied_index
-
-    def apply(self, index: int, calls: tuple[Call, ...]) -> tuple[Result, ...]:
-        self._node.disk.burn()
-        replica = self._node.replica
-        term = replica.engine.raftCurrentTerm if replica else 0
-        self._node.sim.invariants.on_apply(self._node.node_id, term, index, calls)
-        results = self._node.store.state.apply(index, calls)
-        self._node.disk.burn()
-        return results
-
-
-class Node:
-    """One machine: its disk, its store, and perhaps a replica that runs."""
-
-    def __init__(self, sim: "SimCluster", node_id: str, store: Store) -> None:
-        self.sim = sim
-        self.node_id = node_id
-        self.store = store
-        self.disk = Disk(node_id, sim.rng)
-        self.replica: Replica | None = None
-        self.paused_until = 0.0
-        self.restart_at: float | None = None
-        self.life = 0
-
-    # --- What the invariants look at
-
-    @property
-    def journal(self) -> Journal:
-        return self._running.engine.journal
-
-    @property
-    def term(self) -> int:
-        return self._running.engine.raftCurrentTerm
-
-    @property
-    def leads(self) -> bool:
-        return self._running.engine.is_leader()
-
-    @property
-    def _running(self) -> Replica:
-        assert self.replica is not None
-        return self.replica
-
-    # --- What the network sees
-
-    def is_up(self) -> bool:
-        return self.replica is not None
-
-    def is_paused(self) -> bool:
-        return self.sim.now < self.paused_until
-
-    def connected(self, peer: str) -> None:
-        self.sim.run_on(self, lambda replica: replica.guard.connected(peer))
-
-    def disconnected(self, peer: str) -> None:
-        self.sim.run_on(self, lambda replica: replica.guard.disconnected(peer))
-
-    def receive(self, peer: str, message: Message) -> None:
-        self.sim.run_on(self, lambda replica: replica.guard.receive(peer, message))
-
-    def send(self, peer: str, message: Message) -> None:
-        """Be the wire of the replica."""
-        self.sim.network.send(self.node_id, peer, message)
-
-    def start(self) -> None:
-        self.life += 1
-        self.replica = Replica(
-            ReplicaConfig(
-                cluster_id="simulated",
-                node_id=NodeId(self.node_id),
-                members=tuple(NodeId(i) for i in self.sim.ids),
-                salt=self.sim.rng.randbytes(16),
-                raft=self.sim.raft,
-            ),
-            storage=self.disk,
-            state=_Applying(self),
-            stamper=self.sim,
-            wire=self,
-        )
 
 
 @dataclass(frozen=True)

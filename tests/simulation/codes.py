@@ -40,7 +40,8 @@ from sparecode_node.statemachine.commands import (
 )
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.results import Authenticated, Decision
-from tests.simulation.cluster import Node, Scenario, SimCluster
+from tests.simulation.cluster import Scenario, SimCluster
+from tests.simulation.machines import Node
 
 CODES = 20
 KEY = KeyId(1)

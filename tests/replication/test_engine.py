@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine: what is off is impossible; proposals are answered; restarts fit."""
+
+import pickle
+from typing import Any
+
+import pytest
+from pysyncobj import SyncObj
+
+from sparecode_node.replication import engine, frames
+from sparecode_node.replication.errors import (
+    Fatal,
+    NoPrimaryError,
+    NoQuorumError,
+    OutcomeUnknownError,
+)
+from sparecode_node.statemachine.results import Applied
+from tests.replication.bench import Bench, entry
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
+    return Bench(monkeypatch)
+
+
+# --- What is off
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"type": "append_entries", "term": 9, "commit_index": 9, "serialized": None},
+        {"type": "timeout_now", "term": 9},
+        {"type": "apply_command", "command": b"\x00x", "request_id": 1},
+        {"type": "apply_command_response", "request_id": 1, "error": 1},
+    ],
+    ids=lambda m: m["type"],
+)
+def test_what_is_off_has_no_form_on_the_wire(
+    bench: Bench, message: dict[str, Any]
+) -> None:
+    with pytest.raises(frames.FrameError):
+        frames.encode(message)
+    with pytest.raises(Fatal):
+        bench.guard.send(next(iter(bench.engine.otherNodes)), message)
+
+
+@pytest.mark.parametrize(
+    "kind", ["timeout_now", "apply_command", "apply_command_response", "status", "add"]
+)
+def test_messages_of_other_types_are_dropped(bench: Bench, kind: str) -> None:
+    before = bench.engine.raftCurrentTerm
+    bench.receive("n2", kind, term=9, command=b"\x00x", request_id=1)
+    bench.tick()
+    assert bench.guard.dropped["unknown type"] == 1
+    assert bench.engine.raftCurrentTerm == before
+
+
+@pytest.mark.parametrize("data", [pickle.dumps({"type": "status"}), b"", b"\xff" * 9])
+def test_bytes_that_are_no_frame_are_refused(data: bytes) -> None:
+    with pytest.raises(frames.FrameError):
+        frames.parse(data)
+
+
+@pytest.mark.parametrize("name", engine.OFF)
+def test_what_is_off_stops_whoever_calls_it(bench: Bench, name: str) -> None:
+    with pytest.raises(Fatal, match="is off"):
+        getattr(bench.engine, name)()
+
+
+def test_pysyncobj_connects_no_administration(bench: Bench) -> None:
+    assert bench.guard._onUtilityMessageCallbacks == {}
+    assert bench.guard._onReadonlyNodeConnectedCallback is None
+
+
+def test_the_journal_is_never_shortened_at_its_beginning(bench: Bench) -> None:
+    bench.lead()
+    with pytest.raises(Fatal, match="compaction is off"):
+        bench.engine.journal.deleteEntriesTo(1)
+    with pytest.raises(Fatal):
+        bench.engine.journal.clear()
+    SyncObj.forceLogCompaction(bench.engine)  # Even if PySyncObj would.
+    bench.engine.conf.logCompactionMinEntries = 2
+    bench.tick(1000)
+    assert bench.engine.journal[0][1] == 1
+
+
+# --- Proposals
+
+
+def test_a_proposal_is_answered_when_a_quorum_has_it(bench: Bench) -> None:
+    term = bench.lead()
+    outcome = bench.propose("a")
+    bench.tick()
+    assert outcome == []
+    bench.acknowledge("n2", bench.engine.journal.last_index + 1, term)
+    bench.tick()
+    assert outcome == [Applied(index=bench.engine.journal.last_index)]
+
+
+def test_followers_hear_at_once_what_is_committed(bench: Bench) -> None:
+    """So that a barrier on a replica does not wait for a heartbeat."""
+    term = bench.lead()
+    bench.propose("a")
+    bench.tick()
+    last = bench.engine.journal.last_index
+    bench.acknowledge("n2", last + 1, term)
+    bench.take()
+    bench.tick()
+    told = {p: m["commit_index"] for p, m in bench.take(frames.APPEND_ENTRIES)}
+    assert told == {"n2": last, "n3": last}
+
+
+def test_what_is_queued_together_is_one_entry(bench: Bench) -> None:
+    bench.lead()
+    before = bench.engine.journal.last_index
+    for k in range(100):
+        bench.propose(f"r{k}")
+    bench.tick()
+    assert bench.engine.journal.last_index == before + 1
+
+
+def test_who_does_not_lead_proposes_nothing(bench: Bench) -> None:
+    outcome = bench.propose("a")
+    bench.tick()
+    assert isinstance(outcome[0], NoPrimaryError)
+    assert bench.log() == [(1, 0)]
+
+
+def test_a_primary_without_a_quorum_proposes_nothing(bench: Bench) -> None:
+    bench.lead()
+    before = bench.log()
+    bench.now += 0.6
+    outcome = bench.propose("a")
+    bench.tick()
+    assert isinstance(outcome[0], NoQuorumError)
+    assert bench.log() == before
+
+
+def test_a_leader_steps_down_after_a_second_without_a_quorum(bench: Bench) -> None:
+    bench.lead()
+    outcome = bench.propose("a")
+    for _ in range(11):
+        bench.tick(0.1)
+    assert not bench.engine.is_leader()
+    assert [type(o) for o in outcome] == [OutcomeUnknownError]
+
+
+def test_a_deadline_is_kept_and_answered_once(bench: Bench) -> None:
+    term = bench.lead()
+    outcome = bench.propose("a", timeout_s=0.3)
+    bench.tick()
+    bench.tick(0.31)
+    assert [type(o) for o in outcome] == [OutcomeUnknownError]
+    bench.acknowledge("n2", bench.engine.journal.last_index + 1, term)
+    bench.tick()
+    assert "a" in bench.state.results  # Applied all the same.
+    assert len(outcome) == 1
+
+
+def test_another_entry_in_the_same_place_means_not_applied(bench: Bench) -> None:
+    """The one that was appended first can never commit any more."""
+    term = bench.lead()
+    outcome = bench.propose("a")
+    bench.tick()
+    index = bench.engine.journal.last_index
+    bench.append(
+        "n2", term + 1, (index - 1, term), entry(index, term + 1), commit=index
+    )
+    bench.tick()
+    assert [type(o) for o in outcome] == [OutcomeUnknownError]  # Told when deposed.
+    assert "a" not in bench.state.results
+
+
+def test_an_exception_in_apply_stops_the_node(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(index: int, calls: object) -> None:
+        raise ZeroDivisionError
+
+    bench.append("n2", 1, (1, 0), entry(2, 1), commit=2)
+    monkeypatch.setattr(bench.state, "apply", broken)
+    with pytest.raises(Fatal, match="applying entry 2 failed"):
+        bench.tick()
+
+
+def test_an_entry_that_cannot_be_read_stops_the_node(bench: Bench) -> None:
+    bench.append("n2", 1, (1, 0), (b"\x00nonsense", 2, 1), commit=2)
+    with pytest.raises(Fatal, match="cannot be read"):
+        bench.tick()
+
+
+# --- Restart
+
+
+def test_what_was_applied_is_not_applied_again(bench: Bench) -> None:
+    bench.append("n2", 1, (1, 0), entry(2, 1), entry(3, 1), commit=3)
+    bench.tick()
+    bench.start()
+    assert bench.engine.raftLastApplied == 3
+    bench.append("n2", 1, (3, 1), entry(4, 1), commit=4)
+    bench.tick()
+    assert [index for index, _ in bench.state.entries] == [1, 2, 3, 4]
+
+
+def test_an_older_state_is_brought_up_from_the_journal(bench: Bench) -> None:
+    bench.append("n2", 1, (1, 0), entry(2, 1), entry(3, 1), commit=3)
+    bench.tick()
+    bench.lose_power()
+    bench.append("n2", 1, (3, 1), commit=3)
+    bench.tick()
+    assert bench.state.applied_index == 3

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Simulated machines: a disk, a state store, and perhaps a replica that runs."""
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication.engine import AppliedState
+from sparecode_node.replication.frames import Message
+from sparecode_node.replication.journal import Journal
+from sparecode_node.replication.replica import Replica, ReplicaConfig
+from sparecode_node.replication.replicator import Proposal
+from sparecode_node.replication.settings import RaftSettings
+from sparecode_node.statemachine.commands import Call
+from sparecode_node.statemachine.results import Result
+from tests.replication.recording import RecordingState
+from tests.simulation.disk import Disk
+from tests.simulation.invariants import Invariants
+from tests.simulation.network import Network
+
+
+class World(Protocol):
+    """What surrounds a machine."""
+
+    now: float
+    rng: random.Random
+    ids: list[str]
+    raft: RaftSettings
+    network: Network
+    invariants: Invariants
+
+    def run_on(self, node: "Node", act: Callable[[Any], object]) -> bool: ...
+    def stamp(self, proposals: Sequence[Proposal]) -> tuple[Call, ...]: ...
+
+
+class Store(Protocol):
+    """A state machine on its disk: survives the node, and loses power with it."""
+
+    @property
+    def state(self) -> AppliedState: ...
+    def lose_power(self, rng: random.Random) -> None: ...
+    def applied(self) -> dict[str, int]:
+        """Return request id -> index of what is in the state."""
+
+    def digest(self) -> str: ...
+
+
+class RecordingStore:
+    """The tiny state machine; a power cut takes it back to an earlier index."""
+
+    def __init__(self) -> None:
+        self.state = RecordingState()
+
+    def lose_power(self, rng: random.Random) -> None:
+        """Forget the last entries; the journal has them."""
+        entries = self.state.entries
+        kept = entries[: rng.randint(max(0, len(entries) - 50), len(entries))]
+        self.state = RecordingState()
+        for index, calls in kept:
+            self.state.apply(index, calls)
+
+    def applied(self) -> dict[str, int]:
+        return {
+            request: getattr(r, "index", 0) for request, r in self.state.results.items()
+        }
+
+    def digest(self) -> str:
+        return self.state.digest()
+
+
+class _Applying:
+    """The state, with kills around each transaction, and the invariants watching."""
+
+    def __init__(self, node: "Node") -> None:
+        self._node = node
+
+    @property
+    def applied_index(self) -> int:
+        return self._node.store.state.applied_index
+
+    def apply(self, index: int, calls: tuple[Call, ...]) -> tuple[Result, ...]:
+        self._node.disk.burn()
+        replica = self._node.replica
+        term = replica.engine.raftCurrentTerm if replica else 0
+        self._node.sim.invariants.on_apply(self._node.node_id, term, index, calls)
+        results = self._node.store.state.apply(index, calls)
+        self._node.disk.burn()
+        return results
+
+
+class Node:
+    """One machine: its disk, its store, and perhaps a replica that runs."""
+
+    def __init__(self, sim: World, node_id: str, store: Store) -> None:
+        self.sim = sim
+        self.node_id = node_id
+        self.store = store
+        self.disk = Disk(node_id, sim.rng)
+        self.replica: Replica | None = None
+        self.paused_until = 0.0
+        self.restart_at: float | None = None
+        self.life = 0
+
+    # --- What the invariants look at
+
+    @property
+    def journal(self) -> Journal:
+        return self._running.engine.journal
+
+    @property
+    def term(self) -> int:
+        return self._running.engine.raftCurrentTerm
+
+    @property
+    def leads(self) -> bool:
+        return self._running.engine.is_leader()
+
+    @property
+    def _running(self) -> Replica:
+        assert self.replica is not None
+        return self.replica
+
+    # --- What the network sees
+
+    def is_up(self) -> bool:
+        return self.replica is not None
+
+    def is_paused(self) -> bool:
+        return self.sim.now < self.paused_until
+
+    def connected(self, peer: str) -> None:
+        self.sim.run_on(self, lambda replica: replica.guard.connected(peer))
+
+    def disconnected(self, peer: str) -> None:
+        self.sim.run_on(self, lambda replica: replica.guard.disconnected(peer))
+
+    def receive(self, peer: str, message: Message) -> None:
+        self.sim.run_on(self, lambda replica: replica.guard.receive(peer, message))
+
+    def send(self, peer: str, message: Message) -> None:
+        """Be the wire of the replica."""
+        self.sim.network.send(self.node_id, peer, message)
+
+    def start(self) -> None:
+        self.life += 1
+        self.replica = Replica(
+            ReplicaConfig(
+                cluster_id="simulated",
+                node_id=NodeId(self.node_id),
+                members=tuple(NodeId(i) for i in self.sim.ids),
+                salt=self.sim.rng.randbytes(16),
+                raft=self.sim.raft,
+            ),
+            storage=self.disk,
+            state=_Applying(self),
+            stamper=self.sim,
+            wire=self,
+        )
