@@ -135,6 +135,10 @@ class Node:
         self._fatal = message
         self.stop()
 
+    def _founded(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._stop_broken(f"the cluster cannot begin: {error!r}")
+
     def _give_up(self) -> None:
         """End the process: something does not stop, and nobody shall wait for it."""
         log.critical(
@@ -185,6 +189,7 @@ class Node:
         started.push_async_callback(self._close, listeners)
         if founder is not None:
             founding = asyncio.create_task(founder.run(replicator), name="founding")
+            founding.add_done_callback(self._founded)
             started.push_async_callback(_cancel, founding)
 
     async def _close(self, listeners: Listeners) -> None:
@@ -389,7 +394,6 @@ def refuse_existing(config: Config) -> None:
 
 
 async def _cancel(task: "asyncio.Task[None]") -> None:
-    """Stop a task of ours, and hear what it has to say."""
+    """Stop a task of ours, and wait until it has stopped."""
     task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+    await asyncio.gather(task, return_exceptions=True)
