@@ -464,6 +464,8 @@ def test_process_begins_a_cluster_signs_in_and_stops_when_told(place):
         assert node.returncode == 0, log
         assert answer.role.upper() == "SUPER_ADMIN"
         assert core == (0, 0)
+        modes = {path.stat().st_mode & 0o077 for path in place.data.rglob("*")}
+        assert modes == {0}
         messages = [json.loads(line)["message"] for line in log.splitlines()]
         assert messages[-1] == "stopped"
         assert "hashing with the testing profile: this protects nothing" in messages

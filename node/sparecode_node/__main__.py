@@ -162,7 +162,8 @@ def run(
         return
     loaded_config = loaded(context)
     set_up_logging(loaded_config.log)
-    # A core dump would hold the key ring.
+    # What the node writes is for its owner; a core dump would hold the key ring.
+    os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         code = asyncio.run(serve(loaded_config))

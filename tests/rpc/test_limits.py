@@ -87,6 +87,19 @@ async def test_agents_listener_takes_no_more_than_64_kib():
 
 
 @pytest.mark.asyncio
+async def test_headers_are_bounded():
+    huge = (("authorization", "Bearer " + "A" * 17 * 1024),)
+    async with running_edge() as edge, edge.admin() as channel:
+        stub = users_pb2_grpc.UserServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.CreateUser(
+                users_pb2.CreateUserRequest(), timeout=5, metadata=huge
+            )
+        assert not edge.services["users"].asked
+    assert caught.value.code() is CODE.RESOURCE_EXHAUSTED
+
+
+@pytest.mark.asyncio
 async def test_admin_listener_takes_more_than_64_kib_only_for_files():
     async with running_edge() as edge, edge.admin() as channel:
         edge.services["tokens"].answer = []
