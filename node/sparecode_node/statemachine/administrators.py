@@ -24,7 +24,6 @@ from sparecode_node.statemachine.results import Applied, Result, SessionOpened
 def initialize_cluster(applying: Applying, command: InitializeCluster) -> Result:
     """Apply `InitializeCluster`; the machine has checked that nothing is there yet."""
     db = applying.db
-    applying.target = command.cluster_id
     applying.detail = f"first administrator {command.administrator}"
     policy = Policy()
     db.executemany(
@@ -66,9 +65,8 @@ def open_session(applying: Applying, command: OpenSession) -> Result:
         "wait a minute and try again",
     )
     if administrator is None:
-        applying.target, applying.reason = "unknown name", "unknown_name"
+        applying.reason = "unknown_name"
         return refused
-    applying.target = administrator.name
     if not administrator.enabled:
         applying.reason = "administrator_disabled"
         return refused
@@ -101,7 +99,7 @@ def open_session(applying: Applying, command: OpenSession) -> Result:
 def close_session(applying: Applying, command: CloseSession) -> Result:
     """Apply `CloseSession`; the machine has checked that the session is open."""
     if command.everywhere and applying.administrator is not None:
-        applying.target, applying.detail = applying.administrator.name, "everywhere"
+        applying.detail = "everywhere"
         applying.db.execute(
             "DELETE FROM sessions WHERE administrator = ?",
             (applying.administrator.name,),
@@ -116,7 +114,6 @@ def close_session(applying: Applying, command: CloseSession) -> Result:
 def register_agent(applying: Applying, command: RegisterAgent) -> Result:
     """Apply `RegisterAgent`."""
     db = applying.db
-    applying.target = command.name
     applying.detail = f"{command.identity}, protects {command.protects}"
     if tables.find_agent(db, command.identity) is not None:
         return Rejected(

@@ -21,7 +21,6 @@ def authenticate(applying: Applying, command: Authenticate) -> Result:
     """Apply `Authenticate`."""
     db = applying.db
     user = tables.find_user_by_tag(db, command.name_tag)
-    applying.target = _target(command, user)
     if _stale(applying, command, user):
         return Rejected(Reason.STALE_PARAMETERS)
     attempt = _attempt(applying, command, user)
@@ -41,15 +40,9 @@ def no_longer_stands(applying: Applying, command: Authenticate) -> bool:
     """Say whether agent or user were disabled since a remembered `ACCEPTED` (Q2)."""
     user = tables.find_user_by_tag(applying.db, command.name_tag)
     reason = not_admitted(tables.find_agent(applying.db, command.agent), user)
-    applying.target = _target(command, user)
     applying.reason = reason or ""
     applying.detail = "accepted before; asked again under the same request id"
     return reason is not None
-
-
-def _target(command: Authenticate, user: User | None) -> str:
-    """Name who it was about; people type PINs there, so an unknown name is a hash (A6)."""
-    return user.username if user else f"unknown {command.name_tag.hex()}"
 
 
 def _stale(applying: Applying, command: Authenticate, user: User | None) -> bool:

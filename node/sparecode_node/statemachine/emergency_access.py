@@ -36,7 +36,6 @@ ENDED_SETS_KEPT = 8
 def save_emergency_access(applying: Applying, command: SaveEmergencyAccess) -> Result:
     """Apply `SaveEmergencyAccess`."""
     db = applying.db
-    applying.target = command.serial
     token = tables.find_token(db, command.serial)
     if token is None:
         return unknown_token(command.serial)
@@ -210,7 +209,6 @@ def disable_emergency_access(
     applying: Applying, command: DisableEmergencyAccess
 ) -> Result:
     """Apply `DisableEmergencyAccess`: the lost mark stays unless asked otherwise (R2)."""
-    applying.target = command.serial
     token = tables.find_token(applying.db, command.serial)
     if token is None:
         return unknown_token(command.serial)
@@ -230,7 +228,6 @@ def disable_emergency_access(
 
 def reinstate_token(applying: Applying, command: ReinstateToken) -> Result:
     """Apply `ReinstateToken`: the token is accepted again and its codes are void (R)."""
-    applying.target = command.serial
     token = tables.find_token(applying.db, command.serial)
     if token is None:
         return unknown_token(command.serial)

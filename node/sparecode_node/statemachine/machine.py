@@ -49,13 +49,14 @@ from sparecode_node.statemachine.commands import (
     UpdateUser,
 )
 from sparecode_node.statemachine.digest import digest
-from sparecode_node.statemachine.requests import Requests
+from sparecode_node.statemachine.requests import REUSED, Requests
 from sparecode_node.statemachine.results import (
     Authenticated,
     BarrierPassed,
     Decision,
     Result,
 )
+from sparecode_node.statemachine.targets import target_of
 
 PERMISSIONS: dict[type[Command], Permission | None] = {
     CloseSession: None,  # Anybody may end their own session.
@@ -150,6 +151,7 @@ class StateMachine:
             now_ms=self._now_ms,
             policy=self._policy,
             key_id=self._key_id,
+            target=target_of(self._db, call.command),
         )
         remembered = self._requests.find(call.request)
         if remembered is not None:
@@ -176,6 +178,8 @@ class StateMachine:
             refused = replace(remembered, decision=Decision.REFUSED)
             self._record(applying, refused)
             return refused
+        if remembered == REUSED:
+            self._record(applying, remembered)
         return remembered
 
     def _refuse_early(self, applying: Applying) -> Rejected | None:

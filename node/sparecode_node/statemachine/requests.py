@@ -27,6 +27,14 @@ NOT_REMEMBERED = frozenset(
 )
 
 
+REUSED = Rejected(
+    Reason.REQUEST_ID_REUSED,
+    "this request id was used for a request with other content",
+    "request_id",
+)
+"""The answer to a known id with other content (Q1)."""
+
+
 class Requests:
     """The table of request ids. Counts its rows itself: SQLite would scan them."""
 
@@ -52,11 +60,7 @@ class Requests:
         if row is None:
             return None
         if row[0] != key.tag:
-            return Rejected(
-                Reason.REQUEST_ID_REUSED,
-                "this request id was used for a request with other content",
-                "request_id",
-            )
+            return REUSED
         return from_json(row[1])
 
     def full(self, policy: Policy) -> bool:

@@ -29,7 +29,6 @@ def raise_version(applying: Applying, token: Token) -> None:
 def enroll_token(applying: Applying, command: EnrollToken) -> Result:
     """Apply `EnrollToken`."""
     db = applying.db
-    applying.target = command.serial
     if tables.find_token(db, command.serial) is not None:
         return Rejected(
             Reason.TOKEN_EXISTS,
@@ -64,7 +63,6 @@ def enroll_token(applying: Applying, command: EnrollToken) -> Result:
 def assign_token(applying: Applying, command: AssignToken) -> Result:
     """Apply `AssignToken`."""
     db = applying.db
-    applying.target = command.serial
     applying.detail = f"to {command.name_key}"
     token = tables.find_token(db, command.serial)
     if token is None:
@@ -94,7 +92,6 @@ def set_pin(applying: Applying, command: SetPin) -> Result:
     The verifier was made with the salt of one user under one policy (T2).
     """
     db = applying.db
-    applying.target = command.serial
     token = tables.find_token(db, command.serial)
     if token is None:
         return unknown_token(command.serial)

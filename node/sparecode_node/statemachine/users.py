@@ -25,7 +25,6 @@ def unknown_user(name: str) -> Rejected:
 def create_user(applying: Applying, command: CreateUser) -> Result:
     """Apply `CreateUser`."""
     db = applying.db
-    applying.target = command.username
     if tables.find_user_by_name(db, command.name_key) is not None:
         return Rejected(
             Reason.USER_EXISTS,
@@ -62,7 +61,6 @@ def create_user(applying: Applying, command: CreateUser) -> Result:
 def update_user(applying: Applying, command: UpdateUser) -> Result:
     """Apply `UpdateUser`: what is absent stays."""
     db = applying.db
-    applying.target = command.name_key
     user = tables.find_user_by_name(db, command.name_key)
     if user is None:
         return unknown_user(command.name_key)
@@ -80,7 +78,6 @@ def update_user(applying: Applying, command: UpdateUser) -> Result:
 def delete_user(applying: Applying, command: DeleteUser) -> Result:
     """Apply `DeleteUser`."""
     db = applying.db
-    applying.target = command.name_key
     user = tables.find_user_by_name(db, command.name_key)
     if user is None:
         return unknown_user(command.name_key)
@@ -99,7 +96,6 @@ def delete_user(applying: Applying, command: DeleteUser) -> Result:
 def unlock_user(applying: Applying, command: UnlockUser) -> Result:
     """Apply `UnlockUser` (L6)."""
     db = applying.db
-    applying.target = command.name_key
     user = tables.find_user_by_name(db, command.name_key)
     if user is None:
         return unknown_user(command.name_key)

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each command is about, as the audit log names it (U1)."""
+
+import sqlite3
+from typing import assert_never
+
+from sparecode_node.statemachine import tables
+from sparecode_node.statemachine.commands import (
+    AssignToken,
+    Authenticate,
+    CloseSession,
+    Command,
+    CreateUser,
+    DeleteUser,
+    DisableEmergencyAccess,
+    EnrollToken,
+    InitializeCluster,
+    OpenSession,
+    PassBarrier,
+    RegisterAgent,
+    ReinstateToken,
+    SaveEmergencyAccess,
+    SetPin,
+    UnlockUser,
+    UpdateUser,
+)
+
+
+def target_of(db: sqlite3.Connection, command: Command) -> str:
+    """Return the user, token, agent, administrator or cluster that it is about."""
+    match command:
+        case InitializeCluster():
+            return command.cluster_id
+        case OpenSession():
+            # As with users below: what was typed may be a password.
+            known = tables.find_administrator(db, command.administrator)
+            return known.name if known else "unknown name"
+        case CreateUser() | UpdateUser() | DeleteUser() | UnlockUser():
+            return command.name_key
+        case (
+            EnrollToken()
+            | AssignToken()
+            | SetPin()
+            | ReinstateToken()
+            | SaveEmergencyAccess()
+            | DisableEmergencyAccess()
+        ):
+            return command.serial
+        case RegisterAgent():
+            return command.identity
+        case Authenticate():
+            # People type PINs into the name field: an unknown name is its hash (A6).
+            user = tables.find_user_by_tag(db, command.name_tag)
+            return user.name_key if user else f"unknown {command.name_tag.hex()}"
+        case CloseSession() | PassBarrier():
+            return ""
+        case _ as never:
+            assert_never(never)

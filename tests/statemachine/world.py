@@ -1,0 +1,534 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What stands around a state machine: people, nodes and a clock, all made of words.
+
+A verifier is the words that it is made from, so that scripts can be read. Like a
+node, the world looks up the versions that a command has to carry; a script may
+say others.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sparecode_node.domain.administrators import Administrator, Role
+from sparecode_node.domain.agents import Protects
+from sparecode_node.domain.emergency_access import RecoveryPolicy
+from sparecode_node.domain.ids import (
+    AdministratorName,
+    AgentIdentity,
+    KeyId,
+    Moment,
+    NodeId,
+    RequestId,
+    SessionId,
+    SetId,
+    TokenSerial,
+    UserId,
+)
+from sparecode_node.domain.outcomes import Rejected
+from sparecode_node.domain.passcodes import (
+    CodeCandidate,
+    PinCandidate,
+    Reading,
+    TokencodeMatch,
+)
+from sparecode_node.domain.pins import PinRule
+from sparecode_node.domain.tokencodes import Algorithm, HashName, step_at
+from sparecode_node.domain.users import User, fold
+from sparecode_node.statemachine import code_tables, tables
+from sparecode_node.statemachine.commands import (
+    AssignToken,
+    Authenticate,
+    Call,
+    CloseSession,
+    Command,
+    CreateUser,
+    DeleteUser,
+    DisableEmergencyAccess,
+    EnrollToken,
+    InitializeCluster,
+    OpenSession,
+    PassBarrier,
+    RegisterAgent,
+    ReinstateToken,
+    RequestKey,
+    SaveEmergencyAccess,
+    SealedCode,
+    SetPin,
+    UnlockUser,
+    UpdateUser,
+)
+from sparecode_node.statemachine.machine import StateMachine
+from sparecode_node.statemachine.results import (
+    Applied,
+    Authenticated,
+    BarrierPassed,
+    EmergencyAccessSaved,
+    Result,
+    SessionOpened,
+)
+
+START_MS = 1_800_000_000_000
+"""When every script begins: 2027-01-15 08:00 UTC, at the beginning of a TOTP step."""
+
+UNITS_MS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
+KEY = KeyId(1)
+ROOT = AdministratorName("root")
+
+Arguments = dict[str, str]
+
+
+def span_ms(text: str) -> int:
+    """Read a span of time: `7d`, `1h30m`, `-5s`."""
+    sign, rest, total, number = 1, text.removeprefix("+"), 0, ""
+    if rest.startswith("-"):
+        sign, rest = -1, rest[1:]
+    while rest:
+        digits = len(rest) - len(rest.lstrip("0123456789"))
+        number, rest = rest[:digits], rest[digits:]
+        unit = next(
+            unit for unit in ("ms", "d", "h", "m", "s") if rest.startswith(unit)
+        )
+        total, rest = total + int(number) * UNITS_MS[unit], rest[len(unit) :]
+    return sign * total
+
+
+def said(at_ms: int | None) -> str:
+    """Say a time as a span since the start: `+7d`."""
+    if at_ms is None:
+        return "never"
+    left, words = at_ms - START_MS, ""
+    for unit, size_ms in UNITS_MS.items():
+        count, left = divmod(left, size_ms)
+        words += f"{count}{unit}" if count else ""
+    return f"+{words or '0s'}"
+
+
+def pin_verifier(user: UserId | str, serial: str, pin: str) -> bytes:
+    """Return what a PIN of a user for a token compares as."""
+    return f"pin {user} {serial} {pin}".encode()
+
+
+def code_verifier(set_id: str, code: str) -> bytes:
+    """Return what a code compares as in a set; the codes of set S are S/1, S/2, ..."""
+    return f"code {set_id} {code}".encode()
+
+
+def name_tag(name: str) -> bytes:
+    """Return what stands in for the keyed hash of a name."""
+    return f"tag {fold(name)}".encode()
+
+
+class World:
+    """A state machine in memory and everybody who asks it for something."""
+
+    def __init__(self) -> None:
+        self.db = sqlite3.connect(":memory:")
+        self.machine = StateMachine(self.db)
+        self.index = 0
+        self.now_ms = START_MS
+        self.requests = 0
+        self.log: list[tuple[int, tuple[Call, ...]]] = []
+
+    def begin(self) -> None:
+        """Initialize the cluster, sign the first administrator in, register an agent."""
+        for directive, arguments in (
+            ("init", {}),
+            ("sign-in", {}),
+            ("register-agent", {"name": "vpn"}),
+        ):
+            result = self.apply(self.call(directive, arguments))
+            assert not isinstance(result, Rejected), result
+
+    # --- Applying
+
+    def apply(self, call: Call) -> Result:
+        """Apply one call as an entry of its own."""
+        (result,) = self.apply_batch([call])
+        return result
+
+    def apply_batch(self, calls: Sequence[Call]) -> tuple[Result, ...]:
+        """Apply an entry, and keep it for a replay."""
+        self.index += 1
+        self.log.append((self.index, tuple(calls)))
+        return self.machine.apply(self.index, calls)
+
+    def replayed(self) -> "World":
+        """Return a world whose state was made from this one's log."""
+        other = World()
+        for index, calls in self.log:
+            other.machine.apply(index, calls)
+        return other
+
+    def call(self, directive: str, given: Arguments) -> Call:
+        """Return the call of a directive."""
+        command = self.command(directive, given)
+        match command:
+            case Authenticate():
+                caller, session = f"agent:{command.agent}", ""
+            case InitializeCluster() | PassBarrier():
+                caller, session = "node:n1", ""
+            case OpenSession():
+                caller, session = f"administrator:{command.administrator}", ""
+            case _:
+                session = given.get("session", "s1")
+                caller = "administrator:" + given.get("as", ROOT)
+        self.requests += 1
+        return Call(
+            command=command,
+            request=RequestKey(
+                caller=caller,
+                method=type(command).__name__,
+                request_id=RequestId(given.get("request", f"r{self.requests}")),
+                tag=int(given.get("tag", "7")),
+            ),
+            node_id=NodeId(given.get("via", "n1")),
+            session_id=SessionId(session),
+            at_ms=self.now_ms,
+        )
+
+    def command(self, directive: str, given: Arguments) -> Command:  # noqa: C901, PLR0911, PLR0912
+        """Return the command of a directive."""
+        match directive:
+            case "init":
+                return InitializeCluster(
+                    cluster_id="c1",
+                    administrator=ROOT,
+                    password_salt=b"salt",
+                    password_verifier=b"right",
+                    key_id=KEY,
+                )
+            case "sign-in":
+                return self._open_session(given)
+            case "sign-out":
+                return CloseSession(everywhere="everywhere" in given)
+            case "create-user":
+                return self._create_user(given)
+            case "update-user":
+                enabled = given.get("enabled")
+                return UpdateUser(
+                    name_key=fold(given["name"]),
+                    display_name=given.get("display"),
+                    email=given.get("email"),
+                    enabled=None if enabled is None else enabled == "yes",
+                )
+            case "delete-user":
+                return DeleteUser(name_key=fold(given["name"]))
+            case "unlock-user":
+                return UnlockUser(name_key=fold(given["name"]))
+            case "enroll":
+                return self._enroll(given)
+            case "assign":
+                return AssignToken(
+                    serial=TokenSerial(given["serial"]), name_key=fold(given["user"])
+                )
+            case "set-pin":
+                return self._set_pin(given)
+            case "reinstate":
+                return ReinstateToken(serial=TokenSerial(given["serial"]))
+            case "save":
+                return self._save(given)
+            case "disable":
+                return DisableEmergencyAccess(
+                    serial=TokenSerial(given["serial"]),
+                    reinstate_token="reinstate" in given,
+                )
+            case "register-agent":
+                return RegisterAgent(
+                    name=given["name"],
+                    identity=AgentIdentity(given.get("identity", given["name"])),
+                    protects=Protects(given.get("protects", "authentication_manager")),
+                )
+            case "authenticate":
+                return self._authenticate(given)
+            case "barrier":
+                return PassBarrier()
+            case _:
+                raise ValueError(directive)
+
+    def _open_session(self, given: Arguments) -> OpenSession:
+        name = AdministratorName(given.get("as", ROOT))
+        found = tables.find_administrator(self.db, name)
+        return OpenSession(
+            administrator=name,
+            candidate=given.get("password", "right").encode(),
+            administrator_version=int(
+                given.get("version", found.version if found else 0)
+            ),
+            key_id=KeyId(int(given.get("key", KEY))),
+            session_id=SessionId(given.get("session", "s1")),
+        )
+
+    def _create_user(self, given: Arguments) -> CreateUser:
+        name = given["name"]
+        return CreateUser(
+            user_id=UserId(given.get("id", f"u-{fold(name)}")),
+            username=name,
+            name_key=fold(name),
+            name_tag=name_tag(given.get("tag-of", name)),
+            display_name=given.get("display", ""),
+            email=given.get("email", ""),
+            pin_salt=b"pin salt",
+            code_salt=b"code salt",
+        )
+
+    def _enroll(self, given: Arguments) -> EnrollToken:
+        algorithm = Algorithm(given.get("algorithm", "totp"))
+        expires = given.get("expires")
+        return EnrollToken(
+            serial=TokenSerial(given["serial"]),
+            algorithm=algorithm,
+            hash_name=HashName.SHA1,
+            digits=int(given.get("digits", "6")),
+            period_s=int(
+                given.get("period", "30" if algorithm is Algorithm.TOTP else "0")
+            ),
+            counter=int(given.get("counter", "0")),
+            sealed_seed=b"sealed seed",
+            key_id=KEY,
+            pin_rule=PinRule(given.get("pin-rule", "prepended")),
+            expires_at_ms=None if expires is None else START_MS + span_ms(expires),
+        )
+
+    def _owner(self, serial: str) -> User | None:
+        token = tables.find_token(self.db, TokenSerial(serial))
+        if token is None or token.user_id is None:
+            return None
+        return tables.find_user(self.db, token.user_id)
+
+    def _set_pin(self, given: Arguments) -> SetPin:
+        serial = given["serial"]
+        owner = self._owner(serial)
+        user = UserId(given.get("user", owner.user_id if owner else ""))
+        return SetPin(
+            serial=TokenSerial(serial),
+            user_id=user,
+            verifier=pin_verifier(user, serial, given["pin"]),
+            key_id=KeyId(int(given.get("key", KEY))),
+            policy_version=int(given.get("policy-version", "1")),
+        )
+
+    def _save(self, given: Arguments) -> SaveEmergencyAccess:
+        serial, set_id = given["serial"], given.get("set", "A")
+        owner = self._owner(serial)
+        ordinals = range(1, int(given.get("count", "3")) + 1)
+        ends, lifetime = given.get("ends"), given.get("lifetime")
+        return SaveEmergencyAccess(
+            serial=TokenSerial(serial),
+            user_id=UserId(given.get("user", owner.user_id if owner else "")),
+            auth_version=int(
+                given.get("auth-version", owner.auth_version if owner else 0)
+            ),
+            policy_version=int(given.get("policy-version", "1")),
+            key_id=KeyId(int(given.get("key", KEY))),
+            set_id=SetId(set_id),
+            code_length=int(given.get("length", "8")),
+            codes=tuple(
+                SealedCode(
+                    ordinal=int(given.get("ordinal", n)),
+                    verifier=code_verifier(set_id, given.get("code", f"{set_id}/{n}")),
+                )
+                for n in ordinals
+            ),
+            ends_at_ms=None if ends is None else START_MS + span_ms(ends),
+            lifetime_ms=None if lifetime is None else span_ms(lifetime),
+            recovery=RecoveryPolicy(given.get("recovery", "deny")),
+            keep_unused_codes="keep" in given,
+            weaken_recovery_policy="weaken" in given,
+            draft_id=given.get("draft", ""),
+            draft_ends_at_ms=START_MS + span_ms(given.get("draft-ends", "15m"))
+            if "draft" in given
+            else 0,
+        )
+
+    def _authenticate(self, given: Arguments) -> Authenticate:
+        tag = name_tag(given["user"])
+        user = tables.find_user_by_tag(self.db, tag)
+        lettered = "code" in given
+        return Authenticate(
+            authentication_id=f"a{self.requests + 1}",
+            agent=AgentIdentity(given.get("agent", "vpn")),
+            name_tag=tag,
+            user_id=UserId(given.get("user-id", user.user_id if user else "")),
+            auth_version=int(
+                given.get("auth-version", user.auth_version if user else 0)
+            ),
+            policy_version=int(given.get("policy-version", "1")),
+            key_id=KeyId(int(given.get("key", KEY))),
+            lettered=lettered,
+            readings=tuple(self._readings(given, user)),
+            client_address=given.get("client", ""),
+            resource=given.get("resource", ""),
+        )
+
+    def _readings(self, given: Arguments, user: User | None) -> Iterator[Reading]:
+        """Read a passcode as a node and the primary would, for every token and set."""
+        tokens = tables.find_tokens_of(self.db, user.user_id) if user else []
+        pin = given.get("pin")
+        pins = tuple(
+            PinCandidate(
+                serial=token.serial,
+                verifier=pin_verifier(token.user_id or "", token.serial, pin),
+            )
+            for token in tokens
+            if pin is not None
+        )
+        lengths = (8,) if "code" in given else (6, 8)
+        for length in lengths:
+            yield Reading(
+                length=length,
+                emergency="code" in given,
+                bare=pin is None,
+                pins=pins,
+                codes=tuple(
+                    CodeCandidate(
+                        set_id=each.set_id,
+                        verifier=code_verifier(each.set_id, given["code"]),
+                    )
+                    for token in tokens
+                    if "code" in given
+                    for each in code_tables.find_sets(self.db, token.serial)
+                ),
+                tokencodes=tuple(
+                    TokencodeMatch(serial=token.serial, moment=moment)
+                    for token in tokens
+                    if token.parameters.digits == length
+                    and token.serial == given.get("serial", token.serial)
+                    for moment in self._moments(given, token)
+                ),
+            )
+
+    def _moments(self, given: Arguments, token: Any) -> Iterator[Moment]:
+        """Return the moments that a script says the digits are right at."""
+        if "step" in given and token.parameters.algorithm is Algorithm.TOTP:
+            yield Moment(step_at(self.now_ms, token.parameters) + int(given["step"]))
+        if "counter" in given and token.parameters.algorithm is Algorithm.HOTP:
+            yield Moment(int(given["counter"]))
+
+    # --- Scripts
+
+    def handle(self, directive: str, given: Arguments) -> str:
+        """Run one directive of a script; return what it says."""
+        match directive:
+            case "begin":
+                self.begin()
+                return "ok"
+            case "wait":
+                self.now_ms += sum(span_ms(span) for span in given)
+                return said(self.now_ms)
+            case "plant-administrator":
+                self._plant(given)
+                return "ok"
+            case "show":
+                return "\n".join(self._show(given)) or "nothing"
+            case "digest":
+                return self.machine.digest()[:16]
+            case _:
+                before = self._last_event()
+                result = self.apply(self.call(directive, given))
+                return "\n".join([told(result), *self._events_after(before)])
+
+    def _plant(self, given: Arguments) -> None:
+        """Add an administrator, for whom there is no command yet."""
+        tables.save_administrator(
+            self.db,
+            Administrator(
+                name=AdministratorName(given["name"]),
+                role=Role(given.get("role", "super_admin")),
+                password_salt=b"salt",
+                password_verifier=b"right",
+                key_id=KEY,
+                enabled=given.get("enabled", "yes") == "yes",
+            ),
+        )
+
+    def _last_event(self) -> int:
+        (last,) = self.db.execute("SELECT max(sequence) FROM audit_events").fetchone()
+        return last or 0
+
+    def _events_after(self, sequence: int) -> Iterator[str]:
+        for action, target, outcome, reason, detail in self.db.execute(
+            "SELECT action, target, outcome, reason, detail FROM audit_events "
+            "WHERE sequence > ? ORDER BY sequence",
+            (sequence,),
+        ):
+            words = [word for word in (action, target, outcome, reason) if word]
+            yield f"  {' '.join(words)}" + (f" ({detail})" if detail else "")
+
+    def _show(self, given: Arguments) -> Iterator[str]:
+        if "user" in given:
+            yield from self._show_user(given["user"])
+        if "token" in given:
+            token = tables.find_token(self.db, TokenSerial(given["token"]))
+            if token is not None:
+                yield (
+                    f"user={token.user_id} pin={'set' if token.pin_set else 'none'} "
+                    f"spent={token.spent} drift={token.drift} lost={token.lost} "
+                    f"recovery={token.recovery}"
+                )
+        if "sets" in given:
+            yield from self._show_sets(given["sets"])
+        if "table" in given:
+            (count,) = self.db.execute(
+                f"SELECT count(*) FROM {given['table']}"  # noqa: S608
+            ).fetchone()
+            yield f"{count} rows"
+
+    def _show_user(self, name: str) -> Iterator[str]:
+        user = tables.find_user_by_name(self.db, fold(name))
+        if user is None:
+            return
+        yield (
+            f"username={user.username} display={user.display_name} email={user.email} "
+            f"enabled={user.enabled} auth_version={user.auth_version}"
+        )
+        for factor, lockout in tables.find_lockouts(self.db, user.user_id).items():
+            until = "off" if lockout.off else said(lockout.blocked_until_ms)
+            yield (
+                f"{factor}: failures={lockout.failures} rung={lockout.rung} "
+                f"until={until}"
+            )
+
+    def _show_sets(self, serial: str) -> Iterator[str]:
+        for each in code_tables.find_sets(self.db, TokenSerial(serial)):
+            codes = " ".join(code.state for code in each.codes)
+            yield (
+                f"{each.set_id}: by {each.issuer} on {each.node_id} at "
+                f"{said(each.issued_at_ms)} until {said(each.ends_at_ms)}: {codes}"
+            )
+            for code in each.codes:
+                if code.use is not None:
+                    yield (
+                        f"  {code.ordinal} used at {said(code.use.at_ms)} by "
+                        f"{code.use.agent} through {code.use.node_id} at index "
+                        f"{code.use.index}"
+                    )
+
+
+def told(result: Result) -> str:
+    """Say a result in a line."""
+    match result:
+        case Applied():
+            return "applied"
+        case Rejected(reason=reason, detail=detail, field=field):
+            return (
+                f"rejected {reason}"
+                + (f" [{field}]" if field else "")
+                + (f": {detail}" if detail else "")
+            )
+        case Authenticated():
+            return result.decision.value
+        case EmergencyAccessSaved():
+            return (
+                f"saved {result.set_id}: codes={result.codes} live={result.live_codes} "
+                f"voided={result.voided_codes} ends={said(result.ends_at_ms)}"
+                + (" warning=pin_missing" if result.pin_missing_warning else "")
+            )
+        case SessionOpened():
+            return (
+                f"opened for {result.administrator} as {result.role} until "
+                f"{said(result.ends_at_ms)}"
+            )
+        case BarrierPassed():
+            return f"passed at {said(result.at_ms)}"
