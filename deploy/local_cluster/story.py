@@ -14,6 +14,9 @@ from datetime import timedelta
 from typing import Self
 
 from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
 
 from local_cluster.cluster import ADMINISTRATOR, AGENT, LocalCluster, LocalNode
 from local_cluster.people import (
@@ -88,18 +91,23 @@ class Story:
     def _step(self, promise: str) -> Iterator[None]:
         """One line: what is promised, and whether it came out so."""
         self._steps += 1
-        head = f"[bold]{self._steps:2}[/]  "
         try:
             yield
         except (SparecodeError, NotAsPromisedError) as error:
-            self._console.print(f"{head}[red]NOT AS PROMISED[/] {promise}: {error}")
+            self._line("[red]NOT[/]", f"{promise}: {error}")
             raise NotAsPromisedError(
                 f"step {self._steps}, {promise}: {error}"
             ) from error
-        self._console.print(f"{head}[green]ok[/]  {promise}", highlight=False)
+        self._line("[green]ok[/]", promise)
+
+    def _line(self, verdict: str, words: str) -> None:
+        """Print a step; what does not fit on one line goes on below its beginning."""
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_row(f"[bold]{self._steps:2}[/]", verdict, Text(words))
+        self._console.print(grid)
 
     def _say(self, words: str) -> None:
-        self._console.print(f"        [dim]{words}[/]", highlight=False)
+        self._console.print(Padding(Text(words, style="dim"), (0, 0, 0, 8)))
 
     def _part(self, title: str) -> None:
         self._console.print(f"\n[bold]{title}[/]")
