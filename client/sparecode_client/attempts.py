@@ -81,7 +81,8 @@ class Attempts:
         self._try_timeout_s = try_timeout_s
         self._backoff = backoff
         self._begun = 0
-        self._perhaps_applied = False
+        self._in_doubt: set[str] = set()
+        """Nodes that perhaps applied it."""
         self._problems: dict[str, Status] = {}
 
     def begin(self) -> Attempt:
@@ -119,10 +120,9 @@ class Attempts:
             # A connection may have come about since, and have broken again; so
             # gRPC must say too that it had none.
             unsent = not connected and status.words.startswith(NOT_CONNECTED)
-            if not unsent and status.reason in ("", OUTCOME_UNKNOWN):
-                self._perhaps_applied = True
-            return self._no_answer(attempt, status)
-        if status.code in _UNASKED and self._perhaps_applied and self._request_id:
+            perhaps = not unsent and status.reason in ("", OUTCOME_UNKNOWN)
+            return self._no_answer(attempt, status, perhaps=perhaps)
+        if status.code in _UNASKED and self._in_doubt and self._request_id:
             return self._outcome_unknown()
         return final_error(status)
 
@@ -144,7 +144,7 @@ class Attempts:
 
     def error(self, last: NoAnswerError) -> SparecodeError:
         """Return what the caller is told when no node has answered."""
-        if self._perhaps_applied and self._request_id:
+        if self._in_doubt and self._request_id:
             return self._outcome_unknown()
         if last.status.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
             return Overloaded(
@@ -153,12 +153,18 @@ class Attempts:
                 last.status.retry_after_s or 1.0,
             )
         reasons = [s.reason for s in self._problems.values() if s.reason]
-        fallback = NO_ANSWER if self._perhaps_applied else UNREACHABLE
+        fallback = NO_ANSWER if self._in_doubt else UNREACHABLE
         reason = next(iter(reasons), fallback)
         return Unavailable(reason, f"no node could answer: {self._told()}")
 
-    def _no_answer(self, attempt: Attempt, status: Status) -> NoAnswerError:
-        self._problems[attempt.address] = status
+    def _no_answer(
+        self, attempt: Attempt, status: Status, *, perhaps: bool = False
+    ) -> NoAnswerError:
+        # What a node says of a later try does not take back what is in doubt.
+        if perhaps or attempt.address not in self._in_doubt:
+            self._problems[attempt.address] = status
+        if perhaps:
+            self._in_doubt.add(attempt.address)
         return NoAnswerError(status)
 
     def _outcome_unknown(self) -> OutcomeUnknown:

@@ -2,6 +2,7 @@
 """What people and programs read: tables and JSON."""
 
 import grpc
+import pytest
 
 from sparecode.v1 import (
     users_pb2,
@@ -21,6 +22,18 @@ def test_users_as_a_table(cli: Cli) -> None:
     assert lines[0].split() == ["Username", "Display", "name", "State", "Tokens"]
     assert lines[1].split() == ["alice", "Alice", "Example", "enabled", SERIAL]
     assert lines[2].split() == ["bob", "disabled"]
+
+
+def test_table_in_a_terminal_has_its_colors_only(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    cli.node.answer("UserService/ListUsers", answers.USERS)
+
+    shown = cli("users", "list").stdout
+
+    assert "\x1b[1m" in shown
+    assert "\N{REPLACEMENT CHARACTER}" not in shown
 
 
 def test_users_as_json(cli: Cli) -> None:

@@ -218,6 +218,7 @@ async def test_outcome_stays_unknown_whatever_the_last_node_says(
         await AsyncAdmin.over(client).create_user("alice")
 
     assert ids(*nodes) == {caught.value.request_id}
+    assert f"{nodes[0].address}: {OUTCOME_UNKNOWN.words}" in caught.value.words
 
 
 async def test_outcome_stays_unknown_when_the_session_has_ended_since(

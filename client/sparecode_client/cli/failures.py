@@ -48,7 +48,6 @@ NEXT: dict[str, str] = {
     "SESSION_ENDED": "Sign in: sparecode login NAME",
     "TOKEN_NOT_ASSIGNED": "Assign it: sparecode tokens assign SERIAL USER",
     "USER_DISABLED": "Enable the user: sparecode users enable USER",
-    "USER_HAS_TOKENS": "A user can be deleted once no token is assigned to them.",
 }
 """Where a command or an option helps."""
 
@@ -69,6 +68,8 @@ def exit_code(error: SparecodeError) -> ExitCode:
 def next_step(error: SparecodeError) -> str:
     """Return what to do about *error*; empty where its words have said it."""
     match error:
+        case InvalidArgument(field="password"):
+            return "Give it: --password-file FILE, or --ask-password"
         case Unavailable(reason="UNREACHABLE"):
             return "Nothing was changed. Check --node and --ca, and that the nodes run."
         case Unavailable():

@@ -73,7 +73,10 @@ class Output:
             )
         for row in rows:
             table.add_row(*(plain(cell) for cell in row))
-        self._console.print(table)
+        with self._console.capture() as captured:
+            self._console.print(table)
+        for line in captured.get().splitlines():
+            sys.stdout.write(f"{line.rstrip()}\n")
 
     def facts(self, facts: Iterable[tuple[str, str]]) -> None:
         """Write names and values, one pair a line."""
