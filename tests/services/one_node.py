@@ -261,6 +261,7 @@ class OneNode:
         serial: str = SERIAL,
         pin: str = PIN,
         seed: bytes = SEED,
+        expires_at_ms: int | None = None,
     ) -> None:
         """Add a user with a TOTP token; no PIN: the token is used without."""
         await self.users.create(
@@ -270,7 +271,10 @@ class OneNode:
             email="",
         )
         await self.enroll(
-            serial, pin_rule=PinRule.PREPENDED if pin else PinRule.NONE, seed=seed
+            serial,
+            pin_rule=PinRule.PREPENDED if pin else PinRule.NONE,
+            seed=seed,
+            expires_at_ms=expires_at_ms,
         )
         await self.tokens.assign(
             self.admin("TokenService/AssignToken"), serial=serial, username=username
@@ -286,6 +290,7 @@ class OneNode:
         *,
         pin_rule: PinRule = PinRule.PREPENDED,
         seed: bytes = SEED,
+        expires_at_ms: int | None = None,
     ) -> None:
         """Add a TOTP token."""
         await self.tokens.enroll(
@@ -298,7 +303,7 @@ class OneNode:
             counter=0,
             seed=seed,
             pin_rule=pin_rule,
-            expires_at_ms=None,
+            expires_at_ms=expires_at_ms,
         )
 
     async def issue(

@@ -344,6 +344,24 @@ async def test_emergency_access_is_shown_without_codes(node: OneNode) -> None:
 
 
 @pytest.mark.asyncio
+async def test_codes_end_with_their_token(node: OneNode) -> None:
+    """(I7) The effective end is what is saved, shown, and held to."""
+    end_ms = NOW_MS + HOUR_MS // 2
+    await node.add_user(expires_at_ms=end_ms)
+    issued = await node.issue()
+    method = f"{METHOD}/GetEmergencyAccess"
+    before = (await node.emergency.get(node.admin(method), SERIAL)).value
+    assert issued.saved.ends_at_ms == before.ends_at_ms == end_ms
+    assert before.sets[0].ends_at_ms == end_ms
+    node.clock.pass_s(1800)
+    after = (await node.emergency.get(node.admin(method), SERIAL)).value
+    token = await node.tokens.get(node.admin("TokenService/GetToken"), SERIAL)
+    assert (after.enabled, after.live_codes, token.value.live_codes) == (False, 0, 0)
+    assert after.sets[0].expired
+    assert not await node.accepts(PIN + issued.codes[0].code)
+
+
+@pytest.mark.asyncio
 async def test_who_is_in_emergency_access_is_listed(node: OneNode) -> None:
     for serial in "1234":
         await node.add_user(f"user {serial}", serial=serial)

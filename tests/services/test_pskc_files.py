@@ -213,6 +213,11 @@ def test_key_for_another_use_is_refused() -> None:
     assert row.problem == "its KeyUsage is CR, Integrity, not OTP"
 
 
+def test_answer_does_not_repeat_a_whole_file() -> None:
+    (row,) = read(text(container(serial="9" * 10_000, algorithm="x" * 10_000)))
+    assert len(row.serial) == len(row.problem) == 256
+
+
 def test_local_pin_is_the_device_s_business() -> None:
     (row,) = read(text(container(policy__pin_usage="Local")), default_pin_rule=None)
     assert row.token is not None

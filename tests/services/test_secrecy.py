@@ -162,6 +162,7 @@ async def test_seed_that_does_not_open_matches_nothing(
         (call,) = stamper.stamp([proposal])
         assert call.command.readings[0].tokencodes == ()
         assert says in caplog.text
+    assert "could not be matched" not in caplog.text
     assert digits not in caplog.text
 
 

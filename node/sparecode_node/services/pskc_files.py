@@ -27,6 +27,8 @@ from sparecode_node.services.errors import InvalidFieldError
 CONTENT_BYTES_MAX = 1024 * 1024
 ROWS_MAX = 1000
 DEPTH_MAX = 32
+SHOWN_MAX = 256
+"""So many characters of what a file says are repeated in an answer."""
 ITERATIONS_MAX = 1_000_000
 DERIVED_KEY_BYTES_MAX = 64
 
@@ -251,11 +253,13 @@ def _row(
         serial = str(key.serial or key.id or "")
         _require_macs(document)
         token = _token(serial, key, default_pin_rule, now_ms)
-    except RowError as error:
-        return FileRow(row=number, serial=serial, problem=str(error))
-    except UNREADABLE as error:
-        return FileRow(row=number, serial=serial, problem=_words(error))
-    return FileRow(row=number, serial=serial, token=token)
+    except (RowError, *UNREADABLE) as error:
+        return FileRow(
+            row=number,
+            serial=serial[:SHOWN_MAX],
+            problem=_words(error)[:SHOWN_MAX],
+        )
+    return FileRow(row=number, serial=serial[:SHOWN_MAX], token=token)
 
 
 def _only_key(container: PSKC) -> Key:
@@ -374,6 +378,6 @@ def _local(element: ET.Element) -> str:
 
 def _words(error: Exception) -> str:
     """Say what python-pskc found; other exceptions quote the value, perhaps a seed."""
-    if isinstance(error, PSKCError):
+    if isinstance(error, PSKCError | RowError):
         return str(error)
     return "a value is malformed"
