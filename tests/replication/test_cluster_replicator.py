@@ -4,6 +4,7 @@
 import asyncio
 import contextlib
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from sparecode_node.replication.errors import (
 )
 from sparecode_node.replication.forwarding import MalformedCallError, proposal_of
 from sparecode_node.replication.journal import NAME
+from sparecode_node.replication.settings import WINDOW_ENTRIES
 from sparecode_node.statemachine.results import Applied
 from tests.replication.cluster import Node, running
 from tests.replication.recording import RecordingState, call, proposal
@@ -238,6 +240,51 @@ async def test_two_processes_do_not_share_a_directory(tmp_path: Path) -> None:
         twin = Node("n1", dict(nodes[0].members), nodes[0].config.tls, tmp_path / "n1")
         with pytest.raises(StartRefusedError, match="another process"):
             await twin.start()
+
+
+async def test_a_cluster_of_one_works(tmp_path: Path) -> None:
+    async with running(tmp_path, count=1) as [node]:
+        done = await node.replicator.propose(proposal("r"), timeout_s=WAIT_S)
+        barrier = await node.replicator.read_barrier(timeout_s=WAIT_S)
+        assert done == Applied(index=barrier.index - 1)
+
+
+async def test_callers_are_answered_while_the_engine_is_held_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a disk that does not answer, say (A7)."""
+    async with running(tmp_path, count=1) as [node]:
+        await node.replicator.read_barrier(timeout_s=WAIT_S)
+        release, apply = threading.Event(), node.state.apply
+
+        def slow(index: int, calls: Any) -> Any:
+            release.wait(WAIT_S)
+            return apply(index, calls)
+
+        monkeypatch.setattr(node.state, "apply", slow)
+        try:
+            with pytest.raises(OutcomeUnknownError):
+                await node.replicator.propose(proposal("r"), timeout_s=0.2)
+        finally:
+            release.set()
+        retried = await node.replicator.propose(proposal("r"), timeout_s=WAIT_S)
+        assert retried == node.state.results["r"]
+
+
+async def test_a_node_that_was_away_catches_up(tmp_path: Path) -> None:
+    """It lacks more than fits into the window of a follower."""
+    async with running(tmp_path) as nodes:
+        primary, (replica, away) = await settled(nodes)
+        await away.stop()
+        for k in range(2 * WINDOW_ENTRIES):
+            name = f"{k}" + 200 * "x"
+            await primary.replicator.propose(
+                proposal(name, primary.node_id), timeout_s=WAIT_S
+            )
+        await away.start()
+        await away.replicator.read_barrier(timeout_s=WAIT_S)
+        assert len(away.state.results) >= 2 * WINDOW_ENTRIES
+        assert away.state.digest() == replica.state.digest()
 
 
 async def test_callers_who_go_away_do_no_harm(tmp_path: Path) -> None:

@@ -13,9 +13,12 @@ from sparecode_node.replication.errors import (
     NoPrimaryError,
     NoQuorumError,
     OutcomeUnknownError,
+    OverloadedError,
 )
+from sparecode_node.replication.settings import WINDOW_ENTRIES
 from sparecode_node.statemachine.results import Applied
 from tests.replication.bench import Bench, entry
+from tests.replication.recording import FixedStamper
 
 
 @pytest.fixture
@@ -188,6 +191,44 @@ def test_an_entry_that_cannot_be_read_stops_the_node(bench: Bench) -> None:
     bench.append("n2", 1, (1, 0), (b"\x00nonsense", 2, 1), commit=2)
     with pytest.raises(Fatal, match="cannot be read"):
         bench.tick()
+
+
+def test_a_stamper_that_fails_does_not_stop_the_primary(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same proposal would stop the next primary, and the next."""
+    bench.lead()
+    before = bench.log()
+    with monkeypatch.context() as patch:
+        patch.setattr(FixedStamper, "stamp", lambda _self, _proposals: 1 // 0)
+        outcome = bench.propose("a")
+        bench.tick()
+    assert [type(o) for o in outcome] == [OverloadedError]
+    assert bench.log() == before
+
+
+def test_a_follower_far_behind_gets_no_more_than_a_window(bench: Bench) -> None:
+    term = bench.lead()
+    for k in range(3 * WINDOW_ENTRIES):
+        bench.propose(f"r{k}")
+        bench.tick()
+        bench.acknowledge("n2", bench.engine.journal.last_index + 1, term)
+    bench.take()
+    bench.acknowledge("n3", 2, term, reset=True, success=False)
+    for _ in range(3):
+        bench.tick(0.1)
+    sent = [
+        index
+        for peer, message in bench.take(frames.APPEND_ENTRIES)
+        for _, index, _ in message["entries"]
+        if peer == "n3"
+    ]
+    acked = bench.guard.progress("n3").acked
+    assert max(sent) <= max(acked, 1) + WINDOW_ENTRIES
+    bench.acknowledge("n3", max(sent) + 1, term)
+    bench.tick()  # At once, not with the next heartbeat.
+    more = [m["entries"] for p, m in bench.take(frames.APPEND_ENTRIES) if p == "n3"]
+    assert more[0][0][1] == max(sent) + 1
 
 
 # --- Restart

@@ -58,10 +58,11 @@ class FakeEngine:
         self.guard = FakeGuard()
         self.full = False
 
-    def post(self, job: Callable[[Any], object]) -> bool:
-        if not self.full:
-            job(self)
+    def has_room(self) -> bool:
         return not self.full
+
+    def post(self, job: Callable[[Any], object]) -> None:
+        job(self)
 
 
 class End:

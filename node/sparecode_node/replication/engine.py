@@ -170,6 +170,8 @@ class Engine(SyncObj):
             self.proposals.refuse_queued(NoQuorumError("no contact to a quorum"))
         elif self.raftLastApplied >= (self._SyncObj__noopIDx or 0):
             self._append_proposals()
+        # Before our own sync, which then runs beside those of the followers.
+        self._send_open()
         self._sync_appended()
 
     def _sync_appended(self) -> None:
@@ -177,7 +179,6 @@ class Engine(SyncObj):
         self.journal.sync()
 
     def _append_proposals(self) -> None:
-        appended = False
         while self.proposals.in_flight < ENTRIES_IN_FLIGHT_MAX:
             batch = self.proposals.take()
             if batch is None:
@@ -185,10 +186,6 @@ class Engine(SyncObj):
             index, term = self.journal.last_index + 1, self.raftCurrentTerm
             self.journal.add(REGULAR + batch.payload, index, term)
             self.proposals.appended(batch, index, term)
-            appended = True
-        if appended:
-            # Before our own sync, which then runs beside those of the followers.
-            self._SyncObj__sendAppendEntries()
 
     def _role_changed(self, before: int, _after: int) -> None:
         """Answer what a leader has appended when it leads no more."""
@@ -237,12 +234,25 @@ class Engine(SyncObj):
             if self.isNodeConnected(node):
                 self._send_entries(node)
 
+    def _send_open(self) -> None:
+        """
+        Send what has come into a window since: new entries, or room for old ones.
+
+        PySyncObj would wait for the next heartbeat.
+        """
+        if self._isLeader():
+            for node in sorted(self.otherNodes, key=lambda node: node.id):
+                open_from = self._SyncObj__raftNextIndex[node]
+                if self.isNodeConnected(node) and open_from <= self._window_end(node):
+                    self._send_entries(node)
+
+    def _window_end(self, node: Node) -> int:
+        base = self.guard.progress(node.id).base
+        return min(self.journal.last_index, base + WINDOW_ENTRIES)
+
     def _send_entries(self, node: Node) -> None:
         next_index = self._SyncObj__raftNextIndex
-        end = min(
-            self.journal.last_index,
-            self.guard.progress(node.id).base + WINDOW_ENTRIES,
-        )
+        end = self._window_end(node)
         first = True
         while first or next_index[node] <= end:
             first = False

@@ -149,7 +149,7 @@ class EngineThread:
         """Propose, if this replica leads. Raises `ProposeError`."""
         if self._thread is None or self._stopping:
             raise NoPrimaryError("the engine is not running")
-        if len(self._futures) >= PROPOSALS_QUEUED_MAX:
+        if len(self._futures) >= PROPOSALS_QUEUED_MAX or not self.has_room():
             raise OverloadedError("too many proposals wait on this node")
         calls = self._calls
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
@@ -171,13 +171,14 @@ class EngineThread:
         except TimeoutError as error:
             raise OutcomeUnknownError("the engine did not answer in time") from error
 
-    def post(self, job: Job) -> bool:
-        """Have the engine's thread run *job*; False if too many wait already."""
-        if len(self._jobs) >= INBOX_MAX:
-            return False
+    def has_room(self) -> bool:
+        """Say whether the engine keeps up; if not, give it nothing that can wait."""
+        return len(self._jobs) < INBOX_MAX
+
+    def post(self, job: Job) -> None:
+        """Have the engine's thread run *job*, after what was posted before."""
         self._jobs.append(job)
         self._wake()
-        return True
 
     def _wake(self) -> None:
         if not self._woken and self._write_end >= 0:

@@ -117,6 +117,8 @@ class Journal(EngineJournal):
         entry = (bytes(command), idx, term)
         self._entries.append(entry)
         self._unsynced += form.add_record(entry)
+        if len(self._unsynced) > form.BATCH_BYTES_MAX // 2:
+            self.sync()  # A torn batch must stay below what recovery takes for one.
 
     def deleteEntriesFrom(self, entryFrom: int) -> None:
         """Cut off what conflicts with the leader's log; *entryFrom* is a position."""

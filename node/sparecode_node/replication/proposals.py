@@ -7,6 +7,7 @@ happens to the entry that carries it.
 """
 
 import collections
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -27,6 +28,8 @@ from sparecode_node.replication.settings import (
 )
 from sparecode_node.statemachine.commands import Call
 from sparecode_node.statemachine.results import Result
+
+log = logging.getLogger(__name__)
 
 Outcome: TypeAlias = Result | ProposeError
 """A result, or why there is none: `NotAppliedError` or `OutcomeUnknownError`."""
@@ -137,9 +140,11 @@ class Proposals:
 
     def _fit(self, pendings: list[Pending]) -> Batch | None:
         """Return an entry of as many as fit; the others go back to the queue."""
-        calls = self.stamper.stamp([pending.proposal for pending in pendings])
+        calls = self._stamp(pendings)
         if len(calls) != len(pendings):
-            raise ValueError(f"{len(calls)} stamped calls of {len(pendings)}")
+            for pending in pendings:
+                pending.answer(OverloadedError("the primary cannot stamp it"))
+            return None
         while True:
             payload = _encoded(calls)
             if payload is not None and len(payload) <= COMMAND_BYTES_MAX:
@@ -150,6 +155,19 @@ class Proposals:
             half = len(pendings) // 2
             self._queue.extendleft(reversed(pendings[half:]))
             pendings, calls = pendings[:half], calls[:half]
+
+    def _stamp(self, pendings: list[Pending]) -> tuple[Call, ...]:
+        """
+        Return the stamped calls; none if the stamper fails.
+
+        It must not. But if one proposal makes it, that must not stop the
+        primary: the same would come again to the next one.
+        """
+        try:
+            return self.stamper.stamp([pending.proposal for pending in pendings])
+        except Exception:
+            log.exception("stamping_failed")
+            return ()
 
     def appended(self, batch: Batch, index: int, term: int) -> None:
         """Remember what the entry at *index* carries."""

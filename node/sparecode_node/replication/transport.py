@@ -261,7 +261,10 @@ class PeerServicer(peers_pb2_grpc.PeerServiceServicer):
         except frames.FrameError as error:
             log.warning("frame_dropped", extra={"peer": peer, "cause": str(error)})
             return True
-        return self._engine.post(lambda replica: replica.guard.receive(peer, message))
+        if not self._engine.has_room():
+            return False
+        self._engine.post(lambda replica: replica.guard.receive(peer, message))
+        return True
 
     async def Forward(
         self, request: peers_pb2.ForwardRequest, context: Context
