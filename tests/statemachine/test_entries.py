@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One entry, one transaction: all of it or nothing, in the database and in memory."""
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.policy import TIME_MS_MAX
+from sparecode_node.statemachine import administrators, schema, users
+from sparecode_node.statemachine.commands import UnlockUser
+from sparecode_node.statemachine.machine import StateMachine
+from sparecode_node.statemachine.results import Applied, BarrierPassed
+from tests.statemachine.world import START_MS, World
+
+
+class DiskError(Exception):
+    """What a test lets happen in the middle of an entry."""
+
+
+@pytest.fixture
+def world() -> World:
+    """Return a cluster that has begun, with a user."""
+    world = World()
+    world.begin()
+    world.apply(world.call("create-user", {"name": "alice"}))
+    return world
+
+
+def breaks(*_: object) -> None:
+    raise DiskError
+
+
+def remembered(world: World) -> tuple[Any, ...]:
+    """Return what the machine keeps in memory, as it was told."""
+    machine = world.machine
+    return (
+        machine.applied_index,
+        machine._now_ms,
+        machine._audit.head,
+        machine._audit.sequence,
+        machine._requests._count,
+        machine._policy,
+        machine._initialized,
+    )
+
+
+def test_an_exception_rolls_the_whole_entry_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Nothing of the entry stays: rows, index, time, audit head, count of requests.
+
+    The node stops then; what it would answer in between is the state before.
+    """
+    before = world.machine.digest(), remembered(world)
+    world.now_ms += 1_000
+    calls = [
+        world.call("create-user", {"name": "bob"}),
+        world.call("unlock-user", {"name": "bob"}),
+    ]
+    with monkeypatch.context() as broken:
+        broken.setattr(users, "unlock_user", breaks)
+        with pytest.raises(DiskError):
+            world.machine.apply(world.index + 1, calls)
+    assert (world.machine.digest(), remembered(world)) == before
+
+    again = World.replayed(world)
+    results = world.apply_batch(calls)
+    assert results == again.machine.apply(world.index, calls)
+    assert [type(result) for result in results] == [Applied, Applied]
+    assert world.machine.digest() == again.machine.digest()
+
+
+def test_a_beginning_that_fails_has_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The policy in memory is that of the database."""
+    world = World()
+    calls = [world.call("init", {}), world.call("sign-in", {})]
+    with monkeypatch.context() as broken:
+        broken.setattr(administrators, "open_session", breaks)
+        with pytest.raises(DiskError):
+            world.machine.apply(1, calls)
+    result = world.apply(world.call("create-user", {"name": "alice"}))
+    assert isinstance(result, Rejected)
+    assert result.reason is Reason.NOT_INITIALIZED
+
+
+class FailingCommit(sqlite3.Connection):
+    """A database whose disk is full when it counts."""
+
+    full = False
+    rolls_back = False
+
+    def execute(self, sql: str, *arguments: Any) -> sqlite3.Cursor:
+        """Fail at COMMIT, as SQLite does: with the transaction open, or rolled back."""
+        if sql == "COMMIT" and self.full:
+            if self.rolls_back:
+                super().execute("ROLLBACK")
+            raise sqlite3.OperationalError("database or disk is full")
+        return super().execute(sql, *arguments)
+
+
+@pytest.mark.parametrize("rolls_back", [True, False])
+def test_a_commit_that_fails_leaves_no_transaction_open(*, rolls_back: bool) -> None:
+    """The error is SQLite's own, and nothing is half done."""
+    db = sqlite3.connect(":memory:", factory=FailingCommit)
+    machine = StateMachine(db)
+    world = World()
+    machine.apply(1, [world.call("init", {})])
+    digest = machine.digest()
+    db.full, db.rolls_back = True, rolls_back
+    with pytest.raises(sqlite3.OperationalError, match="disk is full"):
+        machine.apply(2, [world.call("sign-in", {})])
+    assert not db.in_transaction
+    assert (machine.applied_index, machine.digest()) == (1, digest)
+    db.full = False
+    machine.apply(2, [world.call("sign-in", {})])
+    assert machine.applied_index == 2
+
+
+@pytest.mark.parametrize("index", [0, 1, 4])
+def test_an_entry_is_applied_once(world: World, index: int) -> None:
+    """An index that is applied already is a bug of the caller."""
+    digest = world.machine.digest()
+    with pytest.raises(ValueError, match="applied already"):
+        world.machine.apply(index, [world.call("barrier", {})])
+    assert world.machine.digest() == digest
+
+
+def test_an_entry_without_calls_moves_the_index_only(world: World) -> None:
+    """So it is with the entries that the engine writes for itself."""
+    digest = world.machine.digest()
+    assert world.machine.apply(world.index + 5, ()) == ()
+    assert world.machine.applied_index == world.index + 5
+    assert world.machine.digest() == digest
+
+
+def test_a_barrier_changes_nothing_but_the_time(world: World) -> None:
+    """It says what everything committed before is covered by."""
+    barrier = world.call("barrier", {})
+    digest = world.machine.digest()
+    assert world.apply(barrier) == BarrierPassed(index=world.index, at_ms=START_MS)
+    assert world.apply(barrier) == BarrierPassed(index=world.index, at_ms=START_MS)
+    assert world.machine.digest() == digest
+
+
+def test_the_calls_of_an_entry_see_one_another(world: World) -> None:
+    """Each is judged in the state that the one before it has left."""
+    first, second = world.apply_batch(
+        [
+            world.call("create-user", {"name": "bob"}),
+            world.call("create-user", {"name": "BOB"}),
+        ]
+    )
+    assert isinstance(first, Applied)
+    assert isinstance(second, Rejected)
+    assert second.reason is Reason.USER_EXISTS
+
+
+def rows(world: World) -> dict[str, list[Any]]:
+    """Return everything but the audit log, the requests and the index."""
+    tables = [
+        name
+        for (name,) in world.db.execute(
+            "SELECT name FROM sqlite_schema WHERE type = 'table'"
+        )
+        if name not in {"audit_events", "requests", "meta"}
+    ]
+    return {
+        name: world.db.execute(f"SELECT * FROM {name}").fetchall()  # noqa: S608 - names of the schema.
+        for name in tables
+    }
+
+
+def test_a_refusal_leaves_its_event_and_its_answer_and_nothing_else(
+    world: World,
+) -> None:
+    """`DisableEmergencyAccess` voids before it knows; that is undone (U1, Q2)."""
+    for directive, given in (
+        ("enroll", {"serial": "1001", "pin-rule": "none"}),
+        ("assign", {"serial": "1001", "user": "alice"}),
+        ("save", {"serial": "1001", "count": "1"}),
+        ("authenticate", {"user": "alice", "code": "A/1"}),
+    ):
+        world.apply(world.call(directive, given))
+    before, counts = rows(world), world.machine._requests._count
+    events = world.machine._audit.sequence
+    result = world.apply(world.call("disable", {"serial": "1001"}))
+    assert isinstance(result, Rejected)
+    assert rows(world) == before
+    assert world.machine._audit.sequence == events + 1
+    assert world.machine._requests._count == counts + 1
+
+
+def test_time_ends_with_the_year_9999(world: World) -> None:
+    """A clock gone mad makes no number that the database cannot hold (T5)."""
+    for at_ms in (TIME_MS_MAX + 1, 2**63 - 1):
+        world.now_ms = at_ms
+        result = world.apply(world.call("barrier", {}))
+        assert result == BarrierPassed(index=world.index, at_ms=TIME_MS_MAX)
+    opened = world.apply(world.call("sign-in", {"session": "s9"}))
+    assert not isinstance(opened, Rejected)
+
+
+def test_a_node_goes_on_where_its_database_is(tmp_path: Path, world: World) -> None:
+    """Closed and opened again, it is at the same index with the same state."""
+    path = tmp_path / "state.db"
+    first, *others = world.log
+    for index, calls in [first, *others]:
+        db = sqlite3.connect(path)
+        StateMachine(db).apply(index, calls)
+        db.close()
+    reopened = StateMachine(sqlite3.connect(path))
+    assert reopened.applied_index == world.machine.applied_index
+    assert reopened.digest() == world.machine.digest()
+    assert reopened._audit.head == world.machine._audit.head
+    reopened._db.close()
+
+
+def test_a_database_of_another_version_is_refused() -> None:
+    """It is not guessed what an unknown format means."""
+    db = sqlite3.connect(":memory:")
+    db.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
+    with pytest.raises(schema.SchemaError, match=f"format {schema.VERSION + 1}"):
+        StateMachine(db)
+
+
+def test_a_command_that_is_refused_early_is_not_decided(world: World) -> None:
+    """Who has no session is not told whether the user exists (P1)."""
+    call = world.call("unlock-user", {"name": "nobody", "session": "none"})
+    assert isinstance(call.command, UnlockUser)
+    result = world.apply(call)
+    assert isinstance(result, Rejected)
+    assert result.reason is Reason.SESSION_ENDED

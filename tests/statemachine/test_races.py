@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Many at once: one log decides, and nobody is harmed who is right."""
+
+from collections import Counter
+
+import pytest
+
+from sparecode_node.statemachine.results import Authenticated, Decision
+from tests.statemachine.world import World
+
+TRIES = 30
+
+
+@pytest.fixture
+def world() -> World:
+    """Return a cluster in which Alice has a set of two codes."""
+    world = World()
+    world.begin()
+    for directive, given in (
+        ("create-user", {"name": "alice"}),
+        ("enroll", {"serial": "1001"}),
+        ("assign", {"serial": "1001", "user": "alice"}),
+        ("set-pin", {"serial": "1001", "pin": "1234"}),
+        ("save", {"serial": "1001", "count": "2"}),
+    ):
+        world.apply(world.call(directive, given))
+    return world
+
+
+def attempt(code: str, number: int = 0) -> dict[str, str]:
+    return {"user": "alice", "pin": "1234", "code": code, "via": f"n{number % 3 + 1}"}
+
+
+def decisions(results: tuple[object, ...]) -> Counter[Decision]:
+    return Counter(each.decision for each in results if isinstance(each, Authenticated))
+
+
+@pytest.mark.parametrize("entries", [1, TRIES])
+def test_thirty_tries_of_one_code_are_accepted_once(world: World, entries: int) -> None:
+    """
+    In one entry or in thirty; and the next code works at once (A3, A5).
+
+    artifact-keeper #1822: 30 parallel tries of one code, 14 accepted.
+    """
+    calls = [world.call("authenticate", attempt("A/1", n)) for n in range(TRIES)]
+    if entries == 1:
+        results = world.apply_batch(calls)
+    else:
+        results = tuple(world.apply(call) for call in calls)
+    assert decisions(results) == {Decision.ACCEPTED: 1, Decision.REFUSED: TRIES - 1}
+    assert isinstance(results[0], Authenticated)
+    assert results[0].decision is Decision.ACCEPTED
+    after = world.apply(world.call("authenticate", attempt("A/2")))
+    assert decisions((after,)) == {Decision.ACCEPTED: 1}
+
+
+def test_thirty_guesses_in_one_entry_are_charged_once(world: World) -> None:
+    """After the first the factor waits, and the rest are not evaluated (L5)."""
+    calls = [world.call("authenticate", attempt(f"X/{n}", n)) for n in range(TRIES)]
+    assert decisions(world.apply_batch(calls)) == {Decision.REFUSED: TRIES}
+    failures = world.db.execute("SELECT factor, failures FROM lockouts").fetchall()
+    assert failures == [("emergency", 1)]
+
+
+def test_one_tokencode_is_accepted_once(world: World) -> None:
+    """A spent step is never accepted again cluster-wide (K1)."""
+    world.apply(world.call("reinstate", {"serial": "1001"}))
+    given = {"user": "alice", "pin": "1234", "step": "0"}
+    calls = [world.call("authenticate", given) for _ in range(TRIES)]
+    expected = {Decision.ACCEPTED: 1, Decision.REFUSED: TRIES - 1}
+    assert decisions(world.apply_batch(calls)) == expected
+
+
+def test_a_retry_in_the_same_entry_has_the_same_answer(world: World) -> None:
+    """One request id, asked through three nodes: one code spent (Q2)."""
+    given = {**attempt("A/1"), "request": "same"}
+    results = world.apply_batch([world.call("authenticate", given) for _ in range(3)])
+    assert len(set(results)) == 1
+    assert decisions(results) == {Decision.ACCEPTED: 3}
+    used = world.db.execute("SELECT count(*) FROM codes WHERE state = 'used'")
+    assert used.fetchone() == (1,)
+
+
+def test_found_and_used_in_one_entry_is_one_or_the_other(world: World) -> None:
+    """A code and the recovered token race: whoever is first in the log wins (R, A3)."""
+    given = {
+        "serial": "1001",
+        "set": "B",
+        "recovery": "allow_and_disable",
+        "weaken": "",
+    }
+    world.apply(world.call("save", given))
+    token = world.call("authenticate", {"user": "alice", "pin": "1234", "step": "0"})
+    code = world.call("authenticate", attempt("B/1"))
+    first, second = world.apply_batch([token, code])
+    assert decisions((first,)) == {Decision.ACCEPTED: 1}
+    # Its candidates are those of the state before: computed again, the code is void.
+    assert not isinstance(second, Authenticated)
+    again = world.apply(world.call("authenticate", attempt("B/1")))
+    assert decisions((again,)) == {Decision.REFUSED: 1}
