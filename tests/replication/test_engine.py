@@ -15,7 +15,11 @@ from sparecode_node.replication.errors import (
     OutcomeUnknownError,
     OverloadedError,
 )
-from sparecode_node.replication.settings import WINDOW_ENTRIES
+from sparecode_node.replication.settings import (
+    COMMAND_BYTES_MAX,
+    PROPOSALS_QUEUED_MAX,
+    WINDOW_ENTRIES,
+)
 from sparecode_node.statemachine.results import Applied
 from tests.replication.bench import Bench, entry
 from tests.replication.recording import FixedStamper
@@ -191,6 +195,22 @@ def test_an_entry_that_cannot_be_read_stops_the_node(bench: Bench) -> None:
     bench.append("n2", 1, (1, 0), (b"\x00nonsense", 2, 1), commit=2)
     with pytest.raises(Fatal, match="cannot be read"):
         bench.tick()
+
+
+def test_a_full_queue_sheds(bench: Bench) -> None:
+    outcomes = [bench.propose(f"r{k}") for k in range(PROPOSALS_QUEUED_MAX + 1)]
+    assert [type(o) for o in outcomes[-1]] == [OverloadedError]
+    assert outcomes[-2] == []
+
+
+def test_an_entry_holds_no_more_than_fits(bench: Bench) -> None:
+    bench.lead()
+    for k in range(100):
+        bench.propose(f"{k}" + 1000 * "x")
+    bench.tick()
+    sizes = [len(command) for command, _, _ in bench.engine.journal[2:]]
+    assert len(sizes) > 1
+    assert max(sizes) <= COMMAND_BYTES_MAX + 1
 
 
 def test_a_stamper_that_fails_does_not_stop_the_primary(

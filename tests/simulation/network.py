@@ -48,7 +48,10 @@ class Network:
         self.rng = rng
         self.manners = manners
         self.now = 0.0
+        self.hiccups = 0.03
+        """How often a message takes long on a good day."""
         self.slowness = 0.0
+        """And how much more often now."""
         self.nodes: dict[str, Endpoint] = {}
         self.blocked: set[tuple[str, str]] = set()
         """Directions in which nothing arrives."""
@@ -73,7 +76,7 @@ class Network:
         if frozenset((source, target)) not in self._up:
             return  # Cut, and not noticed yet.
         delay = self.rng.uniform(0.001, 0.02)
-        if self.rng.random() < 0.03 + self.slowness:
+        if self.rng.random() < self.hiccups + self.slowness:
             delay += self.rng.uniform(0.05, 0.6)
         due = self.now + delay
         queue = self._parcels[source, target]

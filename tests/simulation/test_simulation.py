@@ -52,5 +52,5 @@ def test_a_missing_protection_is_found(
 ) -> None:
     """The invariants have teeth: each of these loses what was acknowledged."""
     without(monkeypatch)
-    found = first_violation(range(150), Scenario(profile=Profile.POWER))
+    found = first_violation(range(300), Scenario(profile=Profile.POWER))
     assert found is not None
