@@ -121,6 +121,7 @@ async def test_agent_that_is_not_registered_is_refused_without_a_reason(whole):
     ("fields", "code", "reason", "word"),
     [
         ({"serial": "99"}, CODE.NOT_FOUND, "TOKEN_UNKNOWN", "99"),
+        ({"count": 0}, CODE.INVALID_ARGUMENT, None, "1 to 50"),
         ({"count": 51}, CODE.INVALID_ARGUMENT, None, "1 to 50"),
         ({"count": -1}, CODE.INVALID_ARGUMENT, None, "1 to 50"),
         ({"request_id": "7"}, CODE.INVALID_ARGUMENT, "FIELD", "UUID"),

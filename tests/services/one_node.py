@@ -310,7 +310,7 @@ class OneNode:
         self,
         serial: str = SERIAL,
         *,
-        count: int = 3,
+        count: int | None = 3,
         request_id: str = "",
         lifetime: Lifetime | None = None,
         recovery: RecoveryPolicy = RecoveryPolicy.ALLOW_AND_DISABLE,

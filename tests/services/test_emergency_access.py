@@ -166,7 +166,7 @@ async def test_draft_of_another_makes_no_codes(node: OneNode) -> None:
 async def test_issued_codes_are_live(node: OneNode) -> None:
     """(I2, R) A warning where DENY would lock out whoever has no PIN to show."""
     await node.add_user(pin="")
-    issued = await node.issue(recovery=RecoveryPolicy.DENY, count=0)
+    issued = await node.issue(recovery=RecoveryPolicy.DENY, count=None)
     assert not issued.withheld
     assert len(issued.codes) == issued.saved.codes == 10
     assert issued.saved.pin_missing_warning

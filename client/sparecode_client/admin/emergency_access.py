@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from sparecode.v1 import emergency_access_pb2, types_pb2
 from sparecode_client.client import Caller, new_request_id
-from sparecode_client.errors import InvalidArgument, Refused
+from sparecode_client.errors import Refused
 from sparecode_client.values import (
     Commit,
     EmergencyAccess,
@@ -96,8 +96,6 @@ class EmergencyAccesses(Caller):
         within: timedelta | None = None,
     ) -> GeneratedTokencodes:
         """Draw codes. They are not active until they are saved; nothing changes."""
-        if count < 1:  # On the wire, 0 is "not given" and would draw ten.
-            raise InvalidArgument("count", f"{count} is less than 1")
         request = emergency_access_pb2.GenerateTokencodesRequest(
             serial=serial, count=count
         )

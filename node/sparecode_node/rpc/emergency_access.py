@@ -27,7 +27,7 @@ class EmergencyAccessServicer(pb_grpc.EmergencyAccessServiceServicer):
         generated = await self._emergency.generate(
             calls.session_call(context, "EmergencyAccessService/GenerateTokencodes"),
             serial=request.serial,
-            count=request.count,
+            count=request.count if request.HasField("count") else None,
         )
         return pb.GenerateTokencodesResponse(
             codes=_codes(generated.codes),
@@ -65,7 +65,7 @@ class EmergencyAccessServicer(pb_grpc.EmergencyAccessServiceServicer):
                 context, "EmergencyAccessService/IssueTokencodes", request.request_id
             ),
             serial=request.serial,
-            count=request.count,
+            count=request.count if request.HasField("count") else None,
             lifetime=_lifetime(request),
             recovery=_recovery(request),
             keep_unused_codes=request.keep_unused_codes,

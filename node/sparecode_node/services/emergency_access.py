@@ -84,9 +84,9 @@ class Emergency:
         self._entropy = entropy
 
     async def generate(
-        self, context: CallContext, *, serial: str, count: int = 0
+        self, context: CallContext, *, serial: str, count: int | None = None
     ) -> Generated:
-        """Draw codes and a draft of their set; changes nothing. *count* 0 means 10."""
+        """Draw codes and a draft of their set; changes nothing. Without *count*: as many as policy says."""
         key = fields.serial(serial)
         deadline = self._proposer.deadline(context)
         session = await self._proposer.session(context, deadline)
@@ -152,7 +152,7 @@ class Emergency:
         context: CallContext,
         *,
         serial: str,
-        count: int = 0,
+        count: int | None = None,
         lifetime: Lifetime,
         recovery: RecoveryPolicy,
         keep_unused_codes: bool = False,

@@ -181,15 +181,14 @@ def sealed_codes(verifiers: tuple[bytes, ...]) -> tuple[SealedCode, ...]:
     )
 
 
-def count_of(wanted: int, policy: Policy) -> int:
-    """Return how many codes to draw; 0 means the policy's default (I4)."""
+def count_of(wanted: int | None, policy: Policy) -> int:
+    """Return how many codes to draw; the policy's default if nobody says (I4)."""
+    if wanted is None:
+        return policy.codes_per_set_default
     most = policy.codes_per_set_max
-    if not 0 <= wanted <= most:
-        raise InvalidFieldError(
-            "count",
-            f"must be 1 to {most} (0: {policy.codes_per_set_default}); is {wanted}",
-        )
-    return wanted or policy.codes_per_set_default
+    if not 1 <= wanted <= most:
+        raise InvalidFieldError("count", f"must be 1 to {most}; is {wanted}")
+    return wanted
 
 
 def problem(

@@ -27,15 +27,15 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from sparecode.v1 import types_pb2 as sparecode_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#sparecode/v1/emergency_access.proto\x12\x0csparecode.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18sparecode/v1/types.proto\"u\n\x08Lifetime\x12.\n\x08\x65nd_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12-\n\x08\x64uration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x42\n\n\x08lifetime\"*\n\tTokencode\x12\x0f\n\x07ordinal\x18\x01 \x01(\x05\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\"\xf1\x01\n\x0fSavedTokencodes\x12\x0e\n\x06set_id\x18\x01 \x01(\t\x12\r\n\x05\x63odes\x18\x02 \x01(\x05\x12\x12\n\nlive_codes\x18\x03 \x01(\x05\x12\x14\n\x0cvoided_codes\x18\x04 \x01(\x05\x12,\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63ommit_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12$\n\x06\x63ommit\x18\x07 \x01(\x0b\x32\x14.sparecode.v1.Commit\x12\x10\n\x08warnings\x18\x08 \x03(\t\":\n\x19GenerateTokencodesRequest\x12\x0e\n\x06serial\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x05\"\x87\x01\n\x1aGenerateTokencodesResponse\x12&\n\x05\x63odes\x18\x01 \x03(\x0b\x32\x17.sparecode.v1.Tokencode\x12\r\n\x05\x64raft\x18\x02 \x01(\x0c\x12\x32\n\x0e\x64raft_end_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xeb\x01\n\x1aSaveEmergencyAccessRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06serial\x18\x02 \x01(\t\x12\r\n\x05\x64raft\x18\x03 \x01(\x0c\x12(\n\x08lifetime\x18\x04 \x01(\x0b\x32\x16.sparecode.v1.Lifetime\x12\x35\n\x0frecovery_policy\x18\x05 \x01(\x0e\x32\x1c.sparecode.v1.RecoveryPolicy\x12\x19\n\x11keep_unused_codes\x18\x06 \x01(\x08\x12\x1e\n\x16weaken_recovery_policy\x18\x07 \x01(\x08\"K\n\x1bSaveEmergencyAccessResponse\x12,\n\x05saved\x18\x01 \x01(\x0b\x32\x1d.sparecode.v1.SavedTokencodes\"\xe7\x01\n\x16IssueTokencodesRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06serial\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\x12(\n\x08lifetime\x18\x04 \x01(\x0b\x32\x16.sparecode.v1.Lifetime\x12\x35\n\x0frecovery_policy\x18\x05 \x01(\x0e\x32\x1c.sparecode.v1.RecoveryPolicy\x12\x19\n\x11keep_unused_codes\x18\x06 \x01(\x08\x12\x1e\n\x16weaken_recovery_policy\x18\x07 \x01(\x08\"\x87\x01\n\x17IssueTokencodesResponse\x12,\n\x05saved\x18\x01 \x01(\x0b\x32\x1d.sparecode.v1.SavedTokencodes\x12&\n\x05\x63odes\x18\x02 \x03(\x0b\x32\x17.sparecode.v1.Tokencode\x12\x16\n\x0e\x63odes_withheld\x18\x03 \x01(\x08\"\xac\x01\n\x0fTokencodeRecord\x12\x0f\n\x07ordinal\x18\x01 \x01(\x05\x12+\n\x05state\x18\x02 \x01(\x0e\x32\x1c.sparecode.v1.TokencodeState\x12,\n\x08use_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61gent\x18\x04 \x01(\t\x12\x0f\n\x07node_id\x18\x05 \x01(\t\x12\r\n\x05index\x18\x06 \x01(\x03\"\xeb\x01\n\x0cTokencodeSet\x12\x0e\n\x06set_id\x18\x01 \x01(\t\x12\x0e\n\x06issuer\x18\x02 \x01(\t\x12\x0f\n\x07node_id\x18\x03 \x01(\t\x12\r\n\x05index\x18\x04 \x01(\x03\x12.\n\nissue_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x05\x63odes\x18\x07 \x03(\x0b\x32\x1d.sparecode.v1.TokencodeRecord\x12\x0f\n\x07\x65xpired\x18\x08 \x01(\x08\"\xf5\x01\n\x0f\x45mergencyAccess\x12\x0e\n\x06serial\x18\x01 \x01(\t\x12\x10\n\x08username\x18\x02 \x01(\t\x12\x0f\n\x07\x65nabled\x18\x03 \x01(\x08\x12\x0c\n\x04lost\x18\x04 \x01(\x08\x12\x35\n\x0frecovery_policy\x18\x05 \x01(\x0e\x32\x1c.sparecode.v1.RecoveryPolicy\x12\x12\n\nlive_codes\x18\x06 \x01(\x05\x12,\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x04sets\x18\x08 \x03(\x0b\x32\x1a.sparecode.v1.TokencodeSet\"=\n\x19GetEmergencyAccessRequest\x12\x0e\n\x06serial\x18\x01 \x01(\t\x12\x10\n\x08stale_ok\x18\x02 \x01(\x08\"\x83\x01\n\x1aGetEmergencyAccessResponse\x12\x37\n\x10\x65mergency_access\x18\x01 \x01(\x0b\x32\x1d.sparecode.v1.EmergencyAccess\x12,\n\x08position\x18\x02 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition\"\x9d\x01\n\x1aListEmergencyAccessRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x16\n\x0elive_codes_max\x18\x03 \x01(\x05\x12.\n\nend_before\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08stale_ok\x18\x05 \x01(\x08\"\x9d\x01\n\x1bListEmergencyAccessResponse\x12\x37\n\x10\x65mergency_access\x18\x01 \x03(\x0b\x32\x1d.sparecode.v1.EmergencyAccess\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12,\n\x08position\x18\x03 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition\"\\\n\x1d\x44isableEmergencyAccessRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06serial\x18\x02 \x01(\t\x12\x17\n\x0freinstate_token\x18\x03 \x01(\x08\"F\n\x1e\x44isableEmergencyAccessResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit*\x7f\n\x0eTokencodeState\x12\x1f\n\x1bTOKENCODE_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14TOKENCODE_STATE_LIVE\x10\x01\x12\x18\n\x14TOKENCODE_STATE_USED\x10\x02\x12\x18\n\x14TOKENCODE_STATE_VOID\x10\x03\x32\x97\x05\n\x16\x45mergencyAccessService\x12g\n\x12GenerateTokencodes\x12\'.sparecode.v1.GenerateTokencodesRequest\x1a(.sparecode.v1.GenerateTokencodesResponse\x12j\n\x13SaveEmergencyAccess\x12(.sparecode.v1.SaveEmergencyAccessRequest\x1a).sparecode.v1.SaveEmergencyAccessResponse\x12^\n\x0fIssueTokencodes\x12$.sparecode.v1.IssueTokencodesRequest\x1a%.sparecode.v1.IssueTokencodesResponse\x12g\n\x12GetEmergencyAccess\x12\'.sparecode.v1.GetEmergencyAccessRequest\x1a(.sparecode.v1.GetEmergencyAccessResponse\x12j\n\x13ListEmergencyAccess\x12(.sparecode.v1.ListEmergencyAccessRequest\x1a).sparecode.v1.ListEmergencyAccessResponse\x12s\n\x16\x44isableEmergencyAccess\x12+.sparecode.v1.DisableEmergencyAccessRequest\x1a,.sparecode.v1.DisableEmergencyAccessResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#sparecode/v1/emergency_access.proto\x12\x0csparecode.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18sparecode/v1/types.proto\"u\n\x08Lifetime\x12.\n\x08\x65nd_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12-\n\x08\x64uration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x42\n\n\x08lifetime\"*\n\tTokencode\x12\x0f\n\x07ordinal\x18\x01 \x01(\x05\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\"\xf1\x01\n\x0fSavedTokencodes\x12\x0e\n\x06set_id\x18\x01 \x01(\t\x12\r\n\x05\x63odes\x18\x02 \x01(\x05\x12\x12\n\nlive_codes\x18\x03 \x01(\x05\x12\x14\n\x0cvoided_codes\x18\x04 \x01(\x05\x12,\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63ommit_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12$\n\x06\x63ommit\x18\x07 \x01(\x0b\x32\x14.sparecode.v1.Commit\x12\x10\n\x08warnings\x18\x08 \x03(\t\"I\n\x19GenerateTokencodesRequest\x12\x0e\n\x06serial\x18\x01 \x01(\t\x12\x12\n\x05\x63ount\x18\x02 \x01(\x05H\x00\x88\x01\x01\x42\x08\n\x06_count\"\x87\x01\n\x1aGenerateTokencodesResponse\x12&\n\x05\x63odes\x18\x01 \x03(\x0b\x32\x17.sparecode.v1.Tokencode\x12\r\n\x05\x64raft\x18\x02 \x01(\x0c\x12\x32\n\x0e\x64raft_end_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xeb\x01\n\x1aSaveEmergencyAccessRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06serial\x18\x02 \x01(\t\x12\r\n\x05\x64raft\x18\x03 \x01(\x0c\x12(\n\x08lifetime\x18\x04 \x01(\x0b\x32\x16.sparecode.v1.Lifetime\x12\x35\n\x0frecovery_policy\x18\x05 \x01(\x0e\x32\x1c.sparecode.v1.RecoveryPolicy\x12\x19\n\x11keep_unused_codes\x18\x06 \x01(\x08\x12\x1e\n\x16weaken_recovery_policy\x18\x07 \x01(\x08\"K\n\x1bSaveEmergencyAccessResponse\x12,\n\x05saved\x18\x01 \x01(\x0b\x32\x1d.sparecode.v1.SavedTokencodes\"\xf6\x01\n\x16IssueTokencodesRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06serial\x18\x02 \x01(\t\x12\x12\n\x05\x63ount\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12(\n\x08lifetime\x18\x04 \x01(\x0b\x32\x16.sparecode.v1.Lifetime\x12\x35\n\x0frecovery_policy\x18\x05 \x01(\x0e\x32\x1c.sparecode.v1.RecoveryPolicy\x12\x19\n\x11keep_unused_codes\x18\x06 \x01(\x08\x12\x1e\n\x16weaken_recovery_policy\x18\x07 \x01(\x08\x42\x08\n\x06_count\"\x87\x01\n\x17IssueTokencodesResponse\x12,\n\x05saved\x18\x01 \x01(\x0b\x32\x1d.sparecode.v1.SavedTokencodes\x12&\n\x05\x63odes\x18\x02 \x03(\x0b\x32\x17.sparecode.v1.Tokencode\x12\x16\n\x0e\x63odes_withheld\x18\x03 \x01(\x08\"\xac\x01\n\x0fTokencodeRecord\x12\x0f\n\x07ordinal\x18\x01 \x01(\x05\x12+\n\x05state\x18\x02 \x01(\x0e\x32\x1c.sparecode.v1.TokencodeState\x12,\n\x08use_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61gent\x18\x04 \x01(\t\x12\x0f\n\x07node_id\x18\x05 \x01(\t\x12\r\n\x05index\x18\x06 \x01(\x03\"\xeb\x01\n\x0cTokencodeSet\x12\x0e\n\x06set_id\x18\x01 \x01(\t\x12\x0e\n\x06issuer\x18\x02 \x01(\t\x12\x0f\n\x07node_id\x18\x03 \x01(\t\x12\r\n\x05index\x18\x04 \x01(\x03\x12.\n\nissue_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x05\x63odes\x18\x07 \x03(\x0b\x32\x1d.sparecode.v1.TokencodeRecord\x12\x0f\n\x07\x65xpired\x18\x08 \x01(\x08\"\xf5\x01\n\x0f\x45mergencyAccess\x12\x0e\n\x06serial\x18\x01 \x01(\t\x12\x10\n\x08username\x18\x02 \x01(\t\x12\x0f\n\x07\x65nabled\x18\x03 \x01(\x08\x12\x0c\n\x04lost\x18\x04 \x01(\x08\x12\x35\n\x0frecovery_policy\x18\x05 \x01(\x0e\x32\x1c.sparecode.v1.RecoveryPolicy\x12\x12\n\nlive_codes\x18\x06 \x01(\x05\x12,\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x04sets\x18\x08 \x03(\x0b\x32\x1a.sparecode.v1.TokencodeSet\"=\n\x19GetEmergencyAccessRequest\x12\x0e\n\x06serial\x18\x01 \x01(\t\x12\x10\n\x08stale_ok\x18\x02 \x01(\x08\"\x83\x01\n\x1aGetEmergencyAccessResponse\x12\x37\n\x10\x65mergency_access\x18\x01 \x01(\x0b\x32\x1d.sparecode.v1.EmergencyAccess\x12,\n\x08position\x18\x02 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition\"\x9d\x01\n\x1aListEmergencyAccessRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x16\n\x0elive_codes_max\x18\x03 \x01(\x05\x12.\n\nend_before\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08stale_ok\x18\x05 \x01(\x08\"\x9d\x01\n\x1bListEmergencyAccessResponse\x12\x37\n\x10\x65mergency_access\x18\x01 \x03(\x0b\x32\x1d.sparecode.v1.EmergencyAccess\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12,\n\x08position\x18\x03 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition\"\\\n\x1d\x44isableEmergencyAccessRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06serial\x18\x02 \x01(\t\x12\x17\n\x0freinstate_token\x18\x03 \x01(\x08\"F\n\x1e\x44isableEmergencyAccessResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit*\x7f\n\x0eTokencodeState\x12\x1f\n\x1bTOKENCODE_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14TOKENCODE_STATE_LIVE\x10\x01\x12\x18\n\x14TOKENCODE_STATE_USED\x10\x02\x12\x18\n\x14TOKENCODE_STATE_VOID\x10\x03\x32\x97\x05\n\x16\x45mergencyAccessService\x12g\n\x12GenerateTokencodes\x12\'.sparecode.v1.GenerateTokencodesRequest\x1a(.sparecode.v1.GenerateTokencodesResponse\x12j\n\x13SaveEmergencyAccess\x12(.sparecode.v1.SaveEmergencyAccessRequest\x1a).sparecode.v1.SaveEmergencyAccessResponse\x12^\n\x0fIssueTokencodes\x12$.sparecode.v1.IssueTokencodesRequest\x1a%.sparecode.v1.IssueTokencodesResponse\x12g\n\x12GetEmergencyAccess\x12\'.sparecode.v1.GetEmergencyAccessRequest\x1a(.sparecode.v1.GetEmergencyAccessResponse\x12j\n\x13ListEmergencyAccess\x12(.sparecode.v1.ListEmergencyAccessRequest\x1a).sparecode.v1.ListEmergencyAccessResponse\x12s\n\x16\x44isableEmergencyAccess\x12+.sparecode.v1.DisableEmergencyAccessRequest\x1a,.sparecode.v1.DisableEmergencyAccessResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sparecode.v1.emergency_access_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TOKENCODESTATE']._serialized_start=2780
-  _globals['_TOKENCODESTATE']._serialized_end=2907
+  _globals['_TOKENCODESTATE']._serialized_start=2810
+  _globals['_TOKENCODESTATE']._serialized_end=2937
   _globals['_LIFETIME']._serialized_start=144
   _globals['_LIFETIME']._serialized_end=261
   _globals['_TOKENCODE']._serialized_start=263
@@ -43,35 +43,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SAVEDTOKENCODES']._serialized_start=308
   _globals['_SAVEDTOKENCODES']._serialized_end=549
   _globals['_GENERATETOKENCODESREQUEST']._serialized_start=551
-  _globals['_GENERATETOKENCODESREQUEST']._serialized_end=609
-  _globals['_GENERATETOKENCODESRESPONSE']._serialized_start=612
-  _globals['_GENERATETOKENCODESRESPONSE']._serialized_end=747
-  _globals['_SAVEEMERGENCYACCESSREQUEST']._serialized_start=750
-  _globals['_SAVEEMERGENCYACCESSREQUEST']._serialized_end=985
-  _globals['_SAVEEMERGENCYACCESSRESPONSE']._serialized_start=987
-  _globals['_SAVEEMERGENCYACCESSRESPONSE']._serialized_end=1062
-  _globals['_ISSUETOKENCODESREQUEST']._serialized_start=1065
-  _globals['_ISSUETOKENCODESREQUEST']._serialized_end=1296
-  _globals['_ISSUETOKENCODESRESPONSE']._serialized_start=1299
-  _globals['_ISSUETOKENCODESRESPONSE']._serialized_end=1434
-  _globals['_TOKENCODERECORD']._serialized_start=1437
-  _globals['_TOKENCODERECORD']._serialized_end=1609
-  _globals['_TOKENCODESET']._serialized_start=1612
-  _globals['_TOKENCODESET']._serialized_end=1847
-  _globals['_EMERGENCYACCESS']._serialized_start=1850
-  _globals['_EMERGENCYACCESS']._serialized_end=2095
-  _globals['_GETEMERGENCYACCESSREQUEST']._serialized_start=2097
-  _globals['_GETEMERGENCYACCESSREQUEST']._serialized_end=2158
-  _globals['_GETEMERGENCYACCESSRESPONSE']._serialized_start=2161
-  _globals['_GETEMERGENCYACCESSRESPONSE']._serialized_end=2292
-  _globals['_LISTEMERGENCYACCESSREQUEST']._serialized_start=2295
-  _globals['_LISTEMERGENCYACCESSREQUEST']._serialized_end=2452
-  _globals['_LISTEMERGENCYACCESSRESPONSE']._serialized_start=2455
-  _globals['_LISTEMERGENCYACCESSRESPONSE']._serialized_end=2612
-  _globals['_DISABLEEMERGENCYACCESSREQUEST']._serialized_start=2614
-  _globals['_DISABLEEMERGENCYACCESSREQUEST']._serialized_end=2706
-  _globals['_DISABLEEMERGENCYACCESSRESPONSE']._serialized_start=2708
-  _globals['_DISABLEEMERGENCYACCESSRESPONSE']._serialized_end=2778
-  _globals['_EMERGENCYACCESSSERVICE']._serialized_start=2910
-  _globals['_EMERGENCYACCESSSERVICE']._serialized_end=3573
+  _globals['_GENERATETOKENCODESREQUEST']._serialized_end=624
+  _globals['_GENERATETOKENCODESRESPONSE']._serialized_start=627
+  _globals['_GENERATETOKENCODESRESPONSE']._serialized_end=762
+  _globals['_SAVEEMERGENCYACCESSREQUEST']._serialized_start=765
+  _globals['_SAVEEMERGENCYACCESSREQUEST']._serialized_end=1000
+  _globals['_SAVEEMERGENCYACCESSRESPONSE']._serialized_start=1002
+  _globals['_SAVEEMERGENCYACCESSRESPONSE']._serialized_end=1077
+  _globals['_ISSUETOKENCODESREQUEST']._serialized_start=1080
+  _globals['_ISSUETOKENCODESREQUEST']._serialized_end=1326
+  _globals['_ISSUETOKENCODESRESPONSE']._serialized_start=1329
+  _globals['_ISSUETOKENCODESRESPONSE']._serialized_end=1464
+  _globals['_TOKENCODERECORD']._serialized_start=1467
+  _globals['_TOKENCODERECORD']._serialized_end=1639
+  _globals['_TOKENCODESET']._serialized_start=1642
+  _globals['_TOKENCODESET']._serialized_end=1877
+  _globals['_EMERGENCYACCESS']._serialized_start=1880
+  _globals['_EMERGENCYACCESS']._serialized_end=2125
+  _globals['_GETEMERGENCYACCESSREQUEST']._serialized_start=2127
+  _globals['_GETEMERGENCYACCESSREQUEST']._serialized_end=2188
+  _globals['_GETEMERGENCYACCESSRESPONSE']._serialized_start=2191
+  _globals['_GETEMERGENCYACCESSRESPONSE']._serialized_end=2322
+  _globals['_LISTEMERGENCYACCESSREQUEST']._serialized_start=2325
+  _globals['_LISTEMERGENCYACCESSREQUEST']._serialized_end=2482
+  _globals['_LISTEMERGENCYACCESSRESPONSE']._serialized_start=2485
+  _globals['_LISTEMERGENCYACCESSRESPONSE']._serialized_end=2642
+  _globals['_DISABLEEMERGENCYACCESSREQUEST']._serialized_start=2644
+  _globals['_DISABLEEMERGENCYACCESSREQUEST']._serialized_end=2736
+  _globals['_DISABLEEMERGENCYACCESSRESPONSE']._serialized_start=2738
+  _globals['_DISABLEEMERGENCYACCESSRESPONSE']._serialized_end=2808
+  _globals['_EMERGENCYACCESSSERVICE']._serialized_start=2940
+  _globals['_EMERGENCYACCESSSERVICE']._serialized_end=3603
 # @@protoc_insertion_point(module_scope)

@@ -177,18 +177,20 @@ class GenerateTokencodesRequest(_message.Message):
     serial: _builtins.str
     """The token."""
     count: _builtins.int
-    """1 to 50; 0 means 10."""
+    """1 to 50, or what policy says; absent: 10."""
     def __init__(
         self,
         *,
         serial: _builtins.str = ...,
-        count: _builtins.int = ...,
+        count: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_count", b"_count", "count", b"count"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "serial", b"serial"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_count", b"_count", "count", b"count", "serial", b"serial"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__count: _TypeAlias = _typing.Literal["count"]  # noqa: Y015
+    _WhichOneofArgType__count: _TypeAlias = _typing.Literal["_count", b"_count"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__count) -> _WhichOneofReturnType__count | None: ...
 
 Global___GenerateTokencodesRequest: _TypeAlias = GenerateTokencodesRequest  # noqa: Y015
 
@@ -316,7 +318,7 @@ class IssueTokencodesRequest(_message.Message):
     serial: _builtins.str
     """The token."""
     count: _builtins.int
-    """1 to 50; 0 means 10."""
+    """1 to 50, or what policy says; absent: 10."""
     recovery_policy: _types_pb2.RecoveryPolicy.ValueType
     """What happens when the token becomes available."""
     keep_unused_codes: _builtins.bool
@@ -332,17 +334,19 @@ class IssueTokencodesRequest(_message.Message):
         *,
         request_id: _builtins.str = ...,
         serial: _builtins.str = ...,
-        count: _builtins.int = ...,
+        count: _builtins.int | None = ...,
         lifetime: Global___Lifetime | None = ...,
         recovery_policy: _types_pb2.RecoveryPolicy.ValueType = ...,
         keep_unused_codes: _builtins.bool = ...,
         weaken_recovery_policy: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["lifetime", b"lifetime"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_count", b"_count", "count", b"count", "lifetime", b"lifetime"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "keep_unused_codes", b"keep_unused_codes", "lifetime", b"lifetime", "recovery_policy", b"recovery_policy", "request_id", b"request_id", "serial", b"serial", "weaken_recovery_policy", b"weaken_recovery_policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_count", b"_count", "count", b"count", "keep_unused_codes", b"keep_unused_codes", "lifetime", b"lifetime", "recovery_policy", b"recovery_policy", "request_id", b"request_id", "serial", b"serial", "weaken_recovery_policy", b"weaken_recovery_policy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__count: _TypeAlias = _typing.Literal["count"]  # noqa: Y015
+    _WhichOneofArgType__count: _TypeAlias = _typing.Literal["_count", b"_count"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__count) -> _WhichOneofReturnType__count | None: ...
 
 Global___IssueTokencodesRequest: _TypeAlias = IssueTokencodesRequest  # noqa: Y015
 
