@@ -2,14 +2,13 @@
 """One entry, one transaction: all of it or nothing, in the database and in memory."""
 
 import sqlite3
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.policy import TIME_MS_MAX
-from sparecode_node.statemachine import administrators, schema, users
+from sparecode_node.statemachine import administrators, users
 from sparecode_node.statemachine.commands import UnlockUser
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.results import Applied, BarrierPassed
@@ -120,23 +119,6 @@ def test_a_commit_that_fails_leaves_no_transaction_open(*, rolls_back: bool) -> 
     assert machine.applied_index == 2
 
 
-@pytest.mark.parametrize("index", [0, 1, 4])
-def test_an_entry_is_applied_once(world: World, index: int) -> None:
-    """An index that is applied already is a bug of the caller."""
-    digest = world.machine.digest()
-    with pytest.raises(ValueError, match="applied already"):
-        world.machine.apply(index, [world.call("barrier", {})])
-    assert world.machine.digest() == digest
-
-
-def test_an_entry_without_calls_moves_the_index_only(world: World) -> None:
-    """So it is with the entries that the engine writes for itself."""
-    digest = world.machine.digest()
-    assert world.machine.apply(world.index + 5, ()) == ()
-    assert world.machine.applied_index == world.index + 5
-    assert world.machine.digest() == digest
-
-
 def test_a_barrier_changes_nothing_but_the_time(world: World) -> None:
     """It says what everything committed before is covered by."""
     barrier = world.call("barrier", {})
@@ -202,29 +184,6 @@ def test_time_ends_with_the_year_9999(world: World) -> None:
         assert result == BarrierPassed(index=world.index, at_ms=TIME_MS_MAX)
     opened = world.apply(world.call("sign-in", {"session": "s9"}))
     assert not isinstance(opened, Rejected)
-
-
-def test_a_node_goes_on_where_its_database_is(tmp_path: Path, world: World) -> None:
-    """Closed and opened again, it is at the same index with the same state."""
-    path = tmp_path / "state.db"
-    first, *others = world.log
-    for index, calls in [first, *others]:
-        db = sqlite3.connect(path)
-        StateMachine(db).apply(index, calls)
-        db.close()
-    reopened = StateMachine(sqlite3.connect(path))
-    assert reopened.applied_index == world.machine.applied_index
-    assert reopened.digest() == world.machine.digest()
-    assert reopened._audit.head == world.machine._audit.head
-    reopened._db.close()
-
-
-def test_a_database_of_another_version_is_refused() -> None:
-    """It is not guessed what an unknown format means."""
-    db = sqlite3.connect(":memory:")
-    db.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
-    with pytest.raises(schema.SchemaError, match=f"format {schema.VERSION + 1}"):
-        StateMachine(db)
 
 
 def test_a_command_that_is_refused_early_is_not_decided(world: World) -> None:

@@ -35,25 +35,6 @@ def decisions(results: tuple[object, ...]) -> Counter[Decision]:
     return Counter(each.decision for each in results if isinstance(each, Authenticated))
 
 
-@pytest.mark.parametrize("entries", [1, TRIES])
-def test_thirty_tries_of_one_code_are_accepted_once(world: World, entries: int) -> None:
-    """
-    In one entry or in thirty; and the next code works at once (A3, A5).
-
-    artifact-keeper #1822: 30 parallel tries of one code, 14 accepted.
-    """
-    calls = [world.call("authenticate", attempt("A/1", n)) for n in range(TRIES)]
-    if entries == 1:
-        results = world.apply_batch(calls)
-    else:
-        results = tuple(world.apply(call) for call in calls)
-    assert decisions(results) == {Decision.ACCEPTED: 1, Decision.REFUSED: TRIES - 1}
-    assert isinstance(results[0], Authenticated)
-    assert results[0].decision is Decision.ACCEPTED
-    after = world.apply(world.call("authenticate", attempt("A/2")))
-    assert decisions((after,)) == {Decision.ACCEPTED: 1}
-
-
 def test_thirty_guesses_in_one_entry_are_charged_once(world: World) -> None:
     """After the first the factor waits, and the rest are not evaluated (L5)."""
     calls = [world.call("authenticate", attempt(f"X/{n}", n)) for n in range(TRIES)]
@@ -69,16 +50,6 @@ def test_one_tokencode_is_accepted_once(world: World) -> None:
     calls = [world.call("authenticate", given) for _ in range(TRIES)]
     expected = {Decision.ACCEPTED: 1, Decision.REFUSED: TRIES - 1}
     assert decisions(world.apply_batch(calls)) == expected
-
-
-def test_a_retry_in_the_same_entry_has_the_same_answer(world: World) -> None:
-    """One request id, asked through three nodes: one code spent (Q2)."""
-    given = {**attempt("A/1"), "request": "same"}
-    results = world.apply_batch([world.call("authenticate", given) for _ in range(3)])
-    assert len(set(results)) == 1
-    assert decisions(results) == {Decision.ACCEPTED: 3}
-    used = world.db.execute("SELECT count(*) FROM codes WHERE state = 'used'")
-    assert used.fetchone() == (1,)
 
 
 def test_found_and_used_in_one_entry_is_one_or_the_other(world: World) -> None:

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The hash of the state: the same for the same state, on whatever machine."""
+
+import hashlib
+import sqlite3
+from collections.abc import Iterator
+from typing import Any
+
+from sparecode_node.statemachine.digest import digest
+from tests.statemachine.world import World
+
+
+def test_the_digest_is_a_matter_of_record() -> None:
+    """
+    Tables by name, rows by primary key, values with their types, in ASCII.
+
+    Replicas may run different versions of Python, which do not agree on what
+    text can be printed; so nothing but ASCII is hashed.
+    """
+    db = sqlite3.connect(":memory:")
+    db.executescript(
+        "CREATE TABLE users (a TEXT, b INTEGER, c ANY, PRIMARY KEY (b, a)) STRICT;"
+        "CREATE TABLE agents (a INTEGER PRIMARY KEY) STRICT;"
+    )
+    db.executemany(
+        "INSERT INTO users VALUES (?, ?, ?)",
+        [("zo\u00eb", 2, 1), ("\U0001f511", 1, b"1"), ("z", 1, "1"), ("y", 3, None)],
+    )
+    rows = r"""table agents
+table users
+('z', 1, '1')
+('\U0001f511', 1, b'1')
+('zo\xeb', 2, 1)
+('y', 3, None)
+"""
+    assert digest(db) == hashlib.sha256(rows.encode("ascii")).hexdigest()
+
+
+def other(value: Any) -> Any:
+    """Return another value of the same type."""
+    match value:
+        case int():
+            return value + 7
+        case str():
+            return value + "x"
+        case bytes():
+            return value + b"x"
+        case _:
+            return 7
+
+
+def last_rows(db: sqlite3.Connection) -> Iterator[tuple[str, str, list[Any]]]:
+    """Return of each table its name, and a condition that only its last row meets."""
+    for (table,) in db.execute(
+        "SELECT name FROM sqlite_schema "
+        "WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+    ).fetchall():
+        keys = [
+            name
+            for (name,) in db.execute(
+                "SELECT name FROM pragma_table_info(?) WHERE pk > 0 ORDER BY pk",
+                (table,),
+            )
+        ]
+        order = ", ".join(f"{key} DESC" for key in keys)
+        row = db.execute(
+            f"SELECT {', '.join(keys)} FROM {table} ORDER BY {order}"  # noqa: S608
+        ).fetchone()
+        yield table, " AND ".join(f"{key} = ?" for key in keys), list(row)
+
+
+def test_any_changed_cell_changes_the_digest() -> None:
+    """All that replicas must agree on is compared, to the last column."""
+    world = World()
+    for directive, given in (
+        ("begin", {}),
+        ("create-user", {"name": "alice"}),
+        ("enroll", {"serial": "1001", "pin-rule": "none"}),
+        ("assign", {"serial": "1001", "user": "alice"}),
+        ("save", {"serial": "1001", "draft": "d1"}),
+        ("authenticate", {"user": "alice", "code": "WRONG"}),
+    ):
+        world.handle(directive, dict(given))
+    db = world.db
+    db.execute("PRAGMA foreign_keys = OFF")
+    digests, cells = {digest(db)}, 0
+    for table, condition, key in last_rows(db):
+        row = db.execute(f"SELECT * FROM {table} WHERE {condition}", key)  # noqa: S608
+        columns = [name for name, *_ in row.description]
+        for column, value in zip(columns, row.fetchone(), strict=True):
+            cells += 1
+            db.execute("BEGIN")
+            db.execute(
+                f"UPDATE {table} SET {column} = ? WHERE {condition}",  # noqa: S608
+                [other(value), *key],
+            )
+            digests.add(digest(db))
+            db.execute("ROLLBACK")
+    assert cells > 80
+    assert len(digests) == 1 + cells
+
+
+def test_the_applied_index_is_no_state() -> None:
+    """A node that has applied an entry of the engine's own is not another one."""
+    world = World()
+    world.begin()
+    before = digest(world.db)
+    world.db.execute("UPDATE meta SET value = 99 WHERE name = 'applied_index'")
+    assert digest(world.db) == before
