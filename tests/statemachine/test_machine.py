@@ -116,13 +116,17 @@ def test_a_hundred_wrong_codes_end_emergency_access(world: World) -> None:
     """
     A hundred failures: the factor is off and the codes are void (L4, R2).
 
-    Lost is not cleared: the token stays refused. Unlocking revives no code.
+    Lost is not cleared: the token stays refused. Unlocking revives no code. What
+    was drafted before is stale (I3).
     """
+    versions = "SELECT auth_version FROM users"
+    (before,) = world.db.execute(versions).fetchone()
     for _ in range(100):
         assert authenticate(world, "WRONG") == "refused"
         world.handle("wait", {"2d": "yes"})
         world.handle("sign-in", {})
     assert ("CODES_VOIDED", "noted", "") in events(world)
+    assert world.db.execute(versions).fetchone() == (before + 1,)
     assert authenticate(world, "A/1") == "refused"
     assert events(world)[-1] == ("Authenticate", "refused", "locked")
     world.handle("unlock-user", {"name": "alice"})
@@ -432,6 +436,21 @@ def test_without_a_session_nothing_is_changed(world: World, directive: Any) -> N
     assert result.reason is Reason.SESSION_ENDED
     assert after == before
     assert events(world)[-1][1:] == ("refused", "session_ended")
+
+
+def test_a_token_that_nobody_has_any_more_can_be_reinstated(world: World) -> None:
+    """No user, no `auth_version` to raise."""
+    world.db.execute("UPDATE tokens SET user_id = NULL")
+    assert world.handle("reinstate", {"serial": "1001"}).startswith("applied")
+
+
+def test_nobody_issues_without_being_an_administrator(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Should the check of sessions ever be lost, that is a bug and no answer (P1)."""
+    monkeypatch.setattr(StateMachine, "_check_session", lambda *_: None)
+    with pytest.raises(AssertionError, match="without an administrator"):
+        world.apply(world.call("save", {"serial": "1001", "set": "B"}))
 
 
 def test_a_barrier_is_about_nothing(world: World) -> None:

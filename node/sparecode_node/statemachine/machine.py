@@ -142,8 +142,6 @@ class StateMachine:
 
     def _apply(self, index: int, call: Call) -> Result:
         self._advance(call.at_ms)
-        if isinstance(call.command, PassBarrier):
-            return BarrierPassed(index=index, at_ms=self._now_ms)
         applying = Applying(
             db=self._db,
             call=call,
@@ -153,6 +151,8 @@ class StateMachine:
             key_id=self._key_id,
             target=target_of(self._db, call.command),
         )
+        if isinstance(call.command, PassBarrier):
+            return self._decide(applying)  # Nothing to remember, nothing to record.
         remembered = self._requests.find(call.request)
         if remembered is not None:
             return self._repeat(applying, remembered)

@@ -19,9 +19,9 @@ def unknown_token(serial: TokenSerial) -> Rejected:
 
 def raise_version(applying: Applying, token: Token) -> None:
     """Raise the `auth_version` of the token's user: what was computed before is stale."""
-    if token.user_id is None:
-        return
-    user = tables.find_user(applying.db, token.user_id)
+    user = (
+        None if token.user_id is None else tables.find_user(applying.db, token.user_id)
+    )
     if user is not None:
         tables.save_user(applying.db, user.changed())
 
