@@ -5,7 +5,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import grpc
@@ -71,6 +71,8 @@ Answer = Message | Failure | Callable[[Any], "Message | Failure"]
 NO_QUORUM = Failure(
     grpc.StatusCode.UNAVAILABLE, "NO_QUORUM", "no quorum in contact", retry_after_s=0.2
 )
+NO_QUORUM_FOR_LONG = replace(NO_QUORUM, retry_after_s=60)
+"""So that a client with less time gives up at once."""
 OUTCOME_UNKNOWN = Failure(
     grpc.StatusCode.UNAVAILABLE,
     "OUTCOME_UNKNOWN",

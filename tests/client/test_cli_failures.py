@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What goes wrong: exit codes, and a line or two on stderr."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -14,7 +15,12 @@ from sparecode_client.cli import app
 from sparecode_client.cli.app import in_front
 from tests.client import answers
 from tests.client.conftest import Cli
-from tests.client.fakes import NO_QUORUM, Failure, closed_address
+from tests.client.fakes import (
+    NO_QUORUM_FOR_LONG,
+    OUTCOME_UNKNOWN,
+    Failure,
+    closed_address,
+)
 
 SERIAL = "000123456789"
 Code = grpc.StatusCode
@@ -26,7 +32,7 @@ Code = grpc.StatusCode
         (Failure(Code.FAILED_PRECONDITION, "TOKEN_EXPIRED", "expired"), 1, "expired"),
         (Failure(Code.NOT_FOUND, "USER_UNKNOWN", "no such user"), 1, "no such user"),
         (Failure(Code.INVALID_ARGUMENT, "FIELD", "long", field="email"), 2, "email"),
-        (NO_QUORUM, 3, "sparecode cluster status"),
+        (NO_QUORUM_FOR_LONG, 3, "sparecode cluster status"),
         (Failure(Code.RESOURCE_EXHAUSTED, "RATE", "", retry_after_s=60), 3, "in 60 s"),
         (Failure(Code.INTERNAL), 3, "look before you do it again"),
         (Failure(Code.UNIMPLEMENTED), 3, "7304"),
@@ -39,7 +45,7 @@ def test_exit_code_tells_what_happened(
 ) -> None:
     cli.node.answer("UserService/GetUser", failure)
 
-    result = cli("--timeout", "0.1", "users", "show", "alice")
+    result = cli("users", "show", "alice")
 
     assert result.exit_code == exit_code
     assert told in result.stderr
@@ -52,10 +58,10 @@ def test_unknown_outcome_tells_how_to_ask_again(cli: Cli) -> None:
     """(A7) The command with that id is the same request."""
     cli.node.answer(
         "UserService/CreateUser",
-        Failure(Code.UNAVAILABLE, "OUTCOME_UNKNOWN", "the primary was lost"),
+        replace(OUTCOME_UNKNOWN, retry_after_s=60),
     )
 
-    lost = cli("--timeout", "0.1", "users", "create", "alice")
+    lost = cli("users", "create", "alice")
     (request_id,) = {
         request.request_id for request in cli.node.requests("UserService/CreateUser")
     }
@@ -73,7 +79,7 @@ def test_unknown_outcome_tells_how_to_ask_again(cli: Cli) -> None:
 def test_no_node_reachable_is_exit_code_3(cli: Cli) -> None:
     down = closed_address()
 
-    result = cli("--node", down, "--timeout", "0.1", "users", "list")
+    result = cli("--node", down, "--timeout", "0.25", "users", "list")
 
     assert result.exit_code == 3
     assert f"{down}: Connection refused" in result.stderr

@@ -22,6 +22,7 @@ from sparecode_client.client import Client
 from tests.client.conftest import Waits
 from tests.client.fakes import (
     NO_QUORUM,
+    NO_QUORUM_FOR_LONG,
     OUTCOME_UNKNOWN,
     Failure,
     FakeNode,
@@ -165,8 +166,9 @@ async def test_node_is_told_how_long_the_caller_waits(
     ).create_user("alice")
     await AsyncAdmin.over(connect(nodes[1].address, timeout_s=60)).create_user("bob")
 
-    assert 0 < nodes[0].calls[0].time_remaining_s <= 2
-    assert 50 < nodes[1].calls[0].time_remaining_s <= 60
+    # On its way gRPC rounds up.
+    assert 0 < nodes[0].calls[0].time_remaining_s < 3
+    assert 50 < nodes[1].calls[0].time_remaining_s < 61
 
 
 async def test_deadline_holds_when_no_node_answers(
@@ -175,12 +177,12 @@ async def test_deadline_holds_when_no_node_answers(
     """(A7) They may have done it: only the same request id tells."""
     nodes[0].never_answer(CREATE)
     nodes[1].never_answer(CREATE)
-    client = connect(nodes[0].address, nodes[1].address, try_timeout_s=0.05)
-    deadline = client.deadline(timedelta(seconds=0.2))
+    client = connect(nodes[0].address, nodes[1].address, try_timeout_s=0.1)
+    deadline = client.deadline(timedelta(seconds=0.3))
 
     with pytest.raises(OutcomeUnknown) as caught:
         await AsyncAdmin.over(client).create_user(
-            "alice", within=timedelta(seconds=0.2)
+            "alice", within=timedelta(seconds=0.3)
         )
 
     assert -0.15 < deadline.remaining_s() < 0.03
@@ -211,8 +213,8 @@ async def test_outcome_stays_unknown_whatever_the_last_node_says(
 ) -> None:
     """(A7) One node perhaps did it; that the other has no quorum proves nothing."""
     nodes[0].answer(CREATE, OUTCOME_UNKNOWN, NO_QUORUM)
-    nodes[1].answer(CREATE, NO_QUORUM)
-    client = connect(nodes[0].address, nodes[1].address, timeout_s=0.1)
+    nodes[1].answer(CREATE, NO_QUORUM, NO_QUORUM_FOR_LONG)
+    client = connect(nodes[0].address, nodes[1].address)
 
     with pytest.raises(OutcomeUnknown) as caught:
         await AsyncAdmin.over(client).create_user("alice")
@@ -261,7 +263,7 @@ async def test_broken_connection_may_have_applied_it(
         return Failure(grpc.StatusCode.CANCELLED)
 
     node.answer(CREATE, die)
-    client = connect(node.address, timeout_s=0.2)
+    client = connect(node.address, timeout_s=0.25)
 
     with pytest.raises(OutcomeUnknown):
         await AsyncAdmin.over(client).create_user("alice")
@@ -270,7 +272,7 @@ async def test_broken_connection_may_have_applied_it(
 async def test_no_node_can_be_reached(connect: Connect) -> None:
     """Each address is told, with what was wrong there."""
     down, also_down = closed_address(), closed_address()
-    admin = AsyncAdmin.over(connect(down, also_down, timeout_s=0.1))
+    admin = AsyncAdmin.over(connect(down, also_down, timeout_s=0.25))
 
     with pytest.raises(Unavailable) as caught:
         await admin.create_user("alice")
@@ -283,8 +285,8 @@ async def test_no_node_can_be_reached(connect: Connect) -> None:
 async def test_reason_of_a_node_is_told_rather_than_that_others_are_down(
     connect: Connect, nodes: list[FakeNode]
 ) -> None:
-    nodes[0].answer(CREATE, NO_QUORUM)
-    admin = AsyncAdmin.over(connect(nodes[0].address, closed_address(), timeout_s=0.1))
+    nodes[0].answer(CREATE, NO_QUORUM_FOR_LONG)
+    admin = AsyncAdmin.over(connect(closed_address(), nodes[0].address))
 
     with pytest.raises(Unavailable) as caught:
         await admin.create_user("alice")
@@ -296,7 +298,7 @@ async def test_read_has_no_unknown_outcome(
     connect: Connect, nodes: list[FakeNode]
 ) -> None:
     nodes[0].never_answer(GET)
-    admin = AsyncAdmin.over(connect(nodes[0].address, timeout_s=0.1))
+    admin = AsyncAdmin.over(connect(nodes[0].address, timeout_s=0.25))
 
     with pytest.raises(Unavailable) as caught:
         await admin.get_user("alice")
