@@ -130,6 +130,8 @@ class Engine(SyncObj):
             leaderFallbackTimeout=settings.step_down_s,
             appendEntriesUseBatch=False,  # Tell followers at once what is committed.
             dynamicMembershipChange=False,
+            # For a transport that is not used; but it must not be the lesser.
+            connectionTimeout=2 * settings.election_max_s,
             fullDumpFile=None,
             useFork=False,
             onStateChanged=self._role_changed,

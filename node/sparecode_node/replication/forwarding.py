@@ -61,7 +61,8 @@ def applied(result: Result) -> peers_pb2.ForwardResponse:
 
 def not_applied(error: NotAppliedError) -> peers_pb2.ForwardResponse:
     """Say why it was certainly not applied."""
-    return peers_pb2.ForwardResponse(not_applied=_KIND_OF[type(error)])
+    kind = _KIND_OF.get(type(error), peers_pb2.NOT_APPLIED_KIND_NOT_PRIMARY)
+    return peers_pb2.ForwardResponse(not_applied=kind)
 
 
 def unknown() -> peers_pb2.ForwardResponse:
