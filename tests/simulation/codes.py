@@ -65,7 +65,12 @@ SETUP: tuple[Command, ...] = (
         key_id=KEY,
         session_id=SESSION,
     ),
-    RegisterAgent(name="VPN", identity=AGENT, protects=Protects.AUTHENTICATION_MANAGER),
+    RegisterAgent(
+        name="VPN",
+        name_key=NameKey("vpn"),
+        identity=AGENT,
+        protects=Protects.AUTHENTICATION_MANAGER,
+    ),
     CreateUser(
         user_id=USER,
         username="ada",

@@ -237,6 +237,7 @@ class World:
             case "register-agent":
                 return RegisterAgent(
                     name=given["name"],
+                    name_key=fold(given["name"]),
                     identity=AgentIdentity(given.get("identity", given["name"])),
                     protects=Protects(given.get("protects", "authentication_manager")),
                 )

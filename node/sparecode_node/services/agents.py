@@ -2,6 +2,7 @@
 """Use cases: the programs that check passcodes."""
 
 from sparecode_node.domain.agents import Protects
+from sparecode_node.domain.users import fold
 from sparecode_node.queries import agents
 from sparecode_node.queries.state import ReadTransaction
 from sparecode_node.queries.views import AgentView, Page
@@ -31,7 +32,10 @@ class Agents:
         """Let the agent of a certificate identity authenticate users."""
         fields.text("name", name, at_least=1, at_most=fields.AGENT_NAME_MAX)
         command = RegisterAgent(
-            name=name, identity=fields.identity(identity), protects=protects
+            name=name,
+            name_key=fold(name),
+            identity=fields.identity(identity),
+            protects=protects,
         )
         said = {"name": name, "identity": identity, "protects": protects.value}
         return await self._proposer.change(context, command, said)

@@ -9,7 +9,6 @@ from sparecode_node.domain.administrators import Administrator, Role
 from sparecode_node.domain.agents import Agent
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.policy import Policy
-from sparecode_node.domain.users import fold
 from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands import (
@@ -121,14 +120,13 @@ def register_agent(applying: Applying, command: RegisterAgent) -> Result:
             f"an agent with the certificate identity {command.identity} exists already",
             "certificate_identity",
         )
-    name_key = fold(command.name)
-    if tables.agent_name_taken(db, name_key):
+    if tables.agent_name_taken(db, command.name_key):
         return Rejected(
             Reason.AGENT_EXISTS, f"an agent {command.name} exists already", "name"
         )
     tables.save_agent(
         db,
         Agent(name=command.name, identity=command.identity, protects=command.protects),
-        name_key,
+        command.name_key,
     )
     return Applied(index=applying.index)

@@ -204,6 +204,8 @@ class RegisterAgent:
     """Let the agent of this certificate identity authenticate users."""
 
     name: str
+    name_key: NameKey
+    """Folded by the called node: replicas may know different Unicode tables."""
     identity: AgentIdentity
     protects: Protects
 

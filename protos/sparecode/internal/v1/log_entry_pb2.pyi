@@ -749,22 +749,26 @@ class RegisterAgent(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     IDENTITY_FIELD_NUMBER: _builtins.int
     PROTECTS_FIELD_NUMBER: _builtins.int
+    NAME_KEY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """What people call it."""
     identity: _builtins.str
     """Its certificate's identity."""
     protects: _builtins.str
     """What it protects: a value of Protects."""
+    name_key: _builtins.str
+    """The name, folded by the called node: no two agents have the same."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         identity: _builtins.str = ...,
         protects: _builtins.str = ...,
+        name_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity", "name", b"name", "protects", b"protects"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity", "name", b"name", "name_key", b"name_key", "protects", b"protects"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
