@@ -24,6 +24,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 from sparecode_client.admin import AsyncAdmin
 from sparecode_client.agent import AsyncAgent
+from sparecode_client.audit import AuditEvent, AuditFilter
 from sparecode_client.blocking import Admin, Agent
 from sparecode_client.errors import (
     AlreadyExists,
@@ -76,6 +77,8 @@ __all__ = [
     "AlreadyExists",
     "AsyncAdmin",
     "AsyncAgent",
+    "AuditEvent",
+    "AuditFilter",
     "Authentication",
     "ClusterStatus",
     "Commit",

@@ -168,3 +168,5 @@ class Admin(Blocking[AsyncAdmin]):
     list_agents = _Method(AsyncAdmin.list_agents)
 
     get_status = _Method(AsyncAdmin.get_status)
+
+    list_audit_events = _Method(AsyncAdmin.list_audit_events)

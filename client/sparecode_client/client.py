@@ -18,6 +18,7 @@ import grpc
 import tenacity
 
 from sparecode.v1.agents_pb2_grpc import AgentServiceStub
+from sparecode.v1.audit_pb2_grpc import AuditServiceStub
 from sparecode.v1.authentication_pb2_grpc import AuthenticationServiceStub
 from sparecode.v1.cluster_pb2_grpc import ClusterServiceStub
 from sparecode.v1.emergency_access_pb2_grpc import EmergencyAccessServiceStub
@@ -48,6 +49,7 @@ class Stubs:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.agents = AgentServiceStub(channel)
+        self.audit = AuditServiceStub(channel)
         self.authentication = AuthenticationServiceStub(channel)
         self.cluster = ClusterServiceStub(channel)
         self.emergency_access = EmergencyAccessServiceStub(channel)

@@ -14,19 +14,17 @@ import importlib.metadata
 import logging
 import os
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 from sparecode_node.config import Config, KdfProfile, ListenerConfig
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.queries.seeds import SeedReader
-from sparecode_node.queries.state import LocalState, read_only_uri
+from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.cluster_replicator import (
     ClusterConfig,
     ClusterReplicator,
 )
 from sparecode_node.replication.errors import StartRefusedError
-from sparecode_node.replication.replicator import Replicator, Stamper
+from sparecode_node.replication.replicator import Replicator
 from sparecode_node.replication.settings import RaftSettings
 from sparecode_node.replication.tls import URI_PREFIX, PeerTls
 from sparecode_node.replication.transport import PeerAddresses
@@ -40,6 +38,7 @@ from sparecode_node.rpc.server import (
 from sparecode_node.rpc.tls import TlsFileError, TlsFiles
 from sparecode_node.services.agents import Agents
 from sparecode_node.services.ambient import Clock, Entropy
+from sparecode_node.services.audit import Audit
 from sparecode_node.services.authentication import Authentication
 from sparecode_node.services.authorization import Authorization
 from sparecode_node.services.cluster import Cluster
@@ -55,11 +54,9 @@ from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.reading import Reader
 from sparecode_node.services.sealing import Sealing
 from sparecode_node.services.sessions import Sessions
-from sparecode_node.services.stamping import PrimaryStamper
+from sparecode_node.services.state_file import StateFile
 from sparecode_node.services.tokens import Tokens
 from sparecode_node.services.users import Users
-from sparecode_node.statemachine.digest import digest
-from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.schema import SchemaError
 
 log = logging.getLogger(__name__)
@@ -288,42 +285,8 @@ def build_services(
         cluster=Cluster(
             replicator=replicator, state=state, authorization=authorization, clock=clock
         ),
+        audit=Audit(reader=reader),
     )
-
-
-class StateFile:
-    """The state's SQLite file, as the engine's thread opens it."""
-
-    def __init__(self, path: Path, *, sealing: Sealing, clock: Clock) -> None:
-        self._path = path
-        self._sealing = sealing
-        self._clock = clock
-
-    @contextlib.contextmanager
-    def open(self) -> Iterator[tuple[StateMachine, Stamper]]:
-        """Open the state for the one who writes it. Raises `SchemaError`."""
-        with contextlib.closing(sqlite3.connect(self._path)) as db:
-            state = StateMachine(db)
-            with contextlib.closing(SeedReader(self._path)) as seeds:
-                yield (
-                    state,
-                    PrimaryStamper(
-                        seeds=seeds, sealing=self._sealing, clock=self._clock
-                    ),
-                )
-
-    def read_digest(self) -> tuple[int, str]:
-        """Return the applied index and the digest of the state at it."""
-        uri = read_only_uri(self._path)
-        with contextlib.closing(
-            sqlite3.connect(uri, uri=True, isolation_level=None)
-        ) as db:
-            # One read transaction: both are of the same moment.
-            db.execute("BEGIN")
-            row = db.execute(
-                "SELECT value FROM meta WHERE name = 'applied_index'"
-            ).fetchone()
-            return (row[0] if row else 0), digest(db)
 
 
 def make_data_dir(path: Path) -> None:

@@ -8,6 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from sparecode.v1 import (
     agents_pb2,
+    audit_pb2,
     authentication_pb2,
     cluster_pb2,
     emergency_access_pb2,
@@ -186,6 +187,34 @@ STATUS = cluster_pb2.GetStatusResponse(
             ("n3", cluster_pb2.MEMBER_ROLE_UNSPECIFIED),
         ]
     ],
+)
+AUDIT = audit_pb2.ListAuditEventsResponse(
+    events=[
+        audit_pb2.AuditEvent(
+            sequence=1043,
+            event_time=at(END),
+            actor="agent:spiffe://example.com/vpn",
+            node_id="n3",
+            action="Authenticate",
+            target="alice",
+            outcome="refused",
+            reason="wrong_pin",
+            detail="token 000123456789, factor emergency, client 192.0.2.1, "
+            "resource the mail of everybody in the office",
+            previous_hash=b"p" * 32,
+            hash=b"h" * 32,
+        ),
+        audit_pb2.AuditEvent(
+            sequence=1042,
+            event_time=at(END - timedelta(seconds=90)),
+            actor="administrator:root",
+            node_id="n2",
+            action="UnlockUser",
+            target="alice",
+            outcome="applied",
+        ),
+    ],
+    position=POSITION,
 )
 ACCEPTED = authentication_pb2.AuthenticateResponse(
     decision=authentication_pb2.AUTHENTICATION_DECISION_ACCEPTED,

@@ -166,7 +166,12 @@ def test_emergency_codes_do_not_cover_the_cloud() -> None:
 # --- Administrators
 
 
-READS = {Permission.READ_USERS, Permission.READ_AGENTS, Permission.READ_CLUSTER}
+READS = {
+    Permission.READ_USERS,
+    Permission.READ_AGENTS,
+    Permission.READ_CLUSTER,
+    Permission.READ_AUDIT,
+}
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sparecode.v1 import (
     agents_pb2,
     agents_pb2_grpc,
+    audit_pb2,
+    audit_pb2_grpc,
     authentication_pb2,
     authentication_pb2_grpc,
     cluster_pb2,
@@ -27,9 +29,11 @@ from sparecode.v1 import (
     users_pb2_grpc,
 )
 from sparecode_node.domain.agents import Protects
+from sparecode_node.domain.audit import AuditEvent
 from sparecode_node.domain.emergency_access import RecoveryPolicy
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm, HashName
+from sparecode_node.queries.audit import AuditFilter, AuditRecord
 from sparecode_node.queries.views import (
     AgentView,
     CodeSetView,
@@ -73,6 +77,7 @@ END_MS = 1_800_000_000_250
 
 FILES = (
     agents_pb2,
+    audit_pb2,
     authentication_pb2,
     cluster_pb2,
     emergency_access_pb2,
@@ -228,6 +233,36 @@ ACCESS = emergency_access_pb2.EmergencyAccess(
 )
 
 
+AUDIT_RECORD = AuditRecord(
+    event=AuditEvent(
+        sequence=5,
+        at_ms=END_MS,
+        actor="administrator:root",
+        node="n2",
+        action="SetPin",
+        target="1",
+        outcome="refused",
+        reason="role",
+        detail="no",
+    ),
+    previous_hash=b"p" * 32,
+    hash=b"h" * 32,
+)
+AUDIT_EVENT = audit_pb2.AuditEvent(
+    sequence=5,
+    event_time=END,
+    actor="administrator:root",
+    node_id="n2",
+    action="SetPin",
+    target="1",
+    outcome="refused",
+    reason="role",
+    detail="no",
+    previous_hash=b"p" * 32,
+    hash=b"h" * 32,
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class Case:
     """A call, what the use case is asked and says, and what the caller reads."""
@@ -247,6 +282,7 @@ class Case:
 
 STUBS = {
     "AgentService": (agents_pb2_grpc.AgentServiceStub, "agents"),
+    "AuditService": (audit_pb2_grpc.AuditServiceStub, "audit"),
     "AuthenticationService": (
         authentication_pb2_grpc.AuthenticationServiceStub,
         "authentication",
@@ -580,6 +616,40 @@ CASES = [
                 )
             ],
             position=POSITION,
+        ),
+    ),
+    Case(
+        "AuditService/ListAuditEvents",
+        audit_pb2.ListAuditEventsRequest(
+            filter=audit_pb2.AuditFilter(
+                start_time=Timestamp(seconds=1),
+                end_time=END,
+                actor="a",
+                action="b",
+                target="c",
+                outcome="d",
+                reason="e",
+            ),
+            from_sequence=4,
+            **PAGE,
+        ),
+        "list",
+        {
+            "wanted": AuditFilter(
+                start_ms=1000,
+                end_ms=END_MS,
+                actor="a",
+                action="b",
+                target="c",
+                outcome="d",
+                reason="e",
+            ),
+            "from_sequence": 4,
+            **PAGE,
+        },
+        read(Page(items=(AUDIT_RECORD,), next_page_token="n")),
+        audit_pb2.ListAuditEventsResponse(
+            events=[AUDIT_EVENT], next_page_token="n", position=POSITION
         ),
     ),
     Case(

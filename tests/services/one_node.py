@@ -38,6 +38,7 @@ from sparecode_node.replication.errors import ProposeError
 from sparecode_node.replication.replicator import MemberStatus, Proposal
 from sparecode_node.services.agents import Agents
 from sparecode_node.services.ambient import SystemEntropy
+from sparecode_node.services.audit import Audit
 from sparecode_node.services.authentication import Authentication
 from sparecode_node.services.authorization import Authorization
 from sparecode_node.services.cluster import Cluster
@@ -197,6 +198,7 @@ class OneNode:
     seeds: SeedReader
     state: LocalState
     primary_db: sqlite3.Connection
+    local_db: sqlite3.Connection
     replicator: TwoReplicas
     authentication: Authentication
     sessions: Sessions
@@ -205,6 +207,7 @@ class OneNode:
     emergency: Emergency
     agents: Agents
     cluster: Cluster
+    audit: Audit
     bearer: str = ""
 
     def admin(self, method: str = "", request_id: str = "") -> CallContext:
@@ -387,6 +390,7 @@ async def one_node(folder: Path) -> AsyncIterator[OneNode]:
         seeds=seeds,
         state=state,
         primary_db=primary_db,
+        local_db=local_db,
         replicator=replicator,
         authentication=Authentication(
             sealing=sealing, kdf=kdf, entropy=entropy, **shared
@@ -411,6 +415,7 @@ async def one_node(folder: Path) -> AsyncIterator[OneNode]:
         ),
         agents=Agents(proposer=proposer, reader=reader),
         cluster=Cluster(authorization=authorization, **shared),
+        audit=Audit(reader=reader),
     )
     try:
         await initialize(node)

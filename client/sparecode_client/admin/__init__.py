@@ -4,6 +4,7 @@
 from datetime import timedelta
 
 from sparecode_client.admin.agents import Agents
+from sparecode_client.admin.audit import AuditLog
 from sparecode_client.admin.cluster import Cluster
 from sparecode_client.admin.emergency_access import EmergencyAccesses
 from sparecode_client.admin.sessions import Sessions
@@ -16,7 +17,7 @@ from sparecode_client.deadlines import DEFAULT_TIMEOUT
 __all__ = ["AsyncAdmin"]
 
 
-class AsyncAdmin(Sessions, Users, Tokens, EmergencyAccesses, Agents, Cluster):
+class AsyncAdmin(Sessions, Users, Tokens, EmergencyAccesses, Agents, Cluster, AuditLog):
     """
     An administrator or operator, on any node of the cluster.
 

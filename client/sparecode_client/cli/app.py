@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from sparecode_client.cli import (
     agents,
+    audit,
     authenticate,
     cluster,
     emergency,
@@ -132,4 +133,5 @@ app.add_typer(tokens.app, name="tokens")
 app.add_typer(emergency.app, name="emergency")
 app.add_typer(agents.app, name="agents")
 app.add_typer(cluster.app, name="cluster")
+app.add_typer(audit.app, name="audit")
 app.command(epilog=authenticate.EPILOG)(authenticate.authenticate)

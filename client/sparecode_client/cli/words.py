@@ -24,6 +24,12 @@ class When:
             return datetime.now(UTC) + self.value
         return self.value
 
+    def past(self) -> datetime:
+        """Return the moment; a duration counts back from now."""
+        if isinstance(self.value, timedelta):
+            return datetime.now(UTC) - self.value
+        return self.value
+
 
 TIME_FORMS = "7d, 12h, 1d12h or 2026-12-01T12:00Z"
 
@@ -52,6 +58,11 @@ def read_time(text: str) -> When:
 def show_time(time: datetime | None, *, never: str = "-") -> str:
     """Return *time* in this computer's zone, to the minute, which may be early."""
     return never if time is None else f"{time.astimezone():%Y-%m-%d %H:%M %Z}"
+
+
+def show_second(time: datetime | None) -> str:
+    """Return *time* in this computer's zone, to the second, which may be early."""
+    return "-" if time is None else f"{time.astimezone():%Y-%m-%d %H:%M:%S %Z}"
 
 
 def show_timestamp(time: datetime) -> str:

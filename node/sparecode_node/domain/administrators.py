@@ -33,10 +33,16 @@ class Permission(enum.StrEnum):
     READ_AGENTS = "read_agents"
     CHANGE_AGENTS = "change_agents"
     READ_CLUSTER = "read_cluster"
+    READ_AUDIT = "read_audit"
 
 
 _READS = frozenset(
-    {Permission.READ_USERS, Permission.READ_AGENTS, Permission.READ_CLUSTER}
+    {
+        Permission.READ_USERS,
+        Permission.READ_AGENTS,
+        Permission.READ_CLUSTER,
+        Permission.READ_AUDIT,
+    }
 )
 
 _ALLOWED: dict[Role, frozenset[Permission]] = {

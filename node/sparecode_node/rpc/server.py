@@ -20,6 +20,8 @@ from grpc_reflection.v1alpha import reflection
 from sparecode.v1 import (
     agents_pb2,
     agents_pb2_grpc,
+    audit_pb2,
+    audit_pb2_grpc,
     authentication_pb2_grpc,
     cluster_pb2,
     cluster_pb2_grpc,
@@ -33,6 +35,7 @@ from sparecode.v1 import (
     users_pb2_grpc,
 )
 from sparecode_node.rpc.agents import AgentServicer
+from sparecode_node.rpc.audit import AuditServicer
 from sparecode_node.rpc.authentication import AuthenticationServicer
 from sparecode_node.rpc.cluster import ClusterServicer
 from sparecode_node.rpc.emergency_access import EmergencyAccessServicer
@@ -45,6 +48,7 @@ from sparecode_node.rpc.tokens import FILE_BYTES_MAX, TokenServicer
 from sparecode_node.rpc.users import UserServicer
 from sparecode_node.services.agents import Agents
 from sparecode_node.services.ambient import Clock
+from sparecode_node.services.audit import Audit
 from sparecode_node.services.authentication import Authentication
 from sparecode_node.services.cluster import Cluster
 from sparecode_node.services.emergency_access import Emergency
@@ -102,6 +106,7 @@ class Services:
     emergency: Emergency
     agents: Agents
     cluster: Cluster
+    audit: Audit
 
 
 class Listeners:
@@ -201,6 +206,9 @@ def _add_administration(
     cluster_pb2_grpc.add_ClusterServiceServicer_to_server(
         ClusterServicer(services.cluster), server
     )
+    audit_pb2_grpc.add_AuditServiceServicer_to_server(
+        AuditServicer(services.audit), server
+    )
 
 
 def _admin_names() -> Sequence[str]:
@@ -212,6 +220,7 @@ def _admin_names() -> Sequence[str]:
         emergency_access_pb2,
         agents_pb2,
         cluster_pb2,
+        audit_pb2,
         health_pb2,
     )
     return (

@@ -45,6 +45,7 @@ NEEDS: dict[str, Permission | None] = {
     ),
     "AgentService/RegisterAgent": Permission.CHANGE_AGENTS,
     "AgentService/ListAgents": Permission.READ_AGENTS,
+    "AuditService/ListAuditEvents": Permission.READ_AUDIT,
     "ClusterService/GetStatus": Permission.READ_CLUSTER,
 }
 """What a method needs; None: a session. What is not here is permitted to nobody."""

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`sparecode audit`: who did what, when, where, and what became of it."""
+
+import shutil
+import textwrap
+from typing import Annotated
+
+import typer
+
+from sparecode_client.audit import AuditEvent, AuditFilter
+from sparecode_client.cli.options import Limit, StaleOk, pages, time_option
+from sparecode_client.cli.settings import settings_of
+from sparecode_client.cli.words import When, plain, plural, show_second
+from sparecode_client.values import Page
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Read the audit log: every decision and every change.",
+    short_help="Read the audit log.",
+)
+
+
+@app.callback()
+def _group() -> None:
+    """Keep `list` a command of its own while it is the only one."""
+
+
+def _wanted(name: str, example: str) -> object:
+    return typer.Option(
+        metavar=name.upper(), help=f"Only events of exactly this {name}, as {example}."
+    )
+
+
+Since = Annotated[
+    When | None, time_option("Only events from then on; a duration counts back.")
+]
+Until = Annotated[
+    When | None, time_option("Only events before then; a duration counts back.")
+]
+Actor = Annotated[str, _wanted("actor", "administrator:root")]
+Action = Annotated[str, _wanted("action", "SaveEmergencyAccess")]
+Target = Annotated[str, _wanted("target", "alice, or a serial")]
+Outcome = Annotated[str, _wanted("outcome", "refused")]
+Reason = Annotated[str, _wanted("reason", "wrong_pin")]
+
+
+@app.command("list", epilog="Example: sparecode audit list --since 1d --target alice")
+def list_(
+    context: typer.Context,
+    *,
+    since: Since = None,
+    until: Until = None,
+    actor: Actor = "",
+    action: Action = "",
+    target: Target = "",
+    outcome: Outcome = "",
+    reason: Reason = "",
+    from_sequence: Annotated[
+        int | None,
+        typer.Option(
+            "--from",
+            min=1,
+            metavar="NUMBER",
+            help="From this event on, oldest first. Otherwise the newest come first.",
+        ),
+    ] = None,
+    limit: Limit = 20,
+    stale_ok: StaleOk = False,
+) -> None:
+    """Show events, the newest first."""
+    settings = settings_of(context)
+    wanted = AuditFilter(
+        start_time=None if since is None else since.past(),
+        end_time=None if until is None else until.past(),
+        actor=actor,
+        action=action,
+        target=target,
+        outcome=outcome,
+        reason=reason,
+    )
+
+    def page_of(size: int, token: str) -> Page[AuditEvent]:
+        return admin.list_audit_events(
+            wanted,
+            from_sequence=from_sequence or 0,
+            page_size=size,
+            page_token=token,
+            stale_ok=stale_ok,
+        )
+
+    with settings.admin() as admin:
+        page, complete = pages(page_of, limit)
+    if settings.output.is_json:
+        settings.output.json(
+            {"events": page.items, "complete": complete, "position": page.position}
+        )
+        return
+    for event in page.items:
+        for line in lines_of(event, shutil.get_terminal_size().columns):
+            settings.output.say(line)
+    if not page.items:
+        settings.output.note("There are no such events.")
+    if not complete:
+        settings.output.note(
+            f"There are more than {plural(limit, 'event')}: see --limit."
+        )
+    settings.output.position(page.position)
+
+
+def lines_of(event: AuditEvent, columns: int) -> list[str]:
+    """Return an event for people: what became of what, and below it by whom."""
+    what = " ".join(filter(None, (event.action, event.target)))
+    number = f"{event.sequence:>7}  "
+    margin = " " * len(number)
+    how = "; ".join(
+        filter(None, (f"by {event.actor} on {event.node_id}", event.detail))
+    )
+    outcome = event.outcome + (f" ({event.reason})" if event.reason else "")
+    return [
+        line
+        for first, words in (
+            (number, f"{show_second(event.time)}  {what}: {outcome}"),
+            (margin, how),
+        )
+        for line in textwrap.wrap(
+            plain(words),
+            columns,
+            initial_indent=first,
+            subsequent_indent=margin,
+        )
+    ]

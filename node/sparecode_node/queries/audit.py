@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The audit log, as it is shown (U1).
+
+Sequences have no gap, and times never go back from one event to the next; so a
+range of times is found as a range of sequences, without reading what lies
+outside.
+"""
+
+import sqlite3
+from dataclasses import dataclass
+
+from sparecode_node.domain.audit import GENESIS_HASH, AuditEvent
+from sparecode_node.queries import pages
+from sparecode_node.queries.pages import PageTokenError
+from sparecode_node.queries.state import ReadTransaction
+from sparecode_node.queries.views import Page
+
+SEQUENCE_MAX = 2**63 - 1
+
+_EVENTS = """
+SELECT event.*, before.hash AS previous_hash
+FROM audit_events AS event
+LEFT JOIN audit_events AS before ON before.sequence = event.sequence - 1
+WHERE event.sequence BETWEEN :first AND :last
+    AND (:actor = '' OR event.actor = :actor)
+    AND (:action = '' OR event.action = :action)
+    AND (:target = '' OR event.target = :target)
+    AND (:outcome = '' OR event.outcome = :outcome)
+    AND (:reason = '' OR event.reason = :reason)
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditFilter:
+    """Which events are shown: those for which everything that is given holds."""
+
+    start_ms: int | None = None
+    end_ms: int | None = None
+    """Events before it."""
+    actor: str = ""
+    action: str = ""
+    target: str = ""
+    outcome: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditRecord:
+    """An event, and its link of the chain."""
+
+    event: AuditEvent
+    previous_hash: bytes
+    hash: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditHead:
+    """The end of the chain: how many events there are, and the hash of them all."""
+
+    sequence: int
+    hash: bytes
+
+
+async def head(transaction: ReadTransaction) -> AuditHead:
+    """Return the head of the chain."""
+    row = await transaction.one(
+        "SELECT sequence, hash FROM audit_events ORDER BY sequence DESC LIMIT 1"
+    )
+    if row is None:
+        return AuditHead(sequence=0, hash=GENESIS_HASH)
+    return AuditHead(sequence=row["sequence"], hash=row["hash"])
+
+
+async def page(
+    transaction: ReadTransaction,
+    *,
+    size: int,
+    page_token: str,
+    wanted: AuditFilter,
+    from_sequence: int,
+) -> Page[AuditRecord]:
+    """
+    Return a page of events: the newest first, or from a sequence on, oldest first.
+
+    *from_sequence* 0: the newest first.
+    """
+    after = _sequence_of(page_token)
+    first, last = await _range(transaction, wanted)
+    if from_sequence:
+        first = max(first, from_sequence, after + 1)
+    elif page_token:
+        last = min(last, after - 1)
+    records = await _records(
+        transaction,
+        wanted,
+        first=first,
+        last=last,
+        newest_first=not from_sequence,
+        rows=size + 1,
+    )
+    return pages.page(records, size, lambda record: str(record.event.sequence))
+
+
+async def following(
+    transaction: ReadTransaction,
+    *,
+    after: int,
+    up_to: int,
+    wanted: AuditFilter,
+    rows: int,
+) -> list[AuditRecord]:
+    """Return so many events after a sequence, oldest first, none beyond *up_to*."""
+    first, last = await _range(transaction, wanted)
+    return await _records(
+        transaction,
+        wanted,
+        first=max(first, after + 1),
+        last=min(last, up_to),
+        newest_first=False,
+        rows=rows,
+    )
+
+
+async def _records(
+    transaction: ReadTransaction,
+    wanted: AuditFilter,
+    *,
+    first: int,
+    last: int,
+    newest_first: bool,
+    rows: int,
+) -> list[AuditRecord]:
+    found = await transaction.all(
+        f"{_EVENTS} ORDER BY event.sequence {'DESC' if newest_first else 'ASC'} "
+        "LIMIT :rows",
+        first=first,
+        last=last,
+        actor=wanted.actor,
+        action=wanted.action,
+        target=wanted.target,
+        outcome=wanted.outcome,
+        reason=wanted.reason,
+        rows=rows,
+    )
+    return [_record(row) for row in found]
+
+
+def _record(row: sqlite3.Row) -> AuditRecord:
+    return AuditRecord(
+        event=AuditEvent(
+            sequence=row["sequence"],
+            at_ms=row["at_ms"],
+            actor=row["actor"],
+            node=row["node"],
+            action=row["action"],
+            target=row["target"],
+            outcome=row["outcome"],
+            reason=row["reason"],
+            detail=row["detail"],
+        ),
+        previous_hash=row["previous_hash"] or GENESIS_HASH,
+        hash=row["hash"],
+    )
+
+
+def _sequence_of(page_token: str) -> int:
+    """Return the sequence in a page token. Raises `PageTokenError`."""
+    key = pages.decode(page_token)
+    if not key:
+        return 0
+    if not (key.isascii() and key.isdigit()) or int(key) > SEQUENCE_MAX - 1:
+        raise PageTokenError
+    return int(key)
+
+
+async def _range(transaction: ReadTransaction, wanted: AuditFilter) -> tuple[int, int]:
+    """Return the first and the last sequence within the times that are wanted."""
+    end = (await head(transaction)).sequence
+    first, last = 1, end
+    if wanted.start_ms is not None:
+        first = await _first_at(transaction, wanted.start_ms, end)
+    if wanted.end_ms is not None:
+        last = await _first_at(transaction, wanted.end_ms, end) - 1
+    return first, last
+
+
+async def _first_at(transaction: ReadTransaction, at_ms: int, end: int) -> int:
+    """Return the sequence of the first event at that time or later; or *end* + 1."""
+    low, high = 1, end + 1
+    while low < high:
+        middle = (low + high) // 2
+        row = await transaction.one(
+            "SELECT at_ms FROM audit_events WHERE sequence = :sequence",
+            sequence=middle,
+        )
+        if row is not None and row["at_ms"] < at_ms:
+            low = middle + 1
+        else:
+            high = middle
+    return low

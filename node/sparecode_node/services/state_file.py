@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The state's SQLite file: opened for the one who writes it, and read at a moment."""
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from sparecode_node.queries.seeds import SeedReader
+from sparecode_node.queries.state import read_only_uri
+from sparecode_node.replication.replicator import Stamper
+from sparecode_node.services.ambient import Clock
+from sparecode_node.services.sealing import Sealing
+from sparecode_node.services.stamping import PrimaryStamper
+from sparecode_node.statemachine.digest import digest
+from sparecode_node.statemachine.machine import StateMachine
+
+
+class StateFile:
+    """The state's SQLite file, as the engine's thread opens it."""
+
+    def __init__(self, path: Path, *, sealing: Sealing, clock: Clock) -> None:
+        self._path = path
+        self._sealing = sealing
+        self._clock = clock
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[tuple[StateMachine, Stamper]]:
+        """Open the state for the one who writes it. Raises `SchemaError`."""
+        with contextlib.closing(sqlite3.connect(self._path)) as db:
+            state = StateMachine(db)
+            with contextlib.closing(SeedReader(self._path)) as seeds:
+                yield (
+                    state,
+                    PrimaryStamper(
+                        seeds=seeds, sealing=self._sealing, clock=self._clock
+                    ),
+                )
+
+    def read_digest(self) -> tuple[int, str]:
+        """Return the applied index and the digest of the state at it."""
+        uri = read_only_uri(self._path)
+        with contextlib.closing(
+            sqlite3.connect(uri, uri=True, isolation_level=None)
+        ) as db:
+            # One read transaction: both are of the same moment.
+            db.execute("BEGIN")
+            row = db.execute(
+                "SELECT value FROM meta WHERE name = 'applied_index'"
+            ).fetchone()
+            return (row[0] if row else 0), digest(db)
