@@ -476,7 +476,7 @@ PERMITTED = {
     "GenerateTokencodes SaveEmergencyAccess IssueTokencodes GetEmergencyAccess "
     "ListEmergencyAccess DisableEmergencyAccess",
     Role.AUDITOR: "GetUser ListUsers GetToken ListTokens GetEmergencyAccess "
-    "ListEmergencyAccess ListAgents GetStatus",
+    "ListEmergencyAccess ListAgents ListAuditEvents GetStatus",
     Role.OPERATOR: "GetStatus",
 }
 
