@@ -154,7 +154,13 @@ class Admin(Blocking[AsyncAdmin]):
     get_token = _Method(AsyncAdmin.get_token)
     list_tokens = _Method(AsyncAdmin.list_tokens)
     assign_token = _Method(AsyncAdmin.assign_token)
+    unassign_token = _Method(AsyncAdmin.unassign_token)
+    enable_token = _Method(AsyncAdmin.enable_token)
+    disable_token = _Method(AsyncAdmin.disable_token)
+    update_token = _Method(AsyncAdmin.update_token)
+    delete_token = _Method(AsyncAdmin.delete_token)
     set_pin = _Method(AsyncAdmin.set_pin)
+    clear_pin = _Method(AsyncAdmin.clear_pin)
     reinstate_token = _Method(AsyncAdmin.reinstate_token)
 
     issue_tokencodes = _Method(AsyncAdmin.issue_tokencodes)

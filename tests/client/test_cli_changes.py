@@ -80,6 +80,48 @@ def test_change_tells_where_it_was_committed(cli: Cli) -> None:
             {"serial": SERIAL},
         ),
         (
+            ["tokens", "unassign", SERIAL],
+            "TokenService/UnassignToken",
+            tokens_pb2.UnassignTokenResponse(),
+            {"serial": SERIAL},
+        ),
+        (
+            ["tokens", "enable", SERIAL],
+            "TokenService/EnableToken",
+            tokens_pb2.EnableTokenResponse(),
+            {"serial": SERIAL},
+        ),
+        (
+            ["tokens", "disable", SERIAL],
+            "TokenService/DisableToken",
+            tokens_pb2.DisableTokenResponse(),
+            {"serial": SERIAL},
+        ),
+        (
+            ["tokens", "expire", SERIAL, "--never"],
+            "TokenService/UpdateToken",
+            tokens_pb2.UpdateTokenResponse(),
+            {"serial": SERIAL, "never_expires": True},
+        ),
+        (
+            ["tokens", "expire", SERIAL, "--at", "2026-12-01T12:00Z"],
+            "TokenService/UpdateToken",
+            tokens_pb2.UpdateTokenResponse(),
+            {"serial": SERIAL, "expire_time": answers.at(answers.END)},
+        ),
+        (
+            ["tokens", "delete", SERIAL],
+            "TokenService/DeleteToken",
+            tokens_pb2.DeleteTokenResponse(),
+            {"serial": SERIAL},
+        ),
+        (
+            ["tokens", "clear-pin", SERIAL],
+            "TokenService/ClearPin",
+            tokens_pb2.ClearPinResponse(),
+            {"serial": SERIAL},
+        ),
+        (
             ["emergency", "disable", SERIAL, "--reinstate-token"],
             "EmergencyAccessService/DisableEmergencyAccess",
             emergency_access_pb2.DisableEmergencyAccessResponse(),
@@ -114,6 +156,15 @@ def test_update_of_nothing_is_wrong_usage(cli: Cli) -> None:
 
     assert result.exit_code == 2
     assert "--display-name or --email" in result.stderr
+
+
+@pytest.mark.parametrize("args", [(), ("--at", "1d", "--never")])
+def test_end_of_a_token_is_a_time_or_never(cli: Cli, args: tuple[str, ...]) -> None:
+    result = cli("tokens", "expire", SERIAL, *args)
+
+    assert result.exit_code == 2
+    assert "give --at TIME or --never" in result.stderr
+    assert cli.node.calls == []
 
 
 def test_agents_are_listed(cli: Cli) -> None:

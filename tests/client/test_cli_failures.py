@@ -109,7 +109,8 @@ def test_every_command_has_help_that_fits(cli: Cli) -> None:
     """Every option says what it is for, within 80 columns."""
     groups = {
         "users": "create show list update enable disable delete unlock",
-        "tokens": "enroll import show list assign set-pin reinstate",
+        "tokens": "enroll import show list assign set-pin reinstate unassign enable "
+        "disable expire delete clear-pin",
         "emergency": "issue show list disable",
         "agents": "register list",
         "cluster": "status",

@@ -117,6 +117,32 @@ def test_assigning_forgets_the_pin_of_whoever_had_it() -> None:
     assert not assigned.pin_set
 
 
+def test_unassigning_forgets_the_pin_and_not_that_it_is_lost() -> None:
+    """The PIN goes with its user; taking a token away does not find it (R2)."""
+    unassigned = make_token(lost=True).unassigned()
+    assert isinstance(unassigned, Token)
+    assert unassigned.user_id is None
+    assert not unassigned.pin_set
+    assert unassigned.lost
+    refused = unassigned.unassigned()
+    assert isinstance(refused, Rejected)
+    assert refused.reason is Reason.TOKEN_NOT_ASSIGNED
+
+
+def test_a_pin_is_cleared_where_there_is_one() -> None:
+    """Cleared by an administrator (K2)."""
+    cleared = make_token().without_pin()
+    assert isinstance(cleared, Token)
+    assert not cleared.pin_set
+    for token, reason in (
+        (cleared, Reason.PIN_NOT_SET),
+        (app_token(), Reason.PIN_NOT_USED),
+    ):
+        refused = token.without_pin()
+        assert isinstance(refused, Rejected)
+        assert refused.reason is reason
+
+
 def test_an_assigned_token_is_not_assigned_again() -> None:
     """It has to be unassigned first."""
     refused = make_token().assigned(UserId("u2"))
@@ -183,6 +209,7 @@ READS = {
             {
                 Permission.READ_USERS,
                 Permission.UNLOCK_USERS,
+                Permission.CLEAR_PINS,
                 Permission.ISSUE_EMERGENCY_ACCESS,
             },
         ),

@@ -493,6 +493,31 @@ CASES = [
         APPLIED,
         tokens_pb2.AssignTokenResponse(commit=COMMIT),
     ),
+    *(
+        Case(
+            f"TokenService/{name}",
+            getattr(tokens_pb2, f"{name}Request")(request_id=ID, serial="1"),
+            use_case,
+            {"serial": "1"},
+            APPLIED,
+            getattr(tokens_pb2, f"{name}Response")(commit=COMMIT),
+        )
+        for name, use_case in (
+            ("UnassignToken", "unassign"),
+            ("EnableToken", "enable"),
+            ("DisableToken", "disable"),
+            ("DeleteToken", "delete"),
+            ("ClearPin", "clear_pin"),
+        )
+    ),
+    Case(
+        "TokenService/UpdateToken",
+        tokens_pb2.UpdateTokenRequest(request_id=ID, serial="1", expire_time=END),
+        "update",
+        {"serial": "1", "expires_at_ms": END_MS, "never_expires": False},
+        APPLIED,
+        tokens_pb2.UpdateTokenResponse(commit=COMMIT),
+    ),
     Case(
         "TokenService/SetPin",
         tokens_pb2.SetPinRequest(request_id=ID, serial="1", pin="2468"),

@@ -472,7 +472,7 @@ async def test_nobody_who_has_not_signed_in_does_anything(
 
 
 PERMITTED = {
-    Role.HELP_DESK: "GetUser ListUsers UnlockUser GetToken ListTokens "
+    Role.HELP_DESK: "GetUser ListUsers UnlockUser GetToken ListTokens ClearPin "
     "GenerateTokencodes SaveEmergencyAccess IssueTokencodes GetEmergencyAccess "
     "ListEmergencyAccess DisableEmergencyAccess",
     Role.AUDITOR: "GetUser ListUsers GetToken ListTokens GetEmergencyAccess "

@@ -41,11 +41,15 @@ from sparecode_node.statemachine.commands import (
     AssignToken,
     Authenticate,
     Call,
+    ClearPin,
     CloseSession,
     Command,
     CreateUser,
+    DeleteToken,
     DeleteUser,
     DisableEmergencyAccess,
+    DisableToken,
+    EnableToken,
     EnrollToken,
     InitializeCluster,
     OpenSession,
@@ -56,7 +60,9 @@ from sparecode_node.statemachine.commands import (
     SaveEmergencyAccess,
     SealedCode,
     SetPin,
+    UnassignToken,
     UnlockUser,
+    UpdateToken,
     UpdateUser,
 )
 from sparecode_node.statemachine.machine import StateMachine
@@ -223,6 +229,25 @@ class World:
                 return AssignToken(
                     serial=TokenSerial(given["serial"]), name_key=fold(given["user"])
                 )
+            case "unassign":
+                return UnassignToken(serial=TokenSerial(given["serial"]))
+            case "enable-token":
+                return EnableToken(serial=TokenSerial(given["serial"]))
+            case "disable-token":
+                return DisableToken(serial=TokenSerial(given["serial"]))
+            case "update-token":
+                expires = given.get("expires")
+                return UpdateToken(
+                    serial=TokenSerial(given["serial"]),
+                    expires_at_ms=None
+                    if expires is None
+                    else START_MS + span_ms(expires),
+                    never_expires="never" in given,
+                )
+            case "delete-token":
+                return DeleteToken(serial=TokenSerial(given["serial"]))
+            case "clear-pin":
+                return ClearPin(serial=TokenSerial(given["serial"]))
             case "set-pin":
                 return self._set_pin(given)
             case "reinstate":
@@ -467,6 +492,12 @@ class World:
                     f"user={token.user_id} pin={'set' if token.pin_set else 'none'} "
                     f"spent={token.spent} drift={token.drift} lost={token.lost} "
                     f"recovery={token.recovery}"
+                    + ("" if token.enabled else " disabled")
+                    + (
+                        ""
+                        if token.expires_at_ms is None
+                        else f" until={said(token.expires_at_ms)}"
+                    )
                 )
         if "sets" in given:
             yield from self._show_sets(given["sets"])

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The authenticators. A seed goes in and never comes out."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sparecode.v1 import tokens_pb2, types_pb2
 from sparecode_client.client import Caller, new_request_id
@@ -20,6 +20,7 @@ from sparecode_client.wire import (
     enum_out,
     imported_in,
     position_in,
+    time_out,
     token_in,
 )
 
@@ -150,6 +151,112 @@ class Tokens(Caller):
         )
         answer = await self._client.unary(
             lambda node: node.tokens.AssignToken, request, within=within
+        )
+        return commit_in(answer.commit)
+
+    async def unassign_token(
+        self,
+        serial: str,
+        *,
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> Commit:
+        """Take a token from its user: its PIN is gone and its codes are void."""
+        request = tokens_pb2.UnassignTokenRequest(
+            request_id=request_id or new_request_id(), serial=serial
+        )
+        answer = await self._client.unary(
+            lambda node: node.tokens.UnassignToken, request, within=within
+        )
+        return commit_in(answer.commit)
+
+    async def enable_token(
+        self,
+        serial: str,
+        *,
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> Commit:
+        """Let a token be used again."""
+        request = tokens_pb2.EnableTokenRequest(
+            request_id=request_id or new_request_id(), serial=serial
+        )
+        answer = await self._client.unary(
+            lambda node: node.tokens.EnableToken, request, within=within
+        )
+        return commit_in(answer.commit)
+
+    async def disable_token(
+        self,
+        serial: str,
+        *,
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> Commit:
+        """Refuse a token from now on; its codes are void."""
+        request = tokens_pb2.DisableTokenRequest(
+            request_id=request_id or new_request_id(), serial=serial
+        )
+        answer = await self._client.unary(
+            lambda node: node.tokens.DisableToken, request, within=within
+        )
+        return commit_in(answer.commit)
+
+    async def update_token(
+        self,
+        serial: str,
+        *,
+        expire_time: datetime | None,
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> Commit:
+        """
+        Change when a token expires; None: never.
+
+        Its emergency codes end with it at the latest (I7). A time that has passed
+        ends it at once.
+        """
+        request = tokens_pb2.UpdateTokenRequest(
+            request_id=request_id or new_request_id(),
+            serial=serial,
+            expire_time=time_out(expire_time),
+        )
+        if expire_time is None:
+            request.never_expires = True
+        answer = await self._client.unary(
+            lambda node: node.tokens.UpdateToken, request, within=within
+        )
+        return commit_in(answer.commit)
+
+    async def delete_token(
+        self,
+        serial: str,
+        *,
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> Commit:
+        """Delete a token; its codes are void."""
+        request = tokens_pb2.DeleteTokenRequest(
+            request_id=request_id or new_request_id(), serial=serial
+        )
+        answer = await self._client.unary(
+            lambda node: node.tokens.DeleteToken, request, within=within
+        )
+        return commit_in(answer.commit)
+
+    async def clear_pin(
+        self,
+        serial: str,
+        *,
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> Commit:
+        """Clear the PIN of a token: nothing is accepted until there is another."""
+        request = tokens_pb2.ClearPinRequest(
+            request_id=request_id or new_request_id(), serial=serial
+        )
+        answer = await self._client.unary(
+            lambda node: node.tokens.ClearPin, request, within=within
         )
         return commit_in(answer.commit)
 

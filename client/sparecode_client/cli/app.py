@@ -15,6 +15,7 @@ from sparecode_client.cli import (
     cluster,
     emergency,
     sessions,
+    token_life,
     tokens,
     users,
 )
@@ -129,6 +130,7 @@ app.command()(sessions.login)
 app.command()(sessions.logout)
 app.command()(sessions.whoami)
 app.add_typer(users.app, name="users")
+tokens.app.add_typer(token_life.app)
 app.add_typer(tokens.app, name="tokens")
 app.add_typer(emergency.app, name="emergency")
 app.add_typer(agents.app, name="agents")

@@ -29,6 +29,7 @@ class Permission(enum.StrEnum):
     CHANGE_USERS = "change_users"
     UNLOCK_USERS = "unlock_users"
     CHANGE_TOKENS = "change_tokens"
+    CLEAR_PINS = "clear_pins"
     ISSUE_EMERGENCY_ACCESS = "issue_emergency_access"
     READ_AGENTS = "read_agents"
     CHANGE_AGENTS = "change_agents"
@@ -51,6 +52,7 @@ _ALLOWED: dict[Role, frozenset[Permission]] = {
         {
             Permission.READ_USERS,
             Permission.UNLOCK_USERS,
+            Permission.CLEAR_PINS,
             Permission.ISSUE_EMERGENCY_ACCESS,
         }
     ),

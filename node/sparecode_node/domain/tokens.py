@@ -74,12 +74,32 @@ class Token:
     def with_pin(self, verifier: bytes, key_id: KeyId) -> "Token | Rejected":
         """Return the token with a new PIN."""
         if self.pin_rule is PinRule.NONE:
+            return self._without_pin_rule()
+        return replace(self, pin_verifier=verifier, pin_key_id=key_id)
+
+    def unassigned(self) -> "Token | Rejected":
+        """
+        Return the token as nobody's, without the PIN of who had it.
+
+        A lost one stays lost: to take it away from its user is not to find it (R2).
+        """
+        if self.user_id is None:
             return Rejected(
-                Reason.PIN_NOT_USED,
-                f"token {self.serial} is used without a PIN (PIN rule NONE)",
+                Reason.TOKEN_NOT_ASSIGNED,
+                f"token {self.serial} is not assigned",
                 "serial",
             )
-        return replace(self, pin_verifier=verifier, pin_key_id=key_id)
+        return replace(self, user_id=None, pin_verifier=b"", pin_key_id=NO_KEY)
+
+    def without_pin(self) -> "Token | Rejected":
+        """Return the token with its PIN cleared."""
+        if self.pin_rule is PinRule.NONE:
+            return self._without_pin_rule()
+        if not self.pin_set:
+            return Rejected(
+                Reason.PIN_NOT_SET, f"token {self.serial} has no PIN", "serial"
+            )
+        return replace(self, pin_verifier=b"", pin_key_id=NO_KEY)
 
     def spend(self, moment: Moment, now_ms: int) -> "Token | Rejected":
         """
@@ -99,3 +119,10 @@ class Token:
     def found(self) -> "Token":
         """Return the token as its owner's again (R)."""
         return replace(self, lost=False)
+
+    def _without_pin_rule(self) -> Rejected:
+        return Rejected(
+            Reason.PIN_NOT_USED,
+            f"token {self.serial} is used without a PIN (PIN rule NONE)",
+            "serial",
+        )

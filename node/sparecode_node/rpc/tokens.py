@@ -156,6 +156,75 @@ class TokenServicer(pb_grpc.TokenServiceServicer):
         )
         return pb.AssignTokenResponse(commit=convert.commit(self._node_id, applied))
 
+    async def UnassignToken(
+        self, request: pb.UnassignTokenRequest, context: Context
+    ) -> pb.UnassignTokenResponse:
+        """Take a token from its user."""
+        applied = await self._tokens.unassign(
+            calls.session_call(
+                context, "TokenService/UnassignToken", request.request_id
+            ),
+            serial=request.serial,
+        )
+        return pb.UnassignTokenResponse(commit=convert.commit(self._node_id, applied))
+
+    async def EnableToken(
+        self, request: pb.EnableTokenRequest, context: Context
+    ) -> pb.EnableTokenResponse:
+        """Let a token be used."""
+        applied = await self._tokens.enable(
+            calls.session_call(context, "TokenService/EnableToken", request.request_id),
+            serial=request.serial,
+        )
+        return pb.EnableTokenResponse(commit=convert.commit(self._node_id, applied))
+
+    async def DisableToken(
+        self, request: pb.DisableTokenRequest, context: Context
+    ) -> pb.DisableTokenResponse:
+        """Refuse a token."""
+        applied = await self._tokens.disable(
+            calls.session_call(
+                context, "TokenService/DisableToken", request.request_id
+            ),
+            serial=request.serial,
+        )
+        return pb.DisableTokenResponse(commit=convert.commit(self._node_id, applied))
+
+    async def UpdateToken(
+        self, request: pb.UpdateTokenRequest, context: Context
+    ) -> pb.UpdateTokenResponse:
+        """Change when a token expires."""
+        expires_at_ms = None
+        if request.HasField("expire_time"):
+            expires_at_ms = convert.milliseconds("expire_time", request.expire_time)
+        applied = await self._tokens.update(
+            calls.session_call(context, "TokenService/UpdateToken", request.request_id),
+            serial=request.serial,
+            expires_at_ms=expires_at_ms,
+            never_expires=request.never_expires,
+        )
+        return pb.UpdateTokenResponse(commit=convert.commit(self._node_id, applied))
+
+    async def DeleteToken(
+        self, request: pb.DeleteTokenRequest, context: Context
+    ) -> pb.DeleteTokenResponse:
+        """Delete a token."""
+        applied = await self._tokens.delete(
+            calls.session_call(context, "TokenService/DeleteToken", request.request_id),
+            serial=request.serial,
+        )
+        return pb.DeleteTokenResponse(commit=convert.commit(self._node_id, applied))
+
+    async def ClearPin(
+        self, request: pb.ClearPinRequest, context: Context
+    ) -> pb.ClearPinResponse:
+        """Clear a token's PIN."""
+        applied = await self._tokens.clear_pin(
+            calls.session_call(context, "TokenService/ClearPin", request.request_id),
+            serial=request.serial,
+        )
+        return pb.ClearPinResponse(commit=convert.commit(self._node_id, applied))
+
     async def SetPin(
         self, request: pb.SetPinRequest, context: Context
     ) -> pb.SetPinResponse:

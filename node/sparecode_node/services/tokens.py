@@ -31,6 +31,7 @@ from sparecode_node.services.proposing import Proposer, applied
 from sparecode_node.services.pskc_files import FileRow, FileToken, read_pskc
 from sparecode_node.services.reading import Reader
 from sparecode_node.services.sealing import FieldValue, Sealing
+from sparecode_node.services.token_life import TokenLife
 from sparecode_node.statemachine.commands import (
     AssignToken,
     EnrollToken,
@@ -63,7 +64,7 @@ class ImportedRow:
     """Why not, as a `Reason`; empty when the row itself could not be read."""
 
 
-class Tokens:
+class Tokens(TokenLife):
     """
     Manages tokens.
 
@@ -82,7 +83,7 @@ class Tokens:
         kdf: Kdf,
         clock: Clock,
     ) -> None:
-        self._proposer = proposer
+        super().__init__(proposer=proposer)
         self._reader = reader
         self._state = state
         self._sealing = sealing

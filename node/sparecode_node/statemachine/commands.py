@@ -138,6 +138,54 @@ class AssignToken:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UnassignToken:
+    """Take a token from its user, with its PIN and its emergency codes (R3)."""
+
+    serial: TokenSerial
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnableToken:
+    """Let a token be used."""
+
+    serial: TokenSerial
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DisableToken:
+    """Refuse a token and everything that stands in for it; its codes are void (R3)."""
+
+    serial: TokenSerial
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateToken:
+    """
+    Change what is given of a token; what is absent stays.
+
+    Of *expires_at_ms* and *never_expires* at most one is given.
+    """
+
+    serial: TokenSerial
+    expires_at_ms: int | None
+    never_expires: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteToken:
+    """Delete a token; its codes are void (R3)."""
+
+    serial: TokenSerial
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClearPin:
+    """Clear the PIN of a token: until there is another, nothing is accepted (A2)."""
+
+    serial: TokenSerial
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SetPin:
     """Set the PIN of an assigned token; the verifier was made for this user and token."""
 
@@ -249,6 +297,12 @@ Command = (
     | UnlockUser
     | EnrollToken
     | AssignToken
+    | UnassignToken
+    | EnableToken
+    | DisableToken
+    | UpdateToken
+    | DeleteToken
+    | ClearPin
     | SetPin
     | ReinstateToken
     | SaveEmergencyAccess

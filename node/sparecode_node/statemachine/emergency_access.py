@@ -194,7 +194,7 @@ def _note_voided(
     )
 
 
-def _void_live(applying: Applying, token: Token, cause: str) -> int:
+def void_live(applying: Applying, token: Token, cause: str) -> int:
     """Void every set of a token; return how many codes died by it."""
     sets = code_tables.find_sets(applying.db, token.serial)
     live = live_codes(sets, applying.now_ms, token.expires_at_ms)
@@ -212,7 +212,7 @@ def disable_emergency_access(
     token = tables.find_token(applying.db, command.serial)
     if token is None:
         return unknown_token(command.serial)
-    voided = _void_live(applying, token, "turned off")
+    voided = void_live(applying, token, "turned off")
     if not voided and not (command.reinstate_token and token.lost):
         return Rejected(
             Reason.NO_EMERGENCY_ACCESS,
@@ -237,7 +237,7 @@ def reinstate_token(applying: Applying, command: ReinstateToken) -> Result:
             f"token {command.serial} does not count as lost",
             "serial",
         )
-    _void_live(applying, token, "token reinstated")
+    void_live(applying, token, "token reinstated")
     tables.save_token(applying.db, token.found())
     raise_version(applying, token)
     return Applied(index=applying.index)

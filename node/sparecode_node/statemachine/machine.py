@@ -23,6 +23,7 @@ from sparecode_node.statemachine import (
     emergency_access,
     schema,
     tables,
+    token_life,
     tokens,
     users,
 )
@@ -32,11 +33,15 @@ from sparecode_node.statemachine.commands import (
     AssignToken,
     Authenticate,
     Call,
+    ClearPin,
     CloseSession,
     Command,
     CreateUser,
+    DeleteToken,
     DeleteUser,
     DisableEmergencyAccess,
+    DisableToken,
+    EnableToken,
     EnrollToken,
     InitializeCluster,
     OpenSession,
@@ -45,7 +50,9 @@ from sparecode_node.statemachine.commands import (
     ReinstateToken,
     SaveEmergencyAccess,
     SetPin,
+    UnassignToken,
     UnlockUser,
+    UpdateToken,
     UpdateUser,
 )
 from sparecode_node.statemachine.digest import digest
@@ -66,6 +73,12 @@ PERMISSIONS: dict[type[Command], Permission | None] = {
     UnlockUser: Permission.UNLOCK_USERS,
     EnrollToken: Permission.CHANGE_TOKENS,
     AssignToken: Permission.CHANGE_TOKENS,
+    UnassignToken: Permission.CHANGE_TOKENS,
+    EnableToken: Permission.CHANGE_TOKENS,
+    DisableToken: Permission.CHANGE_TOKENS,
+    UpdateToken: Permission.CHANGE_TOKENS,
+    DeleteToken: Permission.CHANGE_TOKENS,
+    ClearPin: Permission.CLEAR_PINS,
     SetPin: Permission.CHANGE_TOKENS,
     ReinstateToken: Permission.CHANGE_TOKENS,
     SaveEmergencyAccess: Permission.ISSUE_EMERGENCY_ACCESS,
@@ -252,6 +265,15 @@ class StateMachine:
                 return tokens.enroll_token(applying, command)
             case AssignToken() as command:
                 return tokens.assign_token(applying, command)
+            case (
+                UnassignToken()
+                | EnableToken()
+                | DisableToken()
+                | UpdateToken()
+                | DeleteToken()
+                | ClearPin()
+            ) as command:
+                return token_life.change_token(applying, command)
             case SetPin() as command:
                 return tokens.set_pin(applying, command)
             case ReinstateToken() as command:

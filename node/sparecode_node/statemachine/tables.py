@@ -236,6 +236,11 @@ def save_token(db: sqlite3.Connection, token: Token) -> None:
     )
 
 
+def delete_token(db: sqlite3.Connection, serial: TokenSerial) -> None:
+    """Delete a token, its sets and their codes."""
+    db.execute("DELETE FROM tokens WHERE serial = ?", (serial,))
+
+
 # --- Agents and administrators -----------------------------------------------
 
 

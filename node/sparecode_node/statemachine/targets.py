@@ -8,11 +8,15 @@ from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.commands import (
     AssignToken,
     Authenticate,
+    ClearPin,
     CloseSession,
     Command,
     CreateUser,
+    DeleteToken,
     DeleteUser,
     DisableEmergencyAccess,
+    DisableToken,
+    EnableToken,
     EnrollToken,
     InitializeCluster,
     OpenSession,
@@ -21,7 +25,9 @@ from sparecode_node.statemachine.commands import (
     ReinstateToken,
     SaveEmergencyAccess,
     SetPin,
+    UnassignToken,
     UnlockUser,
+    UpdateToken,
     UpdateUser,
 )
 
@@ -40,6 +46,12 @@ def target_of(db: sqlite3.Connection, command: Command) -> str:
         case (
             EnrollToken()
             | AssignToken()
+            | UnassignToken()
+            | EnableToken()
+            | DisableToken()
+            | UpdateToken()
+            | DeleteToken()
+            | ClearPin()
             | SetPin()
             | ReinstateToken()
             | SaveEmergencyAccess()

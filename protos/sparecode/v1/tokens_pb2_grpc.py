@@ -60,6 +60,36 @@ class TokenServiceStub:
                 request_serializer=sparecode_dot_v1_dot_tokens__pb2.AssignTokenRequest.SerializeToString,
                 response_deserializer=sparecode_dot_v1_dot_tokens__pb2.AssignTokenResponse.FromString,
                 _registered_method=True)
+        self.UnassignToken = channel.unary_unary(
+                '/sparecode.v1.TokenService/UnassignToken',
+                request_serializer=sparecode_dot_v1_dot_tokens__pb2.UnassignTokenRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_tokens__pb2.UnassignTokenResponse.FromString,
+                _registered_method=True)
+        self.EnableToken = channel.unary_unary(
+                '/sparecode.v1.TokenService/EnableToken',
+                request_serializer=sparecode_dot_v1_dot_tokens__pb2.EnableTokenRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_tokens__pb2.EnableTokenResponse.FromString,
+                _registered_method=True)
+        self.DisableToken = channel.unary_unary(
+                '/sparecode.v1.TokenService/DisableToken',
+                request_serializer=sparecode_dot_v1_dot_tokens__pb2.DisableTokenRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_tokens__pb2.DisableTokenResponse.FromString,
+                _registered_method=True)
+        self.UpdateToken = channel.unary_unary(
+                '/sparecode.v1.TokenService/UpdateToken',
+                request_serializer=sparecode_dot_v1_dot_tokens__pb2.UpdateTokenRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_tokens__pb2.UpdateTokenResponse.FromString,
+                _registered_method=True)
+        self.DeleteToken = channel.unary_unary(
+                '/sparecode.v1.TokenService/DeleteToken',
+                request_serializer=sparecode_dot_v1_dot_tokens__pb2.DeleteTokenRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_tokens__pb2.DeleteTokenResponse.FromString,
+                _registered_method=True)
+        self.ClearPin = channel.unary_unary(
+                '/sparecode.v1.TokenService/ClearPin',
+                request_serializer=sparecode_dot_v1_dot_tokens__pb2.ClearPinRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_tokens__pb2.ClearPinResponse.FromString,
+                _registered_method=True)
         self.SetPin = channel.unary_unary(
                 '/sparecode.v1.TokenService/SetPin',
                 request_serializer=sparecode_dot_v1_dot_tokens__pb2.SetPinRequest.SerializeToString,
@@ -111,6 +141,48 @@ class TokenServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UnassignToken(self, request, context):
+        """Takes a token from its user; its PIN is gone and its codes are void.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EnableToken(self, request, context):
+        """Lets a token be used.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DisableToken(self, request, context):
+        """Refuses a token from now on; its codes are void.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateToken(self, request, context):
+        """Changes when a token expires.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteToken(self, request, context):
+        """Deletes a token; its codes are void.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ClearPin(self, request, context):
+        """Clears the PIN of a token; nothing is accepted until there is another.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SetPin(self, request, context):
         """Sets the PIN of an assigned token.
         """
@@ -152,6 +224,36 @@ def add_TokenServiceServicer_to_server(servicer, server):
                     servicer.AssignToken,
                     request_deserializer=sparecode_dot_v1_dot_tokens__pb2.AssignTokenRequest.FromString,
                     response_serializer=sparecode_dot_v1_dot_tokens__pb2.AssignTokenResponse.SerializeToString,
+            ),
+            'UnassignToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnassignToken,
+                    request_deserializer=sparecode_dot_v1_dot_tokens__pb2.UnassignTokenRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_tokens__pb2.UnassignTokenResponse.SerializeToString,
+            ),
+            'EnableToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.EnableToken,
+                    request_deserializer=sparecode_dot_v1_dot_tokens__pb2.EnableTokenRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_tokens__pb2.EnableTokenResponse.SerializeToString,
+            ),
+            'DisableToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.DisableToken,
+                    request_deserializer=sparecode_dot_v1_dot_tokens__pb2.DisableTokenRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_tokens__pb2.DisableTokenResponse.SerializeToString,
+            ),
+            'UpdateToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateToken,
+                    request_deserializer=sparecode_dot_v1_dot_tokens__pb2.UpdateTokenRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_tokens__pb2.UpdateTokenResponse.SerializeToString,
+            ),
+            'DeleteToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteToken,
+                    request_deserializer=sparecode_dot_v1_dot_tokens__pb2.DeleteTokenRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_tokens__pb2.DeleteTokenResponse.SerializeToString,
+            ),
+            'ClearPin': grpc.unary_unary_rpc_method_handler(
+                    servicer.ClearPin,
+                    request_deserializer=sparecode_dot_v1_dot_tokens__pb2.ClearPinRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_tokens__pb2.ClearPinResponse.SerializeToString,
             ),
             'SetPin': grpc.unary_unary_rpc_method_handler(
                     servicer.SetPin,
@@ -300,6 +402,168 @@ class TokenService:
             '/sparecode.v1.TokenService/AssignToken',
             sparecode_dot_v1_dot_tokens__pb2.AssignTokenRequest.SerializeToString,
             sparecode_dot_v1_dot_tokens__pb2.AssignTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnassignToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.v1.TokenService/UnassignToken',
+            sparecode_dot_v1_dot_tokens__pb2.UnassignTokenRequest.SerializeToString,
+            sparecode_dot_v1_dot_tokens__pb2.UnassignTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EnableToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.v1.TokenService/EnableToken',
+            sparecode_dot_v1_dot_tokens__pb2.EnableTokenRequest.SerializeToString,
+            sparecode_dot_v1_dot_tokens__pb2.EnableTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DisableToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.v1.TokenService/DisableToken',
+            sparecode_dot_v1_dot_tokens__pb2.DisableTokenRequest.SerializeToString,
+            sparecode_dot_v1_dot_tokens__pb2.DisableTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.v1.TokenService/UpdateToken',
+            sparecode_dot_v1_dot_tokens__pb2.UpdateTokenRequest.SerializeToString,
+            sparecode_dot_v1_dot_tokens__pb2.UpdateTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.v1.TokenService/DeleteToken',
+            sparecode_dot_v1_dot_tokens__pb2.DeleteTokenRequest.SerializeToString,
+            sparecode_dot_v1_dot_tokens__pb2.DeleteTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ClearPin(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.v1.TokenService/ClearPin',
+            sparecode_dot_v1_dot_tokens__pb2.ClearPinRequest.SerializeToString,
+            sparecode_dot_v1_dot_tokens__pb2.ClearPinResponse.FromString,
             options,
             channel_credentials,
             insecure,

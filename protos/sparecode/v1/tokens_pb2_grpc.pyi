@@ -43,6 +43,18 @@ class TokenServiceStub:
     """Returns tokens in the order of their serials, a page at a time."""
     AssignToken: _grpc.UnaryUnaryMultiCallable[_tokens_pb2.AssignTokenRequest, _tokens_pb2.AssignTokenResponse]
     """Gives a token to a user, who may have up to three."""
+    UnassignToken: _grpc.UnaryUnaryMultiCallable[_tokens_pb2.UnassignTokenRequest, _tokens_pb2.UnassignTokenResponse]
+    """Takes a token from its user; its PIN is gone and its codes are void."""
+    EnableToken: _grpc.UnaryUnaryMultiCallable[_tokens_pb2.EnableTokenRequest, _tokens_pb2.EnableTokenResponse]
+    """Lets a token be used."""
+    DisableToken: _grpc.UnaryUnaryMultiCallable[_tokens_pb2.DisableTokenRequest, _tokens_pb2.DisableTokenResponse]
+    """Refuses a token from now on; its codes are void."""
+    UpdateToken: _grpc.UnaryUnaryMultiCallable[_tokens_pb2.UpdateTokenRequest, _tokens_pb2.UpdateTokenResponse]
+    """Changes when a token expires."""
+    DeleteToken: _grpc.UnaryUnaryMultiCallable[_tokens_pb2.DeleteTokenRequest, _tokens_pb2.DeleteTokenResponse]
+    """Deletes a token; its codes are void."""
+    ClearPin: _grpc.UnaryUnaryMultiCallable[_tokens_pb2.ClearPinRequest, _tokens_pb2.ClearPinResponse]
+    """Clears the PIN of a token; nothing is accepted until there is another."""
     SetPin: _grpc.UnaryUnaryMultiCallable[_tokens_pb2.SetPinRequest, _tokens_pb2.SetPinResponse]
     """Sets the PIN of an assigned token."""
     ReinstateToken: _grpc.UnaryUnaryMultiCallable[_tokens_pb2.ReinstateTokenRequest, _tokens_pb2.ReinstateTokenResponse]
@@ -63,6 +75,18 @@ class TokenServiceAsyncStub(TokenServiceStub):
     """Returns tokens in the order of their serials, a page at a time."""
     AssignToken: _aio.UnaryUnaryMultiCallable[_tokens_pb2.AssignTokenRequest, _tokens_pb2.AssignTokenResponse]  # type: ignore[assignment]
     """Gives a token to a user, who may have up to three."""
+    UnassignToken: _aio.UnaryUnaryMultiCallable[_tokens_pb2.UnassignTokenRequest, _tokens_pb2.UnassignTokenResponse]  # type: ignore[assignment]
+    """Takes a token from its user; its PIN is gone and its codes are void."""
+    EnableToken: _aio.UnaryUnaryMultiCallable[_tokens_pb2.EnableTokenRequest, _tokens_pb2.EnableTokenResponse]  # type: ignore[assignment]
+    """Lets a token be used."""
+    DisableToken: _aio.UnaryUnaryMultiCallable[_tokens_pb2.DisableTokenRequest, _tokens_pb2.DisableTokenResponse]  # type: ignore[assignment]
+    """Refuses a token from now on; its codes are void."""
+    UpdateToken: _aio.UnaryUnaryMultiCallable[_tokens_pb2.UpdateTokenRequest, _tokens_pb2.UpdateTokenResponse]  # type: ignore[assignment]
+    """Changes when a token expires."""
+    DeleteToken: _aio.UnaryUnaryMultiCallable[_tokens_pb2.DeleteTokenRequest, _tokens_pb2.DeleteTokenResponse]  # type: ignore[assignment]
+    """Deletes a token; its codes are void."""
+    ClearPin: _aio.UnaryUnaryMultiCallable[_tokens_pb2.ClearPinRequest, _tokens_pb2.ClearPinResponse]  # type: ignore[assignment]
+    """Clears the PIN of a token; nothing is accepted until there is another."""
     SetPin: _aio.UnaryUnaryMultiCallable[_tokens_pb2.SetPinRequest, _tokens_pb2.SetPinResponse]  # type: ignore[assignment]
     """Sets the PIN of an assigned token."""
     ReinstateToken: _aio.UnaryUnaryMultiCallable[_tokens_pb2.ReinstateTokenRequest, _tokens_pb2.ReinstateTokenResponse]  # type: ignore[assignment]
@@ -110,6 +134,54 @@ class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_tokens_pb2.AssignTokenResponse, _abc.Awaitable[_tokens_pb2.AssignTokenResponse]]:
         """Gives a token to a user, who may have up to three."""
+
+    @_abc_1.abstractmethod
+    def UnassignToken(
+        self,
+        request: _tokens_pb2.UnassignTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tokens_pb2.UnassignTokenResponse, _abc.Awaitable[_tokens_pb2.UnassignTokenResponse]]:
+        """Takes a token from its user; its PIN is gone and its codes are void."""
+
+    @_abc_1.abstractmethod
+    def EnableToken(
+        self,
+        request: _tokens_pb2.EnableTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tokens_pb2.EnableTokenResponse, _abc.Awaitable[_tokens_pb2.EnableTokenResponse]]:
+        """Lets a token be used."""
+
+    @_abc_1.abstractmethod
+    def DisableToken(
+        self,
+        request: _tokens_pb2.DisableTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tokens_pb2.DisableTokenResponse, _abc.Awaitable[_tokens_pb2.DisableTokenResponse]]:
+        """Refuses a token from now on; its codes are void."""
+
+    @_abc_1.abstractmethod
+    def UpdateToken(
+        self,
+        request: _tokens_pb2.UpdateTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tokens_pb2.UpdateTokenResponse, _abc.Awaitable[_tokens_pb2.UpdateTokenResponse]]:
+        """Changes when a token expires."""
+
+    @_abc_1.abstractmethod
+    def DeleteToken(
+        self,
+        request: _tokens_pb2.DeleteTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tokens_pb2.DeleteTokenResponse, _abc.Awaitable[_tokens_pb2.DeleteTokenResponse]]:
+        """Deletes a token; its codes are void."""
+
+    @_abc_1.abstractmethod
+    def ClearPin(
+        self,
+        request: _tokens_pb2.ClearPinRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tokens_pb2.ClearPinResponse, _abc.Awaitable[_tokens_pb2.ClearPinResponse]]:
+        """Clears the PIN of a token; nothing is accepted until there is another."""
 
     @_abc_1.abstractmethod
     def SetPin(

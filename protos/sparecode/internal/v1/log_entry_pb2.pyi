@@ -76,6 +76,12 @@ class Call(_message.Message):
     REGISTER_AGENT_FIELD_NUMBER: _builtins.int
     AUTHENTICATE_FIELD_NUMBER: _builtins.int
     PASS_BARRIER_FIELD_NUMBER: _builtins.int
+    UNASSIGN_TOKEN_FIELD_NUMBER: _builtins.int
+    ENABLE_TOKEN_FIELD_NUMBER: _builtins.int
+    DISABLE_TOKEN_FIELD_NUMBER: _builtins.int
+    UPDATE_TOKEN_FIELD_NUMBER: _builtins.int
+    DELETE_TOKEN_FIELD_NUMBER: _builtins.int
+    CLEAR_PIN_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """The node that was called."""
     session_id: _builtins.str
@@ -150,6 +156,30 @@ class Call(_message.Message):
     def pass_barrier(self) -> Global___PassBarrier:
         """Changes nothing."""
 
+    @_builtins.property
+    def unassign_token(self) -> Global___UnassignToken:
+        """Takes a token from its user."""
+
+    @_builtins.property
+    def enable_token(self) -> Global___EnableToken:
+        """Lets a token be used."""
+
+    @_builtins.property
+    def disable_token(self) -> Global___DisableToken:
+        """Refuses a token."""
+
+    @_builtins.property
+    def update_token(self) -> Global___UpdateToken:
+        """Changes a token."""
+
+    @_builtins.property
+    def delete_token(self) -> Global___DeleteToken:
+        """Deletes a token."""
+
+    @_builtins.property
+    def clear_pin(self) -> Global___ClearPin:
+        """Clears the PIN of a token."""
+
     def __init__(
         self,
         *,
@@ -173,12 +203,18 @@ class Call(_message.Message):
         register_agent: Global___RegisterAgent | None = ...,
         authenticate: Global___Authenticate | None = ...,
         pass_barrier: Global___PassBarrier | None = ...,
+        unassign_token: Global___UnassignToken | None = ...,
+        enable_token: Global___EnableToken | None = ...,
+        disable_token: Global___DisableToken | None = ...,
+        update_token: Global___UpdateToken | None = ...,
+        delete_token: Global___DeleteToken | None = ...,
+        clear_pin: Global___ClearPin | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assign_token", b"assign_token", "authenticate", b"authenticate", "close_session", b"close_session", "command", b"command", "create_user", b"create_user", "delete_user", b"delete_user", "disable_emergency_access", b"disable_emergency_access", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "request", b"request", "save_emergency_access", b"save_emergency_access", "set_pin", b"set_pin", "unlock_user", b"unlock_user", "update_user", b"update_user"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assign_token", b"assign_token", "authenticate", b"authenticate", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "request", b"request", "save_emergency_access", b"save_emergency_access", "set_pin", b"set_pin", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assign_token", b"assign_token", "at_ms", b"at_ms", "authenticate", b"authenticate", "close_session", b"close_session", "command", b"command", "create_user", b"create_user", "delete_user", b"delete_user", "disable_emergency_access", b"disable_emergency_access", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "node_id", b"node_id", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "request", b"request", "save_emergency_access", b"save_emergency_access", "session_id", b"session_id", "set_pin", b"set_pin", "unlock_user", b"unlock_user", "update_user", b"update_user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assign_token", b"assign_token", "at_ms", b"at_ms", "authenticate", b"authenticate", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "node_id", b"node_id", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "request", b"request", "save_emergency_access", b"save_emergency_access", "session_id", b"session_id", "set_pin", b"set_pin", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["initialize_cluster", "open_session", "close_session", "create_user", "update_user", "delete_user", "unlock_user", "enroll_token", "assign_token", "set_pin", "reinstate_token", "save_emergency_access", "disable_emergency_access", "register_agent", "authenticate", "pass_barrier"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["initialize_cluster", "open_session", "close_session", "create_user", "update_user", "delete_user", "unlock_user", "enroll_token", "assign_token", "set_pin", "reinstate_token", "save_emergency_access", "disable_emergency_access", "register_agent", "authenticate", "pass_barrier", "unassign_token", "enable_token", "disable_token", "update_token", "delete_token", "clear_pin"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
@@ -540,6 +576,148 @@ class AssignToken(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AssignToken: _TypeAlias = AssignToken  # noqa: Y015
+
+@_typing.final
+class UnassignToken(_message.Message):
+    """Takes a token from its user, with its PIN and its emergency codes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERIAL_FIELD_NUMBER: _builtins.int
+    serial: _builtins.str
+    """Which token."""
+    def __init__(
+        self,
+        *,
+        serial: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["serial", b"serial"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnassignToken: _TypeAlias = UnassignToken  # noqa: Y015
+
+@_typing.final
+class EnableToken(_message.Message):
+    """Lets a token be used."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERIAL_FIELD_NUMBER: _builtins.int
+    serial: _builtins.str
+    """Which token."""
+    def __init__(
+        self,
+        *,
+        serial: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["serial", b"serial"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EnableToken: _TypeAlias = EnableToken  # noqa: Y015
+
+@_typing.final
+class DisableToken(_message.Message):
+    """Refuses a token and its emergency codes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERIAL_FIELD_NUMBER: _builtins.int
+    serial: _builtins.str
+    """Which token."""
+    def __init__(
+        self,
+        *,
+        serial: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["serial", b"serial"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DisableToken: _TypeAlias = DisableToken  # noqa: Y015
+
+@_typing.final
+class UpdateToken(_message.Message):
+    """Changes what is given of a token."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERIAL_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_MS_FIELD_NUMBER: _builtins.int
+    NEVER_EXPIRES_FIELD_NUMBER: _builtins.int
+    serial: _builtins.str
+    """Which token."""
+    expires_at_ms: _builtins.int
+    """When it expires; absent: as it is, unless never_expires."""
+    never_expires: _builtins.bool
+    """It has no end any more."""
+    def __init__(
+        self,
+        *,
+        serial: _builtins.str = ...,
+        expires_at_ms: _builtins.int | None = ...,
+        never_expires: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expires_at_ms", b"_expires_at_ms", "expires_at_ms", b"expires_at_ms"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expires_at_ms", b"_expires_at_ms", "expires_at_ms", b"expires_at_ms", "never_expires", b"never_expires", "serial", b"serial"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__expires_at_ms: _TypeAlias = _typing.Literal["expires_at_ms"]  # noqa: Y015
+    _WhichOneofArgType__expires_at_ms: _TypeAlias = _typing.Literal["_expires_at_ms", b"_expires_at_ms"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expires_at_ms) -> _WhichOneofReturnType__expires_at_ms | None: ...
+
+Global___UpdateToken: _TypeAlias = UpdateToken  # noqa: Y015
+
+@_typing.final
+class DeleteToken(_message.Message):
+    """Deletes a token with its emergency codes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERIAL_FIELD_NUMBER: _builtins.int
+    serial: _builtins.str
+    """Which token."""
+    def __init__(
+        self,
+        *,
+        serial: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["serial", b"serial"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteToken: _TypeAlias = DeleteToken  # noqa: Y015
+
+@_typing.final
+class ClearPin(_message.Message):
+    """Clears the PIN of a token."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERIAL_FIELD_NUMBER: _builtins.int
+    serial: _builtins.str
+    """Which token."""
+    def __init__(
+        self,
+        *,
+        serial: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["serial", b"serial"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClearPin: _TypeAlias = ClearPin  # noqa: Y015
 
 @_typing.final
 class SetPin(_message.Message):

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What happens to a token between assignment and end: load, decide, save.
+
+Whatever makes a token unusable by hand voids its emergency codes in the same
+commit (R3), and never clears its lost mark (R2). Every change here makes drafts
+and candidates of its user stale (T2, I3).
+"""
+
+from dataclasses import replace
+from typing import assert_never
+
+from sparecode_node.domain.outcomes import Rejected
+from sparecode_node.domain.tokens import Token
+from sparecode_node.statemachine import tables
+from sparecode_node.statemachine.applying import Applying
+from sparecode_node.statemachine.commands import (
+    ClearPin,
+    DeleteToken,
+    DisableToken,
+    EnableToken,
+    UnassignToken,
+    UpdateToken,
+)
+from sparecode_node.statemachine.emergency_access import void_live
+from sparecode_node.statemachine.results import Applied, Result
+from sparecode_node.statemachine.tokens import raise_version, unknown_token
+
+TokenLife = (
+    UnassignToken | EnableToken | DisableToken | UpdateToken | DeleteToken | ClearPin
+)
+
+
+def change_token(applying: Applying, command: TokenLife) -> Result:
+    """Apply one of these commands."""
+    token = tables.find_token(applying.db, command.serial)
+    if token is None:
+        return unknown_token(command.serial)
+    match command:
+        case UnassignToken():
+            changed = _unassigned(applying, token)
+        case EnableToken():
+            changed = replace(token, enabled=True)
+        case DisableToken():
+            void_live(applying, token, "token disabled")
+            changed = replace(token, enabled=False)
+        case UpdateToken():
+            changed = _updated(applying, token, command)
+        case DeleteToken():
+            return _delete(applying, token)
+        case ClearPin():
+            changed = token.without_pin()
+        case _ as never:
+            assert_never(never)
+    if isinstance(changed, Rejected):
+        return changed
+    tables.save_token(applying.db, changed)
+    raise_version(applying, token)
+    return Applied(index=applying.index)
+
+
+def _unassigned(applying: Applying, token: Token) -> Token | Rejected:
+    unassigned = token.unassigned()
+    if isinstance(unassigned, Rejected):
+        return unassigned
+    applying.detail = _from_user(applying, token)
+    void_live(applying, token, "token unassigned")
+    return unassigned
+
+
+def _updated(applying: Applying, token: Token, command: UpdateToken) -> Token:
+    """Return the token with another end; that of its codes follows from it (I7)."""
+    if command.never_expires:
+        applying.detail = "never expires"
+        return replace(token, expires_at_ms=None)
+    if command.expires_at_ms is not None:
+        applying.detail = f"expires at {command.expires_at_ms} ms"
+        return replace(token, expires_at_ms=command.expires_at_ms)
+    return token
+
+
+def _delete(applying: Applying, token: Token) -> Result:
+    applying.detail = _from_user(applying, token)
+    void_live(applying, token, "token deleted")
+    raise_version(applying, token)
+    tables.delete_token(applying.db, token.serial)
+    return Applied(index=applying.index)
+
+
+def _from_user(applying: Applying, token: Token) -> str:
+    """Say for the audit log whose token it was."""
+    user = (
+        None if token.user_id is None else tables.find_user(applying.db, token.user_id)
+    )
+    return f"from {user.name_key}" if user else ""

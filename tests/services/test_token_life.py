@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tokens after their enrollment: taken away, disabled, ended, deleted (K, R3)."""
+
+import pytest
+
+from sparecode_node.domain.emergency_access import RecoveryPolicy
+from sparecode_node.domain.outcomes import Reason
+from sparecode_node.services.emergency_access import Lifetime
+from sparecode_node.services.errors import InvalidFieldError, Refused
+from tests.services.one_node import NOW_MS, PIN, SERIAL, OneNode
+
+pytestmark = pytest.mark.asyncio
+
+
+async def unassign(node: OneNode) -> None:
+    context = node.admin("TokenService/UnassignToken")
+    await node.tokens.unassign(context, serial=SERIAL)
+
+
+async def enable(node: OneNode) -> None:
+    context = node.admin("TokenService/EnableToken")
+    await node.tokens.enable(context, serial=SERIAL)
+
+
+async def disable(node: OneNode) -> None:
+    context = node.admin("TokenService/DisableToken")
+    await node.tokens.disable(context, serial=SERIAL)
+
+
+async def expire(node: OneNode, expires_at_ms: int | None, *, never: bool) -> None:
+    context = node.admin("TokenService/UpdateToken")
+    await node.tokens.update(
+        context, serial=SERIAL, expires_at_ms=expires_at_ms, never_expires=never
+    )
+
+
+async def delete(node: OneNode) -> None:
+    context = node.admin("TokenService/DeleteToken")
+    await node.tokens.delete(context, serial=SERIAL)
+
+
+async def clear_pin(node: OneNode) -> None:
+    context = node.admin("TokenService/ClearPin")
+    await node.tokens.clear_pin(context, serial=SERIAL)
+
+
+async def give(node: OneNode, username: str) -> None:
+    await node.tokens.assign(
+        node.admin("TokenService/AssignToken"), serial=SERIAL, username=username
+    )
+    await node.tokens.set_pin(node.admin("TokenService/SetPin"), serial=SERIAL, pin=PIN)
+
+
+@pytest.mark.parametrize("end", [unassign, disable, delete])
+async def test_codes_of_a_token_that_ended_are_refused(node: OneNode, end) -> None:
+    """(R3) On whichever node, with the next attempt, although it lags."""
+    await node.add_user()
+    issued = await node.issue()
+    node.replicator.lags = True
+    await end(node)
+    assert not await node.accepts(PIN + issued.codes[0].code)
+
+
+async def test_draft_of_a_token_that_changed_is_stale(node: OneNode) -> None:
+    """(I3) Disabled and enabled again is changed."""
+    await node.add_user()
+    generated = await node.emergency.generate(
+        node.admin("EmergencyAccessService/GenerateTokencodes"), serial=SERIAL
+    )
+    await disable(node)
+    await enable(node)
+    with pytest.raises(Refused) as raised:
+        await node.emergency.save(
+            node.admin("EmergencyAccessService/SaveEmergencyAccess"),
+            serial=SERIAL,
+            draft=generated.draft,
+            lifetime=Lifetime(),
+            recovery=RecoveryPolicy.DENY,
+        )
+    assert raised.value.rejected.reason is Reason.DRAFT_STALE
+
+
+async def test_disabled_token_works_again_when_it_is_enabled(node: OneNode) -> None:
+    await node.add_user()
+    await disable(node)
+    assert not await node.accepts(PIN + node.tokencode())
+    await enable(node)
+    assert await node.accepts(PIN + node.tokencode())
+    assert node.reasons() == ["token_disabled", ""]
+
+
+async def test_codes_of_the_user_before_are_no_codes_of_the_next(
+    node: OneNode,
+) -> None:
+    """(T3) Verifiers are bound to the user: PIN and codes go with them."""
+    await node.add_user()
+    issued = await node.issue()
+    await unassign(node)
+    await node.users.create(
+        node.admin("UserService/CreateUser"), username="bob", display_name="", email=""
+    )
+    await give(node, "bob")
+    assert not await node.accepts(PIN + issued.codes[0].code, username="bob")
+    assert node.reasons() == ["wrong_passcode"]
+
+
+async def test_end_of_a_token_is_set_and_taken_away(node: OneNode) -> None:
+    """(I7) The end of its codes follows."""
+    await node.add_user()
+    issued = await node.issue(lifetime=Lifetime())
+    await expire(node, NOW_MS, never=False)
+    read = await node.tokens.get(node.admin("TokenService/GetToken"), SERIAL)
+    assert (read.value.expires_at_ms, read.value.live_codes) == (NOW_MS, 0)
+    assert not await node.accepts(PIN + issued.codes[0].code)
+    await expire(node, None, never=True)
+    read = await node.tokens.get(node.admin("TokenService/GetToken"), SERIAL)
+    assert (read.value.expires_at_ms, read.value.live_codes) == (None, 3)
+    assert await node.accepts(PIN + issued.codes[0].code)
+
+
+@pytest.mark.parametrize(
+    ("expires_at_ms", "never"), [(None, False), (NOW_MS, True), (-1, False)]
+)
+async def test_end_is_a_time_or_never(
+    node: OneNode, expires_at_ms: int | None, never: bool
+) -> None:
+    entries = len(node.replicator.entries)
+    with pytest.raises(InvalidFieldError) as raised:
+        await expire(node, expires_at_ms, never=never)
+    assert raised.value.field == "expire_time"
+    assert len(node.replicator.entries) == entries
+
+
+async def test_nothing_is_accepted_after_the_pin_was_cleared(node: OneNode) -> None:
+    """(A2) Neither the tokencode nor a code, with or without the PIN of before."""
+    await node.add_user()
+    issued = await node.issue()
+    await clear_pin(node)
+    read = await node.tokens.get(node.admin("TokenService/GetToken"), SERIAL)
+    assert not read.value.pin_set
+    code = issued.codes[0].code
+    for passcode in (PIN + code, code, PIN + node.tokencode(), node.tokencode()):
+        assert not await node.accepts(passcode)
+    assert set(node.reasons()) == {"pin_not_set"}
+
+
+async def test_deleted_token_can_be_enrolled_anew(node: OneNode) -> None:
+    """Nothing of the one before is left: user, PIN, codes, lost mark."""
+    await node.add_user()
+    await node.issue()
+    await delete(node)
+    await node.enroll()
+    read = await node.tokens.get(node.admin("TokenService/GetToken"), SERIAL)
+    assert (read.value.username, read.value.pin_set, read.value.lost) == (
+        "",
+        False,
+        False,
+    )
