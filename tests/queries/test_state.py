@@ -4,8 +4,10 @@
 import asyncio
 import contextlib
 import sqlite3
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,9 +67,34 @@ async def test_nobody_writes_through_it(path: Path) -> None:
 
 @pytest.mark.asyncio
 async def test_missing_file_is_not_made(tmp_path: Path) -> None:
-    with pytest.raises(sqlite3.OperationalError):
-        await LocalState.open(tmp_path / "none.db")
+    """And no thread stays that would speak to a loop which is closed by then."""
+    before = set(threading.enumerate())
+    for _ in range(20):
+        with pytest.raises(sqlite3.OperationalError):
+            await LocalState.open(tmp_path / "none.db")
+        left = set(threading.enumerate()) - before
+        assert not [thread for thread in left if "asyncio" not in thread.name]
     assert not (tmp_path / "none.db").exists()
+
+
+@pytest.mark.asyncio
+async def test_what_was_opened_before_a_failure_is_closed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[sqlite3.Connection] = []
+    connect = sqlite3.connect
+
+    def second_fails(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        if opened:
+            raise sqlite3.OperationalError("too many open files")
+        opened.append(connect(*arguments, **options))
+        return opened[0]
+
+    monkeypatch.setattr(sqlite3, "connect", second_fails)
+    with pytest.raises(sqlite3.OperationalError, match="too many"):
+        await LocalState.open(path)
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        opened[0].execute("SELECT 1")
 
 
 @pytest.mark.asyncio

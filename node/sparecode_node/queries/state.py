@@ -49,15 +49,15 @@ class LocalState:
     @classmethod
     async def open(cls, path: Path, *, connections: int = 4) -> Self:
         """Open *path*, which the state machine has made before."""
-        idle: asyncio.Queue[aiosqlite.Connection] = asyncio.Queue()
-        for _ in range(connections):
-            connection = await aiosqlite.connect(
-                read_only_uri(path), uri=True, isolation_level=None
-            )
-            connection.row_factory = sqlite3.Row
-            await connection.execute("PRAGMA query_only = ON")
-            idle.put_nowait(connection)
-        return cls(idle)
+        state = cls(asyncio.Queue())
+        try:
+            for _ in range(connections):
+                state._idle.put_nowait(await _connect(path))
+                state._size += 1
+        except BaseException:
+            await state.close()
+            raise
+        return state
 
     async def close(self) -> None:
         """Close the connections, each when its reader is done."""
@@ -93,6 +93,27 @@ class LocalState:
 def read_only_uri(path: Path) -> str:
     """Return the URI by which SQLite opens *path* and never writes."""
     return f"{path.absolute().as_uri()}?mode=ro"
+
+
+async def _connect(path: Path) -> aiosqlite.Connection:
+    """
+    Open one connection, which cannot write.
+
+    SQLite opens the file before aiosqlite has a thread for it: of a file that
+    cannot be opened, aiosqlite would leave a thread behind that nobody awaits,
+    and that fails when the loop is closed before it has ended.
+    """
+
+    def connect() -> sqlite3.Connection:
+        opened = sqlite3.connect(
+            read_only_uri(path), uri=True, isolation_level=None, check_same_thread=False
+        )
+        opened.row_factory = sqlite3.Row
+        opened.execute("PRAGMA query_only = ON")
+        return opened
+
+    opened = await asyncio.to_thread(connect)
+    return await aiosqlite.Connection(lambda: opened, iter_chunk_size=64)
 
 
 async def _applied_index(connection: aiosqlite.Connection) -> int:
