@@ -152,14 +152,31 @@ async def test_without_a_quorum_nothing_is_applied_and_nobody_guesses(
             await primary.replicator.propose(proposal("lost"), timeout_s=2)
         assert not primary.replicator.ready
         assert primary.replicator.primary is None
-        with pytest.raises(NoPrimaryError):
+        with pytest.raises(NoQuorumError):
             await primary.replicator.propose(proposal("refused"), timeout_s=0.2)
-        with pytest.raises((NoQuorumError, NoPrimaryError)):
+        with pytest.raises(NoQuorumError):
             await primary.replicator.read_barrier(timeout_s=0.2)
         for replica in replicas:
             await replica.start()
         await settled(nodes)
         assert "refused" not in primary.state.results
+
+
+async def test_a_replica_left_alone_names_no_primary(tmp_path: Path) -> None:
+    """It knows that there is no quorum, and does not send callers to a dead node."""
+    async with running(tmp_path) as nodes:
+        primary, (replica, other) = await settled(nodes)
+        await primary.stop()
+        await other.stop()
+        with pytest.raises((NoQuorumError, OutcomeUnknownError)):
+            await replica.replicator.propose(proposal("lost"), timeout_s=2)
+        assert replica.replicator.primary is None
+        with pytest.raises(NoQuorumError):
+            await replica.replicator.propose(proposal("refused"), timeout_s=0.2)
+        await primary.start()
+        await other.start()
+        await settled(nodes)
+        assert "refused" not in replica.state.results
 
 
 async def test_one_retry_finds_the_answer_of_the_first_try(tmp_path: Path) -> None:

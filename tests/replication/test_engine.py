@@ -153,6 +153,29 @@ def test_a_leader_steps_down_after_a_second_without_a_quorum(bench: Bench) -> No
     assert [type(o) for o in outcome] == [OutcomeUnknownError]
 
 
+def test_a_leader_that_is_heard_no_more_is_not_named(bench: Bench) -> None:
+    """PySyncObj would name it until another one is elected."""
+    bench.append("n2", 1, (1, 0))
+    bench.tick()
+    assert bench.replica.status().leader == "n2"
+    bench.tick(0.9)
+    assert bench.replica.status().leader == "n2"
+    bench.tick(0.2)
+    assert bench.replica.status().leader is None
+    bench.append("n2", 1, (1, 0))
+    assert bench.replica.status().leader == "n2"
+
+
+def test_a_node_knows_whether_it_is_linked_to_a_quorum(bench: Bench) -> None:
+    assert bench.replica.status().links_quorum
+    bench.guard.disconnected("n2")
+    assert bench.replica.status().links_quorum
+    bench.guard.disconnected("n3")
+    assert not bench.replica.status().links_quorum
+    bench.guard.connected("n3")
+    assert bench.replica.status().links_quorum
+
+
 def test_a_deadline_is_kept_and_answered_once(bench: Bench) -> None:
     term = bench.lead()
     outcome = bench.propose("a", timeout_s=0.3)

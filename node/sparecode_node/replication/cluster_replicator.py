@@ -163,7 +163,7 @@ class ClusterReplicator:
 
     @property
     def primary(self) -> NodeId | None:
-        """The primary as far as this node knows."""
+        """The primary as far as this node has heard of late."""
         return self._status.leader
 
     @property
@@ -176,7 +176,8 @@ class ClusterReplicator:
         """
         Return the result of the call after a quorum has committed it.
 
-        A primary that sheds load is not asked again here: its callers are told.
+        As `Replicator` says; and a primary that sheds load is not asked again here:
+        its callers are told at once, and have retries of their own.
         """
         if len(encode_call(proposal.call)) > CALL_BYTES_MAX:
             raise ValueError("the call is too large for the log")
@@ -200,7 +201,10 @@ class ClusterReplicator:
 
     async def _attempt(self, proposal: Proposal, timeout_s: float) -> Result:
         """Propose once, here or on the primary."""
-        primary = self._status.leader
+        status = self._status
+        primary = status.leader
+        if self._running and primary is None and not status.links_quorum:
+            raise NoQuorumError("this node is linked to less than a quorum")
         if not self._running or primary is None:
             raise NoPrimaryError("no primary is known here")
         if primary == self.node_id:

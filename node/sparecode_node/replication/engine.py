@@ -201,9 +201,21 @@ class Engine(SyncObj):
         return self._isLeader()
 
     def leader(self) -> str | None:
-        """Return who leads, as far as this node knows."""
+        """
+        Return who leads, as far as this node has heard of late.
+
+        PySyncObj goes on naming a leader that has died, until another is elected.
+        After so long a silence it leads no more, or leads without this node.
+        """
         node = self._getLeader()
-        return None if node is None else node.id
+        silent_s = now() - self.guard.leader_heard_at
+        lost = not self._isLeader() and silent_s > self.settings.step_down_s
+        return None if node is None or lost else node.id
+
+    def links_quorum(self) -> bool:
+        """Say whether a majority of the members, with this one, is linked."""
+        linked = sum(self.isNodeConnected(node) for node in self.otherNodes)
+        return 2 * (linked + 1) > len(self.otherNodes) + 1
 
     def has_contact(self) -> bool:
         """Say whether a quorum was heard of lately, by or through the leader."""

@@ -5,7 +5,8 @@ What can go wrong between a proposal and its result.
 * ProposeError
   - NotAppliedError        certainly not applied
     + NoPrimaryError       no primary is known, or it could not be reached
-    + NoQuorumError        the primary is not in contact with a quorum
+    + NoQuorumError        the primary is not in contact with a quorum, or no
+                           primary is known to a node that has no quorum either
     + OverloadedError      a bounded queue is full; try again later
   - OutcomeUnknownError    perhaps applied; only a retry with the same
                            request id is safe (A7)
@@ -29,7 +30,7 @@ class NoPrimaryError(NotAppliedError):
 
 
 class NoQuorumError(NotAppliedError):
-    """The primary is not in contact with a quorum, so it proposed nothing."""
+    """Too few members are in contact to decide, so nothing was proposed."""
 
 
 class OverloadedError(NotAppliedError):

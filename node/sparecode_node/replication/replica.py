@@ -34,6 +34,8 @@ class ReplicaStatus:
     applied_index: int = 0
     has_contact: bool = False
     caught_up: bool = False
+    links_quorum: bool = False
+    """Without these links there can be no primary, whatever one waits for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +106,7 @@ class Replica:
             applied_index=engine.raftLastApplied,
             has_contact=engine.has_contact(),
             caught_up=engine.entries_behind() <= ENTRIES_BEHIND_MAX,
+            links_quorum=engine.links_quorum(),
         )
 
     def stop(self) -> None:

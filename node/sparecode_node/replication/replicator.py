@@ -71,7 +71,8 @@ class Replicator(Protocol):
 
         Forwards to the primary if that is another node; retries inside
         *timeout_s* while the outcome is certainly "not applied", and, because
-        every call has a request id, also while it is unknown.
+        every call has a request id, also while it is unknown. Only load is not
+        added to: `OverloadedError` is raised at once.
 
         Raises `NotAppliedError` or `OutcomeUnknownError` after that.
         """
@@ -97,7 +98,7 @@ class Replicator(Protocol):
 
     @property
     def primary(self) -> NodeId | None:
-        """The primary as far as this node knows."""
+        """The primary as far as this node has heard of late."""
 
     @property
     def ready(self) -> bool:
