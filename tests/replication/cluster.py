@@ -10,11 +10,11 @@ from pathlib import Path
 
 from sparecode_node.certificates import Authority
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication.applied_state import AppliedState
 from sparecode_node.replication.cluster_replicator import (
     ClusterConfig,
     ClusterReplicator,
 )
-from sparecode_node.replication.engine import AppliedState
 from sparecode_node.replication.replicator import Stamper
 from sparecode_node.replication.tls import PeerTls
 from sparecode_node.replication.transport import PeerAddresses

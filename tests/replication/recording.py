@@ -20,6 +20,7 @@ class RecordingState:
 
     def __init__(self) -> None:
         self.applied_index = 0
+        self.now_ms = 0
         self.entries: list[tuple[int, tuple[Call, ...]]] = []
         self.results: dict[str, Result] = {}
 
@@ -28,6 +29,7 @@ class RecordingState:
         if index != self.applied_index + 1:
             raise ValueError(f"entry {index} after entry {self.applied_index}")
         self.applied_index = index
+        self.now_ms = max([self.now_ms, *(call.at_ms for call in calls)])
         self.entries.append((index, tuple(calls)))
         return tuple(self._apply(index, call) for call in calls)
 

@@ -24,6 +24,7 @@ from sparecode_node.replication.errors import (
 from sparecode_node.replication.forwarding import MalformedCallError, proposal_of
 from sparecode_node.replication.journal import NAME
 from sparecode_node.replication.settings import WINDOW_ENTRIES
+from sparecode_node.services.ambient import SystemClock
 from sparecode_node.statemachine.results import Applied
 from tests.replication.cluster import Node, running
 from tests.replication.recording import RecordingState, call, proposal
@@ -86,7 +87,7 @@ async def test_a_barrier_covers_what_was_committed_before(tmp_path: Path) -> Non
             )
             barrier = await replica.replicator.read_barrier(timeout_s=WAIT_S)
             assert isinstance(done, Applied)
-            assert barrier.index > done.index
+            assert barrier.index >= done.index
             assert f"r{k}" in replica.state.results
 
 
@@ -96,7 +97,31 @@ async def test_concurrent_barriers_are_shared(tmp_path: Path) -> None:
         passed = await asyncio.gather(
             *(replica.replicator.read_barrier(timeout_s=WAIT_S) for _ in range(200))
         )
-        assert len({barrier.index for barrier in passed}) <= 2
+        assert len({barrier.index for barrier in passed}) == 1
+
+
+async def test_a_read_leaves_nothing_in_the_log(tmp_path: Path) -> None:
+    async with running(tmp_path) as nodes:
+        primary, _ = await settled(nodes)
+        before = primary.state.applied_index
+        for node in nodes:
+            barrier = await node.replicator.read_barrier(timeout_s=WAIT_S)
+            assert barrier.index == before
+        assert primary.state.applied_index == before
+
+
+async def test_the_time_of_a_read_is_not_before_that_of_the_state(
+    tmp_path: Path,
+) -> None:
+    """A primary whose clock is behind still goes by what was committed (T5)."""
+    async with running(tmp_path) as nodes:
+        primary, replicas = await settled(nodes)
+        ahead = SystemClock().now_ms() + 3_600_000
+        for node in nodes:
+            node.state.now_ms = ahead
+        for node in (primary, *replicas):
+            barrier = await node.replicator.read_barrier(timeout_s=WAIT_S)
+            assert barrier.at_ms == ahead
 
 
 async def test_work_goes_on_when_the_primary_stops(tmp_path: Path) -> None:
@@ -265,7 +290,7 @@ async def test_a_cluster_of_one_works(tmp_path: Path) -> None:
     async with running(tmp_path, count=1) as [node]:
         done = await node.replicator.propose(proposal("r"), timeout_s=WAIT_S)
         barrier = await node.replicator.read_barrier(timeout_s=WAIT_S)
-        assert done == Applied(index=barrier.index - 1)
+        assert done == Applied(index=barrier.index)
 
 
 async def test_callers_are_answered_while_the_engine_is_held_up(

@@ -21,7 +21,7 @@ from sparecode_node.statemachine.commands import Call
 from tests.replication.recording import call
 from tests.simulation.disk import Killed
 from tests.simulation.faults import Faults, Profile
-from tests.simulation.invariants import Invariants, Submission
+from tests.simulation.invariants import Invariants, Read, Submission
 from tests.simulation.machines import Node, RecordingStore, Store
 from tests.simulation.network import Manners, Network
 
@@ -128,6 +128,9 @@ class SimCluster:
         for submission in self.invariants.submissions:
             if submission.attempt.startswith(f"{node.node_id}.{node.life}."):
                 submission.node_died = True
+        for read in self.invariants.reads:
+            if read.asked.startswith(f"{node.node_id}.{node.life}."):
+                read.node_died = True
         node.replica = None
         node.disk.fuse = None
         node.disk.failing = False
@@ -182,6 +185,27 @@ class SimCluster:
         )
         return submission
 
+    def read(self, node: Node) -> Read:
+        """Ask a node up to where to read; whoever does not lead must refuse."""
+        asked = f"{node.node_id}.{node.life}.{len(self.invariants.reads)}"
+        floor = max(self.invariants.applied, default=0)
+        read = Read(asked, self.now + PROPOSAL_S, floor)
+        self.invariants.reads.append(read)
+        self.run_on(
+            node,
+            lambda replica: replica.read(
+                timeout_s=PROPOSAL_S,
+                callback=lambda o: self.invariants.on_read(read, o),
+            ),
+        )
+        return read
+
+    def read_anywhere(self) -> None:
+        """Have somebody read, on every node that believes to lead."""
+        for node in self.live():
+            if node.leads and not node.is_paused():
+                self.read(node)
+
     def client(self) -> None:
         """Propose something new, or something old again under its request id."""
         leader = self.leader()
@@ -221,6 +245,8 @@ class SimCluster:
             self.faults.act()
             if self.rng.random() < 0.25:
                 self.client()
+            if self.rng.random() < 0.2:
+                self.read_anywhere()
 
     def run(self) -> None:
         """Live through the faults, then heal, then look at everything."""

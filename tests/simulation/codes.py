@@ -120,6 +120,10 @@ class SqliteStore:
     def applied_index(self) -> int:
         return self.machine.applied_index
 
+    @property
+    def now_ms(self) -> int:
+        return self.machine.now_ms
+
     def apply(self, index: int, calls: tuple[Call, ...]) -> tuple[object, ...]:
         results = self.machine.apply(index, calls)
         if index % self.KEPT_EVERY == 0:

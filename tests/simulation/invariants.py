@@ -8,6 +8,7 @@ from typing import Protocol
 from sparecode_node.replication.errors import NotAppliedError
 from sparecode_node.replication.journal import Journal
 from sparecode_node.replication.proposals import Outcome
+from sparecode_node.replication.read_index import ReadOutcome, ReadPoint
 from sparecode_node.statemachine.commands import Call
 from sparecode_node.statemachine.results import BarrierPassed, SessionOpened
 
@@ -38,6 +39,18 @@ class Submission:
 
 
 @dataclass
+class Read:
+    """A linearizable read that one life of one node was asked for."""
+
+    asked: str
+    deadline: float
+    floor: int
+    """What was committed somewhere when the read began."""
+    outcomes: list[ReadOutcome] = field(default_factory=list)
+    node_died: bool = False
+
+
+@dataclass
 class Invariants:
     """Collects violations: kind, and what was seen."""
 
@@ -47,6 +60,7 @@ class Invariants:
     """Index -> a term in which it was committed at the latest."""
     leaders: dict[int, str] = field(default_factory=dict)
     submissions: list[Submission] = field(default_factory=list)
+    reads: list[Read] = field(default_factory=list)
     acked: dict[str, int] = field(default_factory=dict)
     """Request id -> index, of what a client was told to be done."""
 
@@ -78,6 +92,14 @@ class Invariants:
         before = self.acked.setdefault(submission.request_id, index)
         if before != index:
             self.violated("exactly once", f"{submission.request_id}: {before}, {index}")
+
+    def on_read(self, read: Read, outcome: ReadOutcome) -> None:
+        """See that a read covers all that was committed before it, or fails."""
+        read.outcomes.append(outcome)
+        if len(read.outcomes) > 1:
+            self.violated("read answered once", f"{read}")
+        if isinstance(outcome, ReadPoint) and outcome.index < read.floor:
+            self.violated("stale read", f"{read}")
 
     # --- Looked at while it runs
 
@@ -114,6 +136,10 @@ class Invariants:
             late = now > submission.deadline + slack
             if late and not submission.outcomes and not submission.node_died:
                 self.violated("answered in time", f"{submission}")
+        for read in self.reads:
+            late = now > read.deadline + slack
+            if late and not read.outcomes and not read.node_died:
+                self.violated("answered in time", f"{read}")
 
     # --- When it is over
 

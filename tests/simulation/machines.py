@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.replication.engine import AppliedState
+from sparecode_node.replication.applied_state import AppliedState
 from sparecode_node.replication.frames import Message
 from sparecode_node.replication.journal import Journal
 from sparecode_node.replication.replica import Replica, ReplicaConfig
@@ -78,6 +78,10 @@ class _Applying:
     @property
     def applied_index(self) -> int:
         return self._node.store.state.applied_index
+
+    @property
+    def now_ms(self) -> int:
+        return self._node.store.state.now_ms
 
     def apply(self, index: int, calls: tuple[Call, ...]) -> tuple[Result, ...]:
         self._node.disk.burn()

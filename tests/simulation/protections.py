@@ -9,13 +9,15 @@ somebody might write who has not thought of it.
 import contextlib
 
 import pytest
+from pysyncobj.node import Node
 
-from sparecode_node.replication import journal_format
+from sparecode_node.replication import frames, journal_format
 from sparecode_node.replication.engine import Engine
 from sparecode_node.replication.follower import FollowerLog, Verdict
 from sparecode_node.replication.frames import Message
 from sparecode_node.replication.guard import Guard
 from sparecode_node.replication.journal import Journal
+from sparecode_node.replication.read_index import ReadIndex
 
 
 def _nothing(*_: object) -> None:
@@ -87,7 +89,27 @@ def go_on_after_failed_sync(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Journal, "_write_batch", write)
 
 
+def read_without_quorum(patch: pytest.MonkeyPatch) -> None:
+    """Let a leader answer reads without asking whether it leads still."""
+    patch.setattr(ReadIndex, "_is_quorum", lambda _self, _round, _members: True)
+
+
+def read_before_own_term(patch: pytest.MonkeyPatch) -> None:
+    """Let a new leader answer reads before it knows what is committed."""
+    patch.setattr(Engine, "_knows_commit_index", lambda _self: True)
+
+
+def confirm_any_term(patch: pytest.MonkeyPatch) -> None:
+    """Let a member confirm a leader of a term that has passed."""
+
+    def confirm(self: Guard, node: Node, message: Message) -> None:
+        self._wire.send(node.id, {**message, "type": frames.CONFIRM})
+
+    patch.setattr(Guard, "_receive_ask_to_confirm", confirm)
+
+
 FOUND_AT_RANDOM = (
+    read_before_own_term,
     acknowledge_before_sync,
     acknowledge_at_once,
     count_itself_unsynced,

@@ -8,6 +8,7 @@ From the inside out:
 * `storage`, `journal_format`, `journal`: the durable log
 * `codec`, `frames`: what is in an entry, and in a message between members
 * `guard`, `prevote`, `engine`: PySyncObj with fences around it
+* `read_index`: reads by a quorum's word, without the log
 * `proposals`, `replica`, `engine_thread`: one replica, and the thread that owns it
 * `tls`, `links`, `transport`: gRPC between members
 * `forwarding`, `cluster_replicator`, `loopback`: the `Replicator`s

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sparecode.internal.v1 import peers_pb2
-from sparecode_node.domain.ids import NodeId, RequestId, SessionId
+from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication import forwarding
 from sparecode_node.replication.codec import encode_call
 from sparecode_node.replication.engine_thread import EngineThread, OpenState
@@ -28,7 +28,6 @@ from sparecode_node.replication.settings import CALL_BYTES_MAX, RaftSettings
 from sparecode_node.replication.tls import PeerTls
 from sparecode_node.replication.transport import PeerAddresses, PeerTransport
 from sparecode_node.replication.waiting import AppliedWaiters, SharedBarrier
-from sparecode_node.statemachine.commands import Call, PassBarrier, RequestKey
 from sparecode_node.statemachine.results import BarrierPassed, Result
 
 log = logging.getLogger(__name__)
@@ -55,9 +54,6 @@ class Entropy(Protocol):
 
     def token_bytes(self, size: int) -> bytes:
         """Return *size* random bytes."""
-
-    def uuid(self) -> str:
-        """Return a random UUID."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +94,7 @@ class ClusterReplicator:
         self._status = ReplicaStatus()
         self._news = asyncio.Event()
         self._applied = AppliedWaiters()
-        self._barrier = SharedBarrier(self._pass_barrier)
+        self._barrier = SharedBarrier(self._find_read_point)
         self._transport = PeerTransport(config.addresses, config.tls, self)
         self._running = False
         self._engine = EngineThread(
@@ -235,31 +231,43 @@ class ClusterReplicator:
             async with asyncio.timeout(timeout_s):
                 barrier = await self._barrier.passed()
         except TimeoutError as error:
-            raise NoQuorumError("no barrier was committed in time") from error
-        except OutcomeUnknownError as error:
-            # A barrier changes nothing: whether it passed does not matter.
-            raise NoQuorumError("no barrier was committed") from error
+            raise NoQuorumError("no quorum has confirmed a primary in time") from error
         await self.wait_applied(barrier.index, timeout_s=deadline - loop.time())
         return barrier
 
-    async def _pass_barrier(self) -> BarrierPassed:
-        request = RequestKey(
-            caller=f"node:{self.node_id}",
-            method="PassBarrier",
-            request_id=RequestId(self._entropy.uuid()),
-            tag=0,
-        )
-        call = Call(
-            command=PassBarrier(),
-            request=request,
-            node_id=self.node_id,
-            session_id=SessionId(""),
-            at_ms=0,
-        )
-        result = await self.propose(Proposal(call=call), timeout_s=BARRIER_S)
-        if not isinstance(result, BarrierPassed):
-            raise TypeError(f"a barrier came back as {result!r}")
-        return result
+    async def _find_read_point(self) -> BarrierPassed:
+        """Ask the primary where to read, and the next one if it is none any more."""
+        deadline = asyncio.get_running_loop().time() + BARRIER_S
+        while True:
+            try:
+                return await self._ask_read_point(ATTEMPT_S)
+            except OverloadedError:
+                raise
+            except NotAppliedError:
+                if not await self._news_before(deadline):
+                    raise
+
+    async def _ask_read_point(self, timeout_s: float) -> BarrierPassed:
+        primary = self._status.leader
+        if not self._running or primary is None:
+            raise NoPrimaryError("no primary is known here")
+        if primary == self.node_id:
+            return await self._own_read_point(timeout_s)
+        channel = self._transport.channel(primary)
+        if channel is None:
+            raise NoPrimaryError(f"no way to {primary}")
+        return await forwarding.ask_read_index(channel, timeout_s=timeout_s)
+
+    async def _own_read_point(self, timeout_s: float) -> BarrierPassed:
+        """Return where to read, if this node leads. Raises `NotAppliedError`."""
+        try:
+            point = await self._engine.read(timeout_s=timeout_s)
+        except OutcomeUnknownError as error:
+            raise NoPrimaryError("the primary is held up") from error
+        # Never before what the state machine has seen (T5): calls that are
+        # prepared with this time must not look older than it.
+        at_ms = max(self._clock.now_ms(), point.state_ms)
+        return BarrierPassed(index=point.index, at_ms=at_ms)
 
     async def wait_applied(self, index: int, *, timeout_s: float) -> None:
         """Return once the local applied index is at least *index*."""
@@ -314,6 +322,16 @@ class ClusterReplicator:
         except ProposeError:
             return forwarding.unknown()
         return forwarding.applied(result)
+
+    async def read_index(
+        self, request: peers_pb2.GetReadIndexRequest
+    ) -> peers_pb2.GetReadIndexResponse:
+        """Say where to read, if this node leads, and a quorum says so too."""
+        timeout_s = min(request.timeout_ms / 1000, ATTEMPT_S)
+        try:
+            return forwarding.read_at(await self._own_read_point(timeout_s))
+        except ProposeError as error:
+            return forwarding.not_readable(error)
 
     async def member_status(
         self, request: peers_pb2.GetMemberStatusRequest

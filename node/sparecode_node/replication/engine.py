@@ -11,7 +11,7 @@ only, which is checked here.
 
 import zlib
 from collections.abc import Callable
-from typing import NoReturn, Protocol
+from typing import NoReturn
 
 from pysyncobj import SyncObj, SyncObjConf, syncobj
 from pysyncobj import journal as pysyncobj_journal
@@ -20,6 +20,7 @@ from pysyncobj.poller import POLL_EVENT_TYPE
 from pysyncobj.syncobj import _RAFT_STATE as RAFT_STATE
 from pysyncobj.version import VERSION
 
+from sparecode_node.replication.applied_state import AppliedState
 from sparecode_node.replication.codec import CodecError, decode_entry
 from sparecode_node.replication.errors import (
     Fatal,
@@ -32,14 +33,13 @@ from sparecode_node.replication.frames import APPEND_ENTRIES
 from sparecode_node.replication.guard import Guard, Wire
 from sparecode_node.replication.journal import Journal
 from sparecode_node.replication.proposals import Proposals
+from sparecode_node.replication.read_index import ReadPoint
 from sparecode_node.replication.settings import (
     APPEND_BYTES_MAX,
     ENTRIES_IN_FLIGHT_MAX,
     WINDOW_ENTRIES,
     RaftSettings,
 )
-from sparecode_node.statemachine.commands import Call
-from sparecode_node.statemachine.results import Result
 
 PINNED = "0.3.17"
 if VERSION != PINNED:  # Not an assertion: -O must not remove it.
@@ -56,17 +56,6 @@ def _given_journal(journal: object) -> pysyncobj_journal.Journal:
 syncobj.createJournal = _given_journal
 # It would wake the poller for commands of PySyncObj's own queue, which is off.
 syncobj.PIPE_NOTIFIER_ENABLED = False  # type: ignore[attr-defined]
-
-
-class AppliedState(Protocol):
-    """The state machine, as far as the engine knows it."""
-
-    @property
-    def applied_index(self) -> int:
-        """Index of the last entry that the state holds."""
-
-    def apply(self, index: int, calls: tuple[Call, ...]) -> tuple[Result, ...]:
-        """Apply an entry in one transaction; without calls, only its index."""
 
 
 class Member(Node):
@@ -172,6 +161,7 @@ class Engine(SyncObj):
             self.proposals.refuse_queued(NoQuorumError("no contact to a quorum"))
         elif self.raftLastApplied >= (self._SyncObj__noopIDx or 0):
             self._append_proposals()
+        self._ask_for_reads()
         # Before our own sync, which then runs beside those of the followers.
         self._send_open()
         self._sync_appended()
@@ -189,10 +179,38 @@ class Engine(SyncObj):
             self.journal.add(REGULAR + batch.payload, index, term)
             self.proposals.appended(batch, index, term)
 
+    def _ask_for_reads(self) -> None:
+        """
+        Ask a quorum whether this node leads still, for those who want to read.
+
+        A new leader knows what is committed when an entry of its own term is:
+        until then, reads wait.
+        """
+        reads = self.guard.reads
+        reads.expire(now(), NoQuorumError("no quorum has confirmed the primary"))
+        if not self._isLeader():
+            reads.refuse(NoPrimaryError("this node does not lead"))
+        elif not self.has_contact():
+            reads.refuse(NoQuorumError("no contact to a quorum"))
+        elif self._knows_commit_index():
+            reads.ask(
+                term=self.raftCurrentTerm,
+                point=ReadPoint(
+                    index=self.raftCommitIndex, state_ms=self._state.now_ms
+                ),
+                others=[node.id for node in self.otherNodes],
+                now=now(),
+                again_s=self.settings.heartbeat_s,
+            )
+
+    def _knows_commit_index(self) -> bool:
+        return self.journal.term_at(self.raftCommitIndex) == self.raftCurrentTerm
+
     def _role_changed(self, before: int, _after: int) -> None:
-        """Answer what a leader has appended when it leads no more."""
+        """Answer what a leader has appended, or is asked, when it leads no more."""
         if before == RAFT_STATE.LEADER:
             self.proposals.lose_appended()
+            self.guard.reads.refuse(NoPrimaryError("the primary lost its leadership"))
 
     # --- Looking
 

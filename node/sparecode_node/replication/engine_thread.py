@@ -16,9 +16,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
-from sparecode_node.replication.engine import AppliedState
+from sparecode_node.replication.applied_state import AppliedState
 from sparecode_node.replication.errors import (
     Fatal,
     NoPrimaryError,
@@ -27,7 +27,7 @@ from sparecode_node.replication.errors import (
     ProposeError,
 )
 from sparecode_node.replication.guard import Wire
-from sparecode_node.replication.proposals import Outcome
+from sparecode_node.replication.read_index import ReadPoint
 from sparecode_node.replication.replica import Replica, ReplicaConfig, ReplicaStatus
 from sparecode_node.replication.replicator import Proposal, Stamper
 from sparecode_node.replication.settings import PROPOSALS_QUEUED_MAX
@@ -35,6 +35,8 @@ from sparecode_node.replication.storage import DirectoryStorage
 from sparecode_node.statemachine.results import Result
 
 log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 INBOX_MAX = 16384
 """Jobs that wait for the engine; beyond, a link from a peer is reset."""
@@ -106,7 +108,7 @@ class EngineThread:
         self._stopping = False
         self._calls: LoopCalls | None = None
         self._status = ReplicaStatus()
-        self._futures: set[asyncio.Future[Result]] = set()
+        self._futures: set[asyncio.Future[Any]] = set()
         self._thread: threading.Thread | None = None
         self._read_end = self._write_end = -1
 
@@ -147,24 +149,39 @@ class EngineThread:
 
     async def propose(self, proposal: Proposal, *, timeout_s: float) -> Result:
         """Propose, if this replica leads. Raises `ProposeError`."""
-        if self._thread is None or self._stopping:
+        return await self._ask(
+            lambda replica, answer: replica.submit(
+                proposal, timeout_s=timeout_s, callback=answer
+            ),
+            timeout_s,
+        )
+
+    async def read(self, *, timeout_s: float) -> ReadPoint:
+        """Return up to where to read, if this replica leads. Raises `ProposeError`."""
+        return await self._ask(
+            lambda replica, answer: replica.read(timeout_s=timeout_s, callback=answer),
+            timeout_s,
+        )
+
+    async def _ask(
+        self,
+        ask: Callable[[Replica, Callable[[_T | ProposeError], None]], object],
+        timeout_s: float,
+    ) -> _T:
+        """Have the engine's thread ask the replica; return what it answers."""
+        calls = self._calls
+        if self._thread is None or self._stopping or calls is None:
             raise NoPrimaryError("the engine is not running")
         if len(self._futures) >= PROPOSALS_QUEUED_MAX or not self.has_room():
-            raise OverloadedError("too many proposals wait on this node")
-        calls = self._calls
-        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+            raise OverloadedError("too many callers wait on this node")
+        future: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
         self._futures.add(future)
         future.add_done_callback(self._futures.discard)
 
-        def answer(outcome: Outcome) -> None:
-            if calls is not None:
-                calls.post(lambda: _resolve(future, outcome))
+        def answer(outcome: _T | ProposeError) -> None:
+            calls.post(lambda: _resolve(future, outcome))
 
-        self.post(
-            lambda replica: replica.submit(
-                proposal, timeout_s=timeout_s, callback=answer
-            )
-        )
+        self.post(lambda replica: ask(replica, answer))
         try:
             async with asyncio.timeout(timeout_s + GRACE_S):
                 return await future
@@ -251,15 +268,13 @@ class EngineThread:
             calls.post(lambda: self._on_status(status))
 
 
-def _resolve(
-    future: asyncio.Future[Result] | asyncio.Future[None], outcome: object
-) -> None:
+def _resolve(future: asyncio.Future[_T], outcome: _T | ProposeError) -> None:
     if future.done():  # The caller has gone.
         return
     if isinstance(outcome, ProposeError):
         future.set_exception(outcome)
     else:
-        future.set_result(outcome)  # type: ignore[arg-type]
+        future.set_result(outcome)
 
 
 def _fail(future: asyncio.Future[None], error: BaseException) -> None:

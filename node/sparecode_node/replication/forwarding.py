@@ -20,15 +20,21 @@ from sparecode_node.replication.errors import (
     NotAppliedError,
     OutcomeUnknownError,
     OverloadedError,
+    ProposeError,
 )
 from sparecode_node.replication.replicator import MemberStatus, Proposal
 from sparecode_node.replication.settings import CALL_BYTES_MAX
-from sparecode_node.statemachine.results import Result, from_json, to_json
+from sparecode_node.statemachine.results import (
+    BarrierPassed,
+    Result,
+    from_json,
+    to_json,
+)
 
 GRACE_S = 0.25
 """The primary answers at the deadline; so long the answer may travel."""
 
-_KIND_OF: dict[type[NotAppliedError], peers_pb2.NotAppliedKind.ValueType] = {
+_KIND_OF: dict[type[ProposeError], peers_pb2.NotAppliedKind.ValueType] = {
     NoPrimaryError: peers_pb2.NOT_APPLIED_KIND_NOT_PRIMARY,
     NoQuorumError: peers_pb2.NOT_APPLIED_KIND_NO_QUORUM,
     OverloadedError: peers_pb2.NOT_APPLIED_KIND_OVERLOADED,
@@ -61,8 +67,11 @@ def applied(result: Result) -> peers_pb2.ForwardResponse:
 
 def not_applied(error: NotAppliedError) -> peers_pb2.ForwardResponse:
     """Say why it was certainly not applied."""
-    kind = _KIND_OF.get(type(error), peers_pb2.NOT_APPLIED_KIND_NOT_PRIMARY)
-    return peers_pb2.ForwardResponse(not_applied=kind)
+    return peers_pb2.ForwardResponse(not_applied=_kind(error))
+
+
+def _kind(error: ProposeError) -> peers_pb2.NotAppliedKind.ValueType:
+    return _KIND_OF.get(type(error), peers_pb2.NOT_APPLIED_KIND_NOT_PRIMARY)
 
 
 def unknown() -> peers_pb2.ForwardResponse:
@@ -104,6 +113,35 @@ def _result(text: str) -> Result:
         return from_json(text)
     except ValueError as error:
         raise OutcomeUnknownError("the primary's answer cannot be read") from error
+
+
+async def ask_read_index(
+    channel: grpc.aio.Channel, *, timeout_s: float
+) -> BarrierPassed:
+    """Return where to read, as the primary says. Raises `NotAppliedError`."""
+    stub: peers_pb2_grpc.PeerServiceAsyncStub = peers_pb2_grpc.PeerServiceStub(channel)
+    request = peers_pb2.GetReadIndexRequest(timeout_ms=max(1, int(timeout_s * 1000)))
+    try:
+        response = await stub.GetReadIndex(request, timeout=timeout_s + GRACE_S)
+    except grpc.aio.AioRpcError as error:
+        raise NoPrimaryError(
+            f"the primary did not answer: {error.code().name}"
+        ) from error
+    if response.WhichOneof("outcome") != "point":
+        kind = _ERROR_OF.get(response.not_applied, NoPrimaryError)
+        raise kind("the primary could not confirm that it leads")
+    return BarrierPassed(index=response.point.index, at_ms=response.point.at_ms)
+
+
+def read_at(passed: BarrierPassed) -> peers_pb2.GetReadIndexResponse:
+    """Say where to read."""
+    point = peers_pb2.ReadPoint(index=passed.index, at_ms=passed.at_ms)
+    return peers_pb2.GetReadIndexResponse(point=point)
+
+
+def not_readable(error: ProposeError) -> peers_pb2.GetReadIndexResponse:
+    """Say why nobody may read by this member's word."""
+    return peers_pb2.GetReadIndexResponse(not_applied=_kind(error))
 
 
 async def ask_status(

@@ -23,6 +23,8 @@ NEXT_NODE_IDX = "next_node_idx"
 PRE_VOTE = "pre_vote"
 PRE_VOTE_ANSWER = "pre_vote_answer"
 STALE_TERM = "stale_term"
+ASK_TO_CONFIRM = "ask_to_confirm"
+CONFIRM = "confirm"
 
 # type -> field of LinkRequest, {key of the dictionary: field of the message}
 _FORMS: dict[str, tuple[str, dict[str, str]]] = {
@@ -66,6 +68,8 @@ _FORMS: dict[str, tuple[str, dict[str, str]]] = {
         {"term": "term", "granted": "granted", "current_term": "current_term"},
     ),
     STALE_TERM: ("report_stale_term", {"term": "term"}),
+    ASK_TO_CONFIRM: ("ask_to_confirm_term", {"term": "term", "round": "round"}),
+    CONFIRM: ("confirm_term", {"term": "term", "round": "round"}),
 }
 _TYPES = {field: kind for kind, (field, _) in _FORMS.items()}
 

@@ -25,6 +25,7 @@ from sparecode_node.replication.follower import (
 )
 from sparecode_node.replication.frames import Message
 from sparecode_node.replication.journal import Journal
+from sparecode_node.replication.read_index import ReadIndex
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ class Guard(Transport):
         self._votes: tuple[int, set[str]] = (0, set())
         self._progress: dict[str, Progress] = {}
         self._prevote = prevote.PreVote(wire.send, engine._SyncObj__generateRaftTimeout)
+        self.reads = ReadIndex(wire.send)
         self.leader_heard_at = float("-inf")
         self.leader_commit = 0
         """The commit index that the leader of this term has announced."""
@@ -76,6 +78,8 @@ class Guard(Transport):
             frames.PRE_VOTE: self._receive_pre_vote,
             frames.PRE_VOTE_ANSWER: self._receive_pre_vote_answer,
             frames.STALE_TERM: self._receive_stale_term,
+            frames.ASK_TO_CONFIRM: self._receive_ask_to_confirm,
+            frames.CONFIRM: self._receive_confirm,
         }
 
     # --- What PySyncObj sees of a transport
@@ -293,6 +297,14 @@ class Guard(Transport):
         progress.base, progress.reset_at = wanted - 1, now
         return wanted
 
+    def _receive_confirm(self, node: Node, message: Message) -> None:
+        """Count who knows of no newer term; only for the leadership that has asked."""
+        if self._engine._isLeader() and self._is_of_this_term(message):
+            members = len(self._engine.otherNodes) + 1
+            self.reads.confirmed(node.id, message["round"], members=members)
+        else:
+            self._drop(node.id, "confirmation of another term")
+
     # --- As a follower
 
     def _receive_append(self, node: Node, message: Message) -> None:
@@ -300,8 +312,7 @@ class Guard(Transport):
         current = self._engine.raftCurrentTerm
         if term < current:
             # PySyncObj says nothing, and the sender goes on leading for itself.
-            self._drop(node.id, "entries of an earlier term")
-            self._wire.send(node.id, {"type": frames.STALE_TERM, "term": current})
+            self._refuse_earlier_term(node, "entries of an earlier term")
             return
         if term == current and self._engine._isLeader():
             raise Fatal(f"{node.id} leads in term {term}, and so does this node")
@@ -324,6 +335,21 @@ class Guard(Transport):
 
     def _judge(self, node: Node, message: Message) -> Verdict:
         return self._log.judge(node.id, message, self._engine.raftCommitIndex)
+
+    def _refuse_earlier_term(self, node: Node, cause: str) -> None:
+        term = self._engine.raftCurrentTerm
+        self._drop(node.id, cause)
+        self._wire.send(node.id, {"type": frames.STALE_TERM, "term": term})
+
+    def _receive_ask_to_confirm(self, node: Node, message: Message) -> None:
+        """Say that this node knows of no newer term: it has not voted in one."""
+        current = self._engine.raftCurrentTerm
+        if message["term"] < current:
+            self._refuse_earlier_term(node, "question of an earlier term")
+        elif message["term"] > current:
+            self._drop(node.id, "question of an unknown term")
+        else:
+            self._wire.send(node.id, {**message, "type": frames.CONFIRM})
 
     def _receive_stale_term(self, node: Node, message: Message) -> None:
         if message["term"] > self._engine.raftCurrentTerm:

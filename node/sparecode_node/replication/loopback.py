@@ -12,9 +12,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from sparecode_node.domain.ids import NodeId, RequestId, SessionId
+from sparecode_node.replication.applied_state import AppliedState
 from sparecode_node.replication.cluster_replicator import Clock
 from sparecode_node.replication.codec import decode_entry, encode_entry
-from sparecode_node.replication.engine import AppliedState
 from sparecode_node.replication.errors import (
     NoPrimaryError,
     NoQuorumError,

@@ -10,11 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.replication.engine import AppliedState, Engine, now
+from sparecode_node.replication.applied_state import AppliedState
+from sparecode_node.replication.engine import Engine, now
+from sparecode_node.replication.errors import NoPrimaryError
 from sparecode_node.replication.guard import Wire
 from sparecode_node.replication.journal import open_journal
 from sparecode_node.replication.journal_format import Identity
 from sparecode_node.replication.proposals import Outcome, Pending, Proposals
+from sparecode_node.replication.read_index import PendingRead, ReadOutcome
 from sparecode_node.replication.replicator import Proposal, Stamper
 from sparecode_node.replication.settings import RaftSettings
 from sparecode_node.replication.storage import Storage
@@ -90,6 +93,12 @@ class Replica:
         """Propose, if this replica leads; the callback is called exactly once."""
         self._proposals.submit(Pending(proposal, now() + timeout_s, callback))
 
+    def read(
+        self, *, timeout_s: float, callback: Callable[[ReadOutcome], object]
+    ) -> None:
+        """Ask up to where to read; the callback is called exactly once."""
+        self.guard.reads.submit(PendingRead(now() + timeout_s, callback))
+
     def tick(self, wait_s: float) -> None:
         """Do what is due, then wait for messages. Raises `Fatal`."""
         self.engine.doTick(wait_s)
@@ -112,5 +121,6 @@ class Replica:
     def stop(self) -> None:
         """Answer everything, and close the journal."""
         self._proposals.stop()
+        self.guard.reads.refuse(NoPrimaryError("the node is stopping"))
         self.engine.destroy()
         self._journal.close()

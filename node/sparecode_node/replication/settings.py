@@ -24,6 +24,9 @@ WINDOW_ENTRIES = 256
 PROPOSALS_QUEUED_MAX = 4096
 """Waiting on the primary to be appended; beyond, callers are shed."""
 
+READS_WAITING_MAX = 4096
+"""Waiting on the primary for a quorum's word; beyond, callers are shed."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RaftSettings:

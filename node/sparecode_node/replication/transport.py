@@ -83,6 +83,11 @@ class PeerHandler(Protocol):
     ) -> peers_pb2.ForwardResponse:
         """Propose a call that another member was asked for."""
 
+    async def read_index(
+        self, request: peers_pb2.GetReadIndexRequest
+    ) -> peers_pb2.GetReadIndexResponse:
+        """Say where to read, if this member leads."""
+
     async def member_status(
         self, request: peers_pb2.GetMemberStatusRequest
     ) -> peers_pb2.GetMemberStatusResponse:
@@ -276,6 +281,13 @@ class PeerServicer(peers_pb2_grpc.PeerServiceServicer):
         except MalformedCallError as error:
             log.warning("call_refused", extra={"peer": peer, "cause": str(error)})
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "malformed call")
+
+    async def GetReadIndex(
+        self, request: peers_pb2.GetReadIndexRequest, context: Context
+    ) -> peers_pb2.GetReadIndexResponse:
+        """Tell another member where to read."""
+        await self._caller(context)
+        return await self._handler.read_index(request)
 
     async def GetMemberStatus(
         self, request: peers_pb2.GetMemberStatusRequest, context: Context

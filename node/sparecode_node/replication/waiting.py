@@ -46,9 +46,9 @@ class SharedBarrier:
     """
     Lets concurrent callers share a barrier.
 
-    A caller may join one only before it is proposed: what was committed before
-    the call must be before the barrier in the log. So there is one under way,
-    and one that all who come meanwhile wait for.
+    A caller may join one only before it begins: what was committed before the
+    call must be covered by it. So there is one under way, and one that all who
+    come meanwhile wait for.
     """
 
     def __init__(self, pass_one: Callable[[], Awaitable[BarrierPassed]]) -> None:
@@ -57,7 +57,7 @@ class SharedBarrier:
         self._task: asyncio.Task[None] | None = None
 
     async def passed(self) -> BarrierPassed:
-        """Return a barrier that was proposed after this call."""
+        """Return a barrier that has begun after this call."""
         if self._next is None:
             self._next = asyncio.get_running_loop().create_future()
         mine = self._next

@@ -124,6 +124,11 @@ class StateMachine:
         """The index of the last applied entry."""
         return self._applied_index
 
+    @property
+    def now_ms(self) -> int:
+        """The newest time of any call that was applied; it never goes back (T5)."""
+        return self._now_ms
+
     def digest(self) -> str:
         """Return the hash of the whole state, equal on replicas at the same index."""
         return digest(self._db)

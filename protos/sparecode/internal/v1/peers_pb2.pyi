@@ -64,6 +64,8 @@ class LinkRequest(_message.Message):
     REQUEST_PRE_VOTE_FIELD_NUMBER: _builtins.int
     ANSWER_PRE_VOTE_FIELD_NUMBER: _builtins.int
     REPORT_STALE_TERM_FIELD_NUMBER: _builtins.int
+    ASK_TO_CONFIRM_TERM_FIELD_NUMBER: _builtins.int
+    CONFIRM_TERM_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def request_vote(self) -> Global___RequestVote:
         """A candidate asks for a vote."""
@@ -92,6 +94,14 @@ class LinkRequest(_message.Message):
     def report_stale_term(self) -> Global___ReportStaleTerm:
         """Somebody who thinks to lead is told of a newer term."""
 
+    @_builtins.property
+    def ask_to_confirm_term(self) -> Global___AskToConfirmTerm:
+        """The leader asks whether its term is still the newest."""
+
+    @_builtins.property
+    def confirm_term(self) -> Global___ConfirmTerm:
+        """It is, as far as the asked member knows."""
+
     def __init__(
         self,
         *,
@@ -102,12 +112,14 @@ class LinkRequest(_message.Message):
         request_pre_vote: Global___RequestPreVote | None = ...,
         answer_pre_vote: Global___AnswerPreVote | None = ...,
         report_stale_term: Global___ReportStaleTerm | None = ...,
+        ask_to_confirm_term: Global___AskToConfirmTerm | None = ...,
+        confirm_term: Global___ConfirmTerm | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledge", b"acknowledge", "answer_pre_vote", b"answer_pre_vote", "append_entries", b"append_entries", "grant_vote", b"grant_vote", "message", b"message", "report_stale_term", b"report_stale_term", "request_pre_vote", b"request_pre_vote", "request_vote", b"request_vote"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledge", b"acknowledge", "answer_pre_vote", b"answer_pre_vote", "append_entries", b"append_entries", "ask_to_confirm_term", b"ask_to_confirm_term", "confirm_term", b"confirm_term", "grant_vote", b"grant_vote", "message", b"message", "report_stale_term", b"report_stale_term", "request_pre_vote", b"request_pre_vote", "request_vote", b"request_vote"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledge", b"acknowledge", "answer_pre_vote", b"answer_pre_vote", "append_entries", b"append_entries", "grant_vote", b"grant_vote", "message", b"message", "report_stale_term", b"report_stale_term", "request_pre_vote", b"request_pre_vote", "request_vote", b"request_vote"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledge", b"acknowledge", "answer_pre_vote", b"answer_pre_vote", "append_entries", b"append_entries", "ask_to_confirm_term", b"ask_to_confirm_term", "confirm_term", b"confirm_term", "grant_vote", b"grant_vote", "message", b"message", "report_stale_term", b"report_stale_term", "request_pre_vote", b"request_pre_vote", "request_vote", b"request_vote"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["request_vote", "grant_vote", "append_entries", "acknowledge", "request_pre_vote", "answer_pre_vote", "report_stale_term"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["request_vote", "grant_vote", "append_entries", "acknowledge", "request_pre_vote", "answer_pre_vote", "report_stale_term", "ask_to_confirm_term", "confirm_term"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -369,6 +381,58 @@ class ReportStaleTerm(_message.Message):
 Global___ReportStaleTerm: _TypeAlias = ReportStaleTerm  # noqa: Y015
 
 @_typing.final
+class AskToConfirmTerm(_message.Message):
+    """The leader asks whether its term is still the newest (Raft thesis, 6.4)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TERM_FIELD_NUMBER: _builtins.int
+    ROUND_FIELD_NUMBER: _builtins.int
+    term: _builtins.int
+    """The leader's term."""
+    round: _builtins.int
+    """Counts the leader's questions."""
+    def __init__(
+        self,
+        *,
+        term: _builtins.int = ...,
+        round: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["round", b"round", "term", b"term"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AskToConfirmTerm: _TypeAlias = AskToConfirmTerm  # noqa: Y015
+
+@_typing.final
+class ConfirmTerm(_message.Message):
+    """The answer to AskToConfirmTerm: the asked member knows of no newer term."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TERM_FIELD_NUMBER: _builtins.int
+    ROUND_FIELD_NUMBER: _builtins.int
+    term: _builtins.int
+    """The term that was asked about."""
+    round: _builtins.int
+    """The question."""
+    def __init__(
+        self,
+        *,
+        term: _builtins.int = ...,
+        round: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["round", b"round", "term", b"term"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConfirmTerm: _TypeAlias = ConfirmTerm  # noqa: Y015
+
+@_typing.final
 class ForwardRequest(_message.Message):
     """A call on its way to the primary."""
 
@@ -431,6 +495,84 @@ class ForwardResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
 
 Global___ForwardResponse: _TypeAlias = ForwardResponse  # noqa: Y015
+
+@_typing.final
+class GetReadIndexRequest(_message.Message):
+    """Asks the primary up to where to read."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIMEOUT_MS_FIELD_NUMBER: _builtins.int
+    timeout_ms: _builtins.int
+    """How long the caller still waits."""
+    def __init__(
+        self,
+        *,
+        timeout_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["timeout_ms", b"timeout_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetReadIndexRequest: _TypeAlias = GetReadIndexRequest  # noqa: Y015
+
+@_typing.final
+class ReadPoint(_message.Message):
+    """Everything that was committed before the question."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    AT_MS_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Has been applied where this index is applied."""
+    at_ms: _builtins.int
+    """The primary's time, not before that of the state at the index."""
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        at_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "index", b"index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadPoint: _TypeAlias = ReadPoint  # noqa: Y015
+
+@_typing.final
+class GetReadIndexResponse(_message.Message):
+    """Where to read, or why the asked member cannot tell."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POINT_FIELD_NUMBER: _builtins.int
+    NOT_APPLIED_FIELD_NUMBER: _builtins.int
+    not_applied: Global___NotAppliedKind.ValueType
+    """It does not know."""
+    @_builtins.property
+    def point(self) -> Global___ReadPoint:
+        """Where to read."""
+
+    def __init__(
+        self,
+        *,
+        point: Global___ReadPoint | None = ...,
+        not_applied: Global___NotAppliedKind.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["not_applied", b"not_applied", "outcome", b"outcome", "point", b"point"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["not_applied", b"not_applied", "outcome", b"outcome", "point", b"point"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["point", "not_applied"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___GetReadIndexResponse: _TypeAlias = GetReadIndexResponse  # noqa: Y015
 
 @_typing.final
 class GetMemberStatusRequest(_message.Message):

@@ -45,6 +45,11 @@ class PeerServiceStub:
                 request_serializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.ForwardRequest.SerializeToString,
                 response_deserializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.ForwardResponse.FromString,
                 _registered_method=True)
+        self.GetReadIndex = channel.unary_unary(
+                '/sparecode.internal.v1.PeerService/GetReadIndex',
+                request_serializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.GetReadIndexRequest.SerializeToString,
+                response_deserializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.GetReadIndexResponse.FromString,
+                _registered_method=True)
         self.GetMemberStatus = channel.unary_unary(
                 '/sparecode.internal.v1.PeerService/GetMemberStatus',
                 request_serializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.GetMemberStatusRequest.SerializeToString,
@@ -71,6 +76,13 @@ class PeerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetReadIndex(self, request, context):
+        """Tells up to which index a member must have applied, to read what is committed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetMemberStatus(self, request, context):
         """Tells how far the called member has got.
         """
@@ -90,6 +102,11 @@ def add_PeerServiceServicer_to_server(servicer, server):
                     servicer.Forward,
                     request_deserializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.ForwardRequest.FromString,
                     response_serializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.ForwardResponse.SerializeToString,
+            ),
+            'GetReadIndex': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetReadIndex,
+                    request_deserializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.GetReadIndexRequest.FromString,
+                    response_serializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.GetReadIndexResponse.SerializeToString,
             ),
             'GetMemberStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetMemberStatus,
@@ -152,6 +169,33 @@ class PeerService:
             '/sparecode.internal.v1.PeerService/Forward',
             sparecode_dot_internal_dot_v1_dot_peers__pb2.ForwardRequest.SerializeToString,
             sparecode_dot_internal_dot_v1_dot_peers__pb2.ForwardResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetReadIndex(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.internal.v1.PeerService/GetReadIndex',
+            sparecode_dot_internal_dot_v1_dot_peers__pb2.GetReadIndexRequest.SerializeToString,
+            sparecode_dot_internal_dot_v1_dot_peers__pb2.GetReadIndexResponse.FromString,
             options,
             channel_credentials,
             insecure,

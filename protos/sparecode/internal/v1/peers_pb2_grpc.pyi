@@ -43,6 +43,8 @@ class PeerServiceStub:
     """
     Forward: _grpc.UnaryUnaryMultiCallable[_peers_pb2.ForwardRequest, _peers_pb2.ForwardResponse]
     """Hands a call to the primary."""
+    GetReadIndex: _grpc.UnaryUnaryMultiCallable[_peers_pb2.GetReadIndexRequest, _peers_pb2.GetReadIndexResponse]
+    """Tells up to which index a member must have applied, to read what is committed."""
     GetMemberStatus: _grpc.UnaryUnaryMultiCallable[_peers_pb2.GetMemberStatusRequest, _peers_pb2.GetMemberStatusResponse]
     """Tells how far the called member has got."""
 
@@ -57,6 +59,8 @@ class PeerServiceAsyncStub(PeerServiceStub):
     """
     Forward: _aio.UnaryUnaryMultiCallable[_peers_pb2.ForwardRequest, _peers_pb2.ForwardResponse]  # type: ignore[assignment]
     """Hands a call to the primary."""
+    GetReadIndex: _aio.UnaryUnaryMultiCallable[_peers_pb2.GetReadIndexRequest, _peers_pb2.GetReadIndexResponse]  # type: ignore[assignment]
+    """Tells up to which index a member must have applied, to read what is committed."""
     GetMemberStatus: _aio.UnaryUnaryMultiCallable[_peers_pb2.GetMemberStatusRequest, _peers_pb2.GetMemberStatusResponse]  # type: ignore[assignment]
     """Tells how far the called member has got."""
 
@@ -80,6 +84,14 @@ class PeerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_peers_pb2.ForwardResponse, _abc.Awaitable[_peers_pb2.ForwardResponse]]:
         """Hands a call to the primary."""
+
+    @_abc_1.abstractmethod
+    def GetReadIndex(
+        self,
+        request: _peers_pb2.GetReadIndexRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_peers_pb2.GetReadIndexResponse, _abc.Awaitable[_peers_pb2.GetReadIndexResponse]]:
+        """Tells up to which index a member must have applied, to read what is committed."""
 
     @_abc_1.abstractmethod
     def GetMemberStatus(

@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What replication asks of the state machine."""
+
+from typing import Protocol
+
+from sparecode_node.statemachine.commands import Call
+from sparecode_node.statemachine.results import Result
+
+
+class AppliedState(Protocol):
+    """The state machine, as far as the engine knows it."""
+
+    @property
+    def applied_index(self) -> int:
+        """Index of the last entry that the state holds."""
+
+    @property
+    def now_ms(self) -> int:
+        """The state machine's time: that of the newest call that it has applied."""
+
+    def apply(self, index: int, calls: tuple[Call, ...]) -> tuple[Result, ...]:
+        """Apply an entry in one transaction; without calls, only its index."""

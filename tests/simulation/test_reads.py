@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads under faults: whoever answers one knows all that was committed before it."""
+
+import pytest
+
+from sparecode_node.replication.errors import NotAppliedError
+from sparecode_node.replication.read_index import ReadOutcome, ReadPoint
+from sparecode_node.replication.settings import RaftSettings
+from tests.replication.recording import call
+from tests.simulation.cluster import Scenario, SimCluster, first_violation
+from tests.simulation.faults import Profile
+from tests.simulation.protections import read_without_quorum
+from tests.simulation.test_directed import Script
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_no_read_is_stale_while_leaders_are_cut_off(seed: int) -> None:
+    sim = SimCluster(seed, Scenario(profile=Profile.LEADER_HUNT))
+    sim.run()
+    assert sim.invariants.violations == {}
+
+
+def test_reads_are_answered_between_the_faults() -> None:
+    """A leader that never answered would never be stale either."""
+    outcomes: list[ReadOutcome] = []
+    for seed in range(5):
+        sim = SimCluster(seed, Scenario(profile=Profile.LEADER_HUNT))
+        sim.run()
+        outcomes += (o for read in sim.invariants.reads for o in read.outcomes)
+    answered = [o for o in outcomes if isinstance(o, ReadPoint)]
+    refused = [o for o in outcomes if isinstance(o, NotAppliedError)]
+    assert len(answered) > 100
+    assert refused
+
+
+def test_without_the_quorum_a_stale_read_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read_without_quorum(monkeypatch)
+    found = first_violation(range(100), Scenario(profile=Profile.LEADER_HUNT))
+    assert found is not None
+    assert "stale read" in found[1]
+
+
+def _read_on_deposed_leader(sim: Script) -> list[ReadOutcome]:
+    """Have the others commit what a leader does not hear of, and ask it then."""
+    # It is slow to notice that it is cut off, the others are quick.
+    sim.raft = RaftSettings(election_max_s=0.45, contact_s=3, step_down_s=3)
+    with sim.world():
+        sim.run_for(2)
+        deposed = sim.leading()
+        sim.isolate(deposed)
+        sim.run_for(1.5)
+        leader = next(n for n in sim.live() if n.leads and n is not deposed)
+        sim.propose(leader, "new", lambda: call("new"))
+        sim.run_for(0.3)
+        assert "new" in sim.invariants.acked
+        assert deposed.leads
+        read = sim.read(deposed)
+        sim.run_for(4)
+        assert not deposed.leads
+    return read.outcomes
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_deposed_leader_answers_no_read(seed: int) -> None:
+    """It still believes to lead; what it has is not all that is committed."""
+    sim = Script(seed)
+    [outcome] = _read_on_deposed_leader(sim)
+    assert isinstance(outcome, NotAppliedError)
+    assert sim.invariants.violations == {}
+
+
+def test_without_the_quorum_a_deposed_leader_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read_without_quorum(monkeypatch)
+    sim = Script(0)
+    [outcome] = _read_on_deposed_leader(sim)
+    assert isinstance(outcome, ReadPoint)
+    assert "stale read" in sim.invariants.violations
