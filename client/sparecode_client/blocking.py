@@ -159,6 +159,7 @@ class Admin(Blocking[AsyncAdmin]):
     disable_token = _Method(AsyncAdmin.disable_token)
     update_token = _Method(AsyncAdmin.update_token)
     delete_token = _Method(AsyncAdmin.delete_token)
+    replace_token = _Method(AsyncAdmin.replace_token)
     set_pin = _Method(AsyncAdmin.set_pin)
     clear_pin = _Method(AsyncAdmin.clear_pin)
     reinstate_token = _Method(AsyncAdmin.reinstate_token)

@@ -116,6 +116,12 @@ def test_change_tells_where_it_was_committed(cli: Cli) -> None:
             {"serial": SERIAL},
         ),
         (
+            ["tokens", "replace", SERIAL, "987654321", "--keep-pin"],
+            "TokenService/ReplaceToken",
+            tokens_pb2.ReplaceTokenResponse(),
+            {"serial": SERIAL, "replacement_serial": "987654321", "keep_pin": True},
+        ),
+        (
             ["tokens", "clear-pin", SERIAL],
             "TokenService/ClearPin",
             tokens_pb2.ClearPinResponse(),

@@ -511,6 +511,16 @@ CASES = [
         )
     ),
     Case(
+        "TokenService/ReplaceToken",
+        tokens_pb2.ReplaceTokenRequest(
+            request_id=ID, serial="1", replacement_serial="2", keep_pin=True
+        ),
+        "replace",
+        {"serial": "1", "replacement_serial": "2", "keep_pin": True},
+        APPLIED,
+        tokens_pb2.ReplaceTokenResponse(commit=COMMIT),
+    ),
+    Case(
         "TokenService/UpdateToken",
         tokens_pb2.UpdateTokenRequest(request_id=ID, serial="1", expire_time=END),
         "update",

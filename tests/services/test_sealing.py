@@ -78,6 +78,31 @@ def test_verifier_belongs_to_one_purpose_user_and_row(sealing: Sealing) -> None:
     assert not any(HASHED in verifier for verifier in verifiers)
 
 
+def test_pin_s_verifier_is_sealed_anew_for_another_serial(
+    sealing: Sealing, ring: KeyRing
+) -> None:
+    """(T3) By who has the ring, without the PIN; and for its own user only."""
+    new = TokenSerial("2")
+    verifier = sealing.pin_verifier(HASHED, ALICE, SERIAL)
+
+    def rebound(user: UserId = ALICE, old: TokenSerial = SERIAL, key: int = 1) -> bytes:
+        return sealing.rebound_pin_verifier(
+            verifier, KeyId(key), user, old=old, new=new
+        )
+
+    assert rebound() == sealing.pin_verifier(HASHED, ALICE, new)
+    assert rebound() != verifier
+    with pytest.raises(BrokenSealError, match="the PIN of 000131415926"):
+        rebound(user=BOB)
+    with pytest.raises(BrokenSealError):
+        rebound(old=new)
+    with pytest.raises(UnknownKeyError):
+        rebound(key=2)
+    other = Sealing(KeyRing.draw(SystemEntropy()))
+    with pytest.raises(BrokenSealError):
+        other.rebound_pin_verifier(verifier, KeyId(1), ALICE, old=SERIAL, new=new)
+
+
 def test_verifier_needs_the_ring(sealing: Sealing) -> None:
     """(T3) The database alone is no oracle: the ring is the pepper."""
     other = Sealing(KeyRing.draw(SystemEntropy()))

@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tokens after their enrollment: taken away, disabled, ended, deleted (K, R3)."""
 
+import uuid
+
 import pytest
 
 from sparecode_node.domain.emergency_access import RecoveryPolicy
+from sparecode_node.domain.ids import TokenSerial
 from sparecode_node.domain.outcomes import Reason
+from sparecode_node.services.context import Deadline
 from sparecode_node.services.emergency_access import Lifetime
 from sparecode_node.services.errors import InvalidFieldError, Refused
-from tests.services.one_node import NOW_MS, PIN, SERIAL, OneNode
+from sparecode_node.statemachine.commands import ReplaceToken, SetPin
+from tests.services.one_node import NOW_MS, PIN, SERIAL, OneNode, call_of
 
 pytestmark = pytest.mark.asyncio
 
@@ -156,3 +161,93 @@ async def test_deleted_token_can_be_enrolled_anew(node: OneNode) -> None:
         False,
         False,
     )
+
+
+# --- Replacing ---------------------------------------------------------------
+
+NEW = "T-2"
+NEW_SEED = b"another seed of 20 b"
+
+
+async def replace(node: OneNode, *, keep_pin: bool, request_id: str = "") -> None:
+    context = node.admin("TokenService/ReplaceToken", request_id)
+    await node.tokens.replace(
+        context, serial=SERIAL, replacement_serial=NEW, keep_pin=keep_pin
+    )
+
+
+async def test_replacement_takes_the_pin_along(node: OneNode) -> None:
+    """(T3) Without anybody typing it: the seal of its verifier is for one serial."""
+    await node.add_user()
+    await node.enroll(NEW, seed=NEW_SEED)
+    issued = await node.issue()
+    before = node.kdf.evaluations()
+    await replace(node, keep_pin=True)
+    assert node.kdf.evaluations() == before
+    assert not await node.accepts(PIN + issued.codes[0].code)
+    node.clock.pass_s(1)
+    assert not await node.accepts(PIN + node.tokencode())
+    node.clock.pass_s(1)
+    assert await node.accepts(PIN + node.tokencode(seed=NEW_SEED))
+    old = await node.tokens.get(node.admin("TokenService/GetToken"), SERIAL)
+    assert (old.value.username, old.value.enabled, old.value.pin_set) == (
+        "",
+        False,
+        False,
+    )
+
+
+async def test_replacement_without_the_pin_has_none(node: OneNode) -> None:
+    await node.add_user()
+    await node.enroll(NEW, seed=NEW_SEED)
+    await replace(node, keep_pin=False)
+    read = await node.tokens.get(node.admin("TokenService/GetToken"), NEW)
+    assert (read.value.username, read.value.pin_set) == ("alice", False)
+    assert not await node.accepts(PIN + node.tokencode(seed=NEW_SEED))
+    assert node.reasons() == ["pin_not_set"]
+
+
+async def test_pin_that_was_set_meanwhile_is_the_one_that_is_carried(
+    node: OneNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(T2) The verifier of before is stale in apply, and made again."""
+    await node.add_user()
+    await node.enroll(NEW, seed=NEW_SEED)
+    deadline = Deadline.of(node.admin(), node.clock)
+    setting = await node.tokens._pin_setting(TokenSerial(SERIAL), "9999", deadline)
+    prepare = node.tokens._replacement
+
+    async def prepared(*serials: TokenSerial, keep_pin: bool) -> ReplaceToken:
+        command = await prepare(*serials, keep_pin=keep_pin)
+        if setting not in changes:
+            changes.append(setting)
+            node.replicator.before_apply = call_of(node, setting)
+        return command
+
+    changes: list[SetPin] = []
+    monkeypatch.setattr(node.tokens, "_replacement", prepared)
+    await replace(node, keep_pin=True)
+    assert not await node.accepts(PIN + node.tokencode(seed=NEW_SEED))
+    node.clock.pass_s(1)
+    assert await node.accepts("9999" + node.tokencode(seed=NEW_SEED))
+
+
+async def test_retry_of_a_replacement_is_the_same(node: OneNode) -> None:
+    """(Q1) Although the old token has no user, and no PIN, by then."""
+    await node.add_user()
+    await node.enroll(NEW, seed=NEW_SEED)
+    request_id = str(uuid.uuid4())
+    await replace(node, keep_pin=True, request_id=request_id)
+    await replace(node, keep_pin=True, request_id=request_id)
+    assert await node.accepts(PIN + node.tokencode(seed=NEW_SEED))
+
+
+async def test_replacement_s_serial_is_named_when_it_is_none(node: OneNode) -> None:
+    with pytest.raises(InvalidFieldError) as raised:
+        await node.tokens.replace(
+            node.admin("TokenService/ReplaceToken"),
+            serial=SERIAL,
+            replacement_serial="",
+            keep_pin=False,
+        )
+    assert raised.value.field == "replacement_serial"

@@ -103,6 +103,13 @@ ANYTHING = st.one_of(
         serial=SERIALS,
     ),
     step("delete-token", serial=SERIALS),
+    step(
+        "replace",
+        VERSIONS,
+        st.sampled_from([{}, {"keep-pin": "yes"}]),
+        serial=SERIALS,
+        by=SERIALS,
+    ),
     step("assign", serial=SERIALS, user=USERS),
     step("update-user", name=USERS, enabled=st.sampled_from(["yes", "yes", "no"])),
     step("unlock-user", name=USERS),

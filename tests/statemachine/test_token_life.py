@@ -11,13 +11,14 @@ from sparecode_node.statemachine.results import Applied
 from tests.statemachine.world import World
 
 SERIAL = TokenSerial("1001")
-ENDING = ("unassign", "disable-token", "delete-token")
+ENDING = ("unassign", "disable-token", "delete-token", "replace")
 CHANGES = {
     "unassign": {},
     "enable-token": {},
     "disable-token": {},
     "update-token": {"never": "yes"},
     "delete-token": {},
+    "replace": {"by": "1002", "keep-pin": "yes"},
     "clear-pin": {},
 }
 
@@ -30,6 +31,7 @@ def world() -> World:
     for directive, given in (
         ("create-user", {"name": "alice"}),
         ("enroll", {"serial": SERIAL}),
+        ("enroll", {"serial": "1002"}),
         ("assign", {"serial": SERIAL, "user": "alice"}),
         ("set-pin", {"serial": SERIAL, "pin": "1234"}),
         ("save", {"serial": SERIAL, "count": "3"}),

@@ -56,6 +56,7 @@ from sparecode_node.statemachine.commands import (
     PassBarrier,
     RegisterAgent,
     ReinstateToken,
+    ReplaceToken,
     RequestKey,
     SaveEmergencyAccess,
     SealedCode,
@@ -246,6 +247,8 @@ class World:
                 )
             case "delete-token":
                 return DeleteToken(serial=TokenSerial(given["serial"]))
+            case "replace":
+                return self._replace(given)
             case "clear-pin":
                 return ClearPin(serial=TokenSerial(given["serial"]))
             case "set-pin":
@@ -333,6 +336,26 @@ class World:
             verifier=pin_verifier(user, serial, given["pin"]),
             key_id=KeyId(int(given.get("key", KEY))),
             policy_version=int(given.get("policy-version", "1")),
+        )
+
+    def _replace(self, given: Arguments) -> ReplaceToken:
+        old, new = given["serial"], given["by"]
+        owner = self._owner(old)
+        token = tables.find_token(self.db, TokenSerial(old))
+        # As a node opens the verifier and seals it anew: the PIN is its last word.
+        pin = token.pin_verifier.decode().split()[-1] if token and token.pin_set else ""
+        user = UserId(given.get("user", owner.user_id if owner else ""))
+        keep = "keep-pin" in given
+        return ReplaceToken(
+            serial=TokenSerial(old),
+            replacement=TokenSerial(new),
+            keep_pin=keep,
+            user_id=user,
+            auth_version=int(
+                given.get("auth-version", owner.auth_version if owner else 0)
+            ),
+            key_id=KeyId(int(given.get("key", KEY))),
+            pin_verifier=pin_verifier(user, new, pin) if keep and pin else b"",
         )
 
     def _save(self, given: Arguments) -> SaveEmergencyAccess:

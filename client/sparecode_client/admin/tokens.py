@@ -244,6 +244,32 @@ class Tokens(Caller):
         )
         return commit_in(answer.commit)
 
+    async def replace_token(
+        self,
+        serial: str,
+        replacement_serial: str,
+        *,
+        keep_pin: bool = False,
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> Commit:
+        """
+        Give a user another token, nobody's until now, in the place of one.
+
+        The old one is unassigned and disabled, and its codes are void. With
+        *keep_pin* the new one has its PIN.
+        """
+        request = tokens_pb2.ReplaceTokenRequest(
+            request_id=request_id or new_request_id(),
+            serial=serial,
+            replacement_serial=replacement_serial,
+            keep_pin=keep_pin,
+        )
+        answer = await self._client.unary(
+            lambda node: node.tokens.ReplaceToken, request, within=within
+        )
+        return commit_in(answer.commit)
+
     async def clear_pin(
         self,
         serial: str,

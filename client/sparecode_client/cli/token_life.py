@@ -79,6 +79,40 @@ def delete(context: typer.Context, serial: Serial) -> None:
     settings.output.done(f"Token {serial} deleted", commit, serial=serial)
 
 
+@app.command(
+    epilog="Example: sparecode tokens replace 000123456789 000987654321 --keep-pin",
+    short_help="Give a user another token in the place of one.",
+)
+def replace(
+    context: typer.Context,
+    serial: Serial,
+    replacement: Annotated[
+        str, typer.Argument(metavar="NEW", help="The new token, nobody's until now.")
+    ],
+    keep_pin: Annotated[
+        bool,
+        typer.Option("--keep-pin", help="The new token has the PIN of the old one."),
+    ] = False,
+) -> None:
+    """
+    Give the user of a token another one in its place.
+
+    The old token is unassigned and disabled, and its emergency codes are void.
+    Without --keep-pin the new one has no PIN yet: see set-pin.
+    """
+    settings = settings_of(context)
+    with settings.admin() as admin:
+        commit = admin.replace_token(
+            serial, replacement, keep_pin=keep_pin, request_id=settings.request_id
+        )
+    settings.output.done(
+        f"Token {serial} replaced by {replacement}",
+        commit,
+        serial=serial,
+        replacement_serial=replacement,
+    )
+
+
 @app.command(short_help="Clear the PIN of a token.")
 def clear_pin(context: typer.Context, serial: Serial) -> None:
     """Clear the PIN of a token: nothing is accepted until it has another one."""

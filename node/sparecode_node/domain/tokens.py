@@ -52,9 +52,7 @@ class Token:
     def usable(self, now_ms: int) -> Rejected | None:
         """Return why nothing of this token is accepted now, or None (A4, I1)."""
         if self.user_id is None:
-            return Rejected(
-                Reason.TOKEN_NOT_ASSIGNED, f"token {self.serial} is not assigned"
-            )
+            return self.not_assigned()
         if not self.enabled:
             return Rejected(Reason.TOKEN_DISABLED, f"token {self.serial} is disabled")
         if self.expired(now_ms):
@@ -84,12 +82,18 @@ class Token:
         A lost one stays lost: to take it away from its user is not to find it (R2).
         """
         if self.user_id is None:
-            return Rejected(
-                Reason.TOKEN_NOT_ASSIGNED,
-                f"token {self.serial} is not assigned",
-                "serial",
-            )
+            return replace(self.not_assigned(), field="serial")
+        return self.of_nobody()
+
+    def of_nobody(self) -> "Token":
+        """Return the token without a user and without a PIN."""
         return replace(self, user_id=None, pin_verifier=b"", pin_key_id=NO_KEY)
+
+    def not_assigned(self) -> Rejected:
+        """Return the refusal of what only a user's token can do."""
+        return Rejected(
+            Reason.TOKEN_NOT_ASSIGNED, f"token {self.serial} is not assigned"
+        )
 
     def without_pin(self) -> "Token | Rejected":
         """Return the token with its PIN cleared."""

@@ -215,6 +215,20 @@ class TokenServicer(pb_grpc.TokenServiceServicer):
         )
         return pb.DeleteTokenResponse(commit=convert.commit(self._node_id, applied))
 
+    async def ReplaceToken(
+        self, request: pb.ReplaceTokenRequest, context: Context
+    ) -> pb.ReplaceTokenResponse:
+        """Put a token in the place of another."""
+        applied = await self._tokens.replace(
+            calls.session_call(
+                context, "TokenService/ReplaceToken", request.request_id
+            ),
+            serial=request.serial,
+            replacement_serial=request.replacement_serial,
+            keep_pin=request.keep_pin,
+        )
+        return pb.ReplaceTokenResponse(commit=convert.commit(self._node_id, applied))
+
     async def ClearPin(
         self, request: pb.ClearPinRequest, context: Context
     ) -> pb.ClearPinResponse:

@@ -38,6 +38,7 @@ NEEDS: dict[str, Permission | None] = {
     "TokenService/DisableToken": Permission.CHANGE_TOKENS,
     "TokenService/UpdateToken": Permission.CHANGE_TOKENS,
     "TokenService/DeleteToken": Permission.CHANGE_TOKENS,
+    "TokenService/ReplaceToken": Permission.CHANGE_TOKENS,
     "TokenService/ClearPin": Permission.CLEAR_PINS,
     "TokenService/SetPin": Permission.CHANGE_TOKENS,
     "TokenService/ReinstateToken": Permission.CHANGE_TOKENS,

@@ -43,10 +43,10 @@ def request_id(value: str) -> RequestId:
     return RequestId(value.lower())
 
 
-def serial(value: str) -> TokenSerial:
+def serial(value: str, name: str = "serial") -> TokenSerial:
     """Return a token's serial."""
     if not SERIAL.fullmatch(value):
-        raise InvalidFieldError("serial", "must be 1 to 64 letters, digits and hyphens")
+        raise InvalidFieldError(name, "must be 1 to 64 letters, digits and hyphens")
     return TokenSerial(value)
 
 

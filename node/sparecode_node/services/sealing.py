@@ -102,6 +102,31 @@ class Sealing:
         """Return what the PIN of this user for this token compares as (T3)."""
         return self._verifier(hashed, Secret.PIN, user, serial)
 
+    def rebound_pin_verifier(
+        self,
+        verifier: bytes,
+        key_id: KeyId,
+        user: UserId,
+        *,
+        old: TokenSerial,
+        new: TokenSerial,
+    ) -> bytes:
+        """
+        Return what the user's PIN for *old* compares as for *new* (T3).
+
+        The hash under the seal depends on user and PIN alone; the serial is in
+        the seal. So any member can seal it anew, without the PIN, and nobody
+        without the ring can move a verifier to another token. Raises
+        `BrokenSealError` and `UnknownKeyError`.
+        """
+        purpose = f"{VERIFIER}/{Secret.PIN.value}"
+        associated = [Secret.PIN.value.encode(), user.encode(), old.encode()]
+        try:
+            hashed = self._cipher(key_id, purpose).decrypt(verifier, associated)
+        except (InvalidTag, ValueError):
+            raise BrokenSealError(f"the PIN of {old} does not open") from None
+        return self.pin_verifier(hashed, user, new)
+
     def code_verifier(self, hashed: bytes, user: UserId, set_id: SetId) -> bytes:
         """Return what a code of this user in this set compares as (T3)."""
         return self._verifier(hashed, Secret.CODE, user, set_id)

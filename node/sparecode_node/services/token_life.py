@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Use cases: what happens to a token between assignment and end (K, R3)."""
 
+from sparecode_node.domain.ids import TokenSerial, UserId
+from sparecode_node.queries import tokens
+from sparecode_node.queries.state import LocalState
 from sparecode_node.services import fields
 from sparecode_node.services.context import CallContext
 from sparecode_node.services.errors import InvalidFieldError
-from sparecode_node.services.proposing import Proposer
+from sparecode_node.services.proposing import Proposer, applied
+from sparecode_node.services.sealing import FieldValue, Sealing
 from sparecode_node.statemachine.commands import (
     ClearPin,
     DeleteToken,
     DisableToken,
     EnableToken,
+    ReplaceToken,
     UnassignToken,
     UpdateToken,
 )
@@ -25,8 +30,12 @@ class TokenLife:
     `ProposeError`.
     """
 
-    def __init__(self, *, proposer: Proposer) -> None:
+    def __init__(
+        self, *, proposer: Proposer, state: LocalState, sealing: Sealing
+    ) -> None:
         self._proposer = proposer
+        self._state = state
+        self._sealing = sealing
 
     async def unassign(self, context: CallContext, *, serial: str) -> Applied:
         """Take a token from its user; its PIN is gone and its codes are void (R3)."""
@@ -73,7 +82,56 @@ class TokenLife:
         command = DeleteToken(serial=fields.serial(serial))
         return await self._proposer.change(context, command, {"serial": serial})
 
+    async def replace(
+        self,
+        context: CallContext,
+        *,
+        serial: str,
+        replacement_serial: str,
+        keep_pin: bool,
+    ) -> Applied:
+        """Put a token in the place of a user's, which is out of use then (R3)."""
+        old = fields.serial(serial)
+        new = fields.serial(replacement_serial, "replacement_serial")
+        deadline = self._proposer.deadline(context)
+        session = await self._proposer.begin(context, deadline)
+
+        async def prepare() -> ReplaceToken:
+            return await self._replacement(old, new, keep_pin=keep_pin)
+
+        said: dict[str, FieldValue] = {
+            "serial": serial,
+            "replacement_serial": replacement_serial,
+            "keep_pin": keep_pin,
+        }
+        return applied(
+            await self._proposer.settle(context, session, deadline, prepare, said)
+        )
+
     async def clear_pin(self, context: CallContext, *, serial: str) -> Applied:
         """Clear the PIN of a token: nothing is accepted until there is another (A2)."""
         command = ClearPin(serial=fields.serial(serial))
         return await self._proposer.change(context, command, {"serial": serial})
+
+    async def _replacement(
+        self, old: TokenSerial, new: TokenSerial, *, keep_pin: bool
+    ) -> ReplaceToken:
+        """Return the command, with the PIN's verifier for the new serial (T3)."""
+        async with self._state.transaction() as transaction:
+            found = await tokens.find_with_user(transaction, old)
+        token, user = found or (None, None)
+        verifier = b""
+        if keep_pin and token is not None and user is not None and token.pin_set:
+            verifier = self._sealing.rebound_pin_verifier(
+                token.pin_verifier, token.pin_key_id, user.user_id, old=old, new=new
+            )
+        # Without a user or a PIN apply says why, or gives the answer of the first try.
+        return ReplaceToken(
+            serial=old,
+            replacement=new,
+            keep_pin=keep_pin,
+            user_id=user.user_id if user else UserId(""),
+            auth_version=user.auth_version if user else 0,
+            key_id=self._sealing.active_key,
+            pin_verifier=verifier,
+        )

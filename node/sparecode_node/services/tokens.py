@@ -83,10 +83,8 @@ class Tokens(TokenLife):
         kdf: Kdf,
         clock: Clock,
     ) -> None:
-        super().__init__(proposer=proposer)
+        super().__init__(proposer=proposer, state=state, sealing=sealing)
         self._reader = reader
-        self._state = state
-        self._sealing = sealing
         self._kdf = kdf
         self._clock = clock
 

@@ -179,6 +179,26 @@ class DeleteToken:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReplaceToken:
+    """
+    Put an unassigned token in the place of a user's: the old one is out of use (R3).
+
+    With *keep_pin* the verifier is that of the old token's PIN, sealed anew for
+    the new serial. It was made from the state that *user_id* and *auth_version*
+    name; if apply sees another it answers `STALE_PARAMETERS` (T2).
+    """
+
+    serial: TokenSerial
+    replacement: TokenSerial
+    keep_pin: bool
+    user_id: UserId
+    auth_version: int
+    key_id: KeyId
+    pin_verifier: bytes
+    """Empty unless *keep_pin*."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClearPin:
     """Clear the PIN of a token: until there is another, nothing is accepted (A2)."""
 
@@ -302,6 +322,7 @@ Command = (
     | DisableToken
     | UpdateToken
     | DeleteToken
+    | ReplaceToken
     | ClearPin
     | SetPin
     | ReinstateToken

@@ -48,6 +48,7 @@ from sparecode_node.statemachine.commands import (
     PassBarrier,
     RegisterAgent,
     ReinstateToken,
+    ReplaceToken,
     SaveEmergencyAccess,
     SetPin,
     UnassignToken,
@@ -78,6 +79,7 @@ PERMISSIONS: dict[type[Command], Permission | None] = {
     DisableToken: Permission.CHANGE_TOKENS,
     UpdateToken: Permission.CHANGE_TOKENS,
     DeleteToken: Permission.CHANGE_TOKENS,
+    ReplaceToken: Permission.CHANGE_TOKENS,
     ClearPin: Permission.CLEAR_PINS,
     SetPin: Permission.CHANGE_TOKENS,
     ReinstateToken: Permission.CHANGE_TOKENS,
@@ -276,6 +278,7 @@ class StateMachine:
                 | DisableToken()
                 | UpdateToken()
                 | DeleteToken()
+                | ReplaceToken()
                 | ClearPin()
             ) as command:
                 return token_life.change_token(applying, command)

@@ -23,6 +23,7 @@ from sparecode_node.statemachine.commands import (
     PassBarrier,
     RegisterAgent,
     ReinstateToken,
+    ReplaceToken,
     SaveEmergencyAccess,
     SetPin,
     UnassignToken,
@@ -51,6 +52,7 @@ def target_of(db: sqlite3.Connection, command: Command) -> str:
             | DisableToken()
             | UpdateToken()
             | DeleteToken()
+            | ReplaceToken()
             | ClearPin()
             | SetPin()
             | ReinstateToken()

@@ -10,7 +10,8 @@ and candidates of its user stale (T2, I3).
 from dataclasses import replace
 from typing import assert_never
 
-from sparecode_node.domain.outcomes import Rejected
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.replacing import NEW, CarriedPin, replace_token
 from sparecode_node.domain.tokens import Token
 from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.applying import Applying
@@ -19,6 +20,7 @@ from sparecode_node.statemachine.commands import (
     DeleteToken,
     DisableToken,
     EnableToken,
+    ReplaceToken,
     UnassignToken,
     UpdateToken,
 )
@@ -27,7 +29,13 @@ from sparecode_node.statemachine.results import Applied, Result
 from sparecode_node.statemachine.tokens import raise_version, unknown_token
 
 TokenLife = (
-    UnassignToken | EnableToken | DisableToken | UpdateToken | DeleteToken | ClearPin
+    UnassignToken
+    | EnableToken
+    | DisableToken
+    | UpdateToken
+    | DeleteToken
+    | ReplaceToken
+    | ClearPin
 )
 
 
@@ -48,6 +56,8 @@ def change_token(applying: Applying, command: TokenLife) -> Result:
             changed = _updated(applying, token, command)
         case DeleteToken():
             return _delete(applying, token)
+        case ReplaceToken():
+            return _replace(applying, token, command)
         case ClearPin():
             changed = token.without_pin()
         case _ as never:
@@ -85,6 +95,39 @@ def _delete(applying: Applying, token: Token) -> Result:
     raise_version(applying, token)
     tables.delete_token(applying.db, token.serial)
     return Applied(index=applying.index)
+
+
+def _replace(applying: Applying, old: Token, command: ReplaceToken) -> Result:
+    applying.detail = f"by {command.replacement}" + (
+        ", with its PIN" if command.keep_pin else ""
+    )
+    new = tables.find_token(applying.db, command.replacement)
+    if new is None:
+        return replace(unknown_token(command.replacement), field=NEW)
+    if command.keep_pin and _stale(applying, old, command):
+        return Rejected(Reason.STALE_PARAMETERS)
+    pin = CarriedPin(verifier=command.pin_verifier, key_id=command.key_id)
+    replaced = replace_token(
+        old, new, pin if command.keep_pin else None, applying.now_ms
+    )
+    if isinstance(replaced, Rejected):
+        return replaced
+    void_live(applying, old, "token replaced")
+    tables.save_token(applying.db, replaced.old)
+    tables.save_token(applying.db, replaced.new)
+    raise_version(applying, old)
+    return Applied(index=applying.index)
+
+
+def _stale(applying: Applying, old: Token, command: ReplaceToken) -> bool:
+    """Say whether the carried verifier was made of another state than this (T2)."""
+    user = None if old.user_id is None else tables.find_user(applying.db, old.user_id)
+    user_id, version = (user.user_id, user.auth_version) if user else ("", 0)
+    return (command.user_id, command.auth_version, command.key_id) != (
+        user_id,
+        version,
+        applying.key_id,
+    )
 
 
 def _from_user(applying: Applying, token: Token) -> str:

@@ -939,3 +939,61 @@ class ClearPinResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ClearPinResponse: _TypeAlias = ClearPinResponse  # noqa: Y015
+
+@_typing.final
+class ReplaceTokenRequest(_message.Message):
+    """Replaces a token."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SERIAL_FIELD_NUMBER: _builtins.int
+    REPLACEMENT_SERIAL_FIELD_NUMBER: _builtins.int
+    KEEP_PIN_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Names this request (UUID). A retry carries the same."""
+    serial: _builtins.str
+    """The token that goes out of use: unassigned, disabled, its codes void."""
+    replacement_serial: _builtins.str
+    """The token that its user has then; nobody's until now."""
+    keep_pin: _builtins.bool
+    """The new token has the PIN of the old one; else it has none yet."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        serial: _builtins.str = ...,
+        replacement_serial: _builtins.str = ...,
+        keep_pin: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keep_pin", b"keep_pin", "replacement_serial", b"replacement_serial", "request_id", b"request_id", "serial", b"serial"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplaceTokenRequest: _TypeAlias = ReplaceTokenRequest  # noqa: Y015
+
+@_typing.final
+class ReplaceTokenResponse(_message.Message):
+    """The new token is the user's."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def commit(self) -> _types_pb2.Commit:
+        """Where it was committed."""
+
+    def __init__(
+        self,
+        *,
+        commit: _types_pb2.Commit | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplaceTokenResponse: _TypeAlias = ReplaceTokenResponse  # noqa: Y015

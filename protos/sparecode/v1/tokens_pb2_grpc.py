@@ -85,6 +85,11 @@ class TokenServiceStub:
                 request_serializer=sparecode_dot_v1_dot_tokens__pb2.DeleteTokenRequest.SerializeToString,
                 response_deserializer=sparecode_dot_v1_dot_tokens__pb2.DeleteTokenResponse.FromString,
                 _registered_method=True)
+        self.ReplaceToken = channel.unary_unary(
+                '/sparecode.v1.TokenService/ReplaceToken',
+                request_serializer=sparecode_dot_v1_dot_tokens__pb2.ReplaceTokenRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_tokens__pb2.ReplaceTokenResponse.FromString,
+                _registered_method=True)
         self.ClearPin = channel.unary_unary(
                 '/sparecode.v1.TokenService/ClearPin',
                 request_serializer=sparecode_dot_v1_dot_tokens__pb2.ClearPinRequest.SerializeToString,
@@ -176,6 +181,13 @@ class TokenServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReplaceToken(self, request, context):
+        """Gives a user another token in the place of one, which is out of use then.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ClearPin(self, request, context):
         """Clears the PIN of a token; nothing is accepted until there is another.
         """
@@ -249,6 +261,11 @@ def add_TokenServiceServicer_to_server(servicer, server):
                     servicer.DeleteToken,
                     request_deserializer=sparecode_dot_v1_dot_tokens__pb2.DeleteTokenRequest.FromString,
                     response_serializer=sparecode_dot_v1_dot_tokens__pb2.DeleteTokenResponse.SerializeToString,
+            ),
+            'ReplaceToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplaceToken,
+                    request_deserializer=sparecode_dot_v1_dot_tokens__pb2.ReplaceTokenRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_tokens__pb2.ReplaceTokenResponse.SerializeToString,
             ),
             'ClearPin': grpc.unary_unary_rpc_method_handler(
                     servicer.ClearPin,
@@ -537,6 +554,33 @@ class TokenService:
             '/sparecode.v1.TokenService/DeleteToken',
             sparecode_dot_v1_dot_tokens__pb2.DeleteTokenRequest.SerializeToString,
             sparecode_dot_v1_dot_tokens__pb2.DeleteTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplaceToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.v1.TokenService/ReplaceToken',
+            sparecode_dot_v1_dot_tokens__pb2.ReplaceTokenRequest.SerializeToString,
+            sparecode_dot_v1_dot_tokens__pb2.ReplaceTokenResponse.FromString,
             options,
             channel_credentials,
             insecure,

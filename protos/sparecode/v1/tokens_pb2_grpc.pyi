@@ -53,6 +53,8 @@ class TokenServiceStub:
     """Changes when a token expires."""
     DeleteToken: _grpc.UnaryUnaryMultiCallable[_tokens_pb2.DeleteTokenRequest, _tokens_pb2.DeleteTokenResponse]
     """Deletes a token; its codes are void."""
+    ReplaceToken: _grpc.UnaryUnaryMultiCallable[_tokens_pb2.ReplaceTokenRequest, _tokens_pb2.ReplaceTokenResponse]
+    """Gives a user another token in the place of one, which is out of use then."""
     ClearPin: _grpc.UnaryUnaryMultiCallable[_tokens_pb2.ClearPinRequest, _tokens_pb2.ClearPinResponse]
     """Clears the PIN of a token; nothing is accepted until there is another."""
     SetPin: _grpc.UnaryUnaryMultiCallable[_tokens_pb2.SetPinRequest, _tokens_pb2.SetPinResponse]
@@ -85,6 +87,8 @@ class TokenServiceAsyncStub(TokenServiceStub):
     """Changes when a token expires."""
     DeleteToken: _aio.UnaryUnaryMultiCallable[_tokens_pb2.DeleteTokenRequest, _tokens_pb2.DeleteTokenResponse]  # type: ignore[assignment]
     """Deletes a token; its codes are void."""
+    ReplaceToken: _aio.UnaryUnaryMultiCallable[_tokens_pb2.ReplaceTokenRequest, _tokens_pb2.ReplaceTokenResponse]  # type: ignore[assignment]
+    """Gives a user another token in the place of one, which is out of use then."""
     ClearPin: _aio.UnaryUnaryMultiCallable[_tokens_pb2.ClearPinRequest, _tokens_pb2.ClearPinResponse]  # type: ignore[assignment]
     """Clears the PIN of a token; nothing is accepted until there is another."""
     SetPin: _aio.UnaryUnaryMultiCallable[_tokens_pb2.SetPinRequest, _tokens_pb2.SetPinResponse]  # type: ignore[assignment]
@@ -174,6 +178,14 @@ class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_tokens_pb2.DeleteTokenResponse, _abc.Awaitable[_tokens_pb2.DeleteTokenResponse]]:
         """Deletes a token; its codes are void."""
+
+    @_abc_1.abstractmethod
+    def ReplaceToken(
+        self,
+        request: _tokens_pb2.ReplaceTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tokens_pb2.ReplaceTokenResponse, _abc.Awaitable[_tokens_pb2.ReplaceTokenResponse]]:
+        """Gives a user another token in the place of one, which is out of use then."""
 
     @_abc_1.abstractmethod
     def ClearPin(

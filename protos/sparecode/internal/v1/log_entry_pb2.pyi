@@ -82,6 +82,7 @@ class Call(_message.Message):
     UPDATE_TOKEN_FIELD_NUMBER: _builtins.int
     DELETE_TOKEN_FIELD_NUMBER: _builtins.int
     CLEAR_PIN_FIELD_NUMBER: _builtins.int
+    REPLACE_TOKEN_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """The node that was called."""
     session_id: _builtins.str
@@ -180,6 +181,10 @@ class Call(_message.Message):
     def clear_pin(self) -> Global___ClearPin:
         """Clears the PIN of a token."""
 
+    @_builtins.property
+    def replace_token(self) -> Global___ReplaceToken:
+        """Puts a token in the place of another."""
+
     def __init__(
         self,
         *,
@@ -209,12 +214,13 @@ class Call(_message.Message):
         update_token: Global___UpdateToken | None = ...,
         delete_token: Global___DeleteToken | None = ...,
         clear_pin: Global___ClearPin | None = ...,
+        replace_token: Global___ReplaceToken | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assign_token", b"assign_token", "authenticate", b"authenticate", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "request", b"request", "save_emergency_access", b"save_emergency_access", "set_pin", b"set_pin", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assign_token", b"assign_token", "authenticate", b"authenticate", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "replace_token", b"replace_token", "request", b"request", "save_emergency_access", b"save_emergency_access", "set_pin", b"set_pin", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assign_token", b"assign_token", "at_ms", b"at_ms", "authenticate", b"authenticate", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "node_id", b"node_id", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "request", b"request", "save_emergency_access", b"save_emergency_access", "session_id", b"session_id", "set_pin", b"set_pin", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assign_token", b"assign_token", "at_ms", b"at_ms", "authenticate", b"authenticate", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "node_id", b"node_id", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "replace_token", b"replace_token", "request", b"request", "save_emergency_access", b"save_emergency_access", "session_id", b"session_id", "set_pin", b"set_pin", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["initialize_cluster", "open_session", "close_session", "create_user", "update_user", "delete_user", "unlock_user", "enroll_token", "assign_token", "set_pin", "reinstate_token", "save_emergency_access", "disable_emergency_access", "register_agent", "authenticate", "pass_barrier", "unassign_token", "enable_token", "disable_token", "update_token", "delete_token", "clear_pin"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["initialize_cluster", "open_session", "close_session", "create_user", "update_user", "delete_user", "unlock_user", "enroll_token", "assign_token", "set_pin", "reinstate_token", "save_emergency_access", "disable_emergency_access", "register_agent", "authenticate", "pass_barrier", "unassign_token", "enable_token", "disable_token", "update_token", "delete_token", "clear_pin", "replace_token"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
@@ -696,6 +702,52 @@ class DeleteToken(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteToken: _TypeAlias = DeleteToken  # noqa: Y015
+
+@_typing.final
+class ReplaceToken(_message.Message):
+    """Puts an unassigned token in the place of a user's."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERIAL_FIELD_NUMBER: _builtins.int
+    REPLACEMENT_FIELD_NUMBER: _builtins.int
+    KEEP_PIN_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    AUTH_VERSION_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    PIN_VERIFIER_FIELD_NUMBER: _builtins.int
+    serial: _builtins.str
+    """The token that goes out of use."""
+    replacement: _builtins.str
+    """The token that the user has then."""
+    keep_pin: _builtins.bool
+    """With the PIN of the old one."""
+    user_id: _builtins.str
+    """The user that the verifier was made for."""
+    auth_version: _builtins.int
+    """Version of that user."""
+    key_id: _builtins.int
+    """Key of the ring that the verifier was made with."""
+    pin_verifier: _builtins.bytes
+    """Verifier of the PIN for the new token; empty unless keep_pin."""
+    def __init__(
+        self,
+        *,
+        serial: _builtins.str = ...,
+        replacement: _builtins.str = ...,
+        keep_pin: _builtins.bool = ...,
+        user_id: _builtins.str = ...,
+        auth_version: _builtins.int = ...,
+        key_id: _builtins.int = ...,
+        pin_verifier: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["auth_version", b"auth_version", "keep_pin", b"keep_pin", "key_id", b"key_id", "pin_verifier", b"pin_verifier", "replacement", b"replacement", "serial", b"serial", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplaceToken: _TypeAlias = ReplaceToken  # noqa: Y015
 
 @_typing.final
 class ClearPin(_message.Message):

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One token in place of another: what is allowed, and what it changes (R3)."""
+
+from dataclasses import dataclass, replace
+
+from sparecode_node.domain.ids import KeyId
+from sparecode_node.domain.outcomes import Rejected
+from sparecode_node.domain.tokens import Token
+
+NEW = "replacement_serial"
+"""The request's field that names the new token."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CarriedPin:
+    """The PIN of the old token as the new one has it: sealed anew, for its serial."""
+
+    verifier: bytes
+    key_id: KeyId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replacement:
+    """Both tokens afterwards."""
+
+    old: Token
+    new: Token
+
+
+def replace_token(
+    old: Token, new: Token, pin: CarriedPin | None, now_ms: int
+) -> Replacement | Rejected:
+    """
+    Decide whether *new* may take the place of *old*, and what that changes.
+
+    The old token is nobody's and disabled then, and still lost if it was: whoever
+    has it has nothing (R2). Without a *pin* the new one has none yet.
+    """
+    if old.user_id is None:
+        return replace(old.not_assigned(), field="serial")
+    given = new.assigned(old.user_id)
+    if isinstance(given, Rejected):
+        return replace(given, field=NEW)
+    unusable = given.usable(now_ms)
+    if unusable is not None:
+        return replace(unusable, field=NEW)
+    if pin is not None:
+        cleared = old.without_pin()
+        if isinstance(cleared, Rejected):
+            return cleared  # There is no PIN to carry.
+        given = given.with_pin(pin.verifier, pin.key_id)
+        if isinstance(given, Rejected):
+            return replace(given, field=NEW)
+    return Replacement(old=replace(old.of_nobody(), enabled=False), new=given)
