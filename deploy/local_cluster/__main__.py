@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """`make run`, `make demo` and `make reset`: python -m local_cluster COMMAND."""
 
+import contextlib
 import shutil
 import signal
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -21,6 +23,17 @@ from local_cluster.story import NotAsPromisedError, Story
 from sparecode_client import SparecodeError
 
 STATE = Path(__file__).parents[2] / "var" / "local"
+TOLD = "told"
+"""A file that says: the story was told to its end, the cluster can go on."""
+
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, a polite kill, and the terminal closed."""
+
+IMPATIENCE_S = 2.0
+"""Between two presses of Ctrl-C that mean one."""
+
+INTERRUPTED = 130
+"""The exit code of what Ctrl-C has ended, as shells have it."""
 
 
 def _environment_file(cluster: LocalCluster) -> Path:
@@ -44,12 +57,12 @@ def _environment_file(cluster: LocalCluster) -> Path:
 
 def run(console: Console) -> int:
     """Run the cluster of this checkout until Ctrl-C; tell the story on the way."""
-    new = not (STATE / "cluster.json").exists()
+    new = not (STATE / TOLD).exists()
     if new:
+        _forget()  # What an interrupted run has left.
         console.print("Setting up three nodes: certificates, keys, first administrator")
-        shutil.rmtree(STATE, ignore_errors=True)
     cluster = set_up(STATE) if new else LocalCluster.load(STATE)
-    try:
+    with _stopping(cluster):
         console.print("Starting the nodes")
         cluster.start()
         with Story(cluster, console) as story:
@@ -57,12 +70,23 @@ def run(console: Console) -> int:
                 story.tell()
             else:
                 story.tell_again()
+        (STATE / TOLD).touch()
         _invite(cluster, console)
-        _wait_for_end()
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.pause()
         console.print("\nStopping the nodes; `make run` continues this cluster")
-    finally:
-        cluster.stop()
     return 0
+
+
+@contextlib.contextmanager
+def _stopping(cluster: LocalCluster) -> Iterator[None]:
+    """Stop the nodes at the end, whatever ends it, and however often it is told to."""
+    try:
+        yield
+    finally:
+        for number in ENDS:
+            signal.signal(number, signal.SIG_IGN)
+        cluster.stop()
 
 
 def _invite(cluster: LocalCluster, console: Console) -> None:
@@ -81,31 +105,15 @@ def _invite(cluster: LocalCluster, console: Console) -> None:
     console.print("Ctrl-C stops the nodes. `make reset` forgets them.")
 
 
-def _wait_for_end() -> None:
-    """Wait for Ctrl-C or a polite kill."""
-    ended = False
-
-    def end(*_: object) -> None:
-        nonlocal ended
-        ended = True
-
-    signal.signal(signal.SIGINT, end)
-    signal.signal(signal.SIGTERM, end)
-    while not ended:
-        time.sleep(0.2)
-
-
 def demo(console: Console) -> int:
     """Tell the story with fresh state; the exit code says whether it is true."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="sparecode-demo-") as directory:
         cluster = set_up(Path(directory))
-        try:
+        with _stopping(cluster):
             cluster.start()
             with Story(cluster, console) as story:
                 story.tell()
-        finally:
-            cluster.stop()
     took = time.monotonic() - started
     console.print(f"\n[bold green]Every step came out as promised[/] ({took:.0f} s).")
     return 0
@@ -113,9 +121,28 @@ def demo(console: Console) -> int:
 
 def reset(console: Console) -> int:
     """Forget the cluster of `make run`."""
-    shutil.rmtree(STATE, ignore_errors=True)
+    _forget()
     console.print("The cluster of `make run` is forgotten.")
     return 0
+
+
+def _forget() -> None:
+    """Remove the cluster's folder, but not from under nodes that run."""
+    if (STATE / "cluster.json").exists():
+        LocalCluster.load(STATE).check_ports()
+    shutil.rmtree(STATE, ignore_errors=True)
+
+
+class _Interruption:
+    """Interrupts for a signal; more of them at once are impatience, and disturb."""
+
+    def __init__(self) -> None:
+        self._last = float("-inf")
+
+    def __call__(self, *_: object) -> None:
+        before, self._last = self._last, time.monotonic()
+        if self._last - before > IMPATIENCE_S:
+            raise KeyboardInterrupt
 
 
 def main() -> int:
@@ -128,9 +155,15 @@ def main() -> int:
             usage = f"usage: python -m local_cluster {'|'.join(commands)}"
             print(usage, file=sys.stderr)
             return 2
+    interruption = _Interruption()
+    for number in ENDS:
+        signal.signal(number, interruption)
     console = Console()
     try:
         return command(console)
+    except KeyboardInterrupt:
+        console.print("\nInterrupted; the nodes are stopped.")
+        return INTERRUPTED
     except (NotAsPromisedError, LocalClusterError, SparecodeError) as error:
         console.print(f"\n[bold red]{error}[/]", highlight=False)
         return 1

@@ -50,6 +50,18 @@ def free_ports(count: int) -> list[int]:
             each.close()
 
 
+def is_taken(port: int) -> bool:
+    """Say whether somebody listens on the port."""
+    with socket.socket() as probe:
+        # Connections of a node that has ended do not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return True
+    return False
+
+
 def environment(*, testing: bool) -> dict[str, str]:
     """Return the environment of a node; only tests may ask for cheap hashing."""
     return {**os.environ, **({"SPARECODE_TESTING": "1"} if testing else {})}
@@ -199,9 +211,27 @@ class LocalCluster:
 
     def start(self, *, timeout_s: float = 60) -> None:
         """Start every node and return when all are ready."""
+        self.check_ports()
         for node in self.nodes:
             node.start()
         self.wait_ready(timeout_s=timeout_s)
+
+    def check_ports(self) -> None:
+        """
+        Check that nobody else has the ports of the nodes that do not run here.
+
+        Who has them may well be the same cluster, run from another terminal: its
+        nodes would answer in place of ours. Raises `LocalClusterError`.
+        """
+        for node in self.nodes:
+            for name, port in dataclasses.asdict(node.ports).items():
+                if not node.running and is_taken(port):
+                    message = (
+                        f"port {port} of {node.node_id} ({name}) is taken. Perhaps "
+                        "this cluster runs in another terminal: stop it there first "
+                        f"(`ss -ltnp 'sport = :{port}'` names the process)."
+                    )
+                    raise LocalClusterError(message)
 
     def stop(self) -> None:
         """Stop every node."""
@@ -219,7 +249,7 @@ class LocalCluster:
         """Return when these nodes (none given: all) say they are ready to serve."""
         deadline = time.monotonic() + timeout_s
         for node in nodes or self.nodes:
-            while not self._is_ready(node):
+            while not (self._is_ready(node) and node.running):
                 if not node.running:
                     message = f"{node.node_id} stopped:\n{node.last_words()}"
                     raise LocalClusterError(message)

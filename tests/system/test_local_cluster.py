@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`make run` and `make demo` leave no process behind, and take nobody's ports."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from local_cluster.cluster import LocalCluster, LocalClusterError
+
+ROOT = Path(__file__).parents[2]
+
+
+def processes_about(directory: Path) -> list[str]:
+    """Return the command lines that name the folder."""
+    lines = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = file.read_bytes().replace(b"\0", b" ").decode()
+        except OSError:  # It has ended meanwhile.
+            continue
+        if str(directory) in line:
+            lines.append(line)
+    return lines
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_whatever_ends_the_demo_ends_its_nodes(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """Ctrl-C, a kill, a closed terminal; and whoever is impatient does no harm."""
+    demo = subprocess.Popen(
+        [sys.executable, "-u", "-m", "local_cluster", "demo"],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "deploy"), "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    with demo:
+        assert demo.stdout is not None
+        while "ok" not in demo.stdout.readline():
+            assert demo.poll() is None
+        assert len(processes_about(tmp_path)) == 3
+        for _ in range(3):
+            demo.send_signal(number)
+        said, _ = demo.communicate(timeout=60)
+    assert demo.returncode == 130
+    assert "Traceback" not in said
+    assert "Interrupted" in said
+    assert processes_about(tmp_path) == []
+    assert list(tmp_path.glob("sparecode-demo-*")) == []
+
+
+def test_a_cluster_that_runs_is_not_run_again(cluster: LocalCluster) -> None:
+    """Its nodes would answer in place of the new ones, which could not listen."""
+    twin = LocalCluster.load(cluster.directory)
+    with pytest.raises(LocalClusterError, match=r"port \d+ of n1 \(agents\) is taken"):
+        twin.start()
+    assert not any(node.running for node in twin.nodes)
+    cluster.wait_ready()
+    cluster.check_ports()  # Its own do not count.
