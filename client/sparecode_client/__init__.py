@@ -39,6 +39,7 @@ from sparecode_client.errors import (
     SparecodeError,
     Unavailable,
 )
+from sparecode_client.policy import Policy, UpdatedPolicy
 from sparecode_client.values import (
     AgentProtects,
     Authentication,
@@ -99,6 +100,7 @@ __all__ = [
     "Overloaded",
     "Page",
     "PinRule",
+    "Policy",
     "ReadPosition",
     "RecoveryPolicy",
     "Refused",
@@ -115,5 +117,6 @@ __all__ = [
     "TokencodeSet",
     "TokencodeState",
     "Unavailable",
+    "UpdatedPolicy",
     "User",
 ]

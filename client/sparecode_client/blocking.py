@@ -177,3 +177,6 @@ class Admin(Blocking[AsyncAdmin]):
     get_status = _Method(AsyncAdmin.get_status)
 
     list_audit_events = _Method(AsyncAdmin.list_audit_events)
+
+    get_policy = _Method(AsyncAdmin.get_policy)
+    update_policy = _Method(AsyncAdmin.update_policy)

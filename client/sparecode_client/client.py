@@ -22,6 +22,7 @@ from sparecode.v1.audit_pb2_grpc import AuditServiceStub
 from sparecode.v1.authentication_pb2_grpc import AuthenticationServiceStub
 from sparecode.v1.cluster_pb2_grpc import ClusterServiceStub
 from sparecode.v1.emergency_access_pb2_grpc import EmergencyAccessServiceStub
+from sparecode.v1.policy_pb2_grpc import PolicyServiceStub
 from sparecode.v1.sessions_pb2_grpc import SessionServiceStub
 from sparecode.v1.tokens_pb2_grpc import TokenServiceStub
 from sparecode.v1.users_pb2_grpc import UserServiceStub
@@ -53,6 +54,7 @@ class Stubs:
         self.authentication = AuthenticationServiceStub(channel)
         self.cluster = ClusterServiceStub(channel)
         self.emergency_access = EmergencyAccessServiceStub(channel)
+        self.policy = PolicyServiceStub(channel)
         self.sessions = SessionServiceStub(channel)
         self.tokens = TokenServiceStub(channel)
         self.users = UserServiceStub(channel)

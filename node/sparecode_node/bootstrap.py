@@ -50,6 +50,7 @@ from sparecode_node.services.founding import (
 )
 from sparecode_node.services.kdf import PROFILES, Kdf
 from sparecode_node.services.keyring import KeyRing, KeyRingError
+from sparecode_node.services.policies import Policies
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.reading import Reader
 from sparecode_node.services.sealing import Sealing
@@ -286,6 +287,7 @@ def build_services(
             replicator=replicator, state=state, authorization=authorization, clock=clock
         ),
         audit=Audit(reader=reader),
+        policies=Policies(proposer=proposer, reader=reader),
     )
 
 

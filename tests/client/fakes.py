@@ -21,6 +21,7 @@ from sparecode.v1 import (  # noqa: F401
     authentication_pb2,
     cluster_pb2,
     emergency_access_pb2,
+    policy_pb2,
     sessions_pb2,
     tokens_pb2,
     users_pb2,

@@ -197,6 +197,7 @@ READS = {
     Permission.READ_AGENTS,
     Permission.READ_CLUSTER,
     Permission.READ_AUDIT,
+    Permission.READ_POLICY,
 }
 
 
@@ -211,6 +212,7 @@ READS = {
                 Permission.UNLOCK_USERS,
                 Permission.CLEAR_PINS,
                 Permission.ISSUE_EMERGENCY_ACCESS,
+                Permission.READ_POLICY,
             },
         ),
         (Role.AUDITOR, READS),

@@ -20,6 +20,8 @@ from sparecode.v1 import (
     cluster_pb2_grpc,
     emergency_access_pb2,
     emergency_access_pb2_grpc,
+    policy_pb2,
+    policy_pb2_grpc,
     sessions_pb2,
     sessions_pb2_grpc,
     tokens_pb2,
@@ -32,6 +34,7 @@ from sparecode_node.domain.agents import Protects
 from sparecode_node.domain.audit import AuditEvent
 from sparecode_node.domain.emergency_access import RecoveryPolicy
 from sparecode_node.domain.pins import PinRule
+from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.tokencodes import Algorithm, HashName
 from sparecode_node.queries.audit import AuditFilter, AuditRecord
 from sparecode_node.queries.views import (
@@ -44,6 +47,7 @@ from sparecode_node.queries.views import (
     TokenView,
     UserView,
 )
+from sparecode_node.rpc.policy import policy_values
 from sparecode_node.services.cluster import ClusterStatus, MemberView
 from sparecode_node.services.context import (
     AgentCaller,
@@ -57,6 +61,7 @@ from sparecode_node.services.emergency_access import (
     Lifetime,
     ShownCode,
 )
+from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.sessions import SessionView, SignedIn
 from sparecode_node.services.tokens import ImportedRow
 from sparecode_node.statemachine.results import (
@@ -81,6 +86,7 @@ FILES = (
     authentication_pb2,
     cluster_pb2,
     emergency_access_pb2,
+    policy_pb2,
     sessions_pb2,
     tokens_pb2,
     users_pb2,
@@ -263,6 +269,31 @@ AUDIT_EVENT = audit_pb2.AuditEvent(
 )
 
 
+POLICY = policy_pb2.Policy(
+    version=1,
+    code_length=8,
+    code_alphabet="23456789ABCDEFGHJKMNPQRSTUVWXYZ",
+    codes_per_set_default=10,
+    codes_per_set_max=50,
+    lifetime_max=Duration(),
+    draft_lifetime=Duration(seconds=900),
+    set_low_threshold=2,
+    pin_length_min=4,
+    pin_length_max=8,
+    totp_window_steps=1,
+    hotp_look_ahead=10,
+    tokens_per_user_max=3,
+    lock_from_failures=5,
+    lock=Duration(seconds=900),
+    lock_max=Duration(seconds=86_400),
+    lock_until_unlocked=False,
+    factor_off_at_failures=100,
+    session_lifetime=Duration(seconds=43_200),
+    request_retention=Duration(seconds=600),
+    requests_max=200_000,
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class Case:
     """A call, what the use case is asked and says, and what the caller reads."""
@@ -283,6 +314,7 @@ class Case:
 STUBS = {
     "AgentService": (agents_pb2_grpc.AgentServiceStub, "agents"),
     "AuditService": (audit_pb2_grpc.AuditServiceStub, "audit"),
+    "PolicyService": (policy_pb2_grpc.PolicyServiceStub, "policies"),
     "AuthenticationService": (
         authentication_pb2_grpc.AuthenticationServiceStub,
         "authentication",
@@ -688,6 +720,39 @@ CASES = [
         ),
     ),
     Case(
+        "PolicyService/GetPolicy",
+        policy_pb2.GetPolicyRequest(stale_ok=True),
+        "get",
+        {"stale_ok": True},
+        read(Policy()),
+        policy_pb2.GetPolicyResponse(policy=POLICY, position=POSITION),
+    ),
+    Case(
+        "PolicyService/UpdatePolicy",
+        policy_pb2.UpdatePolicyRequest(
+            request_id=ID,
+            policy=policy_pb2.Policy(
+                version=4,
+                lifetime_max=Duration(),
+                lock=Duration(seconds=60, nanos=5_000_000),
+                lock_until_unlocked=False,
+                set_low_threshold=0,
+            ),
+        ),
+        "update",
+        {
+            "version": 4,
+            "values": {
+                "lifetime_ms_max": 0,
+                "lock_ms": 60_005,
+                "lock_until_unlocked": False,
+                "set_low_threshold": 0,
+            },
+        },
+        APPLIED,
+        policy_pb2.UpdatePolicyResponse(commit=COMMIT, version=5),
+    ),
+    Case(
         "ClusterService/GetStatus",
         cluster_pb2.GetStatusRequest(digest=True),
         "status",
@@ -884,3 +949,13 @@ async def test_counter_and_hash_of_a_token_are_passed_on():
     assert asked.arguments["counter"] == 7
     assert asked.arguments["hash_name"] is HashName.SHA512
     assert asked.arguments["expires_at_ms"] is None
+
+
+def test_less_than_a_millisecond_is_not_taken_for_no_cap():
+    """(I7) A lifetime cap of 0 means that there is none."""
+    tiny = policy_pb2.Policy(lifetime_max=Duration(nanos=1))
+    with pytest.raises(InvalidFieldError, match="less than a millisecond"):
+        policy_values(tiny)
+    assert policy_values(policy_pb2.Policy(lifetime_max=Duration())) == {
+        "lifetime_ms_max": 0
+    }

@@ -51,6 +51,7 @@ from sparecode_node.services.context import (
 from sparecode_node.services.emergency_access import Emergency, Issued, Lifetime
 from sparecode_node.services.kdf import TESTING, Kdf, KdfInput, Lane, Secret
 from sparecode_node.services.keyring import KeyRing
+from sparecode_node.services.policies import Policies
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.reading import Reader
 from sparecode_node.services.sealing import Sealing, session_id
@@ -208,6 +209,7 @@ class OneNode:
     agents: Agents
     cluster: Cluster
     audit: Audit
+    policies: Policies
     bearer: str = ""
 
     def admin(self, method: str = "", request_id: str = "") -> CallContext:
@@ -416,6 +418,7 @@ async def one_node(folder: Path) -> AsyncIterator[OneNode]:
         agents=Agents(proposer=proposer, reader=reader),
         cluster=Cluster(authorization=authorization, **shared),
         audit=Audit(reader=reader),
+        policies=Policies(proposer=proposer, reader=reader),
     )
     try:
         await initialize(node)

@@ -474,9 +474,9 @@ async def test_nobody_who_has_not_signed_in_does_anything(
 PERMITTED = {
     Role.HELP_DESK: "GetUser ListUsers UnlockUser GetToken ListTokens ClearPin "
     "GenerateTokencodes SaveEmergencyAccess IssueTokencodes GetEmergencyAccess "
-    "ListEmergencyAccess DisableEmergencyAccess",
+    "ListEmergencyAccess DisableEmergencyAccess GetPolicy",
     Role.AUDITOR: "GetUser ListUsers GetToken ListTokens GetEmergencyAccess "
-    "ListEmergencyAccess ListAgents ListAuditEvents GetStatus",
+    "ListEmergencyAccess ListAgents ListAuditEvents GetPolicy GetStatus",
     Role.OPERATOR: "GetStatus",
 }
 

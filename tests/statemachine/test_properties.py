@@ -117,6 +117,11 @@ ANYTHING = st.one_of(
     step("create-user", name=USERS),
     step("sign-in", password=st.sampled_from(["right", "right", "wrong"])),
     step("sign-out", st.sampled_from([{}, {"everywhere": "yes"}])),
+    step(
+        "update-policy",
+        st.sampled_from([{"lock_ms": "1m"}, {"code_length": "9"}, {"version": "1"}]),
+        codes_per_set_max=st.sampled_from(["20", "50", "101"]),
+    ),
     step("register-agent", name=st.sampled_from(["vpn", "ssh"])),
     st.tuples(st.just("wait"), SPANS.map(lambda span: {span: "yes"})),
     st.tuples(st.just("barrier"), st.just({})),

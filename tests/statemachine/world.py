@@ -34,6 +34,7 @@ from sparecode_node.domain.passcodes import (
     TokencodeMatch,
 )
 from sparecode_node.domain.pins import PinRule
+from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.tokencodes import Algorithm, HashName, step_at
 from sparecode_node.domain.users import User, fold
 from sparecode_node.statemachine import code_tables, tables
@@ -63,10 +64,12 @@ from sparecode_node.statemachine.commands import (
     SetPin,
     UnassignToken,
     UnlockUser,
+    UpdatePolicy,
     UpdateToken,
     UpdateUser,
 )
 from sparecode_node.statemachine.machine import StateMachine
+from sparecode_node.statemachine.policies import find_policy
 from sparecode_node.statemachine.results import (
     Applied,
     Authenticated,
@@ -262,6 +265,8 @@ class World:
                     serial=TokenSerial(given["serial"]),
                     reinstate_token="reinstate" in given,
                 )
+            case "update-policy":
+                return self._update_policy(given)
             case "register-agent":
                 return RegisterAgent(
                     name=given["name"],
@@ -335,7 +340,7 @@ class World:
             user_id=user,
             verifier=pin_verifier(user, serial, given["pin"]),
             key_id=KeyId(int(given.get("key", KEY))),
-            policy_version=int(given.get("policy-version", "1")),
+            policy_version=int(given.get("policy-version", self.policy.version)),
         )
 
     def _replace(self, given: Arguments) -> ReplaceToken:
@@ -369,10 +374,10 @@ class World:
             auth_version=int(
                 given.get("auth-version", owner.auth_version if owner else 0)
             ),
-            policy_version=int(given.get("policy-version", "1")),
+            policy_version=int(given.get("policy-version", self.policy.version)),
             key_id=KeyId(int(given.get("key", KEY))),
             set_id=SetId(set_id),
-            code_length=int(given.get("length", "8")),
+            code_length=int(given.get("length", self.policy.code_length)),
             codes=tuple(
                 SealedCode(
                     ordinal=int(given.get("ordinal", n)),
@@ -391,6 +396,25 @@ class World:
             else 0,
         )
 
+    def _update_policy(self, given: Arguments) -> UpdatePolicy:
+        values: dict[str, Any] = dict.fromkeys(UpdatePolicy.__slots__)
+        for name, value in given.items():
+            if name not in values:
+                continue
+            if name == "code_alphabet":
+                values[name] = value
+            elif name == "lock_until_unlocked":
+                values[name] = value == "yes"
+            else:
+                values[name] = span_ms(value) if "_ms" in name else int(value)
+        values["version"] = int(given.get("version", self.policy.version))
+        return UpdatePolicy(**values)
+
+    @property
+    def policy(self) -> Policy:
+        """What nodes compute with."""
+        return find_policy(self.db) or Policy()
+
     def _authenticate(self, given: Arguments) -> Authenticate:
         tag = name_tag(given["user"])
         user = tables.find_user_by_tag(self.db, tag)
@@ -403,7 +427,7 @@ class World:
             auth_version=int(
                 given.get("auth-version", user.auth_version if user else 0)
             ),
-            policy_version=int(given.get("policy-version", "1")),
+            policy_version=int(given.get("policy-version", self.policy.version)),
             key_id=KeyId(int(given.get("key", KEY))),
             lettered=lettered,
             readings=tuple(self._readings(given, user)),
@@ -423,7 +447,7 @@ class World:
             for token in tokens
             if pin is not None
         )
-        lengths = (8,) if "code" in given else (6, 8)
+        lengths = (self.policy.code_length,) if "code" in given else (6, 8)
         for length in lengths:
             yield Reading(
                 length=length,

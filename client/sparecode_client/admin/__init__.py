@@ -7,6 +7,7 @@ from sparecode_client.admin.agents import Agents
 from sparecode_client.admin.audit import AuditLog
 from sparecode_client.admin.cluster import Cluster
 from sparecode_client.admin.emergency_access import EmergencyAccesses
+from sparecode_client.admin.policy import Policies
 from sparecode_client.admin.sessions import Sessions
 from sparecode_client.admin.tokens import Tokens
 from sparecode_client.admin.users import Users
@@ -17,7 +18,9 @@ from sparecode_client.deadlines import DEFAULT_TIMEOUT
 __all__ = ["AsyncAdmin"]
 
 
-class AsyncAdmin(Sessions, Users, Tokens, EmergencyAccesses, Agents, Cluster, AuditLog):
+class AsyncAdmin(
+    Sessions, Users, Tokens, EmergencyAccesses, Agents, Cluster, AuditLog, Policies
+):
     """
     An administrator or operator, on any node of the cluster.
 

@@ -14,6 +14,7 @@ from sparecode_client.cli import (
     authenticate,
     cluster,
     emergency,
+    policy,
     sessions,
     token_life,
     tokens,
@@ -136,4 +137,5 @@ app.add_typer(emergency.app, name="emergency")
 app.add_typer(agents.app, name="agents")
 app.add_typer(cluster.app, name="cluster")
 app.add_typer(audit.app, name="audit")
+app.add_typer(policy.app, name="policy")
 app.command(epilog=authenticate.EPILOG)(authenticate.authenticate)

@@ -37,7 +37,6 @@ class UsageError(Exception):
 
 
 NEXT: dict[str, str] = {
-    "GUESS_ODDS": "Issue fewer codes, or give the token a PIN.",
     "LIFETIME_BEYOND_CAP": "Give an earlier end: --expires.",
     "LIFETIME_NEEDED": "Give an end: --expires 7d",
     "LIFETIME_PAST": "Give an end that lies ahead: --expires 7d",
@@ -47,6 +46,7 @@ NEXT: dict[str, str] = {
     "RECOVERY_WEAKENED": "If you mean it, add --weaken-recovery-policy.",
     "SESSION_ENDED": "Sign in: sparecode login NAME",
     "TOKEN_NOT_ASSIGNED": "Assign it: sparecode tokens assign SERIAL USER",
+    "VERSION": "Somebody changed it meanwhile. Read it again, and change that.",
     "USER_DISABLED": "Enable the user: sparecode users enable USER",
 }
 """Where a command or an option helps."""

@@ -35,6 +35,8 @@ class Permission(enum.StrEnum):
     CHANGE_AGENTS = "change_agents"
     READ_CLUSTER = "read_cluster"
     READ_AUDIT = "read_audit"
+    READ_POLICY = "read_policy"
+    CHANGE_POLICY = "change_policy"
 
 
 _READS = frozenset(
@@ -43,6 +45,7 @@ _READS = frozenset(
         Permission.READ_AGENTS,
         Permission.READ_CLUSTER,
         Permission.READ_AUDIT,
+        Permission.READ_POLICY,
     }
 )
 
@@ -54,6 +57,7 @@ _ALLOWED: dict[Role, frozenset[Permission]] = {
             Permission.UNLOCK_USERS,
             Permission.CLEAR_PINS,
             Permission.ISSUE_EMERGENCY_ACCESS,
+            Permission.READ_POLICY,
         }
     ),
     Role.AUDITOR: _READS,

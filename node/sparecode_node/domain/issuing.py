@@ -81,7 +81,13 @@ def issue(
     ends = [end.ends_at_ms, *(each.ends_at_ms for each in living)]
     refused = (
         _count_problem(count, kept, policy)
-        or _odds_problem(token, count + kept, policy)
+        or odds_problem(
+            count + kept,
+            token.pin_rule,
+            policy,
+            "issue fewer codes or make them longer",
+            "count",
+        )
         or _recovery_problem(token, ends, wish)
     )
     if refused is not None:
@@ -132,19 +138,20 @@ def _count_problem(count: int, kept: int, policy: Policy) -> Rejected | None:
     return None
 
 
-def _odds_problem(token: Token, live: int, policy: Policy) -> Rejected | None:
-    """Apply I6, in integers."""
+def odds_problem(
+    live: int, rule: PinRule, policy: Policy, advice: str, field: str
+) -> Rejected | None:
+    """Refuse so many live codes if one is guessed too easily (I6), in integers."""
     space = code_space(policy)
-    one_in = ODDS_ONE_IN[token.pin_rule]
+    one_in = ODDS_ONE_IN[rule]
     guesses = policy.factor_off_at_failures
     if live * guesses * one_in <= space:
         return None
     return Rejected(
         Reason.GUESS_ODDS,
         f"{live} live codes x {guesses} guesses / {space} possible codes = "
-        f"{live * guesses / space:.1e}, more than 1 in {one_in}: "
-        f"issue fewer codes or make them longer",
-        "count",
+        f"{live * guesses / space:.1e}, more than 1 in {one_in}: {advice}",
+        field,
     )
 
 

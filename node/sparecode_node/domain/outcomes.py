@@ -22,6 +22,11 @@ class Reason(enum.StrEnum):
     ALREADY_INITIALIZED = "already_initialized"
     NOT_INITIALIZED = "not_initialized"
 
+    # The policy
+    VERSION = "version"
+    POLICY_VALUE = "policy_value"
+    CODES_LIVE = "codes_live"
+
     # Sessions and permissions
     SESSION_ENDED = "session_ended"
     ROLE = "role"

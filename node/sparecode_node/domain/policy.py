@@ -6,7 +6,7 @@ Never node configuration: two nodes with different files would judge one command
 differently.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 SECOND_MS = 1_000
 MINUTE_MS = 60 * SECOND_MS
@@ -53,3 +53,118 @@ class Policy:
     session_lifetime_ms: int = 12 * HOUR_MS
     request_retention_ms: int = 10 * MINUTE_MS
     requests_max: int = 200_000
+
+
+BOUNDS: dict[str, tuple[int, int]] = {
+    "code_length": (6, 16),
+    "codes_per_set_default": (1, 100),
+    "codes_per_set_max": (1, 100),
+    "lifetime_ms_max": (HOUR_MS, 3_660 * DAY_MS),
+    "draft_lifetime_ms": (MINUTE_MS, HOUR_MS),
+    "set_low_threshold": (0, 100),
+    "pin_length_min": (4, 16),
+    "pin_length_max": (4, 16),
+    "totp_window_steps": (0, 3),
+    "hotp_look_ahead": (1, 50),
+    "tokens_per_user_max": (1, 3),
+    "lock_from_failures": (1, 100),
+    "lock_ms": (MINUTE_MS, DAY_MS),
+    "lock_ms_max": (MINUTE_MS, 30 * DAY_MS),
+    "factor_off_at_failures": (5, 100),
+    "session_lifetime_ms": (5 * MINUTE_MS, 7 * DAY_MS),
+    "request_retention_ms": (10 * MINUTE_MS, HOUR_MS),
+    "requests_max": (10_000, 5_000_000),
+}
+"""The least and the most of every number. No more than 100 guesses, whoever says so (L4)."""
+
+_ORDERED = (
+    ("codes_per_set_default", "codes_per_set_max"),
+    ("set_low_threshold", "codes_per_set_max"),
+    ("pin_length_min", "pin_length_max"),
+    ("lock_from_failures", "factor_off_at_failures"),
+    ("lock_ms", "lock_ms_max"),
+)
+"""What must not be more than what."""
+
+_SYMBOLS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_SYMBOLS_MIN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyProblem:
+    """What is wrong with a policy: which field, and words for a person."""
+
+    field: str
+    """As callers name it."""
+    words: str
+
+
+def public_name(name: str) -> str:
+    """Return a field's name as callers know it: their times have units of their own."""
+    return name.replace("_ms", "")
+
+
+def policy_problem(policy: Policy) -> PolicyProblem | None:
+    """Return the first field that is out of its bounds or at odds with another."""
+    for name, (least, most) in BOUNDS.items():
+        value: int | None = getattr(policy, name)
+        if value is None:
+            continue  # No cap.
+        if not least <= value <= most:
+            bounds = f"must be {_said(name, least)} to {_said(name, most)}"
+            return PolicyProblem(
+                public_name(name), f"{bounds}, not {_said(name, value)}"
+            )
+    for low, high in _ORDERED:
+        if getattr(policy, low) > getattr(policy, high):
+            return PolicyProblem(
+                public_name(low),
+                f"must not be more than {public_name(high)}: "
+                f"{_said(low, getattr(policy, low))} is more than "
+                f"{_said(high, getattr(policy, high))}",
+            )
+    return _alphabet_problem(policy.code_alphabet)
+
+
+def _alphabet_problem(alphabet: str) -> PolicyProblem | None:
+    """Refuse symbols that nobody can type or that occur twice; want a letter (I5, T4)."""
+    symbols = set(alphabet)
+    words = ""
+    if not symbols <= set(_SYMBOLS):
+        words = "may hold digits and capital letters (A to Z) only"
+    elif len(symbols) != len(alphabet):
+        words = "must not hold a symbol twice: codes would not be drawn evenly"
+    elif len(symbols) < _SYMBOLS_MIN:
+        words = f"must hold at least {_SYMBOLS_MIN} symbols, not {len(symbols)}"
+    elif all(symbol.isdigit() for symbol in symbols):
+        words = (
+            "must hold a letter: codes of digits alone look like tokencodes, and to "
+            "tell them apart is not supported yet"
+        )
+    return PolicyProblem("code_alphabet", words) if words else None
+
+
+def changes(before: Policy, after: Policy) -> str:
+    """Say in words what is other than before, for the audit log."""
+    parts = []
+    for field in fields(Policy):
+        old, new = getattr(before, field.name), getattr(after, field.name)
+        if field.name != "version" and old != new:
+            parts.append(
+                f"{public_name(field.name)} {_said(field.name, old)} -> "
+                f"{_said(field.name, new)}"
+            )
+    return ", ".join(parts)
+
+
+def _said(name: str, value: object) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int) and "_ms" in name:
+        for unit_ms, unit in ((DAY_MS, "d"), (HOUR_MS, "h"), (MINUTE_MS, "m")):
+            if value and value % unit_ms == 0:
+                return f"{value // unit_ms}{unit}"
+        return f"{value / SECOND_MS:g}s"
+    return str(value)

@@ -152,6 +152,7 @@ _UNAUTHENTICATED = {
 _INVALID_ARGUMENT = {
     Reason.REQUEST_ID_REUSED: "this request_id was used for something else; "
     "take a new one for a new request",
+    Reason.POLICY_VALUE: "a field of the policy is out of its bounds",
     Reason.CODE_COUNT: "the number of codes is out of bounds",
 }
 _FAILED_PRECONDITION = {
@@ -191,6 +192,9 @@ REASONS: Mapping[Reason, Answer] = {
         )
         for reason, words in reasons.items()
     },
+    Reason.VERSION: _rule(
+        Reason.VERSION, _CODE.ABORTED, "it has changed since it was read; read it again"
+    ),
     Reason.REQUEST_TABLE_FULL: replace(EXCEPTIONS[OverloadedError], retry_s=5.0),
     Reason.STALE_PARAMETERS: Answer(
         code=_CODE.UNAVAILABLE,

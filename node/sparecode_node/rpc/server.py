@@ -27,6 +27,8 @@ from sparecode.v1 import (
     cluster_pb2_grpc,
     emergency_access_pb2,
     emergency_access_pb2_grpc,
+    policy_pb2,
+    policy_pb2_grpc,
     sessions_pb2,
     sessions_pb2_grpc,
     tokens_pb2,
@@ -42,6 +44,7 @@ from sparecode_node.rpc.emergency_access import EmergencyAccessServicer
 from sparecode_node.rpc.errors import Audience
 from sparecode_node.rpc.health import Health
 from sparecode_node.rpc.interceptors import MESSAGE_BYTES_MAX, CallInterceptor
+from sparecode_node.rpc.policy import PolicyServicer
 from sparecode_node.rpc.sessions import SessionServicer
 from sparecode_node.rpc.tls import TlsFiles
 from sparecode_node.rpc.tokens import FILE_BYTES_MAX, TokenServicer
@@ -52,6 +55,7 @@ from sparecode_node.services.audit import Audit
 from sparecode_node.services.authentication import Authentication
 from sparecode_node.services.cluster import Cluster
 from sparecode_node.services.emergency_access import Emergency
+from sparecode_node.services.policies import Policies
 from sparecode_node.services.sessions import Sessions
 from sparecode_node.services.tokens import Tokens
 from sparecode_node.services.users import Users
@@ -107,6 +111,7 @@ class Services:
     agents: Agents
     cluster: Cluster
     audit: Audit
+    policies: Policies
 
 
 class Listeners:
@@ -209,6 +214,9 @@ def _add_administration(
     audit_pb2_grpc.add_AuditServiceServicer_to_server(
         AuditServicer(services.audit), server
     )
+    policy_pb2_grpc.add_PolicyServiceServicer_to_server(
+        PolicyServicer(node_id, services.policies), server
+    )
 
 
 def _admin_names() -> Sequence[str]:
@@ -221,6 +229,7 @@ def _admin_names() -> Sequence[str]:
         agents_pb2,
         cluster_pb2,
         audit_pb2,
+        policy_pb2,
         health_pb2,
     )
     return (

@@ -52,6 +52,8 @@ NEEDS: dict[str, Permission | None] = {
     ),
     "AgentService/RegisterAgent": Permission.CHANGE_AGENTS,
     "AgentService/ListAgents": Permission.READ_AGENTS,
+    "PolicyService/GetPolicy": Permission.READ_POLICY,
+    "PolicyService/UpdatePolicy": Permission.CHANGE_POLICY,
     "AuditService/ListAuditEvents": Permission.READ_AUDIT,
     "ClusterService/GetStatus": Permission.READ_CLUSTER,
 }

@@ -2,8 +2,6 @@
 """Commands on the cluster's beginning, administrators' sessions and agents."""
 
 import hmac
-import json
-from dataclasses import asdict
 
 from sparecode_node.domain.administrators import Administrator, Role
 from sparecode_node.domain.agents import Agent
@@ -17,6 +15,7 @@ from sparecode_node.statemachine.commands import (
     OpenSession,
     RegisterAgent,
 )
+from sparecode_node.statemachine.policies import add_policy
 from sparecode_node.statemachine.results import Applied, Result, SessionOpened
 
 
@@ -24,15 +23,11 @@ def initialize_cluster(applying: Applying, command: InitializeCluster) -> Result
     """Apply `InitializeCluster`; the machine has checked that nothing is there yet."""
     db = applying.db
     applying.detail = f"first administrator {command.administrator}"
-    policy = Policy()
     db.executemany(
         "INSERT INTO meta (name, value) VALUES (?, ?)",
         [("cluster_id", command.cluster_id), ("key_id", command.key_id)],
     )
-    db.execute(
-        "INSERT INTO policy (version, value) VALUES (?, ?)",
-        (policy.version, json.dumps(asdict(policy), sort_keys=True)),
-    )
+    add_policy(db, Policy())
     tables.save_administrator(
         db,
         Administrator(

@@ -268,6 +268,38 @@ class DisableEmergencyAccess:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UpdatePolicy:
+    """
+    Replace the policy of that *version* by the next one.
+
+    What is absent stays: an old entry has no field that came later.
+    """
+
+    version: int
+    code_length: int | None
+    code_alphabet: str | None
+    codes_per_set_default: int | None
+    codes_per_set_max: int | None
+    lifetime_ms_max: int | None
+    """0: no cap."""
+    draft_lifetime_ms: int | None
+    set_low_threshold: int | None
+    pin_length_min: int | None
+    pin_length_max: int | None
+    totp_window_steps: int | None
+    hotp_look_ahead: int | None
+    tokens_per_user_max: int | None
+    lock_from_failures: int | None
+    lock_ms: int | None
+    lock_ms_max: int | None
+    lock_until_unlocked: bool | None
+    factor_off_at_failures: int | None
+    session_lifetime_ms: int | None
+    request_retention_ms: int | None
+    requests_max: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RegisterAgent:
     """Let the agent of this certificate identity authenticate users."""
 
@@ -328,6 +360,7 @@ Command = (
     | ReinstateToken
     | SaveEmergencyAccess
     | DisableEmergencyAccess
+    | UpdatePolicy
     | RegisterAgent
     | Authenticate
     | PassBarrier

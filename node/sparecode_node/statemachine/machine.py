@@ -7,7 +7,6 @@ the log and of nothing else: no clock, no randomness, no configuration, no other
 thread. Whatever a decision needs is in the command.
 """
 
-import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,6 +20,7 @@ from sparecode_node.statemachine import (
     administrators,
     authentication,
     emergency_access,
+    policies,
     schema,
     tables,
     token_life,
@@ -53,6 +53,7 @@ from sparecode_node.statemachine.commands import (
     SetPin,
     UnassignToken,
     UnlockUser,
+    UpdatePolicy,
     UpdateToken,
     UpdateUser,
 )
@@ -85,6 +86,7 @@ PERMISSIONS: dict[type[Command], Permission | None] = {
     ReinstateToken: Permission.CHANGE_TOKENS,
     SaveEmergencyAccess: Permission.ISSUE_EMERGENCY_ACCESS,
     DisableEmergencyAccess: Permission.ISSUE_EMERGENCY_ACCESS,
+    UpdatePolicy: Permission.CHANGE_POLICY,
     RegisterAgent: Permission.CHANGE_AGENTS,
 }
 """The administrators' commands, and what each needs (P1)."""
@@ -290,6 +292,10 @@ class StateMachine:
                 return emergency_access.save_emergency_access(applying, command)
             case DisableEmergencyAccess() as command:
                 return emergency_access.disable_emergency_access(applying, command)
+            case UpdatePolicy() as command:
+                result = policies.update_policy(applying, command)
+                self._load_beginning()  # The next command meets the new one.
+                return result
             case RegisterAgent() as command:
                 return administrators.register_agent(applying, command)
             case Authenticate() as command:
@@ -370,10 +376,8 @@ class StateMachine:
         )
 
     def _load_beginning(self) -> None:
-        """Read what `InitializeCluster` has written, if it has been applied."""
-        row = self._db.execute(
-            "SELECT value FROM policy ORDER BY version DESC LIMIT 1"
-        ).fetchone()
-        self._initialized = row is not None
-        self._policy = Policy(**json.loads(row[0])) if row else Policy()
+        """Read the policy and the key, if `InitializeCluster` has been applied."""
+        policy = policies.find_policy(self._db)
+        self._initialized = policy is not None
+        self._policy = policy or Policy()
         self._key_id = KeyId(self._meta("key_id", 0))

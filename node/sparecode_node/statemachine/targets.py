@@ -28,6 +28,7 @@ from sparecode_node.statemachine.commands import (
     SetPin,
     UnassignToken,
     UnlockUser,
+    UpdatePolicy,
     UpdateToken,
     UpdateUser,
 )
@@ -60,6 +61,8 @@ def target_of(db: sqlite3.Connection, command: Command) -> str:
             | DisableEmergencyAccess()
         ):
             return command.serial
+        case UpdatePolicy():
+            return "policy"
         case RegisterAgent():
             return command.identity
         case Authenticate():

@@ -83,6 +83,7 @@ class Call(_message.Message):
     DELETE_TOKEN_FIELD_NUMBER: _builtins.int
     CLEAR_PIN_FIELD_NUMBER: _builtins.int
     REPLACE_TOKEN_FIELD_NUMBER: _builtins.int
+    UPDATE_POLICY_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """The node that was called."""
     session_id: _builtins.str
@@ -185,6 +186,10 @@ class Call(_message.Message):
     def replace_token(self) -> Global___ReplaceToken:
         """Puts a token in the place of another."""
 
+    @_builtins.property
+    def update_policy(self) -> Global___UpdatePolicy:
+        """Replaces the policy."""
+
     def __init__(
         self,
         *,
@@ -215,12 +220,13 @@ class Call(_message.Message):
         delete_token: Global___DeleteToken | None = ...,
         clear_pin: Global___ClearPin | None = ...,
         replace_token: Global___ReplaceToken | None = ...,
+        update_policy: Global___UpdatePolicy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assign_token", b"assign_token", "authenticate", b"authenticate", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "replace_token", b"replace_token", "request", b"request", "save_emergency_access", b"save_emergency_access", "set_pin", b"set_pin", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assign_token", b"assign_token", "authenticate", b"authenticate", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "replace_token", b"replace_token", "request", b"request", "save_emergency_access", b"save_emergency_access", "set_pin", b"set_pin", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assign_token", b"assign_token", "at_ms", b"at_ms", "authenticate", b"authenticate", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "node_id", b"node_id", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "replace_token", b"replace_token", "request", b"request", "save_emergency_access", b"save_emergency_access", "session_id", b"session_id", "set_pin", b"set_pin", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assign_token", b"assign_token", "at_ms", b"at_ms", "authenticate", b"authenticate", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "node_id", b"node_id", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "replace_token", b"replace_token", "request", b"request", "save_emergency_access", b"save_emergency_access", "session_id", b"session_id", "set_pin", b"set_pin", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["initialize_cluster", "open_session", "close_session", "create_user", "update_user", "delete_user", "unlock_user", "enroll_token", "assign_token", "set_pin", "reinstate_token", "save_emergency_access", "disable_emergency_access", "register_agent", "authenticate", "pass_barrier", "unassign_token", "enable_token", "disable_token", "update_token", "delete_token", "clear_pin", "replace_token"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["initialize_cluster", "open_session", "close_session", "create_user", "update_user", "delete_user", "unlock_user", "enroll_token", "assign_token", "set_pin", "reinstate_token", "save_emergency_access", "disable_emergency_access", "register_agent", "authenticate", "pass_barrier", "unassign_token", "enable_token", "disable_token", "update_token", "delete_token", "clear_pin", "replace_token", "update_policy"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
@@ -969,6 +975,187 @@ class DisableEmergencyAccess(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DisableEmergencyAccess: _TypeAlias = DisableEmergencyAccess  # noqa: Y015
+
+@_typing.final
+class UpdatePolicy(_message.Message):
+    """Replaces the policy; what is absent stays."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    CODE_LENGTH_FIELD_NUMBER: _builtins.int
+    CODE_ALPHABET_FIELD_NUMBER: _builtins.int
+    CODES_PER_SET_DEFAULT_FIELD_NUMBER: _builtins.int
+    CODES_PER_SET_MAX_FIELD_NUMBER: _builtins.int
+    LIFETIME_MS_MAX_FIELD_NUMBER: _builtins.int
+    DRAFT_LIFETIME_MS_FIELD_NUMBER: _builtins.int
+    SET_LOW_THRESHOLD_FIELD_NUMBER: _builtins.int
+    PIN_LENGTH_MIN_FIELD_NUMBER: _builtins.int
+    PIN_LENGTH_MAX_FIELD_NUMBER: _builtins.int
+    TOTP_WINDOW_STEPS_FIELD_NUMBER: _builtins.int
+    HOTP_LOOK_AHEAD_FIELD_NUMBER: _builtins.int
+    TOKENS_PER_USER_MAX_FIELD_NUMBER: _builtins.int
+    LOCK_FROM_FAILURES_FIELD_NUMBER: _builtins.int
+    LOCK_MS_FIELD_NUMBER: _builtins.int
+    LOCK_MS_MAX_FIELD_NUMBER: _builtins.int
+    LOCK_UNTIL_UNLOCKED_FIELD_NUMBER: _builtins.int
+    FACTOR_OFF_AT_FAILURES_FIELD_NUMBER: _builtins.int
+    SESSION_LIFETIME_MS_FIELD_NUMBER: _builtins.int
+    REQUEST_RETENTION_MS_FIELD_NUMBER: _builtins.int
+    REQUESTS_MAX_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """Version of the policy that was changed."""
+    code_length: _builtins.int
+    """Symbols of an emergency code."""
+    code_alphabet: _builtins.str
+    """The symbols that they are drawn from."""
+    codes_per_set_default: _builtins.int
+    """Codes of a set where nobody says how many."""
+    codes_per_set_max: _builtins.int
+    """Live codes that a token may have."""
+    lifetime_ms_max: _builtins.int
+    """How long a set may live; 0: no cap."""
+    draft_lifetime_ms: _builtins.int
+    """How long generated codes can be saved."""
+    set_low_threshold: _builtins.int
+    """A set with so few live codes is noted as low."""
+    pin_length_min: _builtins.int
+    """Digits of a PIN, at least."""
+    pin_length_max: _builtins.int
+    """Digits of a PIN, at most."""
+    totp_window_steps: _builtins.int
+    """Steps before and after now whose tokencode is accepted."""
+    hotp_look_ahead: _builtins.int
+    """Counters ahead whose tokencode is accepted."""
+    tokens_per_user_max: _builtins.int
+    """Tokens that a user may have."""
+    lock_from_failures: _builtins.int
+    """So many failures lock a factor."""
+    lock_ms: _builtins.int
+    """For how long, at first."""
+    lock_ms_max: _builtins.int
+    """For how long at most."""
+    lock_until_unlocked: _builtins.bool
+    """Until an administrator unlocks it."""
+    factor_off_at_failures: _builtins.int
+    """So many failures turn a factor off."""
+    session_lifetime_ms: _builtins.int
+    """How long an administrator stays signed in."""
+    request_retention_ms: _builtins.int
+    """How long a request id is remembered."""
+    requests_max: _builtins.int
+    """How many request ids are remembered."""
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        code_length: _builtins.int | None = ...,
+        code_alphabet: _builtins.str | None = ...,
+        codes_per_set_default: _builtins.int | None = ...,
+        codes_per_set_max: _builtins.int | None = ...,
+        lifetime_ms_max: _builtins.int | None = ...,
+        draft_lifetime_ms: _builtins.int | None = ...,
+        set_low_threshold: _builtins.int | None = ...,
+        pin_length_min: _builtins.int | None = ...,
+        pin_length_max: _builtins.int | None = ...,
+        totp_window_steps: _builtins.int | None = ...,
+        hotp_look_ahead: _builtins.int | None = ...,
+        tokens_per_user_max: _builtins.int | None = ...,
+        lock_from_failures: _builtins.int | None = ...,
+        lock_ms: _builtins.int | None = ...,
+        lock_ms_max: _builtins.int | None = ...,
+        lock_until_unlocked: _builtins.bool | None = ...,
+        factor_off_at_failures: _builtins.int | None = ...,
+        session_lifetime_ms: _builtins.int | None = ...,
+        request_retention_ms: _builtins.int | None = ...,
+        requests_max: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_code_alphabet", b"_code_alphabet", "_code_length", b"_code_length", "_codes_per_set_default", b"_codes_per_set_default", "_codes_per_set_max", b"_codes_per_set_max", "_draft_lifetime_ms", b"_draft_lifetime_ms", "_factor_off_at_failures", b"_factor_off_at_failures", "_hotp_look_ahead", b"_hotp_look_ahead", "_lifetime_ms_max", b"_lifetime_ms_max", "_lock_from_failures", b"_lock_from_failures", "_lock_ms", b"_lock_ms", "_lock_ms_max", b"_lock_ms_max", "_lock_until_unlocked", b"_lock_until_unlocked", "_pin_length_max", b"_pin_length_max", "_pin_length_min", b"_pin_length_min", "_request_retention_ms", b"_request_retention_ms", "_requests_max", b"_requests_max", "_session_lifetime_ms", b"_session_lifetime_ms", "_set_low_threshold", b"_set_low_threshold", "_tokens_per_user_max", b"_tokens_per_user_max", "_totp_window_steps", b"_totp_window_steps", "code_alphabet", b"code_alphabet", "code_length", b"code_length", "codes_per_set_default", b"codes_per_set_default", "codes_per_set_max", b"codes_per_set_max", "draft_lifetime_ms", b"draft_lifetime_ms", "factor_off_at_failures", b"factor_off_at_failures", "hotp_look_ahead", b"hotp_look_ahead", "lifetime_ms_max", b"lifetime_ms_max", "lock_from_failures", b"lock_from_failures", "lock_ms", b"lock_ms", "lock_ms_max", b"lock_ms_max", "lock_until_unlocked", b"lock_until_unlocked", "pin_length_max", b"pin_length_max", "pin_length_min", b"pin_length_min", "request_retention_ms", b"request_retention_ms", "requests_max", b"requests_max", "session_lifetime_ms", b"session_lifetime_ms", "set_low_threshold", b"set_low_threshold", "tokens_per_user_max", b"tokens_per_user_max", "totp_window_steps", b"totp_window_steps"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_code_alphabet", b"_code_alphabet", "_code_length", b"_code_length", "_codes_per_set_default", b"_codes_per_set_default", "_codes_per_set_max", b"_codes_per_set_max", "_draft_lifetime_ms", b"_draft_lifetime_ms", "_factor_off_at_failures", b"_factor_off_at_failures", "_hotp_look_ahead", b"_hotp_look_ahead", "_lifetime_ms_max", b"_lifetime_ms_max", "_lock_from_failures", b"_lock_from_failures", "_lock_ms", b"_lock_ms", "_lock_ms_max", b"_lock_ms_max", "_lock_until_unlocked", b"_lock_until_unlocked", "_pin_length_max", b"_pin_length_max", "_pin_length_min", b"_pin_length_min", "_request_retention_ms", b"_request_retention_ms", "_requests_max", b"_requests_max", "_session_lifetime_ms", b"_session_lifetime_ms", "_set_low_threshold", b"_set_low_threshold", "_tokens_per_user_max", b"_tokens_per_user_max", "_totp_window_steps", b"_totp_window_steps", "code_alphabet", b"code_alphabet", "code_length", b"code_length", "codes_per_set_default", b"codes_per_set_default", "codes_per_set_max", b"codes_per_set_max", "draft_lifetime_ms", b"draft_lifetime_ms", "factor_off_at_failures", b"factor_off_at_failures", "hotp_look_ahead", b"hotp_look_ahead", "lifetime_ms_max", b"lifetime_ms_max", "lock_from_failures", b"lock_from_failures", "lock_ms", b"lock_ms", "lock_ms_max", b"lock_ms_max", "lock_until_unlocked", b"lock_until_unlocked", "pin_length_max", b"pin_length_max", "pin_length_min", b"pin_length_min", "request_retention_ms", b"request_retention_ms", "requests_max", b"requests_max", "session_lifetime_ms", b"session_lifetime_ms", "set_low_threshold", b"set_low_threshold", "tokens_per_user_max", b"tokens_per_user_max", "totp_window_steps", b"totp_window_steps", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__code_alphabet: _TypeAlias = _typing.Literal["code_alphabet"]  # noqa: Y015
+    _WhichOneofArgType__code_alphabet: _TypeAlias = _typing.Literal["_code_alphabet", b"_code_alphabet"]  # noqa: Y015
+    _WhichOneofReturnType__code_length: _TypeAlias = _typing.Literal["code_length"]  # noqa: Y015
+    _WhichOneofArgType__code_length: _TypeAlias = _typing.Literal["_code_length", b"_code_length"]  # noqa: Y015
+    _WhichOneofReturnType__codes_per_set_default: _TypeAlias = _typing.Literal["codes_per_set_default"]  # noqa: Y015
+    _WhichOneofArgType__codes_per_set_default: _TypeAlias = _typing.Literal["_codes_per_set_default", b"_codes_per_set_default"]  # noqa: Y015
+    _WhichOneofReturnType__codes_per_set_max: _TypeAlias = _typing.Literal["codes_per_set_max"]  # noqa: Y015
+    _WhichOneofArgType__codes_per_set_max: _TypeAlias = _typing.Literal["_codes_per_set_max", b"_codes_per_set_max"]  # noqa: Y015
+    _WhichOneofReturnType__draft_lifetime_ms: _TypeAlias = _typing.Literal["draft_lifetime_ms"]  # noqa: Y015
+    _WhichOneofArgType__draft_lifetime_ms: _TypeAlias = _typing.Literal["_draft_lifetime_ms", b"_draft_lifetime_ms"]  # noqa: Y015
+    _WhichOneofReturnType__factor_off_at_failures: _TypeAlias = _typing.Literal["factor_off_at_failures"]  # noqa: Y015
+    _WhichOneofArgType__factor_off_at_failures: _TypeAlias = _typing.Literal["_factor_off_at_failures", b"_factor_off_at_failures"]  # noqa: Y015
+    _WhichOneofReturnType__hotp_look_ahead: _TypeAlias = _typing.Literal["hotp_look_ahead"]  # noqa: Y015
+    _WhichOneofArgType__hotp_look_ahead: _TypeAlias = _typing.Literal["_hotp_look_ahead", b"_hotp_look_ahead"]  # noqa: Y015
+    _WhichOneofReturnType__lifetime_ms_max: _TypeAlias = _typing.Literal["lifetime_ms_max"]  # noqa: Y015
+    _WhichOneofArgType__lifetime_ms_max: _TypeAlias = _typing.Literal["_lifetime_ms_max", b"_lifetime_ms_max"]  # noqa: Y015
+    _WhichOneofReturnType__lock_from_failures: _TypeAlias = _typing.Literal["lock_from_failures"]  # noqa: Y015
+    _WhichOneofArgType__lock_from_failures: _TypeAlias = _typing.Literal["_lock_from_failures", b"_lock_from_failures"]  # noqa: Y015
+    _WhichOneofReturnType__lock_ms: _TypeAlias = _typing.Literal["lock_ms"]  # noqa: Y015
+    _WhichOneofArgType__lock_ms: _TypeAlias = _typing.Literal["_lock_ms", b"_lock_ms"]  # noqa: Y015
+    _WhichOneofReturnType__lock_ms_max: _TypeAlias = _typing.Literal["lock_ms_max"]  # noqa: Y015
+    _WhichOneofArgType__lock_ms_max: _TypeAlias = _typing.Literal["_lock_ms_max", b"_lock_ms_max"]  # noqa: Y015
+    _WhichOneofReturnType__lock_until_unlocked: _TypeAlias = _typing.Literal["lock_until_unlocked"]  # noqa: Y015
+    _WhichOneofArgType__lock_until_unlocked: _TypeAlias = _typing.Literal["_lock_until_unlocked", b"_lock_until_unlocked"]  # noqa: Y015
+    _WhichOneofReturnType__pin_length_max: _TypeAlias = _typing.Literal["pin_length_max"]  # noqa: Y015
+    _WhichOneofArgType__pin_length_max: _TypeAlias = _typing.Literal["_pin_length_max", b"_pin_length_max"]  # noqa: Y015
+    _WhichOneofReturnType__pin_length_min: _TypeAlias = _typing.Literal["pin_length_min"]  # noqa: Y015
+    _WhichOneofArgType__pin_length_min: _TypeAlias = _typing.Literal["_pin_length_min", b"_pin_length_min"]  # noqa: Y015
+    _WhichOneofReturnType__request_retention_ms: _TypeAlias = _typing.Literal["request_retention_ms"]  # noqa: Y015
+    _WhichOneofArgType__request_retention_ms: _TypeAlias = _typing.Literal["_request_retention_ms", b"_request_retention_ms"]  # noqa: Y015
+    _WhichOneofReturnType__requests_max: _TypeAlias = _typing.Literal["requests_max"]  # noqa: Y015
+    _WhichOneofArgType__requests_max: _TypeAlias = _typing.Literal["_requests_max", b"_requests_max"]  # noqa: Y015
+    _WhichOneofReturnType__session_lifetime_ms: _TypeAlias = _typing.Literal["session_lifetime_ms"]  # noqa: Y015
+    _WhichOneofArgType__session_lifetime_ms: _TypeAlias = _typing.Literal["_session_lifetime_ms", b"_session_lifetime_ms"]  # noqa: Y015
+    _WhichOneofReturnType__set_low_threshold: _TypeAlias = _typing.Literal["set_low_threshold"]  # noqa: Y015
+    _WhichOneofArgType__set_low_threshold: _TypeAlias = _typing.Literal["_set_low_threshold", b"_set_low_threshold"]  # noqa: Y015
+    _WhichOneofReturnType__tokens_per_user_max: _TypeAlias = _typing.Literal["tokens_per_user_max"]  # noqa: Y015
+    _WhichOneofArgType__tokens_per_user_max: _TypeAlias = _typing.Literal["_tokens_per_user_max", b"_tokens_per_user_max"]  # noqa: Y015
+    _WhichOneofReturnType__totp_window_steps: _TypeAlias = _typing.Literal["totp_window_steps"]  # noqa: Y015
+    _WhichOneofArgType__totp_window_steps: _TypeAlias = _typing.Literal["_totp_window_steps", b"_totp_window_steps"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__code_alphabet) -> _WhichOneofReturnType__code_alphabet | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__code_length) -> _WhichOneofReturnType__code_length | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__codes_per_set_default) -> _WhichOneofReturnType__codes_per_set_default | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__codes_per_set_max) -> _WhichOneofReturnType__codes_per_set_max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__draft_lifetime_ms) -> _WhichOneofReturnType__draft_lifetime_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__factor_off_at_failures) -> _WhichOneofReturnType__factor_off_at_failures | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__hotp_look_ahead) -> _WhichOneofReturnType__hotp_look_ahead | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lifetime_ms_max) -> _WhichOneofReturnType__lifetime_ms_max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lock_from_failures) -> _WhichOneofReturnType__lock_from_failures | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lock_ms) -> _WhichOneofReturnType__lock_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lock_ms_max) -> _WhichOneofReturnType__lock_ms_max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lock_until_unlocked) -> _WhichOneofReturnType__lock_until_unlocked | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pin_length_max) -> _WhichOneofReturnType__pin_length_max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pin_length_min) -> _WhichOneofReturnType__pin_length_min | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__request_retention_ms) -> _WhichOneofReturnType__request_retention_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__requests_max) -> _WhichOneofReturnType__requests_max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__session_lifetime_ms) -> _WhichOneofReturnType__session_lifetime_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__set_low_threshold) -> _WhichOneofReturnType__set_low_threshold | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tokens_per_user_max) -> _WhichOneofReturnType__tokens_per_user_max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__totp_window_steps) -> _WhichOneofReturnType__totp_window_steps | None: ...
+
+Global___UpdatePolicy: _TypeAlias = UpdatePolicy  # noqa: Y015
 
 @_typing.final
 class RegisterAgent(_message.Message):

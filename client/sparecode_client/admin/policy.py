@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the cluster allows."""
+
+from dataclasses import fields
+from datetime import timedelta
+from typing import Any
+
+from google.protobuf.duration_pb2 import Duration
+
+from sparecode.v1 import policy_pb2
+from sparecode_client.client import Caller, new_request_id
+from sparecode_client.policy import Policy, UpdatedPolicy
+from sparecode_client.values import ReadPosition
+from sparecode_client.wire import commit_in, position_in
+
+
+class Policies(Caller):
+    """The calls of `PolicyService`."""
+
+    async def get_policy(
+        self, *, stale_ok: bool = False, within: timedelta | None = None
+    ) -> Policy:
+        """Return the policy that governs."""
+        request = policy_pb2.GetPolicyRequest(stale_ok=stale_ok)
+        answer = await self._client.unary(
+            lambda node: node.policy.GetPolicy, request, within=within
+        )
+        return policy_in(answer.policy, position_in(answer.position))
+
+    async def update_policy(
+        self,
+        policy: Policy,
+        *,
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> UpdatedPolicy:
+        """
+        Replace the policy that was read by *policy*.
+
+        Raises:
+            Refused: `VERSION`: it has changed since. `GUESS_ODDS`, `CODES_LIVE`.
+            InvalidArgument: A value is out of its bounds.
+        """
+        request = policy_pb2.UpdatePolicyRequest(
+            request_id=request_id or new_request_id(), policy=policy_out(policy)
+        )
+        answer = await self._client.unary(
+            lambda node: node.policy.UpdatePolicy, request, within=within
+        )
+        return UpdatedPolicy(version=answer.version, commit=commit_in(answer.commit))
+
+
+def policy_out(policy: Policy) -> policy_pb2.Policy:
+    """Return a policy for the wire; no cap is a duration of 0."""
+    values: dict[str, Any] = {}
+    for field in fields(Policy):
+        value = getattr(policy, field.name)
+        if field.name == "position":
+            continue
+        if value is None or isinstance(value, timedelta):
+            duration = Duration()
+            duration.FromTimedelta(value or timedelta())
+            value = duration
+        values[field.name] = value
+    return policy_pb2.Policy(**values)
+
+
+def policy_in(policy: policy_pb2.Policy, position: ReadPosition) -> Policy:
+    """Return a policy."""
+    values: dict[str, Any] = {}
+    for field in fields(Policy):
+        if field.name == "position":
+            continue
+        value = getattr(policy, field.name)
+        values[field.name] = (
+            value.ToTimedelta() if isinstance(value, Duration) else value
+        )
+    values["lifetime_max"] = values["lifetime_max"] or None
+    return Policy(**values, position=position)

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The policy as a value: what the cluster allows."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sparecode_client.values import Commit, ReadPosition
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """
+    The policy, as a whole.
+
+    To change it, read it, `dataclasses.replace` what shall be other, and hand it
+    to `update_policy`. The node knows all bounds, and names the field at fault.
+    """
+
+    version: int
+    """Of the value that was read; raised with every change."""
+    code_length: int
+    """Symbols of an emergency code. Cannot change while codes live."""
+    code_alphabet: str
+    """Digits and capital letters, a letter among them. Cannot change while codes live."""
+    codes_per_set_default: int
+    codes_per_set_max: int
+    """Live codes that a token may have."""
+    lifetime_max: timedelta | None
+    """How long a set may live; None: no cap."""
+    draft_lifetime: timedelta
+    set_low_threshold: int
+    pin_length_min: int
+    pin_length_max: int
+    totp_window_steps: int
+    hotp_look_ahead: int
+    tokens_per_user_max: int
+    lock_from_failures: int
+    """So many failures lock a factor, for `lock`; doubling, up to `lock_max`."""
+    lock: timedelta
+    lock_max: timedelta
+    lock_until_unlocked: bool
+    """A locked factor waits for an administrator."""
+    factor_off_at_failures: int
+    session_lifetime: timedelta
+    request_retention: timedelta
+    requests_max: int
+    position: ReadPosition | None = None
+    """Of the answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdatedPolicy:
+    """The policy has changed, on every node at the same log index."""
+
+    version: int
+    commit: Commit

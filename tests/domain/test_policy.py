@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The policy: its bounds, its relations, and what lives under it (I6, T4)."""
+
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+
+from sparecode_node.domain.ids import TokenSerial
+from sparecode_node.domain.issuing import ODDS_ONE_IN, code_space
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.pins import PinRule
+from sparecode_node.domain.policy import (
+    BOUNDS,
+    DAY_MS,
+    Policy,
+    changes,
+    policy_problem,
+    public_name,
+)
+from sparecode_node.domain.policy_changes import InUse, changed
+from sparecode_node.statemachine.commands import UpdatePolicy
+
+POLICY = Policy()
+NOTHING = InUse(live={}, rules={}, without_pin=0)
+
+
+def in_use(live: int, rule: PinRule = PinRule.PREPENDED, without_pin: int = 0) -> InUse:
+    serial = TokenSerial("1")
+    return InUse(live={serial: live}, rules={serial: rule}, without_pin=without_pin)
+
+
+def refused(wanted: dict[str, Any], use: InUse = NOTHING) -> Rejected:
+    result = changed(POLICY, POLICY.version, wanted, use)
+    assert isinstance(result, Rejected)
+    return result
+
+
+def test_the_defaults_are_within_their_bounds() -> None:
+    assert policy_problem(POLICY) is None
+    assert isinstance(changed(POLICY, 1, {}, NOTHING), Policy)
+
+
+def test_every_number_has_bounds_and_every_field_a_place_in_the_command() -> None:
+    numbers = {
+        field.name
+        for field in fields(Policy)
+        if field.type in (int, int | None) and field.name != "version"
+    }
+    assert numbers == set(BOUNDS)
+    assert [field.name for field in fields(Policy)] == [
+        field.name for field in fields(UpdatePolicy)
+    ]
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_a_number_beyond_its_bounds_is_refused_by_name(name: str) -> None:
+    """(I4) The refusal names the field as callers know it, and says the bounds."""
+    for value in (BOUNDS[name][0] - 1, BOUNDS[name][1] + 1, -(2**63), 2**63 - 1):
+        result = refused({name: value})
+        assert (result.reason, result.field) == (
+            Reason.POLICY_VALUE,
+            public_name(name),
+        )
+        assert "must be" in result.detail
+
+
+@pytest.mark.parametrize(
+    ("wanted", "field"),
+    [
+        ({"codes_per_set_default": 51}, "codes_per_set_default"),
+        ({"set_low_threshold": 51}, "set_low_threshold"),
+        ({"pin_length_min": 8, "pin_length_max": 7}, "pin_length_min"),
+        ({"lock_from_failures": 6, "factor_off_at_failures": 5}, "lock_from_failures"),
+        ({"lock_ms": DAY_MS, "lock_ms_max": DAY_MS // 2}, "lock"),
+    ],
+)
+def test_fields_that_do_not_fit_together_are_refused(
+    wanted: dict[str, int], field: str
+) -> None:
+    result = refused(wanted)
+    assert (result.reason, result.field) == (Reason.POLICY_VALUE, field)
+
+
+@pytest.mark.parametrize(
+    "alphabet",
+    [
+        "",
+        "ABC",
+        "AAABBBCCCDDD",
+        "abcdefghijkl",
+        "ABCDEFGHIJ\u00c4",
+        "ABCDEFGHIJ -",
+        "0123456789",
+        "\u0660\u0661\u0662\u0663\u0664\u0665\u0666\u0667\u0668\u0669A",
+    ],
+)
+def test_an_alphabet_is_of_symbols_that_can_be_typed(alphabet: str) -> None:
+    """(I5, T4) Distinct, as normalized; one letter at least tells codes from tokencodes."""
+    result = refused({"code_alphabet": alphabet})
+    assert (result.reason, result.field) == (Reason.POLICY_VALUE, "code_alphabet")
+
+
+def test_another_version_is_refused_before_anything_is_looked_at() -> None:
+    for version in (0, 2, -1):
+        result = changed(POLICY, version, {"code_length": 99}, NOTHING)
+        assert isinstance(result, Rejected)
+        assert result.reason is Reason.VERSION
+
+
+def test_a_policy_that_lets_codes_be_guessed_is_refused_with_the_arithmetic() -> None:
+    """(I6) 1 in 10,000, to the last code, with the bound of L4 as the guesses."""
+    short = {"code_length": 6, "code_alphabet": "2345678ABC"}
+    space = code_space(replace(POLICY, **short))
+    most = space // (ODDS_ONE_IN[PinRule.PREPENDED] * 10)
+    few = {"codes_per_set_default": 1, "set_low_threshold": 1, "lock_from_failures": 5}
+    sized = {**short, **few, "factor_off_at_failures": 10}
+    assert isinstance(
+        changed(POLICY, 1, {**sized, "codes_per_set_max": most}, NOTHING), Policy
+    )
+    result = refused({**sized, "codes_per_set_max": most + 1})
+    assert result.reason is Reason.GUESS_ODDS
+    assert f"{most + 1} live codes x 10 guesses / {space} possible" in result.detail
+
+
+def test_tokens_without_pin_want_more() -> None:
+    """(I6) 1 in 1,000,000 for a set of the default size, if there is such a token."""
+    short = {"code_length": 6}
+    assert isinstance(changed(POLICY, 1, short, NOTHING), Policy)
+    result = refused(short, replace(NOTHING, without_pin=1))
+    assert (result.reason, result.field) == (
+        Reason.GUESS_ODDS,
+        "codes_per_set_default",
+    )
+    assert "1 in 1000000" in result.detail
+
+
+def test_codes_that_live_count_by_the_pin_rule_of_their_token() -> None:
+    """(I6) More guesses would make the codes that are out there too easy."""
+    few = replace(POLICY, code_length=6, factor_off_at_failures=5)
+    more = {"factor_off_at_failures": 100}
+    with_pin = changed(few, 1, more, in_use(20))
+    without = changed(few, 1, more, in_use(20, PinRule.NONE))
+    assert isinstance(with_pin, Policy)
+    assert isinstance(without, Rejected)
+    assert without.reason is Reason.GUESS_ODDS
+    assert "20 live codes x 100 guesses" in without.detail
+
+
+@pytest.mark.parametrize(
+    "wanted", [{"code_length": 9}, {"code_alphabet": "0123456789ABCDEF"}]
+)
+def test_the_form_of_codes_stays_while_codes_live(wanted: dict[str, Any]) -> None:
+    """(T4) One form is accepted at a time; the refusal says how many codes have it."""
+    (field,) = wanted
+    result = refused(wanted, in_use(7))
+    assert (result.reason, result.field) == (Reason.CODES_LIVE, field)
+    assert "7 live codes of 1 tokens" in result.detail
+    assert isinstance(changed(POLICY, 1, wanted, NOTHING), Policy)
+
+
+def test_another_order_of_the_same_symbols_is_no_other_form() -> None:
+    turned = {"code_alphabet": POLICY.code_alphabet[::-1]}
+    assert isinstance(changed(POLICY, 1, turned, in_use(7)), Policy)
+
+
+def test_a_change_is_said_in_words() -> None:
+    """(U1) The audit log says what was before and what is now."""
+    after = replace(
+        POLICY,
+        version=2,
+        lifetime_ms_max=30 * DAY_MS,
+        lock_until_unlocked=True,
+        lock_ms=90_000,
+    )
+    assert changes(POLICY, after) == (
+        "lifetime_max none -> 30d, lock 15m -> 90s, lock_until_unlocked no -> yes"
+    )
