@@ -15,6 +15,7 @@ from sparecode.v1 import (
 )
 from tests.client import answers
 from tests.client.conftest import Cli, Pki
+from tests.client.fakes import Failure
 
 SERIAL = "000123456789"
 Code = grpc.StatusCode
@@ -267,6 +268,21 @@ def test_missing_token_file_is_told(cli: Cli, tmp_path: Path) -> None:
 
     assert result.exit_code == 2
     assert "none.xml: No such file or directory" in result.stderr
+
+
+def test_broken_token_file_is_named(cli: Cli, tmp_path: Path) -> None:
+    """The wire calls it `content`; who typed the command knows it by its name."""
+    file = tmp_path / "tokens.xml"
+    file.write_bytes(b"broken")
+    cli.node.answer(
+        "TokenService/ImportTokens",
+        Failure(Code.INVALID_ARGUMENT, "FIELD", "not XML: line 1", field="content"),
+    )
+
+    result = cli("tokens", "import", str(file))
+
+    assert result.exit_code == 2
+    assert result.stderr == f"sparecode: {file}: not XML: line 1\n"
 
 
 @pytest.mark.parametrize(

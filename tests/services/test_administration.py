@@ -27,7 +27,7 @@ from sparecode_node.services.errors import (
     Refused,
 )
 from sparecode_node.statemachine.commands import CloseSession
-from sparecode_node.statemachine.machine import PERMISSIONS
+from sparecode_node.statemachine.permissions import PERMISSIONS
 from tests.services.one_node import NOW_MS, PIN, SEED, SERIAL, OneNode
 
 pytestmark = pytest.mark.asyncio
@@ -496,8 +496,8 @@ async def test_role_may_do_what_its_row_says(node: OneNode, role: Role) -> None:
     assert allowed == expected
 
 
-async def test_services_and_apply_ask_for_the_same(node: OneNode) -> None:
-    """(P1) The early answer is the one that apply would give."""
+async def test_every_command_has_a_method(node: OneNode) -> None:
+    """(P1) And what the method needs is what apply asks for."""
     needs = {method.partition("/")[2]: need for method, need in NEEDS.items()}
     asked = {
         command.__name__: permission

@@ -21,7 +21,8 @@ from sparecode_node.statemachine.commands import (
     CreateUser,
 )
 from sparecode_node.statemachine.digest import digest
-from sparecode_node.statemachine.machine import PERMISSIONS, StateMachine
+from sparecode_node.statemachine.machine import StateMachine
+from sparecode_node.statemachine.permissions import PERMISSIONS
 from sparecode_node.statemachine.results import (
     Applied,
     Authenticated,

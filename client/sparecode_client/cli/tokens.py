@@ -22,6 +22,7 @@ from sparecode_client.cli.options import (
 from sparecode_client.cli.prompts import content, secret
 from sparecode_client.cli.settings import settings_of
 from sparecode_client.cli.words import When, plural, show_time
+from sparecode_client.errors import InvalidArgument
 from sparecode_client.values import (
     NewToken,
     PinRule,
@@ -197,13 +198,18 @@ def import_(
         password = ""
         if ask_password or password_file is not None:
             password = secret("Password of the file", password_file)
-        rows = admin.import_tokens(
-            content(file),
-            password=password,
-            key=b"" if key_file is None else content(key_file),
-            default_pin_rule=pin_rule,
-            request_id=settings.request_id,
-        )
+        try:
+            rows = admin.import_tokens(
+                content(file),
+                password=password,
+                key=b"" if key_file is None else content(key_file),
+                default_pin_rule=pin_rule,
+                request_id=settings.request_id,
+            )
+        except InvalidArgument as error:
+            if error.field != "content":
+                raise
+            raise UsageError(f"{file}: {error.description}") from error
     imported = sum(row.imported for row in rows)
     if settings.output.is_json:
         settings.output.json({"tokens": rows, "imported": imported})

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-May this caller do this: one function, one table (P1, P2).
+May this caller do this (P1, P2).
 
-The state machine checks session and role again when a change is applied; here
-the answer comes early, and reads have no other check.
+The state machine checks session and role again when a change is applied, by the
+table that is used here as well (`statemachine/permissions.py`): here the answer
+comes early, and reads have no other check.
 """
 
 from dataclasses import dataclass
@@ -17,45 +18,82 @@ from sparecode_node.services.ambient import Clock
 from sparecode_node.services.context import CallContext, Deadline, SessionCaller
 from sparecode_node.services.errors import NotPermittedError, NotSignedInError
 from sparecode_node.services.sealing import session_id
+from sparecode_node.statemachine.commands import (
+    AssignToken,
+    ClearPin,
+    CloseSession,
+    Command,
+    CreateUser,
+    DeleteToken,
+    DeleteUser,
+    DisableEmergencyAccess,
+    DisableToken,
+    EnableToken,
+    EnrollToken,
+    RegisterAgent,
+    ReinstateToken,
+    ReplaceToken,
+    SaveEmergencyAccess,
+    SetPin,
+    UnassignToken,
+    UnlockUser,
+    UpdatePolicy,
+    UpdateToken,
+    UpdateUser,
+)
+from sparecode_node.statemachine.permissions import PERMISSIONS
 
-NEEDS: dict[str, Permission | None] = {
-    "SessionService/Logout": None,
-    "SessionService/LogoutEverywhere": None,
+_COMMANDS: dict[str, tuple[type[Command], ...]] = {
+    "UserService": (CreateUser, UpdateUser, DeleteUser, UnlockUser),
+    "TokenService": (
+        EnrollToken,
+        AssignToken,
+        UnassignToken,
+        EnableToken,
+        DisableToken,
+        UpdateToken,
+        DeleteToken,
+        ReplaceToken,
+        ClearPin,
+        SetPin,
+        ReinstateToken,
+    ),
+    "EmergencyAccessService": (SaveEmergencyAccess, DisableEmergencyAccess),
+    "PolicyService": (UpdatePolicy,),
+    "AgentService": (RegisterAgent,),
+}
+"""Methods with the name of the command that they propose."""
+
+_UNDER_OTHER_NAMES: dict[str, type[Command]] = {
+    "SessionService/Logout": CloseSession,
+    "SessionService/LogoutEverywhere": CloseSession,
+    "TokenService/ImportTokens": EnrollToken,
+    "EmergencyAccessService/GenerateTokencodes": SaveEmergencyAccess,
+    "EmergencyAccessService/IssueTokencodes": SaveEmergencyAccess,
+}
+
+_READS: dict[str, Permission | None] = {
     "SessionService/WhoAmI": None,
-    "UserService/CreateUser": Permission.CHANGE_USERS,
     "UserService/GetUser": Permission.READ_USERS,
     "UserService/ListUsers": Permission.READ_USERS,
-    "UserService/UpdateUser": Permission.CHANGE_USERS,
-    "UserService/DeleteUser": Permission.CHANGE_USERS,
-    "UserService/UnlockUser": Permission.UNLOCK_USERS,
-    "TokenService/EnrollToken": Permission.CHANGE_TOKENS,
-    "TokenService/ImportTokens": Permission.CHANGE_TOKENS,
     "TokenService/GetToken": Permission.READ_USERS,
     "TokenService/ListTokens": Permission.READ_USERS,
-    "TokenService/AssignToken": Permission.CHANGE_TOKENS,
-    "TokenService/UnassignToken": Permission.CHANGE_TOKENS,
-    "TokenService/EnableToken": Permission.CHANGE_TOKENS,
-    "TokenService/DisableToken": Permission.CHANGE_TOKENS,
-    "TokenService/UpdateToken": Permission.CHANGE_TOKENS,
-    "TokenService/DeleteToken": Permission.CHANGE_TOKENS,
-    "TokenService/ReplaceToken": Permission.CHANGE_TOKENS,
-    "TokenService/ClearPin": Permission.CLEAR_PINS,
-    "TokenService/SetPin": Permission.CHANGE_TOKENS,
-    "TokenService/ReinstateToken": Permission.CHANGE_TOKENS,
-    "EmergencyAccessService/GenerateTokencodes": Permission.ISSUE_EMERGENCY_ACCESS,
-    "EmergencyAccessService/SaveEmergencyAccess": Permission.ISSUE_EMERGENCY_ACCESS,
-    "EmergencyAccessService/IssueTokencodes": Permission.ISSUE_EMERGENCY_ACCESS,
     "EmergencyAccessService/GetEmergencyAccess": Permission.READ_USERS,
     "EmergencyAccessService/ListEmergencyAccess": Permission.READ_USERS,
-    "EmergencyAccessService/DisableEmergencyAccess": (
-        Permission.ISSUE_EMERGENCY_ACCESS
-    ),
-    "AgentService/RegisterAgent": Permission.CHANGE_AGENTS,
     "AgentService/ListAgents": Permission.READ_AGENTS,
     "PolicyService/GetPolicy": Permission.READ_POLICY,
-    "PolicyService/UpdatePolicy": Permission.CHANGE_POLICY,
     "AuditService/ListAuditEvents": Permission.READ_AUDIT,
     "ClusterService/GetStatus": Permission.READ_CLUSTER,
+}
+
+NEEDS: dict[str, Permission | None] = {
+    **{
+        f"{service}/{command.__name__}": PERMISSIONS[command]
+        for service, commands in _COMMANDS.items()
+        for command in commands
+    },
+    **{name: PERMISSIONS[command] for name, command in _UNDER_OTHER_NAMES.items()},
+    **_READS,
 }
 """What a method needs; None: a session. What is not here is permitted to nobody."""
 

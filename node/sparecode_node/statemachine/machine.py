@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, assert_never
 
-from sparecode_node.domain.administrators import Permission, may
+from sparecode_node.domain.administrators import may
 from sparecode_node.domain.ids import AdministratorName, KeyId
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.policy import TIME_MS_MAX, Policy
@@ -35,7 +35,6 @@ from sparecode_node.statemachine.commands import (
     Call,
     ClearPin,
     CloseSession,
-    Command,
     CreateUser,
     DeleteToken,
     DeleteUser,
@@ -58,6 +57,7 @@ from sparecode_node.statemachine.commands import (
     UpdateUser,
 )
 from sparecode_node.statemachine.digest import digest
+from sparecode_node.statemachine.permissions import PERMISSIONS
 from sparecode_node.statemachine.requests import REUSED, Requests
 from sparecode_node.statemachine.results import (
     Authenticated,
@@ -66,30 +66,6 @@ from sparecode_node.statemachine.results import (
     Result,
 )
 from sparecode_node.statemachine.targets import target_of
-
-PERMISSIONS: dict[type[Command], Permission | None] = {
-    CloseSession: None,  # Anybody may end their own session.
-    CreateUser: Permission.CHANGE_USERS,
-    UpdateUser: Permission.CHANGE_USERS,
-    DeleteUser: Permission.CHANGE_USERS,
-    UnlockUser: Permission.UNLOCK_USERS,
-    EnrollToken: Permission.CHANGE_TOKENS,
-    AssignToken: Permission.CHANGE_TOKENS,
-    UnassignToken: Permission.CHANGE_TOKENS,
-    EnableToken: Permission.CHANGE_TOKENS,
-    DisableToken: Permission.CHANGE_TOKENS,
-    UpdateToken: Permission.CHANGE_TOKENS,
-    DeleteToken: Permission.CHANGE_TOKENS,
-    ReplaceToken: Permission.CHANGE_TOKENS,
-    ClearPin: Permission.CLEAR_PINS,
-    SetPin: Permission.CHANGE_TOKENS,
-    ReinstateToken: Permission.CHANGE_TOKENS,
-    SaveEmergencyAccess: Permission.ISSUE_EMERGENCY_ACCESS,
-    DisableEmergencyAccess: Permission.ISSUE_EMERGENCY_ACCESS,
-    UpdatePolicy: Permission.CHANGE_POLICY,
-    RegisterAgent: Permission.CHANGE_AGENTS,
-}
-"""The administrators' commands, and what each needs (P1)."""
 
 UNDECIDED = frozenset(
     {Reason.STALE_PARAMETERS, Reason.REQUEST_TABLE_FULL, Reason.NOT_INITIALIZED}

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What an administrator needs for each command: the one table of it (P1).
+
+Apply asks it; services derive from it what each method needs. Which role has
+which permission is `domain/administrators.py`.
+"""
+
+from sparecode_node.domain.administrators import Permission
+from sparecode_node.statemachine.commands import (
+    AssignToken,
+    ClearPin,
+    CloseSession,
+    Command,
+    CreateUser,
+    DeleteToken,
+    DeleteUser,
+    DisableEmergencyAccess,
+    DisableToken,
+    EnableToken,
+    EnrollToken,
+    RegisterAgent,
+    ReinstateToken,
+    ReplaceToken,
+    SaveEmergencyAccess,
+    SetPin,
+    UnassignToken,
+    UnlockUser,
+    UpdatePolicy,
+    UpdateToken,
+    UpdateUser,
+)
+
+PERMISSIONS: dict[type[Command], Permission | None] = {
+    CloseSession: None,  # Anybody may end their own session.
+    CreateUser: Permission.CHANGE_USERS,
+    UpdateUser: Permission.CHANGE_USERS,
+    DeleteUser: Permission.CHANGE_USERS,
+    UnlockUser: Permission.UNLOCK_USERS,
+    EnrollToken: Permission.CHANGE_TOKENS,
+    AssignToken: Permission.CHANGE_TOKENS,
+    UnassignToken: Permission.CHANGE_TOKENS,
+    EnableToken: Permission.CHANGE_TOKENS,
+    DisableToken: Permission.CHANGE_TOKENS,
+    UpdateToken: Permission.CHANGE_TOKENS,
+    DeleteToken: Permission.CHANGE_TOKENS,
+    ReplaceToken: Permission.CHANGE_TOKENS,
+    ClearPin: Permission.CLEAR_PINS,
+    SetPin: Permission.CHANGE_TOKENS,
+    ReinstateToken: Permission.CHANGE_TOKENS,
+    SaveEmergencyAccess: Permission.ISSUE_EMERGENCY_ACCESS,
+    DisableEmergencyAccess: Permission.ISSUE_EMERGENCY_ACCESS,
+    UpdatePolicy: Permission.CHANGE_POLICY,
+    RegisterAgent: Permission.CHANGE_AGENTS,
+}
+"""The administrators' commands, and what each needs (P1)."""
