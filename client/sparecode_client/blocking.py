@@ -160,6 +160,7 @@ class Admin(Blocking[AsyncAdmin]):
     update_token = _Method(AsyncAdmin.update_token)
     delete_token = _Method(AsyncAdmin.delete_token)
     replace_token = _Method(AsyncAdmin.replace_token)
+    resynchronize_token = _Method(AsyncAdmin.resynchronize_token)
     set_pin = _Method(AsyncAdmin.set_pin)
     clear_pin = _Method(AsyncAdmin.clear_pin)
     reinstate_token = _Method(AsyncAdmin.reinstate_token)

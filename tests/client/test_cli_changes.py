@@ -236,6 +236,22 @@ def test_pin_is_typed_twice_without_echo(cli: Cli) -> None:
     assert cli.node.requests("TokenService/SetPin")[0].pin == "2718"
 
 
+def test_token_is_resynchronized_by_what_is_typed(cli: Cli) -> None:
+    cli.node.answer(
+        "TokenService/ResynchronizeToken",
+        tokens_pb2.ResynchronizeTokenResponse(commit=answers.COMMIT),
+    )
+
+    result = cli("tokens", "resynchronize", SERIAL, text="271828\n314159\n")
+
+    assert result.stdout.endswith(
+        "Token 000123456789 resynchronized (node n2, log index 1042).\n"
+    )
+    assert "271828" not in result.output
+    (request,) = cli.node.requests("TokenService/ResynchronizeToken")
+    assert (request.first_tokencode, request.second_tokencode) == ("271828", "314159")
+
+
 def test_empty_secret_file_is_told(cli: Cli, tmp_path: Path) -> None:
     empty = tmp_path / "pin"
     empty.write_text("\n")

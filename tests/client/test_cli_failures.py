@@ -110,7 +110,8 @@ def test_every_command_has_help_that_fits(cli: Cli) -> None:
     groups = {
         "users": "create show list update enable disable delete unlock",
         "tokens": "enroll import show list assign set-pin reinstate unassign enable "
-        "disable expire delete replace clear-pin",
+        "disable expire delete replace "
+        "resynchronize clear-pin",
         "emergency": "issue show list disable",
         "agents": "register list",
         "cluster": "status",

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sparecode_node.domain.ids import Moment
 from sparecode_node.domain.tokencodes import (
     HashName,
+    consecutive_moments,
     matching_moments,
     moments_to_try,
     step_at,
@@ -120,6 +121,19 @@ def test_digits_match_at_their_moments_only() -> None:
     assert matching_moments(SEED, HOTP, "969429", moments) == (3,)
     assert matching_moments(SEED, HOTP, "000000", moments) == ()
     assert matching_moments(SEED, HOTP, "", moments) == ()
+
+
+def test_two_tokencodes_in_a_row_say_where_a_token_is() -> None:
+    """Found at the second one's counter; not in another order, not apart (K1)."""
+    moments = [Moment(n) for n in range(9)]
+    codes = [tokencode_at(SEED, HOTP, Moment(n)) for n in range(10)]
+
+    def found(first: int, second: int) -> tuple[Moment, ...]:
+        return consecutive_moments(SEED, HOTP, (codes[first], codes[second]), moments)
+
+    assert found(3, 4) == (4,)
+    assert found(8, 9) == (9,)
+    assert found(4, 3) == found(3, 5) == found(3, 3) == ()
 
 
 @given(

@@ -102,6 +102,25 @@ def test_a_totp_token_teaches_its_drift() -> None:
     assert fast.drift == 1
 
 
+def test_two_tokencodes_teach_where_a_token_is() -> None:
+    """Both are spent with it, and neither may have been before (K1)."""
+    ahead = Moment(STEP + 50)
+    token = make_token().resynchronized((ahead,), NOW_MS)
+    assert isinstance(token, Token)
+    assert (token.spent, token.drift) == (ahead, 50)
+    for moments, reason in (
+        ((), Reason.TOKENCODES_NOT_CONSECUTIVE),
+        ((ahead,), Reason.TOKENCODE_SPENT),
+        ((Moment(ahead + 1),), Reason.TOKENCODE_SPENT),
+    ):
+        refused = token.resynchronized(moments, NOW_MS)
+        assert isinstance(refused, Rejected)
+        assert refused.reason is reason
+    later = token.resynchronized((ahead, Moment(ahead + 2)), NOW_MS)
+    assert isinstance(later, Token)
+    assert later.spent == ahead + 2
+
+
 def test_a_hotp_token_has_no_drift() -> None:
     """A counter is not a clock."""
     spent = make_token(parameters=HOTP).spend(Moment(5), NOW_MS)

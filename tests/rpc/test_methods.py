@@ -553,6 +553,23 @@ CASES = [
         tokens_pb2.ReplaceTokenResponse(commit=COMMIT),
     ),
     Case(
+        "TokenService/ResynchronizeToken",
+        tokens_pb2.ResynchronizeTokenRequest(
+            request_id=ID,
+            serial="1",
+            first_tokencode="123456",
+            second_tokencode="654321",
+        ),
+        "resynchronize",
+        {
+            "serial": "1",
+            "first_tokencode": "123456",
+            "second_tokencode": "654321",
+        },
+        APPLIED,
+        tokens_pb2.ResynchronizeTokenResponse(commit=COMMIT),
+    ),
+    Case(
         "TokenService/UpdateToken",
         tokens_pb2.UpdateTokenRequest(request_id=ID, serial="1", expire_time=END),
         "update",

@@ -2,17 +2,29 @@
 """Tokens after their enrollment: taken away, disabled, ended, deleted (K, R3)."""
 
 import uuid
+from dataclasses import replace as replace_parameters
 
 import pytest
 
 from sparecode_node.domain.emergency_access import RecoveryPolicy
-from sparecode_node.domain.ids import TokenSerial
+from sparecode_node.domain.ids import Moment, TokenSerial
 from sparecode_node.domain.outcomes import Reason
+from sparecode_node.domain.pins import PinRule
+from sparecode_node.domain.tokencodes import Algorithm, HashName, tokencode_at
+from sparecode_node.replication.replicator import Proposal
+from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.context import Deadline
 from sparecode_node.services.emergency_access import Lifetime
 from sparecode_node.services.errors import InvalidFieldError, Refused
-from sparecode_node.statemachine.commands import ReplaceToken, SetPin
-from tests.services.one_node import NOW_MS, PIN, SERIAL, OneNode, call_of
+from sparecode_node.services.keyring import KeyRing
+from sparecode_node.services.sealing import Sealing
+from sparecode_node.services.stamping import PrimaryStamper
+from sparecode_node.statemachine.commands import (
+    ReplaceToken,
+    ResynchronizeToken,
+    SetPin,
+)
+from tests.services.one_node import NOW_MS, PIN, SEED, SERIAL, TOTP, OneNode, call_of
 
 pytestmark = pytest.mark.asyncio
 
@@ -251,3 +263,123 @@ async def test_replacement_s_serial_is_named_when_it_is_none(node: OneNode) -> N
             keep_pin=False,
         )
     assert raised.value.field == "replacement_serial"
+
+
+# --- Resynchronizing ---------------------------------------------------------
+
+
+async def resynchronize(node: OneNode, first: str, second: str) -> None:
+    context = node.admin("TokenService/ResynchronizeToken")
+    await node.tokens.resynchronize(
+        context, serial=SERIAL, first_tokencode=first, second_tokencode=second
+    )
+
+
+@pytest.mark.parametrize(
+    ("step", "known"),
+    [(-61, False), (-60, True), (-2, True), (40, True), (60, True), (61, False)],
+)
+async def test_token_whose_clock_ran_away_is_found_by_two_tokencodes(
+    node: OneNode, step: int, known: bool
+) -> None:
+    """(K1) Within 60 steps; and from then on it is followed where it is."""
+    await node.add_user()
+    first, second = (node.tokencode(step=step + n) for n in (0, 1))
+    if not known:
+        with pytest.raises(Refused) as raised:
+            await resynchronize(node, first, second)
+        assert raised.value.rejected.reason is Reason.TOKENCODES_NOT_CONSECUTIVE
+        return
+    await resynchronize(node, f"{first[:3]} {first[3:]}", second)
+    for spent in (first, second):
+        assert not await node.accepts(PIN + spent)
+        node.clock.pass_s(2)
+    assert await node.accepts(PIN + node.tokencode(step=step + 2))
+
+
+async def test_token_whose_counter_ran_away_is_found_by_two_tokencodes(
+    node: OneNode,
+) -> None:
+    """(K1) Within 100 counters; one tokencode finds it within 10."""
+    await node.users.create(
+        node.admin("UserService/CreateUser"), username="bob", display_name="", email=""
+    )
+    hotp = replace_parameters(TOTP, algorithm=Algorithm.HOTP, period_s=0)
+    await node.tokens.enroll(
+        node.admin("TokenService/EnrollToken"),
+        serial=SERIAL,
+        algorithm=Algorithm.HOTP,
+        hash_name=HashName.SHA1,
+        digits=6,
+        period_s=0,
+        counter=0,
+        seed=SEED,
+        pin_rule=PinRule.NONE,
+        expires_at_ms=None,
+    )
+    await node.tokens.assign(
+        node.admin("TokenService/AssignToken"), serial=SERIAL, username="bob"
+    )
+    shown = [tokencode_at(SEED, hotp, Moment(n)) for n in range(105)]
+    assert not await node.accepts(shown[98], username="bob")
+    with pytest.raises(Refused):
+        await resynchronize(node, shown[100], shown[101])
+    await resynchronize(node, shown[98], shown[99])
+    node.clock.pass_s(2)
+    assert not await node.accepts(shown[99], username="bob")
+    assert await node.accepts(shown[100], username="bob")
+
+
+async def test_tokencodes_that_resynchronize_stay_out_of_the_log(node: OneNode) -> None:
+    """(T1) The clear digits end at the primary."""
+    await node.add_user()
+    digits = tuple(node.tokencode(step=n) for n in (20, 21))
+    await resynchronize(node, *digits)
+    database = "\n".join(node.primary_db.iterdump())
+    for each in digits:
+        assert each not in database
+        assert all(each.encode() not in entry for entry in node.replicator.entries)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "field"),
+    [
+        ("", "123456", "first_tokencode"),
+        ("123456", "1234567", "second_tokencode"),
+        ("12345a", "123456", "first_tokencode"),
+        ("\u0661" * 5 + "x", "123456", "first_tokencode"),
+    ],
+)
+async def test_tokencode_beyond_its_form_is_named_without_it(
+    node: OneNode, first: str, second: str, field: str
+) -> None:
+    entries = len(node.replicator.entries)
+    with pytest.raises(InvalidFieldError, match="6 or 8 digits") as raised:
+        await resynchronize(node, first, second)
+    assert raised.value.field == field
+    assert not first or first not in str(raised.value)
+    assert len(node.replicator.entries) == entries
+
+
+async def test_primary_that_cannot_open_the_seed_knows_no_tokencode(
+    node: OneNode,
+) -> None:
+    """Refused, and the batch goes on."""
+    await node.add_user()
+    digits = tuple(node.tokencode(step=n) for n in (0, 1))
+    command = ResynchronizeToken(serial=TokenSerial(SERIAL), moments=())
+    unknown = ResynchronizeToken(serial=TokenSerial("none"), moments=())
+    ring = KeyRing.draw(SystemEntropy())
+    stamper = PrimaryStamper(seeds=node.seeds, sealing=Sealing(ring), clock=node.clock)
+    calls = stamper.stamp(
+        [
+            Proposal(call=call_of(node, each), tokencodes=tokencodes)
+            for each, tokencodes in (
+                (command, digits),
+                (unknown, digits),
+                (command, ()),
+                (command, digits[:1]),
+            )
+        ]
+    )
+    assert [call.command for call in calls] == [command, unknown, command, command]

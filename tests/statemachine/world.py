@@ -59,6 +59,7 @@ from sparecode_node.statemachine.commands import (
     ReinstateToken,
     ReplaceToken,
     RequestKey,
+    ResynchronizeToken,
     SaveEmergencyAccess,
     SealedCode,
     SetPin,
@@ -252,6 +253,12 @@ class World:
                 return DeleteToken(serial=TokenSerial(given["serial"]))
             case "replace":
                 return self._replace(given)
+            case "resynchronize":
+                token = tables.find_token(self.db, TokenSerial(given["serial"]))
+                return ResynchronizeToken(
+                    serial=TokenSerial(given["serial"]),
+                    moments=tuple(self._moments(given, token)) if token else (),
+                )
             case "clear-pin":
                 return ClearPin(serial=TokenSerial(given["serial"]))
             case "set-pin":

@@ -270,6 +270,35 @@ class Tokens(Caller):
         )
         return commit_in(answer.commit)
 
+    async def resynchronize_token(
+        self,
+        serial: str,
+        first_tokencode: str,
+        second_tokencode: str,
+        *,
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> Commit:
+        """
+        Learn where a token is from two tokencodes that it showed one after the other.
+
+        Both are used up: neither is accepted any more.
+
+        Raises:
+            Refused: They are not (`TOKENCODES_NOT_CONSECUTIVE`), or one of them was
+                used before (`TOKENCODE_SPENT`).
+        """
+        request = tokens_pb2.ResynchronizeTokenRequest(
+            request_id=request_id or new_request_id(),
+            serial=serial,
+            first_tokencode=first_tokencode,
+            second_tokencode=second_tokencode,
+        )
+        answer = await self._client.unary(
+            lambda node: node.tokens.ResynchronizeToken, request, within=within
+        )
+        return commit_in(answer.commit)
+
     async def clear_pin(
         self,
         serial: str,

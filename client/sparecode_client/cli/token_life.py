@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from sparecode_client.cli.options import Serial, time_option
+from sparecode_client.cli.prompts import secret
 from sparecode_client.cli.settings import settings_of
 from sparecode_client.cli.words import When, show_time
 
@@ -111,6 +112,27 @@ def replace(
         serial=serial,
         replacement_serial=replacement,
     )
+
+
+@app.command(
+    epilog="Example: sparecode tokens resynchronize 000123456789",
+    short_help="Learn where a token is from two tokencodes.",
+)
+def resynchronize(context: typer.Context, serial: Serial) -> None:
+    """
+    Learn where a token is, whose clock or counter has run away.
+
+    Two tokencodes are asked for, which it shows one after the other. Both are used
+    up: its owner signs in with the next one.
+    """
+    settings = settings_of(context)
+    with settings.admin() as admin:
+        first = secret("Tokencode that it shows", None)
+        second = secret("Tokencode that it shows next", None)
+        commit = admin.resynchronize_token(
+            serial, first, second, request_id=settings.request_id
+        )
+    settings.output.done(f"Token {serial} resynchronized", commit, serial=serial)
 
 
 @app.command(short_help="Clear the PIN of a token.")

@@ -51,6 +51,7 @@ class Reason(enum.StrEnum):
     PIN_NOT_SET = "pin_not_set"
     PIN_NOT_USED = "pin_not_used"
     TOKEN_NOT_LOST = "token_not_lost"
+    TOKENCODES_NOT_CONSECUTIVE = "tokencodes_not_consecutive"
 
     # Emergency access (I, R)
     CODE_COUNT = "code_count"

@@ -35,6 +35,10 @@ class HashName(enum.StrEnum):
 DIGITS = (6, 8)
 PERIODS_S = (30, 60)
 
+RESYNCHRONIZE_STEPS = 60
+RESYNCHRONIZE_COUNTERS = 100
+"""How far two consecutive tokencodes are looked for: wider than one alone (K1)."""
+
 _HASHES = {
     HashName.SHA1: hashlib.sha1,
     HashName.SHA256: hashlib.sha256,
@@ -103,6 +107,26 @@ def moments_to_try(
     else:
         first, last = spent, spent + look_ahead
     return (Moment(moment) for moment in range(max(first, 0), last + 1))
+
+
+def consecutive_moments(
+    seed: bytes,
+    parameters: TokencodeParameters,
+    digits: tuple[str, str],
+    moments: Iterable[Moment],
+) -> tuple[Moment, ...]:
+    """
+    Return the moments of the second of two tokencodes that follow each other.
+
+    *moments* are tried for the first. Two in a row are as unlikely to be hit by
+    chance in a wide window as one in a narrow one is (RFC 4226, 7.4).
+    """
+    first, second = digits
+    return tuple(
+        after
+        for moment in matching_moments(seed, parameters, first, moments)
+        for after in matching_moments(seed, parameters, second, (Moment(moment + 1),))
+    )
 
 
 def matching_moments(

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tokens: what a user has; their states and transitions (K)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sparecode_node.domain.emergency_access import RecoveryPolicy
@@ -119,6 +120,30 @@ class Token:
         if self.parameters.algorithm is Algorithm.TOTP:
             drift = moment - step_at(now_ms, self.parameters)
         return replace(self, spent=moment, drift=drift)
+
+    def resynchronized(
+        self, moments: Sequence[Moment], now_ms: int
+    ) -> "Token | Rejected":
+        """
+        Return the token after two consecutive tokencodes told where it is (K1).
+
+        *moments* are those of the second one at which both are right. Both are
+        spent; neither may have been before.
+        """
+        if not moments:
+            return Rejected(
+                Reason.TOKENCODES_NOT_CONSECUTIVE,
+                f"these are not two consecutive tokencodes of token {self.serial} "
+                "from about now; wait for the next two",
+            )
+        for moment in sorted(moments):
+            if moment - 1 > self.spent:
+                return self.spend(moment, now_ms)
+        return Rejected(
+            Reason.TOKENCODE_SPENT,
+            "one of these tokencodes was used before, or a later one was; wait for "
+            "the next two",
+        )
 
     def found(self) -> "Token":
         """Return the token as its owner's again (R)."""

@@ -11,7 +11,7 @@ import sqlite3
 import threading
 from pathlib import Path
 
-from sparecode_node.domain.ids import UserId
+from sparecode_node.domain.ids import TokenSerial, UserId
 from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.tokens import Token
 from sparecode_node.queries.state import read_only_uri
@@ -40,6 +40,11 @@ class SeedReader:
                 "SELECT value FROM policy ORDER BY version DESC LIMIT 1"
             ).fetchone()
         return Policy(**json.loads(row[0])) if row else Policy()
+
+    def token(self, serial: TokenSerial) -> Token | None:
+        """Return the token of that serial."""
+        with self._lock:
+            return tables.find_token(self._db, serial)
 
     def tokens_of(self, user_id: UserId) -> list[Token]:
         """Return the user's tokens, in the order of their serials."""

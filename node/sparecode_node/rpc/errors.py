@@ -166,6 +166,9 @@ _FAILED_PRECONDITION = {
     Reason.PIN_NOT_SET: "the token has no PIN; set one first",
     Reason.PIN_NOT_USED: "the token's passcodes have no PIN",
     Reason.TOKEN_NOT_LOST: "the token is not marked as lost",
+    Reason.TOKENCODES_NOT_CONSECUTIVE: "these are not two consecutive tokencodes of "
+    "the token",
+    Reason.TOKENCODE_SPENT: "a tokencode was used before",
     Reason.DRAFT_STALE: "something changed since the codes were generated; "
     "generate them again",
     Reason.RECOVERY_WEAKENED: "this replaces DENY by a weaker recovery policy; "

@@ -229,6 +229,22 @@ class TokenServicer(pb_grpc.TokenServiceServicer):
         )
         return pb.ReplaceTokenResponse(commit=convert.commit(self._node_id, applied))
 
+    async def ResynchronizeToken(
+        self, request: pb.ResynchronizeTokenRequest, context: Context
+    ) -> pb.ResynchronizeTokenResponse:
+        """Learn from two tokencodes where a token is."""
+        applied = await self._tokens.resynchronize(
+            calls.session_call(
+                context, "TokenService/ResynchronizeToken", request.request_id
+            ),
+            serial=request.serial,
+            first_tokencode=request.first_tokencode,
+            second_tokencode=request.second_tokencode,
+        )
+        return pb.ResynchronizeTokenResponse(
+            commit=convert.commit(self._node_id, applied)
+        )
+
     async def ClearPin(
         self, request: pb.ClearPinRequest, context: Context
     ) -> pb.ClearPinResponse:

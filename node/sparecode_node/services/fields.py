@@ -9,6 +9,7 @@ A message never quotes the value of a field that may be secret.
 import re
 
 from sparecode_node.domain.ids import AgentIdentity, RequestId, TokenSerial
+from sparecode_node.domain.passcodes import normalized
 from sparecode_node.domain.tokencodes import Algorithm
 from sparecode_node.services.errors import InvalidFieldError
 
@@ -96,6 +97,14 @@ def seed(value: bytes) -> bytes:
             f"must have {SEED_BYTES_MIN} to {SEED_BYTES_MAX} bytes; has {len(value)}",
         )
     return value
+
+
+def tokencode(name: str, value: str) -> str:
+    """Return a tokencode as a token shows it, without what is for reading."""
+    digits = normalized(value)
+    if len(digits) not in DIGITS or not (digits.isascii() and digits.isdigit()):
+        raise InvalidFieldError(name, "must be 6 or 8 digits, as the token shows them")
+    return digits
 
 
 def tokencode_form(

@@ -39,12 +39,24 @@ class Proposer:
         self._clock = clock
 
     async def change(
-        self, context: CallContext, command: Command, said: Mapping[str, FieldValue]
+        self,
+        context: CallContext,
+        command: Command,
+        said: Mapping[str, FieldValue],
+        *,
+        tokencodes: tuple[str, ...] = (),
     ) -> Applied:
-        """Apply a command that needs nothing of the state to be built."""
+        """
+        Apply a command that needs nothing of the state to be built.
+
+        *tokencodes*: clear digits that go to the primary beside the command, and
+        no further (T1).
+        """
         deadline = self.deadline(context)
         session = await self.begin(context, deadline)
-        result = await self.propose(context, session, deadline, command, said)
+        result = await self.propose(
+            context, session, deadline, command, said, tokencodes=tokencodes
+        )
         return applied(result)
 
     def deadline(self, context: CallContext) -> Deadline:
@@ -72,6 +84,8 @@ class Proposer:
         deadline: Deadline,
         command: Command,
         said: Mapping[str, FieldValue],
+        *,
+        tokencodes: tuple[str, ...] = (),
     ) -> Result:
         """
         Return what an administrator's command has come to.
@@ -86,6 +100,7 @@ class Proposer:
             said,
             caller=f"administrator:{session.administrator}",
             session_id=session.session_id,
+            tokencodes=tokencodes,
         )
 
     async def propose_as(
@@ -97,6 +112,7 @@ class Proposer:
         *,
         caller: str,
         session_id: SessionId = NO_SESSION,
+        tokencodes: tuple[str, ...] = (),
     ) -> Result:
         """Propose for a caller whom the service has named. Raises as `propose`."""
         call = Call(
@@ -112,7 +128,7 @@ class Proposer:
             at_ms=0,
         )
         result = await self._replicator.propose(
-            Proposal(call=call), timeout_s=deadline.left_s()
+            Proposal(call=call, tokencodes=tokencodes), timeout_s=deadline.left_s()
         )
         if isinstance(result, Rejected):
             raise refusal(result)

@@ -12,14 +12,25 @@ from dataclasses import replace
 
 from sparecode_node.domain.passcodes import Reading, TokencodeMatch
 from sparecode_node.domain.policy import Policy
-from sparecode_node.domain.tokencodes import matching_moments, moments_to_try
+from sparecode_node.domain.tokencodes import (
+    RESYNCHRONIZE_COUNTERS,
+    RESYNCHRONIZE_STEPS,
+    consecutive_moments,
+    matching_moments,
+    moments_to_try,
+)
 from sparecode_node.domain.tokens import Token
 from sparecode_node.queries.seeds import SeedReader
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.keyring import UnknownKeyError
 from sparecode_node.services.sealing import BrokenSealError, Sealing
-from sparecode_node.statemachine.commands import Authenticate, Call
+from sparecode_node.statemachine.commands import (
+    Authenticate,
+    Call,
+    Command,
+    ResynchronizeToken,
+)
 
 log = logging.getLogger(__name__)
 
@@ -47,16 +58,45 @@ class PrimaryStamper:
 
     def _stamped(self, proposal: Proposal, at_ms: int) -> Call:
         call = replace(proposal.call, at_ms=at_ms)
-        if not isinstance(call.command, Authenticate) or not proposal.tokencodes:
-            return call
         try:
-            command = self._matched(call.command, proposal.tokencodes, at_ms)
+            command = self._with_matches(call.command, proposal.tokencodes, at_ms)
         except Exception:
             # Whatever a caller sends must not stop the batch; without a match
-            # the passcode is refused. The digits are not in the trace.
+            # the tokencodes are refused. The digits are not in the trace.
             log.exception("tokencodes could not be matched")
             return call
         return replace(call, command=command)
+
+    def _with_matches(
+        self, command: Command, tokencodes: Sequence[str], at_ms: int
+    ) -> Command:
+        """Return the command with what the clear digits are the tokencodes of."""
+        match command, tokencodes:
+            case Authenticate(), [_, *_]:
+                return self._matched(command, tokencodes, at_ms)
+            case ResynchronizeToken(), [first, second]:
+                return self._resynchronized(command, (first, second), at_ms)
+            case _:
+                return command
+
+    def _resynchronized(
+        self, command: ResynchronizeToken, digits: tuple[str, str], at_ms: int
+    ) -> ResynchronizeToken:
+        """Look in a wide window for two tokencodes that follow each other (K1)."""
+        token = self._seeds.token(command.serial)
+        seed = None if token is None else self._unsealed(token)
+        if token is None or seed is None:
+            return command
+        moments = moments_to_try(
+            token.parameters,
+            at_ms=at_ms,
+            drift=token.drift,
+            spent=token.spent,
+            window_steps=RESYNCHRONIZE_STEPS,
+            look_ahead=RESYNCHRONIZE_COUNTERS,
+        )
+        found = consecutive_moments(seed, token.parameters, digits, moments)
+        return replace(command, moments=found)
 
     def _matched(
         self, command: Authenticate, tokencodes: Sequence[str], at_ms: int

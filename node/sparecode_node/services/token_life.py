@@ -15,6 +15,7 @@ from sparecode_node.statemachine.commands import (
     DisableToken,
     EnableToken,
     ReplaceToken,
+    ResynchronizeToken,
     UnassignToken,
     UpdateToken,
 )
@@ -107,6 +108,27 @@ class TokenLife:
         return applied(
             await self._proposer.settle(context, session, deadline, prepare, said)
         )
+
+    async def resynchronize(
+        self,
+        context: CallContext,
+        *,
+        serial: str,
+        first_tokencode: str,
+        second_tokencode: str,
+    ) -> Applied:
+        """Learn from two consecutive tokencodes where a token is; spend both (K1)."""
+        command = ResynchronizeToken(serial=fields.serial(serial), moments=())
+        digits = (
+            fields.tokencode("first_tokencode", first_tokencode),
+            fields.tokencode("second_tokencode", second_tokencode),
+        )
+        said: dict[str, FieldValue] = {
+            "serial": serial,
+            "first_tokencode": first_tokencode,
+            "second_tokencode": second_tokencode,
+        }
+        return await self._proposer.change(context, command, said, tokencodes=digits)
 
     async def clear_pin(self, context: CallContext, *, serial: str) -> Applied:
         """Clear the PIN of a token: nothing is accepted until there is another (A2)."""

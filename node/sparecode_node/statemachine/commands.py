@@ -16,6 +16,7 @@ from sparecode_node.domain.ids import (
     AdministratorName,
     AgentIdentity,
     KeyId,
+    Moment,
     NameKey,
     NodeId,
     RequestId,
@@ -199,6 +200,19 @@ class ReplaceToken:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ResynchronizeToken:
+    """Learn from two consecutive tokencodes where a token is, and spend them (K1)."""
+
+    serial: TokenSerial
+    moments: tuple[Moment, ...]
+    """
+    Of the second tokencode, each with the first one right before it.
+
+    Filled in by the primary, which alone unseals seeds (T1); empty: there is none.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClearPin:
     """Clear the PIN of a token: until there is another, nothing is accepted (A2)."""
 
@@ -355,6 +369,7 @@ Command = (
     | UpdateToken
     | DeleteToken
     | ReplaceToken
+    | ResynchronizeToken
     | ClearPin
     | SetPin
     | ReinstateToken

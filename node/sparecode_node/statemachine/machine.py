@@ -48,6 +48,7 @@ from sparecode_node.statemachine.commands import (
     RegisterAgent,
     ReinstateToken,
     ReplaceToken,
+    ResynchronizeToken,
     SaveEmergencyAccess,
     SetPin,
     UnassignToken,
@@ -257,6 +258,7 @@ class StateMachine:
                 | UpdateToken()
                 | DeleteToken()
                 | ReplaceToken()
+                | ResynchronizeToken()
                 | ClearPin()
             ) as command:
                 return token_life.change_token(applying, command)

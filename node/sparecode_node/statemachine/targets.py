@@ -24,6 +24,7 @@ from sparecode_node.statemachine.commands import (
     RegisterAgent,
     ReinstateToken,
     ReplaceToken,
+    ResynchronizeToken,
     SaveEmergencyAccess,
     SetPin,
     UnassignToken,
@@ -54,6 +55,7 @@ def target_of(db: sqlite3.Connection, command: Command) -> str:
             | UpdateToken()
             | DeleteToken()
             | ReplaceToken()
+            | ResynchronizeToken()
             | ClearPin()
             | SetPin()
             | ReinstateToken()

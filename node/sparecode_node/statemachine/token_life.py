@@ -12,6 +12,7 @@ from typing import assert_never
 
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.replacing import NEW, CarriedPin, replace_token
+from sparecode_node.domain.tokencodes import Algorithm
 from sparecode_node.domain.tokens import Token
 from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.applying import Applying
@@ -21,6 +22,7 @@ from sparecode_node.statemachine.commands import (
     DisableToken,
     EnableToken,
     ReplaceToken,
+    ResynchronizeToken,
     UnassignToken,
     UpdateToken,
 )
@@ -28,15 +30,10 @@ from sparecode_node.statemachine.emergency_access import void_live
 from sparecode_node.statemachine.results import Applied, Result
 from sparecode_node.statemachine.tokens import raise_version, unknown_token
 
-TokenLife = (
-    UnassignToken
-    | EnableToken
-    | DisableToken
-    | UpdateToken
-    | DeleteToken
-    | ReplaceToken
-    | ClearPin
-)
+Change = UnassignToken | EnableToken | DisableToken | UpdateToken | ClearPin
+"""What changes one token, and nothing else but its codes."""
+
+TokenLife = Change | DeleteToken | ReplaceToken | ResynchronizeToken
 
 
 def change_token(applying: Applying, command: TokenLife) -> Result:
@@ -45,28 +42,35 @@ def change_token(applying: Applying, command: TokenLife) -> Result:
     if token is None:
         return unknown_token(command.serial)
     match command:
-        case UnassignToken():
-            changed = _unassigned(applying, token)
-        case EnableToken():
-            changed = replace(token, enabled=True)
-        case DisableToken():
-            void_live(applying, token, "token disabled")
-            changed = replace(token, enabled=False)
-        case UpdateToken():
-            changed = _updated(applying, token, command)
         case DeleteToken():
             return _delete(applying, token)
         case ReplaceToken():
             return _replace(applying, token, command)
-        case ClearPin():
-            changed = token.without_pin()
-        case _ as never:
-            assert_never(never)
+        case ResynchronizeToken():
+            return _resynchronize(applying, token, command)
+    changed = _changed(applying, token, command)
     if isinstance(changed, Rejected):
         return changed
     tables.save_token(applying.db, changed)
     raise_version(applying, token)
     return Applied(index=applying.index)
+
+
+def _changed(applying: Applying, token: Token, command: Change) -> Token | Rejected:
+    match command:
+        case UnassignToken():
+            return _unassigned(applying, token)
+        case EnableToken():
+            return replace(token, enabled=True)
+        case DisableToken():
+            void_live(applying, token, "token disabled")
+            return replace(token, enabled=False)
+        case UpdateToken():
+            return _updated(applying, token, command)
+        case ClearPin():
+            return token.without_pin()
+        case _ as never:
+            assert_never(never)
 
 
 def _unassigned(applying: Applying, token: Token) -> Token | Rejected:
@@ -116,6 +120,21 @@ def _replace(applying: Applying, old: Token, command: ReplaceToken) -> Result:
     tables.save_token(applying.db, replaced.old)
     tables.save_token(applying.db, replaced.new)
     raise_version(applying, old)
+    return Applied(index=applying.index)
+
+
+def _resynchronize(
+    applying: Applying, token: Token, command: ResynchronizeToken
+) -> Result:
+    """Spend both tokencodes; like other spending, that makes nobody stale."""
+    known = token.resynchronized(command.moments, applying.now_ms)
+    if isinstance(known, Rejected):
+        return known
+    if known.parameters.algorithm is Algorithm.TOTP:
+        applying.detail = f"drift {known.drift} steps"
+    else:
+        applying.detail = f"counter {known.spent}"
+    tables.save_token(applying.db, known)
     return Applied(index=applying.index)
 
 

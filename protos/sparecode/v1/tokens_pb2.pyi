@@ -997,3 +997,61 @@ class ReplaceTokenResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReplaceTokenResponse: _TypeAlias = ReplaceTokenResponse  # noqa: Y015
+
+@_typing.final
+class ResynchronizeTokenRequest(_message.Message):
+    """Resynchronizes a token."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SERIAL_FIELD_NUMBER: _builtins.int
+    FIRST_TOKENCODE_FIELD_NUMBER: _builtins.int
+    SECOND_TOKENCODE_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Names this request (UUID). A retry carries the same."""
+    serial: _builtins.str
+    """The token."""
+    first_tokencode: _builtins.str
+    """What it showed."""
+    second_tokencode: _builtins.str
+    """What it showed next."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        serial: _builtins.str = ...,
+        first_tokencode: _builtins.str = ...,
+        second_tokencode: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_tokencode", b"first_tokencode", "request_id", b"request_id", "second_tokencode", b"second_tokencode", "serial", b"serial"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResynchronizeTokenRequest: _TypeAlias = ResynchronizeTokenRequest  # noqa: Y015
+
+@_typing.final
+class ResynchronizeTokenResponse(_message.Message):
+    """It is known where the token is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def commit(self) -> _types_pb2.Commit:
+        """Where it was committed."""
+
+    def __init__(
+        self,
+        *,
+        commit: _types_pb2.Commit | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResynchronizeTokenResponse: _TypeAlias = ResynchronizeTokenResponse  # noqa: Y015

@@ -90,6 +90,11 @@ class TokenServiceStub:
                 request_serializer=sparecode_dot_v1_dot_tokens__pb2.ReplaceTokenRequest.SerializeToString,
                 response_deserializer=sparecode_dot_v1_dot_tokens__pb2.ReplaceTokenResponse.FromString,
                 _registered_method=True)
+        self.ResynchronizeToken = channel.unary_unary(
+                '/sparecode.v1.TokenService/ResynchronizeToken',
+                request_serializer=sparecode_dot_v1_dot_tokens__pb2.ResynchronizeTokenRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_tokens__pb2.ResynchronizeTokenResponse.FromString,
+                _registered_method=True)
         self.ClearPin = channel.unary_unary(
                 '/sparecode.v1.TokenService/ClearPin',
                 request_serializer=sparecode_dot_v1_dot_tokens__pb2.ClearPinRequest.SerializeToString,
@@ -188,6 +193,13 @@ class TokenServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ResynchronizeToken(self, request, context):
+        """Learns from two consecutive tokencodes where a token is; both are used up.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ClearPin(self, request, context):
         """Clears the PIN of a token; nothing is accepted until there is another.
         """
@@ -266,6 +278,11 @@ def add_TokenServiceServicer_to_server(servicer, server):
                     servicer.ReplaceToken,
                     request_deserializer=sparecode_dot_v1_dot_tokens__pb2.ReplaceTokenRequest.FromString,
                     response_serializer=sparecode_dot_v1_dot_tokens__pb2.ReplaceTokenResponse.SerializeToString,
+            ),
+            'ResynchronizeToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResynchronizeToken,
+                    request_deserializer=sparecode_dot_v1_dot_tokens__pb2.ResynchronizeTokenRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_tokens__pb2.ResynchronizeTokenResponse.SerializeToString,
             ),
             'ClearPin': grpc.unary_unary_rpc_method_handler(
                     servicer.ClearPin,
@@ -581,6 +598,33 @@ class TokenService:
             '/sparecode.v1.TokenService/ReplaceToken',
             sparecode_dot_v1_dot_tokens__pb2.ReplaceTokenRequest.SerializeToString,
             sparecode_dot_v1_dot_tokens__pb2.ReplaceTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResynchronizeToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.v1.TokenService/ResynchronizeToken',
+            sparecode_dot_v1_dot_tokens__pb2.ResynchronizeTokenRequest.SerializeToString,
+            sparecode_dot_v1_dot_tokens__pb2.ResynchronizeTokenResponse.FromString,
             options,
             channel_credentials,
             insecure,

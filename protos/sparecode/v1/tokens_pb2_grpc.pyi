@@ -55,6 +55,8 @@ class TokenServiceStub:
     """Deletes a token; its codes are void."""
     ReplaceToken: _grpc.UnaryUnaryMultiCallable[_tokens_pb2.ReplaceTokenRequest, _tokens_pb2.ReplaceTokenResponse]
     """Gives a user another token in the place of one, which is out of use then."""
+    ResynchronizeToken: _grpc.UnaryUnaryMultiCallable[_tokens_pb2.ResynchronizeTokenRequest, _tokens_pb2.ResynchronizeTokenResponse]
+    """Learns from two consecutive tokencodes where a token is; both are used up."""
     ClearPin: _grpc.UnaryUnaryMultiCallable[_tokens_pb2.ClearPinRequest, _tokens_pb2.ClearPinResponse]
     """Clears the PIN of a token; nothing is accepted until there is another."""
     SetPin: _grpc.UnaryUnaryMultiCallable[_tokens_pb2.SetPinRequest, _tokens_pb2.SetPinResponse]
@@ -89,6 +91,8 @@ class TokenServiceAsyncStub(TokenServiceStub):
     """Deletes a token; its codes are void."""
     ReplaceToken: _aio.UnaryUnaryMultiCallable[_tokens_pb2.ReplaceTokenRequest, _tokens_pb2.ReplaceTokenResponse]  # type: ignore[assignment]
     """Gives a user another token in the place of one, which is out of use then."""
+    ResynchronizeToken: _aio.UnaryUnaryMultiCallable[_tokens_pb2.ResynchronizeTokenRequest, _tokens_pb2.ResynchronizeTokenResponse]  # type: ignore[assignment]
+    """Learns from two consecutive tokencodes where a token is; both are used up."""
     ClearPin: _aio.UnaryUnaryMultiCallable[_tokens_pb2.ClearPinRequest, _tokens_pb2.ClearPinResponse]  # type: ignore[assignment]
     """Clears the PIN of a token; nothing is accepted until there is another."""
     SetPin: _aio.UnaryUnaryMultiCallable[_tokens_pb2.SetPinRequest, _tokens_pb2.SetPinResponse]  # type: ignore[assignment]
@@ -186,6 +190,14 @@ class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_tokens_pb2.ReplaceTokenResponse, _abc.Awaitable[_tokens_pb2.ReplaceTokenResponse]]:
         """Gives a user another token in the place of one, which is out of use then."""
+
+    @_abc_1.abstractmethod
+    def ResynchronizeToken(
+        self,
+        request: _tokens_pb2.ResynchronizeTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tokens_pb2.ResynchronizeTokenResponse, _abc.Awaitable[_tokens_pb2.ResynchronizeTokenResponse]]:
+        """Learns from two consecutive tokencodes where a token is; both are used up."""
 
     @_abc_1.abstractmethod
     def ClearPin(

@@ -84,6 +84,7 @@ class Call(_message.Message):
     CLEAR_PIN_FIELD_NUMBER: _builtins.int
     REPLACE_TOKEN_FIELD_NUMBER: _builtins.int
     UPDATE_POLICY_FIELD_NUMBER: _builtins.int
+    RESYNCHRONIZE_TOKEN_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """The node that was called."""
     session_id: _builtins.str
@@ -190,6 +191,10 @@ class Call(_message.Message):
     def update_policy(self) -> Global___UpdatePolicy:
         """Replaces the policy."""
 
+    @_builtins.property
+    def resynchronize_token(self) -> Global___ResynchronizeToken:
+        """Learns where a token is from two tokencodes."""
+
     def __init__(
         self,
         *,
@@ -221,12 +226,13 @@ class Call(_message.Message):
         clear_pin: Global___ClearPin | None = ...,
         replace_token: Global___ReplaceToken | None = ...,
         update_policy: Global___UpdatePolicy | None = ...,
+        resynchronize_token: Global___ResynchronizeToken | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assign_token", b"assign_token", "authenticate", b"authenticate", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "replace_token", b"replace_token", "request", b"request", "save_emergency_access", b"save_emergency_access", "set_pin", b"set_pin", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assign_token", b"assign_token", "authenticate", b"authenticate", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "replace_token", b"replace_token", "request", b"request", "resynchronize_token", b"resynchronize_token", "save_emergency_access", b"save_emergency_access", "set_pin", b"set_pin", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assign_token", b"assign_token", "at_ms", b"at_ms", "authenticate", b"authenticate", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "node_id", b"node_id", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "replace_token", b"replace_token", "request", b"request", "save_emergency_access", b"save_emergency_access", "session_id", b"session_id", "set_pin", b"set_pin", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assign_token", b"assign_token", "at_ms", b"at_ms", "authenticate", b"authenticate", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "node_id", b"node_id", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "replace_token", b"replace_token", "request", b"request", "resynchronize_token", b"resynchronize_token", "save_emergency_access", b"save_emergency_access", "session_id", b"session_id", "set_pin", b"set_pin", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["initialize_cluster", "open_session", "close_session", "create_user", "update_user", "delete_user", "unlock_user", "enroll_token", "assign_token", "set_pin", "reinstate_token", "save_emergency_access", "disable_emergency_access", "register_agent", "authenticate", "pass_barrier", "unassign_token", "enable_token", "disable_token", "update_token", "delete_token", "clear_pin", "replace_token", "update_policy"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["initialize_cluster", "open_session", "close_session", "create_user", "update_user", "delete_user", "unlock_user", "enroll_token", "assign_token", "set_pin", "reinstate_token", "save_emergency_access", "disable_emergency_access", "register_agent", "authenticate", "pass_barrier", "unassign_token", "enable_token", "disable_token", "update_token", "delete_token", "clear_pin", "replace_token", "update_policy", "resynchronize_token"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
@@ -754,6 +760,34 @@ class ReplaceToken(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReplaceToken: _TypeAlias = ReplaceToken  # noqa: Y015
+
+@_typing.final
+class ResynchronizeToken(_message.Message):
+    """Learns where a token is from two consecutive tokencodes, and spends them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERIAL_FIELD_NUMBER: _builtins.int
+    MOMENTS_FIELD_NUMBER: _builtins.int
+    serial: _builtins.str
+    """Which token."""
+    @_builtins.property
+    def moments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Of the second tokencode; filled in by the primary."""
+
+    def __init__(
+        self,
+        *,
+        serial: _builtins.str = ...,
+        moments: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["moments", b"moments", "serial", b"serial"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResynchronizeToken: _TypeAlias = ResynchronizeToken  # noqa: Y015
 
 @_typing.final
 class ClearPin(_message.Message):
