@@ -22,10 +22,15 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from typer.testing import CliRunner, Result
 
 from sparecode.v1 import sessions_pb2, sessions_pb2_grpc
-from sparecode_node.__main__ import JsonFormatter, TextFormatter, app
+from sparecode_node.__main__ import (
+    JsonFormatter,
+    TextFormatter,
+    app,
+    set_up_logging,
+)
 from sparecode_node.bootstrap import EXIT_FATAL, Node, StartError
 from sparecode_node.certificates import write_certificates
-from sparecode_node.config import load_config
+from sparecode_node.config import LogConfig, LogFormat, LogLevel, load_config
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
 
 PASSWORD = "correct horse battery"
@@ -506,6 +511,20 @@ def test_node_that_cannot_write_its_journal_stops_with_exit_code_70(place):
 
 
 # --- The log ------------------------------------------------------------------------
+
+
+def test_values_of_queries_are_not_logged() -> None:
+    """Not at debug either: aiosqlite would."""
+    root, queries = logging.getLogger(), logging.getLogger("aiosqlite")
+    before, handlers = root.level, list(root.handlers)
+    try:
+        set_up_logging(LogConfig(level=LogLevel.DEBUG, format=LogFormat.TEXT))
+        assert root.isEnabledFor(logging.DEBUG)
+        assert not queries.isEnabledFor(logging.DEBUG)
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(before)
+        queries.setLevel(logging.NOTSET)
 
 
 def record(message: str, **fields: str) -> logging.LogRecord:

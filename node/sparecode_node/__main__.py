@@ -111,6 +111,8 @@ def set_up_logging(config: LogConfig) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(config.level.value.upper())
+    # At debug it writes every query with its values, which are not for a log.
+    logging.getLogger("aiosqlite").setLevel(logging.INFO)
 
 
 def fail(message: str, code: int) -> NoReturn:
