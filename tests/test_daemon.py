@@ -266,6 +266,18 @@ def test_init_prepares_a_cluster_and_keeps_no_password(place):
     assert place.data.stat().st_mode & 0o777 == 0o700
 
 
+def test_public_key_of_the_audit_log_is_printed_by_init_and_ever_after(place):
+    """(U2) For those who verify; it is that of the key ring."""
+    said = place.init().stdout
+    printed = place.call("audit-keys").stdout
+    assert printed.startswith("-----BEGIN PUBLIC KEY-----")
+    assert printed.strip() in said
+    place.ring.unlink()
+    refused = place.call("audit-keys")
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert str(place.ring) in refused.stderr
+
+
 def test_init_takes_a_key_ring_that_is_there(place):
     assert place.init().exit_code == 0
     ring = place.ring.read_bytes()

@@ -24,7 +24,14 @@ os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 from sparecode_client.admin import AsyncAdmin
 from sparecode_client.agent import AsyncAgent
-from sparecode_client.audit import AuditEvent, AuditFilter
+from sparecode_client.audit import (
+    AuditEvent,
+    AuditExport,
+    AuditExportFormat,
+    AuditFilter,
+    ChainVerdict,
+    Checkpoint,
+)
 from sparecode_client.blocking import Admin, Agent
 from sparecode_client.errors import (
     AlreadyExists,
@@ -79,8 +86,12 @@ __all__ = [
     "AsyncAdmin",
     "AsyncAgent",
     "AuditEvent",
+    "AuditExport",
+    "AuditExportFormat",
     "AuditFilter",
     "Authentication",
+    "ChainVerdict",
+    "Checkpoint",
     "ClusterStatus",
     "Commit",
     "Decision",

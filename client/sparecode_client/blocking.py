@@ -178,6 +178,9 @@ class Admin(Blocking[AsyncAdmin]):
     get_status = _Method(AsyncAdmin.get_status)
 
     list_audit_events = _Method(AsyncAdmin.list_audit_events)
+    export_audit_events = _Method(AsyncAdmin.export_audit_events)
+    get_checkpoint = _Method(AsyncAdmin.get_checkpoint)
+    verify_chain = _Method(AsyncAdmin.verify_chain)
 
     get_policy = _Method(AsyncAdmin.get_policy)
     update_policy = _Method(AsyncAdmin.update_policy)

@@ -29,6 +29,7 @@ from sparecode.v1.users_pb2_grpc import UserServiceStub
 from sparecode_client.attempts import Attempts, NoAnswerError
 from sparecode_client.channels import Connect
 from sparecode_client.deadlines import DEFAULT_TIMEOUT, Deadline
+from sparecode_client.errors import Unavailable
 from sparecode_client.statuses import read_status
 
 Q = TypeVar("Q")
@@ -181,6 +182,43 @@ class Client:
             return await call(stream(), timeout=timeout_s, metadata=self._metadata())
 
         return await self._call(send, request_id, within, patient=True)
+
+    async def stream_out(
+        self,
+        method: Callable[[Stubs], grpc.aio.UnaryStreamMultiCallable[Q, A]],
+        request: Callable[[], Q],
+        take: Callable[[A], bool],
+        *,
+        within: timedelta | None = None,
+    ) -> None:
+        """
+        Hand every answer of a stream to *take*, until one node has sent them all.
+
+        *take* says whether it has got further by it. Where a node breaks off, the
+        next one is sent *request* anew: it says what is still wanted. What is asked
+        must change nothing. *within*: how long to go without getting further.
+
+        Raises:
+            SparecodeError: See there what may be assumed.
+        """
+        further = True
+
+        async def send(node: Node, timeout_s: float) -> None:
+            nonlocal further
+            call = method(node.open())
+            answers = call(request(), timeout=timeout_s, metadata=self._metadata())
+            async for answer in answers:
+                further |= take(answer)
+
+        while further:
+            further = False
+            try:
+                await self._call(send, "", within, patient=True)
+            except Unavailable:
+                if not further:
+                    raise
+            else:
+                return
 
     def _metadata(self) -> tuple[tuple[str, str], ...]:
         if not self.session:

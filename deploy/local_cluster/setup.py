@@ -68,8 +68,8 @@ def _free_ports(nodes: int) -> list[Ports]:
     ]
 
 
-def _run(cluster: LocalCluster, *arguments: str) -> None:
-    """Run `sparecode-node`, as an operator would."""
+def _run(cluster: LocalCluster, *arguments: str) -> str:
+    """Run `sparecode-node`, as an operator would; return what it prints."""
     done = subprocess.run(
         [sys.executable, "-m", "sparecode_node", *arguments],
         capture_output=True,
@@ -81,6 +81,7 @@ def _run(cluster: LocalCluster, *arguments: str) -> None:
         said = done.stderr or done.stdout
         message = f"sparecode-node {' '.join(arguments)}: {said}"
         raise LocalClusterError(message)
+    return done.stdout
 
 
 def _make_certificates(cluster: LocalCluster) -> None:
@@ -160,3 +161,6 @@ def _initialize(cluster: LocalCluster) -> None:
     for other in others:
         # All nodes share one key ring; an operator carries it over a secure channel.
         shutil.copy(first.key_ring, other.key_ring)
+    # For those who verify exports of the audit log; it lies where the CA does.
+    keys = _run(cluster, "--config", str(first.config), "audit-keys")
+    (cluster.certificates / "audit.pem").write_text(keys)

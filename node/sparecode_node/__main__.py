@@ -237,8 +237,25 @@ def init(
         fail(str(error), EXIT_REFUSED)
     typer.echo(
         f"Ready to begin: start node {config.node.id} and the others.\n"
-        f"Every node needs the key ring {config.keys_file}, mode 0600."
+        f"Every node needs the key ring {config.keys_file}, mode 0600.\n"
+        "Keep with the CA's certificate, for `sparecode audit verify --public-key`:\n"
+        f"{bootstrap.audit_keys(config)}".rstrip()
     )
+
+
+@app.command("audit-keys")
+def audit_keys(context: typer.Context) -> None:
+    """
+    Print the public keys that checkpoints of the audit log are verified with.
+
+    One for each key of the key ring, in PEM. They are no secret, but whoever
+    verifies must have them from here, and not from who gave them the checkpoint.
+    """
+    config = loaded(context)
+    try:
+        typer.echo(bootstrap.audit_keys(config), nl=False)
+    except bootstrap.StartError as error:
+        fail(str(error), EXIT_REFUSED)
 
 
 def asked(question: str, *, secret: bool = False) -> str:

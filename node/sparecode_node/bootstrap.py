@@ -36,6 +36,7 @@ from sparecode_node.rpc.server import (
     check_free,
 )
 from sparecode_node.rpc.tls import TlsFileError, TlsFiles
+from sparecode_node.services import checkpoints
 from sparecode_node.services.agents import Agents
 from sparecode_node.services.ambient import Clock, Entropy
 from sparecode_node.services.audit import Audit
@@ -286,8 +287,8 @@ def build_services(
         cluster=Cluster(
             replicator=replicator, state=state, authorization=authorization, clock=clock
         ),
-        audit=Audit(reader=reader),
         policies=Policies(proposer=proposer, reader=reader),
+        audit=Audit(reader=reader, sealing=sealing),
     )
 
 
@@ -343,6 +344,14 @@ async def initialize(
             )
         if not config.keys_file.exists():
             ring.save(config.keys_file)
+    except KeyRingError as error:
+        raise StartError(str(error)) from error
+
+
+def audit_keys(config: Config) -> str:
+    """Return the public keys of audit checkpoints, in PEM (U2). Raises `StartError`."""
+    try:
+        return checkpoints.public_keys(KeyRing.load(config.keys_file))
     except KeyRingError as error:
         raise StartError(str(error)) from error
 

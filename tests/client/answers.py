@@ -18,6 +18,7 @@ from sparecode.v1 import (
     types_pb2,
     users_pb2,
 )
+from sparecode_client.audit import Checkpoint
 
 END = datetime(2026, 12, 1, 12, tzinfo=UTC)
 CODES = [(1, "K7PM-4XQ2"), (2, "9HJT-WE3R")]
@@ -251,3 +252,13 @@ REFUSED = authentication_pb2.AuthenticateResponse(
     decision=authentication_pb2.AUTHENTICATION_DECISION_REFUSED,
     authentication_id="a-2",
 )
+
+
+def checkpoint_response(checkpoint: Checkpoint) -> audit_pb2.GetCheckpointResponse:
+    answer = audit_pb2.GetCheckpointResponse(position=POSITION)
+    signed = answer.checkpoint
+    signed.cluster_id, signed.sequence = checkpoint.cluster_id, checkpoint.sequence
+    signed.head, signed.key_id = checkpoint.head, checkpoint.key_id
+    signed.checkpoint_time.FromMilliseconds(checkpoint.at_ms)
+    signed.public_key, signed.signature = checkpoint.public_key, checkpoint.signature
+    return answer

@@ -68,7 +68,9 @@ class Failure:
         )
 
 
-Answer = Message | Failure | Callable[[Any], "Message | Failure"]
+Streamed = tuple[list[Message], Failure | None]
+"""The answers of a stream, and how it ends."""
+Answer = Message | Failure | Streamed | Callable[[Any], "Message | Failure"]
 
 NO_QUORUM = Failure(
     grpc.StatusCode.UNAVAILABLE, "NO_QUORUM", "no quorum in contact", retry_after_s=0.2
@@ -168,6 +170,15 @@ class _Handlers(grpc.GenericRpcHandler):
             ).FromString,
             "response_serializer": lambda answer: answer.SerializeToString(),
         }
+        if method.server_streaming:
+
+            def tell(request: Any, context: Any) -> Iterator[Any]:
+                pieces, end = self._node.handle(called, request, context)
+                yield from pieces
+                if end is not None:
+                    context.abort_with_status(end.status())
+
+            return grpc.unary_stream_rpc_method_handler(tell, **codecs)
         if method.client_streaming:
 
             def gather(requests: Iterator[Any], context: Any) -> Any:

@@ -1,15 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
 """`sparecode audit`: what people and programs read."""
 
+import json
+import stat
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from sparecode.v1 import audit_pb2
+from sparecode_client.cli.audit_files import shown_key
+from sparecode_node.services import checkpoints
 from tests.client import answers
+from tests.client.audit_files import (
+    OTHER_RING,
+    RING,
+    log,
+    signed,
+    write,
+    write_checkpoint,
+)
 from tests.client.conftest import Cli
+from tests.client.fakes import NO_QUORUM_FOR_LONG
 
 LIST = "AuditService/ListAuditEvents"
+EXPORT = "AuditService/ExportAuditEvents"
+CHECKPOINT = "AuditService/GetCheckpoint"
+VERIFY = "AuditService/VerifyChain"
 
 
 def test_events_are_readable_at_80_columns(cli: Cli) -> None:
@@ -97,3 +114,219 @@ def test_an_event_cannot_command_the_terminal(cli: Cli) -> None:
 @pytest.mark.parametrize("argument", ["--from=0", "--since=yesterday"])
 def test_wrong_usage(cli: Cli, argument: str) -> None:
     assert cli("audit", "list", argument).exit_code == 2
+
+
+# --- Exports
+
+
+def pieces(*contents: bytes) -> list[audit_pb2.ExportAuditEventsResponse]:
+    return [
+        audit_pb2.ExportAuditEventsResponse(
+            content=content, events=1, last_sequence=number, end_sequence=2
+        )
+        for number, content in enumerate(contents, start=1)
+    ]
+
+
+def test_export_writes_a_new_file_for_its_owner_alone(cli: Cli, tmp_path: Path) -> None:
+    cli.node.answer(EXPORT, (pieces(b"one\n", b"two\n"), None))
+    path = tmp_path / "audit.csv"
+
+    result = cli(
+        *("audit", "export", str(path), "--format", "csv", "--from", "3"),
+        *("--target", "alice"),
+    )
+
+    assert result.stdout == f"2 events written to {path}.\n"
+    assert path.read_bytes() == b"one\ntwo\n"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    (request,) = cli.node.requests(EXPORT)
+    assert request.format == audit_pb2.AUDIT_EXPORT_FORMAT_CSV
+    assert (request.after_sequence, request.filter.target) == (2, "alice")
+
+
+def test_export_to_the_standard_output_and_as_json(cli: Cli, tmp_path: Path) -> None:
+    cli.node.answer(EXPORT, (pieces(b"one\n"), None))
+    assert cli("audit", "export", "-").stdout == "one\n"
+    path = tmp_path / "audit.jsonl"
+    assert cli.json("audit", "export", str(path)) == {
+        "file": str(path),
+        "events": 1,
+        "last_sequence": 1,
+    }
+
+
+def test_export_overwrites_nothing(cli: Cli, tmp_path: Path) -> None:
+    """Yesterday's evidence is not lost by a key of the shell's history."""
+    path = tmp_path / "audit.jsonl"
+    path.write_text("evidence")
+    for command in ("export", "checkpoint"):
+        cli.node.answer(CHECKPOINT, answers.checkpoint_response(signed(log(), 4)))
+        result = cli("audit", command, str(path))
+        assert result.exit_code == 2
+        assert "File exists" in result.stderr
+    assert path.read_text() == "evidence"
+
+
+def test_export_that_breaks_off_leaves_no_file(cli: Cli, tmp_path: Path) -> None:
+    """Half a log is not taken for a whole one."""
+    cli.node.answer(EXPORT, (pieces(b"one\n"), NO_QUORUM_FOR_LONG), NO_QUORUM_FOR_LONG)
+    path = tmp_path / "audit.jsonl"
+    result = cli("audit", "export", str(path), "--timeout", "1")
+    assert result.exit_code == 3
+    assert not path.exists()
+
+
+# --- Checkpoints and the chain
+
+
+def test_checkpoint_is_written_and_verifies(cli: Cli, tmp_path: Path) -> None:
+    """(U2)."""
+    cli.node.answer(CHECKPOINT, answers.checkpoint_response(signed(log(), 8)))
+    path = tmp_path / "c.json"
+
+    result = cli("audit", "checkpoint", str(path))
+
+    assert result.stdout.splitlines() == [
+        f"Checkpoint of 8 events, 2023-11-14 22:15:00 UTC, written to {path}.",
+        f"Signed with key 1: {shown_key(signed(log(), 8))}",
+    ]
+    assert shown_key(signed(log(), 8)) in checkpoints.public_keys(RING)
+    export = write(tmp_path / "audit.jsonl", log())
+    verified = cli("audit", "verify", str(export), "--checkpoint", str(path))
+    assert verified.exit_code == 0
+    assert "Proved up to 8" in verified.stdout
+    on_stdout = cli("audit", "checkpoint").stdout
+    assert on_stdout == path.read_text()
+    assert cli.json("audit", "checkpoint", str(tmp_path / "d.json"))["sequence"] == 8
+
+
+def test_check_says_what_the_node_found(cli: Cli) -> None:
+    whole = audit_pb2.VerifyChainResponse(
+        verified_sequence=8, head=b"h" * 32, position=answers.POSITION
+    )
+    broken = audit_pb2.VerifyChainResponse(
+        verified_sequence=4,
+        head=b"h" * 32,
+        broken_sequence=5,
+        problem="it is missing",
+        position=answers.POSITION,
+    )
+    cli.node.answer(VERIFY, whole, broken)
+    result = cli("audit", "check")
+    assert result.exit_code == 0
+    assert "Node n2: the hashes of 8 events are right." in result.stdout
+    result = cli("audit", "check", "--output", "json")
+    assert result.exit_code == 1
+    assert "event 5 is BROKEN: it is missing" in result.stderr
+    assert json.loads(result.stdout)["broken_sequence"] == 5
+
+
+# --- Verification, without a node
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, str]:
+    keys = tmp_path / "keys.pem"
+    keys.write_text(checkpoints.public_keys(RING))
+    others = tmp_path / "others.pem"
+    others.write_text(checkpoints.public_keys(OTHER_RING))
+    return {
+        "log": str(write(tmp_path / "audit.jsonl", log())),
+        "cut": str(write(tmp_path / "cut.jsonl", log()[:5])),
+        "checkpoint": str(write_checkpoint(tmp_path / "c", signed(log(), 8))),
+        "forged": str(write_checkpoint(tmp_path / "f", signed(log(), 8, OTHER_RING))),
+        "keys": str(keys),
+        "others": str(others),
+    }
+
+
+def test_verify_needs_neither_node_nor_session(
+    stranger: Cli, files: dict[str, str]
+) -> None:
+    """(U2) Nobody is signed in, and no call is made."""
+    stranger.node.stop()
+    result = stranger(
+        *("audit", "verify", files["log"], "--checkpoint", files["checkpoint"]),
+        *("--public-key", files["keys"]),
+    )
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == [
+        "Proved up to 8: nothing was changed, from the first one on.",
+        "2 events after that hang together, and wait for a checkpoint.",
+    ]
+    assert not stranger.node.calls
+
+
+def test_verify_without_a_key_shows_which_to_compare(
+    stranger: Cli, files: dict[str, str]
+) -> None:
+    """(U2) Anybody can sign with a key of their own."""
+    result = stranger("audit", "verify", files["log"], "--checkpoint", files["forged"])
+    assert result.exit_code == 0
+    assert "That holds if this is your cluster's key" in result.stdout
+    shown = result.stdout.splitlines()[-1].strip()
+    assert shown in Path(files["others"]).read_text()
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+def test_verify_trusts_the_key_that_is_given_and_no_other(
+    stranger: Cli, files: dict[str, str]
+) -> None:
+    """(U2)."""
+    result = stranger(
+        *("audit", "verify", files["log"], "--checkpoint", files["forged"]),
+        *("--public-key", files["keys"]),
+    )
+    assert result.exit_code == 1
+    assert "not in --public-key" in result.stderr
+    assert "Proved" not in result.stdout
+
+
+def test_verify_takes_no_changed_checkpoint(
+    stranger: Cli, files: dict[str, str]
+) -> None:
+    """(U2) Not even one that would excuse what was cut off."""
+    path = Path(files["checkpoint"])
+    content = json.loads(path.read_text())
+    content.update(sequence=5, head=log()[4].hash.hex())
+    path.write_text(json.dumps(content))
+    result = stranger("audit", "verify", files["cut"], "--checkpoint", str(path))
+    assert result.exit_code == 1
+    assert "the signature is wrong" in result.stderr
+
+
+def test_verify_names_what_is_wrong(stranger: Cli, files: dict[str, str]) -> None:
+    """(U2) In words, as JSON, and as an exit code."""
+    arguments = ("audit", "verify", files["cut"], "--checkpoint", files["checkpoint"])
+    result = stranger(*arguments)
+    assert result.exit_code == 1
+    assert "Proved up to 0" in result.stdout
+    assert "events 6 to 8 are missing at the end" in result.stderr
+    answer = json.loads(stranger(*arguments, "--output", "json").stdout)
+    assert answer["proved_up_to"] == 0
+    assert answer["last"] == 5
+    assert (answer["problem"]["kind"], answer["problem"]["sequence"]) == ("cut", 6)
+    assert answer["public_key_given"] is False
+
+
+def test_file_that_no_checkpoint_covers_proves_nothing(
+    stranger: Cli, files: dict[str, str], tmp_path: Path
+) -> None:
+    """(U2)."""
+    part = write(tmp_path / "part.jsonl", log(12)[9:])
+    result = stranger("audit", "verify", str(part), "--checkpoint", files["checkpoint"])
+    assert result.exit_code == 1
+    assert "no checkpoint covers this file" in result.stderr
+
+
+def test_verify_with_wrong_files_is_wrong_usage(
+    stranger: Cli, files: dict[str, str], tmp_path: Path
+) -> None:
+    verify = ("audit", "verify", files["log"])
+    assert stranger(*verify).exit_code == 2
+    assert stranger(*verify, "--checkpoint", files["keys"]).exit_code == 2
+    assert stranger(*verify, "--checkpoint", "/none").exit_code == 2
+    checkpoint = ("--checkpoint", files["checkpoint"])
+    assert stranger("audit", "verify", "/none", *checkpoint).exit_code == 2
+    assert stranger(*verify, *checkpoint, "--public-key", "/none").exit_code == 2

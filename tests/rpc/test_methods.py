@@ -48,6 +48,8 @@ from sparecode_node.queries.views import (
     UserView,
 )
 from sparecode_node.rpc.policy import policy_values
+from sparecode_node.services.audit import ChainVerdict
+from sparecode_node.services.checkpoints import Checkpoint
 from sparecode_node.services.cluster import ClusterStatus, MemberView
 from sparecode_node.services.context import (
     AgentCaller,
@@ -770,6 +772,51 @@ CASES = [
         policy_pb2.UpdatePolicyResponse(commit=COMMIT, version=5),
     ),
     Case(
+        "AuditService/GetCheckpoint",
+        audit_pb2.GetCheckpointRequest(stale_ok=True),
+        "checkpoint",
+        {"stale_ok": True},
+        read(
+            Checkpoint(
+                cluster_id="c",
+                sequence=5,
+                head=b"h",
+                at_ms=END_MS,
+                key_id=2,
+                public_key=b"p",
+                signature=b"s",
+            )
+        ),
+        audit_pb2.GetCheckpointResponse(
+            checkpoint=audit_pb2.Checkpoint(
+                cluster_id="c",
+                sequence=5,
+                head=b"h",
+                checkpoint_time=END,
+                key_id=2,
+                public_key=b"p",
+                signature=b"s",
+            ),
+            position=POSITION,
+        ),
+    ),
+    Case(
+        "AuditService/VerifyChain",
+        audit_pb2.VerifyChainRequest(stale_ok=True),
+        "verify_chain",
+        {"stale_ok": True},
+        read(
+            ChainVerdict(verified_sequence=4, head=b"h", broken_sequence=5, problem="x")
+        ),
+        audit_pb2.VerifyChainResponse(
+            verified_sequence=4,
+            head=b"h",
+            broken_sequence=5,
+            problem="x",
+            position=POSITION,
+        ),
+    ),
+    Case(
         "ClusterService/GetStatus",
         cluster_pb2.GetStatusRequest(digest=True),
         "status",
@@ -843,7 +890,8 @@ def test_every_method_has_a_case():
         for method in service.methods
     }
     tested = {case.method for case in CASES}
-    assert tested | {"TokenService/ImportTokens"} == contract
+    streams = {"TokenService/ImportTokens", "AuditService/ExportAuditEvents"}
+    assert tested | streams == contract
 
 
 @pytest.mark.asyncio

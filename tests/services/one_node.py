@@ -417,8 +417,8 @@ async def one_node(folder: Path) -> AsyncIterator[OneNode]:
         ),
         agents=Agents(proposer=proposer, reader=reader),
         cluster=Cluster(authorization=authorization, **shared),
-        audit=Audit(reader=reader),
         policies=Policies(proposer=proposer, reader=reader),
+        audit=Audit(reader=reader, sealing=sealing),
     )
     try:
         await initialize(node)

@@ -476,7 +476,8 @@ PERMITTED = {
     "GenerateTokencodes SaveEmergencyAccess IssueTokencodes GetEmergencyAccess "
     "ListEmergencyAccess DisableEmergencyAccess GetPolicy",
     Role.AUDITOR: "GetUser ListUsers GetToken ListTokens GetEmergencyAccess "
-    "ListEmergencyAccess ListAgents ListAuditEvents GetPolicy GetStatus",
+    "ListEmergencyAccess ListAgents ListAuditEvents ExportAuditEvents GetCheckpoint "
+    "VerifyChain GetPolicy GetStatus",
     Role.OPERATOR: "GetStatus",
 }
 

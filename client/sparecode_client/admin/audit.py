@@ -1,13 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """The audit log."""
 
+from collections.abc import Callable
 from datetime import timedelta
 
 from sparecode.v1 import audit_pb2
-from sparecode_client.audit import EVERYTHING, AuditEvent, AuditFilter
+from sparecode_client.audit import (
+    EVERYTHING,
+    AuditEvent,
+    AuditExport,
+    AuditExportFormat,
+    AuditFilter,
+    ChainVerdict,
+    Checkpoint,
+)
 from sparecode_client.client import Caller
 from sparecode_client.values import Page
-from sparecode_client.wire import position_in, time_in, time_out
+from sparecode_client.wire import enum_out, position_in, time_in, time_out
 
 
 class AuditLog(Caller):
@@ -41,6 +50,94 @@ class AuditLog(Caller):
         return Page(
             items=tuple(event_in(event) for event in answer.events),
             next_page_token=answer.next_page_token,
+            position=position_in(answer.position),
+        )
+
+    async def export_audit_events(
+        self,
+        write: Callable[[bytes], object],
+        wanted: AuditFilter = EVERYTHING,
+        *,
+        form: AuditExportFormat = AuditExportFormat.JSON_LINES,
+        after_sequence: int = 0,
+        stale_ok: bool = False,
+        progress: Callable[[int, int], object] = lambda _done, _end: None,
+        within: timedelta | None = None,
+    ) -> AuditExport:
+        """
+        Hand the content of a file to *write*, piece by piece, oldest events first.
+
+        Where a node breaks off, another one goes on with the next event. Only an
+        export of everything, as JSON Lines, can be verified. *progress* is told the
+        last sequence that was written, and the one that will be the last. *within*
+        is for how long nothing may come.
+        """
+        events, last = 0, 0
+        begun = False
+
+        def request() -> audit_pb2.ExportAuditEventsRequest:
+            return audit_pb2.ExportAuditEventsRequest(
+                format=enum_out(audit_pb2.AuditExportFormat, form),
+                filter=filter_out(wanted),
+                after_sequence=max(last, after_sequence),
+                continued=begun,
+                stale_ok=stale_ok,
+            )
+
+        def take(piece: audit_pb2.ExportAuditEventsResponse) -> bool:
+            nonlocal events, last, begun
+            begun = True
+            write(piece.content)
+            events += piece.events
+            last = max(last, piece.last_sequence)
+            progress(last, piece.end_sequence)
+            return piece.events > 0
+
+        await self._client.stream_out(
+            lambda node: node.audit.ExportAuditEvents, request, take, within=within
+        )
+        return AuditExport(events=events, last_sequence=last)
+
+    async def get_checkpoint(
+        self, *, stale_ok: bool = False, within: timedelta | None = None
+    ) -> Checkpoint:
+        """
+        Return what the audit log is now, signed by the cluster.
+
+        Keep it elsewhere: with it, a later export proves that nothing before it was
+        changed or cut off.
+        """
+        answer = await self._client.unary(
+            lambda node: node.audit.GetCheckpoint,
+            audit_pb2.GetCheckpointRequest(stale_ok=stale_ok),
+            within=within,
+        )
+        signed = answer.checkpoint
+        return Checkpoint(
+            cluster_id=signed.cluster_id,
+            sequence=signed.sequence,
+            head=signed.head,
+            at_ms=signed.checkpoint_time.ToMilliseconds(),
+            key_id=signed.key_id,
+            public_key=signed.public_key,
+            signature=signed.signature,
+        )
+
+    async def verify_chain(
+        self, *, stale_ok: bool = False, within: timedelta | None = None
+    ) -> ChainVerdict:
+        """Have one node compute the chain of its own state anew."""
+        answer = await self._client.unary(
+            lambda node: node.audit.VerifyChain,
+            audit_pb2.VerifyChainRequest(stale_ok=stale_ok),
+            within=within,
+            patient=True,
+        )
+        return ChainVerdict(
+            verified_sequence=answer.verified_sequence,
+            head=answer.head.hex(),
+            broken_sequence=answer.broken_sequence,
+            problem=answer.problem,
             position=position_in(answer.position),
         )
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sparecode audit`: who did what, when, where, and what became of it."""
+"""`sparecode audit`: who did what, when and where, and what became of it."""
 
 import shutil
 import textwrap
@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from sparecode_client.audit import AuditEvent, AuditFilter
+from sparecode_client.cli import audit_files
+from sparecode_client.cli.audit_files import ExportForm, NewFile
 from sparecode_client.cli.options import Limit, StaleOk, pages, time_option
 from sparecode_client.cli.settings import settings_of
 from sparecode_client.cli.words import When, plain, plural, show_second
@@ -18,11 +20,6 @@ app = typer.Typer(
     help="Read the audit log: every decision and every change.",
     short_help="Read the audit log.",
 )
-
-
-@app.callback()
-def _group() -> None:
-    """Keep `list` a command of its own while it is the only one."""
 
 
 def _wanted(name: str, example: str) -> object:
@@ -42,6 +39,20 @@ Action = Annotated[str, _wanted("action", "SaveEmergencyAccess")]
 Target = Annotated[str, _wanted("target", "alice, or a serial")]
 Outcome = Annotated[str, _wanted("outcome", "refused")]
 Reason = Annotated[str, _wanted("reason", "wrong_pin")]
+
+
+def _filter(since: When | None, until: When | None, *words: str) -> AuditFilter:
+    """Return what the options say: times, then actor to reason, in their order."""
+    actor, action, target, outcome, reason = words
+    return AuditFilter(
+        start_time=None if since is None else since.past(),
+        end_time=None if until is None else until.past(),
+        actor=actor,
+        action=action,
+        target=target,
+        outcome=outcome,
+        reason=reason,
+    )
 
 
 @app.command("list", epilog="Example: sparecode audit list --since 1d --target alice")
@@ -69,15 +80,7 @@ def list_(
 ) -> None:
     """Show events, the newest first."""
     settings = settings_of(context)
-    wanted = AuditFilter(
-        start_time=None if since is None else since.past(),
-        end_time=None if until is None else until.past(),
-        actor=actor,
-        action=action,
-        target=target,
-        outcome=outcome,
-        reason=reason,
-    )
+    wanted = _filter(since, until, actor, action, target, outcome, reason)
 
     def page_of(size: int, token: str) -> Page[AuditEvent]:
         return admin.list_audit_events(
@@ -105,6 +108,58 @@ def list_(
             f"There are more than {plural(limit, 'event')}: see --limit."
         )
     settings.output.position(page.position)
+
+
+@app.command("export", epilog="Example: sparecode audit export audit-2026.jsonl")
+def export(
+    context: typer.Context,
+    path: NewFile,
+    *,
+    form: Annotated[
+        ExportForm,
+        typer.Option(
+            "--format",
+            help="JSON Lines can be verified; CSV is for spreadsheets, and safe to "
+            "open in one.",
+        ),
+    ] = ExportForm.JSON_LINES,
+    since: Since = None,
+    until: Until = None,
+    actor: Actor = "",
+    action: Action = "",
+    target: Target = "",
+    outcome: Outcome = "",
+    reason: Reason = "",
+    from_sequence: Annotated[
+        int,
+        typer.Option("--from", min=1, metavar="NUMBER", help="From this event on."),
+    ] = 1,
+    stale_ok: StaleOk = False,
+) -> None:
+    """
+    Write the audit log into a file, the oldest event first.
+
+    Only an export of everything can be verified: with a filter, events are missing.
+    """
+    audit_files.export(
+        settings_of(context),
+        path,
+        _filter(since, until, actor, action, target, outcome, reason),
+        form=form,
+        after_sequence=from_sequence - 1,
+        stale_ok=stale_ok,
+    )
+
+
+app.command("checkpoint", epilog="Example: sparecode audit checkpoint today.json")(
+    audit_files.checkpoint
+)
+app.command("check")(audit_files.check)
+app.command(
+    "verify",
+    epilog="Example: sparecode audit verify audit.jsonl --checkpoint today.json "
+    "--public-key audit.pem",
+)(audit_files.verify_file)
 
 
 def lines_of(event: AuditEvent, columns: int) -> list[str]:

@@ -109,16 +109,18 @@ async def following(
     up_to: int,
     wanted: AuditFilter,
     rows: int,
-) -> list[AuditRecord]:
+) -> tuple[AuditRecord, ...]:
     """Return so many events after a sequence, oldest first, none beyond *up_to*."""
     first, last = await _range(transaction, wanted)
-    return await _records(
-        transaction,
-        wanted,
-        first=max(first, after + 1),
-        last=min(last, up_to),
-        newest_first=False,
-        rows=rows,
+    return tuple(
+        await _records(
+            transaction,
+            wanted,
+            first=max(first, after + 1),
+            last=min(last, up_to),
+            newest_first=False,
+            rows=rows,
+        )
     )
 
 

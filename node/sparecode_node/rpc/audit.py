@@ -1,12 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """`AuditService`: what was decided and changed, by whom, when and where."""
 
+from collections.abc import AsyncIterator
+
 from sparecode.v1 import audit_pb2 as pb
 from sparecode.v1 import audit_pb2_grpc as pb_grpc
 from sparecode_node.queries.audit import AuditFilter, AuditRecord
 from sparecode_node.rpc import calls, convert
 from sparecode_node.rpc.identity import Context
 from sparecode_node.services.audit import Audit
+from sparecode_node.services.audit_export import ExportFormat
+
+FORMATS = {
+    pb.AUDIT_EXPORT_FORMAT_JSON_LINES: ExportFormat.JSON_LINES,
+    pb.AUDIT_EXPORT_FORMAT_CSV: ExportFormat.CSV,
+}
 
 
 class AuditServicer(pb_grpc.AuditServiceServicer):
@@ -30,6 +38,69 @@ class AuditServicer(pb_grpc.AuditServiceServicer):
         return pb.ListAuditEventsResponse(
             events=[_event(record) for record in read.value.items],
             next_page_token=read.value.next_page_token,
+            position=convert.position(read),
+        )
+
+    async def ExportAuditEvents(
+        self, request: pb.ExportAuditEventsRequest, context: Context
+    ) -> AsyncIterator[pb.ExportAuditEventsResponse]:
+        """Return the content of a file, piece by piece."""
+        form = ExportFormat.JSON_LINES
+        if request.format != pb.AUDIT_EXPORT_FORMAT_UNSPECIFIED:
+            form = convert.enum_value("format", request.format, FORMATS)
+        pieces = await self._audit.export(
+            calls.session_call(context, "AuditService/ExportAuditEvents"),
+            form=form,
+            wanted=_filter(request.filter),
+            after_sequence=request.after_sequence,
+            continued=request.continued,
+            stale_ok=request.stale_ok,
+        )
+        async for read in pieces:
+            piece = read.value
+            yield pb.ExportAuditEventsResponse(
+                content=piece.content,
+                events=piece.events,
+                last_sequence=piece.last_sequence,
+                end_sequence=piece.end_sequence,
+                position=convert.position(read),
+            )
+
+    async def GetCheckpoint(
+        self, request: pb.GetCheckpointRequest, context: Context
+    ) -> pb.GetCheckpointResponse:
+        """Return a signed statement on the log."""
+        read = await self._audit.checkpoint(
+            calls.session_call(context, "AuditService/GetCheckpoint"),
+            stale_ok=request.stale_ok,
+        )
+        signed = read.value
+        return pb.GetCheckpointResponse(
+            checkpoint=pb.Checkpoint(
+                cluster_id=signed.cluster_id,
+                sequence=signed.sequence,
+                head=signed.head,
+                checkpoint_time=convert.timestamp(signed.at_ms),
+                key_id=signed.key_id,
+                public_key=signed.public_key,
+                signature=signed.signature,
+            ),
+            position=convert.position(read),
+        )
+
+    async def VerifyChain(
+        self, request: pb.VerifyChainRequest, context: Context
+    ) -> pb.VerifyChainResponse:
+        """Compute the chain of this node anew."""
+        read = await self._audit.verify_chain(
+            calls.session_call(context, "AuditService/VerifyChain"),
+            stale_ok=request.stale_ok,
+        )
+        return pb.VerifyChainResponse(
+            verified_sequence=read.value.verified_sequence,
+            head=read.value.head,
+            broken_sequence=read.value.broken_sequence,
+            problem=read.value.problem,
             position=convert.position(read),
         )
 

@@ -9,10 +9,11 @@ a request but its id, so that no passcode can get into a log.
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any, TypeAlias, cast
 
 import grpc
+from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 
 from sparecode_node.rpc.calls import time_left_s
@@ -38,6 +39,7 @@ _UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 
 Request = Message | AsyncIterator[Message]
 Behavior = Callable[[Request, Context], Awaitable[Message]]
+StreamBehavior = Callable[[Request, Context], AsyncIterator[Message]]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 
 
@@ -58,8 +60,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         method: str = handler_call_details.method
         if handler is None or not method.startswith(OURS):
             return handler
+        if handler.request_streaming and handler.response_streaming:
+            raise NotImplementedError(f"{method} streams both ways")
         if handler.response_streaming:
-            raise NotImplementedError(f"{method} streams its answer")
+            return grpc.unary_stream_rpc_method_handler(
+                self._wrap_stream(method, cast("StreamBehavior", handler.unary_stream)),
+                handler.request_deserializer,
+                handler.response_serializer,
+            )
         if handler.request_streaming:
             return grpc.stream_unary_rpc_method_handler(
                 self._wrap(method, cast("Behavior", handler.stream_unary)),
@@ -95,6 +103,28 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 return response
             fields["ms"] = self._elapsed_ms(began_s)
             return await self._fail(failure, context, fields)
+
+        return call
+
+    def _wrap_stream(
+        self, method: str, behavior: StreamBehavior
+    ) -> Callable[[Request, Context], Awaitable[None]]:
+        """Write a stream of answers; what the call is held to is the same."""
+
+        async def write(request: Request, context: Context) -> Message:
+            answers = behavior(request, context)
+            try:
+                async for answer in answers:
+                    await context.write(answer)
+            finally:
+                if isinstance(answers, AsyncGenerator):
+                    await answers.aclose()
+            return Empty()  # All was written; `wrapped` wants an answer to pass on.
+
+        wrapped = self._wrap(method, write)
+
+        async def call(request: Request, context: Context) -> None:
+            await wrapped(request, context)
 
         return call
 

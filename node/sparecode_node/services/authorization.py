@@ -85,6 +85,9 @@ _READS: dict[str, Permission | None] = {
     "AgentService/ListAgents": Permission.READ_AGENTS,
     "PolicyService/GetPolicy": Permission.READ_POLICY,
     "AuditService/ListAuditEvents": Permission.READ_AUDIT,
+    "AuditService/ExportAuditEvents": Permission.READ_AUDIT,
+    "AuditService/GetCheckpoint": Permission.READ_AUDIT,
+    "AuditService/VerifyChain": Permission.READ_AUDIT,
     "ClusterService/GetStatus": Permission.READ_CLUSTER,
 }
 

@@ -101,6 +101,11 @@ class KeyRing:
         }
         write_private(path, json.dumps(content, indent=2).encode() + b"\n")
 
+    @property
+    def key_ids(self) -> tuple[KeyId, ...]:
+        """The ids of all keys, in order."""
+        return tuple(sorted(self._keys))
+
     def subkey(self, key_id: KeyId, purpose: str) -> bytes:
         """Return the 64 bytes of a key for one purpose. Raises `UnknownKeyError`."""
         found = self._subkeys.get((key_id, purpose))

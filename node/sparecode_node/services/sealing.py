@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from sparecode_node.domain.ids import (
@@ -38,10 +39,12 @@ NAME_TAG: Final = "name-tag"
 UNKNOWN_NAME: Final = "unknown-name"
 REQUEST_TAG: Final = "request-tag"
 SESSION: Final = "session"
+CHECKPOINT: Final = "audit-checkpoint"
 
 TAG_BYTES = 4
 DRAFT_FORM = b"\x01"
 KEY_ID_BYTES = 4
+ED25519_SEED_BYTES = 32
 
 FieldValue = str | bytes | int | bool | None
 
@@ -208,6 +211,11 @@ class Sealing:
         mac = self._mac(SESSION, _canonical((name, request_id, candidate)))
         return base64.urlsafe_b64encode(mac).decode().rstrip("=")
 
+    def checkpoint_key(self) -> tuple[KeyId, Ed25519PrivateKey]:
+        """Return the key that signs checkpoints of the audit log now (U2)."""
+        key_id = self._ring.active
+        return key_id, checkpoint_key(self._ring, key_id)
+
     def _verifier(self, hashed: bytes, secret: Secret, *belongs_to: str) -> bytes:
         associated = [secret.value.encode(), *(each.encode() for each in belongs_to)]
         return self._cipher(self._ring.active, f"{VERIFIER}/{secret.value}").encrypt(
@@ -220,6 +228,12 @@ class Sealing:
     def _mac(self, purpose: str, message: bytes) -> bytes:
         key = self._ring.subkey(self._ring.active, purpose)
         return hmac.digest(key, message, "sha256")
+
+
+def checkpoint_key(ring: KeyRing, key_id: KeyId) -> Ed25519PrivateKey:
+    """Derive what signs checkpoints: the same on every member. Raises `UnknownKeyError`."""
+    seed = ring.subkey(key_id, CHECKPOINT)[:ED25519_SEED_BYTES]
+    return Ed25519PrivateKey.from_private_bytes(seed)
 
 
 def session_id(bearer: str) -> SessionId:

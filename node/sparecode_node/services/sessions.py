@@ -78,6 +78,9 @@ class Sessions:
         deadline = self._proposer.deadline(context)
         said = {"administrator": administrator, "password": password}
         for _ in range(ATTEMPTS):
+            # Whoever is not there now is not there: the name need not be told to
+            # apply, which would write it down.
+            await self._proposer.barrier(deadline)
             command, bearer = await self._prepare(name, password, request, deadline)
             try:
                 result = await self._proposer.propose_as(
@@ -85,12 +88,11 @@ class Sessions:
                     deadline,
                     command,
                     said,
-                    caller=f"administrator:{name}",
+                    caller=f"administrator:{command.administrator}",
                 )
             except Refused as refused:
                 if refused.rejected.reason is not Reason.STALE_PARAMETERS:
                     raise
-                await self._proposer.barrier(deadline)
                 continue
             return SignedIn(bearer=bearer, opened=opened(result))
         raise OverloadedError("what this depends on changes too fast; try again")
@@ -120,7 +122,12 @@ class Sessions:
         request: RequestId,
         deadline: Deadline,
     ) -> tuple[OpenSession, str]:
-        """Compute the candidate: once, for whatever name (A6)."""
+        """
+        Compute the candidate: once, for whatever name (A6).
+
+        A name that nobody has is its keyed hash from here on: people type their
+        password into the name field, and what is proposed is kept.
+        """
         async with self._state.transaction() as transaction:
             found = await administrators.password_parameters(transaction, name)
         tag = self._sealing.name_tag(NameKey(name))
@@ -141,7 +148,9 @@ class Sessions:
         candidate = self._sealing.password_verifier(hashed, name)
         bearer = self._sealing.bearer(name, request, candidate)
         command = OpenSession(
-            administrator=name,
+            administrator=(
+                name if found else AdministratorName(f"unknown {tag.hex()}")
+            ),
             candidate=candidate,
             administrator_version=found.version if found else 0,
             key_id=self._sealing.active_key,

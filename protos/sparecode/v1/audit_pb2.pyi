@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from sparecode.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
 import sys
@@ -19,6 +20,38 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _AuditExportFormat:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AuditExportFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AuditExportFormat.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    AUDIT_EXPORT_FORMAT_UNSPECIFIED: _AuditExportFormat.ValueType  # 0
+    """Not given: JSON Lines."""
+    AUDIT_EXPORT_FORMAT_JSON_LINES: _AuditExportFormat.ValueType  # 1
+    """A JSON object a line: what the canonical form has, and `hash` and
+    `previous_hash` in small hexadecimal digits. It can be verified without a node.
+    """
+    AUDIT_EXPORT_FORMAT_CSV: _AuditExportFormat.ValueType  # 2
+    """For spreadsheets (RFC 4180), with a header. An apostrophe stands before what a
+    spreadsheet would take for a formula.
+    """
+
+class AuditExportFormat(_AuditExportFormat, metaclass=_AuditExportFormatEnumTypeWrapper):
+    """What an export looks like."""
+
+AUDIT_EXPORT_FORMAT_UNSPECIFIED: AuditExportFormat.ValueType  # 0
+"""Not given: JSON Lines."""
+AUDIT_EXPORT_FORMAT_JSON_LINES: AuditExportFormat.ValueType  # 1
+"""A JSON object a line: what the canonical form has, and `hash` and
+`previous_hash` in small hexadecimal digits. It can be verified without a node.
+"""
+AUDIT_EXPORT_FORMAT_CSV: AuditExportFormat.ValueType  # 2
+"""For spreadsheets (RFC 4180), with a header. An apostrophe stands before what a
+spreadsheet would take for a formula.
+"""
+Global___AuditExportFormat: _TypeAlias = AuditExportFormat  # noqa: Y015
 
 @_typing.final
 class AuditEvent(_message.Message):
@@ -223,3 +256,250 @@ class ListAuditEventsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListAuditEventsResponse: _TypeAlias = ListAuditEventsResponse  # noqa: Y015
+
+@_typing.final
+class ExportAuditEventsRequest(_message.Message):
+    """Asks for an export."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FORMAT_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    AFTER_SEQUENCE_FIELD_NUMBER: _builtins.int
+    CONTINUED_FIELD_NUMBER: _builtins.int
+    STALE_OK_FIELD_NUMBER: _builtins.int
+    format: Global___AuditExportFormat.ValueType
+    """What it looks like."""
+    after_sequence: _builtins.int
+    """Only events after this one."""
+    continued: _builtins.bool
+    """It continues an export that broke off: without the header of CSV."""
+    stale_ok: _builtins.bool
+    """Read this node's state without asking the primary."""
+    @_builtins.property
+    def filter(self) -> Global___AuditFilter:
+        """Which events. Only an export without a filter can be verified."""
+
+    def __init__(
+        self,
+        *,
+        format: Global___AuditExportFormat.ValueType = ...,
+        filter: Global___AuditFilter | None = ...,
+        after_sequence: _builtins.int = ...,
+        continued: _builtins.bool = ...,
+        stale_ok: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_sequence", b"after_sequence", "continued", b"continued", "filter", b"filter", "format", b"format", "stale_ok", b"stale_ok"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportAuditEventsRequest: _TypeAlias = ExportAuditEventsRequest  # noqa: Y015
+
+@_typing.final
+class ExportAuditEventsResponse(_message.Message):
+    """A piece of an export; there is always a first one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTENT_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    LAST_SEQUENCE_FIELD_NUMBER: _builtins.int
+    END_SEQUENCE_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    content: _builtins.bytes
+    """The next bytes of the file: whole lines."""
+    events: _builtins.int
+    """So many events are in it."""
+    last_sequence: _builtins.int
+    """The last of them; 0: none. To continue from here, ask for what is after it."""
+    end_sequence: _builtins.int
+    """The export ends at this event, or before it."""
+    @_builtins.property
+    def position(self) -> _types_pb2.ReadPosition:
+        """How current this is."""
+
+    def __init__(
+        self,
+        *,
+        content: _builtins.bytes = ...,
+        events: _builtins.int = ...,
+        last_sequence: _builtins.int = ...,
+        end_sequence: _builtins.int = ...,
+        position: _types_pb2.ReadPosition | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["position", b"position"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "end_sequence", b"end_sequence", "events", b"events", "last_sequence", b"last_sequence", "position", b"position"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportAuditEventsResponse: _TypeAlias = ExportAuditEventsResponse  # noqa: Y015
+
+@_typing.final
+class Checkpoint(_message.Message):
+    """A statement of the cluster on its audit log."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLUSTER_ID_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    HEAD_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_TIME_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    cluster_id: _builtins.str
+    """The cluster."""
+    sequence: _builtins.int
+    """So many events there are."""
+    head: _builtins.bytes
+    """The hash of the last event, and so of all."""
+    key_id: _builtins.int
+    """The key of the key ring that the signing key is derived from."""
+    public_key: _builtins.bytes
+    """The Ed25519 public key (RFC 8032), 32 bytes. Trust it only after comparing it
+    with what `sparecode-node init` or `sparecode-node audit-keys` has printed.
+    """
+    signature: _builtins.bytes
+    """64 bytes. Signed are the line `sparecode audit checkpoint 1`, a line feed, and
+    a JSON object in the canonical form of events (see `AuditEvent`) of `at_ms`,
+    `cluster_id`, `head` (in small hexadecimal digits), `key_id` and `sequence`.
+    """
+    @_builtins.property
+    def checkpoint_time(self) -> _timestamp_pb2.Timestamp:
+        """The cluster's time."""
+
+    def __init__(
+        self,
+        *,
+        cluster_id: _builtins.str = ...,
+        sequence: _builtins.int = ...,
+        head: _builtins.bytes = ...,
+        checkpoint_time: _timestamp_pb2.Timestamp | None = ...,
+        key_id: _builtins.int = ...,
+        public_key: _builtins.bytes = ...,
+        signature: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint_time", b"checkpoint_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_time", b"checkpoint_time", "cluster_id", b"cluster_id", "head", b"head", "key_id", b"key_id", "public_key", b"public_key", "sequence", b"sequence", "signature", b"signature"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Checkpoint: _TypeAlias = Checkpoint  # noqa: Y015
+
+@_typing.final
+class GetCheckpointRequest(_message.Message):
+    """Asks for a checkpoint."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STALE_OK_FIELD_NUMBER: _builtins.int
+    stale_ok: _builtins.bool
+    """Sign this node's state without asking the primary."""
+    def __init__(
+        self,
+        *,
+        stale_ok: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["stale_ok", b"stale_ok"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetCheckpointRequest: _TypeAlias = GetCheckpointRequest  # noqa: Y015
+
+@_typing.final
+class GetCheckpointResponse(_message.Message):
+    """A checkpoint."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def checkpoint(self) -> Global___Checkpoint:
+        """The checkpoint."""
+
+    @_builtins.property
+    def position(self) -> _types_pb2.ReadPosition:
+        """How current this is."""
+
+    def __init__(
+        self,
+        *,
+        checkpoint: Global___Checkpoint | None = ...,
+        position: _types_pb2.ReadPosition | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "position", b"position"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "position", b"position"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetCheckpointResponse: _TypeAlias = GetCheckpointResponse  # noqa: Y015
+
+@_typing.final
+class VerifyChainRequest(_message.Message):
+    """Asks for a look at every event."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STALE_OK_FIELD_NUMBER: _builtins.int
+    stale_ok: _builtins.bool
+    """Do not ask the primary first what there is."""
+    def __init__(
+        self,
+        *,
+        stale_ok: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["stale_ok", b"stale_ok"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyChainRequest: _TypeAlias = VerifyChainRequest  # noqa: Y015
+
+@_typing.final
+class VerifyChainResponse(_message.Message):
+    """What the called node found in its own state."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERIFIED_SEQUENCE_FIELD_NUMBER: _builtins.int
+    HEAD_FIELD_NUMBER: _builtins.int
+    BROKEN_SEQUENCE_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    verified_sequence: _builtins.int
+    """Up to this event every hash is right."""
+    head: _builtins.bytes
+    """The hash of that event."""
+    broken_sequence: _builtins.int
+    """The first event that is missing or not as it was; 0: there is none."""
+    problem: _builtins.str
+    """What is wrong with it, in words."""
+    @_builtins.property
+    def position(self) -> _types_pb2.ReadPosition:
+        """How current this is."""
+
+    def __init__(
+        self,
+        *,
+        verified_sequence: _builtins.int = ...,
+        head: _builtins.bytes = ...,
+        broken_sequence: _builtins.int = ...,
+        problem: _builtins.str = ...,
+        position: _types_pb2.ReadPosition | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["position", b"position"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["broken_sequence", b"broken_sequence", "head", b"head", "position", b"position", "problem", b"problem", "verified_sequence", b"verified_sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyChainResponse: _TypeAlias = VerifyChainResponse  # noqa: Y015

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An audit log as a file, and its checkpoints, made with the code of the nodes."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from sparecode_client.audit import Checkpoint as ClientCheckpoint
+from sparecode_client.audit_checkpoints import checkpoint_text
+from sparecode_node.domain.audit import GENESIS_HASH, AuditEvent, chain_hash
+from sparecode_node.domain.ids import KeyId
+from sparecode_node.queries.audit import AuditHead, AuditRecord
+from sparecode_node.services import audit_export, checkpoints
+from sparecode_node.services.audit_export import ExportFormat
+from sparecode_node.services.keyring import KeyRing
+from sparecode_node.services.sealing import Sealing
+
+RING = KeyRing(cluster_id="c-1", active=KeyId(1), keys={KeyId(1): b"k" * 64})
+OTHER_RING = KeyRing(cluster_id="c-1", active=KeyId(1), keys={KeyId(1): b"x" * 64})
+
+
+def event(sequence: int, **fields) -> AuditEvent:
+    return replace(
+        AuditEvent(
+            sequence=sequence,
+            at_ms=1_700_000_000_000 + sequence,
+            actor="administrator:root",
+            node="n1",
+            action="UnlockUser",
+            target=f"user{sequence}",
+            outcome="applied",
+            reason="",
+            detail='Zo\u00eb "\U0001f511" \\ \x7f',
+        ),
+        **fields,
+    )
+
+
+def chained(events: list[AuditEvent], before: bytes = GENESIS_HASH):
+    """Give events their hashes."""
+    records = []
+    for each in events:
+        after = chain_hash(before, each)
+        records.append(AuditRecord(event=each, previous_hash=before, hash=after))
+        before = after
+    return records
+
+
+def log(count: int = 10) -> list[AuditRecord]:
+    return chained([event(sequence) for sequence in range(1, count + 1)])
+
+
+def write(path: Path, records) -> Path:
+    path.write_bytes(audit_export.lines(ExportFormat.JSON_LINES, records))
+    return path
+
+
+def signed(records, sequence: int, ring: KeyRing = RING) -> ClientCheckpoint:
+    """Sign a log as it was at a sequence."""
+    found = checkpoints.sign(
+        Sealing(ring),
+        AuditHead(sequence=sequence, hash=records[sequence - 1].hash),
+        at_ms=1_700_000_100_000,
+    )
+    return ClientCheckpoint(
+        **{name: getattr(found, name) for name in ClientCheckpoint.__slots__}
+    )
+
+
+def write_checkpoint(path: Path, checkpoint: ClientCheckpoint) -> Path:
+    path.write_text(checkpoint_text(checkpoint))
+    return path

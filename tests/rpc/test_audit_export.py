@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`ExportAuditEvents`: a stream of answers, held to the same as other calls."""
+
+import asyncio
+from pathlib import Path
+
+import grpc
+import pytest
+
+from sparecode.v1 import audit_pb2 as pb
+from sparecode.v1.audit_pb2_grpc import AuditServiceStub
+from sparecode_node.queries.audit import AuditFilter
+from sparecode_node.rpc.errors import Audience
+from sparecode_node.rpc.interceptors import CallInterceptor
+from sparecode_node.services.ambient import SystemClock
+from sparecode_node.services.audit import ExportPiece
+from sparecode_node.services.audit_export import ExportFormat
+from sparecode_node.services.context import SessionCaller
+from sparecode_node.services.errors import NotPermittedError, NotSignedInError
+from tests.rpc.edge import BEARER, failure, running_edge
+from tests.rpc.test_methods import POSITION, read
+from tests.rpc.whole import Whole, running_whole
+
+pytestmark = pytest.mark.asyncio
+CODE = grpc.StatusCode
+
+
+def piece(content: bytes, *, events: int = 1, last: int = 1):
+    return read(
+        ExportPiece(content=content, events=events, last_sequence=last, end_sequence=9)
+    )
+
+
+class Pieces:
+    """The pieces of an export, as they are asked for, and an end."""
+
+    def __init__(self, *pieces, end: Exception | None = None, hangs: bool = False):
+        self.left = list(pieces)
+        self.end = end
+        self.hangs = hangs
+        self.closed = asyncio.Event()
+
+    async def __call__(self):
+        return self.told()
+
+    async def told(self):
+        try:
+            for each in self.left:
+                yield each
+            if self.end is not None:
+                raise self.end
+            if self.hangs:
+                await asyncio.Event().wait()
+        finally:
+            self.closed.set()
+
+
+async def exported(channel, request=None, *, metadata=BEARER, timeout_s: float = 5):
+    """Return the answers, and the status if it is not OK."""
+    answers = []
+    stub = AuditServiceStub(channel)
+    try:
+        async for answer in stub.ExportAuditEvents(
+            request or pb.ExportAuditEventsRequest(),
+            timeout=timeout_s,
+            metadata=metadata,
+        ):
+            answers.append(answer)  # noqa: PERF401 - What came before the end counts.
+    except grpc.aio.AioRpcError as error:
+        return answers, failure(error)
+    return answers, None
+
+
+async def test_export_is_translated_both_ways():
+    async with running_edge() as edge, edge.admin() as channel:
+        edge.services["audit"].answer = Pieces(piece(b"a\n"), piece(b"b\n", last=2))
+        answers, failed = await exported(
+            channel,
+            pb.ExportAuditEventsRequest(
+                format=pb.AUDIT_EXPORT_FORMAT_CSV,
+                filter=pb.AuditFilter(actor="a"),
+                after_sequence=4,
+                continued=True,
+                stale_ok=True,
+            ),
+        )
+    (asked,) = edge.services["audit"].asked
+    assert asked.context.method == "AuditService/ExportAuditEvents"
+    assert asked.context.caller == SessionCaller(bearer="s3cret-bearer")
+    assert asked.arguments == {
+        "form": ExportFormat.CSV,
+        "wanted": AuditFilter(actor="a"),
+        "after_sequence": 4,
+        "continued": True,
+        "stale_ok": True,
+    }
+    assert failed is None
+    assert answers == [
+        pb.ExportAuditEventsResponse(
+            content=content,
+            events=1,
+            last_sequence=last,
+            end_sequence=9,
+            position=POSITION,
+        )
+        for content, last in ((b"a\n", 1), (b"b\n", 2))
+    ]
+
+
+async def test_refusal_in_the_middle_ends_the_stream_with_its_status():
+    """What came before it stays: the caller may go on from there."""
+    async with running_edge() as edge, edge.admin() as channel:
+        edge.services["audit"].answer = Pieces(piece(b"a\n"), end=NotSignedInError())
+        answers, failed = await exported(channel)
+    assert [answer.content for answer in answers] == [b"a\n"]
+    assert (failed.code, failed.reason) == (CODE.UNAUTHENTICATED, "SESSION_ENDED")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (NotPermittedError("no"), CODE.PERMISSION_DENIED),
+        (RuntimeError("the secret of a bug"), CODE.INTERNAL),
+    ],
+)
+async def test_refusal_at_the_beginning(error, code):
+    async with running_edge() as edge, edge.admin() as channel:
+        edge.services["audit"].answer = error
+        answers, failed = await exported(channel)
+    assert (answers, failed.code) == ([], code)
+    assert "secret" not in failed.words
+
+
+@pytest.mark.parametrize(
+    "metadata", [None, BEARER, (("authorization", "Basic cm9vdDpyb290"),)]
+)
+async def test_nobody_exports_without_a_session(tmp_path: Path, metadata):
+    """(P1) And reads not even a header."""
+    async with running_whole(tmp_path) as whole, whole.admin() as channel:
+        answers, failed = await exported(channel, metadata=metadata)
+    assert (answers, failed.reason) == ([], "SESSION_ENDED")
+
+
+async def test_export_ends_with_the_callers_time_and_lets_go_of_what_it_reads():
+    async with running_edge() as edge, edge.admin() as channel:
+        pieces = Pieces(piece(b"a\n"), hangs=True)
+        edge.services["audit"].answer = pieces
+        answers, failed = await exported(channel, timeout_s=0.5)
+        assert len(answers) == 1
+        assert failed.code is CODE.DEADLINE_EXCEEDED
+        async with asyncio.timeout(5):
+            await pieces.closed.wait()
+
+
+async def test_export_lets_go_when_its_caller_leaves():
+    async with running_edge() as edge, edge.admin() as channel:
+        pieces = Pieces(piece(b"a\n"), hangs=True)
+        edge.services["audit"].answer = pieces
+        call = AuditServiceStub(channel).ExportAuditEvents(
+            pb.ExportAuditEventsRequest(), timeout=60, metadata=BEARER
+        )
+        await call.read()
+        call.cancel()
+        async with asyncio.timeout(5):
+            await pieces.closed.wait()
+
+
+async def test_format_must_be_known():
+    async with running_edge() as edge, edge.admin() as channel:
+        _, failed = await exported(channel, pb.ExportAuditEventsRequest(format=7))
+    assert (failed.code, failed.field) == (CODE.INVALID_ARGUMENT, "format")
+
+
+async def test_streams_both_ways_are_not_ours():
+    """Nobody adds one without saying what it is held to."""
+
+    class Both(grpc.RpcMethodHandler):
+        request_streaming = response_streaming = True
+
+    async def continuation(_):
+        return Both()
+
+    details = type("Details", (), {"method": "/sparecode.v1.X/Y"})()
+    interceptor = CallInterceptor(audience=Audience.ADMINISTRATOR, clock=SystemClock())
+    with pytest.raises(NotImplementedError, match="streams both ways"):
+        await interceptor.intercept_service(continuation, details)
+
+
+async def content_of(whole: Whole, **fields) -> bytes:
+    async with whole.admin() as channel:
+        answers, failed = await exported(
+            channel, pb.ExportAuditEventsRequest(**fields), metadata=whole.bearer
+        )
+    assert failed is None
+    return b"".join(answer.content for answer in answers)
+
+
+async def test_whole_node_exports_all_it_has(tmp_path: Path):
+    """Over the real use cases; what is exported is what is listed."""
+    async with running_whole(tmp_path) as whole:
+        await whole.populate()
+        listed = await whole.call(
+            AuditServiceStub,
+            "ListAuditEvents",
+            pb.ListAuditEventsRequest(from_sequence=1, page_size=500),
+        )
+        lines = (await content_of(whole)).splitlines()
+        rows = (await content_of(whole, format=pb.AUDIT_EXPORT_FORMAT_CSV)).splitlines()
+    hashes = [event.hash.hex() for event in listed.events]
+    assert hashes
+    assert [line.decode().split('"hash":"')[1][:64] for line in lines] == hashes
+    assert [row.decode().rpartition(",")[2] for row in rows[1:]] == hashes
