@@ -161,15 +161,19 @@ async def run_until(place: Place, condition) -> int:
     return await running
 
 
-@pytest.fixture
-def place(tmp_path: Path, pki: Path) -> Place:
-    """Configure a node on free ports."""
+def free_ports() -> tuple[int, int, int]:
     with contextlib.ExitStack() as taken:
         sockets = [taken.enter_context(socket.socket()) for _ in range(3)]
         for each in sockets:
             each.bind(("127.0.0.1", 0))
-        ports = tuple(each.getsockname()[1] for each in sockets)
-    place = Place(tmp_path, pki, ports)
+        agents, peers, admin = (each.getsockname()[1] for each in sockets)
+    return agents, peers, admin
+
+
+@pytest.fixture
+def place(tmp_path: Path, pki: Path) -> Place:
+    """Configure a node on free ports."""
+    place = Place(tmp_path, pki, free_ports())
     place.write()
     return place
 
@@ -358,8 +362,8 @@ def test_node_whose_data_others_write_does_not_start(place):
             while not (place.data / "journal").exists():  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         text = place.config.read_text()
-        for port in place.ports:
-            text = text.replace(f":{port}", f":{port + 1}")
+        for port, other in zip(place.ports, free_ports(), strict=True):
+            text = text.replace(f":{port}", f":{other}")
         place.config.write_text(text)
         try:
             with pytest.raises(StartError) as caught:
