@@ -119,13 +119,15 @@ proto-fresh:
 		echo "Generated code is stale: run 'make proto'." >&2; exit 1; \
 	}
 
+# Against where this branch has left main: what main has won since is no loss here.
 .PHONY: proto-breaking
 proto-breaking: $(INSTALLED)
-	@if git ls-tree -r --name-only main -- protos 2>/dev/null \
+	@base=$$(git merge-base HEAD main 2>/dev/null || true); \
+	if [ -n "$$base" ] && git ls-tree -r --name-only "$$base" -- protos \
 		| grep '\.proto$$' >/dev/null; then \
 		git=$$(git rev-parse --path-format=absolute --git-common-dir); \
 		$(BIN)buf breaking protos \
-			--against "$$git#format=git,branch=main,subdir=protos"; \
+			--against "$$git#format=git,ref=$$base,subdir=protos"; \
 	else \
 		echo "buf breaking: no protos on a branch main here, nothing to compare"; \
 	fi
