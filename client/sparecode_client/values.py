@@ -331,6 +331,10 @@ class Member:
     digest: str
     version: str
     clock_offset: timedelta | None
+    audit_sequence: int = 0
+    """Events in its audit log."""
+    audit_head: str = ""
+    """Hash of the last of them; equal wherever there are equally many (U1)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

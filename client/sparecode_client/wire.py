@@ -303,6 +303,8 @@ def status_in(status: cluster_pb2.GetStatusResponse) -> ClusterStatus:
                     if member.HasField("clock_offset")
                     else None
                 ),
+                audit_sequence=member.audit_sequence,
+                audit_head=member.audit_head,
             )
             for member in status.members
         ),

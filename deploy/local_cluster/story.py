@@ -148,7 +148,10 @@ class Story:
 
     def _digests_equal(self) -> bool:
         status = self._admin(self._cluster.nodes[0]).get_status(digest=True)
-        states = {(each.applied_index, each.digest) for each in status.members}
+        states = {
+            (each.applied_index, each.digest, each.audit_sequence, each.audit_head)
+            for each in status.members
+        }
         return all(each.reachable for each in status.members) and len(states) == 1
 
     # --- The story -----------------------------------------------------------
@@ -172,7 +175,10 @@ class Story:
         self._part("Alice finds her token")
         self._recovered(alice, issued)
         self._part("All three nodes hold the same state")
-        with self._step("the digests of all nodes are equal at the same index"):
+        with self._step(
+            "the digests of all nodes are equal at the same index, and so are the heads "
+            "of their audit logs"
+        ):
             until(self._digests_equal, "equal digests")
 
     def tell_again(self) -> None:

@@ -235,6 +235,7 @@ class Node:
             entropy=self._entropy,
             open_state=state.open,
             read_digest=state.read_digest,
+            read_head=state.read_head,
             on_fatal=self._stop_broken,
         )
 

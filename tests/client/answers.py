@@ -182,6 +182,8 @@ STATUS = cluster_pb2.GetStatusResponse(
             digest="ab" * 32,
             version="0.1.0",
             clock_offset=lasting(timedelta(milliseconds=-12)),
+            audit_sequence=57,
+            audit_head="cd" * 32,
         )
         for node, role in [
             ("n1", cluster_pb2.MEMBER_ROLE_PRIMARY),

@@ -149,6 +149,10 @@ def test_cluster_status_compares_digests(cli: Cli) -> None:
     assert "primary n1, quorum reached" in result.stdout
     assert "All 3 members have the same state." in result.stdout
     assert "-12 ms" in result.stdout
+    assert (
+        "Audit log: event 57, head cdcdcdcdcdcdcdcd, the same on 3 of 3 members."
+        in result.stdout.splitlines()
+    )
     assert "unreachable" in result.stdout
     assert max(map(len, result.stdout.splitlines())) <= 80
     assert cli.node.requests("ClusterService/GetStatus")[0].digest
@@ -166,3 +170,31 @@ def test_cluster_status_without_a_quorum_is_exit_code_3(cli: Cli) -> None:
     assert result.exit_code == 3
     assert "no primary known, NO QUORUM" in result.stdout
     assert "The states DIFFER" in result.stdout
+
+
+def test_cluster_status_compares_the_heads_of_the_audit_logs(cli: Cli) -> None:
+    """(U1) Only those of equally many events can be compared."""
+    seen = type(answers.STATUS)()
+    seen.CopyFrom(answers.STATUS)
+    seen.members[1].audit_sequence, seen.members[1].audit_head = 56, "ef" * 32
+    seen.members[2].audit_sequence, seen.members[2].audit_head = 0, ""
+    behind = type(seen)()
+    behind.CopyFrom(seen)
+    seen.members[2].audit_sequence, seen.members[2].audit_head = 57, "00" * 32
+    silent = type(seen)()
+    silent.CopyFrom(seen)
+    for member in silent.members:
+        member.audit_head = ""
+    cli.node.answer("ClusterService/GetStatus", behind, seen, silent)
+
+    assert "the same on 1 of 3 members" in cli("cluster", "status").stdout
+    assert "The audit logs DIFFER at event 57" in cli("cluster", "status").stdout
+    assert "no member has told its head" in cli("cluster", "status").stdout
+
+
+def test_cluster_status_as_json_has_the_heads(cli: Cli) -> None:
+    """(U1)."""
+    cli.node.answer("ClusterService/GetStatus", answers.STATUS)
+    members = cli.json("cluster", "status")["members"]
+    assert {each["audit_sequence"] for each in members} == {57}
+    assert {each["audit_head"] for each in members} == {"cd" * 32}

@@ -76,6 +76,7 @@ class Node:
             entropy=SystemEntropy(),
             open_state=self._open,
             read_digest=lambda: (self.state.applied_index, self.state.digest()),
+            read_head=lambda: (self.state.applied_index, f"head of {self.node_id}"),
             on_fatal=self.on_fatal,
         )
         await self.replicator.start()

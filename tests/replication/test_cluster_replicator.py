@@ -227,6 +227,10 @@ async def test_every_member_tells_how_far_it_is(tmp_path: Path) -> None:
         assert by_id[primary.node_id].digest == mine.digest != ""
         assert by_id[primary.node_id].clock_ms > 0
         assert by_id[primary.node_id].version == "1"
+        for node in (primary, replicas[0]):  # Each tells its own (U1).
+            told = by_id[node.node_id]
+            assert told.audit_head == f"head of {node.node_id}"
+            assert told.audit_sequence == node.state.applied_index
         assert not by_id[replicas[1].node_id].reachable
         await replicas[1].start()
 

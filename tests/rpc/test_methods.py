@@ -837,6 +837,8 @@ CASES = [
                     digest="ab",
                     version="1",
                     clock_offset_ms=-1500,
+                    audit_sequence=6,
+                    audit_head="cd",
                 ),
                 MemberView(
                     node_id="n2",
@@ -869,6 +871,8 @@ CASES = [
                     digest="ab",
                     version="1",
                     clock_offset=Duration(seconds=-1, nanos=-500_000_000),
+                    audit_sequence=6,
+                    audit_head="cd",
                 ),
                 cluster_pb2.Member(
                     node_id="n2",

@@ -174,6 +174,8 @@ class TwoReplicas:
             applied_index=self._local.applied_index,
             digest=self._local.digest() if digest else "",
             clock_ms=NOW_MS,
+            audit_sequence=self._local._audit.sequence,
+            audit_head=self._local._audit.head.hex(),
         )
         other = replace(
             this,

@@ -349,6 +349,16 @@ async def test_status_shows_every_member(node: OneNode) -> None:
     assert not gone.reachable
 
 
+async def test_status_shows_the_heads_of_the_audit_logs(node: OneNode) -> None:
+    """(U1)."""
+    status = await node.cluster.status(node.admin("ClusterService/GetStatus"))
+    row = node.local_db.execute(
+        "SELECT sequence, hash FROM audit_events ORDER BY sequence DESC LIMIT 1"
+    ).fetchone()
+    heads = [(each.audit_sequence, each.audit_head) for each in status.members]
+    assert heads == [(row[0], row[1].hex())] * 2 + [(0, "")]
+
+
 async def test_status_and_stale_reads_need_no_quorum(node: OneNode) -> None:
     """(P2) And say what they are; other reads say that nobody can know."""
     await create(node, "alice")

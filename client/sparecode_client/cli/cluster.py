@@ -57,6 +57,8 @@ def status(
             ],
             (_row(member) for member in seen.members),
         )
+        settings.output.say()
+        settings.output.say(heads_compared(seen))
         if digest:
             settings.output.say()
             settings.output.table(
@@ -99,6 +101,31 @@ def _row(member: Member) -> list[str]:
 
 def _offset(offset: timedelta) -> str:
     return f"{offset / timedelta(milliseconds=1):+.0f} ms"
+
+
+def heads_compared(seen: ClusterStatus) -> str:
+    """Return what the heads of the audit logs prove: those of equally many events."""
+    by_sequence: dict[int, set[str]] = {}
+    for member in seen.members:
+        if member.audit_head:
+            by_sequence.setdefault(member.audit_sequence, set()).add(member.audit_head)
+    for sequence, heads in sorted(by_sequence.items()):
+        if len(heads) > 1:
+            return (
+                f"The audit logs DIFFER at event {sequence}: see sparecode audit check."
+            )
+    if not by_sequence:
+        return "Audit log: no member has told its head."
+    newest = max(by_sequence)
+    (head,) = by_sequence[newest]
+    counted = sum(
+        member.audit_sequence == newest and bool(member.audit_head)
+        for member in seen.members
+    )
+    return (
+        f"Audit log: event {newest}, head {head[:_DIGEST_SHOWN]}, "
+        f"the same on {counted} of {len(seen.members)} members."
+    )
 
 
 def compared(seen: ClusterStatus) -> str:

@@ -73,8 +73,9 @@ class ClusterReplicator:
     """
     A `Replicator` over Raft. `start` it once, `stop` it once, in one loop.
 
-    *read_digest* returns the applied index and the digest of the state at it;
-    it is called in a worker thread, on a connection of its own.
+    *read_digest* returns the applied index and the digest of the state at it,
+    *read_head* the number of audit events and the hash of the last; they are
+    called in a worker thread, on connections of their own.
     """
 
     def __init__(
@@ -85,12 +86,14 @@ class ClusterReplicator:
         entropy: Entropy,
         open_state: OpenState,
         read_digest: Callable[[], tuple[int, str]],
+        read_head: Callable[[], tuple[int, str]],
         on_fatal: Callable[[str], object],
     ) -> None:
         self._config = config
         self._clock = clock
         self._entropy = entropy
         self._read_digest = read_digest
+        self._read_head = read_head
         self._status = ReplicaStatus()
         self._news = asyncio.Event()
         self._applied = AppliedWaiters()
@@ -295,6 +298,7 @@ class ClusterReplicator:
         applied, hashed = status.applied_index, ""
         if digest:
             applied, hashed = await asyncio.to_thread(self._read_digest)
+        audit_sequence, audit_head = await asyncio.to_thread(self._read_head)
         return MemberStatus(
             node_id=self.node_id,
             reachable=True,
@@ -305,6 +309,8 @@ class ClusterReplicator:
             digest=hashed,
             version=self._config.version,
             clock_ms=self._clock.now_ms(),
+            audit_sequence=audit_sequence,
+            audit_head=audit_head,
         )
 
     # --- PeerHandler

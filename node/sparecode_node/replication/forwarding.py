@@ -167,6 +167,8 @@ async def ask_status(
         digest=answer.digest,
         version=answer.version,
         clock_ms=answer.clock_ms,
+        audit_sequence=answer.audit_sequence,
+        audit_head=answer.audit_head,
     )
 
 
@@ -180,4 +182,6 @@ def status_response(status: MemberStatus) -> peers_pb2.GetMemberStatusResponse:
         digest=status.digest,
         version=status.version,
         clock_ms=status.clock_ms,
+        audit_sequence=status.audit_sequence,
+        audit_head=status.audit_head,
     )

@@ -60,6 +60,10 @@ class MemberStatus:
     version: str = ""
     clock_ms: int = 0
     """The member's clock when it answered."""
+    audit_sequence: int = 0
+    """Events in its audit log."""
+    audit_head: str = ""
+    """Hash of the last of them, hex; equal wherever there are equally many (U1)."""
 
 
 class Replicator(Protocol):

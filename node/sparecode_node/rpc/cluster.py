@@ -46,4 +46,6 @@ def _member(member: MemberView) -> pb.Member:
         digest=member.digest,
         version=member.version,
         clock_offset=convert.duration(member.clock_offset_ms),
+        audit_sequence=member.audit_sequence,
+        audit_head=member.audit_head,
     )

@@ -29,6 +29,10 @@ class MemberView:
     version: str
     clock_offset_ms: int
     """Its clock minus the called node's, as far as one round trip tells."""
+    audit_sequence: int = 0
+    """Events in its audit log."""
+    audit_head: str = ""
+    """Hash of the last of them; equal wherever there are equally many (U1)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,4 +122,6 @@ def _view(member: MemberStatus, newest: int, now_ms: int) -> MemberView:
         digest=member.digest,
         version=member.version,
         clock_offset_ms=member.clock_ms - now_ms,
+        audit_sequence=member.audit_sequence,
+        audit_head=member.audit_head,
     )

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+from sparecode_node.domain.audit import GENESIS_HASH
 from sparecode_node.queries.seeds import SeedReader
 from sparecode_node.queries.state import read_only_uri
 from sparecode_node.replication.replicator import Stamper
@@ -39,13 +40,23 @@ class StateFile:
 
     def read_digest(self) -> tuple[int, str]:
         """Return the applied index and the digest of the state at it."""
-        uri = read_only_uri(self._path)
-        with contextlib.closing(
-            sqlite3.connect(uri, uri=True, isolation_level=None)
-        ) as db:
+        with self._reading() as db:
             # One read transaction: both are of the same moment.
             db.execute("BEGIN")
             row = db.execute(
                 "SELECT value FROM meta WHERE name = 'applied_index'"
             ).fetchone()
             return (row[0] if row else 0), digest(db)
+
+    def read_head(self) -> tuple[int, str]:
+        """Return the number of audit events and the hash of the last, in hex (U1)."""
+        with self._reading() as db:
+            row = db.execute(
+                "SELECT sequence, hash FROM audit_events ORDER BY sequence DESC LIMIT 1"
+            ).fetchone()
+        return (row[0], row[1].hex()) if row else (0, GENESIS_HASH.hex())
+
+    def _reading(self) -> "contextlib.closing[sqlite3.Connection]":
+        """Open the file for whoever only reads."""
+        uri = read_only_uri(self._path)
+        return contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None))

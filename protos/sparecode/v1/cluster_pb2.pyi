@@ -60,6 +60,8 @@ class Member(_message.Message):
     DIGEST_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     CLOCK_OFFSET_FIELD_NUMBER: _builtins.int
+    AUDIT_SEQUENCE_FIELD_NUMBER: _builtins.int
+    AUDIT_HEAD_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """Its node id."""
     reachable: _builtins.bool
@@ -78,6 +80,12 @@ class Member(_message.Message):
     """Hash of its state at `applied_index`; empty if not asked for."""
     version: _builtins.str
     """Its software version."""
+    audit_sequence: _builtins.int
+    """Events in its audit log."""
+    audit_head: _builtins.str
+    """Hash of the last of them, and so of all, in hexadecimal digits. Members with
+    equally many events have the same, or one of them is broken.
+    """
     @_builtins.property
     def clock_offset(self) -> _duration_pb2.Duration:
         """Its clock minus the called node's, as far as one round trip tells."""
@@ -95,10 +103,12 @@ class Member(_message.Message):
         digest: _builtins.str = ...,
         version: _builtins.str = ...,
         clock_offset: _duration_pb2.Duration | None = ...,
+        audit_sequence: _builtins.int = ...,
+        audit_head: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["clock_offset", b"clock_offset"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_index", b"applied_index", "clock_offset", b"clock_offset", "commit_index", b"commit_index", "digest", b"digest", "lag", b"lag", "node_id", b"node_id", "reachable", b"reachable", "role", b"role", "term", b"term", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_index", b"applied_index", "audit_head", b"audit_head", "audit_sequence", b"audit_sequence", "clock_offset", b"clock_offset", "commit_index", b"commit_index", "digest", b"digest", "lag", b"lag", "node_id", b"node_id", "reachable", b"reachable", "role", b"role", "term", b"term", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

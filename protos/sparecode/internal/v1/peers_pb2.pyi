@@ -609,6 +609,8 @@ class GetMemberStatusResponse(_message.Message):
     DIGEST_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     CLOCK_MS_FIELD_NUMBER: _builtins.int
+    AUDIT_SEQUENCE_FIELD_NUMBER: _builtins.int
+    AUDIT_HEAD_FIELD_NUMBER: _builtins.int
     is_primary: _builtins.bool
     """It leads, as far as it knows."""
     term: _builtins.int
@@ -623,6 +625,10 @@ class GetMemberStatusResponse(_message.Message):
     """Version of its software."""
     clock_ms: _builtins.int
     """Its clock, in milliseconds since the Unix epoch."""
+    audit_sequence: _builtins.int
+    """Events in its audit log."""
+    audit_head: _builtins.str
+    """Hash of the last of them, and so of all, hex."""
     def __init__(
         self,
         *,
@@ -633,10 +639,12 @@ class GetMemberStatusResponse(_message.Message):
         digest: _builtins.str = ...,
         version: _builtins.str = ...,
         clock_ms: _builtins.int = ...,
+        audit_sequence: _builtins.int = ...,
+        audit_head: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_index", b"applied_index", "clock_ms", b"clock_ms", "commit_index", b"commit_index", "digest", b"digest", "is_primary", b"is_primary", "term", b"term", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_index", b"applied_index", "audit_head", b"audit_head", "audit_sequence", b"audit_sequence", "clock_ms", b"clock_ms", "commit_index", b"commit_index", "digest", b"digest", "is_primary", b"is_primary", "term", b"term", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
