@@ -264,6 +264,16 @@ class IssuedTokencodes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IssuedFixedTokencode:
+    """One live code that use does not spend. Nobody can read it again."""
+
+    serial: str
+    code: str = field(repr=False)
+    """As `K7PM-4XQ2`; the hyphen is for reading only."""
+    saved: SavedTokencodes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TokencodeRecord:
     """One code of a set, without the code."""
 
@@ -277,7 +287,7 @@ class TokencodeRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokencodeSet:
-    """A set of one-time tokencodes."""
+    """A set of one-time tokencodes, or a fixed tokencode."""
 
     set_id: str
     issuer: str
@@ -287,6 +297,8 @@ class TokencodeSet:
     end_time: datetime | None
     expired: bool
     codes: tuple[TokencodeRecord, ...]
+    fixed: bool = False
+    """Its one code is not spent by use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

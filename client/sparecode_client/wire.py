@@ -238,6 +238,7 @@ def set_in(codes: emergency_access_pb2.TokencodeSet) -> TokencodeSet:
         issue_time=time_in(codes, "issue_time"),
         end_time=time_in(codes, "end_time"),
         expired=codes.expired,
+        fixed=codes.fixed,
         codes=tuple(
             TokencodeRecord(
                 ordinal=code.ordinal,

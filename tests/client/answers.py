@@ -117,6 +117,12 @@ SAVED = emergency_access_pb2.SaveEmergencyAccessResponse(
         warnings=["the token has no PIN"],
     )
 )
+FIXED = emergency_access_pb2.IssueFixedTokencodeResponse(
+    saved=SAVED.saved, code="K7PM-4XQ2"
+)
+WITHHELD = emergency_access_pb2.IssueFixedTokencodeResponse(
+    saved=SAVED.saved, code_withheld=True
+)
 _ACCESS = emergency_access_pb2.EmergencyAccess(
     serial="000123456789",
     username="alice",

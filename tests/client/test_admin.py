@@ -19,6 +19,7 @@ from sparecode_client import (
     Commit,
     InvalidArgument,
     NewToken,
+    NodeFailed,
     OutcomeUnknown,
     PinRule,
     RecoveryPolicy,
@@ -177,6 +178,43 @@ async def test_codes_are_in_no_repr_and_in_no_log(
         assert code not in shown
         assert code.replace("-", "") not in shown
     assert "sealed" not in shown
+
+
+FIXED = "EmergencyAccessService/IssueFixedTokencode"
+
+
+async def test_fixed_tokencode_that_nobody_has_seen_is_issued_anew(
+    admin: AsyncAdmin, nodes: list[FakeNode]
+) -> None:
+    """(I9, I11) Its answer was lost; another one, under another id, voids it."""
+    nodes[0].answer(FIXED, OUTCOME_UNKNOWN, answers.FIXED)
+    nodes[1].answer(FIXED, answers.WITHHELD, answers.FIXED)
+
+    issued = await admin.issue_fixed_tokencode(
+        "000123456789",
+        lifetime=timedelta(days=3),
+        recovery_policy=RecoveryPolicy.ALLOW_AND_DISABLE,
+    )
+
+    assert issued.code == "K7PM-4XQ2"
+    assert issued.code not in repr(issued)
+    first, *others = nodes[0].requests(FIXED) + nodes[1].requests(FIXED)
+    assert first.lifetime.duration.ToTimedelta() == timedelta(days=3)
+    assert first.recovery_policy == types_pb2.RECOVERY_POLICY_ALLOW_AND_DISABLE
+    ids = [request.request_id for request in (first, *others)]
+    assert len(ids) == 3
+    assert len(set(ids)) == 2
+
+
+async def test_fixed_tokencode_that_is_never_seen_is_given_up(
+    admin: AsyncAdmin, node: FakeNode
+) -> None:
+    node.answer(FIXED, answers.WITHHELD)
+
+    with pytest.raises(NodeFailed, match="more than once"):
+        await admin.issue_fixed_tokencode("000123456789")
+
+    assert len(node.requests(FIXED)) == 3
 
 
 async def test_secrets_are_in_no_repr_and_in_no_error(

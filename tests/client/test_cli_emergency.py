@@ -15,6 +15,7 @@ from tests.client.conftest import Cli, Pki
 from tests.client.fakes import Failure
 
 SERIAL = "000123456789"
+FIXED = "EmergencyAccessService/IssueFixedTokencode"
 Code = grpc.StatusCode
 
 
@@ -183,3 +184,59 @@ def test_login_with_a_key_in_place_of_the_ca_is_told(stranger: Cli, pki: Pki) ->
 
     assert result.exit_code == 2
     assert "is no PEM file with a CERTIFICATE" in result.stderr
+
+
+def test_fixed_tokencode_is_shown_once_with_all_that_matters(issuing: Cli) -> None:
+    """(I11, I7) Its end is told, and that it works until then."""
+    issuing.node.answer(FIXED, answers.FIXED)
+
+    result = issuing("emergency", "fixed", SERIAL, "--expires", "7d")
+
+    assert result.exit_code == 0
+    assert result.stdout == (
+        "Fixed tokencode for token 000123456789 of alice\n"
+        "\n"
+        "      K7PM-4XQ2\n"
+        "\n"
+        "Typed            the PIN, then the code\n"
+        "Valid until      2026-12-01 12:00 UTC\n"
+        "Token recovered  it stays refused until it is reinstated\n"
+        "Voided           3 codes of before\n"
+        "Committed        through node n2 at log index 1042\n"
+        "\n"
+        "It works until its end. Nobody can show it again: hand it over now.\n"
+    )
+    assert result.stderr == "Warning: the token has no PIN\n"
+
+
+def test_fixed_tokencode_as_json(issuing: Cli) -> None:
+    issuing.node.answer(FIXED, answers.FIXED)
+
+    answer = issuing.json(
+        *("emergency", "fixed", SERIAL, "--expires", "3d"),
+        *("--if-recovered", "allow-and-disable", "--weaken-recovery-policy"),
+    )
+
+    assert answer["code"] == "K7PM-4XQ2"
+    assert answer["end_time"] == "2026-12-01T12:00:00Z"
+    (request,) = issuing.node.requests(FIXED)
+    assert request.recovery_policy == types_pb2.RECOVERY_POLICY_ALLOW_AND_DISABLE
+    assert request.weaken_recovery_policy
+    assert request.lifetime.duration.seconds == 3 * 86_400
+
+
+def test_fixed_tokencode_is_not_issued_under_an_id_of_before(issuing: Cli) -> None:
+    """(I9) Its code could not be shown."""
+    result = issuing("emergency", "fixed", SERIAL, "--request-id", "x")
+
+    assert result.exit_code == 2
+    assert issuing.node.calls == []
+
+
+def test_fixed_tokencode_is_shown_as_one(cli: Cli) -> None:
+    access = emergency_access_pb2.GetEmergencyAccessResponse()
+    access.CopyFrom(answers.ACCESS)
+    access.emergency_access.sets[0].fixed = True
+    cli.node.answer("EmergencyAccessService/GetEmergencyAccess", access)
+
+    assert "Fixed tokencode issued by root" in cli("emergency", "show", SERIAL).stdout

@@ -112,7 +112,7 @@ def test_every_command_has_help_that_fits(cli: Cli) -> None:
         "tokens": "enroll import show list assign set-pin reinstate unassign enable "
         "disable expire delete replace "
         "resynchronize clear-pin",
-        "emergency": "issue show list disable",
+        "emergency": "issue fixed show list disable",
         "agents": "register list",
         "cluster": "status",
     }

@@ -545,3 +545,34 @@ def test_a_passcode_without_a_reading_is_a_guess(rule: PinRule) -> None:
     token = make_token(pin_rule=rule)
     judgement = judge(make_attempt(token=token))
     assert_refused(judgement, Reason.WRONG_PASSCODE, charge=True)
+
+
+def test_a_fixed_tokencode_is_not_spent() -> None:
+    """It is accepted again and again, and its end is never near by use (I11)."""
+    attempt = make_attempt(
+        emergency_reading(), code_sets=(make_set(1, fixed=True, ends_at_ms=NOW_MS + 1),)
+    )
+    judged = judge(attempt)
+    assert judged.accepted
+    assert judged.sets == ()
+    assert judged.events == ()
+    assert judged.lockouts == {Factor.EMERGENCY: FREE}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"code_sets": (make_set(1, fixed=True, ends_at_ms=NOW_MS),)}, "set_expired"),
+        ({"code_sets": (make_set(1, fixed=True).void(NOW_MS),)}, "code_not_live"),
+        ({"agent": CLOUD, "code_sets": (make_set(1, fixed=True),)}, "resource_not"),
+        ({"token": make_token(enabled=False)}, "token_disabled"),
+    ],
+)
+def test_a_fixed_tokencode_is_refused_like_any_other(
+    changes: dict[str, Any], reason: str
+) -> None:
+    """Expired, void, not covered, not usable (A4, I11)."""
+    given = {"code_sets": (make_set(1, fixed=True),), **changes}
+    judged = judge(make_attempt(emergency_reading(), **given))
+    assert judged.reason is not None
+    assert judged.reason.startswith(reason)

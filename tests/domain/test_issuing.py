@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 
 from sparecode_node.domain.emergency_access import CodeState, RecoveryPolicy
-from sparecode_node.domain.issuing import Issue, Wish, code_space, issue
+from sparecode_node.domain.issuing import (
+    Issue,
+    Wish,
+    code_space,
+    issue,
+    issue_fixed,
+)
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.policy import DAY_MS, Policy
 from tests.domain.examples import (
@@ -309,3 +315,87 @@ def test_weakening_deny_needs_to_be_said(weaker: RecoveryPolicy) -> None:
 def test_nothing_else_is_weakening(token: Any, recovery: RecoveryPolicy) -> None:
     """A token that is not lost has no policy to weaken; stricter is no weaker (I8)."""
     assert issued(token=token, recovery=recovery).token.recovery is recovery
+
+
+# --- Fixed tokencodes
+
+
+def fixed(**changes: Any) -> Issue | Rejected:
+    """Issue a fixed tokencode for Alice's token."""
+    token = changes.pop("token", None) or make_token()
+    sets = changes.pop("sets", ())
+    policy = changes.pop("policy", POLICY)
+    wish = replace(WISH, **changes)
+    return issue_fixed(token, ALICE, sets, 1, wish, policy, NOW_MS)
+
+
+@pytest.mark.parametrize(
+    ("cap_ms", "wished_ms", "lasts_ms"),
+    [
+        (None, None, 7 * DAY_MS),
+        (DAY_MS, None, DAY_MS),
+        (30 * DAY_MS, None, 7 * DAY_MS),
+        (None, 9 * DAY_MS, 9 * DAY_MS),
+    ],
+)
+def test_a_fixed_tokencode_ends(
+    cap_ms: int | None, wished_ms: int | None, lasts_ms: int
+) -> None:
+    """After a week if nobody says, and never after what policy caps (I11, I7)."""
+    policy = replace(POLICY, lifetime_ms_max=cap_ms)
+    answer = fixed(policy=policy, lifetime_ms=wished_ms)
+    assert isinstance(answer, Issue)
+    assert answer.ends_at_ms == NOW_MS + lasts_ms
+    at_a_time = fixed(ends_at_ms=NOW_MS + 5)
+    assert isinstance(at_a_time, Issue)
+    assert at_a_time.ends_at_ms == NOW_MS + 5
+
+
+def test_a_fixed_tokencode_voids_one_time_ones_whatever_the_wish() -> None:
+    """Saving one type voids the other (I11)."""
+    answer = fixed(sets=[make_set(3)], keep_unused_codes=True)
+    assert isinstance(answer, Issue)
+    assert (answer.live, answer.voided) == (1, 3)
+    assert all(each.voided for each in answer.older)
+
+
+def test_one_time_codes_void_a_fixed_one_whatever_the_wish() -> None:
+    """Saving one type voids the other (I11); kept ones of its own type stay."""
+    sets = [make_set(1, fixed=True, set_id="f"), make_set(2, set_id="o")]
+    answer = issued(count=3, sets=sets, keep_unused_codes=True)
+    assert (answer.live, answer.voided) == (5, 1)
+    assert [each.voided for each in answer.older] == [True, False]
+
+
+def test_a_fixed_tokencode_has_eight_symbols_at_least() -> None:
+    """It may be tried for as long as it lives (I11)."""
+    answer = fixed(policy=Policy(code_length=7))
+    assert isinstance(answer, Rejected)
+    assert answer.reason is Reason.CODE_FORMAT
+    assert "at least 8 symbols" in answer.detail
+
+
+def test_a_fixed_tokencode_must_not_be_guessed_too_easily() -> None:
+    """The odds of one live code (I11, I6)."""
+    policy = Policy(code_length=8, code_alphabet="012345678")
+    assert isinstance(fixed(policy=policy), Issue)
+    answer = fixed(policy=policy, token=app_token())
+    assert isinstance(answer, Rejected)
+    assert answer.reason is Reason.GUESS_ODDS
+
+
+def test_a_fixed_tokencode_needs_what_one_time_codes_need() -> None:
+    """A token that can be used, with its PIN (I1); no weaker policy unsaid (I8)."""
+    for answer, reason in (
+        (fixed(token=make_token(pin_verifier=b"")), Reason.PIN_NOT_SET),
+        (fixed(lifetime_ms=-1), Reason.LIFETIME_PAST),
+        (
+            fixed(
+                token=make_token(lost=True),
+                recovery=RecoveryPolicy.ALLOW_AND_DISABLE,
+            ),
+            Reason.RECOVERY_WEAKENED,
+        ),
+    ):
+        assert isinstance(answer, Rejected)
+        assert answer.reason is reason

@@ -204,6 +204,7 @@ ACCESS_VIEW = EmergencyAccessView(
                 ),
             ),
             expired=True,
+            fixed=True,
         ),
     ),
 )
@@ -236,6 +237,7 @@ ACCESS = emergency_access_pb2.EmergencyAccess(
                 ),
             ],
             expired=True,
+            fixed=True,
         )
     ],
 )
@@ -624,6 +626,25 @@ CASES = [
         {"serial": "1", "count": 2, **SETTING},
         Issued(saved=SAVED_RESULT, codes=SHOWN, withheld=False),
         emergency_access_pb2.IssueTokencodesResponse(saved=SAVED, codes=CODES),
+    ),
+    Case(
+        "EmergencyAccessService/IssueFixedTokencode",
+        emergency_access_pb2.IssueFixedTokencodeRequest(
+            request_id=ID,
+            serial="1",
+            lifetime=SETTING_PB["lifetime"],
+            recovery_policy=types_pb2.RECOVERY_POLICY_ALLOW_AFTER_EXPIRY,
+            weaken_recovery_policy=True,
+        ),
+        "issue_fixed",
+        {
+            "serial": "1",
+            "lifetime": SETTING["lifetime"],
+            "recovery": RecoveryPolicy.ALLOW_AFTER_EXPIRY,
+            "weaken_recovery_policy": True,
+        },
+        Issued(saved=SAVED_RESULT, codes=SHOWN[:1], withheld=False),
+        emergency_access_pb2.IssueFixedTokencodeResponse(saved=SAVED, code="K7PM-4XQ2"),
     ),
     Case(
         "EmergencyAccessService/GetEmergencyAccess",

@@ -483,7 +483,8 @@ async def test_nobody_who_has_not_signed_in_does_anything(
 
 PERMITTED = {
     Role.HELP_DESK: "GetUser ListUsers UnlockUser GetToken ListTokens ClearPin "
-    "GenerateTokencodes SaveEmergencyAccess IssueTokencodes GetEmergencyAccess "
+    "GenerateTokencodes SaveEmergencyAccess IssueTokencodes IssueFixedTokencode "
+    "GetEmergencyAccess "
     "ListEmergencyAccess DisableEmergencyAccess GetPolicy",
     Role.AUDITOR: "GetUser ListUsers GetToken ListTokens GetEmergencyAccess "
     "ListEmergencyAccess ListAgents ListAuditEvents ExportAuditEvents GetCheckpoint "

@@ -15,7 +15,7 @@ from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.policy import UNAMBIGUOUS
 from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.drawing import draw_codes, grouped
-from sparecode_node.services.emergency_access import Generated, Lifetime
+from sparecode_node.services.emergency_access import Generated, Issued, Lifetime
 from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.services.kdf import KdfInput, Lane
 from sparecode_node.statemachine.commands import AssignToken
@@ -424,3 +424,77 @@ async def test_token_without_pin_has_codes_of_its_own_rule(node: OneNode) -> Non
     assert not await node.accepts(first.codes[0].code)
     node.clock.pass_s(2)
     assert not await node.accepts(PIN + second.codes[1].code)
+
+
+# --- Fixed tokencodes
+
+
+async def issue_fixed(node: OneNode, request_id: str = "") -> Issued:
+    return await node.emergency.issue_fixed(
+        node.admin("EmergencyAccessService/IssueFixedTokencode", request_id),
+        serial=SERIAL,
+        lifetime=Lifetime(),
+        recovery=RecoveryPolicy.ALLOW_AND_DISABLE,
+    )
+
+
+@pytest.mark.asyncio
+async def test_fixed_tokencode_is_accepted_until_its_end(node: OneNode) -> None:
+    """(I11) Seven days, if nobody says; and one-time codes of before are void."""
+    await node.add_user()
+    before = await node.issue()
+    issued = await issue_fixed(node)
+    (code,) = issued.codes
+    assert (issued.saved.live_codes, issued.saved.voided_codes) == (1, 3)
+    assert issued.saved.ends_at_ms == NOW_MS + 7 * 24 * 3_600_000
+    assert not await node.accepts(PIN + before.codes[0].code)
+    for _ in range(3):
+        node.clock.pass_s(24 * 3600)
+        assert await node.accepts(PIN + code.code)
+    await node.login()
+    read = await node.emergency.get(
+        node.admin("EmergencyAccessService/GetEmergencyAccess"), SERIAL
+    )
+    assert [each.fixed for each in read.value.sets] == [True, False]
+    assert read.value.live_codes == 1
+    node.clock.pass_s(4 * 24 * 3600)
+    assert not await node.accepts(PIN + code.code)
+    assert node.reasons()[-1] == Reason.SET_EXPIRED
+
+
+@pytest.mark.asyncio
+async def test_retry_of_a_fixed_tokencode_does_not_show_it_again(
+    node: OneNode,
+) -> None:
+    """(I9, I11) And issues no other."""
+    await node.add_user()
+    request_id = str(uuid.uuid4())
+    first = await issue_fixed(node, request_id)
+    again = await issue_fixed(node, request_id)
+    assert (again.withheld, again.codes) == (True, ())
+    assert again.saved == first.saved
+    assert await node.accepts(PIN + first.codes[0].code)
+
+
+@pytest.mark.asyncio
+async def test_attempt_with_a_fixed_tokencode_costs_what_others_cost(
+    node: OneNode,
+) -> None:
+    """(T4)."""
+    await node.add_user()
+    issued = await issue_fixed(node)
+    before = node.kdf.evaluations(Lane.AUTHENTICATING)
+    assert await node.accepts(PIN + issued.codes[0].code)
+    assert node.kdf.evaluations(Lane.AUTHENTICATING) - before == 2
+
+
+@pytest.mark.asyncio
+async def test_what_forbids_a_fixed_tokencode_is_said(node: OneNode) -> None:
+    """(I1)."""
+    with pytest.raises(Refused) as raised:
+        await issue_fixed(node)
+    assert raised.value.rejected.reason is Reason.TOKEN_UNKNOWN
+    await node.enroll()
+    with pytest.raises(Refused) as raised:
+        await issue_fixed(node)
+    assert raised.value.rejected.reason is Reason.TOKEN_NOT_ASSIGNED

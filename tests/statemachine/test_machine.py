@@ -248,6 +248,26 @@ def test_another_versions_database_is_refused() -> None:
         StateMachine(db)
 
 
+def test_database_of_the_version_before_is_brought_to_this_one(world: World) -> None:
+    """An upgraded node has the state, column by column, that a new one makes."""
+    world.apply(world.call("save", {"serial": "1001", "set": "Z"}))
+    before = world.machine.digest()
+    world.db.execute("ALTER TABLE code_sets DROP COLUMN fixed")
+    world.db.execute("PRAGMA user_version = 1")
+    upgraded = StateMachine(world.db)
+    assert upgraded.digest() == before
+    assert world.db.execute("PRAGMA user_version").fetchone() == (VERSION,)
+    created = StateMachine(sqlite3.connect(":memory:"))
+    columns = 'SELECT name, type, "notnull", dflt_value FROM pragma_table_info(?)'
+    for (table,) in world.db.execute(
+        "SELECT name FROM sqlite_schema WHERE type = 'table'"
+    ).fetchall():
+        assert (
+            world.db.execute(columns, (table,)).fetchall()
+            == created._db.execute(columns, (table,)).fetchall()
+        )
+
+
 # --- Time and numbers beyond all bounds
 
 

@@ -42,31 +42,24 @@ from sparecode_node.statemachine.commands import (
     AssignToken,
     Authenticate,
     Call,
-    ClearPin,
     CloseSession,
     Command,
     CreateUser,
-    DeleteToken,
     DeleteUser,
     DisableEmergencyAccess,
-    DisableToken,
-    EnableToken,
     EnrollToken,
     InitializeCluster,
+    IssueFixedTokencode,
     OpenSession,
     PassBarrier,
     RegisterAgent,
     ReinstateToken,
-    ReplaceToken,
     RequestKey,
-    ResynchronizeToken,
     SaveEmergencyAccess,
     SealedCode,
     SetPin,
-    UnassignToken,
     UnlockUser,
     UpdatePolicy,
-    UpdateToken,
     UpdateUser,
 )
 from sparecode_node.statemachine.machine import StateMachine
@@ -78,6 +71,16 @@ from sparecode_node.statemachine.results import (
     EmergencyAccessSaved,
     Result,
     SessionOpened,
+)
+from sparecode_node.statemachine.token_commands import (
+    ClearPin,
+    DeleteToken,
+    DisableToken,
+    EnableToken,
+    ReplaceToken,
+    ResynchronizeToken,
+    UnassignToken,
+    UpdateToken,
 )
 
 START_MS = 1_800_000_000_000
@@ -267,6 +270,8 @@ class World:
                 return ReinstateToken(serial=TokenSerial(given["serial"]))
             case "save":
                 return self._save(given)
+            case "issue-fixed":
+                return self._issue_fixed(given)
             case "disable":
                 return DisableEmergencyAccess(
                     serial=TokenSerial(given["serial"]),
@@ -421,6 +426,23 @@ class World:
     def policy(self) -> Policy:
         """What nodes compute with."""
         return find_policy(self.db) or Policy()
+
+    def _issue_fixed(self, given: Arguments) -> IssueFixedTokencode:
+        draft = self._save({**given, "count": "1"})
+        return IssueFixedTokencode(
+            serial=draft.serial,
+            user_id=draft.user_id,
+            auth_version=draft.auth_version,
+            policy_version=draft.policy_version,
+            key_id=draft.key_id,
+            set_id=draft.set_id,
+            code_length=draft.code_length,
+            verifier=draft.codes[0].verifier,
+            ends_at_ms=draft.ends_at_ms,
+            lifetime_ms=draft.lifetime_ms,
+            recovery=draft.recovery,
+            weaken_recovery_policy=draft.weaken_recovery_policy,
+        )
 
     def _authenticate(self, given: Arguments) -> Authenticate:
         tag = name_tag(given["user"])
@@ -580,7 +602,7 @@ class World:
         for each in code_tables.find_sets(self.db, TokenSerial(serial)):
             codes = " ".join(code.state for code in each.codes)
             yield (
-                f"{each.set_id}: by {each.issuer} on {each.node_id} at "
+                f"{'fixed ' if each.fixed else ''}{each.set_id}: by {each.issuer} on {each.node_id} at "
                 f"{said(each.issued_at_ms)} until {said(each.ends_at_ms)}: {codes}"
             )
             for code in each.codes:

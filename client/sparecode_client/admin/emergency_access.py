@@ -11,11 +11,12 @@ from datetime import datetime, timedelta
 
 from sparecode.v1 import emergency_access_pb2, types_pb2
 from sparecode_client.client import Caller, new_request_id
-from sparecode_client.errors import Refused
+from sparecode_client.errors import NodeFailed, Refused
 from sparecode_client.values import (
     Commit,
     EmergencyAccess,
     GeneratedTokencodes,
+    IssuedFixedTokencode,
     IssuedTokencodes,
     Page,
     RecoveryPolicy,
@@ -144,6 +145,47 @@ class EmergencyAccesses(Caller):
             within=within,
         )
         return saved_in(answer.saved)
+
+    async def issue_fixed_tokencode(
+        self,
+        serial: str,
+        *,
+        lifetime: datetime | timedelta | None = None,
+        recovery_policy: RecoveryPolicy = RecoveryPolicy.DENY,
+        weaken_recovery_policy: bool = False,
+        within: timedelta | None = None,
+    ) -> IssuedFixedTokencode:
+        """
+        Issue one code for a token that may be used again and again until its end.
+
+        *lifetime* None: seven days, or less if policy caps it. One-time codes of
+        the token are void then. When the answer of a try got lost and its code with
+        it, another is issued, which voids the first.
+
+        Raises:
+            Refused: The rules forbid it; `reason` says which.
+            OutcomeUnknown: Perhaps a code is live that nobody has seen. Issue
+                again: that voids it.
+        """
+        deadline = self._client.deadline(within)
+        for _ in range(DRAFTS_MAX):
+            request = emergency_access_pb2.IssueFixedTokencodeRequest(
+                request_id=new_request_id(),
+                serial=serial,
+                lifetime=lifetime_out(lifetime),
+                recovery_policy=enum_out(types_pb2.RecoveryPolicy, recovery_policy),
+                weaken_recovery_policy=weaken_recovery_policy,
+            )
+            answer = await self._client.unary(
+                lambda node: node.emergency_access.IssueFixedTokencode,
+                request,
+                within=deadline.remaining(),
+            )
+            if not answer.code_withheld:
+                return IssuedFixedTokencode(
+                    serial=serial, code=answer.code, saved=saved_in(answer.saved)
+                )
+        raise NodeFailed("CODE_WITHHELD", "no answer came in time, more than once")
 
     async def get_emergency_access(
         self,

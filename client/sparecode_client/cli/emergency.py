@@ -7,7 +7,14 @@ from typing import Annotated
 import typer
 
 from sparecode_client.cli.failures import UsageError
-from sparecode_client.cli.issued import POLICY_WORDS, issued_json, say_issued, say_sheet
+from sparecode_client.cli.issued import (
+    POLICY_WORDS,
+    fixed_json,
+    issued_json,
+    say_fixed,
+    say_issued,
+    say_sheet,
+)
 from sparecode_client.cli.options import Limit, Serial, StaleOk, pages, time_option
 from sparecode_client.cli.output import Output
 from sparecode_client.cli.settings import settings_of
@@ -109,6 +116,56 @@ def issue(
         say_sheet(output, token, issued)
     else:
         say_issued(output, token, issued, RecoveryPolicy[if_recovered.name])
+
+
+@app.command(
+    epilog="Example: sparecode emergency fixed 000123456789 --expires 3d",
+    short_help="Issue one reusable code, and show it once.",
+)
+def fixed(
+    context: typer.Context,
+    serial: Serial,
+    expires: Annotated[
+        When | None,
+        time_option("The code ends after so long, or at that time; if not given, 7d."),
+    ] = None,
+    if_recovered: Annotated[
+        IfRecovered,
+        typer.Option(
+            metavar="POLICY",
+            help="What happens when the token turns up: see sparecode emergency issue.",
+        ),
+    ] = IfRecovered.DENY,
+    weaken_recovery_policy: Annotated[
+        bool,
+        typer.Option(
+            "--weaken-recovery-policy",
+            help="Agree to replace deny by one of the others.",
+        ),
+    ] = False,
+) -> None:
+    """
+    Issue a temporary fixed tokencode for a lost token, and show it: this once.
+
+    It stands in for the token again and again until its end: whoever learns it can
+    use it too, as far as no PIN keeps them. One-time codes are safer. Those that the
+    token has are void then.
+    """
+    settings = settings_of(context)
+    with settings.admin() as admin:
+        if settings.request_id:
+            raise UsageError("issue again without --request-id: it draws a new code")
+        token = admin.get_token(serial)
+        issued = admin.issue_fixed_tokencode(
+            serial,
+            lifetime=None if expires is None else expires.value,
+            recovery_policy=RecoveryPolicy[if_recovered.name],
+            weaken_recovery_policy=weaken_recovery_policy,
+        )
+    if settings.output.is_json:
+        settings.output.json(fixed_json(token, issued))
+    else:
+        say_fixed(settings.output, token, issued, RecoveryPolicy[if_recovered.name])
 
 
 @app.command(short_help="Show a token's codes: live or used, when, where.")
@@ -237,7 +294,7 @@ def _say_set(output: Output, codes: TokencodeSet) -> None:
     end = show_time(codes.end_time, never="no end")
     output.say()
     output.say(
-        f"Set issued by {codes.issuer} on {show_time(codes.issue_time)} "
+        f"{'Fixed tokencode' if codes.fixed else 'Set'} issued by {codes.issuer} on {show_time(codes.issue_time)} "
         f"(node {codes.node_id}, log index {codes.index})"
     )
     output.say(f"{'Ended' if codes.expired else 'Until'} {end}")

@@ -6,6 +6,7 @@ import math
 from sparecode_client.cli.output import Output
 from sparecode_client.cli.words import plural, show_code, show_time
 from sparecode_client.values import (
+    IssuedFixedTokencode,
     IssuedTokencodes,
     PinRule,
     RecoveryPolicy,
@@ -71,6 +72,50 @@ def say_issued(
     output.say()
     output.say("Each code works once. Nobody can show them again: hand them over now.")
     _note_warnings(output, issued)
+
+
+def fixed_json(token: Token, issued: IssuedFixedTokencode) -> dict[str, object]:
+    """Return what programs get of a fixed tokencode, with the code."""
+    saved = issued.saved
+    return {
+        "serial": issued.serial,
+        "username": token.username,
+        "set_id": saved.set_id,
+        "code": show_code(issued.code),
+        "voided_codes": saved.voided_codes,
+        "end_time": saved.end_time,
+        "commit_time": saved.commit_time,
+        "node_id": saved.commit.node_id,
+        "index": saved.commit.index,
+        "warnings": saved.warnings,
+    }
+
+
+def say_fixed(
+    output: Output, token: Token, issued: IssuedFixedTokencode, policy: RecoveryPolicy
+) -> None:
+    """Show a fixed tokencode on the terminal."""
+    saved = issued.saved
+    output.say(f"Fixed tokencode for token {issued.serial} of {token.username}")
+    output.say()
+    output.say(f"      {show_code(issued.code)}")
+    output.say()
+    facts = [
+        ("Typed", how_typed(token)),
+        ("Valid until", show_time(saved.end_time, never="no end")),
+        ("Token recovered", POLICY_WORDS[policy]),
+        (
+            "Committed",
+            f"through node {saved.commit.node_id} at log index {saved.commit.index}",
+        ),
+    ]
+    if saved.voided_codes:
+        facts.insert(3, ("Voided", plural(saved.voided_codes, "code") + " of before"))
+    output.facts(facts)
+    output.say()
+    output.say("It works until its end. Nobody can show it again: hand it over now.")
+    for warning in saved.warnings:
+        output.note(f"Warning: {warning}")
 
 
 def say_sheet(output: Output, token: Token, issued: IssuedTokencodes) -> None:

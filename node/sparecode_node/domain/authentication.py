@@ -204,6 +204,8 @@ def _judge_emergency(attempt: Attempt) -> Judgement | _Refusal:
         return _Refusal(Reason.SET_EXPIRED, serial, charged=False)
     if attempt.agent is None or not attempt.agent.covers_emergency_codes:
         return _Refusal(Reason.RESOURCE_NOT_COVERED, serial, charged=False)
+    if code_set.fixed:  # It is not spent, and so there are always as many left (I11).
+        return Judgement(reason=None, serial=serial, lockouts={Factor.EMERGENCY: FREE})
     spent = code_set.spend(code.ordinal, attempt.use)
     return Judgement(
         reason=None,

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Emergency access of a token: sets of one-time tokencodes, and the life of a code.
+Emergency access of a token: its emergency codes, and the life of a code.
+
+A set of one-time tokencodes, each accepted once, or one temporary fixed
+tokencode, accepted until its end (I11): a set of one code that is never spent.
 
     LIVE ---- accepted ---> USED
       |
@@ -62,7 +65,7 @@ class EmergencyCode:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmergencyCodeSet:
-    """A set of one-time tokencodes of one token."""
+    """A set of one-time tokencodes of one token, or its fixed tokencode."""
 
     set_id: SetId
     serial: TokenSerial
@@ -75,6 +78,8 @@ class EmergencyCodeSet:
     ends_at_ms: int | None
     """As asked for; the effective end also depends on the token."""
     voided: bool = False
+    fixed: bool = False
+    """Its one code is not spent by use (I11)."""
     codes: tuple[EmergencyCode, ...] = ()
 
     def effective_end_ms(self, token_expires_at_ms: int | None) -> int | None:

@@ -11,12 +11,20 @@ from sparecode_node.domain.emergency_access import (
 )
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.pins import PinRule
-from sparecode_node.domain.policy import DAY_MS, TIME_MS_MAX, Policy
+from sparecode_node.domain.policy import (
+    DAY_MS,
+    FIXED_LIFETIME_MS,
+    TIME_MS_MAX,
+    Policy,
+)
 from sparecode_node.domain.tokens import Token
 from sparecode_node.domain.users import User
 
 ODDS_ONE_IN = {PinRule.NONE: 1_000_000, PinRule.PREPENDED: 10_000}
 """A set may be guessed once in so many: more where no PIN stands before it (I6)."""
+
+FIXED_LENGTH_MIN = 8
+"""Symbols of a code that may be used again and again (I11)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,10 +79,10 @@ def issue(
     end = _end(wish, policy, now_ms)
     if isinstance(end, Rejected):
         return end
-    older = (
-        tuple(sets)
-        if wish.keep_unused_codes
-        else tuple(each.void(now_ms) for each in sets)
+    # A fixed tokencode is never kept beside one-time ones (I11).
+    older = tuple(
+        each if wish.keep_unused_codes and not each.fixed else each.void(now_ms)
+        for each in sets
     )
     kept = live_codes(older, now_ms, token.expires_at_ms)
     living = [each for each in older if each.live(now_ms, token.expires_at_ms)]
@@ -99,6 +107,37 @@ def issue(
         live=count + kept,
         voided=live_codes(sets, now_ms, token.expires_at_ms) - kept,
     )
+
+
+def issue_fixed(
+    token: Token,
+    user: User | None,
+    sets: Sequence[EmergencyCodeSet],
+    count: int,
+    wish: Wish,
+    policy: Policy,
+    now_ms: int,
+) -> Issue | Rejected:
+    """
+    Decide whether a reusable code may be issued now, and what that changes (I11).
+
+    It must end: after a week, or as policy caps it, if nobody says. One-time
+    codes of the token are void, whatever the wish.
+    """
+    if policy.code_length < FIXED_LENGTH_MIN:
+        return Rejected(
+            Reason.CODE_FORMAT,
+            f"a fixed tokencode has at least {FIXED_LENGTH_MIN} symbols; policy's "
+            f"codes have {policy.code_length}",
+        )
+    wish = replace(wish, keep_unused_codes=False)
+    if wish.ends_at_ms is None and wish.lifetime_ms is None:
+        cap_ms = policy.lifetime_ms_max
+        lifetime_ms = (
+            FIXED_LIFETIME_MS if cap_ms is None else min(cap_ms, FIXED_LIFETIME_MS)
+        )
+        wish = replace(wish, lifetime_ms=lifetime_ms)
+    return issue(token, user, sets, count, wish, policy, now_ms)
 
 
 def _token_problem(token: Token, user: User | None, now_ms: int) -> Rejected | None:

@@ -13,6 +13,9 @@ MINUTE_MS = 60 * SECOND_MS
 HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS
 
+FIXED_LIFETIME_MS = 7 * DAY_MS
+"""Of a fixed tokencode, if nobody says: it must end (I11)."""
+
 TIME_MS_MAX = 253_402_300_799_999
 """The end of the year 9999: no time is later, so that sums of times are numbers too."""
 

@@ -132,6 +132,7 @@ def _set(
         ends_at_ms=ends_at_ms,
         codes=codes,
         expired=ends_at_ms is not None and now_ms >= ends_at_ms,
+        fixed=bool(row["fixed"]),
     )
 
 

@@ -75,7 +75,7 @@ class CodeView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodeSetView:
-    """A set of one-time tokencodes."""
+    """A set of one-time tokencodes, or a fixed tokencode."""
 
     set_id: str
     issuer: str
@@ -87,6 +87,8 @@ class CodeSetView:
     codes: tuple[CodeView, ...]
     expired: bool
     """It has ended by time at the time of the answer."""
+    fixed: bool = False
+    """Its one code is not spent by use (I11)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,12 @@ from sparecode_node.rpc import calls, convert
 from sparecode_node.rpc.identity import Context
 from sparecode_node.services.emergency_access import Emergency, Lifetime, ShownCode
 
+Issuing = (
+    pb.SaveEmergencyAccessRequest
+    | pb.IssueTokencodesRequest
+    | pb.IssueFixedTokencodeRequest
+)
+
 
 class EmergencyAccessServicer(pb_grpc.EmergencyAccessServiceServicer):
     """Translates between the wire and `Emergency`."""
@@ -77,6 +83,27 @@ class EmergencyAccessServicer(pb_grpc.EmergencyAccessServiceServicer):
             codes_withheld=issued.withheld,
         )
 
+    async def IssueFixedTokencode(
+        self, request: pb.IssueFixedTokencodeRequest, context: Context
+    ) -> pb.IssueFixedTokencodeResponse:
+        """Draw one reusable code and make it live."""
+        issued = await self._emergency.issue_fixed(
+            calls.session_call(
+                context,
+                "EmergencyAccessService/IssueFixedTokencode",
+                request.request_id,
+            ),
+            serial=request.serial,
+            lifetime=_lifetime(request),
+            recovery=_recovery(request),
+            weaken_recovery_policy=request.weaken_recovery_policy,
+        )
+        return pb.IssueFixedTokencodeResponse(
+            saved=convert.saved_tokencodes(self._node_id, issued.saved),
+            code="".join(each.code for each in issued.codes),
+            code_withheld=issued.withheld,
+        )
+
     async def GetEmergencyAccess(
         self, request: pb.GetEmergencyAccessRequest, context: Context
     ) -> pb.GetEmergencyAccessResponse:
@@ -133,7 +160,7 @@ class EmergencyAccessServicer(pb_grpc.EmergencyAccessServiceServicer):
 
 
 def _recovery(
-    request: pb.SaveEmergencyAccessRequest | pb.IssueTokencodesRequest,
+    request: Issuing,
 ) -> RecoveryPolicy:
     if request.recovery_policy == types_pb2.RECOVERY_POLICY_UNSPECIFIED:
         return RecoveryPolicy.DENY
@@ -143,7 +170,7 @@ def _recovery(
 
 
 def _lifetime(
-    request: pb.SaveEmergencyAccessRequest | pb.IssueTokencodesRequest,
+    request: Issuing,
 ) -> Lifetime:
     lifetime = request.lifetime
     match lifetime.WhichOneof("lifetime"):
@@ -198,4 +225,5 @@ def _set(codes: CodeSetView) -> pb.TokencodeSet:
             for code in codes.codes
         ],
         expired=codes.expired,
+        fixed=codes.fixed,
     )

@@ -20,29 +20,32 @@ from sparecode_node.services.errors import NotPermittedError, NotSignedInError
 from sparecode_node.services.sealing import session_id
 from sparecode_node.statemachine.commands import (
     AssignToken,
-    ClearPin,
     CloseSession,
     Command,
     CreateUser,
-    DeleteToken,
     DeleteUser,
     DisableEmergencyAccess,
-    DisableToken,
-    EnableToken,
     EnrollToken,
+    IssueFixedTokencode,
     RegisterAgent,
     ReinstateToken,
-    ReplaceToken,
-    ResynchronizeToken,
     SaveEmergencyAccess,
     SetPin,
-    UnassignToken,
     UnlockUser,
     UpdatePolicy,
-    UpdateToken,
     UpdateUser,
 )
 from sparecode_node.statemachine.permissions import PERMISSIONS
+from sparecode_node.statemachine.token_commands import (
+    ClearPin,
+    DeleteToken,
+    DisableToken,
+    EnableToken,
+    ReplaceToken,
+    ResynchronizeToken,
+    UnassignToken,
+    UpdateToken,
+)
 
 _COMMANDS: dict[str, tuple[type[Command], ...]] = {
     "UserService": (CreateUser, UpdateUser, DeleteUser, UnlockUser),
@@ -60,7 +63,11 @@ _COMMANDS: dict[str, tuple[type[Command], ...]] = {
         SetPin,
         ReinstateToken,
     ),
-    "EmergencyAccessService": (SaveEmergencyAccess, DisableEmergencyAccess),
+    "EmergencyAccessService": (
+        SaveEmergencyAccess,
+        IssueFixedTokencode,
+        DisableEmergencyAccess,
+    ),
     "PolicyService": (UpdatePolicy,),
     "AgentService": (RegisterAgent,),
 }

@@ -24,6 +24,7 @@ from sparecode_node.services.reading import Reader
 from sparecode_node.services.sealing import BrokenSealError, Draft, FieldValue, Sealing
 from sparecode_node.statemachine.commands import (
     DisableEmergencyAccess,
+    IssueFixedTokencode,
     SaveEmergencyAccess,
 )
 from sparecode_node.statemachine.results import (
@@ -187,6 +188,44 @@ class Emergency:
         )
         # Another set was committed under this id by an earlier call, whose codes
         # nobody can read back (I9).
+        withheld = saved.set_id != drawn.set_id
+        return Issued(
+            saved=saved, codes=() if withheld else drawn.shown, withheld=withheld
+        )
+
+    async def issue_fixed(
+        self,
+        context: CallContext,
+        *,
+        serial: str,
+        lifetime: Lifetime,
+        recovery: RecoveryPolicy,
+        weaken_recovery_policy: bool = False,
+    ) -> Issued:
+        """Issue one code that may be used until its end, not only once (I11)."""
+        key = fields.serial(serial)
+        wish = Wish(
+            lifetime=lifetime,
+            recovery=recovery,
+            keep_unused_codes=False,
+            weaken_recovery_policy=weaken_recovery_policy,
+        )
+        wish.check()
+        deadline = self._proposer.deadline(context)
+        session = await self._proposer.begin(context, deadline)
+        drawn = self._drawer.nothing()
+
+        async def prepare() -> IssueFixedTokencode:
+            nonlocal drawn
+            _, user, policy = await self._find(key)
+            if user is not None:
+                drawn = await self._drawer.draw(user, policy, 1, deadline)
+            return issuing.fixed(key, user, policy, drawn, wish)
+
+        said = {"serial": serial, **wish.said()}
+        saved = _saved(
+            await self._proposer.settle(context, session, deadline, prepare, said)
+        )
         withheld = saved.set_id != drawn.set_id
         return Issued(
             saved=saved, codes=() if withheld else drawn.shown, withheld=withheld

@@ -18,7 +18,11 @@ from sparecode_node.services.drawing import draw_codes, grouped
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.kdf import Kdf, KdfInput, Lane, Secret
 from sparecode_node.services.sealing import Draft, FieldValue, Sealing
-from sparecode_node.statemachine.commands import SaveEmergencyAccess, SealedCode
+from sparecode_node.statemachine.commands import (
+    IssueFixedTokencode,
+    SaveEmergencyAccess,
+    SealedCode,
+)
 
 NO_DRAFT: Final = ""
 
@@ -119,6 +123,30 @@ class Wish:
             draft_id=NO_DRAFT,
             draft_ends_at_ms=0,
         )
+
+
+def fixed(
+    serial: TokenSerial,
+    user: User | None,
+    policy: Policy,
+    drawn: DrawnSet,
+    wish: Wish,
+) -> IssueFixedTokencode:
+    """Return the command that issues a fixed tokencode (I11)."""
+    return IssueFixedTokencode(
+        serial=serial,
+        user_id=user.user_id if user else UserId(""),
+        auth_version=user.auth_version if user else 0,
+        policy_version=policy.version,
+        key_id=drawn.key_id,
+        set_id=drawn.set_id,
+        code_length=policy.code_length,
+        verifier=drawn.sealed[0].verifier if drawn.sealed else b"",
+        ends_at_ms=wish.lifetime.ends_at_ms,
+        lifetime_ms=wish.lifetime.duration_ms,
+        recovery=wish.recovery,
+        weaken_recovery_policy=wish.weaken_recovery_policy,
+    )
 
 
 class Drawer:

@@ -29,6 +29,8 @@ from sparecode_node.statemachine.commands import (
     Authenticate,
     Call,
     Command,
+)
+from sparecode_node.statemachine.token_commands import (
     ResynchronizeToken,
 )
 

@@ -9,7 +9,8 @@ from sparecode_node.services.context import CallContext
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.proposing import Proposer, applied
 from sparecode_node.services.sealing import FieldValue, Sealing
-from sparecode_node.statemachine.commands import (
+from sparecode_node.statemachine.results import Applied
+from sparecode_node.statemachine.token_commands import (
     ClearPin,
     DeleteToken,
     DisableToken,
@@ -19,7 +20,6 @@ from sparecode_node.statemachine.commands import (
     UnassignToken,
     UpdateToken,
 )
-from sparecode_node.statemachine.results import Applied
 
 
 class TokenLife:

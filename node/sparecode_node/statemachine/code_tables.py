@@ -16,7 +16,7 @@ def find_sets(db: sqlite3.Connection, serial: TokenSerial) -> list[EmergencyCode
     """Return the sets of a token with their codes, newest first."""
     rows = db.execute(
         "SELECT set_id, serial, key_id, code_length, issuer, node_id, issued_at_ms, "
-        "issued_index, ends_at_ms, voided FROM code_sets WHERE serial = ? "
+        "issued_index, ends_at_ms, voided, fixed FROM code_sets WHERE serial = ? "
         "ORDER BY number DESC",
         (serial,),
     ).fetchall()
@@ -32,6 +32,7 @@ def find_sets(db: sqlite3.Connection, serial: TokenSerial) -> list[EmergencyCode
             issued_index=row[7],
             ends_at_ms=row[8],
             voided=bool(row[9]),
+            fixed=bool(row[10]),
             codes=_find_codes(db, row[0]),
         )
         for row in rows
@@ -61,8 +62,8 @@ def add_set(db: sqlite3.Connection, new: EmergencyCodeSet) -> None:
     """Add a new set with its codes."""
     db.execute(
         "INSERT INTO code_sets (set_id, serial, key_id, code_length, issuer, node_id, "
-        "issued_at_ms, issued_index, ends_at_ms, voided) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "issued_at_ms, issued_index, ends_at_ms, voided, fixed) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             new.set_id,
             new.serial,
@@ -74,6 +75,7 @@ def add_set(db: sqlite3.Connection, new: EmergencyCodeSet) -> None:
             new.issued_index,
             new.ends_at_ms,
             new.voided,
+            new.fixed,
         ),
     )
     db.executemany(

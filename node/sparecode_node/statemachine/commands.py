@@ -4,7 +4,7 @@ Every replicated command: one frozen value each, named in the imperative.
 
 A command carries all that its decision needs and no clear secret: candidates
 and verifiers instead of PINs, codes and passwords, sealed seeds instead of
-seeds (T1-T3). Field names and meanings are on disk, hence never broken; a new
+seeds (T1-T3). Those that change one token are in `token_commands`. Field names and meanings are on disk, hence never broken; a new
 meaning is a new field. `replication/codec.py` maps them to protobuf by name.
 """
 
@@ -16,7 +16,6 @@ from sparecode_node.domain.ids import (
     AdministratorName,
     AgentIdentity,
     KeyId,
-    Moment,
     NameKey,
     NodeId,
     RequestId,
@@ -28,6 +27,16 @@ from sparecode_node.domain.ids import (
 from sparecode_node.domain.passcodes import Reading
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm, HashName
+from sparecode_node.statemachine.token_commands import (
+    ClearPin,
+    DeleteToken,
+    DisableToken,
+    EnableToken,
+    ReplaceToken,
+    ResynchronizeToken,
+    UnassignToken,
+    UpdateToken,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,87 +148,6 @@ class AssignToken:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UnassignToken:
-    """Take a token from its user, with its PIN and its emergency codes (R3)."""
-
-    serial: TokenSerial
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EnableToken:
-    """Let a token be used."""
-
-    serial: TokenSerial
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DisableToken:
-    """Refuse a token and everything that stands in for it; its codes are void (R3)."""
-
-    serial: TokenSerial
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpdateToken:
-    """
-    Change what is given of a token; what is absent stays.
-
-    Of *expires_at_ms* and *never_expires* at most one is given.
-    """
-
-    serial: TokenSerial
-    expires_at_ms: int | None
-    never_expires: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeleteToken:
-    """Delete a token; its codes are void (R3)."""
-
-    serial: TokenSerial
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplaceToken:
-    """
-    Put an unassigned token in the place of a user's: the old one is out of use (R3).
-
-    With *keep_pin* the verifier is that of the old token's PIN, sealed anew for
-    the new serial. It was made from the state that *user_id* and *auth_version*
-    name; if apply sees another it answers `STALE_PARAMETERS` (T2).
-    """
-
-    serial: TokenSerial
-    replacement: TokenSerial
-    keep_pin: bool
-    user_id: UserId
-    auth_version: int
-    key_id: KeyId
-    pin_verifier: bytes
-    """Empty unless *keep_pin*."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResynchronizeToken:
-    """Learn from two consecutive tokencodes where a token is, and spend them (K1)."""
-
-    serial: TokenSerial
-    moments: tuple[Moment, ...]
-    """
-    Of the second tokencode, each with the first one right before it.
-
-    Filled in by the primary, which alone unseals seeds (T1); empty: there is none.
-    """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClearPin:
-    """Clear the PIN of a token: until there is another, nothing is accepted (A2)."""
-
-    serial: TokenSerial
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SetPin:
     """Set the PIN of an assigned token; the verifier was made for this user and token."""
 
@@ -271,6 +199,29 @@ class SaveEmergencyAccess:
     draft_id: str
     """Empty for the one-step way."""
     draft_ends_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssueFixedTokencode:
+    """
+    Make one code live that may be used again and again until its end (I11).
+
+    Of *ends_at_ms* and *lifetime_ms* at most one is given; neither: a week.
+    Anything changed since it was drawn is `STALE_PARAMETERS`.
+    """
+
+    serial: TokenSerial
+    user_id: UserId
+    auth_version: int
+    policy_version: int
+    key_id: KeyId
+    set_id: SetId
+    code_length: int
+    verifier: bytes
+    ends_at_ms: int | None
+    lifetime_ms: int | None
+    recovery: RecoveryPolicy
+    weaken_recovery_policy: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -374,6 +325,7 @@ Command = (
     | SetPin
     | ReinstateToken
     | SaveEmergencyAccess
+    | IssueFixedTokencode
     | DisableEmergencyAccess
     | UpdatePolicy
     | RegisterAgent

@@ -11,7 +11,7 @@ from sparecode_node.domain.emergency_access import (
     live_codes,
 )
 from sparecode_node.domain.ids import AdministratorName, TokenSerial
-from sparecode_node.domain.issuing import Wish, issue
+from sparecode_node.domain.issuing import Wish, issue, issue_fixed
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokens import Token
@@ -19,8 +19,10 @@ from sparecode_node.statemachine import code_tables, tables
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands import (
     DisableEmergencyAccess,
+    IssueFixedTokencode,
     ReinstateToken,
     SaveEmergencyAccess,
+    SealedCode,
 )
 from sparecode_node.statemachine.results import (
     Applied,
@@ -35,6 +37,35 @@ ENDED_SETS_KEPT = 8
 
 def save_emergency_access(applying: Applying, command: SaveEmergencyAccess) -> Result:
     """Apply `SaveEmergencyAccess`."""
+    return _save(applying, command, fixed=False)
+
+
+def issue_fixed_tokencode(applying: Applying, command: IssueFixedTokencode) -> Result:
+    """Apply `IssueFixedTokencode`: a set of one code that is not spent (I11)."""
+    as_set = SaveEmergencyAccess(
+        serial=command.serial,
+        user_id=command.user_id,
+        auth_version=command.auth_version,
+        policy_version=command.policy_version,
+        key_id=command.key_id,
+        set_id=command.set_id,
+        code_length=command.code_length,
+        # Without a user there was nothing to draw for: `issue` says why.
+        codes=(SealedCode(ordinal=1, verifier=command.verifier),)
+        if command.verifier
+        else (),
+        ends_at_ms=command.ends_at_ms,
+        lifetime_ms=command.lifetime_ms,
+        recovery=command.recovery,
+        keep_unused_codes=False,
+        weaken_recovery_policy=command.weaken_recovery_policy,
+        draft_id="",
+        draft_ends_at_ms=0,
+    )
+    return _save(applying, as_set, fixed=True)
+
+
+def _save(applying: Applying, command: SaveEmergencyAccess, *, fixed: bool) -> Result:
     db = applying.db
     token = tables.find_token(db, command.serial)
     if token is None:
@@ -55,9 +86,9 @@ def save_emergency_access(applying: Applying, command: SaveEmergencyAccess) -> R
         keep_unused_codes=command.keep_unused_codes,
         weaken_recovery_policy=command.weaken_recovery_policy,
     )
-    issued = issue(
-        token, user, sets, len(command.codes), wish, applying.policy, applying.now_ms
-    )
+    policy, now_ms = applying.policy, applying.now_ms
+    decide = issue_fixed if fixed else issue
+    issued = decide(token, user, sets, len(command.codes), wish, policy, now_ms)
     if isinstance(issued, Rejected):
         return issued
     new = EmergencyCodeSet(
@@ -70,6 +101,7 @@ def save_emergency_access(applying: Applying, command: SaveEmergencyAccess) -> R
         issued_at_ms=applying.now_ms,
         issued_index=applying.index,
         ends_at_ms=issued.ends_at_ms,
+        fixed=fixed,
         codes=tuple(
             EmergencyCode(ordinal=code.ordinal, verifier=code.verifier)
             for code in command.codes
@@ -88,9 +120,8 @@ def save_emergency_access(applying: Applying, command: SaveEmergencyAccess) -> R
         )
     if issued.voided:
         _note_voided(applying, command.serial, issued.voided, "issued anew")
-    applying.detail = (
-        f"set {command.set_id}: {len(command.codes)} codes, {command.recovery}"
-    )
+    what = "fixed tokencode" if fixed else f"{len(command.codes)} codes"
+    applying.detail = f"set {command.set_id}: {what}, {command.recovery}"
     return EmergencyAccessSaved(
         index=applying.index,
         at_ms=applying.now_ms,

@@ -33,28 +33,21 @@ from sparecode_node.statemachine.commands import (
     AssignToken,
     Authenticate,
     Call,
-    ClearPin,
     CloseSession,
     CreateUser,
-    DeleteToken,
     DeleteUser,
     DisableEmergencyAccess,
-    DisableToken,
-    EnableToken,
     EnrollToken,
     InitializeCluster,
+    IssueFixedTokencode,
     OpenSession,
     PassBarrier,
     RegisterAgent,
     ReinstateToken,
-    ReplaceToken,
-    ResynchronizeToken,
     SaveEmergencyAccess,
     SetPin,
-    UnassignToken,
     UnlockUser,
     UpdatePolicy,
-    UpdateToken,
     UpdateUser,
 )
 from sparecode_node.statemachine.digest import digest
@@ -67,6 +60,16 @@ from sparecode_node.statemachine.results import (
     Result,
 )
 from sparecode_node.statemachine.targets import target_of
+from sparecode_node.statemachine.token_commands import (
+    ClearPin,
+    DeleteToken,
+    DisableToken,
+    EnableToken,
+    ReplaceToken,
+    ResynchronizeToken,
+    UnassignToken,
+    UpdateToken,
+)
 
 UNDECIDED = frozenset(
     {Reason.STALE_PARAMETERS, Reason.REQUEST_TABLE_FULL, Reason.NOT_INITIALIZED}
@@ -268,6 +271,8 @@ class StateMachine:
                 return emergency_access.reinstate_token(applying, command)
             case SaveEmergencyAccess() as command:
                 return emergency_access.save_emergency_access(applying, command)
+            case IssueFixedTokencode() as command:
+                return emergency_access.issue_fixed_tokencode(applying, command)
             case DisableEmergencyAccess() as command:
                 return emergency_access.disable_emergency_access(applying, command)
             case UpdatePolicy() as command:

@@ -9,27 +9,30 @@ which permission is `domain/administrators.py`.
 from sparecode_node.domain.administrators import Permission
 from sparecode_node.statemachine.commands import (
     AssignToken,
-    ClearPin,
     CloseSession,
     Command,
     CreateUser,
-    DeleteToken,
     DeleteUser,
     DisableEmergencyAccess,
-    DisableToken,
-    EnableToken,
     EnrollToken,
+    IssueFixedTokencode,
     RegisterAgent,
     ReinstateToken,
-    ReplaceToken,
-    ResynchronizeToken,
     SaveEmergencyAccess,
     SetPin,
-    UnassignToken,
     UnlockUser,
     UpdatePolicy,
-    UpdateToken,
     UpdateUser,
+)
+from sparecode_node.statemachine.token_commands import (
+    ClearPin,
+    DeleteToken,
+    DisableToken,
+    EnableToken,
+    ReplaceToken,
+    ResynchronizeToken,
+    UnassignToken,
+    UpdateToken,
 )
 
 PERMISSIONS: dict[type[Command], Permission | None] = {
@@ -51,6 +54,7 @@ PERMISSIONS: dict[type[Command], Permission | None] = {
     SetPin: Permission.CHANGE_TOKENS,
     ReinstateToken: Permission.CHANGE_TOKENS,
     SaveEmergencyAccess: Permission.ISSUE_EMERGENCY_ACCESS,
+    IssueFixedTokencode: Permission.ISSUE_EMERGENCY_ACCESS,
     DisableEmergencyAccess: Permission.ISSUE_EMERGENCY_ACCESS,
     UpdatePolicy: Permission.CHANGE_POLICY,
     RegisterAgent: Permission.CHANGE_AGENTS,

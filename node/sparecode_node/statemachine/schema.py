@@ -9,7 +9,7 @@ Every row is a function of the log. `meta` holds what is one of a kind:
 
 import sqlite3
 
-VERSION = 1
+VERSION = 2
 """Stored as `user_version`; raised with every change of the tables."""
 
 _TABLES = """
@@ -101,7 +101,8 @@ CREATE TABLE code_sets (
     issued_at_ms INTEGER NOT NULL,
     issued_index INTEGER NOT NULL,
     ends_at_ms INTEGER,
-    voided INTEGER NOT NULL
+    voided INTEGER NOT NULL,
+    fixed INTEGER NOT NULL DEFAULT 0            -- its one code is not spent by use
 ) STRICT;
 CREATE INDEX code_sets_by_token ON code_sets (serial, number);
 
@@ -157,25 +158,39 @@ CREATE TABLE audit_events (
 """
 
 
+_MIGRATIONS = {
+    1: "ALTER TABLE code_sets ADD COLUMN fixed INTEGER NOT NULL DEFAULT 0;",
+}
+"""
+From each version to the next one; a node that is upgraded keeps its state.
+
+Columns come last, as in a new database, and have the value that every row of
+before would have been written with: the digest is that of a new replica.
+"""
+
+
 class SchemaError(Exception):
     """The database is of another version of this software."""
 
 
 def prepare(db: sqlite3.Connection) -> None:
     """
-    Make the tables in an empty database, or check that they are of this version.
+    Make the tables in an empty database, or bring those of before to this version.
 
-    Raises `SchemaError` for a database of another version.
+    Raises `SchemaError` for a database of a newer version.
     """
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version == VERSION:
         return
-    if version != 0:
+    if not 0 <= version < VERSION:
         raise SchemaError(
             f"the state database has format {version}; this software reads {VERSION}"
         )
     # `executescript` commits first, so the version is set in the same script: a
     # crash in between leaves either nothing or all of it.
-    db.executescript(
-        f"BEGIN IMMEDIATE;{_TABLES}PRAGMA user_version = {VERSION};COMMIT;"
+    script = (
+        "".join(_MIGRATIONS[each] for each in range(version, VERSION))
+        if version
+        else _TABLES
     )
+    db.executescript(f"BEGIN IMMEDIATE;{script}PRAGMA user_version = {VERSION};COMMIT;")

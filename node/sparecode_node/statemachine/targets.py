@@ -8,30 +8,33 @@ from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.commands import (
     AssignToken,
     Authenticate,
-    ClearPin,
     CloseSession,
     Command,
     CreateUser,
-    DeleteToken,
     DeleteUser,
     DisableEmergencyAccess,
-    DisableToken,
-    EnableToken,
     EnrollToken,
     InitializeCluster,
+    IssueFixedTokencode,
     OpenSession,
     PassBarrier,
     RegisterAgent,
     ReinstateToken,
-    ReplaceToken,
-    ResynchronizeToken,
     SaveEmergencyAccess,
     SetPin,
-    UnassignToken,
     UnlockUser,
     UpdatePolicy,
-    UpdateToken,
     UpdateUser,
+)
+from sparecode_node.statemachine.token_commands import (
+    ClearPin,
+    DeleteToken,
+    DisableToken,
+    EnableToken,
+    ReplaceToken,
+    ResynchronizeToken,
+    UnassignToken,
+    UpdateToken,
 )
 
 
@@ -60,6 +63,7 @@ def target_of(db: sqlite3.Connection, command: Command) -> str:
             | SetPin()
             | ReinstateToken()
             | SaveEmergencyAccess()
+            | IssueFixedTokencode()
             | DisableEmergencyAccess()
         ):
             return command.serial

@@ -16,7 +16,9 @@ from sparecode_node.domain.tokencodes import Algorithm
 from sparecode_node.domain.tokens import Token
 from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.applying import Applying
-from sparecode_node.statemachine.commands import (
+from sparecode_node.statemachine.emergency_access import void_live
+from sparecode_node.statemachine.results import Applied, Result
+from sparecode_node.statemachine.token_commands import (
     ClearPin,
     DeleteToken,
     DisableToken,
@@ -26,8 +28,6 @@ from sparecode_node.statemachine.commands import (
     UnassignToken,
     UpdateToken,
 )
-from sparecode_node.statemachine.emergency_access import void_live
-from sparecode_node.statemachine.results import Applied, Result
 from sparecode_node.statemachine.tokens import raise_version, unknown_token
 
 Change = UnassignToken | EnableToken | DisableToken | UpdateToken | ClearPin

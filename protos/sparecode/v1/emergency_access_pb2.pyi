@@ -387,6 +387,80 @@ class IssueTokencodesResponse(_message.Message):
 Global___IssueTokencodesResponse: _TypeAlias = IssueTokencodesResponse  # noqa: Y015
 
 @_typing.final
+class IssueFixedTokencodeRequest(_message.Message):
+    """Issues a fixed tokencode. One-time codes of the token are void then."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SERIAL_FIELD_NUMBER: _builtins.int
+    LIFETIME_FIELD_NUMBER: _builtins.int
+    RECOVERY_POLICY_FIELD_NUMBER: _builtins.int
+    WEAKEN_RECOVERY_POLICY_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Names this request (UUID). A retry carries the same."""
+    serial: _builtins.str
+    """The token."""
+    recovery_policy: _types_pb2.RecoveryPolicy.ValueType
+    """What happens when the token becomes available."""
+    weaken_recovery_policy: _builtins.bool
+    """Agree to replace DENY by a weaker policy."""
+    @_builtins.property
+    def lifetime(self) -> Global___Lifetime:
+        """How long the code lives; absent: seven days, or less if policy caps it."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        serial: _builtins.str = ...,
+        lifetime: Global___Lifetime | None = ...,
+        recovery_policy: _types_pb2.RecoveryPolicy.ValueType = ...,
+        weaken_recovery_policy: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lifetime", b"lifetime"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lifetime", b"lifetime", "recovery_policy", b"recovery_policy", "request_id", b"request_id", "serial", b"serial", "weaken_recovery_policy", b"weaken_recovery_policy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IssueFixedTokencodeRequest: _TypeAlias = IssueFixedTokencodeRequest  # noqa: Y015
+
+@_typing.final
+class IssueFixedTokencodeResponse(_message.Message):
+    """The code is live."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SAVED_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    CODE_WITHHELD_FIELD_NUMBER: _builtins.int
+    code: _builtins.str
+    """The code, for example K7PM-4XQ2; empty if `code_withheld`."""
+    code_withheld: _builtins.bool
+    """An earlier call with this request id was committed and its code cannot be
+    shown again: issue again.
+    """
+    @_builtins.property
+    def saved(self) -> Global___SavedTokencodes:
+        """The set of one code."""
+
+    def __init__(
+        self,
+        *,
+        saved: Global___SavedTokencodes | None = ...,
+        code: _builtins.str = ...,
+        code_withheld: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["saved", b"saved"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "code_withheld", b"code_withheld", "saved", b"saved"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IssueFixedTokencodeResponse: _TypeAlias = IssueFixedTokencodeResponse  # noqa: Y015
+
+@_typing.final
 class TokencodeRecord(_message.Message):
     """One code of a set, without the code."""
 
@@ -444,6 +518,7 @@ class TokencodeSet(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     CODES_FIELD_NUMBER: _builtins.int
     EXPIRED_FIELD_NUMBER: _builtins.int
+    FIXED_FIELD_NUMBER: _builtins.int
     set_id: _builtins.str
     """Names the set."""
     issuer: _builtins.str
@@ -454,6 +529,8 @@ class TokencodeSet(_message.Message):
     """The log index of its issue."""
     expired: _builtins.bool
     """It has ended by time at the moment of the answer."""
+    fixed: _builtins.bool
+    """It is a fixed tokencode: one code that use does not spend."""
     @_builtins.property
     def issue_time(self) -> _timestamp_pb2.Timestamp:
         """When it was issued."""
@@ -477,10 +554,11 @@ class TokencodeSet(_message.Message):
         end_time: _timestamp_pb2.Timestamp | None = ...,
         codes: _abc.Iterable[Global___TokencodeRecord] | None = ...,
         expired: _builtins.bool = ...,
+        fixed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "issue_time", b"issue_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["codes", b"codes", "end_time", b"end_time", "expired", b"expired", "index", b"index", "issue_time", b"issue_time", "issuer", b"issuer", "node_id", b"node_id", "set_id", b"set_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["codes", b"codes", "end_time", b"end_time", "expired", b"expired", "fixed", b"fixed", "index", b"index", "issue_time", b"issue_time", "issuer", b"issuer", "node_id", b"node_id", "set_id", b"set_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -51,6 +51,11 @@ class EmergencyAccessServiceStub:
                 request_serializer=sparecode_dot_v1_dot_emergency__access__pb2.IssueTokencodesRequest.SerializeToString,
                 response_deserializer=sparecode_dot_v1_dot_emergency__access__pb2.IssueTokencodesResponse.FromString,
                 _registered_method=True)
+        self.IssueFixedTokencode = channel.unary_unary(
+                '/sparecode.v1.EmergencyAccessService/IssueFixedTokencode',
+                request_serializer=sparecode_dot_v1_dot_emergency__access__pb2.IssueFixedTokencodeRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_emergency__access__pb2.IssueFixedTokencodeResponse.FromString,
+                _registered_method=True)
         self.GetEmergencyAccess = channel.unary_unary(
                 '/sparecode.v1.EmergencyAccessService/GetEmergencyAccess',
                 request_serializer=sparecode_dot_v1_dot_emergency__access__pb2.GetEmergencyAccessRequest.SerializeToString,
@@ -94,6 +99,13 @@ class EmergencyAccessServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def IssueFixedTokencode(self, request, context):
+        """Issues one code that may be used again and again until its end.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetEmergencyAccess(self, request, context):
         """Returns the emergency access of one token.
         """
@@ -132,6 +144,11 @@ def add_EmergencyAccessServiceServicer_to_server(servicer, server):
                     servicer.IssueTokencodes,
                     request_deserializer=sparecode_dot_v1_dot_emergency__access__pb2.IssueTokencodesRequest.FromString,
                     response_serializer=sparecode_dot_v1_dot_emergency__access__pb2.IssueTokencodesResponse.SerializeToString,
+            ),
+            'IssueFixedTokencode': grpc.unary_unary_rpc_method_handler(
+                    servicer.IssueFixedTokencode,
+                    request_deserializer=sparecode_dot_v1_dot_emergency__access__pb2.IssueFixedTokencodeRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_emergency__access__pb2.IssueFixedTokencodeResponse.SerializeToString,
             ),
             'GetEmergencyAccess': grpc.unary_unary_rpc_method_handler(
                     servicer.GetEmergencyAccess,
@@ -232,6 +249,33 @@ class EmergencyAccessService:
             '/sparecode.v1.EmergencyAccessService/IssueTokencodes',
             sparecode_dot_v1_dot_emergency__access__pb2.IssueTokencodesRequest.SerializeToString,
             sparecode_dot_v1_dot_emergency__access__pb2.IssueTokencodesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def IssueFixedTokencode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.v1.EmergencyAccessService/IssueFixedTokencode',
+            sparecode_dot_v1_dot_emergency__access__pb2.IssueFixedTokencodeRequest.SerializeToString,
+            sparecode_dot_v1_dot_emergency__access__pb2.IssueFixedTokencodeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,8 @@ class EmergencyAccessServiceStub:
     """Makes generated codes live, once, on any node."""
     IssueTokencodes: _grpc.UnaryUnaryMultiCallable[_emergency_access_pb2.IssueTokencodesRequest, _emergency_access_pb2.IssueTokencodesResponse]
     """Generates and saves in one step; the codes leave after the quorum's commit."""
+    IssueFixedTokencode: _grpc.UnaryUnaryMultiCallable[_emergency_access_pb2.IssueFixedTokencodeRequest, _emergency_access_pb2.IssueFixedTokencodeResponse]
+    """Issues one code that may be used again and again until its end."""
     GetEmergencyAccess: _grpc.UnaryUnaryMultiCallable[_emergency_access_pb2.GetEmergencyAccessRequest, _emergency_access_pb2.GetEmergencyAccessResponse]
     """Returns the emergency access of one token."""
     ListEmergencyAccess: _grpc.UnaryUnaryMultiCallable[_emergency_access_pb2.ListEmergencyAccessRequest, _emergency_access_pb2.ListEmergencyAccessResponse]
@@ -61,6 +63,8 @@ class EmergencyAccessServiceAsyncStub(EmergencyAccessServiceStub):
     """Makes generated codes live, once, on any node."""
     IssueTokencodes: _aio.UnaryUnaryMultiCallable[_emergency_access_pb2.IssueTokencodesRequest, _emergency_access_pb2.IssueTokencodesResponse]  # type: ignore[assignment]
     """Generates and saves in one step; the codes leave after the quorum's commit."""
+    IssueFixedTokencode: _aio.UnaryUnaryMultiCallable[_emergency_access_pb2.IssueFixedTokencodeRequest, _emergency_access_pb2.IssueFixedTokencodeResponse]  # type: ignore[assignment]
+    """Issues one code that may be used again and again until its end."""
     GetEmergencyAccess: _aio.UnaryUnaryMultiCallable[_emergency_access_pb2.GetEmergencyAccessRequest, _emergency_access_pb2.GetEmergencyAccessResponse]  # type: ignore[assignment]
     """Returns the emergency access of one token."""
     ListEmergencyAccess: _aio.UnaryUnaryMultiCallable[_emergency_access_pb2.ListEmergencyAccessRequest, _emergency_access_pb2.ListEmergencyAccessResponse]  # type: ignore[assignment]
@@ -96,6 +100,14 @@ class EmergencyAccessServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_emergency_access_pb2.IssueTokencodesResponse, _abc.Awaitable[_emergency_access_pb2.IssueTokencodesResponse]]:
         """Generates and saves in one step; the codes leave after the quorum's commit."""
+
+    @_abc_1.abstractmethod
+    def IssueFixedTokencode(
+        self,
+        request: _emergency_access_pb2.IssueFixedTokencodeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_emergency_access_pb2.IssueFixedTokencodeResponse, _abc.Awaitable[_emergency_access_pb2.IssueFixedTokencodeResponse]]:
+        """Issues one code that may be used again and again until its end."""
 
     @_abc_1.abstractmethod
     def GetEmergencyAccess(

@@ -85,6 +85,7 @@ class Call(_message.Message):
     REPLACE_TOKEN_FIELD_NUMBER: _builtins.int
     UPDATE_POLICY_FIELD_NUMBER: _builtins.int
     RESYNCHRONIZE_TOKEN_FIELD_NUMBER: _builtins.int
+    ISSUE_FIXED_TOKENCODE_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """The node that was called."""
     session_id: _builtins.str
@@ -195,6 +196,10 @@ class Call(_message.Message):
     def resynchronize_token(self) -> Global___ResynchronizeToken:
         """Learns where a token is from two tokencodes."""
 
+    @_builtins.property
+    def issue_fixed_tokencode(self) -> Global___IssueFixedTokencode:
+        """Makes one reusable code live."""
+
     def __init__(
         self,
         *,
@@ -227,12 +232,13 @@ class Call(_message.Message):
         replace_token: Global___ReplaceToken | None = ...,
         update_policy: Global___UpdatePolicy | None = ...,
         resynchronize_token: Global___ResynchronizeToken | None = ...,
+        issue_fixed_tokencode: Global___IssueFixedTokencode | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assign_token", b"assign_token", "authenticate", b"authenticate", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "replace_token", b"replace_token", "request", b"request", "resynchronize_token", b"resynchronize_token", "save_emergency_access", b"save_emergency_access", "set_pin", b"set_pin", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assign_token", b"assign_token", "authenticate", b"authenticate", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "replace_token", b"replace_token", "request", b"request", "resynchronize_token", b"resynchronize_token", "save_emergency_access", b"save_emergency_access", "set_pin", b"set_pin", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assign_token", b"assign_token", "at_ms", b"at_ms", "authenticate", b"authenticate", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "node_id", b"node_id", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "replace_token", b"replace_token", "request", b"request", "resynchronize_token", b"resynchronize_token", "save_emergency_access", b"save_emergency_access", "session_id", b"session_id", "set_pin", b"set_pin", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assign_token", b"assign_token", "at_ms", b"at_ms", "authenticate", b"authenticate", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "node_id", b"node_id", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "replace_token", b"replace_token", "request", b"request", "resynchronize_token", b"resynchronize_token", "save_emergency_access", b"save_emergency_access", "session_id", b"session_id", "set_pin", b"set_pin", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["initialize_cluster", "open_session", "close_session", "create_user", "update_user", "delete_user", "unlock_user", "enroll_token", "assign_token", "set_pin", "reinstate_token", "save_emergency_access", "disable_emergency_access", "register_agent", "authenticate", "pass_barrier", "unassign_token", "enable_token", "disable_token", "update_token", "delete_token", "clear_pin", "replace_token", "update_policy", "resynchronize_token"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["initialize_cluster", "open_session", "close_session", "create_user", "update_user", "delete_user", "unlock_user", "enroll_token", "assign_token", "set_pin", "reinstate_token", "save_emergency_access", "disable_emergency_access", "register_agent", "authenticate", "pass_barrier", "unassign_token", "enable_token", "disable_token", "update_token", "delete_token", "clear_pin", "replace_token", "update_policy", "resynchronize_token", "issue_fixed_tokencode"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
@@ -983,6 +989,79 @@ class SaveEmergencyAccess(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__lifetime_ms) -> _WhichOneofReturnType__lifetime_ms | None: ...
 
 Global___SaveEmergencyAccess: _TypeAlias = SaveEmergencyAccess  # noqa: Y015
+
+@_typing.final
+class IssueFixedTokencode(_message.Message):
+    """Makes one code live that may be used again and again until its end."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERIAL_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    AUTH_VERSION_FIELD_NUMBER: _builtins.int
+    POLICY_VERSION_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    SET_ID_FIELD_NUMBER: _builtins.int
+    CODE_LENGTH_FIELD_NUMBER: _builtins.int
+    VERIFIER_FIELD_NUMBER: _builtins.int
+    ENDS_AT_MS_FIELD_NUMBER: _builtins.int
+    LIFETIME_MS_FIELD_NUMBER: _builtins.int
+    RECOVERY_FIELD_NUMBER: _builtins.int
+    WEAKEN_RECOVERY_POLICY_FIELD_NUMBER: _builtins.int
+    serial: _builtins.str
+    """Of which token."""
+    user_id: _builtins.str
+    """Of which user."""
+    auth_version: _builtins.int
+    """Version of the user that the code was drawn with."""
+    policy_version: _builtins.int
+    """Version of the policy that it was drawn with."""
+    key_id: _builtins.int
+    """Key of the ring that the verifier was made with."""
+    set_id: _builtins.str
+    """Identifies the set that the code is."""
+    code_length: _builtins.int
+    """Symbols of the code."""
+    verifier: _builtins.bytes
+    """Its verifier."""
+    ends_at_ms: _builtins.int
+    """When it ends; absent: see lifetime_ms."""
+    lifetime_ms: _builtins.int
+    """How long it lives; absent with ends_at_ms: a week."""
+    recovery: _builtins.str
+    """What happens when the token comes back: a value of RecoveryPolicy."""
+    weaken_recovery_policy: _builtins.bool
+    """DENY may be replaced by a weaker policy."""
+    def __init__(
+        self,
+        *,
+        serial: _builtins.str = ...,
+        user_id: _builtins.str = ...,
+        auth_version: _builtins.int = ...,
+        policy_version: _builtins.int = ...,
+        key_id: _builtins.int = ...,
+        set_id: _builtins.str = ...,
+        code_length: _builtins.int = ...,
+        verifier: _builtins.bytes = ...,
+        ends_at_ms: _builtins.int | None = ...,
+        lifetime_ms: _builtins.int | None = ...,
+        recovery: _builtins.str = ...,
+        weaken_recovery_policy: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_ends_at_ms", b"_ends_at_ms", "_lifetime_ms", b"_lifetime_ms", "ends_at_ms", b"ends_at_ms", "lifetime_ms", b"lifetime_ms"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ends_at_ms", b"_ends_at_ms", "_lifetime_ms", b"_lifetime_ms", "auth_version", b"auth_version", "code_length", b"code_length", "ends_at_ms", b"ends_at_ms", "key_id", b"key_id", "lifetime_ms", b"lifetime_ms", "policy_version", b"policy_version", "recovery", b"recovery", "serial", b"serial", "set_id", b"set_id", "user_id", b"user_id", "verifier", b"verifier", "weaken_recovery_policy", b"weaken_recovery_policy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__ends_at_ms: _TypeAlias = _typing.Literal["ends_at_ms"]  # noqa: Y015
+    _WhichOneofArgType__ends_at_ms: _TypeAlias = _typing.Literal["_ends_at_ms", b"_ends_at_ms"]  # noqa: Y015
+    _WhichOneofReturnType__lifetime_ms: _TypeAlias = _typing.Literal["lifetime_ms"]  # noqa: Y015
+    _WhichOneofArgType__lifetime_ms: _TypeAlias = _typing.Literal["_lifetime_ms", b"_lifetime_ms"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ends_at_ms) -> _WhichOneofReturnType__ends_at_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lifetime_ms) -> _WhichOneofReturnType__lifetime_ms | None: ...
+
+Global___IssueFixedTokencode: _TypeAlias = IssueFixedTokencode  # noqa: Y015
 
 @_typing.final
 class DisableEmergencyAccess(_message.Message):

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands on a token between assignment and end; see `commands`."""
+
+from dataclasses import dataclass
+
+from sparecode_node.domain.ids import KeyId, Moment, TokenSerial, UserId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnassignToken:
+    """Take a token from its user, with its PIN and its emergency codes (R3)."""
+
+    serial: TokenSerial
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnableToken:
+    """Let a token be used."""
+
+    serial: TokenSerial
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DisableToken:
+    """Refuse a token and everything that stands in for it; its codes are void (R3)."""
+
+    serial: TokenSerial
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateToken:
+    """
+    Change what is given of a token; what is absent stays.
+
+    Of *expires_at_ms* and *never_expires* at most one is given.
+    """
+
+    serial: TokenSerial
+    expires_at_ms: int | None
+    never_expires: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteToken:
+    """Delete a token; its codes are void (R3)."""
+
+    serial: TokenSerial
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplaceToken:
+    """
+    Put an unassigned token in the place of a user's: the old one is out of use (R3).
+
+    With *keep_pin* the verifier is that of the old token's PIN, sealed anew for
+    the new serial. It was made from the state that *user_id* and *auth_version*
+    name; if apply sees another it answers `STALE_PARAMETERS` (T2).
+    """
+
+    serial: TokenSerial
+    replacement: TokenSerial
+    keep_pin: bool
+    user_id: UserId
+    auth_version: int
+    key_id: KeyId
+    pin_verifier: bytes
+    """Empty unless *keep_pin*."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResynchronizeToken:
+    """Learn from two consecutive tokencodes where a token is, and spend them (K1)."""
+
+    serial: TokenSerial
+    moments: tuple[Moment, ...]
+    """
+    Of the second tokencode, each with the first one right before it.
+
+    Filled in by the primary, which alone unseals seeds (T1); empty: there is none.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClearPin:
+    """Clear the PIN of a token: until there is another, nothing is accepted (A2)."""
+
+    serial: TokenSerial
