@@ -13,6 +13,7 @@ from sparecode.v1 import (
 )
 from sparecode_client.cli import app
 from sparecode_client.cli.app import in_front
+from sparecode_client.cli.failures import NEXT
 from tests.client import answers
 from tests.client.conftest import Cli
 from tests.client.fakes import (
@@ -135,3 +136,13 @@ def test_global_options_may_stand_anywhere_but_after_two_hyphens() -> None:
     assert in_front(["users", "show", "--", "--output"]) == [
         *("users", "show", "--", "--output")
     ]
+
+
+def test_every_command_that_is_advised_exists(cli: Cli) -> None:
+    """Who follows the advice is not told that there is no such thing."""
+    advised = [words.partition("sparecode ")[2].split() for words in NEXT.values()]
+    commands = [words[: 1 if words[0] == "login" else 2] for words in advised if words]
+
+    assert len(commands) > 5
+    for command in commands:
+        assert cli(*command, "--help").exit_code == 0, command

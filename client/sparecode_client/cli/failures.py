@@ -45,7 +45,11 @@ NEXT: dict[str, str] = {
     "RECOVERY_NEEDS_END": "Give an end: --expires 7d",
     "RECOVERY_WEAKENED": "If you mean it, add --weaken-recovery-policy.",
     "SESSION_ENDED": "Sign in: sparecode login NAME",
+    "TOKEN_ASSIGNED": "Take it away: sparecode tokens unassign SERIAL",
+    "TOKEN_DISABLED": "Enable it: sparecode tokens enable SERIAL",
+    "TOKEN_EXPIRED": "Or give it a later end: sparecode tokens expire SERIAL --at TIME",
     "TOKEN_NOT_ASSIGNED": "Assign it: sparecode tokens assign SERIAL USER",
+    "USER_HAS_TOKENS": "Take them away: sparecode tokens unassign SERIAL",
     "VERSION": "Somebody changed it meanwhile. Read it again, and change that.",
     "USER_DISABLED": "Enable the user: sparecode users enable USER",
 }
