@@ -123,6 +123,32 @@ async def test_codes_of_the_user_before_are_no_codes_of_the_next(
     assert node.reasons() == ["wrong_passcode"]
 
 
+async def test_lost_token_of_nobody_is_nobody_s_emergency(node: OneNode) -> None:
+    """Who is in emergency access now: not who had the token before."""
+    await node.add_user()
+    await node.issue()
+
+    async def serials() -> tuple[list[str], list[str], list[str]]:
+        listed = await node.emergency.list(
+            node.admin("EmergencyAccessService/ListEmergencyAccess")
+        )
+        tokens = [
+            await node.tokens.list(
+                node.admin("TokenService/ListTokens"), in_emergency_access=wanted
+            )
+            for wanted in (True, False)
+        ]
+        pages = [listed.value.items, *(read.value.items for read in tokens)]
+        inside, filtered, others = ([each.serial for each in page] for page in pages)
+        return inside, filtered, others
+
+    assert await serials() == ([SERIAL], [SERIAL], [])
+    await unassign(node)
+    assert await serials() == ([], [], [SERIAL])
+    read = await node.tokens.get(node.admin("TokenService/GetToken"), SERIAL)
+    assert read.value.lost
+
+
 async def test_end_of_a_token_is_set_and_taken_away(node: OneNode) -> None:
     """(I7) The end of its codes follows."""
     await node.add_user()

@@ -81,7 +81,9 @@ async def page(
     now_ms: int,
 ) -> Page[EmergencyAccessView]:
     """
-    Return a page of the tokens that count as lost, in the order of their serials.
+    Return a page of the users' tokens that count as lost, in the order of serials.
+
+    One that was taken from its user is nobody's emergency, although it is still lost.
 
     *live_codes_max* 0: all. With *end_before_ms*: those that have live codes,
     all of which end before.
@@ -89,7 +91,7 @@ async def page(
     rows = await transaction.all(
         _VIEW
         + """
-        WHERE lost AND serial > :after
+        WHERE lost AND username != '' AND serial > :after
             AND (:live_codes_max = 0 OR live_codes <= :live_codes_max)
             AND (:end_before_ms IS NULL OR ends_at_ms < :end_before_ms)
         ORDER BY serial LIMIT :rows

@@ -86,7 +86,7 @@ async def page(
             AND coalesce(name_key = :name_key, :name_key IS NULL)
             AND coalesce(algorithm = :algorithm, 1)
             AND coalesce(tokens.enabled = :enabled, 1)
-            AND coalesce(lost = :lost, 1)
+            AND coalesce((lost AND users.user_id IS NOT NULL) = :lost, 1)
         ORDER BY serial LIMIT :rows
         """,
         now_ms=now_ms,
