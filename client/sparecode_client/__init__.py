@@ -23,6 +23,7 @@ import os
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 from sparecode_client.admin import AsyncAdmin
+from sparecode_client.administrators import Administrator, AdministratorRole
 from sparecode_client.agent import AsyncAgent
 from sparecode_client.audit import (
     AuditEvent,
@@ -81,6 +82,8 @@ from sparecode_client.values import (
 
 __all__ = [
     "Admin",
+    "Administrator",
+    "AdministratorRole",
     "Agent",
     "AgentProtects",
     "AlreadyExists",

@@ -185,3 +185,9 @@ class Admin(Blocking[AsyncAdmin]):
 
     get_policy = _Method(AsyncAdmin.get_policy)
     update_policy = _Method(AsyncAdmin.update_policy)
+
+    create_administrator = _Method(AsyncAdmin.create_administrator)
+    list_administrators = _Method(AsyncAdmin.list_administrators)
+    update_administrator = _Method(AsyncAdmin.update_administrator)
+    remove_administrator = _Method(AsyncAdmin.remove_administrator)
+    change_password = _Method(AsyncAdmin.change_password)

@@ -17,6 +17,7 @@ from typing import Self, TypeVar
 import grpc
 import tenacity
 
+from sparecode.v1.administrators_pb2_grpc import AdministratorServiceStub
 from sparecode.v1.agents_pb2_grpc import AgentServiceStub
 from sparecode.v1.audit_pb2_grpc import AuditServiceStub
 from sparecode.v1.authentication_pb2_grpc import AuthenticationServiceStub
@@ -50,6 +51,7 @@ class Stubs:
     """Every service, as one node offers it."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.administrators = AdministratorServiceStub(channel)
         self.agents = AgentServiceStub(channel)
         self.audit = AuditServiceStub(channel)
         self.authentication = AuthenticationServiceStub(channel)

@@ -37,6 +37,7 @@ from sparecode_node.rpc.server import (
 )
 from sparecode_node.rpc.tls import TlsFileError, TlsFiles
 from sparecode_node.services import checkpoints
+from sparecode_node.services.administrators import Administrators
 from sparecode_node.services.agents import Agents
 from sparecode_node.services.ambient import Clock, Entropy
 from sparecode_node.services.audit import Audit
@@ -290,6 +291,14 @@ def build_services(
         ),
         policies=Policies(proposer=proposer, reader=reader),
         audit=Audit(reader=reader, sealing=sealing),
+        administrators=Administrators(
+            proposer=proposer,
+            reader=reader,
+            state=state,
+            sealing=sealing,
+            kdf=kdf,
+            entropy=entropy,
+        ),
     )
 
 

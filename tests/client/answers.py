@@ -7,6 +7,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sparecode.v1 import (
+    administrators_pb2,
     agents_pb2,
     audit_pb2,
     authentication_pb2,
@@ -250,6 +251,26 @@ POLICY = policy_pb2.GetPolicyResponse(
         request_retention=lasting(timedelta(minutes=10)),
         requests_max=200_000,
     ),
+    position=POSITION,
+)
+ADMINISTRATORS = administrators_pb2.ListAdministratorsResponse(
+    administrators=[
+        administrators_pb2.Administrator(
+            name="dora",
+            role=administrators_pb2.ADMINISTRATOR_ROLE_HELP_DESK,
+            enabled=True,
+            username="Dora",
+            password_temporary=True,
+        ),
+        administrators_pb2.Administrator(
+            name="eve", role=administrators_pb2.ADMINISTRATOR_ROLE_AUDITOR
+        ),
+        administrators_pb2.Administrator(
+            name="root",
+            role=administrators_pb2.ADMINISTRATOR_ROLE_SUPER_ADMIN,
+            enabled=True,
+        ),
+    ],
     position=POSITION,
 )
 ACCEPTED = authentication_pb2.AuthenticateResponse(

@@ -16,6 +16,7 @@ from grpc_status import rpc_status
 
 # Registers every service in the default pool.
 from sparecode.v1 import (  # noqa: F401
+    administrators_pb2,
     agents_pb2,
     audit_pb2,
     authentication_pb2,

@@ -217,6 +217,7 @@ READS = {
     Permission.READ_CLUSTER,
     Permission.READ_AUDIT,
     Permission.READ_POLICY,
+    Permission.READ_ADMINISTRATORS,
 }
 
 

@@ -4,12 +4,15 @@
 import dataclasses
 from typing import Any
 
+import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sparecode.v1 import (
+    administrators_pb2,
+    administrators_pb2_grpc,
     agents_pb2,
     agents_pb2_grpc,
     audit_pb2,
@@ -30,12 +33,14 @@ from sparecode.v1 import (
     users_pb2,
     users_pb2_grpc,
 )
+from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.agents import Protects
 from sparecode_node.domain.audit import AuditEvent
 from sparecode_node.domain.emergency_access import RecoveryPolicy
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.tokencodes import Algorithm, HashName
+from sparecode_node.queries.administrators import AdministratorView
 from sparecode_node.queries.audit import AuditFilter, AuditRecord
 from sparecode_node.queries.views import (
     AgentView,
@@ -48,6 +53,7 @@ from sparecode_node.queries.views import (
     UserView,
 )
 from sparecode_node.rpc.policy import policy_values
+from sparecode_node.services.administrators import Link
 from sparecode_node.services.audit import ChainVerdict
 from sparecode_node.services.checkpoints import Checkpoint
 from sparecode_node.services.cluster import ClusterStatus, MemberView
@@ -73,7 +79,7 @@ from sparecode_node.statemachine.results import (
     EmergencyAccessSaved,
     SessionOpened,
 )
-from tests.rpc.edge import BEARER, running_edge
+from tests.rpc.edge import BEARER, failure, running_edge
 
 ID = "6f1c1c9e-2d1f-4b8e-9f55-0d3a3f6e7a10"
 APPLIED = Applied(index=7)
@@ -83,6 +89,7 @@ END = Timestamp(seconds=1_800_000_000, nanos=250_000_000)
 END_MS = 1_800_000_000_250
 
 FILES = (
+    administrators_pb2,
     agents_pb2,
     audit_pb2,
     authentication_pb2,
@@ -316,6 +323,10 @@ class Case:
 
 
 STUBS = {
+    "AdministratorService": (
+        administrators_pb2_grpc.AdministratorServiceStub,
+        "administrators",
+    ),
     "AgentService": (agents_pb2_grpc.AgentServiceStub, "agents"),
     "AuditService": (audit_pb2_grpc.AuditServiceStub, "audit"),
     "PolicyService": (policy_pb2_grpc.PolicyServiceStub, "policies"),
@@ -760,6 +771,90 @@ CASES = [
         ),
     ),
     Case(
+        "AdministratorService/CreateAdministrator",
+        administrators_pb2.CreateAdministratorRequest(
+            request_id=ID,
+            name="Dora",
+            role=administrators_pb2.ADMINISTRATOR_ROLE_HELP_DESK,
+            username="dora",
+            password="a temporary one",
+        ),
+        "create",
+        {
+            "name": "Dora",
+            "role": Role.HELP_DESK,
+            "link": Link("dora"),
+            "password": "a temporary one",
+        },
+        APPLIED,
+        administrators_pb2.CreateAdministratorResponse(commit=COMMIT),
+    ),
+    Case(
+        "AdministratorService/ListAdministrators",
+        administrators_pb2.ListAdministratorsRequest(**PAGE),
+        "list",
+        PAGE,
+        read(
+            Page(
+                items=(
+                    AdministratorView(
+                        name="dora",
+                        role=Role.AUDITOR,
+                        enabled=True,
+                        username="Dora",
+                        temporary=True,
+                    ),
+                ),
+                next_page_token="n",
+            )
+        ),
+        administrators_pb2.ListAdministratorsResponse(
+            administrators=[
+                administrators_pb2.Administrator(
+                    name="dora",
+                    role=administrators_pb2.ADMINISTRATOR_ROLE_AUDITOR,
+                    enabled=True,
+                    username="Dora",
+                    password_temporary=True,
+                )
+            ],
+            next_page_token="n",
+            position=POSITION,
+        ),
+    ),
+    Case(
+        "AdministratorService/UpdateAdministrator",
+        administrators_pb2.UpdateAdministratorRequest(
+            request_id=ID,
+            name="dora",
+            role=administrators_pb2.ADMINISTRATOR_ROLE_OPERATOR,
+            enabled=False,
+            no_user=True,
+        ),
+        "update",
+        {"name": "dora", "role": Role.OPERATOR, "enabled": False, "link": Link("")},
+        APPLIED,
+        administrators_pb2.UpdateAdministratorResponse(commit=COMMIT),
+    ),
+    Case(
+        "AdministratorService/RemoveAdministrator",
+        administrators_pb2.RemoveAdministratorRequest(request_id=ID, name="dora"),
+        "remove",
+        {"name": "dora"},
+        APPLIED,
+        administrators_pb2.RemoveAdministratorResponse(commit=COMMIT),
+    ),
+    Case(
+        "AdministratorService/ChangePassword",
+        administrators_pb2.ChangePasswordRequest(
+            request_id=ID, name="dora", old_password="o", new_password="twelve or more"
+        ),
+        "change_password",
+        {"name": "dora", "old_password": "o", "new_password": "twelve or more"},
+        APPLIED,
+        administrators_pb2.ChangePasswordResponse(commit=COMMIT),
+    ),
+    Case(
         "PolicyService/GetPolicy",
         policy_pb2.GetPolicyRequest(stale_ok=True),
         "get",
@@ -1049,3 +1144,27 @@ def test_less_than_a_millisecond_is_not_taken_for_no_cap():
     assert policy_values(policy_pb2.Policy(lifetime_max=Duration())) == {
         "lifetime_ms_max": 0
     }
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("method", "request_", "field"),
+    [
+        ("Create", {"role": 2}, "link"),
+        ("Create", {"role": 2, "no_user": False}, "no_user"),
+        ("Create", {"role": 2, "username": ""}, "username"),
+        ("Create", {"no_user": True}, "role"),
+        ("Update", {"role": 99}, "role"),
+        ("Update", {"no_user": False}, "no_user"),
+    ],
+)
+async def test_who_an_administrator_is_must_be_said(method, request_, field):
+    """(I10) A user, or explicitly none: nobody is forgotten."""
+    name = f"{method}Administrator"
+    message = getattr(administrators_pb2, f"{name}Request")(request_id=ID, **request_)
+    async with running_edge() as edge, edge.admin() as channel:
+        stub = administrators_pb2_grpc.AdministratorServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await getattr(stub, name)(message, timeout=5, metadata=BEARER)
+        assert not edge.services["administrators"].asked
+    assert failure(raised.value).field == field

@@ -36,6 +36,7 @@ from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.codec import decode_entry, encode_entry
 from sparecode_node.replication.errors import ProposeError
 from sparecode_node.replication.replicator import MemberStatus, Proposal
+from sparecode_node.services.administrators import Administrators
 from sparecode_node.services.agents import Agents
 from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.audit import Audit
@@ -212,6 +213,7 @@ class OneNode:
     cluster: Cluster
     audit: Audit
     policies: Policies
+    administrators: Administrators
     bearer: str = ""
 
     def admin(self, method: str = "", request_id: str = "") -> CallContext:
@@ -421,6 +423,14 @@ async def one_node(folder: Path) -> AsyncIterator[OneNode]:
         cluster=Cluster(authorization=authorization, **shared),
         policies=Policies(proposer=proposer, reader=reader),
         audit=Audit(reader=reader, sealing=sealing),
+        administrators=Administrators(
+            proposer=proposer,
+            reader=reader,
+            state=state,
+            sealing=sealing,
+            kdf=kdf,
+            entropy=entropy,
+        ),
     )
     try:
         await initialize(node)

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Users, tokens, agents and the cluster, as administrators manage them (P)."""
 
-import contextlib
 import uuid
 from dataclasses import replace
 
 import pytest
 
-from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.agents import Protects
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.domain.pins import PinRule
@@ -22,7 +20,6 @@ from sparecode_node.services.authorization import NEEDS
 from sparecode_node.services.context import Anonymous, CallContext, SessionCaller
 from sparecode_node.services.errors import (
     InvalidFieldError,
-    NotPermittedError,
     NotSignedInError,
     Refused,
 )
@@ -479,33 +476,6 @@ async def test_nobody_who_has_not_signed_in_does_anything(
         await node.users.unlock(context, username="alice")
     with pytest.raises(NotSignedInError):
         await node.users.get(replace(context, method="UserService/GetUser"), "alice")
-
-
-PERMITTED = {
-    Role.HELP_DESK: "GetUser ListUsers UnlockUser GetToken ListTokens ClearPin "
-    "GenerateTokencodes SaveEmergencyAccess IssueTokencodes IssueFixedTokencode "
-    "GetEmergencyAccess "
-    "ListEmergencyAccess DisableEmergencyAccess GetPolicy",
-    Role.AUDITOR: "GetUser ListUsers GetToken ListTokens GetEmergencyAccess "
-    "ListEmergencyAccess ListAgents ListAuditEvents ExportAuditEvents GetCheckpoint "
-    "VerifyChain GetPolicy GetStatus",
-    Role.OPERATOR: "GetStatus",
-}
-
-
-@pytest.mark.parametrize("role", PERMITTED)
-async def test_role_may_do_what_its_row_says(node: OneNode, role: Role) -> None:
-    """(P1)."""
-    for db in (node.primary_db, node.replicator._local._db):
-        db.execute("UPDATE administrators SET role = ?", (role,))
-    expected = {"Logout", "LogoutEverywhere", "WhoAmI", *PERMITTED[role].split()}
-    deadline = node.sessions._proposer.deadline(node.admin())
-    allowed = set()
-    for method in [*NEEDS, "UserService/ForgottenMethod"]:
-        with contextlib.suppress(NotPermittedError):
-            await node.sessions._proposer.session(node.admin(method), deadline)
-            allowed.add(method.partition("/")[2])
-    assert allowed == expected
 
 
 async def test_every_command_has_a_method(node: OneNode) -> None:

@@ -13,6 +13,7 @@ from sparecode_node.domain.audit import GENESIS_HASH, AuditEvent, chain_hash
 from sparecode_node.domain.ids import Moment
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.passcodes import TokencodeMatch
+from sparecode_node.statemachine import machine, schema
 from sparecode_node.statemachine import requests as requests_module
 from sparecode_node.statemachine.commands import (
     Authenticate,
@@ -248,23 +249,62 @@ def test_another_versions_database_is_refused() -> None:
         StateMachine(db)
 
 
-def test_database_of_the_version_before_is_brought_to_this_one(world: World) -> None:
+LATER = {
+    2: (",\n    fixed INTEGER NOT NULL DEFAULT 0",),
+    3: (
+        (
+            ",\n    user_id TEXT REFERENCES users (user_id)"
+            ",\n    temporary INTEGER NOT NULL DEFAULT 0"
+        ),
+        "CREATE INDEX administrators_by_user ON administrators (user_id);\n",
+    ),
+}
+"""What each version has more than the one before."""
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_database_of_a_version_before_is_brought_to_this_one(
+    world: World, version: int
+) -> None:
     """An upgraded node has the state, column by column, that a new one makes."""
     world.apply(world.call("save", {"serial": "1001", "set": "Z"}))
-    before = world.machine.digest()
-    world.db.execute("ALTER TABLE code_sets DROP COLUMN fixed")
-    world.db.execute("PRAGMA user_version = 1")
-    upgraded = StateMachine(world.db)
-    assert upgraded.digest() == before
-    assert world.db.execute("PRAGMA user_version").fetchone() == (VERSION,)
-    created = StateMachine(sqlite3.connect(":memory:"))
+    before = schema._TABLES
+    for later in range(version + 1, VERSION + 1):
+        for part in LATER[later]:
+            assert before.count(part) == 1
+            before = before.replace(part, "")
+    old = sqlite3.connect(":memory:")
+    old.executescript(before)
+    old.execute(f"PRAGMA user_version = {version}")
+    tables = [
+        name
+        for (name,) in world.db.execute(
+            "SELECT name FROM sqlite_schema WHERE type = 'table' "
+            "AND name NOT LIKE 'sqlite_%'"
+        )
+    ]
+    for table in tables:
+        names = [
+            name
+            for (name,) in old.execute(
+                "SELECT name FROM pragma_table_info(?)", (table,)
+            )
+        ]
+        old.executemany(
+            f"INSERT INTO {table} VALUES ({', '.join('?' * len(names))})",  # noqa: S608
+            world.db.execute(f"SELECT {', '.join(names)} FROM {table}").fetchall(),  # noqa: S608
+        )
+    old.commit()
+
+    upgraded = StateMachine(old)
+
+    assert upgraded.digest() == world.machine.digest()
+    assert old.execute("PRAGMA user_version").fetchone() == (VERSION,)
     columns = 'SELECT name, type, "notnull", dflt_value FROM pragma_table_info(?)'
-    for (table,) in world.db.execute(
-        "SELECT name FROM sqlite_schema WHERE type = 'table'"
-    ).fetchall():
+    for table in tables:
         assert (
-            world.db.execute(columns, (table,)).fetchall()
-            == created._db.execute(columns, (table,)).fetchall()
+            old.execute(columns, (table,)).fetchall()
+            == world.db.execute(columns, (table,)).fetchall()
         )
 
 
@@ -469,7 +509,7 @@ def test_nobody_issues_without_being_an_administrator(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Should the check of sessions ever be lost, that is a bug and no answer (P1)."""
-    monkeypatch.setattr(StateMachine, "_check_session", lambda *_: None)
+    monkeypatch.setattr(machine, "check_session", lambda *_: None)
     with pytest.raises(AssertionError, match="without an administrator"):
         world.apply(world.call("save", {"serial": "1001", "set": "B"}))
 

@@ -38,6 +38,12 @@ from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.tokencodes import Algorithm, HashName, step_at
 from sparecode_node.domain.users import User, fold
 from sparecode_node.statemachine import code_tables, tables
+from sparecode_node.statemachine.administrator_commands import (
+    ChangePassword,
+    CreateAdministrator,
+    RemoveAdministrator,
+    UpdateAdministrator,
+)
 from sparecode_node.statemachine.commands import (
     AssignToken,
     Authenticate,
@@ -277,6 +283,27 @@ class World:
                     serial=TokenSerial(given["serial"]),
                     reinstate_token="reinstate" in given,
                 )
+            case "create-admin":
+                return CreateAdministrator(
+                    name=AdministratorName(given["name"]),
+                    role=Role(given.get("role", "super_admin")),
+                    user=fold(given["user"]) if "user" in given else None,
+                    password_salt=b"salt",
+                    password_verifier=given.get("password", "temporary").encode(),
+                    key_id=KeyId(int(given.get("key", KEY))),
+                )
+            case "update-admin":
+                return UpdateAdministrator(
+                    name=AdministratorName(given["name"]),
+                    role=Role(given["role"]) if "role" in given else None,
+                    enabled=given["enabled"] == "yes" if "enabled" in given else None,
+                    user=fold(given["user"]) if "user" in given else None,
+                    no_user="no-user" in given,
+                )
+            case "remove-admin":
+                return RemoveAdministrator(name=AdministratorName(given["name"]))
+            case "change-password":
+                return self._change_password(given)
             case "update-policy":
                 return self._update_policy(given)
             case "register-agent":
@@ -406,6 +433,20 @@ class World:
             draft_ends_at_ms=START_MS + span_ms(given.get("draft-ends", "15m"))
             if "draft" in given
             else 0,
+        )
+
+    def _change_password(self, given: Arguments) -> ChangePassword:
+        name = AdministratorName(given["name"])
+        found = tables.find_administrator(self.db, name)
+        return ChangePassword(
+            name=name,
+            candidate=given.get("old", "").encode(),
+            administrator_version=int(
+                given.get("version", found.version if found else 0)
+            ),
+            key_id=KeyId(int(given.get("key", KEY))),
+            password_salt=b"salt",
+            password_verifier=given["new"].encode(),
         )
 
     def _update_policy(self, given: Arguments) -> UpdatePolicy:

@@ -3,6 +3,7 @@
 
 from datetime import timedelta
 
+from sparecode_client.admin.administrators import Administrators
 from sparecode_client.admin.agents import Agents
 from sparecode_client.admin.audit import AuditLog
 from sparecode_client.admin.cluster import Cluster
@@ -19,7 +20,15 @@ __all__ = ["AsyncAdmin"]
 
 
 class AsyncAdmin(
-    Sessions, Users, Tokens, EmergencyAccesses, Agents, Cluster, AuditLog, Policies
+    Sessions,
+    Users,
+    Tokens,
+    EmergencyAccesses,
+    Agents,
+    Cluster,
+    AuditLog,
+    Policies,
+    Administrators,
 ):
     """
     An administrator or operator, on any node of the cluster.

@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from sparecode_client.cli import (
+    admins,
     agents,
     audit,
     authenticate,
@@ -138,4 +139,5 @@ app.add_typer(agents.app, name="agents")
 app.add_typer(cluster.app, name="cluster")
 app.add_typer(audit.app, name="audit")
 app.add_typer(policy.app, name="policy")
+app.add_typer(admins.app, name="admins")
 app.command(epilog=authenticate.EPILOG)(authenticate.authenticate)

@@ -9,7 +9,7 @@ apply asks it again when the command is decided.
 import enum
 from dataclasses import dataclass, replace
 
-from sparecode_node.domain.ids import AdministratorName, KeyId
+from sparecode_node.domain.ids import AdministratorName, KeyId, UserId
 from sparecode_node.domain.policy import SECOND_MS
 
 
@@ -37,6 +37,8 @@ class Permission(enum.StrEnum):
     READ_AUDIT = "read_audit"
     READ_POLICY = "read_policy"
     CHANGE_POLICY = "change_policy"
+    READ_ADMINISTRATORS = "read_administrators"
+    CHANGE_ADMINISTRATORS = "change_administrators"
 
 
 _READS = frozenset(
@@ -46,6 +48,7 @@ _READS = frozenset(
         Permission.READ_CLUSTER,
         Permission.READ_AUDIT,
         Permission.READ_POLICY,
+        Permission.READ_ADMINISTRATORS,
     }
 )
 
@@ -87,6 +90,10 @@ class Administrator:
     enabled: bool = True
     failures: int = 0
     blocked_until_ms: int = 0
+    user_id: UserId | None = None
+    """The user that this person is; None: said to be none (I10)."""
+    temporary: bool = False
+    """Somebody else chose the password: nothing is done with it but to change it."""
 
     def blocks(self, now_ms: int) -> bool:
         """Say whether signing in now is refused unseen."""
@@ -107,3 +114,21 @@ class Administrator:
     def succeeded(self) -> "Administrator":
         """Return the administrator after the right password."""
         return replace(self, failures=0, blocked_until_ms=0)
+
+    def with_password(
+        self, salt: bytes, verifier: bytes, key_id: KeyId, *, temporary: bool
+    ) -> "Administrator":
+        """Return the administrator with another password; waits are over."""
+        return replace(
+            self.succeeded(),
+            password_salt=salt,
+            password_verifier=verifier,
+            key_id=key_id,
+            version=self.version + 1,
+            temporary=temporary,
+        )
+
+    @property
+    def rules(self) -> bool:
+        """Whether this one can make administrators and undo what others did to them."""
+        return self.enabled and self.role is Role.SUPER_ADMIN

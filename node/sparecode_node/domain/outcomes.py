@@ -32,6 +32,14 @@ class Reason(enum.StrEnum):
     ROLE = "role"
     SIGN_IN_REFUSED = "sign_in_refused"
     SELF_SERVICE_FORBIDDEN = "self_service_forbidden"
+    PASSWORD_CHANGE_NEEDED = "password_change_needed"
+
+    # Administrators
+    ADMINISTRATOR_UNKNOWN = "administrator_unknown"
+    ADMINISTRATOR_EXISTS = "administrator_exists"
+    LAST_SUPER_ADMIN = "last_super_admin"
+    WRONG_PASSWORD = "wrong_password"
+    USER_IS_ADMINISTRATOR = "user_is_administrator"
 
     # Users
     USER_UNKNOWN = "user_unknown"

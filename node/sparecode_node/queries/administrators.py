@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an administrator's password is hashed with."""
+"""Administrators, and what their passwords are hashed with."""
 
 from dataclasses import dataclass
 
+from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.ids import AdministratorName
+from sparecode_node.queries import pages
 from sparecode_node.queries.state import ReadTransaction
+from sparecode_node.queries.views import Page
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,3 +29,42 @@ async def password_parameters(
     if row is None:
         return None
     return PasswordParameters(salt=row["password_salt"], version=row["version"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdministratorView:
+    """A person who manages the service."""
+
+    name: str
+    role: Role
+    enabled: bool
+    username: str
+    """The user that this person is; empty: said to be none."""
+    temporary: bool
+    """The password was chosen by somebody else."""
+
+
+async def page(
+    transaction: ReadTransaction, *, size: int, page_token: str
+) -> Page[AdministratorView]:
+    """Return a page of administrators in the order of their names."""
+    rows = await transaction.all(
+        """
+        SELECT name, role, administrators.enabled AS enabled, username, temporary
+        FROM administrators LEFT JOIN users USING (user_id)
+        WHERE name > :after ORDER BY name LIMIT :rows
+        """,
+        after=pages.decode(page_token),
+        rows=size + 1,
+    )
+    found = [
+        AdministratorView(
+            name=row["name"],
+            role=Role(row["role"]),
+            enabled=bool(row["enabled"]),
+            username=row["username"] or "",
+            temporary=bool(row["temporary"]),
+        )
+        for row in rows
+    ]
+    return pages.page(found, size, lambda each: each.name)

@@ -15,6 +15,8 @@ class FoundSession:
     administrator: AdministratorName
     role: Role
     ends_at_ms: int
+    temporary: bool
+    """Opened with a password that has to be changed first."""
 
 
 async def find(
@@ -23,7 +25,7 @@ async def find(
     """Return a session and its administrator's role, unless that one is disabled."""
     row = await transaction.one(
         """
-        SELECT name, role, ends_at_ms
+        SELECT name, role, ends_at_ms, temporary
         FROM sessions JOIN administrators ON name = administrator
         WHERE session_id = :session_id AND enabled
         """,
@@ -35,4 +37,5 @@ async def find(
         administrator=AdministratorName(row["name"]),
         role=Role(row["role"]),
         ends_at_ms=row["ends_at_ms"],
+        temporary=bool(row["temporary"]),
     )

@@ -133,14 +133,17 @@ _NOT_FOUND = {
     Reason.USER_UNKNOWN: "there is no such user",
     Reason.TOKEN_UNKNOWN: "there is no such token",
     Reason.AGENT_UNKNOWN: "there is no such agent",
+    Reason.ADMINISTRATOR_UNKNOWN: "there is no such administrator",
 }
 _ALREADY_EXISTS = {
     Reason.USER_EXISTS: "there is a user of this name",
     Reason.TOKEN_EXISTS: "there is a token of this serial",
+    Reason.ADMINISTRATOR_EXISTS: "there is an administrator of this name",
     Reason.AGENT_EXISTS: "there is an agent of this name or identity",
 }
 _PERMISSION_DENIED = {
     Reason.ROLE: "your role may not do this",
+    Reason.PASSWORD_CHANGE_NEEDED: "the password is a temporary one; change it first",
     Reason.SELF_SERVICE_FORBIDDEN: "nobody does this for themselves; "
     "ask another administrator",
 }
@@ -157,6 +160,9 @@ _INVALID_ARGUMENT = {
 }
 _FAILED_PRECONDITION = {
     Reason.USER_DISABLED: "the user is disabled",
+    Reason.USER_IS_ADMINISTRATOR: "an administrator is linked to the user",
+    Reason.LAST_SUPER_ADMIN: "there would be no super administrator any more",
+    Reason.WRONG_PASSWORD: "the old password is wrong",
     Reason.USER_HAS_TOKENS: "the user still has tokens",
     Reason.TOKEN_NOT_ASSIGNED: "the token is nobody's; assign it first",
     Reason.TOKEN_ASSIGNED: "the token is somebody's already",

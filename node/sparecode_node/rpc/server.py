@@ -18,6 +18,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from sparecode.v1 import (
+    administrators_pb2,
+    administrators_pb2_grpc,
     agents_pb2,
     agents_pb2_grpc,
     audit_pb2,
@@ -36,6 +38,7 @@ from sparecode.v1 import (
     users_pb2,
     users_pb2_grpc,
 )
+from sparecode_node.rpc.administrators import AdministratorServicer
 from sparecode_node.rpc.agents import AgentServicer
 from sparecode_node.rpc.audit import AuditServicer
 from sparecode_node.rpc.authentication import AuthenticationServicer
@@ -49,6 +52,7 @@ from sparecode_node.rpc.sessions import SessionServicer
 from sparecode_node.rpc.tls import TlsFiles
 from sparecode_node.rpc.tokens import FILE_BYTES_MAX, TokenServicer
 from sparecode_node.rpc.users import UserServicer
+from sparecode_node.services.administrators import Administrators
 from sparecode_node.services.agents import Agents
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.audit import Audit
@@ -112,6 +116,7 @@ class Services:
     cluster: Cluster
     audit: Audit
     policies: Policies
+    administrators: Administrators
 
 
 class Listeners:
@@ -217,6 +222,9 @@ def _add_administration(
     policy_pb2_grpc.add_PolicyServiceServicer_to_server(
         PolicyServicer(node_id, services.policies), server
     )
+    administrators_pb2_grpc.add_AdministratorServiceServicer_to_server(
+        AdministratorServicer(node_id, services.administrators), server
+    )
 
 
 def _admin_names() -> Sequence[str]:
@@ -230,6 +238,7 @@ def _admin_names() -> Sequence[str]:
         cluster_pb2,
         audit_pb2,
         policy_pb2,
+        administrators_pb2,
         health_pb2,
     )
     return (

@@ -11,13 +11,20 @@ from dataclasses import dataclass
 
 from sparecode_node.domain.administrators import Permission, Role, may
 from sparecode_node.domain.ids import AdministratorName, SessionId
+from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.queries import sessions
 from sparecode_node.queries.state import LocalState, ReadTransaction
 from sparecode_node.replication.replicator import Replicator
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.context import CallContext, Deadline, SessionCaller
-from sparecode_node.services.errors import NotPermittedError, NotSignedInError
+from sparecode_node.services.errors import NotPermittedError, NotSignedInError, refusal
 from sparecode_node.services.sealing import session_id
+from sparecode_node.statemachine.administrator_commands import (
+    ChangePassword,
+    CreateAdministrator,
+    RemoveAdministrator,
+    UpdateAdministrator,
+)
 from sparecode_node.statemachine.commands import (
     AssignToken,
     CloseSession,
@@ -70,6 +77,12 @@ _COMMANDS: dict[str, tuple[type[Command], ...]] = {
     ),
     "PolicyService": (UpdatePolicy,),
     "AgentService": (RegisterAgent,),
+    "AdministratorService": (
+        CreateAdministrator,
+        UpdateAdministrator,
+        RemoveAdministrator,
+        ChangePassword,
+    ),
 }
 """Methods with the name of the command that they propose."""
 
@@ -90,6 +103,7 @@ _READS: dict[str, Permission | None] = {
     "EmergencyAccessService/GetEmergencyAccess": Permission.READ_USERS,
     "EmergencyAccessService/ListEmergencyAccess": Permission.READ_USERS,
     "AgentService/ListAgents": Permission.READ_AGENTS,
+    "AdministratorService/ListAdministrators": Permission.READ_ADMINISTRATORS,
     "PolicyService/GetPolicy": Permission.READ_POLICY,
     "AuditService/ListAuditEvents": Permission.READ_AUDIT,
     "AuditService/ExportAuditEvents": Permission.READ_AUDIT,
@@ -108,6 +122,17 @@ NEEDS: dict[str, Permission | None] = {
     **_READS,
 }
 """What a method needs; None: a session. What is not here is permitted to nobody."""
+
+
+WITH_TEMPORARY_PASSWORD = frozenset(
+    {
+        "AdministratorService/ChangePassword",
+        "SessionService/Logout",
+        "SessionService/LogoutEverywhere",
+        "SessionService/WhoAmI",
+    }
+)
+"""All that may be called with a password that somebody else chose."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +183,8 @@ class Authorization:
         """
         Return the caller's session in a state, if it may call the method.
 
-        Raises `NotSignedInError` and `NotPermittedError`.
+        Raises `NotSignedInError`, `NotPermittedError` and `Refused`
+        (`PASSWORD_CHANGE_NEEDED`).
         """
         if not isinstance(context.caller, SessionCaller):
             raise NotSignedInError
@@ -169,6 +195,13 @@ class Authorization:
         if not _permitted(found.role, context.method):
             raise NotPermittedError(
                 f"the role {found.role.value} may not call {context.method}"
+            )
+        if found.temporary and context.method not in WITH_TEMPORARY_PASSWORD:
+            raise refusal(
+                Rejected(
+                    Reason.PASSWORD_CHANGE_NEEDED,
+                    "the password is a temporary one: change it first",
+                )
             )
         return Session(
             session_id=key,

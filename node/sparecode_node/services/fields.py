@@ -22,7 +22,7 @@ EMAIL_MAX = 254
 AGENT_NAME_MAX = 64
 IDENTITY_MAX = 256
 ADMINISTRATOR_NAME_MAX = 128
-PASSWORD_MAX = 1024
+PASSWORD_MIN, PASSWORD_MAX = 12, 1024
 PASSCODE_MAX = 64
 CLIENT_ADDRESS_MAX = 256
 RESOURCE_MAX = 256
@@ -78,6 +78,16 @@ def secret(name: str, value: str, *, at_most: int) -> str:
     if len(value) > at_most:
         raise InvalidFieldError(name, f"must have at most {at_most} characters")
     return value
+
+
+def new_password(name: str, value: str) -> str:
+    """Return a password that is to be set."""
+    return text(name, value, at_least=PASSWORD_MIN, at_most=PASSWORD_MAX)
+
+
+def administrator(name: str, value: str) -> str:
+    """Return an administrator's name as it was typed."""
+    return text(name, value, at_least=1, at_most=ADMINISTRATOR_NAME_MAX)
 
 
 def identity(value: str) -> AgentIdentity:

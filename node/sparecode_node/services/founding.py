@@ -28,7 +28,6 @@ from sparecode_node.statemachine.commands import Call, InitializeCluster, Reques
 
 log = logging.getLogger(__name__)
 
-PASSWORD_MIN = 12
 ATTEMPT_S = 5.0
 RETRY_S = 0.5
 HASH_S = 30.0
@@ -58,9 +57,7 @@ async def prepare_founding(
         at_least=1,
         at_most=fields.ADMINISTRATOR_NAME_MAX,
     )
-    fields.text(
-        "password", password, at_least=PASSWORD_MIN, at_most=fields.PASSWORD_MAX
-    )
+    fields.new_password("password", password)
     name = AdministratorName(fold(administrator))
     salt = entropy.token_bytes(SALT_BYTES)
     (hashed,) = await kdf.derive(

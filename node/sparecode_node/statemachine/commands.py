@@ -27,6 +27,7 @@ from sparecode_node.domain.ids import (
 from sparecode_node.domain.passcodes import Reading
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm, HashName
+from sparecode_node.statemachine.administrator_commands import AdministratorCommand
 from sparecode_node.statemachine.token_commands import (
     ClearPin,
     DeleteToken,
@@ -331,6 +332,7 @@ Command = (
     | RegisterAgent
     | Authenticate
     | PassBarrier
+    | AdministratorCommand
 )
 
 

@@ -12,21 +12,27 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, assert_never
 
-from sparecode_node.domain.administrators import may
-from sparecode_node.domain.ids import AdministratorName, KeyId
+from sparecode_node.domain.ids import KeyId
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.policy import TIME_MS_MAX, Policy
 from sparecode_node.statemachine import (
+    administrator_life,
     administrators,
     authentication,
     emergency_access,
     policies,
     schema,
-    tables,
     token_life,
     tokens,
     users,
 )
+from sparecode_node.statemachine.administrator_commands import (
+    ChangePassword,
+    CreateAdministrator,
+    RemoveAdministrator,
+    UpdateAdministrator,
+)
+from sparecode_node.statemachine.admission import check_session
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.audit import AuditLog
 from sparecode_node.statemachine.commands import (
@@ -51,7 +57,6 @@ from sparecode_node.statemachine.commands import (
     UpdateUser,
 )
 from sparecode_node.statemachine.digest import digest
-from sparecode_node.statemachine.permissions import PERMISSIONS
 from sparecode_node.statemachine.requests import REUSED, Requests
 from sparecode_node.statemachine.results import (
     Authenticated,
@@ -204,33 +209,7 @@ class StateMachine:
                 Reason.REQUEST_TABLE_FULL,
                 "too many requests within the last minutes; try again later",
             )
-        return self._check_session(applying)
-
-    def _check_session(self, applying: Applying) -> Rejected | None:
-        """Check an administrator's session and role once more (P1)."""
-        command_type = type(applying.call.command)
-        if command_type not in PERMISSIONS:
-            return None
-        row = self._db.execute(
-            "SELECT administrator FROM sessions WHERE session_id = ? AND ends_at_ms > ?",
-            (applying.call.session_id, self._now_ms),
-        ).fetchone()
-        administrator = (
-            tables.find_administrator(self._db, AdministratorName(row[0]))
-            if row
-            else None
-        )
-        if administrator is None or not administrator.enabled:
-            return Rejected(
-                Reason.SESSION_ENDED, "the session has ended; sign in again"
-            )
-        applying.administrator = administrator
-        permission = PERMISSIONS[command_type]
-        if permission is not None and not may(administrator.role, permission):
-            return Rejected(
-                Reason.ROLE, f"the role {administrator.role} may not {permission}"
-            )
-        return None
+        return check_session(applying)
 
     def _decide(self, applying: Applying) -> Result:
         match applying.call.command:
@@ -279,6 +258,13 @@ class StateMachine:
                 result = policies.update_policy(applying, command)
                 self._load_beginning()  # The next command meets the new one.
                 return result
+            case (
+                CreateAdministrator()
+                | UpdateAdministrator()
+                | RemoveAdministrator()
+                | ChangePassword()
+            ) as command:
+                return administrator_life.change_administrator(applying, command)
             case RegisterAgent() as command:
                 return administrators.register_agent(applying, command)
             case Authenticate() as command:

@@ -7,6 +7,12 @@ which permission is `domain/administrators.py`.
 """
 
 from sparecode_node.domain.administrators import Permission
+from sparecode_node.statemachine.administrator_commands import (
+    ChangePassword,
+    CreateAdministrator,
+    RemoveAdministrator,
+    UpdateAdministrator,
+)
 from sparecode_node.statemachine.commands import (
     AssignToken,
     CloseSession,
@@ -58,5 +64,9 @@ PERMISSIONS: dict[type[Command], Permission | None] = {
     DisableEmergencyAccess: Permission.ISSUE_EMERGENCY_ACCESS,
     UpdatePolicy: Permission.CHANGE_POLICY,
     RegisterAgent: Permission.CHANGE_AGENTS,
+    CreateAdministrator: Permission.CHANGE_ADMINISTRATORS,
+    UpdateAdministrator: Permission.CHANGE_ADMINISTRATORS,
+    RemoveAdministrator: Permission.CHANGE_ADMINISTRATORS,
+    ChangePassword: None,  # One's own; of another, apply asks for more.
 }
 """The administrators' commands, and what each needs (P1)."""

@@ -22,6 +22,7 @@ NOT_REMEMBERED = frozenset(
         Reason.REQUEST_TABLE_FULL,
         Reason.SESSION_ENDED,
         Reason.ROLE,
+        Reason.PASSWORD_CHANGE_NEEDED,
         Reason.NOT_INITIALIZED,
     }
 )

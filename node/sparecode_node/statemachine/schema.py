@@ -9,7 +9,7 @@ Every row is a function of the log. `meta` holds what is one of a kind:
 
 import sqlite3
 
-VERSION = 2
+VERSION = 3
 """Stored as `user_version`; raised with every change of the tables."""
 
 _TABLES = """
@@ -32,8 +32,11 @@ CREATE TABLE administrators (
     version INTEGER NOT NULL,
     enabled INTEGER NOT NULL,
     failures INTEGER NOT NULL,
-    blocked_until_ms INTEGER NOT NULL
+    blocked_until_ms INTEGER NOT NULL,
+    user_id TEXT REFERENCES users (user_id),
+    temporary INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX administrators_by_user ON administrators (user_id);
 
 CREATE TABLE sessions (
     session_id TEXT PRIMARY KEY,     -- SHA-256 of the bearer, hex
@@ -160,6 +163,9 @@ CREATE TABLE audit_events (
 
 _MIGRATIONS = {
     1: "ALTER TABLE code_sets ADD COLUMN fixed INTEGER NOT NULL DEFAULT 0;",
+    2: "ALTER TABLE administrators ADD COLUMN user_id TEXT REFERENCES users (user_id);"
+    "ALTER TABLE administrators ADD COLUMN temporary INTEGER NOT NULL DEFAULT 0;"
+    "CREATE INDEX administrators_by_user ON administrators (user_id);",
 }
 """
 From each version to the next one; a node that is upgraded keeps its state.

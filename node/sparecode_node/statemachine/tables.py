@@ -283,7 +283,8 @@ def find_administrator(
     """Return the administrator of that folded name."""
     row = db.execute(
         "SELECT name, role, password_salt, password_verifier, key_id, version, "
-        "enabled, failures, blocked_until_ms FROM administrators WHERE name = ?",
+        "enabled, failures, blocked_until_ms, user_id, temporary "
+        "FROM administrators WHERE name = ?",
         (name,),
     ).fetchone()
     if row is None:
@@ -298,6 +299,8 @@ def find_administrator(
         enabled=bool(row[6]),
         failures=row[7],
         blocked_until_ms=row[8],
+        user_id=row[9],
+        temporary=bool(row[10]),
     )
 
 
@@ -316,4 +319,19 @@ def save_administrator(db: sqlite3.Connection, administrator: Administrator) -> 
         enabled=administrator.enabled,
         failures=administrator.failures,
         blocked_until_ms=administrator.blocked_until_ms,
+        user_id=administrator.user_id,
+        temporary=administrator.temporary,
     )
+
+
+def delete_administrator(db: sqlite3.Connection, name: AdministratorName) -> None:
+    """Delete an administrator, who has no session any more."""
+    db.execute("DELETE FROM administrators WHERE name = ?", (name,))
+
+
+def administrators_of(db: sqlite3.Connection, user_id: UserId) -> list[str]:
+    """Return the names of the administrators who are that user."""
+    rows = db.execute(
+        "SELECT name FROM administrators WHERE user_id = ? ORDER BY name", (user_id,)
+    )
+    return [row[0] for row in rows]

@@ -5,6 +5,12 @@ import sqlite3
 from typing import assert_never
 
 from sparecode_node.statemachine import tables
+from sparecode_node.statemachine.administrator_commands import (
+    ChangePassword,
+    CreateAdministrator,
+    RemoveAdministrator,
+    UpdateAdministrator,
+)
 from sparecode_node.statemachine.commands import (
     AssignToken,
     Authenticate,
@@ -67,6 +73,13 @@ def target_of(db: sqlite3.Connection, command: Command) -> str:
             | DisableEmergencyAccess()
         ):
             return command.serial
+        case (
+            CreateAdministrator()
+            | UpdateAdministrator()
+            | RemoveAdministrator()
+            | ChangePassword()
+        ):
+            return command.name
         case UpdatePolicy():
             return "policy"
         case RegisterAgent():

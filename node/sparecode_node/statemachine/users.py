@@ -89,6 +89,13 @@ def delete_user(applying: Applying, command: DeleteUser) -> Result:
             f"{user.username} still has tokens: {serials}",
             "username",
         )
+    administrators = tables.administrators_of(db, user.user_id)
+    if administrators:
+        return Rejected(
+            Reason.USER_IS_ADMINISTRATOR,
+            f"{user.username} is linked to administrators: {', '.join(administrators)}",
+            "username",
+        )
     tables.delete_user(db, user.user_id)
     return Applied(index=applying.index)
 

@@ -86,6 +86,10 @@ class Call(_message.Message):
     UPDATE_POLICY_FIELD_NUMBER: _builtins.int
     RESYNCHRONIZE_TOKEN_FIELD_NUMBER: _builtins.int
     ISSUE_FIXED_TOKENCODE_FIELD_NUMBER: _builtins.int
+    CREATE_ADMINISTRATOR_FIELD_NUMBER: _builtins.int
+    UPDATE_ADMINISTRATOR_FIELD_NUMBER: _builtins.int
+    REMOVE_ADMINISTRATOR_FIELD_NUMBER: _builtins.int
+    CHANGE_PASSWORD_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """The node that was called."""
     session_id: _builtins.str
@@ -200,6 +204,22 @@ class Call(_message.Message):
     def issue_fixed_tokencode(self) -> Global___IssueFixedTokencode:
         """Makes one reusable code live."""
 
+    @_builtins.property
+    def create_administrator(self) -> Global___CreateAdministrator:
+        """Adds an administrator."""
+
+    @_builtins.property
+    def update_administrator(self) -> Global___UpdateAdministrator:
+        """Changes an administrator."""
+
+    @_builtins.property
+    def remove_administrator(self) -> Global___RemoveAdministrator:
+        """Removes an administrator."""
+
+    @_builtins.property
+    def change_password(self) -> Global___ChangePassword:
+        """Changes an administrator's password."""
+
     def __init__(
         self,
         *,
@@ -233,12 +253,16 @@ class Call(_message.Message):
         update_policy: Global___UpdatePolicy | None = ...,
         resynchronize_token: Global___ResynchronizeToken | None = ...,
         issue_fixed_tokencode: Global___IssueFixedTokencode | None = ...,
+        create_administrator: Global___CreateAdministrator | None = ...,
+        update_administrator: Global___UpdateAdministrator | None = ...,
+        remove_administrator: Global___RemoveAdministrator | None = ...,
+        change_password: Global___ChangePassword | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assign_token", b"assign_token", "authenticate", b"authenticate", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "replace_token", b"replace_token", "request", b"request", "resynchronize_token", b"resynchronize_token", "save_emergency_access", b"save_emergency_access", "set_pin", b"set_pin", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assign_token", b"assign_token", "authenticate", b"authenticate", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "create_administrator", b"create_administrator", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "remove_administrator", b"remove_administrator", "replace_token", b"replace_token", "request", b"request", "resynchronize_token", b"resynchronize_token", "save_emergency_access", b"save_emergency_access", "set_pin", b"set_pin", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assign_token", b"assign_token", "at_ms", b"at_ms", "authenticate", b"authenticate", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "node_id", b"node_id", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "replace_token", b"replace_token", "request", b"request", "resynchronize_token", b"resynchronize_token", "save_emergency_access", b"save_emergency_access", "session_id", b"session_id", "set_pin", b"set_pin", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assign_token", b"assign_token", "at_ms", b"at_ms", "authenticate", b"authenticate", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "create_administrator", b"create_administrator", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "node_id", b"node_id", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "remove_administrator", b"remove_administrator", "replace_token", b"replace_token", "request", b"request", "resynchronize_token", b"resynchronize_token", "save_emergency_access", b"save_emergency_access", "session_id", b"session_id", "set_pin", b"set_pin", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["initialize_cluster", "open_session", "close_session", "create_user", "update_user", "delete_user", "unlock_user", "enroll_token", "assign_token", "set_pin", "reinstate_token", "save_emergency_access", "disable_emergency_access", "register_agent", "authenticate", "pass_barrier", "unassign_token", "enable_token", "disable_token", "update_token", "delete_token", "clear_pin", "replace_token", "update_policy", "resynchronize_token", "issue_fixed_tokencode"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["initialize_cluster", "open_session", "close_session", "create_user", "update_user", "delete_user", "unlock_user", "enroll_token", "assign_token", "set_pin", "reinstate_token", "save_emergency_access", "disable_emergency_access", "register_agent", "authenticate", "pass_barrier", "unassign_token", "enable_token", "disable_token", "update_token", "delete_token", "clear_pin", "replace_token", "update_policy", "resynchronize_token", "issue_fixed_tokencode", "create_administrator", "update_administrator", "remove_administrator", "change_password"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
@@ -1493,6 +1517,163 @@ class Authenticate(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Authenticate: _TypeAlias = Authenticate  # noqa: Y015
+
+@_typing.final
+class CreateAdministrator(_message.Message):
+    """Adds an administrator, whose password is a temporary one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    PASSWORD_SALT_FIELD_NUMBER: _builtins.int
+    PASSWORD_VERIFIER_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """As it is compared."""
+    role: _builtins.str
+    """A value of Role."""
+    user: _builtins.str
+    """The user that this person is, as it is compared; absent: none."""
+    password_salt: _builtins.bytes
+    """Salt of the password."""
+    password_verifier: _builtins.bytes
+    """Verifier of the password."""
+    key_id: _builtins.int
+    """Key of the ring that the verifier was made with."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        role: _builtins.str = ...,
+        user: _builtins.str | None = ...,
+        password_salt: _builtins.bytes = ...,
+        password_verifier: _builtins.bytes = ...,
+        key_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_user", b"_user", "user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_user", b"_user", "key_id", b"key_id", "name", b"name", "password_salt", b"password_salt", "password_verifier", b"password_verifier", "role", b"role", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__user: _TypeAlias = _typing.Literal["user"]  # noqa: Y015
+    _WhichOneofArgType__user: _TypeAlias = _typing.Literal["_user", b"_user"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__user) -> _WhichOneofReturnType__user | None: ...
+
+Global___CreateAdministrator: _TypeAlias = CreateAdministrator  # noqa: Y015
+
+@_typing.final
+class UpdateAdministrator(_message.Message):
+    """Changes what is given of an administrator."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    ENABLED_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    NO_USER_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Which administrator."""
+    role: _builtins.str
+    """A value of Role; absent: as it is."""
+    enabled: _builtins.bool
+    """Whether this person may sign in; absent: as it is."""
+    user: _builtins.str
+    """The user that this person is; absent: as it is."""
+    no_user: _builtins.bool
+    """This person is no user."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        role: _builtins.str | None = ...,
+        enabled: _builtins.bool | None = ...,
+        user: _builtins.str | None = ...,
+        no_user: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_role", b"_role", "_user", b"_user", "enabled", b"enabled", "role", b"role", "user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_role", b"_role", "_user", b"_user", "enabled", b"enabled", "name", b"name", "no_user", b"no_user", "role", b"role", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
+    _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015
+    _WhichOneofReturnType__role: _TypeAlias = _typing.Literal["role"]  # noqa: Y015
+    _WhichOneofArgType__role: _TypeAlias = _typing.Literal["_role", b"_role"]  # noqa: Y015
+    _WhichOneofReturnType__user: _TypeAlias = _typing.Literal["user"]  # noqa: Y015
+    _WhichOneofArgType__user: _TypeAlias = _typing.Literal["_user", b"_user"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__enabled) -> _WhichOneofReturnType__enabled | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__role) -> _WhichOneofReturnType__role | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__user) -> _WhichOneofReturnType__user | None: ...
+
+Global___UpdateAdministrator: _TypeAlias = UpdateAdministrator  # noqa: Y015
+
+@_typing.final
+class RemoveAdministrator(_message.Message):
+    """Removes an administrator."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Which administrator."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveAdministrator: _TypeAlias = RemoveAdministrator  # noqa: Y015
+
+@_typing.final
+class ChangePassword(_message.Message):
+    """Changes an administrator's password, and ends their sessions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    CANDIDATE_FIELD_NUMBER: _builtins.int
+    ADMINISTRATOR_VERSION_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    PASSWORD_SALT_FIELD_NUMBER: _builtins.int
+    PASSWORD_VERIFIER_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Whose password."""
+    candidate: _builtins.bytes
+    """What the verifier would be if the old password is right; empty: of another."""
+    administrator_version: _builtins.int
+    """Version of the administrator's row that the candidate was computed with."""
+    key_id: _builtins.int
+    """Key of the ring that candidate and verifier were made with."""
+    password_salt: _builtins.bytes
+    """Salt of the new password."""
+    password_verifier: _builtins.bytes
+    """Verifier of the new password."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        candidate: _builtins.bytes = ...,
+        administrator_version: _builtins.int = ...,
+        key_id: _builtins.int = ...,
+        password_salt: _builtins.bytes = ...,
+        password_verifier: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["administrator_version", b"administrator_version", "candidate", b"candidate", "key_id", b"key_id", "name", b"name", "password_salt", b"password_salt", "password_verifier", b"password_verifier"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChangePassword: _TypeAlias = ChangePassword  # noqa: Y015
 
 @_typing.final
 class PassBarrier(_message.Message):

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The people who manage the service."""
+
+from datetime import timedelta
+
+from sparecode.v1 import administrators_pb2 as pb
+from sparecode_client.administrators import Administrator, AdministratorRole
+from sparecode_client.client import Caller, new_request_id
+from sparecode_client.values import Commit, Page
+from sparecode_client.wire import commit_in, enum_in, enum_out, position_in
+
+
+class Administrators(Caller):
+    """The calls of `AdministratorService`."""
+
+    async def create_administrator(
+        self,
+        name: str,
+        role: AdministratorRole,
+        password: str,
+        *,
+        username: str | None,
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> Commit:
+        """
+        Add an administrator with a temporary password.
+
+        *username*: the user that this person is, for whom they can do nothing then;
+        None says that this person is no user.
+        """
+        request = pb.CreateAdministratorRequest(
+            request_id=request_id or new_request_id(),
+            name=name,
+            role=enum_out(pb.AdministratorRole, role),
+            password=password,
+        )
+        if username is None:
+            request.no_user = True
+        else:
+            request.username = username
+        answer = await self._client.unary(
+            lambda node: node.administrators.CreateAdministrator, request, within=within
+        )
+        return commit_in(answer.commit)
+
+    async def list_administrators(
+        self,
+        *,
+        page_size: int = 0,
+        page_token: str = "",
+        stale_ok: bool = False,
+        within: timedelta | None = None,
+    ) -> Page[Administrator]:
+        """Return a page of administrators, in the order of their names."""
+        request = pb.ListAdministratorsRequest(
+            page_size=page_size, page_token=page_token, stale_ok=stale_ok
+        )
+        answer = await self._client.unary(
+            lambda node: node.administrators.ListAdministrators, request, within=within
+        )
+        return Page(
+            items=tuple(administrator_in(each) for each in answer.administrators),
+            next_page_token=answer.next_page_token,
+            position=position_in(answer.position),
+        )
+
+    async def update_administrator(
+        self,
+        name: str,
+        *,
+        role: AdministratorRole | None = None,
+        enabled: bool | None = None,
+        username: str | None = None,
+        no_user: bool = False,
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> Commit:
+        """
+        Change what is given; what is None stays.
+
+        Another role, or disabling, ends the administrator's sessions.
+        """
+        if username is not None and no_user:
+            raise ValueError("either username or no_user")
+        request = pb.UpdateAdministratorRequest(
+            request_id=request_id or new_request_id(),
+            name=name,
+            enabled=enabled,
+        )
+        if role is not None:
+            request.role = enum_out(pb.AdministratorRole, role)
+        if no_user:
+            request.no_user = True
+        elif username is not None:
+            request.username = username
+        answer = await self._client.unary(
+            lambda node: node.administrators.UpdateAdministrator, request, within=within
+        )
+        return commit_in(answer.commit)
+
+    async def remove_administrator(
+        self,
+        name: str,
+        *,
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> Commit:
+        """Remove an administrator, and end their sessions."""
+        request = pb.RemoveAdministratorRequest(
+            request_id=request_id or new_request_id(), name=name
+        )
+        answer = await self._client.unary(
+            lambda node: node.administrators.RemoveAdministrator, request, within=within
+        )
+        return commit_in(answer.commit)
+
+    async def change_password(
+        self,
+        new_password: str,
+        *,
+        old_password: str = "",
+        name: str = "",
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> Commit:
+        """
+        Change one's own password, with the *old_password*: sign in again then.
+
+        With another's *name*: give them a temporary one.
+        """
+        request = pb.ChangePasswordRequest(
+            request_id=request_id or new_request_id(),
+            name=name,
+            old_password=old_password,
+            new_password=new_password,
+        )
+        answer = await self._client.unary(
+            lambda node: node.administrators.ChangePassword, request, within=within
+        )
+        return commit_in(answer.commit)
+
+
+def administrator_in(administrator: pb.Administrator) -> Administrator:
+    """Return an administrator."""
+    return Administrator(
+        name=administrator.name,
+        role=enum_in(AdministratorRole, pb.AdministratorRole, administrator.role),
+        enabled=administrator.enabled,
+        username=administrator.username,
+        password_temporary=administrator.password_temporary,
+    )

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`AdministratorService`: the people who manage the service."""
+
+from sparecode.v1 import administrators_pb2 as pb
+from sparecode.v1 import administrators_pb2_grpc as pb_grpc
+from sparecode_node.domain.administrators import Role
+from sparecode_node.queries.administrators import AdministratorView
+from sparecode_node.rpc import calls, convert
+from sparecode_node.rpc.identity import Context
+from sparecode_node.services.administrators import Administrators, Link
+from sparecode_node.services.errors import InvalidFieldError
+
+ROLES = {
+    pb.ADMINISTRATOR_ROLE_SUPER_ADMIN: Role.SUPER_ADMIN,
+    pb.ADMINISTRATOR_ROLE_HELP_DESK: Role.HELP_DESK,
+    pb.ADMINISTRATOR_ROLE_AUDITOR: Role.AUDITOR,
+    pb.ADMINISTRATOR_ROLE_OPERATOR: Role.OPERATOR,
+}
+
+
+class AdministratorServicer(pb_grpc.AdministratorServiceServicer):
+    """Translates between the wire and `Administrators`."""
+
+    def __init__(self, node_id: str, administrators: Administrators) -> None:
+        self._node_id = node_id
+        self._administrators = administrators
+
+    async def CreateAdministrator(
+        self, request: pb.CreateAdministratorRequest, context: Context
+    ) -> pb.CreateAdministratorResponse:
+        """Add an administrator."""
+        call = calls.session_call(
+            context, "AdministratorService/CreateAdministrator", request.request_id
+        )
+        link = _link(request)
+        if link is None:
+            raise InvalidFieldError(
+                "link", "must say username, or no_user for who is no user"
+            )
+        applied = await self._administrators.create(
+            call,
+            name=request.name,
+            role=convert.enum_value("role", request.role, ROLES),
+            link=link,
+            password=request.password,
+        )
+        return pb.CreateAdministratorResponse(
+            commit=convert.commit(self._node_id, applied)
+        )
+
+    async def ListAdministrators(
+        self, request: pb.ListAdministratorsRequest, context: Context
+    ) -> pb.ListAdministratorsResponse:
+        """Return a page of administrators."""
+        read = await self._administrators.list(
+            calls.session_call(context, "AdministratorService/ListAdministrators"),
+            page_size=request.page_size,
+            page_token=request.page_token,
+            stale_ok=request.stale_ok,
+        )
+        return pb.ListAdministratorsResponse(
+            administrators=[_administrator(each) for each in read.value.items],
+            next_page_token=read.value.next_page_token,
+            position=convert.position(read),
+        )
+
+    async def UpdateAdministrator(
+        self, request: pb.UpdateAdministratorRequest, context: Context
+    ) -> pb.UpdateAdministratorResponse:
+        """Change what is given of an administrator."""
+        role = None
+        if request.role != pb.ADMINISTRATOR_ROLE_UNSPECIFIED:
+            role = convert.enum_value("role", request.role, ROLES)
+        applied = await self._administrators.update(
+            calls.session_call(
+                context, "AdministratorService/UpdateAdministrator", request.request_id
+            ),
+            name=request.name,
+            role=role,
+            enabled=request.enabled if request.HasField("enabled") else None,
+            link=_link(request),
+        )
+        return pb.UpdateAdministratorResponse(
+            commit=convert.commit(self._node_id, applied)
+        )
+
+    async def RemoveAdministrator(
+        self, request: pb.RemoveAdministratorRequest, context: Context
+    ) -> pb.RemoveAdministratorResponse:
+        """Remove an administrator."""
+        applied = await self._administrators.remove(
+            calls.session_call(
+                context, "AdministratorService/RemoveAdministrator", request.request_id
+            ),
+            name=request.name,
+        )
+        return pb.RemoveAdministratorResponse(
+            commit=convert.commit(self._node_id, applied)
+        )
+
+    async def ChangePassword(
+        self, request: pb.ChangePasswordRequest, context: Context
+    ) -> pb.ChangePasswordResponse:
+        """Change a password."""
+        applied = await self._administrators.change_password(
+            calls.session_call(
+                context, "AdministratorService/ChangePassword", request.request_id
+            ),
+            name=request.name,
+            old_password=request.old_password,
+            new_password=request.new_password,
+        )
+        return pb.ChangePasswordResponse(commit=convert.commit(self._node_id, applied))
+
+
+def _link(
+    request: pb.CreateAdministratorRequest | pb.UpdateAdministratorRequest,
+) -> Link | None:
+    """Return what is said of the user; None: nothing is."""
+    if request.WhichOneof("link") is None:
+        return None
+    if request.WhichOneof("link") == "no_user":
+        if not request.no_user:
+            raise InvalidFieldError("no_user", "must be true, or not given")
+        return Link("")
+    if not request.username:
+        raise InvalidFieldError("username", "must not be empty; see no_user")
+    return Link(request.username)
+
+
+def _administrator(administrator: AdministratorView) -> pb.Administrator:
+    return pb.Administrator(
+        name=administrator.name,
+        role=convert.enum_number(administrator.role, ROLES),
+        enabled=administrator.enabled,
+        username=administrator.username,
+        password_temporary=administrator.temporary,
+    )

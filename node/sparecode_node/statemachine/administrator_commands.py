@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands on administrators; as the others of `commands`, they are on disk for ever."""
+
+from dataclasses import dataclass
+
+from sparecode_node.domain.administrators import Role
+from sparecode_node.domain.ids import AdministratorName, KeyId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateAdministrator:
+    """Add an administrator, whose password is a temporary one."""
+
+    name: AdministratorName
+    role: Role
+    user: str | None
+    """The folded name of the user that this person is; absent: none."""
+    password_salt: bytes
+    password_verifier: bytes
+    key_id: KeyId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateAdministrator:
+    """Change what is given of an administrator; what is absent stays."""
+
+    name: AdministratorName
+    role: Role | None
+    enabled: bool | None
+    user: str | None
+    no_user: bool
+    """This person is no user, from now on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveAdministrator:
+    """Remove an administrator; what they have done stays in the audit log."""
+
+    name: AdministratorName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangePassword:
+    """
+    Change an administrator's password, and end their sessions.
+
+    One's own takes the old one (*candidate*); another's becomes a temporary one.
+    """
+
+    name: AdministratorName
+    candidate: bytes
+    """Of the old password; empty where none was asked for."""
+    administrator_version: int
+    """Of the row that the candidate was computed with; 0: unknown name."""
+    key_id: KeyId
+    password_salt: bytes
+    password_verifier: bytes
+
+
+AdministratorCommand = (
+    CreateAdministrator | UpdateAdministrator | RemoveAdministrator | ChangePassword
+)

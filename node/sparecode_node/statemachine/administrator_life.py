@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Commands on administrators: load, decide, save (P1, P2).
+
+Sessions die with the commit that takes from an administrator what they were
+opened with: role, leave to sign in, password.
+"""
+
+import hmac
+from dataclasses import replace
+from typing import assert_never
+
+from sparecode_node.domain.administrators import Administrator, Permission, Role, may
+from sparecode_node.domain.ids import AdministratorName, NameKey, UserId
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.statemachine import tables
+from sparecode_node.statemachine.administrator_commands import (
+    AdministratorCommand,
+    ChangePassword,
+    CreateAdministrator,
+    RemoveAdministrator,
+    UpdateAdministrator,
+)
+from sparecode_node.statemachine.applying import Applying
+from sparecode_node.statemachine.results import Applied, Result
+from sparecode_node.statemachine.users import unknown_user
+
+
+def change_administrator(applying: Applying, command: AdministratorCommand) -> Result:
+    """Apply one of these commands."""
+    match command:
+        case CreateAdministrator():
+            refused = _create(applying, command)
+        case UpdateAdministrator():
+            refused = _update(applying, command)
+        case RemoveAdministrator():
+            refused = _remove(applying, command)
+        case ChangePassword():
+            refused = _change_password(applying, command)
+        case _ as never:
+            assert_never(never)
+    return refused or Applied(index=applying.index)
+
+
+def _unknown(name: AdministratorName) -> Rejected:
+    return Rejected(
+        Reason.ADMINISTRATOR_UNKNOWN, f"there is no administrator {name}", "name"
+    )
+
+
+def _create(applying: Applying, command: CreateAdministrator) -> Rejected | None:
+    if command.key_id != applying.key_id:
+        return Rejected(Reason.STALE_PARAMETERS)
+    if tables.find_administrator(applying.db, command.name) is not None:
+        return Rejected(
+            Reason.ADMINISTRATOR_EXISTS,
+            f"there is an administrator {command.name} already",
+            "name",
+        )
+    user_id = None if command.user is None else _linked(applying, command.user)
+    if isinstance(user_id, Rejected):
+        return user_id
+    tables.save_administrator(
+        applying.db,
+        Administrator(
+            name=command.name,
+            role=command.role,
+            password_salt=command.password_salt,
+            password_verifier=command.password_verifier,
+            key_id=command.key_id,
+            user_id=user_id,
+            temporary=True,
+        ),
+    )
+    applying.detail = f"{command.role}, {_user_said(command.user)}"
+    return None
+
+
+def _linked(applying: Applying, name: str) -> UserId | Rejected:
+    user = tables.find_user_by_name(applying.db, NameKey(name))
+    return unknown_user(name) if user is None else user.user_id
+
+
+def _user_said(name: str | None) -> str:
+    return "no user" if name is None else f"user {name}"
+
+
+def _update(applying: Applying, command: UpdateAdministrator) -> Rejected | None:
+    db = applying.db
+    before = tables.find_administrator(db, command.name)
+    if before is None:
+        return _unknown(command.name)
+    after, said = before, []
+    if command.role is not None:
+        after = replace(after, role=command.role)
+        said.append(str(command.role))
+    if command.enabled is not None:
+        after = replace(after, enabled=command.enabled)
+        said.append("enabled" if command.enabled else "disabled")
+    if command.no_user or command.user is not None:
+        name = None if command.no_user else command.user
+        user_id = None if name is None else _linked(applying, name)
+        if isinstance(user_id, Rejected):
+            return user_id
+        after = replace(after, user_id=user_id)
+        said.append(_user_said(name))
+    refused = _unlinked_self(applying, before, after) or _last(applying, before, after)
+    if refused is not None:
+        return refused
+    tables.save_administrator(db, after)
+    if (before.role, before.enabled) != (after.role, after.enabled):
+        _end_sessions(applying, command.name)
+    applying.detail = ", ".join(said)
+    return None
+
+
+def _unlinked_self(
+    applying: Applying, before: Administrator, after: Administrator
+) -> Rejected | None:
+    """Keep people from saying that their own user is not theirs (I10)."""
+    asking = applying.administrator
+    if (
+        asking is None
+        or asking.name != before.name
+        or before.user_id in (None, after.user_id)
+    ):
+        return None
+    return Rejected(
+        Reason.SELF_SERVICE_FORBIDDEN,
+        "nobody takes the link to their own user away: another administrator has to "
+        "do it",
+    )
+
+
+def _last(
+    applying: Applying, before: Administrator, after: Administrator | None
+) -> Rejected | None:
+    """Keep one who can make administrators."""
+    if not before.rules or (after is not None and after.rules):
+        return None
+    (others,) = applying.db.execute(
+        "SELECT count(*) FROM administrators WHERE role = ? AND enabled AND name != ?",
+        (Role.SUPER_ADMIN, before.name),
+    ).fetchone()
+    if others:
+        return None
+    return Rejected(
+        Reason.LAST_SUPER_ADMIN,
+        f"{before.name} is the last enabled super administrator: nobody could make "
+        "another one",
+        "name",
+    )
+
+
+def _remove(applying: Applying, command: RemoveAdministrator) -> Rejected | None:
+    before = tables.find_administrator(applying.db, command.name)
+    if before is None:
+        return _unknown(command.name)
+    refused = _last(applying, before, None)
+    if refused is not None:
+        return refused
+    _end_sessions(applying, command.name)
+    tables.delete_administrator(applying.db, command.name)
+    return None
+
+
+def _change_password(applying: Applying, command: ChangePassword) -> Rejected | None:
+    db, asking = applying.db, applying.administrator
+    if asking is None:
+        raise AssertionError("an administrator's command without an administrator")
+    own = asking.name == command.name
+    if not own and not may(asking.role, Permission.CHANGE_ADMINISTRATORS):
+        return Rejected(
+            Reason.ROLE,
+            f"the role {asking.role} may not change the password of somebody else",
+        )
+    if not own and asking.temporary:
+        return Rejected(
+            Reason.PASSWORD_CHANGE_NEEDED,
+            "the password is a temporary one: change it first",
+        )
+    before = tables.find_administrator(db, command.name)
+    version = before.version if before else 0
+    if (command.administrator_version, command.key_id) != (version, applying.key_id):
+        return Rejected(Reason.STALE_PARAMETERS)
+    if before is None:
+        return _unknown(command.name)
+    if own:
+        refused = _old_password(applying, before, command)
+        if refused is not None:
+            return refused
+    tables.save_administrator(
+        db,
+        before.with_password(
+            command.password_salt,
+            command.password_verifier,
+            command.key_id,
+            temporary=not own,
+        ),
+    )
+    _end_sessions(applying, command.name)
+    applying.detail = "own" if own else "temporary"
+    return None
+
+
+def _old_password(
+    applying: Applying, administrator: Administrator, command: ChangePassword
+) -> Rejected | None:
+    """Want the old password: whoever finds an open session does not get to keep it."""
+    if administrator.blocks(applying.now_ms):
+        return Rejected(
+            Reason.LOCKED,
+            "too many wrong passwords came before: wait a minute and try again",
+            "old_password",
+        )
+    if hmac.compare_digest(administrator.password_verifier, command.candidate):
+        return None
+    tables.save_administrator(applying.db, administrator.failed(applying.now_ms))
+    applying.keep_writes = True
+    return Rejected(Reason.WRONG_PASSWORD, "the old password is wrong", "old_password")
+
+
+def _end_sessions(applying: Applying, name: AdministratorName) -> None:
+    applying.db.execute("DELETE FROM sessions WHERE administrator = ?", (name,))

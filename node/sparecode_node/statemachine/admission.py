@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether whoever asks may: session, role, and not for themselves (P1, I10)."""
+
+from sparecode_node.domain.administrators import Administrator, may
+from sparecode_node.domain.ids import AdministratorName
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.statemachine import tables
+from sparecode_node.statemachine.administrator_commands import (
+    ChangePassword,
+)
+from sparecode_node.statemachine.applying import Applying
+from sparecode_node.statemachine.commands import (
+    CloseSession,
+    RegisterAgent,
+)
+from sparecode_node.statemachine.permissions import PERMISSIONS
+
+WITH_TEMPORARY_PASSWORD = (ChangePassword, CloseSession)
+"""All that may be done with a password that somebody else chose."""
+
+NOT_ABOUT_USERS = (RegisterAgent,)
+"""Their `name_key` is another name."""
+
+
+def check_session(applying: Applying) -> Rejected | None:
+    """Check an administrator's session and role once more (P1)."""
+    command_type = type(applying.call.command)
+    if command_type not in PERMISSIONS:
+        return None
+    row = applying.db.execute(
+        "SELECT administrator FROM sessions WHERE session_id = ? AND ends_at_ms > ?",
+        (applying.call.session_id, applying.now_ms),
+    ).fetchone()
+    administrator = (
+        tables.find_administrator(applying.db, AdministratorName(row[0]))
+        if row
+        else None
+    )
+    if administrator is None or not administrator.enabled:
+        return Rejected(Reason.SESSION_ENDED, "the session has ended; sign in again")
+    applying.administrator = administrator
+    permission = PERMISSIONS[command_type]
+    if permission is not None and not may(administrator.role, permission):
+        return Rejected(
+            Reason.ROLE, f"the role {administrator.role} may not {permission}"
+        )
+    if administrator.temporary and command_type not in WITH_TEMPORARY_PASSWORD:
+        return Rejected(
+            Reason.PASSWORD_CHANGE_NEEDED,
+            "the password is a temporary one: change it first",
+        )
+    return _self_service(applying, administrator)
+
+
+def _self_service(applying: Applying, administrator: Administrator) -> Rejected | None:
+    """Refuse whatever people do to their own user or its tokens (I10)."""
+    if administrator.user_id is None:
+        return None
+    for user_id in _users_of(applying):
+        if user_id == administrator.user_id:
+            return Rejected(
+                Reason.SELF_SERVICE_FORBIDDEN,
+                "this is about yourself: another administrator has to do it",
+            )
+    return None
+
+
+def _users_of(applying: Applying) -> list[str]:
+    """
+    Return the users whom a command is about, directly or by their tokens.
+
+    By the names of its fields, so that a command that comes later is not forgotten.
+    """
+    command = applying.call.command
+    if isinstance(command, NOT_ABOUT_USERS):
+        return []
+    name = getattr(command, "name_key", None)
+    user = tables.find_user_by_name(applying.db, name) if name is not None else None
+    tokens = [
+        tables.find_token(applying.db, getattr(command, field))
+        for field in ("serial", "replacement")
+        if hasattr(command, field)
+    ]
+    return [
+        *([user.user_id] if user else []),
+        *(token.user_id for token in tokens if token and token.user_id),
+    ]

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every method of the contract, for every role and for none (P1)."""
+
+import uuid
+from dataclasses import replace
+
+import pytest
+from google.protobuf import descriptor_pool
+
+from sparecode_node.domain.administrators import Role
+from sparecode_node.domain.outcomes import Reason
+from sparecode_node.services.authorization import (
+    NEEDS,
+    WITH_TEMPORARY_PASSWORD,
+)
+from sparecode_node.services.context import Anonymous, SessionCaller
+from sparecode_node.services.errors import (
+    NotPermittedError,
+    NotSignedInError,
+    Refused,
+)
+from tests.rpc.test_methods import FILES
+from tests.services.one_node import OneNode
+
+pytestmark = pytest.mark.asyncio
+
+ROLES = {
+    "S": Role.SUPER_ADMIN,
+    "H": Role.HELP_DESK,
+    "A": Role.AUDITOR,
+    "O": Role.OPERATOR,
+}
+WITHOUT_SESSION = {"AuthenticationService/Authenticate", "SessionService/Login"}
+"""An agent has its certificate instead; who signs in has no session yet."""
+
+MATRIX = {
+    "AdministratorService/ChangePassword": "SHAO",
+    "AdministratorService/CreateAdministrator": "S",
+    "AdministratorService/ListAdministrators": "SA",
+    "AdministratorService/RemoveAdministrator": "S",
+    "AdministratorService/UpdateAdministrator": "S",
+    "AgentService/ListAgents": "SA",
+    "AgentService/RegisterAgent": "S",
+    "AuditService/ExportAuditEvents": "SA",
+    "AuditService/GetCheckpoint": "SA",
+    "AuditService/ListAuditEvents": "SA",
+    "AuditService/VerifyChain": "SA",
+    "ClusterService/GetStatus": "SAO",
+    "EmergencyAccessService/DisableEmergencyAccess": "SH",
+    "EmergencyAccessService/GenerateTokencodes": "SH",
+    "EmergencyAccessService/GetEmergencyAccess": "SHA",
+    "EmergencyAccessService/IssueFixedTokencode": "SH",
+    "EmergencyAccessService/IssueTokencodes": "SH",
+    "EmergencyAccessService/ListEmergencyAccess": "SHA",
+    "EmergencyAccessService/SaveEmergencyAccess": "SH",
+    "PolicyService/GetPolicy": "SHA",
+    "PolicyService/UpdatePolicy": "S",
+    "SessionService/Logout": "SHAO",
+    "SessionService/LogoutEverywhere": "SHAO",
+    "SessionService/WhoAmI": "SHAO",
+    "TokenService/AssignToken": "S",
+    "TokenService/ClearPin": "SH",
+    "TokenService/DeleteToken": "S",
+    "TokenService/DisableToken": "S",
+    "TokenService/EnableToken": "S",
+    "TokenService/EnrollToken": "S",
+    "TokenService/GetToken": "SHA",
+    "TokenService/ImportTokens": "S",
+    "TokenService/ListTokens": "SHA",
+    "TokenService/ReinstateToken": "S",
+    "TokenService/ReplaceToken": "S",
+    "TokenService/ResynchronizeToken": "S",
+    "TokenService/SetPin": "S",
+    "TokenService/UnassignToken": "S",
+    "TokenService/UpdateToken": "S",
+    "UserService/CreateUser": "S",
+    "UserService/DeleteUser": "S",
+    "UserService/GetUser": "SHA",
+    "UserService/ListUsers": "SHA",
+    "UserService/UnlockUser": "SH",
+    "UserService/UpdateUser": "S",
+}
+"""Who may call what. A new method must be entered here by hand."""
+
+
+def methods() -> set[str]:
+    """Return every method of every service, as the descriptors have them."""
+    found = set()
+    for file in FILES:
+        described = descriptor_pool.Default().FindFileByName(file.DESCRIPTOR.name)
+        for service in described.services_by_name.values():
+            found |= {f"{service.name}/{method.name}" for method in service.methods}
+    return found
+
+
+async def test_every_method_is_in_the_matrix() -> None:
+    """(P1) What nobody has thought about is permitted to nobody."""
+    assert methods() - WITHOUT_SESSION == set(MATRIX)
+    assert set(NEEDS) == set(MATRIX)
+
+
+async def permitted(node: OneNode, method: str) -> bool:
+    proposer = node.sessions._proposer
+    context = node.admin(method)
+    try:
+        await proposer.session(context, proposer.deadline(context))
+    except NotPermittedError:
+        return False
+    return True
+
+
+def make(node: OneNode, role: Role, *, temporary: bool = False) -> None:
+    """Give the administrator another role, or a password that others chose."""
+    for db in (node.primary_db, node.local_db):
+        db.execute(
+            "UPDATE administrators SET role = ?, temporary = ?", (role, temporary)
+        )
+
+
+@pytest.mark.parametrize("letter", ROLES)
+async def test_a_role_may_call_what_its_column_says(node: OneNode, letter: str) -> None:
+    """(P1) Method by method."""
+    make(node, ROLES[letter])
+    allowed = {method for method in MATRIX if await permitted(node, method)}
+    assert allowed == {method for method, roles in MATRIX.items() if letter in roles}
+    assert not await permitted(node, "UserService/ForgottenMethod")
+
+
+@pytest.mark.parametrize("caller", [Anonymous(), SessionCaller(bearer="x" * 43)])
+@pytest.mark.parametrize("method", MATRIX)
+async def test_nobody_without_a_session_calls_anything(
+    node: OneNode, caller: Anonymous | SessionCaller, method: str
+) -> None:
+    """(P1) For no role: every method."""
+    context = replace(node.admin(method, str(uuid.uuid4())), caller=caller)
+    proposer = node.sessions._proposer
+    with pytest.raises(NotSignedInError):
+        await proposer.session(context, proposer.deadline(context))
+
+
+async def test_a_temporary_password_is_for_changing_it(node: OneNode) -> None:
+    """(P4) Whatever the role may do otherwise."""
+    make(node, Role.SUPER_ADMIN, temporary=True)
+    for method in set(MATRIX) - WITH_TEMPORARY_PASSWORD:
+        with pytest.raises(Refused) as raised:
+            await permitted(node, method)
+        assert raised.value.rejected.reason is Reason.PASSWORD_CHANGE_NEEDED
+    for method in WITH_TEMPORARY_PASSWORD:
+        assert await permitted(node, method)

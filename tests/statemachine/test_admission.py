@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nobody for themselves: whatever the command, found by its fields (I10)."""
+
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+
+from sparecode_node.domain.ids import AdministratorName
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.statemachine import tables
+from sparecode_node.statemachine.admission import NOT_ABOUT_USERS
+from sparecode_node.statemachine.permissions import PERMISSIONS
+from tests.replication.test_codec import example
+from tests.statemachine.world import World
+
+NAMES = {"serial": "1001", "replacement": "1001", "name_key": "dora"}
+ABOUT_USERS = {
+    command: set(NAMES) & {field.name for field in fields(command)}
+    for command in PERMISSIONS
+    if command not in NOT_ABOUT_USERS
+}
+
+
+@pytest.fixture
+def world() -> World:
+    """Give root a user: Dora, who has a token."""
+    world = World()
+    world.begin()
+    for directive, given in (
+        ("create-user", {"name": "dora"}),
+        ("enroll", {"serial": "1001"}),
+        ("assign", {"serial": "1001", "user": "dora"}),
+        ("update-admin", {"name": "root", "user": "dora"}),
+    ):
+        result = world.apply(world.call(directive, given))
+        assert not isinstance(result, Rejected)
+    return world
+
+
+@pytest.mark.parametrize(
+    ("command", "field"),
+    [(command, name) for command, names in ABOUT_USERS.items() for name in names],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_nobody_does_anything_for_themselves(
+    world: World, command: type[Any], field: str
+) -> None:
+    """(I10) By the user's name or the token's serial; and not if it is somebody else."""
+    call = world.call("sign-out", {})
+    about = replace(example(command, command.__name__), **{field: NAMES[field]})
+    digest = world.db.execute("SELECT * FROM tokens, users").fetchall()
+
+    refused = world.apply(replace(call, command=about))
+
+    assert isinstance(refused, Rejected)
+    assert refused.reason is Reason.SELF_SERVICE_FORBIDDEN
+    assert world.db.execute("SELECT * FROM tokens, users").fetchall() == digest
+    root = tables.find_administrator(world.db, AdministratorName("root"))
+    assert root is not None
+    tables.save_administrator(world.db, replace(root, user_id=None))
+    again = replace(call.request, request_id="another")
+    other = world.apply(replace(call, command=about, request=again))
+    assert getattr(other, "reason", None) is not Reason.SELF_SERVICE_FORBIDDEN
+
+
+def test_the_commands_about_users_are_these() -> None:
+    """A look at the list: what is not about a user or a token has no such field."""
+    assert {
+        command.__name__ for command, names in ABOUT_USERS.items() if not names
+    } == {
+        "CloseSession",
+        "UpdatePolicy",
+        "CreateAdministrator",
+        "UpdateAdministrator",
+        "RemoveAdministrator",
+        "ChangePassword",
+    }
