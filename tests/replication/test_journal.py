@@ -228,3 +228,36 @@ def test_a_directory_is_for_one_process(tmp_path: Path) -> None:
         DirectoryStorage(tmp_path)
     storage.close()
     DirectoryStorage(tmp_path).close()
+
+
+def test_what_a_failed_sync_has_dropped_is_written_again(
+    disk: Disk, journal: Journal
+) -> None:
+    """
+    A node whose sync failed is started anew: its last batch is there to read.
+
+    The kernel counts those pages as clean, so that the next sync succeeds
+    without writing them. Whoever then acknowledges what is in them has
+    promised what a power cut takes away.
+    """
+    journal.add(b"\x00two", 2, 3)
+    disk.failing = True
+    with pytest.raises(Fatal, match="writing the journal failed"):
+        journal.sync()
+    disk.failing = False
+    again = reopen(disk)
+    assert again.durable_index == 2
+    again.add(b"\x00three", 3, 3)
+    again.sync()
+    disk.lose_power()
+    assert reopen(disk)[1:] == [(b"\x00two", 2, 3), (b"\x00three", 3, 3)]
+
+
+def test_a_file_that_is_rewritten_stays_as_it_is(tmp_path: Path) -> None:
+    storage = DirectoryStorage(tmp_path)
+    file = storage.append_to("file")
+    file.append(b"beginning, end")
+    storage.rewrite("file", 11)
+    assert storage.read("file") == b"beginning, end"
+    file.append(b".")
+    assert storage.read("file") == b"beginning, end."

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A disk that forgets what was not synced, tears it, fails, and kills in between."""
+"""A disk that forgets what was not synced, tears it, fails, fills up, and kills."""
 
+import errno
 import random
 from dataclasses import dataclass, field
 
 from sparecode_node.replication.storage import AppendFile
+from tests.simulation.bites import Bite, Bites
 
 
 class Killed(BaseException):
-    """The process was killed in the middle of a file operation."""
+    """The process was killed in the middle of something."""
 
 
 @dataclass
@@ -17,26 +19,47 @@ class File:
 
     cached: bytearray = field(default_factory=bytearray)
     durable: bytes = b""
+    dropped: list[tuple[int, int]] = field(default_factory=list)
+    """Ranges that a failed sync has marked as clean: cached, and never written."""
+
+    def write_back(self) -> None:
+        """Have the disk hold what the cache does, but for what it believes clean."""
+        written = bytearray(self.cached)
+        for start, end in self.dropped:
+            written[start:end] = bytes(max(0, min(end, len(written)) - start))
+        self.durable = bytes(written)
 
 
 class Disk:
     """A `Storage`; survives the node that uses it."""
 
-    def __init__(self, node_id: str, rng: random.Random) -> None:
+    def __init__(
+        self, node_id: str, rng: random.Random, bites: Bites | None = None
+    ) -> None:
         self.node_id = node_id
         self.rng = rng
+        self.bites = Bites() if bites is None else bites
         self.names: dict[str, File] = {}
         self.durable_names: dict[str, File] = {}
         self.fuse: int | None = None
-        """So many file operations until the process is killed."""
+        """So many operations until the process is killed."""
         self.failing = False
         """Every sync fails from now on."""
+        self.full = False
+        """Every write finds no room."""
 
-    def burn(self) -> None:
+    @property
+    def broken(self) -> bool:
+        """Whether a node may rightly stop because of this disk."""
+        return self.failing or self.full
+
+    def burn(self, bite: Bite = Bite.KILL_IN_FILE_OPERATION) -> None:
         """Come nearer to a kill that is planned."""
         if self.fuse is not None:
             self.fuse -= 1
             if self.fuse < 0:
+                self.fuse = None
+                self.bites[bite] += 1
                 raise Killed(self.node_id)
 
     def where(self, name: str) -> str:
@@ -55,7 +78,13 @@ class Disk:
         self.burn()
         file = self.names[name]
         del file.cached[size:]
-        file.durable = bytes(file.cached)
+        self.sync(file)
+
+    def rewrite(self, name: str, offset: int) -> None:
+        self.burn()
+        file = self.names[name]
+        file.dropped = [(a, min(b, offset)) for a, b in file.dropped if a < offset]
+        self.sync(file)
 
     def remove(self, name: str) -> None:
         self.burn()
@@ -70,19 +99,52 @@ class Disk:
         self.burn()
         self.durable_names = dict(self.names)
 
+    def write(self, file: File, data: bytes) -> None:
+        """Append, all of it or (killed, or without room) a beginning of it."""
+        if self.fuse == 0:
+            file.cached += data[: self.rng.randint(0, len(data))]
+        self.burn()
+        if self.full:
+            self.bites[Bite.DISK_FULL] += 1
+            file.cached += data[: self.rng.randint(0, max(0, len(data) - 1))]
+            raise OSError(errno.ENOSPC, "no space left on device")
+        file.cached += data
+        self.burn()
+
+    def sync(self, file: File) -> None:
+        """
+        Write a file back; a failure drops what it was about, as Linux does.
+
+        The pages stay readable and count as clean, so the next sync succeeds
+        without having written them.
+        """
+        self.burn()
+        if self.failing:
+            self.bites[Bite.SYNC_FAILED] += 1
+            dirty = (len(file.durable), len(file.cached))
+            if dirty[0] < dirty[1]:
+                self.bites[Bite.PAGES_DROPPED] += dirty[1] - dirty[0]
+                file.dropped.append(dirty)
+            raise OSError("the disk has failed")
+        file.write_back()
+        self.burn()
+
     def lose_power(self) -> None:
         """Keep what is durable, and perhaps some of the rest, perhaps torn."""
         rng = self.rng
         names = self.durable_names if rng.random() < 0.5 else self.names
+        self.bites[Bite.NAME_LOST] += names != self.names
         for file in names.values():
             kept = len(file.durable)
-            if bytes(file.cached[:kept]) != file.durable:
-                raise AssertionError("only appended files are simulated")
-            tail = bytearray(file.cached[kept : rng.randint(kept, len(file.cached))])
+            end = rng.randint(min(kept, len(file.cached)), len(file.cached))
+            tail = bytearray(file.cached[kept:end])
+            self.bites[Bite.BYTES_LOST] += max(0, len(file.cached) - kept - len(tail))
             if tail and rng.random() < 0.3:
                 tail[rng.randrange(len(tail))] ^= 0x55
+                self.bites[Bite.BYTES_TORN] += 1
             file.cached = bytearray(file.durable) + tail
             file.durable = bytes(file.cached)
+            file.dropped.clear()
         self.names, self.durable_names = dict(names), dict(names)
 
 
@@ -92,19 +154,10 @@ class _Handle:
         self._file = file
 
     def append(self, data: bytes) -> None:
-        disk = self._disk
-        if disk.fuse == 0:  # Killed inside the write: a prefix only.
-            self._file.cached += data[: disk.rng.randint(0, len(data))]
-        disk.burn()
-        self._file.cached += data
-        disk.burn()
+        self._disk.write(self._file, data)
 
     def sync(self) -> None:
-        self._disk.burn()
-        if self._disk.failing:
-            raise OSError("the disk has failed")
-        self._file.durable = bytes(self._file.cached)
-        self._disk.burn()
+        self._disk.sync(self._file)
 
     def close(self) -> None:
         pass

@@ -228,11 +228,11 @@ class Journal(EngineJournal):
         data = self._storage.read(NAME)
         try:
             self._salt = form.read_file_header(data)
-            end = form.FILE_HEADER_BYTES
+            start = end = form.FILE_HEADER_BYTES
             for batch in form.read_batches(data, self._salt):
                 for kind, value in form.read_records(batch):
                     self._replay(kind, value, batch.start)
-                self._sequence, end = batch.sequence, batch.end
+                self._sequence, start, end = batch.sequence, batch.start, batch.end
             self._check_beginning(end)
         except form.FormatError as error:
             raise StartRefusedError(
@@ -247,9 +247,11 @@ class Journal(EngineJournal):
             )
             self._storage.truncate(NAME, end)
         # A process that was killed may have left bytes and names that are not
-        # on disk yet: make them durable before anybody relies on them.
+        # on disk yet: make them durable before anybody relies on them. If a
+        # failed sync stopped it, the kernel counts the pages of the last batch
+        # as clean: a sync alone would call them durable, and write nothing.
+        self._storage.rewrite(NAME, start)
         self._file = self._storage.append_to(NAME)
-        self._file.sync()
         self._storage.sync_directory()
         self.durable_index = self.last_index
 

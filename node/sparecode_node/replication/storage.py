@@ -45,6 +45,9 @@ class Storage(Protocol):
     def truncate(self, name: str, size: int) -> None:
         """Cut a file, and return when that is on disk."""
 
+    def rewrite(self, name: str, offset: int) -> None:
+        """Write the same bytes again from *offset* on; return when they are on disk."""
+
     def remove(self, name: str) -> None:
         """Remove a file if there is one."""
 
@@ -114,6 +117,15 @@ class DirectoryStorage:
         """Cut a file durably."""
         with (self._directory / name).open("r+b") as file:
             file.truncate(size)
+            os.fsync(file.fileno())
+
+    def rewrite(self, name: str, offset: int) -> None:
+        """Write the rest of a file over itself, durably."""
+        with (self._directory / name).open("r+b", buffering=0) as file:
+            file.seek(offset)
+            data = file.read()
+            if os.pwrite(file.fileno(), data, offset) != len(data):
+                raise OSError("the file system wrote only a part")
             os.fsync(file.fileno())
 
     def remove(self, name: str) -> None:
