@@ -152,6 +152,20 @@ format: $(INSTALLED) ## Format the code and repair what ruff can
 test: $(INSTALLED) ## All set-up, then every test (ARGS="..." goes to pytest)
 	@$(PYTHON) -m pytest $(ARGS)
 
+# --- Simulation --------------------------------------------------------------
+
+SEEDS ?= 1000
+FIRST ?= 0
+NODES ?= 3
+
+# The order of sets must not depend on the run: a seed has to mean one schedule.
+SIMULATION = PYTHONHASHSEED=0 $(PYTHON) -m tests.simulation
+
+.PHONY: sim
+sim: $(INSTALLED) ## Simulate SEEDS=1000 [FIRST=0] [NODES=3] runs with faults, or SEED=n with its trace
+	@$(SIMULATION) --nodes $(NODES) $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) \
+		--first $(FIRST) --record)
+
 # --- A cluster on this machine -----------------------------------------------
 
 .PHONY: run

@@ -1,56 +1,120 @@
 # SPDX-License-Identifier: Apache-2.0
-# ruff: noqa: T201 - it talks to a human.
 """
 Run many seeds, and say what was found: `python -m tests.simulation --seeds 1000`.
 
-Exits with 1 if a promise was broken; the line names the seed that shows it.
+Exits with 1 if a promise was broken, or if a fault never took effect; the
+output names the seed to run again.
 """
 
 import argparse
-import collections
 import logging
 import sys
-import time
 
-from tests.simulation.cluster import Scenario, SimCluster
-from tests.simulation.codes import CodesCluster, SqliteStore
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+from rich.table import Table
+
+from tests.simulation import report
+from tests.simulation.bites import Bite
+from tests.simulation.campaign import Campaign, Outcome, Verdict, timed
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation")
     parser.add_argument("--seeds", type=int, default=1000, metavar="N")
     parser.add_argument("--first", type=int, default=0, metavar="SEED")
-    parser.add_argument("--seed", type=int, help="only this one, and its outcome")
-    parser.add_argument("--nodes", type=int, default=3)
-    parser.add_argument("--codes", action="store_true", help="the real state machine")
+    parser.add_argument("--seed", type=int, help="only this one, with its trace")
+    parser.add_argument("--nodes", type=int, default=3, choices=range(1, 10))
+    parser.add_argument(
+        "--jobs", type=int, help="processes; default: one for each core"
+    )
+    parser.add_argument(
+        "--recording",
+        action="store_true",
+        help="a state machine that only remembers, instead of the real one",
+    )
+    parser.add_argument(
+        "--record", action="store_true", help="put 1,000 seeds and more on the page"
+    )
     wanted = parser.parse_args()
-    logging.disable(logging.CRITICAL)
-    seeds = range(wanted.first, wanted.first + wanted.seeds)
+    campaign = Campaign(nodes=wanted.nodes, recording=wanted.recording)
+    console = Console()
     if wanted.seed is not None:
-        seeds = range(wanted.seed, wanted.seed + 1)
-    bites: collections.Counter[str] = collections.Counter()
-    broken = proposed = applied = 0
-    begin = time.monotonic()
-    for seed in seeds:
-        sim = (
-            CodesCluster(seed, Scenario(nodes=wanted.nodes, store=SqliteStore))
-            if wanted.codes
-            else SimCluster(seed, Scenario(nodes=wanted.nodes))
-        )
-        sim.run()
-        bites.update(sim.bites)
-        proposed += len(sim.invariants.submissions)
-        applied += len(sim.invariants.acked)
-        broken += bool(sim.invariants.violations)
-        for kind, seen in sim.invariants.violations.items():
-            print(f"seed {seed}: {kind}: {seen}")
-        if wanted.seed is not None:
-            print(f"{sim.faults.profile}; {sim.network.manners}; {sim.describe()}")
-    struck = ", ".join(f"{n} x {kind}" for kind, n in sorted(bites.items()))
-    print(f"{len(seeds)} schedules of {wanted.nodes} nodes: {struck}")
-    print(f"{proposed} proposals, {applied} requests acknowledged")
-    print(f"{broken} schedules broke a promise ({time.monotonic() - begin:.0f} s)")
-    return 1 if broken else 0
+        return trace(console, campaign, wanted.seed)
+    seeds = range(wanted.first, wanted.first + wanted.seeds)
+    verdict = timed(lambda: run(console, campaign, seeds, wanted.jobs))
+    say(console, campaign, verdict)
+    if wanted.record and wanted.seeds >= report.RECORD_FROM_SEEDS:
+        report.record_campaign(wanted.nodes, wanted.first, verdict)
+        console.print(f"written to {report.PAGE.relative_to(report.ROOT)}")
+    return 0 if verdict.holds else 1
+
+
+def run(
+    console: Console, campaign: Campaign, seeds: range, jobs: int | None
+) -> Outcome:
+    """Run the seeds behind a progress bar."""
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress("schedules", *columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=len(seeds))
+        told: set[int] = set()
+
+        def progress(outcome: Outcome) -> None:
+            bar.update(task, completed=outcome.seeds)
+            for seed in outcome.violations.keys() - told:
+                told.add(seed)
+                for kind, seen in outcome.violations[seed].items():
+                    console.print(f"[red]seed {seed}: {kind}[/]: {escape(seen)}")
+
+        return campaign.run(seeds, jobs=jobs, progress=progress)
+
+
+def trace(console: Console, campaign: Campaign, seed: int) -> int:
+    """Run one seed, and tell what happened in it."""
+    logging.disable(logging.CRITICAL)
+    sim = campaign.cluster(seed)
+    sim.trace.wanted = True
+    sim.run()
+    for line in sim.trace.lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    bit = [f"{sim.bites[bite]} {bite.value}" for bite in Bite if sim.bites[bite]]
+    console.print(f"\n{'; '.join(bit)}", highlight=False)
+    for kind, seen in sim.invariants.violations.items():
+        console.print(f"[red]{kind}[/]: {escape(seen)}")
+    if not sim.invariants.violations:
+        console.print(f"[green]seed {seed} kept every promise[/]")
+    return 1 if sim.invariants.violations else 0
+
+
+def say(console: Console, campaign: Campaign, verdict: Verdict) -> None:
+    """Print what bit, and what came of it."""
+    outcome = verdict.outcome
+    table = Table(
+        "fault", title=f"{outcome.seeds:,} schedules of {campaign.nodes} nodes"
+    )
+    table.add_column("took effect", justify="right")
+    for bite in Bite:
+        number = outcome.bites[bite]
+        style = "red" if bite in verdict.never_bit else None
+        table.add_row(bite.value, f"{number:,}", style=style)
+    console.print(table)
+    console.print(
+        f"{outcome.proposals:,} proposals, {outcome.acknowledged:,} requests"
+        f" acknowledged, {outcome.codes_accepted:,} codes and tokencodes spent;"
+        f" {verdict.seconds:.0f} s"
+    )
+    for bite in verdict.never_bit:
+        console.print(f"[red]failed: there were no {bite.value}[/]")
+    if not outcome.violations:
+        console.print(f"[green]0 of {outcome.seeds:,} schedules broke a promise[/]")
+        return
+    console.print(
+        f"[red]{len(outcome.violations)} of {outcome.seeds:,} schedules broke a promise[/]"
+    )
+    seed, nodes = min(outcome.violations), campaign.nodes
+    again = f"make sim SEED={seed}" + (f" NODES={nodes}" if nodes != 3 else "")
+    console.print(f"again, with its trace: [bold]{again}[/]")
 
 
 if __name__ == "__main__":

@@ -7,25 +7,32 @@ Every run with the same seed is the same run.
 
 import contextlib
 import random
+import sqlite3
+import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pysyncobj import syncobj
 
 from sparecode_node.domain.ids import SessionId
-from sparecode_node.replication.errors import Fatal, StartRefusedError
+from sparecode_node.replication.errors import (
+    Fatal,
+    OutcomeUnknownError,
+    StartRefusedError,
+)
+from sparecode_node.replication.proposals import Outcome
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.replication.settings import RaftSettings
 from sparecode_node.statemachine.commands import Call
 from tests.replication.recording import call
+from tests.simulation.bites import Bite, Bites
 from tests.simulation.disk import Killed
 from tests.simulation.faults import Faults, Profile
 from tests.simulation.invariants import Invariants, Read, Submission
-from tests.simulation.machines import Node, RecordingStore, Store
-from tests.simulation.network import Manners, Network
+from tests.simulation.machines import EPOCH_S, Node, RecordingStore, Store
+from tests.simulation.network import STEP_S, Manners, Network
 
-STEP_S = 0.02
 PROPOSAL_S = 3.0
 PAUSE_MAX_S = 2.0
 
@@ -41,6 +48,18 @@ class Scenario:
     store: Callable[[], Store] = RecordingStore
 
 
+@dataclass
+class Trace:
+    """What happened, for a person; nothing is kept unless somebody wants it."""
+
+    wanted: bool = False
+    lines: list[str] = field(default_factory=list)
+
+    def __call__(self, now: float, seen: str) -> None:
+        if self.wanted:
+            self.lines.append(f"{now - 1000:8.3f}  {seen}")
+
+
 class SimCluster:
     """Nodes n1..nN under a simulated clock, network and disk."""
 
@@ -49,35 +68,45 @@ class SimCluster:
         self.scenario = scenario
         self.now = 1000.0
         self.raft = RaftSettings()
-        self.invariants = Invariants()
+        self.trace = Trace()
+        self.bites = Bites()
+        self.invariants = self._invariants()
+        self.invariants.on_violation = lambda kind, seen: self.trace(
+            self.now, f"VIOLATION: {kind}: {seen}"
+        )
         self.ids = [f"n{i + 1}" for i in range(scenario.nodes)]
         manners = scenario.manners or self.rng.choice(list(Manners))
-        self.network = Network(self.ids, self.rng, manners)
+        self.network = Network(self.ids, self.rng, manners, self.bites)
         profile = scenario.profile or self.rng.choice(list(Profile))
         self.faults = Faults(self, profile)
         self.nodes = {i: Node(self, i, scenario.store()) for i in self.ids}
         self.network.nodes.update(self.nodes)
-        self.bites: dict[str, int] = {}
-        """How often each kind of fault has struck."""
+        self.manners = manners
+        self._current: Node | None = None
         self._requests = 0
 
-    def stamp(self, proposals: Sequence[Proposal]) -> tuple[Call, ...]:
-        """Be the stamper of every primary."""
-        return tuple(replace(p.call, at_ms=int(self.now * 1000)) for p in proposals)
+    def _invariants(self) -> Invariants:
+        return Invariants()
 
     @contextlib.contextmanager
-    def world(self) -> Iterator[None]:
-        """Put the engine under this clock and these dice."""
-        clock, state = syncobj.monotonicTime, random.getstate()
+    def world(self, *, risk: float = 0.0) -> Iterator[None]:
+        """Put the engine under this clock and these dice; *risk* is of a bad start."""
+        clock, state, wall = syncobj.monotonicTime, random.getstate(), time.time
         syncobj.monotonicTime = self._clock
+        time.time = self._wall  # Nobody may ask, and who does gets a node's own.
         random.seed(self.rng.random())  # The engine draws election timeouts here.
         try:
             for node in self.nodes.values():
+                if risk and self.rng.random() < risk:
+                    self.arm(node.node_id, self.rng.randint(0, 12))
                 self.boot(node)
             yield
         finally:
-            syncobj.monotonicTime = clock
+            syncobj.monotonicTime, time.time = clock, wall
             random.setstate(state)
+
+    def _wall(self) -> float:
+        return self._current.wall_s() if self._current else EPOCH_S + self.now
 
     def _clock(self) -> float:
         self.now += 2e-6  # Time passes inside a tick too.
@@ -98,8 +127,19 @@ class SimCluster:
     def boot(self, node: Node) -> None:
         """Start a node on what is on its disk."""
         node.restart_at = None
-        if self.run_on(node, lambda _: node.start(), starting=True):
-            self.network.node_started(node.node_id)
+        if not self.run_on(node, lambda _: node.start(), starting=True):
+            return
+        self.network.node_started(node.node_id)
+        back = node.had_applied - node.applied_at_start
+        lost = node.had_entries - node.journal.last_index
+        self.bites[Bite.STORE_BACK] += max(0, back)
+        self.bites[Bite.ENTRY_LOST] += max(0, lost)
+        self.trace(
+            self.now,
+            f"{node.node_id} starts: {node.journal.last_index} entries, of which"
+            f" {node.applied_at_start} were applied; lost {lost} entries, and the"
+            f" store {back}",
+        )
 
     def run_on(
         self, node: Node, act: Callable[[Any], object], *, starting: bool = False
@@ -107,30 +147,33 @@ class SimCluster:
         """Do something in a node's process; False if it did not survive."""
         if node.replica is None and not starting:
             return False
+        self._current = node
         try:
             act(node.replica)
         except Killed:
-            self._bite("killed in a file operation")
-            self._die(node, power=self.rng.random() < 0.5)
-            return False
-        except (Fatal, StartRefusedError) as error:
-            if not node.disk.failing:
+            self._die(node, power=self.rng.random() < 0.5, cause="killed inside")
+        except (Fatal, StartRefusedError, sqlite3.OperationalError) as error:
+            if not node.disk.broken:
                 self.invariants.violated("no halt", f"{node.node_id}: {error}")
-            self._die(node, power=True)
-            return False
+            self._die(node, power=self.rng.random() < 0.5, cause=str(error))
         except Exception as error:  # noqa: BLE001 - any of them is a finding.
             self.invariants.violated("no exception", f"{node.node_id}: {error!r}")
-            self._die(node, power=False)
-            return False
-        return True
+            self._die(node, power=False, cause=repr(error))
+        else:
+            return True
+        finally:
+            self._current = None
+        return False
 
-    def _die(self, node: Node, *, power: bool) -> None:
+    def _die(self, node: Node, *, power: bool, cause: str) -> None:
         for submission in self.invariants.submissions:
             if submission.attempt.startswith(f"{node.node_id}.{node.life}."):
                 submission.node_died = True
         for read in self.invariants.reads:
             if read.asked.startswith(f"{node.node_id}.{node.life}."):
                 read.node_died = True
+        node.remember_what_it_had()
+        self.trace(self.now, f"{node.node_id} stops: {cause}, power loss: {power}")
         node.replica = None
         node.disk.fuse = None
         node.disk.failing = False
@@ -141,26 +184,35 @@ class SimCluster:
         pause = self.rng.choice([0.01, 0.1, self.rng.uniform(0, 1.5)])
         node.restart_at = self.now + pause
 
-    def _bite(self, kind: str) -> None:
-        self.bites[kind] = self.bites.get(kind, 0) + 1
-
     # --- Faults
 
     def crash(self, node: str, *, power: bool) -> None:
         if self.nodes[node].is_up():
-            self._bite("power loss" if power else "kill")
-            self._die(self.nodes[node], power=power)
+            self.bites[Bite.POWER_LOSS if power else Bite.KILL] += 1
+            self._die(self.nodes[node], power=power, cause="killed")
 
     def pause(self, node: str, seconds: float) -> None:
-        self._bite("pause")
+        self.bites[Bite.PAUSE] += 1
+        self.trace(self.now, f"{node} pauses for {seconds:.2f} s")
         self.nodes[node].paused_until = self.now + seconds
 
     def arm(self, node: str, operations: int) -> None:
         self.nodes[node].disk.fuse = operations
 
     def fail_disk(self, node: str) -> None:
-        self._bite("disk failure")
+        self.trace(self.now, f"{node}: every sync fails")
         self.nodes[node].disk.failing = True
+
+    def fill_disk(self, node: str, seconds: float) -> None:
+        self.trace(self.now, f"{node}: the disk is full for {seconds:.2f} s")
+        disk = self.nodes[node].disk
+        disk.full = True
+        self.network.at(seconds, lambda: setattr(disk, "full", False))
+
+    def jump_clock(self, node: str, seconds: float) -> None:
+        self.bites[Bite.CLOCK_JUMP] += 1
+        self.trace(self.now, f"{node}: the clock jumps by {seconds:.0f} s")
+        self.nodes[node].clock_s += seconds
 
     # --- Clients
 
@@ -168,10 +220,10 @@ class SimCluster:
         self, node: Node, request_id: str, make: Callable[[], Call]
     ) -> Submission:
         """Propose a call once, and keep its outcome."""
-        attempt = f"{node.node_id}.{node.life}.{len(self.invariants.submissions)}"
-        submission = Submission(request_id, attempt, self.now + PROPOSAL_S)
-        self.invariants.submissions.append(submission)
         made = make()
+        attempt = f"{node.node_id}.{node.life}.{len(self.invariants.submissions)}"
+        submission = Submission(request_id, attempt, self.now + PROPOSAL_S, made)
+        self.invariants.submissions.append(submission)
         if not made.session_id.startswith("open"):
             made = replace(made, session_id=SessionId(attempt))
         proposal = Proposal(call=made)
@@ -180,7 +232,7 @@ class SimCluster:
             lambda replica: replica.submit(
                 proposal,
                 timeout_s=PROPOSAL_S,
-                callback=lambda o: self.invariants.on_outcome(submission, o),
+                callback=lambda o: self._answered(node, submission, o),
             ),
         )
         return submission
@@ -206,6 +258,17 @@ class SimCluster:
             if node.leads and not node.is_paused():
                 self.read(node)
 
+    def _answered(self, node: Node, submission: Submission, outcome: Outcome) -> None:
+        """Be the client who gets an answer."""
+        if isinstance(outcome, OutcomeUnknownError):
+            self.bites[Bite.UNKNOWN] += 1
+        if submission.request_id in self.invariants.acked:
+            self.bites[Bite.REPEATED] += not isinstance(outcome, Exception)
+        self.trace(
+            self.now, f"{node.node_id} answers {submission.request_id}: {outcome!r}"
+        )
+        self.invariants.on_outcome(submission, outcome)
+
     def client(self) -> None:
         """Propose something new, or something old again under its request id."""
         leader = self.leader()
@@ -216,6 +279,8 @@ class SimCluster:
             target = self.nodes[leader] if leader else self.rng.choice(up)
             if self.rng.random() < 0.1:
                 target = self.rng.choice(up)
+            if not target.is_up():
+                continue
             if self._requests and self.rng.random() < 0.2:
                 request = (
                     f"r{self.rng.randint(max(1, self._requests - 20), self._requests)}"
@@ -223,8 +288,12 @@ class SimCluster:
             else:
                 self._requests += 1
                 request = f"r{self._requests}"
-            if target.is_up():
-                self.propose(target, request, lambda r=request: call(r))
+            self.propose(target, request, lambda r=request: call(r))
+
+    def set_up(self) -> None:
+        """Have a leader, before anything goes wrong."""
+        for _ in range(40):
+            self.step(faulty=False)
 
     # --- Time
 
@@ -240,7 +309,7 @@ class SimCluster:
             if node.is_up() and not node.is_paused() and self.rng.random() > 0.1:
                 self.run_on(node, lambda replica: replica.tick(0))
             if node.is_up():
-                self.invariants.check_leader(node)
+                self._look_at(node)
         if faulty:
             self.faults.act()
             if self.rng.random() < 0.25:
@@ -248,23 +317,37 @@ class SimCluster:
             if self.rng.random() < 0.2:
                 self.read_anywhere()
 
+    def _look_at(self, node: Node) -> None:
+        if node.leads and node.term not in self.invariants.leaders:
+            self.bites[Bite.ELECTION] += 1
+            self.trace(self.now, f"{node.node_id} leads in term {node.term}")
+        if node.led and not node.leads:
+            self.bites[Bite.DEPOSED] += 1
+            self.trace(self.now, f"{node.node_id} leads no more")
+        node.led = node.leads
+        self.invariants.check_leader(node)
+
     def run(self) -> None:
         """Live through the faults, then heal, then look at everything."""
-        with self.world():
+        self.trace(self.now, f"{self.faults.profile.value}; {self.manners.value}")
+        with self.world(risk=0.05):
+            self.set_up()
             for k in range(round(self.scenario.seconds / STEP_S)):
-                self.step(faulty=k > 40)
+                self.step(faulty=True)
                 if k % 50 == 0:
                     self.invariants.check_logs(self.live())
                     self.invariants.check_answers(self.now, PAUSE_MAX_S + 1)
+            self.trace(self.now, "everything heals")
             if not self.heal():
                 self.invariants.violated("progress", self.describe())
             self.check()
+        self.bites[Bite.TERM] += max((node.term for node in self.live()), default=0)
 
     def heal(self, seconds: float = 12.0) -> bool:
         """End all faults; return whether the cluster works again and agrees."""
         for node in self.nodes.values():
             node.disk.fuse = None
-            node.disk.failing = False
+            node.disk.failing = node.disk.full = False
             node.paused_until = 0.0
             if node.restart_at is not None:
                 node.restart_at = self.now
@@ -276,10 +359,14 @@ class SimCluster:
             asked = probe is not None and (self._acked(probe) or k % 50)
             if leader and not asked:
                 name = f"probe{k}"
-                probe = self.propose(self.nodes[leader], name, lambda n=name: call(n))
+                probe = self.probe(self.nodes[leader], name)
             if probe and self._acked(probe) and self._agree():
                 return True
         return False
+
+    def probe(self, node: Node, name: str) -> Submission:
+        """Propose something that must be answered."""
+        return self.propose(node, name, lambda: call(name))
 
     def _acked(self, submission: Submission) -> bool:
         return any(not isinstance(o, Exception) for o in submission.outcomes)
@@ -297,9 +384,7 @@ class SimCluster:
         self.invariants.check_answers(self.now, 0.1)
         self.invariants.check_logs(self.live())
         self.invariants.check_applied()
-        self.invariants.check_states(
-            (n.node_id, n.store.applied(), n.store.digest()) for n in self.live()
-        )
+        self.invariants.check_states(self.live())
 
     def describe(self) -> str:
         """Say where every node is."""

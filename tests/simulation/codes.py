@@ -1,279 +1,210 @@
 # SPDX-License-Identifier: Apache-2.0
 """The real state machine in the simulated cluster, and people who use their codes."""
 
-import random
-import sqlite3
-from collections import defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from sparecode_node.domain.agents import Protects
-from sparecode_node.domain.emergency_access import RecoveryPolicy
-from sparecode_node.domain.ids import (
-    AdministratorName,
-    AgentIdentity,
-    KeyId,
-    NameKey,
-    NodeId,
-    RequestId,
-    SessionId,
-    SetId,
-    TokenSerial,
-    UserId,
-)
-from sparecode_node.domain.passcodes import CodeCandidate, Reading
-from sparecode_node.domain.pins import PinRule
-from sparecode_node.domain.tokencodes import Algorithm, HashName
-from sparecode_node.replication.proposals import Outcome
-from sparecode_node.statemachine.commands import (
-    AssignToken,
-    Authenticate,
-    Call,
-    Command,
-    CreateUser,
-    EnrollToken,
-    InitializeCluster,
-    OpenSession,
-    RegisterAgent,
-    RequestKey,
-    SaveEmergencyAccess,
-    SealedCode,
-)
-from sparecode_node.statemachine.machine import StateMachine
-from sparecode_node.statemachine.results import Authenticated, Decision
+from sparecode_node.statemachine.commands import Command
 from tests.simulation.cluster import Scenario, SimCluster
+from tests.simulation.invariants import Invariants, Submission
 from tests.simulation.machines import Node
-
-CODES = 20
-KEY = KeyId(1)
-SESSION = SessionId("open")
-USER = UserId("ada")
-SERIAL = TokenSerial("1001")
-SET = SetId("set")
-AGENT = AgentIdentity("vpn")
-SETUP: tuple[Command, ...] = (
-    InitializeCluster(
-        cluster_id="simulated",
-        administrator=AdministratorName("root"),
-        password_salt=b"salt",
-        password_verifier=b"right",
-        key_id=KEY,
-    ),
-    OpenSession(
-        administrator=AdministratorName("root"),
-        candidate=b"right",
-        administrator_version=1,
-        key_id=KEY,
-        session_id=SESSION,
-    ),
-    RegisterAgent(
-        name="VPN",
-        name_key=NameKey("vpn"),
-        identity=AGENT,
-        protects=Protects.AUTHENTICATION_MANAGER,
-    ),
-    CreateUser(
-        user_id=USER,
-        username="ada",
-        name_key=NameKey("ada"),
-        name_tag=b"ada",
-        display_name="Ada",
-        email="",
-        pin_salt=b"p",
-        code_salt=b"c",
-    ),
-    EnrollToken(
-        serial=SERIAL,
-        algorithm=Algorithm.TOTP,
-        hash_name=HashName.SHA1,
-        digits=6,
-        period_s=30,
-        counter=0,
-        sealed_seed=b"seed",
-        key_id=KEY,
-        pin_rule=PinRule.NONE,
-        expires_at_ms=None,
-    ),
-    AssignToken(serial=SERIAL, name_key=NameKey("ada")),
+from tests.simulation.people import (
+    CODES,
+    FEW_CODES,
+    FOUNDING,
+    GUESSED,
+    HURRIED,
+    REISSUED,
+    SPENDERS,
+    TOKEN_USER,
+    IssuedSet,
+    Try,
+    beginning,
+    call_of,
+    open_session,
 )
+from tests.simulation.rules import CodeRules
+from tests.simulation.sqlite_store import SqliteStore
+
+RECENT = 12
+"""Requests that are asked again, and codes that are tried at one time."""
 
 
-class SqliteStore:
-    """The real state; a power cut takes the database back to an earlier moment."""
+@dataclass(frozen=True)
+class Asked:
+    """A request that a client may repeat, here or elsewhere."""
 
-    KEPT_EVERY = 8
-
-    def __init__(self) -> None:
-        self._kept: list[bytes] = []
-        self._open(None)
-
-    def _open(self, image: bytes | None) -> None:
-        self.db = sqlite3.connect(":memory:")
-        if image is not None:
-            self.db.deserialize(image)
-        self.machine = StateMachine(self.db)
-
-    @property
-    def state(self) -> "SqliteStore":
-        return self
-
-    @property
-    def applied_index(self) -> int:
-        return self.machine.applied_index
-
-    @property
-    def now_ms(self) -> int:
-        return self.machine.now_ms
-
-    def apply(self, index: int, calls: tuple[Call, ...]) -> tuple[object, ...]:
-        results = self.machine.apply(index, calls)
-        if index % self.KEPT_EVERY == 0:
-            self._kept = [*self._kept[-3:], self.db.serialize()]
-        return results
-
-    def lose_power(self, rng: random.Random) -> None:
-        """Go back to one of the last states that may have reached the disk."""
-        if self._kept:
-            self._open(rng.choice(self._kept))
-
-    def applied(self) -> dict[str, int]:
-        """Return request id -> index of what is remembered."""
-        rows = self.db.execute("SELECT request_id, result ->> 'index' FROM requests")
-        return {request: int(index) for request, index in rows if index is not None}
-
-    def digest(self) -> str:
-        return self.machine.digest()
-
-    def auth_version(self) -> int:
-        """Return the version that candidates are computed with."""
-        row = self.db.execute("SELECT auth_version FROM users").fetchone()
-        return int(row[0]) if row else 0
-
-
-@dataclass
-class Spending:
-    """Who was let in with which code."""
-
-    accepted: dict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
+    request_id: str
+    wanted: Try
 
 
 class CodesCluster(SimCluster):
-    """Agents on all nodes try the codes of one set, again and again."""
+    """Agents and administrators on all nodes."""
+
+    rules: CodeRules
 
     def __init__(self, seed: int, scenario: Scenario) -> None:
         super().__init__(seed, scenario)
-        self.spending = Spending()
-        self._setup = 0
-        self._tries = 0
+        self._asked: list[Asked] = []
+        self._issued: dict[str, int] = {}
+        self._names = 0
+
+    def _invariants(self) -> Invariants:
+        self.rules = CodeRules()
+        return self.rules
+
+    def _name(self, what: str) -> str:
+        self._names += 1
+        return f"{what}{self._names}"
+
+    # --- The beginning
+
+    def set_up(self) -> None:
+        """Have a leader, people, and codes, before anything goes wrong."""
+        super().set_up()
+        self._insist(lambda node: [self._admin(node, FOUNDING, "founding")])
+        self._insist(
+            lambda node: [
+                self._sign_in(node, "open.first"),
+                *(
+                    self._admin(node, command, f"beginning{k}", "open.first")
+                    for k, command in enumerate(beginning())
+                ),
+            ]
+        )
+        for user in (*SPENDERS, GUESSED):
+            self._insist(lambda node, user=user: self._issue(node, user, CODES))
+        for user in (REISSUED, HURRIED):
+            self._insist(lambda node, user=user: self._issue(node, user, FEW_CODES))
+
+    def _insist(self, ask: Callable[[Node], list[Submission]]) -> None:
+        """Ask until everything is done."""
+        deadline = self.now + 60
+        while self.now < deadline:
+            self.step(faulty=False)
+            if (leader := self.leader()) is None:
+                continue
+            asked = ask(self.nodes[leader])
+            for _ in range(200):
+                self.step(faulty=False)
+                if all(s.outcomes or s.node_died for s in asked):
+                    break
+            if all(self._acked(submission) for submission in asked):
+                return
+        raise AssertionError("a cluster in good health does not begin")
+
+    # --- Clients
 
     def client(self) -> None:
-        """Set up, one step after the other; then try codes."""
+        """Do what people do, mostly where the leader is."""
         leader = self.leader()
-        if leader is None:
-            return
-        node = self.nodes[leader]
-        if self._setup < len(SETUP) + 1:
-            self._set_up(node)
-            return
-        for _ in range(self.rng.choice([1, 2, 4])):
-            if self._tries and self.rng.random() < 0.25:
-                number = self.rng.randint(max(1, self._tries - 10), self._tries)
-            else:
-                self._tries = number = self._tries + 1
-            code = 1 + random.Random(f"{number}").randrange(CODES)
-            if node.is_up():
-                self._try_code(node, f"try{number}", code)
-
-    def _set_up(self, node: Node) -> None:
-        store = node.store
-        assert isinstance(store, SqliteStore)
-        command: Command
-        if self._setup < len(SETUP):
-            command = SETUP[self._setup]
-        else:
-            command = self._save(store.auth_version())
-        name = f"setup{self._setup}.{self.rng.randrange(10**9)}"
-        submission = self.propose(
-            node, name, lambda: self.call_of(command, "administrator:root", name)
-        )
-        step = self._setup
-        deadline = self.now + 3
-        while self.now < deadline and not submission.outcomes:
-            if submission.node_died:
+        for _ in range(self.rng.choice([1, 2, 2, 4])):
+            up = [n for n in self.live() if not n.is_paused()]
+            if not up:
                 return
-            self.step(faulty=False)
-        refused = "Rejected" in repr(submission.outcomes)
-        done = submission.outcomes and not isinstance(submission.outcomes[0], Exception)
-        # Refused as done already is done too: the first answer was lost.
-        if done and (not refused or step < len(SETUP)):
-            self._setup = step + 1
+            node = self.nodes[leader] if leader else self.rng.choice(up)
+            if not node.is_up() or self.rng.random() < 0.1:
+                node = self.rng.choice(up)
+            self._act(node)
 
-    def _save(self, auth_version: int) -> SaveEmergencyAccess:
-        codes = (SealedCode(ordinal=n, verifier=b"%d" % n) for n in range(1, CODES + 1))
-        return SaveEmergencyAccess(
-            serial=SERIAL,
-            user_id=USER,
-            auth_version=auth_version,
-            policy_version=1,
-            key_id=KEY,
-            set_id=SET,
-            code_length=8,
-            codes=tuple(codes),
-            ends_at_ms=None,
-            lifetime_ms=None,
-            recovery=RecoveryPolicy.DENY,
-            keep_unused_codes=False,
-            weaken_recovery_policy=False,
-            draft_id="",
-            draft_ends_at_ms=0,
-        )
+    def _act(self, node: Node) -> None:
+        acts: list[tuple[float, Callable[[Node], object]]] = [
+            (0.50, self._spend),
+            (0.22, self._repeat),
+            (0.03, self._reuse_id),
+            (0.05, self._guess),
+            (0.07, self._use_token),
+            (0.05, self._reissue),
+        ]
+        weights = [weight for weight, _ in acts]
+        [(_, act)] = self.rng.choices(acts, weights)
+        act(node)
 
-    def _try_code(self, node: Node, request: str, code: int) -> None:
-        store = node.store
-        assert isinstance(store, SqliteStore)
-        reading = Reading(
-            length=8,
-            emergency=True,
-            bare=True,
-            pins=(),
-            codes=(CodeCandidate(set_id=SET, verifier=b"%d" % code),),
-            tokencodes=(),
+    def _ask(self, node: Node, asked: Asked) -> None:
+        version = _store(node).auth_version(asked.wanted.user)
+        wanted = asked.wanted
+        made = call_of(
+            wanted.command(version),
+            asked.request_id,
+            content=f"{wanted.user} {wanted.what}",
         )
-        command = Authenticate(
-            authentication_id=request,
-            agent=AGENT,
-            name_tag=b"ada",
-            user_id=USER,
-            auth_version=store.auth_version(),
-            policy_version=1,
-            key_id=KEY,
-            lettered=True,
-            readings=(reading,),
-            client_address="",
-            resource="",
-        )
-        submission = self.propose(
-            node, request, lambda: self.call_of(command, "agent:vpn", request)
-        )
-        submission.watch = lambda outcome: self._spent(code, request, outcome)
+        self.propose(node, asked.request_id, lambda: made)
 
-    def _spent(self, code: int, request: str, outcome: Outcome) -> None:
-        if isinstance(outcome, Authenticated) and outcome.decision is Decision.ACCEPTED:
-            who = self.spending.accepted[code]
-            who.add(request)
-            if len(who) > 1:
-                self.invariants.violated("spent once", f"code {code} by {sorted(who)}")
+    def _try(self, node: Node, wanted: Try) -> None:
+        asked = Asked(self._name("try"), wanted)
+        self._asked.append(asked)
+        self._ask(node, asked)
 
-    def call_of(self, command: Command, caller: str, request: str) -> Call:
-        """Return a call as a node makes it."""
-        return Call(
-            command=command,
-            request=RequestKey(
-                caller=caller,
-                method=type(command).__name__,
-                request_id=RequestId(request),
-                tag=1,
-            ),
-            node_id=NodeId("n1"),
-            session_id=SESSION,
-            at_ms=0,
-        )
+    def _spend(self, node: Node) -> None:
+        """Try a code that others try at the same time."""
+        user = self.rng.choice([*SPENDERS, *SPENDERS, REISSUED, HURRIED])
+        number = self._issued[user]
+        if user in SPENDERS:
+            place = len(self._asked) // 5 + self.rng.randrange(3)
+            ordinal = 1 + place % CODES
+        else:
+            number = max(1, number - self.rng.choice([0, 0, 1]))
+            ordinal = self.rng.randint(1, FEW_CODES)
+        set_id = IssuedSet(user, number, 0).set_id
+        self._try(node, Try(user, set_id, ordinal))
+
+    def _repeat(self, node: Node) -> None:
+        """Ask again, as who has not got an answer, or not the wanted one."""
+        if self._asked:
+            self._ask(node, self.rng.choice(self._asked[-RECENT:]))
+
+    def _reuse_id(self, node: Node) -> None:
+        """Ask something else under a request id that is taken."""
+        if len(self._asked) >= 2:
+            one, other = self.rng.sample(self._asked[-RECENT:], 2)
+            self._ask(node, Asked(one.request_id, other.wanted))
+
+    def _guess(self, node: Node) -> None:
+        set_id = IssuedSet(GUESSED, 1, 0).set_id
+        self._try(node, Try(GUESSED, set_id, 1000 + self.rng.randrange(9)))
+
+    def _use_token(self, node: Node) -> None:
+        step = int(node.wall_s()) // 30 + self.rng.randint(-1, 1)
+        self._try(node, Try(TOKEN_USER, moment=step))
+
+    def _reissue(self, node: Node) -> None:
+        self._issue(node, self.rng.choice([REISSUED, HURRIED]), FEW_CODES)
+
+    def _issue(self, node: Node, user: str, codes: int) -> list[Submission]:
+        number = self._issued[user] = self._issued.get(user, 0) + 1
+        lifetime_ms = self.rng.randint(200, 3000) if user == HURRIED else None
+        issued = IssuedSet(user, number, codes, lifetime_ms)
+        self.rules.sets[issued.set_id] = issued
+        session = self._name("open.")
+        signed_in = self._sign_in(node, session)
+        if not node.is_up():
+            return [signed_in]
+        command = issued.command(_store(node).auth_version(user))
+        saved = self._admin(node, command, f"save.{issued.set_id}", session)
+        return [signed_in, saved]
+
+    def _sign_in(self, node: Node, session: str) -> Submission:
+        return self._admin(node, open_session(session), f"sign-in.{session}")
+
+    def _admin(
+        self, node: Node, command: Command, request: str, session: str = ""
+    ) -> Submission:
+        made = call_of(command, request, content=request, session=session)
+        return self.propose(node, request, lambda: made)
+
+    def probe(self, node: Node, name: str) -> Submission:
+        """Try to guess: being refused is an answer too."""
+        wanted = Try(GUESSED, IssuedSet(GUESSED, 1, 0).set_id, 9999)
+        version = _store(node).auth_version(GUESSED)
+        made = call_of(wanted.command(version), name, content=name)
+        return self.propose(node, name, lambda: made)
+
+
+def _store(node: Node) -> SqliteStore:
+    assert isinstance(node.store, SqliteStore)
+    return node.store
+
+
+def scenario(nodes: int) -> Scenario:
+    """Return the scenario of `make sim`."""
+    return Scenario(nodes=nodes, store=SqliteStore)

@@ -6,7 +6,12 @@ import random
 from dataclasses import dataclass
 from typing import Protocol
 
+from tests.simulation.bites import Bite, Bites
 from tests.simulation.network import Network
+
+Pairs = set[tuple[str, str]]
+
+JUMPS_S = (-86_400.0, -3_600.0, -30.0, -2.0, 1.0, 5.0, 60.0, 900.0, 3_600.0, 86_400.0)
 
 
 class Profile(enum.Enum):
@@ -18,6 +23,9 @@ class Profile(enum.Enum):
     LEADER_HUNT = "whoever leads is cut off"
     LAG = "messages take long"
     POWER = "machines lose power, all at once too"
+    STALLS = "everything waits, and then comes at once"
+    CLOCKS = "clocks jump, by seconds or by hours"
+    DISKS = "disks fail and fill up"
 
 
 class Target(Protocol):
@@ -26,6 +34,7 @@ class Target(Protocol):
     ids: list[str]
     network: Network
     rng: random.Random
+    bites: Bites
 
     def running(self) -> list[str]: ...
     def leader(self) -> str | None: ...
@@ -33,6 +42,8 @@ class Target(Protocol):
     def pause(self, node: str, seconds: float) -> None: ...
     def arm(self, node: str, operations: int) -> None: ...
     def fail_disk(self, node: str) -> None: ...
+    def fill_disk(self, node: str, seconds: float) -> None: ...
+    def jump_clock(self, node: str, seconds: float) -> None: ...
 
 
 @dataclass
@@ -58,19 +69,49 @@ class Faults:
         if self._chance(0.03, Profile.RESETS, 0.25):
             network.reset(*rng.sample(ids, 2))
         if self._chance(0.004, Profile.PARTITIONS, 0.02):
-            side = set(rng.sample(ids, rng.randint(1, len(ids) - 1)))
-            one_way = rng.random() < 0.25
-            cut = {
-                (a, b)
-                for a in ids
-                for b in ids
-                if (a in side) != (b in side) and (not one_way or a in side)
-            }
+            cut = rng.choice([self._sides, self._sides, self._one_way, self._bridge])()
             network.cut(cut, seconds=rng.uniform(0.3, 2.5), notice=rng.uniform(0.05, 1))
+        if self._chance(0.004, Profile.STALLS, 0.03):
+            node = rng.choice(ids)
+            others = [other for other in ids if other != node]
+            links = [(node, o) for o in others] + [(o, node) for o in others]
+            network.stall(
+                set(rng.sample(links, rng.randint(1, len(links)))),
+                seconds=rng.uniform(0.2, 2),
+            )
         leader = self.target.leader()
         if leader and self._chance(0.003, Profile.LEADER_HUNT, 0.02):
             cut = {(a, b) for a in ids for b in ids if a != b and leader in (a, b)}
             network.cut(cut, seconds=rng.uniform(0.5, 2), notice=rng.uniform(0, 0.5))
+
+    def _two_sides(self) -> tuple[set[str], set[str]]:
+        ids, rng = self.target.ids, self.target.rng
+        one = set(rng.sample(ids, rng.randint(1, len(ids) - 1)))
+        return one, set(ids) - one
+
+    def _sides(self) -> Pairs:
+        """Cut the cluster in two."""
+        self.target.bites[Bite.PARTITION] += 1
+        one, other = self._two_sides()
+        return {(a, b) for a in one for b in other} | {
+            (b, a) for a in one for b in other
+        }
+
+    def _one_way(self) -> Pairs:
+        """Let one side hear the other, but not be heard."""
+        self.target.bites[Bite.PARTITION_ONE_WAY] += 1
+        one, other = self._two_sides()
+        return {(a, b) for a in one for b in other}
+
+    def _bridge(self) -> Pairs:
+        """Cut the cluster in two, but for one node that has both sides."""
+        self.target.bites[Bite.PARTITION_BRIDGE] += 1
+        _bridge, *rest = self.target.rng.sample(self.target.ids, len(self.target.ids))
+        half = len(rest) // 2
+        one, other = rest[:half], rest[half:]
+        return {(a, b) for a in one for b in other} | {
+            (b, a) for a in one for b in other
+        }
 
     def _disturb_nodes(self) -> None:
         rng, target = self.target.rng, self.target
@@ -84,8 +125,13 @@ class Faults:
             target.crash(node or rng.choice(running), power=rng.random() < 0.5)
         if self._chance(0.012, Profile.POWER, 0.03):
             target.arm(rng.choice(running), rng.randint(0, 12))
-        if self._chance(0.001, Profile.POWER, 0.006):
+        if self._chance(0.001, Profile.DISKS, 0.02):
             target.fail_disk(rng.choice(running))
+        if self._chance(0.001, Profile.DISKS, 0.01):
+            target.fill_disk(rng.choice(running), rng.uniform(0.1, 2))
+        if self._chance(0.002, Profile.CLOCKS, 0.03):
+            target.jump_clock(rng.choice(running), rng.choice(JUMPS_S))
         if self._chance(0.002, Profile.POWER, 0.012):
+            target.bites[Bite.ALL_DOWN] += 1
             for node in target.running():
                 target.crash(node, power=rng.random() < 0.8)

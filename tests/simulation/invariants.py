@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What must hold in every moment of every run, whatever the faults."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -26,6 +26,20 @@ class Observed(Protocol):
     def leads(self) -> bool: ...
 
 
+class Holding(Protocol):
+    """A state store, as the invariants see it."""
+
+    def applied(self) -> dict[str, int]: ...
+    def digest(self) -> str: ...
+
+
+class Machine(Observed, Protocol):
+    """A node that runs, with its state."""
+
+    @property
+    def store(self) -> Holding: ...
+
+
 @dataclass
 class Submission:
     """A call that was proposed once, to one life of one node."""
@@ -33,6 +47,7 @@ class Submission:
     request_id: str
     attempt: str
     deadline: float
+    call: Call
     outcomes: list[Outcome] = field(default_factory=list)
     node_died: bool = False
     watch: Callable[[Outcome], object] | None = None
@@ -63,10 +78,15 @@ class Invariants:
     reads: list[Read] = field(default_factory=list)
     acked: dict[str, int] = field(default_factory=dict)
     """Request id -> index, of what a client was told to be done."""
+    stamped_ms: int = 0
+    """The time that the newest entry was stamped with."""
+    on_violation: Callable[[str, str], object] = lambda _kind, _seen: None
 
     def violated(self, kind: str, seen: str) -> None:
         """Remember the first violation of each kind."""
-        self.violations.setdefault(kind, seen)
+        if kind not in self.violations:
+            self.violations[kind] = seen
+            self.on_violation(kind, seen)
 
     # --- Told by the nodes
 
@@ -89,6 +109,10 @@ class Invariants:
         index = getattr(outcome, "index", None)
         if index is None or isinstance(outcome, BarrierPassed | SessionOpened):
             return  # Nothing that must be remembered.
+        self.on_done(submission, index)
+
+    def on_done(self, submission: Submission, index: int) -> None:
+        """See that a request is done once, whatever clients are told of it."""
         before = self.acked.setdefault(submission.request_id, index)
         if before != index:
             self.violated("exactly once", f"{submission.request_id}: {before}, {index}")
@@ -120,14 +144,14 @@ class Invariants:
 
     def check_logs(self, nodes: Sequence[Observed]) -> None:
         """Two logs that agree at an index agree before it (Raft, 5.3)."""
-        for i, one in enumerate(nodes):
-            for other in nodes[i + 1 :]:
-                a, b = one.journal[:], other.journal[:]
-                last = min(len(a), len(b))
-                while last and a[last - 1][2] != b[last - 1][2]:
-                    last -= 1
-                if a[:last] != b[:last]:
-                    seen = f"{one.node_id}, {other.node_id}, up to {last}"
+        logs = [{entry[1]: entry for entry in node.journal[:]} for node in nodes]
+        for i, one in enumerate(logs):
+            for k, other in enumerate(logs[i + 1 :], i + 1):
+                shared = sorted(one.keys() & other.keys())
+                while shared and one[shared[-1]][2] != other[shared[-1]][2]:
+                    shared.pop()
+                if any(one[index] != other[index] for index in shared):
+                    seen = f"{nodes[i].node_id}, {nodes[k].node_id}, up to {shared[-1]}"
                     self.violated("log matching", seen)
 
     def check_answers(self, now: float, slack: float) -> None:
@@ -158,13 +182,18 @@ class Invariants:
                 ):
                     self.violated("not applied", f"{submission}: {outcome!r}")
 
-    def check_states(self, states: Iterable[tuple[str, dict[str, int], str]]) -> None:
+    def check_states(self, nodes: Sequence[Machine]) -> None:
         """Every node holds what was acknowledged, and all hold the same."""
-        digests = {}
-        for node, applied, digest in states:
-            digests[node] = digest
+        for node in nodes:
+            applied = node.store.applied()
             for request_id, index in self.acked.items():
                 if applied.get(request_id) != index:
-                    self.violated("nothing lost", f"{request_id} at {index} on {node}")
+                    seen = f"{request_id} at {index} on {node.node_id}"
+                    self.violated("nothing lost", seen)
+        self.check_digests(nodes)
+
+    def check_digests(self, nodes: Sequence[Machine]) -> None:
+        """All states are the same, hash by hash."""
+        digests = {node.node_id: node.store.digest() for node in nodes}
         if len(set(digests.values())) > 1:
-            self.violated("equal digests", f"{sorted(digests)}")
+            self.violated("equal digests", f"{digests}")

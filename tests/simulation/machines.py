@@ -3,6 +3,7 @@
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from sparecode_node.domain.ids import NodeId
@@ -15,9 +16,12 @@ from sparecode_node.replication.settings import RaftSettings
 from sparecode_node.statemachine.commands import Call
 from sparecode_node.statemachine.results import Result
 from tests.replication.recording import RecordingState
+from tests.simulation.bites import Bite, Bites
 from tests.simulation.disk import Disk
 from tests.simulation.invariants import Invariants
 from tests.simulation.network import Network
+
+EPOCH_S = 1_800_000_000.0
 
 
 class World(Protocol):
@@ -29,9 +33,9 @@ class World(Protocol):
     raft: RaftSettings
     network: Network
     invariants: Invariants
+    bites: Bites
 
     def run_on(self, node: "Node", act: Callable[[Any], object]) -> bool: ...
-    def stamp(self, proposals: Sequence[Proposal]) -> tuple[Call, ...]: ...
 
 
 class Store(Protocol):
@@ -39,6 +43,9 @@ class Store(Protocol):
 
     @property
     def state(self) -> AppliedState: ...
+    def start(self, disk: Disk) -> None:
+        """Have a new process take it over."""
+
     def lose_power(self, rng: random.Random) -> None: ...
     def applied(self) -> dict[str, int]:
         """Return request id -> index of what is in the state."""
@@ -51,6 +58,9 @@ class RecordingStore:
 
     def __init__(self) -> None:
         self.state = RecordingState()
+
+    def start(self, disk: Disk) -> None:
+        """Keep what there is: this one has nothing but what is committed."""
 
     def lose_power(self, rng: random.Random) -> None:
         """Forget the last entries; the journal has them."""
@@ -84,12 +94,12 @@ class _Applying:
         return self._node.store.state.now_ms
 
     def apply(self, index: int, calls: tuple[Call, ...]) -> tuple[Result, ...]:
-        self._node.disk.burn()
+        self._node.disk.burn(Bite.KILL_IN_TRANSACTION)
         replica = self._node.replica
         term = replica.engine.raftCurrentTerm if replica else 0
         self._node.sim.invariants.on_apply(self._node.node_id, term, index, calls)
         results = self._node.store.state.apply(index, calls)
-        self._node.disk.burn()
+        self._node.disk.burn(Bite.KILL_IN_TRANSACTION)
         return results
 
 
@@ -100,11 +110,28 @@ class Node:
         self.sim = sim
         self.node_id = node_id
         self.store = store
-        self.disk = Disk(node_id, sim.rng)
+        self.disk = Disk(node_id, sim.rng, sim.bites)
+        self.clock_s = 0.0
+        """How far its clock is off."""
         self.replica: Replica | None = None
         self.paused_until = 0.0
         self.restart_at: float | None = None
         self.life = 0
+        self.led = False
+        self.applied_at_start = 0
+        self.had_entries = self.had_applied = 0
+        """When it last stopped."""
+
+    def wall_s(self) -> float:
+        """Return what its clock shows, in seconds since some beginning."""
+        return EPOCH_S + self.sim.now + self.clock_s
+
+    def stamp(self, proposals: Sequence[Proposal]) -> tuple[Call, ...]:
+        """Be the stamper of the replica."""
+        at_ms = int(self.wall_s() * 1000)
+        self.sim.bites[Bite.STAMP_BACK] += at_ms < self.sim.invariants.stamped_ms
+        self.sim.invariants.stamped_ms = at_ms
+        return tuple(replace(p.call, at_ms=at_ms) for p in proposals)
 
     # --- What the invariants look at
 
@@ -148,6 +175,10 @@ class Node:
 
     def start(self) -> None:
         self.life += 1
+        self.led = False
+        self.replica = None
+        self.store.start(self.disk)
+        self.applied_at_start = self.store.state.applied_index
         self.replica = Replica(
             ReplicaConfig(
                 cluster_id="simulated",
@@ -158,6 +189,22 @@ class Node:
             ),
             storage=self.disk,
             state=_Applying(self),
-            stamper=self.sim,
+            stamper=self,
             wire=self,
         )
+        self._count_conflicts(self.journal)
+
+    def _count_conflicts(self, journal: Journal) -> None:
+        delete = journal.deleteEntriesFrom
+
+        def counted(position: int) -> None:
+            self.sim.bites[Bite.CONFLICT] += max(0, len(journal) - position)
+            delete(position)
+
+        journal.deleteEntriesFrom = counted
+
+    def remember_what_it_had(self) -> None:
+        """Note how far it was, to see what is gone when it comes back."""
+        if self.replica is not None:
+            self.had_entries = self.journal.last_index
+            self.had_applied = self.store.state.applied_index

@@ -5,11 +5,17 @@ import enum
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from sparecode_node.replication import frames
 from sparecode_node.replication.frames import Message
+from tests.simulation.bites import Bite, Bites
+
+STEP_S = 0.02
+"""How far the clock moves between two looks at what is due."""
+
+LATE_S = 0.05
 
 
 class Manners(enum.Enum):
@@ -36,15 +42,26 @@ class Parcel:
 
     due: float
     data: bytes
+    epoch: int
+    """Of the connection that it was sent on."""
+    number: int
+    """The place among all messages that were sent."""
+    stalled: bool = False
+    """It could have arrived, but everything stood still."""
 
 
 class Network:
     """Every message goes through its bytes, as in production."""
 
     def __init__(
-        self, ids: Iterable[str], rng: random.Random, manners: Manners
+        self,
+        ids: Iterable[str],
+        rng: random.Random,
+        manners: Manners,
+        bites: Bites | None = None,
     ) -> None:
         self.ids = list(ids)
+        self.bites = Bites() if bites is None else bites
         self.rng = rng
         self.manners = manners
         self.now = 0.0
@@ -55,6 +72,10 @@ class Network:
         self.nodes: dict[str, Endpoint] = {}
         self.blocked: set[tuple[str, str]] = set()
         """Directions in which nothing arrives."""
+        self.stalled: set[tuple[str, str]] = set()
+        """Directions in which everything waits, and comes at once in the end."""
+        self._sent = 0
+        self._arrived: dict[tuple[str, str], int] = {}
         self._parcels: defaultdict[tuple[str, str], list[Parcel]] = defaultdict(list)
         self._up: set[frozenset[str]] = set()
         self._seen_up: set[tuple[str, str]] = set()
@@ -73,19 +94,25 @@ class Network:
         """Take a message, unless the sender knows that it is not connected."""
         if (source, target) not in self._seen_up:
             return
-        if frozenset((source, target)) not in self._up:
+        pair = frozenset((source, target))
+        if pair not in self._up:
+            self.bites[Bite.MESSAGE_LOST] += 1
             return  # Cut, and not noticed yet.
         delay = self.rng.uniform(0.001, 0.02)
         if self.rng.random() < self.hiccups + self.slowness:
-            delay += self.rng.uniform(0.05, 0.6)
+            delay += self.rng.uniform(LATE_S, 0.6)
+            self.bites[Bite.MESSAGE_LATE] += 1
         due = self.now + delay
         queue = self._parcels[source, target]
         if queue and self.manners is not Manners.CHAOS:
             due = max(due, queue[-1].due)
         data = frames.encode(message).SerializeToString()
-        queue.append(Parcel(due, data))
+        self._sent += 1
+        parcel = Parcel(due, data, self._epochs[pair], self._sent)
+        queue.append(parcel)
         if self.manners is Manners.CHAOS and self.rng.random() < 0.02:
-            queue.append(Parcel(due + self.rng.uniform(0, 0.5), data))
+            self.bites[Bite.MESSAGE_TWICE] += 1
+            queue.append(replace(parcel, due=due + self.rng.uniform(0, 0.5)))
 
     def reset(self, a: str, b: str) -> None:
         """End the connection; each side notices in its own time."""
@@ -99,8 +126,12 @@ class Network:
             survivors = queue[: self.rng.randint(0, len(queue))]
             if self.manners is Manners.FIFO or self.rng.random() < 0.5:
                 survivors = []
+            gone = len(queue) - len(survivors)
+            self.bites[
+                Bite.MESSAGE_CUT if direction in self.blocked else Bite.MESSAGE_LOST
+            ] += gone
             late = self.rng.uniform(0, 0.8)
-            self._parcels[direction] = [Parcel(p.due + late, p.data) for p in survivors]
+            self._parcels[direction] = [replace(p, due=p.due + late) for p in survivors]
             self.at(
                 self.rng.choice([0, 0.02, self.rng.uniform(0, 0.5)]),
                 lambda d=direction: self._notice_down(*d, epoch),
@@ -175,7 +206,16 @@ class Network:
         for (source, target), queue in list(self._parcels.items()):
             if not queue or (source, target) in self.blocked:
                 continue
+            if (source, target) in self.stalled:
+                self._parcels[source, target] = [
+                    replace(p, stalled=p.stalled or p.due <= now) for p in queue
+                ]
+                continue
             if self.nodes[target].is_paused():
+                # Counted once for each message: when it becomes due.
+                self.bites[Bite.MESSAGE_KEPT_WAITING] += sum(
+                    now - STEP_S < p.due <= now for p in queue
+                )
                 continue
             self._deliver(source, target)
 
@@ -192,7 +232,17 @@ class Network:
             ready, self._parcels[source, target] = queue[:count], queue[count:]
         for parcel in ready:
             if self.nodes[target].is_up():
+                self._note(source, target, parcel)
                 self.nodes[target].receive(source, frames.parse(parcel.data))
+
+    def _note(self, source: str, target: str, parcel: Parcel) -> None:
+        """Count what is odd about a message that arrives."""
+        last = self._arrived.get((source, target), 0)
+        self._arrived[source, target] = max(last, parcel.number)
+        epoch = self._epochs[frozenset((source, target))]
+        self.bites[Bite.MESSAGE_REORDERED] += parcel.number < last
+        self.bites[Bite.MESSAGE_OF_OLD_LINK] += parcel.epoch < epoch
+        self.bites[Bite.MESSAGE_BURST] += parcel.stalled
 
     # --- Partitions
 
@@ -206,9 +256,15 @@ class Network:
         )
         self.at(seconds, lambda: self.blocked.difference_update(pairs))
 
+    def stall(self, pairs: set[tuple[str, str]], *, seconds: float) -> None:
+        """Hold everything back for a while; connections live on."""
+        self.stalled |= pairs
+        self.at(seconds, lambda: self.stalled.difference_update(pairs))
+
     def heal(self) -> None:
         """Behave from now on, and connect everybody."""
         self.blocked.clear()
+        self.stalled.clear()
         self.slowness = 0.0
         self.manners = Manners.FIFO
         for a in self.ids:

@@ -23,7 +23,7 @@ def test_no_read_is_stale_while_leaders_are_cut_off(seed: int) -> None:
 def test_reads_are_answered_between_the_faults() -> None:
     """A leader that never answered would never be stale either."""
     outcomes: list[ReadOutcome] = []
-    for seed in range(5):
+    for seed in range(12):
         sim = SimCluster(seed, Scenario(profile=Profile.LEADER_HUNT))
         sim.run()
         outcomes += (o for read in sim.invariants.reads for o in read.outcomes)
@@ -37,7 +37,7 @@ def test_without_the_quorum_a_stale_read_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     read_without_quorum(monkeypatch)
-    found = first_violation(range(100), Scenario(profile=Profile.LEADER_HUNT))
+    found = first_violation(range(200, 250), Scenario(profile=Profile.LEADER_HUNT))
     assert found is not None
     assert "stale read" in found[1]
 

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Many seeds on all cores: what bit, what was done, and what was broken."""
+
+import concurrent.futures
+import logging
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from tests.simulation.bites import Bite, Bites
+from tests.simulation.cluster import Scenario, SimCluster
+from tests.simulation.codes import CodesCluster, scenario
+from tests.simulation.faults import Profile
+
+EVERY_FAULT_FROM_SEEDS = 200
+"""In so many schedules every fault takes effect; in fewer, a rare one may not."""
+
+CHUNK = 5
+"""Seeds that a process takes at a time."""
+
+
+@dataclass
+class Outcome:
+    """What some seeds have shown."""
+
+    seeds: int = 0
+    proposals: int = 0
+    acknowledged: int = 0
+    codes_accepted: int = 0
+    bites: Bites = field(default_factory=Bites)
+    violations: dict[int, dict[str, str]] = field(default_factory=dict)
+    """Seed -> invariant -> what was seen."""
+
+    def add(self, other: "Outcome") -> None:
+        """Take in what other seeds have shown."""
+        self.seeds += other.seeds
+        self.proposals += other.proposals
+        self.acknowledged += other.acknowledged
+        self.codes_accepted += other.codes_accepted
+        self.bites.update(other.bites)
+        self.violations.update(other.violations)
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """Which seeds, on what."""
+
+    nodes: int = 3
+    recording: bool = False
+    """With the state machine that only remembers, instead of the real one."""
+    profile: Profile | None = None
+
+    def cluster(self, seed: int) -> SimCluster:
+        """Return the cluster of a seed, before anything has happened."""
+        if self.recording:
+            return SimCluster(seed, Scenario(nodes=self.nodes, profile=self.profile))
+        return CodesCluster(seed, replace(scenario(self.nodes), profile=self.profile))
+
+    def run_seeds(self, seeds: Sequence[int]) -> Outcome:
+        """Run seeds one after the other, in this process."""
+        logging.disable(logging.CRITICAL)
+        outcome = Outcome()
+        for seed in seeds:
+            sim = self.cluster(seed)
+            sim.run()
+            rules = sim.invariants
+            one = Outcome(1, len(rules.submissions), len(rules.acked), 0, sim.bites)
+            if isinstance(sim, CodesCluster):
+                one.codes_accepted = len(sim.rules.accepted)
+            if rules.violations:
+                one.violations[seed] = rules.violations
+            outcome.add(one)
+        return outcome
+
+    def run(
+        self,
+        seeds: Sequence[int],
+        *,
+        jobs: int | None = None,
+        progress: Callable[[Outcome], object] = lambda _outcome: None,
+    ) -> Outcome:
+        """Run seeds on all cores; *progress* is told after each few of them."""
+        outcome = Outcome()
+        for one in self._outcomes(seeds, jobs or os.cpu_count() or 1):
+            outcome.add(one)
+            progress(outcome)
+        return outcome
+
+    def _outcomes(self, seeds: Sequence[int], jobs: int) -> Iterator[Outcome]:
+        chunks = [seeds[k : k + CHUNK] for k in range(0, len(seeds), CHUNK)]
+        if jobs == 1 or len(chunks) == 1:
+            yield from map(self.run_seeds, chunks)
+            return
+        with concurrent.futures.ProcessPoolExecutor(
+            jobs, mp_context=multiprocessing.get_context("spawn")
+        ) as pool:
+            running = [pool.submit(self.run_seeds, chunk) for chunk in chunks]
+            for future in concurrent.futures.as_completed(running):
+                yield future.result()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a campaign has shown what it should."""
+
+    outcome: Outcome
+    seconds: float
+
+    @property
+    def never_bit(self) -> list[Bite]:
+        """Faults that should have taken effect, and never did."""
+        if self.outcome.seeds < EVERY_FAULT_FROM_SEEDS:
+            return []
+        return [bite for bite in Bite if not self.outcome.bites[bite]]
+
+    @property
+    def holds(self) -> bool:
+        """No promise was broken, and every fault has bitten."""
+        return not self.outcome.violations and not self.never_bit
+
+
+def timed(run: Callable[[], Outcome]) -> Verdict:
+    """Run, and see how long it takes."""
+    begin = time.monotonic()
+    outcome = run()
+    return Verdict(outcome, time.monotonic() - begin)

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who is in the simulated cluster, and the commands that nodes make for them."""
+
+import zlib
+from dataclasses import dataclass
+
+from sparecode_node.domain.agents import Protects
+from sparecode_node.domain.emergency_access import RecoveryPolicy
+from sparecode_node.domain.ids import (
+    AdministratorName,
+    AgentIdentity,
+    KeyId,
+    NameKey,
+    NodeId,
+    RequestId,
+    SessionId,
+    SetId,
+    TokenSerial,
+    UserId,
+)
+from sparecode_node.domain.passcodes import CodeCandidate, Reading, TokencodeMatch
+from sparecode_node.domain.pins import PinRule
+from sparecode_node.domain.tokencodes import Algorithm, HashName, Moment
+from sparecode_node.statemachine.commands import (
+    AssignToken,
+    Authenticate,
+    Call,
+    Command,
+    CreateUser,
+    EnrollToken,
+    InitializeCluster,
+    OpenSession,
+    RegisterAgent,
+    RequestKey,
+    SaveEmergencyAccess,
+    SealedCode,
+)
+
+KEY = KeyId(1)
+ROOT = AdministratorName("root")
+AGENT = AgentIdentity("vpn")
+
+USERS = ("ada", "ben", "dan", "eve", "fay", "gus")
+SPENDERS = ("ada", "ben")
+"""They use their codes, each again and again, from everywhere."""
+GUESSED = "dan"
+"""Somebody guesses his codes, and never gets one right."""
+REISSUED = "eve"
+"""She gets new codes all the time; the old ones are void."""
+HURRIED = "fay"
+"""Her codes end within seconds."""
+TOKEN_USER = "gus"
+"""He has his token, and uses its tokencodes."""
+
+CODES = 40
+FEW_CODES = 6
+
+
+def open_session(session: str) -> OpenSession:
+    """Sign in, as a session of that name."""
+    return OpenSession(
+        administrator=ROOT,
+        candidate=b"right",
+        administrator_version=1,
+        key_id=KEY,
+        session_id=SessionId(session),
+    )
+
+
+def beginning() -> list[Command]:
+    """Return what makes the cluster and everybody in it, after signing in."""
+    made: list[Command] = [
+        RegisterAgent(
+            name="VPN",
+            name_key=NameKey("vpn"),
+            identity=AGENT,
+            protects=Protects.AUTHENTICATION_MANAGER,
+        )
+    ]
+    for name in USERS:
+        made += [
+            CreateUser(
+                user_id=UserId(name),
+                username=name,
+                name_key=NameKey(name),
+                name_tag=name.encode(),
+                display_name=name.capitalize(),
+                email="",
+                pin_salt=b"p",
+                code_salt=b"c",
+            ),
+            EnrollToken(
+                serial=TokenSerial(name),
+                algorithm=Algorithm.TOTP,
+                hash_name=HashName.SHA1,
+                digits=6,
+                period_s=30,
+                counter=0,
+                sealed_seed=b"seed",
+                key_id=KEY,
+                pin_rule=PinRule.NONE,
+                expires_at_ms=None,
+            ),
+            AssignToken(serial=TokenSerial(name), name_key=NameKey(name)),
+        ]
+    return made
+
+
+FOUNDING = InitializeCluster(
+    cluster_id="simulated",
+    administrator=ROOT,
+    password_salt=b"salt",
+    password_verifier=b"right",
+    key_id=KEY,
+)
+
+
+@dataclass(frozen=True)
+class IssuedSet:
+    """A set that somebody wanted saved."""
+
+    user: str
+    number: int
+    codes: int
+    lifetime_ms: int | None = None
+
+    @property
+    def set_id(self) -> SetId:
+        return SetId(f"{self.user}.{self.number}")
+
+    def command(self, auth_version: int) -> SaveEmergencyAccess:
+        """Return the command, with what the node knows of the user."""
+        return SaveEmergencyAccess(
+            serial=TokenSerial(self.user),
+            user_id=UserId(self.user),
+            auth_version=auth_version,
+            policy_version=1,
+            key_id=KEY,
+            set_id=self.set_id,
+            code_length=8,
+            codes=tuple(
+                SealedCode(ordinal=n, verifier=verifier(self.set_id, n))
+                for n in range(1, self.codes + 1)
+            ),
+            ends_at_ms=None,
+            lifetime_ms=self.lifetime_ms,
+            recovery=RecoveryPolicy.DENY,
+            keep_unused_codes=False,
+            weaken_recovery_policy=False,
+            draft_id="",
+            draft_ends_at_ms=0,
+        )
+
+
+def verifier(set_id: str, ordinal: int) -> bytes:
+    """Return what a right candidate for a code is compared with."""
+    return f"{set_id}/{ordinal}".encode()
+
+
+@dataclass(frozen=True)
+class Try:
+    """What somebody types: a code of a set, or a tokencode."""
+
+    user: str
+    set_id: SetId | None = None
+    ordinal: int = 0
+    moment: int = 0
+
+    @property
+    def what(self) -> str:
+        """Name what is spent if this is accepted."""
+        return f"{self.set_id}/{self.ordinal}" if self.set_id else f"step {self.moment}"
+
+    def command(self, auth_version: int) -> Authenticate:
+        """Return the command, with what the node knows of the user."""
+        if self.set_id:
+            codes = (
+                CodeCandidate(
+                    set_id=self.set_id, verifier=verifier(self.set_id, self.ordinal)
+                ),
+            )
+            reading = Reading(
+                length=8, emergency=True, bare=True, pins=(), codes=codes, tokencodes=()
+            )
+        else:
+            match = TokencodeMatch(
+                serial=TokenSerial(self.user), moment=Moment(self.moment)
+            )
+            reading = Reading(
+                length=6,
+                emergency=False,
+                bare=True,
+                pins=(),
+                codes=(),
+                tokencodes=(match,),
+            )
+        return Authenticate(
+            authentication_id=f"{self.user} {self.what}",
+            agent=AGENT,
+            name_tag=self.user.encode(),
+            user_id=UserId(self.user),
+            auth_version=auth_version,
+            policy_version=1,
+            key_id=KEY,
+            lettered=bool(self.set_id),
+            readings=(reading,),
+            client_address="",
+            resource="",
+        )
+
+
+def call_of(command: Command, request: str, *, content: str, session: str = "") -> Call:
+    """Return a call as a node makes it; *content* is what the caller said (Q1)."""
+    admin = not isinstance(command, Authenticate)
+    return Call(
+        command=command,
+        request=RequestKey(
+            caller="administrator:root" if admin else f"agent:{AGENT}",
+            method=type(command).__name__,
+            request_id=RequestId(request),
+            tag=zlib.crc32(content.encode()),
+        ),
+        node_id=NodeId("n1"),
+        session_id=SessionId(session),
+        at_ms=0,
+    )

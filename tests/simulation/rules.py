@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What must hold of people and their codes, judged by what clients were told.
+
+Nothing here asks the product whether a code may be accepted: that is counted
+from the answers, the order of the log, and the times it was stamped with. The
+product is asked once more for one thing: what a machine that never failed
+makes of the same log. All nodes must have come to the same.
+"""
+
+import collections
+import itertools
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from sparecode_node.domain.policy import Policy
+from sparecode_node.statemachine.commands import Authenticate, Call
+from sparecode_node.statemachine.machine import StateMachine
+from sparecode_node.statemachine.results import (
+    Authenticated,
+    Decision,
+    EmergencyAccessSaved,
+    Result,
+)
+from tests.simulation.invariants import Invariants, Machine, Submission
+from tests.simulation.people import GUESSED, IssuedSet
+
+RETENTION_MS = Policy().request_retention_ms
+
+
+class Reference:
+    """The agreed log, on a machine that never failed."""
+
+    def __init__(self, applied: dict[int, tuple[Call, ...]]) -> None:
+        self._db = sqlite3.connect(":memory:")
+        self._machine = StateMachine(self._db)
+        self.last_index = max(applied, default=0)
+        self.results: dict[int, tuple[Result, ...]] = {}
+        self.times_ms: dict[int, int] = {}
+        now_ms = 0
+        for index in range(1, self.last_index + 1):
+            calls = applied.get(index, ())
+            now_ms = max([now_ms, *(call.at_ms for call in calls)])
+            self.times_ms[index] = now_ms
+            self.results[index] = self._machine.apply(index, calls)
+        self.digest = self._machine.digest()
+
+    def close(self) -> None:
+        self._db.close()
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """Somebody was let in."""
+
+    request_id: str
+    what: str
+    set_id: str
+    index: int
+
+
+@dataclass
+class CodeRules(Invariants):
+    """The invariants of the log, and those of the codes."""
+
+    sets: dict[str, IssuedSet] = field(default_factory=dict)
+    accepted: dict[str, dict[str, Accepted]] = field(
+        default_factory=lambda: collections.defaultdict(dict)
+    )
+    """What was spent -> request id -> who was let in by it."""
+    done: dict[tuple[str, str, str], set[int]] = field(
+        default_factory=lambda: collections.defaultdict(set)
+    )
+    """Caller, method, request id -> indexes that clients were told."""
+
+    def on_done(self, submission: Submission, index: int) -> None:
+        """Look at what a client was told; a retry may come after it was forgotten."""
+        self.acked[submission.request_id] = index
+        key = submission.call.request
+        self.done[key.caller, key.method, key.request_id].add(index)
+        command, outcome = submission.call.command, submission.outcomes[-1]
+        if not isinstance(command, Authenticate):
+            return
+        if not isinstance(outcome, Authenticated):
+            self.violated("an answer of its kind", f"{submission}")
+            return
+        if outcome.authentication_id != command.authentication_id:
+            seen = f"{submission.request_id} was answered about another passcode"
+            self.violated("an answer of its own", seen)
+        if outcome.decision is Decision.ACCEPTED:
+            self._let_in(submission, command, index)
+
+    def _let_in(
+        self, submission: Submission, command: Authenticate, index: int
+    ) -> None:
+        what = command.authentication_id
+        codes = [code for reading in command.readings for code in reading.codes]
+        who = self.accepted[what]
+        who[submission.request_id] = Accepted(
+            submission.request_id, what, codes[0].set_id if codes else "", index
+        )
+        if len(who) > 1:
+            self.violated("spent once", f"{what} by {sorted(who)}")
+        if command.user_id == GUESSED:
+            self.violated("no guess is right", f"{what} by {submission.request_id}")
+
+    # --- When it is over
+
+    def check_states(self, nodes: Sequence[Machine]) -> None:
+        """See that every node is where the log leads, and that clients heard that."""
+        self.check_digests(nodes)
+        try:
+            reference = Reference(self.applied)
+        except Exception as error:  # noqa: BLE001 - any of them is a finding.
+            self.violated("no exception", f"applying the log again: {error!r}")
+            return
+        self._check_places(nodes, reference)
+        self._check_done(reference)
+        self._check_accepted(reference)
+        reference.close()
+
+    def _check_places(self, nodes: Sequence[Machine], reference: Reference) -> None:
+        for node in nodes:
+            applied = node.store.state.applied_index
+            if applied < max(self.acked.values(), default=0):
+                seen = f"{node.node_id} ends at {applied}, before what was acknowledged"
+                self.violated("nothing lost", seen)
+            same_place = applied == reference.last_index
+            if same_place and node.store.digest() != reference.digest:
+                self.violated("equal digests", f"{node.node_id} and the log again")
+
+    def _check_done(self, reference: Reference) -> None:
+        """See that what was told is in the log there, and was decided once (Q2, Q3)."""
+        logged: dict[int, set[tuple[str, str, str]]] = {
+            index: {
+                (c.request.caller, c.request.method, c.request.request_id)
+                for c in calls
+            }
+            for index, calls in self.applied.items()
+        }
+        for key, indexes in self.done.items():
+            for index in indexes:
+                if key not in logged.get(index, ()):
+                    self.violated("nothing lost", f"{key} is not at {index}")
+            times = sorted(reference.times_ms.get(index, 0) for index in indexes)
+            for one, next_one in itertools.pairwise(times):
+                if next_one - one <= RETENTION_MS:
+                    seen = f"{key} was decided at {sorted(indexes)}"
+                    self.violated("exactly once", seen)
+
+    def _check_accepted(self, reference: Reference) -> None:
+        """No code was accepted after its set was void (I8), or had ended (I7)."""
+        saved: dict[str, int] = {}
+        for index, results in reference.results.items():
+            for result in results:
+                if isinstance(result, EmergencyAccessSaved) and result.index == index:
+                    saved[result.set_id] = index
+        for who in self.accepted.values():
+            for accepted in who.values():
+                if accepted.set_id:
+                    self._check_use(accepted, saved, reference)
+
+    def _check_use(
+        self, accepted: Accepted, saved: dict[str, int], reference: Reference
+    ) -> None:
+        issued = self.sets[accepted.set_id]
+        since = saved.get(accepted.set_id)
+        if since is None or since > accepted.index:
+            self.violated("only issued codes", f"{accepted}")
+            return
+        for other_id, index in saved.items():
+            later = since < index < accepted.index
+            if later and self.sets[other_id].user == issued.user:
+                seen = f"{accepted}: {other_id} was issued at {index}"
+                self.violated("no void code", seen)
+        if issued.lifetime_ms is not None:
+            end = reference.times_ms[since] + issued.lifetime_ms
+            if reference.times_ms[accepted.index] >= end:
+                self.violated("no code after its end", f"{accepted}, issued at {since}")

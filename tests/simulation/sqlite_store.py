@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The real state machine on a database that a power cut takes back."""
+
+import collections
+import random
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from sparecode_node.statemachine.commands import Call
+from sparecode_node.statemachine.machine import StateMachine
+from sparecode_node.statemachine.results import Result
+from tests.simulation.bites import Bite
+from tests.simulation.disk import Disk
+
+KEPT = 30
+"""Commits that a power cut may take back: SQLite's WAL is not synced by each."""
+
+
+class _Connection(sqlite3.Connection):
+    """Dies between two statements, and tells when something is committed."""
+
+    disk: Disk
+    images: "collections.deque[bytes]"
+
+    def watch(self, disk: Disk, images: "collections.deque[bytes]") -> None:
+        self.disk, self.images = disk, images
+        self.keep()
+
+    def keep(self) -> None:
+        """Remember what is committed now."""
+        self.images.append(self.serialize())
+
+    def execute(self, sql: str, *args: Any) -> sqlite3.Cursor:
+        if not hasattr(self, "images"):
+            return super().execute(sql, *args)
+        if sql == "COMMIT":
+            self.disk.burn(Bite.KILL_IN_TRANSACTION)
+            if self.disk.full:
+                self.disk.bites[Bite.DISK_FULL] += 1
+                raise sqlite3.OperationalError("database or disk is full")
+        before = self.total_changes
+        cursor = super().execute(sql, *args)
+        if sql == "COMMIT" or (not self.in_transaction and self.total_changes > before):
+            self.keep()
+            self.disk.burn(Bite.KILL_IN_TRANSACTION)
+        elif sql.startswith("PRAGMA wal_checkpoint"):
+            # What a checkpoint has written back is there for good.
+            self.images.clear()
+            self.keep()
+        return cursor
+
+
+class SqliteStore:
+    """The database of one machine. Lives on while the process is started anew."""
+
+    def __init__(self) -> None:
+        self._images: collections.deque[bytes] = collections.deque(maxlen=KEPT)
+        self.db: _Connection = _connect(None)
+
+    def start(self, disk: Disk) -> None:
+        """Open what is committed, as a process does that has just been started."""
+        image = self._images[-1] if self._images else None
+        self.db.close()
+        self.db = _connect(image)
+        self.machine = StateMachine(self.db)
+        self.db.watch(disk, self._images)
+
+    @property
+    def state(self) -> "SqliteStore":
+        return self
+
+    @property
+    def applied_index(self) -> int:
+        return self.machine.applied_index
+
+    @property
+    def now_ms(self) -> int:
+        return self.machine.now_ms
+
+    def apply(self, index: int, calls: Sequence[Call]) -> tuple[Result, ...]:
+        return self.machine.apply(index, calls)
+
+    def lose_power(self, rng: random.Random) -> None:
+        """Go back to one of the commits since the last checkpoint."""
+        if self._images:
+            back = rng.choice([0, 0, rng.randrange(len(self._images))])
+            for _ in range(back):
+                self._images.pop()
+
+    def applied(self) -> dict[str, int]:
+        """Return request id -> index of what is remembered."""
+        rows = self.db.execute("SELECT request_id, result ->> 'index' FROM requests")
+        return {request: int(index) for request, index in rows if index is not None}
+
+    def digest(self) -> str:
+        return self.machine.digest()
+
+    def auth_version(self, user: str) -> int:
+        """Return the version that candidates are computed with."""
+        row = self.db.execute(
+            "SELECT auth_version FROM users WHERE user_id = ?", (user,)
+        ).fetchone()
+        return int(row[0]) if row else 0
+
+
+def _connect(image: bytes | None) -> _Connection:
+    db: _Connection = sqlite3.connect(":memory:", factory=_Connection)
+    if image is not None:
+        db.deserialize(image)
+    return db
