@@ -133,6 +133,19 @@ ANYTHING = st.one_of(
     step("sign-in", password=st.sampled_from(["right", "right", "wrong"])),
     step("sign-out", st.sampled_from([{}, {"everywhere": "yes"}])),
     step(
+        "create-admin",
+        st.sampled_from([{}, {"user": "alice"}]),
+        name=st.sampled_from(["dora", "root"]),
+    ),
+    step(
+        "update-admin",
+        st.sampled_from([{"user": "alice"}, {"no-user": "yes"}, {"role": "auditor"}]),
+        st.sampled_from([{}, {"enabled": "no"}, {"enabled": "yes"}]),
+        name=st.sampled_from(["dora", "root"]),
+    ),
+    step("remove-admin", name=st.sampled_from(["dora", "root"])),
+    step("change-password", name=st.just("dora"), new=st.just("right")),
+    step(
         "update-policy",
         st.sampled_from([{"lock_ms": "1m"}, {"code_length": "9"}, {"version": "1"}]),
         codes_per_set_max=st.sampled_from(["20", "50", "101"]),
@@ -169,6 +182,17 @@ def assert_sound(world: World) -> None:
     ):
         for (value,) in db.execute(f"SELECT {column} FROM {table}"):  # noqa: S608
             assert value <= most
+    # Somebody can always make administrators; nobody signed in is gone or disabled.
+    begun = db.execute("SELECT 1 FROM policy").fetchone()
+    assert begun == (
+        db.execute(
+            "SELECT 1 FROM administrators WHERE role = 'super_admin' AND enabled"
+        ).fetchone()
+    )
+    assert not db.execute(
+        "SELECT 1 FROM sessions LEFT JOIN administrators ON name = administrator "
+        "WHERE enabled IS NOT 1"
+    ).fetchone()
     # A used code says where and when; no other does.
     for state, used_at_ms in db.execute("SELECT state, used_at_ms FROM codes"):
         assert (state == "used") == (used_at_ms is not None)

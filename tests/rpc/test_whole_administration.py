@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Administrators and policy over the wire, with the real use cases behind it."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+import pytest
+import pytest_asyncio
+
+from sparecode.v1 import administrators_pb2 as pb
+from sparecode.v1 import policy_pb2, users_pb2
+from sparecode.v1.administrators_pb2_grpc import AdministratorServiceStub
+from sparecode.v1.policy_pb2_grpc import PolicyServiceStub
+from sparecode.v1.sessions_pb2 import LoginRequest
+from sparecode.v1.sessions_pb2_grpc import SessionServiceStub
+from sparecode.v1.users_pb2_grpc import UserServiceStub
+from tests.rpc.edge import failure
+from tests.rpc.whole import Whole, new_id, running_whole
+
+pytestmark = pytest.mark.asyncio
+CODE = grpc.StatusCode
+TEMPORARY, OWN = "a temporary password", "a password of my own"
+
+
+@pytest_asyncio.fixture
+async def whole(tmp_path: Path) -> AsyncIterator[Whole]:
+    """Start a node; Alice has token 1 with a PIN."""
+    async with running_whole(tmp_path) as started:
+        await started.populate()
+        yield started
+
+
+async def refused(call) -> tuple[grpc.StatusCode, str]:
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await call
+    found = failure(raised.value)
+    return found.code, found.reason
+
+
+async def sign_in(whole, password: str):
+    answer = await whole.call(
+        SessionServiceStub,
+        "Login",
+        LoginRequest(request_id=new_id(), administrator="Dora", password=password),
+    )
+    return (("authorization", f"Bearer {answer.session}"),)
+
+
+async def test_a_help_desk_administrator_from_first_password_to_last_day(whole) -> None:
+    """(P1, P2, I10) Temporary password, own password, role, self service, removal."""
+    root = whole.bearer
+    await whole.call(
+        AdministratorServiceStub,
+        "CreateAdministrator",
+        pb.CreateAdministratorRequest(
+            request_id=new_id(),
+            name="Dora",
+            role=pb.ADMINISTRATOR_ROLE_HELP_DESK,
+            username="alice",
+            password=TEMPORARY,
+        ),
+    )
+    whole.bearer = await sign_in(whole, TEMPORARY)
+    policy = (PolicyServiceStub, "GetPolicy", policy_pb2.GetPolicyRequest())
+    assert await refused(whole.call(*policy)) == (
+        CODE.PERMISSION_DENIED,
+        "PASSWORD_CHANGE_NEEDED",
+    )
+    await whole.call(
+        AdministratorServiceStub,
+        "ChangePassword",
+        pb.ChangePasswordRequest(
+            request_id=new_id(), old_password=TEMPORARY, new_password=OWN
+        ),
+    )
+    assert await refused(whole.call(*policy)) == (
+        CODE.UNAUTHENTICATED,
+        "SESSION_ENDED",
+    )
+    whole.bearer = dora = await sign_in(whole, OWN)
+    read = (await whole.call(*policy)).policy
+    update = policy_pb2.UpdatePolicyRequest(request_id=new_id(), policy=read)
+    assert await refused(whole.call(PolicyServiceStub, "UpdatePolicy", update)) == (
+        CODE.PERMISSION_DENIED,
+        "ROLE",
+    )
+    unlock = users_pb2.UnlockUserRequest(request_id=new_id(), username="alice")
+    assert await refused(whole.call(UserServiceStub, "UnlockUser", unlock)) == (
+        CODE.PERMISSION_DENIED,
+        "SELF_SERVICE_FORBIDDEN",
+    )
+    whole.bearer = root
+    await whole.call(
+        AdministratorServiceStub,
+        "RemoveAdministrator",
+        pb.RemoveAdministratorRequest(request_id=new_id(), name="dora"),
+    )
+    whole.bearer = dora
+    assert await refused(whole.call(*policy)) == (
+        CODE.UNAUTHENTICATED,
+        "SESSION_ENDED",
+    )
+    whole.bearer = root
+    last = pb.RemoveAdministratorRequest(request_id=new_id(), name="root")
+    assert await refused(
+        whole.call(AdministratorServiceStub, "RemoveAdministrator", last)
+    ) == (CODE.FAILED_PRECONDITION, "LAST_SUPER_ADMIN")
+
+
+async def test_the_policy_is_replaced_by_version(whole) -> None:
+    """(I6) What was read goes back; an old version, or odds too good, do not."""
+    read = (
+        await whole.call(PolicyServiceStub, "GetPolicy", policy_pb2.GetPolicyRequest())
+    ).policy
+
+    def request() -> policy_pb2.UpdatePolicyRequest:
+        return policy_pb2.UpdatePolicyRequest(request_id=new_id(), policy=read)
+
+    answer = await whole.call(PolicyServiceStub, "UpdatePolicy", request())
+    assert answer.version == read.version + 1
+    assert await refused(whole.call(PolicyServiceStub, "UpdatePolicy", request())) == (
+        CODE.ABORTED,
+        "VERSION",
+    )
+    read.version = answer.version
+    read.code_alphabet = "2345678ABC"
+    read.code_length = 6
+    assert await refused(whole.call(PolicyServiceStub, "UpdatePolicy", request())) == (
+        CODE.FAILED_PRECONDITION,
+        "GUESS_ODDS",
+    )
+    read.code_length = 99
+    assert await refused(whole.call(PolicyServiceStub, "UpdatePolicy", request())) == (
+        CODE.INVALID_ARGUMENT,
+        "POLICY_VALUE",
+    )
