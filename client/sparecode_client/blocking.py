@@ -87,16 +87,18 @@ class _Method(Generic[P, R]):
         self.__doc__ = function.__doc__
 
     @overload
-    def __get__(self, instance: None, owner: type) -> Self: ...
+    def __get__(
+        self, instance: None, owner: type
+    ) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]: ...
 
     @overload
     def __get__(self, instance: Blocking[Any], owner: type) -> Callable[P, R]: ...
 
     def __get__(
         self, instance: Blocking[Any] | None, owner: type
-    ) -> Self | Callable[P, R]:
+    ) -> Callable[..., Any]:
         if instance is None:
-            return self
+            return self._function  # For those who read signatures: `help`, an IDE.
 
         @functools.wraps(self._function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:

@@ -236,6 +236,15 @@ def test_pin_is_typed_twice_without_echo(cli: Cli) -> None:
     assert cli.node.requests("TokenService/SetPin")[0].pin == "2718"
 
 
+def test_nothing_typed_is_no_refusal(cli: Cli) -> None:
+    """The input ends at the prompt: exit code 2, since 1 would mean refused."""
+    result = cli("tokens", "set-pin", SERIAL, text="")
+
+    assert result.exit_code == 2
+    assert "nothing was typed" in result.stderr
+    assert cli.node.calls == []
+
+
 def test_token_is_resynchronized_by_what_is_typed(cli: Cli) -> None:
     cli.node.answer(
         "TokenService/ResynchronizeToken",

@@ -18,9 +18,13 @@ def secret(prompt: str, file: Path | None, *, confirm: bool = False) -> str:
     The prompt goes to stderr, so that stdout has nothing but the answer.
     """
     if file is None:
-        typed: str = typer.prompt(
-            prompt, hide_input=True, confirmation_prompt=confirm, err=True
-        )
+        try:
+            typed: str = typer.prompt(
+                prompt, hide_input=True, confirmation_prompt=confirm, err=True
+            )
+        except typer.Abort:
+            # Its own exit code is that of a refusal, and nobody refused anything.
+            raise UsageError("nothing was typed, and nothing was done") from None
         return typed
     try:
         text = sys.stdin.read() if file == STDIN else file.read_text(encoding="utf-8")
