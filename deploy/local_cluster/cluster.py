@@ -36,6 +36,7 @@ class Ports:
     agents: int
     peers: int
     admin: int
+    host: str = HOST
 
 
 def free_ports(count: int) -> list[int]:
@@ -76,7 +77,9 @@ class LocalNode:
         self.node_id = node_id
         self.directory = directory
         self.ports = ports
-        self._environment = environment(testing=testing)
+        self.environment = environment(testing=testing)
+        self.launcher: tuple[str, ...] = ()
+        """Goes before its command: a test may run it in a network of its own."""
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
 
@@ -98,12 +101,27 @@ class LocalNode:
     @property
     def agents_address(self) -> str:
         """Where agents call it."""
-        return f"{HOST}:{self.ports.agents}"
+        return f"{self.ports.host}:{self.ports.agents}"
 
     @property
     def admin_address(self) -> str:
         """Where administrators and operators call it."""
-        return f"{HOST}:{self.ports.admin}"
+        return f"{self.ports.host}:{self.ports.admin}"
+
+    @property
+    def peers_address(self) -> str:
+        """Where the other nodes call it."""
+        return f"{self.ports.host}:{self.ports.peers}"
+
+    @property
+    def pid(self) -> int | None:
+        """The id of its process, while it was not told to end."""
+        return None if self._process is None else self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """How its process ended, if it did so by itself."""
+        return None if self._process is None else self._process.poll()
 
     @property
     def running(self) -> bool:
@@ -116,11 +134,18 @@ class LocalNode:
             return
         self._log = self.log.open("ab")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "sparecode_node", "--config", str(self.config)],
+            [
+                *self.launcher,
+                sys.executable,
+                "-m",
+                "sparecode_node",
+                "--config",
+                str(self.config),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=subprocess.STDOUT,
-            env=self._environment,
+            env=self.environment,
             # Ctrl-C is for whoever runs the cluster, who then stops the nodes.
             start_new_session=True,
         )
@@ -224,7 +249,8 @@ class LocalCluster:
         nodes would answer in place of ours. Raises `LocalClusterError`.
         """
         for node in self.nodes:
-            for name, port in dataclasses.asdict(node.ports).items():
+            for name in ("agents", "peers", "admin"):
+                port = getattr(node.ports, name)
                 if not node.running and is_taken(port):
                     message = (
                         f"port {port} of {node.node_id} ({name}) is taken. Perhaps "

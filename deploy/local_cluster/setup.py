@@ -19,7 +19,6 @@ from pathlib import Path
 from local_cluster.cluster import (
     ADMINISTRATOR,
     AGENT,
-    HOST,
     LocalCluster,
     LocalClusterError,
     LocalNode,
@@ -86,20 +85,21 @@ def _run(cluster: LocalCluster, *arguments: str) -> str:
 
 def _make_certificates(cluster: LocalCluster) -> None:
     members = [f"--member={node.node_id}" for node in cluster.nodes]
+    hosts = sorted({f"--host={node.ports.host}" for node in cluster.nodes})
     _run(
         cluster,
         "certificates",
         str(cluster.certificates),
         *members,
         f"--agent={AGENT}",
-        f"--host={HOST}",
+        *hosts,
     )
 
 
 def _node_toml(cluster: LocalCluster, node: LocalNode) -> str:
     ours = cluster.certificates / node.node_id
     members = "\n".join(
-        f'{each.node_id} = "{HOST}:{each.ports.peers}"' for each in cluster.nodes
+        f'{each.node_id} = "{each.peers_address}"' for each in cluster.nodes
     )
     return f"""\
 [node]
@@ -113,7 +113,7 @@ key = "{ours}.key"
 ca = "{cluster.certificates / "agents-ca.pem"}"
 
 [peers]
-listen = "{HOST}:{node.ports.peers}"
+listen = "{node.peers_address}"
 certificate = "{ours}.pem"
 key = "{ours}.key"
 ca = "{cluster.members_ca}"
