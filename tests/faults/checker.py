@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Says whether a single, correct register of codes could have given a history.
+
+Exact: linearizability (Herlihy and Wing, 1990) is local, so each code is checked
+alone, and for one code the search of Wing and Gong, with the memory of Lowe
+("Testing for linearizability", 2017), is short: orders are tried until one
+explains every answer, and a set of operations done, with the state that they
+leave, is never tried twice.
+
+An operation whose outcome nobody knows may take effect at any time after its
+invocation, or never. One that was answered as not done must not have taken effect,
+so it is left out: if it had one after all, no order explains what others saw.
+"""
+
+import enum
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from tests.faults.history import Kind, Operation, Outcome, Result
+
+
+class Phase(enum.Enum):
+    """The life of a code."""
+
+    ABSENT = enum.auto()
+    LIVE = enum.auto()
+    SPENT = enum.auto()
+    DEAD = enum.auto()
+
+
+State: TypeAlias = tuple[Phase, str]
+"""The phase, and the request that spent or revoked the code."""
+
+ABSENT: State = (Phase.ABSENT, "")
+LIVE: State = (Phase.LIVE, "")
+
+_SEEN = {
+    Phase.ABSENT: Result.ABSENT,
+    Phase.LIVE: Result.LIVE,
+    Phase.SPENT: Result.SPENT,
+    Phase.DEAD: Result.DEAD,
+}
+
+
+def step(state: State, operation: Operation) -> tuple[Result, State]:
+    """Return what a correct register answers in *state*, and the state after it."""
+    phase, request_id = state
+    match operation.kind:
+        case Kind.ISSUE:
+            return Result.ISSUED, LIVE if phase is Phase.ABSENT else state
+        case Kind.CONSUME:
+            if phase is Phase.LIVE:
+                return Result.ACCEPTED, (Phase.SPENT, operation.request_id)
+            if state == (Phase.SPENT, operation.request_id):
+                return Result.ACCEPTED, state  # The same request: the same answer (Q1).
+            return Result.REFUSED, state
+        case Kind.REVOKE:
+            if phase is Phase.LIVE:
+                return Result.REVOKED, (Phase.DEAD, operation.request_id)
+            if phase is Phase.DEAD and request_id == operation.request_id:
+                return Result.REVOKED, state
+            return Result.NOT_LIVE, state
+        case Kind.READ:
+            return _SEEN[phase], state
+
+
+def linearizable(operations: Iterable[Operation]) -> bool:
+    """Say whether some order explains every answer about one code."""
+    found = sorted(
+        (each for each in operations if each.outcome is not Outcome.NOT_DONE),
+        key=lambda each: each.invoked_ns,
+    )
+    answered = sum(
+        1 << position
+        for position, each in enumerate(found)
+        if each.outcome is Outcome.ANSWERED
+    )
+    tried: set[tuple[int, State]] = set()
+    waiting = [(0, ABSENT)]
+    while waiting:
+        done, state = waiting.pop()
+        if done & answered == answered:
+            return True
+        if (done, state) in tried:
+            continue
+        tried.add((done, state))
+        for position in _may_be_next(found, done):
+            result, following = step(state, found[position])
+            if found[position].outcome is Outcome.ANSWERED:
+                if result is found[position].result:
+                    waiting.append((done | 1 << position, following))
+            elif following != state:
+                # An unknown one that changes nothing need not happen at all.
+                waiting.append((done | 1 << position, following))
+    return False
+
+
+def _may_be_next(operations: Sequence[Operation], done: int) -> list[int]:
+    """Return which may come next: those begun before any other that is left has ended."""
+    left = []
+    first_end: int | None = None
+    for position, each in enumerate(operations):
+        if done >> position & 1:
+            continue
+        if first_end is not None and each.invoked_ns > first_end:
+            break  # Sorted: nor may any that follows.
+        left.append(position)
+        if each.outcome is Outcome.ANSWERED and each.returned_ns is not None:
+            ended = each.returned_ns
+            first_end = ended if first_end is None else min(first_end, ended)
+    if first_end is None:
+        return left
+    return [each for each in left if operations[each].invoked_ns <= first_end]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What is wrong with a history."""
+
+    codes: int
+    double_spends: tuple[str, ...]
+    """Codes that more than one request was accepted for: no model is needed to say so."""
+    not_linearizable: tuple[str, ...]
+    """Codes whose answers no order explains."""
+
+    @property
+    def anomalies(self) -> int:
+        """Codes with which something is wrong."""
+        return len({*self.double_spends, *self.not_linearizable})
+
+
+def double_spends(operations: Iterable[Operation]) -> tuple[str, ...]:
+    """Return the codes that were accepted for more than one request."""
+    accepted = defaultdict(set)
+    for each in operations:
+        if each.kind is Kind.CONSUME and each.result is Result.ACCEPTED:
+            accepted[each.code].add(each.request_id)
+    return tuple(code for code, requests in accepted.items() if len(requests) > 1)
+
+
+def check(histories: dict[str, list[Operation]]) -> Verdict:
+    """Check the history of every code."""
+    return Verdict(
+        codes=len(histories),
+        double_spends=double_spends(
+            each for operations in histories.values() for each in operations
+        ),
+        not_linearizable=tuple(
+            code
+            for code, operations in histories.items()
+            if not linearizable(operations)
+        ),
+    )
