@@ -71,7 +71,7 @@ $(INSTALLED): requirements.lock pyproject.toml | $(VENV)/bin/python
 .PHONY: system-packages
 system-packages: ## Install the Debian packages that the tests use
 	@missing=; \
-	for package in openssl iproute2; do \
+	for package in e2fsprogs iproute2 iptables nftables openssl strace xfsprogs; do \
 		dpkg-query -W -f '$${db:Status-Status}' "$$package" 2>/dev/null \
 			| grep -qx installed || missing+=" $$package"; \
 	done; \
@@ -165,6 +165,15 @@ SIMULATION = PYTHONHASHSEED=0 $(PYTHON) -m tests.simulation
 sim: $(INSTALLED) ## Simulate SEEDS=1000 [FIRST=0] [NODES=3] runs with faults, or SEED=n with its trace
 	@$(SIMULATION) --nodes $(NODES) $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) \
 		--first $(FIRST) --record)
+
+# --- Faults on real processes -------------------------------------------------
+
+MINUTES ?= 5
+
+.PHONY: faults
+faults: $(INSTALLED) ## Faults on real processes, and an exact check; root (MINUTES=5)
+	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.faults \
+		--minutes $(MINUTES) $(ARGS)
 
 # --- A cluster on this machine -----------------------------------------------
 

@@ -1,0 +1,325 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The clients of a campaign: one of each node, and one of all; every answer recorded.
+
+What a client is told is put into the history as it was told: an error that means
+"nothing was applied" is written as that, and the checker holds the cluster to it.
+"""
+
+import asyncio
+import itertools
+import random
+import uuid
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Self, TypeVar
+
+from local_cluster.cluster import ADMINISTRATOR, AGENT, LocalCluster, LocalNode
+
+from sparecode_client import (
+    AsyncAdmin,
+    AsyncAgent,
+    EmergencyAccess,
+    GeneratedTokencodes,
+    NewToken,
+    NodeFailed,
+    OutcomeUnknown,
+    PinRule,
+    Refused,
+    SavedTokencodes,
+    SparecodeError,
+    TokencodeState,
+)
+from tests.faults.history import History, Kind, Operation, Outcome, Result
+
+T = TypeVar("T")
+
+PIN = "4711"
+ANY = "any"
+"""In place of a node: the client that knows all of them and goes from one to the next."""
+WITHIN = timedelta(seconds=2.5)
+WITHIN_ANY = timedelta(seconds=6)
+PATIENCE = timedelta(seconds=30)
+REFUSED_TO_REVOKE = "NO_EMERGENCY_ACCESS"
+
+_SEEN = {
+    TokencodeState.LIVE: Result.LIVE,
+    TokencodeState.USED: Result.SPENT,
+    TokencodeState.VOID: Result.DEAD,
+}
+
+
+@dataclass(eq=False)
+class Holder:
+    """A user with one token, who has one code at a time."""
+
+    username: str
+    serial: str
+    pin: str
+    codes: "list[Code]" = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class Code:
+    """One code, alone in its set."""
+
+    name: str
+    """In the history; never the code itself."""
+    holder: Holder
+    passcode: str
+    generated: GeneratedTokencodes
+    set_id: str = ""
+    """Known once its issue was acknowledged."""
+
+
+def new_request() -> str:
+    """Return the id of a new request."""
+    return str(uuid.uuid4())
+
+
+class Doors:
+    """Clients of every node. Use it as an async context."""
+
+    def __init__(
+        self, cluster: LocalCluster, history: History, chance: random.Random
+    ) -> None:
+        self._cluster = cluster
+        self._history = history
+        self._chance = chance
+        self._open = AsyncExitStack()
+        self._agents: dict[str, AsyncAgent] = {}
+        self._admins: dict[str, AsyncAdmin] = {}
+        self._numbers = itertools.count(1)
+        self.names = [node.node_id for node in cluster.nodes]
+        self.holders: list[Holder] = []
+        self.errors: Counter[str] = Counter()
+        """Whatever was not answered, by reason."""
+
+    async def __aenter__(self) -> Self:
+        nodes = self._cluster.nodes
+        self.admin = await self._open.enter_async_context(self._admin(nodes, ""))
+        session = await self.admin.login(
+            ADMINISTRATOR, self._cluster.password, within=PATIENCE
+        )
+        await self.admin.register_agent(AGENT, f"sparecode://agent/{AGENT}")
+        self.session = session.session
+        self._admins[ANY] = self.admin
+        self._agents[ANY] = await self._open.enter_async_context(self._agent(nodes))
+        for node in nodes:
+            self._agents[node.node_id] = await self._open.enter_async_context(
+                self._agent([node])
+            )
+            self._admins[node.node_id] = await self._open.enter_async_context(
+                self._admin([node], session.session)
+            )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._open.aclose()
+
+    def _agent(self, nodes: Sequence[LocalNode]) -> AsyncAgent:
+        certificates = self._cluster.certificates
+        return AsyncAgent(
+            [node.agents_address for node in nodes],
+            ca=self._cluster.members_ca,
+            certificate=certificates / f"{AGENT}.pem",
+            key=certificates / f"{AGENT}.key",
+        )
+
+    def _admin(self, nodes: Sequence[LocalNode], session: str) -> AsyncAdmin:
+        return AsyncAdmin(
+            [node.admin_address for node in nodes],
+            ca=self._cluster.members_ca,
+            session=session,
+        )
+
+    # --- Users and codes -----------------------------------------------------
+
+    async def new_holder(self, *, within: timedelta = PATIENCE) -> Holder:
+        """
+        Set up a fresh user with a token, every second one with a PIN.
+
+        Raises:
+            SparecodeError: It did not work; leave that user alone.
+        """
+        number = next(self._numbers)
+        name, serial = f"user-{number:05}", f"serial-{number:05}"
+        pin = PIN if number % 2 else ""
+        token = NewToken(
+            serial=serial,
+            seed=name.ljust(20).encode(),
+            pin_rule=PinRule.PREPENDED if pin else PinRule.NONE,
+        )
+        await self.admin.create_user(name, within=within)
+        await self.admin.enroll_token(token, within=within)
+        await self.admin.assign_token(serial, name, within=within)
+        if pin:
+            await self.admin.set_pin(serial, pin, within=within)
+        holder = Holder(name, serial, pin)
+        self.holders.append(holder)
+        return holder
+
+    async def draw(self, holder: Holder) -> Code:
+        """
+        Draw a code, which changes nothing.
+
+        Raises:
+            SparecodeError: No node could.
+        """
+        generated = await self.admin.generate_tokencodes(
+            holder.serial, count=1, within=WITHIN_ANY
+        )
+        code = Code(
+            name=f"{holder.serial}/{len(holder.codes) + 1}",
+            holder=holder,
+            passcode=holder.pin + generated.codes[0].code,
+            generated=generated,
+        )
+        holder.codes.append(code)
+        return code
+
+    # --- Operations ----------------------------------------------------------
+
+    async def issue(self, code: Code, request_id: str, node: str) -> Operation:
+        """Make a drawn code live; that revokes the holder's code before (I8)."""
+        operation = self._begin(Kind.ISSUE, code, request_id, node)
+        position = code.holder.codes.index(code)
+        before = None
+        if position:
+            before = self._begin(
+                Kind.REVOKE, code.holder.codes[position - 1], request_id, node
+            )
+
+        async def save() -> tuple[Result, SavedTokencodes]:
+            saved = await self._admins[node].save_emergency_access(
+                code.generated, request_id=request_id, within=_within(node)
+            )
+            return Result.ISSUED, saved
+
+        saved = await self._tell(operation, save)
+        if saved is not None:
+            code.set_id = saved.set_id
+        if before is not None:
+            self._tell_revoked(before, operation, saved)
+        return operation
+
+    def _tell_revoked(
+        self, revoke: Operation, issue: Operation, saved: SavedTokencodes | None
+    ) -> None:
+        """Write what an issue has said of the code before it."""
+        if saved is not None:
+            result = Result.REVOKED if saved.voided_codes else Result.NOT_LIVE
+            self._history.answer(revoke, result)
+        elif issue.outcome is Outcome.NOT_DONE:
+            self._history.not_done(revoke, issue.words)
+        else:
+            self._history.unknown(revoke, issue.words)
+
+    async def consume(self, code: Code, request_id: str, node: str) -> Operation:
+        """Try to authenticate with a code."""
+        operation = self._begin(Kind.CONSUME, code, request_id, node)
+
+        async def authenticate() -> tuple[Result, None]:
+            answer = await self._agents[node].authenticate(
+                code.holder.username,
+                code.passcode,
+                request_id=request_id,
+                within=_within(node),
+            )
+            return Result.ACCEPTED if answer.accepted else Result.REFUSED, None
+
+        await self._tell(operation, authenticate)
+        return operation
+
+    async def revoke(self, code: Code, request_id: str, node: str) -> Operation:
+        """Turn the emergency access of a code's token off."""
+        operation = self._begin(Kind.REVOKE, code, request_id, node)
+
+        async def disable() -> tuple[Result, None]:
+            try:
+                await self._admins[node].disable_emergency_access(
+                    code.holder.serial, request_id=request_id, within=_within(node)
+                )
+            except Refused as refused:
+                if refused.reason != REFUSED_TO_REVOKE:
+                    raise
+                return Result.NOT_LIVE, None
+            return Result.REVOKED, None
+
+        await self._tell(operation, disable)
+        return operation
+
+    async def read(self, code: Code, node: str) -> Operation:
+        """Read what became of a code, after a read barrier."""
+        operation = self._begin(Kind.READ, code, "", node)
+
+        async def get() -> tuple[Result, None]:
+            access = await self._admins[node].get_emergency_access(
+                code.holder.serial, within=_within(node)
+            )
+            return state_of(code, access), None
+
+        await self._tell(operation, get)
+        return operation
+
+    async def read_all_at(self, holder: Holder, node: str) -> dict[str, Operation]:
+        """Read what one node alone holds of a holder's codes, whatever it lacks."""
+        operations = [self._begin(Kind.READ, code, "", node) for code in holder.codes]
+        access = await self._admins[node].get_emergency_access(
+            holder.serial, stale_ok=True, within=PATIENCE
+        )
+        for code, operation in zip(holder.codes, operations, strict=True):
+            self._history.answer(operation, state_of(code, access))
+        return dict(zip((code.name for code in holder.codes), operations, strict=True))
+
+    def _begin(self, kind: Kind, code: Code, request_id: str, node: str) -> Operation:
+        return self._history.invoke(kind, code.name, request_id=request_id, node=node)
+
+    async def _tell(
+        self, operation: Operation, ask: Callable[[], Awaitable[tuple[Result, T]]]
+    ) -> T | None:
+        """Ask, and write what was answered, or what the error means."""
+        try:
+            result, value = await ask()
+        except (OutcomeUnknown, NodeFailed) as error:
+            self._history.unknown(operation, error.reason)
+        except SparecodeError as error:
+            self._history.not_done(operation, error.reason)
+        except asyncio.CancelledError:
+            self._history.unknown(operation, "given up")
+            raise
+        else:
+            self._history.answer(operation, result)
+            return value
+        self.errors[operation.words] += 1
+        return None
+
+    async def digests(self) -> set[tuple[int, str]]:
+        """Return the applied index and digest of every member; empty: not reached."""
+        status = await self.admin.get_status(digest=True, within=PATIENCE)
+        return {
+            (member.applied_index, member.digest if member.reachable else "")
+            for member in status.members
+        }
+
+    def any_node(self, *, but: str = "") -> str:
+        """Return a node at random, another one than *but*."""
+        return self._chance.choice([name for name in self.names if name != but])
+
+
+def state_of(code: Code, access: EmergencyAccess) -> Result:
+    """Return what *access* says of a code; one of unknown issue is what is left over."""
+    known = {each.set_id for each in code.holder.codes if each.set_id}
+    for each in access.sets:
+        if each.set_id == code.set_id or (not code.set_id and each.set_id not in known):
+            state = each.codes[0].state
+            assert state is not None
+            return _SEEN[state]
+    return Result.ABSENT
+
+
+def _within(node: str) -> timedelta:
+    return WITHIN_ANY if node == ANY else WITHIN

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Strikes the cluster with one fault after the other, and lets it recover by itself.
+
+After each fault everything is whole again: cuts healed, space freed, dead nodes
+started. Then all nodes must serve, without help; one that does not is a finding.
+"""
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from local_cluster.cluster import LocalClusterError, LocalNode
+
+from sparecode_client import Admin, ClusterStatus, SparecodeError
+from tests.faults.site import Site
+from tests.faults.strikes import Proof, Strikes
+
+CALM_S = 1.5
+"""Between the end of one fault and the next."""
+NO_QUORUM = frozenset({"kill_majority", "kill_all", "power_all"})
+"""Faults that leave no quorum: nobody can be served while they last."""
+
+FAULTS = (
+    "kill_replica",
+    "kill_primary",
+    "kill_majority",
+    "kill_all",
+    "pause_primary",
+    "pause_replica",
+    "isolate_primary",
+    "halves",
+    "bridge",
+    "one_way_out",
+    "one_way_in",
+    "delay",
+    "loss",
+    "power_one",
+    "power_primary",
+    "power_all",
+    "full_disk",
+    "sync_error_primary",
+    "sync_error_replica",
+    "slow_sync",
+    "clock_of_primary",
+    "clock_of_replica",
+)
+POWER = ("power_one", "power_primary", "power_all")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Strike:
+    """One fault that was struck."""
+
+    fault: str
+    begin_ns: int
+    end_ns: int
+    """All whole again, dead nodes being started."""
+    ready_ns: int
+    """Every node serves."""
+    proof: Proof
+    failure: str
+    """What went wrong that must not: a node that does not come back."""
+
+
+class Nemesis:
+    """Runs in a thread of its own, beside the clients."""
+
+    def __init__(self, site: Site, chance: random.Random, *, session: str) -> None:
+        self._site = site
+        self._session = session
+        self._chance = chance
+        self._strikes = Strikes(
+            site, chance, primary=self._primary, offset_of=self._offset_of
+        )
+        self.struck: list[Strike] = []
+
+    def campaign(
+        self, faults: Sequence[str], *, seconds: float, say: Callable[[str], None]
+    ) -> None:
+        """Strike with these faults, each once before one comes again."""
+        deadline = time.monotonic() + seconds
+        for fault in self._shuffled(faults):
+            if time.monotonic() > deadline:
+                return
+            say(_told(self._strike(fault)))
+            if self.struck[-1].failure:
+                return
+
+    def cycles(
+        self, faults: Sequence[str], *, count: int, say: Callable[[str], None]
+    ) -> None:
+        """Strike so many times with these faults in turn."""
+        for number in range(count):
+            say(_told(self._strike(faults[number % len(faults)])))
+            if self.struck[-1].failure:
+                return
+
+    def _shuffled(self, faults: Sequence[str]) -> Iterator[str]:
+        while True:
+            yield from self._chance.sample(faults, len(faults))
+
+    def _strike(self, fault: str) -> Strike:
+        time.sleep(CALM_S)
+        begin_ns = time.monotonic_ns()
+        strike: Callable[[], Proof] = getattr(self._strikes, fault)
+        self._strikes.down.clear()
+        proof = strike()
+        end_ns = time.monotonic_ns()
+        failure = "".join(
+            f"{node.node_id} has stopped:\n{node.last_words()}"
+            for node in self._site.nodes
+            if not node.running and node.node_id not in self._strikes.down
+        )
+        for node in self._site.nodes:
+            self._site.start(node)
+        try:
+            self._site.ready()
+        except LocalClusterError as error:
+            failure = failure or str(error)
+        struck = Strike(
+            fault=fault,
+            begin_ns=begin_ns,
+            end_ns=end_ns,
+            ready_ns=time.monotonic_ns(),
+            proof=proof,
+            failure=failure,
+        )
+        self.struck.append(struck)
+        return struck
+
+    # --- Looking at the cluster ----------------------------------------------
+
+    def _statuses(self) -> Iterator[ClusterStatus]:
+        """Yield what each node says that says anything, for a while."""
+        cluster = self._site.cluster
+        for _ in range(40):
+            for node in cluster.nodes:
+                with Admin(
+                    [node.admin_address], ca=cluster.members_ca, session=self._session
+                ) as admin:
+                    try:
+                        yield admin.get_status(within=timedelta(seconds=1))
+                    except SparecodeError:
+                        continue
+            time.sleep(0.1)
+
+    def _primary(self) -> LocalNode:
+        """Return the node that leads; any, if none is known for long."""
+        for status in self._statuses():
+            if status.primary and status.quorum:
+                return self._site.cluster.node(status.primary)
+        return self._chance.choice(self._site.nodes)
+
+    def _offset_of(self, node_id: str) -> float:
+        """Return how far a node's clock is off, as another node sees it."""
+        for status in self._statuses():
+            for member in status.members:
+                if (
+                    member.node_id == node_id != status.node_id
+                    and member.reachable
+                    and member.clock_offset is not None
+                ):
+                    return member.clock_offset.total_seconds()
+        return 0.0
+
+
+def _told(strike: Strike) -> str:
+    took_s = (strike.ready_ns - strike.end_ns) / 1e9
+    bit = "" if strike.proof.bit else "DID NOT BITE: "
+    words = (
+        f"{strike.fault:18}  {bit}{strike.proof.words}; all serve {took_s:.1f} s later"
+    )
+    return words + (f"\nFAILED: {strike.failure}" if strike.failure else "")

@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a campaign has shown: figures, faults with their proof, and the verdict."""
+
+import dataclasses
+import json
+import subprocess
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tests.faults.checker import Verdict
+from tests.faults.ghosts import Ghosts
+from tests.faults.history import Operation, Outcome
+from tests.faults.nemesis import NO_QUORUM, Strike
+
+SUCCESSES_PER_S_MIN = 10
+DEFINITE_MIN = 0.30
+SECOND_NS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """From when to when the clients worked."""
+
+    begin_ns: int
+    end_ns: int
+
+    @property
+    def seconds(self) -> float:
+        """Its length."""
+        return (self.end_ns - self.begin_ns) / SECOND_NS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Final:
+    """The state of every node after the end."""
+
+    reads: int
+    digest: str
+    """Of all nodes; empty: they are not equal."""
+    lost: tuple[str, ...]
+    """What was acknowledged and is not there: code, node, what is there instead."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Campaign:
+    """Everything that was seen."""
+
+    span: Span
+    operations: Sequence[Operation]
+    verdict: Verdict
+    final: Final
+    strikes: Sequence[Strike]
+    ghosts: Sequence[Ghosts]
+    errors: Mapping[str, int]
+    users: int
+    restarts: int
+    bugs: int
+    """Calls that failed by a bug, by the nodes' own logs."""
+
+
+def figures(campaign: Campaign) -> dict[str, Any]:
+    """Return the figures, ready for JSON."""
+    span = campaign.span
+    asked = [each for each in campaign.operations if _within(each.invoked_ns, span)]
+    answers = sorted(
+        each.returned_ns
+        for each in asked
+        if each.outcome is Outcome.ANSWERED and each.returned_ns is not None
+    )
+    without = [
+        (each.begin_ns, each.ready_ns)
+        for each in campaign.strikes
+        if each.fault in NO_QUORUM
+    ]
+    quorum_s = span.seconds - sum(end - begin for begin, end in without) / SECOND_NS
+    in_vain = sum(_count(answers, begin, end) for begin, end in without)
+    gaps = [
+        (later - earlier, earlier)
+        for earlier, later in zip(
+            [span.begin_ns, *answers], [*answers, span.end_ns], strict=True
+        )
+    ]
+    longest_ns, at_ns = max(gaps)
+    longest_with_ns = max(
+        gap
+        for gap, begin in gaps
+        if not any(begin < end and begin + gap > start for start, end in without)
+    )
+    outcomes = Counter(each.outcome for each in asked)
+    return {
+        "seconds": round(span.seconds, 1),
+        "operations": len(asked),
+        "kinds": dict(Counter(each.kind.value for each in asked)),
+        "results": dict(
+            Counter(each.result.value for each in asked if each.result is not None)
+        ),
+        "answered": outcomes[Outcome.ANSWERED],
+        "not_done": outcomes[Outcome.NOT_DONE],
+        "unknown": outcomes[Outcome.OPEN],
+        "definite_part": round(outcomes[Outcome.ANSWERED] / max(1, len(asked)), 4),
+        "successes_per_s_with_quorum": round((len(answers) - in_vain) / quorum_s, 1),
+        "longest_without_success_s": round(longest_ns / SECOND_NS, 2),
+        "longest_without_success_during": _during(at_ns, longest_ns, campaign.strikes),
+        "longest_without_success_with_quorum_s": round(longest_with_ns / SECOND_NS, 2),
+        "codes": campaign.verdict.codes,
+        "users": campaign.users,
+        "restarts": campaign.restarts,
+        "bugs": campaign.bugs,
+        "errors": dict(campaign.errors),
+        "final_reads": campaign.final.reads,
+        "final_digest": campaign.final.digest,
+        "strikes": [_strike(each, answers) for each in campaign.strikes],
+        "ghosts": [dataclasses.asdict(each) for each in campaign.ghosts],
+        "double_spends": list(campaign.verdict.double_spends),
+        "not_linearizable": list(campaign.verdict.not_linearizable),
+        "acknowledged_and_lost": list(campaign.final.lost),
+    }
+
+
+def failures(campaign: Campaign, found: Mapping[str, Any]) -> list[str]:
+    """Return why the campaign has failed; nothing: it has not."""
+    why = []
+    if campaign.verdict.double_spends:
+        why.append(f"{len(campaign.verdict.double_spends)} double spends")
+    if campaign.verdict.not_linearizable:
+        why.append(
+            f"{len(campaign.verdict.not_linearizable)} codes with answers that no "
+            "order explains"
+        )
+    if campaign.final.lost:
+        why.append(f"{len(campaign.final.lost)} acknowledged facts lost")
+    if not campaign.final.digest:
+        why.append("the nodes' states are not equal")
+    if false := sum(each.false_acknowledgements for each in campaign.ghosts):
+        why.append(f"{false} false acknowledgements")
+    why += [
+        f"{each.fault}: {each.failure}" for each in campaign.strikes if each.failure
+    ]
+    if campaign.bugs:
+        why.append(f"{campaign.bugs} calls failed by a bug, see the nodes' logs")
+    bit = {each.fault for each in campaign.strikes if each.proof.bit}
+    why += [
+        f"{fault} never bit"
+        for fault in sorted({each.fault for each in campaign.strikes} - bit)
+    ]
+    if found["successes_per_s_with_quorum"] < SUCCESSES_PER_S_MIN:
+        why.append(f"fewer than {SUCCESSES_PER_S_MIN} successes a second")
+    if found["definite_part"] < DEFINITE_MIN:
+        why.append(f"less than {DEFINITE_MIN:.0%} of the answers definite")
+    return why
+
+
+def text(found: Mapping[str, Any], why: Sequence[str]) -> str:
+    """Return the report for people."""
+    lines = [
+        f"{found['operations']} operations in {found['seconds']:.0f} s on "
+        f"{found['codes']} codes of {found['users']} users: "
+        + ", ".join(f"{count} {kind}" for kind, count in found["kinds"].items()),
+        (
+            f"answered {found['answered']} ({found['definite_part']:.1%}), "
+            f"told that nothing was done {found['not_done']}, "
+            f"unknown {found['unknown']}"
+        ),
+        ", ".join(f"{count} {result}" for result, count in found["results"].items()),
+        f"{found['successes_per_s_with_quorum']} successes/s while a quorum existed",
+        (
+            f"longest time without a success: {found['longest_without_success_s']} s "
+            f"({found['longest_without_success_during']}), "
+            f"{found['longest_without_success_with_quorum_s']} s while a quorum existed"
+        ),
+        (
+            f"{len(found['strikes'])} faults, {found['restarts']} restarts; final "
+            f"state: {found['final_reads']} reads, "
+            f"digest {found['final_digest'][:16] or 'UNEQUAL'}"
+        ),
+        "",
+        "fault               times  bit  fewest successes/s  slowest return s",
+    ]
+    for fault in sorted({each["fault"] for each in found["strikes"]}):
+        strikes = [each for each in found["strikes"] if each["fault"] == fault]
+        lines.append(
+            f"{fault:18}  {len(strikes):5}  {sum(each['bit'] for each in strikes):3}"
+            f"  {min(each['successes_per_s'] for each in strikes):18.1f}"
+            f"  {max(each['return_s'] for each in strikes):16.1f}"
+        )
+    if found["ghosts"]:
+        false = sum(each["false_acknowledgements"] for each in found["ghosts"])
+        lines.append(
+            f"\ncut-off primary: {len(found['ghosts'])} runs, {false} false "
+            "acknowledgements"
+        )
+    anomalies = {*found["double_spends"], *found["not_linearizable"]}
+    lines.append(
+        f"\ndouble_spends {len(found['double_spends'])}, anomalies {len(anomalies)}, "
+        f"acknowledged and lost {len(found['acknowledged_and_lost'])}"
+    )
+    lines += [f"FAILED: {each}" for each in why] or ["passed"]
+    return "\n".join(lines)
+
+
+def write(directory: Path, found: Mapping[str, Any], why: Sequence[str]) -> None:
+    """Write the report as JSON and as text, with date and commit."""
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.strip()
+    head = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit,
+        "failures": list(why),
+    }
+    whole = json.dumps({**head, **found}, indent=1)
+    (directory / "report.json").write_text(whole + "\n")
+    title = f"Faults on real processes, {head['date']}, commit {commit}\n\n"
+    told = "\n".join(
+        f"{each['fault']:18}  {each['proof']}" for each in found["strikes"]
+    )
+    (directory / "report.txt").write_text(
+        title + text(found, why) + "\n\n" + told + "\n"
+    )
+
+
+def _within(at_ns: int, span: Span) -> bool:
+    return span.begin_ns <= at_ns <= span.end_ns
+
+
+def _count(sorted_ns: Sequence[int], begin_ns: int, end_ns: int) -> int:
+    return bisect_left(sorted_ns, end_ns) - bisect_left(sorted_ns, begin_ns)
+
+
+def _during(at_ns: int, gap_ns: int, strikes: Sequence[Strike]) -> str:
+    names = [
+        each.fault
+        for each in strikes
+        if each.begin_ns < at_ns + gap_ns and at_ns < each.ready_ns
+    ]
+    return ", ".join(names) or "no fault"
+
+
+def _strike(strike: Strike, answers: Sequence[int]) -> dict[str, Any]:
+    lasted_s = (strike.end_ns - strike.begin_ns) / SECOND_NS
+    successes = _count(answers, strike.begin_ns, strike.end_ns)
+    return {
+        "fault": strike.fault,
+        "bit": strike.proof.bit,
+        "proof": strike.proof.words,
+        "lasted_s": round(lasted_s, 2),
+        "return_s": round((strike.ready_ns - strike.end_ns) / SECOND_NS, 2),
+        "successes_per_s": round(successes / lasted_s, 1),
+        "failure": strike.failure,
+    }

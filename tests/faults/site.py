@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Three real nodes, each with a network, a disk and a clock of its own."""
+
+import os
+import shutil
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+from local_cluster.cluster import LocalCluster, LocalNode, Ports
+from local_cluster.setup import set_up
+
+from tests.faults.disks import FILESYSTEMS, Disk, remove_leftovers
+from tests.faults.network import Network, address_of, inside
+
+NODES = 3
+READY_S = 60.0
+"""How long a node may take until it serves again; it gets no help."""
+
+TOOLS = {
+    "iptables": "iptables",
+    "ip": "iproute2",
+    "mkfs.ext4": "e2fsprogs",
+    "mkfs.xfs": "xfsprogs",
+    "nft": "nftables",
+    "strace": "strace",
+    "xfs_io": "xfsprogs",
+}
+_CLOCK = Path(__file__).parent / "clock"
+
+
+class SiteError(Exception):
+    """The campaign cannot run here; the message says why."""
+
+
+def check_machine() -> None:
+    """Raise `SiteError` unless this machine has what a campaign needs."""
+    if os.geteuid():
+        raise SiteError(
+            "make faults needs root: for network namespaces, mounts and strace"
+        )
+    missing = {package for tool, package in TOOLS.items() if not shutil.which(tool)}
+    if missing:
+        raise SiteError(
+            f"not installed: {', '.join(sorted(missing))} (make system-packages)"
+        )
+
+
+class Site:
+    """The cluster of one campaign and the world around it."""
+
+    def __init__(
+        self, directory: Path, filesystems: Sequence[str] = FILESYSTEMS
+    ) -> None:
+        self._directory = directory
+        names = [f"n{number}" for number in range(1, NODES + 1)]
+        self.network = Network(names)
+        self.disks = {
+            name: Disk(
+                directory / f"{name}.image",
+                directory / "cluster" / name / "data",
+                filesystems[number % len(filesystems)],
+            )
+            for number, name in enumerate(names)
+        }
+        self.starts = 0
+        """How often a node was started again."""
+        self._cluster: LocalCluster | None = None
+
+    @property
+    def cluster(self) -> LocalCluster:
+        """The nodes, once they are there."""
+        assert self._cluster is not None
+        return self._cluster
+
+    @property
+    def nodes(self) -> list[LocalNode]:
+        """The nodes."""
+        return self.cluster.nodes
+
+    def __enter__(self) -> Self:
+        self.network.down()  # Its processes first: they hold the mounts.
+        remove_leftovers(self._directory)
+        self._directory.mkdir(parents=True)
+        try:
+            self.network.up()
+            for disk in self.disks.values():
+                disk.make()
+            self._cluster = set_up(
+                self._directory / "cluster",
+                testing=True,
+                ports=[
+                    Ports(host=address_of(number), agents=7300, peers=7301, admin=7304)
+                    for number in range(1, NODES + 1)
+                ],
+            )
+            for node in self.nodes:
+                node.launcher = inside(node.node_id)
+                self._give_clock(node)
+            for node in self.nodes:
+                node.start()
+            self.ready()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._cluster is not None:
+            self._cluster.kill()
+        self.network.hurry()
+        for disk in self.disks.values():
+            if disk.mountpoint.is_mount():
+                disk.unmount()
+            disk.image.unlink(missing_ok=True)
+        self.network.down()
+
+    # --- Processes -----------------------------------------------------------
+
+    def start(self, node: LocalNode) -> None:
+        """Start a node again, if it does not run."""
+        if not node.running:
+            node.kill()  # Forgets the process that has ended.
+            node.start()
+            self.starts += 1
+
+    def ready(self, *nodes: LocalNode) -> None:
+        """
+        Return when these nodes (none given: all) serve.
+
+        Raises:
+            LocalClusterError: One does not, in time; with its last words.
+        """
+        self.cluster.wait_ready(*nodes, timeout_s=READY_S)
+
+    def signal(self, node: LocalNode, number: signal.Signals) -> None:
+        """Send a signal to the process of a node."""
+        assert node.pid is not None
+        os.kill(node.pid, number)
+
+    def bugs(self) -> int:
+        """Return how many calls the nodes' logs say have failed by a bug."""
+        return sum(
+            node.log.read_text(errors="replace").count("call failed by a bug")
+            for node in self.nodes
+        )
+
+    # --- The clock -----------------------------------------------------------
+
+    def _give_clock(self, node: LocalNode) -> None:
+        self.set_clock(node, 0)
+        node.environment["PYTHONPATH"] = str(_CLOCK)
+        node.environment["SPARECODE_FAULTS_CLOCK"] = str(self._clock(node))
+
+    def set_clock(self, node: LocalNode, offset_s: int) -> None:
+        """Set the clock of a node, at once and while it runs."""
+        new = self._clock(node).with_suffix(".new")
+        new.write_text(str(offset_s))
+        new.replace(self._clock(node))
+
+    def _clock(self, node: LocalNode) -> Path:
+        return self._directory / f"{node.node_id}.clock"

@@ -1,0 +1,338 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The faults: what each does to the nodes, and how one sees that it bit.
+
+Each strikes, lasts, and ends with everything whole again but the nodes that it
+took down, which the nemesis then starts. It returns its proof.
+"""
+
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from local_cluster.cluster import LocalNode
+
+from tests.faults.disks import Lost
+from tests.faults.site import Site
+
+STOPPED_S = 6.0
+"""How long a node may take to notice that its disk fails."""
+FATAL = 70
+"""The exit code of a node that found itself broken and stopped."""
+
+JUMPS_S = (240, 60, 5, -5, -60, -3600, -86_400)
+"""
+Ahead by less than the ten minutes that a request id is remembered for.
+
+The primary's time is the cluster's: it does not step down yet when its clock is off
+(T5), and what is forgotten by a greater jump cannot be told again (Q3).
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """Whether a fault has bitten, and how one knows."""
+
+    bit: bool
+    words: str
+
+
+class Strikes:
+    """Every fault there is, on one site."""
+
+    def __init__(
+        self,
+        site: Site,
+        chance: random.Random,
+        *,
+        primary: Callable[[], LocalNode],
+        offset_of: Callable[[str], float],
+    ) -> None:
+        self._site = site
+        self._chance = chance
+        self._primary = primary
+        self._offset_of = offset_of
+        self.down: set[str] = set()
+        """The nodes that the last fault took down; any other must still run."""
+
+    def _replicas(self) -> list[LocalNode]:
+        primary = self._primary()
+        found = [node for node in self._site.nodes if node is not primary]
+        self._chance.shuffle(found)
+        return found
+
+    def _replica(self) -> LocalNode:
+        return self._replicas()[0]
+
+    def _last(self, at_least_s: float, at_most_s: float) -> float:
+        seconds = self._chance.uniform(at_least_s, at_most_s)
+        time.sleep(seconds)
+        return seconds
+
+    # --- Processes -----------------------------------------------------------
+
+    def kill_replica(self) -> Proof:
+        return self._kill([self._replica()])
+
+    def kill_primary(self) -> Proof:
+        return self._kill([self._primary()])
+
+    def kill_majority(self) -> Proof:
+        return self._kill([self._primary(), self._replica()])
+
+    def kill_all(self) -> Proof:
+        return self._kill(self._site.nodes)
+
+    def _kill(self, nodes: Sequence[LocalNode]) -> Proof:
+        pids = [node.pid for node in nodes]
+        for node in nodes:
+            self.down.add(node.node_id)
+            node.kill()
+        gone = not any(Path(f"/proc/{pid}").exists() for pid in pids)
+        self._last(1, 3)
+        return Proof(gone, f"kill -9 of {_names(nodes)}: processes {pids} gone")
+
+    def pause_primary(self) -> Proof:
+        return self._pause(self._primary())
+
+    def pause_replica(self) -> Proof:
+        return self._pause(self._replica())
+
+    def _pause(self, node: LocalNode) -> Proof:
+        self._site.signal(node, signal.SIGSTOP)
+        time.sleep(0.05)
+        state, used = _process(node)
+        seconds = self._last(0.5, 6)
+        stood_still = (state, used) == _process(node) == ("T", used)
+        self._site.signal(node, signal.SIGCONT)
+        return Proof(
+            stood_still,
+            f"SIGSTOP of {node.node_id} for {seconds:.1f} s: state {state}, no tick of CPU",
+        )
+
+    # --- Network -------------------------------------------------------------
+
+    def isolate_primary(self) -> Proof:
+        return self._isolate(self._primary())
+
+    def halves(self) -> Proof:
+        """Cut off a replica: with three nodes, one half is one node."""
+        return self._isolate(self._replica())
+
+    def _isolate(self, node: LocalNode) -> Proof:
+        self._site.network.isolate(node.node_id)
+        return self._cut(f"{node.node_id} isolated", 2, 6)
+
+    def bridge(self) -> Proof:
+        """Let only one node see both others."""
+        one, other = self._chance.sample([n.node_id for n in self._site.nodes], 2)
+        self._site.network.cut([(one, other), (other, one)])
+        return self._cut(f"{one} and {other} cut off from each other", 2, 6)
+
+    def one_way_out(self) -> Proof:
+        """Let the primary hear, and not be heard."""
+        primary = self._primary().node_id
+        others = [n.node_id for n in self._replicas()]
+        self._site.network.cut((primary, other) for other in others)
+        return self._cut(f"{primary} not heard", 2, 5)
+
+    def one_way_in(self) -> Proof:
+        """Let the primary be heard, and hear nothing."""
+        primary = self._primary().node_id
+        others = [n.node_id for n in self._replicas()]
+        self._site.network.cut((other, primary) for other in others)
+        return self._cut(f"{primary} deaf", 2, 5)
+
+    def loss(self) -> Proof:
+        percent = self._chance.randint(10, 25)
+        self._site.network.lose(percent)
+        return self._cut(f"{percent} % loss", 3, 6)
+
+    def _cut(self, words: str, at_least_s: float, at_most_s: float) -> Proof:
+        seconds = self._last(at_least_s, at_most_s)
+        dropped = self._site.network.heal()
+        return Proof(
+            dropped > 0, f"{words} for {seconds:.1f} s: {dropped} packets dropped"
+        )
+
+    def delay(self) -> Proof:
+        delay_ms, jitter_ms = self._chance.choice([(25, 50), (75, 50), (20, 150)])
+        self._site.network.delay(delay_ms, jitter_ms)
+        try:
+            seconds = self._last(3, 6)
+        finally:
+            held = self._site.network.hurry()
+        return Proof(
+            held > 0,
+            f"{delay_ms} to {delay_ms + jitter_ms} ms delay for {seconds:.1f} s: "
+            f"{held} packets held back",
+        )
+
+    # --- Disks ---------------------------------------------------------------
+
+    def power_one(self) -> Proof:
+        return self._power([self._chance.choice(self._site.nodes)])
+
+    def power_primary(self) -> Proof:
+        return self._power([self._primary()])
+
+    def power_all(self) -> Proof:
+        return self._power(self._site.nodes)
+
+    def _power(self, nodes: Sequence[LocalNode]) -> Proof:
+        """
+        Cut the power of nodes: they stand still, the disks forget, they are gone.
+
+        Their disks are slow first, so that what is written and not yet synced is
+        there to be lost.
+        """
+        disks = [self._site.disks[node.node_id] for node in nodes]
+        with ExitStack() as slow:
+            for node in nodes:
+                slow.enter_context(self._inject(node, "delay_enter=200000"))
+            self._last(0.5, 1.5)
+            for node in nodes:
+                self._site.signal(node, signal.SIGSTOP)
+            for disk in disks:
+                disk.cut_power()
+            for node in nodes:
+                self.down.add(node.node_id)
+                node.kill()
+        self._last(0.5, 1.5)
+        lost = [disk.restore_power() for disk in disks]
+        return Proof(
+            any(each.total for each in lost),
+            f"power cut of {_names(nodes)}: "
+            + "; ".join(
+                f"{disk.filesystem} lost {_lost(each)}"
+                for disk, each in zip(disks, lost, strict=True)
+            ),
+        )
+
+    def full_disk(self) -> Proof:
+        node = self._chance.choice(self._site.nodes)
+        disk = self._site.disks[node.node_id]
+        disk.fill()
+        try:
+            stopped_s = self._until_stopped(node)
+        finally:
+            disk.free()
+        return self._stopped(node, f"{disk.filesystem} full", stopped_s)
+
+    def sync_error_primary(self) -> Proof:
+        return self._sync_error(self._primary())
+
+    def sync_error_replica(self) -> Proof:
+        return self._sync_error(self._replica())
+
+    def _sync_error(self, node: LocalNode) -> Proof:
+        with self._inject(node, "error=EIO") as injected:
+            stopped_s = self._until_stopped(node)
+            count = injected()
+        words = f"{count} syncs failed with EIO"
+        return self._stopped(node, words, stopped_s, bit=count > 0)
+
+    def slow_sync(self) -> Proof:
+        node = self._chance.choice(self._site.nodes)
+        delay_ms = self._chance.choice([50, 200, 500])
+        with self._inject(node, f"delay_exit={1000 * delay_ms}") as injected:
+            seconds = self._last(3, 5)
+            count = injected()
+        return Proof(
+            count > 0,
+            f"{count} syncs of {node.node_id} took {delay_ms} ms more, for {seconds:.1f} s",
+        )
+
+    @contextmanager
+    def _inject(self, node: LocalNode, what: str) -> Iterator[Callable[[], int]]:
+        """Do *what* to every sync of a node; yields how often that happened so far."""
+        log = node.directory / "strace.log"
+        log.write_text("")
+        tracer = subprocess.Popen(
+            [
+                *("strace", "-f", "-qq", "-o", str(log), "-p", str(node.pid)),
+                *("-e", "trace=fsync,fdatasync"),
+                *("-e", f"inject=fsync,fdatasync:{what}"),
+            ],
+            stderr=subprocess.DEVNULL,
+        )
+
+        def injected() -> int:
+            said = log.read_text(errors="replace")
+            return said.count("(INJECTED)") + said.count("(DELAYED)")
+
+        try:
+            yield injected
+        finally:
+            tracer.terminate()
+            tracer.wait(timeout=10)
+
+    def _until_stopped(self, node: LocalNode) -> float | None:
+        """Return after how many seconds a node has ended by itself; None: it has not."""
+        begin = time.monotonic()
+        while time.monotonic() < begin + STOPPED_S:
+            if not node.running:
+                return time.monotonic() - begin
+            time.sleep(0.02)
+        return None
+
+    def _stopped(
+        self,
+        node: LocalNode,
+        words: str,
+        stopped_s: float | None,
+        *,
+        bit: bool = True,
+    ) -> Proof:
+        self.down.add(node.node_id)
+        if stopped_s is None:
+            return Proof(bit=False, words=f"{node.node_id}: {words}, and it went on")
+        code = node.exit_code
+        self._last(0.5, 1)
+        return Proof(
+            bit and code == FATAL,
+            f"{node.node_id}: {words}; it stopped itself after {stopped_s:.1f} s "
+            f"with exit code {code}",
+        )
+
+    # --- Clock ---------------------------------------------------------------
+
+    def clock_of_primary(self) -> Proof:
+        return self._jump(self._primary(), "primary")
+
+    def clock_of_replica(self) -> Proof:
+        return self._jump(self._replica(), "replica")
+
+    def _jump(self, node: LocalNode, role: str) -> Proof:
+        offset_s = self._chance.choice(JUMPS_S)
+        self._site.set_clock(node, offset_s)
+        try:
+            seconds = self._last(3, 5)
+            seen_s = self._offset_of(node.node_id)
+        finally:
+            self._site.set_clock(node, 0)
+        return Proof(
+            abs(seen_s - offset_s) < abs(offset_s) / 2,
+            f"clock of {node.node_id} ({role}) jumped by {offset_s:+d} s "
+            f"for {seconds:.1f} s: the others saw {seen_s:+.1f} s",
+        )
+
+
+def _names(nodes: Sequence[LocalNode]) -> str:
+    return ", ".join(sorted(node.node_id for node in nodes))
+
+
+def _lost(lost: Lost) -> str:
+    return f"{lost.journal} bytes of the journal, {lost.store} of the store"
+
+
+def _process(node: LocalNode) -> tuple[str, int]:
+    """Return the state of a node's process, and the CPU time that it has used."""
+    stat = Path(f"/proc/{node.pid}/stat").read_text()
+    fields = stat.rpartition(")")[2].split()
+    return fields[0], int(fields[11]) + int(fields[12])
