@@ -193,11 +193,11 @@ class Doors:
                 Kind.REVOKE, code.holder.codes[position - 1], request_id, node
             )
 
-        async def save() -> tuple[Result, SavedTokencodes]:
+        async def save() -> tuple[Result, int, SavedTokencodes]:
             saved = await self._admins[node].save_emergency_access(
                 code.generated, request_id=request_id, within=_within(node)
             )
-            return Result.ISSUED, saved
+            return Result.ISSUED, saved.commit.index, saved
 
         saved = await self._tell(operation, save)
         if saved is not None:
@@ -212,7 +212,7 @@ class Doors:
         """Write what an issue has said of the code before it."""
         if saved is not None:
             result = Result.REVOKED if saved.voided_codes else Result.NOT_LIVE
-            self._history.answer(revoke, result)
+            self._history.answer(revoke, result, saved.commit.index)
         elif issue.outcome is Outcome.NOT_DONE:
             self._history.not_done(revoke, issue.words)
         else:
@@ -222,14 +222,14 @@ class Doors:
         """Try to authenticate with a code."""
         operation = self._begin(Kind.CONSUME, code, request_id, node)
 
-        async def authenticate() -> tuple[Result, None]:
+        async def authenticate() -> tuple[Result, int, None]:
             answer = await self._agents[node].authenticate(
                 code.holder.username,
                 code.passcode,
                 request_id=request_id,
                 within=_within(node),
             )
-            return Result.ACCEPTED if answer.accepted else Result.REFUSED, None
+            return Result.ACCEPTED if answer.accepted else Result.REFUSED, 0, None
 
         await self._tell(operation, authenticate)
         return operation
@@ -238,16 +238,16 @@ class Doors:
         """Turn the emergency access of a code's token off."""
         operation = self._begin(Kind.REVOKE, code, request_id, node)
 
-        async def disable() -> tuple[Result, None]:
+        async def disable() -> tuple[Result, int, None]:
             try:
-                await self._admins[node].disable_emergency_access(
+                commit = await self._admins[node].disable_emergency_access(
                     code.holder.serial, request_id=request_id, within=_within(node)
                 )
             except Refused as refused:
                 if refused.reason != REFUSED_TO_REVOKE:
                     raise
-                return Result.NOT_LIVE, None
-            return Result.REVOKED, None
+                return Result.NOT_LIVE, 0, None
+            return Result.REVOKED, commit.index, None
 
         await self._tell(operation, disable)
         return operation
@@ -256,11 +256,11 @@ class Doors:
         """Read what became of a code, after a read barrier."""
         operation = self._begin(Kind.READ, code, "", node)
 
-        async def get() -> tuple[Result, None]:
+        async def get() -> tuple[Result, int, None]:
             access = await self._admins[node].get_emergency_access(
                 code.holder.serial, within=_within(node)
             )
-            return state_of(code, access), None
+            return state_of(code, access), _index(access), None
 
         await self._tell(operation, get)
         return operation
@@ -272,18 +272,18 @@ class Doors:
             holder.serial, stale_ok=True, within=PATIENCE
         )
         for code, operation in zip(holder.codes, operations, strict=True):
-            self._history.answer(operation, state_of(code, access))
+            self._history.answer(operation, state_of(code, access), _index(access))
         return dict(zip((code.name for code in holder.codes), operations, strict=True))
 
     def _begin(self, kind: Kind, code: Code, request_id: str, node: str) -> Operation:
         return self._history.invoke(kind, code.name, request_id=request_id, node=node)
 
     async def _tell(
-        self, operation: Operation, ask: Callable[[], Awaitable[tuple[Result, T]]]
+        self, operation: Operation, ask: Callable[[], Awaitable[tuple[Result, int, T]]]
     ) -> T | None:
         """Ask, and write what was answered, or what the error means."""
         try:
-            result, value = await ask()
+            result, index, value = await ask()
         except (OutcomeUnknown, NodeFailed) as error:
             self._history.unknown(operation, error.reason)
         except SparecodeError as error:
@@ -292,7 +292,7 @@ class Doors:
             self._history.unknown(operation, "given up")
             raise
         else:
-            self._history.answer(operation, result)
+            self._history.answer(operation, result, index)
             return value
         self.errors[operation.words] += 1
         return None
@@ -319,6 +319,10 @@ def state_of(code: Code, access: EmergencyAccess) -> Result:
             assert state is not None
             return _SEEN[state]
     return Result.ABSENT
+
+
+def _index(access: EmergencyAccess) -> int:
+    return 0 if access.position is None else access.position.applied_index
 
 
 def _within(node: str) -> timedelta:

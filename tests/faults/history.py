@@ -68,6 +68,8 @@ class Operation:
     result: Result | None = None
     words: str = ""
     """Why it was not answered."""
+    index: int = 0
+    """The log index that the answer named: of the change, or of the state read."""
 
 
 class History:
@@ -90,8 +92,9 @@ class History:
         self._write(operation)
         return operation
 
-    def answer(self, operation: Operation, result: Result) -> None:
+    def answer(self, operation: Operation, result: Result, index: int = 0) -> None:
         """Write the answer."""
+        operation.index = index
         operation.returned_ns = self._now_ns()
         operation.outcome = Outcome.ANSWERED
         operation.result = result
@@ -133,6 +136,7 @@ class History:
             "request_id": operation.request_id,
             "node": operation.node,
             "result": operation.result,
+            "index": operation.index,
             "words": operation.words,
         }
         self._file.write(json.dumps(line) + "\n")
