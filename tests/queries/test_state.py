@@ -119,6 +119,40 @@ async def test_cancelled_reader_gives_its_connection_back(path: Path) -> None:
     await state.close()
 
 
+@pytest.mark.asyncio
+async def test_cancelled_reader_leaves_no_old_state_behind(
+    machine: StateMachine, path: Path
+) -> None:
+    """
+    A query that is cut short must not hold its moment for the next reader.
+
+    SQLite keeps a read snapshot over a rollback while any statement of the
+    connection is not at its end. So the next reader, after its barrier, would be
+    shown the state of before.
+    """
+    machine.apply(1, ())
+    machine.apply(2, ())
+
+    async def read(state: LocalState) -> None:
+        async with state.transaction() as transaction:
+            for _ in range(4):
+                await transaction.one("SELECT * FROM meta")
+
+    async with contextlib.AsyncExitStack() as stack:
+        state = await LocalState.open(path, connections=1)
+        stack.push_async_callback(state.close)
+        for index in range(3, 203):
+            reader = asyncio.create_task(read(state))
+            for _ in range(index % 40):
+                await asyncio.sleep(0)
+            reader.cancel()
+            reader.cancel()
+            await asyncio.wait([reader])
+            machine.apply(index, ())
+            async with asyncio.timeout(5), state.transaction() as transaction:
+                assert transaction.applied_index == index
+
+
 def test_seeds_are_read_on_any_thread(machine: StateMachine, path: Path) -> None:
     """(T1)."""
     with contextlib.closing(SeedReader(path)) as seeds:

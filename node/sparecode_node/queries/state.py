@@ -29,13 +29,14 @@ class ReadTransaction:
 
     async def one(self, sql: str, **values: Value) -> sqlite3.Row | None:
         """Return the one row of a query, if there is one."""
-        async with self.connection.execute(sql, values) as rows:
-            return await rows.fetchone()
+        return next(iter(await self.all(sql, **values)), None)
 
     async def all(self, sql: str, **values: Value) -> list[sqlite3.Row]:
         """Return all rows of a query."""
-        async with self.connection.execute(sql, values) as rows:
-            return list(await rows.fetchall())
+        # Never in steps: a caller who goes away between them would leave a statement
+        # that is not at its end, and SQLite keeps what that sees over a rollback. The
+        # next reader of the connection would be shown it, whatever its barrier.
+        return list(await self.connection.execute_fetchall(sql, values))
 
 
 class LocalState:
@@ -118,8 +119,8 @@ async def _connect(path: Path) -> aiosqlite.Connection:
 
 async def _applied_index(connection: aiosqlite.Connection) -> int:
     """Read how far the state is; the first read also fixes what the rest sees."""
-    async with connection.execute(
+    rows = await connection.execute_fetchall(
         "SELECT value FROM meta WHERE name = 'applied_index'"
-    ) as rows:
-        row = await rows.fetchone()
+    )
+    row = next(iter(rows), None)
     return int(row[0]) if row else 0
