@@ -77,6 +77,7 @@ async def campaign(
             await asyncio.to_thread(_strike, nemesis, wanted)
             end_ns = time.monotonic_ns()
         finally:
+            nemesis.end()
             workload.end()
             await working
         final = await _final(doors, history)
@@ -155,6 +156,8 @@ def main() -> int:
         with LOCK.open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return 1 if _run(wanted) else 0
+    except KeyboardInterrupt:
+        print("given up", file=sys.stderr)
     except BlockingIOError:
         print("another campaign is running on this machine", file=sys.stderr)
     except (SiteError, ToolError, LocalClusterError) as error:

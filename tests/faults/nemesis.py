@@ -76,6 +76,7 @@ class Nemesis:
             site, chance, primary=self._primary, offset_of=self._offset_of
         )
         self.struck: list[Strike] = []
+        self._over = False
 
     def campaign(
         self, faults: Sequence[str], *, seconds: float, say: Callable[[str], None]
@@ -83,7 +84,7 @@ class Nemesis:
         """Strike with these faults, each once before one comes again."""
         deadline = time.monotonic() + seconds
         for fault in self._shuffled(faults):
-            if time.monotonic() > deadline:
+            if self._over or time.monotonic() > deadline:
                 return
             say(_told(self._strike(fault)))
             if self.struck[-1].failure:
@@ -94,9 +95,15 @@ class Nemesis:
     ) -> None:
         """Strike so many times with these faults in turn."""
         for number in range(count):
+            if self._over:
+                return
             say(_told(self._strike(faults[number % len(faults)])))
             if self.struck[-1].failure:
                 return
+
+    def end(self) -> None:
+        """Begin nothing new; what has struck comes to its end."""
+        self._over = True
 
     def _shuffled(self, faults: Sequence[str]) -> Iterator[str]:
         while True:
