@@ -237,6 +237,7 @@ class Node:
             open_state=state.open,
             read_digest=state.read_digest,
             read_head=state.read_head,
+            snapshots=state,
             on_fatal=self._stop_broken,
         )
 

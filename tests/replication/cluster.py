@@ -16,6 +16,7 @@ from sparecode_node.replication.cluster_replicator import (
     ClusterReplicator,
 )
 from sparecode_node.replication.replicator import Stamper
+from sparecode_node.replication.settings import RaftSettings
 from sparecode_node.replication.tls import PeerTls
 from sparecode_node.replication.transport import PeerAddresses
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
@@ -48,7 +49,12 @@ class Node:
     """One node, which can be stopped and started again on its files."""
 
     def __init__(
-        self, node_id: str, members: dict[NodeId, str], tls: PeerTls, directory: Path
+        self,
+        node_id: str,
+        members: dict[NodeId, str],
+        tls: PeerTls,
+        directory: Path,
+        raft: RaftSettings | None = None,
     ) -> None:
         self.node_id = NodeId(node_id)
         self.state = RecordingState()
@@ -64,6 +70,7 @@ class Node:
             ),
             tls=tls,
             directory=directory,
+            raft=raft or RaftSettings(),
             version="1",
         )
         self.replicator: ClusterReplicator
@@ -77,6 +84,7 @@ class Node:
             open_state=self._open,
             read_digest=lambda: (self.state.applied_index, self.state.digest()),
             read_head=lambda: (self.state.applied_index, f"head of {self.node_id}"),
+            snapshots=self.state,
             on_fatal=self.on_fatal,
         )
         await self.replicator.start()
@@ -91,7 +99,9 @@ class Node:
 
 
 @contextlib.asynccontextmanager
-async def running(directory: Path, count: int = 3) -> AsyncIterator[list[Node]]:
+async def running(
+    directory: Path, count: int = 3, raft: RaftSettings | None = None
+) -> AsyncIterator[list[Node]]:
     """Run a cluster, and see that no node stops itself."""
     authority = new_authority()
     ids = [f"n{i + 1}" for i in range(count)]
@@ -99,7 +109,9 @@ async def running(directory: Path, count: int = 3) -> AsyncIterator[list[Node]]:
         NodeId(i): f"127.0.0.1:{port}"
         for i, port in zip(ids, free_ports(count), strict=True)
     }
-    nodes = [Node(i, members, member_tls(authority, i), directory / i) for i in ids]
+    nodes = [
+        Node(i, members, member_tls(authority, i), directory / i, raft) for i in ids
+    ]
     try:
         for node in nodes:
             await node.start()

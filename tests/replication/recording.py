@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """A state machine that only remembers what it applied, for tests of replication."""
 
+import base64
+import json
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from sparecode_node.domain.ids import NameKey, NodeId, RequestId, SessionId
+from sparecode_node.replication.codec import decode_entry, encode_entry
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.statemachine.commands import (
     Call,
@@ -13,6 +17,7 @@ from sparecode_node.statemachine.commands import (
     RequestKey,
 )
 from sparecode_node.statemachine.results import Applied, BarrierPassed, Result
+from sparecode_node.statemachine.snapshots import SnapshotError, SnapshotFacts
 
 
 class RecordingState:
@@ -21,6 +26,8 @@ class RecordingState:
     def __init__(self) -> None:
         self.applied_index = 0
         self.now_ms = 0
+        self.durable_index = 0
+        """No power cut takes the state back before it."""
         self.entries: list[tuple[int, tuple[Call, ...]]] = []
         self.results: dict[str, Result] = {}
 
@@ -32,6 +39,49 @@ class RecordingState:
         self.now_ms = max([self.now_ms, *(call.at_ms for call in calls)])
         self.entries.append((index, tuple(calls)))
         return tuple(self._apply(index, call) for call in calls)
+
+    def checkpoint(self) -> int:
+        """Say that everything is on disk."""
+        self.durable_index = self.applied_index
+        return self.applied_index
+
+    def serialize(self) -> bytes:
+        """Return the state as a snapshot holds it."""
+        entries = [
+            [index, base64.b64encode(encode_entry(calls)).decode() if calls else ""]
+            for index, calls in tuple(self.entries)
+        ]
+        return json.dumps([entries[-1][0], entries]).encode()
+
+    def deserialize(self, data: bytes) -> None:
+        """Become what a snapshot holds."""
+        applied, entries = json.loads(data)
+        self.entries, self.results, self.now_ms = [], {}, 0
+        self.applied_index = self.applied_index if not entries else entries[0][0] - 1
+        for index, encoded in entries:
+            calls = decode_entry(base64.b64decode(encoded)) if encoded else ()
+            self.apply(index, calls)
+        if self.applied_index != applied:
+            raise ValueError(f"entry {applied} is not the last")
+        self.durable_index = applied
+
+    def write(self, target: Path) -> SnapshotFacts:
+        """Write a snapshot, in any thread."""
+        target.write_bytes(self.serialize())
+        return self.read(target)
+
+    def read(self, snapshot: Path) -> SnapshotFacts:
+        """Say what a snapshot is of."""
+        state = RecordingState()
+        try:
+            state.deserialize(snapshot.read_bytes())
+        except ValueError as error:
+            raise SnapshotError(str(error)) from error
+        return SnapshotFacts(index=state.applied_index, digest=state.digest())
+
+    def install(self, snapshot: str) -> None:
+        """Become what the file holds."""
+        self.deserialize(Path(snapshot).read_bytes())
 
     def _apply(self, index: int, call: Call) -> Result:
         if isinstance(call.command, PassBarrier):

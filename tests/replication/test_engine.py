@@ -82,7 +82,7 @@ def test_pysyncobj_connects_no_administration(bench: Bench) -> None:
 
 def test_the_journal_is_never_shortened_at_its_beginning(bench: Bench) -> None:
     bench.lead()
-    with pytest.raises(Fatal, match="compaction is off"):
+    with pytest.raises(Fatal, match="must not compact"):
         bench.engine.journal.deleteEntriesTo(1)
     with pytest.raises(Fatal):
         bench.engine.journal.clear()

@@ -44,6 +44,10 @@ class Bite(enum.Enum):
     MESSAGE_TWICE = "messages that came twice"
     MESSAGE_REORDERED = "messages out of order"
 
+    SNAPSHOT_TAKEN = "snapshots taken"
+    SNAPSHOT_INSTALLED = "snapshots installed"
+    CHUNK_REFUSED = "damaged snapshots or parts of them refused"
+
     ELECTION = "elections won"
     TERM = "terms passed"
     DEPOSED = "leaders that lost their leadership and lived"

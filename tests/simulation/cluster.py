@@ -32,9 +32,12 @@ from tests.simulation.faults import Faults, Profile
 from tests.simulation.invariants import Invariants, Read, Submission
 from tests.simulation.machines import EPOCH_S, Node, RecordingStore, Store
 from tests.simulation.network import STEP_S, Manners, Network
+from tests.simulation.snapshots import SnapshotTraffic
 
 PROPOSAL_S = 3.0
 PAUSE_MAX_S = 2.0
+SHORT_LOG = RaftSettings(log_entries_max=8, log_entries_kept=2)
+"""Compacted all the time: a run has some thirty entries."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Scenario:
     manners: Manners | None = None
     seconds: float = 6.0
     store: Callable[[], Store] = RecordingStore
+    raft: RaftSettings = SHORT_LOG
 
 
 @dataclass
@@ -67,7 +71,7 @@ class SimCluster:
         self.rng = random.Random(f"{seed} {scenario.nodes}")
         self.scenario = scenario
         self.now = 1000.0
-        self.raft = RaftSettings()
+        self.raft = scenario.raft
         self.trace = Trace()
         self.bites = Bites()
         self.invariants = self._invariants()
@@ -83,7 +87,10 @@ class SimCluster:
         self.network.nodes.update(self.nodes)
         self.manners = manners
         self._current: Node | None = None
+        self.power: bool | None = None
+        """Whether the power is cut when a node is killed; None: as the dice say."""
         self._requests = 0
+        self._snapshots = SnapshotTraffic(self)
 
     def _invariants(self) -> Invariants:
         return Invariants()
@@ -151,7 +158,8 @@ class SimCluster:
         try:
             act(node.replica)
         except Killed:
-            self._die(node, power=self.rng.random() < 0.5, cause="killed inside")
+            cut = self.rng.random() < 0.5 if self.power is None else self.power
+            self._die(node, power=cut, cause="killed inside")
         except (Fatal, StartRefusedError, sqlite3.OperationalError) as error:
             if not node.disk.broken:
                 self.invariants.violated("no halt", f"{node.node_id}: {error}")
@@ -310,6 +318,7 @@ class SimCluster:
                 self.run_on(node, lambda replica: replica.tick(0))
             if node.is_up():
                 self._look_at(node)
+        self._snapshots.step(faulty=faulty)
         if faulty:
             self.faults.act()
             if self.rng.random() < 0.25:

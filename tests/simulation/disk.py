@@ -71,6 +71,12 @@ class Disk:
     def read(self, name: str) -> bytes:
         return bytes(self.names[name].cached)
 
+    def read_at(self, name: str, offset: int, size: int) -> bytes:
+        return bytes(self.names[name].cached[offset : offset + size])
+
+    def list_names(self) -> list[str]:
+        return sorted(self.names)
+
     def append_to(self, name: str) -> AppendFile:
         return _Handle(self, self.names.setdefault(name, File()))
 

@@ -51,6 +51,11 @@ class Store(Protocol):
         """Return request id -> index of what is in the state."""
 
     def digest(self) -> str: ...
+    def serialize(self) -> bytes: ...
+    def install(self, body: bytes) -> None:
+        """Become what a snapshot holds, durably."""
+
+    def checkpoint(self) -> int: ...
 
 
 class RecordingStore:
@@ -64,9 +69,11 @@ class RecordingStore:
 
     def lose_power(self, rng: random.Random) -> None:
         """Forget the last entries; the journal has them."""
-        entries = self.state.entries
-        kept = entries[: rng.randint(max(0, len(entries) - 50), len(entries))]
+        entries, durable = self.state.entries, self.state.durable_index
+        least = max(durable, len(entries) - 50, 0)
+        kept = entries[: rng.randint(least, len(entries))]
         self.state = RecordingState()
+        self.state.durable_index = durable
         for index, calls in kept:
             self.state.apply(index, calls)
 
@@ -77,6 +84,15 @@ class RecordingStore:
 
     def digest(self) -> str:
         return self.state.digest()
+
+    def serialize(self) -> bytes:
+        return self.state.serialize()
+
+    def install(self, body: bytes) -> None:
+        self.state.deserialize(body)
+
+    def checkpoint(self) -> int:
+        return self.state.checkpoint()
 
 
 class _Applying:
@@ -92,6 +108,20 @@ class _Applying:
     @property
     def now_ms(self) -> int:
         return self._node.store.state.now_ms
+
+    def checkpoint(self) -> int:
+        self._node.disk.burn()
+        if self._node.sim.rng.random() < 0.2:
+            return 0  # A reader is in the way.
+        done = self._node.store.checkpoint()
+        self._node.disk.burn()
+        return done
+
+    def install(self, snapshot: str) -> None:
+        self._node.disk.burn()
+        body = self._node.disk.read(snapshot.partition(":")[2])
+        self._node.store.install(body)
+        self._node.disk.burn()
 
     def apply(self, index: int, calls: tuple[Call, ...]) -> tuple[Result, ...]:
         self._node.disk.burn(Bite.KILL_IN_TRANSACTION)
@@ -137,18 +167,18 @@ class Node:
 
     @property
     def journal(self) -> Journal:
-        return self._running.engine.journal
+        return self.running.engine.journal
 
     @property
     def term(self) -> int:
-        return self._running.engine.raftCurrentTerm
+        return self.running.engine.raftCurrentTerm
 
     @property
     def leads(self) -> bool:
-        return self._running.engine.is_leader()
+        return self.running.engine.is_leader()
 
     @property
-    def _running(self) -> Replica:
+    def running(self) -> Replica:
         assert self.replica is not None
         return self.replica
 

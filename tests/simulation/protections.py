@@ -12,12 +12,16 @@ import pytest
 from pysyncobj.node import Node
 
 from sparecode_node.replication import frames, journal_format
+from sparecode_node.replication.compaction import Compaction
 from sparecode_node.replication.engine import Engine
+from sparecode_node.replication.errors import Fatal
 from sparecode_node.replication.follower import FollowerLog, Verdict
 from sparecode_node.replication.frames import Message
 from sparecode_node.replication.guard import Guard
-from sparecode_node.replication.journal import Journal
+from sparecode_node.replication.journal import NAME, Journal
 from sparecode_node.replication.read_index import ReadIndex
+from sparecode_node.replication.snapshots import RECEIVED, Manifest, SnapshotStore
+from sparecode_node.replication.storage import AppendFile
 
 
 def _nothing(*_: object) -> None:
@@ -108,7 +112,53 @@ def confirm_any_term(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Guard, "_receive_ask_to_confirm", confirm)
 
 
+def compact_without_checkpoint(patch: pytest.MonkeyPatch) -> None:
+    """Let the log go although a power cut may still take the state back before it."""
+    patch.setattr(Compaction, "_checkpointed", lambda self: self.state.applied_index)
+
+
+def install_unverified(patch: pytest.MonkeyPatch) -> None:
+    """Let a node become what it was sent, whatever came out of it on the way."""
+    patch.setattr(SnapshotStore, "_check", _nothing)
+
+
+def install_journal_first(patch: pytest.MonkeyPatch) -> None:
+    """Let the journal begin behind a snapshot that the state does not hold yet."""
+
+    def install(self: Compaction, manifest: Manifest, engine: Engine) -> None:
+        self.check(manifest, engine)
+        self.store.adopt(manifest, RECEIVED)
+        self.journal.rebase(manifest.index, manifest.term)
+        self.state.install(self.store.storage.where(manifest.body))
+        engine.installed(manifest.index)
+
+    patch.setattr(Compaction, "install", install)
+
+
+def compact_in_place(patch: pytest.MonkeyPatch) -> None:
+    """Let the journal be written anew under its own name."""
+
+    def replace(
+        self: Journal, salt: bytes, records: list[bytes]
+    ) -> tuple[int, AppendFile]:
+        storage = self._storage
+        storage.remove(NAME)
+        file = storage.append_to(NAME)
+        file.append(journal_format.file_header(salt))
+        file.append(journal_format.batch(salt, 1, b"".join(records)))
+        try:
+            file.sync()
+        except OSError as error:
+            raise Fatal(str(error)) from error
+        storage.sync_directory()
+        return 1, file
+
+    patch.setattr(Journal, "_replace_file", replace)
+
+
 FOUND_AT_RANDOM = (
+    compact_without_checkpoint,
+    compact_in_place,
     read_before_own_term,
     acknowledge_before_sync,
     acknowledge_at_once,

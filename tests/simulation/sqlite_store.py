@@ -4,6 +4,7 @@
 import collections
 import random
 import sqlite3
+import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -80,6 +81,21 @@ class SqliteStore:
 
     def apply(self, index: int, calls: Sequence[Call]) -> tuple[Result, ...]:
         return self.machine.apply(index, calls)
+
+    def serialize(self) -> bytes:
+        return self.db.serialize()
+
+    def checkpoint(self) -> int:
+        return self.machine.checkpoint()
+
+    def install(self, body: bytes) -> None:
+        """Become what a snapshot holds, by SQLite's backup as in production."""
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(body)
+            file.flush()
+            self.machine.install(file.name)
+        self._images.clear()
+        self.db.keep()
 
     def lose_power(self, rng: random.Random) -> None:
         """Go back to one of the commits since the last checkpoint."""

@@ -4,7 +4,7 @@
 import pytest
 
 from sparecode_node.replication.errors import OutcomeUnknownError
-from sparecode_node.replication.settings import WINDOW_ENTRIES
+from sparecode_node.replication.settings import WINDOW_ENTRIES, RaftSettings
 from tests.replication.recording import call
 from tests.simulation.cluster import Scenario, SimCluster
 from tests.simulation.machines import Node
@@ -14,8 +14,12 @@ from tests.simulation.network import Manners
 class Script(SimCluster):
     """A cluster to which only the script does something."""
 
-    def __init__(self, seed: int, nodes: int = 3) -> None:
-        super().__init__(seed, Scenario(nodes=nodes, manners=Manners.FIFO))
+    def __init__(
+        self, seed: int, nodes: int = 3, raft: RaftSettings | None = None
+    ) -> None:
+        raft = raft or RaftSettings()  # With a log that does not become too long.
+        scenario = Scenario(nodes=nodes, manners=Manners.FIFO, raft=raft)
+        super().__init__(seed, scenario)
         self.network.hiccups = 0.0
 
     def run_for(self, seconds: float) -> None:

@@ -18,5 +18,11 @@ class AppliedState(Protocol):
     def now_ms(self) -> int:
         """The state machine's time: that of the newest call that it has applied."""
 
+    def checkpoint(self) -> int:
+        """Return up to which index no power cut takes the state back; 0: unknown."""
+
+    def install(self, snapshot: str) -> None:
+        """Become the state in the file *snapshot*, for good, or not at all."""
+
     def apply(self, index: int, calls: tuple[Call, ...]) -> tuple[Result, ...]:
         """Apply an entry in one transaction; without calls, only its index."""

@@ -3,7 +3,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -25,6 +25,7 @@ from sparecode_node.replication.journal_format import SALT_BYTES
 from sparecode_node.replication.replica import ReplicaConfig, ReplicaStatus
 from sparecode_node.replication.replicator import MemberStatus, Proposal
 from sparecode_node.replication.settings import CALL_BYTES_MAX, RaftSettings
+from sparecode_node.replication.snapshot_keeper import SnapshotKeeper, StateSnapshots
 from sparecode_node.replication.tls import PeerTls
 from sparecode_node.replication.transport import PeerAddresses, PeerTransport
 from sparecode_node.replication.waiting import AppliedWaiters, SharedBarrier
@@ -87,6 +88,7 @@ class ClusterReplicator:
         open_state: OpenState,
         read_digest: Callable[[], tuple[int, str]],
         read_head: Callable[[], tuple[int, str]],
+        snapshots: StateSnapshots,
         on_fatal: Callable[[str], object],
     ) -> None:
         self._config = config
@@ -114,6 +116,9 @@ class ClusterReplicator:
             on_status=self._take_status,
             on_fatal=lambda message: self._take_fatal(message, on_fatal),
         )
+        self._snapshots = SnapshotKeeper(
+            self._engine, snapshots, self._transport.channel
+        )
 
     # --- Life
 
@@ -126,6 +131,7 @@ class ClusterReplicator:
         await self._engine.start()
         try:
             await self._transport.start(self._engine)
+            await self._snapshots.start()
         except BaseException:
             await self._engine.stop()
             raise
@@ -135,6 +141,7 @@ class ClusterReplicator:
         """Leave: first the network, then the engine."""
         self._running = False
         await self._barrier.stop()
+        await self._snapshots.stop()
         await self._transport.stop()
         await self._engine.stop()
 
@@ -147,6 +154,7 @@ class ClusterReplicator:
         self._status = status
         self._applied.advance(status.applied_index)
         self._news.set()
+        self._snapshots.take_status(status)
 
     def _take_fatal(self, message: str, tell: Callable[[str], object]) -> None:
         self._running = False
@@ -338,6 +346,12 @@ class ClusterReplicator:
             return forwarding.read_at(await self._own_read_point(timeout_s))
         except ProposeError as error:
             return forwarding.not_readable(error)
+
+    def send_snapshot(
+        self, request: peers_pb2.FetchSnapshotRequest
+    ) -> AsyncIterator[peers_pb2.FetchSnapshotResponse]:
+        """Yield the newest snapshot, from where another member has it."""
+        return self._snapshots.send(request)
 
     async def member_status(
         self, request: peers_pb2.GetMemberStatusRequest

@@ -26,12 +26,12 @@ from sparecode_node.replication.errors import (
     Fatal,
     NoPrimaryError,
     NoQuorumError,
-    StartRefusedError,
 )
 from sparecode_node.replication.follower import REGULAR
-from sparecode_node.replication.frames import APPEND_ENTRIES
+from sparecode_node.replication.frames import APPEND_ENTRIES, OFFER_SNAPSHOT
 from sparecode_node.replication.guard import Guard, Wire
 from sparecode_node.replication.journal import Journal
+from sparecode_node.replication.opening import check_state
 from sparecode_node.replication.proposals import Proposals
 from sparecode_node.replication.read_index import ReadPoint
 from sparecode_node.replication.settings import (
@@ -88,7 +88,7 @@ class Engine(SyncObj):
         self.proposals = proposals
         self.settings = settings
         self._state = state
-        applied = _check_state(journal, state)
+        applied = check_state(journal, state)
         me = journal.identity.node_id
         super().__init__(
             Member(me),
@@ -255,7 +255,7 @@ class Engine(SyncObj):
 
     def _SyncObj__sendAppendEntries(self) -> None:
         """
-        Send to each follower what it lacks, within its window.
+        Send to each follower what it lacks, within its window; or offer a snapshot.
 
         PySyncObj sends everything at once, may spin in here for a heartbeat,
         cuts large entries into pickled pieces, and sends a snapshot to whoever
@@ -264,7 +264,21 @@ class Engine(SyncObj):
         self._SyncObj__newAppendEntriesTime = now() + self.settings.heartbeat_s
         for node in sorted(self.otherNodes, key=lambda node: node.id):
             if self.isNodeConnected(node):
+                if not self._reaches(node):
+                    self._offer_snapshot(node)
                 self._send_entries(node)
+
+    def _offer_snapshot(self, node: Node) -> None:
+        """
+        Tell a follower that the log begins behind what it lacks.
+
+        The entries beside it begin at the end of the log. The follower refuses
+        them, stays quiet, and says how far it is by now.
+        """
+        first, term = self.journal.first_index, self.raftCurrentTerm
+        offer = {"type": OFFER_SNAPSHOT, "term": term, "index": first}
+        self.guard.send(node, offer)
+        self._SyncObj__raftNextIndex[node] = self.journal.last_index + 1
 
     def _send_open(self) -> None:
         """
@@ -275,8 +289,14 @@ class Engine(SyncObj):
         if self._isLeader():
             for node in sorted(self.otherNodes, key=lambda node: node.id):
                 open_from = self._SyncObj__raftNextIndex[node]
-                if self.isNodeConnected(node) and open_from <= self._window_end(node):
+                is_open = self._reaches(node) and open_from <= self._window_end(node)
+                if self.isNodeConnected(node) and is_open:
                     self._send_entries(node)
+
+    def _reaches(self, node: Node) -> bool:
+        """Say whether the log reaches back to what *node* has."""
+        wanted: int = self._SyncObj__raftNextIndex[node]
+        return wanted > self.journal.first_index
 
     def _window_end(self, node: Node) -> int:
         base = self.guard.progress(node.id).base
@@ -334,7 +354,13 @@ class Engine(SyncObj):
         """Find no change of members in any entry; the guard admits none either."""
 
     def _SyncObj__tryLogCompaction(self) -> None:
-        """Do not drop the beginning of the log: called in each tick."""
+        """Do not drop the beginning of the log: `Compaction` does, its own way."""
+
+    def installed(self, index: int) -> None:
+        """Go on behind a snapshot that state and journal have taken over."""
+        self._SyncObj__raftLastApplied = index
+        self._SyncObj__raftCommitIndex = index
+        self.guard.installed()
 
 
 OFF = (
@@ -372,18 +398,3 @@ for _name in (*OFF, *(name for name in vars(Engine) if name.startswith("_SyncObj
         raise ImportError(f"PySyncObj has no {_name} to override")
 for _name in OFF:
     setattr(Engine, _name, _refuse)
-
-
-def _check_state(journal: Journal, state: AppliedState) -> int:
-    """Return the applied index, if state and journal fit together."""
-    applied = state.applied_index
-    if not 0 <= applied <= journal.last_index:
-        raise StartRefusedError(
-            f"the state store has applied entry {applied}, but the journal ends at"
-            f" entry {journal.last_index}: acknowledged entries are missing. Remove"
-            " this node from the cluster, and add it under a new id."
-        )
-    if applied == 0:
-        state.apply(1, ())  # The entry that every log begins with.
-        applied = 1
-    return applied

@@ -24,7 +24,7 @@ from sparecode_node.replication.errors import (
     NoPrimaryError,
     OutcomeUnknownError,
     OverloadedError,
-    ProposeError,
+    SnapshotRefusedError,
 )
 from sparecode_node.replication.guard import Wire
 from sparecode_node.replication.read_index import ReadPoint
@@ -163,9 +163,15 @@ class EngineThread:
             timeout_s,
         )
 
+    async def run(self, job: Callable[[Replica], _T], *, timeout_s: float) -> _T:
+        """Return what *job* returns in the engine's thread; or `SnapshotRefusedError`."""
+        return await self._ask(
+            lambda replica, answer: answer(_tried(job, replica)), timeout_s
+        )
+
     async def _ask(
         self,
-        ask: Callable[[Replica, Callable[[_T | ProposeError], None]], object],
+        ask: Callable[[Replica, Callable[[_T | Exception], None]], object],
         timeout_s: float,
     ) -> _T:
         """Have the engine's thread ask the replica; return what it answers."""
@@ -178,7 +184,7 @@ class EngineThread:
         self._futures.add(future)
         future.add_done_callback(self._futures.discard)
 
-        def answer(outcome: _T | ProposeError) -> None:
+        def answer(outcome: _T | Exception) -> None:
             calls.post(lambda: _resolve(future, outcome))
 
         self.post(lambda replica: ask(replica, answer))
@@ -268,10 +274,17 @@ class EngineThread:
             calls.post(lambda: self._on_status(status))
 
 
-def _resolve(future: asyncio.Future[_T], outcome: _T | ProposeError) -> None:
+def _tried(job: Callable[[Replica], _T], replica: Replica) -> _T | Exception:
+    try:
+        return job(replica)
+    except SnapshotRefusedError as error:
+        return error
+
+
+def _resolve(future: asyncio.Future[_T], outcome: _T | Exception) -> None:
     if future.done():  # The caller has gone.
         return
-    if isinstance(outcome, ProposeError):
+    if isinstance(outcome, Exception):
         future.set_exception(outcome)
     else:
         future.set_result(outcome)

@@ -41,6 +41,10 @@ class OutcomeUnknownError(ProposeError):
     """The command was proposed and its fate is not known here."""
 
 
+class SnapshotRefusedError(Exception):
+    """A snapshot must not be kept, or installed, here and now; nothing was changed."""
+
+
 class StartRefusedError(Exception):
     """What lies on this node's disk does not fit together: it must not take part."""
 

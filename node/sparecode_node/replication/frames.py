@@ -3,7 +3,7 @@
 PySyncObj's messages to protobuf and back.
 
 It knows a message as a dictionary with a `type`. Only what is listed here can
-be sent or received: everything else that it could say (snapshots, entries in
+be sent or received: everything else that it could say (its snapshots, entries in
 chunks, forwarded commands, transfer of leadership, administration) has no form
 on the wire.
 """
@@ -25,6 +25,7 @@ PRE_VOTE_ANSWER = "pre_vote_answer"
 STALE_TERM = "stale_term"
 ASK_TO_CONFIRM = "ask_to_confirm"
 CONFIRM = "confirm"
+OFFER_SNAPSHOT = "offer_snapshot"
 
 # type -> field of LinkRequest, {key of the dictionary: field of the message}
 _FORMS: dict[str, tuple[str, dict[str, str]]] = {
@@ -70,6 +71,7 @@ _FORMS: dict[str, tuple[str, dict[str, str]]] = {
     STALE_TERM: ("report_stale_term", {"term": "term"}),
     ASK_TO_CONFIRM: ("ask_to_confirm_term", {"term": "term", "round": "round"}),
     CONFIRM: ("confirm_term", {"term": "term", "round": "round"}),
+    OFFER_SNAPSHOT: ("offer_snapshot", {"term": "term", "index": "index"}),
 }
 _TYPES = {field: kind for kind, (field, _) in _FORMS.items()}
 

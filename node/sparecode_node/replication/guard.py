@@ -68,6 +68,8 @@ class Guard(Transport):
         self.leader_heard_at = float("-inf")
         self.leader_commit = 0
         """The commit index that the leader of this term has announced."""
+        self._offer: tuple[str, int] = ("", 0)
+        """A leader, and where its log begins, which is behind what is here."""
         self.dropped: collections.Counter[str] = collections.Counter()
         """What was refused, by cause."""
         self._receivers: dict[str, Callable[[Node, Message], None]] = {
@@ -80,6 +82,7 @@ class Guard(Transport):
             frames.STALE_TERM: self._receive_stale_term,
             frames.ASK_TO_CONFIRM: self._receive_ask_to_confirm,
             frames.CONFIRM: self._receive_confirm,
+            frames.OFFER_SNAPSHOT: self._receive_offer,
         }
 
     # --- What PySyncObj sees of a transport
@@ -105,6 +108,8 @@ class Guard(Transport):
                 self._hold_ack(node.id, message)
             case frames.REQUEST_VOTE | frames.RESPONSE_VOTE:
                 self._sync_before_vote()
+                self._wire.send(node.id, message)
+            case frames.OFFER_SNAPSHOT:
                 self._wire.send(node.id, message)
             case frames.APPEND_ENTRIES if "entries" in message:
                 self._wire.send(node.id, message)
@@ -350,6 +355,25 @@ class Guard(Transport):
             self._drop(node.id, "question of an unknown term")
         else:
             self._wire.send(node.id, {**message, "type": frames.CONFIRM})
+
+    def _receive_offer(self, node: Node, message: Message) -> None:
+        """Take note that the leader's log does not reach back to ours any more."""
+        if message["term"] < self._engine.raftCurrentTerm:
+            self._refuse_earlier_term(node, "offer of an earlier term")
+        elif self._engine._getLeader() == node:
+            self._offer = (node.id, message["index"])
+        else:
+            self._drop(node.id, "offer of another than the leader")
+
+    def snapshot_source(self) -> str | None:
+        """Return who has the snapshot that this node cannot do without."""
+        leader, index = self._offer
+        return leader if index > self._engine.raftCommitIndex else None
+
+    def installed(self) -> None:
+        """Forget what was about the log before a snapshot took its place."""
+        self._log = FollowerLog(self._journal)
+        self._offer = ("", 0)
 
     def _receive_stale_term(self, node: Node, message: Message) -> None:
         if message["term"] > self._engine.raftCurrentTerm:

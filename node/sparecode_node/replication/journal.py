@@ -7,8 +7,9 @@ This one takes its place: changes gather in memory, and `sync` writes them as
 one batch with one fdatasync. Whoever acknowledges an entry, votes, or counts
 itself into a quorum calls `sync` first; `guard` and `engine` see to that.
 
-Nothing may take an entry away that is committed, rewrite a term or a vote, or
-drop the beginning of the log: those raise `Fatal`, whoever asks for them.
+Nothing may take an entry away that is committed, or rewrite a term or a vote:
+that raises `Fatal`, whoever asks for it. The beginning of the log goes only with
+a new file that takes the place of the whole journal (`compact`, `rebase`).
 """
 
 import logging
@@ -50,6 +51,7 @@ class Journal(EngineJournal):
         self.durable_index = 0
         """The last entry that is on disk."""
         self.syncs = 0
+        self.bytes = 0  # Of all commands in the log.
 
     # --- What the guard asks
 
@@ -63,13 +65,18 @@ class Journal(EngineJournal):
         """Term of the last entry."""
         return self._entries[-1][2]
 
+    @property
+    def first_index(self) -> int:
+        """The base: of this entry only index and term are known, once compacted."""
+        return self._entries[0][1]
+
     def has(self, index: int) -> bool:
         """Say whether there is such an entry."""
-        return 1 <= index <= self.last_index
+        return self.first_index <= index <= self.last_index
 
     def entry(self, index: int) -> Entry:
         """Return the entry at *index*."""
-        return self._entries[index - 1]
+        return self._entries[index - self.first_index]
 
     def term_at(self, index: int) -> int | None:
         """Return the term of the entry at *index*, None if there is none."""
@@ -105,6 +112,69 @@ class Journal(EngineJournal):
     def _where(self) -> str:
         return self._storage.where(NAME)
 
+    # --- Dropping what a snapshot has
+
+    def compact(self, index: int) -> None:
+        """
+        Drop what is before *index*, of which the term stays. Raises `Fatal`.
+
+        A durable snapshot covers it, and so does the state after a power cut.
+        """
+        if not self.first_index <= index <= self.committed:
+            raise Fatal(f"the log cannot be compacted up to entry {index}")
+        self._begin_at(index, self.entry(index)[2])
+
+    def rebase(self, index: int, term: int) -> None:
+        """
+        Begin behind a snapshot that the state has taken over. Raises `Fatal`.
+
+        What stood behind another entry at *index* conflicts with what is
+        committed, and goes; what stands behind the same one stays.
+        """
+        if index < self.committed:
+            raise Fatal(f"entry {self.committed} is committed, and is not to be lost")
+        self._begin_at(index, term)
+        self.committed = index
+
+    def _begin_at(self, index: int, term: int) -> None:
+        """Write a new file, and have it take the place of the old one at once."""
+        kept = []
+        if self.term_at(index) == term:
+            kept = self._entries[index - self.first_index + 1 :]
+        salt = form.next_salt(self._salt, self._sequence)
+        head = form.identity_record(self.identity) + form.members_record(self.members)
+        base = form.base_record(index, term) + form.term_record(self._term, self._vote)
+        records = [head, base, *(form.add_record(entry) for entry in kept)]
+        sequence, file = self._replace_file(salt, records)
+        if self._file is not None:
+            self._file.close()
+        self._file, self._salt, self._sequence = file, salt, sequence
+        self._unsynced.clear()
+        self._entries = [(NO_OP, index, term), *kept]
+        self.bytes = sum(len(command) for command, _, _ in self._entries)
+        self.durable_index = self.last_index
+
+    def _replace_file(
+        self, salt: bytes, records: list[bytes]
+    ) -> tuple[int, AppendFile]:
+        if self._poisoned:
+            raise Fatal(self._poisoned)
+        new, sequence = NAME + ".new", 0
+        try:
+            self._storage.remove(new)
+            file = self._storage.append_to(new)
+            file.append(form.file_header(salt))
+            for data in form.joined(records):
+                sequence += 1
+                file.append(form.batch(salt, sequence, data))
+            file.sync()
+            self._storage.rename(new, NAME)
+            self._storage.sync_directory()
+        except OSError as error:
+            self._poisoned = f"{self._where}: compacting the journal failed: {error}"
+            raise Fatal(self._poisoned) from error
+        return sequence, file
+
     # --- What PySyncObj calls
 
     def add(self, command: bytes, idx: int, term: int) -> None:
@@ -116,29 +186,31 @@ class Journal(EngineJournal):
             )
         entry = (bytes(command), idx, term)
         self._entries.append(entry)
+        self.bytes += len(command)
         self._unsynced += form.add_record(entry)
         if len(self._unsynced) > form.BATCH_BYTES_MAX // 2:
             self.sync()  # A torn batch must stay below what recovery takes for one.
 
     def deleteEntriesFrom(self, entryFrom: int) -> None:
         """Cut off what conflicts with the leader's log; *entryFrom* is a position."""
-        index = entryFrom + 1
+        index = self.first_index + entryFrom
         if not self.has(index):
             return
         if index <= self.committed:
             raise Fatal(
                 f"entry {index} is to be cut off, but {self.committed} is committed"
             )
+        self.bytes -= sum(len(command) for command, _, _ in self._entries[entryFrom:])
         del self._entries[entryFrom:]
         self._unsynced += form.truncate_record(index)
         self.durable_index = min(self.durable_index, index - 1)
 
     def deleteEntriesTo(self, entryTo: int) -> None:
-        """Refuse: log compaction is off."""
-        raise Fatal(f"log compaction is off; asked to drop {entryTo} entries")
+        """Refuse: only `compact` drops entries, when a snapshot has them."""
+        raise Fatal(f"PySyncObj must not compact; asked to drop {entryTo} entries")
 
     def clear(self) -> None:
-        """Refuse: snapshots are off."""
+        """Refuse: only `rebase` begins anew, behind a snapshot."""
         raise Fatal("nothing may clear the journal")
 
     def setRaftCommitIndex(self, raftCommitIndex: int) -> None:
@@ -254,6 +326,7 @@ class Journal(EngineJournal):
         self._file = self._storage.append_to(NAME)
         self._storage.sync_directory()
         self.durable_index = self.last_index
+        self.bytes = sum(len(command) for command, _, _ in self._entries)
 
     def _check_beginning(self, end: int) -> None:
         """Refuse a journal without its first batch, which no crash can tear."""
@@ -269,11 +342,13 @@ class Journal(EngineJournal):
             case Kind.TERM, (int() as term, str() | None as vote):
                 self._term, self._vote = term, vote
             case Kind.ADD, (bytes(), int() as index, int()):
-                if index != len(self._entries) + 1:
+                if index != (self.last_index + 1 if self._entries else 1):
                     raise form.FormatError(offset, f"entry {index} is out of order")
                 self._entries.append(value)  # type: ignore[arg-type]
+            case Kind.BASE, (int() as index, int() as term):
+                self._entries = [(NO_OP, index, term)]
             case Kind.TRUNCATE, int():
-                del self._entries[value - 1 :]
+                del self._entries[value - self.first_index :]
             case _:
                 raise form.FormatError(offset, f"{kind.name} says {value!r}")
 

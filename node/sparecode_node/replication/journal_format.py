@@ -16,10 +16,11 @@ batch with a valid one behind it is corruption.
 """
 
 import enum
+import hashlib
 import json
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -50,6 +51,7 @@ class Kind(enum.IntEnum):
     TERM = 3
     ADD = 4
     TRUNCATE = 5
+    BASE = 6
 
 
 class FormatError(Exception):
@@ -145,6 +147,18 @@ def read_batches(data: bytes, salt: bytes) -> Iterator[Batch]:
         behind = data.find(BATCH_MAGIC, behind + 1)
 
 
+def joined(records: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the records in batches that are well below the limit."""
+    data = bytearray()
+    for one in records:
+        data += one
+        if len(data) > BATCH_BYTES_MAX // 2:
+            yield bytes(data)
+            data.clear()
+    if data:
+        yield bytes(data)
+
+
 def record(kind: Kind, body: bytes) -> bytes:
     """Return the bytes of a record."""
     return _RECORD_HEADER.pack(kind, len(body)) + body
@@ -177,11 +191,21 @@ def truncate_record(index: int) -> bytes:
     return record(Kind.TRUNCATE, _INDEX.pack(index))
 
 
+def base_record(index: int, term: int) -> bytes:
+    """Begin the log behind the entry at *index*, of which only the term is kept."""
+    return record(Kind.BASE, _INDEX_AND_TERM.pack(index, term))
+
+
+def next_salt(salt: bytes, sequence: int) -> bytes:
+    """Return the salt of the journal that takes the place of one with *salt*."""
+    return hashlib.sha256(salt + _INDEX.pack(sequence)).digest()[:SALT_BYTES]
+
+
 def read_records(found: Batch) -> Iterator[tuple[Kind, Any]]:
     """
     Yield what the records of a batch say. Raises `FormatError`.
 
-    `Identity`, tuple of members, (term, vote), `Entry`, or index.
+    `Identity`, tuple of members, (term, vote), `Entry`, (index, term), or index.
     """
     data, offset = found.records, 0
     while offset < len(data):
@@ -208,6 +232,8 @@ def _read_body(kind: Kind, body: bytes) -> Any:  # noqa: ANN401 - see read_recor
         case Kind.ADD:
             index, term = _INDEX_AND_TERM.unpack_from(body)
             return body[_INDEX_AND_TERM.size :], index, term
+        case Kind.BASE:
+            return _INDEX_AND_TERM.unpack(body)
         case Kind.TRUNCATE:
             return _INDEX.unpack(body)[0]
 

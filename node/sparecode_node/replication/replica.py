@@ -11,15 +11,18 @@ from dataclasses import dataclass, field
 
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.applied_state import AppliedState
+from sparecode_node.replication.compaction import Compaction
 from sparecode_node.replication.engine import Engine, now
 from sparecode_node.replication.errors import NoPrimaryError
 from sparecode_node.replication.guard import Wire
 from sparecode_node.replication.journal import open_journal
 from sparecode_node.replication.journal_format import Identity
+from sparecode_node.replication.opening import finish_install, open_snapshots
 from sparecode_node.replication.proposals import Outcome, Pending, Proposals
 from sparecode_node.replication.read_index import PendingRead, ReadOutcome
 from sparecode_node.replication.replicator import Proposal, Stamper
 from sparecode_node.replication.settings import RaftSettings
+from sparecode_node.replication.snapshots import Manifest
 from sparecode_node.replication.storage import Storage
 
 ENTRIES_BEHIND_MAX = 256
@@ -37,6 +40,9 @@ class ReplicaStatus:
     applied_index: int = 0
     has_contact: bool = False
     caught_up: bool = False
+    snapshot_due: bool = False
+    snapshot_source: NodeId | None = None
+    """Who has a snapshot without which this node cannot go on."""
     links_quorum: bool = False
     """Without these links there can be no primary, whatever one waits for."""
 
@@ -73,6 +79,8 @@ class Replica:
             must_exist=state.applied_index > 0,
             salt=config.salt,
         )
+        self.snapshots = open_snapshots(storage)
+        finish_install(self.snapshots, self._journal, state.applied_index)
         self._proposals = Proposals(stamper)
         self.engine = Engine(
             journal=self._journal,
@@ -82,6 +90,9 @@ class Replica:
             settings=config.raft,
         )
         self.guard = self.engine.guard
+        self.compaction = Compaction(
+            config.cluster_id, self.snapshots, self._journal, state, config.raft
+        )
 
     def submit(
         self,
@@ -102,11 +113,21 @@ class Replica:
     def tick(self, wait_s: float) -> None:
         """Do what is due, then wait for messages. Raises `Fatal`."""
         self.engine.doTick(wait_s)
+        self.compaction.run()
+
+    def check_snapshot(self, manifest: Manifest) -> None:
+        """Raise `SnapshotRefusedError` if it would be refused."""
+        self.compaction.check(manifest, self.engine)
+
+    def install(self, manifest: Manifest) -> None:
+        """Become a received snapshot. Raises `SnapshotRefusedError`, `Fatal`."""
+        self.compaction.install(manifest, self.engine)
 
     def status(self) -> ReplicaStatus:
         """Return where this replica is."""
         engine = self.engine
         leader = engine.leader()
+        source = self.guard.snapshot_source()
         return ReplicaStatus(
             is_leader=engine.is_leader(),
             leader=None if leader is None else NodeId(leader),
@@ -115,6 +136,8 @@ class Replica:
             applied_index=engine.raftLastApplied,
             has_contact=engine.has_contact(),
             caught_up=engine.entries_behind() <= ENTRIES_BEHIND_MAX,
+            snapshot_due=self.compaction.is_due(),
+            snapshot_source=None if source is None else NodeId(source),
             links_quorum=engine.links_quorum(),
         )
 

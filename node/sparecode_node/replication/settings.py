@@ -28,6 +28,10 @@ READS_WAITING_MAX = 4096
 """Waiting on the primary for a quorum's word; beyond, callers are shed."""
 
 
+SNAPSHOT_CHUNK_BYTES = 256 * 1024
+"""Of one message of a snapshot; a link that breaks costs no more than this again."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RaftSettings:
     """Raft's timings, in seconds."""
@@ -41,6 +45,12 @@ class RaftSettings:
     """A leader without contact to a quorum for so long takes no proposals."""
     tick_s: float = 0.02
     """The engine looks at its clocks at least this often; messages wake it at once."""
+    log_entries_max: int = 8192
+    log_bytes_max: int = 32 * 1024 * 1024
+    """A longer log is compacted: a snapshot is taken, and the beginning dropped."""
+    log_entries_kept: int = 1024
+    log_bytes_kept: int = 4 * 1024 * 1024
+    """So much of the end stays, for followers that were away for a moment."""
 
     def __post_init__(self) -> None:
         """Check relations that the engine relies on."""
@@ -51,3 +61,8 @@ class RaftSettings:
             )
         if not self.heartbeat_s < self.contact_s <= self.step_down_s:
             raise ValueError("contact_s must lie between heartbeat_s and step_down_s")
+        if not (
+            0 < 2 * self.log_entries_kept <= self.log_entries_max
+            and 0 < 2 * self.log_bytes_kept <= self.log_bytes_max
+        ):
+            raise ValueError("no more than half of the log may be kept")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The file operations that the journal needs, so that a test can be the disk.
+The file operations of journal and snapshots, so that a test can be the disk.
 
 `append` may be lost or torn by a power cut until `sync` has returned; a rename
 until `sync_directory` has.
@@ -38,6 +38,12 @@ class Storage(Protocol):
 
     def read(self, name: str) -> bytes:
         """Return the whole file."""
+
+    def read_at(self, name: str, offset: int, size: int) -> bytes:
+        """Return so many bytes of a file, fewer at its end."""
+
+    def list_names(self) -> list[str]:
+        """Return the names of all files."""
 
     def append_to(self, name: str) -> AppendFile:
         """Open a file, a new one if need be, for appending."""
@@ -108,6 +114,16 @@ class DirectoryStorage:
     def read(self, name: str) -> bytes:
         """Return the whole file."""
         return (self._directory / name).read_bytes()
+
+    def read_at(self, name: str, offset: int, size: int) -> bytes:
+        """Return a part of a file."""
+        with (self._directory / name).open("rb") as file:
+            file.seek(offset)
+            return file.read(size)
+
+    def list_names(self) -> list[str]:
+        """Return the names of all files, in order."""
+        return sorted(path.name for path in self._directory.iterdir())
 
     def append_to(self, name: str) -> AppendFile:
         """Open a file for appending."""

@@ -19,7 +19,7 @@ from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication import frames
 from sparecode_node.replication.engine_thread import EngineThread, LoopCalls
-from sparecode_node.replication.errors import StartRefusedError
+from sparecode_node.replication.errors import NoPrimaryError, StartRefusedError
 from sparecode_node.replication.forwarding import MalformedCallError
 from sparecode_node.replication.frames import Message
 from sparecode_node.replication.links import OutboundLink
@@ -87,6 +87,11 @@ class PeerHandler(Protocol):
         self, request: peers_pb2.GetReadIndexRequest
     ) -> peers_pb2.GetReadIndexResponse:
         """Say where to read, if this member leads."""
+
+    def send_snapshot(
+        self, request: peers_pb2.FetchSnapshotRequest
+    ) -> AsyncIterator[peers_pb2.FetchSnapshotResponse]:
+        """Yield the newest snapshot."""
 
     async def member_status(
         self, request: peers_pb2.GetMemberStatusRequest
@@ -288,6 +293,18 @@ class PeerServicer(peers_pb2_grpc.PeerServiceServicer):
         """Tell another member where to read."""
         await self._caller(context)
         return await self._handler.read_index(request)
+
+    async def FetchSnapshot(
+        self, request: peers_pb2.FetchSnapshotRequest, context: Context
+    ) -> AsyncIterator[peers_pb2.FetchSnapshotResponse]:
+        """Send the newest snapshot, from where the caller has it."""
+        await self._caller(context)
+        try:
+            async for part in self._handler.send_snapshot(request):
+                yield part
+        except (NoPrimaryError, OSError) as error:
+            # There is none yet, or a newer one has taken its place.
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
 
     async def GetMemberStatus(
         self, request: peers_pb2.GetMemberStatusRequest, context: Context

@@ -15,6 +15,11 @@ from sparecode_node.services.sealing import Sealing
 from sparecode_node.services.stamping import PrimaryStamper
 from sparecode_node.statemachine.digest import digest
 from sparecode_node.statemachine.machine import StateMachine
+from sparecode_node.statemachine.snapshots import (
+    SnapshotFacts,
+    read_facts,
+    write_snapshot,
+)
 
 
 class StateFile:
@@ -37,6 +42,14 @@ class StateFile:
                         seeds=seeds, sealing=self._sealing, clock=self._clock
                     ),
                 )
+
+    def write(self, target: Path) -> SnapshotFacts:
+        """Write a snapshot of the state as it is."""
+        return write_snapshot(self._path, target)
+
+    def read(self, snapshot: Path) -> SnapshotFacts:
+        """Read a whole snapshot. Raises `SnapshotError`."""
+        return read_facts(snapshot)
 
     def read_digest(self) -> tuple[int, str]:
         """Return the applied index and the digest of the state at it."""

@@ -10,6 +10,7 @@ thread. Whatever a decision needs is in the command.
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, assert_never
 
 from sparecode_node.domain.ids import KeyId
@@ -22,6 +23,7 @@ from sparecode_node.statemachine import (
     emergency_access,
     policies,
     schema,
+    snapshots,
     token_life,
     tokens,
     users,
@@ -117,6 +119,15 @@ class StateMachine:
     def now_ms(self) -> int:
         """The newest time of any call that was applied; it never goes back (T5)."""
         return self._now_ms
+
+    def checkpoint(self) -> int:
+        """Return up to which index no power cut takes the state back; 0: unknown."""
+        return self._applied_index if snapshots.checkpoint(self._db) else 0
+
+    def install(self, snapshot: str) -> None:
+        """Become the state in the file *snapshot*, for good, or not at all."""
+        snapshots.install_snapshot(self._db, Path(snapshot))
+        self._load()
 
     def digest(self) -> str:
         """Return the hash of the whole state, equal on replicas at the same index."""

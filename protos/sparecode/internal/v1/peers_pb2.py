@@ -22,55 +22,64 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from sparecode.internal.v1 import snapshot_pb2 as sparecode_dot_internal_dot_v1_dot_snapshot__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sparecode/internal/v1/peers.proto\x12\x15sparecode.internal.v1\"\xd4\x04\n\x0bLinkRequest\x12:\n\x0crequest_vote\x18\x01 \x01(\x0b\x32\".sparecode.internal.v1.RequestVoteH\x00\x12\x36\n\ngrant_vote\x18\x02 \x01(\x0b\x32 .sparecode.internal.v1.GrantVoteH\x00\x12>\n\x0e\x61ppend_entries\x18\x03 \x01(\x0b\x32$.sparecode.internal.v1.AppendEntriesH\x00\x12\x39\n\x0b\x61\x63knowledge\x18\x04 \x01(\x0b\x32\".sparecode.internal.v1.AcknowledgeH\x00\x12\x41\n\x10request_pre_vote\x18\x05 \x01(\x0b\x32%.sparecode.internal.v1.RequestPreVoteH\x00\x12?\n\x0f\x61nswer_pre_vote\x18\x06 \x01(\x0b\x32$.sparecode.internal.v1.AnswerPreVoteH\x00\x12\x43\n\x11report_stale_term\x18\x07 \x01(\x0b\x32&.sparecode.internal.v1.ReportStaleTermH\x00\x12\x46\n\x13\x61sk_to_confirm_term\x18\x08 \x01(\x0b\x32\'.sparecode.internal.v1.AskToConfirmTermH\x00\x12:\n\x0c\x63onfirm_term\x18\t \x01(\x0b\x32\".sparecode.internal.v1.ConfirmTermH\x00\x42\t\n\x07message\"\x0e\n\x0cLinkResponse\"J\n\x0bRequestVote\x12\x0c\n\x04term\x18\x01 \x01(\x03\x12\x16\n\x0elast_log_index\x18\x02 \x01(\x03\x12\x15\n\rlast_log_term\x18\x03 \x01(\x03\"\x19\n\tGrantVote\x12\x0c\n\x04term\x18\x01 \x01(\x03\"9\n\tRaftEntry\x12\x0f\n\x07\x63ommand\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\x03\x12\x0c\n\x04term\x18\x03 \x01(\x03\"\x95\x01\n\rAppendEntries\x12\x0c\n\x04term\x18\x01 \x01(\x03\x12\x14\n\x0c\x63ommit_index\x18\x02 \x01(\x03\x12\x16\n\x0eprevious_index\x18\x03 \x01(\x03\x12\x15\n\rprevious_term\x18\x04 \x01(\x03\x12\x31\n\x07\x65ntries\x18\x05 \x03(\x0b\x32 .sparecode.internal.v1.RaftEntry\"O\n\x0b\x41\x63knowledge\x12\x0c\n\x04term\x18\x01 \x01(\x03\x12\x12\n\nnext_index\x18\x02 \x01(\x03\x12\r\n\x05reset\x18\x03 \x01(\x08\x12\x0f\n\x07success\x18\x04 \x01(\x08\"M\n\x0eRequestPreVote\x12\x0c\n\x04term\x18\x01 \x01(\x03\x12\x16\n\x0elast_log_index\x18\x02 \x01(\x03\x12\x15\n\rlast_log_term\x18\x03 \x01(\x03\"D\n\rAnswerPreVote\x12\x0c\n\x04term\x18\x01 \x01(\x03\x12\x0f\n\x07granted\x18\x02 \x01(\x08\x12\x14\n\x0c\x63urrent_term\x18\x03 \x01(\x03\"\x1f\n\x0fReportStaleTerm\x12\x0c\n\x04term\x18\x01 \x01(\x03\"/\n\x10\x41skToConfirmTerm\x12\x0c\n\x04term\x18\x01 \x01(\x03\x12\r\n\x05round\x18\x02 \x01(\x03\"*\n\x0b\x43onfirmTerm\x12\x0c\n\x04term\x18\x01 \x01(\x03\x12\r\n\x05round\x18\x02 \x01(\x03\"F\n\x0e\x46orwardRequest\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\x0c\x12\x12\n\ntokencodes\x18\x02 \x03(\t\x12\x12\n\ntimeout_ms\x18\x03 \x01(\x03\"\x84\x01\n\x0f\x46orwardResponse\x12\x15\n\x0bresult_json\x18\x01 \x01(\tH\x00\x12<\n\x0bnot_applied\x18\x02 \x01(\x0e\x32%.sparecode.internal.v1.NotAppliedKindH\x00\x12\x11\n\x07unknown\x18\x03 \x01(\x08H\x00\x42\t\n\x07outcome\")\n\x13GetReadIndexRequest\x12\x12\n\ntimeout_ms\x18\x01 \x01(\x03\")\n\tReadPoint\x12\r\n\x05index\x18\x01 \x01(\x03\x12\r\n\x05\x61t_ms\x18\x02 \x01(\x03\"\x92\x01\n\x14GetReadIndexResponse\x12\x31\n\x05point\x18\x01 \x01(\x0b\x32 .sparecode.internal.v1.ReadPointH\x00\x12<\n\x0bnot_applied\x18\x02 \x01(\x0e\x32%.sparecode.internal.v1.NotAppliedKindH\x00\x42\t\n\x07outcome\"(\n\x16GetMemberStatusRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x08\"\xc7\x01\n\x17GetMemberStatusResponse\x12\x12\n\nis_primary\x18\x01 \x01(\x08\x12\x0c\n\x04term\x18\x02 \x01(\x03\x12\x14\n\x0c\x63ommit_index\x18\x03 \x01(\x03\x12\x15\n\rapplied_index\x18\x04 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x05 \x01(\t\x12\x0f\n\x07version\x18\x06 \x01(\t\x12\x10\n\x08\x63lock_ms\x18\x07 \x01(\x03\x12\x16\n\x0e\x61udit_sequence\x18\x08 \x01(\x03\x12\x12\n\naudit_head\x18\t \x01(\t*\x95\x01\n\x0eNotAppliedKind\x12 \n\x1cNOT_APPLIED_KIND_UNSPECIFIED\x10\x00\x12 \n\x1cNOT_APPLIED_KIND_NOT_PRIMARY\x10\x01\x12\x1e\n\x1aNOT_APPLIED_KIND_NO_QUORUM\x10\x02\x12\x1f\n\x1bNOT_APPLIED_KIND_OVERLOADED\x10\x03\x32\x95\x03\n\x0bPeerService\x12Q\n\x04Link\x12\".sparecode.internal.v1.LinkRequest\x1a#.sparecode.internal.v1.LinkResponse(\x01\x12X\n\x07\x46orward\x12%.sparecode.internal.v1.ForwardRequest\x1a&.sparecode.internal.v1.ForwardResponse\x12g\n\x0cGetReadIndex\x12*.sparecode.internal.v1.GetReadIndexRequest\x1a+.sparecode.internal.v1.GetReadIndexResponse\x12p\n\x0fGetMemberStatus\x12-.sparecode.internal.v1.GetMemberStatusRequest\x1a..sparecode.internal.v1.GetMemberStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sparecode/internal/v1/peers.proto\x12\x15sparecode.internal.v1\x1a$sparecode/internal/v1/snapshot.proto\"\x94\x05\n\x0bLinkRequest\x12:\n\x0crequest_vote\x18\x01 \x01(\x0b\x32\".sparecode.internal.v1.RequestVoteH\x00\x12\x36\n\ngrant_vote\x18\x02 \x01(\x0b\x32 .sparecode.internal.v1.GrantVoteH\x00\x12>\n\x0e\x61ppend_entries\x18\x03 \x01(\x0b\x32$.sparecode.internal.v1.AppendEntriesH\x00\x12\x39\n\x0b\x61\x63knowledge\x18\x04 \x01(\x0b\x32\".sparecode.internal.v1.AcknowledgeH\x00\x12\x41\n\x10request_pre_vote\x18\x05 \x01(\x0b\x32%.sparecode.internal.v1.RequestPreVoteH\x00\x12?\n\x0f\x61nswer_pre_vote\x18\x06 \x01(\x0b\x32$.sparecode.internal.v1.AnswerPreVoteH\x00\x12\x43\n\x11report_stale_term\x18\x07 \x01(\x0b\x32&.sparecode.internal.v1.ReportStaleTermH\x00\x12\x46\n\x13\x61sk_to_confirm_term\x18\x08 \x01(\x0b\x32\'.sparecode.internal.v1.AskToConfirmTermH\x00\x12:\n\x0c\x63onfirm_term\x18\t \x01(\x0b\x32\".sparecode.internal.v1.ConfirmTermH\x00\x12>\n\x0eoffer_snapshot\x18\n \x01(\x0b\x32$.sparecode.internal.v1.OfferSnapshotH\x00\x42\t\n\x07message\"\x0e\n\x0cLinkResponse\"J\n\x0bRequestVote\x12\x0c\n\x04term\x18\x01 \x01(\x03\x12\x16\n\x0elast_log_index\x18\x02 \x01(\x03\x12\x15\n\rlast_log_term\x18\x03 \x01(\x03\"\x19\n\tGrantVote\x12\x0c\n\x04term\x18\x01 \x01(\x03\"9\n\tRaftEntry\x12\x0f\n\x07\x63ommand\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\x03\x12\x0c\n\x04term\x18\x03 \x01(\x03\"\x95\x01\n\rAppendEntries\x12\x0c\n\x04term\x18\x01 \x01(\x03\x12\x14\n\x0c\x63ommit_index\x18\x02 \x01(\x03\x12\x16\n\x0eprevious_index\x18\x03 \x01(\x03\x12\x15\n\rprevious_term\x18\x04 \x01(\x03\x12\x31\n\x07\x65ntries\x18\x05 \x03(\x0b\x32 .sparecode.internal.v1.RaftEntry\"O\n\x0b\x41\x63knowledge\x12\x0c\n\x04term\x18\x01 \x01(\x03\x12\x12\n\nnext_index\x18\x02 \x01(\x03\x12\r\n\x05reset\x18\x03 \x01(\x08\x12\x0f\n\x07success\x18\x04 \x01(\x08\"M\n\x0eRequestPreVote\x12\x0c\n\x04term\x18\x01 \x01(\x03\x12\x16\n\x0elast_log_index\x18\x02 \x01(\x03\x12\x15\n\rlast_log_term\x18\x03 \x01(\x03\"D\n\rAnswerPreVote\x12\x0c\n\x04term\x18\x01 \x01(\x03\x12\x0f\n\x07granted\x18\x02 \x01(\x08\x12\x14\n\x0c\x63urrent_term\x18\x03 \x01(\x03\"\x1f\n\x0fReportStaleTerm\x12\x0c\n\x04term\x18\x01 \x01(\x03\"/\n\x10\x41skToConfirmTerm\x12\x0c\n\x04term\x18\x01 \x01(\x03\x12\r\n\x05round\x18\x02 \x01(\x03\"*\n\x0b\x43onfirmTerm\x12\x0c\n\x04term\x18\x01 \x01(\x03\x12\r\n\x05round\x18\x02 \x01(\x03\",\n\rOfferSnapshot\x12\x0c\n\x04term\x18\x01 \x01(\x03\x12\r\n\x05index\x18\x02 \x01(\x03\"F\n\x0e\x46orwardRequest\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\x0c\x12\x12\n\ntokencodes\x18\x02 \x03(\t\x12\x12\n\ntimeout_ms\x18\x03 \x01(\x03\"\x84\x01\n\x0f\x46orwardResponse\x12\x15\n\x0bresult_json\x18\x01 \x01(\tH\x00\x12<\n\x0bnot_applied\x18\x02 \x01(\x0e\x32%.sparecode.internal.v1.NotAppliedKindH\x00\x12\x11\n\x07unknown\x18\x03 \x01(\x08H\x00\x42\t\n\x07outcome\")\n\x13GetReadIndexRequest\x12\x12\n\ntimeout_ms\x18\x01 \x01(\x03\")\n\tReadPoint\x12\r\n\x05index\x18\x01 \x01(\x03\x12\r\n\x05\x61t_ms\x18\x02 \x01(\x03\"\x92\x01\n\x14GetReadIndexResponse\x12\x31\n\x05point\x18\x01 \x01(\x0b\x32 .sparecode.internal.v1.ReadPointH\x00\x12<\n\x0bnot_applied\x18\x02 \x01(\x0e\x32%.sparecode.internal.v1.NotAppliedKindH\x00\x42\t\n\x07outcome\"6\n\x14\x46\x65tchSnapshotRequest\x12\x0e\n\x06sha256\x18\x01 \x01(\x0c\x12\x0e\n\x06offset\x18\x02 \x01(\x03\"\x93\x01\n\x15\x46\x65tchSnapshotResponse\x12;\n\x08manifest\x18\x01 \x01(\x0b\x32\'.sparecode.internal.v1.SnapshotManifestH\x00\x12\x35\n\x05\x63hunk\x18\x02 \x01(\x0b\x32$.sparecode.internal.v1.SnapshotChunkH\x00\x42\x06\n\x04part\"<\n\rSnapshotChunk\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\r\n\x05\x63rc32\x18\x03 \x01(\r\"(\n\x16GetMemberStatusRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x08\"\xc7\x01\n\x17GetMemberStatusResponse\x12\x12\n\nis_primary\x18\x01 \x01(\x08\x12\x0c\n\x04term\x18\x02 \x01(\x03\x12\x14\n\x0c\x63ommit_index\x18\x03 \x01(\x03\x12\x15\n\rapplied_index\x18\x04 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x05 \x01(\t\x12\x0f\n\x07version\x18\x06 \x01(\t\x12\x10\n\x08\x63lock_ms\x18\x07 \x01(\x03\x12\x16\n\x0e\x61udit_sequence\x18\x08 \x01(\x03\x12\x12\n\naudit_head\x18\t \x01(\t*\x95\x01\n\x0eNotAppliedKind\x12 \n\x1cNOT_APPLIED_KIND_UNSPECIFIED\x10\x00\x12 \n\x1cNOT_APPLIED_KIND_NOT_PRIMARY\x10\x01\x12\x1e\n\x1aNOT_APPLIED_KIND_NO_QUORUM\x10\x02\x12\x1f\n\x1bNOT_APPLIED_KIND_OVERLOADED\x10\x03\x32\x83\x04\n\x0bPeerService\x12Q\n\x04Link\x12\".sparecode.internal.v1.LinkRequest\x1a#.sparecode.internal.v1.LinkResponse(\x01\x12X\n\x07\x46orward\x12%.sparecode.internal.v1.ForwardRequest\x1a&.sparecode.internal.v1.ForwardResponse\x12g\n\x0cGetReadIndex\x12*.sparecode.internal.v1.GetReadIndexRequest\x1a+.sparecode.internal.v1.GetReadIndexResponse\x12l\n\rFetchSnapshot\x12+.sparecode.internal.v1.FetchSnapshotRequest\x1a,.sparecode.internal.v1.FetchSnapshotResponse0\x01\x12p\n\x0fGetMemberStatus\x12-.sparecode.internal.v1.GetMemberStatusRequest\x1a..sparecode.internal.v1.GetMemberStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sparecode.internal.v1.peers_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_NOTAPPLIEDKIND']._serialized_start=2032
-  _globals['_NOTAPPLIEDKIND']._serialized_end=2181
-  _globals['_LINKREQUEST']._serialized_start=61
-  _globals['_LINKREQUEST']._serialized_end=657
-  _globals['_LINKRESPONSE']._serialized_start=659
-  _globals['_LINKRESPONSE']._serialized_end=673
-  _globals['_REQUESTVOTE']._serialized_start=675
-  _globals['_REQUESTVOTE']._serialized_end=749
-  _globals['_GRANTVOTE']._serialized_start=751
-  _globals['_GRANTVOTE']._serialized_end=776
-  _globals['_RAFTENTRY']._serialized_start=778
-  _globals['_RAFTENTRY']._serialized_end=835
-  _globals['_APPENDENTRIES']._serialized_start=838
-  _globals['_APPENDENTRIES']._serialized_end=987
-  _globals['_ACKNOWLEDGE']._serialized_start=989
-  _globals['_ACKNOWLEDGE']._serialized_end=1068
-  _globals['_REQUESTPREVOTE']._serialized_start=1070
-  _globals['_REQUESTPREVOTE']._serialized_end=1147
-  _globals['_ANSWERPREVOTE']._serialized_start=1149
-  _globals['_ANSWERPREVOTE']._serialized_end=1217
-  _globals['_REPORTSTALETERM']._serialized_start=1219
-  _globals['_REPORTSTALETERM']._serialized_end=1250
-  _globals['_ASKTOCONFIRMTERM']._serialized_start=1252
-  _globals['_ASKTOCONFIRMTERM']._serialized_end=1299
-  _globals['_CONFIRMTERM']._serialized_start=1301
-  _globals['_CONFIRMTERM']._serialized_end=1343
-  _globals['_FORWARDREQUEST']._serialized_start=1345
-  _globals['_FORWARDREQUEST']._serialized_end=1415
-  _globals['_FORWARDRESPONSE']._serialized_start=1418
-  _globals['_FORWARDRESPONSE']._serialized_end=1550
-  _globals['_GETREADINDEXREQUEST']._serialized_start=1552
-  _globals['_GETREADINDEXREQUEST']._serialized_end=1593
-  _globals['_READPOINT']._serialized_start=1595
-  _globals['_READPOINT']._serialized_end=1636
-  _globals['_GETREADINDEXRESPONSE']._serialized_start=1639
-  _globals['_GETREADINDEXRESPONSE']._serialized_end=1785
-  _globals['_GETMEMBERSTATUSREQUEST']._serialized_start=1787
-  _globals['_GETMEMBERSTATUSREQUEST']._serialized_end=1827
-  _globals['_GETMEMBERSTATUSRESPONSE']._serialized_start=1830
-  _globals['_GETMEMBERSTATUSRESPONSE']._serialized_end=2029
-  _globals['_PEERSERVICE']._serialized_start=2184
-  _globals['_PEERSERVICE']._serialized_end=2589
+  _globals['_NOTAPPLIEDKIND']._serialized_start=2448
+  _globals['_NOTAPPLIEDKIND']._serialized_end=2597
+  _globals['_LINKREQUEST']._serialized_start=99
+  _globals['_LINKREQUEST']._serialized_end=759
+  _globals['_LINKRESPONSE']._serialized_start=761
+  _globals['_LINKRESPONSE']._serialized_end=775
+  _globals['_REQUESTVOTE']._serialized_start=777
+  _globals['_REQUESTVOTE']._serialized_end=851
+  _globals['_GRANTVOTE']._serialized_start=853
+  _globals['_GRANTVOTE']._serialized_end=878
+  _globals['_RAFTENTRY']._serialized_start=880
+  _globals['_RAFTENTRY']._serialized_end=937
+  _globals['_APPENDENTRIES']._serialized_start=940
+  _globals['_APPENDENTRIES']._serialized_end=1089
+  _globals['_ACKNOWLEDGE']._serialized_start=1091
+  _globals['_ACKNOWLEDGE']._serialized_end=1170
+  _globals['_REQUESTPREVOTE']._serialized_start=1172
+  _globals['_REQUESTPREVOTE']._serialized_end=1249
+  _globals['_ANSWERPREVOTE']._serialized_start=1251
+  _globals['_ANSWERPREVOTE']._serialized_end=1319
+  _globals['_REPORTSTALETERM']._serialized_start=1321
+  _globals['_REPORTSTALETERM']._serialized_end=1352
+  _globals['_ASKTOCONFIRMTERM']._serialized_start=1354
+  _globals['_ASKTOCONFIRMTERM']._serialized_end=1401
+  _globals['_CONFIRMTERM']._serialized_start=1403
+  _globals['_CONFIRMTERM']._serialized_end=1445
+  _globals['_OFFERSNAPSHOT']._serialized_start=1447
+  _globals['_OFFERSNAPSHOT']._serialized_end=1491
+  _globals['_FORWARDREQUEST']._serialized_start=1493
+  _globals['_FORWARDREQUEST']._serialized_end=1563
+  _globals['_FORWARDRESPONSE']._serialized_start=1566
+  _globals['_FORWARDRESPONSE']._serialized_end=1698
+  _globals['_GETREADINDEXREQUEST']._serialized_start=1700
+  _globals['_GETREADINDEXREQUEST']._serialized_end=1741
+  _globals['_READPOINT']._serialized_start=1743
+  _globals['_READPOINT']._serialized_end=1784
+  _globals['_GETREADINDEXRESPONSE']._serialized_start=1787
+  _globals['_GETREADINDEXRESPONSE']._serialized_end=1933
+  _globals['_FETCHSNAPSHOTREQUEST']._serialized_start=1935
+  _globals['_FETCHSNAPSHOTREQUEST']._serialized_end=1989
+  _globals['_FETCHSNAPSHOTRESPONSE']._serialized_start=1992
+  _globals['_FETCHSNAPSHOTRESPONSE']._serialized_end=2139
+  _globals['_SNAPSHOTCHUNK']._serialized_start=2141
+  _globals['_SNAPSHOTCHUNK']._serialized_end=2201
+  _globals['_GETMEMBERSTATUSREQUEST']._serialized_start=2203
+  _globals['_GETMEMBERSTATUSREQUEST']._serialized_end=2243
+  _globals['_GETMEMBERSTATUSRESPONSE']._serialized_start=2246
+  _globals['_GETMEMBERSTATUSRESPONSE']._serialized_end=2445
+  _globals['_PEERSERVICE']._serialized_start=2600
+  _globals['_PEERSERVICE']._serialized_end=3115
 # @@protoc_insertion_point(module_scope)

@@ -12,6 +12,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from sparecode.internal.v1 import snapshot_pb2 as _snapshot_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -66,6 +67,7 @@ class LinkRequest(_message.Message):
     REPORT_STALE_TERM_FIELD_NUMBER: _builtins.int
     ASK_TO_CONFIRM_TERM_FIELD_NUMBER: _builtins.int
     CONFIRM_TERM_FIELD_NUMBER: _builtins.int
+    OFFER_SNAPSHOT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def request_vote(self) -> Global___RequestVote:
         """A candidate asks for a vote."""
@@ -102,6 +104,10 @@ class LinkRequest(_message.Message):
     def confirm_term(self) -> Global___ConfirmTerm:
         """It is, as far as the asked member knows."""
 
+    @_builtins.property
+    def offer_snapshot(self) -> Global___OfferSnapshot:
+        """The leader's log begins behind what the follower has."""
+
     def __init__(
         self,
         *,
@@ -114,12 +120,13 @@ class LinkRequest(_message.Message):
         report_stale_term: Global___ReportStaleTerm | None = ...,
         ask_to_confirm_term: Global___AskToConfirmTerm | None = ...,
         confirm_term: Global___ConfirmTerm | None = ...,
+        offer_snapshot: Global___OfferSnapshot | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledge", b"acknowledge", "answer_pre_vote", b"answer_pre_vote", "append_entries", b"append_entries", "ask_to_confirm_term", b"ask_to_confirm_term", "confirm_term", b"confirm_term", "grant_vote", b"grant_vote", "message", b"message", "report_stale_term", b"report_stale_term", "request_pre_vote", b"request_pre_vote", "request_vote", b"request_vote"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledge", b"acknowledge", "answer_pre_vote", b"answer_pre_vote", "append_entries", b"append_entries", "ask_to_confirm_term", b"ask_to_confirm_term", "confirm_term", b"confirm_term", "grant_vote", b"grant_vote", "message", b"message", "offer_snapshot", b"offer_snapshot", "report_stale_term", b"report_stale_term", "request_pre_vote", b"request_pre_vote", "request_vote", b"request_vote"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledge", b"acknowledge", "answer_pre_vote", b"answer_pre_vote", "append_entries", b"append_entries", "ask_to_confirm_term", b"ask_to_confirm_term", "confirm_term", b"confirm_term", "grant_vote", b"grant_vote", "message", b"message", "report_stale_term", b"report_stale_term", "request_pre_vote", b"request_pre_vote", "request_vote", b"request_vote"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledge", b"acknowledge", "answer_pre_vote", b"answer_pre_vote", "append_entries", b"append_entries", "ask_to_confirm_term", b"ask_to_confirm_term", "confirm_term", b"confirm_term", "grant_vote", b"grant_vote", "message", b"message", "offer_snapshot", b"offer_snapshot", "report_stale_term", b"report_stale_term", "request_pre_vote", b"request_pre_vote", "request_vote", b"request_vote"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["request_vote", "grant_vote", "append_entries", "acknowledge", "request_pre_vote", "answer_pre_vote", "report_stale_term", "ask_to_confirm_term", "confirm_term"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["request_vote", "grant_vote", "append_entries", "acknowledge", "request_pre_vote", "answer_pre_vote", "report_stale_term", "ask_to_confirm_term", "confirm_term", "offer_snapshot"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -433,6 +440,34 @@ class ConfirmTerm(_message.Message):
 Global___ConfirmTerm: _TypeAlias = ConfirmTerm  # noqa: Y015
 
 @_typing.final
+class OfferSnapshot(_message.Message):
+    """Tells a follower that the leader's log begins behind what it lacks: only a
+    snapshot can bring it up.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TERM_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    term: _builtins.int
+    """The leader's term."""
+    index: _builtins.int
+    """The first index of the leader's log."""
+    def __init__(
+        self,
+        *,
+        term: _builtins.int = ...,
+        index: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "term", b"term"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OfferSnapshot: _TypeAlias = OfferSnapshot  # noqa: Y015
+
+@_typing.final
 class ForwardRequest(_message.Message):
     """A call on its way to the primary."""
 
@@ -573,6 +608,94 @@ class GetReadIndexResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
 
 Global___GetReadIndexResponse: _TypeAlias = GetReadIndexResponse  # noqa: Y015
+
+@_typing.final
+class FetchSnapshotRequest(_message.Message):
+    """Asks for a snapshot."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHA256_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    sha256: _builtins.bytes
+    """SHA-256 of the snapshot that the caller has a part of; empty if of none."""
+    offset: _builtins.int
+    """The length of that part. Another snapshot is sent from its beginning."""
+    def __init__(
+        self,
+        *,
+        sha256: _builtins.bytes = ...,
+        offset: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["offset", b"offset", "sha256", b"sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FetchSnapshotRequest: _TypeAlias = FetchSnapshotRequest  # noqa: Y015
+
+@_typing.final
+class FetchSnapshotResponse(_message.Message):
+    """A part of a snapshot."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MANIFEST_FIELD_NUMBER: _builtins.int
+    CHUNK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def manifest(self) -> _snapshot_pb2.SnapshotManifest:
+        """Comes first: what follows."""
+
+    @_builtins.property
+    def chunk(self) -> Global___SnapshotChunk:
+        """Some of its bytes."""
+
+    def __init__(
+        self,
+        *,
+        manifest: _snapshot_pb2.SnapshotManifest | None = ...,
+        chunk: Global___SnapshotChunk | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "manifest", b"manifest", "part", b"part"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "manifest", b"manifest", "part", b"part"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["manifest", "chunk"]  # noqa: Y015
+    _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
+
+Global___FetchSnapshotResponse: _TypeAlias = FetchSnapshotResponse  # noqa: Y015
+
+@_typing.final
+class SnapshotChunk(_message.Message):
+    """Some bytes of a snapshot, in order and without gaps."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OFFSET_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    CRC32_FIELD_NUMBER: _builtins.int
+    offset: _builtins.int
+    """Where in the snapshot they begin."""
+    data: _builtins.bytes
+    """The bytes."""
+    crc32: _builtins.int
+    """CRC-32 of them."""
+    def __init__(
+        self,
+        *,
+        offset: _builtins.int = ...,
+        data: _builtins.bytes = ...,
+        crc32: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["crc32", b"crc32", "data", b"data", "offset", b"offset"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SnapshotChunk: _TypeAlias = SnapshotChunk  # noqa: Y015
 
 @_typing.final
 class GetMemberStatusRequest(_message.Message):

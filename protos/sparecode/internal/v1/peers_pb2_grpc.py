@@ -50,6 +50,11 @@ class PeerServiceStub:
                 request_serializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.GetReadIndexRequest.SerializeToString,
                 response_deserializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.GetReadIndexResponse.FromString,
                 _registered_method=True)
+        self.FetchSnapshot = channel.unary_stream(
+                '/sparecode.internal.v1.PeerService/FetchSnapshot',
+                request_serializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.FetchSnapshotRequest.SerializeToString,
+                response_deserializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.FetchSnapshotResponse.FromString,
+                _registered_method=True)
         self.GetMemberStatus = channel.unary_unary(
                 '/sparecode.internal.v1.PeerService/GetMemberStatus',
                 request_serializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.GetMemberStatusRequest.SerializeToString,
@@ -83,6 +88,13 @@ class PeerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FetchSnapshot(self, request, context):
+        """Sends the newest snapshot, first its manifest, then its bytes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetMemberStatus(self, request, context):
         """Tells how far the called member has got.
         """
@@ -107,6 +119,11 @@ def add_PeerServiceServicer_to_server(servicer, server):
                     servicer.GetReadIndex,
                     request_deserializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.GetReadIndexRequest.FromString,
                     response_serializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.GetReadIndexResponse.SerializeToString,
+            ),
+            'FetchSnapshot': grpc.unary_stream_rpc_method_handler(
+                    servicer.FetchSnapshot,
+                    request_deserializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.FetchSnapshotRequest.FromString,
+                    response_serializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.FetchSnapshotResponse.SerializeToString,
             ),
             'GetMemberStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetMemberStatus,
@@ -196,6 +213,33 @@ class PeerService:
             '/sparecode.internal.v1.PeerService/GetReadIndex',
             sparecode_dot_internal_dot_v1_dot_peers__pb2.GetReadIndexRequest.SerializeToString,
             sparecode_dot_internal_dot_v1_dot_peers__pb2.GetReadIndexResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FetchSnapshot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/sparecode.internal.v1.PeerService/FetchSnapshot',
+            sparecode_dot_internal_dot_v1_dot_peers__pb2.FetchSnapshotRequest.SerializeToString,
+            sparecode_dot_internal_dot_v1_dot_peers__pb2.FetchSnapshotResponse.FromString,
             options,
             channel_credentials,
             insecure,

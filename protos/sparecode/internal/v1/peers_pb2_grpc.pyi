@@ -45,6 +45,8 @@ class PeerServiceStub:
     """Hands a call to the primary."""
     GetReadIndex: _grpc.UnaryUnaryMultiCallable[_peers_pb2.GetReadIndexRequest, _peers_pb2.GetReadIndexResponse]
     """Tells up to which index a member must have applied, to read what is committed."""
+    FetchSnapshot: _grpc.UnaryStreamMultiCallable[_peers_pb2.FetchSnapshotRequest, _peers_pb2.FetchSnapshotResponse]
+    """Sends the newest snapshot, first its manifest, then its bytes."""
     GetMemberStatus: _grpc.UnaryUnaryMultiCallable[_peers_pb2.GetMemberStatusRequest, _peers_pb2.GetMemberStatusResponse]
     """Tells how far the called member has got."""
 
@@ -61,6 +63,8 @@ class PeerServiceAsyncStub(PeerServiceStub):
     """Hands a call to the primary."""
     GetReadIndex: _aio.UnaryUnaryMultiCallable[_peers_pb2.GetReadIndexRequest, _peers_pb2.GetReadIndexResponse]  # type: ignore[assignment]
     """Tells up to which index a member must have applied, to read what is committed."""
+    FetchSnapshot: _aio.UnaryStreamMultiCallable[_peers_pb2.FetchSnapshotRequest, _peers_pb2.FetchSnapshotResponse]  # type: ignore[assignment]
+    """Sends the newest snapshot, first its manifest, then its bytes."""
     GetMemberStatus: _aio.UnaryUnaryMultiCallable[_peers_pb2.GetMemberStatusRequest, _peers_pb2.GetMemberStatusResponse]  # type: ignore[assignment]
     """Tells how far the called member has got."""
 
@@ -92,6 +96,14 @@ class PeerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_peers_pb2.GetReadIndexResponse, _abc.Awaitable[_peers_pb2.GetReadIndexResponse]]:
         """Tells up to which index a member must have applied, to read what is committed."""
+
+    @_abc_1.abstractmethod
+    def FetchSnapshot(
+        self,
+        request: _peers_pb2.FetchSnapshotRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_peers_pb2.FetchSnapshotResponse], _abc.AsyncIterator[_peers_pb2.FetchSnapshotResponse]]:
+        """Sends the newest snapshot, first its manifest, then its bytes."""
 
     @_abc_1.abstractmethod
     def GetMemberStatus(

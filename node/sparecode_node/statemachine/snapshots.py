@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Snapshots of the state: written beside the one who applies, installed by it.
+
+A snapshot is an SQLite database, complete in one file. It is copied by SQLite's
+backup API in one read transaction, so it is the state at one index; which, it
+says itself (`applied_index`).
+"""
+
+import contextlib
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+from sparecode_node.statemachine import schema
+from sparecode_node.statemachine.digest import digest
+
+FORMAT = 1
+
+
+class SnapshotError(Exception):
+    """A file that is no snapshot that this software reads."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotFacts:
+    """What a snapshot says of itself."""
+
+    index: int
+    """The last entry that it has applied."""
+    digest: str
+    """Of the state, as replicas compare it."""
+
+
+def write_snapshot(state: Path, target: Path) -> SnapshotFacts:
+    """
+    Copy the state into the new file *target*; return what it is of.
+
+    For any thread: it has connections of its own, and whoever applies goes on.
+    """
+    target.touch(mode=0o600)  # SQLite would let others read it.
+    with (
+        contextlib.closing(sqlite3.connect(state, isolation_level=None)) as source,
+        contextlib.closing(sqlite3.connect(target, isolation_level=None)) as copy,
+    ):
+        # What is checkpointed here, the engine's thread need not wait for later.
+        source.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        copy.execute("PRAGMA synchronous = OFF")  # Who keeps the file syncs it.
+        source.execute("BEGIN")
+        source.backup(copy)
+        # One file: a database in WAL mode could have a second one.
+        copy.execute("PRAGMA journal_mode = DELETE").fetchall()
+    return read_facts(target)
+
+
+def read_facts(snapshot: Path) -> SnapshotFacts:
+    """
+    Read a whole snapshot, and return what it is of.
+
+    Raises `SnapshotError`.
+    """
+    uri = f"{snapshot.absolute().as_uri()}?mode=ro&immutable=1"
+    try:
+        with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            if version != schema.VERSION:
+                raise SnapshotError(
+                    f"{snapshot}: of format {version}; this software reads"
+                    f" {schema.VERSION}"
+                )
+            row = db.execute(
+                "SELECT value FROM meta WHERE name = 'applied_index'"
+            ).fetchone()
+            return SnapshotFacts(index=row[0] if row else 0, digest=digest(db))
+    except sqlite3.DatabaseError as error:
+        raise SnapshotError(f"{snapshot}: {error}") from error
+
+
+def install_snapshot(db: sqlite3.Connection, snapshot: Path) -> None:
+    """
+    Replace everything in *db* by a snapshot, in one transaction that is durable.
+
+    Readers on other connections go on, with the old state or with the new one.
+    """
+    uri = f"{snapshot.absolute().as_uri()}?mode=ro&immutable=1"
+    # With NORMAL, a commit would be on disk only after the next checkpoint.
+    db.execute("PRAGMA synchronous = FULL")
+    try:
+        with contextlib.closing(sqlite3.connect(uri, uri=True)) as source:
+            source.backup(db)
+    finally:
+        db.execute("PRAGMA synchronous = NORMAL")
+
+
+def checkpoint(db: sqlite3.Connection) -> bool:
+    """
+    Bring everything that is committed into the database's file, and empty its log.
+
+    False if a reader is in the way; nobody waits here.
+    """
+    (patience_ms,) = db.execute("PRAGMA busy_timeout").fetchone()
+    db.execute("PRAGMA busy_timeout = 0")
+    try:
+        busy, _, _ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_LOCKED:
+            raise
+        return False
+    finally:
+        db.execute(f"PRAGMA busy_timeout = {patience_ms}")
+    return not busy

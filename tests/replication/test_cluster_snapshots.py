@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compaction and snapshots over real gRPC and on real files, in one process."""
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+
+from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
+from sparecode_node.domain.outcomes import Rejected
+from sparecode_node.replication import snapshots
+from sparecode_node.replication.applied_state import AppliedState
+from sparecode_node.replication.journal import NAME
+from sparecode_node.replication.replicator import Proposal, Stamper
+from sparecode_node.replication.settings import RaftSettings
+from sparecode_node.replication.snapshot_keeper import SnapshotKeeper
+from sparecode_node.statemachine.machine import StateMachine
+from sparecode_node.statemachine.snapshots import (
+    SnapshotFacts,
+    read_facts,
+    write_snapshot,
+)
+from tests.replication import cluster
+from tests.replication.cluster import Node, running
+from tests.replication.recording import FixedStamper, proposal
+from tests.replication.test_cluster_replicator import WAIT_S, settled
+from tests.statemachine.world import World
+
+pytestmark = pytest.mark.asyncio
+
+SHORT = RaftSettings(log_entries_max=32, log_entries_kept=8)
+
+
+def snapshot_index(node: Node) -> int:
+    """Return which entry the node's newest snapshot is of."""
+    store = node.replicator._snapshots._store
+    return 0 if store is None or store.current is None else store.current.index
+
+
+async def until(condition: Callable[[], bool], node: Node) -> None:
+    """Wait for what happens in the background, and let the engines work meanwhile."""
+    async with asyncio.timeout(WAIT_S):
+        while not condition():
+            await node.replicator.read_barrier(timeout_s=WAIT_S)
+
+
+async def write(node: Node, count: int, prefix: str) -> None:
+    for k in range(count):
+        await node.replicator.propose(
+            proposal(f"{prefix}{k}", node.node_id), timeout_s=WAIT_S
+        )
+
+
+@contextlib.asynccontextmanager
+async def left_behind(directory: Path) -> AsyncIterator[tuple[list[Node], Node]]:
+    """Run a cluster of which one node is off, and lacks what the others dropped."""
+    async with running(directory, raft=SHORT) as nodes:
+        primary, (_, away) = await settled(nodes)
+        await away.stop()
+        await write(primary, 100, "meanwhile")
+        rest = [node for node in nodes if node is not away]
+        await until(lambda: all(snapshot_index(n) > 60 for n in rest), primary)
+        yield rest, away
+
+
+async def test_a_node_that_was_away_for_long_is_brought_up(tmp_path: Path) -> None:
+    async with left_behind(tmp_path) as (rest, away):
+        await away.start()
+        await away.replicator.read_barrier(timeout_s=WAIT_S)
+        assert "meanwhile99" in away.state.results
+        assert away.state.digest() == rest[0].state.digest()
+        assert snapshot_index(away) > 60
+        await write(rest[0], 10, "after")
+        await away.stop()
+        await away.start()  # On what it was given.
+        await away.replicator.read_barrier(timeout_s=WAIT_S)
+        assert away.state.digest() == rest[0].state.digest()
+
+
+async def test_a_transfer_that_breaks_goes_on_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also damaged chunks cost only themselves."""
+    offsets: list[int] = []
+    send = SnapshotKeeper.send
+
+    async def break_off(
+        self: SnapshotKeeper, request: peers_pb2.FetchSnapshotRequest
+    ) -> AsyncIterator[peers_pb2.FetchSnapshotResponse]:
+        offsets.append(request.offset)
+        count = 0
+        async for part in send(self, request):
+            count += 1
+            if count == 4 and len(offsets) == 1:
+                raise OSError("the disk of the sender failed")
+            if count == 4 and len(offsets) == 2:
+                part.chunk.data = b"x" * len(part.chunk.data)
+            yield part
+
+    monkeypatch.setattr(SnapshotKeeper, "send", break_off)
+    monkeypatch.setattr(snapshots, "SNAPSHOT_CHUNK_BYTES", 512)
+    async with left_behind(tmp_path) as (rest, away):
+        await away.start()
+        await away.replicator.read_barrier(timeout_s=WAIT_S)
+        assert offsets == [0, 1024, 2048]
+        assert away.state.digest() == rest[0].state.digest()
+
+
+async def test_the_journal_stays_short_under_load(tmp_path: Path) -> None:
+    async with running(tmp_path, raft=SHORT) as nodes:
+        primary, _ = await settled(nodes)
+        for k in range(5):
+            await write(primary, 60, f"load{k}.")
+        for node in nodes:
+            await node.replicator.read_barrier(timeout_s=WAIT_S)
+        journals = [tmp_path / node.node_id / NAME for node in nodes]
+        await until(lambda: all(snapshot_index(n) > 250 for n in nodes), primary)
+        await until(lambda: all(j.stat().st_size < 40_000 for j in journals), primary)
+        assert len({node.state.digest() for node in nodes}) == 1
+
+
+class RealNode(Node):
+    """A node with the real state machine in a file."""
+
+    path: Path
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[tuple[AppliedState, Stamper]]:
+        with contextlib.closing(sqlite3.connect(self.path)) as db:
+            yield StateMachine(db), FixedStamper()
+
+    def write(self, target: Path) -> SnapshotFacts:
+        return write_snapshot(self.path, target)
+
+    def read(self, snapshot: Path) -> SnapshotFacts:
+        return read_facts(snapshot)
+
+
+async def test_the_real_state_is_brought_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite's files, threads and locks, under load."""
+
+    def real(node_id: str, *rest: Any) -> RealNode:
+        node = RealNode(node_id, *rest)
+        node.path = tmp_path / f"{node_id}.db"
+        node.state = node  # type: ignore[assignment] - for its snapshots.
+        return node
+
+    monkeypatch.setattr(cluster, "Node", real)
+    world = World()
+    async with running(tmp_path, raft=SHORT) as nodes:
+        await nodes[0].replicator.read_barrier(timeout_s=WAIT_S)
+        primary = next(n for n in nodes if n.node_id == nodes[0].replicator.primary)
+        rest, away = [n for n in nodes if n is not nodes[2]], nodes[2]
+        if primary is away:
+            rest, away = [n for n in nodes if n is not nodes[1]], nodes[1]
+
+        async def apply(directive: str, **given: str) -> None:
+            call = world.call(directive, given)
+            result = await primary.replicator.propose(
+                Proposal(call=call), timeout_s=WAIT_S
+            )
+            assert not isinstance(result, Rejected), result
+            world.apply(call)
+
+        await apply("init")
+        await apply("sign-in")
+        await away.stop()
+        for k in range(100):
+            await apply("create-user", name=f"user{k}")
+        await until(lambda: all(snapshot_index(n) > 60 for n in rest), primary)
+        await away.start()
+        barrier = await away.replicator.read_barrier(timeout_s=WAIT_S)
+        assert snapshot_index(away) > 60
+    digests = set()
+    for node in nodes:
+        with contextlib.closing(sqlite3.connect(node.path)) as db:  # type: ignore[attr-defined]
+            state = StateMachine(db)
+            assert state.applied_index >= barrier.index
+            assert db.execute("SELECT count(*) FROM users").fetchone() == (100,)
+            digests.add(state.digest())
+    assert len(digests) == 1
+
+
+async def test_a_member_without_a_snapshot_says_so(tmp_path: Path) -> None:
+    async with running(tmp_path) as nodes:
+        primary, (replica, _) = await settled(nodes)
+        channel = replica.replicator._transport.channel(primary.node_id)
+        assert channel is not None
+        stub: peers_pb2_grpc.PeerServiceAsyncStub = peers_pb2_grpc.PeerServiceStub(
+            channel
+        )
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            async for _ in stub.FetchSnapshot(peers_pb2.FetchSnapshotRequest()):
+                pass
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE

@@ -1,0 +1,586 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Dropping the beginning of the log, and going on behind a snapshot, by scripts."""
+
+import dataclasses
+import random
+import zlib
+from collections.abc import Callable
+
+import pytest
+
+from sparecode_node.replication import frames
+from sparecode_node.replication import journal_format as form
+from sparecode_node.replication.errors import (
+    Fatal,
+    SnapshotRefusedError,
+    StartRefusedError,
+)
+from sparecode_node.replication.journal import NAME, NO_OP, Journal, open_journal
+from sparecode_node.replication.journal_format import Identity
+from sparecode_node.replication.snapshots import (
+    MANIFEST,
+    RECEIVED,
+    WRITTEN,
+    BrokenSnapshotError,
+    Manifest,
+    SnapshotStore,
+)
+from tests.replication.bench import Bench, entry
+from tests.replication.recording import RecordingState
+from tests.simulation.disk import Disk, Killed
+
+ME = Identity("cluster", "n1")
+MEMBERS = ("n1", "n2", "n3")
+
+
+def reopen(disk: Disk) -> Journal:
+    return open_journal(disk, ME, MEMBERS, must_exist=False, salt=b"s" * 16)
+
+
+def filled(disk: Disk) -> Journal:
+    journal = reopen(disk)
+    journal.setCurrentTerm(3, "n2")
+    for index in range(2, 12):
+        journal.add(b"\x00%d" % index, index, 3)
+    journal.sync()
+    journal.committed = 9
+    return journal
+
+
+@pytest.fixture
+def disk() -> Disk:
+    return Disk("n1", random.Random(1))
+
+
+# --- The journal
+
+
+def test_a_compacted_journal_is_the_same_without_its_beginning(disk: Disk) -> None:
+    journal = filled(disk)
+    before, size = journal[:], len(disk.read(NAME))
+    journal.compact(8)
+    assert journal[0] == (NO_OP, 8, 3)
+    assert journal[1:] == before[8 - 1 + 1 :]
+    assert len(disk.read(NAME)) < size
+    journal.add(b"\x00more", 12, 3)
+    journal.sync()
+    again = reopen(disk)
+    assert again[:] == journal[:]
+    assert again.bytes == journal.bytes == sum(len(c) for c, _, _ in journal[:])
+    assert (again.getCurrentTerm(), again.getVotedForNodeId()) == (3, "n2")
+    assert (again.identity, again.members) == (ME, MEMBERS)
+    assert [again.has(i) for i in (7, 8, 12, 13)] == [False, True, True, False]
+    assert again.entry(9) == (b"\x009", 9, 3)
+    again.deleteEntriesFrom(12 - 8)
+    again.sync()
+    assert reopen(disk).last_index == 11
+
+
+def test_what_is_not_synced_yet_is_not_lost(disk: Disk) -> None:
+    journal = filled(disk)
+    journal.add(b"\x00last", 12, 3)
+    journal.compact(5)
+    assert journal.durable_index == 12
+    assert reopen(disk).last_index == 12
+
+
+@pytest.mark.parametrize("index", [0, 10, 12])
+def test_only_what_is_committed_is_compacted(disk: Disk, index: int) -> None:
+    with pytest.raises(Fatal, match="cannot be compacted"):
+        filled(disk).compact(index)
+
+
+@pytest.mark.parametrize(
+    "act",
+    [lambda j: j.compact(8), lambda j: j.rebase(20, 3), lambda j: j.rebase(10, 3)],
+    ids=["compact", "rebase beyond the log", "rebase within it"],
+)
+@pytest.mark.parametrize("power", [False, True])
+def test_a_crash_leaves_the_old_journal_or_the_new_one(
+    act: Callable[[Journal], None], power: bool
+) -> None:
+    """At each file operation."""
+    whole = Disk("n1", random.Random(1))
+    journal = filled(whole)
+    before = journal[:]
+    act(journal)
+    after = journal[:]
+    points = 0
+    while True:
+        disk = Disk("n1", random.Random(points))
+        journal = filled(disk)
+        disk.fuse = points
+        try:
+            act(journal)
+        except Killed:
+            pass
+        else:
+            break
+        disk.fuse = None
+        if power:
+            disk.lose_power()
+        again = reopen(disk)
+        assert again[:] in (before, after), points
+        assert (again.getCurrentTerm(), again.getVotedForNodeId()) == (3, "n2")
+        points += 1
+    assert points > 6
+
+
+def test_a_disk_that_fails_while_compacting_stops_the_node(disk: Disk) -> None:
+    journal = filled(disk)
+    before = journal[:]
+    disk.failing = True
+    with pytest.raises(Fatal, match="compacting the journal failed"):
+        journal.compact(8)
+    disk.failing = False
+    journal.add(b"\x00x", 12, 3)
+    with pytest.raises(Fatal):
+        journal.sync()
+    assert reopen(disk)[:] == before
+
+
+def test_a_journal_begins_behind_a_snapshot(disk: Disk) -> None:
+    journal = filled(disk)
+    journal.rebase(20, 4)
+    assert journal[:] == [(NO_OP, 20, 4)]
+    assert reopen(disk)[:] == [(NO_OP, 20, 4)]
+    journal.add(b"\x00x", 21, 4)
+
+
+def test_what_stands_behind_the_same_entry_stays(disk: Disk) -> None:
+    """It may be acknowledged."""
+    journal = filled(disk)
+    journal.rebase(10, 3)
+    assert journal[:] == [(NO_OP, 10, 3), (b"\x0011", 11, 3)]
+
+
+def test_what_stands_behind_another_entry_goes(disk: Disk) -> None:
+    """It conflicts with what is committed."""
+    journal = filled(disk)
+    journal.rebase(10, 4)
+    assert journal[:] == [(NO_OP, 10, 4)]
+
+
+def test_nothing_committed_is_lost_behind_a_snapshot(disk: Disk) -> None:
+    with pytest.raises(Fatal, match="is committed"):
+        filled(disk).rebase(8, 3)
+
+
+def test_a_large_journal_is_written_in_batches_that_can_be_read(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(form, "BATCH_BYTES_MAX", 64)
+    journal = filled(disk)
+    journal.compact(3)
+    assert journal._sequence > 3
+    assert reopen(disk)[:] == journal[:]
+
+
+# --- The snapshots on disk
+
+
+def manifest_of(body: bytes, store: SnapshotStore, index: int = 8) -> Manifest:
+    """Write a body, and say what it is."""
+    store.clear(WRITTEN)
+    file = store.storage.append_to(WRITTEN)
+    file.append(body)
+    length, sha256 = store.measure(WRITTEN)
+    return Manifest(
+        cluster_id="cluster",
+        index=index,
+        term=3,
+        members=MEMBERS,
+        digest="d",
+        length=length,
+        sha256=sha256,
+    )
+
+
+def send(store: SnapshotStore, body: bytes, start: int = 0, size: int = 10) -> None:
+    for offset in range(start, len(body), size):
+        data = body[offset : offset + size]
+        store.add(offset, data, zlib.crc32(data))
+
+
+def test_a_snapshot_is_the_old_one_or_the_new_one_after_a_crash() -> None:
+    """At each file operation, killed or without power."""
+    for power in (False, True):
+        points = 0
+        while True:
+            disk = Disk("n1", random.Random(points))
+            store = SnapshotStore(disk)
+            old = manifest_of(b"old", store)
+            store.adopt(old, WRITTEN)
+            new = manifest_of(b"new", store, 9)
+            disk.fuse = points
+            try:
+                store.adopt(new, WRITTEN)
+            except Killed:
+                pass
+            else:
+                break
+            disk.fuse = None
+            if power:
+                disk.lose_power()
+            found = SnapshotStore(disk).current
+            assert found in (old, new), points
+            assert found is not None
+            assert set(disk.names) == {MANIFEST, found.body}
+            points += 1
+        assert points > 6
+
+
+def test_a_snapshot_that_has_rotted_is_dropped(disk: Disk) -> None:
+    """The node takes another one; what it sends is never a damaged one."""
+    store = SnapshotStore(disk)
+    manifest = manifest_of(b"body", store)
+    store.adopt(manifest, WRITTEN)
+    assert SnapshotStore(disk).current == manifest
+    disk.names[manifest.body].cached[0] ^= 1
+    assert SnapshotStore(disk).current is None
+    assert disk.names == {}
+
+
+@pytest.mark.parametrize("offset", [0, 3, 4, 9])
+def test_a_manifest_that_has_rotted_is_dropped(disk: Disk, offset: int) -> None:
+    store = SnapshotStore(disk)
+    store.adopt(manifest_of(b"body", store), WRITTEN)
+    disk.names[MANIFEST].cached[offset] ^= 1
+    assert SnapshotStore(disk).current is None
+
+
+def test_a_snapshot_is_received_in_pieces(disk: Disk) -> None:
+    body = bytes(range(95))
+    store = SnapshotStore(disk)
+    manifest = manifest_of(body, store)
+    store.begin(manifest)
+    send(store, body[:40])
+    assert store.part() == (manifest.sha256, 40)
+    store.begin(manifest)  # After the stream has ended: go on.
+    send(store, body, start=40)
+    assert store.complete() == manifest
+    assert disk.read(RECEIVED) == body
+
+
+def test_another_snapshot_begins_anew(disk: Disk) -> None:
+    store = SnapshotStore(disk)
+    store.begin(manifest_of(b"first body", store))
+    send(store, b"first")
+    newer = manifest_of(b"second body", store)
+    store.begin(newer)
+    assert store.part() == (newer.sha256, 0)
+    send(store, b"second body")
+    assert store.complete() == newer
+
+
+def test_a_chunk_that_is_damaged_or_does_not_follow_is_refused(disk: Disk) -> None:
+    store = SnapshotStore(disk)
+    with pytest.raises(BrokenSnapshotError):
+        store.add(0, b"x", zlib.crc32(b"x"))
+    store.begin(manifest_of(b"body", store))
+    for offset, data, crc32 in (
+        (0, b"body", zlib.crc32(b"bodx")),
+        (1, b"ody", zlib.crc32(b"ody")),
+        (0, b"", 0),
+        (0, b"body and more", zlib.crc32(b"body and more")),
+    ):
+        with pytest.raises(BrokenSnapshotError):
+            store.add(offset, data, crc32)
+    assert store.part()[1] == 0
+    with pytest.raises(BrokenSnapshotError, match="not all"):
+        store.complete()
+    send(store, b"body")
+    store.complete()
+
+
+def test_a_body_that_is_another_one_is_refused(disk: Disk) -> None:
+    """Each chunk was sound; the whole is not what was announced."""
+    store = SnapshotStore(disk)
+    good = manifest_of(b"good", store)
+    store.adopt(good, WRITTEN)
+    store.begin(manifest_of(b"body", store, 9))
+    send(store, b"bodx")
+    with pytest.raises(BrokenSnapshotError, match="SHA-256"):
+        store.complete()
+    assert store.current == good
+    assert disk.read(good.body) == b"good"
+
+
+def test_what_a_failed_sync_may_have_dropped_is_received_again(disk: Disk) -> None:
+    store = SnapshotStore(disk)
+    manifest = manifest_of(b"body", store)
+    store.begin(manifest)
+    send(store, b"body")
+    disk.failing = True
+    with pytest.raises(OSError, match="failed"):
+        store.complete()
+    disk.failing = False
+    assert store.part() == (b"", 0)
+    store.begin(manifest)
+    send(store, b"body")
+    store.complete()
+    assert disk.names[RECEIVED].durable == b"body"
+
+
+def test_a_manifest_of_another_format_is_refused(disk: Disk) -> None:
+    message = manifest_of(b"body", SnapshotStore(disk)).to_message()
+    message.format = 2
+    with pytest.raises(BrokenSnapshotError):
+        Manifest.from_message(message)
+
+
+# --- A replica
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
+    return Bench(monkeypatch)
+
+
+def follow(bench: Bench, last: int, leader: str = "n2", term: int = 1) -> None:
+    """Have a leader send entries up to *last*, and commit them."""
+    entries = [entry(index, term) for index in range(2, last + 1)]
+    bench.append(leader, term, (1, 0), *entries, commit=last)
+    bench.tick()
+
+
+def snapshot(last: int, term: int = 1) -> tuple[bytes, Manifest]:
+    """Return a snapshot as another member has it."""
+    state = RecordingState()
+    state.apply(1, ())
+    for index in range(2, last + 1):
+        state.apply(index, ())
+    store = SnapshotStore(Disk("other", random.Random(1)))
+    manifest = manifest_of(state.serialize(), store, last)
+    manifest = dataclasses.replace(manifest, cluster_id="bench", term=term)
+    return state.serialize(), manifest
+
+
+def install(bench: Bench, last: int, term: int = 1, **changes: object) -> None:
+    """Have the replica install a snapshot that it has received."""
+    body, manifest = snapshot(last, term)
+    manifest = dataclasses.replace(manifest, **changes)
+    bench.replica.snapshots.begin(manifest)
+    send(bench.replica.snapshots, body, size=len(body))
+    bench.replica.install(bench.replica.snapshots.complete())
+
+
+@pytest.fixture(autouse=True)
+def bench_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the bench's state read the bench's disk."""
+
+    def install_from(self: RecordingState, where: str) -> None:
+        node, _, name = where.partition(":")
+        assert node == "n1"
+        self.deserialize(self.disk.read(name))  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(RecordingState, "install", install_from)
+
+
+def test_a_follower_that_is_behind_the_log_is_told_so(bench: Bench) -> None:
+    """It is sent a hint, not a gap."""
+    term = bench.lead()
+    for k in range(20):
+        bench.propose(f"r{k}")
+        bench.tick()
+        bench.acknowledge("n2", bench.engine.journal.last_index + 1, term)
+        bench.tick()
+    bench.engine.journal.compact(15)
+    bench.acknowledge("n3", 5, term, reset=True, success=False)
+    bench.take()
+    bench.tick(0.15)
+    sent = [m for peer, m in bench.take() if peer == "n3"]
+    offer = {"type": frames.OFFER_SNAPSHOT, "term": term, "index": 15}
+    assert offer in sent
+    appended = [m for m in sent if m["type"] == frames.APPEND_ENTRIES]
+    assert appended
+    assert all(m["prevLogIdx"] >= 15 and not m["entries"] for m in appended)
+    bench.tick()
+    assert not any(p == "n3" for p, _ in bench.take())  # Not again in each tick.
+    bench.acknowledge("n3", 16, term)
+    bench.acknowledge("n3", 16, term, reset=True, success=False)
+    bench.tick(0.15)
+    [first, *_] = [m for p, m in bench.take(frames.APPEND_ENTRIES) if p == "n3"]
+    assert (first["prevLogIdx"], first["entries"][0][1]) == (15, 16)
+
+
+def test_a_follower_takes_the_hint_of_its_leader_only(bench: Bench) -> None:
+    follow(bench, 3)
+    bench.receive("n3", frames.OFFER_SNAPSHOT, term=1, index=50)
+    assert bench.replica.status().snapshot_source is None
+    bench.receive("n2", frames.OFFER_SNAPSHOT, term=1, index=3)
+    assert bench.replica.status().snapshot_source is None  # It has that.
+    bench.receive("n2", frames.OFFER_SNAPSHOT, term=1, index=50)
+    assert bench.replica.status().snapshot_source == "n2"
+    bench.take()
+    bench.receive("n2", frames.OFFER_SNAPSHOT, term=0, index=50)
+    assert bench.take() == [("n2", {"type": frames.STALE_TERM, "term": 1})]
+
+
+def test_an_offer_moves_no_commit_index(bench: Bench) -> None:
+    """What PySyncObj gets wrong with its own snapshots (p09a)."""
+    bench.append("n2", 1, (1, 0), entry(2, 1), entry(3, 1), commit=1)
+    bench.tick()
+    bench.receive("n2", frames.OFFER_SNAPSHOT, term=1, index=50)
+    bench.append("n2", 1, (60, 1), commit=60)
+    bench.tick()
+    assert bench.engine.raftCommitIndex == 1
+    assert bench.state.applied_index == 1
+
+
+def test_a_replica_goes_on_behind_a_snapshot(bench: Bench) -> None:
+    bench.state.disk = bench.disk  # type: ignore[attr-defined]
+    follow(bench, 3)
+    bench.receive("n2", frames.OFFER_SNAPSHOT, term=1, index=50)
+    install(bench, 60)
+    assert bench.replica.status().snapshot_source is None
+    assert bench.engine.raftLastApplied == bench.engine.raftCommitIndex == 60
+    assert bench.log() == [(60, 1)]
+    bench.take()
+    bench.append("n2", 1, (60, 1), entry(61, 1), commit=61)
+    bench.tick()
+    [(_, ack)] = bench.take(frames.NEXT_NODE_IDX)
+    assert ack["success"]
+    assert ack["next_node_idx"] == 62
+    assert bench.state.applied_index == 61
+
+
+def test_a_divergent_tail_goes_with_the_snapshot(bench: Bench) -> None:
+    bench.state.disk = bench.disk  # type: ignore[attr-defined]
+    tail = [entry(index, 1) for index in range(2, 80)]
+    bench.append("n3", 1, (1, 0), *tail, commit=1)
+    bench.tick()
+    bench.append("n2", 2, (90, 2), commit=90)
+    install(bench, 60, term=2)
+    assert bench.log() == [(60, 2)]
+    bench.tick()
+    assert bench.state.applied_index == 60
+
+
+@pytest.mark.parametrize("last", [3, 8, 10])
+def test_a_stale_snapshot_is_refused(bench: Bench, last: int) -> None:
+    bench.state.disk = bench.disk  # type: ignore[attr-defined]
+    follow(bench, 10)
+    with pytest.raises(SnapshotRefusedError, match="committed here"):
+        install(bench, last)
+    assert bench.state.applied_index == 10
+    assert bench.log()[-1] == (10, 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"cluster_id": "another"}, "cluster"),
+        ({"members": ("n1", "n2")}, "members"),
+        ({"term": 9}, "term"),
+    ],
+)
+def test_a_foreign_snapshot_is_refused(
+    bench: Bench, changes: dict[str, object], why: str
+) -> None:
+    follow(bench, 3)
+    with pytest.raises(SnapshotRefusedError, match=why):
+        install(bench, 60, **changes)
+    assert bench.replica.snapshots.current is None
+
+
+def test_a_leader_installs_nothing(bench: Bench) -> None:
+    bench.lead()
+    with pytest.raises(SnapshotRefusedError, match="leads"):
+        install(bench, 60)
+
+
+def test_a_snapshot_that_cannot_be_written_changes_nothing(bench: Bench) -> None:
+    follow(bench, 3)
+    body, manifest = snapshot(60)
+    bench.replica.snapshots.begin(manifest)
+    send(bench.replica.snapshots, body, size=len(body))
+    manifest = bench.replica.snapshots.complete()
+    bench.disk.failing = True
+    with pytest.raises(SnapshotRefusedError, match="cannot be written"):
+        bench.replica.install(manifest)
+    assert bench.log()[-1] == (3, 1)
+    assert bench.state.applied_index == 3
+
+
+def test_a_crash_between_state_and_journal_is_made_up_for(bench: Bench) -> None:
+    """The state is the snapshot; the journal begins behind it at the next start."""
+    bench.state.disk = bench.disk  # type: ignore[attr-defined]
+    follow(bench, 3)
+    journal = bench.disk.read(NAME)
+    install(bench, 60)
+    bench.disk.names[NAME].cached[:] = journal
+    bench.start()
+    assert bench.log() == [(60, 1)]
+    assert bench.engine.raftLastApplied == 60
+
+
+def test_a_state_that_no_snapshot_explains_is_refused(bench: Bench) -> None:
+    bench.state.disk = bench.disk  # type: ignore[attr-defined]
+    follow(bench, 3)
+    journal = bench.disk.read(NAME)
+    install(bench, 60)
+    bench.append("n2", 1, (60, 1), entry(61, 1), commit=61)
+    bench.tick()
+    bench.disk.names[NAME].cached[:] = journal
+    with pytest.raises(StartRefusedError, match="another entry 60"):
+        bench.start()
+
+
+def test_a_state_that_is_an_old_copy_is_refused(bench: Bench) -> None:
+    bench.state.disk = bench.disk  # type: ignore[attr-defined]
+    follow(bench, 3)
+    install(bench, 60)
+    bench.state = RecordingState()
+    with pytest.raises(StartRefusedError, match="old copy"):
+        bench.start()
+
+
+def test_the_log_is_not_compacted_before_the_state_is_on_disk(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raft = dataclasses.replace(
+        bench.replica.compaction.settings, log_entries_max=8, log_entries_kept=2
+    )
+    bench.replica.compaction.settings = raft
+    follow(bench, 20)
+    assert bench.replica.status().snapshot_due
+    monkeypatch.setattr(RecordingState, "checkpoint", lambda _self: 0)
+    manifest = manifest_of(bench.state.serialize(), bench.replica.snapshots, 20)
+    kept = bench.replica.compaction.keep(
+        index=20, digest="d", length=manifest.length, sha256=manifest.sha256
+    )
+    assert kept.term == 1
+    bench.tick()
+    assert bench.engine.journal.first_index == 1  # A reader is in the way.
+    assert not bench.replica.status().snapshot_due
+    monkeypatch.setattr(RecordingState, "checkpoint", lambda _self: 12)
+    bench.tick()
+    assert bench.engine.journal.first_index == 12
+    monkeypatch.setattr(RecordingState, "checkpoint", lambda _self: 20)
+    bench.tick()
+    assert bench.engine.journal.first_index == 18
+    assert not bench.replica.status().snapshot_due
+
+
+def test_a_snapshot_that_is_not_newer_is_not_kept(bench: Bench) -> None:
+    follow(bench, 20)
+    for index, fits in ((10, True), (10, False), (9, False), (21, False)):
+        manifest = manifest_of(b"body", bench.replica.snapshots, index)
+        facts = {"digest": "d", "length": 4, "sha256": manifest.sha256}
+        if fits:
+            bench.replica.compaction.keep(index=index, **facts)  # type: ignore[arg-type]
+        else:
+            with pytest.raises(SnapshotRefusedError):
+                bench.replica.compaction.keep(index=index, **facts)  # type: ignore[arg-type]
+
+
+def test_a_node_without_its_snapshot_takes_a_new_one(bench: Bench) -> None:
+    """Its log has no beginning any more, and a follower might need it."""
+    bench.state.disk = bench.disk  # type: ignore[attr-defined]
+    follow(bench, 3)
+    install(bench, 60)
+    bench.disk.names.pop(MANIFEST)
+    bench.start()
+    assert bench.replica.snapshots.current is None
+    assert bench.replica.status().snapshot_due

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Followers that come back when the log has gone on without them."""
+
+import pytest
+
+from sparecode_node.replication.errors import OutcomeUnknownError
+from sparecode_node.replication.settings import RaftSettings
+from tests.replication.recording import call
+from tests.simulation.bites import Bite
+from tests.simulation.cluster import SHORT_LOG, Scenario, SimCluster
+from tests.simulation.faults import Profile
+from tests.simulation.invariants import Submission
+from tests.simulation.machines import Node
+from tests.simulation.protections import install_journal_first
+from tests.simulation.test_directed import Script
+
+LONG = 60
+
+
+def write(sim: Script, count: int, prefix: str) -> list[Submission]:
+    """Write through whoever leads, one after the other."""
+    written = []
+    for k in range(count):
+        leader = max((n for n in sim.live() if n.leads), key=lambda node: node.term)
+        name = f"{prefix}{k}"
+        written.append(sim.propose(leader, name, lambda n=name: call(n)))
+        sim.run_for(0.06)
+    return written
+
+
+def leave_behind(sim: Script) -> Node:
+    """Cut a follower off until the others have compacted what it lacks."""
+    sim.run_for(2)
+    leader = sim.leading()
+    away = next(node for node in sim.live() if node is not leader)
+    write(sim, 3, "before")
+    sim.isolate(away)
+    write(sim, LONG, "meanwhile")
+    sim.run_for(2)
+    assert sim.leading().journal.first_index > away.journal.last_index
+    return away
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_follower_behind_the_log_is_sent_a_snapshot(seed: int) -> None:
+    sim = Script(seed, raft=SHORT_LOG)
+    with sim.world():
+        away = leave_behind(sim)
+        sim.reconnect()
+        assert sim.heal(seconds=5)
+        assert sim.bites[Bite.SNAPSHOT_INSTALLED] == 1
+        assert away.journal.first_index > 1
+        sim.check()
+    assert sim.invariants.violations == {}
+
+
+def test_the_cluster_serves_while_a_snapshot_is_installed() -> None:
+    sim = Script(2, raft=SHORT_LOG)
+    with sim.world():
+        away = leave_behind(sim)
+        sim.reconnect()
+        written = write(sim, 30, "during")
+        assert sim.bites[Bite.SNAPSHOT_INSTALLED] >= 1
+        assert all(s.request_id in sim.invariants.acked for s in written)
+        assert sim.heal(seconds=5)
+        assert away.store.applied()[written[-1].request_id]
+        sim.check()
+    assert sim.invariants.violations == {}
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_what_a_stranded_leader_has_is_gone_when_a_snapshot_comes(seed: int) -> None:
+    """
+    Ten writes go to a leader that is cut off; the others compact; all meet again.
+
+    PySyncObj raises the commit index over the ten while the snapshot arrives,
+    and acknowledges them; they are on no other node.
+    """
+    sim = Script(seed, raft=SHORT_LOG)
+    with sim.world():
+        sim.run_for(2)
+        stranded = sim.leading()
+        sim.isolate(stranded)
+        lost = [
+            sim.propose(stranded, f"lost{k}", lambda k=k: call(f"lost{k}"))
+            for k in range(10)
+        ]
+        sim.run_for(2)
+        assert not stranded.leads
+        kept = write(sim, LONG, "kept")
+        sim.run_for(2)
+        assert sim.leading().journal.first_index > stranded.journal.last_index
+        sim.reconnect()
+        assert sim.heal(seconds=5)
+        assert sim.bites[Bite.SNAPSHOT_INSTALLED] == 1
+        sim.check()
+        states = [node.store.applied() for node in sim.live()]
+    assert all(isinstance(s.outcomes[0], OutcomeUnknownError) for s in lost)
+    assert all(s.request_id in sim.invariants.acked for s in kept)
+    assert not any(s.request_id in applied for s in lost for applied in states)
+    assert sim.invariants.violations == {}
+
+
+def install_with_a_kill(after: int, *, power: bool) -> tuple[bool, dict[str, str]]:
+    """
+    Kill the node that installs after so many operations on its disk and state.
+
+    Returns whether it was killed, and what was violated.
+    """
+    sim = Script(after, raft=SHORT_LOG)
+    with sim.world():
+        away = leave_behind(sim)
+        sim.power = power
+        sim.reconnect()
+        sim.arm(away.node_id, after)
+        sim.run_for(3)
+        if not sim.heal(seconds=5):
+            sim.invariants.violated("progress", sim.describe())
+        sim.check()
+    killed = Bite.KILL_IN_FILE_OPERATION in sim.bites
+    return killed or Bite.KILL_IN_TRANSACTION in sim.bites, sim.invariants.violations
+
+
+@pytest.mark.parametrize("power", [False, True], ids=["killed", "power cut"])
+def test_an_installation_may_be_cut_anywhere(power: bool) -> None:
+    """At every file operation and transaction; the next start makes up for it."""
+    points = 0
+    while True:
+        killed, violations = install_with_a_kill(points, power=power)
+        assert violations == {}, f"after {points} operations"
+        if not killed:
+            break
+        points += 1
+    assert points > 20
+
+
+def test_a_journal_that_goes_first_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state must hold the snapshot before the log begins behind it."""
+    install_journal_first(monkeypatch)
+    found = [install_with_a_kill(after, power=False)[1] for after in range(40)]
+    assert any(found)
+
+
+def test_the_log_stays_short_under_load() -> None:
+    sim = Script(4, raft=SHORT_LOG)
+    longest = 0
+    with sim.world():
+        sim.run_for(2)
+        for k in range(300):
+            leader = sim.leading()
+            sim.propose(leader, f"r{k}", lambda k=k: call(f"r{k}"))
+            sim.step(faulty=False)
+            longest = max(longest, *(len(node.journal) for node in sim.live()))
+        assert sim.heal()
+        sim.check()
+        sizes = [len(node.disk.read("raft.journal")) for node in sim.live()]
+    assert longest < 100  # A snapshot takes up to a second here.
+    assert max(sizes) < 100_000
+    assert sim.invariants.violations == {}
+
+
+def test_snapshots_are_taken_sent_and_spoiled_in_the_simulation() -> None:
+    """What never happens is not tested."""
+    struck: set[Bite] = set()
+    for seed in range(40):
+        sim = SimCluster(seed, Scenario(profile=Profile.PARTITIONS))
+        sim.run()
+        struck |= set(sim.bites)
+    assert struck > {
+        Bite.SNAPSHOT_TAKEN,
+        Bite.SNAPSHOT_INSTALLED,
+        Bite.CHUNK_REFUSED,
+    }
+
+
+def test_no_more_than_half_of_the_log_is_kept() -> None:
+    with pytest.raises(ValueError, match="half of the log"):
+        RaftSettings(log_entries_max=10, log_entries_kept=6)
