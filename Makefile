@@ -166,6 +166,10 @@ sim: $(INSTALLED) ## Simulate SEEDS=1000 [FIRST=0] [NODES=3] runs with faults, o
 	@$(SIMULATION) --nodes $(NODES) $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) \
 		--first $(FIRST) --record)
 
+.PHONY: sim-planted
+sim-planted: $(INSTALLED) ## Plant known bugs in a copy, one by one: each must be found
+	@$(SIMULATION).planted
+
 # --- Faults on real processes -------------------------------------------------
 
 MINUTES ?= 5

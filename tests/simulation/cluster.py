@@ -162,7 +162,8 @@ class SimCluster:
             self._die(node, power=cut, cause="killed inside")
         except (Fatal, StartRefusedError, sqlite3.OperationalError) as error:
             if not node.disk.broken:
-                self.invariants.violated("no halt", f"{node.node_id}: {error}")
+                kind = "starts unaided" if starting else "no halt"
+                self.invariants.violated(kind, f"{node.node_id}: {error}")
             self._die(node, power=self.rng.random() < 0.5, cause=str(error))
         except Exception as error:  # noqa: BLE001 - any of them is a finding.
             self.invariants.violated("no exception", f"{node.node_id}: {error!r}")

@@ -119,7 +119,7 @@ class SnapshotTraffic:
         _, offset = store.part()
         data = source.running.snapshots.chunk(manifest, offset)
         if faulty:
-            data = data[: rng.randint(1, 4000)]
+            data = data[: rng.randint(1, max(4000, manifest.length // 4))]
         crc32 = zlib.crc32(data)
         spoiled = bytearray(data)
         if faulty and data and rng.random() < 0.1:

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Look for the first seed that breaks a promise, in whatever code is imported.
+
+Run by `planted` in a copy with a bug in it: `python -m tests.simulation.hunt`.
+Prints JSON: the seed and what was broken, or how many seeds saw nothing.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import sparecode_node
+from tests.simulation.campaign import Campaign
+from tests.simulation.faults import Profile
+
+STOPS = {"no exception", "no halt"}
+"""
+A node that stops, or falls over, has promised nothing false by that.
+
+One that does not start on what a kill or a power cut has left is another thing:
+that every node does is a promise ("starts unaided").
+"""
+
+BECAUSE_OF_STOPS = {"progress", "answered in time"}
+
+
+def broken_promises(violations: dict[str, str]) -> list[str]:
+    """
+    Return what counts as having found a bug: never that code fell over.
+
+    A run in which something raised what it should not is no evidence at all,
+    whatever else it shows: a patch that does not work would be found at once.
+    """
+    if "no exception" in violations:
+        return []
+    found = violations.keys() - STOPS
+    if "no halt" in violations:
+        found -= BECAUSE_OF_STOPS
+    return sorted(found)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation.hunt")
+    parser.add_argument("--seeds", type=int, required=True)
+    parser.add_argument("--nodes", type=int, default=3)
+    parser.add_argument("--profile")
+    parser.add_argument("--recording", action="store_true")
+    wanted = parser.parse_args()
+    if not Path(sparecode_node.__file__).is_relative_to(Path.cwd()):
+        raise SystemExit(f"this is not the copy: {sparecode_node.__file__}")
+    campaign = Campaign(
+        nodes=wanted.nodes,
+        recording=wanted.recording,
+        profile=Profile[wanted.profile] if wanted.profile else None,
+    )
+    fell_over = 0
+    for seed in range(wanted.seeds):
+        violations = campaign.run_seeds([seed]).violations.get(seed, {})
+        fell_over += "no exception" in violations
+        if found := broken_promises(violations):
+            seen = {kind: violations[kind] for kind in found}
+            print(json.dumps({"seed": seed, "seen": seen, "fell_over": fell_over}))  # noqa: T201
+            return 0
+    print(json.dumps({"seed": None, "seen": {}, "fell_over": fell_over}))  # noqa: T201
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Bugs that somebody might write, planted one by one: `make sim-planted`.
+
+Each is a patch in `planted/`, applied to a copy of the tree. It must be found by
+the invariants in some seed, or by the directed test that its header names, and
+the same seeds and tests must be green in the tree as it is. Code that falls over
+does not count as found (see `hunt`).
+"""
+
+import concurrent.futures
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from tests.simulation import report
+from tests.simulation.campaign import Campaign
+from tests.simulation.faults import Profile
+
+ROOT = Path(__file__).resolve().parents[2]
+PATCHES = Path(__file__).with_name("planted")
+COPIED = ("node", "protos", "client", "tests", "pyproject.toml")
+HUNT_MAX_S = 900
+
+
+@dataclass(frozen=True)
+class Bug:
+    """A patch, and how it is to be found."""
+
+    path: Path
+    title: str
+    why: str
+    test: str = ""
+    """A directed test; if there is none, the simulation finds it."""
+    seeds: int = 0
+    options: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def campaign(self) -> Campaign:
+        """The campaign whose seeds find it."""
+        profile = self.options.get("profile")
+        return Campaign(
+            nodes=int(self.options.get("nodes", "3")),
+            profile=Profile[profile] if profile else None,
+        )
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What became of the hunt for a bug."""
+
+    bug: Bug
+    found_by: str = ""
+    seed: int | None = None
+    seen: str = ""
+
+
+def read(path: Path) -> Bug:
+    """Return the bug that a patch plants, from the header above the diff."""
+    header = path.read_text().split("\n--- ")[0]
+    fields: dict[str, str] = {}
+    name = ""
+    for line in header.splitlines():
+        if line.startswith(" "):
+            fields[name] += " " + line.strip()
+        elif ": " in line:
+            name, _, value = line.partition(": ")
+            fields[name] = value.strip()
+    kind, *rest = fields["Found by"].split()
+    if kind == "test":
+        return Bug(path, fields["Bug"], fields["Why"], test=rest[0])
+    options = dict(word.split("=") for word in rest)
+    seeds = int(options.pop("seeds"))
+    return Bug(path, fields["Bug"], fields["Why"], seeds=seeds, options=options)
+
+
+def bugs() -> list[Bug]:
+    """Return all bugs."""
+    return [read(path) for path in sorted(PATCHES.glob("*.patch"))]
+
+
+def apply(bug: Bug, tree: Path, *, check: bool = False) -> None:
+    """Plant a bug, or see that it could be. Raises `CalledProcessError`."""
+    command = ["git", "apply", *(["--check"] if check else []), str(bug.path)]
+    # `git apply` must not take the tree for a part of another repository.
+    environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(tree.parent)}
+    subprocess.run(
+        command, cwd=tree, env=environment, check=True, capture_output=True, text=True
+    )
+
+
+@contextmanager
+def copy_with(bug: Bug) -> Iterator[Path]:
+    """Give a copy of the tree that has the bug."""
+    with tempfile.TemporaryDirectory(prefix="sparecode-planted-") as name:
+        tree = Path(name) / bug.path.stem
+        tree.mkdir()
+        for each in COPIED:
+            source = ROOT / each
+            if source.is_dir():
+                ignored = shutil.ignore_patterns("__pycache__")
+                shutil.copytree(source, tree / each, ignore=ignored)
+            else:
+                shutil.copy(source, tree / each)
+        apply(bug, tree)
+        yield tree
+
+
+def run_in(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Python on a tree and not on the one that is installed."""
+    paths = os.pathsep.join(str(tree / each) for each in ("node", "protos", "client"))
+    environment = {
+        **{k: v for k, v in os.environ.items() if not k.startswith("MAKE")},
+        "PYTHONPATH": paths,
+        "PYTHONHASHSEED": "0",
+    }
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=tree,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=HUNT_MAX_S,
+    )
+
+
+def find(bug: Bug) -> Finding:
+    """Plant a bug and look for it."""
+    with copy_with(bug) as tree:
+        return _find_by_test(bug, tree) if bug.test else _find_by_seed(bug, tree)
+
+
+def _find_by_seed(bug: Bug, tree: Path) -> Finding:
+    options = [f"--{name}={value}" for name, value in bug.options.items()]
+    hunt = ("-m", "tests.simulation.hunt", f"--seeds={bug.seeds}", *options)
+    done = run_in(tree, *hunt)
+    if done.returncode not in (0, 1) or not done.stdout:
+        return Finding(bug, seen=f"the hunt failed: {done.stderr.strip()[-500:]}")
+    seen = json.loads(done.stdout)
+    if seen["seed"] is None:
+        what = f"{bug.seeds} seeds saw nothing; {seen['fell_over']} fell over"
+        return Finding(bug, seen=what)
+    _, words = next(iter(seen["seen"].items()))
+    return Finding(bug, f"invariant: {', '.join(seen['seen'])}", seen["seed"], words)
+
+
+def _find_by_test(bug: Bug, tree: Path) -> Finding:
+    results = tree / "results.xml"
+    pytest = ("-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={results}")
+    run_in(tree, *pytest, bug.test)
+    for failure in ET.parse(results).iter("failure"):  # noqa: S314 - pytest wrote it.
+        message = failure.get("message", "")
+        if message.startswith(("AssertionError", "assert ", "Failed: DID NOT RAISE")):
+            name = bug.test.partition("::")[2]
+            return Finding(bug, f"test: {name}", seen=message.splitlines()[0])
+        return Finding(bug, seen=f"the test fell over: {message[:300]}")
+    return Finding(bug, seen="the test has not failed")
+
+
+def tests_pass(findings: list[Finding]) -> bool:
+    """See that the directed tests are green in the tree as it is."""
+    named = sorted({finding.bug.test for finding in findings if finding.bug.test})
+    if not named:
+        return True
+    done = run_in(ROOT, "-m", "pytest", "-q", "-p", "no:cacheprovider", *named)
+    return done.returncode == 0
+
+
+def seeds_are_green(findings: list[Finding]) -> bool:
+    """See that the same seeds break nothing in the tree as it is."""
+    last: dict[Campaign, int] = {}
+    for finding in findings:
+        if finding.seed is not None:
+            campaign = finding.bug.campaign
+            last[campaign] = max(finding.seed, last.get(campaign, 0))
+    return not any(
+        campaign.run(range(seed + 1)).violations for campaign, seed in last.items()
+    )
+
+
+def main() -> int:
+    console = Console()
+    begin = time.monotonic()
+    wanted = bugs()
+    findings: list[Finding] = []
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        hunts = [pool.submit(find, bug) for bug in wanted]
+        for hunt in concurrent.futures.as_completed(hunts):
+            findings.append(finding := hunt.result())
+            mark = "[green]found[/]" if finding.found_by else "[red]NOT FOUND[/]"
+            seen = finding.found_by or finding.seen
+            console.print(f"{mark} {finding.bug.path.stem}: {escape(seen)}")
+    findings.sort(key=lambda finding: finding.bug.path)
+    tests, seeds = tests_pass(findings), seeds_are_green(findings)
+    rows = [_row(finding, tests=tests, seeds=seeds) for finding in findings]
+    table = Table("planted bug", "found by", "seed", "without it", show_lines=True)
+    for row in rows:
+        style = "red" if row["found"] == "no" else None
+        table.add_row(
+            row["bug"], row["found_by"], row["seed"], row["without"], style=style
+        )
+    console.print(table)
+    seconds = time.monotonic() - begin
+    found = sum(row["found"] == "yes" for row in rows)
+    console.print(f"{found} of {len(rows)} found; {seconds:.0f} s")
+    report.record_planted(rows, seconds)
+    return 0 if found == len(rows) and tests and seeds else 1
+
+
+def _row(finding: Finding, *, tests: bool, seeds: bool) -> dict[str, str]:
+    green = tests if finding.bug.test else seeds
+    return {
+        "bug": finding.bug.title,
+        "found": "yes" if finding.found_by and green else "no",
+        "found_by": finding.found_by or "nothing",
+        "seed": "" if finding.seed is None else str(finding.seed),
+        "without": "green" if green else "NOT GREEN",
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
