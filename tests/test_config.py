@@ -6,14 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from sparecode_node.config import (
-    Address,
-    ConfigError,
-    KdfProfile,
-    LogFormat,
-    LogLevel,
-    load_config,
-)
+from sparecode_node.bootstrap import raft_settings
+from sparecode_node.config import KdfProfile, LogFormat, LogLevel, load_config
+from sparecode_node.config_section import Address, ConfigError
+from sparecode_node.replication.settings import RaftSettings
 
 SAMPLE = Path(__file__).parent.parent / "deploy" / "node.toml"
 DEFAULT = re.compile(r"^# (\w+ = .*)$", re.MULTILINE)
@@ -49,8 +45,22 @@ def test_defaults_that_the_sample_states_are_the_defaults(path):
     before = load_config(path, {})
     text, stated = DEFAULT.subn(r"\1", path.read_text())
     path.write_text(text)
-    assert stated == 10
+    assert stated == 14
     assert load_config(path, {}) == before
+
+
+def test_defaults_of_the_engine_are_those_of_the_file():
+    assert raft_settings(load_config(SAMPLE, {})) == RaftSettings()
+
+
+def test_limits_of_the_log_reach_the_engine(path):
+    edit(path, "# log_entries_max = 8192", "log_entries_max = 64")
+    edit(path, "# log_entries_kept = 1024", "log_entries_kept = 16")
+    edit(path, "# log_bytes_max = 33_554_432", "log_bytes_max = 1_000_000")
+    edit(path, "# log_bytes_kept = 4_194_304", "log_bytes_kept = 500_000")
+    settings = raft_settings(load_config(path, {}))
+    assert (settings.log_entries_max, settings.log_entries_kept) == (64, 16)
+    assert (settings.log_bytes_max, settings.log_bytes_kept) == (1_000_000, 500_000)
 
 
 def test_sample_names_every_key(path):
@@ -132,6 +142,39 @@ def test_relative_paths_start_at_the_folder_of_the_file(path):
             "# election_max_ms = 800",
             "election_max_ms = 400",
             "[raft] election_max_ms: 400 must be more than election_min_ms (400)",
+        ),
+        (
+            "# log_entries_max = 8192",
+            "log_entries_max = 15",
+            "[raft] log_entries_max: 15 is not from 16 to 1000000",
+        ),
+        (
+            "# log_entries_kept = 1024",
+            "log_entries_kept = 4097",
+            "[raft] log_entries_kept: 4097 is more than half of log_entries_max (8192)",
+        ),
+        (
+            "# log_entries_max = 8192",
+            "log_entries_max = 2000",
+            "[raft] log_entries_kept: 1024 is more than half of log_entries_max (2000)",
+        ),
+        (
+            "# log_bytes_max = 33_554_432",
+            "log_bytes_max = 2_000_000_000",
+            "[raft] log_bytes_max: 2000000000 is not from 65536 to 1073741824",
+        ),
+        (
+            "# log_bytes_kept = 4_194_304",
+            "log_bytes_kept = 20_000_000",
+            (
+                "[raft] log_bytes_kept: 20000000 is more than half of log_bytes_max "
+                "(33554432)"
+            ),
+        ),
+        (
+            "# log_bytes_kept = 4_194_304",
+            "log_bytes_kept = 0",
+            "[raft] log_bytes_kept: 0 is not from 1 to",
         ),
         (
             '# level = "info"',

@@ -22,7 +22,8 @@ import typer
 
 from sparecode_node import bootstrap
 from sparecode_node.certificates import CertificatesError, write_certificates
-from sparecode_node.config import Config, ConfigError, LogConfig, LogFormat, load_config
+from sparecode_node.config import Config, LogConfig, LogFormat, load_config
+from sparecode_node.config_section import ConfigError
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
 from sparecode_node.services.errors import InvalidFieldError
 

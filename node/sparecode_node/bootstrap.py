@@ -314,7 +314,7 @@ def make_data_dir(path: Path) -> None:
 
 
 def raft_settings(config: Config) -> RaftSettings:
-    """Return the engine's timings; what is not configured keeps its proportion."""
+    """Return timings and limits; a timing that is not configured keeps its proportion."""
     raft, default = config.raft, RaftSettings()
     heartbeat_s = raft.heartbeat_ms / 1000
     slower = max(1.0, heartbeat_s / default.heartbeat_s)
@@ -324,6 +324,10 @@ def raft_settings(config: Config) -> RaftSettings:
         election_max_s=raft.election_max_ms / 1000,
         step_down_s=default.step_down_s * slower,
         contact_s=default.contact_s * slower,
+        log_entries_max=raft.log_entries_max,
+        log_bytes_max=raft.log_bytes_max,
+        log_entries_kept=raft.log_entries_kept,
+        log_bytes_kept=raft.log_bytes_kept,
     )
 
 

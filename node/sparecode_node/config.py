@@ -15,20 +15,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sparecode_node.config_section import Address, ConfigError, Section, shown
+
 TESTING = "SPARECODE_TESTING"
 """The environment variable that lets a node use the testing profile of hashing."""
 
 _NODE_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]")
-_PORT_MAX = 65535
 _MEMBERS_MAX = 9
 _TIMING_MS_MAX = 60_000
 # A follower must be able to miss two heartbeats without calling an election.
 _HEARTBEATS_IN_ELECTION = 3
-
-
-class ConfigError(Exception):
-    """The file is not a configuration: one line that names file, section and key."""
+_LOG_ENTRIES = range(16, 1_000_000 + 1)
+# At least two of the longest entries; the log is in memory, and read at the start.
+_LOG_BYTES = range(64 * 1024, 1024**3 + 1)
 
 
 class KdfProfile(enum.StrEnum):
@@ -52,18 +51,6 @@ class LogLevel(enum.StrEnum):
     INFO = "info"
     WARNING = "warning"
     ERROR = "error"
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """A host (name, IPv4 address, or IPv6 address in brackets) and a port."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        """Return the form that gRPC takes."""
-        return f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,11 +86,15 @@ class AdminListenerConfig(ListenerConfig):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RaftConfig:
-    """Raft's timings."""
+    """Raft's timings, and how long its log may become."""
 
     heartbeat_ms: int
     election_min_ms: int
     election_max_ms: int
+    log_entries_max: int
+    log_bytes_max: int
+    log_entries_kept: int
+    log_bytes_kept: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,107 +120,6 @@ class Config:
     raft: RaftConfig
     kdf_profile: KdfProfile
     log: LogConfig
-
-
-class _Section:
-    """One table of the file. Every key is asked for once; `done` finds the rest."""
-
-    def __init__(self, path: Path, name: str, table: object) -> None:
-        if not isinstance(table, dict):
-            raise ConfigError(
-                f"{path}: {name}: expected the section [{name}], got {_shown(table)}"
-            )
-        self._path = path
-        self._name = name
-        self._table: dict[str, object] = table
-        self._asked: list[str] = []
-
-    def error(self, key: str, message: str) -> ConfigError:
-        """Return the one clear line."""
-        return ConfigError(f"{self._path}: [{self._name}] {key}: {message}")
-
-    def done(self) -> None:
-        """Refuse keys that nobody asked for."""
-        for key in self._table:
-            if key not in self._asked:
-                raise self.error(
-                    key, f"unknown key; allowed are {', '.join(self._asked)}"
-                )
-
-    def text(self, key: str, default: str | None = None) -> str:
-        """Return a text that is not empty."""
-        self._asked.append(key)
-        value = self._table.get(key, default)
-        if value is None:
-            raise self.error(key, "missing; a text is needed")
-        if not isinstance(value, str) or not value:
-            raise self.error(key, f"expected a text, got {_shown(value)}")
-        return value
-
-    def table(self, key: str) -> dict[str, object]:
-        """Return a table of its own."""
-        self._asked.append(key)
-        value = self._table.get(key)
-        if not isinstance(value, dict) or not value:
-            raise self.error(
-                key,
-                f"{'missing' if value is None else f'got {_shown(value)}'}; "
-                f'needed is [{self._name}.{key}] with lines like n1 = "HOST:PORT"',
-            )
-        return value
-
-    def file(self, key: str) -> Path:
-        """Return a path; a relative one starts at the folder of the file."""
-        return self._path.parent.absolute() / Path(self.text(key)).expanduser()
-
-    def flag(self, key: str, *, default: bool) -> bool:
-        """Return true or false."""
-        self._asked.append(key)
-        value = self._table.get(key, default)
-        if not isinstance(value, bool):
-            raise self.error(key, f"expected true or false, got {_shown(value)}")
-        return value
-
-    def milliseconds(self, key: str, default: int) -> int:
-        """Return a duration."""
-        self._asked.append(key)
-        value = self._table.get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise self.error(key, f"expected a whole number, got {_shown(value)}")
-        if not 1 <= value <= _TIMING_MS_MAX:
-            raise self.error(key, f"{value} is not from 1 to {_TIMING_MS_MAX}")
-        return value
-
-    def address(self, key: str, default: str | None = None) -> Address:
-        """Return `host:port`."""
-        text = self.text(key, default)
-        host, _, port = text.rpartition(":")
-        if (
-            not _HOST.fullmatch(host)
-            or not port.isdecimal()
-            or not 1 <= int(port) <= _PORT_MAX
-        ):
-            raise self.error(
-                key,
-                f"{_shown(text)} is not HOST:PORT with a port from 1 to {_PORT_MAX} "
-                "(an IPv6 address stands in brackets)",
-            )
-        return Address(host, int(port))
-
-    def option(self, key: str, options: type[enum.StrEnum], default: str) -> str:
-        """Return one of *options*."""
-        value = self.text(key, default)
-        if value not in list(options):
-            raise self.error(
-                key, f"{_shown(value)} is none of {', '.join(map(str, options))}"
-            )
-        return value
-
-
-def _shown(value: object) -> str:
-    """Quote a value of the file, shortened: nobody reads a whole table in a message."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."  # noqa: PLR2004
 
 
 _SECTIONS = (
@@ -261,8 +151,8 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Conf
                 f"{', '.join(f'[{known}]' for known in _SECTIONS)}"
             )
 
-    def section(name: str) -> _Section:
-        return _Section(path, name, tables.get(name, {}))
+    def section(name: str) -> Section:
+        return Section(path, name, tables.get(name, {}))
 
     node = _node(section("node"))
     agents, peers, admin = section("agents"), section("peers"), section("admin")
@@ -296,18 +186,18 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Conf
     return config
 
 
-def _node(section: _Section) -> NodeConfig:
+def _node(section: Section) -> NodeConfig:
     node_id = section.text("id")
     if not _NODE_ID.fullmatch(node_id):
         raise section.error(
-            "id", f"{_shown(node_id)} is not 1 to 63 of a-z, 0-9 and -, not at an end"
+            "id", f"{shown(node_id)} is not 1 to 63 of a-z, 0-9 and -, not at an end"
         )
     node = NodeConfig(id=node_id, data_dir=section.file("data_dir"))
     section.done()
     return node
 
 
-def _mutual_listener(section: _Section, default: str) -> MutualListenerConfig:
+def _mutual_listener(section: Section, default: str) -> MutualListenerConfig:
     listener = MutualListenerConfig(
         listen=section.address("listen", default),
         certificate=section.file("certificate"),
@@ -318,7 +208,7 @@ def _mutual_listener(section: _Section, default: str) -> MutualListenerConfig:
     return listener
 
 
-def _admin_listener(section: _Section) -> AdminListenerConfig:
+def _admin_listener(section: Section) -> AdminListenerConfig:
     listener = AdminListenerConfig(
         listen=section.address("listen", "0.0.0.0:7304"),
         certificate=section.file("certificate"),
@@ -329,10 +219,10 @@ def _admin_listener(section: _Section) -> AdminListenerConfig:
     return listener
 
 
-def _members(path: Path, cluster: _Section, node_id: str) -> Mapping[str, Address]:
+def _members(path: Path, cluster: Section, node_id: str) -> Mapping[str, Address]:
     table = cluster.table("members")
     cluster.done()
-    section = _Section(path, "cluster.members", table)
+    section = Section(path, "cluster.members", table)
     members = {}
     for member in table:
         if not _NODE_ID.fullmatch(member):
@@ -356,13 +246,28 @@ def _members(path: Path, cluster: _Section, node_id: str) -> Mapping[str, Addres
     return members
 
 
-def _raft(section: _Section) -> RaftConfig:
+def _raft(section: Section) -> RaftConfig:
+    timings, entries, size = range(1, _TIMING_MS_MAX + 1), _LOG_ENTRIES, _LOG_BYTES
     raft = RaftConfig(
-        heartbeat_ms=section.milliseconds("heartbeat_ms", 100),
-        election_min_ms=section.milliseconds("election_min_ms", 400),
-        election_max_ms=section.milliseconds("election_max_ms", 800),
+        heartbeat_ms=section.number("heartbeat_ms", 100, timings),
+        election_min_ms=section.number("election_min_ms", 400, timings),
+        election_max_ms=section.number("election_max_ms", 800, timings),
+        log_entries_max=section.number("log_entries_max", 8192, entries),
+        log_bytes_max=section.number("log_bytes_max", 32 * 1024**2, size),
+        log_entries_kept=section.number(
+            "log_entries_kept", 1024, range(1, entries.stop)
+        ),
+        log_bytes_kept=section.number(
+            "log_bytes_kept", 4 * 1024**2, range(1, size.stop)
+        ),
     )
     section.done()
+    for name in ("log_entries", "log_bytes"):
+        kept, most = getattr(raft, f"{name}_kept"), getattr(raft, f"{name}_max")
+        if 2 * kept > most:
+            raise section.error(
+                f"{name}_kept", f"{kept} is more than half of {name}_max ({most})"
+            )
     if raft.election_min_ms <= _HEARTBEATS_IN_ELECTION * raft.heartbeat_ms:
         raise section.error(
             "election_min_ms",
@@ -378,7 +283,7 @@ def _raft(section: _Section) -> RaftConfig:
     return raft
 
 
-def _kdf(section: _Section, environment: Mapping[str, str]) -> KdfProfile:
+def _kdf(section: Section, environment: Mapping[str, str]) -> KdfProfile:
     profile = KdfProfile(section.option("profile", KdfProfile, KdfProfile.PRODUCTION))
     section.done()
     if profile is KdfProfile.TESTING and environment.get(TESTING) != "1":
@@ -390,7 +295,7 @@ def _kdf(section: _Section, environment: Mapping[str, str]) -> KdfProfile:
     return profile
 
 
-def _log(section: _Section) -> LogConfig:
+def _log(section: Section) -> LogConfig:
     log = LogConfig(
         level=LogLevel(section.option("level", LogLevel, LogLevel.INFO)),
         format=LogFormat(section.option("format", LogFormat, LogFormat.TEXT)),
