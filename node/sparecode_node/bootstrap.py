@@ -24,7 +24,6 @@ from sparecode_node.replication.cluster_replicator import (
     ClusterReplicator,
 )
 from sparecode_node.replication.errors import StartRefusedError
-from sparecode_node.replication.replicator import Replicator
 from sparecode_node.replication.settings import RaftSettings
 from sparecode_node.replication.tls import URI_PREFIX, PeerTls
 from sparecode_node.replication.transport import PeerAddresses
@@ -32,19 +31,11 @@ from sparecode_node.rpc.server import (
     ListenError,
     Listeners,
     ListenerSettings,
-    Services,
     check_free,
 )
 from sparecode_node.rpc.tls import TlsFileError, TlsFiles
 from sparecode_node.services import checkpoints
-from sparecode_node.services.administrators import Administrators
-from sparecode_node.services.agents import Agents
 from sparecode_node.services.ambient import Clock, Entropy
-from sparecode_node.services.audit import Audit
-from sparecode_node.services.authentication import Authentication
-from sparecode_node.services.authorization import Authorization
-from sparecode_node.services.cluster import Cluster
-from sparecode_node.services.emergency_access import Emergency
 from sparecode_node.services.founding import (
     Founder,
     FoundingError,
@@ -52,14 +43,9 @@ from sparecode_node.services.founding import (
 )
 from sparecode_node.services.kdf import PROFILES, Kdf
 from sparecode_node.services.keyring import KeyRing, KeyRingError
-from sparecode_node.services.policies import Policies
-from sparecode_node.services.proposing import Proposer
-from sparecode_node.services.reading import Reader
 from sparecode_node.services.sealing import Sealing
-from sparecode_node.services.sessions import Sessions
 from sparecode_node.services.state_file import StateFile
-from sparecode_node.services.tokens import Tokens
-from sparecode_node.services.users import Users
+from sparecode_node.services.use_cases import build_services
 from sparecode_node.statemachine.schema import SchemaError
 
 log = logging.getLogger(__name__)
@@ -240,67 +226,6 @@ class Node:
             snapshots=state,
             on_fatal=self._stop_broken,
         )
-
-
-def build_services(
-    replicator: Replicator,
-    state: LocalState,
-    *,
-    sealing: Sealing,
-    kdf: Kdf,
-    clock: Clock,
-    entropy: Entropy,
-) -> Services:
-    """Build every use case over a replicator and the state that it applies to."""
-    authorization = Authorization(replicator=replicator, state=state, clock=clock)
-    proposer = Proposer(
-        replicator=replicator, authorization=authorization, sealing=sealing, clock=clock
-    )
-    reader = Reader(
-        replicator=replicator, state=state, authorization=authorization, clock=clock
-    )
-    return Services(
-        authentication=Authentication(
-            replicator=replicator,
-            state=state,
-            sealing=sealing,
-            kdf=kdf,
-            clock=clock,
-            entropy=entropy,
-        ),
-        sessions=Sessions(proposer=proposer, state=state, sealing=sealing, kdf=kdf),
-        users=Users(proposer=proposer, reader=reader, sealing=sealing, entropy=entropy),
-        tokens=Tokens(
-            proposer=proposer,
-            reader=reader,
-            state=state,
-            sealing=sealing,
-            kdf=kdf,
-            clock=clock,
-        ),
-        emergency=Emergency(
-            proposer=proposer,
-            reader=reader,
-            state=state,
-            sealing=sealing,
-            kdf=kdf,
-            entropy=entropy,
-        ),
-        agents=Agents(proposer=proposer, reader=reader),
-        cluster=Cluster(
-            replicator=replicator, state=state, authorization=authorization, clock=clock
-        ),
-        policies=Policies(proposer=proposer, reader=reader),
-        audit=Audit(reader=reader, sealing=sealing),
-        administrators=Administrators(
-            proposer=proposer,
-            reader=reader,
-            state=state,
-            sealing=sealing,
-            kdf=kdf,
-            entropy=entropy,
-        ),
-    )
 
 
 def make_data_dir(path: Path) -> None:

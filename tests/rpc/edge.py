@@ -12,10 +12,11 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from sparecode_node.certificates import Authority, Issued
-from sparecode_node.rpc.server import Listeners, ListenerSettings, Services
+from sparecode_node.rpc.server import Listeners, ListenerSettings
 from sparecode_node.rpc.tls import TlsFiles
 from sparecode_node.services.ambient import SystemClock
 from sparecode_node.services.context import CallContext
+from sparecode_node.services.use_cases import Services
 
 NODE = "n1"
 NOW = dt.datetime.now(dt.UTC)

@@ -16,8 +16,9 @@ from sparecode.v1 import (
     users_pb2_grpc,
 )
 from sparecode_node.rpc.calls import DEADLINE_DEFAULT_S, DEADLINE_MAX_S
-from sparecode_node.rpc.server import ListenError, Listeners, ListenerSettings, Services
+from sparecode_node.rpc.server import ListenError, Listeners, ListenerSettings
 from sparecode_node.services.ambient import SystemClock
+from sparecode_node.services.use_cases import Services
 from sparecode_node.statemachine.results import Applied, Authenticated, Decision
 from tests.rpc.edge import BEARER, MEMBER, failure, running_edge, settings
 from tests.rpc.test_methods import ID, pieces

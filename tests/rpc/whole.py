@@ -23,7 +23,6 @@ from sparecode.v1 import (
     users_pb2,
     users_pb2_grpc,
 )
-from sparecode_node.bootstrap import StateFile, build_services
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.loopback import LoopbackReplicator
 from sparecode_node.rpc.server import Listeners
@@ -32,6 +31,8 @@ from sparecode_node.services.founding import Founder, prepare_founding
 from sparecode_node.services.kdf import TESTING, Kdf
 from sparecode_node.services.keyring import KeyRing
 from sparecode_node.services.sealing import Sealing
+from sparecode_node.services.state_file import StateFile
+from sparecode_node.services.use_cases import build_services
 from tests.rpc.edge import NODE, Edge, settings
 
 PASSWORD = "correct horse battery"

@@ -52,17 +52,8 @@ from sparecode_node.rpc.sessions import SessionServicer
 from sparecode_node.rpc.tls import TlsFiles
 from sparecode_node.rpc.tokens import FILE_BYTES_MAX, TokenServicer
 from sparecode_node.rpc.users import UserServicer
-from sparecode_node.services.administrators import Administrators
-from sparecode_node.services.agents import Agents
 from sparecode_node.services.ambient import Clock
-from sparecode_node.services.audit import Audit
-from sparecode_node.services.authentication import Authentication
-from sparecode_node.services.cluster import Cluster
-from sparecode_node.services.emergency_access import Emergency
-from sparecode_node.services.policies import Policies
-from sparecode_node.services.sessions import Sessions
-from sparecode_node.services.tokens import Tokens
-from sparecode_node.services.users import Users
+from sparecode_node.services.use_cases import Services
 
 log = logging.getLogger(__name__)
 
@@ -101,22 +92,6 @@ class ListenerSettings:
     address: str
     tls: TlsFiles
     reflection: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Services:
-    """Every use case, for the servicers."""
-
-    authentication: Authentication
-    sessions: Sessions
-    users: Users
-    tokens: Tokens
-    emergency: Emergency
-    agents: Agents
-    cluster: Cluster
-    audit: Audit
-    policies: Policies
-    administrators: Administrators
 
 
 class Listeners:

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every use case of a node, built over one replicator and the state that it keeps."""
+
+from dataclasses import dataclass
+
+from sparecode_node.queries.state import LocalState
+from sparecode_node.replication.replicator import Replicator
+from sparecode_node.services.administrators import Administrators
+from sparecode_node.services.agents import Agents
+from sparecode_node.services.ambient import Clock, Entropy
+from sparecode_node.services.audit import Audit
+from sparecode_node.services.authentication import Authentication
+from sparecode_node.services.authorization import Authorization
+from sparecode_node.services.cluster import Cluster
+from sparecode_node.services.emergency_access import Emergency
+from sparecode_node.services.kdf import Kdf
+from sparecode_node.services.policies import Policies
+from sparecode_node.services.proposing import Proposer
+from sparecode_node.services.reading import Reader
+from sparecode_node.services.sealing import Sealing
+from sparecode_node.services.sessions import Sessions
+from sparecode_node.services.tokens import Tokens
+from sparecode_node.services.users import Users
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """Every use case, for the edges: gRPC and the Security Console."""
+
+    authentication: Authentication
+    sessions: Sessions
+    users: Users
+    tokens: Tokens
+    emergency: Emergency
+    agents: Agents
+    cluster: Cluster
+    audit: Audit
+    policies: Policies
+    administrators: Administrators
+
+
+def build_services(
+    replicator: Replicator,
+    state: LocalState,
+    *,
+    sealing: Sealing,
+    kdf: Kdf,
+    clock: Clock,
+    entropy: Entropy,
+) -> Services:
+    """Build every use case over a replicator and the state that it applies to."""
+    authorization = Authorization(replicator=replicator, state=state, clock=clock)
+    proposer = Proposer(
+        replicator=replicator, authorization=authorization, sealing=sealing, clock=clock
+    )
+    reader = Reader(
+        replicator=replicator, state=state, authorization=authorization, clock=clock
+    )
+    return Services(
+        authentication=Authentication(
+            replicator=replicator,
+            state=state,
+            sealing=sealing,
+            kdf=kdf,
+            clock=clock,
+            entropy=entropy,
+        ),
+        sessions=Sessions(proposer=proposer, state=state, sealing=sealing, kdf=kdf),
+        users=Users(proposer=proposer, reader=reader, sealing=sealing, entropy=entropy),
+        tokens=Tokens(
+            proposer=proposer,
+            reader=reader,
+            state=state,
+            sealing=sealing,
+            kdf=kdf,
+            clock=clock,
+        ),
+        emergency=Emergency(
+            proposer=proposer,
+            reader=reader,
+            state=state,
+            sealing=sealing,
+            kdf=kdf,
+            entropy=entropy,
+        ),
+        agents=Agents(proposer=proposer, reader=reader),
+        cluster=Cluster(
+            replicator=replicator, state=state, authorization=authorization, clock=clock
+        ),
+        policies=Policies(proposer=proposer, reader=reader),
+        audit=Audit(reader=reader, sealing=sealing),
+        administrators=Administrators(
+            proposer=proposer,
+            reader=reader,
+            state=state,
+            sealing=sealing,
+            kdf=kdf,
+            entropy=entropy,
+        ),
+    )
