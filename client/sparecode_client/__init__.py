@@ -34,6 +34,7 @@ from sparecode_client.audit import (
     Checkpoint,
 )
 from sparecode_client.blocking import Admin, Agent
+from sparecode_client.bulk import BulkIssueResult, BulkIssueRow
 from sparecode_client.errors import (
     AlreadyExists,
     InvalidArgument,
@@ -94,6 +95,8 @@ __all__ = [
     "AuditExportFormat",
     "AuditFilter",
     "Authentication",
+    "BulkIssueResult",
+    "BulkIssueRow",
     "ChainVerdict",
     "Checkpoint",
     "ClusterStatus",

@@ -168,6 +168,7 @@ class Admin(Blocking[AsyncAdmin]):
     reinstate_token = _Method(AsyncAdmin.reinstate_token)
 
     issue_tokencodes = _Method(AsyncAdmin.issue_tokencodes)
+    bulk_issue_tokencodes = _Method(AsyncAdmin.bulk_issue_tokencodes)
     generate_tokencodes = _Method(AsyncAdmin.generate_tokencodes)
     save_emergency_access = _Method(AsyncAdmin.save_emergency_access)
     issue_fixed_tokencode = _Method(AsyncAdmin.issue_fixed_tokencode)

@@ -30,7 +30,7 @@ from sparecode.v1.users_pb2_grpc import UserServiceStub
 from sparecode_client.attempts import Attempts, NoAnswerError
 from sparecode_client.channels import Connect
 from sparecode_client.deadlines import DEFAULT_TIMEOUT, Deadline
-from sparecode_client.errors import Unavailable
+from sparecode_client.errors import OutcomeUnknown, Overloaded, Unavailable
 from sparecode_client.statuses import read_status
 
 Q = TypeVar("Q")
@@ -191,6 +191,7 @@ class Client:
         request: Callable[[], Q],
         take: Callable[[A], bool],
         *,
+        request_id: str = "",
         within: timedelta | None = None,
     ) -> None:
         """
@@ -198,7 +199,8 @@ class Client:
 
         *take* says whether it has got further by it. Where a node breaks off, the
         next one is sent *request* anew: it says what is still wanted. What is asked
-        must change nothing. *within*: how long to go without getting further.
+        must change nothing, or do so under the *request_id* in the request, so that
+        it is not done twice. *within*: how long to go without getting further.
 
         Raises:
             SparecodeError: See there what may be assumed.
@@ -215,8 +217,8 @@ class Client:
         while further:
             further = False
             try:
-                await self._call(send, "", within, patient=True)
-            except Unavailable:
+                await self._call(send, request_id, within, patient=True)
+            except (OutcomeUnknown, Overloaded, Unavailable):
                 if not further:
                     raise
             else:

@@ -42,6 +42,7 @@ from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.audit import Audit
 from sparecode_node.services.authentication import Authentication
 from sparecode_node.services.authorization import Authorization
+from sparecode_node.services.bulk_issuing import BulkIssuing
 from sparecode_node.services.cluster import Cluster
 from sparecode_node.services.context import (
     AgentCaller,
@@ -209,6 +210,7 @@ class OneNode:
     users: Users
     tokens: Tokens
     emergency: Emergency
+    bulk: BulkIssuing
     agents: Agents
     cluster: Cluster
     audit: Audit
@@ -414,6 +416,13 @@ async def one_node(folder: Path) -> AsyncIterator[OneNode]:
         emergency=Emergency(
             proposer=proposer,
             reader=reader,
+            state=state,
+            sealing=sealing,
+            kdf=kdf,
+            entropy=entropy,
+        ),
+        bulk=BulkIssuing(
+            proposer=proposer,
             state=state,
             sealing=sealing,
             kdf=kdf,

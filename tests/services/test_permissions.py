@@ -46,6 +46,7 @@ MATRIX = {
     "AuditService/ListAuditEvents": "SA",
     "AuditService/VerifyChain": "SA",
     "ClusterService/GetStatus": "SAO",
+    "EmergencyAccessService/BulkIssueTokencodes": "SH",
     "EmergencyAccessService/DisableEmergencyAccess": "SH",
     "EmergencyAccessService/GenerateTokencodes": "SH",
     "EmergencyAccessService/GetEmergencyAccess": "SHA",

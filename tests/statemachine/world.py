@@ -44,6 +44,7 @@ from sparecode_node.statemachine.administrator_commands import (
     RemoveAdministrator,
     UpdateAdministrator,
 )
+from sparecode_node.statemachine.bulk_commands import IssueTokencodesInBulk
 from sparecode_node.statemachine.commands import (
     AssignToken,
     Authenticate,
@@ -278,6 +279,8 @@ class World:
                 return self._save(given)
             case "issue-fixed":
                 return self._issue_fixed(given)
+            case "issue-in-bulk":
+                return self._issue_in_bulk(given)
             case "disable":
                 return DisableEmergencyAccess(
                     serial=TokenSerial(given["serial"]),
@@ -479,6 +482,23 @@ class World:
             set_id=draft.set_id,
             code_length=draft.code_length,
             verifier=draft.codes[0].verifier,
+            ends_at_ms=draft.ends_at_ms,
+            lifetime_ms=draft.lifetime_ms,
+            recovery=draft.recovery,
+            weaken_recovery_policy=draft.weaken_recovery_policy,
+        )
+
+    def _issue_in_bulk(self, given: Arguments) -> IssueTokencodesInBulk:
+        draft = self._save(given)
+        return IssueTokencodesInBulk(
+            serial=draft.serial,
+            user_id=draft.user_id,
+            auth_version=draft.auth_version,
+            policy_version=draft.policy_version,
+            key_id=draft.key_id,
+            set_id=draft.set_id,
+            code_length=draft.code_length,
+            verifiers=tuple(code.verifier for code in draft.codes),
             ends_at_ms=draft.ends_at_ms,
             lifetime_ms=draft.lifetime_ms,
             recovery=draft.recovery,

@@ -6,6 +6,7 @@ from datetime import timedelta
 from sparecode_client.admin.administrators import Administrators
 from sparecode_client.admin.agents import Agents
 from sparecode_client.admin.audit import AuditLog
+from sparecode_client.admin.bulk_issuing import BulkIssuing
 from sparecode_client.admin.cluster import Cluster
 from sparecode_client.admin.emergency_access import EmergencyAccesses
 from sparecode_client.admin.policy import Policies
@@ -24,6 +25,7 @@ class AsyncAdmin(
     Users,
     Tokens,
     EmergencyAccesses,
+    BulkIssuing,
     Agents,
     Cluster,
     AuditLog,

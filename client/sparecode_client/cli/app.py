@@ -13,6 +13,7 @@ from sparecode_client.cli import (
     agents,
     audit,
     authenticate,
+    bulk,
     cluster,
     emergency,
     policy,
@@ -134,6 +135,7 @@ app.command()(sessions.whoami)
 app.add_typer(users.app, name="users")
 tokens.app.add_typer(token_life.app)
 app.add_typer(tokens.app, name="tokens")
+emergency.app.add_typer(bulk.app)
 app.add_typer(emergency.app, name="emergency")
 app.add_typer(agents.app, name="agents")
 app.add_typer(cluster.app, name="cluster")

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`EmergencyAccessService`: one-time tokencodes that stand in for a lost token."""
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import aclosing
 
 from sparecode.v1 import emergency_access_pb2 as pb
 from sparecode.v1 import emergency_access_pb2_grpc as pb_grpc
@@ -10,21 +11,25 @@ from sparecode_node.domain.emergency_access import RecoveryPolicy
 from sparecode_node.queries.views import CodeSetView, EmergencyAccessView
 from sparecode_node.rpc import calls, convert
 from sparecode_node.rpc.identity import Context
+from sparecode_node.services.bulk_issuing import BulkIssuing, BulkResult, BulkRow
 from sparecode_node.services.emergency_access import Emergency, Lifetime, ShownCode
+from sparecode_node.services.issuing import Wish
 
 Issuing = (
     pb.SaveEmergencyAccessRequest
     | pb.IssueTokencodesRequest
     | pb.IssueFixedTokencodeRequest
+    | pb.BulkIssueTokencodesRequest
 )
 
 
 class EmergencyAccessServicer(pb_grpc.EmergencyAccessServiceServicer):
-    """Translates between the wire and `Emergency`."""
+    """Translates between the wire and `Emergency`, `BulkIssuing`."""
 
-    def __init__(self, node_id: str, emergency: Emergency) -> None:
+    def __init__(self, node_id: str, emergency: Emergency, bulk: BulkIssuing) -> None:
         self._node_id = node_id
         self._emergency = emergency
+        self._bulk = bulk
 
     async def GenerateTokencodes(
         self, request: pb.GenerateTokencodesRequest, context: Context
@@ -81,6 +86,51 @@ class EmergencyAccessServicer(pb_grpc.EmergencyAccessServiceServicer):
             saved=convert.saved_tokencodes(self._node_id, issued.saved),
             codes=_codes(issued.codes),
             codes_withheld=issued.withheld,
+        )
+
+    async def BulkIssueTokencodes(
+        self, request: pb.BulkIssueTokencodesRequest, context: Context
+    ) -> AsyncIterator[pb.BulkIssueTokencodesResponse]:
+        """Draw codes for many tokens and make them live, row by row."""
+        results = await self._bulk.issue(
+            calls.session_call(
+                context,
+                "EmergencyAccessService/BulkIssueTokencodes",
+                request.request_id,
+            ),
+            rows=[
+                BulkRow(
+                    row=row.row,
+                    serial=row.serial,
+                    count=row.count if row.HasField("count") else None,
+                )
+                for row in request.rows
+            ],
+            count=request.count if request.HasField("count") else None,
+            wish=Wish(
+                lifetime=_lifetime(request),
+                recovery=_recovery(request),
+                keep_unused_codes=False,
+                weaken_recovery_policy=request.weaken_recovery_policy,
+            ),
+        )
+        async with aclosing(results):
+            async for result in results:
+                yield self._bulk_result(result)
+
+    def _bulk_result(self, result: BulkResult) -> pb.BulkIssueTokencodesResponse:
+        saved = result.saved
+        return pb.BulkIssueTokencodesResponse(
+            row=result.row,
+            serial=result.serial,
+            username=result.username,
+            saved=None
+            if saved is None
+            else convert.saved_tokencodes(self._node_id, saved),
+            codes=_codes(result.codes),
+            codes_withheld=result.withheld,
+            reason=result.reason,
+            problem=result.problem,
         )
 
     async def IssueFixedTokencode(

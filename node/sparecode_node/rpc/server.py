@@ -183,7 +183,7 @@ def _add_administration(
         TokenServicer(node_id, services.tokens), server
     )
     emergency_access_pb2_grpc.add_EmergencyAccessServiceServicer_to_server(
-        EmergencyAccessServicer(node_id, services.emergency), server
+        EmergencyAccessServicer(node_id, services.emergency, services.bulk), server
     )
     agents_pb2_grpc.add_AgentServiceServicer_to_server(
         AgentServicer(node_id, services.agents), server

@@ -25,6 +25,7 @@ from sparecode_node.statemachine.administrator_commands import (
     RemoveAdministrator,
     UpdateAdministrator,
 )
+from sparecode_node.statemachine.bulk_commands import IssueTokencodesInBulk
 from sparecode_node.statemachine.commands import (
     AssignToken,
     CloseSession,
@@ -92,6 +93,7 @@ _UNDER_OTHER_NAMES: dict[str, type[Command]] = {
     "TokenService/ImportTokens": EnrollToken,
     "EmergencyAccessService/GenerateTokencodes": SaveEmergencyAccess,
     "EmergencyAccessService/IssueTokencodes": SaveEmergencyAccess,
+    "EmergencyAccessService/BulkIssueTokencodes": IssueTokencodesInBulk,
 }
 
 _READS: dict[str, Permission | None] = {

@@ -18,6 +18,7 @@ from sparecode_node.services.drawing import draw_codes, grouped
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.kdf import Kdf, KdfInput, Lane, Secret
 from sparecode_node.services.sealing import Draft, FieldValue, Sealing
+from sparecode_node.statemachine.bulk_commands import IssueTokencodesInBulk
 from sparecode_node.statemachine.commands import (
     IssueFixedTokencode,
     SaveEmergencyAccess,
@@ -122,6 +123,25 @@ class Wish:
             weaken_recovery_policy=self.weaken_recovery_policy,
             draft_id=NO_DRAFT,
             draft_ends_at_ms=0,
+        )
+
+    def issuing_in_bulk(
+        self, serial: TokenSerial, user: User | None, policy: Policy, drawn: DrawnSet
+    ) -> IssueTokencodesInBulk:
+        """Return the command that issues a set as one of many."""
+        return IssueTokencodesInBulk(
+            serial=serial,
+            user_id=user.user_id if user else UserId(""),
+            auth_version=user.auth_version if user else 0,
+            policy_version=policy.version,
+            key_id=drawn.key_id,
+            set_id=drawn.set_id,
+            code_length=policy.code_length,
+            verifiers=tuple(code.verifier for code in drawn.sealed),
+            ends_at_ms=self.lifetime.ends_at_ms,
+            lifetime_ms=self.lifetime.duration_ms,
+            recovery=self.recovery,
+            weaken_recovery_policy=self.weaken_recovery_policy,
         )
 
 

@@ -11,6 +11,7 @@ from sparecode_node.services.ambient import Clock, Entropy
 from sparecode_node.services.audit import Audit
 from sparecode_node.services.authentication import Authentication
 from sparecode_node.services.authorization import Authorization
+from sparecode_node.services.bulk_issuing import BulkIssuing
 from sparecode_node.services.cluster import Cluster
 from sparecode_node.services.emergency_access import Emergency
 from sparecode_node.services.kdf import Kdf
@@ -32,6 +33,7 @@ class Services:
     users: Users
     tokens: Tokens
     emergency: Emergency
+    bulk: BulkIssuing
     agents: Agents
     cluster: Cluster
     audit: Audit
@@ -78,6 +80,13 @@ def build_services(
         emergency=Emergency(
             proposer=proposer,
             reader=reader,
+            state=state,
+            sealing=sealing,
+            kdf=kdf,
+            entropy=entropy,
+        ),
+        bulk=BulkIssuing(
+            proposer=proposer,
             state=state,
             sealing=sealing,
             kdf=kdf,

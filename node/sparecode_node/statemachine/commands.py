@@ -28,6 +28,7 @@ from sparecode_node.domain.passcodes import Reading
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm, HashName
 from sparecode_node.statemachine.administrator_commands import AdministratorCommand
+from sparecode_node.statemachine.bulk_commands import BulkCommand
 from sparecode_node.statemachine.token_commands import (
     ClearPin,
     DeleteToken,
@@ -333,6 +334,7 @@ Command = (
     | Authenticate
     | PassBarrier
     | AdministratorCommand
+    | BulkCommand
 )
 
 

@@ -17,6 +17,7 @@ from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokens import Token
 from sparecode_node.statemachine import code_tables, tables
 from sparecode_node.statemachine.applying import Applying
+from sparecode_node.statemachine.bulk_commands import IssueTokencodesInBulk
 from sparecode_node.statemachine.commands import (
     DisableEmergencyAccess,
     IssueFixedTokencode,
@@ -63,6 +64,31 @@ def issue_fixed_tokencode(applying: Applying, command: IssueFixedTokencode) -> R
         draft_ends_at_ms=0,
     )
     return _save(applying, as_set, fixed=True)
+
+
+def issue_in_bulk(applying: Applying, command: IssueTokencodesInBulk) -> Result:
+    """Apply `IssueTokencodesInBulk`: a set as any other, and void what was before."""
+    as_set = SaveEmergencyAccess(
+        serial=command.serial,
+        user_id=command.user_id,
+        auth_version=command.auth_version,
+        policy_version=command.policy_version,
+        key_id=command.key_id,
+        set_id=command.set_id,
+        code_length=command.code_length,
+        codes=tuple(
+            SealedCode(ordinal=ordinal, verifier=verifier)
+            for ordinal, verifier in enumerate(command.verifiers, start=1)
+        ),
+        ends_at_ms=command.ends_at_ms,
+        lifetime_ms=command.lifetime_ms,
+        recovery=command.recovery,
+        keep_unused_codes=False,
+        weaken_recovery_policy=command.weaken_recovery_policy,
+        draft_id="",
+        draft_ends_at_ms=0,
+    )
+    return _save(applying, as_set, fixed=False)
 
 
 def _save(applying: Applying, command: SaveEmergencyAccess, *, fixed: bool) -> Result:

@@ -37,6 +37,7 @@ from sparecode_node.statemachine.administrator_commands import (
 from sparecode_node.statemachine.admission import check_session
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.audit import AuditLog
+from sparecode_node.statemachine.bulk_commands import IssueTokencodesInBulk
 from sparecode_node.statemachine.commands import (
     AssignToken,
     Authenticate,
@@ -263,6 +264,8 @@ class StateMachine:
                 return emergency_access.save_emergency_access(applying, command)
             case IssueFixedTokencode() as command:
                 return emergency_access.issue_fixed_tokencode(applying, command)
+            case IssueTokencodesInBulk() as command:
+                return emergency_access.issue_in_bulk(applying, command)
             case DisableEmergencyAccess() as command:
                 return emergency_access.disable_emergency_access(applying, command)
             case UpdatePolicy() as command:

@@ -13,6 +13,7 @@ from sparecode_node.statemachine.administrator_commands import (
     RemoveAdministrator,
     UpdateAdministrator,
 )
+from sparecode_node.statemachine.bulk_commands import IssueTokencodesInBulk
 from sparecode_node.statemachine.commands import (
     AssignToken,
     CloseSession,
@@ -61,6 +62,7 @@ PERMISSIONS: dict[type[Command], Permission | None] = {
     ReinstateToken: Permission.CHANGE_TOKENS,
     SaveEmergencyAccess: Permission.ISSUE_EMERGENCY_ACCESS,
     IssueFixedTokencode: Permission.ISSUE_EMERGENCY_ACCESS,
+    IssueTokencodesInBulk: Permission.ISSUE_EMERGENCY_ACCESS,
     DisableEmergencyAccess: Permission.ISSUE_EMERGENCY_ACCESS,
     UpdatePolicy: Permission.CHANGE_POLICY,
     RegisterAgent: Permission.CHANGE_AGENTS,

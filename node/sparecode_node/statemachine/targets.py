@@ -11,6 +11,7 @@ from sparecode_node.statemachine.administrator_commands import (
     RemoveAdministrator,
     UpdateAdministrator,
 )
+from sparecode_node.statemachine.bulk_commands import IssueTokencodesInBulk
 from sparecode_node.statemachine.commands import (
     AssignToken,
     Authenticate,
@@ -70,6 +71,7 @@ def target_of(db: sqlite3.Connection, command: Command) -> str:
             | ReinstateToken()
             | SaveEmergencyAccess()
             | IssueFixedTokencode()
+            | IssueTokencodesInBulk()
             | DisableEmergencyAccess()
         ):
             return command.serial

@@ -387,6 +387,146 @@ class IssueTokencodesResponse(_message.Message):
 Global___IssueTokencodesResponse: _TypeAlias = IssueTokencodesResponse  # noqa: Y015
 
 @_typing.final
+class BulkIssueRow(_message.Message):
+    """One token of a bulk issue."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROW_FIELD_NUMBER: _builtins.int
+    SERIAL_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    row: _builtins.int
+    """Its number in the whole, from 1; a retry gives the same token the same number."""
+    serial: _builtins.str
+    """The token."""
+    count: _builtins.int
+    """1 to 50, or what policy says; absent: that of the request."""
+    def __init__(
+        self,
+        *,
+        row: _builtins.int = ...,
+        serial: _builtins.str = ...,
+        count: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_count", b"_count", "count", b"count"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_count", b"_count", "count", b"count", "row", b"row", "serial", b"serial"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__count: _TypeAlias = _typing.Literal["count"]  # noqa: Y015
+    _WhichOneofArgType__count: _TypeAlias = _typing.Literal["_count", b"_count"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__count) -> _WhichOneofReturnType__count | None: ...
+
+Global___BulkIssueRow: _TypeAlias = BulkIssueRow  # noqa: Y015
+
+@_typing.final
+class BulkIssueTokencodesRequest(_message.Message):
+    """Issues a set for each of many tokens. Their unused codes of before are void."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    LIFETIME_FIELD_NUMBER: _builtins.int
+    RECOVERY_POLICY_FIELD_NUMBER: _builtins.int
+    WEAKEN_RECOVERY_POLICY_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Names the whole (UUID). A retry carries the same, with the rows that are still
+    wanted.
+    """
+    count: _builtins.int
+    """Codes for each token; absent: as policy says."""
+    recovery_policy: _types_pb2.RecoveryPolicy.ValueType
+    """What happens when a token becomes available."""
+    weaken_recovery_policy: _builtins.bool
+    """Agree to replace DENY by a weaker policy."""
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___BulkIssueRow]:
+        """1 to 500, no number and no token twice."""
+
+    @_builtins.property
+    def lifetime(self) -> Global___Lifetime:
+        """How long each set lives."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        rows: _abc.Iterable[Global___BulkIssueRow] | None = ...,
+        count: _builtins.int | None = ...,
+        lifetime: Global___Lifetime | None = ...,
+        recovery_policy: _types_pb2.RecoveryPolicy.ValueType = ...,
+        weaken_recovery_policy: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_count", b"_count", "count", b"count", "lifetime", b"lifetime"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_count", b"_count", "count", b"count", "lifetime", b"lifetime", "recovery_policy", b"recovery_policy", "request_id", b"request_id", "rows", b"rows", "weaken_recovery_policy", b"weaken_recovery_policy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__count: _TypeAlias = _typing.Literal["count"]  # noqa: Y015
+    _WhichOneofArgType__count: _TypeAlias = _typing.Literal["_count", b"_count"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__count) -> _WhichOneofReturnType__count | None: ...
+
+Global___BulkIssueTokencodesRequest: _TypeAlias = BulkIssueTokencodesRequest  # noqa: Y015
+
+@_typing.final
+class BulkIssueTokencodesResponse(_message.Message):
+    """What became of one row. The stream may end before every row has a result, when the
+    caller's time does: ask for the rest.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROW_FIELD_NUMBER: _builtins.int
+    SERIAL_FIELD_NUMBER: _builtins.int
+    USERNAME_FIELD_NUMBER: _builtins.int
+    SAVED_FIELD_NUMBER: _builtins.int
+    CODES_FIELD_NUMBER: _builtins.int
+    CODES_WITHHELD_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    row: _builtins.int
+    """The row's number."""
+    serial: _builtins.str
+    """Its token."""
+    username: _builtins.str
+    """The token's user."""
+    codes_withheld: _builtins.bool
+    """An earlier call with this request id has issued them and they cannot be shown
+    again: ask for the row under another request id.
+    """
+    reason: _builtins.str
+    """Why it was refused, as `TOKEN_EXPIRED`."""
+    problem: _builtins.str
+    """The same in words."""
+    @_builtins.property
+    def saved(self) -> Global___SavedTokencodes:
+        """The set; absent: refused."""
+
+    @_builtins.property
+    def codes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Tokencode]:
+        """The codes; empty if refused or `codes_withheld`."""
+
+    def __init__(
+        self,
+        *,
+        row: _builtins.int = ...,
+        serial: _builtins.str = ...,
+        username: _builtins.str = ...,
+        saved: Global___SavedTokencodes | None = ...,
+        codes: _abc.Iterable[Global___Tokencode] | None = ...,
+        codes_withheld: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+        problem: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["saved", b"saved"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["codes", b"codes", "codes_withheld", b"codes_withheld", "problem", b"problem", "reason", b"reason", "row", b"row", "saved", b"saved", "serial", b"serial", "username", b"username"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BulkIssueTokencodesResponse: _TypeAlias = BulkIssueTokencodesResponse  # noqa: Y015
+
+@_typing.final
 class IssueFixedTokencodeRequest(_message.Message):
     """Issues a fixed tokencode. One-time codes of the token are void then."""
 

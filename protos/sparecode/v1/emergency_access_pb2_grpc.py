@@ -51,6 +51,11 @@ class EmergencyAccessServiceStub:
                 request_serializer=sparecode_dot_v1_dot_emergency__access__pb2.IssueTokencodesRequest.SerializeToString,
                 response_deserializer=sparecode_dot_v1_dot_emergency__access__pb2.IssueTokencodesResponse.FromString,
                 _registered_method=True)
+        self.BulkIssueTokencodes = channel.unary_stream(
+                '/sparecode.v1.EmergencyAccessService/BulkIssueTokencodes',
+                request_serializer=sparecode_dot_v1_dot_emergency__access__pb2.BulkIssueTokencodesRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_emergency__access__pb2.BulkIssueTokencodesResponse.FromString,
+                _registered_method=True)
         self.IssueFixedTokencode = channel.unary_unary(
                 '/sparecode.v1.EmergencyAccessService/IssueFixedTokencode',
                 request_serializer=sparecode_dot_v1_dot_emergency__access__pb2.IssueFixedTokencodeRequest.SerializeToString,
@@ -94,6 +99,13 @@ class EmergencyAccessServiceServicer:
 
     def IssueTokencodes(self, request, context):
         """Generates and saves in one step; the codes leave after the quorum's commit.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BulkIssueTokencodes(self, request, context):
+        """Issues a set for each of many tokens; a result for each, as soon as it is known.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -144,6 +156,11 @@ def add_EmergencyAccessServiceServicer_to_server(servicer, server):
                     servicer.IssueTokencodes,
                     request_deserializer=sparecode_dot_v1_dot_emergency__access__pb2.IssueTokencodesRequest.FromString,
                     response_serializer=sparecode_dot_v1_dot_emergency__access__pb2.IssueTokencodesResponse.SerializeToString,
+            ),
+            'BulkIssueTokencodes': grpc.unary_stream_rpc_method_handler(
+                    servicer.BulkIssueTokencodes,
+                    request_deserializer=sparecode_dot_v1_dot_emergency__access__pb2.BulkIssueTokencodesRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_emergency__access__pb2.BulkIssueTokencodesResponse.SerializeToString,
             ),
             'IssueFixedTokencode': grpc.unary_unary_rpc_method_handler(
                     servicer.IssueFixedTokencode,
@@ -249,6 +266,33 @@ class EmergencyAccessService:
             '/sparecode.v1.EmergencyAccessService/IssueTokencodes',
             sparecode_dot_v1_dot_emergency__access__pb2.IssueTokencodesRequest.SerializeToString,
             sparecode_dot_v1_dot_emergency__access__pb2.IssueTokencodesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BulkIssueTokencodes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/sparecode.v1.EmergencyAccessService/BulkIssueTokencodes',
+            sparecode_dot_v1_dot_emergency__access__pb2.BulkIssueTokencodesRequest.SerializeToString,
+            sparecode_dot_v1_dot_emergency__access__pb2.BulkIssueTokencodesResponse.FromString,
             options,
             channel_credentials,
             insecure,

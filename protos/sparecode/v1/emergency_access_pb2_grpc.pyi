@@ -41,6 +41,8 @@ class EmergencyAccessServiceStub:
     """Makes generated codes live, once, on any node."""
     IssueTokencodes: _grpc.UnaryUnaryMultiCallable[_emergency_access_pb2.IssueTokencodesRequest, _emergency_access_pb2.IssueTokencodesResponse]
     """Generates and saves in one step; the codes leave after the quorum's commit."""
+    BulkIssueTokencodes: _grpc.UnaryStreamMultiCallable[_emergency_access_pb2.BulkIssueTokencodesRequest, _emergency_access_pb2.BulkIssueTokencodesResponse]
+    """Issues a set for each of many tokens; a result for each, as soon as it is known."""
     IssueFixedTokencode: _grpc.UnaryUnaryMultiCallable[_emergency_access_pb2.IssueFixedTokencodeRequest, _emergency_access_pb2.IssueFixedTokencodeResponse]
     """Issues one code that may be used again and again until its end."""
     GetEmergencyAccess: _grpc.UnaryUnaryMultiCallable[_emergency_access_pb2.GetEmergencyAccessRequest, _emergency_access_pb2.GetEmergencyAccessResponse]
@@ -63,6 +65,8 @@ class EmergencyAccessServiceAsyncStub(EmergencyAccessServiceStub):
     """Makes generated codes live, once, on any node."""
     IssueTokencodes: _aio.UnaryUnaryMultiCallable[_emergency_access_pb2.IssueTokencodesRequest, _emergency_access_pb2.IssueTokencodesResponse]  # type: ignore[assignment]
     """Generates and saves in one step; the codes leave after the quorum's commit."""
+    BulkIssueTokencodes: _aio.UnaryStreamMultiCallable[_emergency_access_pb2.BulkIssueTokencodesRequest, _emergency_access_pb2.BulkIssueTokencodesResponse]  # type: ignore[assignment]
+    """Issues a set for each of many tokens; a result for each, as soon as it is known."""
     IssueFixedTokencode: _aio.UnaryUnaryMultiCallable[_emergency_access_pb2.IssueFixedTokencodeRequest, _emergency_access_pb2.IssueFixedTokencodeResponse]  # type: ignore[assignment]
     """Issues one code that may be used again and again until its end."""
     GetEmergencyAccess: _aio.UnaryUnaryMultiCallable[_emergency_access_pb2.GetEmergencyAccessRequest, _emergency_access_pb2.GetEmergencyAccessResponse]  # type: ignore[assignment]
@@ -100,6 +104,14 @@ class EmergencyAccessServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_emergency_access_pb2.IssueTokencodesResponse, _abc.Awaitable[_emergency_access_pb2.IssueTokencodesResponse]]:
         """Generates and saves in one step; the codes leave after the quorum's commit."""
+
+    @_abc_1.abstractmethod
+    def BulkIssueTokencodes(
+        self,
+        request: _emergency_access_pb2.BulkIssueTokencodesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_emergency_access_pb2.BulkIssueTokencodesResponse], _abc.AsyncIterator[_emergency_access_pb2.BulkIssueTokencodesResponse]]:
+        """Issues a set for each of many tokens; a result for each, as soon as it is known."""
 
     @_abc_1.abstractmethod
     def IssueFixedTokencode(

@@ -90,6 +90,7 @@ class Call(_message.Message):
     UPDATE_ADMINISTRATOR_FIELD_NUMBER: _builtins.int
     REMOVE_ADMINISTRATOR_FIELD_NUMBER: _builtins.int
     CHANGE_PASSWORD_FIELD_NUMBER: _builtins.int
+    ISSUE_TOKENCODES_IN_BULK_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """The node that was called."""
     session_id: _builtins.str
@@ -220,6 +221,10 @@ class Call(_message.Message):
     def change_password(self) -> Global___ChangePassword:
         """Changes an administrator's password."""
 
+    @_builtins.property
+    def issue_tokencodes_in_bulk(self) -> Global___IssueTokencodesInBulk:
+        """Makes a set of one-time tokencodes live, as one of many."""
+
     def __init__(
         self,
         *,
@@ -257,12 +262,13 @@ class Call(_message.Message):
         update_administrator: Global___UpdateAdministrator | None = ...,
         remove_administrator: Global___RemoveAdministrator | None = ...,
         change_password: Global___ChangePassword | None = ...,
+        issue_tokencodes_in_bulk: Global___IssueTokencodesInBulk | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assign_token", b"assign_token", "authenticate", b"authenticate", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "create_administrator", b"create_administrator", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "remove_administrator", b"remove_administrator", "replace_token", b"replace_token", "request", b"request", "resynchronize_token", b"resynchronize_token", "save_emergency_access", b"save_emergency_access", "set_pin", b"set_pin", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assign_token", b"assign_token", "authenticate", b"authenticate", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "create_administrator", b"create_administrator", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "remove_administrator", b"remove_administrator", "replace_token", b"replace_token", "request", b"request", "resynchronize_token", b"resynchronize_token", "save_emergency_access", b"save_emergency_access", "set_pin", b"set_pin", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assign_token", b"assign_token", "at_ms", b"at_ms", "authenticate", b"authenticate", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "create_administrator", b"create_administrator", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "node_id", b"node_id", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "remove_administrator", b"remove_administrator", "replace_token", b"replace_token", "request", b"request", "resynchronize_token", b"resynchronize_token", "save_emergency_access", b"save_emergency_access", "session_id", b"session_id", "set_pin", b"set_pin", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assign_token", b"assign_token", "at_ms", b"at_ms", "authenticate", b"authenticate", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "create_administrator", b"create_administrator", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "node_id", b"node_id", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "remove_administrator", b"remove_administrator", "replace_token", b"replace_token", "request", b"request", "resynchronize_token", b"resynchronize_token", "save_emergency_access", b"save_emergency_access", "session_id", b"session_id", "set_pin", b"set_pin", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["initialize_cluster", "open_session", "close_session", "create_user", "update_user", "delete_user", "unlock_user", "enroll_token", "assign_token", "set_pin", "reinstate_token", "save_emergency_access", "disable_emergency_access", "register_agent", "authenticate", "pass_barrier", "unassign_token", "enable_token", "disable_token", "update_token", "delete_token", "clear_pin", "replace_token", "update_policy", "resynchronize_token", "issue_fixed_tokencode", "create_administrator", "update_administrator", "remove_administrator", "change_password"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["initialize_cluster", "open_session", "close_session", "create_user", "update_user", "delete_user", "unlock_user", "enroll_token", "assign_token", "set_pin", "reinstate_token", "save_emergency_access", "disable_emergency_access", "register_agent", "authenticate", "pass_barrier", "unassign_token", "enable_token", "disable_token", "update_token", "delete_token", "clear_pin", "replace_token", "update_policy", "resynchronize_token", "issue_fixed_tokencode", "create_administrator", "update_administrator", "remove_administrator", "change_password", "issue_tokencodes_in_bulk"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
@@ -1674,6 +1680,81 @@ class ChangePassword(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ChangePassword: _TypeAlias = ChangePassword  # noqa: Y015
+
+@_typing.final
+class IssueTokencodesInBulk(_message.Message):
+    """Makes a set of one-time tokencodes live, as one of many that are issued together."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERIAL_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    AUTH_VERSION_FIELD_NUMBER: _builtins.int
+    POLICY_VERSION_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    SET_ID_FIELD_NUMBER: _builtins.int
+    CODE_LENGTH_FIELD_NUMBER: _builtins.int
+    VERIFIERS_FIELD_NUMBER: _builtins.int
+    ENDS_AT_MS_FIELD_NUMBER: _builtins.int
+    LIFETIME_MS_FIELD_NUMBER: _builtins.int
+    RECOVERY_FIELD_NUMBER: _builtins.int
+    WEAKEN_RECOVERY_POLICY_FIELD_NUMBER: _builtins.int
+    serial: _builtins.str
+    """The token."""
+    user_id: _builtins.str
+    """Its user; the codes were drawn for this one."""
+    auth_version: _builtins.int
+    """Version of that user that the codes were drawn with."""
+    policy_version: _builtins.int
+    """Version of the policy that they were drawn with."""
+    key_id: _builtins.int
+    """Key of the ring that the verifiers were made with."""
+    set_id: _builtins.str
+    """Names the set."""
+    code_length: _builtins.int
+    """Symbols of each code."""
+    ends_at_ms: _builtins.int
+    """End of the set; absent: see lifetime_ms."""
+    lifetime_ms: _builtins.int
+    """Lifetime of the set from the commit on; absent: see ends_at_ms."""
+    recovery: _builtins.str
+    """A value of RecoveryPolicy."""
+    weaken_recovery_policy: _builtins.bool
+    """Agreed to replace DENY by a weaker policy."""
+    @_builtins.property
+    def verifiers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Verifiers of the codes, in the order of their ordinals."""
+
+    def __init__(
+        self,
+        *,
+        serial: _builtins.str = ...,
+        user_id: _builtins.str = ...,
+        auth_version: _builtins.int = ...,
+        policy_version: _builtins.int = ...,
+        key_id: _builtins.int = ...,
+        set_id: _builtins.str = ...,
+        code_length: _builtins.int = ...,
+        verifiers: _abc.Iterable[_builtins.bytes] | None = ...,
+        ends_at_ms: _builtins.int | None = ...,
+        lifetime_ms: _builtins.int | None = ...,
+        recovery: _builtins.str = ...,
+        weaken_recovery_policy: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_ends_at_ms", b"_ends_at_ms", "_lifetime_ms", b"_lifetime_ms", "ends_at_ms", b"ends_at_ms", "lifetime_ms", b"lifetime_ms"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ends_at_ms", b"_ends_at_ms", "_lifetime_ms", b"_lifetime_ms", "auth_version", b"auth_version", "code_length", b"code_length", "ends_at_ms", b"ends_at_ms", "key_id", b"key_id", "lifetime_ms", b"lifetime_ms", "policy_version", b"policy_version", "recovery", b"recovery", "serial", b"serial", "set_id", b"set_id", "user_id", b"user_id", "verifiers", b"verifiers", "weaken_recovery_policy", b"weaken_recovery_policy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__ends_at_ms: _TypeAlias = _typing.Literal["ends_at_ms"]  # noqa: Y015
+    _WhichOneofArgType__ends_at_ms: _TypeAlias = _typing.Literal["_ends_at_ms", b"_ends_at_ms"]  # noqa: Y015
+    _WhichOneofReturnType__lifetime_ms: _TypeAlias = _typing.Literal["lifetime_ms"]  # noqa: Y015
+    _WhichOneofArgType__lifetime_ms: _TypeAlias = _typing.Literal["_lifetime_ms", b"_lifetime_ms"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ends_at_ms) -> _WhichOneofReturnType__ends_at_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lifetime_ms) -> _WhichOneofReturnType__lifetime_ms | None: ...
+
+Global___IssueTokencodesInBulk: _TypeAlias = IssueTokencodesInBulk  # noqa: Y015
 
 @_typing.final
 class PassBarrier(_message.Message):

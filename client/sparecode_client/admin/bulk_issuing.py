@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Codes for many tokens at once."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from sparecode.v1 import emergency_access_pb2 as pb
+from sparecode.v1 import types_pb2
+from sparecode_client.bulk import BulkIssueResult, BulkIssueRow
+from sparecode_client.client import Caller, new_request_id
+from sparecode_client.errors import Unavailable
+from sparecode_client.values import RecoveryPolicy
+from sparecode_client.wire import enum_out, lifetime_out, saved_in, tokencode_in
+
+ROWS_MAX = 500
+"""In one call."""
+ROUNDS_MAX = 3
+"""An answer gets lost with its codes once in a blue moon, hardly twice."""
+CODES_WITHHELD = "CODES_WITHHELD"
+
+
+class BulkIssuing(Caller):
+    """`EmergencyAccessService.BulkIssueTokencodes`."""
+
+    async def bulk_issue_tokencodes(
+        self,
+        rows: Sequence[BulkIssueRow],
+        *,
+        count: int | None = None,
+        lifetime: datetime | timedelta | None = None,
+        recovery_policy: RecoveryPolicy = RecoveryPolicy.DENY,
+        weaken_recovery_policy: bool = False,
+        progress: Callable[[BulkIssueResult], object] = lambda _result: None,
+        within: timedelta | None = None,
+    ) -> tuple[BulkIssueResult, ...]:
+        """
+        Issue a set of one-time tokencodes for each of many tokens.
+
+        A refused row never stops the rest. *progress* is handed every result as
+        soon as it is known: keep the codes then, for whoever is interrupted. Unused
+        codes of before are void. When an answer got lost and its codes with it, the
+        row is issued once more, which voids the lost ones. *within* is for how long
+        nothing may come.
+
+        Raises:
+            OutcomeUnknown, Unavailable, Overloaded: It went no further. Issue again
+                for the rows without a result: that voids what nobody has seen.
+        """
+        numbered = dict(enumerate(rows, start=1))
+        results: dict[int, BulkIssueResult] = {}
+
+        def settled(result: BulkIssueResult) -> None:
+            results[result.row] = result
+            progress(result)
+
+        terms = pb.BulkIssueTokencodesRequest(
+            count=count,
+            lifetime=lifetime_out(lifetime),
+            recovery_policy=enum_out(types_pb2.RecoveryPolicy, recovery_policy),
+            weaken_recovery_policy=weaken_recovery_policy,
+        )
+        for first in range(1, len(rows) + 1, ROWS_MAX):
+            wanted = {
+                number: numbered[number]
+                for number in range(first, min(first + ROWS_MAX, len(rows) + 1))
+            }
+            for _ in range(ROUNDS_MAX):
+                wanted = await self._round(wanted, terms, settled, within)
+                if not wanted:
+                    break
+            for number, row in wanted.items():
+                settled(
+                    BulkIssueResult(
+                        row=number,
+                        serial=row.serial,
+                        username="",
+                        saved=None,
+                        codes=(),
+                        reason=CODES_WITHHELD,
+                        problem="no answer came in time, more than once: issue again",
+                    )
+                )
+        return tuple(results[number] for number in sorted(results))
+
+    async def _round(
+        self,
+        rows: Mapping[int, BulkIssueRow],
+        terms: pb.BulkIssueTokencodesRequest,
+        settled: Callable[[BulkIssueResult], object],
+        within: timedelta | None,
+    ) -> dict[int, BulkIssueRow]:
+        """Issue under one request id; return the rows whose codes got lost."""
+        left, lost = dict(rows), dict[int, BulkIssueRow]()
+        request_id = new_request_id()
+
+        def request() -> pb.BulkIssueTokencodesRequest:
+            wanted = pb.BulkIssueTokencodesRequest(request_id=request_id)
+            wanted.MergeFrom(terms)
+            for number, row in left.items():
+                wanted.rows.add(row=number, serial=row.serial, count=row.count)
+            return wanted
+
+        def take(answer: pb.BulkIssueTokencodesResponse) -> bool:
+            row = left.pop(answer.row, None)
+            if row is None:
+                return False
+            if answer.codes_withheld:
+                lost[answer.row] = row
+            else:
+                settled(result_in(answer))
+            return True
+
+        while left:
+            before = len(left)
+            await self._client.stream_out(
+                lambda node: node.emergency_access.BulkIssueTokencodes,
+                request,
+                take,
+                request_id=request_id,
+                within=within,
+            )
+            if len(left) == before:
+                raise Unavailable("NO_ANSWER", "a node has answered for no row")
+        return lost
+
+
+def result_in(answer: pb.BulkIssueTokencodesResponse) -> BulkIssueResult:
+    """Return what became of a row."""
+    return BulkIssueResult(
+        row=answer.row,
+        serial=answer.serial,
+        username=answer.username,
+        saved=saved_in(answer.saved) if answer.HasField("saved") else None,
+        codes=tuple(tokencode_in(code) for code in answer.codes),
+        reason=answer.reason,
+        problem=answer.problem,
+    )

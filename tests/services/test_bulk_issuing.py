@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Codes for many tokens through the use case: row by row, safe to ask again."""
+
+import asyncio
+import dataclasses
+import uuid
+from contextlib import aclosing
+
+import pytest
+
+from sparecode_node.domain.emergency_access import RecoveryPolicy
+from sparecode_node.domain.outcomes import Reason
+from sparecode_node.replication.errors import OverloadedError
+from sparecode_node.services.bulk_issuing import ROWS_MAX, BulkResult, BulkRow
+from sparecode_node.services.errors import (
+    InvalidFieldError,
+    NotSignedInError,
+    Refused,
+)
+from sparecode_node.services.issuing import Lifetime, Wish
+from sparecode_node.services.kdf import Lane
+from tests.services.one_node import PIN, SEED, OneNode
+
+pytestmark = pytest.mark.asyncio
+
+METHOD = "EmergencyAccessService/BulkIssueTokencodes"
+
+
+def rows(*serials: str, count: int | None = None) -> list[BulkRow]:
+    return [
+        BulkRow(row=number, serial=serial, count=count)
+        for number, serial in enumerate(serials, start=1)
+    ]
+
+
+def wish(recovery: RecoveryPolicy = RecoveryPolicy.DENY, **given: object) -> Wish:
+    return Wish(
+        lifetime=Lifetime(duration_ms=3_600_000),
+        recovery=recovery,
+        keep_unused_codes=False,
+        weaken_recovery_policy=False,
+        **given,
+    )
+
+
+async def bulk(
+    node: OneNode,
+    wanted: list[BulkRow],
+    *,
+    count: int | None = 3,
+    request_id: str = "",
+    deadline_s: float = 10,
+) -> list[BulkResult]:
+    context = dataclasses.replace(node.admin(METHOD, request_id), deadline_s=deadline_s)
+    results = await node.bulk.issue(context, rows=wanted, count=count, wish=wish())
+    async with aclosing(results):
+        return [result async for result in results]
+
+
+async def estate(node: OneNode, size: int = 3) -> list[str]:
+    """Have users with a token each; return the serials."""
+    for number in range(1, size + 1):
+        seed = SEED[:-1] + bytes([number])
+        await node.add_user(f"user{number}", serial=str(number), seed=seed)
+    return [str(number) for number in range(1, size + 1)]
+
+
+async def test_every_row_gets_codes_that_work(node: OneNode) -> None:
+    serials = await estate(node)
+    results = await bulk(node, rows(*serials))
+    assert [result.serial for result in results] == serials
+    for number, result in enumerate(results, start=1):
+        assert result.username == f"user{number}"
+        assert len(result.codes) == 3
+        code = result.codes[0].code
+        assert await node.accepts(PIN + code, username=f"user{number}")
+        assert not await node.accepts(PIN + code, username=f"user{number}")
+
+
+async def test_a_bad_row_never_stops_the_rest(node: OneNode) -> None:
+    """(I1, I4) Unknown, disabled, too many codes: each with its reason."""
+    serials = await estate(node)
+    await node.tokens.disable(node.admin("TokenService/DisableToken"), serial="2")
+    wanted = rows("nobody", *serials)
+    wanted[3] = dataclasses.replace(wanted[3], count=51)
+    results = await bulk(node, wanted)
+    assert [result.reason for result in results] == [
+        "TOKEN_UNKNOWN",
+        "",
+        "TOKEN_DISABLED",
+        "FIELD",
+    ]
+    assert [len(result.codes) for result in results] == [0, 3, 0, 0]
+    assert all(result.problem for result in results if result.reason)
+
+
+async def test_who_asks_again_gets_no_codes_twice(node: OneNode) -> None:
+    """(I9, Q1) Decided rows are withheld, also in another order; the rest goes on."""
+    first, *rest = rows(*await estate(node))
+    request_id = str(uuid.uuid4())
+    (issued,) = await bulk(node, [first], request_id=request_id)
+    again = await bulk(node, [*rest, first], request_id=request_id)
+    assert [result.withheld for result in again] == [False, False, True]
+    assert again[-1].codes == ()
+    assert again[-1].saved == issued.saved
+    # The codes of the first time are those that live.
+    assert await node.accepts(PIN + issued.codes[0].code, username="user1")
+    other = dataclasses.replace(first, serial="2")
+    with pytest.raises(Refused) as raised:
+        await bulk(node, [other], request_id=request_id)
+    assert raised.value.rejected.reason is Reason.REQUEST_ID_REUSED
+
+
+async def test_no_row_is_begun_that_cannot_be_answered(node: OneNode) -> None:
+    """What is issued after the caller has gone away would be lost; the first always is."""
+    serials = await estate(node)
+    results = await bulk(node, rows(*serials), deadline_s=0.9)
+    assert [result.serial for result in results] == ["1"]
+    access = await node.emergency.get(
+        node.admin("EmergencyAccessService/GetEmergencyAccess"), "2"
+    )
+    assert access.value.live_codes == 0
+
+
+async def test_an_administrator_has_one_bulk_at_a_time(node: OneNode) -> None:
+    """(I12) And its end makes room, also when its caller goes away in the middle."""
+    serials = await estate(node)
+    context = node.admin(METHOD)
+    results = await node.bulk.issue(context, rows=rows(*serials), count=1, wish=wish())
+    async with aclosing(results):
+        await anext(results)
+        with pytest.raises(OverloadedError):
+            await bulk(node, rows(*serials))
+    assert len(await bulk(node, rows(*serials))) == 3
+
+
+async def test_a_bulk_hashes_in_the_lane_for_issuing_only(node: OneNode) -> None:
+    """(I12) And never more than one row's worth at once, so that others fit in."""
+    serials = await estate(node)
+    authenticating = node.kdf.evaluations(Lane.AUTHENTICATING)
+    lane = node.kdf._lanes[Lane.ISSUING]
+    taken: list[int] = []
+
+    async def watch() -> None:
+        while True:
+            taken.append(lane._taken)
+            await asyncio.sleep(0)
+
+    watching = asyncio.create_task(watch())
+    results = await bulk(node, rows(*serials), count=20)
+    watching.cancel()
+    assert all(result.saved for result in results)
+    assert 0 < max(taken) <= 20
+    assert node.kdf.evaluations(Lane.AUTHENTICATING) == authenticating
+
+
+async def test_a_session_that_ends_ends_the_bulk(node: OneNode) -> None:
+    """(P1) Every row is checked in apply; what was issued stays."""
+    serials = await estate(node)
+    results = await node.bulk.issue(
+        node.admin(METHOD), rows=rows(*serials), count=1, wish=wish()
+    )
+    async with aclosing(results):
+        await anext(results)
+        await node.sessions.logout(node.admin("SessionService/Logout"))
+        with pytest.raises(NotSignedInError):
+            await anext(results)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "field"),
+    [
+        ([], "rows"),
+        (rows(*map(str, range(ROWS_MAX + 1))), "rows"),
+        (rows("1", "1"), "rows"),
+        (
+            [BulkRow(row=1, serial="1", count=None)] * 1
+            + [BulkRow(row=1, serial="2", count=None)],
+            "rows",
+        ),
+        ([BulkRow(row=0, serial="1", count=None)], "rows[0].row"),
+        ([BulkRow(row=1, serial="=1", count=None)], "rows[0].serial"),
+        ([BulkRow(row=1, serial="1", count=0)], "rows[0].count"),
+    ],
+)
+async def test_rows_have_bounds(
+    node: OneNode, wanted: list[BulkRow], field: str
+) -> None:
+    with pytest.raises(InvalidFieldError) as raised:
+        await bulk(node, wanted)
+    assert raised.value.field == field
