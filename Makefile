@@ -71,7 +71,8 @@ $(INSTALLED): requirements.lock pyproject.toml | $(VENV)/bin/python
 .PHONY: system-packages
 system-packages: ## Install the Debian packages that the tests use
 	@missing=; \
-	for package in e2fsprogs iproute2 iptables nftables openssl strace xfsprogs; do \
+	for package in e2fsprogs iproute2 iptables nftables oathtool openssl stoken \
+		strace xfsprogs; do \
 		dpkg-query -W -f '$${db:Status-Status}' "$$package" 2>/dev/null \
 			| grep -qx installed || missing+=" $$package"; \
 	done; \

@@ -27,6 +27,7 @@ class TokenAlgorithm(enum.StrEnum):
 
     TOTP = "totp"
     HOTP = "hotp"
+    SECURID = "securid"
 
 
 class TokenHash(enum.StrEnum):
@@ -152,13 +153,13 @@ class NewToken:
 
     serial: str
     seed: bytes = field(repr=False)
-    """16 to 64 bytes (RFC 4226, R6)."""
+    """16 to 64 bytes (RFC 4226, R6); of SecurID 16."""
     algorithm: TokenAlgorithm = TokenAlgorithm.TOTP
     hash: TokenHash = TokenHash.SHA1
     digits: int = 6
     """6 or 8."""
     period: timedelta | None = None
-    """A TOTP step of 30 (the default) or 60 seconds; none for HOTP."""
+    """A step of 30 or 60 seconds (default: TOTP 30, SecurID 60); none for HOTP."""
     counter: int = 0
     """The next HOTP counter."""
     pin_rule: PinRule = PinRule.PREPENDED

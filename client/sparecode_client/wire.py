@@ -47,7 +47,10 @@ from sparecode_client.values import (
 E = TypeVar("E", bound=enum.StrEnum)
 N_co = TypeVar("N_co", bound=int, covariant=True)
 
-DEFAULT_PERIOD = timedelta(seconds=30)
+DEFAULT_PERIODS = {
+    TokenAlgorithm.TOTP: timedelta(seconds=30),
+    TokenAlgorithm.SECURID: timedelta(seconds=60),
+}
 
 
 class WireEnum(Protocol[N_co]):
@@ -120,8 +123,8 @@ def lifetime_out(
 def enroll_out(token: NewToken, request_id: str) -> tokens_pb2.EnrollTokenRequest:
     """Return the request that enrolls *token*."""
     period = token.period
-    if period is None and token.algorithm is TokenAlgorithm.TOTP:
-        period = DEFAULT_PERIOD
+    if period is None:
+        period = DEFAULT_PERIODS.get(token.algorithm)
     return tokens_pb2.EnrollTokenRequest(
         request_id=request_id,
         serial=token.serial,

@@ -214,6 +214,20 @@ def test_hex_seed_from_a_file(cli: Cli, tmp_path: Path) -> None:
     assert (request.counter, request.period_seconds) == (5, 0)
 
 
+def test_securid_token_has_its_own_period(cli: Cli) -> None:
+    cli.node.answer("TokenService/EnrollToken", tokens_pb2.EnrollTokenResponse())
+
+    cli(
+        *("tokens", "enroll", "000612345678", "--algorithm", "securid"),
+        *("--seed-format", "hex"),
+        text="0102030405060708090a0b0c0d0e0f10\n",
+    )
+
+    (request,) = cli.node.requests("TokenService/EnrollToken")
+    assert request.algorithm == types_pb2.TOKEN_ALGORITHM_SECURID
+    assert (request.period_seconds, len(request.seed)) == (60, 16)
+
+
 def test_wrong_seed_is_not_repeated(cli: Cli) -> None:
     result = cli("tokens", "enroll", SERIAL, text="not a seed 189\n")
 

@@ -51,6 +51,7 @@ TOTP = TokencodeParameters(
     algorithm=Algorithm.TOTP, hash_name=HashName.SHA1, digits=6, period_s=30
 )
 HOTP = replace(TOTP, algorithm=Algorithm.HOTP, period_s=0)
+SECURID = replace(TOTP, algorithm=Algorithm.SECURID, period_s=60)
 
 ALICE = User(
     user_id=UserId("u1"),

@@ -2,21 +2,23 @@
 """HOTP and TOTP against their RFCs, and the windows in which they are matched."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparecode_node.domain.ids import Moment
+from sparecode_node.domain.ids import Moment, TokenSerial
 from sparecode_node.domain.tokencodes import (
     HashName,
     consecutive_moments,
     matching_moments,
     moments_to_try,
+    parameters_problem,
     step_at,
     tokencode_at,
 )
-from tests.domain.examples import HOTP, NOW_MS, STEP, TOTP
+from tests.domain.examples import HOTP, NOW_MS, SECURID, STEP, TOTP
 
 SEED = b"12345678901234567890"
 
@@ -41,6 +43,18 @@ RFC_6238_APPENDIX_B = [
     (2000000000, "69279037", "90698825", "38618901"),
     (20000000000, "65353130", "77737706", "47863826"),
 ]
+SECURID_SEED = bytes(range(1, 17))
+SECURID_SERIAL = TokenSerial("000612345678")
+SHOWN_BY_STOKEN = [
+    (946684800, "40054928", "40054928"),
+    (1111111109, "03692887", "16007496"),
+    (1700000000, "81863907", "22798534"),
+    (1700000030, "81863907", "36110810"),
+    (1709210000, "91565076", "07561310"),
+    (2000000000, "03220067", "32669042"),
+]
+"""What `stoken` 0.92 shows for this seed and serial every 60 and every 30 s."""
+
 SEEDS = {
     HashName.SHA1: SEED,
     HashName.SHA256: b"12345678901234567890123456789012",
@@ -63,6 +77,53 @@ def test_totp_agrees_with_rfc_6238(
         parameters = replace(TOTP, hash_name=name, digits=8)
         step = step_at(at_s * 1_000, parameters)
         assert tokencode_at(SEEDS[name], parameters, step) == expected
+
+
+@pytest.mark.parametrize(("at_s", "every_60_s", "every_30_s"), SHOWN_BY_STOKEN)
+def test_securid_agrees_with_stoken(
+    at_s: int, every_60_s: str, every_30_s: str
+) -> None:
+    """Eight digits, and six of them; a leap day is among the times (K1)."""
+    for period_s, expected in ((60, every_60_s), (30, every_30_s)):
+        for digits in (6, 8):
+            parameters = replace(
+                SECURID, serial=SECURID_SERIAL, digits=digits, period_s=period_s
+            )
+            step = step_at(at_s * 1_000, parameters)
+            shown = tokencode_at(SECURID_SEED, parameters, step)
+            assert shown == expected[-digits:]
+
+
+def test_securid_tokencode_depends_on_the_serial() -> None:
+    """Two tokens with one seed do not show the same (K1)."""
+    one = replace(SECURID, serial=SECURID_SERIAL)
+    other = replace(SECURID, serial=TokenSerial("000612345679"))
+    shown = [
+        [tokencode_at(SECURID_SEED, each, Moment(n)) for n in range(9)]
+        for each in (one, other)
+    ]
+    assert shown[0] != shown[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({}, ""),
+        ({"serial": "00061234567"}, "12 digits"),
+        ({"serial": "00061234567x"}, "12 digits"),
+        ({"serial": "\u0660" * 12}, "12 digits"),
+        ({"period_s": 45}, "30 or 60 s"),
+        ({"period_s": 0}, "30 or 60 s"),
+        ({"digits": 7}, "6 or 8 digits"),
+    ],
+)
+def test_what_no_securid_token_is(changes: dict[str, Any], problem: str) -> None:
+    """Apply refuses what no node of ours would send (K1)."""
+    parameters = replace(SECURID, serial=SECURID_SERIAL)
+    found = parameters_problem(replace(parameters, **changes), 0)
+    assert problem in found
+    assert bool(problem) == bool(found)
+    assert parameters_problem(parameters, 1) != ""
 
 
 def test_a_step_lasts_its_period() -> None:

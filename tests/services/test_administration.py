@@ -40,6 +40,12 @@ TOKEN = {
     "pin_rule": PinRule.PREPENDED,
     "expires_at_ms": NOW_MS + 1000,
 }
+SECURID = {
+    "serial": "000612345678",
+    "algorithm": Algorithm.SECURID,
+    "hash_name": HashName.SHA1,
+    "seed": b"x" * 16,
+}
 
 
 async def create(node: OneNode, username: str, request_id: str = "") -> None:
@@ -210,6 +216,10 @@ async def test_tokens_are_filtered(node: OneNode) -> None:
         ({"algorithm": Algorithm.HOTP}, "period_seconds"),
         ({"algorithm": Algorithm.HOTP, "period_s": 0, "counter": -1}, "counter"),
         ({"algorithm": Algorithm.HOTP, "period_s": 0, "counter": 2**63}, "counter"),
+        (SECURID | {"period_s": 0}, "period_seconds"),
+        (SECURID | {"counter": 1}, "counter"),
+        (SECURID | {"serial": "A-1"}, "serial"),
+        (SECURID | {"seed": b"x" * 20}, "seed"),
         ({"seed": b"x" * 15}, "seed"),
         ({"seed": b"x" * 65}, "seed"),
         ({"expires_at_ms": -1}, "expire_time"),

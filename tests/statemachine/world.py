@@ -96,6 +96,7 @@ START_MS = 1_800_000_000_000
 UNITS_MS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
 KEY = KeyId(1)
 ROOT = AdministratorName("root")
+DEFAULT_PERIODS_S = {Algorithm.TOTP: "30", Algorithm.SECURID: "60", Algorithm.HOTP: "0"}
 
 Arguments = dict[str, str]
 
@@ -357,9 +358,7 @@ class World:
             algorithm=algorithm,
             hash_name=HashName.SHA1,
             digits=int(given.get("digits", "6")),
-            period_s=int(
-                given.get("period", "30" if algorithm is Algorithm.TOTP else "0")
-            ),
+            period_s=int(given.get("period", DEFAULT_PERIODS_S[algorithm])),
             counter=int(given.get("counter", "0")),
             sealed_seed=b"sealed seed",
             key_id=KEY,
@@ -564,7 +563,7 @@ class World:
 
     def _moments(self, given: Arguments, token: Any) -> Iterator[Moment]:
         """Return the moments that a script says the digits are right at."""
-        if "step" in given and token.parameters.algorithm is Algorithm.TOTP:
+        if "step" in given and token.parameters.by_time:
             yield Moment(step_at(self.now_ms, token.parameters) + int(given["step"]))
         if "counter" in given and token.parameters.algorithm is Algorithm.HOTP:
             yield Moment(int(given["counter"]))

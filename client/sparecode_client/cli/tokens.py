@@ -50,7 +50,7 @@ class Digits(enum.StrEnum):
 
 
 class Period(enum.StrEnum):
-    """How many seconds a TOTP step lasts."""
+    """How many seconds a time step lasts."""
 
     THIRTY = "30"
     SIXTY = "60"
@@ -77,8 +77,9 @@ def kind(token: Token) -> str:
     """Return how a token makes its tokencodes, in short."""
     if token.algorithm is None:
         return "?"
-    words = [token.algorithm.name]
-    if token.hash is not TokenHash.SHA1:
+    securid = token.algorithm is TokenAlgorithm.SECURID
+    words = ["SecurID" if securid else token.algorithm.name]
+    if token.hash is not TokenHash.SHA1 and not securid:
         words.append("?" if token.hash is None else token.hash.name)
     words.append(f"{token.digits} digits")
     return " ".join(words)
@@ -109,7 +110,8 @@ def enroll(
     serial: Annotated[
         str,
         typer.Argument(
-            metavar="SERIAL", help="Unique; 1 to 64 letters, digits and hyphens."
+            metavar="SERIAL",
+            help="Unique; 1 to 64 letters, digits and hyphens; SecurID: 12 digits.",
         ),
     ],
     *,
@@ -120,18 +122,21 @@ def enroll(
         ),
     ] = None,
     seed_format: Annotated[
-        SeedFormat, typer.Option(help="How the seed is written: 16 to 64 bytes of it.")
+        SeedFormat,
+        typer.Option(help="How the seed is written: 16 to 64 bytes; SecurID: 16."),
     ] = SeedFormat.BASE32,
     algorithm: Annotated[
-        TokenAlgorithm, typer.Option(help="By time (RFC 6238) or counter (RFC 4226).")
+        TokenAlgorithm,
+        typer.Option(help="By time (RFC 6238; SecurID) or counter (RFC 4226)."),
     ] = TokenAlgorithm.TOTP,
     hash_: Annotated[
         TokenHash, typer.Option("--hash", help="The hash under the HMAC.")
     ] = TokenHash.SHA1,
     digits: Annotated[Digits, typer.Option(help="Digits of a tokencode.")] = Digits.SIX,
     period: Annotated[
-        Period, typer.Option(help="Seconds of a TOTP step.")
-    ] = Period.THIRTY,
+        Period | None,
+        typer.Option(help="Seconds of a time step (default: TOTP 30, SecurID 60)."),
+    ] = None,
     counter: Annotated[
         int,
         typer.Option(min=0, metavar="NUMBER", help="The next HOTP counter."),
@@ -147,14 +152,13 @@ def enroll(
     """Add one token. Its seed is asked for without echo."""
     settings = settings_of(context)
     with settings.admin() as admin:
-        totp = algorithm is TokenAlgorithm.TOTP
         token = NewToken(
             serial=serial,
             seed=read_seed(secret("Seed", seed_file), seed_format),
             algorithm=algorithm,
             hash=hash_,
             digits=int(digits),
-            period=timedelta(seconds=int(period)) if totp else None,
+            period=None if period is None else timedelta(seconds=int(period)),
             counter=counter,
             pin_rule=pin_rule,
             expire_time=None if expires is None else expires.moment(),

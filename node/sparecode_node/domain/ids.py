@@ -39,4 +39,4 @@ KeyId = NewType("KeyId", int)
 """Names a key of the key ring; stands beside whatever was made with that key."""
 
 Moment = NewType("Moment", int)
-"""What a tokencode is spent at: a TOTP time step or an HOTP counter."""
+"""What a tokencode is spent at: a time step (TOTP, SecurID) or an HOTP counter."""

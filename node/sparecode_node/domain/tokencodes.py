@@ -1,26 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Tokencodes: HOTP (RFC 4226) and TOTP (RFC 6238), their windows and drift.
+Tokencodes: HOTP (RFC 4226), TOTP (RFC 6238), SecurID; their windows and drift.
 
-The primary finds the *moments* (TOTP steps or HOTP counters) at which the typed
+The primary finds the *moments* (time steps or HOTP counters) at which the typed
 digits are the tokencode; apply decides whether one of them may still be spent.
 """
 
 import enum
 import hashlib
+import re
 from base64 import b32encode
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import pyotp
+import securid
 
-from sparecode_node.domain.ids import Moment
+from sparecode_node.domain.ids import Moment, TokenSerial
 
 
 class Algorithm(enum.StrEnum):
     """How a token makes its tokencodes."""
 
     TOTP = "totp"
+    SECURID = "securid"
+    """SecurID, 128 bit: AES over time and serial."""
     HOTP = "hotp"
 
 
@@ -34,6 +39,9 @@ class HashName(enum.StrEnum):
 
 DIGITS = (6, 8)
 PERIODS_S = (30, 60)
+SECURID_SEED_BYTES = 16
+NO_SERIAL = TokenSerial("")
+SECURID_SERIAL = re.compile(r"[0-9]{12}", re.ASCII)
 
 RESYNCHRONIZE_STEPS = 60
 RESYNCHRONIZE_COUNTERS = 100
@@ -52,25 +60,60 @@ class TokencodeParameters:
 
     algorithm: Algorithm
     hash_name: HashName
+    """Under HMAC; SecurID has none."""
     digits: int
     period_s: int
-    """Of a TOTP step; 0 for HOTP."""
+    """Of a time step; 0 for HOTP."""
+    serial: TokenSerial = NO_SERIAL
+    """Of a SecurID token: it goes into the tokencode."""
+
+    @property
+    def by_time(self) -> bool:
+        """Moments are steps of time, and not counters."""
+        return self.algorithm is not Algorithm.HOTP
+
+
+def parameters_of(
+    serial: TokenSerial,
+    *,
+    algorithm: Algorithm,
+    hash_name: HashName,
+    digits: int,
+    period_s: int,
+) -> TokencodeParameters:
+    """Return the parameters of the token with this serial."""
+    return TokencodeParameters(
+        algorithm=algorithm,
+        hash_name=hash_name,
+        digits=digits,
+        period_s=period_s,
+        serial=serial if algorithm is Algorithm.SECURID else NO_SERIAL,
+    )
 
 
 def parameters_problem(parameters: TokencodeParameters, counter: int) -> str:
     """Return what makes a token of these impossible, in words; empty if nothing does."""
     if parameters.digits not in DIGITS:
         return f"a tokencode has 6 or 8 digits, not {parameters.digits}"
-    if parameters.algorithm is Algorithm.HOTP:
-        if parameters.period_s or counter < 0:
-            return "a HOTP token has a counter from 0 on, and no period"
-    elif parameters.period_s not in PERIODS_S or counter:
-        return "a TOTP token has a period of 30 or 60 s, and no counter"
+    match parameters.algorithm:
+        case Algorithm.HOTP:
+            if parameters.period_s or counter < 0:
+                return "a HOTP token has a counter from 0 on, and no period"
+        case Algorithm.TOTP:
+            if parameters.period_s not in PERIODS_S or counter:
+                return "a TOTP token has a period of 30 or 60 s, and no counter"
+        case Algorithm.SECURID:
+            if parameters.period_s not in PERIODS_S or counter:
+                return "a SecurID token has a period of 30 or 60 s, and no counter"
+            if not SECURID_SERIAL.fullmatch(parameters.serial):
+                return "the serial of a SecurID token is 12 digits"
     return ""
 
 
 def tokencode_at(seed: bytes, parameters: TokencodeParameters, moment: Moment) -> str:
     """Return the tokencode of a moment (RFC 4226, 5.3; a TOTP step is a counter too)."""
+    if parameters.algorithm is Algorithm.SECURID:
+        return _securid_tokencode_at(seed, parameters, moment)
     generator = pyotp.HOTP(
         b32encode(seed).decode(),
         digits=parameters.digits,
@@ -79,8 +122,22 @@ def tokencode_at(seed: bytes, parameters: TokencodeParameters, moment: Moment) -
     return generator.at(moment)
 
 
+def _securid_tokencode_at(
+    seed: bytes, parameters: TokencodeParameters, moment: Moment
+) -> str:
+    generator = securid.Token(
+        serial=parameters.serial,
+        seed=seed,
+        interval=parameters.period_s,
+        digits=parameters.digits,
+        pin=None,
+    )
+    shown_from = datetime.fromtimestamp(moment * parameters.period_s, tz=UTC)
+    return generator.generate_otp(shown_from)
+
+
 def step_at(at_ms: int, parameters: TokencodeParameters) -> Moment:
-    """Return the TOTP step of a time (RFC 6238, 4.2, with T0 = 0)."""
+    """Return the time step of a time (RFC 6238, 4.2, with T0 = 0)."""
     return Moment(at_ms // (1_000 * parameters.period_s))
 
 
@@ -96,12 +153,12 @@ def moments_to_try(
     """
     Return the moments whose tokencode would be taken now, spent ones included.
 
-    TOTP: the window around now, shifted by the token's learned drift (RFC 6238,
+    By time: the window around now, shifted by the token's learned drift (RFC 6238,
     6). HOTP: the look-ahead after the last spent counter (RFC 4226, 7.4), and
     that counter itself. Spent moments are there so that a tokencode that comes
     twice is known as such in the audit log; apply refuses them.
     """
-    if parameters.algorithm is Algorithm.TOTP:
+    if parameters.by_time:
         middle = step_at(at_ms, parameters) + drift
         first, last = middle - window_steps, middle + window_steps
     else:

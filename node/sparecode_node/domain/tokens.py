@@ -8,7 +8,7 @@ from sparecode_node.domain.emergency_access import RecoveryPolicy
 from sparecode_node.domain.ids import KeyId, Moment, TokenSerial, UserId
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.pins import PinRule
-from sparecode_node.domain.tokencodes import Algorithm, TokencodeParameters, step_at
+from sparecode_node.domain.tokencodes import TokencodeParameters, step_at
 
 NO_KEY = KeyId(0)
 """Of a value that is not there."""
@@ -33,7 +33,7 @@ class Token:
     """Empty: no PIN is set."""
     pin_key_id: KeyId = NO_KEY
     spent: Moment = NOTHING_SPENT
-    """The last spent TOTP step or HOTP counter; none before it is accepted again (K1)."""
+    """The last spent time step or HOTP counter; none before it is accepted again (K1)."""
     drift: int = 0
     """Steps by which the token's clock is ahead of ours, as last seen."""
     lost: bool = False
@@ -112,12 +112,13 @@ class Token:
 
         A tokencode is accepted at most once (RFC 6238, 5.2; RFC 4226, 7.2), and
         moments only move forward, so one integer is enough to refuse every
-        replay. A TOTP token's drift is learned from each success (RFC 6238, 6).
+        replay. The drift of a token's clock is learned from each success (RFC 6238,
+        6).
         """
         if moment <= self.spent:
             return Rejected(Reason.TOKENCODE_SPENT)
         drift = self.drift
-        if self.parameters.algorithm is Algorithm.TOTP:
+        if self.parameters.by_time:
             drift = moment - step_at(now_ms, self.parameters)
         return replace(self, spent=moment, drift=drift)
 

@@ -26,6 +26,7 @@ from sparecode_node.statemachine.results import Applied, EmergencyAccessSaved
 ALGORITHMS = {
     types_pb2.TOKEN_ALGORITHM_TOTP: Algorithm.TOTP,
     types_pb2.TOKEN_ALGORITHM_HOTP: Algorithm.HOTP,
+    types_pb2.TOKEN_ALGORITHM_SECURID: Algorithm.SECURID,
 }
 HASHES = {
     types_pb2.TOKEN_HASH_SHA1: HashName.SHA1,

@@ -10,7 +10,11 @@ import re
 
 from sparecode_node.domain.ids import AgentIdentity, RequestId, TokenSerial
 from sparecode_node.domain.passcodes import normalized
-from sparecode_node.domain.tokencodes import Algorithm
+from sparecode_node.domain.tokencodes import (
+    SECURID_SEED_BYTES,
+    SECURID_SERIAL,
+    Algorithm,
+)
 from sparecode_node.services.errors import InvalidFieldError
 
 UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
@@ -117,20 +121,31 @@ def tokencode(name: str, value: str) -> str:
     return digits
 
 
+def securid(serial: TokenSerial, seed: bytes) -> None:
+    """Check what the tokencodes of a SecurID token are made of besides the time."""
+    if not SECURID_SERIAL.fullmatch(serial):
+        raise InvalidFieldError("serial", "must be 12 digits for SecurID")
+    if len(seed) != SECURID_SEED_BYTES:
+        raise InvalidFieldError(
+            "seed", f"must have {SECURID_SEED_BYTES} bytes for SecurID; has {len(seed)}"
+        )
+
+
 def tokencode_form(
     algorithm: Algorithm, *, digits: int, period_s: int, counter: int
 ) -> None:
-    """Check what a token's tokencodes are made of."""
+    """Check what a token's tokencodes look like, and what they count."""
     if digits not in DIGITS:
         raise InvalidFieldError("digits", f"must be 6 or 8; is {digits}")
     match algorithm:
-        case Algorithm.TOTP:
+        case Algorithm.TOTP | Algorithm.SECURID:
+            kind = algorithm.upper()
             if period_s not in PERIODS_S:
                 raise InvalidFieldError(
-                    "period_seconds", f"must be 30 or 60 for TOTP; is {period_s}"
+                    "period_seconds", f"must be 30 or 60 for {kind}; is {period_s}"
                 )
             if counter:
-                raise InvalidFieldError("counter", "must be 0 for TOTP")
+                raise InvalidFieldError("counter", f"must be 0 for {kind}")
         case Algorithm.HOTP:
             if period_s:
                 raise InvalidFieldError("period_seconds", "must be 0 for HOTP")

@@ -257,6 +257,8 @@ class Tokens(TokenLife):
             period_s=token.period_s,
             counter=token.counter,
         )
+        if token.algorithm is Algorithm.SECURID:
+            fields.securid(serial, token.seed)
         return EnrollToken(
             serial=serial,
             algorithm=token.algorithm,

@@ -22,7 +22,7 @@ from sparecode_node.domain.ids import (
 )
 from sparecode_node.domain.lockout import FREE, Factor, Lockout
 from sparecode_node.domain.pins import PinRule
-from sparecode_node.domain.tokencodes import Algorithm, HashName, TokencodeParameters
+from sparecode_node.domain.tokencodes import Algorithm, HashName, parameters_of
 from sparecode_node.domain.tokens import Token
 from sparecode_node.domain.users import User
 
@@ -172,7 +172,8 @@ def token_of(row: Row) -> Token:
     """Return the token of a row of `TOKEN_COLUMNS`."""
     return Token(
         serial=row[0],
-        parameters=TokencodeParameters(
+        parameters=parameters_of(
+            row[0],
             algorithm=Algorithm(row[1]),
             hash_name=HashName(row[2]),
             digits=row[3],

@@ -12,7 +12,6 @@ from typing import assert_never
 
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.replacing import NEW, CarriedPin, replace_token
-from sparecode_node.domain.tokencodes import Algorithm
 from sparecode_node.domain.tokens import Token
 from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.applying import Applying
@@ -130,7 +129,7 @@ def _resynchronize(
     known = token.resynchronized(command.moments, applying.now_ms)
     if isinstance(known, Rejected):
         return known
-    if known.parameters.algorithm is Algorithm.TOTP:
+    if known.parameters.by_time:
         applying.detail = f"drift {known.drift} steps"
     else:
         applying.detail = f"counter {known.spent}"

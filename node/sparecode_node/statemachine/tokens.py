@@ -3,7 +3,7 @@
 
 from sparecode_node.domain.ids import Moment, TokenSerial
 from sparecode_node.domain.outcomes import Reason, Rejected
-from sparecode_node.domain.tokencodes import TokencodeParameters, parameters_problem
+from sparecode_node.domain.tokencodes import parameters_of, parameters_problem
 from sparecode_node.domain.tokens import Token
 from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.applying import Applying
@@ -35,7 +35,8 @@ def enroll_token(applying: Applying, command: EnrollToken) -> Result:
             f"there is a token {command.serial} already",
             "serial",
         )
-    parameters = TokencodeParameters(
+    parameters = parameters_of(
+        command.serial,
         algorithm=command.algorithm,
         hash_name=command.hash_name,
         digits=command.digits,

@@ -60,7 +60,7 @@ class Token(_message.Message):
     LOST_FIELD_NUMBER: _builtins.int
     LIVE_CODES_FIELD_NUMBER: _builtins.int
     serial: _builtins.str
-    """Unique; 1 to 64 letters, digits and hyphens."""
+    """Unique; 1 to 64 letters, digits and hyphens; of SecurID 12 digits."""
     algorithm: _types_pb2.TokenAlgorithm.ValueType
     """How it makes tokencodes."""
     hash: _types_pb2.TokenHash.ValueType
@@ -68,7 +68,7 @@ class Token(_message.Message):
     digits: _builtins.int
     """Digits of a tokencode: 6 or 8."""
     period_seconds: _builtins.int
-    """Seconds of a TOTP step: 30 or 60; 0 for HOTP."""
+    """Seconds of a time step: 30 or 60; 0 for HOTP."""
     pin_rule: _types_pb2.PinRule.ValueType
     """How a passcode is made of PIN and tokencode."""
     pin_set: _builtins.bool
@@ -128,7 +128,7 @@ class EnrollTokenRequest(_message.Message):
     request_id: _builtins.str
     """Names this request (UUID). A retry carries the same."""
     serial: _builtins.str
-    """Unique; 1 to 64 letters, digits and hyphens."""
+    """Unique; 1 to 64 letters, digits and hyphens; of SecurID 12 digits."""
     algorithm: _types_pb2.TokenAlgorithm.ValueType
     """How it makes tokencodes."""
     hash: _types_pb2.TokenHash.ValueType
@@ -136,11 +136,11 @@ class EnrollTokenRequest(_message.Message):
     digits: _builtins.int
     """Digits of a tokencode: 6 or 8."""
     period_seconds: _builtins.int
-    """Seconds of a TOTP step: 30 or 60; 0 for HOTP."""
+    """Seconds of a time step: 30 or 60; 0 for HOTP."""
     counter: _builtins.int
-    """The next HOTP counter; 0 for TOTP."""
+    """The next HOTP counter; 0 for the others."""
     seed: _builtins.bytes
-    """The shared secret: 16 to 64 bytes (RFC 4226, R6)."""
+    """The shared secret: 16 to 64 bytes (RFC 4226, R6); of SecurID 16."""
     pin_rule: _types_pb2.PinRule.ValueType
     """How a passcode is made of PIN and tokencode."""
     @_builtins.property

@@ -29,6 +29,8 @@ class _TokenAlgorithmEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TokenA
     """Time-based (RFC 6238)."""
     TOKEN_ALGORITHM_HOTP: _TokenAlgorithm.ValueType  # 2
     """Counter-based (RFC 4226)."""
+    TOKEN_ALGORITHM_SECURID: _TokenAlgorithm.ValueType  # 3
+    """SecurID, 128 bit: AES over time and serial."""
 
 class TokenAlgorithm(_TokenAlgorithm, metaclass=_TokenAlgorithmEnumTypeWrapper):
     """How a token makes its tokencodes."""
@@ -39,6 +41,8 @@ TOKEN_ALGORITHM_TOTP: TokenAlgorithm.ValueType  # 1
 """Time-based (RFC 6238)."""
 TOKEN_ALGORITHM_HOTP: TokenAlgorithm.ValueType  # 2
 """Counter-based (RFC 4226)."""
+TOKEN_ALGORITHM_SECURID: TokenAlgorithm.ValueType  # 3
+"""SecurID, 128 bit: AES over time and serial."""
 Global___TokenAlgorithm: _TypeAlias = TokenAlgorithm  # noqa: Y015
 
 class _TokenHash:
@@ -57,7 +61,7 @@ class _TokenHashEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TokenHash.V
     """SHA-512."""
 
 class TokenHash(_TokenHash, metaclass=_TokenHashEnumTypeWrapper):
-    """The hash under a token's HMAC."""
+    """The hash under a token's HMAC; SecurID has none."""
 
 TOKEN_HASH_UNSPECIFIED: TokenHash.ValueType  # 0
 """Not given: SHA-1, which most tokens use."""

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What other programs generate is accepted here: `stoken` and `oathtool` (K1)."""
+
+from pathlib import Path
+
+import pytest
+
+from sparecode_node.domain.pins import PinRule
+from sparecode_node.domain.tokencodes import Algorithm, HashName
+from tests.generators import oathtool_hotp, oathtool_totp, sdtid_of, stoken
+from tests.services.one_node import OneNode
+
+pytestmark = pytest.mark.asyncio
+
+SERIAL = "000612345678"
+SECURID_SEED = bytes(range(1, 17))
+OATH_SEED = bytes(range(20))
+
+
+async def add_alice(
+    node: OneNode,
+    *,
+    algorithm: Algorithm,
+    seed: bytes,
+    digits: int,
+    period_s: int,
+    hash_name: HashName = HashName.SHA1,
+    pin_rule: PinRule = PinRule.NONE,
+) -> None:
+    await node.users.create(
+        node.admin("UserService/CreateUser"),
+        username="alice",
+        display_name="",
+        email="",
+    )
+    await node.tokens.enroll(
+        node.admin("TokenService/EnrollToken"),
+        serial=SERIAL,
+        algorithm=algorithm,
+        hash_name=hash_name,
+        digits=digits,
+        period_s=period_s,
+        counter=0,
+        seed=seed,
+        pin_rule=pin_rule,
+        expires_at_ms=None,
+    )
+    await node.tokens.assign(
+        node.admin("TokenService/AssignToken"), serial=SERIAL, username="alice"
+    )
+
+
+def at_s(node: OneNode) -> int:
+    return node.clock.now // 1000
+
+
+@pytest.mark.parametrize("period_s", [30, 60])
+@pytest.mark.parametrize("digits", [6, 8])
+async def test_what_stoken_shows_is_accepted_once(
+    node: OneNode, tmp_path: Path, digits: int, period_s: int
+) -> None:
+    """(K1) A step to each side, never one further, never the same one again."""
+    file = sdtid_of(
+        tmp_path, serial=SERIAL, seed=SECURID_SEED, digits=digits, period_s=period_s
+    )
+    await add_alice(
+        node,
+        algorithm=Algorithm.SECURID,
+        seed=SECURID_SEED,
+        digits=digits,
+        period_s=period_s,
+    )
+    now = at_s(node)
+    assert not await node.accepts(stoken(file, now - 2 * period_s))
+    node.clock.pass_s(2)
+    assert not await node.accepts(stoken(file, now + 2 * period_s))
+    node.clock.pass_s(2)
+    assert await node.accepts(stoken(file, now - period_s))
+    assert await node.accepts(shown := stoken(file, now))
+    assert not await node.accepts(shown)
+    assert await node.accepts(stoken(file, now + period_s))
+    assert node.reasons()[-3:] == ["", "tokencode_spent", ""]
+
+
+async def test_drift_of_a_securid_token_is_learned(
+    node: OneNode, tmp_path: Path
+) -> None:
+    """(K1) A clock that is ever further ahead is followed, step by step."""
+    file = sdtid_of(tmp_path, serial=SERIAL, seed=SECURID_SEED)
+    await add_alice(
+        node, algorithm=Algorithm.SECURID, seed=SECURID_SEED, digits=6, period_s=60
+    )
+    for ahead in (1, 2, 3, 3):
+        node.clock.pass_s(3600)
+        assert await node.accepts(stoken(file, at_s(node) + 60 * ahead))
+    node.clock.pass_s(3600)
+    assert not await node.accepts(stoken(file, at_s(node)))
+
+
+async def test_securid_token_is_resynchronized(node: OneNode, tmp_path: Path) -> None:
+    """(K1) Two tokencodes in a row, half an hour off."""
+    file = sdtid_of(tmp_path, serial=SERIAL, seed=SECURID_SEED)
+    await add_alice(
+        node, algorithm=Algorithm.SECURID, seed=SECURID_SEED, digits=6, period_s=60
+    )
+    shown_at = at_s(node) - 1800
+    await node.tokens.resynchronize(
+        node.admin("TokenService/ResynchronizeToken"),
+        serial=SERIAL,
+        first_tokencode=stoken(file, shown_at),
+        second_tokencode=stoken(file, shown_at + 60),
+    )
+    assert await node.accepts(stoken(file, shown_at + 120))
+
+
+@pytest.mark.parametrize("hash_name", HashName)
+@pytest.mark.parametrize(("digits", "period_s"), [(6, 30), (8, 60)])
+async def test_what_oathtool_computes_by_time_is_accepted(
+    node: OneNode, hash_name: HashName, digits: int, period_s: int
+) -> None:
+    """(K1) RFC 6238, by another implementation of it."""
+    await add_alice(
+        node,
+        algorithm=Algorithm.TOTP,
+        hash_name=hash_name,
+        seed=OATH_SEED,
+        digits=digits,
+        period_s=period_s,
+    )
+    for _ in range(3):
+        node.clock.pass_s(86_400)
+        shown = oathtool_totp(
+            OATH_SEED,
+            at_s(node),
+            hash_name=hash_name,
+            digits=digits,
+            period_s=period_s,
+        )
+        assert await node.accepts(shown)
+        assert not await node.accepts(shown)
+
+
+@pytest.mark.parametrize("digits", [6, 8])
+async def test_what_oathtool_computes_by_counter_is_accepted(
+    node: OneNode, digits: int
+) -> None:
+    """(K1) RFC 4226, by another implementation of it, with skipped counters."""
+    await add_alice(
+        node, algorithm=Algorithm.HOTP, seed=OATH_SEED, digits=digits, period_s=0
+    )
+    for counter in (0, 1, 5, 15):
+        shown = oathtool_hotp(OATH_SEED, counter, digits=digits)
+        assert await node.accepts(shown)
+        assert not await node.accepts(shown)
+    # Eleven ahead is one too far.
+    assert not await node.accepts(oathtool_hotp(OATH_SEED, 26, digits=digits))
