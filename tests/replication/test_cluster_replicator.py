@@ -22,7 +22,7 @@ from sparecode_node.replication.errors import (
     StartRefusedError,
 )
 from sparecode_node.replication.forwarding import MalformedCallError, proposal_of
-from sparecode_node.replication.journal import NAME
+from sparecode_node.replication.journal_file import NAME
 from sparecode_node.replication.settings import WINDOW_ENTRIES
 from sparecode_node.services.ambient import SystemClock
 from sparecode_node.statemachine.results import Applied

@@ -10,7 +10,8 @@ import pytest
 
 from sparecode_node.replication import journal_format as form
 from sparecode_node.replication.errors import Fatal, StartRefusedError
-from sparecode_node.replication.journal import NAME, Journal, open_journal
+from sparecode_node.replication.journal import Journal, open_journal
+from sparecode_node.replication.journal_file import NAME
 from sparecode_node.replication.journal_format import Identity
 from sparecode_node.replication.storage import DirectoryStorage
 from tests.simulation.disk import Disk, File, Killed
@@ -39,7 +40,7 @@ def fill(journal: Journal) -> list[tuple[int, list[form.Entry]]]:
 
     def mark() -> None:
         journal.sync()
-        file = journal._storage.names[NAME]  # type: ignore[attr-defined]
+        file = journal._file._storage.names[NAME]  # type: ignore[attr-defined]
         marks.append((len(file.cached), journal[:]))
 
     mark()

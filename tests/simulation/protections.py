@@ -18,7 +18,8 @@ from sparecode_node.replication.errors import Fatal
 from sparecode_node.replication.follower import FollowerLog, Verdict
 from sparecode_node.replication.frames import Message
 from sparecode_node.replication.guard import Guard
-from sparecode_node.replication.journal import NAME, Journal
+from sparecode_node.replication.journal import Journal
+from sparecode_node.replication.journal_file import NAME, JournalFile
 from sparecode_node.replication.read_index import ReadIndex
 from sparecode_node.replication.snapshots import RECEIVED, Manifest, SnapshotStore
 from sparecode_node.replication.storage import AppendFile
@@ -81,16 +82,14 @@ def count_votes_twice(patch: pytest.MonkeyPatch) -> None:
 def go_on_after_failed_sync(patch: pytest.MonkeyPatch) -> None:
     """Let a node believe its disk after it has failed."""
 
-    def write(self: Journal) -> None:
+    def append(self: JournalFile, records: bytes) -> None:
         self._sequence += 1
-        records = bytes(self._unsynced)
         data = journal_format.batch(self._salt, self._sequence, records)
-        self._unsynced.clear()
         with contextlib.suppress(OSError):
             self._file.append(data)
             self._file.sync()
 
-    patch.setattr(Journal, "_write_batch", write)
+    patch.setattr(JournalFile, "append", append)
 
 
 def read_without_quorum(patch: pytest.MonkeyPatch) -> None:
@@ -139,7 +138,7 @@ def compact_in_place(patch: pytest.MonkeyPatch) -> None:
     """Let the journal be written anew under its own name."""
 
     def replace(
-        self: Journal, salt: bytes, records: list[bytes]
+        self: JournalFile, salt: bytes, records: list[bytes]
     ) -> tuple[int, AppendFile]:
         storage = self._storage
         storage.remove(NAME)
@@ -153,7 +152,7 @@ def compact_in_place(patch: pytest.MonkeyPatch) -> None:
         storage.sync_directory()
         return 1, file
 
-    patch.setattr(Journal, "_replace_file", replace)
+    patch.setattr(JournalFile, "_write_new", replace)
 
 
 FOUND_AT_RANDOM = (

@@ -5,9 +5,9 @@ Replication of calls by Raft: the only package that knows the engine, PySyncObj.
 DESIGN.md says what we take from PySyncObj and what we do not trust it with.
 From the inside out:
 
-* `storage`, `journal_format`, `journal`: the durable log
+* `storage`, `journal_format`, `journal_file`, `journal`: the durable log
 * `codec`, `frames`: what is in an entry, and in a message between members
-* `guard`, `prevote`, `engine`: PySyncObj with fences around it
+* `guard`, `prevote`, `engine`, `sending`: PySyncObj with fences around it
 * `read_index`: reads by a quorum's word, without the log
 * `snapshots`, `compaction`, `opening`, `snapshot_keeper`: the state as of an index,
   instead of the log up to it

@@ -28,18 +28,14 @@ from sparecode_node.replication.errors import (
     NoQuorumError,
 )
 from sparecode_node.replication.follower import REGULAR
-from sparecode_node.replication.frames import APPEND_ENTRIES, OFFER_SNAPSHOT
+from sparecode_node.replication.frames import Message
 from sparecode_node.replication.guard import Guard, Wire
 from sparecode_node.replication.journal import Journal
 from sparecode_node.replication.opening import check_state
 from sparecode_node.replication.proposals import Proposals
 from sparecode_node.replication.read_index import ReadPoint
-from sparecode_node.replication.settings import (
-    APPEND_BYTES_MAX,
-    ENTRIES_IN_FLIGHT_MAX,
-    WINDOW_ENTRIES,
-    RaftSettings,
-)
+from sparecode_node.replication.sending import Sender
+from sparecode_node.replication.settings import ENTRIES_IN_FLIGHT_MAX, RaftSettings
 
 PINNED = "0.3.17"
 if VERSION != PINNED:  # Not an assertion: -O must not remove it.
@@ -88,6 +84,7 @@ class Engine(SyncObj):
         self.proposals = proposals
         self.settings = settings
         self._state = state
+        self._sender = Sender(self, journal)
         applied = check_state(journal, state)
         me = journal.identity.node_id
         super().__init__(
@@ -163,7 +160,8 @@ class Engine(SyncObj):
             self._append_proposals()
         self._ask_for_reads()
         # Before our own sync, which then runs beside those of the followers.
-        self._send_open()
+        if self._isLeader():
+            self._sender.send_open()
         self._sync_appended()
 
     def _sync_appended(self) -> None:
@@ -251,78 +249,33 @@ class Engine(SyncObj):
             return max(0, max(own, self.raftCommitIndex) - self.raftLastApplied)
         return max(0, self.guard.leader_commit - self.raftLastApplied)
 
-    # --- Sending entries
+    # --- Sending entries, see `sending.Leader`
 
     def _SyncObj__sendAppendEntries(self) -> None:
-        """
-        Send to each follower what it lacks, within its window; or offer a snapshot.
-
-        PySyncObj sends everything at once, may spin in here for a heartbeat,
-        cuts large entries into pickled pieces, and sends a snapshot to whoever
-        is too far behind.
-        """
         self._SyncObj__newAppendEntriesTime = now() + self.settings.heartbeat_s
-        for node in sorted(self.otherNodes, key=lambda node: node.id):
-            if self.isNodeConnected(node):
-                if not self._reaches(node):
-                    self._offer_snapshot(node)
-                self._send_entries(node)
+        self._sender.send_all()
 
-    def _offer_snapshot(self, node: Node) -> None:
-        """
-        Tell a follower that the log begins behind what it lacks.
+    def linked_followers(self) -> list[str]:
+        """Return to whom messages arrive, in order."""
+        linked = (n.id for n in self.otherNodes if self.isNodeConnected(n))
+        return sorted(linked)
 
-        The entries beside it begin at the end of the log. The follower refuses
-        them, stays quiet, and says how far it is by now.
-        """
-        first, term = self.journal.first_index, self.raftCurrentTerm
-        offer = {"type": OFFER_SNAPSHOT, "term": term, "index": first}
-        self.guard.send(node, offer)
-        self._SyncObj__raftNextIndex[node] = self.journal.last_index + 1
+    def next_index(self, follower: str) -> int:
+        """Return from where on a follower has not been sent anything."""
+        index: int = self._SyncObj__raftNextIndex[Member(follower)]
+        return index
 
-    def _send_open(self) -> None:
-        """
-        Send what has come into a window since: new entries, or room for old ones.
+    def set_next_index(self, follower: str, index: int) -> None:
+        """Take note of how far a follower has been sent everything."""
+        self._SyncObj__raftNextIndex[Member(follower)] = index
 
-        PySyncObj would wait for the next heartbeat.
-        """
-        if self._isLeader():
-            for node in sorted(self.otherNodes, key=lambda node: node.id):
-                open_from = self._SyncObj__raftNextIndex[node]
-                is_open = self._reaches(node) and open_from <= self._window_end(node)
-                if self.isNodeConnected(node) and is_open:
-                    self._send_entries(node)
+    def acknowledged(self, follower: str) -> int:
+        """Return where the window of a follower begins."""
+        return self.guard.progress(follower).base
 
-    def _reaches(self, node: Node) -> bool:
-        """Say whether the log reaches back to what *node* has."""
-        wanted: int = self._SyncObj__raftNextIndex[node]
-        return wanted > self.journal.first_index
-
-    def _window_end(self, node: Node) -> int:
-        base = self.guard.progress(node.id).base
-        return min(self.journal.last_index, base + WINDOW_ENTRIES)
-
-    def _send_entries(self, node: Node) -> None:
-        next_index = self._SyncObj__raftNextIndex
-        end = self._window_end(node)
-        first = True
-        while first or next_index[node] <= end:
-            first = False
-            previous = next_index[node] - 1
-            entries = self._SyncObj__getEntries(
-                previous + 1, max(0, end - previous), APPEND_BYTES_MAX
-            )
-            if entries:
-                next_index[node] = entries[-1][1] + 1
-            message = {
-                "type": APPEND_ENTRIES,
-                "term": self.raftCurrentTerm,
-                "commit_index": self.raftCommitIndex,
-                "entries": entries,
-                "prevLogIdx": previous,
-                "prevLogTerm": self.journal.term_at(previous),
-            }
-            self.guard.send(node, message)
+    def send(self, follower: str, message: Message) -> None:
+        """Send a message, by way of the guard."""
+        self.guard.send(Member(follower), message)
 
     def _SyncObj__connectedToAnyone(self) -> bool:
         """Ask before campaigning (pre-vote); called when an election is due."""

@@ -12,19 +12,16 @@ that raises `Fatal`, whoever asks for it. The beginning of the log goes only wit
 a new file that takes the place of the whole journal (`compact`, `rebase`).
 """
 
-import logging
 from typing import overload
 
 from pysyncobj.journal import Journal as EngineJournal
 
 from sparecode_node.replication import journal_format as form
 from sparecode_node.replication.errors import Fatal, StartRefusedError
+from sparecode_node.replication.journal_file import JournalFile
 from sparecode_node.replication.journal_format import Entry, Identity, Kind
-from sparecode_node.replication.storage import AppendFile, Storage
+from sparecode_node.replication.storage import Storage
 
-log = logging.getLogger(__name__)
-
-NAME = "raft.journal"
 NO_OP = b"\x01"
 """What PySyncObj calls a no-op; the log begins with one at index 1, term 0."""
 FIRST_ENTRY: Entry = (NO_OP, 1, 0)
@@ -35,12 +32,8 @@ class Journal(EngineJournal):
 
     def __init__(self, storage: Storage) -> None:
         """For `create_journal` and `open_journal`."""
-        self._storage = storage
-        self._file: AppendFile | None = None
-        self._salt = b""
-        self._sequence = 0
+        self._file = JournalFile(storage)
         self._unsynced = bytearray()
-        self._poisoned = ""
         self._entries: list[Entry] = []
         self._term = 0
         self._vote: str | None = None
@@ -86,31 +79,12 @@ class Journal(EngineJournal):
 
     def sync(self) -> None:
         """Return when everything so far is on disk. Raises `Fatal`."""
-        if self._poisoned:
-            raise Fatal(self._poisoned)
+        self._file.check_usable()
         if self._unsynced:
-            self._write_batch()
+            self._file.append(bytes(self._unsynced))
+            self._unsynced.clear()
+            self.syncs += 1
         self.durable_index = self.last_index
-
-    def _write_batch(self) -> None:
-        if self._file is None:
-            raise Fatal("the journal is closed")
-        self._sequence += 1
-        data = form.batch(self._salt, self._sequence, bytes(self._unsynced))
-        try:
-            self._file.append(data)
-            self._file.sync()
-        except OSError as error:
-            # What the kernel has dropped after a failed sync it will call
-            # synced the next time: never try again.
-            self._poisoned = f"{self._where}: writing the journal failed: {error}"
-            raise Fatal(self._poisoned) from error
-        self._unsynced.clear()
-        self.syncs += 1
-
-    @property
-    def _where(self) -> str:
-        return self._storage.where(NAME)
 
     # --- Dropping what a snapshot has
 
@@ -141,39 +115,13 @@ class Journal(EngineJournal):
         kept = []
         if self.term_at(index) == term:
             kept = self._entries[index - self.first_index + 1 :]
-        salt = form.next_salt(self._salt, self._sequence)
         head = form.identity_record(self.identity) + form.members_record(self.members)
         base = form.base_record(index, term) + form.term_record(self._term, self._vote)
-        records = [head, base, *(form.add_record(entry) for entry in kept)]
-        sequence, file = self._replace_file(salt, records)
-        if self._file is not None:
-            self._file.close()
-        self._file, self._salt, self._sequence = file, salt, sequence
+        self._file.replace([head, base, *(form.add_record(entry) for entry in kept)])
         self._unsynced.clear()
         self._entries = [(NO_OP, index, term), *kept]
         self.bytes = sum(len(command) for command, _, _ in self._entries)
         self.durable_index = self.last_index
-
-    def _replace_file(
-        self, salt: bytes, records: list[bytes]
-    ) -> tuple[int, AppendFile]:
-        if self._poisoned:
-            raise Fatal(self._poisoned)
-        new, sequence = NAME + ".new", 0
-        try:
-            self._storage.remove(new)
-            file = self._storage.append_to(new)
-            file.append(form.file_header(salt))
-            for data in form.joined(records):
-                sequence += 1
-                file.append(form.batch(salt, sequence, data))
-            file.sync()
-            self._storage.rename(new, NAME)
-            self._storage.sync_directory()
-        except OSError as error:
-            self._poisoned = f"{self._where}: compacting the journal failed: {error}"
-            raise Fatal(self._poisoned) from error
-        return sequence, file
 
     # --- What PySyncObj calls
 
@@ -255,9 +203,7 @@ class Journal(EngineJournal):
         return self._vote
 
     def _destroy(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        self._file.close()
 
     close = _destroy
 
@@ -276,62 +222,25 @@ class Journal(EngineJournal):
     def _create(
         self, identity: Identity, members: tuple[str, ...], salt: bytes
     ) -> None:
-        """Write a journal under another name, and rename it when it is complete."""
         records = (
             form.identity_record(identity)
             + form.members_record(members)
             + form.add_record(FIRST_ENTRY)
         )
-        new = NAME + ".new"
-        try:
-            self._storage.remove(new)
-            file = self._storage.append_to(new)
-            file.append(form.file_header(salt) + form.batch(salt, 1, records))
-            file.sync()
-            file.close()
-            self._storage.rename(new, NAME)
-            self._storage.sync_directory()
-        except OSError as error:
-            raise StartRefusedError(
-                f"{self._where}: the journal cannot be created: {error}"
-            ) from error
+        self._file.create(records, salt)
 
     def _load(self) -> None:
-        data = self._storage.read(NAME)
         try:
-            self._salt = form.read_file_header(data)
-            start = end = form.FILE_HEADER_BYTES
-            for batch in form.read_batches(data, self._salt):
-                for kind, value in form.read_records(batch):
-                    self._replay(kind, value, batch.start)
-                self._sequence, start, end = batch.sequence, batch.start, batch.end
-            self._check_beginning(end)
+            for kind, value, offset in self._file.load():
+                self._replay(kind, value, offset)
         except form.FormatError as error:
             raise StartRefusedError(
-                f"{self._where} {error}. The journal holds what this node has"
+                f"{self._file.where} {error}. The journal holds what this node has"
                 " acknowledged; restore the node from the others instead of"
                 " repairing the file."
             ) from error
-        if end < len(data):
-            log.warning(
-                "journal_tail_cut",
-                extra={"file": self._where, "offset": end, "bytes": len(data) - end},
-            )
-            self._storage.truncate(NAME, end)
-        # A process that was killed may have left bytes and names that are not
-        # on disk yet: make them durable before anybody relies on them. If a
-        # failed sync stopped it, the kernel counts the pages of the last batch
-        # as clean: a sync alone would call them durable, and write nothing.
-        self._storage.rewrite(NAME, start)
-        self._file = self._storage.append_to(NAME)
-        self._storage.sync_directory()
         self.durable_index = self.last_index
         self.bytes = sum(len(command) for command, _, _ in self._entries)
-
-    def _check_beginning(self, end: int) -> None:
-        """Refuse a journal without its first batch, which no crash can tear."""
-        if not self._entries or not self.members:
-            raise form.FormatError(end, "the first batch is damaged")
 
     def _replay(self, kind: Kind, value: object, offset: int) -> None:
         match kind, value:
@@ -370,9 +279,9 @@ def open_journal(
     """
     journal = Journal(storage)
     members = tuple(sorted(members))
-    where = storage.where(NAME)
+    where = journal._file.where
     try:
-        if not storage.exists(NAME):
+        if not journal._file.exists():
             if must_exist:
                 raise StartRefusedError(
                     f"{where}: the journal is missing, but there is a state store."
