@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from sparecode_node.bootstrap import raft_settings
+from sparecode_node.bootstrap import raft_settings, rate_limits
 from sparecode_node.config import KdfProfile, LogFormat, LogLevel, load_config
 from sparecode_node.config_section import Address, ConfigError
 from sparecode_node.replication.settings import RaftSettings
+from sparecode_node.services.rates import RateLimits
 
 SAMPLE = Path(__file__).parent.parent / "deploy" / "node.toml"
 DEFAULT = re.compile(r"^# (\w+ = .*)$", re.MULTILINE)
@@ -45,12 +46,19 @@ def test_defaults_that_the_sample_states_are_the_defaults(path):
     before = load_config(path, {})
     text, stated = DEFAULT.subn(r"\1", path.read_text())
     path.write_text(text)
-    assert stated == 14
+    assert stated == 20
     assert load_config(path, {}) == before
 
 
 def test_defaults_of_the_engine_are_those_of_the_file():
     assert raft_settings(load_config(SAMPLE, {})) == RaftSettings()
+
+
+def test_rates_are_those_of_the_file(path):
+    """(L7) And the defaults are the same on both sides."""
+    assert rate_limits(load_config(SAMPLE, {})) == RateLimits()
+    edit(path, "# user_per_s = 5", "user_per_s = 7")
+    assert rate_limits(load_config(path, {})) == RateLimits(user=7)
 
 
 def test_limits_of_the_log_reach_the_engine(path):
@@ -68,7 +76,17 @@ def test_sample_names_every_key(path):
     path.write_text("")
     named = set(re.findall(r"^(?:# )?(\w+) = ", SAMPLE.read_text(), re.MULTILINE))
     known: set[str] = set()
-    for section in ("node", "agents", "peers", "admin", "keys", "raft", "kdf", "log"):
+    for section in (
+        "node",
+        "agents",
+        "peers",
+        "admin",
+        "keys",
+        "raft",
+        "kdf",
+        "limits",
+        "log",
+    ):
         text = SAMPLE.read_text().replace(f"[{section}]\n", f"[{section}]\nzzz = 1\n")
         path.write_text(text)
         with pytest.raises(ConfigError) as caught:

@@ -96,6 +96,18 @@ def _make_certificates(cluster: LocalCluster) -> None:
     )
 
 
+_LIMITS = """\
+[limits]
+agent_per_s = 1000000
+client_address_per_s = 1000000
+user_per_s = 1000000
+sign_in_per_s = 1000000
+peer_per_s = 1000000
+codes_per_s = 1000000
+"""
+"""None to speak of: tests and benchmarks are one agent and one administrator."""
+
+
 def _node_toml(cluster: LocalCluster, node: LocalNode) -> str:
     ours = cluster.certificates / node.node_id
     members = "\n".join(
@@ -132,6 +144,7 @@ file = "{node.key_ring}"
 [kdf]
 profile = "{"testing" if cluster.testing else "production"}"
 
+{_LIMITS if cluster.testing else ""}
 [log]
 level = "info"
 format = "text"

@@ -43,6 +43,7 @@ from sparecode_node.services.founding import (
 )
 from sparecode_node.services.kdf import PROFILES, Kdf
 from sparecode_node.services.keyring import KeyRing, KeyRingError
+from sparecode_node.services.rates import RateLimits
 from sparecode_node.services.sealing import Sealing
 from sparecode_node.services.state_file import StateFile
 from sparecode_node.services.use_cases import build_services
@@ -167,6 +168,7 @@ class Node:
                 kdf=kdf,
                 clock=self._clock,
                 entropy=self._entropy,
+                limits=rate_limits(config),
             ),
             is_ready=lambda: replicator.ready,
             clock=self._clock,
@@ -253,6 +255,19 @@ def raft_settings(config: Config) -> RaftSettings:
         log_bytes_max=raft.log_bytes_max,
         log_entries_kept=raft.log_entries_kept,
         log_bytes_kept=raft.log_bytes_kept,
+    )
+
+
+def rate_limits(config: Config) -> RateLimits:
+    """Return how fast callers may be on this node (L7)."""
+    limits = config.limits
+    return RateLimits(
+        agent=limits.agent_per_s,
+        client_address=limits.client_address_per_s,
+        user=limits.user_per_s,
+        sign_in=limits.sign_in_per_s,
+        peer=limits.peer_per_s,
+        codes=limits.codes_per_s,
     )
 
 

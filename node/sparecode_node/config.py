@@ -27,6 +27,7 @@ _TIMING_MS_MAX = 60_000
 _HEARTBEATS_IN_ELECTION = 3
 _LOG_ENTRIES = range(16, 1_000_000 + 1)
 # At least two of the longest entries; the log is in memory, and read at the start.
+_PER_S = range(1, 1_000_001)
 _LOG_BYTES = range(64 * 1024, 1024**3 + 1)
 
 
@@ -98,6 +99,18 @@ class RaftConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LimitsConfig:
+    """How many a second this node takes, on the average of a few seconds."""
+
+    agent_per_s: int
+    client_address_per_s: int
+    user_per_s: int
+    sign_in_per_s: int
+    peer_per_s: int
+    codes_per_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogConfig:
     """What is logged, and how."""
 
@@ -119,6 +132,7 @@ class Config:
     keys_file: Path
     raft: RaftConfig
     kdf_profile: KdfProfile
+    limits: LimitsConfig
     log: LogConfig
 
 
@@ -131,6 +145,7 @@ _SECTIONS = (
     "keys",
     "raft",
     "kdf",
+    "limits",
     "log",
 )
 
@@ -167,6 +182,7 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Conf
         keys_file=keys.file("file"),
         raft=_raft(section("raft")),
         kdf_profile=_kdf(section("kdf"), environment),
+        limits=_limits(section("limits")),
         log=_log(section("log")),
     )
     keys.done()
@@ -293,6 +309,19 @@ def _kdf(section: Section, environment: Mapping[str, str]) -> KdfProfile:
             f"{TESTING}=1 in the environment, else 'production'",
         )
     return profile
+
+
+def _limits(section: Section) -> LimitsConfig:
+    limits = LimitsConfig(
+        agent_per_s=section.number("agent_per_s", 500, _PER_S),
+        client_address_per_s=section.number("client_address_per_s", 20, _PER_S),
+        user_per_s=section.number("user_per_s", 5, _PER_S),
+        sign_in_per_s=section.number("sign_in_per_s", 1, _PER_S),
+        peer_per_s=section.number("peer_per_s", 5, _PER_S),
+        codes_per_s=section.number("codes_per_s", 50, _PER_S),
+    )
+    section.done()
+    return limits
 
 
 def _log(section: Section) -> LogConfig:

@@ -32,6 +32,7 @@ from sparecode_node.services.errors import (
     InvalidFieldError,
     NotPermittedError,
     NotSignedInError,
+    RateError,
     Refused,
     refusal,
 )
@@ -106,6 +107,7 @@ async def authenticate(edge) -> Failure:
         ),
         (OverloadedError(SECRET), CODE.RESOURCE_EXHAUSTED, "OVERLOADED", 1),
         (HashingOverloadedError(2.5), CODE.RESOURCE_EXHAUSTED, "OVERLOADED", 2.5),
+        (RateError("this user", 0.25), CODE.RESOURCE_EXHAUSTED, "RATE", 0.25),
         (
             refused(Reason.REQUEST_TABLE_FULL),
             CODE.RESOURCE_EXHAUSTED,
@@ -218,6 +220,7 @@ async def test_agent_learns_no_reason_of_the_rules(reason, caplog):
         (NoQuorumError(), "NO_QUORUM"),
         (OutcomeUnknownError(), "OUTCOME_UNKNOWN"),
         (HashingOverloadedError(1), "OVERLOADED"),
+        (RateError("this user", 1), "RATE"),
     ],
 )
 async def test_agent_learns_what_it_needs_for_a_retry(error, reason):

@@ -1034,6 +1034,7 @@ async def test_method_is_translated_both_ways(case):
     assert asked.context.method == case.method
     assert asked.context.request_id == getattr(case.request, "request_id", "")
     assert 4 < asked.context.deadline_s < 5
+    assert asked.context.peer == "ipv4:127.0.0.1"
     if is_agents:
         expected = AgentCaller(identity="sparecode://agent/vpn")
     elif case.method == "SessionService/Login":

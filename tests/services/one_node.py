@@ -55,6 +55,7 @@ from sparecode_node.services.kdf import TESTING, Kdf, KdfInput, Lane, Secret
 from sparecode_node.services.keyring import KeyRing
 from sparecode_node.services.policies import Policies
 from sparecode_node.services.proposing import Proposer
+from sparecode_node.services.rates import RateLimits, Rates
 from sparecode_node.services.reading import Reader
 from sparecode_node.services.sealing import Sealing, session_id
 from sparecode_node.services.sessions import Sessions
@@ -79,6 +80,14 @@ SEED = b"a seed of twenty byt"
 PIN = "4711"
 SERIAL = "000131415926"
 VPN = AgentIdentity("spiffe://example/vpn")
+UNLIMITED = RateLimits(
+    agent=10**6,
+    client_address=10**6,
+    user=10**6,
+    sign_in=10**6,
+    peer=10**6,
+    codes=10**6,
+)
 TOTP = TokencodeParameters(
     algorithm=Algorithm.TOTP, hash_name=HashName.SHA1, digits=6, period_s=30
 )
@@ -198,6 +207,7 @@ class OneNode:
 
     clock: FakeClock
     kdf: Kdf
+    rates: Rates
     ring: KeyRing
     sealing: Sealing
     seeds: SeedReader
@@ -369,7 +379,9 @@ class OneNode:
 
 
 @contextlib.asynccontextmanager
-async def one_node(folder: Path) -> AsyncIterator[OneNode]:
+async def one_node(
+    folder: Path, limits: RateLimits | None = None
+) -> AsyncIterator[OneNode]:
     """Start a node of an initialized cluster, with a signed-in administrator."""
     clock, entropy = FakeClock(), SystemEntropy()
     ring = KeyRing.draw(entropy)
@@ -390,7 +402,9 @@ async def one_node(folder: Path) -> AsyncIterator[OneNode]:
         clock=clock,
     )
     reader = Reader(authorization=authorization, **shared)
+    rates = Rates(limits or UNLIMITED, clock=clock, entropy=entropy)
     node = OneNode(
+        rates=rates,
         clock=clock,
         kdf=kdf,
         ring=ring,
@@ -401,9 +415,11 @@ async def one_node(folder: Path) -> AsyncIterator[OneNode]:
         local_db=local_db,
         replicator=replicator,
         authentication=Authentication(
-            sealing=sealing, kdf=kdf, entropy=entropy, **shared
+            sealing=sealing, kdf=kdf, rates=rates, entropy=entropy, **shared
         ),
-        sessions=Sessions(proposer=proposer, state=state, sealing=sealing, kdf=kdf),
+        sessions=Sessions(
+            proposer=proposer, state=state, sealing=sealing, kdf=kdf, rates=rates
+        ),
         users=Users(proposer=proposer, reader=reader, sealing=sealing, entropy=entropy),
         tokens=Tokens(
             proposer=proposer,
@@ -419,6 +435,7 @@ async def one_node(folder: Path) -> AsyncIterator[OneNode]:
             state=state,
             sealing=sealing,
             kdf=kdf,
+            rates=rates,
             entropy=entropy,
         ),
         bulk=BulkIssuing(
@@ -426,6 +443,7 @@ async def one_node(folder: Path) -> AsyncIterator[OneNode]:
             state=state,
             sealing=sealing,
             kdf=kdf,
+            rates=rates,
             entropy=entropy,
         ),
         agents=Agents(proposer=proposer, reader=reader),
@@ -438,6 +456,7 @@ async def one_node(folder: Path) -> AsyncIterator[OneNode]:
             state=state,
             sealing=sealing,
             kdf=kdf,
+            rates=rates,
             entropy=entropy,
         ),
     )

@@ -2,6 +2,7 @@
 """What a servicer hands to a use case: who calls, which request, how much time."""
 
 from typing import cast
+from urllib.parse import unquote
 
 from sparecode_node.rpc.identity import Context, agent_identity, session_caller
 from sparecode_node.services.context import AgentCaller, Anonymous, CallContext, Caller
@@ -49,4 +50,11 @@ def _call(
         request_id=request_id,
         method=method,
         deadline_s=left_s - min(_MARGIN_S, _MARGIN_PART * left_s),
+        peer=peer_address(context),
     )
+
+
+def peer_address(context: Context) -> str:
+    """Return where a call comes from, without the port: `ipv4:192.0.2.1`."""
+    # gRPC quotes what is not plain in a URI, the brackets of IPv6 among it.
+    return unquote(str(context.peer() or "")).rpartition(":")[0]

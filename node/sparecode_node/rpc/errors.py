@@ -28,6 +28,7 @@ from sparecode_node.replication.errors import (
 from sparecode_node.services.errors import (
     HashingOverloadedError,
     InvalidFieldError,
+    RateError,
     Refused,
 )
 
@@ -93,6 +94,12 @@ EXCEPTIONS: Mapping[type[Exception], Answer] = {
         code=_CODE.RESOURCE_EXHAUSTED,
         reason="OVERLOADED",
         words=f"this node has too much to do; {_AGAIN} a little later",
+        retry_s=1.0,
+    ),
+    RateError: Answer(
+        code=_CODE.RESOURCE_EXHAUSTED,
+        reason="RATE",
+        words=f"too many calls in a short time; {_AGAIN} a little later",
         retry_s=1.0,
     ),
     OutcomeUnknownError: Answer(
@@ -256,6 +263,8 @@ def answer_for(error: Exception, audience: Audience) -> Answer | None:
             )
         case HashingOverloadedError(retry_after_s=retry_s):
             return replace(row, retry_s=retry_s)
+        case RateError(retry_after_s=retry_s):
+            return replace(row, words=str(error), retry_s=retry_s)
         case _:
             return row
 

@@ -16,6 +16,7 @@ from sparecode_node.services.context import CallContext, Deadline, Read
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.kdf import SALT_BYTES, Kdf, KdfInput, Lane, Secret
 from sparecode_node.services.proposing import Proposer, applied
+from sparecode_node.services.rates import Rates
 from sparecode_node.services.reading import Reader
 from sparecode_node.services.sealing import Sealing
 from sparecode_node.services.sessions import normal_password
@@ -57,6 +58,7 @@ class Administrators:
         state: LocalState,
         sealing: Sealing,
         kdf: Kdf,
+        rates: Rates,
         entropy: Entropy,
     ) -> None:
         self._proposer = proposer
@@ -64,6 +66,7 @@ class Administrators:
         self._state = state
         self._sealing = sealing
         self._kdf = kdf
+        self._rates = rates
         self._entropy = entropy
 
     async def create(
@@ -160,6 +163,8 @@ class Administrators:
         session = await self._proposer.begin(context, deadline)
         key = AdministratorName(fold(name)) if name else session.administrator
         own = key == session.administrator
+        if own:
+            self._rates.sign_in(administrator=key, peer=context.peer)
         if own and not old_password:
             raise InvalidFieldError("old_password", "must be given for one's own")
 

@@ -27,6 +27,7 @@ from sparecode_node.services.context import AgentCaller, CallContext, Deadline
 from sparecode_node.services.errors import NotPermittedError, Refused
 from sparecode_node.services.kdf import Kdf, KdfInput, Lane, Secret
 from sparecode_node.services.proposing import ATTEMPTS
+from sparecode_node.services.rates import Rates
 from sparecode_node.services.sealing import Sealing
 from sparecode_node.statemachine.commands import Authenticate, Call, RequestKey
 from sparecode_node.statemachine.results import Authenticated, Result
@@ -58,6 +59,7 @@ class Authentication:
         state: LocalState,
         sealing: Sealing,
         kdf: Kdf,
+        rates: Rates,
         clock: Clock,
         entropy: Entropy,
     ) -> None:
@@ -65,6 +67,7 @@ class Authentication:
         self._state = state
         self._sealing = sealing
         self._kdf = kdf
+        self._rates = rates
         self._clock = clock
         self._entropy = entropy
 
@@ -81,7 +84,8 @@ class Authentication:
         Return the decision, after a quorum has committed it.
 
         Raises `InvalidFieldError` (a field beyond its bound, a bad request id),
-        `Refused` (`REQUEST_ID_REUSED`, `REQUEST_TABLE_FULL`), `ProposeError`.
+        `Refused` (`REQUEST_ID_REUSED`, `REQUEST_TABLE_FULL`), `ProposeError`, and
+        `RateError` before anything is hashed (L7).
         Whatever else the rules say is the decision REFUSED.
         """
         fields.request_id(context.request_id)
@@ -103,6 +107,11 @@ class Authentication:
             client_address=client_address,
             resource=resource,
             authentication_id=self._entropy.uuid(),
+        )
+        self._rates.attempt(
+            agent=asked.agent,
+            client_address=client_address,
+            name_tag=asked.name_tag,
         )
         request = RequestKey(
             caller=f"agent:{asked.agent}",

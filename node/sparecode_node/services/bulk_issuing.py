@@ -24,6 +24,7 @@ from sparecode_node.services.errors import (
 from sparecode_node.services.issuing import Drawer, ShownCode, Wish
 from sparecode_node.services.kdf import Kdf
 from sparecode_node.services.proposing import Proposer
+from sparecode_node.services.rates import Rates
 from sparecode_node.services.sealing import Sealing
 from sparecode_node.statemachine.bulk_commands import IssueTokencodesInBulk
 from sparecode_node.statemachine.results import EmergencyAccessSaved
@@ -80,11 +81,12 @@ class BulkIssuing:
         state: LocalState,
         sealing: Sealing,
         kdf: Kdf,
+        rates: Rates,
         entropy: Entropy,
     ) -> None:
         self._proposer = proposer
         self._state = state
-        self._drawer = Drawer(sealing=sealing, kdf=kdf, entropy=entropy)
+        self._drawer = Drawer(sealing=sealing, kdf=kdf, rates=rates, entropy=entropy)
         self._running: set[AdministratorName] = set()
 
     async def issue(
@@ -153,7 +155,9 @@ class BulkIssuing:
             number = issuing.count_of(wanted, policy)
             if user is not None:
                 result = replace(result, username=user.username)
-                drawn = await self._drawer.draw(user, policy, number, deadline)
+                drawn = await self._drawer.draw(
+                    user, policy, number, deadline, administrator=session.administrator
+                )
             return wish.issuing_in_bulk(serial, user, policy, drawn)
 
         said = {"serial": row.serial, "count": wanted, **wish.said()}

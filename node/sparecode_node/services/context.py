@@ -44,6 +44,8 @@ class CallContext:
     """`UserService/CreateUser`, say."""
     deadline_s: float
     """The seconds that are left; services pass what is left of them downwards."""
+    peer: str = ""
+    """The address that the call comes from, without a port; empty: not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.services.issuing import Drawer, Lifetime, ShownCode, Wish
 from sparecode_node.services.kdf import Kdf
 from sparecode_node.services.proposing import Proposer
+from sparecode_node.services.rates import Rates
 from sparecode_node.services.reading import Reader
 from sparecode_node.services.sealing import BrokenSealError, Draft, FieldValue, Sealing
 from sparecode_node.statemachine.commands import (
@@ -75,13 +76,14 @@ class Emergency:
         state: LocalState,
         sealing: Sealing,
         kdf: Kdf,
+        rates: Rates,
         entropy: Entropy,
     ) -> None:
         self._proposer = proposer
         self._reader = reader
         self._state = state
         self._sealing = sealing
-        self._drawer = Drawer(sealing=sealing, kdf=kdf, entropy=entropy)
+        self._drawer = Drawer(sealing=sealing, kdf=kdf, rates=rates, entropy=entropy)
         self._entropy = entropy
 
     async def generate(
@@ -101,7 +103,9 @@ class Emergency:
             raise Refused(problem)
         if user is None:
             raise TypeError("an assigned token without a user")
-        drawn = await self._drawer.draw(user, policy, wanted, deadline)
+        drawn = await self._drawer.draw(
+            user, policy, wanted, deadline, administrator=session.administrator
+        )
         draft = Draft(
             draft_id=self._entropy.uuid(),
             administrator=session.administrator,
@@ -179,7 +183,9 @@ class Emergency:
             if user is None:
                 # Apply says why; and whether the id has an answer already.
                 return wish.saving_set(key, None, policy, drawn)
-            drawn = await self._drawer.draw(user, policy, wanted, deadline)
+            drawn = await self._drawer.draw(
+                user, policy, wanted, deadline, administrator=session.administrator
+            )
             return wish.saving_set(key, user, policy, drawn)
 
         said = {"serial": serial, "count": count, **wish.said()}
@@ -219,7 +225,9 @@ class Emergency:
             nonlocal drawn
             _, user, policy = await self._find(key)
             if user is not None:
-                drawn = await self._drawer.draw(user, policy, 1, deadline)
+                drawn = await self._drawer.draw(
+                    user, policy, 1, deadline, administrator=session.administrator
+                )
             return issuing.fixed(key, user, policy, drawn, wish)
 
         said = {"serial": serial, **wish.said()}

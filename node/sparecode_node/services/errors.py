@@ -9,6 +9,7 @@ How a use case ends without a result; `rpc/errors.py` maps each to a status.
     + NotPermittedError        the session's role may not do this
 * OverloadedError (replication)
   - HashingOverloadedError     the queue of the hashing pool is full
+  - RateError                  the caller asks faster than its rate
 
 The rest of `ProposeError` flies through: it says whether something may have
 been applied.
@@ -62,6 +63,14 @@ class HashingOverloadedError(OverloadedError):
 
     def __init__(self, retry_after_s: float) -> None:
         super().__init__(f"hashing is busy; try again in {retry_after_s:g} s")
+        self.retry_after_s = retry_after_s
+
+
+class RateError(OverloadedError):
+    """The caller asks faster than its rate (L7); nothing was hashed or proposed."""
+
+    def __init__(self, whose: str, retry_after_s: float) -> None:
+        super().__init__(f"too fast for {whose}; try again in {retry_after_s:.1f} s")
         self.retry_after_s = retry_after_s
 
 

@@ -6,7 +6,13 @@ from typing import Final
 
 from sparecode_node.domain import issuing
 from sparecode_node.domain.emergency_access import RecoveryPolicy
-from sparecode_node.domain.ids import KeyId, SetId, TokenSerial, UserId
+from sparecode_node.domain.ids import (
+    AdministratorName,
+    KeyId,
+    SetId,
+    TokenSerial,
+    UserId,
+)
 from sparecode_node.domain.outcomes import Rejected
 from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.tokens import Token
@@ -17,6 +23,7 @@ from sparecode_node.services.context import Deadline
 from sparecode_node.services.drawing import draw_codes, grouped
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.kdf import Kdf, KdfInput, Lane, Secret
+from sparecode_node.services.rates import Rates
 from sparecode_node.services.sealing import Draft, FieldValue, Sealing
 from sparecode_node.statemachine.bulk_commands import IssueTokencodesInBulk
 from sparecode_node.statemachine.commands import (
@@ -172,9 +179,12 @@ def fixed(
 class Drawer:
     """Draws sets of codes, and hashes them in the lane for issuing (I5, I12)."""
 
-    def __init__(self, *, sealing: Sealing, kdf: Kdf, entropy: Entropy) -> None:
+    def __init__(
+        self, *, sealing: Sealing, kdf: Kdf, rates: Rates, entropy: Entropy
+    ) -> None:
         self._sealing = sealing
         self._kdf = kdf
+        self._rates = rates
         self._entropy = entropy
 
     def nothing(self) -> DrawnSet:
@@ -187,9 +197,16 @@ class Drawer:
         )
 
     async def draw(
-        self, user: User, policy: Policy, count: int, deadline: Deadline
+        self,
+        user: User,
+        policy: Policy,
+        count: int,
+        deadline: Deadline,
+        *,
+        administrator: AdministratorName,
     ) -> DrawnSet:
-        """Draw *count* codes for a user."""
+        """Draw *count* codes for a user. Raises `RateError`, `HashingOverloadedError`."""
+        self._rates.issue(administrator=administrator, codes=count)
         set_id = SetId(self._entropy.uuid())
         codes = draw_codes(
             self._entropy,

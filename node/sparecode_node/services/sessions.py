@@ -16,6 +16,7 @@ from sparecode_node.services.context import CallContext, Deadline
 from sparecode_node.services.errors import Refused
 from sparecode_node.services.kdf import Kdf, KdfInput, Lane, Secret
 from sparecode_node.services.proposing import ATTEMPTS, Proposer
+from sparecode_node.services.rates import Rates
 from sparecode_node.services.sealing import Sealing, session_id
 from sparecode_node.statemachine.commands import CloseSession, OpenSession
 from sparecode_node.statemachine.results import Applied, Result, SessionOpened
@@ -51,11 +52,13 @@ class Sessions:
         state: LocalState,
         sealing: Sealing,
         kdf: Kdf,
+        rates: Rates,
     ) -> None:
         self._proposer = proposer
         self._state = state
         self._sealing = sealing
         self._kdf = kdf
+        self._rates = rates
 
     async def login(
         self, context: CallContext, *, administrator: str, password: str
@@ -64,7 +67,8 @@ class Sessions:
         Open a session.
 
         A retry with the same request id, on whichever node, gets the same one.
-        Raises `Refused` (`SIGN_IN_REFUSED`), `InvalidFieldError`, `ProposeError`.
+        Raises `Refused` (`SIGN_IN_REFUSED`), `InvalidFieldError`, `ProposeError`, and
+        `RateError` before anything is hashed (L7).
         """
         request = fields.request_id(context.request_id)
         fields.text(
@@ -75,6 +79,7 @@ class Sessions:
         )
         fields.secret("password", password, at_most=fields.PASSWORD_MAX)
         name = AdministratorName(fold(administrator))
+        self._rates.sign_in(administrator=name, peer=context.peer)
         deadline = self._proposer.deadline(context)
         said = {"administrator": administrator, "password": password}
         for _ in range(ATTEMPTS):

@@ -17,6 +17,7 @@ from sparecode_node.services.emergency_access import Emergency
 from sparecode_node.services.kdf import Kdf
 from sparecode_node.services.policies import Policies
 from sparecode_node.services.proposing import Proposer
+from sparecode_node.services.rates import DEFAULT_LIMITS, RateLimits, Rates
 from sparecode_node.services.reading import Reader
 from sparecode_node.services.sealing import Sealing
 from sparecode_node.services.sessions import Sessions
@@ -49,6 +50,7 @@ def build_services(
     kdf: Kdf,
     clock: Clock,
     entropy: Entropy,
+    limits: RateLimits = DEFAULT_LIMITS,
 ) -> Services:
     """Build every use case over a replicator and the state that it applies to."""
     authorization = Authorization(replicator=replicator, state=state, clock=clock)
@@ -58,16 +60,20 @@ def build_services(
     reader = Reader(
         replicator=replicator, state=state, authorization=authorization, clock=clock
     )
+    rates = Rates(limits, clock=clock, entropy=entropy)
     return Services(
         authentication=Authentication(
             replicator=replicator,
             state=state,
             sealing=sealing,
             kdf=kdf,
+            rates=rates,
             clock=clock,
             entropy=entropy,
         ),
-        sessions=Sessions(proposer=proposer, state=state, sealing=sealing, kdf=kdf),
+        sessions=Sessions(
+            proposer=proposer, state=state, sealing=sealing, kdf=kdf, rates=rates
+        ),
         users=Users(proposer=proposer, reader=reader, sealing=sealing, entropy=entropy),
         tokens=Tokens(
             proposer=proposer,
@@ -83,6 +89,7 @@ def build_services(
             state=state,
             sealing=sealing,
             kdf=kdf,
+            rates=rates,
             entropy=entropy,
         ),
         bulk=BulkIssuing(
@@ -90,6 +97,7 @@ def build_services(
             state=state,
             sealing=sealing,
             kdf=kdf,
+            rates=rates,
             entropy=entropy,
         ),
         agents=Agents(proposer=proposer, reader=reader),
@@ -104,6 +112,7 @@ def build_services(
             state=state,
             sealing=sealing,
             kdf=kdf,
+            rates=rates,
             entropy=entropy,
         ),
     )
