@@ -25,12 +25,12 @@ STOPPED_S = 6.0
 FATAL = 70
 """The exit code of a node that found itself broken and stopped."""
 
-JUMPS_S = (240, 60, 5, -5, -60, -3600, -86_400)
+JUMPS_S = (86_400, 3600, 240, 60, 5, -5, -60, -3600, -86_400)
 """
-Ahead by less than the ten minutes that a request id is remembered for.
+All of them more than a primary that stamps may be off (T5).
 
-The primary's time is the cluster's: it does not step down yet when its clock is off
-(T5), and what is forgotten by a greater jump cannot be told again (Q3).
+If it stamped all the same, then an hour ahead would have request ids forgotten, and
+what was accepted could not be told again (Q3).
 """
 
 

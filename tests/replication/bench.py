@@ -33,6 +33,10 @@ class Bench:
         self.now = 1000.0
         self.members = [f"n{i + 1}" for i in range(members)]
         self.others = self.members[1:]
+        self.clock_s = 1_800_000_000.0
+        """Where its wall clock lies beside the monotonic one."""
+        self.clocks_s = dict.fromkeys(self.others, self.clock_s)
+        """The same, of the others' clocks; one that is missing is not told."""
         self.disk = Disk(ME, random.Random(1))
         self.state = RecordingState()
         self.sent: list[tuple[str, Message]] = []
@@ -52,6 +56,7 @@ class Bench:
             state=self.state,
             stamper=FixedStamper(),
             wire=self,
+            wall_ms=lambda: round((self.now + self.clock_s) * 1000),
         )
         self.engine, self.guard = self.replica.engine, self.replica.guard
         for other in self.others:
@@ -68,7 +73,15 @@ class Bench:
     def send(self, peer: str, message: Message) -> None:
         """Keep what the replica sends; it must have a form on the wire."""
         frame = frames.encode(message).SerializeToString()
-        self.sent.append((peer, frames.parse(frame)))
+        if message["type"] == frames.ASK_CLOCK:
+            self._tell_clock(peer, message["round"])
+        else:
+            self.sent.append((peer, frames.parse(frame)))
+
+    def _tell_clock(self, peer: str, number: int) -> None:
+        if peer in self.clocks_s:
+            at_ms = round((self.now + self.clocks_s[peer]) * 1000)
+            self.receive(peer, frames.TELL_CLOCK, round=number, at_ms=at_ms)
 
     def take(self, kind: str = "") -> list[tuple[str, Message]]:
         """Return what was sent since the last time."""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pysyncobj import SyncObj
 
-from sparecode_node.replication import engine, frames
+from sparecode_node.replication import frames, off
 from sparecode_node.replication.errors import (
     Fatal,
     NoPrimaryError,
@@ -69,7 +69,7 @@ def test_bytes_that_are_no_frame_are_refused(data: bytes) -> None:
         frames.parse(data)
 
 
-@pytest.mark.parametrize("name", engine.OFF)
+@pytest.mark.parametrize("name", off.OFF)
 def test_what_is_off_stops_whoever_calls_it(bench: Bench, name: str) -> None:
     with pytest.raises(Fatal, match="is off"):
         getattr(bench.engine, name)()

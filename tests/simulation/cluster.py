@@ -221,7 +221,10 @@ class SimCluster:
     def jump_clock(self, node: str, seconds: float) -> None:
         self.bites[Bite.CLOCK_JUMP] += 1
         self.trace(self.now, f"{node}: the clock jumps by {seconds:.0f} s")
-        self.nodes[node].clock_s += seconds
+        self.nodes[node].set_clock(self.nodes[node].clock_s + seconds)
+
+    def clocks(self, since: float) -> list[set[float]]:
+        return [node.clocks(since) for node in self.nodes.values()]
 
     # --- Clients
 
@@ -359,6 +362,7 @@ class SimCluster:
             node.disk.fuse = None
             node.disk.failing = node.disk.full = False
             node.paused_until = 0.0
+            node.set_clock(0.0)
             if node.restart_at is not None:
                 node.restart_at = self.now
         self.network.heal()

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """What must hold in every moment of every run, whatever the faults."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from sparecode_node.replication.clock_watch import ANSWER_S
 from sparecode_node.replication.errors import NotAppliedError
 from sparecode_node.replication.journal import Journal
 from sparecode_node.replication.proposals import Outcome
 from sparecode_node.replication.read_index import ReadOutcome, ReadPoint
+from sparecode_node.replication.settings import MAX_CLOCK_OFFSET_S
 from sparecode_node.statemachine.commands import Call
 from sparecode_node.statemachine.results import BarrierPassed, SessionOpened
 
@@ -93,6 +95,24 @@ class Invariants:
 
     # --- Told by the nodes
 
+    def on_stamp(
+        self, node: str, clock_s: float, clocks: Sequence[Collection[float]]
+    ) -> None:
+        """
+        See that a clock that stamps has agreed of late with those of a quorum (T5).
+
+        *clocks* are, for each machine, the offsets that its clock has had of late.
+        A question that took a second leaves as much in doubt.
+        """
+        allowed_s = MAX_CLOCK_OFFSET_S + ANSWER_S
+        agreeing = sum(
+            any(abs(clock_s - other) <= allowed_s for other in of_late)
+            for of_late in clocks
+        )
+        if 2 * agreeing <= len(clocks):
+            seen = f"{node} stamps {clock_s:.0f} s off; clocks: {clocks}"
+            self.violated("clock of a quorum", seen)
+
     def on_apply(self, node: str, term: int, index: int, calls: Sequence[Call]) -> None:
         """Every node applies the same at an index, in every one of its lives."""
         self.committed_in.setdefault(index, term)
@@ -127,6 +147,11 @@ class Invariants:
             self.violated("read answered once", f"{read}")
         if isinstance(outcome, ReadPoint) and outcome.index < read.floor:
             self.violated("stale read", f"{read}")
+
+    def applied_ms(self) -> int:
+        """Return the state machine's time: the newest that was stamped."""
+        calls = (call for calls in self.applied.values() for call in calls)
+        return max((call.at_ms for call in calls), default=0)
 
     # --- Looked at while it runs
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.applied_state import AppliedState
+from sparecode_node.replication.clock_watch import ANSWER_S, FRESH_S
 from sparecode_node.replication.frames import Message
 from sparecode_node.replication.journal import Journal
 from sparecode_node.replication.replica import Replica, ReplicaConfig
@@ -23,6 +24,9 @@ from tests.simulation.network import Network
 
 EPOCH_S = 1_800_000_000.0
 
+CLOCK_NEWS_S = FRESH_S + ANSWER_S
+"""What a node knows of another's clock is no older."""
+
 
 class World(Protocol):
     """What surrounds a machine."""
@@ -36,6 +40,8 @@ class World(Protocol):
     bites: Bites
 
     def run_on(self, node: "Node", act: Callable[[Any], object]) -> bool: ...
+    def clocks(self, since: float) -> list[set[float]]:
+        """Return how far each machine's clock was off since then."""
 
 
 class Store(Protocol):
@@ -141,8 +147,8 @@ class Node:
         self.node_id = node_id
         self.store = store
         self.disk = Disk(node_id, sim.rng, sim.bites)
-        self.clock_s = 0.0
-        """How far its clock is off."""
+        self._clocks = [(float("-inf"), 0.0)]
+        """Since when its clock is off, and how far."""
         self.replica: Replica | None = None
         self.paused_until = 0.0
         self.restart_at: float | None = None
@@ -151,6 +157,21 @@ class Node:
         self.applied_at_start = 0
         self.had_entries = self.had_applied = 0
         """When it last stopped."""
+
+    @property
+    def clock_s(self) -> float:
+        """How far its clock is off."""
+        return self._clocks[-1][1]
+
+    def set_clock(self, seconds: float) -> None:
+        """Put its clock so far off."""
+        self._clocks.append((self.sim.now, seconds))
+
+    def clocks(self, since: float) -> set[float]:
+        """Return how far its clock was off since then."""
+        ends = [begin for begin, _ in self._clocks[1:]] + [float("inf")]
+        pairs = zip(self._clocks, ends, strict=True)
+        return {clock_s for (_, clock_s), end in pairs if end >= since}
 
     def wall_s(self) -> float:
         """Return what its clock shows, in seconds since some beginning."""
@@ -161,6 +182,8 @@ class Node:
         at_ms = int(self.wall_s() * 1000)
         self.sim.bites[Bite.STAMP_BACK] += at_ms < self.sim.invariants.stamped_ms
         self.sim.invariants.stamped_ms = at_ms
+        clocks = self.sim.clocks(self.sim.now - CLOCK_NEWS_S)
+        self.sim.invariants.on_stamp(self.node_id, self.clock_s, clocks)
         return tuple(replace(p.call, at_ms=at_ms) for p in proposals)
 
     # --- What the invariants look at
@@ -221,6 +244,7 @@ class Node:
             state=_Applying(self),
             stamper=self,
             wire=self,
+            wall_ms=lambda: round(self.wall_s() * 1000),
         )
         self._count_conflicts(self.journal)
 

@@ -12,6 +12,7 @@ import pytest
 from pysyncobj.node import Node
 
 from sparecode_node.replication import frames, journal_format
+from sparecode_node.replication.clock_watch import Agreement, ClockWatch
 from sparecode_node.replication.compaction import Compaction
 from sparecode_node.replication.engine import Engine
 from sparecode_node.replication.errors import Fatal
@@ -153,6 +154,11 @@ def compact_in_place(patch: pytest.MonkeyPatch) -> None:
         return 1, file
 
     patch.setattr(JournalFile, "_write_new", replace)
+
+
+def stamp_with_any_clock(patch: pytest.MonkeyPatch) -> None:
+    """Let a primary stamp whatever its clock says."""
+    patch.setattr(ClockWatch, "agreement", lambda _self, _others, _now: Agreement.YES)
 
 
 FOUND_AT_RANDOM = (

@@ -37,7 +37,7 @@ def test_without_the_quorum_a_stale_read_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     read_without_quorum(monkeypatch)
-    found = first_violation(range(200, 250), Scenario(profile=Profile.LEADER_HUNT))
+    found = first_violation(range(700), Scenario(profile=Profile.LEADER_HUNT))
     assert found is not None
     assert "stale read" in found[1]
 

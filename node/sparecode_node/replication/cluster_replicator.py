@@ -14,6 +14,7 @@ from sparecode_node.replication import forwarding
 from sparecode_node.replication.codec import encode_call
 from sparecode_node.replication.engine_thread import EngineThread, OpenState
 from sparecode_node.replication.errors import (
+    ClockError,
     NoPrimaryError,
     NoQuorumError,
     NotAppliedError,
@@ -113,6 +114,7 @@ class ClusterReplicator:
             config.directory,
             open_state=open_state,
             wire=self._transport.wire,
+            wall_ms=clock.now_ms,
             on_status=self._take_status,
             on_fatal=lambda message: self._take_fatal(message, on_fatal),
         )
@@ -212,6 +214,8 @@ class ClusterReplicator:
         primary = status.leader
         if self._running and primary is None and not status.links_quorum:
             raise NoQuorumError("this node is linked to less than a quorum")
+        if self._running and primary is None and status.clock_differs:
+            raise ClockError("this node's clock differs from a quorum's")
         if not self._running or primary is None:
             raise NoPrimaryError("no primary is known here")
         if primary == self.node_id:

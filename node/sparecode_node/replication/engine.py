@@ -21,8 +21,10 @@ from pysyncobj.syncobj import _RAFT_STATE as RAFT_STATE
 from pysyncobj.version import VERSION
 
 from sparecode_node.replication.applied_state import AppliedState
+from sparecode_node.replication.clock_watch import Agreement
 from sparecode_node.replication.codec import CodecError, decode_entry
 from sparecode_node.replication.errors import (
+    ClockError,
     Fatal,
     NoPrimaryError,
     NoQuorumError,
@@ -31,6 +33,7 @@ from sparecode_node.replication.follower import REGULAR
 from sparecode_node.replication.frames import Message
 from sparecode_node.replication.guard import Guard, Wire
 from sparecode_node.replication.journal import Journal
+from sparecode_node.replication.off import OFF
 from sparecode_node.replication.opening import check_state
 from sparecode_node.replication.proposals import Proposals
 from sparecode_node.replication.read_index import ReadPoint
@@ -78,6 +81,7 @@ class Engine(SyncObj):
         state: AppliedState,
         proposals: Proposals,
         wire: Wire,
+        wall_ms: Callable[[], int],
         settings: RaftSettings,
     ) -> None:
         self.journal = journal
@@ -92,7 +96,7 @@ class Engine(SyncObj):
             [Member(member) for member in journal.members if member != me],
             self._conf(),
             nodeClass=Member,
-            transportClass=lambda _obj, _me, _others: self._guarded(wire),
+            transportClass=lambda _obj, _me, _others: self._guarded(wire, wall_ms),
         )
         # The state says where to go on; PySyncObj would begin at 1 again, and
         # would look for a dump file.
@@ -101,8 +105,8 @@ class Engine(SyncObj):
         self._SyncObj__raftCommitIndex = applied
         journal.committed = applied
 
-    def _guarded(self, wire: Wire) -> Guard:
-        self.guard = Guard(self, self.journal, wire)
+    def _guarded(self, wire: Wire, wall_ms: Callable[[], int]) -> Guard:
+        self.guard = Guard(self, self.journal, wire, wall_ms)
         return self.guard
 
     def _conf(self) -> SyncObjConf:
@@ -138,6 +142,7 @@ class Engine(SyncObj):
     def _onTick(self, timeToWait: float = 0.0) -> None:
         """Acknowledge what the last poll brought, after one sync; then as PySyncObj."""
         self.guard.flush()
+        self._watch_clocks()
         super()._onTick(timeToWait)
 
     def _checkCommandsToApply(self) -> None:
@@ -156,6 +161,8 @@ class Engine(SyncObj):
             self.proposals.refuse_queued(NoPrimaryError("this node does not lead"))
         elif not self.has_contact():
             self.proposals.refuse_queued(NoQuorumError("no contact to a quorum"))
+        elif (agreement := self.clock_agreement()) is not Agreement.YES:
+            self.proposals.refuse_queued(ClockError(agreement.value))
         elif self.raftLastApplied >= (self._SyncObj__noopIDx or 0):
             self._append_proposals()
         self._ask_for_reads()
@@ -163,6 +170,14 @@ class Engine(SyncObj):
         if self._isLeader():
             self._sender.send_open()
         self._sync_appended()
+
+    def _watch_clocks(self) -> None:
+        """Ask the time; lead no more if this clock differs from a quorum's (T5)."""
+        others = [node.id for node in self.otherNodes]
+        self.guard.clocks.ask(others, now())
+        if self._isLeader() and self.clock_agreement() is Agreement.NO:
+            self._SyncObj__setState(RAFT_STATE.FOLLOWER)
+            self._SyncObj__raftLeader = None
 
     def _sync_appended(self) -> None:
         """Sync what this tick has appended, while the followers sync the same."""
@@ -211,6 +226,11 @@ class Engine(SyncObj):
             self.guard.reads.refuse(NoPrimaryError("the primary lost its leadership"))
 
     # --- Looking
+
+    def clock_agreement(self) -> Agreement:
+        """Say whether this node's clock agrees with a quorum's (T5)."""
+        others = [node.id for node in self.otherNodes]
+        return self.guard.clocks.agreement(others, now())
 
     def is_leader(self) -> bool:
         """Say whether this node leads, as far as it knows."""
@@ -314,32 +334,6 @@ class Engine(SyncObj):
         self._SyncObj__raftLastApplied = index
         self._SyncObj__raftCommitIndex = index
         self.guard.installed()
-
-
-OFF = (
-    # Commands enter by `proposals` only, and the engine never forwards them.
-    "_applyCommand",
-    # Membership: applied when appended, several changes at once, as pickles.
-    "addNodeToCluster",
-    "removeNodeFromCluster",
-    "_addNodeToCluster",
-    "_removeNodeFromCluster",
-    "_SyncObj__changeCluster",
-    "_SyncObj__doChangeCluster",
-    "_SyncObj__updateClusterConfiguration",
-    # Snapshots: a partial one moves the commit index over unverified entries.
-    "_SyncObj__loadDumpFile",
-    "forceLogCompaction",
-    "_forceLogCompaction",
-    # The target of a transfer campaigns without a check of its term.
-    "transferLeadership",
-    "_transferLeadership",
-    # Code versions travel as pickles.
-    "setCodeVersion",
-    "_setCodeVersion",
-    # Threads of PySyncObj's own.
-    "_autoTickThread",
-)
 
 
 def _refuse(_self: Engine, *_args: object, **_kwargs: object) -> NoReturn:

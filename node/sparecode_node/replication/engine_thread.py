@@ -88,6 +88,7 @@ class EngineThread:
         *,
         open_state: OpenState,
         wire: Callable[[LoopCalls], Wire],
+        wall_ms: Callable[[], int],
         on_status: Callable[[ReplicaStatus], object],
         on_fatal: Callable[[str], object],
     ) -> None:
@@ -101,6 +102,7 @@ class EngineThread:
         self._directory = directory
         self._open_state = open_state
         self._make_wire = wire
+        self._wall_ms = wall_ms
         self._on_status = on_status
         self._on_fatal = on_fatal
         self._jobs: collections.deque[Job] = collections.deque()
@@ -231,6 +233,7 @@ class EngineThread:
                         state=state,
                         stamper=stamper,
                         wire=self._make_wire(calls),
+                        wall_ms=self._wall_ms,
                     )
                     opened = True
                     calls.post(lambda: _resolve(started, None))

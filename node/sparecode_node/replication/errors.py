@@ -7,6 +7,8 @@ What can go wrong between a proposal and its result.
     + NoPrimaryError       no primary is known, or it could not be reached
     + NoQuorumError        the primary is not in contact with a quorum, or no
                            primary is known to a node that has no quorum either
+    + ClockError           the clock of the primary, or of this node while no
+                           primary is known, differs from a quorum's (T5)
     + OverloadedError      a bounded queue is full; try again later
   - OutcomeUnknownError    perhaps applied; only a retry with the same
                            request id is safe (A7)
@@ -31,6 +33,10 @@ class NoPrimaryError(NotAppliedError):
 
 class NoQuorumError(NotAppliedError):
     """Too few members are in contact to decide, so nothing was proposed."""
+
+
+class ClockError(NotAppliedError):
+    """A clock is not in agreement with a quorum's, so nothing was stamped (T5)."""
 
 
 class OverloadedError(NotAppliedError):

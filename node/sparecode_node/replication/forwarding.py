@@ -15,6 +15,7 @@ from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.codec import CodecError, decode_call, encode_call
 from sparecode_node.replication.errors import (
+    ClockError,
     NoPrimaryError,
     NoQuorumError,
     NotAppliedError,
@@ -38,6 +39,7 @@ _KIND_OF: dict[type[ProposeError], peers_pb2.NotAppliedKind.ValueType] = {
     NoPrimaryError: peers_pb2.NOT_APPLIED_KIND_NOT_PRIMARY,
     NoQuorumError: peers_pb2.NOT_APPLIED_KIND_NO_QUORUM,
     OverloadedError: peers_pb2.NOT_APPLIED_KIND_OVERLOADED,
+    ClockError: peers_pb2.NOT_APPLIED_KIND_CLOCK,
 }
 _ERROR_OF = {kind: error for error, kind in _KIND_OF.items()}
 

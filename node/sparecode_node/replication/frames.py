@@ -26,6 +26,8 @@ STALE_TERM = "stale_term"
 ASK_TO_CONFIRM = "ask_to_confirm"
 CONFIRM = "confirm"
 OFFER_SNAPSHOT = "offer_snapshot"
+ASK_CLOCK = "ask_clock"
+TELL_CLOCK = "tell_clock"
 
 # type -> field of LinkRequest, {key of the dictionary: field of the message}
 _FORMS: dict[str, tuple[str, dict[str, str]]] = {
@@ -72,6 +74,8 @@ _FORMS: dict[str, tuple[str, dict[str, str]]] = {
     ASK_TO_CONFIRM: ("ask_to_confirm_term", {"term": "term", "round": "round"}),
     CONFIRM: ("confirm_term", {"term": "term", "round": "round"}),
     OFFER_SNAPSHOT: ("offer_snapshot", {"term": "term", "index": "index"}),
+    ASK_CLOCK: ("ask_clock", {"round": "round"}),
+    TELL_CLOCK: ("tell_clock", {"round": "round", "at_ms": "at_ms"}),
 }
 _TYPES = {field: kind for kind, (field, _) in _FORMS.items()}
 

@@ -17,6 +17,7 @@ from pysyncobj.node import Node
 from pysyncobj.transport import Transport
 
 from sparecode_node.replication import frames, prevote
+from sparecode_node.replication.clock_watch import Agreement, ClockWatch
 from sparecode_node.replication.errors import Fatal
 from sparecode_node.replication.follower import (
     FollowerLog,
@@ -53,7 +54,13 @@ class Progress:
 class Guard(Transport):
     """Stands between the engine and the wire."""
 
-    def __init__(self, engine: SyncObj, journal: Journal, wire: Wire) -> None:
+    def __init__(
+        self,
+        engine: SyncObj,
+        journal: Journal,
+        wire: Wire,
+        wall_ms: Callable[[], int],
+    ) -> None:
         super().__init__(None, None, ())
         self._engine = engine
         self._journal = journal
@@ -65,6 +72,7 @@ class Guard(Transport):
         self._progress: dict[str, Progress] = {}
         self._prevote = prevote.PreVote(wire.send, engine._SyncObj__generateRaftTimeout)
         self.reads = ReadIndex(wire.send)
+        self.clocks = ClockWatch(wire.send, wall_ms)
         self.leader_heard_at = float("-inf")
         self.leader_commit = 0
         """The commit index that the leader of this term has announced."""
@@ -83,6 +91,8 @@ class Guard(Transport):
             frames.ASK_TO_CONFIRM: self._receive_ask_to_confirm,
             frames.CONFIRM: self._receive_confirm,
             frames.OFFER_SNAPSHOT: self._receive_offer,
+            frames.ASK_CLOCK: self._receive_ask_clock,
+            frames.TELL_CLOCK: self._receive_tell_clock,
         }
 
     # --- What PySyncObj sees of a transport
@@ -214,6 +224,8 @@ class Guard(Transport):
     def may_campaign(self) -> bool:
         """Say whether a majority would vote for this node; asks it first."""
         others = [node.id for node in self._engine.otherNodes]
+        if self.clocks.agreement(others, syncobj.monotonicTime()) is Agreement.NO:
+            return False  # It could not stamp anything (T5).
         return self._prevote.won(self._standing(), others, syncobj.monotonicTime())
 
     def _standing(self) -> prevote.Standing:
@@ -374,6 +386,12 @@ class Guard(Transport):
         """Forget what was about the log before a snapshot took its place."""
         self._log = FollowerLog(self._journal)
         self._offer = ("", 0)
+
+    def _receive_ask_clock(self, node: Node, message: Message) -> None:
+        self.clocks.answer(node.id, message)
+
+    def _receive_tell_clock(self, node: Node, message: Message) -> None:
+        self.clocks.told(node.id, message, syncobj.monotonicTime())
 
     def _receive_stale_term(self, node: Node, message: Message) -> None:
         if message["term"] > self._engine.raftCurrentTerm:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.applied_state import AppliedState
+from sparecode_node.replication.clock_watch import Agreement
 from sparecode_node.replication.compaction import Compaction
 from sparecode_node.replication.engine import Engine, now
 from sparecode_node.replication.errors import NoPrimaryError
@@ -45,6 +46,8 @@ class ReplicaStatus:
     """Who has a snapshot without which this node cannot go on."""
     links_quorum: bool = False
     """Without these links there can be no primary, whatever one waits for."""
+    clock_differs: bool = False
+    """From a quorum's: this node must not become the primary (T5)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +74,7 @@ class Replica:
         state: AppliedState,
         stamper: Stamper,
         wire: Wire,
+        wall_ms: Callable[[], int],
     ) -> None:
         self._journal = open_journal(
             storage,
@@ -87,6 +91,7 @@ class Replica:
             state=state,
             proposals=self._proposals,
             wire=wire,
+            wall_ms=wall_ms,
             settings=config.raft,
         )
         self.guard = self.engine.guard
@@ -139,6 +144,7 @@ class Replica:
             snapshot_due=self.compaction.is_due(),
             snapshot_source=None if source is None else NodeId(source),
             links_quorum=engine.links_quorum(),
+            clock_differs=engine.clock_agreement() is Agreement.NO,
         )
 
     def stop(self) -> None:

@@ -27,6 +27,9 @@ PROPOSALS_QUEUED_MAX = 4096
 READS_WAITING_MAX = 4096
 """Waiting on the primary for a quorum's word; beyond, callers are shed."""
 
+MAX_CLOCK_OFFSET_S = 2.0
+"""Between the clock of a primary that stamps, and those of a quorum (T5)."""
+
 
 SNAPSHOT_CHUNK_BYTES = 256 * 1024
 """Of one message of a snapshot; a link that breaks costs no more than this again."""

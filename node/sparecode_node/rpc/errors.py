@@ -20,6 +20,7 @@ from grpc_status import rpc_status
 
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.replication.errors import (
+    ClockError,
     NoPrimaryError,
     NoQuorumError,
     OutcomeUnknownError,
@@ -88,6 +89,13 @@ EXCEPTIONS: Mapping[type[Exception], Answer] = {
         code=_CODE.UNAVAILABLE,
         reason="NO_QUORUM",
         words=f"too few nodes are in contact to decide; {_AGAIN}, or ask another node",
+        retry_s=1.0,
+    ),
+    ClockError: Answer(
+        code=_CODE.UNAVAILABLE,
+        reason="CLOCK",
+        words="a node's clock is more than 2 s away from those of most others, so "
+        f"nothing is stamped; {_AGAIN}; if it stays so, set the nodes' clocks (NTP)",
         retry_s=1.0,
     ),
     OverloadedError: Answer(

@@ -38,6 +38,8 @@ class _NotAppliedKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NotApp
     """It leads, and is not in contact with a quorum."""
     NOT_APPLIED_KIND_OVERLOADED: _NotAppliedKind.ValueType  # 3
     """A bounded queue is full."""
+    NOT_APPLIED_KIND_CLOCK: _NotAppliedKind.ValueType  # 4
+    """It leads, and its clock is not known to agree with a quorum's."""
 
 class NotAppliedKind(_NotAppliedKind, metaclass=_NotAppliedKindEnumTypeWrapper):
     """Why a call was certainly not applied."""
@@ -50,6 +52,8 @@ NOT_APPLIED_KIND_NO_QUORUM: NotAppliedKind.ValueType  # 2
 """It leads, and is not in contact with a quorum."""
 NOT_APPLIED_KIND_OVERLOADED: NotAppliedKind.ValueType  # 3
 """A bounded queue is full."""
+NOT_APPLIED_KIND_CLOCK: NotAppliedKind.ValueType  # 4
+"""It leads, and its clock is not known to agree with a quorum's."""
 Global___NotAppliedKind: _TypeAlias = NotAppliedKind  # noqa: Y015
 
 @_typing.final
@@ -68,6 +72,8 @@ class LinkRequest(_message.Message):
     ASK_TO_CONFIRM_TERM_FIELD_NUMBER: _builtins.int
     CONFIRM_TERM_FIELD_NUMBER: _builtins.int
     OFFER_SNAPSHOT_FIELD_NUMBER: _builtins.int
+    ASK_CLOCK_FIELD_NUMBER: _builtins.int
+    TELL_CLOCK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def request_vote(self) -> Global___RequestVote:
         """A candidate asks for a vote."""
@@ -108,6 +114,14 @@ class LinkRequest(_message.Message):
     def offer_snapshot(self) -> Global___OfferSnapshot:
         """The leader's log begins behind what the follower has."""
 
+    @_builtins.property
+    def ask_clock(self) -> Global___AskClock:
+        """A member asks what time it is."""
+
+    @_builtins.property
+    def tell_clock(self) -> Global___TellClock:
+        """The answer."""
+
     def __init__(
         self,
         *,
@@ -121,12 +135,14 @@ class LinkRequest(_message.Message):
         ask_to_confirm_term: Global___AskToConfirmTerm | None = ...,
         confirm_term: Global___ConfirmTerm | None = ...,
         offer_snapshot: Global___OfferSnapshot | None = ...,
+        ask_clock: Global___AskClock | None = ...,
+        tell_clock: Global___TellClock | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledge", b"acknowledge", "answer_pre_vote", b"answer_pre_vote", "append_entries", b"append_entries", "ask_to_confirm_term", b"ask_to_confirm_term", "confirm_term", b"confirm_term", "grant_vote", b"grant_vote", "message", b"message", "offer_snapshot", b"offer_snapshot", "report_stale_term", b"report_stale_term", "request_pre_vote", b"request_pre_vote", "request_vote", b"request_vote"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledge", b"acknowledge", "answer_pre_vote", b"answer_pre_vote", "append_entries", b"append_entries", "ask_clock", b"ask_clock", "ask_to_confirm_term", b"ask_to_confirm_term", "confirm_term", b"confirm_term", "grant_vote", b"grant_vote", "message", b"message", "offer_snapshot", b"offer_snapshot", "report_stale_term", b"report_stale_term", "request_pre_vote", b"request_pre_vote", "request_vote", b"request_vote", "tell_clock", b"tell_clock"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledge", b"acknowledge", "answer_pre_vote", b"answer_pre_vote", "append_entries", b"append_entries", "ask_to_confirm_term", b"ask_to_confirm_term", "confirm_term", b"confirm_term", "grant_vote", b"grant_vote", "message", b"message", "offer_snapshot", b"offer_snapshot", "report_stale_term", b"report_stale_term", "request_pre_vote", b"request_pre_vote", "request_vote", b"request_vote"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledge", b"acknowledge", "answer_pre_vote", b"answer_pre_vote", "append_entries", b"append_entries", "ask_clock", b"ask_clock", "ask_to_confirm_term", b"ask_to_confirm_term", "confirm_term", b"confirm_term", "grant_vote", b"grant_vote", "message", b"message", "offer_snapshot", b"offer_snapshot", "report_stale_term", b"report_stale_term", "request_pre_vote", b"request_pre_vote", "request_vote", b"request_vote", "tell_clock", b"tell_clock"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["request_vote", "grant_vote", "append_entries", "acknowledge", "request_pre_vote", "answer_pre_vote", "report_stale_term", "ask_to_confirm_term", "confirm_term", "offer_snapshot"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["request_vote", "grant_vote", "append_entries", "acknowledge", "request_pre_vote", "answer_pre_vote", "report_stale_term", "ask_to_confirm_term", "confirm_term", "offer_snapshot", "ask_clock", "tell_clock"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -466,6 +482,54 @@ class OfferSnapshot(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OfferSnapshot: _TypeAlias = OfferSnapshot  # noqa: Y015
+
+@_typing.final
+class AskClock(_message.Message):
+    """A member asks what time it is: a primary stamps in agreement with a quorum only."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROUND_FIELD_NUMBER: _builtins.int
+    round: _builtins.int
+    """Counts the questions of the one who asks."""
+    def __init__(
+        self,
+        *,
+        round: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["round", b"round"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AskClock: _TypeAlias = AskClock  # noqa: Y015
+
+@_typing.final
+class TellClock(_message.Message):
+    """The answer to AskClock."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROUND_FIELD_NUMBER: _builtins.int
+    AT_MS_FIELD_NUMBER: _builtins.int
+    round: _builtins.int
+    """The question."""
+    at_ms: _builtins.int
+    """The clock of the one who answers, in milliseconds since the Unix epoch."""
+    def __init__(
+        self,
+        *,
+        round: _builtins.int = ...,
+        at_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "round", b"round"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TellClock: _TypeAlias = TellClock  # noqa: Y015
 
 @_typing.final
 class ForwardRequest(_message.Message):
