@@ -11,6 +11,7 @@ from typing import Self
 from local_cluster.cluster import LocalCluster, LocalNode, Ports
 from local_cluster.setup import set_up
 
+from tests.faults.clocks import NodeClock
 from tests.faults.disks import FILESYSTEMS, Disk, remove_leftovers
 from tests.faults.network import Network, address_of, inside
 
@@ -27,7 +28,6 @@ TOOLS = {
     "strace": "strace",
     "xfs_io": "xfsprogs",
 }
-_CLOCK = Path(__file__).parent / "clock"
 
 
 class SiteError(Exception):
@@ -56,6 +56,7 @@ class Site:
         self._directory = directory
         names = [f"n{number}" for number in range(1, NODES + 1)]
         self.network = Network(names)
+        self._clocks: dict[str, NodeClock] = {}
         self.disks = {
             name: Disk(
                 directory / f"{name}.image",
@@ -97,7 +98,7 @@ class Site:
             )
             for node in self.nodes:
                 node.launcher = inside(node.node_id)
-                self._give_clock(node)
+                self._clocks[node.node_id] = NodeClock(node, self._directory)
             for node in self.nodes:
                 node.start()
             self.ready()
@@ -148,16 +149,6 @@ class Site:
 
     # --- The clock -----------------------------------------------------------
 
-    def _give_clock(self, node: LocalNode) -> None:
-        self.set_clock(node, 0)
-        node.environment["PYTHONPATH"] = str(_CLOCK)
-        node.environment["SPARECODE_FAULTS_CLOCK"] = str(self._clock(node))
-
     def set_clock(self, node: LocalNode, offset_s: int) -> None:
         """Set the clock of a node, at once and while it runs."""
-        new = self._clock(node).with_suffix(".new")
-        new.write_text(str(offset_s))
-        new.replace(self._clock(node))
-
-    def _clock(self, node: LocalNode) -> Path:
-        return self._directory / f"{node.node_id}.clock"
+        self._clocks[node.node_id].set(offset_s)
