@@ -25,6 +25,12 @@ os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 from sparecode_client.admin import AsyncAdmin
 from sparecode_client.administrators import Administrator, AdministratorRole
 from sparecode_client.agent import AsyncAgent
+from sparecode_client.agents import (
+    AgentProtects,
+    DeniedCertificate,
+    RegisteredAgent,
+    certificate_fingerprint,
+)
 from sparecode_client.audit import (
     AuditEvent,
     AuditExport,
@@ -50,7 +56,6 @@ from sparecode_client.errors import (
 )
 from sparecode_client.policy import Policy, UpdatedPolicy
 from sparecode_client.values import (
-    AgentProtects,
     Authentication,
     ClusterStatus,
     Commit,
@@ -67,7 +72,6 @@ from sparecode_client.values import (
     PinRule,
     ReadPosition,
     RecoveryPolicy,
-    RegisteredAgent,
     SavedTokencodes,
     Session,
     Token,
@@ -102,6 +106,7 @@ __all__ = [
     "ClusterStatus",
     "Commit",
     "Decision",
+    "DeniedCertificate",
     "EmergencyAccess",
     "GeneratedTokencodes",
     "ImportedToken",
@@ -138,4 +143,5 @@ __all__ = [
     "Unavailable",
     "UpdatedPolicy",
     "User",
+    "certificate_fingerprint",
 ]

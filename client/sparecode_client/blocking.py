@@ -177,7 +177,13 @@ class Admin(Blocking[AsyncAdmin]):
     disable_emergency_access = _Method(AsyncAdmin.disable_emergency_access)
 
     register_agent = _Method(AsyncAdmin.register_agent)
+    get_agent = _Method(AsyncAdmin.get_agent)
     list_agents = _Method(AsyncAdmin.list_agents)
+    update_agent = _Method(AsyncAdmin.update_agent)
+    remove_agent = _Method(AsyncAdmin.remove_agent)
+    deny_certificate = _Method(AsyncAdmin.deny_certificate)
+    allow_certificate = _Method(AsyncAdmin.allow_certificate)
+    list_denied_certificates = _Method(AsyncAdmin.list_denied_certificates)
 
     get_status = _Method(AsyncAdmin.get_status)
 

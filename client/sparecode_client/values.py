@@ -56,13 +56,6 @@ class RecoveryPolicy(enum.StrEnum):
     """It is refused while codes live, and accepted once they have expired."""
 
 
-class AgentProtects(enum.StrEnum):
-    """What an agent protects; emergency codes do not cover `CLOUD` (A4)."""
-
-    AUTHENTICATION_MANAGER = "authentication_manager"
-    CLOUD = "cloud"
-
-
 class TokencodeState(enum.StrEnum):
     """The state of one emergency code."""
 
@@ -318,16 +311,6 @@ class EmergencyAccess:
     sets: tuple[TokencodeSet, ...]
     """Newest first; not in a list."""
     position: ReadPosition | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RegisteredAgent:
-    """A program that checks passcodes, as the cluster knows it."""
-
-    name: str
-    certificate_identity: str
-    protects: AgentProtects | None
-    enabled: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,6 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sparecode.v1 import (
-    agents_pb2,
     cluster_pb2,
     emergency_access_pb2,
     sessions_pb2,
@@ -20,7 +19,6 @@ from sparecode.v1 import (
     users_pb2,
 )
 from sparecode_client.values import (
-    AgentProtects,
     ClusterStatus,
     Commit,
     EmergencyAccess,
@@ -31,7 +29,6 @@ from sparecode_client.values import (
     PinRule,
     ReadPosition,
     RecoveryPolicy,
-    RegisteredAgent,
     SavedTokencodes,
     Session,
     Token,
@@ -271,16 +268,6 @@ def emergency_access_in(
         end_time=time_in(access, "end_time"),
         sets=tuple(set_in(codes) for codes in access.sets),
         position=position,
-    )
-
-
-def agent_in(agent: agents_pb2.Agent) -> RegisteredAgent:
-    """Return an agent."""
-    return RegisteredAgent(
-        name=agent.name,
-        certificate_identity=agent.certificate_identity,
-        protects=enum_in(AgentProtects, types_pb2.AgentProtects, agent.protects),
-        enabled=agent.enabled,
     )
 
 

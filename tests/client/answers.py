@@ -168,6 +168,8 @@ AGENTS = agents_pb2.ListAgentsResponse(
             name="vpn",
             certificate_identity="spiffe://example.com/vpn",
             protects=types_pb2.AGENT_PROTECTS_AUTHENTICATION_MANAGER,
+            restricted=True,
+            allowed_user_count=2,
             enabled=True,
         )
     ],

@@ -15,6 +15,7 @@ from sparecode.v1 import (
     types_pb2,
 )
 from sparecode_client import (
+    AgentProtects,
     AsyncAdmin,
     Commit,
     InvalidArgument,
@@ -363,7 +364,7 @@ async def test_kind_that_is_newer_than_the_library_is_none(
         (values.TokenHash, types_pb2.TokenHash),
         (values.PinRule, types_pb2.PinRule),
         (values.RecoveryPolicy, types_pb2.RecoveryPolicy),
-        (values.AgentProtects, types_pb2.AgentProtects),
+        (AgentProtects, types_pb2.AgentProtects),
         (values.TokencodeState, emergency_access_pb2.TokencodeState),
     ],
 )

@@ -114,7 +114,8 @@ def test_every_command_has_help_that_fits(cli: Cli) -> None:
         "disable expire delete replace "
         "resynchronize clear-pin",
         "emergency": "issue fixed show list disable",
-        "agents": "register list",
+        "agents": "register list show update enable disable remove "
+        "deny-certificate allow-certificate denied",
         "cluster": "status",
     }
     commands = [[], ["login"], ["logout"], ["whoami"], ["authenticate"]]

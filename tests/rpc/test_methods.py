@@ -6,6 +6,8 @@ from typing import Any
 
 import grpc
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -34,7 +36,7 @@ from sparecode.v1 import (
     users_pb2_grpc,
 )
 from sparecode_node.domain.administrators import Role
-from sparecode_node.domain.agents import Protects
+from sparecode_node.domain.agents import Certificate, CertificateMark, Protects
 from sparecode_node.domain.audit import AuditEvent
 from sparecode_node.domain.emergency_access import RecoveryPolicy
 from sparecode_node.domain.pins import PinRule
@@ -47,6 +49,7 @@ from sparecode_node.queries.views import (
     CodeSetView,
     CodeState,
     CodeView,
+    DeniedCertificateView,
     EmergencyAccessView,
     Page,
     TokenView,
@@ -79,7 +82,7 @@ from sparecode_node.statemachine.results import (
     EmergencyAccessSaved,
     SessionOpened,
 )
-from tests.rpc.edge import BEARER, failure, running_edge
+from tests.rpc.edge import AGENT, BEARER, failure, running_edge
 
 ID = "6f1c1c9e-2d1f-4b8e-9f55-0d3a3f6e7a10"
 APPLIED = Applied(index=7)
@@ -696,15 +699,134 @@ CASES = [
             name="vpn",
             certificate_identity="sparecode://agent/vpn",
             protects=types_pb2.AGENT_PROTECTS_CLOUD,
+            restricted=True,
         ),
         "register",
         {
             "name": "vpn",
             "identity": "sparecode://agent/vpn",
             "protects": Protects.CLOUD,
+            "restricted": True,
         },
         APPLIED,
         agents_pb2.RegisterAgentResponse(commit=COMMIT),
+    ),
+    Case(
+        "AgentService/GetAgent",
+        agents_pb2.GetAgentRequest(name="vpn", stale_ok=True),
+        "get",
+        {"": "vpn", "stale_ok": True},
+        read(
+            AgentView(
+                name="vpn",
+                identity="i",
+                protects=Protects.CLOUD,
+                enabled=False,
+                restricted=True,
+                allowed_user_count=1,
+                allowed_usernames=("Alice",),
+            )
+        ),
+        agents_pb2.GetAgentResponse(
+            agent=agents_pb2.Agent(
+                name="vpn",
+                certificate_identity="i",
+                protects=types_pb2.AGENT_PROTECTS_CLOUD,
+                restricted=True,
+                allowed_user_count=1,
+                allowed_usernames=["Alice"],
+            ),
+            position=POSITION,
+        ),
+    ),
+    Case(
+        "AgentService/UpdateAgent",
+        agents_pb2.UpdateAgentRequest(
+            request_id=ID,
+            name="vpn",
+            protects=types_pb2.AGENT_PROTECTS_CLOUD,
+            enabled=False,
+            add_usernames=["alice"],
+            remove_usernames=["bob"],
+        ),
+        "update",
+        {
+            "name": "vpn",
+            "protects": Protects.CLOUD,
+            "enabled": False,
+            "restricted": None,
+            "add_usernames": ("alice",),
+            "remove_usernames": ("bob",),
+        },
+        APPLIED,
+        agents_pb2.UpdateAgentResponse(commit=COMMIT),
+    ),
+    Case(
+        "AgentService/RemoveAgent",
+        agents_pb2.RemoveAgentRequest(request_id=ID, name="vpn"),
+        "remove",
+        {"name": "vpn"},
+        APPLIED,
+        agents_pb2.RemoveAgentResponse(commit=COMMIT),
+    ),
+    Case(
+        "AgentService/DenyCertificate",
+        agents_pb2.DenyCertificateRequest(
+            request_id=ID, fingerprint="ab" * 32, note="stolen"
+        ),
+        "deny",
+        {"fingerprint": "ab" * 32, "serial_number": "", "note": "stolen"},
+        APPLIED,
+        agents_pb2.DenyCertificateResponse(commit=COMMIT),
+    ),
+    Case(
+        "AgentService/AllowCertificate",
+        agents_pb2.AllowCertificateRequest(request_id=ID, serial_number="51"),
+        "allow",
+        {"fingerprint": "", "serial_number": "51"},
+        APPLIED,
+        agents_pb2.AllowCertificateResponse(commit=COMMIT),
+    ),
+    Case(
+        "AgentService/ListDeniedCertificates",
+        agents_pb2.ListDeniedCertificatesRequest(**PAGE),
+        "list_denied",
+        PAGE,
+        read(
+            Page(
+                items=(
+                    DeniedCertificateView(
+                        mark=CertificateMark.FINGERPRINT,
+                        value="ab",
+                        denied_at_ms=END_MS,
+                        administrator="root",
+                        note="stolen",
+                    ),
+                    DeniedCertificateView(
+                        mark=CertificateMark.SERIAL_NUMBER,
+                        value="51",
+                        denied_at_ms=END_MS,
+                        administrator="root",
+                        note="",
+                    ),
+                ),
+                next_page_token="",
+            )
+        ),
+        agents_pb2.ListDeniedCertificatesResponse(
+            certificates=[
+                agents_pb2.DeniedCertificate(
+                    fingerprint="ab",
+                    deny_time=END,
+                    administrator="root",
+                    note="stolen",
+                ),
+                agents_pb2.DeniedCertificate(
+                    serial_number="51", deny_time=END, administrator="root"
+                ),
+            ],
+            position=POSITION,
+        ),
     ),
     Case(
         "AgentService/ListAgents",
@@ -1036,12 +1158,22 @@ async def test_method_is_translated_both_ways(case):
     assert 4 < asked.context.deadline_s < 5
     assert asked.context.peer == "ipv4:127.0.0.1"
     if is_agents:
-        expected = AgentCaller(identity="sparecode://agent/vpn")
+        expected = AgentCaller(
+            identity="sparecode://agent/vpn", certificate=marks_of(AGENT.certificate)
+        )
     elif case.method == "SessionService/Login":
         expected = Anonymous()
     else:
         expected = SessionCaller(bearer="s3cret-bearer")
     assert asked.context.caller == expected
+
+
+def marks_of(pem: bytes) -> Certificate:
+    certificate = x509.load_pem_x509_certificate(pem)
+    return Certificate(
+        fingerprint=certificate.fingerprint(SHA256()).hex(),
+        serial_number=f"{certificate.serial_number:x}",
+    )
 
 
 def pieces(*parts: bytes) -> list[tokens_pb2.ImportTokensRequest]:

@@ -75,4 +75,6 @@ def test_the_commands_about_users_are_these() -> None:
         "UpdateAdministrator",
         "RemoveAdministrator",
         "ChangePassword",
+        "DenyCertificate",
+        "AllowCertificate",
     }

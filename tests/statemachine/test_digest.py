@@ -79,6 +79,8 @@ def test_any_changed_cell_changes_the_digest() -> None:
         ("assign", {"serial": "1001", "user": "alice"}),
         ("save", {"serial": "1001", "draft": "d1"}),
         ("authenticate", {"user": "alice", "code": "WRONG"}),
+        ("update-agent", {"name": "vpn", "allow": "alice"}),
+        ("deny-certificate", {"fingerprint": "f1"}),
     ):
         world.handle(directive, dict(given))
     db = world.db

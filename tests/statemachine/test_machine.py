@@ -9,11 +9,12 @@ from typing import Any, get_args
 
 import pytest
 
+from sparecode_node.domain.agents import ALLOWED_USERS_MAX
 from sparecode_node.domain.audit import GENESIS_HASH, AuditEvent, chain_hash
-from sparecode_node.domain.ids import Moment
+from sparecode_node.domain.ids import AgentIdentity, Moment, UserId
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.passcodes import TokencodeMatch
-from sparecode_node.statemachine import machine, schema
+from sparecode_node.statemachine import agent_tables, machine, schema
 from sparecode_node.statemachine import requests as requests_module
 from sparecode_node.statemachine.commands import (
     Authenticate,
@@ -258,11 +259,12 @@ LATER = {
         ),
         "CREATE INDEX administrators_by_user ON administrators (user_id);\n",
     ),
+    4: (",\n    restricted INTEGER NOT NULL DEFAULT 0", schema._AGENT_TABLES),
 }
 """What each version has more than the one before."""
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_database_of_a_version_before_is_brought_to_this_one(
     world: World, version: int
 ) -> None:
@@ -290,6 +292,8 @@ def test_database_of_a_version_before_is_brought_to_this_one(
                 "SELECT name FROM pragma_table_info(?)", (table,)
             )
         ]
+        if not names:
+            continue  # There was no such table.
         old.executemany(
             f"INSERT INTO {table} VALUES ({', '.join('?' * len(names))})",  # noqa: S608
             world.db.execute(f"SELECT {', '.join(names)} FROM {table}").fetchall(),  # noqa: S608
@@ -306,6 +310,25 @@ def test_database_of_a_version_before_is_brought_to_this_one(
             old.execute(columns, (table,)).fetchall()
             == world.db.execute(columns, (table,)).fetchall()
         )
+
+
+# --- Agents
+
+
+def test_an_allow_list_has_an_end(world: World) -> None:
+    """(A4) One user too many: refused as a whole, and the list is as it was."""
+    world.apply(world.call("create-user", {"name": "last"}))
+    with world.db:
+        world.db.execute("PRAGMA foreign_keys = OFF")
+        world.db.executemany(
+            "INSERT INTO agent_users VALUES ('vpn', ?)",
+            [(f"u{number}",) for number in range(ALLOWED_USERS_MAX)],
+        )
+    full = world.call("update-agent", {"name": "vpn", "allow": "last"})
+    refused = world.apply(full)
+    assert isinstance(refused, Rejected)
+    assert refused.reason is Reason.ALLOW_LIST_LIMIT
+    assert not agent_tables.lists_user(world.db, AgentIdentity("vpn"), UserId("u-last"))
 
 
 # --- Time and numbers beyond all bounds

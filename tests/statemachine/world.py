@@ -12,13 +12,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sparecode_node.domain.administrators import Administrator, Role
-from sparecode_node.domain.agents import Protects
+from sparecode_node.domain.agents import CertificateMark, Protects
 from sparecode_node.domain.emergency_access import RecoveryPolicy
 from sparecode_node.domain.ids import (
     AdministratorName,
     AgentIdentity,
     KeyId,
     Moment,
+    NameKey,
     NodeId,
     RequestId,
     SessionId,
@@ -43,6 +44,12 @@ from sparecode_node.statemachine.administrator_commands import (
     CreateAdministrator,
     RemoveAdministrator,
     UpdateAdministrator,
+)
+from sparecode_node.statemachine.agent_commands import (
+    AllowCertificate,
+    DenyCertificate,
+    RemoveAgent,
+    UpdateAgent,
 )
 from sparecode_node.statemachine.bulk_commands import IssueTokencodesInBulk
 from sparecode_node.statemachine.commands import (
@@ -140,6 +147,18 @@ def code_verifier(set_id: str, code: str) -> bytes:
 def name_tag(name: str) -> bytes:
     """Return what stands in for the keyed hash of a name."""
     return f"tag {fold(name)}".encode()
+
+
+def names(text: str | None) -> tuple[NameKey, ...]:
+    """Read names: `alice,bob`."""
+    return tuple(fold(name) for name in text.split(",")) if text else ()
+
+
+def certificate_mark(given: Arguments) -> tuple[CertificateMark, str]:
+    """Return by what a script names a certificate."""
+    if "fingerprint" in given:
+        return CertificateMark.FINGERPRINT, given["fingerprint"]
+    return CertificateMark.SERIAL_NUMBER, given["serial-number"]
 
 
 class World:
@@ -316,7 +335,31 @@ class World:
                     name_key=fold(given["name"]),
                     identity=AgentIdentity(given.get("identity", given["name"])),
                     protects=Protects(given.get("protects", "authentication_manager")),
+                    restricted="restricted" in given,
                 )
+            case "update-agent":
+                return UpdateAgent(
+                    name_key=fold(given["name"]),
+                    protects=Protects(given["protects"])
+                    if "protects" in given
+                    else None,
+                    enabled=given["enabled"] == "yes" if "enabled" in given else None,
+                    restricted=given["restricted"] == "yes"
+                    if "restricted" in given
+                    else None,
+                    add_users=names(given.get("allow")),
+                    remove_users=names(given.get("disallow")),
+                )
+            case "remove-agent":
+                return RemoveAgent(name_key=fold(given["name"]))
+            case "deny-certificate":
+                mark, value = certificate_mark(given)
+                return DenyCertificate(
+                    mark=mark, value=value, note=given.get("note", "")
+                )
+            case "allow-certificate":
+                mark, value = certificate_mark(given)
+                return AllowCertificate(mark=mark, value=value)
             case "authenticate":
                 return self._authenticate(given)
             case "barrier":
@@ -522,6 +565,8 @@ class World:
             readings=tuple(self._readings(given, user)),
             client_address=given.get("client", ""),
             resource=given.get("resource", ""),
+            certificate_fingerprint=given.get("fingerprint", ""),
+            certificate_serial_number=given.get("serial-number", ""),
         )
 
     def _readings(self, given: Arguments, user: User | None) -> Iterator[Reading]:

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The programs that check passcodes."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from sparecode.v1 import agents_pb2, types_pb2
+from sparecode_client.agents import AgentProtects, DeniedCertificate, RegisteredAgent
 from sparecode_client.client import Caller, new_request_id
-from sparecode_client.values import AgentProtects, Commit, Page, RegisteredAgent
-from sparecode_client.wire import agent_in, commit_in, enum_out, position_in
+from sparecode_client.values import Commit, Page
+from sparecode_client.wire import commit_in, enum_in, enum_out, position_in, time_in
 
 
 class Agents(Caller):
@@ -18,6 +20,7 @@ class Agents(Caller):
         certificate_identity: str,
         *,
         protects: AgentProtects = AgentProtects.AUTHENTICATION_MANAGER,
+        restricted: bool = False,
         request_id: str | None = None,
         within: timedelta | None = None,
     ) -> Commit:
@@ -26,17 +29,29 @@ class Agents(Caller):
 
         *certificate_identity* is the one URI or DNS subject name of its
         certificate. Emergency codes do not cover what a cloud service *protects*.
+        *restricted*: it admits nobody before `update_agent` allows them.
         """
         request = agents_pb2.RegisterAgentRequest(
             request_id=request_id or new_request_id(),
             name=name,
             certificate_identity=certificate_identity,
             protects=enum_out(types_pb2.AgentProtects, protects),
+            restricted=restricted,
         )
         answer = await self._client.unary(
             lambda node: node.agents.RegisterAgent, request, within=within
         )
         return commit_in(answer.commit)
+
+    async def get_agent(
+        self, name: str, *, stale_ok: bool = False, within: timedelta | None = None
+    ) -> RegisteredAgent:
+        """Return one agent with its allow list."""
+        request = agents_pb2.GetAgentRequest(name=name, stale_ok=stale_ok)
+        answer = await self._client.unary(
+            lambda node: node.agents.GetAgent, request, within=within
+        )
+        return agent_in(answer.agent)
 
     async def list_agents(
         self,
@@ -58,3 +73,144 @@ class Agents(Caller):
             next_page_token=answer.next_page_token,
             position=position_in(answer.position),
         )
+
+    async def update_agent(
+        self,
+        name: str,
+        *,
+        protects: AgentProtects | None = None,
+        enabled: bool | None = None,
+        restricted: bool | None = None,
+        add_usernames: Sequence[str] = (),
+        remove_usernames: Sequence[str] = (),
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> Commit:
+        """
+        Change what is given; what is None stays.
+
+        It holds from the commit on, on every node and for connections that are
+        open. While *restricted*, an agent admits only the users on its allow list.
+        """
+        request = agents_pb2.UpdateAgentRequest(
+            request_id=request_id or new_request_id(),
+            name=name,
+            add_usernames=add_usernames,
+            remove_usernames=remove_usernames,
+        )
+        if protects is not None:
+            request.protects = enum_out(types_pb2.AgentProtects, protects)
+        if enabled is not None:
+            request.enabled = enabled
+        if restricted is not None:
+            request.restricted = restricted
+        answer = await self._client.unary(
+            lambda node: node.agents.UpdateAgent, request, within=within
+        )
+        return commit_in(answer.commit)
+
+    async def remove_agent(
+        self,
+        name: str,
+        *,
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> Commit:
+        """Remove an agent; whatever it asks afterwards is refused."""
+        request = agents_pb2.RemoveAgentRequest(
+            request_id=request_id or new_request_id(), name=name
+        )
+        answer = await self._client.unary(
+            lambda node: node.agents.RemoveAgent, request, within=within
+        )
+        return commit_in(answer.commit)
+
+    async def deny_certificate(
+        self,
+        *,
+        fingerprint: str = "",
+        serial_number: str = "",
+        note: str = "",
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> Commit:
+        """
+        Refuse every agent that calls with a certificate, from the commit on.
+
+        Exactly one of *fingerprint* (see `certificate_fingerprint`) and
+        *serial_number* names it, in hexadecimal digits.
+        """
+        request = agents_pb2.DenyCertificateRequest(
+            request_id=request_id or new_request_id(),
+            fingerprint=fingerprint,
+            serial_number=serial_number,
+            note=note,
+        )
+        answer = await self._client.unary(
+            lambda node: node.agents.DenyCertificate, request, within=within
+        )
+        return commit_in(answer.commit)
+
+    async def allow_certificate(
+        self,
+        *,
+        fingerprint: str = "",
+        serial_number: str = "",
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> Commit:
+        """Take a certificate from the deny list, by the mark that it was denied by."""
+        request = agents_pb2.AllowCertificateRequest(
+            request_id=request_id or new_request_id(),
+            fingerprint=fingerprint,
+            serial_number=serial_number,
+        )
+        answer = await self._client.unary(
+            lambda node: node.agents.AllowCertificate, request, within=within
+        )
+        return commit_in(answer.commit)
+
+    async def list_denied_certificates(
+        self,
+        *,
+        page_size: int = 0,
+        page_token: str = "",
+        stale_ok: bool = False,
+        within: timedelta | None = None,
+    ) -> Page[DeniedCertificate]:
+        """Return a page of the deny list."""
+        request = agents_pb2.ListDeniedCertificatesRequest(
+            page_size=page_size, page_token=page_token, stale_ok=stale_ok
+        )
+        answer = await self._client.unary(
+            lambda node: node.agents.ListDeniedCertificates, request, within=within
+        )
+        return Page(
+            items=tuple(denied_in(each) for each in answer.certificates),
+            next_page_token=answer.next_page_token,
+            position=position_in(answer.position),
+        )
+
+
+def agent_in(agent: agents_pb2.Agent) -> RegisteredAgent:
+    """Return an agent."""
+    return RegisteredAgent(
+        name=agent.name,
+        certificate_identity=agent.certificate_identity,
+        protects=enum_in(AgentProtects, types_pb2.AgentProtects, agent.protects),
+        enabled=agent.enabled,
+        restricted=agent.restricted,
+        allowed_user_count=agent.allowed_user_count,
+        allowed_usernames=tuple(agent.allowed_usernames),
+    )
+
+
+def denied_in(denied: agents_pb2.DeniedCertificate) -> DeniedCertificate:
+    """Return a certificate of the deny list."""
+    return DeniedCertificate(
+        fingerprint=denied.fingerprint,
+        serial_number=denied.serial_number,
+        deny_time=time_in(denied, "deny_time"),
+        administrator=denied.administrator,
+        note=denied.note,
+    )

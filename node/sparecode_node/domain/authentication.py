@@ -49,6 +49,10 @@ class Attempt:
     factor: Factor
     readings: Sequence[Reading]
     agent: Agent | None
+    certificate_denied: bool = False
+    """The agent calls with a certificate that is on the deny list."""
+    user_listed: bool = False
+    """The user is on the agent's allow list."""
     user: User | None
     tokens: Sequence[Token]
     sets: Sets
@@ -86,22 +90,37 @@ class _Refusal:
     charged: bool
 
 
-def not_admitted(agent: Agent | None, user: User | None) -> Reason | None:
+def not_admitted(
+    agent: Agent | None,
+    user: User | None,
+    *,
+    certificate_denied: bool,
+    user_listed: bool,
+) -> Reason | None:
     """Return why nothing of this user is accepted through this agent, or None (A4)."""
     if agent is None:
         return Reason.AGENT_UNKNOWN
     if not agent.enabled:
         return Reason.AGENT_DISABLED
+    if certificate_denied:
+        return Reason.CERTIFICATE_DENIED
     if user is None:
         return Reason.USER_UNKNOWN
     if not user.enabled:
         return Reason.USER_DISABLED
+    if agent.restricted and not user_listed:
+        return Reason.USER_NOT_ALLOWED
     return None
 
 
 def judge(attempt: Attempt) -> Judgement:
     """Decide on a passcode."""
-    refused = not_admitted(attempt.agent, attempt.user)
+    refused = not_admitted(
+        attempt.agent,
+        attempt.user,
+        certificate_denied=attempt.certificate_denied,
+        user_listed=attempt.user_listed,
+    )
     if refused is not None:
         return Judgement(reason=refused)
     if attempt.lockouts.get(attempt.factor, FREE).blocks(attempt.use.at_ms):

@@ -78,6 +78,9 @@ class Reason(enum.StrEnum):
     AGENT_UNKNOWN = "agent_unknown"
     AGENT_EXISTS = "agent_exists"
     AGENT_DISABLED = "agent_disabled"
+    ALLOW_LIST_LIMIT = "allow_list_limit"
+    CERTIFICATE_DENIED = "certificate_denied"
+    CERTIFICATE_NOT_DENIED = "certificate_not_denied"
 
     # Authentication; only the audit log shows these
     WRONG_PASSCODE = "wrong_passcode"
@@ -86,6 +89,7 @@ class Reason(enum.StrEnum):
     CODE_NOT_LIVE = "code_not_live"
     SET_EXPIRED = "set_expired"
     RESOURCE_NOT_COVERED = "resource_not_covered"
+    USER_NOT_ALLOWED = "user_not_allowed"
     RECOVERED_TOKEN_REFUSED = "recovered_token_refused"
     LOCKED = "locked"
 

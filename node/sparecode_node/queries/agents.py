@@ -1,11 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Authentication agents."""
+"""Authentication agents, and the certificates that are refused."""
 
-from sparecode_node.domain.agents import Protects
+import sqlite3
+
+from sparecode_node.domain.agents import CertificateMark, Protects
+from sparecode_node.domain.ids import NameKey
 from sparecode_node.domain.users import fold
 from sparecode_node.queries import pages
 from sparecode_node.queries.state import ReadTransaction
-from sparecode_node.queries.views import AgentView, Page
+from sparecode_node.queries.views import AgentView, DeniedCertificateView, Page
+
+_COLUMNS = """
+    name, identity, protects, enabled, restricted,
+    (SELECT count(*) FROM agent_users WHERE agent_users.identity = agents.identity)
+        AS allowed
+"""
+
+
+async def get(transaction: ReadTransaction, name_key: NameKey) -> AgentView | None:
+    """Return the agent of a folded name, with its allow list."""
+    row = await transaction.one(
+        f"SELECT {_COLUMNS} FROM agents WHERE name_key = :name_key",
+        name_key=name_key,
+    )
+    if row is None:
+        return None
+    allowed = await transaction.all(
+        """
+        SELECT username FROM agent_users JOIN users USING (user_id)
+        WHERE identity = :identity ORDER BY name_key
+        """,
+        identity=row["identity"],
+    )
+    return _view(row, tuple(each["username"] for each in allowed))
 
 
 async def page(
@@ -13,20 +40,49 @@ async def page(
 ) -> Page[AgentView]:
     """Return a page of agents in the order of their folded names."""
     rows = await transaction.all(
-        """
-        SELECT name, identity, protects, enabled FROM agents
+        f"""
+        SELECT {_COLUMNS} FROM agents
         WHERE name_key > :after ORDER BY name_key LIMIT :rows
         """,
         after=pages.decode(page_token),
         rows=size + 1,
     )
+    found = [_view(row) for row in rows]
+    return pages.page(found, size, lambda agent: fold(agent.name))
+
+
+async def denied_certificates(
+    transaction: ReadTransaction, *, size: int, page_token: str
+) -> Page[DeniedCertificateView]:
+    """Return a page of the deny list, by the marks."""
+    rows = await transaction.all(
+        """
+        SELECT mark, value, denied_at_ms, denied_by, note FROM denied_certificates
+        WHERE mark || ' ' || value > :after ORDER BY mark || ' ' || value LIMIT :rows
+        """,
+        after=pages.decode(page_token),
+        rows=size + 1,
+    )
     found = [
-        AgentView(
-            name=row["name"],
-            identity=row["identity"],
-            protects=Protects(row["protects"]),
-            enabled=bool(row["enabled"]),
+        DeniedCertificateView(
+            mark=CertificateMark(row["mark"]),
+            value=row["value"],
+            denied_at_ms=row["denied_at_ms"],
+            administrator=row["denied_by"],
+            note=row["note"],
         )
         for row in rows
     ]
-    return pages.page(found, size, lambda agent: fold(agent.name))
+    return pages.page(found, size, lambda each: f"{each.mark} {each.value}")
+
+
+def _view(row: sqlite3.Row, allowed: tuple[str, ...] = ()) -> AgentView:
+    return AgentView(
+        name=row["name"],
+        identity=row["identity"],
+        protects=Protects(row["protects"]),
+        enabled=bool(row["enabled"]),
+        restricted=bool(row["restricted"]),
+        allowed_user_count=row["allowed"],
+        allowed_usernames=allowed,
+    )

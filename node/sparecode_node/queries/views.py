@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from sparecode_node.domain.agents import Protects
+from sparecode_node.domain.agents import CertificateMark, Protects
 from sparecode_node.domain.emergency_access import CodeState, RecoveryPolicy
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm, HashName
@@ -116,3 +116,19 @@ class AgentView:
     identity: str
     protects: Protects
     enabled: bool
+    restricted: bool = False
+    """It admits only the users on its allow list."""
+    allowed_user_count: int = 0
+    allowed_usernames: tuple[str, ...] = ()
+    """Its allow list; empty in lists."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeniedCertificateView:
+    """A certificate that is refused."""
+
+    mark: CertificateMark
+    value: str
+    denied_at_ms: int
+    administrator: str
+    note: str

@@ -5,7 +5,7 @@ from sparecode.v1 import agents_pb2 as pb
 from sparecode.v1 import agents_pb2_grpc as pb_grpc
 from sparecode.v1 import types_pb2
 from sparecode_node.domain.agents import Protects
-from sparecode_node.queries.views import AgentView
+from sparecode_node.queries.views import AgentView, DeniedCertificateView
 from sparecode_node.rpc import calls, convert
 from sparecode_node.rpc.identity import Context
 from sparecode_node.services.agents import Agents
@@ -34,8 +34,97 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
             name=request.name,
             identity=request.certificate_identity,
             protects=protects,
+            restricted=request.restricted,
         )
         return pb.RegisterAgentResponse(commit=convert.commit(self._node_id, applied))
+
+    async def GetAgent(
+        self, request: pb.GetAgentRequest, context: Context
+    ) -> pb.GetAgentResponse:
+        """Return one agent."""
+        read = await self._agents.get(
+            calls.session_call(context, "AgentService/GetAgent"),
+            request.name,
+            stale_ok=request.stale_ok,
+        )
+        return pb.GetAgentResponse(
+            agent=_agent(read.value), position=convert.position(read)
+        )
+
+    async def UpdateAgent(
+        self, request: pb.UpdateAgentRequest, context: Context
+    ) -> pb.UpdateAgentResponse:
+        """Change an agent."""
+        protects = None
+        if request.protects != types_pb2.AGENT_PROTECTS_UNSPECIFIED:
+            protects = convert.enum_value(
+                "protects", request.protects, convert.PROTECTS
+            )
+        applied = await self._agents.update(
+            calls.session_call(context, "AgentService/UpdateAgent", request.request_id),
+            name=request.name,
+            protects=protects,
+            enabled=request.enabled if request.HasField("enabled") else None,
+            restricted=request.restricted if request.HasField("restricted") else None,
+            add_usernames=tuple(request.add_usernames),
+            remove_usernames=tuple(request.remove_usernames),
+        )
+        return pb.UpdateAgentResponse(commit=convert.commit(self._node_id, applied))
+
+    async def RemoveAgent(
+        self, request: pb.RemoveAgentRequest, context: Context
+    ) -> pb.RemoveAgentResponse:
+        """Remove an agent."""
+        applied = await self._agents.remove(
+            calls.session_call(context, "AgentService/RemoveAgent", request.request_id),
+            name=request.name,
+        )
+        return pb.RemoveAgentResponse(commit=convert.commit(self._node_id, applied))
+
+    async def DenyCertificate(
+        self, request: pb.DenyCertificateRequest, context: Context
+    ) -> pb.DenyCertificateResponse:
+        """Refuse a certificate."""
+        applied = await self._agents.deny(
+            calls.session_call(
+                context, "AgentService/DenyCertificate", request.request_id
+            ),
+            fingerprint=request.fingerprint,
+            serial_number=request.serial_number,
+            note=request.note,
+        )
+        return pb.DenyCertificateResponse(commit=convert.commit(self._node_id, applied))
+
+    async def AllowCertificate(
+        self, request: pb.AllowCertificateRequest, context: Context
+    ) -> pb.AllowCertificateResponse:
+        """Take a certificate from the deny list."""
+        applied = await self._agents.allow(
+            calls.session_call(
+                context, "AgentService/AllowCertificate", request.request_id
+            ),
+            fingerprint=request.fingerprint,
+            serial_number=request.serial_number,
+        )
+        return pb.AllowCertificateResponse(
+            commit=convert.commit(self._node_id, applied)
+        )
+
+    async def ListDeniedCertificates(
+        self, request: pb.ListDeniedCertificatesRequest, context: Context
+    ) -> pb.ListDeniedCertificatesResponse:
+        """Return a page of the deny list."""
+        read = await self._agents.list_denied(
+            calls.session_call(context, "AgentService/ListDeniedCertificates"),
+            page_size=request.page_size,
+            page_token=request.page_token,
+            stale_ok=request.stale_ok,
+        )
+        return pb.ListDeniedCertificatesResponse(
+            certificates=[_denied(each) for each in read.value.items],
+            next_page_token=read.value.next_page_token,
+            position=convert.position(read),
+        )
 
     async def ListAgents(
         self, request: pb.ListAgentsRequest, context: Context
@@ -60,4 +149,16 @@ def _agent(agent: AgentView) -> pb.Agent:
         certificate_identity=agent.identity,
         protects=convert.enum_number(agent.protects, convert.PROTECTS),
         enabled=agent.enabled,
+        restricted=agent.restricted,
+        allowed_user_count=agent.allowed_user_count,
+        allowed_usernames=agent.allowed_usernames,
+    )
+
+
+def _denied(denied: DeniedCertificateView) -> pb.DeniedCertificate:
+    return pb.DeniedCertificate(
+        **{denied.mark.value: denied.value},
+        deny_time=convert.timestamp(denied.denied_at_ms),
+        administrator=denied.administrator,
+        note=denied.note,
     )

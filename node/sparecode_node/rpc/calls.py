@@ -4,7 +4,12 @@
 from typing import cast
 from urllib.parse import unquote
 
-from sparecode_node.rpc.identity import Context, agent_identity, session_caller
+from sparecode_node.rpc.identity import (
+    Context,
+    agent_certificate,
+    agent_identity,
+    session_caller,
+)
 from sparecode_node.services.context import AgentCaller, Anonymous, CallContext, Caller
 
 DEADLINE_DEFAULT_S = 10.0
@@ -25,7 +30,10 @@ def time_left_s(context: Context) -> float:
 
 def agent_call(context: Context, method: str, request_id: str) -> CallContext:
     """Return the call of an agent. Raises `UnidentifiedError`."""
-    caller = AgentCaller(identity=agent_identity(context.auth_context()))
+    auth = context.auth_context()
+    caller = AgentCaller(
+        identity=agent_identity(auth), certificate=agent_certificate(auth)
+    )
     return _call(context, caller, method, request_id)
 
 

@@ -148,6 +148,7 @@ _NOT_FOUND = {
     Reason.USER_UNKNOWN: "there is no such user",
     Reason.TOKEN_UNKNOWN: "there is no such token",
     Reason.AGENT_UNKNOWN: "there is no such agent",
+    Reason.CERTIFICATE_NOT_DENIED: "no such certificate is denied",
     Reason.ADMINISTRATOR_UNKNOWN: "there is no such administrator",
 }
 _ALREADY_EXISTS = {
@@ -155,6 +156,7 @@ _ALREADY_EXISTS = {
     Reason.TOKEN_EXISTS: "there is a token of this serial",
     Reason.ADMINISTRATOR_EXISTS: "there is an administrator of this name",
     Reason.AGENT_EXISTS: "there is an agent of this name or identity",
+    Reason.CERTIFICATE_DENIED: "this certificate is denied already",
 }
 _PERMISSION_DENIED = {
     Reason.ROLE: "your role may not do this",
@@ -199,6 +201,7 @@ _FAILED_PRECONDITION = {
     Reason.LIFETIME_PAST: "the end has passed",
     Reason.NO_EMERGENCY_ACCESS: "the token is not in emergency access",
     Reason.ALREADY_INITIALIZED: "the cluster exists already",
+    Reason.ALLOW_LIST_LIMIT: "the allow list would become too long",
 }
 
 REASONS: Mapping[Reason, Answer] = {

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who calls: an agent by its certificate, an administrator by a session."""
 
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
 
+from sparecode_node.domain.agents import Certificate
 from sparecode_node.domain.ids import AgentIdentity
 from sparecode_node.rpc.errors import UnidentifiedError
 from sparecode_node.services.context import Anonymous, SessionCaller
@@ -15,6 +19,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 _BEARER = "bearer "
 _IDENTITY_MAX = 256
+_CERTIFICATES_KEPT = 1024
 
 
 def agent_identity(auth: Mapping[str, Iterable[bytes]]) -> AgentIdentity:
@@ -34,6 +39,30 @@ def agent_identity(auth: Mapping[str, Iterable[bytes]]) -> AgentIdentity:
     if not 1 <= len(identity) <= _IDENTITY_MAX:
         raise UnidentifiedError
     return AgentIdentity(identity)
+
+
+def agent_certificate(auth: Mapping[str, Iterable[bytes]]) -> Certificate:
+    """
+    Return the marks of the certificate that the agent has shown, for the deny list.
+
+    Raises `UnidentifiedError` where gRPC does not say which it was.
+    """
+    shown = tuple(auth.get("x509_pem_cert") or ())
+    if len(shown) != 1:
+        raise UnidentifiedError
+    return _marks(bytes(shown[0]))
+
+
+@functools.lru_cache(maxsize=_CERTIFICATES_KEPT)
+def _marks(pem: bytes) -> Certificate:
+    try:
+        certificate = x509.load_pem_x509_certificate(pem)
+    except ValueError:
+        raise UnidentifiedError from None
+    return Certificate(
+        fingerprint=certificate.fingerprint(SHA256()).hex(),
+        serial_number=f"{certificate.serial_number:x}",
+    )
 
 
 def session_caller(context: Context) -> SessionCaller | Anonymous:

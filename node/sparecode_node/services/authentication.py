@@ -4,6 +4,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from sparecode_node.domain.agents import Certificate
 from sparecode_node.domain.ids import AgentIdentity, SessionId, UserId
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.passcodes import (
@@ -41,6 +42,7 @@ class Asked:
     """What an agent wants to know."""
 
     agent: AgentIdentity
+    certificate: Certificate
     name_tag: bytes
     passcode: str = field(repr=False)
     """As normalized."""
@@ -100,8 +102,10 @@ class Authentication:
             "resource": resource,
         }
         deadline = Deadline.of(context, self._clock)
+        agent = _agent(context)
         asked = Asked(
-            agent=_agent(context),
+            agent=agent.identity,
+            certificate=agent.certificate,
             name_tag=self._sealing.name_tag(fold(username)),
             passcode=normalized(passcode),
             client_address=client_address,
@@ -156,6 +160,8 @@ class Authentication:
             readings=readings,
             client_address=asked.client_address,
             resource=asked.resource,
+            certificate_fingerprint=asked.certificate.fingerprint,
+            certificate_serial_number=asked.certificate.serial_number,
         )
         call = Call(
             command=command,
@@ -240,11 +246,11 @@ class Authentication:
         )
 
 
-def _agent(context: CallContext) -> AgentIdentity:
+def _agent(context: CallContext) -> AgentCaller:
     """Return the agent that calls; its certificate was checked at the edge."""
     if not isinstance(context.caller, AgentCaller):
         raise NotPermittedError(f"only agents may call {context.method}")
-    return context.caller.identity
+    return context.caller
 
 
 def _is_stale(result: Result) -> bool:

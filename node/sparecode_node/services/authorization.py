@@ -25,6 +25,12 @@ from sparecode_node.statemachine.administrator_commands import (
     RemoveAdministrator,
     UpdateAdministrator,
 )
+from sparecode_node.statemachine.agent_commands import (
+    AllowCertificate,
+    DenyCertificate,
+    RemoveAgent,
+    UpdateAgent,
+)
 from sparecode_node.statemachine.bulk_commands import IssueTokencodesInBulk
 from sparecode_node.statemachine.commands import (
     AssignToken,
@@ -77,7 +83,13 @@ _COMMANDS: dict[str, tuple[type[Command], ...]] = {
         DisableEmergencyAccess,
     ),
     "PolicyService": (UpdatePolicy,),
-    "AgentService": (RegisterAgent,),
+    "AgentService": (
+        RegisterAgent,
+        UpdateAgent,
+        RemoveAgent,
+        DenyCertificate,
+        AllowCertificate,
+    ),
     "AdministratorService": (
         CreateAdministrator,
         UpdateAdministrator,
@@ -104,7 +116,9 @@ _READS: dict[str, Permission | None] = {
     "TokenService/ListTokens": Permission.READ_USERS,
     "EmergencyAccessService/GetEmergencyAccess": Permission.READ_USERS,
     "EmergencyAccessService/ListEmergencyAccess": Permission.READ_USERS,
+    "AgentService/GetAgent": Permission.READ_AGENTS,
     "AgentService/ListAgents": Permission.READ_AGENTS,
+    "AgentService/ListDeniedCertificates": Permission.READ_AGENTS,
     "AdministratorService/ListAdministrators": Permission.READ_ADMINISTRATORS,
     "PolicyService/GetPolicy": Permission.READ_POLICY,
     "AuditService/ListAuditEvents": Permission.READ_AUDIT,

@@ -4,9 +4,13 @@
 from dataclasses import dataclass, field
 from typing import Generic, Self, TypeVar
 
+from sparecode_node.domain.agents import Certificate
 from sparecode_node.domain.ids import AgentIdentity, NodeId
 from sparecode_node.replication.errors import OverloadedError
 from sparecode_node.services.ambient import Clock
+
+NO_CERTIFICATE = Certificate(fingerprint="", serial_number="")
+"""Of which nothing is known; the deny list cannot name it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,6 +18,7 @@ class AgentCaller:
     """An authentication agent, as its certificate names it."""
 
     identity: AgentIdentity
+    certificate: Certificate = NO_CERTIFICATE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,10 +20,17 @@ from sparecode_node.services.errors import InvalidFieldError
 UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
 SERIAL = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
 SERIAL_MAX = 64
+HEX = re.compile(r"[0-9a-f]+", re.ASCII)
+FINGERPRINT_DIGITS = 64
+SERIAL_NUMBER_DIGITS_MAX = 40
+"""20 octets (RFC 5280, 4.1.2.2)."""
 USERNAME_MAX = 128
 DISPLAY_NAME_MAX = 256
 EMAIL_MAX = 254
 AGENT_NAME_MAX = 64
+ALLOWED_AT_ONCE_MAX = 100
+"""Users that one request puts on an allow list: it has to fit in a log entry."""
+NOTE_MAX = 256
 IDENTITY_MAX = 256
 ADMINISTRATOR_NAME_MAX = 128
 PASSWORD_MIN, PASSWORD_MAX = 12, 1024
@@ -101,6 +108,33 @@ def identity(value: str) -> AgentIdentity:
     if any(character.isspace() for character in value):
         raise InvalidFieldError(name, "must not hold spaces")
     return AgentIdentity(value)
+
+
+def fingerprint(value: str) -> str:
+    """Return the SHA-256 of a certificate in the form that is compared."""
+    digits = _hex_digits(value)
+    if len(digits) != FINGERPRINT_DIGITS:
+        raise InvalidFieldError(
+            "fingerprint", f"must be SHA-256: {FINGERPRINT_DIGITS} hexadecimal digits"
+        )
+    return digits
+
+
+def serial_number(value: str) -> str:
+    """Return a certificate's serial number in the form that is compared."""
+    digits = _hex_digits(value).lstrip("0")
+    if not 1 <= len(digits) <= SERIAL_NUMBER_DIGITS_MAX:
+        raise InvalidFieldError(
+            "serial_number",
+            f"must be 1 to {SERIAL_NUMBER_DIGITS_MAX} hexadecimal digits, not all 0",
+        )
+    return digits
+
+
+def _hex_digits(value: str) -> str:
+    """Return hexadecimal digits without what is for reading; empty: it is none."""
+    digits = value.replace(":", "").replace(" ", "").lower().removeprefix("0x")
+    return digits if HEX.fullmatch(digits) else ""
 
 
 def seed(value: bytes) -> bytes:

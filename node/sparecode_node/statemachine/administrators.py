@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands on the cluster's beginning, administrators' sessions and agents."""
+"""Commands on the cluster's beginning and administrators' sessions."""
 
 import hmac
 
 from sparecode_node.domain.administrators import Administrator, Role
-from sparecode_node.domain.agents import Agent
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.policy import Policy
 from sparecode_node.statemachine import tables
@@ -13,7 +12,6 @@ from sparecode_node.statemachine.commands import (
     CloseSession,
     InitializeCluster,
     OpenSession,
-    RegisterAgent,
 )
 from sparecode_node.statemachine.policies import add_policy
 from sparecode_node.statemachine.results import Applied, Result, SessionOpened
@@ -102,26 +100,4 @@ def close_session(applying: Applying, command: CloseSession) -> Result:
         applying.db.execute(
             "DELETE FROM sessions WHERE session_id = ?", (applying.call.session_id,)
         )
-    return Applied(index=applying.index)
-
-
-def register_agent(applying: Applying, command: RegisterAgent) -> Result:
-    """Apply `RegisterAgent`."""
-    db = applying.db
-    applying.detail = f"{command.identity}, protects {command.protects}"
-    if tables.find_agent(db, command.identity) is not None:
-        return Rejected(
-            Reason.AGENT_EXISTS,
-            f"an agent with the certificate identity {command.identity} exists already",
-            "certificate_identity",
-        )
-    if tables.agent_name_taken(db, command.name_key):
-        return Rejected(
-            Reason.AGENT_EXISTS, f"an agent {command.name} exists already", "name"
-        )
-    tables.save_agent(
-        db,
-        Agent(name=command.name, identity=command.identity, protects=command.protects),
-        command.name_key,
-    )
     return Applied(index=applying.index)

@@ -8,6 +8,7 @@ from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.administrator_commands import (
     ChangePassword,
 )
+from sparecode_node.statemachine.agent_commands import RemoveAgent, UpdateAgent
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands import (
     CloseSession,
@@ -18,7 +19,7 @@ from sparecode_node.statemachine.permissions import PERMISSIONS
 WITH_TEMPORARY_PASSWORD = (ChangePassword, CloseSession)
 """All that may be done with a password that somebody else chose."""
 
-NOT_ABOUT_USERS = (RegisterAgent,)
+NOT_ABOUT_USERS = (RegisterAgent, UpdateAgent, RemoveAgent)
 """Their `name_key` is another name."""
 
 

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`Authenticate`: load everything, judge, save everything, in one commit (A3)."""
 
+import sqlite3
+
+from sparecode_node.domain.agents import Certificate
 from sparecode_node.domain.authentication import (
     Attempt,
     Judgement,
@@ -11,7 +14,7 @@ from sparecode_node.domain.emergency_access import Use
 from sparecode_node.domain.lockout import Factor
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.users import User
-from sparecode_node.statemachine import code_tables, tables
+from sparecode_node.statemachine import agent_tables, code_tables, tables
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands import Authenticate
 from sparecode_node.statemachine.results import Authenticated, Decision, Result
@@ -38,8 +41,14 @@ def authenticate(applying: Applying, command: Authenticate) -> Result:
 
 def no_longer_stands(applying: Applying, command: Authenticate) -> bool:
     """Say whether agent or user were disabled since a remembered `ACCEPTED` (Q2)."""
-    user = tables.find_user_by_tag(applying.db, command.name_tag)
-    reason = not_admitted(tables.find_agent(applying.db, command.agent), user)
+    db = applying.db
+    user = tables.find_user_by_tag(db, command.name_tag)
+    reason = not_admitted(
+        agent_tables.find_agent(db, command.agent),
+        user,
+        certificate_denied=_certificate_denied(db, command),
+        user_listed=_user_listed(db, command, user),
+    )
     applying.reason = reason or ""
     applying.detail = "accepted before; asked again under the same request id"
     return reason is not None
@@ -63,7 +72,9 @@ def _attempt(applying: Applying, command: Authenticate, user: User | None) -> At
     return Attempt(
         factor=factor,
         readings=command.readings,
-        agent=tables.find_agent(db, command.agent),
+        agent=agent_tables.find_agent(db, command.agent),
+        certificate_denied=_certificate_denied(db, command),
+        user_listed=_user_listed(db, command, user),
         user=user,
         tokens=tokens,
         sets={
@@ -78,6 +89,20 @@ def _attempt(applying: Applying, command: Authenticate, user: User | None) -> At
             index=applying.index,
         ),
     )
+
+
+def _certificate_denied(db: sqlite3.Connection, command: Authenticate) -> bool:
+    certificate = Certificate(
+        fingerprint=command.certificate_fingerprint,
+        serial_number=command.certificate_serial_number,
+    )
+    return agent_tables.certificate_denied(db, certificate)
+
+
+def _user_listed(
+    db: sqlite3.Connection, command: Authenticate, user: User | None
+) -> bool:
+    return user is not None and agent_tables.lists_user(db, command.agent, user.user_id)
 
 
 def _save(applying: Applying, attempt: Attempt, judgement: Judgement) -> None:

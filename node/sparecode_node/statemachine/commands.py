@@ -4,8 +4,9 @@ Every replicated command: one frozen value each, named in the imperative.
 
 A command carries all that its decision needs and no clear secret: candidates
 and verifiers instead of PINs, codes and passwords, sealed seeds instead of
-seeds (T1-T3). Those that change one token are in `token_commands`. Field names and meanings are on disk, hence never broken; a new
-meaning is a new field. `replication/codec.py` maps them to protobuf by name.
+seeds (T1-T3). Those that change one token are in `token_commands`, those on
+agents in `agent_commands`. Field names and meanings are on disk, hence never
+broken; a new meaning is a new field, with a default that means "as before". `replication/codec.py` maps them to protobuf by name.
 """
 
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from sparecode_node.domain.passcodes import Reading
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm, HashName
 from sparecode_node.statemachine.administrator_commands import AdministratorCommand
+from sparecode_node.statemachine.agent_commands import AgentCommand
 from sparecode_node.statemachine.bulk_commands import BulkCommand
 from sparecode_node.statemachine.token_commands import (
     ClearPin,
@@ -275,6 +277,8 @@ class RegisterAgent:
     """Folded by the called node: replicas may know different Unicode tables."""
     identity: AgentIdentity
     protects: Protects
+    restricted: bool = False
+    """It admits only the users on its allow list, where nobody is yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -299,6 +303,9 @@ class Authenticate:
     readings: tuple[Reading, ...]
     client_address: str
     resource: str
+    certificate_fingerprint: str = ""
+    """Of the certificate that the agent calls with; see `CertificateMark`."""
+    certificate_serial_number: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,6 +342,7 @@ Command = (
     | PassBarrier
     | AdministratorCommand
     | BulkCommand
+    | AgentCommand
 )
 
 

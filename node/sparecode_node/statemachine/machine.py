@@ -19,6 +19,7 @@ from sparecode_node.domain.policy import TIME_MS_MAX, Policy
 from sparecode_node.statemachine import (
     administrator_life,
     administrators,
+    agent_life,
     authentication,
     emergency_access,
     policies,
@@ -35,6 +36,12 @@ from sparecode_node.statemachine.administrator_commands import (
     UpdateAdministrator,
 )
 from sparecode_node.statemachine.admission import check_session
+from sparecode_node.statemachine.agent_commands import (
+    AllowCertificate,
+    DenyCertificate,
+    RemoveAgent,
+    UpdateAgent,
+)
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.audit import AuditLog
 from sparecode_node.statemachine.bulk_commands import IssueTokencodesInBulk
@@ -280,7 +287,11 @@ class StateMachine:
             ) as command:
                 return administrator_life.change_administrator(applying, command)
             case RegisterAgent() as command:
-                return administrators.register_agent(applying, command)
+                return agent_life.register_agent(applying, command)
+            case (
+                UpdateAgent() | RemoveAgent() | DenyCertificate() | AllowCertificate()
+            ) as command:
+                return agent_life.change_agents(applying, command)
             case Authenticate() as command:
                 return authentication.authenticate(applying, command)
             case PassBarrier():

@@ -13,6 +13,12 @@ from sparecode_node.statemachine.administrator_commands import (
     RemoveAdministrator,
     UpdateAdministrator,
 )
+from sparecode_node.statemachine.agent_commands import (
+    AllowCertificate,
+    DenyCertificate,
+    RemoveAgent,
+    UpdateAgent,
+)
 from sparecode_node.statemachine.bulk_commands import IssueTokencodesInBulk
 from sparecode_node.statemachine.commands import (
     AssignToken,
@@ -66,6 +72,10 @@ PERMISSIONS: dict[type[Command], Permission | None] = {
     DisableEmergencyAccess: Permission.ISSUE_EMERGENCY_ACCESS,
     UpdatePolicy: Permission.CHANGE_POLICY,
     RegisterAgent: Permission.CHANGE_AGENTS,
+    UpdateAgent: Permission.CHANGE_AGENTS,
+    RemoveAgent: Permission.CHANGE_AGENTS,
+    DenyCertificate: Permission.CHANGE_AGENTS,
+    AllowCertificate: Permission.CHANGE_AGENTS,
     CreateAdministrator: Permission.CHANGE_ADMINISTRATORS,
     UpdateAdministrator: Permission.CHANGE_ADMINISTRATORS,
     RemoveAdministrator: Permission.CHANGE_ADMINISTRATORS,

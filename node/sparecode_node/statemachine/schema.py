@@ -9,10 +9,29 @@ Every row is a function of the log. `meta` holds what is one of a kind:
 
 import sqlite3
 
-VERSION = 3
+VERSION = 4
 """Stored as `user_version`; raised with every change of the tables."""
 
-_TABLES = """
+_AGENT_TABLES = """
+CREATE TABLE agent_users (              -- allow lists
+    identity TEXT NOT NULL REFERENCES agents (identity) ON DELETE CASCADE,
+    user_id TEXT NOT NULL REFERENCES users (user_id) ON DELETE CASCADE,
+    PRIMARY KEY (identity, user_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX agent_users_by_user ON agent_users (user_id);
+
+CREATE TABLE denied_certificates (
+    mark TEXT NOT NULL,              -- fingerprint, serial_number
+    value TEXT NOT NULL,
+    denied_at_ms INTEGER NOT NULL,
+    denied_by TEXT NOT NULL,
+    note TEXT NOT NULL,
+    PRIMARY KEY (mark, value)
+) STRICT, WITHOUT ROWID;
+"""
+
+_TABLES = (
+    """
 CREATE TABLE meta (
     name TEXT PRIMARY KEY,
     value ANY NOT NULL
@@ -132,7 +151,8 @@ CREATE TABLE agents (
     name TEXT NOT NULL,
     name_key TEXT NOT NULL UNIQUE,
     protects TEXT NOT NULL,
-    enabled INTEGER NOT NULL
+    enabled INTEGER NOT NULL,
+    restricted INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE requests (
@@ -159,6 +179,8 @@ CREATE TABLE audit_events (
     hash BLOB NOT NULL               -- over the previous event's hash and this event
 ) STRICT;
 """
+    + _AGENT_TABLES
+)
 
 
 _MIGRATIONS = {
@@ -166,6 +188,8 @@ _MIGRATIONS = {
     2: "ALTER TABLE administrators ADD COLUMN user_id TEXT REFERENCES users (user_id);"
     "ALTER TABLE administrators ADD COLUMN temporary INTEGER NOT NULL DEFAULT 0;"
     "CREATE INDEX administrators_by_user ON administrators (user_id);",
+    3: "ALTER TABLE agents ADD COLUMN restricted INTEGER NOT NULL DEFAULT 0;"
+    + _AGENT_TABLES,
 }
 """
 From each version to the next one; a node that is upgraded keeps its state.

@@ -2,7 +2,7 @@
 """
 Rows to domain objects and back: the only SQL that writes users and tokens.
 
-Sets and codes have theirs in `code_tables`.
+Sets and codes have theirs in `code_tables`, agents in `agent_tables`.
 
 `find_*` returns None for what is not there; `save_*` inserts or replaces.
 """
@@ -11,11 +11,9 @@ import sqlite3
 from typing import Any
 
 from sparecode_node.domain.administrators import Administrator, Role
-from sparecode_node.domain.agents import Agent, Protects
 from sparecode_node.domain.emergency_access import RecoveryPolicy
 from sparecode_node.domain.ids import (
     AdministratorName,
-    AgentIdentity,
     NameKey,
     TokenSerial,
     UserId,
@@ -242,40 +240,7 @@ def delete_token(db: sqlite3.Connection, serial: TokenSerial) -> None:
     db.execute("DELETE FROM tokens WHERE serial = ?", (serial,))
 
 
-# --- Agents and administrators -----------------------------------------------
-
-
-def find_agent(db: sqlite3.Connection, identity: AgentIdentity) -> Agent | None:
-    """Return the agent of that certificate identity."""
-    row = db.execute(
-        "SELECT name, identity, protects, enabled FROM agents WHERE identity = ?",
-        (identity,),
-    ).fetchone()
-    if row is None:
-        return None
-    return Agent(
-        name=row[0], identity=row[1], protects=Protects(row[2]), enabled=bool(row[3])
-    )
-
-
-def agent_name_taken(db: sqlite3.Connection, name_key: NameKey) -> bool:
-    """Say whether an agent has that folded name."""
-    found = db.execute("SELECT 1 FROM agents WHERE name_key = ?", (name_key,))
-    return found.fetchone() is not None
-
-
-def save_agent(db: sqlite3.Connection, agent: Agent, name_key: NameKey) -> None:
-    """Save an agent."""
-    _upsert(
-        db,
-        "agents",
-        ("identity",),
-        identity=agent.identity,
-        name=agent.name,
-        name_key=name_key,
-        protects=agent.protects,
-        enabled=agent.enabled,
-    )
+# --- Administrators ----------------------------------------------------------
 
 
 def find_administrator(

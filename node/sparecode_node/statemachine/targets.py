@@ -4,12 +4,18 @@
 import sqlite3
 from typing import assert_never
 
-from sparecode_node.statemachine import tables
+from sparecode_node.statemachine import agent_tables, tables
 from sparecode_node.statemachine.administrator_commands import (
     ChangePassword,
     CreateAdministrator,
     RemoveAdministrator,
     UpdateAdministrator,
+)
+from sparecode_node.statemachine.agent_commands import (
+    AllowCertificate,
+    DenyCertificate,
+    RemoveAgent,
+    UpdateAgent,
 )
 from sparecode_node.statemachine.bulk_commands import IssueTokencodesInBulk
 from sparecode_node.statemachine.commands import (
@@ -45,7 +51,7 @@ from sparecode_node.statemachine.token_commands import (
 )
 
 
-def target_of(db: sqlite3.Connection, command: Command) -> str:
+def target_of(db: sqlite3.Connection, command: Command) -> str:  # noqa: C901 - a case for each kind of thing.
     """Return the user, token, agent, administrator or cluster that it is about."""
     match command:
         case InitializeCluster():
@@ -86,6 +92,12 @@ def target_of(db: sqlite3.Connection, command: Command) -> str:
             return "policy"
         case RegisterAgent():
             return command.identity
+        case UpdateAgent() | RemoveAgent():
+            # As when it was registered: what is of one agent has one name.
+            agent = agent_tables.find_agent_by_name(db, command.name_key)
+            return agent.identity if agent else command.name_key
+        case DenyCertificate() | AllowCertificate():
+            return f"{command.mark} {command.value}"
         case Authenticate():
             # People type PINs into the name field: an unknown name is its hash (A6).
             user = tables.find_user_by_tag(db, command.name_tag)

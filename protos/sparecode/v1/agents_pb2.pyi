@@ -6,6 +6,7 @@ The programs that check passcodes."""
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from sparecode.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
@@ -29,6 +30,9 @@ class Agent(_message.Message):
     CERTIFICATE_IDENTITY_FIELD_NUMBER: _builtins.int
     PROTECTS_FIELD_NUMBER: _builtins.int
     ENABLED_FIELD_NUMBER: _builtins.int
+    RESTRICTED_FIELD_NUMBER: _builtins.int
+    ALLOWED_USER_COUNT_FIELD_NUMBER: _builtins.int
+    ALLOWED_USERNAMES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Unique; 1 to 64 characters."""
     certificate_identity: _builtins.str
@@ -37,6 +41,14 @@ class Agent(_message.Message):
     """What it protects."""
     enabled: _builtins.bool
     """A disabled agent is refused everything."""
+    restricted: _builtins.bool
+    """It admits only the users on its allow list; else everybody."""
+    allowed_user_count: _builtins.int
+    """How many users are on its allow list."""
+    @_builtins.property
+    def allowed_usernames(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Its allow list, in the order of names; GetAgent alone fills it in."""
+
     def __init__(
         self,
         *,
@@ -44,14 +56,57 @@ class Agent(_message.Message):
         certificate_identity: _builtins.str = ...,
         protects: _types_pb2.AgentProtects.ValueType = ...,
         enabled: _builtins.bool = ...,
+        restricted: _builtins.bool = ...,
+        allowed_user_count: _builtins.int = ...,
+        allowed_usernames: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_identity", b"certificate_identity", "enabled", b"enabled", "name", b"name", "protects", b"protects"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_user_count", b"allowed_user_count", "allowed_usernames", b"allowed_usernames", "certificate_identity", b"certificate_identity", "enabled", b"enabled", "name", b"name", "protects", b"protects", "restricted", b"restricted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Agent: _TypeAlias = Agent  # noqa: Y015
+
+@_typing.final
+class DeniedCertificate(_message.Message):
+    """A certificate that is refused, by one of its marks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    SERIAL_NUMBER_FIELD_NUMBER: _builtins.int
+    DENY_TIME_FIELD_NUMBER: _builtins.int
+    ADMINISTRATOR_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    fingerprint: _builtins.str
+    """SHA-256 of its DER form in hexadecimal digits; or else the serial number."""
+    serial_number: _builtins.str
+    """The number that its authority gave it, in hexadecimal digits."""
+    administrator: _builtins.str
+    """The administrator who denied it."""
+    note: _builtins.str
+    """Why, in words."""
+    @_builtins.property
+    def deny_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when."""
+
+    def __init__(
+        self,
+        *,
+        fingerprint: _builtins.str = ...,
+        serial_number: _builtins.str = ...,
+        deny_time: _timestamp_pb2.Timestamp | None = ...,
+        administrator: _builtins.str = ...,
+        note: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deny_time", b"deny_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["administrator", b"administrator", "deny_time", b"deny_time", "fingerprint", b"fingerprint", "note", b"note", "serial_number", b"serial_number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeniedCertificate: _TypeAlias = DeniedCertificate  # noqa: Y015
 
 @_typing.final
 class RegisterAgentRequest(_message.Message):
@@ -63,6 +118,7 @@ class RegisterAgentRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     CERTIFICATE_IDENTITY_FIELD_NUMBER: _builtins.int
     PROTECTS_FIELD_NUMBER: _builtins.int
+    RESTRICTED_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Names this request (UUID). A retry carries the same."""
     name: _builtins.str
@@ -71,6 +127,8 @@ class RegisterAgentRequest(_message.Message):
     """The one URI or DNS subject name of its certificate; at most 256 characters."""
     protects: _types_pb2.AgentProtects.ValueType
     """What it protects."""
+    restricted: _builtins.bool
+    """It admits only the users on its allow list, where nobody is yet."""
     def __init__(
         self,
         *,
@@ -78,10 +136,11 @@ class RegisterAgentRequest(_message.Message):
         name: _builtins.str = ...,
         certificate_identity: _builtins.str = ...,
         protects: _types_pb2.AgentProtects.ValueType = ...,
+        restricted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_identity", b"certificate_identity", "name", b"name", "protects", b"protects", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_identity", b"certificate_identity", "name", b"name", "protects", b"protects", "request_id", b"request_id", "restricted", b"restricted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -174,3 +233,368 @@ class ListAgentsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListAgentsResponse: _TypeAlias = ListAgentsResponse  # noqa: Y015
+
+@_typing.final
+class GetAgentRequest(_message.Message):
+    """Asks for one agent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    STALE_OK_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name, in any case."""
+    stale_ok: _builtins.bool
+    """Read this node's state without asking the primary."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        stale_ok: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "stale_ok", b"stale_ok"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetAgentRequest: _TypeAlias = GetAgentRequest  # noqa: Y015
+
+@_typing.final
+class GetAgentResponse(_message.Message):
+    """One agent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def agent(self) -> Global___Agent:
+        """The agent."""
+
+    @_builtins.property
+    def position(self) -> _types_pb2.ReadPosition:
+        """How current this is."""
+
+    def __init__(
+        self,
+        *,
+        agent: Global___Agent | None = ...,
+        position: _types_pb2.ReadPosition | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "position", b"position"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "position", b"position"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetAgentResponse: _TypeAlias = GetAgentResponse  # noqa: Y015
+
+@_typing.final
+class UpdateAgentRequest(_message.Message):
+    """Changes what is given of an agent; what is absent stays."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    PROTECTS_FIELD_NUMBER: _builtins.int
+    ENABLED_FIELD_NUMBER: _builtins.int
+    RESTRICTED_FIELD_NUMBER: _builtins.int
+    ADD_USERNAMES_FIELD_NUMBER: _builtins.int
+    REMOVE_USERNAMES_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Names this request (UUID). A retry carries the same."""
+    name: _builtins.str
+    """Its name, in any case."""
+    protects: _types_pb2.AgentProtects.ValueType
+    """What it protects; unspecified: as it is."""
+    enabled: _builtins.bool
+    """A disabled agent is refused everything."""
+    restricted: _builtins.bool
+    """It admits only the users on its allow list; false: everybody."""
+    @_builtins.property
+    def add_usernames(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Onto its allow list; at most 100 in one request, 2,000 in all."""
+
+    @_builtins.property
+    def remove_usernames(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """From its allow list; at most 100 in one request."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        protects: _types_pb2.AgentProtects.ValueType = ...,
+        enabled: _builtins.bool | None = ...,
+        restricted: _builtins.bool | None = ...,
+        add_usernames: _abc.Iterable[_builtins.str] | None = ...,
+        remove_usernames: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_restricted", b"_restricted", "enabled", b"enabled", "restricted", b"restricted"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_restricted", b"_restricted", "add_usernames", b"add_usernames", "enabled", b"enabled", "name", b"name", "protects", b"protects", "remove_usernames", b"remove_usernames", "request_id", b"request_id", "restricted", b"restricted"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
+    _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015
+    _WhichOneofReturnType__restricted: _TypeAlias = _typing.Literal["restricted"]  # noqa: Y015
+    _WhichOneofArgType__restricted: _TypeAlias = _typing.Literal["_restricted", b"_restricted"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__enabled) -> _WhichOneofReturnType__enabled | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__restricted) -> _WhichOneofReturnType__restricted | None: ...
+
+Global___UpdateAgentRequest: _TypeAlias = UpdateAgentRequest  # noqa: Y015
+
+@_typing.final
+class UpdateAgentResponse(_message.Message):
+    """The agent is as was asked."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def commit(self) -> _types_pb2.Commit:
+        """Where it was committed."""
+
+    def __init__(
+        self,
+        *,
+        commit: _types_pb2.Commit | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateAgentResponse: _TypeAlias = UpdateAgentResponse  # noqa: Y015
+
+@_typing.final
+class RemoveAgentRequest(_message.Message):
+    """Removes an agent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Names this request (UUID). A retry carries the same."""
+    name: _builtins.str
+    """Its name, in any case."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveAgentRequest: _TypeAlias = RemoveAgentRequest  # noqa: Y015
+
+@_typing.final
+class RemoveAgentResponse(_message.Message):
+    """The agent is gone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def commit(self) -> _types_pb2.Commit:
+        """Where it was committed."""
+
+    def __init__(
+        self,
+        *,
+        commit: _types_pb2.Commit | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveAgentResponse: _TypeAlias = RemoveAgentResponse  # noqa: Y015
+
+@_typing.final
+class DenyCertificateRequest(_message.Message):
+    """Denies a certificate: exactly one of its marks is given."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    SERIAL_NUMBER_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Names this request (UUID). A retry carries the same."""
+    fingerprint: _builtins.str
+    """SHA-256 of its DER form, 64 hexadecimal digits; colons are for reading."""
+    serial_number: _builtins.str
+    """The number that its authority gave it, at most 40 hexadecimal digits. It denies
+    the certificates of every authority that the agents listener trusts.
+    """
+    note: _builtins.str
+    """Why, in words; at most 256 characters."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        fingerprint: _builtins.str = ...,
+        serial_number: _builtins.str = ...,
+        note: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "note", b"note", "request_id", b"request_id", "serial_number", b"serial_number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DenyCertificateRequest: _TypeAlias = DenyCertificateRequest  # noqa: Y015
+
+@_typing.final
+class DenyCertificateResponse(_message.Message):
+    """The certificate is refused."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def commit(self) -> _types_pb2.Commit:
+        """Where it was committed."""
+
+    def __init__(
+        self,
+        *,
+        commit: _types_pb2.Commit | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DenyCertificateResponse: _TypeAlias = DenyCertificateResponse  # noqa: Y015
+
+@_typing.final
+class AllowCertificateRequest(_message.Message):
+    """Takes a certificate from the deny list: by the mark that it was denied by."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    SERIAL_NUMBER_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Names this request (UUID). A retry carries the same."""
+    fingerprint: _builtins.str
+    """As it was denied."""
+    serial_number: _builtins.str
+    """As it was denied."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        fingerprint: _builtins.str = ...,
+        serial_number: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "request_id", b"request_id", "serial_number", b"serial_number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AllowCertificateRequest: _TypeAlias = AllowCertificateRequest  # noqa: Y015
+
+@_typing.final
+class AllowCertificateResponse(_message.Message):
+    """The certificate is refused no longer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def commit(self) -> _types_pb2.Commit:
+        """Where it was committed."""
+
+    def __init__(
+        self,
+        *,
+        commit: _types_pb2.Commit | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AllowCertificateResponse: _TypeAlias = AllowCertificateResponse  # noqa: Y015
+
+@_typing.final
+class ListDeniedCertificatesRequest(_message.Message):
+    """Asks for a page of the deny list."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    STALE_OK_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """1 to 500; 0 means 50."""
+    page_token: _builtins.str
+    """Empty, or the last answer's `next_page_token`."""
+    stale_ok: _builtins.bool
+    """Read this node's state without asking the primary."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        stale_ok: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "stale_ok", b"stale_ok"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDeniedCertificatesRequest: _TypeAlias = ListDeniedCertificatesRequest  # noqa: Y015
+
+@_typing.final
+class ListDeniedCertificatesResponse(_message.Message):
+    """A page of the deny list."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CERTIFICATES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def certificates(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeniedCertificate]:
+        """By their marks."""
+
+    @_builtins.property
+    def position(self) -> _types_pb2.ReadPosition:
+        """How current this is."""
+
+    def __init__(
+        self,
+        *,
+        certificates: _abc.Iterable[Global___DeniedCertificate] | None = ...,
+        next_page_token: _builtins.str = ...,
+        position: _types_pb2.ReadPosition | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["position", b"position"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificates", b"certificates", "next_page_token", b"next_page_token", "position", b"position"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDeniedCertificatesResponse: _TypeAlias = ListDeniedCertificatesResponse  # noqa: Y015

@@ -40,10 +40,40 @@ class AgentServiceStub:
                 request_serializer=sparecode_dot_v1_dot_agents__pb2.RegisterAgentRequest.SerializeToString,
                 response_deserializer=sparecode_dot_v1_dot_agents__pb2.RegisterAgentResponse.FromString,
                 _registered_method=True)
+        self.GetAgent = channel.unary_unary(
+                '/sparecode.v1.AgentService/GetAgent',
+                request_serializer=sparecode_dot_v1_dot_agents__pb2.GetAgentRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_agents__pb2.GetAgentResponse.FromString,
+                _registered_method=True)
         self.ListAgents = channel.unary_unary(
                 '/sparecode.v1.AgentService/ListAgents',
                 request_serializer=sparecode_dot_v1_dot_agents__pb2.ListAgentsRequest.SerializeToString,
                 response_deserializer=sparecode_dot_v1_dot_agents__pb2.ListAgentsResponse.FromString,
+                _registered_method=True)
+        self.UpdateAgent = channel.unary_unary(
+                '/sparecode.v1.AgentService/UpdateAgent',
+                request_serializer=sparecode_dot_v1_dot_agents__pb2.UpdateAgentRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_agents__pb2.UpdateAgentResponse.FromString,
+                _registered_method=True)
+        self.RemoveAgent = channel.unary_unary(
+                '/sparecode.v1.AgentService/RemoveAgent',
+                request_serializer=sparecode_dot_v1_dot_agents__pb2.RemoveAgentRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_agents__pb2.RemoveAgentResponse.FromString,
+                _registered_method=True)
+        self.DenyCertificate = channel.unary_unary(
+                '/sparecode.v1.AgentService/DenyCertificate',
+                request_serializer=sparecode_dot_v1_dot_agents__pb2.DenyCertificateRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_agents__pb2.DenyCertificateResponse.FromString,
+                _registered_method=True)
+        self.AllowCertificate = channel.unary_unary(
+                '/sparecode.v1.AgentService/AllowCertificate',
+                request_serializer=sparecode_dot_v1_dot_agents__pb2.AllowCertificateRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_agents__pb2.AllowCertificateResponse.FromString,
+                _registered_method=True)
+        self.ListDeniedCertificates = channel.unary_unary(
+                '/sparecode.v1.AgentService/ListDeniedCertificates',
+                request_serializer=sparecode_dot_v1_dot_agents__pb2.ListDeniedCertificatesRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_agents__pb2.ListDeniedCertificatesResponse.FromString,
                 _registered_method=True)
 
 
@@ -58,8 +88,50 @@ class AgentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetAgent(self, request, context):
+        """Returns one agent with its allow list.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListAgents(self, request, context):
         """Returns agents in the order of their names, a page at a time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateAgent(self, request, context):
+        """Changes an agent; it holds from its commit on, on open connections too.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveAgent(self, request, context):
+        """Removes an agent: whatever it asks afterwards is refused.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DenyCertificate(self, request, context):
+        """Refuses every agent that calls with a certificate, from the commit on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AllowCertificate(self, request, context):
+        """Takes a certificate from the deny list.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDeniedCertificates(self, request, context):
+        """Returns the deny list, a page at a time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -73,10 +145,40 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     request_deserializer=sparecode_dot_v1_dot_agents__pb2.RegisterAgentRequest.FromString,
                     response_serializer=sparecode_dot_v1_dot_agents__pb2.RegisterAgentResponse.SerializeToString,
             ),
+            'GetAgent': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAgent,
+                    request_deserializer=sparecode_dot_v1_dot_agents__pb2.GetAgentRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_agents__pb2.GetAgentResponse.SerializeToString,
+            ),
             'ListAgents': grpc.unary_unary_rpc_method_handler(
                     servicer.ListAgents,
                     request_deserializer=sparecode_dot_v1_dot_agents__pb2.ListAgentsRequest.FromString,
                     response_serializer=sparecode_dot_v1_dot_agents__pb2.ListAgentsResponse.SerializeToString,
+            ),
+            'UpdateAgent': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateAgent,
+                    request_deserializer=sparecode_dot_v1_dot_agents__pb2.UpdateAgentRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_agents__pb2.UpdateAgentResponse.SerializeToString,
+            ),
+            'RemoveAgent': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveAgent,
+                    request_deserializer=sparecode_dot_v1_dot_agents__pb2.RemoveAgentRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_agents__pb2.RemoveAgentResponse.SerializeToString,
+            ),
+            'DenyCertificate': grpc.unary_unary_rpc_method_handler(
+                    servicer.DenyCertificate,
+                    request_deserializer=sparecode_dot_v1_dot_agents__pb2.DenyCertificateRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_agents__pb2.DenyCertificateResponse.SerializeToString,
+            ),
+            'AllowCertificate': grpc.unary_unary_rpc_method_handler(
+                    servicer.AllowCertificate,
+                    request_deserializer=sparecode_dot_v1_dot_agents__pb2.AllowCertificateRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_agents__pb2.AllowCertificateResponse.SerializeToString,
+            ),
+            'ListDeniedCertificates': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDeniedCertificates,
+                    request_deserializer=sparecode_dot_v1_dot_agents__pb2.ListDeniedCertificatesRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_agents__pb2.ListDeniedCertificatesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -118,6 +220,33 @@ class AgentService:
             _registered_method=True)
 
     @staticmethod
+    def GetAgent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.v1.AgentService/GetAgent',
+            sparecode_dot_v1_dot_agents__pb2.GetAgentRequest.SerializeToString,
+            sparecode_dot_v1_dot_agents__pb2.GetAgentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListAgents(request,
             target,
             options=(),
@@ -134,6 +263,141 @@ class AgentService:
             '/sparecode.v1.AgentService/ListAgents',
             sparecode_dot_v1_dot_agents__pb2.ListAgentsRequest.SerializeToString,
             sparecode_dot_v1_dot_agents__pb2.ListAgentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateAgent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.v1.AgentService/UpdateAgent',
+            sparecode_dot_v1_dot_agents__pb2.UpdateAgentRequest.SerializeToString,
+            sparecode_dot_v1_dot_agents__pb2.UpdateAgentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveAgent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.v1.AgentService/RemoveAgent',
+            sparecode_dot_v1_dot_agents__pb2.RemoveAgentRequest.SerializeToString,
+            sparecode_dot_v1_dot_agents__pb2.RemoveAgentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DenyCertificate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.v1.AgentService/DenyCertificate',
+            sparecode_dot_v1_dot_agents__pb2.DenyCertificateRequest.SerializeToString,
+            sparecode_dot_v1_dot_agents__pb2.DenyCertificateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AllowCertificate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.v1.AgentService/AllowCertificate',
+            sparecode_dot_v1_dot_agents__pb2.AllowCertificateRequest.SerializeToString,
+            sparecode_dot_v1_dot_agents__pb2.AllowCertificateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDeniedCertificates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.v1.AgentService/ListDeniedCertificates',
+            sparecode_dot_v1_dot_agents__pb2.ListDeniedCertificatesRequest.SerializeToString,
+            sparecode_dot_v1_dot_agents__pb2.ListDeniedCertificatesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,8 +35,20 @@ class AgentServiceStub:
     def __new__(cls, channel: _aio.Channel) -> AgentServiceAsyncStub: ...
     RegisterAgent: _grpc.UnaryUnaryMultiCallable[_agents_pb2.RegisterAgentRequest, _agents_pb2.RegisterAgentResponse]
     """Lets the agent of a certificate identity authenticate users."""
+    GetAgent: _grpc.UnaryUnaryMultiCallable[_agents_pb2.GetAgentRequest, _agents_pb2.GetAgentResponse]
+    """Returns one agent with its allow list."""
     ListAgents: _grpc.UnaryUnaryMultiCallable[_agents_pb2.ListAgentsRequest, _agents_pb2.ListAgentsResponse]
     """Returns agents in the order of their names, a page at a time."""
+    UpdateAgent: _grpc.UnaryUnaryMultiCallable[_agents_pb2.UpdateAgentRequest, _agents_pb2.UpdateAgentResponse]
+    """Changes an agent; it holds from its commit on, on open connections too."""
+    RemoveAgent: _grpc.UnaryUnaryMultiCallable[_agents_pb2.RemoveAgentRequest, _agents_pb2.RemoveAgentResponse]
+    """Removes an agent: whatever it asks afterwards is refused."""
+    DenyCertificate: _grpc.UnaryUnaryMultiCallable[_agents_pb2.DenyCertificateRequest, _agents_pb2.DenyCertificateResponse]
+    """Refuses every agent that calls with a certificate, from the commit on."""
+    AllowCertificate: _grpc.UnaryUnaryMultiCallable[_agents_pb2.AllowCertificateRequest, _agents_pb2.AllowCertificateResponse]
+    """Takes a certificate from the deny list."""
+    ListDeniedCertificates: _grpc.UnaryUnaryMultiCallable[_agents_pb2.ListDeniedCertificatesRequest, _agents_pb2.ListDeniedCertificatesResponse]
+    """Returns the deny list, a page at a time."""
 
 @_typing.type_check_only
 class AgentServiceAsyncStub(AgentServiceStub):
@@ -45,8 +57,20 @@ class AgentServiceAsyncStub(AgentServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     RegisterAgent: _aio.UnaryUnaryMultiCallable[_agents_pb2.RegisterAgentRequest, _agents_pb2.RegisterAgentResponse]  # type: ignore[assignment]
     """Lets the agent of a certificate identity authenticate users."""
+    GetAgent: _aio.UnaryUnaryMultiCallable[_agents_pb2.GetAgentRequest, _agents_pb2.GetAgentResponse]  # type: ignore[assignment]
+    """Returns one agent with its allow list."""
     ListAgents: _aio.UnaryUnaryMultiCallable[_agents_pb2.ListAgentsRequest, _agents_pb2.ListAgentsResponse]  # type: ignore[assignment]
     """Returns agents in the order of their names, a page at a time."""
+    UpdateAgent: _aio.UnaryUnaryMultiCallable[_agents_pb2.UpdateAgentRequest, _agents_pb2.UpdateAgentResponse]  # type: ignore[assignment]
+    """Changes an agent; it holds from its commit on, on open connections too."""
+    RemoveAgent: _aio.UnaryUnaryMultiCallable[_agents_pb2.RemoveAgentRequest, _agents_pb2.RemoveAgentResponse]  # type: ignore[assignment]
+    """Removes an agent: whatever it asks afterwards is refused."""
+    DenyCertificate: _aio.UnaryUnaryMultiCallable[_agents_pb2.DenyCertificateRequest, _agents_pb2.DenyCertificateResponse]  # type: ignore[assignment]
+    """Refuses every agent that calls with a certificate, from the commit on."""
+    AllowCertificate: _aio.UnaryUnaryMultiCallable[_agents_pb2.AllowCertificateRequest, _agents_pb2.AllowCertificateResponse]  # type: ignore[assignment]
+    """Takes a certificate from the deny list."""
+    ListDeniedCertificates: _aio.UnaryUnaryMultiCallable[_agents_pb2.ListDeniedCertificatesRequest, _agents_pb2.ListDeniedCertificatesResponse]  # type: ignore[assignment]
+    """Returns the deny list, a page at a time."""
 
 class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     """Manages authentication agents."""
@@ -60,11 +84,59 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lets the agent of a certificate identity authenticate users."""
 
     @_abc_1.abstractmethod
+    def GetAgent(
+        self,
+        request: _agents_pb2.GetAgentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agents_pb2.GetAgentResponse, _abc.Awaitable[_agents_pb2.GetAgentResponse]]:
+        """Returns one agent with its allow list."""
+
+    @_abc_1.abstractmethod
     def ListAgents(
         self,
         request: _agents_pb2.ListAgentsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agents_pb2.ListAgentsResponse, _abc.Awaitable[_agents_pb2.ListAgentsResponse]]:
         """Returns agents in the order of their names, a page at a time."""
+
+    @_abc_1.abstractmethod
+    def UpdateAgent(
+        self,
+        request: _agents_pb2.UpdateAgentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agents_pb2.UpdateAgentResponse, _abc.Awaitable[_agents_pb2.UpdateAgentResponse]]:
+        """Changes an agent; it holds from its commit on, on open connections too."""
+
+    @_abc_1.abstractmethod
+    def RemoveAgent(
+        self,
+        request: _agents_pb2.RemoveAgentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agents_pb2.RemoveAgentResponse, _abc.Awaitable[_agents_pb2.RemoveAgentResponse]]:
+        """Removes an agent: whatever it asks afterwards is refused."""
+
+    @_abc_1.abstractmethod
+    def DenyCertificate(
+        self,
+        request: _agents_pb2.DenyCertificateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agents_pb2.DenyCertificateResponse, _abc.Awaitable[_agents_pb2.DenyCertificateResponse]]:
+        """Refuses every agent that calls with a certificate, from the commit on."""
+
+    @_abc_1.abstractmethod
+    def AllowCertificate(
+        self,
+        request: _agents_pb2.AllowCertificateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agents_pb2.AllowCertificateResponse, _abc.Awaitable[_agents_pb2.AllowCertificateResponse]]:
+        """Takes a certificate from the deny list."""
+
+    @_abc_1.abstractmethod
+    def ListDeniedCertificates(
+        self,
+        request: _agents_pb2.ListDeniedCertificatesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agents_pb2.ListDeniedCertificatesResponse, _abc.Awaitable[_agents_pb2.ListDeniedCertificatesResponse]]:
+        """Returns the deny list, a page at a time."""
 
 def add_AgentServiceServicer_to_server(servicer: AgentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -91,6 +91,10 @@ class Call(_message.Message):
     REMOVE_ADMINISTRATOR_FIELD_NUMBER: _builtins.int
     CHANGE_PASSWORD_FIELD_NUMBER: _builtins.int
     ISSUE_TOKENCODES_IN_BULK_FIELD_NUMBER: _builtins.int
+    UPDATE_AGENT_FIELD_NUMBER: _builtins.int
+    REMOVE_AGENT_FIELD_NUMBER: _builtins.int
+    DENY_CERTIFICATE_FIELD_NUMBER: _builtins.int
+    ALLOW_CERTIFICATE_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """The node that was called."""
     session_id: _builtins.str
@@ -225,6 +229,22 @@ class Call(_message.Message):
     def issue_tokencodes_in_bulk(self) -> Global___IssueTokencodesInBulk:
         """Makes a set of one-time tokencodes live, as one of many."""
 
+    @_builtins.property
+    def update_agent(self) -> Global___UpdateAgent:
+        """Changes an agent."""
+
+    @_builtins.property
+    def remove_agent(self) -> Global___RemoveAgent:
+        """Removes an agent."""
+
+    @_builtins.property
+    def deny_certificate(self) -> Global___DenyCertificate:
+        """Refuses a certificate."""
+
+    @_builtins.property
+    def allow_certificate(self) -> Global___AllowCertificate:
+        """Refuses a certificate no longer."""
+
     def __init__(
         self,
         *,
@@ -263,12 +283,16 @@ class Call(_message.Message):
         remove_administrator: Global___RemoveAdministrator | None = ...,
         change_password: Global___ChangePassword | None = ...,
         issue_tokencodes_in_bulk: Global___IssueTokencodesInBulk | None = ...,
+        update_agent: Global___UpdateAgent | None = ...,
+        remove_agent: Global___RemoveAgent | None = ...,
+        deny_certificate: Global___DenyCertificate | None = ...,
+        allow_certificate: Global___AllowCertificate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assign_token", b"assign_token", "authenticate", b"authenticate", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "create_administrator", b"create_administrator", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "remove_administrator", b"remove_administrator", "replace_token", b"replace_token", "request", b"request", "resynchronize_token", b"resynchronize_token", "save_emergency_access", b"save_emergency_access", "set_pin", b"set_pin", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["allow_certificate", b"allow_certificate", "assign_token", b"assign_token", "authenticate", b"authenticate", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "create_administrator", b"create_administrator", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "replace_token", b"replace_token", "request", b"request", "resynchronize_token", b"resynchronize_token", "save_emergency_access", b"save_emergency_access", "set_pin", b"set_pin", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assign_token", b"assign_token", "at_ms", b"at_ms", "authenticate", b"authenticate", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "create_administrator", b"create_administrator", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "node_id", b"node_id", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "remove_administrator", b"remove_administrator", "replace_token", b"replace_token", "request", b"request", "resynchronize_token", b"resynchronize_token", "save_emergency_access", b"save_emergency_access", "session_id", b"session_id", "set_pin", b"set_pin", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_certificate", b"allow_certificate", "assign_token", b"assign_token", "at_ms", b"at_ms", "authenticate", b"authenticate", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "create_administrator", b"create_administrator", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "node_id", b"node_id", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "replace_token", b"replace_token", "request", b"request", "resynchronize_token", b"resynchronize_token", "save_emergency_access", b"save_emergency_access", "session_id", b"session_id", "set_pin", b"set_pin", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["initialize_cluster", "open_session", "close_session", "create_user", "update_user", "delete_user", "unlock_user", "enroll_token", "assign_token", "set_pin", "reinstate_token", "save_emergency_access", "disable_emergency_access", "register_agent", "authenticate", "pass_barrier", "unassign_token", "enable_token", "disable_token", "update_token", "delete_token", "clear_pin", "replace_token", "update_policy", "resynchronize_token", "issue_fixed_tokencode", "create_administrator", "update_administrator", "remove_administrator", "change_password", "issue_tokencodes_in_bulk"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["initialize_cluster", "open_session", "close_session", "create_user", "update_user", "delete_user", "unlock_user", "enroll_token", "assign_token", "set_pin", "reinstate_token", "save_emergency_access", "disable_emergency_access", "register_agent", "authenticate", "pass_barrier", "unassign_token", "enable_token", "disable_token", "update_token", "delete_token", "clear_pin", "replace_token", "update_policy", "resynchronize_token", "issue_fixed_tokencode", "create_administrator", "update_administrator", "remove_administrator", "change_password", "issue_tokencodes_in_bulk", "update_agent", "remove_agent", "deny_certificate", "allow_certificate"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
@@ -1310,6 +1334,7 @@ class RegisterAgent(_message.Message):
     IDENTITY_FIELD_NUMBER: _builtins.int
     PROTECTS_FIELD_NUMBER: _builtins.int
     NAME_KEY_FIELD_NUMBER: _builtins.int
+    RESTRICTED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """What people call it."""
     identity: _builtins.str
@@ -1318,6 +1343,8 @@ class RegisterAgent(_message.Message):
     """What it protects: a value of Protects."""
     name_key: _builtins.str
     """The name, folded by the called node: no two agents have the same."""
+    restricted: _builtins.bool
+    """It admits only the users on its allow list."""
     def __init__(
         self,
         *,
@@ -1325,14 +1352,150 @@ class RegisterAgent(_message.Message):
         identity: _builtins.str = ...,
         protects: _builtins.str = ...,
         name_key: _builtins.str = ...,
+        restricted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity", "name", b"name", "name_key", b"name_key", "protects", b"protects"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity", "name", b"name", "name_key", b"name_key", "protects", b"protects", "restricted", b"restricted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RegisterAgent: _TypeAlias = RegisterAgent  # noqa: Y015
+
+@_typing.final
+class UpdateAgent(_message.Message):
+    """Changes what is given of an agent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_KEY_FIELD_NUMBER: _builtins.int
+    PROTECTS_FIELD_NUMBER: _builtins.int
+    ENABLED_FIELD_NUMBER: _builtins.int
+    RESTRICTED_FIELD_NUMBER: _builtins.int
+    ADD_USERS_FIELD_NUMBER: _builtins.int
+    REMOVE_USERS_FIELD_NUMBER: _builtins.int
+    name_key: _builtins.str
+    """Which agent: its name, as it is compared."""
+    protects: _builtins.str
+    """A value of Protects; absent: as it is."""
+    enabled: _builtins.bool
+    """Whether it may ask; absent: as it is."""
+    restricted: _builtins.bool
+    """It admits only the users on its allow list; absent: as it is."""
+    @_builtins.property
+    def add_users(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Onto its allow list: names of users, as they are compared."""
+
+    @_builtins.property
+    def remove_users(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """From its allow list."""
+
+    def __init__(
+        self,
+        *,
+        name_key: _builtins.str = ...,
+        protects: _builtins.str | None = ...,
+        enabled: _builtins.bool | None = ...,
+        restricted: _builtins.bool | None = ...,
+        add_users: _abc.Iterable[_builtins.str] | None = ...,
+        remove_users: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_protects", b"_protects", "_restricted", b"_restricted", "enabled", b"enabled", "protects", b"protects", "restricted", b"restricted"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_protects", b"_protects", "_restricted", b"_restricted", "add_users", b"add_users", "enabled", b"enabled", "name_key", b"name_key", "protects", b"protects", "remove_users", b"remove_users", "restricted", b"restricted"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
+    _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015
+    _WhichOneofReturnType__protects: _TypeAlias = _typing.Literal["protects"]  # noqa: Y015
+    _WhichOneofArgType__protects: _TypeAlias = _typing.Literal["_protects", b"_protects"]  # noqa: Y015
+    _WhichOneofReturnType__restricted: _TypeAlias = _typing.Literal["restricted"]  # noqa: Y015
+    _WhichOneofArgType__restricted: _TypeAlias = _typing.Literal["_restricted", b"_restricted"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__enabled) -> _WhichOneofReturnType__enabled | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__protects) -> _WhichOneofReturnType__protects | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__restricted) -> _WhichOneofReturnType__restricted | None: ...
+
+Global___UpdateAgent: _TypeAlias = UpdateAgent  # noqa: Y015
+
+@_typing.final
+class RemoveAgent(_message.Message):
+    """Removes an agent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_KEY_FIELD_NUMBER: _builtins.int
+    name_key: _builtins.str
+    """Which agent: its name, as it is compared."""
+    def __init__(
+        self,
+        *,
+        name_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name_key", b"name_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveAgent: _TypeAlias = RemoveAgent  # noqa: Y015
+
+@_typing.final
+class DenyCertificate(_message.Message):
+    """Refuses every agent that calls with a certificate."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MARK_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    mark: _builtins.str
+    """By what it is named: a value of CertificateMark."""
+    value: _builtins.str
+    """Its fingerprint or serial number, in lower-case hexadecimal digits."""
+    note: _builtins.str
+    """Why, in words."""
+    def __init__(
+        self,
+        *,
+        mark: _builtins.str = ...,
+        value: _builtins.str = ...,
+        note: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mark", b"mark", "note", b"note", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DenyCertificate: _TypeAlias = DenyCertificate  # noqa: Y015
+
+@_typing.final
+class AllowCertificate(_message.Message):
+    """Takes a certificate from the deny list."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MARK_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    mark: _builtins.str
+    """By what it is named: a value of CertificateMark."""
+    value: _builtins.str
+    """Its fingerprint or serial number, in lower-case hexadecimal digits."""
+    def __init__(
+        self,
+        *,
+        mark: _builtins.str = ...,
+        value: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mark", b"mark", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AllowCertificate: _TypeAlias = AllowCertificate  # noqa: Y015
 
 @_typing.final
 class PinCandidate(_message.Message):
@@ -1477,6 +1640,8 @@ class Authenticate(_message.Message):
     READINGS_FIELD_NUMBER: _builtins.int
     CLIENT_ADDRESS_FIELD_NUMBER: _builtins.int
     RESOURCE_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FINGERPRINT_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_SERIAL_NUMBER_FIELD_NUMBER: _builtins.int
     authentication_id: _builtins.str
     """Names the attempt in the audit log."""
     agent: _builtins.str
@@ -1497,6 +1662,10 @@ class Authenticate(_message.Message):
     """Audit text."""
     resource: _builtins.str
     """Audit text."""
+    certificate_fingerprint: _builtins.str
+    """Of the certificate that the agent calls with: SHA-256 in hexadecimal digits."""
+    certificate_serial_number: _builtins.str
+    """The same certificate's serial number, in hexadecimal digits."""
     @_builtins.property
     def readings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reading]:
         """Ways to read the passcode."""
@@ -1515,10 +1684,12 @@ class Authenticate(_message.Message):
         readings: _abc.Iterable[Global___Reading] | None = ...,
         client_address: _builtins.str = ...,
         resource: _builtins.str = ...,
+        certificate_fingerprint: _builtins.str = ...,
+        certificate_serial_number: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "auth_version", b"auth_version", "authentication_id", b"authentication_id", "client_address", b"client_address", "key_id", b"key_id", "lettered", b"lettered", "name_tag", b"name_tag", "policy_version", b"policy_version", "readings", b"readings", "resource", b"resource", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "auth_version", b"auth_version", "authentication_id", b"authentication_id", "certificate_fingerprint", b"certificate_fingerprint", "certificate_serial_number", b"certificate_serial_number", "client_address", b"client_address", "key_id", b"key_id", "lettered", b"lettered", "name_tag", b"name_tag", "policy_version", b"policy_version", "readings", b"readings", "resource", b"resource", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands on agents; as the others of `commands`, they are on disk for ever."""
+
+from dataclasses import dataclass
+
+from sparecode_node.domain.agents import CertificateMark, Protects
+from sparecode_node.domain.ids import NameKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateAgent:
+    """Change what is given of an agent; what is absent stays."""
+
+    name_key: NameKey
+    protects: Protects | None
+    enabled: bool | None
+    restricted: bool | None
+    add_users: tuple[NameKey, ...]
+    """Onto its allow list."""
+    remove_users: tuple[NameKey, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveAgent:
+    """Remove an agent; what it has asked stays in the audit log."""
+
+    name_key: NameKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DenyCertificate:
+    """Refuse every agent that calls with this certificate."""
+
+    mark: CertificateMark
+    value: str
+    note: str
+    """Why, in words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllowCertificate:
+    """Take a certificate from the deny list."""
+
+    mark: CertificateMark
+    value: str
+
+
+AgentCommand = UpdateAgent | RemoveAgent | DenyCertificate | AllowCertificate

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Commands on agents and their certificates: load, decide, save.
+
+Apply asks agent and deny list for every passcode, so a change holds from its
+commit on, on every node and every open connection (A4).
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import assert_never
+
+from sparecode_node.domain.agents import ALLOWED_USERS_MAX, Agent
+from sparecode_node.domain.ids import NameKey, UserId
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.statemachine import agent_tables, tables
+from sparecode_node.statemachine.agent_commands import (
+    AgentCommand,
+    AllowCertificate,
+    DenyCertificate,
+    RemoveAgent,
+    UpdateAgent,
+)
+from sparecode_node.statemachine.applying import Applying
+from sparecode_node.statemachine.commands import RegisterAgent
+from sparecode_node.statemachine.results import Applied, Result
+from sparecode_node.statemachine.users import unknown_user
+
+
+def change_agents(applying: Applying, command: AgentCommand) -> Result:
+    """Apply one of these commands."""
+    match command:
+        case UpdateAgent():
+            refused = _update(applying, command)
+        case RemoveAgent():
+            refused = _remove(applying, command)
+        case DenyCertificate():
+            refused = _deny(applying, command)
+        case AllowCertificate():
+            refused = _allow(applying, command)
+        case _ as never:
+            assert_never(never)
+    return refused or Applied(index=applying.index)
+
+
+def register_agent(applying: Applying, command: RegisterAgent) -> Result:
+    """Apply `RegisterAgent`."""
+    db = applying.db
+    applying.detail = f"{command.identity}, protects {command.protects}"
+    if command.restricted:
+        applying.detail += ", admits its allow list"
+    if agent_tables.find_agent(db, command.identity) is not None:
+        return Rejected(
+            Reason.AGENT_EXISTS,
+            f"an agent with the certificate identity {command.identity} exists already",
+            "certificate_identity",
+        )
+    if agent_tables.find_agent_by_name(db, command.name_key) is not None:
+        return Rejected(
+            Reason.AGENT_EXISTS, f"an agent {command.name} exists already", "name"
+        )
+    agent = Agent(
+        name=command.name,
+        identity=command.identity,
+        protects=command.protects,
+        restricted=command.restricted,
+    )
+    agent_tables.save_agent(db, agent, command.name_key)
+    return Applied(index=applying.index)
+
+
+def _find(applying: Applying, name_key: NameKey) -> Agent | Rejected:
+    agent = agent_tables.find_agent_by_name(applying.db, name_key)
+    if agent is None:
+        return Rejected(Reason.AGENT_UNKNOWN, f"there is no agent {name_key}", "name")
+    return agent
+
+
+def _update(applying: Applying, command: UpdateAgent) -> Rejected | None:
+    agent = _find(applying, command.name_key)
+    if isinstance(agent, Rejected):
+        return agent
+    changes = []
+    if command.protects is not None:
+        agent = replace(agent, protects=command.protects)
+        changes.append(f"protects {command.protects}")
+    if command.enabled is not None:
+        agent = replace(agent, enabled=command.enabled)
+        changes.append("enabled" if command.enabled else "disabled")
+    if command.restricted is not None:
+        agent = replace(agent, restricted=command.restricted)
+        changes.append(
+            "admits its allow list" if command.restricted else "admits everybody"
+        )
+    agent_tables.save_agent(applying.db, agent, command.name_key)
+    changes += [f"allows {name}" for name in command.add_users]
+    changes += [f"no longer allows {name}" for name in command.remove_users]
+    applying.detail = ", ".join(changes)
+    return _change_allow_list(applying, agent, command)
+
+
+def _change_allow_list(
+    applying: Applying, agent: Agent, command: UpdateAgent
+) -> Rejected | None:
+    db = applying.db
+    added = _users(applying, command.add_users, "add_usernames")
+    if isinstance(added, Rejected):
+        return added
+    removed = _users(applying, command.remove_users, "remove_usernames")
+    if isinstance(removed, Rejected):
+        return removed
+    agent_tables.allow_users(db, agent.identity, added)
+    agent_tables.disallow_users(db, agent.identity, removed)
+    count = agent_tables.count_allowed_users(db, agent.identity)
+    if count > ALLOWED_USERS_MAX:
+        return Rejected(
+            Reason.ALLOW_LIST_LIMIT,
+            f"the allow list of {agent.name} would have {count} users, at most "
+            f"{ALLOWED_USERS_MAX}",
+            "add_usernames",
+        )
+    return None
+
+
+def _users(
+    applying: Applying, names: Sequence[NameKey], field: str
+) -> list[UserId] | Rejected:
+    found = []
+    for name in names:
+        user = tables.find_user_by_name(applying.db, name)
+        if user is None:
+            return replace(unknown_user(name), field=field)
+        found.append(user.user_id)
+    return found
+
+
+def _remove(applying: Applying, command: RemoveAgent) -> Rejected | None:
+    agent = _find(applying, command.name_key)
+    if isinstance(agent, Rejected):
+        return agent
+    agent_tables.delete_agent(applying.db, agent.identity)
+    applying.detail = f"agent {agent.name}"
+    return None
+
+
+def _deny(applying: Applying, command: DenyCertificate) -> Rejected | None:
+    applying.detail = command.note
+    administrator = applying.administrator
+    denied = agent_tables.deny_certificate(
+        applying.db,
+        command.mark,
+        command.value,
+        at_ms=applying.now_ms,
+        by=administrator.name if administrator else "",
+        note=command.note,
+    )
+    if not denied:
+        return Rejected(
+            Reason.CERTIFICATE_DENIED,
+            f"the certificate with the {_said(command)} is denied already",
+            command.mark,
+        )
+    return None
+
+
+def _allow(applying: Applying, command: AllowCertificate) -> Rejected | None:
+    if not agent_tables.allow_certificate(applying.db, command.mark, command.value):
+        return Rejected(
+            Reason.CERTIFICATE_NOT_DENIED,
+            f"no certificate with the {_said(command)} is denied",
+            command.mark,
+        )
+    return None
+
+
+def _said(command: DenyCertificate | AllowCertificate) -> str:
+    return f"{command.mark.replace('_', ' ')} {command.value}"

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Agents over the wire: what is changed holds at once, on open connections too."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import pytest_asyncio
+from cryptography import x509
+
+from sparecode.v1 import agents_pb2 as pb
+from sparecode.v1 import authentication_pb2, emergency_access_pb2, types_pb2
+from sparecode.v1.agents_pb2_grpc import AgentServiceStub
+from sparecode.v1.authentication_pb2_grpc import AuthenticationServiceStub
+from sparecode_client import certificate_fingerprint
+from tests.rpc.edge import AGENT, AGENTS, NOW
+from tests.rpc.whole import PIN, Whole, new_id, running_whole
+
+pytestmark = pytest.mark.asyncio
+
+ACCEPTED = authentication_pb2.AUTHENTICATION_DECISION_ACCEPTED
+REFUSED = authentication_pb2.AUTHENTICATION_DECISION_REFUSED
+Ask = Callable[[grpc.aio.Channel], Awaitable[int]]
+
+
+@pytest_asyncio.fixture
+async def whole(tmp_path: Path) -> AsyncIterator[Whole]:
+    """Start a node; Alice has token 1 with a PIN."""
+    async with running_whole(tmp_path) as started:
+        await started.populate()
+        yield started
+
+
+@pytest_asyncio.fixture
+async def ask(whole: Whole) -> Ask:
+    """Issue codes; each call tries the next one through a channel."""
+    issued = await whole.emergency(
+        "IssueTokencodes",
+        emergency_access_pb2.IssueTokencodesRequest(
+            request_id=new_id(),
+            serial="1",
+            count=10,
+            recovery_policy=types_pb2.RECOVERY_POLICY_DENY,
+        ),
+    )
+    codes = [each.code for each in issued.codes]
+
+    async def ask(channel: grpc.aio.Channel) -> int:
+        answer = await AuthenticationServiceStub(channel).Authenticate(
+            authentication_pb2.AuthenticateRequest(
+                request_id=new_id(), username="alice", passcode=PIN + codes[-1]
+            ),
+            timeout=5,
+        )
+        if answer.decision == ACCEPTED:
+            codes.pop()
+        return int(answer.decision)
+
+    return ask
+
+
+async def change(whole: Whole, method: str, **fields: Any) -> None:
+    request = getattr(pb, f"{method}Request")(request_id=new_id(), **fields)
+    await whole.call(AgentServiceStub, method, request)
+
+
+@pytest.mark.parametrize(
+    ("refusing", "accepting"),
+    [
+        (
+            ("UpdateAgent", {"name": "vpn", "enabled": False}),
+            ("UpdateAgent", {"name": "vpn", "enabled": True}),
+        ),
+        (
+            ("UpdateAgent", {"name": "vpn", "restricted": True}),
+            ("UpdateAgent", {"name": "vpn", "add_usernames": ["alice"]}),
+        ),
+        (
+            (
+                "UpdateAgent",
+                {"name": "vpn", "protects": types_pb2.AGENT_PROTECTS_CLOUD},
+            ),
+            (
+                "UpdateAgent",
+                {
+                    "name": "vpn",
+                    "protects": types_pb2.AGENT_PROTECTS_AUTHENTICATION_MANAGER,
+                },
+            ),
+        ),
+        (
+            ("RemoveAgent", {"name": "vpn"}),
+            (
+                "RegisterAgent",
+                {"name": "vpn", "certificate_identity": "sparecode://agent/vpn"},
+            ),
+        ),
+    ],
+    ids=["disabled", "restricted", "cloud", "removed"],
+)
+async def test_a_change_holds_for_the_next_call_of_an_open_connection(
+    whole: Whole, ask: Ask, refusing: Any, accepting: Any
+) -> None:
+    """(A4) The connection stays as it is; what is asked over it is judged anew."""
+    async with whole.agents() as channel:
+        assert await ask(channel) == ACCEPTED
+        await change(whole, refusing[0], **refusing[1])
+        assert await ask(channel) == REFUSED
+        await change(whole, accepting[0], **accepting[1])
+        assert await ask(channel) == ACCEPTED
+
+
+@pytest.mark.parametrize("mark", ["fingerprint", "serial_number"])
+async def test_a_denied_certificate_is_refused_on_its_open_connection(
+    whole: Whole, ask: Ask, mark: str
+) -> None:
+    """(A4) A stolen key is of no use from the commit on; a new certificate is."""
+    if mark == "fingerprint":
+        number = certificate_fingerprint(AGENT.certificate)
+    else:
+        number = f"{x509.load_pem_x509_certificate(AGENT.certificate).serial_number:x}"
+    async with whole.agents() as stolen:
+        assert await ask(stolen) == ACCEPTED
+        await change(whole, "DenyCertificate", **{mark: number})
+        assert await ask(stolen) == REFUSED
+        async with whole.agents(AGENTS.issue_agent("vpn", now=NOW)) as renewed:
+            assert await ask(renewed) == ACCEPTED
+        await change(whole, "AllowCertificate", **{mark: number})
+        assert await ask(stolen) == ACCEPTED
