@@ -176,9 +176,15 @@ sim-planted: $(INSTALLED) ## Plant known bugs in a copy, one by one: each must b
 MINUTES ?= 5
 
 .PHONY: faults
-faults: $(INSTALLED) ## Faults on real processes, and an exact check; root (MINUTES=5)
+faults: $(INSTALLED) ## Faults on real processes, and an exact check; root (MINUTES=5, or SERIES=...)
 	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.faults \
-		--minutes $(MINUTES) $(ARGS)
+		$(if $(SERIES),--series $(SERIES),--minutes $(MINUTES)) $(ARGS)
+
+.PHONY: faults-series
+faults-series: ## 50 power cuts on ext4, 50 on XFS, 20 primaries killed, 10 cut off; root
+	@for series in power-ext4 power-xfs failover ghosts; do \
+		$(MAKE) --no-print-directory faults SERIES=$$series; \
+	done
 
 # --- A cluster on this machine -----------------------------------------------
 

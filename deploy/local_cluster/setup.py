@@ -14,6 +14,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from local_cluster.cluster import (
@@ -34,11 +35,13 @@ def set_up(
     nodes: int = 3,
     testing: bool = False,
     ports: list[Ports] | None = None,
+    raft: Mapping[str, int] | None = None,
 ) -> LocalCluster:
     """
     Set up a cluster in *directory*, which must not hold one.
 
     *testing* takes the cheapest key derivation: for tests, never for people.
+    *raft* goes into `[raft]`.
     """
     directory.mkdir(parents=True, exist_ok=True)
     ports = ports or _free_ports(nodes)
@@ -54,7 +57,7 @@ def set_up(
     _make_certificates(cluster)
     for node in cluster.nodes:
         node.directory.mkdir(exist_ok=True)
-        node.config.write_text(_node_toml(cluster, node))
+        node.config.write_text(_node_toml(cluster, node, raft or {}))
     _initialize(cluster)
     return cluster
 
@@ -108,11 +111,12 @@ codes_per_s = 1000000
 """None to speak of: tests and benchmarks are one agent and one administrator."""
 
 
-def _node_toml(cluster: LocalCluster, node: LocalNode) -> str:
+def _node_toml(cluster: LocalCluster, node: LocalNode, raft: Mapping[str, int]) -> str:
     ours = cluster.certificates / node.node_id
     members = "\n".join(
         f'{each.node_id} = "{each.peers_address}"' for each in cluster.nodes
     )
+    timings = "\n".join(f"{key} = {value}" for key, value in raft.items())
     return f"""\
 [node]
 id = "{node.node_id}"
@@ -140,6 +144,9 @@ key = "{ours}.key"
 
 [keys]
 file = "{node.key_ring}"
+
+[raft]
+{timings}
 
 [kdf]
 profile = "{"testing" if cluster.testing else "production"}"

@@ -4,12 +4,15 @@
 Faults on real processes: `python -m tests.faults --minutes 5`, as root.
 
 Exits with 1 if a promise was broken, or if too little was shown to tell; with 2 if
-it cannot run here. Report and history are in var/faults.
+it cannot run here. Report and history are in var/faults; what is long enough goes
+to the results page.
 """
 
 import argparse
 import asyncio
+import dataclasses
 import fcntl
+import os
 import random
 import sys
 import time
@@ -18,13 +21,13 @@ from pathlib import Path
 
 from local_cluster.cluster import LocalClusterError
 
-from tests.faults import ghosts, report
+from tests.faults import ghosts, page, plans, report
 from tests.faults.checker import check
-from tests.faults.disks import FILESYSTEMS
 from tests.faults.doors import Doors, Holder
 from tests.faults.history import History, Kind, Operation, Result
-from tests.faults.nemesis import FAULTS, POWER, Nemesis
+from tests.faults.nemesis import FAULTS, Nemesis
 from tests.faults.network import ToolError
+from tests.faults.plans import Plan
 from tests.faults.site import Site, SiteError, check_machine
 from tests.faults.workload import Workload
 from tests.system.estate import each
@@ -45,44 +48,53 @@ SHOWS = {
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.faults")
     parser.add_argument("--minutes", type=float, default=5)
-    parser.add_argument("--ghosts", type=int, default=10, help="runs of that scenario")
+    parser.add_argument(
+        "--ghosts", type=int, default=plans.GHOSTS, help="runs of that scenario"
+    )
     parser.add_argument("--seed", type=int, help="of what is chosen, not of what comes")
     parser.add_argument(
         "--faults", nargs="+", choices=FAULTS, default=FAULTS, metavar="FAULT"
     )
     parser.add_argument(
-        "--power-cuts", type=int, metavar="N", help="N power cuts, nothing else"
+        "--series", choices=plans.SERIES, help="of one kind of fault, nothing else"
     )
-    parser.add_argument("--filesystem", choices=FILESYSTEMS, help="under every node")
+    parser.add_argument("--times", type=int, help="how often, in place of the usual")
     return parser.parse_args()
 
 
+def plan_of(wanted: argparse.Namespace) -> Plan:
+    """Return what is to be done."""
+    if wanted.series is None:
+        return plans.campaign(wanted.minutes, wanted.faults, wanted.ghosts)
+    plan = plans.SERIES[wanted.series]
+    usual = plan.times or plan.ghosts
+    times = wanted.times or usual
+    return dataclasses.replace(
+        plan,
+        times=times if plan.times else 0,
+        ghosts=times if plan.ghosts else 0,
+        recorded=times >= usual,
+    )
+
+
 async def campaign(
-    site: Site, history: History, wanted: argparse.Namespace, chance: random.Random
+    site: Site, history: History, plan: Plan, chance: random.Random
 ) -> report.Campaign:
     """Strike while clients work; then look at what is left."""
+    load = [os.getloadavg()[1]]
     async with Doors(site.cluster, history, chance) as doors:
-        haunted = []
-        if wanted.ghosts and not wanted.power_cuts:
-            haunted = await ghosts.run(
-                site, doors, chance, runs=wanted.ghosts, say=_say
-            )
-        nemesis = Nemesis(site, chance, session=doors.session)
-        workload = Workload(doors, chance)
         begin_ns = time.monotonic_ns()
-        working = asyncio.create_task(workload.run())
-        try:
-            await asyncio.sleep(WARM_UP_S)
-            begin_ns = time.monotonic_ns()
-            await asyncio.to_thread(_strike, nemesis, wanted)
-            end_ns = time.monotonic_ns()
-        finally:
-            nemesis.end()
-            workload.end()
-            await working
+        haunted = await ghosts.run(site, doors, chance, runs=plan.ghosts, say=_say)
+        span = report.Span(begin_ns=begin_ns, end_ns=time.monotonic_ns())
+        nemesis = Nemesis(
+            site, chance, session=doors.session, first_success=history.first_success
+        )
+        if plan.faults:
+            span = await _strike(nemesis, Workload(doors, chance), plan)
+        load.append(os.getloadavg()[1])
         final = await _final(doors, history)
     return report.Campaign(
-        span=report.Span(begin_ns=begin_ns, end_ns=end_ns),
+        span=span,
         operations=history.operations,
         verdict=check(history.of_codes()),
         final=final,
@@ -92,14 +104,31 @@ async def campaign(
         users=len(doors.holders),
         restarts=site.starts,
         bugs=site.bugs(),
+        compactions=site.all_told("log_compacted", "first"),
+        installed=site.all_told("snapshot_installed", "index"),
+        load=tuple(load),
     )
 
 
-def _strike(nemesis: Nemesis, wanted: argparse.Namespace) -> None:
-    if wanted.power_cuts:
-        nemesis.cycles(POWER, count=wanted.power_cuts, say=_say)
-    else:
-        nemesis.campaign(wanted.faults, seconds=60 * wanted.minutes, say=_say)
+async def _strike(nemesis: Nemesis, workload: Workload, plan: Plan) -> report.Span:
+    """Strike while clients work; return from when to when."""
+
+    def strike() -> None:
+        if plan.times:
+            nemesis.cycles(plan.faults, count=plan.times, say=_say)
+        else:
+            nemesis.campaign(plan.faults, seconds=60 * plan.minutes, say=_say)
+
+    working = asyncio.create_task(workload.run())
+    try:
+        await asyncio.sleep(WARM_UP_S)
+        begin_ns = time.monotonic_ns()
+        await asyncio.to_thread(strike)
+        return report.Span(begin_ns=begin_ns, end_ns=time.monotonic_ns())
+    finally:
+        nemesis.end()
+        workload.end()
+        await working
 
 
 async def _final(doors: Doors, history: History) -> report.Final:
@@ -135,17 +164,19 @@ def _say(words: str) -> None:
 def _run(wanted: argparse.Namespace) -> Sequence[str]:
     """Run a campaign; return why it has failed."""
     seed = random.SystemRandom().getrandbits(32) if wanted.seed is None else wanted.seed
-    filesystems = [wanted.filesystem] if wanted.filesystem else FILESYSTEMS
+    plan = plan_of(wanted)
     VAR.mkdir(parents=True, exist_ok=True)
     _say(f"seed {seed}: three nodes, each with a network and a disk of its own")
     history = History(VAR / "history.jsonl")
-    with Site(VAR / "site", filesystems) as site:
-        found = asyncio.run(campaign(site, history, wanted, random.Random(seed)))
+    with Site(VAR / "site", plan.filesystems) as site:
+        found = asyncio.run(campaign(site, history, plan, random.Random(seed)))
         history.close()
         numbers = {"seed": seed, **report.figures(found)}
         why = report.failures(found, numbers)
         report.write(VAR, numbers, why)
         print(f"\n{report.text(numbers, why)}\n\n{VAR}/report.txt, report.json")
+    if plan.recorded:
+        print(f"written to {page.record(plan, numbers, why)}")
     return why
 
 

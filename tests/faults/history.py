@@ -119,6 +119,27 @@ class History:
             found[operation.code].append(operation)
         return dict(found)
 
+    def first_success(self, after_ns: int, but: str) -> float | None:
+        """
+        Return after how many seconds others than the node *but* had done something new.
+
+        Only changes count that were asked for later than *after_ns*: what comes
+        back sooner may have been decided before. Another thread may ask.
+        """
+        found = None
+        for operation in reversed(self.operations[:]):
+            if operation.invoked_ns <= after_ns:
+                break
+            if (
+                operation.outcome is Outcome.ANSWERED
+                and operation.kind is not Kind.READ
+                and operation.node != but
+                and operation.returned_ns is not None
+            ):
+                waited_s = (operation.returned_ns - after_ns) / 1e9
+                found = waited_s if found is None else min(found, waited_s)
+        return found
+
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:

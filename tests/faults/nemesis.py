@@ -16,7 +16,7 @@ from local_cluster.cluster import LocalClusterError, LocalNode
 
 from sparecode_client import Admin, ClusterStatus, SparecodeError
 from tests.faults.site import Site
-from tests.faults.strikes import Proof, Strikes
+from tests.faults.strikes import FirstSuccess, Proof, Strikes
 
 CALM_S = 1.5
 """Between the end of one fault and the next."""
@@ -33,6 +33,7 @@ FAULTS = (
     "isolate_primary",
     "halves",
     "bridge",
+    "blackhole",
     "one_way_out",
     "one_way_in",
     "delay",
@@ -47,7 +48,6 @@ FAULTS = (
     "clock_of_primary",
     "clock_of_replica",
 )
-POWER = ("power_one", "power_primary", "power_all")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,12 +68,24 @@ class Strike:
 class Nemesis:
     """Runs in a thread of its own, beside the clients."""
 
-    def __init__(self, site: Site, chance: random.Random, *, session: str) -> None:
+    def __init__(
+        self,
+        site: Site,
+        chance: random.Random,
+        *,
+        session: str,
+        first_success: FirstSuccess,
+    ) -> None:
         self._site = site
         self._session = session
         self._chance = chance
         self._strikes = Strikes(
-            site, chance, primary=self._primary, offset_of=self._offset_of
+            site,
+            chance,
+            primary=self._primary,
+            offset_of=self._offset_of,
+            newest_applied=self._newest_applied,
+            first_success=first_success,
         )
         self.struck: list[Strike] = []
         self._over = False
@@ -160,6 +172,13 @@ class Nemesis:
             if status.primary and status.quorum:
                 return self._site.cluster.node(status.primary)
         return self._chance.choice(self._site.nodes)
+
+    def _newest_applied(self) -> int:
+        """Return the highest index that any node has applied."""
+        for status in self._statuses():
+            if status.primary and status.quorum:
+                return max(member.applied_index for member in status.members)
+        return 0
 
     def _offset_of(self, node_id: str) -> float:
         """Return how far a node's clock is off, as another node sees it."""

@@ -3,12 +3,11 @@
 
 import dataclasses
 import json
-import subprocess
+import statistics
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from tests.faults.checker import Verdict
 from tests.faults.ghosts import Ghosts
 from tests.faults.history import Operation, Outcome
 from tests.faults.nemesis import NO_QUORUM, Strike
+from tests.results import now_and_here
 
 SUCCESSES_PER_S_MIN = 10
 DEFINITE_MIN = 0.30
@@ -61,6 +61,11 @@ class Campaign:
     restarts: int
     bugs: int
     """Calls that failed by a bug, by the nodes' own logs."""
+    compactions: int
+    installed: int
+    """Snapshots, by nodes that lacked what the others' logs had no more."""
+    load: tuple[float, ...]
+    """Of the machine, over five minutes: before and after."""
 
 
 def figures(campaign: Campaign) -> dict[str, Any]:
@@ -107,10 +112,18 @@ def figures(campaign: Campaign) -> dict[str, Any]:
         "longest_without_success_s": round(longest_ns / SECOND_NS, 2),
         "longest_without_success_during": _during(at_ns, longest_ns, campaign.strikes),
         "longest_without_success_with_quorum_s": round(longest_with_ns / SECOND_NS, 2),
+        "success_after_kill_s": [
+            round(each.proof.success_s, 3)
+            for each in campaign.strikes
+            if each.proof.success_s is not None
+        ],
         "codes": campaign.verdict.codes,
         "users": campaign.users,
         "restarts": campaign.restarts,
         "bugs": campaign.bugs,
+        "compactions": campaign.compactions,
+        "snapshots_installed": campaign.installed,
+        "load": [round(each, 1) for each in campaign.load],
         "errors": dict(campaign.errors),
         "final_reads": campaign.final.reads,
         "final_digest": campaign.final.digest,
@@ -124,6 +137,13 @@ def figures(campaign: Campaign) -> dict[str, Any]:
 
 def failures(campaign: Campaign, found: Mapping[str, Any]) -> list[str]:
     """Return why the campaign has failed; nothing: it has not."""
+    return _broken(campaign) + (
+        _too_little(campaign, found) if campaign.strikes else []
+    )
+
+
+def _broken(campaign: Campaign) -> list[str]:
+    """Return which promises were broken."""
     why = []
     if campaign.verdict.double_spends:
         why.append(f"{len(campaign.verdict.double_spends)} double spends")
@@ -143,11 +163,18 @@ def failures(campaign: Campaign, found: Mapping[str, Any]) -> list[str]:
     ]
     if campaign.bugs:
         why.append(f"{campaign.bugs} calls failed by a bug, see the nodes' logs")
+    return why
+
+
+def _too_little(campaign: Campaign, found: Mapping[str, Any]) -> list[str]:
+    """Return what was not shown, or not enough of it to tell."""
     bit = {each.fault for each in campaign.strikes if each.proof.bit}
-    why += [
+    why = [
         f"{fault} never bit"
         for fault in sorted({each.fault for each in campaign.strikes} - bit)
     ]
+    if not campaign.compactions:
+        why.append("no log was compacted")
     if found["successes_per_s_with_quorum"] < SUCCESSES_PER_S_MIN:
         why.append(f"fewer than {SUCCESSES_PER_S_MIN} successes a second")
     if found["definite_part"] < DEFINITE_MIN:
@@ -178,6 +205,11 @@ def text(found: Mapping[str, Any], why: Sequence[str]) -> str:
             f"state: {found['final_reads']} reads, "
             f"digest {found['final_digest'][:16] or 'UNEQUAL'}"
         ),
+        (
+            f"logs compacted {found['compactions']} times, "
+            f"{found['snapshots_installed']} snapshots installed"
+        ),
+        f"load of the machine before and after: {found['load']}",
         "",
         "fault               times  bit  fewest successes/s  slowest return s",
     ]
@@ -187,6 +219,11 @@ def text(found: Mapping[str, Any], why: Sequence[str]) -> str:
             f"{fault:18}  {len(strikes):5}  {sum(each['bit'] for each in strikes):3}"
             f"  {min(each['successes_per_s'] for each in strikes):18.1f}"
             f"  {max(each['return_s'] for each in strikes):16.1f}"
+        )
+    if after := found["success_after_kill_s"]:
+        lines.append(
+            f"\nprimary killed {len(after)} times, next success at the survivors: "
+            f"median {statistics.median(after):.2f} s, maximum {max(after):.2f} s"
         )
     if found["ghosts"]:
         false = sum(each["false_acknowledgements"] for each in found["ghosts"])
@@ -205,20 +242,10 @@ def text(found: Mapping[str, Any], why: Sequence[str]) -> str:
 
 def write(directory: Path, found: Mapping[str, Any], why: Sequence[str]) -> None:
     """Write the report as JSON and as text, with date and commit."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
-    head = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit,
-        "failures": list(why),
-    }
+    head = {**now_and_here(), "failures": list(why)}
     whole = json.dumps({**head, **found}, indent=1)
     (directory / "report.json").write_text(whole + "\n")
-    title = f"Faults on real processes, {head['date']}, commit {commit}\n\n"
+    title = f"Faults on real processes, {head['date']}, commit {head['commit']}\n\n"
     told = "\n".join(
         f"{each['fault']:18}  {each['proof']}" for each in found["strikes"]
     )

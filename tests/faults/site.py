@@ -2,6 +2,7 @@
 """Three real nodes, each with a network, a disk and a clock of its own."""
 
 import os
+import re
 import shutil
 import signal
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ from tests.faults.disks import FILESYSTEMS, Disk, remove_leftovers
 from tests.faults.network import Network, address_of, inside
 
 NODES = 3
+SHORT_LOG = {"log_entries_max": 600, "log_entries_kept": 100}
+"""So that logs are compacted all the time, and who was away for long gets a snapshot."""
 READY_S = 60.0
 """How long a node may take until it serves again; it gets no help."""
 
@@ -91,6 +94,7 @@ class Site:
             self._cluster = set_up(
                 self._directory / "cluster",
                 testing=True,
+                raft=SHORT_LOG,
                 ports=[
                     Ports(host=address_of(number), agents=7300, peers=7301, admin=7304)
                     for number in range(1, NODES + 1)
@@ -140,12 +144,25 @@ class Site:
         assert node.pid is not None
         os.kill(node.pid, number)
 
+    # --- What the nodes say
+
     def bugs(self) -> int:
         """Return how many calls the nodes' logs say have failed by a bug."""
         return sum(
             node.log.read_text(errors="replace").count("call failed by a bug")
             for node in self.nodes
         )
+
+    def told(self, node: LocalNode, event: str, field: str) -> list[int]:
+        """Return the values of a field of an event, as a node's log has them."""
+        said = node.log.read_text(errors="replace")
+        return [
+            int(value) for value in re.findall(rf" {event}\b.* {field}=(\d+)", said)
+        ]
+
+    def all_told(self, event: str, field: str) -> int:
+        """Return how often all nodes together have told an event."""
+        return sum(len(self.told(node, event, field)) for node in self.nodes)
 
     # --- The clock -----------------------------------------------------------
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from local_cluster.cluster import LocalNode
 
@@ -34,12 +35,24 @@ what was accepted could not be told again (Q3).
 """
 
 
+SUCCESS_S = 15.0
+"""How long the survivors may take until one answers: longer, and the fault is over."""
+COMPACTED_S = 45.0
+"""How long two nodes may take to compact their logs, at the worst load."""
+INSTALLED_S = 20.0
+
+FirstSuccess: TypeAlias = Callable[[int, str], float | None]
+"""Seconds from a moment to the first answer of others than a node to a later call."""
+
+
 @dataclass(frozen=True, slots=True)
 class Proof:
     """Whether a fault has bitten, and how one knows."""
 
     bit: bool
     words: str
+    success_s: float | None = None
+    """After the primary was killed: until the survivors have answered a new call."""
 
 
 class Strikes:
@@ -52,11 +65,15 @@ class Strikes:
         *,
         primary: Callable[[], LocalNode],
         offset_of: Callable[[str], float],
+        newest_applied: Callable[[], int],
+        first_success: FirstSuccess,
     ) -> None:
         self._site = site
         self._chance = chance
         self._primary = primary
         self._offset_of = offset_of
+        self._newest_applied = newest_applied
+        self._first_success = first_success
         self.down: set[str] = set()
         """The nodes that the last fault took down; any other must still run."""
 
@@ -80,7 +97,19 @@ class Strikes:
         return self._kill([self._replica()])
 
     def kill_primary(self) -> Proof:
-        return self._kill([self._primary()])
+        """Kill it, and see how long the survivors take to answer a new call."""
+        primary = self._primary()
+        begin_ns = time.monotonic_ns()
+        proof = self._kill([primary])
+        while (success_s := self._first_success(begin_ns, primary.node_id)) is None:
+            if time.monotonic_ns() > begin_ns + SUCCESS_S * 1e9:
+                return Proof(proof.bit, f"{proof.words}; and no success")
+            time.sleep(0.05)
+        return Proof(
+            proof.bit,
+            f"{proof.words}; next success after {success_s:.2f} s",
+            success_s,
+        )
 
     def kill_majority(self) -> Proof:
         return self._kill([self._primary(), self._replica()])
@@ -133,6 +162,46 @@ class Strikes:
         one, other = self._chance.sample([n.node_id for n in self._site.nodes], 2)
         self._site.network.cut([(one, other), (other, one)])
         return self._cut(f"{one} and {other} cut off from each other", 2, 6)
+
+    def blackhole(self) -> Proof:
+        """
+        Cut a node off until the others have dropped what it lacks of the log.
+
+        What heals it then is a snapshot. (PySyncObj as it comes acknowledges here
+        what no other node has.)
+        """
+        node = self._chance.choice(self._site.nodes)
+        others = [each for each in self._site.nodes if each is not node]
+        lacks = self._newest_applied()
+        begin = time.monotonic()
+        self._site.network.isolate(node.node_id)
+        first = lacks
+        while time.monotonic() < begin + COMPACTED_S and first <= lacks:
+            time.sleep(0.2)
+            first = min(
+                max(self._site.told(each, "log_compacted", "first"), default=0)
+                for each in others
+            )
+        cut_s = time.monotonic() - begin
+        dropped = self._site.network.heal()
+        words = (
+            f"{node.node_id} isolated for {cut_s:.1f} s at entry {lacks}, "
+            f"{dropped} packets dropped; the others' logs begin at {first} or later"
+        )
+        installed = self._until_installed(node, lacks)
+        if first <= lacks or not installed:
+            return Proof(bit=False, words=f"{words}; no snapshot installed")
+        return Proof(dropped > 0, f"{words}; snapshot of {installed} installed")
+
+    def _until_installed(self, node: LocalNode, lacks: int) -> int:
+        """Return of which entry, beyond that one, a node has installed a snapshot."""
+        until = time.monotonic() + INSTALLED_S
+        while time.monotonic() < until:
+            found = self._site.told(node, "snapshot_installed", "index")
+            if found and found[-1] > lacks:
+                return found[-1]
+            time.sleep(0.05)
+        return 0
 
     def one_way_out(self) -> Proof:
         """Let the primary hear, and not be heard."""

@@ -66,6 +66,9 @@ GOOD = Campaign(
     users=9,
     restarts=3,
     bugs=0,
+    compactions=1,
+    installed=1,
+    load=(0.5, 2.5),
 )
 
 
@@ -118,6 +121,7 @@ def test_a_good_campaign_passes() -> None:
             replace(GOOD, strikes=[replace(STRIKE, proof=Proof(bit=False, words=""))]),
             "kill_all never bit",
         ),
+        (replace(GOOD, compactions=0), "no log was compacted"),
         (replace(GOOD, bugs=2), "2 calls failed by a bug, see the nodes' logs"),
         (
             replace(GOOD, operations=reads(

@@ -16,7 +16,7 @@ from sparecode_client import SparecodeError
 from tests.faults.doors import ANY, Code, Doors, Holder, new_request
 from tests.faults.history import Kind, Operation, Outcome, Result
 
-CLIENTS = 24
+CLIENTS = 64
 MAKERS = 3
 POOL = 40
 """Fresh users that wait for a client."""

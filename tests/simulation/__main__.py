@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
+from tests.results import ROOT
 from tests.simulation import report
 from tests.simulation.bites import Bite
 from tests.simulation.campaign import Campaign, Outcome, Verdict, timed
@@ -47,7 +48,7 @@ def main() -> int:
     say(console, campaign, verdict)
     if wanted.record and wanted.seeds >= report.RECORD_FROM_SEEDS:
         report.record_campaign(wanted.nodes, wanted.first, verdict)
-        console.print(f"written to {report.PAGE.relative_to(report.ROOT)}")
+        console.print(f"written to {report.PAGE.relative_to(ROOT)}")
     return 0 if verdict.holds else 1
 
 

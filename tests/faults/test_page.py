@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The results page: what was run, what came of it, and nothing that is not so."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.faults import page, plans
+from tests.faults.nemesis import FAULTS
+from tests.faults.report import figures
+from tests.faults.strikes import Proof
+from tests.faults.test_report import GHOSTS, GOOD, STRIKE
+
+KILLED = replace(
+    STRIKE,
+    fault="kill_primary",
+    proof=Proof(bit=True, words="n1 gone", success_s=0.75),
+)
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    """Keep what is recorded in a folder of its own."""
+    monkeypatch.setattr(page, "PAGE", tmp_path / "docs" / "results" / "faults.md")
+    monkeypatch.setattr(page, "ROOT", tmp_path)
+    return tmp_path / "docs" / "results" / "faults.md"
+
+
+def test_each_kind_of_run_takes_the_place_of_its_last(kept):
+    """A series does not remove the campaign, nor a good run the word of a bad one."""
+    series = plans.SERIES["failover"]
+    found = {"seed": 1, **figures(replace(GOOD, strikes=[KILLED, KILLED]))}
+    page.record(series, found, ["kill_primary: n1 was not ready"])
+    assert "n1 was not ready" in kept.read_text()
+    whole = plans.campaign(10, FAULTS, ghosts=1)
+    page.record(whole, {"seed": 2, **figures(GOOD)}, [])
+    page.record(series, {**found, "seed": 3}, [])
+    said = kept.read_text()
+    assert "not ready" not in said
+    assert "seed 2" in said
+    assert "seed 3" in said
+    assert "`make faults MINUTES=10`" in said
+    assert "`make faults SERIES=failover`" in said
+    assert "| next success at the survivors: median, maximum | 0.75 s, 0.75 s |" in said
+    assert "| kill primary | 2 | 2 | 3.0 s | n1 gone |" in said
+
+
+def test_every_anomaly_is_counted(kept):
+    haunted = replace(GOOD, ghosts=[replace(GHOSTS, false_acknowledgements=3)])
+    found = {"seed": 1, **figures(haunted), "acknowledged_and_lost": ["c at n1: live"]}
+    page.record(plans.campaign(10, FAULTS, ghosts=1), found, ["lost"])
+    assert "| 1 | 672 | 4 | lost |" in kept.read_text()
+
+
+def test_a_run_that_is_short_or_partial_is_not_recorded():
+    assert plans.campaign(10, FAULTS, ghosts=1).recorded
+    assert not plans.campaign(9, FAULTS, ghosts=1).recorded
+    assert not plans.campaign(10, FAULTS[1:], ghosts=1).recorded
