@@ -210,9 +210,12 @@ def text(found: Mapping[str, Any], why: Sequence[str]) -> str:
             f"{found['snapshots_installed']} snapshots installed"
         ),
         f"load of the machine before and after: {found['load']}",
-        "",
-        "fault               times  bit  fewest successes/s  slowest return s",
     ]
+    if found["strikes"]:
+        lines += [
+            "",
+            "fault               times  bit  fewest successes/s  slowest return s",
+        ]
     for fault in sorted({each["fault"] for each in found["strikes"]}):
         strikes = [each for each in found["strikes"] if each["fault"] == fault]
         lines.append(
