@@ -15,7 +15,7 @@ INSTALLED := $(VENV)/.installed
 UV := uv==0.13.9
 
 # Where the code is; folders appear here before their first file does.
-SOURCES = $(wildcard node client deploy tests)
+SOURCES = $(wildcard node client deploy docs tests)
 PROTOS = $(shell find protos -name '*.proto' | sort)
 SERVICES = $(shell find protos -name '*.proto' -exec grep -lE '^service ' {} + | sort)
 GENERATED = find protos -name '*_pb2*.py*' -not -path '*/__pycache__/*'
@@ -71,7 +71,7 @@ $(INSTALLED): requirements.lock pyproject.toml | $(VENV)/bin/python
 .PHONY: system-packages
 system-packages: ## Install the Debian packages that the tests use
 	@missing=; \
-	for package in e2fsprogs iproute2 iptables nftables oathtool openssl stoken \
+	for package in e2fsprogs iproute2 iptables nftables oathtool openssl promtool stoken \
 		strace xfsprogs; do \
 		dpkg-query -W -f '$${db:Status-Status}' "$$package" 2>/dev/null \
 			| grep -qx installed || missing+=" $$package"; \
@@ -152,6 +152,10 @@ format: $(INSTALLED) ## Format the code and repair what ruff can
 .PHONY: test
 test: $(INSTALLED) ## All set-up, then every test (ARGS="..." goes to pytest)
 	@$(PYTHON) -m pytest $(ARGS)
+
+.PHONY: docs
+docs: $(INSTALLED) ## Write the reference pages of docs/ from the code
+	@$(PYTHON) docs/generate.py
 
 # --- Simulation --------------------------------------------------------------
 

@@ -22,15 +22,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from typer.testing import CliRunner, Result
 
 from sparecode.v1 import sessions_pb2, sessions_pb2_grpc
-from sparecode_node.__main__ import (
-    JsonFormatter,
-    TextFormatter,
-    app,
-    set_up_logging,
-)
-from sparecode_node.bootstrap import EXIT_FATAL, Node, StartError
+from sparecode_node.__main__ import app
+from sparecode_node.bootstrap import EXIT_FATAL, Node
 from sparecode_node.certificates import write_certificates
 from sparecode_node.config import LogConfig, LogFormat, LogLevel, load_config
+from sparecode_node.logs import JsonFormatter, TextFormatter, set_up_logging
+from sparecode_node.preparing import StartError
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
 
 PASSWORD = "correct horse battery"
@@ -556,11 +553,14 @@ def test_log_line_for_people():
 
 
 def test_log_line_for_programs():
-    assert json.loads(JsonFormatter().format(record("said", peer="p"))) == {
+    assert json.loads(
+        JsonFormatter("n1").format(record("said", peer="p", node="x"))
+    ) == {
         "time": "1970-01-01T00:00:00.250Z",
         "level": "info",
         "logger": "a",
         "message": "said",
+        "node": "n1",
         "peer": "p",
     }
 

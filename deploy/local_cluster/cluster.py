@@ -36,6 +36,8 @@ class Ports:
     agents: int
     peers: int
     admin: int
+    metrics: int = 0
+    """None, if 0."""
     host: str = HOST
 
 
@@ -112,6 +114,11 @@ class LocalNode:
     def peers_address(self) -> str:
         """Where the other nodes call it."""
         return f"{self.ports.host}:{self.ports.peers}"
+
+    @property
+    def metrics_address(self) -> str:
+        """Where Prometheus and probes call it."""
+        return f"{self.ports.host}:{self.ports.metrics}"
 
     @property
     def pid(self) -> int | None:
@@ -249,9 +256,9 @@ class LocalCluster:
         nodes would answer in place of ours. Raises `LocalClusterError`.
         """
         for node in self.nodes:
-            for name in ("agents", "peers", "admin"):
+            for name in ("agents", "peers", "admin", "metrics"):
                 port = getattr(node.ports, name)
-                if not node.running and is_taken(port):
+                if port and not node.running and is_taken(port):
                     message = (
                         f"port {port} of {node.node_id} ({name}) is taken. Perhaps "
                         "this cluster runs in another terminal: stop it there first "

@@ -63,9 +63,9 @@ def set_up(
 
 
 def _free_ports(nodes: int) -> list[Ports]:
-    free = iter(free_ports(3 * nodes))
+    free = iter(free_ports(4 * nodes))
     return [
-        Ports(agents=next(free), peers=next(free), admin=next(free))
+        Ports(agents=next(free), peers=next(free), admin=next(free), metrics=next(free))
         for _ in range(nodes)
     ]
 
@@ -138,6 +138,8 @@ ca = "{cluster.members_ca}"
 listen = "{node.admin_address}"
 certificate = "{ours}.pem"
 key = "{ours}.key"
+
+{f'[metrics]{chr(10)}listen = "{node.metrics_address}"' if node.ports.metrics else ""}
 
 [cluster.members]
 {members}

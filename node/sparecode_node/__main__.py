@@ -8,7 +8,6 @@ configuration, 70 the node found itself broken and stopped.
 
 import asyncio
 import datetime as dt
-import json
 import logging
 import os
 import resource
@@ -20,10 +19,11 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from sparecode_node import bootstrap
+from sparecode_node import bootstrap, preparing
 from sparecode_node.certificates import CertificatesError, write_certificates
-from sparecode_node.config import Config, LogConfig, LogFormat, load_config
+from sparecode_node.config import Config, load_config
 from sparecode_node.config_section import ConfigError
+from sparecode_node.logs import set_up_logging
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
 from sparecode_node.services.errors import InvalidFieldError
 
@@ -32,88 +32,7 @@ EXIT_USAGE = 2
 
 PASSWORD_FILE_BYTES_MAX = 4096
 
-_STANDARD = frozenset(
-    {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
-)
-
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-
-
-class _Formatter(logging.Formatter):
-    """Time, level, message and fields of a record."""
-
-    def fields(self, record: logging.LogRecord) -> dict[str, str]:
-        """Return what was logged beside the message."""
-        found = {
-            key: str(value)
-            for key, value in vars(record).items()
-            if key not in _STANDARD and value != ""
-        }
-        if record.exc_info:
-            found["trace"] = self.formatException(record.exc_info)
-        return found
-
-    def time(self, record: logging.LogRecord) -> str:
-        """Return the time in UTC, to the millisecond."""
-        at = dt.datetime.fromtimestamp(record.created, dt.UTC)
-        return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-class TextFormatter(_Formatter):
-    """One line for a person; a value with anything unusual in it is quoted."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line, and the trace below it if there is one."""
-        fields = self.fields(record)
-        trace = fields.pop("trace", "")
-        line = " ".join(
-            (
-                self.time(record),
-                f"{record.levelname:<8}",
-                _line(record.getMessage()),
-                *(f"{key}={_quoted(value)}" for key, value in fields.items()),
-            )
-        )
-        return f"{line}\n{trace}" if trace else line
-
-
-class JsonFormatter(_Formatter):
-    """One JSON object a line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the object."""
-        return json.dumps(
-            {
-                "time": self.time(record),
-                "level": record.levelname.lower(),
-                "logger": record.name,
-                "message": record.getMessage(),
-                **self.fields(record),
-            }
-        )
-
-
-def _line(text: str) -> str:
-    """Keep a message on its line: what came from outside must not forge another."""
-    return text if text.isprintable() else text.encode("unicode_escape").decode()
-
-
-def _quoted(value: str) -> str:
-    plain = value.isprintable() and not set(value) & set(" \"'=")
-    return value if plain else json.dumps(value)
-
-
-def set_up_logging(config: LogConfig) -> None:
-    """Log to standard error."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(
-        JsonFormatter() if config.format is LogFormat.JSON else TextFormatter()
-    )
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(config.level.value.upper())
-    # At debug it writes every query with its values, which are not for a log.
-    logging.getLogger("aiosqlite").setLevel(logging.INFO)
 
 
 def fail(message: str, code: int) -> NoReturn:
@@ -164,13 +83,13 @@ def run(
     if context.invoked_subcommand is not None:
         return
     loaded_config = loaded(context)
-    set_up_logging(loaded_config.log)
+    set_up_logging(loaded_config.log, node=loaded_config.node.id)
     # What the node writes is for its owner; a core dump would hold the key ring.
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         code = asyncio.run(serve(loaded_config))
-    except bootstrap.StartError as error:
+    except preparing.StartError as error:
         fail(str(error), EXIT_REFUSED)
     if code:
         # The engine has given up; whatever threads are left must not hold us.
@@ -219,7 +138,7 @@ def init(
     """
     config = loaded(context)
     try:
-        bootstrap.refuse_existing(config)
+        preparing.refuse_existing(config)
         if administrator is None:
             administrator = asked("Name of the first administrator")
         if password_file is None:
@@ -227,20 +146,20 @@ def init(
         else:
             password = read_password(password_file)
         asyncio.run(
-            bootstrap.initialize(
+            preparing.initialize(
                 config,
                 administrator=administrator,
                 password=password,
                 entropy=SystemEntropy(),
             )
         )
-    except (bootstrap.StartError, InvalidFieldError) as error:
+    except (preparing.StartError, InvalidFieldError) as error:
         fail(str(error), EXIT_REFUSED)
     typer.echo(
         f"Ready to begin: start node {config.node.id} and the others.\n"
         f"Every node needs the key ring {config.keys_file}, mode 0600.\n"
         "Keep with the CA's certificate, for `sparecode audit verify --public-key`:\n"
-        f"{bootstrap.audit_keys(config)}".rstrip()
+        f"{preparing.audit_keys(config)}".rstrip()
     )
 
 
@@ -254,8 +173,8 @@ def audit_keys(context: typer.Context) -> None:
     """
     config = loaded(context)
     try:
-        typer.echo(bootstrap.audit_keys(config), nl=False)
-    except bootstrap.StartError as error:
+        typer.echo(preparing.audit_keys(config), nl=False)
+    except preparing.StartError as error:
         fail(str(error), EXIT_REFUSED)
 
 

@@ -14,17 +14,30 @@ import importlib.metadata
 import logging
 import os
 import sqlite3
-from pathlib import Path
+from collections.abc import Mapping
 
 from sparecode_node.config import Config, KdfProfile, ListenerConfig
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.metrics.census import Census
+from sparecode_node.metrics.collecting import Sources
+from sparecode_node.metrics.events import EventCounts
+from sparecode_node.metrics.measures import Measures
+from sparecode_node.metrics.observation import Observation
+from sparecode_node.preparing import (
+    FOUNDING,
+    JOURNAL,
+    STATE,
+    StartError,
+    make_data_dir,
+    raft_settings,
+    rate_limits,
+)
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.cluster_replicator import (
     ClusterConfig,
     ClusterReplicator,
 )
 from sparecode_node.replication.errors import StartRefusedError
-from sparecode_node.replication.settings import RaftSettings
 from sparecode_node.replication.tls import URI_PREFIX, PeerTls
 from sparecode_node.replication.transport import PeerAddresses
 from sparecode_node.rpc.server import (
@@ -33,17 +46,12 @@ from sparecode_node.rpc.server import (
     ListenerSettings,
     check_free,
 )
-from sparecode_node.rpc.tls import TlsFileError, TlsFiles
-from sparecode_node.services import checkpoints
+from sparecode_node.rpc.tls import CertificateEnds, TlsFileError, TlsFiles
 from sparecode_node.services.ambient import Clock, Entropy
-from sparecode_node.services.founding import (
-    Founder,
-    FoundingError,
-    prepare_founding,
-)
+from sparecode_node.services.condition import Condition
+from sparecode_node.services.founding import Founder, FoundingError
 from sparecode_node.services.kdf import PROFILES, Kdf
 from sparecode_node.services.keyring import KeyRing, KeyRingError
-from sparecode_node.services.rates import RateLimits
 from sparecode_node.services.sealing import Sealing
 from sparecode_node.services.state_file import StateFile
 from sparecode_node.services.use_cases import build_services
@@ -52,9 +60,6 @@ from sparecode_node.statemachine.schema import SchemaError
 log = logging.getLogger(__name__)
 
 VERSION = importlib.metadata.version("sparecode")
-STATE = "state.db"
-JOURNAL = "journal"
-FOUNDING = "bootstrap.json"
 
 EXIT_FATAL = 70
 """This node found itself broken, and stopped (`EX_SOFTWARE`)."""
@@ -63,10 +68,6 @@ STOP_GRACE_S = 5.0
 """For calls that run when the node is told to stop."""
 STOP_MAX_S = 15.0
 """Then it goes without."""
-
-
-class StartError(Exception):
-    """The node cannot start; the message is one line that names the thing."""
 
 
 _REFUSALS = (
@@ -88,6 +89,7 @@ class Node:
         self._entropy = entropy
         self._stopping = asyncio.Event()
         self._fatal = ""
+        self._tls_files: dict[str, TlsFiles] = {}
 
     def stop(self) -> None:
         """Have `run` come to an end, in order."""
@@ -144,15 +146,18 @@ class Node:
         founder = Founder.load(
             config.node.data_dir / FOUNDING, cluster_id=sealing.cluster_id
         )
-        agents, admin = self._tls(config.agents), self._tls(config.admin)
+        agents = self._tls("agents", config.agents)
+        admin = self._tls("admin", config.admin)
         kdf = Kdf(PROFILES[config.kdf_profile.value])
         started.callback(kdf.close)
-        replicator = self._replicator(sealing)
+        measures = Measures()
+        replicator = self._replicator(sealing, measures)
         check_free("peers", str(config.peers.listen))
         await replicator.start()
         started.push_async_callback(replicator.stop)
         state = await LocalState.open(config.node.data_dir / STATE)
         started.push_async_callback(state.close)
+        condition = self._observe(started, replicator, kdf, measures)
         listeners = Listeners(
             node_id=config.node.id,
             agents=ListenerSettings(address=str(config.agents.listen), tls=agents),
@@ -170,8 +175,9 @@ class Node:
                 entropy=self._entropy,
                 limits=rate_limits(config),
             ),
-            is_ready=lambda: replicator.ready,
+            is_ready=lambda: condition.ready,
             clock=self._clock,
+            on_ended=measures.ended,
         )
         await listeners.start()
         started.push_async_callback(self._close, listeners)
@@ -180,20 +186,63 @@ class Node:
             founding.add_done_callback(self._founded)
             started.push_async_callback(_cancel, founding)
 
+    def _observe(
+        self,
+        started: contextlib.AsyncExitStack,
+        replicator: ClusterReplicator,
+        kdf: Kdf,
+        measures: Measures,
+    ) -> Condition:
+        """Start what metrics and health are made of."""
+        config = self._config
+        condition = Condition(
+            replicator=replicator,
+            data_dir=config.node.data_dir,
+            certificates=lambda: {
+                name: ends.own for name, ends in self._certificates().items()
+            },
+            clock=self._clock,
+        )
+        address = None
+        if config.metrics is not None:
+            check_free("metrics", str(config.metrics.listen))
+            address = config.metrics.listen.host, config.metrics.listen.port
+        observation = Observation(
+            Sources(
+                version=VERSION,
+                replica=lambda: replicator.replica_status,
+                peers=lambda: map(NodeId, set(config.members) - {config.node.id}),
+                condition=condition,
+                kdf=kdf,
+                events=EventCounts(config.node.data_dir / STATE),
+                census=Census(replicator, self._clock),
+                certificates=self._certificates,
+            ),
+            measures,
+            address,
+        )
+        observation.start()
+        started.push_async_callback(observation.stop)
+        return condition
+
+    def _certificates(self) -> Mapping[str, CertificateEnds]:
+        return {name: tls.ends() for name, tls in self._tls_files.items()}
+
     async def _close(self, listeners: Listeners) -> None:
         await listeners.stop(grace_s=0 if self._fatal else STOP_GRACE_S)
 
-    def _tls(self, listener: ListenerConfig) -> TlsFiles:
-        return TlsFiles.read(
+    def _tls(self, name: str, listener: ListenerConfig) -> TlsFiles:
+        self._tls_files[name] = files = TlsFiles.read(
             certificate=listener.certificate,
             key=listener.key,
             ca=getattr(listener, "ca", None),
             now=dt.datetime.fromtimestamp(self._clock.now_ms() / 1000, dt.UTC),
         )
+        return files
 
-    def _replicator(self, sealing: Sealing) -> ClusterReplicator:
+    def _replicator(self, sealing: Sealing, measures: Measures) -> ClusterReplicator:
         config = self._config
-        tls = self._tls(config.peers)
+        tls = self._tls("peers", config.peers)
         name = f"{URI_PREFIX}{config.node.id}"
         if name not in tls.uris():
             raise TlsFileError(
@@ -202,7 +251,10 @@ class Node:
                 f"{', '.join(tls.uris()) or 'no URI'}"
             )
         state = StateFile(
-            config.node.data_dir / STATE, sealing=sealing, clock=self._clock
+            config.node.data_dir / STATE,
+            sealing=sealing,
+            clock=self._clock,
+            on_applied=measures.applied,
         )
         return ClusterReplicator(
             ClusterConfig(
@@ -219,6 +271,7 @@ class Node:
                 directory=config.node.data_dir / JOURNAL,
                 raft=raft_settings(config),
                 version=VERSION,
+                observer=measures,
             ),
             clock=self._clock,
             entropy=self._entropy,
@@ -228,98 +281,6 @@ class Node:
             snapshots=state,
             on_fatal=self._stop_broken,
         )
-
-
-def make_data_dir(path: Path) -> None:
-    """Make the folder of the state, for its owner alone. Raises `StartError`."""
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Whoever made it before may have been more generous.
-        path.chmod(0o700)
-    except OSError as error:
-        raise StartError(f"{path}: {error.strerror}") from error
-
-
-def raft_settings(config: Config) -> RaftSettings:
-    """Return timings and limits; a timing that is not configured keeps its proportion."""
-    raft, default = config.raft, RaftSettings()
-    heartbeat_s = raft.heartbeat_ms / 1000
-    slower = max(1.0, heartbeat_s / default.heartbeat_s)
-    return RaftSettings(
-        heartbeat_s=heartbeat_s,
-        election_min_s=raft.election_min_ms / 1000,
-        election_max_s=raft.election_max_ms / 1000,
-        step_down_s=default.step_down_s * slower,
-        contact_s=default.contact_s * slower,
-        log_entries_max=raft.log_entries_max,
-        log_bytes_max=raft.log_bytes_max,
-        log_entries_kept=raft.log_entries_kept,
-        log_bytes_kept=raft.log_bytes_kept,
-    )
-
-
-def rate_limits(config: Config) -> RateLimits:
-    """Return how fast callers may be on this node (L7)."""
-    limits = config.limits
-    return RateLimits(
-        agent=limits.agent_per_s,
-        client_address=limits.client_address_per_s,
-        user=limits.user_per_s,
-        sign_in=limits.sign_in_per_s,
-        peer=limits.peer_per_s,
-        codes=limits.codes_per_s,
-    )
-
-
-async def initialize(
-    config: Config, *, administrator: str, password: str, entropy: Entropy
-) -> None:
-    """
-    Prepare the beginning of a new cluster on this node (P4).
-
-    Makes the data folder, the key ring if there is none, and the file with the
-    first administrator. Raises `StartError` and `InvalidFieldError`, with
-    nothing changed.
-    """
-    refuse_existing(config)
-    make_data_dir(config.node.data_dir)
-    try:
-        if config.keys_file.exists():
-            ring = KeyRing.load(config.keys_file)
-        else:
-            ring = KeyRing.draw(entropy)
-        with contextlib.closing(Kdf(PROFILES[config.kdf_profile.value])) as kdf:
-            await prepare_founding(
-                config.node.data_dir / FOUNDING,
-                administrator=administrator,
-                password=password,
-                sealing=Sealing(ring),
-                kdf=kdf,
-                entropy=entropy,
-            )
-        if not config.keys_file.exists():
-            ring.save(config.keys_file)
-    except KeyRingError as error:
-        raise StartError(str(error)) from error
-
-
-def audit_keys(config: Config) -> str:
-    """Return the public keys of audit checkpoints, in PEM (U2). Raises `StartError`."""
-    try:
-        return checkpoints.public_keys(KeyRing.load(config.keys_file))
-    except KeyRingError as error:
-        raise StartError(str(error)) from error
-
-
-def refuse_existing(config: Config) -> None:
-    """Raise `StartError` if this node has state, or is about to begin a cluster."""
-    for name in (STATE, JOURNAL, FOUNDING):
-        path = config.node.data_dir / name
-        if path.exists():
-            raise StartError(
-                f"{path} exists: node {config.node.id} belongs to a cluster already; "
-                "`init` is for a new one"
-            )
 
 
 async def _cancel(task: "asyncio.Task[None]") -> None:

@@ -86,6 +86,13 @@ class AdminListenerConfig(ListenerConfig):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsConfig:
+    """The listener for Prometheus and probes."""
+
+    listen: Address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RaftConfig:
     """Raft's timings, and how long its log may become."""
 
@@ -127,6 +134,8 @@ class Config:
     agents: MutualListenerConfig
     peers: MutualListenerConfig
     admin: AdminListenerConfig
+    metrics: MetricsConfig | None
+    """Nothing: nobody is to look."""
     members: Mapping[str, Address] = field(hash=False)
     """Every member's peers listener, this node's included."""
     keys_file: Path
@@ -141,6 +150,7 @@ _SECTIONS = (
     "agents",
     "peers",
     "admin",
+    "metrics",
     "cluster",
     "keys",
     "raft",
@@ -171,13 +181,14 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Conf
 
     node = _node(section("node"))
     agents, peers, admin = section("agents"), section("peers"), section("admin")
-    keys = section("keys")
+    metrics, keys = section("metrics"), section("keys")
     config = Config(
         path=path,
         node=node,
         agents=_mutual_listener(agents, "0.0.0.0:7300"),
         peers=_mutual_listener(peers, "0.0.0.0:7301"),
         admin=_admin_listener(admin),
+        metrics=_metrics(metrics) if "metrics" in tables else None,
         members=_members(path, section("cluster"), node.id),
         keys_file=keys.file("file"),
         raft=_raft(section("raft")),
@@ -191,7 +202,10 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Conf
         (agents, "agents", config.agents),
         (peers, "peers", config.peers),
         (admin, "admin", config.admin),
+        (metrics, "metrics", config.metrics),
     ):
+        if listener is None:
+            continue
         if other := seen.get(listener.listen.port):
             raise part.error(
                 "listen",
@@ -233,6 +247,12 @@ def _admin_listener(section: Section) -> AdminListenerConfig:
     )
     section.done()
     return listener
+
+
+def _metrics(section: Section) -> MetricsConfig:
+    metrics = MetricsConfig(listen=section.address("listen", "127.0.0.1:7303"))
+    section.done()
+    return metrics
 
 
 def _members(path: Path, cluster: Section, node_id: str) -> Mapping[str, Address]:

@@ -23,6 +23,12 @@ from sparecode_node.replication.errors import (
     ProposeError,
 )
 from sparecode_node.replication.journal_format import SALT_BYTES
+from sparecode_node.replication.observing import (
+    Observer,
+    PrimaryWatch,
+    Unobserved,
+    proposal_observed,
+)
 from sparecode_node.replication.replica import ReplicaConfig, ReplicaStatus
 from sparecode_node.replication.replicator import MemberStatus, Proposal
 from sparecode_node.replication.settings import CALL_BYTES_MAX, RaftSettings
@@ -69,6 +75,7 @@ class ClusterConfig:
     """Holds the journal, and is for this process alone."""
     raft: RaftSettings = field(default_factory=RaftSettings)
     version: str = ""
+    observer: Observer = field(default_factory=Unobserved)
 
 
 class ClusterReplicator:
@@ -97,6 +104,8 @@ class ClusterReplicator:
         self._entropy = entropy
         self._read_digest = read_digest
         self._read_head = read_head
+        self._observer = config.observer
+        self._primary_watch = PrimaryWatch(self._observer)
         self._status = ReplicaStatus()
         self._news = asyncio.Event()
         self._applied = AppliedWaiters()
@@ -117,9 +126,10 @@ class ClusterReplicator:
             wall_ms=clock.now_ms,
             on_status=self._take_status,
             on_fatal=lambda message: self._take_fatal(message, on_fatal),
+            observer=self._observer,
         )
         self._snapshots = SnapshotKeeper(
-            self._engine, snapshots, self._transport.channel
+            self._engine, snapshots, self._transport.channel, self._observer
         )
 
     # --- Life
@@ -154,6 +164,7 @@ class ClusterReplicator:
 
     def _take_status(self, status: ReplicaStatus) -> None:
         self._status = status
+        self._primary_watch.take(status.leader, status.term)
         self._applied.advance(status.applied_index)
         self._news.set()
         self._snapshots.take_status(status)
@@ -176,6 +187,11 @@ class ClusterReplicator:
         return self._status.leader
 
     @property
+    def replica_status(self) -> ReplicaStatus:
+        """What this node's replica has said of itself last; any thread may ask."""
+        return self._status
+
+    @property
     def ready(self) -> bool:
         """A quorum is in contact, and this node has caught up."""
         status = self._status
@@ -190,6 +206,10 @@ class ClusterReplicator:
         """
         if len(encode_call(proposal.call)) > CALL_BYTES_MAX:
             raise ValueError("the call is too large for the log")
+        with proposal_observed(self._observer):
+            return await self._propose(proposal, timeout_s)
+
+    async def _propose(self, proposal: Proposal, timeout_s: float) -> Result:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         doubt: OutcomeUnknownError | None = None

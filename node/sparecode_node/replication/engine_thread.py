@@ -27,11 +27,11 @@ from sparecode_node.replication.errors import (
     SnapshotRefusedError,
 )
 from sparecode_node.replication.guard import Wire
+from sparecode_node.replication.observing import ObservedStorage, Observer, Unobserved
 from sparecode_node.replication.read_index import ReadPoint
 from sparecode_node.replication.replica import Replica, ReplicaConfig, ReplicaStatus
 from sparecode_node.replication.replicator import Proposal, Stamper
 from sparecode_node.replication.settings import PROPOSALS_QUEUED_MAX
-from sparecode_node.replication.storage import DirectoryStorage
 from sparecode_node.statemachine.results import Result
 
 log = logging.getLogger(__name__)
@@ -91,6 +91,7 @@ class EngineThread:
         wall_ms: Callable[[], int],
         on_status: Callable[[ReplicaStatus], object],
         on_fatal: Callable[[str], object],
+        observer: Observer | None = None,
     ) -> None:
         """
         Take what is needed; nothing is opened before `start`.
@@ -105,6 +106,7 @@ class EngineThread:
         self._wall_ms = wall_ms
         self._on_status = on_status
         self._on_fatal = on_fatal
+        self._observer = observer or Unobserved()
         self._jobs: collections.deque[Job] = collections.deque()
         self._woken = False
         self._stopping = False
@@ -224,7 +226,7 @@ class EngineThread:
     def _run(self, calls: LoopCalls, started: asyncio.Future[None]) -> None:
         opened = False
         try:
-            storage = DirectoryStorage(self._directory)
+            storage = ObservedStorage(self._directory, self._observer)
             try:
                 with self._open_state() as (state, stamper):
                     replica = Replica(

@@ -48,6 +48,10 @@ class ReplicaStatus:
     """Without these links there can be no primary, whatever one waits for."""
     clock_differs: bool = False
     """From a quorum's: this node must not become the primary (T5)."""
+    linked: frozenset[NodeId] = frozenset()
+    """The members that this one has a link to."""
+    log_entries: int = 0
+    log_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +149,13 @@ class Replica:
             snapshot_source=None if source is None else NodeId(source),
             links_quorum=engine.links_quorum(),
             clock_differs=engine.clock_agreement() is Agreement.NO,
+            linked=frozenset(
+                NodeId(node.id)
+                for node in engine.otherNodes
+                if engine.isNodeConnected(node)
+            ),
+            log_entries=len(self._journal),
+            log_bytes=self._journal.bytes,
         )
 
     def stop(self) -> None:

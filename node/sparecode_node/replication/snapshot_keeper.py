@@ -24,6 +24,11 @@ from sparecode_node.replication.errors import (
     ProposeError,
     SnapshotRefusedError,
 )
+from sparecode_node.replication.observing import (
+    Observer,
+    Unobserved,
+    snapshot_observed,
+)
 from sparecode_node.replication.replica import ReplicaStatus
 from sparecode_node.replication.snapshots import (
     RECEIVED,
@@ -64,10 +69,12 @@ class SnapshotKeeper:
         engine: EngineThread,
         state: StateSnapshots,
         channel: Callable[[NodeId], grpc.aio.Channel | None],
+        observer: Observer | None = None,
     ) -> None:
         self._engine = engine
         self._state = state
         self._channel = channel
+        self._observer = observer or Unobserved()
         self._status = ReplicaStatus()
         self._store: SnapshotStore | None = None
         self._task: asyncio.Task[None] | None = None
@@ -98,10 +105,14 @@ class SnapshotKeeper:
     ) -> Callable[[], Coroutine[Any, Any, None]] | None:
         source = self._status.snapshot_source
         if source is not None:
-            return lambda: self._fetch(store, source)
+            return lambda: self._observed("fetch", self._fetch(store, source))
         if self._status.snapshot_due:
-            return lambda: self._take(store)
+            return lambda: self._observed("take", self._take(store))
         return None
+
+    async def _observed(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        with snapshot_observed(self._observer, name):
+            await work
 
     async def _run(self, store: SnapshotStore) -> None:
         while work := self._next_work(store):
@@ -120,6 +131,7 @@ class SnapshotKeeper:
                 OSError,
             ) as error:
                 log.warning("snapshot_failed", extra={"cause": str(error)})
+                self._observer.snapshot_failed()
                 await asyncio.sleep(RETRY_S)
 
     # --- Taking

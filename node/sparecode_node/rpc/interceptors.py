@@ -7,9 +7,11 @@ a request but its id, so that no passcode can get into a log.
 """
 
 import asyncio
+import contextvars
 import logging
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
 import grpc
@@ -37,6 +39,25 @@ MESSAGE_BYTES_MAX = 64 * 1024
 _TIME_FLOOR_S = 0.005
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 
+REQUEST_ID: contextvars.ContextVar[str] = contextvars.ContextVar(
+    "request_id", default=""
+)
+"""Of the call that is being answered, for every line that is logged meanwhile."""
+
+
+@dataclass(slots=True, kw_only=True)
+class EndedCall:
+    """How a call has ended: answered, refused or given up; nothing of its content."""
+
+    audience: Audience
+    method: str
+    code: str = grpc.StatusCode.INTERNAL.name
+    """The name of its gRPC status."""
+    seconds: float = 0.0
+    decision: str = ""
+    """What an agent was told about a passcode, if it was."""
+
+
 Request = Message | AsyncIterator[Message]
 Behavior = Callable[[Request, Context], Awaitable[Message]]
 StreamBehavior = Callable[[Request, Context], AsyncIterator[Message]]
@@ -46,9 +67,16 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps the methods of Sparecode; health and reflection pass by."""
 
-    def __init__(self, *, audience: Audience, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        audience: Audience,
+        clock: Clock,
+        on_ended: Callable[[EndedCall], object] | None = None,
+    ) -> None:
         self._audience = audience
         self._clock = clock
+        self._on_ended = on_ended or (lambda _: None)
 
     async def intercept_service(
         self,
@@ -85,26 +113,42 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         async def call(request: Request, context: Context) -> Message:
             began_s = self._clock.monotonic_s()
-            fields = {
-                "method": name,
-                "caller": self._caller(context),
-                "request_id": _request_id(request),
-            }
+            ended = EndedCall(audience=self._audience, method=name)
             try:
-                response = await _run(behavior, request, context)
-            except asyncio.CancelledError:
-                log.info("call given up by its caller", extra=fields)
-                raise
-            except Exception as error:  # noqa: BLE001 - whatever it is, see below.
-                failure = error
-            else:
-                fields["ms"] = self._elapsed_ms(began_s)
-                log.debug("call answered", extra={**fields, "code": "OK"})
-                return response
-            fields["ms"] = self._elapsed_ms(began_s)
-            return await self._fail(failure, context, fields)
+                return await self._answer(behavior, request, context, ended)
+            finally:
+                ended.seconds = self._clock.monotonic_s() - began_s
+                self._on_ended(ended)
 
         return call
+
+    async def _answer(
+        self, behavior: Behavior, request: Request, context: Context, ended: EndedCall
+    ) -> Message:
+        """Return the answer, or end the call with a status; and log either."""
+        began_s = self._clock.monotonic_s()
+        request_id = _request_id(request)
+        REQUEST_ID.set(request_id)
+        fields = {
+            "method": ended.method,
+            "caller": self._caller(context),
+            "request_id": request_id,
+        }
+        try:
+            response = await _run(behavior, request, context)
+        except asyncio.CancelledError:
+            ended.code = grpc.StatusCode.CANCELLED.name
+            log.info("call given up by its caller", extra=fields)
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, see below.
+            failure = error
+        else:
+            ended.code, ended.decision = grpc.StatusCode.OK.name, _decision(response)
+            fields["ms"] = self._elapsed_ms(began_s)
+            log.debug("call answered", extra={**fields, "code": "OK"})
+            return response
+        fields["ms"] = self._elapsed_ms(began_s)
+        return await self._fail(failure, context, fields, ended)
 
     def _wrap_stream(
         self, method: str, behavior: StreamBehavior
@@ -129,7 +173,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return call
 
     async def _fail(
-        self, error: Exception, context: Context, fields: dict[str, str]
+        self,
+        error: Exception,
+        context: Context,
+        fields: dict[str, str],
+        ended: EndedCall,
     ) -> Message:
         """End the call with the status of *error*. Never returns."""
         answer = answer_for(error, self._audience)
@@ -137,6 +185,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             log.error("call failed by a bug", extra=fields, exc_info=error)
             await context.abort(grpc.StatusCode.INTERNAL, "internal error")
         else:
+            ended.code = answer.code.name
             log.info(
                 "call refused",
                 extra={**fields, "code": answer.code.name, "reason": answer.reason},
@@ -174,3 +223,12 @@ def _request_id(request: Request) -> str:
     """Return the request's id if it is one: anything else might be a secret."""
     request_id = getattr(request, "request_id", "")
     return request_id if _UUID.fullmatch(request_id) else ""
+
+
+def _decision(response: Message) -> str:
+    """Return what an agent is told, in lower case; empty if it asked nothing."""
+    field = response.DESCRIPTOR.fields_by_name.get("decision")
+    if field is None or field.enum_type is None:
+        return ""
+    value = field.enum_type.values_by_number[getattr(response, "decision")]  # noqa: B009
+    return value.name.removeprefix("AUTHENTICATION_DECISION_").lower()

@@ -46,7 +46,11 @@ from sparecode_node.rpc.cluster import ClusterServicer
 from sparecode_node.rpc.emergency_access import EmergencyAccessServicer
 from sparecode_node.rpc.errors import Audience
 from sparecode_node.rpc.health import Health
-from sparecode_node.rpc.interceptors import MESSAGE_BYTES_MAX, CallInterceptor
+from sparecode_node.rpc.interceptors import (
+    MESSAGE_BYTES_MAX,
+    CallInterceptor,
+    EndedCall,
+)
 from sparecode_node.rpc.policy import PolicyServicer
 from sparecode_node.rpc.sessions import SessionServicer
 from sparecode_node.rpc.tls import TlsFiles
@@ -106,18 +110,21 @@ class Listeners:
         services: Services,
         is_ready: Callable[[], bool],
         clock: Clock,
+        on_ended: Callable[[EndedCall], object] | None = None,
     ) -> None:
         self._settings = {"agents": agents, "admin": admin}
         self._health = Health(is_ready)
         self._following: asyncio.Task[None] | None = None
         agents_server = _server(
-            CallInterceptor(audience=Audience.AGENT, clock=clock),
+            CallInterceptor(audience=Audience.AGENT, clock=clock, on_ended=on_ended),
             message_bytes_max=MESSAGE_BYTES_MAX,
             calls_max=AGENT_CALLS_MAX,
         )
         # Only `ImportTokens` may use the greater limit; the interceptor sees to that.
         admin_server = _server(
-            CallInterceptor(audience=Audience.ADMINISTRATOR, clock=clock),
+            CallInterceptor(
+                audience=Audience.ADMINISTRATOR, clock=clock, on_ended=on_ended
+            ),
             message_bytes_max=FILE_BYTES_MAX + MESSAGE_BYTES_MAX,
             calls_max=ADMIN_CALLS_MAX,
         )

@@ -19,6 +19,16 @@ class TlsFileError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateEnds:
+    """When certificates end."""
+
+    own: dt.datetime
+    """The first to end of the own one and its chain."""
+    ca: dt.datetime | None
+    """The first to end of the authorities that are trusted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TlsFiles:
     """A certificate (with its chain), its key and, for mutual TLS, whom to trust; PEM."""
 
@@ -51,6 +61,13 @@ class TlsFiles:
             _certificates(ca, files.ca)
         return files
 
+    def ends(self) -> CertificateEnds:
+        """Return when the certificates end."""
+        return CertificateEnds(
+            own=_first_end(self.certificate),
+            ca=None if self.ca is None else _first_end(self.ca),
+        )
+
     def uris(self) -> list[str]:
         """Return the URI subject names of the certificate."""
         certificate = x509.load_pem_x509_certificate(self.certificate)
@@ -61,6 +78,13 @@ class TlsFiles:
         except x509.ExtensionNotFound:
             return []
         return names.value.get_values_for_type(x509.UniformResourceIdentifier)
+
+
+def _first_end(pem: bytes) -> dt.datetime:
+    return min(
+        certificate.not_valid_after_utc
+        for certificate in x509.load_pem_x509_certificates(pem)
+    )
 
 
 def _read(path: Path) -> bytes:

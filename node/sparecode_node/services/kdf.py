@@ -68,6 +68,19 @@ class KdfInput:
     """As normalised."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneLoad:
+    """How busy a lane is, and what it has done since the start."""
+
+    taken: int
+    """Hashes that wait or are computed."""
+    bound: int
+    """How many may."""
+    computed: int
+    shed: int
+    """Hashes that were asked for and did not fit, or not in time."""
+
+
 class Kdf:
     """Computes hashes in bounded pools, and counts them."""
 
@@ -93,6 +106,16 @@ class Kdf:
                 bound=issuing_max,
             ),
         }
+
+    def load(self, lane: Lane) -> "LaneLoad":
+        """Return how busy *lane* is; any thread may ask."""
+        found = self._lanes[lane]
+        return LaneLoad(
+            taken=found.taken,
+            bound=found.bound,
+            computed=found.computed,
+            shed=found.shed,
+        )
 
     def evaluations(self, lane: Lane = Lane.AUTHENTICATING) -> int:
         """Return how many hashes were computed in *lane* since the start."""
@@ -124,8 +147,9 @@ class _Lane:
     def __init__(self, pool: ThreadPoolExecutor, *, bound: int) -> None:
         self.pool = pool
         self.computed = 0
-        self._bound = bound
-        self._taken = 0
+        self.shed = 0
+        self.bound = bound
+        self.taken = 0
         # The workers count too; held for an addition, never over an await.
         self._counting = threading.Lock()
 
@@ -134,9 +158,10 @@ class _Lane:
     ) -> tuple[bytes, ...]:
         """Run all *jobs*, or shed them all."""
         with self._counting:
-            if self._taken + len(jobs) > self._bound:
+            if self.taken + len(jobs) > self.bound:
+                self.shed += len(jobs)
                 raise HashingOverloadedError(retry_after_s=1)
-            self._taken += len(jobs)
+            self.taken += len(jobs)
         futures = []
         for job in jobs:
             future = self.pool.submit(self._counted, job)
@@ -147,11 +172,13 @@ class _Lane:
             async with asyncio.timeout(timeout_s):
                 return tuple(await asyncio.gather(*futures))
         except TimeoutError:
+            with self._counting:
+                self.shed += len(jobs)
             raise HashingOverloadedError(retry_after_s=1) from None
 
     def _leave(self, _: "Future[bytes]") -> None:
         with self._counting:
-            self._taken -= 1
+            self.taken -= 1
 
     def _counted(self, job: Callable[[], bytes]) -> bytes:
         """Run in a worker."""

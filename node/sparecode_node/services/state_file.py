@@ -3,7 +3,7 @@
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from sparecode_node.domain.audit import GENESIS_HASH
@@ -13,8 +13,10 @@ from sparecode_node.replication.replicator import Stamper
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.sealing import Sealing
 from sparecode_node.services.stamping import PrimaryStamper
+from sparecode_node.statemachine.commands import Call
 from sparecode_node.statemachine.digest import digest
 from sparecode_node.statemachine.machine import StateMachine
+from sparecode_node.statemachine.results import Result
 from sparecode_node.statemachine.snapshots import (
     SnapshotFacts,
     read_facts,
@@ -25,16 +27,29 @@ from sparecode_node.statemachine.snapshots import (
 class StateFile:
     """The state's SQLite file, as the engine's thread opens it."""
 
-    def __init__(self, path: Path, *, sealing: Sealing, clock: Clock) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        sealing: Sealing,
+        clock: Clock,
+        on_applied: Callable[[float], object] | None = None,
+    ) -> None:
+        """*on_applied* is told, in the engine's thread, how long each entry took."""
         self._path = path
         self._sealing = sealing
         self._clock = clock
+        self._on_applied = on_applied
 
     @contextlib.contextmanager
     def open(self) -> Iterator[tuple[StateMachine, Stamper]]:
         """Open the state for the one who writes it. Raises `SchemaError`."""
         with contextlib.closing(sqlite3.connect(self._path)) as db:
-            state = StateMachine(db)
+            state = (
+                StateMachine(db)
+                if self._on_applied is None
+                else _TimedStateMachine(db, self._clock, self._on_applied)
+            )
             with contextlib.closing(SeedReader(self._path)) as seeds:
                 yield (
                     state,
@@ -73,3 +88,24 @@ class StateFile:
         """Open the file for whoever only reads."""
         uri = read_only_uri(self._path)
         return contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None))
+
+
+class _TimedStateMachine(StateMachine):
+    """Tells how long each entry took. What it took decides nothing."""
+
+    def __init__(
+        self,
+        db: sqlite3.Connection,
+        clock: Clock,
+        on_applied: Callable[[float], object],
+    ) -> None:
+        super().__init__(db)
+        self._clock = clock
+        self._on_applied = on_applied
+
+    def apply(self, index: int, calls: Sequence[Call]) -> tuple[Result, ...]:
+        """Apply one committed entry."""
+        began_s = self._clock.monotonic_s()
+        results = super().apply(index, calls)
+        self._on_applied(self._clock.monotonic_s() - began_s)
+        return results

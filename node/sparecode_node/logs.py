@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The log: one line for each event, as text for people or as JSON for programs.
+
+Every line has the fields of `SCHEMA`, and then those of its event, all of them
+text: `docs/logs.md` describes them. What is logged while a call is answered
+carries that call's request id, whichever part of the node logs it.
+"""
+
+import datetime as dt
+import json
+import logging
+
+from sparecode_node.config import LogConfig, LogFormat
+from sparecode_node.rpc.interceptors import REQUEST_ID
+
+SCHEMA = ("time", "level", "logger", "message", "node")
+"""What every line of JSON has."""
+
+_STANDARD = frozenset(
+    {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
+)
+
+
+class _Formatter(logging.Formatter):
+    """Time, level, message and fields of a record."""
+
+    def __init__(self, node: str = "") -> None:
+        super().__init__()
+        self.node = node
+
+    def fields(self, record: logging.LogRecord) -> dict[str, str]:
+        """Return what was logged beside the message."""
+        found = {
+            key: str(value)
+            for key, value in vars(record).items()
+            if key not in _STANDARD and value != ""
+        }
+        if request_id := REQUEST_ID.get():
+            found.setdefault("request_id", request_id)
+        if record.exc_info:
+            found["trace"] = self.formatException(record.exc_info)
+        return found
+
+    def time(self, record: logging.LogRecord) -> str:
+        """Return the time in UTC, to the millisecond."""
+        at = dt.datetime.fromtimestamp(record.created, dt.UTC)
+        return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class TextFormatter(_Formatter):
+    """One line for a person; a value with anything unusual in it is quoted."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, and the trace below it if there is one."""
+        fields = self.fields(record)
+        trace = fields.pop("trace", "")
+        line = " ".join(
+            (
+                self.time(record),
+                f"{record.levelname:<8}",
+                _line(record.getMessage()),
+                *(f"{key}={_quoted(value)}" for key, value in fields.items()),
+            )
+        )
+        return f"{line}\n{trace}" if trace else line
+
+
+class JsonFormatter(_Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the object."""
+        schema = {
+            "time": self.time(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            "node": self.node,
+        }
+        # No field of an event takes the place of one that every line has.
+        return json.dumps({**schema, **self.fields(record), **schema})
+
+
+def _line(text: str) -> str:
+    """Keep a message on its line: what came from outside must not forge another."""
+    return text if text.isprintable() else text.encode("unicode_escape").decode()
+
+
+def _quoted(value: str) -> str:
+    plain = value.isprintable() and not set(value) & set(" \"'=")
+    return value if plain else json.dumps(value)
+
+
+def set_up_logging(config: LogConfig, *, node: str = "") -> None:
+    """Log to standard error."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        JsonFormatter(node) if config.format is LogFormat.JSON else TextFormatter(node)
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(config.level.value.upper())
+    # At debug it writes every query with its values, which are not for a log.
+    logging.getLogger("aiosqlite").setLevel(logging.INFO)

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Asks the other members now and then: their clocks, audit heads, digests.
+
+Members with equally many audit events must have the same head, and those at the
+same index the same digest (U1). If not, a replica is broken; that is said loudly
+and never taken back.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication.replicator import MemberStatus
+from sparecode_node.services.ambient import Clock
+
+log = logging.getLogger(__name__)
+
+EVERY_S = 10.0
+ANSWER_S = 2.0
+DIGEST_EVERY_S = 3600.0
+DIGEST_ANSWER_S = 60.0
+
+
+class Members(Protocol):
+    """What is asked of the replicator."""
+
+    @property
+    def node_id(self) -> NodeId:
+        """This node."""
+
+    @property
+    def primary(self) -> NodeId | None:
+        """The primary, if one is known."""
+
+    async def status(
+        self, *, digest: bool, timeout_s: float
+    ) -> tuple[MemberStatus, ...]:
+        """Return every member's status."""
+
+
+class Census:
+    """What the last questions have shown. `run` it in the loop; any thread may read."""
+
+    def __init__(self, members: Members, clock: Clock) -> None:
+        self._members = members
+        self._clock = clock
+        self.seen: Mapping[NodeId, float] = {}
+        """The members that answered, each with its clock's offset in ms."""
+        self.heads_differ = False
+        self.digests_differ = False
+        self.digests_compared_ms = 0
+
+    async def run(self) -> None:
+        """Ask until cancelled."""
+        digest_due_s = self._clock.monotonic_s() + DIGEST_EVERY_S
+        while True:
+            await self.ask()
+            is_primary = self._members.primary == self._members.node_id
+            if is_primary and self._clock.monotonic_s() >= digest_due_s:
+                await self.compare_digests()
+                digest_due_s = self._clock.monotonic_s() + DIGEST_EVERY_S
+            await asyncio.sleep(EVERY_S)
+
+    async def ask(self) -> None:
+        """Ask every member once."""
+        began_ms = self._clock.now_ms()
+        members = await self._members.status(digest=False, timeout_s=ANSWER_S)
+        middle_ms = (began_ms + self._clock.now_ms()) / 2
+        self.seen = {
+            member.node_id: member.clock_ms - middle_ms
+            for member in members
+            if member.reachable and member.node_id != self._members.node_id
+        }
+        differing = _differing(
+            (member.audit_sequence, member.audit_head) for member in members
+        )
+        if differing and not self.heads_differ:
+            self.heads_differ = True
+            log.critical(
+                "audit logs differ: a replica is broken", extra={"event": differing[0]}
+            )
+
+    async def compare_digests(self) -> None:
+        """Compare the states of members that are at the same index."""
+        members = await self._members.status(digest=True, timeout_s=DIGEST_ANSWER_S)
+        found = [(member.applied_index, member.digest) for member in members]
+        indexes = [index for index, digest in found if digest]
+        if len(set(indexes)) < len(indexes):
+            self.digests_compared_ms = self._clock.now_ms()
+        if (differing := _differing(found)) and not self.digests_differ:
+            self.digests_differ = True
+            log.critical(
+                "states differ: a replica is broken", extra={"index": differing[0]}
+            )
+
+
+def _differing(found: Iterable[tuple[int, str]]) -> list[int]:
+    """Return where different hashes stand beside the same number."""
+    hashes: dict[int, set[str]] = {}
+    for number, each in found:
+        if each:
+            hashes.setdefault(number, set()).add(each)
+    return sorted(number for number, known in hashes.items() if len(known) > 1)

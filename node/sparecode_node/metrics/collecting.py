@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is looked up when Prometheus asks: the state of things at this moment."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.registry import Collector
+
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.metrics import catalog
+from sparecode_node.metrics.catalog import Kind, Metric
+from sparecode_node.metrics.census import Census
+from sparecode_node.metrics.events import EventCounts
+from sparecode_node.replication.replica import ReplicaStatus
+from sparecode_node.rpc.tls import CertificateEnds
+from sparecode_node.services.condition import Condition
+from sparecode_node.services.kdf import Kdf, Lane
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Where the collector looks. Any thread may ask any of them."""
+
+    version: str
+    replica: Callable[[], ReplicaStatus]
+    peers: Callable[[], Iterable[NodeId]]
+    condition: Condition
+    kdf: Kdf
+    events: EventCounts
+    census: Census
+    certificates: Callable[[], Mapping[str, CertificateEnds]]
+
+
+_Samples = Iterable[tuple[tuple[str, ...], float]]
+
+
+class NodeCollector(Collector):
+    """Makes metrics of the sources."""
+
+    def __init__(self, sources: Sources) -> None:
+        self._sources = sources
+
+    def collect(self) -> Iterator[Family]:
+        """Yield every metric that is not counted as it happens."""
+        for metric, value in self._single().items():
+            yield _family(metric, [((), value)])
+        for metric, samples in self._labelled().items():
+            yield _family(metric, samples)
+
+    def _single(self) -> dict[Metric, float]:
+        sources = self._sources
+        status, census = sources.replica(), sources.census
+        disk = sources.condition.disk()
+        return {
+            catalog.READY: sources.condition.ready,
+            catalog.TERM: status.term,
+            catalog.IS_PRIMARY: status.is_leader,
+            catalog.PRIMARY_KNOWN: status.leader is not None,
+            catalog.CONTACT: status.has_contact,
+            catalog.COMMIT_INDEX: status.commit_index,
+            catalog.APPLIED_INDEX: status.applied_index,
+            catalog.APPLY_LAG: max(0, status.commit_index - status.applied_index),
+            catalog.LOG_ENTRIES: status.log_entries,
+            catalog.LOG_BYTES: status.log_bytes,
+            catalog.AUDIT_MISMATCH: census.heads_differ,
+            catalog.DIGEST_MISMATCH: census.digests_differ,
+            catalog.DIGEST_COMPARED: census.digests_compared_ms / 1000,
+            catalog.DISK_FREE: disk.free_bytes,
+            catalog.DISK_SIZE: disk.size_bytes,
+        }
+
+    def _labelled(self) -> dict[Metric, _Samples]:
+        sources = self._sources
+        peers, linked = sorted(sources.peers()), sources.replica().linked
+        seen = sources.census.seen
+        loads = {lane.value: sources.kdf.load(lane) for lane in Lane}
+        ends = sources.certificates()
+        counts = sources.events.take()
+        return {
+            catalog.BUILD: [((sources.version,), 1)],
+            catalog.PEER_CONNECTED: [((peer,), peer in linked) for peer in peers],
+            catalog.PEER_REACHABLE: [((peer,), peer in seen) for peer in peers],
+            catalog.PEER_CLOCK_OFFSET: [
+                ((peer,), offset_ms / 1000) for peer, offset_ms in sorted(seen.items())
+            ],
+            catalog.KDF_TAKEN: [((lane,), load.taken) for lane, load in loads.items()],
+            catalog.KDF_BOUND: [((lane,), load.bound) for lane, load in loads.items()],
+            catalog.KDF_COMPUTED: [
+                ((lane,), load.computed) for lane, load in loads.items()
+            ],
+            catalog.KDF_SHED: [((lane,), load.shed) for lane, load in loads.items()],
+            catalog.CERTIFICATE_ENDS: [
+                ((listener, kind), at.timestamp())
+                for listener, each in ends.items()
+                for kind, at in (("own", each.own), ("ca", each.ca))
+                if at is not None
+            ],
+            catalog.EVENTS: list(counts.items()),
+            catalog.AUDIT_SEQUENCE: [((), sources.events.sequence)],
+        }
+
+
+def _family(metric: Metric, samples: _Samples) -> Family:
+    family: GaugeMetricFamily | CounterMetricFamily
+    if metric.kind is Kind.COUNTER:
+        family = CounterMetricFamily(metric.name, metric.means, labels=metric.labels)
+    else:
+        family = GaugeMetricFamily(metric.name, metric.means, labels=metric.labels)
+    for labels, value in samples:
+        family.add_metric(labels, float(value))
+    return family

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Counts what the audit log gains, by the words of its closed vocabularies."""
+
+import collections
+import contextlib
+import re
+import sqlite3
+import threading
+from pathlib import Path
+
+from sparecode_node.queries.state import read_only_uri
+
+_WORD = re.compile(r"[A-Za-z_]{0,40}")
+OTHER = "other"
+
+
+class EventCounts:
+    """Events by action, outcome and reason, since this was made. Any thread may ask."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._counts: collections.Counter[tuple[str, str, str]] = collections.Counter()
+        self._reading = threading.Lock()
+        with self._open() as db:
+            self.sequence = _newest(db)
+
+    def take(self) -> dict[tuple[str, str, str], int]:
+        """Return the counts, with what has been applied by now."""
+        with self._reading, self._open() as db:
+            newest = _newest(db)
+            rows = db.execute(
+                "SELECT action, outcome, reason, count(*) FROM audit_events "
+                "WHERE sequence > ? AND sequence <= ? GROUP BY action, outcome, reason",
+                (self.sequence, newest),
+            )
+            for action, outcome, reason, count in rows:
+                # They are all ours; but a label is for ever, so nothing else gets in.
+                words = (_word(action), _word(outcome), _word(reason))
+                self._counts[words] += count
+            self.sequence = newest
+            return dict(self._counts)
+
+    def _open(self) -> "contextlib.closing[sqlite3.Connection]":
+        uri = read_only_uri(self._path)
+        return contextlib.closing(sqlite3.connect(uri, uri=True))
+
+
+def _newest(db: sqlite3.Connection) -> int:
+    (sequence,) = db.execute(
+        "SELECT coalesce(max(sequence), 0) FROM audit_events"
+    ).fetchone()
+    return int(sequence)
+
+
+def _word(text: str) -> str:
+    return text if _WORD.fullmatch(text) else OTHER

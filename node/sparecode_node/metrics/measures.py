@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is counted and timed as it happens."""
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+)
+
+from sparecode_node.metrics import catalog
+from sparecode_node.metrics.catalog import Metric
+from sparecode_node.rpc.errors import Audience
+from sparecode_node.rpc.interceptors import EndedCall
+
+_LISTENER = {Audience.AGENT: "agents", Audience.ADMINISTRATOR: "admin"}
+
+
+class Measures:
+    """
+    Takes what the other layers tell: an `Observer` of replication, and calls' ends.
+
+    Its methods may be called in any thread.
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self.registry)
+        self._proposals = self._gauge(catalog.PROPOSALS_PENDING)
+        self._proposal_seconds = self._histogram(catalog.PROPOSAL_SECONDS)
+        self._sync_seconds = self._histogram(catalog.SYNC_SECONDS)
+        self._apply_seconds = self._histogram(catalog.APPLY_SECONDS)
+        self._primary_changes = self._counter(catalog.PRIMARY_CHANGES)
+        self._snapshot_seconds = self._histogram(catalog.SNAPSHOT_SECONDS)
+        self._snapshot_failures = self._counter(catalog.SNAPSHOT_FAILURES)
+        self._calls = self._counter(catalog.CALLS)
+        self._call_seconds = self._histogram(catalog.CALL_SECONDS)
+        self._authentications = self._counter(catalog.AUTHENTICATIONS)
+
+    def _counter(self, metric: Metric) -> Counter:
+        return Counter(metric.name, metric.means, metric.labels, registry=self.registry)
+
+    def _gauge(self, metric: Metric) -> Gauge:
+        return Gauge(metric.name, metric.means, metric.labels, registry=self.registry)
+
+    def _histogram(self, metric: Metric) -> Histogram:
+        return Histogram(
+            metric.name,
+            metric.means,
+            metric.labels,
+            registry=self.registry,
+            buckets=metric.buckets,
+        )
+
+    # --- replication.observing.Observer
+
+    def proposing(self, change: int) -> None:
+        """Count so many more (or fewer) proposals that wait."""
+        self._proposals.inc(change)
+
+    def proposed(self, outcome: str, seconds: float) -> None:
+        """Take note of a proposal's outcome."""
+        self._proposal_seconds.labels(outcome).observe(seconds)
+
+    def synced(self, seconds: float) -> None:
+        """Take note of one sync of the journal."""
+        self._sync_seconds.observe(seconds)
+
+    def primary_changed(self) -> None:
+        """Count a change of the primary."""
+        self._primary_changes.inc()
+
+    def snapshot(self, work: str, seconds: float) -> None:
+        """Take note of a snapshot that was taken or fetched."""
+        self._snapshot_seconds.labels(work).observe(seconds)
+
+    def snapshot_failed(self) -> None:
+        """Take note of a snapshot that failed."""
+        self._snapshot_failures.inc()
+
+    # --- The others
+
+    def applied(self, seconds: float) -> None:
+        """Take note of an entry that was applied."""
+        self._apply_seconds.observe(seconds)
+
+    def ended(self, call: EndedCall) -> None:
+        """Take note of how a call has ended."""
+        listener = _LISTENER[call.audience]
+        self._calls.labels(listener, call.method, call.code).inc()
+        self._call_seconds.labels(listener, call.method).observe(call.seconds)
+        if call.decision:
+            self._authentications.labels(call.decision).inc()

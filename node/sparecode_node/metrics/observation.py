@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Puts together what observes a running node; started and stopped with it."""
+
+import asyncio
+
+from sparecode_node.metrics.collecting import NodeCollector, Sources
+from sparecode_node.metrics.listener import MetricsListener
+from sparecode_node.metrics.measures import Measures
+from sparecode_node.services.condition import Condition
+
+BEAT_S = 1.0
+
+
+class Observation:
+    """The census, the heartbeat of the loop and, if it is wanted, the listener."""
+
+    def __init__(
+        self, sources: Sources, measures: Measures, address: tuple[str, int] | None
+    ) -> None:
+        """*address*: host and port of the listener; none: no listener."""
+        self._condition = sources.condition
+        self._census = sources.census
+        measures.registry.register(NodeCollector(sources))
+        self._listener = None
+        if address is not None:
+            host, port = address
+            self._listener = MetricsListener(
+                host=host,
+                port=port,
+                registry=measures.registry,
+                condition=sources.condition,
+            )
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin. Raises `OSError` if the listener cannot be opened."""
+        if self._listener is not None:
+            self._listener.start()
+        self._tasks = [
+            asyncio.create_task(_beat(self._condition), name="heartbeat"),
+            asyncio.create_task(self._census.run(), name="census"),
+        ]
+
+    async def stop(self) -> None:
+        """End."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._listener is not None:
+            await asyncio.to_thread(self._listener.stop)
+
+
+async def _beat(condition: Condition) -> None:
+    while True:
+        condition.beat()
+        await asyncio.sleep(BEAT_S)

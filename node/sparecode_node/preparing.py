@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is done before a node runs: data folder, key ring, first administrator."""
+
+import contextlib
+from pathlib import Path
+
+from sparecode_node.config import Config
+from sparecode_node.replication.settings import RaftSettings
+from sparecode_node.services import checkpoints
+from sparecode_node.services.ambient import Entropy
+from sparecode_node.services.founding import prepare_founding
+from sparecode_node.services.kdf import PROFILES, Kdf
+from sparecode_node.services.keyring import KeyRing, KeyRingError
+from sparecode_node.services.rates import RateLimits
+from sparecode_node.services.sealing import Sealing
+
+STATE = "state.db"
+JOURNAL = "journal"
+FOUNDING = "bootstrap.json"
+
+
+class StartError(Exception):
+    """The node cannot start; the message is one line that names the thing."""
+
+
+def make_data_dir(path: Path) -> None:
+    """Make the folder of the state, for its owner alone. Raises `StartError`."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Whoever made it before may have been more generous.
+        path.chmod(0o700)
+    except OSError as error:
+        raise StartError(f"{path}: {error.strerror}") from error
+
+
+def raft_settings(config: Config) -> RaftSettings:
+    """Return timings and limits; a timing that is not configured keeps its proportion."""
+    raft, default = config.raft, RaftSettings()
+    heartbeat_s = raft.heartbeat_ms / 1000
+    slower = max(1.0, heartbeat_s / default.heartbeat_s)
+    return RaftSettings(
+        heartbeat_s=heartbeat_s,
+        election_min_s=raft.election_min_ms / 1000,
+        election_max_s=raft.election_max_ms / 1000,
+        step_down_s=default.step_down_s * slower,
+        contact_s=default.contact_s * slower,
+        log_entries_max=raft.log_entries_max,
+        log_bytes_max=raft.log_bytes_max,
+        log_entries_kept=raft.log_entries_kept,
+        log_bytes_kept=raft.log_bytes_kept,
+    )
+
+
+def rate_limits(config: Config) -> RateLimits:
+    """Return how fast callers may be on this node (L7)."""
+    limits = config.limits
+    return RateLimits(
+        agent=limits.agent_per_s,
+        client_address=limits.client_address_per_s,
+        user=limits.user_per_s,
+        sign_in=limits.sign_in_per_s,
+        peer=limits.peer_per_s,
+        codes=limits.codes_per_s,
+    )
+
+
+async def initialize(
+    config: Config, *, administrator: str, password: str, entropy: Entropy
+) -> None:
+    """
+    Prepare the beginning of a new cluster on this node (P4).
+
+    Makes the data folder, the key ring if there is none, and the file with the
+    first administrator. Raises `StartError` and `InvalidFieldError`, with
+    nothing changed.
+    """
+    refuse_existing(config)
+    make_data_dir(config.node.data_dir)
+    try:
+        if config.keys_file.exists():
+            ring = KeyRing.load(config.keys_file)
+        else:
+            ring = KeyRing.draw(entropy)
+        with contextlib.closing(Kdf(PROFILES[config.kdf_profile.value])) as kdf:
+            await prepare_founding(
+                config.node.data_dir / FOUNDING,
+                administrator=administrator,
+                password=password,
+                sealing=Sealing(ring),
+                kdf=kdf,
+                entropy=entropy,
+            )
+        if not config.keys_file.exists():
+            ring.save(config.keys_file)
+    except KeyRingError as error:
+        raise StartError(str(error)) from error
+
+
+def audit_keys(config: Config) -> str:
+    """Return the public keys of audit checkpoints, in PEM (U2). Raises `StartError`."""
+    try:
+        return checkpoints.public_keys(KeyRing.load(config.keys_file))
+    except KeyRingError as error:
+        raise StartError(str(error)) from error
+
+
+def refuse_existing(config: Config) -> None:
+    """Raise `StartError` if this node has state, or is about to begin a cluster."""
+    for name in (STATE, JOURNAL, FOUNDING):
+        path = config.node.data_dir / name
+        if path.exists():
+            raise StartError(
+                f"{path} exists: node {config.node.id} belongs to a cluster already; "
+                "`init` is for a new one"
+            )

@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is counted, compared and told, without a cluster."""
+
+import contextlib
+import dataclasses
+import datetime as dt
+import http.client
+import json
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.metrics.census import Census
+from sparecode_node.metrics.events import EventCounts
+from sparecode_node.metrics.listener import MetricsListener
+from sparecode_node.metrics.measures import Measures
+from sparecode_node.replication.errors import NoPrimaryError, OutcomeUnknownError
+from sparecode_node.replication.observing import PrimaryWatch, proposal_observed
+from sparecode_node.replication.replicator import MemberStatus
+from sparecode_node.services.condition import DISK_FLOOR_BYTES, Condition, Disk
+from sparecode_node.statemachine.audit import AuditLog
+from sparecode_node.statemachine.schema import prepare
+
+NOW = dt.datetime(2026, 11, 25, tzinfo=dt.UTC)
+
+
+@dataclasses.dataclass
+class HandClock:
+    """A clock that somebody moves."""
+
+    ms: int = int(NOW.timestamp() * 1000)
+    s: float = 100.0
+
+    def now_ms(self) -> int:
+        return self.ms
+
+    def monotonic_s(self) -> float:
+        return self.s
+
+
+N1 = NodeId("n1")
+
+
+@dataclasses.dataclass
+class Members:
+    """A replicator, as far as condition and census ask it."""
+
+    primary: NodeId | None = N1
+    ready: bool = True
+    answers: tuple[MemberStatus, ...] = ()
+    node_id: NodeId = N1
+
+    async def status(self, *, digest: bool, timeout_s: float):
+        return self.answers
+
+
+def member(node_id: str, **fields) -> MemberStatus:
+    return MemberStatus(node_id=NodeId(node_id), reachable=True, **fields)
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+def members() -> Members:
+    return Members()
+
+
+@pytest.fixture
+def ends() -> dict[str, dt.datetime]:
+    """When certificates end; a test changes it."""
+    return {"agents": NOW + dt.timedelta(days=90)}
+
+
+@pytest.fixture
+def condition(tmp_path, clock, members, ends) -> Condition:
+    return Condition(
+        replicator=members, data_dir=tmp_path, certificates=lambda: ends, clock=clock
+    )
+
+
+# --- Condition --------------------------------------------------------------------
+
+
+def test_node_without_a_quorum_is_not_ready_and_still_alive(condition, members):
+    assert condition.problems() == ()
+    members.ready = False
+    assert condition.problems() == ("no contact to a quorum, or not caught up",)
+    members.primary = None
+    assert condition.problems() == ("no primary is known here",)
+    assert condition.alive
+
+
+def test_node_whose_loop_hangs_is_not_alive(condition, clock):
+    clock.s += 4.9
+    assert condition.alive
+    clock.s += 0.1
+    assert not condition.alive
+    condition.beat()
+    assert condition.alive
+
+
+def test_certificate_warns_for_a_day_and_then_ends_readiness(condition, ends):
+    ends["agents"] = NOW + dt.timedelta(hours=23)
+    assert condition.problems() == ()
+    assert condition.warnings()[-1] == (
+        "the certificate of agents expires at 2026-11-25 23:00 UTC"
+    )
+    ends["agents"] = NOW
+    assert condition.problems() == ("the certificate of agents has expired",)
+
+
+def test_full_disk_warns_and_then_ends_readiness(condition, clock, monkeypatch):
+    condition._disk, condition._disk_at_s = Disk(10**9, 10**8 - 1), clock.s
+    assert condition.problems() == ()
+    assert condition.warnings() == ("95 MiB are left on the disk",)
+    condition._disk = Disk(10**9, DISK_FLOOR_BYTES - 1)
+    assert condition.problems() == ("the disk is full",)
+    clock.s += 6  # It looks again now and then.
+    assert condition.disk().size_bytes != 10**9
+
+
+# --- Census -----------------------------------------------------------------------
+
+
+@pytest.mark.asyncio
+async def test_clocks_of_members_are_set_against_ours(clock, members):
+    members.answers = (
+        member("n1", clock_ms=clock.ms),
+        member("n2", clock_ms=clock.ms + 1500),
+        MemberStatus(node_id=NodeId("n3"), reachable=False),
+    )
+    census = Census(members, clock)
+    await census.ask()
+    assert census.seen == {"n2": 1500}
+
+
+@pytest.mark.asyncio
+async def test_different_heads_of_equally_many_events_are_said_loudly(
+    clock, members, caplog
+):
+    """(U1)."""
+    census = Census(members, clock)
+    members.answers = (
+        member("n1", audit_sequence=7, audit_head="aa"),
+        member("n2", audit_sequence=8, audit_head="bb"),
+    )
+    await census.ask()
+    assert not census.heads_differ
+    members.answers += (member("n3", audit_sequence=8, audit_head="cc"),)
+    await census.ask()
+    assert census.heads_differ
+    assert caplog.records[-1].levelname == "CRITICAL"
+    assert caplog.records[-1].event == 8
+    members.answers = ()
+    await census.ask()
+    assert census.heads_differ  # It is never taken back.
+
+
+@pytest.mark.asyncio
+async def test_digests_are_compared_at_one_index(clock, members):
+    census = Census(members, clock)
+    members.answers = (
+        member("n1", applied_index=5, digest="aa"),
+        member("n2", applied_index=6, digest="bb"),
+    )
+    await census.compare_digests()
+    assert (census.digests_differ, census.digests_compared_ms) == (False, 0)
+    members.answers += (member("n3", applied_index=5, digest="cc"),)
+    await census.compare_digests()
+    assert (census.digests_differ, census.digests_compared_ms) == (True, clock.ms)
+
+
+# --- Events -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def database(tmp_path) -> Path:
+    path = tmp_path / "state.db"
+    append(path, "before", "")
+    return path
+
+
+def append(path: Path, action: str, reason: str, times: int = 1) -> None:
+    with sqlite3.connect(path) as db:
+        prepare(db)
+        audit = AuditLog(db)
+        for _ in range(times):
+            audit.append(
+                at_ms=1,
+                actor="administrator:bob",
+                node="n1",
+                action=action,
+                target="user:alice",
+                outcome="refused",
+                reason=reason,
+                detail="of alice",
+            )
+    db.close()
+
+
+def test_events_are_counted_since_the_start_and_each_once(database):
+    counts = EventCounts(database)
+    assert counts.take() == {}
+    append(database, "Authenticate", "wrong_pin", 3)
+    append(database, "Authenticate", "locked")
+    wrong, locked = (
+        ("Authenticate", "refused", "wrong_pin"),
+        ("Authenticate", "refused", "locked"),
+    )
+    assert counts.take() == {wrong: 3, locked: 1}
+    append(database, "Authenticate", "locked")
+    assert counts.take() == {wrong: 3, locked: 2}
+    assert counts.sequence == 6
+
+
+def test_nothing_but_words_becomes_a_label(database):
+    counts = EventCounts(database)
+    append(database, "Authenticate", "alice@example.net")
+    assert counts.take() == {("Authenticate", "refused", "other"): 1}
+
+
+# --- Proposals, primary -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (None, "applied"),
+        (NoPrimaryError(""), "not_applied"),
+        (OutcomeUnknownError(""), "unknown"),
+        (KeyboardInterrupt(), "given_up"),
+    ],
+)
+def test_outcome_of_a_proposal_is_counted(error, outcome):
+    measures = Measures()
+
+    def value(name: str, **labels: str) -> float | None:
+        return measures.registry.get_sample_value(f"sparecode_{name}", labels)
+
+    with contextlib.ExitStack() as expected:
+        if error is not None:
+            expected.enter_context(pytest.raises(type(error)))
+        expected.enter_context(proposal_observed(measures))
+        assert value("proposals_pending") == 1
+        if error is not None:
+            raise error
+    assert value("proposals_pending") == 0
+    assert value("proposal_seconds_count", outcome=outcome) == 1
+
+
+def test_changes_of_the_primary_are_logged(caplog):
+    measures = Measures()
+    watch = PrimaryWatch(measures)
+    caplog.set_level("INFO")
+    for primary, term in (
+        (None, 0),
+        ("n1", 1),
+        ("n1", 1),
+        (None, 1),
+        (None, 2),
+        ("n2", 3),
+    ):
+        watch.take(None if primary is None else NodeId(primary), term)
+    said = [(record.getMessage(), record.term) for record in caplog.records]
+    assert said == [("primary_changed", 1), ("primary_lost", 1), ("primary_changed", 3)]
+    assert caplog.records[-1].before == "n1"
+    name = "sparecode_primary_changes_total"
+    assert measures.registry.get_sample_value(name) == 2
+
+
+# --- The listener -----------------------------------------------------------------
+
+
+@pytest.fixture
+def listener(condition) -> Iterator[MetricsListener]:
+    listener = MetricsListener(
+        host="127.0.0.1", port=0, registry=CollectorRegistry(), condition=condition
+    )
+    listener.start()
+    yield listener
+    listener.stop()
+
+
+def get(listener: MetricsListener, path: str, method: str = "GET") -> tuple[int, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", listener.port, timeout=10)
+    connection.request(method, path)
+    answer = connection.getresponse()
+    body = answer.read().decode()
+    connection.close()
+    return answer.status, body
+
+
+def test_probes_are_told_by_status_and_in_words(listener, condition, members, clock):
+    assert get(listener, "/healthz") == (200, '{"alive": true}\n')
+    assert get(listener, "/readyz")[0] == 200
+    members.primary = None
+    status, body = get(listener, "/readyz")
+    assert (status, json.loads(body)["problems"]) == (503, ["no primary is known here"])
+    assert get(listener, "/healthz")[0] == 200
+    clock.s += 60
+    assert get(listener, "/healthz") == (503, '{"alive": false}\n')
+
+
+def test_listener_knows_three_paths_and_reads_only(listener):
+    assert get(listener, "/metrics")[0] == 200
+    assert get(listener, "/etc/passwd")[0] == 404
+    assert get(listener, "/metrics", "POST")[0] == 501
+    assert get(listener, "/healthz", "HEAD") == (200, "")

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an operator sees of real nodes: metrics, probes, and the log as JSON."""
+
+import asyncio
+import http.client
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from local_cluster.cluster import AGENT, LocalCluster, LocalNode
+from local_cluster.setup import set_up
+from prometheus_client.parser import text_string_to_metric_families
+
+from sparecode_node.logs import SCHEMA
+from sparecode_node.metrics.catalog import CATALOG, Kind
+from tests.system.estate import PATIENCE, PIN, Estate
+
+pytestmark = pytest.mark.asyncio
+
+USER, SERIAL = "canaryuser", "serial-canaryuser"
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    """Return a running cluster that logs everything, as JSON."""
+    cluster = set_up(tmp_path_factory.mktemp("cluster"), testing=True)
+    for node in cluster.nodes:
+        text = node.config.read_text()
+        text = text.replace('level = "info"', 'level = "debug"')
+        node.config.write_text(text.replace('format = "text"', 'format = "json"'))
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.kill()
+
+
+def get(node: LocalNode, path: str) -> tuple[int, str]:
+    connection = http.client.HTTPConnection(node.metrics_address, timeout=10)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()
+
+
+def scrape(node: LocalNode) -> Samples:
+    status, text = get(node, "/metrics")
+    assert status == 200
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def value(samples: Samples, name: str, **labels: str) -> float | None:
+    return samples.get((f"sparecode_{name}", frozenset(labels.items())))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE.total_seconds()):
+        while not await asyncio.to_thread(condition):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+def log_lines(node: LocalNode) -> list[dict[str, str]]:
+    return [json.loads(line) for line in node.log.read_text().splitlines()]
+
+
+async def test_metrics_show_what_happens_and_name_nobody(cluster: LocalCluster) -> None:
+    """Every metric of the catalog is there; no user, token or agent is in a label."""
+    async with Estate(cluster) as estate:
+        holder = await estate.holder(USER, codes=3)
+        first, second, _ = cluster.nodes
+        agent = estate.agents[second.node_id]
+        assert (await agent.authenticate(USER, PIN + holder.codes[0])).accepted
+        assert not (await agent.authenticate(USER, PIN + holder.codes[0])).accepted
+        await until(
+            lambda: (
+                value(scrape(first), "peer_reachable", peer="n2") == 1
+                and value(scrape(first), "peer_clock_offset_seconds", peer="n2")
+                is not None
+            )
+        )
+        samples = scrape(second)
+        await until(lambda: sum(_is_primary(node) for node in cluster.nodes) == 1)
+    assert value(samples, "ready") == 1
+    assert value(samples, "primary_known") == 1
+    assert value(samples, "authentications_total", decision="accepted") == 1
+    assert value(samples, "authentications_total", decision="refused") == 1
+    called = {"listener": "agents", "method": "AuthenticationService/Authenticate"}
+    assert value(samples, "calls_total", code="OK", **called) == 2
+    for node in cluster.nodes:  # Whoever was called: all of them apply the event.
+        await until(
+            lambda node=node: (
+                value(
+                    scrape(node),
+                    "events_total",
+                    action="Authenticate",
+                    outcome="refused",
+                    reason="code_not_live",
+                )
+                == 1
+            )
+        )
+    names = {name for name, _ in samples}
+    for metric in CATALOG:
+        suffix = "_count" if metric.kind is Kind.HISTOGRAM else ""
+        rare = metric.name == "sparecode_snapshot_seconds"
+        assert rare or metric.name + suffix in names, metric.name
+    labels = json.dumps([sorted(labels) for _, labels in samples])
+    for secret in (USER, SERIAL, AGENT, PIN, *holder.codes, cluster.password):
+        assert secret not in labels
+
+
+def _is_primary(node: LocalNode) -> bool:
+    return value(scrape(node), "is_primary") == 1
+
+
+async def test_every_line_of_the_log_has_the_schema_and_calls_have_request_ids(
+    cluster: LocalCluster,
+) -> None:
+    """At debug, with a refusal and an accepted code: nothing secret either."""
+    async with Estate(cluster) as estate:
+        holder = await estate.holder("logged", codes=1)
+        for agent in estate.agents.values():
+            await agent.authenticate("logged", PIN + holder.codes[0])
+    seen = set()
+    for node in cluster.nodes:
+        for line in log_lines(node):
+            assert tuple(line)[: len(SCHEMA)] == SCHEMA
+            assert line["node"] == node.node_id
+            assert all(isinstance(each, str) for each in line.values())
+            if line["message"] == "call answered" and "request_id" in line:
+                seen.add(line["request_id"])
+        said = node.log.read_text()
+        for secret in (*holder.codes, cluster.password):
+            assert secret not in said
+            assert secret.replace("-", "") not in said
+    assert len(seen) > 5
+
+
+async def test_lost_quorum_is_not_ready_but_alive_and_a_new_primary_is_logged(
+    cluster: LocalCluster,
+) -> None:
+    """Readiness goes with the quorum, liveness does not."""
+    primary = next(node for node in cluster.nodes if _is_primary(node))
+    one, two = (node for node in cluster.nodes if node is not primary)
+    before = value(scrape(one), "primary_changes_total") or 0
+    primary.kill()
+    await until(lambda: (value(scrape(one), "primary_changes_total") or 0) > before)
+    await until(lambda: get(one, "/readyz")[0] == 200)
+    changes = [line for line in log_lines(one) if line["message"] == "primary_changed"]
+    assert changes[-1]["before"] == primary.node_id
+    assert changes[-1]["primary"] in {one.node_id, two.node_id}
+    two.kill()
+    await until(lambda: get(one, "/readyz")[0] == 503)
+    status, body = get(one, "/readyz")
+    assert (status, json.loads(body)["ready"]) == (503, False)
+    assert get(one, "/healthz") == (200, '{"alive": true}\n')
+    primary.start()
+    two.start()
+    await asyncio.to_thread(cluster.wait_ready)
+    await until(lambda: get(one, "/readyz")[0] == 200)
+
+
+async def test_metrics_are_for_this_machine_alone(cluster: LocalCluster) -> None:
+    """The key ring's file is named nowhere, and the sample listens on loopback."""
+    text = get(cluster.nodes[0], "/metrics")[1]
+    assert str(cluster.directory) not in text
+    sample = (Path(__file__).parents[2] / "deploy/node.toml").read_text()
+    assert '# listen = "127.0.0.1:7303"' in sample
