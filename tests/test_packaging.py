@@ -81,6 +81,20 @@ def test_wheel_holds_three_packages_and_the_contract(wheel: Path) -> None:
     assert contract <= set(names)
 
 
+def test_wheel_holds_what_the_console_shows(wheel: Path) -> None:
+    """Pages, styles, and the script that is fetched at set-up and not committed."""
+    names = set(zipfile.ZipFile(wheel).namelist())
+    console = ROOT / "node" / "sparecode_node" / "console"
+    for folder in ("templates", "static"):
+        files = {
+            f"sparecode_node/console/{folder}/{path.name}"
+            for path in (console / folder).iterdir()
+        }
+        assert files
+        assert files <= names
+    assert "sparecode_node/console/static/htmx.min.js" in names
+
+
 def test_scripts_run_from_anywhere(environment: Path) -> None:
     for script in ("sparecode", "sparecode-node"):
         assert "usage" in run(environment / "bin" / script, "--help").lower()

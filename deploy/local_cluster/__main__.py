@@ -102,6 +102,17 @@ def _invite(cluster: LocalCluster, console: Console) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    if cluster.nodes[0].ports.console:
+        console.print("Or in a browser, at whichever node, the Security Console:\n")
+        for node in cluster.nodes:
+            console.print(f"    {node.console_url}  ({node.node_id})", highlight=False)
+        console.print(
+            f"\n    name {ADMINISTRATOR}, password {cluster.password}\n"
+            "    (the certificate is of this cluster's own authority: "
+            f"{cluster.members_ca})\n",
+            highlight=False,
+            soft_wrap=True,
+        )
     console.print("Ctrl-C stops the nodes. `make reset` forgets them.")
 
 

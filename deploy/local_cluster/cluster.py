@@ -38,6 +38,8 @@ class Ports:
     admin: int
     metrics: int = 0
     """None, if 0."""
+    console: int = 0
+    """0: it serves no console."""
     host: str = HOST
 
 
@@ -109,6 +111,11 @@ class LocalNode:
     def admin_address(self) -> str:
         """Where administrators and operators call it."""
         return f"{self.ports.host}:{self.ports.admin}"
+
+    @property
+    def console_url(self) -> str:
+        """Where browsers find its Security Console."""
+        return f"https://{self.ports.host}:{self.ports.console}"
 
     @property
     def peers_address(self) -> str:
@@ -256,7 +263,7 @@ class LocalCluster:
         nodes would answer in place of ours. Raises `LocalClusterError`.
         """
         for node in self.nodes:
-            for name in ("agents", "peers", "admin", "metrics"):
+            for name in ("agents", "peers", "admin", "metrics", "console"):
                 port = getattr(node.ports, name)
                 if port and not node.running and is_taken(port):
                     message = (

@@ -63,9 +63,15 @@ def set_up(
 
 
 def _free_ports(nodes: int) -> list[Ports]:
-    free = iter(free_ports(4 * nodes))
+    free = iter(free_ports(5 * nodes))
     return [
-        Ports(agents=next(free), peers=next(free), admin=next(free), metrics=next(free))
+        Ports(
+            agents=next(free),
+            peers=next(free),
+            admin=next(free),
+            metrics=next(free),
+            console=next(free),
+        )
         for _ in range(nodes)
     ]
 
@@ -141,6 +147,7 @@ key = "{ours}.key"
 
 {f'[metrics]{chr(10)}listen = "{node.metrics_address}"' if node.ports.metrics else ""}
 
+{_console(cluster, node)}
 [cluster.members]
 {members}
 
@@ -157,6 +164,24 @@ profile = "{"testing" if cluster.testing else "production"}"
 [log]
 level = "info"
 format = "text"
+"""
+
+
+def _console(cluster: LocalCluster, node: LocalNode) -> str:
+    if not node.ports.console:
+        return ""
+    ours = cluster.certificates / node.node_id
+    addresses = "\n".join(
+        f'{each.node_id} = "{each.console_url}"' for each in cluster.nodes
+    )
+    return f"""
+[console]
+listen = "{node.ports.host}:{node.ports.console}"
+certificate = "{ours}.pem"
+key = "{ours}.key"
+
+[console.addresses]
+{addresses}
 """
 
 

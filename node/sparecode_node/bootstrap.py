@@ -14,15 +14,16 @@ import importlib.metadata
 import logging
 import os
 import sqlite3
-from collections.abc import Mapping
 
 from sparecode_node.config import Config, KdfProfile, ListenerConfig
+from sparecode_node.console.server import (
+    ConsoleListener,
+    ConsoleListenError,
+    ConsoleServer,
+)
+from sparecode_node.console.site import Site
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.metrics.census import Census
-from sparecode_node.metrics.collecting import Sources
-from sparecode_node.metrics.events import EventCounts
 from sparecode_node.metrics.measures import Measures
-from sparecode_node.metrics.observation import Observation
 from sparecode_node.preparing import (
     FOUNDING,
     JOURNAL,
@@ -46,15 +47,14 @@ from sparecode_node.rpc.server import (
     ListenerSettings,
     check_free,
 )
-from sparecode_node.rpc.tls import CertificateEnds, TlsFileError, TlsFiles
+from sparecode_node.rpc.tls import TlsFileError, TlsFiles
 from sparecode_node.services.ambient import Clock, Entropy
-from sparecode_node.services.condition import Condition
 from sparecode_node.services.founding import Founder, FoundingError
 from sparecode_node.services.kdf import PROFILES, Kdf
 from sparecode_node.services.keyring import KeyRing, KeyRingError
 from sparecode_node.services.sealing import Sealing
 from sparecode_node.services.state_file import StateFile
-from sparecode_node.services.use_cases import build_services
+from sparecode_node.services.use_cases import Services, build_services
 from sparecode_node.statemachine.schema import SchemaError
 
 log = logging.getLogger(__name__)
@@ -71,6 +71,7 @@ STOP_MAX_S = 15.0
 
 
 _REFUSALS = (
+    ConsoleListenError,
     FoundingError,
     KeyRingError,
     ListenError,
@@ -158,6 +159,15 @@ class Node:
         state = await LocalState.open(config.node.data_dir / STATE)
         started.push_async_callback(state.close)
         condition = self._observe(started, replicator, kdf, measures)
+        services = build_services(
+            replicator,
+            state,
+            sealing=sealing,
+            kdf=kdf,
+            clock=self._clock,
+            entropy=self._entropy,
+            limits=rate_limits(config),
+        )
         listeners = Listeners(
             node_id=config.node.id,
             agents=ListenerSettings(address=str(config.agents.listen), tls=agents),
@@ -166,21 +176,17 @@ class Node:
                 tls=admin,
                 reflection=config.admin.reflection,
             ),
-            services=build_services(
-                replicator,
-                state,
-                sealing=sealing,
-                kdf=kdf,
-                clock=self._clock,
-                entropy=self._entropy,
-                limits=rate_limits(config),
-            ),
+            services=services,
             is_ready=lambda: condition.ready,
             clock=self._clock,
             on_ended=measures.ended,
         )
         await listeners.start()
         started.push_async_callback(self._close, listeners)
+        console = self._console(services, replicator)
+        if console is not None:
+            await console.start(grace_s=int(STOP_GRACE_S))
+            started.push_async_callback(console.stop)
         if founder is not None:
             founding = asyncio.create_task(founder.run(replicator), name="founding")
             founding.add_done_callback(self._founded)
@@ -227,6 +233,34 @@ class Node:
 
     def _certificates(self) -> Mapping[str, CertificateEnds]:
         return {name: tls.ends() for name, tls in self._tls_files.items()}
+
+    def _console(
+        self, services: Services, replicator: ClusterReplicator
+    ) -> ConsoleServer | None:
+        """Return the listener for browsers, if this node has one."""
+        console, node_id = self._config.console, NodeId(self._config.node.id)
+        if console is None:
+            return None
+        self._tls(
+            "console", console
+        )  # For the one clear line if there is something wrong.
+        return ConsoleServer(
+            ConsoleListener(
+                host=console.listen.host,
+                port=console.listen.port,
+                certificate=console.certificate,
+                key=console.key,
+            ),
+            Site(
+                node_id=node_id,
+                services=services,
+                is_ready=lambda: replicator.ready,
+                is_primary=lambda: replicator.primary == node_id,
+                clock=self._clock,
+                entropy=self._entropy,
+                addresses=console.addresses,
+            ),
+        )
 
     async def _close(self, listeners: Listeners) -> None:
         await listeners.stop(grace_s=0 if self._fatal else STOP_GRACE_S)

@@ -21,6 +21,7 @@ TESTING = "SPARECODE_TESTING"
 """The environment variable that lets a node use the testing profile of hashing."""
 
 _NODE_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_ORIGIN = re.compile(r"https://[A-Za-z0-9.\[\]:-]+", re.ASCII)
 _MEMBERS_MAX = 9
 _TIMING_MS_MAX = 60_000
 # A follower must be able to miss two heartbeats without calling an election.
@@ -93,6 +94,14 @@ class MetricsConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConsoleConfig(ListenerConfig):
+    """The listener for browsers."""
+
+    addresses: Mapping[str, str] = field(hash=False)
+    """Where every node's console is, for people whose node is down."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RaftConfig:
     """Raft's timings, and how long its log may become."""
 
@@ -136,6 +145,8 @@ class Config:
     admin: AdminListenerConfig
     metrics: MetricsConfig | None
     """Nothing: nobody is to look."""
+    console: ConsoleConfig | None
+    """None: this node serves no console."""
     members: Mapping[str, Address] = field(hash=False)
     """Every member's peers listener, this node's included."""
     keys_file: Path
@@ -151,6 +162,7 @@ _SECTIONS = (
     "peers",
     "admin",
     "metrics",
+    "console",
     "cluster",
     "keys",
     "raft",
@@ -181,7 +193,8 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Conf
 
     node = _node(section("node"))
     agents, peers, admin = section("agents"), section("peers"), section("admin")
-    metrics, keys = section("metrics"), section("keys")
+    metrics, console = section("metrics"), section("console")
+    keys = section("keys")
     config = Config(
         path=path,
         node=node,
@@ -189,6 +202,7 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Conf
         peers=_mutual_listener(peers, "0.0.0.0:7301"),
         admin=_admin_listener(admin),
         metrics=_metrics(metrics) if "metrics" in tables else None,
+        console=_console(path, console) if "console" in tables else None,
         members=_members(path, section("cluster"), node.id),
         keys_file=keys.file("file"),
         raft=_raft(section("raft")),
@@ -203,6 +217,7 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Conf
         (peers, "peers", config.peers),
         (admin, "admin", config.admin),
         (metrics, "metrics", config.metrics),
+        (console, "console", config.console),
     ):
         if listener is None:
             continue
@@ -253,6 +268,30 @@ def _metrics(section: Section) -> MetricsConfig:
     metrics = MetricsConfig(listen=section.address("listen", "127.0.0.1:7303"))
     section.done()
     return metrics
+
+
+def _console(path: Path, section: Section) -> ConsoleConfig:
+    addresses = {}
+    table = section.table_or_none("addresses")
+    if table is not None:
+        places = Section(path, "console.addresses", table)
+        for node_id in table:
+            address = places.text(node_id)
+            if not _NODE_ID.fullmatch(node_id) or not _ORIGIN.fullmatch(address):
+                raise places.error(
+                    node_id,
+                    f"{shown(address)} is not https://HOST or https://HOST:PORT of a "
+                    "node's console",
+                )
+            addresses[node_id] = address
+    console = ConsoleConfig(
+        listen=section.address("listen", "0.0.0.0:7302"),
+        certificate=section.file("certificate"),
+        key=section.file("key"),
+        addresses=addresses,
+    )
+    section.done()
+    return console
 
 
 def _members(path: Path, cluster: Section, node_id: str) -> Mapping[str, Address]:

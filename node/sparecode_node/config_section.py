@@ -73,6 +73,13 @@ class Section:
             )
         return value
 
+    def table_or_none(self, key: str) -> dict[str, object] | None:
+        """Return a table of its own, if there is one."""
+        if key not in self._table:
+            self._asked.append(key)
+            return None
+        return self.table(key)
+
     def file(self, key: str) -> Path:
         """Return a path; a relative one starts at the folder of the file."""
         return self._path.parent.absolute() / Path(self.text(key)).expanduser()

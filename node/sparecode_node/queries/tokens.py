@@ -26,7 +26,9 @@ LIVE_CODES = """
 """
 
 _VIEW = f"""
-SELECT tokens.*, coalesce(username, '') AS username, {LIVE_CODES} AS live_codes
+SELECT tokens.*, coalesce(username, '') AS username,
+    coalesce(display_name, '') AS display_name, coalesce(email, '') AS email,
+    {LIVE_CODES} AS live_codes
 FROM tokens LEFT JOIN users USING (user_id)
 """
 
@@ -40,6 +42,8 @@ class TokenFilter:
     algorithm: Algorithm | None = None
     enabled: bool | None = None
     in_emergency_access: bool | None = None
+    search: str = ""
+    """In the serial, or in the user's name, display name or e-mail; folded."""
 
 
 async def find_with_user(
@@ -87,6 +91,9 @@ async def page(
             AND coalesce(algorithm = :algorithm, 1)
             AND coalesce(tokens.enabled = :enabled, 1)
             AND coalesce((lost AND users.user_id IS NOT NULL) = :lost, 1)
+            AND (:search = '' OR instr(lower(serial), :search)
+                OR instr(name_key, :search) OR instr(lower(display_name), :search)
+                OR instr(lower(email), :search))
         ORDER BY serial LIMIT :rows
         """,
         now_ms=now_ms,
@@ -97,6 +104,7 @@ async def page(
         algorithm=chosen.algorithm,
         enabled=chosen.enabled,
         lost=chosen.in_emergency_access,
+        search=chosen.search,
         rows=size + 1,
     )
     return pages.page([_view(row) for row in rows], size, lambda token: token.serial)
@@ -112,6 +120,8 @@ def _view(row: sqlite3.Row) -> TokenView:
         pin_rule=PinRule(row["pin_rule"]),
         pin_set=bool(row["pin_verifier"]),
         username=row["username"],
+        display_name=row["display_name"],
+        email=row["email"],
         enabled=bool(row["enabled"]),
         expires_at_ms=row["expires_at_ms"],
         lost=bool(row["lost"]),

@@ -57,6 +57,9 @@ class TokenView:
     lost: bool
     live_codes: int
     """Emergency codes of it that can be used at the time of the answer."""
+    display_name: str = ""
+    """The user's."""
+    email: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -208,7 +208,7 @@ class Authorization:
         found = await sessions.find(transaction, key)
         if found is None or found.ends_at_ms <= now_ms:
             raise NotSignedInError("no such session, or it has ended: sign in")
-        if not _permitted(found.role, context.method):
+        if not permitted(found.role, context.method):
             raise NotPermittedError(
                 f"the role {found.role.value} may not call {context.method}"
             )
@@ -227,7 +227,7 @@ class Authorization:
         )
 
 
-def _permitted(role: Role, method: str) -> bool:
+def permitted(role: Role, method: str) -> bool:
     """Say whether the role may call the method (P1)."""
     if method not in NEEDS:
         return False

@@ -199,10 +199,16 @@ class Tokens(TokenLife):
         algorithm: Algorithm | None = None,
         enabled: bool | None = None,
         in_emergency_access: bool | None = None,
+        search: str = "",
         stale_ok: bool = False,
     ) -> Read[Page[TokenView]]:
-        """Return a page of tokens in the order of serials; all filters must hold."""
+        """
+        Return a page of tokens in the order of serials; all filters must hold.
+
+        *search* is found anywhere in the serial, or in the user's names or e-mail.
+        """
         size = fields.page_size(page_size)
+        fields.text("search", search, at_most=fields.EMAIL_MAX)
         fields.text("serial_prefix", serial_prefix, at_most=fields.SERIAL_MAX)
         chosen = TokenFilter(
             serial_prefix=serial_prefix,
@@ -210,6 +216,7 @@ class Tokens(TokenLife):
             algorithm=algorithm,
             enabled=enabled,
             in_emergency_access=in_emergency_access,
+            search=fold(search),
         )
 
         async def query(transaction: ReadTransaction, now_ms: int) -> Page[TokenView]:

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The console as an ASGI application: its routes, and what happens around each."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from urllib.parse import quote
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from sparecode_node.console import emergency_access, sign_in, tokens
+from sparecode_node.console.forms import Form
+from sparecode_node.console.security import (
+    SESSION_COOKIE,
+    VISIT_COOKIE,
+    SecurityHeaders,
+    TooLargeError,
+    body_of,
+    forget_cookie,
+    is_ours,
+)
+from sparecode_node.console.site import Site
+from sparecode_node.console.visits import SIGN_IN, Visit, local_path
+from sparecode_node.console.words import EXPLAINED, Problem, explain
+from sparecode_node.domain.outcomes import Reason
+from sparecode_node.services.errors import (
+    InvalidFieldError,
+    NotPermittedError,
+    NotSignedInError,
+    Refused,
+)
+
+log = logging.getLogger(__name__)
+
+STATIC = Path(__file__).parent / "static"
+
+View = Callable[[Visit], Awaitable[Response]]
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+VIEWS: dict[str, View] = {
+    "/": tokens.home,
+    "/account/sign-out": sign_in.leave,
+    "/account/sign-out-everywhere": sign_in.leave_everywhere,
+    "/tokens": tokens.manage_existing,
+    "/tokens/{serial}": tokens.view,
+    "/tokens/{serial}/emergency-access": emergency_access.manage,
+    "/tokens/{serial}/emergency-access/sheet.txt": emergency_access.download,
+}
+"""Every page for those who have signed in."""
+
+POST_ONLY = frozenset(
+    {
+        "/account/sign-out",
+        "/account/sign-out-everywhere",
+        "/tokens/{serial}/emergency-access/sheet.txt",
+    }
+)
+GET_ONLY = frozenset({"/", "/tokens", "/tokens/{serial}"})
+
+
+def build_app(site: Site) -> Starlette:
+    """Return the application of one node's console."""
+
+    def methods(path: str) -> list[str]:
+        if path in POST_ONLY:
+            return ["POST"]
+        return ["GET"] if path in GET_ONLY else ["GET", "POST"]
+
+    return Starlette(
+        routes=[
+            Route(SIGN_IN, _signing_in(site), methods=["GET", "POST"]),
+            *(
+                Route(path, _signed_in(site, view), methods=methods(path))
+                for path, view in VIEWS.items()
+            ),
+            Mount("/static", StaticFiles(directory=STATIC)),
+        ],
+        middleware=[Middleware(SecurityHeaders)],
+        exception_handlers={HTTPException: _http_problem, Exception: _bug},
+    )
+
+
+def _signed_in(site: Site, view: View) -> Endpoint:
+    """Wrap a page for those who have signed in."""
+
+    async def endpoint(request: Request) -> Response:
+        bearer = request.cookies.get(SESSION_COOKIE, "")
+        visit = await _visit(site, request, secret=bearer, bearer=bearer)
+        if isinstance(visit, Response):
+            return visit
+        try:
+            await visit.find_session()
+            return await view(visit)
+        except NotSignedInError:
+            return _to_sign_in(visit)
+        except EXPLAINED as error:
+            return _explained(visit, error)
+
+    return endpoint
+
+
+def _signing_in(site: Site) -> Endpoint:
+    """Wrap the one page for those who have not."""
+
+    async def endpoint(request: Request) -> Response:
+        secret = request.cookies.get(VISIT_COOKIE, "")
+        visit = await _visit(site, request, secret=secret, bearer="")
+        return visit if isinstance(visit, Response) else await sign_in.enter(visit)
+
+    return endpoint
+
+
+async def _visit(
+    site: Site, request: Request, *, secret: str, bearer: str
+) -> Visit | Response:
+    """Read the form, and refuse one that is not ours."""
+    if request.method != "POST":
+        form = Form(request.query_params.multi_items())
+        return Visit(site, request, form=form, secret=secret, bearer=bearer)
+    try:
+        form = Form.parse(await body_of(request))
+    except (TooLargeError, InvalidFieldError):
+        return PlainTextResponse("This is no form of the console.", 400)
+    except ClientDisconnect:
+        return PlainTextResponse("", 400)
+    visit = Visit(site, request, form=form, secret=secret, bearer=bearer)
+    if not is_ours(request, secret, form.text("form_token")):
+        if not bearer and request.url.path != SIGN_IN:
+            return _to_sign_in(visit)
+        log.warning("form refused", extra={"path": request.url.path})
+        return visit.page(
+            "problem.html",
+            status=403,
+            title="Form refused",
+            words="This form does not come from a page of this console that you have "
+            "open as the one who is signed in. Nothing was changed. Go back, load the "
+            "page again, and send it from there.",
+        )
+    return visit
+
+
+def _to_sign_in(visit: Visit) -> Response:
+    """Send to the sign-in page, and back to this one afterwards."""
+    url = visit.request.url
+    response = visit.go(f"{SIGN_IN}?next={quote(local_path(url.path), safe='/')}")
+    forget_cookie(response, SESSION_COOKIE)
+    return response
+
+
+def _explained(visit: Visit, error: Exception) -> Response:
+    """Return a page that says why there is no other."""
+    if isinstance(error, Refused) and (
+        error.rejected.reason is Reason.PASSWORD_CHANGE_NEEDED
+    ):
+        return visit.go("/account/password")
+    problem = explain(error)
+    title = {404: "Not found", 503: "Not possible now"}.get(problem.status, "Refused")
+    if isinstance(error, NotPermittedError):
+        role = visit.session.role.replace("_", " ") if visit.session else ""
+        title = "Not permitted"
+        problem = Problem(
+            words=f"The role {role} may not do this. Ask an administrator who may.",
+            status=403,
+        )
+    return visit.page(
+        "problem.html", status=problem.status, title=title, words=problem.words
+    )
+
+
+async def _http_problem(_: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    words = {404: "There is no such page.", 405: "This page takes no such request."}
+    return PlainTextResponse(words.get(status, "Refused."), status)
+
+
+async def _bug(request: Request, error: Exception) -> Response:
+    log.error("page failed by a bug", extra={"path": request.url.path}, exc_info=error)
+    return PlainTextResponse("Internal error. Nothing more is shown here.", 500)

@@ -1,0 +1,355 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Manage Emergency Access Tokencodes: the page of the procedure, in its order.
+
+One form, two buttons. Generate Codes draws codes, which are on the page and in
+the browser only, with a sealed draft; Save commits the draft, on whichever node.
+The browser sends the codes back with Save so that the answer can show and print
+them: no node ever keeps them, and none gets them from anywhere else.
+"""
+
+import base64
+import binascii
+import re
+from dataclasses import dataclass, field, replace
+
+from starlette.responses import PlainTextResponse, Response
+
+from sparecode_node.console import rendering, tokens
+from sparecode_node.console.forms import Form
+from sparecode_node.console.visits import Visit
+from sparecode_node.console.words import EXPLAINED, explain
+from sparecode_node.domain.emergency_access import RecoveryPolicy
+from sparecode_node.domain.policy import DAY_MS, Policy
+from sparecode_node.queries.views import EmergencyAccessView, TokenView
+from sparecode_node.replication.errors import OutcomeUnknownError
+from sparecode_node.services.emergency_access import Issued, Lifetime, ShownCode
+from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.statemachine.results import Applied, EmergencyAccessSaved
+
+SERVICE = "EmergencyAccessService"
+CODE = re.compile(r"[A-Z0-9]{1,8}(-[A-Z0-9]{1,8}){0,7}", re.ASCII)
+LIFETIME_SUGGESTED_MS = 7 * DAY_MS
+
+FIELDS = {
+    "serial": "",
+    "lifetime": "expires",
+    "lifetime.end_time": "expires",
+    "recovery_policy": "recovery",
+    "weaken_recovery_policy": "weaken",
+    "draft": "codes",
+}
+"""What the page calls the fields of requests."""
+
+RECOVERY = {
+    RecoveryPolicy.DENY: (
+        "Deny authentication with token",
+        (
+            "For a token that is lost for good or stolen. It stays refused, after the "
+            "codes have ended too, until an administrator reinstates it."
+        ),
+    ),
+    RecoveryPolicy.ALLOW_AND_DISABLE: (
+        (
+            "Allow authentication with token at any time and disable online emergency "
+            "tokencodes"
+        ),
+        (
+            "For a token left at home. The first sign-in with it voids all unused codes, "
+            "and it is used again as before."
+        ),
+    ),
+    RecoveryPolicy.ALLOW_AFTER_EXPIRY: (
+        (
+            "Allow authentication with token only after the emergency tokencode lifetime "
+            "has expired and disable online emergency tokencodes"
+        ),
+        (
+            "For a mislaid token. It is refused while the codes live, and works again when "
+            "their lifetime ends. Needs an expiration."
+        ),
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Typed:
+    """What is on the form: typed, or suggested."""
+
+    online: bool
+    kind: str
+    count: str
+    lifetime: str
+    expires_date: str
+    expires_time: str
+    expires_zone: str
+    recovery: str
+    keep: bool
+    weaken: bool
+    reinstate: bool
+    request_id: str
+    draft: str = field(default="", repr=False)
+    draft_ends_at_ms: int = 0
+    codes: tuple[ShownCode, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What the page is about, as it is now."""
+
+    token: TokenView
+    access: EmergencyAccessView
+    policy: Policy
+
+
+async def manage(visit: Visit) -> Response:
+    """Show the page; generate; save."""
+    serial = visit.request.path_params["serial"]
+    if visit.request.method == "POST":
+        typed = _typed(visit.form)
+        if visit.form.text("action") == "generate":
+            typed = await _generate(visit, serial, typed)
+        else:
+            answer = await _save(visit, serial, typed)
+            if isinstance(answer, Response):
+                return answer
+            typed = answer
+        return await _form(visit, await _find(visit, serial), typed)
+    subject = await _find(visit, serial)
+    return await _form(visit, subject, _suggested(visit, subject))
+
+
+async def download(visit: Visit) -> Response:
+    """Return the codes that the browser has, as a file."""
+    serial = visit.request.path_params["serial"]
+    token = await tokens.find(visit, serial)
+    codes = _codes(visit.form)
+    ends = visit.form.text("ends")
+    lines = [
+        "Emergency access tokencodes",
+        f"User:   {token.username}",
+        f"Token:  {token.serial}",
+        f"Valid:  until {ends}" if ends else "Valid:  until used or voided",
+        "Each code works once." if not visit.form.flag("fixed") else "",
+        "",
+        *(f"[ ] {code.ordinal:>3}  {code.code}" for code in codes),
+    ]
+    return PlainTextResponse(
+        "\r\n".join(lines) + "\r\n",
+        headers={
+            "content-disposition": f'attachment; filename="tokencodes-{token.serial}.txt"'
+        },
+    )
+
+
+async def _find(visit: Visit, serial: str) -> Subject:
+    services = visit.site.services
+    token = await tokens.find(visit, serial)
+    access = await visit.read(
+        f"{SERVICE}/GetEmergencyAccess",
+        lambda call, stale_ok: services.emergency.get(call, serial, stale_ok=stale_ok),
+    )
+    policy = await visit.read(
+        "PolicyService/GetPolicy",
+        lambda call, stale_ok: services.policies.get(call, stale_ok=stale_ok),
+    )
+    return Subject(token=token, access=access, policy=policy)
+
+
+async def _form(visit: Visit, subject: Subject, typed: Typed) -> Response:
+    return visit.page(
+        "emergency_access.html",
+        subject=subject,
+        token=subject.token,
+        access=subject.access,
+        policy=subject.policy,
+        typed=typed,
+        recoveries=RECOVERY,
+        # The browser may turn what nobody has typed into its own time zone.
+        suggested=visit.request.method == "GET",
+        may_save=visit.may(f"{SERVICE}/SaveEmergencyAccess"),
+    )
+
+
+def _suggested(visit: Visit, subject: Subject) -> Typed:
+    """Return what a first visit finds on the form."""
+    policy = subject.policy
+    span_ms = min(
+        LIFETIME_SUGGESTED_MS, policy.lifetime_ms_max or LIFETIME_SUGGESTED_MS
+    )
+    ends = rendering.utc(visit.site.clock.now_ms() + span_ms)
+    lost = subject.access.lost
+    return Typed(
+        online=True,
+        kind="set",
+        count=str(policy.codes_per_set_default),
+        lifetime="until",
+        expires_date=f"{ends:%Y-%m-%d}",
+        expires_time=f"{ends:%H:%M}",
+        expires_zone="UTC",
+        recovery=(subject.access.recovery if lost else RecoveryPolicy.DENY).value,
+        keep=False,
+        weaken=False,
+        reinstate=False,
+        request_id=visit.new_id(),
+    )
+
+
+def _typed(form: Form) -> Typed:
+    ends = form.text("draft_ends_at_ms")
+    return Typed(
+        online=form.flag("online"),
+        kind=form.text("kind", "set"),
+        count=form.text("count"),
+        lifetime=form.text("lifetime", "never"),
+        expires_date=form.text("expires_date"),
+        expires_time=form.text("expires_time"),
+        expires_zone=form.text("expires_zone", "UTC"),
+        recovery=form.text("recovery"),
+        keep=form.flag("keep"),
+        weaken=form.flag("weaken"),
+        reinstate=form.flag("reinstate"),
+        request_id=form.text("request_id"),
+        draft=form.text("draft"),
+        draft_ends_at_ms=int(ends) if ends.isascii() and ends.isdecimal() else 0,
+        codes=_codes(form),
+    )
+
+
+def _codes(form: Form) -> tuple[ShownCode, ...]:
+    """Return the codes that the browser sends back; nothing that is no code."""
+    return tuple(
+        ShownCode(ordinal=ordinal, code=code)
+        for ordinal, code in enumerate(form.all("code"), start=1)
+        if CODE.fullmatch(code)
+    )
+
+
+async def _generate(visit: Visit, serial: str, typed: Typed) -> Typed:
+    """Draw codes, which are not active until saved."""
+    try:
+        generated = await visit.site.services.emergency.generate(
+            visit.call(f"{SERVICE}/GenerateTokencodes"),
+            serial=serial,
+            count=visit.form.whole("count", "the number of tokencodes"),
+        )
+    except EXPLAINED as error:
+        visit.add(explain(error, FIELDS))
+        return typed
+    return replace(
+        typed,
+        draft=base64.b64encode(generated.draft).decode(),
+        draft_ends_at_ms=generated.draft_ends_at_ms,
+        codes=generated.codes,
+        request_id=visit.new_id(),
+    )
+
+
+async def _save(visit: Visit, serial: str, typed: Typed) -> Response | Typed:
+    """Commit what is on the form; return it again if that is not possible."""
+    try:
+        if not typed.online:
+            return await _turned_off(visit, serial, typed)
+        if typed.kind == "fixed":
+            issued = await _issue_fixed(visit, serial, typed)
+            return await _saved(visit, serial, issued.saved, issued)
+        saved = await _save_set(visit, serial, typed)
+        issued = Issued(saved=saved, codes=typed.codes, withheld=not typed.codes)
+        return await _saved(visit, serial, saved, issued)
+    except OutcomeUnknownError as error:
+        # The same id again, with the same content, tells what came of it.
+        visit.add(explain(error))
+        return typed
+    except EXPLAINED as error:
+        problem = explain(error, FIELDS)
+        visit.add(problem)
+        return replace(typed, request_id=visit.new_id())
+
+
+async def _save_set(visit: Visit, serial: str, typed: Typed) -> EmergencyAccessSaved:
+    if not typed.draft:
+        raise InvalidFieldError("codes", "generate the codes first, then save them")
+    if visit.form.whole("count", "the number of tokencodes") != len(typed.codes):
+        raise InvalidFieldError(
+            "count",
+            f"you have generated {len(typed.codes)} codes: generate again, or set the "
+            "number back",
+        )
+    try:
+        draft = base64.b64decode(typed.draft, validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidFieldError("codes", "generate the codes again") from None
+    return await visit.site.services.emergency.save(
+        visit.call(f"{SERVICE}/SaveEmergencyAccess", request_id=typed.request_id),
+        serial=serial,
+        draft=draft,
+        lifetime=_lifetime(visit.form, typed),
+        recovery=_recovery(typed),
+        keep_unused_codes=typed.keep,
+        weaken_recovery_policy=typed.weaken,
+    )
+
+
+async def _issue_fixed(visit: Visit, serial: str, typed: Typed) -> Issued:
+    if typed.lifetime == "never":
+        raise InvalidFieldError(
+            "expires", "a temporary fixed tokencode must end: choose “Expires on”"
+        )
+    return await visit.site.services.emergency.issue_fixed(
+        visit.call(f"{SERVICE}/IssueFixedTokencode", request_id=typed.request_id),
+        serial=serial,
+        lifetime=_lifetime(visit.form, typed),
+        recovery=_recovery(typed),
+        weaken_recovery_policy=typed.weaken,
+    )
+
+
+async def _turned_off(visit: Visit, serial: str, typed: Typed) -> Response:
+    applied = await visit.site.services.emergency.disable(
+        visit.call(f"{SERVICE}/DisableEmergencyAccess", request_id=typed.request_id),
+        serial=serial,
+        reinstate_token=typed.reinstate,
+    )
+    return await _saved(visit, serial, applied, None)
+
+
+async def _saved(
+    visit: Visit,
+    serial: str,
+    saved: EmergencyAccessSaved | Applied,
+    issued: Issued | None,
+) -> Response:
+    """Say what was committed, and show the codes for the last time."""
+    subject = await _find(visit, serial)
+    user = None
+    if subject.token.username:
+        user = await visit.read(
+            "UserService/GetUser",
+            lambda call, stale_ok: visit.site.services.users.get(
+                call, subject.token.username, stale_ok=stale_ok
+            ),
+        )
+    return visit.page(
+        "emergency_saved.html",
+        token=subject.token,
+        access=subject.access,
+        user=user,
+        saved=saved,
+        issued=issued,
+        recovery=RECOVERY[subject.access.recovery][0],
+    )
+
+
+def _lifetime(form: Form, typed: Typed) -> Lifetime:
+    if typed.lifetime == "never":
+        return Lifetime()
+    return Lifetime(ends_at_ms=form.moment_ms("expires"))
+
+
+def _recovery(typed: Typed) -> RecoveryPolicy:
+    try:
+        return RecoveryPolicy(typed.recovery)
+    except ValueError:
+        raise InvalidFieldError(
+            "recovery", "choose what happens if the token becomes available"
+        ) from None

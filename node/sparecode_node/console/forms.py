@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What was typed into a form, read field by field; nothing typed is lost."""
+
+import datetime as dt
+import zoneinfo
+from collections.abc import Mapping
+from urllib.parse import parse_qsl
+
+from sparecode_node.services.errors import InvalidFieldError
+
+FIELDS_MAX = 400
+_WHOLE_DIGITS_MAX = 9
+
+
+class Form:
+    """The fields of a form, or of a query."""
+
+    def __init__(self, pairs: list[tuple[str, str]] | None = None) -> None:
+        self._pairs = pairs or []
+        self._first: dict[str, str] = {}
+        for name, value in self._pairs:
+            self._first.setdefault(name, value)
+
+    @classmethod
+    def parse(cls, body: bytes) -> "Form":
+        """Read `application/x-www-form-urlencoded`. Raises `InvalidFieldError`."""
+        try:
+            return cls(
+                parse_qsl(
+                    body.decode("ascii"),
+                    keep_blank_values=True,
+                    errors="strict",
+                    max_num_fields=FIELDS_MAX,
+                )
+            )
+        except ValueError:
+            raise InvalidFieldError("", "this is not a form of the console") from None
+
+    @property
+    def values(self) -> Mapping[str, str]:
+        """The first value of every field, as typed."""
+        return self._first
+
+    def text(self, name: str, default: str = "") -> str:
+        """Return a line, without blanks around it."""
+        return self._first.get(name, default).strip()
+
+    def secret(self, name: str) -> str:
+        """Return what was typed, exactly."""
+        return self._first.get(name, "")
+
+    def flag(self, name: str) -> bool:
+        """Say whether a box is ticked."""
+        return name in self._first
+
+    def all(self, name: str) -> list[str]:
+        """Return every value of a field."""
+        return [value for each, value in self._pairs if each == name]
+
+    def whole(self, name: str, what: str) -> int:
+        """Return a whole number. Raises `InvalidFieldError`."""
+        typed = self.text(name)
+        if (
+            not (typed.isascii() and typed.isdecimal())
+            or len(typed) > _WHOLE_DIGITS_MAX
+        ):
+            raise InvalidFieldError(name, f"{what} must be a whole number")
+        return int(typed)
+
+    def moment_ms(self, name: str) -> int:
+        """
+        Return the time that NAME_date, NAME_time and NAME_zone say.
+
+        Raises `InvalidFieldError` on *name*.
+        """
+        date, time = self.text(f"{name}_date"), self.text(f"{name}_time")
+        if not date or not time:
+            missing = "date" if not date else "time of day"
+            raise InvalidFieldError(name, f"the {missing} is missing")
+        try:
+            local = dt.datetime.fromisoformat(f"{date}T{time}")
+        except ValueError:
+            raise InvalidFieldError(
+                name,
+                f"“{date} {time}” is no date and time; write 2026-12-31 and 17:00",
+            ) from None
+        if local.tzinfo is not None:
+            raise InvalidFieldError(name, "give the time zone in its own field")
+        aware = local.replace(tzinfo=zone_of(name, self.text(f"{name}_zone", "UTC")))
+        back = aware.astimezone(dt.UTC).astimezone(aware.tzinfo)
+        if back.replace(tzinfo=None) != local:
+            raise InvalidFieldError(
+                name, f"{time} does not exist on {date} there: clocks skip it"
+            )
+        return round(aware.timestamp() * 1000)
+
+
+def zone_of(name: str, key: str) -> dt.tzinfo:
+    """Return a time zone. Raises `InvalidFieldError` on *name*."""
+    if key.upper() == "UTC":
+        return dt.UTC
+    try:
+        return zoneinfo.ZoneInfo(key)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        raise InvalidFieldError(
+            name, f"“{key}” is no time zone; write one like Europe/Berlin, or UTC"
+        ) from None

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where one can go: what a role may not do is not offered."""
+
+from collections.abc import Callable
+
+from sparecode_node.domain.administrators import Role
+from sparecode_node.domain.pins import PinRule
+from sparecode_node.queries.views import TokenView
+
+May = Callable[[str], bool]
+Link = tuple[str, str]
+
+_NAVIGATION: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
+    (
+        "Authentication",
+        (("/tokens", "SecurID Tokens", "TokenService/ListTokens"),),
+    ),
+)
+"""Groups of address, words, and the method that its page calls."""
+
+ROLES = {
+    Role.SUPER_ADMIN: "Super administrator",
+    Role.HELP_DESK: "Help desk",
+    Role.AUDITOR: "Auditor",
+    Role.OPERATOR: "Operator",
+}
+
+_TOKEN_LINKS: tuple[tuple[str, str, str], ...] = (
+    (
+        "/emergency-access",
+        "Emergency Access Tokencodes",
+        "EmergencyAccessService/GetEmergencyAccess",
+    ),
+    ("", "View", "TokenService/GetToken"),
+)
+
+
+def navigation(may: May) -> list[tuple[str, list[Link]]]:
+    """Return the groups of the navigation, without what the role may not see."""
+    groups = [
+        (group, [(address, words) for address, words, method in links if may(method)])
+        for group, links in _NAVIGATION
+    ]
+    return [(group, links) for group, links in groups if links]
+
+
+def role_words(role: str) -> str:
+    """Return what a role is called."""
+    return ROLES[Role(role)]
+
+
+def token_links(token: TokenView, may: May) -> list[Link]:
+    """Return the context menu of a token."""
+    return [
+        (f"/tokens/{token.serial}{address}", words)
+        for address, words, method in _TOKEN_LINKS
+        if may(method)
+    ]
+
+
+def pin_words(token: TokenView) -> str:
+    """Say what a passcode of a token is made of."""
+    match token.pin_rule:
+        case PinRule.NONE:
+            return "Tokencode alone, without a PIN"
+        case PinRule.PREPENDED:
+            words = "PIN followed by the tokencode"
+        case _:
+            words = "PIN folded into the tokencode"
+    return words if token.pin_set else f"{words}; no PIN is set"
+
+
+def code_words(token: TokenView) -> str:
+    """Say how an emergency code of a token is typed (A1)."""
+    if token.pin_rule is PinRule.NONE:
+        return "The code alone, in place of the tokencode"
+    return "PIN followed by the code"

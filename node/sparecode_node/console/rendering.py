@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Templates, and how values look in them: times, codes, counts."""
+
+import datetime as dt
+import functools
+import zoneinfo
+from collections.abc import Mapping
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from sparecode_node.console import navigation
+
+_MINUTE_MS = 60_000
+_HOUR_MS = 60 * _MINUTE_MS
+_DAY_MS = 24 * _HOUR_MS
+
+
+def render(template: str, context: Mapping[str, Any]) -> str:
+    """Return a page."""
+    return _environment().get_template(template).render(context)
+
+
+@functools.cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("sparecode_node.console"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        time=time,
+        plain_time=plain_time,
+        within=within,
+        spelled=spelled,
+        count=count,
+        number=number,
+        role=navigation.role_words,
+    )
+    environment.globals.update(
+        zones=zones,
+        navigation=navigation.navigation,
+        token_links=navigation.token_links,
+        pin_words=navigation.pin_words,
+        code_words=navigation.code_words,
+    )
+    return environment
+
+
+def utc(at_ms: int) -> dt.datetime:
+    """Return a time since the Unix epoch as a date."""
+    return dt.datetime.fromtimestamp(at_ms / 1000, dt.UTC)
+
+
+def time(at_ms: int | None, otherwise: str = "never") -> Markup | str:
+    """Return a time for people and for programs, always in UTC."""
+    if at_ms is None:
+        return otherwise
+    exact = utc(at_ms).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return Markup('<time datetime="{}">{}</time>').format(exact, plain_time(at_ms))
+
+
+def plain_time(at_ms: int) -> str:
+    """Return a time as text."""
+    return f"{utc(at_ms):%Y-%m-%d %H:%M} UTC"
+
+
+def within(at_ms: int, now_ms: int) -> str:
+    """Return how far off a time is: "in 6 days", "2 hours ago"."""
+    distance = abs(at_ms - now_ms)
+    for unit_ms, unit in ((_DAY_MS, "day"), (_HOUR_MS, "hour"), (_MINUTE_MS, "minute")):
+        if distance >= unit_ms:
+            words = count(distance // unit_ms, unit)
+            return f"in {words}" if at_ms > now_ms else f"{words} ago"
+    return "in less than a minute" if at_ms > now_ms else "just now"
+
+
+def spelled(code: str) -> str:
+    """Return a code as a screen reader should say it: sign by sign, with a pause."""
+    return ", ".join(" ".join(group) for group in code.split("-"))
+
+
+def count(many: int, one: str, more: str = "") -> str:
+    """Return a number with its noun."""
+    return f"{number(many)} {one if many == 1 else more or one + 's'}"
+
+
+def number(value: int) -> str:
+    """Return a whole number that can be read."""
+    return f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+@functools.cache
+def zones() -> tuple[str, ...]:
+    """Return the names of time zones, UTC first."""
+    names = sorted(
+        name
+        for name in zoneinfo.available_timezones()
+        if "/" in name and not name.startswith(("Etc/", "SystemV/", "US/"))
+    )
+    return ("UTC", *names)

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The listener for browsers: HTTPS, in the node's own event loop."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+
+from sparecode_node.console.app import build_app
+from sparecode_node.console.site import Site
+
+log = logging.getLogger(__name__)
+
+CONNECTIONS_MAX = 256
+BACKLOG = 128
+IDLE_S = 15
+
+
+class ConsoleListenError(Exception):
+    """The listener could not be opened; the message says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsoleListener:
+    """Where the console listens, and with which certificate."""
+
+    host: str
+    port: int
+    certificate: Path
+    key: Path
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves the process's signals alone: they are the node's."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+class ConsoleServer:
+    """Serves a console. `start` once, `stop` once."""
+
+    def __init__(self, listener: ConsoleListener, site: Site) -> None:
+        self._listener = listener
+        self._site = site
+        self._server: _Server | None = None
+        self._serving: asyncio.Task[None] | None = None
+        self.port = 0
+        """Where it is bound, once it is."""
+
+    async def start(self, *, grace_s: int) -> None:
+        """
+        Bind the port, then serve.
+
+        *grace_s*: for requests that run when it is told to stop. Raises
+        `ConsoleListenError`.
+        """
+        sockets = _bound(self._listener)
+        self.port = sockets[0].getsockname()[1]
+        self._server = _Server(
+            uvicorn.Config(
+                build_app(self._site),
+                ssl_certfile=self._listener.certificate,
+                ssl_keyfile=self._listener.key,
+                ssl_context_factory=lambda _, default: _strict(default()),
+                http="h11",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                limit_concurrency=CONNECTIONS_MAX,
+                timeout_keep_alive=IDLE_S,
+                timeout_graceful_shutdown=grace_s,
+            )
+        )
+        self._serving = asyncio.create_task(
+            self._server.serve(sockets=sockets), name="console"
+        )
+        log.info("listening", extra={"listener": "console", "port": self.port})
+
+    async def stop(self) -> None:
+        """Take no new request, let the running ones end, and close."""
+        if self._server is None or self._serving is None:
+            return
+        self._server.should_exit = True
+        await asyncio.gather(self._serving, return_exceptions=True)
+
+
+def _strict(context: ssl.SSLContext) -> ssl.SSLContext:
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def _bound(listener: ConsoleListener) -> list[socket.socket]:
+    """Listen wherever the host's name leads to. Raises `ConsoleListenError`."""
+    sockets: list[socket.socket] = []
+    try:
+        found = socket.getaddrinfo(
+            listener.host.strip("[]"),
+            listener.port,
+            type=socket.SOCK_STREAM,
+            flags=socket.AI_PASSIVE,
+        )
+        for family, kind, protocol, _, place in found:
+            bound = socket.socket(family, kind, protocol)
+            sockets.append(bound)
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            bound.bind(place)
+            bound.listen(BACKLOG)
+            bound.setblocking(False)  # noqa: FBT003
+    except OSError as error:
+        for each in sockets:
+            each.close()
+        raise ConsoleListenError(
+            f"[console] listen {listener.host}:{listener.port}: cannot listen: "
+            f"{error.strerror or error}"
+        ) from error
+    return sockets

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a page does better with a script. Without this file every page still works.
+"use strict";
+
+document.documentElement.classList.add("script");
+
+// The codes on the screen, one a line.
+function codesIn(selector) {
+  const list = document.querySelector(selector);
+  return list ? [...list.querySelectorAll(".code")].map((each) => each.textContent) : [];
+}
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("button");
+  if (!button) return;
+  if (button.dataset.copy) {
+    await navigator.clipboard.writeText(codesIn(button.dataset.copy).join("\n"));
+    button.textContent = "Copied";
+  } else if ("print" in button.dataset) {
+    window.print();
+  }
+});
+
+// Leaving with codes that nobody has saved.
+let leaving = false;
+document.addEventListener("submit", () => { leaving = true; });
+window.addEventListener("beforeunload", (event) => {
+  if (!leaving && document.querySelector("[data-unsaved]")) event.preventDefault();
+});
+
+// Whatever the browser keeps of a page that was left, codes are not in it.
+window.addEventListener("pagehide", () => {
+  for (const each of document.querySelectorAll(".codes, .sheet, input[name=code]")) each.remove();
+});
+window.addEventListener("pageshow", (event) => {
+  if (event.persisted) location.reload();
+});
+
+// The administrator's own time zone, until they choose another.
+const zone = document.querySelector("select[name=expires_zone]");
+if (zone && "suggested" in zone.dataset) {
+  const own = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  const date = document.getElementById("expires_date");
+  const time = document.getElementById("expires_time");
+  if ([...zone.options].some((option) => option.value === own) && own !== zone.value) {
+    const at = new Date(`${date.value}T${time.value}Z`);
+    const two = (value) => String(value).padStart(2, "0");
+    date.value = `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
+    time.value = `${two(at.getHours())}:${two(at.getMinutes())}`;
+    zone.value = own;
+  }
+}
+
+// A date or a time that is typed means that the codes shall end.
+for (const name of ["expires_date", "expires_time", "expires_zone"]) {
+  document.getElementById(name)?.addEventListener("input", () => {
+    document.getElementById("lifetime-until").checked = true;
+  });
+}
+
+// The node has gone away while the page was open: say where the others are.
+function unreachable() {
+  const banner = document.getElementById("unreachable");
+  if (!banner) return;
+  banner.replaceChildren("This node does not answer. ");
+  const others = document.body.dataset.others;
+  if (others) {
+    banner.append("Go on at another console: ");
+    for (const other of others.split(",")) {
+      const [name, address] = other.trim().split(" ");
+      const link = document.createElement("a");
+      link.href = address + location.pathname;
+      link.textContent = name;
+      banner.append(link, " ");
+    }
+  }
+  banner.hidden = false;
+}
+document.addEventListener("htmx:sendError", unreachable);
+document.addEventListener("htmx:timeout", unreachable);
+document.addEventListener("htmx:afterRequest", (event) => {
+  const banner = document.getElementById("unreachable");
+  if (banner && event.detail.successful) banner.hidden = true;
+});

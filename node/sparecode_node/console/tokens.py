@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SecurID Tokens: Manage Existing, with its search, and a token's page."""
+
+from starlette.responses import Response
+
+from sparecode_node.console.visits import Visit
+from sparecode_node.console.words import EXPLAINED, explain
+from sparecode_node.queries.views import Page, TokenView
+
+PAGE_SIZE = 25
+
+STATES = {
+    "": "Any state",
+    "emergency": "In emergency access",
+    "normal": "Not in emergency access",
+    "enabled": "Enabled",
+    "disabled": "Disabled",
+}
+
+
+async def home(visit: Visit) -> Response:
+    """Show where most visits begin."""
+    return visit.go("/tokens")
+
+
+async def manage_existing(visit: Visit) -> Response:
+    """Search tokens by serial, user name, name or e-mail."""
+    search = visit.form.text("q")
+    state = visit.form.text("state")
+    found: Page[TokenView] = Page(items=(), next_page_token="")
+    try:
+        found = await visit.read(
+            "TokenService/ListTokens",
+            lambda call, stale_ok: visit.site.services.tokens.list(
+                call,
+                page_size=PAGE_SIZE,
+                page_token=visit.form.text("page"),
+                search=search,
+                enabled={"enabled": True, "disabled": False}.get(state),
+                in_emergency_access={"emergency": True, "normal": False}.get(state),
+                stale_ok=stale_ok,
+            ),
+        )
+    except EXPLAINED as error:
+        visit.add(explain(error, {"search": "q", "page_token": ""}))
+    return visit.page(
+        "tokens.html",
+        found=found,
+        search=search,
+        state=state,
+        states=STATES,
+        paged=bool(visit.form.text("page")),
+    )
+
+
+async def view(visit: Visit) -> Response:
+    """Show one token."""
+    serial = visit.request.path_params["serial"]
+    token = await find(visit, serial)
+    return visit.page("token.html", token=token)
+
+
+async def find(visit: Visit, serial: str) -> TokenView:
+    """Return a token. Raises as `Tokens.get`."""
+    return await visit.read(
+        "TokenService/GetToken",
+        lambda call, stale_ok: visit.site.services.tokens.get(
+            call, serial, stale_ok=stale_ok
+        ),
+    )

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A visit: one request of a browser, with who it is and what they may."""
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from sparecode_node.console import rendering
+from sparecode_node.console.forms import Form
+from sparecode_node.console.security import form_token
+from sparecode_node.console.site import Site
+from sparecode_node.console.words import UNAVAILABLE, Problem
+from sparecode_node.domain.administrators import Role
+from sparecode_node.services.authorization import permitted
+from sparecode_node.services.context import (
+    Anonymous,
+    CallContext,
+    Read,
+    SessionCaller,
+)
+from sparecode_node.services.errors import NotSignedInError
+from sparecode_node.services.sessions import SessionView
+
+READ_S: Final = 3.0
+"""A page does not wait longer for a quorum: it shows what this node knows."""
+CHANGE_S: Final = 15.0
+SIGN_IN: Final = "/sign-in"
+
+_LOCAL = re.compile(r"/[A-Za-z0-9._~%/-]*", re.ASCII)
+
+T = TypeVar("T")
+
+
+class Visit:
+    """What a page is given, and how it answers."""
+
+    def __init__(
+        self, site: Site, request: Request, *, form: Form, secret: str, bearer: str
+    ) -> None:
+        self.site = site
+        self.request = request
+        self.form = form
+        """What was typed, or the query of a page that is only read."""
+        self._secret = secret
+        self._bearer = bearer
+        self.session: SessionView | None = None
+        self.stale_index: int | None = None
+        """Set: what the page shows may miss what was committed after it."""
+        self.problems: dict[str, Problem] = {}
+        """By field; "" for what is not about one field."""
+
+    # --- Use cases -----------------------------------------------------------
+
+    def call(
+        self, method: str, *, request_id: str = "", within_s: float = CHANGE_S
+    ) -> CallContext:
+        """Return the context of a use case, called by whoever is signed in."""
+        return CallContext(
+            caller=SessionCaller(bearer=self._bearer) if self._bearer else Anonymous(),
+            request_id=request_id,
+            method=method,
+            deadline_s=within_s,
+        )
+
+    async def find_session(self) -> None:
+        """Learn who is signed in. Raises `NotSignedInError`."""
+        if not self._bearer:
+            raise NotSignedInError
+        try:
+            self.session = await self.site.services.sessions.who_am_i(
+                self.call("SessionService/WhoAmI", within_s=READ_S)
+            )
+        except UNAVAILABLE:
+            # Unknown here, and nobody can be asked.
+            raise NotSignedInError from None
+
+    def new_id(self) -> str:
+        """Draw a request id for a form: sent twice, it is done once (Q1)."""
+        return self.site.entropy.uuid()
+
+    async def read(
+        self, method: str, ask: Callable[[CallContext, bool], Awaitable[Read[T]]]
+    ) -> T:
+        """
+        Return what a use case reads: current, or without a quorum what is known here.
+
+        *ask* gets the context and `stale_ok`. The page says so when it is stale.
+        """
+        call = self.call(method, within_s=READ_S)
+        if self.stale_index is None and self.site.is_ready():
+            try:
+                return (await ask(call, False)).value  # noqa: FBT003
+            except UNAVAILABLE:
+                pass  # Then what this node knows, below.
+        found = await ask(call, True)  # noqa: FBT003
+        self.stale_index = found.applied_index
+        return found.value
+
+    def may(self, method: str) -> bool:
+        """Say whether the role may call a method: what it may not is not offered."""
+        return self.session is not None and permitted(Role(self.session.role), method)
+
+    # --- Answers -------------------------------------------------------------
+
+    def add(self, problem: Problem) -> None:
+        """Show a problem beside its field."""
+        self.problems.setdefault(problem.field, problem)
+
+    def page(self, template: str, *, status: int = 0, **values: object) -> Response:
+        """Return a page, with the problems of this visit."""
+        worst = max((each.status for each in self.problems.values()), default=200)
+        context = {
+            "visit": self,
+            "site": self.site,
+            "session": self.session,
+            "may": self.may,
+            "problems": self.problems,
+            "form_token": form_token(self._secret),
+            "path": self.request.url.path,
+            "now_ms": self.site.clock.now_ms(),
+            **values,
+        }
+        return HTMLResponse(
+            rendering.render(template, context), status_code=status or worst
+        )
+
+    def go(self, path: str) -> Response:
+        """Send the browser on, by GET."""
+        return RedirectResponse(path, status_code=303)
+
+    def local_next(self) -> str:
+        """Return where to go after signing in."""
+        return local_path(self.form.text("next", "/"))
+
+
+def local_path(path: str) -> str:
+    """Return a path of this console, whatever was asked for: never another site."""
+    if not _LOCAL.fullmatch(path) or path.startswith((SIGN_IN, "//")):
+        return "/"
+    return path

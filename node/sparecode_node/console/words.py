@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What went wrong, in words for the person at the page, beside the field at fault.
+
+Mostly the rules have said it already (`Rejected.detail`). Here is what they do
+not know: what the thing is called on the page, and what to do next.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sparecode_node.domain.outcomes import Reason
+from sparecode_node.replication.errors import (
+    NoPrimaryError,
+    NoQuorumError,
+    OutcomeUnknownError,
+    OverloadedError,
+)
+from sparecode_node.services.errors import InvalidFieldError, Refused
+
+UNAVAILABLE = (NoQuorumError, NoPrimaryError)
+"""Nothing can be decided now; what this node knows can still be shown."""
+
+EXPLAINED = (
+    InvalidFieldError,
+    Refused,
+    NoQuorumError,
+    NoPrimaryError,
+    OverloadedError,
+    OutcomeUnknownError,
+)
+"""Ends of a use case that a page has words for; anything else is a bug."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """What is wrong."""
+
+    words: str
+    field: str = ""
+    """Empty: it is not about one field."""
+    status: int = 422
+    retry: bool = False
+    """The same may be sent again, and must be to learn what came of it."""
+
+
+_WORDS: dict[Reason, str] = {
+    Reason.SIGN_IN_REFUSED: "Name or password is wrong, or the wait after a wrong one "
+    "is not over yet. Try again in a moment.",
+    Reason.PASSWORD_CHANGE_NEEDED: "This password is a temporary one. Choose your own "
+    "first.",
+    Reason.SELF_SERVICE_FORBIDDEN: "Nobody does this for themselves. Ask another "
+    "administrator.",
+    Reason.DRAFT_STALE: "Something about this user, token or policy has changed since "
+    "the codes were generated, or they were saved already. Generate codes again.",
+    Reason.RECOVERY_WEAKENED: "This token was marked lost with “Deny authentication "
+    "with token”. Confirm below that the weaker option shall replace it.",
+    Reason.RECOVERY_NEEDS_END: "This option needs an expiration: without one the token "
+    "would never work again. Choose “Expires on”, for kept codes too.",
+    Reason.RECOVERY_END_TOO_LATE: "With this option the codes must expire before the "
+    "token itself does, or the token would never work again.",
+    Reason.LIFETIME_PAST: "This time has passed already. Choose one in the future.",
+    Reason.TOKEN_DISABLED: "The token is disabled. Enable it first.",
+    Reason.TOKEN_EXPIRED: "The token has expired. Give the user another one.",
+    Reason.TOKEN_NOT_ASSIGNED: "The token is nobody’s. Assign it to a user first.",
+    Reason.USER_DISABLED: "The user is disabled. Enable the user first.",
+    Reason.PIN_NOT_SET: "The token needs a PIN and has none. Set a PIN first.",
+    Reason.TOKEN_NOT_LOST: "The token is not marked as lost.",
+    Reason.TOKENCODES_NOT_CONSECUTIVE: "These are not two consecutive tokencodes of "
+    "this token. Wait for two new ones.",
+    Reason.WRONG_PASSWORD: "The old password is wrong.",
+    Reason.VERSION: "Somebody else has changed this meanwhile. What is shown now is the "
+    "newest; look at it, then save again.",
+    Reason.REQUEST_TABLE_FULL: "The cluster has too much to do. Nothing was changed; "
+    "try again in a few seconds.",
+    Reason.STALE_PARAMETERS: "Others changed this at the same time. Nothing was "
+    "changed; try again.",
+    Reason.LAST_SUPER_ADMIN: "This is the last super administrator who can sign in: "
+    "nobody could undo it.",
+}
+
+_FIELDS: dict[Reason, str] = {
+    Reason.LIFETIME_PAST: "expires",
+    Reason.LIFETIME_BEYOND_CAP: "expires",
+    Reason.LIFETIME_NEEDED: "expires",
+    Reason.RECOVERY_NEEDS_END: "recovery",
+    Reason.RECOVERY_END_TOO_LATE: "recovery",
+    Reason.RECOVERY_WEAKENED: "weaken",
+    Reason.CODE_COUNT: "count",
+    Reason.GUESS_ODDS: "count",
+    Reason.DRAFT_STALE: "codes",
+    Reason.TOKENCODES_NOT_CONSECUTIVE: "first_tokencode",
+    Reason.WRONG_PASSWORD: "old_password",
+}
+"""Where a page shows a refusal, when the rules name a field of the request."""
+
+_NOT_FOUND = frozenset(
+    {
+        Reason.USER_UNKNOWN,
+        Reason.TOKEN_UNKNOWN,
+        Reason.AGENT_UNKNOWN,
+        Reason.ADMINISTRATOR_UNKNOWN,
+    }
+)
+
+
+def explain(error: Exception, fields: Mapping[str, str] | None = None) -> Problem:
+    """
+    Return the words for one of `EXPLAINED`.
+
+    *fields*: what the page calls the fields of the request.
+    """
+    named = fields or {}
+    match error:
+        case InvalidFieldError(field=field, message=message):
+            return Problem(words=sentence(message), field=named.get(field, field))
+        case Refused(rejected=rejected):
+            words = _WORDS.get(rejected.reason) or rejected.detail
+            field = named.get(rejected.field) or _FIELDS.get(
+                rejected.reason, rejected.field
+            )
+            return Problem(
+                words=sentence(words or rejected.reason.value.replace("_", " ")),
+                field=field,
+                status=404 if rejected.reason in _NOT_FOUND else 409,
+            )
+        case OutcomeUnknownError():
+            return Problem(
+                words="The primary was lost at this very moment, so it may have been "
+                "done or not. Send the same once more: it is never done twice.",
+                status=503,
+                retry=True,
+            )
+        case OverloadedError():
+            return Problem(
+                words="This node has too much to do. Nothing was changed; try again "
+                "in a few seconds.",
+                status=503,
+            )
+        case _:
+            return Problem(
+                words="Too few nodes are in contact to decide, so nothing was changed. "
+                "Try again, or at another node’s console.",
+                status=503,
+            )
+
+
+def sentence(words: str) -> str:
+    """Begin with a capital, and end with a full stop."""
+    text = words.strip()
+    if not text:
+        return text
+    return text[0].upper() + text[1:] + ("" if text[-1] in ".!?" else ".")

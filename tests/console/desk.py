@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The console of one node over the real use cases, and a browser without a script."""
+
+import contextlib
+import dataclasses
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+
+from sparecode_node.console.app import build_app
+from sparecode_node.console.site import Site
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.services.ambient import SystemEntropy
+from sparecode_node.services.use_cases import Services
+from tests.console.paper import Paper
+from tests.services.one_node import NODE, PASSWORD, ROOT, OneNode, one_node
+
+ORIGIN = "https://console.test"
+OTHERS = {"n1": ORIGIN, "n2": "https://n2.test", "n3": "https://n3.test"}
+
+
+class Desk:
+    """A running console, and who uses it."""
+
+    def __init__(self, node: OneNode) -> None:
+        self.node = node
+        self.app = build_app(
+            Site(
+                node_id=NODE,
+                services=Services(
+                    **{
+                        field.name: getattr(node, field.name)
+                        for field in dataclasses.fields(Services)
+                    }
+                ),
+                is_ready=lambda: node.replicator.ready,
+                is_primary=lambda: node.replicator.primary == NodeId(NODE),
+                clock=node.clock,
+                entropy=SystemEntropy(),
+                addresses=OTHERS,
+            )
+        )
+        self._open = contextlib.AsyncExitStack()
+
+    async def browser(self) -> Paper:
+        """Return a browser that has never been here."""
+        client = httpx.AsyncClient(
+            transport=httpx.ASGITransport(self.app), base_url=ORIGIN
+        )
+        return Paper(await self._open.enter_async_context(client))
+
+    async def administrator(self, name: str = ROOT, password: str = PASSWORD) -> Paper:
+        """Return the browser of an administrator who has signed in."""
+        browser = await self.browser()
+        page = await browser.sign_in(name, password)
+        assert page.path != "/sign-in", page.text
+        return browser
+
+    async def close(self) -> None:
+        """Close all browsers."""
+        await self._open.aclose()
+
+
+@contextlib.asynccontextmanager
+async def desk(folder: Path) -> AsyncIterator[Desk]:
+    """Start a console with a user, Alice, who has a token with a PIN."""
+    async with one_node(folder) as node:
+        await node.register_agent()
+        await node.add_user()
+        running = Desk(node)
+        try:
+            yield running
+        finally:
+            await running.close()

@@ -1,0 +1,311 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Manage Emergency Access Tokencodes, without a script."""
+
+import datetime as dt
+
+import pytest
+
+from sparecode_node.replication.errors import NoQuorumError, OutcomeUnknownError
+from tests.console.desk import Desk
+from tests.services.one_node import NOW_MS, PIN, SERIAL
+
+pytestmark = pytest.mark.asyncio
+
+PAGE = f"/tokens/{SERIAL}/emergency-access"
+STEPS = (
+    "Online Emergency Access",
+    "Type of Emergency Access Tokencode(s)",
+    "Set of One-Time Tokencodes",
+    "Temporary Fixed Tokencode",
+    "Number of tokencodes",
+    "Generate Codes",
+    "Emergency Access Tokencode Lifetime",
+    "No expiration",
+    "Expires on",
+    "If Token Becomes Available",
+    "Deny authentication with token",
+    (
+        "Allow authentication with token at any time and disable online emergency "
+        "tokencodes"
+    ),
+    (
+        "Allow authentication with token only after the emergency tokencode lifetime has "
+        "expired and disable online emergency tokencodes"
+    ),
+)
+
+
+def in_days(days: int) -> dict[str, str]:
+    """Fill in when the codes expire."""
+    at = dt.datetime.fromtimestamp(NOW_MS / 1000, dt.UTC) + dt.timedelta(days=days)
+    return {
+        "expires_date": f"{at:%Y-%m-%d}",
+        "expires_time": f"{at:%H:%M}",
+        "expires_zone": "UTC",
+    }
+
+
+async def test_the_page_has_the_steps_of_the_procedure_in_their_order(
+    desk: Desk,
+) -> None:
+    browser = await desk.administrator()
+    text = (await browser.open(PAGE)).text
+    for step in (*STEPS, "Save"):
+        assert step in text
+        text = text.partition(step)[2]
+
+
+async def test_generated_codes_work_after_save_and_not_before(desk: Desk) -> None:
+    """(I3) Not active until saved; then PIN and code sign Alice in."""
+    browser = await desk.administrator()
+    await browser.open(PAGE)
+    page = await browser.send("Generate Codes", count="3")
+    assert page.status == 200
+    assert len(set(page.codes)) == 3
+    assert "Not active until saved" in page.text
+    assert not await desk.node.accepts(PIN + page.codes[0])
+    desk.node.clock.pass_s(1)  # A wrong code has a wait behind it (L1).
+
+    page = await browser.send(
+        "Save", tick={"recovery": "allow_and_disable"}, **in_days(3)
+    )
+    assert page.status == 200, page.text
+    assert "Committed by a quorum at log index" in page.text
+    assert "through node n1" in page.text
+    assert "2023-11-17 22:13 UTC in 2 days" in page.text  # Seconds are cut off.
+    assert await desk.node.accepts(PIN + page.codes[0])
+    assert not await desk.node.accepts(PIN + page.codes[0])
+
+
+async def test_codes_are_on_no_other_page(desk: Desk) -> None:
+    """(I9) Nobody reads codes back: after leaving they are gone."""
+    browser = await desk.administrator()
+    await browser.open(PAGE)
+    page = await browser.send("Generate Codes", count="3")
+    codes = page.codes
+    await browser.send("Save", **in_days(3))
+    for path in (PAGE, f"/tokens/{SERIAL}", "/tokens"):
+        page = await browser.open(path)
+        assert page.status == 200
+        assert not any(code in page.response.text for code in codes)
+    assert "3 live" in (await browser.open(PAGE)).text
+
+
+async def test_saving_twice_is_saving_once(desk: Desk) -> None:
+    """(Q1) The form that is sent again gets the same answer."""
+    browser = await desk.administrator()
+    await browser.open(PAGE)
+    form = await browser.send("Generate Codes", count="2")
+    first = await browser.send("Save", **in_days(3))
+    browser.page = form
+    second = await browser.send("Save", **in_days(3))
+    assert second.status == 200
+    assert second.text == first.text
+
+
+async def test_a_field_that_is_wrong_is_named_and_nothing_typed_is_lost(
+    desk: Desk,
+) -> None:
+    browser = await desk.administrator()
+    await browser.open(PAGE)
+    page = await browser.send("Generate Codes", count="2")
+    codes = page.codes
+    page = await browser.send(
+        "Save", tick={"recovery": "allow_after_expiry"}, **in_days(-1)
+    )
+    assert page.status == 409
+    assert "This time has passed already" in page.text
+    form = page.form(PAGE)
+    assert page.codes == codes
+    assert form.value("expires_date") == in_days(-1)["expires_date"]
+    assert form.value("recovery") == "allow_after_expiry"
+    assert (await browser.send("Save", **in_days(2))).status == 200
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ({"expires_date": "2023-13-45"}, "is no date and time"),
+        ({"expires_date": ""}, "The date is missing"),
+        ({"expires_time": ""}, "The time of day is missing"),
+        ({"expires_zone": "Mars/Olympus"}, "is no time zone"),
+        (
+            {
+                "expires_date": "2024-03-31",
+                "expires_time": "02:30",
+                "expires_zone": "Europe/Berlin",
+            },
+            "clocks skip it",
+        ),
+        ({"count": "3"}, "You have generated 2 codes"),
+        ({"draft": "AAAA"}, "draft"),
+        ({"draft": ""}, "Generate the codes first"),
+    ],
+)
+async def test_what_cannot_be_saved_is_said_in_words(
+    desk: Desk, typed: dict[str, str], words: str
+) -> None:
+    browser = await desk.administrator()
+    await browser.open(PAGE)
+    await browser.send("Generate Codes", count="2")
+    page = await browser.send("Save", **{**in_days(3), **typed})
+    assert page.status in (409, 422)
+    assert words in page.text
+    assert not (
+        await desk.node.emergency.get(
+            desk.node.admin("EmergencyAccessService/GetEmergencyAccess"), SERIAL
+        )
+    ).value.live_codes
+
+
+@pytest.mark.parametrize("count", ["0", "51", "", "ten", "-1", "9" * 40])
+async def test_a_number_out_of_bounds_gives_no_codes(desk: Desk, count: str) -> None:
+    """(I4) 1 to 50."""
+    browser = await desk.administrator()
+    await browser.open(PAGE)
+    page = await browser.send("Generate Codes", count=count)
+    assert page.status == 422
+    assert not page.codes
+    assert page.form(PAGE).value("count") == count
+
+
+async def test_a_local_time_means_its_zone(desk: Desk) -> None:
+    browser = await desk.administrator()
+    await browser.open(PAGE)
+    await browser.send("Generate Codes", count="2")
+    page = await browser.send(
+        "Save",
+        expires_date="2024-07-01",
+        expires_time="12:00",
+        expires_zone="Europe/Berlin",
+    )
+    assert "2024-07-01 10:00 UTC" in page.text
+
+
+async def test_a_fixed_tokencode_is_shown_when_it_is_saved(desk: Desk) -> None:
+    """(I11) One code, accepted until its end."""
+    browser = await desk.administrator()
+    await browser.open(PAGE)
+    page = await browser.send("Save", tick={"kind": "fixed", "lifetime": "never"})
+    assert page.status == 422
+    assert "must end" in page.text
+    page = await browser.send(
+        "Save", tick={"kind": "fixed", "lifetime": "until"}, **in_days(2)
+    )
+    (code,) = page.codes
+    assert await desk.node.accepts(PIN + code)
+    assert await desk.node.accepts(PIN + code)
+
+
+async def test_turning_it_off_voids_the_codes(desk: Desk) -> None:
+    """(R2) The token stays lost unless it is reinstated in the same breath."""
+    issued = await desk.node.issue()
+    browser = await desk.administrator()
+    page = await browser.open(PAGE)
+    assert "3 live codes of this token will be void" in page.text
+    page = await browser.send("Save", untick=("online",), tick={"reinstate": "on"})
+    assert "Emergency access is off" in page.text
+    assert not await desk.node.accepts(PIN + issued.codes[0].code)
+    assert await desk.node.accepts(PIN + desk.node.tokencode())
+
+
+async def test_unused_codes_are_kept_only_if_that_is_said(desk: Desk) -> None:
+    """(I8) Re-issue voids, unless kept."""
+    first = await desk.node.issue()
+    browser = await desk.administrator()
+    await browser.open(PAGE)
+    await browser.send("Generate Codes", count="2")
+    page = await browser.send("Save", tick={"keep": "on"}, **in_days(3))
+    assert page.status == 200
+    assert await desk.node.accepts(PIN + first.codes[0].code)
+    await browser.open(PAGE)
+    await browser.send("Generate Codes", count="2")
+    page = await browser.send("Save", **in_days(3))
+    assert "4 earlier codes are void now" in page.text
+    assert not await desk.node.accepts(PIN + first.codes[1].code)
+
+
+async def test_two_administrators_at_once_make_one_set(desk: Desk) -> None:
+    """(I3) What has changed since the codes were generated is said; nothing is lost."""
+    one, two = await desk.administrator(), await desk.administrator()
+    for browser in (one, two):
+        await browser.open(PAGE)
+        await browser.send("Generate Codes", count="2")
+    assert (await one.send("Save", **in_days(3))).status == 200
+    page = await two.send("Save", **in_days(3))
+    assert page.status == 409
+    assert "Generate codes again" in page.text
+    await two.send("Generate Codes")
+    assert (await two.send("Save")).status == 200
+
+
+async def test_an_unknown_outcome_is_learned_by_sending_the_same_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(A7, Q1) It was committed, the answer was lost: sent again, it is the first."""
+    browser = await desk.administrator()
+    await browser.open(PAGE)
+    await browser.send("Generate Codes", count="2")
+    replicator, propose = desk.node.replicator, desk.node.replicator.propose
+
+    async def lose_the_answer(proposal: object, *, timeout_s: float) -> object:
+        monkeypatch.setattr(replicator, "propose", propose)
+        await propose(proposal, timeout_s=timeout_s)  # type: ignore[arg-type]
+        raise OutcomeUnknownError("lost")
+
+    monkeypatch.setattr(replicator, "propose", lose_the_answer)
+    page = await browser.send("Save", **in_days(3))
+    assert page.status == 503
+    assert "it is never done twice" in page.text
+    page = await browser.send("Save")
+    assert page.status == 200
+    assert await desk.node.accepts(PIN + page.codes[0])
+
+
+async def test_without_a_quorum_pages_are_stale_and_changes_refused(
+    desk: Desk,
+) -> None:
+    """(P2, A7) A banner; reads still possible, and marked; writes refused in words."""
+    browser = await desk.administrator()
+    await browser.open(PAGE)
+    await browser.send("Generate Codes", count="2")
+    desk.node.replicator.down = NoQuorumError("down")
+    page = await browser.send("Save", **in_days(3))
+    assert page.status == 503
+    assert "nothing was changed" in page.text
+    assert "No quorum. Too few nodes are in contact" in page.text
+    assert "https://n2.test" in page.response.text
+    assert len(page.codes) == 2
+    page = await browser.open("/tokens")
+    assert page.status == 200
+    assert "it may miss what was changed since" in page.text
+    assert SERIAL in page.text
+    desk.node.replicator.down = None
+    page = await browser.open(PAGE)
+    assert "No quorum" not in page.text
+
+
+async def test_the_download_holds_what_the_page_holds(desk: Desk) -> None:
+    browser = await desk.administrator()
+    await browser.open(PAGE)
+    await browser.send("Generate Codes", count="2")
+    page = await browser.send("Save", **in_days(3))
+    codes = page.codes
+    file = await browser.send("Download", action=f"{PAGE}/sheet.txt")
+    assert file.response.headers["content-type"].startswith("text/plain")
+    assert "attachment" in file.response.headers["content-disposition"]
+    assert file.response.headers["cache-control"] == "no-store"
+    lines = file.response.text.splitlines()
+    assert [line.split()[-1] for line in lines[-2:]] == codes
+    assert "alice" in file.response.text
+
+
+async def test_used_codes_say_when_and_where(desk: Desk) -> None:
+    issued = await desk.node.issue()
+    assert await desk.node.accepts(PIN + issued.codes[1].code)
+    browser = await desk.administrator()
+    text = (await browser.open(PAGE)).text
+    assert "2 live 1 used" in text
+    assert (
+        "Code 2 used 2023-11-14 22:13 UTC at spiffe://example/vpn, through n1" in text
+    )

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What protects a browser: the session, forms, headers, escaping."""
+
+import logging
+import re
+
+import pytest
+
+from sparecode_node.console.security import SESSION_COOKIE, form_token
+from sparecode_node.console.visits import local_path
+from tests.console.desk import Desk
+from tests.services.one_node import PASSWORD, ROOT, SERIAL
+
+pytestmark = pytest.mark.asyncio
+
+PAGE = f"/tokens/{SERIAL}/emergency-access"
+
+
+async def test_whoever_has_not_signed_in_sees_the_door(desk: Desk) -> None:
+    browser = await desk.browser()
+    for path in ("/", "/tokens", PAGE):
+        page = await browser.open(path)
+        assert page.path == "/sign-in"
+        assert SERIAL not in page.text
+    page = await browser.send("Sign in", administrator=ROOT, password=PASSWORD)
+    assert page.path == PAGE
+
+
+async def test_a_wrong_name_and_a_wrong_password_look_the_same(desk: Desk) -> None:
+    """(A6) Generic words; what was typed as the name stays, the password does not."""
+    pages = []
+    for name, password in ((ROOT, "wrong"), ("nobody", PASSWORD)):
+        browser = await desk.browser()
+        page = await browser.sign_in(name, password)
+        assert page.status == 409
+        assert page.form("/sign-in").value("administrator") == name
+        assert page.form("/sign-in").value("password") == ""
+        pages.append(page.text)
+    assert pages[0] == pages[1]
+    assert "Name or password is wrong" in pages[0]
+
+
+async def test_the_cookie_is_for_this_host_and_for_no_script(desk: Desk) -> None:
+    browser = await desk.browser()
+    await browser.open("/sign-in")
+    form = browser.page.form("/sign-in")
+    fields = {**dict(form.fields), "administrator": ROOT, "password": PASSWORD}
+    answer = await browser.client.post("/sign-in", data=fields)
+    cookies = answer.headers.get_list("set-cookie")
+    (session,) = [each for each in cookies if each.startswith(f"{SESSION_COOKIE}=")]
+    attributes = {part.strip().lower() for part in session.split(";")[1:]}
+    assert attributes == {"httponly", "secure", "samesite=strict", "path=/"}
+
+
+async def test_a_planted_session_is_not_taken_over(desk: Desk) -> None:
+    """Session fixation: signing in draws a session that nobody knew before."""
+    victim, thief = await desk.browser(), await desk.administrator()
+    planted = thief.client.cookies[SESSION_COOKIE]
+    victim.client.cookies.set(SESSION_COOKIE, planted, domain="console.test")
+    victim.client.cookies.set("__Host-sparecode-visit", "chosen", domain="console.test")
+    await victim.sign_in(ROOT, PASSWORD)
+    drawn = [c.value for c in victim.client.cookies.jar if c.name == SESSION_COOKIE]
+    assert drawn
+    assert planted not in drawn[-1:]
+
+
+async def test_signing_out_ends_the_session_itself(desk: Desk) -> None:
+    browser = await desk.administrator()
+    kept = browser.client.cookies[SESSION_COOKIE]
+    await browser.open("/tokens")
+    page = await browser.send("Sign out", action="/account/sign-out")
+    assert page.path == "/sign-in"
+    browser.client.cookies.set(SESSION_COOKIE, kept, domain="console.test")
+    assert (await browser.open("/tokens")).path == "/sign-in"
+
+
+@pytest.mark.parametrize(
+    ("headers", "token"),
+    [
+        ({}, ""),
+        ({}, "0" * 64),
+        ({}, "é" * 8),
+        ({}, form_token("another session")),
+        ({"sec-fetch-site": "cross-site"}, None),
+        ({"sec-fetch-site": "same-site"}, None),
+        ({"origin": "https://evil.test"}, None),
+        ({"origin": "null"}, None),
+    ],
+)
+async def test_a_form_from_elsewhere_changes_nothing(
+    desk: Desk, headers: dict[str, str], token: str | None
+) -> None:
+    """CSRF: without the session's own token, or from another origin, it is refused."""
+    issued = await desk.node.issue()
+    browser = await desk.administrator()
+    page = await browser.open(PAGE)
+    fields = dict(page.form(PAGE).fields)
+    fields.pop("online")
+    if token is not None:
+        fields["form_token"] = token
+    answer = await browser.client.post(
+        PAGE, data={**fields, "action": "save"}, headers=headers
+    )
+    assert answer.status_code == 403
+    assert "Nothing was changed" in answer.text
+    text = (await browser.open(PAGE)).text
+    assert f"{len(issued.codes)} live" in text
+
+
+async def test_signing_in_needs_our_form_too(desk: Desk) -> None:
+    """Or somebody could be signed in as another without noticing it."""
+    browser = await desk.browser()
+    answer = await browser.client.post(
+        "/sign-in", data={"administrator": ROOT, "password": PASSWORD}
+    )
+    assert answer.status_code == 403
+    assert SESSION_COOKIE not in answer.cookies
+
+
+async def test_every_answer_carries_the_headers(desk: Desk) -> None:
+    browser = await desk.administrator()
+    for path in ("/sign-in", "/tokens", PAGE, "/nothing", "/static/console.css"):
+        headers = (await browser.client.get(path)).headers
+        policy = headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "frame-ancestors 'none'" in policy
+        assert "unsafe" not in policy
+        assert headers["x-frame-options"] == "DENY"
+        assert headers["x-content-type-options"] == "nosniff"
+        if not path.startswith("/static/"):
+            assert headers["cache-control"] == "no-store"
+
+
+async def test_what_others_typed_is_shown_and_not_run(desk: Desk) -> None:
+    """Escaping: names are text, wherever they are shown."""
+    evil = '"><script>alert(1)</script>'
+    node = desk.node
+    await node.users.create(
+        node.admin("UserService/CreateUser"),
+        username="mallory",
+        display_name=evil,
+        email="<b>@example.com",
+    )
+    await node.enroll("666")
+    await node.tokens.assign(
+        node.admin("TokenService/AssignToken"), serial="666", username="mallory"
+    )
+    browser = await desk.administrator()
+    for path in ("/tokens", "/tokens/666", "/tokens/666/emergency-access"):
+        page = await browser.open(path)
+        assert page.status == 200
+        assert evil in page.text
+        assert "<script>alert" not in page.response.text
+    page = await browser.open("/tokens?q=%22%3E%3Cscript%3E")
+    assert "<script>" not in page.response.text
+
+
+async def test_no_code_is_in_a_log_or_an_address(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No codes in addresses, logs or history."""
+    caplog.set_level(logging.DEBUG)
+    browser = await desk.administrator()
+    await browser.open(PAGE)
+    page = await browser.send("Generate Codes", count="3")
+    page = await browser.send("Save")
+    assert page.status == 200
+    assert page.path == PAGE
+    assert not page.response.url.query
+    for code in page.codes:
+        assert code not in caplog.text
+        assert code.replace("-", "") not in caplog.text
+        assert code not in re.findall(r"<title>.*</title>", page.response.text)[0]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "//evil.test",
+        "https://evil.test",
+        "/\\evil.test",
+        "/\t/evil.test",
+        "javascript:alert(1)",
+        "evil",
+        "/sign-in",
+        "",
+    ],
+)
+async def test_nobody_is_sent_to_another_site(path: str) -> None:
+    assert local_path(path) == "/"
+
+
+async def test_a_body_longer_than_any_form_is_not_read(desk: Desk) -> None:
+    browser = await desk.administrator()
+    for body in (b"a=" + b"x" * 100_000, b"&".join([b"a=1"] * 1000), b"a=%ff", b"\xff"):
+        answer = await browser.client.post(PAGE, content=body)
+        assert answer.status_code in (400, 403)
+
+
+async def test_an_unknown_token_is_not_found(desk: Desk) -> None:
+    browser = await desk.administrator()
+    for path in ("/tokens/404", "/tokens/404/emergency-access"):
+        page = await browser.open(path)
+        assert page.status == 404
+        assert "There is no token 404" in page.text
+    assert (await browser.open("/tokens/no%20serial")).status == 422
