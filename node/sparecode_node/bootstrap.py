@@ -14,6 +14,7 @@ import importlib.metadata
 import logging
 import os
 import sqlite3
+from collections.abc import Mapping
 
 from sparecode_node.config import Config, KdfProfile, ListenerConfig
 from sparecode_node.console.server import (
@@ -23,7 +24,11 @@ from sparecode_node.console.server import (
 )
 from sparecode_node.console.site import Site
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.metrics.census import Census
+from sparecode_node.metrics.collecting import Sources
+from sparecode_node.metrics.events import EventCounts
 from sparecode_node.metrics.measures import Measures
+from sparecode_node.metrics.observation import Observation
 from sparecode_node.preparing import (
     FOUNDING,
     JOURNAL,
@@ -47,8 +52,9 @@ from sparecode_node.rpc.server import (
     ListenerSettings,
     check_free,
 )
-from sparecode_node.rpc.tls import TlsFileError, TlsFiles
+from sparecode_node.rpc.tls import CertificateEnds, TlsFileError, TlsFiles
 from sparecode_node.services.ambient import Clock, Entropy
+from sparecode_node.services.condition import Condition
 from sparecode_node.services.founding import Founder, FoundingError
 from sparecode_node.services.kdf import PROFILES, Kdf
 from sparecode_node.services.keyring import KeyRing, KeyRingError
