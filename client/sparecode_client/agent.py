@@ -66,12 +66,56 @@ class AsyncAgent(Caller):
             request,
             within=within,
         )
-        wire = authentication_pb2.AuthenticationDecision
-        decision = enum_in(Decision, wire, answer.decision)
-        if decision is None:
-            raise NodeFailed("DECISION", f"unknown decision {answer.decision}")
-        return Authentication(
-            decision=decision,
-            authentication_id=answer.authentication_id,
-            challenge=answer.challenge,
+        return _decision_in(answer)
+
+    async def continue_authentication(
+        self,
+        before: Authentication,
+        next_tokencode: str,
+        *,
+        new_pin: str = "",
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> Authentication:
+        """
+        Give the next step that the decision *before* required, within two minutes.
+
+        `NEXT_TOKENCODE_REQUIRED`: what the token shows after the tokencode that was
+        given, hence after the user has waited for it. `NEW_PIN_REQUIRED`: that, and
+        a *new_pin* of the user's choice. Each decision is continued once, by the
+        agent that got it, on whichever node; who is refused begins again.
+
+        Raises:
+            InvalidArgument: What was given is no tokencode, or no PIN as the policy
+                wants it (`field` says which). The decision can still be continued.
+            OutcomeUnknown: Call again with its `request_id`, within ten minutes.
+            SparecodeError: There is no decision; certainly no acceptance (A7).
+        """
+        request = authentication_pb2.ContinueAuthenticationRequest(
+            request_id=request_id or new_request_id(),
+            challenge=before.challenge,
+            next_tokencode=next_tokencode,
+            new_pin=new_pin,
         )
+        answer = await self._client.unary(
+            lambda node: node.authentication.ContinueAuthentication,
+            request,
+            within=within,
+        )
+        return _decision_in(answer)
+
+
+def _decision_in(
+    answer: authentication_pb2.AuthenticateResponse
+    | authentication_pb2.ContinueAuthenticationResponse,
+) -> Authentication:
+    """Return a decision. Raises `NodeFailed` for one that is newer than this code."""
+    wire = authentication_pb2.AuthenticationDecision
+    decision = enum_in(Decision, wire, answer.decision)
+    if decision is None:
+        raise NodeFailed("DECISION", f"unknown decision {answer.decision}")
+    return Authentication(
+        decision=decision,
+        authentication_id=answer.authentication_id,
+        challenge=answer.challenge,
+    )

@@ -124,6 +124,7 @@ class Agent(Blocking[AsyncAgent]):
         )
 
     authenticate = _Method(AsyncAgent.authenticate)
+    continue_authentication = _Method(AsyncAgent.continue_authentication)
 
 
 class Admin(Blocking[AsyncAdmin]):

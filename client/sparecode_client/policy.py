@@ -44,6 +44,11 @@ class Policy:
     session_lifetime: timedelta
     request_retention: timedelta
     requests_max: int
+    resynchronize_window_steps: int
+    resynchronize_look_ahead: int
+    """How far off a token may be where two tokencodes in a row are given."""
+    next_tokencode_from_failures: int
+    """After so many, a right passcode needs the next tokencode too; 0: never."""
     position: ReadPosition | None = None
     """Of the answer."""
 

@@ -106,11 +106,20 @@ class Authentication:
     authentication_id: str
     """Names the decision in the audit log."""
     challenge: bytes = field(default=b"", repr=False)
+    """What `continue_authentication` hands back; for a next step only."""
 
     @property
     def accepted(self) -> bool:
         """Whether the user may come in."""
         return self.decision is Decision.ACCEPTED
+
+    @property
+    def next_step(self) -> bool:
+        """Whether it was right so far, and `continue_authentication` has to follow."""
+        return self.decision in (
+            Decision.NEXT_TOKENCODE_REQUIRED,
+            Decision.NEW_PIN_REQUIRED,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -252,6 +252,9 @@ POLICY = policy_pb2.GetPolicyResponse(
         session_lifetime=lasting(timedelta(hours=12)),
         request_retention=lasting(timedelta(minutes=10)),
         requests_max=200_000,
+        resynchronize_window_steps=60,
+        resynchronize_look_ahead=100,
+        next_tokencode_from_failures=3,
     ),
     position=POSITION,
 )
@@ -282,6 +285,24 @@ ACCEPTED = authentication_pb2.AuthenticateResponse(
 REFUSED = authentication_pb2.AuthenticateResponse(
     decision=authentication_pb2.AUTHENTICATION_DECISION_REFUSED,
     authentication_id="a-2",
+)
+NEW_PIN = authentication_pb2.AuthenticateResponse(
+    decision=authentication_pb2.AUTHENTICATION_DECISION_NEW_PIN_REQUIRED,
+    authentication_id="a-3",
+    challenge=b"challenge-3",
+)
+NEXT_TOKENCODE = authentication_pb2.AuthenticateResponse(
+    decision=authentication_pb2.AUTHENTICATION_DECISION_NEXT_TOKENCODE_REQUIRED,
+    authentication_id="a-4",
+    challenge=b"challenge-4",
+)
+CONTINUED = authentication_pb2.ContinueAuthenticationResponse(
+    decision=authentication_pb2.AUTHENTICATION_DECISION_ACCEPTED,
+    authentication_id="a-5",
+)
+CONTINUED_REFUSED = authentication_pb2.ContinueAuthenticationResponse(
+    decision=authentication_pb2.AUTHENTICATION_DECISION_REFUSED,
+    authentication_id="a-6",
 )
 
 

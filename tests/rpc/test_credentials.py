@@ -26,7 +26,7 @@ from tests.rpc.test_methods import CASES, STUBS
 CODE = grpc.StatusCode
 ADMIN_CASES = [c for c in CASES if c.service != "AuthenticationService"]
 SESSION_CASES = [c for c in ADMIN_CASES if c.method != "SessionService/Login"]
-(AUTHENTICATE,) = [c for c in CASES if c.service == "AuthenticationService"]
+(AUTHENTICATE,) = [c for c in CASES if c.method.endswith("/Authenticate")]
 
 
 async def refusal_of(channel, case, metadata=None):

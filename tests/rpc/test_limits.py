@@ -18,8 +18,9 @@ from sparecode.v1 import (
 from sparecode_node.rpc.calls import DEADLINE_DEFAULT_S, DEADLINE_MAX_S
 from sparecode_node.rpc.server import ListenError, Listeners, ListenerSettings
 from sparecode_node.services.ambient import SystemClock
+from sparecode_node.services.deciding import Answer
 from sparecode_node.services.use_cases import Services
-from sparecode_node.statemachine.results import Applied, Authenticated, Decision
+from sparecode_node.statemachine.results import Applied, Decision
 from tests.rpc.edge import BEARER, MEMBER, failure, running_edge, settings
 from tests.rpc.test_methods import ID, pieces
 
@@ -214,10 +215,10 @@ async def test_running_call_ends_before_the_listeners_close():
     """Stopping is graceful: what was begun gets its answer."""
     begun, finish = asyncio.Event(), asyncio.Event()
 
-    async def slow() -> Authenticated:
+    async def slow() -> Answer:
         begun.set()
         await finish.wait()
-        return Authenticated(index=1, decision=Decision.ACCEPTED, authentication_id="a")
+        return Answer(decision=Decision.ACCEPTED, authentication_id="a")
 
     async with running_edge() as edge, edge.agents() as channel:
         edge.services["authentication"].answer = slow

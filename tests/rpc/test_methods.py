@@ -66,6 +66,7 @@ from sparecode_node.services.context import (
     Read,
     SessionCaller,
 )
+from sparecode_node.services.deciding import Answer
 from sparecode_node.services.emergency_access import (
     Generated,
     Issued,
@@ -77,7 +78,6 @@ from sparecode_node.services.sessions import SessionView, SignedIn
 from sparecode_node.services.tokens import ImportedRow
 from sparecode_node.statemachine.results import (
     Applied,
-    Authenticated,
     Decision,
     EmergencyAccessSaved,
     SessionOpened,
@@ -305,6 +305,9 @@ POLICY = policy_pb2.Policy(
     session_lifetime=Duration(seconds=43_200),
     request_retention=Duration(seconds=600),
     requests_max=200_000,
+    resynchronize_window_steps=60,
+    resynchronize_look_ahead=100,
+    next_tokencode_from_failures=3,
 )
 
 
@@ -380,10 +383,26 @@ CASES = [
             "client_address": "192.0.2.1",
             "resource": "vpn",
         },
-        Authenticated(index=7, decision=Decision.REFUSED, authentication_id="a"),
+        Answer(
+            decision=Decision.NEW_PIN_REQUIRED, authentication_id="a", challenge=b"c"
+        ),
         authentication_pb2.AuthenticateResponse(
-            decision=authentication_pb2.AUTHENTICATION_DECISION_REFUSED,
+            decision=authentication_pb2.AUTHENTICATION_DECISION_NEW_PIN_REQUIRED,
             authentication_id="a",
+            challenge=b"c",
+        ),
+    ),
+    Case(
+        "AuthenticationService/ContinueAuthentication",
+        authentication_pb2.ContinueAuthenticationRequest(
+            request_id=ID, challenge=b"c", next_tokencode="123456", new_pin="4711"
+        ),
+        "continue_authentication",
+        {"challenge": b"c", "next_tokencode": "123456", "new_pin": "4711"},
+        Answer(decision=Decision.REFUSED, authentication_id="b"),
+        authentication_pb2.ContinueAuthenticationResponse(
+            decision=authentication_pb2.AUTHENTICATION_DECISION_REFUSED,
+            authentication_id="b",
         ),
     ),
     Case(

@@ -50,6 +50,7 @@ from sparecode_node.services.context import (
     CallContext,
     SessionCaller,
 )
+from sparecode_node.services.deciding import Answer
 from sparecode_node.services.emergency_access import Emergency, Issued, Lifetime
 from sparecode_node.services.kdf import TESTING, Kdf, KdfInput, Lane, Secret
 from sparecode_node.services.keyring import KeyRing
@@ -356,14 +357,45 @@ class OneNode:
         request_id: str = "",
     ) -> bool:
         """Ask whether a passcode is right."""
-        authenticated = await self.authentication.authenticate(
+        answer = await self.asks(
+            passcode, username=username, identity=identity, request_id=request_id
+        )
+        return answer.decision is Decision.ACCEPTED
+
+    async def asks(
+        self,
+        passcode: str,
+        *,
+        username: str = "alice",
+        identity: AgentIdentity = VPN,
+        request_id: str = "",
+    ) -> Answer:
+        """Ask about a passcode."""
+        return await self.authentication.authenticate(
             self.agent(identity, request_id),
             username=username,
             passcode=passcode,
             client_address="192.0.2.1",
             resource="mail",
         )
-        return authenticated.decision is Decision.ACCEPTED
+
+    async def goes_on(
+        self,
+        challenge: bytes,
+        tokencode: str,
+        *,
+        new_pin: str = "",
+        identity: AgentIdentity = VPN,
+        request_id: str = "",
+    ) -> Answer:
+        """Answer a challenge."""
+        context = replace(
+            self.agent(identity, request_id),
+            method="AuthenticationService/ContinueAuthentication",
+        )
+        return await self.authentication.continue_authentication(
+            context, challenge=challenge, next_tokencode=tokencode, new_pin=new_pin
+        )
 
     def tokencode(self, *, step: int = 0, seed: bytes = SEED) -> str:
         """Return what the token shows now, or some steps from now."""
@@ -372,8 +404,8 @@ class OneNode:
     def reasons(self) -> list[str]:
         """Return why attempts were refused, as the audit log has it."""
         rows = self.primary_db.execute(
-            "SELECT reason FROM audit_events WHERE action = 'Authenticate' "
-            "ORDER BY sequence"
+            "SELECT reason FROM audit_events "
+            "WHERE action IN ('Authenticate', 'ContinueAuthentication') ORDER BY sequence"
         )
         return [row[0] for row in rows]
 

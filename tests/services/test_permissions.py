@@ -30,7 +30,11 @@ ROLES = {
     "A": Role.AUDITOR,
     "O": Role.OPERATOR,
 }
-WITHOUT_SESSION = {"AuthenticationService/Authenticate", "SessionService/Login"}
+WITHOUT_SESSION = {
+    "AuthenticationService/Authenticate",
+    "AuthenticationService/ContinueAuthentication",
+    "SessionService/Login",
+}
 """An agent has its certificate instead; who signs in has no session yet."""
 
 MATRIX = {

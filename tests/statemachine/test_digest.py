@@ -81,6 +81,11 @@ def test_any_changed_cell_changes_the_digest() -> None:
         ("authenticate", {"user": "alice", "code": "WRONG"}),
         ("update-agent", {"name": "vpn", "allow": "alice"}),
         ("deny-certificate", {"fingerprint": "f1"}),
+        # A challenge that was answered: of a token without a PIN.
+        ("enroll", {"serial": "1002"}),
+        ("assign", {"serial": "1002", "user": "alice"}),
+        ("authenticate", {"user": "alice", "serial": "1002", "step": "1"}),
+        ("continue", {"challenge": "", "new-pin": "4711"}),
     ):
         world.handle(directive, dict(given))
     db = world.db

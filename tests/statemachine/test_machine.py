@@ -260,11 +260,18 @@ LATER = {
         "CREATE INDEX administrators_by_user ON administrators (user_id);\n",
     ),
     4: (",\n    restricted INTEGER NOT NULL DEFAULT 0", schema._AGENT_TABLES),
+    5: (
+        (
+            "CREATE TABLE consumed_challenges (\n    challenge_id TEXT PRIMARY KEY,\n"
+            "    ends_at_ms INTEGER NOT NULL\n) STRICT, WITHOUT ROWID;\n"
+        ),
+        "CREATE INDEX consumed_challenges_by_end ON consumed_challenges (ends_at_ms);\n",
+    ),
 }
 """What each version has more than the one before."""
 
 
-@pytest.mark.parametrize("version", [1, 2, 3])
+@pytest.mark.parametrize("version", range(1, VERSION))
 def test_database_of_a_version_before_is_brought_to_this_one(
     world: World, version: int
 ) -> None:
@@ -486,7 +493,13 @@ def test_unknown_names_and_passwords_are_not_kept(world: World) -> None:
 
 def test_every_administrators_command_needs_a_session(world: World) -> None:
     """Agents, barriers, sign-in and the beginning have other keys; nothing else (P1)."""
-    others = {"InitializeCluster", "OpenSession", "Authenticate", "PassBarrier"}
+    others = {
+        "InitializeCluster",
+        "OpenSession",
+        "Authenticate",
+        "ContinueAuthentication",
+        "PassBarrier",
+    }
     every = {command.__name__ for command in get_args(Command)}
     assert {command.__name__ for command in PERMISSIONS} == every - others
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from sparecode_node.domain.administrators import Administrator, Role
 from sparecode_node.domain.agents import CertificateMark, Protects
+from sparecode_node.domain.challenges import Challenge
 from sparecode_node.domain.emergency_access import RecoveryPolicy
 from sparecode_node.domain.ids import (
     AdministratorName,
@@ -50,6 +51,9 @@ from sparecode_node.statemachine.agent_commands import (
     DenyCertificate,
     RemoveAgent,
     UpdateAgent,
+)
+from sparecode_node.statemachine.authentication_commands import (
+    ContinueAuthentication,
 )
 from sparecode_node.statemachine.bulk_commands import IssueTokencodesInBulk
 from sparecode_node.statemachine.commands import (
@@ -170,6 +174,8 @@ class World:
         self.index = 0
         self.now_ms = START_MS
         self.requests = 0
+        self.challenges: dict[str, Challenge] = {}
+        """By the name that the script has given to the attempt."""
         self.log: list[tuple[int, tuple[Call, ...]]] = []
 
     def begin(self) -> None:
@@ -206,7 +212,7 @@ class World:
         """Return the call of a directive."""
         command = self.command(directive, given)
         match command:
-            case Authenticate():
+            case Authenticate() | ContinueAuthentication():
                 caller, session = f"agent:{command.agent}", ""
             case InitializeCluster() | PassBarrier():
                 caller, session = "node:n1", ""
@@ -362,6 +368,8 @@ class World:
                 return AllowCertificate(mark=mark, value=value)
             case "authenticate":
                 return self._authenticate(given)
+            case "continue":
+                return self._continue(given)
             case "barrier":
                 return PassBarrier()
             case _:
@@ -567,6 +575,36 @@ class World:
             resource=given.get("resource", ""),
             certificate_fingerprint=given.get("fingerprint", ""),
             certificate_serial_number=given.get("serial-number", ""),
+            challenges="no-challenges" not in given,
+        )
+
+    def _continue(self, given: Arguments) -> ContinueAuthentication:
+        """Answer a challenge; *step* and *counter* count from its own tokencode."""
+        challenge = self.challenges.get(given["challenge"])
+        user = tables.find_user(self.db, challenge.user_id) if challenge else None
+        moments = [
+            Moment(challenge.moment + int(given[ahead]))
+            for ahead in ("step", "counter")
+            if challenge and ahead in given
+        ]
+        return ContinueAuthentication(
+            authentication_id=f"a{self.requests + 1}",
+            agent=AgentIdentity(given.get("agent", "vpn")),
+            user_id=UserId(given.get("user-id", user.user_id if user else "")),
+            auth_version=int(
+                given.get("auth-version", user.auth_version if user else 0)
+            ),
+            policy_version=int(given.get("policy-version", self.policy.version)),
+            key_id=KeyId(int(given.get("key", KEY))),
+            challenge=challenge,
+            moments=tuple(moments),
+            pin_verifier=pin_verifier(
+                challenge.user_id, challenge.serial, given["new-pin"]
+            )
+            if challenge and "new-pin" in given
+            else b"",
+            certificate_fingerprint=given.get("fingerprint", ""),
+            certificate_serial_number=given.get("serial-number", ""),
         )
 
     def _readings(self, given: Arguments, user: User | None) -> Iterator[Reading]:
@@ -598,7 +636,9 @@ class World:
                     for each in code_tables.find_sets(self.db, token.serial)
                 ),
                 tokencodes=tuple(
-                    TokencodeMatch(serial=token.serial, moment=moment)
+                    TokencodeMatch(
+                        serial=token.serial, moment=moment, wide="wide" in given
+                    )
                     for token in tokens
                     if token.parameters.digits == length
                     and token.serial == given.get("serial", token.serial)
@@ -634,6 +674,8 @@ class World:
             case _:
                 before = self._last_event()
                 result = self.apply(self.call(directive, given))
+                if isinstance(result, Authenticated) and result.challenge:
+                    self.challenges[given.get("name", "")] = result.challenge
                 return "\n".join([told(result), *self._events_after(before)])
 
     def _plant(self, given: Arguments) -> None:

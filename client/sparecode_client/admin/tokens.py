@@ -306,7 +306,7 @@ class Tokens(Caller):
         request_id: str | None = None,
         within: timedelta | None = None,
     ) -> Commit:
-        """Clear the PIN of a token: nothing is accepted until there is another."""
+        """Clear the PIN of a token: the user chooses another, or you set one."""
         request = tokens_pb2.ClearPinRequest(
             request_id=request_id or new_request_id(), serial=serial
         )

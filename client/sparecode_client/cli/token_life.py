@@ -137,7 +137,12 @@ def resynchronize(context: typer.Context, serial: Serial) -> None:
 
 @app.command(short_help="Clear the PIN of a token.")
 def clear_pin(context: typer.Context, serial: Serial) -> None:
-    """Clear the PIN of a token: nothing is accepted until it has another one."""
+    """
+    Clear the PIN of a token.
+
+    The user chooses another one at the next sign-in, by the tokencode alone; of a
+    lost token, and with an emergency code, nothing is accepted until you set one.
+    """
     settings = settings_of(context)
     with settings.admin() as admin:
         commit = admin.clear_pin(serial, request_id=settings.request_id)

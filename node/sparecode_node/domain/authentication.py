@@ -2,6 +2,8 @@
 """
 The decision on a passcode, as one pure function (A1-A6, K1, L, R).
 
+What comes after a passcode that is right so far is decided in `continuing`.
+
 It takes everything that matters and returns everything that changes; apply
 saves it in one commit (A3). Only the reason differs between the many ways to be
 refused, and the reason goes to the audit log alone.
@@ -12,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from sparecode_node.domain.agents import Agent
+from sparecode_node.domain.challenges import Challenge, NextStep
 from sparecode_node.domain.emergency_access import (
     CodeState,
     EmergencyCode,
@@ -60,6 +63,8 @@ class Attempt:
     policy: Policy
     use: Use
     """What a spent code will say of its use; its time is now."""
+    challenges: bool = False
+    """The next step may be asked for; entries of before know of none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,22 +72,28 @@ class Judgement:
     """What was decided, and everything that changes with it."""
 
     reason: Reason | None
-    """None: accepted."""
+    """None: accepted, or right so far."""
+    next_step: NextStep | None = None
+    """What is asked for before it is accepted; what was right is spent (K3)."""
     serial: TokenSerial | None = None
     """The token that it was about, where that is known."""
     token: Token | None = None
     sets: tuple[EmergencyCodeSet, ...] = ()
     lockouts: Mapping[Factor, Lockout] = field(default_factory=dict)
     events: tuple[Event, ...] = ()
+    consumed: Challenge | None = None
+    """The challenge that was answered by it, for good or bad."""
+    detail: str = ""
+    """More of the reason, for the audit log."""
 
     @property
     def accepted(self) -> bool:
         """The passcode was right, and what it spends is spent."""
-        return self.reason is None
+        return self.reason is None and self.next_step is None
 
 
 @dataclass(frozen=True, slots=True)
-class _Refusal:
+class Refusal:
     """Why one reading is refused; *charged*: it counts as a guess."""
 
     reason: Reason
@@ -131,10 +142,10 @@ def judge(attempt: Attempt) -> Judgement:
         found = _judge_token(attempt)
     if isinstance(found, Judgement):
         return found
-    return _refuse(attempt, found)
+    return refuse(attempt, found)
 
 
-def _refuse(attempt: Attempt, refusal: _Refusal) -> Judgement:
+def refuse(attempt: Attempt, refusal: Refusal) -> Judgement:
     """Return the refusal, charged if it was a guess (L)."""
     events: tuple[Event, ...] = ()
     if refusal.reason is Reason.RECOVERED_TOKEN_REFUSED and refusal.serial:
@@ -198,31 +209,45 @@ def _pin_problem(token: Token, reading: Reading) -> Reason | None:
     return None if right and not reading.bare else Reason.WRONG_PIN
 
 
+def _may_choose_pin(token: Token, reading: Reading) -> bool:
+    """
+    Say whether the owner of a token without a PIN may choose one (K2).
+
+    Not while the token counts as lost: whoever has it is not to make it theirs (R2).
+    """
+    return (
+        token.pin_rule is not PinRule.NONE
+        and not token.pin_set
+        and reading.bare
+        and not token.lost
+    )
+
+
 # --- Emergency codes ---------------------------------------------------------
 
 
-def _judge_emergency(attempt: Attempt) -> Judgement | _Refusal:
+def _judge_emergency(attempt: Attempt) -> Judgement | Refusal:
     found = _find_code(attempt)
     if found is None:
-        return _Refusal(Reason.WRONG_PASSCODE, None, charged=True)
+        return Refusal(Reason.WRONG_PASSCODE, None, charged=True)
     token, code_set, code, reading = found
     serial = token.serial
     pin_problem = _pin_problem(token, reading)
     if pin_problem is not None:
         # A cleared PIN cannot be guessed, so only a wrong one is charged (A2).
         charged = pin_problem is Reason.WRONG_PIN
-        return _Refusal(pin_problem, serial, charged=charged)
+        return Refusal(pin_problem, serial, charged=charged)
     # From here on the user knows PIN and code: no refusal below is a guess (A5).
     now_ms = attempt.use.at_ms
     if code.state is not CodeState.LIVE:
-        return _Refusal(Reason.CODE_NOT_LIVE, serial, charged=False)
+        return Refusal(Reason.CODE_NOT_LIVE, serial, charged=False)
     unusable = token.usable(now_ms)
     if unusable is not None:
-        return _Refusal(unusable.reason, serial, charged=False)
+        return Refusal(unusable.reason, serial, charged=False)
     if code_set.expired(now_ms, token.expires_at_ms):
-        return _Refusal(Reason.SET_EXPIRED, serial, charged=False)
+        return Refusal(Reason.SET_EXPIRED, serial, charged=False)
     if attempt.agent is None or not attempt.agent.covers_emergency_codes:
-        return _Refusal(Reason.RESOURCE_NOT_COVERED, serial, charged=False)
+        return Refusal(Reason.RESOURCE_NOT_COVERED, serial, charged=False)
     if code_set.fixed:  # It is not spent, and so there are always as many left (I11).
         return Judgement(reason=None, serial=serial, lockouts={Factor.EMERGENCY: FREE})
     spent = code_set.spend(code.ordinal, attempt.use)
@@ -277,7 +302,7 @@ def _remaining(
 # --- Tokencodes --------------------------------------------------------------
 
 
-def _judge_token(attempt: Attempt) -> Judgement | _Refusal:
+def _judge_token(attempt: Attempt) -> Judgement | Refusal:
     refusals = []
     for reading in attempt.readings:
         for token in attempt.tokens:
@@ -296,33 +321,55 @@ def _judge_token(attempt: Attempt) -> Judgement | _Refusal:
     for refusal in refusals:
         if refusal.reason is Reason.WRONG_PIN:
             return refusal
-    return _Refusal(Reason.WRONG_PASSCODE, None, charged=True)
+    return Refusal(Reason.WRONG_PASSCODE, None, charged=True)
 
 
 def _judge_tokencode(
     attempt: Attempt, token: Token, reading: Reading
-) -> Judgement | _Refusal:
-    moments = sorted(
-        match.moment for match in reading.tokencodes if match.serial == token.serial
-    )
+) -> Judgement | Refusal:
+    asks_next = attempt.challenges and attempt.lockouts.get(
+        Factor.TOKEN, FREE
+    ).asks_next_tokencode(attempt.policy)
+    matches = [
+        match
+        for match in reading.tokencodes
+        if match.serial == token.serial and (asks_next or not match.wide)
+    ]
+    # Near to now before far from it, and then the earliest.
+    matches.sort(key=lambda match: (match.wide, match.moment))
+    moments = [match.moment for match in matches]
     if not moments:
-        return _Refusal(Reason.WRONG_PASSCODE, None, charged=True)
+        return Refusal(Reason.WRONG_PASSCODE, None, charged=True)
     pin_problem = _pin_problem(token, reading)
-    if pin_problem is not None:
+    new_pin = attempt.challenges and _may_choose_pin(token, reading)
+    if pin_problem is not None and not new_pin:
         charged = pin_problem is Reason.WRONG_PIN
-        return _Refusal(pin_problem, token.serial, charged=charged)
+        return Refusal(pin_problem, token.serial, charged=charged)
     now_ms = attempt.use.at_ms
     unusable = token.usable(now_ms)
     if unusable is not None:
-        return _Refusal(unusable.reason, token.serial, charged=False)
+        return Refusal(unusable.reason, token.serial, charged=False)
     unspent = (moment for moment in moments if moment > token.spent)
     spent = token.spend(next(unspent, moments[0]), now_ms)
     if isinstance(spent, Rejected):
         # It was right once, and is no guess: a double submit locks nobody out (A5).
-        return _Refusal(spent.reason, token.serial, charged=False)
+        return Refusal(spent.reason, token.serial, charged=False)
     sets = attempt.sets.get(token.serial, ())
     if refuses_recovered(token, sets, now_ms):
-        return _Refusal(Reason.RECOVERED_TOKEN_REFUSED, token.serial, charged=False)
+        return Refusal(Reason.RECOVERED_TOKEN_REFUSED, token.serial, charged=False)
+    if new_pin or asks_next:
+        # Drift is learned from what is proved; one in a wide window is not yet.
+        return Judgement(
+            reason=None,
+            next_step=NextStep.NEW_PIN if new_pin else NextStep.NEXT_TOKENCODE,
+            serial=token.serial,
+            token=replace(token, spent=spent.spent),
+        )
+    return accept(attempt, token, spent)
+
+
+def accept(attempt: Attempt, token: Token, spent: Token) -> Judgement:
+    """Return the acceptance of *token*, which is *spent* then and no longer lost (R)."""
     if not token.lost:
         return Judgement(
             reason=None,

@@ -44,6 +44,10 @@ class Lockout:
         """Say whether an attempt now is refused unseen: not judged, not counted (L5)."""
         return self.off or now_ms < self.blocked_until_ms
 
+    def asks_next_tokencode(self, policy: Policy) -> bool:
+        """Say whether so many have failed that one right tokencode is not enough (K1)."""
+        return 0 < policy.next_tokencode_from_failures <= self.failures
+
     def given_up(self, policy: Policy) -> bool:
         """Say whether so many have failed that the factor is off (L4)."""
         return self.failures >= policy.factor_off_at_failures

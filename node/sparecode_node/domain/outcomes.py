@@ -92,6 +92,7 @@ class Reason(enum.StrEnum):
     USER_NOT_ALLOWED = "user_not_allowed"
     RECOVERED_TOKEN_REFUSED = "recovered_token_refused"
     LOCKED = "locked"
+    CHALLENGE_NOT_VALID = "challenge_not_valid"
 
 
 @dataclass(frozen=True, slots=True)

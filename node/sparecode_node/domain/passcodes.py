@@ -79,6 +79,12 @@ class TokencodeMatch:
 
     serial: TokenSerial
     moment: Moment
+    wide: bool = False
+    """
+    Only within the window of resynchronizing, where one alone proves little.
+
+    It counts where the next tokencode is asked for as well (K1).
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

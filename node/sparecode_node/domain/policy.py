@@ -57,6 +57,11 @@ class Policy:
     request_retention_ms: int = 10 * MINUTE_MS
     requests_max: int = 200_000
 
+    # Two tokencodes in a row, see K1.
+    resynchronize_window_steps: int = 60
+    resynchronize_look_ahead: int = 100
+    next_tokencode_from_failures: int = 3
+
 
 BOUNDS: dict[str, tuple[int, int]] = {
     "code_length": (6, 16),
@@ -69,6 +74,9 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "pin_length_max": (4, 16),
     "totp_window_steps": (0, 3),
     "hotp_look_ahead": (1, 50),
+    "resynchronize_window_steps": (1, 120),
+    "resynchronize_look_ahead": (1, 500),
+    "next_tokencode_from_failures": (0, 100),
     "tokens_per_user_max": (1, 3),
     "lock_from_failures": (1, 100),
     "lock_ms": (MINUTE_MS, DAY_MS),
@@ -84,6 +92,8 @@ _ORDERED = (
     ("codes_per_set_default", "codes_per_set_max"),
     ("set_low_threshold", "codes_per_set_max"),
     ("pin_length_min", "pin_length_max"),
+    ("totp_window_steps", "resynchronize_window_steps"),
+    ("hotp_look_ahead", "resynchronize_look_ahead"),
     ("lock_from_failures", "factor_off_at_failures"),
     ("lock_ms", "lock_ms_max"),
 )

@@ -43,10 +43,6 @@ SECURID_SEED_BYTES = 16
 NO_SERIAL = TokenSerial("")
 SECURID_SERIAL = re.compile(r"[0-9]{12}", re.ASCII)
 
-RESYNCHRONIZE_STEPS = 60
-RESYNCHRONIZE_COUNTERS = 100
-"""How far two consecutive tokencodes are looked for: wider than one alone (K1)."""
-
 _HASHES = {
     HashName.SHA1: hashlib.sha1,
     HashName.SHA256: hashlib.sha256,
@@ -164,6 +160,21 @@ def moments_to_try(
     else:
         first, last = spent, spent + look_ahead
     return (Moment(moment) for moment in range(max(first, 0), last + 1))
+
+
+def moments_after(
+    parameters: TokencodeParameters, moment: Moment, *, within_ms: int
+) -> Iterable[Moment]:
+    """
+    Return the moments of the next tokencode, after that of *moment*.
+
+    HOTP: the one that follows (RFC 4226, 7.4). By time: any that the token has shown
+    by then, if it is given *within_ms*: people miss one.
+    """
+    count = 1
+    if parameters.by_time:
+        count += -(-within_ms // (1_000 * parameters.period_s))
+    return (Moment(moment + ahead) for ahead in range(1, count + 1))
 
 
 def consecutive_moments(

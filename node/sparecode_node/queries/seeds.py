@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 
 from sparecode_node.domain.ids import TokenSerial, UserId
+from sparecode_node.domain.lockout import FREE, Factor, Lockout
 from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.tokens import Token
 from sparecode_node.queries.state import read_only_uri
@@ -45,6 +46,11 @@ class SeedReader:
         """Return the token of that serial."""
         with self._lock:
             return tables.find_token(self._db, serial)
+
+    def lockout(self, user_id: UserId, factor: Factor) -> Lockout:
+        """Return how a factor of a user stands."""
+        with self._lock:
+            return tables.find_lockouts(self._db, user_id).get(factor, FREE)
 
     def tokens_of(self, user_id: UserId) -> list[Token]:
         """Return the user's tokens, in the order of their serials."""

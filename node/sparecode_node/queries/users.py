@@ -62,6 +62,32 @@ async def passcode_parameters(
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PinParameters:
+    """What the verifier of a user's new PIN is computed with (T2)."""
+
+    user_id: UserId
+    auth_version: int
+    pin_salt: bytes
+
+
+async def pin_parameters(
+    transaction: ReadTransaction, user_id: UserId
+) -> PinParameters | None:
+    """Return what a PIN of this user is computed with."""
+    user = await transaction.one(
+        "SELECT user_id, auth_version, pin_salt FROM users WHERE user_id = :user_id",
+        user_id=user_id,
+    )
+    if user is None:
+        return None
+    return PinParameters(
+        user_id=UserId(user["user_id"]),
+        auth_version=user["auth_version"],
+        pin_salt=user["pin_salt"],
+    )
+
+
 async def get(
     transaction: ReadTransaction, name_key: NameKey, *, now_ms: int
 ) -> UserView | None:

@@ -142,6 +142,8 @@ def _write(message: Message, value: object, *, skip: str = "") -> None:
             continue
         item = getattr(value, name)
         try:
+            if item is None:
+                continue  # Only what may be absent is, and absent is how it is written.
             if kind.repeated and kind.is_message:
                 for element in item:
                     _write(getattr(message, name).add(), element)
@@ -150,7 +152,7 @@ def _write(message: Message, value: object, *, skip: str = "") -> None:
             elif kind.is_message:
                 getattr(message, name).SetInParent()
                 _write(getattr(message, name), item)
-            elif item is not None:
+            else:
                 setattr(message, name, item)
         except (TypeError, ValueError) as error:
             raise CodecError(f"{type(value).__name__}.{name}: {error}") from error

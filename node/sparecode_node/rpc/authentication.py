@@ -11,6 +11,10 @@ from sparecode_node.statemachine.results import Decision
 DECISIONS = {
     pb.AUTHENTICATION_DECISION_ACCEPTED: Decision.ACCEPTED,
     pb.AUTHENTICATION_DECISION_REFUSED: Decision.REFUSED,
+    pb.AUTHENTICATION_DECISION_NEXT_TOKENCODE_REQUIRED: (
+        Decision.NEXT_TOKENCODE_REQUIRED
+    ),
+    pb.AUTHENTICATION_DECISION_NEW_PIN_REQUIRED: Decision.NEW_PIN_REQUIRED,
 }
 
 
@@ -27,7 +31,7 @@ class AuthenticationServicer(pb_grpc.AuthenticationServiceServicer):
         call = calls.agent_call(
             context, "AuthenticationService/Authenticate", request.request_id
         )
-        authenticated = await self._authentication.authenticate(
+        answer = await self._authentication.authenticate(
             call,
             username=request.username,
             passcode=request.passcode,
@@ -35,6 +39,26 @@ class AuthenticationServicer(pb_grpc.AuthenticationServiceServicer):
             resource=request.resource,
         )
         return pb.AuthenticateResponse(
-            decision=convert.enum_number(authenticated.decision, DECISIONS),
-            authentication_id=authenticated.authentication_id,
+            decision=convert.enum_number(answer.decision, DECISIONS),
+            authentication_id=answer.authentication_id,
+            challenge=answer.challenge,
+        )
+
+    async def ContinueAuthentication(
+        self, request: pb.ContinueAuthenticationRequest, context: Context
+    ) -> pb.ContinueAuthenticationResponse:
+        """Judge what was given for a next step."""
+        call = calls.agent_call(
+            context, "AuthenticationService/ContinueAuthentication", request.request_id
+        )
+        answer = await self._authentication.continue_authentication(
+            call,
+            challenge=request.challenge,
+            next_tokencode=request.next_tokencode,
+            new_pin=request.new_pin,
+        )
+        return pb.ContinueAuthenticationResponse(
+            decision=convert.enum_number(answer.decision, DECISIONS),
+            authentication_id=answer.authentication_id,
+            challenge=answer.challenge,
         )

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 from sparecode_node.domain.agents import Certificate
 from sparecode_node.domain.ids import AgentIdentity, SessionId, UserId
-from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.passcodes import (
     CodeCandidate,
     PinCandidate,
@@ -18,23 +17,14 @@ from sparecode_node.domain.passcodes import (
 )
 from sparecode_node.domain.users import fold
 from sparecode_node.queries import policies, users
-from sparecode_node.queries.state import LocalState
 from sparecode_node.queries.users import PasscodeParameters
-from sparecode_node.replication.errors import OverloadedError
-from sparecode_node.replication.replicator import Proposal, Replicator
+from sparecode_node.replication.replicator import Proposal
 from sparecode_node.services import fields
-from sparecode_node.services.ambient import Clock, Entropy
-from sparecode_node.services.context import AgentCaller, CallContext, Deadline
-from sparecode_node.services.errors import NotPermittedError, Refused
-from sparecode_node.services.kdf import Kdf, KdfInput, Lane, Secret
-from sparecode_node.services.proposing import ATTEMPTS
-from sparecode_node.services.rates import Rates
-from sparecode_node.services.sealing import Sealing
+from sparecode_node.services.context import CallContext, Deadline
+from sparecode_node.services.continuing import Continuing
+from sparecode_node.services.deciding import EVALUATIONS, Answer, agent_of, settled
+from sparecode_node.services.kdf import KdfInput, Lane, Secret
 from sparecode_node.statemachine.commands import Authenticate, Call, RequestKey
-from sparecode_node.statemachine.results import Authenticated, Result
-
-EVALUATIONS = 2
-"""Hashes per attempt, always, while PINs are digits and codes have letters (T4)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,27 +41,8 @@ class Asked:
     authentication_id: str
 
 
-class Authentication:
+class Authentication(Continuing):
     """Judges passcodes. Any node may be asked; a code is accepted once cluster-wide."""
-
-    def __init__(
-        self,
-        *,
-        replicator: Replicator,
-        state: LocalState,
-        sealing: Sealing,
-        kdf: Kdf,
-        rates: Rates,
-        clock: Clock,
-        entropy: Entropy,
-    ) -> None:
-        self._replicator = replicator
-        self._state = state
-        self._sealing = sealing
-        self._kdf = kdf
-        self._rates = rates
-        self._clock = clock
-        self._entropy = entropy
 
     async def authenticate(
         self,
@@ -81,7 +52,7 @@ class Authentication:
         passcode: str,
         client_address: str,
         resource: str,
-    ) -> Authenticated:
+    ) -> Answer:
         """
         Return the decision, after a quorum has committed it.
 
@@ -102,7 +73,7 @@ class Authentication:
             "resource": resource,
         }
         deadline = Deadline.of(context, self._clock)
-        agent = _agent(context)
+        agent = agent_of(context)
         asked = Asked(
             agent=agent.identity,
             certificate=agent.certificate,
@@ -123,16 +94,12 @@ class Authentication:
             request_id=fields.request_id(context.request_id),
             tag=self._sealing.request_tag(context.method, said),
         )
-        for _ in range(ATTEMPTS):
-            proposal = await self._proposal(asked, request, deadline)
-            result = await self._replicator.propose(
-                proposal, timeout_s=deadline.left_s()
-            )
-            if not _is_stale(result):
-                return _decided(result)
-            # What this node knew of the user was old, and nothing was charged.
-            await self._replicator.read_barrier(timeout_s=deadline.left_s())
-        raise OverloadedError("the user changes too fast; try again")
+        return await settled(
+            self._replicator,
+            self._sealing,
+            lambda: self._proposal(asked, request, deadline),
+            deadline,
+        )
 
     async def _proposal(
         self, asked: Asked, request: RequestKey, deadline: Deadline
@@ -160,6 +127,7 @@ class Authentication:
             readings=readings,
             client_address=asked.client_address,
             resource=asked.resource,
+            challenges=True,
             certificate_fingerprint=asked.certificate.fingerprint,
             certificate_serial_number=asked.certificate.serial_number,
         )
@@ -244,25 +212,3 @@ class Authentication:
             )
             for set_id in user.set_ids
         )
-
-
-def _agent(context: CallContext) -> AgentCaller:
-    """Return the agent that calls; its certificate was checked at the edge."""
-    if not isinstance(context.caller, AgentCaller):
-        raise NotPermittedError(f"only agents may call {context.method}")
-    return context.caller
-
-
-def _is_stale(result: Result) -> bool:
-    return isinstance(result, Rejected) and result.reason is Reason.STALE_PARAMETERS
-
-
-def _decided(result: Result) -> Authenticated:
-    """Return the decision. Raises `Refused` where none was taken (Q1, Q3)."""
-    match result:
-        case Authenticated():
-            return result
-        case Rejected():
-            raise Refused(result)
-        case _:
-            raise TypeError(f"unexpected result: {type(result).__name__}")

@@ -35,6 +35,7 @@ IDENTITY_MAX = 256
 ADMINISTRATOR_NAME_MAX = 128
 PASSWORD_MIN, PASSWORD_MAX = 12, 1024
 PASSCODE_MAX = 64
+CHALLENGE_MAX = 4096
 CLIENT_ADDRESS_MAX = 256
 RESOURCE_MAX = 256
 ALPHABET_MAX = 64
@@ -144,6 +145,13 @@ def seed(value: bytes) -> bytes:
             "seed",
             f"must have {SEED_BYTES_MIN} to {SEED_BYTES_MAX} bytes; has {len(value)}",
         )
+    return value
+
+
+def challenge(value: bytes) -> bytes:
+    """Return a challenge as it was handed back."""
+    if not 1 <= len(value) <= CHALLENGE_MAX:
+        raise InvalidFieldError("challenge", "must be what an answer before has held")
     return value
 
 

@@ -125,6 +125,11 @@ class Rates:
             self._take(self._addresses, "this client address", client_address)
         self._take(self._users, "this user", name_tag.hex())
 
+    def next_step(self, *, agent: str, user: str) -> None:
+        """Let an agent answer a challenge; no user: it does not open (L7)."""
+        self._take(self._agents, "this agent", agent)
+        self._take(self._users, "this user", f"challenge of {user}")
+
     def sign_in(self, *, administrator: str, peer: str) -> None:
         """Let a password be tried: it waits, and is never locked out (L7)."""
         if peer:

@@ -12,13 +12,14 @@ import hashlib
 import hmac
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
+from sparecode_node.domain.challenges import Challenge, NextStep
 from sparecode_node.domain.ids import (
     AdministratorName,
     KeyId,
@@ -35,6 +36,7 @@ from sparecode_node.services.keyring import KeyRing, UnknownKeyError
 SEED: Final = "seed"
 VERIFIER: Final = "verifier"
 DRAFT: Final = "draft"
+CHALLENGE: Final = "challenge"
 NAME_TAG: Final = "name-tag"
 UNKNOWN_NAME: Final = "unknown-name"
 REQUEST_TAG: Final = "request-tag"
@@ -42,7 +44,8 @@ SESSION: Final = "session"
 CHECKPOINT: Final = "audit-checkpoint"
 
 TAG_BYTES = 4
-DRAFT_FORM = b"\x01"
+FORM = b"\x01"
+"""Of drafts and challenges: the first byte, before the id of the key."""
 KEY_ID_BYTES = 4
 ED25519_SEED_BYTES = 32
 
@@ -153,30 +156,22 @@ class Sealing:
             "ends_at_ms": draft.ends_at_ms,
             "verifiers": [base64.b64encode(each).decode() for each in draft.verifiers],
         }
-        header = DRAFT_FORM + self._ring.active.to_bytes(KEY_ID_BYTES)
-        sealed = self._cipher(self._ring.active, DRAFT).encrypt(
-            json.dumps(content).encode(), [DRAFT.encode(), header]
-        )
-        return header + sealed
+        return self._seal(DRAFT, content)
 
     def unseal_draft(self, sealed: bytes) -> Draft:
         """Open a draft. Raises `BrokenSealError`."""
-        size = len(DRAFT_FORM) + KEY_ID_BYTES
-        header = sealed[:size]
-        if len(header) < size or not header.startswith(DRAFT_FORM):
-            raise BrokenSealError("not a draft")
-        try:
-            key_id = KeyId(int.from_bytes(header[len(DRAFT_FORM) :]))
-            content = json.loads(
-                self._cipher(key_id, DRAFT).decrypt(
-                    sealed[size:], [DRAFT.encode(), header]
-                )
-            )
-        except (InvalidTag, ValueError, UnknownKeyError):
-            raise BrokenSealError("not a draft of this cluster") from None
-        # Whatever opens was sealed by a member: its form needs no checking.
+        content = self._unseal(DRAFT, sealed)
         verifiers = tuple(base64.b64decode(each) for each in content.pop("verifiers"))
         return Draft(**content, verifiers=verifiers)
+
+    def seal_challenge(self, challenge: Challenge) -> bytes:
+        """Seal a challenge, for any node to open; the same one to the same bytes (Q2)."""
+        return self._seal(CHALLENGE, asdict(challenge))
+
+    def unseal_challenge(self, sealed: bytes) -> Challenge:
+        """Open a challenge. Raises `BrokenSealError`."""
+        content = self._unseal(CHALLENGE, sealed)
+        return Challenge(**{**content, "step": NextStep(content["step"])})
 
     def name_tag(self, key: NameKey) -> bytes:
         """Return the keyed hash by which authentication finds a user (A6)."""
@@ -215,6 +210,36 @@ class Sealing:
         """Return the key that signs checkpoints of the audit log now (U2)."""
         key_id = self._ring.active
         return key_id, checkpoint_key(self._ring, key_id)
+
+    def _seal(self, purpose: str, content: Mapping[str, object]) -> bytes:
+        """Seal what callers keep for us, for this cluster alone."""
+        header = FORM + self._ring.active.to_bytes(KEY_ID_BYTES)
+        sealed = self._cipher(self._ring.active, purpose).encrypt(
+            json.dumps(content).encode(), self._kept(purpose, header)
+        )
+        return header + sealed
+
+    def _unseal(self, purpose: str, sealed: bytes) -> dict[str, Any]:
+        """Return the content. Raises `BrokenSealError`."""
+        size = len(FORM) + KEY_ID_BYTES
+        header = sealed[:size]
+        if len(header) < size or not header.startswith(FORM):
+            raise BrokenSealError(f"not a {purpose}")
+        try:
+            key_id = KeyId(int.from_bytes(header[len(FORM) :]))
+            content: dict[str, Any] = json.loads(
+                self._cipher(key_id, purpose).decrypt(
+                    sealed[size:], self._kept(purpose, header)
+                )
+            )
+        except (InvalidTag, ValueError, UnknownKeyError):
+            raise BrokenSealError(f"not a {purpose} of this cluster") from None
+        # Whatever opens was sealed by a member: its form needs no checking.
+        return content
+
+    def _kept(self, purpose: str, header: bytes) -> list[bytes]:
+        """Return what is bound into a seal: after a restore the cluster has a new id (E1)."""
+        return [purpose.encode(), header, self._ring.cluster_id.encode()]
 
     def _verifier(self, hashed: bytes, secret: Secret, *belongs_to: str) -> bytes:
         associated = [secret.value.encode(), *(each.encode() for each in belongs_to)]

@@ -7,16 +7,18 @@ the digits were the tokencode of.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from sparecode_node.domain.challenges import CHALLENGE_MS
+from sparecode_node.domain.ids import Moment
+from sparecode_node.domain.lockout import Factor
 from sparecode_node.domain.passcodes import Reading, TokencodeMatch
 from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.tokencodes import (
-    RESYNCHRONIZE_COUNTERS,
-    RESYNCHRONIZE_STEPS,
     consecutive_moments,
     matching_moments,
+    moments_after,
     moments_to_try,
 )
 from sparecode_node.domain.tokens import Token
@@ -25,6 +27,9 @@ from sparecode_node.replication.replicator import Proposal
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.keyring import UnknownKeyError
 from sparecode_node.services.sealing import BrokenSealError, Sealing
+from sparecode_node.statemachine.authentication_commands import (
+    ContinueAuthentication,
+)
 from sparecode_node.statemachine.commands import (
     Authenticate,
     Call,
@@ -78,8 +83,25 @@ class PrimaryStamper:
                 return self._matched(command, tokencodes, at_ms)
             case ResynchronizeToken(), [first, second]:
                 return self._resynchronized(command, (first, second), at_ms)
+            case ContinueAuthentication(), [digits]:
+                return self._continued(command, digits)
             case _:
                 return command
+
+    def _continued(
+        self, command: ContinueAuthentication, digits: str
+    ) -> ContinueAuthentication:
+        """Look for the tokencode that comes next after that of the challenge (K1)."""
+        challenge = command.challenge
+        token = self._seeds.token(challenge.serial) if challenge else None
+        seed = None if token is None else self._unsealed(token)
+        if challenge is None or token is None or seed is None:
+            return command
+        following = moments_after(
+            token.parameters, challenge.moment, within_ms=CHALLENGE_MS
+        )
+        found = matching_moments(seed, token.parameters, digits, following)
+        return replace(command, moments=found)
 
     def _resynchronized(
         self, command: ResynchronizeToken, digits: tuple[str, str], at_ms: int
@@ -89,14 +111,7 @@ class PrimaryStamper:
         seed = None if token is None else self._unsealed(token)
         if token is None or seed is None:
             return command
-        moments = moments_to_try(
-            token.parameters,
-            at_ms=at_ms,
-            drift=token.drift,
-            spent=token.spent,
-            window_steps=RESYNCHRONIZE_STEPS,
-            look_ahead=RESYNCHRONIZE_COUNTERS,
-        )
+        moments = _wide(token, self._seeds.policy(), at_ms)
         found = consecutive_moments(seed, token.parameters, digits, moments)
         return replace(command, moments=found)
 
@@ -109,6 +124,9 @@ class PrimaryStamper:
         if not readings or not command.user_id:
             return command
         policy = self._seeds.policy()
+        lockout = self._seeds.lockout(command.user_id, Factor.TOKEN)
+        # Where the next tokencode is asked for too, a token may be far off (K1).
+        wide = lockout.asks_next_tokencode(policy) and not lockout.blocks(at_ms)
         seeds = [
             (token, seed)
             for token in self._seeds.tokens_of(command.user_id)[:TOKENS_MAX]
@@ -123,7 +141,7 @@ class PrimaryStamper:
                 match
                 for token, seed in seeds
                 if token.parameters.digits == reading.length
-                for match in _matches(token, seed, digits, policy, at_ms)
+                for match in _matches(token, seed, digits, policy, at_ms, wide=wide)
             ]
             return replace(reading, tokencodes=tuple(matches))
 
@@ -141,10 +159,20 @@ class PrimaryStamper:
 
 
 def _matches(
-    token: Token, seed: bytes, digits: str, policy: Policy, at_ms: int
+    token: Token, seed: bytes, digits: str, policy: Policy, at_ms: int, *, wide: bool
 ) -> list[TokencodeMatch]:
     """Return the moments around now at which *digits* is the token's tokencode."""
-    moments = moments_to_try(
+    near = set(_near(token, policy, at_ms))
+    moments = sorted(near.union(_wide(token, policy, at_ms)) if wide else near)
+    return [
+        TokencodeMatch(serial=token.serial, moment=moment, wide=moment not in near)
+        for moment in matching_moments(seed, token.parameters, digits, moments)
+    ]
+
+
+def _near(token: Token, policy: Policy, at_ms: int) -> Iterable[Moment]:
+    """Return the moments whose tokencode is accepted alone."""
+    return moments_to_try(
         token.parameters,
         at_ms=at_ms,
         drift=token.drift,
@@ -152,7 +180,15 @@ def _matches(
         window_steps=policy.totp_window_steps,
         look_ahead=policy.hotp_look_ahead,
     )
-    return [
-        TokencodeMatch(serial=token.serial, moment=moment)
-        for moment in matching_moments(seed, token.parameters, digits, moments)
-    ]
+
+
+def _wide(token: Token, policy: Policy, at_ms: int) -> Iterable[Moment]:
+    """Return the moments in which two tokencodes in a row are looked for."""
+    return moments_to_try(
+        token.parameters,
+        at_ms=at_ms,
+        drift=token.drift,
+        spent=token.spent,
+        window_steps=policy.resynchronize_window_steps,
+        look_ahead=policy.resynchronize_look_ahead,
+    )

@@ -131,7 +131,7 @@ class TokenLife:
         return await self._proposer.change(context, command, said, tokencodes=digits)
 
     async def clear_pin(self, context: CallContext, *, serial: str) -> Applied:
-        """Clear the PIN of a token: nothing is accepted until there is another (A2)."""
+        """Clear the PIN of a token: no passcode is accepted until there is another (A2)."""
         command = ClearPin(serial=fields.serial(serial))
         return await self._proposer.change(context, command, {"serial": serial})
 

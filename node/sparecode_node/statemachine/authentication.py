@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`Authenticate`: load everything, judge, save everything, in one commit (A3)."""
+"""
+`Authenticate`, `ContinueAuthentication`: load, judge, save, in one commit (A3).
+
+A challenge is not stored: the result says what it consists of, the called node
+seals it, and only the ids of those that were answered are kept, until their end.
+"""
 
 import sqlite3
 
@@ -10,51 +15,120 @@ from sparecode_node.domain.authentication import (
     judge,
     not_admitted,
 )
+from sparecode_node.domain.challenges import CHALLENGE_MS, Challenge, NextStep
+from sparecode_node.domain.continuing import Given, judge_next
 from sparecode_node.domain.emergency_access import Use
 from sparecode_node.domain.lockout import Factor
 from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.passcodes import Reading
+from sparecode_node.domain.tokens import Token
 from sparecode_node.domain.users import User
 from sparecode_node.statemachine import agent_tables, code_tables, tables
 from sparecode_node.statemachine.applying import Applying
+from sparecode_node.statemachine.authentication_commands import (
+    ContinueAuthentication,
+)
 from sparecode_node.statemachine.commands import Authenticate
 from sparecode_node.statemachine.results import Authenticated, Decision, Result
+
+Judged = Authenticate | ContinueAuthentication
+
+DECISIONS = {
+    NextStep.NEXT_TOKENCODE: Decision.NEXT_TOKENCODE_REQUIRED,
+    NextStep.NEW_PIN: Decision.NEW_PIN_REQUIRED,
+}
 
 
 def authenticate(applying: Applying, command: Authenticate) -> Result:
     """Apply `Authenticate`."""
-    db = applying.db
-    user = tables.find_user_by_tag(db, command.name_tag)
+    user = find_user(applying, command)
     if _stale(applying, command, user):
         return Rejected(Reason.STALE_PARAMETERS)
-    attempt = _attempt(applying, command, user)
+    factor = Factor.EMERGENCY if command.lettered else Factor.TOKEN
+    attempt = _attempt(
+        applying,
+        command,
+        user,
+        factor=factor,
+        readings=command.readings,
+        challenges=command.challenges,
+    )
     judgement = judge(attempt)
     _save(applying, attempt, judgement)
+    challenge = _challenge(applying, command, attempt, judgement)
     applying.reason = judgement.reason or ""
-    applying.detail = _detail(command, judgement)
+    applying.detail = _said(
+        token=judgement.serial or "",
+        factor=factor.value,
+        client=command.client_address,
+        resource=command.resource,
+        challenge=challenge.challenge_id if challenge else "",
+    )
     applying.events += judgement.events
     return Authenticated(
         index=applying.index,
-        decision=Decision.ACCEPTED if judgement.accepted else Decision.REFUSED,
+        decision=_decision(judgement),
+        authentication_id=command.authentication_id,
+        challenge=challenge,
+    )
+
+
+def continue_authentication(
+    applying: Applying, command: ContinueAuthentication
+) -> Result:
+    """Apply `ContinueAuthentication`."""
+    user = find_user(applying, command)
+    if _stale(applying, command, user):
+        return Rejected(Reason.STALE_PARAMETERS)
+    challenge = command.challenge
+    attempt = _attempt(applying, command, user, factor=Factor.TOKEN)
+    given = Given(
+        challenge=challenge,
+        consumed=challenge is not None and _consumed(applying, challenge),
+        moments=command.moments,
+        pin_verifier=command.pin_verifier,
+        key_id=command.key_id,
+    )
+    judgement = judge_next(attempt, given)
+    _save(applying, attempt, judgement)
+    applying.reason = judgement.reason or ""
+    applying.detail = _said(
+        token=challenge.serial if challenge else "",
+        factor=Factor.TOKEN.value,
+        challenge=challenge.challenge_id if challenge else "",
+    ) + (f"; {judgement.detail}" if judgement.detail else "")
+    applying.events += judgement.events
+    return Authenticated(
+        index=applying.index,
+        decision=_decision(judgement),
         authentication_id=command.authentication_id,
     )
 
 
-def no_longer_stands(applying: Applying, command: Authenticate) -> bool:
+def find_user(applying: Applying, command: Judged) -> User | None:
+    """Return whom it is about: by the name that was typed, or by the challenge."""
+    if isinstance(command, Authenticate):
+        return tables.find_user_by_tag(applying.db, command.name_tag)
+    if command.challenge is None:
+        return None
+    return tables.find_user(applying.db, command.challenge.user_id)
+
+
+def no_longer_stands(applying: Applying, command: Judged) -> bool:
     """Say whether agent or user were disabled since a remembered `ACCEPTED` (Q2)."""
-    db = applying.db
-    user = tables.find_user_by_tag(db, command.name_tag)
+    user = find_user(applying, command)
     reason = not_admitted(
-        agent_tables.find_agent(db, command.agent),
+        agent_tables.find_agent(applying.db, command.agent),
         user,
-        certificate_denied=_certificate_denied(db, command),
-        user_listed=_user_listed(db, command, user),
+        certificate_denied=_certificate_denied(applying.db, command),
+        user_listed=_user_listed(applying.db, command, user),
     )
     applying.reason = reason or ""
     applying.detail = "accepted before; asked again under the same request id"
     return reason is not None
 
 
-def _stale(applying: Applying, command: Authenticate, user: User | None) -> bool:
+def _stale(applying: Applying, command: Judged, user: User | None) -> bool:
     """Say whether the candidates were computed for another state than this one (T2)."""
     user_id, version = (user.user_id, user.auth_version) if user else ("", 0)
     return (
@@ -65,13 +139,20 @@ def _stale(applying: Applying, command: Authenticate, user: User | None) -> bool
     ) != (user_id, version, applying.policy.version, applying.key_id)
 
 
-def _attempt(applying: Applying, command: Authenticate, user: User | None) -> Attempt:
+def _attempt(
+    applying: Applying,
+    command: Judged,
+    user: User | None,
+    *,
+    factor: Factor,
+    readings: tuple[Reading, ...] = (),
+    challenges: bool = True,
+) -> Attempt:
     db = applying.db
     tokens = tables.find_tokens_of(db, user.user_id) if user else []
-    factor = Factor.EMERGENCY if command.lettered else Factor.TOKEN
     return Attempt(
         factor=factor,
-        readings=command.readings,
+        readings=readings,
         agent=agent_tables.find_agent(db, command.agent),
         certificate_denied=_certificate_denied(db, command),
         user_listed=_user_listed(db, command, user),
@@ -88,10 +169,11 @@ def _attempt(applying: Applying, command: Authenticate, user: User | None) -> At
             node_id=applying.call.node_id,
             index=applying.index,
         ),
+        challenges=challenges,
     )
 
 
-def _certificate_denied(db: sqlite3.Connection, command: Authenticate) -> bool:
+def _certificate_denied(db: sqlite3.Connection, command: Judged) -> bool:
     certificate = Certificate(
         fingerprint=command.certificate_fingerprint,
         serial_number=command.certificate_serial_number,
@@ -99,9 +181,7 @@ def _certificate_denied(db: sqlite3.Connection, command: Authenticate) -> bool:
     return agent_tables.certificate_denied(db, certificate)
 
 
-def _user_listed(
-    db: sqlite3.Connection, command: Authenticate, user: User | None
-) -> bool:
+def _user_listed(db: sqlite3.Connection, command: Judged, user: User | None) -> bool:
     return user is not None and agent_tables.lists_user(db, command.agent, user.user_id)
 
 
@@ -116,25 +196,61 @@ def _save(applying: Applying, attempt: Attempt, judgement: Judgement) -> None:
         code_tables.update_set(db, before[after.set_id], after)
     if judgement.token is not None:
         tables.save_token(db, judgement.token)
+    if judgement.consumed is not None:
+        db.execute(
+            "INSERT INTO consumed_challenges (challenge_id, ends_at_ms) VALUES (?, ?)",
+            (judgement.consumed.challenge_id, judgement.consumed.ends_at_ms),
+        )
     voided = any(
         each.voided and not before[each.set_id].voided for each in judgement.sets
     )
-    if voided or _found(attempt, judgement):
+    if voided or _other(attempt, judgement.token):
         # A draft that was generated before must not be saved after this (I3).
         tables.save_user(db, user.changed())
 
 
-def _found(attempt: Attempt, judgement: Judgement) -> bool:
-    """Say whether a lost token is its owner's again by this."""
-    lost = {token.serial for token in attempt.tokens if token.lost}
-    return judgement.token is not None and judgement.token.serial in lost
+def _other(attempt: Attempt, after: Token | None) -> bool:
+    """Say whether a lost token is its owner's again by this, or has another PIN."""
+    return any(
+        before.lost != after.lost or before.pin_verifier != after.pin_verifier
+        for before in attempt.tokens
+        if after is not None and before.serial == after.serial
+    )
 
 
-def _detail(command: Authenticate, judgement: Judgement) -> str:
-    parts = {
-        "token": judgement.serial or "",
-        "factor": "emergency" if command.lettered else "token",
-        "client": command.client_address,
-        "resource": command.resource,
-    }
+def _consumed(applying: Applying, challenge: Challenge) -> bool:
+    row = applying.db.execute(
+        "SELECT 1 FROM consumed_challenges WHERE challenge_id = ?",
+        (challenge.challenge_id,),
+    ).fetchone()
+    return row is not None
+
+
+def _decision(judgement: Judgement) -> Decision:
+    if judgement.next_step is not None:
+        return DECISIONS[judgement.next_step]
+    return Decision.ACCEPTED if judgement.accepted else Decision.REFUSED
+
+
+def _challenge(
+    applying: Applying, command: Authenticate, attempt: Attempt, judgement: Judgement
+) -> Challenge | None:
+    """Return what the next step answers, if one is required."""
+    user, token = attempt.user, judgement.token
+    if judgement.next_step is None or user is None or token is None:
+        return None
+    return Challenge(
+        challenge_id=command.authentication_id,
+        step=judgement.next_step,
+        agent=command.agent,
+        user_id=user.user_id,
+        # Spending raises it for nobody, so it still is what it was.
+        auth_version=user.auth_version,
+        serial=token.serial,
+        moment=token.spent,
+        ends_at_ms=applying.now_ms + CHALLENGE_MS,
+    )
+
+
+def _said(**parts: str) -> str:
     return ", ".join(f"{name} {value}" for name, value in parts.items() if value)

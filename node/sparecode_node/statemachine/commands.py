@@ -30,6 +30,9 @@ from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm, HashName
 from sparecode_node.statemachine.administrator_commands import AdministratorCommand
 from sparecode_node.statemachine.agent_commands import AgentCommand
+from sparecode_node.statemachine.authentication_commands import (
+    ContinueAuthentication,
+)
 from sparecode_node.statemachine.bulk_commands import BulkCommand
 from sparecode_node.statemachine.token_commands import (
     ClearPin,
@@ -266,6 +269,9 @@ class UpdatePolicy:
     session_lifetime_ms: int | None
     request_retention_ms: int | None
     requests_max: int | None
+    resynchronize_window_steps: int | None = None
+    resynchronize_look_ahead: int | None = None
+    next_tokencode_from_failures: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -306,6 +312,12 @@ class Authenticate:
     certificate_fingerprint: str = ""
     """Of the certificate that the agent calls with; see `CertificateMark`."""
     certificate_serial_number: str = ""
+    challenges: bool = False
+    """
+    The called node can ask for a next step (K3).
+
+    Entries of before there were challenges say no, and are decided as they were.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,6 +351,7 @@ Command = (
     | UpdatePolicy
     | RegisterAgent
     | Authenticate
+    | ContinueAuthentication
     | PassBarrier
     | AdministratorCommand
     | BulkCommand

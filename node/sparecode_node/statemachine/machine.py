@@ -44,6 +44,9 @@ from sparecode_node.statemachine.agent_commands import (
 )
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.audit import AuditLog
+from sparecode_node.statemachine.authentication_commands import (
+    ContinueAuthentication,
+)
 from sparecode_node.statemachine.bulk_commands import IssueTokencodesInBulk
 from sparecode_node.statemachine.commands import (
     AssignToken,
@@ -198,7 +201,7 @@ class StateMachine:
         if (
             isinstance(remembered, Authenticated)
             and remembered.decision is Decision.ACCEPTED
-            and isinstance(command, Authenticate)
+            and isinstance(command, Authenticate | ContinueAuthentication)
             and authentication.no_longer_stands(applying, command)
         ):
             refused = replace(remembered, decision=Decision.REFUSED)
@@ -294,6 +297,8 @@ class StateMachine:
                 return agent_life.change_agents(applying, command)
             case Authenticate() as command:
                 return authentication.authenticate(applying, command)
+            case ContinueAuthentication() as command:
+                return authentication.continue_authentication(applying, command)
             case PassBarrier():
                 return BarrierPassed(index=applying.index, at_ms=applying.now_ms)
             case _ as never:
@@ -351,7 +356,7 @@ class StateMachine:
             return
         self._now_ms = min(at_ms, TIME_MS_MAX)
         self._requests.purge(self._now_ms, self._policy)
-        for table in ("sessions", "consumed_drafts"):
+        for table in ("sessions", "consumed_drafts", "consumed_challenges"):
             self._db.execute(
                 f"DELETE FROM {table} WHERE ends_at_ms <= ?", (self._now_ms,)
             )

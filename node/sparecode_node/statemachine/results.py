@@ -4,7 +4,9 @@
 import enum
 import json
 from dataclasses import asdict, dataclass
+from typing import Any
 
+from sparecode_node.domain.challenges import Challenge, NextStep
 from sparecode_node.domain.outcomes import Reason, Rejected
 
 
@@ -13,6 +15,8 @@ class Decision(enum.StrEnum):
 
     ACCEPTED = "accepted"
     REFUSED = "refused"
+    NEXT_TOKENCODE_REQUIRED = "next_tokencode_required"
+    NEW_PIN_REQUIRED = "new_pin_required"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +33,8 @@ class Authenticated:
     index: int
     decision: Decision
     authentication_id: str
+    challenge: Challenge | None = None
+    """What the next step answers; for the decisions that require one (K3)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,8 +97,11 @@ _TYPES: dict[str, type[Result]] = {
 
 def to_json(result: Result) -> str:
     """Return the result as JSON, the same text for the same result."""
+    fields = {"type": type(result).__name__, **asdict(result)}
+    if isinstance(result, Authenticated) and result.challenge is None:
+        del fields["challenge"]  # The text is that of before there were challenges.
     return json.dumps(
-        {"type": type(result).__name__, **asdict(result)},
+        fields,
         ensure_ascii=True,
         separators=(",", ":"),
     )
@@ -107,6 +116,12 @@ def from_json(text: str) -> Result:
             fields["reason"] = Reason(fields["reason"])
         elif kind is Authenticated:
             fields["decision"] = Decision(fields["decision"])
+            if "challenge" in fields:
+                fields["challenge"] = _challenge(fields["challenge"])
         return kind(**fields)
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError("not a result") from error
+
+
+def _challenge(fields: dict[str, Any]) -> Challenge:
+    return Challenge(**{**fields, "step": NextStep(fields["step"])})

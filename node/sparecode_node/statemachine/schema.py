@@ -9,7 +9,7 @@ Every row is a function of the log. `meta` holds what is one of a kind:
 
 import sqlite3
 
-VERSION = 4
+VERSION = 5
 """Stored as `user_version`; raised with every change of the tables."""
 
 _AGENT_TABLES = """
@@ -146,6 +146,12 @@ CREATE TABLE consumed_drafts (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX consumed_drafts_by_end ON consumed_drafts (ends_at_ms);
 
+CREATE TABLE consumed_challenges (
+    challenge_id TEXT PRIMARY KEY,
+    ends_at_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX consumed_challenges_by_end ON consumed_challenges (ends_at_ms);
+
 CREATE TABLE agents (
     identity TEXT PRIMARY KEY,
     name TEXT NOT NULL,
@@ -190,6 +196,10 @@ _MIGRATIONS = {
     "CREATE INDEX administrators_by_user ON administrators (user_id);",
     3: "ALTER TABLE agents ADD COLUMN restricted INTEGER NOT NULL DEFAULT 0;"
     + _AGENT_TABLES,
+    4: "CREATE TABLE consumed_challenges ("
+    "challenge_id TEXT PRIMARY KEY, ends_at_ms INTEGER NOT NULL"
+    ") STRICT, WITHOUT ROWID;"
+    "CREATE INDEX consumed_challenges_by_end ON consumed_challenges (ends_at_ms);",
 }
 """
 From each version to the next one; a node that is upgraded keeps its state.

@@ -17,6 +17,9 @@ from sparecode_node.statemachine.agent_commands import (
     RemoveAgent,
     UpdateAgent,
 )
+from sparecode_node.statemachine.authentication_commands import (
+    ContinueAuthentication,
+)
 from sparecode_node.statemachine.bulk_commands import IssueTokencodesInBulk
 from sparecode_node.statemachine.commands import (
     AssignToken,
@@ -98,11 +101,22 @@ def target_of(db: sqlite3.Connection, command: Command) -> str:  # noqa: C901 - 
             return agent.identity if agent else command.name_key
         case DenyCertificate() | AllowCertificate():
             return f"{command.mark} {command.value}"
-        case Authenticate():
-            # People type PINs into the name field: an unknown name is its hash (A6).
-            user = tables.find_user_by_tag(db, command.name_tag)
-            return user.name_key if user else f"unknown {command.name_tag.hex()}"
+        case Authenticate() | ContinueAuthentication():
+            return _person(db, command)
         case CloseSession() | PassBarrier():
             return ""
         case _ as never:
             assert_never(never)
+
+
+def _person(
+    db: sqlite3.Connection, command: Authenticate | ContinueAuthentication
+) -> str:
+    """Return whose passcode is judged."""
+    if isinstance(command, Authenticate):
+        # People type PINs into the name field: an unknown name is its hash (A6).
+        user = tables.find_user_by_tag(db, command.name_tag)
+        return user.name_key if user else f"unknown {command.name_tag.hex()}"
+    challenge = command.challenge
+    user = tables.find_user(db, challenge.user_id) if challenge else None
+    return user.name_key if user else "unknown"

@@ -82,6 +82,6 @@ class ResynchronizeToken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClearPin:
-    """Clear the PIN of a token: until there is another, nothing is accepted (A2)."""
+    """Clear the PIN of a token: until there is another, no passcode is accepted (A2)."""
 
     serial: TokenSerial

@@ -24,19 +24,23 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sparecode/v1/authentication.proto\x12\x0csparecode.v1\"w\n\x13\x41uthenticateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08username\x18\x02 \x01(\t\x12\x10\n\x08passcode\x18\x03 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x04 \x01(\t\x12\x10\n\x08resource\x18\x05 \x01(\t\"|\n\x14\x41uthenticateResponse\x12\x36\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0e\x32$.sparecode.v1.AuthenticationDecision\x12\x19\n\x11\x61uthentication_id\x18\x02 \x01(\t\x12\x11\n\tchallenge\x18\x03 \x01(\x0c*\xef\x01\n\x16\x41uthenticationDecision\x12\'\n#AUTHENTICATION_DECISION_UNSPECIFIED\x10\x00\x12$\n AUTHENTICATION_DECISION_ACCEPTED\x10\x01\x12#\n\x1f\x41UTHENTICATION_DECISION_REFUSED\x10\x02\x12\x33\n/AUTHENTICATION_DECISION_NEXT_TOKENCODE_REQUIRED\x10\x03\x12,\n(AUTHENTICATION_DECISION_NEW_PIN_REQUIRED\x10\x04\x32n\n\x15\x41uthenticationService\x12U\n\x0c\x41uthenticate\x12!.sparecode.v1.AuthenticateRequest\x1a\".sparecode.v1.AuthenticateResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sparecode/v1/authentication.proto\x12\x0csparecode.v1\"w\n\x13\x41uthenticateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08username\x18\x02 \x01(\t\x12\x10\n\x08passcode\x18\x03 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x04 \x01(\t\x12\x10\n\x08resource\x18\x05 \x01(\t\"|\n\x14\x41uthenticateResponse\x12\x36\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0e\x32$.sparecode.v1.AuthenticationDecision\x12\x19\n\x11\x61uthentication_id\x18\x02 \x01(\t\x12\x11\n\tchallenge\x18\x03 \x01(\x0c\"o\n\x1d\x43ontinueAuthenticationRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tchallenge\x18\x02 \x01(\x0c\x12\x16\n\x0enext_tokencode\x18\x03 \x01(\t\x12\x0f\n\x07new_pin\x18\x04 \x01(\t\"\x86\x01\n\x1e\x43ontinueAuthenticationResponse\x12\x36\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0e\x32$.sparecode.v1.AuthenticationDecision\x12\x19\n\x11\x61uthentication_id\x18\x02 \x01(\t\x12\x11\n\tchallenge\x18\x03 \x01(\x0c*\xef\x01\n\x16\x41uthenticationDecision\x12\'\n#AUTHENTICATION_DECISION_UNSPECIFIED\x10\x00\x12$\n AUTHENTICATION_DECISION_ACCEPTED\x10\x01\x12#\n\x1f\x41UTHENTICATION_DECISION_REFUSED\x10\x02\x12\x33\n/AUTHENTICATION_DECISION_NEXT_TOKENCODE_REQUIRED\x10\x03\x12,\n(AUTHENTICATION_DECISION_NEW_PIN_REQUIRED\x10\x04\x32\xe3\x01\n\x15\x41uthenticationService\x12U\n\x0c\x41uthenticate\x12!.sparecode.v1.AuthenticateRequest\x1a\".sparecode.v1.AuthenticateResponse\x12s\n\x16\x43ontinueAuthentication\x12+.sparecode.v1.ContinueAuthenticationRequest\x1a,.sparecode.v1.ContinueAuthenticationResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sparecode.v1.authentication_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_AUTHENTICATIONDECISION']._serialized_start=299
-  _globals['_AUTHENTICATIONDECISION']._serialized_end=538
+  _globals['_AUTHENTICATIONDECISION']._serialized_start=549
+  _globals['_AUTHENTICATIONDECISION']._serialized_end=788
   _globals['_AUTHENTICATEREQUEST']._serialized_start=51
   _globals['_AUTHENTICATEREQUEST']._serialized_end=170
   _globals['_AUTHENTICATERESPONSE']._serialized_start=172
   _globals['_AUTHENTICATERESPONSE']._serialized_end=296
-  _globals['_AUTHENTICATIONSERVICE']._serialized_start=540
-  _globals['_AUTHENTICATIONSERVICE']._serialized_end=650
+  _globals['_CONTINUEAUTHENTICATIONREQUEST']._serialized_start=298
+  _globals['_CONTINUEAUTHENTICATIONREQUEST']._serialized_end=409
+  _globals['_CONTINUEAUTHENTICATIONRESPONSE']._serialized_start=412
+  _globals['_CONTINUEAUTHENTICATIONRESPONSE']._serialized_end=546
+  _globals['_AUTHENTICATIONSERVICE']._serialized_start=791
+  _globals['_AUTHENTICATIONSERVICE']._serialized_end=1018
 # @@protoc_insertion_point(module_scope)

@@ -116,3 +116,71 @@ class AuthenticateResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AuthenticateResponse: _TypeAlias = AuthenticateResponse  # noqa: Y015
+
+@_typing.final
+class ContinueAuthenticationRequest(_message.Message):
+    """The next step of an authentication."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CHALLENGE_FIELD_NUMBER: _builtins.int
+    NEXT_TOKENCODE_FIELD_NUMBER: _builtins.int
+    NEW_PIN_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Names this step (UUID), another one than the first step's. A retry, on whichever
+    node, carries the same.
+    """
+    challenge: _builtins.bytes
+    """As the answer before had it. Only the agent that got it may hand it back."""
+    next_tokencode: _builtins.str
+    """What the token shows next, after the tokencode of the first step; as typed.
+    Needed for NEW_PIN_REQUIRED as well.
+    """
+    new_pin: _builtins.str
+    """For NEW_PIN_REQUIRED only: what the user has chosen; as typed."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        challenge: _builtins.bytes = ...,
+        next_tokencode: _builtins.str = ...,
+        new_pin: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenge", b"challenge", "new_pin", b"new_pin", "next_tokencode", b"next_tokencode", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ContinueAuthenticationRequest: _TypeAlias = ContinueAuthenticationRequest  # noqa: Y015
+
+@_typing.final
+class ContinueAuthenticationResponse(_message.Message):
+    """The decision, committed by a quorum before it was sent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECISION_FIELD_NUMBER: _builtins.int
+    AUTHENTICATION_ID_FIELD_NUMBER: _builtins.int
+    CHALLENGE_FIELD_NUMBER: _builtins.int
+    decision: Global___AuthenticationDecision.ValueType
+    """Accepted, refused, or the next step."""
+    authentication_id: _builtins.str
+    """Names the decision in the audit log."""
+    challenge: _builtins.bytes
+    """For a next step: to be handed back within two minutes."""
+    def __init__(
+        self,
+        *,
+        decision: Global___AuthenticationDecision.ValueType = ...,
+        authentication_id: _builtins.str = ...,
+        challenge: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authentication_id", b"authentication_id", "challenge", b"challenge", "decision", b"decision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ContinueAuthenticationResponse: _TypeAlias = ContinueAuthenticationResponse  # noqa: Y015

@@ -40,6 +40,11 @@ class AuthenticationServiceStub:
                 request_serializer=sparecode_dot_v1_dot_authentication__pb2.AuthenticateRequest.SerializeToString,
                 response_deserializer=sparecode_dot_v1_dot_authentication__pb2.AuthenticateResponse.FromString,
                 _registered_method=True)
+        self.ContinueAuthentication = channel.unary_unary(
+                '/sparecode.v1.AuthenticationService/ContinueAuthentication',
+                request_serializer=sparecode_dot_v1_dot_authentication__pb2.ContinueAuthenticationRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_authentication__pb2.ContinueAuthenticationResponse.FromString,
+                _registered_method=True)
 
 
 class AuthenticationServiceServicer:
@@ -53,6 +58,14 @@ class AuthenticationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ContinueAuthentication(self, request, context):
+        """Judges what the user gives for a next step, on any node. Answers each challenge
+        once: after a refusal the user begins again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuthenticationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +73,11 @@ def add_AuthenticationServiceServicer_to_server(servicer, server):
                     servicer.Authenticate,
                     request_deserializer=sparecode_dot_v1_dot_authentication__pb2.AuthenticateRequest.FromString,
                     response_serializer=sparecode_dot_v1_dot_authentication__pb2.AuthenticateResponse.SerializeToString,
+            ),
+            'ContinueAuthentication': grpc.unary_unary_rpc_method_handler(
+                    servicer.ContinueAuthentication,
+                    request_deserializer=sparecode_dot_v1_dot_authentication__pb2.ContinueAuthenticationRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_authentication__pb2.ContinueAuthenticationResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +108,33 @@ class AuthenticationService:
             '/sparecode.v1.AuthenticationService/Authenticate',
             sparecode_dot_v1_dot_authentication__pb2.AuthenticateRequest.SerializeToString,
             sparecode_dot_v1_dot_authentication__pb2.AuthenticateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ContinueAuthentication(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.v1.AuthenticationService/ContinueAuthentication',
+            sparecode_dot_v1_dot_authentication__pb2.ContinueAuthenticationRequest.SerializeToString,
+            sparecode_dot_v1_dot_authentication__pb2.ContinueAuthenticationResponse.FromString,
             options,
             channel_credentials,
             insecure,

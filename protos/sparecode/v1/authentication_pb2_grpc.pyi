@@ -35,6 +35,10 @@ class AuthenticationServiceStub:
     def __new__(cls, channel: _aio.Channel) -> AuthenticationServiceAsyncStub: ...
     Authenticate: _grpc.UnaryUnaryMultiCallable[_authentication_pb2.AuthenticateRequest, _authentication_pb2.AuthenticateResponse]
     """Judges one passcode. A wrong one is status OK with REFUSED: the call worked."""
+    ContinueAuthentication: _grpc.UnaryUnaryMultiCallable[_authentication_pb2.ContinueAuthenticationRequest, _authentication_pb2.ContinueAuthenticationResponse]
+    """Judges what the user gives for a next step, on any node. Answers each challenge
+    once: after a refusal the user begins again.
+    """
 
 @_typing.type_check_only
 class AuthenticationServiceAsyncStub(AuthenticationServiceStub):
@@ -43,6 +47,10 @@ class AuthenticationServiceAsyncStub(AuthenticationServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Authenticate: _aio.UnaryUnaryMultiCallable[_authentication_pb2.AuthenticateRequest, _authentication_pb2.AuthenticateResponse]  # type: ignore[assignment]
     """Judges one passcode. A wrong one is status OK with REFUSED: the call worked."""
+    ContinueAuthentication: _aio.UnaryUnaryMultiCallable[_authentication_pb2.ContinueAuthenticationRequest, _authentication_pb2.ContinueAuthenticationResponse]  # type: ignore[assignment]
+    """Judges what the user gives for a next step, on any node. Answers each challenge
+    once: after a refusal the user begins again.
+    """
 
 class AuthenticationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Judges passcodes. Any node answers; a code is accepted once cluster-wide."""
@@ -54,5 +62,15 @@ class AuthenticationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_authentication_pb2.AuthenticateResponse, _abc.Awaitable[_authentication_pb2.AuthenticateResponse]]:
         """Judges one passcode. A wrong one is status OK with REFUSED: the call worked."""
+
+    @_abc_1.abstractmethod
+    def ContinueAuthentication(
+        self,
+        request: _authentication_pb2.ContinueAuthenticationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_authentication_pb2.ContinueAuthenticationResponse, _abc.Awaitable[_authentication_pb2.ContinueAuthenticationResponse]]:
+        """Judges what the user gives for a next step, on any node. Answers each challenge
+        once: after a refusal the user begins again.
+        """
 
 def add_AuthenticationServiceServicer_to_server(servicer: AuthenticationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -45,6 +45,9 @@ class Policy(_message.Message):
     SESSION_LIFETIME_FIELD_NUMBER: _builtins.int
     REQUEST_RETENTION_FIELD_NUMBER: _builtins.int
     REQUESTS_MAX_FIELD_NUMBER: _builtins.int
+    RESYNCHRONIZE_WINDOW_STEPS_FIELD_NUMBER: _builtins.int
+    RESYNCHRONIZE_LOOK_AHEAD_FIELD_NUMBER: _builtins.int
+    NEXT_TOKENCODE_FROM_FAILURES_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """Raised with every change. In a request: of the value that was read."""
     code_length: _builtins.int
@@ -100,6 +103,19 @@ class Policy(_message.Message):
     requests_max: _builtins.int
     """How many request ids are remembered.
     10,000 to 5,000,000.
+    """
+    resynchronize_window_steps: _builtins.int
+    """Steps before and after now in which two tokencodes in a row are looked for.
+    1 to 120.
+    """
+    resynchronize_look_ahead: _builtins.int
+    """Counters ahead in which they are.
+    1 to 500.
+    """
+    next_tokencode_from_failures: _builtins.int
+    """After so many failures a right passcode is not enough: the next tokencode is
+    asked for as well.
+    0 to 100; 0 means never.
     """
     @_builtins.property
     def lifetime_max(self) -> _duration_pb2.Duration:
@@ -161,10 +177,13 @@ class Policy(_message.Message):
         session_lifetime: _duration_pb2.Duration | None = ...,
         request_retention: _duration_pb2.Duration | None = ...,
         requests_max: _builtins.int | None = ...,
+        resynchronize_window_steps: _builtins.int | None = ...,
+        resynchronize_look_ahead: _builtins.int | None = ...,
+        next_tokencode_from_failures: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_code_alphabet", b"_code_alphabet", "_code_length", b"_code_length", "_codes_per_set_default", b"_codes_per_set_default", "_codes_per_set_max", b"_codes_per_set_max", "_factor_off_at_failures", b"_factor_off_at_failures", "_hotp_look_ahead", b"_hotp_look_ahead", "_lock_from_failures", b"_lock_from_failures", "_lock_until_unlocked", b"_lock_until_unlocked", "_pin_length_max", b"_pin_length_max", "_pin_length_min", b"_pin_length_min", "_requests_max", b"_requests_max", "_set_low_threshold", b"_set_low_threshold", "_tokens_per_user_max", b"_tokens_per_user_max", "_totp_window_steps", b"_totp_window_steps", "code_alphabet", b"code_alphabet", "code_length", b"code_length", "codes_per_set_default", b"codes_per_set_default", "codes_per_set_max", b"codes_per_set_max", "draft_lifetime", b"draft_lifetime", "factor_off_at_failures", b"factor_off_at_failures", "hotp_look_ahead", b"hotp_look_ahead", "lifetime_max", b"lifetime_max", "lock", b"lock", "lock_from_failures", b"lock_from_failures", "lock_max", b"lock_max", "lock_until_unlocked", b"lock_until_unlocked", "pin_length_max", b"pin_length_max", "pin_length_min", b"pin_length_min", "request_retention", b"request_retention", "requests_max", b"requests_max", "session_lifetime", b"session_lifetime", "set_low_threshold", b"set_low_threshold", "tokens_per_user_max", b"tokens_per_user_max", "totp_window_steps", b"totp_window_steps"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_code_alphabet", b"_code_alphabet", "_code_length", b"_code_length", "_codes_per_set_default", b"_codes_per_set_default", "_codes_per_set_max", b"_codes_per_set_max", "_factor_off_at_failures", b"_factor_off_at_failures", "_hotp_look_ahead", b"_hotp_look_ahead", "_lock_from_failures", b"_lock_from_failures", "_lock_until_unlocked", b"_lock_until_unlocked", "_next_tokencode_from_failures", b"_next_tokencode_from_failures", "_pin_length_max", b"_pin_length_max", "_pin_length_min", b"_pin_length_min", "_requests_max", b"_requests_max", "_resynchronize_look_ahead", b"_resynchronize_look_ahead", "_resynchronize_window_steps", b"_resynchronize_window_steps", "_set_low_threshold", b"_set_low_threshold", "_tokens_per_user_max", b"_tokens_per_user_max", "_totp_window_steps", b"_totp_window_steps", "code_alphabet", b"code_alphabet", "code_length", b"code_length", "codes_per_set_default", b"codes_per_set_default", "codes_per_set_max", b"codes_per_set_max", "draft_lifetime", b"draft_lifetime", "factor_off_at_failures", b"factor_off_at_failures", "hotp_look_ahead", b"hotp_look_ahead", "lifetime_max", b"lifetime_max", "lock", b"lock", "lock_from_failures", b"lock_from_failures", "lock_max", b"lock_max", "lock_until_unlocked", b"lock_until_unlocked", "next_tokencode_from_failures", b"next_tokencode_from_failures", "pin_length_max", b"pin_length_max", "pin_length_min", b"pin_length_min", "request_retention", b"request_retention", "requests_max", b"requests_max", "resynchronize_look_ahead", b"resynchronize_look_ahead", "resynchronize_window_steps", b"resynchronize_window_steps", "session_lifetime", b"session_lifetime", "set_low_threshold", b"set_low_threshold", "tokens_per_user_max", b"tokens_per_user_max", "totp_window_steps", b"totp_window_steps"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_code_alphabet", b"_code_alphabet", "_code_length", b"_code_length", "_codes_per_set_default", b"_codes_per_set_default", "_codes_per_set_max", b"_codes_per_set_max", "_factor_off_at_failures", b"_factor_off_at_failures", "_hotp_look_ahead", b"_hotp_look_ahead", "_lock_from_failures", b"_lock_from_failures", "_lock_until_unlocked", b"_lock_until_unlocked", "_pin_length_max", b"_pin_length_max", "_pin_length_min", b"_pin_length_min", "_requests_max", b"_requests_max", "_set_low_threshold", b"_set_low_threshold", "_tokens_per_user_max", b"_tokens_per_user_max", "_totp_window_steps", b"_totp_window_steps", "code_alphabet", b"code_alphabet", "code_length", b"code_length", "codes_per_set_default", b"codes_per_set_default", "codes_per_set_max", b"codes_per_set_max", "draft_lifetime", b"draft_lifetime", "factor_off_at_failures", b"factor_off_at_failures", "hotp_look_ahead", b"hotp_look_ahead", "lifetime_max", b"lifetime_max", "lock", b"lock", "lock_from_failures", b"lock_from_failures", "lock_max", b"lock_max", "lock_until_unlocked", b"lock_until_unlocked", "pin_length_max", b"pin_length_max", "pin_length_min", b"pin_length_min", "request_retention", b"request_retention", "requests_max", b"requests_max", "session_lifetime", b"session_lifetime", "set_low_threshold", b"set_low_threshold", "tokens_per_user_max", b"tokens_per_user_max", "totp_window_steps", b"totp_window_steps", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_code_alphabet", b"_code_alphabet", "_code_length", b"_code_length", "_codes_per_set_default", b"_codes_per_set_default", "_codes_per_set_max", b"_codes_per_set_max", "_factor_off_at_failures", b"_factor_off_at_failures", "_hotp_look_ahead", b"_hotp_look_ahead", "_lock_from_failures", b"_lock_from_failures", "_lock_until_unlocked", b"_lock_until_unlocked", "_next_tokencode_from_failures", b"_next_tokencode_from_failures", "_pin_length_max", b"_pin_length_max", "_pin_length_min", b"_pin_length_min", "_requests_max", b"_requests_max", "_resynchronize_look_ahead", b"_resynchronize_look_ahead", "_resynchronize_window_steps", b"_resynchronize_window_steps", "_set_low_threshold", b"_set_low_threshold", "_tokens_per_user_max", b"_tokens_per_user_max", "_totp_window_steps", b"_totp_window_steps", "code_alphabet", b"code_alphabet", "code_length", b"code_length", "codes_per_set_default", b"codes_per_set_default", "codes_per_set_max", b"codes_per_set_max", "draft_lifetime", b"draft_lifetime", "factor_off_at_failures", b"factor_off_at_failures", "hotp_look_ahead", b"hotp_look_ahead", "lifetime_max", b"lifetime_max", "lock", b"lock", "lock_from_failures", b"lock_from_failures", "lock_max", b"lock_max", "lock_until_unlocked", b"lock_until_unlocked", "next_tokencode_from_failures", b"next_tokencode_from_failures", "pin_length_max", b"pin_length_max", "pin_length_min", b"pin_length_min", "request_retention", b"request_retention", "requests_max", b"requests_max", "resynchronize_look_ahead", b"resynchronize_look_ahead", "resynchronize_window_steps", b"resynchronize_window_steps", "session_lifetime", b"session_lifetime", "set_low_threshold", b"set_low_threshold", "tokens_per_user_max", b"tokens_per_user_max", "totp_window_steps", b"totp_window_steps", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__code_alphabet: _TypeAlias = _typing.Literal["code_alphabet"]  # noqa: Y015
     _WhichOneofArgType__code_alphabet: _TypeAlias = _typing.Literal["_code_alphabet", b"_code_alphabet"]  # noqa: Y015
@@ -182,12 +201,18 @@ class Policy(_message.Message):
     _WhichOneofArgType__lock_from_failures: _TypeAlias = _typing.Literal["_lock_from_failures", b"_lock_from_failures"]  # noqa: Y015
     _WhichOneofReturnType__lock_until_unlocked: _TypeAlias = _typing.Literal["lock_until_unlocked"]  # noqa: Y015
     _WhichOneofArgType__lock_until_unlocked: _TypeAlias = _typing.Literal["_lock_until_unlocked", b"_lock_until_unlocked"]  # noqa: Y015
+    _WhichOneofReturnType__next_tokencode_from_failures: _TypeAlias = _typing.Literal["next_tokencode_from_failures"]  # noqa: Y015
+    _WhichOneofArgType__next_tokencode_from_failures: _TypeAlias = _typing.Literal["_next_tokencode_from_failures", b"_next_tokencode_from_failures"]  # noqa: Y015
     _WhichOneofReturnType__pin_length_max: _TypeAlias = _typing.Literal["pin_length_max"]  # noqa: Y015
     _WhichOneofArgType__pin_length_max: _TypeAlias = _typing.Literal["_pin_length_max", b"_pin_length_max"]  # noqa: Y015
     _WhichOneofReturnType__pin_length_min: _TypeAlias = _typing.Literal["pin_length_min"]  # noqa: Y015
     _WhichOneofArgType__pin_length_min: _TypeAlias = _typing.Literal["_pin_length_min", b"_pin_length_min"]  # noqa: Y015
     _WhichOneofReturnType__requests_max: _TypeAlias = _typing.Literal["requests_max"]  # noqa: Y015
     _WhichOneofArgType__requests_max: _TypeAlias = _typing.Literal["_requests_max", b"_requests_max"]  # noqa: Y015
+    _WhichOneofReturnType__resynchronize_look_ahead: _TypeAlias = _typing.Literal["resynchronize_look_ahead"]  # noqa: Y015
+    _WhichOneofArgType__resynchronize_look_ahead: _TypeAlias = _typing.Literal["_resynchronize_look_ahead", b"_resynchronize_look_ahead"]  # noqa: Y015
+    _WhichOneofReturnType__resynchronize_window_steps: _TypeAlias = _typing.Literal["resynchronize_window_steps"]  # noqa: Y015
+    _WhichOneofArgType__resynchronize_window_steps: _TypeAlias = _typing.Literal["_resynchronize_window_steps", b"_resynchronize_window_steps"]  # noqa: Y015
     _WhichOneofReturnType__set_low_threshold: _TypeAlias = _typing.Literal["set_low_threshold"]  # noqa: Y015
     _WhichOneofArgType__set_low_threshold: _TypeAlias = _typing.Literal["_set_low_threshold", b"_set_low_threshold"]  # noqa: Y015
     _WhichOneofReturnType__tokens_per_user_max: _TypeAlias = _typing.Literal["tokens_per_user_max"]  # noqa: Y015
@@ -211,11 +236,17 @@ class Policy(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__lock_until_unlocked) -> _WhichOneofReturnType__lock_until_unlocked | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__next_tokencode_from_failures) -> _WhichOneofReturnType__next_tokencode_from_failures | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__pin_length_max) -> _WhichOneofReturnType__pin_length_max | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__pin_length_min) -> _WhichOneofReturnType__pin_length_min | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__requests_max) -> _WhichOneofReturnType__requests_max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__resynchronize_look_ahead) -> _WhichOneofReturnType__resynchronize_look_ahead | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__resynchronize_window_steps) -> _WhichOneofReturnType__resynchronize_window_steps | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__set_low_threshold) -> _WhichOneofReturnType__set_low_threshold | None: ...
     @_typing.overload

@@ -201,7 +201,8 @@ class TokenServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ClearPin(self, request, context):
-        """Clears the PIN of a token; nothing is accepted until there is another.
+        """Clears the PIN of a token; no passcode is accepted until there is another. The user
+        may choose it, by the tokencode alone (NEW_PIN_REQUIRED), unless the token is lost.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -58,7 +58,9 @@ class TokenServiceStub:
     ResynchronizeToken: _grpc.UnaryUnaryMultiCallable[_tokens_pb2.ResynchronizeTokenRequest, _tokens_pb2.ResynchronizeTokenResponse]
     """Learns from two consecutive tokencodes where a token is; both are used up."""
     ClearPin: _grpc.UnaryUnaryMultiCallable[_tokens_pb2.ClearPinRequest, _tokens_pb2.ClearPinResponse]
-    """Clears the PIN of a token; nothing is accepted until there is another."""
+    """Clears the PIN of a token; no passcode is accepted until there is another. The user
+    may choose it, by the tokencode alone (NEW_PIN_REQUIRED), unless the token is lost.
+    """
     SetPin: _grpc.UnaryUnaryMultiCallable[_tokens_pb2.SetPinRequest, _tokens_pb2.SetPinResponse]
     """Sets the PIN of an assigned token."""
     ReinstateToken: _grpc.UnaryUnaryMultiCallable[_tokens_pb2.ReinstateTokenRequest, _tokens_pb2.ReinstateTokenResponse]
@@ -94,7 +96,9 @@ class TokenServiceAsyncStub(TokenServiceStub):
     ResynchronizeToken: _aio.UnaryUnaryMultiCallable[_tokens_pb2.ResynchronizeTokenRequest, _tokens_pb2.ResynchronizeTokenResponse]  # type: ignore[assignment]
     """Learns from two consecutive tokencodes where a token is; both are used up."""
     ClearPin: _aio.UnaryUnaryMultiCallable[_tokens_pb2.ClearPinRequest, _tokens_pb2.ClearPinResponse]  # type: ignore[assignment]
-    """Clears the PIN of a token; nothing is accepted until there is another."""
+    """Clears the PIN of a token; no passcode is accepted until there is another. The user
+    may choose it, by the tokencode alone (NEW_PIN_REQUIRED), unless the token is lost.
+    """
     SetPin: _aio.UnaryUnaryMultiCallable[_tokens_pb2.SetPinRequest, _tokens_pb2.SetPinResponse]  # type: ignore[assignment]
     """Sets the PIN of an assigned token."""
     ReinstateToken: _aio.UnaryUnaryMultiCallable[_tokens_pb2.ReinstateTokenRequest, _tokens_pb2.ReinstateTokenResponse]  # type: ignore[assignment]
@@ -205,7 +209,9 @@ class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tokens_pb2.ClearPinRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tokens_pb2.ClearPinResponse, _abc.Awaitable[_tokens_pb2.ClearPinResponse]]:
-        """Clears the PIN of a token; nothing is accepted until there is another."""
+        """Clears the PIN of a token; no passcode is accepted until there is another. The user
+        may choose it, by the tokencode alone (NEW_PIN_REQUIRED), unless the token is lost.
+        """
 
     @_abc_1.abstractmethod
     def SetPin(

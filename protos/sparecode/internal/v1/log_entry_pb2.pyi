@@ -95,6 +95,7 @@ class Call(_message.Message):
     REMOVE_AGENT_FIELD_NUMBER: _builtins.int
     DENY_CERTIFICATE_FIELD_NUMBER: _builtins.int
     ALLOW_CERTIFICATE_FIELD_NUMBER: _builtins.int
+    CONTINUE_AUTHENTICATION_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """The node that was called."""
     session_id: _builtins.str
@@ -245,6 +246,10 @@ class Call(_message.Message):
     def allow_certificate(self) -> Global___AllowCertificate:
         """Refuses a certificate no longer."""
 
+    @_builtins.property
+    def continue_authentication(self) -> Global___ContinueAuthentication:
+        """Judges the answer to a challenge."""
+
     def __init__(
         self,
         *,
@@ -287,12 +292,13 @@ class Call(_message.Message):
         remove_agent: Global___RemoveAgent | None = ...,
         deny_certificate: Global___DenyCertificate | None = ...,
         allow_certificate: Global___AllowCertificate | None = ...,
+        continue_authentication: Global___ContinueAuthentication | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["allow_certificate", b"allow_certificate", "assign_token", b"assign_token", "authenticate", b"authenticate", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "create_administrator", b"create_administrator", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "replace_token", b"replace_token", "request", b"request", "resynchronize_token", b"resynchronize_token", "save_emergency_access", b"save_emergency_access", "set_pin", b"set_pin", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["allow_certificate", b"allow_certificate", "assign_token", b"assign_token", "authenticate", b"authenticate", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "replace_token", b"replace_token", "request", b"request", "resynchronize_token", b"resynchronize_token", "save_emergency_access", b"save_emergency_access", "set_pin", b"set_pin", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_certificate", b"allow_certificate", "assign_token", b"assign_token", "at_ms", b"at_ms", "authenticate", b"authenticate", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "create_administrator", b"create_administrator", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "node_id", b"node_id", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "replace_token", b"replace_token", "request", b"request", "resynchronize_token", b"resynchronize_token", "save_emergency_access", b"save_emergency_access", "session_id", b"session_id", "set_pin", b"set_pin", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_certificate", b"allow_certificate", "assign_token", b"assign_token", "at_ms", b"at_ms", "authenticate", b"authenticate", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "node_id", b"node_id", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "replace_token", b"replace_token", "request", b"request", "resynchronize_token", b"resynchronize_token", "save_emergency_access", b"save_emergency_access", "session_id", b"session_id", "set_pin", b"set_pin", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["initialize_cluster", "open_session", "close_session", "create_user", "update_user", "delete_user", "unlock_user", "enroll_token", "assign_token", "set_pin", "reinstate_token", "save_emergency_access", "disable_emergency_access", "register_agent", "authenticate", "pass_barrier", "unassign_token", "enable_token", "disable_token", "update_token", "delete_token", "clear_pin", "replace_token", "update_policy", "resynchronize_token", "issue_fixed_tokencode", "create_administrator", "update_administrator", "remove_administrator", "change_password", "issue_tokencodes_in_bulk", "update_agent", "remove_agent", "deny_certificate", "allow_certificate"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["initialize_cluster", "open_session", "close_session", "create_user", "update_user", "delete_user", "unlock_user", "enroll_token", "assign_token", "set_pin", "reinstate_token", "save_emergency_access", "disable_emergency_access", "register_agent", "authenticate", "pass_barrier", "unassign_token", "enable_token", "disable_token", "update_token", "delete_token", "clear_pin", "replace_token", "update_policy", "resynchronize_token", "issue_fixed_tokencode", "create_administrator", "update_administrator", "remove_administrator", "change_password", "issue_tokencodes_in_bulk", "update_agent", "remove_agent", "deny_certificate", "allow_certificate", "continue_authentication"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
@@ -1170,6 +1176,9 @@ class UpdatePolicy(_message.Message):
     SESSION_LIFETIME_MS_FIELD_NUMBER: _builtins.int
     REQUEST_RETENTION_MS_FIELD_NUMBER: _builtins.int
     REQUESTS_MAX_FIELD_NUMBER: _builtins.int
+    RESYNCHRONIZE_WINDOW_STEPS_FIELD_NUMBER: _builtins.int
+    RESYNCHRONIZE_LOOK_AHEAD_FIELD_NUMBER: _builtins.int
+    NEXT_TOKENCODE_FROM_FAILURES_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """Version of the policy that was changed."""
     code_length: _builtins.int
@@ -1212,6 +1221,12 @@ class UpdatePolicy(_message.Message):
     """How long a request id is remembered."""
     requests_max: _builtins.int
     """How many request ids are remembered."""
+    resynchronize_window_steps: _builtins.int
+    """Steps before and after now in which two tokencodes in a row are looked for."""
+    resynchronize_look_ahead: _builtins.int
+    """Counters ahead in which they are."""
+    next_tokencode_from_failures: _builtins.int
+    """So many failures make the next tokencode needed; 0: never."""
     def __init__(
         self,
         *,
@@ -1236,10 +1251,13 @@ class UpdatePolicy(_message.Message):
         session_lifetime_ms: _builtins.int | None = ...,
         request_retention_ms: _builtins.int | None = ...,
         requests_max: _builtins.int | None = ...,
+        resynchronize_window_steps: _builtins.int | None = ...,
+        resynchronize_look_ahead: _builtins.int | None = ...,
+        next_tokencode_from_failures: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_code_alphabet", b"_code_alphabet", "_code_length", b"_code_length", "_codes_per_set_default", b"_codes_per_set_default", "_codes_per_set_max", b"_codes_per_set_max", "_draft_lifetime_ms", b"_draft_lifetime_ms", "_factor_off_at_failures", b"_factor_off_at_failures", "_hotp_look_ahead", b"_hotp_look_ahead", "_lifetime_ms_max", b"_lifetime_ms_max", "_lock_from_failures", b"_lock_from_failures", "_lock_ms", b"_lock_ms", "_lock_ms_max", b"_lock_ms_max", "_lock_until_unlocked", b"_lock_until_unlocked", "_pin_length_max", b"_pin_length_max", "_pin_length_min", b"_pin_length_min", "_request_retention_ms", b"_request_retention_ms", "_requests_max", b"_requests_max", "_session_lifetime_ms", b"_session_lifetime_ms", "_set_low_threshold", b"_set_low_threshold", "_tokens_per_user_max", b"_tokens_per_user_max", "_totp_window_steps", b"_totp_window_steps", "code_alphabet", b"code_alphabet", "code_length", b"code_length", "codes_per_set_default", b"codes_per_set_default", "codes_per_set_max", b"codes_per_set_max", "draft_lifetime_ms", b"draft_lifetime_ms", "factor_off_at_failures", b"factor_off_at_failures", "hotp_look_ahead", b"hotp_look_ahead", "lifetime_ms_max", b"lifetime_ms_max", "lock_from_failures", b"lock_from_failures", "lock_ms", b"lock_ms", "lock_ms_max", b"lock_ms_max", "lock_until_unlocked", b"lock_until_unlocked", "pin_length_max", b"pin_length_max", "pin_length_min", b"pin_length_min", "request_retention_ms", b"request_retention_ms", "requests_max", b"requests_max", "session_lifetime_ms", b"session_lifetime_ms", "set_low_threshold", b"set_low_threshold", "tokens_per_user_max", b"tokens_per_user_max", "totp_window_steps", b"totp_window_steps"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_code_alphabet", b"_code_alphabet", "_code_length", b"_code_length", "_codes_per_set_default", b"_codes_per_set_default", "_codes_per_set_max", b"_codes_per_set_max", "_draft_lifetime_ms", b"_draft_lifetime_ms", "_factor_off_at_failures", b"_factor_off_at_failures", "_hotp_look_ahead", b"_hotp_look_ahead", "_lifetime_ms_max", b"_lifetime_ms_max", "_lock_from_failures", b"_lock_from_failures", "_lock_ms", b"_lock_ms", "_lock_ms_max", b"_lock_ms_max", "_lock_until_unlocked", b"_lock_until_unlocked", "_next_tokencode_from_failures", b"_next_tokencode_from_failures", "_pin_length_max", b"_pin_length_max", "_pin_length_min", b"_pin_length_min", "_request_retention_ms", b"_request_retention_ms", "_requests_max", b"_requests_max", "_resynchronize_look_ahead", b"_resynchronize_look_ahead", "_resynchronize_window_steps", b"_resynchronize_window_steps", "_session_lifetime_ms", b"_session_lifetime_ms", "_set_low_threshold", b"_set_low_threshold", "_tokens_per_user_max", b"_tokens_per_user_max", "_totp_window_steps", b"_totp_window_steps", "code_alphabet", b"code_alphabet", "code_length", b"code_length", "codes_per_set_default", b"codes_per_set_default", "codes_per_set_max", b"codes_per_set_max", "draft_lifetime_ms", b"draft_lifetime_ms", "factor_off_at_failures", b"factor_off_at_failures", "hotp_look_ahead", b"hotp_look_ahead", "lifetime_ms_max", b"lifetime_ms_max", "lock_from_failures", b"lock_from_failures", "lock_ms", b"lock_ms", "lock_ms_max", b"lock_ms_max", "lock_until_unlocked", b"lock_until_unlocked", "next_tokencode_from_failures", b"next_tokencode_from_failures", "pin_length_max", b"pin_length_max", "pin_length_min", b"pin_length_min", "request_retention_ms", b"request_retention_ms", "requests_max", b"requests_max", "resynchronize_look_ahead", b"resynchronize_look_ahead", "resynchronize_window_steps", b"resynchronize_window_steps", "session_lifetime_ms", b"session_lifetime_ms", "set_low_threshold", b"set_low_threshold", "tokens_per_user_max", b"tokens_per_user_max", "totp_window_steps", b"totp_window_steps"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_code_alphabet", b"_code_alphabet", "_code_length", b"_code_length", "_codes_per_set_default", b"_codes_per_set_default", "_codes_per_set_max", b"_codes_per_set_max", "_draft_lifetime_ms", b"_draft_lifetime_ms", "_factor_off_at_failures", b"_factor_off_at_failures", "_hotp_look_ahead", b"_hotp_look_ahead", "_lifetime_ms_max", b"_lifetime_ms_max", "_lock_from_failures", b"_lock_from_failures", "_lock_ms", b"_lock_ms", "_lock_ms_max", b"_lock_ms_max", "_lock_until_unlocked", b"_lock_until_unlocked", "_pin_length_max", b"_pin_length_max", "_pin_length_min", b"_pin_length_min", "_request_retention_ms", b"_request_retention_ms", "_requests_max", b"_requests_max", "_session_lifetime_ms", b"_session_lifetime_ms", "_set_low_threshold", b"_set_low_threshold", "_tokens_per_user_max", b"_tokens_per_user_max", "_totp_window_steps", b"_totp_window_steps", "code_alphabet", b"code_alphabet", "code_length", b"code_length", "codes_per_set_default", b"codes_per_set_default", "codes_per_set_max", b"codes_per_set_max", "draft_lifetime_ms", b"draft_lifetime_ms", "factor_off_at_failures", b"factor_off_at_failures", "hotp_look_ahead", b"hotp_look_ahead", "lifetime_ms_max", b"lifetime_ms_max", "lock_from_failures", b"lock_from_failures", "lock_ms", b"lock_ms", "lock_ms_max", b"lock_ms_max", "lock_until_unlocked", b"lock_until_unlocked", "pin_length_max", b"pin_length_max", "pin_length_min", b"pin_length_min", "request_retention_ms", b"request_retention_ms", "requests_max", b"requests_max", "session_lifetime_ms", b"session_lifetime_ms", "set_low_threshold", b"set_low_threshold", "tokens_per_user_max", b"tokens_per_user_max", "totp_window_steps", b"totp_window_steps", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_code_alphabet", b"_code_alphabet", "_code_length", b"_code_length", "_codes_per_set_default", b"_codes_per_set_default", "_codes_per_set_max", b"_codes_per_set_max", "_draft_lifetime_ms", b"_draft_lifetime_ms", "_factor_off_at_failures", b"_factor_off_at_failures", "_hotp_look_ahead", b"_hotp_look_ahead", "_lifetime_ms_max", b"_lifetime_ms_max", "_lock_from_failures", b"_lock_from_failures", "_lock_ms", b"_lock_ms", "_lock_ms_max", b"_lock_ms_max", "_lock_until_unlocked", b"_lock_until_unlocked", "_next_tokencode_from_failures", b"_next_tokencode_from_failures", "_pin_length_max", b"_pin_length_max", "_pin_length_min", b"_pin_length_min", "_request_retention_ms", b"_request_retention_ms", "_requests_max", b"_requests_max", "_resynchronize_look_ahead", b"_resynchronize_look_ahead", "_resynchronize_window_steps", b"_resynchronize_window_steps", "_session_lifetime_ms", b"_session_lifetime_ms", "_set_low_threshold", b"_set_low_threshold", "_tokens_per_user_max", b"_tokens_per_user_max", "_totp_window_steps", b"_totp_window_steps", "code_alphabet", b"code_alphabet", "code_length", b"code_length", "codes_per_set_default", b"codes_per_set_default", "codes_per_set_max", b"codes_per_set_max", "draft_lifetime_ms", b"draft_lifetime_ms", "factor_off_at_failures", b"factor_off_at_failures", "hotp_look_ahead", b"hotp_look_ahead", "lifetime_ms_max", b"lifetime_ms_max", "lock_from_failures", b"lock_from_failures", "lock_ms", b"lock_ms", "lock_ms_max", b"lock_ms_max", "lock_until_unlocked", b"lock_until_unlocked", "next_tokencode_from_failures", b"next_tokencode_from_failures", "pin_length_max", b"pin_length_max", "pin_length_min", b"pin_length_min", "request_retention_ms", b"request_retention_ms", "requests_max", b"requests_max", "resynchronize_look_ahead", b"resynchronize_look_ahead", "resynchronize_window_steps", b"resynchronize_window_steps", "session_lifetime_ms", b"session_lifetime_ms", "set_low_threshold", b"set_low_threshold", "tokens_per_user_max", b"tokens_per_user_max", "totp_window_steps", b"totp_window_steps", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__code_alphabet: _TypeAlias = _typing.Literal["code_alphabet"]  # noqa: Y015
     _WhichOneofArgType__code_alphabet: _TypeAlias = _typing.Literal["_code_alphabet", b"_code_alphabet"]  # noqa: Y015
@@ -1265,6 +1283,8 @@ class UpdatePolicy(_message.Message):
     _WhichOneofArgType__lock_ms_max: _TypeAlias = _typing.Literal["_lock_ms_max", b"_lock_ms_max"]  # noqa: Y015
     _WhichOneofReturnType__lock_until_unlocked: _TypeAlias = _typing.Literal["lock_until_unlocked"]  # noqa: Y015
     _WhichOneofArgType__lock_until_unlocked: _TypeAlias = _typing.Literal["_lock_until_unlocked", b"_lock_until_unlocked"]  # noqa: Y015
+    _WhichOneofReturnType__next_tokencode_from_failures: _TypeAlias = _typing.Literal["next_tokencode_from_failures"]  # noqa: Y015
+    _WhichOneofArgType__next_tokencode_from_failures: _TypeAlias = _typing.Literal["_next_tokencode_from_failures", b"_next_tokencode_from_failures"]  # noqa: Y015
     _WhichOneofReturnType__pin_length_max: _TypeAlias = _typing.Literal["pin_length_max"]  # noqa: Y015
     _WhichOneofArgType__pin_length_max: _TypeAlias = _typing.Literal["_pin_length_max", b"_pin_length_max"]  # noqa: Y015
     _WhichOneofReturnType__pin_length_min: _TypeAlias = _typing.Literal["pin_length_min"]  # noqa: Y015
@@ -1273,6 +1293,10 @@ class UpdatePolicy(_message.Message):
     _WhichOneofArgType__request_retention_ms: _TypeAlias = _typing.Literal["_request_retention_ms", b"_request_retention_ms"]  # noqa: Y015
     _WhichOneofReturnType__requests_max: _TypeAlias = _typing.Literal["requests_max"]  # noqa: Y015
     _WhichOneofArgType__requests_max: _TypeAlias = _typing.Literal["_requests_max", b"_requests_max"]  # noqa: Y015
+    _WhichOneofReturnType__resynchronize_look_ahead: _TypeAlias = _typing.Literal["resynchronize_look_ahead"]  # noqa: Y015
+    _WhichOneofArgType__resynchronize_look_ahead: _TypeAlias = _typing.Literal["_resynchronize_look_ahead", b"_resynchronize_look_ahead"]  # noqa: Y015
+    _WhichOneofReturnType__resynchronize_window_steps: _TypeAlias = _typing.Literal["resynchronize_window_steps"]  # noqa: Y015
+    _WhichOneofArgType__resynchronize_window_steps: _TypeAlias = _typing.Literal["_resynchronize_window_steps", b"_resynchronize_window_steps"]  # noqa: Y015
     _WhichOneofReturnType__session_lifetime_ms: _TypeAlias = _typing.Literal["session_lifetime_ms"]  # noqa: Y015
     _WhichOneofArgType__session_lifetime_ms: _TypeAlias = _typing.Literal["_session_lifetime_ms", b"_session_lifetime_ms"]  # noqa: Y015
     _WhichOneofReturnType__set_low_threshold: _TypeAlias = _typing.Literal["set_low_threshold"]  # noqa: Y015
@@ -1306,6 +1330,8 @@ class UpdatePolicy(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__lock_until_unlocked) -> _WhichOneofReturnType__lock_until_unlocked | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__next_tokencode_from_failures) -> _WhichOneofReturnType__next_tokencode_from_failures | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__pin_length_max) -> _WhichOneofReturnType__pin_length_max | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__pin_length_min) -> _WhichOneofReturnType__pin_length_min | None: ...
@@ -1313,6 +1339,10 @@ class UpdatePolicy(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__request_retention_ms) -> _WhichOneofReturnType__request_retention_ms | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__requests_max) -> _WhichOneofReturnType__requests_max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__resynchronize_look_ahead) -> _WhichOneofReturnType__resynchronize_look_ahead | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__resynchronize_window_steps) -> _WhichOneofReturnType__resynchronize_window_steps | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__session_lifetime_ms) -> _WhichOneofReturnType__session_lifetime_ms | None: ...
     @_typing.overload
@@ -1557,19 +1587,23 @@ class TokencodeMatch(_message.Message):
 
     SERIAL_FIELD_NUMBER: _builtins.int
     MOMENT_FIELD_NUMBER: _builtins.int
+    WIDE_FIELD_NUMBER: _builtins.int
     serial: _builtins.str
     """Which token."""
     moment: _builtins.int
     """At which time step or counter."""
+    wide: _builtins.bool
+    """Only within the window of resynchronizing."""
     def __init__(
         self,
         *,
         serial: _builtins.str = ...,
         moment: _builtins.int = ...,
+        wide: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["moment", b"moment", "serial", b"serial"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["moment", b"moment", "serial", b"serial", "wide", b"wide"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1642,6 +1676,7 @@ class Authenticate(_message.Message):
     RESOURCE_FIELD_NUMBER: _builtins.int
     CERTIFICATE_FINGERPRINT_FIELD_NUMBER: _builtins.int
     CERTIFICATE_SERIAL_NUMBER_FIELD_NUMBER: _builtins.int
+    CHALLENGES_FIELD_NUMBER: _builtins.int
     authentication_id: _builtins.str
     """Names the attempt in the audit log."""
     agent: _builtins.str
@@ -1666,6 +1701,8 @@ class Authenticate(_message.Message):
     """Of the certificate that the agent calls with: SHA-256 in hexadecimal digits."""
     certificate_serial_number: _builtins.str
     """The same certificate's serial number, in hexadecimal digits."""
+    challenges: _builtins.bool
+    """The called node can ask for a next step."""
     @_builtins.property
     def readings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reading]:
         """Ways to read the passcode."""
@@ -1686,14 +1723,133 @@ class Authenticate(_message.Message):
         resource: _builtins.str = ...,
         certificate_fingerprint: _builtins.str = ...,
         certificate_serial_number: _builtins.str = ...,
+        challenges: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "auth_version", b"auth_version", "authentication_id", b"authentication_id", "certificate_fingerprint", b"certificate_fingerprint", "certificate_serial_number", b"certificate_serial_number", "client_address", b"client_address", "key_id", b"key_id", "lettered", b"lettered", "name_tag", b"name_tag", "policy_version", b"policy_version", "readings", b"readings", "resource", b"resource", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "auth_version", b"auth_version", "authentication_id", b"authentication_id", "certificate_fingerprint", b"certificate_fingerprint", "certificate_serial_number", b"certificate_serial_number", "challenges", b"challenges", "client_address", b"client_address", "key_id", b"key_id", "lettered", b"lettered", "name_tag", b"name_tag", "policy_version", b"policy_version", "readings", b"readings", "resource", b"resource", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Authenticate: _TypeAlias = Authenticate  # noqa: Y015
+
+@_typing.final
+class Challenge(_message.Message):
+    """What was right so far, and what is asked for now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHALLENGE_ID_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    AUTH_VERSION_FIELD_NUMBER: _builtins.int
+    SERIAL_FIELD_NUMBER: _builtins.int
+    MOMENT_FIELD_NUMBER: _builtins.int
+    ENDS_AT_MS_FIELD_NUMBER: _builtins.int
+    challenge_id: _builtins.str
+    """Names it: the attempt that it continues."""
+    step: _builtins.str
+    """What is asked for: a value of NextStep."""
+    agent: _builtins.str
+    """The agent that may answer."""
+    user_id: _builtins.str
+    """The user whom it is about."""
+    auth_version: _builtins.int
+    """Version of that user, when the first step was judged."""
+    serial: _builtins.str
+    """The token of the first step."""
+    moment: _builtins.int
+    """Where its tokencode was."""
+    ends_at_ms: _builtins.int
+    """When it can be answered no more."""
+    def __init__(
+        self,
+        *,
+        challenge_id: _builtins.str = ...,
+        step: _builtins.str = ...,
+        agent: _builtins.str = ...,
+        user_id: _builtins.str = ...,
+        auth_version: _builtins.int = ...,
+        serial: _builtins.str = ...,
+        moment: _builtins.int = ...,
+        ends_at_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "auth_version", b"auth_version", "challenge_id", b"challenge_id", "ends_at_ms", b"ends_at_ms", "moment", b"moment", "serial", b"serial", "step", b"step", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Challenge: _TypeAlias = Challenge  # noqa: Y015
+
+@_typing.final
+class ContinueAuthentication(_message.Message):
+    """Judges the answer to a challenge."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUTHENTICATION_ID_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    AUTH_VERSION_FIELD_NUMBER: _builtins.int
+    POLICY_VERSION_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    CHALLENGE_FIELD_NUMBER: _builtins.int
+    MOMENTS_FIELD_NUMBER: _builtins.int
+    PIN_VERIFIER_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FINGERPRINT_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_SERIAL_NUMBER_FIELD_NUMBER: _builtins.int
+    authentication_id: _builtins.str
+    """Names the attempt in the audit log."""
+    agent: _builtins.str
+    """The calling agent."""
+    user_id: _builtins.str
+    """The user that the verifier was computed for; empty: unknown."""
+    auth_version: _builtins.int
+    """Version of that user; 0: unknown."""
+    policy_version: _builtins.int
+    """Version of the policy that the new PIN was checked with."""
+    key_id: _builtins.int
+    """Key of the ring that the verifier was made with."""
+    pin_verifier: _builtins.bytes
+    """Verifier of the new PIN; empty: none was given."""
+    certificate_fingerprint: _builtins.str
+    """Of the certificate that the agent calls with: SHA-256 in hexadecimal digits."""
+    certificate_serial_number: _builtins.str
+    """The same certificate's serial number, in hexadecimal digits."""
+    @_builtins.property
+    def challenge(self) -> Global___Challenge:
+        """What is answered; absent: it is none of this cluster's."""
+
+    @_builtins.property
+    def moments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """After that of the challenge; filled in by the primary."""
+
+    def __init__(
+        self,
+        *,
+        authentication_id: _builtins.str = ...,
+        agent: _builtins.str = ...,
+        user_id: _builtins.str = ...,
+        auth_version: _builtins.int = ...,
+        policy_version: _builtins.int = ...,
+        key_id: _builtins.int = ...,
+        challenge: Global___Challenge | None = ...,
+        moments: _abc.Iterable[_builtins.int] | None = ...,
+        pin_verifier: _builtins.bytes = ...,
+        certificate_fingerprint: _builtins.str = ...,
+        certificate_serial_number: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_challenge", b"_challenge", "challenge", b"challenge"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_challenge", b"_challenge", "agent", b"agent", "auth_version", b"auth_version", "authentication_id", b"authentication_id", "certificate_fingerprint", b"certificate_fingerprint", "certificate_serial_number", b"certificate_serial_number", "challenge", b"challenge", "key_id", b"key_id", "moments", b"moments", "pin_verifier", b"pin_verifier", "policy_version", b"policy_version", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__challenge: _TypeAlias = _typing.Literal["challenge"]  # noqa: Y015
+    _WhichOneofArgType__challenge: _TypeAlias = _typing.Literal["_challenge", b"_challenge"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__challenge) -> _WhichOneofReturnType__challenge | None: ...
+
+Global___ContinueAuthentication: _TypeAlias = ContinueAuthentication  # noqa: Y015
 
 @_typing.final
 class CreateAdministrator(_message.Message):

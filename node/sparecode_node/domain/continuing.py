@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The decision on the answer to a challenge: the second step of a passcode (K2, K3)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from sparecode_node.domain.authentication import (
+    Attempt,
+    Event,
+    Judgement,
+    Refusal,
+    accept,
+    not_admitted,
+    refuse,
+)
+from sparecode_node.domain.challenges import Challenge, NextStep
+from sparecode_node.domain.ids import KeyId, Moment
+from sparecode_node.domain.lockout import FREE
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.recovery import refuses_recovered
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """What an agent has handed back, and what the user gave with it."""
+
+    challenge: Challenge | None
+    """None: it is not one of this cluster's."""
+    consumed: bool
+    moments: Sequence[Moment]
+    """After that of the challenge, at which what was typed is the tokencode."""
+    pin_verifier: bytes
+    """Of the new PIN; empty: none was given."""
+    key_id: KeyId
+
+
+def judge_next(attempt: Attempt, given: Given) -> Judgement:
+    """
+    Decide on the answer to a challenge.
+
+    *attempt* is the first step's, but for its readings. A right answer is
+    accepted, a wrong one charged to the same factor; either consumes the
+    challenge (K3). What is not evaluated consumes and counts nothing (L5).
+    """
+    refused = not_admitted(
+        attempt.agent,
+        attempt.user,
+        certificate_denied=attempt.certificate_denied,
+        user_listed=attempt.user_listed,
+    )
+    if given.challenge is None and refused is Reason.USER_UNKNOWN:
+        refused = None  # Whose it would be is not known either.
+    if refused is not None:
+        return Judgement(reason=refused)
+    if attempt.lockouts.get(attempt.factor, FREE).blocks(attempt.use.at_ms):
+        return Judgement(reason=Reason.LOCKED)
+    challenge, problem = given.challenge, _problem(attempt, given)
+    if challenge is None or problem:
+        return Judgement(reason=Reason.CHALLENGE_NOT_VALID, detail=problem)
+    found = _judge(attempt, given, challenge)
+    if isinstance(found, Refusal):
+        found = refuse(attempt, found)
+    return replace(found, consumed=challenge)
+
+
+def _problem(attempt: Attempt, given: Given) -> str:
+    """Return why the challenge cannot be answered, in words; empty if it can."""
+    challenge = given.challenge
+    if challenge is None:
+        return "it is not of this cluster"
+    if (challenge.step is NextStep.NEW_PIN) != bool(given.pin_verifier):
+        return "what was given is not what was asked for"
+    return challenge.problem(
+        attempt.use.agent,
+        attempt.user.auth_version if attempt.user else 0,
+        attempt.use.at_ms,
+        consumed=given.consumed,
+    )
+
+
+def _judge(attempt: Attempt, given: Given, challenge: Challenge) -> Judgement | Refusal:
+    now_ms, serial = attempt.use.at_ms, challenge.serial
+    token = next((each for each in attempt.tokens if each.serial == serial), None)
+    if token is None:
+        return Refusal(Reason.TOKEN_NOT_ASSIGNED, serial, charged=False)
+    if not given.moments:
+        return Refusal(Reason.WRONG_PASSCODE, serial, charged=True)
+    unusable = token.usable(now_ms)
+    if unusable is not None:
+        return Refusal(unusable.reason, serial, charged=False)
+    unspent = (moment for moment in sorted(given.moments) if moment > token.spent)
+    spent = token.spend(next(unspent, given.moments[0]), now_ms)
+    if isinstance(spent, Rejected):
+        return Refusal(spent.reason, serial, charged=False)
+    if refuses_recovered(token, attempt.sets.get(serial, ()), now_ms):
+        return Refusal(Reason.RECOVERED_TOKEN_REFUSED, serial, charged=False)
+    if challenge.step is NextStep.NEXT_TOKENCODE:
+        return accept(attempt, token, spent)
+    chosen = spent.with_pin(given.pin_verifier, given.key_id)
+    if isinstance(chosen, Rejected):
+        return Refusal(chosen.reason, serial, charged=False)
+    accepted = accept(attempt, token, chosen)
+    event = Event(action="PIN_CHOSEN", serial=serial, cause="in new-PIN mode")
+    return replace(accepted, events=(event, *accepted.events))

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands on what comes after a passcode that was right so far; see `commands`."""
+
+from dataclasses import dataclass
+
+from sparecode_node.domain.challenges import Challenge
+from sparecode_node.domain.ids import AgentIdentity, KeyId, Moment, UserId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContinueAuthentication:
+    """
+    Judge the answer to a challenge, as `Authenticate` does a passcode (K3).
+
+    Without a *challenge* it could not be opened: refused. The versions are those
+    that the verifier was computed with, as everywhere (T2); what the challenge
+    says of them is the first step's.
+    """
+
+    authentication_id: str
+    agent: AgentIdentity
+    user_id: UserId
+    auth_version: int
+    policy_version: int
+    key_id: KeyId
+    challenge: Challenge | None
+    moments: tuple[Moment, ...]
+    """
+    After that of the challenge, at which the digits are the tokencode.
+
+    Filled in by the primary, which alone unseals seeds (T1); empty: there is none.
+    """
+    pin_verifier: bytes
+    """Of the new PIN, for the challenge's user and token; empty: none was given."""
+    certificate_fingerprint: str
+    """Of the certificate that the agent calls with; see `CertificateMark`."""
+    certificate_serial_number: str
