@@ -29,6 +29,14 @@ TEMPLATE = """<?xml version="1.0"?>
   <TKN>
     <SN>{serial}</SN>
     <Seed>={seed}</Seed>
+    <UserFirstName>{names[0]}</UserFirstName>
+    <UserLastName>{names[1]}</UserLastName>
+    <Death>2037/12/30</Death>
+    <Digits>{digits}</Digits>
+    <Alg>1</Alg>
+    <Mode>0</Mode>
+    <PinType>0</PinType>
+    <Keypad>1</Keypad>
   </TKN>
 </TKNBatch>
 """
@@ -58,6 +66,7 @@ def sdtid_of(
     digits: int = 6,
     period_s: int = 60,
     add_pin: bool = False,
+    names: tuple[str, str] = ("Alice", "Arden"),
     password: str = "",
 ) -> Path:
     """Let `stoken` write the token file of one SecurID token."""
@@ -69,6 +78,7 @@ def sdtid_of(
             digits=digits,
             period_s=period_s,
             add_pin=int(add_pin),
+            names=names,
         )
     )
     command = [tool("stoken"), "export", "--sdtid", "--random"]

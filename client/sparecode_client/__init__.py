@@ -55,6 +55,7 @@ from sparecode_client.errors import (
     Unavailable,
 )
 from sparecode_client.policy import Policy, UpdatedPolicy
+from sparecode_client.token_files import TokenFileFormat
 from sparecode_client.values import (
     Authentication,
     ClusterStatus,
@@ -134,6 +135,7 @@ __all__ = [
     "SparecodeError",
     "Token",
     "TokenAlgorithm",
+    "TokenFileFormat",
     "TokenFilter",
     "TokenHash",
     "Tokencode",

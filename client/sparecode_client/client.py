@@ -10,7 +10,7 @@ what is known: applied, not applied, or perhaps (A7).
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Self, TypeVar
 
@@ -159,31 +159,6 @@ class Client:
 
         request_id = getattr(request, "request_id", "")
         return await self._call(send, request_id, within, patient=patient)
-
-    async def stream_in(
-        self,
-        method: Callable[[Stubs], grpc.aio.StreamUnaryMultiCallable[Q, A]],
-        requests: Sequence[Q],
-        *,
-        request_id: str,
-        within: timedelta | None = None,
-    ) -> A:
-        """
-        Send a stream of *requests* until one node answers it.
-
-        Raises:
-            SparecodeError: See there what may be assumed.
-        """
-
-        async def stream() -> AsyncIterator[Q]:
-            for request in requests:
-                yield request
-
-        async def send(node: Node, timeout_s: float) -> A:
-            call = method(node.open())
-            return await call(stream(), timeout=timeout_s, metadata=self._metadata())
-
-        return await self._call(send, request_id, within, patient=True)
 
     async def stream_out(
         self,

@@ -87,8 +87,9 @@ TOKENS = tokens_pb2.ListTokensResponse(
     ],
     position=POSITION,
 )
-IMPORTED = tokens_pb2.ImportTokensResponse(
-    tokens=[
+IMPORTED = [
+    tokens_pb2.ImportTokenFileResponse(rows=2, token=token)
+    for token in (
         tokens_pb2.ImportedToken(row=1, serial="987654321", imported=True),
         tokens_pb2.ImportedToken(
             row=2,
@@ -96,8 +97,9 @@ IMPORTED = tokens_pb2.ImportTokensResponse(
             problem="a token with this serial exists",
             reason="TOKEN_EXISTS",
         ),
-    ]
-)
+    )
+]
+"""What a node says of a file of two tokens, row by row."""
 GENERATED = emergency_access_pb2.GenerateTokencodesResponse(
     codes=[
         emergency_access_pb2.Tokencode(ordinal=ordinal, code=code)

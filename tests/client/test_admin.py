@@ -308,28 +308,6 @@ async def test_enrolling_sends_the_seed_and_the_defaults(
     assert (hotp.counter, hotp.pin_rule) == (7, types_pb2.PIN_RULE_NONE)
 
 
-async def test_import_streams_header_and_content_again_on_a_retry(
-    admin: AsyncAdmin, nodes: list[FakeNode]
-) -> None:
-    """(K4) The second node gets the whole file too, under the same request id."""
-    content = bytes(range(256)) * 600
-    nodes[0].answer("TokenService/ImportTokens", OUTCOME_UNKNOWN)
-    nodes[1].answer("TokenService/ImportTokens", answers.IMPORTED)
-
-    imported = await admin.import_tokens(content, default_pin_rule=PinRule.NONE)
-
-    (first,) = nodes[0].requests("TokenService/ImportTokens")
-    (second,) = nodes[1].requests("TokenService/ImportTokens")
-    assert first == second
-    assert first[0].header.format == tokens_pb2.TOKEN_FILE_FORMAT_PSKC
-    assert first[0].header.default_pin_rule == types_pb2.PIN_RULE_NONE
-    assert b"".join(part.content for part in second[1:]) == content
-    assert [(row.serial, row.imported) for row in imported] == [
-        ("987654321", True),
-        ("987654322", False),
-    ]
-
-
 async def test_filters_that_are_not_given_are_not_sent(
     admin: AsyncAdmin, node: FakeNode
 ) -> None:

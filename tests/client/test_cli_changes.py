@@ -15,7 +15,6 @@ from sparecode.v1 import (
 )
 from tests.client import answers
 from tests.client.conftest import Cli, Pki
-from tests.client.fakes import Failure
 
 SERIAL = "000123456789"
 Code = grpc.StatusCode
@@ -283,45 +282,6 @@ def test_empty_secret_file_is_told(cli: Cli, tmp_path: Path) -> None:
 
     assert result.exit_code == 2
     assert f"{empty} is empty" in result.stderr
-
-
-def test_import_tells_what_became_of_every_row(cli: Cli, tmp_path: Path) -> None:
-    """(K4) Exit code 1, since one of the two was not imported."""
-    cli.node.answer("TokenService/ImportTokens", answers.IMPORTED)
-    file, password = tmp_path / "tokens.xml", tmp_path / "password"
-    file.write_bytes(b"<KeyContainer/>")
-    password.write_text("qwerty\n")
-
-    result = cli("tokens", "import", str(file), "--password-file", str(password))
-
-    assert result.exit_code == 1
-    assert "NOT imported: a token with this serial exists" in result.stdout
-    assert "1 of 2 tokens imported." in result.stdout
-    (parts,) = cli.node.requests("TokenService/ImportTokens")
-    assert parts[0].header.password == "qwerty"
-    assert parts[1].content == b"<KeyContainer/>"
-
-
-def test_missing_token_file_is_told(cli: Cli, tmp_path: Path) -> None:
-    result = cli("tokens", "import", str(tmp_path / "none.xml"))
-
-    assert result.exit_code == 2
-    assert "none.xml: No such file or directory" in result.stderr
-
-
-def test_broken_token_file_is_named(cli: Cli, tmp_path: Path) -> None:
-    """The wire calls it `content`; who typed the command knows it by its name."""
-    file = tmp_path / "tokens.xml"
-    file.write_bytes(b"broken")
-    cli.node.answer(
-        "TokenService/ImportTokens",
-        Failure(Code.INVALID_ARGUMENT, "FIELD", "not XML: line 1", field="content"),
-    )
-
-    result = cli("tokens", "import", str(file))
-
-    assert result.exit_code == 2
-    assert result.stderr == f"sparecode: {file}: not XML: line 1\n"
 
 
 @pytest.mark.parametrize(

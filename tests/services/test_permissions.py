@@ -77,6 +77,7 @@ MATRIX = {
     "TokenService/EnrollToken": "S",
     "TokenService/GetToken": "SHA",
     "TokenService/ImportTokens": "S",
+    "TokenService/ImportTokenFile": "S",
     "TokenService/ListTokens": "SHA",
     "TokenService/ReinstateToken": "S",
     "TokenService/ReplaceToken": "S",

@@ -12,9 +12,10 @@ import pytest
 
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm, HashName
-from sparecode_node.services import pskc_files
+from sparecode_node.services import token_files
 from sparecode_node.services.errors import InvalidFieldError
-from sparecode_node.services.pskc_files import FileRow, read_pskc
+from sparecode_node.services.pskc_files import read_pskc
+from sparecode_node.services.token_files import FileRow, TokenFile, TokenFileFormat
 
 PROFILE = "urn:ietf:params:xml:ns:keyprov:pskc:"
 SEED = b"a seed of twenty byt"
@@ -59,13 +60,14 @@ def read(
     key: bytes = b"",
     default_pin_rule: PinRule | None = PinRule.NONE,
 ) -> list[FileRow]:
-    return read_pskc(
-        content,
+    file = TokenFile(
+        format=TokenFileFormat.PSKC,
+        content=content,
         password=password,
         key=key,
         default_pin_rule=default_pin_rule,
-        now_ms=NOW_MS,
     )
+    return read_pskc(file, now_ms=NOW_MS)
 
 
 def problem(**fields: Any) -> str:
@@ -308,4 +310,4 @@ def test_reading_is_what_pskc_files_is_for() -> None:
     file = Path(__file__).parents[1] / "data" / "tokens.pskcxml"
     rows = read(file.read_bytes(), password="for demonstration only")
     assert [row.problem for row in rows] == [""] * 5
-    assert pskc_files.ROWS_MAX == 1000
+    assert token_files.ROWS_MAX == 1000

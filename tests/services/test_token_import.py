@@ -4,6 +4,7 @@
 import io
 import uuid
 from collections.abc import Iterable
+from pathlib import Path
 
 import pskc
 import pytest
@@ -12,11 +13,14 @@ from sparecode_node.domain.outcomes import Reason
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.replication.errors import OutcomeUnknownError
 from sparecode_node.services.errors import InvalidFieldError, NotSignedInError, Refused
-from sparecode_node.services.tokens import ImportedRow
+from sparecode_node.services.importing import ROWS_AT_ONCE
+from sparecode_node.services.token_files import TokenFile, TokenFileFormat
+from sparecode_node.services.token_import import ImportedRow
 from tests.services.one_node import SEED, OneNode
 
 pytestmark = pytest.mark.asyncio
 
+HARDWARE = (Path(__file__).parents[1] / "data" / "hardware.sdtid").read_bytes()
 TOTP = "urn:ietf:params:xml:ns:keyprov:pskc:totp"
 
 
@@ -44,15 +48,25 @@ def file_of(serials: Iterable[str], password: str = "", **fields: object) -> byt
 
 
 async def import_file(
-    node: OneNode, content: bytes, *, password: str = "", request_id: str = ""
+    node: OneNode,
+    content: bytes,
+    *,
+    form: TokenFileFormat = TokenFileFormat.PSKC,
+    password: str = "",
+    request_id: str = "",
 ) -> list[ImportedRow]:
-    return await node.tokens.import_pskc(
+    begun = await node.token_import.begin(
         node.admin("TokenService/ImportTokens", request_id),
-        content=content,
-        password=password,
-        key=b"",
-        default_pin_rule=PinRule.NONE,
+        TokenFile(
+            format=form,
+            content=content,
+            password=password,
+            default_pin_rule=PinRule.NONE,
+        ),
     )
+    rows = [row async for row in begun.results]
+    assert begun.rows == len(rows)
+    return rows
 
 
 async def test_imported_token_authenticates(node: OneNode) -> None:
@@ -68,6 +82,56 @@ async def test_imported_token_authenticates(node: OneNode) -> None:
     )
     assert rows == [ImportedRow(row=1, serial="1", imported=True)]
     assert await node.accepts(node.tokencode())
+
+
+async def test_rows_of_a_csv_file_are_judged_one_by_one(node: OneNode) -> None:
+    """(K4) Form and rules refuse a row by name; the others are tokens."""
+    await node.enroll("2")
+    seed = SEED.hex()
+    rows = await import_file(
+        node,
+        "serial,seed,seed_format,digits,algorithm,expires\n"
+        f"1,{seed},hex,,,\n"
+        f"2,{seed},hex,,,\n"
+        f"3,{seed},hex,7,,\n"
+        f"4,{seed},base32,,,\n"
+        f"5,{seed[:8]},hex,,,\n"
+        f"6,{seed[:32]},hex,,securid,\n"
+        f"7,{seed},hex,,,0001-01-01\n"
+        f"8,{seed},hex,,hotp,\n".encode(),
+        form=TokenFileFormat.CSV,
+    )
+    assert [row.row for row in rows if row.imported] == [1, 8]
+    says = {row.row: row.problem for row in rows if not row.imported}
+    assert says[2].startswith("there is a token 2 already")
+    assert says[3].startswith("digits: must be 6 or 8")
+    assert says[4] == "seed is not base32"
+    assert says[5].startswith("seed: must have 16 to 64 bytes")
+    assert says[6] == "serial: must be 12 digits for SecurID"
+    assert says[7].startswith("expire_time: ")
+    assert [row.reason for row in rows if row.reason] == [Reason.TOKEN_EXISTS]
+
+
+async def test_results_come_while_the_rest_is_still_to_be_decided(
+    node: OneNode,
+) -> None:
+    """(K4) So that whoever waits sees how far it is."""
+    begun = await node.token_import.begin(
+        node.admin("TokenService/ImportTokenFile"),
+        TokenFile(
+            format=TokenFileFormat.PSKC,
+            content=file_of([str(serial) for serial in range(100)]),
+            default_pin_rule=PinRule.NONE,
+        ),
+    )
+    assert begun.rows == 100
+    before = len(node.replicator.entries)
+    first = await anext(begun.results)
+    assert first.row == 1
+    assert len(node.replicator.entries) == before + ROWS_AT_ONCE
+    await begun.results.aclose()
+    read = await node.tokens.list(node.admin("TokenService/ListTokens"))
+    assert len(read.value.items) == ROWS_AT_ONCE
 
 
 async def test_bad_row_never_stops_the_rest(node: OneNode) -> None:
@@ -120,12 +184,24 @@ async def test_retry_of_an_import_is_the_same_import(node: OneNode) -> None:
     assert raised.value.rejected.reason is Reason.REQUEST_ID_REUSED
 
 
-async def test_file_that_cannot_be_read_changes_nothing(node: OneNode) -> None:
+@pytest.mark.parametrize(
+    ("form", "content", "field"),
+    [
+        (TokenFileFormat.PSKC, b"<broken", "content"),
+        (TokenFileFormat.PSKC, file_of("1", "x"), "password"),
+        (TokenFileFormat.SDTID, file_of("1"), "content"),
+        (TokenFileFormat.SDTID, HARDWARE, "password"),
+        (TokenFileFormat.CSV, HARDWARE, "content"),
+    ],
+)
+async def test_file_that_cannot_be_read_changes_nothing(
+    node: OneNode, form: TokenFileFormat, content: bytes, field: str
+) -> None:
+    """(K4) And says which field is at fault."""
     entries = len(node.replicator.entries)
-    for content, field in [(b"<broken", "content"), (file_of("1", "x"), "password")]:
-        with pytest.raises(InvalidFieldError) as raised:
-            await import_file(node, content)
-        assert raised.value.field == field
+    with pytest.raises(InvalidFieldError) as raised:
+        await import_file(node, content, form=form)
+    assert raised.value.field == field
     assert len(node.replicator.entries) == entries
 
 

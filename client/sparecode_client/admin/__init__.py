@@ -11,6 +11,7 @@ from sparecode_client.admin.cluster import Cluster
 from sparecode_client.admin.emergency_access import EmergencyAccesses
 from sparecode_client.admin.policy import Policies
 from sparecode_client.admin.sessions import Sessions
+from sparecode_client.admin.token_import import TokenImport
 from sparecode_client.admin.tokens import Tokens
 from sparecode_client.admin.users import Users
 from sparecode_client.channels import ADMIN_PORT, Nodes, PathLike, addresses, tls
@@ -24,6 +25,7 @@ class AsyncAdmin(
     Sessions,
     Users,
     Tokens,
+    TokenImport,
     EmergencyAccesses,
     BulkIssuing,
     Agents,

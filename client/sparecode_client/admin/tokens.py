@@ -7,10 +7,8 @@ from sparecode.v1 import tokens_pb2, types_pb2
 from sparecode_client.client import Caller, new_request_id
 from sparecode_client.values import (
     Commit,
-    ImportedToken,
     NewToken,
     Page,
-    PinRule,
     Token,
     TokenFilter,
 )
@@ -18,13 +16,10 @@ from sparecode_client.wire import (
     commit_in,
     enroll_out,
     enum_out,
-    imported_in,
     position_in,
     time_out,
     token_in,
 )
-
-CHUNK_BYTES = 64 * 1024
 
 
 class Tokens(Caller):
@@ -48,44 +43,6 @@ class Tokens(Caller):
             lambda node: node.tokens.EnrollToken, request, within=within
         )
         return commit_in(answer.commit)
-
-    async def import_tokens(
-        self,
-        content: bytes,
-        *,
-        password: str = "",
-        key: bytes = b"",
-        default_pin_rule: PinRule = PinRule.PREPENDED,
-        request_id: str | None = None,
-        within: timedelta | None = None,
-    ) -> tuple[ImportedToken, ...]:
-        """
-        Add the tokens of a PSKC file (RFC 6030), and return what became of each.
-
-        A bad row never stops or half-applies the rest. An encrypted file needs its
-        *password* or its pre-shared *key*; *default_pin_rule* is for tokens whose
-        file does not say.
-        """
-        request_id = request_id or new_request_id()
-        header = tokens_pb2.ImportTokensHeader(
-            request_id=request_id,
-            format=tokens_pb2.TOKEN_FILE_FORMAT_PSKC,
-            password=password,
-            key=key,
-            default_pin_rule=enum_out(types_pb2.PinRule, default_pin_rule),
-        )
-        requests = [tokens_pb2.ImportTokensRequest(header=header)]
-        requests += [
-            tokens_pb2.ImportTokensRequest(content=content[start : start + CHUNK_BYTES])
-            for start in range(0, len(content), CHUNK_BYTES)
-        ]
-        answer = await self._client.stream_in(
-            lambda node: node.tokens.ImportTokens,
-            requests,
-            request_id=request_id,
-            within=within,
-        )
-        return tuple(imported_in(token) for token in answer.tokens)
 
     async def get_token(
         self,

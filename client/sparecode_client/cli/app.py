@@ -18,6 +18,7 @@ from sparecode_client.cli import (
     emergency,
     policy,
     sessions,
+    token_import,
     token_life,
     tokens,
     users,
@@ -133,6 +134,7 @@ app.command()(sessions.login)
 app.command()(sessions.logout)
 app.command()(sessions.whoami)
 app.add_typer(users.app, name="users")
+tokens.app.add_typer(token_import.app)
 tokens.app.add_typer(token_life.app)
 app.add_typer(tokens.app, name="tokens")
 emergency.app.add_typer(bulk.app)

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from sparecode_client.cli.failures import ExitCode, UsageError
+from sparecode_client.cli.failures import UsageError
 from sparecode_client.cli.options import (
     Limit,
     Serial,
@@ -19,10 +19,9 @@ from sparecode_client.cli.options import (
     pages,
     time_option,
 )
-from sparecode_client.cli.prompts import content, secret
+from sparecode_client.cli.prompts import secret
 from sparecode_client.cli.settings import settings_of
 from sparecode_client.cli.words import When, plural, show_time
-from sparecode_client.errors import InvalidArgument
 from sparecode_client.values import (
     NewToken,
     PinRule,
@@ -165,73 +164,6 @@ def enroll(
         )
         commit = admin.enroll_token(token, request_id=settings.request_id)
     settings.output.done(f"Token {serial} enrolled", commit, serial=serial)
-
-
-@app.command(
-    "import",
-    epilog="Example: sparecode tokens import tokens.xml --password-file password.txt",
-)
-def import_(
-    context: typer.Context,
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="PSKC (RFC 6030), at most 1 MiB.")
-    ],
-    password_file: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Its password is in FILE (-: stdin)."),
-    ] = None,
-    ask_password: Annotated[
-        bool, typer.Option("--ask-password", help="Ask for its password.")
-    ] = False,
-    key_file: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Its pre-shared key is in FILE, as bytes."),
-    ] = None,
-    pin_rule: Annotated[
-        PinRule, typer.Option(help="Of tokens for which the file does not say.")
-    ] = PinRule.PREPENDED,
-) -> None:
-    """
-    Add the tokens of a file.
-
-    Each gets its own result: a bad one never stops the rest. The exit code is 1 if
-    one was not imported.
-    """
-    settings = settings_of(context)
-    with settings.admin() as admin:
-        password = ""
-        if ask_password or password_file is not None:
-            password = secret("Password of the file", password_file)
-        try:
-            rows = admin.import_tokens(
-                content(file),
-                password=password,
-                key=b"" if key_file is None else content(key_file),
-                default_pin_rule=pin_rule,
-                request_id=settings.request_id,
-            )
-        except InvalidArgument as error:
-            if error.field != "content":
-                raise
-            raise UsageError(f"{file}: {error.description}") from error
-    imported = sum(row.imported for row in rows)
-    if settings.output.is_json:
-        settings.output.json({"tokens": rows, "imported": imported})
-    else:
-        settings.output.table(
-            [">Row", "Serial", "Result"],
-            (
-                [
-                    str(row.row),
-                    row.serial or "-",
-                    "imported" if row.imported else f"NOT imported: {row.problem}",
-                ]
-                for row in rows
-            ),
-        )
-        settings.output.say(f"{imported} of {plural(len(rows), 'token')} imported.")
-    if imported < len(rows):
-        raise typer.Exit(ExitCode.REFUSED)
 
 
 @app.command()

@@ -14,6 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sparecode.v1 import emergency_access_pb2 as emergency_pb
+from sparecode.v1 import tokens_pb2 as tokens_pb
 from sparecode.v1 import types_pb2
 from sparecode_node.domain.agents import Protects
 from sparecode_node.domain.emergency_access import CodeState, RecoveryPolicy
@@ -21,6 +22,7 @@ from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm, HashName
 from sparecode_node.services.context import Read
 from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.services.token_files import TokenFileFormat
 from sparecode_node.statemachine.results import Applied, EmergencyAccessSaved
 
 ALGORITHMS = {
@@ -36,6 +38,11 @@ HASHES = {
 PIN_RULES = {
     types_pb2.PIN_RULE_PREPENDED: PinRule.PREPENDED,
     types_pb2.PIN_RULE_NONE: PinRule.NONE,
+}
+TOKEN_FILE_FORMATS = {
+    tokens_pb.TOKEN_FILE_FORMAT_PSKC: TokenFileFormat.PSKC,
+    tokens_pb.TOKEN_FILE_FORMAT_SDTID: TokenFileFormat.SDTID,
+    tokens_pb.TOKEN_FILE_FORMAT_CSV: TokenFileFormat.CSV,
 }
 RECOVERY_POLICIES = {
     types_pb2.RECOVERY_POLICY_DENY: RecoveryPolicy.DENY,

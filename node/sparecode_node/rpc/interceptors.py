@@ -34,7 +34,11 @@ log = logging.getLogger(__name__)
 
 OURS = "/sparecode.v1."
 MESSAGE_BYTES_MAX = 64 * 1024
-"""Of a request. A listener that takes files allows more to those methods alone."""
+"""Of a request."""
+FILE_MESSAGE_BYTES_MAX = 1024 * 1024 + MESSAGE_BYTES_MAX
+"""Of a request that brings a file."""
+WITH_FILES = frozenset({"TokenService/ImportTokenFile"})
+"""Methods whose request is one message with a file in it."""
 
 _TIME_FLOOR_S = 0.005
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
@@ -135,7 +139,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             "request_id": request_id,
         }
         try:
-            response = await _run(behavior, request, context)
+            response = await _run(behavior, request, context, _bytes_max(ended.method))
         except asyncio.CancelledError:
             ended.code = grpc.StatusCode.CANCELLED.name
             log.info("call given up by its caller", extra=fields)
@@ -206,14 +210,21 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return f"{1000 * (self._clock.monotonic_s() - began_s):.1f}"
 
 
-async def _run(behavior: Behavior, request: Request, context: Context) -> Message:
+def _bytes_max(method: str) -> int:
+    """Return how large a request of the method may be."""
+    return FILE_MESSAGE_BYTES_MAX if method in WITH_FILES else MESSAGE_BYTES_MAX
+
+
+async def _run(
+    behavior: Behavior, request: Request, context: Context, bytes_max: int
+) -> Message:
     """Run the method within the caller's time."""
     left_s = time_left_s(context)
     if left_s <= _TIME_FLOOR_S:
         raise NoTimeLeftError
-    if isinstance(request, Message) and request.ByteSize() > MESSAGE_BYTES_MAX:
+    if isinstance(request, Message) and request.ByteSize() > bytes_max:
         raise InvalidFieldError(
-            "request", f"{request.ByteSize()} bytes, at most {MESSAGE_BYTES_MAX}"
+            "request", f"{request.ByteSize()} bytes, at most {bytes_max}"
         )
     async with asyncio.timeout(left_s):
         return await behavior(request, context)

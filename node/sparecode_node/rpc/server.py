@@ -47,6 +47,7 @@ from sparecode_node.rpc.emergency_access import EmergencyAccessServicer
 from sparecode_node.rpc.errors import Audience
 from sparecode_node.rpc.health import Health
 from sparecode_node.rpc.interceptors import (
+    FILE_MESSAGE_BYTES_MAX,
     MESSAGE_BYTES_MAX,
     CallInterceptor,
     EndedCall,
@@ -54,7 +55,7 @@ from sparecode_node.rpc.interceptors import (
 from sparecode_node.rpc.policy import PolicyServicer
 from sparecode_node.rpc.sessions import SessionServicer
 from sparecode_node.rpc.tls import TlsFiles
-from sparecode_node.rpc.tokens import FILE_BYTES_MAX, TokenServicer
+from sparecode_node.rpc.tokens import TokenServicer
 from sparecode_node.rpc.users import UserServicer
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.use_cases import Services
@@ -120,12 +121,12 @@ class Listeners:
             message_bytes_max=MESSAGE_BYTES_MAX,
             calls_max=AGENT_CALLS_MAX,
         )
-        # Only `ImportTokens` may use the greater limit; the interceptor sees to that.
+        # Only what takes files may use the greater limit: the interceptor sees to it.
         admin_server = _server(
             CallInterceptor(
                 audience=Audience.ADMINISTRATOR, clock=clock, on_ended=on_ended
             ),
-            message_bytes_max=FILE_BYTES_MAX + MESSAGE_BYTES_MAX,
+            message_bytes_max=FILE_MESSAGE_BYTES_MAX,
             calls_max=ADMIN_CALLS_MAX,
         )
         self._servers = {"agents": agents_server, "admin": admin_server}
@@ -187,7 +188,7 @@ def _add_administration(
         UserServicer(node_id, services.users), server
     )
     tokens_pb2_grpc.add_TokenServiceServicer_to_server(
-        TokenServicer(node_id, services.tokens), server
+        TokenServicer(node_id, services.tokens, services.token_import), server
     )
     emergency_access_pb2_grpc.add_EmergencyAccessServiceServicer_to_server(
         EmergencyAccessServicer(node_id, services.emergency, services.bulk), server

@@ -2,30 +2,28 @@
 """`TokenService`: the authenticators. A seed goes in and never comes out."""
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 from sparecode.v1 import tokens_pb2 as pb
 from sparecode.v1 import tokens_pb2_grpc as pb_grpc
 from sparecode.v1 import types_pb2
 from sparecode_node.domain.tokencodes import HashName
 from sparecode_node.queries.views import TokenView
-from sparecode_node.replication.errors import OverloadedError
 from sparecode_node.rpc import calls, convert
 from sparecode_node.rpc.identity import Context
-from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.rpc.uploads import Uploads, imported_token, received, token_file
+from sparecode_node.services.token_import import TokenImport
 from sparecode_node.services.tokens import Tokens
-
-FILE_BYTES_MAX = 1024 * 1024
-IMPORTS_MAX = 8
-"""At once: each holds a file in memory before anybody has looked at the session."""
 
 
 class TokenServicer(pb_grpc.TokenServiceServicer):
-    """Translates between the wire and `Tokens`."""
+    """Translates between the wire and `Tokens`, `TokenImport`."""
 
-    def __init__(self, node_id: str, tokens: Tokens) -> None:
+    def __init__(self, node_id: str, tokens: Tokens, token_import: TokenImport) -> None:
         self._node_id = node_id
         self._tokens = tokens
-        self._imports = 0
+        self._token_import = token_import
+        self._imports = Uploads()
 
     async def EnrollToken(
         self, request: pb.EnrollTokenRequest, context: Context
@@ -61,46 +59,32 @@ class TokenServicer(pb_grpc.TokenServiceServicer):
         context: Context,
     ) -> pb.ImportTokensResponse:
         """Add the tokens of a file."""
-        if self._imports >= IMPORTS_MAX:
-            raise OverloadedError
-        self._imports += 1
-        try:
-            return await self._import(request_iterator, context)
-        finally:
-            self._imports -= 1
+        method = "TokenService/ImportTokens"
+        with self._imports.one():
+            header, content = await received(request_iterator)
+            begun = await self._token_import.begin(
+                calls.session_call(context, method, header.request_id),
+                token_file(header, content),
+            )
+            async with aclosing(begun.results) as results:
+                tokens = [imported_token(row) async for row in results]
+        return pb.ImportTokensResponse(tokens=tokens)
 
-    async def _import(
-        self, requests: AsyncIterator[pb.ImportTokensRequest], context: Context
-    ) -> pb.ImportTokensResponse:
-        header, content = await _received(requests)
-        if header.format != pb.TOKEN_FILE_FORMAT_PSKC:
-            raise InvalidFieldError(
-                "format", f"{header.format}; allowed is {pb.TOKEN_FILE_FORMAT_PSKC}"
+    async def ImportTokenFile(
+        self, request: pb.ImportTokenFileRequest, context: Context
+    ) -> AsyncIterator[pb.ImportTokenFileResponse]:
+        """Add the tokens of a file, row by row."""
+        method = "TokenService/ImportTokenFile"
+        with self._imports.one():
+            begun = await self._token_import.begin(
+                calls.session_call(context, method, request.request_id),
+                token_file(request, request.content),
             )
-        pin_rule = None
-        if header.default_pin_rule != types_pb2.PIN_RULE_UNSPECIFIED:
-            pin_rule = convert.enum_value(
-                "default_pin_rule", header.default_pin_rule, convert.PIN_RULES
-            )
-        rows = await self._tokens.import_pskc(
-            calls.session_call(context, "TokenService/ImportTokens", header.request_id),
-            content=content,
-            password=header.password,
-            key=header.key,
-            default_pin_rule=pin_rule,
-        )
-        return pb.ImportTokensResponse(
-            tokens=[
-                pb.ImportedToken(
-                    row=row.row,
-                    serial=row.serial,
-                    imported=row.imported,
-                    problem=row.problem,
-                    reason=row.reason.upper(),
-                )
-                for row in rows
-            ]
-        )
+            async with aclosing(begun.results) as results:
+                async for row in results:
+                    yield pb.ImportTokenFileResponse(
+                        rows=begun.rows, token=imported_token(row)
+                    )
 
     async def GetToken(
         self, request: pb.GetTokenRequest, context: Context
@@ -277,31 +261,6 @@ class TokenServicer(pb_grpc.TokenServiceServicer):
             serial=request.serial,
         )
         return pb.ReinstateTokenResponse(commit=convert.commit(self._node_id, applied))
-
-
-async def _received(
-    requests: AsyncIterator[pb.ImportTokensRequest],
-) -> tuple[pb.ImportTokensHeader, bytes]:
-    """Put the pieces of a file together."""
-    header: pb.ImportTokensHeader | None = None
-    content = bytearray()
-    async for request in requests:
-        part = request.WhichOneof("part")
-        if header is None and part == "header":
-            header = request.header
-        elif header is not None and part == "content" and request.content:
-            content += request.content
-            if len(content) > FILE_BYTES_MAX:
-                raise InvalidFieldError(
-                    "content", f"more than {FILE_BYTES_MAX} bytes in all"
-                )
-        else:
-            raise InvalidFieldError(
-                "part", "first comes one header, then pieces of content, none empty"
-            )
-    if header is None:
-        raise InvalidFieldError("header", "missing")
-    return header, bytes(content)
 
 
 def _token(token: TokenView) -> pb.Token:

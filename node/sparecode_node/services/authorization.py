@@ -103,6 +103,7 @@ _UNDER_OTHER_NAMES: dict[str, type[Command]] = {
     "SessionService/Logout": CloseSession,
     "SessionService/LogoutEverywhere": CloseSession,
     "TokenService/ImportTokens": EnrollToken,
+    "TokenService/ImportTokenFile": EnrollToken,
     "EmergencyAccessService/GenerateTokencodes": SaveEmergencyAccess,
     "EmergencyAccessService/IssueTokencodes": SaveEmergencyAccess,
     "EmergencyAccessService/BulkIssueTokencodes": IssueTokencodesInBulk,

@@ -2,18 +2,14 @@
 """
 Token files in the Portable Symmetric Key Container (RFC 6030).
 
-A file is an administrator's upload: its size, its rows, the nesting of its XML
-and the work that its key derivation asks for are capped, and a document type
-(entities that expand, external files) is refused. Every key is read from a
+The work that its key derivation asks for is capped, too. Every key is read from a
 document of its own, so that a bad one never takes the others along (K4).
 """
 
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from xml.etree import ElementTree as ET
-from xml.parsers import expat
 
 from pskc import PSKC
 from pskc.exceptions import PSKCError
@@ -23,12 +19,18 @@ from pskc.policy import Policy
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm, HashName
 from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.services.token_files import (
+    FileRow,
+    FileToken,
+    RowError,
+    TokenFile,
+    broken_row,
+    check_rows,
+    date_ms,
+    row_of,
+)
+from sparecode_node.services.xml_files import local, parsed
 
-CONTENT_BYTES_MAX = 1024 * 1024
-ROWS_MAX = 1000
-DEPTH_MAX = 32
-SHOWN_MAX = 256
-"""So many characters of what a file says are repeated in an answer."""
 ITERATIONS_MAX = 1_000_000
 DERIVED_KEY_BYTES_MAX = 64
 
@@ -59,126 +61,49 @@ PIN_RULES = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileToken:
-    """A token as the file describes it; its values are still to be checked."""
-
-    serial: str
-    algorithm: Algorithm
-    hash_name: HashName
-    digits: int
-    period_s: int
-    counter: int
-    seed: bytes = field(repr=False)
-    pin_rule: PinRule
-    expires_at_ms: int | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileRow:
-    """One key of the file: a token, or what is wrong with it."""
-
-    row: int
-    serial: str
-    token: FileToken | None = None
-    problem: str = ""
-
-
-class RowError(Exception):
-    """This key cannot be imported. The message never quotes a secret."""
-
-
-def read_pskc(
-    content: bytes,
-    *,
-    password: str,
-    key: bytes,
-    default_pin_rule: PinRule | None,
-    now_ms: int,
-) -> list[FileRow]:
+def read_pskc(file: TokenFile, *, now_ms: int) -> list[FileRow]:
     """
     Return every key of the file, in its order.
 
     Raises `InvalidFieldError` if the file as a whole cannot be read. Slow where
     the file is encrypted under a password: call it in a thread.
     """
-    header, keys = _split(content)
-    secret = _file_key(header, password=password, key=key)
+    header, keys = _split(file.content)
+    secret = _file_key(header, password=file.password, key=file.key)
     rows = []
     for number, element in enumerate(keys, start=1):
         document = _document(header, element)
-        rows.append(_row(number, document, secret, default_pin_rule, now_ms))
+        rows.append(_row(number, document, secret, file.default_pin_rule, now_ms))
     return rows
-
-
-def _refuse_unsafe(content: bytes) -> None:
-    """Refuse what is no XML, declares a document type, or nests too deep."""
-    depth = 0
-
-    def start(name: str, attributes: dict[str, str]) -> None:
-        del name, attributes
-        nonlocal depth
-        depth += 1
-        if depth > DEPTH_MAX:
-            raise InvalidFieldError(
-                "content", f"elements nest deeper than {DEPTH_MAX} levels"
-            )
-
-    def end(name: str) -> None:
-        del name
-        nonlocal depth
-        depth -= 1
-
-    def doctype(*_: object) -> None:
-        raise InvalidFieldError("content", "a document type (DOCTYPE) is not allowed")
-
-    parser = expat.ParserCreate()
-    parser.StartElementHandler = start
-    parser.EndElementHandler = end
-    parser.StartDoctypeDeclHandler = doctype
-    try:
-        parser.Parse(content, True)  # noqa: FBT003 - expat has no name for it.
-    except (expat.ExpatError, LookupError, ValueError) as error:
-        raise InvalidFieldError("content", f"not XML: {error}") from None
 
 
 def _split(content: bytes) -> tuple[ET.Element, list[ET.Element]]:
     """Return the container without its keys, and a package around each key."""
-    if len(content) > CONTENT_BYTES_MAX:
-        raise InvalidFieldError(
-            "content", f"has {len(content)} bytes; at most {CONTENT_BYTES_MAX}"
-        )
-    _refuse_unsafe(content)
-    root = ET.fromstring(content)  # noqa: S314
-    if _local(root) != "KeyContainer":
+    root = parsed(content)
+    if local(root) != "KeyContainer":
         raise InvalidFieldError(
             "content", "not a PSKC file: no KeyContainer (RFC 6030)"
         )
     header = ET.Element(root.tag, root.attrib)
     header.extend(
-        child for child in root if _local(child) not in {"KeyPackage", "Signature"}
+        child for child in root if local(child) not in {"KeyPackage", "Signature"}
     )
-    packages = [child for child in root if _local(child) == "KeyPackage"]
+    packages = [child for child in root if local(child) == "KeyPackage"]
     keys = [package for whole in packages for package in _one_key_each(whole)]
-    if not keys:
-        raise InvalidFieldError("content", "the file holds no KeyPackage")
-    if len(keys) > ROWS_MAX:
-        raise InvalidFieldError(
-            "content", f"the file holds {len(keys)} keys; at most {ROWS_MAX}"
-        )
+    check_rows(len(keys), "keys", "the file holds no KeyPackage")
     return header, keys
 
 
 def _one_key_each(package: ET.Element) -> Iterator[ET.Element]:
     """Split a package that holds several keys; one without a key stays a row."""
-    keys = [child for child in package if _local(child) == "Key"]
+    keys = [child for child in package if local(child) == "Key"]
     if len(keys) <= 1:
         yield package
         return
     for key in keys:
         single = ET.Element(package.tag, package.attrib)
         single.extend(
-            child for child in package if child is key or _local(child) != "Key"
+            child for child in package if child is key or local(child) != "Key"
         )
         yield single
 
@@ -192,7 +117,7 @@ def _file_key(header: ET.Element, *, password: str, key: bytes) -> bytes | None:
     if container.encryption.derivation.algorithm:
         container.encryption.key = _derived_key(container, password)
         at_fault = "password"
-    elif any(_local(child) == "EncryptionKey" for child in header):
+    elif any(local(child) == "EncryptionKey" for child in header):
         if not key:
             raise InvalidFieldError(
                 "key", "the file is encrypted under a pre-shared key"
@@ -201,7 +126,7 @@ def _file_key(header: ET.Element, *, password: str, key: bytes) -> bytes | None:
         at_fault = "key"
     else:
         return None
-    if any(_local(element) == "MACKey" for element in header.iter()):
+    if any(local(element) == "MACKey" for element in header.iter()):
         # The MAC's key is encrypted too: a wrong password is found out here, and
         # not once for every row.
         try:
@@ -254,12 +179,8 @@ def _row(
         _require_macs(document)
         token = _token(serial, key, default_pin_rule, now_ms)
     except (RowError, *UNREADABLE) as error:
-        return FileRow(
-            row=number,
-            serial=serial[:SHOWN_MAX],
-            problem=_words(error)[:SHOWN_MAX],
-        )
-    return FileRow(row=number, serial=serial[:SHOWN_MAX], token=token)
+        return broken_row(number, serial, _words(error))
+    return row_of(number, token)
 
 
 def _only_key(container: PSKC) -> Key:
@@ -343,37 +264,25 @@ def _require_otp(key: Key, now_ms: int) -> None:
     if policy.number_of_transactions is not None:
         raise RowError("NumberOfTransactions is not supported")
     for start in (key.start_date, policy.start_date):
-        if start is not None and _at_ms(start) > now_ms:
+        if start is not None and date_ms(start) > now_ms:
             raise RowError(f"it must not be used before {start.isoformat()}")
 
 
 def _require_macs(document: ET.Element) -> None:
     """Refuse CBC without a MAC: whoever alters it stays unseen (RFC 6030, 6.2)."""
     for element in document.iter():
-        if _local(element) == "MACMethod":
+        if local(element) == "MACMethod":
             continue
-        children = {_local(child): child for child in element}
+        children = {local(child): child for child in element}
         if "EncryptedValue" not in children or "ValueMAC" in children:
             continue
         for method in children["EncryptedValue"].iter():
             if method.get("Algorithm", "").endswith("-cbc"):
-                raise RowError(f"{_local(element)} is encrypted without a ValueMAC")
+                raise RowError(f"{local(element)} is encrypted without a ValueMAC")
 
 
 def _earliest(*dates: datetime | None) -> int | None:
-    return min((_at_ms(date) for date in dates if date is not None), default=None)
-
-
-def _at_ms(date: datetime) -> int:
-    """Return the time since the epoch; a date without a zone is taken as UTC."""
-    if date.tzinfo is None:
-        date = date.replace(tzinfo=UTC)
-    return int(date.timestamp() * 1000)
-
-
-def _local(element: ET.Element) -> str:
-    """Return an element's name without its namespace."""
-    return str(element.tag).rpartition("}")[2]
+    return min((date_ms(date) for date in dates if date is not None), default=None)
 
 
 def _words(error: Exception) -> str:

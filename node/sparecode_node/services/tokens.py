@@ -1,11 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Use cases: the authenticators (K). A seed goes in and never comes out."""
 
-import asyncio
-import functools
-import uuid
-from dataclasses import dataclass, replace
-
 from sparecode_node.domain.ids import TokenSerial, UserId
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.pins import PinRule, pin_problem
@@ -15,53 +10,22 @@ from sparecode_node.queries import policies, tokens
 from sparecode_node.queries.state import LocalState, ReadTransaction
 from sparecode_node.queries.tokens import TokenFilter
 from sparecode_node.queries.views import Page, TokenView
-from sparecode_node.replication.errors import OverloadedError
 from sparecode_node.services import fields
-from sparecode_node.services.ambient import Clock
-from sparecode_node.services.authorization import Session
 from sparecode_node.services.context import CallContext, Deadline, Read
-from sparecode_node.services.errors import (
-    InvalidFieldError,
-    NotPermittedError,
-    NotSignedInError,
-    Refused,
-)
+from sparecode_node.services.enrolling import enrollment, said_of
+from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.services.kdf import Kdf, KdfInput, Lane, Secret
 from sparecode_node.services.proposing import Proposer, applied
-from sparecode_node.services.pskc_files import FileRow, FileToken, read_pskc
 from sparecode_node.services.reading import Reader
-from sparecode_node.services.sealing import FieldValue, Sealing
+from sparecode_node.services.sealing import Sealing
+from sparecode_node.services.token_files import FileToken
 from sparecode_node.services.token_life import TokenLife
 from sparecode_node.statemachine.commands import (
     AssignToken,
-    EnrollToken,
     ReinstateToken,
     SetPin,
 )
 from sparecode_node.statemachine.results import Applied
-
-ROWS_AT_ONCE = 32
-"""So many rows of a file are proposed together, and share commits."""
-
-NOT_OF_THE_ROW = frozenset(
-    {Reason.REQUEST_ID_REUSED, Reason.REQUEST_TABLE_FULL, Reason.NOT_INITIALIZED}
-)
-"""Refusals that say nothing of the row: the import as a whole ends with them."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportedRow:
-    """What became of one key of a token file (K4)."""
-
-    row: int
-    """Its position in the file, from 1."""
-    serial: str
-    """Empty if it could not be read."""
-    imported: bool
-    problem: str = ""
-    """Why not, in words."""
-    reason: str = ""
-    """Why not, as a `Reason`; empty when the row itself could not be read."""
 
 
 class Tokens(TokenLife):
@@ -81,12 +45,10 @@ class Tokens(TokenLife):
         state: LocalState,
         sealing: Sealing,
         kdf: Kdf,
-        clock: Clock,
     ) -> None:
         super().__init__(proposer=proposer, state=state, sealing=sealing)
         self._reader = reader
         self._kdf = kdf
-        self._clock = clock
 
     async def enroll(  # noqa: PLR0913 - one argument per field.
         self,
@@ -114,61 +76,8 @@ class Tokens(TokenLife):
             pin_rule=pin_rule,
             expires_at_ms=expires_at_ms,
         )
-        command = self._enrollment(token)
-        return await self._proposer.change(context, command, _said(token))
-
-    async def import_pskc(
-        self,
-        context: CallContext,
-        *,
-        content: bytes,
-        password: str,
-        key: bytes,
-        default_pin_rule: PinRule | None,
-    ) -> list[ImportedRow]:
-        """
-        Add the tokens of an RFC 6030 file; a result per key.
-
-        A bad row never stops or half-applies the rest (K4). Raises
-        `InvalidFieldError` on `content`, `password` or `key` when the file as a
-        whole cannot be read; nothing was changed then. After any other
-        exception a retry with the same request id goes on where it stopped.
-        *default_pin_rule* is that of tokens whose file does not say; None: such
-        a row is refused.
-        """
-        deadline = self._proposer.deadline(context)
-        session = await self._proposer.begin(context, deadline)
-        fields.secret("password", password, at_most=fields.PASSWORD_MAX)
-        read = functools.partial(
-            read_pskc,
-            content,
-            password=password,
-            key=key,
-            default_pin_rule=default_pin_rule,
-            now_ms=self._clock.now_ms(),
-        )
-        try:
-            async with asyncio.timeout(deadline.left_s()):
-                rows = await asyncio.to_thread(read)
-        except TimeoutError:
-            raise OverloadedError("the file could not be read in time") from None
-        first: dict[str, int] = {}
-        for row in rows:
-            first.setdefault(row.serial, row.row)
-        imported: list[ImportedRow] = []
-        for at in range(0, len(rows), ROWS_AT_ONCE):
-            found = await asyncio.gather(
-                *(
-                    self._import(context, session, deadline, row, first[row.serial])
-                    for row in rows[at : at + ROWS_AT_ONCE]
-                ),
-                return_exceptions=True,
-            )
-            for each in found:
-                if isinstance(each, BaseException):
-                    raise each
-                imported.append(each)
-        return imported
+        command = enrollment(token, self._sealing)
+        return await self._proposer.change(context, command, said_of(token))
 
     async def get(
         self, context: CallContext, serial: str, *, stale_ok: bool = False
@@ -255,67 +164,6 @@ class Tokens(TokenLife):
         command = ReinstateToken(serial=fields.serial(serial))
         return await self._proposer.change(context, command, {"serial": serial})
 
-    def _enrollment(self, token: FileToken) -> EnrollToken:
-        """Check a token's fields, and seal its seed."""
-        serial = fields.serial(token.serial)
-        fields.tokencode_form(
-            token.algorithm,
-            digits=token.digits,
-            period_s=token.period_s,
-            counter=token.counter,
-        )
-        if token.algorithm is Algorithm.SECURID:
-            fields.securid(serial, token.seed)
-        return EnrollToken(
-            serial=serial,
-            algorithm=token.algorithm,
-            hash_name=token.hash_name,
-            digits=token.digits,
-            period_s=token.period_s,
-            counter=token.counter,
-            sealed_seed=self._sealing.seal_seed(serial, fields.seed(token.seed)),
-            key_id=self._sealing.active_key,
-            pin_rule=token.pin_rule,
-            expires_at_ms=fields.time_ms("expire_time", token.expires_at_ms),
-        )
-
-    async def _import(
-        self,
-        context: CallContext,
-        session: Session,
-        deadline: Deadline,
-        row: FileRow,
-        first: int,
-    ) -> ImportedRow:
-        """Enroll the token of one row; *first*: the first row with its serial."""
-        result = ImportedRow(row=row.row, serial=row.serial, imported=False)
-        if row.token is None:
-            return replace(result, problem=row.problem)
-        if first != row.row:
-            return replace(
-                result,
-                problem=f"row {first} of this file has the same serial",
-                reason=Reason.TOKEN_EXISTS.value,
-            )
-        try:
-            await self._proposer.propose(
-                _of_row(context, row.row),
-                session,
-                deadline,
-                self._enrollment(row.token),
-                _said(row.token),
-            )
-        except InvalidFieldError as error:
-            return replace(result, problem=str(error))
-        except (NotSignedInError, NotPermittedError):
-            raise
-        except Refused as refused:
-            reason, detail = refused.rejected.reason, refused.rejected.detail
-            if reason in NOT_OF_THE_ROW:
-                raise
-            return replace(result, problem=detail, reason=reason.value)
-        return replace(result, imported=True)
-
     async def _pin_setting(
         self, serial: TokenSerial, pin: str, deadline: Deadline
     ) -> SetPin:
@@ -345,29 +193,3 @@ class Tokens(TokenLife):
             key_id=self._sealing.active_key,
             policy_version=policy.version,
         )
-
-
-def _said(token: FileToken) -> dict[str, FieldValue]:
-    """Return what the caller said of a token, for the request's tag (Q1)."""
-    return {
-        "serial": token.serial,
-        "algorithm": token.algorithm.value,
-        "hash": token.hash_name.value,
-        "digits": token.digits,
-        "period_seconds": token.period_s,
-        "counter": token.counter,
-        "seed": token.seed,
-        "pin_rule": token.pin_rule.value,
-        "expire_time": token.expires_at_ms,
-    }
-
-
-def _of_row(context: CallContext, row: int) -> CallContext:
-    """
-    Return the context of one row, with a request id of its own (Q1).
-
-    A function of the file's, so that a retry of the import finds the answers of
-    the rows that were decided, and goes on with the rest.
-    """
-    name = uuid.uuid5(uuid.UUID(context.request_id), f"row {row}")
-    return replace(context, request_id=str(name))

@@ -21,6 +21,7 @@ from sparecode_node.services.rates import DEFAULT_LIMITS, RateLimits, Rates
 from sparecode_node.services.reading import Reader
 from sparecode_node.services.sealing import Sealing
 from sparecode_node.services.sessions import Sessions
+from sparecode_node.services.token_import import TokenImport
 from sparecode_node.services.tokens import Tokens
 from sparecode_node.services.users import Users
 
@@ -33,6 +34,7 @@ class Services:
     sessions: Sessions
     users: Users
     tokens: Tokens
+    token_import: TokenImport
     emergency: Emergency
     bulk: BulkIssuing
     agents: Agents
@@ -81,8 +83,8 @@ def build_services(
             state=state,
             sealing=sealing,
             kdf=kdf,
-            clock=clock,
         ),
+        token_import=TokenImport(proposer=proposer, sealing=sealing, clock=clock),
         emergency=Emergency(
             proposer=proposer,
             reader=reader,

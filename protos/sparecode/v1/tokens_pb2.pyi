@@ -31,6 +31,14 @@ class _TokenFileFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Token
     """Not given."""
     TOKEN_FILE_FORMAT_PSKC: _TokenFileFormat.ValueType  # 1
     """Portable Symmetric Key Container (RFC 6030)."""
+    TOKEN_FILE_FORMAT_SDTID: _TokenFileFormat.ValueType  # 2
+    """SecurID, XML with a password."""
+    TOKEN_FILE_FORMAT_CSV: _TokenFileFormat.ValueType  # 3
+    """Comma-separated values in UTF-8. The first line names the columns: `serial` and
+    `seed`; if wanted also `seed_format` (base32, hex), `algorithm` (totp, hotp,
+    securid), `hash` (sha1, sha256, sha512), `digits`, `period`, `counter`,
+    `pin_rule` (prepended, none) and `expires` (a date or time).
+    """
 
 class TokenFileFormat(_TokenFileFormat, metaclass=_TokenFileFormatEnumTypeWrapper):
     """The form of a token file."""
@@ -39,6 +47,14 @@ TOKEN_FILE_FORMAT_UNSPECIFIED: TokenFileFormat.ValueType  # 0
 """Not given."""
 TOKEN_FILE_FORMAT_PSKC: TokenFileFormat.ValueType  # 1
 """Portable Symmetric Key Container (RFC 6030)."""
+TOKEN_FILE_FORMAT_SDTID: TokenFileFormat.ValueType  # 2
+"""SecurID, XML with a password."""
+TOKEN_FILE_FORMAT_CSV: TokenFileFormat.ValueType  # 3
+"""Comma-separated values in UTF-8. The first line names the columns: `serial` and
+`seed`; if wanted also `seed_format` (base32, hex), `algorithm` (totp, hotp,
+securid), `hash` (sha1, sha256, sha512), `digits`, `period`, `counter`,
+`pin_rule` (prepended, none) and `expires` (a date or time).
+"""
 Global___TokenFileFormat: _TypeAlias = TokenFileFormat  # noqa: Y015
 
 @_typing.final
@@ -211,7 +227,7 @@ class ImportTokensHeader(_message.Message):
     password: _builtins.str
     """The password of an encrypted file; or"""
     key: _builtins.bytes
-    """its pre-shared key."""
+    """its pre-shared key (PSKC)."""
     default_pin_rule: _types_pb2.PinRule.ValueType
     """The PIN rule of tokens whose file does not say."""
     def __init__(
@@ -263,7 +279,7 @@ Global___ImportTokensRequest: _TypeAlias = ImportTokensRequest  # noqa: Y015
 
 @_typing.final
 class ImportedToken(_message.Message):
-    """What became of one key of the file."""
+    """What became of one row of the file."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -301,7 +317,7 @@ Global___ImportedToken: _TypeAlias = ImportedToken  # noqa: Y015
 
 @_typing.final
 class ImportTokensResponse(_message.Message):
-    """A result per key."""
+    """A result per row."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -322,6 +338,78 @@ class ImportTokensResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ImportTokensResponse: _TypeAlias = ImportTokensResponse  # noqa: Y015
+
+@_typing.final
+class ImportTokenFileRequest(_message.Message):
+    """A token file in one piece."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    PASSWORD_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    DEFAULT_PIN_RULE_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Names this request (UUID). A retry carries the same; rows that were decided have
+    the same result then.
+    """
+    format: Global___TokenFileFormat.ValueType
+    """The form of the file."""
+    password: _builtins.str
+    """The password of an encrypted file; or"""
+    key: _builtins.bytes
+    """its pre-shared key (PSKC)."""
+    default_pin_rule: _types_pb2.PinRule.ValueType
+    """The PIN rule of tokens whose file does not say."""
+    content: _builtins.bytes
+    """The file's bytes; at most 1 MiB."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        format: Global___TokenFileFormat.ValueType = ...,
+        password: _builtins.str = ...,
+        key: _builtins.bytes = ...,
+        default_pin_rule: _types_pb2.PinRule.ValueType = ...,
+        content: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "default_pin_rule", b"default_pin_rule", "format", b"format", "key", b"key", "password", b"password", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportTokenFileRequest: _TypeAlias = ImportTokenFileRequest  # noqa: Y015
+
+@_typing.final
+class ImportTokenFileResponse(_message.Message):
+    """What became of the next row."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    rows: _builtins.int
+    """Rows of the file in all."""
+    @_builtins.property
+    def token(self) -> Global___ImportedToken:
+        """The row."""
+
+    def __init__(
+        self,
+        *,
+        rows: _builtins.int = ...,
+        token: Global___ImportedToken | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["token", b"token"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rows", b"rows", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportTokenFileResponse: _TypeAlias = ImportTokenFileResponse  # noqa: Y015
 
 @_typing.final
 class GetTokenRequest(_message.Message):

@@ -45,6 +45,11 @@ class TokenServiceStub:
                 request_serializer=sparecode_dot_v1_dot_tokens__pb2.ImportTokensRequest.SerializeToString,
                 response_deserializer=sparecode_dot_v1_dot_tokens__pb2.ImportTokensResponse.FromString,
                 _registered_method=True)
+        self.ImportTokenFile = channel.unary_stream(
+                '/sparecode.v1.TokenService/ImportTokenFile',
+                request_serializer=sparecode_dot_v1_dot_tokens__pb2.ImportTokenFileRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_tokens__pb2.ImportTokenFileResponse.FromString,
+                _registered_method=True)
         self.GetToken = channel.unary_unary(
                 '/sparecode.v1.TokenService/GetToken',
                 request_serializer=sparecode_dot_v1_dot_tokens__pb2.GetTokenRequest.SerializeToString,
@@ -125,6 +130,13 @@ class TokenServiceServicer:
 
     def ImportTokens(self, request_iterator, context):
         """Adds the tokens of a file. A bad row never stops or half-applies the rest.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportTokenFile(self, request, context):
+        """The same, of a file in one piece; a result for each row, as soon as it is known.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -234,6 +246,11 @@ def add_TokenServiceServicer_to_server(servicer, server):
                     servicer.ImportTokens,
                     request_deserializer=sparecode_dot_v1_dot_tokens__pb2.ImportTokensRequest.FromString,
                     response_serializer=sparecode_dot_v1_dot_tokens__pb2.ImportTokensResponse.SerializeToString,
+            ),
+            'ImportTokenFile': grpc.unary_stream_rpc_method_handler(
+                    servicer.ImportTokenFile,
+                    request_deserializer=sparecode_dot_v1_dot_tokens__pb2.ImportTokenFileRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_tokens__pb2.ImportTokenFileResponse.SerializeToString,
             ),
             'GetToken': grpc.unary_unary_rpc_method_handler(
                     servicer.GetToken,
@@ -356,6 +373,33 @@ class TokenService:
             '/sparecode.v1.TokenService/ImportTokens',
             sparecode_dot_v1_dot_tokens__pb2.ImportTokensRequest.SerializeToString,
             sparecode_dot_v1_dot_tokens__pb2.ImportTokensResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportTokenFile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/sparecode.v1.TokenService/ImportTokenFile',
+            sparecode_dot_v1_dot_tokens__pb2.ImportTokenFileRequest.SerializeToString,
+            sparecode_dot_v1_dot_tokens__pb2.ImportTokenFileResponse.FromString,
             options,
             channel_credentials,
             insecure,

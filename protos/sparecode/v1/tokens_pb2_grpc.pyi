@@ -37,6 +37,8 @@ class TokenServiceStub:
     """Adds one token."""
     ImportTokens: _grpc.StreamUnaryMultiCallable[_tokens_pb2.ImportTokensRequest, _tokens_pb2.ImportTokensResponse]
     """Adds the tokens of a file. A bad row never stops or half-applies the rest."""
+    ImportTokenFile: _grpc.UnaryStreamMultiCallable[_tokens_pb2.ImportTokenFileRequest, _tokens_pb2.ImportTokenFileResponse]
+    """The same, of a file in one piece; a result for each row, as soon as it is known."""
     GetToken: _grpc.UnaryUnaryMultiCallable[_tokens_pb2.GetTokenRequest, _tokens_pb2.GetTokenResponse]
     """Returns one token."""
     ListTokens: _grpc.UnaryUnaryMultiCallable[_tokens_pb2.ListTokensRequest, _tokens_pb2.ListTokensResponse]
@@ -75,6 +77,8 @@ class TokenServiceAsyncStub(TokenServiceStub):
     """Adds one token."""
     ImportTokens: _aio.StreamUnaryMultiCallable[_tokens_pb2.ImportTokensRequest, _tokens_pb2.ImportTokensResponse]  # type: ignore[assignment]
     """Adds the tokens of a file. A bad row never stops or half-applies the rest."""
+    ImportTokenFile: _aio.UnaryStreamMultiCallable[_tokens_pb2.ImportTokenFileRequest, _tokens_pb2.ImportTokenFileResponse]  # type: ignore[assignment]
+    """The same, of a file in one piece; a result for each row, as soon as it is known."""
     GetToken: _aio.UnaryUnaryMultiCallable[_tokens_pb2.GetTokenRequest, _tokens_pb2.GetTokenResponse]  # type: ignore[assignment]
     """Returns one token."""
     ListTokens: _aio.UnaryUnaryMultiCallable[_tokens_pb2.ListTokensRequest, _tokens_pb2.ListTokensResponse]  # type: ignore[assignment]
@@ -122,6 +126,14 @@ class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_tokens_pb2.ImportTokensResponse, _abc.Awaitable[_tokens_pb2.ImportTokensResponse]]:
         """Adds the tokens of a file. A bad row never stops or half-applies the rest."""
+
+    @_abc_1.abstractmethod
+    def ImportTokenFile(
+        self,
+        request: _tokens_pb2.ImportTokenFileRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_tokens_pb2.ImportTokenFileResponse], _abc.AsyncIterator[_tokens_pb2.ImportTokenFileResponse]]:
+        """The same, of a file in one piece; a result for each row, as soon as it is known."""
 
     @_abc_1.abstractmethod
     def GetToken(

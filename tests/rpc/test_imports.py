@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files of tokens on the wire: put together, bounded, answered row by row."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+import grpc
+import pytest
+
+from sparecode.v1 import tokens_pb2, tokens_pb2_grpc, types_pb2, users_pb2
+from sparecode.v1.users_pb2_grpc import UserServiceStub
+from sparecode_node.domain.pins import PinRule
+from sparecode_node.replication.errors import OutcomeUnknownError
+from sparecode_node.services.importing import Import
+from sparecode_node.services.token_files import TokenFile, TokenFileFormat
+from sparecode_node.services.token_import import ImportedRow
+from tests.rpc.edge import BEARER, failure, running_edge
+from tests.rpc.test_methods import ID, pieces
+
+pytestmark = pytest.mark.asyncio
+
+CODE = grpc.StatusCode
+ROWS = (
+    ImportedRow(row=1, serial="1", imported=True),
+    ImportedRow(row=2, serial="2", imported=False, problem="it exists", reason="a_b"),
+)
+ON_THE_WIRE = [
+    tokens_pb2.ImportedToken(row=1, serial="1", imported=True),
+    tokens_pb2.ImportedToken(row=2, serial="2", problem="it exists", reason="A_B"),
+]
+
+
+def one_file(content: bytes = b"<a>", **fields: object):
+    return tokens_pb2.ImportTokenFileRequest(
+        **{
+            "request_id": ID,
+            "format": tokens_pb2.TOKEN_FILE_FORMAT_SDTID,
+            "password": "pw",
+            "default_pin_rule": types_pb2.PIN_RULE_PREPENDED,
+            "content": content,
+            **fields,
+        }
+    )
+
+
+def imported(*rows: ImportedRow, error: Exception | None = None) -> Import[ImportedRow]:
+    async def results() -> AsyncGenerator[ImportedRow, None]:
+        for row in rows:
+            yield row
+        if error is not None:
+            raise error
+
+    return Import(rows=len(rows), results=results())
+
+
+async def test_file_in_pieces_is_put_together_and_answered_by_row():
+    """A row says its reason in the form that statuses have (K4)."""
+    async with running_edge() as edge, edge.admin() as channel:
+        edge.services["token_import"].answer = imported(*ROWS)
+        stub = tokens_pb2_grpc.TokenServiceStub(channel)
+        response = await stub.ImportTokens(
+            iter(pieces(b"<a", b">")), timeout=5, metadata=BEARER
+        )
+    (asked,) = edge.services["token_import"].asked
+    assert asked.context.method == "TokenService/ImportTokens"
+    assert asked.context.request_id == ID
+    assert asked.arguments[""] == TokenFile(
+        format=TokenFileFormat.PSKC,
+        content=b"<a>",
+        password="pw",
+        key=b"k",
+        default_pin_rule=PinRule.NONE,
+    )
+    assert list(response.tokens) == ON_THE_WIRE
+
+
+async def test_file_in_one_piece_is_answered_row_by_row():
+    """Each result says how many there will be (K4)."""
+    async with running_edge() as edge, edge.admin() as channel:
+        edge.services["token_import"].answer = imported(*ROWS)
+        stub = tokens_pb2_grpc.TokenServiceStub(channel)
+        call = stub.ImportTokenFile(one_file(), timeout=5, metadata=BEARER)
+        answers = [answer async for answer in call]
+    (asked,) = edge.services["token_import"].asked
+    assert asked.context.method == "TokenService/ImportTokenFile"
+    assert asked.arguments[""] == TokenFile(
+        format=TokenFileFormat.SDTID,
+        content=b"<a>",
+        password="pw",
+        default_pin_rule=PinRule.PREPENDED,
+    )
+    assert [answer.token for answer in answers] == ON_THE_WIRE
+    assert [answer.rows for answer in answers] == [2, 2]
+
+
+async def test_what_was_decided_is_told_before_the_error():
+    """(A7) A retry with the same request id tells the rest."""
+    async with running_edge() as edge, edge.admin() as channel:
+        edge.services["token_import"].answer = imported(
+            ROWS[0], error=OutcomeUnknownError()
+        )
+        stub = tokens_pb2_grpc.TokenServiceStub(channel)
+        call = stub.ImportTokenFile(one_file(), timeout=5, metadata=BEARER)
+        first = await anext(aiter(call))
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await anext(aiter(call))
+    assert first.token == ON_THE_WIRE[0]
+    assert failure(caught.value).reason == "OUTCOME_UNKNOWN"
+
+
+async def test_admin_listener_takes_more_than_64_kib_only_for_files():
+    """A mebibyte in one piece or in many, and not a byte more."""
+    async with running_edge() as edge, edge.admin() as channel:
+        users = UserServiceStub(channel)
+        tokens = tokens_pb2_grpc.TokenServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await users.CreateUser(
+                users_pb2.CreateUserRequest(email="7" * 65 * 1024),
+                timeout=5,
+                metadata=BEARER,
+            )
+        edge.services["token_import"].answer = imported()
+        await tokens.ImportTokens(iter(pieces(b"7" * 2**20)), metadata=BEARER)
+        edge.services["token_import"].answer = imported()
+        call = tokens.ImportTokenFile(one_file(b"7" * 2**20), metadata=BEARER)
+        assert [answer async for answer in call] == []
+        call = tokens.ImportTokenFile(one_file(b"7" * 2**21), metadata=BEARER)
+        with pytest.raises(grpc.aio.AioRpcError) as too_large:
+            await anext(aiter(call))
+    found = failure(caught.value)
+    assert (found.code, found.field) == (CODE.INVALID_ARGUMENT, "request")
+    assert too_large.value.code() is CODE.RESOURCE_EXHAUSTED
+    asked = edge.services["token_import"].asked
+    assert [len(each.arguments[""].content) for each in asked] == [2**20, 2**20]
+
+
+@pytest.mark.parametrize(
+    ("requests", "field"),
+    [
+        ([], "header"),
+        (pieces()[:1] * 2, "part"),
+        ([tokens_pb2.ImportTokensRequest(content=b"x")], "part"),
+        ([*pieces(), tokens_pb2.ImportTokensRequest(content=b"")], "part"),
+        ([*pieces(), tokens_pb2.ImportTokensRequest()], "part"),
+        (pieces(b"x" * 1024 * 1024, b"x"), "content"),
+        (
+            [
+                tokens_pb2.ImportTokensRequest(
+                    header=tokens_pb2.ImportTokensHeader(request_id=ID)
+                )
+            ],
+            "format",
+        ),
+    ],
+)
+async def test_import_in_the_wrong_form_names_the_part(requests, field):
+    """And changes nothing."""
+    async with running_edge() as edge, edge.admin() as channel:
+        stub = tokens_pb2_grpc.TokenServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.ImportTokens(iter(requests), timeout=5, metadata=BEARER)
+        assert not edge.services["token_import"].asked
+    found = failure(caught.value)
+    assert (found.code, found.field) == (CODE.INVALID_ARGUMENT, field)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [({"format": 0}, "format"), ({"default_pin_rule": 99}, "default_pin_rule")],
+)
+async def test_file_of_an_unknown_kind_is_refused(fields, field):
+    async with running_edge() as edge, edge.admin() as channel:
+        stub = tokens_pb2_grpc.TokenServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await anext(
+                aiter(stub.ImportTokenFile(one_file(**fields), metadata=BEARER))
+            )
+        assert not edge.services["token_import"].asked
+    assert failure(caught.value).field == field
+
+
+async def test_imports_at_once_are_few():
+    """A file is in memory before anybody has looked at the session."""
+    async with running_edge() as edge, edge.admin() as channel:
+        stub = tokens_pb2_grpc.TokenServiceStub(channel)
+        open_calls = [stub.ImportTokens(metadata=BEARER) for _ in range(9)]
+        refused, _ = await asyncio.wait(
+            [asyncio.ensure_future(call.code()) for call in open_calls],
+            return_when=asyncio.FIRST_COMPLETED,
+            timeout=5,
+        )
+        assert [task.result() for task in refused] == [CODE.RESOURCE_EXHAUSTED]
+        for call in open_calls:
+            call.cancel()
