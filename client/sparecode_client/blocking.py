@@ -187,6 +187,7 @@ class Admin(Blocking[AsyncAdmin]):
     list_denied_certificates = _Method(AsyncAdmin.list_denied_certificates)
 
     get_status = _Method(AsyncAdmin.get_status)
+    transfer_primary = _Method(AsyncAdmin.transfer_primary)
 
     list_audit_events = _Method(AsyncAdmin.list_audit_events)
     export_audit_events = _Method(AsyncAdmin.export_audit_events)

@@ -236,7 +236,7 @@ READS = {
             },
         ),
         (Role.AUDITOR, READS),
-        (Role.OPERATOR, {Permission.READ_CLUSTER}),
+        (Role.OPERATOR, {Permission.READ_CLUSTER, Permission.CHANGE_CLUSTER}),
     ],
 )
 def test_roles_may_do_what_their_work_needs(

@@ -14,8 +14,10 @@ import pytest
 
 from sparecode.internal.v1 import peers_pb2
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.domain.outcomes import Reason
 from sparecode_node.replication.codec import encode_call
 from sparecode_node.replication.errors import (
+    ChangeRefusedError,
     NoPrimaryError,
     NoQuorumError,
     OutcomeUnknownError,
@@ -365,3 +367,51 @@ async def test_a_member_forwards_only_calls_of_its_own() -> None:
         proposal_of(NodeId("n3"), request)
     with pytest.raises(MalformedCallError):
         proposal_of(NodeId("n2"), peers_pb2.ForwardRequest(call=b"\xff"))
+
+
+async def test_the_primary_hands_over_under_load_and_nothing_is_lost(
+    tmp_path: Path,
+) -> None:
+    """Asked of any node; calls wait for the new primary, and none is unknown."""
+    async with running(tmp_path) as nodes:
+        primary, (replica, other) = await settled(nodes)
+
+        async def work(k: int) -> None:
+            node = nodes[k % 3]
+            for j in range(10):
+                result = await node.replicator.propose(
+                    proposal(f"w{k}-{j}", node.node_id), timeout_s=WAIT_S
+                )
+                assert isinstance(result, Applied)
+
+        works = [asyncio.create_task(work(k)) for k in range(30)]
+        for asked, target in (
+            (primary, replica),
+            (primary, other),
+            (replica, primary),
+            (primary, primary),
+        ):
+            leads = await asked.replicator.transfer_primary(
+                target.node_id, timeout_s=WAIT_S
+            )
+            assert leads == target.node_id
+        assert await other.replicator.transfer_primary(timeout_s=WAIT_S) != leads
+        await asyncio.gather(*works)
+        for node in nodes:
+            await node.replicator.read_barrier(timeout_s=WAIT_S)
+        assert len({node.state.digest() for node in nodes}) == 1
+
+
+async def test_a_hand_over_to_who_is_away_is_refused(tmp_path: Path) -> None:
+    async with running(tmp_path) as nodes:
+        primary, (replica, other) = await settled(nodes)
+        await other.stop()
+        for asked in (primary, replica):
+            with pytest.raises(ChangeRefusedError) as refused:
+                await asked.replicator.transfer_primary(other.node_id, timeout_s=WAIT_S)
+            assert refused.value.rejected.reason is Reason.MEMBER_NOT_READY
+        with pytest.raises(ChangeRefusedError) as refused:
+            await replica.replicator.transfer_primary(NodeId("n9"), timeout_s=WAIT_S)
+        assert refused.value.rejected.reason is Reason.MEMBER_UNKNOWN
+        assert primary.replicator.primary == primary.node_id
+        await other.start()

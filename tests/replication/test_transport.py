@@ -70,11 +70,11 @@ class End:
 
     def __init__(self, addresses: PeerAddresses, tls: PeerTls) -> None:
         self.engine = FakeEngine()
-        self.transport = PeerTransport(addresses, tls, cast("Any", None))
+        self.transport = PeerTransport(addresses, tls)
 
     async def start(self) -> None:
         self.wire = self.transport.wire(LoopCalls(asyncio.get_running_loop()))
-        await self.transport.start(cast("EngineThread", self.engine))
+        await self.transport.start(cast("EngineThread", self.engine), cast("Any", None))
 
     async def seen(self, *event: Any, times: int = 1) -> None:
         """Return when the engine has been told so many times."""

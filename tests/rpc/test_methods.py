@@ -320,6 +320,8 @@ class Case:
     arguments: dict[str, Any]
     answer: Any
     response: Message
+    asked_of: str = ""
+    """If not the use case that is named like the service."""
 
     @property
     def service(self) -> str:
@@ -1073,6 +1075,15 @@ CASES = [
         ),
     ),
     Case(
+        "ClusterService/TransferPrimary",
+        cluster_pb2.TransferPrimaryRequest(request_id=ID, target="n2"),
+        "transfer_primary",
+        {"target": "n2"},
+        "n2",
+        cluster_pb2.TransferPrimaryResponse(primary="n2"),
+        asked_of="cluster_changes",
+    ),
+    Case(
         "ClusterService/GetStatus",
         cluster_pb2.GetStatusRequest(digest=True),
         "status",
@@ -1164,6 +1175,7 @@ def test_every_method_has_a_case():
 async def test_method_is_translated_both_ways(case):
     stub_class, attribute = STUBS[case.service]
     async with running_edge() as edge:
+        attribute = case.asked_of or attribute
         edge.services[attribute].answer = case.answer
         is_agents = case.service == "AuthenticationService"
         async with edge.agents() if is_agents else edge.admin() as channel:

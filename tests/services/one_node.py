@@ -24,6 +24,7 @@ from sparecode_node.domain.ids import (
     RequestId,
     SessionId,
 )
+from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import (
     Algorithm,
@@ -34,7 +35,7 @@ from sparecode_node.domain.tokencodes import (
 from sparecode_node.queries.seeds import SeedReader
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.codec import decode_entry, encode_entry
-from sparecode_node.replication.errors import ProposeError
+from sparecode_node.replication.errors import ChangeRefusedError, ProposeError
 from sparecode_node.replication.replicator import MemberStatus, Proposal
 from sparecode_node.services.administrators import Administrators
 from sparecode_node.services.agents import Agents
@@ -44,6 +45,7 @@ from sparecode_node.services.authentication import Authentication
 from sparecode_node.services.authorization import Authorization
 from sparecode_node.services.bulk_issuing import BulkIssuing
 from sparecode_node.services.cluster import Cluster
+from sparecode_node.services.cluster_changes import ClusterChanges
 from sparecode_node.services.context import (
     AgentCaller,
     Anonymous,
@@ -122,6 +124,7 @@ class TwoReplicas:
         self.entries: list[bytes] = []
         self.lags = False
         self.down: ProposeError | None = None
+        self.transfers: list[NodeId | None] = []
         self.before_apply: Call | None = None
         """What another node gets in just before the next proposal."""
 
@@ -177,6 +180,15 @@ class TwoReplicas:
         self.catch_up()
         assert self._local.applied_index >= index
 
+    async def transfer_primary(
+        self, target: NodeId | None = None, *, timeout_s: float
+    ) -> NodeId:
+        assert timeout_s > 0
+        if target == "n9":
+            raise ChangeRefusedError(Rejected(Reason.MEMBER_UNKNOWN, "no n9"))
+        self.transfers.append(target)
+        return target or NodeId("n3")
+
     async def status(
         self, *, digest: bool, timeout_s: float
     ) -> tuple[MemberStatus, ...]:
@@ -226,6 +238,7 @@ class OneNode:
     bulk: BulkIssuing
     agents: Agents
     cluster: Cluster
+    cluster_changes: ClusterChanges
     audit: Audit
     policies: Policies
     administrators: Administrators
@@ -493,6 +506,7 @@ async def one_node(
             rates=rates,
             entropy=entropy,
         ),
+        cluster_changes=ClusterChanges(proposer=proposer, replicator=replicator),
     )
     try:
         await initialize(node)

@@ -56,6 +56,7 @@ MATRIX = {
     "AuditService/ListAuditEvents": "SA",
     "AuditService/VerifyChain": "SA",
     "ClusterService/GetStatus": "SAO",
+    "ClusterService/TransferPrimary": "SO",
     "EmergencyAccessService/BulkIssueTokencodes": "SH",
     "EmergencyAccessService/DisableEmergencyAccess": "SH",
     "EmergencyAccessService/GenerateTokencodes": "SH",

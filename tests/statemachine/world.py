@@ -56,6 +56,7 @@ from sparecode_node.statemachine.authentication_commands import (
     ContinueAuthentication,
 )
 from sparecode_node.statemachine.bulk_commands import IssueTokencodesInBulk
+from sparecode_node.statemachine.cluster_commands import TransferPrimary
 from sparecode_node.statemachine.commands import (
     AssignToken,
     Authenticate,
@@ -370,6 +371,8 @@ class World:
                 return self._authenticate(given)
             case "continue":
                 return self._continue(given)
+            case "transfer-primary":
+                return TransferPrimary(target=given.get("target"))
             case "barrier":
                 return PassBarrier()
             case _:

@@ -15,11 +15,6 @@ app = typer.Typer(no_args_is_help=True, help="Look after the cluster itself.")
 _DIGEST_SHOWN = 16
 
 
-@app.callback()
-def _group() -> None:
-    """Keep `status` a command of its own while it is the only one."""
-
-
 @app.command()
 def status(
     context: typer.Context,
@@ -75,6 +70,33 @@ def status(
             settings.output.say(compared(seen))
     if not seen.quorum:
         raise typer.Exit(ExitCode.UNAVAILABLE)
+
+
+@app.command()
+def transfer(
+    context: typer.Context,
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="The node that shall lead (default: who has most of the log).",
+            metavar="[NODE]",
+            show_default=False,
+        ),
+    ] = "",
+) -> None:
+    """
+    Have another node be the primary.
+
+    Before work on the machine of the primary, say. Calls that are under way wait
+    for the new primary; nothing gets lost, and nobody is refused.
+    """
+    settings = settings_of(context)
+    with settings.admin() as admin:
+        primary = admin.transfer_primary(target)
+    if settings.output.is_json:
+        settings.output.json({"primary": primary})
+    else:
+        settings.output.say(f"{primary} is the primary.")
 
 
 def _summary(seen: ClusterStatus) -> str:

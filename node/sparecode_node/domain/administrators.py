@@ -34,6 +34,7 @@ class Permission(enum.StrEnum):
     READ_AGENTS = "read_agents"
     CHANGE_AGENTS = "change_agents"
     READ_CLUSTER = "read_cluster"
+    CHANGE_CLUSTER = "change_cluster"
     READ_AUDIT = "read_audit"
     READ_POLICY = "read_policy"
     CHANGE_POLICY = "change_policy"
@@ -64,7 +65,7 @@ _ALLOWED: dict[Role, frozenset[Permission]] = {
         }
     ),
     Role.AUDITOR: _READS,
-    Role.OPERATOR: frozenset({Permission.READ_CLUSTER}),
+    Role.OPERATOR: frozenset({Permission.READ_CLUSTER, Permission.CHANGE_CLUSTER}),
 }
 
 

@@ -41,6 +41,10 @@ class Reason(enum.StrEnum):
     WRONG_PASSWORD = "wrong_password"
     USER_IS_ADMINISTRATOR = "user_is_administrator"
 
+    # The cluster
+    MEMBER_UNKNOWN = "member_unknown"
+    MEMBER_NOT_READY = "member_not_ready"
+
     # Users
     USER_UNKNOWN = "user_unknown"
     USER_EXISTS = "user_exists"

@@ -3,14 +3,14 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from sparecode.internal.v1 import peers_pb2
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication import forwarding
+from sparecode_node.replication.cluster_changes import ClusterChanges
 from sparecode_node.replication.codec import encode_call
 from sparecode_node.replication.engine_thread import EngineThread, OpenState
 from sparecode_node.replication.errors import (
@@ -29,6 +29,7 @@ from sparecode_node.replication.observing import (
     Unobserved,
     proposal_observed,
 )
+from sparecode_node.replication.peer_calls import ATTEMPT_S, PeerCalls
 from sparecode_node.replication.replica import ReplicaConfig, ReplicaStatus
 from sparecode_node.replication.replicator import MemberStatus, Proposal
 from sparecode_node.replication.settings import CALL_BYTES_MAX, RaftSettings
@@ -42,9 +43,6 @@ log = logging.getLogger(__name__)
 
 RETRY_S = 0.05
 """Between two attempts, if no news of a primary comes first."""
-
-ATTEMPT_S = 2.0
-"""Of one attempt: then the primary is asked again, or the next one (same id)."""
 
 BARRIER_S = 5.0
 """Of one barrier; its callers may give up earlier."""
@@ -110,7 +108,7 @@ class ClusterReplicator:
         self._news = asyncio.Event()
         self._applied = AppliedWaiters()
         self._barrier = SharedBarrier(self._find_read_point)
-        self._transport = PeerTransport(config.addresses, config.tls, self)
+        self._transport = PeerTransport(config.addresses, config.tls)
         self._running = False
         self._engine = EngineThread(
             ReplicaConfig(
@@ -131,6 +129,13 @@ class ClusterReplicator:
         self._snapshots = SnapshotKeeper(
             self._engine, snapshots, self._transport.channel, self._observer
         )
+        self._changes = ClusterChanges(
+            self.node_id,
+            self._engine,
+            primary=lambda: self.primary if self._running else None,
+            channel=self._transport.channel,
+            news=self._news_before,
+        )
 
     # --- Life
 
@@ -142,7 +147,14 @@ class ClusterReplicator:
         """
         await self._engine.start()
         try:
-            await self._transport.start(self._engine)
+            calls = PeerCalls(
+                self._engine,
+                self._snapshots,
+                self._changes,
+                read_point=self._own_read_point,
+                status=self._own_status,
+            )
+            await self._transport.start(self._engine, calls)
             await self._snapshots.start()
         except BaseException:
             await self._engine.stop()
@@ -308,6 +320,17 @@ class ClusterReplicator:
         """Return once the local applied index is at least *index*."""
         await self._applied.wait(index, timeout_s=timeout_s)
 
+    async def transfer_primary(
+        self, target: NodeId | None = None, *, timeout_s: float
+    ) -> NodeId:
+        """
+        Have *target* lead, or whoever has most of the log; return who leads then.
+
+        Any node may be asked. Nothing that is under way gets lost by it: calls
+        wait for the new primary. Raises `ChangeRefusedError`, `ProposeError`.
+        """
+        return await self._changes.transfer(target, timeout_s=timeout_s)
+
     async def status(
         self, *, digest: bool, timeout_s: float
     ) -> tuple[MemberStatus, ...]:
@@ -344,41 +367,3 @@ class ClusterReplicator:
             audit_sequence=audit_sequence,
             audit_head=audit_head,
         )
-
-    # --- PeerHandler
-
-    async def forwarded(
-        self, caller: NodeId, request: peers_pb2.ForwardRequest
-    ) -> peers_pb2.ForwardResponse:
-        """Propose a call that another member was asked for; here or nowhere."""
-        proposal = forwarding.proposal_of(caller, request)
-        timeout_s = min(request.timeout_ms / 1000, ATTEMPT_S)
-        try:
-            result = await self._engine.propose(proposal, timeout_s=timeout_s)
-        except NotAppliedError as error:
-            return forwarding.not_applied(error)
-        except ProposeError:
-            return forwarding.unknown()
-        return forwarding.applied(result)
-
-    async def read_index(
-        self, request: peers_pb2.GetReadIndexRequest
-    ) -> peers_pb2.GetReadIndexResponse:
-        """Say where to read, if this node leads, and a quorum says so too."""
-        timeout_s = min(request.timeout_ms / 1000, ATTEMPT_S)
-        try:
-            return forwarding.read_at(await self._own_read_point(timeout_s))
-        except ProposeError as error:
-            return forwarding.not_readable(error)
-
-    def send_snapshot(
-        self, request: peers_pb2.FetchSnapshotRequest
-    ) -> AsyncIterator[peers_pb2.FetchSnapshotResponse]:
-        """Yield the newest snapshot, from where another member has it."""
-        return self._snapshots.send(request)
-
-    async def member_status(
-        self, request: peers_pb2.GetMemberStatusRequest
-    ) -> peers_pb2.GetMemberStatusResponse:
-        """Say how far this member has got."""
-        return forwarding.status_response(await self._own_status(digest=request.digest))

@@ -32,6 +32,7 @@ from sparecode_node.replication.errors import (
 from sparecode_node.replication.follower import REGULAR
 from sparecode_node.replication.frames import Message
 from sparecode_node.replication.guard import Guard, Wire
+from sparecode_node.replication.handover import HandOver
 from sparecode_node.replication.journal import Journal
 from sparecode_node.replication.off import OFF
 from sparecode_node.replication.opening import check_state
@@ -89,6 +90,7 @@ class Engine(SyncObj):
         self.settings = settings
         self._state = state
         self._sender = Sender(self, journal)
+        self.hand_over = HandOver(self, journal)
         applied = check_state(journal, state)
         me = journal.identity.node_id
         super().__init__(
@@ -143,6 +145,8 @@ class Engine(SyncObj):
         """Acknowledge what the last poll brought, after one sync; then as PySyncObj."""
         self.guard.flush()
         self._watch_clocks()
+        if self.guard.is_called_up():
+            self._SyncObj__raftElectionDeadline = 0.0
         super()._onTick(timeToWait)
 
     def _checkCommandsToApply(self) -> None:
@@ -155,6 +159,8 @@ class Engine(SyncObj):
         state.
         """
         self.proposals.expire(now())
+        if self._isLeader():
+            self.hand_over.step(now())
         if not self.proposals.waiting:
             pass
         elif not self._isLeader():
@@ -163,6 +169,8 @@ class Engine(SyncObj):
             self.proposals.refuse_queued(NoQuorumError("no contact to a quorum"))
         elif (agreement := self.clock_agreement()) is not Agreement.YES:
             self.proposals.refuse_queued(ClockError(agreement.value))
+        elif self.hand_over.is_under_way:
+            self.proposals.refuse_queued(NoPrimaryError("the primary is handing over"))
         elif self.raftLastApplied >= (self._SyncObj__noopIDx or 0):
             self._append_proposals()
         self._ask_for_reads()
@@ -222,6 +230,7 @@ class Engine(SyncObj):
     def _role_changed(self, before: int, _after: int) -> None:
         """Answer what a leader has appended, or is asked, when it leads no more."""
         if before == RAFT_STATE.LEADER:
+            self.hand_over.leadership_lost()
             self.proposals.lose_appended()
             self.guard.reads.refuse(NoPrimaryError("the primary lost its leadership"))
 
@@ -255,12 +264,26 @@ class Engine(SyncObj):
 
     def has_contact(self) -> bool:
         """Say whether a quorum was heard of lately, by or through the leader."""
-        oldest = now() - self.settings.contact_s
         if self._isLeader():
-            answered = self._SyncObj__lastResponseTime
-            heard = sum(answered.get(n, 0.0) >= oldest for n in self.otherNodes)
-            return 2 * (heard + 1) > len(self.otherNodes) + 1
+            return 2 * (len(self.voters_in_contact()) + 1) > len(self.otherNodes) + 1
+        oldest = now() - self.settings.contact_s
         return self._getLeader() is not None and self.guard.leader_heard_at >= oldest
+
+    def voters(self) -> frozenset[str]:
+        """Return the other nodes that may lead."""
+        return frozenset(node.id for node in self.otherNodes)
+
+    def voters_in_contact(self) -> dict[str, int]:
+        """Return whom this leader has heard of late, and what each has on disk."""
+        oldest, answered = (
+            now() - self.settings.contact_s,
+            self._SyncObj__lastResponseTime,
+        )
+        return {
+            node.id: self.guard.progress(node.id).acked
+            for node in self.otherNodes
+            if answered.get(node, 0.0) >= oldest
+        }
 
     def entries_behind(self) -> int:
         """Return how many entries are committed and not applied here."""

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
+from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.applied_state import AppliedState
 from sparecode_node.replication.errors import (
     Fatal,
@@ -166,6 +167,14 @@ class EngineThread:
             lambda replica, answer: replica.read(timeout_s=timeout_s, callback=answer),
             timeout_s,
         )
+
+    async def transfer(self, target: NodeId | None, *, timeout_s: float) -> NodeId:
+        """Return who was told to lead, when this node does no more."""
+
+        def ask(replica: Replica, answer: Callable[[str | Exception], None]) -> None:
+            replica.transfer(target, timeout_s=timeout_s, callback=answer)
+
+        return NodeId(await self._ask(ask, timeout_s))
 
     async def run(self, job: Callable[[Replica], _T], *, timeout_s: float) -> _T:
         """Return what *job* returns in the engine's thread; or `SnapshotRefusedError`."""

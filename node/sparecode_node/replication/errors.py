@@ -10,6 +10,7 @@ What can go wrong between a proposal and its result.
     + ClockError           the clock of the primary, or of this node while no
                            primary is known, differs from a quorum's (T5)
     + OverloadedError      a bounded queue is full; try again later
+    + ChangeRefusedError   the cluster cannot be changed like that, or not now
   - OutcomeUnknownError    perhaps applied; only a retry with the same
                            request id is safe (A7)
 
@@ -17,6 +18,8 @@ A refusal by the rules is none of these: it is a result (`Rejected`). A broken
 replica is none of these either: it stops (`Fatal`), or does not even start
 (`StartRefusedError`).
 """
+
+from sparecode_node.domain.outcomes import Rejected
 
 
 class ProposeError(Exception):
@@ -41,6 +44,14 @@ class ClockError(NotAppliedError):
 
 class OverloadedError(NotAppliedError):
     """A bounded queue is full; nothing was proposed."""
+
+
+class ChangeRefusedError(NotAppliedError):
+    """Members or primary cannot be changed like that, or not now."""
+
+    def __init__(self, rejected: Rejected) -> None:
+        super().__init__(rejected.detail)
+        self.rejected = rejected
 
 
 class OutcomeUnknownError(ProposeError):

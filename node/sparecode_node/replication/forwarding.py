@@ -41,7 +41,11 @@ _KIND_OF: dict[type[ProposeError], peers_pb2.NotAppliedKind.ValueType] = {
     OverloadedError: peers_pb2.NOT_APPLIED_KIND_OVERLOADED,
     ClockError: peers_pb2.NOT_APPLIED_KIND_CLOCK,
 }
-_ERROR_OF = {kind: error for error, kind in _KIND_OF.items()}
+_ERROR_OF: dict[peers_pb2.NotAppliedKind.ValueType, type[NotAppliedError]] = {
+    peers_pb2.NOT_APPLIED_KIND_NOT_PRIMARY: NoPrimaryError,
+    peers_pb2.NOT_APPLIED_KIND_NO_QUORUM: NoQuorumError,
+    peers_pb2.NOT_APPLIED_KIND_OVERLOADED: OverloadedError,
+}
 
 
 class MalformedCallError(Exception):
@@ -69,11 +73,17 @@ def applied(result: Result) -> peers_pb2.ForwardResponse:
 
 def not_applied(error: NotAppliedError) -> peers_pb2.ForwardResponse:
     """Say why it was certainly not applied."""
-    return peers_pb2.ForwardResponse(not_applied=_kind(error))
+    return peers_pb2.ForwardResponse(not_applied=kind_of(error))
 
 
-def _kind(error: ProposeError) -> peers_pb2.NotAppliedKind.ValueType:
+def kind_of(error: ProposeError) -> peers_pb2.NotAppliedKind.ValueType:
+    """Return how an error is told to another member."""
     return _KIND_OF.get(type(error), peers_pb2.NOT_APPLIED_KIND_NOT_PRIMARY)
+
+
+def error_of(kind: peers_pb2.NotAppliedKind.ValueType) -> NotAppliedError:
+    """Return the error that another member has told."""
+    return _ERROR_OF.get(kind, NoPrimaryError)("the primary did not do it")
 
 
 def unknown() -> peers_pb2.ForwardResponse:
@@ -143,7 +153,7 @@ def read_at(passed: BarrierPassed) -> peers_pb2.GetReadIndexResponse:
 
 def not_readable(error: ProposeError) -> peers_pb2.GetReadIndexResponse:
     """Say why nobody may read by this member's word."""
-    return peers_pb2.GetReadIndexResponse(not_applied=_kind(error))
+    return peers_pb2.GetReadIndexResponse(not_applied=kind_of(error))
 
 
 async def ask_status(

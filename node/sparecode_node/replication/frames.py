@@ -28,6 +28,7 @@ CONFIRM = "confirm"
 OFFER_SNAPSHOT = "offer_snapshot"
 ASK_CLOCK = "ask_clock"
 TELL_CLOCK = "tell_clock"
+HAND_OVER = "hand_over"
 
 # type -> field of LinkRequest, {key of the dictionary: field of the message}
 _FORMS: dict[str, tuple[str, dict[str, str]]] = {
@@ -76,6 +77,14 @@ _FORMS: dict[str, tuple[str, dict[str, str]]] = {
     OFFER_SNAPSHOT: ("offer_snapshot", {"term": "term", "index": "index"}),
     ASK_CLOCK: ("ask_clock", {"round": "round"}),
     TELL_CLOCK: ("tell_clock", {"round": "round", "at_ms": "at_ms"}),
+    HAND_OVER: (
+        "hand_over",
+        {
+            "term": "term",
+            "last_log_index": "last_log_index",
+            "last_log_term": "last_log_term",
+        },
+    ),
 }
 _TYPES = {field: kind for kind, (field, _) in _FORMS.items()}
 

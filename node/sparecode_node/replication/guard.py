@@ -9,14 +9,13 @@ behind it. DESIGN.md lists what each fence is for. Runs in the engine's thread.
 import collections
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 from pysyncobj import SyncObj, syncobj
 from pysyncobj.node import Node
 from pysyncobj.transport import Transport
 
-from sparecode_node.replication import frames, prevote
+from sparecode_node.replication import frames, handover, prevote
 from sparecode_node.replication.clock_watch import Agreement, ClockWatch
 from sparecode_node.replication.errors import Fatal
 from sparecode_node.replication.follower import (
@@ -26,6 +25,7 @@ from sparecode_node.replication.follower import (
 )
 from sparecode_node.replication.frames import Message
 from sparecode_node.replication.journal import Journal
+from sparecode_node.replication.progress import Followers, Progress
 from sparecode_node.replication.read_index import ReadIndex
 
 log = logging.getLogger(__name__)
@@ -36,19 +36,6 @@ class Wire(Protocol):
 
     def send(self, peer: str, message: Message) -> None:
         """Send without waiting; a message that cannot be sent is dropped with its link."""
-
-
-@dataclass(slots=True)
-class Progress:
-    """How far a follower is, in the term in which this node leads."""
-
-    term: int = 0
-    acked: int = 0
-    """Everything up to here is on the follower's disk."""
-    base: int = 0
-    """The window of entries in flight begins here."""
-    reset_at: float = 0.0
-    """When the follower last asked to begin again elsewhere."""
 
 
 class Guard(Transport):
@@ -69,13 +56,15 @@ class Guard(Transport):
         self._held: list[tuple[str, Message]] = []
         self._next_ack: int | None = None
         self._votes: tuple[int, set[str]] = (0, set())
-        self._progress: dict[str, Progress] = {}
+        self._followers = Followers(journal)
         self._prevote = prevote.PreVote(wire.send, engine._SyncObj__generateRaftTimeout)
         self.reads = ReadIndex(wire.send)
         self.clocks = ClockWatch(wire.send, wall_ms)
         self.leader_heard_at = float("-inf")
         self.leader_commit = 0
         """The commit index that the leader of this term has announced."""
+        self._called_up_in = -1
+        """The term whose leader has told this node to take over."""
         self._offer: tuple[str, int] = ("", 0)
         """A leader, and where its log begins, which is behind what is here."""
         self.dropped: collections.Counter[str] = collections.Counter()
@@ -93,6 +82,7 @@ class Guard(Transport):
             frames.OFFER_SNAPSHOT: self._receive_offer,
             frames.ASK_CLOCK: self._receive_ask_clock,
             frames.TELL_CLOCK: self._receive_tell_clock,
+            frames.HAND_OVER: self._receive_hand_over,
         }
 
     # --- What PySyncObj sees of a transport
@@ -119,7 +109,7 @@ class Guard(Transport):
             case frames.REQUEST_VOTE | frames.RESPONSE_VOTE:
                 self._sync_before_vote()
                 self._wire.send(node.id, message)
-            case frames.OFFER_SNAPSHOT:
+            case frames.OFFER_SNAPSHOT | frames.HAND_OVER:
                 self._wire.send(node.id, message)
             case frames.APPEND_ENTRIES if "entries" in message:
                 self._wire.send(node.id, message)
@@ -226,6 +216,9 @@ class Guard(Transport):
         others = [node.id for node in self._engine.otherNodes]
         if self.clocks.agreement(others, syncobj.monotonicTime()) is Agreement.NO:
             return False  # It could not stamp anything (T5).
+        if self.is_called_up():
+            self._called_up_in = -1
+            return True
         return self._prevote.won(self._standing(), others, syncobj.monotonicTime())
 
     def _standing(self) -> prevote.Standing:
@@ -251,13 +244,7 @@ class Guard(Transport):
 
     def progress(self, follower: str) -> Progress:
         """Return how far a follower is in this term."""
-        term = self._engine.raftCurrentTerm
-        progress = self._progress.get(follower)
-        if progress is None or progress.term != term:
-            # Nothing is known of it: the window begins at the end of the log.
-            progress = Progress(term=term, base=self._journal.last_index)
-            self._progress[follower] = progress
-        return progress
+        return self._followers.progress(follower, self._engine.raftCurrentTerm)
 
     def _receive_ack(self, node: Node, message: Message) -> None:
         """
@@ -275,12 +262,17 @@ class Guard(Transport):
             if wanted - 1 > self._journal.last_index:
                 self._drop(node.id, "acknowledgement beyond the log")
                 return
-            progress.acked = max(progress.acked, wanted - 1)
-            progress.base = max(progress.base, progress.acked)
-        if message["reset"]:
-            wanted = self._bounded_reset(node, progress, wanted)
+            progress.acknowledge(wanted - 1)
         next_index = self._engine._SyncObj__raftNextIndex
         before = next_index.get(node, 0)
+        if message["reset"]:
+            wanted = self._followers.bounded_reset(
+                progress,
+                wanted,
+                under_way=before,
+                now=syncobj.monotonicTime(),
+                heartbeat_s=self._engine.conf.appendEntriesPeriod,
+            )
         self._pass(
             node,
             {
@@ -297,22 +289,6 @@ class Guard(Transport):
 
     def _is_of_this_term(self, message: Message) -> bool:
         return bool(message["term"] == self._engine.raftCurrentTerm)
-
-    def _bounded_reset(self, node: Node, progress: Progress, wanted: int) -> int:
-        """
-        Return where to begin again: never below what is acknowledged.
-
-        Answers to several messages of one gap ask for the same; the first one
-        is heeded, the others would only send everything again.
-        """
-        now = syncobj.monotonicTime()
-        wanted = max(2, progress.acked + 1, min(wanted, self._journal.last_index + 1))
-        under_way = self._engine._SyncObj__raftNextIndex.get(node, 0)
-        repeated = progress.base == wanted - 1 and under_way > wanted
-        if repeated and now - progress.reset_at < self._engine.conf.appendEntriesPeriod:
-            return under_way
-        progress.base, progress.reset_at = wanted - 1, now
-        return wanted
 
     def _receive_confirm(self, node: Node, message: Message) -> None:
         """Count who knows of no newer term; only for the leadership that has asked."""
@@ -376,6 +352,20 @@ class Guard(Transport):
             self._offer = (node.id, message["index"])
         else:
             self._drop(node.id, "offer of another than the leader")
+
+    def _receive_hand_over(self, node: Node, message: Message) -> None:
+        """Take over, if it is the leader who says so, and nothing is missing here."""
+        is_leaders = (
+            self._is_of_this_term(message) and self._engine._getLeader() == node
+        )
+        if is_leaders and handover.is_complete(message, self._journal):
+            self._called_up_in = message["term"]
+        else:
+            self._drop(node.id, "hand-over of another than the leader")
+
+    def is_called_up(self) -> bool:
+        """Say whether the leader wants this node to campaign, now and unasked."""
+        return self._called_up_in == self._engine.raftCurrentTerm
 
     def snapshot_source(self) -> str | None:
         """Return who has the snapshot that this node cannot do without."""

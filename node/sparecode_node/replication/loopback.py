@@ -12,10 +12,12 @@ from collections.abc import Callable
 from typing import Protocol
 
 from sparecode_node.domain.ids import NodeId, RequestId, SessionId
+from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.replication.applied_state import AppliedState
 from sparecode_node.replication.cluster_replicator import Clock
 from sparecode_node.replication.codec import decode_entry, encode_entry
 from sparecode_node.replication.errors import (
+    ChangeRefusedError,
     NoPrimaryError,
     NoQuorumError,
     OutcomeUnknownError,
@@ -126,6 +128,18 @@ class LoopbackReplicator:
         """Return if *index* is applied; nobody else could bring it here."""
         if index > self._state.applied_index:
             raise NoQuorumError(f"entry {index} is not here")
+
+    async def transfer_primary(
+        self,
+        target: NodeId | None = None,
+        *,
+        timeout_s: float,  # noqa: ARG002
+    ) -> NodeId:
+        """Refuse: there is no other."""
+        if target == self._node_id:
+            return self._node_id
+        detail = f"{target or 'nobody'} is not another voting member"
+        raise ChangeRefusedError(Rejected(Reason.MEMBER_UNKNOWN, detail))
 
     async def status(
         self,

@@ -16,6 +16,7 @@ from sparecode_node.replication.compaction import Compaction
 from sparecode_node.replication.engine import Engine, now
 from sparecode_node.replication.errors import NoPrimaryError
 from sparecode_node.replication.guard import Wire
+from sparecode_node.replication.handover import HandOverOutcome, PendingHandOver
 from sparecode_node.replication.journal import open_journal
 from sparecode_node.replication.journal_format import Identity
 from sparecode_node.replication.opening import finish_install, open_snapshots
@@ -119,6 +120,20 @@ class Replica:
         """Ask up to where to read; the callback is called exactly once."""
         self.guard.reads.submit(PendingRead(now() + timeout_s, callback))
 
+    def transfer(
+        self,
+        target: NodeId | None,
+        *,
+        timeout_s: float,
+        callback: Callable[[HandOverOutcome], object],
+    ) -> None:
+        """Have another node lead; the callback is called exactly once."""
+        # Nothing is proposed meanwhile, so it must not take long.
+        deadline = now() + min(timeout_s, self.engine.settings.step_down_s)
+        self.engine.hand_over.submit(
+            PendingHandOver(target=target, deadline=deadline, callback=callback)
+        )
+
     def tick(self, wait_s: float) -> None:
         """Do what is due, then wait for messages. Raises `Fatal`."""
         self.engine.doTick(wait_s)
@@ -161,6 +176,7 @@ class Replica:
     def stop(self) -> None:
         """Answer everything, and close the journal."""
         self._proposals.stop()
+        self.engine.hand_over.stop()
         self.guard.reads.refuse(NoPrimaryError("the node is stopping"))
         self.engine.destroy()
         self._journal.close()

@@ -96,6 +96,15 @@ class Replicator(Protocol):
     ) -> tuple[MemberStatus, ...]:
         """Return every member's status, this node's first; unreachable ones say so."""
 
+    async def transfer_primary(
+        self, target: NodeId | None = None, *, timeout_s: float
+    ) -> NodeId:
+        """
+        Have *target* lead, or whoever has most of the log; return who leads then.
+
+        Raises `ChangeRefusedError` if nobody takes over, and `ProposeError`.
+        """
+
     @property
     def node_id(self) -> NodeId:
         """This node."""

@@ -93,6 +93,11 @@ class PeerHandler(Protocol):
     ) -> AsyncIterator[peers_pb2.FetchSnapshotResponse]:
         """Yield the newest snapshot."""
 
+    async def handed_over(
+        self, request: peers_pb2.TransferPrimaryRequest
+    ) -> peers_pb2.TransferPrimaryResponse:
+        """Hand over to another member, if this one leads."""
+
     async def member_status(
         self, request: peers_pb2.GetMemberStatusRequest
     ) -> peers_pb2.GetMemberStatusResponse:
@@ -123,12 +128,9 @@ class EngineWire:
 class PeerTransport:
     """The listener for members, and the links to them. Lives in the loop."""
 
-    def __init__(
-        self, addresses: PeerAddresses, tls: PeerTls, handler: PeerHandler
-    ) -> None:
+    def __init__(self, addresses: PeerAddresses, tls: PeerTls) -> None:
         self._addresses = addresses
         self._tls = tls
-        self._handler = handler
         self._engine: EngineThread | None = None
         self._wire: EngineWire | None = None
         self._server: grpc.aio.Server | None = None
@@ -146,11 +148,11 @@ class PeerTransport:
         if link := self._links.get(peer):
             link.send(epoch, frame)
 
-    async def start(self, engine: EngineThread) -> None:
+    async def start(self, engine: EngineThread, handler: PeerHandler) -> None:
         """Listen, and dial the others. The engine runs already."""
         self._engine = engine
         self._server = grpc.aio.server(options=_SERVER_OPTIONS)
-        servicer = PeerServicer(self._addresses, engine, self._handler)
+        servicer = PeerServicer(self._addresses, engine, handler)
         peers_pb2_grpc.add_PeerServiceServicer_to_server(servicer, self._server)
         try:
             self.port = self._server.add_secure_port(
@@ -305,6 +307,13 @@ class PeerServicer(peers_pb2_grpc.PeerServiceServicer):
         except (NoPrimaryError, OSError) as error:
             # There is none yet, or a newer one has taken its place.
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+
+    async def TransferPrimary(
+        self, request: peers_pb2.TransferPrimaryRequest, context: Context
+    ) -> peers_pb2.TransferPrimaryResponse:
+        """Hand over for another member."""
+        await self._caller(context)
+        return await self._handler.handed_over(request)
 
     async def GetMemberStatus(
         self, request: peers_pb2.GetMemberStatusRequest, context: Context

@@ -6,13 +6,15 @@ from sparecode.v1 import cluster_pb2_grpc as pb_grpc
 from sparecode_node.rpc import calls, convert
 from sparecode_node.rpc.identity import Context
 from sparecode_node.services.cluster import Cluster, MemberView
+from sparecode_node.services.cluster_changes import ClusterChanges
 
 
 class ClusterServicer(pb_grpc.ClusterServiceServicer):
     """Translates between the wire and `Cluster`."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, changes: ClusterChanges) -> None:
         self._cluster = cluster
+        self._changes = changes
 
     async def GetStatus(
         self, request: pb.GetStatusRequest, context: Context
@@ -29,6 +31,18 @@ class ClusterServicer(pb_grpc.ClusterServiceServicer):
             members=[_member(member) for member in status.members],
             cluster_id=status.cluster_id,
         )
+
+    async def TransferPrimary(
+        self, request: pb.TransferPrimaryRequest, context: Context
+    ) -> pb.TransferPrimaryResponse:
+        """Have another member lead."""
+        primary = await self._changes.transfer_primary(
+            calls.session_call(
+                context, "ClusterService/TransferPrimary", request.request_id
+            ),
+            target=request.target,
+        )
+        return pb.TransferPrimaryResponse(primary=primary)
 
 
 def _member(member: MemberView) -> pb.Member:

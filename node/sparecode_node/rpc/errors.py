@@ -20,6 +20,7 @@ from grpc_status import rpc_status
 
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.replication.errors import (
+    ChangeRefusedError,
     ClockError,
     NoPrimaryError,
     NoQuorumError,
@@ -110,6 +111,11 @@ EXCEPTIONS: Mapping[type[Exception], Answer] = {
         words=f"too many calls in a short time; {_AGAIN} a little later",
         retry_s=1.0,
     ),
+    ChangeRefusedError: Answer(  # Use cases say more, with its own reason.
+        code=_CODE.FAILED_PRECONDITION,
+        reason=Reason.MEMBER_NOT_READY.name,
+        words=f"the cluster cannot be changed like that now; {_AGAIN}",
+    ),
     OutcomeUnknownError: Answer(
         code=_CODE.UNAVAILABLE,
         reason="OUTCOME_UNKNOWN",
@@ -150,6 +156,7 @@ _NOT_FOUND = {
     Reason.AGENT_UNKNOWN: "there is no such agent",
     Reason.CERTIFICATE_NOT_DENIED: "no such certificate is denied",
     Reason.ADMINISTRATOR_UNKNOWN: "there is no such administrator",
+    Reason.MEMBER_UNKNOWN: "there is no such member",
 }
 _ALREADY_EXISTS = {
     Reason.USER_EXISTS: "there is a user of this name",
@@ -177,6 +184,7 @@ _INVALID_ARGUMENT = {
 }
 _FAILED_PRECONDITION = {
     Reason.USER_DISABLED: "the user is disabled",
+    Reason.MEMBER_NOT_READY: "the member cannot take over now; try again",
     Reason.USER_IS_ADMINISTRATOR: "an administrator is linked to the user",
     Reason.LAST_SUPER_ADMIN: "there would be no super administrator any more",
     Reason.WRONG_PASSWORD: "the old password is wrong",

@@ -197,7 +197,7 @@ def _add_administration(
         AgentServicer(node_id, services.agents), server
     )
     cluster_pb2_grpc.add_ClusterServiceServicer_to_server(
-        ClusterServicer(services.cluster), server
+        ClusterServicer(services.cluster, services.cluster_changes), server
     )
     audit_pb2_grpc.add_AuditServiceServicer_to_server(
         AuditServicer(services.audit), server

@@ -32,6 +32,7 @@ from sparecode_node.statemachine.agent_commands import (
     UpdateAgent,
 )
 from sparecode_node.statemachine.bulk_commands import IssueTokencodesInBulk
+from sparecode_node.statemachine.cluster_commands import TransferPrimary
 from sparecode_node.statemachine.commands import (
     AssignToken,
     CloseSession,
@@ -90,6 +91,7 @@ _COMMANDS: dict[str, tuple[type[Command], ...]] = {
         DenyCertificate,
         AllowCertificate,
     ),
+    "ClusterService": (TransferPrimary,),
     "AdministratorService": (
         CreateAdministrator,
         UpdateAdministrator,

@@ -8,7 +8,7 @@ A message never quotes the value of a field that may be secret.
 
 import re
 
-from sparecode_node.domain.ids import AgentIdentity, RequestId, TokenSerial
+from sparecode_node.domain.ids import AgentIdentity, NodeId, RequestId, TokenSerial
 from sparecode_node.domain.passcodes import normalized
 from sparecode_node.domain.tokencodes import (
     SECURID_SEED_BYTES,
@@ -24,6 +24,7 @@ HEX = re.compile(r"[0-9a-f]+", re.ASCII)
 FINGERPRINT_DIGITS = 64
 SERIAL_NUMBER_DIGITS_MAX = 40
 """20 octets (RFC 5280, 4.1.2.2)."""
+NODE_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 USERNAME_MAX = 128
 DISPLAY_NAME_MAX = 256
 EMAIL_MAX = 254
@@ -62,6 +63,15 @@ def serial(value: str, name: str = "serial") -> TokenSerial:
     if not SERIAL.fullmatch(value):
         raise InvalidFieldError(name, "must be 1 to 64 letters, digits and hyphens")
     return TokenSerial(value)
+
+
+def node_id(name: str, value: str) -> NodeId:
+    """Return a member's id."""
+    if not NODE_ID.fullmatch(value):
+        raise InvalidFieldError(
+            name, "must be 1 to 63 lower-case letters, digits and inner hyphens"
+        )
+    return NodeId(value)
 
 
 def text(name: str, value: str, *, at_most: int, at_least: int = 0) -> str:

@@ -13,6 +13,7 @@ from sparecode_node.services.authentication import Authentication
 from sparecode_node.services.authorization import Authorization
 from sparecode_node.services.bulk_issuing import BulkIssuing
 from sparecode_node.services.cluster import Cluster
+from sparecode_node.services.cluster_changes import ClusterChanges
 from sparecode_node.services.emergency_access import Emergency
 from sparecode_node.services.kdf import Kdf
 from sparecode_node.services.policies import Policies
@@ -39,6 +40,7 @@ class Services:
     bulk: BulkIssuing
     agents: Agents
     cluster: Cluster
+    cluster_changes: ClusterChanges
     audit: Audit
     policies: Policies
     administrators: Administrators
@@ -106,6 +108,7 @@ def build_services(
         cluster=Cluster(
             replicator=replicator, state=state, authorization=authorization, clock=clock
         ),
+        cluster_changes=ClusterChanges(proposer=proposer, replicator=replicator),
         policies=Policies(proposer=proposer, reader=reader),
         audit=Audit(reader=reader, sealing=sealing),
         administrators=Administrators(

@@ -34,6 +34,7 @@ from sparecode_node.statemachine.authentication_commands import (
     ContinueAuthentication,
 )
 from sparecode_node.statemachine.bulk_commands import BulkCommand
+from sparecode_node.statemachine.cluster_commands import ClusterCommand
 from sparecode_node.statemachine.token_commands import (
     ClearPin,
     DeleteToken,
@@ -356,6 +357,7 @@ Command = (
     | AdministratorCommand
     | BulkCommand
     | AgentCommand
+    | ClusterCommand
 )
 
 

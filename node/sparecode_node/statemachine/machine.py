@@ -48,6 +48,7 @@ from sparecode_node.statemachine.authentication_commands import (
     ContinueAuthentication,
 )
 from sparecode_node.statemachine.bulk_commands import IssueTokencodesInBulk
+from sparecode_node.statemachine.cluster_commands import TransferPrimary
 from sparecode_node.statemachine.commands import (
     AssignToken,
     Authenticate,
@@ -72,6 +73,7 @@ from sparecode_node.statemachine.commands import (
 from sparecode_node.statemachine.digest import digest
 from sparecode_node.statemachine.requests import REUSED, Requests
 from sparecode_node.statemachine.results import (
+    Applied,
     Authenticated,
     BarrierPassed,
     Decision,
@@ -299,6 +301,8 @@ class StateMachine:
                 return authentication.authenticate(applying, command)
             case ContinueAuthentication() as command:
                 return authentication.continue_authentication(applying, command)
+            case TransferPrimary():
+                return Applied(index=applying.index)  # Done by replication.
             case PassBarrier():
                 return BarrierPassed(index=applying.index, at_ms=applying.now_ms)
             case _ as never:

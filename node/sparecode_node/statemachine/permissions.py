@@ -20,6 +20,7 @@ from sparecode_node.statemachine.agent_commands import (
     UpdateAgent,
 )
 from sparecode_node.statemachine.bulk_commands import IssueTokencodesInBulk
+from sparecode_node.statemachine.cluster_commands import TransferPrimary
 from sparecode_node.statemachine.commands import (
     AssignToken,
     CloseSession,
@@ -76,6 +77,7 @@ PERMISSIONS: dict[type[Command], Permission | None] = {
     RemoveAgent: Permission.CHANGE_AGENTS,
     DenyCertificate: Permission.CHANGE_AGENTS,
     AllowCertificate: Permission.CHANGE_AGENTS,
+    TransferPrimary: Permission.CHANGE_CLUSTER,
     CreateAdministrator: Permission.CHANGE_ADMINISTRATORS,
     UpdateAdministrator: Permission.CHANGE_ADMINISTRATORS,
     RemoveAdministrator: Permission.CHANGE_ADMINISTRATORS,

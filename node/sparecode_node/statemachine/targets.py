@@ -21,6 +21,7 @@ from sparecode_node.statemachine.authentication_commands import (
     ContinueAuthentication,
 )
 from sparecode_node.statemachine.bulk_commands import IssueTokencodesInBulk
+from sparecode_node.statemachine.cluster_commands import TransferPrimary
 from sparecode_node.statemachine.commands import (
     AssignToken,
     Authenticate,
@@ -54,7 +55,7 @@ from sparecode_node.statemachine.token_commands import (
 )
 
 
-def target_of(db: sqlite3.Connection, command: Command) -> str:  # noqa: C901 - a case for each kind of thing.
+def target_of(db: sqlite3.Connection, command: Command) -> str:
     """Return the user, token, agent, administrator or cluster that it is about."""
     match command:
         case InitializeCluster():
@@ -91,6 +92,8 @@ def target_of(db: sqlite3.Connection, command: Command) -> str:  # noqa: C901 - 
             | ChangePassword()
         ):
             return command.name
+        case TransferPrimary():
+            return command.target or ""
         case UpdatePolicy():
             return "policy"
         case RegisterAgent():

@@ -25,21 +25,25 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1asparecode/v1/cluster.proto\x12\x0csparecode.v1\x1a\x1egoogle/protobuf/duration.proto\"\x9a\x02\n\x06Member\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x11\n\treachable\x18\x02 \x01(\x08\x12&\n\x04role\x18\x03 \x01(\x0e\x32\x18.sparecode.v1.MemberRole\x12\x0c\n\x04term\x18\x04 \x01(\x03\x12\x14\n\x0c\x63ommit_index\x18\x05 \x01(\x03\x12\x15\n\rapplied_index\x18\x06 \x01(\x03\x12\x0b\n\x03lag\x18\x07 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x08 \x01(\t\x12\x0f\n\x07version\x18\t \x01(\t\x12/\n\x0c\x63lock_offset\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0e\x61udit_sequence\x18\x0b \x01(\x03\x12\x12\n\naudit_head\x18\x0c \x01(\t\"\"\n\x10GetStatusRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x08\"\x80\x01\n\x11GetStatusResponse\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x0f\n\x07primary\x18\x02 \x01(\t\x12\x0e\n\x06quorum\x18\x03 \x01(\x08\x12%\n\x07members\x18\x04 \x03(\x0b\x32\x14.sparecode.v1.Member\x12\x12\n\ncluster_id\x18\x05 \x01(\t*[\n\nMemberRole\x12\x1b\n\x17MEMBER_ROLE_UNSPECIFIED\x10\x00\x12\x17\n\x13MEMBER_ROLE_PRIMARY\x10\x01\x12\x17\n\x13MEMBER_ROLE_REPLICA\x10\x02\x32^\n\x0e\x43lusterService\x12L\n\tGetStatus\x12\x1e.sparecode.v1.GetStatusRequest\x1a\x1f.sparecode.v1.GetStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1asparecode/v1/cluster.proto\x12\x0csparecode.v1\x1a\x1egoogle/protobuf/duration.proto\"\x9a\x02\n\x06Member\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x11\n\treachable\x18\x02 \x01(\x08\x12&\n\x04role\x18\x03 \x01(\x0e\x32\x18.sparecode.v1.MemberRole\x12\x0c\n\x04term\x18\x04 \x01(\x03\x12\x14\n\x0c\x63ommit_index\x18\x05 \x01(\x03\x12\x15\n\rapplied_index\x18\x06 \x01(\x03\x12\x0b\n\x03lag\x18\x07 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x08 \x01(\t\x12\x0f\n\x07version\x18\t \x01(\t\x12/\n\x0c\x63lock_offset\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0e\x61udit_sequence\x18\x0b \x01(\x03\x12\x12\n\naudit_head\x18\x0c \x01(\t\"\"\n\x10GetStatusRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x08\"\x80\x01\n\x11GetStatusResponse\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x0f\n\x07primary\x18\x02 \x01(\t\x12\x0e\n\x06quorum\x18\x03 \x01(\x08\x12%\n\x07members\x18\x04 \x03(\x0b\x32\x14.sparecode.v1.Member\x12\x12\n\ncluster_id\x18\x05 \x01(\t\"<\n\x16TransferPrimaryRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\"*\n\x17TransferPrimaryResponse\x12\x0f\n\x07primary\x18\x01 \x01(\t*[\n\nMemberRole\x12\x1b\n\x17MEMBER_ROLE_UNSPECIFIED\x10\x00\x12\x17\n\x13MEMBER_ROLE_PRIMARY\x10\x01\x12\x17\n\x13MEMBER_ROLE_REPLICA\x10\x02\x32\xbe\x01\n\x0e\x43lusterService\x12L\n\tGetStatus\x12\x1e.sparecode.v1.GetStatusRequest\x1a\x1f.sparecode.v1.GetStatusResponse\x12^\n\x0fTransferPrimary\x12$.sparecode.v1.TransferPrimaryRequest\x1a%.sparecode.v1.TransferPrimaryResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sparecode.v1.cluster_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MEMBERROLE']._serialized_start=528
-  _globals['_MEMBERROLE']._serialized_end=619
+  _globals['_MEMBERROLE']._serialized_start=634
+  _globals['_MEMBERROLE']._serialized_end=725
   _globals['_MEMBER']._serialized_start=77
   _globals['_MEMBER']._serialized_end=359
   _globals['_GETSTATUSREQUEST']._serialized_start=361
   _globals['_GETSTATUSREQUEST']._serialized_end=395
   _globals['_GETSTATUSRESPONSE']._serialized_start=398
   _globals['_GETSTATUSRESPONSE']._serialized_end=526
-  _globals['_CLUSTERSERVICE']._serialized_start=621
-  _globals['_CLUSTERSERVICE']._serialized_end=715
+  _globals['_TRANSFERPRIMARYREQUEST']._serialized_start=528
+  _globals['_TRANSFERPRIMARYREQUEST']._serialized_end=588
+  _globals['_TRANSFERPRIMARYRESPONSE']._serialized_start=590
+  _globals['_TRANSFERPRIMARYRESPONSE']._serialized_end=632
+  _globals['_CLUSTERSERVICE']._serialized_start=728
+  _globals['_CLUSTERSERVICE']._serialized_end=918
 # @@protoc_insertion_point(module_scope)

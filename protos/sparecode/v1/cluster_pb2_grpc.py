@@ -40,6 +40,11 @@ class ClusterServiceStub:
                 request_serializer=sparecode_dot_v1_dot_cluster__pb2.GetStatusRequest.SerializeToString,
                 response_deserializer=sparecode_dot_v1_dot_cluster__pb2.GetStatusResponse.FromString,
                 _registered_method=True)
+        self.TransferPrimary = channel.unary_unary(
+                '/sparecode.v1.ClusterService/TransferPrimary',
+                request_serializer=sparecode_dot_v1_dot_cluster__pb2.TransferPrimaryRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_cluster__pb2.TransferPrimaryResponse.FromString,
+                _registered_method=True)
 
 
 class ClusterServiceServicer:
@@ -53,6 +58,14 @@ class ClusterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def TransferPrimary(self, request, context):
+        """Has another member lead, without the pause of an election. Nothing that is
+        under way gets lost by it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ClusterServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +73,11 @@ def add_ClusterServiceServicer_to_server(servicer, server):
                     servicer.GetStatus,
                     request_deserializer=sparecode_dot_v1_dot_cluster__pb2.GetStatusRequest.FromString,
                     response_serializer=sparecode_dot_v1_dot_cluster__pb2.GetStatusResponse.SerializeToString,
+            ),
+            'TransferPrimary': grpc.unary_unary_rpc_method_handler(
+                    servicer.TransferPrimary,
+                    request_deserializer=sparecode_dot_v1_dot_cluster__pb2.TransferPrimaryRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_cluster__pb2.TransferPrimaryResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +108,33 @@ class ClusterService:
             '/sparecode.v1.ClusterService/GetStatus',
             sparecode_dot_v1_dot_cluster__pb2.GetStatusRequest.SerializeToString,
             sparecode_dot_v1_dot_cluster__pb2.GetStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TransferPrimary(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.v1.ClusterService/TransferPrimary',
+            sparecode_dot_v1_dot_cluster__pb2.TransferPrimaryRequest.SerializeToString,
+            sparecode_dot_v1_dot_cluster__pb2.TransferPrimaryResponse.FromString,
             options,
             channel_credentials,
             insecure,

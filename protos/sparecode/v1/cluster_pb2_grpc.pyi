@@ -35,6 +35,10 @@ class ClusterServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ClusterServiceAsyncStub: ...
     GetStatus: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.GetStatusRequest, _cluster_pb2.GetStatusResponse]
     """Returns every member's state as the called node sees it. Works without a quorum."""
+    TransferPrimary: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.TransferPrimaryRequest, _cluster_pb2.TransferPrimaryResponse]
+    """Has another member lead, without the pause of an election. Nothing that is
+    under way gets lost by it.
+    """
 
 @_typing.type_check_only
 class ClusterServiceAsyncStub(ClusterServiceStub):
@@ -43,6 +47,10 @@ class ClusterServiceAsyncStub(ClusterServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetStatus: _aio.UnaryUnaryMultiCallable[_cluster_pb2.GetStatusRequest, _cluster_pb2.GetStatusResponse]  # type: ignore[assignment]
     """Returns every member's state as the called node sees it. Works without a quorum."""
+    TransferPrimary: _aio.UnaryUnaryMultiCallable[_cluster_pb2.TransferPrimaryRequest, _cluster_pb2.TransferPrimaryResponse]  # type: ignore[assignment]
+    """Has another member lead, without the pause of an election. Nothing that is
+    under way gets lost by it.
+    """
 
 class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
     """Shows the cluster to operators."""
@@ -54,5 +62,15 @@ class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_cluster_pb2.GetStatusResponse, _abc.Awaitable[_cluster_pb2.GetStatusResponse]]:
         """Returns every member's state as the called node sees it. Works without a quorum."""
+
+    @_abc_1.abstractmethod
+    def TransferPrimary(
+        self,
+        request: _cluster_pb2.TransferPrimaryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_pb2.TransferPrimaryResponse, _abc.Awaitable[_cluster_pb2.TransferPrimaryResponse]]:
+        """Has another member lead, without the pause of an election. Nothing that is
+        under way gets lost by it.
+        """
 
 def add_ClusterServiceServicer_to_server(servicer: ClusterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

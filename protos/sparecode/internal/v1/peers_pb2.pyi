@@ -74,6 +74,7 @@ class LinkRequest(_message.Message):
     OFFER_SNAPSHOT_FIELD_NUMBER: _builtins.int
     ASK_CLOCK_FIELD_NUMBER: _builtins.int
     TELL_CLOCK_FIELD_NUMBER: _builtins.int
+    HAND_OVER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def request_vote(self) -> Global___RequestVote:
         """A candidate asks for a vote."""
@@ -122,6 +123,10 @@ class LinkRequest(_message.Message):
     def tell_clock(self) -> Global___TellClock:
         """The answer."""
 
+    @_builtins.property
+    def hand_over(self) -> Global___HandOver:
+        """The leader wants the called member to lead."""
+
     def __init__(
         self,
         *,
@@ -137,12 +142,13 @@ class LinkRequest(_message.Message):
         offer_snapshot: Global___OfferSnapshot | None = ...,
         ask_clock: Global___AskClock | None = ...,
         tell_clock: Global___TellClock | None = ...,
+        hand_over: Global___HandOver | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledge", b"acknowledge", "answer_pre_vote", b"answer_pre_vote", "append_entries", b"append_entries", "ask_clock", b"ask_clock", "ask_to_confirm_term", b"ask_to_confirm_term", "confirm_term", b"confirm_term", "grant_vote", b"grant_vote", "message", b"message", "offer_snapshot", b"offer_snapshot", "report_stale_term", b"report_stale_term", "request_pre_vote", b"request_pre_vote", "request_vote", b"request_vote", "tell_clock", b"tell_clock"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledge", b"acknowledge", "answer_pre_vote", b"answer_pre_vote", "append_entries", b"append_entries", "ask_clock", b"ask_clock", "ask_to_confirm_term", b"ask_to_confirm_term", "confirm_term", b"confirm_term", "grant_vote", b"grant_vote", "hand_over", b"hand_over", "message", b"message", "offer_snapshot", b"offer_snapshot", "report_stale_term", b"report_stale_term", "request_pre_vote", b"request_pre_vote", "request_vote", b"request_vote", "tell_clock", b"tell_clock"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledge", b"acknowledge", "answer_pre_vote", b"answer_pre_vote", "append_entries", b"append_entries", "ask_clock", b"ask_clock", "ask_to_confirm_term", b"ask_to_confirm_term", "confirm_term", b"confirm_term", "grant_vote", b"grant_vote", "message", b"message", "offer_snapshot", b"offer_snapshot", "report_stale_term", b"report_stale_term", "request_pre_vote", b"request_pre_vote", "request_vote", b"request_vote", "tell_clock", b"tell_clock"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledge", b"acknowledge", "answer_pre_vote", b"answer_pre_vote", "append_entries", b"append_entries", "ask_clock", b"ask_clock", "ask_to_confirm_term", b"ask_to_confirm_term", "confirm_term", b"confirm_term", "grant_vote", b"grant_vote", "hand_over", b"hand_over", "message", b"message", "offer_snapshot", b"offer_snapshot", "report_stale_term", b"report_stale_term", "request_pre_vote", b"request_pre_vote", "request_vote", b"request_vote", "tell_clock", b"tell_clock"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["request_vote", "grant_vote", "append_entries", "acknowledge", "request_pre_vote", "answer_pre_vote", "report_stale_term", "ask_to_confirm_term", "confirm_term", "offer_snapshot", "ask_clock", "tell_clock"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["request_vote", "grant_vote", "append_entries", "acknowledge", "request_pre_vote", "answer_pre_vote", "report_stale_term", "ask_to_confirm_term", "confirm_term", "offer_snapshot", "ask_clock", "tell_clock", "hand_over"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -532,6 +538,36 @@ class TellClock(_message.Message):
 Global___TellClock: _TypeAlias = TellClock  # noqa: Y015
 
 @_typing.final
+class HandOver(_message.Message):
+    """The leader takes nothing more, and wants the receiver to lead (Raft thesis, 3.10)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TERM_FIELD_NUMBER: _builtins.int
+    LAST_LOG_INDEX_FIELD_NUMBER: _builtins.int
+    LAST_LOG_TERM_FIELD_NUMBER: _builtins.int
+    term: _builtins.int
+    """The leader's term."""
+    last_log_index: _builtins.int
+    """Index of its last entry, which the receiver must have."""
+    last_log_term: _builtins.int
+    """Term of that entry."""
+    def __init__(
+        self,
+        *,
+        term: _builtins.int = ...,
+        last_log_index: _builtins.int = ...,
+        last_log_term: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_log_index", b"last_log_index", "last_log_term", b"last_log_term", "term", b"term"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HandOver: _TypeAlias = HandOver  # noqa: Y015
+
+@_typing.final
 class ForwardRequest(_message.Message):
     """A call on its way to the primary."""
 
@@ -672,6 +708,92 @@ class GetReadIndexResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
 
 Global___GetReadIndexResponse: _TypeAlias = GetReadIndexResponse  # noqa: Y015
+
+@_typing.final
+class TransferPrimaryRequest(_message.Message):
+    """Asks the primary to hand over."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TARGET_FIELD_NUMBER: _builtins.int
+    TIMEOUT_MS_FIELD_NUMBER: _builtins.int
+    target: _builtins.str
+    """The member that shall lead; empty: whoever has most of the log."""
+    timeout_ms: _builtins.int
+    """How long the caller still waits."""
+    def __init__(
+        self,
+        *,
+        target: _builtins.str = ...,
+        timeout_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["target", b"target", "timeout_ms", b"timeout_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TransferPrimaryRequest: _TypeAlias = TransferPrimaryRequest  # noqa: Y015
+
+@_typing.final
+class TransferPrimaryResponse(_message.Message):
+    """What became of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOLD_FIELD_NUMBER: _builtins.int
+    NOT_APPLIED_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    told: _builtins.str
+    """The primary leads no more, and has told this member to."""
+    not_applied: Global___NotAppliedKind.ValueType
+    """It goes on leading, or never did."""
+    @_builtins.property
+    def refused(self) -> Global___ChangeRefused:
+        """It goes on leading, for a reason that the caller may learn."""
+
+    def __init__(
+        self,
+        *,
+        told: _builtins.str = ...,
+        not_applied: Global___NotAppliedKind.ValueType = ...,
+        refused: Global___ChangeRefused | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["not_applied", b"not_applied", "outcome", b"outcome", "refused", b"refused", "told", b"told"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["not_applied", b"not_applied", "outcome", b"outcome", "refused", b"refused", "told", b"told"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["told", "not_applied", "refused"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___TransferPrimaryResponse: _TypeAlias = TransferPrimaryResponse  # noqa: Y015
+
+@_typing.final
+class ChangeRefused(_message.Message):
+    """Why the cluster is not changed like that, or not now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """A word of the closed vocabulary of refusals."""
+    detail: _builtins.str
+    """For a person."""
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        detail: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChangeRefused: _TypeAlias = ChangeRefused  # noqa: Y015
 
 @_typing.final
 class FetchSnapshotRequest(_message.Message):

@@ -55,6 +55,11 @@ class PeerServiceStub:
                 request_serializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.FetchSnapshotRequest.SerializeToString,
                 response_deserializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.FetchSnapshotResponse.FromString,
                 _registered_method=True)
+        self.TransferPrimary = channel.unary_unary(
+                '/sparecode.internal.v1.PeerService/TransferPrimary',
+                request_serializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.TransferPrimaryRequest.SerializeToString,
+                response_deserializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.TransferPrimaryResponse.FromString,
+                _registered_method=True)
         self.GetMemberStatus = channel.unary_unary(
                 '/sparecode.internal.v1.PeerService/GetMemberStatus',
                 request_serializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.GetMemberStatusRequest.SerializeToString,
@@ -95,6 +100,13 @@ class PeerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def TransferPrimary(self, request, context):
+        """Has the primary hand over to another member.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetMemberStatus(self, request, context):
         """Tells how far the called member has got.
         """
@@ -124,6 +136,11 @@ def add_PeerServiceServicer_to_server(servicer, server):
                     servicer.FetchSnapshot,
                     request_deserializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.FetchSnapshotRequest.FromString,
                     response_serializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.FetchSnapshotResponse.SerializeToString,
+            ),
+            'TransferPrimary': grpc.unary_unary_rpc_method_handler(
+                    servicer.TransferPrimary,
+                    request_deserializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.TransferPrimaryRequest.FromString,
+                    response_serializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.TransferPrimaryResponse.SerializeToString,
             ),
             'GetMemberStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetMemberStatus,
@@ -240,6 +257,33 @@ class PeerService:
             '/sparecode.internal.v1.PeerService/FetchSnapshot',
             sparecode_dot_internal_dot_v1_dot_peers__pb2.FetchSnapshotRequest.SerializeToString,
             sparecode_dot_internal_dot_v1_dot_peers__pb2.FetchSnapshotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TransferPrimary(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.internal.v1.PeerService/TransferPrimary',
+            sparecode_dot_internal_dot_v1_dot_peers__pb2.TransferPrimaryRequest.SerializeToString,
+            sparecode_dot_internal_dot_v1_dot_peers__pb2.TransferPrimaryResponse.FromString,
             options,
             channel_credentials,
             insecure,

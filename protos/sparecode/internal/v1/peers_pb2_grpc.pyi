@@ -47,6 +47,8 @@ class PeerServiceStub:
     """Tells up to which index a member must have applied, to read what is committed."""
     FetchSnapshot: _grpc.UnaryStreamMultiCallable[_peers_pb2.FetchSnapshotRequest, _peers_pb2.FetchSnapshotResponse]
     """Sends the newest snapshot, first its manifest, then its bytes."""
+    TransferPrimary: _grpc.UnaryUnaryMultiCallable[_peers_pb2.TransferPrimaryRequest, _peers_pb2.TransferPrimaryResponse]
+    """Has the primary hand over to another member."""
     GetMemberStatus: _grpc.UnaryUnaryMultiCallable[_peers_pb2.GetMemberStatusRequest, _peers_pb2.GetMemberStatusResponse]
     """Tells how far the called member has got."""
 
@@ -65,6 +67,8 @@ class PeerServiceAsyncStub(PeerServiceStub):
     """Tells up to which index a member must have applied, to read what is committed."""
     FetchSnapshot: _aio.UnaryStreamMultiCallable[_peers_pb2.FetchSnapshotRequest, _peers_pb2.FetchSnapshotResponse]  # type: ignore[assignment]
     """Sends the newest snapshot, first its manifest, then its bytes."""
+    TransferPrimary: _aio.UnaryUnaryMultiCallable[_peers_pb2.TransferPrimaryRequest, _peers_pb2.TransferPrimaryResponse]  # type: ignore[assignment]
+    """Has the primary hand over to another member."""
     GetMemberStatus: _aio.UnaryUnaryMultiCallable[_peers_pb2.GetMemberStatusRequest, _peers_pb2.GetMemberStatusResponse]  # type: ignore[assignment]
     """Tells how far the called member has got."""
 
@@ -104,6 +108,14 @@ class PeerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_peers_pb2.FetchSnapshotResponse], _abc.AsyncIterator[_peers_pb2.FetchSnapshotResponse]]:
         """Sends the newest snapshot, first its manifest, then its bytes."""
+
+    @_abc_1.abstractmethod
+    def TransferPrimary(
+        self,
+        request: _peers_pb2.TransferPrimaryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_peers_pb2.TransferPrimaryResponse, _abc.Awaitable[_peers_pb2.TransferPrimaryResponse]]:
+        """Has the primary hand over to another member."""
 
     @_abc_1.abstractmethod
     def GetMemberStatus(

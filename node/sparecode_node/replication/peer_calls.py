@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What other members ask of this one, besides Raft's messages."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Protocol
+
+from sparecode.internal.v1 import peers_pb2
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication import forwarding
+from sparecode_node.replication.cluster_changes import ClusterChanges
+from sparecode_node.replication.engine_thread import EngineThread
+from sparecode_node.replication.errors import NotAppliedError, ProposeError
+from sparecode_node.replication.replicator import MemberStatus
+from sparecode_node.replication.snapshot_keeper import SnapshotKeeper
+from sparecode_node.statemachine.results import BarrierPassed
+
+ATTEMPT_S = 2.0
+"""Of one attempt: then the primary is asked again, or the next one (same id)."""
+
+
+class StatusReader(Protocol):
+    """Says how far this node has got."""
+
+    async def __call__(self, *, digest: bool) -> MemberStatus:
+        """Return that, with the hash of the state if it is wanted."""
+
+
+class PeerCalls:
+    """Answers for this node alone: it asks nobody else."""
+
+    def __init__(
+        self,
+        engine: EngineThread,
+        snapshots: SnapshotKeeper,
+        changes: ClusterChanges,
+        *,
+        read_point: Callable[[float], Awaitable[BarrierPassed]],
+        status: StatusReader,
+    ) -> None:
+        """*read_point* says where to read, *status* how far this node has got."""
+        self._engine = engine
+        self._snapshots = snapshots
+        self._changes = changes
+        self._read_point = read_point
+        self._status = status
+
+    async def forwarded(
+        self, caller: NodeId, request: peers_pb2.ForwardRequest
+    ) -> peers_pb2.ForwardResponse:
+        """Propose a call that another member was asked for; here or nowhere."""
+        proposal = forwarding.proposal_of(caller, request)
+        timeout_s = min(request.timeout_ms / 1000, ATTEMPT_S)
+        try:
+            result = await self._engine.propose(proposal, timeout_s=timeout_s)
+        except NotAppliedError as error:
+            return forwarding.not_applied(error)
+        except ProposeError:
+            return forwarding.unknown()
+        return forwarding.applied(result)
+
+    async def read_index(
+        self, request: peers_pb2.GetReadIndexRequest
+    ) -> peers_pb2.GetReadIndexResponse:
+        """Say where to read, if this node leads, and a quorum says so too."""
+        timeout_s = min(request.timeout_ms / 1000, ATTEMPT_S)
+        try:
+            return forwarding.read_at(await self._read_point(timeout_s))
+        except ProposeError as error:
+            return forwarding.not_readable(error)
+
+    def send_snapshot(
+        self, request: peers_pb2.FetchSnapshotRequest
+    ) -> AsyncIterator[peers_pb2.FetchSnapshotResponse]:
+        """Yield the newest snapshot, from where another member has it."""
+        return self._snapshots.send(request)
+
+    async def handed_over(
+        self, request: peers_pb2.TransferPrimaryRequest
+    ) -> peers_pb2.TransferPrimaryResponse:
+        """Hand over for another member, if this one leads."""
+        return await self._changes.handed_over(request)
+
+    async def member_status(
+        self, request: peers_pb2.GetMemberStatusRequest
+    ) -> peers_pb2.GetMemberStatusResponse:
+        """Say how far this member has got."""
+        return forwarding.status_response(await self._status(digest=request.digest))

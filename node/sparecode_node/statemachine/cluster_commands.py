@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Commands on the cluster itself; as the others of `commands`, on disk for ever.
+
+They say that somebody with the right to has ordered it, and leave it in the audit
+log. What is ordered, replication does.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferPrimary:
+    """Have another member lead."""
+
+    target: str | None
+    """Absent: whoever has most of the log."""
+
+
+ClusterCommand = TransferPrimary
