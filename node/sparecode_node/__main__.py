@@ -32,6 +32,8 @@ EXIT_USAGE = 2
 
 PASSWORD_FILE_BYTES_MAX = 4096
 
+log = logging.getLogger(__name__)
+
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -103,7 +105,19 @@ async def serve(config: Config) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, node.stop)
+    loop.add_signal_handler(signal.SIGHUP, reload, node, config.path)
     return await node.run()
+
+
+def reload(node: bootstrap.Node, path: Path) -> None:
+    """Read the configuration again, and take of it what may change (SIGHUP)."""
+    try:
+        config = load_config(path)
+    except ConfigError as error:
+        log.error("configuration_refused", extra={"cause": str(error)})  # noqa: TRY400
+        return
+    set_up_logging(config.log, node=config.node.id)
+    node.reload(config)
 
 
 @app.command("check-config")

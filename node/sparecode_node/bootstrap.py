@@ -9,14 +9,12 @@ nobody is let in while something below is gone.
 
 import asyncio
 import contextlib
-import datetime as dt
 import importlib.metadata
 import logging
 import os
 import sqlite3
-from collections.abc import Mapping
 
-from sparecode_node.config import Config, KdfProfile, ListenerConfig
+from sparecode_node.config import Config, KdfProfile
 from sparecode_node.console.server import (
     ConsoleListener,
     ConsoleListenError,
@@ -39,12 +37,13 @@ from sparecode_node.preparing import (
     rate_limits,
 )
 from sparecode_node.queries.state import LocalState
+from sparecode_node.renewing import Certificates, changed_sections
 from sparecode_node.replication.cluster_replicator import (
     ClusterConfig,
     ClusterReplicator,
 )
 from sparecode_node.replication.errors import StartRefusedError
-from sparecode_node.replication.tls import URI_PREFIX, PeerTls
+from sparecode_node.replication.tls import PeerTls
 from sparecode_node.replication.transport import PeerAddresses
 from sparecode_node.rpc.server import (
     ListenError,
@@ -52,7 +51,7 @@ from sparecode_node.rpc.server import (
     ListenerSettings,
     check_free,
 )
-from sparecode_node.rpc.tls import CertificateEnds, TlsFileError, TlsFiles
+from sparecode_node.rpc.tls import TlsFileError, TlsFiles
 from sparecode_node.services.ambient import Clock, Entropy
 from sparecode_node.services.condition import Condition
 from sparecode_node.services.founding import Founder, FoundingError
@@ -96,11 +95,23 @@ class Node:
         self._entropy = entropy
         self._stopping = asyncio.Event()
         self._fatal = ""
-        self._tls_files: dict[str, TlsFiles] = {}
+        self._certificates: Certificates | None = None
+        self._replicator: ClusterReplicator | None = None
+        self._console: ConsoleServer | None = None
 
     def stop(self) -> None:
         """Have `run` come to an end, in order."""
         self._stopping.set()
+
+    def reload(self, config: Config) -> None:
+        """Take what may change while a node runs; say what may not."""
+        if fixed := changed_sections(self._config, config):
+            log.warning("restart_needed", extra={"sections": " ".join(fixed)})
+        if self._certificates is not None:
+            self._certificates.configure(config)
+        if self._console is not None and config.console is not None:
+            self._console.use(config.console.certificate, config.console.key)
+        log.info("reloaded")
 
     async def run(self) -> int:
         """
@@ -153,18 +164,18 @@ class Node:
         founder = Founder.load(
             config.node.data_dir / FOUNDING, cluster_id=sealing.cluster_id
         )
-        agents = self._tls("agents", config.agents)
-        admin = self._tls("admin", config.admin)
         kdf = Kdf(PROFILES[config.kdf_profile.value])
         started.callback(kdf.close)
         measures = Measures()
-        replicator = self._replicator(sealing, measures)
+        certificates = Certificates(config, self._clock, on_renewed=self._renewed)
+        replicator = self._make_replicator(certificates["peers"], sealing, measures)
+        self._certificates, self._replicator = certificates, replicator
         check_free("peers", str(config.peers.listen))
         await replicator.start()
         started.push_async_callback(replicator.stop)
         state = await LocalState.open(config.node.data_dir / STATE)
         started.push_async_callback(state.close)
-        condition = self._observe(started, replicator, kdf, measures)
+        condition = self._observe(started, replicator, kdf, measures, certificates)
         services = build_services(
             replicator,
             state,
@@ -176,10 +187,12 @@ class Node:
         )
         listeners = Listeners(
             node_id=config.node.id,
-            agents=ListenerSettings(address=str(config.agents.listen), tls=agents),
+            agents=ListenerSettings(
+                address=str(config.agents.listen), tls=lambda: certificates["agents"]
+            ),
             admin=ListenerSettings(
                 address=str(config.admin.listen),
-                tls=admin,
+                tls=lambda: certificates["admin"],
                 reflection=config.admin.reflection,
             ),
             services=services,
@@ -189,10 +202,12 @@ class Node:
         )
         await listeners.start()
         started.push_async_callback(self._close, listeners)
-        console = self._console(services, replicator)
+        self._console = console = self._make_console(services, replicator)
         if console is not None:
             await console.start(grace_s=int(STOP_GRACE_S))
             started.push_async_callback(console.stop)
+        renewing = asyncio.create_task(certificates.run(), name="certificates")
+        started.push_async_callback(_cancel, renewing)
         if founder is not None:
             founding = asyncio.create_task(founder.run(replicator), name="founding")
             founding.add_done_callback(self._founded)
@@ -204,6 +219,7 @@ class Node:
         replicator: ClusterReplicator,
         kdf: Kdf,
         measures: Measures,
+        certificates: Certificates,
     ) -> Condition:
         """Start what metrics and health are made of."""
         config = self._config
@@ -211,7 +227,7 @@ class Node:
             replicator=replicator,
             data_dir=config.node.data_dir,
             certificates=lambda: {
-                name: ends.own for name, ends in self._certificates().items()
+                name: ends.own for name, ends in certificates.ends().items()
             },
             clock=self._clock,
         )
@@ -228,7 +244,7 @@ class Node:
                 kdf=kdf,
                 events=EventCounts(config.node.data_dir / STATE),
                 census=Census(replicator, self._clock),
-                certificates=self._certificates,
+                certificates=certificates.ends,
             ),
             measures,
             address,
@@ -237,19 +253,13 @@ class Node:
         started.push_async_callback(observation.stop)
         return condition
 
-    def _certificates(self) -> Mapping[str, CertificateEnds]:
-        return {name: tls.ends() for name, tls in self._tls_files.items()}
-
-    def _console(
+    def _make_console(
         self, services: Services, replicator: ClusterReplicator
     ) -> ConsoleServer | None:
         """Return the listener for browsers, if this node has one."""
         console, node_id = self._config.console, NodeId(self._config.node.id)
         if console is None:
             return None
-        self._tls(
-            "console", console
-        )  # For the one clear line if there is something wrong.
         return ConsoleServer(
             ConsoleListener(
                 host=console.listen.host,
@@ -271,25 +281,17 @@ class Node:
     async def _close(self, listeners: Listeners) -> None:
         await listeners.stop(grace_s=0 if self._fatal else STOP_GRACE_S)
 
-    def _tls(self, name: str, listener: ListenerConfig) -> TlsFiles:
-        self._tls_files[name] = files = TlsFiles.read(
-            certificate=listener.certificate,
-            key=listener.key,
-            ca=getattr(listener, "ca", None),
-            now=dt.datetime.fromtimestamp(self._clock.now_ms() / 1000, dt.UTC),
-        )
-        return files
+    async def _renewed(self, name: str, files: TlsFiles) -> None:
+        """Hand a new certificate to those who do not ask for it at each handshake."""
+        if name == "peers" and self._replicator is not None:
+            await self._replicator.renew_certificate(_peer_tls(files))
+        if name == "console" and self._console is not None:
+            self._console.renew()
 
-    def _replicator(self, sealing: Sealing, measures: Measures) -> ClusterReplicator:
+    def _make_replicator(
+        self, tls: TlsFiles, sealing: Sealing, measures: Measures
+    ) -> ClusterReplicator:
         config = self._config
-        tls = self._tls("peers", config.peers)
-        name = f"{URI_PREFIX}{config.node.id}"
-        if name not in tls.uris():
-            raise TlsFileError(
-                f"{config.peers.certificate}: does not name {name}, as the certificate "
-                f"of node {config.node.id} must; it names "
-                f"{', '.join(tls.uris()) or 'no URI'}"
-            )
         state = StateFile(
             config.node.data_dir / STATE,
             sealing=sealing,
@@ -307,7 +309,7 @@ class Node:
                         for member, address in config.members.items()
                     },
                 ),
-                tls=PeerTls(certificate=tls.certificate, key=tls.key, ca=tls.ca or b""),
+                tls=_peer_tls(tls),
                 directory=config.node.data_dir / JOURNAL,
                 raft=raft_settings(config),
                 version=VERSION,
@@ -321,6 +323,10 @@ class Node:
             snapshots=state,
             on_fatal=self._stop_broken,
         )
+
+
+def _peer_tls(files: TlsFiles) -> PeerTls:
+    return PeerTls(certificate=files.certificate, key=files.key, ca=files.ca or b"")
 
 
 async def _cancel(task: "asyncio.Task[None]") -> None:

@@ -132,7 +132,7 @@ class Authority:
         *,
         hosts: Iterable[str] = (),
         now: dt.datetime,
-        days: int = LEAF_DAYS,
+        days: float = LEAF_DAYS,
     ) -> Issued:
         """Sign a certificate for a node: server and client of its peers."""
         if not _MEMBER.fullmatch(member_id):
@@ -148,7 +148,7 @@ class Authority:
         return self._issue(member_id, names, usages, now=now, days=days)
 
     def issue_agent(
-        self, name: str, *, now: dt.datetime, days: int = LEAF_DAYS
+        self, name: str, *, now: dt.datetime, days: float = LEAF_DAYS
     ) -> Issued:
         """Sign a certificate for an authentication agent: client only."""
         if not _AGENT.fullmatch(name):
@@ -169,7 +169,7 @@ class Authority:
         names: Sequence[x509.GeneralName],
         *,
         now: dt.datetime,
-        days: int = LEAF_DAYS,
+        days: float = LEAF_DAYS,
     ) -> Issued:
         """Sign a client certificate with any subject names: for tests."""
         usages = (ExtendedKeyUsageOID.CLIENT_AUTH,)
@@ -182,7 +182,7 @@ class Authority:
         usages: Sequence[x509.ObjectIdentifier],
         *,
         now: dt.datetime,
-        days: int,
+        days: float,
     ) -> Issued:
         key = ec.generate_private_key(ec.SECP256R1())
         public = key.public_key()
@@ -239,7 +239,7 @@ def write_certificates(
     hosts: Sequence[str] = (),
     force: bool = False,
     now: dt.datetime,
-    days: int = LEAF_DAYS,
+    days: float = LEAF_DAYS,
 ) -> tuple[Path, ...]:
     """
     Write certificates (`NAME.pem`) and keys (`NAME.key`, mode 0600) to *directory*.

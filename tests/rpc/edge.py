@@ -97,13 +97,14 @@ class Edge:
 
 def settings(*, mutual: bool, reflection: bool = False) -> ListenerSettings:
     """Listen on any free port."""
+    files = TlsFiles(
+        certificate=MEMBER.certificate,
+        key=MEMBER.key,
+        ca=AGENTS.pem if mutual else None,
+    )
     return ListenerSettings(
         address="127.0.0.1:0",
-        tls=TlsFiles(
-            certificate=MEMBER.certificate,
-            key=MEMBER.key,
-            ca=AGENTS.pem if mutual else None,
-        ),
+        tls=lambda: files,
         reflection=reflection,
     )
 

@@ -3,6 +3,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import socket
 import ssl
@@ -53,6 +54,7 @@ class ConsoleServer:
         self._site = site
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
+        self._context: ssl.SSLContext | None = None
         self.port = 0
         """Where it is bound, once it is."""
 
@@ -70,7 +72,7 @@ class ConsoleServer:
                 build_app(self._site),
                 ssl_certfile=self._listener.certificate,
                 ssl_keyfile=self._listener.key,
-                ssl_context_factory=lambda _, default: _strict(default()),
+                ssl_context_factory=lambda _, default: self._own(default()),
                 http="h11",
                 ws="none",
                 lifespan="off",
@@ -88,6 +90,23 @@ class ConsoleServer:
             self._server.serve(sockets=sockets), name="console"
         )
         log.info("listening", extra={"listener": "console", "port": self.port})
+
+    def _own(self, context: ssl.SSLContext) -> ssl.SSLContext:
+        self._context = _strict(context)
+        return self._context
+
+    def use(self, certificate: Path, key: Path) -> None:
+        """Take the certificate from these files, when it is renewed."""
+        self._listener = dataclasses.replace(
+            self._listener, certificate=certificate, key=key
+        )
+
+    def renew(self) -> None:
+        """Show the certificate that is in the files now to whoever comes next."""
+        if self._context is not None:
+            self._context.load_cert_chain(
+                self._listener.certificate, self._listener.key
+            )
 
     async def stop(self) -> None:
         """Take no new request, let the running ones end, and close."""

@@ -169,6 +169,10 @@ class ClusterReplicator:
         await self._transport.stop()
         await self._engine.stop()
 
+    async def renew_certificate(self, tls: PeerTls) -> None:
+        """Meet the other members with another certificate from now on."""
+        await self._transport.renew(tls)
+
     @property
     def port(self) -> int:
         """Where the listener for members is bound."""

@@ -38,6 +38,7 @@ class OutboundLink:
         *,
         on_up: Callable[[NodeId, int], object],
         on_down: Callable[[NodeId], object],
+        epoch: int = 0,
     ) -> None:
         self._peer = peer
         self._stub: peers_pb2_grpc.PeerServiceAsyncStub = (
@@ -48,7 +49,8 @@ class OutboundLink:
         self._queue: collections.deque[peers_pb2.LinkRequest] = collections.deque()
         self._queued_bytes = 0
         self._ready = asyncio.Event()
-        self._epoch = 0
+        self.epoch = epoch
+        """Counts the links to this member, so that none is taken for another."""
         self._call: (
             grpc.aio.StreamUnaryCall[peers_pb2.LinkRequest, peers_pb2.LinkResponse]
             | None
@@ -67,7 +69,7 @@ class OutboundLink:
 
     def send(self, epoch: int, frame: peers_pb2.LinkRequest) -> None:
         """Send a frame, if the link is still the one that it is meant for."""
-        if self._call is None or epoch != self._epoch:
+        if self._call is None or epoch != self.epoch:
             return
         size = frame.ByteSize()
         if (
@@ -75,7 +77,7 @@ class OutboundLink:
             or self._queued_bytes + size > QUEUE_BYTES_MAX
         ):
             log.warning("link_reset", extra={"peer": self._peer, "cause": "queue full"})
-            self._epoch += 1
+            self.epoch += 1
             self._call.cancel()
             return
         self._queue.append(frame)
@@ -99,10 +101,10 @@ class OutboundLink:
             if call.done():
                 return
             self._call = call
-            self._epoch += 1
+            self.epoch += 1
             self._queue.clear()
             self._queued_bytes = 0
-            self._on_up(self._peer, self._epoch)
+            self._on_up(self._peer, self.epoch)
             writer = asyncio.create_task(self._write(call))
             try:
                 await call.code()

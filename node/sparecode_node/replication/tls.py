@@ -7,8 +7,9 @@ side knows the caller, and the name `ID.members.sparecode`, by which TLS itself
 proves to the dialing side whom it has reached, wherever its address leads.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import grpc
 
@@ -31,14 +32,6 @@ class PeerTls:
         """Show nothing of the key."""
         return "PeerTls(***)"
 
-    def server_credentials(self) -> grpc.ServerCredentials:
-        """Demand a certificate of every caller."""
-        return grpc.ssl_server_credentials(
-            [(self.key, self.certificate)],
-            root_certificates=self.ca,
-            require_client_auth=True,
-        )
-
     def channel_credentials(self) -> grpc.ChannelCredentials:
         """Show the own certificate, and accept only members."""
         return grpc.ssl_channel_credentials(
@@ -46,6 +39,53 @@ class PeerTls:
             private_key=self.key,
             certificate_chain=self.certificate,
         )
+
+
+class Pem(Protocol):
+    """What a server shows, and whose certificates it accepts; PEM."""
+
+    @property
+    def certificate(self) -> bytes:
+        """The certificate, with its chain."""
+
+    @property
+    def key(self) -> bytes:
+        """Its private key."""
+
+    @property
+    def ca(self) -> bytes | None:
+        """The authorities of callers; none: callers need no certificate."""
+
+
+def renewable_credentials(current: Callable[[], Pem]) -> grpc.ServerCredentials:
+    """
+    Return credentials that are asked for anew at every handshake.
+
+    So a certificate is replaced without closing a port or a connection. *current*
+    returns the same object for as long as nothing has changed; it is called in
+    threads of gRPC, and must not raise.
+    """
+    given = first = current()
+
+    def fetch() -> grpc.ServerCertificateConfiguration:
+        nonlocal given
+        newest = current()
+        if newest is given:
+            return None  # type: ignore[return-value]  # "As before": the stubs do not know.
+        given = newest
+        return _configuration(newest)
+
+    return grpc.dynamic_ssl_server_credentials(
+        _configuration(first),
+        fetch,
+        require_client_authentication=first.ca is not None,
+    )
+
+
+def _configuration(pem: Pem) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration(
+        [(pem.key, pem.certificate)], root_certificates=pem.ca
+    )
 
 
 def target_name(member: NodeId) -> str:

@@ -7,6 +7,7 @@ for a member's status are ordinary calls over the same channels.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
@@ -24,7 +25,12 @@ from sparecode_node.replication.forwarding import MalformedCallError
 from sparecode_node.replication.frames import Message
 from sparecode_node.replication.links import OutboundLink
 from sparecode_node.replication.replica import Replica
-from sparecode_node.replication.tls import PeerTls, caller, target_name
+from sparecode_node.replication.tls import (
+    PeerTls,
+    caller,
+    renewable_credentials,
+    target_name,
+)
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +38,9 @@ MESSAGE_BYTES_MAX = 1024 * 1024
 """Of one gRPC message between members; four times the entries of an append."""
 
 STOP_GRACE_S = 0.5
+
+RENEW_S = 2.0
+"""For a new connection to stand, and for calls on the old one to end."""
 
 _SIZES = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
@@ -156,23 +165,55 @@ class PeerTransport:
         peers_pb2_grpc.add_PeerServiceServicer_to_server(servicer, self._server)
         try:
             self.port = self._server.add_secure_port(
-                self._addresses.listen, self._tls.server_credentials()
+                self._addresses.listen, renewable_credentials(lambda: self._tls)
             )
         except RuntimeError as error:
             raise StartRefusedError(
                 f"cannot listen for members on {self._addresses.listen}: {error}"
             ) from error
         await self._server.start()
-        credentials = self._tls.channel_credentials()
-        for peer, address in self._addresses.others.items():
-            name = ("grpc.ssl_target_name_override", target_name(peer))
-            channel = grpc.aio.secure_channel(
-                address, credentials, options=(*_CHANNEL_OPTIONS, name)
-            )
+        for peer in self._addresses.others:
+            self._channels[peer] = self._dial(peer)
+            self._link(peer, epoch=0)
+
+    def _dial(self, peer: NodeId) -> grpc.aio.Channel:
+        name = ("grpc.ssl_target_name_override", target_name(peer))
+        return grpc.aio.secure_channel(
+            self._addresses.members[peer],
+            self._tls.channel_credentials(),
+            options=(*_CHANNEL_OPTIONS, name),
+        )
+
+    def _link(self, peer: NodeId, *, epoch: int) -> None:
+        """Open the link over the channel; *epoch*: that of the link before it."""
+        link = OutboundLink(
+            peer,
+            self._channels[peer],
+            on_up=self._up,
+            on_down=self._down,
+            epoch=epoch,
+        )
+        self._links[peer] = link
+        link.start()
+
+    async def renew(self, tls: PeerTls) -> None:
+        """
+        Show another certificate from now on, as server and as client.
+
+        A channel cannot take another one, so each is replaced when its successor
+        stands: one member after the other, and calls under way end on the old one.
+        """
+        self._tls = tls
+        for peer in tuple(self._links):
+            old, channel = self._channels[peer], self._dial(peer)
+            with contextlib.suppress(TimeoutError):  # It is down: dial on.
+                async with asyncio.timeout(RENEW_S):
+                    await channel.channel_ready()
+            link = self._links[peer]
             self._channels[peer] = channel
-            link = OutboundLink(peer, channel, on_up=self._up, on_down=self._down)
-            self._links[peer] = link
-            link.start()
+            await link.stop()
+            self._link(peer, epoch=link.epoch)
+            await old.close(RENEW_S)
 
     async def stop(self) -> None:
         """Close the links and the listener."""

@@ -38,6 +38,7 @@ from sparecode.v1 import (
     users_pb2,
     users_pb2_grpc,
 )
+from sparecode_node.replication.tls import renewable_credentials
 from sparecode_node.rpc.administrators import AdministratorServicer
 from sparecode_node.rpc.agents import AgentServicer
 from sparecode_node.rpc.audit import AuditServicer
@@ -95,7 +96,8 @@ class ListenerSettings:
     """Where a listener listens, and with which certificate."""
 
     address: str
-    tls: TlsFiles
+    tls: Callable[[], TlsFiles]
+    """Asked for at every handshake; the same object until it changes."""
     reflection: bool = False
 
 
@@ -235,15 +237,11 @@ def _admin_names() -> Sequence[str]:
 
 
 def _bind(name: str, server: grpc.aio.Server, settings: ListenerSettings) -> int:
-    tls = settings.tls
-    credentials = grpc.ssl_server_credentials(
-        [(tls.key, tls.certificate)],
-        root_certificates=tls.ca,
-        require_client_auth=tls.ca is not None,
-    )
     check_free(name, settings.address)
     try:
-        return server.add_secure_port(settings.address, credentials)
+        return server.add_secure_port(
+            settings.address, renewable_credentials(settings.tls)
+        )
     except RuntimeError as error:
         raise ListenError(f"[{name}] listen {settings.address}: {error}") from error
 

@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Certificates are replaced under load, without a restart and without a lost call."""
+
+import asyncio
+import datetime as dt
+import json
+import os
+import shutil
+import signal
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from local_cluster.cluster import AGENT, LocalCluster, LocalNode
+from local_cluster.setup import set_up
+
+from sparecode_client import AsyncAgent, Unavailable
+from sparecode_node.certificates import Authority, Issued, write_certificates
+from tests.system.estate import PATIENCE, Estate
+
+pytestmark = pytest.mark.asyncio
+
+LISTENERS = {"agents", "peers", "admin", "console"}
+SHORT = dt.timedelta(seconds=25)
+
+
+def now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[LocalCluster]:
+    """Return a running cluster of which a test may spoil the certificates."""
+    cluster = set_up(tmp_path / "cluster", testing=True)
+    for node in cluster.nodes:
+        text = node.config.read_text()
+        node.config.write_text(text.replace('format = "text"', 'format = "json"'))
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.kill()
+
+
+def authority(cluster: LocalCluster, name: str) -> Authority:
+    files = (cluster.certificates / f"{name}.{end}" for end in ("pem", "key"))
+    return Authority.from_pem(*(file.read_bytes() for file in files))
+
+
+def put(path: Path, content: bytes) -> None:
+    """Replace a file at once, as those who renew certificates do."""
+    new = path.with_suffix(".new")
+    new.write_bytes(content)
+    new.replace(path)
+
+
+def put_issued(cluster: LocalCluster, name: str, issued: Issued) -> None:
+    # Not together: the node must not take the one without the other.
+    put(cluster.certificates / f"{name}.key", issued.key)
+    put(cluster.certificates / f"{name}.pem", issued.certificate)
+
+
+def renew_members(
+    cluster: LocalCluster, signer: Authority, lives: dt.timedelta
+) -> None:
+    for node in cluster.nodes:
+        issued = signer.issue_member(
+            node.node_id,
+            hosts=[node.ports.host],
+            now=now(),
+            days=lives / dt.timedelta(days=1),
+        )
+        put_issued(cluster, node.node_id, issued)
+
+
+def hang_up(node: LocalNode) -> None:
+    """Have a node read its configuration and certificates again."""
+    assert node.pid is not None
+    os.kill(node.pid, signal.SIGHUP)
+
+
+def shown(cluster: LocalCluster, port: int) -> int:
+    """Return the serial number of the certificate that a listener shows."""
+    identity = (
+        cluster.certificates / f"{AGENT}.pem",
+        cluster.certificates / f"{AGENT}.key",
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.load_cert_chain(*identity)
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=10) as plain,
+        context.wrap_socket(plain) as secured,
+    ):
+        der = secured.getpeercert(binary_form=True)
+    assert der is not None
+    return x509.load_der_x509_certificate(der).serial_number
+
+
+def on_disk(path: Path) -> int:
+    return x509.load_pem_x509_certificate(path.read_bytes()).serial_number
+
+
+async def until_shown(cluster: LocalCluster) -> None:
+    """Return once every listener of every node shows what is on disk."""
+    async with asyncio.timeout(PATIENCE.total_seconds()):
+        for node in cluster.nodes:
+            wanted = on_disk(cluster.certificates / f"{node.node_id}.pem")
+            for listener in sorted(LISTENERS):
+                port = getattr(node.ports, listener)
+                while await asyncio.to_thread(shown, cluster, port) != wanted:  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
+
+
+def said(node: LocalNode, message: str) -> list[dict[str, str]]:
+    lines = map(json.loads, node.log.read_text().splitlines())
+    return [line for line in lines if line["message"] == message]
+
+
+@asynccontextmanager
+async def callers(estate: Estate, name: str = "busy"):
+    """Have agents sign in without pause; none of their calls may fail."""
+    holder = await estate.holder(name, codes=1)
+    answered = [0]
+
+    async def call(agent: AsyncAgent) -> None:
+        while True:
+            await agent.authenticate(name, "0000" + holder.codes[0])
+            answered[0] += 1
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(call(agent)) for agent in estate.agents.values()]
+        yield answered
+        for task in tasks:
+            task.cancel()
+
+
+async def more(answered: list[int], count: int) -> None:
+    """Return after so many more answers."""
+    goal = answered[0] + count
+    async with asyncio.timeout(PATIENCE.total_seconds()):
+        while answered[0] < goal:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.timeout(300)
+async def test_short_lived_certificates_are_replaced_without_a_lost_call(
+    cluster: LocalCluster,
+) -> None:
+    """
+    Three generations that live for seconds; the first has ended before the last call.
+
+    The second is found by itself, the third at SIGHUP. The log said that they end.
+    """
+    signer = authority(cluster, "members-ca")
+    async with Estate(cluster) as estate, callers(estate) as answered:
+        renew_members(cluster, signer, SHORT)
+        await until_shown(cluster)
+        first_ends = now() + SHORT
+        await more(answered, 30)
+        renew_members(cluster, signer, dt.timedelta(minutes=5))
+        for node in cluster.nodes:
+            hang_up(node)
+        await until_shown(cluster)
+        async with asyncio.timeout(SHORT.total_seconds() + 10):
+            while now() < first_ends:
+                await more(answered, 10)
+        await more(answered, 60)
+        members = (await estate.admin.get_status()).members
+        assert all(member.reachable for member in members)
+    for node in cluster.nodes:
+        renewed = said(node, "certificate_renewed")
+        assert {line["listener"] for line in renewed} == LISTENERS
+        ending = said(node, "certificate_ends")
+        assert {line["listener"] for line in ending} == LISTENERS
+
+
+@pytest.mark.timeout(300)
+async def test_authorities_are_replaced_without_a_lost_call(
+    cluster: LocalCluster,
+) -> None:
+    """
+    Trust both, sign with the new one, trust the new one alone: as the runbook says.
+
+    In the end an agent of the old authority gets nowhere.
+    """
+    new = cluster.directory / "new"
+    write_certificates(
+        new,
+        members=[node.node_id for node in cluster.nodes],
+        agents=[AGENT],
+        hosts=["127.0.0.1"],
+        now=now(),
+    )
+    old = cluster.directory / "old"
+    shutil.copytree(cluster.certificates, old)
+    async with Estate(cluster) as estate, callers(estate, "busy-2") as answered:
+        for name in ("members-ca.pem", "agents-ca.pem"):
+            both = (old / name).read_bytes() + (new / name).read_bytes()
+            put(cluster.certificates / name, both)
+        for node in cluster.nodes:
+            hang_up(node)
+        await _until_renewed(cluster, 1)
+        await more(answered, 30)
+    async with Estate(cluster) as estate, callers(estate, "busy-3") as answered:
+        # Clients trust both by now. Nodes and agents show the new ones.
+        for name in (*(node.node_id for node in cluster.nodes), AGENT):
+            for end in ("key", "pem"):
+                put(
+                    cluster.certificates / f"{name}.{end}",
+                    (new / f"{name}.{end}").read_bytes(),
+                )
+        for node in cluster.nodes:
+            hang_up(node)
+        await until_shown(cluster)
+        await more(answered, 30)
+    async with Estate(cluster) as estate, callers(estate, "busy-4") as answered:
+        for name in ("members-ca.pem", "agents-ca.pem"):
+            put(cluster.certificates / name, (new / name).read_bytes())
+        for node in cluster.nodes:
+            hang_up(node)
+        await _until_renewed(cluster, 3)
+        await more(answered, 30)
+    async with AsyncAgent(
+        cluster.nodes[0].agents_address,
+        ca=cluster.members_ca,
+        certificate=old / f"{AGENT}.pem",
+        key=old / f"{AGENT}.key",
+        timeout=dt.timedelta(seconds=2),
+    ) as stranger:
+        with pytest.raises(Unavailable):
+            await stranger.authenticate("busy", "123456")
+
+
+async def _until_renewed(cluster: LocalCluster, times: int) -> None:
+    async with asyncio.timeout(PATIENCE.total_seconds()):
+        for node in cluster.nodes:
+            while (  # noqa: ASYNC110
+                len(
+                    [
+                        line
+                        for line in said(node, "certificate_renewed")
+                        if line["listener"] == "peers"
+                    ]
+                )
+                < times
+            ):
+                await asyncio.sleep(0.1)
+
+
+async def test_what_cannot_be_used_is_said_and_the_old_one_stays(
+    cluster: LocalCluster,
+) -> None:
+    """A key without its certificate, a certificate of another node, no PEM at all."""
+    node = cluster.nodes[0]
+    certificate = cluster.certificates / f"{node.node_id}.pem"
+    before, pem = on_disk(certificate), certificate.read_bytes()
+    for content, cause in (
+        (b"nothing", "not a certificate (PEM)"),
+        ((cluster.certificates / "n2.pem").read_bytes(), "not the key of"),
+    ):
+        put(certificate, content)
+        hang_up(node)
+        async with asyncio.timeout(PATIENCE.total_seconds()):
+            while cause not in str(said(node, "certificate_refused")):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        assert shown(cluster, node.ports.agents) == before
+    put(certificate, pem)
+
+
+async def test_level_of_the_log_changes_and_the_rest_needs_a_restart(
+    cluster: LocalCluster,
+) -> None:
+    """SIGHUP takes what may change, and names what it did not take."""
+    node = cluster.nodes[0]
+    text = node.config.read_text()
+    changed = text.replace('level = "info"', 'level = "debug"')
+    node.config.write_text(changed.replace("[admin]", "[admin]\nreflection = true"))
+    hang_up(node)
+    async with Estate(cluster) as estate:
+        async with asyncio.timeout(PATIENCE.total_seconds()):
+            while not said(node, "call answered"):
+                await estate.agents[node.node_id].authenticate("nobody", "123456")
+    assert said(node, "restart_needed")[0]["sections"] == "admin"
+    node.config.write_text(text.replace("[node]", "[nodes]"))
+    hang_up(node)
+    async with asyncio.timeout(PATIENCE.total_seconds()):
+        while not said(node, "configuration_refused"):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    assert node.running
