@@ -54,8 +54,8 @@ from sparecode_client.errors import (
     SparecodeError,
     Unavailable,
 )
+from sparecode_client.imports import ImportedToken, ImportedUser, TokenFileFormat
 from sparecode_client.policy import Policy, UpdatedPolicy
-from sparecode_client.token_files import TokenFileFormat
 from sparecode_client.values import (
     Authentication,
     ClusterStatus,
@@ -63,7 +63,6 @@ from sparecode_client.values import (
     Decision,
     EmergencyAccess,
     GeneratedTokencodes,
-    ImportedToken,
     IssuedFixedTokencode,
     IssuedTokencodes,
     Member,
@@ -111,6 +110,7 @@ __all__ = [
     "EmergencyAccess",
     "GeneratedTokencodes",
     "ImportedToken",
+    "ImportedUser",
     "InvalidArgument",
     "IssuedFixedTokencode",
     "IssuedTokencodes",

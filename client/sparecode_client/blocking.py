@@ -146,6 +146,7 @@ class Admin(Blocking[AsyncAdmin]):
     who_am_i = _Method(AsyncAdmin.who_am_i)
 
     create_user = _Method(AsyncAdmin.create_user)
+    import_users = _Method(AsyncAdmin.import_users)
     get_user = _Method(AsyncAdmin.get_user)
     list_users = _Method(AsyncAdmin.list_users)
     update_user = _Method(AsyncAdmin.update_user)

@@ -201,17 +201,6 @@ class TokenFilter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ImportedToken:
-    """What became of one key of a token file."""
-
-    row: int
-    serial: str
-    imported: bool
-    problem: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Tokencode:
     """One emergency code, with its number in the set."""
 

@@ -22,7 +22,6 @@ from sparecode_client.values import (
     ClusterStatus,
     Commit,
     EmergencyAccess,
-    ImportedToken,
     Member,
     MemberRole,
     NewToken,
@@ -194,17 +193,6 @@ def token_in(token: tokens_pb2.Token, position: ReadPosition | None = None) -> T
         lost=token.lost,
         live_codes=token.live_codes,
         position=position,
-    )
-
-
-def imported_in(token: tokens_pb2.ImportedToken) -> ImportedToken:
-    """Return what became of one key of a token file."""
-    return ImportedToken(
-        row=token.row,
-        serial=token.serial,
-        imported=token.imported,
-        problem=token.problem,
-        reason=token.reason,
     )
 
 

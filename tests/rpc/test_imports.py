@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files of tokens on the wire: put together, bounded, answered row by row."""
+"""Files of tokens and users on the wire: put together, bounded, answered row by row."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -14,6 +14,7 @@ from sparecode_node.replication.errors import OutcomeUnknownError
 from sparecode_node.services.importing import Import
 from sparecode_node.services.token_files import TokenFile, TokenFileFormat
 from sparecode_node.services.token_import import ImportedRow
+from sparecode_node.services.user_import import ImportedUser, UserFile
 from tests.rpc.edge import BEARER, failure, running_edge
 from tests.rpc.test_methods import ID, pieces
 
@@ -91,6 +92,31 @@ async def test_file_in_one_piece_is_answered_row_by_row():
     )
     assert [answer.token for answer in answers] == ON_THE_WIRE
     assert [answer.rows for answer in answers] == [2, 2]
+
+
+async def test_users_are_answered_row_by_row():
+    """And a retry says how far it got (Q1)."""
+    async with running_edge() as edge, edge.admin() as channel:
+        edge.services["user_import"].answer = imported(
+            ImportedUser(row=1, username="alice", imported=True),
+            ImportedUser(
+                row=2, username="bob", imported=False, problem="it is", reason="a_b"
+            ),
+        )
+        request = users_pb2.ImportUsersRequest(
+            request_id=ID, content=b"username\n", from_row=7
+        )
+        call = UserServiceStub(channel).ImportUsers(request, metadata=BEARER)
+        answers = [answer async for answer in call]
+    (asked,) = edge.services["user_import"].asked
+    assert asked.context.method == "UserService/ImportUsers"
+    assert asked.context.request_id == ID
+    assert asked.arguments[""] == UserFile(content=b"username\n", from_row=7)
+    assert [answer.rows for answer in answers] == [2, 2]
+    assert [answer.user for answer in answers] == [
+        users_pb2.ImportedUser(row=1, username="alice", imported=True),
+        users_pb2.ImportedUser(row=2, username="bob", problem="it is", reason="A_B"),
+    ]
 
 
 async def test_what_was_decided_is_told_before_the_error():

@@ -1164,6 +1164,7 @@ def test_every_method_has_a_case():
     streams = {
         "TokenService/ImportTokens",
         "TokenService/ImportTokenFile",
+        "UserService/ImportUsers",
         "AuditService/ExportAuditEvents",
         "EmergencyAccessService/BulkIssueTokencodes",
     }

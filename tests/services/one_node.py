@@ -65,6 +65,7 @@ from sparecode_node.services.sessions import Sessions
 from sparecode_node.services.stamping import PrimaryStamper
 from sparecode_node.services.token_import import TokenImport
 from sparecode_node.services.tokens import Tokens
+from sparecode_node.services.user_import import UserImport
 from sparecode_node.services.users import Users
 from sparecode_node.statemachine.commands import (
     Call,
@@ -232,6 +233,7 @@ class OneNode:
     authentication: Authentication
     sessions: Sessions
     users: Users
+    user_import: UserImport
     tokens: Tokens
     token_import: TokenImport
     emergency: Emergency
@@ -468,6 +470,7 @@ async def one_node(
             proposer=proposer, state=state, sealing=sealing, kdf=kdf, rates=rates
         ),
         users=Users(proposer=proposer, reader=reader, sealing=sealing, entropy=entropy),
+        user_import=UserImport(proposer=proposer, sealing=sealing, entropy=entropy),
         tokens=Tokens(
             proposer=proposer,
             reader=reader,

@@ -77,6 +77,7 @@ MATRIX = {
     "TokenService/EnableToken": "S",
     "TokenService/EnrollToken": "S",
     "TokenService/GetToken": "SHA",
+    "UserService/ImportUsers": "S",
     "TokenService/ImportTokens": "S",
     "TokenService/ImportTokenFile": "S",
     "TokenService/ListTokens": "SHA",

@@ -13,6 +13,7 @@ from sparecode_client.admin.policy import Policies
 from sparecode_client.admin.sessions import Sessions
 from sparecode_client.admin.token_import import TokenImport
 from sparecode_client.admin.tokens import Tokens
+from sparecode_client.admin.user_import import UserImport
 from sparecode_client.admin.users import Users
 from sparecode_client.channels import ADMIN_PORT, Nodes, PathLike, addresses, tls
 from sparecode_client.client import Client
@@ -24,6 +25,7 @@ __all__ = ["AsyncAdmin"]
 class AsyncAdmin(
     Sessions,
     Users,
+    UserImport,
     Tokens,
     TokenImport,
     EmergencyAccesses,

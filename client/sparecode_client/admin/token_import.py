@@ -5,11 +5,15 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from sparecode.v1 import tokens_pb2, types_pb2
+from sparecode_client.admin.importing import import_rows
 from sparecode_client.client import Caller, new_request_id
-from sparecode_client.errors import Unavailable
-from sparecode_client.token_files import TokenFileFormat, token_file_format
-from sparecode_client.values import ImportedToken, PinRule
-from sparecode_client.wire import enum_out, imported_in
+from sparecode_client.imports import (
+    ImportedToken,
+    TokenFileFormat,
+    token_file_format,
+)
+from sparecode_client.values import PinRule
+from sparecode_client.wire import enum_out
 
 
 class TokenImport(Caller):
@@ -42,35 +46,35 @@ class TokenImport(Caller):
             OutcomeUnknown, Unavailable, Overloaded: It went no further. Call again
                 with the same request id: rows that were decided stay so.
         """
-        request = tokens_pb2.ImportTokenFileRequest(
-            request_id=request_id or new_request_id(),
-            format=enum_out(
-                tokens_pb2.TokenFileFormat, form or token_file_format(content)
-            ),
-            password=password,
-            key=key,
-            default_pin_rule=enum_out(types_pb2.PinRule, default_pin_rule),
-            content=content,
+        request_id = request_id or new_request_id()
+        wanted = enum_out(
+            tokens_pb2.TokenFileFormat, form or token_file_format(content)
         )
-        results: dict[int, ImportedToken] = {}
-        expected = 0
-
-        def take(answer: tokens_pb2.ImportTokenFileResponse) -> bool:
-            nonlocal expected
-            expected = answer.rows
-            if answer.token.row in results:
-                return False
-            result = results[answer.token.row] = imported_in(answer.token)
-            progress(result, expected)
-            return True
-
-        await self._client.stream_out(
+        return await import_rows(
+            self._client,
             lambda node: node.tokens.ImportTokenFile,
-            lambda: request,
-            take,
-            request_id=request.request_id,
+            lambda row: tokens_pb2.ImportTokenFileRequest(
+                request_id=request_id,
+                format=wanted,
+                password=password,
+                key=key,
+                default_pin_rule=enum_out(types_pb2.PinRule, default_pin_rule),
+                content=content,
+                from_row=row,
+            ),
+            lambda answer: (imported_in(answer.token), answer.rows),
+            progress=progress,
+            request_id=request_id,
             within=within,
         )
-        if len(results) < expected or not results:
-            raise Unavailable("NO_ANSWER", "a node has not answered for every row")
-        return tuple(results[row] for row in sorted(results))
+
+
+def imported_in(token: tokens_pb2.ImportedToken) -> ImportedToken:
+    """Return what became of one key of a token file."""
+    return ImportedToken(
+        row=token.row,
+        serial=token.serial,
+        imported=token.imported,
+        problem=token.problem,
+        reason=token.reason,
+    )

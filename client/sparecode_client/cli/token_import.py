@@ -2,26 +2,18 @@
 """`sparecode tokens import`: the tokens of a file."""
 
 import enum
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sparecode_client.cli.failures import ExitCode, UsageError
-from sparecode_client.cli.progress import row_progress
+from sparecode_client.cli.importing import importing, say_imported
 from sparecode_client.cli.prompts import content, secret
-from sparecode_client.cli.settings import Settings, settings_of
-from sparecode_client.cli.words import plural
-from sparecode_client.errors import InvalidArgument, SparecodeError
-from sparecode_client.token_files import TokenFileFormat
-from sparecode_client.values import ImportedToken, PinRule
+from sparecode_client.cli.settings import settings_of
+from sparecode_client.imports import TokenFileFormat
+from sparecode_client.values import PinRule
 
 app = typer.Typer()
-
-ROWS_SHOWN = 50
-"""A longer list of what went well helps nobody."""
 
 
 class FileFormat(enum.StrEnum):
@@ -84,65 +76,14 @@ def import_(
             password = secret("Password of the file", password_file)
         taken = content(file)
         key = b"" if key_file is None else content(key_file)
-        done: list[ImportedToken] = []
-        try:
-            with row_progress("Importing") as advance:
-
-                def take(token: ImportedToken, rows: int) -> None:
-                    done.append(token)
-                    advance(rows)
-
-                rows = admin.import_tokens(
-                    taken,
-                    form=None
-                    if form is FileFormat.AUTO
-                    else TokenFileFormat[form.name],
-                    password=password,
-                    key=key,
-                    default_pin_rule=pin_rule,
-                    progress=take,
-                    request_id=settings.request_id,
-                )
-        except InvalidArgument as error:
-            if error.field != "content":
-                raise
-            raise UsageError(f"{file}: {error.description}") from error
-        except SparecodeError:
-            if done:
-                settings.output.note(
-                    f"{plural(len(done), 'row')} of {file} are decided. Import it again "
-                    "to go on."
-                )
-            raise
-    _say(settings, rows)
-    if not all(row.imported for row in rows):
-        raise typer.Exit(ExitCode.REFUSED)
-
-
-def _say(settings: Settings, rows: Sequence[ImportedToken]) -> None:
-    """Tell what became of the rows."""
-    imported = sum(row.imported for row in rows)
-    if settings.output.is_json:
-        settings.output.json({"tokens": rows, "imported": imported})
-        return
-    shown = [row for row in rows if len(rows) <= ROWS_SHOWN or not row.imported]
-    if shown:
-        settings.output.table(
-            [">Row", "Serial", "Result"],
-            (
-                [
-                    str(row.row),
-                    row.serial or "-",
-                    "imported" if row.imported else f"NOT imported: {row.problem}",
-                ]
-                for row in shown
-            ),
-        )
-    reasons = Counter(row.reason or "NOT READABLE" for row in rows if not row.imported)
-    if len(reasons) > 1:
-        settings.output.say()
-        settings.output.table(
-            [">Rows", "Not imported, because"],
-            ([str(count), reason] for reason, count in reasons.most_common()),
-        )
-    settings.output.say(f"{imported} of {plural(len(rows), 'token')} imported.")
+        with importing(settings.output, file) as take:
+            rows = admin.import_tokens(
+                taken,
+                form=None if form is FileFormat.AUTO else TokenFileFormat[form.name],
+                password=password,
+                key=key,
+                default_pin_rule=pin_rule,
+                progress=take,
+                request_id=settings.request_id,
+            )
+    say_imported(settings.output, rows, "token", "Serial", [row.serial for row in rows])

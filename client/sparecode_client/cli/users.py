@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """`sparecode users`: the people who authenticate."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from sparecode_client.cli.importing import importing, say_imported
 from sparecode_client.cli.options import Limit, StaleOk, Username, pages
+from sparecode_client.cli.prompts import content
 from sparecode_client.cli.settings import Settings, settings_of
 from sparecode_client.cli.words import plural
 from sparecode_client.values import User
@@ -50,6 +53,41 @@ def create(
             request_id=settings.request_id,
         )
     settings.output.done(f"User {username} created", commit, username=username)
+
+
+@app.command(
+    "import",
+    epilog="Example: sparecode users import people.csv",
+    short_help="Add the users of a CSV file.",
+)
+def import_(
+    context: typer.Context,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="CSV with a column username; if wanted also display_name and email. At "
+            "most 1 MiB and 10,000 rows.",
+        ),
+    ],
+) -> None:
+    """
+    Add the users of a CSV file.
+
+    Each gets its own result: a bad one never stops the rest. The exit code is 1 if
+    one was not imported. To go on after an interruption, import the file again: users
+    who are there already are told and stay as they are.
+    """
+    settings = settings_of(context)
+    with settings.admin() as admin:
+        taken = content(file)
+        with importing(settings.output, file) as take:
+            rows = admin.import_users(
+                taken, progress=take, request_id=settings.request_id
+            )
+    say_imported(
+        settings.output, rows, "user", "Username", [row.username for row in rows]
+    )
 
 
 @app.command()

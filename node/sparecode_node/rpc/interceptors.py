@@ -37,7 +37,7 @@ MESSAGE_BYTES_MAX = 64 * 1024
 """Of a request."""
 FILE_MESSAGE_BYTES_MAX = 1024 * 1024 + MESSAGE_BYTES_MAX
 """Of a request that brings a file."""
-WITH_FILES = frozenset({"TokenService/ImportTokenFile"})
+WITH_FILES = frozenset({"TokenService/ImportTokenFile", "UserService/ImportUsers"})
 """Methods whose request is one message with a file in it."""
 
 _TIME_FLOOR_S = 0.005

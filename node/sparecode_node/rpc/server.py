@@ -187,7 +187,7 @@ def _add_administration(
         SessionServicer(services.sessions), server
     )
     users_pb2_grpc.add_UserServiceServicer_to_server(
-        UserServicer(node_id, services.users), server
+        UserServicer(node_id, services.users, services.user_import), server
     )
     tokens_pb2_grpc.add_TokenServiceServicer_to_server(
         TokenServicer(node_id, services.tokens, services.token_import), server

@@ -78,7 +78,7 @@ class TokenServicer(pb_grpc.TokenServiceServicer):
         with self._imports.one():
             begun = await self._token_import.begin(
                 calls.session_call(context, method, request.request_id),
-                token_file(request, request.content),
+                token_file(request, request.content, from_row=request.from_row),
             )
             async with aclosing(begun.results) as results:
                 async for row in results:

@@ -9,7 +9,8 @@ from sparecode.v1 import types_pb2
 from sparecode_node.replication.errors import OverloadedError
 from sparecode_node.rpc import convert
 from sparecode_node.services.errors import InvalidFieldError
-from sparecode_node.services.token_files import CONTENT_BYTES_MAX, TokenFile
+from sparecode_node.services.file_bounds import CONTENT_BYTES_MAX
+from sparecode_node.services.token_files import TokenFile
 from sparecode_node.services.token_import import ImportedRow
 
 UPLOADS_MAX = 8
@@ -60,7 +61,10 @@ async def received(
 
 
 def token_file(
-    said: pb.ImportTokensHeader | pb.ImportTokenFileRequest, content: bytes
+    said: pb.ImportTokensHeader | pb.ImportTokenFileRequest,
+    content: bytes,
+    *,
+    from_row: int = 0,
 ) -> TokenFile:
     """Return a token file with what is said of it."""
     pin_rule = None
@@ -74,6 +78,7 @@ def token_file(
         password=said.password,
         key=said.key,
         default_pin_rule=pin_rule,
+        from_row=from_row,
     )
 
 

@@ -1,20 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """`UserService`: the people who authenticate."""
 
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
 from sparecode.v1 import users_pb2 as pb
 from sparecode.v1 import users_pb2_grpc as pb_grpc
 from sparecode_node.queries.views import UserView
 from sparecode_node.rpc import calls, convert
 from sparecode_node.rpc.identity import Context
+from sparecode_node.rpc.uploads import Uploads
+from sparecode_node.services.user_import import ImportedUser, UserFile, UserImport
 from sparecode_node.services.users import Users
 
 
 class UserServicer(pb_grpc.UserServiceServicer):
-    """Translates between the wire and `Users`."""
+    """Translates between the wire and `Users`, `UserImport`."""
 
-    def __init__(self, node_id: str, users: Users) -> None:
+    def __init__(self, node_id: str, users: Users, user_import: UserImport) -> None:
         self._node_id = node_id
         self._users = users
+        self._user_import = user_import
+        self._imports = Uploads()
 
     async def CreateUser(
         self, request: pb.CreateUserRequest, context: Context
@@ -27,6 +34,21 @@ class UserServicer(pb_grpc.UserServiceServicer):
             email=request.email,
         )
         return pb.CreateUserResponse(commit=convert.commit(self._node_id, applied))
+
+    async def ImportUsers(
+        self, request: pb.ImportUsersRequest, context: Context
+    ) -> AsyncIterator[pb.ImportUsersResponse]:
+        """Add the users of a file, row by row."""
+        with self._imports.one():
+            begun = await self._user_import.begin(
+                calls.session_call(
+                    context, "UserService/ImportUsers", request.request_id
+                ),
+                UserFile(content=request.content, from_row=request.from_row),
+            )
+            async with aclosing(begun.results) as results:
+                async for row in results:
+                    yield pb.ImportUsersResponse(rows=begun.rows, user=_imported(row))
 
     async def GetUser(
         self, request: pb.GetUserRequest, context: Context
@@ -92,6 +114,16 @@ class UserServicer(pb_grpc.UserServiceServicer):
             username=request.username,
         )
         return pb.UnlockUserResponse(commit=convert.commit(self._node_id, applied))
+
+
+def _imported(row: ImportedUser) -> pb.ImportedUser:
+    return pb.ImportedUser(
+        row=row.row,
+        username=row.username,
+        imported=row.imported,
+        problem=row.problem,
+        reason=row.reason.upper(),
+    )
 
 
 def _user(user: UserView) -> pb.User:

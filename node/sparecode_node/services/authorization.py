@@ -104,6 +104,7 @@ _COMMANDS: dict[str, tuple[type[Command], ...]] = {
 _UNDER_OTHER_NAMES: dict[str, type[Command]] = {
     "SessionService/Logout": CloseSession,
     "SessionService/LogoutEverywhere": CloseSession,
+    "UserService/ImportUsers": CreateUser,
     "TokenService/ImportTokens": EnrollToken,
     "TokenService/ImportTokenFile": EnrollToken,
     "EmergencyAccessService/GenerateTokencodes": SaveEmergencyAccess,

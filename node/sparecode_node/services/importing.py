@@ -104,6 +104,13 @@ class RowProposer:
         return RowOutcome(applied=True)
 
 
+def rows_from(rows: Sequence[S], from_row: int) -> Sequence[S]:
+    """Return the rows from a number on; 0: all of them."""
+    if not 0 <= from_row <= len(rows):
+        raise InvalidFieldError("from_row", f"must be 1 to {len(rows)} (0: all)")
+    return rows[max(from_row, 1) - 1 :]
+
+
 async def in_batches(
     rows: Sequence[S], decide: Callable[[S], Awaitable[R]]
 ) -> AsyncGenerator[R, None]:

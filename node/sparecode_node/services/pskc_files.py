@@ -19,13 +19,14 @@ from pskc.policy import Policy
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm, HashName
 from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.services.file_bounds import check_rows
 from sparecode_node.services.token_files import (
+    ROWS_MAX,
     FileRow,
     FileToken,
     RowError,
     TokenFile,
     broken_row,
-    check_rows,
     date_ms,
     row_of,
 )
@@ -90,7 +91,7 @@ def _split(content: bytes) -> tuple[ET.Element, list[ET.Element]]:
     )
     packages = [child for child in root if local(child) == "KeyPackage"]
     keys = [package for whole in packages for package in _one_key_each(whole)]
-    check_rows(len(keys), "keys", "the file holds no KeyPackage")
+    check_rows(len(keys), "keys", "the file holds no KeyPackage", at_most=ROWS_MAX)
     return header, keys
 
 

@@ -14,14 +14,14 @@ from typing import TypeVar
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm, HashName
 from sparecode_node.services.csv_files import Cells, CsvRow, read_csv
+from sparecode_node.services.file_bounds import check_rows
 from sparecode_node.services.token_files import (
+    ROWS_MAX,
     FileRow,
     FileToken,
     RowError,
     TokenFile,
     broken_row,
-    check_rows,
-    check_size,
     date_ms,
     row_of,
 )
@@ -51,9 +51,8 @@ def read_token_csv(file: TokenFile, *, now_ms: int) -> list[FileRow]:
     Raises `InvalidFieldError` if the file as a whole cannot be read.
     """
     del now_ms  # Nothing in it begins later.
-    check_size(file.content)
     rows = read_csv(file.content, needed=NEEDED, known=KNOWN)
-    check_rows(len(rows), "rows", "the file holds no row")
+    check_rows(len(rows), "rows", "the file holds no row", at_most=ROWS_MAX)
     return [
         _row(number, row, file.default_pin_rule)
         for number, row in enumerate(rows, start=1)

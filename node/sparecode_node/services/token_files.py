@@ -2,9 +2,8 @@
 """
 What every kind of token file comes down to: rows, each a token or a problem.
 
-A file is an administrator's upload: its size and its rows are capped. What is
-wrong with the file as a whole is `InvalidFieldError`, and nothing is changed;
-what is wrong with a row concerns that row alone (K4).
+What is wrong with the file as a whole is `InvalidFieldError`, and nothing is
+changed; what is wrong with a row concerns that row alone (K4).
 """
 
 import enum
@@ -13,9 +12,7 @@ from datetime import UTC, datetime
 
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm, HashName
-from sparecode_node.services.errors import InvalidFieldError
 
-CONTENT_BYTES_MAX = 1024 * 1024
 ROWS_MAX = 1000
 SHOWN_MAX = 256
 """So many characters of what a file says are repeated in an answer."""
@@ -41,6 +38,8 @@ class TokenFile:
     """its pre-shared key (PSKC)."""
     default_pin_rule: PinRule | None = None
     """Of tokens whose file does not say; None: such a row is refused."""
+    from_row: int = 0
+    """Rows before it are not looked at: a retry says how far it got."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,24 +79,6 @@ def row_of(number: int, token: FileToken) -> FileRow:
 def broken_row(number: int, serial: str, problem: str) -> FileRow:
     """Return the row of what is no token."""
     return FileRow(row=number, serial=serial[:SHOWN_MAX], problem=problem[:SHOWN_MAX])
-
-
-def check_size(content: bytes) -> None:
-    """Refuse a file that is too large to be looked at."""
-    if len(content) > CONTENT_BYTES_MAX:
-        raise InvalidFieldError(
-            "content", f"has {len(content)} bytes; at most {CONTENT_BYTES_MAX}"
-        )
-
-
-def check_rows(count: int, what: str, none: str) -> None:
-    """Refuse a file that holds nothing, or too much."""
-    if not count:
-        raise InvalidFieldError("content", none)
-    if count > ROWS_MAX:
-        raise InvalidFieldError(
-            "content", f"the file holds {count} {what}; at most {ROWS_MAX}"
-        )
 
 
 def date_ms(date: datetime) -> int:

@@ -13,7 +13,12 @@ from sparecode_node.services import fields
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.context import CallContext
 from sparecode_node.services.enrolling import enrollment, said_of
-from sparecode_node.services.importing import Import, RowProposer, in_batches
+from sparecode_node.services.importing import (
+    Import,
+    RowProposer,
+    in_batches,
+    rows_from,
+)
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.pskc_files import read_pskc
 from sparecode_node.services.sdtid_files import read_sdtid
@@ -77,16 +82,19 @@ class TokenImport:
         except TimeoutError:
             raise OverloadedError("the file could not be read in time") from None
         proposer = RowProposer(self._proposer, context, session, deadline)
-        return Import(rows=len(rows), results=self._results(proposer, rows))
+        return Import(
+            rows=len(rows), results=self._results(proposer, rows, file.from_row)
+        )
 
     def _results(
-        self, proposer: RowProposer, rows: Sequence[FileRow]
+        self, proposer: RowProposer, rows: Sequence[FileRow], from_row: int
     ) -> AsyncGenerator[ImportedRow, None]:
         first: dict[str, int] = {}
         for row in rows:
             first.setdefault(row.serial, row.row)
         return in_batches(
-            rows, lambda row: self._import(proposer, row, first[row.serial])
+            rows_from(rows, from_row),
+            lambda row: self._import(proposer, row, first[row.serial]),
         )
 
     async def _import(

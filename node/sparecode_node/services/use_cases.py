@@ -24,6 +24,7 @@ from sparecode_node.services.sealing import Sealing
 from sparecode_node.services.sessions import Sessions
 from sparecode_node.services.token_import import TokenImport
 from sparecode_node.services.tokens import Tokens
+from sparecode_node.services.user_import import UserImport
 from sparecode_node.services.users import Users
 
 
@@ -34,6 +35,7 @@ class Services:
     authentication: Authentication
     sessions: Sessions
     users: Users
+    user_import: UserImport
     tokens: Tokens
     token_import: TokenImport
     emergency: Emergency
@@ -79,6 +81,7 @@ def build_services(
             proposer=proposer, state=state, sealing=sealing, kdf=kdf, rates=rates
         ),
         users=Users(proposer=proposer, reader=reader, sealing=sealing, entropy=entropy),
+        user_import=UserImport(proposer=proposer, sealing=sealing, entropy=entropy),
         tokens=Tokens(
             proposer=proposer,
             reader=reader,

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Use cases: the people who authenticate."""
 
+from collections.abc import Mapping
+
 from sparecode_node.domain.ids import UserId
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.users import fold
@@ -22,6 +24,29 @@ from sparecode_node.statemachine.commands import (
     UpdateUser,
 )
 from sparecode_node.statemachine.results import Applied
+
+
+def creation(said: Mapping[str, str], sealing: Sealing, entropy: Entropy) -> CreateUser:
+    """Return the command that adds a user of whom *said* tells. Raises `InvalidFieldError`."""
+    username, display_name, email = (
+        said["username"],
+        said["display_name"],
+        said["email"],
+    )
+    fields.username(username)
+    fields.text("display_name", display_name, at_most=fields.DISPLAY_NAME_MAX)
+    fields.text("email", email, at_most=fields.EMAIL_MAX)
+    name_key = fold(username)
+    return CreateUser(
+        user_id=UserId(entropy.uuid()),
+        username=username,
+        name_key=name_key,
+        name_tag=sealing.name_tag(name_key),
+        display_name=display_name,
+        email=email,
+        pin_salt=entropy.token_bytes(SALT_BYTES),
+        code_salt=entropy.token_bytes(SALT_BYTES),
+    )
 
 
 class Users:
@@ -50,21 +75,8 @@ class Users:
         self, context: CallContext, *, username: str, display_name: str, email: str
     ) -> Applied:
         """Add a user."""
-        fields.username(username)
-        fields.text("display_name", display_name, at_most=fields.DISPLAY_NAME_MAX)
-        fields.text("email", email, at_most=fields.EMAIL_MAX)
-        name_key = fold(username)
-        command = CreateUser(
-            user_id=UserId(self._entropy.uuid()),
-            username=username,
-            name_key=name_key,
-            name_tag=self._sealing.name_tag(name_key),
-            display_name=display_name,
-            email=email,
-            pin_salt=self._entropy.token_bytes(SALT_BYTES),
-            code_salt=self._entropy.token_bytes(SALT_BYTES),
-        )
         said = {"username": username, "display_name": display_name, "email": email}
+        command = creation(said, self._sealing, self._entropy)
         return await self._proposer.change(context, command, said)
 
     async def get(

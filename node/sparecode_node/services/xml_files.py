@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 from xml.parsers import expat
 
 from sparecode_node.services.errors import InvalidFieldError
-from sparecode_node.services.token_files import check_size
+from sparecode_node.services.file_bounds import check_size
 
 DEPTH_MAX = 32
 

@@ -351,6 +351,7 @@ class ImportTokenFileRequest(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     DEFAULT_PIN_RULE_FIELD_NUMBER: _builtins.int
     CONTENT_FIELD_NUMBER: _builtins.int
+    FROM_ROW_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Names this request (UUID). A retry carries the same; rows that were decided have
     the same result then.
@@ -364,7 +365,9 @@ class ImportTokenFileRequest(_message.Message):
     default_pin_rule: _types_pb2.PinRule.ValueType
     """The PIN rule of tokens whose file does not say."""
     content: _builtins.bytes
-    """The file's bytes; at most 1 MiB."""
+    """The file's bytes; at most 1 MiB and 1000 tokens."""
+    from_row: _builtins.int
+    """Rows before it are not looked at: a retry says how far it got. 0: all."""
     def __init__(
         self,
         *,
@@ -374,10 +377,11 @@ class ImportTokenFileRequest(_message.Message):
         key: _builtins.bytes = ...,
         default_pin_rule: _types_pb2.PinRule.ValueType = ...,
         content: _builtins.bytes = ...,
+        from_row: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "default_pin_rule", b"default_pin_rule", "format", b"format", "key", b"key", "password", b"password", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "default_pin_rule", b"default_pin_rule", "format", b"format", "from_row", b"from_row", "key", b"key", "password", b"password", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -130,6 +130,106 @@ class CreateUserResponse(_message.Message):
 Global___CreateUserResponse: _TypeAlias = CreateUserResponse  # noqa: Y015
 
 @_typing.final
+class ImportUsersRequest(_message.Message):
+    """A file of users."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    FROM_ROW_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Names this request (UUID). A retry carries the same; rows that were decided have
+    the same result then.
+    """
+    content: _builtins.bytes
+    """Comma-separated values in UTF-8, at most 1 MiB and 10,000 rows. The first line
+    names the columns: `username`; if wanted also `display_name` and `email`.
+    """
+    from_row: _builtins.int
+    """Rows before it are not looked at: a retry says how far it got. 0: all."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        content: _builtins.bytes = ...,
+        from_row: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "from_row", b"from_row", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportUsersRequest: _TypeAlias = ImportUsersRequest  # noqa: Y015
+
+@_typing.final
+class ImportedUser(_message.Message):
+    """What became of one row of the file."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROW_FIELD_NUMBER: _builtins.int
+    USERNAME_FIELD_NUMBER: _builtins.int
+    IMPORTED_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    row: _builtins.int
+    """Its position in the file, from 1; the line of columns does not count."""
+    username: _builtins.str
+    """The username."""
+    imported: _builtins.bool
+    """The user exists now."""
+    problem: _builtins.str
+    """Why not, in words."""
+    reason: _builtins.str
+    """Why not, as a `Reason`; empty when the row itself could not be read."""
+    def __init__(
+        self,
+        *,
+        row: _builtins.int = ...,
+        username: _builtins.str = ...,
+        imported: _builtins.bool = ...,
+        problem: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["imported", b"imported", "problem", b"problem", "reason", b"reason", "row", b"row", "username", b"username"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportedUser: _TypeAlias = ImportedUser  # noqa: Y015
+
+@_typing.final
+class ImportUsersResponse(_message.Message):
+    """What became of the next row."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    rows: _builtins.int
+    """Rows of the file in all."""
+    @_builtins.property
+    def user(self) -> Global___ImportedUser:
+        """The row."""
+
+    def __init__(
+        self,
+        *,
+        rows: _builtins.int = ...,
+        user: Global___ImportedUser | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rows", b"rows", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportUsersResponse: _TypeAlias = ImportUsersResponse  # noqa: Y015
+
+@_typing.final
 class GetUserRequest(_message.Message):
     """Names a user."""
 

@@ -40,6 +40,11 @@ class UserServiceStub:
                 request_serializer=sparecode_dot_v1_dot_users__pb2.CreateUserRequest.SerializeToString,
                 response_deserializer=sparecode_dot_v1_dot_users__pb2.CreateUserResponse.FromString,
                 _registered_method=True)
+        self.ImportUsers = channel.unary_stream(
+                '/sparecode.v1.UserService/ImportUsers',
+                request_serializer=sparecode_dot_v1_dot_users__pb2.ImportUsersRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_users__pb2.ImportUsersResponse.FromString,
+                _registered_method=True)
         self.GetUser = channel.unary_unary(
                 '/sparecode.v1.UserService/GetUser',
                 request_serializer=sparecode_dot_v1_dot_users__pb2.GetUserRequest.SerializeToString,
@@ -73,6 +78,14 @@ class UserServiceServicer:
 
     def CreateUser(self, request, context):
         """Adds a user.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportUsers(self, request, context):
+        """Adds the users of a file; a result for each row, as soon as it is known. A bad
+        row never stops or half-applies the rest.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -120,6 +133,11 @@ def add_UserServiceServicer_to_server(servicer, server):
                     servicer.CreateUser,
                     request_deserializer=sparecode_dot_v1_dot_users__pb2.CreateUserRequest.FromString,
                     response_serializer=sparecode_dot_v1_dot_users__pb2.CreateUserResponse.SerializeToString,
+            ),
+            'ImportUsers': grpc.unary_stream_rpc_method_handler(
+                    servicer.ImportUsers,
+                    request_deserializer=sparecode_dot_v1_dot_users__pb2.ImportUsersRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_users__pb2.ImportUsersResponse.SerializeToString,
             ),
             'GetUser': grpc.unary_unary_rpc_method_handler(
                     servicer.GetUser,
@@ -175,6 +193,33 @@ class UserService:
             '/sparecode.v1.UserService/CreateUser',
             sparecode_dot_v1_dot_users__pb2.CreateUserRequest.SerializeToString,
             sparecode_dot_v1_dot_users__pb2.CreateUserResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportUsers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/sparecode.v1.UserService/ImportUsers',
+            sparecode_dot_v1_dot_users__pb2.ImportUsersRequest.SerializeToString,
+            sparecode_dot_v1_dot_users__pb2.ImportUsersResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,10 @@ class UserServiceStub:
     def __new__(cls, channel: _aio.Channel) -> UserServiceAsyncStub: ...
     CreateUser: _grpc.UnaryUnaryMultiCallable[_users_pb2.CreateUserRequest, _users_pb2.CreateUserResponse]
     """Adds a user."""
+    ImportUsers: _grpc.UnaryStreamMultiCallable[_users_pb2.ImportUsersRequest, _users_pb2.ImportUsersResponse]
+    """Adds the users of a file; a result for each row, as soon as it is known. A bad
+    row never stops or half-applies the rest.
+    """
     GetUser: _grpc.UnaryUnaryMultiCallable[_users_pb2.GetUserRequest, _users_pb2.GetUserResponse]
     """Returns one user."""
     ListUsers: _grpc.UnaryUnaryMultiCallable[_users_pb2.ListUsersRequest, _users_pb2.ListUsersResponse]
@@ -53,6 +57,10 @@ class UserServiceAsyncStub(UserServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateUser: _aio.UnaryUnaryMultiCallable[_users_pb2.CreateUserRequest, _users_pb2.CreateUserResponse]  # type: ignore[assignment]
     """Adds a user."""
+    ImportUsers: _aio.UnaryStreamMultiCallable[_users_pb2.ImportUsersRequest, _users_pb2.ImportUsersResponse]  # type: ignore[assignment]
+    """Adds the users of a file; a result for each row, as soon as it is known. A bad
+    row never stops or half-applies the rest.
+    """
     GetUser: _aio.UnaryUnaryMultiCallable[_users_pb2.GetUserRequest, _users_pb2.GetUserResponse]  # type: ignore[assignment]
     """Returns one user."""
     ListUsers: _aio.UnaryUnaryMultiCallable[_users_pb2.ListUsersRequest, _users_pb2.ListUsersResponse]  # type: ignore[assignment]
@@ -74,6 +82,16 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_users_pb2.CreateUserResponse, _abc.Awaitable[_users_pb2.CreateUserResponse]]:
         """Adds a user."""
+
+    @_abc_1.abstractmethod
+    def ImportUsers(
+        self,
+        request: _users_pb2.ImportUsersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_users_pb2.ImportUsersResponse], _abc.AsyncIterator[_users_pb2.ImportUsersResponse]]:
+        """Adds the users of a file; a result for each row, as soon as it is known. A bad
+        row never stops or half-applies the rest.
+        """
 
     @_abc_1.abstractmethod
     def GetUser(

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Token files: the kinds of them, and how to tell them apart."""
+"""Files of tokens and users: the kinds of them, and what becomes of their rows."""
 
 import enum
+from dataclasses import dataclass
 
 _BEGINNING_BYTES = 4096
 
@@ -25,3 +26,25 @@ def token_file_format(content: bytes) -> TokenFileFormat:
     if b"TKNBatch" in beginning.replace(b"\0", b""):
         return TokenFileFormat.SDTID
     return TokenFileFormat.PSKC
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportedToken:
+    """What became of one row of a token file."""
+
+    row: int
+    serial: str
+    imported: bool
+    problem: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportedUser:
+    """What became of one row of a file of users."""
+
+    row: int
+    username: str
+    imported: bool
+    problem: str
+    reason: str

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files whose rows are answered one by one, by whichever nodes."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Protocol, TypeVar
+
+import grpc
+
+from sparecode_client.client import Client, Stubs
+from sparecode_client.errors import Unavailable
+
+Q = TypeVar("Q")
+A = TypeVar("A")
+
+
+class Numbered(Protocol):
+    """What became of a row."""
+
+    @property
+    def row(self) -> int:
+        """Its number in the file, from 1."""
+
+
+R = TypeVar("R", bound=Numbered)
+
+
+async def import_rows(
+    client: Client,
+    method: Callable[[Stubs], grpc.aio.UnaryStreamMultiCallable[Q, A]],
+    request_from: Callable[[int], Q],
+    read: Callable[[A], tuple[R, int]],
+    *,
+    progress: Callable[[R, int], object],
+    request_id: str,
+    within: timedelta | None,
+) -> tuple[R, ...]:
+    """
+    Return what became of every row. A node that breaks off is followed by another.
+
+    *request_from* makes the request for the rows from a number on; *read* takes the
+    row and the number of all rows from an answer.
+
+    Raises:
+        SparecodeError: See there what may be assumed.
+    """
+    results: list[R] = []
+    expected = 1
+
+    def take(answer: A) -> bool:
+        nonlocal expected
+        result, expected = read(answer)
+        if result.row != len(results) + 1:
+            return False
+        results.append(result)
+        progress(result, expected)
+        return True
+
+    while len(results) < expected:
+        before = len(results)
+        await client.stream_out(
+            method,
+            lambda: request_from(len(results) + 1),
+            take,
+            request_id=request_id,
+            within=within,
+        )
+        if len(results) == before:
+            raise Unavailable("NO_ANSWER", "a node has answered for no row")
+    return tuple(results)

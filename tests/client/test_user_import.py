@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The users of a file, over the library and from a shell."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+import pytest
+
+from sparecode.v1 import users_pb2
+from sparecode_client import AsyncAdmin
+from sparecode_client.client import Client
+from tests.client.conftest import Cli
+from tests.client.fakes import OUTCOME_UNKNOWN, Failure, FakeNode
+
+IMPORT = "UserService/ImportUsers"
+
+
+def row(number: int, **fields: object) -> users_pb2.ImportUsersResponse:
+    user = {"row": number, "username": f"user{number}", "imported": True} | fields
+    return users_pb2.ImportUsersResponse(rows=2, user=users_pb2.ImportedUser(**user))
+
+
+EXISTS = row(
+    2, imported=False, reason="USER_EXISTS", problem="there is a user user2 already"
+)
+
+
+@pytest.mark.asyncio
+async def test_another_node_goes_on_under_the_same_request_id(
+    connect: Callable[..., Client], nodes: list[FakeNode]
+) -> None:
+    """(Q1) Rows that were decided are not asked for again."""
+    admin = AsyncAdmin.over(connect(nodes[0].address, nodes[1].address))
+    nodes[0].answer(IMPORT, ([row(1)], OUTCOME_UNKNOWN))
+    nodes[1].answer(IMPORT, ([EXISTS], None))
+    told: list[int] = []
+
+    imported = await admin.import_users(
+        b"username\nuser1\nuser2\n", progress=lambda user, rows: told.append(user.row)
+    )
+
+    (first,), (second,) = nodes[0].requests(IMPORT), nodes[1].requests(IMPORT)
+    assert first.request_id == second.request_id != ""
+    assert first.content == second.content == b"username\nuser1\nuser2\n"
+    assert (first.from_row, second.from_row) == (1, 2)
+    assert [user.imported for user in imported] == [True, False]
+    assert told == [1, 2]
+
+
+def test_import_tells_what_became_of_every_row(cli: Cli, tmp_path: Path) -> None:
+    """Exit code 1, since one of the two was not imported."""
+    cli.node.answer(IMPORT, ([row(1), EXISTS], None))
+    file = tmp_path / "people.csv"
+    file.write_text("username,email\nuser1,\nuser2,\n")
+
+    result = cli("users", "import", str(file))
+
+    assert result.exit_code == 1
+    assert result.stdout.splitlines() == [
+        "Row  Username  Result",
+        "  1  user1     imported",
+        "  2  user2     NOT imported: there is a user user2 already",
+        "1 of 2 users imported.",
+    ]
+
+
+def test_import_of_all_is_a_success(cli: Cli, tmp_path: Path) -> None:
+    cli.node.answer(IMPORT, ([row(1), row(2)], None))
+    file = tmp_path / "people.csv"
+    file.write_text("username\nuser1\nuser2\n")
+
+    assert cli.json("users", "import", str(file)) == {
+        "users": [
+            {
+                "row": number,
+                "username": f"user{number}",
+                "imported": True,
+                "problem": "",
+                "reason": "",
+            }
+            for number in (1, 2)
+        ],
+        "imported": 2,
+    }
+
+
+def test_broken_file_is_named(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "people.csv"
+    file.write_text("name\n")
+    cli.node.answer(
+        IMPORT,
+        (
+            [],
+            Failure(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                "FIELD",
+                "no column username",
+                field="content",
+            ),
+        ),
+    )
+
+    result = cli("users", "import", str(file))
+
+    assert result.exit_code == 2
+    assert result.stderr == f"sparecode: {file}: no column username\n"
