@@ -107,6 +107,74 @@ async def test_a_form_from_elsewhere_changes_nothing(
     assert f"{len(issued.codes)} live" in text
 
 
+async def test_what_was_typed_outlives_the_session(desk: Desk) -> None:
+    """The session has ended while the form was filled in: nothing typed is lost."""
+    browser = await desk.administrator()
+    browser.client.headers["sec-fetch-site"] = "same-origin"
+    await browser.open(PAGE)
+    page = await browser.send("Generate Codes", count="2")
+    codes = page.codes
+    await desk.node.sessions.logout_everywhere(
+        desk.node.admin("SessionService/LogoutEverywhere")
+    )
+    page = await browser.send("Save", expires_date="2023-12-24")
+    assert page.status == 401
+    assert "Your session has ended" in page.text
+    page = await browser.send(
+        "Sign in", action="/sign-in", administrator=ROOT, password="wrong"
+    )
+    desk.node.clock.pass_s(2)
+    page = await browser.send(
+        "Sign in", action="/sign-in", administrator=ROOT, password=PASSWORD
+    )
+    page = await browser.send("Go on", action=PAGE)
+    assert page.status == 200, page.text
+    assert page.codes == codes
+    assert "2023-12-24" in page.text
+    assert await desk.node.accepts("4711" + codes[0])
+
+
+async def test_a_form_goes_on_at_another_console_and_nothing_is_done_by_that(
+    desk: Desk,
+) -> None:
+    """It is shown, to be sent from there; no other site can do as much."""
+    browser = await desk.administrator()
+    page = await browser.open(PAGE)
+    await browser.send("Generate Codes", count="2")
+    form = dict(browser.page.form(PAGE).fields)
+    form |= {"action": "carry", "expires_date": "2023-12-24", "form_token": "of n2"}
+    del form["online"]
+    headers = {"sec-fetch-site": "cross-site", "origin": "https://n2.test"}
+    answer = await browser.client.post(PAGE, data=form, headers=headers)
+    assert answer.status_code == 200
+    assert form["draft"] in answer.text
+    assert "2023-12-24" in answer.text
+    page = await browser.open(PAGE)
+    assert "No emergency access tokencodes yet" in page.text
+    for changed in (
+        {"headers": {**headers, "origin": "https://evil.test"}},
+        {"data": {**form, "action": "save"}},
+    ):
+        answer = await browser.client.post(
+            PAGE, **{"data": form, "headers": headers, **changed}
+        )
+        assert answer.status_code == 403
+
+
+async def test_a_form_of_another_site_is_not_kept_over_signing_in(desk: Desk) -> None:
+    """Or signing in would send what somebody else has filled in."""
+    browser = await desk.browser()
+    for headers in (
+        {"sec-fetch-site": "cross-site", "origin": "https://evil.test"},
+        {},
+    ):
+        answer = await browser.client.post(
+            PAGE, data={"action": "save"}, headers=headers
+        )
+        assert answer.status_code == 303
+        assert answer.headers["location"] == f"/sign-in?next={PAGE}"
+
+
 async def test_signing_in_needs_our_form_too(desk: Desk) -> None:
     """Or somebody could be signed in as another without noticing it."""
     browser = await desk.browser()
@@ -125,6 +193,7 @@ async def test_every_answer_carries_the_headers(desk: Desk) -> None:
         assert "default-src 'none'" in policy
         assert "frame-ancestors 'none'" in policy
         assert "unsafe" not in policy
+        assert "form-action 'self' https://n2.test https://n3.test;" in policy
         assert headers["x-frame-options"] == "DENY"
         assert headers["x-content-type-options"] == "nosniff"
         if not path.startswith("/static/"):

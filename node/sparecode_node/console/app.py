@@ -4,7 +4,6 @@
 import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -19,14 +18,15 @@ from sparecode_node.console.forms import Form
 from sparecode_node.console.security import (
     SESSION_COOKIE,
     VISIT_COOKIE,
+    Origin,
     SecurityHeaders,
     TooLargeError,
     body_of,
-    forget_cookie,
     is_ours,
+    origin_of,
 )
 from sparecode_node.console.site import Site
-from sparecode_node.console.visits import SIGN_IN, Visit, local_path
+from sparecode_node.console.visits import CARRY, SIGN_IN, Visit
 from sparecode_node.console.words import EXPLAINED, Problem, explain
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.services.errors import (
@@ -81,7 +81,7 @@ def build_app(site: Site) -> Starlette:
             ),
             Mount("/static", StaticFiles(directory=STATIC)),
         ],
-        middleware=[Middleware(SecurityHeaders)],
+        middleware=[Middleware(SecurityHeaders, consoles=site.others().values())],
         exception_handlers={HTTPException: _http_problem, Exception: _bug},
     )
 
@@ -98,7 +98,7 @@ def _signed_in(site: Site, view: View) -> Endpoint:
             await visit.find_session()
             return await view(visit)
         except NotSignedInError:
-            return _to_sign_in(visit)
+            return sign_in.begin(visit)
         except EXPLAINED as error:
             return _explained(visit, error)
 
@@ -130,27 +130,23 @@ async def _visit(
     except ClientDisconnect:
         return PlainTextResponse("", 400)
     visit = Visit(site, request, form=form, secret=secret, bearer=bearer)
-    if not is_ours(request, secret, form.text("form_token")):
-        if not bearer and request.url.path != SIGN_IN:
-            return _to_sign_in(visit)
-        log.warning("form refused", extra={"path": request.url.path})
-        return visit.page(
-            "problem.html",
-            status=403,
-            title="Form refused",
-            words="This form does not come from a page of this console that you have "
-            "open as the one who is signed in. Nothing was changed. Go back, load the "
-            "page again, and send it from there.",
-        )
-    return visit
-
-
-def _to_sign_in(visit: Visit) -> Response:
-    """Send to the sign-in page, and back to this one afterwards."""
-    url = visit.request.url
-    response = visit.go(f"{SIGN_IN}?next={quote(local_path(url.path), safe='/')}")
-    forget_cookie(response, SESSION_COOKIE)
-    return response
+    visit.origin = origin_of(request, site.others().values())
+    if is_ours(visit.origin, secret, form.text("form_token")):
+        return visit
+    if visit.origin is Origin.CONSOLE and form.text("action") == CARRY:
+        # Shown again, here; nothing is done before it is sent from here.
+        return visit
+    if not bearer and request.url.path != SIGN_IN:
+        return sign_in.begin(visit)
+    log.warning("form refused", extra={"path": request.url.path})
+    return visit.page(
+        "problem.html",
+        status=403,
+        title="Form refused",
+        words="This form does not come from a page of this console that you have "
+        "open as the one who is signed in. Nothing was changed. Go back, load the "
+        "page again, and send it from there.",
+    )
 
 
 def _explained(visit: Visit, error: Exception) -> Response:

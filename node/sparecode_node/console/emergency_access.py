@@ -17,7 +17,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from sparecode_node.console import rendering, tokens
 from sparecode_node.console.forms import Form
-from sparecode_node.console.visits import Visit
+from sparecode_node.console.visits import CARRY, Visit
 from sparecode_node.console.words import EXPLAINED, explain
 from sparecode_node.domain.emergency_access import RecoveryPolicy
 from sparecode_node.domain.policy import DAY_MS, Policy
@@ -107,9 +107,10 @@ async def manage(visit: Visit) -> Response:
     serial = visit.request.path_params["serial"]
     if visit.request.method == "POST":
         typed = _typed(visit.form)
-        if visit.form.text("action") == "generate":
+        action = visit.form.text("action")
+        if action == "generate":
             typed = await _generate(visit, serial, typed)
-        else:
+        elif action == "save":
             answer = await _save(visit, serial, typed)
             if isinstance(answer, Response):
                 return answer
@@ -167,6 +168,7 @@ async def _form(visit: Visit, subject: Subject, typed: Typed) -> Response:
         recoveries=RECOVERY,
         # The browser may turn what nobody has typed into its own time zone.
         suggested=visit.request.method == "GET",
+        carry=CARRY,
         may_save=visit.may(f"{SERVICE}/SaveEmergencyAccess"),
     )
 

@@ -3,8 +3,8 @@
 
 import datetime as dt
 import zoneinfo
-from collections.abc import Mapping
-from urllib.parse import parse_qsl
+from collections.abc import Container, Mapping
+from urllib.parse import parse_qsl, urlencode
 
 from sparecode_node.services.errors import InvalidFieldError
 
@@ -35,6 +35,15 @@ class Form:
             )
         except ValueError:
             raise InvalidFieldError("", "this is not a form of the console") from None
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Every field, in the order of the form."""
+        return list(self._pairs)
+
+    def kept(self, *, without: Container[str]) -> str:
+        """Return the form as a text that `parse` reads, without some fields."""
+        return urlencode([pair for pair in self._pairs if pair[0] not in without])
 
     @property
     def values(self) -> Mapping[str, str]:

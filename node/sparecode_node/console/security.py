@@ -9,8 +9,10 @@ What protects a browser: headers, cookies, and the proof that a form is ours.
   function of the session alone, so any node checks what any node has served.
 """
 
+import enum
 import hashlib
 import hmac
+from collections.abc import Container, Iterable
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
@@ -27,14 +29,14 @@ HEADERS = {
     "cache-control": "no-store",
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-        "connect-src 'self'; form-action 'self'; base-uri 'none'; "
+        "connect-src 'self'; form-action {forms}; base-uri 'none'; "
         "frame-ancestors 'none'"
     ),
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
-    # Not `no-referrer`: a form would then say that it comes from nowhere.
-    "referrer-policy": "same-origin",
+    # Not less: a form must say where it comes from, to another console too.
+    "referrer-policy": "strict-origin",
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
 }
@@ -49,8 +51,13 @@ class TooLargeError(Exception):
 class SecurityHeaders:
     """Sets the headers of every answer, whoever gives it."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, consoles: Iterable[str]) -> None:
         self._app = app
+        # A form may go on at another node's console, if this one is going down.
+        forms = " ".join(("'self'", *consoles))
+        self._headers = {
+            name: value.format(forms=forms) for name, value in HEADERS.items()
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request."""
@@ -58,7 +65,7 @@ class SecurityHeaders:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers.update(HEADERS)
+                headers.update(self._headers)
                 if scope["path"].startswith("/static/"):
                     # Comes with the program: asked for again, and mostly unchanged.
                     headers["cache-control"] = "no-cache"
@@ -72,19 +79,35 @@ def form_token(secret: str) -> str:
     return hmac.new(secret.encode(), _PURPOSE, hashlib.sha256).hexdigest()
 
 
-def is_ours(request: Request, secret: str, token: str) -> bool:
-    """Say whether a form was filled in on a page of ours, by who holds *secret*."""
-    site = request.headers.get("sec-fetch-site")
-    if site is not None and site not in ("same-origin", "none"):
-        return False
+class Origin(enum.Enum):
+    """Where a form was filled in, as the browser says."""
+
+    HERE = enum.auto()
+    CONSOLE = enum.auto()
+    """At the console of another node of this cluster."""
+    UNSAID = enum.auto()
+    ELSEWHERE = enum.auto()
+
+
+def origin_of(request: Request, consoles: Container[str]) -> Origin:
+    """Return where a form was filled in; *consoles*: the addresses of all of them."""
     origin = request.headers.get("origin")
-    if site is None and origin is not None:
-        host = request.headers.get("host", "")
-        if origin != f"https://{host}":
-            return False
-    expected = form_token(secret)
+    site = request.headers.get("sec-fetch-site")
+    if site in ("same-origin", "none"):
+        return Origin.HERE
+    if origin == f"https://{request.headers.get('host', '')}" and site is None:
+        return Origin.HERE
+    if origin is None and site is None:
+        return Origin.UNSAID
+    return Origin.CONSOLE if origin in consoles else Origin.ELSEWHERE
+
+
+def is_ours(origin: Origin, secret: str, token: str) -> bool:
+    """Say whether a form was filled in on a page of ours, by who holds *secret*."""
+    if origin not in (Origin.HERE, Origin.UNSAID):
+        return False
     return bool(secret) and hmac.compare_digest(
-        token.encode("utf-8", "replace"), expected.encode()
+        token.encode("utf-8", "replace"), form_token(secret).encode()
     )
 
 

@@ -2,22 +2,51 @@
 """Signing in and out."""
 
 import re
+from urllib.parse import quote
 
 from starlette.responses import Response
 
+from sparecode_node.console.forms import Form
 from sparecode_node.console.security import (
     SESSION_COOKIE,
     VISIT_COOKIE,
+    Origin,
     forget_cookie,
     form_token,
     set_cookie,
 )
-from sparecode_node.console.visits import Visit
-from sparecode_node.console.words import EXPLAINED, explain
+from sparecode_node.console.visits import CARRY, SIGN_IN, Visit, local_path
+from sparecode_node.console.words import EXPLAINED, Problem, explain
 from sparecode_node.services.fields import UUID
 
 VISIT_BYTES = 18
+NOT_KEPT = frozenset({"form_token", "new_password", "old_password", "password", "pin"})
 VISIT = re.compile(r"[0-9a-f]{36}", re.ASCII)
+
+
+def begin(visit: Visit) -> Response:
+    """
+    Ask to sign in, and go on afterwards where one was.
+
+    What was typed into a form is kept in the browser meanwhile, if it was typed
+    here or at another console: nobody else has a form sent after signing in.
+    """
+    path = local_path(visit.request.url.path)
+    kept = ""
+    if visit.request.method == "POST" and (
+        visit.origin is Origin.HERE
+        or (visit.origin is Origin.CONSOLE and visit.form.text("action") == CARRY)
+    ):
+        kept = visit.form.kept(without=NOT_KEPT)
+    if kept:
+        visit.add(
+            Problem(words="Your session has ended. Sign in, and go on.", status=401)
+        )
+        response = _door(visit, next_path=path, kept=kept)
+    else:
+        response = visit.go(f"{SIGN_IN}?next={quote(path, safe='/')}")
+    forget_cookie(response, SESSION_COOKIE)
+    return response
 
 
 async def enter(visit: Visit) -> Response:
@@ -34,12 +63,16 @@ async def enter(visit: Visit) -> Response:
         except EXPLAINED as error:
             visit.add(explain(error))
         else:
-            response = visit.go(visit.local_next())
+            response = _inside(visit, signed_in.bearer)
             # Drawn for this session by the node: what the browser had before, and
             # whoever gave it, is of no use any more.
             set_cookie(response, SESSION_COOKIE, signed_in.bearer)
             forget_cookie(response, VISIT_COOKIE)
             return response
+    return _door(visit, next_path=visit.local_next(), kept=visit.form.secret("kept"))
+
+
+def _door(visit: Visit, *, next_path: str, kept: str) -> Response:
     # Kept while it is there: a second tab must not make the first one's form void.
     secret = visit.request.cookies.get(VISIT_COOKIE, "")
     if not VISIT.fullmatch(secret):
@@ -47,12 +80,25 @@ async def enter(visit: Visit) -> Response:
     response = visit.page(
         "sign_in.html",
         administrator=visit.form.text("administrator"),
-        next=visit.local_next(),
+        next=next_path,
+        kept=kept,
         request_id=visit.new_id(),
         form_token=form_token(secret),
     )
     set_cookie(response, VISIT_COOKIE, secret)
     return response
+
+
+def _inside(visit: Visit, bearer: str) -> Response:
+    kept = visit.form.secret("kept")
+    if not kept:
+        return visit.go(visit.local_next())
+    return visit.page(
+        "go_on.html",
+        next=visit.local_next(),
+        fields=Form.parse(kept.encode()).pairs,
+        form_token=form_token(bearer),
+    )
 
 
 async def leave(visit: Visit) -> Response:

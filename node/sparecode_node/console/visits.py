@@ -10,7 +10,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from sparecode_node.console import rendering
 from sparecode_node.console.forms import Form
-from sparecode_node.console.security import form_token
+from sparecode_node.console.security import Origin, form_token
 from sparecode_node.console.site import Site
 from sparecode_node.console.words import UNAVAILABLE, Problem
 from sparecode_node.domain.administrators import Role
@@ -28,6 +28,8 @@ READ_S: Final = 3.0
 """A page does not wait longer for a quorum: it shows what this node knows."""
 CHANGE_S: Final = 15.0
 SIGN_IN: Final = "/sign-in"
+CARRY: Final = "carry"
+"""What a form asks for that was filled in at another console: show it here."""
 
 _LOCAL = re.compile(r"/[A-Za-z0-9._~%/-]*", re.ASCII)
 
@@ -47,6 +49,8 @@ class Visit:
         self._secret = secret
         self._bearer = bearer
         self.session: SessionView | None = None
+        self.origin = Origin.HERE
+        """Where the form was filled in."""
         self.stale_index: int | None = None
         """Set: what the page shows may miss what was committed after it."""
         self.problems: dict[str, Problem] = {}

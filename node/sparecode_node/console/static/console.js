@@ -23,7 +23,12 @@ document.addEventListener("click", async (event) => {
 
 // Leaving with codes that nobody has saved.
 let leaving = false;
-document.addEventListener("submit", () => { leaving = true; });
+document.addEventListener("submit", (event) => {
+  // Another console, in another tab: the browser's own business, and no leaving.
+  if (event.submitter?.formTarget === "_blank") event.stopPropagation();
+  else leaving = true;
+}, true);
+document.addEventListener("htmx:afterRequest", () => { leaving = false; });
 window.addEventListener("beforeunload", (event) => {
   if (!leaving && document.querySelector("[data-unsaved]")) event.preventDefault();
 });
@@ -37,26 +42,29 @@ window.addEventListener("pageshow", (event) => {
 });
 
 // The administrator's own time zone, until they choose another.
-const zone = document.querySelector("select[name=expires_zone]");
-if (zone && "suggested" in zone.dataset) {
+function suggestZone() {
+  const zone = document.querySelector("select[name=expires_zone]");
+  if (!zone || !("suggested" in zone.dataset)) return;
+  delete zone.dataset.suggested;
   const own = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  if (own === zone.value || ![...zone.options].some((option) => option.value === own)) return;
   const date = document.getElementById("expires_date");
   const time = document.getElementById("expires_time");
-  if ([...zone.options].some((option) => option.value === own) && own !== zone.value) {
-    const at = new Date(`${date.value}T${time.value}Z`);
-    const two = (value) => String(value).padStart(2, "0");
-    date.value = `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
-    time.value = `${two(at.getHours())}:${two(at.getMinutes())}`;
-    zone.value = own;
-  }
+  const at = new Date(`${date.value}T${time.value}Z`);
+  const two = (value) => String(value).padStart(2, "0");
+  date.value = `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
+  time.value = `${two(at.getHours())}:${two(at.getMinutes())}`;
+  zone.value = own;
 }
+suggestZone();
+document.addEventListener("htmx:load", suggestZone);
 
 // A date or a time that is typed means that the codes shall end.
-for (const name of ["expires_date", "expires_time", "expires_zone"]) {
-  document.getElementById(name)?.addEventListener("input", () => {
+document.addEventListener("input", (event) => {
+  if (event.target.name?.startsWith("expires_")) {
     document.getElementById("lifetime-until").checked = true;
-  });
-}
+  }
+});
 
 // The node has gone away while the page was open: say where the others are.
 function unreachable() {

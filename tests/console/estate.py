@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Three real nodes with users, tokens and administrators, for browsers to work on."""
+
+import base64
+import contextlib
+import shutil
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import pyotp
+from local_cluster.cluster import (
+    ADMINISTRATOR,
+    AGENT,
+    LocalCluster,
+    LocalNode,
+    Ports,
+    free_ports,
+)
+from local_cluster.setup import set_up
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from sparecode_client import Admin, Agent, MemberRole, NewToken, PinRule
+
+CHROMIUM = shutil.which("chromium")
+PIN = "4711"
+SEED = b"a seed of twenty byt"
+PATIENCE = timedelta(seconds=30)
+PASSWORD = "a password of her own"
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A user with a token."""
+
+    username: str
+    serial: str
+
+
+class Estate:
+    """A running cluster, and clients of it."""
+
+    def __init__(self, cluster: LocalCluster, admin: Admin) -> None:
+        self.cluster = cluster
+        self.admin = admin
+
+    def holder(self, username: str = "", *, pin: bool = True) -> Holder:
+        """Add a user with a token."""
+        name = username or f"user-{uuid.uuid4().hex[:8]}"
+        serial = f"{uuid.uuid4().int % 10**12:012}"
+        rule = PinRule.PREPENDED if pin else PinRule.NONE
+        self.admin.create_user(
+            name, display_name=name.title(), email=f"{name}@example.com"
+        )
+        self.admin.enroll_token(NewToken(serial=serial, seed=SEED, pin_rule=rule))
+        self.admin.assign_token(serial, name)
+        if pin:
+            self.admin.set_pin(serial, PIN)
+        return Holder(name, serial)
+
+    def accepts(self, node: LocalNode, holder: Holder, passcode: str) -> bool:
+        """Ask a node, as an agent, whether a passcode is right."""
+        certificates = self.cluster.certificates
+        with Agent(
+            [node.agents_address],
+            ca=self.cluster.members_ca,
+            certificate=certificates / f"{AGENT}.pem",
+            key=certificates / f"{AGENT}.key",
+            timeout=PATIENCE,
+        ) as agent:
+            return agent.authenticate(holder.username, passcode).accepted
+
+    def tokencode(self) -> str:
+        """Return what every token shows now."""
+        return str(pyotp.TOTP(base64.b32encode(SEED).decode()).now())
+
+    def primary(self) -> LocalNode:
+        """Return the primary."""
+        status = self.admin.get_status()
+        return next(
+            self.cluster.node(member.node_id)
+            for member in status.members
+            if member.role is MemberRole.PRIMARY
+        )
+
+    def replicas(self) -> list[LocalNode]:
+        """Return the other two."""
+        primary = self.primary()
+        return [node for node in self.cluster.nodes if node is not primary]
+
+
+@contextlib.contextmanager
+def running_estate(folder: Path) -> Iterator[Estate]:
+    """Start three nodes, and sign in."""
+    free = iter(free_ports(12))
+    ports = [
+        # A host for each: cookies are a host's, whatever the port.
+        Ports(
+            host=f"127.0.0.{number}",
+            agents=next(free),
+            peers=next(free),
+            admin=next(free),
+            console=next(free),
+        )
+        for number in (1, 2, 3)
+    ]
+    cluster = set_up(folder, testing=True, ports=ports)
+    try:
+        cluster.start()
+        with Admin(
+            [node.admin_address for node in cluster.nodes],
+            ca=cluster.members_ca,
+            timeout=PATIENCE,
+        ) as admin:
+            admin.login(ADMINISTRATOR, cluster.password)
+            admin.register_agent(AGENT, f"sparecode://agent/{AGENT}")
+            yield Estate(cluster, admin)
+    finally:
+        cluster.kill()
+
+
+@contextlib.contextmanager
+def running_chromium() -> Iterator[Browser]:
+    """Start Debian's Chromium, without a window."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            # Who is root has no sandbox; nothing but our own pages is opened.
+            args=["--no-sandbox", "--disable-dev-shm-usage"],
+        )
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+def new_window(browser: Browser, **options: object) -> BrowserContext:
+    """Return the window of somebody who was never here."""
+    context = browser.new_context(
+        ignore_https_errors=True,  # Of the cluster's own authority.
+        timezone_id="Europe/Berlin",
+        locale="en-GB",
+        **options,  # type: ignore[arg-type]
+    )
+    context.set_default_timeout(PATIENCE.total_seconds() * 1000)
+    return context
+
+
+def sign_in(page: Page, url: str, name: str, password: str) -> None:
+    """Sign in at an address."""
+    page.goto(f"{url}/sign-in")
+    page.get_by_label("Name").fill(name)
+    page.get_by_label("Password").fill(password)
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("heading", level=1).filter(
+        has_not_text="Security Console"
+    ).wait_for()

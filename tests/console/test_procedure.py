@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The procedure in a browser, on three real nodes: no step knows which one serves it."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from local_cluster.cluster import ADMINISTRATOR
+from playwright.sync_api import Browser, Page, expect
+
+from tests.console.balancer import Balancer
+from tests.console.estate import PIN, Estate, Holder, new_window, sign_in
+
+MANAGE = "Manage Emergency Access Tokencodes"
+
+
+@pytest.fixture
+def page(chromium: Browser) -> Iterator[Page]:
+    window = new_window(chromium)
+    yield window.new_page()
+    window.close()
+
+
+def open_page_of(page: Page, holder: Holder) -> None:
+    """Take steps 1 to 4: from the navigation to the page of the token."""
+    page.get_by_role("link", name="SecurID Tokens").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Manage Existing")
+    page.get_by_label("Search").press_sequentially(holder.username)
+    rows = page.locator("#results tbody tr")
+    expect(rows).to_have_count(1)  # As one types.
+    rows.get_by_role("button", name=f"Actions for token {holder.serial}").click()
+    page.get_by_role("link", name="Emergency Access Tokencodes").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(MANAGE)
+
+
+def generate(page: Page, count: int) -> list[str]:
+    """Take steps 5 to 9: what kind, how many; return what is written down."""
+    page.get_by_label("Enable authentication with online emergency").check()
+    page.get_by_label("Set of One-Time Tokencodes").check()
+    page.get_by_label("Number of tokencodes").fill(str(count))
+    page.locator("#generate").click()
+    codes = page.locator("#codes .code")
+    expect(codes).to_have_count(count)
+    return codes.all_text_contents()
+
+
+def served_by(page: Page) -> str:
+    """Return the node that has served the page, as the page says."""
+    said = re.search(r"Served by (\S+)", page.locator("footer").inner_text())
+    assert said
+    return said.group(1)
+
+
+def choose_end(page: Page, date: str = "2030-01-01") -> None:
+    """Take step 10: when the codes expire."""
+    page.get_by_label("Date").fill(date)
+    page.get_by_label("Time of day").fill("12:00")
+
+
+def test_procedure_behind_one_name_over_all_nodes(estate: Estate, page: Page) -> None:
+    """
+    Twelve steps: Generate is served by a replica, Save by another node (I3).
+
+    Then an agent has a code accepted at the third, and refused at all of them.
+    """
+    one, two = estate.replicas()
+    three = estate.primary()
+    holder = estate.holder()
+    with Balancer() as balancer:
+        balancer.choose(one)
+        sign_in(page, balancer.url, ADMINISTRATOR, estate.cluster.password)
+        balancer.choose(two)  # Knows the session as well (P2).
+        open_page_of(page, holder)
+        balancer.choose(one)
+        codes = generate(page, 5)
+        assert served_by(page) == one.node_id
+        assert len(set(codes)) == 5
+        choose_end(page)
+        page.get_by_label("Allow authentication with token at any time").check()
+        balancer.choose(two)
+        page.locator("#save").click()
+        expect(page.get_by_role("status")).to_contain_text("Committed by a quorum")
+        assert page.locator("#node").inner_text() == two.node_id
+        assert int(page.locator("#index").inner_text()) > 0
+        # Half past noon in Berlin, where this browser is; told in UTC.
+        expect(page.locator("#saved")).to_contain_text("2030-01-01 11:00 UTC")
+        assert page.locator("#codes .code").all_text_contents() == codes
+
+        assert estate.accepts(three, holder, PIN + codes[0])
+        for node in estate.cluster.nodes:
+            assert not estate.accepts(node, holder, PIN + codes[0])
+        balancer.choose(one)
+        page.get_by_role("link", name="Done").click()
+        issued = page.locator(".set").first
+        expect(issued).to_contain_text("4 live")
+        expect(issued).to_contain_text("1 used")
+        assert not any(code in page.content() for code in codes)
+
+
+def test_procedure_at_two_addresses(estate: Estate, page: Page) -> None:
+    """
+    Generate at one node's address, go on and Save at another's, signed in at both.
+
+    The form goes along: codes, choices, and the sealed draft that any node opens.
+    """
+    one, two = estate.replicas()
+    holder = estate.holder()
+    sign_in(page, one.console_url, ADMINISTRATOR, estate.cluster.password)
+    open_page_of(page, holder)
+    codes = generate(page, 3)
+    choose_end(page)
+    with page.context.expect_page() as opened:
+        page.get_by_role("button", name=two.node_id, exact=True).click()
+    other = opened.value
+    other.get_by_label("Name").fill(ADMINISTRATOR)
+    other.get_by_label("Password").fill(estate.cluster.password)
+    other.get_by_role("button", name="Sign in").click()
+    other.get_by_role("button", name="Go on").click()
+    expect(other.get_by_role("heading", level=1)).to_have_text(MANAGE)
+    assert other.url.startswith(two.console_url)
+    assert served_by(other) == two.node_id
+    assert other.locator("#codes .code").all_text_contents() == codes
+    assert other.get_by_label("Date").input_value() == "2030-01-01"
+    other.locator("#save").click()
+    expect(other.get_by_role("status")).to_contain_text("Committed by a quorum")
+    assert other.locator("#node").inner_text() == two.node_id
+    assert estate.accepts(estate.primary(), holder, PIN + codes[1])
+
+
+def test_leaving_with_unsaved_codes_warns(estate: Estate, page: Page) -> None:
+    holder = estate.holder()
+    url = estate.cluster.nodes[0].console_url
+    sign_in(page, url, ADMINISTRATOR, estate.cluster.password)
+    open_page_of(page, holder)
+    generate(page, 2)
+    asked = []
+    page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
+    page.get_by_role("link", name="SecurID Tokens").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Manage Existing")
+    assert asked == ["beforeunload"]
+    page.go_back()
+    expect(page.get_by_role("heading", level=1)).to_have_text(MANAGE)
+    assert page.locator("#codes").count() == 0
+
+
+def test_enter_in_a_field_never_draws_other_codes(estate: Estate, page: Page) -> None:
+    """With codes on the page Enter means Save, and so what was written down is live."""
+    holder = estate.holder()
+    url = estate.cluster.nodes[1].console_url
+    sign_in(page, url, ADMINISTRATOR, estate.cluster.password)
+    open_page_of(page, holder)
+    codes = generate(page, 2)
+    page.get_by_label("Number of tokencodes").press("Enter")
+    expect(page.get_by_role("status")).to_contain_text("Committed by a quorum")
+    assert page.locator("#codes .code").all_text_contents() == codes
+
+
+@pytest.mark.parametrize(
+    ("choice", "token_works", "codes_work_after"),
+    [
+        ("Deny authentication with token", False, True),
+        ("Allow authentication with token at any time", True, False),
+        ("Allow authentication with token only after", False, True),
+    ],
+)
+def test_each_recovery_option(
+    estate: Estate,
+    page: Page,
+    choice: str,
+    token_works: bool,
+    codes_work_after: bool,
+) -> None:
+    """(R) The token comes back: what the chosen option says happens."""
+    holder = estate.holder()
+    one, two, three = estate.cluster.nodes
+    sign_in(page, one.console_url, ADMINISTRATOR, estate.cluster.password)
+    open_page_of(page, holder)
+    codes = generate(page, 2)
+    choose_end(page)
+    page.get_by_role("radio", name=choice).first.check()
+    page.locator("#save").click()
+    expect(page.get_by_role("status")).to_contain_text("Committed by a quorum")
+    assert estate.accepts(two, holder, PIN + codes[0])
+    assert estate.accepts(three, holder, PIN + estate.tokencode()) is token_works
+    assert estate.accepts(two, holder, PIN + codes[1]) is codes_work_after
+
+
+def test_the_sheet_prints_on_one_page(estate: Estate, page: Page) -> None:
+    """Print preview as PDF: the sheet, and nothing else of the page."""
+    holder = estate.holder()
+    url = estate.cluster.nodes[0].console_url
+    sign_in(page, url, ADMINISTRATOR, estate.cluster.password)
+    open_page_of(page, holder)
+    codes = generate(page, 50)
+    page.locator("#save").click()
+    expect(page.get_by_role("status")).to_contain_text("Committed by a quorum")
+    page.emulate_media(media="print")
+    sheet = page.locator(".sheet")
+    expect(sheet).to_be_visible()
+    expect(page.get_by_role("navigation").first).to_be_hidden()
+    expect(page.locator("#saved")).to_be_hidden()
+    printed = sheet.inner_text()
+    assert all(code in printed for code in codes)
+    assert holder.username in printed
+    assert holder.serial in printed
+    for form in ("A4", "Letter"):
+        pdf = page.pdf(format=form)
+        assert pdf.startswith(b"%PDF")
+        assert len(re.findall(rb"/Type\s*/Page\b", pdf)) == 1
