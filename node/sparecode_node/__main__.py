@@ -19,11 +19,16 @@ from typing import Annotated, NoReturn
 
 import typer
 
+# gRPC reads it when it is imported. Of a handshake that fails it tells at its
+# default level alone; `grpc_lines` takes what it writes, so nobody is bothered.
+os.environ.pop("GRPC_VERBOSITY", None)
+
 from sparecode_node import bootstrap, preparing
 from sparecode_node.certificates import CertificatesError, write_certificates
 from sparecode_node.config import Config, load_config
 from sparecode_node.config_section import ConfigError
 from sparecode_node.logs import set_up_logging
+from sparecode_node.rpc.stderr import grpc_lines
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
 from sparecode_node.services.errors import InvalidFieldError
 
@@ -85,12 +90,19 @@ def run(
     if context.invoked_subcommand is not None:
         return
     loaded_config = loaded(context)
-    set_up_logging(loaded_config.log, node=loaded_config.node.id)
+    node = bootstrap.Node(loaded_config, clock=SystemClock(), entropy=SystemEntropy())
+    with grpc_lines(node.security_log.grpc_line):
+        set_up_logging(loaded_config.log, node=loaded_config.node.id)
+        run_node(node, loaded_config)
+
+
+def run_node(node: bootstrap.Node, config: Config) -> None:
+    """Run the node, and end the process as it ends."""
     # What the node writes is for its owner; a core dump would hold the key ring.
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
-        code = asyncio.run(serve(loaded_config))
+        code = asyncio.run(serve(node, config))
     except preparing.StartError as error:
         fail(str(error), EXIT_REFUSED)
     if code:
@@ -99,9 +111,8 @@ def run(
         os._exit(code)
 
 
-async def serve(config: Config) -> int:
+async def serve(node: bootstrap.Node, config: Config) -> int:
     """Run the node until it is told to stop; return the exit code."""
-    node = bootstrap.Node(config, clock=SystemClock(), entropy=SystemEntropy())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, node.stop)

@@ -57,7 +57,9 @@ from sparecode_node.services.condition import Condition
 from sparecode_node.services.founding import Founder, FoundingError
 from sparecode_node.services.kdf import PROFILES, Kdf
 from sparecode_node.services.keyring import KeyRing, KeyRingError
+from sparecode_node.services.refusals import Refusals
 from sparecode_node.services.sealing import Sealing
+from sparecode_node.services.security_log import SecurityLog
 from sparecode_node.services.state_file import StateFile
 from sparecode_node.services.use_cases import Services, build_services
 from sparecode_node.statemachine.schema import SchemaError
@@ -93,11 +95,17 @@ class Node:
         self._config = config
         self._clock = clock
         self._entropy = entropy
+        self._refusals = Refusals(clock=clock, entropy=entropy)
         self._stopping = asyncio.Event()
         self._fatal = ""
         self._certificates: Certificates | None = None
         self._replicator: ClusterReplicator | None = None
         self._console: ConsoleServer | None = None
+
+    @property
+    def security_log(self) -> SecurityLog:
+        """Where this node notes whom it has turned away."""
+        return self._refusals.log
 
     def stop(self) -> None:
         """Have `run` come to an end, in order."""
@@ -183,8 +191,11 @@ class Node:
             kdf=kdf,
             clock=self._clock,
             entropy=self._entropy,
+            refusals=self._refusals,
             limits=rate_limits(config),
         )
+        noting = asyncio.create_task(self._refusals.run(replicator), name="refusals")
+        started.push_async_callback(_cancel, noting)
         listeners = Listeners(
             node_id=config.node.id,
             agents=ListenerSettings(
@@ -197,6 +208,7 @@ class Node:
             ),
             services=services,
             is_ready=lambda: condition.ready,
+            refusals=self._refusals,
             clock=self._clock,
             on_ended=measures.ended,
         )

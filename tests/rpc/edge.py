@@ -14,8 +14,9 @@ from grpc_status import rpc_status
 from sparecode_node.certificates import Authority, Issued
 from sparecode_node.rpc.server import Listeners, ListenerSettings
 from sparecode_node.rpc.tls import TlsFiles
-from sparecode_node.services.ambient import SystemClock
+from sparecode_node.services.ambient import SystemClock, SystemEntropy
 from sparecode_node.services.context import CallContext
+from sparecode_node.services.refusals import Refusals
 from sparecode_node.services.use_cases import Services
 
 NODE = "n1"
@@ -71,6 +72,7 @@ class Edge:
     """A running edge."""
 
     listeners: Listeners
+    refusals: Refusals
     services: dict[str, Told]
     ready: list[bool]
 
@@ -114,17 +116,19 @@ async def running_edge(*, reflection: bool = False) -> AsyncIterator[Edge]:
     """Start an edge, and stop it."""
     services = {field.name: Told() for field in dataclasses.fields(Services)}
     ready = [False]
+    refusals = Refusals(clock=SystemClock(), entropy=SystemEntropy())
     listeners = Listeners(
         node_id=NODE,
         agents=settings(mutual=True),
         admin=settings(mutual=False, reflection=reflection),
         services=Services(**services),
+        refusals=refusals,
         is_ready=lambda: ready[0],
         clock=SystemClock(),
     )
     await listeners.start()
     try:
-        yield Edge(listeners, services, ready)
+        yield Edge(listeners, refusals, services, ready)
     finally:
         await listeners.stop(grace_s=0)
 

@@ -129,6 +129,7 @@ async def test_port_in_use_is_named_with_the_reason():
             agents=settings(mutual=True),
             admin=ListenerSettings(address=taken, tls=settings(mutual=False).tls),
             services=Services(**edge.services),
+            refusals=edge.refusals,
             is_ready=lambda: False,
             clock=SystemClock(),
         )

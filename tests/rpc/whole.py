@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 import sqlite3
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from sparecode_node.services.ambient import SystemClock, SystemEntropy
 from sparecode_node.services.founding import Founder, prepare_founding
 from sparecode_node.services.kdf import TESTING, Kdf
 from sparecode_node.services.keyring import KeyRing
+from sparecode_node.services.refusals import Refusals
 from sparecode_node.services.sealing import Sealing
 from sparecode_node.services.state_file import StateFile
 from sparecode_node.services.use_cases import build_services
@@ -37,6 +38,17 @@ from tests.rpc.edge import NODE, Edge, settings
 
 PASSWORD = "correct horse battery"
 PIN = "2468"
+
+
+class RestlessClock(SystemClock):
+    """A clock on which a minute passes with every look."""
+
+    def __init__(self) -> None:
+        self._minutes = 0
+
+    def monotonic_s(self) -> float:
+        self._minutes += 1
+        return 60.0 * self._minutes
 
 
 def new_id() -> str:
@@ -50,6 +62,7 @@ class Whole(Edge):
 
     state: StateFile
     path: Path
+    replicator: LoopbackReplicator
     bearer: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -69,6 +82,31 @@ class Whole(Edge):
                 ).fetchall()
                 for (table,) in tables
             }
+
+    def facts(self) -> dict[str, list[Any]]:
+        """Return every row but what is recorded of calls, and ended sessions."""
+        rows = self.rows()
+        now_ms = SystemClock().now_ms()
+        rows["sessions"] = [each for each in rows["sessions"] if each[-1] > now_ms]
+        return {
+            table: rows[table] for table in rows.keys() - {"audit_events", "requests"}
+        }
+
+    @contextlib.contextmanager
+    def state_written(self) -> Iterator[sqlite3.Connection]:
+        """Write to the state behind everybody's back."""
+        with contextlib.closing(sqlite3.connect(self.path)) as db, db:
+            yield db
+
+    async def noted(self) -> list[tuple[str, ...]]:
+        """Have refused calls noted; return the events: who, what, outcome, why."""
+        while not await self.refusals.flush(self.replicator):
+            pass
+        with contextlib.closing(sqlite3.connect(self.path)) as db:
+            return db.execute(
+                "SELECT actor, action, target, outcome, reason FROM audit_events "
+                "ORDER BY sequence"
+            ).fetchall()
 
     async def sign_in(self) -> str:
         """Open a session; return its bearer."""
@@ -168,6 +206,8 @@ async def running_whole(directory: Path) -> AsyncIterator[Whole]:
     ):
         replicator = LoopbackReplicator(machine, stamper, clock=clock)
         state = await LocalState.open(directory / "state.db")
+        # For them a minute passes whenever they look at the clock.
+        refusals = Refusals(clock=RestlessClock(), entropy=entropy)
         listeners = Listeners(
             node_id=NODE,
             agents=settings(mutual=True),
@@ -179,7 +219,9 @@ async def running_whole(directory: Path) -> AsyncIterator[Whole]:
                 kdf=kdf,
                 clock=clock,
                 entropy=entropy,
+                refusals=refusals,
             ),
+            refusals=refusals,
             is_ready=lambda: replicator.ready,
             clock=clock,
         )
@@ -198,6 +240,8 @@ async def running_whole(directory: Path) -> AsyncIterator[Whole]:
         await founder.run(replicator)
         whole = Whole(
             listeners=listeners,
+            refusals=refusals,
+            replicator=replicator,
             services={},
             ready=[True],
             state=file,

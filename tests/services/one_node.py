@@ -60,6 +60,7 @@ from sparecode_node.services.policies import Policies
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.rates import RateLimits, Rates
 from sparecode_node.services.reading import Reader
+from sparecode_node.services.refusals import Refusals
 from sparecode_node.services.sealing import Sealing, session_id
 from sparecode_node.services.sessions import Sessions
 from sparecode_node.services.stamping import PrimaryStamper
@@ -244,6 +245,7 @@ class OneNode:
     audit: Audit
     policies: Policies
     administrators: Administrators
+    refusals: Refusals
     bearer: str = ""
 
     def admin(self, method: str = "", request_id: str = "") -> CallContext:
@@ -443,7 +445,8 @@ async def one_node(
     replicator = TwoReplicas(primary, local, stamper)
     state = await LocalState.open(folder / "local.db", connections=2)
     shared = {"replicator": replicator, "state": state, "clock": clock}
-    authorization = Authorization(**shared)
+    refusals = Refusals(clock=clock, entropy=entropy)
+    authorization = Authorization(refusals=refusals, **shared)
     proposer = Proposer(
         replicator=replicator,
         authorization=authorization,
@@ -453,6 +456,7 @@ async def one_node(
     reader = Reader(authorization=authorization, **shared)
     rates = Rates(limits or UNLIMITED, clock=clock, entropy=entropy)
     node = OneNode(
+        refusals=refusals,
         rates=rates,
         clock=clock,
         kdf=kdf,

@@ -498,6 +498,7 @@ def test_every_administrators_command_needs_a_session(world: World) -> None:
         "OpenSession",
         "Authenticate",
         "ContinueAuthentication",
+        "NoteRefusedCalls",
         "PassBarrier",
     }
     every = {command.__name__ for command in get_args(Command)}

@@ -83,6 +83,7 @@ from sparecode_node.statemachine.commands import (
 )
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.policies import find_policy
+from sparecode_node.statemachine.refusal_commands import NoteRefusedCalls
 from sparecode_node.statemachine.results import (
     Applied,
     Authenticated,
@@ -215,7 +216,7 @@ class World:
         match command:
             case Authenticate() | ContinueAuthentication():
                 caller, session = f"agent:{command.agent}", ""
-            case InitializeCluster() | PassBarrier():
+            case InitializeCluster() | PassBarrier() | NoteRefusedCalls():
                 caller, session = "node:n1", ""
             case OpenSession():
                 caller, session = f"administrator:{command.administrator}", ""
@@ -367,6 +368,13 @@ class World:
             case "allow-certificate":
                 mark, value = certificate_mark(given)
                 return AllowCertificate(mark=mark, value=value)
+            case "note-refused":
+                return NoteRefusedCalls(
+                    method=given["method"],
+                    reason=given["reason"],
+                    actor=given["actor"],
+                    count=int(given.get("count", "1")),
+                )
             case "authenticate":
                 return self._authenticate(given)
             case "continue":

@@ -17,6 +17,11 @@ from sparecode_node.services.errors import NotSignedInError
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
+
+class NoBearerError(NotSignedInError):
+    """The header that should hold a session holds something else."""
+
+
 _BEARER = "bearer "
 _IDENTITY_MAX = 256
 _CERTIFICATES_KEPT = 1024
@@ -86,5 +91,5 @@ def session_caller(context: Context) -> SessionCaller | Anonymous:
         or not value.lower().startswith(_BEARER)
         or not (bearer := value[len(_BEARER) :].strip())
     ):
-        raise NotSignedInError("expected one header `authorization: Bearer SESSION`")
+        raise NoBearerError("expected one header `authorization: Bearer SESSION`")
     return SessionCaller(bearer=bearer)

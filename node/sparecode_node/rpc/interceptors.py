@@ -26,9 +26,12 @@ from sparecode_node.rpc.errors import (
     answer_for,
     status_of,
 )
-from sparecode_node.rpc.identity import Context, agent_identity
+from sparecode_node.rpc.identity import Context, NoBearerError, agent_identity
 from sparecode_node.services.ambient import Clock
+from sparecode_node.services.authorization import NEEDS
 from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.services.refusals import NOBODY, Refusals
+from sparecode_node.services.security_log import CALL_REFUSED
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +43,14 @@ FILE_MESSAGE_BYTES_MAX = 1024 * 1024 + MESSAGE_BYTES_MAX
 WITH_FILES = frozenset({"TokenService/ImportTokenFile", "UserService/ImportUsers"})
 """Methods whose request is one message with a file in it."""
 
+KNOWN_METHODS = frozenset(NEEDS) | {
+    "AuthenticationService/Authenticate",
+    "AuthenticationService/ContinueAuthentication",
+    "SessionService/Login",
+}
+"""What else is called is not worth being told apart."""
+
+_TURNED_AWAY = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 _TIME_FLOOR_S = 0.005
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 
@@ -75,10 +86,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self,
         *,
         audience: Audience,
+        refusals: Refusals,
         clock: Clock,
         on_ended: Callable[[EndedCall], object] | None = None,
     ) -> None:
         self._audience = audience
+        self._refusals = refusals
         self._clock = clock
         self._on_ended = on_ended or (lambda _: None)
 
@@ -90,8 +103,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         """Return the handler of the method, wrapped."""
         handler = await continuation(handler_call_details)
         method: str = handler_call_details.method
-        if handler is None or not method.startswith(OURS):
+        if not method.startswith(OURS):
             return handler
+        if handler is None:
+            return grpc.stream_stream_rpc_method_handler(self._absent(method))
         if handler.request_streaming and handler.response_streaming:
             raise NotImplementedError(f"{method} streams both ways")
         if handler.response_streaming:
@@ -111,6 +126,21 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             handler.request_deserializer,
             handler.response_serializer,
         )
+
+    def _absent(self, method: str) -> StreamBehavior:
+        """Refuse a method that is not of this listener, or of none."""
+        name = method.removeprefix(OURS)
+        name = name if name in KNOWN_METHODS else "unknown method"
+
+        async def refuse(_: Request, context: Context) -> AsyncIterator[Message]:
+            self._turned_away(name, context, "UNIMPLEMENTED")
+            self._refusals.record(name, "unimplemented", self._actor(context))
+            await context.abort(
+                grpc.StatusCode.UNIMPLEMENTED, "not a method of this listener"
+            )
+            yield Empty()  # Never: but it makes this a stream.
+
+        return refuse
 
     def _wrap(self, method: str, behavior: Behavior) -> Behavior:
         name = method.removeprefix(OURS)
@@ -190,13 +220,37 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             await context.abort(grpc.StatusCode.INTERNAL, "internal error")
         else:
             ended.code = answer.code.name
-            log.info(
-                "call refused",
-                extra={**fields, "code": answer.code.name, "reason": answer.reason},
-            )
+            if isinstance(error, UnidentifiedError | NoBearerError):
+                # No use case has seen it, so nobody else has it recorded.
+                self._refusals.record(
+                    fields["method"], answer.reason.lower(), self._actor(context)
+                )
+            if answer.code in _TURNED_AWAY:
+                self._turned_away(fields["method"], context, answer.reason)
+            else:
+                log.info(
+                    "call refused",
+                    extra={**fields, "code": answer.code.name, "reason": answer.reason},
+                )
             status = status_of(answer)
             await context.abort(status.code, status.details, status.trailing_metadata)
         raise AssertionError("abort has returned")
+
+    def _turned_away(self, method: str, context: Context, reason: str) -> None:
+        self._refusals.log.note(
+            CALL_REFUSED,
+            method=method,
+            caller=self._caller(context),
+            peer=str(context.peer()),
+            reason=reason,
+        )
+
+    def _actor(self, context: Context) -> str:
+        """Return who called, as far as their certificate says."""
+        try:
+            return f"agent:{agent_identity(context.auth_context())}"
+        except UnidentifiedError:
+            return NOBODY
 
     def _caller(self, context: Context) -> str:
         if self._audience is Audience.AGENT:

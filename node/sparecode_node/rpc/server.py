@@ -59,6 +59,7 @@ from sparecode_node.rpc.tls import TlsFiles
 from sparecode_node.rpc.tokens import TokenServicer
 from sparecode_node.rpc.users import UserServicer
 from sparecode_node.services.ambient import Clock
+from sparecode_node.services.refusals import Refusals
 from sparecode_node.services.use_cases import Services
 
 log = logging.getLogger(__name__)
@@ -111,6 +112,7 @@ class Listeners:
         agents: ListenerSettings,
         admin: ListenerSettings,
         services: Services,
+        refusals: Refusals,
         is_ready: Callable[[], bool],
         clock: Clock,
         on_ended: Callable[[EndedCall], object] | None = None,
@@ -119,14 +121,22 @@ class Listeners:
         self._health = Health(is_ready)
         self._following: asyncio.Task[None] | None = None
         agents_server = _server(
-            CallInterceptor(audience=Audience.AGENT, clock=clock, on_ended=on_ended),
+            CallInterceptor(
+                audience=Audience.AGENT,
+                refusals=refusals,
+                clock=clock,
+                on_ended=on_ended,
+            ),
             message_bytes_max=MESSAGE_BYTES_MAX,
             calls_max=AGENT_CALLS_MAX,
         )
         # Only what takes files may use the greater limit: the interceptor sees to it.
         admin_server = _server(
             CallInterceptor(
-                audience=Audience.ADMINISTRATOR, clock=clock, on_ended=on_ended
+                audience=Audience.ADMINISTRATOR,
+                refusals=refusals,
+                clock=clock,
+                on_ended=on_ended,
             ),
             message_bytes_max=FILE_MESSAGE_BYTES_MAX,
             calls_max=ADMIN_CALLS_MAX,

@@ -17,7 +17,13 @@ from sparecode_node.queries.state import LocalState, ReadTransaction
 from sparecode_node.replication.replicator import Replicator
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.context import CallContext, Deadline, SessionCaller
-from sparecode_node.services.errors import NotPermittedError, NotSignedInError, refusal
+from sparecode_node.services.errors import (
+    NotPermittedError,
+    NotSignedInError,
+    Refused,
+    refusal,
+)
+from sparecode_node.services.refusals import NOBODY, Refusals
 from sparecode_node.services.sealing import session_id
 from sparecode_node.statemachine.administrator_commands import (
     ChangePassword,
@@ -169,10 +175,16 @@ class Authorization:
     """Finds out who holds a session, and whether their role may call a method."""
 
     def __init__(
-        self, *, replicator: Replicator, state: LocalState, clock: Clock
+        self,
+        *,
+        replicator: Replicator,
+        state: LocalState,
+        refusals: Refusals,
+        clock: Clock,
     ) -> None:
         self._replicator = replicator
         self._state = state
+        self._refusals = refusals
         self._clock = clock
 
     async def find(self, context: CallContext, deadline: Deadline) -> Session:
@@ -183,19 +195,16 @@ class Authorization:
         barrier: it may have been opened a moment ago on another node.
         Raises `NotSignedInError`, `NotPermittedError`, `ProposeError`.
         """
-        try:
-            return await self.find_locally(context)
-        except NotSignedInError:
-            if not isinstance(context.caller, SessionCaller):
-                raise
+        if isinstance(context.caller, SessionCaller):
+            async with self._state.transaction() as transaction:
+                found = await self._look(transaction, context, self._clock.now_ms())
+            if not isinstance(found.refused, NotSignedInError):
+                return self._settled(context, found)
+        else:
+            return self._settled(context, _Found(refused=NotSignedInError()))
         passed = await self._replicator.read_barrier(timeout_s=deadline.left_s())
         async with self._state.transaction() as transaction:
             return await self.check(transaction, context, passed.at_ms)
-
-    async def find_locally(self, context: CallContext) -> Session:
-        """Return the caller's session as this node knows it (P2)."""
-        async with self._state.transaction() as transaction:
-            return await self.check(transaction, context, self._clock.now_ms())
 
     async def check(
         self, transaction: ReadTransaction, context: CallContext, now_ms: int
@@ -206,29 +215,60 @@ class Authorization:
         Raises `NotSignedInError`, `NotPermittedError` and `Refused`
         (`PASSWORD_CHANGE_NEEDED`).
         """
+        found = await self._look(transaction, context, now_ms)
+        return self._settled(context, found)
+
+    async def _look(
+        self, transaction: ReadTransaction, context: CallContext, now_ms: int
+    ) -> "_Found":
+        """Look a session up, and whether it may call the method."""
         if not isinstance(context.caller, SessionCaller):
-            raise NotSignedInError
+            return _Found(refused=NotSignedInError())
         key = session_id(context.caller.bearer)
         found = await sessions.find(transaction, key)
         if found is None or found.ends_at_ms <= now_ms:
-            raise NotSignedInError("no such session, or it has ended: sign in")
-        if not permitted(found.role, context.method):
-            raise NotPermittedError(
-                f"the role {found.role.value} may not call {context.method}"
+            return _Found(
+                refused=NotSignedInError("no such session, or it has ended: sign in")
             )
-        if found.temporary and context.method not in WITH_TEMPORARY_PASSWORD:
-            raise refusal(
-                Rejected(
-                    Reason.PASSWORD_CHANGE_NEEDED,
-                    "the password is a temporary one: change it first",
-                )
-            )
-        return Session(
+        session = Session(
             session_id=key,
             administrator=found.administrator,
             role=found.role,
             ends_at_ms=found.ends_at_ms,
         )
+        if not permitted(found.role, context.method):
+            refused: Refused = NotPermittedError(
+                f"the role {found.role.value} may not call {context.method}"
+            )
+            return _Found(session=session, refused=refused)
+        if found.temporary and context.method not in WITH_TEMPORARY_PASSWORD:
+            refused = refusal(
+                Rejected(
+                    Reason.PASSWORD_CHANGE_NEEDED,
+                    "the password is a temporary one: change it first",
+                )
+            )
+            return _Found(session=session, refused=refused)
+        return _Found(session=session)
+
+    def _settled(self, context: CallContext, found: "_Found") -> Session:
+        """Return the session, or raise why not, which the audit log is to say (U1)."""
+        session, refused = found.session, found.refused
+        if refused is not None or session is None:
+            refused = refused or NotSignedInError()
+            actor = f"administrator:{session.administrator}" if session else NOBODY
+            reason = refused.rejected.reason.value
+            self._refusals.record(context.method, reason, actor)
+            raise refused
+        return session
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """A session, if there is one, and why it may not call the method, if it may not."""
+
+    session: Session | None = None
+    refused: Refused | None = None
 
 
 def permitted(role: Role, method: str) -> bool:

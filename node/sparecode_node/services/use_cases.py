@@ -20,6 +20,7 @@ from sparecode_node.services.policies import Policies
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.rates import DEFAULT_LIMITS, RateLimits, Rates
 from sparecode_node.services.reading import Reader
+from sparecode_node.services.refusals import Refusals
 from sparecode_node.services.sealing import Sealing
 from sparecode_node.services.sessions import Sessions
 from sparecode_node.services.token_import import TokenImport
@@ -56,10 +57,13 @@ def build_services(
     kdf: Kdf,
     clock: Clock,
     entropy: Entropy,
+    refusals: Refusals,
     limits: RateLimits = DEFAULT_LIMITS,
 ) -> Services:
     """Build every use case over a replicator and the state that it applies to."""
-    authorization = Authorization(replicator=replicator, state=state, clock=clock)
+    authorization = Authorization(
+        replicator=replicator, state=state, refusals=refusals, clock=clock
+    )
     proposer = Proposer(
         replicator=replicator, authorization=authorization, sealing=sealing, clock=clock
     )

@@ -30,6 +30,10 @@ class Applying:
     administrator: Administrator | None = None
     """Whose session it is; None for agents and nodes."""
     target: str = ""
+    actor: str = ""
+    """Who is recorded; empty: the administrator, or else the caller."""
+    outcome: str = ""
+    """What is recorded of a command that is applied; empty: that it was."""
     reason: str = ""
     detail: str = ""
     events: list[Event] = field(default_factory=list)

@@ -35,6 +35,7 @@ from sparecode_node.statemachine.authentication_commands import (
 )
 from sparecode_node.statemachine.bulk_commands import BulkCommand
 from sparecode_node.statemachine.cluster_commands import ClusterCommand
+from sparecode_node.statemachine.refusal_commands import NoteRefusedCalls
 from sparecode_node.statemachine.token_commands import (
     ClearPin,
     DeleteToken,
@@ -358,6 +359,7 @@ Command = (
     | BulkCommand
     | AgentCommand
     | ClusterCommand
+    | NoteRefusedCalls
 )
 
 

@@ -71,6 +71,8 @@ from sparecode_node.statemachine.commands import (
     UpdateUser,
 )
 from sparecode_node.statemachine.digest import digest
+from sparecode_node.statemachine.refusal_commands import NoteRefusedCalls
+from sparecode_node.statemachine.refusals import note_refused_calls
 from sparecode_node.statemachine.requests import REUSED, Requests
 from sparecode_node.statemachine.results import (
     Applied,
@@ -303,6 +305,8 @@ class StateMachine:
                 return authentication.continue_authentication(applying, command)
             case TransferPrimary():
                 return Applied(index=applying.index)  # Done by replication.
+            case NoteRefusedCalls() as command:
+                return note_refused_calls(applying, command)
             case PassBarrier():
                 return BarrierPassed(index=applying.index, at_ms=applying.now_ms)
             case _ as never:
@@ -321,8 +325,8 @@ class StateMachine:
             case Authenticated():
                 outcome = result.decision.value
             case _:
-                outcome = "applied"
-        actor = applying.call.request.caller
+                outcome = applying.outcome or "applied"
+        actor = applying.actor or applying.call.request.caller
         if applying.administrator is not None:
             actor = f"administrator:{applying.administrator.name}"
         for action, target, how, why, more in (

@@ -43,6 +43,7 @@ from sparecode_node.statemachine.commands import (
     UpdatePolicy,
     UpdateUser,
 )
+from sparecode_node.statemachine.refusal_commands import NoteRefusedCalls
 from sparecode_node.statemachine.token_commands import (
     ClearPin,
     DeleteToken,
@@ -106,6 +107,8 @@ def target_of(db: sqlite3.Connection, command: Command) -> str:
             return f"{command.mark} {command.value}"
         case Authenticate() | ContinueAuthentication():
             return _person(db, command)
+        case NoteRefusedCalls():
+            return command.method
         case CloseSession() | PassBarrier():
             return ""
         case _ as never:

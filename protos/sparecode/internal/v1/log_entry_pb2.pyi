@@ -97,6 +97,7 @@ class Call(_message.Message):
     ALLOW_CERTIFICATE_FIELD_NUMBER: _builtins.int
     CONTINUE_AUTHENTICATION_FIELD_NUMBER: _builtins.int
     TRANSFER_PRIMARY_FIELD_NUMBER: _builtins.int
+    NOTE_REFUSED_CALLS_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """The node that was called."""
     session_id: _builtins.str
@@ -255,6 +256,10 @@ class Call(_message.Message):
     def transfer_primary(self) -> Global___TransferPrimary:
         """Has another member lead."""
 
+    @_builtins.property
+    def note_refused_calls(self) -> Global___NoteRefusedCalls:
+        """Records calls that a node has refused."""
+
     def __init__(
         self,
         *,
@@ -299,12 +304,13 @@ class Call(_message.Message):
         allow_certificate: Global___AllowCertificate | None = ...,
         continue_authentication: Global___ContinueAuthentication | None = ...,
         transfer_primary: Global___TransferPrimary | None = ...,
+        note_refused_calls: Global___NoteRefusedCalls | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["allow_certificate", b"allow_certificate", "assign_token", b"assign_token", "authenticate", b"authenticate", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "replace_token", b"replace_token", "request", b"request", "resynchronize_token", b"resynchronize_token", "save_emergency_access", b"save_emergency_access", "set_pin", b"set_pin", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["allow_certificate", b"allow_certificate", "assign_token", b"assign_token", "authenticate", b"authenticate", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "note_refused_calls", b"note_refused_calls", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "replace_token", b"replace_token", "request", b"request", "resynchronize_token", b"resynchronize_token", "save_emergency_access", b"save_emergency_access", "set_pin", b"set_pin", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_certificate", b"allow_certificate", "assign_token", b"assign_token", "at_ms", b"at_ms", "authenticate", b"authenticate", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "node_id", b"node_id", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "replace_token", b"replace_token", "request", b"request", "resynchronize_token", b"resynchronize_token", "save_emergency_access", b"save_emergency_access", "session_id", b"session_id", "set_pin", b"set_pin", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_certificate", b"allow_certificate", "assign_token", b"assign_token", "at_ms", b"at_ms", "authenticate", b"authenticate", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "node_id", b"node_id", "note_refused_calls", b"note_refused_calls", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "replace_token", b"replace_token", "request", b"request", "resynchronize_token", b"resynchronize_token", "save_emergency_access", b"save_emergency_access", "session_id", b"session_id", "set_pin", b"set_pin", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["initialize_cluster", "open_session", "close_session", "create_user", "update_user", "delete_user", "unlock_user", "enroll_token", "assign_token", "set_pin", "reinstate_token", "save_emergency_access", "disable_emergency_access", "register_agent", "authenticate", "pass_barrier", "unassign_token", "enable_token", "disable_token", "update_token", "delete_token", "clear_pin", "replace_token", "update_policy", "resynchronize_token", "issue_fixed_tokencode", "create_administrator", "update_administrator", "remove_administrator", "change_password", "issue_tokencodes_in_bulk", "update_agent", "remove_agent", "deny_certificate", "allow_certificate", "continue_authentication", "transfer_primary"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["initialize_cluster", "open_session", "close_session", "create_user", "update_user", "delete_user", "unlock_user", "enroll_token", "assign_token", "set_pin", "reinstate_token", "save_emergency_access", "disable_emergency_access", "register_agent", "authenticate", "pass_barrier", "unassign_token", "enable_token", "disable_token", "update_token", "delete_token", "clear_pin", "replace_token", "update_policy", "resynchronize_token", "issue_fixed_tokencode", "create_administrator", "update_administrator", "remove_administrator", "change_password", "issue_tokencodes_in_bulk", "update_agent", "remove_agent", "deny_certificate", "allow_certificate", "continue_authentication", "transfer_primary", "note_refused_calls"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
@@ -1532,6 +1538,40 @@ class AllowCertificate(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AllowCertificate: _TypeAlias = AllowCertificate  # noqa: Y015
+
+@_typing.final
+class NoteRefusedCalls(_message.Message):
+    """Records calls that a node has refused before they became a command."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METHOD_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    method: _builtins.str
+    """Which method was called."""
+    reason: _builtins.str
+    """Why it was refused."""
+    actor: _builtins.str
+    """Who called, as far as they have shown it."""
+    count: _builtins.int
+    """So many calls since the last note."""
+    def __init__(
+        self,
+        *,
+        method: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "count", b"count", "method", b"method", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NoteRefusedCalls: _TypeAlias = NoteRefusedCalls  # noqa: Y015
 
 @_typing.final
 class PinCandidate(_message.Message):

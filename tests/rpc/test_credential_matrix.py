@@ -1,0 +1,327 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Every method with every wrong credential: refused, nothing changed, and recorded.
+
+Who fails in the TLS handshake never reaches a method; `tests/system/test_strangers.py`
+has those, on the listeners of real nodes.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import pytest_asyncio
+
+from sparecode.v1 import (
+    administrators_pb2,
+    agents_pb2,
+    audit_pb2,
+    authentication_pb2,
+    sessions_pb2,
+    users_pb2,
+)
+from sparecode.v1 import emergency_access_pb2 as emergency_pb
+from sparecode.v1.administrators_pb2_grpc import AdministratorServiceStub
+from sparecode.v1.agents_pb2_grpc import AgentServiceStub
+from sparecode.v1.authentication_pb2_grpc import AuthenticationServiceStub
+from sparecode.v1.sessions_pb2_grpc import SessionServiceStub
+from sparecode_client import certificate_fingerprint
+from sparecode_node.domain.administrators import Role, may
+from sparecode_node.services.authorization import NEEDS
+from tests.rpc.edge import AGENT, AGENTS, NOW, failure
+from tests.rpc.test_imports import one_file
+from tests.rpc.test_methods import CASES, ID, pieces
+from tests.rpc.whole import PIN, Whole, new_id, running_whole
+
+pytestmark = pytest.mark.asyncio
+
+CODE = grpc.StatusCode
+TEMPORARY, OWN = "a temporary password", "a password of my own"
+PASSCODE = PIN + "ABCD2345"
+
+REQUESTS: dict[str, list[Any]] = {
+    **{case.method: [case.request] for case in CASES},
+    "TokenService/ImportTokens": pieces(),
+    "TokenService/ImportTokenFile": [one_file()],
+    "UserService/ImportUsers": [
+        users_pb2.ImportUsersRequest(request_id=ID, content=b"username\nalice\n")
+    ],
+    "AuditService/ExportAuditEvents": [
+        audit_pb2.ExportAuditEventsRequest(
+            format=audit_pb2.AUDIT_EXPORT_FORMAT_JSON_LINES
+        )
+    ],
+    "EmergencyAccessService/BulkIssueTokencodes": [
+        emergency_pb.BulkIssueTokencodesRequest(
+            request_id=ID, rows=[emergency_pb.BulkIssueRow(row=1, serial="1")]
+        )
+    ],
+}
+"""Methods with a request that is in order; others are asked for nothing."""
+
+Bearer = tuple[tuple[str, str], ...]
+
+
+def bearer(session: str) -> Bearer:
+    return (("authorization", f"Bearer {session}"),)
+
+
+@pytest_asyncio.fixture
+async def whole(tmp_path: Path) -> AsyncIterator[Whole]:
+    """Start a node; Alice has token 1 with a PIN, and an agent may ask."""
+    async with running_whole(tmp_path) as started:
+        await started.populate()
+        yield started
+
+
+async def call(channel: grpc.aio.Channel, method: str, metadata: Bearer = ()) -> Any:
+    """Call any method of the contract; return why it was refused."""
+    stub = channel.stream_stream(
+        f"/sparecode.v1.{method}",
+        request_serializer=lambda message: (
+            message if isinstance(message, bytes) else message.SerializeToString()
+        ),
+        response_deserializer=bytes,
+    )
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        async for _ in stub(
+            iter(REQUESTS.get(method, [b""])), timeout=5, metadata=metadata
+        ):
+            pass
+    return failure(caught.value)
+
+
+# --- On the administrators' listener ----------------------------------------
+
+
+async def administrator(whole: Whole, name: str, role: Any) -> str:
+    """Add an administrator who has a password of their own; return a session."""
+    await whole.call(
+        AdministratorServiceStub,
+        "CreateAdministrator",
+        administrators_pb2.CreateAdministratorRequest(
+            request_id=new_id(), name=name, role=role, password=TEMPORARY, no_user=True
+        ),
+    )
+    root, whole.bearer = whole.bearer, bearer(await sign_in(whole, name, TEMPORARY))
+    await whole.call(
+        AdministratorServiceStub,
+        "ChangePassword",
+        administrators_pb2.ChangePasswordRequest(
+            request_id=new_id(), old_password=TEMPORARY, new_password=OWN
+        ),
+    )
+    whole.bearer = root
+    return await sign_in(whole, name, OWN)
+
+
+async def sign_in(whole: Whole, name: str, password: str) -> str:
+    async with whole.admin() as channel:
+        answer = await SessionServiceStub(channel).Login(
+            sessions_pb2.LoginRequest(
+                request_id=new_id(), administrator=name, password=password
+            ),
+            timeout=5,
+        )
+    return str(answer.session)
+
+
+async def nothing(_: Whole) -> Bearer:
+    return ()
+
+
+async def another_clusters(_: Whole) -> Bearer:
+    return bearer("A" * 43)
+
+
+async def expired(whole: Whole) -> Bearer:
+    """Move the end of a session into the past, as time would."""
+    session = await administrator(
+        whole, "dora", administrators_pb2.ADMINISTRATOR_ROLE_SUPER_ADMIN
+    )
+    with whole.state_written() as db:
+        db.execute(
+            "UPDATE sessions SET ends_at_ms = opened_at_ms + 1 "
+            "WHERE administrator = 'dora'"
+        )
+    return bearer(session)
+
+
+async def removed(whole: Whole) -> Bearer:
+    session = await administrator(
+        whole, "dora", administrators_pb2.ADMINISTRATOR_ROLE_SUPER_ADMIN
+    )
+    await whole.call(
+        AdministratorServiceStub,
+        "RemoveAdministrator",
+        administrators_pb2.RemoveAdministratorRequest(request_id=new_id(), name="dora"),
+    )
+    return bearer(session)
+
+
+async def disabled(whole: Whole) -> Bearer:
+    session = await administrator(
+        whole, "dora", administrators_pb2.ADMINISTRATOR_ROLE_SUPER_ADMIN
+    )
+    await whole.call(
+        AdministratorServiceStub,
+        "UpdateAdministrator",
+        administrators_pb2.UpdateAdministratorRequest(
+            request_id=new_id(), name="dora", enabled=False
+        ),
+    )
+    return bearer(session)
+
+
+async def revoked(whole: Whole) -> Bearer:
+    session = await administrator(
+        whole, "dora", administrators_pb2.ADMINISTRATOR_ROLE_SUPER_ADMIN
+    )
+    root, whole.bearer = whole.bearer, bearer(await sign_in(whole, "dora", OWN))
+    await whole.call(
+        SessionServiceStub,
+        "LogoutEverywhere",
+        sessions_pb2.LogoutEverywhereRequest(request_id=new_id()),
+    )
+    whole.bearer = root
+    return bearer(session)
+
+
+@pytest.mark.parametrize(
+    "credential",
+    [nothing, another_clusters, expired, removed, disabled, revoked],
+    ids=lambda credential: credential.__name__,
+)
+async def test_no_method_without_a_session_that_lives(
+    whole: Whole, credential: Callable[[Whole], Any]
+) -> None:
+    """(P1, P2, U1) Every administrators' method: refused, nothing changed, recorded."""
+    metadata = await credential(whole)
+    async with whole.admin() as channel:
+        for method in NEEDS:
+            before = whole.facts()
+            found = await call(channel, method, metadata)
+            assert (found.code, found.reason) == (
+                CODE.UNAUTHENTICATED,
+                "SESSION_ENDED",
+            ), method
+            assert whole.facts() == before, method
+            assert (await whole.noted())[-1] == (
+                *("nobody", "NoteRefusedCalls", method),
+                *("refused", "session_ended"),
+            )
+
+
+@pytest.mark.parametrize("role", [Role.HELP_DESK, Role.AUDITOR, Role.OPERATOR])
+async def test_no_method_that_the_role_may_not_call(whole: Whole, role: Role) -> None:
+    """(P1, U1) The wrong role: refused, nothing changed, recorded under their name."""
+    number = administrators_pb2.AdministratorRole.Value(
+        f"ADMINISTRATOR_ROLE_{role.name}"
+    )
+    metadata = bearer(await administrator(whole, "dora", number))
+    async with whole.admin() as channel:
+        for method, permission in NEEDS.items():
+            if permission is None or may(role, permission):
+                continue
+            before = whole.facts()
+            found = await call(channel, method, metadata)
+            assert (found.code, found.reason) == (CODE.PERMISSION_DENIED, "ROLE")
+            assert whole.facts() == before, method
+            assert (await whole.noted())[-1] == (
+                *("administrator:dora", "NoteRefusedCalls", method),
+                *("refused", "role"),
+            )
+
+
+async def test_an_agent_is_nobody_for_administrators(whole: Whole) -> None:
+    """(P1, U1) Its certificate is not even asked for there."""
+    async with whole.admin(own=AGENT) as channel:
+        for method in NEEDS:
+            before = whole.facts()
+            found = await call(channel, method)
+            assert found.code is CODE.UNAUTHENTICATED, method
+            assert whole.facts() == before, method
+            assert (await whole.noted())[-1][0] == "nobody"
+        found = await call(channel, "AuthenticationService/Authenticate")
+        assert found.code is CODE.UNIMPLEMENTED
+
+
+async def test_what_is_no_session_is_recorded_too(whole: Whole) -> None:
+    """(U1) A header that the edge alone has seen."""
+    async with whole.admin() as channel:
+        found = await call(
+            channel, "UserService/ListUsers", (("authorization", "Basic cm9vdA=="),)
+        )
+    assert found.code is CODE.UNAUTHENTICATED
+    assert (await whole.noted())[-1] == (
+        *("nobody", "NoteRefusedCalls", "UserService/ListUsers"),
+        *("refused", "session_ended"),
+    )
+
+
+# --- On the agents' listener -------------------------------------------------
+
+
+async def test_an_agent_administers_nothing(whole: Whole) -> None:
+    """(P1, U1) With an administrator's session in its hands neither."""
+    async with whole.agents() as channel:
+        for method in (*NEEDS, "SessionService/Login"):
+            before = whole.facts()
+            found = await call(channel, method, whole.bearer)
+            assert found.code is CODE.UNIMPLEMENTED, method
+            assert whole.facts() == before, method
+            assert (await whole.noted())[-1] == (
+                *("agent:sparecode://agent/vpn", "NoteRefusedCalls", method),
+                *("refused", "unimplemented"),
+            )
+
+
+async def test_a_certificate_that_names_nobody_asks_nothing(whole: Whole) -> None:
+    """(U1) An agents' authority signed it, and nobody knows for whom."""
+    own = AGENTS.issue("vpn", [], now=NOW)
+    before = whole.facts()
+    async with whole.agents(own) as channel:
+        found = await call(channel, "AuthenticationService/Authenticate")
+    assert (found.code, found.reason) == (CODE.UNAUTHENTICATED, "CERTIFICATE")
+    assert whole.facts() == before
+    assert (await whole.noted())[-1] == (
+        *("nobody", "NoteRefusedCalls", "AuthenticationService/Authenticate"),
+        *("refused", "certificate"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "fields", "reason"),
+    [
+        ("RemoveAgent", {"name": "vpn"}, "agent_unknown"),
+        ("UpdateAgent", {"name": "vpn", "enabled": False}, "agent_disabled"),
+        (
+            "DenyCertificate",
+            {"fingerprint": certificate_fingerprint(AGENT.certificate)},
+            "certificate_denied",
+        ),
+    ],
+    ids=["removed", "disabled", "revoked"],
+)
+async def test_an_agent_that_may_no_longer_ask_changes_nothing(
+    whole: Whole, method: str, fields: dict[str, Any], reason: str
+) -> None:
+    """(A4, A6, U1) Refused as a wrong passcode is; and no user is charged for it."""
+    request = getattr(agents_pb2, f"{method}Request")(request_id=new_id(), **fields)
+    await whole.call(AgentServiceStub, method, request)
+    before = whole.facts()
+    async with whole.agents() as channel:
+        answer = await AuthenticationServiceStub(channel).Authenticate(
+            authentication_pb2.AuthenticateRequest(
+                request_id=new_id(), username="alice", passcode=PASSCODE
+            ),
+            timeout=5,
+        )
+    assert answer.decision == authentication_pb2.AUTHENTICATION_DECISION_REFUSED
+    assert whole.facts() == before
+    assert (await whole.noted())[-1] == (
+        *("agent:sparecode://agent/vpn", "Authenticate", "alice"),
+        *("refused", reason),
+    )

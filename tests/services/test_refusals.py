@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is refused before it is a command is noted: in bounds, once, and for ever (U1)."""
+
+import asyncio
+import logging
+import os
+import threading
+
+import pytest
+
+from sparecode_node.replication.errors import NoQuorumError
+from sparecode_node.rpc.stderr import grpc_lines
+from sparecode_node.services.refusals import (
+    KINDS_MAX,
+    OTHER_METHODS,
+    PAUSE_S,
+    Refusals,
+)
+from sparecode_node.services.security_log import HANDSHAKE_FAILED, SecurityLog
+from tests.services.one_node import FakeClock, OneNode
+
+pytestmark = pytest.mark.asyncio
+
+FAILED = (
+    "I1125 04:26:35.469624   12708 ssl_transport_security.cc:2563] Handshake failed "
+    "with error SSL_ERROR_SSL: error:1000007d:SSL routines:OPENSSL_internal:"
+    "CERTIFICATE_VERIFY_FAILED: certificate has expired"
+)
+METHOD = "UserService/ListUsers"
+
+
+def events(node: OneNode) -> list[tuple[str, ...]]:
+    return node.primary_db.execute(
+        "SELECT actor, target, reason, detail FROM audit_events "
+        "WHERE action = 'NoteRefusedCalls' ORDER BY sequence"
+    ).fetchall()
+
+
+async def test_equal_refusals_are_one_event_a_minute(node: OneNode) -> None:
+    """(U1) The first at once; those that follow are counted."""
+    refusals = node.refusals
+    refusals.record(METHOD, "session_ended")
+    assert await refusals.flush(node.replicator)
+    for _ in range(1000):
+        refusals.record(METHOD, "session_ended")
+    assert not await refusals.flush(node.replicator)
+    node.clock.pass_s(PAUSE_S + 1)
+    assert await refusals.flush(node.replicator)
+    assert events(node) == [
+        ("nobody", METHOD, "session_ended", ""),
+        ("nobody", METHOD, "session_ended", "1000 calls"),
+    ]
+
+
+async def test_a_flood_of_kinds_is_held_to_a_rate(node: OneNode) -> None:
+    """(U1) Nobody fills the log by calling many things, and no call is lost."""
+    refusals = node.refusals
+    for number in range(10 * KINDS_MAX):
+        refusals.record(f"method {number}", "unimplemented")
+    assert not await refusals.flush(node.replicator)
+    burst = len(events(node))
+    assert burst < 50
+    for _ in range(KINDS_MAX):
+        node.clock.pass_s(1)
+        await refusals.flush(node.replicator)
+    noted = events(node)
+    assert len(noted) <= KINDS_MAX + 1
+    calls = sum(int(each[3].split()[0]) if each[3] else 1 for each in noted)
+    assert calls == 10 * KINDS_MAX
+    assert OTHER_METHODS in {each[1] for each in noted}
+
+
+async def test_what_could_not_be_noted_is_noted_later_and_once(node: OneNode) -> None:
+    """(U1, Q1) Under the same request id: it may have been, after all."""
+    refusals = node.refusals
+    refusals.record(METHOD, "role", "administrator:dora")
+    node.replicator.down = NoQuorumError()
+    with pytest.raises(NoQuorumError):
+        await refusals.flush(node.replicator)
+    pending = refusals._request_id
+    node.replicator.down = None
+    assert await refusals.flush(node.replicator)
+    assert refusals._request_id == pending
+    assert events(node) == [("administrator:dora", METHOD, "role", "")]
+
+
+async def test_a_node_notes_by_itself(node: OneNode) -> None:
+    """(U1) Until it is stopped; nobody waits for it."""
+    running = asyncio.create_task(node.refusals.run(node.replicator))
+    node.refusals.record(METHOD, "session_ended")
+    async with asyncio.timeout(10):
+        while not events(node):
+            await asyncio.wait({running}, timeout=0.01)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_failed_handshake_is_a_line_with_its_cause(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """(U1) What gRPC says of it; the rest that it says at random is left out."""
+    security = SecurityLog(FakeClock())
+    security.grpc_line(FAILED)
+    security.grpc_line("I1125 04:26:35.4 12 chttp2_transport.cc:1403] Got goaway")
+    security.grpc_line("E1125 04:26:35.4 12 server.cc:7] No address added")
+    security.grpc_line("whatever")
+    assert [(each.name, each.getMessage()) for each in caplog.records] == [
+        ("sparecode_node.security", HANDSHAKE_FAILED),
+        ("grpc", "No address added"),
+    ]
+    cause = vars(caplog.records[0])["cause"]
+    assert cause == "certificate verify failed: certificate has expired"
+    assert security.counts[HANDSHAKE_FAILED] == 1
+
+
+async def test_lines_have_a_rate_and_counts_have_none(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """(U1) The next line says how many were left out."""
+    clock = FakeClock()
+    security = SecurityLog(clock)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(5000):
+            security.note("call refused", method=METHOD)
+    lines = len(caplog.records)
+    assert lines < 50
+    clock.pass_s(60)
+    security.note("call refused", method=METHOD)
+    assert vars(caplog.records[-1])["left_out"] == str(5000 - lines)
+    assert security.counts["call refused"] == 5001
+
+
+async def test_who_writes_to_stderr_never_waits_for_us() -> None:
+    """A thread of gRPC that waited there might hold what the reader needs."""
+    reading = threading.Event()
+    lines: list[str] = []
+
+    def slow(line: str) -> None:
+        lines.append(line)
+        reading.wait(10)
+
+    def fill() -> None:
+        while True:
+            os.write(2, b"x" * 4096 + b"\n")
+
+    with grpc_lines(slow):
+        os.write(2, b"first\n")
+        with pytest.raises(BlockingIOError):
+            fill()
+        reading.set()
+    assert lines[0] == "first"
+
+
+async def test_stderr_is_as_it_was_afterwards(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    lines: list[str] = []
+    with grpc_lines(lines.append):
+        os.write(2, b"from gRPC\n")
+    os.write(2, b"from us\n")
+    assert lines == ["from gRPC"]
+    assert capfd.readouterr().err == "from us\n"
+
+
+async def test_refusals_need_no_loop_to_be_made() -> None:
+    """Whoever builds a node does so before there is one."""
+    made = await asyncio.to_thread(
+        lambda: Refusals(clock=FakeClock(), entropy=None)  # type: ignore[arg-type]
+    )
+    made.record(METHOD, "role")

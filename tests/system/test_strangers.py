@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Who has no right certificate gets nowhere on three real nodes, and is noted there.
+
+The handshake fails inside gRPC, before anything of ours runs: each node's
+security log says so, and no node's state changes.
+"""
+
+import contextlib
+import datetime as dt
+import re
+import socket
+import sqlite3
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import pytest
+from local_cluster.cluster import LocalCluster, LocalNode
+
+from sparecode.internal.v1 import peers_pb2
+from sparecode.v1 import agents_pb2, authentication_pb2, users_pb2
+from sparecode_node.certificates import Authority, Issued
+
+NOW = dt.datetime.now(dt.UTC)
+PATIENCE_S = 20
+METHODS: dict[str, Any] = {
+    **{
+        f"/{service.full_name}/{method.name}": method
+        for file in (authentication_pb2, agents_pb2, users_pb2, peers_pb2)
+        for service in file.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+    }
+}
+LISTENERS = ("agents", "peers")
+
+
+def authority(cluster: LocalCluster, name: str) -> Authority:
+    path = cluster.certificates / f"{name}-ca"
+    return Authority.from_pem(
+        path.with_suffix(".pem").read_bytes(), path.with_suffix(".key").read_bytes()
+    )
+
+
+def credentials(cluster: LocalCluster) -> dict[str, tuple[Issued | None, str]]:
+    """Return wrong certificates for both listeners, and what is noted of each."""
+    members, agents = authority(cluster, "members"), authority(cluster, "agents")
+    strangers = Authority.create("members", now=NOW)
+    past = NOW - dt.timedelta(days=40)
+    return {
+        "peers none": (None, "did not return a certificate"),
+        "peers expired": (
+            members.issue_member("n1", hosts=["127.0.0.1"], now=past, days=30),
+            "expired",
+        ),
+        "peers foreign": (
+            strangers.issue_member("n1", hosts=["127.0.0.1"], now=NOW),
+            "verify failed",
+        ),
+        "peers agent": (agents.issue_agent("vpn", now=NOW), "verify failed"),
+        "agents none": (None, "did not return a certificate"),
+        "agents expired": (agents.issue_agent("vpn", now=past, days=30), "expired"),
+        "agents foreign": (strangers.issue_agent("vpn", now=NOW), "verify failed"),
+        "agents member": (
+            members.issue_member("n1", hosts=["127.0.0.1"], now=NOW),
+            "verify failed",
+        ),
+    }
+
+
+def rows(node: LocalNode) -> dict[str, list[Any]]:
+    """Return every row of a node's state but the applied index and the time."""
+    uri = f"{(node.directory / 'data' / 'state.db').as_uri()}?mode=ro"
+    with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
+        names = db.execute(
+            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name != 'meta'"
+        ).fetchall()
+        return {
+            name: db.execute(f"SELECT * FROM {name}").fetchall()  # noqa: S608
+            for (name,) in names
+        }
+
+
+def noted(node: LocalNode, since: int) -> list[str]:
+    """Return what the node's security log has got since."""
+    lines = node.log.read_text(errors="replace").splitlines()[since:]
+    return [line for line in lines if "TLS handshake failed" in line]
+
+
+def until_noted(node: LocalNode, since: int, words: str) -> list[str]:
+    deadline = time.monotonic() + PATIENCE_S
+    while not any(words in line for line in noted(node, since)):
+        assert time.monotonic() < deadline, node.last_words()
+    return noted(node, since)
+
+
+def length(node: LocalNode) -> int:
+    return len(node.log.read_text(errors="replace").splitlines())
+
+
+@contextlib.contextmanager
+def channel(
+    cluster: LocalCluster, node: LocalNode, listener: str, own: Issued | None
+) -> Iterator[grpc.Channel]:
+    opened = grpc.secure_channel(
+        f"127.0.0.1:{getattr(node.ports, listener)}",
+        grpc.ssl_channel_credentials(
+            cluster.members_ca.read_bytes(),
+            private_key=own.key if own else None,
+            certificate_chain=own.certificate if own else None,
+        ),
+        options=(("grpc.use_local_subchannel_pool", 1),),
+    )
+    with opened:
+        yield opened
+
+
+def refused_with(opened: grpc.Channel, path: str) -> grpc.StatusCode:
+    method = opened.stream_stream(
+        path, request_serializer=bytes, response_deserializer=bytes
+    )
+    metadata = (("authorization", "Bearer " + "A" * 43),)
+    with pytest.raises(grpc.RpcError) as caught:
+        list(method(iter([b""]), timeout=5, metadata=metadata))
+    code: grpc.StatusCode = caught.value.code()
+    return code
+
+
+@pytest.mark.parametrize("which", range(8))
+def test_nobody_gets_in_without_a_right_certificate(
+    cluster: LocalCluster, which: int
+) -> None:
+    """(U1) None, expired, of a foreign CA, of the other role; an administrator's bearer."""
+    name, (own, words) = list(credentials(cluster).items())[which]
+    node = cluster.nodes[which % 3]
+    listener = name.partition(" ")[0]
+    before = [rows(each) for each in cluster.nodes]
+    since = length(node)
+    with channel(cluster, node, listener, own) as opened:
+        for path in METHODS:
+            assert refused_with(opened, path) is grpc.StatusCode.UNAVAILABLE
+    assert until_noted(node, since, words)
+    assert [rows(each) for each in cluster.nodes] == before
+
+
+def test_a_node_that_is_no_member_is_refused(cluster: LocalCluster) -> None:
+    """(U1) Its certificate is right, but nobody has added it, or it was removed."""
+    own = authority(cluster, "members").issue_member("n9", hosts=["127.0.0.1"], now=NOW)
+    node = cluster.nodes[0]
+    before = [rows(each) for each in cluster.nodes]
+    since = length(node)
+    with channel(cluster, node, "peers", own) as opened:
+        for path, method in METHODS.items():
+            expected = grpc.StatusCode.UNIMPLEMENTED
+            if method.containing_service.file.package.startswith("sparecode.internal"):
+                expected = grpc.StatusCode.PERMISSION_DENIED
+            assert refused_with(opened, path) is expected, path
+    lines = node.log.read_text().splitlines()[since:]
+    assert any("stranger_refused" in line for line in lines)
+    assert [rows(each) for each in cluster.nodes] == before
+
+
+def test_a_flood_of_strangers_does_not_fill_the_log(cluster: LocalCluster) -> None:
+    """(U1) A few lines a second, and the count of what they leave out."""
+    node = cluster.nodes[1]
+    since = length(node)
+    for _ in range(400):
+        with socket.create_connection(("127.0.0.1", node.ports.agents)) as plain:
+            plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            plain.recv(1)
+    deadline = time.monotonic() + PATIENCE_S
+    while not any("left_out=" in line for line in noted(node, since)):
+        assert time.monotonic() < deadline, node.last_words()
+        with socket.create_connection(("127.0.0.1", node.ports.agents)) as plain:
+            plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            plain.recv(1)
+    lines = noted(node, since)
+    assert len(lines) < 100
+    left_out = [int(n) for n in re.findall(r"left_out=(\d+)", "\n".join(lines))]
+    assert sum(left_out) + len(lines) > 300
+
+
+def test_what_grpc_writes_is_no_line_of_the_log(cluster: LocalCluster) -> None:
+    """What it says at random would break the form of the log for whoever reads it."""
+    for node in cluster.nodes:
+        foreign = [
+            line
+            for line in node.log.read_text().splitlines()
+            if re.match(r"[IWEF]\d{4} ", line)
+        ]
+        assert not foreign
