@@ -20,7 +20,8 @@ CLIENTS = 64
 MAKERS = 3
 POOL = 40
 """Fresh users that wait for a client."""
-CODES_EACH = 6
+CODES_EACH = 8
+"""No more: of the sets that have ended, the state keeps eight to read."""
 RETRIES = 2
 RACERS_MAX = 6
 
