@@ -11,7 +11,7 @@ import pytest
 from sparecode_node.replication import journal_format as form
 from sparecode_node.replication.errors import Fatal, StartRefusedError
 from sparecode_node.replication.journal import Journal, open_journal
-from sparecode_node.replication.journal_file import NAME
+from sparecode_node.replication.journal_file import MARK, NAME
 from sparecode_node.replication.journal_format import Identity
 from sparecode_node.replication.storage import DirectoryStorage
 from tests.simulation.disk import Disk, File, Killed
@@ -125,7 +125,8 @@ def test_bytes_of_a_command_do_not_pass_for_a_batch(
     imitation = form.batch(bytes(16), 99, form.truncate_record(1))
     journal.add(b"\x00" + imitation, 2, 1)
     journal.sync()
-    disk.names[NAME].cached[-1:] = b""  # Torn.
+    disk.names[NAME].cached[-1:] = b""  # Torn,
+    del disk.names[MARK]  # and never known to be on disk.
     assert reopen(disk).last_index == 1
 
 
@@ -262,3 +263,94 @@ def test_a_file_that_is_rewritten_stays_as_it_is(tmp_path: Path) -> None:
     assert storage.read("file") == b"beginning, end"
     file.append(b".")
     assert storage.read("file") == b"beginning, end."
+
+
+def rot(disk: Disk, name: str, offset: int) -> None:
+    """Flip a bit that is on disk."""
+    file = disk.names[name]
+    file.cached[offset] ^= 0x04
+    file.durable = bytes(file.cached)
+
+
+def test_a_last_batch_that_has_rotted_is_refused_at_every_byte(
+    disk: Disk, journal: Journal
+) -> None:
+    """
+    It looks like a torn tail; but this node had relied upon it.
+
+    Were it cut, the node would vote for a primary without what it has acknowledged.
+    """
+    *_, before, (size, _) = fill(journal)
+    start = before[0]
+    for offset in range(start, size):
+        rot(disk, NAME, offset)
+        with pytest.raises(
+            StartRefusedError,
+            match=rf"n1:raft.journal at offset {start}: batch 4 is damaged or missing,"
+            " and batch 4 was on disk",
+        ):
+            reopen(disk)
+        rot(disk, NAME, offset)
+    assert reopen(disk).last_index == 3
+
+
+def test_a_journal_that_has_lost_its_end_is_refused(
+    disk: Disk, journal: Journal
+) -> None:
+    """As an older copy has, or a disk that had said more than was true."""
+    *_, before, (_, _) = fill(journal)
+    del disk.names[NAME].cached[before[0] :]
+    with pytest.raises(StartRefusedError, match="and batch 4 was on disk"):
+        reopen(disk)
+
+
+def test_what_was_written_and_not_synced_is_cut(disk: Disk, journal: Journal) -> None:
+    """A power cut tears it; the mark says nothing of it, for nobody relied on it."""
+    fill(journal)
+    journal.add(b"\x00torn", 4, 4)
+    disk.failing = True
+    with pytest.raises(Fatal):
+        journal.sync()
+    disk.failing = False
+    del disk.names[NAME].cached[-3:]
+    assert reopen(disk).last_index == 3
+
+
+def test_a_mark_is_of_one_journal(disk: Disk, journal: Journal) -> None:
+    """A compacted journal has few batches; the mark of the one before counts not."""
+    fill(journal)
+    journal.setRaftCommitIndex(3)
+    old = bytes(disk.names[MARK].cached)
+    journal.compact(3)
+    assert disk.names[MARK].cached != old
+    disk.names[MARK].cached[:] = old
+    assert reopen(disk).first_index == 3
+
+
+def test_a_torn_mark_says_nothing(disk: Disk, journal: Journal) -> None:
+    """Then an invalid last batch is a torn tail, as without any mark."""
+    *_, before, (size, _) = fill(journal)
+    rot(disk, NAME, size - 1)
+    rot(disk, MARK, 7)
+    assert len(reopen(disk)) == len(before[1])
+
+
+def test_a_journal_that_is_gone_while_its_mark_is_there_is_refused(
+    disk: Disk, journal: Journal
+) -> None:
+    """A node without state and journal would have forgotten its votes."""
+    fill(journal)
+    del disk.names[NAME]
+    with pytest.raises(StartRefusedError, match="there is a mark of one"):
+        reopen(disk, must_exist=False)
+
+
+def test_a_mark_of_real_files_is_written_in_place(tmp_path: Path) -> None:
+    storage = DirectoryStorage(tmp_path)
+    mark = storage.mark_in("mark")
+    for data in (b"first", b"other"):
+        mark.write(data)
+        assert storage.read("mark") == data
+    mark.sync()
+    mark.close()
+    storage.close()

@@ -3,9 +3,10 @@
 
 import errno
 import random
+import zlib
 from dataclasses import dataclass, field
 
-from sparecode_node.replication.storage import AppendFile
+from sparecode_node.replication.storage import AppendFile, MarkFile
 from tests.simulation.bites import Bite, Bites
 
 
@@ -19,6 +20,8 @@ class File:
 
     cached: bytearray = field(default_factory=bytearray)
     durable: bytes = b""
+    in_place: bool = False
+    """Written over itself: after a power cut it is the old or the new, or torn."""
     dropped: list[tuple[int, int]] = field(default_factory=list)
     """Ranges that a failed sync has marked as clean: cached, and never written."""
 
@@ -28,6 +31,14 @@ class File:
         for start, end in self.dropped:
             written[start:end] = bytes(max(0, min(end, len(written)) - start))
         self.durable = bytes(written)
+
+    def tear(self) -> None:
+        """Keep the old or the new of what was written in place, or half of each."""
+        old, new = self.durable.ljust(len(self.cached), b"\0"), bytes(self.cached)
+        half = len(new) // 2
+        choice = zlib.crc32(new) % 3
+        self.durable = (old, new, new[:half] + old[half:])[choice]
+        self.cached = bytearray(self.durable)
 
 
 class Disk:
@@ -79,6 +90,11 @@ class Disk:
 
     def append_to(self, name: str) -> AppendFile:
         return _Handle(self, self.names.setdefault(name, File()))
+
+    def mark_in(self, name: str) -> MarkFile:
+        file = self.names.setdefault(name, File())
+        file.in_place = True
+        return _Mark(self, file)
 
     def truncate(self, name: str, size: int) -> None:
         self.burn()
@@ -141,6 +157,9 @@ class Disk:
         names = self.durable_names if rng.random() < 0.5 else self.names
         self.bites[Bite.NAME_LOST] += names != self.names
         for file in names.values():
+            if file.in_place:
+                file.tear()
+                continue
             kept = len(file.durable)
             end = rng.randint(min(kept, len(file.cached)), len(file.cached))
             tail = bytearray(file.cached[kept:end])
@@ -161,6 +180,23 @@ class _Handle:
 
     def append(self, data: bytes) -> None:
         self._disk.write(self._file, data)
+
+    def sync(self) -> None:
+        self._disk.sync(self._file)
+
+    def close(self) -> None:
+        pass
+
+
+class _Mark:
+    """No kill comes before it or after: either is as good as one at the sync before."""
+
+    def __init__(self, disk: Disk, file: File) -> None:
+        self._disk = disk
+        self._file = file
+
+    def write(self, data: bytes) -> None:
+        self._file.cached[:] = data
 
     def sync(self) -> None:
         self._disk.sync(self._file)

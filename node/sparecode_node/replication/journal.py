@@ -282,9 +282,10 @@ def open_journal(
     where = journal._file.where
     try:
         if not journal._file.exists():
-            if must_exist:
+            if must_exist or journal._file.existed():
+                left = "a state store" if must_exist else "a mark of one"
                 raise StartRefusedError(
-                    f"{where}: the journal is missing, but there is a state store."
+                    f"{where}: the journal is missing, but there is {left}."
                     " Without it this node would forget what it has promised to the"
                     " others; remove it from the cluster, and add it under a new id."
                 )

@@ -13,11 +13,17 @@ from typing import Any
 from sparecode_node.replication import journal_format as form
 from sparecode_node.replication.errors import Fatal, StartRefusedError
 from sparecode_node.replication.journal_format import Kind
-from sparecode_node.replication.storage import AppendFile, Storage
+from sparecode_node.replication.storage import AppendFile, MarkFile, Storage
 
 log = logging.getLogger(__name__)
 
 NAME = "raft.journal"
+MARK = "raft.mark"
+"""
+Says which batch was on disk, in the page cache at once, on disk when the kernel
+likes. So a batch that this node had relied upon is not taken for a torn tail when it
+has rotted since.
+"""
 
 
 class JournalFile:
@@ -26,6 +32,7 @@ class JournalFile:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._file: AppendFile | None = None
+        self._mark: MarkFile | None = None
         self._salt = b""
         self._sequence = 0
         self._poisoned = ""
@@ -39,11 +46,18 @@ class JournalFile:
         """Say whether there is one."""
         return self._storage.exists(NAME)
 
+    def existed(self) -> bool:
+        """Say whether there was one: only an open journal leaves a mark."""
+        return self._storage.exists(MARK)
+
     def close(self) -> None:
         """Write nothing more."""
         if self._file is not None:
             self._file.close()
             self._file = None
+        if self._mark is not None:
+            self._mark.close()
+            self._mark = None
 
     # --- Growing
 
@@ -61,11 +75,17 @@ class JournalFile:
         try:
             self._file.append(data)
             self._file.sync()
+            self._note()  # Never before: what it says must be so.
         except OSError as error:
             # What the kernel has dropped after a failed sync it will call
             # synced the next time: never try again.
             self._poisoned = f"{self.where}: writing the journal failed: {error}"
             raise Fatal(self._poisoned) from error
+
+    def _note(self) -> None:
+        """Note that the last batch is on disk."""
+        if self._mark is not None:
+            self._mark.write(form.mark(self._salt, self._sequence))
 
     # --- Beginning anew
 
@@ -93,6 +113,11 @@ class JournalFile:
         if self._file is not None:
             self._file.close()
         self._file, self._salt, self._sequence = file, salt, sequence
+        try:
+            self._note()
+        except OSError as error:
+            self._poisoned = f"{self.where}: writing the mark failed: {error}"
+            raise Fatal(self._poisoned) from error
 
     def _write_new(self, salt: bytes, records: list[bytes]) -> tuple[int, AppendFile]:
         new, sequence = NAME + ".new", 0
@@ -129,6 +154,7 @@ class JournalFile:
         if self._sequence == 0:
             # No crash can tear the first batch.
             raise form.FormatError(end, "the first batch is damaged")
+        self._check_mark(end)
         if end < len(data):
             log.warning(
                 "journal_tail_cut",
@@ -141,4 +167,19 @@ class JournalFile:
         # as clean: a sync alone would call them durable, and write nothing.
         self._storage.rewrite(NAME, start)
         self._file = self._storage.append_to(NAME)
+        self._mark = self._storage.mark_in(MARK)
+        self._note()
+        self._mark.sync()
         self._storage.sync_directory()
+
+    def _check_mark(self, end: int) -> None:
+        """Refuse a journal without what was on disk: no crash takes that away."""
+        marked = 0
+        if self._storage.exists(MARK):
+            marked = form.read_mark(self._storage.read(MARK), self._salt)
+        if marked > self._sequence:
+            raise form.FormatError(
+                end,
+                f"batch {self._sequence + 1} is damaged or missing, and batch {marked}"
+                " was on disk",
+            )

@@ -5,6 +5,7 @@ The journal's bytes: a header, then batches of records.
     header   magic 8 | salt 16 | crc 4
     batch    magic 4 | sequence 8 | length 4 | crc 4 | records
     record   kind 1 | length 4 | body
+    mark     magic 4 | salt 16 | sequence 8 | crc 4, in a file of its own
 
 Little endian. A batch's CRC-32 covers the salt, its sequence number, its length
 and its records. The salt is random, one per file, so that no command's bytes
@@ -12,7 +13,8 @@ can pass for a batch, and no batch of another file for one of this.
 
 A batch is written only after the one before it is on disk. So an invalid last
 batch is a tail that a crash has torn, and was never relied upon; an invalid
-batch with a valid one behind it is corruption.
+batch with a valid one behind it is corruption. The mark says of which batch it
+was known that it is on disk: if that is invalid or missing, it is corruption too.
 """
 
 import enum
@@ -30,6 +32,8 @@ SALT_BYTES = 16
 BATCH_BYTES_MAX = 64 * 1024 * 1024
 """More than this is never written at once: an invalid rest beyond is no torn tail."""
 
+MARK_MAGIC = b"SPCM"
+_MARK = struct.Struct(f"<4s{SALT_BYTES}sQI")
 _FILE_HEADER = struct.Struct(f"<8s{SALT_BYTES}sI")
 _BATCH_HEADER = struct.Struct("<4sQII")
 _BATCH_FIELDS = struct.Struct("<QI")
@@ -145,6 +149,20 @@ def read_batches(data: bytes, salt: bytes) -> Iterator[Batch]:
             problem = f"damaged; valid batch {found.sequence} stands behind it"
             raise FormatError(offset, problem)
         behind = data.find(BATCH_MAGIC, behind + 1)
+
+
+def mark(salt: bytes, sequence: int) -> bytes:
+    """Say that this batch is on disk. Always of one length."""
+    crc = zlib.crc32(_MARK.pack(MARK_MAGIC, salt, sequence, 0))
+    return _MARK.pack(MARK_MAGIC, salt, sequence, crc)
+
+
+def read_mark(data: bytes, salt: bytes) -> int:
+    """Return which batch of the journal with *salt* was on disk; 0: it does not say."""
+    if len(data) != _MARK.size:
+        return 0
+    sequence = int(_MARK.unpack(data)[2])
+    return sequence if data == mark(salt, sequence) else 0
 
 
 def joined(records: Iterable[bytes]) -> Iterator[bytes]:

@@ -27,6 +27,19 @@ class AppendFile(Protocol):
         """Close the file."""
 
 
+class MarkFile(Protocol):
+    """A short file of one length. Every method may raise `OSError`."""
+
+    def write(self, data: bytes) -> None:
+        """Put *data* in the place of what is there; on disk at some later time."""
+
+    def sync(self) -> None:
+        """Return when it is on disk."""
+
+    def close(self) -> None:
+        """Close the file."""
+
+
 class Storage(Protocol):
     """One directory. Every method may raise `OSError`."""
 
@@ -47,6 +60,9 @@ class Storage(Protocol):
 
     def append_to(self, name: str) -> AppendFile:
         """Open a file, a new one if need be, for appending."""
+
+    def mark_in(self, name: str) -> MarkFile:
+        """Open a file, a new one if need be, for a mark."""
 
     def truncate(self, name: str, size: int) -> None:
         """Cut a file, and return when that is on disk."""
@@ -79,6 +95,24 @@ class _File:
 
     def sync(self) -> None:
         os.fdatasync(self._fd)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+class _Mark:
+    """A `MarkFile` of the operating system. In place: it needs no room, and no sync."""
+
+    def __init__(self, path: Path) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+        self._fd = os.open(path, flags, 0o600)
+
+    def write(self, data: bytes) -> None:
+        if os.pwrite(self._fd, data, 0) != len(data):
+            raise OSError("the file system wrote only a part")
+
+    def sync(self) -> None:
+        os.fsync(self._fd)
 
     def close(self) -> None:
         os.close(self._fd)
@@ -128,6 +162,10 @@ class DirectoryStorage:
     def append_to(self, name: str) -> AppendFile:
         """Open a file for appending."""
         return _File(self._directory / name)
+
+    def mark_in(self, name: str) -> MarkFile:
+        """Open a file for a mark."""
+        return _Mark(self._directory / name)
 
     def truncate(self, name: str, size: int) -> None:
         """Cut a file durably."""
