@@ -180,6 +180,10 @@ test: $(INSTALLED) ## All set-up, then every test (ARGS="..." goes to pytest)
 docs: $(INSTALLED) ## Write the reference pages of docs/ from the code
 	@$(PYTHON) docs/generate.py
 
+.PHONY: rules
+rules: $(INSTALLED) ## Every rule with the tests that name it; fails on one that has none
+	@$(PYTHON) -m tests.rules
+
 # --- Simulation --------------------------------------------------------------
 
 SEEDS ?= 1000
