@@ -31,6 +31,7 @@ from sparecode_client.agents import (
     RegisteredAgent,
     certificate_fingerprint,
 )
+from sparecode_client.approvals import Approval
 from sparecode_client.audit import (
     AuditEvent,
     AuditExport,
@@ -43,6 +44,7 @@ from sparecode_client.blocking import Admin, Agent
 from sparecode_client.bulk import BulkIssueResult, BulkIssueRow
 from sparecode_client.errors import (
     AlreadyExists,
+    ApprovalNeeded,
     InvalidArgument,
     NodeFailed,
     NotFound,
@@ -92,6 +94,8 @@ __all__ = [
     "Agent",
     "AgentProtects",
     "AlreadyExists",
+    "Approval",
+    "ApprovalNeeded",
     "AsyncAdmin",
     "AsyncAgent",
     "AuditEvent",

@@ -203,3 +203,7 @@ class Admin(Blocking[AsyncAdmin]):
     update_administrator = _Method(AsyncAdmin.update_administrator)
     remove_administrator = _Method(AsyncAdmin.remove_administrator)
     change_password = _Method(AsyncAdmin.change_password)
+
+    list_approvals = _Method(AsyncAdmin.list_approvals)
+    approve = _Method(AsyncAdmin.approve)
+    reject = _Method(AsyncAdmin.reject)

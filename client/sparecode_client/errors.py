@@ -10,6 +10,7 @@ What callers may catch, and what they may assume then.
   - AlreadyExists       not applied; the name is taken
   - NotSignedIn         not applied; sign in (again)
   - NotPermitted        not applied; somebody else may do this
+    - ApprovalNeeded    not applied yet; somebody else has to approve it
   - Overloaded          not applied; try again after `retry_after_s`
   - Unavailable         not applied; no node could be reached, or no quorum
   - OutcomeUnknown      perhaps applied; only a retry with the same
@@ -60,6 +61,14 @@ class NotSignedIn(SparecodeError):
 
 class NotPermitted(SparecodeError):
     """This administrator may not do it. Nothing was applied."""
+
+
+class ApprovalNeeded(NotPermitted):
+    """It waits for another super administrator. Nothing was applied yet."""
+
+    def __init__(self, reason: str, words: str, approval_id: int) -> None:
+        super().__init__(reason, words)
+        self.approval_id = approval_id
 
 
 class Overloaded(SparecodeError):

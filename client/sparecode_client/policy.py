@@ -49,6 +49,8 @@ class Policy:
     """How far off a token may be where two tokencodes in a row are given."""
     next_tokencode_from_failures: int
     """After so many, a right passcode needs the next tokencode too; 0: never."""
+    second_approver: bool
+    """Some changes wait for another super administrator, while there is one."""
     position: ReadPosition | None = None
     """Of the answer."""
 

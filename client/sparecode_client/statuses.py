@@ -12,6 +12,7 @@ from grpc_status import rpc_status
 
 from sparecode_client.errors import (
     AlreadyExists,
+    ApprovalNeeded,
     InvalidArgument,
     NodeFailed,
     NotFound,
@@ -22,6 +23,7 @@ from sparecode_client.errors import (
 )
 
 DOMAIN = "sparecode"
+APPROVAL_NEEDED = "APPROVAL_NEEDED"
 NOT_CONNECTED = "failed to connect to all addresses"
 """How gRPC begins to say that a request never left."""
 
@@ -46,17 +48,20 @@ class Status:
     field: str = ""
     description: str = ""
     retry_after_s: float | None = None
+    approval_id: int = 0
+    """What it waits for; 0: nothing."""
 
 
 def read_status(error: grpc.aio.AioRpcError) -> Status:
     """Read the status of *error*, with the details of `google.rpc`, if any."""
     reason, field, description = "", "", ""
-    retry_after_s = None
+    retry_after_s, approval = None, ""
     for detail in _details(error):
         if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
             info = error_details_pb2.ErrorInfo.FromString(detail.value)
             if info.domain == DOMAIN:
                 reason = info.reason
+                approval = info.metadata.get("approval_id", "")
         elif detail.Is(error_details_pb2.BadRequest.DESCRIPTOR):
             bad = error_details_pb2.BadRequest.FromString(detail.value)
             if bad.field_violations and not field:
@@ -72,6 +77,7 @@ def read_status(error: grpc.aio.AioRpcError) -> Status:
         field=field,
         description=description,
         retry_after_s=retry_after_s,
+        approval_id=int(approval) if approval.isdecimal() else 0,
     )
 
 
@@ -82,6 +88,8 @@ def final_error(status: Status) -> SparecodeError:
         return InvalidArgument(
             status.field, status.description or words, status.reason or "FIELD"
         )
+    if status.reason == APPROVAL_NEEDED:
+        return ApprovalNeeded(status.reason, words, status.approval_id)
     if named := _NAMED.get(status.code):
         return named(status.reason or status.code.name, words)
     return NodeFailed(

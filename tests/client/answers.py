@@ -257,6 +257,7 @@ POLICY = policy_pb2.GetPolicyResponse(
         resynchronize_window_steps=60,
         resynchronize_look_ahead=100,
         next_tokencode_from_failures=3,
+        second_approver=True,
     ),
     position=POSITION,
 )

@@ -40,7 +40,7 @@ def test_the_policy_is_shown_as_it_is_typed(policy: Cli) -> None:
         line.split(None, 1) for line in policy("policy", "show").stdout.splitlines()
     )
 
-    assert len(shown) == 24
+    assert len(shown) == 25
     assert shown["version"] == "4"
     assert shown["lifetime_max"] == "none"
     assert shown["lock_max"] == "1d12h"

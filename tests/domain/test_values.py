@@ -218,6 +218,7 @@ READS = {
     Permission.READ_AUDIT,
     Permission.READ_POLICY,
     Permission.READ_ADMINISTRATORS,
+    Permission.READ_APPROVALS,
 }
 
 
@@ -233,6 +234,7 @@ READS = {
                 Permission.CLEAR_PINS,
                 Permission.ISSUE_EMERGENCY_ACCESS,
                 Permission.READ_POLICY,
+                Permission.READ_APPROVALS,
             },
         ),
         (Role.AUDITOR, READS),

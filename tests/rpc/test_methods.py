@@ -307,6 +307,7 @@ POLICY = policy_pb2.Policy(
     resynchronize_window_steps=60,
     resynchronize_look_ahead=100,
     next_tokencode_from_failures=3,
+    second_approver=True,
 )
 
 
@@ -1168,7 +1169,12 @@ def test_every_method_has_a_case():
         "AuditService/ExportAuditEvents",
         "EmergencyAccessService/BulkIssueTokencodes",
     }
-    assert tested | streams == contract
+    approvals = {
+        "AdministratorService/ListApprovals",
+        "AdministratorService/Approve",
+        "AdministratorService/Reject",
+    }
+    assert tested | streams | approvals == contract
 
 
 @pytest.mark.asyncio

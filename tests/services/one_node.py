@@ -40,6 +40,7 @@ from sparecode_node.replication.replicator import MemberStatus, Proposal
 from sparecode_node.services.administrators import Administrators
 from sparecode_node.services.agents import Agents
 from sparecode_node.services.ambient import SystemEntropy
+from sparecode_node.services.approvals import Approvals
 from sparecode_node.services.audit import Audit
 from sparecode_node.services.authentication import Authentication
 from sparecode_node.services.authorization import Authorization
@@ -246,6 +247,7 @@ class OneNode:
     policies: Policies
     administrators: Administrators
     refusals: Refusals
+    approvals: Approvals
     bearer: str = ""
 
     def admin(self, method: str = "", request_id: str = "") -> CallContext:
@@ -503,6 +505,7 @@ async def one_node(
         agents=Agents(proposer=proposer, reader=reader),
         cluster=Cluster(authorization=authorization, **shared),
         policies=Policies(proposer=proposer, reader=reader),
+        approvals=Approvals(proposer=proposer, reader=reader),
         audit=Audit(reader=reader, sealing=sealing),
         administrators=Administrators(
             proposer=proposer,

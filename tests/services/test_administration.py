@@ -492,9 +492,10 @@ async def test_every_command_has_a_method(node: OneNode) -> None:
     """(P1) And what the method needs is what apply asks for."""
     needs = {method.partition("/")[2]: need for method, need in NEEDS.items()}
     asked = {
-        {"IssueTokencodesInBulk": "BulkIssueTokencodes"}.get(
-            command.__name__, command.__name__
-        ): permission
+        {
+            "IssueTokencodesInBulk": "BulkIssueTokencodes",
+            "RequestBulkIssue": "BulkIssueTokencodes",
+        }.get(command.__name__, command.__name__): permission
         for command, permission in PERMISSIONS.items()
         if command is not CloseSession
     }

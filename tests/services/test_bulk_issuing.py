@@ -143,7 +143,7 @@ async def test_a_bulk_hashes_in_the_lane_for_issuing_only(node: OneNode) -> None
 
     async def watch() -> None:
         while True:
-            taken.append(lane._taken)
+            taken.append(lane.taken)
             await asyncio.sleep(0)
 
     watching = asyncio.create_task(watch())

@@ -38,9 +38,12 @@ WITHOUT_SESSION = {
 """An agent has its certificate instead; who signs in has no session yet."""
 
 MATRIX = {
+    "AdministratorService/Approve": "S",
     "AdministratorService/ChangePassword": "SHAO",
     "AdministratorService/CreateAdministrator": "S",
     "AdministratorService/ListAdministrators": "SA",
+    "AdministratorService/ListApprovals": "SHA",
+    "AdministratorService/Reject": "SHAO",
     "AdministratorService/RemoveAdministrator": "S",
     "AdministratorService/UpdateAdministrator": "S",
     "AgentService/AllowCertificate": "S",

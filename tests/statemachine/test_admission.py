@@ -77,4 +77,8 @@ def test_the_commands_about_users_are_these() -> None:
         "ChangePassword",
         "DenyCertificate",
         "AllowCertificate",
+        "TransferPrimary",
+        "RequestBulkIssue",  # Its rows are.
+        "Approve",  # Its tokens are looked at in apply.
+        "Reject",
     }

@@ -79,6 +79,16 @@ def test_any_changed_cell_changes_the_digest() -> None:
         ("assign", {"serial": "1001", "user": "alice"}),
         ("save", {"serial": "1001", "draft": "d1"}),
         ("authenticate", {"user": "alice", "code": "WRONG"}),
+        ("enroll", {"serial": "1002"}),
+        ("assign", {"serial": "1002", "user": "alice"}),
+        ("set-pin", {"serial": "1002", "pin": "1234"}),
+        ("create-admin", {"name": "eve"}),
+        ("sign-in", {"as": "eve", "password": "temporary", "session": "e0"}),
+        (
+            "change-password",
+            {"name": "eve", "old": "temporary", "new": "hers", "session": "e0"},
+        ),
+        ("update-policy", {"codes_per_set_default": "5"}),
         ("update-agent", {"name": "vpn", "allow": "alice"}),
         ("deny-certificate", {"fingerprint": "f1"}),
         # A challenge that was answered: of a token without a PIN.
@@ -89,6 +99,7 @@ def test_any_changed_cell_changes_the_digest() -> None:
     ):
         world.handle(directive, dict(given))
     db = world.db
+    db.execute("INSERT INTO consumed_challenges VALUES ('c1', 7)")
     db.execute("PRAGMA foreign_keys = OFF")
     digests, cells = {digest(db)}, 0
     for table, condition, key in last_rows(db):

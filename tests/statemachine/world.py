@@ -52,10 +52,14 @@ from sparecode_node.statemachine.agent_commands import (
     RemoveAgent,
     UpdateAgent,
 )
+from sparecode_node.statemachine.approval_commands import Approve, Reject
 from sparecode_node.statemachine.authentication_commands import (
     ContinueAuthentication,
 )
-from sparecode_node.statemachine.bulk_commands import IssueTokencodesInBulk
+from sparecode_node.statemachine.bulk_commands import (
+    IssueTokencodesInBulk,
+    RequestBulkIssue,
+)
 from sparecode_node.statemachine.cluster_commands import TransferPrimary
 from sparecode_node.statemachine.commands import (
     AssignToken,
@@ -86,6 +90,7 @@ from sparecode_node.statemachine.policies import find_policy
 from sparecode_node.statemachine.refusal_commands import NoteRefusedCalls
 from sparecode_node.statemachine.results import (
     Applied,
+    ApprovalPending,
     Authenticated,
     BarrierPassed,
     EmergencyAccessSaved,
@@ -307,6 +312,14 @@ class World:
                 return self._save(given)
             case "issue-fixed":
                 return self._issue_fixed(given)
+            case "request-bulk":
+                return RequestBulkIssue(
+                    serials=tuple(map(TokenSerial, given["serials"].split(",")))
+                )
+            case "approve":
+                return Approve(approval_id=int(given["number"]))
+            case "reject":
+                return Reject(approval_id=int(given["number"]))
             case "issue-in-bulk":
                 return self._issue_in_bulk(given)
             case "disable":
@@ -520,7 +533,7 @@ class World:
                 continue
             if name == "code_alphabet":
                 values[name] = value
-            elif name == "lock_until_unlocked":
+            elif name in ("lock_until_unlocked", "second_approver"):
                 values[name] = value == "yes"
             else:
                 values[name] = span_ms(value) if "_ms" in name else int(value)
@@ -796,5 +809,7 @@ def told(result: Result) -> str:
                 f"opened for {result.administrator} as {result.role} until "
                 f"{said(result.ends_at_ms)}"
             )
+        case ApprovalPending():
+            return f"approval {result.approval_id} until {said(result.ends_at_ms)}"
         case BarrierPassed():
             return f"passed at {said(result.at_ms)}"

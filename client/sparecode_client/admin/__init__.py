@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from sparecode_client.admin.administrators import Administrators
 from sparecode_client.admin.agents import Agents
+from sparecode_client.admin.approvals import Approvals
 from sparecode_client.admin.audit import AuditLog
 from sparecode_client.admin.bulk_issuing import BulkIssuing
 from sparecode_client.admin.cluster import Cluster
@@ -35,6 +36,7 @@ class AsyncAdmin(
     AuditLog,
     Policies,
     Administrators,
+    Approvals,
 ):
     """
     An administrator or operator, on any node of the cluster.

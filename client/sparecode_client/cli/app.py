@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from sparecode_client.cli import (
     admins,
     agents,
+    approvals,
     audit,
     authenticate,
     bulk,
@@ -144,4 +145,5 @@ app.add_typer(cluster.app, name="cluster")
 app.add_typer(audit.app, name="audit")
 app.add_typer(policy.app, name="policy")
 app.add_typer(admins.app, name="admins")
+app.add_typer(approvals.app, name="approvals")
 app.command(epilog=authenticate.EPILOG)(authenticate.authenticate)

@@ -82,6 +82,7 @@ class CodesFile:
         self._file = file
         self.complete = complete
         """Tokens that have their codes in it from an earlier run."""
+        self.written = False
 
     @classmethod
     @contextmanager
@@ -98,7 +99,13 @@ class CodesFile:
                 else:
                     complete = frozenset()
                     _append(file, [COLUMNS])
-                yield cls(file, complete)
+                output = cls(file, complete)
+                try:
+                    yield output
+                except BaseException:
+                    if not resume and not output.written:
+                        path.unlink()
+                    raise
         except FileExistsError as error:
             raise UsageError(
                 f"{path} exists: name another file with --codes, or add --resume"
@@ -111,6 +118,7 @@ class CodesFile:
         if result.saved is None:
             return
         end = result.saved.end_time
+        self.written = True
         _append(
             self._file,
             [

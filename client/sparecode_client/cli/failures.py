@@ -11,6 +11,7 @@ import typer
 from sparecode_client.cli.session_file import SessionFileError
 from sparecode_client.cli.words import plain
 from sparecode_client.errors import (
+    ApprovalNeeded,
     InvalidArgument,
     NodeFailed,
     NotPermitted,
@@ -37,6 +38,7 @@ class UsageError(Exception):
 
 
 NEXT: dict[str, str] = {
+    "APPROVALS_FULL": "See them: sparecode approvals list",
     "LIFETIME_BEYOND_CAP": "Give an earlier end: --expires.",
     "LIFETIME_NEEDED": "Give an end: --expires 7d",
     "LIFETIME_PAST": "Give an end that lies ahead: --expires 7d",
@@ -75,6 +77,11 @@ def next_step(error: SparecodeError) -> str:
     match error:
         case InvalidArgument(field="password"):
             return "Give it: --password-file FILE, or --ask-password"
+        case ApprovalNeeded():
+            return (
+                f"Another one approves it: sparecode approvals approve "
+                f"{error.approval_id}. Codes are issued by the same command then."
+            )
         case Unavailable(reason="UNREACHABLE"):
             return "Nothing was changed. Check --node and --ca, and that the nodes run."
         case Unavailable():

@@ -40,6 +40,8 @@ class Permission(enum.StrEnum):
     CHANGE_POLICY = "change_policy"
     READ_ADMINISTRATORS = "read_administrators"
     CHANGE_ADMINISTRATORS = "change_administrators"
+    READ_APPROVALS = "read_approvals"
+    APPROVE = "approve"
 
 
 _READS = frozenset(
@@ -50,6 +52,7 @@ _READS = frozenset(
         Permission.READ_AUDIT,
         Permission.READ_POLICY,
         Permission.READ_ADMINISTRATORS,
+        Permission.READ_APPROVALS,
     }
 )
 
@@ -62,6 +65,7 @@ _ALLOWED: dict[Role, frozenset[Permission]] = {
             Permission.CLEAR_PINS,
             Permission.ISSUE_EMERGENCY_ACCESS,
             Permission.READ_POLICY,
+            Permission.READ_APPROVALS,
         }
     ),
     Role.AUDITOR: _READS,

@@ -43,6 +43,7 @@ class Event:
     action: str
     serial: TokenSerial
     cause: str
+    outcome: str = "noted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

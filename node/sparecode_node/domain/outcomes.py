@@ -44,6 +44,11 @@ class Reason(enum.StrEnum):
     # The cluster
     MEMBER_UNKNOWN = "member_unknown"
     MEMBER_NOT_READY = "member_not_ready"
+    # A second approver, see P3 and I10
+    APPROVAL_NEEDED = "approval_needed"
+    APPROVAL_UNKNOWN = "approval_unknown"
+    APPROVAL_STALE = "approval_stale"
+    APPROVALS_FULL = "approvals_full"
 
     # Users
     USER_UNKNOWN = "user_unknown"

@@ -52,6 +52,9 @@ class Policy:
     lock_until_unlocked: bool = False
     factor_off_at_failures: int = 100
 
+    # Administrators, see P3 and I10.
+    second_approver: bool = True
+
     # Sessions and request ids, see P2 and Q3.
     session_lifetime_ms: int = 12 * HOUR_MS
     request_retention_ms: int = 10 * MINUTE_MS

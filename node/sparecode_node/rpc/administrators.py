@@ -5,9 +5,11 @@ from sparecode.v1 import administrators_pb2 as pb
 from sparecode.v1 import administrators_pb2_grpc as pb_grpc
 from sparecode_node.domain.administrators import Role
 from sparecode_node.queries.administrators import AdministratorView
+from sparecode_node.queries.approvals import ApprovalView
 from sparecode_node.rpc import calls, convert
 from sparecode_node.rpc.identity import Context
 from sparecode_node.services.administrators import Administrators, Link
+from sparecode_node.services.approvals import Approvals
 from sparecode_node.services.errors import InvalidFieldError
 
 ROLES = {
@@ -19,11 +21,14 @@ ROLES = {
 
 
 class AdministratorServicer(pb_grpc.AdministratorServiceServicer):
-    """Translates between the wire and `Administrators`."""
+    """Translates between the wire and `Administrators`, `Approvals`."""
 
-    def __init__(self, node_id: str, administrators: Administrators) -> None:
+    def __init__(
+        self, node_id: str, administrators: Administrators, approvals: Approvals
+    ) -> None:
         self._node_id = node_id
         self._administrators = administrators
+        self._approvals = approvals
 
     async def CreateAdministrator(
         self, request: pb.CreateAdministratorRequest, context: Context
@@ -111,6 +116,60 @@ class AdministratorServicer(pb_grpc.AdministratorServiceServicer):
             new_password=request.new_password,
         )
         return pb.ChangePasswordResponse(commit=convert.commit(self._node_id, applied))
+
+    async def ListApprovals(
+        self, request: pb.ListApprovalsRequest, context: Context
+    ) -> pb.ListApprovalsResponse:
+        """Return a page of what waits for a second approver."""
+        read = await self._approvals.list(
+            calls.session_call(context, "AdministratorService/ListApprovals"),
+            page_size=request.page_size,
+            page_token=request.page_token,
+            stale_ok=request.stale_ok,
+        )
+        return pb.ListApprovalsResponse(
+            approvals=[_approval(each) for each in read.value.items],
+            next_page_token=read.value.next_page_token,
+            position=convert.position(read),
+        )
+
+    async def Approve(
+        self, request: pb.ApproveRequest, context: Context
+    ) -> pb.ApproveResponse:
+        """Approve what another administrator has asked for."""
+        applied = await self._approvals.approve(
+            calls.session_call(
+                context, "AdministratorService/Approve", request.request_id
+            ),
+            approval_id=request.approval_id,
+        )
+        return pb.ApproveResponse(commit=convert.commit(self._node_id, applied))
+
+    async def Reject(
+        self, request: pb.RejectRequest, context: Context
+    ) -> pb.RejectResponse:
+        """Refuse what an administrator has asked for."""
+        applied = await self._approvals.reject(
+            calls.session_call(
+                context, "AdministratorService/Reject", request.request_id
+            ),
+            approval_id=request.approval_id,
+        )
+        return pb.RejectResponse(commit=convert.commit(self._node_id, applied))
+
+
+def _approval(approval: ApprovalView) -> pb.Approval:
+    return pb.Approval(
+        approval_id=approval.approval_id,
+        author=approval.author,
+        action=approval.action,
+        target=approval.target,
+        description=approval.said,
+        serials=approval.serials,
+        ask_time=convert.timestamp(approval.asked_at_ms),
+        end_time=convert.timestamp(approval.ends_at_ms),
+        approver=approval.approver,
+    )
 
 
 def _link(

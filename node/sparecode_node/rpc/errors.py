@@ -28,6 +28,7 @@ from sparecode_node.replication.errors import (
     OverloadedError,
 )
 from sparecode_node.services.errors import (
+    ApprovalNeededError,
     HashingOverloadedError,
     InvalidFieldError,
     RateError,
@@ -65,6 +66,8 @@ class Answer:
     retry_s: float | None = None
     field: str = ""
     field_words: str = ""
+    approval_id: int = 0
+    """What it waits for; 0: nothing."""
 
 
 _CODE = grpc.StatusCode
@@ -149,6 +152,8 @@ _ADVICE = {
     Reason.TOKEN_EXPIRED: "give the user another token",
     Reason.USER_DISABLED: "enable the user first",
     Reason.USER_HAS_TOKENS: "take them away first",
+    Reason.APPROVAL_STALE: "have it asked for again",
+    Reason.APPROVALS_FULL: "have some of them decided first",
 }
 _NOT_FOUND = {
     Reason.USER_UNKNOWN: "there is no such user",
@@ -157,6 +162,7 @@ _NOT_FOUND = {
     Reason.CERTIFICATE_NOT_DENIED: "no such certificate is denied",
     Reason.ADMINISTRATOR_UNKNOWN: "there is no such administrator",
     Reason.MEMBER_UNKNOWN: "there is no such member",
+    Reason.APPROVAL_UNKNOWN: "no such approval waits",
 }
 _ALREADY_EXISTS = {
     Reason.USER_EXISTS: "there is a user of this name",
@@ -167,6 +173,7 @@ _ALREADY_EXISTS = {
 }
 _PERMISSION_DENIED = {
     Reason.ROLE: "your role may not do this",
+    Reason.APPROVAL_NEEDED: "another super administrator has to approve it",
     Reason.PASSWORD_CHANGE_NEEDED: "the password is a temporary one; change it first",
     Reason.SELF_SERVICE_FORBIDDEN: "nobody does this for themselves; "
     "ask another administrator",
@@ -269,6 +276,9 @@ def answer_for(error: Exception, audience: Audience) -> Answer | None:
             words=_said(rejected, row),
             field=rejected.field,
             field_words=rejected.detail or row.words,
+            approval_id=error.approval_id
+            if isinstance(error, ApprovalNeededError)
+            else 0,
         )
     kinds = (kind for kind in type(error).__mro__ if kind in EXCEPTIONS)
     kind = next(kinds, None)
@@ -297,7 +307,10 @@ def _said(rejected: Rejected, row: Answer) -> str:
 def status_of(answer: Answer) -> grpc.Status:
     """Return the status with its details, for `abort`."""
     number: int = answer.code.value[0]
-    details = [_any(error_details_pb2.ErrorInfo(reason=answer.reason, domain=DOMAIN))]
+    info = error_details_pb2.ErrorInfo(reason=answer.reason, domain=DOMAIN)
+    if answer.approval_id:
+        info.metadata["approval_id"] = str(answer.approval_id)
+    details = [_any(info)]
     if answer.field or answer.reason == "FIELD":
         violation = error_details_pb2.BadRequest.FieldViolation(
             field=answer.field, description=answer.field_words

@@ -37,6 +37,7 @@ from sparecode_node.statemachine.agent_commands import (
     RemoveAgent,
     UpdateAgent,
 )
+from sparecode_node.statemachine.approval_commands import Approve, Reject
 from sparecode_node.statemachine.bulk_commands import IssueTokencodesInBulk
 from sparecode_node.statemachine.cluster_commands import TransferPrimary
 from sparecode_node.statemachine.commands import (
@@ -103,6 +104,8 @@ _COMMANDS: dict[str, tuple[type[Command], ...]] = {
         UpdateAdministrator,
         RemoveAdministrator,
         ChangePassword,
+        Approve,
+        Reject,
     ),
 }
 """Methods with the name of the command that they propose."""
@@ -130,6 +133,7 @@ _READS: dict[str, Permission | None] = {
     "AgentService/ListAgents": Permission.READ_AGENTS,
     "AgentService/ListDeniedCertificates": Permission.READ_AGENTS,
     "AdministratorService/ListAdministrators": Permission.READ_ADMINISTRATORS,
+    "AdministratorService/ListApprovals": Permission.READ_APPROVALS,
     "PolicyService/GetPolicy": Permission.READ_POLICY,
     "AuditService/ListAuditEvents": Permission.READ_AUDIT,
     "AuditService/ExportAuditEvents": Permission.READ_AUDIT,

@@ -16,6 +16,7 @@ from sparecode_node.services.ambient import Entropy
 from sparecode_node.services.authorization import Session
 from sparecode_node.services.context import CallContext, Deadline
 from sparecode_node.services.errors import (
+    ApprovalNeededError,
     InvalidFieldError,
     NotPermittedError,
     NotSignedInError,
@@ -26,7 +27,10 @@ from sparecode_node.services.kdf import Kdf
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.rates import Rates
 from sparecode_node.services.sealing import Sealing
-from sparecode_node.statemachine.bulk_commands import IssueTokencodesInBulk
+from sparecode_node.statemachine.bulk_commands import (
+    IssueTokencodesInBulk,
+    RequestBulkIssue,
+)
 from sparecode_node.statemachine.results import EmergencyAccessSaved
 
 ROWS_MAX = 500
@@ -87,6 +91,7 @@ class BulkIssuing:
         self._proposer = proposer
         self._state = state
         self._drawer = Drawer(sealing=sealing, kdf=kdf, rates=rates, entropy=entropy)
+        self._entropy = entropy
         self._running: set[AdministratorName] = set()
 
     async def issue(
@@ -110,7 +115,7 @@ class BulkIssuing:
         wish.check()
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)
-        await self._proposer.barrier(deadline)
+        await self._announce(context, session, deadline, rows)
 
         async def results() -> AsyncGenerator[BulkResult, None]:
             # Not before somebody reads: what is never begun need not be ended.
@@ -126,6 +131,25 @@ class BulkIssuing:
                 self._running.discard(session.administrator)
 
         return results()
+
+    async def _announce(
+        self,
+        context: CallContext,
+        session: Session,
+        deadline: Deadline,
+        rows: Sequence[BulkRow],
+    ) -> None:
+        """Say what is about to come: another administrator may have to agree (P3)."""
+        # Whoever goes on with the rest of a bulk asks for less than before.
+        announcement = replace(context, request_id=self._entropy.uuid())
+        serials = tuple(TokenSerial(row.serial) for row in rows)
+        await self._proposer.propose(
+            announcement,
+            session,
+            deadline,
+            RequestBulkIssue(serials=serials),
+            {"serials": " ".join(serials)},
+        )
 
     def _enter(self, administrator: AdministratorName) -> None:
         if administrator in self._running or len(self._running) >= BULKS_MAX:
@@ -167,7 +191,7 @@ class BulkIssuing:
             )
         except InvalidFieldError as error:
             return replace(result, reason="FIELD", problem=str(error))
-        except (NotSignedInError, NotPermittedError):
+        except (NotSignedInError, NotPermittedError, ApprovalNeededError):
             raise
         except Refused as refused:
             reason, detail = refused.rejected.reason, refused.rejected.detail

@@ -7,6 +7,7 @@ How a use case ends without a result; `rpc/errors.py` maps each to a status.
   - Refused                    the rules say no (`Rejected`)
     + NotSignedInError         there is no such session, or it has ended
     + NotPermittedError        the session's role may not do this
+    + ApprovalNeededError      it waits for another administrator to approve it
 * OverloadedError (replication)
   - HashingOverloadedError     the queue of the hashing pool is full
   - RateError                  the caller asks faster than its rate
@@ -56,6 +57,19 @@ class NotPermittedError(Refused):
 
     def __init__(self, detail: str) -> None:
         super().__init__(Rejected(Reason.ROLE, detail))
+
+
+class ApprovalNeededError(Refused):
+    """It is not done, and waits for another administrator to approve it (P3)."""
+
+    def __init__(self, approval_id: int) -> None:
+        super().__init__(
+            Rejected(
+                Reason.APPROVAL_NEEDED,
+                f"this waits for another super administrator, as approval {approval_id}",
+            )
+        )
+        self.approval_id = approval_id
 
 
 class HashingOverloadedError(OverloadedError):

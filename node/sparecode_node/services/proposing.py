@@ -11,10 +11,10 @@ from sparecode_node.services import fields
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.authorization import Authorization, Session
 from sparecode_node.services.context import CallContext, Deadline
-from sparecode_node.services.errors import Refused, refusal
+from sparecode_node.services.errors import ApprovalNeededError, Refused, refusal
 from sparecode_node.services.sealing import FieldValue, Sealing
 from sparecode_node.statemachine.commands import Call, Command, RequestKey
-from sparecode_node.statemachine.results import Applied, Result
+from sparecode_node.statemachine.results import Applied, ApprovalPending, Result
 
 ATTEMPTS = 3
 """The first, and two more with newer parameters (T2)."""
@@ -132,6 +132,8 @@ class Proposer:
         )
         if isinstance(result, Rejected):
             raise refusal(result)
+        if isinstance(result, ApprovalPending):
+            raise ApprovalNeededError(result.approval_id)
         return result
 
     async def settle(

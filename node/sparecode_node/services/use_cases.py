@@ -8,6 +8,7 @@ from sparecode_node.replication.replicator import Replicator
 from sparecode_node.services.administrators import Administrators
 from sparecode_node.services.agents import Agents
 from sparecode_node.services.ambient import Clock, Entropy
+from sparecode_node.services.approvals import Approvals
 from sparecode_node.services.audit import Audit
 from sparecode_node.services.authentication import Authentication
 from sparecode_node.services.authorization import Authorization
@@ -47,6 +48,7 @@ class Services:
     audit: Audit
     policies: Policies
     administrators: Administrators
+    approvals: Approvals
 
 
 def build_services(
@@ -117,6 +119,7 @@ def build_services(
         ),
         cluster_changes=ClusterChanges(proposer=proposer, replicator=replicator),
         policies=Policies(proposer=proposer, reader=reader),
+        approvals=Approvals(proposer=proposer, reader=reader),
         audit=Audit(reader=reader, sealing=sealing),
         administrators=Administrators(
             proposer=proposer,

@@ -32,4 +32,11 @@ class IssueTokencodesInBulk:
     weaken_recovery_policy: bool
 
 
-BulkCommand = IssueTokencodesInBulk
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestBulkIssue:
+    """Say for which tokens codes are about to be issued together (P3)."""
+
+    serials: tuple[TokenSerial, ...]
+
+
+BulkCommand = IssueTokencodesInBulk | RequestBulkIssue

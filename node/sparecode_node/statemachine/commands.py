@@ -30,6 +30,7 @@ from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm, HashName
 from sparecode_node.statemachine.administrator_commands import AdministratorCommand
 from sparecode_node.statemachine.agent_commands import AgentCommand
+from sparecode_node.statemachine.approval_commands import ApprovalCommand
 from sparecode_node.statemachine.authentication_commands import (
     ContinueAuthentication,
 )
@@ -274,6 +275,7 @@ class UpdatePolicy:
     resynchronize_window_steps: int | None = None
     resynchronize_look_ahead: int | None = None
     next_tokencode_from_failures: int | None = None
+    second_approver: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -360,6 +362,7 @@ Command = (
     | AgentCommand
     | ClusterCommand
     | NoteRefusedCalls
+    | ApprovalCommand
 )
 
 

@@ -17,7 +17,10 @@ from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokens import Token
 from sparecode_node.statemachine import code_tables, tables
 from sparecode_node.statemachine.applying import Applying
-from sparecode_node.statemachine.bulk_commands import IssueTokencodesInBulk
+from sparecode_node.statemachine.bulk_commands import (
+    IssueTokencodesInBulk,
+    RequestBulkIssue,
+)
 from sparecode_node.statemachine.commands import (
     DisableEmergencyAccess,
     IssueFixedTokencode,
@@ -64,6 +67,12 @@ def issue_fixed_tokencode(applying: Applying, command: IssueFixedTokencode) -> R
         draft_ends_at_ms=0,
     )
     return _save(applying, as_set, fixed=True)
+
+
+def request_bulk_issue(applying: Applying, command: RequestBulkIssue) -> Result:
+    """Apply `RequestBulkIssue`: it says what is about to come, for the audit log."""
+    applying.detail = f"{len(command.serials)} tokens"
+    return Applied(index=applying.index)
 
 
 def issue_in_bulk(applying: Applying, command: IssueTokencodesInBulk) -> Result:

@@ -20,6 +20,7 @@ from sparecode_node.statemachine import (
     administrator_life,
     administrators,
     agent_life,
+    approvals,
     authentication,
     emergency_access,
     policies,
@@ -43,11 +44,15 @@ from sparecode_node.statemachine.agent_commands import (
     UpdateAgent,
 )
 from sparecode_node.statemachine.applying import Applying
+from sparecode_node.statemachine.approval_commands import Approve, Reject
 from sparecode_node.statemachine.audit import AuditLog
 from sparecode_node.statemachine.authentication_commands import (
     ContinueAuthentication,
 )
-from sparecode_node.statemachine.bulk_commands import IssueTokencodesInBulk
+from sparecode_node.statemachine.bulk_commands import (
+    IssueTokencodesInBulk,
+    RequestBulkIssue,
+)
 from sparecode_node.statemachine.cluster_commands import TransferPrimary
 from sparecode_node.statemachine.commands import (
     AssignToken,
@@ -71,6 +76,8 @@ from sparecode_node.statemachine.commands import (
     UpdateUser,
 )
 from sparecode_node.statemachine.digest import digest
+from sparecode_node.statemachine.ending import forget_ended
+from sparecode_node.statemachine.recording import record
 from sparecode_node.statemachine.refusal_commands import NoteRefusedCalls
 from sparecode_node.statemachine.refusals import note_refused_calls
 from sparecode_node.statemachine.requests import REUSED, Requests
@@ -92,11 +99,6 @@ from sparecode_node.statemachine.token_commands import (
     UnassignToken,
     UpdateToken,
 )
-
-UNDECIDED = frozenset(
-    {Reason.STALE_PARAMETERS, Reason.REQUEST_TABLE_FULL, Reason.NOT_INITIALIZED}
-)
-"""Refusals without an audit event: nothing was decided, and shedding must stay cheap."""
 
 
 class StateMachine:
@@ -174,7 +176,7 @@ class StateMachine:
         return results
 
     def _apply(self, index: int, call: Call) -> Result:
-        self._advance(call.at_ms)
+        self._advance(call)
         applying = Applying(
             db=self._db,
             call=call,
@@ -190,7 +192,7 @@ class StateMachine:
         if remembered is not None:
             return self._repeat(applying, remembered)
         self._db.execute("SAVEPOINT call")
-        result = self._refuse_early(applying) or self._decide(applying)
+        result = self._refuse_early(applying) or self._hold_or_decide(applying)
         if isinstance(result, Rejected) and not applying.keep_writes:
             self._db.execute("ROLLBACK TO call")
             applying.events.clear()
@@ -237,6 +239,18 @@ class StateMachine:
             )
         return check_session(applying)
 
+    def _hold_or_decide(self, applying: Applying) -> Result:
+        """Decide, and undo what another administrator has to approve first (P3)."""
+        held = approvals.hold(applying)
+        result = self._decide(applying)
+        if held is None or isinstance(result, Rejected):
+            return result
+        if held.permit is None:
+            self._db.execute("ROLLBACK TO call")
+            applying.events.clear()
+            self._load_beginning()
+        return approvals.pass_or_keep(applying, held) or result
+
     def _decide(self, applying: Applying) -> Result:
         match applying.call.command:
             case InitializeCluster() as command:
@@ -280,6 +294,10 @@ class StateMachine:
                 return emergency_access.issue_fixed_tokencode(applying, command)
             case IssueTokencodesInBulk() as command:
                 return emergency_access.issue_in_bulk(applying, command)
+            case RequestBulkIssue() as command:
+                return emergency_access.request_bulk_issue(applying, command)
+            case Approve() | Reject() as command:
+                return approvals.decide(applying, command, self._decide)
             case DisableEmergencyAccess() as command:
                 return emergency_access.disable_emergency_access(applying, command)
             case UpdatePolicy() as command:
@@ -314,60 +332,20 @@ class StateMachine:
 
     def _record(self, applying: Applying, result: Result) -> None:
         """Append what was decided, and what followed from it, to the audit log (U1)."""
-        reason, detail = applying.reason, applying.detail
-        match result:
-            case Rejected() if result.reason in UNDECIDED:
-                return
-            case Rejected():
-                outcome = "refused"
-                reason = reason or result.reason
-                detail = detail or result.detail
-            case Authenticated():
-                outcome = result.decision.value
-            case _:
-                outcome = applying.outcome or "applied"
-        actor = applying.actor or applying.call.request.caller
-        if applying.administrator is not None:
-            actor = f"administrator:{applying.administrator.name}"
-        for action, target, how, why, more in (
-            (
-                type(applying.call.command).__name__,
-                applying.target,
-                outcome,
-                reason,
-                detail,
-            ),
-            *(
-                (event.action, event.serial, "noted", "", event.cause)
-                for event in applying.events
-            ),
-        ):
-            self._audit.append(
-                at_ms=self._now_ms,
-                actor=actor,
-                node=applying.call.node_id,
-                action=action,
-                target=target,
-                outcome=how,
-                reason=why,
-                detail=more,
-            )
+        record(self._audit, applying, result)
 
-    def _advance(self, at_ms: int) -> None:
+    def _advance(self, call: Call) -> None:
         """
         Move the time on, never back, and forget what has ended by it (Q3, T5).
 
         It is the log's time, so all replicas forget alike; and before a request id
         is looked up, so that time alone says how long one is remembered.
         """
-        if at_ms <= self._now_ms:
+        if call.at_ms <= self._now_ms:
             return
-        self._now_ms = min(at_ms, TIME_MS_MAX)
+        self._now_ms = min(call.at_ms, TIME_MS_MAX)
         self._requests.purge(self._now_ms, self._policy)
-        for table in ("sessions", "consumed_drafts", "consumed_challenges"):
-            self._db.execute(
-                f"DELETE FROM {table} WHERE ends_at_ms <= ?", (self._now_ms,)
-            )
+        forget_ended(self._db, self._audit, call.node_id, self._now_ms)
 
     def _meta(self, name: str, default: Any) -> Any:  # noqa: ANN401  as SQLite has it
         row = self._db.execute(

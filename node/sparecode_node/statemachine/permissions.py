@@ -19,7 +19,11 @@ from sparecode_node.statemachine.agent_commands import (
     RemoveAgent,
     UpdateAgent,
 )
-from sparecode_node.statemachine.bulk_commands import IssueTokencodesInBulk
+from sparecode_node.statemachine.approval_commands import Approve, Reject
+from sparecode_node.statemachine.bulk_commands import (
+    IssueTokencodesInBulk,
+    RequestBulkIssue,
+)
 from sparecode_node.statemachine.cluster_commands import TransferPrimary
 from sparecode_node.statemachine.commands import (
     AssignToken,
@@ -70,6 +74,7 @@ PERMISSIONS: dict[type[Command], Permission | None] = {
     SaveEmergencyAccess: Permission.ISSUE_EMERGENCY_ACCESS,
     IssueFixedTokencode: Permission.ISSUE_EMERGENCY_ACCESS,
     IssueTokencodesInBulk: Permission.ISSUE_EMERGENCY_ACCESS,
+    RequestBulkIssue: Permission.ISSUE_EMERGENCY_ACCESS,
     DisableEmergencyAccess: Permission.ISSUE_EMERGENCY_ACCESS,
     UpdatePolicy: Permission.CHANGE_POLICY,
     RegisterAgent: Permission.CHANGE_AGENTS,
@@ -81,6 +86,8 @@ PERMISSIONS: dict[type[Command], Permission | None] = {
     CreateAdministrator: Permission.CHANGE_ADMINISTRATORS,
     UpdateAdministrator: Permission.CHANGE_ADMINISTRATORS,
     RemoveAdministrator: Permission.CHANGE_ADMINISTRATORS,
+    Approve: Permission.APPROVE,
+    Reject: None,  # One's own; of others, apply asks for more.
     ChangePassword: None,  # One's own; of another, apply asks for more.
 }
 """The administrators' commands, and what each needs (P1)."""

@@ -66,6 +66,15 @@ class SessionOpened:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalPending:
+    """It is not done, and waits for another administrator to approve it (P3)."""
+
+    index: int
+    approval_id: int
+    ends_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BarrierPassed:
     """Everything committed before *index* is covered by it; the primary's time there."""
 
@@ -78,6 +87,7 @@ Result = (
     | Authenticated
     | EmergencyAccessSaved
     | SessionOpened
+    | ApprovalPending
     | BarrierPassed
     | Rejected
 )
@@ -89,6 +99,7 @@ _TYPES: dict[str, type[Result]] = {
         Authenticated,
         EmergencyAccessSaved,
         SessionOpened,
+        ApprovalPending,
         BarrierPassed,
         Rejected,
     )

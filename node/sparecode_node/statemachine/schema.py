@@ -9,8 +9,35 @@ Every row is a function of the log. `meta` holds what is one of a kind:
 
 import sqlite3
 
-VERSION = 5
+VERSION = 6
 """Stored as `user_version`; raised with every change of the tables."""
+
+_APPROVAL_TABLES = """
+CREATE TABLE pin_changes (
+    serial TEXT NOT NULL REFERENCES tokens (serial) ON DELETE CASCADE,
+    administrator TEXT NOT NULL REFERENCES administrators (name) ON DELETE CASCADE,
+    ends_at_ms INTEGER NOT NULL,     -- see I10
+    PRIMARY KEY (serial, administrator)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX pin_changes_by_administrator ON pin_changes (administrator);
+CREATE INDEX pin_changes_by_end ON pin_changes (ends_at_ms);
+
+CREATE TABLE approvals (
+    approval_id INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind TEXT NOT NULL,              -- change, issue, bulk_issue
+    author TEXT NOT NULL REFERENCES administrators (name) ON DELETE CASCADE,
+    action TEXT NOT NULL,
+    target TEXT NOT NULL,
+    said TEXT NOT NULL,
+    change TEXT NOT NULL,            -- JSON, see pending_changes.py
+    serials TEXT NOT NULL,           -- JSON
+    asked_at_ms INTEGER NOT NULL,
+    ends_at_ms INTEGER NOT NULL,
+    approver TEXT                    -- NULL: it waits
+) STRICT;
+CREATE INDEX approvals_by_author ON approvals (author);
+CREATE INDEX approvals_by_end ON approvals (ends_at_ms);
+"""
 
 _AGENT_TABLES = """
 CREATE TABLE agent_users (              -- allow lists
@@ -186,6 +213,7 @@ CREATE TABLE audit_events (
 ) STRICT;
 """
     + _AGENT_TABLES
+    + _APPROVAL_TABLES
 )
 
 
@@ -200,6 +228,9 @@ _MIGRATIONS = {
     "challenge_id TEXT PRIMARY KEY, ends_at_ms INTEGER NOT NULL"
     ") STRICT, WITHOUT ROWID;"
     "CREATE INDEX consumed_challenges_by_end ON consumed_challenges (ends_at_ms);",
+    5: _APPROVAL_TABLES
+    + "UPDATE policy SET value = replace(value, '\"session_lifetime_ms\":', "
+    '\'"second_approver": true, "session_lifetime_ms":\');',
 }
 """
 From each version to the next one; a node that is upgraded keeps its state.

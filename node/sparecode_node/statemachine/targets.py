@@ -17,10 +17,14 @@ from sparecode_node.statemachine.agent_commands import (
     RemoveAgent,
     UpdateAgent,
 )
+from sparecode_node.statemachine.approval_commands import Approve, Reject
 from sparecode_node.statemachine.authentication_commands import (
     ContinueAuthentication,
 )
-from sparecode_node.statemachine.bulk_commands import IssueTokencodesInBulk
+from sparecode_node.statemachine.bulk_commands import (
+    IssueTokencodesInBulk,
+    RequestBulkIssue,
+)
 from sparecode_node.statemachine.cluster_commands import TransferPrimary
 from sparecode_node.statemachine.commands import (
     AssignToken,
@@ -95,6 +99,10 @@ def target_of(db: sqlite3.Connection, command: Command) -> str:
             return command.name
         case TransferPrimary():
             return command.target or ""
+        case RequestBulkIssue():
+            return f"{len(command.serials)} tokens"
+        case Approve() | Reject():
+            return f"approval {command.approval_id}"
         case UpdatePolicy():
             return "policy"
         case RegisterAgent():

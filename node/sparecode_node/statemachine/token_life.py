@@ -13,7 +13,7 @@ from typing import assert_never
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.replacing import NEW, CarriedPin, replace_token
 from sparecode_node.domain.tokens import Token
-from sparecode_node.statemachine import tables
+from sparecode_node.statemachine import approval_tables, tables
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.emergency_access import void_live
 from sparecode_node.statemachine.results import Applied, Result
@@ -27,7 +27,11 @@ from sparecode_node.statemachine.token_commands import (
     UnassignToken,
     UpdateToken,
 )
-from sparecode_node.statemachine.tokens import raise_version, unknown_token
+from sparecode_node.statemachine.tokens import (
+    note_pin,
+    raise_version,
+    unknown_token,
+)
 
 Change = UnassignToken | EnableToken | DisableToken | UpdateToken | ClearPin
 """What changes one token, and nothing else but its codes."""
@@ -67,6 +71,7 @@ def _changed(applying: Applying, token: Token, command: Change) -> Token | Rejec
         case UpdateToken():
             return _updated(applying, token, command)
         case ClearPin():
+            note_pin(applying, token)
             return token.without_pin()
         case _ as never:
             assert_never(never)
@@ -118,6 +123,8 @@ def _replace(applying: Applying, old: Token, command: ReplaceToken) -> Result:
     void_live(applying, old, "token replaced")
     tables.save_token(applying.db, replaced.old)
     tables.save_token(applying.db, replaced.new)
+    if command.keep_pin:
+        approval_tables.carry_pin(applying.db, old.serial, new.serial)
     raise_version(applying, old)
     return Applied(index=applying.index)
 

@@ -5,7 +5,7 @@ from sparecode_node.domain.ids import Moment, TokenSerial
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.tokencodes import parameters_of, parameters_problem
 from sparecode_node.domain.tokens import Token
-from sparecode_node.statemachine import tables
+from sparecode_node.statemachine import approval_tables, tables
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands import AssignToken, EnrollToken, SetPin
 from sparecode_node.statemachine.results import Applied, Result
@@ -24,6 +24,13 @@ def raise_version(applying: Applying, token: Token) -> None:
     )
     if user is not None:
         tables.save_user(applying.db, user.changed())
+
+
+def note_pin(applying: Applying, token: Token) -> None:
+    """Note that an administrator has set or cleared a PIN (I10)."""
+    who = applying.administrator
+    if who is not None:
+        approval_tables.note_pin(applying.db, token.serial, who.name, applying.now_ms)
 
 
 def enroll_token(applying: Applying, command: EnrollToken) -> Result:
@@ -112,5 +119,6 @@ def set_pin(applying: Applying, command: SetPin) -> Result:
     if isinstance(with_pin, Rejected):
         return with_pin
     tables.save_token(db, with_pin)
+    note_pin(applying, token)
     raise_version(applying, token)
     return Applied(index=applying.index)

@@ -22,40 +22,55 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from sparecode.v1 import types_pb2 as sparecode_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sparecode/v1/administrators.proto\x12\x0csparecode.v1\x1a\x18sparecode/v1/types.proto\"\x8b\x01\n\rAdministrator\x12\x0c\n\x04name\x18\x01 \x01(\t\x12-\n\x04role\x18\x02 \x01(\x0e\x32\x1f.sparecode.v1.AdministratorRole\x12\x0f\n\x07\x65nabled\x18\x03 \x01(\x08\x12\x10\n\x08username\x18\x04 \x01(\t\x12\x1a\n\x12password_temporary\x18\x05 \x01(\x08\"\xae\x01\n\x1a\x43reateAdministratorRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12-\n\x04role\x18\x03 \x01(\x0e\x32\x1f.sparecode.v1.AdministratorRole\x12\x12\n\x08username\x18\x04 \x01(\tH\x00\x12\x11\n\x07no_user\x18\x05 \x01(\x08H\x00\x12\x10\n\x08password\x18\x06 \x01(\tB\x06\n\x04link\"C\n\x1b\x43reateAdministratorResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"T\n\x19ListAdministratorsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08stale_ok\x18\x03 \x01(\x08\"\x98\x01\n\x1aListAdministratorsResponse\x12\x33\n\x0e\x61\x64ministrators\x18\x01 \x03(\x0b\x32\x1b.sparecode.v1.Administrator\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12,\n\x08position\x18\x03 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition\"\xbe\x01\n\x1aUpdateAdministratorRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12-\n\x04role\x18\x03 \x01(\x0e\x32\x1f.sparecode.v1.AdministratorRole\x12\x14\n\x07\x65nabled\x18\x04 \x01(\x08H\x01\x88\x01\x01\x12\x12\n\x08username\x18\x05 \x01(\tH\x00\x12\x11\n\x07no_user\x18\x06 \x01(\x08H\x00\x42\x06\n\x04linkB\n\n\x08_enabled\"C\n\x1bUpdateAdministratorResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\">\n\x1aRemoveAdministratorRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"C\n\x1bRemoveAdministratorResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"e\n\x15\x43hangePasswordRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x14\n\x0cold_password\x18\x03 \x01(\t\x12\x14\n\x0cnew_password\x18\x04 \x01(\t\">\n\x16\x43hangePasswordResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit*\xbe\x01\n\x11\x41\x64ministratorRole\x12\"\n\x1e\x41\x44MINISTRATOR_ROLE_UNSPECIFIED\x10\x00\x12\"\n\x1e\x41\x44MINISTRATOR_ROLE_SUPER_ADMIN\x10\x01\x12 \n\x1c\x41\x44MINISTRATOR_ROLE_HELP_DESK\x10\x02\x12\x1e\n\x1a\x41\x44MINISTRATOR_ROLE_AUDITOR\x10\x03\x12\x1f\n\x1b\x41\x44MINISTRATOR_ROLE_OPERATOR\x10\x04\x32\xa0\x04\n\x14\x41\x64ministratorService\x12j\n\x13\x43reateAdministrator\x12(.sparecode.v1.CreateAdministratorRequest\x1a).sparecode.v1.CreateAdministratorResponse\x12g\n\x12ListAdministrators\x12\'.sparecode.v1.ListAdministratorsRequest\x1a(.sparecode.v1.ListAdministratorsResponse\x12j\n\x13UpdateAdministrator\x12(.sparecode.v1.UpdateAdministratorRequest\x1a).sparecode.v1.UpdateAdministratorResponse\x12j\n\x13RemoveAdministrator\x12(.sparecode.v1.RemoveAdministratorRequest\x1a).sparecode.v1.RemoveAdministratorResponse\x12[\n\x0e\x43hangePassword\x12#.sparecode.v1.ChangePasswordRequest\x1a$.sparecode.v1.ChangePasswordResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sparecode/v1/administrators.proto\x12\x0csparecode.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18sparecode/v1/types.proto\"\x8b\x01\n\rAdministrator\x12\x0c\n\x04name\x18\x01 \x01(\t\x12-\n\x04role\x18\x02 \x01(\x0e\x32\x1f.sparecode.v1.AdministratorRole\x12\x0f\n\x07\x65nabled\x18\x03 \x01(\x08\x12\x10\n\x08username\x18\x04 \x01(\t\x12\x1a\n\x12password_temporary\x18\x05 \x01(\x08\"\xae\x01\n\x1a\x43reateAdministratorRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12-\n\x04role\x18\x03 \x01(\x0e\x32\x1f.sparecode.v1.AdministratorRole\x12\x12\n\x08username\x18\x04 \x01(\tH\x00\x12\x11\n\x07no_user\x18\x05 \x01(\x08H\x00\x12\x10\n\x08password\x18\x06 \x01(\tB\x06\n\x04link\"C\n\x1b\x43reateAdministratorResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"T\n\x19ListAdministratorsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08stale_ok\x18\x03 \x01(\x08\"\x98\x01\n\x1aListAdministratorsResponse\x12\x33\n\x0e\x61\x64ministrators\x18\x01 \x03(\x0b\x32\x1b.sparecode.v1.Administrator\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12,\n\x08position\x18\x03 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition\"\xbe\x01\n\x1aUpdateAdministratorRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12-\n\x04role\x18\x03 \x01(\x0e\x32\x1f.sparecode.v1.AdministratorRole\x12\x14\n\x07\x65nabled\x18\x04 \x01(\x08H\x01\x88\x01\x01\x12\x12\n\x08username\x18\x05 \x01(\tH\x00\x12\x11\n\x07no_user\x18\x06 \x01(\x08H\x00\x42\x06\n\x04linkB\n\n\x08_enabled\"C\n\x1bUpdateAdministratorResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\">\n\x1aRemoveAdministratorRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"C\n\x1bRemoveAdministratorResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"e\n\x15\x43hangePasswordRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x14\n\x0cold_password\x18\x03 \x01(\t\x12\x14\n\x0cnew_password\x18\x04 \x01(\t\">\n\x16\x43hangePasswordResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"\xe3\x01\n\x08\x41pproval\x12\x13\n\x0b\x61pproval_id\x18\x01 \x01(\x03\x12\x0e\n\x06\x61uthor\x18\x02 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x03 \x01(\t\x12\x0e\n\x06target\x18\x04 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x05 \x01(\t\x12\x0f\n\x07serials\x18\x06 \x03(\t\x12,\n\x08\x61sk_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x61pprover\x18\t \x01(\t\"O\n\x14ListApprovalsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08stale_ok\x18\x03 \x01(\x08\"\x89\x01\n\x15ListApprovalsResponse\x12)\n\tapprovals\x18\x01 \x03(\x0b\x32\x16.sparecode.v1.Approval\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12,\n\x08position\x18\x03 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition\"9\n\x0e\x41pproveRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0b\x61pproval_id\x18\x02 \x01(\x03\"7\n\x0f\x41pproveResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"8\n\rRejectRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0b\x61pproval_id\x18\x02 \x01(\x03\"6\n\x0eRejectResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit*\xbe\x01\n\x11\x41\x64ministratorRole\x12\"\n\x1e\x41\x44MINISTRATOR_ROLE_UNSPECIFIED\x10\x00\x12\"\n\x1e\x41\x44MINISTRATOR_ROLE_SUPER_ADMIN\x10\x01\x12 \n\x1c\x41\x44MINISTRATOR_ROLE_HELP_DESK\x10\x02\x12\x1e\n\x1a\x41\x44MINISTRATOR_ROLE_AUDITOR\x10\x03\x12\x1f\n\x1b\x41\x44MINISTRATOR_ROLE_OPERATOR\x10\x04\x32\x87\x06\n\x14\x41\x64ministratorService\x12j\n\x13\x43reateAdministrator\x12(.sparecode.v1.CreateAdministratorRequest\x1a).sparecode.v1.CreateAdministratorResponse\x12g\n\x12ListAdministrators\x12\'.sparecode.v1.ListAdministratorsRequest\x1a(.sparecode.v1.ListAdministratorsResponse\x12j\n\x13UpdateAdministrator\x12(.sparecode.v1.UpdateAdministratorRequest\x1a).sparecode.v1.UpdateAdministratorResponse\x12j\n\x13RemoveAdministrator\x12(.sparecode.v1.RemoveAdministratorRequest\x1a).sparecode.v1.RemoveAdministratorResponse\x12[\n\x0e\x43hangePassword\x12#.sparecode.v1.ChangePasswordRequest\x1a$.sparecode.v1.ChangePasswordResponse\x12X\n\rListApprovals\x12\".sparecode.v1.ListApprovalsRequest\x1a#.sparecode.v1.ListApprovalsResponse\x12\x46\n\x07\x41pprove\x12\x1c.sparecode.v1.ApproveRequest\x1a\x1d.sparecode.v1.ApproveResponse\x12\x43\n\x06Reject\x12\x1b.sparecode.v1.RejectRequest\x1a\x1c.sparecode.v1.RejectResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sparecode.v1.administrators_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ADMINISTRATORROLE']._serialized_start=1269
-  _globals['_ADMINISTRATORROLE']._serialized_end=1459
-  _globals['_ADMINISTRATOR']._serialized_start=78
-  _globals['_ADMINISTRATOR']._serialized_end=217
-  _globals['_CREATEADMINISTRATORREQUEST']._serialized_start=220
-  _globals['_CREATEADMINISTRATORREQUEST']._serialized_end=394
-  _globals['_CREATEADMINISTRATORRESPONSE']._serialized_start=396
-  _globals['_CREATEADMINISTRATORRESPONSE']._serialized_end=463
-  _globals['_LISTADMINISTRATORSREQUEST']._serialized_start=465
-  _globals['_LISTADMINISTRATORSREQUEST']._serialized_end=549
-  _globals['_LISTADMINISTRATORSRESPONSE']._serialized_start=552
-  _globals['_LISTADMINISTRATORSRESPONSE']._serialized_end=704
-  _globals['_UPDATEADMINISTRATORREQUEST']._serialized_start=707
-  _globals['_UPDATEADMINISTRATORREQUEST']._serialized_end=897
-  _globals['_UPDATEADMINISTRATORRESPONSE']._serialized_start=899
-  _globals['_UPDATEADMINISTRATORRESPONSE']._serialized_end=966
-  _globals['_REMOVEADMINISTRATORREQUEST']._serialized_start=968
-  _globals['_REMOVEADMINISTRATORREQUEST']._serialized_end=1030
-  _globals['_REMOVEADMINISTRATORRESPONSE']._serialized_start=1032
-  _globals['_REMOVEADMINISTRATORRESPONSE']._serialized_end=1099
-  _globals['_CHANGEPASSWORDREQUEST']._serialized_start=1101
-  _globals['_CHANGEPASSWORDREQUEST']._serialized_end=1202
-  _globals['_CHANGEPASSWORDRESPONSE']._serialized_start=1204
-  _globals['_CHANGEPASSWORDRESPONSE']._serialized_end=1266
-  _globals['_ADMINISTRATORSERVICE']._serialized_start=1462
-  _globals['_ADMINISTRATORSERVICE']._serialized_end=2006
+  _globals['_ADMINISTRATORROLE']._serialized_start=1983
+  _globals['_ADMINISTRATORROLE']._serialized_end=2173
+  _globals['_ADMINISTRATOR']._serialized_start=111
+  _globals['_ADMINISTRATOR']._serialized_end=250
+  _globals['_CREATEADMINISTRATORREQUEST']._serialized_start=253
+  _globals['_CREATEADMINISTRATORREQUEST']._serialized_end=427
+  _globals['_CREATEADMINISTRATORRESPONSE']._serialized_start=429
+  _globals['_CREATEADMINISTRATORRESPONSE']._serialized_end=496
+  _globals['_LISTADMINISTRATORSREQUEST']._serialized_start=498
+  _globals['_LISTADMINISTRATORSREQUEST']._serialized_end=582
+  _globals['_LISTADMINISTRATORSRESPONSE']._serialized_start=585
+  _globals['_LISTADMINISTRATORSRESPONSE']._serialized_end=737
+  _globals['_UPDATEADMINISTRATORREQUEST']._serialized_start=740
+  _globals['_UPDATEADMINISTRATORREQUEST']._serialized_end=930
+  _globals['_UPDATEADMINISTRATORRESPONSE']._serialized_start=932
+  _globals['_UPDATEADMINISTRATORRESPONSE']._serialized_end=999
+  _globals['_REMOVEADMINISTRATORREQUEST']._serialized_start=1001
+  _globals['_REMOVEADMINISTRATORREQUEST']._serialized_end=1063
+  _globals['_REMOVEADMINISTRATORRESPONSE']._serialized_start=1065
+  _globals['_REMOVEADMINISTRATORRESPONSE']._serialized_end=1132
+  _globals['_CHANGEPASSWORDREQUEST']._serialized_start=1134
+  _globals['_CHANGEPASSWORDREQUEST']._serialized_end=1235
+  _globals['_CHANGEPASSWORDRESPONSE']._serialized_start=1237
+  _globals['_CHANGEPASSWORDRESPONSE']._serialized_end=1299
+  _globals['_APPROVAL']._serialized_start=1302
+  _globals['_APPROVAL']._serialized_end=1529
+  _globals['_LISTAPPROVALSREQUEST']._serialized_start=1531
+  _globals['_LISTAPPROVALSREQUEST']._serialized_end=1610
+  _globals['_LISTAPPROVALSRESPONSE']._serialized_start=1613
+  _globals['_LISTAPPROVALSRESPONSE']._serialized_end=1750
+  _globals['_APPROVEREQUEST']._serialized_start=1752
+  _globals['_APPROVEREQUEST']._serialized_end=1809
+  _globals['_APPROVERESPONSE']._serialized_start=1811
+  _globals['_APPROVERESPONSE']._serialized_end=1866
+  _globals['_REJECTREQUEST']._serialized_start=1868
+  _globals['_REJECTREQUEST']._serialized_end=1924
+  _globals['_REJECTRESPONSE']._serialized_start=1926
+  _globals['_REJECTRESPONSE']._serialized_end=1980
+  _globals['_ADMINISTRATORSERVICE']._serialized_start=2176
+  _globals['_ADMINISTRATORSERVICE']._serialized_end=2951
 # @@protoc_insertion_point(module_scope)

@@ -61,6 +61,21 @@ class AdministratorServiceStub:
                 request_serializer=sparecode_dot_v1_dot_administrators__pb2.ChangePasswordRequest.SerializeToString,
                 response_deserializer=sparecode_dot_v1_dot_administrators__pb2.ChangePasswordResponse.FromString,
                 _registered_method=True)
+        self.ListApprovals = channel.unary_unary(
+                '/sparecode.v1.AdministratorService/ListApprovals',
+                request_serializer=sparecode_dot_v1_dot_administrators__pb2.ListApprovalsRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_administrators__pb2.ListApprovalsResponse.FromString,
+                _registered_method=True)
+        self.Approve = channel.unary_unary(
+                '/sparecode.v1.AdministratorService/Approve',
+                request_serializer=sparecode_dot_v1_dot_administrators__pb2.ApproveRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_administrators__pb2.ApproveResponse.FromString,
+                _registered_method=True)
+        self.Reject = channel.unary_unary(
+                '/sparecode.v1.AdministratorService/Reject',
+                request_serializer=sparecode_dot_v1_dot_administrators__pb2.RejectRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_administrators__pb2.RejectResponse.FromString,
+                _registered_method=True)
 
 
 class AdministratorServiceServicer:
@@ -103,6 +118,27 @@ class AdministratorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListApprovals(self, request, context):
+        """Returns what waits for a second approver, and permits, a page at a time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Approve(self, request, context):
+        """Makes a change that waits, or lets its author issue what waits. Never by its author.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Reject(self, request, context):
+        """Refuses what waits, or takes a permit back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdministratorServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -130,6 +166,21 @@ def add_AdministratorServiceServicer_to_server(servicer, server):
                     servicer.ChangePassword,
                     request_deserializer=sparecode_dot_v1_dot_administrators__pb2.ChangePasswordRequest.FromString,
                     response_serializer=sparecode_dot_v1_dot_administrators__pb2.ChangePasswordResponse.SerializeToString,
+            ),
+            'ListApprovals': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListApprovals,
+                    request_deserializer=sparecode_dot_v1_dot_administrators__pb2.ListApprovalsRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_administrators__pb2.ListApprovalsResponse.SerializeToString,
+            ),
+            'Approve': grpc.unary_unary_rpc_method_handler(
+                    servicer.Approve,
+                    request_deserializer=sparecode_dot_v1_dot_administrators__pb2.ApproveRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_administrators__pb2.ApproveResponse.SerializeToString,
+            ),
+            'Reject': grpc.unary_unary_rpc_method_handler(
+                    servicer.Reject,
+                    request_deserializer=sparecode_dot_v1_dot_administrators__pb2.RejectRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_administrators__pb2.RejectResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -269,6 +320,87 @@ class AdministratorService:
             '/sparecode.v1.AdministratorService/ChangePassword',
             sparecode_dot_v1_dot_administrators__pb2.ChangePasswordRequest.SerializeToString,
             sparecode_dot_v1_dot_administrators__pb2.ChangePasswordResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListApprovals(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.v1.AdministratorService/ListApprovals',
+            sparecode_dot_v1_dot_administrators__pb2.ListApprovalsRequest.SerializeToString,
+            sparecode_dot_v1_dot_administrators__pb2.ListApprovalsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Approve(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.v1.AdministratorService/Approve',
+            sparecode_dot_v1_dot_administrators__pb2.ApproveRequest.SerializeToString,
+            sparecode_dot_v1_dot_administrators__pb2.ApproveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.v1.AdministratorService/Reject',
+            sparecode_dot_v1_dot_administrators__pb2.RejectRequest.SerializeToString,
+            sparecode_dot_v1_dot_administrators__pb2.RejectResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,6 +45,12 @@ class AdministratorServiceStub:
     """Removes an administrator; not the last enabled super administrator."""
     ChangePassword: _grpc.UnaryUnaryMultiCallable[_administrators_pb2.ChangePasswordRequest, _administrators_pb2.ChangePasswordResponse]
     """Changes one's own password, or gives another administrator a temporary one."""
+    ListApprovals: _grpc.UnaryUnaryMultiCallable[_administrators_pb2.ListApprovalsRequest, _administrators_pb2.ListApprovalsResponse]
+    """Returns what waits for a second approver, and permits, a page at a time."""
+    Approve: _grpc.UnaryUnaryMultiCallable[_administrators_pb2.ApproveRequest, _administrators_pb2.ApproveResponse]
+    """Makes a change that waits, or lets its author issue what waits. Never by its author."""
+    Reject: _grpc.UnaryUnaryMultiCallable[_administrators_pb2.RejectRequest, _administrators_pb2.RejectResponse]
+    """Refuses what waits, or takes a permit back."""
 
 @_typing.type_check_only
 class AdministratorServiceAsyncStub(AdministratorServiceStub):
@@ -63,6 +69,12 @@ class AdministratorServiceAsyncStub(AdministratorServiceStub):
     """Removes an administrator; not the last enabled super administrator."""
     ChangePassword: _aio.UnaryUnaryMultiCallable[_administrators_pb2.ChangePasswordRequest, _administrators_pb2.ChangePasswordResponse]  # type: ignore[assignment]
     """Changes one's own password, or gives another administrator a temporary one."""
+    ListApprovals: _aio.UnaryUnaryMultiCallable[_administrators_pb2.ListApprovalsRequest, _administrators_pb2.ListApprovalsResponse]  # type: ignore[assignment]
+    """Returns what waits for a second approver, and permits, a page at a time."""
+    Approve: _aio.UnaryUnaryMultiCallable[_administrators_pb2.ApproveRequest, _administrators_pb2.ApproveResponse]  # type: ignore[assignment]
+    """Makes a change that waits, or lets its author issue what waits. Never by its author."""
+    Reject: _aio.UnaryUnaryMultiCallable[_administrators_pb2.RejectRequest, _administrators_pb2.RejectResponse]  # type: ignore[assignment]
+    """Refuses what waits, or takes a permit back."""
 
 class AdministratorServiceServicer(metaclass=_abc_1.ABCMeta):
     """Manages administrators. Their sessions die, on every node, with the commit that
@@ -108,5 +120,29 @@ class AdministratorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_administrators_pb2.ChangePasswordResponse, _abc.Awaitable[_administrators_pb2.ChangePasswordResponse]]:
         """Changes one's own password, or gives another administrator a temporary one."""
+
+    @_abc_1.abstractmethod
+    def ListApprovals(
+        self,
+        request: _administrators_pb2.ListApprovalsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_administrators_pb2.ListApprovalsResponse, _abc.Awaitable[_administrators_pb2.ListApprovalsResponse]]:
+        """Returns what waits for a second approver, and permits, a page at a time."""
+
+    @_abc_1.abstractmethod
+    def Approve(
+        self,
+        request: _administrators_pb2.ApproveRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_administrators_pb2.ApproveResponse, _abc.Awaitable[_administrators_pb2.ApproveResponse]]:
+        """Makes a change that waits, or lets its author issue what waits. Never by its author."""
+
+    @_abc_1.abstractmethod
+    def Reject(
+        self,
+        request: _administrators_pb2.RejectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_administrators_pb2.RejectResponse, _abc.Awaitable[_administrators_pb2.RejectResponse]]:
+        """Refuses what waits, or takes a permit back."""
 
 def add_AdministratorServiceServicer_to_server(servicer: AdministratorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What waits for a second approver."""
+
+from datetime import timedelta
+
+from sparecode.v1 import administrators_pb2 as pb
+from sparecode_client.approvals import Approval
+from sparecode_client.client import Caller, new_request_id
+from sparecode_client.values import Commit, Page
+from sparecode_client.wire import commit_in, position_in, time_in
+
+
+class Approvals(Caller):
+    """The calls of `AdministratorService` on approvals."""
+
+    async def list_approvals(
+        self,
+        *,
+        page_size: int = 0,
+        page_token: str = "",
+        stale_ok: bool = False,
+        within: timedelta | None = None,
+    ) -> Page[Approval]:
+        """Return a page of what waits and of permits, the oldest first."""
+        request = pb.ListApprovalsRequest(
+            page_size=page_size, page_token=page_token, stale_ok=stale_ok
+        )
+        answer = await self._client.unary(
+            lambda node: node.administrators.ListApprovals, request, within=within
+        )
+        return Page(
+            items=tuple(approval_in(each) for each in answer.approvals),
+            next_page_token=answer.next_page_token,
+            position=position_in(answer.position),
+        )
+
+    async def approve(
+        self,
+        approval_id: int,
+        *,
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> Commit:
+        """
+        Make a change that waits, or let its author issue the codes that wait.
+
+        Raises:
+            NotPermitted: You have asked for it yourself.
+            Refused: It cannot be done any more as it was asked for.
+        """
+        request = pb.ApproveRequest(
+            request_id=request_id or new_request_id(), approval_id=approval_id
+        )
+        answer = await self._client.unary(
+            lambda node: node.administrators.Approve, request, within=within
+        )
+        return commit_in(answer.commit)
+
+    async def reject(
+        self,
+        approval_id: int,
+        *,
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> Commit:
+        """Refuse what waits, or take a permit back; also what you asked for yourself."""
+        request = pb.RejectRequest(
+            request_id=request_id or new_request_id(), approval_id=approval_id
+        )
+        answer = await self._client.unary(
+            lambda node: node.administrators.Reject, request, within=within
+        )
+        return commit_in(answer.commit)
+
+
+def approval_in(approval: pb.Approval) -> Approval:
+    """Return an approval."""
+    return Approval(
+        approval_id=approval.approval_id,
+        author=approval.author,
+        action=approval.action,
+        target=approval.target,
+        description=approval.description,
+        serials=tuple(approval.serials),
+        ask_time=time_in(approval, "ask_time"),
+        end_time=time_in(approval, "end_time"),
+        approver=approval.approver,
+    )

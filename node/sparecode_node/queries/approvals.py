@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What waits for a second approver, and the permits that there are (P3)."""
+
+import json
+from dataclasses import dataclass
+
+from sparecode_node.queries import pages
+from sparecode_node.queries.pages import PageTokenError
+from sparecode_node.queries.state import ReadTransaction
+from sparecode_node.queries.views import Page
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalView:
+    """Something that was asked for, without what is secret of it."""
+
+    approval_id: int
+    author: str
+    action: str
+    target: str
+    said: str
+    serials: tuple[str, ...]
+    asked_at_ms: int
+    ends_at_ms: int
+    approver: str
+    """Empty: it waits."""
+
+
+async def page(
+    transaction: ReadTransaction, *, size: int, page_token: str, now_ms: int
+) -> Page[ApprovalView]:
+    """Return a page of approvals, the oldest first."""
+    after = pages.decode(page_token)
+    if after and not (after.isascii() and after.isdigit() and len(after) < 19):  # noqa: PLR2004
+        raise PageTokenError
+    rows = await transaction.all(
+        """
+        SELECT approval_id, author, action, target, said, serials, asked_at_ms,
+               ends_at_ms, approver
+        FROM approvals WHERE approval_id > :after AND ends_at_ms > :now
+        ORDER BY approval_id LIMIT :rows
+        """,
+        after=int(after or 0),
+        now=now_ms,
+        rows=size + 1,
+    )
+    found = [
+        ApprovalView(
+            approval_id=row["approval_id"],
+            author=row["author"],
+            action=row["action"],
+            target=row["target"],
+            said=row["said"],
+            serials=tuple(json.loads(row["serials"])),
+            asked_at_ms=row["asked_at_ms"],
+            ends_at_ms=row["ends_at_ms"],
+            approver=row["approver"] or "",
+        )
+        for row in rows
+    ]
+    return pages.page(found, size, lambda each: str(each.approval_id))

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Use cases: one administrator asks, another one approves (P3, I10)."""
+
+from sparecode_node.queries import approvals
+from sparecode_node.queries.approvals import ApprovalView
+from sparecode_node.queries.state import ReadTransaction
+from sparecode_node.queries.views import Page
+from sparecode_node.services import fields
+from sparecode_node.services.context import CallContext, Read
+from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.services.proposing import Proposer
+from sparecode_node.services.reading import Reader
+from sparecode_node.statemachine.approval_commands import Approve, Reject
+from sparecode_node.statemachine.results import Applied
+
+APPROVAL_ID_MAX = 2**63 - 1
+
+
+class Approvals:
+    """
+    Shows what waits, approves and rejects it.
+
+    Every method raises `InvalidFieldError`, `NotSignedInError`,
+    `NotPermittedError`, `Refused` (`APPROVAL_UNKNOWN`, `APPROVAL_STALE`,
+    `SELF_SERVICE_FORBIDDEN`, and what the rules say of the change itself) and
+    `ProposeError`.
+    """
+
+    def __init__(self, *, proposer: Proposer, reader: Reader) -> None:
+        self._proposer = proposer
+        self._reader = reader
+
+    async def list(
+        self,
+        context: CallContext,
+        *,
+        page_size: int = 0,
+        page_token: str = "",
+        stale_ok: bool = False,
+    ) -> Read[Page[ApprovalView]]:
+        """Return a page of what waits and of permits, the oldest first."""
+        size = fields.page_size(page_size)
+
+        async def query(
+            transaction: ReadTransaction, now_ms: int
+        ) -> Page[ApprovalView]:
+            return await approvals.page(
+                transaction, size=size, page_token=page_token, now_ms=now_ms
+            )
+
+        return await self._reader.read(context, query, stale_ok=stale_ok)
+
+    async def approve(self, context: CallContext, *, approval_id: int) -> Applied:
+        """Make a change that waits, or let its author issue what waits."""
+        command = Approve(approval_id=_number(approval_id))
+        return await self._proposer.change(
+            context, command, {"approval_id": approval_id}
+        )
+
+    async def reject(self, context: CallContext, *, approval_id: int) -> Applied:
+        """Refuse what waits, or take a permit back."""
+        command = Reject(approval_id=_number(approval_id))
+        return await self._proposer.change(
+            context, command, {"approval_id": approval_id}
+        )
+
+
+def _number(approval_id: int) -> int:
+    if not 1 <= approval_id <= APPROVAL_ID_MAX:
+        raise InvalidFieldError("approval_id", "must be that of something that waits")
+    return approval_id

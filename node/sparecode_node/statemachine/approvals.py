@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What waits for a second approver, and what is done when there is one (P3, I10).
+
+A command is decided first: what the rules forbid need not wait for anybody.
+Then, where another administrator has to agree, its writes are undone and it is
+kept, to be decided again by the commit that approves it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from sparecode_node.domain.administrators import Administrator, Permission, Role, may
+from sparecode_node.domain.approvals import (
+    APPROVAL_MS,
+    PENDING_MAX,
+    Approval,
+    ApprovalKind,
+)
+from sparecode_node.domain.authentication import Event
+from sparecode_node.domain.ids import AdministratorName, TokenSerial
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.statemachine import approval_tables, tables
+from sparecode_node.statemachine.administrator_commands import (
+    ChangePassword,
+    CreateAdministrator,
+    RemoveAdministrator,
+    UpdateAdministrator,
+)
+from sparecode_node.statemachine.applying import Applying
+from sparecode_node.statemachine.approval_commands import (
+    ApprovalCommand,
+    Approve,
+    Reject,
+)
+from sparecode_node.statemachine.bulk_commands import (
+    IssueTokencodesInBulk,
+    RequestBulkIssue,
+)
+from sparecode_node.statemachine.commands import (
+    IssueFixedTokencode,
+    SaveEmergencyAccess,
+    UpdatePolicy,
+)
+from sparecode_node.statemachine.pending_changes import Change, from_json, to_json
+from sparecode_node.statemachine.permissions import PERMISSIONS
+from sparecode_node.statemachine.results import Applied, ApprovalPending, Result
+from sparecode_node.statemachine.targets import target_of
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A command must wait, unless a permit that there is lets it pass."""
+
+    kind: ApprovalKind
+    said: str
+    serials: tuple[TokenSerial, ...] = ()
+    permit: Approval | None = None
+
+
+def hold(applying: Applying) -> Hold | None:
+    """Say whether the command needs a second approver, before it is decided."""
+    asking = applying.administrator
+    if (
+        asking is None
+        or not applying.policy.second_approver
+        or not _somebody_else(applying, asking.name)
+    ):
+        return None
+    wanted = _wanted(applying, asking)
+    if wanted is None or wanted.kind is ApprovalKind.CHANGE:
+        return wanted
+    for each in approval_tables.of_author(applying.db, asking.name):
+        if (
+            each.approver is not None
+            and each.kind in (wanted.kind, ApprovalKind.BULK_ISSUE)
+            and each.covers(wanted.serials)
+        ):
+            return replace(wanted, permit=each)
+    return wanted
+
+
+def pass_or_keep(applying: Applying, held: Hold) -> Result | None:
+    """Use a permit up, and return None; or keep the command, whose writes are undone."""
+    if held.permit is not None:
+        if held.permit.kind is ApprovalKind.ISSUE:
+            approval_tables.delete(applying.db, held.permit.approval_id)
+        applying.detail += (
+            f"; approval {held.permit.approval_id} by {held.permit.approver}"
+        )
+        return None
+    return _ask(applying, held)
+
+
+def _somebody_else(applying: Applying, name: AdministratorName) -> bool:
+    """Say whether there is one who could approve, with a password of their own."""
+    found = applying.db.execute(
+        "SELECT 1 FROM administrators WHERE role = ? AND enabled AND NOT temporary "
+        "AND name != ?",
+        (Role.SUPER_ADMIN, name),
+    )
+    return found.fetchone() is not None
+
+
+def _wanted(applying: Applying, asking: Administrator) -> Hold | None:
+    """Return what must wait, if it must."""
+    if _is_grave(applying, asking):
+        return Hold(ApprovalKind.CHANGE, "")
+    command = applying.call.command
+    match command:
+        case RequestBulkIssue():
+            return Hold(
+                ApprovalKind.BULK_ISSUE,
+                f"codes for {len(command.serials)} tokens",
+                command.serials,
+            )
+        case IssueTokencodesInBulk():
+            return Hold(ApprovalKind.BULK_ISSUE, "codes in bulk", (command.serial,))
+        case SaveEmergencyAccess() | IssueFixedTokencode():
+            known = (command.serial,)
+            if approval_tables.knows_pin(applying.db, known, asking.name):
+                return Hold(
+                    ApprovalKind.ISSUE,
+                    "codes for a token whose PIN the same administrator has set or "
+                    "cleared within a day",
+                    known,
+                )
+    return None
+
+
+def _is_grave(applying: Applying, asking: Administrator) -> bool:
+    """Say whether it grants power, or takes it from somebody who could object."""
+    command = applying.call.command
+    match command:
+        case UpdatePolicy() | CreateAdministrator():
+            return True
+        case UpdateAdministrator():
+            if command.enabled is False:
+                return command.role is not None or _rules(applying, command.name)
+            return command.role is not None or command.enabled is not None
+        case RemoveAdministrator():
+            return _rules(applying, command.name)
+        case ChangePassword():
+            # Whoever gives somebody a password can sign in as them.
+            return command.name != asking.name
+        case _:
+            return False
+
+
+def _rules(applying: Applying, name: AdministratorName) -> bool:
+    found = tables.find_administrator(applying.db, name)
+    return found is not None and found.rules
+
+
+def _ask(applying: Applying, held: Hold) -> Result:
+    asking, command = applying.administrator, applying.call.command
+    if asking is None:
+        raise AssertionError("an administrator's command without an administrator")
+    waiting = [
+        each
+        for each in approval_tables.of_author(applying.db, asking.name)
+        if each.approver is None
+    ]
+    for each in waiting:
+        if each.kind is held.kind is not ApprovalKind.CHANGE and each.covers(
+            held.serials
+        ):
+            return _pending(applying, each)
+    if len(waiting) >= PENDING_MAX:
+        return Rejected(
+            Reason.APPROVALS_FULL,
+            f"{len(waiting)} approvals that {asking.name} has asked for wait already",
+        )
+    asked = Approval(
+        approval_id=0,
+        kind=held.kind,
+        author=asking.name,
+        action=type(command).__name__,
+        target=applying.target,
+        said=held.said or applying.detail,
+        change=to_json(_change(command)) if held.kind is ApprovalKind.CHANGE else "",
+        serials=held.serials,
+        asked_at_ms=applying.now_ms,
+        ends_at_ms=applying.now_ms + APPROVAL_MS,
+    )
+    number = approval_tables.add(applying.db, asked)
+    return _pending(applying, replace(asked, approval_id=number))
+
+
+def _change(command: object) -> Change:
+    if not isinstance(command, Change):
+        raise TypeError(f"{type(command).__name__} cannot wait")
+    return command
+
+
+def _pending(applying: Applying, asked: Approval) -> ApprovalPending:
+    applying.detail = f"approval {asked.approval_id}: {asked.said}".removesuffix(": ")
+    return ApprovalPending(
+        index=applying.index,
+        approval_id=asked.approval_id,
+        ends_at_ms=asked.ends_at_ms,
+    )
+
+
+def decide(
+    applying: Applying, command: ApprovalCommand, make: Callable[[Applying], Result]
+) -> Result:
+    """Apply `Approve` or `Reject`; *make* decides the change that waits."""
+    asked = approval_tables.find(applying.db, command.approval_id)
+    if asked is None:
+        return Rejected(
+            Reason.APPROVAL_UNKNOWN,
+            f"no approval {command.approval_id} waits: it was decided, used, or has "
+            "ended",
+            "approval_id",
+        )
+    applying.detail = f"{asked.action} {asked.target}, asked for by {asked.author}"
+    match command:
+        case Approve():
+            return _approve(applying, asked, make)
+        case Reject():
+            return _reject(applying, asked)
+
+
+def _approver(applying: Applying) -> Administrator:
+    if applying.administrator is None:
+        raise AssertionError("an administrator's command without an administrator")
+    return applying.administrator
+
+
+def _approve(
+    applying: Applying, asked: Approval, make: Callable[[Applying], Result]
+) -> Result:
+    approver = _approver(applying)
+    permit = asked.approved(approver.name, applying.now_ms)
+    if isinstance(permit, Rejected):
+        return permit
+    if approver.user_id is not None and approver.user_id in _users(applying, asked):
+        return Rejected(
+            Reason.SELF_SERVICE_FORBIDDEN,
+            "this is about your own token: another administrator has to do it",
+        )
+    if asked.kind is not ApprovalKind.CHANGE:
+        approval_tables.save_permit(applying.db, permit)
+        return Applied(index=applying.index)
+    change = from_json(asked.change)
+    author = tables.find_administrator(applying.db, asked.author)
+    if author is None or not author.enabled or not _may_still(author, change):
+        return Rejected(
+            Reason.APPROVAL_STALE, f"{asked.author} may not do this any more"
+        )
+    approval_tables.delete(applying.db, asked.approval_id)
+    making = replace(
+        applying,
+        call=replace(applying.call, command=change),
+        administrator=author,
+        target=target_of(applying.db, change),
+        detail="",
+        events=[],
+    )
+    result = make(making)
+    if isinstance(result, Rejected):
+        if result.reason is Reason.STALE_PARAMETERS:
+            return Rejected(
+                Reason.APPROVAL_STALE, "it was computed for another state: ask again"
+            )
+        return result
+    applying.events += [
+        Event(
+            action=asked.action,
+            serial=TokenSerial(making.target),
+            cause=f"{making.detail}; asked for by {asked.author}, approved by "
+            f"{approver.name}".removeprefix("; "),
+            outcome="applied",
+        ),
+        *making.events,
+    ]
+    return Applied(index=applying.index)
+
+
+def _may_still(author: Administrator, change: Change) -> bool:
+    permission = PERMISSIONS[type(change)] or Permission.CHANGE_ADMINISTRATORS
+    return may(author.role, permission)
+
+
+def _users(applying: Applying, asked: Approval) -> set[str]:
+    """Return whose tokens codes are wanted for (I10)."""
+    tokens = (tables.find_token(applying.db, serial) for serial in asked.serials)
+    return {token.user_id for token in tokens if token and token.user_id}
+
+
+def _reject(applying: Applying, asked: Approval) -> Result:
+    rejecting = _approver(applying)
+    if rejecting.name != asked.author and not may(rejecting.role, Permission.APPROVE):
+        return Rejected(
+            Reason.ROLE, f"the role {rejecting.role} may reject its own requests only"
+        )
+    approval_tables.delete(applying.db, asked.approval_id)
+    return Applied(index=applying.index)

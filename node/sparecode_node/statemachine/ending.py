@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ends by the log's time, alike on every replica."""
+
+import sqlite3
+
+from sparecode_node.statemachine import approval_tables
+from sparecode_node.statemachine.audit import AuditLog
+
+_ENDING = ("sessions", "consumed_drafts", "consumed_challenges", "pin_changes")
+"""Tables whose rows go when their time has come, without a word."""
+
+
+def forget_ended(
+    db: sqlite3.Connection, audit: AuditLog, node_id: str, now_ms: int
+) -> None:
+    """Forget what has ended; what nobody has approved within a day is recorded (P3)."""
+    for each in approval_tables.ended(db, now_ms):
+        approval_tables.delete(db, each.approval_id)
+        audit.append(
+            at_ms=now_ms,
+            actor=f"administrator:{each.author}",
+            node=node_id,
+            action="APPROVAL_ENDED",
+            target=f"approval {each.approval_id}",
+            outcome="noted",
+            detail=f"{each.action} {each.target}"
+            + ("" if each.approver is None else f", approved by {each.approver}"),
+        )
+    for table in _ENDING:
+        db.execute(f"DELETE FROM {table} WHERE ends_at_ms <= ?", (now_ms,))

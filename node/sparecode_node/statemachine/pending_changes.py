@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Changes as they wait in the state: JSON, the same text for the same change.
+
+On disk until they are decided; a field that came later is absent in an older
+text, and None then, as in an older log entry.
+"""
+
+import dataclasses
+import enum
+import json
+import typing
+from typing import Any
+
+from sparecode_node.statemachine.administrator_commands import (
+    ChangePassword,
+    CreateAdministrator,
+    RemoveAdministrator,
+    UpdateAdministrator,
+)
+from sparecode_node.statemachine.commands import UpdatePolicy
+
+Change = (
+    UpdatePolicy
+    | CreateAdministrator
+    | UpdateAdministrator
+    | RemoveAdministrator
+    | ChangePassword
+)
+"""What may have to wait for a second approver (P3)."""
+
+_CHANGES: dict[str, type[Change]] = {
+    each.__name__: each for each in typing.get_args(Change)
+}
+
+
+def to_json(change: Change) -> str:
+    """Return the text of a change."""
+    fields = {
+        field.name: _written(getattr(change, field.name))
+        for field in dataclasses.fields(change)
+    }
+    return json.dumps(
+        {"type": type(change).__name__, **fields},
+        ensure_ascii=True,
+        separators=(",", ":"),
+    )
+
+
+def from_json(text: str) -> Change:
+    """Return the change of a text of `to_json`."""
+    written = json.loads(text)
+    kind = _CHANGES[written.pop("type")]
+    hints = typing.get_type_hints(kind)
+    return kind(
+        **{name: _read(hint, written.get(name)) for name, hint in hints.items()}
+    )
+
+
+def _written(value: object) -> object:
+    return {"hex": value.hex()} if isinstance(value, bytes) else value
+
+
+def _read(hint: Any, value: Any) -> Any:  # noqa: ANN401  as JSON and hints have it
+    if isinstance(value, dict):
+        return bytes.fromhex(value["hex"])
+    for kind in (hint, *typing.get_args(hint)):
+        if isinstance(kind, type) and issubclass(kind, enum.Enum):
+            return None if value is None else kind(value)
+    return value

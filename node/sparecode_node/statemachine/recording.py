@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a call has come to, as events of the audit log (U1)."""
+
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.statemachine.applying import Applying
+from sparecode_node.statemachine.audit import AuditLog
+from sparecode_node.statemachine.results import ApprovalPending, Authenticated, Result
+
+UNDECIDED = frozenset(
+    {Reason.STALE_PARAMETERS, Reason.REQUEST_TABLE_FULL, Reason.NOT_INITIALIZED}
+)
+"""Refusals without an audit event: nothing was decided, and shedding must stay cheap."""
+
+
+def record(audit: AuditLog, applying: Applying, result: Result) -> None:
+    """Append what was decided, and what followed from it."""
+    reason, detail = applying.reason, applying.detail
+    match result:
+        case Rejected() if result.reason in UNDECIDED:
+            return
+        case Rejected():
+            outcome = "refused"
+            reason = reason or result.reason
+            detail = detail or result.detail
+        case Authenticated():
+            outcome = result.decision.value
+        case ApprovalPending():
+            outcome = "pending"
+        case _:
+            outcome = applying.outcome or "applied"
+    actor = applying.actor or applying.call.request.caller
+    if applying.administrator is not None:
+        actor = f"administrator:{applying.administrator.name}"
+    for action, target, how, why, more in (
+        (
+            type(applying.call.command).__name__,
+            applying.target,
+            outcome,
+            reason,
+            detail,
+        ),
+        *(
+            (event.action, event.serial, event.outcome, "", event.cause)
+            for event in applying.events
+        ),
+    ):
+        audit.append(
+            at_ms=applying.now_ms,
+            actor=actor,
+            node=applying.call.node_id,
+            action=action,
+            target=target,
+            outcome=how,
+            reason=why,
+            detail=more,
+        )

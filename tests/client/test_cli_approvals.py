@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`sparecode approvals`, and what whoever needs one is told."""
+
+from pathlib import Path
+
+import grpc
+import pytest
+from google.protobuf import any_pb2
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from sparecode.v1 import administrators_pb2 as pb
+from sparecode_client import ApprovalNeeded, AsyncAdmin
+from tests.client import answers
+from tests.client.conftest import Cli
+from tests.client.fakes import Failure, FakeNode
+
+SERVICE = "AdministratorService"
+APPROVALS = pb.ListApprovalsResponse(
+    approvals=[
+        pb.Approval(
+            approval_id=7,
+            author="root",
+            action="UpdatePolicy",
+            target="policy",
+            description="version 2: lock 15m -> 30m",
+            ask_time=answers.at(answers.END),
+            end_time=answers.at(answers.END),
+        ),
+        pb.Approval(
+            approval_id=8,
+            author="dora",
+            action="RequestBulkIssue",
+            target="2 tokens",
+            description="codes for 2 tokens",
+            serials=["11", "22"],
+            end_time=answers.at(answers.END),
+            approver="root",
+        ),
+    ],
+    position=answers.POSITION,
+)
+
+
+class Needed(Failure):
+    """What a node says when something waits."""
+
+    def status(self):
+        info = any_pb2.Any()
+        info.Pack(
+            error_details_pb2.ErrorInfo(
+                reason="APPROVAL_NEEDED",
+                domain="sparecode",
+                metadata={"approval_id": "7"},
+            )
+        )
+        return rpc_status.to_status(
+            status_pb2.Status(
+                code=grpc.StatusCode.PERMISSION_DENIED.value[0],
+                message="this waits for another super administrator, as approval 7",
+                details=[info],
+            )
+        )
+
+
+NEEDED = Needed(grpc.StatusCode.PERMISSION_DENIED)
+
+
+@pytest.fixture
+def approvals(cli: Cli) -> Cli:
+    cli.node.answer(f"{SERVICE}/ListApprovals", APPROVALS)
+    cli.node.answer(f"{SERVICE}/Approve", pb.ApproveResponse(commit=answers.COMMIT))
+    cli.node.answer(f"{SERVICE}/Reject", pb.RejectResponse(commit=answers.COMMIT))
+    return cli
+
+
+def test_what_waits_is_a_table(approvals: Cli) -> None:
+    result = approvals("approvals", "list")
+    assert result.exit_code == 0
+    text = " ".join(result.stdout.split())
+    assert "No. Asked by For In words Until State" in text
+    assert "7 root UpdatePolicy" in text
+    assert "waits" in text
+    assert "approved by root" in text.replace("approved root by", "approved by root")
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+def test_what_waits_as_json(approvals: Cli) -> None:
+    answer = approvals.json("approvals", "list")
+    assert answer["complete"] is True
+    assert answer["approvals"][1] == {
+        "approval_id": 8,
+        "author": "dora",
+        "action": "RequestBulkIssue",
+        "target": "2 tokens",
+        "description": "codes for 2 tokens",
+        "serials": ["11", "22"],
+        "ask_time": None,
+        "end_time": "2026-12-01T12:00:00Z",
+        "approver": "root",
+    }
+
+
+@pytest.mark.parametrize("word", ["approve", "reject"])
+def test_a_decision_is_sent(approvals: Cli, word: str) -> None:
+    answer = approvals.json("approvals", word, "7")
+    assert answer == {"approval_id": 7, "node_id": "n2", "index": 1042}
+    (request,) = approvals.node.requests(f"{SERVICE}/{word.capitalize()}")
+    assert request.approval_id == 7
+    assert request.request_id
+
+
+def test_who_needs_an_approval_is_told_what_to_do(cli: Cli) -> None:
+    """(P3) In words, with the number, and exit code 4."""
+    cli.node.answer(f"{SERVICE}/RemoveAdministrator", NEEDED)
+    result = cli("admins", "remove", "eve")
+    assert result.exit_code == 4
+    assert "as approval 7" in result.stderr
+    assert "sparecode approvals approve 7" in result.stderr
+
+
+def test_a_bulk_that_waits_leaves_no_file(cli: Cli, tmp_path: Path) -> None:
+    """The same command goes through when it was approved."""
+    cli.node.answer("EmergencyAccessService/BulkIssueTokencodes", ([], NEEDED))
+    path = tmp_path / "lost.csv"
+    path.write_text("serial\n11\n")
+    result = cli("emergency", "bulk", str(path))
+    assert result.exit_code == 4
+    assert "approve 7" in result.stderr
+    assert list(tmp_path.glob("*-codes.csv")) == []
+
+
+@pytest.mark.asyncio
+async def test_the_library_has_an_error_of_its_own(connect, nodes: list[FakeNode]):
+    nodes[0].answer("TokenService/SetPin", NEEDED)
+    with pytest.raises(ApprovalNeeded) as raised:
+        await AsyncAdmin.over(connect(nodes[0].address)).set_pin("1", "1234")
+    assert raised.value.approval_id == 7
+    assert raised.value.reason == "APPROVAL_NEEDED"
