@@ -202,6 +202,16 @@ sim: $(INSTALLED) ## Simulate SEEDS=1000 [FIRST=0] [NODES=3] runs with faults, o
 sim-planted: $(INSTALLED) ## Plant known bugs in a copy, one by one: each must be found
 	@$(SIMULATION).planted
 
+# --- Benchmarks ----------------------------------------------------------------
+
+USERS ?= 100000
+SECONDS ?= 5
+
+.PHONY: bench
+bench: $(INSTALLED) ## Measure against what this machine can do (USERS=100000 SECONDS=5); needs strace
+	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench \
+		--users $(USERS) --seconds $(SECONDS)
+
 # --- Faults on real processes -------------------------------------------------
 
 MINUTES ?= 5

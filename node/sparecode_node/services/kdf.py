@@ -131,7 +131,7 @@ class Kdf:
         are not computed within *timeout_s*.
         """
         return await self._lanes[lane].run(
-            [functools.partial(_argon2id, self._profile, each) for each in inputs],
+            [functools.partial(hashed, self._profile, each) for each in inputs],
             timeout_s,
         )
 
@@ -188,7 +188,7 @@ class _Lane:
         return result
 
 
-def _argon2id(profile: KdfProfile, each: KdfInput) -> bytes:
+def hashed(profile: KdfProfile, each: KdfInput) -> bytes:
     """Hash one input."""
     return hash_secret_raw(
         secret=b"sparecode/"

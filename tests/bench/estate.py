@@ -1,0 +1,327 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A populated cluster of real processes, and what its clients send."""
+
+import os
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import grpc
+from google.protobuf.message import Message
+from local_cluster.cluster import ADMINISTRATOR, AGENT, LocalNode
+from local_cluster.setup import set_up
+
+from sparecode.v1 import (
+    authentication_pb2,
+    cluster_pb2,
+    cluster_pb2_grpc,
+    emergency_access_pb2,
+    sessions_pb2,
+    sessions_pb2_grpc,
+    tokens_pb2,
+    types_pb2,
+)
+from tests.bench.load import Load, Measured, do
+from tests.bench.population import CODES_EACH, PIN, Population, populate
+
+AUTHENTICATE = "/sparecode.v1.AuthenticationService/Authenticate"
+ISSUE = "/sparecode.v1.EmergencyAccessService/IssueTokencodes"
+GET_TOKEN = "/sparecode.v1.TokenService/GetToken"
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+PATIENCE_S = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A load, and what it cost the nodes."""
+
+    measured: Measured
+    cpu_ms: dict[str, float]
+    """Node -> milliseconds of a core for each call that was answered."""
+    entries: int
+    """Log entries that were committed meanwhile."""
+
+
+class Estate:
+    """The cluster; use it as a context. Codes are spent once, over all loads."""
+
+    def __init__(
+        self,
+        directory: Path,
+        population: Population,
+        *,
+        nodes: int = 3,
+        raft: Mapping[str, int] | None = None,
+    ) -> None:
+        self.population = population
+        testing = population.profile == "testing"
+        self.cluster = set_up(directory, nodes=nodes, testing=testing, raft=raft)
+        if not testing:
+            for node in self.cluster.nodes:
+                _lift_limits(node.config)
+        populate(self.cluster, population)
+        self._codes = self._all_codes()
+        self._tokens = self._all_tokens()
+        self.bearer = ""
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.cluster.kill()
+
+    def start(self) -> float:
+        """Start all nodes and sign in; return the seconds until all were ready."""
+        began = time.perf_counter()
+        self.cluster.start(timeout_s=300)
+        took = time.perf_counter() - began
+        self.bearer = self._sign_in()
+        return took
+
+    # --- What clients know
+
+    def _all_codes(self) -> Iterator[str]:
+        everybody = [
+            number
+            for number in range(self.population.users)
+            if self.population.has_codes(number)
+        ]
+        for ordinal in range(1, CODES_EACH + 1):
+            for number in everybody:
+                passcode = PIN + self.population.code(number, ordinal)
+                yield self._request(number, passcode)
+
+    def _all_tokens(self) -> Iterator[str]:
+        """Give each token once, with the tokencode of the moment."""
+        for number in range(self.population.users):
+            if not self.population.has_codes(number):
+                code = self.population.tokencode(number, time.time())
+                yield self._request(number, PIN + code)
+
+    def _request(self, number: int, passcode: str) -> str:
+        return (
+            authentication_pb2.AuthenticateRequest(
+                request_id=str(uuid.uuid4()),
+                username=self.population.username(number),
+                passcode=passcode,
+                client_address="203.0.113.7",
+                resource="ssh://build.example.org",
+            )
+            .SerializeToString()
+            .hex()
+        )
+
+    def take(self, kind: str, count: int) -> tuple[str, ...]:
+        """Return so many requests to authenticate, none of which was sent before."""
+        source = self._codes if kind == "code" else self._tokens
+        taken = tuple(request for _, request in zip(range(count), source, strict=False))
+        if len(taken) < count // 2:
+            raise ValueError(f"the estate has no {count} unused {kind}s left")
+        return taken
+
+    # --- Loads
+
+    def authenticate(
+        self,
+        *,
+        clients: int,
+        seconds: float,
+        calls: int,
+        kind: str = "code",
+        via: list[LocalNode] | None = None,
+    ) -> Run:
+        """Have clients authenticate."""
+        certificates = self.cluster.certificates
+        nodes = via or self.cluster.nodes
+        return self.do(
+            Load(
+                addresses=tuple(node.agents_address for node in nodes),
+                ca=str(self.cluster.members_ca),
+                certificate=str(certificates / f"{AGENT}.pem"),
+                key=str(certificates / f"{AGENT}.key"),
+                method=AUTHENTICATE,
+                requests=self.take(kind, calls),
+                clients=clients,
+                seconds=seconds,
+            )
+        )
+
+    def issue(
+        self,
+        *,
+        clients: int,
+        seconds: float,
+        count: int,
+        via: list[LocalNode] | None = None,
+    ) -> Run:
+        """Have administrators issue sets of so many codes, in one step."""
+        requests = [
+            emergency_access_pb2.IssueTokencodesRequest(
+                request_id=str(uuid.uuid4()),
+                serial=self.population.serial(number % self.population.users),
+                count=count,
+                recovery_policy=types_pb2.RECOVERY_POLICY_DENY,
+            )
+            for number in range(3, 40_000, 4)
+        ]
+        return self.administrate(
+            ISSUE, requests, clients=clients, seconds=seconds, via=via
+        )
+
+    def read(
+        self,
+        *,
+        clients: int,
+        seconds: float,
+        stale_ok: bool,
+        via: list[LocalNode] | None = None,
+    ) -> Run:
+        """Have administrators look tokens up."""
+        requests = [
+            tokens_pb2.GetTokenRequest(
+                serial=self.population.serial(number), stale_ok=stale_ok
+            )
+            for number in range(0, self.population.users, 7)
+        ]
+        return self.administrate(
+            GET_TOKEN,
+            requests,
+            clients=clients,
+            seconds=seconds,
+            repeat=True,
+            via=via,
+        )
+
+    def administrate(
+        self,
+        method: str,
+        requests: Sequence[Message],
+        *,
+        clients: int,
+        seconds: float,
+        repeat: bool = False,
+        via: list[LocalNode] | None = None,
+    ) -> Run:
+        """Have clients call a method of the listener for administrators."""
+        return self.do(
+            Load(
+                addresses=tuple(n.admin_address for n in via or self.cluster.nodes),
+                ca=str(self.cluster.members_ca),
+                method=method,
+                requests=tuple(each.SerializeToString().hex() for each in requests),
+                metadata=(("authorization", f"Bearer {self.bearer}"),),
+                repeat=repeat,
+                clients=clients,
+                seconds=seconds,
+            )
+        )
+
+    def do(self, load: Load) -> Run:
+        """Do a load, and see what it costs the nodes."""
+        before, index = self._cpu_s(), self.commit_index()
+        measured = do(load)
+        entries = self.commit_index() - index
+        calls = max(1, sum(measured.codes.values()))
+        # What was not counted, as warm-up, was paid for all the same.
+        share = 1 - 0.15
+        cpu_ms = {
+            node: (after - before[node]) * 1000 * share / calls
+            for node, after in self._cpu_s().items()
+        }
+        return Run(measured=measured, cpu_ms=cpu_ms, entries=entries)
+
+    # --- Looking
+
+    def _cpu_s(self) -> dict[str, float]:
+        """Return how long each node's process has been on a core."""
+        return {
+            node.node_id: _cpu_s(node.pid) for node in self.cluster.nodes if node.pid
+        }
+
+    def memory_mb(self) -> dict[str, float]:
+        """Return the resident memory of each node."""
+        return {
+            node.node_id: _resident_mb(node.pid)
+            for node in self.cluster.nodes
+            if node.pid
+        }
+
+    def primary(self) -> LocalNode:
+        """Return the node that is the primary now."""
+        return self.cluster.node(self.status().primary)
+
+    def replica(self) -> LocalNode:
+        """Return one that is not."""
+        primary = self.status().primary
+        return next(n for n in self.cluster.nodes if n.node_id != primary)
+
+    def commit_index(self) -> int:
+        """Return how far the log is committed."""
+        return max(member.commit_index for member in self.status().members)
+
+    def status(self) -> cluster_pb2.GetStatusResponse:
+        """Return what a node says of the cluster, once there is a primary."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            with self._admin_channel() as channel:
+                stub = cluster_pb2_grpc.ClusterServiceStub(channel)
+                status = stub.GetStatus(
+                    cluster_pb2.GetStatusRequest(),
+                    metadata=(("authorization", f"Bearer {self.bearer}"),),
+                    timeout=PATIENCE_S,
+                )
+            if status.primary:
+                return status
+            if time.monotonic() > deadline:
+                raise TimeoutError("there is no primary")
+
+    def _sign_in(self) -> str:
+        with self._admin_channel() as channel:
+            answer = sessions_pb2_grpc.SessionServiceStub(channel).Login(
+                sessions_pb2.LoginRequest(
+                    request_id=str(uuid.uuid4()),
+                    administrator=ADMINISTRATOR,
+                    password=self.cluster.password,
+                ),
+                timeout=PATIENCE_S,
+            )
+        return str(answer.session)
+
+    def _admin_channel(self) -> grpc.Channel:
+        node = next(node for node in self.cluster.nodes if node.running)
+        ca = self.cluster.members_ca.read_bytes()
+        return grpc.secure_channel(node.admin_address, grpc.ssl_channel_credentials(ca))
+
+
+def _lift_limits(config: Path) -> None:
+    """Take the limits of a single caller away: here, one agent is all of them."""
+    text = config.read_text()
+    text += "\n[limits]\n" + "\n".join(
+        f"{name} = 1000000"
+        for name in (
+            "agent_per_s",
+            "client_address_per_s",
+            "user_per_s",
+            "sign_in_per_s",
+            "peer_per_s",
+            "codes_per_s",
+        )
+    )
+    config.write_text(text + "\n")
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    user, system = int(fields[11]), int(fields[12])
+    return (user + system) / TICKS_PER_S
+
+
+def _resident_mb(pid: int) -> float:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    raise ValueError(f"process {pid} does not say how much memory it has")

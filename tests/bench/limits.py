@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What this machine could do at most: the ceilings that Sparecode is held against.
+
+Nothing of Sparecode but its certificates is in here. `python -m tests.bench.limits
+DIRECTORY MEMBER` serves the echo.
+"""
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import grpc.aio
+from argon2.low_level import Type, hash_secret_raw
+from local_cluster.cluster import AGENT, HOST, LocalCluster
+
+from tests.bench.load import Load, Measured, do
+
+ECHO = "/sparecode.bench.Echo/Echo"
+REQUEST_BYTES = 110
+"""As many as a request to authenticate has."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """The ceilings; each is the median of three."""
+
+    echo: dict[int, Measured]
+    """Clients -> what a raw echo with mutual TLS does."""
+    sync_ms: float
+    """One append of 4 KiB and its fdatasync."""
+    argon2id_per_s: float
+    """With a thread for each core, at the parameters of production."""
+    argon2id_ms: float
+    """One, alone."""
+    commits_per_s: float
+    """SQLite transactions of one row, WAL, `synchronous=NORMAL`."""
+
+
+def measure(
+    cluster: LocalCluster, directory: Path, clients: tuple[int, ...], seconds: float
+) -> Limits:
+    """Measure them all, on a machine that does nothing else."""
+    with echoing(cluster) as address:
+        certificates = cluster.certificates
+        echo = {
+            count: median_of(
+                lambda count=count: do(
+                    Load(
+                        addresses=(address,),
+                        ca=str(cluster.members_ca),
+                        certificate=str(certificates / f"{AGENT}.pem"),
+                        key=str(certificates / f"{AGENT}.key"),
+                        method=ECHO,
+                        requests=(os.urandom(REQUEST_BYTES).hex(),),
+                        repeat=True,
+                        clients=count,
+                        seconds=seconds,
+                    )
+                )
+            )
+            for count in clients
+        }
+    return Limits(
+        echo=echo,
+        sync_ms=statistics.median(sync_ms(directory) for _ in range(3)),
+        argon2id_per_s=statistics.median(argon2id_per_s() for _ in range(3)),
+        argon2id_ms=statistics.median(argon2id_ms() for _ in range(9)),
+        commits_per_s=statistics.median(commits_per_s(directory) for _ in range(3)),
+    )
+
+
+def median_of(measure_once: Callable[[], Measured], times: int = 3) -> Measured:
+    """Return the one whose throughput is in the middle."""
+    all_of_them = sorted((measure_once() for _ in range(times)), key=lambda m: m.per_s)
+    return all_of_them[times // 2]
+
+
+@contextlib.contextmanager
+def echoing(cluster: LocalCluster) -> Iterator[str]:
+    """Serve the echo in a process of its own; gives the address."""
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "tests.bench.limits",
+            str(cluster.certificates),
+            cluster.nodes[0].node_id,
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def serve(certificates: Path, member: str) -> None:
+    """Answer with what was sent."""
+
+    async def echo(request: bytes, _context: object) -> bytes:
+        return request
+
+    server = grpc.aio.server()
+    handler = grpc.unary_unary_rpc_method_handler(echo)
+    service, method = ECHO.strip("/").split("/")
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler(service, {method: handler}),)
+    )
+    pair = (
+        (certificates / f"{member}.key").read_bytes(),
+        (certificates / f"{member}.pem").read_bytes(),
+    )
+    credentials = grpc.ssl_server_credentials(
+        [pair],
+        (certificates / "agents-ca.pem").read_bytes(),
+        require_client_auth=True,
+    )
+    port = server.add_secure_port(f"{HOST}:0", credentials)
+    await server.start()
+    print(f"{HOST}:{port}", flush=True)  # noqa: T201
+    await server.wait_for_termination()
+
+
+def sync_ms(directory: Path, times: int = 200) -> float:
+    """Return how long one append and its fdatasync take, the median."""
+    path = directory / "sync"
+    took = []
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        for _ in range(times):
+            began = time.perf_counter()
+            os.write(descriptor, bytes(4096))
+            os.fdatasync(descriptor)
+            took.append(time.perf_counter() - began)
+    finally:
+        os.close(descriptor)
+        path.unlink()
+    return statistics.median(took) * 1000
+
+
+def _argon2id(_: object = None) -> bytes:
+    return hash_secret_raw(
+        secret=b"secret",
+        salt=bytes(16),
+        time_cost=2,
+        memory_cost=19 * 1024,
+        parallelism=1,
+        hash_len=32,
+        type=Type.ID,
+    )
+
+
+def argon2id_ms() -> float:
+    """Return how long one takes, alone."""
+    began = time.perf_counter()
+    _argon2id()
+    return (time.perf_counter() - began) * 1000
+
+
+def argon2id_per_s(times: int = 100) -> float:
+    """Return how many all cores together do in a second."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(_argon2id, range(8)))
+        began = time.perf_counter()
+        list(pool.map(_argon2id, range(times)))
+        return times / (time.perf_counter() - began)
+
+
+def commits_per_s(directory: Path, times: int = 2000) -> float:
+    """Return how many transactions of one row SQLite commits in a second."""
+    path = directory / "commits.db"
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, value BLOB)")
+        began = time.perf_counter()
+        for number in range(times):
+            db.execute("BEGIN IMMEDIATE")
+            db.execute("INSERT INTO t VALUES (?, ?)", (number, bytes(100)))
+            db.execute("COMMIT")
+        took = time.perf_counter() - began
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    return times / took
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(Path(sys.argv[1]), sys.argv[2]))

@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Clients in a process of their own: so many at once, each asks again when answered.
+
+`python -m tests.bench.load` reads a `Load` as JSON, does it, and prints a
+`Measured`. What is sent is made before the clock runs, and an answer is kept as
+bytes until it has stopped: the echo and Sparecode are measured alike.
+"""
+
+import asyncio
+import dataclasses
+import itertools
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import grpc
+import grpc.aio
+
+from sparecode.v1 import authentication_pb2
+
+WARM_UP = 0.15
+"""This part of the calls, at the beginning, is not counted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """What to ask, of whom, and how many at once."""
+
+    addresses: tuple[str, ...]
+    """Clients are spread over them."""
+    ca: str
+    certificate: str = ""
+    key: str = ""
+    """PEM files; none for a listener that asks for no certificate."""
+    method: str
+    requests: tuple[str, ...] = field(repr=False)
+    """Each as hexadecimal digits; each is sent once, or all over and over (*repeat*)."""
+    metadata: tuple[tuple[str, str], ...] = ()
+    repeat: bool = False
+    clients: int
+    seconds: float
+    """Nothing new is asked after that."""
+    timeout_s: float = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What came out. Latencies are those of calls that were answered well, in ms."""
+
+    answered: int
+    seconds: float
+    per_s: float
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    codes: dict[str, int]
+    """Status -> how many."""
+    accepted: int
+    """Of the answered ones, those that say so; only for `Authenticate`."""
+    shed_p95_ms: float = 0.0
+    """Of calls that were shed (RESOURCE_EXHAUSTED)."""
+    shed_with_hint: int = 0
+    longest_gap_s: float = 0.0
+    """Between two good answers, anybody's."""
+
+    @classmethod
+    def of_json(cls, text: str) -> Self:
+        """Return what another process has measured."""
+        return cls(**json.loads(text))
+
+
+@dataclass
+class _Seen:
+    """One answer."""
+
+    ended: float
+    took_s: float
+    code: str
+    body: bytes
+    hint: bool = False
+
+
+class Clients:
+    """Does a load."""
+
+    def __init__(self, load: Load) -> None:
+        self._load = load
+        self._requests = [bytes.fromhex(each) for each in load.requests]
+        self._next = 0
+        self._seen: list[_Seen] = []
+
+    async def run(self) -> Measured:
+        """Ask until the time or the requests are over."""
+        load = self._load
+        channels = [self._channel(address) for address in load.addresses]
+        try:
+            for channel in channels:
+                await asyncio.wait_for(channel.channel_ready(), 20)
+            begin = time.perf_counter()
+            async with asyncio.TaskGroup() as group:
+                for number in range(load.clients):
+                    call = channels[number % len(channels)].unary_unary(load.method)
+                    group.create_task(self._ask(call, begin + load.seconds))
+        finally:
+            for channel in channels:
+                await channel.close()
+        return self._measured(begin)
+
+    def _channel(self, address: str) -> grpc.aio.Channel:
+        load = self._load
+        credentials = grpc.ssl_channel_credentials(
+            Path(load.ca).read_bytes(),
+            Path(load.key).read_bytes() if load.key else None,
+            Path(load.certificate).read_bytes() if load.certificate else None,
+        )
+        return grpc.aio.secure_channel(address, credentials)
+
+    async def _ask(
+        self, call: "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]", until: float
+    ) -> None:
+        load = self._load
+        while (began := time.perf_counter()) < until:
+            number = self._next
+            self._next += 1
+            if number >= len(self._requests) and not load.repeat:
+                return
+            request = self._requests[number % len(self._requests)]
+            code, body, hint = "OK", b"", False
+            try:
+                body = await call(
+                    request, timeout=load.timeout_s, metadata=load.metadata or None
+                )
+            except grpc.aio.AioRpcError as error:
+                code = error.code().name
+                hint = "grpc-status-details-bin" in dict(error.trailing_metadata())
+            ended = time.perf_counter()
+            self._seen.append(_Seen(ended, ended - began, code, body, hint))
+
+    def _measured(self, begin: float) -> Measured:
+        seen = sorted(self._seen, key=lambda each: each.ended)
+        kept = seen[round(len(seen) * WARM_UP) :]
+        first = (
+            seen[len(seen) - len(kept) - 1].ended if len(kept) < len(seen) else begin
+        )
+        seconds = (kept[-1].ended - first) if kept else 0.0
+        well = [each.took_s * 1000 for each in kept if each.code == "OK"]
+        shed = [e.took_s * 1000 for e in kept if e.code == "RESOURCE_EXHAUSTED"]
+        return Measured(
+            answered=len(well),
+            seconds=seconds,
+            per_s=len(well) / seconds if seconds else 0.0,
+            p50_ms=percentile(well, 50),
+            p95_ms=percentile(well, 95),
+            p99_ms=percentile(well, 99),
+            codes=dict(Counter(each.code for each in kept)),
+            accepted=sum(map(self._is_accepted, kept)),
+            shed_p95_ms=percentile(shed, 95),
+            shed_with_hint=sum(
+                each.hint for each in kept if each.code == "RESOURCE_EXHAUSTED"
+            ),
+            longest_gap_s=longest_gap([e.ended for e in seen if e.code == "OK"]),
+        )
+
+    def _is_accepted(self, seen: _Seen) -> bool:
+        if "Authenticate" not in self._load.method or seen.code != "OK":
+            return False
+        answer = authentication_pb2.AuthenticateResponse.FromString(seen.body)
+        return answer.decision == authentication_pb2.AUTHENTICATION_DECISION_ACCEPTED
+
+
+def longest_gap(moments: list[float]) -> float:
+    """Return the longest time between two moments that follow each other."""
+    return max(
+        (later - earlier for earlier, later in itertools.pairwise(moments)),
+        default=0.0,
+    )
+
+
+def percentile(values: list[float], percent: int) -> float:
+    """Return that percentile; 0 of nothing."""
+    if len(values) < 2:
+        return values[0] if values else 0.0
+    return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
+
+
+def do(load: Load) -> Measured:
+    """Have a process of its own do a load."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.bench.load"],
+        input=json.dumps(dataclasses.asdict(load)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"the clients failed: {done.stderr[-2000:]}")
+    return Measured.of_json(done.stdout)
+
+
+def main() -> int:
+    given = json.loads(sys.stdin.read())
+    for name in ("addresses", "requests"):
+        given[name] = tuple(given[name])
+    given["metadata"] = tuple((key, value) for key, value in given["metadata"])
+    measured = asyncio.run(Clients(Load(**given)).run())
+    print(json.dumps(dataclasses.asdict(measured)))  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

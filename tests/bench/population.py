@@ -1,0 +1,397 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+An estate of any size, made without the cluster: users, tokens, PINs, live codes.
+
+The real state machine applies the real commands, in batches; the nodes are then
+given the state as a snapshot that a crash has kept from being finished, which
+they finish at their next start. A million codes in minutes instead of hours.
+"""
+
+import base64
+import hashlib
+import json
+import os
+import shutil
+import sqlite3
+import time
+from base64 import b64decode
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyotp
+from local_cluster.cluster import AGENT, LocalCluster
+from rich.progress import track
+
+from sparecode_node.domain.agents import Protects
+from sparecode_node.domain.emergency_access import RecoveryPolicy
+from sparecode_node.domain.ids import (
+    AdministratorName,
+    AgentIdentity,
+    KeyId,
+    NodeId,
+    RequestId,
+    SessionId,
+    SetId,
+    TokenSerial,
+    UserId,
+)
+from sparecode_node.domain.outcomes import Rejected
+from sparecode_node.domain.pins import PinRule
+from sparecode_node.domain.tokencodes import Algorithm, HashName
+from sparecode_node.domain.users import fold
+from sparecode_node.replication.journal import open_journal
+from sparecode_node.replication.journal_format import Identity
+from sparecode_node.replication.snapshots import WRITTEN, Manifest, SnapshotStore
+from sparecode_node.replication.storage import DirectoryStorage
+from sparecode_node.services.kdf import PROFILES, KdfInput, Secret, hashed
+from sparecode_node.services.keyring import KeyRing
+from sparecode_node.services.sealing import Sealing
+from sparecode_node.statemachine.commands import (
+    AssignToken,
+    Call,
+    Command,
+    CreateUser,
+    EnrollToken,
+    InitializeCluster,
+    OpenSession,
+    RegisterAgent,
+    RequestKey,
+    SaveEmergencyAccess,
+    SealedCode,
+    SetPin,
+)
+from sparecode_node.statemachine.machine import StateMachine
+from sparecode_node.statemachine.policies import find_policy
+from sparecode_node.statemachine.snapshots import write_snapshot
+
+PIN = "4711"
+CODES_EACH = 14
+CALLS_PER_ENTRY = 128
+USERS_AT_ONCE = 512
+STEP_MS = 1000
+"""Between two entries: so that the requests of long ago are forgotten meanwhile."""
+ADMINISTRATOR = AdministratorName("admin")
+
+
+class PopulationError(Exception):
+    """The state machine refuses what the estate is made of."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Population:
+    """What the clients of the benchmark know of it."""
+
+    users: int
+    profile: str
+
+    def username(self, number: int) -> str:
+        """Return the name of a user, counted from 0."""
+        return f"user{number:06d}"
+
+    def serial(self, number: int) -> str:
+        """Return the serial of the user's token."""
+        return f"{number:012d}"
+
+    def seed(self, number: int) -> bytes:
+        """Return the seed of the user's token."""
+        return hashlib.sha256(f"seed {number}".encode()).digest()[:20]
+
+    def code(self, number: int, ordinal: int) -> str:
+        """Return one of the user's emergency codes, with a letter and a digit."""
+        text = hashlib.sha256(f"code {number} {ordinal}".encode()).hexdigest()
+        symbols = "ABCDEFGHJKMNPQRSTUVWXYZ"
+        drawn = [symbols[int(text[k : k + 2], 16) % len(symbols)] for k in range(16)]
+        return "".join(drawn[:7]) + "7"
+
+    def tokencode(self, number: int, at_s: float) -> str:
+        """Return what the user's token shows then."""
+        secret = base64.b32encode(self.seed(number)).decode()
+        return pyotp.TOTP(secret, digits=6, interval=30).at(int(at_s))
+
+    @property
+    def codes(self) -> int:
+        """How many live codes there are."""
+        return sum(map(self.has_codes, range(self.users))) * CODES_EACH
+
+    def has_codes(self, number: int) -> bool:
+        """Say whether the user's token is lost; the others use theirs."""
+        return number % 4 != 3
+
+
+class Builder:
+    """Applies commands to a state of its own, outside of any cluster."""
+
+    def __init__(
+        self, cluster: LocalCluster, path: Path, population: Population
+    ) -> None:
+        self._population = population
+        self._path = path
+        self._db = sqlite3.connect(path)
+        self._db.execute("PRAGMA synchronous = OFF")  # It can be made again.
+        self._state = StateMachine(self._db)
+        self._state.apply(1, ())  # The entry that every log begins with.
+        ring = KeyRing.load(cluster.nodes[0].key_ring)
+        self._sealing = Sealing(ring)
+        self._founding = json.loads(
+            (cluster.nodes[0].directory / "data" / "bootstrap.json").read_text()
+        )
+        self._requests = 0
+        self._session = SessionId("")
+        entries = population.users * 5 // CALLS_PER_ENTRY + 1000
+        self._at_ms = time.time_ns() // 1_000_000 - entries * STEP_MS
+        self._kdf = PROFILES[population.profile]
+        self._pool = ThreadPoolExecutor(os.cpu_count())
+        self._policy_version = 0
+
+    def build(self) -> None:
+        """Make everything."""
+        given = self._founding
+        verifier = b64decode(given["password_verifier"])
+        self._apply(
+            [
+                InitializeCluster(
+                    cluster_id=given["cluster_id"],
+                    administrator=AdministratorName(given["administrator"]),
+                    password_salt=b64decode(given["password_salt"]),
+                    password_verifier=verifier,
+                    key_id=KeyId(given["key_id"]),
+                )
+            ]
+        )
+        if policy := find_policy(self._db):
+            self._policy_version = policy.version
+        self._sign_in(verifier)
+        self._apply(
+            [
+                RegisterAgent(
+                    name=AGENT,
+                    name_key=fold(AGENT),
+                    identity=AgentIdentity(f"sparecode://agent/{AGENT}"),
+                    protects=Protects.AUTHENTICATION_MANAGER,
+                )
+            ]
+        )
+        everybody = range(self._population.users)
+        for chunk in track(
+            [
+                everybody[at : at + USERS_AT_ONCE]
+                for at in range(0, len(everybody), USERS_AT_ONCE)
+            ],
+            description=f"{self._population.users} users",
+            transient=True,
+        ):
+            self._sign_in(verifier)
+            self._add(chunk)
+        self._pool.shutdown()
+        self._state.checkpoint()
+        self._db.close()
+
+    def _add(self, numbers: range) -> None:
+        """Add users, each with a token, a PIN and live codes."""
+        self._apply([self._user(number) for number in numbers])
+        self._apply([self._token(number) for number in numbers])
+        population = self._population
+        self._apply(
+            [
+                AssignToken(
+                    serial=TokenSerial(population.serial(number)),
+                    name_key=fold(population.username(number)),
+                )
+                for number in numbers
+            ]
+        )
+        self._apply(list(self._pool.map(self._pin, numbers)))
+        versions = dict(
+            self._db.execute(
+                "SELECT user_id, auth_version FROM users WHERE user_id BETWEEN ? AND ?",
+                (_user_id(numbers[0]), _user_id(numbers[-1])),
+            )
+        )
+        self._apply(
+            list(
+                self._pool.map(
+                    lambda number: self._codes(number, versions[_user_id(number)]),
+                    filter(population.has_codes, numbers),
+                )
+            )
+        )
+
+    def _user(self, number: int) -> Command:
+        name = self._population.username(number)
+        return CreateUser(
+            user_id=_user_id(number),
+            username=name,
+            name_key=fold(name),
+            name_tag=self._sealing.name_tag(fold(name)),
+            display_name=f"User {number}",
+            email=f"{name}@example.org",
+            pin_salt=_salt("pin", number),
+            code_salt=_salt("code", number),
+        )
+
+    def _token(self, number: int) -> Command:
+        serial = TokenSerial(self._population.serial(number))
+        return EnrollToken(
+            serial=serial,
+            algorithm=Algorithm.TOTP,
+            hash_name=HashName.SHA1,
+            digits=6,
+            period_s=30,
+            counter=0,
+            sealed_seed=self._sealing.seal_seed(serial, self._population.seed(number)),
+            key_id=self._sealing.active_key,
+            pin_rule=PinRule.PREPENDED,
+            expires_at_ms=None,
+        )
+
+    def _pin(self, number: int) -> Command:
+        serial = TokenSerial(self._population.serial(number))
+        hashed = self._hashed(Secret.PIN, _salt("pin", number), PIN)
+        return SetPin(
+            serial=serial,
+            user_id=_user_id(number),
+            verifier=self._sealing.pin_verifier(hashed, _user_id(number), serial),
+            key_id=self._sealing.active_key,
+            policy_version=self._policy_version,
+        )
+
+    def _codes(self, number: int, auth_version: int) -> Command:
+        user, set_id = _user_id(number), SetId(f"set-{number:06d}")
+        salt = _salt("code", number)
+        return SaveEmergencyAccess(
+            serial=TokenSerial(self._population.serial(number)),
+            user_id=user,
+            auth_version=auth_version,
+            policy_version=self._policy_version,
+            key_id=self._sealing.active_key,
+            set_id=set_id,
+            code_length=8,
+            codes=tuple(
+                SealedCode(
+                    ordinal=ordinal,
+                    verifier=self._sealing.code_verifier(
+                        self._hashed(
+                            Secret.CODE, salt, self._population.code(number, ordinal)
+                        ),
+                        user,
+                        set_id,
+                    ),
+                )
+                for ordinal in range(1, CODES_EACH + 1)
+            ),
+            ends_at_ms=None,
+            lifetime_ms=None,
+            recovery=RecoveryPolicy.DENY,
+            keep_unused_codes=False,
+            weaken_recovery_policy=False,
+            draft_id="",
+            draft_ends_at_ms=0,
+        )
+
+    def _sign_in(self, verifier: bytes) -> None:
+        """Open a session; one does not last for all of the work."""
+        self._requests += 1
+        self._session = SessionId(
+            hashlib.sha256(f"session {self._requests}".encode()).hexdigest()
+        )
+        version = self._db.execute("SELECT version FROM administrators").fetchone()[0]
+        self._apply(
+            [
+                OpenSession(
+                    administrator=ADMINISTRATOR,
+                    candidate=verifier,
+                    administrator_version=version,
+                    key_id=self._sealing.active_key,
+                    session_id=self._session,
+                )
+            ],
+            session=SessionId(""),
+        )
+
+    def _hashed(self, secret: Secret, salt: bytes, text: str) -> bytes:
+        return hashed(self._kdf, KdfInput(secret=secret, salt=salt, text=text))
+
+    def _apply(
+        self, commands: list[Command], *, session: SessionId | None = None
+    ) -> None:
+        """Apply commands, so many in an entry, as the log would have them."""
+        for at in range(0, len(commands), CALLS_PER_ENTRY):
+            self._at_ms += STEP_MS
+            calls = [
+                self._call(command, self._session if session is None else session)
+                for command in commands[at : at + CALLS_PER_ENTRY]
+            ]
+            for result in self._state.apply(self._state.applied_index + 1, calls):
+                if isinstance(result, Rejected):
+                    raise PopulationError(f"the estate cannot be made: {result}")
+
+    def _call(self, command: Command, session: SessionId) -> Call:
+        self._requests += 1
+        return Call(
+            command=command,
+            request=RequestKey(
+                caller=f"administrator:{ADMINISTRATOR}",
+                method=type(command).__name__,
+                request_id=RequestId(f"{self._requests:036d}"),
+                tag=0,
+            ),
+            node_id=NodeId("n1"),
+            session_id=session,
+            at_ms=self._at_ms,
+        )
+
+
+def _user_id(number: int) -> UserId:
+    return UserId(f"user-{number:06d}")
+
+
+def _salt(purpose: str, number: int) -> bytes:
+    return hashlib.sha256(f"{purpose} {number}".encode()).digest()[:16]
+
+
+def populate(cluster: LocalCluster, population: Population) -> None:
+    """
+    Give an estate to a cluster that was set up, and whose nodes do not run.
+
+    Each node gets the state, and the same as its snapshot: it looks as if a crash
+    had come between the two, and the node begins its log behind it at its start.
+    """
+    path = cluster.directory / "estate.db"
+    path.unlink(missing_ok=True)
+    Builder(cluster, path, population).build()
+    first = cluster.nodes[0]
+    members = tuple(sorted(NodeId(node.node_id) for node in cluster.nodes))
+    cluster_id = KeyRing.load(first.key_ring).cluster_id
+    (first.directory / "data" / "bootstrap.json").unlink()
+    for node in cluster.nodes:
+        data = node.directory / "data"
+        data.mkdir(exist_ok=True, mode=0o700)
+        shutil.copy(path, data / "state.db")
+        storage = DirectoryStorage(data / "journal")
+        try:
+            open_journal(
+                storage,
+                Identity(cluster_id, NodeId(node.node_id)),
+                members,
+                must_exist=False,
+                salt=os.urandom(16),
+            ).close()
+            store = SnapshotStore(storage)
+            facts = write_snapshot(path, data / "journal" / WRITTEN)
+            length, sha256 = store.measure(WRITTEN)
+            store.adopt(
+                Manifest(
+                    cluster_id=cluster_id,
+                    index=facts.index,
+                    term=1,
+                    members=members,
+                    digest=facts.digest,
+                    length=length,
+                    sha256=sha256,
+                ),
+                WRITTEN,
+            )
+        finally:
+            storage.close()
+    path.unlink()

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What was measured, as a table on the terminal and as JSON beside it."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.bench.load import Measured
+from tests.results import now_and_here
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What was promised, and whether it holds."""
+
+    name: str
+    words: str
+    value: float | None
+    """None: it was not measured; *words* says why."""
+    target: float
+    at_least: bool
+    """Else: at most."""
+    unit: str = ""
+
+    @property
+    def holds(self) -> bool | None:
+        """Say whether it does; None if nobody knows."""
+        if self.value is None:
+            return None
+        return self.value >= self.target if self.at_least else self.value <= self.target
+
+
+@dataclass
+class Report:
+    """Everything, in the order in which it was measured."""
+
+    results: list[dict[str, Any]] = field(default_factory=list)
+    targets: list[Target] = field(default_factory=list)
+
+    def add(self, name: str, **values: Any) -> None:
+        """Keep a figure."""
+        self.results.append({"name": name, **values})
+
+    def add_load(
+        self,
+        name: str,
+        measured: Measured,
+        cpu_ms: dict[str, float] | None = None,
+        **values: Any,
+    ) -> None:
+        """Keep what a load has shown."""
+        shown = {
+            "per_s": round(measured.per_s, 1),
+            "p50_ms": round(measured.p50_ms, 2),
+            "p95_ms": round(measured.p95_ms, 2),
+            "p99_ms": round(measured.p99_ms, 2),
+            "codes": measured.codes,
+        }
+        if cpu_ms is not None:
+            shown["cpu_ms"] = {node: round(ms, 3) for node, ms in cpu_ms.items()}
+        self.add(name, **values, **shown)
+
+    def write(self, path: Path) -> None:
+        """Write it as JSON."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = {
+            "machine": now_and_here(),
+            "results": self.results,
+            "targets": [
+                {**dataclasses.asdict(target), "holds": target.holds}
+                for target in self.targets
+            ],
+        }
+        path.write_text(json.dumps(content, indent=1) + "\n")
+
+    def show(self, console: Console) -> None:
+        """Print the two tables."""
+        loads = Table("what", "clients", "a second", "p50 ms", "p99 ms", "CPU ms")
+        for result in self.results:
+            if "per_s" in result:
+                cpu = result.get("cpu_ms")
+                loads.add_row(
+                    result["name"],
+                    str(result.get("clients", "")),
+                    f"{result['per_s']:.0f}",
+                    f"{result['p50_ms']:.1f}",
+                    f"{result['p99_ms']:.1f}",
+                    f"{sum(cpu.values()):.2f}" if cpu else "",
+                )
+        console.print(loads)
+        for result in self.results:
+            if "per_s" not in result:
+                name, *values = result.items()
+                words = ", ".join(f"{key} {_short(value)}" for key, value in values)
+                console.print(f"{name[1]}: {words}")
+        table = Table("target", "asked", "found", "holds")
+        for target in self.targets:
+            sign = "at least" if target.at_least else "at most"
+            found = "-" if target.value is None else f"{target.value:.2f}{target.unit}"
+            verdict = {True: "[green]yes[/]", False: "[red]no[/]", None: "?"}
+            table.add_row(
+                f"{target.name} {target.words}",
+                f"{sign} {target.target:g}{target.unit}",
+                found,
+                verdict[target.holds],
+            )
+        console.print(table)
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
