@@ -23,6 +23,8 @@ HOST = "127.0.0.1"
 ADMINISTRATOR = "admin"
 AGENT = "vpn"
 READY = "sparecode.ready"
+STOP_S = 20
+"""A node gives itself 15."""
 
 
 class LocalClusterError(Exception):
@@ -164,27 +166,31 @@ class LocalNode:
             start_new_session=True,
         )
 
-    def _signal(self, number: signal.Signals, timeout_s: float) -> None:
+    def _signal(self, number: signal.Signals, timeout_s: float) -> int | None:
+        """Send a signal that ends its process; return the exit code."""
         if self._process is None:
-            return
+            return None
         if self._process.poll() is None:
             self._process.send_signal(number)
             self._process.wait(timeout=timeout_s)
+        code = self._process.returncode
         self._process = None
         if self._log is not None:
             self._log.close()
             self._log = None
+        return code
 
     def kill(self) -> None:
         """End its process at once, as `kill -9` does."""
         self._signal(signal.SIGKILL, timeout_s=10)
 
-    def stop(self) -> None:
-        """Ask it to stop, and kill it if it does not within ten seconds."""
+    def stop(self) -> int | None:
+        """Ask it to stop, and kill it if it does not; return the exit code."""
         try:
-            self._signal(signal.SIGTERM, timeout_s=10)
+            return self._signal(signal.SIGTERM, timeout_s=STOP_S)
         except subprocess.TimeoutExpired:
             self.kill()
+            return None
 
     def last_words(self, lines: int = 12) -> str:
         """Return the end of its log, for an error message."""
@@ -254,6 +260,17 @@ class LocalCluster:
         for node in self.nodes:
             node.start()
         self.wait_ready(timeout_s=timeout_s)
+        self._wait_begun(timeout_s)
+
+    def _wait_begun(self, timeout_s: float) -> None:
+        """Return when the first administrator can sign in."""
+        beginning = self.nodes[0].directory / "data/bootstrap.json"
+        deadline = time.monotonic() + timeout_s
+        while beginning.exists():
+            if time.monotonic() > deadline:
+                message = f"the cluster did not begin:\n{self.nodes[0].last_words()}"
+                raise LocalClusterError(message)
+            time.sleep(0.05)
 
     def check_ports(self) -> None:
         """

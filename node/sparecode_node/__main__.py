@@ -7,7 +7,9 @@ configuration, 70 the node found itself broken and stopped.
 """
 
 import asyncio
+import dataclasses
 import datetime as dt
+import json
 import logging
 import os
 import resource
@@ -27,6 +29,8 @@ from sparecode_node import bootstrap, preparing
 from sparecode_node.certificates import CertificatesError, write_certificates
 from sparecode_node.config import Config, load_config
 from sparecode_node.config_section import ConfigError
+from sparecode_node.doctor.examination import examine
+from sparecode_node.doctor.findings import Verdict, summary
 from sparecode_node.logs import set_up_logging
 from sparecode_node.rpc.stderr import grpc_lines
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
@@ -186,6 +190,33 @@ def init(
         "Keep with the CA's certificate, for `sparecode audit verify --public-key`:\n"
         f"{preparing.audit_keys(config)}".rstrip()
     )
+
+
+@app.command()
+def doctor(
+    context: typer.Context,
+    *,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Write a JSON list, for programs.")
+    ] = False,
+) -> None:
+    """
+    Examine this node: its machine, its files, and what it holds.
+
+    Disk and sync, ports, certificates, key ring, journal, state, audit chain, the
+    other members and their clocks. Run it as the user that the node runs as; the
+    node may run or not. The exit code is 1 if something has failed.
+    """
+    config = loaded(context)
+    found = asyncio.run(examine(config, SystemClock()))
+    if as_json:
+        typer.echo(json.dumps([dataclasses.asdict(each) for each in found], indent=2))
+    else:
+        for finding in found:
+            typer.echo(finding)
+        typer.echo(summary(found))
+    if any(finding.verdict is Verdict.FAIL for finding in found):
+        raise typer.Exit(EXIT_REFUSED)
 
 
 @app.command("audit-keys")

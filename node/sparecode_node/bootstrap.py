@@ -42,7 +42,7 @@ from sparecode_node.replication.cluster_replicator import (
     ClusterConfig,
     ClusterReplicator,
 )
-from sparecode_node.replication.errors import StartRefusedError
+from sparecode_node.replication.errors import ProposeError, StartRefusedError
 from sparecode_node.replication.tls import PeerTls
 from sparecode_node.replication.transport import PeerAddresses
 from sparecode_node.rpc.server import (
@@ -71,6 +71,8 @@ VERSION = importlib.metadata.version("sparecode")
 EXIT_FATAL = 70
 """This node found itself broken, and stopped (`EX_SOFTWARE`)."""
 
+HAND_OVER_S = 3.0
+"""For another node to take over, when the primary is told to stop."""
 STOP_GRACE_S = 5.0
 """For calls that run when the node is told to stop."""
 STOP_MAX_S = 15.0
@@ -224,6 +226,7 @@ class Node:
             founding = asyncio.create_task(founder.run(replicator), name="founding")
             founding.add_done_callback(self._founded)
             started.push_async_callback(_cancel, founding)
+        started.push_async_callback(self._leave, condition, listeners, replicator)
 
     def _observe(
         self,
@@ -264,6 +267,24 @@ class Node:
         observation.start()
         started.push_async_callback(observation.stop)
         return condition
+
+    async def _leave(
+        self,
+        condition: Condition,
+        listeners: Listeners,
+        replicator: ClusterReplicator,
+    ) -> None:
+        """Have nobody new come here, and another node lead, before anything ends."""
+        condition.leave()
+        listeners.leave()
+        if self._fatal or not replicator.replica_status.is_leader:
+            return
+        try:
+            primary = await replicator.transfer_primary(timeout_s=HAND_OVER_S)
+        except ProposeError as error:
+            log.warning("not_handed_over", extra={"cause": str(error)})
+        else:
+            log.info("handed_over", extra={"primary": primary})
 
     def _make_console(
         self, services: Services, replicator: ClusterReplicator

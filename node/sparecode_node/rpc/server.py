@@ -168,6 +168,10 @@ class Listeners:
             raise
         self._following = asyncio.create_task(self._health.run(), name="health")
 
+    def leave(self) -> None:
+        """Tell whoever watches that this node goes; it serves on until `stop`."""
+        self._health.stop()
+
     async def stop(self, *, grace_s: float) -> None:
         """Take no new call, let the running ones end within *grace_s*, and close."""
         self._health.stop()

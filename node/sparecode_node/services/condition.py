@@ -63,12 +63,17 @@ class Condition:
         self._certificates = certificates
         self._clock = clock
         self._beat_s = clock.monotonic_s()
+        self._leaving = False
         self._disk: Disk | None = None
         self._disk_at_s = 0.0
 
     def beat(self) -> None:
         """Take note that the event loop turns."""
         self._beat_s = self._clock.monotonic_s()
+
+    def leave(self) -> None:
+        """Be ready no more: the node is stopping."""
+        self._leaving = True
 
     @property
     def alive(self) -> bool:
@@ -94,7 +99,7 @@ class Condition:
 
     def problems(self) -> tuple[str, ...]:
         """Say what keeps this node from serving; nothing: it is ready."""
-        found = []
+        found = ["the node is stopping"] if self._leaving else []
         if self._replicator.primary is None:
             found.append("no primary is known here")
         elif not self._replicator.ready:

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole examination, in the order in which its parts depend on each other."""
+
+import datetime as dt
+
+from sparecode_node.config import Config
+from sparecode_node.config_section import Address
+from sparecode_node.doctor.files import look_at_certificates, look_at_key_ring
+from sparecode_node.doctor.findings import Finding, ok, warn
+from sparecode_node.doctor.machine import look_at_disk, look_at_peers, look_at_ports
+from sparecode_node.doctor.state import look_at_journal, look_at_state
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.preparing import JOURNAL, STATE
+from sparecode_node.replication.inspection import is_in_use
+from sparecode_node.replication.tls import PeerTls
+from sparecode_node.rpc.tls import TlsFileError, TlsFiles
+from sparecode_node.services.ambient import Clock
+
+
+async def examine(config: Config, clock: Clock) -> list[Finding]:
+    """Look at everything; a part that fails keeps no other from being looked at."""
+    now = dt.datetime.fromtimestamp(clock.now_ms() / 1000, dt.UTC)
+    members = ", ".join(config.members)
+    found = [ok("configuration", f"{config.path}: node {config.node.id} of {members}")]
+    found += look_at_disk(config.node.data_dir)
+    running = _is_running(config)
+    found.append(look_at_ports(_addresses(config), running=running))
+    found += look_at_certificates(config, now)
+    ring, finding = look_at_key_ring(config.keys_file)
+    found.append(finding)
+    journal, finding = look_at_journal(
+        config.node.data_dir / JOURNAL,
+        node_id=config.node.id,
+        ring=ring,
+        running=running,
+    )
+    found.append(finding)
+    found += look_at_state(
+        config.node.data_dir / STATE,
+        # While the node runs, the journal was read at another moment.
+        journal=None if running else journal,
+        ring=ring,
+    )
+    try:
+        files = TlsFiles.read(
+            certificate=config.peers.certificate,
+            key=config.peers.key,
+            ca=config.peers.ca,
+            now=now,
+        )
+    except TlsFileError:
+        found.append(warn("members", "cannot be asked without a certificate"))
+        return found
+    tls = PeerTls(certificate=files.certificate, key=files.key, ca=files.ca or b"")
+    others = {
+        NodeId(member): str(address)
+        for member, address in config.members.items()
+        if member != config.node.id
+    }
+    return found + await look_at_peers(others, tls, clock)
+
+
+def _is_running(config: Config) -> bool:
+    try:
+        return is_in_use(config.node.data_dir / JOURNAL)
+    except OSError:
+        return False
+
+
+def _addresses(config: Config) -> dict[str, Address]:
+    listeners = {
+        "agents": config.agents,
+        "peers": config.peers,
+        "admin": config.admin,
+        "console": config.console,
+        "metrics": config.metrics,
+    }
+    return {name: each.listen for name, each in listeners.items() if each is not None}

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the node was given: certificates and the key ring."""
+
+import datetime as dt
+from collections.abc import Iterator
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+
+from sparecode_node.config import Config, ListenerConfig, MutualListenerConfig
+from sparecode_node.doctor.findings import Finding, fail, ok, warn
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication.tls import URI_PREFIX, target_name
+from sparecode_node.rpc.tls import TlsFileError, TlsFiles
+from sparecode_node.services.keyring import KeyRing, KeyRingError
+
+WARN_DAYS = 30
+
+
+def look_at_certificates(config: Config, now: dt.datetime) -> Iterator[Finding]:
+    """Look at the certificate, key and authorities of every listener."""
+    listeners: dict[str, ListenerConfig | None] = {
+        "agents": config.agents,
+        "peers": config.peers,
+        "admin": config.admin,
+        "console": config.console,
+    }
+    for name, listener in listeners.items():
+        if listener is not None:
+            yield from _look_at_listener(name, listener, config.node.id, now)
+
+
+def _look_at_listener(
+    name: str, listener: ListenerConfig, node_id: str, now: dt.datetime
+) -> Iterator[Finding]:
+    ca = listener.ca if isinstance(listener, MutualListenerConfig) else None
+    try:
+        files = TlsFiles.read(
+            certificate=listener.certificate, key=listener.key, ca=ca, now=now
+        )
+    except TlsFileError as error:
+        yield fail("certificate", f"[{name}] {error}")
+        return
+    ends = files.ends()
+    ends_at = min(at for at in (ends.own, ends.ca) if at is not None)
+    days = (ends_at - now).days
+    words = f"[{name}] good until {ends_at:%Y-%m-%d} ({days} days)"
+    if days < WARN_DAYS:
+        yield warn("certificate", f"{words}: renew it")
+    else:
+        yield ok("certificate", words)
+    if (mode := listener.key.stat().st_mode) & 0o077:
+        yield warn(
+            "certificate",
+            f"{listener.key}: others may read it (mode {mode & 0o777:04o}); "
+            f"chmod 600 {listener.key}",
+        )
+    if name == "peers":
+        yield from _look_at_names(files, listener.certificate, node_id)
+
+
+def _look_at_names(
+    files: TlsFiles, certificate: Path, node_id: str
+) -> Iterator[Finding]:
+    """Check what the other members will: names and signature."""
+    chain = x509.load_pem_x509_certificates(files.certificate)
+    try:
+        extension = chain[0].extensions.get_extension_for_class(
+            x509.SubjectAlternativeName
+        )
+        named = {
+            *extension.value.get_values_for_type(x509.DNSName),
+            *extension.value.get_values_for_type(x509.UniformResourceIdentifier),
+        }
+    except x509.ExtensionNotFound:
+        named = set()
+    wanted = {f"{URI_PREFIX}{node_id}", target_name(NodeId(node_id))}
+    if wanted - named:
+        yield fail(
+            "certificate", f"{certificate} lacks {', '.join(sorted(wanted - named))}"
+        )
+    authorities = x509.load_pem_x509_certificates(files.ca or b"")
+    if not any(_signed(chain[-1], authority) for authority in authorities):
+        yield fail(
+            "certificate",
+            f"{certificate} is signed by none of the authorities in [peers] ca: "
+            "the other members will refuse it",
+        )
+
+
+def _signed(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def look_at_key_ring(path: Path) -> tuple[KeyRing | None, Finding]:
+    """Load the key ring."""
+    try:
+        ring = KeyRing.load(path)
+    except KeyRingError as error:
+        return None, fail("key ring", str(error))
+    keys = ", ".join(map(str, ring.key_ids))
+    return ring, ok(
+        "key ring",
+        f"{path}: cluster {ring.cluster_id}, keys {keys}, {ring.active} active",
+    )

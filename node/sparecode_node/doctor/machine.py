@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The machine: disk, ports, the clocks of the others."""
+
+import os
+import socket
+import statistics
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from sparecode_node.config_section import Address
+from sparecode_node.doctor.findings import Finding, fail, ok, warn
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication.inspection import ask_members
+from sparecode_node.replication.settings import MAX_CLOCK_OFFSET_S
+from sparecode_node.replication.tls import PeerTls
+from sparecode_node.services.ambient import Clock
+from sparecode_node.services.condition import DISK_FLOOR_BYTES, DISK_WARNING_SHARE
+
+SYNCS = 20
+SYNC_WARN_S = 0.01
+SYNC_FAIL_S = 0.5
+CLOCK_WARN_S = 0.5
+ANSWER_S = 3.0
+_MIB = 1024**2
+
+
+def look_at_disk(data_dir: Path) -> Iterator[Finding]:
+    """Look at the data folder and the disk that it is on."""
+    try:
+        mode = data_dir.stat().st_mode & 0o777
+    except FileNotFoundError:
+        yield fail("data folder", f"{data_dir} is not there: run `init`, or mount it")
+        return
+    except OSError as error:
+        yield fail("data folder", f"{data_dir}: {error.strerror}")
+        return
+    if mode & 0o077:
+        yield warn("data folder", f"{data_dir}: mode {mode:04o}; chmod 700 {data_dir}")
+    else:
+        yield ok("data folder", f"{data_dir}, mode {mode:04o}")
+    found = os.statvfs(data_dir)
+    free, size = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+    words = f"{free // _MIB:,} MiB of {size // _MIB:,} MiB are free"
+    if free < DISK_FLOOR_BYTES:
+        yield fail("disk", f"{words}: the node will stop; make room")
+    elif free < DISK_WARNING_SHARE * size:
+        yield warn("disk", f"{words}: make room")
+    else:
+        yield ok("disk", words)
+    try:
+        times = _time_syncs(data_dir / ".doctor")
+    except OSError as error:
+        yield fail("disk sync", f"cannot write to {data_dir}: {error.strerror}")
+        return
+    median, slowest = statistics.median(times), max(times)
+    words = f"median {median * 1000:.1f} ms, slowest of {SYNCS} {slowest * 1000:.1f} ms"
+    if median >= SYNC_FAIL_S:
+        yield fail("disk sync", f"{words}: too slow for elections; use another disk")
+    elif median >= SYNC_WARN_S:
+        yield warn(
+            "disk sync",
+            f"{words}: every change waits for it; below 10 ms is healthy",
+        )
+    else:
+        yield ok("disk sync", words)
+
+
+def _time_syncs(path: Path) -> list[float]:
+    """Append and sync, as the journal does; return how long each took."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        times = []
+        for _ in range(SYNCS):
+            began = time.perf_counter()
+            os.write(descriptor, b"\0" * 512)
+            os.fdatasync(descriptor)
+            times.append(time.perf_counter() - began)
+        return times
+    finally:
+        os.close(descriptor)
+        path.unlink()
+
+
+def look_at_ports(listeners: Mapping[str, Address], *, running: bool) -> Finding:
+    """Say whether the node's ports are free, or it has them."""
+    taken = [
+        f"{name} {address}"
+        for name, address in listeners.items()
+        if not _is_free(address)
+    ]
+    if running:
+        return ok("ports", f"the node runs and has {', '.join(taken) or 'none'}")
+    if taken:
+        return fail("ports", f"taken, though the node does not run: {', '.join(taken)}")
+    return ok("ports", "free; the node does not run")
+
+
+def _is_free(address: Address) -> bool:
+    host = address.host.strip("[]")
+    try:
+        found = socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM)
+        for family, kind, protocol, _, place in found:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(place)
+    except OSError:
+        return False
+    return True
+
+
+async def look_at_peers(
+    addresses: Mapping[NodeId, str], tls: PeerTls, clock: Clock
+) -> list[Finding]:
+    """Ask the other members what time it is, and whether they can be reached."""
+    if not addresses:
+        return [ok("members", "there are no others")]
+    began_ms = clock.now_ms()
+    members = await ask_members(addresses, tls, timeout_s=ANSWER_S)
+    ended_ms = clock.now_ms()
+    found = []
+    for member in members:
+        if not member.reachable:
+            found.append(
+                warn(
+                    "members",
+                    f"{member.node_id} at {addresses[member.node_id]} does not answer: "
+                    "it is down, cut off, or does not accept this certificate",
+                )
+            )
+            continue
+        # The answer is from some moment in between.
+        early, late = member.clock_ms - ended_ms, member.clock_ms - began_ms
+        off_s = 0.0 if early <= 0 <= late else min(early, late, key=abs) / 1000
+        words = f"{member.node_id} answers; its clock is {off_s:+.1f} s off"
+        if abs(off_s) > MAX_CLOCK_OFFSET_S:
+            found.append(
+                fail("clock", f"{words}: no primary may stamp like that (T5); use NTP")
+            )
+        elif abs(off_s) > CLOCK_WARN_S:
+            found.append(warn("clock", f"{words}: use NTP"))
+        else:
+            found.append(ok("clock", words))
+    found += _quorum(sum(member.reachable for member in members), len(members))
+    return found
+
+
+def _quorum(reached: int, others: int) -> Iterable[Finding]:
+    if 2 * (reached + 1) <= others + 1:
+        yield fail("members", f"with {reached} of {others} others there is no quorum")
