@@ -43,6 +43,12 @@ PASSCODE = PIN + "ABCD2345"
 
 REQUESTS: dict[str, list[Any]] = {
     **{case.method: [case.request] for case in CASES},
+    "AdministratorService/Approve": [
+        administrators_pb2.ApproveRequest(request_id=ID, approval_id=7)
+    ],
+    "AdministratorService/Reject": [
+        administrators_pb2.RejectRequest(request_id=ID, approval_id=7)
+    ],
     "TokenService/ImportTokens": pieces(),
     "TokenService/ImportTokenFile": [one_file()],
     "UserService/ImportUsers": [
@@ -151,7 +157,7 @@ async def expired(whole: Whole) -> Bearer:
 
 async def removed(whole: Whole) -> Bearer:
     session = await administrator(
-        whole, "dora", administrators_pb2.ADMINISTRATOR_ROLE_SUPER_ADMIN
+        whole, "dora", administrators_pb2.ADMINISTRATOR_ROLE_HELP_DESK
     )
     await whole.call(
         AdministratorServiceStub,
@@ -163,7 +169,7 @@ async def removed(whole: Whole) -> Bearer:
 
 async def disabled(whole: Whole) -> Bearer:
     session = await administrator(
-        whole, "dora", administrators_pb2.ADMINISTRATOR_ROLE_SUPER_ADMIN
+        whole, "dora", administrators_pb2.ADMINISTRATOR_ROLE_HELP_DESK
     )
     await whole.call(
         AdministratorServiceStub,

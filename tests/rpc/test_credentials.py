@@ -160,7 +160,7 @@ async def test_agent_certificate_is_nobody_on_the_admin_listener(case):
             service.answer = NotSignedInError()
         async with edge.admin(own=AGENT) as channel:
             found = await refusal_of(channel, case)
-        (asked,) = edge.services[STUBS[case.service][1]].asked
+        (asked,) = edge.services[case.asked_of or STUBS[case.service][1]].asked
     assert asked.context.caller == Anonymous()
     assert (found.code, found.reason) == (CODE.UNAUTHENTICATED, "SESSION_ENDED")
 

@@ -64,14 +64,14 @@ async def test_full_lane_for_issuing_leaves_authentication_alone(
 ) -> None:
     """(I12) While codes are hashed, and one request too many is shed, PINs pass."""
     release = threading.Event()
-    argon2id = kdf_module._argon2id
+    hashed = kdf_module.hashed
 
     def blocking(profile: kdf_module.KdfProfile, each: KdfInput) -> bytes:
         if each.secret is Secret.CODE:
             assert release.wait(10)
-        return argon2id(profile, each)
+        return hashed(profile, each)
 
-    monkeypatch.setattr(kdf_module, "_argon2id", blocking)
+    monkeypatch.setattr(kdf_module, "hashed", blocking)
     code = KdfInput(secret=Secret.CODE, salt=SALT, text="K7PM4XQ2")
     issuing = asyncio.ensure_future(
         kdf.derive([code, code], lane=Lane.ISSUING, timeout_s=5)
@@ -92,7 +92,7 @@ async def test_time_is_up_while_hashing(
 ) -> None:
     """Nothing was proposed yet: the caller may try again."""
     release = threading.Event()
-    monkeypatch.setattr(kdf_module, "_argon2id", lambda *_: b"" * release.wait(10))
+    monkeypatch.setattr(kdf_module, "hashed", lambda *_: b"" * release.wait(10))
     with pytest.raises(HashingOverloadedError):
         await kdf.derive([PIN] * 3, lane=Lane.AUTHENTICATING, timeout_s=0.01)
     release.set()

@@ -79,13 +79,8 @@ async def test_metrics_show_what_happens_and_name_nobody(cluster: LocalCluster) 
         agent = estate.agents[second.node_id]
         assert (await agent.authenticate(USER, PIN + holder.codes[0])).accepted
         assert not (await agent.authenticate(USER, PIN + holder.codes[0])).accepted
-        await until(
-            lambda: (
-                value(scrape(first), "peer_reachable", peer="n2") == 1
-                and value(scrape(first), "peer_clock_offset_seconds", peer="n2")
-                is not None
-            )
-        )
+        for node, peer in ((first, "n2"), (second, "n1")):  # Each asks for itself.
+            await until(lambda node=node, peer=peer: _knows(node, peer))
         samples = scrape(second)
         await until(lambda: sum(_is_primary(node) for node in cluster.nodes) == 1)
     assert value(samples, "ready") == 1
@@ -115,6 +110,14 @@ async def test_metrics_show_what_happens_and_name_nobody(cluster: LocalCluster) 
     labels = json.dumps([sorted(labels) for _, labels in samples])
     for secret in (USER, SERIAL, AGENT, PIN, *holder.codes, cluster.password):
         assert secret not in labels
+
+
+def _knows(node: LocalNode, peer: str) -> bool:
+    samples = scrape(node)
+    return (
+        value(samples, "peer_reachable", peer=peer) == 1
+        and value(samples, "peer_clock_offset_seconds", peer=peer) is not None
+    )
 
 
 def _is_primary(node: LocalNode) -> bool:
