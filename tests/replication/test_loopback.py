@@ -5,8 +5,15 @@ import asyncio
 
 import pytest
 
-from sparecode_node.replication.errors import NoPrimaryError, NoQuorumError
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.domain.outcomes import Reason
+from sparecode_node.replication.errors import (
+    ChangeRefusedError,
+    NoPrimaryError,
+    NoQuorumError,
+)
 from sparecode_node.replication.loopback import LoopbackReplicator
+from sparecode_node.replication.members import Member
 from sparecode_node.replication.replicator import Replicator
 from sparecode_node.services.ambient import SystemClock
 from sparecode_node.statemachine.results import Applied
@@ -47,3 +54,26 @@ async def test_a_broken_state_stops_it(monkeypatch: pytest.MonkeyPatch) -> None:
             await replicator.propose(proposal("r"), timeout_s=1)
     assert told == ["ZeroDivisionError('integer division or modulo by zero')"]
     assert not replicator.ready
+
+
+async def test_it_is_the_only_member() -> None:
+    replicator = LoopbackReplicator(
+        RecordingState(), FixedStamper(), clock=SystemClock()
+    )
+    n1, n2 = NodeId("n1"), NodeId("n2")
+    assert replicator.members() == (Member(node_id=n1, address=""),)
+    await replicator.promote(n1, timeout_s=1)
+    refused = []
+    for change in (
+        replicator.add_learner(Member(node_id=n2, address="b:1"), timeout_s=1),
+        replicator.remove_member(n1, timeout_s=1),
+        replicator.promote(n2, timeout_s=1),
+    ):
+        with pytest.raises(ChangeRefusedError) as caught:
+            await change
+        refused.append(caught.value.rejected.reason)
+    assert refused == [
+        Reason.MEMBER_NOT_READY,
+        Reason.MEMBER_NOT_READY,
+        Reason.MEMBER_UNKNOWN,
+    ]

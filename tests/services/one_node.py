@@ -36,6 +36,7 @@ from sparecode_node.queries.seeds import SeedReader
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.codec import decode_entry, encode_entry
 from sparecode_node.replication.errors import ChangeRefusedError, ProposeError
+from sparecode_node.replication.members import Member
 from sparecode_node.replication.replicator import MemberStatus, Proposal
 from sparecode_node.services.administrators import Administrators
 from sparecode_node.services.agents import Agents
@@ -128,6 +129,7 @@ class TwoReplicas:
         self.lags = False
         self.down: ProposeError | None = None
         self.transfers: list[NodeId | None] = []
+        self.changes: list[tuple[str, Member | NodeId]] = []
         self.before_apply: Call | None = None
         """What another node gets in just before the next proposal."""
 
@@ -191,6 +193,25 @@ class TwoReplicas:
             raise ChangeRefusedError(Rejected(Reason.MEMBER_UNKNOWN, "no n9"))
         self.transfers.append(target)
         return target or NodeId("n3")
+
+    def members(self) -> tuple[Member, ...]:
+        return tuple(
+            Member(node_id=NodeId(i), address=f"{i}:7301") for i in ("n0", "n1", "n3")
+        )
+
+    async def add_learner(self, member: Member, *, timeout_s: float) -> None:
+        assert timeout_s > 0
+        self.changes.append(("add_learner", member))
+
+    async def promote(self, node_id: NodeId, *, timeout_s: float) -> None:
+        assert timeout_s > 0
+        self.changes.append(("promote", node_id))
+
+    async def remove_member(self, node_id: NodeId, *, timeout_s: float) -> None:
+        assert timeout_s > 0
+        if node_id == "n9":
+            raise ChangeRefusedError(Rejected(Reason.MEMBER_UNKNOWN, "no n9"))
+        self.changes.append(("remove_member", node_id))
 
     async def status(
         self, *, digest: bool, timeout_s: float

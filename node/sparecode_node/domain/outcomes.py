@@ -44,6 +44,8 @@ class Reason(enum.StrEnum):
     # The cluster
     MEMBER_UNKNOWN = "member_unknown"
     MEMBER_NOT_READY = "member_not_ready"
+    MEMBER_EXISTS = "member_exists"
+    MEMBER_REMOVED = "member_removed"
     # A second approver, see P3 and I10
     APPROVAL_NEEDED = "approval_needed"
     APPROVAL_UNKNOWN = "approval_unknown"

@@ -20,6 +20,7 @@ from sparecode_node.replication.errors import (
     OutcomeUnknownError,
     ProposeError,
 )
+from sparecode_node.replication.members import Member
 
 POLL_S = 0.05
 """Between two looks for a primary, if no news comes first."""
@@ -111,6 +112,20 @@ class ClusterChanges:
             return peers_pb2.TransferPrimaryResponse(not_applied=kind)
         return peers_pb2.TransferPrimaryResponse(told=told)
 
+    # --- Who the members are
+
+    async def add_learner(self, member: Member, *, timeout_s: float) -> None:  # noqa: ARG002
+        """Refuse, until the engine can change its members."""
+        raise _no_change(member.node_id)
+
+    async def promote(self, node_id: NodeId, *, timeout_s: float) -> None:  # noqa: ARG002
+        """Refuse, until the engine can change its members."""
+        raise _no_change(node_id)
+
+    async def remove_member(self, node_id: NodeId, *, timeout_s: float) -> None:  # noqa: ARG002
+        """Refuse, until the engine can change its members."""
+        raise _no_change(node_id)
+
     # --- Asking the primary
 
     async def _ask(
@@ -127,6 +142,11 @@ class ClusterChanges:
             raise OutcomeUnknownError(
                 f"the primary did not answer: {error.code().name}"
             ) from error
+
+
+def _no_change(node_id: NodeId) -> ChangeRefusedError:
+    detail = f"{node_id}: members cannot be changed yet"
+    return ChangeRefusedError(Rejected(Reason.MEMBER_NOT_READY, detail))
 
 
 def _told(error: ChangeRefusedError) -> peers_pb2.ChangeRefused:

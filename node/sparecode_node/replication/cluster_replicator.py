@@ -23,6 +23,7 @@ from sparecode_node.replication.errors import (
     ProposeError,
 )
 from sparecode_node.replication.journal_format import SALT_BYTES
+from sparecode_node.replication.members import Member
 from sparecode_node.replication.observing import (
     Observer,
     PrimaryWatch,
@@ -334,6 +335,25 @@ class ClusterReplicator:
         wait for the new primary. Raises `ChangeRefusedError`, `ProposeError`.
         """
         return await self._changes.transfer(target, timeout_s=timeout_s)
+
+    def members(self) -> tuple[Member, ...]:
+        """Return the members by the newest configuration that this node has."""
+        return tuple(
+            Member(node_id=node_id, address=address)
+            for node_id, address in sorted(self._config.addresses.members.items())
+        )
+
+    async def add_learner(self, member: Member, *, timeout_s: float) -> None:
+        """Have *member* be sent everything, as a learner."""
+        await self._changes.add_learner(member, timeout_s=timeout_s)
+
+    async def promote(self, node_id: NodeId, *, timeout_s: float) -> None:
+        """Have a learner vote, when it has caught up."""
+        await self._changes.promote(node_id, timeout_s=timeout_s)
+
+    async def remove_member(self, node_id: NodeId, *, timeout_s: float) -> None:
+        """Have a member be none any more, for ever."""
+        await self._changes.remove_member(node_id, timeout_s=timeout_s)
 
     async def status(
         self, *, digest: bool, timeout_s: float

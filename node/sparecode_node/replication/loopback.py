@@ -22,6 +22,7 @@ from sparecode_node.replication.errors import (
     NoQuorumError,
     OutcomeUnknownError,
 )
+from sparecode_node.replication.members import Member
 from sparecode_node.replication.replicator import MemberStatus, Proposal, Stamper
 from sparecode_node.statemachine.commands import Call, PassBarrier, RequestKey
 from sparecode_node.statemachine.results import BarrierPassed, Result
@@ -141,6 +142,28 @@ class LoopbackReplicator:
         detail = f"{target or 'nobody'} is not another voting member"
         raise ChangeRefusedError(Rejected(Reason.MEMBER_UNKNOWN, detail))
 
+    def members(self) -> tuple[Member, ...]:
+        """Return this node, which nobody can reach."""
+        return (Member(node_id=self._node_id, address=""),)
+
+    async def add_learner(self, member: Member, *, timeout_s: float) -> None:  # noqa: ARG002
+        """Refuse: there is no log that another node could be sent."""
+        raise _alone(f"{member.node_id} cannot be added: this node has no journal")
+
+    async def promote(self, node_id: NodeId, *, timeout_s: float) -> None:  # noqa: ARG002
+        """Do nothing for this node; there are no others."""
+        self._check_own(node_id)
+
+    async def remove_member(self, node_id: NodeId, *, timeout_s: float) -> None:  # noqa: ARG002
+        """Refuse: there is no other to remove."""
+        self._check_own(node_id)
+        raise _alone(f"{node_id} is the only member")
+
+    def _check_own(self, node_id: NodeId) -> None:
+        if node_id != self._node_id:
+            detail = f"{node_id} is not a member"
+            raise ChangeRefusedError(Rejected(Reason.MEMBER_UNKNOWN, detail))
+
     async def status(
         self,
         *,
@@ -161,3 +184,7 @@ class LoopbackReplicator:
                 clock_ms=self._clock.now_ms(),
             ),
         )
+
+
+def _alone(detail: str) -> ChangeRefusedError:
+    return ChangeRefusedError(Rejected(Reason.MEMBER_NOT_READY, detail))

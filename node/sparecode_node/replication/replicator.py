@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The seam between use cases and Raft: five verbs, kept narrow on purpose.
+The seam between use cases and Raft: few verbs, kept narrow on purpose.
 
 Implemented by `cluster_replicator.ClusterReplicator` (PySyncObj, several
 nodes) and `loopback.LoopbackReplicator` (one process: tests, development).
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication.members import Member, MemberRole
 from sparecode_node.statemachine.commands import Call
 from sparecode_node.statemachine.results import BarrierPassed, Result
 
@@ -64,6 +65,13 @@ class MemberStatus:
     """Events in its audit log."""
     audit_head: str = ""
     """Hash of the last of them, hex; equal wherever there are equally many (U1)."""
+    role: MemberRole = MemberRole.VOTER
+    """As the configuration of the node that was asked has it."""
+    address: str = ""
+    """Where other members reach it, by the same configuration."""
+    match_index: int = 0
+    """Of entries up to here the primary knows that the member has them on disk; told
+    by the primary only, 0 elsewhere."""
 
 
 class Replicator(Protocol):
@@ -103,6 +111,38 @@ class Replicator(Protocol):
         Have *target* lead, or whoever has most of the log; return who leads then.
 
         Raises `ChangeRefusedError` if nobody takes over, and `ProposeError`.
+        """
+
+    def members(self) -> tuple[Member, ...]:
+        """Return the members by the newest configuration that this node has."""
+
+    async def add_learner(self, member: Member, *, timeout_s: float) -> None:
+        """
+        Have *member* be sent everything, as a learner; return when that is committed.
+
+        Nothing happens if it is a member at that address already. Raises
+        `ChangeRefusedError` (`MEMBER_EXISTS` at another address, `MEMBER_REMOVED`
+        for an id that was removed once and is never used again, `MEMBER_NOT_READY`
+        while another change is under way), and `ProposeError`. All changes of
+        members may be asked of any node, and again after an unknown outcome.
+        """
+
+    async def promote(self, node_id: NodeId, *, timeout_s: float) -> None:
+        """
+        Have a learner vote, when it has caught up; return when that is committed.
+
+        Waits for it within the deadline. Nothing happens if it votes already.
+        Raises `ChangeRefusedError` (`MEMBER_UNKNOWN`, `MEMBER_NOT_READY`), and
+        `ProposeError`.
+        """
+
+    async def remove_member(self, node_id: NodeId, *, timeout_s: float) -> None:
+        """
+        Have a member be none any more, for ever; return when that is committed.
+
+        The primary hands over first. Nothing happens if it was removed already.
+        Raises `ChangeRefusedError` (`MEMBER_UNKNOWN`, or `MEMBER_NOT_READY` if too
+        few of those that stay are in contact), and `ProposeError`.
         """
 
     @property

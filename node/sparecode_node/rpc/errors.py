@@ -170,6 +170,7 @@ _ALREADY_EXISTS = {
     Reason.ADMINISTRATOR_EXISTS: "there is an administrator of this name",
     Reason.AGENT_EXISTS: "there is an agent of this name or identity",
     Reason.CERTIFICATE_DENIED: "this certificate is denied already",
+    Reason.MEMBER_EXISTS: "there is a member of this id",
 }
 _PERMISSION_DENIED = {
     Reason.ROLE: "your role may not do this",
@@ -191,7 +192,9 @@ _INVALID_ARGUMENT = {
 }
 _FAILED_PRECONDITION = {
     Reason.USER_DISABLED: "the user is disabled",
-    Reason.MEMBER_NOT_READY: "the member cannot take over now; try again",
+    Reason.MEMBER_NOT_READY: "the members cannot be changed like that now; try again",
+    Reason.MEMBER_REMOVED: "a member of this id was removed from the cluster; "
+    "start it as a new node, under another id",
     Reason.USER_IS_ADMINISTRATOR: "an administrator is linked to the user",
     Reason.LAST_SUPER_ADMIN: "there would be no super administrator any more",
     Reason.WRONG_PASSWORD: "the old password is wrong",
