@@ -42,6 +42,8 @@ class PinRule(enum.StrEnum):
     """How a passcode is made of PIN and tokencode."""
 
     PREPENDED = "prepended"
+    PINPAD = "pinpad"
+    """Folded into the tokencode by the token; an emergency code follows the PIN."""
     NONE = "none"
 
 

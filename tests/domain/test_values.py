@@ -196,7 +196,7 @@ def test_a_found_token_is_its_owners_again() -> None:
 @pytest.mark.parametrize("rule", PinRule)
 def test_pin_rules_have_values_for_the_log(rule: PinRule) -> None:
     """Values are on disk, hence never changed."""
-    assert rule.value in {"prepended", "none"}
+    assert rule.value in {"prepended", "pinpad", "none"}
 
 
 # --- Agents

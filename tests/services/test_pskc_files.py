@@ -193,8 +193,12 @@ def test_encryption_without_a_mac_is_refused() -> None:
         ({"serial": None, "id": None}, "no serial"),
         ({"time_offset": 5}, "Time 5"),
         ({"time_drift": -2}, "TimeDrift -2"),
-        ({"policy__pin_usage": "Append"}, "PINUsageMode Append"),
-        ({"policy__pin_usage": "Algorithmic"}, "PINUsageMode Algorithmic"),
+        (
+            {"policy__pin_usage": "Append"},
+            "PINUsageMode Append is not supported; Prepend, Local are; here",
+        ),
+        ({"policy__pin_usage": "Algorithmic"}, "not say by which algorithm"),
+        ({"policy__pin_usage": "Sideways"}, "it is not one of RFC 6030"),
         ({"policy__number_of_transactions": 3}, "NumberOfTransactions"),
         (
             {"policy__start_date": datetime(2099, 1, 1, tzinfo=UTC)},

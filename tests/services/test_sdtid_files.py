@@ -58,6 +58,13 @@ def test_batch_of_hardware_tokens_is_read() -> None:
     assert third.token.pin_rule is PinRule.NONE  # The device asks for its PIN itself.
 
 
+def test_pin_that_is_folded_into_the_code_is_known_from_the_file() -> None:
+    """(K4) AddPIN 1, of the header or the token; whatever is the default."""
+    (row,) = read(SOFTWARE, default_pin_rule=None)
+    assert row.token is not None
+    assert row.token.pin_rule is PinRule.PINPAD
+
+
 def test_pin_rule_is_needed() -> None:
     first, _, third = read(default_pin_rule=None)
     assert "no default PIN rule" in first.problem

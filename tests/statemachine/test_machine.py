@@ -268,6 +268,9 @@ LATER = {
         "CREATE INDEX consumed_challenges_by_end ON consumed_challenges (ends_at_ms);\n",
     ),
     6: (schema._APPROVAL_TABLES,),
+    7: (
+        ",\n    sealed_pin BLOB NOT NULL DEFAULT x''        -- of a PINpad token with a PIN",
+    ),
 }
 """What each version has more than the one before."""
 

@@ -457,7 +457,14 @@ class World:
             verifier=pin_verifier(user, serial, given["pin"]),
             key_id=KeyId(int(given.get("key", KEY))),
             policy_version=int(given.get("policy-version", self.policy.version)),
+            sealed_pin=self._sealed_pin(serial, given["pin"]),
         )
+
+    def _sealed_pin(self, serial: str, pin: str) -> bytes:
+        """Return what a PINpad token has besides the verifier."""
+        token = tables.find_token(self.db, TokenSerial(serial))
+        pinpad = token is not None and token.pin_rule is PinRule.PINPAD
+        return f"sealed {serial} {pin}".encode() if pinpad else b""
 
     def _replace(self, given: Arguments) -> ReplaceToken:
         old, new = given["serial"], given["by"]
@@ -477,6 +484,9 @@ class World:
             ),
             key_id=KeyId(int(given.get("key", KEY))),
             pin_verifier=pin_verifier(user, new, pin) if keep and pin else b"",
+            sealed_pin=self._sealed_pin(new, pin)
+            if keep and token and token.sealed_pin
+            else b"",
         )
 
     def _save(self, given: Arguments) -> SaveEmergencyAccess:
@@ -627,6 +637,9 @@ class World:
             )
             if challenge and "new-pin" in given
             else b"",
+            sealed_pin=self._sealed_pin(challenge.serial, given["new-pin"])
+            if challenge and "new-pin" in given
+            else b"",
             certificate_fingerprint=given.get("fingerprint", ""),
             certificate_serial_number=given.get("serial-number", ""),
         )
@@ -661,7 +674,10 @@ class World:
                 ),
                 tokencodes=tuple(
                     TokencodeMatch(
-                        serial=token.serial, moment=moment, wide="wide" in given
+                        serial=token.serial,
+                        moment=moment,
+                        wide="wide" in given,
+                        folded="folded" in given,
                     )
                     for token in tokens
                     if token.parameters.digits == length

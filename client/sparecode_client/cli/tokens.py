@@ -142,7 +142,9 @@ def enroll(
     ] = 0,
     pin_rule: Annotated[
         PinRule,
-        typer.Option(help="Passcode = PIN then tokencode, or the tokencode alone."),
+        typer.Option(
+            help="PIN before the tokencode, folded into it by the token, or none."
+        ),
     ] = PinRule.PREPENDED,
     expires: Annotated[
         When | None, time_option("Refuse the token from then on; never if not given.")

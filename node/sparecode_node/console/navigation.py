@@ -65,7 +65,7 @@ def pin_words(token: TokenView) -> str:
             return "Tokencode alone, without a PIN"
         case PinRule.PREPENDED:
             words = "PIN followed by the tokencode"
-        case _:
+        case PinRule.PINPAD:
             words = "PIN folded into the tokencode"
     return words if token.pin_set else f"{words}; no PIN is set"
 

@@ -210,6 +210,15 @@ def _pin_problem(token: Token, reading: Reading) -> Reason | None:
     return None if right and not reading.bare else Reason.WRONG_PIN
 
 
+def _tokencode_pin_problem(
+    token: Token, reading: Reading, *, folded: bool
+) -> Reason | None:
+    """Return what is wrong about the PIN of a passcode with a tokencode, or None."""
+    if token.pin_rule is not PinRule.PINPAD or not token.pin_set:
+        return _pin_problem(token, reading)
+    return None if folded and reading.bare else Reason.WRONG_PIN
+
+
 def _may_choose_pin(token: Token, reading: Reading) -> bool:
     """
     Say whether the owner of a token without a PIN may choose one (K2).
@@ -336,12 +345,13 @@ def _judge_tokencode(
         for match in reading.tokencodes
         if match.serial == token.serial and (asks_next or not match.wide)
     ]
+    if not matches:
+        return Refusal(Reason.WRONG_PASSCODE, None, charged=True)
+    folded = any(match.folded for match in matches)
     # Near to now before far from it, and then the earliest.
     matches.sort(key=lambda match: (match.wide, match.moment))
-    moments = [match.moment for match in matches]
-    if not moments:
-        return Refusal(Reason.WRONG_PASSCODE, None, charged=True)
-    pin_problem = _pin_problem(token, reading)
+    moments = [match.moment for match in matches if match.folded == folded]
+    pin_problem = _tokencode_pin_problem(token, reading, folded=folded)
     new_pin = attempt.challenges and _may_choose_pin(token, reading)
     if pin_problem is not None and not new_pin:
         charged = pin_problem is Reason.WRONG_PIN

@@ -32,6 +32,8 @@ class Given:
     pin_verifier: bytes
     """Of the new PIN; empty: none was given."""
     key_id: KeyId
+    sealed_pin: bytes = b""
+    """Of a PINpad token's new PIN."""
 
 
 def judge_next(attempt: Attempt, given: Given) -> Judgement:
@@ -96,7 +98,7 @@ def _judge(attempt: Attempt, given: Given, challenge: Challenge) -> Judgement | 
         return Refusal(Reason.RECOVERED_TOKEN_REFUSED, serial, charged=False)
     if challenge.step is NextStep.NEXT_TOKENCODE:
         return accept(attempt, token, spent)
-    chosen = spent.with_pin(given.pin_verifier, given.key_id)
+    chosen = spent.with_pin(given.pin_verifier, given.key_id, given.sealed_pin)
     if isinstance(chosen, Rejected):
         return Refusal(chosen.reason, serial, charged=False)
     accepted = accept(attempt, token, chosen)

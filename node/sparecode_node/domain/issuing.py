@@ -20,7 +20,11 @@ from sparecode_node.domain.policy import (
 from sparecode_node.domain.tokens import Token
 from sparecode_node.domain.users import User
 
-ODDS_ONE_IN = {PinRule.NONE: 1_000_000, PinRule.PREPENDED: 10_000}
+ODDS_ONE_IN = {
+    PinRule.NONE: 1_000_000,
+    PinRule.PREPENDED: 10_000,
+    PinRule.PINPAD: 10_000,
+}
 """A set may be guessed once in so many: more where no PIN stands before it (I6)."""
 
 FIXED_LENGTH_MIN = 8

@@ -69,6 +69,7 @@ class Reason(enum.StrEnum):
     TOKEN_FORMAT = "token_format"
     PIN_NOT_SET = "pin_not_set"
     PIN_NOT_USED = "pin_not_used"
+    PIN_FORMAT = "pin_format"
     TOKEN_NOT_LOST = "token_not_lost"
     TOKENCODES_NOT_CONSECUTIVE = "tokencodes_not_consecutive"
 

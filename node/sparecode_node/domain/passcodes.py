@@ -85,6 +85,8 @@ class TokencodeMatch:
 
     It counts where the next tokencode is asked for as well (K1).
     """
+    folded: bool = False
+    """The PIN of a PINpad token was folded in, and is right."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,13 @@ class PinRule(enum.StrEnum):
     """How a token's passcode is made of PIN and tokencode."""
 
     PREPENDED = "prepended"
+    PINPAD = "pinpad"
+    """
+    The PIN is folded into the tokencode, digit by digit, without carry.
+
+    Its owner types the PIN into the token, which shows the sum. An emergency code
+    comes from no token, so there the PIN is typed before the code (A1).
+    """
     NONE = "none"
 
 
@@ -19,3 +26,26 @@ def pin_problem(pin: str, policy: Policy) -> str:
     if not shortest <= len(pin) <= longest or not (pin.isascii() and pin.isdigit()):
         return f"a PIN is {shortest} to {longest} digits"
     return ""
+
+
+def folding_problem(pin: str, digits: int) -> str:
+    """
+    Return what makes a PIN useless in tokencodes of so many digits; empty if nothing.
+
+    A zero in front would change nothing, and what is longer than the tokencode
+    would be cut off: the PIN would be shorter than it looks.
+    """
+    if not (pin.isascii() and pin.isdigit()) or pin.startswith("0"):
+        return "the PIN of a PINpad token is digits, and does not begin with 0"
+    if len(pin) > digits:
+        return f"the PIN of this PINpad token has at most {digits} digits"
+    return ""
+
+
+def unfolded(passcode: str, pin: str) -> str:
+    """Return the tokencode into which *pin* was folded: the last digits, less the PIN."""
+    aligned = pin.zfill(len(passcode))
+    return "".join(
+        str((int(shown) - int(folded)) % 10)
+        for shown, folded in zip(passcode, aligned, strict=True)
+    )

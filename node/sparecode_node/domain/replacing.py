@@ -17,6 +17,8 @@ class CarriedPin:
 
     verifier: bytes
     key_id: KeyId
+    sealed: bytes = b""
+    """For a PINpad token, where the old one is one too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +50,7 @@ def replace_token(
         cleared = old.without_pin()
         if isinstance(cleared, Rejected):
             return cleared  # There is no PIN to carry.
-        given = given.with_pin(pin.verifier, pin.key_id)
+        given = given.with_pin(pin.verifier, pin.key_id, pin.sealed)
         if isinstance(given, Rejected):
             return replace(given, field=NEW)
     return Replacement(old=replace(old.of_nobody(), enabled=False), new=given)

@@ -32,6 +32,8 @@ class Token:
     pin_verifier: bytes = b""
     """Empty: no PIN is set."""
     pin_key_id: KeyId = NO_KEY
+    sealed_pin: bytes = b""
+    """The PIN of a PINpad token as its tokencodes need it; else empty (T3)."""
     spent: Moment = NOTHING_SPENT
     """The last spent time step or HOTP counter; none before it is accepted again (K1)."""
     drift: int = 0
@@ -68,13 +70,28 @@ class Token:
                 f"token {self.serial} is assigned already; unassign it first",
                 "serial",
             )
-        return replace(self, user_id=user_id, pin_verifier=b"", pin_key_id=NO_KEY)
+        return replace(self._without_pin(), user_id=user_id)
 
-    def with_pin(self, verifier: bytes, key_id: KeyId) -> "Token | Rejected":
-        """Return the token with a new PIN."""
+    def with_pin(
+        self, verifier: bytes, key_id: KeyId, sealed: bytes = b""
+    ) -> "Token | Rejected":
+        """Return the token with a new PIN; *sealed* is what a PINpad token needs too."""
         if self.pin_rule is PinRule.NONE:
             return self._without_pin_rule()
-        return replace(self, pin_verifier=verifier, pin_key_id=key_id)
+        pinpad = self.pin_rule is PinRule.PINPAD
+        if pinpad and not sealed:
+            return Rejected(
+                Reason.PIN_FORMAT,
+                f"this PIN cannot be folded into the tokencodes of token {self.serial}; "
+                "set a new one",
+                "serial",
+            )
+        return replace(
+            self,
+            pin_verifier=verifier,
+            pin_key_id=key_id,
+            sealed_pin=sealed if pinpad else b"",
+        )
 
     def unassigned(self) -> "Token | Rejected":
         """
@@ -88,7 +105,7 @@ class Token:
 
     def of_nobody(self) -> "Token":
         """Return the token without a user and without a PIN."""
-        return replace(self, user_id=None, pin_verifier=b"", pin_key_id=NO_KEY)
+        return replace(self._without_pin(), user_id=None)
 
     def not_assigned(self) -> Rejected:
         """Return the refusal of what only a user's token can do."""
@@ -104,7 +121,7 @@ class Token:
             return Rejected(
                 Reason.PIN_NOT_SET, f"token {self.serial} has no PIN", "serial"
             )
-        return replace(self, pin_verifier=b"", pin_key_id=NO_KEY)
+        return self._without_pin()
 
     def spend(self, moment: Moment, now_ms: int) -> "Token | Rejected":
         """
@@ -149,6 +166,9 @@ class Token:
     def found(self) -> "Token":
         """Return the token as its owner's again (R)."""
         return replace(self, lost=False)
+
+    def _without_pin(self) -> "Token":
+        return replace(self, pin_verifier=b"", pin_key_id=NO_KEY, sealed_pin=b"")
 
     def _without_pin_rule(self) -> Rejected:
         return Rejected(

@@ -52,6 +52,12 @@ class SeedReader:
         with self._lock:
             return tables.find_lockouts(self._db, user_id).get(factor, FREE)
 
+    def auth_version(self, user_id: UserId) -> int:
+        """Return the version of a user's PINs, tokens and codes; 0: there is none."""
+        with self._lock:
+            user = tables.find_user(self._db, user_id)
+        return user.auth_version if user else 0
+
     def tokens_of(self, user_id: UserId) -> list[Token]:
         """Return the user's tokens, in the order of their serials."""
         with self._lock:

@@ -37,6 +37,7 @@ HASHES = {
 }
 PIN_RULES = {
     types_pb2.PIN_RULE_PREPENDED: PinRule.PREPENDED,
+    types_pb2.PIN_RULE_PINPAD: PinRule.PINPAD,
     types_pb2.PIN_RULE_NONE: PinRule.NONE,
 }
 TOKEN_FILE_FORMATS = {

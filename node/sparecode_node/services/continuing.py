@@ -9,7 +9,8 @@ from sparecode_node.domain.ids import AgentIdentity, SessionId, UserId
 from sparecode_node.domain.passcodes import normalized
 from sparecode_node.domain.pins import pin_problem
 from sparecode_node.domain.policy import Policy
-from sparecode_node.queries import policies, users
+from sparecode_node.domain.tokens import Token
+from sparecode_node.queries import policies, tokens, users
 from sparecode_node.queries.state import LocalState
 from sparecode_node.queries.users import PinParameters
 from sparecode_node.replication.replicator import Proposal, Replicator
@@ -18,6 +19,7 @@ from sparecode_node.services.ambient import Clock, Entropy
 from sparecode_node.services.context import CallContext, Deadline
 from sparecode_node.services.deciding import EVALUATIONS, Answer, agent_of, settled
 from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.services.folding import new_pin_problem, sealed_for
 from sparecode_node.services.kdf import Kdf, KdfInput, Lane, Secret
 from sparecode_node.services.rates import Rates
 from sparecode_node.services.sealing import BrokenSealError, Sealing
@@ -135,17 +137,22 @@ class Continuing:
                 if challenge
                 else None
             )
-        _check_pin(handed, policy)
+            found = (
+                await tokens.find_with_user(transaction, challenge.serial)
+                if challenge
+                else None
+            )
+        token = found[0] if found else None
+        _check_pin(handed, policy, token)
         hashed, *_ = await self._kdf.derive(
             self._pin_inputs(handed.new_pin, user),
             lane=Lane.AUTHENTICATING,
             timeout_s=deadline.left_s(),
         )
-        verifier = b""
-        if challenge and user and handed.new_pin:
-            verifier = self._sealing.pin_verifier(
-                hashed, user.user_id, challenge.serial
-            )
+        verifier, sealed_pin = b"", b""
+        if token and user and handed.new_pin:
+            verifier = self._sealing.pin_verifier(hashed, user.user_id, token.serial)
+            sealed_pin = sealed_for(self._sealing, token, user.user_id, handed.new_pin)
         command = ContinueAuthentication(
             authentication_id=handed.authentication_id,
             agent=handed.agent,
@@ -158,6 +165,7 @@ class Continuing:
             pin_verifier=verifier,
             certificate_fingerprint=handed.certificate.fingerprint,
             certificate_serial_number=handed.certificate.serial_number,
+            sealed_pin=sealed_pin,
         )
         call = Call(
             command=command,
@@ -192,8 +200,12 @@ def _check_asked(handed: Handed) -> None:
         raise InvalidFieldError("new_pin", "must be empty: no new PIN was asked for")
 
 
-def _check_pin(handed: Handed, policy: Policy) -> None:
+def _check_pin(handed: Handed, policy: Policy, token: Token | None) -> None:
     """Hold a new PIN to the policy (K2); which one it was says the command (T2)."""
-    wrong = pin_problem(handed.new_pin, policy) if handed.new_pin else ""
+    if not handed.new_pin:
+        return
+    wrong = pin_problem(handed.new_pin, policy) or new_pin_problem(
+        handed.new_pin, token
+    )
     if wrong:
         raise InvalidFieldError("new_pin", wrong)

@@ -60,6 +60,11 @@ PIN_RULES = {
     # The device checks its PIN itself; what it shows is the whole passcode.
     Policy.PIN_USE_LOCAL: PinRule.NONE,
 }
+_PIN_USAGE_WORDS = {
+    Policy.PIN_USE_APPEND: "here the PIN stands before the tokencode",
+    Policy.PIN_USE_ALGORITHMIC: "the file does not say by which algorithm; "
+    "enroll the token as pinpad if the PIN is added to the tokencode, digit by digit",
+}
 
 
 def read_pskc(file: TokenFile, *, now_ms: int) -> list[FileRow]:
@@ -250,7 +255,8 @@ def _pin_rule(key: Key, default: PinRule | None) -> PinRule:
         return default
     if usage not in PIN_RULES:
         raise RowError(
-            f"PINUsageMode {usage} is not supported; {', '.join(PIN_RULES)} are"
+            f"PINUsageMode {usage} is not supported; {', '.join(PIN_RULES)} are; "
+            f"{_PIN_USAGE_WORDS.get(usage, 'it is not one of RFC 6030')}"
         )
     return PIN_RULES[usage]
 

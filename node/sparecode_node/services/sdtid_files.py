@@ -193,7 +193,7 @@ def _pin_rule(
 ) -> PinRule:
     """Return how PIN and tokencode make a passcode."""
     if batch.number(token, "AddPIN", 0):
-        raise RowError("AddPIN 1 (PIN folded into the code) is not supported")
+        return PinRule.PINPAD
     if batch.number(token, "LocalPIN", 0):
         return PinRule.NONE  # The device asks for it; we never see it.
     if default_pin_rule is None:

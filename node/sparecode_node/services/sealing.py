@@ -34,6 +34,7 @@ from sparecode_node.services.kdf import SALT_BYTES, Secret
 from sparecode_node.services.keyring import KeyRing, UnknownKeyError
 
 SEED: Final = "seed"
+PIN: Final = "pin"
 VERIFIER: Final = "verifier"
 DRAFT: Final = "draft"
 CHALLENGE: Final = "challenge"
@@ -48,6 +49,8 @@ FORM = b"\x01"
 """Of drafts and challenges: the first byte, before the id of the key."""
 KEY_ID_BYTES = 4
 ED25519_SEED_BYTES = 32
+PIN_BYTES = 16
+"""Of a sealed PIN, filled up: its length is nobody's business."""
 
 FieldValue = str | bytes | int | bool | None
 
@@ -103,6 +106,27 @@ class Sealing:
             )
         except (InvalidTag, ValueError):
             raise BrokenSealError(f"the seed of {serial} does not open") from None
+
+    def seal_pin(self, user: UserId, serial: TokenSerial, pin: str) -> bytes:
+        """Seal a PIN that is folded into tokencodes: a verifier alone cannot be (T3)."""
+        return self._cipher(self._ring.active, PIN).encrypt(
+            pin.encode().ljust(PIN_BYTES),
+            [PIN.encode(), user.encode(), serial.encode()],
+        )
+
+    def unseal_pin(
+        self, user: UserId, serial: TokenSerial, sealed: bytes, key_id: KeyId
+    ) -> str:
+        """Return a sealed PIN. Raises `BrokenSealError` and `UnknownKeyError`."""
+        try:
+            return (
+                self._cipher(key_id, PIN)
+                .decrypt(sealed, [PIN.encode(), user.encode(), serial.encode()])
+                .decode()
+                .rstrip()
+            )
+        except (InvalidTag, ValueError):
+            raise BrokenSealError(f"the PIN of {serial} does not open") from None
 
     def pin_verifier(self, hashed: bytes, user: UserId, serial: TokenSerial) -> bytes:
         """Return what the PIN of this user for this token compares as (T3)."""

@@ -25,6 +25,7 @@ from sparecode_node.domain.tokens import Token
 from sparecode_node.queries.seeds import SeedReader
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.services.ambient import Clock
+from sparecode_node.services.folding import tokencodes_in
 from sparecode_node.services.keyring import UnknownKeyError
 from sparecode_node.services.sealing import BrokenSealError, Sealing
 from sparecode_node.statemachine.authentication_commands import (
@@ -100,7 +101,9 @@ class PrimaryStamper:
         following = moments_after(
             token.parameters, challenge.moment, within_ms=CHALLENGE_MS
         )
-        found = matching_moments(seed, token.parameters, digits, following)
+        # With a PIN the token shows the sum in the second step as in the first.
+        (shown,), _ = tokencodes_in((digits,), token, self._sealing)[0]
+        found = matching_moments(seed, token.parameters, shown, following)
         return replace(command, moments=found)
 
     def _resynchronized(
@@ -111,9 +114,16 @@ class PrimaryStamper:
         seed = None if token is None else self._unsealed(token)
         if token is None or seed is None:
             return command
-        moments = _wide(token, self._seeds.policy(), at_ms)
-        found = consecutive_moments(seed, token.parameters, digits, moments)
-        return replace(command, moments=found)
+        moments = tuple(_wide(token, self._seeds.policy(), at_ms))
+        # Of a PINpad token: with its PIN or, before that is typed in, without.
+        found = [
+            moment
+            for (first, second), _ in tokencodes_in(digits, token, self._sealing)
+            for moment in consecutive_moments(
+                seed, token.parameters, (first, second), moments
+            )
+        ]
+        return replace(command, moments=tuple(found))
 
     def _matched(
         self, command: Authenticate, tokencodes: Sequence[str], at_ms: int
@@ -132,6 +142,8 @@ class PrimaryStamper:
             for token in self._seeds.tokens_of(command.user_id)[:TOKENS_MAX]
             if (seed := self._unsealed(token)) is not None
         ]
+        # If this node is behind, PINs are of that state: apply shall see it (T2).
+        version = min(command.auth_version, self._seeds.auth_version(command.user_id))
 
         def matched(reading: Reading) -> Reading:
             digits = by_length.get(reading.length, "")
@@ -141,11 +153,41 @@ class PrimaryStamper:
                 match
                 for token, seed in seeds
                 if token.parameters.digits == reading.length
-                for match in _matches(token, seed, digits, policy, at_ms, wide=wide)
+                for match in self._matches(
+                    token, seed, digits, policy, at_ms, wide=wide
+                )
             ]
             return replace(reading, tokencodes=tuple(matches))
 
-        return replace(command, readings=tuple(map(matched, command.readings)))
+        return replace(
+            command,
+            auth_version=version,
+            readings=tuple(map(matched, command.readings)),
+        )
+
+    def _matches(
+        self,
+        token: Token,
+        seed: bytes,
+        digits: str,
+        policy: Policy,
+        at_ms: int,
+        *,
+        wide: bool,
+    ) -> list[TokencodeMatch]:
+        """Return the moments around now at which *digits* is what the token shows."""
+        near = set(_near(token, policy, at_ms))
+        moments = sorted(near.union(_wide(token, policy, at_ms)) if wide else near)
+        return [
+            TokencodeMatch(
+                serial=token.serial,
+                moment=moment,
+                wide=moment not in near,
+                folded=folded,
+            )
+            for (shown,), folded in tokencodes_in((digits,), token, self._sealing)
+            for moment in matching_moments(seed, token.parameters, shown, moments)
+        ]
 
     def _unsealed(self, token: Token) -> bytes | None:
         """Return the token's seed, if this node's ring opens it."""
@@ -156,18 +198,6 @@ class PrimaryStamper:
         except (BrokenSealError, UnknownKeyError) as error:
             log.error("no seed, no match: token %s: %s", token.serial, error)  # noqa: TRY400 - the cause says all.
             return None
-
-
-def _matches(
-    token: Token, seed: bytes, digits: str, policy: Policy, at_ms: int, *, wide: bool
-) -> list[TokencodeMatch]:
-    """Return the moments around now at which *digits* is the token's tokencode."""
-    near = set(_near(token, policy, at_ms))
-    moments = sorted(near.union(_wide(token, policy, at_ms)) if wide else near)
-    return [
-        TokencodeMatch(serial=token.serial, moment=moment, wide=moment not in near)
-        for moment in matching_moments(seed, token.parameters, digits, moments)
-    ]
 
 
 def _near(token: Token, policy: Policy, at_ms: int) -> Iterable[Moment]:

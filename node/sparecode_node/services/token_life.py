@@ -7,6 +7,7 @@ from sparecode_node.queries.state import LocalState
 from sparecode_node.services import fields
 from sparecode_node.services.context import CallContext
 from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.services.folding import carried
 from sparecode_node.services.proposing import Proposer, applied
 from sparecode_node.services.sealing import FieldValue, Sealing
 from sparecode_node.statemachine.results import Applied
@@ -141,12 +142,15 @@ class TokenLife:
         """Return the command, with the PIN's verifier for the new serial (T3)."""
         async with self._state.transaction() as transaction:
             found = await tokens.find_with_user(transaction, old)
+            found_new = await tokens.find_with_user(transaction, new)
         token, user = found or (None, None)
-        verifier = b""
+        verifier, sealed_pin = b"", b""
         if keep_pin and token is not None and user is not None and token.pin_set:
             verifier = self._sealing.rebound_pin_verifier(
                 token.pin_verifier, token.pin_key_id, user.user_id, old=old, new=new
             )
+            if found_new:
+                sealed_pin = carried(self._sealing, token, found_new[0], user.user_id)
         # Without a user or a PIN apply says why, or gives the answer of the first try.
         return ReplaceToken(
             serial=old,
@@ -156,4 +160,5 @@ class TokenLife:
             auth_version=user.auth_version if user else 0,
             key_id=self._sealing.active_key,
             pin_verifier=verifier,
+            sealed_pin=sealed_pin,
         )

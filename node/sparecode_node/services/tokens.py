@@ -14,6 +14,7 @@ from sparecode_node.services import fields
 from sparecode_node.services.context import CallContext, Deadline, Read
 from sparecode_node.services.enrolling import enrollment, said_of
 from sparecode_node.services.errors import InvalidFieldError, Refused
+from sparecode_node.services.folding import new_pin_problem, sealed_for
 from sparecode_node.services.kdf import Kdf, KdfInput, Lane, Secret
 from sparecode_node.services.proposing import Proposer, applied
 from sparecode_node.services.reading import Reader
@@ -171,14 +172,13 @@ class Tokens(TokenLife):
         async with self._state.transaction() as transaction:
             policy = await policies.current(transaction)
             found = await tokens.find_with_user(transaction, serial)
-        wrong = pin_problem(pin, policy)
+        token, user = found or (None, None)
+        wrong = pin_problem(pin, policy) or new_pin_problem(pin, token)
         if wrong:
             raise InvalidFieldError("pin", wrong)
-        user = found[1] if found else None
-        if user is None:
-            # Nobody's PIN: apply says why, or gives the answer of the first try.
-            user_id, verifier = UserId(""), b""
-        else:
+        # Nobody's PIN: apply says why, or gives the answer of the first try.
+        user_id, verifier, sealed_pin = UserId(""), b"", b""
+        if token is not None and user is not None:
             (hashed,) = await self._kdf.derive(
                 [KdfInput(secret=Secret.PIN, salt=user.pin_salt, text=pin)],
                 lane=Lane.ISSUING,
@@ -186,10 +186,12 @@ class Tokens(TokenLife):
             )
             user_id = user.user_id
             verifier = self._sealing.pin_verifier(hashed, user_id, serial)
+            sealed_pin = sealed_for(self._sealing, token, user_id, pin)
         return SetPin(
             serial=serial,
             user_id=user_id,
             verifier=verifier,
             key_id=self._sealing.active_key,
             policy_version=policy.version,
+            sealed_pin=sealed_pin,
         )

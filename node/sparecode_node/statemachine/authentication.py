@@ -88,6 +88,7 @@ def continue_authentication(
         moments=command.moments,
         pin_verifier=command.pin_verifier,
         key_id=command.key_id,
+        sealed_pin=command.sealed_pin,
     )
     judgement = judge_next(attempt, given)
     _save(applying, attempt, judgement)

@@ -35,3 +35,5 @@ class ContinueAuthentication:
     certificate_fingerprint: str
     """Of the certificate that the agent calls with; see `CertificateMark`."""
     certificate_serial_number: str
+    sealed_pin: bytes = b""
+    """The new PIN of a PINpad token, sealed for it; else empty."""

@@ -166,6 +166,8 @@ class SetPin:
     verifier: bytes
     key_id: KeyId
     policy_version: int
+    sealed_pin: bytes = b""
+    """The PIN of a PINpad token, sealed for it; else empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

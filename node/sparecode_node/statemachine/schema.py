@@ -9,7 +9,7 @@ Every row is a function of the log. `meta` holds what is one of a kind:
 
 import sqlite3
 
-VERSION = 6
+VERSION = 7
 """Stored as `user_version`; raised with every change of the tables."""
 
 _APPROVAL_TABLES = """
@@ -134,7 +134,8 @@ CREATE TABLE tokens (
     spent INTEGER NOT NULL,          -- last spent TOTP step or HOTP counter
     drift INTEGER NOT NULL,
     lost INTEGER NOT NULL,
-    recovery TEXT NOT NULL
+    recovery TEXT NOT NULL,
+    sealed_pin BLOB NOT NULL DEFAULT x''        -- of a PINpad token with a PIN
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX tokens_by_user ON tokens (user_id);
 CREATE INDEX tokens_lost ON tokens (serial) WHERE lost;
@@ -231,6 +232,7 @@ _MIGRATIONS = {
     5: _APPROVAL_TABLES
     + "UPDATE policy SET value = replace(value, '\"session_lifetime_ms\":', "
     '\'"second_approver": true, "session_lifetime_ms":\');',
+    6: "ALTER TABLE tokens ADD COLUMN sealed_pin BLOB NOT NULL DEFAULT x'';",
 }
 """
 From each version to the next one; a node that is upgraded keeps its state.

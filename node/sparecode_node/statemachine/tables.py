@@ -162,7 +162,7 @@ def save_lockout(
 TOKEN_COLUMNS = (
     "serial, algorithm, hash_name, digits, period_s, sealed_seed, key_id, pin_rule, "
     "expires_at_ms, enabled, user_id, pin_verifier, pin_key_id, spent, drift, lost, "
-    "recovery"
+    "recovery, sealed_pin"
 )
 
 
@@ -189,6 +189,7 @@ def token_of(row: Row) -> Token:
         drift=row[14],
         lost=bool(row[15]),
         recovery=RecoveryPolicy(row[16]),
+        sealed_pin=row[17],
     )
 
 
@@ -232,6 +233,7 @@ def save_token(db: sqlite3.Connection, token: Token) -> None:
         drift=token.drift,
         lost=token.lost,
         recovery=token.recovery,
+        sealed_pin=token.sealed_pin,
     )
 
 

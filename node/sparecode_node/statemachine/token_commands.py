@@ -65,6 +65,8 @@ class ReplaceToken:
     key_id: KeyId
     pin_verifier: bytes
     """Empty unless *keep_pin*."""
+    sealed_pin: bytes = b""
+    """The PIN sealed anew, where both are PINpad tokens; else empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

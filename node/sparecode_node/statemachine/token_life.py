@@ -114,7 +114,11 @@ def _replace(applying: Applying, old: Token, command: ReplaceToken) -> Result:
         return replace(unknown_token(command.replacement), field=NEW)
     if command.keep_pin and _stale(applying, old, command):
         return Rejected(Reason.STALE_PARAMETERS)
-    pin = CarriedPin(verifier=command.pin_verifier, key_id=command.key_id)
+    pin = CarriedPin(
+        verifier=command.pin_verifier,
+        key_id=command.key_id,
+        sealed=command.sealed_pin,
+    )
     replaced = replace_token(
         old, new, pin if command.keep_pin else None, applying.now_ms
     )

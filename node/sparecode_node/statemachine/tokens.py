@@ -115,7 +115,7 @@ def set_pin(applying: Applying, command: SetPin) -> Result:
         or applying.key_id != command.key_id
     ):
         return Rejected(Reason.STALE_PARAMETERS)
-    with_pin = token.with_pin(command.verifier, command.key_id)
+    with_pin = token.with_pin(command.verifier, command.key_id, command.sealed_pin)
     if isinstance(with_pin, Rejected):
         return with_pin
     tables.save_token(db, with_pin)

@@ -37,7 +37,7 @@ class _TokenFileFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Token
     """Comma-separated values in UTF-8. The first line names the columns: `serial` and
     `seed`; if wanted also `seed_format` (base32, hex), `algorithm` (totp, hotp,
     securid), `hash` (sha1, sha256, sha512), `digits`, `period`, `counter`,
-    `pin_rule` (prepended, none) and `expires` (a date or time).
+    `pin_rule` (prepended, pinpad, none) and `expires` (a date or time).
     """
 
 class TokenFileFormat(_TokenFileFormat, metaclass=_TokenFileFormatEnumTypeWrapper):
@@ -53,7 +53,7 @@ TOKEN_FILE_FORMAT_CSV: TokenFileFormat.ValueType  # 3
 """Comma-separated values in UTF-8. The first line names the columns: `serial` and
 `seed`; if wanted also `seed_format` (base32, hex), `algorithm` (totp, hotp,
 securid), `hash` (sha1, sha256, sha512), `digits`, `period`, `counter`,
-`pin_rule` (prepended, none) and `expires` (a date or time).
+`pin_rule` (prepended, pinpad, none) and `expires` (a date or time).
 """
 Global___TokenFileFormat: _TypeAlias = TokenFileFormat  # noqa: Y015
 

@@ -85,6 +85,8 @@ class _PinRuleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PinRule.Value
     """The PIN, then the tokencode (SecurID)."""
     PIN_RULE_NONE: _PinRule.ValueType  # 2
     """The tokencode alone (authenticator app, or a token without PIN)."""
+    PIN_RULE_PINPAD: _PinRule.ValueType  # 3
+    """The PIN, typed into the token, which adds it to the tokencode (SecurID PINpad)."""
 
 class PinRule(_PinRule, metaclass=_PinRuleEnumTypeWrapper):
     """How a token's passcode is made of PIN and tokencode."""
@@ -95,6 +97,8 @@ PIN_RULE_PREPENDED: PinRule.ValueType  # 1
 """The PIN, then the tokencode (SecurID)."""
 PIN_RULE_NONE: PinRule.ValueType  # 2
 """The tokencode alone (authenticator app, or a token without PIN)."""
+PIN_RULE_PINPAD: PinRule.ValueType  # 3
+"""The PIN, typed into the token, which adds it to the tokencode (SecurID PINpad)."""
 Global___PinRule: _TypeAlias = PinRule  # noqa: Y015
 
 class _RecoveryPolicy:

@@ -824,6 +824,7 @@ class ReplaceToken(_message.Message):
     AUTH_VERSION_FIELD_NUMBER: _builtins.int
     KEY_ID_FIELD_NUMBER: _builtins.int
     PIN_VERIFIER_FIELD_NUMBER: _builtins.int
+    SEALED_PIN_FIELD_NUMBER: _builtins.int
     serial: _builtins.str
     """The token that goes out of use."""
     replacement: _builtins.str
@@ -838,6 +839,8 @@ class ReplaceToken(_message.Message):
     """Key of the ring that the verifier was made with."""
     pin_verifier: _builtins.bytes
     """Verifier of the PIN for the new token; empty unless keep_pin."""
+    sealed_pin: _builtins.bytes
+    """The PIN sealed for the new token, where both are PINpad tokens; else empty."""
     def __init__(
         self,
         *,
@@ -848,10 +851,11 @@ class ReplaceToken(_message.Message):
         auth_version: _builtins.int = ...,
         key_id: _builtins.int = ...,
         pin_verifier: _builtins.bytes = ...,
+        sealed_pin: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["auth_version", b"auth_version", "keep_pin", b"keep_pin", "key_id", b"key_id", "pin_verifier", b"pin_verifier", "replacement", b"replacement", "serial", b"serial", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["auth_version", b"auth_version", "keep_pin", b"keep_pin", "key_id", b"key_id", "pin_verifier", b"pin_verifier", "replacement", b"replacement", "sealed_pin", b"sealed_pin", "serial", b"serial", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -918,6 +922,7 @@ class SetPin(_message.Message):
     VERIFIER_FIELD_NUMBER: _builtins.int
     KEY_ID_FIELD_NUMBER: _builtins.int
     POLICY_VERSION_FIELD_NUMBER: _builtins.int
+    SEALED_PIN_FIELD_NUMBER: _builtins.int
     serial: _builtins.str
     """Which token."""
     user_id: _builtins.str
@@ -928,6 +933,8 @@ class SetPin(_message.Message):
     """Key of the ring that it was made with."""
     policy_version: _builtins.int
     """Version of the policy that the PIN was checked with."""
+    sealed_pin: _builtins.bytes
+    """The PIN of a PINpad token, sealed for it; else empty."""
     def __init__(
         self,
         *,
@@ -936,10 +943,11 @@ class SetPin(_message.Message):
         verifier: _builtins.bytes = ...,
         key_id: _builtins.int = ...,
         policy_version: _builtins.int = ...,
+        sealed_pin: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "policy_version", b"policy_version", "serial", b"serial", "user_id", b"user_id", "verifier", b"verifier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "policy_version", b"policy_version", "sealed_pin", b"sealed_pin", "serial", b"serial", "user_id", b"user_id", "verifier", b"verifier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1660,22 +1668,26 @@ class TokencodeMatch(_message.Message):
     SERIAL_FIELD_NUMBER: _builtins.int
     MOMENT_FIELD_NUMBER: _builtins.int
     WIDE_FIELD_NUMBER: _builtins.int
+    FOLDED_FIELD_NUMBER: _builtins.int
     serial: _builtins.str
     """Which token."""
     moment: _builtins.int
     """At which time step or counter."""
     wide: _builtins.bool
     """Only within the window of resynchronizing."""
+    folded: _builtins.bool
+    """With the PIN of a PINpad token folded in."""
     def __init__(
         self,
         *,
         serial: _builtins.str = ...,
         moment: _builtins.int = ...,
         wide: _builtins.bool = ...,
+        folded: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["moment", b"moment", "serial", b"serial", "wide", b"wide"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["folded", b"folded", "moment", b"moment", "serial", b"serial", "wide", b"wide"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1872,6 +1884,7 @@ class ContinueAuthentication(_message.Message):
     PIN_VERIFIER_FIELD_NUMBER: _builtins.int
     CERTIFICATE_FINGERPRINT_FIELD_NUMBER: _builtins.int
     CERTIFICATE_SERIAL_NUMBER_FIELD_NUMBER: _builtins.int
+    SEALED_PIN_FIELD_NUMBER: _builtins.int
     authentication_id: _builtins.str
     """Names the attempt in the audit log."""
     agent: _builtins.str
@@ -1890,6 +1903,8 @@ class ContinueAuthentication(_message.Message):
     """Of the certificate that the agent calls with: SHA-256 in hexadecimal digits."""
     certificate_serial_number: _builtins.str
     """The same certificate's serial number, in hexadecimal digits."""
+    sealed_pin: _builtins.bytes
+    """The new PIN of a PINpad token, sealed for it; else empty."""
     @_builtins.property
     def challenge(self) -> Global___Challenge:
         """What is answered; absent: it is none of this cluster's."""
@@ -1912,10 +1927,11 @@ class ContinueAuthentication(_message.Message):
         pin_verifier: _builtins.bytes = ...,
         certificate_fingerprint: _builtins.str = ...,
         certificate_serial_number: _builtins.str = ...,
+        sealed_pin: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_challenge", b"_challenge", "challenge", b"challenge"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_challenge", b"_challenge", "agent", b"agent", "auth_version", b"auth_version", "authentication_id", b"authentication_id", "certificate_fingerprint", b"certificate_fingerprint", "certificate_serial_number", b"certificate_serial_number", "challenge", b"challenge", "key_id", b"key_id", "moments", b"moments", "pin_verifier", b"pin_verifier", "policy_version", b"policy_version", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_challenge", b"_challenge", "agent", b"agent", "auth_version", b"auth_version", "authentication_id", b"authentication_id", "certificate_fingerprint", b"certificate_fingerprint", "certificate_serial_number", b"certificate_serial_number", "challenge", b"challenge", "key_id", b"key_id", "moments", b"moments", "pin_verifier", b"pin_verifier", "policy_version", b"policy_version", "sealed_pin", b"sealed_pin", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__challenge: _TypeAlias = _typing.Literal["challenge"]  # noqa: Y015
     _WhichOneofArgType__challenge: _TypeAlias = _typing.Literal["_challenge", b"_challenge"]  # noqa: Y015
