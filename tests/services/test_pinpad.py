@@ -217,7 +217,7 @@ async def test_pin_is_sealed_and_of_one_length(node: OneNode) -> None:
     await add_alice(node, pin="918273")
     database = "\n".join(node.primary_db.iterdump())
     assert "918273" not in database
-    assert "918273".encode().hex() not in database.lower()
+    assert b"918273".hex() not in database.lower()
     assert not [entry for entry in node.replicator.entries if b"918273" in entry]
 
     def sealed() -> bytes:

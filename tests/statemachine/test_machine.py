@@ -274,6 +274,9 @@ LATER = {
 }
 """What each version has more than the one before."""
 
+FIELDS = {6: '"second_approver": true, '}
+"""What the policy has more."""
+
 
 @pytest.mark.parametrize("version", range(1, VERSION))
 def test_database_of_a_version_before_is_brought_to_this_one(
@@ -310,9 +313,10 @@ def test_database_of_a_version_before_is_brought_to_this_one(
             f"INSERT INTO {table} VALUES ({', '.join('?' * len(names))})",  # noqa: S608
             world.db.execute(f"SELECT {', '.join(names)} FROM {table}").fetchall(),  # noqa: S608
         )
-    old.execute(
-        "UPDATE policy SET value = replace(value, '\"second_approver\": true, ', '')"
-    )
+    for later in range(version + 1, VERSION + 1):
+        old.execute(
+            "UPDATE policy SET value = replace(value, ?, '')", (FIELDS.get(later, ""),)
+        )
     old.commit()
 
     upgraded = StateMachine(old)

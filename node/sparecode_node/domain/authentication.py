@@ -26,7 +26,11 @@ from sparecode_node.domain.ids import TokenSerial
 from sparecode_node.domain.lockout import FREE, Factor, Lockout
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.passcodes import Reading
-from sparecode_node.domain.pins import PinRule
+from sparecode_node.domain.pin_checks import (
+    may_choose_pin,
+    pin_refused,
+    tokencode_pin_refused,
+)
 from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.recovery import refuses_recovered
 from sparecode_node.domain.tokens import Token
@@ -196,43 +200,6 @@ def _void_all(
     return tuple(voided), tuple(events)
 
 
-def _pin_problem(token: Token, reading: Reading) -> Reason | None:
-    """Return why the part before the code is not what the token wants, or None (A1, A2)."""
-    if token.pin_rule is PinRule.NONE:
-        return None if reading.bare else Reason.WRONG_PIN
-    if not token.pin_set:
-        return Reason.PIN_NOT_SET
-    right = any(
-        candidate.serial == token.serial
-        and hmac.compare_digest(candidate.verifier, token.pin_verifier)
-        for candidate in reading.pins
-    )
-    return None if right and not reading.bare else Reason.WRONG_PIN
-
-
-def _tokencode_pin_problem(
-    token: Token, reading: Reading, *, folded: bool
-) -> Reason | None:
-    """Return what is wrong about the PIN of a passcode with a tokencode, or None."""
-    if token.pin_rule is not PinRule.PINPAD or not token.pin_set:
-        return _pin_problem(token, reading)
-    return None if folded and reading.bare else Reason.WRONG_PIN
-
-
-def _may_choose_pin(token: Token, reading: Reading) -> bool:
-    """
-    Say whether the owner of a token without a PIN may choose one (K2).
-
-    Not while the token counts as lost: whoever has it is not to make it theirs (R2).
-    """
-    return (
-        token.pin_rule is not PinRule.NONE
-        and not token.pin_set
-        and reading.bare
-        and not token.lost
-    )
-
-
 # --- Emergency codes ---------------------------------------------------------
 
 
@@ -242,7 +209,7 @@ def _judge_emergency(attempt: Attempt) -> Judgement | Refusal:
         return Refusal(Reason.WRONG_PASSCODE, None, charged=True)
     token, code_set, code, reading = found
     serial = token.serial
-    pin_problem = _pin_problem(token, reading)
+    pin_problem = pin_refused(token, reading)
     if pin_problem is not None:
         # A cleared PIN cannot be guessed, so only a wrong one is charged (A2).
         charged = pin_problem is Reason.WRONG_PIN
@@ -351,8 +318,8 @@ def _judge_tokencode(
     # Near to now before far from it, and then the earliest.
     matches.sort(key=lambda match: (match.wide, match.moment))
     moments = [match.moment for match in matches if match.folded == folded]
-    pin_problem = _tokencode_pin_problem(token, reading, folded=folded)
-    new_pin = attempt.challenges and _may_choose_pin(token, reading)
+    pin_problem = tokencode_pin_refused(token, reading, folded=folded)
+    new_pin = attempt.challenges and may_choose_pin(token, reading)
     if pin_problem is not None and not new_pin:
         charged = pin_problem is Reason.WRONG_PIN
         return Refusal(pin_problem, token.serial, charged=charged)
