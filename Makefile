@@ -95,7 +95,7 @@ $(HTMX): $(ASSETS)/package-lock.json | $(VENV)/bin/python
 system-packages: ## Install the Debian packages that the tests use
 	@missing=; \
 	for package in chromium e2fsprogs iproute2 iptables nftables oathtool openssl \
-		promtool stoken strace xfsprogs; do \
+		promtool stoken strace systemd xfsprogs; do \
 		dpkg-query -W -f '$${db:Status-Status}' "$$package" 2>/dev/null \
 			| grep -qx installed || missing+=" $$package"; \
 	done; \
@@ -113,8 +113,16 @@ lock: | $(VENV)/bin/python ## Write requirements.lock anew (UPGRADE=1: newest ve
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(UV)
 	@$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 \
 		--generate-hashes --no-annotate --custom-compile-command 'make lock' \
-		$(if $(UPGRADE),--upgrade) --extra node --group dev \
+		$(if $(UPGRADE),--upgrade) --extra node --extra otel --group dev \
 		pyproject.toml --output-file requirements.lock
+	@$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 \
+		--generate-hashes --no-annotate --custom-compile-command 'make lock' \
+		--constraint requirements.lock --extra node --extra otel \
+		pyproject.toml --output-file deploy/container/requirements.lock
+
+.PHONY: wheel
+wheel: $(INSTALLED) ## Build the wheel into dist/: what is installed, and put into the image
+	@$(PYTHON) -m build --wheel --no-isolation --outdir dist .
 
 # --- The contract ------------------------------------------------------------
 

@@ -264,3 +264,14 @@ def test_testing_profile_is_for_those_who_say_so(path):
     edit(path, '# profile = "production"', 'profile = "testing"')
     config = load_config(path, {"SPARECODE_TESTING": "1"})
     assert config.kdf_profile is KdfProfile.TESTING
+
+
+def test_credential_of_systemd_stands_for_the_file_of_its_name(path, tmp_path):
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    environment = {"CREDENTIALS_DIRECTORY": str(credentials)}
+    named = Path("/etc/sparecode/keyring.json")
+    assert load_config(path, environment).keys_file == named
+    given = credentials / "keyring.json"
+    given.touch()
+    assert load_config(path, environment).keys_file == given

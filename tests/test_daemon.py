@@ -490,6 +490,23 @@ def test_process_begins_a_cluster_signs_in_and_stops_when_told(place):
         assert PASSWORD not in log
 
 
+def test_service_manager_is_told_when_the_listeners_are_open(place, monkeypatch):
+    """And that the node is stopping: `Type=notify` of systemd."""
+    place.begin()
+    address = str(place.directory / "notify")
+    monkeypatch.setenv("NOTIFY_SOCKET", address)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(address)
+        manager.settimeout(20)
+        with process(place) as node:
+            assert manager.recv(100) == b"READY=1"
+            with socket.create_connection(("127.0.0.1", place.ports[2]), timeout=20):
+                node.send_signal(signal.SIGTERM)
+            assert manager.recv(100) == b"STOPPING=1"
+            node.communicate(timeout=20)
+    assert node.returncode == 0
+
+
 def test_start_refused_is_exit_code_1(place):
     place.init()
     place.ring.unlink()

@@ -180,6 +180,13 @@ class LocalNode:
             self._log = None
         return code
 
+    def wait(self, *, timeout_s: float) -> int:
+        """Return how its process ends by itself."""
+        if self._process is None:
+            message = f"{self.node_id} does not run"
+            raise LocalClusterError(message)
+        return self._process.wait(timeout=timeout_s)
+
     def kill(self) -> None:
         """End its process at once, as `kill -9` does."""
         self._signal(signal.SIGKILL, timeout_s=10)

@@ -35,6 +35,7 @@ from sparecode_node.logs import set_up_logging
 from sparecode_node.rpc.stderr import grpc_lines
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
 from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.services.keyring import forbidden_bits
 
 EXIT_REFUSED = 1
 EXIT_USAGE = 2
@@ -249,8 +250,9 @@ def read_password(path: Path) -> str:
     """Return the first line of a file that nobody else can read."""
     try:
         with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            if mode & (stat.S_IRWXG | stat.S_IRWXO):
+            status = os.fstat(file.fileno())
+            mode = stat.S_IMODE(status.st_mode)
+            if mode & forbidden_bits(status.st_uid, os.geteuid()):
                 fail(
                     f"{path}: others than its owner have access (mode {mode:04o}); "
                     f"it must be 0600: chmod 600 {path}",

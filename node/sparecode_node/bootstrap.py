@@ -14,6 +14,7 @@ import logging
 import os
 import sqlite3
 
+from sparecode_node import systemd
 from sparecode_node.config import Config, KdfProfile
 from sparecode_node.console.server import (
     ConsoleListener,
@@ -139,8 +140,10 @@ class Node:
                     f"{self._config.node.data_dir / STATE}: {error}"
                 ) from error
             log.info("started", extra={"node": self._config.node.id})
+            systemd.tell("READY=1")
             await self._stopping.wait()
             log.info("stopping", extra={"node": self._config.node.id})
+            systemd.tell("STOPPING=1")
             asyncio.get_running_loop().call_later(STOP_MAX_S, self._give_up)
         if self._fatal:
             log.critical("stopped: %s", self._fatal)

@@ -204,7 +204,7 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Conf
         metrics=_metrics(metrics) if "metrics" in tables else None,
         console=_console(path, console) if "console" in tables else None,
         members=_members(path, section("cluster"), node.id),
-        keys_file=keys.file("file"),
+        keys_file=_credential(keys.file("file"), environment),
         raft=_raft(section("raft")),
         kdf_profile=_kdf(section("kdf"), environment),
         limits=_limits(section("limits")),
@@ -229,6 +229,13 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Conf
             )
         seen[listener.listen.port] = name
     return config
+
+
+def _credential(path: Path, environment: Mapping[str, str]) -> Path:
+    """Return the file that systemd gives in place of *path* (LoadCredential), if any."""
+    directory = environment.get("CREDENTIALS_DIRECTORY")
+    given = directory and Path(directory, path.name)
+    return given if given and given.exists() else path
 
 
 def _node(section: Section) -> NodeConfig:

@@ -3,6 +3,7 @@
 
 import base64
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,29 @@ def test_ring_that_others_can_touch_is_refused(
     path.chmod(mode)
     with pytest.raises(KeyRingError, match=rf"keys\.json.*{mode:04o}.*0600"):
         KeyRing.load(path)
+
+
+@pytest.mark.parametrize(("mode", "accepted"), [(0o440, True), (0o444, False)])
+def test_ring_that_root_gives_to_the_group_of_the_node_is_accepted(
+    ring: KeyRing,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    mode: int,
+    *,
+    accepted: bool,
+) -> None:
+    """As systemd's credentials and Kubernetes' secrets are; and nobody else's."""
+    path = tmp_path / "keys.json"
+    ring.save(path)
+    path.chmod(mode)
+    given = os.stat_result((*path.stat()[:4], 0, *path.stat()[5:]))
+    monkeypatch.setattr(os, "fstat", lambda _: given)
+    monkeypatch.setattr(os, "geteuid", lambda: 10001)
+    if accepted:
+        assert KeyRing.load(path).cluster_id == ring.cluster_id
+    else:
+        with pytest.raises(KeyRingError, match="others than its owner"):
+            KeyRing.load(path)
 
 
 def test_each_purpose_has_a_key_of_its_own(ring: KeyRing) -> None:

@@ -75,8 +75,9 @@ class KeyRing:
         """Read the ring's file. Raises `KeyRingError`."""
         try:
             with path.open("rb") as file:
-                mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-                if mode & OTHERS:
+                status = os.fstat(file.fileno())
+                mode = stat.S_IMODE(status.st_mode)
+                if mode & forbidden_bits(status.st_uid, os.geteuid()):
                     raise KeyRingError(
                         f"{path}: others than its owner have access (mode "
                         f"{mode:04o}); it must be {MODE:04o}: chmod 600 {path}"
@@ -122,6 +123,17 @@ class KeyRing:
         ).derive(key)
         self._subkeys[key_id, purpose] = derived
         return derived
+
+
+def forbidden_bits(owner: int, user: int) -> int:
+    """
+    Return the bits of a mode that a secret's file must not have.
+
+    A node cannot own what systemd (LoadCredential) or Kubernetes (fsGroup) gives it:
+    the file is root's, and the node's group may read it.
+    """
+    given = owner == 0 and user != 0
+    return OTHERS & ~stat.S_IRGRP if given else OTHERS
 
 
 def write_private(path: Path, content: bytes) -> None:

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The image and compose.yaml, without a container engine.
+
+The steps of the Dockerfile are run in a clean folder: what COPY would bring is there
+and nothing else, and ARGs name folders of the test's.
+"""
+
+import io
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from dockerfile_parse import DockerfileParser
+
+from sparecode_node.config import load_config
+
+ROOT = Path(__file__).parents[2]
+CONTAINER = ROOT / "deploy/container"
+COMPOSE = CONTAINER / "compose.yaml"
+
+
+@pytest.fixture(scope="module")
+def steps():
+    # The parser writes into the folder of what it reads; it is given the text alone.
+    return parsed((CONTAINER / "Dockerfile").read_text()).structure
+
+
+def parsed(text: str) -> DockerfileParser:
+    return DockerfileParser(fileobj=io.BytesIO(text.encode()))
+
+
+def values(steps, instruction):
+    return [each["value"] for each in steps if each["instruction"] == instruction]
+
+
+def test_image_has_no_root_and_is_as_small_as_its_base(steps):
+    assert values(steps, "USER") == ["10001:10001"]
+    bases = values(steps, "FROM")
+    assert all(base.startswith("python:3.11-slim") for base in bases)
+    last = max(n for n, each in enumerate(steps) if each["instruction"] == "FROM")
+    # Nothing is installed in the last stage: what it has comes from the first.
+    assert not values(steps[last:], "RUN")
+
+
+def test_steps_of_the_image_run_in_a_clean_folder(steps, tmp_path):
+    build = tmp_path / "build"
+    (dist := build / "dist").mkdir(parents=True)
+    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", dist, ROOT)
+    arguments = {
+        "PREFIX": str(tmp_path / "opt/sparecode"),
+        "DATA": str(tmp_path / "var/lib/sparecode"),
+    }
+    assert {value.partition("=")[0] for value in values(steps, "ARG")} == set(arguments)
+    (tmp_path / "opt").mkdir()
+    copied = next(value for value in values(steps, "COPY") if "--from" not in value)
+    *sources, _ = copied.split()
+    for source in sources:
+        for path in (build if source.startswith("dist") else ROOT).glob(source):
+            (build / path.name).write_bytes(path.read_bytes())
+    for step in values(steps, "RUN"):
+        run("sh", "-c", step, cwd=build, env={"PATH": os.environ["PATH"], **arguments})
+    program = Path(arguments["PREFIX"], "bin/sparecode-node")
+    assert "sparecode-node" in run(program, "--version", env={"PATH": "/usr/bin:/bin"})
+    assert Path(arguments["DATA"]).stat().st_mode & 0o777 == 0o700
+    # What could install more is not there.
+    assert not list(Path(arguments["PREFIX"], "bin").glob("pip*"))
+
+
+def run(*command: str | Path, **options) -> str:
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, **options
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_compose_file_is_one():
+    """Against the schema of the Compose Specification, as check-jsonschema ships it."""
+    run(
+        *(sys.executable, "-m", "check_jsonschema"),
+        *("--builtin-schema", "vendor.compose-spec", COMPOSE),
+    )
+
+
+def test_compose_confines_every_node():
+    services = yaml.safe_load(COMPOSE.read_text())["services"]
+    assert set(services) == {"n1", "n2", "n3"}
+    for name, service in services.items():
+        assert service["read_only"]
+        assert service["cap_drop"] == ["ALL"]
+        assert f"{name}:/var/lib/sparecode" in service["volumes"]
+        # Members and metrics are nobody's business outside.
+        assert not {"7301", "7303"} & {
+            port.rpartition(":")[2] for port in service["ports"]
+        }
+
+
+def test_configuration_of_a_container_is_one():
+    config = load_config(CONTAINER / "node.toml", {})
+    services = yaml.safe_load(COMPOSE.read_text())["services"]
+    assert set(config.members) == set(services)
+    assert {address.host for address in config.members.values()} == set(services)
+
+
+def test_version_of_the_image_is_that_of_the_project():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    image = yaml.safe_load(COMPOSE.read_text())["services"]["n1"]["image"]
+    assert image == f"sparecode:{version}"
+    for path in (ROOT / "deploy/kubernetes").rglob("kustomization.yaml"):
+        assert f"newTag: {version}" in path.read_text()

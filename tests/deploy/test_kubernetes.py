@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kubernetes' manifests: against its schemas, and against each other and the node."""
+
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from sparecode_node.config import load_config
+
+MANIFESTS = Path(__file__).parents[2] / "deploy/kubernetes"
+OLDEST = "1.27"
+"""The first with `unhealthyPodEvictionPolicy` in it; docs/deploy.md names it, too."""
+FILES = sorted(
+    path for path in MANIFESTS.rglob("*.yaml") if path.name != "kustomization.yaml"
+)
+
+
+def documents(path: Path) -> list[dict]:
+    return list(yaml.safe_load_all(path.read_text()))
+
+
+def resources() -> dict[tuple[str, str], dict]:
+    return {
+        (each["kind"], each["metadata"]["name"]): each
+        for path in FILES
+        for each in documents(path)
+    }
+
+
+@pytest.mark.parametrize("version", [OLDEST, kubernetes_validate.latest_version()])
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_manifest_is_one(path, version):
+    for each in documents(path):
+        kubernetes_validate.validate(each, version, strict=True)
+
+
+def test_kustomizations_name_every_file():
+    for path in MANIFESTS.rglob("kustomization.yaml"):
+        kustomization = yaml.safe_load(path.read_text())
+        named = set(kustomization["resources"])
+        there = {file.name for file in path.parent.glob("*.yaml")}
+        assert named == there - {"kustomization.yaml"}
+        for generator in kustomization["configMapGenerator"]:
+            for entry in generator["files"]:
+                assert (path.parent / entry.rpartition("=")[2]).exists()
+
+
+def test_every_pod_has_its_configuration_and_its_port():
+    """Names that one file uses are those that another gives."""
+    found = resources()
+    nodes = found["StatefulSet", "sparecode"]
+    pod = nodes["spec"]["template"]
+    (container,) = pod["spec"]["containers"]
+    ports = {each["name"]: each["containerPort"] for each in container["ports"]}
+    names = {f"sparecode-{n}" for n in range(nodes["spec"]["replicas"])}
+    assert {path.stem for path in (MANIFESTS / "nodes").glob("*.toml")} == names
+    for path in (MANIFESTS / "nodes").glob("*.toml"):
+        config = load_config(path, {})
+        assert config.node.id == path.stem
+        assert set(config.members) == names
+        for member, address in config.members.items():
+            assert address.host == f"{member}.{nodes['spec']['serviceName']}"
+        for name, port in ports.items():
+            listener = getattr(config, name)
+            assert listener.listen.port == port
+            assert listener.listen.host != "127.0.0.1"
+    labels = pod["metadata"]["labels"]
+    assert nodes["spec"]["selector"]["matchLabels"] == labels
+    for name in ("sparecode", "sparecode-members"):
+        service = found["Service", name]["spec"]
+        assert service["selector"] == labels
+        for port in service["ports"]:
+            assert ports[port["targetPort"]] == port["port"]
+    budget = found["PodDisruptionBudget", "sparecode"]["spec"]
+    assert budget["selector"]["matchLabels"] == labels
+    policy = found["NetworkPolicy", "sparecode"]["spec"]
+    assert policy["podSelector"]["matchLabels"] == labels
+
+
+def test_nodes_do_not_wait_for_each_other_to_be_ready():
+    """They are ready by each other: one at a time, the first never would be."""
+    found = resources()
+    assert (
+        found["StatefulSet", "sparecode"]["spec"]["podManagementPolicy"] == "Parallel"
+    )
+    members = found["Service", "sparecode-members"]["spec"]
+    assert members["publishNotReadyAddresses"]
+    assert members["clusterIP"] == "None"
+
+
+def test_probes_ask_what_they_are_for():
+    """Losing the quorum must not restart anything: that is readiness, not liveness."""
+    template = resources()["StatefulSet", "sparecode"]["spec"]["template"]
+    (container,) = template["spec"]["containers"]
+    asked = {
+        probe: container[probe]["httpGet"]["path"]
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe")
+    }
+    assert asked == {
+        "startupProbe": "/healthz",
+        "livenessProbe": "/healthz",
+        "readinessProbe": "/readyz",
+    }
+
+
+def test_beginning_is_made_where_the_first_node_will_look():
+    found = resources()
+    claim = found["PersistentVolumeClaim", "data-sparecode-0"]["spec"]
+    (template,) = found["StatefulSet", "sparecode"]["spec"]["volumeClaimTemplates"]
+    assert claim == template["spec"]
+    first = MANIFESTS / "nodes/sparecode-0.toml"
+    assert (MANIFESTS / "founding/sparecode-0.toml").read_text() == first.read_text()

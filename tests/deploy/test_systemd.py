@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The unit: what systemd says of it, and that the node can live in its confinement."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from local_cluster.setup import set_up
+
+ROOT = Path(__file__).parents[2]
+UNIT = ROOT / "deploy/systemd/sparecode-node.service"
+NODE = "/opt/sparecode/bin/sparecode-node"
+EXPOSURE_MAX = 3.0
+
+ROOT_ONLY = {"fchown"}
+"""SQLite gives its files to the owner of the database, if it runs as root."""
+TRACED_ONLY = {"syscall", "total", "-------------------"}
+"""Words of strace's table."""
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed"
+)
+
+
+def analyze(*arguments: str) -> str:
+    done = subprocess.run(
+        ["systemd-analyze", "--no-pager", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_systemd_finds_no_fault_with_the_unit(tmp_path):
+    """With the node where the tests have it: systemd asks for the program, too."""
+    unit = tmp_path / UNIT.name
+    text = UNIT.read_text()
+    assert NODE in text
+    program = Path(sys.executable).with_name("sparecode-node")
+    unit.write_text(text.replace(NODE, str(program)))
+    assert analyze("verify", "--man=no", str(unit)) == ""
+
+
+def test_exposure_is_small():
+    threshold = f"--threshold={EXPOSURE_MAX * 10:.0f}"
+    analyze("security", "--offline=yes", threshold, str(UNIT))
+
+
+def allowed_calls() -> set[str]:
+    """Resolve the unit's filter of system calls, as systemd reads it."""
+    allowed: set[str] = set()
+    for line in UNIT.read_text().splitlines():
+        if line.startswith("SystemCallFilter="):
+            value = line.partition("=")[2]
+            names = resolved(*value.removeprefix("~").split())
+            allowed = allowed - names if value.startswith("~") else allowed | names
+    return allowed
+
+
+def resolved(*filters: str) -> set[str]:
+    """Return the calls of groups (`@...`), and of the groups in them."""
+    calls: set[str] = set()
+    for each in filters:
+        if not each.startswith("@"):
+            calls.add(each)
+            continue
+        lines = analyze("syscall-filter", each).splitlines()
+        words = [line.strip() for line in lines if line.startswith("    ")]
+        calls |= resolved(*(word for word in words if not word.startswith("#")))
+    return calls
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_node_makes_no_call_that_the_unit_forbids(tmp_path):
+    """A whole life: start, beginning of a cluster, stop. What it asked the kernel for."""
+    traced = tmp_path / "calls"
+    cluster = set_up(tmp_path / "cluster", nodes=1, testing=True)
+    (node,) = cluster.nodes
+    node.launcher = ("strace", "-f", "-c", "-U", "name", "-I", "4", "-o", str(traced))
+    try:
+        cluster.start()
+        children = Path(f"/proc/{node.pid}/task/{node.pid}/children").read_text()
+        os.kill(int(children.split()[0]), 15)
+        assert node.wait(timeout_s=60) == 0
+    finally:
+        cluster.kill()
+    made = set(traced.read_text().split()) - TRACED_ONLY - ROOT_ONLY
+    assert {"fdatasync", "accept4"} <= made
+    assert made - allowed_calls() == set()
