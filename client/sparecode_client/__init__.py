@@ -58,6 +58,12 @@ from sparecode_client.errors import (
 )
 from sparecode_client.imports import ImportedToken, ImportedUser, TokenFileFormat
 from sparecode_client.policy import Policy, UpdatedPolicy
+from sparecode_client.review import (
+    ClusterReview,
+    ReviewedAdministrator,
+    ReviewedAgent,
+    ReviewedCertificate,
+)
 from sparecode_client.values import (
     Authentication,
     ClusterStatus,
@@ -107,6 +113,7 @@ __all__ = [
     "BulkIssueRow",
     "ChainVerdict",
     "Checkpoint",
+    "ClusterReview",
     "ClusterStatus",
     "Commit",
     "Decision",
@@ -134,6 +141,9 @@ __all__ = [
     "RecoveryPolicy",
     "Refused",
     "RegisteredAgent",
+    "ReviewedAdministrator",
+    "ReviewedAgent",
+    "ReviewedCertificate",
     "SavedTokencodes",
     "Session",
     "SparecodeError",

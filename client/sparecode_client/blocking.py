@@ -189,6 +189,8 @@ class Admin(Blocking[AsyncAdmin]):
 
     get_status = _Method(AsyncAdmin.get_status)
     transfer_primary = _Method(AsyncAdmin.transfer_primary)
+    get_review = _Method(AsyncAdmin.get_review)
+    open_cluster = _Method(AsyncAdmin.open_cluster)
 
     list_audit_events = _Method(AsyncAdmin.list_audit_events)
     export_audit_events = _Method(AsyncAdmin.export_audit_events)

@@ -117,6 +117,7 @@ async def authenticate(edge) -> Failure:
         (NoQuorumError(SECRET), CODE.UNAVAILABLE, "NO_QUORUM", 1),
         (NoPrimaryError(SECRET), CODE.UNAVAILABLE, "NO_PRIMARY", 0.5),
         (refused(Reason.NOT_INITIALIZED), CODE.UNAVAILABLE, "NOT_INITIALIZED", 1),
+        (refused(Reason.NOT_OPEN), CODE.UNAVAILABLE, "NOT_OPEN", 10),
         (refused(Reason.STALE_PARAMETERS), CODE.UNAVAILABLE, "STALE_PARAMETERS", 0.5),
         (OutcomeUnknownError(SECRET), CODE.UNAVAILABLE, "OUTCOME_UNKNOWN", 0.5),
         (TimeoutError(SECRET), CODE.DEADLINE_EXCEEDED, "OUTCOME_UNKNOWN", 0.5),
@@ -198,6 +199,7 @@ async def test_bug_is_a_bare_internal_and_a_trace_in_the_log(caplog):
             Reason.REQUEST_TABLE_FULL,
             Reason.STALE_PARAMETERS,
             Reason.NOT_INITIALIZED,
+            Reason.NOT_OPEN,
         }
     ),
 )

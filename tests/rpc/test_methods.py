@@ -44,6 +44,12 @@ from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.tokencodes import Algorithm, HashName
 from sparecode_node.queries.administrators import AdministratorView
 from sparecode_node.queries.audit import AuditFilter, AuditRecord
+from sparecode_node.queries.review import (
+    Review,
+    ReviewedAdministrator,
+    ReviewedAgent,
+    ReviewedCertificate,
+)
 from sparecode_node.queries.views import (
     AgentView,
     CodeSetView,
@@ -1083,6 +1089,84 @@ CASES = [
         "n2",
         cluster_pb2.TransferPrimaryResponse(primary="n2"),
         asked_of="cluster_changes",
+    ),
+    Case(
+        "ClusterService/GetReview",
+        cluster_pb2.GetReviewRequest(),
+        "review",
+        {},
+        read(
+            Review(
+                cluster_id="c",
+                open=False,
+                epoch=2,
+                cause="restore",
+                began_at_ms=2_000,
+                state_index=7,
+                state_at_ms=1_000,
+                mark="0123456789abcdef",
+                administrators=(
+                    ReviewedAdministrator(
+                        name="root", role="super_admin", enabled=True
+                    ),
+                ),
+                agents=(
+                    ReviewedAgent(
+                        name="vpn", identity="vpn.x", enabled=True, restricted=True
+                    ),
+                ),
+                disabled_users=("alice",),
+                disabled_users_count=1,
+                denied_certificates=(
+                    ReviewedCertificate(
+                        mark="fingerprint",
+                        value="ab",
+                        denied_at_ms=500,
+                        denied_by="root",
+                    ),
+                ),
+            )
+        ),
+        cluster_pb2.GetReviewResponse(
+            cluster_id="c",
+            epoch=2,
+            cause="restore",
+            begin_time=Timestamp(seconds=2),
+            state_index=7,
+            state_time=Timestamp(seconds=1),
+            review="0123456789abcdef",
+            administrators=[
+                cluster_pb2.ReviewedAdministrator(
+                    name="root", role="super_admin", enabled=True
+                )
+            ],
+            agents=[
+                cluster_pb2.ReviewedAgent(
+                    name="vpn", identity="vpn.x", enabled=True, restricted=True
+                )
+            ],
+            disabled_users=["alice"],
+            disabled_users_count=1,
+            denied_certificates=[
+                cluster_pb2.ReviewedCertificate(
+                    mark="fingerprint",
+                    value="ab",
+                    denied_time=Timestamp(nanos=500_000_000),
+                    denied_by="root",
+                )
+            ],
+            position=POSITION,
+        ),
+        asked_of="opening",
+    ),
+    Case(
+        "ClusterService/OpenCluster",
+        cluster_pb2.OpenClusterRequest(request_id=ID, review="0123456789abcdef"),
+        "open",
+        {"review": "0123456789abcdef"},
+        APPLIED,
+        cluster_pb2.OpenClusterResponse(commit=COMMIT),
+        asked_of="opening",
     ),
     Case(
         "ClusterService/GetStatus",

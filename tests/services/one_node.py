@@ -58,6 +58,7 @@ from sparecode_node.services.deciding import Answer
 from sparecode_node.services.emergency_access import Emergency, Issued, Lifetime
 from sparecode_node.services.kdf import TESTING, Kdf, KdfInput, Lane, Secret
 from sparecode_node.services.keyring import KeyRing
+from sparecode_node.services.opening import Opening
 from sparecode_node.services.policies import Policies
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.rates import RateLimits, Rates
@@ -264,6 +265,7 @@ class OneNode:
     agents: Agents
     cluster: Cluster
     cluster_changes: ClusterChanges
+    opening: Opening
     audit: Audit
     policies: Policies
     administrators: Administrators
@@ -538,6 +540,7 @@ async def one_node(
             entropy=entropy,
         ),
         cluster_changes=ClusterChanges(proposer=proposer, replicator=replicator),
+        opening=Opening(proposer=proposer, reader=reader),
     )
     try:
         await initialize(node)

@@ -78,6 +78,7 @@ def test_the_commands_about_users_are_these() -> None:
         "DenyCertificate",
         "AllowCertificate",
         "TransferPrimary",
+        "OpenCluster",
         "RequestBulkIssue",  # Its rows are.
         "Approve",  # Its tokens are looked at in apply.
         "Reject",

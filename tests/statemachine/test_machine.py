@@ -268,8 +268,12 @@ LATER = {
         "CREATE INDEX consumed_challenges_by_end ON consumed_challenges (ends_at_ms);\n",
     ),
     6: (schema._APPROVAL_TABLES,),
-    7: (
-        ",\n    sealed_pin BLOB NOT NULL DEFAULT x''        -- of a PINpad token with a PIN",
+    7: (",\n    sealed_pin BLOB NOT NULL DEFAULT x''",),
+    8: (
+        (
+            ",        -- of a PINpad token with a PIN\n"
+            "    out_of_step INTEGER NOT NULL DEFAULT 0"
+        ),
     ),
 }
 """What each version has more than the one before."""
@@ -512,6 +516,7 @@ def test_every_administrators_command_needs_a_session(world: World) -> None:
         "ContinueAuthentication",
         "NoteRefusedCalls",
         "PassBarrier",
+        "BeginEpoch",
     }
     every = {command.__name__ for command in get_args(Command)}
     assert {command.__name__ for command in PERMISSIONS} == every - others

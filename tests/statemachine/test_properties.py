@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from sparecode_node.domain.audit import GENESIS_HASH, chain_hash
 from sparecode_node.statemachine.commands import Call, Command
-from sparecode_node.statemachine.results import Result, from_json, to_json
+from sparecode_node.statemachine.epochs import NOT_OPEN
+from sparecode_node.statemachine.results import Applied, Result, from_json, to_json
 from tests.statemachine.test_machine import chain
 from tests.statemachine.world import START_MS, World
 
@@ -92,7 +93,11 @@ FIXED = step(
     set=st.sampled_from("EF"),
     recovery=RECOVERIES,
 )
+EPOCH = step("begin-epoch", cluster=st.sampled_from(["c2", "c3"]))
 ANYTHING = st.one_of(
+    EPOCH,
+    step("open-cluster"),
+    step("sign-in"),
     EMERGENCY,
     EMERGENCY,
     TOKEN,
@@ -238,6 +243,42 @@ def test_whatever_happens_the_state_is_sound_and_replays(life: Any) -> None:
         assert used <= accepted
     else:
         assert used == accepted
+
+
+@LIVES
+@given(st.lists(ANYTHING, max_size=25), st.sampled_from(["restore", "recover"]))
+def test_nothing_of_before_is_left_in_a_new_epoch(life: Any, cause: str) -> None:
+    """
+    (E1, E2) After any life: no live code, session, request id; no step up to now.
+
+    And no agent is served: neither what it has nor what it guesses is judged.
+    """
+    world = World()
+    for directive, arguments in (*BEGINNING, *life):
+        world.handle(directive, dict(arguments))
+    begun = world.call("begin-epoch", {"cluster": "c9", "cause": cause})
+    assert world.apply(begun) == Applied(index=world.index)
+    db = world.db
+    assert not db.execute(
+        "SELECT 1 FROM codes JOIN code_sets USING (set_id) WHERE state = 'live' "
+        "AND (ends_at_ms IS NULL OR ends_at_ms > ?)",
+        (world.machine.now_ms,),
+    ).fetchone()
+    for table in ("sessions", "approvals", "consumed_drafts", "consumed_challenges"):
+        assert not db.execute(f"SELECT 1 FROM {table}").fetchone()  # noqa: S608
+    requests = db.execute("SELECT request_id FROM requests").fetchall()
+    assert requests == [(begun.request.request_id,)]
+    for algorithm, period_s, drift, spent, out_of_step in db.execute(
+        "SELECT algorithm, period_s, drift, spent, out_of_step FROM tokens"
+    ):
+        if algorithm == "hotp":
+            assert out_of_step
+        else:
+            now = world.machine.now_ms // (1_000 * period_s) + drift
+            assert spent >= now + world.policy.totp_window_steps
+    served = world.call("authenticate", {"user": "alice", "pin": "1234", "code": "A/1"})
+    assert world.apply(served) == NOT_OPEN
+    assert_replays(world)
 
 
 def assert_answered(result: Result) -> None:

@@ -85,6 +85,7 @@ from sparecode_node.statemachine.commands import (
     UpdatePolicy,
     UpdateUser,
 )
+from sparecode_node.statemachine.epoch_commands import BeginEpoch, OpenCluster
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.policies import find_policy
 from sparecode_node.statemachine.refusal_commands import NoteRefusedCalls
@@ -97,6 +98,7 @@ from sparecode_node.statemachine.results import (
     Result,
     SessionOpened,
 )
+from sparecode_node.statemachine.reviewing import REVIEWED, mark_of
 from sparecode_node.statemachine.token_commands import (
     ClearPin,
     DeleteToken,
@@ -221,7 +223,9 @@ class World:
         match command:
             case Authenticate() | ContinueAuthentication():
                 caller, session = f"agent:{command.agent}", ""
-            case InitializeCluster() | PassBarrier() | NoteRefusedCalls():
+            case (
+                InitializeCluster() | PassBarrier() | NoteRefusedCalls() | BeginEpoch()
+            ):
                 caller, session = "node:n1", ""
             case OpenSession():
                 caller, session = f"administrator:{command.administrator}", ""
@@ -242,7 +246,7 @@ class World:
             at_ms=self.now_ms,
         )
 
-    def command(self, directive: str, given: Arguments) -> Command:  # noqa: C901, PLR0911, PLR0912
+    def command(self, directive: str, given: Arguments) -> Command:  # noqa: C901, PLR0911, PLR0912, PLR0915
         """Return the command of a directive."""
         match directive:
             case "init":
@@ -394,10 +398,23 @@ class World:
                 return self._continue(given)
             case "transfer-primary":
                 return TransferPrimary(target=given.get("target"))
+            case "begin-epoch":
+                return BeginEpoch(
+                    cluster_id=given.get("cluster", "c2"),
+                    cause=given.get("cause", "restore"),
+                    state_index=self.index,
+                    state_at_ms=self.machine.now_ms,
+                )
+            case "open-cluster":
+                return OpenCluster(review=given.get("review", self._review()))
             case "barrier":
                 return PassBarrier()
             case _:
                 raise ValueError(directive)
+
+    def _review(self) -> str:
+        """Return the mark of a review that was made just now."""
+        return mark_of(self.db.execute(query) for query in REVIEWED)
 
     def _open_session(self, given: Arguments) -> OpenSession:
         name = AdministratorName(given.get("as", ROOT))
@@ -756,6 +773,7 @@ class World:
                     f"spent={token.spent} drift={token.drift} lost={token.lost} "
                     f"recovery={token.recovery}"
                     + ("" if token.enabled else " disabled")
+                    + (" out_of_step" if token.out_of_step else "")
                     + (
                         ""
                         if token.expires_at_ms is None

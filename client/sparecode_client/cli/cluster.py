@@ -6,11 +6,13 @@ from typing import Annotated
 
 import typer
 
+from sparecode_client.cli import opening
 from sparecode_client.cli.failures import ExitCode
 from sparecode_client.cli.settings import settings_of
 from sparecode_client.values import ClusterStatus, Member
 
 app = typer.Typer(no_args_is_help=True, help="Look after the cluster itself.")
+app.add_typer(opening.app)
 
 _DIGEST_SHOWN = 16
 

@@ -327,6 +327,8 @@ def _judge_tokencode(
     unusable = token.usable(now_ms)
     if unusable is not None:
         return Refusal(unusable.reason, token.serial, charged=False)
+    if token.out_of_step:
+        return Refusal(Reason.TOKEN_OUT_OF_STEP, token.serial, charged=False)
     unspent = (moment for moment in moments if moment > token.spent)
     spent = token.spend(next(unspent, moments[0]), now_ms)
     if isinstance(spent, Rejected):

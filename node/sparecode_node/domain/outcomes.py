@@ -21,6 +21,9 @@ class Reason(enum.StrEnum):
     # The cluster
     ALREADY_INITIALIZED = "already_initialized"
     NOT_INITIALIZED = "not_initialized"
+    NOT_OPEN = "not_open"
+    ALREADY_OPEN = "already_open"
+    REVIEW_STALE = "review_stale"
 
     # The policy
     VERSION = "version"
@@ -72,6 +75,7 @@ class Reason(enum.StrEnum):
     PIN_FORMAT = "pin_format"
     TOKEN_NOT_LOST = "token_not_lost"
     TOKENCODES_NOT_CONSECUTIVE = "tokencodes_not_consecutive"
+    TOKEN_OUT_OF_STEP = "token_out_of_step"
 
     # Emergency access (I, R)
     CODE_COUNT = "code_count"

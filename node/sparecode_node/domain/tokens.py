@@ -42,6 +42,8 @@ class Token:
     """Emergency codes were issued for it, and it has not come back since (R)."""
     recovery: RecoveryPolicy = RecoveryPolicy.DENY
     """Of the newest set (I8)."""
+    out_of_step: bool = False
+    """Nobody knows which counter was spent last: it waits to be resynchronized (E1)."""
 
     @property
     def pin_set(self) -> bool:
@@ -156,7 +158,10 @@ class Token:
             )
         for moment in sorted(moments):
             if moment - 1 > self.spent:
-                return self.spend(moment, now_ms)
+                known = self.spend(moment, now_ms)
+                if isinstance(known, Token):
+                    known = replace(known, out_of_step=False)
+                return known
         return Rejected(
             Reason.TOKENCODE_SPENT,
             "one of these tokencodes was used before, or a later one was; wait for "

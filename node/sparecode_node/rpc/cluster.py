@@ -3,18 +3,28 @@
 
 from sparecode.v1 import cluster_pb2 as pb
 from sparecode.v1 import cluster_pb2_grpc as pb_grpc
+from sparecode_node.queries.review import Review
 from sparecode_node.rpc import calls, convert
 from sparecode_node.rpc.identity import Context
 from sparecode_node.services.cluster import Cluster, MemberView
 from sparecode_node.services.cluster_changes import ClusterChanges
+from sparecode_node.services.opening import Opening
 
 
 class ClusterServicer(pb_grpc.ClusterServiceServicer):
     """Translates between the wire and `Cluster`."""
 
-    def __init__(self, cluster: Cluster, changes: ClusterChanges) -> None:
+    def __init__(
+        self,
+        node_id: str,
+        cluster: Cluster,
+        changes: ClusterChanges,
+        opening: Opening,
+    ) -> None:
+        self._node_id = node_id
         self._cluster = cluster
         self._changes = changes
+        self._opening = opening
 
     async def GetStatus(
         self, request: pb.GetStatusRequest, context: Context
@@ -43,6 +53,69 @@ class ClusterServicer(pb_grpc.ClusterServiceServicer):
             target=request.target,
         )
         return pb.TransferPrimaryResponse(primary=primary)
+
+    async def GetReview(
+        self, request: pb.GetReviewRequest, context: Context
+    ) -> pb.GetReviewResponse:
+        """Return what has to be looked at before agents are served."""
+        del request
+        read = await self._opening.review(
+            calls.session_call(context, "ClusterService/GetReview")
+        )
+        message = _review(read.value)
+        message.position.CopyFrom(convert.position(read))
+        return message
+
+    async def OpenCluster(
+        self, request: pb.OpenClusterRequest, context: Context
+    ) -> pb.OpenClusterResponse:
+        """Serve agents again."""
+        applied = await self._opening.open(
+            calls.session_call(
+                context, "ClusterService/OpenCluster", request.request_id
+            ),
+            review=request.review,
+        )
+        return pb.OpenClusterResponse(commit=convert.commit(self._node_id, applied))
+
+
+def _review(review: Review) -> pb.GetReviewResponse:
+    return pb.GetReviewResponse(
+        cluster_id=review.cluster_id,
+        open=review.open,
+        epoch=review.epoch,
+        cause=review.cause,
+        begin_time=convert.timestamp(review.began_at_ms),
+        state_index=review.state_index,
+        state_time=convert.timestamp(review.state_at_ms),
+        review=review.mark,
+        administrators=[
+            pb.ReviewedAdministrator(
+                name=each.name, role=each.role, enabled=each.enabled
+            )
+            for each in review.administrators
+        ],
+        agents=[
+            pb.ReviewedAgent(
+                name=each.name,
+                identity=each.identity,
+                enabled=each.enabled,
+                restricted=each.restricted,
+            )
+            for each in review.agents
+        ],
+        disabled_users=review.disabled_users,
+        disabled_users_count=review.disabled_users_count,
+        denied_certificates=[
+            pb.ReviewedCertificate(
+                mark=each.mark,
+                value=each.value,
+                denied_time=convert.timestamp(each.denied_at_ms),
+                denied_by=each.denied_by,
+            )
+            for each in review.denied_certificates
+        ],
+    )
 
 
 def _member(member: MemberView) -> pb.Member:

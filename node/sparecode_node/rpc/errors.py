@@ -154,6 +154,7 @@ _ADVICE = {
     Reason.USER_HAS_TOKENS: "take them away first",
     Reason.APPROVAL_STALE: "have it asked for again",
     Reason.APPROVALS_FULL: "have some of them decided first",
+    Reason.REVIEW_STALE: "`sparecode cluster review`",
 }
 _NOT_FOUND = {
     Reason.USER_UNKNOWN: "there is no such user",
@@ -221,6 +222,9 @@ _FAILED_PRECONDITION = {
     Reason.LIFETIME_PAST: "the end has passed",
     Reason.NO_EMERGENCY_ACCESS: "the token is not in emergency access",
     Reason.ALREADY_INITIALIZED: "the cluster exists already",
+    Reason.ALREADY_OPEN: "the cluster serves agents already",
+    Reason.REVIEW_STALE: "what was reviewed has changed since",
+    Reason.TOKEN_OUT_OF_STEP: "the token has to be resynchronized first",
     Reason.ALLOW_LIST_LIMIT: "the allow list would become too long",
 }
 
@@ -256,6 +260,13 @@ REASONS: Mapping[Reason, Answer] = {
         "node, or wait until that node is up",
         retry_s=1.0,
     ),
+    Reason.NOT_OPEN: Answer(
+        code=_CODE.UNAVAILABLE,
+        reason=Reason.NOT_OPEN.name,
+        words="the cluster was restored or recovered and serves no agent yet; an "
+        "operator has to review and open it: `sparecode cluster open`",
+        retry_s=10.0,
+    ),
 }
 
 FOR_AGENTS = frozenset(
@@ -264,6 +275,7 @@ FOR_AGENTS = frozenset(
         Reason.REQUEST_TABLE_FULL,
         Reason.STALE_PARAMETERS,
         Reason.NOT_INITIALIZED,
+        Reason.NOT_OPEN,
     }
 )
 """Refusals that say nothing about a user or a token: all that an agent may see (A6)."""

@@ -213,7 +213,10 @@ def _add_administration(
         AgentServicer(node_id, services.agents), server
     )
     cluster_pb2_grpc.add_ClusterServiceServicer_to_server(
-        ClusterServicer(services.cluster, services.cluster_changes), server
+        ClusterServicer(
+            node_id, services.cluster, services.cluster_changes, services.opening
+        ),
+        server,
     )
     audit_pb2_grpc.add_AuditServiceServicer_to_server(
         AuditServicer(services.audit), server

@@ -57,6 +57,7 @@ from sparecode_node.statemachine.commands import (
     UpdatePolicy,
     UpdateUser,
 )
+from sparecode_node.statemachine.epoch_commands import OpenCluster
 from sparecode_node.statemachine.permissions import PERMISSIONS
 from sparecode_node.statemachine.token_commands import (
     ClearPin,
@@ -98,7 +99,7 @@ _COMMANDS: dict[str, tuple[type[Command], ...]] = {
         DenyCertificate,
         AllowCertificate,
     ),
-    "ClusterService": (TransferPrimary,),
+    "ClusterService": (TransferPrimary, OpenCluster),
     "AdministratorService": (
         CreateAdministrator,
         UpdateAdministrator,
@@ -140,6 +141,7 @@ _READS: dict[str, Permission | None] = {
     "AuditService/GetCheckpoint": Permission.READ_AUDIT,
     "AuditService/VerifyChain": Permission.READ_AUDIT,
     "ClusterService/GetStatus": Permission.READ_CLUSTER,
+    "ClusterService/GetReview": Permission.READ_CLUSTER,
 }
 
 NEEDS: dict[str, Permission | None] = {

@@ -17,6 +17,7 @@ from sparecode_node.services.cluster import Cluster
 from sparecode_node.services.cluster_changes import ClusterChanges
 from sparecode_node.services.emergency_access import Emergency
 from sparecode_node.services.kdf import Kdf
+from sparecode_node.services.opening import Opening
 from sparecode_node.services.policies import Policies
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.rates import DEFAULT_LIMITS, RateLimits, Rates
@@ -45,6 +46,7 @@ class Services:
     agents: Agents
     cluster: Cluster
     cluster_changes: ClusterChanges
+    opening: Opening
     audit: Audit
     policies: Policies
     administrators: Administrators
@@ -118,6 +120,7 @@ def build_services(
             replicator=replicator, state=state, authorization=authorization, clock=clock
         ),
         cluster_changes=ClusterChanges(proposer=proposer, replicator=replicator),
+        opening=Opening(proposer=proposer, reader=reader),
         policies=Policies(proposer=proposer, reader=reader),
         approvals=Approvals(proposer=proposer, reader=reader),
         audit=Audit(reader=reader, sealing=sealing),

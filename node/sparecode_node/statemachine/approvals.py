@@ -42,6 +42,7 @@ from sparecode_node.statemachine.commands import (
     SaveEmergencyAccess,
     UpdatePolicy,
 )
+from sparecode_node.statemachine.epoch_commands import OpenCluster
 from sparecode_node.statemachine.pending_changes import Change, from_json, to_json
 from sparecode_node.statemachine.permissions import PERMISSIONS
 from sparecode_node.statemachine.results import Applied, ApprovalPending, Result
@@ -132,7 +133,7 @@ def _is_grave(applying: Applying, asking: Administrator) -> bool:
     """Say whether it grants power, or takes it from somebody who could object."""
     command = applying.call.command
     match command:
-        case UpdatePolicy() | CreateAdministrator():
+        case UpdatePolicy() | CreateAdministrator() | OpenCluster():
             return True
         case UpdateAdministrator():
             if command.enabled is False:

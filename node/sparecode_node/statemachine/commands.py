@@ -36,6 +36,7 @@ from sparecode_node.statemachine.authentication_commands import (
 )
 from sparecode_node.statemachine.bulk_commands import BulkCommand
 from sparecode_node.statemachine.cluster_commands import ClusterCommand
+from sparecode_node.statemachine.epoch_commands import EpochCommand
 from sparecode_node.statemachine.refusal_commands import NoteRefusedCalls
 from sparecode_node.statemachine.token_commands import (
     ClearPin,
@@ -363,6 +364,7 @@ Command = (
     | BulkCommand
     | AgentCommand
     | ClusterCommand
+    | EpochCommand
     | NoteRefusedCalls
     | ApprovalCommand
 )

@@ -23,6 +23,7 @@ from sparecode_node.statemachine import (
     approvals,
     authentication,
     emergency_access,
+    epochs,
     policies,
     schema,
     snapshots,
@@ -77,6 +78,7 @@ from sparecode_node.statemachine.commands import (
 )
 from sparecode_node.statemachine.digest import digest
 from sparecode_node.statemachine.ending import forget_ended
+from sparecode_node.statemachine.epoch_commands import BeginEpoch, OpenCluster
 from sparecode_node.statemachine.recording import record
 from sparecode_node.statemachine.refusal_commands import NoteRefusedCalls
 from sparecode_node.statemachine.refusals import note_refused_calls
@@ -232,6 +234,12 @@ class StateMachine:
                 "this cluster is not initialized yet: run `sparecode-node init` on one "
                 "node",
             )
+        if isinstance(command, BeginEpoch):
+            return None  # It empties the table that may be full.
+        if isinstance(command, Authenticate | ContinueAuthentication) and (
+            not epochs.is_open(self._db)
+        ):
+            return epochs.NOT_OPEN
         if self._requests.full(self._policy):
             return Rejected(
                 Reason.REQUEST_TABLE_FULL,
@@ -321,6 +329,10 @@ class StateMachine:
                 return authentication.authenticate(applying, command)
             case ContinueAuthentication() as command:
                 return authentication.continue_authentication(applying, command)
+            case BeginEpoch() | OpenCluster() as command:
+                result = epochs.change_epoch(applying, command)
+                self._requests.count()  # A new epoch begins without any.
+                return result
             case TransferPrimary():
                 return Applied(index=applying.index)  # Done by replication.
             case NoteRefusedCalls() as command:

@@ -19,6 +19,7 @@ from sparecode_node.statemachine.administrator_commands import (
     UpdateAdministrator,
 )
 from sparecode_node.statemachine.commands import UpdatePolicy
+from sparecode_node.statemachine.epoch_commands import OpenCluster
 
 Change = (
     UpdatePolicy
@@ -26,6 +27,7 @@ Change = (
     | UpdateAdministrator
     | RemoveAdministrator
     | ChangePassword
+    | OpenCluster
 )
 """What may have to wait for a second approver (P3)."""
 

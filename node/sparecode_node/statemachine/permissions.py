@@ -42,6 +42,7 @@ from sparecode_node.statemachine.commands import (
     UpdatePolicy,
     UpdateUser,
 )
+from sparecode_node.statemachine.epoch_commands import OpenCluster
 from sparecode_node.statemachine.token_commands import (
     ClearPin,
     DeleteToken,
@@ -83,6 +84,7 @@ PERMISSIONS: dict[type[Command], Permission | None] = {
     DenyCertificate: Permission.CHANGE_AGENTS,
     AllowCertificate: Permission.CHANGE_AGENTS,
     TransferPrimary: Permission.CHANGE_CLUSTER,
+    OpenCluster: Permission.CHANGE_CLUSTER,
     CreateAdministrator: Permission.CHANGE_ADMINISTRATORS,
     UpdateAdministrator: Permission.CHANGE_ADMINISTRATORS,
     RemoveAdministrator: Permission.CHANGE_ADMINISTRATORS,

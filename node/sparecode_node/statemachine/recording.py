@@ -7,7 +7,12 @@ from sparecode_node.statemachine.audit import AuditLog
 from sparecode_node.statemachine.results import ApprovalPending, Authenticated, Result
 
 UNDECIDED = frozenset(
-    {Reason.STALE_PARAMETERS, Reason.REQUEST_TABLE_FULL, Reason.NOT_INITIALIZED}
+    {
+        Reason.STALE_PARAMETERS,
+        Reason.REQUEST_TABLE_FULL,
+        Reason.NOT_INITIALIZED,
+        Reason.NOT_OPEN,
+    }
 )
 """Refusals without an audit event: nothing was decided, and shedding must stay cheap."""
 

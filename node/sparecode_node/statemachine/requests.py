@@ -24,6 +24,7 @@ NOT_REMEMBERED = frozenset(
         Reason.ROLE,
         Reason.PASSWORD_CHANGE_NEEDED,
         Reason.NOT_INITIALIZED,
+        Reason.NOT_OPEN,
     }
 )
 
@@ -41,7 +42,12 @@ class Requests:
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
-        self._count: int = db.execute("SELECT count(*) FROM requests").fetchone()[0]
+        self.count()
+
+    def count(self) -> None:
+        """Count the rows, when others have written them."""
+        found = self._db.execute("SELECT count(*) FROM requests").fetchone()
+        self._count: int = found[0]
 
     def purge(self, now_ms: int, policy: Policy) -> None:
         """Forget what was decided longer ago than the retention (Q3)."""

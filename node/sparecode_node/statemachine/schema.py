@@ -9,7 +9,7 @@ Every row is a function of the log. `meta` holds what is one of a kind:
 
 import sqlite3
 
-VERSION = 7
+VERSION = 8
 """Stored as `user_version`; raised with every change of the tables."""
 
 _APPROVAL_TABLES = """
@@ -135,7 +135,8 @@ CREATE TABLE tokens (
     drift INTEGER NOT NULL,
     lost INTEGER NOT NULL,
     recovery TEXT NOT NULL,
-    sealed_pin BLOB NOT NULL DEFAULT x''        -- of a PINpad token with a PIN
+    sealed_pin BLOB NOT NULL DEFAULT x'',        -- of a PINpad token with a PIN
+    out_of_step INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX tokens_by_user ON tokens (user_id);
 CREATE INDEX tokens_lost ON tokens (serial) WHERE lost;
@@ -233,6 +234,7 @@ _MIGRATIONS = {
     + "UPDATE policy SET value = replace(value, '\"session_lifetime_ms\":', "
     '\'"second_approver": true, "session_lifetime_ms":\');',
     6: "ALTER TABLE tokens ADD COLUMN sealed_pin BLOB NOT NULL DEFAULT x'';",
+    7: "ALTER TABLE tokens ADD COLUMN out_of_step INTEGER NOT NULL DEFAULT 0;",
 }
 """
 From each version to the next one; a node that is upgraded keeps its state.

@@ -162,7 +162,7 @@ def save_lockout(
 TOKEN_COLUMNS = (
     "serial, algorithm, hash_name, digits, period_s, sealed_seed, key_id, pin_rule, "
     "expires_at_ms, enabled, user_id, pin_verifier, pin_key_id, spent, drift, lost, "
-    "recovery, sealed_pin"
+    "recovery, sealed_pin, out_of_step"
 )
 
 
@@ -190,6 +190,7 @@ def token_of(row: Row) -> Token:
         lost=bool(row[15]),
         recovery=RecoveryPolicy(row[16]),
         sealed_pin=row[17],
+        out_of_step=bool(row[18]),
     )
 
 
@@ -234,6 +235,7 @@ def save_token(db: sqlite3.Connection, token: Token) -> None:
         lost=token.lost,
         recovery=token.recovery,
         sealed_pin=token.sealed_pin,
+        out_of_step=token.out_of_step,
     )
 
 

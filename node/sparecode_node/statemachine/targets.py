@@ -47,6 +47,7 @@ from sparecode_node.statemachine.commands import (
     UpdatePolicy,
     UpdateUser,
 )
+from sparecode_node.statemachine.epoch_commands import BeginEpoch, OpenCluster
 from sparecode_node.statemachine.refusal_commands import NoteRefusedCalls
 from sparecode_node.statemachine.token_commands import (
     ClearPin,
@@ -63,7 +64,7 @@ from sparecode_node.statemachine.token_commands import (
 def target_of(db: sqlite3.Connection, command: Command) -> str:
     """Return the user, token, agent, administrator or cluster that it is about."""
     match command:
-        case InitializeCluster():
+        case InitializeCluster() | BeginEpoch():
             return command.cluster_id
         case OpenSession():
             # As with users below: what was typed may be a password.
@@ -117,7 +118,7 @@ def target_of(db: sqlite3.Connection, command: Command) -> str:
             return _person(db, command)
         case NoteRefusedCalls():
             return command.method
-        case CloseSession() | PassBarrier():
+        case CloseSession() | PassBarrier() | OpenCluster():
             return ""
         case _ as never:
             assert_never(never)

@@ -7,8 +7,10 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from sparecode.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -225,3 +227,258 @@ class TransferPrimaryResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TransferPrimaryResponse: _TypeAlias = TransferPrimaryResponse  # noqa: Y015
+
+@_typing.final
+class GetReviewRequest(_message.Message):
+    """Asks for what has to be looked at."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetReviewRequest: _TypeAlias = GetReviewRequest  # noqa: Y015
+
+@_typing.final
+class ReviewedAdministrator(_message.Message):
+    """An administrator, as the state has it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    ENABLED_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The name."""
+    role: _builtins.str
+    """The role: super_admin, help_desk, auditor, operator."""
+    enabled: _builtins.bool
+    """May sign in."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        role: _builtins.str = ...,
+        enabled: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["enabled", b"enabled", "name", b"name", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReviewedAdministrator: _TypeAlias = ReviewedAdministrator  # noqa: Y015
+
+@_typing.final
+class ReviewedAgent(_message.Message):
+    """An agent, as the state has it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    IDENTITY_FIELD_NUMBER: _builtins.int
+    ENABLED_FIELD_NUMBER: _builtins.int
+    RESTRICTED_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The name."""
+    identity: _builtins.str
+    """What its certificate says."""
+    enabled: _builtins.bool
+    """May ask."""
+    restricted: _builtins.bool
+    """Admits only those on its allow list."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        identity: _builtins.str = ...,
+        enabled: _builtins.bool = ...,
+        restricted: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["enabled", b"enabled", "identity", b"identity", "name", b"name", "restricted", b"restricted"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReviewedAgent: _TypeAlias = ReviewedAgent  # noqa: Y015
+
+@_typing.final
+class ReviewedCertificate(_message.Message):
+    """A certificate that is denied."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MARK_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    DENIED_TIME_FIELD_NUMBER: _builtins.int
+    DENIED_BY_FIELD_NUMBER: _builtins.int
+    mark: _builtins.str
+    """By what it is named: fingerprint, serial_number."""
+    value: _builtins.str
+    """The fingerprint or serial number."""
+    denied_by: _builtins.str
+    """By whom."""
+    @_builtins.property
+    def denied_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when."""
+
+    def __init__(
+        self,
+        *,
+        mark: _builtins.str = ...,
+        value: _builtins.str = ...,
+        denied_time: _timestamp_pb2.Timestamp | None = ...,
+        denied_by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["denied_time", b"denied_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["denied_by", b"denied_by", "denied_time", b"denied_time", "mark", b"mark", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReviewedCertificate: _TypeAlias = ReviewedCertificate  # noqa: Y015
+
+@_typing.final
+class GetReviewResponse(_message.Message):
+    """What has to be looked at."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLUSTER_ID_FIELD_NUMBER: _builtins.int
+    OPEN_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
+    BEGIN_TIME_FIELD_NUMBER: _builtins.int
+    STATE_INDEX_FIELD_NUMBER: _builtins.int
+    STATE_TIME_FIELD_NUMBER: _builtins.int
+    REVIEW_FIELD_NUMBER: _builtins.int
+    ADMINISTRATORS_FIELD_NUMBER: _builtins.int
+    AGENTS_FIELD_NUMBER: _builtins.int
+    DISABLED_USERS_FIELD_NUMBER: _builtins.int
+    DISABLED_USERS_COUNT_FIELD_NUMBER: _builtins.int
+    DENIED_CERTIFICATES_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    cluster_id: _builtins.str
+    """The cluster's id."""
+    open: _builtins.bool
+    """Agents are served."""
+    epoch: _builtins.int
+    """1 for a cluster that was never restored or recovered."""
+    cause: _builtins.str
+    """What began the epoch: restore, recover; empty: the first one."""
+    state_index: _builtins.int
+    """The last log entry that the state has from before."""
+    review: _builtins.str
+    """Names what is in this answer; `OpenCluster` asks for it."""
+    disabled_users_count: _builtins.int
+    """How many users are disabled."""
+    @_builtins.property
+    def begin_time(self) -> _timestamp_pb2.Timestamp:
+        """When the epoch began."""
+
+    @_builtins.property
+    def state_time(self) -> _timestamp_pb2.Timestamp:
+        """When that was. What was changed later may be missing."""
+
+    @_builtins.property
+    def administrators(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReviewedAdministrator]:
+        """Everybody who can sign in."""
+
+    @_builtins.property
+    def agents(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReviewedAgent]:
+        """Everybody who can ask."""
+
+    @_builtins.property
+    def disabled_users(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of disabled users; empty for a role that may not see users."""
+
+    @_builtins.property
+    def denied_certificates(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReviewedCertificate]:
+        """The deny list."""
+
+    @_builtins.property
+    def position(self) -> _types_pb2.ReadPosition:
+        """Where this was read."""
+
+    def __init__(
+        self,
+        *,
+        cluster_id: _builtins.str = ...,
+        open: _builtins.bool = ...,
+        epoch: _builtins.int = ...,
+        cause: _builtins.str = ...,
+        begin_time: _timestamp_pb2.Timestamp | None = ...,
+        state_index: _builtins.int = ...,
+        state_time: _timestamp_pb2.Timestamp | None = ...,
+        review: _builtins.str = ...,
+        administrators: _abc.Iterable[Global___ReviewedAdministrator] | None = ...,
+        agents: _abc.Iterable[Global___ReviewedAgent] | None = ...,
+        disabled_users: _abc.Iterable[_builtins.str] | None = ...,
+        disabled_users_count: _builtins.int = ...,
+        denied_certificates: _abc.Iterable[Global___ReviewedCertificate] | None = ...,
+        position: _types_pb2.ReadPosition | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "position", b"position", "state_time", b"state_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["administrators", b"administrators", "agents", b"agents", "begin_time", b"begin_time", "cause", b"cause", "cluster_id", b"cluster_id", "denied_certificates", b"denied_certificates", "disabled_users", b"disabled_users", "disabled_users_count", b"disabled_users_count", "epoch", b"epoch", "open", b"open", "position", b"position", "review", b"review", "state_index", b"state_index", "state_time", b"state_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetReviewResponse: _TypeAlias = GetReviewResponse  # noqa: Y015
+
+@_typing.final
+class OpenClusterRequest(_message.Message):
+    """Asks to serve agents again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    REVIEW_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """A UUID, the same for every retry."""
+    review: _builtins.str
+    """Of the review that was looked at."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        review: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "review", b"review"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OpenClusterRequest: _TypeAlias = OpenClusterRequest  # noqa: Y015
+
+@_typing.final
+class OpenClusterResponse(_message.Message):
+    """Agents are served."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def commit(self) -> _types_pb2.Commit:
+        """Where it was committed."""
+
+    def __init__(
+        self,
+        *,
+        commit: _types_pb2.Commit | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OpenClusterResponse: _TypeAlias = OpenClusterResponse  # noqa: Y015

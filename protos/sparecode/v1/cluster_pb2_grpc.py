@@ -45,6 +45,16 @@ class ClusterServiceStub:
                 request_serializer=sparecode_dot_v1_dot_cluster__pb2.TransferPrimaryRequest.SerializeToString,
                 response_deserializer=sparecode_dot_v1_dot_cluster__pb2.TransferPrimaryResponse.FromString,
                 _registered_method=True)
+        self.GetReview = channel.unary_unary(
+                '/sparecode.v1.ClusterService/GetReview',
+                request_serializer=sparecode_dot_v1_dot_cluster__pb2.GetReviewRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_cluster__pb2.GetReviewResponse.FromString,
+                _registered_method=True)
+        self.OpenCluster = channel.unary_unary(
+                '/sparecode.v1.ClusterService/OpenCluster',
+                request_serializer=sparecode_dot_v1_dot_cluster__pb2.OpenClusterRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_cluster__pb2.OpenClusterResponse.FromString,
+                _registered_method=True)
 
 
 class ClusterServiceServicer:
@@ -66,6 +76,21 @@ class ClusterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetReview(self, request, context):
+        """Returns what has to be looked at before a cluster that was restored or recovered
+        serves agents: its state is one of the past.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def OpenCluster(self, request, context):
+        """Has a restored or recovered cluster serve agents again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ClusterServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -78,6 +103,16 @@ def add_ClusterServiceServicer_to_server(servicer, server):
                     servicer.TransferPrimary,
                     request_deserializer=sparecode_dot_v1_dot_cluster__pb2.TransferPrimaryRequest.FromString,
                     response_serializer=sparecode_dot_v1_dot_cluster__pb2.TransferPrimaryResponse.SerializeToString,
+            ),
+            'GetReview': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetReview,
+                    request_deserializer=sparecode_dot_v1_dot_cluster__pb2.GetReviewRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_cluster__pb2.GetReviewResponse.SerializeToString,
+            ),
+            'OpenCluster': grpc.unary_unary_rpc_method_handler(
+                    servicer.OpenCluster,
+                    request_deserializer=sparecode_dot_v1_dot_cluster__pb2.OpenClusterRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_cluster__pb2.OpenClusterResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -135,6 +170,60 @@ class ClusterService:
             '/sparecode.v1.ClusterService/TransferPrimary',
             sparecode_dot_v1_dot_cluster__pb2.TransferPrimaryRequest.SerializeToString,
             sparecode_dot_v1_dot_cluster__pb2.TransferPrimaryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetReview(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.v1.ClusterService/GetReview',
+            sparecode_dot_v1_dot_cluster__pb2.GetReviewRequest.SerializeToString,
+            sparecode_dot_v1_dot_cluster__pb2.GetReviewResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def OpenCluster(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.v1.ClusterService/OpenCluster',
+            sparecode_dot_v1_dot_cluster__pb2.OpenClusterRequest.SerializeToString,
+            sparecode_dot_v1_dot_cluster__pb2.OpenClusterResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,6 +39,12 @@ class ClusterServiceStub:
     """Has another member lead, without the pause of an election. Nothing that is
     under way gets lost by it.
     """
+    GetReview: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.GetReviewRequest, _cluster_pb2.GetReviewResponse]
+    """Returns what has to be looked at before a cluster that was restored or recovered
+    serves agents: its state is one of the past.
+    """
+    OpenCluster: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.OpenClusterRequest, _cluster_pb2.OpenClusterResponse]
+    """Has a restored or recovered cluster serve agents again."""
 
 @_typing.type_check_only
 class ClusterServiceAsyncStub(ClusterServiceStub):
@@ -51,6 +57,12 @@ class ClusterServiceAsyncStub(ClusterServiceStub):
     """Has another member lead, without the pause of an election. Nothing that is
     under way gets lost by it.
     """
+    GetReview: _aio.UnaryUnaryMultiCallable[_cluster_pb2.GetReviewRequest, _cluster_pb2.GetReviewResponse]  # type: ignore[assignment]
+    """Returns what has to be looked at before a cluster that was restored or recovered
+    serves agents: its state is one of the past.
+    """
+    OpenCluster: _aio.UnaryUnaryMultiCallable[_cluster_pb2.OpenClusterRequest, _cluster_pb2.OpenClusterResponse]  # type: ignore[assignment]
+    """Has a restored or recovered cluster serve agents again."""
 
 class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
     """Shows the cluster to operators."""
@@ -72,5 +84,23 @@ class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
         """Has another member lead, without the pause of an election. Nothing that is
         under way gets lost by it.
         """
+
+    @_abc_1.abstractmethod
+    def GetReview(
+        self,
+        request: _cluster_pb2.GetReviewRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_pb2.GetReviewResponse, _abc.Awaitable[_cluster_pb2.GetReviewResponse]]:
+        """Returns what has to be looked at before a cluster that was restored or recovered
+        serves agents: its state is one of the past.
+        """
+
+    @_abc_1.abstractmethod
+    def OpenCluster(
+        self,
+        request: _cluster_pb2.OpenClusterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_pb2.OpenClusterResponse, _abc.Awaitable[_cluster_pb2.OpenClusterResponse]]:
+        """Has a restored or recovered cluster serve agents again."""
 
 def add_ClusterServiceServicer_to_server(servicer: ClusterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

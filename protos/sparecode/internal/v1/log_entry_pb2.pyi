@@ -101,6 +101,8 @@ class Call(_message.Message):
     REQUEST_BULK_ISSUE_FIELD_NUMBER: _builtins.int
     APPROVE_FIELD_NUMBER: _builtins.int
     REJECT_FIELD_NUMBER: _builtins.int
+    BEGIN_EPOCH_FIELD_NUMBER: _builtins.int
+    OPEN_CLUSTER_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """The node that was called."""
     session_id: _builtins.str
@@ -275,6 +277,14 @@ class Call(_message.Message):
     def reject(self) -> Global___Reject:
         """Refuses it."""
 
+    @_builtins.property
+    def begin_epoch(self) -> Global___BeginEpoch:
+        """Begins anew, after a restore."""
+
+    @_builtins.property
+    def open_cluster(self) -> Global___OpenCluster:
+        """Serves agents again."""
+
     def __init__(
         self,
         *,
@@ -323,12 +333,14 @@ class Call(_message.Message):
         request_bulk_issue: Global___RequestBulkIssue | None = ...,
         approve: Global___Approve | None = ...,
         reject: Global___Reject | None = ...,
+        begin_epoch: Global___BeginEpoch | None = ...,
+        open_cluster: Global___OpenCluster | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["allow_certificate", b"allow_certificate", "approve", b"approve", "assign_token", b"assign_token", "authenticate", b"authenticate", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "note_refused_calls", b"note_refused_calls", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "resynchronize_token", b"resynchronize_token", "save_emergency_access", b"save_emergency_access", "set_pin", b"set_pin", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["allow_certificate", b"allow_certificate", "approve", b"approve", "assign_token", b"assign_token", "authenticate", b"authenticate", "begin_epoch", b"begin_epoch", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "note_refused_calls", b"note_refused_calls", "open_cluster", b"open_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "resynchronize_token", b"resynchronize_token", "save_emergency_access", b"save_emergency_access", "set_pin", b"set_pin", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_certificate", b"allow_certificate", "approve", b"approve", "assign_token", b"assign_token", "at_ms", b"at_ms", "authenticate", b"authenticate", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "node_id", b"node_id", "note_refused_calls", b"note_refused_calls", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "resynchronize_token", b"resynchronize_token", "save_emergency_access", b"save_emergency_access", "session_id", b"session_id", "set_pin", b"set_pin", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_certificate", b"allow_certificate", "approve", b"approve", "assign_token", b"assign_token", "at_ms", b"at_ms", "authenticate", b"authenticate", "begin_epoch", b"begin_epoch", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "node_id", b"node_id", "note_refused_calls", b"note_refused_calls", "open_cluster", b"open_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "resynchronize_token", b"resynchronize_token", "save_emergency_access", b"save_emergency_access", "session_id", b"session_id", "set_pin", b"set_pin", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["initialize_cluster", "open_session", "close_session", "create_user", "update_user", "delete_user", "unlock_user", "enroll_token", "assign_token", "set_pin", "reinstate_token", "save_emergency_access", "disable_emergency_access", "register_agent", "authenticate", "pass_barrier", "unassign_token", "enable_token", "disable_token", "update_token", "delete_token", "clear_pin", "replace_token", "update_policy", "resynchronize_token", "issue_fixed_tokencode", "create_administrator", "update_administrator", "remove_administrator", "change_password", "issue_tokencodes_in_bulk", "update_agent", "remove_agent", "deny_certificate", "allow_certificate", "continue_authentication", "transfer_primary", "note_refused_calls", "request_bulk_issue", "approve", "reject"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["initialize_cluster", "open_session", "close_session", "create_user", "update_user", "delete_user", "unlock_user", "enroll_token", "assign_token", "set_pin", "reinstate_token", "save_emergency_access", "disable_emergency_access", "register_agent", "authenticate", "pass_barrier", "unassign_token", "enable_token", "disable_token", "update_token", "delete_token", "clear_pin", "replace_token", "update_policy", "resynchronize_token", "issue_fixed_tokencode", "create_administrator", "update_administrator", "remove_administrator", "change_password", "issue_tokencodes_in_bulk", "update_agent", "remove_agent", "deny_certificate", "allow_certificate", "continue_authentication", "transfer_primary", "note_refused_calls", "request_bulk_issue", "approve", "reject", "begin_epoch", "open_cluster"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
@@ -2279,3 +2291,59 @@ class TransferPrimary(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__target) -> _WhichOneofReturnType__target | None: ...
 
 Global___TransferPrimary: _TypeAlias = TransferPrimary  # noqa: Y015
+
+@_typing.final
+class BeginEpoch(_message.Message):
+    """Begins anew from a state that may have forgotten what was spent since."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLUSTER_ID_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
+    STATE_INDEX_FIELD_NUMBER: _builtins.int
+    STATE_AT_MS_FIELD_NUMBER: _builtins.int
+    cluster_id: _builtins.str
+    """The id of the new cluster."""
+    cause: _builtins.str
+    """restore, recover."""
+    state_index: _builtins.int
+    """Of the last entry that the state has from before."""
+    state_at_ms: _builtins.int
+    """The log's time at that entry, in milliseconds since the Unix epoch."""
+    def __init__(
+        self,
+        *,
+        cluster_id: _builtins.str = ...,
+        cause: _builtins.str = ...,
+        state_index: _builtins.int = ...,
+        state_at_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "cluster_id", b"cluster_id", "state_at_ms", b"state_at_ms", "state_index", b"state_index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BeginEpoch: _TypeAlias = BeginEpoch  # noqa: Y015
+
+@_typing.final
+class OpenCluster(_message.Message):
+    """Serves agents again, after a review."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVIEW_FIELD_NUMBER: _builtins.int
+    review: _builtins.str
+    """The mark of what was reviewed."""
+    def __init__(
+        self,
+        *,
+        review: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["review", b"review"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OpenCluster: _TypeAlias = OpenCluster  # noqa: Y015

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Use cases: a restored or recovered cluster is reviewed, and opened (E2)."""
+
+from sparecode_node.domain.administrators import Permission, may
+from sparecode_node.queries import review
+from sparecode_node.queries.review import Review
+from sparecode_node.queries.state import ReadTransaction
+from sparecode_node.services import fields
+from sparecode_node.services.context import CallContext, Read
+from sparecode_node.services.proposing import Proposer
+from sparecode_node.services.reading import Reader
+from sparecode_node.statemachine.epoch_commands import OpenCluster
+from sparecode_node.statemachine.results import Applied
+from sparecode_node.statemachine.reviewing import MARK_DIGITS
+
+
+class Opening:
+    """
+    Shows what a state of the past brings back, and lets agents in afterwards.
+
+    Every method raises `NotSignedInError`, `NotPermittedError` and `ProposeError`.
+    """
+
+    def __init__(self, *, proposer: Proposer, reader: Reader) -> None:
+        self._proposer = proposer
+        self._reader = reader
+
+    async def review(self, context: CallContext) -> Read[Review]:
+        """Return what to look at; users by name only for those who may see them."""
+        deadline = self._proposer.deadline(context)
+        session = await self._proposer.session(context, deadline)
+        names_users = may(session.role, Permission.READ_USERS)
+
+        async def query(transaction: ReadTransaction, _: int) -> Review:
+            return await review.find(transaction, names_users=names_users)
+
+        return await self._reader.read(context, query, stale_ok=False)
+
+    async def open(self, context: CallContext, *, review: str) -> Applied:
+        """
+        Serve agents again, if what was reviewed is what is there.
+
+        Raises `InvalidFieldError`, and `Refused` (`REVIEW_STALE`, `ALREADY_OPEN`,
+        and `APPROVAL_NEEDED` where somebody else could agree, P3).
+        """
+        fields.text("review", review, at_least=MARK_DIGITS, at_most=MARK_DIGITS)
+        return await self._proposer.change(
+            context, OpenCluster(review=review), {"review": review}
+        )

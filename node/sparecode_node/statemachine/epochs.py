@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+A new epoch: what was handed out before it counts no more (E1, E2).
+
+A backup has forgotten what was spent after it, and a survivor may have missed
+the last of it. So nothing that could be used a second time is left.
+"""
+
+import sqlite3
+from typing import Any, assert_never
+
+from sparecode_node.domain.ids import TokenSerial
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.policy import TIME_MS_MAX
+from sparecode_node.domain.tokencodes import Algorithm
+from sparecode_node.statemachine import approval_tables, tables
+from sparecode_node.statemachine.applying import Applying
+from sparecode_node.statemachine.emergency_access import void_live
+from sparecode_node.statemachine.epoch_commands import (
+    BeginEpoch,
+    EpochCommand,
+    OpenCluster,
+)
+from sparecode_node.statemachine.results import Applied, Result
+from sparecode_node.statemachine.reviewing import REVIEWED, mark_of
+
+FIRST_EPOCH = 1
+"""Of a cluster that was never restored; no row says so."""
+
+_DRIFT_MAX = 1_000_000
+"""Steps. No token's clock is that far away; sums of them are numbers, whatever came."""
+
+_HANDED_OUT = ("sessions", "requests", "consumed_drafts", "consumed_challenges")
+"""
+What is forgotten altogether. Drafts and challenges themselves are sealed for the
+cluster's id, which is another one now: none of before opens.
+"""
+
+NOT_OPEN = Rejected(
+    Reason.NOT_OPEN,
+    "this cluster was restored or recovered, and serves no agent until an operator "
+    "has reviewed and opened it: `sparecode cluster open`",
+)
+
+
+def change_epoch(applying: Applying, command: EpochCommand) -> Result:
+    """Apply one of these commands."""
+    match command:
+        case BeginEpoch():
+            return _begin(applying, command)
+        case OpenCluster():
+            return _open(applying, command)
+        case _ as never:
+            assert_never(never)
+
+
+def is_open(db: sqlite3.Connection) -> bool:
+    """Say whether agents are served."""
+    return not _meta(db, "not_open", 0)
+
+
+def _begin(applying: Applying, command: BeginEpoch) -> Result:
+    db = applying.db
+    if command.cluster_id == _meta(db, "cluster_id", ""):
+        return Rejected(
+            Reason.ALREADY_INITIALIZED, "a new epoch takes a cluster with a new id"
+        )
+    epoch = _meta(db, "epoch", FIRST_EPOCH) + 1
+    codes = _void_codes(applying)
+    for asked in approval_tables.ended(db, TIME_MS_MAX):
+        approval_tables.delete(db, asked.approval_id)
+    # Nobody's candidates, drafts and challenges of before are of this version (T2).
+    db.execute("UPDATE users SET auth_version = auth_version + 1")
+    for table in _HANDED_OUT:
+        db.execute(f"DELETE FROM {table}")
+    end_tokencodes(applying)
+    db.execute(
+        "UPDATE tokens SET out_of_step = 1 WHERE algorithm = ?", (Algorithm.HOTP,)
+    )
+    for name, value in (
+        ("cluster_id", command.cluster_id),
+        ("epoch", epoch),
+        ("epoch_cause", command.cause),
+        ("epoch_at_ms", applying.now_ms),
+        ("epoch_state_index", command.state_index),
+        ("epoch_state_at_ms", command.state_at_ms),
+        ("not_open", 1),
+    ):
+        _set_meta(db, name, value)
+    applying.detail = (
+        f"epoch {epoch} after {command.cause}, from the state at entry "
+        f"{command.state_index}: codes of {codes} tokens void"
+    )
+    return Applied(index=applying.index)
+
+
+def _void_codes(applying: Applying) -> int:
+    """Void every live code; return of how many tokens. None counts as found (R2)."""
+    serials = applying.db.execute(
+        "SELECT DISTINCT serial FROM code_sets JOIN codes USING (set_id) "
+        "WHERE state = 'live' ORDER BY serial"
+    ).fetchall()
+    voided = 0
+    for (serial,) in serials:
+        token = tables.find_token(applying.db, TokenSerial(serial))
+        if token is not None:
+            voided += void_live(applying, token, "new epoch") > 0
+    return voided
+
+
+def end_tokencodes(applying: Applying) -> None:
+    """
+    Accept no step that anybody may have accepted by now (E1, K1).
+
+    That is up to the end of the window around now, as the token's clock has it:
+    a minute later its tokencodes are new ones.
+    """
+    applying.db.execute(
+        "UPDATE tokens SET spent = max(spent, "
+        "    :now / (1000 * period_s) + max(-:drift, min(drift, :drift)) + :window) "
+        "WHERE algorithm != :hotp",
+        {
+            "now": applying.now_ms,
+            "drift": _DRIFT_MAX,
+            "window": applying.policy.totp_window_steps,
+            "hotp": Algorithm.HOTP,
+        },
+    )
+
+
+def _open(applying: Applying, command: OpenCluster) -> Result:
+    db = applying.db
+    if is_open(db):
+        return Rejected(Reason.ALREADY_OPEN, "the cluster serves agents already")
+    if command.review != mark_of(db.execute(query) for query in REVIEWED):
+        return Rejected(
+            Reason.REVIEW_STALE,
+            "what was reviewed is not what is there now: review it again",
+            "review",
+        )
+    # Nodes of before may have served agents until a moment ago.
+    end_tokencodes(applying)
+    db.execute("DELETE FROM meta WHERE name = 'not_open'")
+    applying.detail = (
+        f"epoch {_meta(db, 'epoch', FIRST_EPOCH)}, review {command.review}"
+    )
+    return Applied(index=applying.index)
+
+
+def _meta(db: sqlite3.Connection, name: str, default: Any) -> Any:  # noqa: ANN401
+    row = db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+    return row[0] if row else default
+
+
+def _set_meta(db: sqlite3.Connection, name: str, value: int | str) -> None:
+    db.execute(
+        "INSERT INTO meta (name, value) VALUES (?, ?) "
+        "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        (name, value),
+    )
