@@ -96,6 +96,10 @@ def test_any_changed_cell_changes_the_digest() -> None:
         ("assign", {"serial": "1002", "user": "alice"}),
         ("authenticate", {"user": "alice", "serial": "1002", "step": "1"}),
         ("continue", {"challenge": "", "new-pin": "4711"}),
+        # What outlasts a token, and its assignment.
+        ("enroll", {"serial": "1003"}),
+        ("delete-token", {"serial": "1003"}),
+        ("unassign", {"serial": "1001"}),
     ):
         world.handle(directive, dict(given))
     db = world.db

@@ -275,6 +275,7 @@ LATER = {
             "    out_of_step INTEGER NOT NULL DEFAULT 0"
         ),
     ),
+    9: (schema._FORMER_TABLES,),
 }
 """What each version has more than the one before."""
 

@@ -14,7 +14,7 @@ from typing import Any
 from sparecode_node.domain.administrators import Administrator, Role
 from sparecode_node.domain.agents import CertificateMark, Protects
 from sparecode_node.domain.challenges import Challenge
-from sparecode_node.domain.emergency_access import RecoveryPolicy
+from sparecode_node.domain.emergency_access import EmergencyCodeSet, RecoveryPolicy
 from sparecode_node.domain.ids import (
     AdministratorName,
     AgentIdentity,
@@ -39,7 +39,7 @@ from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.tokencodes import Algorithm, HashName, step_at
 from sparecode_node.domain.users import User, fold
-from sparecode_node.statemachine import code_tables, tables
+from sparecode_node.statemachine import code_tables, former_tables, tables
 from sparecode_node.statemachine.administrator_commands import (
     ChangePassword,
     CreateAdministrator,
@@ -282,7 +282,10 @@ class World:
                     serial=TokenSerial(given["serial"]), name_key=fold(given["user"])
                 )
             case "unassign":
-                return UnassignToken(serial=TokenSerial(given["serial"]))
+                return UnassignToken(
+                    serial=TokenSerial(given["serial"]),
+                    remember_sets="as-before" not in given,
+                )
             case "enable-token":
                 return EnableToken(serial=TokenSerial(given["serial"]))
             case "disable-token":
@@ -297,7 +300,10 @@ class World:
                     never_expires="never" in given,
                 )
             case "delete-token":
-                return DeleteToken(serial=TokenSerial(given["serial"]))
+                return DeleteToken(
+                    serial=TokenSerial(given["serial"]),
+                    remember_spent="as-before" not in given,
+                )
             case "replace":
                 return self._replace(given)
             case "resynchronize":
@@ -504,6 +510,7 @@ class World:
             sealed_pin=self._sealed_pin(new, pin)
             if keep and token and token.sealed_pin
             else b"",
+            remember_sets="as-before" not in given,
         )
 
     def _save(self, given: Arguments) -> SaveEmergencyAccess:
@@ -685,9 +692,7 @@ class World:
                         set_id=each.set_id,
                         verifier=code_verifier(each.set_id, given["code"]),
                     )
-                    for token in tokens
-                    if "code" in given
-                    for each in code_tables.find_sets(self.db, token.serial)
+                    for each in self._sets(given, user)
                 ),
                 tokencodes=tuple(
                     TokencodeMatch(
@@ -702,6 +707,14 @@ class World:
                     for moment in self._moments(given, token)
                 ),
             )
+
+    def _sets(self, given: Arguments, user: User | None) -> Iterator[EmergencyCodeSet]:
+        """Return the sets that a node computes the typed code's verifier for."""
+        if user is None or "code" not in given:
+            return
+        for token in tables.find_tokens_of(self.db, user.user_id):
+            yield from code_tables.find_sets(self.db, token.serial)
+        yield from former_tables.find_former_sets(self.db, user.user_id)
 
     def _moments(self, given: Arguments, token: Any) -> Iterator[Moment]:
         """Return the moments that a script says the digits are right at."""

@@ -64,6 +64,8 @@ class Attempt:
     user: User | None
     tokens: Sequence[Token]
     sets: Sets
+    former_sets: Sequence[EmergencyCodeSet] = ()
+    """Of tokens that were the user's and were taken away."""
     lockouts: Mapping[Factor, Lockout]
     policy: Policy
     use: Use
@@ -206,6 +208,10 @@ def _void_all(
 def _judge_emergency(attempt: Attempt) -> Judgement | Refusal:
     found = _find_code(attempt)
     if found is None:
+        former = _former_serial(attempt)
+        if former is not None:
+            # It was right once, and its PIN has gone with the token: no guess (A5).
+            return Refusal(Reason.TOKEN_NOT_ASSIGNED, former, charged=False)
         return Refusal(Reason.WRONG_PASSCODE, None, charged=True)
     token, code_set, code, reading = found
     serial = token.serial
@@ -256,6 +262,19 @@ def _find_code(
                         return token, code_set, code, reading
                     found = found or (token, code_set, code, reading)
     return found
+
+
+def _former_serial(attempt: Attempt) -> TokenSerial | None:
+    """Return the token whose code was typed, if that was the user's before (A4)."""
+    for reading in attempt.readings:
+        candidates = {each.set_id: each.verifier for each in reading.codes}
+        for code_set in attempt.former_sets:
+            candidate = candidates.get(code_set.set_id, b"")
+            if any(
+                hmac.compare_digest(code.verifier, candidate) for code in code_set.codes
+            ):
+                return code_set.serial
+    return None
 
 
 def _remaining(

@@ -9,6 +9,7 @@ from sparecode_node.domain.lockout import Factor
 from sparecode_node.queries import pages
 from sparecode_node.queries.state import ReadTransaction
 from sparecode_node.queries.views import Page, UserView
+from sparecode_node.statemachine.former_tables import FORMER_SETS, FORMER_SETS_MAX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +23,11 @@ class PasscodeParameters:
     pin_serials: tuple[TokenSerial, ...]
     """Tokens with a PIN."""
     set_ids: tuple[SetId, ...]
-    """Sets that are kept, ended ones included: their codes are no guesses (A5)."""
+    """
+    Sets that are kept: their codes are no guesses (A5).
+
+    Ended ones and those of tokens that were taken away included.
+    """
 
 
 async def passcode_parameters(
@@ -52,13 +57,16 @@ async def passcode_parameters(
         """,
         user_id=user["user_id"],
     )
+    former = await transaction.all(
+        FORMER_SETS, user_id=user["user_id"], most=FORMER_SETS_MAX
+    )
     return PasscodeParameters(
         user_id=UserId(user["user_id"]),
         auth_version=user["auth_version"],
         pin_salt=user["pin_salt"],
         code_salt=user["code_salt"],
         pin_serials=tuple(TokenSerial(row["serial"]) for row in tokens),
-        set_ids=tuple(SetId(row["set_id"]) for row in sets),
+        set_ids=tuple(SetId(row["set_id"]) for row in (*sets, *former)),
     )
 
 

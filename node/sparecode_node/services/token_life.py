@@ -41,7 +41,7 @@ class TokenLife:
 
     async def unassign(self, context: CallContext, *, serial: str) -> Applied:
         """Take a token from its user; its PIN is gone and its codes are void (R3)."""
-        command = UnassignToken(serial=fields.serial(serial))
+        command = UnassignToken(serial=fields.serial(serial), remember_sets=True)
         return await self._proposer.change(context, command, {"serial": serial})
 
     async def enable(self, context: CallContext, *, serial: str) -> Applied:
@@ -81,7 +81,7 @@ class TokenLife:
 
     async def delete(self, context: CallContext, *, serial: str) -> Applied:
         """Delete a token; its codes are void (R3)."""
-        command = DeleteToken(serial=fields.serial(serial))
+        command = DeleteToken(serial=fields.serial(serial), remember_spent=True)
         return await self._proposer.change(context, command, {"serial": serial})
 
     async def replace(
@@ -161,4 +161,5 @@ class TokenLife:
             key_id=self._sealing.active_key,
             pin_verifier=verifier,
             sealed_pin=sealed_pin,
+            remember_sets=True,
         )

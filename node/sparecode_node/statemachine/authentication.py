@@ -23,7 +23,7 @@ from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.passcodes import Reading
 from sparecode_node.domain.tokens import Token
 from sparecode_node.domain.users import User
-from sparecode_node.statemachine import agent_tables, code_tables, tables
+from sparecode_node.statemachine import agent_tables, code_tables, former_tables, tables
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.authentication_commands import (
     ContinueAuthentication,
@@ -162,6 +162,7 @@ def _attempt(
         sets={
             token.serial: code_tables.find_sets(db, token.serial) for token in tokens
         },
+        former_sets=former_tables.find_former_sets(db, user.user_id) if user else (),
         lockouts=tables.find_lockouts(db, user.user_id) if user else {},
         policy=applying.policy,
         use=Use(

@@ -9,16 +9,27 @@ from sparecode_node.domain.emergency_access import (
     EmergencyCodeSet,
     Use,
 )
-from sparecode_node.domain.ids import TokenSerial
+from sparecode_node.domain.ids import SetId, TokenSerial
 
 
 def find_sets(db: sqlite3.Connection, serial: TokenSerial) -> list[EmergencyCodeSet]:
     """Return the sets of a token with their codes, newest first."""
+    return _find_sets(db, "serial", serial)
+
+
+def find_set(db: sqlite3.Connection, set_id: SetId) -> EmergencyCodeSet | None:
+    """Return a set with its codes."""
+    return next(iter(_find_sets(db, "set_id", set_id)), None)
+
+
+def _find_sets(
+    db: sqlite3.Connection, column: str, value: str
+) -> list[EmergencyCodeSet]:
     rows = db.execute(
         "SELECT set_id, serial, key_id, code_length, issuer, node_id, issued_at_ms, "
-        "issued_index, ends_at_ms, voided, fixed FROM code_sets WHERE serial = ? "
+        f"issued_index, ends_at_ms, voided, fixed FROM code_sets WHERE {column} = ? "
         "ORDER BY number DESC",
-        (serial,),
+        (value,),
     ).fetchall()
     return [
         EmergencyCodeSet(

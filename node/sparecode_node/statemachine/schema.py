@@ -9,7 +9,7 @@ Every row is a function of the log. `meta` holds what is one of a kind:
 
 import sqlite3
 
-VERSION = 8
+VERSION = 9
 """Stored as `user_version`; raised with every change of the tables."""
 
 _APPROVAL_TABLES = """
@@ -54,6 +54,23 @@ CREATE TABLE denied_certificates (
     denied_by TEXT NOT NULL,
     note TEXT NOT NULL,
     PRIMARY KEY (mark, value)
+) STRICT, WITHOUT ROWID;
+"""
+
+_FORMER_TABLES = """
+CREATE TABLE former_sets (              -- sets of tokens that were taken away
+    set_id TEXT PRIMARY KEY REFERENCES code_sets (set_id) ON DELETE CASCADE,
+    user_id TEXT NOT NULL REFERENCES users (user_id) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+CREATE INDEX former_sets_by_user ON former_sets (user_id);
+
+CREATE TABLE former_tokens (            -- what deleted tokens have spent
+    serial TEXT NOT NULL,
+    kind TEXT NOT NULL,              -- algorithm and period
+    seed_mark BLOB NOT NULL,         -- SHA-256 of the sealed seed
+    key_id INTEGER NOT NULL,         -- that it was sealed with
+    spent INTEGER NOT NULL,
+    PRIMARY KEY (serial, kind, seed_mark)
 ) STRICT, WITHOUT ROWID;
 """
 
@@ -216,6 +233,7 @@ CREATE TABLE audit_events (
 """
     + _AGENT_TABLES
     + _APPROVAL_TABLES
+    + _FORMER_TABLES
 )
 
 
@@ -235,6 +253,7 @@ _MIGRATIONS = {
     '\'"second_approver": true, "session_lifetime_ms":\');',
     6: "ALTER TABLE tokens ADD COLUMN sealed_pin BLOB NOT NULL DEFAULT x'';",
     7: "ALTER TABLE tokens ADD COLUMN out_of_step INTEGER NOT NULL DEFAULT 0;",
+    8: _FORMER_TABLES,
 }
 """
 From each version to the next one; a node that is upgraded keeps its state.

@@ -11,6 +11,8 @@ class UnassignToken:
     """Take a token from its user, with its PIN and its emergency codes (R3)."""
 
     serial: TokenSerial
+    remember_sets: bool = False
+    """The codes stay known as the user's (A5); entries of before did not say so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,8 @@ class DeleteToken:
     """Delete a token; its codes are void (R3)."""
 
     serial: TokenSerial
+    remember_spent: bool = False
+    """For when it is enrolled anew (K1); entries of before did not say so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +71,8 @@ class ReplaceToken:
     """Empty unless *keep_pin*."""
     sealed_pin: bytes = b""
     """The PIN sealed anew, where both are PINpad tokens; else empty."""
+    remember_sets: bool = False
+    """As with `UnassignToken`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

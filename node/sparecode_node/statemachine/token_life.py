@@ -13,7 +13,7 @@ from typing import assert_never
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.replacing import NEW, CarriedPin, replace_token
 from sparecode_node.domain.tokens import Token
-from sparecode_node.statemachine import approval_tables, tables
+from sparecode_node.statemachine import approval_tables, former_tables, tables
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.emergency_access import void_live
 from sparecode_node.statemachine.results import Applied, Result
@@ -46,7 +46,7 @@ def change_token(applying: Applying, command: TokenLife) -> Result:
         return unknown_token(command.serial)
     match command:
         case DeleteToken():
-            return _delete(applying, token)
+            return _delete(applying, token, command)
         case ReplaceToken():
             return _replace(applying, token, command)
         case ResynchronizeToken():
@@ -62,7 +62,7 @@ def change_token(applying: Applying, command: TokenLife) -> Result:
 def _changed(applying: Applying, token: Token, command: Change) -> Token | Rejected:
     match command:
         case UnassignToken():
-            return _unassigned(applying, token)
+            return _unassigned(applying, token, command)
         case EnableToken():
             return replace(token, enabled=True)
         case DisableToken():
@@ -77,12 +77,16 @@ def _changed(applying: Applying, token: Token, command: Change) -> Token | Rejec
             assert_never(never)
 
 
-def _unassigned(applying: Applying, token: Token) -> Token | Rejected:
+def _unassigned(
+    applying: Applying, token: Token, command: UnassignToken
+) -> Token | Rejected:
     unassigned = token.unassigned()
     if isinstance(unassigned, Rejected):
         return unassigned
     applying.detail = _from_user(applying, token)
     void_live(applying, token, "token unassigned")
+    if command.remember_sets and token.user_id is not None:
+        former_tables.remember_sets(applying.db, token.serial, token.user_id)
     return unassigned
 
 
@@ -97,10 +101,12 @@ def _updated(applying: Applying, token: Token, command: UpdateToken) -> Token:
     return token
 
 
-def _delete(applying: Applying, token: Token) -> Result:
+def _delete(applying: Applying, token: Token, command: DeleteToken) -> Result:
     applying.detail = _from_user(applying, token)
     void_live(applying, token, "token deleted")
     raise_version(applying, token)
+    if command.remember_spent:
+        former_tables.remember_spent(applying.db, token)
     tables.delete_token(applying.db, token.serial)
     return Applied(index=applying.index)
 
@@ -125,6 +131,8 @@ def _replace(applying: Applying, old: Token, command: ReplaceToken) -> Result:
     if isinstance(replaced, Rejected):
         return replaced
     void_live(applying, old, "token replaced")
+    if command.remember_sets and old.user_id is not None:
+        former_tables.remember_sets(applying.db, old.serial, old.user_id)
     tables.save_token(applying.db, replaced.old)
     tables.save_token(applying.db, replaced.new)
     if command.keep_pin:

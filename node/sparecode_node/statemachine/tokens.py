@@ -5,7 +5,7 @@ from sparecode_node.domain.ids import Moment, TokenSerial
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.tokencodes import parameters_of, parameters_problem
 from sparecode_node.domain.tokens import Token
-from sparecode_node.statemachine import approval_tables, tables
+from sparecode_node.statemachine import approval_tables, former_tables, tables
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands import AssignToken, EnrollToken, SetPin
 from sparecode_node.statemachine.results import Applied, Result
@@ -52,6 +52,13 @@ def enroll_token(applying: Applying, command: EnrollToken) -> Result:
     problem = parameters_problem(parameters, command.counter)
     if problem:
         return Rejected(Reason.TOKEN_FORMAT, problem)
+    before = former_tables.spent_before(
+        db,
+        parameters,
+        serial=command.serial,
+        sealed_seed=command.sealed_seed,
+        key_id=command.key_id,
+    )
     tables.save_token(
         db,
         Token(
@@ -62,7 +69,7 @@ def enroll_token(applying: Applying, command: EnrollToken) -> Result:
             pin_rule=command.pin_rule,
             expires_at_ms=command.expires_at_ms,
             # Everything before the next counter counts as spent.
-            spent=Moment(command.counter - 1),
+            spent=max(Moment(command.counter - 1), before),
         ),
     )
     return Applied(index=applying.index)

@@ -710,16 +710,20 @@ class UnassignToken(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SERIAL_FIELD_NUMBER: _builtins.int
+    REMEMBER_SETS_FIELD_NUMBER: _builtins.int
     serial: _builtins.str
     """Which token."""
+    remember_sets: _builtins.bool
+    """Its codes stay known as the user's."""
     def __init__(
         self,
         *,
         serial: _builtins.str = ...,
+        remember_sets: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["serial", b"serial"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["remember_sets", b"remember_sets", "serial", b"serial"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -808,16 +812,20 @@ class DeleteToken(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SERIAL_FIELD_NUMBER: _builtins.int
+    REMEMBER_SPENT_FIELD_NUMBER: _builtins.int
     serial: _builtins.str
     """Which token."""
+    remember_spent: _builtins.bool
+    """What it has spent stays known, for when it is enrolled anew."""
     def __init__(
         self,
         *,
         serial: _builtins.str = ...,
+        remember_spent: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["serial", b"serial"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["remember_spent", b"remember_spent", "serial", b"serial"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -837,6 +845,7 @@ class ReplaceToken(_message.Message):
     KEY_ID_FIELD_NUMBER: _builtins.int
     PIN_VERIFIER_FIELD_NUMBER: _builtins.int
     SEALED_PIN_FIELD_NUMBER: _builtins.int
+    REMEMBER_SETS_FIELD_NUMBER: _builtins.int
     serial: _builtins.str
     """The token that goes out of use."""
     replacement: _builtins.str
@@ -853,6 +862,8 @@ class ReplaceToken(_message.Message):
     """Verifier of the PIN for the new token; empty unless keep_pin."""
     sealed_pin: _builtins.bytes
     """The PIN sealed for the new token, where both are PINpad tokens; else empty."""
+    remember_sets: _builtins.bool
+    """As with UnassignToken."""
     def __init__(
         self,
         *,
@@ -864,10 +875,11 @@ class ReplaceToken(_message.Message):
         key_id: _builtins.int = ...,
         pin_verifier: _builtins.bytes = ...,
         sealed_pin: _builtins.bytes = ...,
+        remember_sets: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["auth_version", b"auth_version", "keep_pin", b"keep_pin", "key_id", b"key_id", "pin_verifier", b"pin_verifier", "replacement", b"replacement", "sealed_pin", b"sealed_pin", "serial", b"serial", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["auth_version", b"auth_version", "keep_pin", b"keep_pin", "key_id", b"key_id", "pin_verifier", b"pin_verifier", "remember_sets", b"remember_sets", "replacement", b"replacement", "sealed_pin", b"sealed_pin", "serial", b"serial", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

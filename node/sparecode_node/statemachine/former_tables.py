@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What outlasts a token's assignment or the token itself: the only SQL that writes it."""
+
+import hashlib
+import sqlite3
+
+from sparecode_node.domain.emergency_access import EmergencyCodeSet
+from sparecode_node.domain.ids import KeyId, Moment, TokenSerial, UserId
+from sparecode_node.domain.tokencodes import TokencodeParameters
+from sparecode_node.domain.tokens import NOTHING_SPENT, Token
+from sparecode_node.statemachine import code_tables
+
+FORMER_SETS_MAX = 16
+"""The newest of a user's sets of tokens that were taken away; older codes are guesses."""
+
+FORMER_SETS = """
+SELECT set_id FROM former_sets
+JOIN code_sets USING (set_id) JOIN tokens USING (serial)
+WHERE former_sets.user_id = :user_id AND tokens.user_id IS NOT :user_id
+ORDER BY number DESC LIMIT :most
+"""
+
+
+def remember_sets(db: sqlite3.Connection, serial: TokenSerial, user_id: UserId) -> None:
+    """Note whose a token's sets were: their codes stay no guesses of that user's (A5)."""
+    # Those of users before are noted already; who was first is who they are of.
+    db.execute(
+        "INSERT OR IGNORE INTO former_sets (set_id, user_id) "
+        "SELECT set_id, ? FROM code_sets WHERE serial = ?",
+        (user_id, serial),
+    )
+
+
+def find_former_sets(
+    db: sqlite3.Connection, user_id: UserId
+) -> tuple[EmergencyCodeSet, ...]:
+    """Return the sets of a user's tokens that are somebody else's or nobody's now."""
+    rows = db.execute(
+        FORMER_SETS, {"user_id": user_id, "most": FORMER_SETS_MAX}
+    ).fetchall()
+    found = (code_tables.find_set(db, row[0]) for row in rows)
+    return tuple(each for each in found if each is not None)
+
+
+def remember_spent(db: sqlite3.Connection, token: Token) -> None:
+    """Note what a token that is deleted has spent, in case it is enrolled anew (K1)."""
+    db.execute(
+        "INSERT INTO former_tokens (serial, kind, seed_mark, key_id, spent) "
+        "VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET spent = excluded.spent",
+        (
+            token.serial,
+            _kind(token.parameters),
+            _mark(token.sealed_seed),
+            token.key_id,
+            token.spent,
+        ),
+    )
+
+
+def spent_before(
+    db: sqlite3.Connection,
+    parameters: TokencodeParameters,
+    *,
+    serial: TokenSerial,
+    sealed_seed: bytes,
+    key_id: KeyId,
+) -> Moment:
+    """
+    Return the last moment that was spent when this token was enrolled before (K1).
+
+    The same seed is known by its seal, which is the same under the same key. Under
+    another key nobody can tell, and it counts as the same.
+    """
+    (spent,) = db.execute(
+        "SELECT max(spent) FROM former_tokens WHERE serial = ? AND kind = ? "
+        "AND (seed_mark = ? OR key_id != ?)",
+        (serial, _kind(parameters), _mark(sealed_seed), key_id),
+    ).fetchone()
+    return NOTHING_SPENT if spent is None else Moment(spent)
+
+
+def _kind(parameters: TokencodeParameters) -> str:
+    """Say what a moment of the token is a number of."""
+    return f"{parameters.algorithm.value} {parameters.period_s}"
+
+
+def _mark(sealed_seed: bytes) -> bytes:
+    """Return what tells two seals apart, and holds neither."""
+    return hashlib.sha256(sealed_seed).digest()

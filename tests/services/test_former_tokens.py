@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is known of a token that is nobody's any more, or was deleted (A5, K1)."""
+
+import pytest
+
+from sparecode_node.domain.outcomes import Reason
+from sparecode_node.domain.pins import PinRule
+from sparecode_node.domain.tokencodes import Algorithm, HashName
+from tests.generators import oathtool_hotp
+from tests.services.one_node import PIN, SEED, SERIAL, OneNode
+
+pytestmark = pytest.mark.asyncio
+
+
+async def unassign(node: OneNode) -> None:
+    await node.tokens.unassign(node.admin("TokenService/UnassignToken"), serial=SERIAL)
+
+
+async def delete(node: OneNode) -> None:
+    await node.tokens.delete(node.admin("TokenService/DeleteToken"), serial=SERIAL)
+
+
+async def replace(node: OneNode, *, keep_pin: bool) -> None:
+    await node.enroll("2", seed=b"another seed of 20 b")
+    await node.tokens.replace(
+        node.admin("TokenService/ReplaceToken"),
+        serial=SERIAL,
+        replacement_serial="2",
+        keep_pin=keep_pin,
+    )
+
+
+async def give(node: OneNode, username: str, *, pin: str = PIN) -> None:
+    await node.tokens.assign(
+        node.admin("TokenService/AssignToken"), serial=SERIAL, username=username
+    )
+    if pin:
+        await node.tokens.set_pin(
+            node.admin("TokenService/SetPin"), serial=SERIAL, pin=pin
+        )
+
+
+def failures(node: OneNode) -> int:
+    row = node.primary_db.execute("SELECT sum(failures) FROM lockouts").fetchone()
+    return row[0] or 0
+
+
+@pytest.mark.parametrize("way", ["unassigned", "replaced", "replaced with its PIN"])
+async def test_code_of_a_token_that_was_taken_away_is_no_guess(
+    node: OneNode, way: str
+) -> None:
+    """(A4, A5, R3) Refused with its reason, and its owner is not locked out by it."""
+    await node.add_user()
+    codes = [code.code for code in (await node.issue()).codes]
+    if way == "unassigned":
+        await unassign(node)
+    else:
+        await replace(node, keep_pin="with" in way)
+    for code in codes * 3:
+        assert not await node.accepts(PIN + code)
+    assert set(node.reasons()) == {Reason.TOKEN_NOT_ASSIGNED}
+    assert failures(node) == 0
+    assert not await node.accepts(PIN + "ABCDEFGH")
+    assert failures(node) == 1
+
+
+async def test_code_is_its_user_s_own_business(node: OneNode) -> None:
+    """(A5) For the token's next user it is a guess like any other."""
+    await node.add_user()
+    code = (await node.issue()).codes[0].code
+    await unassign(node)
+    await node.users.create(
+        node.admin("UserService/CreateUser"), username="bob", display_name="", email=""
+    )
+    await give(node, "bob")
+    assert not await node.accepts(PIN + code, username="bob")
+    assert failures(node) == 1
+    assert not await node.accepts(PIN + code)
+    assert node.reasons() == [Reason.WRONG_PASSCODE, Reason.TOKEN_NOT_ASSIGNED]
+    assert failures(node) == 1
+
+
+async def test_code_of_a_token_that_came_back_is_judged_with_its_pin(
+    node: OneNode,
+) -> None:
+    """(A5) Void as before; the wrong PIN with it is a guess at the PIN."""
+    await node.add_user()
+    code = (await node.issue()).codes[0].code
+    await unassign(node)
+    await give(node, "alice")
+    assert not await node.accepts(PIN + code)
+    assert node.reasons() == [Reason.CODE_NOT_LIVE]
+    assert not await node.accepts("9999" + code)
+    assert failures(node) == 1
+
+
+async def test_spent_tokencode_stays_spent_when_a_token_is_enrolled_anew(
+    node: OneNode,
+) -> None:
+    """(K1) Deleted and enrolled again within the window: never accepted again."""
+    await node.add_user()
+    shown = node.tokencode()
+    assert await node.accepts(PIN + shown)
+    await delete(node)
+    await node.enroll()
+    await give(node, "alice")
+    assert not await node.accepts(PIN + shown)
+    assert node.reasons() == ["", Reason.TOKENCODE_SPENT]
+    node.clock.pass_s(30)
+    assert await node.accepts(PIN + node.tokencode())
+
+
+async def enroll_hotp(node: OneNode, seed: bytes, counter: int = 0) -> None:
+    await node.tokens.enroll(
+        node.admin("TokenService/EnrollToken"),
+        serial=SERIAL,
+        algorithm=Algorithm.HOTP,
+        hash_name=HashName.SHA1,
+        digits=6,
+        period_s=0,
+        counter=counter,
+        seed=seed,
+        pin_rule=PinRule.NONE,
+        expires_at_ms=None,
+    )
+
+
+async def test_spent_counter_stays_spent_when_a_token_is_enrolled_anew(
+    node: OneNode,
+) -> None:
+    """(K1) From the same file, whose counter is that of its first day."""
+    await node.users.create(
+        node.admin("UserService/CreateUser"),
+        username="alice",
+        display_name="",
+        email="",
+    )
+    await enroll_hotp(node, SEED)
+    await give(node, "alice", pin="")
+    assert await node.accepts(oathtool_hotp(SEED, 4, digits=6))
+    for _ in range(2):  # And again, though nothing was spent in between.
+        await delete(node)
+        await enroll_hotp(node, SEED)
+        await give(node, "alice", pin="")
+        assert not await node.accepts(oathtool_hotp(SEED, 4, digits=6))
+    assert await node.accepts(oathtool_hotp(SEED, 5, digits=6))
+
+
+async def test_counter_begins_anew_with_another_seed(node: OneNode) -> None:
+    """(K1) A token that was programmed again shows other tokencodes."""
+    await node.users.create(
+        node.admin("UserService/CreateUser"),
+        username="alice",
+        display_name="",
+        email="",
+    )
+    await enroll_hotp(node, SEED, counter=7)
+    await delete(node)
+    other = bytes(range(20))
+    await enroll_hotp(node, other)
+    await give(node, "alice", pin="")
+    assert await node.accepts(oathtool_hotp(other, 0, digits=6))
+
+
+async def test_nothing_of_a_deleted_token_s_seed_is_kept(node: OneNode) -> None:
+    """(K1) The mark that tells whether it is the same seed opens nothing."""
+    await node.add_user()
+    sealed = node.primary_db.execute("SELECT sealed_seed FROM tokens").fetchone()[0]
+    await delete(node)
+    database = "\n".join(node.primary_db.iterdump()).lower()
+    assert sealed.hex() not in database
