@@ -223,7 +223,8 @@ class Builder:
             user_id=_user_id(number),
             username=name,
             name_key=fold(name),
-            name_tag=self._sealing.name_tag(fold(name)),
+            name_tag=self._sealing.name_tag(fold(name), self._sealing.active_key),
+            key_id=self._sealing.active_key,
             display_name=f"User {number}",
             email=f"{name}@example.org",
             pin_salt=_salt("pin", number),
@@ -239,7 +240,9 @@ class Builder:
             digits=6,
             period_s=30,
             counter=0,
-            sealed_seed=self._sealing.seal_seed(serial, self._population.seed(number)),
+            sealed_seed=self._sealing.seal_seed(
+                serial, self._population.seed(number), self._sealing.active_key
+            ),
             key_id=self._sealing.active_key,
             pin_rule=PinRule.PREPENDED,
             expires_at_ms=None,
@@ -251,7 +254,9 @@ class Builder:
         return SetPin(
             serial=serial,
             user_id=_user_id(number),
-            verifier=self._sealing.pin_verifier(hashed, _user_id(number), serial),
+            verifier=self._sealing.pin_verifier(
+                hashed, _user_id(number), serial, self._sealing.active_key
+            ),
             key_id=self._sealing.active_key,
             policy_version=self._policy_version,
         )
@@ -276,6 +281,7 @@ class Builder:
                         ),
                         user,
                         set_id,
+                        self._sealing.active_key,
                     ),
                 )
                 for ordinal in range(1, CODES_EACH + 1)

@@ -567,7 +567,9 @@ async def initialize(node: OneNode) -> None:
             cluster_id=node.ring.cluster_id,
             administrator=name,
             password_salt=salt,
-            password_verifier=node.sealing.password_verifier(hashed, name),
+            password_verifier=node.sealing.password_verifier(
+                hashed, name, node.sealing.active_key
+            ),
             key_id=node.sealing.active_key,
         ),
         request=RequestKey(

@@ -22,6 +22,7 @@ from sparecode_node.services.sealing import BrokenSealError, Draft, Sealing, ses
 SERIAL = TokenSerial("000131415926")
 SEED = b"a seed of twenty byt"
 HASHED = bytes(range(32))
+KEY = KeyId(1)
 ALICE, BOB = UserId("alice"), UserId("bob")
 DRAFT = Draft(
     draft_id="draft",
@@ -49,7 +50,7 @@ def sealing(ring: KeyRing) -> Sealing:
 
 
 def test_seed_opens_for_its_serial_only(sealing: Sealing) -> None:
-    sealed = sealing.seal_seed(SERIAL, SEED)
+    sealed = sealing.seal_seed(SERIAL, SEED, KEY)
     assert SEED not in sealed
     assert sealing.unseal_seed(SERIAL, sealed, KeyId(1)) == SEED
     with pytest.raises(BrokenSealError):
@@ -65,16 +66,16 @@ def test_seed_opens_for_its_serial_only(sealing: Sealing) -> None:
 def test_verifier_belongs_to_one_purpose_user_and_row(sealing: Sealing) -> None:
     """(T3) What was copied to another row, user or purpose compares as nothing."""
     verifiers = [
-        sealing.pin_verifier(HASHED, ALICE, SERIAL),
-        sealing.pin_verifier(HASHED, BOB, SERIAL),
-        sealing.pin_verifier(HASHED, ALICE, TokenSerial("2")),
-        sealing.code_verifier(HASHED, ALICE, SetId(SERIAL)),
-        sealing.code_verifier(HASHED, ALICE, SetId("set")),
-        sealing.password_verifier(HASHED, AdministratorName("alice")),
-        sealing.pin_verifier(bytes(32), ALICE, SERIAL),
+        sealing.pin_verifier(HASHED, ALICE, SERIAL, KEY),
+        sealing.pin_verifier(HASHED, BOB, SERIAL, KEY),
+        sealing.pin_verifier(HASHED, ALICE, TokenSerial("2"), KEY),
+        sealing.code_verifier(HASHED, ALICE, SetId(SERIAL), KEY),
+        sealing.code_verifier(HASHED, ALICE, SetId("set"), KEY),
+        sealing.password_verifier(HASHED, AdministratorName("alice"), KEY),
+        sealing.pin_verifier(bytes(32), ALICE, SERIAL, KEY),
     ]
     assert len(set(verifiers)) == len(verifiers)
-    assert verifiers[0] == sealing.pin_verifier(HASHED, ALICE, SERIAL)
+    assert verifiers[0] == sealing.pin_verifier(HASHED, ALICE, SERIAL, KEY)
     assert not any(HASHED in verifier for verifier in verifiers)
 
 
@@ -83,16 +84,16 @@ def test_pin_s_verifier_is_sealed_anew_for_another_serial(
 ) -> None:
     """(T3) By who has the ring, without the PIN; and for its own user only."""
     new = TokenSerial("2")
-    verifier = sealing.pin_verifier(HASHED, ALICE, SERIAL)
+    verifier = sealing.pin_verifier(HASHED, ALICE, SERIAL, KEY)
 
     def rebound(user: UserId = ALICE, old: TokenSerial = SERIAL, key: int = 1) -> bytes:
         return sealing.rebound_pin_verifier(
-            verifier, KeyId(key), user, old=old, new=new
+            verifier, KeyId(key), user, old=old, new=new, new_key=KEY
         )
 
-    assert rebound() == sealing.pin_verifier(HASHED, ALICE, new)
+    assert rebound() == sealing.pin_verifier(HASHED, ALICE, new, KEY)
     assert rebound() != verifier
-    with pytest.raises(BrokenSealError, match="the PIN of 000131415926"):
+    with pytest.raises(BrokenSealError, match="pin of bob, 000131415926 does not open"):
         rebound(user=BOB)
     with pytest.raises(BrokenSealError):
         rebound(old=new)
@@ -100,14 +101,16 @@ def test_pin_s_verifier_is_sealed_anew_for_another_serial(
         rebound(key=2)
     other = Sealing(KeyRing.draw(SystemEntropy()))
     with pytest.raises(BrokenSealError):
-        other.rebound_pin_verifier(verifier, KeyId(1), ALICE, old=SERIAL, new=new)
+        other.rebound_pin_verifier(
+            verifier, KeyId(1), ALICE, old=SERIAL, new=new, new_key=KEY
+        )
 
 
 def test_verifier_needs_the_ring(sealing: Sealing) -> None:
     """(T3) The database alone is no oracle: the ring is the pepper."""
     other = Sealing(KeyRing.draw(SystemEntropy()))
-    assert sealing.pin_verifier(HASHED, ALICE, SERIAL) != other.pin_verifier(
-        HASHED, ALICE, SERIAL
+    assert sealing.pin_verifier(HASHED, ALICE, SERIAL, KEY) != other.pin_verifier(
+        HASHED, ALICE, SERIAL, KEY
     )
 
 
@@ -130,7 +133,7 @@ def test_forged_draft_does_not_open(sealing: Sealing) -> None:
         sealed[:10] + bytes([sealed[10] ^ 1]) + sealed[11:],
         b"\x01\x00\x00\x00\x02" + sealed[5:],
         foreign,
-        b"\x01\x00\x00\x00\x01" + sealing.seal_seed(SERIAL, SEED),
+        b"\x01\x00\x00\x00\x01" + sealing.seal_seed(SERIAL, SEED, KEY),
     ]
     for each in forged:
         with pytest.raises(BrokenSealError, match="draft"):
@@ -140,16 +143,16 @@ def test_forged_draft_does_not_open(sealing: Sealing) -> None:
 def test_name_tags_are_keyed(sealing: Sealing) -> None:
     """(A6) A name that nobody has is stored as its tag: it may be a PIN."""
     other = Sealing(KeyRing.draw(SystemEntropy()))
-    tag = sealing.name_tag(NameKey("alice"))
-    assert tag == sealing.name_tag(NameKey("alice"))
-    assert tag != sealing.name_tag(NameKey("bob"))
-    assert tag != other.name_tag(NameKey("alice"))
+    tag = sealing.name_tag(NameKey("alice"), KEY)
+    assert tag == sealing.name_tag(NameKey("alice"), KEY)
+    assert tag != sealing.name_tag(NameKey("bob"), KEY)
+    assert tag != other.name_tag(NameKey("alice"), KEY)
     assert len(tag) == 32
 
 
 def test_unknown_name_has_always_the_same_salts(sealing: Sealing) -> None:
     """(A6)."""
-    tag = sealing.name_tag(NameKey("nobody"))
+    tag = sealing.name_tag(NameKey("nobody"), KEY)
     pin = sealing.unknown_name_salt(Secret.PIN, tag)
     code = sealing.unknown_name_salt(Secret.CODE, tag)
     assert pin == sealing.unknown_name_salt(Secret.PIN, tag)
@@ -174,15 +177,16 @@ def test_request_tag_covers_method_and_fields(
     sealing: Sealing, method: str, fields: dict[str, str]
 ) -> None:
     """(Q1)."""
-    tag = sealing.request_tag(
+    tag = sealing.request_tags(
         "A/Authenticate", {"username": "alice", "passcode": "12345678"}
     )
-    same = sealing.request_tag(
+    same = sealing.request_tags(
         "A/Authenticate", {"passcode": "12345678", "username": "alice"}
     )
     assert tag == same
-    assert 0 <= tag < 2**32
-    assert sealing.request_tag(method, fields) != tag
+    assert len(tag) == 1
+    assert 0 <= tag[0] < 2**32
+    assert sealing.request_tags(method, fields) != tag
 
 
 def test_bearer_is_the_same_on_a_retry_and_needs_ring_and_password(
@@ -191,23 +195,23 @@ def test_bearer_is_the_same_on_a_retry_and_needs_ring_and_password(
     """(Q1, P2)."""
     name, request = AdministratorName("root"), RequestId("1")
     other = Sealing(KeyRing.draw(SystemEntropy()))
-    bearer = sealing.bearer(name, request, b"candidate")
-    assert bearer == sealing.bearer(name, request, b"candidate")
-    assert len(bearer) == 43
+    bearer = sealing.bearers(name, request, b"candidate")
+    assert bearer == sealing.bearers(name, request, b"candidate")
+    assert [len(each) for each in bearer] == [43]
     assert (
         len(
             {
                 bearer,
-                sealing.bearer(name, RequestId("2"), b"candidate"),
-                sealing.bearer(AdministratorName("r"), request, b"candidate"),
-                sealing.bearer(name, request, b"other"),
-                other.bearer(name, request, b"candidate"),
+                sealing.bearers(name, RequestId("2"), b"candidate"),
+                sealing.bearers(AdministratorName("r"), request, b"candidate"),
+                sealing.bearers(name, request, b"other"),
+                other.bearers(name, request, b"candidate"),
             }
         )
         == 5
     )
-    assert bearer not in session_id(bearer)
-    assert len(session_id(bearer)) == 64
+    assert bearer[0] not in session_id(bearer[0])
+    assert len(session_id(bearer[0])) == 64
 
 
 def test_draft_does_not_show_its_verifiers() -> None:

@@ -79,6 +79,7 @@ def test_the_commands_about_users_are_these() -> None:
         "AllowCertificate",
         "TransferPrimary",
         "OpenCluster",
+        "ActivateKey",
         "RequestBulkIssue",  # Its rows are.
         "Approve",  # Its tokens are looked at in apply.
         "Reject",

@@ -276,6 +276,7 @@ LATER = {
         ),
     ),
     9: (schema._FORMER_TABLES,),
+    10: (",\n    tag_key_id INTEGER NOT NULL DEFAULT 1", schema._KEY_TABLES),
 }
 """What each version has more than the one before."""
 
@@ -518,6 +519,8 @@ def test_every_administrators_command_needs_a_session(world: World) -> None:
         "NoteRefusedCalls",
         "PassBarrier",
         "BeginEpoch",
+        "ReplaceSeals",
+        "RetireKey",
     }
     every = {command.__name__ for command in get_args(Command)}
     assert {command.__name__ for command in PERMISSIONS} == every - others

@@ -38,5 +38,10 @@ RequestId = NewType("RequestId", str)
 KeyId = NewType("KeyId", int)
 """Names a key of the key ring; stands beside whatever was made with that key."""
 
+NO_KEY = KeyId(0)
+"""Of a value that is not there."""
+FIRST_KEY = KeyId(1)
+"""Of every cluster, from its beginning on."""
+
 Moment = NewType("Moment", int)
 """What a tokencode is spent at: a time step (TOTP, SecurID) or an HOTP counter."""

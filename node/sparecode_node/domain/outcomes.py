@@ -49,6 +49,9 @@ class Reason(enum.StrEnum):
     MEMBER_NOT_READY = "member_not_ready"
     MEMBER_EXISTS = "member_exists"
     MEMBER_REMOVED = "member_removed"
+    KEY_REPLACED = "key_replaced"
+    KEY_NOT_HELD = "key_not_held"
+    KEY_IN_USE = "key_in_use"
     # A second approver, see P3 and I10
     APPROVAL_NEEDED = "approval_needed"
     APPROVAL_UNKNOWN = "approval_unknown"

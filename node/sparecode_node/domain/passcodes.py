@@ -11,7 +11,7 @@ there are never more than two readings to hash.
 import unicodedata
 from dataclasses import dataclass
 
-from sparecode_node.domain.ids import Moment, SetId, TokenSerial
+from sparecode_node.domain.ids import NO_KEY, KeyId, Moment, SetId, TokenSerial
 from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.tokencodes import DIGITS
 
@@ -63,6 +63,8 @@ class PinCandidate:
 
     serial: TokenSerial
     verifier: bytes
+    key_id: KeyId = NO_KEY
+    """Of the ring; 0: that of the command."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +73,8 @@ class CodeCandidate:
 
     set_id: SetId
     verifier: bytes
+    key_id: KeyId = NO_KEY
+    """Of the ring; 0: that of the command."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,13 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sparecode_node.domain.emergency_access import RecoveryPolicy
-from sparecode_node.domain.ids import KeyId, Moment, TokenSerial, UserId
+from sparecode_node.domain.ids import NO_KEY, KeyId, Moment, TokenSerial, UserId
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import TokencodeParameters, step_at
-
-NO_KEY = KeyId(0)
-"""Of a value that is not there."""
 
 NOTHING_SPENT = Moment(-1)
 """Before the first step or counter."""

@@ -4,7 +4,7 @@
 import unicodedata
 from dataclasses import dataclass, replace
 
-from sparecode_node.domain.ids import NameKey, UserId
+from sparecode_node.domain.ids import FIRST_KEY, KeyId, NameKey, UserId
 
 USERNAME_LENGTH_MAX = 128
 DISPLAY_NAME_LENGTH_MAX = 256
@@ -44,6 +44,8 @@ class User:
     """Raised by every change of the user's PINs, tokens, sets, salts or keys (T2)."""
     pin_salt: bytes
     code_salt: bytes
+    tag_key_id: KeyId = FIRST_KEY
+    """Key of the ring that the name's tag was made with."""
 
     def changed(self) -> "User":
         """Return the user after something that candidates depend on has changed."""

@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 
 from sparecode_node.domain.administrators import Role
-from sparecode_node.domain.ids import AdministratorName
+from sparecode_node.domain.ids import AdministratorName, KeyId
 from sparecode_node.queries import pages
 from sparecode_node.queries.state import ReadTransaction
 from sparecode_node.queries.views import Page
@@ -16,6 +16,8 @@ class PasswordParameters:
 
     salt: bytes
     version: int
+    key_id: KeyId
+    """That the password is sealed with."""
 
 
 async def password_parameters(
@@ -23,12 +25,16 @@ async def password_parameters(
 ) -> PasswordParameters | None:
     """Return what to hash the password of this administrator with."""
     row = await transaction.one(
-        "SELECT password_salt, version FROM administrators WHERE name = :name",
+        "SELECT password_salt, version, key_id FROM administrators WHERE name = :name",
         name=name,
     )
     if row is None:
         return None
-    return PasswordParameters(salt=row["password_salt"], version=row["version"])
+    return PasswordParameters(
+        salt=row["password_salt"],
+        version=row["version"],
+        key_id=KeyId(row["key_id"]),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,9 +2,10 @@
 """Users: as administrators see them, and as a passcode is computed for."""
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sparecode_node.domain.ids import NameKey, SetId, TokenSerial, UserId
+from sparecode_node.domain.ids import KeyId, NameKey, SetId, TokenSerial, UserId
 from sparecode_node.domain.lockout import Factor
 from sparecode_node.queries import pages
 from sparecode_node.queries.state import ReadTransaction
@@ -20,9 +21,11 @@ class PasscodeParameters:
     auth_version: int
     pin_salt: bytes
     code_salt: bytes
-    pin_serials: tuple[TokenSerial, ...]
-    """Tokens with a PIN."""
-    set_ids: tuple[SetId, ...]
+    name_tag: bytes
+    """By which the user was found."""
+    pins: tuple[tuple[TokenSerial, KeyId], ...]
+    """Tokens with a PIN, and the key that each is sealed with."""
+    sets: tuple[tuple[SetId, KeyId], ...]
     """
     Sets that are kept: their codes are no guesses (A5).
 
@@ -31,28 +34,31 @@ class PasscodeParameters:
 
 
 async def passcode_parameters(
-    transaction: ReadTransaction, name_tag: bytes
+    transaction: ReadTransaction, name_tags: Sequence[bytes]
 ) -> PasscodeParameters | None:
-    """Return what the passcode of the user with this name tag is computed with."""
-    user = await transaction.one(
-        """
-        SELECT user_id, auth_version, pin_salt, code_salt FROM users
-        WHERE name_tag = :name_tag
-        """,
-        name_tag=name_tag,
-    )
+    """Return what the passcode of the user with one of these tags is computed with."""
+    user = None
+    for name_tag in name_tags:  # One, but for the time of a rotation of keys.
+        user = user or await transaction.one(
+            """
+            SELECT user_id, auth_version, pin_salt, code_salt, name_tag FROM users
+            WHERE name_tag = :name_tag
+            """,
+            name_tag=name_tag,
+        )
     if user is None:
         return None
     tokens = await transaction.all(
         """
-        SELECT serial FROM tokens
+        SELECT serial, pin_key_id FROM tokens
         WHERE user_id = :user_id AND length(pin_verifier) > 0 ORDER BY serial
         """,
         user_id=user["user_id"],
     )
     sets = await transaction.all(
         """
-        SELECT set_id FROM code_sets JOIN tokens USING (serial)
+        SELECT set_id, code_sets.key_id AS key_id
+        FROM code_sets JOIN tokens USING (serial)
         WHERE user_id = :user_id ORDER BY number DESC
         """,
         user_id=user["user_id"],
@@ -65,8 +71,13 @@ async def passcode_parameters(
         auth_version=user["auth_version"],
         pin_salt=user["pin_salt"],
         code_salt=user["code_salt"],
-        pin_serials=tuple(TokenSerial(row["serial"]) for row in tokens),
-        set_ids=tuple(SetId(row["set_id"]) for row in (*sets, *former)),
+        name_tag=user["name_tag"],
+        pins=tuple(
+            (TokenSerial(row["serial"]), KeyId(row["pin_key_id"])) for row in tokens
+        ),
+        sets=tuple(
+            (SetId(row["set_id"]), KeyId(row["key_id"])) for row in (*sets, *former)
+        ),
     )
 
 

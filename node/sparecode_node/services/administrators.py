@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 
 from sparecode_node.domain.administrators import Role
-from sparecode_node.domain.ids import AdministratorName, NameKey
+from sparecode_node.domain.ids import AdministratorName, KeyId, NameKey
 from sparecode_node.domain.users import fold
 from sparecode_node.queries import administrators
 from sparecode_node.queries.administrators import AdministratorView
@@ -81,13 +81,16 @@ class Administrators:
 
         async def prepare() -> CreateAdministrator:
             salt = self._entropy.token_bytes(SALT_BYTES)
+            key_id = self._sealing.active_key
             return CreateAdministrator(
                 name=key,
                 role=role,
                 user=user,
                 password_salt=salt,
-                password_verifier=await self._verifier(key, salt, password, deadline),
-                key_id=self._sealing.active_key,
+                password_verifier=await self._verifier(
+                    key, salt, password, deadline, key_id
+                ),
+                key_id=key_id,
             )
 
         said = {
@@ -171,20 +174,21 @@ class Administrators:
         async def prepare() -> ChangePassword:
             async with self._state.transaction() as transaction:
                 found = await administrators.password_parameters(transaction, key)
-            candidate = b""
+            candidate, key_id = b"", self._sealing.active_key
             if own and found:
                 candidate = await self._verifier(
-                    key, found.salt, old_password, deadline
+                    key, found.salt, old_password, deadline, found.key_id
                 )
             salt = self._entropy.token_bytes(SALT_BYTES)
             return ChangePassword(
                 name=key,
                 candidate=candidate,
                 administrator_version=found.version if found else 0,
-                key_id=self._sealing.active_key,
+                key_id=key_id,
+                candidate_key_id=found.key_id if found else KeyId(0),
                 password_salt=salt,
                 password_verifier=await self._verifier(
-                    key, salt, new_password, deadline
+                    key, salt, new_password, deadline, key_id
                 ),
             )
 
@@ -194,7 +198,12 @@ class Administrators:
         )
 
     async def _verifier(
-        self, name: AdministratorName, salt: bytes, password: str, deadline: Deadline
+        self,
+        name: AdministratorName,
+        salt: bytes,
+        password: str,
+        deadline: Deadline,
+        key_id: KeyId,
     ) -> bytes:
         (hashed,) = await self._kdf.derive(
             [
@@ -205,7 +214,7 @@ class Administrators:
             lane=Lane.ISSUING,
             timeout_s=deadline.left_s(),
         )
-        return self._sealing.password_verifier(hashed, name)
+        return self._sealing.password_verifier(hashed, name, key_id)
 
 
 def _key(field: str, name: str) -> AdministratorName:

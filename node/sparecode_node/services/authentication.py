@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sparecode_node.domain.agents import Certificate
-from sparecode_node.domain.ids import AgentIdentity, SessionId, UserId
+from sparecode_node.domain.ids import AgentIdentity, NameKey, SessionId, UserId
 from sparecode_node.domain.passcodes import (
     CodeCandidate,
     PinCandidate,
@@ -33,7 +33,8 @@ class Asked:
 
     agent: AgentIdentity
     certificate: Certificate
-    name_tag: bytes
+    name_key: NameKey = field(repr=False)
+    """What was typed as the name, folded; people type their PIN there (A6)."""
     passcode: str = field(repr=False)
     """As normalized."""
     client_address: str
@@ -77,7 +78,7 @@ class Authentication(Continuing):
         asked = Asked(
             agent=agent.identity,
             certificate=agent.certificate,
-            name_tag=self._sealing.name_tag(fold(username)),
+            name_key=fold(username),
             passcode=normalized(passcode),
             client_address=client_address,
             resource=resource,
@@ -86,13 +87,15 @@ class Authentication(Continuing):
         self._rates.attempt(
             agent=asked.agent,
             client_address=client_address,
-            name_tag=asked.name_tag,
+            name_tag=self._sealing.name_tags(asked.name_key)[0],
         )
+        tag, *other_tags = self._sealing.request_tags(context.method, said)
         request = RequestKey(
             caller=f"agent:{asked.agent}",
             method=context.method,
             request_id=fields.request_id(context.request_id),
-            tag=self._sealing.request_tag(context.method, said),
+            tag=tag,
+            other_tags=tuple(other_tags),
         )
         return await settled(
             self._replicator,
@@ -105,12 +108,15 @@ class Authentication(Continuing):
         self, asked: Asked, request: RequestKey, deadline: Deadline
     ) -> Proposal:
         """Compute the candidates with what this node knows of the user (T1, T2)."""
+        # Read before the state: what is newer there is found stale in apply.
+        key_id = self._sealing.active_key
+        name_tags = self._sealing.name_tags(asked.name_key)
         async with self._state.transaction() as transaction:
             policy = await policies.current(transaction)
-            user = await users.passcode_parameters(transaction, asked.name_tag)
+            user = await users.passcode_parameters(transaction, name_tags)
         found = splits(asked.passcode, policy)
         hashes = await self._kdf.derive(
-            self._inputs(found, user, asked.name_tag),
+            self._inputs(found, user, name_tags[0]),
             lane=Lane.AUTHENTICATING,
             timeout_s=deadline.left_s(),
         )
@@ -118,11 +124,11 @@ class Authentication(Continuing):
         command = Authenticate(
             authentication_id=asked.authentication_id,
             agent=asked.agent,
-            name_tag=asked.name_tag,
+            name_tag=user.name_tag if user else name_tags[0],
             user_id=user.user_id if user else UserId(""),
             auth_version=user.auth_version if user else 0,
             policy_version=policy.version,
-            key_id=self._sealing.active_key,
+            key_id=key_id,
             lettered=is_lettered(asked.passcode),
             readings=readings,
             client_address=asked.client_address,
@@ -197,9 +203,12 @@ class Authentication(Continuing):
         return tuple(
             PinCandidate(
                 serial=serial,
-                verifier=self._sealing.pin_verifier(hashed, user.user_id, serial),
+                verifier=self._sealing.pin_verifier(
+                    hashed, user.user_id, serial, key_id
+                ),
+                key_id=key_id,
             )
-            for serial in user.pin_serials
+            for serial, key_id in user.pins
         )
 
     def _codes(
@@ -208,7 +217,10 @@ class Authentication(Continuing):
         return tuple(
             CodeCandidate(
                 set_id=set_id,
-                verifier=self._sealing.code_verifier(hashed, user.user_id, set_id),
+                verifier=self._sealing.code_verifier(
+                    hashed, user.user_id, set_id, key_id
+                ),
+                key_id=key_id,
             )
-            for set_id in user.set_ids
+            for set_id, key_id in user.sets
         )

@@ -10,12 +10,13 @@ is for those who verify: it belongs with the CA's certificate.
 import json
 from dataclasses import dataclass
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from sparecode_node.domain.ids import KeyId
 from sparecode_node.queries.audit import AuditHead
 from sparecode_node.services.keyring import KeyRing
-from sparecode_node.services.sealing import Sealing, checkpoint_key
+from sparecode_node.services.sealing import Sealing
 
 FIRST_LINE = b"sparecode audit checkpoint 1\n"
 """Nothing else that the key might sign begins so."""
@@ -68,11 +69,21 @@ def signed_bytes(
 
 
 def public_keys(ring: KeyRing) -> str:
-    """Return the public key of every key of the ring, in PEM, for those who verify."""
+    """
+    Return the public key of every key that the ring holds or held, in PEM.
+
+    For those who verify: checkpoints outlive the key that has signed them.
+    """
+    known = {
+        key_id: Ed25519PublicKey.from_public_bytes(public)
+        for key_id, public in ring.retired.items()
+    }
+    known |= {
+        key_id: ring.checkpoint_key(key_id).public_key() for key_id in ring.key_ids
+    }
     return "".join(
-        checkpoint_key(ring, key_id)
-        .public_key()
+        known[key_id]
         .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
         .decode("ascii")
-        for key_id in ring.key_ids
+        for key_id in sorted(known)
     )

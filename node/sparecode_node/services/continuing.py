@@ -98,18 +98,20 @@ class Continuing:
             user=handed.challenge.user_id if handed.challenge else "",
         )
         deadline = Deadline.of(context, self._clock)
+        tag, *other_tags = self._sealing.request_tags(
+            context.method,
+            {
+                "challenge": challenge,
+                "next_tokencode": next_tokencode,
+                "new_pin": new_pin,
+            },
+        )
         request = RequestKey(
             caller=f"agent:{handed.agent}",
             method=context.method,
             request_id=request_id,
-            tag=self._sealing.request_tag(
-                context.method,
-                {
-                    "challenge": challenge,
-                    "next_tokencode": next_tokencode,
-                    "new_pin": new_pin,
-                },
-            ),
+            tag=tag,
+            other_tags=tuple(other_tags),
         )
         return await settled(
             self._replicator,
@@ -149,17 +151,21 @@ class Continuing:
             lane=Lane.AUTHENTICATING,
             timeout_s=deadline.left_s(),
         )
-        verifier, sealed_pin = b"", b""
+        verifier, sealed_pin, key_id = b"", b"", self._sealing.active_key
         if token and user and handed.new_pin:
-            verifier = self._sealing.pin_verifier(hashed, user.user_id, token.serial)
-            sealed_pin = sealed_for(self._sealing, token, user.user_id, handed.new_pin)
+            verifier = self._sealing.pin_verifier(
+                hashed, user.user_id, token.serial, key_id
+            )
+            sealed_pin = sealed_for(
+                self._sealing, token, user.user_id, handed.new_pin, key_id
+            )
         command = ContinueAuthentication(
             authentication_id=handed.authentication_id,
             agent=handed.agent,
             user_id=user.user_id if user else UserId(""),
             auth_version=user.auth_version if user else 0,
             policy_version=policy.version,
-            key_id=self._sealing.active_key,
+            key_id=key_id,
             challenge=challenge,
             moments=(),
             pin_verifier=verifier,

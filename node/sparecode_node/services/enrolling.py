@@ -19,6 +19,7 @@ def enrollment(token: FileToken, sealing: Sealing) -> EnrollToken:
     )
     if token.algorithm is Algorithm.SECURID:
         fields.securid(serial, token.seed)
+    key_id = sealing.active_key
     return EnrollToken(
         serial=serial,
         algorithm=token.algorithm,
@@ -26,8 +27,8 @@ def enrollment(token: FileToken, sealing: Sealing) -> EnrollToken:
         digits=token.digits,
         period_s=token.period_s,
         counter=token.counter,
-        sealed_seed=sealing.seal_seed(serial, fields.seed(token.seed)),
-        key_id=sealing.active_key,
+        sealed_seed=sealing.seal_seed(serial, fields.seed(token.seed), key_id),
+        key_id=key_id,
         pin_rule=token.pin_rule,
         expires_at_ms=fields.time_ms("expire_time", token.expires_at_ms),
     )

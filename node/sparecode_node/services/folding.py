@@ -9,7 +9,7 @@ the ring, as seeds are, besides the verifier that emergency codes are judged wit
 
 from collections.abc import Sequence
 
-from sparecode_node.domain.ids import UserId
+from sparecode_node.domain.ids import KeyId, UserId
 from sparecode_node.domain.pins import PinRule, folding_problem, unfolded
 from sparecode_node.domain.tokens import Token
 from sparecode_node.services.sealing import Sealing
@@ -22,14 +22,18 @@ def new_pin_problem(pin: str, token: Token | None) -> str:
     return folding_problem(pin, token.parameters.digits)
 
 
-def sealed_for(sealing: Sealing, token: Token, user: UserId, pin: str) -> bytes:
+def sealed_for(
+    sealing: Sealing, token: Token, user: UserId, pin: str, key_id: KeyId
+) -> bytes:
     """Return the PIN as the token keeps it; empty where its verifier is enough."""
     if token.pin_rule is not PinRule.PINPAD:
         return b""
-    return sealing.seal_pin(user, token.serial, pin)
+    return sealing.seal_pin(user, token.serial, pin, key_id)
 
 
-def carried(sealing: Sealing, old: Token, new: Token, user: UserId) -> bytes:
+def carried(
+    sealing: Sealing, old: Token, new: Token, user: UserId, key_id: KeyId
+) -> bytes:
     """
     Return the PIN of *old* sealed for *new*; empty if it cannot be folded there.
 
@@ -40,7 +44,7 @@ def carried(sealing: Sealing, old: Token, new: Token, user: UserId) -> bytes:
     pin = sealing.unseal_pin(user, old.serial, old.sealed_pin, old.pin_key_id)
     if folding_problem(pin, new.parameters.digits):
         return b""
-    return sealing.seal_pin(user, new.serial, pin)
+    return sealing.seal_pin(user, new.serial, pin, key_id)
 
 
 def tokencodes_in(

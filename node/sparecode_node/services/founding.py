@@ -71,7 +71,7 @@ async def prepare_founding(
         "administrator": name,
         "password_salt": base64.b64encode(salt).decode(),
         "password_verifier": base64.b64encode(
-            sealing.password_verifier(hashed, name)
+            sealing.password_verifier(hashed, name, sealing.active_key)
         ).decode(),
         "key_id": sealing.active_key,
     }

@@ -207,7 +207,7 @@ class Drawer:
     ) -> DrawnSet:
         """Draw *count* codes for a user. Raises `RateError`, `HashingOverloadedError`."""
         self._rates.issue(administrator=administrator, codes=count)
-        set_id = SetId(self._entropy.uuid())
+        set_id, key_id = SetId(self._entropy.uuid()), self._sealing.active_key
         codes = draw_codes(
             self._entropy,
             alphabet=policy.code_alphabet,
@@ -224,14 +224,14 @@ class Drawer:
         )
         return DrawnSet(
             set_id=set_id,
-            key_id=self._sealing.active_key,
+            key_id=key_id,
             shown=tuple(
                 ShownCode(ordinal=ordinal, code=grouped(code))
                 for ordinal, code in enumerate(codes, start=1)
             ),
             sealed=sealed_codes(
                 tuple(
-                    self._sealing.code_verifier(hashed, user.user_id, set_id)
+                    self._sealing.code_verifier(hashed, user.user_id, set_id, key_id)
                     for hashed in hashes
                 )
             ),

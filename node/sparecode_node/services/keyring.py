@@ -2,31 +2,39 @@
 """
 The key ring: the cluster's secret keys, in a file outside the database (P5).
 
-The file is JSON, readable by its owner alone, and the same on every member:
-
-    {"cluster_id": "...", "active": 1, "keys": {"1": "base64 of 64 bytes"}}
+The file is readable by its owner alone, and the same on every member. Which key
+is active is a part of the replicated state, and in the file a beginning only:
+`follow` is told after each change. A key that *waits* has no number yet; the
+command that activates it gives it one. Of a *retired* key nothing is left but
+the public half of what has signed checkpoints of the audit log (U2).
 
 No key is used itself: each purpose has a subkey of its own, so that what was
 made for one purpose means nothing to another.
 """
 
-import base64
-import binascii
-import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Final, Self
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from sparecode_node.domain.ids import KeyId
+from sparecode_node.domain.keys import KeyInUse, KeysInState
+from sparecode_node.services import keyring_form
 from sparecode_node.services.ambient import Entropy
+from sparecode_node.services.keyring_form import KEY_BYTES, RingContent, WaitingKey
 
-KEY_BYTES = 64
 MODE = 0o600
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+CHECKPOINT: Final = "audit-checkpoint"
+FINGERPRINT: Final = "fingerprint"
+FINGERPRINT_BYTES = 16
+ED25519_SEED_BYTES = 32
 
 
 class KeyRingError(Exception):
@@ -42,15 +50,32 @@ class UnknownKeyError(Exception):
 
 
 class KeyRing:
-    """The cluster's keys, by id; one of them is active: new things are made with it."""
+    """
+    The cluster's keys, by id; one of them is active: new things are made with it.
+
+    Changed by one thread at a time, read by any: what is read is replaced whole.
+    """
 
     def __init__(
-        self, *, cluster_id: str, active: KeyId, keys: Mapping[KeyId, bytes]
+        self,
+        *,
+        cluster_id: str,
+        active: KeyId,
+        keys: Mapping[KeyId, bytes],
+        waiting: Iterable[WaitingKey] = (),
+        retired: Mapping[KeyId, bytes] | None = None,
     ) -> None:
         if active not in keys:
             raise UnknownKeyError(active)
         self.cluster_id = cluster_id
         self.active = active
+        self.missing: tuple[KeyInUse, ...] = ()
+        """Keys that the state uses and this ring lacks, as far as it was told."""
+        self.aging: tuple[KeyId, ...] = ()
+        """Those that the active key has replaced, and that something is made with."""
+        self.waiting = tuple(waiting)
+        self.retired: Mapping[KeyId, bytes] = dict(retired or {})
+        """What verifies the checkpoints of keys that are gone."""
         self._keys = dict(keys)
         self._subkeys: dict[tuple[KeyId, str], bytes] = {}
 
@@ -58,11 +83,11 @@ class KeyRing:
         """Name the keys; never show them."""
         return (
             f"KeyRing(cluster_id={self.cluster_id!r}, active={self.active}, "
-            f"key_ids={sorted(self._keys)})"
+            f"key_ids={sorted(self._keys)}, waiting={len(self.waiting)})"
         )
 
     @classmethod
-    def draw(cls, entropy: Entropy) -> "KeyRing":
+    def draw(cls, entropy: Entropy) -> Self:
         """Return the ring of a new cluster: a new id and one new key."""
         return cls(
             cluster_id=entropy.uuid(),
@@ -70,8 +95,37 @@ class KeyRing:
             keys={KeyId(1): entropy.token_bytes(KEY_BYTES)},
         )
 
+    # --- Its text and its file
+
     @classmethod
-    def load(cls, path: Path) -> "KeyRing":
+    def from_bytes(cls, text: bytes) -> Self:
+        """Return the ring of a text of `to_bytes`. Raises `ValueError`; quotes no key."""
+        content = keyring_form.parse(text)
+        if content.active not in content.keys:
+            raise ValueError(str(UnknownKeyError(content.active)))
+        return cls(
+            cluster_id=content.cluster_id,
+            active=content.active,
+            keys=content.keys,
+            waiting=content.waiting,
+            retired=content.retired,
+        )
+
+    def to_bytes(self) -> bytes:
+        """Return the whole ring as a text, secret as the keys in it."""
+        return keyring_form.write(
+            RingContent(
+                cluster_id=self.cluster_id,
+                # A ring that lacks the active key still has to be readable.
+                active=self.active if self.active in self._keys else max(self._keys),
+                keys=self._keys,
+                waiting=self.waiting,
+                retired=self.retired,
+            )
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
         """Read the ring's file. Raises `KeyRingError`."""
         try:
             with path.open("rb") as file:
@@ -82,25 +136,19 @@ class KeyRing:
                         f"{path}: others than its owner have access (mode "
                         f"{mode:04o}); it must be {MODE:04o}: chmod 600 {path}"
                     )
-                content = file.read()
+                text = file.read()
         except OSError as error:
             raise KeyRingError(f"{path}: {error.strerror or error}") from error
         try:
-            return _parse(content)
-        except (ValueError, UnknownKeyError) as error:
+            return cls.from_bytes(text)
+        except ValueError as error:
             raise KeyRingError(f"{path}: not a key ring: {error}") from None
 
     def save(self, path: Path) -> None:
         """Write the ring's file at once or not at all. Raises `KeyRingError`."""
-        content = {
-            "cluster_id": self.cluster_id,
-            "active": self.active,
-            "keys": {
-                str(key_id): base64.b64encode(key).decode()
-                for key_id, key in sorted(self._keys.items())
-            },
-        }
-        write_private(path, json.dumps(content, indent=2).encode() + b"\n")
+        write_private(path, self.to_bytes())
+
+    # --- What it holds
 
     @property
     def key_ids(self) -> tuple[KeyId, ...]:
@@ -115,14 +163,95 @@ class KeyRing:
         key = self._keys.get(key_id)
         if key is None:
             raise UnknownKeyError(key_id)
-        derived = HKDF(
+        derived = self._derived(key, purpose)
+        self._subkeys = {**self._subkeys, (key_id, purpose): derived}
+        return derived
+
+    def checkpoint_key(self, key_id: KeyId) -> Ed25519PrivateKey:
+        """Return what signs checkpoints, alike on each member. Raises `UnknownKeyError`."""
+        return self._signing(self.subkey(key_id, CHECKPOINT))
+
+    def fingerprint(self, key: bytes) -> bytes:
+        """Return what tells a key from any other, and says nothing about it."""
+        return self._derived(key, FINGERPRINT)[:FINGERPRINT_BYTES]
+
+    def find(self, wanted: KeyInUse) -> bytes | None:
+        """Return a key that another member lacks, if it is here."""
+        held = self._keys.get(wanted.key_id)
+        if held is not None and self._is(held, wanted):
+            return held
+        if not wanted.fingerprint:
+            return None
+        waiting = (each.key for each in self.waiting)
+        return next((key for key in waiting if self._is(key, wanted)), None)
+
+    # --- How it changes
+
+    def hold(self, waiting: WaitingKey) -> bytes:
+        """Take a key that may be activated; return its fingerprint."""
+        if waiting not in self.waiting:
+            self.waiting = (*self.waiting, waiting)
+        return self.fingerprint(waiting.key)
+
+    def take(self, wanted: KeyInUse, key: bytes) -> bool:
+        """Take a key that was missing; say whether it is the one."""
+        if len(key) != KEY_BYTES or not self._is(key, wanted):
+            return False
+        self._put(wanted.key_id, key)
+        self.missing = tuple(each for each in self.missing if each != wanted)
+        return True
+
+    def follow(self, state: KeysInState) -> bool:
+        """Be what the state says: active, missing, gone. Say whether the file changes."""
+        if not state.active:
+            return False
+        before = self.to_bytes()
+        missing = []
+        for wanted in state.in_use:
+            found = self.find(wanted)
+            if found is None:
+                missing.append(wanted)
+            elif self._keys.get(wanted.key_id) != found:
+                self._put(wanted.key_id, found)
+        self.missing = tuple(missing)
+        self.aging = tuple(each.key_id for each in state.aging)
+        self.active = state.active
+        self.waiting = tuple(w for w in self.waiting if w.replaces >= state.active)
+        for gone in state.retired:
+            if not gone.keep and gone.key_id in self._keys:
+                self._retire(gone.key_id)
+        return self.to_bytes() != before
+
+    def _put(self, key_id: KeyId, key: bytes) -> None:
+        self._keys = {**self._keys, key_id: key}
+        self._forget_subkeys(key_id)
+
+    def _retire(self, key_id: KeyId) -> None:
+        public = self.checkpoint_key(key_id).public_key().public_bytes_raw()
+        self.retired = {**self.retired, key_id: public}
+        self._keys = {each: key for each, key in self._keys.items() if each != key_id}
+        self._forget_subkeys(key_id)
+
+    def _forget_subkeys(self, key_id: KeyId) -> None:
+        self._subkeys = {
+            name: key for name, key in self._subkeys.items() if name[0] != key_id
+        }
+
+    def _is(self, key: bytes, wanted: KeyInUse) -> bool:
+        """Say whether it is the key; of a cluster's first one no more is known than its id."""
+        return not wanted.fingerprint or self.fingerprint(key) == wanted.fingerprint
+
+    def _derived(self, key: bytes, purpose: str) -> bytes:
+        return HKDF(
             algorithm=SHA256(),
             length=KEY_BYTES,
             salt=self.cluster_id.encode(),
             info=b"sparecode/v1/" + purpose.encode(),
         ).derive(key)
-        self._subkeys[key_id, purpose] = derived
-        return derived
+
+    @staticmethod
+    def _signing(subkey: bytes) -> Ed25519PrivateKey:
+        return Ed25519PrivateKey.from_private_bytes(subkey[:ED25519_SEED_BYTES])
 
 
 def forbidden_bits(owner: int, user: int) -> int:
@@ -154,41 +283,3 @@ def write_private(path: Path, content: bytes) -> None:
             os.close(directory)
     except OSError as error:
         raise KeyRingError(f"{path}: {error.strerror or error}") from error
-
-
-def _parse(content: bytes) -> KeyRing:
-    """Read a ring. Raises `ValueError` and `UnknownKeyError`; quotes no key."""
-    try:
-        ring = json.loads(content)
-    except ValueError:
-        raise ValueError("not JSON") from None
-    if not isinstance(ring, dict) or set(ring) != {"cluster_id", "active", "keys"}:
-        raise ValueError("it must hold cluster_id, active and keys, and nothing else")
-    cluster_id, active, keys = ring["cluster_id"], ring["active"], ring["keys"]
-    if not isinstance(cluster_id, str) or not cluster_id:
-        raise ValueError("cluster_id must be a string")
-    if not (type(active) is int and isinstance(keys, dict)):
-        raise ValueError("active must be a number, and keys must map numbers to keys")
-    return KeyRing(
-        cluster_id=cluster_id,
-        active=KeyId(active),
-        keys={_key_id(name): _key(name, value) for name, value in keys.items()},
-    )
-
-
-def _key_id(name: str) -> KeyId:
-    """Read a key's number."""
-    if not (name.isascii() and name.isdigit()):
-        raise ValueError("a key's name must be its number")
-    return KeyId(int(name))
-
-
-def _key(name: str, value: object) -> bytes:
-    """Read a key."""
-    try:
-        key = base64.b64decode(str(value), validate=True)
-    except binascii.Error:
-        raise ValueError(f"key {name} is not base64") from None
-    if len(key) != KEY_BYTES:
-        raise ValueError(f"key {name} has {len(key)} bytes, not {KEY_BYTES}")
-    return key

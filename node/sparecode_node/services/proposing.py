@@ -115,13 +115,15 @@ class Proposer:
         tokencodes: tuple[str, ...] = (),
     ) -> Result:
         """Propose for a caller whom the service has named. Raises as `propose`."""
+        tag, *other_tags = self._sealing.request_tags(context.method, said)
         call = Call(
             command=command,
             request=RequestKey(
                 caller=caller,
                 method=context.method,
                 request_id=fields.request_id(context.request_id),
-                tag=self._sealing.request_tag(context.method, said),
+                tag=tag,
+                other_tags=tuple(other_tags),
             ),
             node_id=self._replicator.node_id,
             session_id=session_id,

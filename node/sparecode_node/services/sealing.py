@@ -11,7 +11,7 @@ import base64
 import hashlib
 import hmac
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
@@ -42,13 +42,11 @@ NAME_TAG: Final = "name-tag"
 UNKNOWN_NAME: Final = "unknown-name"
 REQUEST_TAG: Final = "request-tag"
 SESSION: Final = "session"
-CHECKPOINT: Final = "audit-checkpoint"
 
 TAG_BYTES = 4
 FORM = b"\x01"
 """Of drafts and challenges: the first byte, before the id of the key."""
 KEY_ID_BYTES = 4
-ED25519_SEED_BYTES = 32
 PIN_BYTES = 16
 """Of a sealed PIN, filled up: its length is nobody's business."""
 
@@ -92,45 +90,38 @@ class Sealing:
         """The cluster that the ring belongs to."""
         return self._ring.cluster_id
 
-    def seal_seed(self, serial: TokenSerial, seed: bytes) -> bytes:
-        """Seal a token's seed with the active key."""
-        return self._cipher(self._ring.active, SEED).encrypt(
-            seed, [SEED.encode(), serial.encode()]
-        )
+    @property
+    def aging_keys(self) -> tuple[KeyId, ...]:
+        """The keys that it has replaced, and that some things are still made with."""
+        return self._ring.aging
+
+    def seal_seed(self, serial: TokenSerial, seed: bytes, key_id: KeyId) -> bytes:
+        """Seal a token's seed."""
+        return self._sealed(key_id, SEED, seed, [SEED, serial])
 
     def unseal_seed(self, serial: TokenSerial, sealed: bytes, key_id: KeyId) -> bytes:
         """Return the seed. Raises `BrokenSealError` and `UnknownKeyError`."""
-        try:
-            return self._cipher(key_id, SEED).decrypt(
-                sealed, [SEED.encode(), serial.encode()]
-            )
-        except (InvalidTag, ValueError):
-            raise BrokenSealError(f"the seed of {serial} does not open") from None
+        return self._opened(key_id, SEED, sealed, [SEED, serial])
 
-    def seal_pin(self, user: UserId, serial: TokenSerial, pin: str) -> bytes:
+    def seal_pin(
+        self, user: UserId, serial: TokenSerial, pin: str, key_id: KeyId
+    ) -> bytes:
         """Seal a PIN that is folded into tokencodes: a verifier alone cannot be (T3)."""
-        return self._cipher(self._ring.active, PIN).encrypt(
-            pin.encode().ljust(PIN_BYTES),
-            [PIN.encode(), user.encode(), serial.encode()],
-        )
+        filled = pin.encode().ljust(PIN_BYTES)
+        return self._sealed(key_id, PIN, filled, [PIN, user, serial])
 
     def unseal_pin(
         self, user: UserId, serial: TokenSerial, sealed: bytes, key_id: KeyId
     ) -> str:
         """Return a sealed PIN. Raises `BrokenSealError` and `UnknownKeyError`."""
-        try:
-            return (
-                self._cipher(key_id, PIN)
-                .decrypt(sealed, [PIN.encode(), user.encode(), serial.encode()])
-                .decode()
-                .rstrip()
-            )
-        except (InvalidTag, ValueError):
-            raise BrokenSealError(f"the PIN of {serial} does not open") from None
+        filled = self._opened(key_id, PIN, sealed, [PIN, user, serial])
+        return filled.decode().rstrip()
 
-    def pin_verifier(self, hashed: bytes, user: UserId, serial: TokenSerial) -> bytes:
+    def pin_verifier(
+        self, hashed: bytes, user: UserId, serial: TokenSerial, key_id: KeyId
+    ) -> bytes:
         """Return what the PIN of this user for this token compares as (T3)."""
-        return self._verifier(hashed, Secret.PIN, user, serial)
+        return self._verifier(hashed, key_id, Secret.PIN, user, serial)
 
     def rebound_pin_verifier(
         self,
@@ -140,6 +131,7 @@ class Sealing:
         *,
         old: TokenSerial,
         new: TokenSerial,
+        new_key: KeyId,
     ) -> bytes:
         """
         Return what the user's PIN for *old* compares as for *new* (T3).
@@ -149,21 +141,36 @@ class Sealing:
         without the ring can move a verifier to another token. Raises
         `BrokenSealError` and `UnknownKeyError`.
         """
-        purpose = f"{VERIFIER}/{Secret.PIN.value}"
-        associated = [Secret.PIN.value.encode(), user.encode(), old.encode()]
-        try:
-            hashed = self._cipher(key_id, purpose).decrypt(verifier, associated)
-        except (InvalidTag, ValueError):
-            raise BrokenSealError(f"the PIN of {old} does not open") from None
-        return self.pin_verifier(hashed, user, new)
+        hashed = self._hash_in(verifier, key_id, Secret.PIN, user, old)
+        return self.pin_verifier(hashed, user, new, new_key)
 
-    def code_verifier(self, hashed: bytes, user: UserId, set_id: SetId) -> bytes:
+    def code_verifier(
+        self, hashed: bytes, user: UserId, set_id: SetId, key_id: KeyId
+    ) -> bytes:
         """Return what a code of this user in this set compares as (T3)."""
-        return self._verifier(hashed, Secret.CODE, user, set_id)
+        return self._verifier(hashed, key_id, Secret.CODE, user, set_id)
 
-    def password_verifier(self, hashed: bytes, name: AdministratorName) -> bytes:
+    def password_verifier(
+        self, hashed: bytes, name: AdministratorName, key_id: KeyId
+    ) -> bytes:
         """Return what the password of this administrator compares as (T3)."""
-        return self._verifier(hashed, Secret.PASSWORD, name)
+        return self._verifier(hashed, key_id, Secret.PASSWORD, name)
+
+    def resealed_verifier(
+        self,
+        verifier: bytes,
+        secret: Secret,
+        *belongs_to: str,
+        old_key: KeyId,
+        new_key: KeyId,
+    ) -> bytes:
+        """
+        Return a verifier under another key, without what it was made from (T3).
+
+        Raises `BrokenSealError` and `UnknownKeyError`.
+        """
+        hashed = self._hash_in(verifier, old_key, secret, *belongs_to)
+        return self._verifier(hashed, new_key, secret, *belongs_to)
 
     def seal_draft(self, draft: Draft) -> bytes:
         """Seal a draft, for any node to open."""
@@ -197,48 +204,68 @@ class Sealing:
         content = self._unseal(CHALLENGE, sealed)
         return Challenge(**{**content, "step": NextStep(content["step"])})
 
-    def name_tag(self, key: NameKey) -> bytes:
+    def name_tag(self, key: NameKey, key_id: KeyId) -> bytes:
         """Return the keyed hash by which authentication finds a user (A6)."""
-        return self._mac(NAME_TAG, key.encode(errors="replace"))
+        return self._mac(NAME_TAG, key.encode(errors="replace"), key_id)
+
+    def name_tags(self, key: NameKey) -> tuple[bytes, ...]:
+        """Return what a user may be found by: the active key's, then those of others."""
+        keys = (self._ring.active, *self._ring.aging)
+        return tuple(self.name_tag(key, key_id) for key_id in keys)
 
     def unknown_name_salt(self, secret: Secret, tag: bytes) -> bytes:
         """Return the salt of a user who does not exist: always the same (A6)."""
-        return self._mac(UNKNOWN_NAME, _canonical((secret.value, tag)))[:SALT_BYTES]
+        message = _canonical((secret.value, tag))
+        return self._mac(UNKNOWN_NAME, message, self._ring.active)[:SALT_BYTES]
 
-    def request_tag(self, method: str, fields: Mapping[str, FieldValue]) -> int:
+    def request_tags(
+        self, method: str, fields: Mapping[str, FieldValue]
+    ) -> tuple[int, ...]:
         """
-        Return the tag of a request's content (Q1).
+        Return the tags of a request's content (Q1): the active key's comes first.
 
         32 bits only: enough to notice another request under the same id, too
-        short to find out a PIN or a code from it.
+        short to find out a PIN or a code from it. A retry may find what was
+        remembered under a key that was active then.
         """
         parts: list[FieldValue] = [method]
         for name in sorted(fields):
             parts += [name, fields[name]]
-        return int.from_bytes(self._mac(REQUEST_TAG, _canonical(parts))[:TAG_BYTES])
+        message = _canonical(parts)
+        return tuple(
+            int.from_bytes(self._mac(REQUEST_TAG, message, key_id)[:TAG_BYTES])
+            for key_id in (self._ring.active, *self._ring.aging)
+        )
 
-    def bearer(
-        self, name: AdministratorName, request_id: RequestId, candidate: bytes
-    ) -> str:
+    def bearers(
+        self, name: AdministratorName, request_id: RequestId, hashed: bytes
+    ) -> tuple[str, ...]:
         """
-        Return the bearer token of the session that a sign-in opens.
+        Return the bearer token of the session that a sign-in opens, by key.
 
         Derived and not drawn, so that a retry gets the same session on whichever
         node. To guess it takes the ring's key; the password is in it as well, so
-        that a request id without the password leads nowhere.
+        that a request id without the password leads nowhere. The active key's is
+        the first; after a rotation a retry's may be that of another.
         """
-        mac = self._mac(SESSION, _canonical((name, request_id, candidate)))
-        return base64.urlsafe_b64encode(mac).decode().rstrip("=")
+        message = _canonical((name, request_id, hashed))
+        return tuple(
+            base64.urlsafe_b64encode(self._mac(SESSION, message, key_id))
+            .decode()
+            .rstrip("=")
+            for key_id in (self._ring.active, *self._ring.aging)
+        )
 
     def checkpoint_key(self) -> tuple[KeyId, Ed25519PrivateKey]:
         """Return the key that signs checkpoints of the audit log now (U2)."""
         key_id = self._ring.active
-        return key_id, checkpoint_key(self._ring, key_id)
+        return key_id, self._ring.checkpoint_key(key_id)
 
     def _seal(self, purpose: str, content: Mapping[str, object]) -> bytes:
         """Seal what callers keep for us, for this cluster alone."""
-        header = FORM + self._ring.active.to_bytes(KEY_ID_BYTES)
-        sealed = self._cipher(self._ring.active, purpose).encrypt(
+        key_id = self._ring.active
+        header = FORM + key_id.to_bytes(KEY_ID_BYTES)
+        sealed = self._cipher(key_id, purpose).encrypt(
             json.dumps(content).encode(), self._kept(purpose, header)
         )
         return header + sealed
@@ -265,24 +292,39 @@ class Sealing:
         """Return what is bound into a seal: after a restore the cluster has a new id (E1)."""
         return [purpose.encode(), header, self._ring.cluster_id.encode()]
 
-    def _verifier(self, hashed: bytes, secret: Secret, *belongs_to: str) -> bytes:
-        associated = [secret.value.encode(), *(each.encode() for each in belongs_to)]
-        return self._cipher(self._ring.active, f"{VERIFIER}/{secret.value}").encrypt(
-            hashed, associated
-        )
+    def _verifier(
+        self, hashed: bytes, key_id: KeyId, secret: Secret, *belongs_to: str
+    ) -> bytes:
+        purpose = f"{VERIFIER}/{secret.value}"
+        return self._sealed(key_id, purpose, hashed, [secret.value, *belongs_to])
+
+    def _hash_in(
+        self, verifier: bytes, key_id: KeyId, secret: Secret, *belongs_to: str
+    ) -> bytes:
+        purpose = f"{VERIFIER}/{secret.value}"
+        return self._opened(key_id, purpose, verifier, [secret.value, *belongs_to])
+
+    def _sealed(
+        self, key_id: KeyId, purpose: str, content: bytes, belongs_to: Sequence[str]
+    ) -> bytes:
+        associated = [each.encode() for each in belongs_to]
+        return self._cipher(key_id, purpose).encrypt(content, associated)
+
+    def _opened(
+        self, key_id: KeyId, purpose: str, sealed: bytes, belongs_to: Sequence[str]
+    ) -> bytes:
+        associated = [each.encode() for each in belongs_to]
+        try:
+            return self._cipher(key_id, purpose).decrypt(sealed, associated)
+        except (InvalidTag, ValueError):
+            what = f"{purpose} of {', '.join(belongs_to[1:])}"
+            raise BrokenSealError(f"the {what} does not open") from None
 
     def _cipher(self, key_id: KeyId, purpose: str) -> AESSIV:
         return AESSIV(self._ring.subkey(key_id, purpose))
 
-    def _mac(self, purpose: str, message: bytes) -> bytes:
-        key = self._ring.subkey(self._ring.active, purpose)
-        return hmac.digest(key, message, "sha256")
-
-
-def checkpoint_key(ring: KeyRing, key_id: KeyId) -> Ed25519PrivateKey:
-    """Derive what signs checkpoints: the same on every member. Raises `UnknownKeyError`."""
-    seed = ring.subkey(key_id, CHECKPOINT)[:ED25519_SEED_BYTES]
-    return Ed25519PrivateKey.from_private_bytes(seed)
+    def _mac(self, purpose: str, message: bytes, key_id: KeyId) -> bytes:
+        return hmac.digest(self._ring.subkey(key_id, purpose), message, "sha256")
 
 
 def session_id(bearer: str) -> SessionId:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from sparecode_node.domain.ids import AdministratorName, NameKey, RequestId
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.domain.users import fold
-from sparecode_node.queries import administrators
+from sparecode_node.queries import administrators, sessions
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.errors import OverloadedError
 from sparecode_node.services import fields
@@ -86,7 +86,7 @@ class Sessions:
             # Whoever is not there now is not there: the name need not be told to
             # apply, which would write it down.
             await self._proposer.barrier(deadline)
-            command, bearer = await self._prepare(name, password, request, deadline)
+            command, bearers = await self._prepare(name, password, request, deadline)
             try:
                 result = await self._proposer.propose_as(
                     context,
@@ -99,7 +99,9 @@ class Sessions:
                 if refused.rejected.reason is not Reason.STALE_PARAMETERS:
                     raise
                 continue
-            return SignedIn(bearer=bearer, opened=opened(result))
+            return SignedIn(
+                bearer=await self._bearer(bearers, deadline), opened=opened(result)
+            )
         raise OverloadedError("what this depends on changes too fast; try again")
 
     async def logout(self, context: CallContext) -> Applied:
@@ -126,7 +128,7 @@ class Sessions:
         password: str,
         request: RequestId,
         deadline: Deadline,
-    ) -> tuple[OpenSession, str]:
+    ) -> tuple[OpenSession, tuple[str, ...]]:
         """
         Compute the candidate: once, for whatever name (A6).
 
@@ -135,7 +137,8 @@ class Sessions:
         """
         async with self._state.transaction() as transaction:
             found = await administrators.password_parameters(transaction, name)
-        tag = self._sealing.name_tag(NameKey(name))
+            key_id = found.key_id if found else self._sealing.active_key
+        tag = self._sealing.name_tags(NameKey(name))[0]
         salt = (
             found.salt
             if found
@@ -150,18 +153,29 @@ class Sessions:
             lane=Lane.AUTHENTICATING,
             timeout_s=deadline.left_s(),
         )
-        candidate = self._sealing.password_verifier(hashed, name)
-        bearer = self._sealing.bearer(name, request, candidate)
+        candidate = self._sealing.password_verifier(hashed, name, key_id)
+        bearers = self._sealing.bearers(name, request, hashed)
         command = OpenSession(
             administrator=(
                 name if found else AdministratorName(f"unknown {tag.hex()}")
             ),
             candidate=candidate,
             administrator_version=found.version if found else 0,
-            key_id=self._sealing.active_key,
-            session_id=session_id(bearer),
+            key_id=key_id,
+            session_id=session_id(bearers[0]),
         )
-        return command, bearer
+        return command, bearers
+
+    async def _bearer(self, bearers: tuple[str, ...], deadline: Deadline) -> str:
+        """Return the bearer of the session that was opened: a retry's may be older."""
+        if len(bearers) == 1:
+            return bearers[0]
+        await self._proposer.barrier(deadline)
+        async with self._state.transaction() as transaction:
+            for bearer in bearers:
+                if await sessions.find(transaction, session_id(bearer)):
+                    return bearer
+        return bearers[0]
 
 
 def opened(result: Result) -> SessionOpened:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from sparecode_node.domain.audit import GENESIS_HASH
+from sparecode_node.domain.keys import KeysInState
 from sparecode_node.queries.seeds import SeedReader
 from sparecode_node.queries.state import read_only_uri
 from sparecode_node.replication.replicator import Stamper
@@ -34,21 +35,26 @@ class StateFile:
         sealing: Sealing,
         clock: Clock,
         on_applied: Callable[[float], object] | None = None,
+        on_keys: Callable[[KeysInState], object] | None = None,
     ) -> None:
-        """*on_applied* is told, in the engine's thread, how long each entry took."""
+        """
+        Both are told in the engine's thread.
+
+        *on_applied* how long each entry took; *on_keys* which keys of the ring the
+        state uses, at first and after each change, before an entry counts as applied.
+        """
         self._path = path
         self._sealing = sealing
         self._clock = clock
         self._on_applied = on_applied
+        self._on_keys = on_keys
 
     @contextlib.contextmanager
     def open(self) -> Iterator[tuple[StateMachine, Stamper]]:
         """Open the state for the one who writes it. Raises `SchemaError`."""
         with contextlib.closing(sqlite3.connect(self._path)) as db:
-            state = (
-                StateMachine(db)
-                if self._on_applied is None
-                else _TimedStateMachine(db, self._clock, self._on_applied)
+            state = _WatchedStateMachine(
+                db, self._clock, self._on_applied, self._on_keys
             )
             with contextlib.closing(SeedReader(self._path)) as seeds:
                 yield (
@@ -90,22 +96,38 @@ class StateFile:
         return contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None))
 
 
-class _TimedStateMachine(StateMachine):
-    """Tells how long each entry took. What it took decides nothing."""
+class _WatchedStateMachine(StateMachine):
+    """Tells what it takes, and which keys are in use. Neither decides anything."""
 
     def __init__(
         self,
         db: sqlite3.Connection,
         clock: Clock,
-        on_applied: Callable[[float], object],
+        on_applied: Callable[[float], object] | None,
+        on_keys: Callable[[KeysInState], object] | None,
     ) -> None:
         super().__init__(db)
         self._clock = clock
         self._on_applied = on_applied
+        self._on_keys = on_keys
+        self._told: KeysInState | None = None
+        self._tell()
 
     def apply(self, index: int, calls: Sequence[Call]) -> tuple[Result, ...]:
         """Apply one committed entry."""
         began_s = self._clock.monotonic_s()
         results = super().apply(index, calls)
-        self._on_applied(self._clock.monotonic_s() - began_s)
+        self._tell()
+        if self._on_applied is not None:
+            self._on_applied(self._clock.monotonic_s() - began_s)
         return results
+
+    def install(self, snapshot: str) -> None:
+        """Become the state in a snapshot."""
+        super().install(snapshot)
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._on_keys is not None and self.keys != self._told:
+            self._told = self.keys
+            self._on_keys(self.keys)

@@ -144,13 +144,20 @@ class TokenLife:
             found = await tokens.find_with_user(transaction, old)
             found_new = await tokens.find_with_user(transaction, new)
         token, user = found or (None, None)
-        verifier, sealed_pin = b"", b""
+        verifier, sealed_pin, key_id = b"", b"", self._sealing.active_key
         if keep_pin and token is not None and user is not None and token.pin_set:
             verifier = self._sealing.rebound_pin_verifier(
-                token.pin_verifier, token.pin_key_id, user.user_id, old=old, new=new
+                token.pin_verifier,
+                token.pin_key_id,
+                user.user_id,
+                old=old,
+                new=new,
+                new_key=key_id,
             )
             if found_new:
-                sealed_pin = carried(self._sealing, token, found_new[0], user.user_id)
+                sealed_pin = carried(
+                    self._sealing, token, found_new[0], user.user_id, key_id
+                )
         # Without a user or a PIN apply says why, or gives the answer of the first try.
         return ReplaceToken(
             serial=old,
@@ -158,7 +165,7 @@ class TokenLife:
             keep_pin=keep_pin,
             user_id=user.user_id if user else UserId(""),
             auth_version=user.auth_version if user else 0,
-            key_id=self._sealing.active_key,
+            key_id=key_id,
             pin_verifier=verifier,
             sealed_pin=sealed_pin,
             remember_sets=True,

@@ -178,6 +178,7 @@ class Tokens(TokenLife):
             raise InvalidFieldError("pin", wrong)
         # Nobody's PIN: apply says why, or gives the answer of the first try.
         user_id, verifier, sealed_pin = UserId(""), b"", b""
+        key_id = self._sealing.active_key
         if token is not None and user is not None:
             (hashed,) = await self._kdf.derive(
                 [KdfInput(secret=Secret.PIN, salt=user.pin_salt, text=pin)],
@@ -185,13 +186,13 @@ class Tokens(TokenLife):
                 timeout_s=deadline.left_s(),
             )
             user_id = user.user_id
-            verifier = self._sealing.pin_verifier(hashed, user_id, serial)
-            sealed_pin = sealed_for(self._sealing, token, user_id, pin)
+            verifier = self._sealing.pin_verifier(hashed, user_id, serial, key_id)
+            sealed_pin = sealed_for(self._sealing, token, user_id, pin, key_id)
         return SetPin(
             serial=serial,
             user_id=user_id,
             verifier=verifier,
-            key_id=self._sealing.active_key,
+            key_id=key_id,
             policy_version=policy.version,
             sealed_pin=sealed_pin,
         )

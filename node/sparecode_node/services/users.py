@@ -37,11 +37,13 @@ def creation(said: Mapping[str, str], sealing: Sealing, entropy: Entropy) -> Cre
     fields.text("display_name", display_name, at_most=fields.DISPLAY_NAME_MAX)
     fields.text("email", email, at_most=fields.EMAIL_MAX)
     name_key = fold(username)
+    key_id = sealing.active_key
     return CreateUser(
         user_id=UserId(entropy.uuid()),
         username=username,
         name_key=name_key,
-        name_tag=sealing.name_tag(name_key),
+        name_tag=sealing.name_tag(name_key, key_id),
+        key_id=key_id,
         display_name=display_name,
         email=email,
         pin_salt=entropy.token_bytes(SALT_BYTES),

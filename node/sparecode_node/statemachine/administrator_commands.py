@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 
 from sparecode_node.domain.administrators import Role
-from sparecode_node.domain.ids import AdministratorName, KeyId
+from sparecode_node.domain.ids import NO_KEY, AdministratorName, KeyId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +53,11 @@ class ChangePassword:
     administrator_version: int
     """Of the row that the candidate was computed with; 0: unknown name."""
     key_id: KeyId
+    """That the verifier was made with."""
     password_salt: bytes
     password_verifier: bytes
+    candidate_key_id: KeyId = NO_KEY
+    """That the candidate was made with; 0: the same."""
 
 
 AdministratorCommand = (

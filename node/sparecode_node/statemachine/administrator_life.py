@@ -49,7 +49,7 @@ def _unknown(name: AdministratorName) -> Rejected:
 
 
 def _create(applying: Applying, command: CreateAdministrator) -> Rejected | None:
-    if command.key_id != applying.key_id:
+    if not applying.keys.uses(command.key_id):
         return Rejected(Reason.STALE_PARAMETERS)
     if tables.find_administrator(applying.db, command.name) is not None:
         return Rejected(
@@ -181,7 +181,9 @@ def _change_password(applying: Applying, command: ChangePassword) -> Rejected | 
         )
     before = tables.find_administrator(db, command.name)
     version = before.version if before else 0
-    if (command.administrator_version, command.key_id) != (version, applying.key_id):
+    if command.administrator_version != version:
+        return Rejected(Reason.STALE_PARAMETERS)
+    if not applying.keys.uses(command.key_id):
         return Rejected(Reason.STALE_PARAMETERS)
     if before is None:
         return _unknown(command.name)
@@ -207,6 +209,8 @@ def _old_password(
     applying: Applying, administrator: Administrator, command: ChangePassword
 ) -> Rejected | None:
     """Want the old password: whoever finds an open session does not get to keep it."""
+    if (command.candidate_key_id or command.key_id) != administrator.key_id:
+        return Rejected(Reason.STALE_PARAMETERS)
     if administrator.blocks(applying.now_ms):
         return Rejected(
             Reason.LOCKED,

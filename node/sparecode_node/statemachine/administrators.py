@@ -6,7 +6,7 @@ import hmac
 from sparecode_node.domain.administrators import Administrator, Role
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.policy import Policy
-from sparecode_node.statemachine import tables
+from sparecode_node.statemachine import key_tables, tables
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands import (
     CloseSession,
@@ -25,6 +25,7 @@ def initialize_cluster(applying: Applying, command: InitializeCluster) -> Result
         "INSERT INTO meta (name, value) VALUES (?, ?)",
         [("cluster_id", command.cluster_id), ("key_id", command.key_id)],
     )
+    key_tables.add_first(db, command.key_id)
     add_policy(db, Policy())
     tables.save_administrator(
         db,
@@ -48,8 +49,12 @@ def open_session(applying: Applying, command: OpenSession) -> Result:
     """
     db = applying.db
     administrator = tables.find_administrator(db, command.administrator)
-    version = administrator.version if administrator else 0
-    if (command.administrator_version, command.key_id) != (version, applying.key_id):
+    known = (
+        (administrator.version, administrator.key_id)
+        if administrator
+        else (0, applying.keys.active)
+    )
+    if (command.administrator_version, command.key_id) != known:
         return Rejected(Reason.STALE_PARAMETERS)
     refused = Rejected(
         Reason.SIGN_IN_REFUSED,

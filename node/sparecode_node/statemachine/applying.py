@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from sparecode_node.domain.administrators import Administrator
 from sparecode_node.domain.authentication import Event
-from sparecode_node.domain.ids import KeyId
+from sparecode_node.domain.keys import KeysInState
 from sparecode_node.domain.policy import Policy
 from sparecode_node.statemachine.commands import Call
 
@@ -25,8 +25,8 @@ class Applying:
     index: int
     now_ms: int
     policy: Policy
-    key_id: KeyId
-    """The active key: verifiers made with another cannot be compared (T2)."""
+    keys: KeysInState
+    """What is made with a key that is not in use must not enter the state (T2)."""
     administrator: Administrator | None = None
     """Whose session it is; None for agents and nodes."""
     target: str = ""

@@ -18,6 +18,7 @@ from sparecode_node.domain.authentication import (
 from sparecode_node.domain.challenges import CHALLENGE_MS, Challenge, NextStep
 from sparecode_node.domain.continuing import Given, judge_next
 from sparecode_node.domain.emergency_access import Use
+from sparecode_node.domain.ids import KeyId
 from sparecode_node.domain.lockout import Factor
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.passcodes import Reading
@@ -53,6 +54,8 @@ def authenticate(applying: Applying, command: Authenticate) -> Result:
         readings=command.readings,
         challenges=command.challenges,
     )
+    if _under_other_keys(attempt, command):
+        return Rejected(Reason.STALE_PARAMETERS)
     judgement = judge(attempt)
     _save(applying, attempt, judgement)
     challenge = _challenge(applying, command, attempt, judgement)
@@ -137,7 +140,29 @@ def _stale(applying: Applying, command: Judged, user: User | None) -> bool:
         command.auth_version,
         command.policy_version,
         command.key_id,
-    ) != (user_id, version, applying.policy.version, applying.key_id)
+    ) != (user_id, version, applying.policy.version, applying.keys.active)
+
+
+def _under_other_keys(attempt: Attempt, command: Authenticate) -> bool:
+    """Say whether a candidate cannot be compared: its row is sealed with another key."""
+    pins: dict[str, KeyId] = {
+        token.serial: token.pin_key_id for token in attempt.tokens if token.pin_set
+    }
+    sets = {
+        each.set_id: each.key_id
+        for some in (*attempt.sets.values(), attempt.former_sets)
+        for each in some
+    }
+    made = [
+        (each.key_id or command.key_id, pins.get(each.serial))
+        for reading in attempt.readings
+        for each in reading.pins
+    ] + [
+        (each.key_id or command.key_id, sets.get(each.set_id))
+        for reading in attempt.readings
+        for each in reading.codes
+    ]
+    return any(wanted not in (None, key_id) for key_id, wanted in made)
 
 
 def _attempt(

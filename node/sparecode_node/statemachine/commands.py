@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from sparecode_node.domain.agents import Protects
 from sparecode_node.domain.emergency_access import RecoveryPolicy
 from sparecode_node.domain.ids import (
+    NO_KEY,
     AdministratorName,
     AgentIdentity,
     KeyId,
@@ -37,6 +38,7 @@ from sparecode_node.statemachine.authentication_commands import (
 from sparecode_node.statemachine.bulk_commands import BulkCommand
 from sparecode_node.statemachine.cluster_commands import ClusterCommand
 from sparecode_node.statemachine.epoch_commands import EpochCommand
+from sparecode_node.statemachine.key_commands import KeyCommand
 from sparecode_node.statemachine.refusal_commands import NoteRefusedCalls
 from sparecode_node.statemachine.token_commands import (
     ClearPin,
@@ -61,6 +63,8 @@ class RequestKey:
     request_id: RequestId
     tag: int
     """32-bit keyed tag over the caller's fields: same id, other tag is refused."""
+    other_tags: tuple[int, ...] = ()
+    """The same under keys that were active before, by which a retry is known too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +110,8 @@ class CreateUser:
     email: str
     pin_salt: bytes
     code_salt: bytes
+    key_id: KeyId = NO_KEY
+    """That the tag was made with; 0: the first one, of which there was no other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -367,6 +373,7 @@ Command = (
     | EpochCommand
     | NoteRefusedCalls
     | ApprovalCommand
+    | KeyCommand
 )
 
 

@@ -207,7 +207,7 @@ def _version_problem(
         command.user_id == (token.user_id or "")
         and command.auth_version == auth_version
         and command.policy_version == applying.policy.version
-        and command.key_id == applying.key_id
+        and applying.keys.uses(command.key_id)
     ):
         return None
     if not command.draft_id:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, assert_never
 
-from sparecode_node.domain.ids import KeyId
+from sparecode_node.domain.keys import KeysInState
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.policy import TIME_MS_MAX, Policy
 from sparecode_node.statemachine import (
@@ -24,6 +24,8 @@ from sparecode_node.statemachine import (
     authentication,
     emergency_access,
     epochs,
+    key_tables,
+    keys,
     policies,
     schema,
     snapshots,
@@ -79,6 +81,11 @@ from sparecode_node.statemachine.commands import (
 from sparecode_node.statemachine.digest import digest
 from sparecode_node.statemachine.ending import forget_ended
 from sparecode_node.statemachine.epoch_commands import BeginEpoch, OpenCluster
+from sparecode_node.statemachine.key_commands import (
+    ActivateKey,
+    ReplaceSeals,
+    RetireKey,
+)
 from sparecode_node.statemachine.recording import record
 from sparecode_node.statemachine.refusal_commands import NoteRefusedCalls
 from sparecode_node.statemachine.refusals import note_refused_calls
@@ -139,6 +146,11 @@ class StateMachine:
         """The newest time of any call that was applied; it never goes back (T5)."""
         return self._now_ms
 
+    @property
+    def keys(self) -> KeysInState:
+        """The keys of the ring that the state uses."""
+        return self._keys
+
     def checkpoint(self) -> int:
         """Return up to which index no power cut takes the state back; 0: unknown."""
         return self._applied_index if snapshots.checkpoint(self._db) else 0
@@ -185,7 +197,7 @@ class StateMachine:
             index=index,
             now_ms=self._now_ms,
             policy=self._policy,
-            key_id=self._key_id,
+            keys=self._keys,
             target=target_of(self._db, call.command),
         )
         if isinstance(call.command, PassBarrier):
@@ -335,6 +347,10 @@ class StateMachine:
                 return result
             case TransferPrimary():
                 return Applied(index=applying.index)  # Done by replication.
+            case (ActivateKey() | ReplaceSeals() | RetireKey()) as command:
+                result = keys.change_keys(applying, command)
+                self._load_beginning()
+                return result
             case NoteRefusedCalls() as command:
                 return note_refused_calls(applying, command)
             case PassBarrier():
@@ -373,8 +389,8 @@ class StateMachine:
         )
 
     def _load_beginning(self) -> None:
-        """Read the policy and the key, if `InitializeCluster` has been applied."""
+        """Read the policy and the keys, if `InitializeCluster` has been applied."""
         policy = policies.find_policy(self._db)
         self._initialized = policy is not None
         self._policy = policy or Policy()
-        self._key_id = KeyId(self._meta("key_id", 0))
+        self._keys = key_tables.keys_of(self._db)

@@ -12,6 +12,7 @@ import json
 import typing
 from typing import Any
 
+from sparecode_node.domain.ids import KeyId
 from sparecode_node.statemachine.administrator_commands import (
     ChangePassword,
     CreateAdministrator,
@@ -57,6 +58,20 @@ def from_json(text: str) -> Change:
     return kind(
         **{name: _read(hint, written.get(name)) for name, hint in hints.items()}
     )
+
+
+Sealed = CreateAdministrator | ChangePassword
+"""Changes that hold a verifier."""
+
+
+def sealed_in(change: Change) -> Sealed | None:
+    """Return the change if a key of the ring is in it."""
+    return change if isinstance(change, Sealed) else None
+
+
+def with_seal(change: Sealed, verifier: bytes, key_id: KeyId) -> Sealed:
+    """Return the change with its verifier under another key."""
+    return dataclasses.replace(change, password_verifier=verifier, key_id=key_id)
 
 
 def _written(value: object) -> object:

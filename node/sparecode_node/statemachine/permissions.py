@@ -43,6 +43,7 @@ from sparecode_node.statemachine.commands import (
     UpdateUser,
 )
 from sparecode_node.statemachine.epoch_commands import OpenCluster
+from sparecode_node.statemachine.key_commands import ActivateKey
 from sparecode_node.statemachine.token_commands import (
     ClearPin,
     DeleteToken,
@@ -85,6 +86,7 @@ PERMISSIONS: dict[type[Command], Permission | None] = {
     AllowCertificate: Permission.CHANGE_AGENTS,
     TransferPrimary: Permission.CHANGE_CLUSTER,
     OpenCluster: Permission.CHANGE_CLUSTER,
+    ActivateKey: Permission.CHANGE_CLUSTER,
     CreateAdministrator: Permission.CHANGE_ADMINISTRATORS,
     UpdateAdministrator: Permission.CHANGE_ADMINISTRATORS,
     RemoveAdministrator: Permission.CHANGE_ADMINISTRATORS,

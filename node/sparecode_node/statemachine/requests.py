@@ -66,7 +66,7 @@ class Requests:
         ).fetchone()
         if row is None:
             return None
-        if row[0] != key.tag:
+        if row[0] not in (key.tag, *key.other_tags):
             return REUSED
         return from_json(row[1])
 

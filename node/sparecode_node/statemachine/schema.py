@@ -9,8 +9,19 @@ Every row is a function of the log. `meta` holds what is one of a kind:
 
 import sqlite3
 
-VERSION = 9
+VERSION = 10
 """Stored as `user_version`; raised with every change of the tables."""
+
+_KEY_TABLES = """
+CREATE TABLE ring_keys (
+    key_id INTEGER PRIMARY KEY,
+    fingerprint BLOB NOT NULL,       -- empty: of the cluster's first key
+    activated_at_ms INTEGER NOT NULL,
+    retire_at_ms INTEGER,            -- NULL: it is active
+    keep INTEGER NOT NULL,           -- in the members' rings, when it is retired
+    retired INTEGER NOT NULL
+) STRICT;
+"""
 
 _APPROVAL_TABLES = """
 CREATE TABLE pin_changes (
@@ -120,7 +131,8 @@ CREATE TABLE users (
     enabled INTEGER NOT NULL,
     auth_version INTEGER NOT NULL,
     pin_salt BLOB NOT NULL,
-    code_salt BLOB NOT NULL
+    code_salt BLOB NOT NULL,
+    tag_key_id INTEGER NOT NULL DEFAULT 1
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE lockouts (
@@ -234,6 +246,7 @@ CREATE TABLE audit_events (
     + _AGENT_TABLES
     + _APPROVAL_TABLES
     + _FORMER_TABLES
+    + _KEY_TABLES
 )
 
 
@@ -254,6 +267,11 @@ _MIGRATIONS = {
     6: "ALTER TABLE tokens ADD COLUMN sealed_pin BLOB NOT NULL DEFAULT x'';",
     7: "ALTER TABLE tokens ADD COLUMN out_of_step INTEGER NOT NULL DEFAULT 0;",
     8: _FORMER_TABLES,
+    9: "ALTER TABLE users ADD COLUMN tag_key_id INTEGER NOT NULL DEFAULT 1;"
+    "UPDATE users SET tag_key_id = (SELECT value FROM meta WHERE name = 'key_id');"
+    + _KEY_TABLES
+    + "INSERT INTO ring_keys SELECT value, X'', 0, NULL, 0, 0 "
+    "FROM meta WHERE name = 'key_id';",
 }
 """
 From each version to the next one; a node that is upgraded keeps its state.

@@ -47,7 +47,7 @@ def _upsert(
 
 USER_COLUMNS = (
     "user_id, username, name_key, name_tag, display_name, email, enabled, "
-    "auth_version, pin_salt, code_salt"
+    "auth_version, pin_salt, code_salt, tag_key_id"
 )
 
 
@@ -64,6 +64,7 @@ def user_of(row: Row) -> User:
         auth_version=row[7],
         pin_salt=row[8],
         code_salt=row[9],
+        tag_key_id=row[10],
     )
 
 
@@ -105,6 +106,7 @@ def save_user(db: sqlite3.Connection, user: User) -> None:
         auth_version=user.auth_version,
         pin_salt=user.pin_salt,
         code_salt=user.code_salt,
+        tag_key_id=user.tag_key_id,
     )
 
 

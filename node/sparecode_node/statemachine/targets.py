@@ -48,6 +48,11 @@ from sparecode_node.statemachine.commands import (
     UpdateUser,
 )
 from sparecode_node.statemachine.epoch_commands import BeginEpoch, OpenCluster
+from sparecode_node.statemachine.key_commands import (
+    ActivateKey,
+    ReplaceSeals,
+    RetireKey,
+)
 from sparecode_node.statemachine.refusal_commands import NoteRefusedCalls
 from sparecode_node.statemachine.token_commands import (
     ClearPin,
@@ -100,6 +105,10 @@ def target_of(db: sqlite3.Connection, command: Command) -> str:
             return command.name
         case TransferPrimary():
             return command.target or ""
+        case ActivateKey():
+            return f"key {command.fingerprint.hex()}"
+        case ReplaceSeals() | RetireKey():
+            return f"key {command.key_id}"
         case RequestBulkIssue():
             return f"{len(command.serials)} tokens"
         case Approve() | Reject():

@@ -158,13 +158,11 @@ def _resynchronize(
 
 def _stale(applying: Applying, old: Token, command: ReplaceToken) -> bool:
     """Say whether the carried verifier was made of another state than this (T2)."""
+    if not applying.keys.uses(command.key_id):
+        return True
     user = None if old.user_id is None else tables.find_user(applying.db, old.user_id)
     user_id, version = (user.user_id, user.auth_version) if user else ("", 0)
-    return (command.user_id, command.auth_version, command.key_id) != (
-        user_id,
-        version,
-        applying.key_id,
-    )
+    return (command.user_id, command.auth_version) != (user_id, version)
 
 
 def _from_user(applying: Applying, token: Token) -> str:

@@ -42,6 +42,8 @@ def enroll_token(applying: Applying, command: EnrollToken) -> Result:
             f"there is a token {command.serial} already",
             "serial",
         )
+    if not applying.keys.uses(command.key_id):
+        return Rejected(Reason.STALE_PARAMETERS)
     parameters = parameters_of(
         command.serial,
         algorithm=command.algorithm,
@@ -119,7 +121,7 @@ def set_pin(applying: Applying, command: SetPin) -> Result:
     if (
         token.user_id != command.user_id
         or applying.policy.version != command.policy_version
-        or applying.key_id != command.key_id
+        or not applying.keys.uses(command.key_id)
     ):
         return Rejected(Reason.STALE_PARAMETERS)
     with_pin = token.with_pin(command.verifier, command.key_id, command.sealed_pin)

@@ -40,6 +40,8 @@ def create_user(applying: Applying, command: CreateUser) -> Result:
         return Rejected(
             Reason.USER_EXISTS, "there is a user of this id already", "username"
         )
+    if command.key_id and not applying.keys.uses(command.key_id):
+        return Rejected(Reason.STALE_PARAMETERS)
     tables.save_user(
         db,
         User(
@@ -53,6 +55,7 @@ def create_user(applying: Applying, command: CreateUser) -> Result:
             auth_version=1,
             pin_salt=command.pin_salt,
             code_salt=command.code_salt,
+            tag_key_id=command.key_id or applying.keys.active,
         ),
     )
     return Applied(index=applying.index)

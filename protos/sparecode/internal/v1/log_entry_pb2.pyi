@@ -103,6 +103,9 @@ class Call(_message.Message):
     REJECT_FIELD_NUMBER: _builtins.int
     BEGIN_EPOCH_FIELD_NUMBER: _builtins.int
     OPEN_CLUSTER_FIELD_NUMBER: _builtins.int
+    ACTIVATE_KEY_FIELD_NUMBER: _builtins.int
+    REPLACE_SEALS_FIELD_NUMBER: _builtins.int
+    RETIRE_KEY_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """The node that was called."""
     session_id: _builtins.str
@@ -285,6 +288,18 @@ class Call(_message.Message):
     def open_cluster(self) -> Global___OpenCluster:
         """Serves agents again."""
 
+    @_builtins.property
+    def activate_key(self) -> Global___ActivateKey:
+        """Makes new things with another key."""
+
+    @_builtins.property
+    def replace_seals(self) -> Global___ReplaceSeals:
+        """Replaces seals by those of the active key."""
+
+    @_builtins.property
+    def retire_key(self) -> Global___RetireKey:
+        """Says that nothing is sealed with a key any more."""
+
     def __init__(
         self,
         *,
@@ -335,12 +350,15 @@ class Call(_message.Message):
         reject: Global___Reject | None = ...,
         begin_epoch: Global___BeginEpoch | None = ...,
         open_cluster: Global___OpenCluster | None = ...,
+        activate_key: Global___ActivateKey | None = ...,
+        replace_seals: Global___ReplaceSeals | None = ...,
+        retire_key: Global___RetireKey | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["allow_certificate", b"allow_certificate", "approve", b"approve", "assign_token", b"assign_token", "authenticate", b"authenticate", "begin_epoch", b"begin_epoch", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "note_refused_calls", b"note_refused_calls", "open_cluster", b"open_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "resynchronize_token", b"resynchronize_token", "save_emergency_access", b"save_emergency_access", "set_pin", b"set_pin", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["activate_key", b"activate_key", "allow_certificate", b"allow_certificate", "approve", b"approve", "assign_token", b"assign_token", "authenticate", b"authenticate", "begin_epoch", b"begin_epoch", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "note_refused_calls", b"note_refused_calls", "open_cluster", b"open_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "replace_seals", b"replace_seals", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "resynchronize_token", b"resynchronize_token", "retire_key", b"retire_key", "save_emergency_access", b"save_emergency_access", "set_pin", b"set_pin", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_certificate", b"allow_certificate", "approve", b"approve", "assign_token", b"assign_token", "at_ms", b"at_ms", "authenticate", b"authenticate", "begin_epoch", b"begin_epoch", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "node_id", b"node_id", "note_refused_calls", b"note_refused_calls", "open_cluster", b"open_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "resynchronize_token", b"resynchronize_token", "save_emergency_access", b"save_emergency_access", "session_id", b"session_id", "set_pin", b"set_pin", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_key", b"activate_key", "allow_certificate", b"allow_certificate", "approve", b"approve", "assign_token", b"assign_token", "at_ms", b"at_ms", "authenticate", b"authenticate", "begin_epoch", b"begin_epoch", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "node_id", b"node_id", "note_refused_calls", b"note_refused_calls", "open_cluster", b"open_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "replace_seals", b"replace_seals", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "resynchronize_token", b"resynchronize_token", "retire_key", b"retire_key", "save_emergency_access", b"save_emergency_access", "session_id", b"session_id", "set_pin", b"set_pin", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["initialize_cluster", "open_session", "close_session", "create_user", "update_user", "delete_user", "unlock_user", "enroll_token", "assign_token", "set_pin", "reinstate_token", "save_emergency_access", "disable_emergency_access", "register_agent", "authenticate", "pass_barrier", "unassign_token", "enable_token", "disable_token", "update_token", "delete_token", "clear_pin", "replace_token", "update_policy", "resynchronize_token", "issue_fixed_tokencode", "create_administrator", "update_administrator", "remove_administrator", "change_password", "issue_tokencodes_in_bulk", "update_agent", "remove_agent", "deny_certificate", "allow_certificate", "continue_authentication", "transfer_primary", "note_refused_calls", "request_bulk_issue", "approve", "reject", "begin_epoch", "open_cluster"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["initialize_cluster", "open_session", "close_session", "create_user", "update_user", "delete_user", "unlock_user", "enroll_token", "assign_token", "set_pin", "reinstate_token", "save_emergency_access", "disable_emergency_access", "register_agent", "authenticate", "pass_barrier", "unassign_token", "enable_token", "disable_token", "update_token", "delete_token", "clear_pin", "replace_token", "update_policy", "resynchronize_token", "issue_fixed_tokencode", "create_administrator", "update_administrator", "remove_administrator", "change_password", "issue_tokencodes_in_bulk", "update_agent", "remove_agent", "deny_certificate", "allow_certificate", "continue_authentication", "transfer_primary", "note_refused_calls", "request_bulk_issue", "approve", "reject", "begin_epoch", "open_cluster", "activate_key", "replace_seals", "retire_key"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
@@ -356,6 +374,7 @@ class RequestKey(_message.Message):
     METHOD_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     TAG_FIELD_NUMBER: _builtins.int
+    OTHER_TAGS_FIELD_NUMBER: _builtins.int
     caller: _builtins.str
     """Who called, as authenticated."""
     method: _builtins.str
@@ -364,6 +383,10 @@ class RequestKey(_message.Message):
     """The caller's name for the request."""
     tag: _builtins.int
     """Keyed tag over the caller's fields."""
+    @_builtins.property
+    def other_tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The same under keys that were active before."""
+
     def __init__(
         self,
         *,
@@ -371,10 +394,11 @@ class RequestKey(_message.Message):
         method: _builtins.str = ...,
         request_id: _builtins.str = ...,
         tag: _builtins.int = ...,
+        other_tags: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "method", b"method", "request_id", b"request_id", "tag", b"tag"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "method", b"method", "other_tags", b"other_tags", "request_id", b"request_id", "tag", b"tag"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -492,6 +516,7 @@ class CreateUser(_message.Message):
     EMAIL_FIELD_NUMBER: _builtins.int
     PIN_SALT_FIELD_NUMBER: _builtins.int
     CODE_SALT_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """Identifies the user for ever."""
     username: _builtins.str
@@ -508,6 +533,8 @@ class CreateUser(_message.Message):
     """Salt of the user's PINs."""
     code_salt: _builtins.bytes
     """Salt of the user's codes."""
+    key_id: _builtins.int
+    """Key of the ring that the tag was made with; 0: the first one."""
     def __init__(
         self,
         *,
@@ -519,10 +546,11 @@ class CreateUser(_message.Message):
         email: _builtins.str = ...,
         pin_salt: _builtins.bytes = ...,
         code_salt: _builtins.bytes = ...,
+        key_id: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code_salt", b"code_salt", "display_name", b"display_name", "email", b"email", "name_key", b"name_key", "name_tag", b"name_tag", "pin_salt", b"pin_salt", "user_id", b"user_id", "username", b"username"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code_salt", b"code_salt", "display_name", b"display_name", "email", b"email", "key_id", b"key_id", "name_key", b"name_key", "name_tag", b"name_tag", "pin_salt", b"pin_salt", "user_id", b"user_id", "username", b"username"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1639,19 +1667,23 @@ class PinCandidate(_message.Message):
 
     SERIAL_FIELD_NUMBER: _builtins.int
     VERIFIER_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
     serial: _builtins.str
     """Which token."""
     verifier: _builtins.bytes
     """The verifier."""
+    key_id: _builtins.int
+    """Key of the ring that it was made with; 0: that of the command."""
     def __init__(
         self,
         *,
         serial: _builtins.str = ...,
         verifier: _builtins.bytes = ...,
+        key_id: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["serial", b"serial", "verifier", b"verifier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "serial", b"serial", "verifier", b"verifier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1665,19 +1697,23 @@ class CodeCandidate(_message.Message):
 
     SET_ID_FIELD_NUMBER: _builtins.int
     VERIFIER_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
     set_id: _builtins.str
     """Which set."""
     verifier: _builtins.bytes
     """The verifier."""
+    key_id: _builtins.int
+    """Key of the ring that it was made with; 0: that of the command."""
     def __init__(
         self,
         *,
         set_id: _builtins.str = ...,
         verifier: _builtins.bytes = ...,
+        key_id: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["set_id", b"set_id", "verifier", b"verifier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "set_id", b"set_id", "verifier", b"verifier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2090,6 +2126,7 @@ class ChangePassword(_message.Message):
     KEY_ID_FIELD_NUMBER: _builtins.int
     PASSWORD_SALT_FIELD_NUMBER: _builtins.int
     PASSWORD_VERIFIER_FIELD_NUMBER: _builtins.int
+    CANDIDATE_KEY_ID_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Whose password."""
     candidate: _builtins.bytes
@@ -2097,11 +2134,13 @@ class ChangePassword(_message.Message):
     administrator_version: _builtins.int
     """Version of the administrator's row that the candidate was computed with."""
     key_id: _builtins.int
-    """Key of the ring that candidate and verifier were made with."""
+    """Key of the ring that the verifier was made with."""
     password_salt: _builtins.bytes
     """Salt of the new password."""
     password_verifier: _builtins.bytes
     """Verifier of the new password."""
+    candidate_key_id: _builtins.int
+    """Key of the ring that the candidate was made with; 0: the same."""
     def __init__(
         self,
         *,
@@ -2111,10 +2150,11 @@ class ChangePassword(_message.Message):
         key_id: _builtins.int = ...,
         password_salt: _builtins.bytes = ...,
         password_verifier: _builtins.bytes = ...,
+        candidate_key_id: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["administrator_version", b"administrator_version", "candidate", b"candidate", "key_id", b"key_id", "name", b"name", "password_salt", b"password_salt", "password_verifier", b"password_verifier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["administrator_version", b"administrator_version", "candidate", b"candidate", "candidate_key_id", b"candidate_key_id", "key_id", b"key_id", "name", b"name", "password_salt", b"password_salt", "password_verifier", b"password_verifier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2359,3 +2399,129 @@ class OpenCluster(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OpenCluster: _TypeAlias = OpenCluster  # noqa: Y015
+
+@_typing.final
+class ActivateKey(_message.Message):
+    """Makes new things with a key that all voters hold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    REPLACES_FIELD_NUMBER: _builtins.int
+    AT_ONCE_FIELD_NUMBER: _builtins.int
+    KEEP_OLD_KEY_FIELD_NUMBER: _builtins.int
+    fingerprint: _builtins.bytes
+    """Tells the key from any other."""
+    replaces: _builtins.int
+    """The key that was active when it was handed out."""
+    at_once: _builtins.bool
+    """The older keys go as soon as nothing is sealed with them."""
+    keep_old_key: _builtins.bool
+    """The members keep the older keys in their rings."""
+    def __init__(
+        self,
+        *,
+        fingerprint: _builtins.bytes = ...,
+        replaces: _builtins.int = ...,
+        at_once: _builtins.bool = ...,
+        keep_old_key: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_once", b"at_once", "fingerprint", b"fingerprint", "keep_old_key", b"keep_old_key", "replaces", b"replaces"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ActivateKey: _TypeAlias = ActivateKey  # noqa: Y015
+
+@_typing.final
+class ReplacedSeal(_message.Message):
+    """What one row holds instead of what it held, if it still does."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    ROW_FIELD_NUMBER: _builtins.int
+    OLD_KEY_ID_FIELD_NUMBER: _builtins.int
+    OLD_FIELD_NUMBER: _builtins.int
+    NEW_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """A value of SealKind."""
+    row: _builtins.str
+    """Which row: serial, set, name, user or approval."""
+    old_key_id: _builtins.int
+    """Key of the ring that the old ones were made with."""
+    @_builtins.property
+    def old(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """What it held; of a set the verifiers in the order of its codes."""
+
+    @_builtins.property
+    def new(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """The same under the new key."""
+
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        row: _builtins.str = ...,
+        old_key_id: _builtins.int = ...,
+        old: _abc.Iterable[_builtins.bytes] | None = ...,
+        new: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "new", b"new", "old", b"old", "old_key_id", b"old_key_id", "row", b"row"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplacedSeal: _TypeAlias = ReplacedSeal  # noqa: Y015
+
+@_typing.final
+class ReplaceSeals(_message.Message):
+    """Replaces seals by those of the active key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    SEALS_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.int
+    """That key."""
+    @_builtins.property
+    def seals(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplacedSeal]:
+        """What is replaced."""
+
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.int = ...,
+        seals: _abc.Iterable[Global___ReplacedSeal] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "seals", b"seals"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplaceSeals: _TypeAlias = ReplaceSeals  # noqa: Y015
+
+@_typing.final
+class RetireKey(_message.Message):
+    """Says that nothing is sealed with a key any more."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.int
+    """Which key."""
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetireKey: _TypeAlias = RetireKey  # noqa: Y015

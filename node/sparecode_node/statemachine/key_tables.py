@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which keys the state uses, and what is sealed with each: the SQL of it (T3, P5)."""
+
+import sqlite3
+
+from sparecode_node.domain.ids import KeyId
+from sparecode_node.domain.keys import KeyInUse, KeysInState, RetiredKey
+from sparecode_node.statemachine.key_commands import ReplacedSeal, SealKind
+from sparecode_node.statemachine.pending_changes import (
+    from_json,
+    sealed_in,
+    to_json,
+    with_seal,
+)
+
+_UPDATES = {
+    SealKind.SEED: "UPDATE tokens SET sealed_seed = ?, key_id = ? "
+    "WHERE serial = ? AND key_id = ? AND sealed_seed = ?",
+    SealKind.PASSWORD: "UPDATE administrators SET password_verifier = ?, key_id = ? "
+    "WHERE name = ? AND key_id = ? AND password_verifier = ?",
+    SealKind.NAME_TAG: "UPDATE users SET name_tag = ?, tag_key_id = ? "
+    "WHERE user_id = ? AND tag_key_id = ? AND name_tag = ?",
+}
+"""Of rows that hold one seal: new, its key, the row, and what it must still hold."""
+
+PIN_SEALS = 2
+"""Of a token: the PIN's verifier, and the PIN itself where it is folded in, or nothing."""
+
+_USERS_OF_KEY = (
+    "SELECT 1 FROM tokens WHERE key_id = :key OR pin_key_id = :key",
+    "SELECT 1 FROM code_sets WHERE key_id = :key",
+    "SELECT 1 FROM administrators WHERE key_id = :key",
+    "SELECT 1 FROM users WHERE tag_key_id = :key",
+)
+
+
+def keys_of(db: sqlite3.Connection) -> KeysInState:
+    """Return the keys that the state uses, and used."""
+    rows = db.execute(
+        "SELECT key_id, fingerprint, retire_at_ms, keep, retired FROM ring_keys "
+        "ORDER BY key_id"
+    ).fetchall()
+    in_use = tuple(
+        KeyInUse(
+            key_id=KeyId(row[0]),
+            fingerprint=row[1],
+            retire_at_ms=row[2],
+            keep=bool(row[3]),
+        )
+        for row in rows
+        if not row[4]
+    )
+    active = [each.key_id for each in in_use if each.retire_at_ms is None]
+    return KeysInState(
+        active=active[-1] if active else KeyId(0),
+        in_use=in_use,
+        retired=tuple(
+            RetiredKey(key_id=KeyId(row[0]), keep=bool(row[3]))
+            for row in rows
+            if row[4]
+        ),
+    )
+
+
+def add_first(db: sqlite3.Connection, key_id: KeyId) -> None:
+    """Begin with a key that came with the cluster."""
+    _add(db, key_id, b"", 0)
+
+
+def add(db: sqlite3.Connection, fingerprint: bytes, now_ms: int) -> KeyId:
+    """Add a key under the next number, which no key has had before."""
+    (newest,) = db.execute("SELECT max(key_id) FROM ring_keys").fetchone()
+    key_id = KeyId(newest + 1)
+    _add(db, key_id, fingerprint, now_ms)
+    db.execute("UPDATE meta SET value = ? WHERE name = 'key_id'", (key_id,))
+    return key_id
+
+
+def _add(
+    db: sqlite3.Connection, key_id: KeyId, fingerprint: bytes, now_ms: int
+) -> None:
+    db.execute(
+        "INSERT INTO ring_keys (key_id, fingerprint, activated_at_ms, retire_at_ms, "
+        "keep, retired) VALUES (?, ?, ?, NULL, 0, 0)",
+        (key_id, fingerprint, now_ms),
+    )
+
+
+def age(db: sqlite3.Connection, key: KeyInUse) -> None:
+    """Save until when a key that is not active any more stays."""
+    db.execute(
+        "UPDATE ring_keys SET retire_at_ms = ?, keep = ? WHERE key_id = ?",
+        (key.retire_at_ms, key.keep, key.key_id),
+    )
+
+
+def retire(db: sqlite3.Connection, key_id: KeyId) -> None:
+    """Save that a key is retired."""
+    db.execute("UPDATE ring_keys SET retired = 1 WHERE key_id = ?", (key_id,))
+
+
+def has_key(db: sqlite3.Connection, fingerprint: bytes) -> bool:
+    """Say whether the key is or was in use."""
+    found = db.execute(
+        "SELECT 1 FROM ring_keys WHERE fingerprint = ?", (fingerprint,)
+    ).fetchone()
+    return found is not None
+
+
+def is_used(db: sqlite3.Connection, key_id: KeyId) -> bool:
+    """Say whether anything is sealed with a key."""
+    for query in _USERS_OF_KEY:
+        if db.execute(f"{query} LIMIT 1", {"key": key_id}).fetchone() is not None:
+            return True
+    waiting = db.execute("SELECT change FROM approvals WHERE change != ''")
+    return any(
+        (sealed := sealed_in(from_json(row[0]))) is not None and sealed.key_id == key_id
+        for row in waiting
+    )
+
+
+def replace_seal(db: sqlite3.Connection, seal: ReplacedSeal, key_id: KeyId) -> bool:
+    """Replace what a row holds, if it is still that; say whether it was."""
+    match seal.kind:
+        case SealKind.CODES:
+            return _replace_codes(db, seal, key_id)
+        case SealKind.PIN:
+            return _replace_pin(db, seal, key_id)
+        case SealKind.PENDING_CHANGE:
+            return _replace_pending(db, seal, key_id)
+        case _:
+            pass
+    if len(seal.old) != 1 or len(seal.new) != 1:
+        return False
+    (old,), (new,) = seal.old, seal.new
+    done = db.execute(
+        _UPDATES[seal.kind], (new, key_id, seal.row, seal.old_key_id, old)
+    )
+    return done.rowcount == 1
+
+
+def _replace_pin(db: sqlite3.Connection, seal: ReplacedSeal, key_id: KeyId) -> bool:
+    """Replace a PIN's verifier and, of a PINpad token, the sealed PIN with it."""
+    if len(seal.old) != PIN_SEALS or len(seal.new) != PIN_SEALS:
+        return False
+    done = db.execute(
+        "UPDATE tokens SET pin_verifier = ?, sealed_pin = ?, pin_key_id = ? "
+        "WHERE serial = ? AND pin_key_id = ? AND pin_verifier = ? AND sealed_pin = ?",
+        (*seal.new, key_id, seal.row, seal.old_key_id, *seal.old),
+    )
+    return done.rowcount == 1
+
+
+def _replace_codes(db: sqlite3.Connection, seal: ReplacedSeal, key_id: KeyId) -> bool:
+    """Replace all verifiers of a set, which have one key."""
+    known = db.execute(
+        "SELECT key_id FROM code_sets WHERE set_id = ?", (seal.row,)
+    ).fetchone()
+    codes = db.execute(
+        "SELECT ordinal, verifier FROM codes WHERE set_id = ? ORDER BY ordinal",
+        (seal.row,),
+    ).fetchall()
+    if (
+        known != (seal.old_key_id,)
+        or tuple(verifier for _, verifier in codes) != seal.old
+        or len(seal.new) != len(codes)
+    ):
+        return False
+    db.executemany(
+        "UPDATE codes SET verifier = ? WHERE set_id = ? AND ordinal = ?",
+        [
+            (new, seal.row, ordinal)
+            for (ordinal, _), new in zip(codes, seal.new, strict=True)
+        ],
+    )
+    db.execute("UPDATE code_sets SET key_id = ? WHERE set_id = ?", (key_id, seal.row))
+    return True
+
+
+def _replace_pending(db: sqlite3.Connection, seal: ReplacedSeal, key_id: KeyId) -> bool:
+    """Replace the verifier in a change that waits for a second approver (P3)."""
+    row = db.execute(
+        "SELECT change FROM approvals WHERE approval_id = ? AND change != ''",
+        (seal.row,),
+    ).fetchone()
+    sealed = sealed_in(from_json(row[0])) if row else None
+    if (
+        sealed is None
+        or (sealed.key_id, (sealed.password_verifier,)) != (seal.old_key_id, seal.old)
+        or len(seal.new) != 1
+    ):
+        return False
+    db.execute(
+        "UPDATE approvals SET change = ? WHERE approval_id = ?",
+        (to_json(with_seal(sealed, seal.new[0], key_id)), seal.row),
+    )
+    return True

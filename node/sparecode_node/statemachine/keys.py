@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Commands on keys: activate, seal anew, retire (T3, P5).
+
+What is sealed anew means what it meant, so no version is raised by it: whoever
+has computed under the old key notices by the key that stands beside the seal.
+"""
+
+from dataclasses import replace
+from typing import assert_never
+
+from sparecode_node.domain.keys import retire_at_ms
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.statemachine import key_tables
+from sparecode_node.statemachine.applying import Applying
+from sparecode_node.statemachine.key_commands import (
+    ActivateKey,
+    KeyCommand,
+    ReplaceSeals,
+    RetireKey,
+)
+from sparecode_node.statemachine.results import Applied, Result
+
+
+def change_keys(applying: Applying, command: KeyCommand) -> Result:
+    """Apply one of these commands."""
+    match command:
+        case ActivateKey():
+            refused = _activate(applying, command)
+        case ReplaceSeals():
+            refused = _replace(applying, command)
+        case RetireKey():
+            refused = _retire(applying, command)
+        case _ as never:
+            assert_never(never)
+    return refused or Applied(index=applying.index)
+
+
+def _activate(applying: Applying, command: ActivateKey) -> Rejected | None:
+    db, keys = applying.db, applying.keys
+    if command.replaces != keys.active or key_tables.has_key(db, command.fingerprint):
+        return Rejected(
+            Reason.KEY_REPLACED,
+            f"key {keys.active} was activated meanwhile: another rotation came first",
+        )
+    end_ms = retire_at_ms(applying.policy, applying.now_ms, at_once=command.at_once)
+    for each in keys.in_use:
+        before_ms = each.retire_at_ms
+        key_tables.age(
+            db,
+            replace(
+                each,
+                retire_at_ms=end_ms if before_ms is None else min(before_ms, end_ms),
+                keep=each.keep or command.keep_old_key,
+            ),
+        )
+    key_id = key_tables.add(db, command.fingerprint, applying.now_ms)
+    applying.detail = f"key {key_id} instead of {command.replaces}" + (
+        ", the old one goes at once" if command.at_once else ""
+    )
+    return None
+
+
+def _replace(applying: Applying, command: ReplaceSeals) -> Rejected | None:
+    if command.key_id != applying.keys.active:
+        return Rejected(Reason.STALE_PARAMETERS)
+    done = sum(
+        key_tables.replace_seal(applying.db, seal, command.key_id)
+        for seal in command.seals
+        if applying.keys.uses(seal.old_key_id)
+    )
+    applying.detail = f"{done} of {len(command.seals)} seals"
+    return None
+
+
+def _retire(applying: Applying, command: RetireKey) -> Rejected | None:
+    aging = {each.key_id: each for each in applying.keys.aging}
+    key = aging.get(command.key_id)
+    if (
+        key is None
+        or key.retire_at_ms is None
+        or applying.now_ms < key.retire_at_ms
+        or key_tables.is_used(applying.db, command.key_id)
+    ):
+        return Rejected(
+            Reason.KEY_IN_USE,
+            f"key {command.key_id} is active, in use, or not to be retired yet",
+        )
+    key_tables.retire(applying.db, command.key_id)
+    return None
