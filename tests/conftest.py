@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every test may use."""
 
+import pysyncobj.journal
+import pysyncobj.pickle
 import pytest
 
 
@@ -18,3 +20,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def rewrite(request: pytest.FixtureRequest) -> bool:
     """Whether golden scripts are to be recorded anew."""
     return bool(request.config.getoption("--rewrite"))
+
+
+@pytest.fixture(autouse=True)
+def no_pickles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No object comes out of bytes by PySyncObj's pickle, in any test."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("PySyncObj has pickled or unpickled something")
+
+    for module in (pysyncobj.pickle, pysyncobj.journal):
+        for name in ("load", "loads", "dump", "dumps"):
+            monkeypatch.setattr(module, name, refuse, raising=False)

@@ -8,8 +8,6 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import pysyncobj.pickle
-import pysyncobj.syncobj
 import pytest
 
 from sparecode.internal.v1 import peers_pb2
@@ -34,18 +32,6 @@ from tests.replication.recording import RecordingState, call, proposal
 pytestmark = pytest.mark.asyncio
 
 WAIT_S = 10
-
-
-@pytest.fixture(autouse=True)
-def no_pickles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No object comes out of bytes by pickle, in any test of this file."""
-
-    def refuse(*_: object) -> Any:
-        raise AssertionError("a pickle")
-
-    for name in ("load", "loads", "dump", "dumps"):
-        monkeypatch.setattr(pysyncobj.pickle, name, refuse)
-        monkeypatch.setattr(pysyncobj.syncobj.pickle, name, refuse)
 
 
 async def settled(nodes: list[Node]) -> tuple[Node, list[Node]]:

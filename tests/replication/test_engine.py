@@ -2,6 +2,8 @@
 """The engine: what is off is impossible; proposals are answered; restarts fit."""
 
 import pickle
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -73,6 +75,24 @@ def test_bytes_that_are_no_frame_are_refused(data: bytes) -> None:
 def test_what_is_off_stops_whoever_calls_it(bench: Bench, name: str) -> None:
     with pytest.raises(Fatal, match="is off"):
         getattr(bench.engine, name)()
+
+
+def test_pysyncobj_cannot_unpickle_once_the_engine_is_there() -> None:
+    """In a process of its own: the tests' own refusal does not reach it."""
+    script = (
+        "import pysyncobj.journal, pysyncobj.pickle\n"
+        "import sparecode_node.replication.engine\n"
+        "from sparecode_node.replication.errors import Fatal\n"
+        "for module in (pysyncobj.pickle, pysyncobj.journal):\n"
+        "    try:\n"
+        "        print(module.loads(b'I1\\n.'))\n"
+        "    except Fatal:\n"
+        "        print('off')\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True
+    )
+    assert ran.stdout == "off\noff\n"
 
 
 def test_pysyncobj_connects_no_administration(bench: Bench) -> None:

@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from pysyncobj import SyncObj, SyncObjConf, syncobj
 from pysyncobj import journal as pysyncobj_journal
+from pysyncobj import pickle as pysyncobj_pickle
 from pysyncobj.node import Node
 from pysyncobj.poller import POLL_EVENT_TYPE
 from pysyncobj.syncobj import _RAFT_STATE as RAFT_STATE
@@ -368,3 +369,9 @@ for _name in (*OFF, *(name for name in vars(Engine) if name.startswith("_SyncObj
         raise ImportError(f"PySyncObj has no {_name} to override")
 for _name in OFF:
     setattr(Engine, _name, _refuse)
+
+# No bytes become objects, and no objects bytes: whichever way may be left to them.
+for _name in ("load", "loads", "dump", "dumps"):
+    setattr(pysyncobj_pickle, _name, _refuse)
+for _name in ("loads", "dumps"):  # It has imported these by name.
+    setattr(pysyncobj_journal, _name, _refuse)

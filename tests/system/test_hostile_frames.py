@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What a stolen member's certificate can send to the live peer ports, and what it changes.
+
+Nothing: bytes that are no frame end the link, frames that were right once are
+dropped, and no bytes from the network ever become a Python object.
+"""
+
+import os
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from local_cluster.cluster import LocalCluster, LocalNode
+
+from sparecode.internal.v1 import peers_pb2
+from sparecode_node.replication.tls import target_name
+from sparecode_node.replication.transport import MESSAGE_BYTES_MAX
+from tests.system.estate import PIN, Estate
+from tests.system.test_strangers import rows
+
+pytestmark = pytest.mark.asyncio
+
+THIEF = "n2"
+CLOSED = {
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.UNKNOWN,
+}
+
+
+class Touch:
+    """Unpickled, it leaves a file behind."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+def no_frames(mark: Path) -> Iterator[bytes]:
+    """Yield bytes that are no message between members."""
+    evil = pickle.dumps(Touch(mark))
+    yield evil
+    yield pickle.dumps({"type": "append_entries", "entries": [evil]})
+    yield b"\xff" * 64
+    yield bytes(MESSAGE_BYTES_MAX + 1)
+
+
+def replayed(mark: Path) -> Iterator[peers_pb2.LinkRequest]:
+    """Yield frames of a term that has passed, with a pickle wherever bytes may be."""
+    evil = pickle.dumps(Touch(mark))
+    for kind in range(4):  # As PySyncObj marks its commands, and ours.
+        entry = peers_pb2.RaftEntry(command=bytes([kind]) + evil, index=2, term=0)
+        yield peers_pb2.LinkRequest(
+            append_entries=peers_pb2.AppendEntries(
+                term=0, commit_index=10**6, entries=[entry]
+            )
+        )
+    yield peers_pb2.LinkRequest(
+        acknowledge=peers_pb2.Acknowledge(term=0, next_index=10**6, success=True)
+    )
+    yield peers_pb2.LinkRequest(grant_vote=peers_pb2.GrantVote(term=0))
+    yield peers_pb2.LinkRequest(
+        request_vote=peers_pb2.RequestVote(
+            term=0, last_log_index=10**6, last_log_term=10**6
+        )
+    )
+    yield peers_pb2.LinkRequest(confirm_term=peers_pb2.ConfirmTerm(term=0, round=10**6))
+    yield peers_pb2.LinkRequest(
+        offer_snapshot=peers_pb2.OfferSnapshot(term=0, index=10**6)
+    )
+    yield peers_pb2.LinkRequest(
+        hand_over=peers_pb2.HandOver(term=0, last_log_index=10**6, last_log_term=10**6)
+    )
+
+
+def send(cluster: LocalCluster, node: LocalNode, frames: list[bytes]) -> grpc.Future:
+    """Send bytes over a link to *node* as the thief; return the call when it has ended."""
+    path = cluster.certificates / THIEF
+    credentials = grpc.ssl_channel_credentials(
+        cluster.members_ca.read_bytes(),
+        private_key=path.with_suffix(".key").read_bytes(),
+        certificate_chain=path.with_suffix(".pem").read_bytes(),
+    )
+    options = (
+        ("grpc.ssl_target_name_override", target_name(node.node_id)),
+        ("grpc.use_local_subchannel_pool", 1),
+    )
+    with grpc.secure_channel(
+        f"127.0.0.1:{node.ports.peers}", credentials, options=options
+    ) as channel:
+        link = channel.stream_unary(
+            "/sparecode.internal.v1.PeerService/Link",
+            request_serializer=bytes,
+            response_deserializer=bytes,
+        )
+        call = link.future(iter(frames), timeout=20)
+        call.exception()  # Waits for the end.
+    return call
+
+
+async def test_hostile_frames_change_nothing(
+    cluster: LocalCluster, tmp_path: Path
+) -> None:
+    """Pickles, an oversized frame, and a replayed stream, on the ports of live nodes."""
+    mark = tmp_path / "unpickled"
+    async with Estate(cluster) as estate:
+        holder = await estate.holder("target", codes=3)
+        await estate.until_equal()
+        before = [rows(node) for node in cluster.nodes]
+        lives = [node.pid for node in cluster.nodes]
+        for node in cluster.nodes:
+            if node.node_id == THIEF:
+                continue
+            for data in no_frames(mark):
+                assert send(cluster, node, [data]).code() in CLOSED
+            stream = [frame.SerializeToString() for frame in replayed(mark)]
+            send(cluster, node, stream)
+            send(cluster, node, stream * 2)
+        assert [rows(node) for node in cluster.nodes] == before
+        assert not mark.exists()
+
+        for code in holder.codes[:2]:
+            assert (await estate.any_agent.authenticate("target", PIN + code)).accepted
+            for agent in estate.agents.values():
+                assert not (await agent.authenticate("target", PIN + code)).accepted
+        assert await estate.until_equal()
+    assert [node.pid for node in cluster.nodes] == lives
+    assert all(node.running for node in cluster.nodes)
