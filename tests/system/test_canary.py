@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Known secrets are driven through everything, and looked for in whatever is left."""
+
+import base64
+import binascii
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from local_cluster.cluster import AGENT, LocalCluster
+from local_cluster.setup import set_up
+
+from sparecode_client import (
+    AdministratorRole,
+    AuditExportFormat,
+    BulkIssueRow,
+    Decision,
+    NewToken,
+    NotSignedIn,
+    PinRule,
+    RecoveryPolicy,
+    Refused,
+    SparecodeError,
+    TokenAlgorithm,
+    TokenFileFormat,
+)
+from sparecode_node.domain.ids import Moment
+from sparecode_node.domain.pins import unfolded
+from sparecode_node.domain.tokencodes import Algorithm, HashName, TokencodeParameters
+from sparecode_node.domain.tokencodes import tokencode_at as shown_at
+from tests.system.estate import Estate
+
+pytestmark = pytest.mark.timeout(300)
+
+SEED = b"canary-seed-twenty-b"
+OTHER_SEED = b"canary-seed-of-bob-b"
+FILE_SEED = b"canary-seed-in-a-csv"
+PINS = ("90817263", "91827364", "92837465", "93847561", "95968778")
+"""Long ones: fewer digits are found in times and hashes by chance."""
+PIN, CHOSEN_PIN, WRONG_PIN, FOLDED_PIN, NAME_TYPED = PINS
+PASSWORD = "canary password of an administrator"
+WRONG_PASSWORD = "canary password that is wrong"
+FILE_PASSWORD = "canary password of a file"
+HOTP = TokencodeParameters(
+    algorithm=Algorithm.HOTP, hash_name=HashName.SHA1, digits=8, period_s=0
+)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    """Return a running cluster that logs everything and makes snapshots often."""
+    cluster = set_up(tmp_path_factory.mktemp("cluster"), testing=True)
+    for node in cluster.nodes:
+        text = node.config.read_text()
+        text = text.replace('level = "info"', 'level = "debug"')
+        node.config.write_text(
+            text.replace("[raft]", "[raft]\nlog_entries_max = 24\nlog_entries_kept = 8")
+        )
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.kill()
+
+
+@dataclass
+class Driven:
+    """What was told to the cluster, or by it, and must be nowhere."""
+
+    codes: list[str] = field(default_factory=list)
+    tokencodes: list[str] = field(default_factory=list)
+    exports: dict[str, bytes] = field(default_factory=dict)
+
+
+def tokencode(counter: int, seed: bytes = SEED) -> str:
+    return shown_at(seed, HOTP, Moment(counter))
+
+
+def folded(counter: int, pin: str) -> str:
+    """Return what a PINpad token shows: the tokencode less the tens' complement."""
+    complement = "".join(str(-int(digit) % 10) for digit in pin)
+    return unfolded(tokencode(counter), complement)
+
+
+async def add(estate: Estate, name: str, *, rule: PinRule, seed: bytes = SEED) -> None:
+    await estate.admin.create_user(name)
+    await estate.admin.enroll_token(
+        NewToken(
+            serial=name,
+            seed=seed,
+            digits=8,
+            algorithm=TokenAlgorithm.HOTP,
+            pin_rule=rule,
+        )
+    )
+    await estate.admin.assign_token(name, name)
+
+
+async def drive(estate: Estate) -> Driven:
+    """Type every secret into everything that takes one."""
+    driven = Driven()
+    await drive_tokens(estate, driven)
+    await drive_issuing(estate, driven)
+    await drive_next_steps(estate, driven)
+    await drive_administrators(estate)
+    for form in AuditExportFormat:
+        pieces: list[bytes] = []
+        await estate.admin.export_audit_events(pieces.append, form=form)
+        driven.exports[f"export as {form}"] = b"".join(pieces)
+    return driven
+
+
+async def drive_tokens(estate: Estate, driven: Driven) -> None:
+    admin, agent = estate.admin, estate.any_agent
+    await add(estate, "alice", rule=PinRule.PREPENDED)
+    await admin.set_pin("alice", PIN)
+    await add(estate, "pia", rule=PinRule.PINPAD)
+    await admin.set_pin("pia", FOLDED_PIN)
+    with suppress(SparecodeError):
+        await admin.set_pin("alice", PIN + "123456789")
+    assert (await agent.authenticate("alice", PIN + tokencode(0))).accepted
+    assert (await agent.authenticate("pia", folded(0, FOLDED_PIN))).accepted
+    assert not (await agent.authenticate("alice", WRONG_PIN + tokencode(1))).accepted
+    assert not (await agent.authenticate(NAME_TYPED, PIN + tokencode(1))).accepted
+    await admin.resynchronize_token("alice", tokencode(20), tokencode(21))
+    await admin.enroll_token(
+        NewToken(
+            serial="spare",
+            seed=OTHER_SEED,
+            digits=8,
+            algorithm=TokenAlgorithm.HOTP,
+            pin_rule=PinRule.PINPAD,
+        )
+    )
+    await admin.replace_token("pia", "spare", keep_pin=True)
+    rows = f"serial,seed,seed_format\nfrom-file,{FILE_SEED.hex()},hex\n"
+    await admin.import_tokens(
+        rows.encode(), form=TokenFileFormat.CSV, password=FILE_PASSWORD
+    )
+    driven.tokencodes += [tokencode(0), tokencode(1), tokencode(20), tokencode(21)]
+    driven.tokencodes.append(folded(0, FOLDED_PIN))
+
+
+async def drive_issuing(estate: Estate, driven: Driven) -> None:
+    admin, agent = estate.admin, estate.any_agent
+    issued = await admin.issue_tokencodes(
+        "alice", count=3, recovery_policy=RecoveryPolicy.ALLOW_AND_DISABLE
+    )
+    generated = await admin.generate_tokencodes("alice", count=2)
+    await admin.save_emergency_access(
+        generated, keep_unused_codes=True, weaken_recovery_policy=True
+    )
+    driven.codes += [code.code for code in (*issued.codes, *generated.codes)]
+    first, second, *_ = driven.codes
+    assert (await agent.authenticate("alice", PIN + first)).accepted
+    assert not (await agent.authenticate("alice", PIN + first)).accepted
+    assert not (await agent.authenticate("alice", WRONG_PIN + second)).accepted
+    assert not (await agent.authenticate("alice", PIN, resource=f"{AGENT}")).accepted
+    fixed = await admin.issue_fixed_tokencode("alice", weaken_recovery_policy=True)
+    driven.codes.append(fixed.code)
+    with suppress(Refused, SparecodeError):
+        bulk = await admin.bulk_issue_tokencodes([BulkIssueRow(serial="alice")])
+        driven.codes += [code.code for row in bulk for code in row.codes]
+
+
+async def drive_next_steps(estate: Estate, driven: Driven) -> None:
+    await add(estate, "carl", rule=PinRule.PREPENDED, seed=OTHER_SEED)
+    answer = await estate.any_agent.authenticate("carl", tokencode(0, OTHER_SEED))
+    assert answer.decision is Decision.NEW_PIN_REQUIRED
+    answer = await estate.any_agent.continue_authentication(
+        answer, tokencode(1, OTHER_SEED), new_pin=CHOSEN_PIN
+    )
+    assert answer.accepted
+    driven.tokencodes += [tokencode(0, OTHER_SEED), tokencode(1, OTHER_SEED)]
+
+
+async def drive_administrators(estate: Estate) -> None:
+    admin = estate.admin
+    with suppress(SparecodeError):
+        await admin.create_administrator(
+            "eve", AdministratorRole.HELP_DESK, PASSWORD, username=None
+        )
+    with suppress(SparecodeError):
+        await admin.change_password(PASSWORD, old_password=WRONG_PASSWORD)
+    with pytest.raises(NotSignedIn):
+        await admin.login("nobody", WRONG_PASSWORD)
+
+
+def forms(secret: str | bytes) -> Iterator[bytes]:
+    """Return every way in which a secret may have been written down."""
+    typed = {secret if isinstance(secret, bytes) else secret.encode()}
+    if isinstance(secret, str) and secret.isalnum():
+        half = (len(secret) + 1) // 2
+        typed.add(f"{secret[:half]}-{secret[half:]}".encode())
+        typed.add(f"{secret[:half]} {secret[half:]}".encode())
+        typed.add(secret.lower().encode())
+    for each in typed:
+        yield each
+        yield binascii.hexlify(each)
+        yield binascii.hexlify(each).upper()
+        yield each.decode().encode("utf-16-le")
+        for shift in range(3):  # Wherever in a longer text it begins.
+            encoded = base64.b64encode(bytes(shift) + each)
+            # What stands for its bits alone: six a character.
+            whole = encoded[-(-8 * shift // 6) : 8 * (shift + len(each)) // 6]
+            yield whole
+            yield whole.translate(bytes.maketrans(b"+/", b"-_"))
+
+
+def everything_left(cluster: LocalCluster, driven: Driven) -> dict[str, bytes]:
+    """Return every file that the nodes have, but their configuration and certificates."""
+    left = dict(driven.exports)
+    for node in cluster.nodes:
+        left[f"{node.node_id}: its log"] = node.log.read_bytes()
+        for path in sorted(data_dir(node.config).rglob("*")):
+            if path.is_file() and path != node.key_ring:
+                left[f"{node.node_id}: {path.name}"] = path.read_bytes()
+    return left
+
+
+def data_dir(config: Path) -> Path:
+    for line in config.read_text().splitlines():
+        name, _, value = line.partition("=")
+        if name.strip() == "data_dir":
+            return Path(value.strip().strip('"'))
+    raise AssertionError("no data_dir")
+
+
+@pytest.mark.asyncio
+async def test_no_secret_is_in_anything_that_is_left(cluster: LocalCluster) -> None:
+    """
+    (T3, I9) PINs, codes, tokencodes, seeds, passwords, sessions, at level DEBUG.
+
+    Not in databases, journals, snapshots, logs or exports; not as typed, grouped,
+    in lower case, hexadecimal, UTF-16 or base64, wherever that begins.
+    """
+    async with Estate(cluster) as estate:
+        driven = await drive(estate)
+        await estate.until_equal()
+        bearer = estate.admin._client.session
+    cluster.stop()
+    left = everything_left(cluster, driven)
+    assert any("snapshot" in name for name in left), sorted(left)
+    assert any("journal" in name for name in left), sorted(left)
+    assert len(driven.codes) > 5
+    secrets: list[str | bytes] = [
+        *PINS,
+        *driven.tokencodes,
+        *driven.codes,
+        *(code.replace("-", "") for code in driven.codes),
+        *(SEED, OTHER_SEED, FILE_SEED),
+        *(PASSWORD, WRONG_PASSWORD, FILE_PASSWORD, cluster.password),
+        *([bearer] if bearer else []),
+    ]
+    found = [
+        f"{form!r} of {secret!r} in {name}"
+        for secret in secrets
+        for form in set(forms(secret))
+        for name, content in left.items()
+        if form in content
+    ]
+    assert found == []
+
+
+def test_what_is_written_down_would_be_found() -> None:
+    """The search itself: each form, in the middle of something else."""
+    for secret in (PIN, "K7PM4XQ2", SEED):
+        raw = secret if isinstance(secret, bytes) else secret.encode()
+        for shift in range(6):
+            text = b"x" * shift + raw + b"more of it"
+            for written in (text, text.hex().encode(), base64.b64encode(text)):
+                assert any(form in written for form in forms(secret)), (secret, written)
