@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The policy that governs."""
 
+import functools
 import json
 
 from sparecode_node.domain.policy import Policy
@@ -12,4 +13,10 @@ async def current(transaction: ReadTransaction) -> Policy:
     row = await transaction.one(
         "SELECT value FROM policy ORDER BY version DESC LIMIT 1"
     )
-    return Policy(**json.loads(row["value"])) if row else Policy()
+    return parsed(row["value"]) if row else Policy()
+
+
+@functools.lru_cache(maxsize=4)
+def parsed(text: str) -> Policy:
+    """Return the policy in a row; it is read for every passcode, and hardly changes."""
+    return Policy(**json.loads(text))

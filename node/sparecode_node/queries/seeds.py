@@ -6,7 +6,6 @@ Synchronous: the primary stamps on the engine's thread or a worker, without the
 loop, and reads what it has applied by then.
 """
 
-import json
 import sqlite3
 import threading
 from pathlib import Path
@@ -15,6 +14,7 @@ from sparecode_node.domain.ids import TokenSerial, UserId
 from sparecode_node.domain.lockout import FREE, Factor, Lockout
 from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.tokens import Token
+from sparecode_node.queries.policies import parsed
 from sparecode_node.queries.state import read_only_uri
 from sparecode_node.statemachine import tables
 
@@ -40,7 +40,7 @@ class SeedReader:
             row = self._db.execute(
                 "SELECT value FROM policy ORDER BY version DESC LIMIT 1"
             ).fetchone()
-        return Policy(**json.loads(row[0])) if row else Policy()
+        return parsed(row[0]) if row else Policy()
 
     def token(self, serial: TokenSerial) -> Token | None:
         """Return the token of that serial."""

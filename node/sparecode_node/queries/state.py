@@ -11,46 +11,35 @@ import asyncio
 import contextlib
 import sqlite3
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import aiosqlite
 
-Value = str | bytes | int | None
+from sparecode_node.queries.batching import BatchedReads, Query
+from sparecode_node.queries.transaction import APPLIED_INDEX, ReadTransaction
 
+__all__ = ["LocalState", "ReadTransaction", "read_only_uri"]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadTransaction:
-    """The state at *applied_index*, for the queries of this package."""
-
-    connection: aiosqlite.Connection
-    applied_index: int
-
-    async def one(self, sql: str, **values: Value) -> sqlite3.Row | None:
-        """Return the one row of a query, if there is one."""
-        return next(iter(await self.all(sql, **values)), None)
-
-    async def all(self, sql: str, **values: Value) -> list[sqlite3.Row]:
-        """Return all rows of a query."""
-        # Never in steps: a caller who goes away between them would leave a statement
-        # that is not at its end, and SQLite keeps what that sees over a rollback. The
-        # next reader of the connection would be shown it, whatever its barrier.
-        return list(await self.connection.execute_fetchall(sql, values))
-
+T = TypeVar("T")
 
 class LocalState:
-    """A few read-only connections to the state's file, lent one at a time."""
+    """
+    A few read-only connections to the state's file, lent one at a time.
 
-    def __init__(self, connections: "asyncio.Queue[aiosqlite.Connection]") -> None:
-        self._idle = connections
-        self._size = connections.qsize()
+    One more is shared by all who read little, see `at_once`.
+    """
+
+    def __init__(self, small_reads: BatchedReads) -> None:
+        self._small_reads = small_reads
+        self._idle: asyncio.Queue[aiosqlite.Connection] = asyncio.Queue()
+        self._size = 0
         self._returning: set[asyncio.Future[None]] = set()
 
     @classmethod
     async def open(cls, path: Path, *, connections: int = 4) -> Self:
         """Open *path*, which the state machine has made before."""
-        state = cls(asyncio.Queue())
+        state = cls(BatchedReads(await asyncio.to_thread(_open, path)))
         try:
             for _ in range(connections):
                 state._idle.put_nowait(await _connect(path))
@@ -65,6 +54,16 @@ class LocalState:
         for _ in range(self._size):
             connection = await self._idle.get()
             await connection.close()
+        await self._small_reads.close()
+
+    async def at_once(self, query: Query[T]) -> T:
+        """
+        Return what *query* finds, which looks up a few rows by their keys.
+
+        For what every passcode needs: no connection is lent, and all who ask at a
+        time share a transaction. *query* may wait for nothing but that.
+        """
+        return await self._small_reads.read(query)
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[ReadTransaction]:
@@ -96,6 +95,15 @@ def read_only_uri(path: Path) -> str:
     return f"{path.absolute().as_uri()}?mode=ro"
 
 
+def _open(path: Path) -> sqlite3.Connection:
+    opened = sqlite3.connect(
+        read_only_uri(path), uri=True, isolation_level=None, check_same_thread=False
+    )
+    opened.row_factory = sqlite3.Row
+    opened.execute("PRAGMA query_only = ON")
+    return opened
+
+
 async def _connect(path: Path) -> aiosqlite.Connection:
     """
     Open one connection, which cannot write.
@@ -105,22 +113,12 @@ async def _connect(path: Path) -> aiosqlite.Connection:
     and that fails when the loop is closed before it has ended.
     """
 
-    def connect() -> sqlite3.Connection:
-        opened = sqlite3.connect(
-            read_only_uri(path), uri=True, isolation_level=None, check_same_thread=False
-        )
-        opened.row_factory = sqlite3.Row
-        opened.execute("PRAGMA query_only = ON")
-        return opened
-
-    opened = await asyncio.to_thread(connect)
+    opened = await asyncio.to_thread(_open, path)
     return await aiosqlite.Connection(lambda: opened, iter_chunk_size=64)
 
 
 async def _applied_index(connection: aiosqlite.Connection) -> int:
     """Read how far the state is; the first read also fixes what the rest sees."""
-    rows = await connection.execute_fetchall(
-        "SELECT value FROM meta WHERE name = 'applied_index'"
-    )
+    rows = await connection.execute_fetchall(APPLIED_INDEX)
     row = next(iter(rows), None)
     return int(row[0]) if row else 0

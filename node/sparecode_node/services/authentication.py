@@ -15,8 +15,10 @@ from sparecode_node.domain.passcodes import (
     normalized,
     splits,
 )
+from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.users import fold
 from sparecode_node.queries import policies, users
+from sparecode_node.queries.state import ReadTransaction
 from sparecode_node.queries.users import PasscodeParameters
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.services import fields
@@ -111,9 +113,16 @@ class Authentication(Continuing):
         # Read before the state: what is newer there is found stale in apply.
         key_id = self._sealing.active_key
         name_tags = self._sealing.name_tags(asked.name_key)
-        async with self._state.transaction() as transaction:
-            policy = await policies.current(transaction)
-            user = await users.passcode_parameters(transaction, name_tags)
+
+        async def parameters(
+            transaction: ReadTransaction,
+        ) -> tuple[Policy, PasscodeParameters | None]:
+            return (
+                await policies.current(transaction),
+                await users.passcode_parameters(transaction, name_tags),
+            )
+
+        policy, user = await self._state.at_once(parameters)
         found = splits(asked.passcode, policy)
         hashes = await self._kdf.derive(
             self._inputs(found, user, name_tags[0]),

@@ -9,6 +9,7 @@ not fit is shed before any of it is computed.
 """
 
 import asyncio
+import contextlib
 import enum
 import functools
 import os
@@ -162,19 +163,22 @@ class _Lane:
                 self.shed += len(jobs)
                 raise HashingOverloadedError(retry_after_s=1)
             self.taken += len(jobs)
-        futures = []
-        for job in jobs:
-            future = self.pool.submit(self._counted, job)
+        futures = [self.pool.submit(self._counted, job) for job in jobs]
+        all_done = _told_when_all_are_done(futures)
+        for future in futures:
             # What is cancelled leaves the queue at once, what runs when done.
             future.add_done_callback(self._leave)
-            futures.append(asyncio.wrap_future(future))
         try:
             async with asyncio.timeout(timeout_s):
-                return tuple(await asyncio.gather(*futures))
+                await all_done
         except TimeoutError:
             with self._counting:
                 self.shed += len(jobs)
             raise HashingOverloadedError(retry_after_s=1) from None
+        finally:
+            for future in futures:
+                future.cancel()  # Does nothing to what is done, or runs.
+        return tuple(future.result() for future in futures)
 
     def _leave(self, _: "Future[bytes]") -> None:
         with self._counting:
@@ -186,6 +190,33 @@ class _Lane:
         with self._counting:
             self.computed += 1
         return result
+
+
+def _told_when_all_are_done(
+    futures: "Sequence[Future[bytes]]",
+) -> "asyncio.Future[None]":
+    """Return a future of the loop: woken once for all of them, by the last."""
+    loop = asyncio.get_running_loop()
+    told: asyncio.Future[None] = loop.create_future()
+    left = len(futures)
+    counting = threading.Lock()
+
+    def tell() -> None:
+        if not told.done():  # The caller has gone.
+            told.set_result(None)
+
+    def ended(_: "Future[bytes]") -> None:
+        nonlocal left
+        with counting:
+            left -= 1
+            last = left == 0
+        if last:
+            with contextlib.suppress(RuntimeError):  # The loop is closed.
+                loop.call_soon_threadsafe(tell)
+
+    for future in futures:
+        future.add_done_callback(ended)
+    return told
 
 
 def hashed(profile: KdfProfile, each: KdfInput) -> bytes:

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Small reads by many callers: all that wait go into one transaction of one thread.
+
+What a passcode is computed with is read for each attempt. A thread that is woken
+for every statement costs more than SQLite does.
+"""
+
+import asyncio
+import collections
+import contextlib
+import sqlite3
+from collections.abc import Callable, Coroutine, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from sparecode_node.queries.transaction import ReadTransaction, Value, applied_index
+
+T = TypeVar("T")
+
+Query = Callable[[ReadTransaction], Coroutine[Any, Any, T]]
+"""Reads by its transaction, and waits for nothing else."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    query: Query[Any]
+    future: "asyncio.Future[Any]"
+
+
+class _Direct:
+    """A connection whose answers are there at once: the queries run in its thread."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    async def execute_fetchall(
+        self, sql: str, parameters: dict[str, Value] | None = None
+    ) -> Iterable[sqlite3.Row]:
+        """Return all rows."""
+        return self._db.execute(sql, parameters or {}).fetchall()
+
+
+class BatchedReads:
+    """Belongs to one loop; `close` it once."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        """Take over a read-only connection that any thread may use."""
+        self._db = db
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="small-reads")
+        self._asked: collections.deque[_Asked] = collections.deque()
+        self._busy = False
+
+    async def read(self, query: Query[T]) -> T:
+        """
+        Return what *query* finds in the state as it is now, or a little later.
+
+        Whoever asks while others are answered is answered with the next ones.
+        """
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._asked.append(_Asked(query, future))
+        self._answer_next()
+        return await future
+
+    def _answer_next(self) -> None:
+        if self._busy or not self._asked:
+            return
+        self._busy = True
+        asked, self._asked = self._asked, collections.deque()
+        self._thread.submit(self._answer, asked, asyncio.get_running_loop())
+
+    def _answer(
+        self, asked: Iterable[_Asked], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        """Run in the thread."""
+        outcomes: list[object] = []
+        try:
+            self._db.execute("BEGIN")
+            try:
+                transaction = ReadTransaction(
+                    connection=_Direct(self._db),
+                    applied_index=applied_index(self._db),
+                )
+                outcomes.extend(_finished(each.query, transaction) for each in asked)
+            finally:
+                self._db.rollback()
+        except sqlite3.Error as error:
+            outcomes = [error for _ in asked]
+        with contextlib.suppress(RuntimeError):  # The loop is closed: nobody waits.
+            loop.call_soon_threadsafe(self._tell, asked, outcomes)
+
+    def _tell(self, asked: Iterable[_Asked], outcomes: Iterable[object]) -> None:
+        self._busy = False
+        self._answer_next()
+        for each, outcome in zip(asked, outcomes, strict=True):
+            if each.future.done():  # The caller has gone.
+                continue
+            if isinstance(outcome, Exception):
+                each.future.set_exception(outcome)
+            else:
+                each.future.set_result(outcome)
+
+    async def close(self) -> None:
+        """Close the connection, when what was begun is done."""
+        await asyncio.to_thread(self._thread.shutdown)
+        self._db.close()
+
+
+def _finished(query: Query[T], transaction: ReadTransaction) -> T | Exception:
+    """Run a query to its end, in this thread; an error is for its caller alone."""
+    running = query(transaction)
+    try:
+        running.send(None)
+    except StopIteration as ended:
+        found: T = ended.value
+        return found
+    except Exception as error:  # noqa: BLE001 - the caller gets it.
+        return error
+    running.close()
+    return TypeError("a small read waits for something else than its transaction")
