@@ -9,6 +9,7 @@ configuration, 70 the node found itself broken and stopped.
 import asyncio
 import dataclasses
 import datetime as dt
+import gc
 import json
 import logging
 import os
@@ -41,6 +42,9 @@ EXIT_REFUSED = 1
 EXIT_USAGE = 2
 
 PASSWORD_FILE_BYTES_MAX = 4096
+
+GARBAGE_NEW_MAX = 10_000
+"""New objects before the next look for garbage; a call makes some hundreds."""
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +110,9 @@ def run_node(node: bootstrap.Node, config: Config) -> None:
     # What the node writes is for its owner; a core dump would hold the key ring.
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # What was imported stays: to look through it for garbage costs each call a part.
+    gc.freeze()
+    gc.set_threshold(GARBAGE_NEW_MAX)
     try:
         code = asyncio.run(serve(node, config))
     except preparing.StartError as error:

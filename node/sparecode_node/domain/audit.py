@@ -8,7 +8,7 @@ canonical form, so an edit, a gap or a reordering changes every later hash.
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 
 GENESIS_HASH = bytes(32)
 """What the first event has as the hash of the previous one."""
@@ -32,9 +32,13 @@ class AuditEvent:
     detail: str = ""
 
 
+_CANONICAL = json.JSONEncoder(ensure_ascii=True, sort_keys=True, separators=(",", ":"))
+_FIELDS = tuple(field.name for field in fields(AuditEvent))
+
+
 def chain_hash(previous: bytes, event: AuditEvent) -> bytes:
     """Return SHA-256 over the previous hash and the event as canonical JSON."""
-    canonical = json.dumps(
-        asdict(event), ensure_ascii=True, sort_keys=True, separators=(",", ":")
+    canonical = _CANONICAL.encode(
+        {name: getattr(event, name) for name in _FIELDS}  # In every commit: no copies.
     )
     return hashlib.sha256(previous + canonical.encode()).digest()

@@ -70,9 +70,7 @@ class BatchedReads:
         asked, self._asked = self._asked, collections.deque()
         self._thread.submit(self._answer, asked, asyncio.get_running_loop())
 
-    def _answer(
-        self, asked: Iterable[_Asked], loop: asyncio.AbstractEventLoop
-    ) -> None:
+    def _answer(self, asked: Iterable[_Asked], loop: asyncio.AbstractEventLoop) -> None:
         """Run in the thread."""
         outcomes: list[object] = []
         try:

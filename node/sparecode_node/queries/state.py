@@ -23,6 +23,7 @@ __all__ = ["LocalState", "ReadTransaction", "read_only_uri"]
 
 T = TypeVar("T")
 
+
 class LocalState:
     """
     A few read-only connections to the state's file, lent one at a time.
@@ -112,7 +113,6 @@ async def _connect(path: Path) -> aiosqlite.Connection:
     cannot be opened, aiosqlite would leave a thread behind that nobody awaits,
     and that fails when the loop is closed before it has ended.
     """
-
     opened = await asyncio.to_thread(_open, path)
     return await aiosqlite.Connection(lambda: opened, iter_chunk_size=64)
 

@@ -22,6 +22,7 @@ from sparecode_node.replication.errors import (
     OverloadedError,
     ProposeError,
 )
+from sparecode_node.replication.forward_queue import ForwardQueues
 from sparecode_node.replication.journal_format import SALT_BYTES
 from sparecode_node.replication.members import Member
 from sparecode_node.replication.observing import (
@@ -110,6 +111,7 @@ class ClusterReplicator:
         self._applied = AppliedWaiters()
         self._barrier = SharedBarrier(self._find_read_point)
         self._transport = PeerTransport(config.addresses, config.tls)
+        self._forwarding = ForwardQueues(self._transport.channel)
         self._running = False
         self._engine = EngineThread(
             ReplicaConfig(
@@ -221,12 +223,15 @@ class ClusterReplicator:
         As `Replicator` says; and a primary that sheds load is not asked again here:
         its callers are told at once, and have retries of their own.
         """
-        if len(encode_call(proposal.call)) > CALL_BYTES_MAX:
+        encoded = encode_call(proposal.call)
+        if len(encoded) > CALL_BYTES_MAX:
             raise ValueError("the call is too large for the log")
         with proposal_observed(self._observer):
-            return await self._propose(proposal, timeout_s)
+            return await self._propose(proposal, encoded, timeout_s)
 
-    async def _propose(self, proposal: Proposal, timeout_s: float) -> Result:
+    async def _propose(
+        self, proposal: Proposal, encoded: bytes, timeout_s: float
+    ) -> Result:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         doubt: OutcomeUnknownError | None = None
@@ -234,7 +239,8 @@ class ClusterReplicator:
         while True:
             left_s = deadline - loop.time()
             try:
-                return await self._attempt(proposal, max(0.001, min(left_s, ATTEMPT_S)))
+                attempt_s = max(0.001, min(left_s, ATTEMPT_S))
+                return await self._attempt(proposal, encoded, attempt_s)
             except OutcomeUnknownError as error:
                 doubt = failure = error
             except OverloadedError as error:
@@ -245,7 +251,9 @@ class ClusterReplicator:
                 # One attempt may have been applied, whatever the last one says.
                 raise doubt or failure
 
-    async def _attempt(self, proposal: Proposal, timeout_s: float) -> Result:
+    async def _attempt(
+        self, proposal: Proposal, encoded: bytes, timeout_s: float
+    ) -> Result:
         """Propose once, here or on the primary."""
         status = self._status
         primary = status.leader
@@ -257,10 +265,9 @@ class ClusterReplicator:
             raise NoPrimaryError("no primary is known here")
         if primary == self.node_id:
             return await self._engine.propose(proposal, timeout_s=timeout_s)
-        channel = self._transport.channel(primary)
-        if channel is None:
-            raise NoPrimaryError(f"no way to {primary}")
-        return await forwarding.forward(channel, proposal, timeout_s=timeout_s)
+        return await self._forwarding.to(primary).forward(
+            encoded, proposal.tokencodes, timeout_s=timeout_s
+        )
 
     async def _news_before(self, deadline: float) -> bool:
         """Wait a little, or for a change; False if the deadline comes first."""

@@ -8,11 +8,10 @@ is written follows from its type hint. A test holds both sides together.
 
 import dataclasses
 import enum
-import functools
 import re
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError, Message
@@ -30,6 +29,9 @@ COMMANDS: dict[str, type] = {
 """Names of the oneof's fields, each with the class of its command."""
 
 
+_NAMES = {command: name for name, command in COMMANDS.items()}
+
+
 class CodecError(Exception):
     """Bytes that are not what they should be; never a reason to guess."""
 
@@ -42,7 +44,7 @@ def encode_entry(calls: Sequence[Call]) -> bytes:
 
 def decode_entry(data: bytes) -> tuple[Call, ...]:
     """Return the calls of a log entry. Raises `CodecError`."""
-    entry = _parse(log_entry_pb2.LogEntry(), data)
+    entry = _parse(log_entry_pb2.LogEntry, data)
     if not entry.calls:
         raise CodecError("a log entry without calls")
     return tuple(_from_call(call) for call in entry.calls)
@@ -55,33 +57,37 @@ def encode_call(call: Call) -> bytes:
 
 def decode_call(data: bytes) -> Call:
     """Return a forwarded call. Raises `CodecError`."""
-    return _from_call(_parse(log_entry_pb2.Call(), data))
+    return _from_call(_parse(log_entry_pb2.Call, data))
 
 
-def _parse(message: _M, data: bytes) -> _M:
+def _parse(kind: type[_M], data: bytes) -> _M:
+    message = kind()
     try:
         message.ParseFromString(data)
     except DecodeError as error:
         raise CodecError(f"not a {message.DESCRIPTOR.name}: {error}") from error
+    size = message.ByteSize()
+    message.DiscardUnknownFields()  # In one go, at every depth; it says nothing.
+    if message.ByteSize() != size:
+        _refuse_unknown_fields(kind.FromString(data))
     return message
 
 
 def _to_call(call: Call) -> log_entry_pb2.Call:
     message = log_entry_pb2.Call()
     _write(message, call, skip="command")
-    for name, command in COMMANDS.items():
-        if type(call.command) is command:
-            field = getattr(message, name)
-            field.SetInParent()  # A command without fields must still be seen.
-            _write(field, call.command)
-            return message
-    raise CodecError(f"no field of Call holds a {type(call.command).__name__}")
+    name = _NAMES.get(type(call.command))
+    if name is None:
+        raise CodecError(f"no field of Call holds a {type(call.command).__name__}")
+    field = getattr(message, name)
+    field.SetInParent()  # A command without fields must still be seen.
+    _write(field, call.command)
+    return message
 
 
 def _from_call(message: log_entry_pb2.Call) -> Call:
     name = message.WhichOneof("command")
     if name is None:
-        _refuse_unknown_fields(message)
         raise CodecError("a call without a command")
     command = _read(COMMANDS[name], getattr(message, name))
     call: Call = _read(Call, message, command=command)
@@ -96,10 +102,17 @@ class _Kind:
     """`str`, `bytes`, `bool`, `int`, an enumeration, or a dataclass."""
     optional: bool = False
     repeated: bool = False
+    # What follows from these, once and not for every field of every call.
+    is_message: bool = dataclasses.field(init=False)
+    is_plain: bool = dataclasses.field(init=False)
+    """It is written as it is."""
 
-    @property
-    def is_message(self) -> bool:
-        return dataclasses.is_dataclass(self.scalar)
+    def __post_init__(self) -> None:
+        is_message = dataclasses.is_dataclass(self.scalar)
+        special = self.optional or self.repeated or is_message
+        enumerated = issubclass(self.scalar, enum.Enum)
+        object.__setattr__(self, "is_message", is_message)
+        object.__setattr__(self, "is_plain", not special and not enumerated)
 
 
 def fields_of(cls: type) -> dict[str, _Kind]:
@@ -142,45 +155,49 @@ def _write(message: Message, value: object, *, skip: str = "") -> None:
             continue
         item = getattr(value, name)
         try:
-            if item is None:
-                continue  # Only what may be absent is, and absent is how it is written.
-            if kind.repeated and kind.is_message:
-                for element in item:
-                    _write(getattr(message, name).add(), element)
-            elif kind.repeated:
-                getattr(message, name).extend(item)
-            elif kind.is_message:
-                getattr(message, name).SetInParent()
-                _write(getattr(message, name), item)
-            else:
+            if kind.is_plain:
                 setattr(message, name, item)
+            elif item is not None:  # Absent is how None is written.
+                _write_field(message, name, kind, item)
         except (TypeError, ValueError) as error:
             raise CodecError(f"{type(value).__name__}.{name}: {error}") from error
 
 
+def _write_field(message: Message, name: str, kind: _Kind, item: Any) -> None:  # noqa: ANN401
+    if kind.repeated and kind.is_message:
+        for element in item:
+            _write(getattr(message, name).add(), element)
+    elif kind.repeated:
+        getattr(message, name).extend(item)
+    elif kind.is_message:
+        getattr(message, name).SetInParent()
+        _write(getattr(message, name), item)
+    else:
+        setattr(message, name, item)
+
+
 def _read(cls: type, message: Message, **given: object) -> Any:  # noqa: ANN401
     """Return a *cls* out of *message*; what is *given* is not read."""
-    _refuse_unknown_fields(message)
-    values = dict(given)
+    values = given
     for name, kind in fields_of(cls).items():
-        read = functools.partial(_read_scalar, kind.scalar)
-        if kind.is_message:
-            read = functools.partial(_read, kind.scalar)
-        values[name] = _read_field(message, name, kind, read)
+        values[name] = (
+            getattr(message, name)
+            if kind.is_plain
+            else _read_field(message, name, kind)
+        )
     return cls(**values)
 
 
-def _read_field(
-    message: Message, name: str, kind: _Kind, read: Callable[[Any], object]
-) -> object:
+def _read_field(message: Message, name: str, kind: _Kind) -> object:
+    read = _read if kind.is_message else _read_scalar
     value = getattr(message, name)
     if kind.repeated:
-        return tuple(read(element) for element in value)
+        return tuple([read(kind.scalar, element) for element in value])
     if (kind.optional or kind.is_message) and not message.HasField(name):
         if kind.optional:
             return None
         raise CodecError(f"{message.DESCRIPTOR.name}.{name} is missing")
-    return read(value)
+    return read(kind.scalar, value)
 
 
 def _read_scalar(scalar: type, value: object) -> object:
@@ -194,7 +211,7 @@ def _read_scalar(scalar: type, value: object) -> object:
 
 def _refuse_unknown_fields(message: Message) -> None:
     """
-    Refuse what a newer version has written.
+    Refuse what a newer version has written, and say which it is.
 
     To skip a field that we do not know would be to apply another command than
     the other replicas do.
@@ -203,3 +220,7 @@ def _refuse_unknown_fields(message: Message) -> None:
     if len(unknown):
         numbers = sorted(unknown[i].field_number for i in range(len(unknown)))
         raise CodecError(f"{message.DESCRIPTOR.name} has unknown fields {numbers}")
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for each in value if field.is_repeated else (value,):
+                _refuse_unknown_fields(each)

@@ -6,6 +6,7 @@ Instead of the engine's own forwarding, which knows neither deadlines nor
 request ids.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import grpc
@@ -13,7 +14,7 @@ import grpc.aio
 
 from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.replication.codec import CodecError, decode_call, encode_call
+from sparecode_node.replication.codec import CodecError, decode_call
 from sparecode_node.replication.errors import (
     ClockError,
     NoPrimaryError,
@@ -91,40 +92,32 @@ def unknown() -> peers_pb2.ForwardResponse:
     return peers_pb2.ForwardResponse(unknown=True)
 
 
-async def forward(
-    channel: grpc.aio.Channel, proposal: Proposal, *, timeout_s: float
-) -> Result:
-    """Propose on another member. Raises `NotAppliedError`, `OutcomeUnknownError`."""
-    if channel.get_state(try_to_connect=True) is not grpc.ChannelConnectivity.READY:
-        # Nothing has been sent, so nothing has been applied.
-        raise NoPrimaryError("the primary cannot be reached")
-    stub: peers_pb2_grpc.PeerServiceAsyncStub = peers_pb2_grpc.PeerServiceStub(channel)
-    request = peers_pb2.ForwardRequest(
-        call=encode_call(proposal.call),
-        tokencodes=proposal.tokencodes,
-        timeout_ms=max(1, int(timeout_s * 1000)),
+def request_of(
+    call: bytes, tokencodes: Sequence[str], *, timeout_s: float
+) -> peers_pb2.ForwardRequest:
+    """Return an encoded call as it is handed to the primary."""
+    return peers_pb2.ForwardRequest(
+        call=call, tokencodes=tokencodes, timeout_ms=max(1, int(timeout_s * 1000))
     )
-    try:
-        response = await stub.Forward(request, timeout=timeout_s + GRACE_S)
-    except grpc.aio.AioRpcError as error:
-        raise OutcomeUnknownError(
-            f"the primary did not answer: {error.code().name}"
-        ) from error
+
+
+def outcome_of(response: peers_pb2.ForwardResponse) -> Result | ProposeError:
+    """Return what the primary says has become of a call."""
     match response.WhichOneof("outcome"):
         case "result_json":
             return _result(response.result_json)
         case "not_applied":
             kind = _ERROR_OF.get(response.not_applied, NoPrimaryError)
-            raise kind("the primary did not take the call")
+            return kind("the primary did not take the call")
         case _:
-            raise OutcomeUnknownError("the primary does not know the outcome")
+            return OutcomeUnknownError("the primary does not know the outcome")
 
 
-def _result(text: str) -> Result:
+def _result(text: str) -> Result | OutcomeUnknownError:
     try:
         return from_json(text)
-    except ValueError as error:
-        raise OutcomeUnknownError("the primary's answer cannot be read") from error
+    except ValueError:
+        return OutcomeUnknownError("the primary's answer cannot be read")
 
 
 async def ask_read_index(

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What other members ask of this one, besides Raft's messages."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
 
@@ -10,7 +11,7 @@ from sparecode_node.replication import forwarding
 from sparecode_node.replication.cluster_changes import ClusterChanges
 from sparecode_node.replication.engine_thread import EngineThread
 from sparecode_node.replication.errors import NotAppliedError, ProposeError
-from sparecode_node.replication.replicator import MemberStatus
+from sparecode_node.replication.replicator import MemberStatus, Proposal
 from sparecode_node.replication.snapshot_keeper import SnapshotKeeper
 from sparecode_node.statemachine.results import BarrierPassed
 
@@ -47,9 +48,22 @@ class PeerCalls:
     async def forwarded(
         self, caller: NodeId, request: peers_pb2.ForwardRequest
     ) -> peers_pb2.ForwardResponse:
-        """Propose a call that another member was asked for; here or nowhere."""
-        proposal = forwarding.proposal_of(caller, request)
-        timeout_s = min(request.timeout_ms / 1000, ATTEMPT_S)
+        """Propose calls that another member was asked for; here or nowhere."""
+        requests = (request, *request.also)
+        # All of them are looked at before one is proposed.
+        proposals = [forwarding.proposal_of(caller, each) for each in requests]
+        response, *also = await asyncio.gather(
+            *(
+                self._proposed(proposal, min(each.timeout_ms / 1000, ATTEMPT_S))
+                for proposal, each in zip(proposals, requests, strict=True)
+            )
+        )
+        response.also.extend(also)
+        return response
+
+    async def _proposed(
+        self, proposal: Proposal, timeout_s: float
+    ) -> peers_pb2.ForwardResponse:
         try:
             result = await self._engine.propose(proposal, timeout_s=timeout_s)
         except NotAppliedError as error:

@@ -12,11 +12,14 @@ CALL_BYTES_MAX = 24 * 1024
 CALLS_PER_ENTRY_MAX = 128
 """One transaction of the state machine, which holds the engine's thread."""
 
-ENTRIES_IN_FLIGHT_MAX = 4
+ENTRIES_IN_FLIGHT_MAX = 2
 """Appended, not committed. More only makes batches smaller, not answers faster."""
 
 APPEND_BYTES_MAX = 256 * 1024
 """Of the entries in one message to a follower."""
+
+FORWARD_BYTES_MAX = 256 * 1024
+"""Of the calls in one message to the primary."""
 
 WINDOW_ENTRIES = 256
 """Sent to a follower beyond what it has acknowledged: 8 MiB at most."""

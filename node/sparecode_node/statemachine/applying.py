@@ -8,6 +8,7 @@ from sparecode_node.domain.administrators import Administrator
 from sparecode_node.domain.authentication import Event
 from sparecode_node.domain.keys import KeysInState
 from sparecode_node.domain.policy import Policy
+from sparecode_node.domain.users import User
 from sparecode_node.statemachine.commands import Call
 
 
@@ -30,6 +31,8 @@ class Applying:
     administrator: Administrator | None = None
     """Whose session it is; None for agents and nodes."""
     target: str = ""
+    person: User | None = None
+    """Whose passcode is judged, if it is that, and there is somebody."""
     actor: str = ""
     """Who is recorded; empty: the administrator, or else the caller."""
     outcome: str = ""

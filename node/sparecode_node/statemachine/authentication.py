@@ -42,7 +42,7 @@ DECISIONS = {
 
 def authenticate(applying: Applying, command: Authenticate) -> Result:
     """Apply `Authenticate`."""
-    user = find_user(applying, command)
+    user = applying.person
     if _stale(applying, command, user):
         return Rejected(Reason.STALE_PARAMETERS)
     factor = Factor.EMERGENCY if command.lettered else Factor.TOKEN
@@ -80,7 +80,7 @@ def continue_authentication(
     applying: Applying, command: ContinueAuthentication
 ) -> Result:
     """Apply `ContinueAuthentication`."""
-    user = find_user(applying, command)
+    user = applying.person
     if _stale(applying, command, user):
         return Rejected(Reason.STALE_PARAMETERS)
     challenge = command.challenge
@@ -109,18 +109,9 @@ def continue_authentication(
     )
 
 
-def find_user(applying: Applying, command: Judged) -> User | None:
-    """Return whom it is about: by the name that was typed, or by the challenge."""
-    if isinstance(command, Authenticate):
-        return tables.find_user_by_tag(applying.db, command.name_tag)
-    if command.challenge is None:
-        return None
-    return tables.find_user(applying.db, command.challenge.user_id)
-
-
 def no_longer_stands(applying: Applying, command: Judged) -> bool:
     """Say whether agent or user were disabled since a remembered `ACCEPTED` (Q2)."""
-    user = find_user(applying, command)
+    user = applying.person
     reason = not_admitted(
         agent_tables.find_agent(applying.db, command.agent),
         user,
@@ -176,12 +167,14 @@ def _attempt(
 ) -> Attempt:
     db = applying.db
     tokens = tables.find_tokens_of(db, user.user_id) if user else []
+    agent = agent_tables.find_agent(db, command.agent)
+    restricted = agent is not None and agent.restricted  # Else nobody asks the list.
     return Attempt(
         factor=factor,
         readings=readings,
-        agent=agent_tables.find_agent(db, command.agent),
+        agent=agent,
         certificate_denied=_certificate_denied(db, command),
-        user_listed=_user_listed(db, command, user),
+        user_listed=restricted and _user_listed(db, command, user),
         user=user,
         tokens=tokens,
         sets={

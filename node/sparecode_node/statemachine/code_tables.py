@@ -11,6 +11,8 @@ from sparecode_node.domain.emergency_access import (
 )
 from sparecode_node.domain.ids import SetId, TokenSerial
 
+_STATES = {state.value: state for state in CodeState}
+
 
 def find_sets(db: sqlite3.Connection, serial: TokenSerial) -> list[EmergencyCodeSet]:
     """Return the sets of a token with their codes, newest first."""
@@ -60,7 +62,7 @@ def _find_codes(db: sqlite3.Connection, set_id: str) -> tuple[EmergencyCode, ...
         EmergencyCode(
             ordinal=row[0],
             verifier=row[1],
-            state=CodeState(row[2]),
+            state=_STATES[row[2]],
             use=None
             if row[3] is None
             else Use(at_ms=row[3], agent=row[4], node_id=row[5], index=row[6]),

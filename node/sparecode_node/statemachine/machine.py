@@ -97,7 +97,7 @@ from sparecode_node.statemachine.results import (
     Decision,
     Result,
 )
-from sparecode_node.statemachine.targets import target_of
+from sparecode_node.statemachine.targets import person_of, target_of
 from sparecode_node.statemachine.token_commands import (
     ClearPin,
     DeleteToken,
@@ -191,6 +191,7 @@ class StateMachine:
 
     def _apply(self, index: int, call: Call) -> Result:
         self._advance(call)
+        person = person_of(self._db, call.command)
         applying = Applying(
             db=self._db,
             call=call,
@@ -198,7 +199,8 @@ class StateMachine:
             now_ms=self._now_ms,
             policy=self._policy,
             keys=self._keys,
-            target=target_of(self._db, call.command),
+            target=target_of(self._db, call.command, person),
+            person=person,
         )
         if isinstance(call.command, PassBarrier):
             return self._decide(applying)  # Nothing to remember, nothing to record.

@@ -3,7 +3,7 @@
 
 import enum
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from sparecode_node.domain.challenges import Challenge, NextStep
@@ -106,33 +106,40 @@ _TYPES: dict[str, type[Result]] = {
 }
 
 
+_FIELDS = {
+    each: tuple(field.name for field in fields(each)) for each in _TYPES.values()
+}
+_COMPACT = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"))
+
+
 def to_json(result: Result) -> str:
     """Return the result as JSON, the same text for the same result."""
-    fields = {"type": type(result).__name__, **asdict(result)}
-    if isinstance(result, Authenticated) and result.challenge is None:
-        del fields["challenge"]  # The text is that of before there were challenges.
-    return json.dumps(
-        fields,
-        ensure_ascii=True,
-        separators=(",", ":"),
-    )
+    written: dict[str, Any] = {"type": type(result).__name__}
+    for name in _FIELDS[type(result)]:
+        written[name] = getattr(result, name)
+    if isinstance(result, Authenticated):
+        if result.challenge is None:
+            del written["challenge"]  # As before there were challenges.
+        else:
+            written["challenge"] = asdict(result.challenge)
+    return _COMPACT.encode(written)
 
 
 def from_json(text: str) -> Result:
     """Return the result of a text of `to_json`. Raises `ValueError` for any other."""
     try:
-        fields = json.loads(text)
-        kind = _TYPES[fields.pop("type")]
+        read = json.loads(text)
+        kind = _TYPES[read.pop("type")]
         if kind is Rejected:
-            fields["reason"] = Reason(fields["reason"])
+            read["reason"] = Reason(read["reason"])
         elif kind is Authenticated:
-            fields["decision"] = Decision(fields["decision"])
-            if "challenge" in fields:
-                fields["challenge"] = _challenge(fields["challenge"])
-        return kind(**fields)
+            read["decision"] = Decision(read["decision"])
+            if "challenge" in read:
+                read["challenge"] = _challenge(read["challenge"])
+        return kind(**read)
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError("not a result") from error
 
 
-def _challenge(fields: dict[str, Any]) -> Challenge:
-    return Challenge(**{**fields, "step": NextStep(fields["step"])})
+def _challenge(read: dict[str, Any]) -> Challenge:
+    return Challenge(**{**read, "step": NextStep(read["step"])})

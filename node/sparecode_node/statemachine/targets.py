@@ -4,6 +4,7 @@
 import sqlite3
 from typing import assert_never
 
+from sparecode_node.domain.users import User
 from sparecode_node.statemachine import agent_tables, tables
 from sparecode_node.statemachine.administrator_commands import (
     ChangePassword,
@@ -66,8 +67,14 @@ from sparecode_node.statemachine.token_commands import (
 )
 
 
-def target_of(db: sqlite3.Connection, command: Command) -> str:
-    """Return the user, token, agent, administrator or cluster that it is about."""
+def target_of(
+    db: sqlite3.Connection, command: Command, person: User | None = None
+) -> str:
+    """
+    Return the user, token, agent, administrator or cluster that it is about.
+
+    *person*: whom `person_of` has found for it.
+    """
     match command:
         case InitializeCluster() | BeginEpoch():
             return command.cluster_id
@@ -124,7 +131,7 @@ def target_of(db: sqlite3.Connection, command: Command) -> str:
         case DenyCertificate() | AllowCertificate():
             return f"{command.mark} {command.value}"
         case Authenticate() | ContinueAuthentication():
-            return _person(db, command)
+            return _name(command, person)
         case NoteRefusedCalls():
             return command.method
         case CloseSession() | PassBarrier() | OpenCluster():
@@ -133,14 +140,21 @@ def target_of(db: sqlite3.Connection, command: Command) -> str:
             assert_never(never)
 
 
-def _person(
-    db: sqlite3.Connection, command: Authenticate | ContinueAuthentication
-) -> str:
-    """Return whose passcode is judged."""
+def person_of(db: sqlite3.Connection, command: Command) -> User | None:
+    """Return whose passcode is judged: by the name typed, or by the challenge."""
+    match command:
+        case Authenticate():
+            return tables.find_user_by_tag(db, command.name_tag)
+        case ContinueAuthentication(challenge=challenge) if challenge:
+            return tables.find_user(db, challenge.user_id)
+        case _:
+            return None
+
+
+def _name(command: Authenticate | ContinueAuthentication, person: User | None) -> str:
+    if person is not None:
+        return person.name_key
     if isinstance(command, Authenticate):
         # People type PINs into the name field: an unknown name is its hash (A6).
-        user = tables.find_user_by_tag(db, command.name_tag)
-        return user.name_key if user else f"unknown {command.name_tag.hex()}"
-    challenge = command.challenge
-    user = tables.find_user(db, challenge.user_id) if challenge else None
-    return user.name_key if user else "unknown"
+        return f"unknown {command.name_tag.hex()}"
+    return "unknown"

@@ -576,6 +576,7 @@ class ForwardRequest(_message.Message):
     CALL_FIELD_NUMBER: _builtins.int
     TOKENCODES_FIELD_NUMBER: _builtins.int
     TIMEOUT_MS_FIELD_NUMBER: _builtins.int
+    ALSO_FIELD_NUMBER: _builtins.int
     call: _builtins.bytes
     """The call, an encoded `Call`."""
     timeout_ms: _builtins.int
@@ -584,16 +585,21 @@ class ForwardRequest(_message.Message):
     def tokencodes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Clear digits that the primary matches tokens with; they never enter the log."""
 
+    @_builtins.property
+    def also(self) -> _containers.RepeatedCompositeFieldContainer[Global___ForwardRequest]:
+        """Calls that have waited for the same primary; these have no others themselves."""
+
     def __init__(
         self,
         *,
         call: _builtins.bytes = ...,
         tokencodes: _abc.Iterable[_builtins.str] | None = ...,
         timeout_ms: _builtins.int = ...,
+        also: _abc.Iterable[Global___ForwardRequest] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "timeout_ms", b"timeout_ms", "tokencodes", b"tokencodes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["also", b"also", "call", b"call", "timeout_ms", b"timeout_ms", "tokencodes", b"tokencodes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -608,22 +614,28 @@ class ForwardResponse(_message.Message):
     RESULT_JSON_FIELD_NUMBER: _builtins.int
     NOT_APPLIED_FIELD_NUMBER: _builtins.int
     UNKNOWN_FIELD_NUMBER: _builtins.int
+    ALSO_FIELD_NUMBER: _builtins.int
     result_json: _builtins.str
     """It was applied: its result, in JSON."""
     not_applied: Global___NotAppliedKind.ValueType
     """It was certainly not applied."""
     unknown: _builtins.bool
     """It was proposed, and its fate is not known there."""
+    @_builtins.property
+    def also(self) -> _containers.RepeatedCompositeFieldContainer[Global___ForwardResponse]:
+        """What became of each of the request's `also`. One that is missing was not taken."""
+
     def __init__(
         self,
         *,
         result_json: _builtins.str = ...,
         not_applied: Global___NotAppliedKind.ValueType = ...,
         unknown: _builtins.bool = ...,
+        also: _abc.Iterable[Global___ForwardResponse] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["not_applied", b"not_applied", "outcome", b"outcome", "result_json", b"result_json", "unknown", b"unknown"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["not_applied", b"not_applied", "outcome", b"outcome", "result_json", b"result_json", "unknown", b"unknown"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["also", b"also", "not_applied", b"not_applied", "outcome", b"outcome", "result_json", b"result_json", "unknown", b"unknown"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["result_json", "not_applied", "unknown"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calls for the primary travel together, and each is answered for itself."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import grpc
+import grpc.aio
+import pytest
+
+from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
+from sparecode_node.replication import forward_queue, forwarding
+from sparecode_node.replication.errors import (
+    NoPrimaryError,
+    OutcomeUnknownError,
+    OverloadedError,
+)
+from sparecode_node.replication.forward_queue import ForwardQueue
+from sparecode_node.replication.settings import (
+    CALL_BYTES_MAX,
+    CALLS_PER_ENTRY_MAX,
+    FORWARD_BYTES_MAX,
+)
+from sparecode_node.statemachine.results import Applied
+
+pytestmark = pytest.mark.asyncio
+
+Request = peers_pb2.ForwardRequest
+Response = peers_pb2.ForwardResponse
+
+
+class Primary(peers_pb2_grpc.PeerServiceServicer):
+    """Answers when it may, with the number that a call consists of."""
+
+    def __init__(self) -> None:
+        self.may_answer = asyncio.Event()
+        self.asked: list[Request] = []
+        self.news = asyncio.Event()
+        self.answer: Callable[[Request], Response] = self.answered
+
+    async def Forward(self, request: Request, context: object) -> Response:
+        """Take note, and answer."""
+        self.asked.append(request)
+        self.news.set()
+        await self.may_answer.wait()
+        return self.answer(request)
+
+    @staticmethod
+    def answered(request: Request) -> Response:
+        response, *also = (
+            forwarding.applied(Applied(index=int(each.call[:4])))
+            for each in (request, *request.also)
+        )
+        response.also.extend(also)
+        return response
+
+
+@asynccontextmanager
+async def primary() -> AsyncIterator[tuple[Primary, ForwardQueue]]:
+    servicer, server = Primary(), grpc.aio.server()
+    peers_pb2_grpc.add_PeerServiceServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
+    await channel.channel_ready()
+    try:
+        yield servicer, ForwardQueue(lambda: channel)
+    finally:
+        await channel.close()
+        await server.stop(0)
+
+
+async def asked(servicer: Primary, messages: int) -> None:
+    async with asyncio.timeout(10):
+        while len(servicer.asked) < messages:
+            servicer.news.clear()
+            await servicer.news.wait()
+
+
+def forwarded(
+    queue: ForwardQueue, call: bytes, *, timeout_s: float = 30
+) -> "asyncio.Task[object]":
+    return asyncio.ensure_future(queue.forward(call, (), timeout_s=timeout_s))
+
+
+async def test_what_waits_goes_together_and_each_gets_its_own_answer() -> None:
+    async with primary() as (servicer, queue):
+        calls = [forwarded(queue, b"%d" % number) for number in range(40)]
+        await asked(servicer, forward_queue.UNDER_WAY_MAX)
+        servicer.may_answer.set()
+        results = await asyncio.gather(*calls)
+    assert results == [Applied(index=number) for number in range(40)]
+    assert [1 + len(each.also) for each in servicer.asked] == [1, 1, 38]
+
+
+async def test_a_message_is_bounded_in_calls_and_bytes() -> None:
+    async with primary() as (servicer, queue):
+        many = [forwarded(queue, b"1") for _ in range(3 * CALLS_PER_ENTRY_MAX)]
+        large = [forwarded(queue, b"0" * CALL_BYTES_MAX) for _ in range(24)]
+        servicer.may_answer.set()
+        await asyncio.gather(*many, *large)
+    sizes = [[len(r.call) for r in (each, *each.also)] for each in servicer.asked]
+    assert max(map(len, sizes)) == CALLS_PER_ENTRY_MAX
+    assert max(map(sum, sizes)) <= FORWARD_BYTES_MAX
+
+
+async def test_a_full_queue_sheds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what it sheds was certainly not applied."""
+    monkeypatch.setattr(forward_queue, "WAITING_MAX", 3)
+    async with primary() as (servicer, queue):
+        calls = [forwarded(queue, b"1") for _ in range(2)]
+        await asked(servicer, 2)
+        calls += [forwarded(queue, b"1") for _ in range(3)]
+        await asyncio.sleep(0)
+        with pytest.raises(OverloadedError):
+            await queue.forward(b"1", (), timeout_s=30)
+        servicer.may_answer.set()
+        await asyncio.gather(*calls)
+
+
+async def test_what_was_not_sent_in_time_was_not_applied() -> None:
+    async with primary() as (servicer, queue):
+        sent = [forwarded(queue, b"1") for _ in range(2)]
+        await asked(servicer, 2)
+        with pytest.raises(OverloadedError):
+            await queue.forward(b"1", (), timeout_s=-forwarding.GRACE_S)
+        servicer.may_answer.set()
+        await asyncio.gather(*sent)
+
+
+async def test_what_a_primary_has_not_taken_was_not_applied() -> None:
+    """One that knows of no others answers for the first alone."""
+    async with primary() as (servicer, queue):
+        servicer.answer = lambda request: forwarding.applied(
+            Applied(index=int(request.call))
+        )
+        calls = [forwarded(queue, b"%d" % number) for number in range(5)]
+        servicer.may_answer.set()
+        results = await asyncio.gather(*calls, return_exceptions=True)
+    assert results[:3] == [Applied(index=number) for number in range(3)]
+    assert [type(each) for each in results[3:]] == [NoPrimaryError] * 2
+
+
+async def test_a_lost_message_leaves_all_of_it_in_doubt() -> None:
+    async with primary() as (_, queue):
+        calls = [forwarded(queue, b"1", timeout_s=0.01) for _ in range(2)]
+        results = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(each) for each in results] == [OutcomeUnknownError] * 2
+
+
+async def test_without_a_way_nothing_is_sent() -> None:
+    queue = ForwardQueue(lambda: None)
+    with pytest.raises(NoPrimaryError):
+        await queue.forward(b"1", (), timeout_s=30)
