@@ -59,6 +59,7 @@ from sparecode_client.errors import (
 from sparecode_client.imports import ImportedToken, ImportedUser, TokenFileFormat
 from sparecode_client.policy import Policy, UpdatedPolicy
 from sparecode_client.review import (
+    Backup,
     ClusterReview,
     ReviewedAdministrator,
     ReviewedAgent,
@@ -109,6 +110,7 @@ __all__ = [
     "AuditExportFormat",
     "AuditFilter",
     "Authentication",
+    "Backup",
     "BulkIssueResult",
     "BulkIssueRow",
     "ChainVerdict",

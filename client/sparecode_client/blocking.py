@@ -189,6 +189,7 @@ class Admin(Blocking[AsyncAdmin]):
 
     get_status = _Method(AsyncAdmin.get_status)
     transfer_primary = _Method(AsyncAdmin.transfer_primary)
+    create_backup = _Method(AsyncAdmin.create_backup)
     get_review = _Method(AsyncAdmin.get_review)
     open_cluster = _Method(AsyncAdmin.open_cluster)
 

@@ -51,6 +51,8 @@ class Policy:
     """After so many, a right passcode needs the next tokencode too; 0: never."""
     second_approver: bool
     """Some changes wait for another super administrator, while there is one."""
+    backup_recipients: str
+    """Who can open backups: age public keys, with a space between two."""
     position: ReadPosition | None = None
     """Of the answer."""
 

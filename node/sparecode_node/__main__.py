@@ -26,7 +26,7 @@ import typer
 # default level alone; `grpc_lines` takes what it writes, so nobody is bothered.
 os.environ.pop("GRPC_VERBOSITY", None)
 
-from sparecode_node import bootstrap, preparing
+from sparecode_node import backup_tool, bootstrap, preparing
 from sparecode_node.certificates import CertificatesError, write_certificates
 from sparecode_node.config import Config, load_config
 from sparecode_node.config_section import ConfigError
@@ -49,6 +49,7 @@ GARBAGE_NEW_MAX = 10_000
 log = logging.getLogger(__name__)
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app.add_typer(backup_tool.app, name="backup")
 
 
 def fail(message: str, code: int) -> NoReturn:

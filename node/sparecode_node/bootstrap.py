@@ -54,6 +54,7 @@ from sparecode_node.rpc.server import (
 )
 from sparecode_node.rpc.tls import TlsFileError, TlsFiles
 from sparecode_node.services.ambient import Clock, Entropy
+from sparecode_node.services.backups import BackupSource
 from sparecode_node.services.condition import Condition
 from sparecode_node.services.founding import Founder, FoundingError
 from sparecode_node.services.kdf import PROFILES, Kdf
@@ -64,6 +65,7 @@ from sparecode_node.services.security_log import SecurityLog
 from sparecode_node.services.state_file import StateFile
 from sparecode_node.services.use_cases import Services, build_services
 from sparecode_node.statemachine.schema import SchemaError
+from sparecode_node.statemachine.snapshots import write_snapshot
 
 log = logging.getLogger(__name__)
 
@@ -197,6 +199,13 @@ class Node:
             clock=self._clock,
             entropy=self._entropy,
             refusals=self._refusals,
+            backup_source=BackupSource(
+                write_snapshot=lambda target: write_snapshot(
+                    config.node.data_dir / STATE, target
+                ),
+                directory=config.node.data_dir,
+                version=VERSION,
+            ),
             limits=rate_limits(config),
         )
         noting = asyncio.create_task(self._refusals.run(replicator), name="refusals")

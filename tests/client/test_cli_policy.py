@@ -40,9 +40,10 @@ def test_the_policy_is_shown_as_it_is_typed(policy: Cli) -> None:
         line.split(None, 1) for line in policy("policy", "show").stdout.splitlines()
     )
 
-    assert len(shown) == 25
+    assert len(shown) == 26
     assert shown["version"] == "4"
     assert shown["lifetime_max"] == "none"
+    assert shown["backup_recipients"] == "none"
     assert shown["lock_max"] == "1d12h"
     assert shown["lock_until_unlocked"] == "no"
 

@@ -19,6 +19,7 @@ from sparecode.v1 import (
     agents_pb2,
     audit_pb2,
     authentication_pb2,
+    cluster_pb2,
     sessions_pb2,
     users_pb2,
 )
@@ -59,6 +60,7 @@ REQUESTS: dict[str, list[Any]] = {
             format=audit_pb2.AUDIT_EXPORT_FORMAT_JSON_LINES
         )
     ],
+    "ClusterService/CreateBackup": [cluster_pb2.CreateBackupRequest(request_id=ID)],
     "EmergencyAccessService/BulkIssueTokencodes": [
         emergency_pb.BulkIssueTokencodesRequest(
             request_id=ID, rows=[emergency_pb.BulkIssueRow(row=1, serial="1")]

@@ -314,6 +314,7 @@ POLICY = policy_pb2.Policy(
     resynchronize_look_ahead=100,
     next_tokencode_from_failures=3,
     second_approver=True,
+    backup_recipients="",
 )
 
 
@@ -1251,6 +1252,7 @@ def test_every_method_has_a_case():
         "TokenService/ImportTokenFile",
         "UserService/ImportUsers",
         "AuditService/ExportAuditEvents",
+        "ClusterService/CreateBackup",
         "EmergencyAccessService/BulkIssueTokencodes",
     }
     approvals = {

@@ -27,6 +27,7 @@ from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.loopback import LoopbackReplicator
 from sparecode_node.rpc.server import Listeners
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
+from sparecode_node.services.backups import BackupSource
 from sparecode_node.services.founding import Founder, prepare_founding
 from sparecode_node.services.kdf import TESTING, Kdf
 from sparecode_node.services.keyring import KeyRing
@@ -220,6 +221,9 @@ async def running_whole(directory: Path) -> AsyncIterator[Whole]:
                 clock=clock,
                 entropy=entropy,
                 refusals=refusals,
+                backup_source=BackupSource(
+                    write_snapshot=file.write, directory=directory, version="1"
+                ),
             ),
             refusals=refusals,
             is_ready=lambda: replicator.ready,

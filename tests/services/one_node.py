@@ -45,6 +45,7 @@ from sparecode_node.services.approvals import Approvals
 from sparecode_node.services.audit import Audit
 from sparecode_node.services.authentication import Authentication
 from sparecode_node.services.authorization import Authorization
+from sparecode_node.services.backups import Backups, BackupSource
 from sparecode_node.services.bulk_issuing import BulkIssuing
 from sparecode_node.services.cluster import Cluster
 from sparecode_node.services.cluster_changes import ClusterChanges
@@ -80,6 +81,7 @@ from sparecode_node.statemachine.commands import (
 )
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.results import BarrierPassed, Decision, Result
+from sparecode_node.statemachine.snapshots import write_snapshot
 
 NODE = NodeId("n1")
 ROOT = "root"
@@ -266,6 +268,7 @@ class OneNode:
     cluster: Cluster
     cluster_changes: ClusterChanges
     opening: Opening
+    backups: Backups
     audit: Audit
     policies: Policies
     administrators: Administrators
@@ -541,6 +544,21 @@ async def one_node(
         ),
         cluster_changes=ClusterChanges(proposer=proposer, replicator=replicator),
         opening=Opening(proposer=proposer, reader=reader),
+        backups=Backups(
+            proposer=proposer,
+            sealing=sealing,
+            entropy=entropy,
+            source=BackupSource(
+                write_snapshot=lambda target: write_snapshot(
+                    folder / "local.db", target
+                ),
+                directory=folder,
+                version="1",
+            ),
+            replicator=replicator,
+            state=state,
+            clock=clock,
+        ),
     )
     try:
         await initialize(node)

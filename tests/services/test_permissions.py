@@ -58,6 +58,7 @@ MATRIX = {
     "AuditService/GetCheckpoint": "SA",
     "AuditService/ListAuditEvents": "SA",
     "AuditService/VerifyChain": "SA",
+    "ClusterService/CreateBackup": "SO",
     "ClusterService/GetReview": "SAO",
     "ClusterService/GetStatus": "SAO",
     "ClusterService/OpenCluster": "SO",

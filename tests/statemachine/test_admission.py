@@ -80,6 +80,7 @@ def test_the_commands_about_users_are_these() -> None:
         "TransferPrimary",
         "OpenCluster",
         "ActivateKey",
+        "CreateBackup",
         "RequestBulkIssue",  # Its rows are.
         "Approve",  # Its tokens are looked at in apply.
         "Reject",

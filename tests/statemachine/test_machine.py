@@ -277,10 +277,11 @@ LATER = {
     ),
     9: (schema._FORMER_TABLES,),
     10: (",\n    tag_key_id INTEGER NOT NULL DEFAULT 1", schema._KEY_TABLES),
+    11: (),
 }
 """What each version has more than the one before."""
 
-FIELDS = {6: '"second_approver": true, '}
+FIELDS = {6: '"second_approver": true, ', 11: '"backup_recipients": "", '}
 """What the policy has more."""
 
 
@@ -521,6 +522,7 @@ def test_every_administrators_command_needs_a_session(world: World) -> None:
         "BeginEpoch",
         "ReplaceSeals",
         "RetireKey",
+        "NoteBackup",
     }
     every = {command.__name__ for command in get_args(Command)}
     assert {command.__name__ for command in PERMISSIONS} == every - others

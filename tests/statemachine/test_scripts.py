@@ -16,5 +16,8 @@ def test_script(script: Path, *, rewrite: bool) -> None:
     """Every script says what it said; replayed, its log makes the same state (U1)."""
     world = World()
     run_script(script, world.handle, rewrite=rewrite)
-    if script.stem != "roles":  # Its administrators are planted, not in the log.
+    if script.stem not in {
+        "backups",
+        "roles",
+    }:  # Its administrators are planted, not in the log.
         assert world.replayed().machine.digest() == world.machine.digest()

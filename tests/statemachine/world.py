@@ -56,6 +56,7 @@ from sparecode_node.statemachine.approval_commands import Approve, Reject
 from sparecode_node.statemachine.authentication_commands import (
     ContinueAuthentication,
 )
+from sparecode_node.statemachine.backup_commands import CreateBackup, NoteBackup
 from sparecode_node.statemachine.bulk_commands import (
     IssueTokencodesInBulk,
     RequestBulkIssue,
@@ -224,7 +225,11 @@ class World:
             case Authenticate() | ContinueAuthentication():
                 caller, session = f"agent:{command.agent}", ""
             case (
-                InitializeCluster() | PassBarrier() | NoteRefusedCalls() | BeginEpoch()
+                InitializeCluster()
+                | PassBarrier()
+                | NoteRefusedCalls()
+                | BeginEpoch()
+                | NoteBackup()
             ):
                 caller, session = "node:n1", ""
             case OpenSession():
@@ -411,6 +416,12 @@ class World:
                     state_index=self.index,
                     state_at_ms=self.machine.now_ms,
                 )
+            case "create-backup":
+                return CreateBackup()
+            case "note-backup":
+                return NoteBackup(
+                    index=self.index, digest="d1", taken_at_ms=self.now_ms
+                )
             case "open-cluster":
                 return OpenCluster(review=given.get("review", self._review()))
             case "barrier":
@@ -565,7 +576,7 @@ class World:
         for name, value in given.items():
             if name not in values:
                 continue
-            if name == "code_alphabet":
+            if name in ("code_alphabet", "backup_recipients"):
                 values[name] = value
             elif name in ("lock_until_unlocked", "second_approver"):
                 values[name] = value == "yes"

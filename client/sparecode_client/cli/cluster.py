@@ -7,12 +7,14 @@ from typing import Annotated
 import typer
 
 from sparecode_client.cli import opening
+from sparecode_client.cli.backup import backup
 from sparecode_client.cli.failures import ExitCode
 from sparecode_client.cli.settings import settings_of
 from sparecode_client.values import ClusterStatus, Member
 
 app = typer.Typer(no_args_is_help=True, help="Look after the cluster itself.")
 app.add_typer(opening.app)
+app.command("backup")(backup)
 
 _DIGEST_SHOWN = 16
 

@@ -89,7 +89,7 @@ def update(
 def said(value: object) -> str:
     """Return a value as it is typed."""
     match value:
-        case None:
+        case None | "":
             return _NO_CAP
         case bool():
             return "yes" if value else "no"
@@ -126,7 +126,7 @@ def typed(name: str, value: str) -> Any:  # noqa: ANN401  As the field has it.
     """Return a value as it was typed. Raises `ValueError`."""
     kind = Policy.__annotations__[name]
     if kind is str:
-        return value
+        return "" if value == _NO_CAP else value
     if kind is bool:
         try:
             return {"yes": True, "no": False, "true": True, "false": False}[value]

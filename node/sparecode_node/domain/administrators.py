@@ -35,6 +35,7 @@ class Permission(enum.StrEnum):
     CHANGE_AGENTS = "change_agents"
     READ_CLUSTER = "read_cluster"
     CHANGE_CLUSTER = "change_cluster"
+    CREATE_BACKUPS = "create_backups"
     READ_AUDIT = "read_audit"
     READ_POLICY = "read_policy"
     CHANGE_POLICY = "change_policy"
@@ -69,7 +70,9 @@ _ALLOWED: dict[Role, frozenset[Permission]] = {
         }
     ),
     Role.AUDITOR: _READS,
-    Role.OPERATOR: frozenset({Permission.READ_CLUSTER, Permission.CHANGE_CLUSTER}),
+    Role.OPERATOR: frozenset(
+        {Permission.READ_CLUSTER, Permission.CHANGE_CLUSTER, Permission.CREATE_BACKUPS}
+    ),
 }
 
 

@@ -24,6 +24,7 @@ class Reason(enum.StrEnum):
     NOT_OPEN = "not_open"
     ALREADY_OPEN = "already_open"
     REVIEW_STALE = "review_stale"
+    NO_BACKUP_RECIPIENT = "no_backup_recipient"
 
     # The policy
     VERSION = "version"

@@ -6,6 +6,7 @@ Never node configuration: two nodes with different files would judge one command
 differently.
 """
 
+import re
 from dataclasses import dataclass, fields
 
 SECOND_MS = 1_000
@@ -55,6 +56,9 @@ class Policy:
     # Administrators, see P3 and I10.
     second_approver: bool = True
 
+    # Who can open backups: age public keys, separated by spaces; see P1 and P3.
+    backup_recipients: str = ""
+
     # Sessions and request ids, see P2 and Q3.
     session_lifetime_ms: int = 12 * HOUR_MS
     request_retention_ms: int = 10 * MINUTE_MS
@@ -102,6 +106,9 @@ _ORDERED = (
 )
 """What must not be more than what."""
 
+RECIPIENTS_MAX = 8
+_RECIPIENT = re.compile("age1[02-9ac-hj-np-z]{58}")
+
 _SYMBOLS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _SYMBOLS_MIN = 10
 
@@ -139,7 +146,25 @@ def policy_problem(policy: Policy) -> PolicyProblem | None:
                 f"{_said(low, getattr(policy, low))} is more than "
                 f"{_said(high, getattr(policy, high))}",
             )
-    return _alphabet_problem(policy.code_alphabet)
+    return _alphabet_problem(policy.code_alphabet) or _recipients_problem(
+        policy.backup_recipients
+    )
+
+
+def _recipients_problem(recipients: str) -> PolicyProblem | None:
+    """Refuse what is no public key of age's; services look closer before it is asked."""
+    keys = recipients.split(" ") if recipients else []
+    words = ""
+    if len(keys) > RECIPIENTS_MAX:
+        words = f"must be at most {RECIPIENTS_MAX} public keys, not {len(keys)}"
+    elif len(set(keys)) != len(keys):
+        words = "must not hold a public key twice"
+    elif not all(_RECIPIENT.fullmatch(key) for key in keys):
+        words = (
+            "must be age public keys (age1 and 58 letters and digits), with one space "
+            "between two"
+        )
+    return PolicyProblem("backup_recipients", words) if words else None
 
 
 def _alphabet_problem(alphabet: str) -> PolicyProblem | None:
@@ -174,7 +199,7 @@ def changes(before: Policy, after: Policy) -> str:
 
 
 def _said(name: str, value: object) -> str:
-    if value is None:
+    if value in (None, ""):
         return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"

@@ -218,6 +218,17 @@ DIGEST_COMPARED = Metric(
     Kind.GAUGE,
     "When the states of at least two members were compared last; 0: not yet.",
 )
+LAST_BACKUP = Metric(
+    "sparecode_last_backup_timestamp_seconds",
+    Kind.GAUGE,
+    "When the newest backup was taken that some node has handed out whole; 0: never.",
+)
+OPEN = Metric(
+    "sparecode_open",
+    Kind.GAUGE,
+    "1 if agents are served; 0 after a restore or a recovery, until an operator has "
+    "reviewed and opened the cluster.",
+)
 DISK_FREE = Metric(
     "sparecode_disk_free_bytes", Kind.GAUGE, "Free on the disk that holds the state."
 )

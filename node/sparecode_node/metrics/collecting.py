@@ -99,6 +99,8 @@ class NodeCollector(Collector):
             ],
             catalog.EVENTS: list(counts.items()),
             catalog.AUDIT_SEQUENCE: [((), sources.events.sequence)],
+            catalog.LAST_BACKUP: [((), sources.events.last_backup_ms / 1000)],
+            catalog.OPEN: [((), sources.events.is_open)],
         }
 
 

@@ -21,6 +21,10 @@ class EventCounts:
         self._path = path
         self._counts: collections.Counter[tuple[str, str, str]] = collections.Counter()
         self._reading = threading.Lock()
+        self.last_backup_ms = 0
+        """When the newest backup was taken that was handed out whole; 0: never."""
+        self.is_open = True
+        """Agents are served (E2)."""
         with self._open() as db:
             self.sequence = _newest(db)
 
@@ -28,6 +32,8 @@ class EventCounts:
         """Return the counts, with what has been applied by now."""
         with self._reading, self._open() as db:
             newest = _newest(db)
+            self.last_backup_ms = _meta(db, "backup_at_ms")
+            self.is_open = not _meta(db, "not_open")
             rows = db.execute(
                 "SELECT action, outcome, reason, count(*) FROM audit_events "
                 "WHERE sequence > ? AND sequence <= ? GROUP BY action, outcome, reason",
@@ -50,6 +56,11 @@ def _newest(db: sqlite3.Connection) -> int:
         "SELECT coalesce(max(sequence), 0) FROM audit_events"
     ).fetchone()
     return int(sequence)
+
+
+def _meta(db: sqlite3.Connection, name: str) -> int:
+    row = db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+    return int(row[0]) if row else 0
 
 
 def _word(text: str) -> str:

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """`ClusterService`: the cluster, for operators."""
 
+from collections.abc import AsyncIterator
+
 from sparecode.v1 import cluster_pb2 as pb
 from sparecode.v1 import cluster_pb2_grpc as pb_grpc
 from sparecode_node.queries.review import Review
 from sparecode_node.rpc import calls, convert
 from sparecode_node.rpc.identity import Context
+from sparecode_node.services.backups import Backups
 from sparecode_node.services.cluster import Cluster, MemberView
 from sparecode_node.services.cluster_changes import ClusterChanges
 from sparecode_node.services.opening import Opening
@@ -20,11 +23,13 @@ class ClusterServicer(pb_grpc.ClusterServiceServicer):
         cluster: Cluster,
         changes: ClusterChanges,
         opening: Opening,
+        backups: Backups,
     ) -> None:
         self._node_id = node_id
         self._cluster = cluster
         self._changes = changes
         self._opening = opening
+        self._backups = backups
 
     async def GetStatus(
         self, request: pb.GetStatusRequest, context: Context
@@ -77,6 +82,26 @@ class ClusterServicer(pb_grpc.ClusterServiceServicer):
             review=request.review,
         )
         return pb.OpenClusterResponse(commit=convert.commit(self._node_id, applied))
+
+    async def CreateBackup(
+        self, request: pb.CreateBackupRequest, context: Context
+    ) -> AsyncIterator[pb.CreateBackupResponse]:
+        """Return the pieces of a backup."""
+        pieces = await self._backups.create(
+            calls.session_call(
+                context, "ClusterService/CreateBackup", request.request_id
+            )
+        )
+        async for piece in pieces:
+            manifest = piece.signed.manifest
+            yield pb.CreateBackupResponse(
+                offset=piece.offset,
+                content=piece.content,
+                index=manifest.index,
+                digest=manifest.digest,
+                take_time=convert.timestamp(manifest.taken_at_ms),
+                recipients=manifest.recipients,
+            )
 
 
 def _review(review: Review) -> pb.GetReviewResponse:

@@ -223,6 +223,7 @@ _FAILED_PRECONDITION = {
     Reason.NO_EMERGENCY_ACCESS: "the token is not in emergency access",
     Reason.ALREADY_INITIALIZED: "the cluster exists already",
     Reason.ALREADY_OPEN: "the cluster serves agents already",
+    Reason.NO_BACKUP_RECIPIENT: "the policy names nobody who could open a backup",
     Reason.REVIEW_STALE: "what was reviewed has changed since",
     Reason.TOKEN_OUT_OF_STEP: "the token has to be resynchronized first",
     Reason.ALLOW_LIST_LIMIT: "the allow list would become too long",

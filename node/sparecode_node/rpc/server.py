@@ -214,7 +214,11 @@ def _add_administration(
     )
     cluster_pb2_grpc.add_ClusterServiceServicer_to_server(
         ClusterServicer(
-            node_id, services.cluster, services.cluster_changes, services.opening
+            node_id,
+            services.cluster,
+            services.cluster_changes,
+            services.opening,
+            services.backups,
         ),
         server,
     )

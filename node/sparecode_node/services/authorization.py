@@ -38,6 +38,7 @@ from sparecode_node.statemachine.agent_commands import (
     UpdateAgent,
 )
 from sparecode_node.statemachine.approval_commands import Approve, Reject
+from sparecode_node.statemachine.backup_commands import CreateBackup
 from sparecode_node.statemachine.bulk_commands import IssueTokencodesInBulk
 from sparecode_node.statemachine.cluster_commands import TransferPrimary
 from sparecode_node.statemachine.commands import (
@@ -99,7 +100,7 @@ _COMMANDS: dict[str, tuple[type[Command], ...]] = {
         DenyCertificate,
         AllowCertificate,
     ),
-    "ClusterService": (TransferPrimary, OpenCluster),
+    "ClusterService": (TransferPrimary, OpenCluster, CreateBackup),
     "AdministratorService": (
         CreateAdministrator,
         UpdateAdministrator,

@@ -8,6 +8,7 @@ from sparecode_node.domain.policy import Policy
 from sparecode_node.queries import policies
 from sparecode_node.queries.state import ReadTransaction
 from sparecode_node.services import fields
+from sparecode_node.services.age_files import recipient_problem
 from sparecode_node.services.context import CallContext, Read
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.proposing import Proposer
@@ -52,6 +53,11 @@ class Policies:
         alphabet = values.get("code_alphabet")
         if alphabet is not None:
             fields.text("code_alphabet", alphabet, at_most=fields.ALPHABET_MAX)
+        for key in (values.get("backup_recipients") or "").split(" "):
+            if key and (problem := recipient_problem(key)):
+                raise InvalidFieldError(
+                    "backup_recipients", f"{key} is no age public key: {problem}"
+                )
         # Every field of the command may be absent; what it holds, apply judges.
         absent = {name: None for name in UpdatePolicy.__slots__ if name != "version"}
         command = UpdatePolicy(version=version, **{**absent, **values})

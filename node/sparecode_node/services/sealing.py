@@ -261,6 +261,12 @@ class Sealing:
         key_id = self._ring.active
         return key_id, self._ring.checkpoint_key(key_id)
 
+    def checkpoint_public_key(self, key_id: KeyId) -> bytes | None:
+        """Return what verifies signatures of a key that the ring holds or held."""
+        if key_id in self._ring.key_ids:
+            return self._ring.checkpoint_key(key_id).public_key().public_bytes_raw()
+        return self._ring.retired.get(key_id)
+
     def _seal(self, purpose: str, content: Mapping[str, object]) -> bytes:
         """Seal what callers keep for us, for this cluster alone."""
         key_id = self._ring.active

@@ -12,6 +12,7 @@ from sparecode_node.services.approvals import Approvals
 from sparecode_node.services.audit import Audit
 from sparecode_node.services.authentication import Authentication
 from sparecode_node.services.authorization import Authorization
+from sparecode_node.services.backups import Backups, BackupSource
 from sparecode_node.services.bulk_issuing import BulkIssuing
 from sparecode_node.services.cluster import Cluster
 from sparecode_node.services.cluster_changes import ClusterChanges
@@ -47,13 +48,14 @@ class Services:
     cluster: Cluster
     cluster_changes: ClusterChanges
     opening: Opening
+    backups: Backups
     audit: Audit
     policies: Policies
     administrators: Administrators
     approvals: Approvals
 
 
-def build_services(
+def build_services(  # noqa: PLR0913  It is the one place that has them all.
     replicator: Replicator,
     state: LocalState,
     *,
@@ -62,6 +64,7 @@ def build_services(
     clock: Clock,
     entropy: Entropy,
     refusals: Refusals,
+    backup_source: BackupSource,
     limits: RateLimits = DEFAULT_LIMITS,
 ) -> Services:
     """Build every use case over a replicator and the state that it applies to."""
@@ -121,6 +124,15 @@ def build_services(
         ),
         cluster_changes=ClusterChanges(proposer=proposer, replicator=replicator),
         opening=Opening(proposer=proposer, reader=reader),
+        backups=Backups(
+            proposer=proposer,
+            replicator=replicator,
+            state=state,
+            sealing=sealing,
+            clock=clock,
+            entropy=entropy,
+            source=backup_source,
+        ),
         policies=Policies(proposer=proposer, reader=reader),
         approvals=Approvals(proposer=proposer, reader=reader),
         audit=Audit(reader=reader, sealing=sealing),

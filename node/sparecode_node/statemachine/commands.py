@@ -35,6 +35,7 @@ from sparecode_node.statemachine.approval_commands import ApprovalCommand
 from sparecode_node.statemachine.authentication_commands import (
     ContinueAuthentication,
 )
+from sparecode_node.statemachine.backup_commands import BackupCommand
 from sparecode_node.statemachine.bulk_commands import BulkCommand
 from sparecode_node.statemachine.cluster_commands import ClusterCommand
 from sparecode_node.statemachine.epoch_commands import EpochCommand
@@ -285,6 +286,7 @@ class UpdatePolicy:
     resynchronize_look_ahead: int | None = None
     next_tokencode_from_failures: int | None = None
     second_approver: bool | None = None
+    backup_recipients: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -371,6 +373,7 @@ Command = (
     | AgentCommand
     | ClusterCommand
     | EpochCommand
+    | BackupCommand
     | NoteRefusedCalls
     | ApprovalCommand
     | KeyCommand

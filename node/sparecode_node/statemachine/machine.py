@@ -22,6 +22,7 @@ from sparecode_node.statemachine import (
     agent_life,
     approvals,
     authentication,
+    backups,
     emergency_access,
     epochs,
     key_tables,
@@ -52,6 +53,7 @@ from sparecode_node.statemachine.audit import AuditLog
 from sparecode_node.statemachine.authentication_commands import (
     ContinueAuthentication,
 )
+from sparecode_node.statemachine.backup_commands import CreateBackup, NoteBackup
 from sparecode_node.statemachine.bulk_commands import (
     IssueTokencodesInBulk,
     RequestBulkIssue,
@@ -214,7 +216,7 @@ class StateMachine:
             applying.events.clear()
         self._db.execute("RELEASE call")
         self._requests.remember(call.request, self._now_ms, result)
-        self._record(applying, result)
+        record(self._audit, applying, result)
         return result
 
     def _repeat(self, applying: Applying, remembered: Result) -> Result:
@@ -227,10 +229,10 @@ class StateMachine:
             and authentication.no_longer_stands(applying, command)
         ):
             refused = replace(remembered, decision=Decision.REFUSED)
-            self._record(applying, refused)
+            record(self._audit, applying, refused)
             return refused
         if remembered == REUSED:
-            self._record(applying, remembered)
+            record(self._audit, applying, remembered)
         return remembered
 
     def _refuse_early(self, applying: Applying) -> Rejected | None:
@@ -347,6 +349,8 @@ class StateMachine:
                 result = epochs.change_epoch(applying, command)
                 self._requests.count()  # A new epoch begins without any.
                 return result
+            case CreateBackup() | NoteBackup() as command:
+                return backups.change_backups(applying, command)
             case TransferPrimary():
                 return Applied(index=applying.index)  # Done by replication.
             case (ActivateKey() | ReplaceSeals() | RetireKey()) as command:
@@ -359,10 +363,6 @@ class StateMachine:
                 return BarrierPassed(index=applying.index, at_ms=applying.now_ms)
             case _ as never:
                 assert_never(never)
-
-    def _record(self, applying: Applying, result: Result) -> None:
-        """Append what was decided, and what followed from it, to the audit log (U1)."""
-        record(self._audit, applying, result)
 
     def _advance(self, call: Call) -> None:
         """

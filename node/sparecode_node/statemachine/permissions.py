@@ -20,6 +20,7 @@ from sparecode_node.statemachine.agent_commands import (
     UpdateAgent,
 )
 from sparecode_node.statemachine.approval_commands import Approve, Reject
+from sparecode_node.statemachine.backup_commands import CreateBackup
 from sparecode_node.statemachine.bulk_commands import (
     IssueTokencodesInBulk,
     RequestBulkIssue,
@@ -87,6 +88,7 @@ PERMISSIONS: dict[type[Command], Permission | None] = {
     TransferPrimary: Permission.CHANGE_CLUSTER,
     OpenCluster: Permission.CHANGE_CLUSTER,
     ActivateKey: Permission.CHANGE_CLUSTER,
+    CreateBackup: Permission.CREATE_BACKUPS,
     CreateAdministrator: Permission.CHANGE_ADMINISTRATORS,
     UpdateAdministrator: Permission.CHANGE_ADMINISTRATORS,
     RemoveAdministrator: Permission.CHANGE_ADMINISTRATORS,

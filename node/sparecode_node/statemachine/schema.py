@@ -9,7 +9,7 @@ Every row is a function of the log. `meta` holds what is one of a kind:
 
 import sqlite3
 
-VERSION = 10
+VERSION = 11
 """Stored as `user_version`; raised with every change of the tables."""
 
 _KEY_TABLES = """
@@ -272,6 +272,8 @@ _MIGRATIONS = {
     + _KEY_TABLES
     + "INSERT INTO ring_keys SELECT value, X'', 0, NULL, 0, 0 "
     "FROM meta WHERE name = 'key_id';",
+    10: "UPDATE policy SET value = replace(value, '\"code_alphabet\":', "
+    '\'"backup_recipients": "", "code_alphabet":\');',
 }
 """
 From each version to the next one; a node that is upgraded keeps its state.

@@ -22,6 +22,7 @@ from sparecode_node.statemachine.approval_commands import Approve, Reject
 from sparecode_node.statemachine.authentication_commands import (
     ContinueAuthentication,
 )
+from sparecode_node.statemachine.backup_commands import CreateBackup, NoteBackup
 from sparecode_node.statemachine.bulk_commands import (
     IssueTokencodesInBulk,
     RequestBulkIssue,
@@ -134,7 +135,13 @@ def target_of(
             return _name(command, person)
         case NoteRefusedCalls():
             return command.method
-        case CloseSession() | PassBarrier() | OpenCluster():
+        case (
+            CloseSession()
+            | PassBarrier()
+            | OpenCluster()
+            | CreateBackup()
+            | NoteBackup()
+        ):
             return ""
         case _ as never:
             assert_never(never)

@@ -55,6 +55,11 @@ class ClusterServiceStub:
                 request_serializer=sparecode_dot_v1_dot_cluster__pb2.OpenClusterRequest.SerializeToString,
                 response_deserializer=sparecode_dot_v1_dot_cluster__pb2.OpenClusterResponse.FromString,
                 _registered_method=True)
+        self.CreateBackup = channel.unary_stream(
+                '/sparecode.v1.ClusterService/CreateBackup',
+                request_serializer=sparecode_dot_v1_dot_cluster__pb2.CreateBackupRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_cluster__pb2.CreateBackupResponse.FromString,
+                _registered_method=True)
 
 
 class ClusterServiceServicer:
@@ -91,6 +96,14 @@ class ClusterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateBackup(self, request, context):
+        """Returns a backup of the state, encrypted to the recipients that the policy names,
+        as the pieces of a file. It has everything that was committed before the call.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ClusterServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -113,6 +126,11 @@ def add_ClusterServiceServicer_to_server(servicer, server):
                     servicer.OpenCluster,
                     request_deserializer=sparecode_dot_v1_dot_cluster__pb2.OpenClusterRequest.FromString,
                     response_serializer=sparecode_dot_v1_dot_cluster__pb2.OpenClusterResponse.SerializeToString,
+            ),
+            'CreateBackup': grpc.unary_stream_rpc_method_handler(
+                    servicer.CreateBackup,
+                    request_deserializer=sparecode_dot_v1_dot_cluster__pb2.CreateBackupRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_cluster__pb2.CreateBackupResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -224,6 +242,33 @@ class ClusterService:
             '/sparecode.v1.ClusterService/OpenCluster',
             sparecode_dot_v1_dot_cluster__pb2.OpenClusterRequest.SerializeToString,
             sparecode_dot_v1_dot_cluster__pb2.OpenClusterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateBackup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/sparecode.v1.ClusterService/CreateBackup',
+            sparecode_dot_v1_dot_cluster__pb2.CreateBackupRequest.SerializeToString,
+            sparecode_dot_v1_dot_cluster__pb2.CreateBackupResponse.FromString,
             options,
             channel_credentials,
             insecure,

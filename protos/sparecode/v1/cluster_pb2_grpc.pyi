@@ -45,6 +45,10 @@ class ClusterServiceStub:
     """
     OpenCluster: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.OpenClusterRequest, _cluster_pb2.OpenClusterResponse]
     """Has a restored or recovered cluster serve agents again."""
+    CreateBackup: _grpc.UnaryStreamMultiCallable[_cluster_pb2.CreateBackupRequest, _cluster_pb2.CreateBackupResponse]
+    """Returns a backup of the state, encrypted to the recipients that the policy names,
+    as the pieces of a file. It has everything that was committed before the call.
+    """
 
 @_typing.type_check_only
 class ClusterServiceAsyncStub(ClusterServiceStub):
@@ -63,6 +67,10 @@ class ClusterServiceAsyncStub(ClusterServiceStub):
     """
     OpenCluster: _aio.UnaryUnaryMultiCallable[_cluster_pb2.OpenClusterRequest, _cluster_pb2.OpenClusterResponse]  # type: ignore[assignment]
     """Has a restored or recovered cluster serve agents again."""
+    CreateBackup: _aio.UnaryStreamMultiCallable[_cluster_pb2.CreateBackupRequest, _cluster_pb2.CreateBackupResponse]  # type: ignore[assignment]
+    """Returns a backup of the state, encrypted to the recipients that the policy names,
+    as the pieces of a file. It has everything that was committed before the call.
+    """
 
 class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
     """Shows the cluster to operators."""
@@ -102,5 +110,15 @@ class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_cluster_pb2.OpenClusterResponse, _abc.Awaitable[_cluster_pb2.OpenClusterResponse]]:
         """Has a restored or recovered cluster serve agents again."""
+
+    @_abc_1.abstractmethod
+    def CreateBackup(
+        self,
+        request: _cluster_pb2.CreateBackupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_cluster_pb2.CreateBackupResponse], _abc.AsyncIterator[_cluster_pb2.CreateBackupResponse]]:
+        """Returns a backup of the state, encrypted to the recipients that the policy names,
+        as the pieces of a file. It has everything that was committed before the call.
+        """
 
 def add_ClusterServiceServicer_to_server(servicer: ClusterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

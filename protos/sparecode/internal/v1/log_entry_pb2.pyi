@@ -106,6 +106,8 @@ class Call(_message.Message):
     ACTIVATE_KEY_FIELD_NUMBER: _builtins.int
     REPLACE_SEALS_FIELD_NUMBER: _builtins.int
     RETIRE_KEY_FIELD_NUMBER: _builtins.int
+    CREATE_BACKUP_FIELD_NUMBER: _builtins.int
+    NOTE_BACKUP_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """The node that was called."""
     session_id: _builtins.str
@@ -300,6 +302,14 @@ class Call(_message.Message):
     def retire_key(self) -> Global___RetireKey:
         """Says that nothing is sealed with a key any more."""
 
+    @_builtins.property
+    def create_backup(self) -> Global___CreateBackup:
+        """Has a node write a backup."""
+
+    @_builtins.property
+    def note_backup(self) -> Global___NoteBackup:
+        """Says that there is a backup."""
+
     def __init__(
         self,
         *,
@@ -353,12 +363,14 @@ class Call(_message.Message):
         activate_key: Global___ActivateKey | None = ...,
         replace_seals: Global___ReplaceSeals | None = ...,
         retire_key: Global___RetireKey | None = ...,
+        create_backup: Global___CreateBackup | None = ...,
+        note_backup: Global___NoteBackup | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["activate_key", b"activate_key", "allow_certificate", b"allow_certificate", "approve", b"approve", "assign_token", b"assign_token", "authenticate", b"authenticate", "begin_epoch", b"begin_epoch", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "note_refused_calls", b"note_refused_calls", "open_cluster", b"open_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "replace_seals", b"replace_seals", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "resynchronize_token", b"resynchronize_token", "retire_key", b"retire_key", "save_emergency_access", b"save_emergency_access", "set_pin", b"set_pin", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["activate_key", b"activate_key", "allow_certificate", b"allow_certificate", "approve", b"approve", "assign_token", b"assign_token", "authenticate", b"authenticate", "begin_epoch", b"begin_epoch", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_backup", b"create_backup", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "note_backup", b"note_backup", "note_refused_calls", b"note_refused_calls", "open_cluster", b"open_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "replace_seals", b"replace_seals", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "resynchronize_token", b"resynchronize_token", "retire_key", b"retire_key", "save_emergency_access", b"save_emergency_access", "set_pin", b"set_pin", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_key", b"activate_key", "allow_certificate", b"allow_certificate", "approve", b"approve", "assign_token", b"assign_token", "at_ms", b"at_ms", "authenticate", b"authenticate", "begin_epoch", b"begin_epoch", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "node_id", b"node_id", "note_refused_calls", b"note_refused_calls", "open_cluster", b"open_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "replace_seals", b"replace_seals", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "resynchronize_token", b"resynchronize_token", "retire_key", b"retire_key", "save_emergency_access", b"save_emergency_access", "session_id", b"session_id", "set_pin", b"set_pin", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_key", b"activate_key", "allow_certificate", b"allow_certificate", "approve", b"approve", "assign_token", b"assign_token", "at_ms", b"at_ms", "authenticate", b"authenticate", "begin_epoch", b"begin_epoch", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_backup", b"create_backup", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "node_id", b"node_id", "note_backup", b"note_backup", "note_refused_calls", b"note_refused_calls", "open_cluster", b"open_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "replace_seals", b"replace_seals", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "resynchronize_token", b"resynchronize_token", "retire_key", b"retire_key", "save_emergency_access", b"save_emergency_access", "session_id", b"session_id", "set_pin", b"set_pin", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["initialize_cluster", "open_session", "close_session", "create_user", "update_user", "delete_user", "unlock_user", "enroll_token", "assign_token", "set_pin", "reinstate_token", "save_emergency_access", "disable_emergency_access", "register_agent", "authenticate", "pass_barrier", "unassign_token", "enable_token", "disable_token", "update_token", "delete_token", "clear_pin", "replace_token", "update_policy", "resynchronize_token", "issue_fixed_tokencode", "create_administrator", "update_administrator", "remove_administrator", "change_password", "issue_tokencodes_in_bulk", "update_agent", "remove_agent", "deny_certificate", "allow_certificate", "continue_authentication", "transfer_primary", "note_refused_calls", "request_bulk_issue", "approve", "reject", "begin_epoch", "open_cluster", "activate_key", "replace_seals", "retire_key"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["initialize_cluster", "open_session", "close_session", "create_user", "update_user", "delete_user", "unlock_user", "enroll_token", "assign_token", "set_pin", "reinstate_token", "save_emergency_access", "disable_emergency_access", "register_agent", "authenticate", "pass_barrier", "unassign_token", "enable_token", "disable_token", "update_token", "delete_token", "clear_pin", "replace_token", "update_policy", "resynchronize_token", "issue_fixed_tokencode", "create_administrator", "update_administrator", "remove_administrator", "change_password", "issue_tokencodes_in_bulk", "update_agent", "remove_agent", "deny_certificate", "allow_certificate", "continue_authentication", "transfer_primary", "note_refused_calls", "request_bulk_issue", "approve", "reject", "begin_epoch", "open_cluster", "activate_key", "replace_seals", "retire_key", "create_backup", "note_backup"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
@@ -1270,6 +1282,7 @@ class UpdatePolicy(_message.Message):
     RESYNCHRONIZE_LOOK_AHEAD_FIELD_NUMBER: _builtins.int
     NEXT_TOKENCODE_FROM_FAILURES_FIELD_NUMBER: _builtins.int
     SECOND_APPROVER_FIELD_NUMBER: _builtins.int
+    BACKUP_RECIPIENTS_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """Version of the policy that was changed."""
     code_length: _builtins.int
@@ -1320,6 +1333,8 @@ class UpdatePolicy(_message.Message):
     """So many failures make the next tokencode needed; 0: never."""
     second_approver: _builtins.bool
     """Some changes wait for another super administrator."""
+    backup_recipients: _builtins.str
+    """Who can open backups."""
     def __init__(
         self,
         *,
@@ -1348,11 +1363,14 @@ class UpdatePolicy(_message.Message):
         resynchronize_look_ahead: _builtins.int | None = ...,
         next_tokencode_from_failures: _builtins.int | None = ...,
         second_approver: _builtins.bool | None = ...,
+        backup_recipients: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_code_alphabet", b"_code_alphabet", "_code_length", b"_code_length", "_codes_per_set_default", b"_codes_per_set_default", "_codes_per_set_max", b"_codes_per_set_max", "_draft_lifetime_ms", b"_draft_lifetime_ms", "_factor_off_at_failures", b"_factor_off_at_failures", "_hotp_look_ahead", b"_hotp_look_ahead", "_lifetime_ms_max", b"_lifetime_ms_max", "_lock_from_failures", b"_lock_from_failures", "_lock_ms", b"_lock_ms", "_lock_ms_max", b"_lock_ms_max", "_lock_until_unlocked", b"_lock_until_unlocked", "_next_tokencode_from_failures", b"_next_tokencode_from_failures", "_pin_length_max", b"_pin_length_max", "_pin_length_min", b"_pin_length_min", "_request_retention_ms", b"_request_retention_ms", "_requests_max", b"_requests_max", "_resynchronize_look_ahead", b"_resynchronize_look_ahead", "_resynchronize_window_steps", b"_resynchronize_window_steps", "_second_approver", b"_second_approver", "_session_lifetime_ms", b"_session_lifetime_ms", "_set_low_threshold", b"_set_low_threshold", "_tokens_per_user_max", b"_tokens_per_user_max", "_totp_window_steps", b"_totp_window_steps", "code_alphabet", b"code_alphabet", "code_length", b"code_length", "codes_per_set_default", b"codes_per_set_default", "codes_per_set_max", b"codes_per_set_max", "draft_lifetime_ms", b"draft_lifetime_ms", "factor_off_at_failures", b"factor_off_at_failures", "hotp_look_ahead", b"hotp_look_ahead", "lifetime_ms_max", b"lifetime_ms_max", "lock_from_failures", b"lock_from_failures", "lock_ms", b"lock_ms", "lock_ms_max", b"lock_ms_max", "lock_until_unlocked", b"lock_until_unlocked", "next_tokencode_from_failures", b"next_tokencode_from_failures", "pin_length_max", b"pin_length_max", "pin_length_min", b"pin_length_min", "request_retention_ms", b"request_retention_ms", "requests_max", b"requests_max", "resynchronize_look_ahead", b"resynchronize_look_ahead", "resynchronize_window_steps", b"resynchronize_window_steps", "second_approver", b"second_approver", "session_lifetime_ms", b"session_lifetime_ms", "set_low_threshold", b"set_low_threshold", "tokens_per_user_max", b"tokens_per_user_max", "totp_window_steps", b"totp_window_steps"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_backup_recipients", b"_backup_recipients", "_code_alphabet", b"_code_alphabet", "_code_length", b"_code_length", "_codes_per_set_default", b"_codes_per_set_default", "_codes_per_set_max", b"_codes_per_set_max", "_draft_lifetime_ms", b"_draft_lifetime_ms", "_factor_off_at_failures", b"_factor_off_at_failures", "_hotp_look_ahead", b"_hotp_look_ahead", "_lifetime_ms_max", b"_lifetime_ms_max", "_lock_from_failures", b"_lock_from_failures", "_lock_ms", b"_lock_ms", "_lock_ms_max", b"_lock_ms_max", "_lock_until_unlocked", b"_lock_until_unlocked", "_next_tokencode_from_failures", b"_next_tokencode_from_failures", "_pin_length_max", b"_pin_length_max", "_pin_length_min", b"_pin_length_min", "_request_retention_ms", b"_request_retention_ms", "_requests_max", b"_requests_max", "_resynchronize_look_ahead", b"_resynchronize_look_ahead", "_resynchronize_window_steps", b"_resynchronize_window_steps", "_second_approver", b"_second_approver", "_session_lifetime_ms", b"_session_lifetime_ms", "_set_low_threshold", b"_set_low_threshold", "_tokens_per_user_max", b"_tokens_per_user_max", "_totp_window_steps", b"_totp_window_steps", "backup_recipients", b"backup_recipients", "code_alphabet", b"code_alphabet", "code_length", b"code_length", "codes_per_set_default", b"codes_per_set_default", "codes_per_set_max", b"codes_per_set_max", "draft_lifetime_ms", b"draft_lifetime_ms", "factor_off_at_failures", b"factor_off_at_failures", "hotp_look_ahead", b"hotp_look_ahead", "lifetime_ms_max", b"lifetime_ms_max", "lock_from_failures", b"lock_from_failures", "lock_ms", b"lock_ms", "lock_ms_max", b"lock_ms_max", "lock_until_unlocked", b"lock_until_unlocked", "next_tokencode_from_failures", b"next_tokencode_from_failures", "pin_length_max", b"pin_length_max", "pin_length_min", b"pin_length_min", "request_retention_ms", b"request_retention_ms", "requests_max", b"requests_max", "resynchronize_look_ahead", b"resynchronize_look_ahead", "resynchronize_window_steps", b"resynchronize_window_steps", "second_approver", b"second_approver", "session_lifetime_ms", b"session_lifetime_ms", "set_low_threshold", b"set_low_threshold", "tokens_per_user_max", b"tokens_per_user_max", "totp_window_steps", b"totp_window_steps"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_code_alphabet", b"_code_alphabet", "_code_length", b"_code_length", "_codes_per_set_default", b"_codes_per_set_default", "_codes_per_set_max", b"_codes_per_set_max", "_draft_lifetime_ms", b"_draft_lifetime_ms", "_factor_off_at_failures", b"_factor_off_at_failures", "_hotp_look_ahead", b"_hotp_look_ahead", "_lifetime_ms_max", b"_lifetime_ms_max", "_lock_from_failures", b"_lock_from_failures", "_lock_ms", b"_lock_ms", "_lock_ms_max", b"_lock_ms_max", "_lock_until_unlocked", b"_lock_until_unlocked", "_next_tokencode_from_failures", b"_next_tokencode_from_failures", "_pin_length_max", b"_pin_length_max", "_pin_length_min", b"_pin_length_min", "_request_retention_ms", b"_request_retention_ms", "_requests_max", b"_requests_max", "_resynchronize_look_ahead", b"_resynchronize_look_ahead", "_resynchronize_window_steps", b"_resynchronize_window_steps", "_second_approver", b"_second_approver", "_session_lifetime_ms", b"_session_lifetime_ms", "_set_low_threshold", b"_set_low_threshold", "_tokens_per_user_max", b"_tokens_per_user_max", "_totp_window_steps", b"_totp_window_steps", "code_alphabet", b"code_alphabet", "code_length", b"code_length", "codes_per_set_default", b"codes_per_set_default", "codes_per_set_max", b"codes_per_set_max", "draft_lifetime_ms", b"draft_lifetime_ms", "factor_off_at_failures", b"factor_off_at_failures", "hotp_look_ahead", b"hotp_look_ahead", "lifetime_ms_max", b"lifetime_ms_max", "lock_from_failures", b"lock_from_failures", "lock_ms", b"lock_ms", "lock_ms_max", b"lock_ms_max", "lock_until_unlocked", b"lock_until_unlocked", "next_tokencode_from_failures", b"next_tokencode_from_failures", "pin_length_max", b"pin_length_max", "pin_length_min", b"pin_length_min", "request_retention_ms", b"request_retention_ms", "requests_max", b"requests_max", "resynchronize_look_ahead", b"resynchronize_look_ahead", "resynchronize_window_steps", b"resynchronize_window_steps", "second_approver", b"second_approver", "session_lifetime_ms", b"session_lifetime_ms", "set_low_threshold", b"set_low_threshold", "tokens_per_user_max", b"tokens_per_user_max", "totp_window_steps", b"totp_window_steps", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_backup_recipients", b"_backup_recipients", "_code_alphabet", b"_code_alphabet", "_code_length", b"_code_length", "_codes_per_set_default", b"_codes_per_set_default", "_codes_per_set_max", b"_codes_per_set_max", "_draft_lifetime_ms", b"_draft_lifetime_ms", "_factor_off_at_failures", b"_factor_off_at_failures", "_hotp_look_ahead", b"_hotp_look_ahead", "_lifetime_ms_max", b"_lifetime_ms_max", "_lock_from_failures", b"_lock_from_failures", "_lock_ms", b"_lock_ms", "_lock_ms_max", b"_lock_ms_max", "_lock_until_unlocked", b"_lock_until_unlocked", "_next_tokencode_from_failures", b"_next_tokencode_from_failures", "_pin_length_max", b"_pin_length_max", "_pin_length_min", b"_pin_length_min", "_request_retention_ms", b"_request_retention_ms", "_requests_max", b"_requests_max", "_resynchronize_look_ahead", b"_resynchronize_look_ahead", "_resynchronize_window_steps", b"_resynchronize_window_steps", "_second_approver", b"_second_approver", "_session_lifetime_ms", b"_session_lifetime_ms", "_set_low_threshold", b"_set_low_threshold", "_tokens_per_user_max", b"_tokens_per_user_max", "_totp_window_steps", b"_totp_window_steps", "backup_recipients", b"backup_recipients", "code_alphabet", b"code_alphabet", "code_length", b"code_length", "codes_per_set_default", b"codes_per_set_default", "codes_per_set_max", b"codes_per_set_max", "draft_lifetime_ms", b"draft_lifetime_ms", "factor_off_at_failures", b"factor_off_at_failures", "hotp_look_ahead", b"hotp_look_ahead", "lifetime_ms_max", b"lifetime_ms_max", "lock_from_failures", b"lock_from_failures", "lock_ms", b"lock_ms", "lock_ms_max", b"lock_ms_max", "lock_until_unlocked", b"lock_until_unlocked", "next_tokencode_from_failures", b"next_tokencode_from_failures", "pin_length_max", b"pin_length_max", "pin_length_min", b"pin_length_min", "request_retention_ms", b"request_retention_ms", "requests_max", b"requests_max", "resynchronize_look_ahead", b"resynchronize_look_ahead", "resynchronize_window_steps", b"resynchronize_window_steps", "second_approver", b"second_approver", "session_lifetime_ms", b"session_lifetime_ms", "set_low_threshold", b"set_low_threshold", "tokens_per_user_max", b"tokens_per_user_max", "totp_window_steps", b"totp_window_steps", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__backup_recipients: _TypeAlias = _typing.Literal["backup_recipients"]  # noqa: Y015
+    _WhichOneofArgType__backup_recipients: _TypeAlias = _typing.Literal["_backup_recipients", b"_backup_recipients"]  # noqa: Y015
     _WhichOneofReturnType__code_alphabet: _TypeAlias = _typing.Literal["code_alphabet"]  # noqa: Y015
     _WhichOneofArgType__code_alphabet: _TypeAlias = _typing.Literal["_code_alphabet", b"_code_alphabet"]  # noqa: Y015
     _WhichOneofReturnType__code_length: _TypeAlias = _typing.Literal["code_length"]  # noqa: Y015
@@ -1401,6 +1419,8 @@ class UpdatePolicy(_message.Message):
     _WhichOneofArgType__tokens_per_user_max: _TypeAlias = _typing.Literal["_tokens_per_user_max", b"_tokens_per_user_max"]  # noqa: Y015
     _WhichOneofReturnType__totp_window_steps: _TypeAlias = _typing.Literal["totp_window_steps"]  # noqa: Y015
     _WhichOneofArgType__totp_window_steps: _TypeAlias = _typing.Literal["_totp_window_steps", b"_totp_window_steps"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__backup_recipients) -> _WhichOneofReturnType__backup_recipients | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__code_alphabet) -> _WhichOneofReturnType__code_alphabet | None: ...
     @_typing.overload
@@ -2525,3 +2545,50 @@ class RetireKey(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RetireKey: _TypeAlias = RetireKey  # noqa: Y015
+
+@_typing.final
+class CreateBackup(_message.Message):
+    """Has a node write a backup for the recipients that the policy names."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateBackup: _TypeAlias = CreateBackup  # noqa: Y015
+
+@_typing.final
+class NoteBackup(_message.Message):
+    """Says that a node has handed a whole backup out, and of what."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    TAKEN_AT_MS_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """The last entry that is in it."""
+    digest: _builtins.str
+    """Hash of the state in it."""
+    taken_at_ms: _builtins.int
+    """When it was taken, in milliseconds since the Unix epoch."""
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        digest: _builtins.str = ...,
+        taken_at_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "index", b"index", "taken_at_ms", b"taken_at_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NoteBackup: _TypeAlias = NoteBackup  # noqa: Y015

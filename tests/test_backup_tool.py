@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`sparecode-node backup`: what an operator types, without a node or a cluster."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from sparecode_node.__main__ import app
+from sparecode_node.services import age_files
+from sparecode_node.services.checkpoints import public_keys
+from tests.services.one_node import OneNode, one_node
+from tests.services.test_backups import name_recipients, write
+
+pytestmark = pytest.mark.asyncio
+
+
+def run(*args: str | Path) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, ["backup", *map(str, args)])
+    return result.exit_code, result.stdout, result.stderr
+
+
+async def test_a_key_is_for_its_owner_and_its_public_half_is_told(
+    tmp_path: Path,
+) -> None:
+    code, public, advice = run("keygen", tmp_path / "key")
+    assert code == 0
+    assert age_files.recipient_problem(public.strip()) == ""
+    assert f"backup_recipients={public.strip()}" in advice
+    assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
+    assert len(age_files.read_identities(tmp_path / "key")) == 1
+    code, _, why = run("keygen", tmp_path / "key")
+    assert code == 1
+    assert "exists already" in why
+
+
+async def backed_up(node: OneNode, folder: Path) -> tuple[Path, Path]:
+    """Return a backup and the file of the key that opens it."""
+    _, public, _ = run("keygen", folder / "key")
+    await name_recipients(node, public.strip())
+    return await write(node, folder / "a.backup"), folder / "key"
+
+
+async def test_show_tells_what_is_not_encrypted(tmp_path: Path) -> None:
+    async with one_node(tmp_path) as node:
+        path, _ = await backed_up(node, tmp_path)
+    code, told, _ = run("show", path)
+    assert code == 0
+    assert "Cluster" in told
+    assert max(map(len, told.splitlines())) <= 80
+    code, told, _ = run("show", path, "--json")
+    assert json.loads(told)["recipients"][0].startswith("age1")
+
+
+async def test_verify_opens_it_and_says_who_signed(tmp_path: Path) -> None:
+    async with one_node(tmp_path) as node:
+        path, key = await backed_up(node, tmp_path)
+        keys = tmp_path / "keys.pem"
+        keys.write_text(public_keys(node.ring))
+    code, told, _ = run("verify", path, "--key", key)
+    assert (code, "not verified: see --public-key" in told) == (0, True)
+    code, told, _ = run("verify", path, "--key", key, "--public-key", keys)
+    assert (code, "Signed by the cluster." in told) == (0, True)
+
+
+async def test_what_is_wrong_is_said_in_a_line(tmp_path: Path) -> None:
+    async with one_node(tmp_path) as node:
+        path, key = await backed_up(node, tmp_path)
+    (tmp_path / "other").mkdir()
+    async with one_node(tmp_path / "other") as other:
+        (tmp_path / "other.pem").write_text(public_keys(other.ring))
+    code, _, why = run(
+        "verify", path, "--key", key, "--public-key", tmp_path / "other.pem"
+    )
+    assert code == 1
+    assert "none of the keys" in why
+    run("keygen", tmp_path / "other-key")
+    code, _, why = run("verify", path, "--key", tmp_path / "other-key")
+    assert code == 1
+    assert "NOT VERIFIED" in why
+    key.chmod(0o644)
+    code, _, why = run("verify", path, "--key", key)
+    assert code == 1
+    assert "chmod 600" in why
+    (tmp_path / "junk").write_bytes(b"junk")
+    code, _, why = run("show", tmp_path / "junk")
+    assert code == 1
+    assert "not a backup" in why
