@@ -331,6 +331,8 @@ class Member:
     """Events in its audit log."""
     audit_head: str = ""
     """Hash of the last of them; equal wherever there are equally many (U1)."""
+    feature_level: int = 0
+    """The newest that its software knows; 0: it has not told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -343,3 +345,5 @@ class ClusterStatus:
     """Empty: none is known."""
     quorum: bool
     members: tuple[Member, ...]
+    feature_level: int = 0
+    """That all members know: what newer releases add waits until it is raised."""

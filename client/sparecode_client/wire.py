@@ -266,6 +266,7 @@ def status_in(status: cluster_pb2.GetStatusResponse) -> ClusterStatus:
         cluster_id=status.cluster_id,
         primary=status.primary,
         quorum=status.quorum,
+        feature_level=status.feature_level,
         members=tuple(
             Member(
                 node_id=member.node_id,
@@ -284,6 +285,7 @@ def status_in(status: cluster_pb2.GetStatusResponse) -> ClusterStatus:
                 ),
                 audit_sequence=member.audit_sequence,
                 audit_head=member.audit_head,
+                feature_level=member.feature_level,
             )
             for member in status.members
         ),

@@ -56,6 +56,7 @@ from sparecode_node.rpc.tls import TlsFileError, TlsFiles
 from sparecode_node.services.ambient import Clock, Entropy
 from sparecode_node.services.backups import BackupSource
 from sparecode_node.services.condition import Condition
+from sparecode_node.services.feature_level import raise_feature_level
 from sparecode_node.services.founding import Founder, FoundingError
 from sparecode_node.services.kdf import PROFILES, Kdf
 from sparecode_node.services.keyring import KeyRing, KeyRingError
@@ -64,6 +65,7 @@ from sparecode_node.services.sealing import Sealing
 from sparecode_node.services.security_log import SecurityLog
 from sparecode_node.services.state_file import StateFile
 from sparecode_node.services.use_cases import Services, build_services
+from sparecode_node.statemachine.feature_level import FeatureLevelError
 from sparecode_node.statemachine.schema import SchemaError
 from sparecode_node.statemachine.snapshots import write_snapshot
 
@@ -84,6 +86,7 @@ STOP_MAX_S = 15.0
 
 _REFUSALS = (
     ConsoleListenError,
+    FeatureLevelError,
     FoundingError,
     KeyRingError,
     ListenError,
@@ -210,6 +213,10 @@ class Node:
         )
         noting = asyncio.create_task(self._refusals.run(replicator), name="refusals")
         started.push_async_callback(_cancel, noting)
+        raising = asyncio.create_task(
+            raise_feature_level(replicator, self._entropy), name="feature level"
+        )
+        started.push_async_callback(_cancel, raising)
         listeners = Listeners(
             node_id=config.node.id,
             agents=ListenerSettings(

@@ -38,3 +38,36 @@ def test_a_transfer_that_cannot_be_is_exit_code_1(cli: Cli) -> None:
 
     assert result.exit_code == 1
     assert "n2 is behind" in result.stderr
+
+
+STATUS = "ClusterService/GetStatus"
+
+
+def test_status_says_who_is_of_an_older_release(cli: Cli) -> None:
+    levels = {"n1": 2, "n2": 2, "n3": 1}
+    cli.node.answer(
+        STATUS,
+        cluster_pb2.GetStatusResponse(
+            node_id="n1",
+            quorum=True,
+            feature_level=1,
+            members=[
+                cluster_pb2.Member(node_id=node, reachable=True, feature_level=level)
+                for node, level in levels.items()
+            ],
+        ),
+    )
+
+    shown = cli("cluster", "status").stdout
+
+    assert "Feature level 1; 2 is known, and waits for n3: upgrade them." in shown
+
+
+def test_status_does_not_speak_of_levels_when_all_is_well(cli: Cli) -> None:
+    member = cluster_pb2.Member(node_id="n1", reachable=True, feature_level=2)
+    answer = cluster_pb2.GetStatusResponse(
+        node_id="n1", quorum=True, feature_level=2, members=[member]
+    )
+    cli.node.answer(STATUS, answer)
+
+    assert "evel" not in cli("cluster", "status").stdout

@@ -16,6 +16,7 @@ from sparecode_node.statemachine.commands import (
     PassBarrier,
     RequestKey,
 )
+from sparecode_node.statemachine.feature_level import NEWEST
 from sparecode_node.statemachine.results import Applied, BarrierPassed, Result
 from sparecode_node.statemachine.snapshots import SnapshotError, SnapshotFacts
 
@@ -26,6 +27,7 @@ class RecordingState:
     def __init__(self) -> None:
         self.applied_index = 0
         self.now_ms = 0
+        self.feature_level = NEWEST
         self.durable_index = 0
         """No power cut takes the state back before it."""
         self.entries: list[tuple[int, tuple[Call, ...]]] = []

@@ -1192,6 +1192,7 @@ CASES = [
                     clock_offset_ms=-1500,
                     audit_sequence=6,
                     audit_head="cd",
+                    feature_level=2,
                 ),
                 MemberView(
                     node_id="n2",
@@ -1207,6 +1208,7 @@ CASES = [
                 ),
             ),
             cluster_id="c",
+            feature_level=1,
         ),
         cluster_pb2.GetStatusResponse(
             node_id="n1",
@@ -1226,6 +1228,7 @@ CASES = [
                     clock_offset=Duration(seconds=-1, nanos=-500_000_000),
                     audit_sequence=6,
                     audit_head="cd",
+                    feature_level=2,
                 ),
                 cluster_pb2.Member(
                     node_id="n2",
@@ -1234,6 +1237,7 @@ CASES = [
                 ),
             ],
             cluster_id="c",
+            feature_level=1,
         ),
     ),
 ]

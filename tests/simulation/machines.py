@@ -15,6 +15,7 @@ from sparecode_node.replication.replica import Replica, ReplicaConfig
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.replication.settings import RaftSettings
 from sparecode_node.statemachine.commands import Call
+from sparecode_node.statemachine.feature_level import NEWEST
 from sparecode_node.statemachine.results import Result
 from tests.replication.recording import RecordingState
 from tests.simulation.bites import Bite, Bites
@@ -114,6 +115,10 @@ class _Applying:
     @property
     def now_ms(self) -> int:
         return self._node.store.state.now_ms
+
+    @property
+    def feature_level(self) -> int:
+        return NEWEST
 
     def checkpoint(self) -> int:
         self._node.disk.burn()

@@ -23,6 +23,11 @@ from sparecode_node.statemachine.commands import (
     CreateUser,
 )
 from sparecode_node.statemachine.digest import digest
+from sparecode_node.statemachine.feature_level import (
+    FIRST,
+    NEWEST,
+    FeatureLevelError,
+)
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.permissions import PERMISSIONS
 from sparecode_node.statemachine.results import (
@@ -248,6 +253,26 @@ def test_another_versions_database_is_refused() -> None:
     db.execute(f"PRAGMA user_version = {VERSION + 1}")
     with pytest.raises(SchemaError, match=f"format {VERSION + 1}"):
         StateMachine(db)
+
+
+def test_feature_level_is_raised_and_never_goes_back(world: World) -> None:
+    """And it is part of the state: a restart and a snapshot bring it along."""
+    assert world.machine.feature_level == FIRST
+    world.handle("raise-feature-level", {"level": "2"})
+    world.handle("raise-feature-level", {"level": "1"})
+    assert world.machine.feature_level == 2
+    assert StateMachine(world.db).feature_level == 2
+
+
+def test_feature_level_that_this_software_does_not_know_stops_it(world: World) -> None:
+    """An old replica must not guess at what newer ones do."""
+    with pytest.raises(FeatureLevelError, match=rf"level {NEWEST + 1}.*knows {NEWEST}"):
+        world.handle("raise-feature-level", {"level": str(NEWEST + 1)})
+    assert world.machine.feature_level == FIRST
+    row = ("feature_level", NEWEST + 1)
+    world.db.execute("INSERT INTO meta (name, value) VALUES (?, ?)", row)
+    with pytest.raises(FeatureLevelError, match="install the release"):
+        StateMachine(world.db)
 
 
 LATER = {
@@ -518,6 +543,7 @@ def test_every_administrators_command_needs_a_session(world: World) -> None:
         "Authenticate",
         "ContinueAuthentication",
         "NoteRefusedCalls",
+        "RaiseFeatureLevel",
         "PassBarrier",
         "BeginEpoch",
         "ReplaceSeals",

@@ -61,7 +61,10 @@ from sparecode_node.statemachine.bulk_commands import (
     IssueTokencodesInBulk,
     RequestBulkIssue,
 )
-from sparecode_node.statemachine.cluster_commands import TransferPrimary
+from sparecode_node.statemachine.cluster_commands import (
+    RaiseFeatureLevel,
+    TransferPrimary,
+)
 from sparecode_node.statemachine.commands import (
     AssignToken,
     Authenticate,
@@ -230,6 +233,7 @@ class World:
                 | NoteRefusedCalls()
                 | BeginEpoch()
                 | NoteBackup()
+                | RaiseFeatureLevel()
             ):
                 caller, session = "node:n1", ""
             case OpenSession():
@@ -424,6 +428,8 @@ class World:
                 )
             case "open-cluster":
                 return OpenCluster(review=given.get("review", self._review()))
+            case "raise-feature-level":
+                return RaiseFeatureLevel(level=int(given["level"]))
             case "barrier":
                 return PassBarrier()
             case _:

@@ -58,6 +58,8 @@ def status(
         )
         settings.output.say()
         settings.output.say(heads_compared(seen))
+        if waiting := held_back(seen):
+            settings.output.say(waiting)
         if digest:
             settings.output.say()
             settings.output.table(
@@ -127,6 +129,16 @@ def _row(member: Member) -> list[str]:
 
 def _offset(offset: timedelta) -> str:
     return f"{offset / timedelta(milliseconds=1):+.0f} ms"
+
+
+def held_back(seen: ClusterStatus) -> str:
+    """Say who keeps the cluster from what newer members know; empty: nobody."""
+    newest = max((member.feature_level for member in seen.members), default=0)
+    if not newest > seen.feature_level > 0:
+        return ""
+    older = [member.node_id for member in seen.members if member.feature_level < newest]
+    waits = f"Feature level {seen.feature_level}; {newest} is known, and waits for "
+    return waits + (f"{', '.join(older)}: upgrade them." if older else "the primary.")
 
 
 def heads_compared(seen: ClusterStatus) -> str:

@@ -13,6 +13,7 @@ from sparecode_node.domain.outcomes import Reason
 from sparecode_node.replication.errors import (
     NoPrimaryError,
     NoQuorumError,
+    OlderMemberError,
     OutcomeUnknownError,
     OverloadedError,
 )
@@ -26,6 +27,7 @@ EXPLAINED = (
     Refused,
     NoQuorumError,
     NoPrimaryError,
+    OlderMemberError,
     OverloadedError,
     OutcomeUnknownError,
 )
@@ -135,6 +137,12 @@ def explain(error: Exception, fields: Mapping[str, str] | None = None) -> Proble
             return Problem(
                 words="This node has too much to do. Nothing was changed; try again "
                 "in a few seconds.",
+                status=503,
+            )
+        case OlderMemberError():
+            return Problem(
+                words="One of the nodes runs an older release that does not know this. "
+                "Nothing was changed; ask the operator to upgrade it.",
                 status=503,
             )
         case _:

@@ -85,7 +85,10 @@ class Census:
 
     async def compare_digests(self) -> None:
         """Compare the states of members that are at the same index."""
-        members = await self._members.status(digest=True, timeout_s=DIGEST_ANSWER_S)
+        # Releases may have different tables: each is compared with its own.
+        told = await self._members.status(digest=True, timeout_s=DIGEST_ANSWER_S)
+        newest = max(member.feature_level for member in told)
+        members = [each for each in told if each.feature_level == newest]
         found = [(member.applied_index, member.digest) for member in members]
         indexes = [index for index, digest in found if digest]
         if len(set(indexes)) < len(indexes):

@@ -18,6 +18,10 @@ class AppliedState(Protocol):
     def now_ms(self) -> int:
         """The state machine's time: that of the newest call that it has applied."""
 
+    @property
+    def feature_level(self) -> int:
+        """The feature level that all members know, as it was raised."""
+
     def checkpoint(self) -> int:
         """Return up to which index no power cut takes the state back; 0: unknown."""
 

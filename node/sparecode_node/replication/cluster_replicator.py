@@ -6,10 +6,9 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.replication import forwarding
+from sparecode_node.replication import forwarding, levels
 from sparecode_node.replication.cluster_changes import ClusterChanges
 from sparecode_node.replication.codec import encode_call
 from sparecode_node.replication.engine_thread import EngineThread, OpenState
@@ -31,6 +30,7 @@ from sparecode_node.replication.observing import (
     Unobserved,
     proposal_observed,
 )
+from sparecode_node.replication.outside import Clock, Entropy
 from sparecode_node.replication.peer_calls import ATTEMPT_S, PeerCalls
 from sparecode_node.replication.replica import ReplicaConfig, ReplicaStatus
 from sparecode_node.replication.replicator import MemberStatus, Proposal
@@ -39,6 +39,7 @@ from sparecode_node.replication.snapshot_keeper import SnapshotKeeper, StateSnap
 from sparecode_node.replication.tls import PeerTls
 from sparecode_node.replication.transport import PeerAddresses, PeerTransport
 from sparecode_node.replication.waiting import AppliedWaiters, SharedBarrier
+from sparecode_node.statemachine.feature_level import NEWEST
 from sparecode_node.statemachine.results import BarrierPassed, Result
 
 log = logging.getLogger(__name__)
@@ -48,20 +49,6 @@ RETRY_S = 0.05
 
 BARRIER_S = 5.0
 """Of one barrier; its callers may give up earlier."""
-
-
-class Clock(Protocol):
-    """Tells the time."""
-
-    def now_ms(self) -> int:
-        """Return milliseconds since the Unix epoch."""
-
-
-class Entropy(Protocol):
-    """Draws unpredictable values."""
-
-    def token_bytes(self, size: int) -> bytes:
-        """Return *size* random bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +62,7 @@ class ClusterConfig:
     """Holds the journal, and is for this process alone."""
     raft: RaftSettings = field(default_factory=RaftSettings)
     version: str = ""
+    feature_level: int = NEWEST
     observer: Observer = field(default_factory=Unobserved)
 
 
@@ -110,7 +98,9 @@ class ClusterReplicator:
         self._news = asyncio.Event()
         self._applied = AppliedWaiters()
         self._barrier = SharedBarrier(self._find_read_point)
-        self._transport = PeerTransport(config.addresses, config.tls)
+        self._transport = PeerTransport(
+            config.addresses, config.tls, level=config.feature_level
+        )
         self._forwarding = ForwardQueues(self._transport.channel)
         self._running = False
         self._engine = EngineThread(
@@ -239,6 +229,7 @@ class ClusterReplicator:
         while True:
             left_s = deadline - loop.time()
             try:
+                levels.check(proposal.call, self._status)
                 attempt_s = max(0.001, min(left_s, ATTEMPT_S))
                 return await self._attempt(proposal, encoded, attempt_s)
             except OutcomeUnknownError as error:
@@ -250,6 +241,14 @@ class ClusterReplicator:
             if not await self._news_before(deadline):
                 # One attempt may have been applied, whatever the last one says.
                 raise doubt or failure
+
+    @property
+    def level_to_raise(self) -> int | None:
+        """The feature level that all members know and the cluster has not, if any."""
+        status, others = self._status, self._config.addresses.others
+        if not (self._running and status.is_leader):
+            return None
+        return levels.to_raise(status.feature_level, others, self._transport.levels)
 
     async def _attempt(
         self, proposal: Proposal, encoded: bytes, timeout_s: float
@@ -394,6 +393,7 @@ class ClusterReplicator:
             applied_index=applied,
             digest=hashed,
             version=self._config.version,
+            feature_level=self._config.feature_level,
             clock_ms=self._clock.now_ms(),
             audit_sequence=audit_sequence,
             audit_head=audit_head,

@@ -9,6 +9,7 @@ What can go wrong between a proposal and its result.
                            primary is known to a node that has no quorum either
     + ClockError           the clock of the primary, or of this node while no
                            primary is known, differs from a quorum's (T5)
+    + OlderMemberError     a member does not know the command yet
     + OverloadedError      a bounded queue is full; try again later
     + ChangeRefusedError   the cluster cannot be changed like that, or not now
   - OutcomeUnknownError    perhaps applied; only a retry with the same
@@ -40,6 +41,10 @@ class NoQuorumError(NotAppliedError):
 
 class ClockError(NotAppliedError):
     """A clock is not in agreement with a quorum's, so nothing was stamped (T5)."""
+
+
+class OlderMemberError(NotAppliedError):
+    """A member runs a release that does not know the command, so it was not proposed."""
 
 
 class OverloadedError(NotAppliedError):

@@ -26,6 +26,7 @@ from sparecode_node.replication.errors import (
 )
 from sparecode_node.replication.replicator import MemberStatus, Proposal
 from sparecode_node.replication.settings import CALL_BYTES_MAX
+from sparecode_node.statemachine.feature_level import FIRST
 from sparecode_node.statemachine.results import (
     BarrierPassed,
     Result,
@@ -171,6 +172,7 @@ async def ask_status(
         applied_index=answer.applied_index,
         digest=answer.digest,
         version=answer.version,
+        feature_level=answer.feature_level or FIRST,
         clock_ms=answer.clock_ms,
         audit_sequence=answer.audit_sequence,
         audit_head=answer.audit_head,
@@ -186,6 +188,7 @@ def status_response(status: MemberStatus) -> peers_pb2.GetMemberStatusResponse:
         applied_index=status.applied_index,
         digest=status.digest,
         version=status.version,
+        feature_level=status.feature_level,
         clock_ms=status.clock_ms,
         audit_sequence=status.audit_sequence,
         audit_head=status.audit_head,

@@ -17,6 +17,7 @@ import grpc.aio
 
 from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication.levels import told_level
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ class OutboundLink:
         peer: NodeId,
         channel: grpc.aio.Channel,
         *,
-        on_up: Callable[[NodeId, int], object],
+        on_up: Callable[[NodeId, int, int], object],
         on_down: Callable[[NodeId], object],
         epoch: int = 0,
     ) -> None:
@@ -97,14 +98,14 @@ class OutboundLink:
         call = self._stub.Link(wait_for_ready=True)
         try:
             # Sent by the other side when it has accepted the caller.
-            await call.initial_metadata()
+            level = await told_level(call)
             if call.done():
                 return
             self._call = call
             self.epoch += 1
             self._queue.clear()
             self._queued_bytes = 0
-            self._on_up(self._peer, self.epoch)
+            self._on_up(self._peer, self.epoch, level)
             writer = asyncio.create_task(self._write(call))
             try:
                 await call.code()

@@ -14,7 +14,6 @@ from typing import Protocol
 from sparecode_node.domain.ids import NodeId, RequestId, SessionId
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.replication.applied_state import AppliedState
-from sparecode_node.replication.cluster_replicator import Clock
 from sparecode_node.replication.codec import decode_entry, encode_entry
 from sparecode_node.replication.errors import (
     ChangeRefusedError,
@@ -23,6 +22,7 @@ from sparecode_node.replication.errors import (
     OutcomeUnknownError,
 )
 from sparecode_node.replication.members import Member
+from sparecode_node.replication.outside import Clock
 from sparecode_node.replication.replicator import MemberStatus, Proposal, Stamper
 from sparecode_node.statemachine.commands import Call, PassBarrier, RequestKey
 from sparecode_node.statemachine.results import BarrierPassed, Result

@@ -51,6 +51,8 @@ class ReplicaStatus:
     """From a quorum's: this node must not become the primary (T5)."""
     linked: frozenset[NodeId] = frozenset()
     """The members that this one has a link to."""
+    feature_level: int = 1
+    """That all members know; see statemachine/feature_level.py."""
     log_entries: int = 0
     log_bytes: int = 0
 
@@ -90,6 +92,7 @@ class Replica:
         )
         self.snapshots = open_snapshots(storage)
         finish_install(self.snapshots, self._journal, state.applied_index)
+        self._state = state
         self._proposals = Proposals(stamper)
         self.engine = Engine(
             journal=self._journal,
@@ -169,6 +172,7 @@ class Replica:
                 for node in engine.otherNodes
                 if engine.isNodeConnected(node)
             ),
+            feature_level=self._state.feature_level,
             log_entries=len(self._journal),
             log_bytes=self._journal.bytes,
         )

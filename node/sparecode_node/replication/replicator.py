@@ -59,6 +59,8 @@ class MemberStatus:
     digest: str = ""
     """Hash of the state at `applied_index`, hex; empty if not asked for."""
     version: str = ""
+    feature_level: int = 1
+    """The newest that its software knows."""
     clock_ms: int = 0
     """The member's clock when it answered."""
     audit_sequence: int = 0

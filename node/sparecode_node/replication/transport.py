@@ -18,7 +18,7 @@ import grpc.aio
 
 from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.replication import frames
+from sparecode_node.replication import frames, levels
 from sparecode_node.replication.engine_thread import EngineThread, LoopCalls
 from sparecode_node.replication.errors import NoPrimaryError, StartRefusedError
 from sparecode_node.replication.forwarding import MalformedCallError
@@ -31,6 +31,7 @@ from sparecode_node.replication.tls import (
     renewable_credentials,
     target_name,
 )
+from sparecode_node.statemachine.feature_level import NEWEST
 
 log = logging.getLogger(__name__)
 
@@ -137,14 +138,20 @@ class EngineWire:
 class PeerTransport:
     """The listener for members, and the links to them. Lives in the loop."""
 
-    def __init__(self, addresses: PeerAddresses, tls: PeerTls) -> None:
+    def __init__(
+        self, addresses: PeerAddresses, tls: PeerTls, *, level: int = NEWEST
+    ) -> None:
+        """*level* is what this member tells the others that it knows."""
         self._addresses = addresses
+        self._level = level
         self._tls = tls
         self._engine: EngineThread | None = None
         self._wire: EngineWire | None = None
         self._server: grpc.aio.Server | None = None
         self._channels: dict[NodeId, grpc.aio.Channel] = {}
         self._links: dict[NodeId, OutboundLink] = {}
+        self.levels: dict[NodeId, int] = {}
+        """The feature level of every member that this one has a link to."""
         self.port = 0
         """Where the listener is bound, once it is."""
 
@@ -161,7 +168,7 @@ class PeerTransport:
         """Listen, and dial the others. The engine runs already."""
         self._engine = engine
         self._server = grpc.aio.server(options=_SERVER_OPTIONS)
-        servicer = PeerServicer(self._addresses, engine, handler)
+        servicer = PeerServicer(self._addresses, engine, handler, level=self._level)
         peers_pb2_grpc.add_PeerServiceServicer_to_server(servicer, self._server)
         try:
             self.port = self._server.add_secure_port(
@@ -231,7 +238,8 @@ class PeerTransport:
         """Return the channel to another member."""
         return self._channels.get(peer)
 
-    def _up(self, peer: NodeId, epoch: int) -> None:
+    def _up(self, peer: NodeId, epoch: int, level: int) -> None:
+        self.levels[peer] = level
         wire = self._wire
         if self._engine is None or wire is None:
             return
@@ -243,6 +251,7 @@ class PeerTransport:
         self._engine.post(up)
 
     def _down(self, peer: NodeId) -> None:
+        self.levels.pop(peer, None)
         wire = self._wire
         if self._engine is None or wire is None:
             return
@@ -258,9 +267,15 @@ class PeerServicer(peers_pb2_grpc.PeerServiceServicer):
     """The called side: checks who calls, and fences off links that are superseded."""
 
     def __init__(
-        self, addresses: PeerAddresses, engine: EngineThread, handler: PeerHandler
+        self,
+        addresses: PeerAddresses,
+        engine: EngineThread,
+        handler: PeerHandler,
+        *,
+        level: int,
     ) -> None:
         self._addresses = addresses
+        self._level = level
         self._engine = engine
         self._handler = handler
         self._inbound: dict[NodeId, asyncio.Task[bool]] = {}
@@ -279,7 +294,7 @@ class PeerServicer(peers_pb2_grpc.PeerServiceServicer):
     ) -> peers_pb2.LinkResponse:
         """Take Raft messages of one peer, until a newer link of it takes over."""
         peer = await self._caller(context)
-        await context.send_initial_metadata(())
+        await context.send_initial_metadata(((levels.METADATA, str(self._level)),))
         reading = asyncio.create_task(self._read(peer, request_iterator))
         # From here on nothing of an older link is delivered.
         if older := self._inbound.get(peer):

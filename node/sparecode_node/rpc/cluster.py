@@ -45,6 +45,7 @@ class ClusterServicer(pb_grpc.ClusterServiceServicer):
             quorum=status.quorum,
             members=[_member(member) for member in status.members],
             cluster_id=status.cluster_id,
+            feature_level=status.feature_level,
         )
 
     async def TransferPrimary(
@@ -160,4 +161,5 @@ def _member(member: MemberView) -> pb.Member:
         clock_offset=convert.duration(member.clock_offset_ms),
         audit_sequence=member.audit_sequence,
         audit_head=member.audit_head,
+        feature_level=member.feature_level,
     )

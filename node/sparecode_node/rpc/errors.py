@@ -24,6 +24,7 @@ from sparecode_node.replication.errors import (
     ClockError,
     NoPrimaryError,
     NoQuorumError,
+    OlderMemberError,
     OutcomeUnknownError,
     OverloadedError,
 )
@@ -101,6 +102,14 @@ EXCEPTIONS: Mapping[type[Exception], Answer] = {
         words="a node's clock is more than 2 s away from those of most others, so "
         f"nothing is stamped; {_AGAIN}; if it stays so, set the nodes' clocks (NTP)",
         retry_s=1.0,
+    ),
+    OlderMemberError: Answer(
+        code=_CODE.UNAVAILABLE,
+        reason="OLDER_MEMBER",
+        words="a member runs an older release that does not know this; "
+        "`sparecode cluster status` shows the feature level of each: upgrade all of "
+        f"them, then {_AGAIN}",
+        retry_s=5.0,
     ),
     OverloadedError: Answer(
         code=_CODE.RESOURCE_EXHAUSTED,

@@ -10,6 +10,7 @@ from sparecode_node.replication.replicator import MemberStatus, Replicator
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.authorization import Authorization
 from sparecode_node.services.context import CallContext, Deadline
+from sparecode_node.statemachine.feature_level import FIRST
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,8 @@ class MemberView:
     """Events in its audit log."""
     audit_head: str = ""
     """Hash of the last of them; equal wherever there are equally many (U1)."""
+    feature_level: int = 0
+    """The newest that its software knows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +50,8 @@ class ClusterStatus:
     members: tuple[MemberView, ...]
     cluster_id: str
     """Empty before the cluster is initialized."""
+    feature_level: int = FIRST
+    """That all members know; see statemachine/feature_level.py."""
 
 
 class Cluster:
@@ -82,6 +87,7 @@ class Cluster:
         now_ms = self._clock.now_ms()
         async with self._state.transaction() as transaction:
             cluster_id = await cluster.cluster_id(transaction)
+            feature_level = await cluster.feature_level(transaction)
         newest = max((member.commit_index for member in members), default=0)
         reachable = sum(member.reachable for member in members)
         return ClusterStatus(
@@ -93,6 +99,7 @@ class Cluster:
                 for member in sorted(members, key=lambda member: member.node_id)
             ),
             cluster_id=cluster_id,
+            feature_level=feature_level,
         )
 
 
@@ -124,4 +131,5 @@ def _view(member: MemberStatus, newest: int, now_ms: int) -> MemberView:
         clock_offset_ms=member.clock_ms - now_ms,
         audit_sequence=member.audit_sequence,
         audit_head=member.audit_head,
+        feature_level=member.feature_level,
     )

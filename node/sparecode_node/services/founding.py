@@ -25,6 +25,7 @@ from sparecode_node.services.keyring import write_private
 from sparecode_node.services.sealing import Sealing
 from sparecode_node.services.sessions import normal_password
 from sparecode_node.statemachine.commands import Call, InitializeCluster, RequestKey
+from sparecode_node.statemachine.feature_level import NEWEST
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +100,7 @@ class Founder:
                 password_salt=base64.b64decode(content["password_salt"]),
                 password_verifier=base64.b64decode(content["password_verifier"]),
                 key_id=KeyId(content["key_id"]),
+                feature_level=NEWEST,
             )
             request_id = RequestId(content["request_id"])
         except FileNotFoundError:

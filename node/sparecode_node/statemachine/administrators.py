@@ -6,7 +6,7 @@ import hmac
 from sparecode_node.domain.administrators import Administrator, Role
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.policy import Policy
-from sparecode_node.statemachine import key_tables, tables
+from sparecode_node.statemachine import feature_level, key_tables, tables
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands import (
     CloseSession,
@@ -25,6 +25,7 @@ def initialize_cluster(applying: Applying, command: InitializeCluster) -> Result
         "INSERT INTO meta (name, value) VALUES (?, ?)",
         [("cluster_id", command.cluster_id), ("key_id", command.key_id)],
     )
+    feature_level.raise_to(db, command.feature_level or feature_level.FIRST)
     key_tables.add_first(db, command.key_id)
     add_policy(db, Policy())
     tables.save_administrator(

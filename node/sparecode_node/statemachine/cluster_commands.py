@@ -17,4 +17,11 @@ class TransferPrimary:
     """Absent: whoever has most of the log."""
 
 
-ClusterCommand = TransferPrimary
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RaiseFeatureLevel:
+    """All members know this level: what is of it may be done from now on."""
+
+    level: int
+
+
+ClusterCommand = TransferPrimary | RaiseFeatureLevel

@@ -77,6 +77,8 @@ class InitializeCluster:
     password_salt: bytes
     password_verifier: bytes
     key_id: KeyId
+    feature_level: int | None = None
+    """Of the node that begins it; absent: the first (see feature_level.py)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

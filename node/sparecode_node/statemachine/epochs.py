@@ -7,13 +7,13 @@ the last of it. So nothing that could be used a second time is left.
 """
 
 import sqlite3
-from typing import Any, assert_never
+from typing import assert_never
 
 from sparecode_node.domain.ids import TokenSerial
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.policy import TIME_MS_MAX
 from sparecode_node.domain.tokencodes import Algorithm
-from sparecode_node.statemachine import approval_tables, tables
+from sparecode_node.statemachine import approval_tables, meta, tables
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.emergency_access import void_live
 from sparecode_node.statemachine.epoch_commands import (
@@ -56,16 +56,16 @@ def change_epoch(applying: Applying, command: EpochCommand) -> Result:
 
 def is_open(db: sqlite3.Connection) -> bool:
     """Say whether agents are served."""
-    return not _meta(db, "not_open", 0)
+    return not meta.read(db, "not_open", 0)
 
 
 def _begin(applying: Applying, command: BeginEpoch) -> Result:
     db = applying.db
-    if command.cluster_id == _meta(db, "cluster_id", ""):
+    if command.cluster_id == meta.read(db, "cluster_id", ""):
         return Rejected(
             Reason.ALREADY_INITIALIZED, "a new epoch takes a cluster with a new id"
         )
-    epoch = _meta(db, "epoch", FIRST_EPOCH) + 1
+    epoch = meta.read(db, "epoch", FIRST_EPOCH) + 1
     codes = _void_codes(applying)
     for asked in approval_tables.ended(db, TIME_MS_MAX):
         approval_tables.delete(db, asked.approval_id)
@@ -86,7 +86,7 @@ def _begin(applying: Applying, command: BeginEpoch) -> Result:
         ("epoch_state_at_ms", command.state_at_ms),
         ("not_open", 1),
     ):
-        _set_meta(db, name, value)
+        meta.write(db, name, value)
     applying.detail = (
         f"epoch {epoch} after {command.cause}, from the state at entry "
         f"{command.state_index}: codes of {codes} tokens void"
@@ -142,19 +142,6 @@ def _open(applying: Applying, command: OpenCluster) -> Result:
     end_tokencodes(applying)
     db.execute("DELETE FROM meta WHERE name = 'not_open'")
     applying.detail = (
-        f"epoch {_meta(db, 'epoch', FIRST_EPOCH)}, review {command.review}"
+        f"epoch {meta.read(db, 'epoch', FIRST_EPOCH)}, review {command.review}"
     )
     return Applied(index=applying.index)
-
-
-def _meta(db: sqlite3.Connection, name: str, default: Any) -> Any:  # noqa: ANN401
-    row = db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-    return row[0] if row else default
-
-
-def _set_meta(db: sqlite3.Connection, name: str, value: int | str) -> None:
-    db.execute(
-        "INSERT INTO meta (name, value) VALUES (?, ?) "
-        "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-        (name, value),
-    )

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, assert_never
+from typing import assert_never
 
 from sparecode_node.domain.keys import KeysInState
 from sparecode_node.domain.outcomes import Reason, Rejected
@@ -25,8 +25,10 @@ from sparecode_node.statemachine import (
     backups,
     emergency_access,
     epochs,
+    feature_level,
     key_tables,
     keys,
+    meta,
     policies,
     schema,
     snapshots,
@@ -58,7 +60,10 @@ from sparecode_node.statemachine.bulk_commands import (
     IssueTokencodesInBulk,
     RequestBulkIssue,
 )
-from sparecode_node.statemachine.cluster_commands import TransferPrimary
+from sparecode_node.statemachine.cluster_commands import (
+    RaiseFeatureLevel,
+    TransferPrimary,
+)
 from sparecode_node.statemachine.commands import (
     AssignToken,
     Authenticate,
@@ -134,8 +139,8 @@ class StateMachine:
         """Read what is kept in memory for speed."""
         self._requests = Requests(self._db)
         self._audit = AuditLog(self._db)
-        self._applied_index: int = self._meta("applied_index", 0)
-        self._now_ms: int = self._meta("now_ms", 0)
+        self._applied_index: int = meta.read(self._db, "applied_index", 0)
+        self._now_ms: int = meta.read(self._db, "now_ms", 0)
         self._load_beginning()
 
     @property
@@ -152,6 +157,11 @@ class StateMachine:
     def keys(self) -> KeysInState:
         """The keys of the ring that the state uses."""
         return self._keys
+
+    @property
+    def feature_level(self) -> int:
+        """The level that all members know: what newer ones add is not done yet."""
+        return self._feature_level
 
     def checkpoint(self) -> int:
         """Return up to which index no power cut takes the state back; 0: unknown."""
@@ -178,9 +188,9 @@ class StateMachine:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             results = tuple(self._apply(index, call) for call in calls)
-            self._set_meta("applied_index", index)
+            meta.write(self._db, "applied_index", index)
             if calls:
-                self._set_meta("now_ms", self._now_ms)
+                meta.write(self._db, "now_ms", self._now_ms)
             self._db.execute("COMMIT")
         except BaseException:
             # SQLite has rolled back already after some failures of the disk.
@@ -357,6 +367,9 @@ class StateMachine:
                 result = keys.change_keys(applying, command)
                 self._load_beginning()
                 return result
+            case RaiseFeatureLevel() as command:
+                self._feature_level = feature_level.raise_to(self._db, command.level)
+                return Applied(index=applying.index)
             case NoteRefusedCalls() as command:
                 return note_refused_calls(applying, command)
             case PassBarrier():
@@ -377,22 +390,10 @@ class StateMachine:
         self._requests.purge(self._now_ms, self._policy)
         forget_ended(self._db, self._audit, call.node_id, self._now_ms)
 
-    def _meta(self, name: str, default: Any) -> Any:  # noqa: ANN401  as SQLite has it
-        row = self._db.execute(
-            "SELECT value FROM meta WHERE name = ?", (name,)
-        ).fetchone()
-        return row[0] if row else default
-
-    def _set_meta(self, name: str, value: int | str) -> None:
-        self._db.execute(
-            "INSERT INTO meta (name, value) VALUES (?, ?) "
-            "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-            (name, value),
-        )
-
     def _load_beginning(self) -> None:
         """Read the policy and the keys, if `InitializeCluster` has been applied."""
         policy = policies.find_policy(self._db)
         self._initialized = policy is not None
         self._policy = policy or Policy()
         self._keys = key_tables.keys_of(self._db)
+        self._feature_level = feature_level.read(self._db)

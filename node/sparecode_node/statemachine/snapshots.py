@@ -12,7 +12,7 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
-from sparecode_node.statemachine import schema
+from sparecode_node.statemachine import feature_level, meta, schema
 from sparecode_node.statemachine.digest import digest
 
 FORMAT = 1
@@ -63,16 +63,17 @@ def read_facts(snapshot: Path) -> SnapshotFacts:
     try:
         with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
             (version,) = db.execute("PRAGMA user_version").fetchone()
-            if version != schema.VERSION:
+            # An older one comes from a member that is not upgraded yet, or from before
+            # this one was; `install_snapshot` brings it up to date.
+            if not 0 < version <= schema.VERSION:
                 raise SnapshotError(
-                    f"{snapshot}: of format {version}; this software reads"
+                    f"{snapshot}: of format {version}; this software reads up to"
                     f" {schema.VERSION}"
                 )
-            row = db.execute(
-                "SELECT value FROM meta WHERE name = 'applied_index'"
-            ).fetchone()
-            return SnapshotFacts(index=row[0] if row else 0, digest=digest(db))
-    except sqlite3.DatabaseError as error:
+            feature_level.read(db)
+            index = meta.read(db, "applied_index", 0)
+            return SnapshotFacts(index=index, digest=digest(db))
+    except (sqlite3.DatabaseError, feature_level.FeatureLevelError) as error:
         raise SnapshotError(f"{snapshot}: {error}") from error
 
 
@@ -88,7 +89,12 @@ def install_snapshot(db: sqlite3.Connection, snapshot: Path) -> None:
     try:
         with contextlib.closing(sqlite3.connect(uri, uri=True)) as source:
             source.backup(db)
+        # Of an older format: as at the start of an upgraded node, where it would be
+        # done again if the power went now.
+        db.execute("PRAGMA foreign_keys = OFF")
+        schema.prepare(db)
     finally:
+        db.execute("PRAGMA foreign_keys = ON")
         db.execute("PRAGMA synchronous = NORMAL")
 
 

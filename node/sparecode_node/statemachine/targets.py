@@ -27,7 +27,10 @@ from sparecode_node.statemachine.bulk_commands import (
     IssueTokencodesInBulk,
     RequestBulkIssue,
 )
-from sparecode_node.statemachine.cluster_commands import TransferPrimary
+from sparecode_node.statemachine.cluster_commands import (
+    RaiseFeatureLevel,
+    TransferPrimary,
+)
 from sparecode_node.statemachine.commands import (
     AssignToken,
     Authenticate,
@@ -117,6 +120,8 @@ def target_of(
             return f"key {command.fingerprint.hex()}"
         case ReplaceSeals() | RetireKey():
             return f"key {command.key_id}"
+        case RaiseFeatureLevel():
+            return f"level {command.level}"
         case RequestBulkIssue():
             return f"{len(command.serials)} tokens"
         case Approve() | Reject():

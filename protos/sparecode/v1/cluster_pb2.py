@@ -27,43 +27,43 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from sparecode.v1 import types_pb2 as sparecode_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1asparecode/v1/cluster.proto\x12\x0csparecode.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18sparecode/v1/types.proto\"\x9a\x02\n\x06Member\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x11\n\treachable\x18\x02 \x01(\x08\x12&\n\x04role\x18\x03 \x01(\x0e\x32\x18.sparecode.v1.MemberRole\x12\x0c\n\x04term\x18\x04 \x01(\x03\x12\x14\n\x0c\x63ommit_index\x18\x05 \x01(\x03\x12\x15\n\rapplied_index\x18\x06 \x01(\x03\x12\x0b\n\x03lag\x18\x07 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x08 \x01(\t\x12\x0f\n\x07version\x18\t \x01(\t\x12/\n\x0c\x63lock_offset\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0e\x61udit_sequence\x18\x0b \x01(\x03\x12\x12\n\naudit_head\x18\x0c \x01(\t\"\"\n\x10GetStatusRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x08\"\x80\x01\n\x11GetStatusResponse\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x0f\n\x07primary\x18\x02 \x01(\t\x12\x0e\n\x06quorum\x18\x03 \x01(\x08\x12%\n\x07members\x18\x04 \x03(\x0b\x32\x14.sparecode.v1.Member\x12\x12\n\ncluster_id\x18\x05 \x01(\t\"<\n\x16TransferPrimaryRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\"*\n\x17TransferPrimaryResponse\x12\x0f\n\x07primary\x18\x01 \x01(\t\"\x12\n\x10GetReviewRequest\"D\n\x15ReviewedAdministrator\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0f\n\x07\x65nabled\x18\x03 \x01(\x08\"T\n\rReviewedAgent\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08identity\x18\x02 \x01(\t\x12\x0f\n\x07\x65nabled\x18\x03 \x01(\x08\x12\x12\n\nrestricted\x18\x04 \x01(\x08\"v\n\x13ReviewedCertificate\x12\x0c\n\x04mark\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12/\n\x0b\x64\x65nied_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tdenied_by\x18\x04 \x01(\t\"\xe6\x03\n\x11GetReviewResponse\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x0c\n\x04open\x18\x02 \x01(\x08\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\x12\r\n\x05\x63\x61use\x18\x04 \x01(\t\x12.\n\nbegin_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bstate_index\x18\x06 \x01(\x03\x12.\n\nstate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06review\x18\x08 \x01(\t\x12;\n\x0e\x61\x64ministrators\x18\t \x03(\x0b\x32#.sparecode.v1.ReviewedAdministrator\x12+\n\x06\x61gents\x18\n \x03(\x0b\x32\x1b.sparecode.v1.ReviewedAgent\x12\x16\n\x0e\x64isabled_users\x18\x0b \x03(\t\x12\x1c\n\x14\x64isabled_users_count\x18\x0c \x01(\x05\x12>\n\x13\x64\x65nied_certificates\x18\r \x03(\x0b\x32!.sparecode.v1.ReviewedCertificate\x12,\n\x08position\x18\x0e \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition\"8\n\x12OpenClusterRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06review\x18\x02 \x01(\t\";\n\x13OpenClusterResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\")\n\x13\x43reateBackupRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\x99\x01\n\x14\x43reateBackupResponse\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\x12\r\n\x05index\x18\x03 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12-\n\ttake_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nrecipients\x18\x06 \x03(\t*[\n\nMemberRole\x12\x1b\n\x17MEMBER_ROLE_UNSPECIFIED\x10\x00\x12\x17\n\x13MEMBER_ROLE_PRIMARY\x10\x01\x12\x17\n\x13MEMBER_ROLE_REPLICA\x10\x02\x32\xb9\x03\n\x0e\x43lusterService\x12L\n\tGetStatus\x12\x1e.sparecode.v1.GetStatusRequest\x1a\x1f.sparecode.v1.GetStatusResponse\x12^\n\x0fTransferPrimary\x12$.sparecode.v1.TransferPrimaryRequest\x1a%.sparecode.v1.TransferPrimaryResponse\x12L\n\tGetReview\x12\x1e.sparecode.v1.GetReviewRequest\x1a\x1f.sparecode.v1.GetReviewResponse\x12R\n\x0bOpenCluster\x12 .sparecode.v1.OpenClusterRequest\x1a!.sparecode.v1.OpenClusterResponse\x12W\n\x0c\x43reateBackup\x12!.sparecode.v1.CreateBackupRequest\x1a\".sparecode.v1.CreateBackupResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1asparecode/v1/cluster.proto\x12\x0csparecode.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18sparecode/v1/types.proto\"\xb1\x02\n\x06Member\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x11\n\treachable\x18\x02 \x01(\x08\x12&\n\x04role\x18\x03 \x01(\x0e\x32\x18.sparecode.v1.MemberRole\x12\x0c\n\x04term\x18\x04 \x01(\x03\x12\x14\n\x0c\x63ommit_index\x18\x05 \x01(\x03\x12\x15\n\rapplied_index\x18\x06 \x01(\x03\x12\x0b\n\x03lag\x18\x07 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x08 \x01(\t\x12\x0f\n\x07version\x18\t \x01(\t\x12/\n\x0c\x63lock_offset\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0e\x61udit_sequence\x18\x0b \x01(\x03\x12\x12\n\naudit_head\x18\x0c \x01(\t\x12\x15\n\rfeature_level\x18\x14 \x01(\x05\"\"\n\x10GetStatusRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x08\"\x97\x01\n\x11GetStatusResponse\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x0f\n\x07primary\x18\x02 \x01(\t\x12\x0e\n\x06quorum\x18\x03 \x01(\x08\x12%\n\x07members\x18\x04 \x03(\x0b\x32\x14.sparecode.v1.Member\x12\x12\n\ncluster_id\x18\x05 \x01(\t\x12\x15\n\rfeature_level\x18\n \x01(\x05\"<\n\x16TransferPrimaryRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\"*\n\x17TransferPrimaryResponse\x12\x0f\n\x07primary\x18\x01 \x01(\t\"\x12\n\x10GetReviewRequest\"D\n\x15ReviewedAdministrator\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0f\n\x07\x65nabled\x18\x03 \x01(\x08\"T\n\rReviewedAgent\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08identity\x18\x02 \x01(\t\x12\x0f\n\x07\x65nabled\x18\x03 \x01(\x08\x12\x12\n\nrestricted\x18\x04 \x01(\x08\"v\n\x13ReviewedCertificate\x12\x0c\n\x04mark\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12/\n\x0b\x64\x65nied_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tdenied_by\x18\x04 \x01(\t\"\xe6\x03\n\x11GetReviewResponse\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x0c\n\x04open\x18\x02 \x01(\x08\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\x12\r\n\x05\x63\x61use\x18\x04 \x01(\t\x12.\n\nbegin_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bstate_index\x18\x06 \x01(\x03\x12.\n\nstate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06review\x18\x08 \x01(\t\x12;\n\x0e\x61\x64ministrators\x18\t \x03(\x0b\x32#.sparecode.v1.ReviewedAdministrator\x12+\n\x06\x61gents\x18\n \x03(\x0b\x32\x1b.sparecode.v1.ReviewedAgent\x12\x16\n\x0e\x64isabled_users\x18\x0b \x03(\t\x12\x1c\n\x14\x64isabled_users_count\x18\x0c \x01(\x05\x12>\n\x13\x64\x65nied_certificates\x18\r \x03(\x0b\x32!.sparecode.v1.ReviewedCertificate\x12,\n\x08position\x18\x0e \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition\"8\n\x12OpenClusterRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06review\x18\x02 \x01(\t\";\n\x13OpenClusterResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\")\n\x13\x43reateBackupRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\x99\x01\n\x14\x43reateBackupResponse\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\x12\r\n\x05index\x18\x03 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12-\n\ttake_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nrecipients\x18\x06 \x03(\t*[\n\nMemberRole\x12\x1b\n\x17MEMBER_ROLE_UNSPECIFIED\x10\x00\x12\x17\n\x13MEMBER_ROLE_PRIMARY\x10\x01\x12\x17\n\x13MEMBER_ROLE_REPLICA\x10\x02\x32\xb9\x03\n\x0e\x43lusterService\x12L\n\tGetStatus\x12\x1e.sparecode.v1.GetStatusRequest\x1a\x1f.sparecode.v1.GetStatusResponse\x12^\n\x0fTransferPrimary\x12$.sparecode.v1.TransferPrimaryRequest\x1a%.sparecode.v1.TransferPrimaryResponse\x12L\n\tGetReview\x12\x1e.sparecode.v1.GetReviewRequest\x1a\x1f.sparecode.v1.GetReviewResponse\x12R\n\x0bOpenCluster\x12 .sparecode.v1.OpenClusterRequest\x1a!.sparecode.v1.OpenClusterResponse\x12W\n\x0c\x43reateBackup\x12!.sparecode.v1.CreateBackupRequest\x1a\".sparecode.v1.CreateBackupResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sparecode.v1.cluster_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MEMBERROLE']._serialized_start=1796
-  _globals['_MEMBERROLE']._serialized_end=1887
+  _globals['_MEMBERROLE']._serialized_start=1842
+  _globals['_MEMBERROLE']._serialized_end=1933
   _globals['_MEMBER']._serialized_start=136
-  _globals['_MEMBER']._serialized_end=418
-  _globals['_GETSTATUSREQUEST']._serialized_start=420
-  _globals['_GETSTATUSREQUEST']._serialized_end=454
-  _globals['_GETSTATUSRESPONSE']._serialized_start=457
-  _globals['_GETSTATUSRESPONSE']._serialized_end=585
-  _globals['_TRANSFERPRIMARYREQUEST']._serialized_start=587
-  _globals['_TRANSFERPRIMARYREQUEST']._serialized_end=647
-  _globals['_TRANSFERPRIMARYRESPONSE']._serialized_start=649
-  _globals['_TRANSFERPRIMARYRESPONSE']._serialized_end=691
-  _globals['_GETREVIEWREQUEST']._serialized_start=693
-  _globals['_GETREVIEWREQUEST']._serialized_end=711
-  _globals['_REVIEWEDADMINISTRATOR']._serialized_start=713
-  _globals['_REVIEWEDADMINISTRATOR']._serialized_end=781
-  _globals['_REVIEWEDAGENT']._serialized_start=783
-  _globals['_REVIEWEDAGENT']._serialized_end=867
-  _globals['_REVIEWEDCERTIFICATE']._serialized_start=869
-  _globals['_REVIEWEDCERTIFICATE']._serialized_end=987
-  _globals['_GETREVIEWRESPONSE']._serialized_start=990
-  _globals['_GETREVIEWRESPONSE']._serialized_end=1476
-  _globals['_OPENCLUSTERREQUEST']._serialized_start=1478
-  _globals['_OPENCLUSTERREQUEST']._serialized_end=1534
-  _globals['_OPENCLUSTERRESPONSE']._serialized_start=1536
-  _globals['_OPENCLUSTERRESPONSE']._serialized_end=1595
-  _globals['_CREATEBACKUPREQUEST']._serialized_start=1597
-  _globals['_CREATEBACKUPREQUEST']._serialized_end=1638
-  _globals['_CREATEBACKUPRESPONSE']._serialized_start=1641
-  _globals['_CREATEBACKUPRESPONSE']._serialized_end=1794
-  _globals['_CLUSTERSERVICE']._serialized_start=1890
-  _globals['_CLUSTERSERVICE']._serialized_end=2331
+  _globals['_MEMBER']._serialized_end=441
+  _globals['_GETSTATUSREQUEST']._serialized_start=443
+  _globals['_GETSTATUSREQUEST']._serialized_end=477
+  _globals['_GETSTATUSRESPONSE']._serialized_start=480
+  _globals['_GETSTATUSRESPONSE']._serialized_end=631
+  _globals['_TRANSFERPRIMARYREQUEST']._serialized_start=633
+  _globals['_TRANSFERPRIMARYREQUEST']._serialized_end=693
+  _globals['_TRANSFERPRIMARYRESPONSE']._serialized_start=695
+  _globals['_TRANSFERPRIMARYRESPONSE']._serialized_end=737
+  _globals['_GETREVIEWREQUEST']._serialized_start=739
+  _globals['_GETREVIEWREQUEST']._serialized_end=757
+  _globals['_REVIEWEDADMINISTRATOR']._serialized_start=759
+  _globals['_REVIEWEDADMINISTRATOR']._serialized_end=827
+  _globals['_REVIEWEDAGENT']._serialized_start=829
+  _globals['_REVIEWEDAGENT']._serialized_end=913
+  _globals['_REVIEWEDCERTIFICATE']._serialized_start=915
+  _globals['_REVIEWEDCERTIFICATE']._serialized_end=1033
+  _globals['_GETREVIEWRESPONSE']._serialized_start=1036
+  _globals['_GETREVIEWRESPONSE']._serialized_end=1522
+  _globals['_OPENCLUSTERREQUEST']._serialized_start=1524
+  _globals['_OPENCLUSTERREQUEST']._serialized_end=1580
+  _globals['_OPENCLUSTERRESPONSE']._serialized_start=1582
+  _globals['_OPENCLUSTERRESPONSE']._serialized_end=1641
+  _globals['_CREATEBACKUPREQUEST']._serialized_start=1643
+  _globals['_CREATEBACKUPREQUEST']._serialized_end=1684
+  _globals['_CREATEBACKUPRESPONSE']._serialized_start=1687
+  _globals['_CREATEBACKUPRESPONSE']._serialized_end=1840
+  _globals['_CLUSTERSERVICE']._serialized_start=1936
+  _globals['_CLUSTERSERVICE']._serialized_end=2377
 # @@protoc_insertion_point(module_scope)

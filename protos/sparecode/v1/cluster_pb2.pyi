@@ -64,6 +64,7 @@ class Member(_message.Message):
     CLOCK_OFFSET_FIELD_NUMBER: _builtins.int
     AUDIT_SEQUENCE_FIELD_NUMBER: _builtins.int
     AUDIT_HEAD_FIELD_NUMBER: _builtins.int
+    FEATURE_LEVEL_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """Its node id."""
     reachable: _builtins.bool
@@ -88,6 +89,8 @@ class Member(_message.Message):
     """Hash of the last of them, and so of all, in hexadecimal digits. Members with
     equally many events have the same, or one of them is broken.
     """
+    feature_level: _builtins.int
+    """The newest feature level that its software knows."""
     @_builtins.property
     def clock_offset(self) -> _duration_pb2.Duration:
         """Its clock minus the called node's, as far as one round trip tells."""
@@ -107,10 +110,11 @@ class Member(_message.Message):
         clock_offset: _duration_pb2.Duration | None = ...,
         audit_sequence: _builtins.int = ...,
         audit_head: _builtins.str = ...,
+        feature_level: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["clock_offset", b"clock_offset"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_index", b"applied_index", "audit_head", b"audit_head", "audit_sequence", b"audit_sequence", "clock_offset", b"clock_offset", "commit_index", b"commit_index", "digest", b"digest", "lag", b"lag", "node_id", b"node_id", "reachable", b"reachable", "role", b"role", "term", b"term", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_index", b"applied_index", "audit_head", b"audit_head", "audit_sequence", b"audit_sequence", "clock_offset", b"clock_offset", "commit_index", b"commit_index", "digest", b"digest", "feature_level", b"feature_level", "lag", b"lag", "node_id", b"node_id", "reachable", b"reachable", "role", b"role", "term", b"term", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -149,6 +153,7 @@ class GetStatusResponse(_message.Message):
     QUORUM_FIELD_NUMBER: _builtins.int
     MEMBERS_FIELD_NUMBER: _builtins.int
     CLUSTER_ID_FIELD_NUMBER: _builtins.int
+    FEATURE_LEVEL_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """The node that answered."""
     primary: _builtins.str
@@ -157,6 +162,10 @@ class GetStatusResponse(_message.Message):
     """A quorum of members was reached."""
     cluster_id: _builtins.str
     """The cluster's id; empty before it is initialized."""
+    feature_level: _builtins.int
+    """The feature level that all members know: what newer releases add to the log waits
+    until it is raised, which happens by itself.
+    """
     @_builtins.property
     def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___Member]:
         """In the order of node ids."""
@@ -169,10 +178,11 @@ class GetStatusResponse(_message.Message):
         quorum: _builtins.bool = ...,
         members: _abc.Iterable[Global___Member] | None = ...,
         cluster_id: _builtins.str = ...,
+        feature_level: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "members", b"members", "node_id", b"node_id", "primary", b"primary", "quorum", b"quorum"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "feature_level", b"feature_level", "members", b"members", "node_id", b"node_id", "primary", b"primary", "quorum", b"quorum"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -97,6 +97,7 @@ class Call(_message.Message):
     ALLOW_CERTIFICATE_FIELD_NUMBER: _builtins.int
     CONTINUE_AUTHENTICATION_FIELD_NUMBER: _builtins.int
     TRANSFER_PRIMARY_FIELD_NUMBER: _builtins.int
+    RAISE_FEATURE_LEVEL_FIELD_NUMBER: _builtins.int
     NOTE_REFUSED_CALLS_FIELD_NUMBER: _builtins.int
     REQUEST_BULK_ISSUE_FIELD_NUMBER: _builtins.int
     APPROVE_FIELD_NUMBER: _builtins.int
@@ -267,6 +268,10 @@ class Call(_message.Message):
         """Has another member lead."""
 
     @_builtins.property
+    def raise_feature_level(self) -> Global___RaiseFeatureLevel:
+        """Says that all members know a feature level."""
+
+    @_builtins.property
     def note_refused_calls(self) -> Global___NoteRefusedCalls:
         """Records calls that a node has refused."""
 
@@ -354,6 +359,7 @@ class Call(_message.Message):
         allow_certificate: Global___AllowCertificate | None = ...,
         continue_authentication: Global___ContinueAuthentication | None = ...,
         transfer_primary: Global___TransferPrimary | None = ...,
+        raise_feature_level: Global___RaiseFeatureLevel | None = ...,
         note_refused_calls: Global___NoteRefusedCalls | None = ...,
         request_bulk_issue: Global___RequestBulkIssue | None = ...,
         approve: Global___Approve | None = ...,
@@ -366,11 +372,11 @@ class Call(_message.Message):
         create_backup: Global___CreateBackup | None = ...,
         note_backup: Global___NoteBackup | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["activate_key", b"activate_key", "allow_certificate", b"allow_certificate", "approve", b"approve", "assign_token", b"assign_token", "authenticate", b"authenticate", "begin_epoch", b"begin_epoch", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_backup", b"create_backup", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "note_backup", b"note_backup", "note_refused_calls", b"note_refused_calls", "open_cluster", b"open_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "replace_seals", b"replace_seals", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "resynchronize_token", b"resynchronize_token", "retire_key", b"retire_key", "save_emergency_access", b"save_emergency_access", "set_pin", b"set_pin", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["activate_key", b"activate_key", "allow_certificate", b"allow_certificate", "approve", b"approve", "assign_token", b"assign_token", "authenticate", b"authenticate", "begin_epoch", b"begin_epoch", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_backup", b"create_backup", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "note_backup", b"note_backup", "note_refused_calls", b"note_refused_calls", "open_cluster", b"open_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "raise_feature_level", b"raise_feature_level", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "replace_seals", b"replace_seals", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "resynchronize_token", b"resynchronize_token", "retire_key", b"retire_key", "save_emergency_access", b"save_emergency_access", "set_pin", b"set_pin", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_key", b"activate_key", "allow_certificate", b"allow_certificate", "approve", b"approve", "assign_token", b"assign_token", "at_ms", b"at_ms", "authenticate", b"authenticate", "begin_epoch", b"begin_epoch", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_backup", b"create_backup", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "node_id", b"node_id", "note_backup", b"note_backup", "note_refused_calls", b"note_refused_calls", "open_cluster", b"open_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "replace_seals", b"replace_seals", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "resynchronize_token", b"resynchronize_token", "retire_key", b"retire_key", "save_emergency_access", b"save_emergency_access", "session_id", b"session_id", "set_pin", b"set_pin", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_key", b"activate_key", "allow_certificate", b"allow_certificate", "approve", b"approve", "assign_token", b"assign_token", "at_ms", b"at_ms", "authenticate", b"authenticate", "begin_epoch", b"begin_epoch", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_backup", b"create_backup", "create_user", b"create_user", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "enroll_token", b"enroll_token", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "node_id", b"node_id", "note_backup", b"note_backup", "note_refused_calls", b"note_refused_calls", "open_cluster", b"open_cluster", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "raise_feature_level", b"raise_feature_level", "register_agent", b"register_agent", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "replace_seals", b"replace_seals", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "resynchronize_token", b"resynchronize_token", "retire_key", b"retire_key", "save_emergency_access", b"save_emergency_access", "session_id", b"session_id", "set_pin", b"set_pin", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["initialize_cluster", "open_session", "close_session", "create_user", "update_user", "delete_user", "unlock_user", "enroll_token", "assign_token", "set_pin", "reinstate_token", "save_emergency_access", "disable_emergency_access", "register_agent", "authenticate", "pass_barrier", "unassign_token", "enable_token", "disable_token", "update_token", "delete_token", "clear_pin", "replace_token", "update_policy", "resynchronize_token", "issue_fixed_tokencode", "create_administrator", "update_administrator", "remove_administrator", "change_password", "issue_tokencodes_in_bulk", "update_agent", "remove_agent", "deny_certificate", "allow_certificate", "continue_authentication", "transfer_primary", "note_refused_calls", "request_bulk_issue", "approve", "reject", "begin_epoch", "open_cluster", "activate_key", "replace_seals", "retire_key", "create_backup", "note_backup"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["initialize_cluster", "open_session", "close_session", "create_user", "update_user", "delete_user", "unlock_user", "enroll_token", "assign_token", "set_pin", "reinstate_token", "save_emergency_access", "disable_emergency_access", "register_agent", "authenticate", "pass_barrier", "unassign_token", "enable_token", "disable_token", "update_token", "delete_token", "clear_pin", "replace_token", "update_policy", "resynchronize_token", "issue_fixed_tokencode", "create_administrator", "update_administrator", "remove_administrator", "change_password", "issue_tokencodes_in_bulk", "update_agent", "remove_agent", "deny_certificate", "allow_certificate", "continue_authentication", "transfer_primary", "raise_feature_level", "note_refused_calls", "request_bulk_issue", "approve", "reject", "begin_epoch", "open_cluster", "activate_key", "replace_seals", "retire_key", "create_backup", "note_backup"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
@@ -427,6 +433,7 @@ class InitializeCluster(_message.Message):
     PASSWORD_SALT_FIELD_NUMBER: _builtins.int
     PASSWORD_VERIFIER_FIELD_NUMBER: _builtins.int
     KEY_ID_FIELD_NUMBER: _builtins.int
+    FEATURE_LEVEL_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.str
     """Names the cluster for ever."""
     administrator: _builtins.str
@@ -437,6 +444,8 @@ class InitializeCluster(_message.Message):
     """Verifier of the password."""
     key_id: _builtins.int
     """Key of the ring that the verifier was made with."""
+    feature_level: _builtins.int
+    """Of the node that begins it; absent: 1."""
     def __init__(
         self,
         *,
@@ -445,12 +454,15 @@ class InitializeCluster(_message.Message):
         password_salt: _builtins.bytes = ...,
         password_verifier: _builtins.bytes = ...,
         key_id: _builtins.int = ...,
+        feature_level: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_feature_level", b"_feature_level", "feature_level", b"feature_level"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["administrator", b"administrator", "cluster_id", b"cluster_id", "key_id", b"key_id", "password_salt", b"password_salt", "password_verifier", b"password_verifier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_feature_level", b"_feature_level", "administrator", b"administrator", "cluster_id", b"cluster_id", "feature_level", b"feature_level", "key_id", b"key_id", "password_salt", b"password_salt", "password_verifier", b"password_verifier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__feature_level: _TypeAlias = _typing.Literal["feature_level"]  # noqa: Y015
+    _WhichOneofArgType__feature_level: _TypeAlias = _typing.Literal["_feature_level", b"_feature_level"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__feature_level) -> _WhichOneofReturnType__feature_level | None: ...
 
 Global___InitializeCluster: _TypeAlias = InitializeCluster  # noqa: Y015
 
@@ -2592,3 +2604,25 @@ class NoteBackup(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NoteBackup: _TypeAlias = NoteBackup  # noqa: Y015
+
+@_typing.final
+class RaiseFeatureLevel(_message.Message):
+    """Says that all members know a feature level."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEVEL_FIELD_NUMBER: _builtins.int
+    level: _builtins.int
+    """The level."""
+    def __init__(
+        self,
+        *,
+        level: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["level", b"level"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RaiseFeatureLevel: _TypeAlias = RaiseFeatureLevel  # noqa: Y015

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The primary raises the cluster's feature level, when all members know a higher one."""
+
+import asyncio
+import logging
+from typing import Protocol
+
+from sparecode_node.domain.ids import NodeId, RequestId, SessionId
+from sparecode_node.domain.outcomes import Rejected
+from sparecode_node.replication.errors import ProposeError
+from sparecode_node.replication.replicator import Proposal
+from sparecode_node.services.ambient import Entropy
+from sparecode_node.statemachine.cluster_commands import RaiseFeatureLevel
+from sparecode_node.statemachine.commands import Call, RequestKey
+from sparecode_node.statemachine.results import Result
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 1.0
+ATTEMPT_S = 5.0
+
+
+class Cluster(Protocol):
+    """What is asked of replication."""
+
+    @property
+    def node_id(self) -> NodeId:
+        """This node."""
+
+    @property
+    def level_to_raise(self) -> int | None:
+        """The level that all members know and the cluster has not, if this node leads."""
+
+    async def propose(self, proposal: Proposal, *, timeout_s: float) -> Result:
+        """Return the result of the call after a quorum has committed it."""
+
+
+async def raise_feature_level(cluster: Cluster, entropy: Entropy) -> None:
+    """Raise the level whenever that may be done, until cancelled."""
+    while True:
+        level = cluster.level_to_raise
+        if level is not None:
+            try:
+                result = await cluster.propose(
+                    _proposal(cluster.node_id, level, entropy), timeout_s=ATTEMPT_S
+                )
+            except ProposeError as error:
+                log.debug("the feature level cannot be raised yet: %s", error)
+            else:
+                if not isinstance(result, Rejected):
+                    log.info("feature_level_raised", extra={"level": level})
+        await asyncio.sleep(LOOK_S)
+
+
+def _proposal(node_id: NodeId, level: int, entropy: Entropy) -> Proposal:
+    return Proposal(
+        call=Call(
+            command=RaiseFeatureLevel(level=level),
+            request=RequestKey(
+                caller=f"node:{node_id}",
+                method="RaiseFeatureLevel",
+                request_id=RequestId(entropy.uuid()),
+                tag=0,
+            ),
+            node_id=node_id,
+            session_id=SessionId(""),
+            at_ms=0,
+        )
+    )

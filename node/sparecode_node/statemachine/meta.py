@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is one of a kind in the state: rows of `meta`, see schema.py."""
+
+import sqlite3
+from typing import Any
+
+
+def read(db: sqlite3.Connection, name: str, default: Any) -> Any:  # noqa: ANN401  as SQLite has it
+    """Return a value, or *default* if it was never written."""
+    row = db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+    return row[0] if row else default
+
+
+def write(db: sqlite3.Connection, name: str, value: int | str) -> None:
+    """Write a value."""
+    db.execute(
+        "INSERT INTO meta (name, value) VALUES (?, ?) "
+        "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        (name, value),
+    )
