@@ -192,6 +192,10 @@ docs: $(INSTALLED) ## Write the reference pages of docs/ from the code
 rules: $(INSTALLED) ## Every rule with the tests that name it; fails on one that has none
 	@$(PYTHON) -m tests.rules
 
+.PHONY: screenshots
+screenshots: $(INSTALLED) ## Every page of the console as pictures in var/screenshots/; needs chromium
+	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.console.screenshots
+
 # --- Simulation --------------------------------------------------------------
 
 SEEDS ?= 1000

@@ -22,12 +22,20 @@ from local_cluster.cluster import (
 from local_cluster.setup import set_up
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from sparecode_client import Admin, Agent, MemberRole, NewToken, PinRule
+from sparecode_client import (
+    Admin,
+    AdministratorRole,
+    Agent,
+    MemberRole,
+    NewToken,
+    PinRule,
+)
 
 CHROMIUM = shutil.which("chromium")
 PIN = "4711"
 SEED = b"a seed of twenty byt"
 PATIENCE = timedelta(seconds=30)
+TEMPORARY = "a password for one day"
 PASSWORD = "a password of her own"
 
 
@@ -52,13 +60,32 @@ class Estate:
         serial = f"{uuid.uuid4().int % 10**12:012}"
         rule = PinRule.PREPENDED if pin else PinRule.NONE
         self.admin.create_user(
-            name, display_name=name.title(), email=f"{name}@example.com"
+            name,
+            display_name=name.replace(".", " ").title(),
+            email=f"{name}@example.com",
         )
         self.admin.enroll_token(NewToken(serial=serial, seed=SEED, pin_rule=rule))
         self.admin.assign_token(serial, name)
         if pin:
             self.admin.set_pin(serial, PIN)
         return Holder(name, serial)
+
+    def administrator(self, name: str, role: AdministratorRole) -> None:
+        """Add an administrator who has a password of their own by now."""
+        self.admin.create_administrator(name, role, TEMPORARY, username=None)
+        with self.sign_in(name, TEMPORARY) as own:
+            own.change_password(PASSWORD, old_password=TEMPORARY)
+
+    @contextlib.contextmanager
+    def sign_in(self, name: str, password: str) -> Iterator[Admin]:
+        """Sign in as another administrator."""
+        with Admin(
+            [node.admin_address for node in self.cluster.nodes],
+            ca=self.cluster.members_ca,
+            timeout=PATIENCE,
+        ) as admin:
+            admin.login(name, password)
+            yield admin
 
     def accepts(self, node: LocalNode, holder: Holder, passcode: str) -> bool:
         """Ask a node, as an agent, whether a passcode is right."""

@@ -169,9 +169,29 @@ class Page:
         """Where its links lead, by their words."""
         return self._reader.links
 
-    def form(self, action: str) -> Form:
-        """Return the form that is sent there."""
-        return next(form for form in self._reader.forms if form.action == action)
+    def form(self, action: str, button: str = "") -> Form:
+        """Return the form that is sent there, or that of them with the button."""
+        return next(
+            form
+            for form in self._reader.forms
+            if form.action == action
+            and (not button or any(each.words == button for each in form.buttons))
+        )
+
+    @property
+    def forms(self) -> list[str]:
+        """Where its forms are sent."""
+        return [form.action for form in self._reader.forms]
+
+    @property
+    def buttons(self) -> set[str]:
+        """What can be pressed on it."""
+        return {
+            button.words
+            for form in self._reader.forms
+            if not form.disabled
+            for button in form.buttons
+        }
 
     @property
     def codes(self) -> list[str]:
@@ -203,7 +223,7 @@ class Paper:
         **typed: str,
     ) -> Page:
         """Fill in the form of this page, and press a button."""
-        form = self.page.form(action or self.page.path)
+        form = self.page.form(action or self.page.path, button)
         assert not form.disabled
         pressed = [each for each in form.buttons if each.words == button][-1]
         chosen = tick or {}

@@ -13,8 +13,24 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from sparecode_node.console import emergency_access, sign_in, tokens
+from sparecode_node.console import (
+    account,
+    administrators,
+    agents,
+    approvals,
+    audit,
+    cluster,
+    dashboard,
+    emergency_access,
+    idle,
+    policy,
+    sign_in,
+    token_actions,
+    tokens,
+    users,
+)
 from sparecode_node.console.forms import Form
+from sparecode_node.console.navigation import role_words
 from sparecode_node.console.security import (
     SESSION_COOKIE,
     VISIT_COOKIE,
@@ -26,7 +42,7 @@ from sparecode_node.console.security import (
     origin_of,
 )
 from sparecode_node.console.site import Site
-from sparecode_node.console.visits import CARRY, SIGN_IN, Visit
+from sparecode_node.console.visits import CARRY, SIGN_IN, WATCHING, Visit
 from sparecode_node.console.words import EXPLAINED, Problem, explain
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.services.errors import (
@@ -44,24 +60,56 @@ View = Callable[[Visit], Awaitable[Response]]
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 VIEWS: dict[str, View] = {
-    "/": tokens.home,
+    "/": dashboard.show,
+    "/account": account.show,
+    "/account/password": account.password,
     "/account/sign-out": sign_in.leave,
     "/account/sign-out-everywhere": sign_in.leave_everywhere,
+    "/administrators": administrators.list_all,
+    "/administrators/{name:path}": administrators.view,
+    "/agents": agents.list_all,
+    "/agents/{name:path}": agents.view,
+    "/approvals": approvals.decide,
+    "/audit": audit.browse,
+    "/audit/export": audit.export,
+    "/audit/verify": audit.verify,
+    "/cluster": cluster.show,
+    "/denied-certificates": agents.certificates,
+    "/new/administrator": administrators.add,
+    "/new/agent": agents.add,
+    "/new/user": users.add,
+    "/policy": policy.edit,
     "/tokens": tokens.manage_existing,
     "/tokens/{serial}": tokens.view,
     "/tokens/{serial}/emergency-access": emergency_access.manage,
     "/tokens/{serial}/emergency-access/sheet.txt": emergency_access.download,
+    "/tokens/{serial}/{action}": token_actions.act,
+    "/users": users.find_some,
+    "/users/{username:path}": users.view,
 }
-"""Every page for those who have signed in."""
+"""Every page for those who have signed in. A name may hold a slash; a serial not."""
 
 POST_ONLY = frozenset(
     {
         "/account/sign-out",
         "/account/sign-out-everywhere",
+        "/audit/verify",
         "/tokens/{serial}/emergency-access/sheet.txt",
     }
 )
-GET_ONLY = frozenset({"/", "/tokens", "/tokens/{serial}"})
+GET_ONLY = frozenset(
+    {
+        "/",
+        "/account",
+        "/administrators",
+        "/agents",
+        "/audit",
+        "/audit/export",
+        "/tokens",
+        "/tokens/{serial}",
+        "/users",
+    }
+)
 
 
 def build_app(site: Site) -> Starlette:
@@ -94,13 +142,20 @@ def _signed_in(site: Site, view: View) -> Endpoint:
         visit = await _visit(site, request, secret=bearer, bearer=bearer)
         if isinstance(visit, Response):
             return visit
+        now_ms, seen_ms = site.clock.now_ms(), idle.seen_ms(request, bearer)
         try:
             await visit.find_session()
-            return await view(visit)
+            if idle.is_idle(seen_ms, now_ms):
+                return await sign_in.end_idle(visit)
+            response = await view(visit)
         except NotSignedInError:
             return sign_in.begin(visit)
         except EXPLAINED as error:
-            return _explained(visit, error)
+            response = _explained(visit, error)
+        # A page that looks by itself for what is new is not somebody using it.
+        if not visit.form.flag(WATCHING) and idle.is_stale(seen_ms, now_ms):
+            idle.saw(response, bearer, now_ms)
+        return response
 
     return endpoint
 
@@ -158,7 +213,7 @@ def _explained(visit: Visit, error: Exception) -> Response:
     problem = explain(error)
     title = {404: "Not found", 503: "Not possible now"}.get(problem.status, "Refused")
     if isinstance(error, NotPermittedError):
-        role = visit.session.role.replace("_", " ") if visit.session else ""
+        role = role_words(visit.session.role).lower() if visit.session else ""
         title = "Not permitted"
         problem = Problem(
             words=f"The role {role} may not do this. Ask an administrator who may.",

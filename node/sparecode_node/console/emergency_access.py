@@ -17,14 +17,15 @@ from starlette.responses import PlainTextResponse, Response
 
 from sparecode_node.console import rendering, tokens
 from sparecode_node.console.forms import Form
+from sparecode_node.console.recovery import RECOVERY
 from sparecode_node.console.visits import CARRY, Visit
-from sparecode_node.console.words import EXPLAINED, explain
+from sparecode_node.console.words import EXPLAINED, Problem, explain
 from sparecode_node.domain.emergency_access import RecoveryPolicy
 from sparecode_node.domain.policy import DAY_MS, Policy
 from sparecode_node.queries.views import EmergencyAccessView, TokenView
 from sparecode_node.replication.errors import OutcomeUnknownError
 from sparecode_node.services.emergency_access import Issued, Lifetime, ShownCode
-from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.services.errors import ApprovalNeededError, InvalidFieldError
 from sparecode_node.statemachine.results import Applied, EmergencyAccessSaved
 
 SERVICE = "EmergencyAccessService"
@@ -40,36 +41,6 @@ FIELDS = {
     "draft": "codes",
 }
 """What the page calls the fields of requests."""
-
-RECOVERY = {
-    RecoveryPolicy.DENY: (
-        "Deny authentication with token",
-        (
-            "For a token that is lost for good or stolen. It stays refused, after the "
-            "codes have ended too, until an administrator reinstates it."
-        ),
-    ),
-    RecoveryPolicy.ALLOW_AND_DISABLE: (
-        (
-            "Allow authentication with token at any time and disable online emergency "
-            "tokencodes"
-        ),
-        (
-            "For a token left at home. The first sign-in with it voids all unused codes, "
-            "and it is used again as before."
-        ),
-    ),
-    RecoveryPolicy.ALLOW_AFTER_EXPIRY: (
-        (
-            "Allow authentication with token only after the emergency tokencode lifetime "
-            "has expired and disable online emergency tokencodes"
-        ),
-        (
-            "For a mislaid token. It is refused while the codes live, and works again when "
-            "their lifetime ends. Needs an expiration."
-        ),
-    ),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,9 +233,19 @@ async def _save(visit: Visit, serial: str, typed: Typed) -> Response | Typed:
         # The same id again, with the same content, tells what came of it.
         visit.add(explain(error))
         return typed
+    except ApprovalNeededError as error:
+        visit.add(
+            Problem(
+                words="You have set or cleared the PIN of this token within a day, so "
+                "another super administrator has to agree (approval "
+                f"{error.approval_id}). Nothing is lost here: save again when it is "
+                "approved.",
+                status=409,
+            )
+        )
+        return replace(typed, request_id=visit.new_id())
     except EXPLAINED as error:
-        problem = explain(error, FIELDS)
-        visit.add(problem)
+        visit.add(explain(error, FIELDS))
         return replace(typed, request_id=visit.new_id())
 
 

@@ -11,9 +11,43 @@ May = Callable[[str], bool]
 Link = tuple[str, str]
 
 _NAVIGATION: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
+    ("", (("/", "Dashboard", "SessionService/WhoAmI"),)),
     (
         "Authentication",
-        (("/tokens", "SecurID Tokens", "TokenService/ListTokens"),),
+        (
+            ("/tokens", "SecurID Tokens", "TokenService/ListTokens"),
+            ("/users", "Users", "UserService/ListUsers"),
+        ),
+    ),
+    (
+        "Access",
+        (
+            ("/agents", "Agents", "AgentService/ListAgents"),
+            (
+                "/denied-certificates",
+                "Denied certificates",
+                "AgentService/ListDeniedCertificates",
+            ),
+        ),
+    ),
+    (
+        "Administration",
+        (
+            (
+                "/administrators",
+                "Administrators",
+                "AdministratorService/ListAdministrators",
+            ),
+            ("/approvals", "Approvals", "AdministratorService/ListApprovals"),
+            ("/policy", "Policy", "PolicyService/GetPolicy"),
+        ),
+    ),
+    (
+        "System",
+        (
+            ("/audit", "Audit log", "AuditService/ListAuditEvents"),
+            ("/cluster", "Cluster", "ClusterService/GetStatus"),
+        ),
     ),
 )
 """Groups of address, words, and the method that its page calls."""
@@ -24,15 +58,6 @@ ROLES = {
     Role.AUDITOR: "Auditor",
     Role.OPERATOR: "Operator",
 }
-
-_TOKEN_LINKS: tuple[tuple[str, str, str], ...] = (
-    (
-        "/emergency-access",
-        "Emergency Access Tokencodes",
-        "EmergencyAccessService/GetEmergencyAccess",
-    ),
-    ("", "View", "TokenService/GetToken"),
-)
 
 
 def navigation(may: May) -> list[tuple[str, list[Link]]]:
@@ -47,15 +72,6 @@ def navigation(may: May) -> list[tuple[str, list[Link]]]:
 def role_words(role: str) -> str:
     """Return what a role is called."""
     return ROLES[Role(role)]
-
-
-def token_links(token: TokenView, may: May) -> list[Link]:
-    """Return the context menu of a token."""
-    return [
-        (f"/tokens/{token.serial}{address}", words)
-        for address, words, method in _TOKEN_LINKS
-        if may(method)
-    ]
 
 
 def pin_words(token: TokenView) -> str:

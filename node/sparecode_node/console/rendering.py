@@ -3,6 +3,7 @@
 
 import datetime as dt
 import functools
+import re
 import zoneinfo
 from collections.abc import Mapping
 from typing import Any
@@ -10,8 +11,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from sparecode_node.console import navigation
+from sparecode_node.console import navigation, token_menu
+from sparecode_node.console.recovery import RECOVERY
 
+_WORD = re.compile(r"[A-Z][a-z]*")
 _MINUTE_MS = 60_000
 _HOUR_MS = 60 * _MINUTE_MS
 _DAY_MS = 24 * _HOUR_MS
@@ -33,17 +36,22 @@ def _environment() -> Environment:
     )
     environment.filters.update(
         time=time,
+        moment=moment,
         plain_time=plain_time,
         within=within,
         spelled=spelled,
         count=count,
         number=number,
         role=navigation.role_words,
+        action_words=action_words,
+        actor_words=actor_words,
     )
     environment.globals.update(
         zones=zones,
         navigation=navigation.navigation,
-        token_links=navigation.token_links,
+        token_links=token_menu.token_links,
+        action_links=token_menu.action_links,
+        recovery_words=lambda policy: RECOVERY[policy][0],
         pin_words=navigation.pin_words,
         code_words=navigation.code_words,
     )
@@ -61,6 +69,15 @@ def time(at_ms: int | None, otherwise: str = "never") -> Markup | str:
         return otherwise
     exact = utc(at_ms).isoformat(timespec="seconds").replace("+00:00", "Z")
     return Markup('<time datetime="{}">{}</time>').format(exact, plain_time(at_ms))
+
+
+def moment(at_ms: int) -> Markup:
+    """Return a time to the second, where it is said above that it is in UTC."""
+    at = utc(at_ms)
+    exact = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return Markup('<time datetime="{}">{}</time>').format(
+        exact, f"{at:%Y-%m-%d %H:%M:%S}"
+    )
 
 
 def plain_time(at_ms: int) -> str:
@@ -91,6 +108,20 @@ def count(many: int, one: str, more: str = "") -> str:
 def number(value: int) -> str:
     """Return a whole number that can be read."""
     return f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def action_words(action: str) -> str:
+    """Return what was done, for people: “UnlockUser” is “Unlock user”."""
+    name = action.rpartition("/")[2]
+    parts = name.split("_") if "_" in name else _WORD.findall(name)
+    return " ".join(parts).capitalize().replace(" pin", " PIN")
+
+
+def actor_words(actor: str) -> str:
+    """Return who it was, without what kind of caller that is, if it is a person."""
+    name = actor.removeprefix("administrator:")
+    # The rest is a keyed hash, which says nothing to anybody.
+    return "unknown name" if name.startswith("unknown ") else name
 
 
 @functools.cache

@@ -23,6 +23,11 @@ SESSION_COOKIE = "__Host-sparecode"
 VISIT_COOKIE = "__Host-sparecode-visit"
 """Stands in for a session until there is one: signing in is a form too."""
 
+SEEN_COOKIE = "__Host-sparecode-seen"
+"""When the session was used last at this console."""
+NOTICE_COOKIE = "__Host-sparecode-notice"
+"""What the next page says of the change before it, once."""
+
 BODY_BYTES_MAX = 64 * 1024
 
 HEADERS = {

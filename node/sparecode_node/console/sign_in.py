@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Signing in and out."""
 
+import contextlib
 import re
 from urllib.parse import quote
 
 from starlette.responses import Response
 
+from sparecode_node.console import idle
 from sparecode_node.console.forms import Form
 from sparecode_node.console.security import (
     SESSION_COOKIE,
@@ -17,10 +19,22 @@ from sparecode_node.console.security import (
 )
 from sparecode_node.console.visits import CARRY, SIGN_IN, Visit, local_path
 from sparecode_node.console.words import EXPLAINED, Problem, explain
-from sparecode_node.services.fields import UUID
+from sparecode_node.replication.errors import OutcomeUnknownError
 
 VISIT_BYTES = 18
-NOT_KEPT = frozenset({"form_token", "new_password", "old_password", "password", "pin"})
+NOT_KEPT = frozenset(
+    {
+        "form_token",
+        "new_password",
+        "new_password_again",
+        "old_password",
+        "password",
+        "password_again",
+        "pin",
+        "pin_again",
+    }
+)
+"""Secrets are typed again after signing in."""
 VISIT = re.compile(r"[0-9a-f]{36}", re.ASCII)
 
 
@@ -31,7 +45,13 @@ def begin(visit: Visit) -> Response:
     What was typed into a form is kept in the browser meanwhile, if it was typed
     here or at another console: nobody else has a form sent after signing in.
     """
-    path = local_path(visit.request.url.path)
+    path = local_path(visit.path)
+    if not visit.is_form and visit.request.headers.get("hx-request"):
+        # Not a piece of a page, but the whole of another one.
+        there = {"hx-redirect": f"{SIGN_IN}?next={quote(path, safe='/%')}"}
+        response = Response(status_code=204, headers=there)
+        forget_cookie(response, SESSION_COOKIE)
+        return response
     kept = ""
     if visit.request.method == "POST" and (
         visit.origin is Origin.HERE
@@ -52,14 +72,15 @@ def begin(visit: Visit) -> Response:
 async def enter(visit: Visit) -> Response:
     """Show the form; open a session."""
     if visit.request.method == "POST":
-        typed_id = visit.form.text("request_id")
-        request_id = typed_id if UUID.fullmatch(typed_id) else visit.new_id()
         try:
             signed_in = await visit.site.services.sessions.login(
-                visit.call("SessionService/Login", request_id=request_id),
+                visit.call("SessionService/Login", request_id=visit.typed_request_id()),
                 administrator=visit.form.text("administrator"),
                 password=visit.form.secret("password"),
             )
+        except OutcomeUnknownError as error:
+            visit.keep_request_id()
+            visit.add(explain(error))
         except EXPLAINED as error:
             visit.add(explain(error))
         else:
@@ -67,6 +88,7 @@ async def enter(visit: Visit) -> Response:
             # Drawn for this session by the node: what the browser had before, and
             # whoever gave it, is of no use any more.
             set_cookie(response, SESSION_COOKIE, signed_in.bearer)
+            idle.saw(response, signed_in.bearer, visit.site.clock.now_ms())
             forget_cookie(response, VISIT_COOKIE)
             return response
     return _door(visit, next_path=visit.local_next(), kept=visit.form.secret("kept"))
@@ -82,7 +104,6 @@ def _door(visit: Visit, *, next_path: str, kept: str) -> Response:
         administrator=visit.form.text("administrator"),
         next=next_path,
         kept=kept,
-        request_id=visit.new_id(),
         form_token=form_token(secret),
     )
     set_cookie(response, VISIT_COOKIE, secret)
@@ -99,6 +120,16 @@ def _inside(visit: Visit, bearer: str) -> Response:
         fields=Form.parse(kept.encode()).pairs,
         form_token=form_token(bearer),
     )
+
+
+async def end_idle(visit: Visit) -> Response:
+    """End the session of a browser that was left alone, and ask to sign in again."""
+    with contextlib.suppress(*EXPLAINED):
+        # If it cannot be ended now, it ends by itself; this browser forgets it.
+        await visit.site.services.sessions.logout(
+            visit.call("SessionService/Logout", request_id=visit.new_id())
+        )
+    return begin(visit)
 
 
 async def leave(visit: Visit) -> Response:

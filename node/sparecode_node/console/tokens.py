@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """SecurID Tokens: Manage Existing, with its search, and a token's page."""
 
+from urllib.parse import quote, urlencode
+
 from starlette.responses import Response
 
 from sparecode_node.console.visits import Visit
 from sparecode_node.console.words import EXPLAINED, explain
+from sparecode_node.domain.tokencodes import Algorithm
 from sparecode_node.queries.views import Page, TokenView
 
 PAGE_SIZE = 25
@@ -18,15 +21,17 @@ STATES = {
 }
 
 
-async def home(visit: Visit) -> Response:
-    """Show where most visits begin."""
-    return visit.go("/tokens")
+ALGORITHMS = {
+    "": "Any kind",
+    **{algorithm.value: algorithm.value.upper() for algorithm in Algorithm},
+}
 
 
 async def manage_existing(visit: Visit) -> Response:
     """Search tokens by serial, user name, name or e-mail."""
+    visit.must("TokenService/ListTokens")
     search = visit.form.text("q")
-    state = visit.form.text("state")
+    state, kind = visit.form.text("state"), visit.form.text("kind")
     found: Page[TokenView] = Page(items=(), next_page_token="")
     try:
         found = await visit.read(
@@ -36,6 +41,7 @@ async def manage_existing(visit: Visit) -> Response:
                 page_size=PAGE_SIZE,
                 page_token=visit.form.text("page"),
                 search=search,
+                algorithm=Algorithm(kind) if kind and kind in ALGORITHMS else None,
                 enabled={"enabled": True, "disabled": False}.get(state),
                 in_emergency_access={"emergency": True, "normal": False}.get(state),
                 stale_ok=stale_ok,
@@ -49,6 +55,9 @@ async def manage_existing(visit: Visit) -> Response:
         search=search,
         state=state,
         states=STATES,
+        kind=kind,
+        kinds=ALGORITHMS,
+        query=urlencode({"q": search, "state": state, "kind": kind}),
         paged=bool(visit.form.text("page")),
     )
 
@@ -57,7 +66,18 @@ async def view(visit: Visit) -> Response:
     """Show one token."""
     serial = visit.request.path_params["serial"]
     token = await find(visit, serial)
-    return visit.page("token.html", token=token)
+    access = await visit.read(
+        "EmergencyAccessService/GetEmergencyAccess",
+        lambda call, stale_ok: visit.site.services.emergency.get(
+            call, serial, stale_ok=stale_ok
+        ),
+    )
+    return visit.page("token.html", token=token, access=access)
+
+
+def address(serial: str) -> str:
+    """Return where the page of a token is."""
+    return f"/tokens/{quote(serial, safe='')}"
 
 
 async def find(visit: Visit, serial: str) -> TokenView:

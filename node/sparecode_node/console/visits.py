@@ -4,13 +4,20 @@
 import re
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
+from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from sparecode_node.console import rendering
 from sparecode_node.console.forms import Form
-from sparecode_node.console.security import Origin, form_token
+from sparecode_node.console.notices import Notice
+from sparecode_node.console.security import (
+    NOTICE_COOKIE,
+    Origin,
+    forget_cookie,
+    form_token,
+)
 from sparecode_node.console.site import Site
 from sparecode_node.console.words import UNAVAILABLE, Problem
 from sparecode_node.domain.administrators import Role
@@ -21,7 +28,8 @@ from sparecode_node.services.context import (
     Read,
     SessionCaller,
 )
-from sparecode_node.services.errors import NotSignedInError
+from sparecode_node.services.errors import NotPermittedError, NotSignedInError
+from sparecode_node.services.fields import UUID
 from sparecode_node.services.sessions import SessionView
 
 READ_S: Final = 3.0
@@ -30,6 +38,9 @@ CHANGE_S: Final = 15.0
 SIGN_IN: Final = "/sign-in"
 CARRY: Final = "carry"
 """What a form asks for that was filled in at another console: show it here."""
+
+WATCHING: Final = "watching"
+"""In the address of what a page loads by itself, to see what is new."""
 
 _LOCAL = re.compile(r"/[A-Za-z0-9._~%/-]*", re.ASCII)
 
@@ -55,6 +66,7 @@ class Visit:
         """Set: what the page shows may miss what was committed after it."""
         self.problems: dict[str, Problem] = {}
         """By field; "" for what is not about one field."""
+        self._request_id = ""
 
     # --- Use cases -----------------------------------------------------------
 
@@ -67,6 +79,7 @@ class Visit:
             request_id=request_id,
             method=method,
             deadline_s=within_s,
+            peer=self.request.client.host if self.request.client else "",
         )
 
     async def find_session(self) -> None:
@@ -84,6 +97,15 @@ class Visit:
     def new_id(self) -> str:
         """Draw a request id for a form: sent twice, it is done once (Q1)."""
         return self.site.entropy.uuid()
+
+    def typed_request_id(self) -> str:
+        """Return the id of the form that was sent; of one without, a new one."""
+        typed = self.form.text("request_id")
+        return typed if UUID.fullmatch(typed) else self.new_id()
+
+    def keep_request_id(self) -> None:
+        """Have the form sent again with its id: nobody knows what has come of it."""
+        self._request_id = self.typed_request_id()
 
     async def read(
         self, method: str, ask: Callable[[CallContext, bool], Awaitable[Read[T]]]
@@ -103,9 +125,36 @@ class Visit:
         self.stale_index = found.applied_index
         return found.value
 
+    def must(self, method: str) -> None:
+        """Raise `NotPermittedError` for a page that only says how to call a method."""
+        if not self.may(method):
+            raise NotPermittedError(f"the role may not call {method}")
+
     def may(self, method: str) -> bool:
         """Say whether the role may call a method: what it may not is not offered."""
         return self.session is not None and permitted(Role(self.session.role), method)
+
+    @property
+    def path(self) -> str:
+        """The page's address at this console, without its query."""
+        return quote(self.request.scope["path"], safe="/~")
+
+    @property
+    def is_form(self) -> bool:
+        """A form was sent, and what was typed into it stands on the page again."""
+        return self.request.method == "POST"
+
+    def typed(self, name: str, otherwise: object = "") -> str:
+        """Return what a field is to show: what was typed, or else what is the case."""
+        if self.is_form and name in self.form.values:
+            return self.form.secret(name)
+        return "" if otherwise is None else str(otherwise)
+
+    def ticked(self, name: str, *, otherwise: bool = False, value: str = "on") -> bool:
+        """Say whether a box is to be ticked."""
+        if self.is_form and self.form.flag("sent"):
+            return value in self.form.all(name)
+        return otherwise
 
     # --- Answers -------------------------------------------------------------
 
@@ -116,20 +165,26 @@ class Visit:
     def page(self, template: str, *, status: int = 0, **values: object) -> Response:
         """Return a page, with the problems of this visit."""
         worst = max((each.status for each in self.problems.values()), default=200)
+        said = self.request.cookies.get(NOTICE_COOKIE, "")
         context = {
             "visit": self,
+            "notice": Notice.from_cookie(said) if said else None,
             "site": self.site,
             "session": self.session,
             "may": self.may,
             "problems": self.problems,
             "form_token": form_token(self._secret),
-            "path": self.request.url.path,
+            "path": self.path,
+            "request_id": self._request_id or self.new_id(),
             "now_ms": self.site.clock.now_ms(),
             **values,
         }
-        return HTMLResponse(
+        response = HTMLResponse(
             rendering.render(template, context), status_code=status or worst
         )
+        if said:
+            forget_cookie(response, NOTICE_COOKIE)
+        return response
 
     def go(self, path: str) -> Response:
         """Send the browser on, by GET."""

@@ -17,7 +17,12 @@ from sparecode_node.replication.errors import (
     OutcomeUnknownError,
     OverloadedError,
 )
-from sparecode_node.services.errors import InvalidFieldError, Refused
+from sparecode_node.services.errors import (
+    InvalidFieldError,
+    NotPermittedError,
+    RateError,
+    Refused,
+)
 
 UNAVAILABLE = (NoQuorumError, NoPrimaryError)
 """Nothing can be decided now; what this node knows can still be shown."""
@@ -77,6 +82,10 @@ _WORDS: dict[Reason, str] = {
     "try again in a few seconds.",
     Reason.STALE_PARAMETERS: "Others changed this at the same time. Nothing was "
     "changed; try again.",
+    Reason.REQUEST_ID_REUSED: "This page was sent before, with other values, and "
+    "nothing was changed this time. Look at it, and send it again.",
+    Reason.USER_HAS_TOKENS: "The user still has tokens. Unassign them first.",
+    Reason.PIN_NOT_USED: "This token is used without a PIN.",
     Reason.LAST_SUPER_ADMIN: "This is the last super administrator who can sign in: "
     "nobody could undo it.",
 }
@@ -102,6 +111,7 @@ _NOT_FOUND = frozenset(
         Reason.TOKEN_UNKNOWN,
         Reason.AGENT_UNKNOWN,
         Reason.ADMINISTRATOR_UNKNOWN,
+        Reason.APPROVAL_UNKNOWN,
     }
 )
 
@@ -116,6 +126,11 @@ def explain(error: Exception, fields: Mapping[str, str] | None = None) -> Proble
     match error:
         case InvalidFieldError(field=field, message=message):
             return Problem(words=sentence(message), field=named.get(field, field))
+        case NotPermittedError():
+            return Problem(
+                words="Your role may not do this. Ask an administrator who may.",
+                status=403,
+            )
         case Refused(rejected=rejected):
             words = _WORDS.get(rejected.reason) or rejected.detail
             field = named.get(rejected.field) or _FIELDS.get(
@@ -132,6 +147,12 @@ def explain(error: Exception, fields: Mapping[str, str] | None = None) -> Proble
                 "done or not. Send the same once more: it is never done twice.",
                 status=503,
                 retry=True,
+            )
+        case RateError(retry_after_s=wait_s):
+            return Problem(
+                words=f"Too many at once. Wait {max(1, round(wait_s))} s, then send it "
+                "again.",
+                status=429,
             )
         case OverloadedError():
             return Problem(

@@ -123,25 +123,48 @@ async def get(
     return await _view(transaction, row, now_ms)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserFilter:
+    """Which users to list; what is given must hold."""
+
+    prefix: str = ""
+    """Of the username; folded."""
+    search: str = ""
+    """In the username, the display name or the e-mail; folded."""
+    enabled: bool | None = None
+    locked: bool | None = None
+    """Either factor is waiting or locked now."""
+
+
 async def page(
     transaction: ReadTransaction,
+    chosen: UserFilter,
     *,
     size: int,
     page_token: str,
-    prefix: str,
     now_ms: int,
 ) -> Page[UserView]:
     """Return a page of users in the order of their folded names."""
-    first, end = pages.prefix_range(prefix)
+    first, end = pages.prefix_range(chosen.prefix)
     rows = await transaction.all(
         """
         SELECT user_id, username, name_key, display_name, email, enabled FROM users
         WHERE name_key > :after AND name_key >= :first AND name_key < :end
+            AND (:search = '' OR instr(name_key, :search)
+                OR instr(lower(display_name), :search) OR instr(lower(email), :search))
+            AND coalesce(enabled = :enabled, 1)
+            AND coalesce(:locked = EXISTS (
+                SELECT 1 FROM lockouts WHERE lockouts.user_id = users.user_id
+                    AND (off OR blocked_until_ms > :now_ms)), 1)
         ORDER BY name_key LIMIT :rows
         """,
         after=pages.decode(page_token),
         first=first,
         end=end,
+        search=chosen.search,
+        enabled=chosen.enabled,
+        locked=chosen.locked,
+        now_ms=now_ms,
         rows=size + 1,
     )
     page = pages.page(rows, size, lambda row: str(row["name_key"]))

@@ -8,6 +8,7 @@ from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.users import fold
 from sparecode_node.queries import users
 from sparecode_node.queries.state import ReadTransaction
+from sparecode_node.queries.users import UserFilter
 from sparecode_node.queries.views import Page, UserView
 from sparecode_node.services import fields
 from sparecode_node.services.ambient import Entropy
@@ -102,20 +103,29 @@ class Users:
         page_size: int = 0,
         page_token: str = "",
         username_prefix: str = "",
+        search: str = "",
+        enabled: bool | None = None,
+        locked: bool | None = None,
         stale_ok: bool = False,
     ) -> Read[Page[UserView]]:
-        """Return a page of users in the order of their names."""
+        """
+        Return a page of users in the order of their names; all filters must hold.
+
+        *search* is found anywhere in the names or the e-mail.
+        """
         size = fields.page_size(page_size)
         fields.text("username_prefix", username_prefix, at_most=fields.USERNAME_MAX)
-        prefix = fold(username_prefix)
+        fields.text("search", search, at_most=fields.EMAIL_MAX)
+        chosen = UserFilter(
+            prefix=fold(username_prefix),
+            search=fold(search),
+            enabled=enabled,
+            locked=locked,
+        )
 
         async def query(transaction: ReadTransaction, now_ms: int) -> Page[UserView]:
             return await users.page(
-                transaction,
-                size=size,
-                page_token=page_token,
-                prefix=prefix,
-                now_ms=now_ms,
+                transaction, chosen, size=size, page_token=page_token, now_ms=now_ms
             )
 
         return await self._reader.read(context, query, stale_ok=stale_ok)

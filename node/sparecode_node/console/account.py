@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One's own account: the password, and where one is signed in."""
+
+from starlette.responses import Response
+
+from sparecode_node.console.changes import change
+from sparecode_node.console.idle import IDLE_MS
+from sparecode_node.console.visits import SIGN_IN, Visit
+from sparecode_node.domain.policy import MINUTE_MS
+from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.services.fields import PASSWORD_MIN
+
+
+async def show(visit: Visit) -> Response:
+    """Show whose session this is, and until when."""
+    return visit.page("account.html", idle_minutes=IDLE_MS // MINUTE_MS)
+
+
+async def password(visit: Visit) -> Response:
+    """Change one's own password; whoever has a temporary one has to."""
+    if visit.is_form:
+        answer = await change(
+            visit,
+            "AdministratorService/ChangePassword",
+            lambda call: visit.site.services.administrators.change_password(
+                call,
+                name="",
+                old_password=visit.form.secret("old_password"),
+                new_password=_new_password(visit),
+            ),
+            to=SIGN_IN,
+            words="Your password is changed, and you are signed out everywhere. Sign "
+            "in with the new one.",
+        )
+        if answer is not None:
+            return answer
+    return visit.page("password.html", shortest=PASSWORD_MIN)
+
+
+def _new_password(visit: Visit) -> str:
+    new = visit.form.secret("new_password")
+    if new != visit.form.secret("new_password_again"):
+        raise InvalidFieldError(
+            "new_password_again", "the two passwords are not the same"
+        )
+    return new

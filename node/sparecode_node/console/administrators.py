@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Administrators and their roles."""
+
+from typing import Final
+from urllib.parse import quote
+
+from starlette.responses import Response
+
+from sparecode_node.console.changes import change
+from sparecode_node.console.navigation import ROLES
+from sparecode_node.console.visits import Visit
+from sparecode_node.domain.administrators import Role
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.users import fold
+from sparecode_node.queries.administrators import AdministratorView
+from sparecode_node.queries.views import Page
+from sparecode_node.services.administrators import Link
+from sparecode_node.services.errors import InvalidFieldError, Refused
+from sparecode_node.services.fields import PAGE_SIZE_MAX
+
+WHAT_ROLES_MAY: Final = {
+    Role.SUPER_ADMIN.value: "Everything",
+    Role.HELP_DESK.value: "Find users and tokens, issue and turn off emergency access, "
+    "unlock, clear PINs",
+    Role.AUDITOR.value: "Read everything, change nothing",
+    Role.OPERATOR.value: "The cluster itself; no user data",
+}
+
+NAMES: Final = {role.value: words for role, words in ROLES.items()}
+
+
+def address(name: str) -> str:
+    """Return where the page of an administrator is."""
+    return f"/administrators/{quote(name, safe='')}"
+
+
+async def list_all(visit: Visit) -> Response:
+    """List administrators."""
+    return visit.page(
+        "administrators.html",
+        found=await _page(visit, visit.form.text("page")),
+        paged=bool(visit.form.text("page")),
+        what_roles_may=WHAT_ROLES_MAY,
+        role_names=NAMES,
+    )
+
+
+async def add(visit: Visit) -> Response:
+    """Create an administrator."""
+    visit.must("AdministratorService/CreateAdministrator")
+    if visit.is_form:
+        answer = await change(
+            visit,
+            "AdministratorService/CreateAdministrator",
+            lambda call: visit.site.services.administrators.create(
+                call,
+                name=visit.form.text("name"),
+                role=_role(visit),
+                link=_link(visit),
+                password=_password(visit),
+            ),
+            to="/administrators",
+            words="The administrator is created, and chooses a password at the first "
+            "sign-in.",
+        )
+        if answer is not None:
+            return answer
+    return visit.page(
+        "administrator_new.html", what_roles_may=WHAT_ROLES_MAY, role_names=NAMES
+    )
+
+
+async def view(visit: Visit) -> Response:
+    """Show an administrator, and change what is asked for."""
+    name = visit.request.path_params["name"]
+    if visit.is_form:
+        answer = await _change(visit, name)
+        if answer is not None:
+            return answer
+    return visit.page(
+        "administrator.html",
+        administrator=await _find(visit, name),
+        what_roles_may=WHAT_ROLES_MAY,
+        role_names=NAMES,
+    )
+
+
+async def _page(visit: Visit, page_token: str) -> Page[AdministratorView]:
+    return await visit.read(
+        "AdministratorService/ListAdministrators",
+        lambda call, stale_ok: visit.site.services.administrators.list(
+            call, page_size=PAGE_SIZE_MAX, page_token=page_token, stale_ok=stale_ok
+        ),
+    )
+
+
+async def _find(visit: Visit, name: str) -> AdministratorView:
+    wanted, page_token = fold(name), ""
+    while True:
+        page = await _page(visit, page_token)
+        for each in page.items:
+            if each.name == wanted:
+                return each
+        page_token = page.next_page_token
+        if not page_token:
+            raise Refused(
+                Rejected(
+                    Reason.ADMINISTRATOR_UNKNOWN, f"there is no administrator {name}"
+                )
+            )
+
+
+async def _change(visit: Visit, name: str) -> Response | None:
+    administrators = visit.site.services.administrators
+    method, here = "AdministratorService/UpdateAdministrator", address(name)
+    match visit.form.text("action"):
+        case "remove":
+            return await change(
+                visit,
+                "AdministratorService/RemoveAdministrator",
+                lambda call: administrators.remove(call, name=name),
+                to="/administrators",
+                words="The administrator is removed, and signed out everywhere.",
+            )
+        case "enable" | "disable" as action:
+            return await change(
+                visit,
+                method,
+                lambda call: administrators.update(
+                    call, name=name, enabled=action == "enable"
+                ),
+                to=here,
+                words=f"The administrator is {action}d.",
+            )
+        case "role":
+            return await change(
+                visit,
+                method,
+                lambda call: administrators.update(call, name=name, role=_role(visit)),
+                to=here,
+                words="The role is changed.",
+            )
+        case "link":
+            return await change(
+                visit,
+                method,
+                lambda call: administrators.update(call, name=name, link=_link(visit)),
+                to=here,
+                words="The link to a user is changed.",
+            )
+        case _:
+            return await change(
+                visit,
+                "AdministratorService/ChangePassword",
+                lambda call: administrators.change_password(
+                    call, name=name, old_password="", new_password=_password(visit)
+                ),
+                to=here,
+                words="The password is set, and has to be changed at the next sign-in.",
+                fields={"new_password": "password"},
+            )
+
+
+def _role(visit: Visit) -> Role:
+    try:
+        return Role(visit.form.text("role"))
+    except ValueError:
+        raise InvalidFieldError("role", "choose a role") from None
+
+
+def _link(visit: Visit) -> Link:
+    return Link(visit.form.text("username"))
+
+
+def _password(visit: Visit) -> str:
+    password = visit.form.secret("password")
+    if password != visit.form.secret("password_again"):
+        raise InvalidFieldError("password_again", "the two passwords are not the same")
+    return password

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Agents: what checks passcodes, whom each admits, and which certificates are refused."""
+
+from typing import Final
+from urllib.parse import quote
+
+from starlette.responses import Response
+
+from sparecode_node.console.changes import change
+from sparecode_node.console.visits import Visit
+from sparecode_node.domain.agents import CertificateMark, Protects
+from sparecode_node.queries.views import AgentView, DeniedCertificateView, Page
+
+PROTECTS: Final = {
+    Protects.AUTHENTICATION_MANAGER.value: "Resources of this system",
+    Protects.CLOUD.value: "Resources in the cloud: emergency codes are refused there",
+}
+
+FIELDS: Final = {
+    "certificate_identity": "identity",
+    "add_usernames": "username",
+    "remove_usernames": "username",
+    "fingerprint": "value",
+    "serial_number": "value",
+}
+"""What the pages call the fields of requests."""
+
+
+def address(name: str) -> str:
+    """Return where the page of an agent is."""
+    return f"/agents/{quote(name, safe='')}"
+
+
+async def list_all(visit: Visit) -> Response:
+    """List agents."""
+    found: Page[AgentView] = await visit.read(
+        "AgentService/ListAgents",
+        lambda call, stale_ok: visit.site.services.agents.list(
+            call, page_token=visit.form.text("page"), stale_ok=stale_ok
+        ),
+    )
+    return visit.page(
+        "agents.html",
+        found=found,
+        protects=PROTECTS,
+        paged=bool(visit.form.text("page")),
+    )
+
+
+async def add(visit: Visit) -> Response:
+    """Register an agent."""
+    visit.must("AgentService/RegisterAgent")
+    if visit.is_form:
+        name = visit.form.text("name")
+        answer = await change(
+            visit,
+            "AgentService/RegisterAgent",
+            lambda call: visit.site.services.agents.register(
+                call,
+                name=name,
+                identity=visit.form.text("identity"),
+                protects=_protects(visit),
+                restricted=visit.form.flag("restricted"),
+            ),
+            to=address(name),
+            words="The agent is registered.",
+            fields=FIELDS,
+        )
+        if answer is not None:
+            return answer
+    return visit.page("agent_new.html", protects=PROTECTS)
+
+
+async def view(visit: Visit) -> Response:
+    """Show an agent, and change what is asked for."""
+    name = visit.request.path_params["name"]
+    if visit.is_form:
+        answer = await _change(visit, name)
+        if answer is not None:
+            return answer
+    agent = await visit.read(
+        "AgentService/GetAgent",
+        lambda call, stale_ok: visit.site.services.agents.get(
+            call, name, stale_ok=stale_ok
+        ),
+    )
+    return visit.page("agent.html", agent=agent, protects=PROTECTS)
+
+
+async def _change(visit: Visit, name: str) -> Response | None:
+    agents = visit.site.services.agents
+    method, here = "AgentService/UpdateAgent", address(name)
+    username = visit.form.text("username")
+    match visit.form.text("action"):
+        case "remove":
+            return await change(
+                visit,
+                "AgentService/RemoveAgent",
+                lambda call: agents.remove(call, name=name),
+                to="/agents",
+                words="The agent is removed.",
+            )
+        case "enable" | "disable" as action:
+            return await change(
+                visit,
+                method,
+                lambda call: agents.update(call, name=name, enabled=action == "enable"),
+                to=here,
+                words=f"The agent is {action}d.",
+            )
+        case "admit":
+            return await change(
+                visit,
+                method,
+                lambda call: agents.update(call, name=name, add_usernames=[username]),
+                to=here,
+                words=f"{username} is on the allow list.",
+                fields=FIELDS,
+            )
+        case "turn-away":
+            return await change(
+                visit,
+                method,
+                lambda call: agents.update(
+                    call, name=name, remove_usernames=[username]
+                ),
+                to=here,
+                words=f"{username} is no more on the allow list.",
+                fields=FIELDS,
+            )
+        case _:
+            return await change(
+                visit,
+                method,
+                lambda call: agents.update(
+                    call,
+                    name=name,
+                    protects=_protects(visit),
+                    restricted=visit.form.flag("restricted"),
+                ),
+                to=here,
+                words="The agent is changed.",
+                fields=FIELDS,
+            )
+
+
+def _protects(visit: Visit) -> Protects:
+    typed = visit.form.text("protects")
+    known = typed in PROTECTS
+    return Protects(typed) if known else Protects.AUTHENTICATION_MANAGER
+
+
+async def certificates(visit: Visit) -> Response:
+    """List the certificates that are refused; refuse another, or allow it again."""
+    if visit.is_form:
+        answer = await _judge_certificate(visit)
+        if answer is not None:
+            return answer
+    found: Page[DeniedCertificateView] = await visit.read(
+        "AgentService/ListDeniedCertificates",
+        lambda call, stale_ok: visit.site.services.agents.list_denied(
+            call, page_token=visit.form.text("page"), stale_ok=stale_ok
+        ),
+    )
+    return visit.page(
+        "certificates.html",
+        found=found,
+        paged=bool(visit.form.text("page")),
+        marks={
+            CertificateMark.FINGERPRINT.value: "SHA-256 fingerprint",
+            CertificateMark.SERIAL_NUMBER.value: "Serial number",
+        },
+    )
+
+
+async def _judge_certificate(visit: Visit) -> Response | None:
+    agents = visit.site.services.agents
+    form = visit.form
+    by_number = form.text("mark") == CertificateMark.SERIAL_NUMBER.value
+    named = {"serial_number" if by_number else "fingerprint": form.text("value")}
+    if form.text("action") == "allow":
+        return await change(
+            visit,
+            "AgentService/AllowCertificate",
+            lambda call: agents.allow(call, **named),
+            to="/denied-certificates",
+            words="The certificate is allowed again.",
+            fields=FIELDS,
+        )
+    return await change(
+        visit,
+        "AgentService/DenyCertificate",
+        lambda call: agents.deny(call, **named, note=form.text("note")),
+        to="/denied-certificates",
+        words="The certificate is refused from now on, on open connections too.",
+        fields=FIELDS,
+    )

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Approvals: what one administrator has asked for, and another one decides (P3)."""
+
+from starlette.responses import Response
+
+from sparecode_node.console.changes import change
+from sparecode_node.console.visits import Visit
+from sparecode_node.queries.approvals import ApprovalView
+from sparecode_node.queries.views import Page
+
+
+async def decide(visit: Visit) -> Response:
+    """List what waits; approve it, or reject it."""
+    if visit.is_form:
+        answer = await _decide(visit)
+        if answer is not None:
+            return answer
+    found: Page[ApprovalView] = await visit.read(
+        "AdministratorService/ListApprovals",
+        lambda call, stale_ok: visit.site.services.approvals.list(
+            call, page_token=visit.form.text("page"), stale_ok=stale_ok
+        ),
+    )
+    return visit.page(
+        "approvals.html", found=found, paged=bool(visit.form.text("page"))
+    )
+
+
+async def _decide(visit: Visit) -> Response | None:
+    approvals = visit.site.services.approvals
+    if visit.form.text("action") == "approve":
+        return await change(
+            visit,
+            "AdministratorService/Approve",
+            lambda call: approvals.approve(
+                call, approval_id=visit.form.whole("approval_id", "the approval")
+            ),
+            to="/approvals",
+            words="Approved.",
+        )
+    return await change(
+        visit,
+        "AdministratorService/Reject",
+        lambda call: approvals.reject(
+            call, approval_id=visit.form.whole("approval_id", "the approval")
+        ),
+        to="/approvals",
+        words="Rejected: nothing of it will be done.",
+    )

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The audit log: filters, export, and a look at the chain (U)."""
+
+import datetime as dt
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Final
+from urllib.parse import urlencode
+
+from starlette.responses import Response, StreamingResponse
+
+from sparecode_node.console.visits import READ_S, Visit
+from sparecode_node.console.words import EXPLAINED, explain
+from sparecode_node.domain.policy import DAY_MS
+from sparecode_node.queries.audit import AuditFilter, AuditRecord
+from sparecode_node.queries.views import Page
+from sparecode_node.services.audit_export import ExportFormat
+from sparecode_node.services.errors import InvalidFieldError
+
+PAGE_SIZE: Final = 50
+
+OUTCOMES: Final = {
+    "": "Any outcome",
+    "applied": "Applied",
+    "accepted": "Accepted",
+    "refused": "Refused",
+    "noted": "Noted",
+}
+
+TEXTS: Final = ("actor", "action", "target", "outcome", "reason")
+DATES: Final = ("start", "end")
+
+FIELDS: Final = {
+    **{f"filter.{name}": name for name in TEXTS},
+    "filter.end_time": "end",
+    "page_token": "",
+}
+
+FILES: Final = {
+    ExportFormat.CSV: ("text/csv; charset=utf-8", "csv"),
+    ExportFormat.JSON_LINES: ("application/x-ndjson", "jsonl"),
+}
+
+
+async def browse(visit: Visit) -> Response:
+    """Show events, the newest first."""
+    visit.must("AuditService/ListAuditEvents")
+    found: Page[AuditRecord] = Page(items=(), next_page_token="")
+    try:
+        wanted = _filter(visit)
+        found = await visit.read(
+            "AuditService/ListAuditEvents",
+            lambda call, stale_ok: visit.site.services.audit.list(
+                call,
+                wanted=wanted,
+                page_size=PAGE_SIZE,
+                page_token=visit.form.text("page"),
+                stale_ok=stale_ok,
+            ),
+        )
+    except EXPLAINED as error:
+        visit.add(explain(error, FIELDS))
+    typed = {name: visit.form.text(name) for name in (*TEXTS, *DATES)}
+    return visit.page(
+        "audit.html",
+        found=found,
+        typed=typed,
+        outcomes=OUTCOMES,
+        query=urlencode({name: value for name, value in typed.items() if value}),
+        filtered=any(typed.values()),
+        paged=bool(visit.form.text("page")),
+    )
+
+
+async def verify(visit: Visit) -> Response:
+    """Compute the chain of this node's log anew, and say what came out."""
+    verdict = await visit.read(
+        "AuditService/VerifyChain",
+        lambda call, stale_ok: visit.site.services.audit.verify_chain(
+            call, stale_ok=stale_ok
+        ),
+    )
+    return visit.page("audit_verified.html", verdict=verdict)
+
+
+async def export(visit: Visit) -> Response:
+    """Return the events of the filter as a file."""
+    try:
+        form = ExportFormat(visit.form.text("format", ExportFormat.CSV.value))
+    except ValueError:
+        raise InvalidFieldError("format", "must be csv or json_lines") from None
+    pieces = await visit.site.services.audit.export(
+        visit.call("AuditService/ExportAuditEvents", within_s=READ_S),
+        form=form,
+        wanted=_filter(visit),
+        stale_ok=not visit.site.is_ready(),
+    )
+    kind, ending = FILES[form]
+
+    async def content() -> AsyncIterator[bytes]:
+        async with aclosing(pieces) as read:  # type: ignore[type-var]
+            async for piece in read:
+                yield piece.value.content
+
+    return StreamingResponse(
+        content(),
+        media_type=kind,
+        headers={"content-disposition": f'attachment; filename="audit.{ending}"'},
+    )
+
+
+def _filter(visit: Visit) -> AuditFilter:
+    """Return what was typed. Raises `InvalidFieldError`."""
+    form = visit.form
+    end_ms = _day_ms(visit, "end")
+    return AuditFilter(
+        start_ms=_day_ms(visit, "start"),
+        end_ms=None if end_ms is None else end_ms + DAY_MS,
+        **{name: form.text(name) for name in TEXTS},
+    )
+
+
+def _day_ms(visit: Visit, name: str) -> int | None:
+    """Return when a day begins, in UTC as everything that the log shows."""
+    typed = visit.form.text(name)
+    if not typed:
+        return None
+    try:
+        day = dt.date.fromisoformat(typed)
+    except ValueError:
+        raise InvalidFieldError(
+            name, f"“{typed}” is no date; write 2026-12-31"
+        ) from None
+    begins = dt.datetime.combine(day, dt.time(), dt.UTC)
+    return round(begins.timestamp() * 1000)

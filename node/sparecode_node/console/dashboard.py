@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The dashboard: what one wants to know before anything else."""
+
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from starlette.responses import Response
+
+from sparecode_node.console.cluster import Health, health, status_of
+from sparecode_node.console.visits import Visit
+from sparecode_node.domain.policy import DAY_MS
+from sparecode_node.queries.audit import AuditFilter, AuditRecord
+from sparecode_node.queries.views import EmergencyAccessView, Page, UserView
+from sparecode_node.services.cluster import ClusterStatus
+from sparecode_node.services.fields import PAGE_SIZE_MAX
+
+SHOWN: Final = 6
+EVENTS: Final = 8
+SOON_MS: Final = 2 * DAY_MS
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Some:
+    """The first of many, and how many there are."""
+
+    items: tuple[object, ...]
+    many: int
+    more: bool
+    """There are more than were counted."""
+
+
+async def show(visit: Visit) -> Response:
+    """Show what the role may see."""
+    status: ClusterStatus | None = None
+    condition: Health | None = None
+    if visit.may("ClusterService/GetStatus"):
+        status = await status_of(visit)
+        condition = health(status)
+    emergency = low = locked = None
+    if visit.may("EmergencyAccessService/ListEmergencyAccess"):
+        policy = await visit.read(
+            "PolicyService/GetPolicy",
+            lambda call, stale_ok: visit.site.services.policies.get(
+                call, stale_ok=stale_ok
+            ),
+        )
+        everybody = await _in_emergency_access(visit)
+        emergency = _some(everybody)
+        soon_ms = visit.site.clock.now_ms() + SOON_MS
+        low = _some(
+            Page(
+                items=tuple(
+                    each
+                    for each in everybody.items
+                    if each.live_codes <= policy.set_low_threshold
+                    or (each.ends_at_ms is not None and each.ends_at_ms < soon_ms)
+                ),
+                next_page_token=everybody.next_page_token,
+            )
+        )
+        locked = _some(await _locked(visit))
+    events: tuple[AuditRecord, ...] = ()
+    if visit.may("AuditService/ListAuditEvents"):
+        events = (await _last_events(visit)).items
+    return visit.page(
+        "dashboard.html",
+        cluster=status,
+        health=condition,
+        emergency=emergency,
+        low=low,
+        locked=locked,
+        events=events,
+    )
+
+
+def _some(page: Page[T]) -> Some:
+    return Some(
+        items=page.items[:SHOWN],
+        many=len(page.items),
+        more=bool(page.next_page_token),
+    )
+
+
+async def _in_emergency_access(visit: Visit) -> Page[EmergencyAccessView]:
+    return await visit.read(
+        "EmergencyAccessService/ListEmergencyAccess",
+        lambda call, stale_ok: visit.site.services.emergency.list(
+            call, page_size=PAGE_SIZE_MAX, stale_ok=stale_ok
+        ),
+    )
+
+
+async def _locked(visit: Visit) -> Page[UserView]:
+    return await visit.read(
+        "UserService/ListUsers",
+        lambda call, stale_ok: visit.site.services.users.list(
+            call, page_size=PAGE_SIZE_MAX, locked=True, stale_ok=stale_ok
+        ),
+    )
+
+
+async def _last_events(visit: Visit) -> Page[AuditRecord]:
+    return await visit.read(
+        "AuditService/ListAuditEvents",
+        lambda call, stale_ok: visit.site.services.audit.list(
+            call, wanted=AuditFilter(), page_size=EVENTS, stale_ok=stale_ok
+        ),
+    )

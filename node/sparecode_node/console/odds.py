@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How likely a guess is under a policy, with the arithmetic (I6)."""
+
+from dataclasses import dataclass
+
+from sparecode_node.domain.issuing import ODDS_ONE_IN, code_space, odds_problem
+from sparecode_node.domain.pins import PinRule
+from sparecode_node.domain.policy import Policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Odds:
+    """One row of the arithmetic."""
+
+    words: str
+    live: int
+    guesses: int
+    space: int
+    odds: float
+    one_in: int
+    """The most that is allowed."""
+    allowed: bool
+
+
+def guess_odds(policy: Policy) -> tuple[Odds, ...]:
+    """Return how likely it is that somebody guesses a code, for sets of a policy."""
+    return tuple(
+        _row(f"{size}, {words}", live, rule, policy)
+        for size, live in (
+            ("Default set", policy.codes_per_set_default),
+            ("Largest set", policy.codes_per_set_max),
+        )
+        for words, rule in (
+            ("token with a PIN", PinRule.PREPENDED),
+            ("token without a PIN", PinRule.NONE),
+        )
+    )
+
+
+def _row(words: str, live: int, rule: PinRule, policy: Policy) -> Odds:
+    space = code_space(policy)
+    guesses = policy.factor_off_at_failures
+    return Odds(
+        words=words,
+        live=live,
+        guesses=guesses,
+        space=space,
+        odds=live * guesses / space,
+        one_in=ODDS_ONE_IN[rule],
+        allowed=odds_problem(live, rule, policy, "", "") is None,
+    )

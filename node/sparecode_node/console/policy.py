@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The policy editor, with the arithmetic of guessing beside it (I6).
+
+What is typed is judged by the rules themselves while one types; they judge it
+again when it is saved.
+"""
+
+from dataclasses import fields, replace
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from starlette.responses import Response
+
+from sparecode_node.console.changes import change
+from sparecode_node.console.odds import Odds, guess_odds
+from sparecode_node.console.policy_words import GROUPS, Knob
+from sparecode_node.console.visits import Visit
+from sparecode_node.console.words import EXPLAINED, explain, sentence
+from sparecode_node.domain.policy import Policy, policy_problem, public_name
+from sparecode_node.services.errors import InvalidFieldError
+
+_NUMBER_CHARACTERS_MAX = 15
+
+
+async def edit(visit: Visit) -> Response:
+    """Show the policy; judge what is typed; save it."""
+    problem = ""
+    wanted: dict[str, Any] = {}
+    if visit.is_form:
+        visit.must("PolicyService/UpdatePolicy")
+        try:
+            wanted = _wanted(visit)
+            version = visit.form.whole("version", "the version")
+        except EXPLAINED as error:
+            visit.add(explain(error))
+        else:
+            if visit.form.text("action") == "save":
+                answer = await _save(visit, version, wanted)
+                if answer is not None:
+                    return answer
+    policy = await visit.read(
+        "PolicyService/GetPolicy",
+        lambda call, stale_ok: visit.site.services.policies.get(
+            call, stale_ok=stale_ok
+        ),
+    )
+    typed = replace(policy, **wanted)
+    found = policy_problem(typed)
+    odds: tuple[Odds, ...] = ()
+    if found is None:
+        odds = guess_odds(typed)
+    else:
+        problem = sentence(f"{found.field.replace('_', ' ')} {found.words}")
+    return visit.page(
+        "policy.html",
+        policy=policy,
+        groups=GROUPS,
+        odds=odds,
+        problem=problem,
+        shown=shown,
+        may_save=visit.may("PolicyService/UpdatePolicy"),
+    )
+
+
+async def _save(visit: Visit, version: int, wanted: dict[str, Any]) -> Response | None:
+    by_public_name = {public_name(field.name): field.name for field in fields(Policy)}
+    return await change(
+        visit,
+        "PolicyService/UpdatePolicy",
+        lambda call: visit.site.services.policies.update(
+            call, version=version, values=wanted
+        ),
+        to="/policy",
+        words=f"The policy is changed; it is version {version + 1} now.",
+        fields=by_public_name,
+    )
+
+
+def shown(policy: Policy, knob: Knob) -> str:
+    """Return what a field of the editor holds."""
+    value = getattr(policy, knob.name)
+    if value is None:
+        return ""
+    if knob.unit_ms and isinstance(value, int):
+        return f"{(Decimal(value) / knob.unit_ms).normalize():f}"
+    return str(value)
+
+
+def _wanted(visit: Visit) -> dict[str, Any]:
+    """Return what was typed, by the names of `Policy`. Raises `InvalidFieldError`."""
+    wanted: dict[str, Any] = {}
+    for _, knobs in GROUPS:
+        for knob in knobs:
+            if knob.is_box:
+                wanted[knob.name] = visit.form.flag(knob.name)
+            elif knob.name in visit.form.values:
+                wanted[knob.name] = _value(visit, knob)
+    return wanted
+
+
+def _value(visit: Visit, knob: Knob) -> int | str | None:
+    typed = visit.form.text(knob.name)
+    if knob.is_text:
+        return typed.upper()
+    if not typed and knob.may_be_empty:
+        return None
+    if not knob.unit_ms:
+        return visit.form.whole(knob.name, "this")
+    try:
+        number = Decimal(typed[:_NUMBER_CHARACTERS_MAX])
+        value = int(number * knob.unit_ms)
+    except (InvalidOperation, ValueError, OverflowError):
+        raise InvalidFieldError(knob.name, f"write a number of {knob.unit}") from None
+    if value < 0:
+        raise InvalidFieldError(knob.name, "must not be negative")
+    return value

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""If Token Becomes Available: the three options in the procedure's words (R)."""
+
+from sparecode_node.domain.emergency_access import RecoveryPolicy
+
+RECOVERY = {
+    RecoveryPolicy.DENY: (
+        "Deny authentication with token",
+        (
+            "For a token that is lost for good or stolen. It stays refused, after the "
+            "codes have ended too, until an administrator reinstates it."
+        ),
+    ),
+    RecoveryPolicy.ALLOW_AND_DISABLE: (
+        (
+            "Allow authentication with token at any time and disable online emergency "
+            "tokencodes"
+        ),
+        (
+            "For a token left at home. The first sign-in with it voids all unused codes, "
+            "and it is used again as before."
+        ),
+    ),
+    RecoveryPolicy.ALLOW_AFTER_EXPIRY: (
+        (
+            "Allow authentication with token only after the emergency tokencode lifetime "
+            "has expired and disable online emergency tokencodes"
+        ),
+        (
+            "For a mislaid token. It is refused while the codes live, and works again when "
+            "their lifetime ends. Needs an expiration."
+        ),
+    ),
+}
+"""Each with what it means."""

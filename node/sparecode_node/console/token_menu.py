@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can be done with a token: its context menu, without what a role may not."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from sparecode_node.domain.pins import PinRule
+from sparecode_node.queries.views import TokenView
+
+May = Callable[[str], bool]
+Link = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenAction:
+    """Something that is done with a token, on a page of its own."""
+
+    name: str
+    """In the page's address."""
+    words: str
+    button: str
+    done: str
+    """What the next page says."""
+    method: str
+    offered: Callable[[TokenView], bool]
+    """It makes sense for the token as it is."""
+    grave: bool = False
+    """It takes something from the user."""
+
+
+def _is_assigned(token: TokenView) -> bool:
+    return bool(token.username)
+
+
+ACTIONS = (
+    TokenAction(
+        name="enable",
+        words="Enable",
+        button="Enable token",
+        done="The token is enabled.",
+        method="TokenService/EnableToken",
+        offered=lambda token: not token.enabled,
+    ),
+    TokenAction(
+        name="disable",
+        words="Disable",
+        button="Disable token",
+        done="The token is disabled.",
+        method="TokenService/DisableToken",
+        offered=lambda token: token.enabled,
+        grave=True,
+    ),
+    TokenAction(
+        name="assign",
+        words="Assign to User",
+        button="Assign token",
+        done="The token is assigned.",
+        method="TokenService/AssignToken",
+        offered=lambda token: not token.username,
+    ),
+    TokenAction(
+        name="replace",
+        words="Replace With Another Token",
+        button="Replace token",
+        done="The token is replaced by this one.",
+        method="TokenService/ReplaceToken",
+        offered=_is_assigned,
+        grave=True,
+    ),
+    TokenAction(
+        name="unassign",
+        words="Unassign From User",
+        button="Unassign token",
+        done="The token is nobody’s now.",
+        method="TokenService/UnassignToken",
+        offered=_is_assigned,
+        grave=True,
+    ),
+    TokenAction(
+        name="set-pin",
+        words="Set PIN",
+        button="Set PIN",
+        done="The PIN is set.",
+        method="TokenService/SetPin",
+        offered=lambda token: (
+            bool(token.username) and token.pin_rule is not PinRule.NONE
+        ),
+    ),
+    TokenAction(
+        name="clear-pin",
+        words="Clear PIN",
+        button="Clear PIN",
+        done="The PIN is cleared.",
+        method="TokenService/ClearPin",
+        offered=lambda token: token.pin_set,
+        grave=True,
+    ),
+    TokenAction(
+        name="resynchronize",
+        words="Resynchronize",
+        button="Resynchronize token",
+        done="The token is resynchronized.",
+        method="TokenService/ResynchronizeToken",
+        offered=lambda _: True,
+    ),
+    TokenAction(
+        name="reinstate",
+        words="Reinstate",
+        button="Reinstate token",
+        done="The token is accepted again.",
+        method="TokenService/ReinstateToken",
+        offered=lambda token: token.lost,
+    ),
+    TokenAction(
+        name="expiration",
+        words="Change Expiration",
+        button="Save",
+        done="The expiration is changed.",
+        method="TokenService/UpdateToken",
+        offered=lambda _: True,
+    ),
+    TokenAction(
+        name="delete",
+        words="Delete",
+        button="Delete token",
+        done="The token is deleted.",
+        method="TokenService/DeleteToken",
+        offered=lambda _: True,
+        grave=True,
+    ),
+)
+
+
+def action_links(token: TokenView, may: May) -> list[Link]:
+    """Return the actions that make sense now, for whoever may do them."""
+    return [
+        (f"/tokens/{quote(token.serial)}/{action.name}", action.words)
+        for action in ACTIONS
+        if may(action.method) and action.offered(token)
+    ]
+
+
+def token_links(token: TokenView, may: May) -> list[Link]:
+    """Return the context menu of a token: what is wanted most comes first."""
+    address = f"/tokens/{quote(token.serial)}"
+    links = []
+    if may("EmergencyAccessService/GetEmergencyAccess"):
+        links.append((f"{address}/emergency-access", "Emergency Access Tokencodes"))
+    if may("TokenService/GetToken"):
+        links.append((address, "View"))
+    return links + action_links(token, may)

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Users: find, unlock, their tokens; create, change, disable, delete."""
+
+from typing import Final
+from urllib.parse import quote, urlencode
+
+from starlette.responses import Response
+
+from sparecode_node.console.changes import change
+from sparecode_node.console.visits import Visit
+from sparecode_node.console.words import EXPLAINED, explain
+from sparecode_node.queries.views import Page, TokenView, UserView
+
+PAGE_SIZE: Final = 25
+
+STATES: Final = {
+    "": "Any state",
+    "locked": "Locked or waiting",
+    "enabled": "Enabled",
+    "disabled": "Disabled",
+}
+
+FIELDS: Final = {"search": "q", "page_token": ""}
+
+
+def address(username: str) -> str:
+    """Return where the page of a user is."""
+    return f"/users/{quote(username, safe='')}"
+
+
+async def find_some(visit: Visit) -> Response:
+    """Search users by user name, name or e-mail."""
+    visit.must("UserService/ListUsers")
+    search, state = visit.form.text("q"), visit.form.text("state")
+    found: Page[UserView] = Page(items=(), next_page_token="")
+    try:
+        found = await visit.read(
+            "UserService/ListUsers",
+            lambda call, stale_ok: visit.site.services.users.list(
+                call,
+                page_size=PAGE_SIZE,
+                page_token=visit.form.text("page"),
+                search=search,
+                enabled={"enabled": True, "disabled": False}.get(state),
+                locked=True if state == "locked" else None,
+                stale_ok=stale_ok,
+            ),
+        )
+    except EXPLAINED as error:
+        visit.add(explain(error, FIELDS))
+    return visit.page(
+        "users.html",
+        found=found,
+        search=search,
+        state=state,
+        states=STATES,
+        query=urlencode({"q": search, "state": state}),
+        paged=bool(visit.form.text("page")),
+    )
+
+
+async def add(visit: Visit) -> Response:
+    """Create a user."""
+    visit.must("UserService/CreateUser")
+    if visit.is_form:
+        username = visit.form.text("username")
+        answer = await change(
+            visit,
+            "UserService/CreateUser",
+            lambda call: visit.site.services.users.create(
+                call,
+                username=username,
+                display_name=visit.form.text("display_name"),
+                email=visit.form.text("email"),
+            ),
+            to=address(username),
+            words="The user is created.",
+        )
+        if answer is not None:
+            return answer
+    return visit.page("user_new.html")
+
+
+async def view(visit: Visit) -> Response:
+    """Show a user, and change what is asked for."""
+    username = visit.request.path_params["username"]
+    if visit.is_form:
+        answer = await _change(visit, username)
+        if answer is not None:
+            return answer
+    user = await visit.read(
+        "UserService/GetUser",
+        lambda call, stale_ok: visit.site.services.users.get(
+            call, username, stale_ok=stale_ok
+        ),
+    )
+    tokens: Page[TokenView] = await visit.read(
+        "TokenService/ListTokens",
+        lambda call, stale_ok: visit.site.services.tokens.list(
+            call, username=username, stale_ok=stale_ok
+        ),
+    )
+    return visit.page("user.html", user=user, tokens=tokens.items)
+
+
+async def _change(visit: Visit, username: str) -> Response | None:
+    users = visit.site.services.users
+    here = address(username)
+    match visit.form.text("action"):
+        case "unlock":
+            return await change(
+                visit,
+                "UserService/UnlockUser",
+                lambda call: users.unlock(call, username=username),
+                to=here,
+                words="The user is unlocked: both failure counts are 0.",
+            )
+        case "enable" | "disable" as action:
+            return await change(
+                visit,
+                "UserService/UpdateUser",
+                lambda call: users.update(
+                    call, username=username, enabled=action == "enable"
+                ),
+                to=here,
+                words=f"The user is {action}d.",
+            )
+        case "delete":
+            return await change(
+                visit,
+                "UserService/DeleteUser",
+                lambda call: users.delete(call, username=username),
+                to="/users",
+                words="The user is deleted.",
+            )
+        case _:
+            return await change(
+                visit,
+                "UserService/UpdateUser",
+                lambda call: users.update(
+                    call,
+                    username=username,
+                    display_name=visit.form.text("display_name"),
+                    email=visit.form.text("email"),
+                ),
+                to=here,
+                words="The user is changed.",
+            )

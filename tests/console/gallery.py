@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every page of the console with something on it, for eyes and for axe."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+from playwright.sync_api import Page, expect
+
+from sparecode_client import AdministratorRole, ApprovalNeeded, RecoveryPolicy
+from tests.console.estate import PIN, Estate, Holder
+
+SUPER = "dora"
+HELP_DESK = "heidi"
+
+PEOPLE = (
+    "alice.ash",
+    "bela.nagy",
+    "chidi.okafor",
+    "deniz.kaya",
+    "emma.lind",
+    "farid.haddad",
+    "grace.mensah",
+    "hana.sato",
+    "ines.costa",
+    "jan.novak",
+    "keiko.mori",
+    "liam.byrne",
+)
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """One page, and what is done on it before one looks."""
+
+    name: str
+    path: str
+    prepare: Callable[[Page], None] | None = None
+
+
+@dataclass(frozen=True)
+class Exhibition:
+    """Who and what is on the pages."""
+
+    alice: Holder
+    bela: Holder
+    carol: Holder
+    """Without a PIN, so that whoever sets PINs may issue."""
+    spare: str
+
+
+def furnish(estate: Estate) -> Exhibition:
+    """Have users, codes, a locked user, and a change that waits."""
+    holders = [estate.holder(name) for name in PEOPLE]
+    carol = estate.holder("carol.cole", pin=False)
+    alice, bela, chidi, deniz, emma, farid = holders[:6]
+    admin = estate.admin
+    issued = admin.issue_tokencodes(
+        alice.serial,
+        count=10,
+        lifetime=timedelta(days=7),
+        recovery_policy=RecoveryPolicy.ALLOW_AND_DISABLE,
+    )
+    for node, code in zip(estate.cluster.nodes, issued.codes, strict=False):
+        assert estate.accepts(node, alice, PIN + code.code)
+    admin.issue_tokencodes(bela.serial, count=2, lifetime=timedelta(days=3))
+    admin.issue_fixed_tokencode(deniz.serial, lifetime=timedelta(hours=20))
+    admin.update_policy(dataclasses.replace(admin.get_policy(), lock_from_failures=1))
+    assert not estate.accepts(estate.cluster.nodes[0], chidi, "4711000000")
+    admin.disable_token(emma.serial)
+    admin.disable_token(farid.serial)
+    admin.unassign_token(farid.serial)
+    admin.update_agent("vpn", add_usernames=[alice.username, bela.username])
+    admin.deny_certificate(serial_number="4f:1a:9c:02:77", note="Laptop stolen")
+    estate.administrator(SUPER, AdministratorRole.SUPER_ADMIN)
+    policy = dataclasses.replace(admin.get_policy(), set_low_threshold=3)
+    try:
+        admin.update_policy(policy)
+    except ApprovalNeeded:
+        return Exhibition(alice=alice, bela=bela, carol=carol, spare=farid.serial)
+    raise AssertionError("nobody had to approve it")
+
+
+def exhibits(shown: Exhibition) -> Iterator[Exhibit]:
+    """Return every page for a super administrator."""
+    serial = shown.bela.serial
+    manage = f"/tokens/{shown.alice.serial}/emergency-access"
+    yield Exhibit("dashboard", "/")
+    yield Exhibit("tokens", "/tokens")
+    yield Exhibit("tokens-menu", "/tokens?q=alice", _menu)
+    yield Exhibit("tokens-none", "/tokens?q=nothing-is-called-so")
+    yield Exhibit("token", f"/tokens/{shown.alice.serial}")
+    for action in (
+        "enable",
+        "disable",
+        "replace",
+        "unassign",
+        "set-pin",
+        "clear-pin",
+        "resynchronize",
+        "reinstate",
+        "expiration",
+        "delete",
+    ):
+        yield Exhibit(f"token-{action}", f"/tokens/{serial}/{action}")
+    yield Exhibit("token-assign", f"/tokens/{shown.spare}/assign")
+    yield Exhibit("token-refused", f"/tokens/{serial}/set-pin", _set_bad_pin)
+    yield Exhibit("emergency-access", manage)
+    yield Exhibit("emergency-generated", manage, _generate)
+    yield Exhibit("emergency-wrong-date", manage, _wrong_date)
+    yield Exhibit("emergency-fixed", f"/tokens/{serial}/emergency-access", _fixed)
+    yield Exhibit("emergency-off", manage, _off)
+    yield Exhibit("emergency-approval", manage, _save_for_approval)
+    yield Exhibit(
+        "emergency-saved", f"/tokens/{shown.carol.serial}/emergency-access", _save
+    )
+    yield Exhibit("users", "/users")
+    yield Exhibit("user", f"/users/{PEOPLE[2]}")
+    yield Exhibit("user-new", "/new/user")
+    yield Exhibit("agents", "/agents")
+    yield Exhibit("agent", "/agents/vpn")
+    yield Exhibit("agent-new", "/new/agent")
+    yield Exhibit("denied-certificates", "/denied-certificates")
+    yield Exhibit("administrators", "/administrators")
+    yield Exhibit("administrator", f"/administrators/{SUPER}")
+    yield Exhibit("administrator-new", "/new/administrator")
+    yield Exhibit("approvals", "/approvals")
+    yield Exhibit("policy", "/policy")
+    yield Exhibit("policy-refused", "/policy", _bad_policy)
+    yield Exhibit("audit", "/audit")
+    yield Exhibit("audit-verified", "/audit", _verify)
+    yield Exhibit("cluster", "/cluster")
+    yield Exhibit("account", "/account")
+    yield Exhibit("password", "/account/password")
+    yield Exhibit("not-found", "/tokens/404")
+
+
+def door(page: Page, url: str) -> None:
+    """Show the door, with a refusal."""
+    page.goto(f"{url}/sign-in")
+    page.get_by_label("Name").fill("nobody")  # Who is there would have to wait.
+    page.get_by_label("Password").fill("not the one")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("alert")).to_contain_text("Name or password is wrong")
+
+
+def _menu(page: Page) -> None:
+    page.get_by_role("button", name="Actions for token").first.click()
+
+
+def _set_bad_pin(page: Page) -> None:
+    page.get_by_label("New PIN", exact=True).fill("12")
+    page.get_by_label("New PIN, once more").fill("12")
+    page.get_by_role("button", name="Set PIN").click()
+    expect(page.locator("#problem")).to_be_visible()
+
+
+def _generate(page: Page) -> None:
+    page.locator("#generate").click()
+    expect(page.locator("#codes .code")).to_have_count(10)
+
+
+def _wrong_date(page: Page) -> None:
+    _generate(page)
+    page.get_by_label("Date").fill("2020-02-29")
+    page.locator("#save").click()
+    expect(page.locator("#problem")).to_be_visible()
+
+
+def _fixed(page: Page) -> None:
+    page.get_by_label("Temporary Fixed Tokencode").check()
+
+
+def _off(page: Page) -> None:
+    page.get_by_label("Enable authentication with online emergency").uncheck()
+
+
+def _save(page: Page) -> None:
+    _generate(page)
+    page.locator("#save").click()
+    expect(page.get_by_role("status")).to_contain_text("Committed by a quorum")
+
+
+def _save_for_approval(page: Page) -> None:
+    _generate(page)
+    page.locator("#save").click()
+    expect(page.locator("#problem")).to_contain_text("save again when it is approved")
+
+
+def _bad_policy(page: Page) -> None:
+    page.get_by_label("Symbols of a code").fill("6")
+    expect(page.locator("#odds")).to_contain_text("refused")
+
+
+def _verify(page: Page) -> None:
+    page.get_by_role("button", name="Verify the chain").click()
+    expect(page.get_by_role("status")).to_contain_text("Whole")

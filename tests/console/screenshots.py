@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Every page of the console as a picture: `make screenshots` fills var/screenshots.
+
+Each in light and dark, and 390 px wide; somebody has to look at them.
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from local_cluster.cluster import ADMINISTRATOR
+from playwright.sync_api import Browser, Page
+from rich.console import Console
+
+from tests.console.estate import (
+    CHROMIUM,
+    Estate,
+    new_window,
+    running_chromium,
+    running_estate,
+    sign_in,
+)
+from tests.console.gallery import Exhibit, Exhibition, door, exhibits, furnish
+
+FOLDER = Path(__file__).resolve().parents[2] / "var" / "screenshots"
+WIDE = {"width": 1280, "height": 800}
+NARROW = {"width": 390, "height": 844}
+LOOKS = {
+    "light": {"color_scheme": "light", "viewport": WIDE},
+    "dark": {"color_scheme": "dark", "viewport": WIDE},
+    "narrow": {"color_scheme": "light", "viewport": NARROW, "has_touch": True},
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.console.screenshots")
+    parser.add_argument("--only", default="", help="pages whose name begins so")
+    parser.add_argument("--look", choices=sorted(LOOKS))
+    chosen = parser.parse_args()
+    console = Console()
+    if CHROMIUM is None:
+        console.print("There is no chromium here: make system-packages installs it.")
+        return 1
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    looks = [chosen.look] if chosen.look else list(LOOKS)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running_estate(Path(folder)) as estate,
+        running_chromium() as browser,
+    ):
+        shown = furnish(estate)
+        for look in looks:
+            taken = _take(browser, estate, shown, look, chosen.only)
+            console.print(f"{taken} pages, {look}")
+    console.print(f"They are in {FOLDER.relative_to(Path.cwd())}/. Look at them.")
+    return 0
+
+
+def _take(
+    browser: Browser, estate: Estate, shown: Exhibition, look: str, only: str
+) -> int:
+    window = new_window(browser, **LOOKS[look])
+    page = window.new_page()
+    # Leaving codes unsaved asks first.
+    page.on("dialog", lambda dialog: dialog.accept())
+    url = estate.cluster.nodes[0].console_url
+    taken = 0
+    if "sign-in".startswith(only):
+        door(page, url)
+        _keep(page, "sign-in", look)
+        taken += 1
+    sign_in(page, url, ADMINISTRATOR, estate.cluster.password)
+    for exhibit in exhibits(shown):
+        if exhibit.name.startswith(only):
+            _show(page, url, exhibit)
+            _keep(page, exhibit.name, look)
+            taken += 1
+            if exhibit.name == "emergency-saved":
+                page.emulate_media(media="print", color_scheme="light")
+                _keep(page, "sheet", look)
+                page.emulate_media(media="screen", color_scheme="null")
+    window.close()
+    return taken
+
+
+def _show(page: Page, url: str, exhibit: Exhibit) -> None:
+    page.goto(url + exhibit.path)
+    if exhibit.prepare:
+        exhibit.prepare(page)
+
+
+def _keep(page: Page, name: str, look: str) -> None:
+    page.screenshot(path=FOLDER / f"{name}-{look}.png", full_page=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

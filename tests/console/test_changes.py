@@ -1,0 +1,508 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the pages change: tokens, users, agents, administrators, approvals, policy."""
+
+import pytest
+
+from sparecode_node.domain.administrators import Role
+from sparecode_node.domain.pins import PinRule
+from sparecode_node.domain.policy import DAY_MS, UNAMBIGUOUS
+from sparecode_node.queries.views import TokenView, UserView
+from sparecode_node.replication.errors import NoQuorumError, OutcomeUnknownError
+from tests.console.desk import Desk
+from tests.console.test_pages import OWN, with_role
+from tests.services.one_node import PASSWORD, PIN, ROOT, SERIAL, VPN
+
+pytestmark = pytest.mark.asyncio
+
+TOKEN = f"/tokens/{SERIAL}"
+
+
+async def token_of(desk: Desk, serial: str = SERIAL) -> TokenView:
+    """Return a token as it is."""
+    return (
+        await desk.node.tokens.get(desk.node.admin("TokenService/GetToken"), serial)
+    ).value
+
+
+async def user_of(desk: Desk, username: str = "alice") -> UserView:
+    """Return a user as they are."""
+    return (
+        await desk.node.users.get(desk.node.admin("UserService/GetUser"), username)
+    ).value
+
+
+async def test_a_token_is_disabled_and_enabled(desk: Desk) -> None:
+    """(R3) And the next page says at which index, through which node, once."""
+    browser = await desk.administrator()
+    await desk.node.issue()
+    page = await browser.open(f"{TOKEN}/disable")
+    assert "3 live emergency codes of this token will be void" in page.text
+    page = await browser.send("Disable token")
+    assert page.path == TOKEN
+    assert "The token is disabled. Committed at log index" in page.text
+    assert "through n1" in page.text
+    assert "The token is disabled" not in (await browser.open(TOKEN)).text
+    assert not (await token_of(desk)).enabled
+    await browser.open(f"{TOKEN}/enable")
+    await browser.send("Enable token")
+    assert (await token_of(desk)).enabled
+
+
+async def test_a_pin_is_set_and_cleared(desk: Desk) -> None:
+    browser = await desk.administrator()
+    await browser.open(f"{TOKEN}/set-pin")
+    page = await browser.send("Set PIN", pin="2580", pin_again="2581")
+    assert page.status == 422
+    assert "The two PINs are not the same" in page.text
+    assert "2580" not in page.response.text
+    page = await browser.send("Set PIN", pin="12", pin_again="12")
+    assert "A PIN is 4 to 8 digits" in page.text
+    page = await browser.send("Set PIN", pin="2580", pin_again="2580")
+    assert "The PIN is set" in page.text
+    assert await desk.node.accepts("2580" + desk.node.tokencode())
+    await browser.open(f"{TOKEN}/clear-pin")
+    await browser.send("Clear PIN")
+    assert not (await token_of(desk)).pin_set
+
+
+async def test_a_token_is_given_to_a_user_and_taken_back(desk: Desk) -> None:
+    browser = await desk.administrator()
+    await browser.open(f"{TOKEN}/unassign")
+    await browser.send("Unassign token")
+    assert not (await token_of(desk)).username
+    await browser.open(f"{TOKEN}/assign")
+    page = await browser.send("Assign token", username="nobody")
+    assert page.status == 404
+    assert page.form(page.path).value("username") == "nobody"
+    await browser.send("Assign token", username="Alice")
+    assert (await token_of(desk)).username == "alice"
+
+
+async def test_a_token_takes_the_place_of_another(desk: Desk) -> None:
+    browser = await desk.administrator()
+    await desk.node.enroll("777")
+    await browser.open(f"{TOKEN}/replace")
+    page = await browser.send("Replace token")
+    assert "Say which token takes its place" in page.text
+    page = await browser.send("Replace token", replacement="778")
+    assert page.status == 404
+    page = await browser.send("Replace token", replacement="777")
+    assert page.path == "/tokens/777"
+    assert (await token_of(desk, "777")).username == "alice"
+    assert await desk.node.accepts(PIN + desk.node.tokencode())
+
+
+async def test_a_token_is_resynchronized_by_two_tokencodes(desk: Desk) -> None:
+    """(K1) Two in a row, or else words beside the field."""
+    browser = await desk.administrator()
+    await browser.open(f"{TOKEN}/resynchronize")
+    page = await browser.send(
+        "Resynchronize token", first_tokencode="123456", second_tokencode="654321"
+    )
+    assert "not two consecutive tokencodes" in page.text
+    assert page.form(page.path).value("first_tokencode") == "123456"
+    page = await browser.send(
+        "Resynchronize token",
+        first_tokencode=desk.node.tokencode(step=20),
+        second_tokencode=desk.node.tokencode(step=21),
+    )
+    assert "The token is resynchronized" in page.text
+
+
+async def test_a_lost_token_is_reinstated(desk: Desk) -> None:
+    """(R) Its codes are void, and it is accepted again."""
+    await desk.node.issue()
+    browser = await desk.administrator()
+    await browser.open(f"{TOKEN}/reinstate")
+    await browser.send("Reinstate token")
+    token = await token_of(desk)
+    assert not token.lost
+    assert not token.live_codes
+
+
+async def test_a_token_gets_another_end_and_is_deleted(desk: Desk) -> None:
+    browser = await desk.administrator()
+    await browser.open(f"{TOKEN}/expiration")
+    page = await browser.send(
+        "Save",
+        tick={"lifetime": "until"},
+        expires_date="2030-06-30",
+        expires_time="14:00",
+        expires_zone="Europe/Berlin",
+    )
+    assert "2030-06-30 12:00 UTC" in page.text
+    await browser.open(f"{TOKEN}/expiration")
+    page = await browser.send("Save", expires_date="2030-02-31")
+    assert page.status == 422
+    assert page.form(page.path).value("expires_date") == "2030-02-31"
+    await browser.send("Save", tick={"lifetime": "never"})
+    assert (await token_of(desk)).expires_at_ms is None
+    await browser.open(f"{TOKEN}/delete")
+    page = await browser.send("Delete token")
+    assert page.path == "/tokens"
+    assert SERIAL not in page.text
+
+
+async def test_a_form_sent_twice_is_done_once(desk: Desk) -> None:
+    """(Q1) Back and send again: the same answer, and no second commit."""
+    browser = await desk.administrator()
+    form = await browser.open("/new/user")
+    first = await browser.send("Create user", username="eve")
+    browser.page = form
+    second = await browser.send("Create user", username="eve")
+    assert second.status == 200
+    assert second.text == first.text
+    browser.page = form
+    page = await browser.send("Create user", username="mallory")
+    assert "was sent before, with other values" in page.text
+    assert (await browser.send("Create user")).path == "/users/mallory"
+
+
+async def test_a_change_of_unknown_outcome_keeps_its_id(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(A7, Q1) Sent again as the page says, it is the first one."""
+    browser = await desk.administrator()
+    await browser.open("/new/user")
+    replicator, propose = desk.node.replicator, desk.node.replicator.propose
+
+    async def lose_the_answer(proposal: object, *, timeout_s: float) -> object:
+        monkeypatch.setattr(replicator, "propose", propose)
+        await propose(proposal, timeout_s=timeout_s)  # type: ignore[arg-type]
+        raise OutcomeUnknownError("lost")
+
+    monkeypatch.setattr(replicator, "propose", lose_the_answer)
+    page = await browser.send("Create user", username="eve")
+    assert page.status == 503
+    assert "it is never done twice" in page.text
+    page = await browser.send("Create user")
+    assert page.path == "/users/eve"
+
+
+async def test_without_a_quorum_nothing_typed_is_lost(desk: Desk) -> None:
+    """(A7) The change is refused in words; sent again later, it is done."""
+    browser = await desk.administrator()
+    await browser.open("/users/alice")
+    desk.node.replicator.down = NoQuorumError("down")
+    page = await browser.send("Save", display_name="Alice Ash", email="a@example.com")
+    assert page.status == 503
+    assert "nothing was changed" in page.text
+    assert "No quorum" in page.text
+    assert page.form("/users/alice", "Save").value("display_name") == "Alice Ash"
+    desk.node.replicator.down = None
+    await browser.send("Save")
+    assert (await user_of(desk)).display_name == "Alice Ash"
+
+
+async def test_users_are_found_by_name_and_mail(desk: Desk) -> None:
+    node = desk.node
+    for name, shown, mail in (("bob", "Robert", "x@corp.example"), ("eve", "Eve", "")):
+        await node.users.create(
+            node.admin("UserService/CreateUser"),
+            username=name,
+            display_name=shown,
+            email=mail,
+        )
+    browser = await desk.administrator()
+    for search in ("bob", "OBER", "x@corp"):
+        page = await browser.open(f"/users?q={search}")
+        assert "bob" in page.links
+        assert not {"alice", "eve"} & page.links.keys()
+    page = await browser.open("/tokens?q=alice")
+    assert SERIAL in page.links
+    assert "No user" in (await browser.open("/users?q=zoe")).text
+
+
+async def test_many_are_shown_page_by_page(desk: Desk) -> None:
+    node = desk.node
+    for number in range(30):
+        await node.enroll(f"9{number:03}")
+    browser = await desk.administrator()
+    page = await browser.open("/tokens?q=9")
+    first = {link for link in page.links if link.startswith("9")}
+    page = await browser.open(page.links["Next page"])
+    second = {link for link in page.links if link.startswith("9")}
+    assert not first & second
+    assert len(first | second) == 30
+    assert "First page" in page.links
+    assert (await browser.open("/tokens?page=%21")).status == 422
+
+
+async def test_a_locked_user_is_found_and_unlocked(desk: Desk) -> None:
+    """(L6) By the help desk, who may."""
+    assert not await desk.node.accepts(PIN + "000000")
+    browser = await with_role(desk, Role.HELP_DESK)
+    page = await browser.open("/users?state=locked")
+    assert "alice" in page.links
+    assert "alice" in (await browser.open("/")).links
+    await browser.open("/users/alice")
+    page = await browser.send("Unlock")
+    assert "The user is unlocked" in page.text
+    user = await user_of(desk)
+    assert not user.locked
+    assert not user.token_failures
+    assert "alice" not in (await browser.open("/users?state=locked")).links
+
+
+async def test_a_user_is_created_changed_disabled_and_deleted(desk: Desk) -> None:
+    browser = await desk.administrator()
+    await browser.open("/new/user")
+    page = await browser.send("Create user", username="  ", email="e@example.com")
+    assert page.status == 422
+    assert page.form("/new/user").value("email") == "e@example.com"
+    page = await browser.send("Create user", username="R&D/eve?")
+    assert page.path == "/users/R%26D%2Feve%3F"
+    page = await browser.send("Save", display_name="Eve", action=page.forms[1])
+    assert "Eve" in page.text
+    await browser.send("Disable", action=page.forms[1])
+    assert not (await user_of(desk, "R&D/eve?")).enabled
+    page = await browser.send("Delete", action=page.forms[1])
+    assert page.path == "/users"
+    assert "R&D/eve?" not in page.links
+
+
+async def test_an_agent_is_registered_limited_and_removed(desk: Desk) -> None:
+    browser = await desk.administrator()
+    await browser.open("/new/agent")
+    page = await browser.send("Register agent", name="mail", identity="with spaces in")
+    assert page.status == 422
+    assert page.form("/new/agent").value("name") == "mail"
+    page = await browser.send(
+        "Register agent", identity="spiffe://example/mail", tick={"restricted": "on"}
+    )
+    assert "Nobody is on it: nobody is admitted" in page.text
+    page = await browser.send("Add to allow list", username="zoe")
+    assert page.status == 404
+    page = await browser.send("Add to allow list", username="alice")
+    assert "alice" in page.links
+    page = await browser.send("Remove", username="alice")
+    assert "alice" not in page.links
+    await browser.open("/agents/mail")
+    page = await browser.send("Save", protects="cloud", untick=("restricted",))
+    assert "in the cloud" in page.text
+    assert "everybody" in page.text
+    await browser.send("Disable")
+    page = await browser.send("Remove")
+    assert page.path == "/agents"
+    assert "mail" not in page.links
+
+
+async def test_a_certificate_is_denied_and_allowed(desk: Desk) -> None:
+    browser = await desk.administrator()
+    await browser.open("/denied-certificates")
+    page = await browser.send("Deny", value="not hexadecimal", note="stolen")
+    assert page.status == 422
+    assert page.form("/denied-certificates", "Deny").value("note") == "stolen"
+    page = await browser.send("Deny", value="AB:" * 31 + "AB")
+    assert "ab" * 32 in page.text
+    page = await browser.send("Allow")
+    assert "No certificate is refused" in page.text
+
+
+async def test_a_second_administrator_approves(desk: Desk) -> None:
+    """(P3) What is grave waits, is listed, and is done when another one agrees."""
+    root = await desk.administrator()
+    await root.open("/new/administrator")
+    page = await root.send(
+        "Create administrator",
+        name="dora",
+        password=PASSWORD,
+        password_again="another one than this",
+    )
+    assert "The two passwords are not the same" in page.text
+    assert PASSWORD not in page.response.text
+    page = await root.send(
+        "Create administrator",
+        tick={"role": "super_admin"},
+        name="dora",
+        password=PASSWORD,
+        password_again=PASSWORD,
+    )
+    assert "The administrator is created" in page.text
+    dora = await desk.browser()
+    await dora.sign_in("dora", PASSWORD)
+    await dora.send(
+        "Change password",
+        old_password=PASSWORD,
+        new_password=OWN,
+        new_password_again=OWN,
+    )
+    await dora.sign_in("dora", OWN)
+
+    await root.open("/policy")
+    page = await root.send("Save", set_low_threshold="5")
+    assert "Not done yet: it waits for another super administrator" in page.text
+    page = await root.open("/approvals")
+    assert "set_low_threshold 2 -> 5" in page.text
+    assert page.buttons & {"Approve", "Withdraw", "Reject"} == {"Withdraw"}
+    page = await dora.open("/approvals")
+    assert {"Approve", "Reject"} <= page.buttons
+    page = await dora.send("Approve")
+    assert "Approved" in page.text
+    assert "Nothing waits" in page.text
+    assert (await dora.open("/policy")).form("/policy").value(
+        "set_low_threshold"
+    ) == "5"
+
+    await dora.open(f"/administrators/{ROOT}")
+    await dora.send("Change role", tick={"role": "auditor"})
+    await root.open("/approvals")
+    page = await root.send("Reject")
+    assert "Rejected" in page.text
+
+
+async def test_codes_for_a_pin_that_one_knows_need_another(desk: Desk) -> None:
+    """(I10, P3) The page says so, keeps the codes, and saves them when it is approved."""
+    browser = await desk.administrator()
+    await with_role(desk, Role.AUDITOR)
+    node = desk.node
+    second = await desk.browser()
+    await node.administrators.update(
+        node.admin("AdministratorService/UpdateAdministrator"),
+        name="auditor",
+        role=Role.SUPER_ADMIN,
+    )
+    await second.sign_in("auditor", OWN)
+    await browser.open(f"{TOKEN}/emergency-access")
+    codes = (await browser.send("Generate Codes", count="2")).codes
+    page = await browser.send("Save", expires_date="2023-12-24")
+    assert page.status == 409
+    assert "another super administrator has to agree (approval 1)" in page.text
+    assert page.codes == codes
+    await second.open("/approvals")
+    await second.send("Approve")
+    page = await browser.send("Save")
+    assert page.status == 200, page.text
+    assert page.codes == codes
+
+
+async def test_the_policy_shows_its_odds_and_is_saved(desk: Desk) -> None:
+    """(I6) The arithmetic is that of the rules, for what is typed."""
+    browser = await desk.administrator()
+    page = await browser.open("/policy")
+    assert "852 874 260 225 possible codes" in page.text.replace("\u202f", " ")
+    page = await browser.send(
+        "Check",
+        code_length="6",
+        codes_per_set_max="100",
+        code_alphabet="0123456789abc",
+    )
+    assert page.status == 200
+    assert "refused" in page.text
+    form = page.form("/policy")
+    assert form.value("code_length") == "6"
+    page = await browser.send("Save")
+    assert page.status == 409
+    assert "more than 1 in" in page.text
+    assert page.form("/policy").value("codes_per_set_max") == "100"
+    page = await browser.send(
+        "Save",
+        code_length="8",
+        codes_per_set_max="50",
+        code_alphabet=UNAMBIGUOUS,
+        lifetime_ms_max="14.5",
+        tick={"lock_until_unlocked": "on"},
+        untick=("second_approver",),
+    )
+    assert "it is version 2 now" in page.text
+    policy = (
+        await desk.node.policies.get(desk.node.admin("PolicyService/GetPolicy"))
+    ).value
+    assert policy.lifetime_ms_max == 14.5 * DAY_MS
+    assert policy.lock_until_unlocked
+    assert not policy.second_approver
+
+
+@pytest.mark.parametrize(
+    ("field", "typed", "words"),
+    [
+        ("code_length", "many", "whole number"),
+        ("code_length", "99", "6 to 16"),
+        ("lock_ms", "soon", "a number of minutes"),
+        ("lock_ms", "-5", "Must not be negative"),
+        ("lock_ms", "inf", "a number of minutes"),
+        ("code_alphabet", "ABC", "at least 10 symbols"),
+        ("pin_length_min", "9", "must not be more than"),
+    ],
+)
+async def test_a_policy_out_of_bounds_is_refused_beside_its_field(
+    desk: Desk, field: str, typed: str, words: str
+) -> None:
+    browser = await desk.administrator()
+    await browser.open("/policy")
+    page = await browser.send("Save", **{field: typed})
+    assert page.status in (409, 422)
+    assert words in page.text
+    assert f'id="{field}-problem"' in page.response.text
+    assert page.form("/policy").value(field) == typed
+
+
+async def test_two_administrators_change_the_policy_at_once(desk: Desk) -> None:
+    """The second is told, and sees what the first has made of it."""
+    one, two = await desk.administrator(), await desk.administrator()
+    await one.open("/policy")
+    await two.open("/policy")
+    await one.send("Save", set_low_threshold="3")
+    page = await two.send("Save", set_low_threshold="4")
+    assert page.status == 409
+    assert "Somebody else has changed this meanwhile" in page.text
+    page = await two.send("Save")
+    assert "it is version 3 now" in page.text
+
+
+async def test_the_audit_log_is_filtered_and_exported(desk: Desk) -> None:
+    await desk.node.accepts(PIN + desk.node.tokencode())
+    browser = await desk.administrator()
+    page = await browser.open(f"/audit?actor=agent:{VPN}")
+    assert "Authenticate" in page.text
+    assert "Create user" not in page.text
+    assert (
+        "No event is like that" in (await browser.open("/audit?start=2030-01-01")).text
+    )
+    page = await browser.open("/audit?start=soon&actor=x")
+    assert page.status == 422
+    assert page.form("/audit").value("start") == "soon"
+    file = await browser.open("/audit/export?format=csv&action=Authenticate")
+    assert file.response.headers["content-disposition"] == (
+        'attachment; filename="audit.csv"'
+    )
+    lines = file.response.text.splitlines()
+    assert lines[0].startswith("sequence,time,actor")
+    assert len(lines) == 2
+    file = await browser.open("/audit/export?format=json_lines")
+    assert len(file.response.text.splitlines()) > 5
+    assert (await browser.open("/audit/export?format=xml")).status == 422
+    await browser.open("/audit")
+    page = await browser.send("Verify the chain", action="/audit/verify")
+    assert "Whole. Proved up to event" in page.text
+
+
+async def test_the_primary_is_handed_over(desk: Desk) -> None:
+    browser = await desk.administrator()
+    page = await browser.open("/cluster")
+    assert "1 of 3 nodes down" in page.text
+    page = await browser.send("Hand over")
+    assert "n3 is the primary now" in page.text
+    assert desk.node.replicator.transfers == [None]
+
+
+async def test_without_a_quorum_every_page_still_opens(desk: Desk) -> None:
+    """(P2) Reads are stale, and say so."""
+    browser = await desk.administrator()
+    desk.node.replicator.down = NoQuorumError("down")
+    for path in ("/", "/tokens", TOKEN, "/users", "/audit", "/policy", "/approvals"):
+        page = await browser.open(path)
+        assert page.status == 200, path
+        assert "it may miss what was changed since" in page.text, path
+    assert "No quorum: 1 of 3 nodes" in (await browser.open("/cluster")).text
+
+
+async def test_a_token_without_pin_has_no_pin_actions(desk: Desk) -> None:
+    await desk.node.enroll("777", pin_rule=PinRule.NONE)
+    node = desk.node
+    await node.tokens.assign(
+        node.admin("TokenService/AssignToken"), serial="777", username="alice"
+    )
+    browser = await desk.administrator()
+    links = (await browser.open("/tokens/777")).links
+    assert not {"Set PIN", "Clear PIN"} & links.keys()

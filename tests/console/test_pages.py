@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every page opens for who may see it; nobody is offered what they may not do (P1)."""
+
+import uuid
+
+import pytest
+
+from sparecode_node.console.app import POST_ONLY, VIEWS
+from sparecode_node.domain.administrators import Role
+from sparecode_node.services.administrators import Link
+from sparecode_node.services.authorization import permitted
+from tests.console.desk import Desk
+from tests.console.paper import Paper
+from tests.services.one_node import PASSWORD, ROOT, SERIAL, VPN
+
+pytestmark = pytest.mark.asyncio
+
+OWN = "chosen by herself"
+
+PAGES = {
+    "/": "SessionService/WhoAmI",
+    "/account": "SessionService/WhoAmI",
+    "/account/password": "AdministratorService/ChangePassword",
+    "/administrators": "AdministratorService/ListAdministrators",
+    f"/administrators/{ROOT}": "AdministratorService/ListAdministrators",
+    "/agents": "AgentService/ListAgents",
+    f"/agents/{VPN}": "AgentService/GetAgent",
+    "/approvals": "AdministratorService/ListApprovals",
+    "/audit": "AuditService/ListAuditEvents",
+    "/audit?outcome=applied&start=2023-01-01&end=2030-12-31": (
+        "AuditService/ListAuditEvents"
+    ),
+    "/audit/export?format=csv": "AuditService/ExportAuditEvents",
+    "/cluster": "ClusterService/GetStatus",
+    "/denied-certificates": "AgentService/ListDeniedCertificates",
+    "/new/administrator": "AdministratorService/CreateAdministrator",
+    "/new/agent": "AgentService/RegisterAgent",
+    "/new/user": "UserService/CreateUser",
+    "/policy": "PolicyService/GetPolicy",
+    "/tokens": "TokenService/ListTokens",
+    "/tokens?state=emergency&kind=totp&q=a": "TokenService/ListTokens",
+    f"/tokens/{SERIAL}": "TokenService/GetToken",
+    f"/tokens/{SERIAL}/emergency-access": "EmergencyAccessService/GetEmergencyAccess",
+    f"/tokens/{SERIAL}/enable": "TokenService/EnableToken",
+    f"/tokens/{SERIAL}/disable": "TokenService/DisableToken",
+    f"/tokens/{SERIAL}/assign": "TokenService/AssignToken",
+    f"/tokens/{SERIAL}/replace": "TokenService/ReplaceToken",
+    f"/tokens/{SERIAL}/unassign": "TokenService/UnassignToken",
+    f"/tokens/{SERIAL}/set-pin": "TokenService/SetPin",
+    f"/tokens/{SERIAL}/clear-pin": "TokenService/ClearPin",
+    f"/tokens/{SERIAL}/resynchronize": "TokenService/ResynchronizeToken",
+    f"/tokens/{SERIAL}/reinstate": "TokenService/ReinstateToken",
+    f"/tokens/{SERIAL}/expiration": "TokenService/UpdateToken",
+    f"/tokens/{SERIAL}/delete": "TokenService/DeleteToken",
+    "/users": "UserService/ListUsers",
+    "/users?state=locked&q=alice": "UserService/ListUsers",
+    "/users/alice": "UserService/GetUser",
+}
+"""Every page, and the method that who opens it must be permitted."""
+
+FORMS = (
+    ("/new/user", {"username": "eve"}, "UserService/CreateUser"),
+    ("/users/alice", {"action": "unlock"}, "UserService/UnlockUser"),
+    ("/users/alice", {"action": "disable"}, "UserService/UpdateUser"),
+    ("/users/alice", {"action": "delete"}, "UserService/DeleteUser"),
+    ("/users/alice", {"action": "change"}, "UserService/UpdateUser"),
+    ("/new/agent", {"name": "e", "identity": "e"}, "AgentService/RegisterAgent"),
+    (f"/agents/{VPN}", {"action": "disable"}, "AgentService/UpdateAgent"),
+    (f"/agents/{VPN}", {"action": "change"}, "AgentService/UpdateAgent"),
+    (f"/agents/{VPN}", {"action": "remove"}, "AgentService/RemoveAgent"),
+    (
+        f"/agents/{VPN}",
+        {"action": "admit", "username": "alice"},
+        "AgentService/UpdateAgent",
+    ),
+    (
+        "/denied-certificates",
+        {"action": "deny", "value": "ab" * 32},
+        "AgentService/DenyCertificate",
+    ),
+    (
+        "/denied-certificates",
+        {"action": "allow", "value": "ab" * 32},
+        "AgentService/AllowCertificate",
+    ),
+    (
+        "/new/administrator",
+        {"name": "e", "role": "auditor", "password": OWN, "password_again": OWN},
+        "AdministratorService/CreateAdministrator",
+    ),
+    (
+        f"/administrators/{ROOT}",
+        {"action": "role", "role": "auditor"},
+        "AdministratorService/UpdateAdministrator",
+    ),
+    (
+        f"/administrators/{ROOT}",
+        {"action": "remove"},
+        "AdministratorService/RemoveAdministrator",
+    ),
+    (
+        "/approvals",
+        {"action": "approve", "approval_id": "1"},
+        "AdministratorService/Approve",
+    ),
+    ("/policy", {"action": "save", "version": "1"}, "PolicyService/UpdatePolicy"),
+    ("/cluster", {"target": ""}, "ClusterService/TransferPrimary"),
+    *(
+        (f"/tokens/{SERIAL}/{name}", fields, f"TokenService/{method}")
+        for name, fields, method in (
+            ("enable", {}, "EnableToken"),
+            ("disable", {}, "DisableToken"),
+            ("assign", {"username": "alice"}, "AssignToken"),
+            ("replace", {"replacement": "777"}, "ReplaceToken"),
+            ("unassign", {}, "UnassignToken"),
+            ("set-pin", {"pin": "2580", "pin_again": "2580"}, "SetPin"),
+            ("clear-pin", {}, "ClearPin"),
+            (
+                "resynchronize",
+                {"first_tokencode": "123456", "second_tokencode": "654321"},
+                "ResynchronizeToken",
+            ),
+            ("reinstate", {}, "ReinstateToken"),
+            ("expiration", {"lifetime": "never"}, "UpdateToken"),
+            ("delete", {}, "DeleteToken"),
+        )
+    ),
+    (
+        f"/tokens/{SERIAL}/emergency-access",
+        {"action": "generate", "online": "on", "count": "2"},
+        "EmergencyAccessService/GenerateTokencodes",
+    ),
+    (
+        f"/tokens/{SERIAL}/emergency-access",
+        {"action": "save"},
+        "EmergencyAccessService/DisableEmergencyAccess",
+    ),
+)
+"""Every form: where it is sent, what a page would send, and the method that it calls."""
+
+
+async def with_role(desk: Desk, role: Role) -> Paper:
+    """Return the browser of an administrator of that role, with a password of their own."""
+    if role is Role.SUPER_ADMIN:
+        return await desk.administrator()
+    node = desk.node
+    await node.administrators.create(
+        node.admin("AdministratorService/CreateAdministrator"),
+        name=role.value,
+        role=role,
+        link=Link(""),
+        password=PASSWORD,
+    )
+    browser = await desk.browser()
+    page = await browser.sign_in(role.value, PASSWORD)
+    assert page.path == "/account/password"
+    page = await browser.send(
+        "Change password",
+        old_password=PASSWORD,
+        new_password=OWN,
+        new_password_again=OWN,
+    )
+    assert "Your password is changed" in page.text
+    page = await browser.sign_in(role.value, OWN)
+    assert page.path == "/", page.text
+    return browser
+
+
+async def test_every_page_is_in_the_list() -> None:
+    opened = {path.partition("?")[0] for path in PAGES}
+    for path in VIEWS.keys() - POST_ONLY:
+        shape = path.partition("{")[0]
+        assert any(each == path or each.startswith(shape) for each in opened), path
+
+
+@pytest.mark.parametrize("role", list(Role))
+async def test_a_page_opens_for_whoever_may_see_it(desk: Desk, role: Role) -> None:
+    """(P1) Everybody else is told so, and sees nothing of it."""
+    browser = await with_role(desk, role)
+    for path, method in PAGES.items():
+        page = await browser.open(path)
+        expected = 200 if permitted(role, method) else 403
+        assert page.status == expected, f"{path}: {page.text}"
+        if expected == 403:
+            assert "Not permitted" in page.text
+            assert SERIAL not in page.text
+
+
+@pytest.mark.parametrize("role", [Role.HELP_DESK, Role.AUDITOR, Role.OPERATOR])
+async def test_what_a_role_may_not_is_refused_when_forged(
+    desk: Desk, role: Role
+) -> None:
+    """(P1) A form that the page did not offer, sent all the same, changes nothing."""
+    browser = await with_role(desk, role)
+    token = (
+        (await browser.open("/account")).form("/account/sign-out").value("form_token")
+    )
+    for path, fields, method in FORMS:
+        answer = await browser.client.post(
+            path,
+            data={**fields, "form_token": token, "request_id": str(uuid.uuid4())},
+            headers={"sec-fetch-site": "same-origin"},
+        )
+        if permitted(role, method):
+            assert answer.status_code != 403, f"{path} {fields}"
+        else:
+            assert answer.status_code == 403, f"{path} {fields}"
+            applied = desk.node.primary_db.execute(
+                "SELECT count(*) FROM audit_events WHERE outcome = 'applied' "
+                "AND action = ? AND actor = ?",
+                (method.partition("/")[2], f"administrator:{role.value}"),
+            ).fetchone()
+            assert applied == (0,), f"{path} {fields}"
+
+
+OFFERS = {
+    Role.SUPER_ADMIN: {
+        "/tokens": {"Disable", "Set PIN", "Clear PIN", "Replace With Another Token"},
+        "/users/alice": {"Save", "Disable"},
+        "/policy": {"Save"},
+        "/cluster": {"Hand over"},
+    },
+    Role.HELP_DESK: {
+        "/tokens": {"Emergency Access Tokencodes", "View", "Clear PIN"},
+        "/users/alice": set(),
+        "/policy": set(),
+    },
+    Role.AUDITOR: {
+        "/tokens": {"Emergency Access Tokencodes", "View"},
+        "/users/alice": set(),
+        "/policy": set(),
+        "/cluster": set(),
+        "/agents/" + VPN: set(),
+        "/denied-certificates": set(),
+        f"/administrators/{ROOT}": set(),
+    },
+    Role.OPERATOR: {"/cluster": {"Hand over"}},
+}
+NOT_OFFERED = {
+    Role.HELP_DESK: {"Disable", "Set PIN", "Replace With Another Token", "Delete"},
+    Role.AUDITOR: {"Clear PIN", "Disable", "Set PIN", "Unlock", "Hand over", "Deny"},
+    Role.OPERATOR: {"SecurID Tokens", "Users", "Policy", "Audit log"},
+}
+
+
+@pytest.mark.parametrize("role", list(Role))
+async def test_what_a_role_may_not_is_not_offered(desk: Desk, role: Role) -> None:
+    """(P1) Neither as a link nor as a button."""
+    await desk.node.issue()
+    browser = await with_role(desk, role)
+    for path, wanted in OFFERS[role].items():
+        page = await browser.open(path)
+        offered = set(page.links) | page.buttons
+        assert wanted <= offered, path
+        assert not NOT_OFFERED.get(role, set()) & offered, path
+
+
+async def test_the_menu_fits_the_state_of_the_token(desk: Desk) -> None:
+    """What makes no sense now is not in the menu; what does is."""
+    browser = await desk.administrator()
+    links = (await browser.open(f"/tokens/{SERIAL}")).links
+    assert {"Disable", "Unassign From User", "Clear PIN", "Set PIN"} <= links.keys()
+    assert not {"Enable", "Reinstate", "Assign to User"} & links.keys()
+    await desk.node.issue()
+    assert "Reinstate" in (await browser.open(f"/tokens/{SERIAL}")).links
+    node = desk.node
+    await node.enroll("777")
+    links = (await browser.open("/tokens/777")).links
+    assert "Assign to User" in links
+    assert not {"Unassign From User", "Set PIN", "Clear PIN"} & links.keys()
