@@ -195,6 +195,9 @@ rules: $(INSTALLED) ## Every rule with the tests that name it; fails on one that
 .PHONY: screenshots
 screenshots: $(INSTALLED) ## Every page of the console as pictures in var/screenshots/; needs chromium
 	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.console.screenshots
+.PHONY: baseline
+baseline: $(INSTALLED) ## Build the earlier releases that the tests upgrade from, into var/baseline/
+	@$(PYTHON) -m tests.compatibility.baseline
 
 # --- Simulation --------------------------------------------------------------
 

@@ -86,6 +86,8 @@ class LocalNode:
         self.environment = environment(testing=testing)
         self.launcher: tuple[str, ...] = ()
         """Goes before its command: a test may run it in a network of its own."""
+        self.python = sys.executable
+        """Where the software is installed: a test may run an earlier release."""
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
 
@@ -152,7 +154,7 @@ class LocalNode:
         self._process = subprocess.Popen(
             [
                 *self.launcher,
-                sys.executable,
+                self.python,
                 "-m",
                 "sparecode_node",
                 "--config",

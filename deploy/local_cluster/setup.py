@@ -36,12 +36,13 @@ def set_up(
     testing: bool = False,
     ports: list[Ports] | None = None,
     raft: Mapping[str, int] | None = None,
+    python: str = sys.executable,
 ) -> LocalCluster:
     """
     Set up a cluster in *directory*, which must not hold one.
 
     *testing* takes the cheapest key derivation: for tests, never for people.
-    *raft* goes into `[raft]`.
+    *raft* goes into `[raft]`. *python* is where the software is installed.
     """
     directory.mkdir(parents=True, exist_ok=True)
     ports = ports or _free_ports(nodes)
@@ -54,6 +55,8 @@ def set_up(
     }
     (directory / "cluster.json").write_text(json.dumps(description, indent=2))
     cluster = LocalCluster.load(directory)
+    for node in cluster.nodes:
+        node.python = python
     _make_certificates(cluster)
     for node in cluster.nodes:
         node.directory.mkdir(exist_ok=True)
@@ -79,7 +82,7 @@ def _free_ports(nodes: int) -> list[Ports]:
 def _run(cluster: LocalCluster, *arguments: str) -> str:
     """Run `sparecode-node`, as an operator would; return what it prints."""
     done = subprocess.run(
-        [sys.executable, "-m", "sparecode_node", *arguments],
+        [cluster.nodes[0].python, "-m", "sparecode_node", *arguments],
         capture_output=True,
         text=True,
         check=False,

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Data folders as releases have left them: testdata/NAME, made once and kept.
+
+    python -m tests.compatibility.golden level-1
+
+has the release of that name (see baseline.py) live through what `live` does, as a
+cluster of one, and keeps what is on its disk: key ring, journal, snapshot, state. A
+golden folder is never made again: it is what a user of that release has.
+"""
+
+import asyncio
+import dataclasses
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from local_cluster.cluster import LocalCluster
+from local_cluster.setup import set_up
+
+from tests.compatibility import baseline
+from tests.system.estate import PIN, Estate
+
+TESTDATA = Path(__file__).parent / "testdata"
+ENTRIES_MAX = 16
+"""The least that a log may have, so that there is a snapshot soon."""
+RAFT = {"log_entries_max": ENTRIES_MAX, "log_entries_kept": 4}
+USERS = 3
+CODES = 4
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What a golden folder is of, and what must come out of it."""
+
+    commit: str
+    level: int
+    schema: int
+    index: int
+    digest: str
+    audit_sequence: int
+    audit_head: str
+    spent: dict[str, str]
+    """A code that was used, by username."""
+    live: dict[str, str]
+    """One that was not."""
+    password: str
+
+    @classmethod
+    def read(cls, folder: Path) -> "Facts":
+        """Return the facts of a golden folder."""
+        return cls(**json.loads((folder / "facts.json").read_text()))
+
+
+def one_node(directory: Path, python: str) -> LocalCluster:
+    """Set a cluster of one up, with the software of *python*."""
+    return set_up(directory, nodes=1, testing=True, raft=RAFT, python=python)
+
+
+async def live(cluster: LocalCluster) -> tuple[dict[str, str], dict[str, str]]:
+    """Do a bit of everything; return a used code and a live one of each user."""
+    spent, unspent = {}, {}
+    async with Estate(cluster) as estate:
+        for number in range(USERS):
+            holder = await estate.holder(f"user-{number}", codes=CODES)
+            name = holder.username
+            for code in holder.codes[:2]:
+                answer = await estate.any_agent.authenticate(name, PIN + code)
+                assert answer.accepted
+            wrong = await estate.any_agent.authenticate(name, "0000" + holder.codes[2])
+            assert not wrong.accepted
+            spent[name], unspent[name] = holder.codes[0], holder.codes[3]
+        await estate.admin.create_user("mallory")
+        await estate.admin.delete_user("mallory")
+        # Codes that take the place of others, and a lock.
+        holder = await estate.holder("again", codes=CODES)
+        await estate.admin.issue_tokencodes(holder.serial, count=2)
+        for _ in range(12):
+            await estate.any_agent.authenticate("again", PIN + "00000000000000")
+    return spent, unspent
+
+
+async def what_it_is(cluster: LocalCluster) -> dict[str, int | str]:
+    """Return what the node says of its state."""
+    async with Estate(cluster) as estate:
+        (member,) = (await estate.admin.get_status(digest=True)).members
+    return {
+        "index": member.applied_index,
+        "digest": member.digest,
+        "audit_sequence": member.audit_sequence,
+        "audit_head": member.audit_head,
+    }
+
+
+def make(name: str) -> Path:
+    """Make the golden folder of a release."""
+    target = TESTDATA / name
+    if target.exists():
+        message = f"{target} is there, and is never made again"
+        raise SystemExit(message)
+    commit = baseline.BASELINES[name]
+    release = baseline.build(commit)
+    with tempfile.TemporaryDirectory() as folder:
+        cluster = one_node(Path(folder) / "cluster", release.python)
+        (node,) = cluster.nodes
+        try:
+            cluster.start()
+            spent, unspent = asyncio.run(live(cluster))
+            facts = asyncio.run(what_it_is(cluster))
+            assert node.stop() == 0
+        finally:
+            cluster.kill()
+        shutil.copytree(node.directory / "data", target / "data")
+        shutil.copy(node.key_ring, target / "keyring.json")
+        written = Facts(
+            commit=commit,
+            level=release.level,
+            schema=release.schema,
+            spent=spent,
+            live=unspent,
+            password=cluster.password,
+            **facts,  # type: ignore[arg-type]
+        )
+    text = json.dumps(dataclasses.asdict(written), indent=2) + "\n"
+    (target / "facts.json").write_text(text)
+    return target
+
+
+if __name__ == "__main__":
+    print(make(sys.argv[1]))  # noqa: T201

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Upgrades of a running cluster, one node after the other, under load; and back again.
+
+Real processes of an earlier release and of this one, side by side. No call fails
+beyond the client's retries, every code is accepted once, and in the end all
+members have the same state.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+import pytest
+from local_cluster.cluster import LocalCluster, LocalNode
+from local_cluster.setup import set_up
+
+from sparecode_node.statemachine.feature_level import NEWEST
+from tests.compatibility import baseline
+from tests.compatibility.baseline import BASELINES, Release
+from tests.system.estate import PIN, Estate, Holder
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(300)]
+
+WORKERS = 3
+CODES = 40
+
+
+@pytest.fixture(params=sorted(BASELINES))
+def release(request: pytest.FixtureRequest) -> Release:
+    """Return an earlier release."""
+    return baseline.build(BASELINES[request.param])
+
+
+@pytest.fixture
+def cluster(release: Release, tmp_path: Path) -> Iterator[LocalCluster]:
+    """Return a running cluster of that release."""
+    cluster = set_up(tmp_path / "cluster", testing=True, python=release.python)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.kill()
+
+
+class Load:
+    """People who sign in all the time, and a help desk; all of it is expected to work."""
+
+    def __init__(self, estate: Estate, holders: list[Holder]) -> None:
+        self._estate = estate
+        self._holders = holders
+        self._done = asyncio.Event()
+        self.accepted: dict[str, list[str]] = {each.serial: [] for each in holders}
+        self.changes = 0
+
+    async def __aenter__(self) -> Self:
+        self._group = asyncio.TaskGroup()
+        await self._group.__aenter__()
+        for holder in self._holders:
+            self._group.create_task(self._sign_in(holder))
+        self._group.create_task(self._help())
+        return self
+
+    async def __aexit__(self, *of: object) -> None:
+        self._done.set()
+        await self._group.__aexit__(*of)
+
+    async def _sign_in(self, holder: Holder) -> None:
+        """Try every code twice, over and over: once in all it is accepted."""
+        for code in itertools.cycle(holder.codes):
+            for _ in range(2):
+                answer = await self._estate.any_agent.authenticate(
+                    holder.username, PIN + code
+                )
+                if answer.accepted:
+                    self.accepted[holder.serial].append(code)
+            if self._done.is_set():
+                return
+
+    async def _help(self) -> None:
+        """Change what the earlier release can change, too."""
+        while not self._done.is_set():
+            self.changes += 1
+            await self._estate.holder(f"new-{self.changes}", codes=2)
+
+
+async def put(cluster: LocalCluster, node: LocalNode, python: str) -> None:
+    """Have a node run other software, as an operator does: stop, install, start."""
+    assert await asyncio.to_thread(node.stop) == 0
+    node.python = python
+    node.start()
+    await asyncio.to_thread(cluster.wait_ready, node)
+
+
+async def level_of(estate: Estate) -> int:
+    return (await estate.admin.get_status()).feature_level
+
+
+async def test_rolling_upgrade_under_load_and_the_way_back(
+    cluster: LocalCluster, release: Release
+):
+    """
+    Node by node there, and back where the formats are the same.
+
+    The level of the cluster is raised when the last node is upgraded, not before. A
+    release that does not know the state refuses it, in one line, and changes nothing.
+    """
+    now = baseline.current()
+    async with Estate(cluster) as estate:
+        holders = [
+            await estate.holder(f"user-{number}", codes=CODES)
+            for number in range(WORKERS)
+        ]
+        async with Load(estate, holders) as load:
+            for node in cluster.nodes:
+                if now.level > release.level:
+                    assert await level_of(estate) <= release.level
+                await put(cluster, node, now.python)
+            async with asyncio.timeout(30):
+                while await level_of(estate) != NEWEST:  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
+            before = load.changes
+            if (now.level, now.schema) == (release.level, release.schema):
+                for node in cluster.nodes:
+                    await put(cluster, node, release.python)
+            else:
+                await refused_by(release, cluster, cluster.nodes[0])
+            async with asyncio.timeout(30):
+                while load.changes < before + 2:  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
+        await estate.until_equal()
+    for codes in load.accepted.values():
+        assert codes
+        assert len(set(codes)) == len(codes)
+
+
+async def refused_by(release: Release, cluster: LocalCluster, node: LocalNode) -> None:
+    """See that an earlier release does not touch what it does not know."""
+    state = node.directory / "data" / "state.db"
+    assert await asyncio.to_thread(node.stop) == 0
+    before = state.read_bytes()
+    node.python = release.python
+    node.start()
+    assert await asyncio.to_thread(node.wait, timeout_s=30) == 1
+    said = node.last_words(1)
+    assert "format" in said or "feature level" in said
+    assert state.read_bytes() == before
+    with suppress(ProcessLookupError):
+        node.kill()
+    node.python = baseline.current().python
+    node.start()
+    await asyncio.to_thread(cluster.wait_ready, node)
