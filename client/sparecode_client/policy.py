@@ -21,7 +21,7 @@ class Policy:
     code_length: int
     """Symbols of an emergency code. Cannot change while codes live."""
     code_alphabet: str
-    """Digits and capital letters, a letter among them. Cannot change while codes live."""
+    """Digits and capital letters. Cannot change while codes live."""
     codes_per_set_default: int
     codes_per_set_max: int
     """Live codes that a token may have."""
@@ -31,6 +31,8 @@ class Policy:
     set_low_threshold: int
     pin_length_min: int
     pin_length_max: int
+    pin_letters: bool
+    """Letters in PINs, in whatever case. Cannot be turned off while tokens have such."""
     totp_window_steps: int
     hotp_look_ahead: int
     tokens_per_user_max: int

@@ -59,11 +59,11 @@ from sparecode_node.statemachine.commands import (
     RequestKey,
     SaveEmergencyAccess,
     SealedCode,
-    SetPin,
 )
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.policies import find_policy
 from sparecode_node.statemachine.snapshots import write_snapshot
+from sparecode_node.statemachine.token_commands import SetPin
 
 PIN = "4711"
 CODES_EACH = 14

@@ -243,6 +243,7 @@ POLICY = policy_pb2.GetPolicyResponse(
         set_low_threshold=2,
         pin_length_min=4,
         pin_length_max=8,
+        pin_letters=False,
         totp_window_steps=1,
         hotp_look_ahead=10,
         tokens_per_user_max=3,

@@ -9,6 +9,7 @@ import pytest
 
 from sparecode.v1 import policy_pb2
 from sparecode_client.admin.policy import policy_in, policy_out
+from sparecode_client.cli.policy import NAMES
 from sparecode_client.wire import position_in
 from tests.client import answers
 from tests.client.conftest import Cli
@@ -40,7 +41,7 @@ def test_the_policy_is_shown_as_it_is_typed(policy: Cli) -> None:
         line.split(None, 1) for line in policy("policy", "show").stdout.splitlines()
     )
 
-    assert len(shown) == 26
+    assert len(shown) == len(NAMES)
     assert shown["version"] == "4"
     assert shown["lifetime_max"] == "none"
     assert shown["backup_recipients"] == "none"

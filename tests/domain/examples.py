@@ -169,7 +169,7 @@ def make_attempt(*readings: Reading, **changes: Any) -> Attempt:
     sets = changes.pop("code_sets", (make_set(),))
     emergency = any(reading.emergency for reading in readings)
     attempt = Attempt(
-        factor=Factor.EMERGENCY if emergency else Factor.TOKEN,
+        factors=(Factor.EMERGENCY if emergency else Factor.TOKEN,),
         readings=readings,
         agent=GATEWAY,
         user=ALICE,

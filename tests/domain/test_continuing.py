@@ -14,7 +14,7 @@ from sparecode_node.domain.ids import AgentIdentity, KeyId, Moment
 from sparecode_node.domain.lockout import FREE, Factor
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.domain.passcodes import Reading
-from sparecode_node.domain.pins import PinRule
+from sparecode_node.domain.pins import NewPin, PinRule
 from sparecode_node.domain.tokencodes import moments_after
 from tests.domain.examples import (
     ALICE,
@@ -34,6 +34,7 @@ from tests.domain.examples import (
 )
 
 NEW_PIN = b"verifier of the new PIN"
+CHOSEN = NewPin(verifier=NEW_PIN, key_id=KeyId(1))
 NO_PIN = make_token(pin_verifier=b"")
 BARE = tokencode_reading(STEP, pin=None)
 THREE_WRONG = {Factor.TOKEN: replace(failures(3), blocked_until_ms=NOW_MS)}
@@ -65,15 +66,14 @@ def given(step: NextStep, **changes: Any) -> Given:
         challenge=challenge(step),
         consumed=False,
         moments=(Moment(STEP + 1),),
-        pin_verifier=NEW_PIN if step is NextStep.NEW_PIN else b"",
-        key_id=KeyId(1),
+        pin=CHOSEN if step is NextStep.NEW_PIN else None,
     )
     return replace(made, **changes)
 
 
 def second_step(answer: Given, **changes: Any) -> Judgement:
     """Judge the answer, after the first tokencode was spent."""
-    token = NO_PIN if answer.pin_verifier else make_token()
+    token = NO_PIN if answer.pin else make_token()
     spent = replace(token, spent=STEP)
     return judge_next(
         make_attempt(**{"token": spent, "challenges": True, **changes}), answer
@@ -236,7 +236,7 @@ def test_a_challenge_is_bound_to_agent_user_and_time(
     [
         ({"challenge": None}, "not of this cluster"),
         ({"consumed": True}, "answered before"),
-        ({"pin_verifier": b""}, "not what was asked for"),
+        ({"pin": None}, "not what was asked for"),
     ],
 )
 def test_a_challenge_is_answered_once_and_with_what_was_asked_for(

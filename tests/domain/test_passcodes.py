@@ -5,7 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparecode_node.domain.passcodes import is_lettered, normalized, splits
+from sparecode_node.domain.passcodes import (
+    evaluations,
+    is_lettered,
+    normalized,
+    splits,
+)
 from sparecode_node.domain.pins import pin_problem
 from sparecode_node.domain.policy import Policy
 from tests.domain.examples import POLICY
@@ -125,3 +130,84 @@ def test_the_length_of_pins_is_the_policys() -> None:
     policy = Policy(pin_length_min=6, pin_length_max=10)
     assert pin_problem("1234", policy) == "a PIN is 6 to 10 digits"
     assert pin_problem("1234567890", policy) == ""
+
+
+LETTERS = Policy(pin_letters=True)
+FIGURES = Policy(code_alphabet="0123456789")
+BOTH = Policy(code_alphabet="0123456789", pin_letters=True)
+LONG = Policy(pin_letters=True, code_length=10)
+
+
+@pytest.mark.parametrize(
+    ("policy", "passcode", "readings"),
+    [
+        (LETTERS, "AB12123456", [("AB12", "123456"), ("AB", "12123456")]),
+        (LETTERS, "AB12K7PM4XQ2", [("AB12", "K7PM4XQ2*")]),
+        (LETTERS, "ABK7123456", [("ABK7", "123456"), ("AB", "K7123456*")]),
+        (LETTERS, "1234567890", [("1234", "567890"), ("12", "34567890")]),
+        (
+            FIGURES,
+            "1234567890",
+            [("1234", "567890"), ("12", "34567890"), ("12", "34567890*")],
+        ),
+        (FIGURES, "AB34567890", [("AB", "34567890*")]),
+        (FIGURES, "AB", []),
+        (
+            BOTH,
+            "AB34567890",
+            [("AB34", "567890"), ("AB", "34567890"), ("AB", "34567890*")],
+        ),
+        (
+            LONG,
+            "1AB12345678",
+            [("1AB12", "345678"), ("1AB", "12345678"), ("1", "AB12345678*")],
+        ),
+    ],
+)
+def test_where_it_may_be_either_both_are_read(
+    policy: Policy, passcode: str, readings: list[tuple[str, str]]
+) -> None:
+    """(T4) An emergency code is marked with a star here."""
+    found = splits(passcode, policy)
+    assert [
+        (split.pin, split.code + "*" * split.emergency) for split in found
+    ] == readings
+
+
+POLICIES = st.builds(
+    Policy,
+    pin_letters=st.booleans(),
+    code_length=st.integers(6, 16),
+    code_alphabet=st.sampled_from([Policy().code_alphabet, "0123456789"]),
+)
+
+
+@given(POLICIES, st.text(alphabet="01289ABZ!", max_size=24))
+def test_no_passcode_takes_more_hashes_than_any_other(
+    policy: Policy, passcode: str
+) -> None:
+    """(T4) Distinct PINs and codes are at most as many as everybody pays for."""
+    found = splits(passcode, policy)
+    pins = {split.pin for split in found}
+    codes = {split.code for split in found if split.emergency}
+    assert len(pins) + len(codes) <= evaluations(policy)
+
+
+@pytest.mark.parametrize(
+    ("policy", "count"),
+    [(Policy(), 2), (LETTERS, 3), (FIGURES, 3), (BOTH, 3), (LONG, 4)],
+)
+def test_letters_in_pins_and_codes_without_any_cost_a_hash_more(
+    policy: Policy, count: int
+) -> None:
+    """(T4) And a length of code that no tokencode has, one more."""
+    assert evaluations(policy) == count
+
+
+@pytest.mark.parametrize(
+    ("pin", "right"), [("AB12", True), ("ABCD", True), ("12 4", False), ("ÄB12", False)]
+)
+def test_pins_have_letters_where_policy_says(pin: str, right: bool) -> None:
+    """(K2)."""
+    assert (pin_problem(pin, LETTERS) == "") is right
+    assert pin_problem(pin, POLICY) == "a PIN is 4 to 8 digits"

@@ -91,7 +91,6 @@ def test_fields_that_do_not_fit_together_are_refused(
         "abcdefghijkl",
         "ABCDEFGHIJ\u00c4",
         "ABCDEFGHIJ -",
-        "0123456789",
         "\u0660\u0661\u0662\u0663\u0664\u0665\u0666\u0667\u0668\u0669A",
     ],
 )

@@ -16,7 +16,7 @@ from sparecode_node.domain.administrators import (
 from sparecode_node.domain.audit import GENESIS_HASH, AuditEvent, chain_hash
 from sparecode_node.domain.ids import AdministratorName, KeyId, Moment, UserId
 from sparecode_node.domain.outcomes import Reason, Rejected
-from sparecode_node.domain.pins import PinRule
+from sparecode_node.domain.pins import NewPin, PinRule
 from sparecode_node.domain.tokens import Token
 from sparecode_node.domain.users import fold
 from tests.domain.examples import (
@@ -171,10 +171,10 @@ def test_an_assigned_token_is_not_assigned_again() -> None:
 
 def test_a_token_without_pin_rule_takes_no_pin() -> None:
     """PIN rule NONE: the code alone (A1)."""
-    refused = app_token().with_pin(PIN, KeyId(1))
+    refused = app_token().with_pin(NewPin(verifier=PIN, key_id=KeyId(1)))
     assert isinstance(refused, Rejected)
     assert refused.reason is Reason.PIN_NOT_USED
-    taken = make_token(pin_verifier=b"").with_pin(PIN, KeyId(2))
+    taken = make_token(pin_verifier=b"").with_pin(NewPin(verifier=PIN, key_id=KeyId(2)))
     assert isinstance(taken, Token)
     assert (taken.pin_verifier, taken.pin_key_id) == (PIN, 2)
 
@@ -238,7 +238,14 @@ READS = {
             },
         ),
         (Role.AUDITOR, READS),
-        (Role.OPERATOR, {Permission.READ_CLUSTER, Permission.CHANGE_CLUSTER}),
+        (
+            Role.OPERATOR,
+            {
+                Permission.READ_CLUSTER,
+                Permission.CHANGE_CLUSTER,
+                Permission.CREATE_BACKUPS,
+            },
+        ),
     ],
 )
 def test_roles_may_do_what_their_work_needs(

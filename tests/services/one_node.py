@@ -79,6 +79,7 @@ from sparecode_node.statemachine.commands import (
     PassBarrier,
     RequestKey,
 )
+from sparecode_node.statemachine.feature_level import NEWEST
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.results import BarrierPassed, Decision, Result
 from sparecode_node.statemachine.snapshots import write_snapshot
@@ -589,6 +590,7 @@ async def initialize(node: OneNode) -> None:
                 hashed, name, node.sealing.active_key
             ),
             key_id=node.sealing.active_key,
+            feature_level=NEWEST,
         ),
         request=RequestKey(
             caller="node:n1", method="init", request_id=RequestId("1"), tag=0

@@ -19,12 +19,10 @@ from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.services.keyring import KeyRing
 from sparecode_node.services.sealing import Sealing
 from sparecode_node.services.stamping import PrimaryStamper
-from sparecode_node.statemachine.commands import (
-    SetPin,
-)
 from sparecode_node.statemachine.token_commands import (
     ReplaceToken,
     ResynchronizeToken,
+    SetPin,
 )
 from tests.services.one_node import NOW_MS, PIN, SEED, SERIAL, TOTP, OneNode, call_of
 

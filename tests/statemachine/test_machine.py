@@ -303,10 +303,15 @@ LATER = {
     9: (schema._FORMER_TABLES,),
     10: (",\n    tag_key_id INTEGER NOT NULL DEFAULT 1", schema._KEY_TABLES),
     11: (),
+    12: (",\n    pin_lettered INTEGER NOT NULL DEFAULT 0",),
 }
 """What each version has more than the one before."""
 
-FIELDS = {6: '"second_approver": true, ', 11: '"backup_recipients": "", '}
+FIELDS = {
+    6: '"second_approver": true, ',
+    11: '"backup_recipients": "", ',
+    12: '"pin_letters": false, ',
+}
 """What the policy has more."""
 
 

@@ -84,7 +84,6 @@ from sparecode_node.statemachine.commands import (
     RequestKey,
     SaveEmergencyAccess,
     SealedCode,
-    SetPin,
     UnlockUser,
     UpdatePolicy,
     UpdateUser,
@@ -110,6 +109,7 @@ from sparecode_node.statemachine.token_commands import (
     EnableToken,
     ReplaceToken,
     ResynchronizeToken,
+    SetPin,
     UnassignToken,
     UpdateToken,
 )
@@ -498,6 +498,7 @@ class World:
             key_id=KeyId(int(given.get("key", KEY))),
             policy_version=int(given.get("policy-version", self.policy.version)),
             sealed_pin=self._sealed_pin(serial, given["pin"]),
+            lettered="lettered" in given,
         )
 
     def _sealed_pin(self, serial: str, pin: str) -> bytes:
@@ -584,7 +585,7 @@ class World:
                 continue
             if name in ("code_alphabet", "backup_recipients"):
                 values[name] = value
-            elif name in ("lock_until_unlocked", "second_approver"):
+            elif name in ("lock_until_unlocked", "second_approver", "pin_letters"):
                 values[name] = value == "yes"
             else:
                 values[name] = span_ms(value) if "_ms" in name else int(value)
@@ -697,11 +698,15 @@ class World:
             for token in tokens
             if pin is not None
         )
-        lengths = (self.policy.code_length,) if "code" in given else (6, 8)
-        for length in lengths:
+        lengths = [(self.policy.code_length, True)] if "code" in given else []
+        if "code" not in given or "either" in given:
+            lengths += [(6, False), (8, False)]
+        if "either" in given and "code" not in given:
+            lengths.append((self.policy.code_length, True))
+        for length, emergency in lengths:
             yield Reading(
                 length=length,
-                emergency="code" in given,
+                emergency=emergency,
                 bare=pin is None,
                 pins=pins,
                 codes=tuple(
@@ -710,6 +715,7 @@ class World:
                         verifier=code_verifier(each.set_id, given["code"]),
                     )
                     for each in self._sets(given, user)
+                    if emergency
                 ),
                 tokencodes=tuple(
                     TokencodeMatch(

@@ -43,6 +43,7 @@ NEXT: dict[str, str] = {
     "LIFETIME_NEEDED": "Give an end: --expires 7d",
     "LIFETIME_PAST": "Give an end that lies ahead: --expires 7d",
     "PASSWORD_CHANGE_NEEDED": "Change it: sparecode admins change-password",
+    "PINS_LETTERED": "Give those tokens another PIN: sparecode tokens set-pin SERIAL",
     "PIN_FORMAT": "Leave --keep-pin out, and set one: sparecode tokens set-pin SERIAL",
     "PIN_NOT_SET": "Set one: sparecode tokens set-pin SERIAL",
     "RECOVERY_END_TOO_LATE": "Give an earlier end: --expires 7d",

@@ -9,15 +9,14 @@ saves it in one commit (A3). Only the reason differs between the many ways to be
 refused, and the reason goes to the audit log alone.
 """
 
-import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from sparecode_node.domain.agents import Agent
 from sparecode_node.domain.challenges import Challenge, NextStep
+from sparecode_node.domain.code_finding import Sets, find_code, former_serial
 from sparecode_node.domain.emergency_access import (
     CodeState,
-    EmergencyCode,
     EmergencyCodeSet,
     Use,
     live_codes,
@@ -36,9 +35,6 @@ from sparecode_node.domain.recovery import refuses_recovered
 from sparecode_node.domain.tokens import Token
 from sparecode_node.domain.users import User
 
-Sets = Mapping[TokenSerial, Sequence[EmergencyCodeSet]]
-"""A user's sets by token, newest first."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
@@ -54,7 +50,8 @@ class Event:
 class Attempt:
     """What is to be judged, and where it came from."""
 
-    factor: Factor
+    factors: Sequence[Factor]
+    """What may be guessed at; two where the passcode can be read either way (L)."""
     readings: Sequence[Reading]
     agent: Agent | None
     certificate_denied: bool = False
@@ -72,6 +69,14 @@ class Attempt:
     """What a spent code will say of its use; its time is now."""
     challenges: bool = False
     """The next step may be asked for; entries of before know of none."""
+
+    def open_factors(self) -> tuple[Factor, ...]:
+        """Return those of its factors that neither wait nor are locked (L5)."""
+        return tuple(
+            factor
+            for factor in self.factors
+            if not self.lockouts.get(factor, FREE).blocks(self.use.at_ms)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,15 +146,34 @@ def judge(attempt: Attempt) -> Judgement:
     )
     if refused is not None:
         return Judgement(reason=refused)
-    if attempt.lockouts.get(attempt.factor, FREE).blocks(attempt.use.at_ms):
+    factors = attempt.open_factors()
+    if not factors:
         return Judgement(reason=Reason.LOCKED)  # Unseen: not counted, not spent (L5).
-    if attempt.factor is Factor.EMERGENCY:
-        found = _judge_emergency(attempt)
-    else:
-        found = _judge_token(attempt)
-    if isinstance(found, Judgement):
-        return found
-    return refuse(attempt, found)
+    attempt = replace(attempt, factors=factors)
+    judges = {Factor.TOKEN: _judge_token, Factor.EMERGENCY: _judge_emergency}
+    refusals = []
+    for factor in factors:
+        found = judges[factor](attempt)
+        if isinstance(found, Judgement):
+            return found
+        refusals.append(found)
+    return refuse(attempt, _most_telling(refusals))
+
+
+def _most_telling(refusals: Sequence[Refusal]) -> Refusal:
+    """
+    Return the refusal that says most of a passcode.
+
+    A right one of what may not be used is no guess, whatever else it might have been.
+    Of the others, for the audit log: that a code was right, and the PIN was not.
+    """
+    for refusal in refusals:
+        if not refusal.charged:
+            return refusal
+    for refusal in refusals:
+        if refusal.reason is Reason.WRONG_PIN:
+            return refusal
+    return Refusal(Reason.WRONG_PASSCODE, None, charged=True)
 
 
 def refuse(attempt: Attempt, refusal: Refusal) -> Judgement:
@@ -166,9 +190,13 @@ def refuse(attempt: Attempt, refusal: Refusal) -> Judgement:
     if not refusal.charged:
         return Judgement(reason=refusal.reason, serial=refusal.serial, events=events)
     now_ms, policy = attempt.use.at_ms, attempt.policy
-    lockout = attempt.lockouts.get(attempt.factor, FREE).failed(now_ms, policy)
+    lockouts = {
+        factor: attempt.lockouts.get(factor, FREE).failed(now_ms, policy)
+        for factor in attempt.factors
+    }
+    emergency = lockouts.get(Factor.EMERGENCY)
     voided: tuple[EmergencyCodeSet, ...] = ()
-    if attempt.factor is Factor.EMERGENCY and lockout.given_up(policy):
+    if emergency is not None and emergency.given_up(policy):
         voided, voided_events = _void_all(
             attempt, [token.serial for token in attempt.tokens], "too many failures"
         )
@@ -177,7 +205,7 @@ def refuse(attempt: Attempt, refusal: Refusal) -> Judgement:
         reason=refusal.reason,
         serial=refusal.serial,
         sets=voided,
-        lockouts={attempt.factor: lockout},
+        lockouts=lockouts,
         events=events,
     )
 
@@ -206,9 +234,9 @@ def _void_all(
 
 
 def _judge_emergency(attempt: Attempt) -> Judgement | Refusal:
-    found = _find_code(attempt)
+    found = find_code(attempt.readings, attempt.tokens, attempt.sets)
     if found is None:
-        former = _former_serial(attempt)
+        former = former_serial(attempt.readings, attempt.former_sets)
         if former is not None:
             # It was right once, and its PIN has gone with the token: no guess (A5).
             return Refusal(Reason.TOKEN_NOT_ASSIGNED, former, charged=False)
@@ -243,40 +271,6 @@ def _judge_emergency(attempt: Attempt) -> Judgement | Refusal:
     )
 
 
-def _find_code(
-    attempt: Attempt,
-) -> tuple[Token, EmergencyCodeSet, EmergencyCode, Reading] | None:
-    """Return the code that was typed, a live one first, or None."""
-    found = None
-    for reading in attempt.readings:
-        candidates = {each.set_id: each.verifier for each in reading.codes}
-        for token in attempt.tokens:
-            for code_set in attempt.sets.get(token.serial, ()):
-                candidate = candidates.get(code_set.set_id)
-                if candidate is None:
-                    continue
-                for code in code_set.codes:
-                    if not hmac.compare_digest(code.verifier, candidate):
-                        continue
-                    if code.state is CodeState.LIVE:
-                        return token, code_set, code, reading
-                    found = found or (token, code_set, code, reading)
-    return found
-
-
-def _former_serial(attempt: Attempt) -> TokenSerial | None:
-    """Return the token whose code was typed, if that was the user's before (A4)."""
-    for reading in attempt.readings:
-        candidates = {each.set_id: each.verifier for each in reading.codes}
-        for code_set in attempt.former_sets:
-            candidate = candidates.get(code_set.set_id, b"")
-            if any(
-                hmac.compare_digest(code.verifier, candidate) for code in code_set.codes
-            ):
-                return code_set.serial
-    return None
-
-
 def _remaining(
     attempt: Attempt, token: Token, spent: EmergencyCodeSet
 ) -> tuple[Event, ...]:
@@ -302,22 +296,13 @@ def _judge_token(attempt: Attempt) -> Judgement | Refusal:
     refusals = []
     for reading in attempt.readings:
         for token in attempt.tokens:
-            if token.parameters.digits != reading.length:
+            if reading.emergency or token.parameters.digits != reading.length:
                 continue
             found = _judge_tokencode(attempt, token, reading)
             if isinstance(found, Judgement):
                 return found
             refusals.append(found)
-    # A right passcode of a token that may not be used is no guess, whatever else
-    # the digits might have been.
-    for refusal in refusals:
-        if not refusal.charged:
-            return refusal
-    # The audit log gets the more telling reason: a tokencode was right, the PIN not.
-    for refusal in refusals:
-        if refusal.reason is Reason.WRONG_PIN:
-            return refusal
-    return Refusal(Reason.WRONG_PASSCODE, None, charged=True)
+    return _most_telling(refusals)
 
 
 def _judge_tokencode(

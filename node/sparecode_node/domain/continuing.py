@@ -14,9 +14,9 @@ from sparecode_node.domain.authentication import (
     refuse,
 )
 from sparecode_node.domain.challenges import Challenge, NextStep
-from sparecode_node.domain.ids import KeyId, Moment
-from sparecode_node.domain.lockout import FREE
+from sparecode_node.domain.ids import Moment
 from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.pins import NewPin
 from sparecode_node.domain.recovery import refuses_recovered
 
 
@@ -29,11 +29,8 @@ class Given:
     consumed: bool
     moments: Sequence[Moment]
     """After that of the challenge, at which what was typed is the tokencode."""
-    pin_verifier: bytes
-    """Of the new PIN; empty: none was given."""
-    key_id: KeyId
-    sealed_pin: bytes = b""
-    """Of a PINpad token's new PIN."""
+    pin: NewPin | None
+    """None: none was given."""
 
 
 def judge_next(attempt: Attempt, given: Given) -> Judgement:
@@ -54,7 +51,7 @@ def judge_next(attempt: Attempt, given: Given) -> Judgement:
         refused = None  # Whose it would be is not known either.
     if refused is not None:
         return Judgement(reason=refused)
-    if attempt.lockouts.get(attempt.factor, FREE).blocks(attempt.use.at_ms):
+    if not attempt.open_factors():
         return Judgement(reason=Reason.LOCKED)
     challenge, problem = given.challenge, _problem(attempt, given)
     if challenge is None or problem:
@@ -70,7 +67,7 @@ def _problem(attempt: Attempt, given: Given) -> str:
     challenge = given.challenge
     if challenge is None:
         return "it is not of this cluster"
-    if (challenge.step is NextStep.NEW_PIN) != bool(given.pin_verifier):
+    if (challenge.step is NextStep.NEW_PIN) != (given.pin is not None):
         return "what was given is not what was asked for"
     return challenge.problem(
         attempt.use.agent,
@@ -98,7 +95,7 @@ def _judge(attempt: Attempt, given: Given, challenge: Challenge) -> Judgement | 
         return Refusal(Reason.RECOVERED_TOKEN_REFUSED, serial, charged=False)
     if challenge.step is NextStep.NEXT_TOKENCODE:
         return accept(attempt, token, spent)
-    chosen = spent.with_pin(given.pin_verifier, given.key_id, given.sealed_pin)
+    chosen = spent if given.pin is None else spent.with_pin(given.pin)
     if isinstance(chosen, Rejected):
         return Refusal(chosen.reason, serial, charged=False)
     accepted = accept(attempt, token, chosen)

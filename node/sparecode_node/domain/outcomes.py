@@ -30,6 +30,7 @@ class Reason(enum.StrEnum):
     VERSION = "version"
     POLICY_VALUE = "policy_value"
     CODES_LIVE = "codes_live"
+    PINS_LETTERED = "pins_lettered"
 
     # Sessions and permissions
     SESSION_ENDED = "session_ended"

@@ -5,7 +5,8 @@ Passcodes: what a user types, and the ways in which it can be read (A1, T4).
 A passcode is a PIN followed by a code, or the code alone. The code is a token's
 tokencode (6 or 8 digits) or an emergency code, which always holds a letter
 under the default policy (I5): so a letter tells which of the two it is, and
-there are never more than two readings to hash.
+there are never more than two hashes. Where policy lets PINs have letters, or codes
+have none, both readings are tried, and everybody pays a hash or two more (T4).
 """
 
 import unicodedata
@@ -43,17 +44,40 @@ class Split:
 
 
 def splits(passcode: str, policy: Policy) -> tuple[Split, ...]:
-    """Return the ways to read a normalized passcode: at most two (T4)."""
-    lettered = is_lettered(passcode)
-    lengths = (policy.code_length,) if lettered else DIGITS
-    return tuple(
-        Split(
-            pin=passcode[:-length],
-            code=passcode[-length:],
-            emergency=lettered,
-        )
+    """Return the ways to read a normalized passcode (T4); see `evaluations`."""
+    numeric = policy.pin_letters or not is_lettered(passcode)
+    lengths = [length for length in DIGITS if len(passcode) >= length and numeric]
+    found = [
+        Split(pin=passcode[:-length], code=passcode[-length:], emergency=False)
         for length in lengths
-        if len(passcode) >= length
+        if not is_lettered(passcode[-length:])
+    ]
+    length = policy.code_length
+    if len(passcode) >= length and _may_be_code(passcode, policy):
+        code = passcode[-length:]
+        found.append(Split(pin=passcode[:-length], code=code, emergency=True))
+    return tuple(found)
+
+
+def evaluations(policy: Policy) -> int:
+    """Return how many hashes an attempt takes under this policy, always (T4)."""
+    if not policy.pin_letters and has_letters(policy.code_alphabet):
+        return 2  # PIN and code; or, of digits alone, the PIN before 6 and before 8.
+    # The PIN before each length that a code may have, and an emergency code.
+    return len({*DIGITS, policy.code_length}) + 1
+
+
+def has_letters(alphabet: str) -> bool:
+    """Say whether emergency codes of this alphabet hold a letter, each of them (I5)."""
+    return any(symbol.isalpha() for symbol in alphabet)
+
+
+def _may_be_code(passcode: str, policy: Policy) -> bool:
+    """Say whether an emergency code may end it: all hold a letter, or none does (I5)."""
+    if not has_letters(policy.code_alphabet):
+        return not is_lettered(passcode[-policy.code_length :])
+    return is_lettered(
+        passcode[-policy.code_length :] if policy.pin_letters else passcode
     )
 
 

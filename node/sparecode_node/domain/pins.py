@@ -2,7 +2,9 @@
 """PINs: where they stand in a passcode, and what makes one acceptable (K2)."""
 
 import enum
+from dataclasses import dataclass
 
+from sparecode_node.domain.ids import KeyId
 from sparecode_node.domain.policy import Policy
 
 
@@ -20,11 +22,26 @@ class PinRule(enum.StrEnum):
     NONE = "none"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewPin:
+    """A PIN as its token keeps it."""
+
+    verifier: bytes
+    key_id: KeyId
+    sealed: bytes = b""
+    """What a PINpad token needs besides."""
+    lettered: bool = False
+    """It has a letter, which policy has to go on allowing (T4)."""
+
+
 def pin_problem(pin: str, policy: Policy) -> str:
     """Return what is wrong with a new PIN, in words without it; empty if nothing is."""
     shortest, longest = policy.pin_length_min, policy.pin_length_max
-    if not shortest <= len(pin) <= longest or not (pin.isascii() and pin.isdigit()):
-        return f"a PIN is {shortest} to {longest} digits"
+    allowed, words = (pin.isdigit(), "digits")
+    if policy.pin_letters:
+        allowed, words = (pin.isalnum(), "digits and letters (A to Z)")
+    if not shortest <= len(pin) <= longest or not (pin.isascii() and allowed):
+        return f"a PIN is {shortest} to {longest} {words}"
     return ""
 
 

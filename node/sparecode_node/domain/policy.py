@@ -42,6 +42,7 @@ class Policy:
     # PINs and tokens, see K.
     pin_length_min: int = 4
     pin_length_max: int = 8
+    pin_letters: bool = False
     totp_window_steps: int = 1
     hotp_look_ahead: int = 10
     tokens_per_user_max: int = 3
@@ -168,7 +169,7 @@ def _recipients_problem(recipients: str) -> PolicyProblem | None:
 
 
 def _alphabet_problem(alphabet: str) -> PolicyProblem | None:
-    """Refuse symbols that nobody can type or that occur twice; want a letter (I5, T4)."""
+    """Refuse symbols that nobody can type or that occur twice (I5)."""
     symbols = set(alphabet)
     words = ""
     if not symbols <= set(_SYMBOLS):
@@ -177,11 +178,6 @@ def _alphabet_problem(alphabet: str) -> PolicyProblem | None:
         words = "must not hold a symbol twice: codes would not be drawn evenly"
     elif len(symbols) < _SYMBOLS_MIN:
         words = f"must hold at least {_SYMBOLS_MIN} symbols, not {len(symbols)}"
-    elif all(symbol.isdigit() for symbol in symbols):
-        words = (
-            "must hold a letter: codes of digits alone look like tokencodes, and to "
-            "tell them apart is not supported yet"
-        )
     return PolicyProblem("code_alphabet", words) if words else None
 
 

@@ -6,7 +6,7 @@ The value itself is judged by `policy`; here it meets the codes that live under
 the old one, and the tokens that no PIN protects.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sparecode_node.domain.ids import TokenSerial
@@ -14,6 +14,9 @@ from sparecode_node.domain.issuing import odds_problem
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.policy import Policy, policy_problem
+
+SERIALS_SAID = 5
+"""Of the tokens that stand in the way, in words; the others come up next time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +29,8 @@ class InUse:
     """The PIN rule of each such token."""
     without_pin: int
     """Tokens whose passcodes have no PIN."""
+    lettered_pins: Sequence[TokenSerial] = ()
+    """Tokens whose PIN has a letter."""
 
 
 def changed(
@@ -50,7 +55,12 @@ def changed(
         return Rejected(
             Reason.POLICY_VALUE, f"{problem.field} {problem.words}", problem.field
         )
-    return _format_problem(policy, after, in_use) or _odds(after, in_use) or after
+    return (
+        _format_problem(policy, after, in_use)
+        or _pin_problem(after, in_use)
+        or _odds(after, in_use)
+        or after
+    )
 
 
 def _format_problem(before: Policy, after: Policy, in_use: InUse) -> Rejected | None:
@@ -69,6 +79,22 @@ def _format_problem(before: Policy, after: Policy, in_use: InUse) -> Rejected | 
         "have the old form: only one is accepted at a time; wait for their end, or "
         "disable them",
         field,
+    )
+
+
+def _pin_problem(after: Policy, in_use: InUse) -> Rejected | None:
+    """Keep PINs with letters readable while there are any (T4)."""
+    serials = in_use.lettered_pins
+    if after.pin_letters or not serials:
+        return None
+    some = ", ".join(serials[:SERIALS_SAID]) + (
+        ", ..." if len(serials) > SERIALS_SAID else ""
+    )
+    return Rejected(
+        Reason.PINS_LETTERED,
+        f"pin_letters cannot be turned off while {len(serials)} tokens have a PIN with "
+        f"letters ({some}): set or clear those first",
+        "pin_letters",
     )
 
 

@@ -3,22 +3,12 @@
 
 from dataclasses import dataclass, replace
 
-from sparecode_node.domain.ids import KeyId
 from sparecode_node.domain.outcomes import Rejected
+from sparecode_node.domain.pins import NewPin
 from sparecode_node.domain.tokens import Token
 
 NEW = "replacement_serial"
 """The request's field that names the new token."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CarriedPin:
-    """The PIN of the old token as the new one has it: sealed anew, for its serial."""
-
-    verifier: bytes
-    key_id: KeyId
-    sealed: bytes = b""
-    """For a PINpad token, where the old one is one too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,13 +20,14 @@ class Replacement:
 
 
 def replace_token(
-    old: Token, new: Token, pin: CarriedPin | None, now_ms: int
+    old: Token, new: Token, pin: NewPin | None, now_ms: int
 ) -> Replacement | Rejected:
     """
     Decide whether *new* may take the place of *old*, and what that changes.
 
     The old token is nobody's and disabled then, and still lost if it was: whoever
-    has it has nothing (R2). Without a *pin* the new one has none yet.
+    has it has nothing (R2). Without a *pin*, which is the old one's sealed anew for
+    the serial of the new one, that has none yet.
     """
     if old.user_id is None:
         return replace(old.not_assigned(), field="serial")
@@ -50,7 +41,7 @@ def replace_token(
         cleared = old.without_pin()
         if isinstance(cleared, Rejected):
             return cleared  # There is no PIN to carry.
-        given = given.with_pin(pin.verifier, pin.key_id, pin.sealed)
+        given = given.with_pin(pin)
         if isinstance(given, Rejected):
             return replace(given, field=NEW)
     return Replacement(old=replace(old.of_nobody(), enabled=False), new=given)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from sparecode_node.domain.emergency_access import RecoveryPolicy
 from sparecode_node.domain.ids import NO_KEY, KeyId, Moment, TokenSerial, UserId
 from sparecode_node.domain.outcomes import Reason, Rejected
-from sparecode_node.domain.pins import PinRule
+from sparecode_node.domain.pins import NewPin, PinRule
 from sparecode_node.domain.tokencodes import TokencodeParameters, step_at
 
 NOTHING_SPENT = Moment(-1)
@@ -29,6 +29,8 @@ class Token:
     pin_verifier: bytes = b""
     """Empty: no PIN is set."""
     pin_key_id: KeyId = NO_KEY
+    pin_lettered: bool = False
+    """The PIN has a letter."""
     sealed_pin: bytes = b""
     """The PIN of a PINpad token as its tokencodes need it; else empty (T3)."""
     spent: Moment = NOTHING_SPENT
@@ -71,14 +73,12 @@ class Token:
             )
         return replace(self._without_pin(), user_id=user_id)
 
-    def with_pin(
-        self, verifier: bytes, key_id: KeyId, sealed: bytes = b""
-    ) -> "Token | Rejected":
-        """Return the token with a new PIN; *sealed* is what a PINpad token needs too."""
+    def with_pin(self, pin: NewPin) -> "Token | Rejected":
+        """Return the token with a new PIN."""
         if self.pin_rule is PinRule.NONE:
             return self._without_pin_rule()
         pinpad = self.pin_rule is PinRule.PINPAD
-        if pinpad and not sealed:
+        if pinpad and not pin.sealed:
             return Rejected(
                 Reason.PIN_FORMAT,
                 f"this PIN cannot be folded into the tokencodes of token {self.serial}; "
@@ -87,9 +87,10 @@ class Token:
             )
         return replace(
             self,
-            pin_verifier=verifier,
-            pin_key_id=key_id,
-            sealed_pin=sealed if pinpad else b"",
+            pin_verifier=pin.verifier,
+            pin_key_id=pin.key_id,
+            pin_lettered=pin.lettered,
+            sealed_pin=pin.sealed if pinpad else b"",
         )
 
     def unassigned(self) -> "Token | Rejected":
@@ -170,7 +171,13 @@ class Token:
         return replace(self, lost=False)
 
     def _without_pin(self) -> "Token":
-        return replace(self, pin_verifier=b"", pin_key_id=NO_KEY, sealed_pin=b"")
+        return replace(
+            self,
+            pin_verifier=b"",
+            pin_key_id=NO_KEY,
+            pin_lettered=False,
+            sealed_pin=b"",
+        )
 
     def _without_pin_rule(self) -> Rejected:
         return Rejected(

@@ -217,6 +217,7 @@ _FAILED_PRECONDITION = {
     Reason.PIN_NOT_SET: "the token has no PIN; set one first",
     Reason.PIN_FORMAT: "this PIN cannot be folded into the token's tokencodes; "
     "set a new one",
+    Reason.PINS_LETTERED: "tokens have PINs with letters; set or clear those first",
     Reason.PIN_NOT_USED: "the token's passcodes have no PIN",
     Reason.TOKEN_NOT_LOST: "the token is not marked as lost",
     Reason.TOKENCODES_NOT_CONSECUTIVE: "these are not two consecutive tokencodes of "

@@ -11,6 +11,7 @@ from sparecode_node.domain.passcodes import (
     PinCandidate,
     Reading,
     Split,
+    evaluations,
     is_lettered,
     normalized,
     splits,
@@ -24,7 +25,7 @@ from sparecode_node.replication.replicator import Proposal
 from sparecode_node.services import fields
 from sparecode_node.services.context import CallContext, Deadline
 from sparecode_node.services.continuing import Continuing
-from sparecode_node.services.deciding import EVALUATIONS, Answer, agent_of, settled
+from sparecode_node.services.deciding import Answer, agent_of, settled
 from sparecode_node.services.kdf import KdfInput, Lane, Secret
 from sparecode_node.statemachine.commands import Authenticate, Call, RequestKey
 
@@ -125,7 +126,7 @@ class Authentication(Continuing):
         policy, user = await self._state.at_once(parameters)
         found = splits(asked.passcode, policy)
         hashes = await self._kdf.derive(
-            self._inputs(found, user, name_tags[0]),
+            self._inputs(found, user, name_tags[0], evaluations(policy)),
             lane=Lane.AUTHENTICATING,
             timeout_s=deadline.left_s(),
         )
@@ -161,27 +162,30 @@ class Authentication(Continuing):
         found: Sequence[Split],
         user: PasscodeParameters | None,
         name_tag: bytes,
+        count: int,
     ) -> list[KdfInput]:
         """
-        Return what to hash: always two, whoever the user and whatever the passcode.
+        Return what to hash: always so much, whoever the user and whatever is typed.
 
-        A passcode with a letter: PIN and code. Digits alone: the PIN before 6
-        and before 8 digits. What is not there is hashed all the same (A6, T4).
+        Every PIN that may stand before a code, and then the emergency code. What is
+        not there is hashed all the same (A6, T4).
         """
         if user:
             pin_salt, code_salt = user.pin_salt, user.code_salt
         else:
             pin_salt = self._sealing.unknown_name_salt(Secret.PIN, name_tag)
             code_salt = self._sealing.unknown_name_salt(Secret.CODE, name_tag)
-        inputs = []
-        for split in found:
-            inputs.append(KdfInput(secret=Secret.PIN, salt=pin_salt, text=split.pin))
-            if split.emergency:
-                inputs.append(
-                    KdfInput(secret=Secret.CODE, salt=code_salt, text=split.code)
-                )
+        inputs = [
+            KdfInput(secret=Secret.PIN, salt=pin_salt, text=pin)
+            for pin in _pins_in(found)
+        ]
+        inputs += [
+            KdfInput(secret=Secret.CODE, salt=code_salt, text=split.code)
+            for split in found
+            if split.emergency
+        ]
         nothing = KdfInput(secret=Secret.PIN, salt=pin_salt, text="")
-        return inputs + [nothing] * (EVALUATIONS - len(inputs))
+        return inputs + [nothing] * (count - len(inputs))
 
     def _readings(
         self,
@@ -190,10 +194,11 @@ class Authentication(Continuing):
         hashes: Sequence[bytes],
     ) -> tuple[Reading, ...]:
         """Make candidates of the hashes, in the order of `_inputs`."""
-        computed = iter(hashes)
+        typed = _pins_in(found)
+        pins, codes = dict(zip(typed, hashes, strict=False)), hashes[len(typed) :]
         readings = []
         for split in found:
-            pin, code = next(computed), next(computed) if split.emergency else b""
+            pin, code = pins[split.pin], codes[0] if split.emergency else b""
             readings.append(
                 Reading(
                     length=len(split.code),
@@ -233,3 +238,8 @@ class Authentication(Continuing):
             )
             for set_id, key_id in user.sets
         )
+
+
+def _pins_in(found: Sequence[Split]) -> list[str]:
+    """Return what may be the PIN: one hash for two codes of the same length (T4)."""
+    return list(dict.fromkeys(split.pin for split in found))

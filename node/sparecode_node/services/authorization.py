@@ -53,7 +53,6 @@ from sparecode_node.statemachine.commands import (
     RegisterAgent,
     ReinstateToken,
     SaveEmergencyAccess,
-    SetPin,
     UnlockUser,
     UpdatePolicy,
     UpdateUser,
@@ -67,6 +66,7 @@ from sparecode_node.statemachine.token_commands import (
     EnableToken,
     ReplaceToken,
     ResynchronizeToken,
+    SetPin,
     UnassignToken,
     UpdateToken,
 )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from sparecode_node.domain.agents import Certificate
 from sparecode_node.domain.challenges import Challenge, NextStep
 from sparecode_node.domain.ids import AgentIdentity, SessionId, UserId
-from sparecode_node.domain.passcodes import normalized
+from sparecode_node.domain.passcodes import evaluations, is_lettered, normalized
 from sparecode_node.domain.pins import pin_problem
 from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.tokens import Token
@@ -17,7 +17,7 @@ from sparecode_node.replication.replicator import Proposal, Replicator
 from sparecode_node.services import fields
 from sparecode_node.services.ambient import Clock, Entropy
 from sparecode_node.services.context import CallContext, Deadline
-from sparecode_node.services.deciding import EVALUATIONS, Answer, agent_of, settled
+from sparecode_node.services.deciding import Answer, agent_of, settled
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.folding import new_pin_problem, sealed_for
 from sparecode_node.services.kdf import Kdf, KdfInput, Lane, Secret
@@ -147,7 +147,7 @@ class Continuing:
         token = found[0] if found else None
         _check_pin(handed, policy, token)
         hashed, *_ = await self._kdf.derive(
-            self._pin_inputs(handed.new_pin, user),
+            self._pin_inputs(handed.new_pin, user, evaluations(policy)),
             lane=Lane.AUTHENTICATING,
             timeout_s=deadline.left_s(),
         )
@@ -172,6 +172,7 @@ class Continuing:
             certificate_fingerprint=handed.certificate.fingerprint,
             certificate_serial_number=handed.certificate.serial_number,
             sealed_pin=sealed_pin,
+            pin_lettered=is_lettered(handed.new_pin),
         )
         call = Call(
             command=command,
@@ -182,7 +183,9 @@ class Continuing:
         )
         return Proposal(call=call, tokencodes=(handed.tokencode,))
 
-    def _pin_inputs(self, new_pin: str, user: PinParameters | None) -> list[KdfInput]:
+    def _pin_inputs(
+        self, new_pin: str, user: PinParameters | None, count: int
+    ) -> list[KdfInput]:
         """Return what to hash: as many as for a passcode, whatever was asked for (T4)."""
         salt = (
             user.pin_salt
@@ -191,7 +194,7 @@ class Continuing:
         )
         return [
             KdfInput(secret=Secret.PIN, salt=salt, text=text)
-            for text in (new_pin, *[""] * (EVALUATIONS - 1))
+            for text in (new_pin, *[""] * (count - 1))
         ]
 
 

@@ -13,9 +13,6 @@ from sparecode_node.services.proposing import ATTEMPTS
 from sparecode_node.services.sealing import Sealing
 from sparecode_node.statemachine.results import Authenticated, Decision, Result
 
-EVALUATIONS = 2
-"""Hashes per attempt, always, while PINs are digits and codes have letters (T4)."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:

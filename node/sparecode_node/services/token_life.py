@@ -2,7 +2,7 @@
 """Use cases: what happens to a token between assignment and end (K, R3)."""
 
 from sparecode_node.domain.ids import TokenSerial, UserId
-from sparecode_node.queries import tokens
+from sparecode_node.queries import cluster, tokens
 from sparecode_node.queries.state import LocalState
 from sparecode_node.services import fields
 from sparecode_node.services.context import CallContext
@@ -10,6 +10,7 @@ from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.folding import carried
 from sparecode_node.services.proposing import Proposer, applied
 from sparecode_node.services.sealing import FieldValue, Sealing
+from sparecode_node.statemachine.feature_level import FIRST
 from sparecode_node.statemachine.results import Applied
 from sparecode_node.statemachine.token_commands import (
     ClearPin,
@@ -41,7 +42,9 @@ class TokenLife:
 
     async def unassign(self, context: CallContext, *, serial: str) -> Applied:
         """Take a token from its user; its PIN is gone and its codes are void (R3)."""
-        command = UnassignToken(serial=fields.serial(serial), remember_sets=True)
+        command = UnassignToken(
+            serial=fields.serial(serial), remember_sets=await self._remembers()
+        )
         return await self._proposer.change(context, command, {"serial": serial})
 
     async def enable(self, context: CallContext, *, serial: str) -> Applied:
@@ -81,7 +84,9 @@ class TokenLife:
 
     async def delete(self, context: CallContext, *, serial: str) -> Applied:
         """Delete a token; its codes are void (R3)."""
-        command = DeleteToken(serial=fields.serial(serial), remember_spent=True)
+        command = DeleteToken(
+            serial=fields.serial(serial), remember_spent=await self._remembers()
+        )
         return await self._proposer.change(context, command, {"serial": serial})
 
     async def replace(
@@ -136,6 +141,11 @@ class TokenLife:
         command = ClearPin(serial=fields.serial(serial))
         return await self._proposer.change(context, command, {"serial": serial})
 
+    async def _remembers(self) -> bool:
+        """Say whether all members can note what outlasts a token (see levels)."""
+        async with self._state.transaction() as transaction:
+            return await cluster.feature_level(transaction) > FIRST
+
     async def _replacement(
         self, old: TokenSerial, new: TokenSerial, *, keep_pin: bool
     ) -> ReplaceToken:
@@ -168,5 +178,5 @@ class TokenLife:
             key_id=key_id,
             pin_verifier=verifier,
             sealed_pin=sealed_pin,
-            remember_sets=True,
+            remember_sets=await self._remembers(),
         )

@@ -3,6 +3,7 @@
 
 from sparecode_node.domain.ids import TokenSerial, UserId
 from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.passcodes import is_lettered, normalized
 from sparecode_node.domain.pins import PinRule, pin_problem
 from sparecode_node.domain.tokencodes import Algorithm, HashName
 from sparecode_node.domain.users import fold
@@ -24,9 +25,9 @@ from sparecode_node.services.token_life import TokenLife
 from sparecode_node.statemachine.commands import (
     AssignToken,
     ReinstateToken,
-    SetPin,
 )
 from sparecode_node.statemachine.results import Applied
+from sparecode_node.statemachine.token_commands import SetPin
 
 
 class Tokens(TokenLife):
@@ -153,7 +154,7 @@ class Tokens(TokenLife):
         session = await self._proposer.begin(context, deadline)
 
         async def prepare() -> SetPin:
-            return await self._pin_setting(key, pin, deadline)
+            return await self._pin_setting(key, normalized(pin), deadline)
 
         said = {"serial": serial, "pin": pin}
         return applied(
@@ -195,4 +196,5 @@ class Tokens(TokenLife):
             key_id=key_id,
             policy_version=policy.version,
             sealed_pin=sealed_pin,
+            lettered=is_lettered(pin),
         )

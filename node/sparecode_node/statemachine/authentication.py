@@ -7,6 +7,7 @@ seals it, and only the ids of those that were answered are kept, until their end
 """
 
 import sqlite3
+from collections.abc import Sequence
 
 from sparecode_node.domain.agents import Certificate
 from sparecode_node.domain.authentication import (
@@ -22,6 +23,7 @@ from sparecode_node.domain.ids import KeyId
 from sparecode_node.domain.lockout import Factor
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.passcodes import Reading
+from sparecode_node.domain.pins import NewPin
 from sparecode_node.domain.tokens import Token
 from sparecode_node.domain.users import User
 from sparecode_node.statemachine import agent_tables, code_tables, former_tables, tables
@@ -45,12 +47,12 @@ def authenticate(applying: Applying, command: Authenticate) -> Result:
     user = applying.person
     if _stale(applying, command, user):
         return Rejected(Reason.STALE_PARAMETERS)
-    factor = Factor.EMERGENCY if command.lettered else Factor.TOKEN
+    factors = _factors(command)
     attempt = _attempt(
         applying,
         command,
         user,
-        factor=factor,
+        factors=factors,
         readings=command.readings,
         challenges=command.challenges,
     )
@@ -62,7 +64,7 @@ def authenticate(applying: Applying, command: Authenticate) -> Result:
     applying.reason = judgement.reason or ""
     applying.detail = _said(
         token=judgement.serial or "",
-        factor=factor.value,
+        factor=" and ".join(factors),
         client=command.client_address,
         resource=command.resource,
         challenge=challenge.challenge_id if challenge else "",
@@ -84,14 +86,12 @@ def continue_authentication(
     if _stale(applying, command, user):
         return Rejected(Reason.STALE_PARAMETERS)
     challenge = command.challenge
-    attempt = _attempt(applying, command, user, factor=Factor.TOKEN)
+    attempt = _attempt(applying, command, user, factors=(Factor.TOKEN,))
     given = Given(
         challenge=challenge,
         consumed=challenge is not None and _consumed(applying, challenge),
         moments=command.moments,
-        pin_verifier=command.pin_verifier,
-        key_id=command.key_id,
-        sealed_pin=command.sealed_pin,
+        pin=_new_pin(command),
     )
     judgement = judge_next(attempt, given)
     _save(applying, attempt, judgement)
@@ -106,6 +106,27 @@ def continue_authentication(
         index=applying.index,
         decision=_decision(judgement),
         authentication_id=command.authentication_id,
+    )
+
+
+def _factors(command: Authenticate) -> tuple[Factor, ...]:
+    """Return what is guessed at: the token, emergency codes, or either (L)."""
+    kinds = {reading.emergency for reading in command.readings} or {command.lettered}
+    return tuple(
+        factor
+        for factor in (Factor.TOKEN, Factor.EMERGENCY)
+        if (factor is Factor.EMERGENCY) in kinds
+    )
+
+
+def _new_pin(command: ContinueAuthentication) -> NewPin | None:
+    if not command.pin_verifier:
+        return None
+    return NewPin(
+        verifier=command.pin_verifier,
+        key_id=command.key_id,
+        sealed=command.sealed_pin,
+        lettered=command.pin_lettered,
     )
 
 
@@ -161,7 +182,7 @@ def _attempt(
     command: Judged,
     user: User | None,
     *,
-    factor: Factor,
+    factors: Sequence[Factor],
     readings: tuple[Reading, ...] = (),
     challenges: bool = True,
 ) -> Attempt:
@@ -170,7 +191,7 @@ def _attempt(
     agent = agent_tables.find_agent(db, command.agent)
     restricted = agent is not None and agent.restricted  # Else nobody asks the list.
     return Attempt(
-        factor=factor,
+        factors=factors,
         readings=readings,
         agent=agent,
         certificate_denied=_certificate_denied(db, command),

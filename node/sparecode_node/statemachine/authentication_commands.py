@@ -37,3 +37,5 @@ class ContinueAuthentication:
     certificate_serial_number: str
     sealed_pin: bytes = b""
     """The new PIN of a PINpad token, sealed for it; else empty."""
+    pin_lettered: bool = False
+    """The new PIN has a letter."""

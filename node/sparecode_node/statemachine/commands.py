@@ -48,6 +48,7 @@ from sparecode_node.statemachine.token_commands import (
     EnableToken,
     ReplaceToken,
     ResynchronizeToken,
+    SetPin,
     UnassignToken,
     UpdateToken,
 )
@@ -157,6 +158,13 @@ class EnrollToken:
     key_id: KeyId
     pin_rule: PinRule
     expires_at_ms: int | None
+    folds_pin: bool = False
+    """
+    The PIN rule is PINPAD.
+
+    Said once more for members of feature level 1, which know no such PIN rule: what
+    they hold no field for is not asked of them.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,19 +173,6 @@ class AssignToken:
 
     serial: TokenSerial
     name_key: NameKey
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SetPin:
-    """Set the PIN of an assigned token; the verifier was made for this user and token."""
-
-    serial: TokenSerial
-    user_id: UserId
-    verifier: bytes
-    key_id: KeyId
-    policy_version: int
-    sealed_pin: bytes = b""
-    """The PIN of a PINpad token, sealed for it; else empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,6 +284,7 @@ class UpdatePolicy:
     next_tokencode_from_failures: int | None = None
     second_approver: bool | None = None
     backup_recipients: str | None = None
+    pin_letters: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -322,7 +318,11 @@ class Authenticate:
     policy_version: int
     key_id: KeyId
     lettered: bool
-    """The passcode holds a letter: the emergency factor is charged, else the token's (L)."""
+    """
+    The passcode holds a letter.
+
+    The emergency factor is charged then, else the token's, where there is no reading (L).
+    """
     readings: tuple[Reading, ...]
     client_address: str
     resource: str

@@ -80,7 +80,6 @@ from sparecode_node.statemachine.commands import (
     RegisterAgent,
     ReinstateToken,
     SaveEmergencyAccess,
-    SetPin,
     UnlockUser,
     UpdatePolicy,
     UpdateUser,
@@ -112,6 +111,7 @@ from sparecode_node.statemachine.token_commands import (
     EnableToken,
     ReplaceToken,
     ResynchronizeToken,
+    SetPin,
     UnassignToken,
     UpdateToken,
 )

@@ -38,7 +38,6 @@ from sparecode_node.statemachine.commands import (
     RegisterAgent,
     ReinstateToken,
     SaveEmergencyAccess,
-    SetPin,
     UnlockUser,
     UpdatePolicy,
     UpdateUser,
@@ -52,6 +51,7 @@ from sparecode_node.statemachine.token_commands import (
     EnableToken,
     ReplaceToken,
     ResynchronizeToken,
+    SetPin,
     UnassignToken,
     UpdateToken,
 )

@@ -64,7 +64,11 @@ def _in_use(applying: Applying) -> InUse:
     (without_pin,) = applying.db.execute(
         "SELECT count(*) FROM tokens WHERE pin_rule = ?", (PinRule.NONE,)
     ).fetchone()
+    lettered = applying.db.execute(
+        "SELECT serial FROM tokens WHERE pin_lettered ORDER BY serial"
+    )
     return InUse(
+        lettered_pins=tuple(TokenSerial(serial) for (serial,) in lettered),
         live={TokenSerial(serial): live for serial, _, live in rows},
         rules={TokenSerial(serial): PinRule(rule) for serial, rule, _ in rows},
         without_pin=without_pin,

@@ -9,7 +9,7 @@ Every row is a function of the log. `meta` holds what is one of a kind:
 
 import sqlite3
 
-VERSION = 11
+VERSION = 12
 """Stored as `user_version`; raised with every change of the tables."""
 
 _KEY_TABLES = """
@@ -165,7 +165,8 @@ CREATE TABLE tokens (
     lost INTEGER NOT NULL,
     recovery TEXT NOT NULL,
     sealed_pin BLOB NOT NULL DEFAULT x'',        -- of a PINpad token with a PIN
-    out_of_step INTEGER NOT NULL DEFAULT 0
+    out_of_step INTEGER NOT NULL DEFAULT 0,
+    pin_lettered INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX tokens_by_user ON tokens (user_id);
 CREATE INDEX tokens_lost ON tokens (serial) WHERE lost;
@@ -274,6 +275,9 @@ _MIGRATIONS = {
     "FROM meta WHERE name = 'key_id';",
     10: "UPDATE policy SET value = replace(value, '\"code_alphabet\":', "
     '\'"backup_recipients": "", "code_alphabet":\');',
+    11: "ALTER TABLE tokens ADD COLUMN pin_lettered INTEGER NOT NULL DEFAULT 0;"
+    "UPDATE policy SET value = replace(value, '\"request_retention_ms\":', "
+    '\'"pin_letters": false, "request_retention_ms":\');',
 }
 """
 From each version to the next one; a node that is upgraded keeps its state.

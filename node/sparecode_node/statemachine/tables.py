@@ -164,7 +164,7 @@ def save_lockout(
 TOKEN_COLUMNS = (
     "serial, algorithm, hash_name, digits, period_s, sealed_seed, key_id, pin_rule, "
     "expires_at_ms, enabled, user_id, pin_verifier, pin_key_id, spent, drift, lost, "
-    "recovery, sealed_pin, out_of_step"
+    "recovery, sealed_pin, out_of_step, pin_lettered"
 )
 
 
@@ -193,6 +193,7 @@ def token_of(row: Row) -> Token:
         recovery=RecoveryPolicy(row[16]),
         sealed_pin=row[17],
         out_of_step=bool(row[18]),
+        pin_lettered=bool(row[19]),
     )
 
 
@@ -238,6 +239,7 @@ def save_token(db: sqlite3.Connection, token: Token) -> None:
         recovery=token.recovery,
         sealed_pin=token.sealed_pin,
         out_of_step=token.out_of_step,
+        pin_lettered=token.pin_lettered,
     )
 
 

@@ -47,7 +47,6 @@ from sparecode_node.statemachine.commands import (
     RegisterAgent,
     ReinstateToken,
     SaveEmergencyAccess,
-    SetPin,
     UnlockUser,
     UpdatePolicy,
     UpdateUser,
@@ -66,6 +65,7 @@ from sparecode_node.statemachine.token_commands import (
     EnableToken,
     ReplaceToken,
     ResynchronizeToken,
+    SetPin,
     UnassignToken,
     UpdateToken,
 )

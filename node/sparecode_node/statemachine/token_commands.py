@@ -89,6 +89,21 @@ class ResynchronizeToken:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SetPin:
+    """Set the PIN of an assigned token; the verifier was made for this user and token."""
+
+    serial: TokenSerial
+    user_id: UserId
+    verifier: bytes
+    key_id: KeyId
+    policy_version: int
+    sealed_pin: bytes = b""
+    """The PIN of a PINpad token, sealed for it; else empty."""
+    lettered: bool = False
+    """The PIN has a letter."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClearPin:
     """Clear the PIN of a token: until there is another, no passcode is accepted (A2)."""
 

@@ -11,7 +11,8 @@ from dataclasses import replace
 from typing import assert_never
 
 from sparecode_node.domain.outcomes import Reason, Rejected
-from sparecode_node.domain.replacing import NEW, CarriedPin, replace_token
+from sparecode_node.domain.pins import NewPin
+from sparecode_node.domain.replacing import NEW, replace_token
 from sparecode_node.domain.tokens import Token
 from sparecode_node.statemachine import approval_tables, former_tables, tables
 from sparecode_node.statemachine.applying import Applying
@@ -120,10 +121,11 @@ def _replace(applying: Applying, old: Token, command: ReplaceToken) -> Result:
         return replace(unknown_token(command.replacement), field=NEW)
     if command.keep_pin and _stale(applying, old, command):
         return Rejected(Reason.STALE_PARAMETERS)
-    pin = CarriedPin(
+    pin = NewPin(
         verifier=command.pin_verifier,
         key_id=command.key_id,
         sealed=command.sealed_pin,
+        lettered=old.pin_lettered,
     )
     replaced = replace_token(
         old, new, pin if command.keep_pin else None, applying.now_ms

@@ -3,12 +3,17 @@
 
 from sparecode_node.domain.ids import Moment, TokenSerial
 from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.pins import NewPin
 from sparecode_node.domain.tokencodes import parameters_of, parameters_problem
 from sparecode_node.domain.tokens import Token
 from sparecode_node.statemachine import approval_tables, former_tables, tables
 from sparecode_node.statemachine.applying import Applying
-from sparecode_node.statemachine.commands import AssignToken, EnrollToken, SetPin
+from sparecode_node.statemachine.commands import (
+    AssignToken,
+    EnrollToken,
+)
 from sparecode_node.statemachine.results import Applied, Result
+from sparecode_node.statemachine.token_commands import SetPin
 from sparecode_node.statemachine.users import unknown_user
 
 
@@ -124,7 +129,14 @@ def set_pin(applying: Applying, command: SetPin) -> Result:
         or not applying.keys.uses(command.key_id)
     ):
         return Rejected(Reason.STALE_PARAMETERS)
-    with_pin = token.with_pin(command.verifier, command.key_id, command.sealed_pin)
+    with_pin = token.with_pin(
+        NewPin(
+            verifier=command.verifier,
+            key_id=command.key_id,
+            sealed=command.sealed_pin,
+            lettered=command.lettered,
+        )
+    )
     if isinstance(with_pin, Rejected):
         return with_pin
     tables.save_token(db, with_pin)

@@ -685,6 +685,7 @@ class EnrollToken(_message.Message):
     KEY_ID_FIELD_NUMBER: _builtins.int
     PIN_RULE_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_MS_FIELD_NUMBER: _builtins.int
+    FOLDS_PIN_FIELD_NUMBER: _builtins.int
     serial: _builtins.str
     """Serial number of the token."""
     algorithm: _builtins.str
@@ -705,6 +706,8 @@ class EnrollToken(_message.Message):
     """Where the PIN stands in a passcode: a value of PinRule."""
     expires_at_ms: _builtins.int
     """When the token expires; absent: never."""
+    folds_pin: _builtins.bool
+    """The PIN rule is pinpad, which members of feature level 1 do not know."""
     def __init__(
         self,
         *,
@@ -718,10 +721,11 @@ class EnrollToken(_message.Message):
         key_id: _builtins.int = ...,
         pin_rule: _builtins.str = ...,
         expires_at_ms: _builtins.int | None = ...,
+        folds_pin: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expires_at_ms", b"_expires_at_ms", "expires_at_ms", b"expires_at_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expires_at_ms", b"_expires_at_ms", "algorithm", b"algorithm", "counter", b"counter", "digits", b"digits", "expires_at_ms", b"expires_at_ms", "hash_name", b"hash_name", "key_id", b"key_id", "period_s", b"period_s", "pin_rule", b"pin_rule", "sealed_seed", b"sealed_seed", "serial", b"serial"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expires_at_ms", b"_expires_at_ms", "algorithm", b"algorithm", "counter", b"counter", "digits", b"digits", "expires_at_ms", b"expires_at_ms", "folds_pin", b"folds_pin", "hash_name", b"hash_name", "key_id", b"key_id", "period_s", b"period_s", "pin_rule", b"pin_rule", "sealed_seed", b"sealed_seed", "serial", b"serial"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expires_at_ms: _TypeAlias = _typing.Literal["expires_at_ms"]  # noqa: Y015
     _WhichOneofArgType__expires_at_ms: _TypeAlias = _typing.Literal["_expires_at_ms", b"_expires_at_ms"]  # noqa: Y015
@@ -999,6 +1003,7 @@ class SetPin(_message.Message):
     KEY_ID_FIELD_NUMBER: _builtins.int
     POLICY_VERSION_FIELD_NUMBER: _builtins.int
     SEALED_PIN_FIELD_NUMBER: _builtins.int
+    LETTERED_FIELD_NUMBER: _builtins.int
     serial: _builtins.str
     """Which token."""
     user_id: _builtins.str
@@ -1011,6 +1016,8 @@ class SetPin(_message.Message):
     """Version of the policy that the PIN was checked with."""
     sealed_pin: _builtins.bytes
     """The PIN of a PINpad token, sealed for it; else empty."""
+    lettered: _builtins.bool
+    """The PIN has a letter."""
     def __init__(
         self,
         *,
@@ -1020,10 +1027,11 @@ class SetPin(_message.Message):
         key_id: _builtins.int = ...,
         policy_version: _builtins.int = ...,
         sealed_pin: _builtins.bytes = ...,
+        lettered: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "policy_version", b"policy_version", "sealed_pin", b"sealed_pin", "serial", b"serial", "user_id", b"user_id", "verifier", b"verifier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "lettered", b"lettered", "policy_version", b"policy_version", "sealed_pin", b"sealed_pin", "serial", b"serial", "user_id", b"user_id", "verifier", b"verifier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1294,6 +1302,7 @@ class UpdatePolicy(_message.Message):
     RESYNCHRONIZE_LOOK_AHEAD_FIELD_NUMBER: _builtins.int
     NEXT_TOKENCODE_FROM_FAILURES_FIELD_NUMBER: _builtins.int
     SECOND_APPROVER_FIELD_NUMBER: _builtins.int
+    PIN_LETTERS_FIELD_NUMBER: _builtins.int
     BACKUP_RECIPIENTS_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """Version of the policy that was changed."""
@@ -1345,6 +1354,8 @@ class UpdatePolicy(_message.Message):
     """So many failures make the next tokencode needed; 0: never."""
     second_approver: _builtins.bool
     """Some changes wait for another super administrator."""
+    pin_letters: _builtins.bool
+    """See Policy."""
     backup_recipients: _builtins.str
     """Who can open backups."""
     def __init__(
@@ -1375,11 +1386,12 @@ class UpdatePolicy(_message.Message):
         resynchronize_look_ahead: _builtins.int | None = ...,
         next_tokencode_from_failures: _builtins.int | None = ...,
         second_approver: _builtins.bool | None = ...,
+        pin_letters: _builtins.bool | None = ...,
         backup_recipients: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_backup_recipients", b"_backup_recipients", "_code_alphabet", b"_code_alphabet", "_code_length", b"_code_length", "_codes_per_set_default", b"_codes_per_set_default", "_codes_per_set_max", b"_codes_per_set_max", "_draft_lifetime_ms", b"_draft_lifetime_ms", "_factor_off_at_failures", b"_factor_off_at_failures", "_hotp_look_ahead", b"_hotp_look_ahead", "_lifetime_ms_max", b"_lifetime_ms_max", "_lock_from_failures", b"_lock_from_failures", "_lock_ms", b"_lock_ms", "_lock_ms_max", b"_lock_ms_max", "_lock_until_unlocked", b"_lock_until_unlocked", "_next_tokencode_from_failures", b"_next_tokencode_from_failures", "_pin_length_max", b"_pin_length_max", "_pin_length_min", b"_pin_length_min", "_request_retention_ms", b"_request_retention_ms", "_requests_max", b"_requests_max", "_resynchronize_look_ahead", b"_resynchronize_look_ahead", "_resynchronize_window_steps", b"_resynchronize_window_steps", "_second_approver", b"_second_approver", "_session_lifetime_ms", b"_session_lifetime_ms", "_set_low_threshold", b"_set_low_threshold", "_tokens_per_user_max", b"_tokens_per_user_max", "_totp_window_steps", b"_totp_window_steps", "backup_recipients", b"backup_recipients", "code_alphabet", b"code_alphabet", "code_length", b"code_length", "codes_per_set_default", b"codes_per_set_default", "codes_per_set_max", b"codes_per_set_max", "draft_lifetime_ms", b"draft_lifetime_ms", "factor_off_at_failures", b"factor_off_at_failures", "hotp_look_ahead", b"hotp_look_ahead", "lifetime_ms_max", b"lifetime_ms_max", "lock_from_failures", b"lock_from_failures", "lock_ms", b"lock_ms", "lock_ms_max", b"lock_ms_max", "lock_until_unlocked", b"lock_until_unlocked", "next_tokencode_from_failures", b"next_tokencode_from_failures", "pin_length_max", b"pin_length_max", "pin_length_min", b"pin_length_min", "request_retention_ms", b"request_retention_ms", "requests_max", b"requests_max", "resynchronize_look_ahead", b"resynchronize_look_ahead", "resynchronize_window_steps", b"resynchronize_window_steps", "second_approver", b"second_approver", "session_lifetime_ms", b"session_lifetime_ms", "set_low_threshold", b"set_low_threshold", "tokens_per_user_max", b"tokens_per_user_max", "totp_window_steps", b"totp_window_steps"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_backup_recipients", b"_backup_recipients", "_code_alphabet", b"_code_alphabet", "_code_length", b"_code_length", "_codes_per_set_default", b"_codes_per_set_default", "_codes_per_set_max", b"_codes_per_set_max", "_draft_lifetime_ms", b"_draft_lifetime_ms", "_factor_off_at_failures", b"_factor_off_at_failures", "_hotp_look_ahead", b"_hotp_look_ahead", "_lifetime_ms_max", b"_lifetime_ms_max", "_lock_from_failures", b"_lock_from_failures", "_lock_ms", b"_lock_ms", "_lock_ms_max", b"_lock_ms_max", "_lock_until_unlocked", b"_lock_until_unlocked", "_next_tokencode_from_failures", b"_next_tokencode_from_failures", "_pin_length_max", b"_pin_length_max", "_pin_length_min", b"_pin_length_min", "_pin_letters", b"_pin_letters", "_request_retention_ms", b"_request_retention_ms", "_requests_max", b"_requests_max", "_resynchronize_look_ahead", b"_resynchronize_look_ahead", "_resynchronize_window_steps", b"_resynchronize_window_steps", "_second_approver", b"_second_approver", "_session_lifetime_ms", b"_session_lifetime_ms", "_set_low_threshold", b"_set_low_threshold", "_tokens_per_user_max", b"_tokens_per_user_max", "_totp_window_steps", b"_totp_window_steps", "backup_recipients", b"backup_recipients", "code_alphabet", b"code_alphabet", "code_length", b"code_length", "codes_per_set_default", b"codes_per_set_default", "codes_per_set_max", b"codes_per_set_max", "draft_lifetime_ms", b"draft_lifetime_ms", "factor_off_at_failures", b"factor_off_at_failures", "hotp_look_ahead", b"hotp_look_ahead", "lifetime_ms_max", b"lifetime_ms_max", "lock_from_failures", b"lock_from_failures", "lock_ms", b"lock_ms", "lock_ms_max", b"lock_ms_max", "lock_until_unlocked", b"lock_until_unlocked", "next_tokencode_from_failures", b"next_tokencode_from_failures", "pin_length_max", b"pin_length_max", "pin_length_min", b"pin_length_min", "pin_letters", b"pin_letters", "request_retention_ms", b"request_retention_ms", "requests_max", b"requests_max", "resynchronize_look_ahead", b"resynchronize_look_ahead", "resynchronize_window_steps", b"resynchronize_window_steps", "second_approver", b"second_approver", "session_lifetime_ms", b"session_lifetime_ms", "set_low_threshold", b"set_low_threshold", "tokens_per_user_max", b"tokens_per_user_max", "totp_window_steps", b"totp_window_steps"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_backup_recipients", b"_backup_recipients", "_code_alphabet", b"_code_alphabet", "_code_length", b"_code_length", "_codes_per_set_default", b"_codes_per_set_default", "_codes_per_set_max", b"_codes_per_set_max", "_draft_lifetime_ms", b"_draft_lifetime_ms", "_factor_off_at_failures", b"_factor_off_at_failures", "_hotp_look_ahead", b"_hotp_look_ahead", "_lifetime_ms_max", b"_lifetime_ms_max", "_lock_from_failures", b"_lock_from_failures", "_lock_ms", b"_lock_ms", "_lock_ms_max", b"_lock_ms_max", "_lock_until_unlocked", b"_lock_until_unlocked", "_next_tokencode_from_failures", b"_next_tokencode_from_failures", "_pin_length_max", b"_pin_length_max", "_pin_length_min", b"_pin_length_min", "_request_retention_ms", b"_request_retention_ms", "_requests_max", b"_requests_max", "_resynchronize_look_ahead", b"_resynchronize_look_ahead", "_resynchronize_window_steps", b"_resynchronize_window_steps", "_second_approver", b"_second_approver", "_session_lifetime_ms", b"_session_lifetime_ms", "_set_low_threshold", b"_set_low_threshold", "_tokens_per_user_max", b"_tokens_per_user_max", "_totp_window_steps", b"_totp_window_steps", "backup_recipients", b"backup_recipients", "code_alphabet", b"code_alphabet", "code_length", b"code_length", "codes_per_set_default", b"codes_per_set_default", "codes_per_set_max", b"codes_per_set_max", "draft_lifetime_ms", b"draft_lifetime_ms", "factor_off_at_failures", b"factor_off_at_failures", "hotp_look_ahead", b"hotp_look_ahead", "lifetime_ms_max", b"lifetime_ms_max", "lock_from_failures", b"lock_from_failures", "lock_ms", b"lock_ms", "lock_ms_max", b"lock_ms_max", "lock_until_unlocked", b"lock_until_unlocked", "next_tokencode_from_failures", b"next_tokencode_from_failures", "pin_length_max", b"pin_length_max", "pin_length_min", b"pin_length_min", "request_retention_ms", b"request_retention_ms", "requests_max", b"requests_max", "resynchronize_look_ahead", b"resynchronize_look_ahead", "resynchronize_window_steps", b"resynchronize_window_steps", "second_approver", b"second_approver", "session_lifetime_ms", b"session_lifetime_ms", "set_low_threshold", b"set_low_threshold", "tokens_per_user_max", b"tokens_per_user_max", "totp_window_steps", b"totp_window_steps", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_backup_recipients", b"_backup_recipients", "_code_alphabet", b"_code_alphabet", "_code_length", b"_code_length", "_codes_per_set_default", b"_codes_per_set_default", "_codes_per_set_max", b"_codes_per_set_max", "_draft_lifetime_ms", b"_draft_lifetime_ms", "_factor_off_at_failures", b"_factor_off_at_failures", "_hotp_look_ahead", b"_hotp_look_ahead", "_lifetime_ms_max", b"_lifetime_ms_max", "_lock_from_failures", b"_lock_from_failures", "_lock_ms", b"_lock_ms", "_lock_ms_max", b"_lock_ms_max", "_lock_until_unlocked", b"_lock_until_unlocked", "_next_tokencode_from_failures", b"_next_tokencode_from_failures", "_pin_length_max", b"_pin_length_max", "_pin_length_min", b"_pin_length_min", "_pin_letters", b"_pin_letters", "_request_retention_ms", b"_request_retention_ms", "_requests_max", b"_requests_max", "_resynchronize_look_ahead", b"_resynchronize_look_ahead", "_resynchronize_window_steps", b"_resynchronize_window_steps", "_second_approver", b"_second_approver", "_session_lifetime_ms", b"_session_lifetime_ms", "_set_low_threshold", b"_set_low_threshold", "_tokens_per_user_max", b"_tokens_per_user_max", "_totp_window_steps", b"_totp_window_steps", "backup_recipients", b"backup_recipients", "code_alphabet", b"code_alphabet", "code_length", b"code_length", "codes_per_set_default", b"codes_per_set_default", "codes_per_set_max", b"codes_per_set_max", "draft_lifetime_ms", b"draft_lifetime_ms", "factor_off_at_failures", b"factor_off_at_failures", "hotp_look_ahead", b"hotp_look_ahead", "lifetime_ms_max", b"lifetime_ms_max", "lock_from_failures", b"lock_from_failures", "lock_ms", b"lock_ms", "lock_ms_max", b"lock_ms_max", "lock_until_unlocked", b"lock_until_unlocked", "next_tokencode_from_failures", b"next_tokencode_from_failures", "pin_length_max", b"pin_length_max", "pin_length_min", b"pin_length_min", "pin_letters", b"pin_letters", "request_retention_ms", b"request_retention_ms", "requests_max", b"requests_max", "resynchronize_look_ahead", b"resynchronize_look_ahead", "resynchronize_window_steps", b"resynchronize_window_steps", "second_approver", b"second_approver", "session_lifetime_ms", b"session_lifetime_ms", "set_low_threshold", b"set_low_threshold", "tokens_per_user_max", b"tokens_per_user_max", "totp_window_steps", b"totp_window_steps", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__backup_recipients: _TypeAlias = _typing.Literal["backup_recipients"]  # noqa: Y015
     _WhichOneofArgType__backup_recipients: _TypeAlias = _typing.Literal["_backup_recipients", b"_backup_recipients"]  # noqa: Y015
@@ -1413,6 +1425,8 @@ class UpdatePolicy(_message.Message):
     _WhichOneofArgType__pin_length_max: _TypeAlias = _typing.Literal["_pin_length_max", b"_pin_length_max"]  # noqa: Y015
     _WhichOneofReturnType__pin_length_min: _TypeAlias = _typing.Literal["pin_length_min"]  # noqa: Y015
     _WhichOneofArgType__pin_length_min: _TypeAlias = _typing.Literal["_pin_length_min", b"_pin_length_min"]  # noqa: Y015
+    _WhichOneofReturnType__pin_letters: _TypeAlias = _typing.Literal["pin_letters"]  # noqa: Y015
+    _WhichOneofArgType__pin_letters: _TypeAlias = _typing.Literal["_pin_letters", b"_pin_letters"]  # noqa: Y015
     _WhichOneofReturnType__request_retention_ms: _TypeAlias = _typing.Literal["request_retention_ms"]  # noqa: Y015
     _WhichOneofArgType__request_retention_ms: _TypeAlias = _typing.Literal["_request_retention_ms", b"_request_retention_ms"]  # noqa: Y015
     _WhichOneofReturnType__requests_max: _TypeAlias = _typing.Literal["requests_max"]  # noqa: Y015
@@ -1463,6 +1477,8 @@ class UpdatePolicy(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__pin_length_max) -> _WhichOneofReturnType__pin_length_max | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__pin_length_min) -> _WhichOneofReturnType__pin_length_min | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pin_letters) -> _WhichOneofReturnType__pin_letters | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__request_retention_ms) -> _WhichOneofReturnType__request_retention_ms | None: ...
     @_typing.overload
@@ -1977,6 +1993,7 @@ class ContinueAuthentication(_message.Message):
     CERTIFICATE_FINGERPRINT_FIELD_NUMBER: _builtins.int
     CERTIFICATE_SERIAL_NUMBER_FIELD_NUMBER: _builtins.int
     SEALED_PIN_FIELD_NUMBER: _builtins.int
+    PIN_LETTERED_FIELD_NUMBER: _builtins.int
     authentication_id: _builtins.str
     """Names the attempt in the audit log."""
     agent: _builtins.str
@@ -1997,6 +2014,8 @@ class ContinueAuthentication(_message.Message):
     """The same certificate's serial number, in hexadecimal digits."""
     sealed_pin: _builtins.bytes
     """The new PIN of a PINpad token, sealed for it; else empty."""
+    pin_lettered: _builtins.bool
+    """The new PIN has a letter."""
     @_builtins.property
     def challenge(self) -> Global___Challenge:
         """What is answered; absent: it is none of this cluster's."""
@@ -2020,10 +2039,11 @@ class ContinueAuthentication(_message.Message):
         certificate_fingerprint: _builtins.str = ...,
         certificate_serial_number: _builtins.str = ...,
         sealed_pin: _builtins.bytes = ...,
+        pin_lettered: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_challenge", b"_challenge", "challenge", b"challenge"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_challenge", b"_challenge", "agent", b"agent", "auth_version", b"auth_version", "authentication_id", b"authentication_id", "certificate_fingerprint", b"certificate_fingerprint", "certificate_serial_number", b"certificate_serial_number", "challenge", b"challenge", "key_id", b"key_id", "moments", b"moments", "pin_verifier", b"pin_verifier", "policy_version", b"policy_version", "sealed_pin", b"sealed_pin", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_challenge", b"_challenge", "agent", b"agent", "auth_version", b"auth_version", "authentication_id", b"authentication_id", "certificate_fingerprint", b"certificate_fingerprint", "certificate_serial_number", b"certificate_serial_number", "challenge", b"challenge", "key_id", b"key_id", "moments", b"moments", "pin_lettered", b"pin_lettered", "pin_verifier", b"pin_verifier", "policy_version", b"policy_version", "sealed_pin", b"sealed_pin", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__challenge: _TypeAlias = _typing.Literal["challenge"]  # noqa: Y015
     _WhichOneofArgType__challenge: _TypeAlias = _typing.Literal["_challenge", b"_challenge"]  # noqa: Y015

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which emergency code a passcode ends with, if it is one of the user's."""
+
+import hmac
+from collections.abc import Mapping, Sequence
+
+from sparecode_node.domain.emergency_access import (
+    CodeState,
+    EmergencyCode,
+    EmergencyCodeSet,
+)
+from sparecode_node.domain.ids import TokenSerial
+from sparecode_node.domain.passcodes import Reading
+from sparecode_node.domain.tokens import Token
+
+Sets = Mapping[TokenSerial, Sequence[EmergencyCodeSet]]
+"""A user's sets by token, newest first."""
+
+
+def find_code(
+    readings: Sequence[Reading], tokens: Sequence[Token], sets: Sets
+) -> tuple[Token, EmergencyCodeSet, EmergencyCode, Reading] | None:
+    """Return the code that was typed, a live one first, or None."""
+    found = None
+    for reading in readings:
+        candidates = {each.set_id: each.verifier for each in reading.codes}
+        for token in tokens:
+            for code_set in sets.get(token.serial, ()):
+                candidate = candidates.get(code_set.set_id)
+                if candidate is None:
+                    continue
+                for code in code_set.codes:
+                    if not hmac.compare_digest(code.verifier, candidate):
+                        continue
+                    if code.state is CodeState.LIVE:
+                        return token, code_set, code, reading
+                    found = found or (token, code_set, code, reading)
+    return found
+
+
+def former_serial(
+    readings: Sequence[Reading], former_sets: Sequence[EmergencyCodeSet]
+) -> TokenSerial | None:
+    """Return the token whose code was typed, if that was the user's before (A4)."""
+    for reading in readings:
+        candidates = {each.set_id: each.verifier for each in reading.codes}
+        for code_set in former_sets:
+            candidate = candidates.get(code_set.set_id, b"")
+            if any(
+                hmac.compare_digest(code.verifier, candidate) for code in code_set.codes
+            ):
+                return code_set.serial
+    return None
