@@ -15,10 +15,9 @@ import logging
 import os
 import resource
 import signal
-import stat
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
@@ -26,8 +25,15 @@ import typer
 # default level alone; `grpc_lines` takes what it writes, so nobody is bothered.
 os.environ.pop("GRPC_VERBOSITY", None)
 
-from sparecode_node import backup_tool, bootstrap, preparing
+from sparecode_node import backup_tool, bootstrap, preparing, recovery_tool
 from sparecode_node.certificates import CertificatesError, write_certificates
+from sparecode_node.command_line import (
+    EXIT_REFUSED,
+    EXIT_USAGE,
+    fail,
+    loaded,
+    read_password,
+)
 from sparecode_node.config import Config, load_config
 from sparecode_node.config_section import ConfigError
 from sparecode_node.doctor.examination import examine
@@ -36,12 +42,6 @@ from sparecode_node.logs import set_up_logging
 from sparecode_node.rpc.stderr import grpc_lines
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
 from sparecode_node.services.errors import InvalidFieldError
-from sparecode_node.services.keyring import forbidden_bits
-
-EXIT_REFUSED = 1
-EXIT_USAGE = 2
-
-PASSWORD_FILE_BYTES_MAX = 4096
 
 GARBAGE_NEW_MAX = 10_000
 """New objects before the next look for garbage; a call makes some hundreds."""
@@ -50,23 +50,9 @@ log = logging.getLogger(__name__)
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(backup_tool.app, name="backup")
-
-
-def fail(message: str, code: int) -> NoReturn:
-    """Say in one line what is wrong, and leave."""
-    print(f"sparecode-node: {message}", file=sys.stderr)  # noqa: T201
-    raise typer.Exit(code)
-
-
-def loaded(context: typer.Context) -> Config:
-    """Return the configuration that `--config` names."""
-    path: Path | None = context.obj
-    if path is None:
-        fail("--config FILE is missing", EXIT_USAGE)
-    try:
-        return load_config(path)
-    except ConfigError as error:
-        fail(str(error), EXIT_USAGE)
+app.command("bundle")(recovery_tool.bundle)
+app.command("restore")(recovery_tool.restore)
+app.command("recover")(recovery_tool.recover)
 
 
 def show_version(value: bool) -> None:  # noqa: FBT001 - Typer calls it so.
@@ -167,6 +153,16 @@ def init(
             metavar="FILE",
         ),
     ] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            "--bundle",
+            help="Also export a recovery bundle into this file.",
+            metavar="FILE",
+        ),
+    ] = None,
+    bundle_recipient: recovery_tool.Recipients = None,
+    bundle_passphrase_file: recovery_tool.PassphraseFile = None,
 ) -> None:
     """
     Begin a new cluster: data folder, key ring, first administrator.
@@ -199,6 +195,19 @@ def init(
         "Keep with the CA's certificate, for `sparecode audit verify --public-key`:\n"
         f"{preparing.audit_keys(config)}".rstrip()
     )
+    if bundle is None:
+        typer.echo(
+            "No backup restores without the key ring. Export it, encrypted, and keep "
+            "that offline:\nsparecode-node --config node.toml bundle FILE"
+        )
+        return
+    recovery_tool.export_bundle(
+        config,
+        bundle,
+        recipients=bundle_recipient or (),
+        passphrase_file=bundle_passphrase_file,
+    )
+    typer.echo(f"{bundle}: the recovery bundle. Keep it offline, apart from backups.")
 
 
 @app.command()
@@ -252,26 +261,6 @@ def asked(question: str, *, secret: bool = False) -> str:
         )
     answer: str = typer.prompt(question, hide_input=secret, confirmation_prompt=secret)
     return answer
-
-
-def read_password(path: Path) -> str:
-    """Return the first line of a file that nobody else can read."""
-    try:
-        with path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            mode = stat.S_IMODE(status.st_mode)
-            if mode & forbidden_bits(status.st_uid, os.geteuid()):
-                fail(
-                    f"{path}: others than its owner have access (mode {mode:04o}); "
-                    f"it must be 0600: chmod 600 {path}",
-                    EXIT_REFUSED,
-                )
-            content = file.read(PASSWORD_FILE_BYTES_MAX)
-        return content.decode().partition("\n")[0].rstrip("\r")
-    except OSError as error:
-        fail(f"{path}: {error.strerror}", EXIT_REFUSED)
-    except UnicodeDecodeError:
-        fail(f"{path}: not UTF-8", EXIT_REFUSED)
 
 
 @app.command()

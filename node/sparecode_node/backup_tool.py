@@ -4,22 +4,21 @@
 import dataclasses
 import datetime as dt
 import json
-import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from sparecode_node.command_line import fail
 from sparecode_node.services import age_files, backup_files
 from sparecode_node.services.age_files import AgeError
 from sparecode_node.services.backup_files import BackupFileError, SignedManifest
 from sparecode_node.services.backup_verification import open_backup
 from sparecode_node.services.keyring import KeyRingError, write_private
 
-EXIT_REFUSED = 1
 PEM_END = b"-----END PUBLIC KEY-----"
 
 app = typer.Typer(
@@ -31,12 +30,6 @@ BackupFile = Annotated[
     Path,
     typer.Argument(metavar="BACKUP", help="What `sparecode cluster backup` wrote."),
 ]
-
-
-def refuse(message: str) -> NoReturn:
-    """Say in one line what is wrong, and leave."""
-    print(f"sparecode-node: {message}", file=sys.stderr)  # noqa: T201
-    raise typer.Exit(EXIT_REFUSED)
 
 
 @app.command()
@@ -53,12 +46,12 @@ def keygen(
     key is printed, for the policy's backup_recipients.
     """
     if path.exists():
-        refuse(f"{path} exists already; a key is not written over another one")
+        fail(f"{path} exists already; a key is not written over another one")
     secret, public = age_files.new_identity()
     try:
         write_private(path, f"# public key: {public}\n{secret}\n".encode())
     except KeyRingError as error:
-        refuse(str(error))
+        fail(str(error))
     typer.echo(public)
     typer.echo(
         f"{path} holds the secret key. Keep it where no node is, and twice. To have "
@@ -80,7 +73,7 @@ def show(
     try:
         signed = backup_files.read_manifest(path)
     except BackupFileError as error:
-        refuse(str(error))
+        fail(str(error))
     tell(signed, as_json=as_json)
 
 
@@ -115,9 +108,9 @@ def verify(
         with tempfile.TemporaryDirectory(prefix="sparecode.") as folder:
             signed = open_backup(path, Path(folder) / "state.db", identities)
     except (AgeError, BackupFileError) as error:
-        refuse(f"NOT VERIFIED: {error}")
+        fail(f"NOT VERIFIED: {error}")
     if public_key is not None and not any(map(signed.signed_by, read_keys(public_key))):
-        refuse(f"NOT VERIFIED: {path}: none of the keys in {public_key} has signed it")
+        fail(f"NOT VERIFIED: {path}: none of the keys in {public_key} has signed it")
     tell(signed, as_json=as_json)
     if not as_json:
         typer.echo("")
@@ -138,9 +131,9 @@ def read_keys(path: Path) -> list[bytes]:
         blocks = path.read_bytes().split(PEM_END)[:-1]
         keys = [load_pem_public_key(block + PEM_END) for block in blocks]
     except OSError as error:
-        refuse(f"{path}: {error.strerror}")
+        fail(f"{path}: {error.strerror}")
     except ValueError:
-        refuse(f"{path}: not what `sparecode-node audit-keys` prints")
+        fail(f"{path}: not what `sparecode-node audit-keys` prints")
     return [key.public_bytes_raw() for key in keys if isinstance(key, Ed25519PublicKey)]
 
 

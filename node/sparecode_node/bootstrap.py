@@ -36,6 +36,7 @@ from sparecode_node.preparing import (
     make_data_dir,
     raft_settings,
     rate_limits,
+    refuse_interrupted,
 )
 from sparecode_node.queries.state import LocalState
 from sparecode_node.renewing import Certificates, changed_sections
@@ -178,6 +179,7 @@ class Node:
         if config.kdf_profile is KdfProfile.TESTING:
             log.warning("hashing with the testing profile: this protects nothing")
         make_data_dir(config.node.data_dir)
+        refuse_interrupted(config)
         sealing = Sealing(KeyRing.load(config.keys_file))
         founder = Founder.load(
             config.node.data_dir / FOUNDING, cluster_id=sealing.cluster_id

@@ -17,6 +17,10 @@ from sparecode_node.services.sealing import Sealing
 STATE = "state.db"
 JOURNAL = "journal"
 FOUNDING = "bootstrap.json"
+NEW = "recover.new"
+"""Holds a new cluster of a backup or a survivor until its parts are moved."""
+WHOLE = "whole"
+"""Says there that it is one."""
 
 
 class StartError(Exception):
@@ -113,3 +117,13 @@ def refuse_existing(config: Config) -> None:
                 f"{path} exists: node {config.node.id} belongs to a cluster already; "
                 "`init` is for a new one"
             )
+
+
+def refuse_interrupted(config: Config) -> None:
+    """Raise `StartError` if a recovery has to be finished first."""
+    path = config.node.data_dir / NEW
+    if (path / WHOLE).exists():
+        raise StartError(
+            f"{path} exists: making a new cluster was interrupted; finish it with "
+            "`sparecode-node recover`"
+        )

@@ -166,11 +166,6 @@ class ClusterReplicator:
         """Meet the other members with another certificate from now on."""
         await self._transport.renew(tls)
 
-    @property
-    def port(self) -> int:
-        """Where the listener for members is bound."""
-        return self._transport.port
-
     def _take_status(self, status: ReplicaStatus) -> None:
         self._status = status
         self._primary_watch.take(status.leader, status.term)
@@ -383,7 +378,7 @@ class ClusterReplicator:
         applied, hashed = status.applied_index, ""
         if digest:
             applied, hashed = await asyncio.to_thread(self._read_digest)
-        audit_sequence, audit_head = await asyncio.to_thread(self._read_head)
+        head = await asyncio.to_thread(self._read_head)
         return MemberStatus(
             node_id=self.node_id,
             reachable=True,
@@ -395,6 +390,7 @@ class ClusterReplicator:
             version=self._config.version,
             feature_level=self._config.feature_level,
             clock_ms=self._clock.now_ms(),
-            audit_sequence=audit_sequence,
-            audit_head=audit_head,
+            audit_sequence=head[0],
+            audit_head=head[1],
+            last_entry=status.last_entry,
         )

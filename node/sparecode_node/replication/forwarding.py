@@ -176,6 +176,7 @@ async def ask_status(
         clock_ms=answer.clock_ms,
         audit_sequence=answer.audit_sequence,
         audit_head=answer.audit_head,
+        last_entry=(answer.last_term, answer.last_index),
     )
 
 
@@ -192,4 +193,6 @@ def status_response(status: MemberStatus) -> peers_pb2.GetMemberStatusResponse:
         clock_ms=status.clock_ms,
         audit_sequence=status.audit_sequence,
         audit_head=status.audit_head,
+        last_term=status.last_entry[0],
+        last_index=status.last_entry[1],
     )

@@ -53,6 +53,8 @@ class ReplicaStatus:
     """The members that this one has a link to."""
     feature_level: int = 1
     """That all members know; see statemachine/feature_level.py."""
+    last_entry: tuple[int, int] = 0, 0
+    """Term and index of the last entry of the log, committed or not."""
     log_entries: int = 0
     log_bytes: int = 0
 
@@ -173,6 +175,7 @@ class Replica:
                 if engine.isNodeConnected(node)
             ),
             feature_level=self._state.feature_level,
+            last_entry=(self._journal.last_term, self._journal.last_index),
             log_entries=len(self._journal),
             log_bytes=self._journal.bytes,
         )

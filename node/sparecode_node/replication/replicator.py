@@ -71,6 +71,8 @@ class MemberStatus:
     """As the configuration of the node that was asked has it."""
     address: str = ""
     """Where other members reach it, by the same configuration."""
+    last_entry: tuple[int, int] = 0, 0
+    """Term and index of the last entry of its log, committed or not."""
     match_index: int = 0
     """Of entries up to here the primary knows that the member has them on disk; told
     by the primary only, 0 elsewhere."""

@@ -135,6 +135,14 @@ class EngineWire:
             self._calls.post(lambda: self._send(NodeId(peer), epoch, frame))
 
 
+def dial(peer: NodeId, address: str, tls: PeerTls) -> grpc.aio.Channel:
+    """Open a channel to a member, that nobody else can answer."""
+    name = ("grpc.ssl_target_name_override", target_name(peer))
+    return grpc.aio.secure_channel(
+        address, tls.channel_credentials(), options=(*_CHANNEL_OPTIONS, name)
+    )
+
+
 class PeerTransport:
     """The listener for members, and the links to them. Lives in the loop."""
 
@@ -184,12 +192,7 @@ class PeerTransport:
             self._link(peer, epoch=0)
 
     def _dial(self, peer: NodeId) -> grpc.aio.Channel:
-        name = ("grpc.ssl_target_name_override", target_name(peer))
-        return grpc.aio.secure_channel(
-            self._addresses.members[peer],
-            self._tls.channel_credentials(),
-            options=(*_CHANNEL_OPTIONS, name),
-        )
+        return dial(peer, self._addresses.members[peer], self._tls)
 
     def _link(self, peer: NodeId, *, epoch: int) -> None:
         """Open the link over the channel; *epoch*: that of the link before it."""

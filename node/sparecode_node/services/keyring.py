@@ -64,10 +64,14 @@ class KeyRing:
         keys: Mapping[KeyId, bytes],
         waiting: Iterable[WaitingKey] = (),
         retired: Mapping[KeyId, bytes] | None = None,
+        origin: str = "",
     ) -> None:
         if active not in keys:
             raise UnknownKeyError(active)
         self.cluster_id = cluster_id
+        self.origin = origin
+        """The cluster that the keys were drawn for; empty: this one. What it has sealed
+        stays readable when a new cluster begins from its state (E2)."""
         self.active = active
         self.missing: tuple[KeyInUse, ...] = ()
         """Keys that the state uses and this ring lacks, as far as it was told."""
@@ -109,6 +113,17 @@ class KeyRing:
             keys=content.keys,
             waiting=content.waiting,
             retired=content.retired,
+            origin=content.origin,
+        )
+
+    def for_cluster(self, cluster_id: str) -> Self:
+        """Return the same keys for a cluster that begins from this one's state (E2)."""
+        return type(self)(
+            cluster_id=cluster_id,
+            active=self.active,
+            keys=self._keys,
+            retired=self.retired,
+            origin=self.origin or self.cluster_id,
         )
 
     def to_bytes(self) -> bytes:
@@ -121,6 +136,7 @@ class KeyRing:
                 keys=self._keys,
                 waiting=self.waiting,
                 retired=self.retired,
+                origin=self.origin,
             )
         )
 
@@ -245,7 +261,7 @@ class KeyRing:
         return HKDF(
             algorithm=SHA256(),
             length=KEY_BYTES,
-            salt=self.cluster_id.encode(),
+            salt=(self.origin or self.cluster_id).encode(),
             info=b"sparecode/v1/" + purpose.encode(),
         ).derive(key)
 

@@ -3,9 +3,10 @@
 The text of a key ring: as its file has it, and as it travels to a joining node.
 
     {"cluster_id": "...", "active": 1, "keys": {"1": "base64 of 64 bytes"},
-     "waiting": [{"replaces": 1, "key": "..."}], "retired": {"1": "..."}}
+     "waiting": [{"replaces": 1, "key": "..."}], "retired": {"1": "..."},
+     "origin": "..."}
 
-The last two may be missing. Errors quote no key.
+The last three may be missing. Errors quote no key.
 """
 
 import base64
@@ -19,7 +20,7 @@ from sparecode_node.domain.ids import KeyId
 KEY_BYTES = 64
 PUBLIC_KEY_BYTES = 32
 _NEEDED = {"cluster_id", "active", "keys"}
-_OPTIONAL = {"waiting", "retired"}
+_OPTIONAL = {"waiting", "retired", "origin"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,8 @@ class RingContent:
     keys: Mapping[KeyId, bytes] = field(repr=False)
     waiting: tuple[WaitingKey, ...] = ()
     retired: Mapping[KeyId, bytes] = field(default_factory=dict)
+    origin: str = ""
+    """The cluster that the keys were drawn for, if it is another one (E2)."""
 
 
 def write(content: RingContent) -> bytes:
@@ -56,6 +59,8 @@ def write(content: RingContent) -> bytes:
         ]
     if content.retired:
         ring["retired"] = _written(content.retired)
+    if content.origin:
+        ring["origin"] = content.origin
     return json.dumps(ring, indent=2).encode() + b"\n"
 
 
@@ -71,6 +76,9 @@ def parse(text: bytes) -> RingContent:
     waiting, retired = ring.get("waiting", []), ring.get("retired", {})
     if not isinstance(cluster_id, str) or not cluster_id:
         raise ValueError("cluster_id must be a string")
+    origin = ring.get("origin", "")
+    if not isinstance(origin, str):
+        raise ValueError("origin must be a string")  # noqa: TRY004
     lists = isinstance(waiting, list) and isinstance(retired, dict)
     if not (type(active) is int and isinstance(keys, dict)):
         raise ValueError("active must be a number, and keys must map numbers to keys")
@@ -82,6 +90,7 @@ def parse(text: bytes) -> RingContent:
         keys=_read(keys, KEY_BYTES),
         waiting=tuple(map(_waiting, waiting)),
         retired=_read(retired, PUBLIC_KEY_BYTES),
+        origin=origin,
     )
 
 

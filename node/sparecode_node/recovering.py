@@ -1,0 +1,325 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+A new cluster from a backup, or from one survivor (E1, E2). The node does not run.
+
+Both end alike: a state, a log that begins behind it with `BeginEpoch`, and the
+key ring under a new cluster's id. Each file is written beside the place where it
+goes, and moved there last; a recovery that was interrupted is done again.
+"""
+
+import asyncio
+import contextlib
+import datetime as dt
+import os
+import shutil
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sparecode_node.config import Config
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.preparing import (
+    JOURNAL,
+    NEW,
+    STATE,
+    WHOLE,
+    StartError,
+    make_data_dir,
+)
+from sparecode_node.queries.state import read_only_uri
+from sparecode_node.replication import forwarding
+from sparecode_node.replication.errors import StartRefusedError
+from sparecode_node.replication.journal_format import SALT_BYTES, Identity
+from sparecode_node.replication.refounding import (
+    Standing,
+    apply_log,
+    read_standing,
+    write_log,
+)
+from sparecode_node.replication.replicator import MemberStatus
+from sparecode_node.replication.tls import PeerTls
+from sparecode_node.replication.transport import dial
+from sparecode_node.rpc.tls import TlsFileError, TlsFiles
+from sparecode_node.services import backup_files
+from sparecode_node.services.age_files import AgeError
+from sparecode_node.services.ambient import Clock, Entropy
+from sparecode_node.services.backup_files import BackupFileError, BackupManifest
+from sparecode_node.services.backup_verification import open_backup
+from sparecode_node.services.bundles import Bundle
+from sparecode_node.services.keyring import KeyRing, KeyRingError, write_private
+from sparecode_node.services.sealing import Sealing
+from sparecode_node.statemachine.epoch_commands import BeginEpoch
+from sparecode_node.statemachine.schema import SchemaError
+from sparecode_node.statemachine.snapshots import write_snapshot
+
+RING = "ring.json"
+RECOVERED = "recovered"
+"""Where the other files of a bundle go."""
+ASK_S = 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewCluster:
+    """What has become of it."""
+
+    cluster_id: str
+    index: int
+    """The last entry that the state has from before."""
+    kept_in: Path | None = None
+    """Where this node's old files are."""
+
+
+# --- From a backup
+
+
+def restore(
+    config: Config,
+    backup: Path,
+    bundle: Bundle,
+    *,
+    identities: Sequence[str],
+    clock: Clock,
+    entropy: Entropy,
+) -> tuple[NewCluster, BackupManifest]:
+    """
+    Make a new cluster of a backup, on this node. Raises `StartError`.
+
+    The backup must be signed by the cluster whose key ring the bundle holds.
+    """
+    for path in (
+        *(config.node.data_dir / name for name in (STATE, JOURNAL, NEW)),
+        config.keys_file,
+    ):
+        if path.exists():
+            raise StartError(
+                f"{path} exists: a backup is restored into an empty data folder, and "
+                "without a key ring; move what is there away first"
+            )
+    make_data_dir(config.node.data_dir)
+    new = config.node.data_dir / NEW
+    try:
+        new.mkdir(mode=0o700)
+        signed = open_backup(backup, new / STATE, identities)
+        manifest = signed.manifest
+        if manifest.cluster_id != bundle.ring.cluster_id:
+            raise StartError(
+                f"the backup is of cluster {manifest.cluster_id}, and the bundle of "
+                f"{bundle.ring.cluster_id}"
+            )
+        if not backup_files.is_signed_by_ring(Sealing(bundle.ring), signed):
+            raise StartError(
+                f"{backup}: not signed with key {manifest.key_id} of the bundle's ring: "
+                "somebody else has made it, or the bundle is of before that key; "
+                "export a new bundle after each rotation"
+            )
+        begun = BeginEpoch(
+            cluster_id=entropy.uuid(),
+            cause="restore",
+            state_index=manifest.index,
+            state_at_ms=manifest.state_at_ms,
+        )
+        _write(config, bundle.ring, begun, manifest.term + 1, clock, entropy)
+        for name, data in bundle.files.items():
+            folder = config.node.data_dir / RECOVERED
+            folder.mkdir(mode=0o700, exist_ok=True)
+            write_private(folder / name, data)
+        move(config)
+    except (
+        AgeError,
+        BackupFileError,
+        KeyRingError,
+        SchemaError,
+        StartRefusedError,
+        OSError,
+        sqlite3.DatabaseError,
+    ) as error:
+        raise StartError(str(error)) from error
+    finally:
+        if not (new / WHOLE).exists():
+            shutil.rmtree(new, ignore_errors=True)
+    return NewCluster(cluster_id=begun.cluster_id, index=begun.state_index), manifest
+
+
+# --- From a survivor
+
+
+def standing(config: Config) -> Standing:
+    """Say how much of the log this node has. Raises `StartError`."""
+    try:
+        ring = KeyRing.load(config.keys_file)
+        return read_standing(
+            config.node.data_dir / JOURNAL,
+            config.node.data_dir / STATE,
+            _identity(ring.cluster_id, config),
+            tuple(config.members),
+        )
+    except (KeyRingError, SchemaError, StartRefusedError, sqlite3.Error) as error:
+        raise StartError(str(error)) from error
+
+
+async def ask_others(config: Config, clock: Clock) -> list[MemberStatus]:
+    """Ask every other member that `node.toml` names how much it has. Raises `StartError`."""
+    try:
+        files = TlsFiles.read(
+            certificate=config.peers.certificate,
+            key=config.peers.key,
+            ca=config.peers.ca,
+            now=dt.datetime.fromtimestamp(clock.now_ms() / 1000, dt.UTC),
+        )
+    except TlsFileError as error:
+        raise StartError(str(error)) from error
+    tls = PeerTls(certificate=files.certificate, key=files.key, ca=files.ca or b"")
+
+    async def ask(peer: NodeId, address: str) -> MemberStatus:
+        async with dial(peer, address, tls) as channel:
+            return await forwarding.ask_status(
+                channel, peer, digest=False, timeout_s=ASK_S
+            )
+
+    others = {
+        NodeId(member): str(address)
+        for member, address in config.members.items()
+        if member != config.node.id
+    }
+    return list(await asyncio.gather(*(ask(*each) for each in others.items())))
+
+
+def objection(own: Standing, others: Sequence[MemberStatus]) -> str:
+    """Say why this node must not become the cluster; empty if it may."""
+    reached = [each for each in others if each.reachable]
+    for each in reached:
+        if each.last_entry > own.last_entry:
+            term, index = each.last_entry
+            return (
+                f"{each.node_id} has more of the log (entry {index} of term {term}): "
+                f"recover there, and not here (entry {own.last_index} of term "
+                f"{own.last_term})"
+            )
+    if len(reached) + 1 > (len(others) + 1) // 2:
+        names = ", ".join(each.node_id for each in reached)
+        return (
+            f"the quorum is not lost: {names} can be reached, and with this node that "
+            f"is {len(reached) + 1} of {len(others) + 1}; start it instead"
+        )
+    return ""
+
+
+def recover(config: Config, *, clock: Clock, entropy: Entropy) -> NewCluster:
+    """
+    Make this node a new cluster of one, from all that it has. Raises `StartError`.
+
+    The caller has made sure that the quorum is gone for good (`objection`).
+    """
+    new = config.node.data_dir / NEW
+    try:
+        ring = KeyRing.load(config.keys_file)
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(mode=0o700)
+        write_snapshot(config.node.data_dir / STATE, new / STATE)
+        found = apply_log(
+            config.node.data_dir / JOURNAL,
+            new / STATE,
+            _identity(ring.cluster_id, config),
+            tuple(config.members),
+        )
+        with contextlib.closing(
+            sqlite3.connect(read_only_uri(new / STATE), uri=True)
+        ) as db:
+            row = db.execute("SELECT value FROM meta WHERE name = 'now_ms'").fetchone()
+        if row is None:
+            raise StartError(
+                f"{config.node.data_dir / STATE}: the cluster never began here: there "
+                "is nothing to recover"
+            )
+        begun = BeginEpoch(
+            cluster_id=entropy.uuid(),
+            cause="recover",
+            state_index=found.last_index,
+            state_at_ms=row[0],
+        )
+        _write(config, ring, begun, found.last_term + 1, clock, entropy)
+        kept = move(config)
+    except (
+        KeyRingError,
+        SchemaError,
+        StartRefusedError,
+        OSError,
+        sqlite3.DatabaseError,
+    ) as error:
+        raise StartError(str(error)) from error
+    return NewCluster(
+        cluster_id=begun.cluster_id, index=begun.state_index, kept_in=kept
+    )
+
+
+def was_interrupted(config: Config) -> bool:
+    """Say whether a recovery was whole, and not all of it was moved."""
+    return (config.node.data_dir / NEW / WHOLE).exists()
+
+
+# --- What both do
+
+
+def _identity(cluster_id: str, config: Config) -> Identity:
+    return Identity(cluster_id, config.node.id)
+
+
+def _write(
+    config: Config,
+    ring: KeyRing,
+    begun: BeginEpoch,
+    term: int,
+    clock: Clock,
+    entropy: Entropy,
+) -> None:
+    """Write log and ring of the new cluster beside its state, and say that it is whole."""
+    new = config.node.data_dir / NEW
+    write_log(
+        new / JOURNAL,
+        _identity(begun.cluster_id, config),
+        begun=begun,
+        at_ms=clock.now_ms(),
+        term=term,
+        salt=entropy.token_bytes(SALT_BYTES),
+    )
+    ring.for_cluster(begun.cluster_id).save(new / RING)
+    write_private(new / WHOLE, b"")
+
+
+def move(config: Config) -> Path | None:
+    """
+    Put the parts of a whole new cluster where they go; return where the old ones are.
+
+    To be done again after a crash: what is moved already is not there any more.
+    """
+    data = config.node.data_dir
+    new = data / NEW
+    ring = KeyRing.load(new / RING)
+    old = data / f"before.{ring.cluster_id[:8]}"
+    parts = [STATE, JOURNAL]
+    if (new / STATE).exists():
+        # They belong to the old state: under the new one they would be its writes.
+        parts = [f"{STATE}-wal", f"{STATE}-shm", *parts]
+    for name in parts:
+        part, place = new / name, data / name
+        if place.exists() and (part.exists() or name.startswith(f"{STATE}-")):
+            old.mkdir(mode=0o700, exist_ok=True)
+            place.rename(old / name)
+        if part.exists():
+            part.rename(place)
+    if old.exists() and not (old / RING).exists():
+        KeyRing.load(config.keys_file).save(old / RING)
+    ring.save(config.keys_file)
+    shutil.rmtree(new)
+    sync_directory(data)
+    return old if old.exists() else None
+
+
+def sync_directory(path: Path) -> None:
+    """Return when the names in a folder are on disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The worst day on real processes: a backup restored, a survivor made the cluster.
+
+What was spent is not spent again, whoever has forgotten it (E1, E2).
+"""
+
+import base64
+import dataclasses
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pyotp
+import pytest
+from local_cluster.cluster import ADMINISTRATOR, AGENT, LocalCluster, LocalNode
+from local_cluster.setup import set_up
+
+from sparecode_client import Admin, Agent, NewToken, SparecodeError, TokenAlgorithm
+
+PIN = "4711"
+PASSPHRASE = "correct horse battery staple"
+SEED = b"12345678901234567890"
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[LocalCluster]:
+    """Return a running cluster of three, of which little is left afterwards."""
+    cluster = set_up(tmp_path / "cluster", testing=True)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.kill()
+
+
+def command(node: LocalNode, *args: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run `sparecode-node` as an operator does."""
+    return subprocess.run(
+        [sys.executable, "-m", "sparecode_node", "--config", node.config, *args],
+        env=node.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def admin(cluster: LocalCluster, *nodes: LocalNode) -> Admin:
+    """Sign the administrator in, on any of the nodes."""
+    signed_in = Admin(
+        [node.admin_address for node in nodes or cluster.nodes],
+        ca=cluster.members_ca,
+        timeout=timedelta(seconds=60),
+    )
+    signed_in.login(ADMINISTRATOR, cluster.password)
+    return signed_in
+
+
+def accepts(cluster: LocalCluster, node: LocalNode, user: str, passcode: str) -> bool:
+    """Ask as the agent does."""
+    with Agent(
+        [node.agents_address],
+        ca=cluster.members_ca,
+        certificate=cluster.certificates / f"{AGENT}.pem",
+        key=cluster.certificates / f"{AGENT}.key",
+        timeout=timedelta(seconds=20),
+    ) as agent:
+        return agent.authenticate(user, passcode).accepted
+
+
+def populate(cluster: LocalCluster) -> list[str]:
+    """Set Alice up with codes, Tom with a TOTP token, Henry with HOTP; return codes."""
+    with admin(cluster) as operator:
+        operator.register_agent(AGENT, f"sparecode://agent/{AGENT}")
+        for user, serial, algorithm in (
+            ("alice", "1001", TokenAlgorithm.TOTP),
+            ("tom", "1002", TokenAlgorithm.TOTP),
+            ("henry", "1003", TokenAlgorithm.HOTP),
+        ):
+            operator.create_user(user)
+            operator.enroll_token(
+                NewToken(serial=serial, seed=SEED, algorithm=algorithm)
+            )
+            operator.assign_token(serial, user)
+            operator.set_pin(serial, PIN)
+        issued = operator.issue_tokencodes("1001", count=20)
+    return [code.code for code in issued.codes]
+
+
+def only(node: LocalNode) -> None:
+    """Leave only the node itself under [cluster.members]."""
+    text = node.config.read_text()
+    head, _, rest = text.partition("[cluster.members]\n")
+    members, _, tail = rest.partition("\n\n")
+    kept = [line for line in members.splitlines() if line.startswith(node.node_id)]
+    node.config.write_text(f"{head}[cluster.members]\n{kept[0]}\n\n{tail}")
+
+
+def start_alone(cluster: LocalCluster, node: LocalNode) -> None:
+    only(node)
+    node.start()
+    cluster.wait_ready(node)
+
+
+def assert_nothing_of_before_counts(
+    cluster: LocalCluster, node: LocalNode, codes: list[str], epoch: int = 2
+) -> None:
+    """Try every code of before, before and after the opening (E1, E2)."""
+    with pytest.raises(SparecodeError, match="sparecode cluster open"):
+        accepts(cluster, node, "alice", PIN + codes[0])
+    with admin(cluster, node) as operator:
+        review = operator.get_review()
+        assert not review.open
+        assert review.epoch == epoch
+        assert [each.name for each in review.administrators] == [ADMINISTRATOR]
+        operator.open_cluster(review.review)
+        accepted = [
+            code for code in codes if accepts(cluster, node, "alice", PIN + code)
+        ]
+        assert accepted == []
+        # Tokencodes up to now are spent, whoever showed them where; HOTP waits.
+        totp = pyotp.TOTP(base32())
+        assert not accepts(cluster, node, "tom", PIN + totp.now())
+        hotp = pyotp.HOTP(base32())
+        assert not any(
+            accepts(cluster, node, "henry", PIN + hotp.at(each)) for each in range(3)
+        )
+        operator.unlock_user("henry")
+        operator.resynchronize_token("1003", hotp.at(7), hotp.at(8))
+        operator.unlock_user("henry")
+        assert accepts(cluster, node, "henry", PIN + hotp.at(9))
+        # And everything goes on: new codes are good, once.
+        issued = operator.issue_tokencodes("1001", count=2)
+        code = PIN + issued.codes[0].code
+        assert accepts(cluster, node, "alice", code)
+        assert not accepts(cluster, node, "alice", code)
+
+
+def base32() -> str:
+
+    return base64.b32encode(SEED).decode()
+
+
+def test_a_restored_backup_spends_nothing_twice(
+    cluster: LocalCluster, tmp_path: Path
+) -> None:
+    """UNSPEND: back up, spend, lose all, restore: no old code is accepted."""
+    first = cluster.nodes[0]
+    codes = populate(cluster)
+    keygen = command(first, "backup", "keygen", tmp_path / "backup.key")
+    with admin(cluster) as operator:
+        policy = operator.get_policy()
+
+        operator.update_policy(
+            dataclasses.replace(policy, backup_recipients=keygen.stdout.strip())
+        )
+        with (tmp_path / "a.backup").open("wb") as file:
+            operator.create_backup(lambda: file.truncate(0), file.write)
+    passphrase = tmp_path / "passphrase"
+    passphrase.touch(mode=0o600)
+    passphrase.write_text(PASSPHRASE)
+    done = command(
+        first, "bundle", tmp_path / "a.bundle", "--passphrase-file", passphrase
+    )
+    assert done.returncode == 0, done.stderr
+    for code in codes[:10]:  # After the backup, which does not know of it.
+        assert accepts(cluster, cluster.nodes[1], "alice", PIN + code)
+    secret_things = [PIN, *codes, cluster.password, SEED.decode()]
+    for path in (tmp_path / "a.backup", tmp_path / "a.bundle"):
+        content = path.read_bytes()
+        assert not [each for each in secret_things if each.encode() in content]
+        assert b"alice" not in content
+
+    cluster.kill()
+    for node in cluster.nodes:
+        shutil.rmtree(node.directory / "data")
+        node.key_ring.unlink()
+    arguments = (
+        "restore",
+        tmp_path / "a.backup",
+        "--bundle",
+        tmp_path / "a.bundle",
+        "--key",
+        tmp_path / "backup.key",
+        "--passphrase-file",
+        passphrase,
+    )
+    done = command(first, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "sparecode cluster open" in done.stdout
+    again = command(first, *arguments)
+    assert again.returncode == 1
+    assert "exists" in again.stderr
+
+    start_alone(cluster, first)
+    assert_nothing_of_before_counts(cluster, first, codes)
+    # And it is a cluster like any other: it starts again with what it has.
+    first.stop()
+    first.start()
+    cluster.wait_ready(first)
+    with admin(cluster, first) as operator:
+        assert operator.get_review().open
+
+
+def test_a_survivor_becomes_the_cluster_and_the_others_stay_out(
+    cluster: LocalCluster,
+) -> None:
+    """Recover: told what it does, refused while others live, then done for good."""
+    survivor, *lost = cluster.nodes
+    codes = populate(cluster)
+    for code in codes[:5]:
+        assert accepts(cluster, lost[0], "alice", PIN + code)
+    running = command(survivor, "recover")
+    assert running.returncode == 1
+    assert "another process is using" in running.stderr
+
+    survivor.stop()
+    refused = command(survivor, "recover", "--make-this-node-a-new-cluster")
+    assert refused.returncode == 1
+    assert re.search("has more of the log|the quorum is not lost", refused.stderr)
+    cluster.kill()
+    told = command(survivor, "recover")
+    assert told.returncode == 1
+    assert "Nothing was changed" in told.stdout
+    assert "n2: cannot be reached" in told.stdout
+    assert max(map(len, told.stdout.splitlines())) <= 80
+
+    done = command(survivor, "recover", "--make-this-node-a-new-cluster")
+    assert done.returncode == 0, done.stderr + done.stdout
+    start_alone(cluster, survivor)
+    assert_nothing_of_before_counts(cluster, survivor, codes)
+    with admin(cluster, survivor) as operator:
+        before = operator.get_status()
+        for node in lost:  # They were not lost after all, and come back as they were.
+            node.start()
+        cluster.wait_ready(*lost)
+        after = operator.get_status()
+        assert after.cluster_id == before.cluster_id
+        assert len(after.members) == 1
+        assert after.quorum
+        events = operator.list_audit_events().items
+        assert any(each.action == "BeginEpoch" for each in events)
+    (kept,) = (survivor.directory / "data").glob("before.*")
+    assert {each.name for each in kept.iterdir()} >= {
+        "journal",
+        "ring.json",
+        "state.db",
+    }

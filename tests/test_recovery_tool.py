@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bundles, and when a node must not become the cluster: without a running node."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sparecode_node import recovering
+from sparecode_node.domain.ids import KeyId, NodeId, TokenSerial
+from sparecode_node.replication.refounding import Standing
+from sparecode_node.replication.replicator import MemberStatus
+from sparecode_node.services import age_files, bundles
+from sparecode_node.services.age_files import AgeError
+from sparecode_node.services.ambient import SystemEntropy
+from sparecode_node.services.bundles import Bundle, BundleError
+from sparecode_node.services.keyring import KeyRing
+from sparecode_node.services.sealing import BrokenSealError, Draft, Sealing
+
+OWN = Standing(
+    cluster_id="c1",
+    node_id=NodeId("n1"),
+    members=("n1", "n2", "n3"),
+    applied_index=9,
+    last_index=10,
+    last_term=3,
+)
+
+
+def member(name: str, last_entry: tuple[int, int] | None) -> MemberStatus:
+    return MemberStatus(
+        node_id=NodeId(name),
+        reachable=last_entry is not None,
+        last_entry=last_entry or (0, 0),
+    )
+
+
+@pytest.mark.parametrize(
+    ("n2", "n3", "said"),
+    [
+        (None, None, ""),
+        ((3, 11), None, "n2 has more of the log (entry 11 of term 3)"),
+        (None, (4, 2), "n3 has more of the log (entry 2 of term 4)"),
+        ((3, 10), None, "the quorum is not lost: n2 can be reached"),
+        ((2, 99), None, "the quorum is not lost"),
+    ],
+)
+def test_a_survivor_is_refused_while_others_could_do_better(
+    n2: tuple[int, int] | None, n3: tuple[int, int] | None, said: str
+) -> None:
+    """By term first: the last entry of a later term is newer, however short its log."""
+    objection = recovering.objection(OWN, [member("n2", n2), member("n3", n3)])
+    assert objection.startswith(said)
+    assert bool(objection) == bool(said)
+
+
+def test_of_five_one_that_lives_and_has_less_does_not_object() -> None:
+    """Two of five are no quorum: whoever has more recovers."""
+    names = ("n3", "n4", "n5")
+    others = [member("n2", (3, 9)), *(member(name, None) for name in names)]
+    assert recovering.objection(OWN, others) == ""
+
+
+@pytest.fixture
+def ring() -> KeyRing:
+    return KeyRing.draw(SystemEntropy())
+
+
+def test_a_ring_for_a_new_cluster_opens_what_is_stored_and_nothing_handed_out(
+    ring: KeyRing,
+) -> None:
+    """(E1, I3) Seeds and verifiers stay; a draft of before opens no more."""
+    before, after = Sealing(ring), Sealing(ring.for_cluster("c2"))
+    assert after.cluster_id == "c2"
+    serial, key = TokenSerial("1"), KeyId(1)
+    sealed = before.seal_seed(serial, b"seed", key)
+    assert after.unseal_seed(serial, sealed, key) == b"seed"
+    assert after.checkpoint_public_key(key) == before.checkpoint_public_key(key)
+    draft = Draft(
+        draft_id="d",
+        administrator="root",  # type: ignore[arg-type]
+        serial=serial,
+        user_id="u",  # type: ignore[arg-type]
+        auth_version=1,
+        policy_version=1,
+        key_id=key,
+        set_id="s",  # type: ignore[arg-type]
+        code_length=8,
+        ends_at_ms=1,
+        verifiers=(b"v",),
+    )
+    with pytest.raises(BrokenSealError):
+        after.unseal_draft(before.seal_draft(draft))
+    again = ring.for_cluster("c2").for_cluster("c3")
+    assert Sealing(again).unseal_seed(serial, sealed, key) == b"seed"
+
+
+def test_a_ring_of_another_origin_is_read_as_it_was_written(
+    ring: KeyRing, tmp_path: Path
+) -> None:
+    ring.for_cluster("c2").save(tmp_path / "ring")
+    read = KeyRing.load(tmp_path / "ring")
+    assert (read.cluster_id, read.origin) == ("c2", ring.cluster_id)
+    assert read.subkey(KeyId(1), "x") == ring.subkey(KeyId(1), "x")
+
+
+def test_a_bundle_opens_with_its_key_or_its_passphrase_alone(ring: KeyRing) -> None:
+    """(P5) And nothing of it can be read without."""
+    _, public = age_files.new_identity()
+    text = bundles.to_bytes(Bundle(ring=ring, files={"ca.key": b"the authority's"}))
+    for sealed in (
+        age_files.encrypt_bytes(text, [public]),
+        age_files.encrypt_with_passphrase(text, "correct horse battery"),
+    ):
+        assert ring.cluster_id.encode() not in sealed
+        assert b"the authority" not in sealed
+    opened = bundles.from_bytes(
+        age_files.decrypt_bytes(sealed, passphrase="correct horse battery")
+    )
+    assert opened.ring.to_bytes() == ring.to_bytes()
+    assert opened.files == {"ca.key": b"the authority's"}
+    with pytest.raises(AgeError):
+        age_files.decrypt_bytes(sealed, passphrase="another one of them")
+    with pytest.raises(AgeError):
+        age_files.decrypt_bytes(
+            age_files.encrypt_bytes(text, [public]),
+            identities=[age_files.new_identity()[0]],
+        )
+
+
+@pytest.mark.parametrize("name", ["../ca.key", "/etc/passwd", ".hidden", "", "a\0b"])
+def test_no_file_of_a_bundle_leads_elsewhere(ring: KeyRing, name: str) -> None:
+    text = bundles.to_bytes(Bundle(ring=ring, files={name: b"x"}))
+    with pytest.raises(BundleError):
+        bundles.from_bytes(text)
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"[]", b"{}", b'{"format": 2}', b'{"format": 1, "ring": 1}']
+)
+def test_what_is_no_bundle_is_refused_in_words(text: bytes) -> None:
+    with pytest.raises(BundleError):
+        bundles.from_bytes(text)
+
+
+def test_a_bundle_quotes_no_key_when_it_is_shown(ring: KeyRing) -> None:
+    (key,) = json.loads(ring.to_bytes())["keys"].values()
+    assert key not in repr(Bundle(ring=ring, files={"a": b"secret"}))
+    assert "secret" not in repr(Bundle(ring=ring, files={"a": b"secret"}))
