@@ -201,6 +201,12 @@ _INVALID_ARGUMENT = {
     Reason.CODE_COUNT: "the number of codes is out of bounds",
 }
 _FAILED_PRECONDITION = {
+    Reason.APPROVAL_STALE: "what was asked for is not what it would be now",
+    Reason.APPROVALS_FULL: "as many approvals wait as one may ask for",
+    Reason.KEY_REPLACED: "another rotation came first; see what the keys are now",
+    Reason.KEY_NOT_HELD: "not every member holds the key yet; try again",
+    Reason.KEY_IN_USE: "the key is in use still; wait until it is not",
+    Reason.CODES_LIVE: "live codes have the old form; wait for their end",
     Reason.USER_DISABLED: "the user is disabled",
     Reason.MEMBER_NOT_READY: "the members cannot be changed like that now; try again",
     Reason.MEMBER_REMOVED: "a member of this id was removed from the cluster; "
