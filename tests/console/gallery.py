@@ -73,6 +73,8 @@ def furnish(estate: Estate) -> Exhibition:
     admin.unassign_token(farid.serial)
     admin.update_agent("vpn", add_usernames=[alice.username, bela.username])
     admin.deny_certificate(serial_number="4f:1a:9c:02:77", note="Laptop stolen")
+    estate.administrator(HELP_DESK, AdministratorRole.HELP_DESK)
+    # From here on what is grave has to be approved.
     estate.administrator(SUPER, AdministratorRole.SUPER_ADMIN)
     policy = dataclasses.replace(admin.get_policy(), set_low_threshold=3)
     try:

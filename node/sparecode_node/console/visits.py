@@ -71,9 +71,15 @@ class Visit:
     # --- Use cases -----------------------------------------------------------
 
     def call(
-        self, method: str, *, request_id: str = "", within_s: float = CHANGE_S
+        self, method: str, *, request_id: str = "", within_s: float | None = None
     ) -> CallContext:
-        """Return the context of a use case, called by whoever is signed in."""
+        """
+        Return the context of a use case, called by whoever is signed in.
+
+        Nobody is kept waiting for what cannot be decided here now.
+        """
+        if within_s is None:
+            within_s = CHANGE_S if self.site.is_ready() else READ_S
         return CallContext(
             caller=SessionCaller(bearer=self._bearer) if self._bearer else Anonymous(),
             request_id=request_id,
