@@ -77,10 +77,10 @@ def _take(
             _show(page, url, exhibit)
             _keep(page, exhibit.name, look)
             taken += 1
-            if exhibit.name == "emergency-saved":
-                page.emulate_media(media="print", color_scheme="light")
+            if exhibit.name == "emergency-saved" and look != "narrow":
+                page.emulate_media(media="print")
                 _keep(page, "sheet", look)
-                page.emulate_media(media="screen", color_scheme="null")
+                page.emulate_media(media="screen")
     window.close()
     return taken
 

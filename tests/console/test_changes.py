@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the pages change: tokens, users, agents, administrators, approvals, policy."""
 
+import dataclasses
+
 import pytest
 
+from sparecode_node.console.policy_words import GROUPS
 from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.pins import PinRule
-from sparecode_node.domain.policy import DAY_MS, UNAMBIGUOUS
+from sparecode_node.domain.policy import DAY_MS, UNAMBIGUOUS, Policy
 from sparecode_node.queries.views import TokenView, UserView
 from sparecode_node.replication.errors import NoQuorumError, OutcomeUnknownError
 from tests.console.desk import Desk
@@ -506,3 +509,17 @@ async def test_a_token_without_pin_has_no_pin_actions(desk: Desk) -> None:
     browser = await desk.administrator()
     links = (await browser.open("/tokens/777")).links
     assert not {"Set PIN", "Clear PIN"} & links.keys()
+
+
+async def test_every_field_of_the_policy_has_words(desk: Desk) -> None:
+    """What somebody adds to the policy is in the editor, and comes back as it was."""
+    names = {knob.name for _, knobs in GROUPS for knob in knobs}
+    assert names == {field.name for field in dataclasses.fields(Policy)} - {"version"}
+    browser = await desk.administrator()
+    await browser.open("/policy")
+    page = await browser.send("Save")
+    assert "it is version 2 now" in page.text
+    policy = (
+        await desk.node.policies.get(desk.node.admin("PolicyService/GetPolicy"))
+    ).value
+    assert policy == Policy(version=2)

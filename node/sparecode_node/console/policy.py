@@ -102,7 +102,7 @@ def _wanted(visit: Visit) -> dict[str, Any]:
 def _value(visit: Visit, knob: Knob) -> int | str | None:
     typed = visit.form.text(knob.name)
     if knob.is_text:
-        return typed.upper()
+        return typed.upper() if knob.is_capital else typed
     if not typed and knob.may_be_empty:
         return None
     if not knob.unit_ms:

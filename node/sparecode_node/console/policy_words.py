@@ -45,6 +45,11 @@ class Knob:
         return isinstance(_DEFAULTS[self.name], str)
 
     @property
+    def is_capital(self) -> bool:
+        """Small letters mean capital ones."""
+        return self.name == "code_alphabet"
+
+    @property
     def may_be_empty(self) -> bool:
         """Empty means that there is no bound."""
         return _DEFAULTS[self.name] is None
@@ -61,7 +66,7 @@ _SAID: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
                 "code_alphabet",
                 "Symbols to draw from",
                 "",
-                "At least one letter, so that a code never looks like a tokencode.",
+                "With a letter, a code never looks like a tokencode.",
             ),
             ("codes_per_set_default", "Codes of a set, if nobody says", "", ""),
             ("codes_per_set_max", "Codes of a set, at most", "", ""),
@@ -98,8 +103,14 @@ _SAID: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
     (
         "PINs and tokens",
         (
-            ("pin_length_min", "Digits of a PIN, at least", "", ""),
-            ("pin_length_max", "Digits of a PIN, at most", "", ""),
+            (
+                "pin_letters",
+                "PINs may have letters",
+                "",
+                "Every passcode costs another evaluation then.",
+            ),
+            ("pin_length_min", "Length of a PIN, at least", "", ""),
+            ("pin_length_max", "Length of a PIN, at most", "", ""),
             ("tokens_per_user_max", "Tokens of a user, at most", "", ""),
             (
                 "totp_window_steps",
@@ -124,13 +135,19 @@ _SAID: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
         ),
     ),
     (
-        "Administrators",
+        "Administrators and backups",
         (
             (
                 "second_approver",
                 "A second administrator approves what is grave",
                 "",
                 "",
+            ),
+            (
+                "backup_recipients",
+                "Backups are encrypted to",
+                "",
+                "age public keys, with a space between; empty: nobody may make one.",
             ),
             ("session_lifetime_ms", "A session ends after", "hours", ""),
         ),
