@@ -349,4 +349,4 @@ async def test_kind_that_is_newer_than_the_library_is_none(
 async def test_enums_are_those_of_the_contract(kind, wire) -> None:
     prefix = wire.keys()[0].removesuffix("UNSPECIFIED")
 
-    assert [prefix + member.name for member in kind] == wire.keys()[1:]
+    assert {prefix + member.name for member in kind} == set(wire.keys()[1:])
