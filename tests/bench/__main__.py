@@ -16,6 +16,7 @@ from pathlib import Path
 from local_cluster.setup import set_up
 from rich.console import Console
 
+from tests.bench import indistinguishable
 from tests.bench import limits as ceilings
 from tests.bench.estate import Estate
 from tests.bench.population import Population
@@ -62,6 +63,7 @@ def main() -> int:
         population = Population(users=SMALL_USERS * 8, profile="testing")
         with Estate(folder / "three", population) as estate:
             scenarios.three(estate)
+            indistinguishable.measure(estate, report)
         with Estate(
             folder / "small", Population(users=SMALL_USERS, profile="testing")
         ) as estate:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench import indistinguishable
 from tests.bench.estate import Estate
 from tests.bench.load import longest_gap, percentile
 from tests.bench.population import Population
-from tests.bench.report import Target
+from tests.bench.report import Report, Target
 
 
 @pytest.mark.parametrize(
@@ -55,5 +56,9 @@ def test_an_estate_made_without_the_cluster_is_one(tmp_path: Path) -> None:
         assert set(stale.measured.codes) == {"OK"}
         issued = estate.issue(clients=2, seconds=0.5, count=10)
         assert set(issued.measured.codes) == {"OK"}
+        report = Report()
+        indistinguishable.measure(estate, report, rounds=4)
+        assert len(report.results) == 5
+        assert [target.name for target in report.targets] == ["(A6)"]
         members = estate.status().members
         assert len({m.digest for m in members}) == 1

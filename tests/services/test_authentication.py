@@ -3,12 +3,14 @@
 
 import uuid
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from sparecode_node.domain.agents import Protects
 from sparecode_node.domain.ids import AgentIdentity
 from sparecode_node.domain.outcomes import Reason
+from sparecode_node.queries.transaction import ReadTransaction
 from sparecode_node.replication.errors import NoQuorumError, OutcomeUnknownError
 from sparecode_node.services.errors import InvalidFieldError, NotPermittedError, Refused
 from sparecode_node.services.kdf import Lane
@@ -170,6 +172,27 @@ async def test_every_attempt_costs_the_same(node: OneNode, username: str) -> Non
         assert not await node.accepts(passcode, username=username)
         assert node.kdf.evaluations() - before == 2
         assert len(node.replicator.entries) - entries == 1
+
+
+async def test_name_that_nobody_has_is_looked_up_as_long(
+    node: OneNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(A6) As many queries, or time would tell who there is."""
+    await node.add_user()
+    asked: list[str] = []
+    query = ReadTransaction.all
+
+    async def counted(self: ReadTransaction, sql: str, **values: Any) -> Any:
+        asked.append(sql)
+        return await query(self, sql, **values)
+
+    monkeypatch.setattr(ReadTransaction, "all", counted)
+    assert not await node.accepts("1" * 10)
+    known = asked.copy()
+    asked.clear()
+    assert not await node.accepts("1" * 10, username="nobody")
+    assert asked == known
+    assert known
 
 
 async def test_refusals_of_a_known_user_cost_the_same_too(node: OneNode) -> None:

@@ -36,24 +36,29 @@ class PasscodeParameters:
 async def passcode_parameters(
     transaction: ReadTransaction, name_tags: Sequence[bytes]
 ) -> PasscodeParameters | None:
-    """Return what the passcode of the user with one of these tags is computed with."""
-    user = None
-    for name_tag in name_tags:  # One, but for the time of a rotation of keys.
-        user = user or await transaction.one(
+    """
+    Return what the passcode of the user with one of these tags is computed with.
+
+    For a name that nobody has the same is looked up, so that it takes as long (A6).
+    """
+    found = [  # One tag, but for the time of a rotation of keys.
+        await transaction.one(
             """
             SELECT user_id, auth_version, pin_salt, code_salt, name_tag FROM users
             WHERE name_tag = :name_tag
             """,
             name_tag=name_tag,
         )
-    if user is None:
-        return None
+        for name_tag in name_tags
+    ]
+    user = next((each for each in found if each is not None), None)
+    user_id = "" if user is None else user["user_id"]
     tokens = await transaction.all(
         """
         SELECT serial, pin_key_id FROM tokens
         WHERE user_id = :user_id AND length(pin_verifier) > 0 ORDER BY serial
         """,
-        user_id=user["user_id"],
+        user_id=user_id,
     )
     sets = await transaction.all(
         """
@@ -61,11 +66,11 @@ async def passcode_parameters(
         FROM code_sets JOIN tokens USING (serial)
         WHERE user_id = :user_id ORDER BY number DESC
         """,
-        user_id=user["user_id"],
+        user_id=user_id,
     )
-    former = await transaction.all(
-        FORMER_SETS, user_id=user["user_id"], most=FORMER_SETS_MAX
-    )
+    former = await transaction.all(FORMER_SETS, user_id=user_id, most=FORMER_SETS_MAX)
+    if user is None:
+        return None
     return PasscodeParameters(
         user_id=UserId(user["user_id"]),
         auth_version=user["auth_version"],
