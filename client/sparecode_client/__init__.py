@@ -57,6 +57,7 @@ from sparecode_client.errors import (
     Unavailable,
 )
 from sparecode_client.imports import ImportedToken, ImportedUser, TokenFileFormat
+from sparecode_client.membership import JoinTicket, ListedMember, MemberStanding
 from sparecode_client.policy import Policy, UpdatedPolicy
 from sparecode_client.review import (
     Backup,
@@ -127,8 +128,11 @@ __all__ = [
     "InvalidArgument",
     "IssuedFixedTokencode",
     "IssuedTokencodes",
+    "JoinTicket",
+    "ListedMember",
     "Member",
     "MemberRole",
+    "MemberStanding",
     "NewToken",
     "NodeFailed",
     "NotFound",

@@ -190,6 +190,11 @@ class Admin(Blocking[AsyncAdmin]):
     get_status = _Method(AsyncAdmin.get_status)
     transfer_primary = _Method(AsyncAdmin.transfer_primary)
     create_backup = _Method(AsyncAdmin.create_backup)
+    watch_status = _Method(AsyncAdmin.watch_status)
+    list_members = _Method(AsyncAdmin.list_members)
+    create_join_ticket = _Method(AsyncAdmin.create_join_ticket)
+    add_member = _Method(AsyncAdmin.add_member)
+    remove_member = _Method(AsyncAdmin.remove_member)
     get_review = _Method(AsyncAdmin.get_review)
     open_cluster = _Method(AsyncAdmin.open_cluster)
 

@@ -71,6 +71,7 @@ class MemberRole(enum.StrEnum):
 
     PRIMARY = "primary"
     REPLICA = "replica"
+    LEARNER = "learner"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,8 +38,12 @@ from sparecode_node.config import Config, load_config
 from sparecode_node.config_section import ConfigError
 from sparecode_node.doctor.examination import examine
 from sparecode_node.doctor.findings import Verdict, summary
+from sparecode_node.joining import joiner
+from sparecode_node.joining.founder import make_authorities
 from sparecode_node.logs import set_up_logging
 from sparecode_node.rpc.stderr import grpc_lines
+from sparecode_node.rpc.tickets import PREFIX as TICKET_PREFIX
+from sparecode_node.rpc.tickets import TICKET_CHARACTERS_MAX
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
 from sparecode_node.services.errors import InvalidFieldError
 
@@ -138,7 +142,7 @@ def check_config(context: typer.Context) -> None:
 
 
 @app.command()
-def init(
+def init(  # noqa: PLR0913 - options.
     context: typer.Context,
     administrator: Annotated[
         str | None,
@@ -163,14 +167,50 @@ def init(
     ] = None,
     bundle_recipient: recovery_tool.Recipients = None,
     bundle_passphrase_file: recovery_tool.PassphraseFile = None,
+    join: Annotated[
+        str | None,
+        typer.Option(
+            "--join",
+            help="Join a cluster: a file with the ticket, - for stdin, or the ticket.",
+            metavar="TICKET",
+        ),
+    ] = None,
+    host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Another name or address of this node, for its certificate; may repeat.",
+            metavar="HOST",
+        ),
+    ] = None,
+    *,
+    new_authority: Annotated[
+        bool,
+        typer.Option(
+            "--new-authority",
+            help="Also make the cluster's authorities, and this node's certificate.",
+        ),
+    ] = False,
 ) -> None:
     """
-    Begin a new cluster: data folder, key ring, first administrator.
+    Begin a new cluster, or join one.
 
-    Run it on one node only. The key ring that it makes goes to every other node,
-    over a secure channel; they need no `init`.
+    Without --join: data folder, key ring, first administrator. Run it on the first
+    node only; the others join, each with a ticket of its own, which `sparecode
+    cluster ticket NODE` makes. With --join the node gets its certificate, the
+    authorities and the key ring from a member; then start it.
     """
     config = loaded(context)
+    if join is not None:
+        if administrator or password_file or new_authority:
+            fail(
+                "--join goes without --administrator, --password-file and "
+                "--new-authority: the cluster has all of them already",
+                EXIT_USAGE,
+            )
+        join_cluster(config, join, host or [])
+        return
+    if host and not new_authority:
+        fail("--host goes with --new-authority or --join", EXIT_USAGE)
     try:
         preparing.refuse_existing(config)
         if administrator is None:
@@ -179,6 +219,9 @@ def init(
             password = asked("Password (at least 12 characters)", secret=True)
         else:
             password = read_password(password_file)
+        if new_authority:
+            now = dt.datetime.fromtimestamp(SystemClock().now_ms() / 1000, dt.UTC)
+            make_authorities(config, hosts=host or [], now=now)
         asyncio.run(
             preparing.initialize(
                 config,
@@ -190,8 +233,7 @@ def init(
     except (preparing.StartError, InvalidFieldError) as error:
         fail(str(error), EXIT_REFUSED)
     typer.echo(
-        f"Ready to begin: start node {config.node.id} and the others.\n"
-        f"Every node needs the key ring {config.keys_file}, mode 0600.\n"
+        f"{next_step(config)}\n"
         "Keep with the CA's certificate, for `sparecode audit verify --public-key`:\n"
         f"{preparing.audit_keys(config)}".rstrip()
     )
@@ -208,6 +250,44 @@ def init(
         passphrase_file=bundle_passphrase_file,
     )
     typer.echo(f"{bundle}: the recovery bundle. Keep it offline, apart from backups.")
+
+
+def next_step(config: Config) -> str:
+    """Say what makes a cluster of a node that is about to begin one."""
+    if len(config.members) == 1:
+        return (
+            f"Ready to begin: start node {config.node.id}. Others join it, each with a "
+            "ticket:\nsparecode cluster ticket NODE"
+        )
+    return (
+        f"Ready to begin: start node {config.node.id} and the others.\n"
+        f"Every node needs the key ring {config.keys_file}, mode 0600."
+    )
+
+
+def join_cluster(config: Config, given: str, hosts: list[str]) -> None:
+    """Have this node admitted by a ticket, and say what to do next."""
+    try:
+        if given == "-":
+            ticket = sys.stdin.read(TICKET_CHARACTERS_MAX)
+        elif given.startswith(TICKET_PREFIX):
+            ticket = given
+        else:
+            with Path(given).open() as file:
+                ticket = file.read(TICKET_CHARACTERS_MAX)
+    except (OSError, UnicodeDecodeError) as error:
+        fail(f"--join {given}: {getattr(error, 'strerror', error)}", EXIT_REFUSED)
+    try:
+        joined = joiner.join(
+            config, ticket, hosts=hosts, clock=SystemClock(), entropy=SystemEntropy()
+        )
+    except preparing.StartError as error:
+        fail(str(error), EXIT_REFUSED)
+    typer.echo(
+        f"{config.node.id} was admitted to cluster {joined.cluster_id} by {joined.by}.\n"
+        "Start it: it catches up, and votes as soon as it has. See how far it is:\n"
+        "sparecode cluster members"
+    )
 
 
 @app.command()

@@ -23,6 +23,7 @@ from sparecode_node.console.server import (
 )
 from sparecode_node.console.site import Site
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.joining.welcome import Welcome
 from sparecode_node.metrics.census import Census
 from sparecode_node.metrics.collecting import Sources
 from sparecode_node.metrics.events import EventCounts
@@ -110,6 +111,7 @@ class Node:
         self._certificates: Certificates | None = None
         self._replicator: ClusterReplicator | None = None
         self._console: ConsoleServer | None = None
+        self._welcome = Welcome(config, self._refusals, clock)
 
     @property
     def security_log(self) -> SecurityLog:
@@ -161,9 +163,9 @@ class Node:
         self._fatal = message
         self.stop()
 
-    def _founded(self, task: "asyncio.Task[None]") -> None:
+    def _stop_if_failed(self, task: "asyncio.Task[None]") -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._stop_broken(f"the cluster cannot begin: {error!r}")
+            self._stop_broken(f"{task.get_name()}: {error!r}")
 
     def _give_up(self) -> None:
         """End the process: something does not stop, and nobody shall wait for it."""
@@ -212,7 +214,11 @@ class Node:
                 version=VERSION,
             ),
             limits=rate_limits(config),
+            authorities=self._welcome.authorities,
         )
+        growing = self._welcome.begin(replicator, state, sealing)
+        growing.add_done_callback(self._stop_if_failed)
+        started.push_async_callback(_cancel, growing)
         noting = asyncio.create_task(self._refusals.run(replicator), name="refusals")
         started.push_async_callback(_cancel, noting)
         raising = asyncio.create_task(
@@ -245,7 +251,7 @@ class Node:
         started.push_async_callback(_cancel, renewing)
         if founder is not None:
             founding = asyncio.create_task(founder.run(replicator), name="founding")
-            founding.add_done_callback(self._founded)
+            founding.add_done_callback(self._stop_if_failed)
             started.push_async_callback(_cancel, founding)
         started.push_async_callback(self._leave, condition, listeners, replicator)
 
@@ -362,6 +368,7 @@ class Node:
                         NodeId(member): str(address)
                         for member, address in config.members.items()
                     },
+                    entrance=self._welcome.entrance(state.read_doors),
                 ),
                 tls=_peer_tls(tls),
                 directory=config.node.data_dir / JOURNAL,

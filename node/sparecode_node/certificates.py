@@ -135,6 +135,22 @@ class Authority:
         days: float = LEAF_DAYS,
     ) -> Issued:
         """Sign a certificate for a node: server and client of its peers."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate = self.certify_member(
+            member_id, key.public_key(), hosts=hosts, now=now, days=days
+        )
+        return Issued(certificate, _pem(key))
+
+    def certify_member(
+        self,
+        member_id: str,
+        key: ec.EllipticCurvePublicKey,
+        *,
+        hosts: Iterable[str] = (),
+        now: dt.datetime,
+        days: float = LEAF_DAYS,
+    ) -> bytes:
+        """Sign a certificate for a node that keeps its key to itself; PEM."""
         if not _MEMBER.fullmatch(member_id):
             raise CertificatesError(
                 f"member {member_id!r}: 1 to 63 of a-z, 0-9 and -, not at an end"
@@ -145,7 +161,7 @@ class Authority:
         ]
         names += map(_host_name, dict.fromkeys(("localhost", *hosts)))
         usages = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
-        return self._issue(member_id, names, usages, now=now, days=days)
+        return self._certify(member_id, key, names, usages, now=now, days=days)
 
     def issue_agent(
         self, name: str, *, now: dt.datetime, days: float = LEAF_DAYS
@@ -185,7 +201,21 @@ class Authority:
         days: float,
     ) -> Issued:
         key = ec.generate_private_key(ec.SECP256R1())
-        public = key.public_key()
+        certificate = self._certify(
+            common_name, key.public_key(), names, usages, now=now, days=days
+        )
+        return Issued(certificate, _pem(key))
+
+    def _certify(
+        self,
+        common_name: str,
+        public: ec.EllipticCurvePublicKey,
+        names: Sequence[x509.GeneralName],
+        usages: Sequence[x509.ObjectIdentifier],
+        *,
+        now: dt.datetime,
+        days: float,
+    ) -> bytes:
         starts_at = now - _BACKDATED
         builder = (
             x509.CertificateBuilder()
@@ -217,7 +247,7 @@ class Authority:
                 x509.SubjectAlternativeName(names), critical=False
             )
         certificate = builder.sign(self._key, hashes.SHA256())
-        return Issued(certificate.public_bytes(serialization.Encoding.PEM), _pem(key))
+        return certificate.public_bytes(serialization.Encoding.PEM)
 
 
 def _host_name(host: str) -> x509.GeneralName:
@@ -272,7 +302,7 @@ def write_certificates(
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for file in files:
-            _write(file)
+            write_file(file.path, file.content, file.mode)
     except OSError as error:
         raise CertificatesError(f"{error.filename}: {error.strerror}") from error
     return tuple(file.path for file in files)
@@ -317,11 +347,11 @@ def _files(directory: Path, name: str, issued: Issued) -> list[_File]:
     ]
 
 
-def _write(file: _File) -> None:
+def write_file(path: Path, content: bytes, mode: int) -> None:
     """Put a file in place at once: no reader sees half of it, none a wider mode."""
-    new = file.path.with_name(f".{file.path.name}.new")
+    new = path.with_name(f".{path.name}.new")
     new.unlink(missing_ok=True)
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, file.mode)
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "wb") as opened:
-        opened.write(file.content)
-    new.replace(file.path)
+        opened.write(content)
+    new.replace(path)

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """`sparecode cluster`: what changes the cluster."""
 
+import json
+
 import grpc
+from google.protobuf import timestamp_pb2
 
 from sparecode.v1 import cluster_pb2
 from tests.client.conftest import Cli
@@ -71,3 +74,159 @@ def test_status_does_not_speak_of_levels_when_all_is_well(cli: Cli) -> None:
     cli.node.answer(STATUS, answer)
 
     assert "evel" not in cli("cluster", "status").stdout
+
+
+# --- Members that come and go
+
+
+TICKET = "ClusterService/CreateJoinTicket"
+WORDS = "sparecode-join-1:" + "Q2hlY2s" * 90
+
+
+def listed(node_id: str, standing: int) -> cluster_pb2.ListedMember:
+    return cluster_pb2.ListedMember(
+        node_id=node_id,
+        address=f"{node_id}.example.com:7301",
+        standing=cluster_pb2.MemberStanding.ValueType(standing),
+    )
+
+
+def test_members_are_listed_with_how_far_they_are(cli: Cli) -> None:
+    cli.node.answer(
+        "ClusterService/ListMembers",
+        cluster_pb2.ListMembersResponse(
+            members=[listed("n1", 1), listed("n2", 2), listed("n3", 3)]
+        ),
+    )
+    assert cli("cluster", "members").stdout == (
+        "Node  Standing  Address\n"
+        "n1    voter     n1.example.com:7301\n"
+        "n2    learner   n2.example.com:7301\n"
+        "n3    admitted  n3.example.com:7301\n"
+    )
+    assert cli.json("cluster", "members")["members"][1] == {
+        "node_id": "n2",
+        "address": "n2.example.com:7301",
+        "standing": "learner",
+    }
+
+
+def test_a_ticket_is_alone_on_stdout(cli: Cli) -> None:
+    """So that it goes into a file; what to do with it is beside it."""
+    end = timestamp_pb2.Timestamp(seconds=1_800_000_000)
+    cli.node.answer(
+        TICKET, cluster_pb2.CreateJoinTicketResponse(ticket=WORDS, end_time=end)
+    )
+    result = cli("cluster", "ticket", "n4")
+    assert result.stdout == WORDS + "\n"
+    assert "Good once, until 2027-" in result.stderr
+    assert "sparecode-node --config node.toml init --join" in result.stderr
+    (request,) = cli.node.requests(TICKET)
+    assert request.node_id == "n4"
+    assert request.request_id
+    assert cli.json("cluster", "ticket", "n4") == {
+        "node_id": "n4",
+        "ticket": WORDS,
+        "end_time": "2027-01-15T08:00:00Z",
+    }
+
+
+def test_a_member_that_is_there_already_is_exit_code_1(cli: Cli) -> None:
+    code = grpc.StatusCode.ALREADY_EXISTS
+    cli.node.answer(TICKET, Failure(code, "MEMBER_EXISTS", "n4 is a member already"))
+    result = cli("cluster", "ticket", "n4")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "sparecode: n4 is a member already\nSee them: sparecode cluster members\n"
+    )
+    assert result.stdout == ""
+
+
+def test_a_node_is_added_by_its_address(cli: Cli) -> None:
+    method = "ClusterService/AddMember"
+    cli.node.answer(method, cluster_pb2.AddMemberResponse(index=7))
+    result = cli("cluster", "add", "n4", "n4.example.com:7301")
+    assert result.stdout == (
+        "n4 shall be a member (log index 7).\n"
+        "Start it with this cluster's key ring: it catches up, and then votes.\n"
+    )
+    (request,) = cli.node.requests(method)
+    assert (request.node_id, request.address) == ("n4", "n4.example.com:7301")
+    assert cli.json("cluster", "add", "n4", "h:1")["index"] == 7
+
+
+def test_a_removal_is_asked_about(cli: Cli) -> None:
+    method = "ClusterService/RemoveMember"
+    cli.node.answer(method, cluster_pb2.RemoveMemberResponse())
+    asked = cli("cluster", "remove", "n3")
+    assert asked.exit_code == 2
+    assert "--yes" in asked.stderr
+    assert cli.node.requests(method) == []
+    result = cli("cluster", "remove", "n3", "--yes")
+    assert result.stdout == (
+        "n3 is no member any more. Stop it, and wipe its disk:\n"
+        "it still holds the key ring and the state.\n"
+    )
+    (request,) = cli.node.requests(method)
+    assert request.node_id == "n3"
+    assert cli.json("cluster", "remove", "n3", "--yes") == {
+        "node_id": "n3",
+        "removed": True,
+    }
+
+
+def seen() -> cluster_pb2.WatchStatusResponse:
+    return cluster_pb2.WatchStatusResponse(
+        status=cluster_pb2.GetStatusResponse(
+            node_id="n1",
+            primary="n1",
+            quorum=True,
+            cluster_id="6f1c1c9e-2d1f-4b8e-9f55-0d3a3f6e7a10",
+            members=[
+                cluster_pb2.Member(
+                    node_id="n1",
+                    reachable=True,
+                    role=cluster_pb2.MEMBER_ROLE_PRIMARY,
+                    term=7,
+                    commit_index=123_456,
+                    applied_index=123_456,
+                    version="0.1.0",
+                ),
+                cluster_pb2.Member(
+                    node_id="n2",
+                    reachable=True,
+                    role=cluster_pb2.MEMBER_ROLE_LEARNER,
+                    term=7,
+                    applied_index=120_000,
+                    lag=3_456,
+                    version="0.1.0",
+                ),
+                cluster_pb2.Member(node_id="n3"),
+            ],
+        )
+    )
+
+
+def test_watching_shows_every_member_on_eighty_columns(cli: Cli) -> None:
+    cli.node.answer("ClusterService/WatchStatus", ([seen()], None))
+    result = cli("cluster", "watch", "--count", "1")
+    assert result.exit_code == 0, result.output
+    lines = [line.rstrip() for line in result.stdout.splitlines()]
+    assert max(map(len, lines)) <= 80
+    assert "primary n1, quorum reached." in " ".join(lines)
+    assert lines[-4:] == [
+        "Node  Role         Term  Commit  Applied   Lag  Clock",
+        "n1    primary         7  123456   123456     0      -",
+        "n2    learner         7       0   120000  3456      -",
+        "n3    unreachable     -       -        -     -      -",
+    ]
+
+
+def test_watching_for_programs_is_a_line_for_each_look(cli: Cli) -> None:
+    """Where a call ends, the next one goes on."""
+    cli.node.answer("ClusterService/WatchStatus", ([seen(), seen()], None))
+    result = cli("cluster", "watch", "--count", "3", "--output", "json")
+    assert result.exit_code == 0, result.output
+    looks = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [look["primary"] for look in looks] == ["n1"] * 3
+    assert len(cli.node.requests("ClusterService/WatchStatus")) == 2

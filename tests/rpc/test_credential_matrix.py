@@ -60,6 +60,7 @@ REQUESTS: dict[str, list[Any]] = {
             format=audit_pb2.AUDIT_EXPORT_FORMAT_JSON_LINES
         )
     ],
+    "ClusterService/WatchStatus": [cluster_pb2.WatchStatusRequest()],
     "ClusterService/CreateBackup": [cluster_pb2.CreateBackupRequest(request_id=ID)],
     "EmergencyAccessService/BulkIssueTokencodes": [
         emergency_pb.BulkIssueTokencodesRequest(

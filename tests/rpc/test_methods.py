@@ -62,10 +62,16 @@ from sparecode_node.queries.views import (
     UserView,
 )
 from sparecode_node.rpc.policy import policy_values
+from sparecode_node.rpc.tickets import to_text
 from sparecode_node.services.administrators import Link
 from sparecode_node.services.audit import ChainVerdict
 from sparecode_node.services.checkpoints import Checkpoint
-from sparecode_node.services.cluster import ClusterStatus, MemberView
+from sparecode_node.services.cluster import (
+    ClusterStatus,
+    ListedMember,
+    MemberView,
+    Standing,
+)
 from sparecode_node.services.context import (
     AgentCaller,
     Anonymous,
@@ -81,6 +87,7 @@ from sparecode_node.services.emergency_access import (
 )
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.sessions import SessionView, SignedIn
+from sparecode_node.services.tickets import JoinTicket
 from sparecode_node.statemachine.results import (
     Applied,
     Decision,
@@ -316,6 +323,16 @@ POLICY = policy_pb2.Policy(
     next_tokencode_from_failures=3,
     second_approver=True,
     backup_recipients="",
+)
+
+
+TICKET = JoinTicket(
+    secret=b"s" * 16,
+    node_id="n4",
+    cluster_id="c",
+    authorities=(b"ca",),
+    members=(("n1", "h:1"),),
+    ends_at_ms=END_MS,
 )
 
 
@@ -1171,6 +1188,49 @@ CASES = [
         asked_of="opening",
     ),
     Case(
+        "ClusterService/CreateJoinTicket",
+        cluster_pb2.CreateJoinTicketRequest(request_id=ID, node_id="n4"),
+        "create_join_ticket",
+        {"node_id": "n4"},
+        TICKET,
+        cluster_pb2.CreateJoinTicketResponse(ticket=to_text(TICKET), end_time=END),
+        asked_of="cluster_changes",
+    ),
+    Case(
+        "ClusterService/AddMember",
+        cluster_pb2.AddMemberRequest(request_id=ID, node_id="n4", address="h:1"),
+        "add_member",
+        {"node_id": "n4", "address": "h:1"},
+        7,
+        cluster_pb2.AddMemberResponse(index=7),
+        asked_of="cluster_changes",
+    ),
+    Case(
+        "ClusterService/RemoveMember",
+        cluster_pb2.RemoveMemberRequest(request_id=ID, node_id="n4"),
+        "remove_member",
+        {"node_id": "n4"},
+        None,
+        cluster_pb2.RemoveMemberResponse(),
+        asked_of="cluster_changes",
+    ),
+    Case(
+        "ClusterService/ListMembers",
+        cluster_pb2.ListMembersRequest(),
+        "members",
+        {},
+        tuple(
+            ListedMember(node_id=f"n{n}", address="h:1", standing=standing)
+            for n, standing in enumerate(Standing)
+        ),
+        cluster_pb2.ListMembersResponse(
+            members=[
+                cluster_pb2.ListedMember(node_id=f"n{n}", address="h:1", standing=n + 1)
+                for n in range(3)
+            ]
+        ),
+    ),
+    Case(
         "ClusterService/GetStatus",
         cluster_pb2.GetStatusRequest(digest=True),
         "status",
@@ -1259,6 +1319,7 @@ def test_every_method_has_a_case():
         "AuditService/ExportAuditEvents",
         "ClusterService/CreateBackup",
         "EmergencyAccessService/BulkIssueTokencodes",
+        "ClusterService/WatchStatus",
     }
     approvals = {
         "AdministratorService/ListApprovals",

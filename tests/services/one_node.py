@@ -133,6 +133,8 @@ class TwoReplicas:
         self.lags = False
         self.down: ProposeError | None = None
         self.transfers: list[NodeId | None] = []
+        self.gone: set[str] = set()
+        """Members that are none any more."""
         self.changes: list[tuple[str, Member | NodeId]] = []
         self.before_apply: Call | None = None
         """What another node gets in just before the next proposal."""
@@ -200,7 +202,9 @@ class TwoReplicas:
 
     def members(self) -> tuple[Member, ...]:
         return tuple(
-            Member(node_id=NodeId(i), address=f"{i}:7301") for i in ("n0", "n1", "n3")
+            Member(node_id=NodeId(i), address=f"{i}:7301")
+            for i in ("n0", "n1", "n3")
+            if i not in self.gone
         )
 
     async def add_learner(self, member: Member, *, timeout_s: float) -> None:
@@ -543,7 +547,12 @@ async def one_node(
             rates=rates,
             entropy=entropy,
         ),
-        cluster_changes=ClusterChanges(proposer=proposer, replicator=replicator),
+        cluster_changes=ClusterChanges(
+            proposer=proposer,
+            replicator=replicator,
+            sealing=sealing,
+            authorities=lambda: (b"authority",),
+        ),
         opening=Opening(proposer=proposer, reader=reader),
         backups=Backups(
             proposer=proposer,

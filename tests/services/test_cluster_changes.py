@@ -1,10 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Changes of the cluster: ordered by who may, recorded, and done by replication."""
 
+from dataclasses import replace
+
 import pytest
 
 from sparecode_node.domain.outcomes import Reason
-from sparecode_node.services.errors import InvalidFieldError, Refused
+from sparecode_node.rpc.tickets import NotATicketError, from_text, to_text
+from sparecode_node.services.cluster import Standing
+from sparecode_node.services.context import Anonymous
+from sparecode_node.services.errors import (
+    InvalidFieldError,
+    NotSignedInError,
+    Refused,
+)
+from sparecode_node.services.tickets import door_of
 from tests.services.one_node import OneNode
 
 pytestmark = pytest.mark.asyncio
@@ -37,3 +47,143 @@ async def test_a_transfer_that_cannot_be_says_why(node: OneNode) -> None:
     assert refused.value.rejected.reason is Reason.MEMBER_UNKNOWN
     with pytest.raises(InvalidFieldError, match="target"):
         await node.cluster_changes.transfer_primary(node.admin(TRANSFER), target="N 9")
+
+
+# --- Members that come and go
+
+
+REMOVE = "ClusterService/RemoveMember"
+TICKET = "ClusterService/CreateJoinTicket"
+REQUEST = "0b0a1ad5-9b1f-4c6d-9a0e-6f0f7f3f1c11"
+
+
+async def test_a_ticket_is_for_one_node_and_a_quarter_of_an_hour(node: OneNode) -> None:
+    """(P5) 128 bits, of which the log and the state hold a verifier only."""
+    changes = node.cluster_changes
+    ticket = await changes.create_join_ticket(node.admin(TICKET), node_id="n4")
+    assert len(ticket.secret) == 16
+    assert ticket.node_id == "n4"
+    assert ticket.cluster_id == node.ring.cluster_id
+    assert ticket.ends_at_ms == node.clock.now + 15 * 60_000
+    assert ticket.members == (
+        ("n0", "n0:7301"),
+        ("n1", "n1:7301"),
+        ("n3", "n3:7301"),
+    )
+    assert last_event(node) == ("CreateJoinTicket", "n4", "applied")
+    (stored,) = node.primary_db.execute(
+        "SELECT certificate FROM join_tickets"
+    ).fetchone()
+    assert stored == door_of(ticket.secret, ticket.node_id).certificate
+    for held in (*node.replicator.entries, node.primary_db.serialize()):
+        assert ticket.secret not in held
+
+
+async def test_a_retry_gets_the_same_ticket_and_a_new_request_another(
+    node: OneNode,
+) -> None:
+    """(Q1) A lost answer costs nothing; two tickets of a node are never good at once."""
+    changes = node.cluster_changes
+    first = await changes.create_join_ticket(node.admin(TICKET, REQUEST), node_id="n4")
+    again = await changes.create_join_ticket(node.admin(TICKET, REQUEST), node_id="n4")
+    other = await changes.create_join_ticket(node.admin(TICKET), node_id="n4")
+    assert again == first
+    assert other.secret != first.secret
+    (known,) = node.primary_db.execute("SELECT count(*) FROM join_tickets").fetchone()
+    assert known == 1
+
+
+async def test_a_ticket_survives_being_carried(node: OneNode) -> None:
+    changes = node.cluster_changes
+    ticket = await changes.create_join_ticket(node.admin(TICKET), node_id="n4")
+    text = to_text(ticket)
+    assert from_text(f"  {text[:70]}\n{text[70:]}\n") == ticket
+    for spoiled, says in (
+        ("hello", "not a join ticket"),
+        (text[:40], "not whole"),
+        (text + "!", "not whole"),
+    ):
+        with pytest.raises(NotATicketError, match=says) as refused:
+            from_text(spoiled)
+        assert text[20:40] not in str(refused.value)
+
+
+async def test_no_ticket_for_a_member(node: OneNode) -> None:
+    """Neither for one of the beginning nor for one that came later."""
+    changes = node.cluster_changes
+    add = node.admin("ClusterService/AddMember")
+    await changes.add_member(add, node_id="n4", address="n4:7301")
+    assert last_event(node) == ("AddMember", "n4", "applied")
+    for member in ("n1", "n4"):
+        with pytest.raises(Refused) as refused:
+            await changes.create_join_ticket(node.admin(TICKET), node_id=member)
+        assert refused.value.rejected.reason is Reason.MEMBER_EXISTS
+    with pytest.raises(Refused, match="address of n1"):
+        await changes.add_member(
+            node.admin("ClusterService/AddMember"), node_id="n5", address="n1:7301"
+        )
+
+
+@pytest.mark.parametrize(
+    "address", ["", "n4", "n4:0", "n4:70000", "0.0.0.0:7301", "[::]:7301", "n 4:1"]
+)
+async def test_an_address_must_be_one_that_others_reach(
+    node: OneNode, address: str
+) -> None:
+    with pytest.raises(InvalidFieldError, match="address"):
+        await node.cluster_changes.add_member(
+            node.admin("ClusterService/AddMember"), node_id="n4", address=address
+        )
+
+
+async def test_a_removal_is_recorded_and_done(node: OneNode) -> None:
+    """(U1) And its id does not come back."""
+    changes = node.cluster_changes
+    await changes.remove_member(node.admin(REMOVE), node_id="n3")
+    assert last_event(node) == ("RemoveMember", "n3", "applied")
+    assert node.replicator.changes == [("remove_member", "n3")]
+    with pytest.raises(Refused) as refused:
+        await changes.remove_member(node.admin(REMOVE), node_id="n7")
+    assert refused.value.rejected.reason is Reason.MEMBER_UNKNOWN
+    assert last_event(node) == ("RemoveMember", "n7", "refused")
+    node.replicator.gone.add("n3")
+    with pytest.raises(Refused) as refused:
+        await changes.create_join_ticket(node.admin(TICKET), node_id="n3")
+    assert refused.value.rejected.reason is Reason.MEMBER_REMOVED
+
+
+async def test_who_is_about_to_come_is_listed_and_can_be_removed(node: OneNode) -> None:
+    """What the engine has not done yet, nobody has to undo there."""
+    changes, listing = node.cluster_changes, node.admin("ClusterService/ListMembers")
+    await changes.add_member(
+        node.admin("ClusterService/AddMember"), node_id="n4", address="n4:7301"
+    )
+    listed = await node.cluster.members(listing)
+    assert [(each.node_id, each.standing) for each in listed] == [
+        ("n0", Standing.VOTER),
+        ("n1", Standing.VOTER),
+        ("n3", Standing.VOTER),
+        ("n4", Standing.ADMITTED),
+    ]
+    await changes.remove_member(node.admin(REMOVE), node_id="n4")
+    assert len(await node.cluster.members(listing)) == 3
+    assert node.replicator.changes == []
+
+
+async def test_the_only_member_stays(node: OneNode) -> None:
+    node.replicator.gone |= {"n0", "n3"}
+    with pytest.raises(Refused, match="only member"):
+        await node.cluster_changes.remove_member(node.admin(REMOVE), node_id="n1")
+
+
+async def test_watching_ends_before_the_deadline(node: OneNode) -> None:
+    """Then the caller calls anew, and its session is looked at anew (P2)."""
+    context = replace(node.admin("ClusterService/WatchStatus"), deadline_s=2.5)
+    seen = [each async for each in node.cluster.watch(context, every_ms=60_000)]
+    assert [status.node_id for status in seen] == ["n1"]
+    with pytest.raises(InvalidFieldError, match="interval"):
+        await anext(node.cluster.watch(context, every_ms=10))
+    with pytest.raises(NotSignedInError):
+        await anext(
+            node.cluster.watch(replace(context, caller=Anonymous()), every_ms=0)
+        )

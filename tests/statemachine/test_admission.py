@@ -81,6 +81,9 @@ def test_the_commands_about_users_are_these() -> None:
         "OpenCluster",
         "ActivateKey",
         "CreateBackup",
+        "CreateJoinTicket",
+        "AddMember",
+        "RemoveMember",
         "RequestBulkIssue",  # Its rows are.
         "Approve",  # Its tokens are looked at in apply.
         "Reject",

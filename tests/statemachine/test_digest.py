@@ -100,6 +100,9 @@ def test_any_changed_cell_changes_the_digest() -> None:
         ("enroll", {"serial": "1003"}),
         ("delete-token", {"serial": "1003"}),
         ("unassign", {"serial": "1001"}),
+        # A node that came by its ticket.
+        ("ticket", {"node": "n4", "certificate": "door"}),
+        ("admit", {"certificate": "door"}),
     ):
         world.handle(directive, dict(given))
     db = world.db

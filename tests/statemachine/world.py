@@ -62,7 +62,11 @@ from sparecode_node.statemachine.bulk_commands import (
     RequestBulkIssue,
 )
 from sparecode_node.statemachine.cluster_commands import (
+    AddMember,
+    AdmitNode,
+    CreateJoinTicket,
     RaiseFeatureLevel,
+    RemoveMember,
     TransferPrimary,
 )
 from sparecode_node.statemachine.commands import (
@@ -90,6 +94,7 @@ from sparecode_node.statemachine.commands import (
 )
 from sparecode_node.statemachine.epoch_commands import BeginEpoch, OpenCluster
 from sparecode_node.statemachine.machine import StateMachine
+from sparecode_node.statemachine.membership import ticket_id_of
 from sparecode_node.statemachine.policies import find_policy
 from sparecode_node.statemachine.refusal_commands import NoteRefusedCalls
 from sparecode_node.statemachine.results import (
@@ -98,6 +103,7 @@ from sparecode_node.statemachine.results import (
     Authenticated,
     BarrierPassed,
     EmergencyAccessSaved,
+    JoinTicketCreated,
     Result,
     SessionOpened,
 )
@@ -236,6 +242,8 @@ class World:
                 | RaiseFeatureLevel()
             ):
                 caller, session = "node:n1", ""
+            case AdmitNode():
+                caller, session = f"joiner:{command.ticket_id[:8]}", ""
             case OpenSession():
                 caller, session = f"administrator:{command.administrator}", ""
             case _:
@@ -430,6 +438,25 @@ class World:
                 return OpenCluster(review=given.get("review", self._review()))
             case "raise-feature-level":
                 return RaiseFeatureLevel(level=int(given["level"]))
+            case "ticket":
+                return CreateJoinTicket(
+                    node_id=NodeId(given["node"]),
+                    certificate=given["certificate"].encode(),
+                )
+            case "admit":
+                return AdmitNode(
+                    ticket_id=ticket_id_of(given["certificate"].encode()),
+                    address=given.get("address", "10.0.0.4:7301"),
+                    key_fingerprint=given.get("key", "k1"),
+                )
+            case "add-member":
+                return AddMember(
+                    node_id=NodeId(given["node"]), address=given["address"]
+                )
+            case "remove-member":
+                return RemoveMember(
+                    node_id=NodeId(given["node"]), member="member" in given
+                )
             case "barrier":
                 return PassBarrier()
             case _:
@@ -874,6 +901,8 @@ def told(result: Result) -> str:
                 f"voided={result.voided_codes} ends={said(result.ends_at_ms)}"
                 + (" warning=pin_missing" if result.pin_missing_warning else "")
             )
+        case JoinTicketCreated():
+            return f"ticket until {said(result.ends_at_ms)}"
         case SessionOpened():
             return (
                 f"opened for {result.administrator} as {result.role} until "

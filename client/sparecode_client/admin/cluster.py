@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from sparecode.v1 import cluster_pb2
 from sparecode_client.client import Caller, new_request_id
+from sparecode_client.membership import JoinTicket, ListedMember, MemberStanding
 from sparecode_client.review import (
     Backup,
     ClusterReview,
@@ -14,7 +15,16 @@ from sparecode_client.review import (
     ReviewedCertificate,
 )
 from sparecode_client.values import ClusterStatus, Commit
-from sparecode_client.wire import commit_in, position_in, status_in, time_in
+from sparecode_client.wire import (
+    commit_in,
+    enum_in,
+    position_in,
+    status_in,
+    time_in,
+)
+
+WATCH_WITHIN = timedelta(seconds=30)
+"""Of one call that watches, at least: it ends by itself a little earlier."""
 
 
 class Cluster(Caller):
@@ -35,6 +45,117 @@ class Cluster(Caller):
             patient=digest,
         )
         return status_in(answer)
+
+    async def watch_status(
+        self,
+        take: Callable[[ClusterStatus], object],
+        *,
+        interval: timedelta,
+        within: timedelta = WATCH_WITHIN,
+    ) -> None:
+        """
+        Hand every member's state to *take* again and again, until *within* is over.
+
+        A node ends the call a little earlier; call again to go on. Where a node
+        breaks off, the next one goes on.
+        """
+        request = cluster_pb2.WatchStatusRequest()
+        request.interval.FromTimedelta(interval)
+
+        def taken(answer: cluster_pb2.WatchStatusResponse) -> bool:
+            take(status_in(answer.status))
+            return True
+
+        await self._client.stream_out(
+            lambda node: node.cluster.WatchStatus,
+            lambda: request,
+            taken,
+            within=within,
+        )
+
+    async def list_members(
+        self, *, within: timedelta | None = None
+    ) -> tuple[ListedMember, ...]:
+        """Return the members, and the nodes that are about to become one."""
+        answer = await self._client.unary(
+            lambda node: node.cluster.ListMembers,
+            cluster_pb2.ListMembersRequest(),
+            within=within,
+        )
+        return tuple(
+            ListedMember(
+                node_id=member.node_id,
+                address=member.address,
+                standing=enum_in(
+                    MemberStanding, cluster_pb2.MemberStanding, member.standing
+                ),
+            )
+            for member in answer.members
+        )
+
+    async def create_join_ticket(
+        self,
+        node_id: str,
+        *,
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> JoinTicket:
+        """
+        Let the node *node_id* be admitted: once, within 15 minutes.
+
+        A retry with the same *request_id* gets the same ticket; a new one makes
+        every older ticket of the node void.
+        """
+        answer = await self._client.unary(
+            lambda node: node.cluster.CreateJoinTicket,
+            cluster_pb2.CreateJoinTicketRequest(
+                request_id=request_id or new_request_id(), node_id=node_id
+            ),
+            within=within,
+        )
+        return JoinTicket(ticket=answer.ticket, end_time=time_in(answer, "end_time"))
+
+    async def add_member(
+        self,
+        node_id: str,
+        address: str,
+        *,
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> int:
+        """
+        Add a node whose certificate and key ring came by another way than a ticket.
+
+        Returns the index of the commit. The node is a learner soon, and votes when
+        it has caught up.
+        """
+        answer = await self._client.unary(
+            lambda node: node.cluster.AddMember,
+            cluster_pb2.AddMemberRequest(
+                request_id=request_id or new_request_id(),
+                node_id=node_id,
+                address=address,
+            ),
+            within=within,
+        )
+        return answer.index
+
+    async def remove_member(
+        self,
+        node_id: str,
+        *,
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> None:
+        """Have a member leave for good; the primary hands over first."""
+        await self._client.unary(
+            lambda node: node.cluster.RemoveMember,
+            cluster_pb2.RemoveMemberRequest(
+                request_id=request_id or new_request_id(), node_id=node_id
+            ),
+            within=within,
+            patient=True,
+        )
 
     async def transfer_primary(
         self,

@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """`sparecode cluster`: what operators look at."""
 
-from datetime import timedelta
 from typing import Annotated
 
 import typer
 
-from sparecode_client.cli import opening
+from sparecode_client.cli import membership, opening
 from sparecode_client.cli.backup import backup
+from sparecode_client.cli.cluster_status import COLUMNS, row, summary
 from sparecode_client.cli.failures import ExitCode
 from sparecode_client.cli.settings import settings_of
-from sparecode_client.values import ClusterStatus, Member
+from sparecode_client.values import ClusterStatus
 
 app = typer.Typer(no_args_is_help=True, help="Look after the cluster itself.")
 app.add_typer(opening.app)
 app.command("backup")(backup)
+app.add_typer(membership.app)
 
 _DIGEST_SHOWN = 16
 
@@ -41,21 +42,9 @@ def status(
     if settings.output.is_json:
         settings.output.json(seen)
     else:
-        settings.output.say(_summary(seen))
+        settings.output.say(summary(seen))
         settings.output.say()
-        settings.output.table(
-            [
-                "Node",
-                "Role",
-                ">Term",
-                ">Commit",
-                ">Applied",
-                ">Lag",
-                ">Clock",
-                "Version",
-            ],
-            (_row(member) for member in seen.members),
-        )
+        settings.output.table(COLUMNS, (row(member) for member in seen.members))
         settings.output.say()
         settings.output.say(heads_compared(seen))
         if waiting := held_back(seen):
@@ -103,32 +92,6 @@ def transfer(
         settings.output.json({"primary": primary})
     else:
         settings.output.say(f"{primary} is the primary.")
-
-
-def _summary(seen: ClusterStatus) -> str:
-    cluster = seen.cluster_id or "not initialized yet"
-    primary = f"primary {seen.primary}" if seen.primary else "no primary known"
-    quorum = "quorum reached" if seen.quorum else "NO QUORUM"
-    return f"Cluster {cluster}, seen from {seen.node_id}: {primary}, {quorum}."
-
-
-def _row(member: Member) -> list[str]:
-    if not member.reachable:
-        return [member.node_id, "unreachable", *["-"] * 6]
-    return [
-        member.node_id,
-        "?" if member.role is None else member.role.value,
-        str(member.term),
-        str(member.commit_index),
-        str(member.applied_index),
-        str(member.lag),
-        "-" if member.clock_offset is None else _offset(member.clock_offset),
-        member.version,
-    ]
-
-
-def _offset(offset: timedelta) -> str:
-    return f"{offset / timedelta(milliseconds=1):+.0f} ms"
 
 
 def held_back(seen: ClusterStatus) -> str:

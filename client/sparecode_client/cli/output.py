@@ -46,6 +46,11 @@ class Output:
         """Write *value* as JSON."""
         sys.stdout.write(json.dumps(to_json(value), indent=2) + "\n")
 
+    def line(self, value: object) -> None:
+        """Write *value* as JSON in one line: one of many."""
+        sys.stdout.write(json.dumps(to_json(value)) + "\n")
+        sys.stdout.flush()
+
     def say(self, words: str = "") -> None:
         """Write a line for people."""
         sys.stdout.write(f"{plain(words)}\n")

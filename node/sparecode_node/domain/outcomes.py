@@ -54,6 +54,13 @@ class Reason(enum.StrEnum):
     KEY_REPLACED = "key_replaced"
     KEY_NOT_HELD = "key_not_held"
     KEY_IN_USE = "key_in_use"
+    TICKET_UNKNOWN = "ticket_unknown"
+    TICKET_ENDED = "ticket_ended"
+    TICKET_USED = "ticket_used"
+    TICKETS_FULL = "tickets_full"
+    JOINER_CERTIFICATE = "joiner_certificate"
+    AUTHORITY_MISSING = "authority_missing"
+
     # A second approver, see P3 and I10
     APPROVAL_NEEDED = "approval_needed"
     APPROVAL_UNKNOWN = "approval_unknown"

@@ -20,6 +20,7 @@ from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication import frames, levels
 from sparecode_node.replication.engine_thread import EngineThread, LoopCalls
+from sparecode_node.replication.entrance import Doors, Entrance
 from sparecode_node.replication.errors import NoPrimaryError, StartRefusedError
 from sparecode_node.replication.forwarding import MalformedCallError
 from sparecode_node.replication.frames import Message
@@ -78,6 +79,8 @@ class PeerAddresses:
     node_id: NodeId
     listen: str
     members: Mapping[NodeId, str]
+    entrance: Entrance | None = None
+    """For nodes that are about to join; none: only members are let in."""
 
     @property
     def others(self) -> Mapping[NodeId, str]:
@@ -178,9 +181,13 @@ class PeerTransport:
         self._server = grpc.aio.server(options=_SERVER_OPTIONS)
         servicer = PeerServicer(self._addresses, engine, handler, level=self._level)
         peers_pb2_grpc.add_PeerServiceServicer_to_server(servicer, self._server)
+        shown: Callable[[], PeerTls] = lambda: self._tls  # noqa: E731
+        if (entrance := self._addresses.entrance) is not None:
+            entrance.add_to(self._server)
+            shown = Doors(shown, entrance.doors)
         try:
             self.port = self._server.add_secure_port(
-                self._addresses.listen, renewable_credentials(lambda: self._tls)
+                self._addresses.listen, renewable_credentials(shown)
             )
         except RuntimeError as error:
             raise StartRefusedError(

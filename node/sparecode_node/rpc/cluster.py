@@ -6,12 +6,23 @@ from collections.abc import AsyncIterator
 from sparecode.v1 import cluster_pb2 as pb
 from sparecode.v1 import cluster_pb2_grpc as pb_grpc
 from sparecode_node.queries.review import Review
-from sparecode_node.rpc import calls, convert
+from sparecode_node.rpc import calls, convert, tickets
 from sparecode_node.rpc.identity import Context
 from sparecode_node.services.backups import Backups
-from sparecode_node.services.cluster import Cluster, MemberView
+from sparecode_node.services.cluster import (
+    Cluster,
+    ClusterStatus,
+    MemberView,
+    Standing,
+)
 from sparecode_node.services.cluster_changes import ClusterChanges
 from sparecode_node.services.opening import Opening
+
+_STANDINGS = {
+    Standing.VOTER: pb.MEMBER_STANDING_VOTER,
+    Standing.LEARNER: pb.MEMBER_STANDING_LEARNER,
+    Standing.ADMITTED: pb.MEMBER_STANDING_ADMITTED,
+}
 
 
 class ClusterServicer(pb_grpc.ClusterServiceServicer):
@@ -39,14 +50,75 @@ class ClusterServicer(pb_grpc.ClusterServiceServicer):
             calls.session_call(context, "ClusterService/GetStatus"),
             digest=request.digest,
         )
-        return pb.GetStatusResponse(
-            node_id=status.node_id,
-            primary=status.primary or "",
-            quorum=status.quorum,
-            members=[_member(member) for member in status.members],
-            cluster_id=status.cluster_id,
-            feature_level=status.feature_level,
+        return _status(status)
+
+    async def WatchStatus(
+        self, request: pb.WatchStatusRequest, context: Context
+    ) -> AsyncIterator[pb.WatchStatusResponse]:
+        """Return every member's state again and again."""
+        looks = self._cluster.watch(
+            calls.session_call(context, "ClusterService/WatchStatus"),
+            every_ms=request.interval.ToMilliseconds(),
         )
+        async for status in looks:
+            yield pb.WatchStatusResponse(status=_status(status))
+
+    async def ListMembers(
+        self, request: pb.ListMembersRequest, context: Context
+    ) -> pb.ListMembersResponse:
+        """Return the members, and who is about to become one."""
+        del request
+        members = await self._cluster.members(
+            calls.session_call(context, "ClusterService/ListMembers")
+        )
+        return pb.ListMembersResponse(
+            members=[
+                pb.ListedMember(
+                    node_id=member.node_id,
+                    address=member.address,
+                    standing=_STANDINGS[member.standing],
+                )
+                for member in members
+            ]
+        )
+
+    async def CreateJoinTicket(
+        self, request: pb.CreateJoinTicketRequest, context: Context
+    ) -> pb.CreateJoinTicketResponse:
+        """Let a node be admitted, once and soon."""
+        ticket = await self._changes.create_join_ticket(
+            calls.session_call(
+                context, "ClusterService/CreateJoinTicket", request.request_id
+            ),
+            node_id=request.node_id,
+        )
+        return pb.CreateJoinTicketResponse(
+            ticket=tickets.to_text(ticket),
+            end_time=convert.timestamp(ticket.ends_at_ms),
+        )
+
+    async def AddMember(
+        self, request: pb.AddMemberRequest, context: Context
+    ) -> pb.AddMemberResponse:
+        """Add a node that comes without a ticket."""
+        index = await self._changes.add_member(
+            calls.session_call(context, "ClusterService/AddMember", request.request_id),
+            node_id=request.node_id,
+            address=request.address,
+        )
+        return pb.AddMemberResponse(index=index)
+
+    async def RemoveMember(
+        self, request: pb.RemoveMemberRequest, context: Context
+    ) -> pb.RemoveMemberResponse:
+        """Have a member leave for good."""
+        await self._changes.remove_member(
+            calls.session_call(
+                context, "ClusterService/RemoveMember", request.request_id
+            ),
+            node_id=request.node_id,
+        )
+        return pb.RemoveMemberResponse()
 
     async def TransferPrimary(
         self, request: pb.TransferPrimaryRequest, context: Context
@@ -144,9 +216,22 @@ def _review(review: Review) -> pb.GetReviewResponse:
     )
 
 
+def _status(status: ClusterStatus) -> pb.GetStatusResponse:
+    return pb.GetStatusResponse(
+        node_id=status.node_id,
+        primary=status.primary or "",
+        quorum=status.quorum,
+        members=[_member(member) for member in status.members],
+        cluster_id=status.cluster_id,
+        feature_level=status.feature_level,
+    )
+
+
 def _member(member: MemberView) -> pb.Member:
     role = pb.MEMBER_ROLE_UNSPECIFIED
-    if member.reachable:
+    if member.reachable and not member.votes:
+        role = pb.MEMBER_ROLE_LEARNER
+    elif member.reachable:
         role = pb.MEMBER_ROLE_PRIMARY if member.is_primary else pb.MEMBER_ROLE_REPLICA
     return pb.Member(
         node_id=member.node_id,

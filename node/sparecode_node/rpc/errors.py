@@ -164,6 +164,17 @@ _ADVICE = {
     Reason.APPROVAL_STALE: "have it asked for again",
     Reason.APPROVALS_FULL: "have some of them decided first",
     Reason.REVIEW_STALE: "`sparecode cluster review`",
+    Reason.MEMBER_EXISTS: "a machine that has lost its data comes back under a new "
+    "node id",
+    Reason.TICKETS_FULL: "wait until the oldest is forgotten, 75 minutes after it was "
+    "made",
+    Reason.TICKET_UNKNOWN: "have a new one made: sparecode cluster ticket",
+    Reason.JOINER_CERTIFICATE: "bring one that the members' authority has signed for "
+    "this node id, with an EC key",
+    Reason.AUTHORITY_MISSING: "ask a member that has the authority's key, or bring a "
+    "certificate along",
+    Reason.TICKET_USED: "have a new one made: sparecode cluster ticket",
+    Reason.TICKET_ENDED: "have a new one made: sparecode cluster ticket",
 }
 _NOT_FOUND = {
     Reason.USER_UNKNOWN: "there is no such user",
@@ -173,6 +184,7 @@ _NOT_FOUND = {
     Reason.ADMINISTRATOR_UNKNOWN: "there is no such administrator",
     Reason.MEMBER_UNKNOWN: "there is no such member",
     Reason.APPROVAL_UNKNOWN: "no such approval waits",
+    Reason.TICKET_UNKNOWN: "there is no such ticket",
 }
 _ALREADY_EXISTS = {
     Reason.USER_EXISTS: "there is a user of this name",
@@ -242,6 +254,11 @@ _FAILED_PRECONDITION = {
     Reason.NO_BACKUP_RECIPIENT: "the policy names nobody who could open a backup",
     Reason.REVIEW_STALE: "what was reviewed has changed since",
     Reason.TOKEN_OUT_OF_STEP: "the token has to be resynchronized first",
+    Reason.TICKET_USED: "the ticket was used before",
+    Reason.TICKET_ENDED: "the ticket has ended",
+    Reason.TICKETS_FULL: "too many tickets were made lately",
+    Reason.JOINER_CERTIFICATE: "the joiner's certificate is not fit for a member",
+    Reason.AUTHORITY_MISSING: "this member signs no certificates",
     Reason.ALLOW_LIST_LIMIT: "the allow list would become too long",
 }
 

@@ -40,7 +40,12 @@ from sparecode_node.statemachine.agent_commands import (
 from sparecode_node.statemachine.approval_commands import Approve, Reject
 from sparecode_node.statemachine.backup_commands import CreateBackup
 from sparecode_node.statemachine.bulk_commands import IssueTokencodesInBulk
-from sparecode_node.statemachine.cluster_commands import TransferPrimary
+from sparecode_node.statemachine.cluster_commands import (
+    AddMember,
+    CreateJoinTicket,
+    RemoveMember,
+    TransferPrimary,
+)
 from sparecode_node.statemachine.commands import (
     AssignToken,
     CloseSession,
@@ -100,7 +105,14 @@ _COMMANDS: dict[str, tuple[type[Command], ...]] = {
         DenyCertificate,
         AllowCertificate,
     ),
-    "ClusterService": (TransferPrimary, OpenCluster, CreateBackup),
+    "ClusterService": (
+        OpenCluster,
+        CreateBackup,
+        TransferPrimary,
+        CreateJoinTicket,
+        AddMember,
+        RemoveMember,
+    ),
     "AdministratorService": (
         CreateAdministrator,
         UpdateAdministrator,
@@ -143,6 +155,8 @@ _READS: dict[str, Permission | None] = {
     "AuditService/VerifyChain": Permission.READ_AUDIT,
     "ClusterService/GetStatus": Permission.READ_CLUSTER,
     "ClusterService/GetReview": Permission.READ_CLUSTER,
+    "ClusterService/WatchStatus": Permission.READ_CLUSTER,
+    "ClusterService/ListMembers": Permission.READ_CLUSTER,
 }
 
 NEEDS: dict[str, Permission | None] = {

@@ -1,16 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Use case: the state of the cluster, as the called node sees it."""
+"""Use cases: the cluster as the called node sees it, once or again and again."""
 
+import asyncio
+import enum
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.queries import cluster
+from sparecode_node.queries import cluster, membership
 from sparecode_node.queries.state import LocalState
+from sparecode_node.replication.members import MemberRole
 from sparecode_node.replication.replicator import MemberStatus, Replicator
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.authorization import Authorization
 from sparecode_node.services.context import CallContext, Deadline
+from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.statemachine.feature_level import FIRST
+
+WATCH_MS_DEFAULT, WATCH_MS_MIN, WATCH_MS_MAX = 1_000, 200, 60_000
+"""Between two looks."""
+_LOOK_S = 2.0
+"""For one look: a member that does not answer shall not hold up the rest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +46,8 @@ class MemberView:
     """Hash of the last of them; equal wherever there are equally many (U1)."""
     feature_level: int = 0
     """The newest that its software knows."""
+    votes: bool = True
+    """False: a learner, which is sent everything and counts for no quorum."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +64,26 @@ class ClusterStatus:
     """Empty before the cluster is initialized."""
     feature_level: int = FIRST
     """That all members know; see statemachine/feature_level.py."""
+
+
+class Standing(enum.StrEnum):
+    """How far a node is on its way."""
+
+    VOTER = "voter"
+    """Counts for every quorum, and may lead."""
+    LEARNER = "learner"
+    """Is sent everything; votes as soon as it has caught up."""
+    ADMITTED = "admitted"
+    """Was admitted, and is about to become a learner."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedMember:
+    """A member, or a node that is about to become one."""
+
+    node_id: NodeId
+    address: str
+    standing: Standing
 
 
 class Cluster:
@@ -81,19 +113,70 @@ class Cluster:
         """
         deadline = Deadline.of(context, self._clock)
         await self._authorization.find(context, deadline)
-        members = await self._replicator.status(
-            digest=digest, timeout_s=deadline.left_s()
-        )
+        return await self._look(digest=digest, timeout_s=deadline.left_s())
+
+    async def watch(
+        self, context: CallContext, *, every_ms: int
+    ) -> AsyncIterator[ClusterStatus]:
+        """
+        Yield the state again and again, until shortly before the caller's deadline.
+
+        Raises as `status`, also later: a session that has ended sees no more.
+        """
+        every_ms = every_ms or WATCH_MS_DEFAULT
+        if not WATCH_MS_MIN <= every_ms <= WATCH_MS_MAX:
+            raise InvalidFieldError(
+                "interval", f"must be {WATCH_MS_MIN} ms to {WATCH_MS_MAX} ms"
+            )
+        deadline = Deadline.of(context, self._clock)
+        while True:
+            await self._authorization.find(context, deadline)
+            yield await self._look(
+                digest=False, timeout_s=min(_LOOK_S, deadline.left_s())
+            )
+            if deadline.left_s() <= every_ms / 1000 + _LOOK_S:
+                return
+            await asyncio.sleep(every_ms / 1000)
+
+    async def members(self, context: CallContext) -> tuple[ListedMember, ...]:
+        """
+        Return the members, and who is about to become one, by node id.
+
+        Works without a quorum. Raises `NotSignedInError`, `NotPermittedError`.
+        """
+        await self._authorization.find(context, Deadline.of(context, self._clock))
+        async with self._state.transaction() as transaction:
+            known = await membership.nodes(transaction)
+        listed = {
+            member.node_id: ListedMember(
+                node_id=member.node_id,
+                address=member.address,
+                standing=Standing(member.role.value),
+            )
+            for member in self._replicator.members()
+        }
+        for node in known:
+            if not node.removed and node.node_id not in listed:
+                listed[node.node_id] = ListedMember(
+                    node_id=node.node_id,
+                    address=node.address,
+                    standing=Standing.ADMITTED,
+                )
+        return tuple(listed[node_id] for node_id in sorted(listed))
+
+    async def _look(self, *, digest: bool, timeout_s: float) -> ClusterStatus:
+        members = await self._replicator.status(digest=digest, timeout_s=timeout_s)
         now_ms = self._clock.now_ms()
         async with self._state.transaction() as transaction:
             cluster_id = await cluster.cluster_id(transaction)
             feature_level = await cluster.feature_level(transaction)
         newest = max((member.commit_index for member in members), default=0)
-        reachable = sum(member.reachable for member in members)
+        voters = [each for each in members if each.role is MemberRole.VOTER]
+        reachable = sum(voter.reachable for voter in voters)
         return ClusterStatus(
             node_id=self._replicator.node_id,
             primary=self._replicator.primary,
-            quorum=reachable > len(members) // 2,
+            quorum=reachable > len(voters) // 2,
             members=tuple(
                 _view(member, newest, now_ms)
                 for member in sorted(members, key=lambda member: member.node_id)
@@ -105,6 +188,7 @@ class Cluster:
 
 def _view(member: MemberStatus, newest: int, now_ms: int) -> MemberView:
     """Set a member's status against the cluster's."""
+    votes = member.role is MemberRole.VOTER
     if not member.reachable:
         return MemberView(
             node_id=member.node_id,
@@ -117,6 +201,7 @@ def _view(member: MemberStatus, newest: int, now_ms: int) -> MemberView:
             digest="",
             version="",
             clock_offset_ms=0,
+            votes=votes,
         )
     return MemberView(
         node_id=member.node_id,
@@ -132,4 +217,5 @@ def _view(member: MemberStatus, newest: int, now_ms: int) -> MemberView:
         audit_sequence=member.audit_sequence,
         audit_head=member.audit_head,
         feature_level=member.feature_level,
+        votes=votes,
     )

@@ -25,6 +25,14 @@ FINGERPRINT_DIGITS = 64
 SERIAL_NUMBER_DIGITS_MAX = 40
 """20 octets (RFC 5280, 4.1.2.2)."""
 NODE_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
+ADDRESS = re.compile(
+    r"(?P<host>\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?)"
+    r":(?P<port>[0-9]{1,5})",
+    re.ASCII,
+)
+EVERYWHERE = ("0.0.0.0", "[::]")  # noqa: S104 - to refuse it.
+PORT_MAX = 65_535
+HOSTS_MAX = 16
 USERNAME_MAX = 128
 DISPLAY_NAME_MAX = 256
 EMAIL_MAX = 254
@@ -72,6 +80,22 @@ def node_id(name: str, value: str) -> NodeId:
             name, "must be 1 to 63 lower-case letters, digits and inner hyphens"
         )
     return NodeId(value)
+
+
+def address(name: str, value: str) -> str:
+    """Return where a node is reached: HOST:PORT."""
+    matched = ADDRESS.fullmatch(value)
+    if not matched or not 1 <= int(matched["port"]) <= PORT_MAX:
+        raise InvalidFieldError(
+            name, "must be HOST:PORT, the host a name or an address, IPv6 in brackets"
+        )
+    if matched["host"] in EVERYWHERE:
+        raise InvalidFieldError(
+            name,
+            f"must be where others reach the node; {matched['host']} is where it "
+            "listens",
+        )
+    return value
 
 
 def text(name: str, value: str, *, at_most: int, at_least: int = 0) -> str:

@@ -24,6 +24,7 @@ from sparecode_node.domain.ids import (
     AdministratorName,
     KeyId,
     NameKey,
+    NodeId,
     RequestId,
     SessionId,
     SetId,
@@ -42,6 +43,7 @@ NAME_TAG: Final = "name-tag"
 UNKNOWN_NAME: Final = "unknown-name"
 REQUEST_TAG: Final = "request-tag"
 SESSION: Final = "session"
+JOIN_TICKET: Final = "join-ticket"
 
 TAG_BYTES = 4
 FORM = b"\x01"
@@ -49,6 +51,7 @@ FORM = b"\x01"
 KEY_ID_BYTES = 4
 PIN_BYTES = 16
 """Of a sealed PIN, filled up: its length is nobody's business."""
+JOIN_SECRET_BYTES = 16
 
 FieldValue = str | bytes | int | bool | None
 
@@ -255,6 +258,19 @@ class Sealing:
             .rstrip("=")
             for key_id in (self._ring.active, *self._ring.aging)
         )
+
+    def join_secret(
+        self, name: AdministratorName, request_id: RequestId, node_id: NodeId
+    ) -> bytes:
+        """
+        Return the 128 bits of a join ticket (P5).
+
+        Derived like a bearer: a retry gets the same ticket on whichever node, and
+        to guess it takes the ring's key. (Across a rotation a retry's is no good;
+        whoever holds it has a new one made.)
+        """
+        message = _canonical((name, request_id, node_id))
+        return self._mac(JOIN_TICKET, message, self._ring.active)[:JOIN_SECRET_BYTES]
 
     def checkpoint_key(self) -> tuple[KeyId, Ed25519PrivateKey]:
         """Return the key that signs checkpoints of the audit log now (U2)."""

@@ -17,6 +17,7 @@ from sparecode_node.services.stamping import PrimaryStamper
 from sparecode_node.statemachine.commands import Call
 from sparecode_node.statemachine.digest import digest
 from sparecode_node.statemachine.machine import StateMachine
+from sparecode_node.statemachine.membership_tables import ticket_certificates
 from sparecode_node.statemachine.results import Result
 from sparecode_node.statemachine.snapshots import (
     SnapshotFacts,
@@ -89,6 +90,11 @@ class StateFile:
                 "SELECT sequence, hash FROM audit_events ORDER BY sequence DESC LIMIT 1"
             ).fetchone()
         return (row[0], row[1].hex()) if row else (0, GENESIS_HASH.hex())
+
+    def read_doors(self) -> tuple[bytes, ...]:
+        """Return the certificates (DER) that joiners show, of all tickets known (P5)."""
+        with self._reading() as db:
+            return ticket_certificates(db)
 
     def _reading(self) -> "contextlib.closing[sqlite3.Connection]":
         """Open the file for whoever only reads."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every use case of a node, built over one replicator and the state that it keeps."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sparecode_node.queries.state import LocalState
@@ -66,6 +67,7 @@ def build_services(  # noqa: PLR0913  It is the one place that has them all.
     refusals: Refusals,
     backup_source: BackupSource,
     limits: RateLimits = DEFAULT_LIMITS,
+    authorities: Callable[[], tuple[bytes, ...]] = tuple,
 ) -> Services:
     """Build every use case over a replicator and the state that it applies to."""
     authorization = Authorization(
@@ -122,7 +124,6 @@ def build_services(  # noqa: PLR0913  It is the one place that has them all.
         cluster=Cluster(
             replicator=replicator, state=state, authorization=authorization, clock=clock
         ),
-        cluster_changes=ClusterChanges(proposer=proposer, replicator=replicator),
         opening=Opening(proposer=proposer, reader=reader),
         backups=Backups(
             proposer=proposer,
@@ -132,6 +133,12 @@ def build_services(  # noqa: PLR0913  It is the one place that has them all.
             clock=clock,
             entropy=entropy,
             source=backup_source,
+        ),
+        cluster_changes=ClusterChanges(
+            proposer=proposer,
+            replicator=replicator,
+            sealing=sealing,
+            authorities=authorities,
         ),
         policies=Policies(proposer=proposer, reader=reader),
         approvals=Approvals(proposer=proposer, reader=reader),

@@ -6,7 +6,13 @@ import sqlite3
 from sparecode_node.statemachine import approval_tables
 from sparecode_node.statemachine.audit import AuditLog
 
-_ENDING = ("sessions", "consumed_drafts", "consumed_challenges", "pin_changes")
+_ENDING = (
+    "sessions",
+    "consumed_drafts",
+    "consumed_challenges",
+    "pin_changes",
+    "join_tickets",
+)
 """Tables whose rows go when their time has come, without a word."""
 
 

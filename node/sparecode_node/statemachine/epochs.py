@@ -30,10 +30,18 @@ FIRST_EPOCH = 1
 _DRIFT_MAX = 1_000_000
 """Steps. No token's clock is that far away; sums of them are numbers, whatever came."""
 
-_HANDED_OUT = ("sessions", "requests", "consumed_drafts", "consumed_challenges")
+_HANDED_OUT = (
+    "sessions",
+    "requests",
+    "consumed_drafts",
+    "consumed_challenges",
+    "join_tickets",
+    "nodes",
+)
 """
 What is forgotten altogether. Drafts and challenges themselves are sealed for the
-cluster's id, which is another one now: none of before opens.
+cluster's id, which is another one now: none of before opens. Nodes of before are of
+the other cluster; those of this one are its members, and come anew.
 """
 
 NOT_OPEN = Rejected(

@@ -28,6 +28,7 @@ from sparecode_node.statemachine import (
     feature_level,
     key_tables,
     keys,
+    membership,
     meta,
     policies,
     schema,
@@ -61,8 +62,8 @@ from sparecode_node.statemachine.bulk_commands import (
     RequestBulkIssue,
 )
 from sparecode_node.statemachine.cluster_commands import (
+    MembershipCommand,
     RaiseFeatureLevel,
-    TransferPrimary,
 )
 from sparecode_node.statemachine.commands import (
     AssignToken,
@@ -361,8 +362,6 @@ class StateMachine:
                 return result
             case CreateBackup() | NoteBackup() as command:
                 return backups.change_backups(applying, command)
-            case TransferPrimary():
-                return Applied(index=applying.index)  # Done by replication.
             case (ActivateKey() | ReplaceSeals() | RetireKey()) as command:
                 result = keys.change_keys(applying, command)
                 self._load_beginning()
@@ -370,6 +369,8 @@ class StateMachine:
             case RaiseFeatureLevel() as command:
                 self._feature_level = feature_level.raise_to(self._db, command.level)
                 return Applied(index=applying.index)
+            case MembershipCommand() as command:
+                return membership.change_members(applying, command)
             case NoteRefusedCalls() as command:
                 return note_refused_calls(applying, command)
             case PassBarrier():

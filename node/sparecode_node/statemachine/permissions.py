@@ -25,7 +25,12 @@ from sparecode_node.statemachine.bulk_commands import (
     IssueTokencodesInBulk,
     RequestBulkIssue,
 )
-from sparecode_node.statemachine.cluster_commands import TransferPrimary
+from sparecode_node.statemachine.cluster_commands import (
+    AddMember,
+    CreateJoinTicket,
+    RemoveMember,
+    TransferPrimary,
+)
 from sparecode_node.statemachine.commands import (
     AssignToken,
     CloseSession,
@@ -89,6 +94,9 @@ PERMISSIONS: dict[type[Command], Permission | None] = {
     OpenCluster: Permission.CHANGE_CLUSTER,
     ActivateKey: Permission.CHANGE_CLUSTER,
     CreateBackup: Permission.CREATE_BACKUPS,
+    CreateJoinTicket: Permission.CHANGE_CLUSTER,
+    AddMember: Permission.CHANGE_CLUSTER,
+    RemoveMember: Permission.CHANGE_CLUSTER,
     CreateAdministrator: Permission.CHANGE_ADMINISTRATORS,
     UpdateAdministrator: Permission.CHANGE_ADMINISTRATORS,
     RemoveAdministrator: Permission.CHANGE_ADMINISTRATORS,

@@ -66,6 +66,14 @@ class SessionOpened:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JoinTicketCreated:
+    """A node may be admitted until then (P5)."""
+
+    index: int
+    ends_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovalPending:
     """It is not done, and waits for another administrator to approve it (P3)."""
 
@@ -87,6 +95,7 @@ Result = (
     | Authenticated
     | EmergencyAccessSaved
     | SessionOpened
+    | JoinTicketCreated
     | ApprovalPending
     | BarrierPassed
     | Rejected
@@ -99,6 +108,7 @@ _TYPES: dict[str, type[Result]] = {
         Authenticated,
         EmergencyAccessSaved,
         SessionOpened,
+        JoinTicketCreated,
         ApprovalPending,
         BarrierPassed,
         Rejected,

@@ -9,7 +9,7 @@ Every row is a function of the log. `meta` holds what is one of a kind:
 
 import sqlite3
 
-VERSION = 12
+VERSION = 13
 """Stored as `user_version`; raised with every change of the tables."""
 
 _KEY_TABLES = """
@@ -48,6 +48,25 @@ CREATE TABLE approvals (
 ) STRICT;
 CREATE INDEX approvals_by_author ON approvals (author);
 CREATE INDEX approvals_by_end ON approvals (ends_at_ms);
+"""
+
+_MEMBERSHIP_TABLES = """
+CREATE TABLE join_tickets (
+    node_id TEXT PRIMARY KEY,        -- the newest ticket of a node is the only one
+    ticket_id TEXT NOT NULL UNIQUE,  -- SHA-256 of the certificate, hex
+    certificate BLOB NOT NULL,       -- what the joiner shows; its key is not here
+    good_until_ms INTEGER NOT NULL,
+    ends_at_ms INTEGER NOT NULL,     -- until then it is known why it is not good
+    used_by TEXT                     -- fingerprint of the key; NULL: not used
+) STRICT, WITHOUT ROWID;
+CREATE INDEX join_tickets_by_end ON join_tickets (ends_at_ms);
+
+CREATE TABLE nodes (                 -- those that came or went after the beginning
+    node_id TEXT PRIMARY KEY,
+    address TEXT NOT NULL,
+    removed INTEGER NOT NULL,        -- for good: its id does not come back
+    changed_at_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 """
 
 _AGENT_TABLES = """
@@ -248,6 +267,7 @@ CREATE TABLE audit_events (
     + _APPROVAL_TABLES
     + _FORMER_TABLES
     + _KEY_TABLES
+    + _MEMBERSHIP_TABLES
 )
 
 
@@ -278,6 +298,7 @@ _MIGRATIONS = {
     11: "ALTER TABLE tokens ADD COLUMN pin_lettered INTEGER NOT NULL DEFAULT 0;"
     "UPDATE policy SET value = replace(value, '\"request_retention_ms\":', "
     '\'"pin_letters": false, "request_retention_ms":\');',
+    12: _MEMBERSHIP_TABLES,
 }
 """
 From each version to the next one; a node that is upgraded keeps its state.

@@ -5,7 +5,7 @@ import sqlite3
 from typing import assert_never
 
 from sparecode_node.domain.users import User
-from sparecode_node.statemachine import agent_tables, tables
+from sparecode_node.statemachine import agent_tables, membership_tables, tables
 from sparecode_node.statemachine.administrator_commands import (
     ChangePassword,
     CreateAdministrator,
@@ -28,7 +28,11 @@ from sparecode_node.statemachine.bulk_commands import (
     RequestBulkIssue,
 )
 from sparecode_node.statemachine.cluster_commands import (
+    AddMember,
+    AdmitNode,
+    CreateJoinTicket,
     RaiseFeatureLevel,
+    RemoveMember,
     TransferPrimary,
 )
 from sparecode_node.statemachine.commands import (
@@ -122,6 +126,11 @@ def target_of(
             return f"key {command.key_id}"
         case RaiseFeatureLevel():
             return f"level {command.level}"
+        case AdmitNode():
+            ticket = membership_tables.find_ticket(db, command.ticket_id)
+            return ticket.node_id if ticket else "unknown ticket"
+        case CreateJoinTicket() | AddMember() | RemoveMember():
+            return command.node_id
         case RequestBulkIssue():
             return f"{len(command.serials)} tokens"
         case Approve() | Reject():

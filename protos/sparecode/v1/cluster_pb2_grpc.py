@@ -60,6 +60,31 @@ class ClusterServiceStub:
                 request_serializer=sparecode_dot_v1_dot_cluster__pb2.CreateBackupRequest.SerializeToString,
                 response_deserializer=sparecode_dot_v1_dot_cluster__pb2.CreateBackupResponse.FromString,
                 _registered_method=True)
+        self.WatchStatus = channel.unary_stream(
+                '/sparecode.v1.ClusterService/WatchStatus',
+                request_serializer=sparecode_dot_v1_dot_cluster__pb2.WatchStatusRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_cluster__pb2.WatchStatusResponse.FromString,
+                _registered_method=True)
+        self.ListMembers = channel.unary_unary(
+                '/sparecode.v1.ClusterService/ListMembers',
+                request_serializer=sparecode_dot_v1_dot_cluster__pb2.ListMembersRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_cluster__pb2.ListMembersResponse.FromString,
+                _registered_method=True)
+        self.CreateJoinTicket = channel.unary_unary(
+                '/sparecode.v1.ClusterService/CreateJoinTicket',
+                request_serializer=sparecode_dot_v1_dot_cluster__pb2.CreateJoinTicketRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_cluster__pb2.CreateJoinTicketResponse.FromString,
+                _registered_method=True)
+        self.AddMember = channel.unary_unary(
+                '/sparecode.v1.ClusterService/AddMember',
+                request_serializer=sparecode_dot_v1_dot_cluster__pb2.AddMemberRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_cluster__pb2.AddMemberResponse.FromString,
+                _registered_method=True)
+        self.RemoveMember = channel.unary_unary(
+                '/sparecode.v1.ClusterService/RemoveMember',
+                request_serializer=sparecode_dot_v1_dot_cluster__pb2.RemoveMemberRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_cluster__pb2.RemoveMemberResponse.FromString,
+                _registered_method=True)
 
 
 class ClusterServiceServicer:
@@ -104,6 +129,44 @@ class ClusterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchStatus(self, request, context):
+        """Returns what GetStatus does, again and again, until shortly before the call's
+        deadline: then call anew.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListMembers(self, request, context):
+        """Lists the members, and the nodes that are about to become one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateJoinTicket(self, request, context):
+        """Lets one node be admitted: once, within 15 minutes, with `sparecode-node init
+        --join`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddMember(self, request, context):
+        """Adds a node whose certificate and key ring came by another way than a ticket.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveMember(self, request, context):
+        """Has a member leave for good: its node id does not come back. The primary hands
+        over first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ClusterServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -131,6 +194,31 @@ def add_ClusterServiceServicer_to_server(servicer, server):
                     servicer.CreateBackup,
                     request_deserializer=sparecode_dot_v1_dot_cluster__pb2.CreateBackupRequest.FromString,
                     response_serializer=sparecode_dot_v1_dot_cluster__pb2.CreateBackupResponse.SerializeToString,
+            ),
+            'WatchStatus': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchStatus,
+                    request_deserializer=sparecode_dot_v1_dot_cluster__pb2.WatchStatusRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_cluster__pb2.WatchStatusResponse.SerializeToString,
+            ),
+            'ListMembers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListMembers,
+                    request_deserializer=sparecode_dot_v1_dot_cluster__pb2.ListMembersRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_cluster__pb2.ListMembersResponse.SerializeToString,
+            ),
+            'CreateJoinTicket': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateJoinTicket,
+                    request_deserializer=sparecode_dot_v1_dot_cluster__pb2.CreateJoinTicketRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_cluster__pb2.CreateJoinTicketResponse.SerializeToString,
+            ),
+            'AddMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddMember,
+                    request_deserializer=sparecode_dot_v1_dot_cluster__pb2.AddMemberRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_cluster__pb2.AddMemberResponse.SerializeToString,
+            ),
+            'RemoveMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveMember,
+                    request_deserializer=sparecode_dot_v1_dot_cluster__pb2.RemoveMemberRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_cluster__pb2.RemoveMemberResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -269,6 +357,141 @@ class ClusterService:
             '/sparecode.v1.ClusterService/CreateBackup',
             sparecode_dot_v1_dot_cluster__pb2.CreateBackupRequest.SerializeToString,
             sparecode_dot_v1_dot_cluster__pb2.CreateBackupResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/sparecode.v1.ClusterService/WatchStatus',
+            sparecode_dot_v1_dot_cluster__pb2.WatchStatusRequest.SerializeToString,
+            sparecode_dot_v1_dot_cluster__pb2.WatchStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListMembers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.v1.ClusterService/ListMembers',
+            sparecode_dot_v1_dot_cluster__pb2.ListMembersRequest.SerializeToString,
+            sparecode_dot_v1_dot_cluster__pb2.ListMembersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateJoinTicket(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.v1.ClusterService/CreateJoinTicket',
+            sparecode_dot_v1_dot_cluster__pb2.CreateJoinTicketRequest.SerializeToString,
+            sparecode_dot_v1_dot_cluster__pb2.CreateJoinTicketResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.v1.ClusterService/AddMember',
+            sparecode_dot_v1_dot_cluster__pb2.AddMemberRequest.SerializeToString,
+            sparecode_dot_v1_dot_cluster__pb2.AddMemberResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.v1.ClusterService/RemoveMember',
+            sparecode_dot_v1_dot_cluster__pb2.RemoveMemberRequest.SerializeToString,
+            sparecode_dot_v1_dot_cluster__pb2.RemoveMemberResponse.FromString,
             options,
             channel_credentials,
             insecure,

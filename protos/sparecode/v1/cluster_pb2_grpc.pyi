@@ -49,6 +49,22 @@ class ClusterServiceStub:
     """Returns a backup of the state, encrypted to the recipients that the policy names,
     as the pieces of a file. It has everything that was committed before the call.
     """
+    WatchStatus: _grpc.UnaryStreamMultiCallable[_cluster_pb2.WatchStatusRequest, _cluster_pb2.WatchStatusResponse]
+    """Returns what GetStatus does, again and again, until shortly before the call's
+    deadline: then call anew.
+    """
+    ListMembers: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.ListMembersRequest, _cluster_pb2.ListMembersResponse]
+    """Lists the members, and the nodes that are about to become one."""
+    CreateJoinTicket: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.CreateJoinTicketRequest, _cluster_pb2.CreateJoinTicketResponse]
+    """Lets one node be admitted: once, within 15 minutes, with `sparecode-node init
+    --join`.
+    """
+    AddMember: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.AddMemberRequest, _cluster_pb2.AddMemberResponse]
+    """Adds a node whose certificate and key ring came by another way than a ticket."""
+    RemoveMember: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.RemoveMemberRequest, _cluster_pb2.RemoveMemberResponse]
+    """Has a member leave for good: its node id does not come back. The primary hands
+    over first.
+    """
 
 @_typing.type_check_only
 class ClusterServiceAsyncStub(ClusterServiceStub):
@@ -70,6 +86,22 @@ class ClusterServiceAsyncStub(ClusterServiceStub):
     CreateBackup: _aio.UnaryStreamMultiCallable[_cluster_pb2.CreateBackupRequest, _cluster_pb2.CreateBackupResponse]  # type: ignore[assignment]
     """Returns a backup of the state, encrypted to the recipients that the policy names,
     as the pieces of a file. It has everything that was committed before the call.
+    """
+    WatchStatus: _aio.UnaryStreamMultiCallable[_cluster_pb2.WatchStatusRequest, _cluster_pb2.WatchStatusResponse]  # type: ignore[assignment]
+    """Returns what GetStatus does, again and again, until shortly before the call's
+    deadline: then call anew.
+    """
+    ListMembers: _aio.UnaryUnaryMultiCallable[_cluster_pb2.ListMembersRequest, _cluster_pb2.ListMembersResponse]  # type: ignore[assignment]
+    """Lists the members, and the nodes that are about to become one."""
+    CreateJoinTicket: _aio.UnaryUnaryMultiCallable[_cluster_pb2.CreateJoinTicketRequest, _cluster_pb2.CreateJoinTicketResponse]  # type: ignore[assignment]
+    """Lets one node be admitted: once, within 15 minutes, with `sparecode-node init
+    --join`.
+    """
+    AddMember: _aio.UnaryUnaryMultiCallable[_cluster_pb2.AddMemberRequest, _cluster_pb2.AddMemberResponse]  # type: ignore[assignment]
+    """Adds a node whose certificate and key ring came by another way than a ticket."""
+    RemoveMember: _aio.UnaryUnaryMultiCallable[_cluster_pb2.RemoveMemberRequest, _cluster_pb2.RemoveMemberResponse]  # type: ignore[assignment]
+    """Has a member leave for good: its node id does not come back. The primary hands
+    over first.
     """
 
 class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -119,6 +151,52 @@ class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_cluster_pb2.CreateBackupResponse], _abc.AsyncIterator[_cluster_pb2.CreateBackupResponse]]:
         """Returns a backup of the state, encrypted to the recipients that the policy names,
         as the pieces of a file. It has everything that was committed before the call.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchStatus(
+        self,
+        request: _cluster_pb2.WatchStatusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_cluster_pb2.WatchStatusResponse], _abc.AsyncIterator[_cluster_pb2.WatchStatusResponse]]:
+        """Returns what GetStatus does, again and again, until shortly before the call's
+        deadline: then call anew.
+        """
+
+    @_abc_1.abstractmethod
+    def ListMembers(
+        self,
+        request: _cluster_pb2.ListMembersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_pb2.ListMembersResponse, _abc.Awaitable[_cluster_pb2.ListMembersResponse]]:
+        """Lists the members, and the nodes that are about to become one."""
+
+    @_abc_1.abstractmethod
+    def CreateJoinTicket(
+        self,
+        request: _cluster_pb2.CreateJoinTicketRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_pb2.CreateJoinTicketResponse, _abc.Awaitable[_cluster_pb2.CreateJoinTicketResponse]]:
+        """Lets one node be admitted: once, within 15 minutes, with `sparecode-node init
+        --join`.
+        """
+
+    @_abc_1.abstractmethod
+    def AddMember(
+        self,
+        request: _cluster_pb2.AddMemberRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_pb2.AddMemberResponse, _abc.Awaitable[_cluster_pb2.AddMemberResponse]]:
+        """Adds a node whose certificate and key ring came by another way than a ticket."""
+
+    @_abc_1.abstractmethod
+    def RemoveMember(
+        self,
+        request: _cluster_pb2.RemoveMemberRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_pb2.RemoveMemberResponse, _abc.Awaitable[_cluster_pb2.RemoveMemberResponse]]:
+        """Has a member leave for good: its node id does not come back. The primary hands
+        over first.
         """
 
 def add_ClusterServiceServicer_to_server(servicer: ClusterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a running member gives to a joiner, read from its files when it is asked."""
+
+import datetime as dt
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from sparecode_node.certificates import Authority, CertificatesError
+from sparecode_node.config import Config
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.joining.files import key_beside
+from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.services.tickets import der
+from sparecode_node.services.wrapping import MemberSecrets
+
+log = logging.getLogger(__name__)
+
+
+class FileAuthority:
+    """The members' authority, as far as this node has it in its files."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+
+    def members_ca(self) -> bytes:
+        """Return the members' authorities, PEM."""
+        return self._config.peers.ca.read_bytes()
+
+    def members_ca_der(self) -> tuple[bytes, ...]:
+        """Return the members' authorities, DER."""
+        return der(self.members_ca())
+
+    def agents_ca(self) -> bytes:
+        """Return the agents' authorities, PEM."""
+        return self._config.agents.ca.read_bytes()
+
+    def can_sign(self) -> bool:
+        """Say whether the key of the members' authority is here."""
+        return self._authority() is not None
+
+    def sign(
+        self,
+        node_id: NodeId,
+        key: ec.EllipticCurvePublicKey,
+        hosts: Sequence[str],
+        now: dt.datetime,
+    ) -> bytes:
+        """Return a member's certificate, PEM. Raises `InvalidFieldError`."""
+        authority = self._authority()
+        if authority is None:
+            raise FileNotFoundError(key_beside(self._config.peers.ca))
+        try:
+            return authority.certify_member(node_id, key, hosts=hosts, now=now)
+        except CertificatesError as error:
+            raise InvalidFieldError("hosts", str(error)) from error
+
+    def secrets(self) -> MemberSecrets:
+        """Return the key ring, and the authorities' keys if they are here."""
+        return MemberSecrets(
+            key_ring=self._config.keys_file.read_text(),
+            members_ca_key=_text(key_beside(self._config.peers.ca)),
+            agents_ca_key=_text(key_beside(self._config.agents.ca)),
+        )
+
+    def _authority(self) -> Authority | None:
+        key = key_beside(self._config.peers.ca)
+        if not key.exists():
+            return None
+        try:
+            return Authority.from_pem(self.members_ca(), key.read_bytes())
+        except (OSError, ValueError) as error:
+            log.warning(
+                "authority_unusable", extra={"file": str(key), "cause": str(error)}
+            )
+            return None
+
+
+def _text(path: Path) -> str:
+    return path.read_text() if path.exists() else ""

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+`sparecode-node init --join`: a node asks to be admitted, and keeps what it is given.
+
+The ticket says whom to ask, and holds the authority that whoever answers must be
+of; the key that follows from it opens the connection. The node's own key is made
+here and leaves the machine never. Nothing is kept before a member has said yes but
+that key, so that who is interrupted can run it again with the same ticket.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from sparecode_node.config import Config
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.joining.files import (
+    PRIVATE,
+    PUBLIC,
+    Pair,
+    key_beside,
+    missing_pairs,
+    put,
+    read,
+)
+from sparecode_node.preparing import StartError, make_data_dir, refuse_existing
+from sparecode_node.rpc.asking import Asking, NotAdmittedError
+from sparecode_node.rpc.tickets import NotATicketError, from_text
+from sparecode_node.services.ambient import Clock, Entropy
+from sparecode_node.services.joining import Admission, Joiner
+from sparecode_node.services.keyring import KeyRing, KeyRingError, write_private
+from sparecode_node.services.tickets import JoinTicket, der
+from sparecode_node.services.wrapping import CannotUnwrapError, MemberSecrets, unwrap
+
+MEMBERS_FILE = "members.json"
+"""In the data folder, until the journal knows: whose cluster was joined."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joined:
+    """What has come of it."""
+
+    cluster_id: str
+    by: NodeId
+    """The member that has answered."""
+
+
+def join(
+    config: Config,
+    ticket: str,
+    *,
+    hosts: Sequence[str],
+    clock: Clock,
+    entropy: Entropy,
+) -> Joined:
+    """
+    Have this node admitted, and write what it is given to the files of `node.toml`.
+
+    Raises `StartError`: what is wrong, and what to do about it.
+    """
+    refuse_existing(config)
+    if config.keys_file.exists():
+        raise StartError(
+            f"{config.keys_file} exists: the key ring comes from the cluster; is this "
+            "node set up already? If not, move the file away"
+        )
+    try:
+        parsed = from_text(ticket)
+    except NotATicketError as error:
+        raise StartError(str(error)) from error
+    _check_ticket(config, parsed)
+    missing = missing_pairs(config)
+    own = Pair(certificate=config.peers.certificate, key=config.peers.key)
+    key = _own_key(own, make=own in missing)
+    own_address = config.members[config.node.id]
+    asks = Joiner(
+        ticket_certificate=b"",  # It is shown in the handshake.
+        request_id=entropy.uuid(),
+        address=str(own_address),
+        hosts=tuple(dict.fromkeys((own_address.host.strip("[]"), *hosts))),
+    )
+    if own in missing:
+        put(own.key, _pem(key), PRIVATE)
+        request = _certificate_request(key, config.node.id)
+        asks = replace(asks, certificate_request=request)
+    elif missing:
+        raise StartError(
+            f"{missing[0].certificate} is missing: the certificate of [peers] was "
+            "brought along, so bring those of the other listeners too"
+        )
+    else:
+        asks = replace(asks, certificate=der(read(own.certificate))[0])
+    try:
+        by, answer = Asking(parsed, clock).ask(asks)
+    except NotAdmittedError as error:
+        raise StartError(str(error)) from error
+    secrets = _opened(config, parsed, answer, key)
+    _keep(config, answer, secrets, missing, key)
+    return Joined(cluster_id=answer.cluster_id, by=by)
+
+
+def _check_ticket(config: Config, ticket: JoinTicket) -> None:
+    """Refuse what no member needs to be asked for."""
+    if ticket.node_id != config.node.id:
+        raise StartError(
+            f"the ticket is for {ticket.node_id}, and this is {config.node.id} "
+            f"({config.path}): have one made for it: sparecode cluster ticket "
+            f"{config.node.id}"
+        )
+    if not config.peers.ca.exists():
+        return
+    known = der(read(config.peers.ca))
+    if not set(ticket.authorities) <= set(known):
+        raise StartError(
+            f"{config.peers.ca} holds another authority than the ticket: it is of "
+            "another cluster; remove the file, or have a ticket made there"
+        )
+
+
+def _own_key(own: Pair, *, make: bool) -> ec.EllipticCurvePrivateKey:
+    """Return the key of this node; made if there is none."""
+    if make and not own.key.exists():
+        return ec.generate_private_key(ec.SECP256R1())
+    try:
+        key = serialization.load_pem_private_key(read(own.key), None)
+    except (ValueError, TypeError) as error:
+        raise StartError(f"{own.key}: not a private key in PEM: {error}") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise StartError(
+            f"{own.key}: not an EC key; the key ring can be wrapped for keys on the "
+            "curves P-256, P-384 and P-521 only"
+        )
+    return key
+
+
+def _certificate_request(key: ec.EllipticCurvePrivateKey, node_id: str) -> bytes:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, node_id)])
+    request = x509.CertificateSigningRequestBuilder().subject_name(name)
+    return request.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+
+
+def _opened(
+    config: Config,
+    ticket: JoinTicket,
+    answer: Admission,
+    key: ec.EllipticCurvePrivateKey,
+) -> MemberSecrets:
+    """Return the secrets in an answer that fits together."""
+    if answer.cluster_id != ticket.cluster_id:
+        raise StartError(
+            f"the ticket is of cluster {ticket.cluster_id}, and {answer.cluster_id} "
+            "has answered: have a new ticket made"
+        )
+    try:
+        return unwrap(
+            answer.wrapped,
+            key,
+            cluster_id=answer.cluster_id,
+            node_id=NodeId(config.node.id),
+        )
+    except CannotUnwrapError as error:
+        raise StartError(str(error)) from error
+
+
+def _keep(
+    config: Config,
+    answer: Admission,
+    secrets: MemberSecrets,
+    missing: tuple[Pair, ...],
+    key: ec.EllipticCurvePrivateKey,
+) -> None:
+    """Write what a member has; the key ring last, for it says that all is there."""
+    for ca, content, ca_key in (
+        (config.peers.ca, answer.members_ca, secrets.members_ca_key),
+        (config.agents.ca, answer.agents_ca, secrets.agents_ca_key),
+    ):
+        if not ca.exists():
+            put(ca, content, PUBLIC)
+            if ca_key:
+                put(key_beside(ca), ca_key.encode(), PRIVATE)
+    for pair in missing:
+        put(pair.key, _pem(key), PRIVATE)
+        put(pair.certificate, answer.certificate, PUBLIC)
+    make_data_dir(config.node.data_dir)
+    members = dict(answer.members)
+    put(
+        config.node.data_dir / MEMBERS_FILE,
+        json.dumps({"members": members}, indent=2).encode() + b"\n",
+        PRIVATE,
+    )
+    try:
+        write_private(config.keys_file, secrets.key_ring.encode())
+        KeyRing.load(config.keys_file)
+    except KeyRingError as error:
+        raise StartError(str(error)) from error
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )

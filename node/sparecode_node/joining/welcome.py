@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The side of a running member: it admits nodes, and has the engine follow."""
+
+import asyncio
+from collections.abc import Callable
+
+from sparecode_node.config import Config
+from sparecode_node.joining.authority import FileAuthority
+from sparecode_node.queries.state import LocalState
+from sparecode_node.replication.replicator import Replicator
+from sparecode_node.rpc.joining import JoiningEntrance
+from sparecode_node.services.ambient import Clock
+from sparecode_node.services.growing import Growing
+from sparecode_node.services.joining import Joining
+from sparecode_node.services.refusals import Refusals
+from sparecode_node.services.sealing import Sealing
+
+
+class Welcome:
+    """Builds what lets nodes in, in the order in which a node starts."""
+
+    def __init__(self, config: Config, refusals: Refusals, clock: Clock) -> None:
+        self._authority = FileAuthority(config)
+        self._refusals = refusals
+        self._clock = clock
+        self._entrance: JoiningEntrance | None = None
+
+    def authorities(self) -> tuple[bytes, ...]:
+        """Return the members' authorities, DER."""
+        return self._authority.members_ca_der()
+
+    def entrance(self, read_doors: Callable[[], tuple[bytes, ...]]) -> JoiningEntrance:
+        """Return what the peers listener is to serve; nobody is admitted yet."""
+        self._entrance = JoiningEntrance(read_doors, self._refusals)
+        return self._entrance
+
+    def begin(
+        self, replicator: Replicator, state: LocalState, sealing: Sealing
+    ) -> "asyncio.Task[None]":
+        """Admit nodes from now on; the task has the engine follow."""
+        if self._entrance is not None:
+            self._entrance.serve(
+                Joining(
+                    replicator=replicator,
+                    state=state,
+                    sealing=sealing,
+                    authority=self._authority,
+                    refusals=self._refusals,
+                    clock=self._clock,
+                )
+            )
+        growing = Growing(replicator, state)
+        return asyncio.create_task(growing.run(), name="growing")

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Asking the members that a ticket names, one after the other, until one decides."""
+
+import contextlib
+import time
+
+import grpc
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from sparecode.internal.v1 import joining_pb2 as pb
+from sparecode.internal.v1 import joining_pb2_grpc as pb_grpc
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.domain.outcomes import Reason
+from sparecode_node.replication.tls import target_name
+from sparecode_node.services.ambient import Clock
+from sparecode_node.services.joining import Admission, Joiner
+from sparecode_node.services.tickets import JoinTicket, door_of, pem
+
+PATIENCE_S = 20.0
+"""A member that lags does not know a new ticket yet, and an election takes a second."""
+CALL_S = 10.0
+PAUSE_S = 0.5
+
+_AGAIN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+
+
+class NotAdmittedError(Exception):
+    """A member refuses, or none can be reached; the message says what to do."""
+
+
+class Asking:
+    """A joiner's calls."""
+
+    def __init__(
+        self, ticket: JoinTicket, clock: Clock, *, patience_s: float = PATIENCE_S
+    ) -> None:
+        self._ticket = ticket
+        self._clock = clock
+        self._patience_s = patience_s
+        self._said: dict[NodeId, str] = {}
+
+    def ask(self, joiner: Joiner) -> tuple[NodeId, Admission]:
+        """
+        Return who has admitted this node, and the answer.
+
+        Raises `NotAdmittedError` if a member refuses, or none can be reached.
+        """
+        request = pb.JoinRequest(
+            request_id=joiner.request_id,
+            address=joiner.address,
+            hosts=joiner.hosts,
+        )
+        if joiner.certificate:
+            request.certificate = joiner.certificate
+        else:
+            request.certificate_request = joiner.certificate_request
+        until_s = self._clock.monotonic_s() + self._patience_s
+        while True:
+            for node_id, address in self._ticket.members:
+                answer = self._ask(node_id, address, request)
+                if answer is not None:
+                    return node_id, _admission(answer)
+            if self._clock.monotonic_s() >= until_s:
+                raise NotAdmittedError(self._unreached())
+            time.sleep(PAUSE_S)
+
+    def _ask(
+        self, node_id: NodeId, address: str, request: pb.JoinRequest
+    ) -> pb.JoinResponse | None:
+        """Return a member's answer; None: another one may know more."""
+        door = door_of(self._ticket.secret, self._ticket.node_id)
+        credentials = grpc.ssl_channel_credentials(
+            root_certificates=pem(self._ticket.authorities),
+            private_key=door.key_pem,
+            certificate_chain=door.certificate_pem,
+        )
+        options = (
+            ("grpc.ssl_target_name_override", target_name(node_id)),
+            ("grpc.use_local_subchannel_pool", 1),
+            ("grpc.enable_retries", 0),
+        )
+        channel = grpc.secure_channel(address, credentials, options)
+        with contextlib.closing(channel):
+            try:
+                stub = pb_grpc.JoiningServiceStub(channel)
+                answer: pb.JoinResponse = stub.Join(request, timeout=CALL_S)
+            except grpc.RpcError as error:
+                if _is_final(error):
+                    raise NotAdmittedError(
+                        f"{node_id} refuses: {error.details()}"
+                    ) from None
+                self._said[node_id] = f"{node_id} ({address}): {error.details()}"
+                return None
+        return answer
+
+    def _unreached(self) -> str:
+        said = "; ".join(self._said.values())
+        return (
+            "no member has admitted this node. Either none can be reached, or none "
+            "knows the ticket: it is replaced by a newer one, ended more than an hour "
+            "ago, or is of another cluster. Check the way to these ports, or have a "
+            f"new ticket made: sparecode cluster ticket {self._ticket.node_id}. "
+            f"Last said: {said}"
+        )
+
+
+def _admission(answer: pb.JoinResponse) -> Admission:
+    return Admission(
+        cluster_id=answer.cluster_id,
+        certificate=answer.certificate,
+        members_ca=answer.members_ca,
+        agents_ca=answer.agents_ca,
+        wrapped=answer.sealed_secrets,
+        members=tuple(
+            (NodeId(member.node_id), member.address) for member in answer.members
+        ),
+    )
+
+
+def _is_final(error: grpc.RpcError) -> bool:
+    """Say whether every other member would answer the same."""
+    missing = _reason(error) == Reason.AUTHORITY_MISSING.name
+    return error.code() not in _AGAIN and not missing
+
+
+def _reason(error: grpc.RpcError) -> str:
+    """Return the reason in a status, if it has one."""
+    status = rpc_status.from_call(error)
+    for detail in status.details if status is not None else ():
+        info = error_details_pb2.ErrorInfo()
+        if detail.Unpack(info):
+            return str(info.reason)
+    return ""

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`JoiningService`, on the peers listener: for whoever shows a ticket's certificate."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import grpc
+import grpc.aio
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from sparecode.internal.v1 import joining_pb2 as pb
+from sparecode.internal.v1 import joining_pb2_grpc as pb_grpc
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.rpc.calls import time_left_s
+from sparecode_node.rpc.errors import Audience, answer_for, status_of
+from sparecode_node.rpc.identity import Context
+from sparecode_node.services.errors import Refused
+from sparecode_node.services.joining import JOIN, Admission, Joiner, Joining
+from sparecode_node.services.refusals import NOBODY, Refusals
+from sparecode_node.services.security_log import CALL_REFUSED
+from sparecode_node.services.tickets import DOOR_URI, pem
+
+log = logging.getLogger(__name__)
+
+JOIN_MAX_S = 15.0
+
+
+class JoiningEntrance(pb_grpc.JoiningServiceServicer):
+    """
+    The way in for nodes that join.
+
+    The listener runs before there is a use case: until `serve`, callers wait.
+    """
+
+    def __init__(
+        self, read_doors: Callable[[], tuple[bytes, ...]], refusals: Refusals
+    ) -> None:
+        self._read_doors = read_doors
+        self._refusals = refusals
+        self._joining: Joining | None = None
+        self._doors: tuple[bytes, ...] = ()
+        self._pem = b""
+
+    def serve(self, joining: Joining) -> None:
+        """Answer from now on."""
+        self._joining = joining
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Add the service."""
+        pb_grpc.add_JoiningServiceServicer_to_server(self, server)
+
+    def doors(self) -> bytes:
+        """Return the certificates of all known tickets, PEM."""
+        if self._joining is None:
+            return b""  # The state is not open yet.
+        try:
+            doors = self._read_doors()
+        except Exception:  # A handshake must not fail by it, whatever it is.
+            log.exception("tickets_unreadable")
+            return self._pem
+        if doors != self._doors:
+            self._pem, self._doors = pem(doors), doors
+        return self._pem
+
+    async def Join(self, request: pb.JoinRequest, context: Context) -> pb.JoinResponse:
+        """Admit the node that the ticket is for."""
+        certificate = _door(context)
+        if certificate is None:
+            # A member, or whoever else the members' authority has signed.
+            self._turned_away(context, "NOT_A_TICKET")
+            self._refusals.record(JOIN, "not_a_ticket", NOBODY)
+            await context.abort(
+                grpc.StatusCode.PERMISSION_DENIED, "joining takes a ticket"
+            )
+        if self._joining is None:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "not ready yet; try again")
+        timeout_s = min(time_left_s(context), JOIN_MAX_S)
+        joiner = Joiner(
+            ticket_certificate=certificate,
+            request_id=request.request_id,
+            address=request.address,
+            certificate_request=request.certificate_request,
+            certificate=request.certificate,
+            hosts=tuple(request.hosts),
+        )
+        try:
+            async with asyncio.timeout(timeout_s):
+                return _response(await self._joining.admit(joiner, timeout_s=timeout_s))
+        except Exception as error:
+            answer = answer_for(error, Audience.ADMINISTRATOR)
+            if answer is None:
+                log.exception("joining failed by a bug")
+                await context.abort(grpc.StatusCode.INTERNAL, "internal error")
+            if isinstance(error, Refused):
+                self._turned_away(context, answer.reason)
+            status = status_of(answer)
+            await context.abort(status.code, status.details, status.trailing_metadata)
+        raise AssertionError("abort has returned")
+
+    def _turned_away(self, context: Context, reason: str) -> None:
+        self._refusals.log.note(
+            CALL_REFUSED,
+            method=JOIN,
+            caller=NOBODY,
+            peer=str(context.peer()),
+            reason=reason,
+        )
+
+
+def _door(context: Context) -> bytes | None:
+    """Return the certificate of the caller, DER, if it is a ticket's."""
+    shown = list(context.auth_context().get("x509_pem_cert", ()))
+    names = [
+        name.decode()
+        for name in context.auth_context().get("x509_subject_alternative_name", ())
+    ]
+    if len(shown) != 1 or len(names) != 1 or not names[0].startswith(DOOR_URI):
+        return None
+    certificate = x509.load_pem_x509_certificate(shown[0])
+    return certificate.public_bytes(serialization.Encoding.DER)
+
+
+def _response(admission: Admission) -> pb.JoinResponse:
+    return pb.JoinResponse(
+        certificate=admission.certificate,
+        members_ca=admission.members_ca,
+        agents_ca=admission.agents_ca,
+        sealed_secrets=admission.wrapped,
+        members=[
+            pb.JoinMember(node_id=NodeId(node_id), address=address)
+            for node_id, address in admission.members
+        ],
+        cluster_id=admission.cluster_id,
+    )

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Join tickets, and the key that opens a connection for whoever has one (P5).
+
+A ticket is 128 bits. From them follow a key and a self-signed certificate, always
+the same: its *door*. The log holds the certificate alone, the verifier; members
+accept it in a handshake, beside those of their authority. So the secret is never
+sent, not even to whom it is shown, and the key behind it proves who has it. The
+certificate may sign nothing: it opens for itself, and for no certificate below it.
+"""
+
+import datetime as dt
+from dataclasses import dataclass, field
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from sparecode_node.domain.ids import NodeId
+
+DOOR_URI = "sparecode://joiner/"
+
+_P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+_DRAWN_BYTES = 48
+"""Far more than the order has, so that the rest of the division is even."""
+# Nobody asks the certificate how long a ticket is good: the state says so.
+_FROM = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+_TO = dt.datetime(2120, 1, 1, tzinfo=dt.UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinTicket:
+    """All that a node needs to find its cluster, and to be let in, once."""
+
+    secret: bytes = field(repr=False)
+    node_id: NodeId
+    cluster_id: str
+    authorities: tuple[bytes, ...]
+    """The members' authorities, DER."""
+    members: tuple[tuple[NodeId, str], ...]
+    """Whom to ask, and where."""
+    ends_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Door:
+    """What a joiner shows in the handshake."""
+
+    certificate: bytes
+    """DER."""
+    key: ec.EllipticCurvePrivateKey = field(repr=False)
+
+    @property
+    def certificate_pem(self) -> bytes:
+        """The certificate as TLS libraries want it."""
+        return pem((self.certificate,))
+
+    @property
+    def key_pem(self) -> bytes:
+        """The key as TLS libraries want it."""
+        return self.key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+
+
+def door_of(secret: bytes, node_id: NodeId) -> Door:
+    """Return the door of a ticket: the same one for the same ticket."""
+    drawn = HKDF(
+        algorithm=hashes.SHA256(),
+        length=_DRAWN_BYTES,
+        salt=None,
+        info=b"sparecode/v1/join-ticket/" + node_id.encode(),
+    ).derive(secret)
+    scalar = int.from_bytes(drawn) % (_P256_ORDER - 1) + 1
+    key = ec.derive_private_key(scalar, ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"joiner {node_id}")])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(_FROM)
+        .not_valid_after(_TO)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_SIGNS_HANDSHAKES_ALONE, critical=True)
+        .add_extension(
+            x509.ExtendedKeyUsage((ExtendedKeyUsageOID.CLIENT_AUTH,)), critical=True
+        )
+        .add_extension(
+            x509.SubjectAlternativeName(
+                [x509.UniformResourceIdentifier(f"{DOOR_URI}{node_id}")]
+            ),
+            critical=False,
+        )
+        .sign(key, hashes.SHA256(), ecdsa_deterministic=True)
+    )
+    return Door(
+        certificate=certificate.public_bytes(serialization.Encoding.DER), key=key
+    )
+
+
+def pem(certificates: tuple[bytes, ...]) -> bytes:
+    """Return certificates (DER) as PEM, one after the other."""
+    return b"".join(
+        x509.load_der_x509_certificate(each).public_bytes(serialization.Encoding.PEM)
+        for each in certificates
+    )
+
+
+def der(certificates: bytes) -> tuple[bytes, ...]:
+    """Return certificates (PEM) as DER, in their order. Raises `ValueError`."""
+    return tuple(
+        each.public_bytes(serialization.Encoding.DER)
+        for each in x509.load_pem_x509_certificates(certificates)
+    )
+
+
+# Without the right to sign certificates: else whoever has a ticket could make
+# one for itself that says it is any member.
+_SIGNS_HANDSHAKES_ALONE = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=False,
+    crl_sign=False,
+    encipher_only=False,
+    decipher_only=False,
+)

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Which nodes shall be members: tickets, who was admitted by them, who was removed.
+
+What is decided here is what shall be. The primary has the engine follow
+(`services/growing.py`), one change after the other; so a primary that is lost
+between the two leaves nothing half done.
+"""
+
+import hashlib
+from dataclasses import replace
+from typing import assert_never
+
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.domain.membership import (
+    TICKET_KNOWN_MS,
+    TICKET_MS,
+    TICKETS_MAX,
+    KnownNode,
+    Ticket,
+)
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.statemachine import membership_tables as tables
+from sparecode_node.statemachine.applying import Applying
+from sparecode_node.statemachine.cluster_commands import (
+    AddMember,
+    AdmitNode,
+    CreateJoinTicket,
+    RemoveMember,
+    TransferPrimary,
+)
+from sparecode_node.statemachine.results import Applied, JoinTicketCreated, Result
+
+
+def change_members(
+    applying: Applying,
+    command: TransferPrimary | CreateJoinTicket | AdmitNode | AddMember | RemoveMember,
+) -> Result:
+    """Apply what changes which nodes are members."""
+    match command:
+        case TransferPrimary():
+            return Applied(index=applying.index)  # Done by replication.
+        case CreateJoinTicket():
+            return _create_ticket(applying, command)
+        case AdmitNode():
+            return _admit(applying, command)
+        case AddMember():
+            return _add(applying, command.node_id, command.address)
+        case RemoveMember():
+            return _remove(applying, command)
+        case _ as never:
+            assert_never(never)
+
+
+def ticket_id_of(certificate: bytes) -> str:
+    """Return the name of the ticket with this certificate (DER)."""
+    return hashlib.sha256(certificate).hexdigest()
+
+
+def _create_ticket(applying: Applying, command: CreateJoinTicket) -> Result:
+    if refused := _not_new(applying, command.node_id):
+        return refused
+    if tables.count_tickets(applying.db, besides=command.node_id) >= TICKETS_MAX:
+        return Rejected(
+            Reason.TICKETS_FULL,
+            f"{TICKETS_MAX} tickets were made within the last 75 minutes",
+        )
+    good_until_ms = applying.now_ms + TICKET_MS
+    tables.save_ticket(
+        applying.db,
+        Ticket(
+            node_id=command.node_id,
+            ticket_id=ticket_id_of(command.certificate),
+            certificate=command.certificate,
+            good_until_ms=good_until_ms,
+            ends_at_ms=good_until_ms + TICKET_KNOWN_MS,
+        ),
+    )
+    return JoinTicketCreated(index=applying.index, ends_at_ms=good_until_ms)
+
+
+def _admit(applying: Applying, command: AdmitNode) -> Result:
+    """Use a ticket up and record who came by it, in one commit (P5)."""
+    ticket = tables.find_ticket(applying.db, command.ticket_id)
+    if ticket is None:
+        return Rejected(
+            Reason.TICKET_UNKNOWN,
+            "this cluster knows no such ticket",
+        )
+    applying.actor = f"joiner:{ticket.node_id}"
+    if ticket.used_by is not None and ticket.used_by != command.key_fingerprint:
+        return Rejected(
+            Reason.TICKET_USED,
+            f"the ticket of {ticket.node_id} was used before; a ticket is good once",
+        )
+    if applying.now_ms >= ticket.good_until_ms:
+        return Rejected(
+            Reason.TICKET_ENDED,
+            f"the ticket of {ticket.node_id} has ended; it was good for 15 minutes",
+        )
+    if ticket.used_by is not None:
+        known = tables.find_node(applying.db, ticket.node_id)
+        if known is not None and not known.removed and known.address == command.address:
+            return Applied(index=applying.index)  # Whoever was admitted asks again.
+    result = _add(applying, ticket.node_id, command.address)
+    if isinstance(result, Rejected):
+        return result
+    tables.save_ticket(applying.db, replace(ticket, used_by=command.key_fingerprint))
+    return result
+
+
+def _add(applying: Applying, node_id: NodeId, address: str) -> Result:
+    """Record that a node shall be a member."""
+    if refused := _not_new(applying, node_id):
+        return refused
+    other = tables.find_node_at(applying.db, address)
+    if other is not None:
+        return Rejected(
+            Reason.MEMBER_EXISTS, f"{address} is the address of {other.node_id}"
+        )
+    applying.detail = address
+    _save(applying, node_id, address, removed=False)
+    return Applied(index=applying.index)
+
+
+def _remove(applying: Applying, command: RemoveMember) -> Result:
+    """Record that a node shall be no member, and never again."""
+    known = tables.find_node(applying.db, command.node_id)
+    if known is None and not command.member:
+        return Rejected(Reason.MEMBER_UNKNOWN, f"{command.node_id} is no member")
+    address = known.address if known else ""
+    _save(applying, command.node_id, address, removed=True)
+    return Applied(index=applying.index)
+
+
+def _save(applying: Applying, node_id: NodeId, address: str, *, removed: bool) -> None:
+    tables.save_node(
+        applying.db,
+        KnownNode(
+            node_id=node_id,
+            address=address,
+            removed=removed,
+            changed_at_ms=applying.now_ms,
+        ),
+    )
+
+
+def _not_new(applying: Applying, node_id: NodeId) -> Rejected | None:
+    """Refuse a node id that was used already."""
+    known = tables.find_node(applying.db, node_id)
+    if known is None:
+        return None
+    if known.removed:
+        return Rejected(
+            Reason.MEMBER_REMOVED,
+            f"{node_id} was a member and is none any more; its id does not come "
+            "back: give the machine another one",
+        )
+    return Rejected(Reason.MEMBER_EXISTS, f"{node_id} is a member already")

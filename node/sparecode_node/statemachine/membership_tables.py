@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows of tickets and of nodes."""
+
+import sqlite3
+from dataclasses import astuple
+
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.domain.membership import KnownNode, Ticket
+
+_TICKET = "node_id, ticket_id, certificate, good_until_ms, ends_at_ms, used_by"
+
+
+def find_ticket(db: sqlite3.Connection, ticket_id: str) -> Ticket | None:
+    """Return a ticket that is known still."""
+    row = db.execute(
+        f"SELECT {_TICKET} FROM join_tickets WHERE ticket_id = ?",
+        (ticket_id,),
+    ).fetchone()
+    if row is None:
+        return None
+    return Ticket(
+        node_id=NodeId(row[0]),
+        ticket_id=row[1],
+        certificate=row[2],
+        good_until_ms=row[3],
+        ends_at_ms=row[4],
+        used_by=row[5],
+    )
+
+
+def save_ticket(db: sqlite3.Connection, ticket: Ticket) -> None:
+    """Write a ticket; of each node, the newest one is the only one."""
+    db.execute(
+        f"INSERT OR REPLACE INTO join_tickets ({_TICKET}) VALUES (?, ?, ?, ?, ?, ?)",
+        astuple(ticket),
+    )
+
+
+def count_tickets(db: sqlite3.Connection, *, besides: NodeId) -> int:
+    """Return how many tickets are known, those of one node not counted."""
+    count: int = db.execute(
+        "SELECT count(*) FROM join_tickets WHERE node_id != ?", (besides,)
+    ).fetchone()[0]
+    return count
+
+
+def ticket_certificates(db: sqlite3.Connection) -> tuple[bytes, ...]:
+    """Return the certificates (DER) that open a connection for joiners."""
+    rows = db.execute("SELECT certificate FROM join_tickets ORDER BY ticket_id")
+    return tuple(row[0] for row in rows)
+
+
+def find_node(db: sqlite3.Connection, node_id: NodeId) -> KnownNode | None:
+    """Return a node that came or went."""
+    row = db.execute(
+        "SELECT node_id, address, removed, changed_at_ms FROM nodes WHERE node_id = ?",
+        (node_id,),
+    ).fetchone()
+    return _node(row) if row else None
+
+
+def find_node_at(db: sqlite3.Connection, address: str) -> KnownNode | None:
+    """Return the node that came, and is reached there."""
+    row = db.execute(
+        "SELECT node_id, address, removed, changed_at_ms FROM nodes "
+        "WHERE address = ? AND NOT removed",
+        (address,),
+    ).fetchone()
+    return _node(row) if row else None
+
+
+def save_node(db: sqlite3.Connection, node: KnownNode) -> None:
+    """Write a node."""
+    db.execute(
+        "INSERT OR REPLACE INTO nodes (node_id, address, removed, changed_at_ms) "
+        "VALUES (?, ?, ?, ?)",
+        astuple(node),
+    )
+
+
+def _node(row: tuple[str, str, int, int]) -> KnownNode:
+    return KnownNode(
+        node_id=NodeId(row[0]),
+        address=row[1],
+        removed=bool(row[2]),
+        changed_at_ms=row[3],
+    )

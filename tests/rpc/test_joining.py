@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The way in for joiners, over TLS: who gets through the handshake, and what is said."""
+
+import contextlib
+import datetime as dt
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import grpc
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from sparecode.internal.v1 import joining_pb2 as pb
+from sparecode.internal.v1 import joining_pb2_grpc as pb_grpc
+from sparecode_node.certificates import Issued
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.replication.entrance import Doors
+from sparecode_node.replication.tls import (
+    PeerTls,
+    caller,
+    renewable_credentials,
+)
+from sparecode_node.rpc.joining import JoiningEntrance
+from sparecode_node.services.ambient import SystemClock, SystemEntropy
+from sparecode_node.services.errors import Refused
+from sparecode_node.services.joining import Admission, Joiner
+from sparecode_node.services.refusals import Refusals
+from sparecode_node.services.tickets import door_of, pem
+from tests.rpc.edge import MEMBER, MEMBERS, NOW, STRANGERS, failure
+
+pytestmark = pytest.mark.asyncio
+
+N4 = NodeId("n4")
+SECRET = b"0123456789abcdef"
+DOOR = door_of(SECRET, N4)
+ADMITTED = Admission(
+    cluster_id="c",
+    certificate=b"certificate",
+    members_ca=b"members",
+    agents_ca=b"agents",
+    wrapped=b"wrapped",
+    members=((NodeId("n1"), "h:1"),),
+)
+
+
+@dataclass
+class Told:
+    """A use case that answers as it is told."""
+
+    answer: Admission | Exception = ADMITTED
+    asked: Joiner | None = None
+
+    async def admit(self, joiner: Joiner, *, timeout_s: float) -> Admission:
+        assert 0 < timeout_s <= 15
+        self.asked = joiner
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+class Member:
+    """A peers listener with nothing but the way in."""
+
+    def __init__(self) -> None:
+        self.doors: list[bytes] = [DOOR.certificate]
+        self.refusals = Refusals(clock=SystemClock(), entropy=SystemEntropy())
+        self.told = Told()
+        self.entrance = JoiningEntrance(self.read_doors, self.refusals)
+        self.server = grpc.aio.server()
+        self.entrance.add_to(self.server)
+        own = PeerTls(certificate=MEMBER.certificate, key=MEMBER.key, ca=MEMBERS.pem)
+        self.port = self.server.add_secure_port(
+            "127.0.0.1:0",
+            renewable_credentials(Doors(lambda: own, self.entrance.doors)),
+        )
+
+    def read_doors(self) -> tuple[bytes, ...]:
+        return tuple(self.doors)
+
+    async def join(self, shown: Issued, **said: object) -> pb.JoinResponse:
+        """Ask to join, with some certificate."""
+        channel = grpc.aio.secure_channel(
+            f"127.0.0.1:{self.port}",
+            grpc.ssl_channel_credentials(MEMBERS.pem, shown.key, shown.certificate),
+            options=(
+                ("grpc.ssl_target_name_override", "n1.members.sparecode"),
+                ("grpc.use_local_subchannel_pool", 1),
+            ),
+        )
+        async with channel:
+            stub = pb_grpc.JoiningServiceStub(channel)
+            return await stub.Join(pb.JoinRequest(**said), timeout=5)
+
+
+@contextlib.asynccontextmanager
+async def member() -> AsyncIterator[Member]:
+    running = Member()
+    running.entrance.serve(running.told)  # type: ignore[arg-type]
+    await running.server.start()
+    try:
+        yield running
+    finally:
+        await running.server.stop(0)
+
+
+def issued(key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> Issued:
+    return Issued(
+        certificate.public_bytes(serialization.Encoding.PEM),
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        ),
+    )
+
+
+TICKET_HOLDER = Issued(DOOR.certificate_pem, DOOR.key_pem)
+
+
+async def test_whoever_has_the_ticket_is_heard() -> None:
+    """(P5) It has proved it in the handshake; what it says is passed on."""
+    async with member() as asked:
+        answer = await asked.join(
+            TICKET_HOLDER,
+            request_id="r",
+            address="n4:1",
+            certificate_request=b"request",
+            hosts=["h"],
+        )
+    assert answer == pb.JoinResponse(
+        certificate=b"certificate",
+        members_ca=b"members",
+        agents_ca=b"agents",
+        sealed_secrets=b"wrapped",
+        members=[pb.JoinMember(node_id="n1", address="h:1")],
+        cluster_id="c",
+    )
+    assert asked.told.asked == Joiner(
+        ticket_certificate=DOOR.certificate,
+        request_id="r",
+        address="n4:1",
+        certificate_request=b"request",
+        hosts=("h",),
+    )
+
+
+def forged(names: str, *, signed_by: ec.EllipticCurvePrivateKey) -> Issued:
+    """Make a certificate with the names of a member, signed by a ticket's key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    door = x509.load_der_x509_certificate(DOOR.certificate)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([]))
+        .issuer_name(door.subject)
+        .public_key(key.public_key())
+        .serial_number(2)
+        .not_valid_before(NOW - dt.timedelta(days=1))
+        .not_valid_after(NOW + dt.timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.UniformResourceIdentifier(names)]),
+            critical=False,
+        )
+        .sign(signed_by, hashes.SHA256())
+    )
+    alone = issued(key, certificate)
+    return Issued(alone.certificate + DOOR.certificate_pem, alone.key)
+
+
+async def test_a_ticket_opens_for_itself_and_signs_nothing() -> None:
+    """(P5) Else whoever has a ticket could be any member, as often as it likes."""
+    other = door_of(b"another ticket's", N4)
+    another_node = door_of(SECRET, NodeId("n5"))
+    async with member() as asked:
+        for shown in (
+            forged("sparecode://member/n2", signed_by=DOOR.key),
+            forged("sparecode://joiner/n4", signed_by=DOOR.key),
+            Issued(other.certificate_pem, other.key_pem),
+            Issued(another_node.certificate_pem, another_node.key_pem),
+            STRANGERS.issue_member("n4", now=NOW),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await asked.join(shown)
+            assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert asked.told.asked is None
+    # And what is let through names no member.
+    assert caller({"x509_subject_alternative_name": [b"sparecode://joiner/n4"]}) is None
+
+
+async def test_a_ticket_opens_from_its_commit_on_and_not_before_or_after() -> None:
+    async with member() as asked:
+        for doors, opens in (([], False), ([DOOR.certificate], True), ([], False)):
+            asked.doors = doors
+            if opens:
+                await asked.join(TICKET_HOLDER)
+                continue
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await asked.join(TICKET_HOLDER)
+            assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_member_does_not_join() -> None:
+    """Its certificate opens the port; the way in takes a ticket, and it is noted (U1)."""
+    async with member() as asked:
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await asked.join(MEMBERS.issue_member("n2", now=NOW))
+        assert raised.value.code() is grpc.StatusCode.PERMISSION_DENIED
+        assert asked.told.asked is None
+        assert asked.refusals._counts
+
+
+async def test_a_refusal_says_why() -> None:
+    async with member() as asked:
+        asked.told.answer = Refused(Rejected(Reason.TICKET_USED, "it was used"))
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await asked.join(TICKET_HOLDER)
+        assert raised.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+        assert failure(raised.value).reason == "TICKET_USED"
+        assert "have a new one made" in str(raised.value.details())
+        asked.told.answer = RuntimeError("the ring's bytes")
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await asked.join(TICKET_HOLDER)
+        assert raised.value.code() is grpc.StatusCode.INTERNAL
+        assert "ring" not in str(raised.value.details())
+
+
+async def test_an_unreadable_state_lets_members_in() -> None:
+    """A handshake does not fail by what it looks at besides."""
+    async with member() as asked:
+        await asked.join(TICKET_HOLDER)
+
+        def fail() -> tuple[bytes, ...]:
+            raise OSError("gone")
+
+        asked.entrance._read_doors = fail
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await asked.join(MEMBERS.issue_member("n2", now=NOW))
+        assert raised.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+async def test_before_the_state_is_open_no_ticket_is_known() -> None:
+    running = Member()
+    await running.server.start()
+    try:
+        assert running.entrance.doors() == b""
+        with pytest.raises(grpc.aio.AioRpcError):
+            await running.join(TICKET_HOLDER)
+    finally:
+        await running.server.stop(0)
+
+
+async def test_a_door_is_always_the_same() -> None:
+    """The joiner makes it anew from the ticket: the member knows it by its bytes."""
+    assert door_of(SECRET, N4).certificate == DOOR.certificate
+    assert pem((DOOR.certificate,)) == DOOR.certificate_pem

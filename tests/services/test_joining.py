@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Admitting a node: one commit uses the ticket up and records it, then it is let in."""
+
+import datetime as dt
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import NameOID
+
+from sparecode_node.certificates import Authority
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.domain.outcomes import Reason
+from sparecode_node.replication.errors import NoQuorumError
+from sparecode_node.services.errors import InvalidFieldError, Refused
+from sparecode_node.services.joining import Joiner, Joining
+from sparecode_node.services.tickets import JoinTicket, der, door_of
+from sparecode_node.services.wrapping import (
+    CannotUnwrapError,
+    MemberSecrets,
+    unwrap,
+)
+from tests.services.one_node import NOW_MS, OneNode
+
+pytestmark = pytest.mark.asyncio
+
+NOW = dt.datetime.fromtimestamp(NOW_MS / 1000, dt.UTC)
+MEMBERS = Authority.create("members", now=NOW)
+STRANGERS = Authority.create("strangers", now=NOW)
+SECRETS = MemberSecrets(key_ring="the ring", members_ca_key="its key")
+N4 = NodeId("n4")
+
+
+@dataclass
+class Files:
+    """A member's files."""
+
+    signs: bool = True
+
+    def members_ca(self) -> bytes:
+        return MEMBERS.pem
+
+    def agents_ca(self) -> bytes:
+        return b"agents"
+
+    def can_sign(self) -> bool:
+        return self.signs
+
+    def sign(
+        self,
+        node_id: NodeId,
+        key: ec.EllipticCurvePublicKey,
+        hosts: Sequence[str],
+        now: dt.datetime,
+    ) -> bytes:
+        return MEMBERS.certify_member(node_id, key, hosts=hosts, now=now)
+
+    def secrets(self) -> MemberSecrets:
+        return SECRETS
+
+
+def key() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def request_of(
+    private: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey,
+) -> bytes:
+    """Ask for a certificate with names that nobody has allowed."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "n1")])
+    asked = x509.CertificateSigningRequestBuilder().subject_name(name)
+    asked = asked.add_extension(
+        x509.SubjectAlternativeName(
+            [x509.UniformResourceIdentifier("sparecode://member/n1")]
+        ),
+        critical=False,
+    )
+    return asked.sign(private, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+
+
+def joining(node: OneNode, files: Files | None = None) -> Joining:
+    return Joining(
+        replicator=node.replicator,
+        state=node.state,
+        sealing=node.sealing,
+        authority=files or Files(),
+        refusals=node.refusals,
+        clock=node.clock,
+    )
+
+
+async def ticket(node: OneNode, node_id: str = "n4") -> JoinTicket:
+    return await node.cluster_changes.create_join_ticket(
+        node.admin("ClusterService/CreateJoinTicket"), node_id=node_id
+    )
+
+
+def joiner(made: JoinTicket, private: ec.EllipticCurvePrivateKey) -> Joiner:
+    """Return what a joiner says that does everything right."""
+    return Joiner(
+        ticket_certificate=door_of(made.secret, made.node_id).certificate,
+        request_id=str(uuid.uuid4()),
+        address="n4:7301",
+        certificate_request=request_of(private),
+        hosts=("n4.example",),
+    )
+
+
+async def refused(node: OneNode, asks: Joiner, files: Files | None = None) -> Reason:
+    """Return why a joiner is refused; nothing of it is recorded as a node."""
+    before = node.primary_db.execute("SELECT * FROM nodes").fetchall()
+    with pytest.raises(Refused) as raised:
+        await joining(node, files).admit(asks, timeout_s=5)
+    assert node.primary_db.execute("SELECT * FROM nodes").fetchall() == before
+    return raised.value.rejected.reason
+
+
+def events(node: OneNode) -> list[tuple[str, ...]]:
+    return node.primary_db.execute(
+        "SELECT actor, action, target, outcome, reason FROM audit_events "
+        "ORDER BY sequence"
+    ).fetchall()
+
+
+async def test_a_joiner_gets_a_certificate_and_the_ring(node: OneNode) -> None:
+    """(P5) The certificate names the ticket's node, whatever was asked for."""
+    made, private = await ticket(node), key()
+    admission = await joining(node).admit(joiner(made, private), timeout_s=5)
+
+    certificate = x509.load_pem_x509_certificate(admission.certificate)
+    certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(MEMBERS.pem))
+    assert certificate.public_key() == private.public_key()
+    names = certificate.extensions.get_extension_for_class(
+        x509.SubjectAlternativeName
+    ).value
+    assert names.get_values_for_type(x509.UniformResourceIdentifier) == [
+        "sparecode://member/n4"
+    ]
+    assert "n4.example" in names.get_values_for_type(x509.DNSName)
+    opened = unwrap(admission.wrapped, private, cluster_id=made.cluster_id, node_id=N4)
+    assert opened == SECRETS
+    assert admission.members_ca == MEMBERS.pem
+    assert dict(admission.members) == {
+        "n0": "n0:7301",
+        "n1": "n1:7301",
+        "n3": "n3:7301",
+    }
+    assert node.primary_db.execute(
+        "SELECT node_id, address, removed FROM nodes"
+    ).fetchall() == [("n4", "n4:7301", 0)]
+    assert events(node)[-1] == ("joiner:n4", "AdmitNode", "n4", "applied", "")
+
+
+async def test_the_ring_is_for_one_key_of_one_cluster(node: OneNode) -> None:
+    """(P5) Whoever has the ticket, and even the answer, has not the ring."""
+    made, private = await ticket(node), key()
+    admission = await joining(node).admit(joiner(made, private), timeout_s=5)
+    assert b"the ring" not in admission.wrapped
+    for who, cluster_id, node_id in (
+        (key(), made.cluster_id, "n4"),
+        (private, "another", "n4"),
+        (private, made.cluster_id, "n5"),
+    ):
+        with pytest.raises(CannotUnwrapError):
+            unwrap(
+                admission.wrapped, who, cluster_id=cluster_id, node_id=NodeId(node_id)
+            )
+
+
+async def test_a_ticket_is_good_once(node: OneNode) -> None:
+    """(P5) Once means: for one key. A lost answer is asked for again by that key."""
+    made, private = await ticket(node), key()
+    first = joiner(made, private)
+    await joining(node).admit(first, timeout_s=5)
+    await joining(node).admit(first, timeout_s=5)
+    await joining(node).admit(joiner(made, private), timeout_s=5)
+    assert await refused(node, joiner(made, key())) is Reason.TICKET_USED
+    assert events(node)[-1][-1] == "ticket_used"
+
+
+async def test_two_at_once_with_one_ticket_are_one(node: OneNode) -> None:
+    """(P5) The thief is in the log a moment earlier; the owner learns it."""
+    made = await ticket(node)
+    await joining(node).admit(joiner(made, key()), timeout_s=5)
+    node.replicator.lags = True  # This node has not heard of it.
+    assert await refused(node, joiner(made, key())) is Reason.TICKET_USED
+
+
+async def test_a_ticket_ends(node: OneNode) -> None:
+    """(P5) After 15 minutes by the log's time; it is known for an hour why."""
+    made = await ticket(node)
+    node.clock.pass_s(15 * 60)
+    assert await refused(node, joiner(made, key())) is Reason.TICKET_ENDED
+    node.clock.pass_s(60 * 60)
+    assert await refused(node, joiner(made, key())) is Reason.TICKET_UNKNOWN
+
+
+async def test_a_newer_ticket_replaces_an_older(node: OneNode) -> None:
+    made = await ticket(node)
+    newer = await ticket(node)
+    assert await refused(node, joiner(made, key())) is Reason.TICKET_UNKNOWN
+    await joining(node).admit(joiner(newer, key()), timeout_s=5)
+
+
+async def test_without_the_authoritys_key_the_joiner_brings_a_certificate(
+    node: OneNode,
+) -> None:
+    """What the cluster's authority has signed elsewhere is as good."""
+    made, private = await ticket(node), key()
+    asks, files = joiner(made, private), Files(signs=False)
+    assert await refused(node, asks, files) is Reason.AUTHORITY_MISSING
+    own = MEMBERS.certify_member("n4", private.public_key(), now=NOW)
+    brings = replace(asks, certificate_request=b"", certificate=der(own)[0])
+    admission = await joining(node, files).admit(brings, timeout_s=5)
+    assert admission.certificate == b""
+    unwrap(admission.wrapped, private, cluster_id=made.cluster_id, node_id=N4)
+
+
+async def test_a_certificate_must_be_fit_for_the_member(node: OneNode) -> None:
+    """Each is refused before anything is written, and the audit log says it (U1)."""
+    made, private = await ticket(node), key()
+    public = private.public_key()
+    asks = replace(joiner(made, private), certificate_request=b"")
+    months = dt.timedelta(days=400)
+    for certificate in (
+        der(STRANGERS.certify_member("n4", public, now=NOW))[0],
+        der(MEMBERS.certify_member("n5", public, now=NOW))[0],
+        der(MEMBERS.certify_member("n4", public, now=NOW - months))[0],
+        der(MEMBERS.issue_agent("vpn", now=NOW).certificate)[0],
+        b"nothing",
+    ):
+        reason = await refused(node, replace(asks, certificate=certificate))
+        assert reason is Reason.JOINER_CERTIFICATE
+    wide = rsa.generate_private_key(65537, 2048)
+    for request in (b"", b"nothing", request_of(wide)):
+        reason = await refused(node, replace(asks, certificate_request=request))
+        assert reason is Reason.JOINER_CERTIFICATE
+    await node.refusals.flush(node.replicator)
+    noted = ("joiner:n4", "NoteRefusedCalls", "JoiningService/Join", "refused")
+    assert events(node)[-1] == (*noted, "joiner_certificate")
+
+
+async def test_nobody_joins_as_a_member_of_the_beginning(node: OneNode) -> None:
+    """Not even if the ticket was made when it was none: ids do not come back."""
+    made = await ticket(node)
+    asks = joiner(made, key())
+    assert await refused(node, replace(asks, address="n1:7301")) is Reason.MEMBER_EXISTS
+    await node.cluster_changes.add_member(
+        node.admin("ClusterService/AddMember"), node_id="n4", address="n4:7301"
+    )
+    assert await refused(node, asks) is Reason.MEMBER_EXISTS
+    await node.cluster_changes.remove_member(
+        node.admin("ClusterService/RemoveMember"), node_id="n4"
+    )
+    again = joiner(made, key())
+    assert await refused(node, again) is Reason.MEMBER_REMOVED
+
+
+async def test_bad_fields_are_named(node: OneNode) -> None:
+    made = await ticket(node)
+    asks = joiner(made, key())
+    for field, spoiled in (
+        ("address", replace(asks, address="0.0.0.0:7301")),
+        ("request_id", replace(asks, request_id="1")),
+        ("hosts", replace(asks, hosts=("h",) * 17)),
+    ):
+        with pytest.raises(InvalidFieldError, match=field):
+            await joining(node).admit(spoiled, timeout_s=5)
+    assert await refused(node, asks, Files(signs=False)) is Reason.AUTHORITY_MISSING
+
+
+async def test_without_a_quorum_nobody_is_admitted(node: OneNode) -> None:
+    """(A7) And the ticket is as good as before."""
+    made, private = await ticket(node), key()
+    node.replicator.down = NoQuorumError("alone")
+    with pytest.raises(NoQuorumError):
+        await joining(node).admit(joiner(made, private), timeout_s=5)
+    node.replicator.down = None
+    await joining(node).admit(joiner(made, private), timeout_s=5)

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Machines with nothing on them but a `node.toml`, and an operator with two commands."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from local_cluster.cluster import ADMINISTRATOR, LocalNode, Ports, free_ports
+
+PASSWORD = "correct horse battery staple"
+
+_TOML = """\
+[node]
+id = "{id}"
+data_dir = "data"
+[agents]
+listen = "{agents}"
+certificate = "tls/node.pem"
+key = "tls/node.key"
+ca = "tls/agents-ca.pem"
+[peers]
+listen = "{peers}"
+certificate = "tls/node.pem"
+key = "tls/node.key"
+ca = "tls/members-ca.pem"
+[admin]
+listen = "{admin}"
+certificate = "tls/node.pem"
+key = "tls/node.key"
+[cluster.members]
+{id} = "{peers}"
+[keys]
+file = "keyring.json"
+[kdf]
+profile = "testing"
+[log]
+format = "json"
+level = "debug"
+"""
+
+
+PATIENCE_S = 60.0
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Return as soon as *condition* holds."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.1)
+
+
+@dataclass
+class Site:
+    """A folder with a machine for each node; nothing is copied between them by hand."""
+
+    directory: Path
+    machines: dict[str, LocalNode] = field(default_factory=dict)
+
+    def machine(self, node_id: str, folder: str = "") -> LocalNode:
+        """Return a new machine with a node.toml."""
+        directory = self.directory / (folder or node_id)
+        directory.mkdir()
+        agents, peers, admin = free_ports(3)
+        machine = LocalNode(
+            node_id,
+            directory,
+            Ports(agents=agents, peers=peers, admin=admin),
+            testing=True,
+        )
+        machine.config.write_text(
+            _TOML.format(
+                id=node_id,
+                agents=machine.agents_address,
+                peers=machine.peers_address,
+                admin=machine.admin_address,
+            )
+        )
+        self.machines[folder or node_id] = machine
+        return machine
+
+    def found(self) -> LocalNode:
+        """Begin a cluster on its first machine, and sign in."""
+        first = self.machine("n1")
+        password = self.directory / "password"
+        password.write_text(PASSWORD)
+        password.chmod(0o600)
+        made = self.node(
+            first,
+            "init",
+            "--new-authority",
+            "--host=127.0.0.1",
+            f"--administrator={ADMINISTRATOR}",
+            f"--password-file={password}",
+        )
+        assert made.returncode == 0, made.stderr
+        first.start()
+        until(
+            lambda: (
+                self.admin(
+                    "login", ADMINISTRATOR, f"--password-file={password}"
+                ).returncode
+                == 0
+            )
+        )
+        return first
+
+    def join(
+        self, machine: LocalNode, *options: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Have a ticket made, and the machine join by it; it is not started."""
+        ticket = self.ticket(machine.node_id)
+        return self.node(machine, "init", f"--join={ticket}", *options)
+
+    def ticket(self, node_id: str) -> str:
+        """Return a new ticket."""
+        made = self.admin("cluster", "ticket", node_id)
+        assert made.returncode == 0, made.stderr
+        return made.stdout.strip()
+
+    def node(
+        self, machine: LocalNode, *arguments: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `sparecode-node` on a machine."""
+        return subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "sparecode_node",
+                "--config",
+                machine.config,
+                *arguments,
+            ],
+            env=machine.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def admin(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run `sparecode` as the operator; any node that runs will do."""
+        running = [
+            each.admin_address for each in self.machines.values() if each.running
+        ]
+        return subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                "from sparecode_client.cli import main; main()",
+                *arguments,
+            ],
+            env={
+                **os.environ,
+                "COLUMNS": "80",
+                "SPARECODE_NODES": ",".join(running),
+                "SPARECODE_CA": str(self.members_ca),
+                "SPARECODE_SESSION_FILE": str(self.directory / "session"),
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    @property
+    def members_ca(self) -> Path:
+        """The authority of all nodes; an operator has its certificate."""
+        return self.directory / "n1/tls/members-ca.pem"
+
+    def kill(self) -> None:
+        """End every process."""
+        for machine in self.machines.values():
+            machine.kill()
