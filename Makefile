@@ -227,6 +227,10 @@ bench: $(INSTALLED) ## Measure against what this machine can do (USERS=100000 SE
 	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench \
 		--users $(USERS) --seconds $(SECONDS)
 
+.PHONY: bench-page
+bench-page: $(INSTALLED) ## Write what `make bench` has found into docs/performance.md
+	@$(PYTHON) -m tests.bench.page
+
 # --- Faults on real processes -------------------------------------------------
 
 MINUTES ?= 5

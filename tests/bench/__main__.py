@@ -3,7 +3,7 @@
 Measure Sparecode against what this machine can do: `make bench`.
 
 Real processes, mutual TLS, everything durable. The tables are printed, and
-written to `var/bench.json`.
+written to `var/bench.json` as they grow; the curves to `var/bench.png`.
 """
 
 import argparse
@@ -11,20 +11,30 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from local_cluster.setup import set_up
 from rich.console import Console
 
-from tests.bench import indistinguishable
+from tests.bench import (
+    administering,
+    authenticating,
+    crowding,
+    failing,
+    indistinguishable,
+)
 from tests.bench import limits as ceilings
 from tests.bench.estate import Estate
+from tests.bench.limits import Limits
+from tests.bench.measuring import Bench
+from tests.bench.plot import draw
 from tests.bench.population import Population
 from tests.bench.report import Report
-from tests.bench.scenarios import SHORT_LOG, Scenarios
 from tests.results import ROOT
 
 SMALL_USERS = 1000
+SHORT_LOG = {"log_entries_max": 256, "log_entries_kept": 64}
 
 
 def main() -> int:
@@ -37,49 +47,93 @@ def main() -> int:
     wanted = parser.parse_args()
     if not shutil.which("strace"):
         parser.error("strace is not installed (make system-packages)")
-    console, report = Console(), Report()
+    console, report = Console(), Report(path=wanted.out)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="sparecode-bench-") as name:
         folder = Path(name)
-        console.print("What this machine can do")
-        limits = ceilings.measure(
-            set_up(folder / "certificates"), folder, (1, 8, 64, 256), wanted.seconds
-        )
-        for clients, measured in limits.echo.items():
-            report.add_load("echo with mutual TLS", measured, clients=clients)
-        report.add(
-            "limits",
-            sync_ms=limits.sync_ms,
-            argon2id_ms=limits.argon2id_ms,
-            argon2id_per_s=limits.argon2id_per_s,
-            commits_per_s=limits.commits_per_s,
-        )
-        scenarios = Scenarios(report, limits, seconds=wanted.seconds)
-        console.print("With the hashing of production")
-        scenarios.production(folder / "production", users=128)
-        console.print("One node")
-        scenarios.single(folder / "single", users=4000)
-        console.print("Three nodes, a thousand users and more")
-        population = Population(users=SMALL_USERS * 8, profile="testing")
-        with Estate(folder / "three", population) as estate:
-            scenarios.three(estate)
-            indistinguishable.measure(estate, report)
-        with Estate(
-            folder / "small", Population(users=SMALL_USERS, profile="testing")
-        ) as estate:
-            small_ms = scenarios.small(estate)
-        console.print(f"Three nodes, {wanted.users} users")
-        large = Estate(
-            folder / "large",
-            Population(users=wanted.users, profile="testing"),
-            raft=SHORT_LOG,
-        )
-        with large:
-            scenarios.large(large, small_ms)
-    report.write(wanted.out)
+        console.print("What this machine can do ...")
+        limits = look_at_the_machine(report, folder, wanted.seconds)
+        bench = Bench(report, limits, wanted.seconds, console)
+        measure(bench, folder, wanted.users)
+    report.add("took: all of it", seconds=round(time.monotonic() - began))
+    report.write()
     report.show(console)
+    draw(report.results, wanted.out.with_suffix(".png"))
     console.print(f"{time.monotonic() - began:.0f} s; {wanted.out}")
-    return 0
+    return 1 if bench.failed else 0
+
+
+def look_at_the_machine(report: Report, folder: Path, seconds: float) -> Limits:
+    """Measure the ceilings, before anything else."""
+    certificates = set_up(folder / "certificates")
+    limits = ceilings.measure(certificates, folder, (1, 8, 64, 256), seconds)
+    for clients, measured in limits.echo.items():
+        report.add_load("echo with mutual TLS", measured, clients=clients)
+    report.add(
+        "limits",
+        sync_ms=limits.sync_ms,
+        argon2id_ms=limits.argon2id_ms,
+        argon2id_per_s=limits.argon2id_per_s,
+        commits_per_s=limits.commits_per_s,
+    )
+    report.write()
+    return limits
+
+
+def measure(bench: Bench, folder: Path, users: int) -> None:
+    """Measure everything, each on the estate that it needs."""
+
+    def part(name: str, work: Callable[[], object]) -> None:
+        with bench.part(name):
+            work()
+
+    for nodes, asked in ((3, 256), (1, 96)):
+        with bench.part(f"Hashing of production, nodes: {nodes}"):
+            place = folder / f"production-{nodes}"
+            authenticating.production(bench, place, nodes=nodes, users=asked)
+    with (
+        bench.part("One node"),
+        estate(folder / "single", 12_000, nodes=1) as alone,
+    ):
+        authenticating.single(bench, alone)
+    with bench.part("Three nodes"), estate(folder / "three", 28_000) as three:
+        best = authenticating.three(bench, three)
+        part("Through one node", lambda: authenticating.through(bench, three))
+        part("A crowd", lambda: crowding.crowd(bench, three, best))
+        part("Who is what", lambda: indistinguishable.measure(three, bench.report))
+        part("Syncs", lambda: authenticating.syncs(bench, three))
+        part("Issuing", lambda: administering.issuing(bench, three))
+        part("Reading", lambda: administering.reading(bench, three))
+        part("Bulk issue", lambda: administering.bulk(bench, three))
+        part("A crowd for a minute", lambda: crowding.enduring(bench, three))
+        part("The event loop", lambda: crowding.steps(bench, three, folder))
+    p50_ms = {}
+    with bench.part("Little in store"), estate(folder / "small", SMALL_USERS) as small:
+        p50_ms[SMALL_USERS] = authenticating.growing(bench, small)
+    with (
+        bench.part(f"Much in store, users: {users}"),
+        estate(folder / "large", users, raft=SHORT_LOG) as large,
+    ):
+        p50_ms[users] = authenticating.growing(bench, large)
+        if SMALL_USERS in p50_ms:
+            bench.target(
+                "(c)",
+                f"p50 at {users} users, in that at {SMALL_USERS}",
+                p50_ms[users] / p50_ms[SMALL_USERS],
+                1.2,
+            )
+        part("Memory", lambda: failing.memory(bench, large))
+        part("Restart", lambda: failing.restart(bench, large))
+        part("kill -9", lambda: failing.failover(bench, large))
+        part("A snapshot installed", lambda: failing.behind(bench, large))
+
+
+def estate(
+    directory: Path, users: int, *, nodes: int = 3, raft: dict[str, int] | None = None
+) -> Estate:
+    """Return a cluster with cheap hashing, and so many users in it."""
+    population = Population(users=users, profile="testing")
+    return Estate(directory, population, nodes=nodes, raft=raft)
 
 
 if __name__ == "__main__":

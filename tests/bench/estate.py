@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A populated cluster of real processes, and what its clients send."""
 
+import itertools
 import os
 import time
 import uuid
@@ -32,6 +33,8 @@ ISSUE = "/sparecode.v1.EmergencyAccessService/IssueTokencodes"
 GET_TOKEN = "/sparecode.v1.TokenService/GetToken"
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 PATIENCE_S = 60.0
+STEP_S = 30
+"""So long a token shows the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +67,7 @@ class Estate:
                 _lift_limits(node.config)
         populate(self.cluster, population)
         self._codes = self._all_codes()
+        self._shown: dict[int, str] = {}
         self._tokens = self._all_tokens()
         self.bearer = ""
 
@@ -96,11 +100,18 @@ class Estate:
                 yield self._request(number, passcode)
 
     def _all_tokens(self) -> Iterator[str]:
-        """Give each token once, with the tokencode of the moment."""
-        for number in range(self.population.users):
-            if not self.population.has_codes(number):
-                code = self.population.tokencode(number, time.time())
-                yield self._request(number, PIN + code)
+        """Give each token in turn, with the tokencode of the moment, once (K1)."""
+        owners = [
+            number
+            for number in range(self.population.users)
+            if not self.population.has_codes(number)
+        ]
+        for number in itertools.cycle(owners):
+            code = self.population.tokencode(number, time.time())
+            if self._shown.get(number) == code:
+                return  # Everybody's is used up.
+            self._shown[number] = code
+            yield self._request(number, PIN + code)
 
     def _request(self, number: int, passcode: str) -> str:
         return (
@@ -118,9 +129,15 @@ class Estate:
     def take(self, kind: str, count: int) -> tuple[str, ...]:
         """Return so many requests to authenticate, none of which was sent before."""
         source = self._codes if kind == "code" else self._tokens
-        taken = tuple(request for _, request in zip(range(count), source, strict=False))
-        if len(taken) < count // 2:
-            raise ValueError(f"the estate has no {count} unused {kind}s left")
+        taken = tuple(itertools.islice(source, count))
+        if kind == "token" and len(taken) < count:
+            if not taken:
+                time.sleep(STEP_S - time.time() % STEP_S)
+            # In the next time step they all show another one.
+            self._tokens = self._all_tokens()
+            taken = taken or tuple(itertools.islice(self._tokens, count))
+        if not taken:
+            raise ValueError(f"the estate has no unused {kind}s left")
         return taken
 
     # --- Loads

@@ -8,6 +8,7 @@ they finish at their next start. A million codes in minutes instead of hours.
 """
 
 import base64
+import dataclasses
 import hashlib
 import json
 import os
@@ -59,6 +60,7 @@ from sparecode_node.statemachine.commands import (
     RequestKey,
     SaveEmergencyAccess,
     SealedCode,
+    UpdatePolicy,
 )
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.policies import find_policy
@@ -69,6 +71,7 @@ PIN = "4711"
 CODES_EACH = 14
 CALLS_PER_ENTRY = 128
 USERS_AT_ONCE = 512
+REQUESTS_MAX = 2_000_000
 STEP_MS = 1000
 """Between two entries: so that the requests of long ago are forgotten meanwhile."""
 ADMINISTRATOR = AdministratorName("admin")
@@ -159,9 +162,21 @@ class Builder:
                 )
             ]
         )
-        if policy := find_policy(self._db):
-            self._policy_version = policy.version
         self._sign_in(verifier)
+        if policy := find_policy(self._db):
+            # A few minutes of load are more calls than the default remembers.
+            wanted = dict.fromkeys(
+                field.name for field in dataclasses.fields(UpdatePolicy)
+            )
+            self._apply(
+                [
+                    UpdatePolicy(
+                        **wanted
+                        | {"version": policy.version, "requests_max": REQUESTS_MAX}
+                    )
+                ]
+            )
+            self._policy_version = policy.version + 1
         self._apply(
             [
                 RegisterAgent(

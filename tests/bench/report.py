@@ -39,6 +39,8 @@ class Target:
 class Report:
     """Everything, in the order in which it was measured."""
 
+    path: Path
+    """Where it is written, whenever a part is done."""
     results: list[dict[str, Any]] = field(default_factory=list)
     targets: list[Target] = field(default_factory=list)
 
@@ -65,10 +67,9 @@ class Report:
             shown["cpu_ms"] = {node: round(ms, 3) for node, ms in cpu_ms.items()}
         self.add(name, **values, **shown)
 
-    def write(self, path: Path) -> None:
-        """Write it as JSON."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        content = {
+    def content(self) -> dict[str, Any]:
+        """Return everything, as it is written."""
+        return {
             "machine": now_and_here(),
             "results": self.results,
             "targets": [
@@ -76,7 +77,11 @@ class Report:
                 for target in self.targets
             ],
         }
-        path.write_text(json.dumps(content, indent=1) + "\n")
+
+    def write(self) -> None:
+        """Write what there is by now, as JSON."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text(json.dumps(self.content(), indent=1) + "\n")
 
     def show(self, console: Console) -> None:
         """Print the two tables."""

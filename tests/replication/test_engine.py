@@ -10,6 +10,7 @@ import pytest
 from pysyncobj import SyncObj
 
 from sparecode_node.replication import frames, off
+from sparecode_node.replication.codec import decode_entry
 from sparecode_node.replication.errors import (
     Fatal,
     NoPrimaryError,
@@ -18,7 +19,10 @@ from sparecode_node.replication.errors import (
     OverloadedError,
 )
 from sparecode_node.replication.settings import (
+    APPEND_BYTES_MAX,
+    CALLS_PER_ENTRY_MAX,
     COMMAND_BYTES_MAX,
+    ENTRIES_IN_FLIGHT_MAX,
     PROPOSALS_QUEUED_MAX,
     WINDOW_ENTRIES,
 )
@@ -254,6 +258,41 @@ def test_an_entry_holds_no_more_than_fits(bench: Bench) -> None:
     sizes = [len(command) for command, _, _ in bench.engine.journal[2:]]
     assert len(sizes) > 1
     assert max(sizes) <= COMMAND_BYTES_MAX + 1
+
+
+def test_entries_on_their_way_and_calls_in_one_are_bounded(bench: Bench) -> None:
+    """What does not fit waits, and goes when one was committed."""
+    term = bench.lead()
+    begin = bench.engine.journal.last_index
+    for k in range(3 * CALLS_PER_ENTRY_MAX):
+        bench.propose(f"r{k}")
+    bench.tick()
+    first = bench.engine.journal.last_index
+    assert first - begin == ENTRIES_IN_FLIGHT_MAX
+    for command, _, _ in bench.engine.journal[-ENTRIES_IN_FLIGHT_MAX:]:
+        assert len(decode_entry(command[1:])) == CALLS_PER_ENTRY_MAX
+    bench.acknowledge("n2", first + 1, term)
+    bench.tick()
+    assert bench.engine.journal.last_index > first
+
+
+def test_what_one_message_to_a_follower_carries_is_bounded(bench: Bench) -> None:
+    term = bench.lead()
+    for k in range(64):
+        bench.propose(f"{k} " + 20_000 * "x")
+        bench.tick()
+        bench.acknowledge("n2", bench.engine.journal.last_index + 1, term)
+    bench.take()
+    bench.acknowledge("n3", 2, term, reset=True, success=False)
+    for _ in range(3):
+        bench.tick(0.1)
+    sizes = [
+        [len(command) for command, _, _ in message["entries"]]
+        for peer, message in bench.take(frames.APPEND_ENTRIES)
+        if peer == "n3"
+    ]
+    assert sum(map(sum, sizes)) > APPEND_BYTES_MAX
+    assert all(sum(size[:-1]) < APPEND_BYTES_MAX for size in sizes)
 
 
 def test_a_stamper_that_fails_does_not_stop_the_primary(

@@ -292,12 +292,17 @@ async def test_what_is_no_frame_ends_the_link(
         await channel.close()
 
 
+@pytest.mark.parametrize(
+    ("bound", "value"), [("QUEUE_FRAMES_MAX", 10), ("QUEUE_BYTES_MAX", 60)]
+)
 async def test_a_queue_that_is_full_ends_the_link_and_leaves_no_gap(
     authority: Authority,
     addresses: dict[NodeId, str],
     monkeypatch: pytest.MonkeyPatch,
+    bound: str,
+    value: int,
 ) -> None:
-    monkeypatch.setattr(links, "QUEUE_FRAMES_MAX", 10)
+    monkeypatch.setattr(links, bound, value)
     async with ends(authority, addresses, "n1", "n2") as (one, two):
         await one.seen("connected", "n2")
         for term in range(1, 101):

@@ -186,6 +186,7 @@ async def test_streams_both_ways_are_not_ours():
         audience=Audience.ADMINISTRATOR,
         refusals=Refusals(clock=SystemClock(), entropy=SystemEntropy()),
         clock=SystemClock(),
+        calls_max=1,
     )
     with pytest.raises(NotImplementedError, match="streams both ways"):
         await interceptor.intercept_service(continuation, details)

@@ -5,6 +5,7 @@ import asyncio
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from sparecode.v1 import (
@@ -15,8 +16,10 @@ from sparecode.v1 import (
 )
 from sparecode_node.rpc.calls import DEADLINE_DEFAULT_S, DEADLINE_MAX_S
 from sparecode_node.rpc.server import ListenError, Listeners, ListenerSettings
+from sparecode_node.services import fields
 from sparecode_node.services.ambient import SystemClock
 from sparecode_node.services.deciding import Answer
+from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.use_cases import Services
 from sparecode_node.statemachine.results import Applied, Decision
 from tests.rpc.edge import BEARER, MEMBER, failure, running_edge, settings
@@ -167,3 +170,67 @@ async def test_running_call_ends_before_the_listeners_close():
 
 def test_key_is_not_shown_by_accident():
     assert MEMBER.key.decode() not in repr(settings(mutual=True))
+
+
+@pytest.mark.asyncio
+async def test_a_crowd_on_a_listener_is_shed_with_a_hint(monkeypatch):
+    """Before anything of a call is done; the others go on."""
+    monkeypatch.setattr("sparecode_node.rpc.server.ADMIN_CALLS_MAX", 3)
+    release, begun = asyncio.Event(), asyncio.Semaphore(0)
+
+    async def hang() -> Applied:
+        begun.release()
+        await release.wait()
+        return Applied(index=1)
+
+    async with running_edge() as edge, edge.admin() as channel:
+        edge.services["users"].answer = hang
+        stub = users_pb2_grpc.UserServiceStub(channel)
+
+        def call():
+            request = users_pb2.CreateUserRequest()
+            return stub.CreateUser(request, timeout=20, metadata=BEARER)
+
+        calls = [call() for _ in range(3)]
+        for _ in calls:
+            await begun.acquire()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call()
+        assert len(edge.services["users"].asked) == 3
+        release.set()
+        await asyncio.gather(*calls, call())
+    found = failure(caught.value)
+    assert (found.code, found.reason) == (CODE.RESOURCE_EXHAUSTED, "OVERLOADED")
+    assert found.retry_s
+
+
+@pytest.mark.asyncio
+async def test_streams_of_one_connection_are_bounded(monkeypatch):
+    """The next one waits until another has ended; other connections do not."""
+    monkeypatch.setattr("sparecode_node.rpc.server.STREAMS_MAX", 3)
+    request = health_pb2.HealthCheckRequest()
+    async with (
+        running_edge() as edge,
+        edge.agents() as crowded,
+        edge.agents() as other,
+    ):
+        crowded_stub = health_pb2_grpc.HealthStub(crowded)
+        watches = [crowded_stub.Watch(request) for _ in range(3)]
+        for watch in watches:
+            await watch.read()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await crowded_stub.Check(request, timeout=0.3)
+        await health_pb2_grpc.HealthStub(other).Check(request, timeout=20)
+        watches[0].cancel()
+        await crowded_stub.Check(request, timeout=20, wait_for_ready=True)
+    assert caught.value.code() is CODE.DEADLINE_EXCEEDED
+
+
+@pytest.mark.asyncio
+async def test_pages_are_bounded():
+    """Of users, tokens, audit events alike: `fields.page_size` is asked by all."""
+    assert fields.page_size(0) == fields.PAGE_SIZE_DEFAULT
+    assert fields.page_size(fields.PAGE_SIZE_MAX) == fields.PAGE_SIZE_MAX
+    for wrong in (-1, fields.PAGE_SIZE_MAX + 1):
+        with pytest.raises(InvalidFieldError, match="page_size"):
+            fields.page_size(wrong)

@@ -18,6 +18,7 @@ import grpc
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 
+from sparecode_node.replication.errors import OverloadedError
 from sparecode_node.rpc.calls import time_left_s
 from sparecode_node.rpc.errors import (
     Audience,
@@ -88,11 +89,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         audience: Audience,
         refusals: Refusals,
         clock: Clock,
+        calls_max: int,
         on_ended: Callable[[EndedCall], object] | None = None,
     ) -> None:
+        """*calls_max*: at once; who comes beyond is shed, and told when to come again."""
         self._audience = audience
         self._refusals = refusals
         self._clock = clock
+        self._calls_max = calls_max
+        self._under_way = 0
         self._on_ended = on_ended or (lambda _: None)
 
     async def intercept_service(
@@ -148,9 +153,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         async def call(request: Request, context: Context) -> Message:
             began_s = self._clock.monotonic_s()
             ended = EndedCall(audience=self._audience, method=name)
+            self._under_way += 1
             try:
                 return await self._answer(behavior, request, context, ended)
             finally:
+                self._under_way -= 1
                 ended.seconds = self._clock.monotonic_s() - began_s
                 self._on_ended(ended)
 
@@ -169,6 +176,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             "request_id": request_id,
         }
         try:
+            self._check_room()
             response = await _run(behavior, request, context, _bytes_max(ended.method))
         except asyncio.CancelledError:
             ended.code = grpc.StatusCode.CANCELLED.name
@@ -183,6 +191,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             return response
         fields["ms"] = self._elapsed_ms(began_s)
         return await self._fail(failure, context, fields, ended)
+
+    def _check_room(self) -> None:
+        if self._under_way > self._calls_max:
+            raise OverloadedError("too many calls at once")
 
     def _wrap_stream(
         self, method: str, behavior: StreamBehavior

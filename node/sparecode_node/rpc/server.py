@@ -64,16 +64,26 @@ from sparecode_node.services.use_cases import Services
 
 log = logging.getLogger(__name__)
 
-AGENT_CALLS_MAX = 1024
-ADMIN_CALLS_MAX = 256
-"""At once, on one listener; beyond, gRPC answers `RESOURCE_EXHAUSTED`."""
+AGENT_CALLS_MAX = 512
+ADMIN_CALLS_MAX = 128
+"""At once, on one listener; who comes beyond is told when to come again."""
+
+HARD = 2
+"""So many times as much, and gRPC itself answers `RESOURCE_EXHAUSTED`, with no word."""
+
+STREAMS_MAX = 256
+"""
+At once, on one connection; callers wait for one to be free.
+
+A stream that was just answered counts for a moment longer, and whoever opens
+another one meanwhile is refused: twice what a caller should have under way.
+"""
 
 _OPTIONS = (
     # A second process on the port is a mistake, not a way to share the load.
     ("grpc.so_reuseport", 0),
     ("grpc.max_metadata_size", 8 * 1024),
     ("grpc.absolute_max_metadata_size", 16 * 1024),
-    ("grpc.max_concurrent_streams", 100),
     # A caller that has vanished without a word is noticed within a minute.
     ("grpc.keepalive_time_ms", 40_000),
     ("grpc.keepalive_timeout_ms", 20_000),
@@ -125,6 +135,7 @@ class Listeners:
                 audience=Audience.AGENT,
                 refusals=refusals,
                 clock=clock,
+                calls_max=AGENT_CALLS_MAX,
                 on_ended=on_ended,
             ),
             message_bytes_max=MESSAGE_BYTES_MAX,
@@ -136,6 +147,7 @@ class Listeners:
                 audience=Audience.ADMINISTRATOR,
                 refusals=refusals,
                 clock=clock,
+                calls_max=ADMIN_CALLS_MAX,
                 on_ended=on_ended,
             ),
             message_bytes_max=FILE_MESSAGE_BYTES_MAX,
@@ -189,8 +201,12 @@ def _server(
 ) -> grpc.aio.Server:
     return grpc.aio.server(
         interceptors=[interceptor],
-        options=[*_OPTIONS, ("grpc.max_receive_message_length", message_bytes_max)],
-        maximum_concurrent_rpcs=calls_max,
+        options=[
+            *_OPTIONS,
+            ("grpc.max_concurrent_streams", STREAMS_MAX),
+            ("grpc.max_receive_message_length", message_bytes_max),
+        ],
+        maximum_concurrent_rpcs=HARD * calls_max,
     )
 
 

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Too many callers: nothing collapses, nobody is elected, the loop is not held (e)."""
+
+from pathlib import Path
+
+from tests.bench.estate import Estate
+from tests.bench.measuring import MANY, Bench
+from tests.bench.tracing import steps_of, watch_steps
+
+ENDURING_S = 60
+STEP_MS_MAX = 5.0
+"""Of the event loop: what computes for longer belongs into a thread."""
+
+
+def crowd(bench: Bench, estate: Estate, best: float) -> None:
+    """See that a crowd gets as much as a few do, and who is shed a quick answer."""
+    run = bench.thrice(
+        "authenticate, codes", lambda: bench.codes(estate, MANY), clients=MANY
+    )
+    measured = run.measured
+    shed = measured.codes.get("RESOURCE_EXHAUSTED", 0)
+    bench.target(
+        "(e)",
+        f"{MANY} clients: share of the best throughput",
+        measured.per_s / best if best else None,
+        0.8,
+        at_least=True,
+    )
+    bench.target(
+        "(e)",
+        "shed calls: p95 of the answer",
+        measured.shed_p95_ms if shed else None,
+        50,
+        unit=" ms",
+    )
+    bench.target(
+        "(e)",
+        "shed calls with a retry hint: share",
+        measured.shed_with_hint / shed if shed else None,
+        1,
+        at_least=True,
+    )
+
+
+def enduring(bench: Bench, estate: Estate, seconds: float = ENDURING_S) -> None:
+    """See that nobody is elected while a crowd calls for a minute (e)."""
+    before = _term(estate)
+    run = estate.authenticate(clients=MANY, seconds=seconds, calls=int(seconds * 1500))
+    bench.report.add_load(
+        f"authenticate, codes, for {seconds:g} s", run.measured, clients=MANY
+    )
+    bench.report.add(
+        "longest time without an answer meanwhile, in s",
+        seconds=round(run.measured.longest_gap_s, 2),
+    )
+    bench.target(
+        "(e)",
+        f"elections under {MANY} clients for {seconds:g} s",
+        float(_term(estate) - before),
+        0,
+    )
+
+
+def steps(bench: Bench, estate: Estate, folder: Path) -> None:
+    """Watch the event loops for steps that compute for long."""
+    notes = {}
+    for node in estate.cluster.nodes:
+        notes[node.node_id] = folder / f"{node.node_id}.steps"
+        node.stop()
+        watch_steps(node, notes[node.node_id])
+        node.start()
+        estate.cluster.wait_ready(node)
+    for path in notes.values():
+        path.write_text("")  # Starting is no answering.
+    bench.codes(estate, 64)
+    estate.read(clients=8, seconds=min(3.0, bench.seconds), stale_ok=False)
+    estate.issue(clients=8, seconds=min(3.0, bench.seconds), count=50)
+    found = sorted((s for path in notes.values() for s in steps_of(path)), reverse=True)
+    bench.report.add(
+        "long steps of the event loops, in ms of a core",
+        longest=[f"{ms:g} {name}" for ms, name in found[:8]],
+        over_5_ms=sum(ms > STEP_MS_MAX for ms, _ in found),
+    )
+    bench.target(
+        "(3)",
+        "longest step of an event loop",
+        found[0][0] if found else 0.0,
+        STEP_MS_MAX,
+        unit=" ms",
+    )
+
+
+def _term(estate: Estate) -> int:
+    return max(member.term for member in estate.status().members)

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every part of the benchmark has: a report, the ceilings, and loads thrice."""
+
+import contextlib
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from local_cluster.cluster import LocalNode
+from rich.console import Console
+
+from tests.bench.estate import Estate, Run
+from tests.bench.limits import Limits
+from tests.bench.report import Report, Target
+
+CLIENTS = (1, 8, 64)
+MANY = 256
+CALLS_PER_S_MAX = {1: 300, 8: 800}
+"""More than a load asks in a second, so that none ends early; else:"""
+CALLS_PER_S = 1500
+
+
+@dataclass
+class Bench:
+    """Measures, and keeps what comes out in a report."""
+
+    report: Report
+    limits: Limits
+    seconds: float
+    """Of each load."""
+    console: Console
+    failed: int = 0
+    """Parts that did not come to their end."""
+
+    @contextlib.contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Measure one thing; that it fails is a result, and the others go on."""
+        began = time.monotonic()
+        self.console.print(f"{name} ...")
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - it is told, below and in the report.
+            self.failed += 1
+            self.report.add(name, failed=f"{type(error).__name__}: {error}")
+            self.console.print(traceback.format_exc(), markup=False)
+        self.report.add(f"took: {name}", seconds=round(time.monotonic() - began))
+        self.report.write()
+
+    def thrice(self, name: str, run: Callable[[], Run], **values: object) -> Run:
+        """Do a load three times; keep the one in the middle."""
+        runs = sorted((run() for _ in range(3)), key=lambda each: each.measured.per_s)
+        middle = runs[1]
+        self.report.add_load(name, middle.measured, middle.cpu_ms, **values)
+        return middle
+
+    def codes(
+        self, estate: Estate, clients: int, via: list[LocalNode] | None = None
+    ) -> Run:
+        """Have clients authenticate with emergency codes."""
+        return self._authenticate(estate, "code", clients, self.seconds, via)
+
+    def tokencodes(self, estate: Estate, clients: int) -> Run:
+        """Have clients authenticate with TOTP; each code is good for one call."""
+        return self._authenticate(estate, "token", clients, min(1.5, self.seconds))
+
+    def _authenticate(
+        self,
+        estate: Estate,
+        kind: str,
+        clients: int,
+        seconds: float,
+        via: list[LocalNode] | None = None,
+    ) -> Run:
+        per_s = CALLS_PER_S_MAX.get(clients, CALLS_PER_S)
+        return estate.authenticate(
+            kind=kind,
+            clients=clients,
+            seconds=seconds,
+            calls=max(clients * 2, int(seconds * per_s)),
+            via=via,
+        )
+
+    def target(
+        self,
+        name: str,
+        words: str,
+        value: float | None,
+        bound: float,
+        *,
+        at_least: bool = False,
+        unit: str = "",
+    ) -> None:
+        """Hold what was found against what was promised."""
+        self.report.targets.append(
+            Target(
+                name=name,
+                words=words,
+                value=value,
+                target=bound,
+                at_least=at_least,
+                unit=unit,
+            )
+        )

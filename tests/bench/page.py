@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Write what `make bench` has found into `docs/performance.md`: `make bench-page`.
+
+Only what stands between the marks is replaced; the rest is written by people.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.results import ROOT, row
+
+PAGE = ROOT / "docs" / "performance.md"
+BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
+UNIT_OF_PROGRESS = "took: "
+
+
+class NoMarksError(Exception):
+    """The page has no place for the tables."""
+
+
+def written(page: str, measured: dict[str, Any]) -> str:
+    """Return the page with these measurements. Raises `NoMarksError`."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise NoMarksError(f"{PAGE.name} has no {BEGIN} ... {END}")
+    return "\n".join((before + BEGIN, "", *_tables(measured), "", END + after))
+
+
+def _tables(measured: dict[str, Any]) -> Iterator[str]:
+    here = measured["machine"]
+    yield f"Measured {here['date']}, commit {here['commit']}, {here['machine']}."
+    yield ""
+    yield row("target", "asked", "found", "holds")
+    yield row("---", "---", "---", "---")
+    for each in measured["targets"]:
+        sign = "at least" if each["at_least"] else "at most"
+        value = each["value"]
+        yield row(
+            f"{each['name']} {each['words']}",
+            f"{sign} {each['target']:g}{each['unit']}",
+            "-" if value is None else f"{value:.2f}{each['unit']}",
+            {True: "yes", False: "**no**", None: "nothing to measure"}[each["holds"]],
+        )
+    yield ""
+    yield row("load", "clients", "a second", "p50 ms", "p99 ms", "CPU ms, all nodes")
+    yield row("---", "---:", "---:", "---:", "---:", "---:")
+    for each in measured["results"]:
+        if "per_s" in each:
+            cpu = each.get("cpu_ms")
+            yield row(
+                each["name"],
+                each.get("clients", ""),
+                f"{each['per_s']:.0f}",
+                f"{each['p50_ms']:.1f}",
+                f"{each['p99_ms']:.1f}",
+                f"{sum(cpu.values()):.2f}" if cpu else "",
+            )
+    yield ""
+    for each in measured["results"]:
+        name = each["name"]
+        if "per_s" not in each and not name.startswith(UNIT_OF_PROGRESS):
+            yield f"* {name}: {_said(each)}"
+
+
+def _said(result: dict[str, Any]) -> str:
+    parts = []
+    for key, value in result.items():
+        if key == "name":
+            continue
+        text = f"{value:.3g}" if isinstance(value, float) else value
+        if isinstance(value, list):
+            text = "; ".join(map(str, value)) or "none"
+        elif isinstance(value, dict):
+            text = "; ".join(f"{name} {each}" for name, each in value.items())
+        parts.append(f"{key.replace('_', ' ')} {text}")
+    return ", ".join(parts)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.page")
+    parser.add_argument("--of", type=Path, default=ROOT / "var" / "bench.json")
+    measured = parser.parse_args().of
+    if not measured.exists():
+        parser.error(f"there is no {measured}: run `make bench` first")
+    PAGE.write_text(written(PAGE.read_text(), json.loads(measured.read_text())))
+    picture = measured.with_suffix(".png")
+    if picture.exists():
+        shutil.copy(picture, PAGE.with_suffix(".png"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Throughput and latency over the number of clients, as a picture."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("Agg")  # There is no screen.
+from matplotlib import pyplot as plt
+
+CURVES = {
+    "echo with mutual TLS": "raw echo with mutual TLS",
+    "authenticate, codes": "emergency codes, three nodes",
+    "authenticate, codes, one node": "emergency codes, one node",
+    "authenticate, TOTP": "TOTP, three nodes",
+    "authenticate, codes, hashing of production, three nodes": (
+        "emergency codes, three nodes, hashing of production"
+    ),
+}
+
+
+def draw(results: list[dict[str, Any]], path: Path) -> None:
+    """Draw what was measured at several numbers of clients."""
+    figure, (above, below) = plt.subplots(2, 1, sharex=True, figsize=(8, 8))
+    for name, label in CURVES.items():
+        points = sorted(
+            (each["clients"], each["per_s"], each["p50_ms"])
+            for each in results
+            if each["name"] == name and "per_s" in each
+        )
+        if points:
+            clients, per_s, p50_ms = zip(*points, strict=True)
+            above.plot(clients, per_s, marker="o", label=label)
+            below.plot(clients, p50_ms, marker="o", label=label)
+    above.set_ylabel("answers a second")
+    below.set_ylabel("p50 in ms")
+    below.set_xlabel("clients at once")
+    for axes in (above, below):
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+        axes.grid(visible=True, alpha=0.3)
+    above.legend(fontsize="small")
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a node does besides answering: its syncs, and what holds its event loop up."""
+
+import asyncio
+import functools
+import json
+import os
+import re
+import runpy
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from local_cluster.cluster import LocalNode
+
+NOTE_MS = 2.0
+"""A step of the loop that computes for so long is noted."""
+TO = "SPARECODE_BENCH_STEPS"
+
+
+@contextmanager
+def counting_syncs(nodes: list[LocalNode]) -> Iterator[dict[str, int]]:
+    """Count how often each node syncs its journal, by strace; told at the end."""
+    counts: dict[str, int] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        traces = {node.node_id: Path(folder) / node.node_id for node in nodes}
+        processes = [
+            subprocess.Popen(
+                [
+                    *("strace", "-f", "-y", "-e", "trace=fdatasync"),
+                    *("-o", str(traces[node.node_id]), "-p", str(node.pid)),
+                ],
+                stderr=subprocess.PIPE,
+            )
+            for node in nodes
+        ]
+        try:
+            for process in processes:
+                process.stderr.readline()  # It says that it is attached.
+            yield counts
+        finally:
+            for process in processes:
+                process.terminate()
+                process.wait()
+        for node, trace in traces.items():
+            text = trace.read_text()
+            counts[node] = len(re.findall(r"fdatasync\(\d+<[^>]*raft\.journal>", text))
+
+
+def watch_steps(node: LocalNode, to: Path) -> None:
+    """Have a node, from its next start on, say which steps of its loop were long."""
+    node.environment = {**node.environment, TO: str(to)}
+    node.launcher = (sys.executable, "-m", "tests.bench.tracing")
+
+
+def steps_of(path: Path) -> list[tuple[float, str]]:
+    """Return the long steps of a node, in ms of a core, the longest first."""
+    if not path.exists():
+        return []
+    return sorted((tuple(json.loads(line)) for line in path.open()), reverse=True)
+
+
+def run_watched() -> None:
+    """
+    Run a node whose loop is watched: time on a core, not on the clock.
+
+    On a busy machine the clock would speak of the other processes.
+    """
+    notes = Path(os.environ[TO]).open("a", buffering=1)  # noqa: SIM115 - to the end.
+    run: Callable[[asyncio.Handle], None] = asyncio.Handle._run
+
+    @functools.wraps(run)
+    def watched(handle: asyncio.Handle) -> None:
+        began = time.thread_time()
+        run(handle)
+        took_ms = (time.thread_time() - began) * 1000
+        if took_ms >= NOTE_MS:
+            notes.write(json.dumps([round(took_ms, 2), _name(handle)]) + "\n")
+
+    asyncio.Handle._run = watched  # type: ignore[method-assign]
+    # As `LocalNode` has put it: tracing, then the command that it stands before.
+    sys.argv = ["sparecode-node", *sys.argv[sys.argv.index("--config") :]]
+    runpy.run_module("sparecode_node", run_name="__main__", alter_sys=True)
+
+
+def _name(handle: asyncio.Handle) -> str:
+    callback = getattr(handle, "_callback", None)
+    task = getattr(callback, "__self__", None)
+    if isinstance(task, asyncio.Task):
+        return f"{task.get_name()}: {getattr(task.get_coro(), '__qualname__', '')}"
+    return str(getattr(callback, "__qualname__", callback))[:120]
+
+
+if __name__ == "__main__":
+    run_watched()

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""More callers than three nodes can serve: they wait or are shed, and nobody is elected."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.bench.estate import Estate
+from tests.bench.population import Population
+
+CLIENTS = 200
+
+
+@pytest.mark.timeout(180)
+def test_a_crowd_costs_the_primary_nothing_but_time(tmp_path: Path) -> None:
+    """
+    Two hundred callers who ask again at once, whatever they are told.
+
+    The primary keeps its heartbeat: the term is that of before. Whoever is not
+    answered is shed with a hint. What was accepted is so on all nodes alike.
+    """
+    with Estate(
+        tmp_path / "cluster", Population(users=512, profile="testing")
+    ) as estate:
+        before = max(member.term for member in estate.status().members)
+        run = estate.authenticate(clients=CLIENTS, seconds=60, calls=5000)
+        after = estate.status()
+        measured = run.measured
+        assert set(measured.codes) <= {"OK", "RESOURCE_EXHAUSTED"}
+        shed = measured.codes.get("RESOURCE_EXHAUSTED", 0)
+        assert measured.shed_with_hint == shed
+        assert measured.accepted == measured.answered > 0
+        assert max(member.term for member in after.members) == before
+        assert len({member.digest for member in after.members}) == 1
