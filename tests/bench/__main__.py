@@ -58,8 +58,8 @@ def main() -> int:
     report.add("took: all of it", seconds=round(time.monotonic() - began))
     report.write()
     report.show(console)
-    draw(report.results, wanted.out.with_suffix(".png"))
     console.print(f"{time.monotonic() - began:.0f} s; {wanted.out}")
+    draw(report.results, wanted.out.with_suffix(".png"))
     return 1 if bench.failed else 0
 
 
@@ -100,13 +100,14 @@ def measure(bench: Bench, folder: Path, users: int) -> None:
         best = authenticating.three(bench, three)
         part("Through one node", lambda: authenticating.through(bench, three))
         part("A crowd", lambda: crowding.crowd(bench, three, best))
-        part("Who is what", lambda: indistinguishable.measure(three, bench.report))
         part("Syncs", lambda: authenticating.syncs(bench, three))
         part("Issuing", lambda: administering.issuing(bench, three))
         part("Reading", lambda: administering.reading(bench, three))
-        part("Bulk issue", lambda: administering.bulk(bench, three))
         part("A crowd for a minute", lambda: crowding.enduring(bench, three))
         part("The event loop", lambda: crowding.steps(bench, three, folder))
+        part("Bulk issue", lambda: administering.bulk(bench, three))
+    with bench.part("Refusals"), estate(folder / "refusals", 2000) as asked_first:
+        indistinguishable.measure(asked_first, bench.report)
     p50_ms = {}
     with bench.part("Little in store"), estate(folder / "small", SMALL_USERS) as small:
         p50_ms[SMALL_USERS] = authenticating.growing(bench, small)

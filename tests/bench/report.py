@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from tests.bench.load import Measured
@@ -90,7 +91,7 @@ class Report:
             if "per_s" in result:
                 cpu = result.get("cpu_ms")
                 loads.add_row(
-                    result["name"],
+                    escape(result["name"]),
                     str(result.get("clients", "")),
                     f"{result['per_s']:.0f}",
                     f"{result['p50_ms']:.1f}",
@@ -102,14 +103,14 @@ class Report:
             if "per_s" not in result:
                 name, *values = result.items()
                 words = ", ".join(f"{key} {_short(value)}" for key, value in values)
-                console.print(f"{name[1]}: {words}")
+                console.print(f"{name[1]}: {words}", markup=False)
         table = Table("target", "asked", "found", "holds")
         for target in self.targets:
             sign = "at least" if target.at_least else "at most"
             found = "-" if target.value is None else f"{target.value:.2f}{target.unit}"
             verdict = {True: "[green]yes[/]", False: "[red]no[/]", None: "?"}
             table.add_row(
-                f"{target.name} {target.words}",
+                escape(f"{target.name} {target.words}"),
                 f"{sign} {target.target:g}{target.unit}",
                 found,
                 verdict[target.holds],

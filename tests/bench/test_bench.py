@@ -56,7 +56,7 @@ def test_an_estate_made_without_the_cluster_is_one(tmp_path: Path) -> None:
         assert set(stale.measured.codes) == {"OK"}
         issued = estate.issue(clients=2, seconds=0.5, count=10)
         assert set(issued.measured.codes) == {"OK"}
-        report = Report()
+        report = Report(path=tmp_path / "bench.json")
         indistinguishable.measure(estate, report, rounds=4)
         assert len(report.results) == 5
         assert [target.name for target in report.targets] == ["(A6)"]

@@ -4,6 +4,7 @@
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from tests.bench.load import Measured
 from tests.bench.page import PAGE, NoMarksError, written
@@ -64,5 +65,8 @@ def test_a_report_is_written_as_it_grows_and_drawn(tmp_path: Path) -> None:
     report = measured(tmp_path)
     report.write()
     assert report.path.read_text().count("start to ready") == 1
+    report.add("long steps", longest=["[/sparecode.v1.X/Y] [red]"])  # No markup.
+    report.show(console := Console(record=True))
+    assert "[/sparecode.v1.X/Y] [red]" in console.export_text()
     draw(report.results, tmp_path / "bench.png")
     assert (tmp_path / "bench.png").stat().st_size > 1000
