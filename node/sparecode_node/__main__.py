@@ -57,6 +57,7 @@ app.add_typer(backup_tool.app, name="backup")
 app.command("bundle")(recovery_tool.bundle)
 app.command("restore")(recovery_tool.restore)
 app.command("recover")(recovery_tool.recover)
+app.command("reset-administrator")(recovery_tool.reset_administrator)
 
 
 def show_version(value: bool) -> None:  # noqa: FBT001 - Typer calls it so.

@@ -24,6 +24,7 @@ from sparecode_node.console.server import (
 from sparecode_node.console.site import Site
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.joining.welcome import Welcome
+from sparecode_node.local_socket import LocalSocket
 from sparecode_node.metrics.census import Census
 from sparecode_node.metrics.collecting import Sources
 from sparecode_node.metrics.events import EventCounts
@@ -69,7 +70,6 @@ from sparecode_node.services.state_file import StateFile
 from sparecode_node.services.use_cases import Services, build_services
 from sparecode_node.statemachine.feature_level import FeatureLevelError
 from sparecode_node.statemachine.schema import SchemaError
-from sparecode_node.statemachine.snapshots import write_snapshot
 
 log = logging.getLogger(__name__)
 
@@ -206,13 +206,7 @@ class Node:
             clock=self._clock,
             entropy=self._entropy,
             refusals=self._refusals,
-            backup_source=BackupSource(
-                write_snapshot=lambda target: write_snapshot(
-                    config.node.data_dir / STATE, target
-                ),
-                directory=config.node.data_dir,
-                version=VERSION,
-            ),
+            backup_source=BackupSource.of(config.node.data_dir / STATE, VERSION),
             limits=rate_limits(config),
             authorities=self._welcome.authorities,
         )
@@ -247,6 +241,9 @@ class Node:
         if console is not None:
             await console.start(grace_s=int(STOP_GRACE_S))
             started.push_async_callback(console.stop)
+        local = LocalSocket(config.node.data_dir, services.local)
+        await local.start()
+        started.push_async_callback(local.stop)
         renewing = asyncio.create_task(certificates.run(), name="certificates")
         started.push_async_callback(_cancel, renewing)
         if founder is not None:

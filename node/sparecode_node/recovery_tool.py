@@ -11,9 +11,10 @@ from typing import Annotated
 
 import typer
 
-from sparecode_node import recovering
+from sparecode_node import local_socket, recovering
 from sparecode_node.command_line import EXIT_USAGE, fail, loaded, read_password
 from sparecode_node.config import Config
+from sparecode_node.local_socket import LocalSocketError
 from sparecode_node.preparing import StartError
 from sparecode_node.recovering import NewCluster
 from sparecode_node.replication.refounding import Standing
@@ -260,6 +261,48 @@ def recover(
             f"What this node had before is in {made.kept_in}, with the old key ring."
         )
     tell_next(config, made)
+
+
+def reset_administrator(
+    context: typer.Context,
+    administrator: Annotated[
+        str, typer.Argument(metavar="NAME", help="Of the administrator.")
+    ],
+    password_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of mode 0600 that holds the temporary password (default: ask).",
+            metavar="FILE",
+        ),
+    ] = None,
+) -> None:
+    """
+    Give an administrator who has lost the password a temporary one.
+
+    For root on a machine whose node runs, on the node's local socket. It goes
+    through the log, and is in the audit log. The administrator is enabled, and has
+    to choose a password at once; the role stays as it is.
+    """
+    config = loaded(context)
+    if password_file is not None:
+        password = read_password(password_file)
+    elif sys.stdin.isatty():
+        password = typer.prompt(
+            "Temporary password (at least 12 characters)",
+            hide_input=True,
+            confirmation_prompt=True,
+        )
+    else:
+        fail("no terminal to ask at: give --password-file FILE", EXIT_USAGE)
+    try:
+        local_socket.reset_administrator(config.node.data_dir, administrator, password)
+    except LocalSocketError as error:
+        fail(str(error))
+    typer.echo(
+        f"{administrator} has the temporary password, which is for choosing another:\n"
+        f"    sparecode login {administrator}\n"
+        "    sparecode admins password"
+    )
 
 
 def tell_standing(own: Standing, others: Sequence[MemberStatus]) -> None:

@@ -97,6 +97,7 @@ from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.membership import ticket_id_of
 from sparecode_node.statemachine.policies import find_policy
 from sparecode_node.statemachine.refusal_commands import NoteRefusedCalls
+from sparecode_node.statemachine.reset_commands import ResetAdministrator
 from sparecode_node.statemachine.results import (
     Applied,
     ApprovalPending,
@@ -239,6 +240,7 @@ class World:
                 | NoteRefusedCalls()
                 | BeginEpoch()
                 | NoteBackup()
+                | ResetAdministrator()
                 | RaiseFeatureLevel()
             ):
                 caller, session = "node:n1", ""
@@ -433,6 +435,14 @@ class World:
             case "note-backup":
                 return NoteBackup(
                     index=self.index, digest="d1", taken_at_ms=self.now_ms
+                )
+            case "reset-admin":
+                return ResetAdministrator(
+                    name=AdministratorName(given["name"]),
+                    password_salt=b"salt",
+                    password_verifier=given.get("password", "temporary").encode(),
+                    key_id=KeyId(int(given.get("key", KEY))),
+                    uid=0,
                 )
             case "open-cluster":
                 return OpenCluster(review=given.get("review", self._review()))

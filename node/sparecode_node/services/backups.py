@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from sparecode_node.domain.ids import NodeId, RequestId
 from sparecode_node.queries import policies
@@ -24,7 +25,7 @@ from sparecode_node.statemachine.backup_commands import CreateBackup, NoteBackup
 from sparecode_node.statemachine.backups import NO_RECIPIENT
 from sparecode_node.statemachine.commands import Call, RequestKey
 from sparecode_node.statemachine.epochs import FIRST_EPOCH
-from sparecode_node.statemachine.snapshots import SnapshotFacts
+from sparecode_node.statemachine.snapshots import SnapshotFacts, write_snapshot
 
 NOTE_S = 10.0
 
@@ -48,6 +49,15 @@ class BackupSource:
     """Of this node alone: what is not encrypted yet goes nowhere else."""
     version: str
     """Of the software."""
+
+    @classmethod
+    def of(cls, state: Path, version: str) -> Self:
+        """Take backups of the state in a file, with their working files beside it."""
+        return cls(
+            write_snapshot=lambda target: write_snapshot(state, target),
+            directory=state.parent,
+            version=version,
+        )
 
 
 class Backups:

@@ -19,6 +19,7 @@ from sparecode_node.services.cluster import Cluster
 from sparecode_node.services.cluster_changes import ClusterChanges
 from sparecode_node.services.emergency_access import Emergency
 from sparecode_node.services.kdf import Kdf
+from sparecode_node.services.local_administration import LocalAdministration
 from sparecode_node.services.opening import Opening
 from sparecode_node.services.policies import Policies
 from sparecode_node.services.proposing import Proposer
@@ -50,6 +51,7 @@ class Services:
     cluster_changes: ClusterChanges
     opening: Opening
     backups: Backups
+    local: LocalAdministration
     audit: Audit
     policies: Policies
     administrators: Administrators
@@ -139,6 +141,9 @@ def build_services(  # noqa: PLR0913  It is the one place that has them all.
             replicator=replicator,
             sealing=sealing,
             authorities=authorities,
+        ),
+        local=LocalAdministration(
+            replicator=replicator, sealing=sealing, kdf=kdf, entropy=entropy
         ),
         policies=Policies(proposer=proposer, reader=reader),
         approvals=Approvals(proposer=proposer, reader=reader),

@@ -41,6 +41,7 @@ from sparecode_node.statemachine.cluster_commands import ClusterCommand
 from sparecode_node.statemachine.epoch_commands import EpochCommand
 from sparecode_node.statemachine.key_commands import KeyCommand
 from sparecode_node.statemachine.refusal_commands import NoteRefusedCalls
+from sparecode_node.statemachine.reset_commands import ResetAdministrator
 from sparecode_node.statemachine.token_commands import (
     ClearPin,
     DeleteToken,
@@ -376,6 +377,7 @@ Command = (
     | ClusterCommand
     | EpochCommand
     | BackupCommand
+    | ResetAdministrator
     | NoteRefusedCalls
     | ApprovalCommand
     | KeyCommand

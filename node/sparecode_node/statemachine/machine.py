@@ -96,7 +96,8 @@ from sparecode_node.statemachine.key_commands import (
 from sparecode_node.statemachine.recording import record
 from sparecode_node.statemachine.refusal_commands import NoteRefusedCalls
 from sparecode_node.statemachine.refusals import note_refused_calls
-from sparecode_node.statemachine.requests import REUSED, Requests
+from sparecode_node.statemachine.requests import FULL, REUSED, Requests
+from sparecode_node.statemachine.reset_commands import ResetAdministrator
 from sparecode_node.statemachine.results import (
     Applied,
     Authenticated,
@@ -268,10 +269,7 @@ class StateMachine:
         ):
             return epochs.NOT_OPEN
         if self._requests.full(self._policy):
-            return Rejected(
-                Reason.REQUEST_TABLE_FULL,
-                "too many requests within the last minutes; try again later",
-            )
+            return FULL
         return check_session(applying)
 
     def _hold_or_decide(self, applying: Applying) -> Result:
@@ -344,6 +342,7 @@ class StateMachine:
                 | UpdateAdministrator()
                 | RemoveAdministrator()
                 | ChangePassword()
+                | ResetAdministrator()
             ) as command:
                 return administrator_life.change_administrator(applying, command)
             case RegisterAgent() as command:

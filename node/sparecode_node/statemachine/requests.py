@@ -37,6 +37,13 @@ REUSED = Rejected(
 """The answer to a known id with other content (Q1)."""
 
 
+FULL = Rejected(
+    Reason.REQUEST_TABLE_FULL,
+    "too many requests within the last minutes; try again later",
+)
+"""The answer while there is no room for one more (Q3)."""
+
+
 class Requests:
     """The table of request ids. Counts its rows itself: SQLite would scan them."""
 

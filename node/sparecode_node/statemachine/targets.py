@@ -62,6 +62,7 @@ from sparecode_node.statemachine.key_commands import (
     RetireKey,
 )
 from sparecode_node.statemachine.refusal_commands import NoteRefusedCalls
+from sparecode_node.statemachine.reset_commands import ResetAdministrator
 from sparecode_node.statemachine.token_commands import (
     ClearPin,
     DeleteToken,
@@ -116,6 +117,7 @@ def target_of(
             | UpdateAdministrator()
             | RemoveAdministrator()
             | ChangePassword()
+            | ResetAdministrator()
         ):
             return command.name
         case TransferPrimary():

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The node's own socket, for root on its machine and nobody else (P4).
+
+A Unix socket in the data folder, mode 0600. The kernel says who calls
+(`SO_PEERCRED`): root, or the user that the node runs as. One request and one
+answer, each a line of JSON.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sparecode_node.replication.errors import ProposeError
+from sparecode_node.services.errors import ServiceError
+from sparecode_node.services.local_administration import LocalAdministration
+
+NAME = "local.sock"
+LINE_BYTES_MAX = 8192
+PATIENCE_S = 60.0
+RESET = "reset-administrator"
+_CREDENTIALS = struct.Struct("3i")
+"""pid, uid, gid: what `SO_PEERCRED` returns (unix(7))."""
+
+log = logging.getLogger(__name__)
+
+
+class LocalSocketError(Exception):
+    """The node cannot be asked, or refuses; the message says why."""
+
+
+class LocalSocket:
+    """Listens in the data folder. `start` it once, `stop` it once."""
+
+    def __init__(self, directory: Path, administration: LocalAdministration) -> None:
+        self._directory = directory
+        self._administration = administration
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Listen, in the place of a socket that a killed node has left."""
+        (self._directory / NAME).unlink(missing_ok=True)
+        with _short(self._directory) as path:
+            before = os.umask(0o177)
+            try:
+                self._server = await asyncio.start_unix_server(
+                    self._serve, path, limit=LINE_BYTES_MAX
+                )
+            finally:
+                os.umask(before)
+
+    async def stop(self) -> None:
+        """Listen no more."""
+        if self._server is not None:
+            self._server.close()
+            await self._server.wait_closed()
+            (self._directory / NAME).unlink(missing_ok=True)
+
+    async def _serve(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                uid = peer_uid(writer.get_extra_info("socket"))
+                answer = await self._answer(await reader.readline(), uid)
+                writer.write(json.dumps(answer).encode() + b"\n")
+                await writer.drain()
+        except (TimeoutError, ValueError, OSError) as error:
+            log.warning("local_call_failed", extra={"cause": type(error).__name__})
+        finally:
+            writer.close()
+
+    async def _answer(self, line: bytes, uid: int) -> dict[str, str]:
+        """Return what a request has come to; the password is nowhere in it."""
+        if uid not in (0, os.geteuid()):
+            log.warning("local_call_refused", extra={"uid": uid})
+            return {"error": "only root may ask this"}
+        try:
+            request = json.loads(line)
+            action, name = request["action"], request["administrator"]
+            password = request["password"]
+        except (ValueError, KeyError, TypeError):
+            return {"error": "not a request"}
+        if action != RESET or not (isinstance(name, str) and isinstance(password, str)):
+            return {"error": "not a request"}
+        try:
+            await self._administration.reset_administrator(name, password, uid=uid)
+        except (ServiceError, ProposeError) as error:
+            return {"error": str(error)}
+        log.warning("administrator_reset", extra={"administrator": name, "uid": uid})
+        return {"done": RESET}
+
+
+def peer_uid(connection: socket.socket) -> int:
+    """Return whose process is at the other end, as the kernel says."""
+    raw = connection.getsockopt(
+        socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size
+    )
+    _, uid, _ = _CREDENTIALS.unpack(raw)
+    return int(uid)
+
+
+def reset_administrator(directory: Path, name: str, password: str) -> None:
+    """Ask the node that runs in *directory*. Raises `LocalSocketError`."""
+    request = {"action": RESET, "administrator": name, "password": password}
+    try:
+        with _short(directory) as path, socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(PATIENCE_S)
+            connection.connect(path)
+            connection.sendall(json.dumps(request).encode() + b"\n")
+            with connection.makefile("rb") as answers:
+                answer: dict[str, Any] = json.loads(answers.readline(LINE_BYTES_MAX))
+    except (FileNotFoundError, ConnectionRefusedError) as error:
+        raise LocalSocketError(
+            f"{directory / NAME}: no node runs here; start it first"
+        ) from error
+    except PermissionError as error:
+        raise LocalSocketError(
+            f"{directory / NAME}: only root, or the node's own user, may do this"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise LocalSocketError(f"{directory / NAME}: {error}") from error
+    if "error" in answer:
+        raise LocalSocketError(str(answer["error"]))
+
+
+@contextlib.contextmanager
+def _short(directory: Path) -> Iterator[str]:
+    """Lend a path of the socket that fits into an address, however deep the folder."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{descriptor}/{NAME}"
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node's own socket: for root and the node's user, and the change is in the log."""
+
+import asyncio
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from sparecode_node import local_socket
+from sparecode_node.local_socket import LocalSocket, LocalSocketError
+from sparecode_node.services.local_administration import LocalAdministration
+from tests.services.one_node import OneNode, one_node
+
+pytestmark = pytest.mark.asyncio
+
+PASSWORD = "a temporary password"
+
+
+def administration(node: OneNode) -> LocalAdministration:
+    return LocalAdministration(
+        replicator=node.replicator,
+        sealing=node.sealing,
+        kdf=node.kdf,
+        entropy=node.users._entropy,
+    )
+
+
+async def test_a_reset_goes_through_the_log_and_is_recorded(tmp_path: Path) -> None:
+    """(P4) With the user id of whoever asked; the session of before has ended."""
+    deep = tmp_path / ("d" * 60) / ("e" * 60)  # Longer than an address of a socket.
+    deep.mkdir(parents=True)
+    async with one_node(tmp_path) as node:
+        listening = LocalSocket(deep, administration(node))
+        await listening.start()
+        mode = (deep / local_socket.NAME).stat().st_mode
+        assert stat.S_IMODE(mode) == 0o600
+        (name,) = node.primary_db.execute("SELECT name FROM administrators").fetchone()
+        await asyncio.to_thread(local_socket.reset_administrator, deep, name, PASSWORD)
+        row = node.primary_db.execute(
+            "SELECT actor, action, target, outcome, detail FROM audit_events "
+            "ORDER BY sequence DESC LIMIT 1"
+        ).fetchone()
+        assert row[:4] == ("node:n1", "ResetAdministrator", name, "applied")
+        assert row[4].startswith("by user id ")
+        assert node.primary_db.execute("SELECT * FROM sessions").fetchall() == []
+        assert PASSWORD.encode() not in b"".join(node.replicator.entries)
+        await listening.stop()
+        assert not (deep / local_socket.NAME).exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "password", "said"),
+    [
+        ("nobody", PASSWORD, "super administrators are"),
+        ("root", "short", "password"),
+        ("", PASSWORD, "administrator"),
+    ],
+)
+async def test_what_cannot_be_is_said_in_words(
+    tmp_path: Path, name: str, password: str, said: str
+) -> None:
+    async with one_node(tmp_path) as node:
+        listening = LocalSocket(tmp_path, administration(node))
+        await listening.start()
+        with pytest.raises(LocalSocketError, match=said):
+            await asyncio.to_thread(
+                local_socket.reset_administrator, tmp_path, name, password
+            )
+        await listening.stop()
+
+
+async def test_nobody_but_root_and_the_node_is_heard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(P4) Whoever has got at the socket: the kernel says who it is."""
+    monkeypatch.setattr(local_socket, "peer_uid", lambda _: 4711)
+    async with one_node(tmp_path) as node:
+        listening = LocalSocket(tmp_path, administration(node))
+        await listening.start()
+        before = len(node.replicator.entries)
+        with pytest.raises(LocalSocketError, match="only root"):
+            await asyncio.to_thread(
+                local_socket.reset_administrator, tmp_path, "root", PASSWORD
+            )
+        assert len(node.replicator.entries) == before
+        await listening.stop()
+
+
+async def test_junk_is_answered_and_changes_nothing(tmp_path: Path) -> None:
+    async with one_node(tmp_path) as node:
+        listening = LocalSocket(tmp_path, administration(node))
+        await listening.start()
+        before = len(node.replicator.entries)
+        junk = (b"\n", b"{}\n", b"[1]\n", b"x" * 20_000 + b"\n", b'{"action": 1}\n')
+        for line in junk:
+            with local_socket._short(tmp_path) as path:
+                reader, writer = await asyncio.open_unix_connection(path)
+            writer.write(line)
+            answer = await reader.read()
+            writer.close()
+            assert not answer or "error" in json.loads(answer)
+        assert len(node.replicator.entries) == before
+        await listening.stop()
+
+
+async def test_without_a_node_it_says_so(tmp_path: Path) -> None:
+    with pytest.raises(LocalSocketError, match="start it first"):
+        local_socket.reset_administrator(tmp_path, "root", PASSWORD)
