@@ -1216,9 +1216,9 @@ CASES = [
     ),
     Case(
         "ClusterService/ListMembers",
-        cluster_pb2.ListMembersRequest(),
+        cluster_pb2.ListMembersRequest(stale_ok=True),
         "members",
-        {},
+        {"stale_ok": True},
         tuple(
             ListedMember(node_id=f"n{n}", address="h:1", standing=standing)
             for n, standing in enumerate(Standing)

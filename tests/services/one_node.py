@@ -125,14 +125,21 @@ class TwoReplicas:
     """A replicator whose log is a list."""
 
     def __init__(
-        self, primary: StateMachine, local: StateMachine, stamper: PrimaryStamper
+        self,
+        primary: StateMachine,
+        local: StateMachine,
+        stamper: PrimaryStamper,
+        clock: FakeClock,
     ) -> None:
         self._primary, self._local = primary, local
+        self.clock = clock
         self._stamper = stamper
         self.entries: list[bytes] = []
         self.lags = False
         self.down: ProposeError | None = None
         self.transfers: list[NodeId | None] = []
+        self.not_ready = 0
+        """So often a removal cannot be yet; it takes its time to say so."""
         self.gone: set[str] = set()
         """Members that are none any more."""
         self.changes: list[tuple[str, Member | NodeId]] = []
@@ -217,6 +224,11 @@ class TwoReplicas:
 
     async def remove_member(self, node_id: NodeId, *, timeout_s: float) -> None:
         assert timeout_s > 0
+        if self.not_ready:
+            self.not_ready -= 1
+            self.clock.pass_s(0.01)
+            rejected = Rejected(Reason.MEMBER_NOT_READY, "only n2 is in contact")
+            raise ChangeRefusedError(rejected)
         if node_id == "n9":
             raise ChangeRefusedError(Rejected(Reason.MEMBER_UNKNOWN, "no n9"))
         self.changes.append(("remove_member", node_id))
@@ -475,7 +487,7 @@ async def one_node(
     primary, local = StateMachine(primary_db), StateMachine(local_db)
     seeds = SeedReader(folder / "primary.db")
     stamper = PrimaryStamper(seeds=seeds, sealing=sealing, clock=clock)
-    replicator = TwoReplicas(primary, local, stamper)
+    replicator = TwoReplicas(primary, local, stamper, clock)
     state = await LocalState.open(folder / "local.db", connections=2)
     shared = {"replicator": replicator, "state": state, "clock": clock}
     refusals = Refusals(clock=clock, entropy=entropy)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from sparecode_node.domain.outcomes import Reason
+from sparecode_node.replication.errors import NoQuorumError
 from sparecode_node.rpc.tickets import NotATicketError, from_text, to_text
 from sparecode_node.services.cluster import Standing
 from sparecode_node.services.context import Anonymous
@@ -158,7 +159,7 @@ async def test_who_is_about_to_come_is_listed_and_can_be_removed(node: OneNode) 
     await changes.add_member(
         node.admin("ClusterService/AddMember"), node_id="n4", address="n4:7301"
     )
-    listed = await node.cluster.members(listing)
+    listed = await node.cluster.members(listing, stale_ok=False)
     assert [(each.node_id, each.standing) for each in listed] == [
         ("n0", Standing.VOTER),
         ("n1", Standing.VOTER),
@@ -166,8 +167,33 @@ async def test_who_is_about_to_come_is_listed_and_can_be_removed(node: OneNode) 
         ("n4", Standing.ADMITTED),
     ]
     await changes.remove_member(node.admin(REMOVE), node_id="n4")
-    assert len(await node.cluster.members(listing)) == 3
+    assert len(await node.cluster.members(listing, stale_ok=False)) == 3
     assert node.replicator.changes == []
+
+
+async def test_without_a_quorum_the_members_are_those_that_the_node_knows(
+    node: OneNode,
+) -> None:
+    """A node that was removed, and has not heard of it, knows it no better."""
+    listing = node.admin("ClusterService/ListMembers")
+    node.replicator.down = NoQuorumError("alone")
+    with pytest.raises(NoQuorumError):
+        await node.cluster.members(listing, stale_ok=False)
+    assert len(await node.cluster.members(listing, stale_ok=True)) == 3
+
+
+async def test_a_new_primary_is_given_time_to_hear_of_the_others(
+    node: OneNode,
+) -> None:
+    """The one that leaves has just handed over; after that it is said why not."""
+    node.replicator.not_ready = 2
+    await node.cluster_changes.remove_member(node.admin(REMOVE), node_id="n3")
+    assert node.replicator.changes == [("remove_member", "n3")]
+    node.replicator.not_ready = 10**6
+    context = replace(node.admin(REMOVE), deadline_s=0.3)
+    with pytest.raises(Refused) as refused:
+        await node.cluster_changes.remove_member(context, node_id="n0")
+    assert refused.value.rejected.reason is Reason.MEMBER_NOT_READY
 
 
 async def test_the_only_member_stays(node: OneNode) -> None:

@@ -74,12 +74,16 @@ class Cluster(Caller):
         )
 
     async def list_members(
-        self, *, within: timedelta | None = None
+        self, *, stale_ok: bool = False, within: timedelta | None = None
     ) -> tuple[ListedMember, ...]:
-        """Return the members, and the nodes that are about to become one."""
+        """
+        Return the members, and the nodes that are about to become one.
+
+        *stale_ok*: also without a quorum, as the called node knows them.
+        """
         answer = await self._client.unary(
             lambda node: node.cluster.ListMembers,
-            cluster_pb2.ListMembersRequest(),
+            cluster_pb2.ListMembersRequest(stale_ok=stale_ok),
             within=within,
         )
         return tuple(

@@ -16,6 +16,7 @@ from rich.text import Text
 from sparecode_client.blocking import Admin
 from sparecode_client.cli.cluster_status import COLUMNS, row, summary
 from sparecode_client.cli.failures import UsageError
+from sparecode_client.cli.options import StaleOk
 from sparecode_client.cli.settings import settings_of
 from sparecode_client.cli.words import plain, show_second
 from sparecode_client.errors import Unavailable
@@ -32,16 +33,16 @@ _WATCHED = (*COLUMNS[:-1],)
 
 
 @app.command()
-def members(context: typer.Context) -> None:
+def members(context: typer.Context, stale_ok: StaleOk = False) -> None:
     """
     List the members, and the nodes that are about to become one.
 
     A voter counts for the quorum. A learner is sent everything, and votes as soon
-    as it has caught up. Works without a quorum.
+    as it has caught up.
     """
     settings = settings_of(context)
     with settings.admin() as admin:
-        listed = admin.list_members()
+        listed = admin.list_members(stale_ok=stale_ok)
     if settings.output.is_json:
         settings.output.json({"members": listed})
         return

@@ -67,9 +67,9 @@ class ClusterServicer(pb_grpc.ClusterServiceServicer):
         self, request: pb.ListMembersRequest, context: Context
     ) -> pb.ListMembersResponse:
         """Return the members, and who is about to become one."""
-        del request
         members = await self._cluster.members(
-            calls.session_call(context, "ClusterService/ListMembers")
+            calls.session_call(context, "ClusterService/ListMembers"),
+            stale_ok=request.stale_ok,
         )
         return pb.ListMembersResponse(
             members=[

@@ -138,13 +138,20 @@ class Cluster:
                 return
             await asyncio.sleep(every_ms / 1000)
 
-    async def members(self, context: CallContext) -> tuple[ListedMember, ...]:
+    async def members(
+        self, context: CallContext, *, stale_ok: bool
+    ) -> tuple[ListedMember, ...]:
         """
         Return the members, and who is about to become one, by node id.
 
-        Works without a quorum. Raises `NotSignedInError`, `NotPermittedError`.
+        With *stale_ok* it works without a quorum, and on a node that was removed and
+        has not heard of it. Raises `NotSignedInError`, `NotPermittedError`,
+        `ProposeError`.
         """
-        await self._authorization.find(context, Deadline.of(context, self._clock))
+        deadline = Deadline.of(context, self._clock)
+        await self._authorization.find(context, deadline)
+        if not stale_ok:
+            await self._replicator.read_barrier(timeout_s=deadline.left_s())
         async with self._state.transaction() as transaction:
             known = await membership.nodes(transaction)
         listed = {

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Use cases: changing the cluster itself, for operators."""
 
+import asyncio
 from collections.abc import Callable
 
 from sparecode_node.domain.ids import NodeId, RequestId
@@ -8,7 +9,7 @@ from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.replication.errors import ChangeRefusedError
 from sparecode_node.replication.replicator import Replicator
 from sparecode_node.services import fields
-from sparecode_node.services.context import CallContext
+from sparecode_node.services.context import CallContext, Deadline
 from sparecode_node.services.errors import Refused, refusal
 from sparecode_node.services.proposing import Proposer, applied
 from sparecode_node.services.sealing import Sealing
@@ -20,6 +21,10 @@ from sparecode_node.statemachine.cluster_commands import (
     TransferPrimary,
 )
 from sparecode_node.statemachine.results import JoinTicketCreated
+
+SETTLE_S = 5.0
+"""For members to hear of each other, after the primary has handed over to leave."""
+AGAIN_S = 0.2
 
 
 class ClusterChanges:
@@ -139,12 +144,24 @@ class ClusterChanges:
         command = RemoveMember(node_id=wanted, member=wanted in members)
         said = {"node_id": node_id}
         await self._proposer.propose(context, session, deadline, command, said)
-        if wanted not in members:
-            return
-        try:
-            await self._replicator.remove_member(wanted, timeout_s=deadline.left_s())
-        except ChangeRefusedError as error:
-            raise refusal(error.rejected) from error
+        if wanted in members:
+            await self._remove(wanted, deadline)
+
+    async def _remove(self, member: NodeId, deadline: Deadline) -> None:
+        """Have the engine do it; a primary of a moment ago has not heard of all yet."""
+        patient_s = deadline.left_s() - SETTLE_S
+        while True:
+            try:
+                await self._replicator.remove_member(
+                    member, timeout_s=deadline.left_s()
+                )
+            except ChangeRefusedError as error:
+                not_ready = error.rejected.reason is Reason.MEMBER_NOT_READY
+                if not not_ready or deadline.left_s() <= max(patient_s, AGAIN_S * 2):
+                    raise refusal(error.rejected) from error
+                await asyncio.sleep(AGAIN_S)
+            else:
+                return
 
     def _refuse_member(self, node_id: NodeId, address: str = "") -> None:
         """Refuse what is a member since the beginning: the state has no row of it."""

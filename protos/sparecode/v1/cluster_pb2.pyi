@@ -647,12 +647,17 @@ class ListMembersRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    STALE_OK_FIELD_NUMBER: _builtins.int
+    stale_ok: _builtins.bool
+    """Also without a quorum: what the called node knows, which may be old."""
     def __init__(
         self,
+        *,
+        stale_ok: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["stale_ok", b"stale_ok"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
