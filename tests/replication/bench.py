@@ -9,9 +9,11 @@ from pysyncobj import syncobj
 
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication import frames
+from sparecode_node.replication.admission import Hello
 from sparecode_node.replication.codec import encode_entry
 from sparecode_node.replication.frames import Message
 from sparecode_node.replication.journal_format import Entry
+from sparecode_node.replication.members import Member
 from sparecode_node.replication.proposals import Outcome
 from sparecode_node.replication.replica import Replica, ReplicaConfig
 from tests.replication.recording import FixedStamper, RecordingState, call, proposal
@@ -49,7 +51,9 @@ class Bench:
             ReplicaConfig(
                 cluster_id="bench",
                 node_id=NodeId(ME),
-                members=tuple(NodeId(m) for m in self.members),
+                members=tuple(
+                    Member(node_id=NodeId(m), address="") for m in self.members
+                ),
                 salt=bytes(16),
             ),
             storage=self.disk,
@@ -60,7 +64,7 @@ class Bench:
         )
         self.engine, self.guard = self.replica.engine, self.replica.guard
         for other in self.others:
-            self.guard.connected(other)
+            self.guard.connected(other, Hello(""))
 
     def lose_power(self) -> None:
         """Cut the power, and start again."""
@@ -90,7 +94,7 @@ class Bench:
 
     def receive(self, peer: str, kind: str, **fields: Any) -> None:
         """Have *peer* send a message."""
-        self.guard.receive(peer, {"type": kind, **fields})
+        self.guard.receive(peer, {"type": kind, **fields}, Hello(""))
 
     def append(
         self,

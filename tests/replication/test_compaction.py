@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication import frames
 from sparecode_node.replication import journal_format as form
 from sparecode_node.replication.errors import (
@@ -18,6 +19,7 @@ from sparecode_node.replication.errors import (
 from sparecode_node.replication.journal import NO_OP, Journal, open_journal
 from sparecode_node.replication.journal_file import NAME
 from sparecode_node.replication.journal_format import Identity
+from sparecode_node.replication.members import Configuration, Member
 from sparecode_node.replication.snapshots import (
     MANIFEST,
     RECEIVED,
@@ -31,7 +33,9 @@ from tests.replication.recording import RecordingState
 from tests.simulation.disk import Disk, Killed
 
 ME = Identity("cluster", "n1")
-MEMBERS = ("n1", "n2", "n3")
+MEMBERS = Configuration.of(
+    Member(node_id=NodeId(i), address=f"{i}:7301") for i in ("n1", "n2", "n3")
+)
 
 
 def reopen(disk: Disk) -> Journal:
@@ -69,7 +73,10 @@ def test_a_compacted_journal_is_the_same_without_its_beginning(disk: Disk) -> No
     assert again[:] == journal[:]
     assert again.bytes == journal.bytes == sum(len(c) for c, _, _ in journal[:])
     assert (again.getCurrentTerm(), again.getVotedForNodeId()) == (3, "n2")
-    assert (again.identity, again.members) == (ME, MEMBERS)
+    assert (again.identity, again.configuration) == (
+        ME,
+        MEMBERS.naming("n1", again.journal_id),
+    )
     assert [again.has(i) for i in (7, 8, 12, 13)] == [False, True, True, False]
     assert again.entry(9) == (b"\x009", 9, 3)
     again.deleteEntriesFrom(12 - 8)
@@ -93,7 +100,11 @@ def test_only_what_is_committed_is_compacted(disk: Disk, index: int) -> None:
 
 @pytest.mark.parametrize(
     "act",
-    [lambda j: j.compact(8), lambda j: j.rebase(20, 3), lambda j: j.rebase(10, 3)],
+    [
+        lambda j: j.compact(8),
+        lambda j: j.rebase(20, 3, MEMBERS),
+        lambda j: j.rebase(10, 3, MEMBERS),
+    ],
     ids=["compact", "rebase beyond the log", "rebase within it"],
 )
 @pytest.mark.parametrize("power", [False, True])
@@ -142,7 +153,7 @@ def test_a_disk_that_fails_while_compacting_stops_the_node(disk: Disk) -> None:
 
 def test_a_journal_begins_behind_a_snapshot(disk: Disk) -> None:
     journal = filled(disk)
-    journal.rebase(20, 4)
+    journal.rebase(20, 4, MEMBERS)
     assert journal[:] == [(NO_OP, 20, 4)]
     assert reopen(disk)[:] == [(NO_OP, 20, 4)]
     journal.add(b"\x00x", 21, 4)
@@ -151,20 +162,20 @@ def test_a_journal_begins_behind_a_snapshot(disk: Disk) -> None:
 def test_what_stands_behind_the_same_entry_stays(disk: Disk) -> None:
     """It may be acknowledged."""
     journal = filled(disk)
-    journal.rebase(10, 3)
+    journal.rebase(10, 3, MEMBERS)
     assert journal[:] == [(NO_OP, 10, 3), (b"\x0011", 11, 3)]
 
 
 def test_what_stands_behind_another_entry_goes(disk: Disk) -> None:
     """It conflicts with what is committed."""
     journal = filled(disk)
-    journal.rebase(10, 4)
+    journal.rebase(10, 4, MEMBERS)
     assert journal[:] == [(NO_OP, 10, 4)]
 
 
 def test_nothing_committed_is_lost_behind_a_snapshot(disk: Disk) -> None:
     with pytest.raises(Fatal, match="is committed"):
-        filled(disk).rebase(8, 3)
+        filled(disk).rebase(8, 3, MEMBERS)
 
 
 def test_a_large_journal_is_written_in_batches_that_can_be_read(
@@ -190,7 +201,7 @@ def manifest_of(body: bytes, store: SnapshotStore, index: int = 8) -> Manifest:
         cluster_id="cluster",
         index=index,
         term=3,
-        members=MEMBERS,
+        configuration=MEMBERS,
         digest="d",
         length=length,
         sha256=sha256,
@@ -472,7 +483,6 @@ def test_a_stale_snapshot_is_refused(bench: Bench, last: int) -> None:
     ("changes", "why"),
     [
         ({"cluster_id": "another"}, "cluster"),
-        ({"members": ("n1", "n2")}, "members"),
         ({"term": 9}, "term"),
     ],
 )

@@ -10,6 +10,7 @@ import pytest
 from pysyncobj import SyncObj
 
 from sparecode_node.replication import frames, off
+from sparecode_node.replication.admission import Hello
 from sparecode_node.replication.codec import decode_entry
 from sparecode_node.replication.errors import (
     Fatal,
@@ -196,7 +197,7 @@ def test_a_node_knows_whether_it_is_linked_to_a_quorum(bench: Bench) -> None:
     assert bench.replica.status().links_quorum
     bench.guard.disconnected("n3")
     assert not bench.replica.status().links_quorum
-    bench.guard.connected("n3")
+    bench.guard.connected("n3", Hello(""))
     assert bench.replica.status().links_quorum
 
 

@@ -8,16 +8,25 @@ from pathlib import Path
 
 import pytest
 
+from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication import journal_format as form
 from sparecode_node.replication.errors import Fatal, StartRefusedError
-from sparecode_node.replication.journal import Journal, open_journal
-from sparecode_node.replication.journal_file import MARK, NAME
+from sparecode_node.replication.journal import (
+    CONFIGURATION,
+    FIRST_ENTRY,
+    Journal,
+    open_journal,
+)
+from sparecode_node.replication.journal_file import MARK, NAME, JournalFile
 from sparecode_node.replication.journal_format import Identity
+from sparecode_node.replication.members import Configuration, Member
 from sparecode_node.replication.storage import DirectoryStorage
 from tests.simulation.disk import Disk, File, Killed
 
 ME = Identity("cluster", "n1")
-MEMBERS = ("n1", "n2", "n3")
+MEMBERS = Configuration.of(
+    Member(node_id=NodeId(i), address=f"{i}:7301") for i in ("n1", "n2", "n3")
+)
 
 
 def reopen(disk: Disk, *, must_exist: bool = True, identity: Identity = ME) -> Journal:
@@ -60,7 +69,10 @@ def test_everything_is_there_again(disk: Disk, journal: Journal) -> None:
     again = reopen(disk)
     assert again[:] == [(b"\x01", 1, 0), (b"\x00two", 2, 3), (b"\x00another", 3, 4)]
     assert (again.getCurrentTerm(), again.getVotedForNodeId()) == (3, "n2")
-    assert (again.identity, again.members) == (ME, MEMBERS)
+    assert (again.identity, again.configuration) == (
+        ME,
+        MEMBERS.naming("n1", again.journal_id),
+    )
     again.add(b"\x00four", 4, 4)
     again.sync()
     assert reopen(disk).last_index == 4
@@ -137,9 +149,105 @@ def test_the_journal_of_another_node_is_refused(disk: Disk, journal: Journal) ->
         reopen(disk, identity=Identity("other", "n1"))
 
 
-def test_other_members_are_refused(disk: Disk, journal: Journal) -> None:
-    with pytest.raises(StartRefusedError, match="members cannot be changed yet"):
-        open_journal(disk, ME, ("n1", "n2"), must_exist=True, salt=bytes(16))
+def test_the_members_are_those_of_the_journal(
+    disk: Disk, journal: Journal, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a file says later is logged, and nothing else (item 6)."""
+    fewer = Configuration.of(MEMBERS.members[:2])
+    again = open_journal(disk, ME, fewer, must_exist=True, salt=bytes(16))
+    assert again.configuration == journal.configuration
+    assert [record.message for record in caplog.records] == ["members_differ"]
+    assert again.configuration.ids == ("n1", "n2", "n3")
+
+
+def change(journal: Journal, configuration: Configuration, term: int = 1) -> int:
+    """Append other members."""
+    index = journal.last_index + 1
+    journal.add(CONFIGURATION + configuration.to_bytes(), index, term)
+    return index
+
+
+def test_the_newest_members_that_were_appended_count_until_they_are_cut_off(
+    disk: Disk, journal: Journal
+) -> None:
+    told: list[Configuration] = []
+    journal.on_configuration = told.append
+    founders = journal.configuration
+    fewer, fewest = (founders.without(NodeId(i)) for i in ("n2", "n3"))
+    for wanted in (fewer, fewest):
+        at = change(journal, wanted)
+        assert (journal.configuration, journal.configured_at) == (wanted, at)
+    journal.sync()
+    assert reopen(disk).configuration == fewest
+    assert journal.agreed_configuration == founders
+    journal.committed = 2
+    assert journal.agreed_configuration == fewer
+    journal.deleteEntriesFrom(2)  # The entry at 3.
+    journal.add(b"\x00", 3, 2)
+    journal.sync()
+    assert (journal.configuration, journal.configured_at) == (fewer, 2)
+    assert reopen(disk).configuration == fewer
+    assert told == [fewer, fewest, fewer]
+
+
+def test_the_members_outlive_compaction(disk: Disk, journal: Journal) -> None:
+    fewer, fewest = (journal.configuration.without(NodeId(i)) for i in ("n2", "n3"))
+    change(journal, fewer)
+    journal.add(b"\x00", 3, 1)
+    change(journal, fewest)
+    journal.committed = 4
+    journal.compact(3)
+    for found in (journal, reopen(disk)):
+        assert found.configuration == fewest
+        assert found.configuration_at(3) == fewer
+    journal.compact(4)
+    assert reopen(disk).configuration == fewest
+    journal.rebase(9, 2, fewer)
+    assert (journal.configuration, journal.configured_at) == (fewer, 9)
+    assert reopen(disk).configuration == fewer
+
+
+def test_a_journal_keeps_its_name_and_another_has_another(
+    disk: Disk, journal: Journal
+) -> None:
+    name = journal.journal_id
+    assert name == (b"s" * 16).hex()
+    assert journal.configuration.member("n1").journal_id == name  # type: ignore[union-attr]
+    journal.add(b"\x00", 2, 1)
+    journal.committed = 2
+    journal.compact(2)
+    assert reopen(disk).journal_id == name
+    other = open_journal(
+        Disk("n1", random.Random(1)), ME, MEMBERS, must_exist=False, salt=b"t" * 16
+    )
+    assert other.journal_id != name
+
+
+def test_a_journal_of_before_there_were_names_and_addresses_gets_them(
+    disk: Disk,
+) -> None:
+    old = form.record(form.Kind.MEMBERS, b'["n1","n2","n3"]')
+    records = form.identity_record(ME) + old + form.add_record(FIRST_ENTRY)
+    JournalFile(disk).create(records, b"o" * 16)
+    for _ in range(2):
+        found = open_journal(disk, ME, MEMBERS, must_exist=True, salt=b"n" * 16)
+        assert found.journal_id == (b"n" * 16).hex()
+        assert found.configuration == MEMBERS.naming("n1", found.journal_id)
+        found.close()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [b"\xff\xff", b"", Configuration((), (NodeId("n1"),)).to_bytes()],
+    ids=["no message", "nobody", "nobody left"],
+)
+def test_an_entry_of_members_that_cannot_be_read_is_refused(
+    disk: Disk, journal: Journal, command: bytes
+) -> None:
+    journal._unsynced += form.add_record((CONFIGURATION + command, 2, 1))
+    journal.sync()
+    with pytest.raises(StartRefusedError, match="entry 2: not a configuration"):
+        reopen(disk)
 
 
 def test_a_missing_journal_is_refused_where_a_state_store_is(disk: Disk) -> None:

@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import pickle
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any, cast
 
 import grpc
@@ -14,9 +15,12 @@ import pytest
 from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_node.certificates import Authority
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.replication import frames, links
+from sparecode_node.replication import frames, links, transport
+from sparecode_node.replication.admission import ADVICE, Hello, Refusal
 from sparecode_node.replication.engine_thread import EngineThread, LoopCalls
 from sparecode_node.replication.frames import Message
+from sparecode_node.replication.members import Configuration, Member
+from sparecode_node.replication.replica import ReplicaStatus
 from sparecode_node.replication.tls import PeerTls, target_name
 from sparecode_node.replication.transport import (
     MESSAGE_BYTES_MAX,
@@ -30,6 +34,19 @@ pytestmark = pytest.mark.asyncio
 WAIT_S = 10
 
 
+def hello_of(member: str) -> Hello:
+    """Return what a member of these tests says of itself."""
+    return Hello(f"journal of {member}", f"{member}:7301")
+
+
+def shown(member: str, **other: str) -> tuple[tuple[str, bytes], ...]:
+    """Return what a member shows when it opens a link."""
+    hello = hello_of(member)
+    says = {"journal_id": hello.journal_id, "address": hello.address, **other}
+    data = peers_pb2.Hello(**{"cluster_id": "test", **says}).SerializeToString()
+    return ((links.HELLO, data),)
+
+
 class FakeGuard:
     """Keeps what reaches the engine."""
 
@@ -41,22 +58,34 @@ class FakeGuard:
         self.events.append(event)
         self.changed.set()
 
-    def connected(self, peer: str) -> None:
+    def connected(self, peer: str, hello: Hello) -> None:
+        assert hello == hello_of(peer)
         self._add("connected", peer)
 
     def disconnected(self, peer: str) -> None:
         self._add("disconnected", peer)
 
-    def receive(self, peer: str, message: Message) -> None:
+    def receive(self, peer: str, message: Message, hello: Hello) -> None:
+        assert hello == hello_of(peer)
         self._add("message", peer, message["term"])
 
 
 class FakeEngine:
     """Runs jobs at once, in the loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, addresses: PeerAddresses) -> None:
         self.guard = FakeGuard()
         self.full = False
+        configuration = Configuration.of(addresses.written())
+        self.status = ReplicaStatus(
+            configuration=configuration,
+            agreed=configuration,
+            hello=hello_of(addresses.node_id),
+        )
+
+    async def run(self, job: Callable[[Any], object], *, timeout_s: float) -> Any:
+        assert timeout_s > 0
+        return self.status
 
     def has_room(self) -> bool:
         return not self.full
@@ -69,8 +98,8 @@ class End:
     """One member's transport, with a fake engine behind it."""
 
     def __init__(self, addresses: PeerAddresses, tls: PeerTls) -> None:
-        self.engine = FakeEngine()
-        self.transport = PeerTransport(addresses, tls)
+        self.engine = FakeEngine(addresses)
+        self.transport = PeerTransport(addresses, tls, "test")
 
     async def start(self) -> None:
         self.wire = self.transport.wire(LoopCalls(asyncio.get_running_loop()))
@@ -170,11 +199,11 @@ async def test_a_newer_link_ends_the_older_one(
         tls = member_tls(authority, "n2")
         channel, stub = stub_of(tls, addresses[NodeId("n1")], "n1")
         other, other_stub = stub_of(tls, addresses[NodeId("n1")], "n1")
-        old = stub.Link(wait_for_ready=True)
+        old = stub.Link(wait_for_ready=True, metadata=shown("n2"))
         await old.initial_metadata()
         await old.write(frames.encode(vote(1)))
         await one.seen("message", "n2", 1)
-        new = other_stub.Link(wait_for_ready=True)
+        new = other_stub.Link(wait_for_ready=True, metadata=shown("n2"))
         await new.initial_metadata()
         assert await old.code() is not grpc.StatusCode.OK
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
@@ -282,7 +311,7 @@ async def test_what_is_no_frame_ends_the_link(
         tls = member_tls(authority, "n2")
         channel, _ = stub_of(tls, addresses[NodeId("n1")], "n1")
         raw: Any = channel.stream_unary("/sparecode.internal.v1.PeerService/Link")
-        call = raw(iter([data]), wait_for_ready=True)
+        call = raw(iter([data]), wait_for_ready=True, metadata=shown("n2"))
         assert await code_of(call) in {
             grpc.StatusCode.INTERNAL,
             grpc.StatusCode.UNKNOWN,
@@ -324,6 +353,114 @@ async def test_an_engine_that_lags_resets_the_link(
         tls = member_tls(authority, "n2")
         channel, stub = stub_of(tls, addresses[NodeId("n1")], "n1")
         one.engine.full = True
-        call = stub.Link(iter([frames.encode(vote(1))]), wait_for_ready=True)
+        frame = frames.encode(vote(1))
+        call = stub.Link(iter([frame]), wait_for_ready=True, metadata=shown("n2"))
         assert await code_of(call) is grpc.StatusCode.RESOURCE_EXHAUSTED
+        await channel.close()
+
+
+# --- Who the members are by now
+
+
+def became(end: End, configuration: Configuration, *, committed: bool = True) -> None:
+    """Tell a transport that there are other members."""
+    before = end.engine.status
+    agreed = configuration if committed else before.agreed
+    after = replace(before, configuration=configuration, agreed=agreed)
+    end.engine.status = after
+    end.transport.take_status(after)
+
+
+async def test_a_link_to_a_member_follows_the_configuration(
+    authority: Authority, addresses: dict[NodeId, str]
+) -> None:
+    """It is dialed when it is added, elsewhere when it has moved, and not when it is none."""
+    n2 = NodeId("n2")
+    begun = {NodeId("n1"): addresses[NodeId("n1")]}
+    moved = f"127.0.0.1:{free_ports(1)[0]}"
+    async with (
+        ends(authority, begun, "n1") as (one,),
+        ends(authority, addresses, "n2"),
+    ):
+        alone = one.engine.status.configuration
+        added = alone.with_member(Member(node_id=n2, address=addresses[n2]))
+        became(one, added)
+        await one.seen("connected", "n2")
+        became(one, alone.with_member(Member(node_id=n2, address=moved)))
+        await one.seen("disconnected", "n2")
+        async with ends(authority, {**addresses, n2: moved}, "n2"):
+            await one.seen("connected", "n2", times=2)
+            became(one, added.without(n2))
+            await one.seen("disconnected", "n2", times=2)
+            assert one.transport.channel(n2) is None
+
+
+async def test_who_was_removed_is_refused_and_told_what_to_do(
+    authority: Authority,
+    addresses: dict[NodeId, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told = asyncio.Event()
+
+    def error(event: str, *, extra: dict[str, str]) -> None:
+        if (event, extra["cause"]) == ("refused_as_member", ADVICE[Refusal.REMOVED]):
+            told.set()
+
+    monkeypatch.setattr(transport.log, "error", error)
+    async with ends(authority, addresses, "n1", "n2") as (one, two):
+        await two.seen("connected", "n1")
+        gone = one.engine.status.configuration.without(NodeId("n2"))
+        became(one, gone, committed=False)  # It may be taken back, and by n2.
+        channel, stub = stub_of(
+            member_tls(authority, "n2"), addresses[NodeId("n1")], "n1"
+        )
+        call = stub.Link(wait_for_ready=True, metadata=shown("n2"))
+        await call.initial_metadata()
+        call.cancel()
+        became(one, gone)
+        await two.seen("disconnected", "n1")
+        await told.wait()
+        status = stub.GetMemberStatus(peers_pb2.GetMemberStatusRequest())
+        assert await code_of(status) is grpc.StatusCode.PERMISSION_DENIED
+        await channel.close()
+
+
+async def test_who_has_another_journal_than_the_one_that_is_known_is_refused(
+    authority: Authority, addresses: dict[NodeId, str]
+) -> None:
+    async with ends(authority, addresses, "n1") as (one,):
+        known = one.engine.status.configuration.naming("n2", "another")
+        became(one, known)
+        channel, stub = stub_of(
+            member_tls(authority, "n2"), addresses[NodeId("n1")], "n1"
+        )
+        frame = frames.encode(vote(1))
+        for metadata, why in (
+            (shown("n2"), Refusal.ANOTHER_JOURNAL),
+            (shown("n2", cluster_id="other"), "not a member of this cluster"),
+            ((), "shows no journal"),
+            (((links.HELLO, b"\xff"),), "shows no journal"),
+        ):
+            call = stub.Link(iter([frame]), wait_for_ready=True, metadata=metadata)
+            assert await code_of(call) is grpc.StatusCode.PERMISSION_DENIED
+            assert await call.details() == why
+        assert one.terms("n2") == []
+        await channel.close()
+
+
+async def test_a_member_that_is_not_known_here_yet_is_answered(
+    authority: Authority, addresses: dict[NodeId, str]
+) -> None:
+    """It says where it is, and is dialed there for as long as its link is up."""
+    begun = {NodeId("n1"): addresses[NodeId("n1")]}
+    n3 = NodeId("n3")
+    async with ends(authority, begun, "n1") as (one,):
+        tls = member_tls(authority, "n3")
+        channel, stub = stub_of(tls, addresses[NodeId("n1")], "n1")
+        async with ends(authority, {n3: addresses[n3]}, "n3"):
+            metadata = shown("n3", address=addresses[n3])
+            call = stub.Link(wait_for_ready=True, metadata=metadata)
+            await one.seen("connected", "n3")
+            call.cancel()
+            await one.seen("disconnected", "n3")
         await channel.close()

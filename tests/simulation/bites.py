@@ -48,6 +48,16 @@ class Bite(enum.Enum):
     SNAPSHOT_INSTALLED = "snapshots installed"
     CHUNK_REFUSED = "damaged snapshots or parts of them refused"
 
+    LEARNER_ADDED = "learners added"
+    LEARNER_PROMOTED = "learners promoted"
+    MEMBER_REMOVED = "members removed"
+    PRIMARY_TO_REMOVE = "primaries that had to go, and handed over first"
+    CHANGE_FAILED = "changes of members refused, or of unknown outcome"
+    CHANGE_ROLLED_BACK = "changes of members cut off as conflicts"
+    WIPED = "members that came back without their journal"
+    OUTSIDER_HEARD = "messages of removed or wiped nodes refused"
+    NEWER_MEMBER = "requests of nodes that were not known yet"
+
     ELECTION = "elections won"
     TERM = "terms passed"
     DEPOSED = "leaders that lost their leadership and lived"

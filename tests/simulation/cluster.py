@@ -9,18 +9,19 @@ import contextlib
 import random
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pysyncobj import syncobj
 
-from sparecode_node.domain.ids import SessionId
+from sparecode_node.domain.ids import NodeId, SessionId
 from sparecode_node.replication.errors import (
     Fatal,
     OutcomeUnknownError,
     StartRefusedError,
 )
+from sparecode_node.replication.members import Member
 from sparecode_node.replication.proposals import Outcome
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.replication.settings import RaftSettings
@@ -31,6 +32,7 @@ from tests.simulation.disk import Killed
 from tests.simulation.faults import Faults, Profile
 from tests.simulation.invariants import Invariants, Read, Submission
 from tests.simulation.machines import EPOCH_S, Node, RecordingStore, Store
+from tests.simulation.memberships import Memberships
 from tests.simulation.network import STEP_S, Manners, Network
 from tests.simulation.snapshots import SnapshotTraffic
 
@@ -83,8 +85,15 @@ class SimCluster:
         self.network = Network(self.ids, self.rng, manners, self.bites)
         profile = scenario.profile or self.rng.choice(list(Profile))
         self.faults = Faults(self, profile)
-        self.nodes = {i: Node(self, i, scenario.store()) for i in self.ids}
+        written = tuple(
+            Member(node_id=NodeId(i), address=f"{i}:7301") for i in self.ids
+        )
+        self.nodes = {i: Node(self, i, scenario.store(), written) for i in self.ids}
         self.network.nodes.update(self.nodes)
+        # Dice of their own: whether members change alters nothing else.
+        dice = random.Random(f"{seed} {scenario.nodes} members")
+        rate = {Profile.MEMBERS: 0.06}.get(profile, dice.choice([0.0, 0.02]))
+        self.memberships = Memberships(self, dice, rate, scenario.nodes)
         self.manners = manners
         self._current: Node | None = None
         self.power: bool | None = None
@@ -193,6 +202,22 @@ class SimCluster:
         pause = self.rng.choice([0.01, 0.1, self.rng.uniform(0, 1.5)])
         node.restart_at = self.now + pause
 
+    # --- Machines that come and go
+
+    def add_machine(self, node_id: str, members: tuple[Member, ...]) -> None:
+        """Have a machine more, which has a place in the members' file only."""
+        node = Node(self, node_id, self.scenario.store(), members, joins=True)
+        self.nodes[node_id] = self.network.nodes[node_id] = node
+        self.ids.append(node_id)
+        self.network.ids.append(node_id)
+        node.restart_at = self.now
+
+    def wipe(self, node: Node) -> None:
+        """Take everything from a machine that it had, and start it again."""
+        self.bites[Bite.WIPED] += 1
+        self._die(node, power=False, cause="wiped")
+        node.wipe(self.scenario.store())
+
     # --- Faults
 
     def crash(self, node: str, *, power: bool) -> None:
@@ -223,8 +248,8 @@ class SimCluster:
         self.trace(self.now, f"{node}: the clock jumps by {seconds:.0f} s")
         self.nodes[node].set_clock(self.nodes[node].clock_s + seconds)
 
-    def clocks(self, since: float) -> list[set[float]]:
-        return [node.clocks(since) for node in self.nodes.values()]
+    def clocks(self, ids: Collection[str], since: float) -> list[set[float]]:
+        return [self.nodes[i].clocks(since) for i in sorted(ids)]
 
     # --- Clients
 
@@ -325,6 +350,7 @@ class SimCluster:
         self._snapshots.step(faulty=faulty)
         if faulty:
             self.faults.act()
+            self.memberships.act()
             if self.rng.random() < 0.25:
                 self.client()
             if self.rng.random() < 0.2:
@@ -333,11 +359,13 @@ class SimCluster:
     def _look_at(self, node: Node) -> None:
         if node.leads and node.term not in self.invariants.leaders:
             self.bites[Bite.ELECTION] += 1
+            self.memberships.on_leader(node)
             self.trace(self.now, f"{node.node_id} leads in term {node.term}")
         if node.led and not node.leads:
             self.bites[Bite.DEPOSED] += 1
             self.trace(self.now, f"{node.node_id} leads no more")
         node.led = node.leads
+        self.memberships.look_at(node)
         self.invariants.check_leader(node)
 
     def run(self) -> None:
@@ -386,10 +414,13 @@ class SimCluster:
         return any(not isinstance(o, Exception) for o in submission.outcomes)
 
     def _agree(self) -> bool:
+        belonging = [self.nodes[i] for i in self.memberships.belonging()]
         marks = {
-            (n.store.state.applied_index, n.journal.last_index) for n in self.live()
+            (n.store.state.applied_index, n.journal.last_index)
+            for n in belonging
+            if n.is_up()
         }
-        return len(self.live()) == len(self.ids) and len(marks) == 1
+        return all(n.is_up() for n in belonging) and len(marks) == 1
 
     def check(self) -> None:
         """Check what can be checked at the end."""
@@ -398,7 +429,10 @@ class SimCluster:
         self.invariants.check_answers(self.now, 0.1)
         self.invariants.check_logs(self.live())
         self.invariants.check_applied()
-        self.invariants.check_states(self.live())
+        belonging = self.memberships.belonging()
+        self.invariants.check_states([self.nodes[i] for i in belonging])
+        for node in self.live():
+            node.remember_what_it_had()
 
     def describe(self) -> str:
         """Say where every node is."""

@@ -26,6 +26,7 @@ class Profile(enum.Enum):
     STALLS = "everything waits, and then comes at once"
     CLOCKS = "clocks jump, by seconds or by hours"
     DISKS = "disks fail and fill up"
+    MEMBERS = "members come and go"
 
 
 class Target(Protocol):

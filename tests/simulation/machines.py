@@ -2,15 +2,17 @@
 """Simulated machines: a disk, a state store, and perhaps a replica that runs."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication.admission import Hello, Refusal
 from sparecode_node.replication.applied_state import AppliedState
 from sparecode_node.replication.clock_watch import ANSWER_S, FRESH_S
 from sparecode_node.replication.frames import Message
 from sparecode_node.replication.journal import Journal
+from sparecode_node.replication.members import Member
 from sparecode_node.replication.replica import Replica, ReplicaConfig
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.replication.settings import RaftSettings
@@ -41,8 +43,8 @@ class World(Protocol):
     bites: Bites
 
     def run_on(self, node: "Node", act: Callable[[Any], object]) -> bool: ...
-    def clocks(self, since: float) -> list[set[float]]:
-        """Return how far each machine's clock was off since then."""
+    def clocks(self, ids: Collection[str], since: float) -> list[set[float]]:
+        """Return how far the clock of each of them was off since then."""
 
 
 class Store(Protocol):
@@ -147,8 +149,19 @@ class _Applying:
 class Node:
     """One machine: its disk, its store, and perhaps a replica that runs."""
 
-    def __init__(self, sim: World, node_id: str, store: Store) -> None:
+    def __init__(
+        self,
+        sim: World,
+        node_id: str,
+        store: Store,
+        written: tuple[Member, ...],
+        *,
+        joins: bool = False,
+    ) -> None:
+        """*written*: the members in its configuration file."""
         self.sim = sim
+        self.written = written
+        self.joins = joins
         self.node_id = node_id
         self.store = store
         self.disk = Disk(node_id, sim.rng, sim.bites)
@@ -187,7 +200,8 @@ class Node:
         at_ms = int(self.wall_s() * 1000)
         self.sim.bites[Bite.STAMP_BACK] += at_ms < self.sim.invariants.stamped_ms
         self.sim.invariants.stamped_ms = at_ms
-        clocks = self.sim.clocks(self.sim.now - CLOCK_NEWS_S)
+        voters = self.journal.configuration.voters
+        clocks = self.sim.clocks(voters, self.sim.now - CLOCK_NEWS_S)
         self.sim.invariants.on_stamp(self.node_id, self.clock_s, clocks)
         return tuple(replace(p.call, at_ms=at_ms) for p in proposals)
 
@@ -218,14 +232,23 @@ class Node:
     def is_paused(self) -> bool:
         return self.sim.now < self.paused_until
 
-    def connected(self, peer: str) -> None:
-        self.sim.run_on(self, lambda replica: replica.guard.connected(peer))
+    def hello(self) -> Hello:
+        return self.running.engine.roster.own
+
+    def connected(self, peer: str, hello: Hello) -> None:
+        self.sim.run_on(self, lambda replica: replica.guard.connected(peer, hello))
 
     def disconnected(self, peer: str) -> None:
         self.sim.run_on(self, lambda replica: replica.guard.disconnected(peer))
 
-    def receive(self, peer: str, message: Message) -> None:
-        self.sim.run_on(self, lambda replica: replica.guard.receive(peer, message))
+    def receive(self, peer: str, message: Message, hello: Hello) -> None:
+        known = self.journal.configuration.member(peer) is not None
+        self.sim.bites[Bite.NEWER_MEMBER] += not known and peer not in (
+            self.journal.configuration.removed
+        )
+        self.sim.run_on(
+            self, lambda replica: replica.guard.receive(peer, message, hello)
+        )
 
     def send(self, peer: str, message: Message) -> None:
         """Be the wire of the replica."""
@@ -241,7 +264,8 @@ class Node:
             ReplicaConfig(
                 cluster_id="simulated",
                 node_id=NodeId(self.node_id),
-                members=tuple(NodeId(i) for i in self.sim.ids),
+                members=self.written,
+                joins=self.joins,
                 salt=self.sim.rng.randbytes(16),
                 raft=self.sim.raft,
             ),
@@ -258,12 +282,23 @@ class Node:
 
         def counted(position: int) -> None:
             self.sim.bites[Bite.CONFLICT] += max(0, len(journal) - position)
+            changed = journal.configured_at
             delete(position)
+            self.sim.bites[Bite.CHANGE_ROLLED_BACK] += journal.configured_at < changed
 
         journal.deleteEntriesFrom = counted
+
+    def wipe(self, store: Store) -> None:
+        """Lose the disk, and get an empty one."""
+        self.store = store
+        self.disk = Disk(self.node_id, self.sim.rng, self.sim.bites)
+        self.had_entries = self.had_applied = 0
 
     def remember_what_it_had(self) -> None:
         """Note how far it was, to see what is gone when it comes back."""
         if self.replica is not None:
+            dropped = self.replica.guard.dropped
+            refused = sum(dropped[cause] for cause in Refusal)
+            self.sim.bites[Bite.OUTSIDER_HEARD] += refused
             self.had_entries = self.journal.last_index
             self.had_applied = self.store.state.applied_index

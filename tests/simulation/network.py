@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from sparecode_node.replication import frames
+from sparecode_node.replication.admission import Hello
 from sparecode_node.replication.frames import Message
 from tests.simulation.bites import Bite, Bites
 
@@ -31,9 +32,10 @@ class Endpoint(Protocol):
 
     def is_up(self) -> bool: ...
     def is_paused(self) -> bool: ...
-    def connected(self, peer: str) -> None: ...
+    def hello(self) -> Hello: ...
+    def connected(self, peer: str, hello: Hello) -> None: ...
     def disconnected(self, peer: str) -> None: ...
-    def receive(self, peer: str, message: Message) -> None: ...
+    def receive(self, peer: str, message: Message, hello: Hello) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Parcel:
     data: bytes
     epoch: int
     """Of the connection that it was sent on."""
+    hello: Hello
+    """What its sender has said when that connection began."""
     number: int
     """The place among all messages that were sent."""
     stalled: bool = False
@@ -108,7 +112,8 @@ class Network:
             due = max(due, queue[-1].due)
         data = frames.encode(message).SerializeToString()
         self._sent += 1
-        parcel = Parcel(due, data, self._epochs[pair], self._sent)
+        hello = self.nodes[source].hello()
+        parcel = Parcel(due, data, self._epochs[pair], hello, self._sent)
         queue.append(parcel)
         if self.manners is Manners.CHAOS and self.rng.random() < 0.02:
             self.bites[Bite.MESSAGE_TWICE] += 1
@@ -151,7 +156,10 @@ class Network:
             return
         (self._seen_up.add if up else self._seen_up.discard)((at, peer))
         if self.nodes[at].is_up():
-            (self.nodes[at].connected if up else self.nodes[at].disconnected)(peer)
+            if up:
+                self.nodes[at].connected(peer, self.nodes[peer].hello())
+            else:
+                self.nodes[at].disconnected(peer)
 
     def connect(self, a: str, b: str) -> None:
         """Connect two nodes, or try again later."""
@@ -233,7 +241,8 @@ class Network:
         for parcel in ready:
             if self.nodes[target].is_up():
                 self._note(source, target, parcel)
-                self.nodes[target].receive(source, frames.parse(parcel.data))
+                message = frames.parse(parcel.data)
+                self.nodes[target].receive(source, message, parcel.hello)
 
     def _note(self, source: str, target: str, parcel: Parcel) -> None:
         """Count what is odd about a message that arrives."""

@@ -12,6 +12,7 @@ import pytest
 from pysyncobj.node import Node
 
 from sparecode_node.replication import frames, journal_format
+from sparecode_node.replication.campaign import Campaign
 from sparecode_node.replication.clock_watch import Agreement, ClockWatch
 from sparecode_node.replication.compaction import Compaction
 from sparecode_node.replication.engine import Engine
@@ -77,7 +78,7 @@ def ignore_term_of_acks(patch: pytest.MonkeyPatch) -> None:
 
 def count_votes_twice(patch: pytest.MonkeyPatch) -> None:
     """Let a candidate count messages, not voters."""
-    patch.setattr(Guard, "_has_voted", lambda _self, _voter: False)
+    patch.setattr(Campaign, "_has_voted", lambda _self, _voter: False)
 
 
 def go_on_after_failed_sync(patch: pytest.MonkeyPatch) -> None:
@@ -100,7 +101,7 @@ def read_without_quorum(patch: pytest.MonkeyPatch) -> None:
 
 def read_before_own_term(patch: pytest.MonkeyPatch) -> None:
     """Let a new leader answer reads before it knows what is committed."""
-    patch.setattr(Engine, "_knows_commit_index", lambda _self: True)
+    patch.setattr(Engine, "knows_commit_index", lambda _self: True)
 
 
 def confirm_any_term(patch: pytest.MonkeyPatch) -> None:
@@ -128,7 +129,7 @@ def install_journal_first(patch: pytest.MonkeyPatch) -> None:
     def install(self: Compaction, manifest: Manifest, engine: Engine) -> None:
         self.check(manifest, engine)
         self.store.adopt(manifest, RECEIVED)
-        self.journal.rebase(manifest.index, manifest.term)
+        self.journal.rebase(manifest.index, manifest.term, manifest.configuration)
         self.state.install(self.store.storage.where(manifest.body))
         engine.installed(manifest.index)
 

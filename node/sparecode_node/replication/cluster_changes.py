@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Changing who leads: asked of any node, done by the primary."""
+"""Changing who leads, and who the members are: asked of any node, done by the primary."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 import grpc
@@ -18,9 +19,18 @@ from sparecode_node.replication.errors import (
     NoPrimaryError,
     NotAppliedError,
     OutcomeUnknownError,
+    OverloadedError,
     ProposeError,
 )
 from sparecode_node.replication.members import Member
+from sparecode_node.replication.membership import (
+    AddLearner,
+    Change,
+    Promote,
+    Remove,
+    refused,
+)
+from sparecode_node.replication.replicator import MemberStatus
 
 POLL_S = 0.05
 """Between two looks for a primary, if no news comes first."""
@@ -114,17 +124,88 @@ class ClusterChanges:
 
     # --- Who the members are
 
-    async def add_learner(self, member: Member, *, timeout_s: float) -> None:  # noqa: ARG002
-        """Refuse, until the engine can change its members."""
-        raise _no_change(member.node_id)
+    async def change_members(self, change: Change, *, timeout_s: float) -> None:
+        """
+        Return when the change is committed.
 
-    async def promote(self, node_id: NodeId, *, timeout_s: float) -> None:  # noqa: ARG002
-        """Refuse, until the engine can change its members."""
-        raise _no_change(node_id)
+        It is asked for again while that is not known: to make it twice is to make it
+        once. Raises `ChangeRefusedError` and `ProposeError`.
+        """
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        while True:
+            primary = await self._known_primary(deadline)
+            left_s = max(0.001, deadline - asyncio.get_running_loop().time())
+            try:
+                if isinstance(change, Remove) and change.node_id == primary:
+                    # Nobody removes itself: the next primary does.
+                    await self.transfer(None, timeout_s=left_s)
+                elif primary == self._node_id:
+                    await self._engine.change_members(change, timeout_s=left_s)
+                    return
+                else:
+                    await self._ask_to_change(primary, change, left_s)
+                    return
+            except (ChangeRefusedError, OverloadedError):
+                raise
+            except ProposeError:
+                if not await self._news(deadline):
+                    raise
 
-    async def remove_member(self, node_id: NodeId, *, timeout_s: float) -> None:  # noqa: ARG002
-        """Refuse, until the engine can change its members."""
-        raise _no_change(node_id)
+    async def _ask_to_change(
+        self, primary: NodeId, change: Change, timeout_s: float
+    ) -> None:
+        request = peers_pb2.ChangeMembersRequest(
+            timeout_ms=max(1, int(timeout_s * 1000))
+        )
+        match change:
+            case AddLearner(member):
+                request.add_learner.node_id = member.node_id
+                request.add_learner.address = member.address
+            case Promote(node_id):
+                request.promote = node_id
+            case Remove(node_id):
+                request.remove = node_id
+        answer = await self._ask(
+            primary,
+            lambda stub: stub.ChangeMembers(
+                request, timeout=timeout_s + forwarding.GRACE_S
+            ),
+        )
+        match answer.WhichOneof("outcome"):
+            case "committed":
+                return
+            case "refused":
+                raise _refused(answer.refused)
+            case "not_applied":
+                raise forwarding.error_of(answer.not_applied)
+            case _:
+                raise OutcomeUnknownError("the primary does not know the outcome")
+
+    async def members_changed(
+        self, request: peers_pb2.ChangeMembersRequest
+    ) -> peers_pb2.ChangeMembersResponse:
+        """Change the members for another member, if this one leads."""
+        try:
+            index = await self._engine.change_members(
+                _change_in(request), timeout_s=request.timeout_ms / 1000
+            )
+        except ChangeRefusedError as error:
+            return peers_pb2.ChangeMembersResponse(refused=_told(error))
+        except NotAppliedError as error:
+            kind = forwarding.kind_of(error)
+            return peers_pb2.ChangeMembersResponse(not_applied=kind)
+        except OutcomeUnknownError:
+            return peers_pb2.ChangeMembersResponse(unknown=True)
+        return peers_pb2.ChangeMembersResponse(committed=index)
+
+    async def match_indexes(self, timeout_s: float) -> Mapping[str, int]:
+        """Return how much each member has on disk, if this node leads; else nothing."""
+        try:
+            return await self._engine.run(
+                lambda replica: replica.match_indexes(), timeout_s=timeout_s
+            )
+        except ProposeError:  # It is held up; what it knows is a comfort only.
+            return {}
 
     # --- Asking the primary
 
@@ -144,9 +225,38 @@ class ClusterChanges:
             ) from error
 
 
-def _no_change(node_id: NodeId) -> ChangeRefusedError:
-    detail = f"{node_id}: members cannot be changed yet"
-    return ChangeRefusedError(Rejected(Reason.MEMBER_NOT_READY, detail))
+def placed(
+    told: Iterable[MemberStatus],
+    members: Iterable[Member],
+    match_indexes: Mapping[str, int],
+) -> tuple[MemberStatus, ...]:
+    """Return what members tell of themselves, with what the configuration says."""
+    by_id = {member.node_id: member for member in members}
+    return tuple(
+        replace(
+            status,
+            role=by_id[status.node_id].role,
+            address=by_id[status.node_id].address,
+            match_index=match_indexes.get(status.node_id, 0),
+        )
+        if status.node_id in by_id
+        else status
+        for status in told
+    )
+
+
+def _change_in(request: peers_pb2.ChangeMembersRequest) -> Change:
+    match request.WhichOneof("change"):
+        case "add_learner":
+            wanted = request.add_learner
+            member = Member(node_id=NodeId(wanted.node_id), address=wanted.address)
+            return AddLearner(member)
+        case "promote":
+            return Promote(NodeId(request.promote))
+        case "remove":
+            return Remove(NodeId(request.remove))
+        case _:
+            raise refused("a change of members that this version does not know")
 
 
 def _told(error: ChangeRefusedError) -> peers_pb2.ChangeRefused:

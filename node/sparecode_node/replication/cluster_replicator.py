@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication import forwarding, levels
-from sparecode_node.replication.cluster_changes import ClusterChanges
+from sparecode_node.replication.cluster_changes import ClusterChanges, placed
 from sparecode_node.replication.codec import encode_call
 from sparecode_node.replication.engine_thread import EngineThread, OpenState
 from sparecode_node.replication.errors import (
@@ -24,6 +24,7 @@ from sparecode_node.replication.errors import (
 from sparecode_node.replication.forward_queue import ForwardQueues
 from sparecode_node.replication.journal_format import SALT_BYTES
 from sparecode_node.replication.members import Member
+from sparecode_node.replication.membership import AddLearner, Promote, Remove
 from sparecode_node.replication.observing import (
     Observer,
     PrimaryWatch,
@@ -70,9 +71,9 @@ class ClusterReplicator:
     """
     A `Replicator` over Raft. `start` it once, `stop` it once, in one loop.
 
-    *read_digest* returns the applied index and the digest of the state at it,
-    *read_head* the number of audit events and the hash of the last; they are
-    called in a worker thread, on connections of their own.
+    *read_digest* returns the applied index and the digest at it, *read_head* the number
+    of audit events and the last one's hash; both in a worker thread, on connections
+    of their own.
     """
 
     def __init__(
@@ -99,7 +100,7 @@ class ClusterReplicator:
         self._applied = AppliedWaiters()
         self._barrier = SharedBarrier(self._find_read_point)
         self._transport = PeerTransport(
-            config.addresses, config.tls, level=config.feature_level
+            config.addresses, config.tls, config.cluster_id, level=config.feature_level
         )
         self._forwarding = ForwardQueues(self._transport.channel)
         self._running = False
@@ -107,7 +108,8 @@ class ClusterReplicator:
             ReplicaConfig(
                 cluster_id=config.cluster_id,
                 node_id=config.addresses.node_id,
-                members=tuple(config.addresses.members),
+                members=config.addresses.written(),
+                joins=config.addresses.joins,
                 salt=entropy.token_bytes(SALT_BYTES),
                 raft=config.raft,
             ),
@@ -133,11 +135,7 @@ class ClusterReplicator:
     # --- Life
 
     async def start(self) -> None:
-        """
-        Open journal and state, then listen and dial.
-
-        Raises `StartRefusedError` if this node must not take part.
-        """
+        """Open journal and state, then listen and dial. Raises `StartRefusedError`."""
         await self._engine.start()
         try:
             calls = PeerCalls(
@@ -168,6 +166,7 @@ class ClusterReplicator:
 
     def _take_status(self, status: ReplicaStatus) -> None:
         self._status = status
+        self._transport.take_status(status)
         self._primary_watch.take(status.leader, status.term)
         self._applied.advance(status.applied_index)
         self._news.set()
@@ -205,8 +204,7 @@ class ClusterReplicator:
         """
         Return the result of the call after a quorum has committed it.
 
-        As `Replicator` says; and a primary that sheds load is not asked again here:
-        its callers are told at once, and have retries of their own.
+        A primary that sheds load is not asked again: callers have retries of their own.
         """
         encoded = encode_call(proposal.call)
         if len(encoded) > CALL_BYTES_MAX:
@@ -240,9 +238,10 @@ class ClusterReplicator:
     @property
     def level_to_raise(self) -> int | None:
         """The feature level that all members know and the cluster has not, if any."""
-        status, others = self._status, self._config.addresses.others
+        status = self._status
         if not (self._running and status.is_leader):
             return None
+        others = [m for m in status.configuration.ids if m != self.node_id]
         return levels.to_raise(status.feature_level, others, self._transport.levels)
 
     async def _attempt(
@@ -323,7 +322,7 @@ class ClusterReplicator:
         return BarrierPassed(index=point.index, at_ms=at_ms)
 
     async def wait_applied(self, index: int, *, timeout_s: float) -> None:
-        """Return once the local applied index is at least *index*."""
+        """Return once the local applied index is so high."""
         await self._applied.wait(index, timeout_s=timeout_s)
 
     async def transfer_primary(
@@ -332,46 +331,45 @@ class ClusterReplicator:
         """
         Have *target* lead, or whoever has most of the log; return who leads then.
 
-        Any node may be asked. Nothing that is under way gets lost by it: calls
-        wait for the new primary. Raises `ChangeRefusedError`, `ProposeError`.
+        Nothing that is under way gets lost by it: calls wait for the new primary.
         """
         return await self._changes.transfer(target, timeout_s=timeout_s)
 
     def members(self) -> tuple[Member, ...]:
-        """Return the members by the newest configuration that this node has."""
-        return tuple(
-            Member(node_id=node_id, address=address)
-            for node_id, address in sorted(self._config.addresses.members.items())
-        )
+        """Return the members by the newest configuration here."""
+        return self._status.configuration.members
 
     async def add_learner(self, member: Member, *, timeout_s: float) -> None:
         """Have *member* be sent everything, as a learner."""
-        await self._changes.add_learner(member, timeout_s=timeout_s)
+        await self._changes.change_members(AddLearner(member), timeout_s=timeout_s)
 
     async def promote(self, node_id: NodeId, *, timeout_s: float) -> None:
         """Have a learner vote, when it has caught up."""
-        await self._changes.promote(node_id, timeout_s=timeout_s)
+        await self._changes.change_members(Promote(node_id), timeout_s=timeout_s)
 
     async def remove_member(self, node_id: NodeId, *, timeout_s: float) -> None:
         """Have a member be none any more, for ever."""
-        await self._changes.remove_member(node_id, timeout_s=timeout_s)
+        await self._changes.change_members(Remove(node_id), timeout_s=timeout_s)
 
     async def status(
         self, *, digest: bool, timeout_s: float
     ) -> tuple[MemberStatus, ...]:
-        """Return every member's status, this node's first."""
+        """Return every member's status."""
+        members = self._status.configuration.members
         others = await asyncio.gather(
             *(
                 forwarding.ask_status(
-                    self._transport.channel(peer),
-                    peer,
+                    self._transport.channel(member.node_id),
+                    member.node_id,
                     digest=digest,
                     timeout_s=timeout_s,
                 )
-                for peer in sorted(self._config.addresses.others)
+                for member in members
+                if member.node_id != self.node_id
             )
         )
-        return (await self._own_status(digest=digest), *others)
+        told = (await self._own_status(digest=digest), *others)
+        return placed(told, members, await self._changes.match_indexes(timeout_s))
 
     async def _own_status(self, *, digest: bool) -> MemberStatus:
         status = self._status

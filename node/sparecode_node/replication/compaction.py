@@ -66,7 +66,7 @@ class Compaction:
             cluster_id=self.cluster_id,
             index=index,
             term=term,
-            members=self.journal.members,
+            configuration=self.journal.configuration_at(index),
             digest=digest,
             length=length,
             sha256=sha256,
@@ -119,8 +119,6 @@ class Compaction:
         """Raise `SnapshotRefusedError` if a snapshot must not be installed now."""
         if manifest.cluster_id != self.cluster_id:
             raise SnapshotRefusedError(f"it is of cluster {manifest.cluster_id!r}")
-        if manifest.members != self.journal.members:
-            raise SnapshotRefusedError("it is of other members")
         if manifest.term > engine.raftCurrentTerm:
             raise SnapshotRefusedError("it is of a term that is not known here")
         if self._is_stale(manifest, engine):
@@ -152,6 +150,6 @@ class Compaction:
                 f"a snapshot of entry {manifest.index} has applied"
                 f" {self.state.applied_index}"
             )
-        self.journal.rebase(manifest.index, manifest.term)
+        self.journal.rebase(manifest.index, manifest.term, manifest.configuration)
         engine.installed(manifest.index)
         log.info("snapshot_installed", extra={"index": manifest.index})

@@ -9,18 +9,17 @@ through the instance, so an override takes effect. They hold for one release
 only, which is checked here.
 """
 
-import zlib
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pysyncobj import SyncObj, SyncObjConf, syncobj
 from pysyncobj import journal as pysyncobj_journal
 from pysyncobj import pickle as pysyncobj_pickle
-from pysyncobj.node import Node
 from pysyncobj.poller import POLL_EVENT_TYPE
 from pysyncobj.syncobj import _RAFT_STATE as RAFT_STATE
 from pysyncobj.version import VERSION
 
+from sparecode_node.replication.admission import Hello
 from sparecode_node.replication.applied_state import AppliedState
 from sparecode_node.replication.clock_watch import Agreement
 from sparecode_node.replication.codec import CodecError, decode_entry
@@ -32,13 +31,16 @@ from sparecode_node.replication.errors import (
 )
 from sparecode_node.replication.follower import REGULAR
 from sparecode_node.replication.frames import Message
-from sparecode_node.replication.guard import Guard, Wire
+from sparecode_node.replication.guard import Guard, PeerNode, Wire
 from sparecode_node.replication.handover import HandOver
 from sparecode_node.replication.journal import Journal
+from sparecode_node.replication.members import Configuration
+from sparecode_node.replication.membership import Membership
 from sparecode_node.replication.off import OFF
 from sparecode_node.replication.opening import check_state
 from sparecode_node.replication.proposals import Proposals
 from sparecode_node.replication.read_index import ReadPoint
+from sparecode_node.replication.roster import Roster
 from sparecode_node.replication.sending import Sender
 from sparecode_node.replication.settings import ENTRIES_IN_FLIGHT_MAX, RaftSettings
 
@@ -59,15 +61,6 @@ syncobj.createJournal = _given_journal
 syncobj.PIPE_NOTIFIER_ENABLED = False  # type: ignore[attr-defined]
 
 
-class Member(Node):
-    """A member, with a hash that is the same in every process: runs repeat."""
-
-    def __hash__(self) -> int:
-        return zlib.crc32(self.id.encode())
-
-    __eq__ = Node.__eq__
-
-
 def now() -> float:
     """Return the engine's clock, in seconds; a simulation replaces it."""
     return syncobj.monotonicTime()
@@ -85,20 +78,24 @@ class Engine(SyncObj):
         wire: Wire,
         wall_ms: Callable[[], int],
         settings: RaftSettings,
+        address: str = "",
     ) -> None:
+        """*address* is where this node says that others reach it."""
         self.journal = journal
         self.proposals = proposals
         self.settings = settings
         self._state = state
         self._sender = Sender(self, journal)
         self.hand_over = HandOver(self, journal)
+        self.roster = Roster(self, journal, Hello(journal.journal_id, address), now)
+        self.membership = Membership(self.roster, journal, settings.election_min_s)
         applied = check_state(journal, state)
         me = journal.identity.node_id
         super().__init__(
-            Member(me),
-            [Member(member) for member in journal.members if member != me],
+            PeerNode(me),
+            [PeerNode(voter) for voter in journal.configuration.voters if voter != me],
             self._conf(),
-            nodeClass=Member,
+            nodeClass=PeerNode,
             transportClass=lambda _obj, _me, _others: self._guarded(wire, wall_ms),
         )
         # The state says where to go on; PySyncObj would begin at 1 again, and
@@ -107,6 +104,7 @@ class Engine(SyncObj):
         self._SyncObj__raftLastApplied = applied
         self._SyncObj__raftCommitIndex = applied
         journal.committed = applied
+        journal.on_configuration = self._take_configuration
 
     def _guarded(self, wire: Wire, wall_ms: Callable[[], int]) -> Guard:
         self.guard = Guard(self, self.journal, wire, wall_ms)
@@ -146,7 +144,7 @@ class Engine(SyncObj):
         """Acknowledge what the last poll brought, after one sync; then as PySyncObj."""
         self.guard.flush()
         self._watch_clocks()
-        if self.guard.is_called_up():
+        if self.guard.campaign.is_called_up():
             self._SyncObj__raftElectionDeadline = 0.0
         super()._onTick(timeToWait)
 
@@ -162,6 +160,7 @@ class Engine(SyncObj):
         self.proposals.expire(now())
         if self._isLeader():
             self.hand_over.step(now())
+            self.membership.step(now())
         if not self.proposals.waiting:
             pass
         elif not self._isLeader():
@@ -214,7 +213,7 @@ class Engine(SyncObj):
             reads.refuse(NoPrimaryError("this node does not lead"))
         elif not self.has_contact():
             reads.refuse(NoQuorumError("no contact to a quorum"))
-        elif self._knows_commit_index():
+        elif self.knows_commit_index():
             reads.ask(
                 term=self.raftCurrentTerm,
                 point=ReadPoint(
@@ -225,15 +224,45 @@ class Engine(SyncObj):
                 again_s=self.settings.heartbeat_s,
             )
 
-    def _knows_commit_index(self) -> bool:
+    def knows_commit_index(self) -> bool:
+        """Say whether this leader has committed an entry of its own term."""
         return self.journal.term_at(self.raftCommitIndex) == self.raftCurrentTerm
 
-    def _role_changed(self, before: int, _after: int) -> None:
+    def _role_changed(self, before: int, after: int) -> None:
         """Answer what a leader has appended, or is asked, when it leads no more."""
+        if after == RAFT_STATE.LEADER:
+            for member in self.roster.others():  # PySyncObj knows nothing of learners.
+                self.set_next_index(member, self.journal.last_index + 1)
         if before == RAFT_STATE.LEADER:
             self.hand_over.leadership_lost()
+            self.membership.leadership_lost()
             self.proposals.lose_appended()
             self.guard.reads.refuse(NoPrimaryError("the primary lost its leadership"))
+
+    # --- Who the members are
+
+    def _take_configuration(self, configuration: Configuration) -> None:
+        """Count by the newest configuration from now on, committed or not."""
+        me, voters = self.journal.identity.node_id, configuration.voters
+        before = self._SyncObj__otherNodes
+        after = {PeerNode(voter) for voter in voters if voter != me}
+        self._SyncObj__otherNodes = set[Any](after)
+        self.guard.reads.keep_only(voters)
+        if self._SyncObj__raftState == RAFT_STATE.CANDIDATE:
+            # Its votes were counted by another one.
+            self._SyncObj__setState(RAFT_STATE.FOLLOWER)
+        if not self._isLeader():
+            return
+        for member in self.roster.others():
+            end = self.journal.last_index + 1
+            self._SyncObj__raftNextIndex.setdefault(PeerNode(member), end)
+        for node in after - before:
+            # What a learner has acknowledged in this term counts from now on.
+            self._SyncObj__raftMatchIndex[node] = self.roster.match_index(node.id)
+            self._SyncObj__lastResponseTime[node] = now()
+        for gone in before - self._SyncObj__otherNodes:
+            del self._SyncObj__raftMatchIndex[gone]
+            del self._SyncObj__lastResponseTime[gone]
 
     # --- Looking
 
@@ -254,21 +283,16 @@ class Engine(SyncObj):
         After so long a silence it leads no more, or leads without this node.
         """
         node = self._getLeader()
-        silent_s = now() - self.guard.leader_heard_at
+        silent_s = now() - self.guard.campaign.heard_at
         lost = not self._isLeader() and silent_s > self.settings.step_down_s
         return None if node is None or lost else node.id
-
-    def links_quorum(self) -> bool:
-        """Say whether a majority of the members, with this one, is linked."""
-        linked = sum(self.isNodeConnected(node) for node in self.otherNodes)
-        return 2 * (linked + 1) > len(self.otherNodes) + 1
 
     def has_contact(self) -> bool:
         """Say whether a quorum was heard of lately, by or through the leader."""
         if self._isLeader():
             return 2 * (len(self.voters_in_contact()) + 1) > len(self.otherNodes) + 1
         oldest = now() - self.settings.contact_s
-        return self._getLeader() is not None and self.guard.leader_heard_at >= oldest
+        return self._getLeader() is not None and self.guard.campaign.heard_at >= oldest
 
     def voters(self) -> frozenset[str]:
         """Return the other nodes that may lead."""
@@ -301,17 +325,16 @@ class Engine(SyncObj):
 
     def linked_followers(self) -> list[str]:
         """Return to whom messages arrive, in order."""
-        linked = (n.id for n in self.otherNodes if self.isNodeConnected(n))
-        return sorted(linked)
+        return [m for m in self.roster.others() if self.guard.admission.is_linked(m)]
 
     def next_index(self, follower: str) -> int:
         """Return from where on a follower has not been sent anything."""
-        index: int = self._SyncObj__raftNextIndex[Member(follower)]
+        index: int = self._SyncObj__raftNextIndex[PeerNode(follower)]
         return index
 
     def set_next_index(self, follower: str, index: int) -> None:
         """Take note of how far a follower has been sent everything."""
-        self._SyncObj__raftNextIndex[Member(follower)] = index
+        self._SyncObj__raftNextIndex[PeerNode(follower)] = index
 
     def acknowledged(self, follower: str) -> int:
         """Return where the window of a follower begins."""
@@ -319,11 +342,11 @@ class Engine(SyncObj):
 
     def send(self, follower: str, message: Message) -> None:
         """Send a message, by way of the guard."""
-        self.guard.send(Member(follower), message)
+        self.guard.send(PeerNode(follower), message)
 
     def _SyncObj__connectedToAnyone(self) -> bool:
         """Ask before campaigning (pre-vote); called when an election is due."""
-        return self.guard.may_campaign()
+        return self.guard.campaign.may_begin(now())
 
     # --- Applying
 

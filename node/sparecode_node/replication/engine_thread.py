@@ -28,6 +28,7 @@ from sparecode_node.replication.errors import (
     SnapshotRefusedError,
 )
 from sparecode_node.replication.guard import Wire
+from sparecode_node.replication.membership import Change
 from sparecode_node.replication.observing import ObservedStorage, Observer, Unobserved
 from sparecode_node.replication.read_index import ReadPoint
 from sparecode_node.replication.replica import Replica, ReplicaConfig, ReplicaStatus
@@ -175,6 +176,14 @@ class EngineThread:
             replica.transfer(target, timeout_s=timeout_s, callback=answer)
 
         return NodeId(await self._ask(ask, timeout_s))
+
+    async def change_members(self, change: Change, *, timeout_s: float) -> int:
+        """Return where it is committed, if this replica leads. Raises `ProposeError`."""
+
+        def ask(replica: Replica, answer: Callable[[int | Exception], None]) -> None:
+            replica.change_members(change, timeout_s=timeout_s, callback=answer)
+
+        return await self._ask(ask, timeout_s)
 
     async def run(self, job: Callable[[Replica], _T], *, timeout_s: float) -> _T:
         """Return what *job* returns in the engine's thread; or `SnapshotRefusedError`."""

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from sparecode_node.replication.errors import Fatal
 from sparecode_node.replication.frames import Message
-from sparecode_node.replication.journal import NO_OP, Journal
+from sparecode_node.replication.journal import CONFIGURATION, NO_OP, Journal
 from sparecode_node.replication.journal_format import Entry
+from sparecode_node.replication.members import Configuration, ConfigurationError
 from sparecode_node.replication.settings import COMMAND_BYTES_MAX
 
 REGULAR = b"\x00"
@@ -138,7 +139,20 @@ def check_entries(leader: str, message: Message) -> list[Entry]:
 
 
 def is_acceptable(command: bytes) -> bool:
-    """Say whether an entry is a no-op or one of ours: no membership, no version."""
+    """Say whether an entry is a no-op or one of ours: none of PySyncObj's others."""
     if command == NO_OP:
         return True
-    return command[:1] == REGULAR and len(command) <= COMMAND_BYTES_MAX + 1
+    if len(command) > COMMAND_BYTES_MAX + 1:
+        return False
+    return command[:1] == REGULAR or is_configuration(command)
+
+
+def is_configuration(command: bytes) -> bool:
+    """Say whether an entry says who the members are, so that it can be read here."""
+    if command[:1] != CONFIGURATION:
+        return False
+    try:
+        Configuration.from_bytes(command[1:])
+    except ConfigurationError:
+        return False
+    return True

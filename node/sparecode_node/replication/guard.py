@@ -8,6 +8,7 @@ behind it. DESIGN.md lists what each fence is for. Runs in the engine's thread.
 
 import collections
 import logging
+import zlib
 from collections.abc import Callable
 from typing import Protocol
 
@@ -16,7 +17,9 @@ from pysyncobj.node import Node
 from pysyncobj.transport import Transport
 
 from sparecode_node.replication import frames, handover, prevote
-from sparecode_node.replication.clock_watch import Agreement, ClockWatch
+from sparecode_node.replication.admission import Admission, Hello
+from sparecode_node.replication.campaign import Campaign
+from sparecode_node.replication.clock_watch import ClockWatch
 from sparecode_node.replication.errors import Fatal
 from sparecode_node.replication.follower import (
     FollowerLog,
@@ -38,6 +41,15 @@ class Wire(Protocol):
         """Send without waiting; a message that cannot be sent is dropped with its link."""
 
 
+class PeerNode(Node):
+    """Another node, with a hash that is the same in every process: runs repeat."""
+
+    def __hash__(self) -> int:
+        return zlib.crc32(self.id.encode())
+
+    __eq__ = Node.__eq__
+
+
 class Guard(Transport):
     """Stands between the engine and the wire."""
 
@@ -55,22 +67,25 @@ class Guard(Transport):
         self._log = FollowerLog(journal)
         self._held: list[tuple[str, Message]] = []
         self._next_ack: int | None = None
-        self._votes: tuple[int, set[str]] = (0, set())
         self._followers = Followers(journal)
-        self._prevote = prevote.PreVote(wire.send, engine._SyncObj__generateRaftTimeout)
+        self.admission = Admission(journal)
         self.reads = ReadIndex(wire.send)
         self.clocks = ClockWatch(wire.send, wall_ms)
-        self.leader_heard_at = float("-inf")
+        self.campaign = Campaign(
+            engine,
+            journal,
+            self.clocks,
+            prevote.PreVote(wire.send, engine._SyncObj__generateRaftTimeout),
+            engine.conf.raftMinTimeout,
+        )
         self.leader_commit = 0
         """The commit index that the leader of this term has announced."""
-        self._called_up_in = -1
-        """The term whose leader has told this node to take over."""
         self._offer: tuple[str, int] = ("", 0)
         """A leader, and where its log begins, which is behind what is here."""
         self.dropped: collections.Counter[str] = collections.Counter()
         """What was refused, by cause."""
         self._receivers: dict[str, Callable[[Node, Message], None]] = {
-            frames.REQUEST_VOTE: self._pass,
+            frames.REQUEST_VOTE: self._receive_request_vote,
             frames.RESPONSE_VOTE: self._receive_vote,
             frames.APPEND_ENTRIES: self._receive_append,
             frames.NEXT_NODE_IDX: self._receive_ack,
@@ -151,31 +166,38 @@ class Guard(Transport):
 
     # --- From the wire
 
-    def connected(self, peer: str) -> None:
-        """Tell the engine that messages to *peer* arrive."""
-        if node := self._member(peer):
-            self._onNodeConnected(node)
+    def connected(self, peer: str, hello: Hello) -> None:
+        """Take note that messages to *peer*, which has said this, arrive."""
+        self.admission.linked(peer, hello.journal_id)
 
     def disconnected(self, peer: str) -> None:
-        """Tell the engine that the link to *peer* has ended."""
-        if node := self._member(peer):
-            self._onNodeDisconnected(node)
+        """Take note that the link to *peer* has ended."""
+        self.admission.unlinked(peer)
 
-    def receive(self, peer: str, message: Message) -> None:
-        """Take a message that *peer* has sent; the wire vouches for the sender."""
-        node = self._member(peer)
+    def receive(self, peer: str, message: Message, hello: Hello) -> None:
+        """
+        Take a message that *peer* has sent; the wire vouches for the sender.
+
+        *hello* is what the link that it came over began with.
+        """
         receiver = self._receivers.get(message["type"])
-        if node is None or receiver is None:
-            self._drop(peer, "not a member" if node is None else "unknown type")
+        if receiver is None:
+            self._drop(peer, "unknown type")
+        elif cause := self.admission.why_not(
+            peer, message["type"], hello, has_leader=self._has_another_leader(peer)
+        ):
+            self._drop(peer, cause)
         else:
-            receiver(node, message)
+            receiver(PeerNode(peer), message)
+
+    def _has_another_leader(self, peer: str) -> bool:
+        leader = self._engine._getLeader()
+        is_this = leader is not None and leader.id == peer
+        return self._standing().leader_is_alive and not is_this
 
     def _drop(self, peer: str, cause: str) -> None:
         self.dropped[cause] += 1
         log.debug("message_dropped", extra={"peer": peer, "cause": cause})
-
-    def _member(self, peer: str) -> Node | None:
-        return next((n for n in self._engine.otherNodes if n.id == peer), None)
 
     def _pass(self, node: Node, message: Message) -> None:
         self._onMessageReceived(node, message)
@@ -192,44 +214,33 @@ class Guard(Transport):
             },
         )
 
+    # --- As a voter
+
+    def _receive_request_vote(self, node: Node, message: Message) -> None:
+        """
+        Let the engine decide; but none of the voters known here depose no leader.
+
+        They may be voters by a configuration that has not come here yet.
+        """
+        if not self._is_voter(node) and self._standing().leader_is_alive:
+            self._drop(node.id, "candidate who is no voter, while a leader lives")
+        else:
+            self._pass(node, message)
+
+    def _is_voter(self, node: Node) -> bool:
+        return node.id in self.campaign.voters()
+
     # --- As a candidate
 
     def _receive_vote(self, node: Node, message: Message) -> None:
         """Count a voter once, and only for the term that is on."""
-        term = self._engine.raftCurrentTerm
-        if message["term"] != term:
-            self._drop(node.id, "vote of another term")
-            return
-        if self._votes[0] != term:
-            self._votes = (term, set())
-        if self._has_voted(node.id):
-            self._drop(node.id, "duplicate vote")
-            return
-        self._votes[1].add(node.id)
-        self._pass(node, message)
-
-    def _has_voted(self, voter: str) -> bool:
-        return voter in self._votes[1]
-
-    def may_campaign(self) -> bool:
-        """Say whether a majority would vote for this node; asks it first."""
-        others = [node.id for node in self._engine.otherNodes]
-        if self.clocks.agreement(others, syncobj.monotonicTime()) is Agreement.NO:
-            return False  # It could not stamp anything (T5).
-        if self.is_called_up():
-            self._called_up_in = -1
-            return True
-        return self._prevote.won(self._standing(), others, syncobj.monotonicTime())
+        if cause := self.campaign.why_not_counted(node.id, message["term"]):
+            self._drop(node.id, cause)
+        else:
+            self._pass(node, message)
 
     def _standing(self) -> prevote.Standing:
-        silent_s = syncobj.monotonicTime() - self.leader_heard_at
-        return prevote.Standing(
-            term=self._engine.raftCurrentTerm,
-            last_index=self._journal.last_index,
-            last_term=self._journal.last_term,
-            leader_is_alive=self._engine._isLeader()
-            or silent_s < self._engine.conf.raftMinTimeout,
-        )
+        return self.campaign.standing(syncobj.monotonicTime())
 
     def _receive_pre_vote(self, node: Node, message: Message) -> None:
         self._wire.send(node.id, prevote.answer(message, self._standing()))
@@ -238,7 +249,7 @@ class Guard(Transport):
         if message["current_term"] > self._engine.raftCurrentTerm:
             self._adopt_term(node, message["current_term"])
         else:
-            self._prevote.answered(node.id, message)
+            self.campaign.pre_vote(node.id, message)
 
     # --- As a leader
 
@@ -257,6 +268,7 @@ class Guard(Transport):
             self._drop(node.id, "acknowledgement of another term")
             return
         progress = self.progress(node.id)
+        progress.heard_at = syncobj.monotonicTime()
         wanted = message["next_node_idx"]
         if message["success"]:
             if wanted - 1 > self._journal.last_index:
@@ -273,6 +285,9 @@ class Guard(Transport):
                 now=syncobj.monotonicTime(),
                 heartbeat_s=self._engine.conf.appendEntriesPeriod,
             )
+        if not self._is_voter(node):  # A learner: PySyncObj does not count it.
+            next_index[node] = wanted if message["reset"] else max(before, wanted)
+            return
         self._pass(
             node,
             {
@@ -292,7 +307,8 @@ class Guard(Transport):
 
     def _receive_confirm(self, node: Node, message: Message) -> None:
         """Count who knows of no newer term; only for the leadership that has asked."""
-        if self._engine._isLeader() and self._is_of_this_term(message):
+        counts = self._is_voter(node) and self._engine._isLeader()
+        if counts and self._is_of_this_term(message):
             members = len(self._engine.otherNodes) + 1
             self.reads.confirmed(node.id, message["round"], members=members)
         else:
@@ -317,9 +333,9 @@ class Guard(Transport):
             return
         if term > current:
             self.leader_commit = 0
-        self.leader_heard_at = syncobj.monotonicTime()
+        self.campaign.heard_at = syncobj.monotonicTime()
         self.leader_commit = max(self.leader_commit, message["commit_index"])
-        self._prevote.forget()
+        self.campaign.prevote.forget()
         self._next_ack = verdict.next_ack
         try:
             self._pass(node, verdict.message)
@@ -359,13 +375,9 @@ class Guard(Transport):
             self._is_of_this_term(message) and self._engine._getLeader() == node
         )
         if is_leaders and handover.is_complete(message, self._journal):
-            self._called_up_in = message["term"]
+            self.campaign.call_up()
         else:
             self._drop(node.id, "hand-over of another than the leader")
-
-    def is_called_up(self) -> bool:
-        """Say whether the leader wants this node to campaign, now and unasked."""
-        return self._called_up_in == self._engine.raftCurrentTerm
 
     def snapshot_source(self) -> str | None:
         """Return who has the snapshot that this node cannot do without."""

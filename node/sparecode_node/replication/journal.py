@@ -12,6 +12,8 @@ that raises `Fatal`, whoever asks for it. The beginning of the log goes only wit
 a new file that takes the place of the whole journal (`compact`, `rebase`).
 """
 
+import logging
+from collections.abc import Callable
 from typing import overload
 
 from pysyncobj.journal import Journal as EngineJournal
@@ -20,11 +22,20 @@ from sparecode_node.replication import journal_format as form
 from sparecode_node.replication.errors import Fatal, StartRefusedError
 from sparecode_node.replication.journal_file import JournalFile
 from sparecode_node.replication.journal_format import Entry, Identity, Kind
+from sparecode_node.replication.members import (
+    Configuration,
+    ConfigurationError,
+    Member,
+)
 from sparecode_node.replication.storage import Storage
+
+log = logging.getLogger(__name__)
 
 NO_OP = b"\x01"
 """What PySyncObj calls a no-op; the log begins with one at index 1, term 0."""
 FIRST_ENTRY: Entry = (NO_OP, 1, 0)
+CONFIGURATION = b"\x04"
+"""First byte of an entry that says who the members are; the rest is a `Configuration`."""
 
 
 class Journal(EngineJournal):
@@ -38,7 +49,12 @@ class Journal(EngineJournal):
         self._term = 0
         self._vote: str | None = None
         self.identity = Identity("", "")
-        self.members: tuple[str, ...] = ()
+        self.journal_id = ""
+        """Names this journal; one that begins in its place has another."""
+        self._configurations: list[tuple[int, Configuration]] = []
+        """Where each begins that the log has, after the one of before the log."""
+        self.on_configuration: Callable[[Configuration], object] = lambda _new: None
+        """Told of the newest one, before the change of the log returns."""
         self.committed = 1
         """Nothing up to here may ever be cut off."""
         self.durable_index = 0
@@ -75,6 +91,33 @@ class Journal(EngineJournal):
         """Return the term of the entry at *index*, None if there is none."""
         return self.entry(index)[2] if self.has(index) else None
 
+    # --- Who the members are
+
+    @property
+    def configuration(self) -> Configuration:
+        """The newest that was appended here: it counts, committed or not."""
+        return self._configurations[-1][1]
+
+    @property
+    def configured_at(self) -> int:
+        """The entry that it stands in; or one before the log, which is committed."""
+        return self._configurations[-1][0]
+
+    @property
+    def agreed_configuration(self) -> Configuration:
+        """The newest that is known to be committed here: it is not taken back."""
+        return self.configuration_at(self.committed)
+
+    def configuration_at(self, index: int) -> Configuration:
+        """Return the one that counted when the log ended at *index*."""
+        return next(c for at, c in reversed(self._configurations) if at <= index)
+
+    def _take_configuration(self, entry: Entry) -> None:
+        command, index, _ = entry
+        if command[:1] == CONFIGURATION:
+            found = Configuration.from_bytes(command[1:])
+            self._configurations.append((index, found))
+
     # --- Durability
 
     def sync(self) -> None:
@@ -96,30 +139,35 @@ class Journal(EngineJournal):
         """
         if not self.first_index <= index <= self.committed:
             raise Fatal(f"the log cannot be compacted up to entry {index}")
-        self._begin_at(index, self.entry(index)[2])
+        self._begin_at(index, self.entry(index)[2], self.configuration_at(index))
 
-    def rebase(self, index: int, term: int) -> None:
+    def rebase(self, index: int, term: int, configuration: Configuration) -> None:
         """
         Begin behind a snapshot that the state has taken over. Raises `Fatal`.
 
         What stood behind another entry at *index* conflicts with what is
-        committed, and goes; what stands behind the same one stays.
+        committed, and goes; what stands behind the same one stays. The members are
+        those of the snapshot, and of what stays.
         """
         if index < self.committed:
             raise Fatal(f"entry {self.committed} is committed, and is not to be lost")
-        self._begin_at(index, term)
+        self._begin_at(index, term, configuration.completed(self.configuration))
         self.committed = index
+        self.on_configuration(self.configuration)
 
-    def _begin_at(self, index: int, term: int) -> None:
+    def _begin_at(self, index: int, term: int, configuration: Configuration) -> None:
         """Write a new file, and have it take the place of the old one at once."""
         kept = []
         if self.term_at(index) == term:
             kept = self._entries[index - self.first_index + 1 :]
-        head = form.identity_record(self.identity) + form.members_record(self.members)
+        head = self._head(configuration)
         base = form.base_record(index, term) + form.term_record(self._term, self._vote)
         self._file.replace([head, base, *(form.add_record(entry) for entry in kept)])
         self._unsynced.clear()
         self._entries = [(NO_OP, index, term), *kept]
+        self._configurations = [(index, configuration)]
+        for entry in kept:
+            self._take_configuration(entry)
         self.bytes = sum(len(command) for command, _, _ in self._entries)
         self.durable_index = self.last_index
 
@@ -134,8 +182,11 @@ class Journal(EngineJournal):
             )
         entry = (bytes(command), idx, term)
         self._entries.append(entry)
+        self._take_configuration(entry)
         self.bytes += len(command)
         self._unsynced += form.add_record(entry)
+        if idx == self.configured_at:
+            self.on_configuration(self.configuration)
         if len(self._unsynced) > form.BATCH_BYTES_MAX // 2:
             self.sync()  # A torn batch must stay below what recovery takes for one.
 
@@ -152,6 +203,14 @@ class Journal(EngineJournal):
         del self._entries[entryFrom:]
         self._unsynced += form.truncate_record(index)
         self.durable_index = min(self.durable_index, index - 1)
+        if self.configured_at >= index:
+            self._forget_configurations(index)
+            self.on_configuration(self.configuration)
+
+    def _forget_configurations(self, index: int) -> None:
+        """Go back to the members of before *index*, whose entries are gone."""
+        kept = [(at, found) for at, found in self._configurations if at < index]
+        self._configurations = kept
 
     def deleteEntriesTo(self, entryTo: int) -> None:
         """Refuse: only `compact` drops entries, when a snapshot has them."""
@@ -219,15 +278,32 @@ class Journal(EngineJournal):
 
     # --- Opening
 
-    def _create(
-        self, identity: Identity, members: tuple[str, ...], salt: bytes
-    ) -> None:
-        records = (
-            form.identity_record(identity)
-            + form.members_record(members)
-            + form.add_record(FIRST_ENTRY)
+    def _head(self, configuration: Configuration) -> bytes:
+        return (
+            form.identity_record(self.identity)
+            + form.journal_id_record(self.journal_id)
+            + form.configuration_record(configuration)
         )
-        self._file.create(records, salt)
+
+    def _create(
+        self, identity: Identity, configuration: Configuration, salt: bytes
+    ) -> None:
+        self.identity, self.journal_id = identity, salt.hex()
+        head = self._head(configuration.naming(identity.node_id, self.journal_id))
+        first = head + form.add_record(FIRST_ENTRY)
+        self._file.create(first, salt)
+
+    def _complete(self, given: Configuration, salt: bytes) -> None:
+        """Give a journal of before there were such things a name, and addresses."""
+        if self.journal_id:
+            return
+        self.journal_id = salt.hex()
+        completed = self.configuration.completed(given)
+        configuration = completed.naming(self.identity.node_id, self.journal_id)
+        self._configurations = [(self.first_index, configuration)]
+        self._unsynced += form.journal_id_record(self.journal_id)
+        self._unsynced += form.configuration_record(configuration)
+        self.sync()
 
     def _load(self) -> None:
         try:
@@ -246,26 +322,36 @@ class Journal(EngineJournal):
         match kind, value:
             case Kind.IDENTITY, Identity():
                 self.identity = value
-            case Kind.MEMBERS, tuple():
-                self.members = value
+            case Kind.JOURNAL_ID, str():
+                self.journal_id = value
+            case Kind.MEMBERS | Kind.CONFIGURATION, Configuration():
+                self._configurations = [(0, value)]
             case Kind.TERM, (int() as term, str() | None as vote):
                 self._term, self._vote = term, vote
             case Kind.ADD, (bytes(), int() as index, int()):
                 if index != (self.last_index + 1 if self._entries else 1):
                     raise form.FormatError(offset, f"entry {index} is out of order")
                 self._entries.append(value)  # type: ignore[arg-type]
+                self._replay_configuration(value, offset)  # type: ignore[arg-type]
             case Kind.BASE, (int() as index, int() as term):
                 self._entries = [(NO_OP, index, term)]
             case Kind.TRUNCATE, int():
                 del self._entries[value - self.first_index :]
+                self._forget_configurations(value)
             case _:
                 raise form.FormatError(offset, f"{kind.name} says {value!r}")
+
+    def _replay_configuration(self, entry: Entry, offset: int) -> None:
+        try:
+            self._take_configuration(entry)
+        except ConfigurationError as error:
+            raise form.FormatError(offset, f"entry {entry[1]}: {error}") from error
 
 
 def open_journal(
     storage: Storage,
     identity: Identity,
-    members: tuple[str, ...],
+    configured: Configuration,
     *,
     must_exist: bool,
     salt: bytes,
@@ -273,12 +359,11 @@ def open_journal(
     """
     Return this node's journal, a new one if there is none.
 
-    *must_exist*: there is a state store, so there was a journal. *salt* is for
-    a new one. Raises `StartRefusedError` if the journal is missing, damaged, of
-    another node, or of a cluster of other members.
+    *must_exist*: there is a state store, so there was a journal. *configured* and
+    *salt* are for a new one: the members are those that a journal knows of. Raises
+    `StartRefusedError` if the journal is missing, damaged, or of another node.
     """
     journal = Journal(storage)
-    members = tuple(sorted(members))
     where = journal._file.where
     try:
         if not journal._file.exists():
@@ -289,7 +374,7 @@ def open_journal(
                     " Without it this node would forget what it has promised to the"
                     " others; remove it from the cluster, and add it under a new id."
                 )
-            journal._create(identity, members, salt)
+            journal._create(identity, configured, salt)
         journal._load()
     except OSError as error:
         raise StartRefusedError(f"{where}: {error}") from error
@@ -300,10 +385,14 @@ def open_journal(
             f" {found.cluster_id!r}; this is node {identity.node_id!r} of cluster"
             f" {identity.cluster_id!r}"
         )
-    if journal.members != members:
-        raise StartRefusedError(
-            f"{where}: the members are {', '.join(journal.members)} since the"
-            f" cluster began; configured are {', '.join(members)}, and members"
-            " cannot be changed yet"
-        )
+    journal._complete(configured, salt)
+    _tell_differences(configured.members, journal.configuration.members)
     return journal
+
+
+def _tell_differences(written: tuple[Member, ...], known: tuple[Member, ...]) -> None:
+    """Log that the file says something else: it is for the first start alone."""
+    told = [f"{member.node_id}={member.address}" for member in written]
+    kept = [f"{member.node_id}={member.address}" for member in known]
+    if told != kept:
+        log.warning("members_differ", extra={"configured": told, "journal": kept})

@@ -26,6 +26,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from sparecode_node.replication.members import Configuration, Member
+
 FILE_MAGIC = b"SPCJRNL\x01"
 BATCH_MAGIC = b"SPCB"
 SALT_BYTES = 16
@@ -56,6 +58,8 @@ class Kind(enum.IntEnum):
     ADD = 4
     TRUNCATE = 5
     BASE = 6
+    CONFIGURATION = 7
+    JOURNAL_ID = 8
 
 
 class FormatError(Exception):
@@ -188,9 +192,14 @@ def identity_record(identity: Identity) -> bytes:
     return record(Kind.IDENTITY, body)
 
 
-def members_record(members: tuple[str, ...]) -> bytes:
-    """Say who the members are."""
-    return record(Kind.MEMBERS, _json(list(members)))
+def journal_id_record(journal_id: str) -> bytes:
+    """Name the journal, so that one that takes its place is known for another."""
+    return record(Kind.JOURNAL_ID, journal_id.encode())
+
+
+def configuration_record(configuration: Configuration) -> bytes:
+    """Say who the members are where the log begins."""
+    return record(Kind.CONFIGURATION, configuration.to_bytes())
 
 
 def term_record(term: int, vote: str | None) -> bytes:
@@ -223,7 +232,8 @@ def read_records(found: Batch) -> Iterator[tuple[Kind, Any]]:
     """
     Yield what the records of a batch say. Raises `FormatError`.
 
-    `Identity`, tuple of members, (term, vote), `Entry`, (index, term), or index.
+    `Identity`, `Configuration`, name of the journal, (term, vote), `Entry`,
+    (index, term), or index.
     """
     data, offset = found.records, 0
     while offset < len(data):
@@ -243,7 +253,14 @@ def _read_body(kind: Kind, body: bytes) -> Any:  # noqa: ANN401 - see read_recor
         case Kind.IDENTITY:
             return Identity(*json.loads(body))
         case Kind.MEMBERS:
-            return tuple(json.loads(body))
+            # As it was written before addresses and roles were.
+            return Configuration.of(
+                Member(node_id=member, address="") for member in json.loads(body)
+            )
+        case Kind.CONFIGURATION:
+            return Configuration.from_bytes(body)
+        case Kind.JOURNAL_ID:
+            return body.decode()
         case Kind.TERM:
             term, vote = json.loads(body)
             return term, vote

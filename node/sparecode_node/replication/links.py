@@ -17,7 +17,7 @@ import grpc.aio
 
 from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.replication.levels import told_level
+from sparecode_node.replication.greeting import HELLO, Shown, shown_by
 
 log = logging.getLogger(__name__)
 
@@ -37,11 +37,21 @@ class OutboundLink:
         peer: NodeId,
         channel: grpc.aio.Channel,
         *,
-        on_up: Callable[[NodeId, int, int], object],
+        hello: bytes,
+        on_up: Callable[[NodeId, int, Shown], object],
         on_down: Callable[[NodeId], object],
+        on_refused: Callable[[NodeId, str], object],
         epoch: int = 0,
     ) -> None:
+        """
+        *hello* is shown to the other side; *on_up* is given what that has shown.
+
+        *on_refused* is told why, if the other side does not take this node for a
+        member of its cluster.
+        """
         self._peer = peer
+        self._hello = hello
+        self._on_refused = on_refused
         self._stub: peers_pb2_grpc.PeerServiceAsyncStub = (
             peers_pb2_grpc.PeerServiceStub(channel)
         )
@@ -95,17 +105,17 @@ class OutboundLink:
 
     async def _hold_one(self) -> None:
         """Open a link, and return when it has ended."""
-        call = self._stub.Link(wait_for_ready=True)
+        call = self._stub.Link(wait_for_ready=True, metadata=((HELLO, self._hello),))
         try:
             # Sent by the other side when it has accepted the caller.
-            level = await told_level(call)
-            if call.done():
+            shown = await shown_by(call)
+            if shown is None:
                 return
             self._call = call
             self.epoch += 1
             self._queue.clear()
             self._queued_bytes = 0
-            self._on_up(self._peer, self.epoch, level)
+            self._on_up(self._peer, self.epoch, shown)
             writer = asyncio.create_task(self._write(call))
             try:
                 await call.code()
@@ -116,6 +126,8 @@ class OutboundLink:
                 self._on_down(self._peer)
         finally:
             call.cancel()
+            if await call.code() is grpc.StatusCode.PERMISSION_DENIED:
+                self._on_refused(self._peer, str(await call.details()))
 
     async def _write(
         self,

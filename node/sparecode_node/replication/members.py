@@ -1,9 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The members of a cluster: who they are, where they are reached, who counts."""
+"""
+The members of a cluster: who they are, where they are reached, who counts.
+
+A `Configuration` stands in the log like a command (Raft thesis, 4.1): the newest
+one *appended* counts on a node, committed or not. Each differs from the one
+before it by one member at most, so that a quorum of either meets one of the other.
+"""
 
 import enum
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Self
 
+from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet
+
+from sparecode.internal.v1 import configuration_pb2
 from sparecode_node.domain.ids import NodeId
 
 
@@ -16,6 +28,17 @@ class MemberRole(enum.StrEnum):
     """Is sent everything, and counts for nothing: it is new, and catching up."""
 
 
+_ROLES = {
+    configuration_pb2.CONFIGURED_ROLE_VOTER: MemberRole.VOTER,
+    configuration_pb2.CONFIGURED_ROLE_LEARNER: MemberRole.LEARNER,
+}
+_NUMBERS = {role: number for number, role in _ROLES.items()}
+
+
+class ConfigurationError(ValueError):
+    """Bytes that are no configuration, or one of a newer version."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
     """One member, as the configuration of the cluster has it."""
@@ -24,3 +47,154 @@ class Member:
     address: str
     """Where other members reach it: HOST:PORT."""
     role: MemberRole = MemberRole.VOTER
+    journal_id: str = ""
+    """Names its journal, and so the promises in it; empty until the primary knows it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """The members from one entry of the log on."""
+
+    members: tuple[Member, ...] = ()
+    """In the order of their ids."""
+    removed: tuple[NodeId, ...] = ()
+    """The ids of those that were members: none of them is used again."""
+
+    @classmethod
+    def of(cls, members: Iterable[Member], removed: Iterable[NodeId] = ()) -> Self:
+        """Return the configuration of these members."""
+        in_order = sorted(members, key=lambda member: member.node_id)
+        return cls(tuple(in_order), tuple(sorted(set(removed))))
+
+    @property
+    def voters(self) -> frozenset[NodeId]:
+        """Who counts."""
+        return frozenset(m.node_id for m in self.members if m.role is MemberRole.VOTER)
+
+    @property
+    def ids(self) -> tuple[NodeId, ...]:
+        """All of them."""
+        return tuple(member.node_id for member in self.members)
+
+    def member(self, node_id: str) -> Member | None:
+        """Return a member, None if it is none."""
+        return next((m for m in self.members if m.node_id == node_id), None)
+
+    @property
+    def is_named(self) -> bool:
+        """Say whether it knows the journal of everybody who counts."""
+        return all(m.journal_id for m in self.members if m.role is MemberRole.VOTER)
+
+    def with_member(self, member: Member) -> "Configuration":
+        """Return it with a member that is new, or another than before."""
+        others = [m for m in self.members if m.node_id != member.node_id]
+        return Configuration.of((*others, member), self.removed)
+
+    def promoted(self, node_id: NodeId) -> "Configuration":
+        """Return it with a voter more."""
+        return Configuration.of(
+            (
+                replace(m, role=MemberRole.VOTER) if m.node_id == node_id else m
+                for m in self.members
+            ),
+            self.removed,
+        )
+
+    def naming(self, node_id: str, journal_id: str) -> "Configuration":
+        """Return it with the name of a member's journal."""
+        member = self.member(node_id)
+        if member is None:
+            return self
+        return self.with_member(replace(member, journal_id=journal_id))
+
+    def completed(self, known: "Configuration") -> "Configuration":
+        """Return it with what it does not say, as an older release wrote it."""
+        found = {member.node_id: member for member in known.members}
+        return Configuration.of(
+            (
+                replace(
+                    member,
+                    address=member.address or found[member.node_id].address,
+                    journal_id=member.journal_id or found[member.node_id].journal_id,
+                )
+                if member.node_id in found
+                else member
+                for member in self.members
+            ),
+            self.removed,
+        )
+
+    def without(self, node_id: NodeId) -> "Configuration":
+        """Return it with a member less, whose id is never used again."""
+        others = (m for m in self.members if m.node_id != node_id)
+        return Configuration.of(others, (*self.removed, node_id))
+
+    def to_message(self) -> configuration_pb2.Configuration:
+        """Return it as it is written."""
+        message = configuration_pb2.Configuration(removed=self.removed)
+        for member in self.members:
+            message.members.add(
+                node_id=member.node_id,
+                address=member.address,
+                role=_NUMBERS[member.role],
+                journal_id=member.journal_id,
+            )
+        return message
+
+    def to_bytes(self) -> bytes:
+        """Return its bytes: the same for the same members."""
+        return self.to_message().SerializeToString(deterministic=True)
+
+    @classmethod
+    def from_message(cls, message: configuration_pb2.Configuration) -> Self:
+        """
+        Return what was written. Raises `ConfigurationError`.
+
+        What a newer version has added is not skipped: members that are counted
+        differently here and there are no members of one cluster.
+        """
+        members = [_read(member) for member in message.members]
+        found = cls.of(members, [NodeId(node_id) for node_id in message.removed])
+        ids = set(found.ids)
+        if len(ids) != len(members) or ids & set(found.removed) or not found.voters:
+            raise ConfigurationError("not a configuration: ids twice, or no voter")
+        if len(UnknownFieldSet(message)):
+            raise ConfigurationError("a configuration of a newer version")
+        return found
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Return what was written. Raises `ConfigurationError`."""
+        try:
+            message = configuration_pb2.Configuration.FromString(data)
+        except DecodeError as error:
+            raise ConfigurationError("not a configuration") from error
+        return cls.from_message(message)
+
+
+def _read(message: configuration_pb2.ConfiguredMember) -> Member:
+    role = _ROLES.get(message.role)
+    if role is None or not message.node_id or len(UnknownFieldSet(message)):
+        raise ConfigurationError("a member of a newer version, or none")
+    return Member(
+        node_id=NodeId(message.node_id),
+        address=message.address,
+        role=role,
+        journal_id=message.journal_id,
+    )
+
+
+def founders(
+    node_id: NodeId, members: Iterable[Member], *, joins: bool
+) -> Configuration:
+    """
+    Return with whom a new journal begins: what the operator has written.
+
+    A node that *joins* a cluster begins as a learner, whatever is said of it: it
+    has promised nothing yet, and must not vote before the others count it.
+    """
+    found = Configuration.of(members)
+    me = found.member(node_id)
+    if joins and me is not None:
+        found = found.with_member(replace(me, role=MemberRole.LEARNER))
+    return found

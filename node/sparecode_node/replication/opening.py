@@ -54,4 +54,4 @@ def finish_install(store: SnapshotStore, journal: Journal, applied: int) -> None
             f"the state store has applied entry {applied}, and the journal has"
             f" another entry {newest.index} than the snapshot"
         )
-    journal.rebase(newest.index, newest.term)
+    journal.rebase(newest.index, newest.term, newest.configuration)

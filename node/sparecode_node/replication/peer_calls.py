@@ -94,6 +94,12 @@ class PeerCalls:
         """Hand over for another member, if this one leads."""
         return await self._changes.handed_over(request)
 
+    async def members_changed(
+        self, request: peers_pb2.ChangeMembersRequest
+    ) -> peers_pb2.ChangeMembersResponse:
+        """Change the members for another one, if this one leads."""
+        return await self._changes.members_changed(request)
+
     async def member_status(
         self, request: peers_pb2.GetMemberStatusRequest
     ) -> peers_pb2.GetMemberStatusResponse:

@@ -55,17 +55,26 @@ class PreVote:
         """End the round: there is a leader."""
         self._term = 0
 
-    def won(self, standing: Standing, others: Iterable[str], now: float) -> bool:
+    def won(
+        self,
+        standing: Standing,
+        others: Iterable[str],
+        now: float,
+        *,
+        unanimous: bool = False,
+    ) -> bool:
         """
         Say whether to campaign now; asks, if nobody has been asked.
 
-        Called in every tick in which an election is due.
+        Called in every tick in which an election is due. *unanimous*: everybody must
+        be for it, not a majority only.
         """
         others = sorted(others)
         term = standing.term + 1
         if not others:
             return True
-        if self._term == term and 2 * (len(self._granted) + 1) > len(others) + 1:
+        needed = len(others) if unanimous else (len(others) + 1) // 2
+        if self._term == term and len(self._granted) >= needed:
             self.forget()
             return True
         if self._term != term or now >= self._until:

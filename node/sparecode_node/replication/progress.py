@@ -17,6 +17,8 @@ class Progress:
     """The window of entries in flight begins here."""
     reset_at: float = 0.0
     """When the follower last asked to begin again elsewhere."""
+    heard_at: float = float("-inf")
+    """When it answered last."""
 
     def acknowledge(self, index: int) -> None:
         """Take note of what the follower has on disk."""

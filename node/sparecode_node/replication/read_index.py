@@ -118,6 +118,11 @@ class ReadIndex:
             )
         self._answer_confirmed(len(others) + 1)
 
+    def keep_only(self, voters: frozenset[str]) -> None:
+        """Count the word of nobody who votes no more."""
+        for asked in self._rounds:
+            asked.confirmed_by &= voters
+
     def confirmed(self, member: str, number: int, *, members: int) -> None:
         """
         Take the word of a member that the term was the newest that it knew.

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication.admission import Hello
 from sparecode_node.replication.applied_state import AppliedState
 from sparecode_node.replication.clock_watch import Agreement
 from sparecode_node.replication.compaction import Compaction
@@ -19,6 +20,8 @@ from sparecode_node.replication.guard import Wire
 from sparecode_node.replication.handover import HandOverOutcome, PendingHandOver
 from sparecode_node.replication.journal import open_journal
 from sparecode_node.replication.journal_format import Identity
+from sparecode_node.replication.members import Configuration, Member, founders
+from sparecode_node.replication.membership import Change, ChangeOutcome, PendingChange
 from sparecode_node.replication.opening import finish_install, open_snapshots
 from sparecode_node.replication.proposals import Outcome, Pending, Proposals
 from sparecode_node.replication.read_index import PendingRead, ReadOutcome
@@ -57,6 +60,11 @@ class ReplicaStatus:
     """Term and index of the last entry of the log, committed or not."""
     log_entries: int = 0
     log_bytes: int = 0
+    configuration: Configuration = Configuration()  # noqa: RUF009 - immutable.
+    agreed: Configuration = Configuration()  # noqa: RUF009 - immutable.
+    """The newest one that is committed."""
+    hello: Hello = Hello("")  # noqa: RUF009 - immutable.
+    """What this node says of itself to others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +73,10 @@ class ReplicaConfig:
 
     cluster_id: str
     node_id: NodeId
-    members: tuple[NodeId, ...]
-    """All of them, this one too."""
+    members: tuple[Member, ...]
+    """All of them, this one too: only for a journal that is created."""
+    joins: bool = False
+    """A journal that is created is that of a learner: the cluster is there already."""
     salt: bytes
     """Random, for a journal that is created; `journal_format.SALT_BYTES` of it."""
     raft: RaftSettings = field(default_factory=RaftSettings)
@@ -85,10 +95,11 @@ class Replica:
         wire: Wire,
         wall_ms: Callable[[], int],
     ) -> None:
+        configured = founders(config.node_id, config.members, joins=config.joins)
         self._journal = open_journal(
             storage,
             Identity(config.cluster_id, config.node_id),
-            config.members,
+            configured,
             must_exist=state.applied_index > 0,
             salt=config.salt,
         )
@@ -103,6 +114,9 @@ class Replica:
             wire=wire,
             wall_ms=wall_ms,
             settings=config.raft,
+            address=next(
+                (m.address for m in config.members if m.node_id == config.node_id), ""
+            ),
         )
         self.guard = self.engine.guard
         self.compaction = Compaction(
@@ -139,6 +153,27 @@ class Replica:
             PendingHandOver(target=target, deadline=deadline, callback=callback)
         )
 
+    def change_members(
+        self,
+        change: Change,
+        *,
+        timeout_s: float,
+        callback: Callable[[ChangeOutcome], object],
+    ) -> None:
+        """Have other members, if this replica leads; called exactly once."""
+        pending = PendingChange(
+            change=change, deadline=now() + timeout_s, callback=callback
+        )
+        self.engine.membership.submit(pending)
+
+    def match_indexes(self) -> dict[str, int]:
+        """Return how much each member has on disk, if this replica leads."""
+        engine = self.engine
+        if not engine.is_leader():
+            return {}
+        known = {m: engine.roster.match_index(m) for m in engine.roster.others()}
+        return known | {self._journal.identity.node_id: self._journal.durable_index}
+
     def tick(self, wait_s: float) -> None:
         """Do what is due, then wait for messages. Raises `Fatal`."""
         self.engine.doTick(wait_s)
@@ -167,23 +202,23 @@ class Replica:
             caught_up=engine.entries_behind() <= ENTRIES_BEHIND_MAX,
             snapshot_due=self.compaction.is_due(),
             snapshot_source=None if source is None else NodeId(source),
-            links_quorum=engine.links_quorum(),
+            links_quorum=engine.roster.links_quorum(),
             clock_differs=engine.clock_agreement() is Agreement.NO,
-            linked=frozenset(
-                NodeId(node.id)
-                for node in engine.otherNodes
-                if engine.isNodeConnected(node)
-            ),
+            linked=frozenset(NodeId(peer) for peer in engine.linked_followers()),
             feature_level=self._state.feature_level,
             last_entry=(self._journal.last_term, self._journal.last_index),
             log_entries=len(self._journal),
             log_bytes=self._journal.bytes,
+            configuration=self._journal.configuration,
+            agreed=self._journal.agreed_configuration,
+            hello=engine.roster.own,
         )
 
     def stop(self) -> None:
         """Answer everything, and close the journal."""
         self._proposals.stop()
         self.engine.hand_over.stop()
+        self.engine.membership.leadership_lost()
         self.guard.reads.refuse(NoPrimaryError("the node is stopping"))
         self.engine.destroy()
         self._journal.close()

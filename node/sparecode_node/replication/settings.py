@@ -30,6 +30,9 @@ PROPOSALS_QUEUED_MAX = 4096
 READS_WAITING_MAX = 4096
 """Waiting on the primary for a quorum's word; beyond, callers are shed."""
 
+MEMBERS_MAX = 9
+"""Voters and learners: every voter more makes a commit slower."""
+
 MAX_CLOCK_OFFSET_S = 2.0
 """Between the clock of a primary that stamps, and those of a quorum (T5)."""
 

@@ -17,6 +17,12 @@ from typing import Self
 from google.protobuf.message import DecodeError
 
 from sparecode.internal.v1 import snapshot_pb2
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication.members import (
+    Configuration,
+    ConfigurationError,
+    Member,
+)
 from sparecode_node.replication.settings import SNAPSHOT_CHUNK_BYTES
 from sparecode_node.replication.storage import AppendFile, Storage
 
@@ -42,7 +48,8 @@ class Manifest:
     cluster_id: str
     index: int
     term: int
-    members: tuple[str, ...]
+    configuration: Configuration
+    """Who the members are at that index."""
     digest: str
     length: int
     sha256: bytes
@@ -59,7 +66,8 @@ class Manifest:
             cluster_id=self.cluster_id,
             index=self.index,
             term=self.term,
-            members=self.members,
+            members=self.configuration.ids,
+            configuration=self.configuration.to_message(),
             digest=self.digest,
             length=self.length,
             sha256=self.sha256,
@@ -94,15 +102,29 @@ class Manifest:
         )
         if not plausible:
             raise BrokenSnapshotError("not a manifest of this version")
+        try:
+            configuration = _members_in(message)
+        except ConfigurationError as error:
+            raise BrokenSnapshotError(str(error)) from error
         return cls(
             cluster_id=message.cluster_id,
             index=message.index,
             term=message.term,
-            members=tuple(message.members),
+            configuration=configuration,
             digest=message.digest,
             length=message.length,
             sha256=message.sha256,
         )
+
+
+def _members_in(message: snapshot_pb2.SnapshotManifest) -> Configuration:
+    """Return who the members are. Raises `ConfigurationError`."""
+    if message.HasField("configuration"):
+        return Configuration.from_message(message.configuration)
+    # Of an older release, which has no more than their ids.
+    return Configuration.of(
+        Member(node_id=NodeId(member), address="") for member in message.members
+    )
 
 
 class SnapshotStore:

@@ -9,26 +9,30 @@ for a member's status are ordinary calls over the same channels.
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import grpc
 import grpc.aio
 
 from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.replication import frames, levels
+from sparecode_node.replication import frames
+from sparecode_node.replication.admission import ADVICE, Hello, Refusal, refusal
 from sparecode_node.replication.engine_thread import EngineThread, LoopCalls
 from sparecode_node.replication.entrance import Doors, Entrance
-from sparecode_node.replication.errors import NoPrimaryError, StartRefusedError
-from sparecode_node.replication.forwarding import MalformedCallError
+from sparecode_node.replication.errors import StartRefusedError
 from sparecode_node.replication.frames import Message
+from sparecode_node.replication.greeting import Shown
 from sparecode_node.replication.links import OutboundLink
-from sparecode_node.replication.replica import Replica
+from sparecode_node.replication.members import Configuration, Member
+from sparecode_node.replication.peer_service import (
+    PeerHandler,
+    PeerServicer,
+)
+from sparecode_node.replication.replica import Replica, ReplicaStatus
 from sparecode_node.replication.tls import (
     PeerTls,
-    caller,
     renewable_credentials,
     target_name,
 )
@@ -40,6 +44,9 @@ MESSAGE_BYTES_MAX = 1024 * 1024
 """Of one gRPC message between members; four times the entries of an append."""
 
 STOP_GRACE_S = 0.5
+
+START_S = 60.0
+"""For the engine to say who the members are."""
 
 RENEW_S = 2.0
 """For a new connection to stand, and for calls on the old one to end."""
@@ -69,52 +76,23 @@ _SERVER_OPTIONS = (
     ("grpc.so_reuseport", 0),
 )
 
-Context = grpc.aio.ServicerContext[Any, Any]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerAddresses:
-    """Where this member listens, and where all of them are reached."""
+    """Where this member listens, and with whom it starts for the first time."""
 
     node_id: NodeId
     listen: str
     members: Mapping[NodeId, str]
+    """Where all of them are reached, this one too; later the journal says that."""
+    joins: bool = False
+    """The cluster is there already: this node begins as a learner."""
     entrance: Entrance | None = None
     """For nodes that are about to join; none: only members are let in."""
 
-    @property
-    def others(self) -> Mapping[NodeId, str]:
-        """The members but this one."""
-        return {m: a for m, a in self.members.items() if m != self.node_id}
-
-
-class PeerHandler(Protocol):
-    """What answers the calls of other members."""
-
-    async def forwarded(
-        self, caller: NodeId, request: peers_pb2.ForwardRequest
-    ) -> peers_pb2.ForwardResponse:
-        """Propose a call that another member was asked for."""
-
-    async def read_index(
-        self, request: peers_pb2.GetReadIndexRequest
-    ) -> peers_pb2.GetReadIndexResponse:
-        """Say where to read, if this member leads."""
-
-    def send_snapshot(
-        self, request: peers_pb2.FetchSnapshotRequest
-    ) -> AsyncIterator[peers_pb2.FetchSnapshotResponse]:
-        """Yield the newest snapshot."""
-
-    async def handed_over(
-        self, request: peers_pb2.TransferPrimaryRequest
-    ) -> peers_pb2.TransferPrimaryResponse:
-        """Hand over to another member, if this one leads."""
-
-    async def member_status(
-        self, request: peers_pb2.GetMemberStatusRequest
-    ) -> peers_pb2.GetMemberStatusResponse:
-        """Say how far this member has got."""
+    def written(self) -> tuple[Member, ...]:
+        """Return them as members."""
+        return tuple(Member(node_id=m, address=a) for m, a in self.members.items())
 
 
 class EngineWire:
@@ -150,11 +128,26 @@ class PeerTransport:
     """The listener for members, and the links to them. Lives in the loop."""
 
     def __init__(
-        self, addresses: PeerAddresses, tls: PeerTls, *, level: int = NEWEST
+        self,
+        addresses: PeerAddresses,
+        tls: PeerTls,
+        cluster_id: str,
+        *,
+        level: int = NEWEST,
     ) -> None:
         """*level* is what this member tells the others that it knows."""
         self._addresses = addresses
         self._level = level
+        self._cluster_id = cluster_id
+        self._status = ReplicaStatus()
+        self._guests: dict[NodeId, str] = {}
+        """Where nodes are reached that have a link to here, and are not known here."""
+        self._dialed: dict[NodeId, str] = {}
+        self._changing = asyncio.Lock()
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._refused: dict[NodeId, str] = {}
+        self._servicer: PeerServicer | None = None
         self._tls = tls
         self._engine: EngineThread | None = None
         self._wire: EngineWire | None = None
@@ -163,6 +156,8 @@ class PeerTransport:
         self._links: dict[NodeId, OutboundLink] = {}
         self.levels: dict[NodeId, int] = {}
         """The feature level of every member that this one has a link to."""
+        self._epochs: dict[NodeId, int] = {}
+        """Of links that were ended, so that none is taken for another."""
         self.port = 0
         """Where the listener is bound, once it is."""
 
@@ -178,9 +173,12 @@ class PeerTransport:
     async def start(self, engine: EngineThread, handler: PeerHandler) -> None:
         """Listen, and dial the others. The engine runs already."""
         self._engine = engine
+        self._status = await engine.run(
+            lambda replica: replica.status(), timeout_s=START_S
+        )
         self._server = grpc.aio.server(options=_SERVER_OPTIONS)
-        servicer = PeerServicer(self._addresses, engine, handler, level=self._level)
-        peers_pb2_grpc.add_PeerServiceServicer_to_server(servicer, self._server)
+        self._servicer = PeerServicer(engine, handler, self, level=self._level)
+        peers_pb2_grpc.add_PeerServiceServicer_to_server(self._servicer, self._server)
         shown: Callable[[], PeerTls] = lambda: self._tls  # noqa: E731
         if (entrance := self._addresses.entrance) is not None:
             entrance.add_to(self._server)
@@ -194,12 +192,59 @@ class PeerTransport:
                 f"cannot listen for members on {self._addresses.listen}: {error}"
             ) from error
         await self._server.start()
-        for peer in self._addresses.others:
-            self._channels[peer] = self._dial(peer)
-            self._link(peer, epoch=0)
+        await self._dial_all()
+        self._task = asyncio.create_task(self._follow(), name="members")
+
+    # --- Whom to dial
+
+    def take_status(self, status: ReplicaStatus) -> None:
+        """Look whether the members are others by now."""
+        changed = (
+            status.configuration != self._status.configuration
+            or status.agreed != self._status.agreed
+        )
+        self._status = status
+        if changed:
+            self._changed.set()
+
+    @property
+    def configuration(self) -> Configuration:
+        """The newest one."""
+        return self._status.configuration
+
+    async def _follow(self) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            await self._dial_all()
+
+    async def _dial_all(self) -> None:
+        """Have a link to every other member and guest, where it is, and to nobody else."""
+        async with self._changing:
+            wanted = dict(self._guests)
+            wanted.update({m.node_id: m.address for m in self.configuration.members})
+            wanted.pop(self.node_id, None)
+            for peer in tuple(self._links):
+                if wanted.get(peer) != self._dialed[peer]:
+                    await self._hang_up(peer)
+            for removed in self._status.agreed.removed:
+                if self._servicer is not None:
+                    self._servicer.close(removed)
+            for peer, address in wanted.items():
+                if peer not in self._links and address:
+                    self._dialed[peer] = address
+                    self._channels[peer] = self._dial(peer)
+                    self._link(peer, epoch=self._epochs.get(peer, 0))
+
+    async def _hang_up(self, peer: NodeId) -> None:
+        link, channel = self._links.pop(peer), self._channels.pop(peer)
+        # A later link must not be taken for this one.
+        self._epochs[peer] = link.epoch + 1
+        await link.stop()
+        await channel.close()
 
     def _dial(self, peer: NodeId) -> grpc.aio.Channel:
-        return dial(peer, self._addresses.members[peer], self._tls)
+        return dial(peer, self._dialed[peer], self._tls)
 
     def _link(self, peer: NodeId, *, epoch: int) -> None:
         """Open the link over the channel; *epoch*: that of the link before it."""
@@ -207,7 +252,9 @@ class PeerTransport:
             peer,
             self._channels[peer],
             on_up=self._up,
+            hello=self.own_hello(),
             on_down=self._down,
+            on_refused=self._take_refusal,
             epoch=epoch,
         )
         self._links[peer] = link
@@ -221,6 +268,10 @@ class PeerTransport:
         stands: one member after the other, and calls under way end on the old one.
         """
         self._tls = tls
+        async with self._changing:
+            await self._renew_all()
+
+    async def _renew_all(self) -> None:
         for peer in tuple(self._links):
             old, channel = self._channels[peer], self._dial(peer)
             with contextlib.suppress(TimeoutError):  # It is down: dial on.
@@ -234,6 +285,9 @@ class PeerTransport:
 
     async def stop(self) -> None:
         """Close the links and the listener."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
         for link in self._links.values():
             await link.stop()
         for channel in self._channels.values():
@@ -248,15 +302,70 @@ class PeerTransport:
         """Return the channel to another member."""
         return self._channels.get(peer)
 
-    def _up(self, peer: NodeId, epoch: int, level: int) -> None:
-        self.levels[peer] = level
+    # --- Who is who
+
+    @property
+    def node_id(self) -> NodeId:
+        """This node."""
+        return self._addresses.node_id
+
+    def own_hello(self) -> bytes:
+        """Return what this node says of itself."""
+        hello = self._status.hello
+        return peers_pb2.Hello(
+            cluster_id=self._cluster_id,
+            journal_id=hello.journal_id,
+            address=hello.address,
+        ).SerializeToString()
+
+    def knows(self, peer: NodeId) -> bool:
+        """Say whether the newest configuration here has a node as member."""
+        return self.configuration.member(peer) is not None
+
+    def met(self, peer: NodeId, shown: peers_pb2.Hello) -> Hello | str:
+        """
+        Return what a node says of itself, or why it is refused.
+
+        One that no configuration here knows is a guest: it may be a member by one
+        that has not come here yet, so it is answered, where it says that it is.
+        """
+        known = self.configuration.member(peer)
+        if known is not None and shown == peers_pb2.Hello():
+            # An older release: its journal has no name, and nobody knows one of it.
+            return Hello("") if not known.journal_id else "shows no journal"
+        if not shown.journal_id or shown.cluster_id != self._cluster_id:
+            return "not a member of this cluster"
+        agreed, newest = self._status.agreed, self.configuration
+        if refused := refusal(agreed, newest, peer, shown.journal_id):
+            return refused.value
+        if not self.knows(peer) and self._guests.get(peer) != shown.address:
+            self._guests[peer] = shown.address
+            self._changed.set()
+        return Hello(shown.journal_id, shown.address)
+
+    def parted(self, peer: NodeId) -> None:
+        """Take note that the link of a node has ended: a guest is one no more."""
+        if self._guests.pop(peer, None) is not None:
+            self._changed.set()
+
+    def _take_refusal(self, peer: NodeId, why: str) -> None:
+        """Log, once, that another member does not take this node for one."""
+        if self._refused.get(peer) == why:
+            return
+        self._refused[peer] = why
+        advice = ADVICE[Refusal(why)] if why in set(Refusal) else why
+        log.error("refused_as_member", extra={"peer": peer, "cause": advice})
+
+    def _up(self, peer: NodeId, epoch: int, shown: Shown) -> None:
+        self.levels[peer] = shown.level
         wire = self._wire
         if self._engine is None or wire is None:
             return
+        self._refused.pop(peer, None)
 
         def up(replica: Replica) -> None:
             wire.epochs[peer] = epoch
-            replica.guard.connected(peer)
+            replica.guard.connected(peer, shown.hello)
 
         self._engine.post(up)
 
@@ -271,119 +380,3 @@ class PeerTransport:
             replica.guard.disconnected(peer)
 
         self._engine.post(down)
-
-
-class PeerServicer(peers_pb2_grpc.PeerServiceServicer):
-    """The called side: checks who calls, and fences off links that are superseded."""
-
-    def __init__(
-        self,
-        addresses: PeerAddresses,
-        engine: EngineThread,
-        handler: PeerHandler,
-        *,
-        level: int,
-    ) -> None:
-        self._addresses = addresses
-        self._level = level
-        self._engine = engine
-        self._handler = handler
-        self._inbound: dict[NodeId, asyncio.Task[bool]] = {}
-
-    async def _caller(self, context: Context) -> NodeId:
-        peer = caller(context.auth_context())
-        if peer is None or peer not in self._addresses.others:
-            log.warning("stranger_refused", extra={"peer": context.peer()})
-            await context.abort(grpc.StatusCode.PERMISSION_DENIED, "not a member")
-        return peer
-
-    async def Link(
-        self,
-        request_iterator: AsyncIterator[peers_pb2.LinkRequest],
-        context: Context,
-    ) -> peers_pb2.LinkResponse:
-        """Take Raft messages of one peer, until a newer link of it takes over."""
-        peer = await self._caller(context)
-        await context.send_initial_metadata(((levels.METADATA, str(self._level)),))
-        reading = asyncio.create_task(self._read(peer, request_iterator))
-        # From here on nothing of an older link is delivered.
-        if older := self._inbound.get(peer):
-            older.cancel()
-        self._inbound[peer] = reading
-        try:
-            await asyncio.wait({reading})
-        finally:
-            reading.cancel()
-            if self._inbound.get(peer) is reading:
-                del self._inbound[peer]
-        if reading.cancelled():
-            await context.abort(grpc.StatusCode.ABORTED, "a newer link took over")
-        if not reading.result():
-            await context.abort(
-                grpc.StatusCode.RESOURCE_EXHAUSTED, "the engine lags behind"
-            )
-        return peers_pb2.LinkResponse()
-
-    async def _read(
-        self, peer: NodeId, requests: AsyncIterator[peers_pb2.LinkRequest]
-    ) -> bool:
-        """Deliver what comes; False if the engine cannot take it."""
-        async for request in requests:
-            if not self._deliver(peer, request):
-                return False
-        return True
-
-    def _deliver(self, peer: NodeId, request: peers_pb2.LinkRequest) -> bool:
-        try:
-            message = frames.decode(request)
-        except frames.FrameError as error:
-            log.warning("frame_dropped", extra={"peer": peer, "cause": str(error)})
-            return True
-        if not self._engine.has_room():
-            return False
-        self._engine.post(lambda replica: replica.guard.receive(peer, message))
-        return True
-
-    async def Forward(
-        self, request: peers_pb2.ForwardRequest, context: Context
-    ) -> peers_pb2.ForwardResponse:
-        """Propose a call for another member."""
-        peer = await self._caller(context)
-        try:
-            return await self._handler.forwarded(peer, request)
-        except MalformedCallError as error:
-            log.warning("call_refused", extra={"peer": peer, "cause": str(error)})
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "malformed call")
-
-    async def GetReadIndex(
-        self, request: peers_pb2.GetReadIndexRequest, context: Context
-    ) -> peers_pb2.GetReadIndexResponse:
-        """Tell another member where to read."""
-        await self._caller(context)
-        return await self._handler.read_index(request)
-
-    async def FetchSnapshot(
-        self, request: peers_pb2.FetchSnapshotRequest, context: Context
-    ) -> AsyncIterator[peers_pb2.FetchSnapshotResponse]:
-        """Send the newest snapshot, from where the caller has it."""
-        await self._caller(context)
-        try:
-            async for part in self._handler.send_snapshot(request):
-                yield part
-        except (NoPrimaryError, OSError) as error:
-            # There is none yet, or a newer one has taken its place.
-            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
-
-    async def TransferPrimary(
-        self, request: peers_pb2.TransferPrimaryRequest, context: Context
-    ) -> peers_pb2.TransferPrimaryResponse:
-        """Hand over for another member."""
-        await self._caller(context)
-        return await self._handler.handed_over(request)
-
-    async def GetMemberStatus(
-        self, request: peers_pb2.GetMemberStatusRequest, context: Context
-    ) -> peers_pb2.GetMemberStatusResponse:
-        """Tell how far this member has got."""
-        await self._caller(context)
-        return await self._handler.member_status(request)

@@ -12,6 +12,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from sparecode.internal.v1 import configuration_pb2 as _configuration_pb2
 from sparecode.internal.v1 import snapshot_pb2 as _snapshot_pb2
 import builtins as _builtins
 import sys
@@ -55,6 +56,36 @@ NOT_APPLIED_KIND_OVERLOADED: NotAppliedKind.ValueType  # 3
 NOT_APPLIED_KIND_CLOCK: NotAppliedKind.ValueType  # 4
 """It leads, and its clock is not known to agree with a quorum's."""
 Global___NotAppliedKind: _TypeAlias = NotAppliedKind  # noqa: Y015
+
+@_typing.final
+class Hello(_message.Message):
+    """What both ends of a link say of themselves when it begins, in its metadata."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLUSTER_ID_FIELD_NUMBER: _builtins.int
+    JOURNAL_ID_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    cluster_id: _builtins.str
+    """The cluster that it is a member of."""
+    journal_id: _builtins.str
+    """Names its journal."""
+    address: _builtins.str
+    """Where it says that others reach it: HOST:PORT."""
+    def __init__(
+        self,
+        *,
+        cluster_id: _builtins.str = ...,
+        journal_id: _builtins.str = ...,
+        address: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "cluster_id", b"cluster_id", "journal_id", b"journal_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Hello: _TypeAlias = Hello  # noqa: Y015
 
 @_typing.final
 class LinkRequest(_message.Message):
@@ -780,6 +811,82 @@ class TransferPrimaryResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
 
 Global___TransferPrimaryResponse: _TypeAlias = TransferPrimaryResponse  # noqa: Y015
+
+@_typing.final
+class ChangeMembersRequest(_message.Message):
+    """Asks the primary for other members."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADD_LEARNER_FIELD_NUMBER: _builtins.int
+    PROMOTE_FIELD_NUMBER: _builtins.int
+    REMOVE_FIELD_NUMBER: _builtins.int
+    TIMEOUT_MS_FIELD_NUMBER: _builtins.int
+    promote: _builtins.str
+    """Have this learner vote, once it has caught up."""
+    remove: _builtins.str
+    """Have this member be none any more."""
+    timeout_ms: _builtins.int
+    """How long the caller still waits."""
+    @_builtins.property
+    def add_learner(self) -> _configuration_pb2.ConfiguredMember:
+        """Have this node be sent everything: only its id and its address count."""
+
+    def __init__(
+        self,
+        *,
+        add_learner: _configuration_pb2.ConfiguredMember | None = ...,
+        promote: _builtins.str = ...,
+        remove: _builtins.str = ...,
+        timeout_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["add_learner", b"add_learner", "change", b"change", "promote", b"promote", "remove", b"remove"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["add_learner", b"add_learner", "change", b"change", "promote", b"promote", "remove", b"remove", "timeout_ms", b"timeout_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["add_learner", "promote", "remove"]  # noqa: Y015
+    _WhichOneofArgType_change: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_change) -> _WhichOneofReturnType_change | None: ...
+
+Global___ChangeMembersRequest: _TypeAlias = ChangeMembersRequest  # noqa: Y015
+
+@_typing.final
+class ChangeMembersResponse(_message.Message):
+    """What became of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMITTED_FIELD_NUMBER: _builtins.int
+    NOT_APPLIED_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    UNKNOWN_FIELD_NUMBER: _builtins.int
+    committed: _builtins.int
+    """It is committed, in the entry at this index."""
+    not_applied: Global___NotAppliedKind.ValueType
+    """It was certainly not done."""
+    unknown: _builtins.bool
+    """It is in the log, and its fate is not known there."""
+    @_builtins.property
+    def refused(self) -> Global___ChangeRefused:
+        """Nor will it be, for a reason that the caller may learn."""
+
+    def __init__(
+        self,
+        *,
+        committed: _builtins.int = ...,
+        not_applied: Global___NotAppliedKind.ValueType = ...,
+        refused: Global___ChangeRefused | None = ...,
+        unknown: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["committed", b"committed", "not_applied", b"not_applied", "outcome", b"outcome", "refused", b"refused", "unknown", b"unknown"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["committed", b"committed", "not_applied", b"not_applied", "outcome", b"outcome", "refused", b"refused", "unknown", b"unknown"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["committed", "not_applied", "refused", "unknown"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___ChangeMembersResponse: _TypeAlias = ChangeMembersResponse  # noqa: Y015
 
 @_typing.final
 class ChangeRefused(_message.Message):

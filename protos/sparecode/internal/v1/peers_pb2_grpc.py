@@ -60,6 +60,11 @@ class PeerServiceStub:
                 request_serializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.TransferPrimaryRequest.SerializeToString,
                 response_deserializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.TransferPrimaryResponse.FromString,
                 _registered_method=True)
+        self.ChangeMembers = channel.unary_unary(
+                '/sparecode.internal.v1.PeerService/ChangeMembers',
+                request_serializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.ChangeMembersRequest.SerializeToString,
+                response_deserializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.ChangeMembersResponse.FromString,
+                _registered_method=True)
         self.GetMemberStatus = channel.unary_unary(
                 '/sparecode.internal.v1.PeerService/GetMemberStatus',
                 request_serializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.GetMemberStatusRequest.SerializeToString,
@@ -107,6 +112,13 @@ class PeerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ChangeMembers(self, request, context):
+        """Has the primary change who the members are.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetMemberStatus(self, request, context):
         """Tells how far the called member has got.
         """
@@ -141,6 +153,11 @@ def add_PeerServiceServicer_to_server(servicer, server):
                     servicer.TransferPrimary,
                     request_deserializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.TransferPrimaryRequest.FromString,
                     response_serializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.TransferPrimaryResponse.SerializeToString,
+            ),
+            'ChangeMembers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChangeMembers,
+                    request_deserializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.ChangeMembersRequest.FromString,
+                    response_serializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.ChangeMembersResponse.SerializeToString,
             ),
             'GetMemberStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetMemberStatus,
@@ -284,6 +301,33 @@ class PeerService:
             '/sparecode.internal.v1.PeerService/TransferPrimary',
             sparecode_dot_internal_dot_v1_dot_peers__pb2.TransferPrimaryRequest.SerializeToString,
             sparecode_dot_internal_dot_v1_dot_peers__pb2.TransferPrimaryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChangeMembers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.internal.v1.PeerService/ChangeMembers',
+            sparecode_dot_internal_dot_v1_dot_peers__pb2.ChangeMembersRequest.SerializeToString,
+            sparecode_dot_internal_dot_v1_dot_peers__pb2.ChangeMembersResponse.FromString,
             options,
             channel_credentials,
             insecure,

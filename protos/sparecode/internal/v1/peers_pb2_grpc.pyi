@@ -49,6 +49,8 @@ class PeerServiceStub:
     """Sends the newest snapshot, first its manifest, then its bytes."""
     TransferPrimary: _grpc.UnaryUnaryMultiCallable[_peers_pb2.TransferPrimaryRequest, _peers_pb2.TransferPrimaryResponse]
     """Has the primary hand over to another member."""
+    ChangeMembers: _grpc.UnaryUnaryMultiCallable[_peers_pb2.ChangeMembersRequest, _peers_pb2.ChangeMembersResponse]
+    """Has the primary change who the members are."""
     GetMemberStatus: _grpc.UnaryUnaryMultiCallable[_peers_pb2.GetMemberStatusRequest, _peers_pb2.GetMemberStatusResponse]
     """Tells how far the called member has got."""
 
@@ -69,6 +71,8 @@ class PeerServiceAsyncStub(PeerServiceStub):
     """Sends the newest snapshot, first its manifest, then its bytes."""
     TransferPrimary: _aio.UnaryUnaryMultiCallable[_peers_pb2.TransferPrimaryRequest, _peers_pb2.TransferPrimaryResponse]  # type: ignore[assignment]
     """Has the primary hand over to another member."""
+    ChangeMembers: _aio.UnaryUnaryMultiCallable[_peers_pb2.ChangeMembersRequest, _peers_pb2.ChangeMembersResponse]  # type: ignore[assignment]
+    """Has the primary change who the members are."""
     GetMemberStatus: _aio.UnaryUnaryMultiCallable[_peers_pb2.GetMemberStatusRequest, _peers_pb2.GetMemberStatusResponse]  # type: ignore[assignment]
     """Tells how far the called member has got."""
 
@@ -116,6 +120,14 @@ class PeerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_peers_pb2.TransferPrimaryResponse, _abc.Awaitable[_peers_pb2.TransferPrimaryResponse]]:
         """Has the primary hand over to another member."""
+
+    @_abc_1.abstractmethod
+    def ChangeMembers(
+        self,
+        request: _peers_pb2.ChangeMembersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_peers_pb2.ChangeMembersResponse, _abc.Awaitable[_peers_pb2.ChangeMembersResponse]]:
+        """Has the primary change who the members are."""
 
     @_abc_1.abstractmethod
     def GetMemberStatus(

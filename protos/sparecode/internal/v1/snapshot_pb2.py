@@ -22,15 +22,16 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from sparecode.internal.v1 import configuration_pb2 as sparecode_dot_internal_dot_v1_dot_configuration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$sparecode/internal/v1/snapshot.proto\x12\x15sparecode.internal.v1\"\x94\x01\n\x10SnapshotManifest\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\x05\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12\r\n\x05index\x18\x03 \x01(\x03\x12\x0c\n\x04term\x18\x04 \x01(\x03\x12\x0f\n\x07members\x18\x05 \x03(\t\x12\x0e\n\x06\x64igest\x18\x06 \x01(\t\x12\x0e\n\x06length\x18\x07 \x01(\x03\x12\x0e\n\x06sha256\x18\x08 \x01(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$sparecode/internal/v1/snapshot.proto\x12\x15sparecode.internal.v1\x1a)sparecode/internal/v1/configuration.proto\"\xd1\x01\n\x10SnapshotManifest\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\x05\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12\r\n\x05index\x18\x03 \x01(\x03\x12\x0c\n\x04term\x18\x04 \x01(\x03\x12\x0f\n\x07members\x18\x05 \x03(\t\x12\x0e\n\x06\x64igest\x18\x06 \x01(\t\x12\x0e\n\x06length\x18\x07 \x01(\x03\x12\x0e\n\x06sha256\x18\x08 \x01(\x0c\x12;\n\rconfiguration\x18\t \x01(\x0b\x32$.sparecode.internal.v1.Configurationb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sparecode.internal.v1.snapshot_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SNAPSHOTMANIFEST']._serialized_start=64
-  _globals['_SNAPSHOTMANIFEST']._serialized_end=212
+  _globals['_SNAPSHOTMANIFEST']._serialized_start=107
+  _globals['_SNAPSHOTMANIFEST']._serialized_end=316
 # @@protoc_insertion_point(module_scope)

@@ -11,6 +11,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from sparecode.internal.v1 import configuration_pb2 as _configuration_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -36,6 +37,7 @@ class SnapshotManifest(_message.Message):
     DIGEST_FIELD_NUMBER: _builtins.int
     LENGTH_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
+    CONFIGURATION_FIELD_NUMBER: _builtins.int
     format: _builtins.int
     """Format of the snapshot; there is one, 1: an SQLite database."""
     cluster_id: _builtins.str
@@ -52,7 +54,11 @@ class SnapshotManifest(_message.Message):
     """SHA-256 of its bytes."""
     @_builtins.property
     def members(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The members at that index, in order."""
+        """The ids of the members at that index, in order, for people."""
+
+    @_builtins.property
+    def configuration(self) -> _configuration_pb2.Configuration:
+        """The members at that index."""
 
     def __init__(
         self,
@@ -65,10 +71,11 @@ class SnapshotManifest(_message.Message):
         digest: _builtins.str = ...,
         length: _builtins.int = ...,
         sha256: _builtins.bytes = ...,
+        configuration: _configuration_pb2.Configuration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["configuration", b"configuration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "digest", b"digest", "format", b"format", "index", b"index", "length", b"length", "members", b"members", "sha256", b"sha256", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "configuration", b"configuration", "digest", b"digest", "format", b"format", "index", b"index", "length", b"length", "members", b"members", "sha256", b"sha256", "term", b"term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

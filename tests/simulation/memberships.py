@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Members come and go while everything else goes wrong too.
+
+Machines are added and join as learners, are promoted, removed, replaced. One that
+was removed runs on, with all it has, and tries to take part. One that is wiped
+comes back under its old id, with nothing: as who has lost a disk may try.
+"""
+
+import itertools
+import random
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication.members import Configuration, Member, MemberRole
+from sparecode_node.replication.membership import (
+    AddLearner,
+    Change,
+    ChangeOutcome,
+    Promote,
+    Remove,
+)
+from tests.simulation.bites import Bite, Bites
+from tests.simulation.invariants import Invariants
+from tests.simulation.machines import Node
+
+CHANGE_S = 1.5
+MACHINES_MORE = 3
+"""So many are added in a run, at most."""
+
+_DONE = {
+    AddLearner: Bite.LEARNER_ADDED,
+    Promote: Bite.LEARNER_PROMOTED,
+    Remove: Bite.MEMBER_REMOVED,
+}
+
+
+class World(Protocol):
+    """The cluster."""
+
+    now: float
+    bites: Bites
+    invariants: Invariants
+    nodes: dict[str, Node]
+
+    def live(self) -> list[Node]: ...
+    def leader(self) -> str | None: ...
+    def add_machine(self, node_id: str, members: tuple[Member, ...]) -> None: ...
+    def wipe(self, node: Node) -> None: ...
+    def run_on(self, node: Node, act: Any) -> bool: ...
+    def trace(self, now: float, seen: str) -> None: ...
+
+
+@dataclass
+class Memberships:
+    """Has the members changed, and knows who they are."""
+
+    world: World
+    rng: random.Random
+    rate: float
+    """How often somebody wants other members, in a step."""
+    founders: int
+    configuration: Configuration = field(default_factory=Configuration)
+    """The newest that is known to be committed."""
+    wiped: set[str] = field(default_factory=set)
+    _committed: int = 0
+    _added: int = 0
+
+    # --- Looking
+
+    def look_at(self, node: Node) -> None:
+        """Learn what is committed; see that members change one at a time."""
+        journal = node.journal
+        committed = node.running.engine.raftCommitIndex
+        if committed > self._committed and committed >= journal.first_index:
+            self._committed = committed
+            self.configuration = journal.configuration_at(committed)
+        # Who joins begins with members of later than where its log begins.
+        known = [found for index, found in journal._configurations if index > 0]
+        for one, next_one in itertools.pairwise(known):
+            if len(one.voters ^ next_one.voters) > 1:
+                seen = (
+                    f"{node.node_id}: {sorted(one.voters)}, {sorted(next_one.voters)}"
+                )
+                self.world.invariants.violated("one change at a time", seen)
+
+    def on_leader(self, node: Node) -> None:
+        """See that whom the cluster has let go leads in no term that is new."""
+        outside = node.node_id in self.wiped or (
+            node.node_id in self.configuration.removed
+        )
+        if outside:
+            seen = f"{node.node_id} leads in term {node.term}"
+            self.world.invariants.violated("no outsider leads", seen)
+
+    def belonging(self) -> list[str]:
+        """Return the members that have what they need to be some."""
+        return [i for i in self.configuration.ids if i not in self.wiped]
+
+    # --- Changing
+
+    def act(self) -> None:
+        """Do what the dice say."""
+        if not self.configuration.members or self.rng.random() >= self.rate:
+            return
+        if self.rng.random() < 0.15:
+            self._wipe_one()
+        elif change := self._wanted():
+            self._ask(change)
+
+    def _wanted(self) -> Change | None:
+        found, rng = self.configuration, self.rng
+        learners = [m for m in found.members if m.role is MemberRole.LEARNER]
+        if learners and rng.random() < 0.7:
+            node_id = rng.choice(learners).node_id
+            return Promote(node_id) if rng.random() < 0.85 else Remove(node_id)
+        if gone := sorted(self.wiped & set(found.ids)):
+            return Remove(NodeId(rng.choice(gone)))
+        few = len(found.members) <= self.founders
+        if few and not learners and self._added < MACHINES_MORE:
+            return AddLearner(self._new_machine())
+        if len(found.voters) > self.founders or rng.random() < 0.2:
+            return Remove(NodeId(rng.choice(sorted(found.voters))))
+        return None
+
+    def _new_machine(self) -> Member:
+        self._added += 1
+        node_id = f"n{self.founders + self._added}"
+        member = Member(node_id=NodeId(node_id), address=f"{node_id}:7301")
+        self.world.add_machine(node_id, (*self.configuration.members, member))
+        return member
+
+    def _ask(self, change: Change) -> None:
+        """Ask all who believe to lead: at most one can have it done."""
+        for node in self.world.live():
+            if not node.leads or node.is_paused():
+                continue
+            if isinstance(change, Remove) and change.node_id == node.node_id:
+                self.world.bites[Bite.PRIMARY_TO_REMOVE] += 1
+                self.world.run_on(
+                    node,
+                    lambda replica: replica.transfer(
+                        None, timeout_s=CHANGE_S, callback=lambda _outcome: None
+                    ),
+                )
+                continue
+            self.world.run_on(
+                node,
+                lambda replica: replica.change_members(
+                    change,
+                    timeout_s=CHANGE_S,
+                    callback=lambda outcome: self._answered(change, outcome),
+                ),
+            )
+
+    def _answered(self, change: Change, outcome: ChangeOutcome) -> None:
+        self.world.trace(self.world.now, f"{change}: {outcome!r}")
+        if isinstance(outcome, int):
+            self.world.bites[_DONE[type(change)]] += 1
+        else:
+            self.world.bites[Bite.CHANGE_FAILED] += 1
+
+    def _wipe_one(self) -> None:
+        """Wipe a machine whose journal all others know by name, if they do without."""
+        voters = sorted(self.configuration.voters)
+        others_lost = self.wiped & set(self.configuration.ids)
+        if len(voters) < 3 or others_lost:
+            return
+        node = self.world.nodes[self.rng.choice(voters)]
+        up = [self.world.nodes[v] for v in voters if self.world.nodes[v].is_up()]
+        if len(up) < len(voters):
+            return
+        known = {
+            getattr(other.journal.configuration.member(node.node_id), "journal_id", "")
+            for other in up
+        }
+        voters_known = {other.journal.configuration.voters for other in up}
+        if known == {node.journal.journal_id} and len(voters_known) == 1:
+            self.wiped.add(node.node_id)
+            self.world.wipe(node)
