@@ -295,7 +295,7 @@ class Journal(EngineJournal):
 
     def _complete(self, given: Configuration, salt: bytes) -> None:
         """Give a journal of before there were such things a name, and addresses."""
-        if self.journal_id:
+        if self.journal_id or not salt:
             return
         self.journal_id = salt.hex()
         completed = self.configuration.completed(given)

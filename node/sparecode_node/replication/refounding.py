@@ -10,7 +10,7 @@ link, and by every snapshot.
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from sparecode_node.replication.errors import StartRefusedError
 from sparecode_node.replication.follower import REGULAR
 from sparecode_node.replication.journal import Journal, open_journal
 from sparecode_node.replication.journal_format import Identity
+from sparecode_node.replication.members import Configuration, Member
 from sparecode_node.replication.opening import (
     check_state,
     finish_install,
@@ -58,7 +59,7 @@ def read_standing(
         return Standing(
             cluster_id=identity.cluster_id,
             node_id=NodeId(identity.node_id),
-            members=journal.members,
+            members=journal.configuration.ids,
             applied_index=machine.applied_index,
             last_index=journal.last_index,
             last_term=journal.last_term,
@@ -103,12 +104,12 @@ def write_log(
         journal = open_journal(
             storage,
             identity,
-            (identity.node_id,),
+            _members_of((identity.node_id,)),
             must_exist=False,
             salt=salt,
         )
         journal.setCurrentTerm(term, None)
-        journal.rebase(begun.state_index, term)
+        journal.rebase(begun.state_index, term, journal.configuration)
         call = Call(
             command=begun,
             request=RequestKey(
@@ -128,6 +129,11 @@ def write_log(
         storage.close()
 
 
+def _members_of(ids: Iterable[str]) -> Configuration:
+    """Return members of whom no more is known; they say themselves where they are."""
+    return Configuration.of(Member(node_id=NodeId(i), address="") for i in ids)
+
+
 @contextlib.contextmanager
 def _stopped(
     directory: Path, state: Path, identity: Identity, members: tuple[str, ...]
@@ -138,7 +144,8 @@ def _stopped(
             raise StartRefusedError(f"{path} is missing: there is nothing to recover")
     storage = DirectoryStorage(directory)
     try:
-        journal = open_journal(storage, identity, members, must_exist=True, salt=b"")
+        configured = _members_of(members)
+        journal = open_journal(storage, identity, configured, must_exist=True, salt=b"")
         try:
             with contextlib.closing(sqlite3.connect(state)) as db:
                 machine = StateMachine(db)
