@@ -23,6 +23,7 @@ from sparecode_node.console.server import (
 )
 from sparecode_node.console.site import Site
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.joining.joiner import joined_members
 from sparecode_node.joining.welcome import Welcome
 from sparecode_node.local_socket import LocalSocket
 from sparecode_node.metrics.census import Census
@@ -349,6 +350,7 @@ class Node:
         self, tls: TlsFiles, sealing: Sealing, measures: Measures
     ) -> ClusterReplicator:
         config = self._config
+        joined = joined_members(config.node.data_dir)
         state = StateFile(
             config.node.data_dir / STATE,
             sealing=sealing,
@@ -364,7 +366,9 @@ class Node:
                     members={
                         NodeId(member): str(address)
                         for member, address in config.members.items()
-                    },
+                    }
+                    | joined,
+                    joins=bool(joined),
                     entrance=self._welcome.entrance(state.read_doors),
                 ),
                 tls=_peer_tls(tls),

@@ -11,6 +11,7 @@ that key, so that who is interrupted can run it again with the same ticket.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -102,6 +103,15 @@ def join(
     secrets = _opened(config, parsed, answer, key)
     _keep(config, answer, secrets, missing, key)
     return Joined(cluster_id=answer.cluster_id, by=by)
+
+
+def joined_members(data_dir: Path) -> dict[NodeId, str]:
+    """Return the members of the cluster that a node has joined; none: it joined none."""
+    path = data_dir / MEMBERS_FILE
+    if not path.exists():
+        return {}
+    told: dict[NodeId, str] = json.loads(path.read_bytes())["members"]
+    return told
 
 
 def _check_ticket(config: Config, ticket: JoinTicket) -> None:
