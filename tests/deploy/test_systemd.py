@@ -12,6 +12,9 @@ from local_cluster.setup import set_up
 
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "deploy/systemd/sparecode-node.service"
+BACKUP_UNITS = [
+    UNIT.with_name(f"sparecode-backup.{kind}") for kind in ("service", "timer")
+]
 NODE = "/opt/sparecode/bin/sparecode-node"
 EXPOSURE_MAX = 3.0
 
@@ -92,3 +95,13 @@ def test_node_makes_no_call_that_the_unit_forbids(tmp_path):
     made = set(traced.read_text().split()) - TRACED_ONLY - ROOT_ONLY
     assert {"fdatasync", "accept4"} <= made
     assert made - allowed_calls() == set()
+
+
+def test_systemd_finds_no_fault_with_the_nightly_backup(tmp_path):
+    """Service and timer together; with less in reach than a node has."""
+    for unit in BACKUP_UNITS:
+        shutil.copy(unit, tmp_path)
+    copies = [str(tmp_path / unit.name) for unit in BACKUP_UNITS]
+    assert analyze("verify", "--man=no", *copies) == ""
+    threshold = f"--threshold={EXPOSURE_MAX * 10:.0f}"
+    analyze("security", "--offline=yes", threshold, str(BACKUP_UNITS[0]))

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Every runbook's commands, on a real cluster on which just that has happened.
+
+`sh` blocks are run line by line, with the paths of a packaged node replaced by those
+of a local one, and `systemctl` by what it would do. A block marked `sh refused` must
+be refused.
+"""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from local_cluster.cluster import ADMINISTRATOR, AGENT, LocalCluster, LocalNode
+from local_cluster.setup import set_up
+
+from sparecode_client import Admin
+
+ROOT = Path(__file__).parents[2]
+RUNBOOKS = ROOT / "docs/runbooks"
+BLOCK = re.compile(r"^```sh( refused)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+ROOM_BYTES = 32_768
+CONFIG = "/etc/sparecode/node.toml"
+
+
+@dataclass
+class Operator:
+    """Somebody with a shell, who types what a page says."""
+
+    cluster: LocalCluster
+    node: LocalNode
+    """Whose machine it is."""
+    folder: Path
+    before_start: Callable[[LocalNode], None] = lambda _: None
+    """What the page says in words that is to be edited before."""
+    said: dict[str, str] = field(default_factory=dict)
+    """What each command has said, by its first words."""
+
+    def follow(self, page: str) -> None:
+        """Do what a page says, from its beginning to its end."""
+        blocks = BLOCK.findall((RUNBOOKS / page).read_text())
+        assert blocks, f"{page} has no commands"
+        for refused, block in blocks:
+            for line in block.splitlines():
+                self._type(page, line, refused=bool(refused))
+
+    def _type(self, page: str, line: str, *, refused: bool) -> None:
+        if line.startswith("systemctl "):
+            self._systemctl(line)
+            return
+        here = line.replace(CONFIG, str(self.node.config)).replace(
+            "/var/lib/sparecode", str(self.node.directory / "data")
+        )
+        done = subprocess.run(
+            ["bash", "-c", here],
+            cwd=self.folder,
+            env=self._environment(),
+            input=self.cluster.password + "\n",
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+            start_new_session=True,  # No terminal: secrets are asked for on stdin.
+        )
+        self.said[line] = done.stdout + done.stderr
+        told = f"{page}: {line}\n{done.stdout}{done.stderr}"
+        assert (done.returncode != 0) == refused, told
+
+    def _systemctl(self, line: str) -> None:
+        match shlex.split(line):
+            case ["systemctl", "stop", "sparecode-node"]:
+                self.node.stop()
+            case ["systemctl", "start", "sparecode-node"]:
+                self.before_start(self.node)
+                self.node.start()
+                self.cluster.wait_ready(self.node)
+            case ["systemctl", "reload", "sparecode-node"]:
+                assert self.node.pid is not None
+                os.kill(self.node.pid, 1)
+            case _:
+                pytest.fail(f"no such unit here: {line}")
+
+    def _environment(self) -> dict[str, str]:
+        nodes = " ".join(
+            each.admin_address for each in self.cluster.nodes if each.running
+        )
+        return {
+            **self.node.environment,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "SPARECODE_NODES": nodes or self.node.admin_address,
+            "SPARECODE_CA": str(self.cluster.members_ca),
+            "SPARECODE_SESSION_FILE": str(self.folder / "session.json"),
+        }
+
+    def sign_in(self) -> None:
+        """Sign in, as the pages say that an operator has."""
+        self._type("README.md", f"sparecode login {ADMINISTRATOR}", refused=False)
+
+
+@pytest.fixture
+def operator(tmp_path: Path) -> Iterator[Operator]:
+    """Give somebody a cluster that is well, and a folder."""
+    cluster = set_up(tmp_path / "cluster", testing=True)
+    folder = tmp_path / "operator"
+    folder.mkdir()
+    try:
+        cluster.start()
+        found = Operator(cluster, cluster.nodes[0], folder)
+        found.sign_in()
+        yield found
+    finally:
+        cluster.kill()
+
+
+def leave_only(node: LocalNode) -> None:
+    """Edit `node.toml` as the page says: only this node among the members."""
+    text = node.config.read_text()
+    head, _, rest = text.partition("[cluster.members]\n")
+    members, _, tail = rest.partition("\n\n")
+    kept = [line for line in members.splitlines() if line.startswith(node.node_id)]
+    node.config.write_text(f"{head}[cluster.members]\n{kept[0]}\n\n{tail}")
+
+
+def wipe(cluster: LocalCluster) -> None:
+    """Lose every machine: processes, data folders and key rings."""
+    cluster.kill()
+    for node in cluster.nodes:
+        shutil.rmtree(node.directory / "data")
+        node.key_ring.unlink()
+
+
+def fill_disk(cluster: LocalCluster, node: LocalNode) -> None:
+    """Let the files of a node grow a little, and no more; have them do so."""
+    node.stop()
+    sizes = [path.stat().st_size for path in node.directory.rglob("*")]
+    node.launcher = ("prlimit", f"--fsize={max(sizes) + ROOM_BYTES}")
+    node.start()
+    cluster.wait_ready(node)
+    others = [each.admin_address for each in cluster.nodes if each is not node]
+    with Admin(others, ca=cluster.members_ca, timeout=timedelta(minutes=1)) as admin:
+        admin.login(ADMINISTRATOR, cluster.password)
+        for number in range(2_000):
+            if not node.running:
+                break
+            admin.create_user(f"filler-{number}", display_name="x" * 100)
+    assert node.wait(timeout_s=60) == 70
+    node.kill()
+    node.launcher = ()
+
+
+def test_every_page_is_in_the_table_and_is_followed_here() -> None:
+    pages = {path.name for path in RUNBOOKS.glob("*.md")} - {"README.md"}
+    listed = re.findall(r"\]\(([a-z-]+\.md)\)", (RUNBOOKS / "README.md").read_text())
+    assert set(listed) == pages
+    followed = Path(__file__).read_text()
+    assert [page for page in sorted(pages) if f'"{page}"' not in followed] == []
+
+
+def test_pages_of_a_cluster_that_goes_on(operator: Operator) -> None:
+    """In turn, on one cluster: each leaves it well."""
+    cluster, node = operator.cluster, operator.node
+    operator.follow("wrong-clock.md")
+
+    fill_disk(cluster, node)
+    operator.follow("full-disk.md")
+
+    # The others' certificates are as good as they were; so are the new ones here.
+    operator.follow("expired-certificates.md")
+
+    lost = cluster.nodes[2]
+    lost.kill()
+    operator.follow("lost-node.md")
+    lost.start()
+    cluster.wait_ready()
+
+    leaked = cluster.certificates / f"{AGENT}.pem"
+    shutil.copy(leaked, operator.folder / "leaked-agent.pem")
+    operator.follow("leaked-key.md")
+
+    operator.follow("lost-password.md")
+
+
+def test_backups_and_a_restore(operator: Operator) -> None:
+    """Both pages, one after the other, with the loss of everything in between."""
+    operator.follow("backups.md")
+    wipe(operator.cluster)
+    leave_only(operator.node)
+    operator.follow("restore.md")
+    assert "1 of 1 members" in operator.said["sparecode cluster status"]
+
+
+def test_a_quorum_that_is_lost(operator: Operator) -> None:
+    for node in operator.cluster.nodes[1:]:
+        node.kill()
+    operator.before_start = leave_only
+    operator.follow("lost-quorum.md")
+    assert "1 of 1 members" in operator.said["sparecode cluster status"]
