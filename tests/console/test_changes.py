@@ -3,6 +3,7 @@
 
 import dataclasses
 
+import pyrage
 import pytest
 
 from sparecode_node.console.policy_words import GROUPS
@@ -438,6 +439,20 @@ async def test_a_policy_out_of_bounds_is_refused_beside_its_field(
     assert words in page.text
     assert f'id="{field}-problem"' in page.response.text
     assert page.form("/policy").value(field) == typed
+
+
+async def test_a_backup_recipient_is_kept_as_it_was_typed(desk: Desk) -> None:
+    """Small letters of a key are small; those of the codes' alphabet are capitals."""
+    key = str(pyrage.x25519.Identity.generate().to_public())
+    browser = await desk.administrator()
+    await browser.open("/policy")
+    page = await browser.send(
+        "Save", backup_recipients=key, code_alphabet="23456789abcdef"
+    )
+    assert "it is version 2 now" in page.text
+    form = (await browser.open("/policy")).form("/policy")
+    assert form.value("backup_recipients") == key
+    assert form.value("code_alphabet") == "23456789ABCDEF"
 
 
 async def test_two_administrators_change_the_policy_at_once(desk: Desk) -> None:
