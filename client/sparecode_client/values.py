@@ -197,6 +197,8 @@ class TokenFilter:
     """Which tokens to list: those for which everything that is given holds."""
 
     serial_prefix: str = ""
+    search: str = ""
+    """In the serial, or in the user's names or e-mail."""
     username: str = ""
     algorithm: TokenAlgorithm | None = None
     enabled: bool | None = None

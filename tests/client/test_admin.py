@@ -13,6 +13,7 @@ from sparecode.v1 import (
     sessions_pb2,
     tokens_pb2,
     types_pb2,
+    users_pb2,
 )
 from sparecode_client import (
     AgentProtects,
@@ -314,13 +315,22 @@ async def test_filters_that_are_not_given_are_not_sent(
     node.answer("TokenService/ListTokens", tokens_pb2.ListTokensResponse())
 
     await admin.list_tokens()
-    await admin.list_tokens(TokenFilter(enabled=False, algorithm=TokenAlgorithm.HOTP))
+    await admin.list_tokens(
+        TokenFilter(enabled=False, algorithm=TokenAlgorithm.HOTP, search="ash")
+    )
 
     every, some = node.requests("TokenService/ListTokens")
     assert not every.HasField("enabled")
     assert some.HasField("enabled")
     assert not some.enabled
     assert some.algorithm == types_pb2.TOKEN_ALGORITHM_HOTP
+    assert some.search == "ash"
+
+    node.answer("UserService/ListUsers", users_pb2.ListUsersResponse())
+    await admin.list_users(search="ash", locked=True)
+    (users,) = node.requests("UserService/ListUsers")
+    assert (users.search, users.locked) == ("ash", True)
+    assert not users.HasField("enabled")
 
 
 async def test_kind_that_is_newer_than_the_library_is_none(

@@ -12,6 +12,7 @@ from sparecode_node.console.app import build_app
 from sparecode_node.console.site import Site
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.services.ambient import SystemEntropy
+from sparecode_node.services.rates import RateLimits
 from sparecode_node.services.use_cases import Services
 from tests.console.paper import Paper
 from tests.services.one_node import NODE, PASSWORD, ROOT, OneNode, one_node
@@ -63,9 +64,9 @@ class Desk:
 
 
 @contextlib.asynccontextmanager
-async def desk(folder: Path) -> AsyncIterator[Desk]:
+async def desk(folder: Path, limits: RateLimits | None = None) -> AsyncIterator[Desk]:
     """Start a console with a user, Alice, who has a token with a PIN."""
-    async with one_node(folder) as node:
+    async with one_node(folder, limits) as node:
         await node.register_agent()
         await node.add_user()
         running = Desk(node)

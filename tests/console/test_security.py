@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """What protects a browser: the session, forms, headers, escaping."""
 
+import dataclasses
 import logging
 import re
+from pathlib import Path
 
 import pytest
 
 from sparecode_node.console.security import SESSION_COOKIE, form_token
 from sparecode_node.console.visits import local_path
-from tests.console.desk import Desk
-from tests.services.one_node import PASSWORD, ROOT, SERIAL
+from tests.console.desk import Desk, desk
+from tests.services.one_node import PASSWORD, ROOT, SERIAL, UNLIMITED
 
 pytestmark = pytest.mark.asyncio
 
@@ -215,13 +217,21 @@ async def test_what_others_typed_is_shown_and_not_run(desk: Desk) -> None:
         node.admin("TokenService/AssignToken"), serial="666", username="mallory"
     )
     browser = await desk.administrator()
-    for path in ("/tokens", "/tokens/666", "/tokens/666/emergency-access"):
+    for path in (
+        "/tokens",
+        "/tokens/666",
+        "/tokens/666/emergency-access",
+        "/tokens/666/unassign",
+        "/users",
+        "/users/mallory",
+    ):
         page = await browser.open(path)
         assert page.status == 200
         assert evil in page.text
         assert "<script>alert" not in page.response.text
-    page = await browser.open("/tokens?q=%22%3E%3Cscript%3E")
-    assert "<script>" not in page.response.text
+    for path in ("/tokens?q=", "/users?q=", "/audit?actor=", "/audit?start="):
+        page = await browser.open(path + "%22%3E%3Cscript%3E")
+        assert "<script>" not in page.response.text
 
 
 async def test_no_code_is_in_a_log_or_an_address(
@@ -257,6 +267,19 @@ async def test_no_code_is_in_a_log_or_an_address(
 )
 async def test_nobody_is_sent_to_another_site(path: str) -> None:
     assert local_path(path) == "/"
+
+
+async def test_who_signs_in_too_often_is_told_to_wait(tmp_path: Path) -> None:
+    """(L7) Before anything is hashed; later it is possible again."""
+    limits = dataclasses.replace(UNLIMITED, sign_in=1)
+    async with desk(tmp_path, limits) as slow:
+        browser = await slow.browser()
+        pages = [await browser.sign_in(ROOT, "wrong") for _ in range(12)]
+        assert pages[0].status == 409
+        assert pages[-1].status == 429
+        assert "Too many at once. Wait 1 s" in pages[-1].text
+        slow.node.clock.pass_s(60)
+        assert (await browser.sign_in(ROOT, PASSWORD)).path == "/"
 
 
 async def test_a_body_longer_than_any_form_is_not_read(desk: Desk) -> None:

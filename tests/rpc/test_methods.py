@@ -491,9 +491,17 @@ CASES = [
     ),
     Case(
         "UserService/ListUsers",
-        users_pb2.ListUsersRequest(username_prefix="al", **PAGE),
+        users_pb2.ListUsersRequest(
+            username_prefix="al", search="ash", locked=False, **PAGE
+        ),
         "list",
-        {"username_prefix": "al", **PAGE},
+        {
+            "username_prefix": "al",
+            "search": "ash",
+            "enabled": None,
+            "locked": False,
+            **PAGE,
+        },
         read(Page(items=(USER_VIEW,), next_page_token="n")),
         users_pb2.ListUsersResponse(
             users=[USER], next_page_token="n", position=POSITION
@@ -563,6 +571,7 @@ CASES = [
         tokens_pb2.ListTokensRequest(
             serial_prefix="0",
             username="alice",
+            search="ash",
             algorithm=types_pb2.TOKEN_ALGORITHM_HOTP,
             enabled=False,
             **PAGE,
@@ -571,6 +580,7 @@ CASES = [
         {
             "serial_prefix": "0",
             "username": "alice",
+            "search": "ash",
             "algorithm": Algorithm.HOTP,
             "enabled": False,
             "in_emergency_access": None,

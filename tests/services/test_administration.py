@@ -141,6 +141,42 @@ async def test_users_are_listed_in_pages(node: OneNode) -> None:
     assert [user.username for user in chosen.value.items] == ["bo%b"]
 
 
+async def test_users_are_filtered(node: OneNode) -> None:
+    """By what is in their names or e-mail, and by their state; all that is given."""
+    await node.add_user("alice")
+    for name, shown, email in (
+        ("bob", "Robert Ash", "r@example.com"),
+        ("carol", "", "CAROL@corp.example"),
+    ):
+        await node.users.create(
+            node.admin("UserService/CreateUser"),
+            username=name,
+            display_name=shown,
+            email=email,
+        )
+    await node.users.update(
+        node.admin("UserService/UpdateUser"), username="bob", enabled=False
+    )
+    assert not await node.accepts("4711000000")
+
+    async def found(**filters: object) -> list[str]:
+        read = await node.users.list(
+            node.admin("UserService/ListUsers"),
+            **filters,  # type: ignore[arg-type]
+        )
+        return [user.username for user in read.value.items]
+
+    assert await found() == ["alice", "bob", "carol"]
+    assert await found(search="ASH") == ["bob"]
+    assert await found(search="carol@CORP") == ["carol"]
+    assert await found(search="_") == []
+    assert await found(search="o", enabled=False) == ["bob"]
+    assert await found(locked=True) == ["alice"]
+    assert await found(locked=False) == ["bob", "carol"]
+    node.clock.pass_s(2)
+    assert await found(locked=True) == []
+
+
 @pytest.mark.parametrize("token", ["%", "x", "AAAA=", "\u2603", "_w", "A" * 2000])
 async def test_malformed_page_token_is_named(node: OneNode, token: str) -> None:
     with pytest.raises(InvalidFieldError) as raised:

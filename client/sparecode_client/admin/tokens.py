@@ -78,6 +78,7 @@ class Tokens(Caller):
             page_size=page_size,
             page_token=page_token,
             serial_prefix=wanted.serial_prefix,
+            search=wanted.search,
             username=wanted.username,
             enabled=wanted.enabled,
             in_emergency_access=wanted.in_emergency_access,

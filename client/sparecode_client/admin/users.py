@@ -61,16 +61,27 @@ class Users(Caller):
         self,
         *,
         username_prefix: str = "",
+        search: str = "",
+        enabled: bool | None = None,
+        locked: bool | None = None,
         page_size: int = 0,
         page_token: str = "",
         stale_ok: bool = False,
         within: timedelta | None = None,
     ) -> Page[User]:
-        """Return a page of users, in the order of usernames."""
+        """
+        Return a page of users, in the order of usernames; what is given must hold.
+
+        *search* is found anywhere in the names or the e-mail; *locked* means that a
+        factor is locked or waits after failures.
+        """
         request = users_pb2.ListUsersRequest(
             page_size=page_size,
             page_token=page_token,
             username_prefix=username_prefix,
+            search=search,
+            enabled=enabled,
+            locked=locked,
             stale_ok=stale_ok,
         )
         answer = await self._client.unary(

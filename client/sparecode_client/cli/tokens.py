@@ -196,10 +196,17 @@ def show(context: typer.Context, serial: Serial, stale_ok: StaleOk = False) -> N
 
 
 @app.command("list", short_help="List tokens.")
-def list_(
+def list_(  # noqa: PLR0917 - Typer makes an option of each.
     context: typer.Context,
     prefix: Annotated[
         str, typer.Option(metavar="TEXT", help="Only serials that begin so, as 0001.")
+    ] = "",
+    search: Annotated[
+        str,
+        typer.Option(
+            metavar="TEXT",
+            help="Only with this in the serial, or in the user's names or e-mail.",
+        ),
     ] = "",
     user: Annotated[
         str, typer.Option(metavar="USER", help="Only tokens of this user.")
@@ -225,6 +232,7 @@ def list_(
     settings = settings_of(context)
     wanted = TokenFilter(
         serial_prefix=prefix,
+        search=search,
         username=user,
         algorithm=algorithm,
         enabled=enabled,

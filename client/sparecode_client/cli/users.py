@@ -122,6 +122,17 @@ def list_(
         str,
         typer.Option(metavar="TEXT", help="Only usernames that begin so, as al."),
     ] = "",
+    search: Annotated[
+        str,
+        typer.Option(metavar="TEXT", help="Only with this in the names or the e-mail."),
+    ] = "",
+    locked: Annotated[
+        bool | None,
+        typer.Option(
+            "--locked/--not-locked",
+            help="Only who is locked or waits after failures, or only the others.",
+        ),
+    ] = None,
     limit: Limit = 100,
     stale_ok: StaleOk = False,
 ) -> None:
@@ -131,6 +142,8 @@ def list_(
         page, complete = pages(
             lambda size, token: admin.list_users(
                 username_prefix=prefix,
+                search=search,
+                locked=locked,
                 page_size=size,
                 page_token=token,
                 stale_ok=stale_ok,

@@ -113,6 +113,7 @@ class TokenServicer(pb_grpc.TokenServiceServicer):
             page_size=request.page_size,
             page_token=request.page_token,
             serial_prefix=request.serial_prefix,
+            search=request.search,
             username=request.username,
             algorithm=algorithm,
             enabled=request.enabled if request.HasField("enabled") else None,

@@ -72,6 +72,9 @@ class UserServicer(pb_grpc.UserServiceServicer):
             page_size=request.page_size,
             page_token=request.page_token,
             username_prefix=request.username_prefix,
+            search=request.search,
+            enabled=request.enabled if request.HasField("enabled") else None,
+            locked=request.locked if request.HasField("locked") else None,
             stale_ok=request.stale_ok,
         )
         return pb.ListUsersResponse(

@@ -26,15 +26,15 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from sparecode.v1 import types_pb2 as sparecode_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19sparecode/v1/tokens.proto\x12\x0csparecode.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18sparecode/v1/types.proto\"\xc7\x02\n\x05Token\x12\x0e\n\x06serial\x18\x01 \x01(\t\x12/\n\talgorithm\x18\x02 \x01(\x0e\x32\x1c.sparecode.v1.TokenAlgorithm\x12%\n\x04hash\x18\x03 \x01(\x0e\x32\x17.sparecode.v1.TokenHash\x12\x0e\n\x06\x64igits\x18\x04 \x01(\x05\x12\x16\n\x0eperiod_seconds\x18\x05 \x01(\x05\x12\'\n\x08pin_rule\x18\x06 \x01(\x0e\x32\x15.sparecode.v1.PinRule\x12\x0f\n\x07pin_set\x18\x07 \x01(\x08\x12\x10\n\x08username\x18\x08 \x01(\t\x12\x0f\n\x07\x65nabled\x18\t \x01(\x08\x12/\n\x0b\x65xpire_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04lost\x18\x0b \x01(\x08\x12\x12\n\nlive_codes\x18\x0c \x01(\x05\"\xb1\x02\n\x12\x45nrollTokenRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06serial\x18\x02 \x01(\t\x12/\n\talgorithm\x18\x03 \x01(\x0e\x32\x1c.sparecode.v1.TokenAlgorithm\x12%\n\x04hash\x18\x04 \x01(\x0e\x32\x17.sparecode.v1.TokenHash\x12\x0e\n\x06\x64igits\x18\x05 \x01(\x05\x12\x16\n\x0eperiod_seconds\x18\x06 \x01(\x05\x12\x0f\n\x07\x63ounter\x18\x07 \x01(\x03\x12\x0c\n\x04seed\x18\x08 \x01(\x0c\x12\'\n\x08pin_rule\x18\t \x01(\x0e\x32\x15.sparecode.v1.PinRule\x12/\n\x0b\x65xpire_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\";\n\x13\x45nrollTokenResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"\xa7\x01\n\x12ImportTokensHeader\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12-\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x1d.sparecode.v1.TokenFileFormat\x12\x10\n\x08password\x18\x03 \x01(\t\x12\x0b\n\x03key\x18\x04 \x01(\x0c\x12/\n\x10\x64\x65\x66\x61ult_pin_rule\x18\x05 \x01(\x0e\x32\x15.sparecode.v1.PinRule\"d\n\x13ImportTokensRequest\x12\x32\n\x06header\x18\x01 \x01(\x0b\x32 .sparecode.v1.ImportTokensHeaderH\x00\x12\x11\n\x07\x63ontent\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"_\n\rImportedToken\x12\x0b\n\x03row\x18\x01 \x01(\x05\x12\x0e\n\x06serial\x18\x02 \x01(\t\x12\x10\n\x08imported\x18\x03 \x01(\x08\x12\x0f\n\x07problem\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\"C\n\x14ImportTokensResponse\x12+\n\x06tokens\x18\x01 \x03(\x0b\x32\x1b.sparecode.v1.ImportedToken\"\xce\x01\n\x16ImportTokenFileRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12-\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x1d.sparecode.v1.TokenFileFormat\x12\x10\n\x08password\x18\x03 \x01(\t\x12\x0b\n\x03key\x18\x04 \x01(\x0c\x12/\n\x10\x64\x65\x66\x61ult_pin_rule\x18\x05 \x01(\x0e\x32\x15.sparecode.v1.PinRule\x12\x0f\n\x07\x63ontent\x18\x06 \x01(\x0c\x12\x10\n\x08\x66rom_row\x18\x07 \x01(\x05\"S\n\x17ImportTokenFileResponse\x12\x0c\n\x04rows\x18\x01 \x01(\x05\x12*\n\x05token\x18\x02 \x01(\x0b\x32\x1b.sparecode.v1.ImportedToken\"3\n\x0fGetTokenRequest\x12\x0e\n\x06serial\x18\x01 \x01(\t\x12\x10\n\x08stale_ok\x18\x02 \x01(\x08\"d\n\x10GetTokenResponse\x12\"\n\x05token\x18\x01 \x01(\x0b\x32\x13.sparecode.v1.Token\x12,\n\x08position\x18\x02 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition\"\x82\x02\n\x11ListTokensRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x15\n\rserial_prefix\x18\x03 \x01(\t\x12\x10\n\x08username\x18\x04 \x01(\t\x12/\n\talgorithm\x18\x05 \x01(\x0e\x32\x1c.sparecode.v1.TokenAlgorithm\x12\x14\n\x07\x65nabled\x18\x06 \x01(\x08H\x00\x88\x01\x01\x12 \n\x13in_emergency_access\x18\x07 \x01(\x08H\x01\x88\x01\x01\x12\x10\n\x08stale_ok\x18\x08 \x01(\x08\x42\n\n\x08_enabledB\x16\n\x14_in_emergency_access\"\x80\x01\n\x12ListTokensResponse\x12#\n\x06tokens\x18\x01 \x03(\x0b\x32\x13.sparecode.v1.Token\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12,\n\x08position\x18\x03 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition\"J\n\x12\x41ssignTokenRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06serial\x18\x02 \x01(\t\x12\x10\n\x08username\x18\x03 \x01(\t\";\n\x13\x41ssignTokenResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"@\n\rSetPinRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06serial\x18\x02 \x01(\t\x12\x0b\n\x03pin\x18\x03 \x01(\t\"6\n\x0eSetPinResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\";\n\x15ReinstateTokenRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06serial\x18\x02 \x01(\t\">\n\x16ReinstateTokenResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\":\n\x14UnassignTokenRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06serial\x18\x02 \x01(\t\"=\n\x15UnassignTokenResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"8\n\x12\x45nableTokenRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06serial\x18\x02 \x01(\t\";\n\x13\x45nableTokenResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"9\n\x13\x44isableTokenRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06serial\x18\x02 \x01(\t\"<\n\x14\x44isableTokenResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"\x8e\x01\n\x12UpdateTokenRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06serial\x18\x02 \x01(\t\x12\x31\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12\x17\n\rnever_expires\x18\x04 \x01(\x08H\x00\x42\x08\n\x06\x65xpiry\";\n\x13UpdateTokenResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"8\n\x12\x44\x65leteTokenRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06serial\x18\x02 \x01(\t\";\n\x13\x44\x65leteTokenResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"5\n\x0f\x43learPinRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06serial\x18\x02 \x01(\t\"8\n\x10\x43learPinResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"g\n\x13ReplaceTokenRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06serial\x18\x02 \x01(\t\x12\x1a\n\x12replacement_serial\x18\x03 \x01(\t\x12\x10\n\x08keep_pin\x18\x04 \x01(\x08\"<\n\x14ReplaceTokenResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"r\n\x19ResynchronizeTokenRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06serial\x18\x02 \x01(\t\x12\x17\n\x0f\x66irst_tokencode\x18\x03 \x01(\t\x12\x18\n\x10second_tokencode\x18\x04 \x01(\t\"B\n\x1aResynchronizeTokenResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit*\x88\x01\n\x0fTokenFileFormat\x12!\n\x1dTOKEN_FILE_FORMAT_UNSPECIFIED\x10\x00\x12\x1a\n\x16TOKEN_FILE_FORMAT_PSKC\x10\x01\x12\x1b\n\x17TOKEN_FILE_FORMAT_SDTID\x10\x02\x12\x19\n\x15TOKEN_FILE_FORMAT_CSV\x10\x03\x32\xe7\n\n\x0cTokenService\x12R\n\x0b\x45nrollToken\x12 .sparecode.v1.EnrollTokenRequest\x1a!.sparecode.v1.EnrollTokenResponse\x12W\n\x0cImportTokens\x12!.sparecode.v1.ImportTokensRequest\x1a\".sparecode.v1.ImportTokensResponse(\x01\x12`\n\x0fImportTokenFile\x12$.sparecode.v1.ImportTokenFileRequest\x1a%.sparecode.v1.ImportTokenFileResponse0\x01\x12I\n\x08GetToken\x12\x1d.sparecode.v1.GetTokenRequest\x1a\x1e.sparecode.v1.GetTokenResponse\x12O\n\nListTokens\x12\x1f.sparecode.v1.ListTokensRequest\x1a .sparecode.v1.ListTokensResponse\x12R\n\x0b\x41ssignToken\x12 .sparecode.v1.AssignTokenRequest\x1a!.sparecode.v1.AssignTokenResponse\x12X\n\rUnassignToken\x12\".sparecode.v1.UnassignTokenRequest\x1a#.sparecode.v1.UnassignTokenResponse\x12R\n\x0b\x45nableToken\x12 .sparecode.v1.EnableTokenRequest\x1a!.sparecode.v1.EnableTokenResponse\x12U\n\x0c\x44isableToken\x12!.sparecode.v1.DisableTokenRequest\x1a\".sparecode.v1.DisableTokenResponse\x12R\n\x0bUpdateToken\x12 .sparecode.v1.UpdateTokenRequest\x1a!.sparecode.v1.UpdateTokenResponse\x12R\n\x0b\x44\x65leteToken\x12 .sparecode.v1.DeleteTokenRequest\x1a!.sparecode.v1.DeleteTokenResponse\x12U\n\x0cReplaceToken\x12!.sparecode.v1.ReplaceTokenRequest\x1a\".sparecode.v1.ReplaceTokenResponse\x12g\n\x12ResynchronizeToken\x12\'.sparecode.v1.ResynchronizeTokenRequest\x1a(.sparecode.v1.ResynchronizeTokenResponse\x12I\n\x08\x43learPin\x12\x1d.sparecode.v1.ClearPinRequest\x1a\x1e.sparecode.v1.ClearPinResponse\x12\x43\n\x06SetPin\x12\x1b.sparecode.v1.SetPinRequest\x1a\x1c.sparecode.v1.SetPinResponse\x12[\n\x0eReinstateToken\x12#.sparecode.v1.ReinstateTokenRequest\x1a$.sparecode.v1.ReinstateTokenResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19sparecode/v1/tokens.proto\x12\x0csparecode.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18sparecode/v1/types.proto\"\xc7\x02\n\x05Token\x12\x0e\n\x06serial\x18\x01 \x01(\t\x12/\n\talgorithm\x18\x02 \x01(\x0e\x32\x1c.sparecode.v1.TokenAlgorithm\x12%\n\x04hash\x18\x03 \x01(\x0e\x32\x17.sparecode.v1.TokenHash\x12\x0e\n\x06\x64igits\x18\x04 \x01(\x05\x12\x16\n\x0eperiod_seconds\x18\x05 \x01(\x05\x12\'\n\x08pin_rule\x18\x06 \x01(\x0e\x32\x15.sparecode.v1.PinRule\x12\x0f\n\x07pin_set\x18\x07 \x01(\x08\x12\x10\n\x08username\x18\x08 \x01(\t\x12\x0f\n\x07\x65nabled\x18\t \x01(\x08\x12/\n\x0b\x65xpire_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04lost\x18\x0b \x01(\x08\x12\x12\n\nlive_codes\x18\x0c \x01(\x05\"\xb1\x02\n\x12\x45nrollTokenRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06serial\x18\x02 \x01(\t\x12/\n\talgorithm\x18\x03 \x01(\x0e\x32\x1c.sparecode.v1.TokenAlgorithm\x12%\n\x04hash\x18\x04 \x01(\x0e\x32\x17.sparecode.v1.TokenHash\x12\x0e\n\x06\x64igits\x18\x05 \x01(\x05\x12\x16\n\x0eperiod_seconds\x18\x06 \x01(\x05\x12\x0f\n\x07\x63ounter\x18\x07 \x01(\x03\x12\x0c\n\x04seed\x18\x08 \x01(\x0c\x12\'\n\x08pin_rule\x18\t \x01(\x0e\x32\x15.sparecode.v1.PinRule\x12/\n\x0b\x65xpire_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\";\n\x13\x45nrollTokenResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"\xa7\x01\n\x12ImportTokensHeader\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12-\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x1d.sparecode.v1.TokenFileFormat\x12\x10\n\x08password\x18\x03 \x01(\t\x12\x0b\n\x03key\x18\x04 \x01(\x0c\x12/\n\x10\x64\x65\x66\x61ult_pin_rule\x18\x05 \x01(\x0e\x32\x15.sparecode.v1.PinRule\"d\n\x13ImportTokensRequest\x12\x32\n\x06header\x18\x01 \x01(\x0b\x32 .sparecode.v1.ImportTokensHeaderH\x00\x12\x11\n\x07\x63ontent\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"_\n\rImportedToken\x12\x0b\n\x03row\x18\x01 \x01(\x05\x12\x0e\n\x06serial\x18\x02 \x01(\t\x12\x10\n\x08imported\x18\x03 \x01(\x08\x12\x0f\n\x07problem\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\"C\n\x14ImportTokensResponse\x12+\n\x06tokens\x18\x01 \x03(\x0b\x32\x1b.sparecode.v1.ImportedToken\"\xce\x01\n\x16ImportTokenFileRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12-\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x1d.sparecode.v1.TokenFileFormat\x12\x10\n\x08password\x18\x03 \x01(\t\x12\x0b\n\x03key\x18\x04 \x01(\x0c\x12/\n\x10\x64\x65\x66\x61ult_pin_rule\x18\x05 \x01(\x0e\x32\x15.sparecode.v1.PinRule\x12\x0f\n\x07\x63ontent\x18\x06 \x01(\x0c\x12\x10\n\x08\x66rom_row\x18\x07 \x01(\x05\"S\n\x17ImportTokenFileResponse\x12\x0c\n\x04rows\x18\x01 \x01(\x05\x12*\n\x05token\x18\x02 \x01(\x0b\x32\x1b.sparecode.v1.ImportedToken\"3\n\x0fGetTokenRequest\x12\x0e\n\x06serial\x18\x01 \x01(\t\x12\x10\n\x08stale_ok\x18\x02 \x01(\x08\"d\n\x10GetTokenResponse\x12\"\n\x05token\x18\x01 \x01(\x0b\x32\x13.sparecode.v1.Token\x12,\n\x08position\x18\x02 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition\"\x92\x02\n\x11ListTokensRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x15\n\rserial_prefix\x18\x03 \x01(\t\x12\x10\n\x08username\x18\x04 \x01(\t\x12/\n\talgorithm\x18\x05 \x01(\x0e\x32\x1c.sparecode.v1.TokenAlgorithm\x12\x14\n\x07\x65nabled\x18\x06 \x01(\x08H\x00\x88\x01\x01\x12 \n\x13in_emergency_access\x18\x07 \x01(\x08H\x01\x88\x01\x01\x12\x10\n\x08stale_ok\x18\x08 \x01(\x08\x12\x0e\n\x06search\x18\t \x01(\tB\n\n\x08_enabledB\x16\n\x14_in_emergency_access\"\x80\x01\n\x12ListTokensResponse\x12#\n\x06tokens\x18\x01 \x03(\x0b\x32\x13.sparecode.v1.Token\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12,\n\x08position\x18\x03 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition\"J\n\x12\x41ssignTokenRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06serial\x18\x02 \x01(\t\x12\x10\n\x08username\x18\x03 \x01(\t\";\n\x13\x41ssignTokenResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"@\n\rSetPinRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06serial\x18\x02 \x01(\t\x12\x0b\n\x03pin\x18\x03 \x01(\t\"6\n\x0eSetPinResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\";\n\x15ReinstateTokenRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06serial\x18\x02 \x01(\t\">\n\x16ReinstateTokenResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\":\n\x14UnassignTokenRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06serial\x18\x02 \x01(\t\"=\n\x15UnassignTokenResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"8\n\x12\x45nableTokenRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06serial\x18\x02 \x01(\t\";\n\x13\x45nableTokenResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"9\n\x13\x44isableTokenRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06serial\x18\x02 \x01(\t\"<\n\x14\x44isableTokenResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"\x8e\x01\n\x12UpdateTokenRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06serial\x18\x02 \x01(\t\x12\x31\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12\x17\n\rnever_expires\x18\x04 \x01(\x08H\x00\x42\x08\n\x06\x65xpiry\";\n\x13UpdateTokenResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"8\n\x12\x44\x65leteTokenRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06serial\x18\x02 \x01(\t\";\n\x13\x44\x65leteTokenResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"5\n\x0f\x43learPinRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06serial\x18\x02 \x01(\t\"8\n\x10\x43learPinResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"g\n\x13ReplaceTokenRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06serial\x18\x02 \x01(\t\x12\x1a\n\x12replacement_serial\x18\x03 \x01(\t\x12\x10\n\x08keep_pin\x18\x04 \x01(\x08\"<\n\x14ReplaceTokenResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"r\n\x19ResynchronizeTokenRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06serial\x18\x02 \x01(\t\x12\x17\n\x0f\x66irst_tokencode\x18\x03 \x01(\t\x12\x18\n\x10second_tokencode\x18\x04 \x01(\t\"B\n\x1aResynchronizeTokenResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit*\x88\x01\n\x0fTokenFileFormat\x12!\n\x1dTOKEN_FILE_FORMAT_UNSPECIFIED\x10\x00\x12\x1a\n\x16TOKEN_FILE_FORMAT_PSKC\x10\x01\x12\x1b\n\x17TOKEN_FILE_FORMAT_SDTID\x10\x02\x12\x19\n\x15TOKEN_FILE_FORMAT_CSV\x10\x03\x32\xe7\n\n\x0cTokenService\x12R\n\x0b\x45nrollToken\x12 .sparecode.v1.EnrollTokenRequest\x1a!.sparecode.v1.EnrollTokenResponse\x12W\n\x0cImportTokens\x12!.sparecode.v1.ImportTokensRequest\x1a\".sparecode.v1.ImportTokensResponse(\x01\x12`\n\x0fImportTokenFile\x12$.sparecode.v1.ImportTokenFileRequest\x1a%.sparecode.v1.ImportTokenFileResponse0\x01\x12I\n\x08GetToken\x12\x1d.sparecode.v1.GetTokenRequest\x1a\x1e.sparecode.v1.GetTokenResponse\x12O\n\nListTokens\x12\x1f.sparecode.v1.ListTokensRequest\x1a .sparecode.v1.ListTokensResponse\x12R\n\x0b\x41ssignToken\x12 .sparecode.v1.AssignTokenRequest\x1a!.sparecode.v1.AssignTokenResponse\x12X\n\rUnassignToken\x12\".sparecode.v1.UnassignTokenRequest\x1a#.sparecode.v1.UnassignTokenResponse\x12R\n\x0b\x45nableToken\x12 .sparecode.v1.EnableTokenRequest\x1a!.sparecode.v1.EnableTokenResponse\x12U\n\x0c\x44isableToken\x12!.sparecode.v1.DisableTokenRequest\x1a\".sparecode.v1.DisableTokenResponse\x12R\n\x0bUpdateToken\x12 .sparecode.v1.UpdateTokenRequest\x1a!.sparecode.v1.UpdateTokenResponse\x12R\n\x0b\x44\x65leteToken\x12 .sparecode.v1.DeleteTokenRequest\x1a!.sparecode.v1.DeleteTokenResponse\x12U\n\x0cReplaceToken\x12!.sparecode.v1.ReplaceTokenRequest\x1a\".sparecode.v1.ReplaceTokenResponse\x12g\n\x12ResynchronizeToken\x12\'.sparecode.v1.ResynchronizeTokenRequest\x1a(.sparecode.v1.ResynchronizeTokenResponse\x12I\n\x08\x43learPin\x12\x1d.sparecode.v1.ClearPinRequest\x1a\x1e.sparecode.v1.ClearPinResponse\x12\x43\n\x06SetPin\x12\x1b.sparecode.v1.SetPinRequest\x1a\x1c.sparecode.v1.SetPinResponse\x12[\n\x0eReinstateToken\x12#.sparecode.v1.ReinstateTokenRequest\x1a$.sparecode.v1.ReinstateTokenResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sparecode.v1.tokens_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TOKENFILEFORMAT']._serialized_start=3617
-  _globals['_TOKENFILEFORMAT']._serialized_end=3753
+  _globals['_TOKENFILEFORMAT']._serialized_start=3633
+  _globals['_TOKENFILEFORMAT']._serialized_end=3769
   _globals['_TOKEN']._serialized_start=103
   _globals['_TOKEN']._serialized_end=430
   _globals['_ENROLLTOKENREQUEST']._serialized_start=433
@@ -58,53 +58,53 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETTOKENRESPONSE']._serialized_start=1586
   _globals['_GETTOKENRESPONSE']._serialized_end=1686
   _globals['_LISTTOKENSREQUEST']._serialized_start=1689
-  _globals['_LISTTOKENSREQUEST']._serialized_end=1947
-  _globals['_LISTTOKENSRESPONSE']._serialized_start=1950
-  _globals['_LISTTOKENSRESPONSE']._serialized_end=2078
-  _globals['_ASSIGNTOKENREQUEST']._serialized_start=2080
-  _globals['_ASSIGNTOKENREQUEST']._serialized_end=2154
-  _globals['_ASSIGNTOKENRESPONSE']._serialized_start=2156
-  _globals['_ASSIGNTOKENRESPONSE']._serialized_end=2215
-  _globals['_SETPINREQUEST']._serialized_start=2217
-  _globals['_SETPINREQUEST']._serialized_end=2281
-  _globals['_SETPINRESPONSE']._serialized_start=2283
-  _globals['_SETPINRESPONSE']._serialized_end=2337
-  _globals['_REINSTATETOKENREQUEST']._serialized_start=2339
-  _globals['_REINSTATETOKENREQUEST']._serialized_end=2398
-  _globals['_REINSTATETOKENRESPONSE']._serialized_start=2400
-  _globals['_REINSTATETOKENRESPONSE']._serialized_end=2462
-  _globals['_UNASSIGNTOKENREQUEST']._serialized_start=2464
-  _globals['_UNASSIGNTOKENREQUEST']._serialized_end=2522
-  _globals['_UNASSIGNTOKENRESPONSE']._serialized_start=2524
-  _globals['_UNASSIGNTOKENRESPONSE']._serialized_end=2585
-  _globals['_ENABLETOKENREQUEST']._serialized_start=2587
-  _globals['_ENABLETOKENREQUEST']._serialized_end=2643
-  _globals['_ENABLETOKENRESPONSE']._serialized_start=2645
-  _globals['_ENABLETOKENRESPONSE']._serialized_end=2704
-  _globals['_DISABLETOKENREQUEST']._serialized_start=2706
-  _globals['_DISABLETOKENREQUEST']._serialized_end=2763
-  _globals['_DISABLETOKENRESPONSE']._serialized_start=2765
-  _globals['_DISABLETOKENRESPONSE']._serialized_end=2825
-  _globals['_UPDATETOKENREQUEST']._serialized_start=2828
-  _globals['_UPDATETOKENREQUEST']._serialized_end=2970
-  _globals['_UPDATETOKENRESPONSE']._serialized_start=2972
-  _globals['_UPDATETOKENRESPONSE']._serialized_end=3031
-  _globals['_DELETETOKENREQUEST']._serialized_start=3033
-  _globals['_DELETETOKENREQUEST']._serialized_end=3089
-  _globals['_DELETETOKENRESPONSE']._serialized_start=3091
-  _globals['_DELETETOKENRESPONSE']._serialized_end=3150
-  _globals['_CLEARPINREQUEST']._serialized_start=3152
-  _globals['_CLEARPINREQUEST']._serialized_end=3205
-  _globals['_CLEARPINRESPONSE']._serialized_start=3207
-  _globals['_CLEARPINRESPONSE']._serialized_end=3263
-  _globals['_REPLACETOKENREQUEST']._serialized_start=3265
-  _globals['_REPLACETOKENREQUEST']._serialized_end=3368
-  _globals['_REPLACETOKENRESPONSE']._serialized_start=3370
-  _globals['_REPLACETOKENRESPONSE']._serialized_end=3430
-  _globals['_RESYNCHRONIZETOKENREQUEST']._serialized_start=3432
-  _globals['_RESYNCHRONIZETOKENREQUEST']._serialized_end=3546
-  _globals['_RESYNCHRONIZETOKENRESPONSE']._serialized_start=3548
-  _globals['_RESYNCHRONIZETOKENRESPONSE']._serialized_end=3614
-  _globals['_TOKENSERVICE']._serialized_start=3756
-  _globals['_TOKENSERVICE']._serialized_end=5139
+  _globals['_LISTTOKENSREQUEST']._serialized_end=1963
+  _globals['_LISTTOKENSRESPONSE']._serialized_start=1966
+  _globals['_LISTTOKENSRESPONSE']._serialized_end=2094
+  _globals['_ASSIGNTOKENREQUEST']._serialized_start=2096
+  _globals['_ASSIGNTOKENREQUEST']._serialized_end=2170
+  _globals['_ASSIGNTOKENRESPONSE']._serialized_start=2172
+  _globals['_ASSIGNTOKENRESPONSE']._serialized_end=2231
+  _globals['_SETPINREQUEST']._serialized_start=2233
+  _globals['_SETPINREQUEST']._serialized_end=2297
+  _globals['_SETPINRESPONSE']._serialized_start=2299
+  _globals['_SETPINRESPONSE']._serialized_end=2353
+  _globals['_REINSTATETOKENREQUEST']._serialized_start=2355
+  _globals['_REINSTATETOKENREQUEST']._serialized_end=2414
+  _globals['_REINSTATETOKENRESPONSE']._serialized_start=2416
+  _globals['_REINSTATETOKENRESPONSE']._serialized_end=2478
+  _globals['_UNASSIGNTOKENREQUEST']._serialized_start=2480
+  _globals['_UNASSIGNTOKENREQUEST']._serialized_end=2538
+  _globals['_UNASSIGNTOKENRESPONSE']._serialized_start=2540
+  _globals['_UNASSIGNTOKENRESPONSE']._serialized_end=2601
+  _globals['_ENABLETOKENREQUEST']._serialized_start=2603
+  _globals['_ENABLETOKENREQUEST']._serialized_end=2659
+  _globals['_ENABLETOKENRESPONSE']._serialized_start=2661
+  _globals['_ENABLETOKENRESPONSE']._serialized_end=2720
+  _globals['_DISABLETOKENREQUEST']._serialized_start=2722
+  _globals['_DISABLETOKENREQUEST']._serialized_end=2779
+  _globals['_DISABLETOKENRESPONSE']._serialized_start=2781
+  _globals['_DISABLETOKENRESPONSE']._serialized_end=2841
+  _globals['_UPDATETOKENREQUEST']._serialized_start=2844
+  _globals['_UPDATETOKENREQUEST']._serialized_end=2986
+  _globals['_UPDATETOKENRESPONSE']._serialized_start=2988
+  _globals['_UPDATETOKENRESPONSE']._serialized_end=3047
+  _globals['_DELETETOKENREQUEST']._serialized_start=3049
+  _globals['_DELETETOKENREQUEST']._serialized_end=3105
+  _globals['_DELETETOKENRESPONSE']._serialized_start=3107
+  _globals['_DELETETOKENRESPONSE']._serialized_end=3166
+  _globals['_CLEARPINREQUEST']._serialized_start=3168
+  _globals['_CLEARPINREQUEST']._serialized_end=3221
+  _globals['_CLEARPINRESPONSE']._serialized_start=3223
+  _globals['_CLEARPINRESPONSE']._serialized_end=3279
+  _globals['_REPLACETOKENREQUEST']._serialized_start=3281
+  _globals['_REPLACETOKENREQUEST']._serialized_end=3384
+  _globals['_REPLACETOKENRESPONSE']._serialized_start=3386
+  _globals['_REPLACETOKENRESPONSE']._serialized_end=3446
+  _globals['_RESYNCHRONIZETOKENREQUEST']._serialized_start=3448
+  _globals['_RESYNCHRONIZETOKENREQUEST']._serialized_end=3562
+  _globals['_RESYNCHRONIZETOKENRESPONSE']._serialized_start=3564
+  _globals['_RESYNCHRONIZETOKENRESPONSE']._serialized_end=3630
+  _globals['_TOKENSERVICE']._serialized_start=3772
+  _globals['_TOKENSERVICE']._serialized_end=5155
 # @@protoc_insertion_point(module_scope)

@@ -485,6 +485,7 @@ class ListTokensRequest(_message.Message):
     ENABLED_FIELD_NUMBER: _builtins.int
     IN_EMERGENCY_ACCESS_FIELD_NUMBER: _builtins.int
     STALE_OK_FIELD_NUMBER: _builtins.int
+    SEARCH_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """1 to 500; 0 means 50."""
     page_token: _builtins.str
@@ -501,6 +502,8 @@ class ListTokensRequest(_message.Message):
     """Only those in emergency access, or only the others, if given."""
     stale_ok: _builtins.bool
     """Read this node's state without asking the primary."""
+    search: _builtins.str
+    """Only tokens that have this in the serial, or in the user's names or e-mail."""
     def __init__(
         self,
         *,
@@ -512,10 +515,11 @@ class ListTokensRequest(_message.Message):
         enabled: _builtins.bool | None = ...,
         in_emergency_access: _builtins.bool | None = ...,
         stale_ok: _builtins.bool = ...,
+        search: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_in_emergency_access", b"_in_emergency_access", "enabled", b"enabled", "in_emergency_access", b"in_emergency_access"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_in_emergency_access", b"_in_emergency_access", "algorithm", b"algorithm", "enabled", b"enabled", "in_emergency_access", b"in_emergency_access", "page_size", b"page_size", "page_token", b"page_token", "serial_prefix", b"serial_prefix", "stale_ok", b"stale_ok", "username", b"username"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_in_emergency_access", b"_in_emergency_access", "algorithm", b"algorithm", "enabled", b"enabled", "in_emergency_access", b"in_emergency_access", "page_size", b"page_size", "page_token", b"page_token", "search", b"search", "serial_prefix", b"serial_prefix", "stale_ok", b"stale_ok", "username", b"username"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
     _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015

@@ -295,6 +295,9 @@ class ListUsersRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     USERNAME_PREFIX_FIELD_NUMBER: _builtins.int
     STALE_OK_FIELD_NUMBER: _builtins.int
+    SEARCH_FIELD_NUMBER: _builtins.int
+    ENABLED_FIELD_NUMBER: _builtins.int
+    LOCKED_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """1 to 500; 0 means 50."""
     page_token: _builtins.str
@@ -303,6 +306,12 @@ class ListUsersRequest(_message.Message):
     """Only usernames that begin with this."""
     stale_ok: _builtins.bool
     """Read this node's state without asking the primary."""
+    search: _builtins.str
+    """Only users that have this in the username, the display name or the e-mail."""
+    enabled: _builtins.bool
+    """Only enabled, or only disabled ones, if given."""
+    locked: _builtins.bool
+    """Only those who are locked or wait after failures, or only the others, if given."""
     def __init__(
         self,
         *,
@@ -310,12 +319,22 @@ class ListUsersRequest(_message.Message):
         page_token: _builtins.str = ...,
         username_prefix: _builtins.str = ...,
         stale_ok: _builtins.bool = ...,
+        search: _builtins.str = ...,
+        enabled: _builtins.bool | None = ...,
+        locked: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_locked", b"_locked", "enabled", b"enabled", "locked", b"locked"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "stale_ok", b"stale_ok", "username_prefix", b"username_prefix"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_locked", b"_locked", "enabled", b"enabled", "locked", b"locked", "page_size", b"page_size", "page_token", b"page_token", "search", b"search", "stale_ok", b"stale_ok", "username_prefix", b"username_prefix"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
+    _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015
+    _WhichOneofReturnType__locked: _TypeAlias = _typing.Literal["locked"]  # noqa: Y015
+    _WhichOneofArgType__locked: _TypeAlias = _typing.Literal["_locked", b"_locked"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__enabled) -> _WhichOneofReturnType__enabled | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__locked) -> _WhichOneofReturnType__locked | None: ...
 
 Global___ListUsersRequest: _TypeAlias = ListUsersRequest  # noqa: Y015
 
