@@ -59,6 +59,7 @@ from sparecode_node.services.deciding import Answer
 from sparecode_node.services.emergency_access import Emergency, Issued, Lifetime
 from sparecode_node.services.kdf import TESTING, Kdf, KdfInput, Lane, Secret
 from sparecode_node.services.keyring import KeyRing
+from sparecode_node.services.local_administration import LocalAdministration
 from sparecode_node.services.opening import Opening
 from sparecode_node.services.policies import Policies
 from sparecode_node.services.proposing import Proposer
@@ -291,6 +292,7 @@ class OneNode:
     administrators: Administrators
     refusals: Refusals
     approvals: Approvals
+    local: LocalAdministration
     bearer: str = ""
 
     def admin(self, method: str = "", request_id: str = "") -> CallContext:
@@ -549,6 +551,9 @@ async def one_node(
         cluster=Cluster(authorization=authorization, **shared),
         policies=Policies(proposer=proposer, reader=reader),
         approvals=Approvals(proposer=proposer, reader=reader),
+        local=LocalAdministration(
+            replicator=replicator, sealing=sealing, kdf=kdf, entropy=entropy
+        ),
         audit=Audit(reader=reader, sealing=sealing),
         administrators=Administrators(
             proposer=proposer,
