@@ -23,7 +23,6 @@ from sparecode_node.console.server import (
 )
 from sparecode_node.console.site import Site
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.joining.joiner import joined_members
 from sparecode_node.joining.welcome import Welcome
 from sparecode_node.local_socket import LocalSocket
 from sparecode_node.metrics.census import Census
@@ -36,6 +35,7 @@ from sparecode_node.preparing import (
     JOURNAL,
     STATE,
     StartError,
+    first_members,
     make_data_dir,
     raft_settings,
     rate_limits,
@@ -279,7 +279,11 @@ class Node:
             Sources(
                 version=VERSION,
                 replica=lambda: replicator.replica_status,
-                peers=lambda: map(NodeId, set(config.members) - {config.node.id}),
+                peers=lambda: (
+                    member.node_id
+                    for member in replicator.members()
+                    if member.node_id != replicator.node_id
+                ),
                 condition=condition,
                 kdf=kdf,
                 events=EventCounts(config.node.data_dir / STATE),
@@ -350,7 +354,7 @@ class Node:
         self, tls: TlsFiles, sealing: Sealing, measures: Measures
     ) -> ClusterReplicator:
         config = self._config
-        joined = joined_members(config.node.data_dir)
+        first = first_members(config, sealing.cluster_id)
         state = StateFile(
             config.node.data_dir / STATE,
             sealing=sealing,
@@ -363,12 +367,8 @@ class Node:
                 addresses=PeerAddresses(
                     node_id=NodeId(config.node.id),
                     listen=str(config.peers.listen),
-                    members={
-                        NodeId(member): str(address)
-                        for member, address in config.members.items()
-                    }
-                    | joined,
-                    joins=bool(joined),
+                    members=first.members,
+                    joins=first.joins,
                     entrance=self._welcome.entrance(state.read_doors),
                 ),
                 tls=_peer_tls(tls),

@@ -2,9 +2,13 @@
 """What is done before a node runs: data folder, key ring, first administrator."""
 
 import contextlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from sparecode_node.config import Config
+from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.settings import RaftSettings
 from sparecode_node.services import checkpoints
 from sparecode_node.services.ambient import Entropy
@@ -17,6 +21,8 @@ from sparecode_node.services.sealing import Sealing
 STATE = "state.db"
 JOURNAL = "journal"
 FOUNDING = "bootstrap.json"
+MEMBERS = "members.json"
+"""Whose cluster was joined, and with whom."""
 NEW = "recover.new"
 """Holds a new cluster of a backup or a survivor until its parts are moved."""
 WHOLE = "whole"
@@ -35,6 +41,45 @@ def make_data_dir(path: Path) -> None:
         path.chmod(0o700)
     except OSError as error:
         raise StartError(f"{path}: {error.strerror}") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstMembers:
+    """With whom a node begins; from then on its journal says who the members are."""
+
+    members: Mapping[NodeId, str]
+    joins: bool
+    """The cluster is there already: the node begins as a learner."""
+
+
+def first_members(config: Config, cluster_id: str) -> FirstMembers:
+    """
+    Return with whom this node begins: those that it has joined, or those in node.toml.
+
+    What it has joined counts for that cluster alone: one that is made of a backup, or
+    of this node, begins anew. Raises `StartError` if what `init --join` has written
+    cannot be read.
+    """
+    path, found = config.node.data_dir / MEMBERS, {}
+    try:
+        joined = json.loads(path.read_bytes())
+        members = joined["members"]
+        if joined["cluster_id"] == cluster_id:
+            found = {NodeId(str(each)): str(members[each]) for each in members}
+    except FileNotFoundError:
+        pass  # It begins a cluster, or came with its journal.
+    except OSError as error:
+        raise StartError(f"{path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise StartError(
+            f"{path}: not what `sparecode-node init --join` writes; empty the data "
+            "folder, and join again under a new node id"
+        ) from error
+    if found:
+        own = {NodeId(config.node.id): str(config.members[config.node.id])}
+        return FirstMembers(members={**found, **own}, joins=True)
+    written = {NodeId(each): str(at) for each, at in config.members.items()}
+    return FirstMembers(members=written, joins=False)
 
 
 def raft_settings(config: Config) -> RaftSettings:

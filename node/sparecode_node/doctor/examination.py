@@ -8,6 +8,11 @@ from sparecode_node.config_section import Address
 from sparecode_node.doctor.files import look_at_certificates, look_at_key_ring
 from sparecode_node.doctor.findings import Finding, ok, warn
 from sparecode_node.doctor.machine import look_at_disk, look_at_peers, look_at_ports
+from sparecode_node.doctor.membership import (
+    look_at_authority,
+    look_at_membership,
+    others,
+)
 from sparecode_node.doctor.state import look_at_journal, look_at_state
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.preparing import JOURNAL, STATE
@@ -35,6 +40,8 @@ async def examine(config: Config, clock: Clock) -> list[Finding]:
         running=running,
     )
     found.append(finding)
+    found += look_at_membership(journal, NodeId(config.node.id))
+    found.append(look_at_authority(config))
     found += look_at_state(
         config.node.data_dir / STATE,
         # While the node runs, the journal was read at another moment.
@@ -52,12 +59,7 @@ async def examine(config: Config, clock: Clock) -> list[Finding]:
         found.append(warn("members", "cannot be asked without a certificate"))
         return found
     tls = PeerTls(certificate=files.certificate, key=files.key, ca=files.ca or b"")
-    others = {
-        NodeId(member): str(address)
-        for member, address in config.members.items()
-        if member != config.node.id
-    }
-    return found + await look_at_peers(others, tls, clock)
+    return found + await look_at_peers(others(config, journal, ring), tls, clock)
 
 
 def _is_running(config: Config) -> bool:

@@ -11,7 +11,6 @@ that key, so that who is interrupted can run it again with the same ticket.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -29,7 +28,7 @@ from sparecode_node.joining.files import (
     put,
     read,
 )
-from sparecode_node.preparing import StartError, make_data_dir, refuse_existing
+from sparecode_node.preparing import MEMBERS, StartError, make_data_dir, refuse_existing
 from sparecode_node.rpc.asking import Asking, NotAdmittedError
 from sparecode_node.rpc.tickets import NotATicketError, from_text
 from sparecode_node.services.ambient import Clock, Entropy
@@ -37,9 +36,6 @@ from sparecode_node.services.joining import Admission, Joiner
 from sparecode_node.services.keyring import KeyRing, KeyRingError, write_private
 from sparecode_node.services.tickets import JoinTicket, der
 from sparecode_node.services.wrapping import CannotUnwrapError, MemberSecrets, unwrap
-
-MEMBERS_FILE = "members.json"
-"""In the data folder, until the journal knows: whose cluster was joined."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,15 +99,6 @@ def join(
     secrets = _opened(config, parsed, answer, key)
     _keep(config, answer, secrets, missing, key)
     return Joined(cluster_id=answer.cluster_id, by=by)
-
-
-def joined_members(data_dir: Path) -> dict[NodeId, str]:
-    """Return the members of the cluster that a node has joined; none: it joined none."""
-    path = data_dir / MEMBERS_FILE
-    if not path.exists():
-        return {}
-    told: dict[NodeId, str] = json.loads(path.read_bytes())["members"]
-    return told
 
 
 def _check_ticket(config: Config, ticket: JoinTicket) -> None:
@@ -197,10 +184,10 @@ def _keep(
         put(pair.key, _pem(key), PRIVATE)
         put(pair.certificate, answer.certificate, PUBLIC)
     make_data_dir(config.node.data_dir)
-    members = dict(answer.members)
+    written = {"cluster_id": answer.cluster_id, "members": dict(answer.members)}
     put(
-        config.node.data_dir / MEMBERS_FILE,
-        json.dumps({"members": members}, indent=2).encode() + b"\n",
+        config.node.data_dir / MEMBERS,
+        json.dumps(written, indent=2).encode() + b"\n",
         PRIVATE,
     )
     try:

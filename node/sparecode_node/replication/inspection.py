@@ -13,8 +13,10 @@ import grpc.aio
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication import forwarding
 from sparecode_node.replication import journal_format as form
+from sparecode_node.replication.journal import CONFIGURATION
 from sparecode_node.replication.journal_file import NAME
 from sparecode_node.replication.journal_format import Identity, Kind
+from sparecode_node.replication.members import Configuration, ConfigurationError
 from sparecode_node.replication.replicator import MemberStatus
 from sparecode_node.replication.tls import PeerTls, target_name
 
@@ -29,6 +31,8 @@ class JournalFacts:
     last_index: int
     unfinished_bytes: int
     """At its end: being written, or torn by a crash; cut off at the next start."""
+    configuration: Configuration = Configuration()  # noqa: RUF009 - immutable.
+    """The newest in it."""
 
 
 class DamagedJournalError(Exception):
@@ -39,6 +43,7 @@ def read_journal(directory: Path) -> JournalFacts:
     """Read the whole journal. Raises `DamagedJournalError`, and `OSError`."""
     path = directory / NAME
     data = path.read_bytes()
+    configurations = [(0, Configuration())]
     identity, first, last, end = Identity("", ""), 0, 0, form.FILE_HEADER_BYTES
     try:
         for batch in form.read_batches(data, form.read_file_header(data)):
@@ -52,9 +57,15 @@ def read_journal(directory: Path) -> JournalFacts:
                     case Kind.ADD:
                         last = value[1]
                         first = first or last
+                        configurations += _configured(value[0], last)
                     case Kind.TRUNCATE:
                         last = value - 1
-    except form.FormatError as error:
+                        configurations = [
+                            each for each in configurations if each[0] <= last
+                        ]
+                    case Kind.MEMBERS | Kind.CONFIGURATION:
+                        configurations.append((0, value))
+    except (form.FormatError, ConfigurationError) as error:
         raise DamagedJournalError(f"{path} {error}") from error
     if not last:
         raise DamagedJournalError(f"{path}: the first batch is damaged")
@@ -64,7 +75,15 @@ def read_journal(directory: Path) -> JournalFacts:
         first_index=first,
         last_index=last,
         unfinished_bytes=len(data) - end,
+        configuration=configurations[-1][1],
     )
+
+
+def _configured(command: bytes, index: int) -> list[tuple[int, Configuration]]:
+    """Return the configuration that an entry holds, if it holds one."""
+    if command[:1] != CONFIGURATION:
+        return []
+    return [(index, Configuration.from_bytes(command[1:]))]
 
 
 def is_in_use(directory: Path) -> bool:

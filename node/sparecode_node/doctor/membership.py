@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the node is in its cluster, and whether it can take another one in."""
+
+from collections.abc import Iterator, Mapping
+
+from sparecode_node.config import Config
+from sparecode_node.doctor.findings import Finding, fail, ok, warn
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.joining.authority import FileAuthority
+from sparecode_node.joining.files import key_beside
+from sparecode_node.preparing import StartError, first_members
+from sparecode_node.replication.inspection import JournalFacts
+from sparecode_node.replication.members import MemberRole
+from sparecode_node.services.keyring import KeyRing
+
+
+def look_at_membership(
+    journal: JournalFacts | None, node_id: NodeId
+) -> Iterator[Finding]:
+    """Say what the journal says of this node; the cluster may be further."""
+    if journal is None:
+        return
+    configuration = journal.configuration
+    member = configuration.member(node_id)
+    if node_id in configuration.removed:
+        yield fail(
+            "membership",
+            f"{node_id} was removed from the cluster, and its id does not come back: "
+            "set the machine up as a new node, under another id",
+        )
+    elif member is None:
+        yield warn("membership", f"{node_id} is no member yet, as far as it knows")
+    elif member.role is MemberRole.LEARNER:
+        yield warn(
+            "membership",
+            f"{node_id} is a learner: it votes as soon as it has caught up; see "
+            "sparecode cluster members",
+        )
+    else:
+        voters = ", ".join(sorted(configuration.voters))
+        yield ok("membership", f"{node_id} votes; voters are {voters}")
+
+
+def look_at_authority(config: Config) -> Finding:
+    """Say whether a node that joins can be given its certificate here."""
+    key = key_beside(config.peers.ca)
+    if not key.exists():
+        return ok("joining", f"{key} is not here: nodes that join bring certificates")
+    if not FileAuthority(config).can_sign():
+        return fail("joining", f"{key} is not the key of {config.peers.ca}")
+    return ok("joining", f"signs certificates for nodes that join, with {key}")
+
+
+def others(
+    config: Config, journal: JournalFacts | None, ring: KeyRing | None
+) -> Mapping[NodeId, str]:
+    """Return where the other members are, by the newest that this node has."""
+    members: dict[NodeId, str] = {}
+    if journal is not None:
+        members = {
+            member.node_id: member.address for member in journal.configuration.members
+        }
+    if not all(members.values()) or not members:
+        try:
+            cluster_id = ring.cluster_id if ring is not None else ""
+            members = dict(first_members(config, cluster_id).members)
+        except StartError:
+            members = {}
+    members.pop(NodeId(config.node.id), None)
+    return members

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A cluster grows from one node to three by tickets, under load, and loses nodes again."""
+
+import json
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Self
+
+import pytest
+from local_cluster.cluster import ADMINISTRATOR, LocalNode
+
+from sparecode_client import Admin
+from tests.system.machines import PASSWORD, Site, until
+
+pytestmark = pytest.mark.timeout(600)
+
+
+class Load:
+    """An administrator who adds users without a pause, on whichever node answers."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._ends = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.added: list[str] = []
+        self.failures: list[Exception] = []
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ends.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        nodes = [machine.admin_address for machine in self._site.machines.values()]
+        within = timedelta(seconds=30)
+        try:
+            with Admin(nodes, ca=self._site.members_ca, timeout=within) as admin:
+                admin.login(ADMINISTRATOR, PASSWORD)
+                while not self._ends.is_set():
+                    name = f"user-{len(self.added)}"
+                    admin.create_user(name)
+                    self.added.append(name)
+        except Exception as error:  # noqa: BLE001 - the test looks at it.
+            self.failures.append(error)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Begin a cluster of one."""
+    site = Site(tmp_path_factory.mktemp("site"))
+    try:
+        site.found()
+        yield site
+    finally:
+        site.kill()
+
+
+def standings(site: Site) -> dict[str, str]:
+    """Return how far each node is, as a quorum knows it."""
+    listed = site.admin("cluster", "members", "--output", "json")
+    members = json.loads(listed.stdout)["members"] if listed.stdout else []
+    return {member["node_id"]: member["standing"] for member in members}
+
+
+def primary(site: Site) -> str:
+    """Return who leads, if somebody does."""
+    seen = site.admin("cluster", "status", "--output", "json")
+    return str(json.loads(seen.stdout)["primary"]) if seen.stdout else ""
+
+
+def grow(site: Site, node_id: str) -> LocalNode:
+    """Have a node join, start it, and wait until it votes."""
+    machine = site.machine(node_id)
+    joined = site.join(machine)
+    assert joined.returncode == 0, joined.stderr
+    assert standings(site)[node_id] in ("admitted", "learner")
+    machine.start()
+    until(lambda: standings(site).get(node_id) == "voter" or not machine.running)
+    assert machine.running, machine.last_words()
+    return machine
+
+
+def until_equal(site: Site) -> None:
+    """Return once every member has the same state."""
+    until(
+        lambda: (
+            "members have the same state"
+            in site.admin("cluster", "status", "--digest").stdout
+        )
+    )
+
+
+def test_one_becomes_three_under_load(site: Site) -> None:
+    """(P5) No call fails meanwhile, and nothing that was acknowledged is missing."""
+    with Load(site) as load:
+        until(lambda: load.added or load.failures)
+        grow(site, "n2")
+        grow(site, "n3")
+        seen = len(load.added)
+        until(lambda: len(load.added) > seen + 3 or load.failures)
+    assert load.failures == []
+    assert standings(site) == dict.fromkeys(("n1", "n2", "n3"), "voter")
+    until_equal(site)
+    for name in (load.added[0], load.added[-1]):
+        assert site.admin("users", "show", name).returncode == 0
+    shown = site.admin("cluster", "watch", "--count=1").stdout
+    assert shown.count("replica") == 2
+
+
+def test_doctor_knows_what_the_node_is(site: Site) -> None:
+    """From its journal, whatever node.toml said when it began."""
+    said = site.node(site.machines["n2"], "doctor").stdout
+    assert "n2 votes; voters are n1, n2, n3" in said
+    assert "signs certificates for nodes that join" in said
+    assert "n1 answers" in said
+    assert "n3 answers" in said
+
+
+def test_the_primary_leaves_after_it_has_handed_over(site: Site) -> None:
+    """A removed node is refused for good: neither its ring nor its journal helps it."""
+    until(lambda: primary(site))
+    leaving = primary(site)
+    removed = site.admin("cluster", "remove", leaving, "--yes")
+    assert removed.returncode == 0, removed.stderr
+    gone = site.machines[leaving]
+    gone.stop()
+    assert len(standings(site)) == 2
+    assert leaving not in standings(site)
+    gone.start()
+    until(lambda: "removed" in gone.log.read_text())
+    gone.kill()
+    ticket = site.admin("cluster", "ticket", leaving)
+    assert ticket.returncode == 1
+    assert "does not come back" in " ".join(ticket.stderr.split())
+
+
+def test_a_dead_node_is_replaced_and_does_not_come_back(site: Site) -> None:
+    """A machine that has lost its data joins as a new node; the old one is removed."""
+    grow(site, "n4")
+    leads = primary(site)
+    dead = next(each for each in standings(site) if each not in ("n4", leads))
+    site.machines[dead].kill()
+    wiped = site.admin("cluster", "ticket", dead)
+    assert wiped.returncode == 1
+    assert "under a new node id" in " ".join(wiped.stderr.split())
+    removed = site.admin("cluster", "remove", dead, "--yes")
+    assert removed.returncode == 0, removed.stderr
+    grow(site, "n5")
+    assert standings(site) == dict.fromkeys(sorted({leads, "n4", "n5"}), "voter")
+    until_equal(site)
