@@ -87,7 +87,7 @@ def measure(bench: Bench, folder: Path, users: int) -> None:
         with bench.part(name):
             work()
 
-    for nodes, asked in ((3, 256), (1, 96)):
+    for nodes, asked in ((3, 360), (1, 360)):
         with bench.part(f"Hashing of production, nodes: {nodes}"):
             place = folder / f"production-{nodes}"
             authenticating.production(bench, place, nodes=nodes, users=asked)

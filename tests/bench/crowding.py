@@ -3,6 +3,7 @@
 
 from pathlib import Path
 
+from tests.bench.authenticating import held_up
 from tests.bench.estate import Estate
 from tests.bench.measuring import MANY, Bench
 from tests.bench.tracing import steps_of, watch_steps
@@ -13,33 +14,11 @@ STEP_MS_MAX = 5.0
 
 
 def crowd(bench: Bench, estate: Estate, best: float) -> None:
-    """See that a crowd gets as much as a few do, and who is shed a quick answer."""
+    """See that a crowd gets as much as a few do."""
     run = bench.thrice(
         "authenticate, codes", lambda: bench.codes(estate, MANY), clients=MANY
     )
-    measured = run.measured
-    shed = measured.codes.get("RESOURCE_EXHAUSTED", 0)
-    bench.target(
-        "(e)",
-        f"{MANY} clients: share of the best throughput",
-        measured.per_s / best if best else None,
-        0.8,
-        at_least=True,
-    )
-    bench.target(
-        "(e)",
-        "shed calls: p95 of the answer",
-        measured.shed_p95_ms if shed else None,
-        50,
-        unit=" ms",
-    )
-    bench.target(
-        "(e)",
-        "shed calls with a retry hint: share",
-        measured.shed_with_hint / shed if shed else None,
-        1,
-        at_least=True,
-    )
+    held_up(bench, run, best, "cheap hashing")
 
 
 def enduring(bench: Bench, estate: Estate, seconds: float = ENDURING_S) -> None:

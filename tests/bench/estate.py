@@ -150,8 +150,9 @@ class Estate:
         calls: int,
         kind: str = "code",
         via: list[LocalNode] | None = None,
+        patient: bool = False,
     ) -> Run:
-        """Have clients authenticate."""
+        """Have clients authenticate; *patient*: they wait as they are told."""
         certificates = self.cluster.certificates
         nodes = via or self.cluster.nodes
         return self.do(
@@ -164,6 +165,7 @@ class Estate:
                 requests=self.take(kind, calls),
                 clients=clients,
                 seconds=seconds,
+                patient=patient,
             )
         )
 

@@ -22,6 +22,8 @@ from typing import Self
 
 import grpc
 import grpc.aio
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
 
 from sparecode.v1 import authentication_pb2
 
@@ -48,6 +50,8 @@ class Load:
     seconds: float
     """Nothing new is asked after that."""
     timeout_s: float = 10.0
+    patient: bool = False
+    """Who is shed asks again when told to, as the client library does; else at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,22 +130,28 @@ class Clients:
         self, call: "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]", until: float
     ) -> None:
         load = self._load
+        number: int | None = None
         while (began := time.perf_counter()) < until:
-            number = self._next
-            self._next += 1
+            if number is None:
+                number, self._next = self._next, self._next + 1
             if number >= len(self._requests) and not load.repeat:
                 return
             request = self._requests[number % len(self._requests)]
-            code, body, hint = "OK", b"", False
+            code, body, wait_s = "OK", b"", None
             try:
                 body = await call(
                     request, timeout=load.timeout_s, metadata=load.metadata or None
                 )
             except grpc.aio.AioRpcError as error:
                 code = error.code().name
-                hint = "grpc-status-details-bin" in dict(error.trailing_metadata())
+                wait_s = _told_to_wait_s(error)
             ended = time.perf_counter()
+            hint = wait_s is not None
             self._seen.append(_Seen(ended, ended - began, code, body, hint))
+            if wait_s is not None and load.patient:
+                await asyncio.sleep(max(0, min(wait_s, until - ended)))
+            else:
+                number = None
 
     def _measured(self, begin: float) -> Measured:
         seen = sorted(self._seen, key=lambda each: each.ended)
@@ -173,6 +183,16 @@ class Clients:
             return False
         answer = authentication_pb2.AuthenticateResponse.FromString(seen.body)
         return answer.decision == authentication_pb2.AUTHENTICATION_DECISION_ACCEPTED
+
+
+def _told_to_wait_s(error: grpc.aio.AioRpcError) -> float | None:
+    """Return when to come again, if the answer says so."""
+    status = rpc_status.from_call(error)
+    for detail in status.details if status is not None else ():
+        retry = error_details_pb2.RetryInfo()
+        if detail.Unpack(retry):
+            return retry.retry_delay.ToTimedelta().total_seconds()
+    return None
 
 
 def longest_gap(moments: list[float]) -> float:

@@ -43,6 +43,7 @@ from sparecode_node.domain.tokencodes import Algorithm, HashName
 from sparecode_node.domain.users import fold
 from sparecode_node.replication.journal import open_journal
 from sparecode_node.replication.journal_format import Identity
+from sparecode_node.replication.members import Configuration, Member
 from sparecode_node.replication.snapshots import WRITTEN, Manifest, SnapshotStore
 from sparecode_node.replication.storage import DirectoryStorage
 from sparecode_node.services.kdf import PROFILES, KdfInput, Secret, hashed
@@ -382,7 +383,10 @@ def populate(cluster: LocalCluster, population: Population) -> None:
     path.unlink(missing_ok=True)
     Builder(cluster, path, population).build()
     first = cluster.nodes[0]
-    members = tuple(sorted(NodeId(node.node_id) for node in cluster.nodes))
+    configuration = Configuration.of(
+        Member(node_id=NodeId(node.node_id), address=node.peers_address)
+        for node in cluster.nodes
+    )
     cluster_id = KeyRing.load(first.key_ring).cluster_id
     (first.directory / "data" / "bootstrap.json").unlink()
     for node in cluster.nodes:
@@ -394,7 +398,7 @@ def populate(cluster: LocalCluster, population: Population) -> None:
             open_journal(
                 storage,
                 Identity(cluster_id, NodeId(node.node_id)),
-                members,
+                configuration,
                 must_exist=False,
                 salt=os.urandom(16),
             ).close()
@@ -406,7 +410,7 @@ def populate(cluster: LocalCluster, population: Population) -> None:
                     cluster_id=cluster_id,
                     index=facts.index,
                     term=1,
-                    members=members,
+                    configuration=configuration,
                     digest=facts.digest,
                     length=length,
                     sha256=sha256,

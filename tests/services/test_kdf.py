@@ -2,6 +2,7 @@
 """Slow hashing: bounded, counted, apart by purpose and lane (T3, I12)."""
 
 import asyncio
+import os
 import threading
 from collections.abc import Iterator
 
@@ -105,3 +106,26 @@ def test_production_costs_what_the_rule_says() -> None:
 
 def test_input_does_not_show_its_text() -> None:
     assert "1234" not in repr(PIN)
+
+
+@pytest.mark.asyncio
+async def test_hashes_yield_to_the_rest_and_issuing_to_passcodes(
+    kdf: Kdf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(I12) A busy pool must not keep heartbeats and answers from a core."""
+    priorities: dict[Secret, int] = {}
+
+    def noting(_: kdf_module.KdfProfile, each: KdfInput) -> bytes:
+        thread = threading.get_native_id()
+        priorities[each.secret] = os.getpriority(os.PRIO_PROCESS, thread)
+        return b""
+
+    monkeypatch.setattr(kdf_module, "hashed", noting)
+    await derive(kdf, PIN)
+    code = KdfInput(secret=Secret.CODE, salt=SALT, text="K7PM4XQ2")
+    await kdf.derive([code], lane=Lane.ISSUING, timeout_s=5)
+    mine = os.getpriority(os.PRIO_PROCESS, 0)
+    assert priorities[Secret.PIN] == min(mine + kdf_module.NICE, kdf_module.NICE_MAX)
+    assert priorities[Secret.CODE] == min(
+        mine + kdf_module.NICE_ISSUING, kdf_module.NICE_MAX
+    )

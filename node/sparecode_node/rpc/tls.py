@@ -7,6 +7,7 @@ fault is one line that names the file.
 """
 
 import datetime as dt
+import functools
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -80,6 +81,7 @@ class TlsFiles:
         return names.value.get_values_for_type(x509.UniformResourceIdentifier)
 
 
+@functools.lru_cache(maxsize=64)  # Readiness is asked for ten times a second.
 def _first_end(pem: bytes) -> dt.datetime:
     return min(
         certificate.not_valid_after_utc

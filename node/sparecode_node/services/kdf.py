@@ -22,6 +22,9 @@ from argon2.low_level import Type, hash_secret_raw
 
 from sparecode_node.services.errors import HashingOverloadedError
 
+NICE, NICE_ISSUING, NICE_MAX = 5, 15, 19
+"""Heartbeats, answers, and what is shed go before any hash; passcodes before issuing."""
+
 HASH_BYTES = 32
 SALT_BYTES = 16
 
@@ -97,12 +100,18 @@ class Kdf:
         self._profile = profile
         self._lanes = {
             Lane.AUTHENTICATING: _Lane(
-                ThreadPoolExecutor(workers, thread_name_prefix="kdf"),
+                ThreadPoolExecutor(
+                    workers,
+                    thread_name_prefix="kdf",
+                    initializer=functools.partial(_yield_to_others, NICE),
+                ),
                 bound=workers + waiting_max,
             ),
             Lane.ISSUING: _Lane(
                 ThreadPoolExecutor(
-                    1, thread_name_prefix="kdf-issuing", initializer=_yield_to_others
+                    1,
+                    thread_name_prefix="kdf-issuing",
+                    initializer=functools.partial(_yield_to_others, NICE_ISSUING),
                 ),
                 bound=issuing_max,
             ),
@@ -235,6 +244,7 @@ def hashed(profile: KdfProfile, each: KdfInput) -> bytes:
     )
 
 
-def _yield_to_others() -> None:
-    """Give this thread a low priority; Linux has one per thread."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+def _yield_to_others(nice: int) -> None:
+    """Give this thread a lower priority than this process; Linux has one per thread."""
+    nice += os.getpriority(os.PRIO_PROCESS, os.getpid())
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(nice, NICE_MAX))
