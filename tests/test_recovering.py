@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A new cluster from files, without a process: what is refused, and what a crash leaves."""
+
+import contextlib
+import shutil
+import sqlite3
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from sparecode_node import recovering
+from sparecode_node.config import Config
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.preparing import NEW, StartError, refuse_interrupted
+from sparecode_node.services import age_files
+from sparecode_node.services.ambient import SystemClock, SystemEntropy
+from sparecode_node.services.bundles import Bundle
+from sparecode_node.services.keyring import KeyRing
+from tests.services.one_node import one_node
+from tests.services.test_backups import name_recipients, write
+
+pytestmark = pytest.mark.asyncio
+
+
+def config_of(folder: Path) -> Config:
+    """Return as much of a configuration as is asked for."""
+    return cast(
+        "Config",
+        SimpleNamespace(
+            node=SimpleNamespace(id=NodeId("n1"), data_dir=folder / "data"),
+            keys_file=folder / "keyring.json",
+            members={NodeId("n1"): "localhost:7301"},
+            peers=SimpleNamespace(listen="localhost:7301"),
+        ),
+    )
+
+
+async def backed_up(folder: Path) -> tuple[Path, KeyRing, str]:
+    """Return a backup, the ring of its cluster, and the key that opens it."""
+    folder.mkdir()  # noqa: ASYNC240
+    secret, public = age_files.new_identity()
+    async with one_node(folder) as node:
+        await name_recipients(node, public)
+        return await write(node, folder / "a.backup"), node.ring, secret
+
+
+def restored(folder: Path, backup: Path, ring: KeyRing, secret: str) -> Config:
+    config = config_of(folder)
+    recovering.restore(
+        config,
+        backup,
+        Bundle(ring=ring),
+        identities=[secret],
+        clock=SystemClock(),
+        entropy=SystemEntropy(),
+    )
+    return config
+
+
+async def test_a_backup_of_somebody_else_is_not_restored(tmp_path: Path) -> None:
+    """Though it opens, and names the cluster: nobody with the ring has signed it."""
+    backup, ring, secret = await backed_up(tmp_path / "node")
+    forger = KeyRing(
+        cluster_id=ring.cluster_id,
+        active=ring.active,
+        keys={ring.active: b"f" * 64},
+    )
+    with pytest.raises(StartError, match="not signed"):
+        restored(tmp_path, backup, forger, secret)
+    with pytest.raises(StartError, match="the bundle of"):
+        restored(tmp_path, backup, KeyRing.draw(SystemEntropy()), secret)
+    # Nothing is left in the way of the next try.
+    config = restored(tmp_path, backup, ring, secret)
+    assert config.keys_file.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(StartError, match="exists"):
+        restored(tmp_path, backup, ring, secret)
+
+
+async def survivor(folder: Path) -> tuple[Config, str]:
+    """Return a node that has a state, a log with one entry more, and a key ring."""
+    backup, ring, secret = await backed_up(folder / "node")
+    config = restored(folder, backup, ring, secret)
+    return config, KeyRing.load(config.keys_file).cluster_id
+
+
+def epoch_of(config: Config) -> tuple[str, int, int]:
+    """Return cluster, epoch and applied index of a state."""
+    with contextlib.closing(sqlite3.connect(config.node.data_dir / "state.db")) as db:
+        meta = dict(db.execute("SELECT name, value FROM meta").fetchall())
+    return meta["cluster_id"], meta.get("epoch", 1), meta["applied_index"]
+
+
+async def test_a_survivor_keeps_the_last_of_its_log_and_its_old_files(
+    tmp_path: Path,
+) -> None:
+    """What nobody can say was not committed is applied; here the entry of a restore."""
+    config, before = await survivor(tmp_path)
+    _, epoch, applied = epoch_of(config)
+    assert epoch == 1
+    own = recovering.standing(config)
+    assert (own.applied_index, own.last_index) == (applied, applied + 1)
+
+    made = recovering.recover(config, clock=SystemClock(), entropy=SystemEntropy())
+
+    assert epoch_of(config) == (before, 2, applied + 1)
+    ring = KeyRing.load(config.keys_file)
+    assert ring.cluster_id == made.cluster_id != before
+    assert made.kept_in is not None
+    assert KeyRing.load(made.kept_in / "ring.json").cluster_id == before
+    assert recovering.standing(config).last_index == applied + 2
+
+
+@pytest.mark.parametrize("renames", range(4))
+async def test_a_recovery_that_was_interrupted_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renames: int
+) -> None:
+    """Wherever the power went: the node does not start on half of it, and it goes on."""
+    config, before = await survivor(tmp_path)
+    done = 0
+    rename = Path.rename
+
+    def failing(self: Path, target: Path) -> Path:
+        nonlocal done
+        if done == renames:
+            raise OSError("the power is gone")
+        done += 1
+        return rename(self, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", failing)
+        with pytest.raises(StartError, match="power"):
+            recovering.recover(config, clock=SystemClock(), entropy=SystemEntropy())
+    assert recovering.was_interrupted(config)
+    with pytest.raises(StartError, match="sparecode-node recover"):
+        refuse_interrupted(config)
+
+    kept = recovering.move(config)
+
+    assert kept is not None
+    assert not (config.node.data_dir / NEW).exists()
+    refuse_interrupted(config)
+    assert KeyRing.load(config.keys_file).cluster_id != before
+    assert KeyRing.load(kept / "ring.json").cluster_id == before
+    assert {each.name for each in kept.iterdir()} >= {"state.db", "journal"}
+    own = recovering.standing(config)
+    assert own.last_index == own.applied_index + 1
+
+
+async def test_without_files_there_is_nothing_to_recover(tmp_path: Path) -> None:
+    config, _ = await survivor(tmp_path)
+    shutil.rmtree(config.node.data_dir / "journal")
+    with pytest.raises(StartError, match="missing"):
+        recovering.standing(config)
+    assert not (config.node.data_dir / NEW).exists()
