@@ -133,6 +133,7 @@ def exhibits(shown: Exhibition) -> Iterator[Exhibit]:
     yield Exhibit("audit", "/audit")
     yield Exhibit("audit-verified", "/audit", _verify)
     yield Exhibit("cluster", "/cluster")
+    yield Exhibit("review", "/cluster/review")
     yield Exhibit("account", "/account")
     yield Exhibit("password", "/account/password")
     yield Exhibit("not-found", "/tokens/404")

@@ -12,9 +12,12 @@ from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.policy import DAY_MS, UNAMBIGUOUS, Policy
 from sparecode_node.queries.views import TokenView, UserView
 from sparecode_node.replication.errors import NoQuorumError, OutcomeUnknownError
+from sparecode_node.replication.replicator import Proposal
+from sparecode_node.statemachine.epoch_commands import BeginEpoch
 from tests.console.desk import Desk
 from tests.console.test_pages import OWN, with_role
 from tests.services.one_node import PASSWORD, PIN, ROOT, SERIAL, VPN
+from tests.services.test_opening import beginning
 
 pytestmark = pytest.mark.asyncio
 
@@ -538,3 +541,38 @@ async def test_every_field_of_the_policy_has_words(desk: Desk) -> None:
         await desk.node.policies.get(desk.node.admin("PolicyService/GetPolicy"))
     ).value
     assert policy == Policy(version=2)
+
+
+async def test_a_restored_cluster_is_reviewed_and_opened(desk: Desk) -> None:
+    """(E2) Every page that shows the cluster says so, until somebody has looked."""
+    node = desk.node
+    begun = BeginEpoch(cluster_id="c9", cause="restore", state_index=7, state_at_ms=1)
+    node.replicator.commit([Proposal(call=beginning(begun))])
+    browser = await desk.administrator()
+    for path in ("/", "/cluster"):
+        page = await browser.open(path)
+        assert "After a restore no agent is served" in page.text
+    page = await browser.open(page.links["Review, and open"])
+    assert "This state ends at log index 7" in page.text
+    assert ROOT in page.text
+    assert VPN in page.text
+    page = await browser.send("Open the cluster as shown")
+    assert "The cluster is open" in page.text
+    assert "no agent is served" not in page.text
+    assert "There is nothing to review" in (await browser.open("/cluster/review")).text
+
+
+async def test_what_was_not_reviewed_is_not_opened(desk: Desk) -> None:
+    """(E2) Somebody is added meanwhile: refused, and shown with the newcomer."""
+    node = desk.node
+    begun = BeginEpoch(cluster_id="c9", cause="recover", state_index=7, state_at_ms=1)
+    node.replicator.commit([Proposal(call=beginning(begun))])
+    browser, other = await desk.administrator(), await desk.administrator()
+    await browser.open("/cluster/review")
+    await other.open("/new/agent")
+    await other.send("Register agent", name="newcomer", identity="x")
+    page = await browser.send("Open the cluster as shown")
+    assert page.status == 409
+    assert "newcomer" in page.text
+    page = await browser.send("Open the cluster as shown")
+    assert "The cluster is open" in page.text

@@ -32,6 +32,7 @@ PAGES = {
     ),
     "/audit/export?format=csv": "AuditService/ExportAuditEvents",
     "/cluster": "ClusterService/GetStatus",
+    "/cluster/review": "ClusterService/GetReview",
     "/denied-certificates": "AgentService/ListDeniedCertificates",
     "/new/administrator": "AdministratorService/CreateAdministrator",
     "/new/agent": "AgentService/RegisterAgent",
@@ -104,6 +105,7 @@ FORMS = (
         "AdministratorService/Approve",
     ),
     ("/policy", {"action": "save", "version": "1"}, "PolicyService/UpdatePolicy"),
+    ("/cluster/review", {"review": "ab" * 32}, "ClusterService/OpenCluster"),
     ("/cluster", {"target": ""}, "ClusterService/TransferPrimary"),
     *(
         (f"/tokens/{SERIAL}/{name}", fields, f"TokenService/{method}")

@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from sparecode_node.console.changes import go_on
 from sparecode_node.console.notices import Notice
+from sparecode_node.console.review import if_not_open
 from sparecode_node.console.visits import READ_S, Visit
 from sparecode_node.console.words import EXPLAINED, explain
 from sparecode_node.services.cluster import ClusterStatus
@@ -27,7 +28,12 @@ async def show(visit: Visit) -> Response:
         if answer is not None:
             return answer
     status = await status_of(visit)
-    return visit.page("cluster.html", cluster=status, health=health(status))
+    return visit.page(
+        "cluster.html",
+        cluster=status,
+        health=health(status),
+        review=await if_not_open(visit),
+    )
 
 
 async def status_of(visit: Visit) -> ClusterStatus:

@@ -7,6 +7,7 @@ from typing import Final, TypeVar
 from starlette.responses import Response
 
 from sparecode_node.console.cluster import Health, health, status_of
+from sparecode_node.console.review import if_not_open
 from sparecode_node.console.visits import Visit
 from sparecode_node.domain.policy import DAY_MS
 from sparecode_node.queries.audit import AuditFilter, AuditRecord
@@ -67,6 +68,7 @@ async def show(visit: Visit) -> Response:
     return visit.page(
         "dashboard.html",
         cluster=status,
+        review=await if_not_open(visit),
         health=condition,
         emergency=emergency,
         low=low,

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""After a restore or a recovery: what is there again, and letting agents in (E2)."""
+
+from starlette.responses import Response
+
+from sparecode_node.console.changes import change
+from sparecode_node.console.visits import READ_S, Visit
+from sparecode_node.console.words import UNAVAILABLE
+from sparecode_node.queries.review import Review
+
+METHOD = "ClusterService/GetReview"
+
+
+async def look_over(visit: Visit) -> Response:
+    """Show what decides who gets in; open the cluster as it was reviewed."""
+    if visit.is_form:
+        visit.must("ClusterService/OpenCluster")
+        answer = await change(
+            visit,
+            "ClusterService/OpenCluster",
+            lambda call: visit.site.services.opening.open(
+                call, review=visit.form.text("review")
+            ),
+            to="/cluster",
+            words="The cluster is open: agents are served.",
+            fields={"review": ""},
+        )
+        if answer is not None:
+            return answer
+    found = await visit.site.services.opening.review(
+        visit.call(METHOD, within_s=READ_S)
+    )
+    return visit.page("review.html", review=found.value)
+
+
+async def if_not_open(visit: Visit) -> Review | None:
+    """Return what has to be reviewed before agents are served, if anything has."""
+    if not visit.may(METHOD) or not visit.site.is_ready():
+        return None
+    try:
+        found = await visit.site.services.opening.review(
+            visit.call(METHOD, within_s=READ_S)
+        )
+    except UNAVAILABLE:
+        return None  # The page says that there is no quorum.
+    return None if found.value.open else found.value
