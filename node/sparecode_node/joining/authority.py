@@ -6,6 +6,8 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sparecode_node.certificates import Authority, CertificatesError
@@ -70,12 +72,28 @@ class FileAuthority:
         if not key.exists():
             return None
         try:
-            return Authority.from_pem(self.members_ca(), key.read_bytes())
-        except (OSError, ValueError) as error:
+            return _fitting(self.members_ca(), key.read_bytes())
+        except (OSError, ValueError, TypeError) as error:
             log.warning(
                 "authority_unusable", extra={"file": str(key), "cause": str(error)}
             )
             return None
+
+
+def _fitting(certificates: bytes, key: bytes) -> Authority:
+    """
+    Return the authority that a key is of, while there may be two of them.
+
+    What another key signs, no member would accept: and the ticket would be used up.
+    Raises `ValueError`.
+    """
+    private = serialization.load_pem_private_key(key, None)
+    for certificate in x509.load_pem_x509_certificates(certificates):
+        if certificate.public_key() == private.public_key():
+            return Authority.from_pem(
+                certificate.public_bytes(serialization.Encoding.PEM), key
+            )
+    raise ValueError("it is not the key of any of the members' authorities")
 
 
 def _text(path: Path) -> str:

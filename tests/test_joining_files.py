@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files that make a member: which are there, which fit, and what they begin."""
+
+import datetime as dt
+import json
+from pathlib import Path
+
+import pytest
+
+from sparecode_node.certificates import Authority
+from sparecode_node.config import Config, load_config
+from sparecode_node.doctor.findings import Finding, Verdict
+from sparecode_node.doctor.membership import (
+    look_at_authority,
+    look_at_membership,
+    others,
+)
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.joining.authority import FileAuthority
+from sparecode_node.joining.files import missing_pairs
+from sparecode_node.joining.founder import make_authorities
+from sparecode_node.preparing import MEMBERS, StartError, first_members
+from sparecode_node.replication.inspection import JournalFacts
+from sparecode_node.replication.members import Configuration, Member, MemberRole
+
+NOW = dt.datetime.now(dt.UTC)
+N1, N2 = NodeId("n1"), NodeId("n2")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    """Write a node.toml of a node that is alone, with a certificate for each listener."""
+    listeners = "\n".join(
+        f'[{name}]\nlisten = "127.0.0.1:{port}"\ncertificate = "{name}.pem"\n'
+        f'key = "{name}.key"\n{ca}'
+        for name, port, ca in (
+            ("agents", 1, 'ca = "agents-ca.pem"\n'),
+            ("peers", 2, 'ca = "members-ca.pem"\n'),
+            ("admin", 3, ""),
+        )
+    )
+    path = tmp_path / "node.toml"
+    path.write_text(
+        f'[node]\nid = "n1"\ndata_dir = "data"\n{listeners}\n'
+        '[cluster.members]\nn1 = "n1.example:7301"\n[keys]\nfile = "ring.json"\n'
+    )
+    (tmp_path / "data").mkdir()
+    return load_config(path)
+
+
+def told(config: Config, content: object) -> None:
+    path = config.node.data_dir / MEMBERS
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+
+
+def test_a_node_begins_with_those_whom_it_joined(config: Config) -> None:
+    """Of that cluster alone: another one's members are none of its own (E2)."""
+    first = first_members(config, "c1")
+    assert (dict(first.members), first.joins) == ({"n1": "n1.example:7301"}, False)
+    told(config, {"cluster_id": "c1", "members": {"n2": "h:1", "n1": "old:1"}})
+    first = first_members(config, "c1")
+    assert dict(first.members) == {"n2": "h:1", "n1": "n1.example:7301"}
+    assert first.joins
+    restored = first_members(config, "c2")
+    assert (dict(restored.members), restored.joins) == (
+        {"n1": "n1.example:7301"},
+        False,
+    )
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"cluster_id": "c1"}', "7"])
+def test_what_it_was_told_is_not_guessed_at(config: Config, content: str) -> None:
+    """A node that guessed would begin a cluster of its own."""
+    told(config, content)
+    with pytest.raises(
+        StartError, match="not what `sparecode-node init --join` writes"
+    ):
+        first_members(config, "c1")
+
+
+def test_half_a_pair_is_refused(config: Config) -> None:
+    assert len(missing_pairs(config)) == 3
+    config.peers.certificate.write_text("certificate")
+    with pytest.raises(StartError, match=r"\[peers\] .*peers.key is not"):
+        missing_pairs(config)
+    config.peers.key.write_text("key")
+    assert len(missing_pairs(config)) == 2
+
+
+def test_who_has_the_authoritys_key_signs(config: Config) -> None:
+    make_authorities(config, hosts=(), now=NOW)
+    assert FileAuthority(config).can_sign()
+    assert look_at_authority(config).verdict is Verdict.OK
+    key = config.peers.ca.with_suffix(".key")
+    key.write_bytes(Authority.create("another", now=NOW).key_pem)
+    assert not FileAuthority(config).can_sign()
+    assert look_at_authority(config).verdict is Verdict.FAIL
+    key.unlink()
+    assert not FileAuthority(config).can_sign()
+    assert "bring certificates" in look_at_authority(config).words
+
+
+def journal(configuration: Configuration) -> JournalFacts:
+    return JournalFacts(
+        cluster_id="c1",
+        node_id="n1",
+        first_index=1,
+        last_index=1,
+        unfinished_bytes=0,
+        configuration=configuration,
+    )
+
+
+def verdict(configuration: Configuration) -> tuple[Verdict, str]:
+    found: list[Finding] = list(look_at_membership(journal(configuration), N1))
+    (only,) = found
+    return only.verdict, only.words
+
+
+def test_doctor_tells_a_learner_and_who_was_removed() -> None:
+    voter = Member(node_id=N2, address="h:2")
+    learner = Member(node_id=N1, address="h:1", role=MemberRole.LEARNER)
+    for configuration, expected, words in (
+        (Configuration.of((voter, learner)), Verdict.WARN, "is a learner"),
+        (Configuration.of((voter,)), Verdict.WARN, "no member yet"),
+        (Configuration.of((voter,), [N1]), Verdict.FAIL, "under another id"),
+        (
+            Configuration.of((voter, Member(node_id=N1, address="h:1"))),
+            Verdict.OK,
+            "voters are n1, n2",
+        ),
+    ):
+        found, said = verdict(configuration)
+        assert found is expected
+        assert words in said
+    assert list(look_at_membership(None, N1)) == []
+
+
+def test_doctor_asks_the_members_of_now(config: Config) -> None:
+    """By the journal, or by what it joined; node.toml is of the beginning."""
+    members = Configuration.of(
+        (Member(node_id=N1, address="h:1"), Member(node_id=N2, address="h:2"))
+    )
+    assert others(config, journal(members), None) == {"n2": "h:2"}
+    assert others(config, None, None) == {}
