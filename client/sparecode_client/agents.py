@@ -29,6 +29,8 @@ class RegisteredAgent:
     allowed_user_count: int
     allowed_usernames: tuple[str, ...] = ()
     """Its allow list; empty in lists of agents."""
+    allowed_groups: tuple[str, ...] = ()
+    """On its allow list, too, as they are compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

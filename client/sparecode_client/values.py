@@ -148,6 +148,8 @@ class User:
     token_failures: int
     emergency_failures: int
     locked: bool
+    groups: tuple[str, ...] = ()
+    """That the user is in, as they are compared."""
     position: ReadPosition | None = None
     """Of the answer; in a list the page has it."""
 

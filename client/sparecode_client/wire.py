@@ -169,6 +169,7 @@ def user_in(user: users_pb2.User, position: ReadPosition | None = None) -> User:
         token_failures=user.token_failures,
         emergency_failures=user.emergency_failures,
         locked=user.locked,
+        groups=tuple(user.groups),
         position=position,
     )
 

@@ -27,6 +27,7 @@ VPN = pb.Agent(
     restricted=True,
     allowed_user_count=2,
     allowed_usernames=["alice", "Bob"],
+    allowed_groups=["staff"],
 )
 DENIED = pb.ListDeniedCertificatesResponse(
     certificates=[
@@ -61,6 +62,7 @@ def test_an_agent_is_shown_with_its_allow_list(agents: Cli) -> None:
         "Protects cloud",
         "State enabled",
         "Admits 2 users",
+        "Groups staff",
         "Allow list alice",
         "Bob",
     ]
@@ -77,6 +79,7 @@ def test_an_agent_as_json(agents: Cli) -> None:
         "restricted": True,
         "allowed_user_count": 2,
         "allowed_usernames": ["alice", "Bob"],
+        "allowed_groups": ["staff"],
     }
 
 

@@ -161,7 +161,7 @@ def test_update_of_nothing_is_wrong_usage(cli: Cli) -> None:
     result = cli("users", "update", "alice")
 
     assert result.exit_code == 2
-    assert "--display-name or --email" in result.stderr
+    assert "give --display-name, --email, --join or --leave" in result.stderr
 
 
 @pytest.mark.parametrize("args", [(), ("--at", "1d", "--never")])

@@ -68,7 +68,7 @@ def test_wrong_password_leaves_nobody_signed_in(stranger: Cli) -> None:
     result = stranger("login", "root", text="wrong\n")
 
     assert result.exit_code == 4
-    assert result.stderr.endswith("sparecode: name or password is wrong\n")
+    assert "sparecode: name or password is wrong\n" in result.stderr
     assert not stranger.session_file.exists()
 
 

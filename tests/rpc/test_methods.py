@@ -509,9 +509,18 @@ CASES = [
     ),
     Case(
         "UserService/UpdateUser",
-        users_pb2.UpdateUserRequest(request_id=ID, username="alice", enabled=False),
+        users_pb2.UpdateUserRequest(
+            request_id=ID, username="alice", enabled=False, join_groups=["staff"]
+        ),
         "update",
-        {"username": "alice", "display_name": None, "email": None, "enabled": False},
+        {
+            "username": "alice",
+            "display_name": None,
+            "email": None,
+            "enabled": False,
+            "join_groups": ("staff",),
+            "leave_groups": (),
+        },
         APPLIED,
         users_pb2.UpdateUserResponse(commit=COMMIT),
     ),
@@ -804,6 +813,8 @@ CASES = [
             enabled=False,
             add_usernames=["alice"],
             remove_usernames=["bob"],
+            add_groups=["staff"],
+            remove_groups=["guests"],
         ),
         "update",
         {
@@ -813,6 +824,8 @@ CASES = [
             "restricted": None,
             "add_usernames": ("alice",),
             "remove_usernames": ("bob",),
+            "add_groups": ("staff",),
+            "remove_groups": ("guests",),
         },
         APPLIED,
         agents_pb2.UpdateAgentResponse(commit=COMMIT),

@@ -3,7 +3,12 @@
 
 import pytest
 
-from sparecode_node.domain.agents import Certificate, CertificateMark, Protects
+from sparecode_node.domain.agents import (
+    GROUPS_MAX,
+    Certificate,
+    CertificateMark,
+    Protects,
+)
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.queries.views import AgentView
 from sparecode_node.services.context import AgentCaller, CallContext
@@ -104,6 +109,50 @@ async def test_only_users_on_the_allow_list_come_in(node: OneNode) -> None:
     assert node.kdf.evaluations() - before == 2
     await update(node, add_usernames=("alice",))
     assert await node.accepts(PIN + node.tokencode())
+
+
+async def update_user(node: OneNode, **groups: tuple[str, ...]) -> None:
+    await node.users.update(
+        node.admin("UserService/UpdateUser"), username="alice", **groups
+    )
+
+
+async def test_users_come_in_by_a_group_that_they_are_in(node: OneNode) -> None:
+    """(A4, A6) On every node from the commit on; and refused again from the next one."""
+    await node.add_user()
+    await update(node, restricted=True, add_groups=("Staff", "night shift"))
+    assert (await seen(node)).allowed_groups == ("night shift", "staff")
+    assert not await node.accepts(PIN + node.tokencode())
+    await update_user(node, join_groups=("STAFF", "other"))
+    assert await node.accepts(PIN + node.tokencode())
+    read = await node.users.get(node.admin("UserService/GetUser"), "alice")
+    assert read.value.groups == ("other", "staff")
+    await update_user(node, leave_groups=("staff",))
+    assert not await node.accepts(PIN + node.tokencode(step=1))
+    assert node.reasons()[-1] == Reason.USER_NOT_ALLOWED
+    await update_user(node, join_groups=("night shift",))
+    await update(node, remove_groups=("night shift",))
+    assert not await node.accepts(PIN + node.tokencode(step=1))
+
+
+async def test_groups_have_bounds(node: OneNode) -> None:
+    """As a whole: what would be too much changes nothing."""
+    await node.add_user()
+    many = tuple(f"group {number}" for number in range(GROUPS_MAX))
+    await update_user(node, join_groups=many)
+    await update(node, add_groups=many)
+    for change in (
+        update_user(node, join_groups=("one more",)),
+        update(node, add_groups=("one more",)),
+    ):
+        with pytest.raises(Refused) as refused:
+            await change
+        assert refused.value.rejected.reason is Reason.GROUP_LIMIT
+    with pytest.raises(InvalidFieldError, match="at most 32 names"):
+        await update_user(node, join_groups=(*many, "one more"))
+    with pytest.raises(InvalidFieldError, match="to be joined as well"):
+        await update_user(node, join_groups=("a",), leave_groups=("A",))
+    assert len((await seen(node)).allowed_groups) == GROUPS_MAX
 
 
 async def test_a_denied_certificate_is_refused_and_its_agent_is_not(

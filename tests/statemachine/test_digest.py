@@ -89,7 +89,8 @@ def test_any_changed_cell_changes_the_digest() -> None:
             {"name": "eve", "old": "temporary", "new": "hers", "session": "e0"},
         ),
         ("update-policy", {"codes_per_set_default": "5"}),
-        ("update-agent", {"name": "vpn", "allow": "alice"}),
+        ("update-agent", {"name": "vpn", "allow": "alice", "allow-group": "staff"}),
+        ("update-user", {"name": "alice", "join": "staff"}),
         ("deny-certificate", {"fingerprint": "f1"}),
         # A challenge that was answered: of a token without a PIN.
         ("enroll", {"serial": "1002"}),

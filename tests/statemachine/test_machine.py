@@ -305,6 +305,7 @@ LATER = {
     11: (),
     12: (",\n    pin_lettered INTEGER NOT NULL DEFAULT 0",),
     13: (schema._MEMBERSHIP_TABLES,),
+    14: (schema._GROUP_TABLES,),
 }
 """What each version has more than the one before."""
 

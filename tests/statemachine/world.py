@@ -289,6 +289,8 @@ class World:
                     display_name=given.get("display"),
                     email=given.get("email"),
                     enabled=None if enabled is None else enabled == "yes",
+                    join_groups=names(given.get("join")),
+                    leave_groups=names(given.get("leave")),
                 )
             case "delete-user":
                 return DeleteUser(name_key=fold(given["name"]))
@@ -399,6 +401,8 @@ class World:
                     else None,
                     add_users=names(given.get("allow")),
                     remove_users=names(given.get("disallow")),
+                    add_groups=names(given.get("allow-group")),
+                    remove_groups=names(given.get("disallow-group")),
                 )
             case "remove-agent":
                 return RemoveAgent(name_key=fold(given["name"]))

@@ -74,7 +74,7 @@ class Agents(Caller):
             position=position_in(answer.position),
         )
 
-    async def update_agent(
+    async def update_agent(  # noqa: PLR0913 - one argument per field.
         self,
         name: str,
         *,
@@ -83,6 +83,8 @@ class Agents(Caller):
         restricted: bool | None = None,
         add_usernames: Sequence[str] = (),
         remove_usernames: Sequence[str] = (),
+        add_groups: Sequence[str] = (),
+        remove_groups: Sequence[str] = (),
         request_id: str | None = None,
         within: timedelta | None = None,
     ) -> Commit:
@@ -90,13 +92,16 @@ class Agents(Caller):
         Change what is given; what is None stays.
 
         It holds from the commit on, on every node and for connections that are
-        open. While *restricted*, an agent admits only the users on its allow list.
+        open. While *restricted*, an agent admits only the users on its allow list,
+        and whoever is in a group that is on it.
         """
         request = agents_pb2.UpdateAgentRequest(
             request_id=request_id or new_request_id(),
             name=name,
             add_usernames=add_usernames,
             remove_usernames=remove_usernames,
+            add_groups=add_groups,
+            remove_groups=remove_groups,
         )
         if protects is not None:
             request.protects = enum_out(types_pb2.AgentProtects, protects)
@@ -202,6 +207,7 @@ def agent_in(agent: agents_pb2.Agent) -> RegisteredAgent:
         restricted=agent.restricted,
         allowed_user_count=agent.allowed_user_count,
         allowed_usernames=tuple(agent.allowed_usernames),
+        allowed_groups=tuple(agent.allowed_groups),
     )
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The people who authenticate."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from sparecode.v1 import users_pb2
@@ -100,16 +101,20 @@ class Users(Caller):
         display_name: str | None = None,
         email: str | None = None,
         enabled: bool | None = None,
+        join_groups: Sequence[str] = (),
+        leave_groups: Sequence[str] = (),
         request_id: str | None = None,
         within: timedelta | None = None,
     ) -> Commit:
-        """Change what is given; what is None stays."""
+        """Change what is given; what is None stays. Agents may admit by groups."""
         request = users_pb2.UpdateUserRequest(
             request_id=request_id or new_request_id(),
             username=username,
             display_name=display_name,
             email=email,
             enabled=enabled,
+            join_groups=join_groups,
+            leave_groups=leave_groups,
         )
         answer = await self._client.unary(
             lambda node: node.users.UpdateUser, request, within=within

@@ -143,6 +143,10 @@ def show(context: typer.Context, name: Name, stale_ok: StaleOk = False) -> None:
             ("State", "enabled" if agent.enabled else "disabled"),
             ("Admits", admits_of(agent)),
             *(
+                [("Groups", ", ".join(agent.allowed_groups))]
+                * bool(agent.allowed_groups)
+            ),
+            *(
                 ("Allow list" if first else "", username)
                 for first, username in zip(
                     [True] + [False] * agent.allowed_user_count,
@@ -177,11 +181,20 @@ def update(
         list[str] | None,
         typer.Option(metavar="USER", help="From its allow list; may repeat."),
     ] = None,
+    allow_group: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GROUP", help="All users of a group; may repeat."),
+    ] = None,
+    disallow_group: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GROUP", help="From its allow list; may repeat."),
+    ] = None,
 ) -> None:
     """Change an agent: what it protects, and whom it admits."""
     settings = settings_of(context)
     with settings.admin() as admin:
-        if (protects, restricted, allow, disallow) == (None,) * 4:
+        lists = (allow, disallow, allow_group, disallow_group)
+        if (protects, restricted, *lists) == (None,) * 6:
             raise UsageError("say what to change: see --help")
         commit = admin.update_agent(
             name,
@@ -189,6 +202,8 @@ def update(
             restricted=restricted,
             add_usernames=allow or (),
             remove_usernames=disallow or (),
+            add_groups=allow_group or (),
+            remove_groups=disallow_group or (),
             request_id=settings.request_id,
         )
     settings.output.done(f"Agent {name} changed", commit, name=name)

@@ -53,6 +53,7 @@ NEXT: dict[str, str] = {
     "CODE_COUNT": "See how many may live: sparecode policy show",
     "CODE_FORMAT": "Make codes longer: sparecode policy update --set code_length=8",
     "DRAFT_STALE": "Issue again: sparecode emergency issue SERIAL",
+    "GROUP_LIMIT": "Take some away: sparecode users update USER --leave GROUP",
     "GUESS_ODDS": "See what the odds depend on: sparecode policy show",
     "LAST_SUPER_ADMIN": "Add another first: sparecode admins create NAME --role super-admin",
     "LIFETIME_BEYOND_CAP": "Give an earlier end: --expires.",

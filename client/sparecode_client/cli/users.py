@@ -106,6 +106,7 @@ def show(context: typer.Context, username: Username, stale_ok: StaleOk = False) 
             ("E-mail", user.email),
             ("State", state(user)),
             ("Tokens", ", ".join(user.token_serials) or "none"),
+            ("Groups", ", ".join(user.groups) or "none"),
             (
                 "Failures",
                 f"{user.token_failures} with tokens, {user.emergency_failures} with codes",
@@ -180,16 +181,28 @@ def update(
     username: Username,
     display_name: DisplayName = None,
     email: Email = None,
+    join: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GROUP", help="A group to be in; may repeat."),
+    ] = None,
+    leave: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GROUP", help="A group to be in no more; may repeat."),
+    ] = None,
 ) -> None:
-    """Change a user's name or address; what is not given stays."""
-    if display_name is None and email is None:
-        raise typer.BadParameter("give --display-name or --email", ctx=context)
+    """Change a user's name, address or groups; what is not given stays."""
+    if (display_name, email, join, leave) == (None,) * 4:
+        raise typer.BadParameter(
+            "give --display-name, --email, --join or --leave", ctx=context
+        )
     settings = settings_of(context)
     with settings.admin() as admin:
         commit = admin.update_user(
             username,
             display_name=display_name,
             email=email,
+            join_groups=join or (),
+            leave_groups=leave or (),
             request_id=settings.request_id,
         )
     settings.output.done(f"User {username} changed", commit, username=username)

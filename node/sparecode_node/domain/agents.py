@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from sparecode_node.domain.ids import AgentIdentity
 
+GROUPS_MAX = 32
+"""Of a user, and on the allow list of an agent."""
+
 ALLOWED_USERS_MAX = 2_000
 """On the allow list of one agent."""
 

@@ -11,6 +11,9 @@ from typing import NewType
 UserId = NewType("UserId", str)
 """Identifies a user for ever, through changes of the username (UUID)."""
 
+GroupKey = NewType("GroupKey", str)
+"""The folded name of a group of users; there is no more to a group."""
+
 NameKey = NewType("NameKey", str)
 """A username after NFKC and casefold: equal names have equal keys."""
 

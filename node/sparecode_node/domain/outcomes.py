@@ -72,6 +72,7 @@ class Reason(enum.StrEnum):
     USER_EXISTS = "user_exists"
     USER_DISABLED = "user_disabled"
     USER_HAS_TOKENS = "user_has_tokens"
+    GROUP_LIMIT = "group_limit"
 
     # Tokens and PINs
     TOKEN_UNKNOWN = "token_unknown"

@@ -32,7 +32,7 @@ async def get(transaction: ReadTransaction, name_key: NameKey) -> AgentView | No
         """,
         identity=row["identity"],
     )
-    return _view(row, tuple(each["username"] for each in allowed))
+    return await _view(transaction, row, tuple(each["username"] for each in allowed))
 
 
 async def page(
@@ -47,7 +47,7 @@ async def page(
         after=pages.decode(page_token),
         rows=size + 1,
     )
-    found = [_view(row) for row in rows]
+    found = [await _view(transaction, row) for row in rows]
     return pages.page(found, size, lambda agent: fold(agent.name))
 
 
@@ -76,7 +76,14 @@ async def denied_certificates(
     return pages.page(found, size, lambda each: f"{each.mark} {each.value}")
 
 
-def _view(row: sqlite3.Row, allowed: tuple[str, ...] = ()) -> AgentView:
+async def _view(
+    transaction: ReadTransaction, row: sqlite3.Row, allowed: tuple[str, ...] = ()
+) -> AgentView:
+    groups = await transaction.all(
+        "SELECT group_key FROM agent_groups WHERE identity = :identity "
+        "ORDER BY group_key",
+        identity=row["identity"],
+    )
     return AgentView(
         name=row["name"],
         identity=row["identity"],
@@ -85,4 +92,5 @@ def _view(row: sqlite3.Row, allowed: tuple[str, ...] = ()) -> AgentView:
         restricted=bool(row["restricted"]),
         allowed_user_count=row["allowed"],
         allowed_usernames=allowed,
+        allowed_groups=tuple(str(each["group_key"]) for each in groups),
     )

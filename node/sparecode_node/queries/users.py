@@ -201,6 +201,10 @@ async def _view(
         factor: lockouts[factor]["failures"] if factor in lockouts else 0
         for factor in Factor
     }
+    groups = await transaction.all(
+        "SELECT group_key FROM user_groups WHERE user_id = :user_id ORDER BY group_key",
+        user_id=row["user_id"],
+    )
     return UserView(
         username=row["username"],
         display_name=row["display_name"],
@@ -210,4 +214,5 @@ async def _view(
         token_failures=failures[Factor.TOKEN],
         emergency_failures=failures[Factor.EMERGENCY],
         locked=any(lockout["locked"] for lockout in lockouts.values()),
+        groups=tuple(str(group["group_key"]) for group in groups),
     )

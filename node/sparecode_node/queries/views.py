@@ -36,6 +36,7 @@ class UserView:
     """Consecutive failures of the emergency factor."""
     locked: bool
     """Either factor is waiting or locked at the time of the answer."""
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +125,8 @@ class AgentView:
     allowed_user_count: int = 0
     allowed_usernames: tuple[str, ...] = ()
     """Its allow list; empty in lists."""
+    allowed_groups: tuple[str, ...] = ()
+    """On its allow list, too; in lists as well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

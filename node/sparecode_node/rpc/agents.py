@@ -68,6 +68,8 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
             restricted=request.restricted if request.HasField("restricted") else None,
             add_usernames=tuple(request.add_usernames),
             remove_usernames=tuple(request.remove_usernames),
+            add_groups=tuple(request.add_groups),
+            remove_groups=tuple(request.remove_groups),
         )
         return pb.UpdateAgentResponse(commit=convert.commit(self._node_id, applied))
 
@@ -152,6 +154,7 @@ def _agent(agent: AgentView) -> pb.Agent:
         restricted=agent.restricted,
         allowed_user_count=agent.allowed_user_count,
         allowed_usernames=agent.allowed_usernames,
+        allowed_groups=agent.allowed_groups,
     )
 
 

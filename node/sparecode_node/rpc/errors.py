@@ -226,6 +226,7 @@ _FAILED_PRECONDITION = {
     Reason.USER_IS_ADMINISTRATOR: "an administrator is linked to the user",
     Reason.LAST_SUPER_ADMIN: "there would be no super administrator any more",
     Reason.WRONG_PASSWORD: "the old password is wrong",
+    Reason.GROUP_LIMIT: "there would be too many groups; take some away first",
     Reason.USER_HAS_TOKENS: "the user still has tokens",
     Reason.TOKEN_NOT_ASSIGNED: "the token is nobody's; assign it first",
     Reason.TOKEN_ASSIGNED: "the token is somebody's already",

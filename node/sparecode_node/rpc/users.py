@@ -95,6 +95,8 @@ class UserServicer(pb_grpc.UserServiceServicer):
             ),
             email=request.email if request.HasField("email") else None,
             enabled=request.enabled if request.HasField("enabled") else None,
+            join_groups=tuple(request.join_groups),
+            leave_groups=tuple(request.leave_groups),
         )
         return pb.UpdateUserResponse(commit=convert.commit(self._node_id, applied))
 
@@ -139,4 +141,5 @@ def _user(user: UserView) -> pb.User:
         token_failures=user.token_failures,
         emergency_failures=user.emergency_failures,
         locked=user.locked,
+        groups=user.groups,
     )

@@ -79,7 +79,7 @@ class Agents:
 
         return await self._reader.read(context, query, stale_ok=stale_ok)
 
-    async def update(
+    async def update(  # noqa: PLR0913 - one argument per field.
         self,
         context: CallContext,
         *,
@@ -89,6 +89,8 @@ class Agents:
         restricted: bool | None = None,
         add_usernames: Sequence[str] = (),
         remove_usernames: Sequence[str] = (),
+        add_groups: Sequence[str] = (),
+        remove_groups: Sequence[str] = (),
     ) -> Applied:
         """Change what is given of an agent; what is None stays."""
         command = UpdateAgent(
@@ -98,7 +100,13 @@ class Agents:
             restricted=restricted,
             add_users=_name_keys("add_usernames", add_usernames),
             remove_users=_name_keys("remove_usernames", remove_usernames),
+            add_groups=fields.groups("add_groups", add_groups),
+            remove_groups=fields.groups("remove_groups", remove_groups),
         )
+        if set(command.add_groups) & set(command.remove_groups):
+            raise InvalidFieldError(
+                "remove_groups", "names a group that is to be added as well"
+            )
         if set(command.add_users) & set(command.remove_users):
             raise InvalidFieldError(
                 "remove_usernames", "names a user that is to be added as well"
@@ -109,7 +117,12 @@ class Agents:
             "enabled": enabled,
             "restricted": restricted,
         }
-        for field, names in (("add", add_usernames), ("remove", remove_usernames)):
+        for field, names in (
+            ("add", add_usernames),
+            ("remove", remove_usernames),
+            ("add group", add_groups),
+            ("remove group", remove_groups),
+        ):
             said |= {f"{field} {at}": each for at, each in enumerate(names)}
         return await self._proposer.change(context, command, said)
 

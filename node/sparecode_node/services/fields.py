@@ -7,14 +7,23 @@ A message never quotes the value of a field that may be secret.
 """
 
 import re
+from collections.abc import Sequence
 
-from sparecode_node.domain.ids import AgentIdentity, NodeId, RequestId, TokenSerial
+from sparecode_node.domain.agents import GROUPS_MAX
+from sparecode_node.domain.ids import (
+    AgentIdentity,
+    GroupKey,
+    NodeId,
+    RequestId,
+    TokenSerial,
+)
 from sparecode_node.domain.passcodes import normalized
 from sparecode_node.domain.tokencodes import (
     SECURID_SEED_BYTES,
     SECURID_SERIAL,
     Algorithm,
 )
+from sparecode_node.domain.users import fold
 from sparecode_node.services.errors import InvalidFieldError
 
 UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
@@ -37,6 +46,7 @@ USERNAME_MAX = 128
 DISPLAY_NAME_MAX = 256
 EMAIL_MAX = 254
 AGENT_NAME_MAX = 64
+GROUP_NAME_MAX = 64
 ALLOWED_AT_ONCE_MAX = 100
 """Users that one request puts on an allow list: it has to fit in a log entry."""
 NOTE_MAX = 256
@@ -187,6 +197,17 @@ def challenge(value: bytes) -> bytes:
     if not 1 <= len(value) <= CHALLENGE_MAX:
         raise InvalidFieldError("challenge", "must be what an answer before has held")
     return value
+
+
+def groups(name: str, values: Sequence[str]) -> tuple[GroupKey, ...]:
+    """Return the folded names of groups."""
+    if len(values) > GROUPS_MAX:
+        raise InvalidFieldError(
+            name, f"must have at most {GROUPS_MAX} names; has {len(values)}"
+        )
+    for value in values:
+        text(name, value, at_least=1, at_most=GROUP_NAME_MAX)
+    return tuple(GroupKey(fold(value)) for value in values)
 
 
 def tokencode(name: str, value: str) -> str:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Use cases: the people who authenticate."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sparecode_node.domain.ids import UserId
 from sparecode_node.domain.outcomes import Reason, Rejected
@@ -13,11 +13,11 @@ from sparecode_node.queries.views import Page, UserView
 from sparecode_node.services import fields
 from sparecode_node.services.ambient import Entropy
 from sparecode_node.services.context import CallContext, Read
-from sparecode_node.services.errors import Refused
+from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.services.kdf import SALT_BYTES
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.reading import Reader
-from sparecode_node.services.sealing import Sealing
+from sparecode_node.services.sealing import FieldValue, Sealing
 from sparecode_node.statemachine.commands import (
     CreateUser,
     DeleteUser,
@@ -138,6 +138,8 @@ class Users:
         display_name: str | None = None,
         email: str | None = None,
         enabled: bool | None = None,
+        join_groups: Sequence[str] = (),
+        leave_groups: Sequence[str] = (),
     ) -> Applied:
         """Change what is given of a user; what is None stays."""
         fields.username(username)
@@ -150,13 +152,21 @@ class Users:
             display_name=display_name,
             email=email,
             enabled=enabled,
+            join_groups=fields.groups("join_groups", join_groups),
+            leave_groups=fields.groups("leave_groups", leave_groups),
         )
-        said = {
+        if set(command.join_groups) & set(command.leave_groups):
+            raise InvalidFieldError(
+                "leave_groups", "names a group that is to be joined as well"
+            )
+        said: dict[str, FieldValue] = {
             "username": username,
             "display_name": display_name,
             "email": email,
             "enabled": enabled,
         }
+        for field, names in (("join", join_groups), ("leave", leave_groups)):
+            said |= {f"{field} {at}": each for at, each in enumerate(names)}
         return await self._proposer.change(context, command, said)
 
     async def delete(self, context: CallContext, *, username: str) -> Applied:

@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 
 from sparecode_node.domain.agents import CertificateMark, Protects
-from sparecode_node.domain.ids import NameKey
+from sparecode_node.domain.ids import GroupKey, NameKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +18,9 @@ class UpdateAgent:
     add_users: tuple[NameKey, ...]
     """Onto its allow list."""
     remove_users: tuple[NameKey, ...]
+    add_groups: tuple[GroupKey, ...] = ()
+    """Onto its allow list: whoever is in one is admitted."""
+    remove_groups: tuple[GroupKey, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

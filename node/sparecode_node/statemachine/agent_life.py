@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import assert_never
 
-from sparecode_node.domain.agents import ALLOWED_USERS_MAX, Agent
+from sparecode_node.domain.agents import ALLOWED_USERS_MAX, GROUPS_MAX, Agent
 from sparecode_node.domain.ids import NameKey, UserId
 from sparecode_node.domain.outcomes import Reason, Rejected
-from sparecode_node.statemachine import agent_tables, tables
+from sparecode_node.statemachine import agent_tables, group_tables, tables
 from sparecode_node.statemachine.agent_commands import (
     AgentCommand,
     AllowCertificate,
@@ -95,6 +95,8 @@ def _update(applying: Applying, command: UpdateAgent) -> Rejected | None:
     agent_tables.save_agent(applying.db, agent, command.name_key)
     changes += [f"allows {name}" for name in command.add_users]
     changes += [f"no longer allows {name}" for name in command.remove_users]
+    changes += [f"allows group {group}" for group in command.add_groups]
+    changes += [f"no longer allows group {group}" for group in command.remove_groups]
     applying.detail = ", ".join(changes)
     return _change_allow_list(applying, agent, command)
 
@@ -118,6 +120,16 @@ def _change_allow_list(
             f"the allow list of {agent.name} would have {count} users, at most "
             f"{ALLOWED_USERS_MAX}",
             "add_usernames",
+        )
+    groups = group_tables.change_allowed(
+        db, agent.identity, added=command.add_groups, removed=command.remove_groups
+    )
+    if groups > GROUPS_MAX:
+        return Rejected(
+            Reason.GROUP_LIMIT,
+            f"the allow list of {agent.name} would have {groups} groups, at most "
+            f"{GROUPS_MAX}",
+            "add_groups",
         )
     return None
 

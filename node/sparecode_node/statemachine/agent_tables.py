@@ -93,10 +93,13 @@ def count_allowed_users(db: sqlite3.Connection, identity: AgentIdentity) -> int:
 def lists_user(
     db: sqlite3.Connection, identity: AgentIdentity, user_id: UserId
 ) -> bool:
-    """Say whether a user is on the allow list of an agent."""
+    """Say whether a user is on the allow list of an agent, or a group of theirs is."""
     found = db.execute(
-        "SELECT 1 FROM agent_users WHERE identity = ? AND user_id = ?",
-        (identity, user_id),
+        "SELECT 1 FROM agent_users WHERE identity = :identity AND user_id = :user_id "
+        "UNION ALL "
+        "SELECT 1 FROM agent_groups JOIN user_groups USING (group_key) "
+        "WHERE identity = :identity AND user_id = :user_id LIMIT 1",
+        {"identity": identity, "user_id": user_id},
     )
     return found.fetchone() is not None
 

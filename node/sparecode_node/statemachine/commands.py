@@ -17,6 +17,7 @@ from sparecode_node.domain.ids import (
     NO_KEY,
     AdministratorName,
     AgentIdentity,
+    GroupKey,
     KeyId,
     NameKey,
     NodeId,
@@ -127,6 +128,8 @@ class UpdateUser:
     display_name: str | None
     email: str | None
     enabled: bool | None
+    join_groups: tuple[GroupKey, ...] = ()
+    leave_groups: tuple[GroupKey, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -319,11 +322,7 @@ class Authenticate:
     policy_version: int
     key_id: KeyId
     lettered: bool
-    """
-    The passcode holds a letter.
-
-    The emergency factor is charged then, else the token's, where there is no reading (L).
-    """
+    """The passcode holds a letter: so the factor is told where nothing is read (L)."""
     readings: tuple[Reading, ...]
     client_address: str
     resource: str

@@ -9,7 +9,7 @@ Every row is a function of the log. `meta` holds what is one of a kind:
 
 import sqlite3
 
-VERSION = 13
+VERSION = 14
 """Stored as `user_version`; raised with every change of the tables."""
 
 _KEY_TABLES = """
@@ -101,6 +101,20 @@ CREATE TABLE former_tokens (            -- what deleted tokens have spent
     key_id INTEGER NOT NULL,         -- that it was sealed with
     spent INTEGER NOT NULL,
     PRIMARY KEY (serial, kind, seed_mark)
+) STRICT, WITHOUT ROWID;
+"""
+
+_GROUP_TABLES = """
+CREATE TABLE user_groups (
+    user_id TEXT NOT NULL REFERENCES users (user_id) ON DELETE CASCADE,
+    group_key TEXT NOT NULL,         -- NFKC, casefold
+    PRIMARY KEY (user_id, group_key)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE agent_groups (             -- allow lists, too
+    identity TEXT NOT NULL REFERENCES agents (identity) ON DELETE CASCADE,
+    group_key TEXT NOT NULL,
+    PRIMARY KEY (identity, group_key)
 ) STRICT, WITHOUT ROWID;
 """
 
@@ -266,6 +280,7 @@ CREATE TABLE audit_events (
     + _AGENT_TABLES
     + _APPROVAL_TABLES
     + _FORMER_TABLES
+    + _GROUP_TABLES
     + _KEY_TABLES
     + _MEMBERSHIP_TABLES
 )
@@ -299,6 +314,7 @@ _MIGRATIONS = {
     "UPDATE policy SET value = replace(value, '\"request_retention_ms\":', "
     '\'"pin_letters": false, "request_retention_ms":\');',
     12: _MEMBERSHIP_TABLES,
+    13: _GROUP_TABLES,
 }
 """
 From each version to the next one; a node that is upgraded keeps its state.

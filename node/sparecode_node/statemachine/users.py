@@ -3,10 +3,11 @@
 
 from dataclasses import replace
 
+from sparecode_node.domain.agents import GROUPS_MAX
 from sparecode_node.domain.lockout import FREE, Factor
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.users import User
-from sparecode_node.statemachine import tables
+from sparecode_node.statemachine import group_tables, tables
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands import (
     CreateUser,
@@ -75,7 +76,31 @@ def update_user(applying: Applying, command: UpdateUser) -> Result:
         user = replace(user, enabled=command.enabled)
         applying.detail = "enabled" if command.enabled else "disabled"
     tables.save_user(db, user)
-    return Applied(index=applying.index)
+    return _change_groups(applying, user, command) or Applied(index=applying.index)
+
+
+def _change_groups(
+    applying: Applying, user: User, command: UpdateUser
+) -> Rejected | None:
+    """Put the user into groups, or take them from some: agents admit them by it."""
+    if not command.join_groups and not command.leave_groups:
+        return None
+    changes = [f"joins {group}" for group in command.join_groups]
+    changes += [f"leaves {group}" for group in command.leave_groups]
+    applying.detail = ", ".join([applying.detail] * bool(applying.detail) + changes)
+    count = group_tables.change_memberships(
+        applying.db,
+        user.user_id,
+        joined=command.join_groups,
+        left=command.leave_groups,
+    )
+    if count > GROUPS_MAX:
+        return Rejected(
+            Reason.GROUP_LIMIT,
+            f"{user.username} would be in {count} groups, at most {GROUPS_MAX}",
+            "join_groups",
+        )
+    return None
 
 
 def delete_user(applying: Applying, command: DeleteUser) -> Result:

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from sparecode.v1 import types_pb2 as sparecode_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19sparecode/v1/agents.proto\x12\x0csparecode.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18sparecode/v1/types.proto\"\xbe\x01\n\x05\x41gent\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1c\n\x14\x63\x65rtificate_identity\x18\x02 \x01(\t\x12-\n\x08protects\x18\x03 \x01(\x0e\x32\x1b.sparecode.v1.AgentProtects\x12\x0f\n\x07\x65nabled\x18\x04 \x01(\x08\x12\x12\n\nrestricted\x18\x05 \x01(\x08\x12\x1a\n\x12\x61llowed_user_count\x18\x06 \x01(\x05\x12\x19\n\x11\x61llowed_usernames\x18\x07 \x03(\t\"\x93\x01\n\x11\x44\x65niedCertificate\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\x12\x15\n\rserial_number\x18\x02 \x01(\t\x12-\n\tdeny_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\radministrator\x18\x04 \x01(\t\x12\x0c\n\x04note\x18\x05 \x01(\t\"\x99\x01\n\x14RegisterAgentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x1c\n\x14\x63\x65rtificate_identity\x18\x03 \x01(\t\x12-\n\x08protects\x18\x04 \x01(\x0e\x32\x1b.sparecode.v1.AgentProtects\x12\x12\n\nrestricted\x18\x05 \x01(\x08\"=\n\x15RegisterAgentResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"L\n\x11ListAgentsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08stale_ok\x18\x03 \x01(\x08\"\x80\x01\n\x12ListAgentsResponse\x12#\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x13.sparecode.v1.Agent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12,\n\x08position\x18\x03 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition\"1\n\x0fGetAgentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08stale_ok\x18\x02 \x01(\x08\"d\n\x10GetAgentResponse\x12\"\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x13.sparecode.v1.Agent\x12,\n\x08position\x18\x02 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition\"\xe0\x01\n\x12UpdateAgentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12-\n\x08protects\x18\x03 \x01(\x0e\x32\x1b.sparecode.v1.AgentProtects\x12\x14\n\x07\x65nabled\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12\x17\n\nrestricted\x18\x05 \x01(\x08H\x01\x88\x01\x01\x12\x15\n\radd_usernames\x18\x06 \x03(\t\x12\x18\n\x10remove_usernames\x18\x07 \x03(\tB\n\n\x08_enabledB\r\n\x0b_restricted\";\n\x13UpdateAgentResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"6\n\x12RemoveAgentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\";\n\x13RemoveAgentResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"f\n\x16\x44\x65nyCertificateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\x12\x15\n\rserial_number\x18\x03 \x01(\t\x12\x0c\n\x04note\x18\x04 \x01(\t\"?\n\x17\x44\x65nyCertificateResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"Y\n\x17\x41llowCertificateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\x12\x15\n\rserial_number\x18\x03 \x01(\t\"@\n\x18\x41llowCertificateResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"X\n\x1dListDeniedCertificatesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08stale_ok\x18\x03 \x01(\x08\"\x9e\x01\n\x1eListDeniedCertificatesResponse\x12\x35\n\x0c\x63\x65rtificates\x18\x01 \x03(\x0b\x32\x1f.sparecode.v1.DeniedCertificate\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12,\n\x08position\x18\x03 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition2\xe4\x05\n\x0c\x41gentService\x12X\n\rRegisterAgent\x12\".sparecode.v1.RegisterAgentRequest\x1a#.sparecode.v1.RegisterAgentResponse\x12I\n\x08GetAgent\x12\x1d.sparecode.v1.GetAgentRequest\x1a\x1e.sparecode.v1.GetAgentResponse\x12O\n\nListAgents\x12\x1f.sparecode.v1.ListAgentsRequest\x1a .sparecode.v1.ListAgentsResponse\x12R\n\x0bUpdateAgent\x12 .sparecode.v1.UpdateAgentRequest\x1a!.sparecode.v1.UpdateAgentResponse\x12R\n\x0bRemoveAgent\x12 .sparecode.v1.RemoveAgentRequest\x1a!.sparecode.v1.RemoveAgentResponse\x12^\n\x0f\x44\x65nyCertificate\x12$.sparecode.v1.DenyCertificateRequest\x1a%.sparecode.v1.DenyCertificateResponse\x12\x61\n\x10\x41llowCertificate\x12%.sparecode.v1.AllowCertificateRequest\x1a&.sparecode.v1.AllowCertificateResponse\x12s\n\x16ListDeniedCertificates\x12+.sparecode.v1.ListDeniedCertificatesRequest\x1a,.sparecode.v1.ListDeniedCertificatesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19sparecode/v1/agents.proto\x12\x0csparecode.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18sparecode/v1/types.proto\"\xd6\x01\n\x05\x41gent\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1c\n\x14\x63\x65rtificate_identity\x18\x02 \x01(\t\x12-\n\x08protects\x18\x03 \x01(\x0e\x32\x1b.sparecode.v1.AgentProtects\x12\x0f\n\x07\x65nabled\x18\x04 \x01(\x08\x12\x12\n\nrestricted\x18\x05 \x01(\x08\x12\x1a\n\x12\x61llowed_user_count\x18\x06 \x01(\x05\x12\x19\n\x11\x61llowed_usernames\x18\x07 \x03(\t\x12\x16\n\x0e\x61llowed_groups\x18\x08 \x03(\t\"\x93\x01\n\x11\x44\x65niedCertificate\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\x12\x15\n\rserial_number\x18\x02 \x01(\t\x12-\n\tdeny_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\radministrator\x18\x04 \x01(\t\x12\x0c\n\x04note\x18\x05 \x01(\t\"\x99\x01\n\x14RegisterAgentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x1c\n\x14\x63\x65rtificate_identity\x18\x03 \x01(\t\x12-\n\x08protects\x18\x04 \x01(\x0e\x32\x1b.sparecode.v1.AgentProtects\x12\x12\n\nrestricted\x18\x05 \x01(\x08\"=\n\x15RegisterAgentResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"L\n\x11ListAgentsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08stale_ok\x18\x03 \x01(\x08\"\x80\x01\n\x12ListAgentsResponse\x12#\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x13.sparecode.v1.Agent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12,\n\x08position\x18\x03 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition\"1\n\x0fGetAgentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08stale_ok\x18\x02 \x01(\x08\"d\n\x10GetAgentResponse\x12\"\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x13.sparecode.v1.Agent\x12,\n\x08position\x18\x02 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition\"\x8b\x02\n\x12UpdateAgentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12-\n\x08protects\x18\x03 \x01(\x0e\x32\x1b.sparecode.v1.AgentProtects\x12\x14\n\x07\x65nabled\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12\x17\n\nrestricted\x18\x05 \x01(\x08H\x01\x88\x01\x01\x12\x15\n\radd_usernames\x18\x06 \x03(\t\x12\x18\n\x10remove_usernames\x18\x07 \x03(\t\x12\x12\n\nadd_groups\x18\x08 \x03(\t\x12\x15\n\rremove_groups\x18\t \x03(\tB\n\n\x08_enabledB\r\n\x0b_restricted\";\n\x13UpdateAgentResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"6\n\x12RemoveAgentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\";\n\x13RemoveAgentResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"f\n\x16\x44\x65nyCertificateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\x12\x15\n\rserial_number\x18\x03 \x01(\t\x12\x0c\n\x04note\x18\x04 \x01(\t\"?\n\x17\x44\x65nyCertificateResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"Y\n\x17\x41llowCertificateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\x12\x15\n\rserial_number\x18\x03 \x01(\t\"@\n\x18\x41llowCertificateResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"X\n\x1dListDeniedCertificatesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08stale_ok\x18\x03 \x01(\x08\"\x9e\x01\n\x1eListDeniedCertificatesResponse\x12\x35\n\x0c\x63\x65rtificates\x18\x01 \x03(\x0b\x32\x1f.sparecode.v1.DeniedCertificate\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12,\n\x08position\x18\x03 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition2\xe4\x05\n\x0c\x41gentService\x12X\n\rRegisterAgent\x12\".sparecode.v1.RegisterAgentRequest\x1a#.sparecode.v1.RegisterAgentResponse\x12I\n\x08GetAgent\x12\x1d.sparecode.v1.GetAgentRequest\x1a\x1e.sparecode.v1.GetAgentResponse\x12O\n\nListAgents\x12\x1f.sparecode.v1.ListAgentsRequest\x1a .sparecode.v1.ListAgentsResponse\x12R\n\x0bUpdateAgent\x12 .sparecode.v1.UpdateAgentRequest\x1a!.sparecode.v1.UpdateAgentResponse\x12R\n\x0bRemoveAgent\x12 .sparecode.v1.RemoveAgentRequest\x1a!.sparecode.v1.RemoveAgentResponse\x12^\n\x0f\x44\x65nyCertificate\x12$.sparecode.v1.DenyCertificateRequest\x1a%.sparecode.v1.DenyCertificateResponse\x12\x61\n\x10\x41llowCertificate\x12%.sparecode.v1.AllowCertificateRequest\x1a&.sparecode.v1.AllowCertificateResponse\x12s\n\x16ListDeniedCertificates\x12+.sparecode.v1.ListDeniedCertificatesRequest\x1a,.sparecode.v1.ListDeniedCertificatesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,41 +34,41 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sparecode.v1.agents_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_AGENT']._serialized_start=103
-  _globals['_AGENT']._serialized_end=293
-  _globals['_DENIEDCERTIFICATE']._serialized_start=296
-  _globals['_DENIEDCERTIFICATE']._serialized_end=443
-  _globals['_REGISTERAGENTREQUEST']._serialized_start=446
-  _globals['_REGISTERAGENTREQUEST']._serialized_end=599
-  _globals['_REGISTERAGENTRESPONSE']._serialized_start=601
-  _globals['_REGISTERAGENTRESPONSE']._serialized_end=662
-  _globals['_LISTAGENTSREQUEST']._serialized_start=664
-  _globals['_LISTAGENTSREQUEST']._serialized_end=740
-  _globals['_LISTAGENTSRESPONSE']._serialized_start=743
-  _globals['_LISTAGENTSRESPONSE']._serialized_end=871
-  _globals['_GETAGENTREQUEST']._serialized_start=873
-  _globals['_GETAGENTREQUEST']._serialized_end=922
-  _globals['_GETAGENTRESPONSE']._serialized_start=924
-  _globals['_GETAGENTRESPONSE']._serialized_end=1024
-  _globals['_UPDATEAGENTREQUEST']._serialized_start=1027
-  _globals['_UPDATEAGENTREQUEST']._serialized_end=1251
-  _globals['_UPDATEAGENTRESPONSE']._serialized_start=1253
-  _globals['_UPDATEAGENTRESPONSE']._serialized_end=1312
-  _globals['_REMOVEAGENTREQUEST']._serialized_start=1314
-  _globals['_REMOVEAGENTREQUEST']._serialized_end=1368
-  _globals['_REMOVEAGENTRESPONSE']._serialized_start=1370
-  _globals['_REMOVEAGENTRESPONSE']._serialized_end=1429
-  _globals['_DENYCERTIFICATEREQUEST']._serialized_start=1431
-  _globals['_DENYCERTIFICATEREQUEST']._serialized_end=1533
-  _globals['_DENYCERTIFICATERESPONSE']._serialized_start=1535
-  _globals['_DENYCERTIFICATERESPONSE']._serialized_end=1598
-  _globals['_ALLOWCERTIFICATEREQUEST']._serialized_start=1600
-  _globals['_ALLOWCERTIFICATEREQUEST']._serialized_end=1689
-  _globals['_ALLOWCERTIFICATERESPONSE']._serialized_start=1691
-  _globals['_ALLOWCERTIFICATERESPONSE']._serialized_end=1755
-  _globals['_LISTDENIEDCERTIFICATESREQUEST']._serialized_start=1757
-  _globals['_LISTDENIEDCERTIFICATESREQUEST']._serialized_end=1845
-  _globals['_LISTDENIEDCERTIFICATESRESPONSE']._serialized_start=1848
-  _globals['_LISTDENIEDCERTIFICATESRESPONSE']._serialized_end=2006
-  _globals['_AGENTSERVICE']._serialized_start=2009
-  _globals['_AGENTSERVICE']._serialized_end=2749
+  _globals['_AGENT']._serialized_end=317
+  _globals['_DENIEDCERTIFICATE']._serialized_start=320
+  _globals['_DENIEDCERTIFICATE']._serialized_end=467
+  _globals['_REGISTERAGENTREQUEST']._serialized_start=470
+  _globals['_REGISTERAGENTREQUEST']._serialized_end=623
+  _globals['_REGISTERAGENTRESPONSE']._serialized_start=625
+  _globals['_REGISTERAGENTRESPONSE']._serialized_end=686
+  _globals['_LISTAGENTSREQUEST']._serialized_start=688
+  _globals['_LISTAGENTSREQUEST']._serialized_end=764
+  _globals['_LISTAGENTSRESPONSE']._serialized_start=767
+  _globals['_LISTAGENTSRESPONSE']._serialized_end=895
+  _globals['_GETAGENTREQUEST']._serialized_start=897
+  _globals['_GETAGENTREQUEST']._serialized_end=946
+  _globals['_GETAGENTRESPONSE']._serialized_start=948
+  _globals['_GETAGENTRESPONSE']._serialized_end=1048
+  _globals['_UPDATEAGENTREQUEST']._serialized_start=1051
+  _globals['_UPDATEAGENTREQUEST']._serialized_end=1318
+  _globals['_UPDATEAGENTRESPONSE']._serialized_start=1320
+  _globals['_UPDATEAGENTRESPONSE']._serialized_end=1379
+  _globals['_REMOVEAGENTREQUEST']._serialized_start=1381
+  _globals['_REMOVEAGENTREQUEST']._serialized_end=1435
+  _globals['_REMOVEAGENTRESPONSE']._serialized_start=1437
+  _globals['_REMOVEAGENTRESPONSE']._serialized_end=1496
+  _globals['_DENYCERTIFICATEREQUEST']._serialized_start=1498
+  _globals['_DENYCERTIFICATEREQUEST']._serialized_end=1600
+  _globals['_DENYCERTIFICATERESPONSE']._serialized_start=1602
+  _globals['_DENYCERTIFICATERESPONSE']._serialized_end=1665
+  _globals['_ALLOWCERTIFICATEREQUEST']._serialized_start=1667
+  _globals['_ALLOWCERTIFICATEREQUEST']._serialized_end=1756
+  _globals['_ALLOWCERTIFICATERESPONSE']._serialized_start=1758
+  _globals['_ALLOWCERTIFICATERESPONSE']._serialized_end=1822
+  _globals['_LISTDENIEDCERTIFICATESREQUEST']._serialized_start=1824
+  _globals['_LISTDENIEDCERTIFICATESREQUEST']._serialized_end=1912
+  _globals['_LISTDENIEDCERTIFICATESRESPONSE']._serialized_start=1915
+  _globals['_LISTDENIEDCERTIFICATESRESPONSE']._serialized_end=2073
+  _globals['_AGENTSERVICE']._serialized_start=2076
+  _globals['_AGENTSERVICE']._serialized_end=2816
 # @@protoc_insertion_point(module_scope)

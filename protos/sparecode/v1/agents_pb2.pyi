@@ -33,6 +33,7 @@ class Agent(_message.Message):
     RESTRICTED_FIELD_NUMBER: _builtins.int
     ALLOWED_USER_COUNT_FIELD_NUMBER: _builtins.int
     ALLOWED_USERNAMES_FIELD_NUMBER: _builtins.int
+    ALLOWED_GROUPS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Unique; 1 to 64 characters."""
     certificate_identity: _builtins.str
@@ -49,6 +50,10 @@ class Agent(_message.Message):
     def allowed_usernames(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Its allow list, in the order of names; GetAgent alone fills it in."""
 
+    @_builtins.property
+    def allowed_groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Folded names of the groups on its allow list: whoever is in one is admitted."""
+
     def __init__(
         self,
         *,
@@ -59,10 +64,11 @@ class Agent(_message.Message):
         restricted: _builtins.bool = ...,
         allowed_user_count: _builtins.int = ...,
         allowed_usernames: _abc.Iterable[_builtins.str] | None = ...,
+        allowed_groups: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_user_count", b"allowed_user_count", "allowed_usernames", b"allowed_usernames", "certificate_identity", b"certificate_identity", "enabled", b"enabled", "name", b"name", "protects", b"protects", "restricted", b"restricted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_groups", b"allowed_groups", "allowed_user_count", b"allowed_user_count", "allowed_usernames", b"allowed_usernames", "certificate_identity", b"certificate_identity", "enabled", b"enabled", "name", b"name", "protects", b"protects", "restricted", b"restricted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -303,6 +309,8 @@ class UpdateAgentRequest(_message.Message):
     RESTRICTED_FIELD_NUMBER: _builtins.int
     ADD_USERNAMES_FIELD_NUMBER: _builtins.int
     REMOVE_USERNAMES_FIELD_NUMBER: _builtins.int
+    ADD_GROUPS_FIELD_NUMBER: _builtins.int
+    REMOVE_GROUPS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Names this request (UUID). A retry carries the same."""
     name: _builtins.str
@@ -321,6 +329,14 @@ class UpdateAgentRequest(_message.Message):
     def remove_usernames(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """From its allow list; at most 100 in one request."""
 
+    @_builtins.property
+    def add_groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Groups onto its allow list, in any case; at most 32, of 1 to 64 characters."""
+
+    @_builtins.property
+    def remove_groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Groups from its allow list."""
+
     def __init__(
         self,
         *,
@@ -331,10 +347,12 @@ class UpdateAgentRequest(_message.Message):
         restricted: _builtins.bool | None = ...,
         add_usernames: _abc.Iterable[_builtins.str] | None = ...,
         remove_usernames: _abc.Iterable[_builtins.str] | None = ...,
+        add_groups: _abc.Iterable[_builtins.str] | None = ...,
+        remove_groups: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_restricted", b"_restricted", "enabled", b"enabled", "restricted", b"restricted"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_restricted", b"_restricted", "add_usernames", b"add_usernames", "enabled", b"enabled", "name", b"name", "protects", b"protects", "remove_usernames", b"remove_usernames", "request_id", b"request_id", "restricted", b"restricted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_restricted", b"_restricted", "add_groups", b"add_groups", "add_usernames", b"add_usernames", "enabled", b"enabled", "name", b"name", "protects", b"protects", "remove_groups", b"remove_groups", "remove_usernames", b"remove_usernames", "request_id", b"request_id", "restricted", b"restricted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
     _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015

@@ -33,6 +33,7 @@ class User(_message.Message):
     TOKEN_FAILURES_FIELD_NUMBER: _builtins.int
     EMERGENCY_FAILURES_FIELD_NUMBER: _builtins.int
     LOCKED_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
     username: _builtins.str
     """Unique after NFKC and case folding; 1 to 128 characters."""
     display_name: _builtins.str
@@ -51,6 +52,10 @@ class User(_message.Message):
     def token_serials(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Serials of the user's tokens."""
 
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Folded names of the groups that the user is in: agents may admit those."""
+
     def __init__(
         self,
         *,
@@ -62,10 +67,11 @@ class User(_message.Message):
         token_failures: _builtins.int = ...,
         emergency_failures: _builtins.int = ...,
         locked: _builtins.bool = ...,
+        groups: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "email", b"email", "emergency_failures", b"emergency_failures", "enabled", b"enabled", "locked", b"locked", "token_failures", b"token_failures", "token_serials", b"token_serials", "username", b"username"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "email", b"email", "emergency_failures", b"emergency_failures", "enabled", b"enabled", "groups", b"groups", "locked", b"locked", "token_failures", b"token_failures", "token_serials", b"token_serials", "username", b"username"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -383,6 +389,8 @@ class UpdateUserRequest(_message.Message):
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     EMAIL_FIELD_NUMBER: _builtins.int
     ENABLED_FIELD_NUMBER: _builtins.int
+    JOIN_GROUPS_FIELD_NUMBER: _builtins.int
+    LEAVE_GROUPS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Names this request (UUID). A retry carries the same."""
     username: _builtins.str
@@ -393,6 +401,14 @@ class UpdateUserRequest(_message.Message):
     """The new e-mail address, if given."""
     enabled: _builtins.bool
     """Enable or disable, if given."""
+    @_builtins.property
+    def join_groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Groups to be in, in any case; at most 32, of 1 to 64 characters."""
+
+    @_builtins.property
+    def leave_groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Groups to be in no more."""
+
     def __init__(
         self,
         *,
@@ -401,10 +417,12 @@ class UpdateUserRequest(_message.Message):
         display_name: _builtins.str | None = ...,
         email: _builtins.str | None = ...,
         enabled: _builtins.bool | None = ...,
+        join_groups: _abc.Iterable[_builtins.str] | None = ...,
+        leave_groups: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "_email", b"_email", "_enabled", b"_enabled", "display_name", b"display_name", "email", b"email", "enabled", b"enabled"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "_email", b"_email", "_enabled", b"_enabled", "display_name", b"display_name", "email", b"email", "enabled", b"enabled", "request_id", b"request_id", "username", b"username"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "_email", b"_email", "_enabled", b"_enabled", "display_name", b"display_name", "email", b"email", "enabled", b"enabled", "join_groups", b"join_groups", "leave_groups", b"leave_groups", "request_id", b"request_id", "username", b"username"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__display_name: _TypeAlias = _typing.Literal["display_name"]  # noqa: Y015
     _WhichOneofArgType__display_name: _TypeAlias = _typing.Literal["_display_name", b"_display_name"]  # noqa: Y015

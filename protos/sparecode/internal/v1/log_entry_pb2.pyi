@@ -620,6 +620,8 @@ class UpdateUser(_message.Message):
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     EMAIL_FIELD_NUMBER: _builtins.int
     ENABLED_FIELD_NUMBER: _builtins.int
+    JOIN_GROUPS_FIELD_NUMBER: _builtins.int
+    LEAVE_GROUPS_FIELD_NUMBER: _builtins.int
     name_key: _builtins.str
     """Which user."""
     display_name: _builtins.str
@@ -628,6 +630,14 @@ class UpdateUser(_message.Message):
     """The person's address; absent: as it is."""
     enabled: _builtins.bool
     """Whether the user may authenticate; absent: as it is."""
+    @_builtins.property
+    def join_groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Groups that the user is in from now on, as they are compared."""
+
+    @_builtins.property
+    def leave_groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Groups that the user is in no more."""
+
     def __init__(
         self,
         *,
@@ -635,10 +645,12 @@ class UpdateUser(_message.Message):
         display_name: _builtins.str | None = ...,
         email: _builtins.str | None = ...,
         enabled: _builtins.bool | None = ...,
+        join_groups: _abc.Iterable[_builtins.str] | None = ...,
+        leave_groups: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "_email", b"_email", "_enabled", b"_enabled", "display_name", b"display_name", "email", b"email", "enabled", b"enabled"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "_email", b"_email", "_enabled", b"_enabled", "display_name", b"display_name", "email", b"email", "enabled", b"enabled", "name_key", b"name_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "_email", b"_email", "_enabled", b"_enabled", "display_name", b"display_name", "email", b"email", "enabled", b"enabled", "join_groups", b"join_groups", "leave_groups", b"leave_groups", "name_key", b"name_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__display_name: _TypeAlias = _typing.Literal["display_name"]  # noqa: Y015
     _WhichOneofArgType__display_name: _TypeAlias = _typing.Literal["_display_name", b"_display_name"]  # noqa: Y015
@@ -1580,6 +1592,8 @@ class UpdateAgent(_message.Message):
     RESTRICTED_FIELD_NUMBER: _builtins.int
     ADD_USERS_FIELD_NUMBER: _builtins.int
     REMOVE_USERS_FIELD_NUMBER: _builtins.int
+    ADD_GROUPS_FIELD_NUMBER: _builtins.int
+    REMOVE_GROUPS_FIELD_NUMBER: _builtins.int
     name_key: _builtins.str
     """Which agent: its name, as it is compared."""
     protects: _builtins.str
@@ -1596,6 +1610,14 @@ class UpdateAgent(_message.Message):
     def remove_users(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """From its allow list."""
 
+    @_builtins.property
+    def add_groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Groups onto its allow list, as they are compared."""
+
+    @_builtins.property
+    def remove_groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Groups from its allow list."""
+
     def __init__(
         self,
         *,
@@ -1605,10 +1627,12 @@ class UpdateAgent(_message.Message):
         restricted: _builtins.bool | None = ...,
         add_users: _abc.Iterable[_builtins.str] | None = ...,
         remove_users: _abc.Iterable[_builtins.str] | None = ...,
+        add_groups: _abc.Iterable[_builtins.str] | None = ...,
+        remove_groups: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_protects", b"_protects", "_restricted", b"_restricted", "enabled", b"enabled", "protects", b"protects", "restricted", b"restricted"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_protects", b"_protects", "_restricted", b"_restricted", "add_users", b"add_users", "enabled", b"enabled", "name_key", b"name_key", "protects", b"protects", "remove_users", b"remove_users", "restricted", b"restricted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_protects", b"_protects", "_restricted", b"_restricted", "add_groups", b"add_groups", "add_users", b"add_users", "enabled", b"enabled", "name_key", b"name_key", "protects", b"protects", "remove_groups", b"remove_groups", "remove_users", b"remove_users", "restricted", b"restricted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
     _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015
