@@ -66,6 +66,7 @@ from sparecode_client.review import (
     ReviewedAgent,
     ReviewedCertificate,
 )
+from sparecode_client.rotation import RotationPhase, RotationProgress
 from sparecode_client.values import (
     Authentication,
     ClusterStatus,
@@ -150,6 +151,8 @@ __all__ = [
     "ReviewedAdministrator",
     "ReviewedAgent",
     "ReviewedCertificate",
+    "RotationPhase",
+    "RotationProgress",
     "SavedTokencodes",
     "Session",
     "SparecodeError",

@@ -13,6 +13,8 @@ import importlib.metadata
 import logging
 import os
 import sqlite3
+from collections.abc import Coroutine
+from typing import Any
 
 from sparecode_node import systemd
 from sparecode_node.config import Config, KdfProfile
@@ -35,8 +37,9 @@ from sparecode_node.preparing import (
     JOURNAL,
     STATE,
     StartError,
-    first_members,
+    key_keeper,
     make_data_dir,
+    peer_addresses,
     raft_settings,
     rate_limits,
     refuse_interrupted,
@@ -49,7 +52,6 @@ from sparecode_node.replication.cluster_replicator import (
 )
 from sparecode_node.replication.errors import ProposeError, StartRefusedError
 from sparecode_node.replication.tls import PeerTls
-from sparecode_node.replication.transport import PeerAddresses
 from sparecode_node.rpc.server import (
     ListenError,
     Listeners,
@@ -63,7 +65,8 @@ from sparecode_node.services.condition import Condition
 from sparecode_node.services.feature_level import raise_feature_level
 from sparecode_node.services.founding import Founder, FoundingError
 from sparecode_node.services.kdf import PROFILES, Kdf
-from sparecode_node.services.keyring import KeyRing, KeyRingError
+from sparecode_node.services.key_keeping import KeyKeeper
+from sparecode_node.services.keyring import KeyRingError
 from sparecode_node.services.refusals import Refusals
 from sparecode_node.services.sealing import Sealing
 from sparecode_node.services.security_log import SecurityLog
@@ -73,7 +76,6 @@ from sparecode_node.statemachine.feature_level import FeatureLevelError
 from sparecode_node.statemachine.schema import SchemaError
 
 log = logging.getLogger(__name__)
-
 VERSION = importlib.metadata.version("sparecode")
 
 EXIT_FATAL = 70
@@ -85,7 +87,6 @@ STOP_GRACE_S = 5.0
 """For calls that run when the node is told to stop."""
 STOP_MAX_S = 15.0
 """Then it goes without."""
-
 
 _REFUSALS = (
     ConsoleListenError,
@@ -168,6 +169,17 @@ class Node:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._stop_broken(f"{task.get_name()}: {error!r}")
 
+    def _run(
+        self,
+        started: contextlib.AsyncExitStack,
+        work: Coroutine[Any, Any, None],
+        name: str,
+    ) -> None:
+        """Have something done beside; that it fails is a bug, and stops the node."""
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._stop_if_failed)
+        started.push_async_callback(_cancel, task)
+
     def _give_up(self) -> None:
         """End the process: something does not stop, and nobody shall wait for it."""
         log.critical(
@@ -183,15 +195,15 @@ class Node:
             log.warning("hashing with the testing profile: this protects nothing")
         make_data_dir(config.node.data_dir)
         refuse_interrupted(config)
-        sealing = Sealing(KeyRing.load(config.keys_file))
+        certificates = Certificates(config, self._clock, on_renewed=self._renewed)
+        keeper = await key_keeper(config, _peer_tls(certificates["peers"]))
         founder = Founder.load(
-            config.node.data_dir / FOUNDING, cluster_id=sealing.cluster_id
+            config.node.data_dir / FOUNDING, cluster_id=keeper.ring.cluster_id
         )
         kdf = Kdf(PROFILES[config.kdf_profile.value])
         started.callback(kdf.close)
         measures = Measures()
-        certificates = Certificates(config, self._clock, on_renewed=self._renewed)
-        replicator = self._make_replicator(certificates["peers"], sealing, measures)
+        replicator = self._make_replicator(certificates["peers"], keeper, measures)
         self._certificates, self._replicator = certificates, replicator
         check_free("peers", str(config.peers.listen))
         await replicator.start()
@@ -202,7 +214,7 @@ class Node:
         services = build_services(
             replicator,
             state,
-            sealing=sealing,
+            keeper=keeper,
             kdf=kdf,
             clock=self._clock,
             entropy=self._entropy,
@@ -211,15 +223,13 @@ class Node:
             limits=rate_limits(config),
             authorities=self._welcome.authorities,
         )
-        growing = self._welcome.begin(replicator, state, sealing)
+        growing = self._welcome.begin(replicator, state, Sealing(keeper.ring))
         growing.add_done_callback(self._stop_if_failed)
         started.push_async_callback(_cancel, growing)
-        noting = asyncio.create_task(self._refusals.run(replicator), name="refusals")
-        started.push_async_callback(_cancel, noting)
-        raising = asyncio.create_task(
-            raise_feature_level(replicator, self._entropy), name="feature level"
-        )
-        started.push_async_callback(_cancel, raising)
+        self._run(started, self._refusals.run(replicator), "refusals")
+        self._run(started, raise_feature_level(replicator, self._entropy), "levels")
+        self._run(started, keeper.run(), "keys")
+        self._run(started, services.resealer.run(), "resealing")
         listeners = Listeners(
             node_id=config.node.id,
             agents=ListenerSettings(
@@ -245,12 +255,9 @@ class Node:
         local = LocalSocket(config.node.data_dir, services.local)
         await local.start()
         started.push_async_callback(local.stop)
-        renewing = asyncio.create_task(certificates.run(), name="certificates")
-        started.push_async_callback(_cancel, renewing)
+        self._run(started, certificates.run(), "certificates")
         if founder is not None:
-            founding = asyncio.create_task(founder.run(replicator), name="founding")
-            founding.add_done_callback(self._stop_if_failed)
-            started.push_async_callback(_cancel, founding)
+            self._run(started, founder.run(replicator), "the cluster cannot begin")
         started.push_async_callback(self._leave, condition, listeners, replicator)
 
     def _observe(
@@ -351,31 +358,27 @@ class Node:
             self._console.renew()
 
     def _make_replicator(
-        self, tls: TlsFiles, sealing: Sealing, measures: Measures
+        self, tls: TlsFiles, keeper: KeyKeeper, measures: Measures
     ) -> ClusterReplicator:
         config = self._config
-        first = first_members(config, sealing.cluster_id)
         state = StateFile(
             config.node.data_dir / STATE,
-            sealing=sealing,
+            sealing=Sealing(keeper.ring),
             clock=self._clock,
             on_applied=measures.applied,
+            on_keys=keeper.follow,
         )
+        entrance = self._welcome.entrance(state.read_doors)
         return ClusterReplicator(
             ClusterConfig(
-                cluster_id=sealing.cluster_id,
-                addresses=PeerAddresses(
-                    node_id=NodeId(config.node.id),
-                    listen=str(config.peers.listen),
-                    members=first.members,
-                    joins=first.joins,
-                    entrance=self._welcome.entrance(state.read_doors),
-                ),
+                cluster_id=keeper.ring.cluster_id,
+                addresses=peer_addresses(config, keeper.ring.cluster_id, entrance),
                 tls=_peer_tls(tls),
                 directory=config.node.data_dir / JOURNAL,
                 raft=raft_settings(config),
                 version=VERSION,
                 observer=measures,
+                keys=keeper.exchange,
             ),
             clock=self._clock,
             entropy=self._entropy,

@@ -9,11 +9,15 @@ from pathlib import Path
 
 from sparecode_node.config import Config
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication.entrance import Entrance
 from sparecode_node.replication.settings import RaftSettings
+from sparecode_node.replication.tls import PeerTls
+from sparecode_node.replication.transport import PeerAddresses
 from sparecode_node.services import checkpoints
 from sparecode_node.services.ambient import Entropy
 from sparecode_node.services.founding import prepare_founding
 from sparecode_node.services.kdf import PROFILES, Kdf
+from sparecode_node.services.key_keeping import KeyKeeper, open_ring
 from sparecode_node.services.keyring import KeyRing, KeyRingError
 from sparecode_node.services.rates import RateLimits
 from sparecode_node.services.sealing import Sealing
@@ -172,3 +176,26 @@ def refuse_interrupted(config: Config) -> None:
             f"{path} exists: making a new cluster was interrupted; finish it with "
             "`sparecode-node recover`"
         )
+
+
+def peer_addresses(
+    config: Config, cluster_id: str, entrance: Entrance | None
+) -> PeerAddresses:
+    """Return where the members meet. Raises `StartError`."""
+    first = first_members(config, cluster_id)
+    return PeerAddresses(
+        node_id=NodeId(config.node.id),
+        listen=str(config.peers.listen),
+        members=first.members,
+        joins=first.joins,
+        entrance=entrance,
+    )
+
+
+async def key_keeper(config: Config, tls: PeerTls) -> KeyKeeper:
+    """Open the key ring, with all that the state needs. Raises `KeyRingError`."""
+    ring = KeyRing.load(config.keys_file)
+    others = dict(first_members(config, ring.cluster_id).members)
+    others.pop(NodeId(config.node.id), None)
+    state = config.node.data_dir / STATE
+    return await open_ring(ring, config.keys_file, state, others=others, tls=tls)

@@ -19,6 +19,7 @@ from sparecode_node.replication import frames, links, transport
 from sparecode_node.replication.admission import ADVICE, Hello, Refusal
 from sparecode_node.replication.engine_thread import EngineThread, LoopCalls
 from sparecode_node.replication.frames import Message
+from sparecode_node.replication.key_exchange import KeyExchange, NoKeys
 from sparecode_node.replication.members import Configuration, Member
 from sparecode_node.replication.replica import ReplicaStatus
 from sparecode_node.replication.tls import PeerTls, target_name
@@ -99,7 +100,7 @@ class End:
 
     def __init__(self, addresses: PeerAddresses, tls: PeerTls) -> None:
         self.engine = FakeEngine(addresses)
-        self.transport = PeerTransport(addresses, tls, "test")
+        self.transport = PeerTransport(addresses, tls, "test", KeyExchange(NoKeys()))
 
     async def start(self) -> None:
         self.wire = self.transport.wire(LoopCalls(asyncio.get_running_loop()))

@@ -62,6 +62,7 @@ REQUESTS: dict[str, list[Any]] = {
     ],
     "ClusterService/WatchStatus": [cluster_pb2.WatchStatusRequest()],
     "ClusterService/CreateBackup": [cluster_pb2.CreateBackupRequest(request_id=ID)],
+    "ClusterService/RotateKeys": [cluster_pb2.RotateKeysRequest(request_id=ID)],
     "EmergencyAccessService/BulkIssueTokencodes": [
         emergency_pb.BulkIssueTokencodesRequest(
             request_id=ID, rows=[emergency_pb.BulkIssueRow(row=1, serial="1")]

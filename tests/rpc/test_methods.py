@@ -1343,6 +1343,7 @@ def test_every_method_has_a_case():
         "ClusterService/CreateBackup",
         "EmergencyAccessService/BulkIssueTokencodes",
         "ClusterService/WatchStatus",
+        "ClusterService/RotateKeys",
     }
     approvals = {
         "AdministratorService/ListApprovals",

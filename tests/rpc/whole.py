@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The edge over the real use cases and a replicator of one: everything but Raft."""
 
+import asyncio
 import contextlib
 import dataclasses
 import sqlite3
@@ -30,6 +31,7 @@ from sparecode_node.services.ambient import SystemClock, SystemEntropy
 from sparecode_node.services.backups import BackupSource
 from sparecode_node.services.founding import Founder, prepare_founding
 from sparecode_node.services.kdf import TESTING, Kdf
+from sparecode_node.services.key_keeping import KeyKeeper
 from sparecode_node.services.keyring import KeyRing
 from sparecode_node.services.refusals import Refusals
 from sparecode_node.services.sealing import Sealing
@@ -199,8 +201,11 @@ class Whole(Edge):
 async def running_whole(directory: Path) -> AsyncIterator[Whole]:
     """Start a node without Raft, begin its cluster, and sign in."""
     clock, entropy = SystemClock(), SystemEntropy()
-    sealing = Sealing(KeyRing.draw(entropy))
-    file = StateFile(directory / "state.db", sealing=sealing, clock=clock)
+    keeper = KeyKeeper(KeyRing.draw(entropy), directory / "keys.json")
+    sealing = Sealing(keeper.ring)
+    file = StateFile(
+        directory / "state.db", sealing=sealing, clock=clock, on_keys=keeper.follow
+    )
     with (
         file.open() as (machine, stamper),
         contextlib.closing(Kdf(TESTING, workers=1)) as kdf,
@@ -209,22 +214,27 @@ async def running_whole(directory: Path) -> AsyncIterator[Whole]:
         state = await LocalState.open(directory / "state.db")
         # For them a minute passes whenever they look at the clock.
         refusals = Refusals(clock=RestlessClock(), entropy=entropy)
+        services = build_services(
+            replicator,
+            state,
+            keeper=keeper,
+            kdf=kdf,
+            clock=clock,
+            entropy=entropy,
+            refusals=refusals,
+            backup_source=BackupSource(
+                write_snapshot=file.write, directory=directory, version="1"
+            ),
+        )
+        tasks = [
+            asyncio.create_task(services.resealer.run()),
+            asyncio.create_task(keeper.run()),
+        ]
         listeners = Listeners(
             node_id=NODE,
             agents=settings(mutual=True),
             admin=settings(mutual=False),
-            services=build_services(
-                replicator,
-                state,
-                sealing=sealing,
-                kdf=kdf,
-                clock=clock,
-                entropy=entropy,
-                refusals=refusals,
-                backup_source=BackupSource(
-                    write_snapshot=file.write, directory=directory, version="1"
-                ),
-            ),
+            services=services,
             refusals=refusals,
             is_ready=lambda: replicator.ready,
             clock=clock,
@@ -255,5 +265,8 @@ async def running_whole(directory: Path) -> AsyncIterator[Whole]:
         try:
             yield whole
         finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await listeners.stop(grace_s=0)
             await state.close()

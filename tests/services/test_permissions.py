@@ -66,6 +66,7 @@ MATRIX = {
     "ClusterService/CreateJoinTicket": "SO",
     "ClusterService/ListMembers": "SAO",
     "ClusterService/RemoveMember": "SO",
+    "ClusterService/RotateKeys": "SO",
     "ClusterService/TransferPrimary": "SO",
     "ClusterService/WatchStatus": "SAO",
     "EmergencyAccessService/BulkIssueTokencodes": "SH",

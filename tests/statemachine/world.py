@@ -39,7 +39,7 @@ from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.tokencodes import Algorithm, HashName, step_at
 from sparecode_node.domain.users import User, fold
-from sparecode_node.statemachine import code_tables, former_tables, tables
+from sparecode_node.statemachine import code_tables, former_tables, key_tables, tables
 from sparecode_node.statemachine.administrator_commands import (
     ChangePassword,
     CreateAdministrator,
@@ -93,6 +93,13 @@ from sparecode_node.statemachine.commands import (
     UpdateUser,
 )
 from sparecode_node.statemachine.epoch_commands import BeginEpoch, OpenCluster
+from sparecode_node.statemachine.key_commands import (
+    ActivateKey,
+    ReplacedSeal,
+    ReplaceSeals,
+    RetireKey,
+    SealKind,
+)
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.membership import ticket_id_of
 from sparecode_node.statemachine.policies import find_policy
@@ -242,6 +249,8 @@ class World:
                 | NoteBackup()
                 | ResetAdministrator()
                 | RaiseFeatureLevel()
+                | ReplaceSeals()
+                | RetireKey()
             ):
                 caller, session = "node:n1", ""
             case AdmitNode():
@@ -425,6 +434,28 @@ class World:
                 return self._authenticate(given)
             case "continue":
                 return self._continue(given)
+            case "activate-key":
+                return ActivateKey(
+                    fingerprint=given["fingerprint"].encode(),
+                    replaces=KeyId(int(given.get("replaces", self.active_key))),
+                    at_once="at-once" in given,
+                    keep_old_key="keep" in given,
+                )
+            case "replace-seal":
+                return ReplaceSeals(
+                    key_id=KeyId(int(given.get("key", self.active_key))),
+                    seals=(
+                        ReplacedSeal(
+                            kind=SealKind(given["kind"]),
+                            row=given["row"],
+                            old_key_id=KeyId(int(given.get("old-key", KEY))),
+                            old=seals_in(given["old"]),
+                            new=seals_in(given["new"]),
+                        ),
+                    ),
+                )
+            case "retire-key":
+                return RetireKey(key_id=KeyId(int(given["key"])))
             case "transfer-primary":
                 return TransferPrimary(target=given.get("target"))
             case "begin-epoch":
@@ -479,6 +510,11 @@ class World:
     def _review(self) -> str:
         """Return the mark of a review that was made just now."""
         return mark_of(self.db.execute(query) for query in REVIEWED)
+
+    @property
+    def active_key(self) -> KeyId:
+        """The key that the state says is active."""
+        return key_tables.keys_of(self.db).active
 
     def _open_session(self, given: Arguments) -> OpenSession:
         name = AdministratorName(given.get("as", ROOT))
@@ -735,6 +771,7 @@ class World:
             PinCandidate(
                 serial=token.serial,
                 verifier=pin_verifier(token.user_id or "", token.serial, pin),
+                key_id=KeyId(int(given.get("candidate-key", 0))),
             )
             for token in tokens
             if pin is not None
@@ -754,6 +791,7 @@ class World:
                     CodeCandidate(
                         set_id=each.set_id,
                         verifier=code_verifier(each.set_id, given["code"]),
+                        key_id=KeyId(int(given.get("candidate-key", 0))),
                     )
                     for each in self._sets(given, user)
                     if emergency
@@ -859,6 +897,13 @@ class World:
                 )
         if "sets" in given:
             yield from self._show_sets(given["sets"])
+        if "keys" in given:
+            keys = key_tables.keys_of(self.db)
+            yield f"active={keys.active}"
+            for key in keys.aging:
+                yield f"  {key.key_id} goes at {said(key.retire_at_ms)}"
+            for gone in keys.retired:
+                yield f"  {gone.key_id} retired{', kept' if gone.keep else ''}"
         if "table" in given:
             (count,) = self.db.execute(
                 f"SELECT count(*) FROM {given['table']}"  # noqa: S608
@@ -894,6 +939,11 @@ class World:
                         f"{code.use.agent} through {code.use.node_id} at index "
                         f"{code.use.index}"
                     )
+
+
+def seals_in(text: str) -> tuple[bytes, ...]:
+    """Read seals: words with commas between, or nothing."""
+    return tuple(word.encode() for word in text.split(",")) if text else ()
 
 
 def told(result: Result) -> str:

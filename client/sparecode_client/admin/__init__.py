@@ -11,6 +11,7 @@ from sparecode_client.admin.bulk_issuing import BulkIssuing
 from sparecode_client.admin.cluster import Cluster
 from sparecode_client.admin.emergency_access import EmergencyAccesses
 from sparecode_client.admin.policy import Policies
+from sparecode_client.admin.rotating import Rotating
 from sparecode_client.admin.sessions import Sessions
 from sparecode_client.admin.token_import import TokenImport
 from sparecode_client.admin.tokens import Tokens
@@ -33,6 +34,7 @@ class AsyncAdmin(
     BulkIssuing,
     Agents,
     Cluster,
+    Rotating,
     AuditLog,
     Policies,
     Administrators,

@@ -18,6 +18,7 @@ from sparecode_client.cli import (
     cluster,
     emergency,
     policy,
+    rotating,
     sessions,
     token_import,
     token_life,
@@ -141,6 +142,7 @@ app.add_typer(tokens.app, name="tokens")
 emergency.app.add_typer(bulk.app)
 app.add_typer(emergency.app, name="emergency")
 app.add_typer(agents.app, name="agents")
+cluster.app.add_typer(rotating.app)
 app.add_typer(cluster.app, name="cluster")
 app.add_typer(audit.app, name="audit")
 app.add_typer(policy.app, name="policy")

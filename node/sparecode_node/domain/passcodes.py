@@ -88,7 +88,7 @@ class PinCandidate:
     serial: TokenSerial
     verifier: bytes
     key_id: KeyId = NO_KEY
-    """Of the ring; 0: that of the command."""
+    """Of the ring; 0: the active one, of the command."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +98,7 @@ class CodeCandidate:
     set_id: SetId
     verifier: bytes
     key_id: KeyId = NO_KEY
-    """Of the ring; 0: that of the command."""
+    """Of the ring; 0: the active one, of the command."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

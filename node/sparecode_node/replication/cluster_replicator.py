@@ -23,6 +23,7 @@ from sparecode_node.replication.errors import (
 )
 from sparecode_node.replication.forward_queue import ForwardQueues
 from sparecode_node.replication.journal_format import SALT_BYTES
+from sparecode_node.replication.key_exchange import KeyExchange, NoKeys
 from sparecode_node.replication.members import Member
 from sparecode_node.replication.membership import AddLearner, Promote, Remove
 from sparecode_node.replication.observing import (
@@ -65,6 +66,7 @@ class ClusterConfig:
     version: str = ""
     feature_level: int = NEWEST
     observer: Observer = field(default_factory=Unobserved)
+    keys: KeyExchange = field(default_factory=lambda: KeyExchange(NoKeys()))
 
 
 class ClusterReplicator:
@@ -100,7 +102,11 @@ class ClusterReplicator:
         self._applied = AppliedWaiters()
         self._barrier = SharedBarrier(self._find_read_point)
         self._transport = PeerTransport(
-            config.addresses, config.tls, config.cluster_id, level=config.feature_level
+            config.addresses,
+            config.tls,
+            config.cluster_id,
+            config.keys,
+            level=config.feature_level,
         )
         self._forwarding = ForwardQueues(self._transport.channel)
         self._running = False

@@ -17,6 +17,7 @@ from sparecode_node.replication.engine_thread import EngineThread
 from sparecode_node.replication.errors import NoPrimaryError
 from sparecode_node.replication.forwarding import MalformedCallError
 from sparecode_node.replication.greeting import HELLO, hello_in
+from sparecode_node.replication.key_exchange import KeyCalls, KeyExchange
 from sparecode_node.replication.tls import caller
 
 log = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ class Meeting(Protocol):
         """Take note that the link of a node has ended."""
 
 
-class PeerServicer(peers_pb2_grpc.PeerServiceServicer):
+class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
     """The called side: checks who calls, and fences off links that are superseded."""
 
     def __init__(
@@ -86,10 +87,12 @@ class PeerServicer(peers_pb2_grpc.PeerServiceServicer):
         engine: EngineThread,
         handler: PeerHandler,
         meeting: Meeting,
+        keys: KeyExchange,
         *,
         level: int,
     ) -> None:
         self._level = level
+        self._keys = keys
         self._engine = engine
         self._handler = handler
         self._meeting = meeting
@@ -105,6 +108,13 @@ class PeerServicer(peers_pb2_grpc.PeerServiceServicer):
         """Return the member that calls, or a guest: a node that has a link to here."""
         peer = await self._certified(context)
         if not (self._meeting.knows(peer) or peer in self._inbound):
+            await self._refuse(context, peer, "not a member")
+        return peer
+
+    async def _member(self, context: Context) -> NodeId:
+        """Return the member that calls; a guest is given no key."""
+        peer = await self._certified(context)
+        if not self._meeting.knows(peer):
             await self._refuse(context, peer, "not a member")
         return peer
 

@@ -17,13 +17,13 @@ import grpc.aio
 
 from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.replication import frames
 from sparecode_node.replication.admission import ADVICE, Hello, Refusal, refusal
 from sparecode_node.replication.engine_thread import EngineThread, LoopCalls
+from sparecode_node.replication.engine_wire import EngineWire
 from sparecode_node.replication.entrance import Doors, Entrance
 from sparecode_node.replication.errors import StartRefusedError
-from sparecode_node.replication.frames import Message
 from sparecode_node.replication.greeting import Shown
+from sparecode_node.replication.key_exchange import KeyExchange
 from sparecode_node.replication.links import OutboundLink
 from sparecode_node.replication.members import Configuration, Member
 from sparecode_node.replication.peer_service import (
@@ -95,27 +95,6 @@ class PeerAddresses:
         return tuple(Member(node_id=m, address=a) for m, a in self.members.items())
 
 
-class EngineWire:
-    """The engine's side of the links: runs in its thread."""
-
-    def __init__(
-        self,
-        calls: LoopCalls,
-        send: Callable[[NodeId, int, peers_pb2.LinkRequest], object],
-    ) -> None:
-        self._calls = calls
-        self._send = send
-        self.epochs: dict[str, int] = {}
-        """The link to each peer that the engine believes to be up."""
-
-    def send(self, peer: str, message: Message) -> None:
-        """Hand a frame to the link that is up, as far as the engine knows."""
-        epoch = self.epochs.get(peer)
-        if epoch is not None:
-            frame = frames.encode(message)
-            self._calls.post(lambda: self._send(NodeId(peer), epoch, frame))
-
-
 def dial(peer: NodeId, address: str, tls: PeerTls) -> grpc.aio.Channel:
     """Open a channel to a member, that nobody else can answer."""
     name = ("grpc.ssl_target_name_override", target_name(peer))
@@ -132,6 +111,7 @@ class PeerTransport:
         addresses: PeerAddresses,
         tls: PeerTls,
         cluster_id: str,
+        keys: KeyExchange,
         *,
         level: int = NEWEST,
     ) -> None:
@@ -149,6 +129,8 @@ class PeerTransport:
         self._refused: dict[NodeId, str] = {}
         self._servicer: PeerServicer | None = None
         self._tls = tls
+        self._keys = keys
+        keys.connect(channel=self.channel, others=self._other_voters)
         self._engine: EngineThread | None = None
         self._wire: EngineWire | None = None
         self._server: grpc.aio.Server | None = None
@@ -177,7 +159,9 @@ class PeerTransport:
             lambda replica: replica.status(), timeout_s=START_S
         )
         self._server = grpc.aio.server(options=_SERVER_OPTIONS)
-        self._servicer = PeerServicer(engine, handler, self, level=self._level)
+        self._servicer = PeerServicer(
+            engine, handler, self, self._keys, level=self._level
+        )
         peers_pb2_grpc.add_PeerServiceServicer_to_server(self._servicer, self._server)
         shown: Callable[[], PeerTls] = lambda: self._tls  # noqa: E731
         if (entrance := self._addresses.entrance) is not None:
@@ -211,6 +195,9 @@ class PeerTransport:
     def configuration(self) -> Configuration:
         """The newest one."""
         return self._status.configuration
+
+    def _other_voters(self) -> frozenset[NodeId]:
+        return self.configuration.voters - {self.node_id}
 
     async def _follow(self) -> None:
         while True:

@@ -2,6 +2,7 @@
 """`ClusterService`: the cluster, for operators."""
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 from sparecode.v1 import cluster_pb2 as pb
 from sparecode.v1 import cluster_pb2_grpc as pb_grpc
@@ -17,6 +18,14 @@ from sparecode_node.services.cluster import (
 )
 from sparecode_node.services.cluster_changes import ClusterChanges
 from sparecode_node.services.opening import Opening
+from sparecode_node.services.rotating import Phase, Rotation, RotationProgress
+
+_PHASES = {
+    Phase.HANDING_OUT: pb.ROTATION_PHASE_HANDING_OUT,
+    Phase.RESEALING: pb.ROTATION_PHASE_RESEALING,
+    Phase.RETIRING: pb.ROTATION_PHASE_RETIRING,
+    Phase.DONE: pb.ROTATION_PHASE_DONE,
+}
 
 _STANDINGS = {
     Standing.VOTER: pb.MEMBER_STANDING_VOTER,
@@ -35,12 +44,14 @@ class ClusterServicer(pb_grpc.ClusterServiceServicer):
         changes: ClusterChanges,
         opening: Opening,
         backups: Backups,
+        rotation: Rotation,
     ) -> None:
         self._node_id = node_id
         self._cluster = cluster
         self._changes = changes
         self._opening = opening
         self._backups = backups
+        self._rotation = rotation
 
     async def GetStatus(
         self, request: pb.GetStatusRequest, context: Context
@@ -131,6 +142,21 @@ class ClusterServicer(pb_grpc.ClusterServiceServicer):
             target=request.target,
         )
         return pb.TransferPrimaryResponse(primary=primary)
+
+    async def RotateKeys(
+        self, request: pb.RotateKeysRequest, context: Context
+    ) -> AsyncIterator[pb.RotateKeysResponse]:
+        """Replace the key, and tell how far that has got."""
+        progress = await self._rotation.rotate(
+            calls.session_call(
+                context, "ClusterService/RotateKeys", request.request_id
+            ),
+            at_once=request.at_once,
+            keep_old_key=request.keep_old_key,
+        )
+        async with aclosing(progress):
+            async for each in progress:
+                yield _progress(each)
 
     async def GetReview(
         self, request: pb.GetReviewRequest, context: Context
@@ -224,6 +250,19 @@ def _status(status: ClusterStatus) -> pb.GetStatusResponse:
         members=[_member(member) for member in status.members],
         cluster_id=status.cluster_id,
         feature_level=status.feature_level,
+    )
+
+
+def _progress(each: RotationProgress) -> pb.RotateKeysResponse:
+    return pb.RotateKeysResponse(
+        phase=_PHASES[each.phase],
+        key_id=each.key_id,
+        done=each.done,
+        total=each.every,
+        retire_time=None
+        if each.retires_at_ms is None
+        else convert.timestamp(each.retires_at_ms),
+        resumed=each.resumed,
     )
 
 

@@ -35,6 +35,7 @@ from sparecode_node.services.errors import (
     RateError,
     Refused,
 )
+from sparecode_node.services.keyring import UnknownKeyError
 
 DOMAIN = "sparecode"
 
@@ -128,6 +129,13 @@ EXCEPTIONS: Mapping[type[Exception], Answer] = {
         reason=Reason.MEMBER_NOT_READY.name,
         words=f"the cluster cannot be changed like that now; {_AGAIN}",
     ),
+    UnknownKeyError: Answer(
+        code=_CODE.UNAVAILABLE,
+        reason="KEY_MISSING",
+        words="this node lacks a key of the ring and asks the other members for it; "
+        f"{_AGAIN}, or ask another node",
+        retry_s=1.0,
+    ),
     OutcomeUnknownError: Answer(
         code=_CODE.UNAVAILABLE,
         reason="OUTCOME_UNKNOWN",
@@ -162,6 +170,8 @@ _ADVICE = {
     Reason.USER_DISABLED: "enable the user first",
     Reason.USER_HAS_TOKENS: "take them away first",
     Reason.APPROVAL_STALE: "have it asked for again",
+    Reason.KEY_NOT_HELD: "nothing was changed; see to that node, then try again",
+    Reason.KEY_REPLACED: "ask again to see how far it has got",
     Reason.APPROVALS_FULL: "have some of them decided first",
     Reason.REVIEW_STALE: "`sparecode cluster review`",
     Reason.MEMBER_EXISTS: "a machine that has lost its data comes back under a new "
@@ -220,6 +230,8 @@ _FAILED_PRECONDITION = {
     Reason.KEY_IN_USE: "the key is in use still; wait until it is not",
     Reason.CODES_LIVE: "live codes have the old form; wait for their end",
     Reason.USER_DISABLED: "the user is disabled",
+    Reason.KEY_NOT_HELD: "not every member could be given the new key",
+    Reason.KEY_REPLACED: "another rotation came first",
     Reason.MEMBER_NOT_READY: "the members cannot be changed like that now; try again",
     Reason.MEMBER_REMOVED: "a member of this id was removed from the cluster; "
     "start it as a new node, under another id",

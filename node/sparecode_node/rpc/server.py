@@ -235,6 +235,7 @@ def _add_administration(
             services.cluster_changes,
             services.opening,
             services.backups,
+            services.rotation,
         ),
         server,
     )

@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 
 from sparecode_node.domain.administrators import Role
-from sparecode_node.domain.ids import AdministratorName, KeyId, NameKey
+from sparecode_node.domain.ids import NO_KEY, AdministratorName, KeyId, NameKey
 from sparecode_node.domain.users import fold
 from sparecode_node.queries import administrators
 from sparecode_node.queries.administrators import AdministratorView
@@ -185,7 +185,9 @@ class Administrators:
                 candidate=candidate,
                 administrator_version=found.version if found else 0,
                 key_id=key_id,
-                candidate_key_id=found.key_id if found else KeyId(0),
+                candidate_key_id=found.key_id
+                if found and found.key_id != key_id
+                else NO_KEY,
                 password_salt=salt,
                 password_verifier=await self._verifier(
                     key, salt, new_password, deadline, key_id

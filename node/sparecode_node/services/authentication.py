@@ -5,7 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sparecode_node.domain.agents import Certificate
-from sparecode_node.domain.ids import AgentIdentity, NameKey, SessionId, UserId
+from sparecode_node.domain.ids import (
+    NO_KEY,
+    AgentIdentity,
+    KeyId,
+    NameKey,
+    SessionId,
+    UserId,
+)
 from sparecode_node.domain.passcodes import (
     CodeCandidate,
     PinCandidate,
@@ -130,7 +137,7 @@ class Authentication(Continuing):
             lane=Lane.AUTHENTICATING,
             timeout_s=deadline.left_s(),
         )
-        readings = self._readings(found, user, hashes)
+        readings = self._readings(found, user, hashes, key_id)
         command = Authenticate(
             authentication_id=asked.authentication_id,
             agent=asked.agent,
@@ -192,6 +199,7 @@ class Authentication(Continuing):
         found: Sequence[Split],
         user: PasscodeParameters | None,
         hashes: Sequence[bytes],
+        active: KeyId,
     ) -> tuple[Reading, ...]:
         """Make candidates of the hashes, in the order of `_inputs`."""
         typed = _pins_in(found)
@@ -204,15 +212,15 @@ class Authentication(Continuing):
                     length=len(split.code),
                     emergency=split.emergency,
                     bare=not split.pin,
-                    pins=self._pins(pin, user) if user and split.pin else (),
-                    codes=self._codes(code, user) if user and code else (),
+                    pins=self._pins(pin, user, active) if user and split.pin else (),
+                    codes=self._codes(code, user, active) if user and code else (),
                     tokencodes=(),
                 )
             )
         return tuple(readings)
 
     def _pins(
-        self, hashed: bytes, user: PasscodeParameters
+        self, hashed: bytes, user: PasscodeParameters, active: KeyId
     ) -> tuple[PinCandidate, ...]:
         return tuple(
             PinCandidate(
@@ -220,13 +228,13 @@ class Authentication(Continuing):
                 verifier=self._sealing.pin_verifier(
                     hashed, user.user_id, serial, key_id
                 ),
-                key_id=key_id,
+                key_id=NO_KEY if key_id == active else key_id,
             )
             for serial, key_id in user.pins
         )
 
     def _codes(
-        self, hashed: bytes, user: PasscodeParameters
+        self, hashed: bytes, user: PasscodeParameters, active: KeyId
     ) -> tuple[CodeCandidate, ...]:
         return tuple(
             CodeCandidate(
@@ -234,7 +242,7 @@ class Authentication(Continuing):
                 verifier=self._sealing.code_verifier(
                     hashed, user.user_id, set_id, key_id
                 ),
-                key_id=key_id,
+                key_id=NO_KEY if key_id == active else key_id,
             )
             for set_id, key_id in user.sets
         )

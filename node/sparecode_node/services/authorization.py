@@ -63,6 +63,7 @@ from sparecode_node.statemachine.commands import (
     UpdateUser,
 )
 from sparecode_node.statemachine.epoch_commands import OpenCluster
+from sparecode_node.statemachine.key_commands import ActivateKey
 from sparecode_node.statemachine.permissions import PERMISSIONS
 from sparecode_node.statemachine.token_commands import (
     ClearPin,
@@ -127,6 +128,7 @@ _COMMANDS: dict[str, tuple[type[Command], ...]] = {
 _UNDER_OTHER_NAMES: dict[str, type[Command]] = {
     "SessionService/Logout": CloseSession,
     "SessionService/LogoutEverywhere": CloseSession,
+    "ClusterService/RotateKeys": ActivateKey,
     "UserService/ImportUsers": CreateUser,
     "TokenService/ImportTokens": EnrollToken,
     "TokenService/ImportTokenFile": EnrollToken,

@@ -19,6 +19,7 @@ from sparecode_node.services.cluster import Cluster
 from sparecode_node.services.cluster_changes import ClusterChanges
 from sparecode_node.services.emergency_access import Emergency
 from sparecode_node.services.kdf import Kdf
+from sparecode_node.services.key_keeping import KeyKeeper
 from sparecode_node.services.local_administration import LocalAdministration
 from sparecode_node.services.opening import Opening
 from sparecode_node.services.policies import Policies
@@ -26,6 +27,8 @@ from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.rates import DEFAULT_LIMITS, RateLimits, Rates
 from sparecode_node.services.reading import Reader
 from sparecode_node.services.refusals import Refusals
+from sparecode_node.services.resealing import Resealer
+from sparecode_node.services.rotating import Rotation
 from sparecode_node.services.sealing import Sealing
 from sparecode_node.services.sessions import Sessions
 from sparecode_node.services.token_import import TokenImport
@@ -49,6 +52,8 @@ class Services:
     agents: Agents
     cluster: Cluster
     cluster_changes: ClusterChanges
+    rotation: Rotation
+    resealer: Resealer
     opening: Opening
     backups: Backups
     local: LocalAdministration
@@ -62,7 +67,7 @@ def build_services(  # noqa: PLR0913  It is the one place that has them all.
     replicator: Replicator,
     state: LocalState,
     *,
-    sealing: Sealing,
+    keeper: KeyKeeper,
     kdf: Kdf,
     clock: Clock,
     entropy: Entropy,
@@ -72,6 +77,7 @@ def build_services(  # noqa: PLR0913  It is the one place that has them all.
     authorities: Callable[[], tuple[bytes, ...]] = tuple,
 ) -> Services:
     """Build every use case over a replicator and the state that it applies to."""
+    sealing = Sealing(keeper.ring)
     authorization = Authorization(
         replicator=replicator, state=state, refusals=refusals, clock=clock
     )
@@ -144,6 +150,20 @@ def build_services(  # noqa: PLR0913  It is the one place that has them all.
         ),
         local=LocalAdministration(
             replicator=replicator, sealing=sealing, kdf=kdf, entropy=entropy
+        ),
+        rotation=Rotation(
+            proposer=proposer,
+            replicator=replicator,
+            state=state,
+            keeper=keeper,
+            entropy=entropy,
+        ),
+        resealer=Resealer(
+            replicator=replicator,
+            state=state,
+            sealing=sealing,
+            clock=clock,
+            entropy=entropy,
         ),
         policies=Policies(proposer=proposer, reader=reader),
         approvals=Approvals(proposer=proposer, reader=reader),

@@ -37,7 +37,8 @@ class ReplacedSeal:
     What one row holds instead of what it held, if it still does (T3).
 
     Of a set all verifiers, in the order of its codes; of a PIN its verifier and, for
-    a PINpad token, the PIN as it is folded in (else nothing).
+    a PINpad token, the PIN as it is folded in (else nothing). A set without new ones
+    is forgotten, if it is void.
     """
 
     kind: SealKind

@@ -2,9 +2,11 @@
 """Which keys the state uses, and what is sealed with each: the SQL of it (T3, P5)."""
 
 import sqlite3
+from collections.abc import Sequence
 
-from sparecode_node.domain.ids import KeyId
+from sparecode_node.domain.ids import NO_KEY, KeyId
 from sparecode_node.domain.keys import KeyInUse, KeysInState, RetiredKey
+from sparecode_node.statemachine import code_tables
 from sparecode_node.statemachine.key_commands import ReplacedSeal, SealKind
 from sparecode_node.statemachine.pending_changes import (
     from_json,
@@ -12,6 +14,7 @@ from sparecode_node.statemachine.pending_changes import (
     to_json,
     with_seal,
 )
+from sparecode_node.statemachine.tables import Row
 
 _UPDATES = {
     SealKind.SEED: "UPDATE tokens SET sealed_seed = ?, key_id = ? "
@@ -34,12 +37,19 @@ _USERS_OF_KEY = (
 )
 
 
+KEYS = (
+    "SELECT key_id, fingerprint, retire_at_ms, keep, retired FROM ring_keys "
+    "ORDER BY key_id"
+)
+
+
 def keys_of(db: sqlite3.Connection) -> KeysInState:
     """Return the keys that the state uses, and used."""
-    rows = db.execute(
-        "SELECT key_id, fingerprint, retire_at_ms, keep, retired FROM ring_keys "
-        "ORDER BY key_id"
-    ).fetchall()
+    return keys_in(db.execute(KEYS).fetchall())
+
+
+def keys_in(rows: Sequence[Row]) -> KeysInState:
+    """Return the keys of the rows of `KEYS`."""
     in_use = tuple(
         KeyInUse(
             key_id=KeyId(row[0]),
@@ -52,7 +62,7 @@ def keys_of(db: sqlite3.Connection) -> KeysInState:
     )
     active = [each.key_id for each in in_use if each.retire_at_ms is None]
     return KeysInState(
-        active=active[-1] if active else KeyId(0),
+        active=active[-1] if active else NO_KEY,
         in_use=in_use,
         retired=tuple(
             RetiredKey(key_id=KeyId(row[0]), keep=bool(row[3]))
@@ -152,19 +162,29 @@ def _replace_pin(db: sqlite3.Connection, seal: ReplacedSeal, key_id: KeyId) -> b
 
 
 def _replace_codes(db: sqlite3.Connection, seal: ReplacedSeal, key_id: KeyId) -> bool:
-    """Replace all verifiers of a set, which have one key."""
+    """
+    Replace all verifiers of a set, which have one key.
+
+    Without new ones the set is forgotten, if it is void: nobody knows any more whose
+    codes these were, so they are no codes of anybody.
+    """
     known = db.execute(
-        "SELECT key_id FROM code_sets WHERE set_id = ?", (seal.row,)
+        "SELECT key_id, voided FROM code_sets WHERE set_id = ?", (seal.row,)
     ).fetchone()
     codes = db.execute(
         "SELECT ordinal, verifier FROM codes WHERE set_id = ? ORDER BY ordinal",
         (seal.row,),
     ).fetchall()
     if (
-        known != (seal.old_key_id,)
+        known is None
+        or known[0] != seal.old_key_id
         or tuple(verifier for _, verifier in codes) != seal.old
-        or len(seal.new) != len(codes)
     ):
+        return False
+    if not seal.new and known[1]:
+        code_tables.delete_set(db, seal.row)
+        return True
+    if len(seal.new) != len(codes):
         return False
     db.executemany(
         "UPDATE codes SET verifier = ? WHERE set_id = ? AND ordinal = ?",

@@ -78,6 +78,38 @@ MEMBER_STANDING_ADMITTED: MemberStanding.ValueType  # 3
 """Was admitted, and is about to become a learner."""
 Global___MemberStanding: _TypeAlias = MemberStanding  # noqa: Y015
 
+class _RotationPhase:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RotationPhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RotationPhase.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ROTATION_PHASE_UNSPECIFIED: _RotationPhase.ValueType  # 0
+    """Not given."""
+    ROTATION_PHASE_HANDING_OUT: _RotationPhase.ValueType  # 1
+    """The members are given the new key."""
+    ROTATION_PHASE_RESEALING: _RotationPhase.ValueType  # 2
+    """It is active, and what was sealed with the old one is sealed anew."""
+    ROTATION_PHASE_RETIRING: _RotationPhase.ValueType  # 3
+    """Nothing is sealed with the old one, which goes at `retire_time`."""
+    ROTATION_PHASE_DONE: _RotationPhase.ValueType  # 4
+    """The old one is gone."""
+
+class RotationPhase(_RotationPhase, metaclass=_RotationPhaseEnumTypeWrapper):
+    """Where a rotation of keys is."""
+
+ROTATION_PHASE_UNSPECIFIED: RotationPhase.ValueType  # 0
+"""Not given."""
+ROTATION_PHASE_HANDING_OUT: RotationPhase.ValueType  # 1
+"""The members are given the new key."""
+ROTATION_PHASE_RESEALING: RotationPhase.ValueType  # 2
+"""It is active, and what was sealed with the old one is sealed anew."""
+ROTATION_PHASE_RETIRING: RotationPhase.ValueType  # 3
+"""Nothing is sealed with the old one, which goes at `retire_time`."""
+ROTATION_PHASE_DONE: RotationPhase.ValueType  # 4
+"""The old one is gone."""
+Global___RotationPhase: _TypeAlias = RotationPhase  # noqa: Y015
+
 @_typing.final
 class Member(_message.Message):
     """One member."""
@@ -865,3 +897,79 @@ class RemoveMemberResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RemoveMemberResponse: _TypeAlias = RemoveMemberResponse  # noqa: Y015
+
+@_typing.final
+class RotateKeysRequest(_message.Message):
+    """Asks for another key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    AT_ONCE_FIELD_NUMBER: _builtins.int
+    KEEP_OLD_KEY_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """A UUID, the same for every retry."""
+    at_once: _builtins.bool
+    """The old key goes as soon as nothing is sealed with it: somebody else may know it.
+    Generated codes and challenges of before cannot be used then.
+    """
+    keep_old_key: _builtins.bool
+    """The members keep the old key in their rings, for backups of before."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        at_once: _builtins.bool = ...,
+        keep_old_key: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_once", b"at_once", "keep_old_key", b"keep_old_key", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateKeysRequest: _TypeAlias = RotateKeysRequest  # noqa: Y015
+
+@_typing.final
+class RotateKeysResponse(_message.Message):
+    """How far it has got."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PHASE_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    RETIRE_TIME_FIELD_NUMBER: _builtins.int
+    RESUMED_FIELD_NUMBER: _builtins.int
+    phase: Global___RotationPhase.ValueType
+    """Where it is."""
+    key_id: _builtins.int
+    """The number of the active key."""
+    done: _builtins.int
+    """Members that hold the new key, or values that are sealed with it."""
+    total: _builtins.int
+    """Of so many."""
+    resumed: _builtins.bool
+    """It was under way when this call came."""
+    @_builtins.property
+    def retire_time(self) -> _timestamp_pb2.Timestamp:
+        """When the old key goes; absent: it is gone, or the new one is not active yet."""
+
+    def __init__(
+        self,
+        *,
+        phase: Global___RotationPhase.ValueType = ...,
+        key_id: _builtins.int = ...,
+        done: _builtins.int = ...,
+        total: _builtins.int = ...,
+        retire_time: _timestamp_pb2.Timestamp | None = ...,
+        resumed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["retire_time", b"retire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "key_id", b"key_id", "phase", b"phase", "resumed", b"resumed", "retire_time", b"retire_time", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateKeysResponse: _TypeAlias = RotateKeysResponse  # noqa: Y015

@@ -85,6 +85,11 @@ class ClusterServiceStub:
                 request_serializer=sparecode_dot_v1_dot_cluster__pb2.RemoveMemberRequest.SerializeToString,
                 response_deserializer=sparecode_dot_v1_dot_cluster__pb2.RemoveMemberResponse.FromString,
                 _registered_method=True)
+        self.RotateKeys = channel.unary_stream(
+                '/sparecode.v1.ClusterService/RotateKeys',
+                request_serializer=sparecode_dot_v1_dot_cluster__pb2.RotateKeysRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_cluster__pb2.RotateKeysResponse.FromString,
+                _registered_method=True)
 
 
 class ClusterServiceServicer:
@@ -167,6 +172,15 @@ class ClusterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RotateKeys(self, request, context):
+        """Replaces the cluster's secret key while it serves, and tells how far it has got.
+        Ends when everything is sealed with the new key, or before the deadline: asked
+        again, it tells of what is under way.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ClusterServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -219,6 +233,11 @@ def add_ClusterServiceServicer_to_server(servicer, server):
                     servicer.RemoveMember,
                     request_deserializer=sparecode_dot_v1_dot_cluster__pb2.RemoveMemberRequest.FromString,
                     response_serializer=sparecode_dot_v1_dot_cluster__pb2.RemoveMemberResponse.SerializeToString,
+            ),
+            'RotateKeys': grpc.unary_stream_rpc_method_handler(
+                    servicer.RotateKeys,
+                    request_deserializer=sparecode_dot_v1_dot_cluster__pb2.RotateKeysRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_cluster__pb2.RotateKeysResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -492,6 +511,33 @@ class ClusterService:
             '/sparecode.v1.ClusterService/RemoveMember',
             sparecode_dot_v1_dot_cluster__pb2.RemoveMemberRequest.SerializeToString,
             sparecode_dot_v1_dot_cluster__pb2.RemoveMemberResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/sparecode.v1.ClusterService/RotateKeys',
+            sparecode_dot_v1_dot_cluster__pb2.RotateKeysRequest.SerializeToString,
+            sparecode_dot_v1_dot_cluster__pb2.RotateKeysResponse.FromString,
             options,
             channel_credentials,
             insecure,

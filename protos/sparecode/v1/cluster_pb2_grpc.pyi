@@ -65,6 +65,11 @@ class ClusterServiceStub:
     """Has a member leave for good: its node id does not come back. The primary hands
     over first.
     """
+    RotateKeys: _grpc.UnaryStreamMultiCallable[_cluster_pb2.RotateKeysRequest, _cluster_pb2.RotateKeysResponse]
+    """Replaces the cluster's secret key while it serves, and tells how far it has got.
+    Ends when everything is sealed with the new key, or before the deadline: asked
+    again, it tells of what is under way.
+    """
 
 @_typing.type_check_only
 class ClusterServiceAsyncStub(ClusterServiceStub):
@@ -102,6 +107,11 @@ class ClusterServiceAsyncStub(ClusterServiceStub):
     RemoveMember: _aio.UnaryUnaryMultiCallable[_cluster_pb2.RemoveMemberRequest, _cluster_pb2.RemoveMemberResponse]  # type: ignore[assignment]
     """Has a member leave for good: its node id does not come back. The primary hands
     over first.
+    """
+    RotateKeys: _aio.UnaryStreamMultiCallable[_cluster_pb2.RotateKeysRequest, _cluster_pb2.RotateKeysResponse]  # type: ignore[assignment]
+    """Replaces the cluster's secret key while it serves, and tells how far it has got.
+    Ends when everything is sealed with the new key, or before the deadline: asked
+    again, it tells of what is under way.
     """
 
 class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -197,6 +207,17 @@ class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_cluster_pb2.RemoveMemberResponse, _abc.Awaitable[_cluster_pb2.RemoveMemberResponse]]:
         """Has a member leave for good: its node id does not come back. The primary hands
         over first.
+        """
+
+    @_abc_1.abstractmethod
+    def RotateKeys(
+        self,
+        request: _cluster_pb2.RotateKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_cluster_pb2.RotateKeysResponse], _abc.AsyncIterator[_cluster_pb2.RotateKeysResponse]]:
+        """Replaces the cluster's secret key while it serves, and tells how far it has got.
+        Ends when everything is sealed with the new key, or before the deadline: asked
+        again, it tells of what is under way.
         """
 
 def add_ClusterServiceServicer_to_server(servicer: ClusterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

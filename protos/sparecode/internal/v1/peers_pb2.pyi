@@ -1089,3 +1089,99 @@ class GetMemberStatusResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetMemberStatusResponse: _TypeAlias = GetMemberStatusResponse  # noqa: Y015
+
+@_typing.final
+class HoldKeyRequest(_message.Message):
+    """A key that may be activated."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    REPLACES_FIELD_NUMBER: _builtins.int
+    key: _builtins.bytes
+    """Its 64 bytes."""
+    replaces: _builtins.int
+    """The key that is active now."""
+    def __init__(
+        self,
+        *,
+        key: _builtins.bytes = ...,
+        replaces: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "replaces", b"replaces"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HoldKeyRequest: _TypeAlias = HoldKeyRequest  # noqa: Y015
+
+@_typing.final
+class HoldKeyResponse(_message.Message):
+    """The called member has written it to its ring."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    fingerprint: _builtins.bytes
+    """Tells the key from any other."""
+    def __init__(
+        self,
+        *,
+        fingerprint: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HoldKeyResponse: _TypeAlias = HoldKeyResponse  # noqa: Y015
+
+@_typing.final
+class FetchKeyRequest(_message.Message):
+    """Asks for a key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.int
+    """Its number."""
+    fingerprint: _builtins.bytes
+    """Tells it from any other; empty: of a cluster's first one."""
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.int = ...,
+        fingerprint: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "key_id", b"key_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FetchKeyRequest: _TypeAlias = FetchKeyRequest  # noqa: Y015
+
+@_typing.final
+class FetchKeyResponse(_message.Message):
+    """A key that the caller lacks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    key: _builtins.bytes
+    """Its 64 bytes; empty: it is not here either."""
+    def __init__(
+        self,
+        *,
+        key: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FetchKeyResponse: _TypeAlias = FetchKeyResponse  # noqa: Y015

@@ -70,6 +70,16 @@ class PeerServiceStub:
                 request_serializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.GetMemberStatusRequest.SerializeToString,
                 response_deserializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.GetMemberStatusResponse.FromString,
                 _registered_method=True)
+        self.HoldKey = channel.unary_unary(
+                '/sparecode.internal.v1.PeerService/HoldKey',
+                request_serializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.HoldKeyRequest.SerializeToString,
+                response_deserializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.HoldKeyResponse.FromString,
+                _registered_method=True)
+        self.FetchKey = channel.unary_unary(
+                '/sparecode.internal.v1.PeerService/FetchKey',
+                request_serializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.FetchKeyRequest.SerializeToString,
+                response_deserializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.FetchKeyResponse.FromString,
+                _registered_method=True)
 
 
 class PeerServiceServicer:
@@ -126,6 +136,20 @@ class PeerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def HoldKey(self, request, context):
+        """Has the called member keep a key of the ring that may be activated, for good.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FetchKey(self, request, context):
+        """Lends a key that the caller lacks.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PeerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -163,6 +187,16 @@ def add_PeerServiceServicer_to_server(servicer, server):
                     servicer.GetMemberStatus,
                     request_deserializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.GetMemberStatusRequest.FromString,
                     response_serializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.GetMemberStatusResponse.SerializeToString,
+            ),
+            'HoldKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.HoldKey,
+                    request_deserializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.HoldKeyRequest.FromString,
+                    response_serializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.HoldKeyResponse.SerializeToString,
+            ),
+            'FetchKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.FetchKey,
+                    request_deserializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.FetchKeyRequest.FromString,
+                    response_serializer=sparecode_dot_internal_dot_v1_dot_peers__pb2.FetchKeyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -355,6 +389,60 @@ class PeerService:
             '/sparecode.internal.v1.PeerService/GetMemberStatus',
             sparecode_dot_internal_dot_v1_dot_peers__pb2.GetMemberStatusRequest.SerializeToString,
             sparecode_dot_internal_dot_v1_dot_peers__pb2.GetMemberStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def HoldKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.internal.v1.PeerService/HoldKey',
+            sparecode_dot_internal_dot_v1_dot_peers__pb2.HoldKeyRequest.SerializeToString,
+            sparecode_dot_internal_dot_v1_dot_peers__pb2.HoldKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FetchKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.internal.v1.PeerService/FetchKey',
+            sparecode_dot_internal_dot_v1_dot_peers__pb2.FetchKeyRequest.SerializeToString,
+            sparecode_dot_internal_dot_v1_dot_peers__pb2.FetchKeyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -53,6 +53,10 @@ class PeerServiceStub:
     """Has the primary change who the members are."""
     GetMemberStatus: _grpc.UnaryUnaryMultiCallable[_peers_pb2.GetMemberStatusRequest, _peers_pb2.GetMemberStatusResponse]
     """Tells how far the called member has got."""
+    HoldKey: _grpc.UnaryUnaryMultiCallable[_peers_pb2.HoldKeyRequest, _peers_pb2.HoldKeyResponse]
+    """Has the called member keep a key of the ring that may be activated, for good."""
+    FetchKey: _grpc.UnaryUnaryMultiCallable[_peers_pb2.FetchKeyRequest, _peers_pb2.FetchKeyResponse]
+    """Lends a key that the caller lacks."""
 
 @_typing.type_check_only
 class PeerServiceAsyncStub(PeerServiceStub):
@@ -75,6 +79,10 @@ class PeerServiceAsyncStub(PeerServiceStub):
     """Has the primary change who the members are."""
     GetMemberStatus: _aio.UnaryUnaryMultiCallable[_peers_pb2.GetMemberStatusRequest, _peers_pb2.GetMemberStatusResponse]  # type: ignore[assignment]
     """Tells how far the called member has got."""
+    HoldKey: _aio.UnaryUnaryMultiCallable[_peers_pb2.HoldKeyRequest, _peers_pb2.HoldKeyResponse]  # type: ignore[assignment]
+    """Has the called member keep a key of the ring that may be activated, for good."""
+    FetchKey: _aio.UnaryUnaryMultiCallable[_peers_pb2.FetchKeyRequest, _peers_pb2.FetchKeyResponse]  # type: ignore[assignment]
+    """Lends a key that the caller lacks."""
 
 class PeerServiceServicer(metaclass=_abc_1.ABCMeta):
     """Spoken between members only."""
@@ -136,5 +144,21 @@ class PeerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_peers_pb2.GetMemberStatusResponse, _abc.Awaitable[_peers_pb2.GetMemberStatusResponse]]:
         """Tells how far the called member has got."""
+
+    @_abc_1.abstractmethod
+    def HoldKey(
+        self,
+        request: _peers_pb2.HoldKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_peers_pb2.HoldKeyResponse, _abc.Awaitable[_peers_pb2.HoldKeyResponse]]:
+        """Has the called member keep a key of the ring that may be activated, for good."""
+
+    @_abc_1.abstractmethod
+    def FetchKey(
+        self,
+        request: _peers_pb2.FetchKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_peers_pb2.FetchKeyResponse, _abc.Awaitable[_peers_pb2.FetchKeyResponse]]:
+        """Lends a key that the caller lacks."""
 
 def add_PeerServiceServicer_to_server(servicer: PeerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How far a rotation of the cluster's key has got."""
+
+import enum
+from dataclasses import dataclass
+from datetime import datetime
+
+
+class RotationPhase(enum.StrEnum):
+    """Where a rotation is."""
+
+    HANDING_OUT = "handing_out"
+    RESEALING = "resealing"
+    RETIRING = "retiring"
+    """Nothing is sealed with the old key, which goes at `retire_time`."""
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RotationProgress:
+    """What a node has told of it last."""
+
+    phase: RotationPhase | None
+    """None: of a newer version, and not known here."""
+    key_id: int
+    """The number of the active key."""
+    done: int
+    total: int
+    """Members that hold the key; or values that are sealed with it, of so many."""
+    retire_time: datetime | None
+    """When the old key goes; None: it is gone, or the new one is not active yet."""
+    resumed: bool
+    """It was under way when it was asked for."""

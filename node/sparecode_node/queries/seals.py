@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is sealed with which key of the ring, to be sealed anew (T3)."""
+
+from dataclasses import dataclass, field
+
+from sparecode_node.domain.ids import KeyId
+from sparecode_node.domain.keys import KeysInState
+from sparecode_node.queries.state import ReadTransaction
+from sparecode_node.statemachine import key_tables
+from sparecode_node.statemachine.key_commands import SealKind
+from sparecode_node.statemachine.pending_changes import from_json, sealed_in
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundSeal:
+    """What one row holds under a key."""
+
+    kind: SealKind
+    row: str
+    key_id: KeyId
+    belongs_to: tuple[str, ...]
+    """What is bound into it, apart from its purpose."""
+    sealed: tuple[bytes, ...] = field(repr=False)
+
+
+_ROWS = {
+    SealKind.PASSWORD: """
+        SELECT name AS row, key_id, name AS first, '' AS second,
+               password_verifier AS sealed, x'' AS more
+        FROM administrators WHERE key_id != :active ORDER BY name LIMIT :most
+    """,
+    SealKind.NAME_TAG: """
+        SELECT user_id AS row, tag_key_id AS key_id, name_key AS first, '' AS second,
+               name_tag AS sealed, x'' AS more
+        FROM users WHERE tag_key_id != :active ORDER BY user_id LIMIT :most
+    """,
+    SealKind.PIN: """
+        SELECT serial AS row, pin_key_id AS key_id, user_id AS first, serial AS second,
+               pin_verifier AS sealed, sealed_pin AS more
+        FROM tokens WHERE pin_key_id != :active AND length(pin_verifier) > 0
+        ORDER BY user_id, serial LIMIT :most
+    """,
+    SealKind.SEED: """
+        SELECT serial AS row, key_id, serial AS first, '' AS second,
+               sealed_seed AS sealed, x'' AS more
+        FROM tokens WHERE key_id != :active ORDER BY serial LIMIT :most
+    """,
+}
+"""Of each kind the rows with one seal (or two, of a PIN) that are to be sealed anew."""
+
+_SETS = """
+SELECT set_id, code_sets.key_id AS key_id,
+       coalesce(former_sets.user_id, tokens.user_id, '') AS user_id
+FROM code_sets JOIN tokens USING (serial) LEFT JOIN former_sets USING (set_id)
+WHERE code_sets.key_id != :active ORDER BY number LIMIT :most
+"""
+"""Whose a set is says who had the token when it was issued."""
+
+_COUNTS = """
+SELECT (SELECT count(*) FROM administrators WHERE key_id != :active)
+     + (SELECT count(*) FROM users WHERE tag_key_id != :active)
+     + (SELECT count(*) FROM tokens
+        WHERE pin_key_id != :active AND length(pin_verifier) > 0)
+     + (SELECT count(*) FROM tokens WHERE key_id != :active)
+     + (SELECT count(*) FROM code_sets WHERE key_id != :active) AS old,
+       (SELECT count(*) FROM administrators) + (SELECT count(*) FROM users)
+     + (SELECT count(*) FROM tokens WHERE length(pin_verifier) > 0)
+     + (SELECT count(*) FROM tokens) + (SELECT count(*) FROM code_sets) AS every
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealCounts:
+    """How many rows are sealed with another key than the active one, and how many are."""
+
+    old: int
+    every: int
+
+
+async def keys(transaction: ReadTransaction) -> KeysInState:
+    """Return the keys that the state uses."""
+    rows = await transaction.all(key_tables.KEYS)
+    return key_tables.keys_in([tuple(row) for row in rows])
+
+
+async def counts(transaction: ReadTransaction, active: KeyId) -> SealCounts:
+    """Count what is sealed."""
+    row = await transaction.one(_COUNTS, active=active)
+    pending = await _pending(transaction, active)
+    if row is None:
+        raise TypeError("a count without a row")
+    return SealCounts(old=row["old"] + len(pending), every=row["every"] + len(pending))
+
+
+async def to_replace(
+    transaction: ReadTransaction, active: KeyId, *, most: int
+) -> list[FoundSeal]:
+    """Return some of what is sealed with another key than the active one."""
+    found = await _pending(transaction, active)
+    for kind, query in _ROWS.items():
+        if len(found) >= most:
+            break
+        rows = await transaction.all(query, active=active, most=most - len(found))
+        for row in rows:
+            sealed: tuple[bytes, ...] = (row["sealed"],)
+            if kind is SealKind.PIN:
+                sealed += (row["more"],)
+            found.append(
+                FoundSeal(
+                    kind=kind,
+                    row=row["row"],
+                    key_id=KeyId(row["key_id"]),
+                    belongs_to=tuple(filter(None, (row["first"], row["second"]))),
+                    sealed=sealed,
+                )
+            )
+    if len(found) < most:
+        found += await _sets(transaction, active, most - len(found))
+    return found
+
+
+async def _sets(
+    transaction: ReadTransaction, active: KeyId, most: int
+) -> list[FoundSeal]:
+    found = []
+    for row in await transaction.all(_SETS, active=active, most=most):
+        codes = await transaction.all(
+            "SELECT verifier FROM codes WHERE set_id = :set_id ORDER BY ordinal",
+            set_id=row["set_id"],
+        )
+        found.append(
+            FoundSeal(
+                kind=SealKind.CODES,
+                row=row["set_id"],
+                key_id=KeyId(row["key_id"]),
+                belongs_to=(row["user_id"], row["set_id"]),
+                sealed=tuple(code["verifier"] for code in codes),
+            )
+        )
+    return found
+
+
+async def _pending(transaction: ReadTransaction, active: KeyId) -> list[FoundSeal]:
+    """Return the verifiers in changes that wait for a second approver (P3)."""
+    found = []
+    for row in await transaction.all(
+        "SELECT approval_id, change FROM approvals WHERE change != ''"
+    ):
+        sealed = sealed_in(from_json(row["change"]))
+        if sealed is not None and sealed.key_id != active:
+            found.append(
+                FoundSeal(
+                    kind=SealKind.PENDING_CHANGE,
+                    row=str(row["approval_id"]),
+                    key_id=sealed.key_id,
+                    belongs_to=(sealed.name,),
+                    sealed=(sealed.password_verifier,),
+                )
+            )
+    return found

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`sparecode cluster rotate-keys`: what an operator sees, and what to do next."""
+
+import json
+
+import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from sparecode.v1 import cluster_pb2 as pb
+from tests.client.conftest import Cli
+from tests.client.fakes import Failure
+
+ROTATE = "ClusterService/RotateKeys"
+NOT_HELD = Failure(
+    grpc.StatusCode.FAILED_PRECONDITION,
+    "KEY_NOT_HELD",
+    "n3 does not hold the new key: it did not answer (UNAVAILABLE); nothing was "
+    "changed; see to that node, then try again",
+)
+HANDED = pb.RotateKeysResponse(
+    phase=pb.ROTATION_PHASE_HANDING_OUT, key_id=1, done=3, total=3
+)
+HALF = pb.RotateKeysResponse(
+    phase=pb.ROTATION_PHASE_RESEALING, key_id=2, done=60, total=120
+)
+SEALED = pb.RotateKeysResponse(
+    phase=pb.ROTATION_PHASE_RETIRING,
+    key_id=2,
+    done=120,
+    total=120,
+    retire_time=Timestamp(seconds=1_800_000_000),
+)
+DONE = pb.RotateKeysResponse(
+    phase=pb.ROTATION_PHASE_DONE, key_id=2, done=120, total=120
+)
+
+
+def test_operator_is_told_when_the_old_key_goes_and_what_to_keep(cli: Cli) -> None:
+    """(P5) Every line fits on a terminal of 80 columns or is wrapped by it."""
+    cli.node.answer(ROTATE, ([HANDED, HALF, SEALED], None))
+    result = cli("cluster", "rotate-keys")
+    assert result.exit_code == 0, result.output
+    assert "Everything is sealed with key 2." in result.stdout
+    assert "The old key goes at 2027-01-15 08:00:00 UTC" in result.stdout
+    assert "sparecode-node audit-keys" in result.stdout
+    (request,) = cli.node.requests(ROTATE)
+    assert not request.at_once
+    assert not request.keep_old_key
+
+
+def test_at_once_waits_until_the_old_key_is_gone(cli: Cli) -> None:
+    """A stream that a node ends before is asked for again, under the same id."""
+    cli.node.answer(ROTATE, ([HANDED, HALF], None), ([SEALED, DONE], None))
+    result = cli("--output", "json", "cluster", "rotate-keys", "--at-once")
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert (told["phase"], told["key_id"]) == ("done", 2)
+    first, second = cli.node.requests(ROTATE)
+    assert first == second
+    assert first.at_once
+
+
+def test_member_that_could_not_be_given_the_key_is_named(cli: Cli) -> None:
+    cli.node.answer(ROTATE, ([], NOT_HELD))
+    result = cli("cluster", "rotate-keys")
+    assert result.exit_code == 1
+    assert "n3 does not hold the new key" in result.stderr
+    assert "nothing was changed" in " ".join(result.stderr.split())
+
+
+def test_whoever_is_interrupted_learns_that_the_cluster_goes_on(cli: Cli) -> None:
+    gone = Failure(grpc.StatusCode.PERMISSION_DENIED, "ROLE", "may not")
+    cli.node.answer(ROTATE, ([HANDED, HALF], gone))
+    result = cli("cluster", "rotate-keys")
+    assert result.exit_code != 0
+    assert "the cluster goes on by itself" in " ".join(result.stderr.split())
