@@ -24,13 +24,15 @@ class NoMarksError(Exception):
     """The page has no place for the tables."""
 
 
-def written(page: str, measured: dict[str, Any]) -> str:
+def written(page: str, measured: dict[str, Any], *, picture: str = "") -> str:
     """Return the page with these measurements. Raises `NoMarksError`."""
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise NoMarksError(f"{PAGE.name} has no {BEGIN} ... {END}")
-    return "\n".join((before + BEGIN, "", *_tables(measured), "", END + after))
+    curves = f"![Throughput and latency over the number of clients]({picture})"
+    shown = (curves, "") if picture else ()
+    return "\n".join((before + BEGIN, "", *shown, *_tables(measured), "", END + after))
 
 
 def _tables(measured: dict[str, Any]) -> Iterator[str]:
@@ -89,10 +91,11 @@ def main() -> int:
     measured = parser.parse_args().of
     if not measured.exists():
         parser.error(f"there is no {measured}: run `make bench` first")
-    PAGE.write_text(written(PAGE.read_text(), json.loads(measured.read_text())))
-    picture = measured.with_suffix(".png")
-    if picture.exists():
-        shutil.copy(picture, PAGE.with_suffix(".png"))
+    drawn, picture = measured.with_suffix(".png"), ""
+    if drawn.exists():
+        picture = Path(shutil.copy(drawn, PAGE.with_suffix(".png"))).name
+    found = json.loads(measured.read_text())
+    PAGE.write_text(written(PAGE.read_text(), found, picture=picture))
     return 0
 
 

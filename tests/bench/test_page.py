@@ -50,6 +50,7 @@ def test_tables_take_the_place_between_the_marks(tmp_path: Path) -> None:
     assert once.endswith("\nAfter\n")
     assert "yesterday" not in once
     assert written(once, content) == once
+    assert "(x.png)" in written(once, content, picture="x.png")
 
 
 def test_a_page_without_marks_is_refused(tmp_path: Path) -> None:

@@ -129,3 +129,22 @@ async def test_hashes_yield_to_the_rest_and_issuing_to_passcodes(
     assert priorities[Secret.CODE] == min(
         mine + kdf_module.NICE_ISSUING, kdf_module.NICE_MAX
     )
+
+
+@pytest.mark.asyncio
+async def test_who_will_be_shed_is_shed_before_anything_is_read(
+    kdf: Kdf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crowd costs little: room is asked for at the begin of an attempt."""
+    release = threading.Event()
+    monkeypatch.setattr(kdf_module, "hashed", lambda *_: b"" * release.wait(10))
+    kdf.check_room(Lane.AUTHENTICATING)
+    full = asyncio.ensure_future(derive(kdf, PIN, PIN, PIN, PIN))
+    await asyncio.sleep(0)
+    with pytest.raises(HashingOverloadedError) as raised:
+        kdf.check_room(Lane.AUTHENTICATING)
+    assert raised.value.retry_after_s == 1
+    kdf.check_room(Lane.ISSUING)
+    release.set()
+    await full
+    kdf.check_room(Lane.AUTHENTICATING)

@@ -118,6 +118,7 @@ class Authentication(Continuing):
         self, asked: Asked, request: RequestKey, deadline: Deadline
     ) -> Proposal:
         """Compute the candidates with what this node knows of the user (T1, T2)."""
+        self._kdf.check_room(Lane.AUTHENTICATING)
         # Read before the state: what is newer there is found stale in apply.
         key_id = self._sealing.active_key
         name_tags = self._sealing.name_tags(asked.name_key)

@@ -145,6 +145,10 @@ class Kdf:
             timeout_s,
         )
 
+    def check_room(self, lane: Lane) -> None:
+        """Raise `HashingOverloadedError` if nothing would fit: before it is prepared."""
+        self._lanes[lane].check_room()
+
     def close(self) -> None:
         """Drop what waits, and wait for what is being computed."""
         for lane in self._lanes.values():
@@ -162,6 +166,14 @@ class _Lane:
         self.taken = 0
         # The workers count too; held for an addition, never over an await.
         self._counting = threading.Lock()
+
+    def check_room(self) -> None:
+        """Shed whoever would be shed after some more work."""
+        with self._counting:
+            if self.taken < self.bound - 1:  # Nobody wants one hash alone.
+                return
+            self.shed += 1
+        raise HashingOverloadedError(retry_after_s=1)
 
     async def run(
         self, jobs: Sequence[Callable[[], bytes]], timeout_s: float
