@@ -12,6 +12,7 @@ import pytest
 from pysyncobj.node import Node
 
 from sparecode_node.replication import frames, journal_format
+from sparecode_node.replication.admission import Admission, Refusal
 from sparecode_node.replication.campaign import Campaign
 from sparecode_node.replication.clock_watch import Agreement, ClockWatch
 from sparecode_node.replication.compaction import Compaction
@@ -22,6 +23,8 @@ from sparecode_node.replication.frames import Message
 from sparecode_node.replication.guard import Guard
 from sparecode_node.replication.journal import Journal
 from sparecode_node.replication.journal_file import NAME, JournalFile
+from sparecode_node.replication.members import Configuration
+from sparecode_node.replication.membership import Membership
 from sparecode_node.replication.read_index import ReadIndex
 from sparecode_node.replication.snapshots import RECEIVED, Manifest, SnapshotStore
 from sparecode_node.replication.storage import AppendFile
@@ -160,6 +163,47 @@ def compact_in_place(patch: pytest.MonkeyPatch) -> None:
 def stamp_with_any_clock(patch: pytest.MonkeyPatch) -> None:
     """Let a primary stamp whatever its clock says."""
     patch.setattr(ClockWatch, "agreement", lambda _self, _others, _now: Agreement.YES)
+
+
+def count_learners(patch: pytest.MonkeyPatch) -> None:
+    """Let everybody who is sent the log count."""
+    patch.setattr(Configuration, "voters", property(lambda self: frozenset(self.ids)))
+
+
+def change_without_waiting(patch: pytest.MonkeyPatch) -> None:
+    """Let a leader change members while the change before is not committed."""
+    patch.setattr(Membership, "_last_change_is_committed", lambda _self: True)
+    patch.setattr(Membership, "_committable", lambda _self, after: after)
+
+
+def change_before_own_term(patch: pytest.MonkeyPatch) -> None:
+    """Let a new leader change members before it knows what is committed."""
+    patch.setattr(Membership, "_own_term_is_committed", lambda _self: True)
+
+
+def know_no_journals(patch: pytest.MonkeyPatch) -> None:
+    """Let a node be who it says, whatever it has lost."""
+    patch.setattr(
+        Admission,
+        "_refusal",
+        lambda self, peer, _journal_id: (
+            Refusal.REMOVED
+            if peer in self.journal.agreed_configuration.removed
+            else None
+        ),
+    )
+
+
+def begin_without_everybody(patch: pytest.MonkeyPatch) -> None:
+    """Let a majority begin a cluster, though nobody knows what it has lost."""
+    patch.setattr(Campaign, "_needs_everybody", lambda _self: False)
+
+
+def refuse_before_commit(patch: pytest.MonkeyPatch) -> None:
+    """Let a node refuse whom a change removes that may be taken back."""
+    patch.setattr(
+        Journal, "agreed_configuration", property(lambda self: self.configuration)
+    )
 
 
 FOUND_AT_RANDOM = (
