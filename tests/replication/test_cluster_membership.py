@@ -90,7 +90,8 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
 
 async def put(site: Site, request: str) -> None:
     """Have something done, asked of any node."""
-    await site.any.replicator.propose(proposal(request), timeout_s=WAIT_S)
+    asked = proposal(request, site.any.node_id)
+    await site.any.replicator.propose(asked, timeout_s=WAIT_S)
 
 
 async def has(node: Node, request: str) -> None:
