@@ -91,8 +91,10 @@ async def test_a_token_takes_the_place_of_another(desk: Desk) -> None:
     await browser.open(f"{TOKEN}/replace")
     page = await browser.send("Replace token")
     assert "Say which token takes its place" in page.text
-    page = await browser.send("Replace token", replacement="778")
+    page = await browser.send("Replace token", replacement="778", untick=("keep_pin",))
     assert page.status == 404
+    assert ("keep_pin", "on") in page.form(page.path).choices
+    await browser.open(f"{TOKEN}/replace")
     page = await browser.send("Replace token", replacement="777")
     assert page.path == "/tokens/777"
     assert (await token_of(desk, "777")).username == "alice"
@@ -280,6 +282,8 @@ async def test_an_agent_is_registered_limited_and_removed(desk: Desk) -> None:
     assert "Nobody is on it: nobody is admitted" in page.text
     page = await browser.send("Add to allow list", username="zoe")
     assert page.status == 404
+    # The other form of the page still says what is the case.
+    assert page.form(page.path, "Save").values("restricted") == ["on"]
     page = await browser.send("Add to allow list", username="alice")
     assert "alice" in page.links
     page = await browser.send("Remove", username="alice")

@@ -59,6 +59,9 @@ async def edit(visit: Visit) -> Response:
         odds=odds,
         problem=problem,
         shown=shown,
+        boxes=" ".join(
+            knob.name for _, knobs in GROUPS for knob in knobs if knob.is_box
+        ),
         may_save=visit.may("PolicyService/UpdatePolicy"),
     )
 

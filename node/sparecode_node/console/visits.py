@@ -157,8 +157,13 @@ class Visit:
         return "" if otherwise is None else str(otherwise)
 
     def ticked(self, name: str, *, otherwise: bool = False, value: str = "on") -> bool:
-        """Say whether a box is to be ticked."""
-        if self.is_form and self.form.flag("sent"):
+        """
+        Say whether a box is to be ticked.
+
+        A box that is not ticked is not sent, so a form says which boxes it has: that
+        another form of the page was sent says nothing of this one.
+        """
+        if self.is_form and name in self.form.text("boxes").split():
             return value in self.form.all(name)
         return otherwise
 
