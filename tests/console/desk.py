@@ -29,9 +29,10 @@ class Desk:
         self.app = build_app(
             Site(
                 node_id=NODE,
+                # A use case that this node has not is one that no page calls.
                 services=Services(
                     **{
-                        field.name: getattr(node, field.name)
+                        field.name: getattr(node, field.name, None)
                         for field in dataclasses.fields(Services)
                     }
                 ),
