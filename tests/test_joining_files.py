@@ -19,9 +19,12 @@ from sparecode_node.domain.ids import NodeId
 from sparecode_node.joining.authority import FileAuthority
 from sparecode_node.joining.files import missing_pairs
 from sparecode_node.joining.founder import make_authorities
+from sparecode_node.joining.joiner import begin_beside
 from sparecode_node.preparing import MEMBERS, StartError, first_members
 from sparecode_node.replication.inspection import JournalFacts
 from sparecode_node.replication.members import Configuration, Member, MemberRole
+from sparecode_node.services.ambient import SystemEntropy
+from sparecode_node.services.keyring import KeyRing
 
 NOW = dt.datetime.now(dt.UTC)
 N1, N2 = NodeId("n1"), NodeId("n2")
@@ -85,6 +88,22 @@ def test_half_a_pair_is_refused(config: Config) -> None:
         missing_pairs(config)
     config.peers.key.write_text("key")
     assert len(missing_pairs(config)) == 2
+
+
+def test_a_node_begins_beside_members_with_all_that_they_have(config: Config) -> None:
+    """Or not at all: it would be refused, or begin a cluster of its own."""
+    members = {N2: "h:2"}
+    with pytest.raises(StartError, match=r"peers\.pem is missing"):
+        begin_beside(config, members)
+    make_authorities(config, hosts=(), now=NOW)
+    with pytest.raises(StartError, match=r"ring.json.*bring the cluster's along"):
+        begin_beside(config, members)
+    ring = KeyRing.draw(SystemEntropy())
+    ring.save(config.keys_file)
+    begin_beside(config, members)
+    first = first_members(config, ring.cluster_id)
+    assert first.joins
+    assert dict(first.members) == {"n1": "n1.example:7301", "n2": "h:2"}
 
 
 def test_who_has_the_authoritys_key_signs(config: Config) -> None:

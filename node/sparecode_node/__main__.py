@@ -25,7 +25,7 @@ import typer
 # default level alone; `grpc_lines` takes what it writes, so nobody is bothered.
 os.environ.pop("GRPC_VERBOSITY", None)
 
-from sparecode_node import backup_tool, bootstrap, preparing, recovery_tool
+from sparecode_node import backup_tool, bootstrap, preparing, recovery_tool, setting_up
 from sparecode_node.certificates import CertificatesError, write_certificates
 from sparecode_node.command_line import (
     EXIT_REFUSED,
@@ -38,12 +38,9 @@ from sparecode_node.config import Config, load_config
 from sparecode_node.config_section import ConfigError
 from sparecode_node.doctor.examination import examine
 from sparecode_node.doctor.findings import Verdict, summary
-from sparecode_node.joining import joiner
 from sparecode_node.joining.founder import make_authorities
 from sparecode_node.logs import set_up_logging
 from sparecode_node.rpc.stderr import grpc_lines
-from sparecode_node.rpc.tickets import PREFIX as TICKET_PREFIX
-from sparecode_node.rpc.tickets import TICKET_CHARACTERS_MAX
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
 from sparecode_node.services.errors import InvalidFieldError
 
@@ -143,7 +140,7 @@ def check_config(context: typer.Context) -> None:
 
 
 @app.command()
-def init(  # noqa: PLR0913 - options.
+def init(  # noqa: PLR0913, PLR0917 - options.
     context: typer.Context,
     administrator: Annotated[
         str | None,
@@ -176,6 +173,7 @@ def init(  # noqa: PLR0913 - options.
             metavar="TICKET",
         ),
     ] = None,
+    beside: setting_up.Beside = None,
     host: Annotated[
         list[str] | None,
         typer.Option(
@@ -198,7 +196,8 @@ def init(  # noqa: PLR0913 - options.
     Without --join: data folder, key ring, first administrator. Run it on the first
     node only; the others join, each with a ticket of its own, which `sparecode
     cluster ticket NODE` makes. With --join the node gets its certificate, the
-    authorities and the key ring from a member; then start it.
+    authorities and the key ring from a member; then start it. With --beside it has
+    them already, and was added by `sparecode cluster add`.
     """
     config = loaded(context)
     if join is not None:
@@ -208,7 +207,10 @@ def init(  # noqa: PLR0913 - options.
                 "--new-authority: the cluster has all of them already",
                 EXIT_USAGE,
             )
-        join_cluster(config, join, host or [])
+        setting_up.join_cluster(config, join, host or [])
+        return
+    if beside:
+        setting_up.begin_beside(config, beside)
         return
     if host and not new_authority:
         fail("--host goes with --new-authority or --join", EXIT_USAGE)
@@ -234,7 +236,7 @@ def init(  # noqa: PLR0913 - options.
     except (preparing.StartError, InvalidFieldError) as error:
         fail(str(error), EXIT_REFUSED)
     typer.echo(
-        f"{next_step(config)}\n"
+        f"{setting_up.next_step(config)}\n"
         "Keep with the CA's certificate, for `sparecode audit verify --public-key`:\n"
         f"{preparing.audit_keys(config)}".rstrip()
     )
@@ -251,44 +253,6 @@ def init(  # noqa: PLR0913 - options.
         passphrase_file=bundle_passphrase_file,
     )
     typer.echo(f"{bundle}: the recovery bundle. Keep it offline, apart from backups.")
-
-
-def next_step(config: Config) -> str:
-    """Say what makes a cluster of a node that is about to begin one."""
-    if len(config.members) == 1:
-        return (
-            f"Ready to begin: start node {config.node.id}. Others join it, each with a "
-            "ticket:\nsparecode cluster ticket NODE"
-        )
-    return (
-        f"Ready to begin: start node {config.node.id} and the others.\n"
-        f"Every node needs the key ring {config.keys_file}, mode 0600."
-    )
-
-
-def join_cluster(config: Config, given: str, hosts: list[str]) -> None:
-    """Have this node admitted by a ticket, and say what to do next."""
-    try:
-        if given == "-":
-            ticket = sys.stdin.read(TICKET_CHARACTERS_MAX)
-        elif given.startswith(TICKET_PREFIX):
-            ticket = given
-        else:
-            with Path(given).open() as file:
-                ticket = file.read(TICKET_CHARACTERS_MAX)
-    except (OSError, UnicodeDecodeError) as error:
-        fail(f"--join {given}: {getattr(error, 'strerror', error)}", EXIT_REFUSED)
-    try:
-        joined = joiner.join(
-            config, ticket, hosts=hosts, clock=SystemClock(), entropy=SystemEntropy()
-        )
-    except preparing.StartError as error:
-        fail(str(error), EXIT_REFUSED)
-    typer.echo(
-        f"{config.node.id} was admitted to cluster {joined.cluster_id} by {joined.by}.\n"
-        "Start it: it catches up, and votes as soon as it has. See how far it is:\n"
-        "sparecode cluster members"
-    )
 
 
 @app.command()

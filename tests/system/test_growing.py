@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A cluster grows from one node to three by tickets, under load, and loses nodes again."""
 
+import datetime as dt
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -11,6 +13,7 @@ import pytest
 from local_cluster.cluster import ADMINISTRATOR, LocalNode
 
 from sparecode_client import Admin
+from sparecode_node.certificates import Authority
 from tests.system.machines import PASSWORD, Site, until
 
 pytestmark = pytest.mark.timeout(600)
@@ -151,4 +154,42 @@ def test_a_dead_node_is_replaced_and_does_not_come_back(site: Site) -> None:
     assert removed.returncode == 0, removed.stderr
     grow(site, "n5")
     assert standings(site) == dict.fromkeys(sorted({leads, "n4", "n5"}), "voter")
+    until_equal(site)
+
+
+def test_a_node_that_brings_everything_along_is_added_without_a_ticket(
+    site: Site,
+) -> None:
+    """Certificate and ring came by another way: it must not begin a cluster itself."""
+    other = site.machines["n5"]
+    machine = site.machine("n6")
+    tls = machine.directory / "tls"
+    tls.mkdir()
+    for name in ("members-ca.pem", "agents-ca.pem"):
+        shutil.copy(other.directory / "tls" / name, tls)
+    authority = Authority.from_pem(
+        *(
+            (other.directory / f"tls/members-ca.{end}").read_bytes()
+            for end in ("pem", "key")
+        )
+    )
+    issued = authority.issue_member(
+        "n6", hosts=["127.0.0.1"], now=dt.datetime.now(dt.UTC)
+    )
+    (tls / "node.pem").write_bytes(issued.certificate)
+    (tls / "node.key").write_bytes(issued.key)
+    beside = f"--beside=n5={other.peers_address}"
+    without = site.node(machine, "init", beside)
+    assert without.returncode == 1
+    assert "keyring.json" in without.stderr
+    shutil.copy(other.key_ring, machine.key_ring)
+    assert site.node(machine, "init", "--beside=n5").returncode == 2
+    begun = site.node(machine, "init", beside)
+    assert begun.returncode == 0, begun.stderr
+    assert f"sparecode cluster add n6 {machine.peers_address}" in begun.stdout
+    added = site.admin("cluster", "add", "n6", machine.peers_address)
+    assert added.returncode == 0, added.stderr
+    machine.start()
+    until(lambda: standings(site).get("n6") == "voter" or not machine.running)
+    assert machine.running, machine.last_words()
     until_equal(site)

@@ -103,7 +103,8 @@ def add(
     """
     Add a node that has its certificate and the key ring already.
 
-    For machines that are set up by other means than a ticket. Start the node then.
+    For machines that are set up by other means than a ticket: there, run
+    sparecode-node init --beside, and start the node then.
     """
     settings = settings_of(context)
     with settings.admin() as admin:
@@ -158,9 +159,9 @@ def watch(
     ] = 0,
 ) -> None:
     """
-    Watch every member until Ctrl-C, as the node that answers sees it.
+    Watch every member until Ctrl-C.
 
-    With --output json, a line for each look.
+    As the node that answers sees it. With --output json, a line for each look.
     """
     settings = settings_of(context)
     console = Console(highlight=False, markup=False, emoji=False)

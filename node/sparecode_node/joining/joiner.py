@@ -9,7 +9,7 @@ that key, so that who is interrupted can run it again with the same ticket.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cryptography import x509
@@ -101,6 +101,36 @@ def join(
     return Joined(cluster_id=answer.cluster_id, by=by)
 
 
+def begin_beside(config: Config, members: Mapping[NodeId, str]) -> None:
+    """
+    Have this node begin as a learner of the cluster that its key ring is of.
+
+    For a node that got its files by another way than a ticket, and is added by
+    `AddMember`: without this it would begin a cluster of its own. Raises `StartError`.
+    """
+    refuse_existing(config)
+    missing = missing_pairs(config)
+    absent = [path for path in (config.peers.ca, config.agents.ca) if not path.exists()]
+    if missing or absent:
+        first = missing[0].certificate if missing else absent[0]
+        raise StartError(f"{first} is missing: bring it along, or join by a ticket")
+    try:
+        ring = KeyRing.load(config.keys_file)
+    except KeyRingError as error:
+        raise StartError(f"{error}; bring the cluster's along") from error
+    _begin_among(config, ring.cluster_id, members)
+
+
+def _begin_among(
+    config: Config, cluster_id: str, members: Mapping[NodeId, str]
+) -> None:
+    """Write down whose cluster this node is to be of; the journal says it later."""
+    make_data_dir(config.node.data_dir)
+    written = {"cluster_id": cluster_id, "members": dict(members)}
+    content = json.dumps(written, indent=2).encode() + b"\n"
+    put(config.node.data_dir / MEMBERS, content, PRIVATE)
+
+
 def _check_ticket(config: Config, ticket: JoinTicket) -> None:
     """Refuse what no member needs to be asked for."""
     if ticket.node_id != config.node.id:
@@ -183,13 +213,7 @@ def _keep(
     for pair in missing:
         put(pair.key, _pem(key), PRIVATE)
         put(pair.certificate, answer.certificate, PUBLIC)
-    make_data_dir(config.node.data_dir)
-    written = {"cluster_id": answer.cluster_id, "members": dict(answer.members)}
-    put(
-        config.node.data_dir / MEMBERS,
-        json.dumps(written, indent=2).encode() + b"\n",
-        PRIVATE,
-    )
+    _begin_among(config, answer.cluster_id, dict(answer.members))
     try:
         write_private(config.keys_file, secrets.key_ring.encode())
         KeyRing.load(config.keys_file)

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`sparecode-node init`, where a cluster is there already."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sparecode_node.command_line import EXIT_USAGE, fail
+from sparecode_node.config import Config
+from sparecode_node.config_section import Address, ConfigError, Section
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.joining import joiner
+from sparecode_node.preparing import StartError
+from sparecode_node.rpc.tickets import PREFIX as TICKET_PREFIX
+from sparecode_node.rpc.tickets import TICKET_CHARACTERS_MAX
+from sparecode_node.services.ambient import SystemClock, SystemEntropy
+
+Beside = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--beside",
+        help="A member of the cluster that has this node added; may repeat.",
+        metavar="NODE=HOST:PORT",
+    ),
+]
+
+
+def next_step(config: Config) -> str:
+    """Say what makes a cluster of a node that is about to begin one."""
+    if len(config.members) == 1:
+        return (
+            f"Ready to begin: start node {config.node.id}. Others join it, each with a "
+            "ticket:\nsparecode cluster ticket NODE"
+        )
+    return (
+        f"Ready to begin: start node {config.node.id} and the others.\n"
+        f"Every node needs the key ring {config.keys_file}, mode 0600."
+    )
+
+
+def join_cluster(config: Config, given: str, hosts: list[str]) -> None:
+    """Have this node admitted by a ticket, and say what to do next."""
+    try:
+        if given == "-":
+            ticket = sys.stdin.read(TICKET_CHARACTERS_MAX)
+        elif given.startswith(TICKET_PREFIX):
+            ticket = given
+        else:
+            with Path(given).open() as file:
+                ticket = file.read(TICKET_CHARACTERS_MAX)
+    except (OSError, UnicodeDecodeError) as error:
+        fail(f"--join {given}: {getattr(error, 'strerror', error)}")
+    try:
+        joined = joiner.join(
+            config, ticket, hosts=hosts, clock=SystemClock(), entropy=SystemEntropy()
+        )
+    except StartError as error:
+        fail(str(error))
+    typer.echo(
+        f"{config.node.id} was admitted to cluster {joined.cluster_id} by {joined.by}.\n"
+        "Start it: it catches up, and votes as soon as it has. See how far it is:\n"
+        "sparecode cluster members"
+    )
+
+
+def begin_beside(config: Config, given: list[str]) -> None:
+    """Have this node begin among members of which it was told, and say what is next."""
+    members: dict[NodeId, Address] = {}
+    for each in given:
+        node_id, _, address = each.partition("=")
+        section = Section(Path("--beside"), each, {node_id: address})
+        try:
+            members[NodeId(node_id)] = section.address(node_id)
+        except ConfigError:
+            fail(f"--beside {each}: must be NODE=HOST:PORT", EXIT_USAGE)
+    try:
+        joiner.begin_beside(
+            config, {node_id: str(address) for node_id, address in members.items()}
+        )
+    except StartError as error:
+        fail(str(error))
+    typer.echo(
+        f"{config.node.id} begins beside {', '.join(members)}, with the key ring that "
+        f"it has.\nHave it added, and start it:\nsparecode cluster add {config.node.id} "
+        f"{config.members[config.node.id]}"
+    )
