@@ -2,12 +2,14 @@
 """Bundles, and when a node must not become the cluster: without a running node."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sparecode_node import recovering
 from sparecode_node.domain.ids import KeyId, NodeId, TokenSerial
+from sparecode_node.replication.members import Member, MemberRole
 from sparecode_node.replication.refounding import Standing
 from sparecode_node.replication.replicator import MemberStatus
 from sparecode_node.services import age_files, bundles
@@ -20,7 +22,10 @@ from sparecode_node.services.sealing import BrokenSealError, Draft, Sealing
 OWN = Standing(
     cluster_id="c1",
     node_id=NodeId("n1"),
-    members=("n1", "n2", "n3"),
+    members=tuple(
+        Member(node_id=NodeId(name), address=f"{name}:7301")
+        for name in ("n1", "n2", "n3")
+    ),
     applied_index=9,
     last_index=10,
     last_term=3,
@@ -59,6 +64,18 @@ def test_of_five_one_that_lives_and_has_less_does_not_object() -> None:
     names = ("n3", "n4", "n5")
     others = [member("n2", (3, 9)), *(member(name, None) for name in names)]
     assert recovering.objection(OWN, others) == ""
+
+
+def test_a_removed_node_does_not_become_the_cluster() -> None:
+    own = replace(OWN, node_id=NodeId("n9"))
+    assert recovering.objection(own, []).startswith("n9 was removed")
+
+
+def test_only_who_counts_is_asked() -> None:
+    """A learner neither makes a quorum nor is needed for one."""
+    learner = Member(node_id=NodeId("n4"), address="n4:7301", role=MemberRole.LEARNER)
+    own = replace(OWN, members=(*OWN.members, learner))
+    assert [each.node_id for each in own.other_voters] == ["n2", "n3"]
 
 
 @pytest.fixture

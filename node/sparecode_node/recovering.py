@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sparecode_node.config import Config
-from sparecode_node.domain.ids import NodeId
 from sparecode_node.preparing import (
     JOURNAL,
     NEW,
@@ -31,6 +30,7 @@ from sparecode_node.queries.state import read_only_uri
 from sparecode_node.replication import forwarding
 from sparecode_node.replication.errors import StartRefusedError
 from sparecode_node.replication.journal_format import SALT_BYTES, Identity
+from sparecode_node.replication.members import Member
 from sparecode_node.replication.refounding import (
     Standing,
     apply_log,
@@ -152,14 +152,14 @@ def standing(config: Config) -> Standing:
             config.node.data_dir / JOURNAL,
             config.node.data_dir / STATE,
             _identity(ring.cluster_id, config),
-            tuple(config.members),
+            _addresses(config),
         )
     except (KeyRingError, SchemaError, StartRefusedError, sqlite3.Error) as error:
         raise StartError(str(error)) from error
 
 
-async def ask_others(config: Config, clock: Clock) -> list[MemberStatus]:
-    """Ask every other member that `node.toml` names how much it has. Raises `StartError`."""
+async def ask_others(config: Config, own: Standing, clock: Clock) -> list[MemberStatus]:
+    """Ask every other voter how much of the log it has. Raises `StartError`."""
     try:
         files = TlsFiles.read(
             certificate=config.peers.certificate,
@@ -171,22 +171,19 @@ async def ask_others(config: Config, clock: Clock) -> list[MemberStatus]:
         raise StartError(str(error)) from error
     tls = PeerTls(certificate=files.certificate, key=files.key, ca=files.ca or b"")
 
-    async def ask(peer: NodeId, address: str) -> MemberStatus:
-        async with dial(peer, address, tls) as channel:
+    async def ask(member: Member) -> MemberStatus:
+        async with dial(member.node_id, member.address, tls) as channel:
             return await forwarding.ask_status(
-                channel, peer, digest=False, timeout_s=ASK_S
+                channel, member.node_id, digest=False, timeout_s=ASK_S
             )
 
-    others = {
-        NodeId(member): str(address)
-        for member, address in config.members.items()
-        if member != config.node.id
-    }
-    return list(await asyncio.gather(*(ask(*each) for each in others.items())))
+    return list(await asyncio.gather(*map(ask, own.other_voters)))
 
 
 def objection(own: Standing, others: Sequence[MemberStatus]) -> str:
     """Say why this node must not become the cluster; empty if it may."""
+    if not own.is_member:
+        return f"{own.node_id} was removed from the cluster: recover on a member"
     reached = [each for each in others if each.reachable]
     for each in reached:
         if each.last_entry > own.last_entry:
@@ -221,7 +218,7 @@ def recover(config: Config, *, clock: Clock, entropy: Entropy) -> NewCluster:
             config.node.data_dir / JOURNAL,
             new / STATE,
             _identity(ring.cluster_id, config),
-            tuple(config.members),
+            _addresses(config),
         )
         with contextlib.closing(
             sqlite3.connect(read_only_uri(new / STATE), uri=True)
@@ -265,6 +262,10 @@ def _identity(cluster_id: str, config: Config) -> Identity:
     return Identity(cluster_id, config.node.id)
 
 
+def _addresses(config: Config) -> dict[str, str]:
+    return {member: str(address) for member, address in config.members.items()}
+
+
 def _write(
     config: Config,
     ring: KeyRing,
@@ -282,6 +283,7 @@ def _write(
         at_ms=clock.now_ms(),
         term=term,
         salt=entropy.token_bytes(SALT_BYTES),
+        address=str(config.members[config.node.id]),
     )
     ring.for_cluster(begun.cluster_id).save(new / RING)
     write_private(new / WHOLE, b"")

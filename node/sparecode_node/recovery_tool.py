@@ -184,7 +184,7 @@ def restore(
             f"The bundle's other files are in "
             f"{config.node.data_dir / recovering.RECOVERED}."
         )
-    tell_next(config, made)
+    tell_next(made)
 
 
 def _open_bundle(
@@ -244,7 +244,7 @@ def recover(
             typer.echo("An interrupted recovery is finished; start the node.")
             return
         own = recovering.standing(config)
-        others = asyncio.run(recovering.ask_others(config, clock))
+        others = asyncio.run(recovering.ask_others(config, own, clock))
         tell_standing(own, others)
         if objection := recovering.objection(own, others):
             fail(f"refused: {objection}")
@@ -260,7 +260,7 @@ def recover(
         typer.echo(
             f"What this node had before is in {made.kept_in}, with the old key ring."
         )
-    tell_next(config, made)
+    tell_next(made)
 
 
 def reset_administrator(
@@ -307,7 +307,8 @@ def reset_administrator(
 
 def tell_standing(own: Standing, others: Sequence[MemberStatus]) -> None:
     """Say who has how much of the log."""
-    typer.echo(f"Cluster {own.cluster_id}, members {', '.join(own.members)}.")
+    names = ", ".join(each.node_id for each in own.members)
+    typer.echo(f"Cluster {own.cluster_id}, members {names}.")
     typer.echo(
         f"  {own.node_id}: entry {own.last_index} of term {own.last_term}, "
         f"applied {own.applied_index} (this node)"
@@ -324,7 +325,9 @@ def tell_standing(own: Standing, others: Sequence[MemberStatus]) -> None:
 
 def tell_consequences(own: Standing) -> None:
     """Say what would happen, and how to have it."""
-    lost = ", ".join(each for each in own.members if each != own.node_id)
+    lost = ", ".join(
+        each.node_id for each in own.members if each.node_id != own.node_id
+    )
     typer.echo(
         f"""
 Nothing was changed. This would make {own.node_id} a new cluster of one node:
@@ -340,18 +343,18 @@ which has the most of the log, and recover there. Then:
     )
 
 
-def tell_next(config: Config, made: NewCluster) -> None:
+def tell_next(made: NewCluster) -> None:
     """Say what to do now."""
     typer.echo(
         f"""This node is the new cluster {made.cluster_id}. Next:
-  1. In {config.path}: under [cluster.members], only {config.node.id}.
-  2. Start the node.
-  3. Review it, put right what is of the past, and open it:
+  1. Start the node.
+  2. Review it, put right what is of the past, and open it:
          sparecode cluster review
          sparecode cluster open
-  4. Add other nodes, with empty data folders and this key ring:
-         {config.keys_file}
-  5. Export a new recovery bundle, and take a backup."""
+  3. Have others join, each with an empty data folder and without a key ring:
+         sparecode cluster ticket n2 > n2.ticket
+         sparecode-node --config node.toml init --join n2.ticket
+  4. Export a new recovery bundle, and take a backup."""
     )
 
 

@@ -91,17 +91,7 @@ def populate(cluster: LocalCluster) -> list[str]:
     return [code.code for code in issued.codes]
 
 
-def only(node: LocalNode) -> None:
-    """Leave only the node itself under [cluster.members]."""
-    text = node.config.read_text()
-    head, _, rest = text.partition("[cluster.members]\n")
-    members, _, tail = rest.partition("\n\n")
-    kept = [line for line in members.splitlines() if line.startswith(node.node_id)]
-    node.config.write_text(f"{head}[cluster.members]\n{kept[0]}\n\n{tail}")
-
-
 def start_alone(cluster: LocalCluster, node: LocalNode) -> None:
-    only(node)
     node.start()
     cluster.wait_ready(node)
 

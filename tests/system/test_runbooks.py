@@ -13,7 +13,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -39,8 +39,6 @@ class Operator:
     node: LocalNode
     """Whose machine it is."""
     folder: Path
-    before_start: Callable[[LocalNode], None] = lambda _: None
-    """What the page says in words that is to be edited before."""
     said: dict[str, str] = field(default_factory=dict)
     """What each command has said, by its first words."""
 
@@ -79,7 +77,6 @@ class Operator:
             case ["systemctl", "stop", "sparecode-node"]:
                 self.node.stop()
             case ["systemctl", "start", "sparecode-node"]:
-                self.before_start(self.node)
                 self.node.start()
                 self.cluster.wait_ready(self.node)
             case ["systemctl", "reload", "sparecode-node"]:
@@ -118,15 +115,6 @@ def operator(tmp_path: Path) -> Iterator[Operator]:
         yield found
     finally:
         cluster.kill()
-
-
-def leave_only(node: LocalNode) -> None:
-    """Edit `node.toml` as the page says: only this node among the members."""
-    text = node.config.read_text()
-    head, _, rest = text.partition("[cluster.members]\n")
-    members, _, tail = rest.partition("\n\n")
-    kept = [line for line in members.splitlines() if line.startswith(node.node_id)]
-    node.config.write_text(f"{head}[cluster.members]\n{kept[0]}\n\n{tail}")
 
 
 def wipe(cluster: LocalCluster) -> None:
@@ -175,11 +163,8 @@ def test_pages_of_a_cluster_that_goes_on(operator: Operator) -> None:
     # The others' certificates are as good as they were; so are the new ones here.
     operator.follow("expired-certificates.md")
 
-    lost = cluster.nodes[2]
-    lost.kill()
+    cluster.nodes[2].kill()
     operator.follow("lost-node.md")
-    lost.start()
-    cluster.wait_ready()
 
     leaked = cluster.certificates / f"{AGENT}.pem"
     shutil.copy(leaked, operator.folder / "leaked-agent.pem")
@@ -192,7 +177,6 @@ def test_backups_and_a_restore(operator: Operator) -> None:
     """Both pages, one after the other, with the loss of everything in between."""
     operator.follow("backups.md")
     wipe(operator.cluster)
-    leave_only(operator.node)
     operator.follow("restore.md")
     assert "1 of 1 members" in operator.said["sparecode cluster status"]
 
@@ -200,6 +184,5 @@ def test_backups_and_a_restore(operator: Operator) -> None:
 def test_a_quorum_that_is_lost(operator: Operator) -> None:
     for node in operator.cluster.nodes[1:]:
         node.kill()
-    operator.before_start = leave_only
     operator.follow("lost-quorum.md")
     assert "1 of 1 members" in operator.said["sparecode cluster status"]

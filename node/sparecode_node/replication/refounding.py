@@ -10,7 +10,7 @@ link, and by every snapshot.
 
 import contextlib
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from sparecode_node.replication.errors import StartRefusedError
 from sparecode_node.replication.follower import REGULAR
 from sparecode_node.replication.journal import Journal, open_journal
 from sparecode_node.replication.journal_format import Identity
-from sparecode_node.replication.members import Configuration, Member
+from sparecode_node.replication.members import Configuration, Member, MemberRole
 from sparecode_node.replication.opening import (
     check_state,
     finish_install,
@@ -38,12 +38,27 @@ class Standing:
 
     cluster_id: str
     node_id: NodeId
-    members: tuple[str, ...]
+    members: tuple[Member, ...]
+    """All of them, as the newest configuration in its log has them."""
     applied_index: int
     """Up to here its state is."""
     last_index: int
     """Up to here its log is. Of what lies between it does not know what was committed."""
     last_term: int
+
+    @property
+    def other_voters(self) -> tuple[Member, ...]:
+        """Whoever counts for a quorum beside this node."""
+        return tuple(
+            member
+            for member in self.members
+            if member.role is MemberRole.VOTER and member.node_id != self.node_id
+        )
+
+    @property
+    def is_member(self) -> bool:
+        """Say whether it has not been removed, as far as it knows."""
+        return any(member.node_id == self.node_id for member in self.members)
 
     @property
     def last_entry(self) -> tuple[int, int]:
@@ -52,14 +67,14 @@ class Standing:
 
 
 def read_standing(
-    directory: Path, state: Path, identity: Identity, members: tuple[str, ...]
+    directory: Path, state: Path, identity: Identity, members: Mapping[str, str]
 ) -> Standing:
     """Say how much of the log a node has that does not run. Raises `StartRefusedError`."""
     with _stopped(directory, state, identity, members) as (journal, machine):
         return Standing(
             cluster_id=identity.cluster_id,
             node_id=NodeId(identity.node_id),
-            members=journal.configuration.ids,
+            members=journal.configuration.members,
             applied_index=machine.applied_index,
             last_index=journal.last_index,
             last_term=journal.last_term,
@@ -67,7 +82,7 @@ def read_standing(
 
 
 def apply_log(
-    directory: Path, state: Path, identity: Identity, members: tuple[str, ...]
+    directory: Path, state: Path, identity: Identity, members: Mapping[str, str]
 ) -> Standing:
     """
     Apply all of a node's log to a copy of its state, the last of it too.
@@ -92,11 +107,13 @@ def write_log(
     at_ms: int,
     term: int,
     salt: bytes,
+    address: str,
 ) -> None:
     """
     Write the log of the new cluster: behind the state, and `BeginEpoch` alone in it.
 
     *at_ms*: the time of the beginning, up to which tokencodes count as spent (E1).
+    *address*: where those who join later reach this node.
     Raises `StartRefusedError`.
     """
     storage = DirectoryStorage(directory)
@@ -104,7 +121,9 @@ def write_log(
         journal = open_journal(
             storage,
             identity,
-            _members_of((identity.node_id,)),
+            Configuration.of(
+                [Member(node_id=NodeId(identity.node_id), address=address)]
+            ),
             must_exist=False,
             salt=salt,
         )
@@ -129,14 +148,17 @@ def write_log(
         storage.close()
 
 
-def _members_of(ids: Iterable[str]) -> Configuration:
-    """Return members of whom no more is known; they say themselves where they are."""
-    return Configuration.of(Member(node_id=NodeId(i), address="") for i in ids)
+def _members_of(addresses: Mapping[str, str]) -> Configuration:
+    """Return what `node.toml` knows, for a journal of before they were in it."""
+    return Configuration.of(
+        Member(node_id=NodeId(member), address=address)
+        for member, address in addresses.items()
+    )
 
 
 @contextlib.contextmanager
 def _stopped(
-    directory: Path, state: Path, identity: Identity, members: tuple[str, ...]
+    directory: Path, state: Path, identity: Identity, members: Mapping[str, str]
 ) -> Iterator[tuple[Journal, StateMachine]]:
     """Open log and state of a node that does not run, as if it started."""
     for path in (directory, state):
