@@ -23,7 +23,11 @@ import os
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 from sparecode_client.admin import AsyncAdmin
-from sparecode_client.administrators import Administrator, AdministratorRole
+from sparecode_client.administrators import (
+    Administrator,
+    AdministratorRole,
+    EnrolledSecondFactor,
+)
 from sparecode_client.agent import AsyncAgent
 from sparecode_client.agents import (
     AgentProtects,
@@ -123,6 +127,7 @@ __all__ = [
     "Decision",
     "DeniedCertificate",
     "EmergencyAccess",
+    "EnrolledSecondFactor",
     "GeneratedTokencodes",
     "ImportedToken",
     "ImportedUser",

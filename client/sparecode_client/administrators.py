@@ -2,7 +2,8 @@
 """Administrators as values."""
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 
 
 class AdministratorRole(enum.StrEnum):
@@ -30,3 +31,18 @@ class Administrator:
     """The user that this person is, for whom they can do nothing; empty: none."""
     password_temporary: bool
     """Somebody else chose the password; it is to be changed at first."""
+    second_factor: bool = False
+    """A code of an authenticator app is asked for as well."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrolledSecondFactor:
+    """A secret for an authenticator app: not in force until a code confirms it."""
+
+    secret: str = field(repr=False)
+    """In base32, for typing."""
+    uri: str = field(repr=False)
+    """For a QR code."""
+    draft: bytes = field(repr=False)
+    end_time: datetime | None
+    """Until then it can be confirmed."""

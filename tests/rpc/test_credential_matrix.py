@@ -47,6 +47,14 @@ REQUESTS: dict[str, list[Any]] = {
     "AdministratorService/Approve": [
         administrators_pb2.ApproveRequest(request_id=ID, approval_id=7)
     ],
+    "AdministratorService/ConfirmSecondFactor": [
+        administrators_pb2.ConfirmSecondFactorRequest(
+            request_id=ID, draft=b"draft", code="123456"
+        )
+    ],
+    "AdministratorService/RemoveSecondFactor": [
+        administrators_pb2.RemoveSecondFactorRequest(request_id=ID, name="root")
+    ],
     "AdministratorService/Reject": [
         administrators_pb2.RejectRequest(request_id=ID, approval_id=7)
     ],

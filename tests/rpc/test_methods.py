@@ -436,7 +436,7 @@ CASES = [
         "SessionService/Login",
         sessions_pb2.LoginRequest(request_id=ID, administrator="root", password="pw"),
         "login",
-        {"administrator": "root", "password": "pw"},
+        {"administrator": "root", "password": "pw", "second_factor": ""},
         SignedIn(
             bearer="b",
             opened=SessionOpened(
@@ -1350,7 +1350,12 @@ def test_every_method_has_a_case():
         "AdministratorService/Approve",
         "AdministratorService/Reject",
     }
-    assert tested | streams | approvals == contract
+    second_factors = {
+        "AdministratorService/EnrollSecondFactor",
+        "AdministratorService/ConfirmSecondFactor",
+        "AdministratorService/RemoveSecondFactor",
+    }
+    assert tested | streams | approvals | second_factors == contract
 
 
 @pytest.mark.asyncio

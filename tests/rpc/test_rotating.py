@@ -209,7 +209,7 @@ async def test_seal_that_is_moved_to_another_row_does_not_open(tmp_path: Path) -
             found = await seals.to_replace(transaction, KeyId(99), most=1000)
         await state.close()
     kinds = {each.kind for each in found}
-    assert kinds == set(SealKind) - {SealKind.PENDING_CHANGE}
+    assert kinds == set(SealKind) - {SealKind.PENDING_CHANGE, SealKind.SECOND_FACTOR}
     for kind in kinds - {SealKind.NAME_TAG}:  # That is computed from its own row.
         rows = [each for each in found if each.kind is kind]
         assert len(rows) > 1

@@ -532,6 +532,7 @@ async def test_every_command_has_a_method(node: OneNode) -> None:
             "IssueTokencodesInBulk": "BulkIssueTokencodes",
             "RequestBulkIssue": "BulkIssueTokencodes",
             "ActivateKey": "RotateKeys",
+            "SetSecondFactor": "ConfirmSecondFactor",
         }.get(command.__name__, command.__name__): permission
         for command, permission in PERMISSIONS.items()
         if command is not CloseSession

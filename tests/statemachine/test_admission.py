@@ -80,6 +80,8 @@ def test_the_commands_about_users_are_these() -> None:
         "TransferPrimary",
         "OpenCluster",
         "ActivateKey",
+        "SetSecondFactor",
+        "RemoveSecondFactor",
         "CreateBackup",
         "CreateJoinTicket",
         "AddMember",

@@ -306,6 +306,13 @@ LATER = {
     12: (",\n    pin_lettered INTEGER NOT NULL DEFAULT 0",),
     13: (schema._MEMBERSHIP_TABLES,),
     14: (schema._GROUP_TABLES,),
+    15: (
+        (
+            ",\n    sealed_factor BLOB NOT NULL DEFAULT x''"
+            ",\n    factor_key_id INTEGER NOT NULL DEFAULT 0"
+            ",\n    factor_spent INTEGER NOT NULL DEFAULT -1"
+        ),
+    ),
 }
 """What each version has more than the one before."""
 

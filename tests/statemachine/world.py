@@ -44,6 +44,8 @@ from sparecode_node.statemachine.administrator_commands import (
     ChangePassword,
     CreateAdministrator,
     RemoveAdministrator,
+    RemoveSecondFactor,
+    SetSecondFactor,
     UpdateAdministrator,
 )
 from sparecode_node.statemachine.agent_commands import (
@@ -456,6 +458,16 @@ class World:
                 )
             case "retire-key":
                 return RetireKey(key_id=KeyId(int(given["key"])))
+            case "set-second-factor":
+                return SetSecondFactor(
+                    name=AdministratorName(given.get("as", ROOT)),
+                    sealed_seed=b"sealed factor",
+                    key_id=KEY,
+                    draft_ends_at_ms=START_MS + 900_000,
+                    moments=moments_in(given),
+                )
+            case "remove-second-factor":
+                return RemoveSecondFactor(name=AdministratorName(given["name"]))
             case "transfer-primary":
                 return TransferPrimary(target=given.get("target"))
             case "begin-epoch":
@@ -527,6 +539,8 @@ class World:
             ),
             key_id=KeyId(int(given.get("key", KEY))),
             session_id=SessionId(given.get("session", "s1")),
+            second_factor="code" in given,
+            moments=moments_in(given),
         )
 
     def _create_user(self, given: Arguments) -> CreateUser:
@@ -939,6 +953,11 @@ class World:
                         f"{code.use.agent} through {code.use.node_id} at index "
                         f"{code.use.index}"
                     )
+
+
+def moments_in(given: Arguments) -> tuple[Moment, ...]:
+    """Read the steps that a code is of; none: it is wrong."""
+    return tuple(map(Moment, map(int, filter(None, given.get("code", "").split(",")))))
 
 
 def seals_in(text: str) -> tuple[bytes, ...]:

@@ -4,10 +4,14 @@
 from datetime import timedelta
 
 from sparecode.v1 import administrators_pb2 as pb
-from sparecode_client.administrators import Administrator, AdministratorRole
+from sparecode_client.administrators import (
+    Administrator,
+    AdministratorRole,
+    EnrolledSecondFactor,
+)
 from sparecode_client.client import Caller, new_request_id
 from sparecode_client.values import Commit, Page
-from sparecode_client.wire import commit_in, enum_in, enum_out, position_in
+from sparecode_client.wire import commit_in, enum_in, enum_out, position_in, time_in
 
 
 class Administrators(Caller):
@@ -140,6 +144,55 @@ class Administrators(Caller):
         )
         return commit_in(answer.commit)
 
+    async def enroll_second_factor(
+        self, *, within: timedelta | None = None
+    ) -> EnrolledSecondFactor:
+        """Return a secret for an authenticator app; see `confirm_second_factor`."""
+        answer = await self._client.unary(
+            lambda node: node.administrators.EnrollSecondFactor,
+            pb.EnrollSecondFactorRequest(),
+            within=within,
+        )
+        return EnrolledSecondFactor(
+            secret=answer.secret,
+            uri=answer.uri,
+            draft=answer.draft,
+            end_time=time_in(answer, "draft_end_time"),
+        )
+
+    async def confirm_second_factor(
+        self,
+        enrolled: EnrolledSecondFactor,
+        code: str,
+        *,
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> Commit:
+        """Be asked for a code from now on; *code* is what the app shows."""
+        request = pb.ConfirmSecondFactorRequest(
+            request_id=request_id or new_request_id(), draft=enrolled.draft, code=code
+        )
+        answer = await self._client.unary(
+            lambda node: node.administrators.ConfirmSecondFactor, request, within=within
+        )
+        return commit_in(answer.commit)
+
+    async def remove_second_factor(
+        self,
+        name: str,
+        *,
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> Commit:
+        """Take the second factor of another administrator away; their sessions end."""
+        request = pb.RemoveSecondFactorRequest(
+            request_id=request_id or new_request_id(), name=name
+        )
+        answer = await self._client.unary(
+            lambda node: node.administrators.RemoveSecondFactor, request, within=within
+        )
+        return commit_in(answer.commit)
+
 
 def administrator_in(administrator: pb.Administrator) -> Administrator:
     """Return an administrator."""
@@ -149,4 +202,5 @@ def administrator_in(administrator: pb.Administrator) -> Administrator:
         enabled=administrator.enabled,
         username=administrator.username,
         password_temporary=administrator.password_temporary,
+        second_factor=administrator.second_factor,
     )

@@ -17,6 +17,7 @@ class Sessions(Caller):
         administrator: str,
         password: str,
         *,
+        second_factor: str = "",
         request_id: str | None = None,
         within: timedelta | None = None,
     ) -> Session:
@@ -24,12 +25,15 @@ class Sessions(Caller):
         Sign in; what is called from then on carries the session.
 
         Raises:
-            NotSignedIn: Name or password is wrong.
+            NotSignedIn: Name or password is wrong; or, with the reason
+                `SECOND_FACTOR_NEEDED`, *second_factor* has to be given as well: what
+                the administrator's authenticator app shows.
         """
         request = sessions_pb2.LoginRequest(
             request_id=request_id or new_request_id(),
             administrator=administrator,
             password=password,
+            second_factor=second_factor,
         )
         answer = await self._client.unary(
             lambda node: node.sessions.Login, request, within=within

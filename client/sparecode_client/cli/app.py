@@ -19,6 +19,7 @@ from sparecode_client.cli import (
     emergency,
     policy,
     rotating,
+    second_factors,
     sessions,
     token_import,
     token_life,
@@ -146,6 +147,7 @@ cluster.app.add_typer(rotating.app)
 app.add_typer(cluster.app, name="cluster")
 app.add_typer(audit.app, name="audit")
 app.add_typer(policy.app, name="policy")
+admins.app.add_typer(second_factors.app, name="second-factor")
 app.add_typer(admins.app, name="admins")
 app.add_typer(approvals.app, name="approvals")
 app.command(epilog=authenticate.EPILOG)(authenticate.authenticate)

@@ -12,6 +12,8 @@ from sparecode_client.cli.settings import settings_of
 from sparecode_client.cli.words import show_time
 from sparecode_client.errors import NotSignedIn
 
+SECOND_FACTOR_NEEDED = "SECOND_FACTOR_NEEDED"
+
 
 def login(
     context: typer.Context,
@@ -30,6 +32,16 @@ def login(
             help="Read the password from FILE (-: stdin) instead of asking.",
         ),
     ] = None,
+    code: Annotated[
+        str,
+        typer.Option(
+            "--code",
+            metavar="CODE",
+            help="What your authenticator app shows, if you have a second factor; asked "
+            "for if it is needed.",
+            show_default=False,
+        ),
+    ] = "",
 ) -> None:
     """
     Sign in.
@@ -41,7 +53,18 @@ def login(
     with settings.visitor() as admin:
         administrator = administrator or typer.prompt("Administrator", err=True)
         password = secret("Password", password_file)
-        session = admin.login(administrator, password, request_id=settings.request_id)
+        try:
+            session = admin.login(
+                administrator,
+                password,
+                second_factor=code,
+                request_id=settings.request_id,
+            )
+        except NotSignedIn as refused:
+            if refused.reason != SECOND_FACTOR_NEEDED or code:
+                raise
+            code = secret("Code of the second factor", None)
+            session = admin.login(administrator, password, second_factor=code)
         path = settings.remember(session.administrator, session.session)
     if settings.output.is_json:
         settings.output.json(session)

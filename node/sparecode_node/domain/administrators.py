@@ -7,10 +7,16 @@ apply asks it again when the command is decided.
 """
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sparecode_node.domain.ids import AdministratorName, KeyId, UserId
-from sparecode_node.domain.policy import SECOND_MS
+from sparecode_node.domain.ids import AdministratorName, KeyId, Moment, UserId
+from sparecode_node.domain.policy import MINUTE_MS, SECOND_MS
+from sparecode_node.domain.tokencodes import (
+    Algorithm,
+    HashName,
+    TokencodeParameters,
+)
 
 
 class Role(enum.StrEnum):
@@ -83,6 +89,24 @@ def may(role: Role, permission: Permission) -> bool:
 
 _WAIT_MS_MAX = 60 * SECOND_MS
 
+SECOND_FACTOR = TokencodeParameters(
+    algorithm=Algorithm.TOTP, hash_name=HashName.SHA1, digits=6, period_s=30
+)
+"""What every authenticator app can do (RFC 6238)."""
+SECOND_FACTOR_WINDOW = 1
+SECOND_FACTOR_SEED_BYTES = 20
+SECOND_FACTOR_DRAFT_MS = 15 * MINUTE_MS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecondFactor:
+    """A time-based code that is asked for besides the password."""
+
+    sealed_seed: bytes
+    key_id: KeyId
+    spent: Moment
+    """No step up to this one is accepted again."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Administrator:
@@ -102,6 +126,8 @@ class Administrator:
     """The user that this person is; None: said to be none (I10)."""
     temporary: bool = False
     """Somebody else chose the password: nothing is done with it but to change it."""
+    second_factor: SecondFactor | None = None
+    """None: the password is enough."""
 
     def blocks(self, now_ms: int) -> bool:
         """Say whether signing in now is refused unseen."""
@@ -122,6 +148,14 @@ class Administrator:
     def succeeded(self) -> "Administrator":
         """Return the administrator after the right password."""
         return replace(self, failures=0, blocked_until_ms=0)
+
+    def with_code_spent(self, moments: Sequence[Moment]) -> "Administrator | None":
+        """Return the administrator after a right code; None: there is no unspent one."""
+        factor = self.second_factor
+        unspent = [m for m in moments if factor is not None and m > factor.spent]
+        if factor is None or not unspent:
+            return None
+        return replace(self, second_factor=replace(factor, spent=min(unspent)))
 
     def with_password(
         self, salt: bytes, verifier: bytes, key_id: KeyId, *, temporary: bool

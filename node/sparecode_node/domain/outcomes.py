@@ -44,6 +44,11 @@ class Reason(enum.StrEnum):
     ADMINISTRATOR_EXISTS = "administrator_exists"
     LAST_SUPER_ADMIN = "last_super_admin"
     WRONG_PASSWORD = "wrong_password"
+    SECOND_FACTOR_NEEDED = "second_factor_needed"
+    SECOND_FACTOR_WRONG = "second_factor_wrong"
+    SECOND_FACTOR_NOT_CONFIRMED = "second_factor_not_confirmed"
+    SECOND_FACTOR_SET = "second_factor_set"
+    SECOND_FACTOR_NOT_SET = "second_factor_not_set"
     USER_IS_ADMINISTRATOR = "user_is_administrator"
 
     # The cluster

@@ -18,6 +18,8 @@ class PasswordParameters:
     version: int
     key_id: KeyId
     """That the password is sealed with."""
+    second_factor: bool
+    """A code is asked for as well."""
 
 
 async def password_parameters(
@@ -25,7 +27,7 @@ async def password_parameters(
 ) -> PasswordParameters | None:
     """Return what to hash the password of this administrator with."""
     row = await transaction.one(
-        "SELECT password_salt, version, key_id FROM administrators WHERE name = :name",
+        "SELECT password_salt, version, key_id, sealed_factor FROM administrators WHERE name = :name",
         name=name,
     )
     if row is None:
@@ -34,6 +36,7 @@ async def password_parameters(
         salt=row["password_salt"],
         version=row["version"],
         key_id=KeyId(row["key_id"]),
+        second_factor=bool(row["sealed_factor"]),
     )
 
 
@@ -48,6 +51,8 @@ class AdministratorView:
     """The user that this person is; empty: said to be none."""
     temporary: bool
     """The password was chosen by somebody else."""
+    second_factor: bool = False
+    """A code is asked for as well, when signing in."""
 
 
 async def page(
@@ -56,7 +61,8 @@ async def page(
     """Return a page of administrators in the order of their names."""
     rows = await transaction.all(
         """
-        SELECT name, role, administrators.enabled AS enabled, username, temporary
+        SELECT name, role, administrators.enabled AS enabled, username, temporary,
+               length(sealed_factor) > 0 AS second_factor
         FROM administrators LEFT JOIN users USING (user_id)
         WHERE name > :after ORDER BY name LIMIT :rows
         """,
@@ -70,6 +76,7 @@ async def page(
             enabled=bool(row["enabled"]),
             username=row["username"] or "",
             temporary=bool(row["temporary"]),
+            second_factor=bool(row["second_factor"]),
         )
         for row in rows
     ]

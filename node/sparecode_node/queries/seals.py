@@ -29,6 +29,12 @@ _ROWS = {
                password_verifier AS sealed, x'' AS more
         FROM administrators WHERE key_id != :active ORDER BY name LIMIT :most
     """,
+    SealKind.SECOND_FACTOR: """
+        SELECT name AS row, factor_key_id AS key_id, name AS first, '' AS second,
+               sealed_factor AS sealed, x'' AS more
+        FROM administrators WHERE factor_key_id != :active AND length(sealed_factor) > 0
+        ORDER BY name LIMIT :most
+    """,
     SealKind.NAME_TAG: """
         SELECT user_id AS row, tag_key_id AS key_id, name_key AS first, '' AS second,
                name_tag AS sealed, x'' AS more
@@ -58,12 +64,15 @@ WHERE code_sets.key_id != :active ORDER BY number LIMIT :most
 
 _COUNTS = """
 SELECT (SELECT count(*) FROM administrators WHERE key_id != :active)
+     + (SELECT count(*) FROM administrators
+        WHERE factor_key_id != :active AND length(sealed_factor) > 0)
      + (SELECT count(*) FROM users WHERE tag_key_id != :active)
      + (SELECT count(*) FROM tokens
         WHERE pin_key_id != :active AND length(pin_verifier) > 0)
      + (SELECT count(*) FROM tokens WHERE key_id != :active)
      + (SELECT count(*) FROM code_sets WHERE key_id != :active) AS old,
        (SELECT count(*) FROM administrators) + (SELECT count(*) FROM users)
+     + (SELECT count(*) FROM administrators WHERE length(sealed_factor) > 0)
      + (SELECT count(*) FROM tokens WHERE length(pin_verifier) > 0)
      + (SELECT count(*) FROM tokens) + (SELECT count(*) FROM code_sets) AS every
 """

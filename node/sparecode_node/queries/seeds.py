@@ -10,7 +10,8 @@ import sqlite3
 import threading
 from pathlib import Path
 
-from sparecode_node.domain.ids import TokenSerial, UserId
+from sparecode_node.domain.administrators import Administrator
+from sparecode_node.domain.ids import AdministratorName, TokenSerial, UserId
 from sparecode_node.domain.lockout import FREE, Factor, Lockout
 from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.tokens import Token
@@ -46,6 +47,11 @@ class SeedReader:
         """Return the token of that serial."""
         with self._lock:
             return tables.find_token(self._db, serial)
+
+    def administrator(self, name: AdministratorName) -> Administrator | None:
+        """Return an administrator, whose second factor is to be matched."""
+        with self._lock:
+            return tables.find_administrator(self._db, name)
 
     def lockout(self, user_id: UserId, factor: Factor) -> Lockout:
         """Return how a factor of a user stands."""

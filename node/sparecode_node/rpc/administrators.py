@@ -11,6 +11,7 @@ from sparecode_node.rpc.identity import Context
 from sparecode_node.services.administrators import Administrators, Link
 from sparecode_node.services.approvals import Approvals
 from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.services.second_factors import SecondFactors
 
 ROLES = {
     pb.ADMINISTRATOR_ROLE_SUPER_ADMIN: Role.SUPER_ADMIN,
@@ -24,11 +25,61 @@ class AdministratorServicer(pb_grpc.AdministratorServiceServicer):
     """Translates between the wire and `Administrators`, `Approvals`."""
 
     def __init__(
-        self, node_id: str, administrators: Administrators, approvals: Approvals
+        self,
+        node_id: str,
+        administrators: Administrators,
+        approvals: Approvals,
+        second_factors: SecondFactors,
     ) -> None:
         self._node_id = node_id
         self._administrators = administrators
         self._approvals = approvals
+        self._second_factors = second_factors
+
+    async def EnrollSecondFactor(
+        self,
+        request: pb.EnrollSecondFactorRequest,  # noqa: ARG002  It says nothing.
+        context: Context,
+    ) -> pb.EnrollSecondFactorResponse:
+        """Draw a secret for the caller."""
+        enrolled = await self._second_factors.enroll(
+            calls.session_call(context, "AdministratorService/EnrollSecondFactor")
+        )
+        return pb.EnrollSecondFactorResponse(
+            secret=enrolled.secret,
+            uri=enrolled.uri,
+            draft=enrolled.draft,
+            draft_end_time=convert.timestamp(enrolled.ends_at_ms),
+        )
+
+    async def ConfirmSecondFactor(
+        self, request: pb.ConfirmSecondFactorRequest, context: Context
+    ) -> pb.ConfirmSecondFactorResponse:
+        """Have a code asked for from now on."""
+        applied = await self._second_factors.confirm(
+            calls.session_call(
+                context, "AdministratorService/ConfirmSecondFactor", request.request_id
+            ),
+            draft=request.draft,
+            code=request.code,
+        )
+        return pb.ConfirmSecondFactorResponse(
+            commit=convert.commit(self._node_id, applied)
+        )
+
+    async def RemoveSecondFactor(
+        self, request: pb.RemoveSecondFactorRequest, context: Context
+    ) -> pb.RemoveSecondFactorResponse:
+        """Take the second factor of another administrator away."""
+        applied = await self._second_factors.remove(
+            calls.session_call(
+                context, "AdministratorService/RemoveSecondFactor", request.request_id
+            ),
+            name=request.name,
+        )
+        return pb.RemoveSecondFactorResponse(
+            commit=convert.commit(self._node_id, applied)
+        )
 
     async def CreateAdministrator(
         self, request: pb.CreateAdministratorRequest, context: Context
@@ -194,4 +245,5 @@ def _administrator(administrator: AdministratorView) -> pb.Administrator:
         enabled=administrator.enabled,
         username=administrator.username,
         password_temporary=administrator.temporary,
+        second_factor=administrator.second_factor,
     )

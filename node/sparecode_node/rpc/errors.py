@@ -213,6 +213,8 @@ _PERMISSION_DENIED = {
 }
 _UNAUTHENTICATED = {
     Reason.SESSION_ENDED: "not signed in, or the session has ended; sign in again",
+    Reason.SECOND_FACTOR_NEEDED: "a code of the second factor is needed as well",
+    Reason.SECOND_FACTOR_WRONG: "the code is wrong, or was used before",
     Reason.SIGN_IN_REFUSED: "name or password is wrong, or signing in has to wait "
     "after failures",
 }
@@ -237,6 +239,8 @@ _FAILED_PRECONDITION = {
     "start it as a new node, under another id",
     Reason.USER_IS_ADMINISTRATOR: "an administrator is linked to the user",
     Reason.LAST_SUPER_ADMIN: "there would be no super administrator any more",
+    Reason.SECOND_FACTOR_NOT_CONFIRMED: "this is not the code that the secret makes now",
+    Reason.SECOND_FACTOR_SET: "there is a second factor already",
     Reason.WRONG_PASSWORD: "the old password is wrong",
     Reason.GROUP_LIMIT: "there would be too many groups; take some away first",
     Reason.USER_HAS_TOKENS: "the user still has tokens",

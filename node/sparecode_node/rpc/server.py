@@ -246,7 +246,12 @@ def _add_administration(
         PolicyServicer(node_id, services.policies), server
     )
     administrators_pb2_grpc.add_AdministratorServiceServicer_to_server(
-        AdministratorServicer(node_id, services.administrators, services.approvals),
+        AdministratorServicer(
+            node_id,
+            services.administrators,
+            services.approvals,
+            services.second_factors,
+        ),
         server,
     )
 

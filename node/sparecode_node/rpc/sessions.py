@@ -20,7 +20,10 @@ class SessionServicer(pb_grpc.SessionServiceServicer):
         """Open a session."""
         call = calls.anonymous_call(context, "SessionService/Login", request.request_id)
         signed_in = await self._sessions.login(
-            call, administrator=request.administrator, password=request.password
+            call,
+            administrator=request.administrator,
+            password=request.password,
+            second_factor=request.second_factor,
         )
         return pb.LoginResponse(
             session=signed_in.bearer,

@@ -29,6 +29,8 @@ from sparecode_node.statemachine.administrator_commands import (
     ChangePassword,
     CreateAdministrator,
     RemoveAdministrator,
+    RemoveSecondFactor,
+    SetSecondFactor,
     UpdateAdministrator,
 )
 from sparecode_node.statemachine.agent_commands import (
@@ -119,6 +121,7 @@ _COMMANDS: dict[str, tuple[type[Command], ...]] = {
         UpdateAdministrator,
         RemoveAdministrator,
         ChangePassword,
+        RemoveSecondFactor,
         Approve,
         Reject,
     ),
@@ -128,6 +131,8 @@ _COMMANDS: dict[str, tuple[type[Command], ...]] = {
 _UNDER_OTHER_NAMES: dict[str, type[Command]] = {
     "SessionService/Logout": CloseSession,
     "SessionService/LogoutEverywhere": CloseSession,
+    "AdministratorService/EnrollSecondFactor": SetSecondFactor,
+    "AdministratorService/ConfirmSecondFactor": SetSecondFactor,
     "ClusterService/RotateKeys": ActivateKey,
     "UserService/ImportUsers": CreateUser,
     "TokenService/ImportTokens": EnrollToken,

@@ -14,6 +14,7 @@ import logging
 from collections.abc import Sequence
 
 from sparecode_node.domain.ids import (
+    AdministratorName,
     KeyId,
     NameKey,
     RequestId,
@@ -201,5 +202,9 @@ def new_seals(sealing: Sealing, found: FoundSeal, active: KeyId) -> tuple[bytes,
             return tuple(verifier(Secret.CODE, each) for each in found.sealed)
         case SealKind.PASSWORD | SealKind.PENDING_CHANGE:
             return (verifier(Secret.PASSWORD, found.sealed[0]),)
+        case SealKind.SECOND_FACTOR:
+            name = AdministratorName(found.row)
+            seed = sealing.unseal_second_factor(name, found.sealed[0], old)
+            return (sealing.seal_second_factor(name, seed, active),)
         case SealKind.NAME_TAG:
             return (sealing.name_tag(NameKey(found.belongs_to[0]), active),)

@@ -31,11 +31,14 @@ from sparecode_node.domain.ids import (
     TokenSerial,
     UserId,
 )
+from sparecode_node.services.enrolled_secret import SecondFactorDraft
 from sparecode_node.services.kdf import SALT_BYTES, Secret
 from sparecode_node.services.keyring import KeyRing, UnknownKeyError
 
 SEED: Final = "seed"
 PIN: Final = "pin"
+SECOND_FACTOR: Final = "second-factor"
+SECOND_FACTOR_DRAFT: Final = "second-factor-draft"
 VERIFIER: Final = "verifier"
 DRAFT: Final = "draft"
 CHALLENGE: Final = "challenge"
@@ -174,6 +177,30 @@ class Sealing:
         """
         hashed = self._hash_in(verifier, old_key, secret, *belongs_to)
         return self._verifier(hashed, new_key, secret, *belongs_to)
+
+    def seal_second_factor(
+        self, name: AdministratorName, seed: bytes, key_id: KeyId
+    ) -> bytes:
+        """Seal the seed of an administrator's second factor."""
+        return self._sealed(key_id, SECOND_FACTOR, seed, [SECOND_FACTOR, name])
+
+    def unseal_second_factor(
+        self, name: AdministratorName, sealed: bytes, key_id: KeyId
+    ) -> bytes:
+        """Return the seed. Raises `BrokenSealError` and `UnknownKeyError`."""
+        return self._opened(key_id, SECOND_FACTOR, sealed, [SECOND_FACTOR, name])
+
+    def seal_second_factor_draft(self, draft: SecondFactorDraft) -> bytes:
+        """Seal it, for any node to open."""
+        content = {**asdict(draft), "seed": base64.b64encode(draft.seed).decode()}
+        return self._seal(SECOND_FACTOR_DRAFT, content)
+
+    def unseal_second_factor_draft(self, sealed: bytes) -> SecondFactorDraft:
+        """Open it. Raises `BrokenSealError`."""
+        content = self._unseal(SECOND_FACTOR_DRAFT, sealed)
+        return SecondFactorDraft(
+            **{**content, "seed": base64.b64decode(content["seed"])}
+        )
 
     def seal_draft(self, draft: Draft) -> bytes:
         """Seal a draft, for any node to open."""

@@ -2,7 +2,7 @@
 """Use cases: administrators sign in and out (P2)."""
 
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from sparecode_node.domain.ids import AdministratorName, NameKey, RequestId
@@ -61,13 +61,20 @@ class Sessions:
         self._rates = rates
 
     async def login(
-        self, context: CallContext, *, administrator: str, password: str
+        self,
+        context: CallContext,
+        *,
+        administrator: str,
+        password: str,
+        second_factor: str = "",
     ) -> SignedIn:
         """
         Open a session.
 
         A retry with the same request id, on whichever node, gets the same one.
-        Raises `Refused` (`SIGN_IN_REFUSED`), `InvalidFieldError`, `ProposeError`, and
+        *second_factor* is the code of an administrator who has one; who has one and
+        gives none is refused with `SECOND_FACTOR_NEEDED`, if the password is right.
+        Raises `Refused` (`SIGN_IN_REFUSED`, `SECOND_FACTOR_WRONG`), `InvalidFieldError`, `ProposeError`, and
         `RateError` before anything is hashed (L7).
         """
         request = fields.request_id(context.request_id)
@@ -82,11 +89,16 @@ class Sessions:
         self._rates.sign_in(administrator=name, peer=context.peer)
         deadline = self._proposer.deadline(context)
         said = {"administrator": administrator, "password": password}
+        codes: tuple[str, ...] = ()
+        if second_factor:
+            codes = (fields.tokencode("second_factor", second_factor),)
+            said["second_factor"] = second_factor
         for _ in range(ATTEMPTS):
             # Whoever is not there now is not there: the name need not be told to
             # apply, which would write it down.
             await self._proposer.barrier(deadline)
             command, bearers = await self._prepare(name, password, request, deadline)
+            command = replace(command, second_factor=bool(codes))
             try:
                 result = await self._proposer.propose_as(
                     context,
@@ -94,6 +106,7 @@ class Sessions:
                     command,
                     said,
                     caller=f"administrator:{command.administrator}",
+                    tokencodes=codes,
                 )
             except Refused as refused:
                 if refused.rejected.reason is not Reason.STALE_PARAMETERS:

@@ -10,8 +10,12 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from sparecode_node.domain.administrators import (
+    SECOND_FACTOR,
+    SECOND_FACTOR_WINDOW,
+)
 from sparecode_node.domain.challenges import CHALLENGE_MS
-from sparecode_node.domain.ids import Moment
+from sparecode_node.domain.ids import AdministratorName, KeyId, Moment
 from sparecode_node.domain.lockout import Factor
 from sparecode_node.domain.passcodes import Reading, TokencodeMatch
 from sparecode_node.domain.policy import Policy
@@ -20,6 +24,7 @@ from sparecode_node.domain.tokencodes import (
     matching_moments,
     moments_after,
     moments_to_try,
+    step_at,
 )
 from sparecode_node.domain.tokens import Token
 from sparecode_node.queries.seeds import SeedReader
@@ -28,6 +33,7 @@ from sparecode_node.services.ambient import Clock
 from sparecode_node.services.folding import tokencodes_in
 from sparecode_node.services.keyring import UnknownKeyError
 from sparecode_node.services.sealing import BrokenSealError, Sealing
+from sparecode_node.statemachine.administrator_commands import SetSecondFactor
 from sparecode_node.statemachine.authentication_commands import (
     ContinueAuthentication,
 )
@@ -35,6 +41,7 @@ from sparecode_node.statemachine.commands import (
     Authenticate,
     Call,
     Command,
+    OpenSession,
 )
 from sparecode_node.statemachine.token_commands import (
     ResynchronizeToken,
@@ -86,8 +93,44 @@ class PrimaryStamper:
                 return self._resynchronized(command, (first, second), at_ms)
             case ContinueAuthentication(), [digits]:
                 return self._continued(command, digits)
+            case OpenSession(), [digits]:
+                administrator = self._seeds.administrator(command.administrator)
+                factor = administrator.second_factor if administrator else None
+                return replace(
+                    command,
+                    moments=()
+                    if factor is None
+                    else self._second_factor(
+                        command.administrator,
+                        factor.sealed_seed,
+                        factor.key_id,
+                        digits,
+                        at_ms,
+                    ),
+                )
+            case SetSecondFactor(), [digits]:
+                return replace(
+                    command,
+                    moments=self._second_factor(
+                        command.name, command.sealed_seed, command.key_id, digits, at_ms
+                    ),
+                )
             case _:
                 return command
+
+    def _second_factor(
+        self,
+        name: AdministratorName,
+        sealed: bytes,
+        key_id: KeyId,
+        digits: str,
+        at_ms: int,
+    ) -> tuple[Moment, ...]:
+        """Return the steps around now that the digits are the code of (RFC 6238)."""
+        seed = self._sealing.unseal_second_factor(name, sealed, key_id)
+        now = step_at(at_ms, SECOND_FACTOR)
+        near = range(now - SECOND_FACTOR_WINDOW, now + SECOND_FACTOR_WINDOW + 1)
+        return matching_moments(seed, SECOND_FACTOR, digits, map(Moment, near))
 
     def _continued(
         self, command: ContinueAuthentication, digits: str

@@ -30,6 +30,7 @@ from sparecode_node.services.refusals import Refusals
 from sparecode_node.services.resealing import Resealer
 from sparecode_node.services.rotating import Rotation
 from sparecode_node.services.sealing import Sealing
+from sparecode_node.services.second_factors import SecondFactors
 from sparecode_node.services.sessions import Sessions
 from sparecode_node.services.token_import import TokenImport
 from sparecode_node.services.tokens import Tokens
@@ -61,6 +62,7 @@ class Services:
     policies: Policies
     administrators: Administrators
     approvals: Approvals
+    second_factors: SecondFactors
 
 
 def build_services(  # noqa: PLR0913  It is the one place that has them all.
@@ -163,6 +165,13 @@ def build_services(  # noqa: PLR0913  It is the one place that has them all.
             state=state,
             sealing=sealing,
             clock=clock,
+            entropy=entropy,
+        ),
+        second_factors=SecondFactors(
+            proposer=proposer,
+            state=state,
+            sealing=sealing,
+            rates=rates,
             entropy=entropy,
         ),
         policies=Policies(proposer=proposer, reader=reader),

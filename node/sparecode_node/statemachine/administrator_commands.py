@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 
 from sparecode_node.domain.administrators import Role
-from sparecode_node.domain.ids import NO_KEY, AdministratorName, KeyId
+from sparecode_node.domain.ids import NO_KEY, AdministratorName, KeyId, Moment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +60,30 @@ class ChangePassword:
     """That the candidate was made with; 0: the same."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetSecondFactor:
+    """Ask the calling administrator for a code from now on, if this one is right."""
+
+    name: AdministratorName
+    sealed_seed: bytes
+    key_id: KeyId
+    draft_ends_at_ms: int
+    moments: tuple[Moment, ...]
+    """Steps that what was typed is the code of; filled in by the primary (T1)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveSecondFactor:
+    """Take the second factor of another administrator away, and end their sessions."""
+
+    name: AdministratorName
+
+
 AdministratorCommand = (
-    CreateAdministrator | UpdateAdministrator | RemoveAdministrator | ChangePassword
+    CreateAdministrator
+    | UpdateAdministrator
+    | RemoveAdministrator
+    | ChangePassword
+    | SetSecondFactor
+    | RemoveSecondFactor
 )

@@ -13,12 +13,14 @@ from typing import assert_never
 from sparecode_node.domain.administrators import Administrator, Permission, Role, may
 from sparecode_node.domain.ids import AdministratorName, NameKey, UserId
 from sparecode_node.domain.outcomes import Reason, Rejected
-from sparecode_node.statemachine import tables
+from sparecode_node.statemachine import second_factors, tables
 from sparecode_node.statemachine.administrator_commands import (
     AdministratorCommand,
     ChangePassword,
     CreateAdministrator,
     RemoveAdministrator,
+    RemoveSecondFactor,
+    SetSecondFactor,
     UpdateAdministrator,
 )
 from sparecode_node.statemachine.applying import Applying
@@ -40,6 +42,8 @@ def change_administrator(
             refused = _remove(applying, command)
         case ChangePassword():
             refused = _change_password(applying, command)
+        case SetSecondFactor() | RemoveSecondFactor():
+            refused = second_factors.change_second_factor(applying, command)
         case ResetAdministrator():
             refused = _reset(applying, command)
         case _ as never:
@@ -255,7 +259,9 @@ def _reset(applying: Applying, command: ResetAdministrator) -> Rejected | None:
         command.key_id,
         temporary=True,
     )
-    tables.save_administrator(applying.db, replace(given, enabled=True))
+    # Who has lost the device as well has nobody else to turn to.
+    let_in = replace(given, enabled=True, second_factor=None)
+    tables.save_administrator(applying.db, let_in)
     _end_sessions(applying, command.name)
     applying.detail = f"by user id {command.uid} on node {applying.call.node_id}"
     return None

@@ -75,6 +75,11 @@ def open_session(applying: Applying, command: OpenSession) -> Result:
         tables.save_administrator(db, administrator.failed(applying.now_ms))
         applying.reason, applying.keep_writes = "wrong_password", True
         return refused
+    if administrator.second_factor is not None:
+        after = _second_factor(applying, administrator, command)
+        if isinstance(after, Rejected):
+            return after
+        administrator = after
     tables.save_administrator(db, administrator.succeeded())
     ends_at_ms = applying.now_ms + applying.policy.session_lifetime_ms
     # The bearer comes from name, password and request id. So who signs in with the
@@ -91,6 +96,35 @@ def open_session(applying: Applying, command: OpenSession) -> Result:
         administrator=administrator.name,
         role=administrator.role,
         ends_at_ms=ends_at_ms,
+    )
+
+
+def _second_factor(
+    applying: Applying, administrator: Administrator, command: OpenSession
+) -> Administrator | Rejected:
+    """
+    Spend a code besides the right password, once cluster-wide (K1).
+
+    A wrong one makes wait like a wrong password (L7). That one is missing is told to
+    who knows the password alone, and ends no wait.
+    """
+    if not command.second_factor:
+        applying.reason = Reason.SECOND_FACTOR_NEEDED
+        return Rejected(
+            Reason.SECOND_FACTOR_NEEDED,
+            "a code of the second factor is needed as well",
+            "second_factor",
+        )
+    spent = administrator.with_code_spent(command.moments)
+    if spent is not None:
+        return spent
+    tables.save_administrator(applying.db, administrator.failed(applying.now_ms))
+    applying.reason, applying.keep_writes = Reason.SECOND_FACTOR_WRONG, True
+    return Rejected(
+        Reason.SECOND_FACTOR_WRONG,
+        "the code of the second factor is wrong, or was used before: wait for the next "
+        "one",
+        "second_factor",
     )
 
 

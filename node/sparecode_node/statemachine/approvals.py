@@ -25,6 +25,7 @@ from sparecode_node.statemachine.administrator_commands import (
     ChangePassword,
     CreateAdministrator,
     RemoveAdministrator,
+    RemoveSecondFactor,
     UpdateAdministrator,
 )
 from sparecode_node.statemachine.applying import Applying
@@ -141,6 +142,8 @@ def _is_grave(applying: Applying, asking: Administrator) -> bool:
             return command.role is not None or command.enabled is not None
         case RemoveAdministrator():
             return _rules(applying, command.name)
+        case RemoveSecondFactor():
+            return True
         case ChangePassword():
             # Whoever gives somebody a password can sign in as them.
             return command.name != asking.name

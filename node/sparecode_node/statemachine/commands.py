@@ -19,6 +19,7 @@ from sparecode_node.domain.ids import (
     AgentIdentity,
     GroupKey,
     KeyId,
+    Moment,
     NameKey,
     NodeId,
     RequestId,
@@ -94,6 +95,8 @@ class OpenSession:
     """Of the administrator's row that the candidate was computed with; 0: unknown name."""
     key_id: KeyId
     session_id: SessionId
+    second_factor: bool = False  # A code of it was given.
+    moments: tuple[Moment, ...] = ()  # Of that code; filled in by the primary (T1).
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ the last of it. So nothing that could be used a second time is left.
 import sqlite3
 from typing import assert_never
 
+from sparecode_node.domain.administrators import SECOND_FACTOR
 from sparecode_node.domain.ids import TokenSerial
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.policy import TIME_MS_MAX
@@ -133,6 +134,11 @@ def end_tokencodes(applying: Applying) -> None:
             "window": applying.policy.totp_window_steps,
             "hotp": Algorithm.HOTP,
         },
+    )
+    applying.db.execute(
+        "UPDATE administrators SET factor_spent = max(factor_spent, :now / :step + 1) "
+        "WHERE length(sealed_factor) > 0",
+        {"now": applying.now_ms, "step": 1000 * SECOND_FACTOR.period_s},
     )
 
 

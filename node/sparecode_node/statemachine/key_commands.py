@@ -27,6 +27,7 @@ class SealKind(enum.StrEnum):
     PIN = "pin"
     CODES = "codes"
     PASSWORD = "password"
+    SECOND_FACTOR = "second_factor"
     NAME_TAG = "name_tag"
     PENDING_CHANGE = "pending_change"
 

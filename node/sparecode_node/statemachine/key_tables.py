@@ -21,6 +21,9 @@ _UPDATES = {
     "WHERE serial = ? AND key_id = ? AND sealed_seed = ?",
     SealKind.PASSWORD: "UPDATE administrators SET password_verifier = ?, key_id = ? "
     "WHERE name = ? AND key_id = ? AND password_verifier = ?",
+    SealKind.SECOND_FACTOR: "UPDATE administrators "
+    "SET sealed_factor = ?, factor_key_id = ? "
+    "WHERE name = ? AND factor_key_id = ? AND sealed_factor = ?",
     SealKind.NAME_TAG: "UPDATE users SET name_tag = ?, tag_key_id = ? "
     "WHERE user_id = ? AND tag_key_id = ? AND name_tag = ?",
 }
@@ -32,7 +35,7 @@ PIN_SEALS = 2
 _USERS_OF_KEY = (
     "SELECT 1 FROM tokens WHERE key_id = :key OR pin_key_id = :key",
     "SELECT 1 FROM code_sets WHERE key_id = :key",
-    "SELECT 1 FROM administrators WHERE key_id = :key",
+    "SELECT 1 FROM administrators WHERE key_id = :key OR factor_key_id = :key",
     "SELECT 1 FROM users WHERE tag_key_id = :key",
 )
 

@@ -41,6 +41,8 @@ from sparecode_node.statemachine.administrator_commands import (
     ChangePassword,
     CreateAdministrator,
     RemoveAdministrator,
+    RemoveSecondFactor,
+    SetSecondFactor,
     UpdateAdministrator,
 )
 from sparecode_node.statemachine.admission import check_session
@@ -88,11 +90,7 @@ from sparecode_node.statemachine.commands import (
 from sparecode_node.statemachine.digest import digest
 from sparecode_node.statemachine.ending import forget_ended
 from sparecode_node.statemachine.epoch_commands import BeginEpoch, OpenCluster
-from sparecode_node.statemachine.key_commands import (
-    ActivateKey,
-    ReplaceSeals,
-    RetireKey,
-)
+from sparecode_node.statemachine.key_commands import KeyCommand
 from sparecode_node.statemachine.recording import record
 from sparecode_node.statemachine.refusal_commands import NoteRefusedCalls
 from sparecode_node.statemachine.refusals import note_refused_calls
@@ -285,7 +283,12 @@ class StateMachine:
         return approvals.pass_or_keep(applying, held) or result
 
     def _decide(self, applying: Applying) -> Result:
-        match applying.call.command:
+        command = applying.call.command
+        if isinstance(command, KeyCommand):
+            result = keys.change_keys(applying, command)
+            self._load_beginning()
+            return result
+        match command:
             case InitializeCluster() as command:
                 result = administrators.initialize_cluster(applying, command)
                 self._load_beginning()
@@ -343,6 +346,8 @@ class StateMachine:
                 | RemoveAdministrator()
                 | ChangePassword()
                 | ResetAdministrator()
+                | SetSecondFactor()
+                | RemoveSecondFactor()
             ) as command:
                 return administrator_life.change_administrator(applying, command)
             case RegisterAgent() as command:
@@ -361,10 +366,6 @@ class StateMachine:
                 return result
             case CreateBackup() | NoteBackup() as command:
                 return backups.change_backups(applying, command)
-            case (ActivateKey() | ReplaceSeals() | RetireKey()) as command:
-                result = keys.change_keys(applying, command)
-                self._load_beginning()
-                return result
             case RaiseFeatureLevel() as command:
                 self._feature_level = feature_level.raise_to(self._db, command.level)
                 return Applied(index=applying.index)

@@ -17,6 +17,7 @@ from sparecode_node.statemachine.administrator_commands import (
     ChangePassword,
     CreateAdministrator,
     RemoveAdministrator,
+    RemoveSecondFactor,
     UpdateAdministrator,
 )
 from sparecode_node.statemachine.commands import UpdatePolicy
@@ -27,6 +28,7 @@ Change = (
     | CreateAdministrator
     | UpdateAdministrator
     | RemoveAdministrator
+    | RemoveSecondFactor
     | ChangePassword
     | OpenCluster
 )

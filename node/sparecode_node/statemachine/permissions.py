@@ -11,6 +11,8 @@ from sparecode_node.statemachine.administrator_commands import (
     ChangePassword,
     CreateAdministrator,
     RemoveAdministrator,
+    RemoveSecondFactor,
+    SetSecondFactor,
     UpdateAdministrator,
 )
 from sparecode_node.statemachine.agent_commands import (
@@ -100,6 +102,8 @@ PERMISSIONS: dict[type[Command], Permission | None] = {
     CreateAdministrator: Permission.CHANGE_ADMINISTRATORS,
     UpdateAdministrator: Permission.CHANGE_ADMINISTRATORS,
     RemoveAdministrator: Permission.CHANGE_ADMINISTRATORS,
+    RemoveSecondFactor: Permission.CHANGE_ADMINISTRATORS,
+    SetSecondFactor: None,  # One's own.
     Approve: Permission.APPROVE,
     Reject: None,  # One's own; of others, apply asks for more.
     ChangePassword: None,  # One's own; of another, apply asks for more.

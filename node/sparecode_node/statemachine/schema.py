@@ -9,7 +9,7 @@ Every row is a function of the log. `meta` holds what is one of a kind:
 
 import sqlite3
 
-VERSION = 14
+VERSION = 15
 """Stored as `user_version`; raised with every change of the tables."""
 
 _KEY_TABLES = """
@@ -141,7 +141,10 @@ CREATE TABLE administrators (
     failures INTEGER NOT NULL,
     blocked_until_ms INTEGER NOT NULL,
     user_id TEXT REFERENCES users (user_id),
-    temporary INTEGER NOT NULL DEFAULT 0
+    temporary INTEGER NOT NULL DEFAULT 0,
+    sealed_factor BLOB NOT NULL DEFAULT x'',
+    factor_key_id INTEGER NOT NULL DEFAULT 0,
+    factor_spent INTEGER NOT NULL DEFAULT -1
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX administrators_by_user ON administrators (user_id);
 
@@ -315,6 +318,9 @@ _MIGRATIONS = {
     '\'"pin_letters": false, "request_retention_ms":\');',
     12: _MEMBERSHIP_TABLES,
     13: _GROUP_TABLES,
+    14: "ALTER TABLE administrators ADD COLUMN sealed_factor BLOB NOT NULL DEFAULT x'';"
+    "ALTER TABLE administrators ADD COLUMN factor_key_id INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE administrators ADD COLUMN factor_spent INTEGER NOT NULL DEFAULT -1;",
 }
 """
 From each version to the next one; a node that is upgraded keeps its state.

@@ -10,9 +10,10 @@ Sets and codes have theirs in `code_tables`, agents in `agent_tables`.
 import sqlite3
 from typing import Any
 
-from sparecode_node.domain.administrators import Administrator, Role
+from sparecode_node.domain.administrators import Administrator, Role, SecondFactor
 from sparecode_node.domain.emergency_access import RecoveryPolicy
 from sparecode_node.domain.ids import (
+    NO_KEY,
     AdministratorName,
     NameKey,
     TokenSerial,
@@ -257,8 +258,8 @@ def find_administrator(
     """Return the administrator of that folded name."""
     row = db.execute(
         "SELECT name, role, password_salt, password_verifier, key_id, version, "
-        "enabled, failures, blocked_until_ms, user_id, temporary "
-        "FROM administrators WHERE name = ?",
+        "enabled, failures, blocked_until_ms, user_id, temporary, sealed_factor, "
+        "factor_key_id, factor_spent FROM administrators WHERE name = ?",
         (name,),
     ).fetchone()
     if row is None:
@@ -275,11 +276,15 @@ def find_administrator(
         blocked_until_ms=row[8],
         user_id=row[9],
         temporary=bool(row[10]),
+        second_factor=SecondFactor(sealed_seed=row[11], key_id=row[12], spent=row[13])
+        if row[11]
+        else None,
     )
 
 
 def save_administrator(db: sqlite3.Connection, administrator: Administrator) -> None:
     """Save an administrator."""
+    factor = administrator.second_factor
     _upsert(
         db,
         "administrators",
@@ -295,6 +300,9 @@ def save_administrator(db: sqlite3.Connection, administrator: Administrator) -> 
         blocked_until_ms=administrator.blocked_until_ms,
         user_id=administrator.user_id,
         temporary=administrator.temporary,
+        sealed_factor=factor.sealed_seed if factor else b"",
+        factor_key_id=factor.key_id if factor else NO_KEY,
+        factor_spent=factor.spent if factor else -1,
     )
 
 

@@ -10,6 +10,8 @@ from sparecode_node.statemachine.administrator_commands import (
     ChangePassword,
     CreateAdministrator,
     RemoveAdministrator,
+    RemoveSecondFactor,
+    SetSecondFactor,
     UpdateAdministrator,
 )
 from sparecode_node.statemachine.agent_commands import (
@@ -117,6 +119,8 @@ def target_of(
             | UpdateAdministrator()
             | RemoveAdministrator()
             | ChangePassword()
+            | SetSecondFactor()
+            | RemoveSecondFactor()
             | ResetAdministrator()
         ):
             return command.name

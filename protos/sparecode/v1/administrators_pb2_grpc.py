@@ -61,6 +61,21 @@ class AdministratorServiceStub:
                 request_serializer=sparecode_dot_v1_dot_administrators__pb2.ChangePasswordRequest.SerializeToString,
                 response_deserializer=sparecode_dot_v1_dot_administrators__pb2.ChangePasswordResponse.FromString,
                 _registered_method=True)
+        self.EnrollSecondFactor = channel.unary_unary(
+                '/sparecode.v1.AdministratorService/EnrollSecondFactor',
+                request_serializer=sparecode_dot_v1_dot_administrators__pb2.EnrollSecondFactorRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_administrators__pb2.EnrollSecondFactorResponse.FromString,
+                _registered_method=True)
+        self.ConfirmSecondFactor = channel.unary_unary(
+                '/sparecode.v1.AdministratorService/ConfirmSecondFactor',
+                request_serializer=sparecode_dot_v1_dot_administrators__pb2.ConfirmSecondFactorRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_administrators__pb2.ConfirmSecondFactorResponse.FromString,
+                _registered_method=True)
+        self.RemoveSecondFactor = channel.unary_unary(
+                '/sparecode.v1.AdministratorService/RemoveSecondFactor',
+                request_serializer=sparecode_dot_v1_dot_administrators__pb2.RemoveSecondFactorRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_administrators__pb2.RemoveSecondFactorResponse.FromString,
+                _registered_method=True)
         self.ListApprovals = channel.unary_unary(
                 '/sparecode.v1.AdministratorService/ListApprovals',
                 request_serializer=sparecode_dot_v1_dot_administrators__pb2.ListApprovalsRequest.SerializeToString,
@@ -118,6 +133,30 @@ class AdministratorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EnrollSecondFactor(self, request, context):
+        """Returns a secret for an authenticator app of the caller's. Nothing is changed until
+        it is confirmed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ConfirmSecondFactor(self, request, context):
+        """Has a code of the enrolled secret asked for when the caller signs in. Their other
+        sessions end.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveSecondFactor(self, request, context):
+        """Takes the second factor of another administrator away, and ends their sessions.
+        Never one's own.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListApprovals(self, request, context):
         """Returns what waits for a second approver, and permits, a page at a time.
         """
@@ -166,6 +205,21 @@ def add_AdministratorServiceServicer_to_server(servicer, server):
                     servicer.ChangePassword,
                     request_deserializer=sparecode_dot_v1_dot_administrators__pb2.ChangePasswordRequest.FromString,
                     response_serializer=sparecode_dot_v1_dot_administrators__pb2.ChangePasswordResponse.SerializeToString,
+            ),
+            'EnrollSecondFactor': grpc.unary_unary_rpc_method_handler(
+                    servicer.EnrollSecondFactor,
+                    request_deserializer=sparecode_dot_v1_dot_administrators__pb2.EnrollSecondFactorRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_administrators__pb2.EnrollSecondFactorResponse.SerializeToString,
+            ),
+            'ConfirmSecondFactor': grpc.unary_unary_rpc_method_handler(
+                    servicer.ConfirmSecondFactor,
+                    request_deserializer=sparecode_dot_v1_dot_administrators__pb2.ConfirmSecondFactorRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_administrators__pb2.ConfirmSecondFactorResponse.SerializeToString,
+            ),
+            'RemoveSecondFactor': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveSecondFactor,
+                    request_deserializer=sparecode_dot_v1_dot_administrators__pb2.RemoveSecondFactorRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_administrators__pb2.RemoveSecondFactorResponse.SerializeToString,
             ),
             'ListApprovals': grpc.unary_unary_rpc_method_handler(
                     servicer.ListApprovals,
@@ -320,6 +374,87 @@ class AdministratorService:
             '/sparecode.v1.AdministratorService/ChangePassword',
             sparecode_dot_v1_dot_administrators__pb2.ChangePasswordRequest.SerializeToString,
             sparecode_dot_v1_dot_administrators__pb2.ChangePasswordResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EnrollSecondFactor(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.v1.AdministratorService/EnrollSecondFactor',
+            sparecode_dot_v1_dot_administrators__pb2.EnrollSecondFactorRequest.SerializeToString,
+            sparecode_dot_v1_dot_administrators__pb2.EnrollSecondFactorResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ConfirmSecondFactor(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.v1.AdministratorService/ConfirmSecondFactor',
+            sparecode_dot_v1_dot_administrators__pb2.ConfirmSecondFactorRequest.SerializeToString,
+            sparecode_dot_v1_dot_administrators__pb2.ConfirmSecondFactorResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveSecondFactor(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.v1.AdministratorService/RemoveSecondFactor',
+            sparecode_dot_v1_dot_administrators__pb2.RemoveSecondFactorRequest.SerializeToString,
+            sparecode_dot_v1_dot_administrators__pb2.RemoveSecondFactorResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,6 +45,18 @@ class AdministratorServiceStub:
     """Removes an administrator; not the last enabled super administrator."""
     ChangePassword: _grpc.UnaryUnaryMultiCallable[_administrators_pb2.ChangePasswordRequest, _administrators_pb2.ChangePasswordResponse]
     """Changes one's own password, or gives another administrator a temporary one."""
+    EnrollSecondFactor: _grpc.UnaryUnaryMultiCallable[_administrators_pb2.EnrollSecondFactorRequest, _administrators_pb2.EnrollSecondFactorResponse]
+    """Returns a secret for an authenticator app of the caller's. Nothing is changed until
+    it is confirmed.
+    """
+    ConfirmSecondFactor: _grpc.UnaryUnaryMultiCallable[_administrators_pb2.ConfirmSecondFactorRequest, _administrators_pb2.ConfirmSecondFactorResponse]
+    """Has a code of the enrolled secret asked for when the caller signs in. Their other
+    sessions end.
+    """
+    RemoveSecondFactor: _grpc.UnaryUnaryMultiCallable[_administrators_pb2.RemoveSecondFactorRequest, _administrators_pb2.RemoveSecondFactorResponse]
+    """Takes the second factor of another administrator away, and ends their sessions.
+    Never one's own.
+    """
     ListApprovals: _grpc.UnaryUnaryMultiCallable[_administrators_pb2.ListApprovalsRequest, _administrators_pb2.ListApprovalsResponse]
     """Returns what waits for a second approver, and permits, a page at a time."""
     Approve: _grpc.UnaryUnaryMultiCallable[_administrators_pb2.ApproveRequest, _administrators_pb2.ApproveResponse]
@@ -69,6 +81,18 @@ class AdministratorServiceAsyncStub(AdministratorServiceStub):
     """Removes an administrator; not the last enabled super administrator."""
     ChangePassword: _aio.UnaryUnaryMultiCallable[_administrators_pb2.ChangePasswordRequest, _administrators_pb2.ChangePasswordResponse]  # type: ignore[assignment]
     """Changes one's own password, or gives another administrator a temporary one."""
+    EnrollSecondFactor: _aio.UnaryUnaryMultiCallable[_administrators_pb2.EnrollSecondFactorRequest, _administrators_pb2.EnrollSecondFactorResponse]  # type: ignore[assignment]
+    """Returns a secret for an authenticator app of the caller's. Nothing is changed until
+    it is confirmed.
+    """
+    ConfirmSecondFactor: _aio.UnaryUnaryMultiCallable[_administrators_pb2.ConfirmSecondFactorRequest, _administrators_pb2.ConfirmSecondFactorResponse]  # type: ignore[assignment]
+    """Has a code of the enrolled secret asked for when the caller signs in. Their other
+    sessions end.
+    """
+    RemoveSecondFactor: _aio.UnaryUnaryMultiCallable[_administrators_pb2.RemoveSecondFactorRequest, _administrators_pb2.RemoveSecondFactorResponse]  # type: ignore[assignment]
+    """Takes the second factor of another administrator away, and ends their sessions.
+    Never one's own.
+    """
     ListApprovals: _aio.UnaryUnaryMultiCallable[_administrators_pb2.ListApprovalsRequest, _administrators_pb2.ListApprovalsResponse]  # type: ignore[assignment]
     """Returns what waits for a second approver, and permits, a page at a time."""
     Approve: _aio.UnaryUnaryMultiCallable[_administrators_pb2.ApproveRequest, _administrators_pb2.ApproveResponse]  # type: ignore[assignment]
@@ -120,6 +144,36 @@ class AdministratorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_administrators_pb2.ChangePasswordResponse, _abc.Awaitable[_administrators_pb2.ChangePasswordResponse]]:
         """Changes one's own password, or gives another administrator a temporary one."""
+
+    @_abc_1.abstractmethod
+    def EnrollSecondFactor(
+        self,
+        request: _administrators_pb2.EnrollSecondFactorRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_administrators_pb2.EnrollSecondFactorResponse, _abc.Awaitable[_administrators_pb2.EnrollSecondFactorResponse]]:
+        """Returns a secret for an authenticator app of the caller's. Nothing is changed until
+        it is confirmed.
+        """
+
+    @_abc_1.abstractmethod
+    def ConfirmSecondFactor(
+        self,
+        request: _administrators_pb2.ConfirmSecondFactorRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_administrators_pb2.ConfirmSecondFactorResponse, _abc.Awaitable[_administrators_pb2.ConfirmSecondFactorResponse]]:
+        """Has a code of the enrolled secret asked for when the caller signs in. Their other
+        sessions end.
+        """
+
+    @_abc_1.abstractmethod
+    def RemoveSecondFactor(
+        self,
+        request: _administrators_pb2.RemoveSecondFactorRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_administrators_pb2.RemoveSecondFactorResponse, _abc.Awaitable[_administrators_pb2.RemoveSecondFactorResponse]]:
+        """Takes the second factor of another administrator away, and ends their sessions.
+        Never one's own.
+        """
 
     @_abc_1.abstractmethod
     def ListApprovals(

@@ -26,22 +26,28 @@ class LoginRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     ADMINISTRATOR_FIELD_NUMBER: _builtins.int
     PASSWORD_FIELD_NUMBER: _builtins.int
+    SECOND_FACTOR_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Names this attempt (UUID). A retry carries the same."""
     administrator: _builtins.str
     """The administrator's name."""
     password: _builtins.str
     """The password, as typed."""
+    second_factor: _builtins.str
+    """What the authenticator app shows, of who has a second factor: else refused with
+    SECOND_FACTOR_NEEDED.
+    """
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
         administrator: _builtins.str = ...,
         password: _builtins.str = ...,
+        second_factor: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["administrator", b"administrator", "password", b"password", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["administrator", b"administrator", "password", b"password", "request_id", b"request_id", "second_factor", b"second_factor"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

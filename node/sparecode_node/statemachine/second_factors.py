@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands on the second factors of administrators: load, decide, save."""
+
+from dataclasses import replace
+from typing import assert_never
+
+from sparecode_node.domain.administrators import Administrator, SecondFactor
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.statemachine import tables
+from sparecode_node.statemachine.administrator_commands import (
+    RemoveSecondFactor,
+    SetSecondFactor,
+)
+from sparecode_node.statemachine.applying import Applying
+
+
+def change_second_factor(
+    applying: Applying, command: SetSecondFactor | RemoveSecondFactor
+) -> Rejected | None:
+    """Apply one of these commands."""
+    asking = applying.administrator
+    if asking is None:
+        raise AssertionError("an administrator's command without an administrator")
+    match command:
+        case SetSecondFactor():
+            return _set(applying, asking, command)
+        case RemoveSecondFactor():
+            return _remove(applying, asking, command)
+        case _ as never:
+            assert_never(never)
+
+
+def _set(
+    applying: Applying, asking: Administrator, command: SetSecondFactor
+) -> Rejected | None:
+    if asking.name != command.name:
+        return Rejected(
+            Reason.ADMINISTRATOR_UNKNOWN, "people set their own second factor", "name"
+        )
+    if asking.second_factor is not None:
+        return Rejected(
+            Reason.SECOND_FACTOR_SET,
+            "you have a second factor already: another super administrator has to "
+            "remove it first",
+        )
+    if applying.now_ms >= command.draft_ends_at_ms:
+        return Rejected(
+            Reason.DRAFT_STALE, "this was enrolled too long ago: enroll anew", "draft"
+        )
+    if not applying.keys.uses(command.key_id):
+        return Rejected(Reason.STALE_PARAMETERS)
+    if not command.moments:
+        return Rejected(
+            Reason.SECOND_FACTOR_NOT_CONFIRMED,
+            "this is not the code that the secret makes now: check the clock of the "
+            "device, and try the next code",
+            "code",
+        )
+    factor = SecondFactor(
+        sealed_seed=command.sealed_seed,
+        key_id=command.key_id,
+        spent=max(command.moments),
+    )
+    tables.save_administrator(applying.db, replace(asking, second_factor=factor))
+    # Those that were opened with the password alone.
+    applying.db.execute(
+        "DELETE FROM sessions WHERE administrator = ? AND session_id != ?",
+        (asking.name, applying.call.session_id),
+    )
+    return None
+
+
+def _remove(
+    applying: Applying, asking: Administrator, command: RemoveSecondFactor
+) -> Rejected | None:
+    if asking.name == command.name:
+        return Rejected(
+            Reason.SELF_SERVICE_FORBIDDEN,
+            "nobody takes their own second factor away: another super administrator "
+            "has to do it",
+        )
+    before = tables.find_administrator(applying.db, command.name)
+    if before is None:
+        return Rejected(
+            Reason.ADMINISTRATOR_UNKNOWN,
+            f"there is no administrator {command.name}",
+            "name",
+        )
+    if before.second_factor is None:
+        return Rejected(
+            Reason.SECOND_FACTOR_NOT_SET, f"{command.name} has no second factor", "name"
+        )
+    tables.save_administrator(applying.db, replace(before, second_factor=None))
+    applying.db.execute("DELETE FROM sessions WHERE administrator = ?", (command.name,))
+    return None

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A code besides the password, from the QR code to the key that seals it (P1, L7)."""
+
+import base64
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import grpc
+import pytest
+
+from sparecode.v1 import (
+    administrators_pb2,
+    administrators_pb2_grpc,
+    cluster_pb2,
+    cluster_pb2_grpc,
+    sessions_pb2,
+    sessions_pb2_grpc,
+)
+from sparecode_node.domain.administrators import SECOND_FACTOR
+from sparecode_node.domain.ids import AdministratorName, KeyId, Moment
+from sparecode_node.domain.tokencodes import step_at, tokencode_at
+from sparecode_node.services.ambient import SystemEntropy
+from sparecode_node.services.keyring import KeyRing
+from sparecode_node.services.sealing import BrokenSealError, Sealing
+from tests.rpc.whole import PASSWORD, Whole, new_id, running_whole
+
+pytestmark = pytest.mark.asyncio
+
+ADMINISTRATORS = administrators_pb2_grpc.AdministratorServiceStub
+
+
+def code_of(seed: bytes, ahead: int) -> str:
+    """Return the code so many steps from now: near steps are accepted too."""
+    now = step_at(int(time.time() * 1000), SECOND_FACTOR)
+    return tokencode_at(seed, SECOND_FACTOR, Moment(now + ahead))
+
+
+async def sign_in(whole: Whole, second_factor: str = "") -> Any:
+    async with whole.admin() as channel:
+        return await sessions_pb2_grpc.SessionServiceStub(channel).Login(
+            sessions_pb2.LoginRequest(
+                request_id=new_id(),
+                administrator="root",
+                password=PASSWORD,
+                second_factor=second_factor,
+            ),
+            timeout=5,
+        )
+
+
+async def refused(whole: Whole, second_factor: str = "") -> str:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await sign_in(whole, second_factor)
+    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    return caught.value.details() or ""
+
+
+async def enroll(whole: Whole) -> bytes:
+    """Set up the second factor of root; return its seed."""
+    enrolled = await whole.call(
+        ADMINISTRATORS,
+        "EnrollSecondFactor",
+        administrators_pb2.EnrollSecondFactorRequest(),
+    )
+    said = parse_qs(urlsplit(enrolled.uri).query)
+    assert enrolled.uri.startswith("otpauth://totp/Sparecode%3Aroot?")
+    assert said["secret"] == [enrolled.secret]
+    assert said["digits"], said["period"] == (["6"], ["30"])
+    seed = base64.b32decode(enrolled.secret)
+    await sign_in(whole)  # Nothing is in force before it is confirmed.
+    await whole.call(
+        ADMINISTRATORS,
+        "ConfirmSecondFactor",
+        administrators_pb2.ConfirmSecondFactorRequest(
+            request_id=new_id(), draft=enrolled.draft, code=code_of(seed, -1)
+        ),
+    )
+    return seed
+
+
+async def test_password_alone_is_not_enough_then_and_a_code_is_good_once(
+    tmp_path: Path,
+) -> None:
+    """(K1, L7) Whoever has seen one being typed has nothing of it."""
+    async with running_whole(tmp_path) as whole:
+        seed = await enroll(whole)
+        assert "a code of the second factor is needed" in await refused(whole)
+        code = code_of(seed, 0)
+        assert (await sign_in(whole, code)).session
+        assert "used before" in await refused(whole, code)
+
+
+async def test_second_factor_outlasts_the_key_that_seals_it(tmp_path: Path) -> None:
+    """(T3) It is sealed anew with all the rest."""
+    async with running_whole(tmp_path) as whole:
+        seed = await enroll(whole)
+        async with whole.admin() as channel:
+            stub = cluster_pb2_grpc.ClusterServiceStub(channel)
+            request = cluster_pb2.RotateKeysRequest(request_id=new_id(), at_once=True)
+            said = [
+                each
+                async for each in stub.RotateKeys(
+                    request, timeout=20, metadata=whole.bearer
+                )
+            ]
+        assert said[-1].phase == cluster_pb2.ROTATION_PHASE_DONE
+        assert (await sign_in(whole, code_of(seed, 1))).session
+        assert seed not in whole.path.read_bytes()
+
+
+async def test_draft_is_its_owner_s_and_seals_are_bound_to_the_name() -> None:
+    """(T3) Nobody puts the seed of one administrator into the row of another."""
+    sealing, key = Sealing(KeyRing.draw(SystemEntropy())), KeyId(1)
+    root, ada = AdministratorName("root"), AdministratorName("ada")
+    sealed = sealing.seal_second_factor(root, b"s" * 20, key)
+    assert sealing.unseal_second_factor(root, sealed, key) == b"s" * 20
+    with pytest.raises(BrokenSealError):
+        sealing.unseal_second_factor(ada, sealed, key)
+
+
+async def test_nobody_takes_their_own_away(tmp_path: Path) -> None:
+    """(I10) Whoever has found an open session does not get rid of it."""
+    async with running_whole(tmp_path) as whole:
+        await enroll(whole)
+        with pytest.raises(grpc.aio.AioRpcError, match="nobody takes their own"):
+            await whole.call(
+                ADMINISTRATORS,
+                "RemoveSecondFactor",
+                administrators_pb2.RemoveSecondFactorRequest(
+                    request_id=new_id(), name="root"
+                ),
+            )
