@@ -4,7 +4,13 @@
 from datetime import timedelta
 
 from sparecode.v1 import authentication_pb2
-from sparecode_client.channels import AGENTS_PORT, Nodes, PathLike, addresses, tls
+from sparecode_client.channels import (
+    AGENTS_PORT,
+    Nodes,
+    PathLike,
+    TlsConnect,
+    addresses,
+)
 from sparecode_client.client import Caller, Client, new_request_id
 from sparecode_client.deadlines import DEFAULT_TIMEOUT
 from sparecode_client.errors import NodeFailed
@@ -29,7 +35,7 @@ class AsyncAgent(Caller):
         key: PathLike,
         timeout: timedelta = DEFAULT_TIMEOUT,
     ) -> None:
-        connect = tls(ca, certificate=certificate, key=key)
+        connect = TlsConnect(ca, certificate=certificate, key=key)
         self._client = Client(addresses(nodes, AGENTS_PORT), connect, timeout=timeout)
 
     async def authenticate(

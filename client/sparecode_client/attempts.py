@@ -33,6 +33,8 @@ UNREACHABLE = "UNREACHABLE"
 NO_ANSWER = "NO_ANSWER"
 TRY_S_MIN = 0.02
 """A shorter try would hardly reach the node."""
+ROUNDS_DOUBLED_MAX = 20
+"""By then a try has all the time that there is."""
 
 _UNANSWERED = {
     grpc.StatusCode.CANCELLED,
@@ -98,7 +100,7 @@ class Attempts:
         position = (self._first + step) % len(self._addresses)
         deadline = self._deadline
         if self._try_timeout_s is not None and len(self._addresses) > 1:
-            own_s = self._try_timeout_s * 2**rounds
+            own_s = self._try_timeout_s * 2 ** min(rounds, ROUNDS_DOUBLED_MAX)
             excess_s = max(0.0, self._deadline.remaining_s() - own_s)
             deadline = Deadline(self._deadline.at_s - excess_s)
         return Attempt(position, self._addresses[position], deadline)

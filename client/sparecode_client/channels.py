@@ -2,16 +2,24 @@
 """Channels to nodes: addresses, TLS, and how long a connection may take."""
 
 import ipaddress
+import logging
 import os
 import re
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+log = logging.getLogger(__name__)
 
 AGENTS_PORT = 7300
 ADMIN_PORT = 7304
 CONNECT_TIMEOUT_MS = 2_000
+LOOK_S = 5.0
+"""Between two looks at the files of certificates."""
 
 Connect = Callable[[str], grpc.aio.Channel]
 """Opens a channel to the address of a node: what tests replace."""
@@ -72,30 +80,74 @@ def addresses(nodes: Nodes, default_port: int) -> list[str]:
     return [address(node, default_port) for node in nodes]
 
 
-def tls(
-    ca: PathLike, *, certificate: PathLike | None = None, key: PathLike | None = None
-) -> Connect:
+class TlsConnect:
     """
-    Return how to connect with TLS, and mutually if *certificate* and *key* are given.
+    Connects with TLS, and mutually if *certificate* and *key* are given.
 
-    The files are PEM. They are read now, so that a wrong one is told at once.
+    The files are PEM. They are read now, so that a wrong one is told at once, and
+    again when they have changed: a program that runs for months outlives its
+    certificate. What cannot be used then (one of two files that are copied one after
+    the other, say) is looked at again; the old ones stay in use.
 
     Raises:
         OSError: A file cannot be read.
         ValueError: A file is not what it should be.
     """
-    credentials = grpc.ssl_channel_credentials(
-        root_certificates=_read_pem(ca, "CERTIFICATE"),
-        private_key=None if key is None else _read_pem(key, "PRIVATE KEY"),
-        certificate_chain=(
-            None if certificate is None else _read_pem(certificate, "CERTIFICATE")
-        ),
-    )
 
-    def connect(node: str) -> grpc.aio.Channel:
-        return grpc.aio.secure_channel(node, credentials, options=OPTIONS)
+    def __init__(
+        self,
+        ca: PathLike,
+        *,
+        certificate: PathLike | None = None,
+        key: PathLike | None = None,
+        look_s: float = LOOK_S,
+    ) -> None:
+        self._ca, self._certificate, self._key = ca, certificate, key
+        self._look_s = look_s
+        self._looked_s = time.monotonic()
+        self._marks = self._mark()
+        self._credentials = self._read()
+        self._version = 0
 
-    return connect
+    def __call__(self, node: str) -> grpc.aio.Channel:
+        """Open a channel with the newest files."""
+        return grpc.aio.secure_channel(node, self._credentials, options=OPTIONS)
+
+    def version(self) -> int:
+        """Return how often the files have changed; look at them, if it is time to."""
+        now_s = time.monotonic()
+        if now_s - self._looked_s < self._look_s:
+            return self._version
+        self._looked_s = now_s
+        try:
+            marks = self._mark()
+            if marks != self._marks:
+                self._credentials, self._marks = self._read(), marks
+                self._version += 1
+        except (OSError, ValueError) as error:
+            log.warning("certificate_not_renewed", extra={"cause": str(error)})
+        return self._version
+
+    def _mark(self) -> tuple[tuple[int, ...], ...]:
+        """Return what tells the files from later ones."""
+        found = (path for path in (self._ca, self._certificate, self._key) if path)
+        stats = (Path(path).stat() for path in found)
+        return tuple((stat.st_mtime_ns, stat.st_ino, stat.st_size) for stat in stats)
+
+    def _read(self) -> grpc.ChannelCredentials:
+        ca = _read_pem(self._ca, "CERTIFICATE")
+        if self._certificate is None or self._key is None:
+            return grpc.ssl_channel_credentials(ca)
+        certificate = _read_pem(self._certificate, "CERTIFICATE")
+        key = _read_pem(self._key, "PRIVATE KEY")
+        private = serialization.load_pem_private_key(key, None)
+        if x509.load_pem_x509_certificate(certificate).public_key() != (
+            private.public_key()
+        ):
+            raise ValueError(
+                f"{os.fspath(self._key)} is not the key of {os.fspath(self._certificate)}"
+            )
+        return grpc.ssl_channel_credentials(ca, key, certificate)
 
 
 def _read_pem(path: PathLike, label: str) -> bytes:

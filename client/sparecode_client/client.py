@@ -28,7 +28,7 @@ from sparecode.v1.sessions_pb2_grpc import SessionServiceStub
 from sparecode.v1.tokens_pb2_grpc import TokenServiceStub
 from sparecode.v1.users_pb2_grpc import UserServiceStub
 from sparecode_client.attempts import Attempts, NoAnswerError
-from sparecode_client.channels import Connect
+from sparecode_client.channels import Connect, TlsConnect
 from sparecode_client.deadlines import DEFAULT_TIMEOUT, Deadline
 from sparecode_client.errors import OutcomeUnknown, Overloaded, Unavailable
 from sparecode_client.statuses import read_status
@@ -63,17 +63,29 @@ class Stubs:
         self.users = UserServiceStub(channel)
 
 
+RETIRE_S = 30.0
+"""For calls that go on over a channel with an old certificate."""
+
+
 class Node:
     """One node: its address and the channel to it, opened when first needed."""
 
     def __init__(self, address: str, connect: Connect) -> None:
         self.address = address
+        self._version = 0
+        self._retiring: set[asyncio.Task[None]] = set()
         self._connect = connect
         self._channel: grpc.aio.Channel | None = None
         self._stubs: Stubs | None = None
 
     def open(self) -> Stubs:
         """Return its services. Belongs to the event loop that calls it first."""
+        version = (
+            self._connect.version() if isinstance(self._connect, TlsConnect) else 0
+        )
+        if version != self._version:
+            self._retire()
+            self._version = version
         if self._channel is None or self._stubs is None:
             self._channel = self._connect(self.address)
             self._stubs = Stubs(self._channel)
@@ -95,8 +107,19 @@ class Node:
                     return False
             await self._channel.wait_for_state_change(state)
 
+    def _retire(self) -> None:
+        """Have new calls take a new channel; those under way end on the old one."""
+        if self._channel is not None:
+            loop = asyncio.get_running_loop()
+            task = loop.create_task(self._channel.close(RETIRE_S))
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
+        self._channel = self._stubs = None
+
     async def close(self) -> None:
         """Close the channel, if it was opened."""
+        for task in self._retiring:
+            task.cancel()
         if self._channel is not None:
             await self._channel.close()
         self._channel = self._stubs = None

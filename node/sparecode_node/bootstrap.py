@@ -74,6 +74,7 @@ from sparecode_node.services.state_file import StateFile
 from sparecode_node.services.use_cases import Services, build_services
 from sparecode_node.statemachine.feature_level import FeatureLevelError
 from sparecode_node.statemachine.schema import SchemaError
+from sparecode_node.tracing import set_up_tracing
 
 log = logging.getLogger(__name__)
 VERSION = importlib.metadata.version("sparecode")
@@ -83,10 +84,8 @@ EXIT_FATAL = 70
 
 HAND_OVER_S = 3.0
 """For another node to take over, when the primary is told to stop."""
-STOP_GRACE_S = 5.0
-"""For calls that run when the node is told to stop."""
-STOP_MAX_S = 15.0
-"""Then it goes without."""
+STOP_GRACE_S = 5.0  # For calls that run when the node is told to stop.
+STOP_MAX_S = 15.0  # Then it goes without.
 
 _REFUSALS = (
     ConsoleListenError,
@@ -245,6 +244,7 @@ class Node:
             refusals=self._refusals,
             clock=self._clock,
             on_ended=measures.ended,
+            tracer=set_up_tracing(config.node.id, VERSION, started),
         )
         await listeners.start()
         started.push_async_callback(self._close, listeners)

@@ -12,6 +12,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from sparecode_node.certificates import Authority, Issued
+from sparecode_node.rpc.interceptors import Tracer
 from sparecode_node.rpc.server import Listeners, ListenerSettings
 from sparecode_node.rpc.tls import TlsFiles
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
@@ -112,7 +113,9 @@ def settings(*, mutual: bool, reflection: bool = False) -> ListenerSettings:
 
 
 @contextlib.asynccontextmanager
-async def running_edge(*, reflection: bool = False) -> AsyncIterator[Edge]:
+async def running_edge(
+    *, reflection: bool = False, tracer: Tracer | None = None
+) -> AsyncIterator[Edge]:
     """Start an edge, and stop it."""
     services = {field.name: Told() for field in dataclasses.fields(Services)}
     ready = [False]
@@ -125,6 +128,7 @@ async def running_edge(*, reflection: bool = False) -> AsyncIterator[Edge]:
         refusals=refusals,
         is_ready=lambda: ready[0],
         clock=SystemClock(),
+        tracer=tracer,
     )
     await listeners.start()
     try:

@@ -17,7 +17,7 @@ from sparecode_client.admin.token_import import TokenImport
 from sparecode_client.admin.tokens import Tokens
 from sparecode_client.admin.user_import import UserImport
 from sparecode_client.admin.users import Users
-from sparecode_client.channels import ADMIN_PORT, Nodes, PathLike, addresses, tls
+from sparecode_client.channels import ADMIN_PORT, Nodes, PathLike, TlsConnect, addresses
 from sparecode_client.client import Client
 from sparecode_client.deadlines import DEFAULT_TIMEOUT
 
@@ -60,5 +60,7 @@ class AsyncAdmin(
         session: str = "",
         timeout: timedelta = DEFAULT_TIMEOUT,
     ) -> None:
-        self._client = Client(addresses(nodes, ADMIN_PORT), tls(ca), timeout=timeout)
+        self._client = Client(
+            addresses(nodes, ADMIN_PORT), TlsConnect(ca), timeout=timeout
+        )
         self._client.session = session

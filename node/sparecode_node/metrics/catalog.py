@@ -223,6 +223,16 @@ LAST_BACKUP = Metric(
     Kind.GAUGE,
     "When the newest backup was taken that some node has handed out whole; 0: never.",
 )
+FEATURE_LEVEL = Metric(
+    "sparecode_feature_level",
+    Kind.GAUGE,
+    "The feature level of the cluster: that of its oldest member, when all were linked.",
+)
+FEATURE_LEVEL_KNOWN = Metric(
+    "sparecode_feature_level_known",
+    Kind.GAUGE,
+    "The newest feature level that this node's software knows.",
+)
 OPEN = Metric(
     "sparecode_open",
     Kind.GAUGE,

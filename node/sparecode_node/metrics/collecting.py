@@ -17,6 +17,7 @@ from sparecode_node.replication.replica import ReplicaStatus
 from sparecode_node.rpc.tls import CertificateEnds
 from sparecode_node.services.condition import Condition
 from sparecode_node.services.kdf import Kdf, Lane
+from sparecode_node.statemachine.feature_level import NEWEST
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +63,8 @@ class NodeCollector(Collector):
             catalog.COMMIT_INDEX: status.commit_index,
             catalog.APPLIED_INDEX: status.applied_index,
             catalog.APPLY_LAG: max(0, status.commit_index - status.applied_index),
+            catalog.FEATURE_LEVEL: status.feature_level,
+            catalog.FEATURE_LEVEL_KNOWN: NEWEST,
             catalog.LOG_ENTRIES: status.log_entries,
             catalog.LOG_BYTES: status.log_bytes,
             catalog.AUDIT_MISMATCH: census.heads_differ,

@@ -10,9 +10,16 @@ import asyncio
 import contextvars
 import logging
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Mapping,
+)
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from typing import Any, Protocol, TypeAlias, cast
 
 import grpc
 from google.protobuf.empty_pb2 import Empty
@@ -80,6 +87,15 @@ StreamBehavior = Callable[[Request, Context], AsyncIterator[Message]]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 
 
+class Tracer(Protocol):
+    """Makes traces of calls, outside."""
+
+    def call(
+        self, ended: EndedCall, metadata: Mapping[str, str]
+    ) -> AbstractContextManager[None]:
+        """Trace a call, of which *ended* will tell how it went."""
+
+
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps the methods of Sparecode; health and reflection pass by."""
 
@@ -91,6 +107,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         clock: Clock,
         calls_max: int,
         on_ended: Callable[[EndedCall], object] | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         """*calls_max*: at once; who comes beyond is shed, and told when to come again."""
         self._audience = audience
@@ -99,6 +116,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._calls_max = calls_max
         self._under_way = 0
         self._on_ended = on_ended or (lambda _: None)
+        self._tracer = tracer
 
     async def intercept_service(
         self,
@@ -155,13 +173,23 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             ended = EndedCall(audience=self._audience, method=name)
             self._under_way += 1
             try:
-                return await self._answer(behavior, request, context, ended)
+                with self._traced(ended, context):
+                    return await self._answer(behavior, request, context, ended)
             finally:
                 self._under_way -= 1
                 ended.seconds = self._clock.monotonic_s() - began_s
                 self._on_ended(ended)
 
         return call
+
+    def _traced(
+        self, ended: EndedCall, context: Context
+    ) -> AbstractContextManager[None]:
+        if self._tracer is None:
+            return nullcontext()
+        given = context.invocation_metadata() or ()
+        texts = {key: value for key, value in given if isinstance(value, str)}
+        return self._tracer.call(ended, texts)
 
     async def _answer(
         self, behavior: Behavior, request: Request, context: Context, ended: EndedCall

@@ -52,6 +52,7 @@ from sparecode_node.rpc.interceptors import (
     MESSAGE_BYTES_MAX,
     CallInterceptor,
     EndedCall,
+    Tracer,
 )
 from sparecode_node.rpc.policy import PolicyServicer
 from sparecode_node.rpc.sessions import SessionServicer
@@ -115,7 +116,7 @@ class ListenerSettings:
 class Listeners:
     """The listeners for agents and for administrators. `start` once, `stop` once."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one argument per part.
         self,
         *,
         node_id: str,
@@ -126,6 +127,7 @@ class Listeners:
         is_ready: Callable[[], bool],
         clock: Clock,
         on_ended: Callable[[EndedCall], object] | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self._settings = {"agents": agents, "admin": admin}
         self._health = Health(is_ready)
@@ -137,6 +139,7 @@ class Listeners:
                 clock=clock,
                 calls_max=AGENT_CALLS_MAX,
                 on_ended=on_ended,
+                tracer=tracer,
             ),
             message_bytes_max=MESSAGE_BYTES_MAX,
             calls_max=AGENT_CALLS_MAX,
@@ -149,6 +152,7 @@ class Listeners:
                 clock=clock,
                 calls_max=ADMIN_CALLS_MAX,
                 on_ended=on_ended,
+                tracer=tracer,
             ),
             message_bytes_max=FILE_MESSAGE_BYTES_MAX,
             calls_max=ADMIN_CALLS_MAX,

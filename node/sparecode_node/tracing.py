@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Traces of calls with OpenTelemetry, for those who have installed the extra `otel`.
+
+On if the environment says where to (`OTEL_EXPORTER_OTLP_ENDPOINT`, and the other
+variables of the OpenTelemetry specification), else off, and nothing is imported. A
+span tells what a line of the log tells: method, request id, status, the decision.
+Nothing of a request but its id, and no word of an answer.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import grpc
+
+from sparecode_node.rpc.interceptors import REQUEST_ID, EndedCall
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+
+log = logging.getLogger(__name__)
+
+ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+
+SEND_S = 3
+"""For a batch of spans, also when the node stops."""
+
+FAULTS = frozenset(
+    {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE"}
+)
+"""Statuses that are the node's fault, as OpenTelemetry's conventions have it."""
+
+
+class Tracing:
+    """Makes a span of every call."""
+
+    def __init__(self, provider: "TracerProvider") -> None:
+        self._tracer = provider.get_tracer("sparecode")
+
+    @contextlib.contextmanager
+    def call(self, ended: EndedCall, metadata: Mapping[str, str]) -> Iterator[None]:
+        """Trace a call, of which *ended* will tell how it went."""
+        from opentelemetry.trace import SpanKind, StatusCode  # noqa: PLC0415 - extra
+        from opentelemetry.trace.propagation.tracecontext import (  # noqa: PLC0415
+            TraceContextTextMapPropagator,
+        )
+
+        service, _, method = ended.method.rpartition("/")
+        span = self._tracer.start_span(
+            ended.method,
+            context=TraceContextTextMapPropagator().extract(metadata),
+            kind=SpanKind.SERVER,
+            attributes={
+                "rpc.system": "grpc",
+                "rpc.service": f"sparecode.v1.{service}",
+                "rpc.method": method,
+            },
+        )
+        try:
+            yield
+        finally:
+            status = grpc.StatusCode[ended.code]
+            span.set_attribute("rpc.grpc.status_code", status.value[0])
+            if request_id := REQUEST_ID.get():
+                span.set_attribute("sparecode.request_id", request_id)
+            if ended.decision:
+                span.set_attribute("sparecode.decision", ended.decision)
+            if ended.code in FAULTS:
+                span.set_status(StatusCode.ERROR)
+            span.end()
+
+
+def set_up_tracing(
+    node_id: str,
+    version: str,
+    started: contextlib.AsyncExitStack,
+    environment: Mapping[str, str] = os.environ,
+) -> Tracing | None:
+    """
+    Return what traces calls, if the environment asks for it.
+
+    *started* sends, in the end, what was not sent yet.
+    """
+    if not any(environment.get(name) for name in ENDPOINTS):
+        return None
+    try:
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import (  # noqa: PLC0415 - extra
+            OTLPSpanExporter,
+        )
+        from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
+        from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
+    except ImportError as error:
+        log.warning(
+            "traces are asked for, and the extra is missing: pip install "
+            "sparecode[node,otel]",
+            extra={"cause": str(error)},
+        )
+        return None
+    provider = TracerProvider(
+        resource=Resource.create(
+            {
+                "service.name": "sparecode",
+                "service.version": version,
+                "service.instance.id": node_id,
+            }
+        ),
+        shutdown_on_exit=False,
+    )
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(timeout=SEND_S)))
+    log.info("tracing")
+    started.push_async_callback(asyncio.to_thread, provider.shutdown)
+    return Tracing(provider)

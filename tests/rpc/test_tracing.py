@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Traces: what a span tells of a call, and what none may tell."""
+
+import sys
+from contextlib import AsyncExitStack
+
+import grpc
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
+
+from sparecode_node.replication.errors import OutcomeUnknownError
+from sparecode_node.rpc.errors import Audience
+from sparecode_node.rpc.interceptors import REQUEST_ID, EndedCall
+from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.tracing import Tracing, set_up_tracing
+from tests.rpc.edge import running_edge
+from tests.rpc.test_errors import SECRET, authenticate, create_user
+
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.fixture
+def spans() -> InMemorySpanExporter:
+    return InMemorySpanExporter()
+
+
+@pytest.fixture
+def tracing(spans: InMemorySpanExporter) -> Tracing:
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    return Tracing(provider)
+
+
+def traced(tracing, spans, code, *, decision="", metadata=None) -> ReadableSpan:
+    ended = EndedCall(
+        audience=Audience.AGENT, method="AuthenticationService/Authenticate"
+    )
+    token = REQUEST_ID.set("6f1c1c9e-2d1f-4b8e-9f55-0d3a3f6e7a10")
+    try:
+        with tracing.call(ended, metadata or {}):
+            ended.code, ended.decision = code.name, decision
+    finally:
+        REQUEST_ID.reset(token)
+    (span,) = spans.get_finished_spans()
+    return span
+
+
+def test_span_tells_what_the_log_tells(tracing, spans):
+    span = traced(tracing, spans, grpc.StatusCode.OK, decision="ACCEPTED")
+    assert span.name == "AuthenticationService/Authenticate"
+    assert dict(span.attributes) == {
+        "rpc.system": "grpc",
+        "rpc.service": "sparecode.v1.AuthenticationService",
+        "rpc.method": "Authenticate",
+        "rpc.grpc.status_code": 0,
+        "sparecode.request_id": "6f1c1c9e-2d1f-4b8e-9f55-0d3a3f6e7a10",
+        "sparecode.decision": "ACCEPTED",
+    }
+    assert not span.events
+
+
+def test_call_goes_on_with_the_trace_of_its_caller(tracing, spans):
+    metadata = {"traceparent": PARENT, "authorization": "Bearer secret"}
+    span = traced(tracing, spans, grpc.StatusCode.OK, metadata=metadata)
+    assert f"{span.context.trace_id:032x}" in PARENT
+    assert "secret" not in span.to_json()
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, StatusCode.ERROR),
+        (grpc.StatusCode.INTERNAL, StatusCode.ERROR),
+        (grpc.StatusCode.PERMISSION_DENIED, StatusCode.UNSET),
+        (grpc.StatusCode.FAILED_PRECONDITION, StatusCode.UNSET),
+    ],
+)
+def test_what_the_rules_refuse_is_no_fault_of_the_node(tracing, spans, code, status):
+    span = traced(tracing, spans, code)
+    assert span.status.status_code is status
+    assert span.attributes["rpc.grpc.status_code"] == code.value[0]
+
+
+def test_nothing_is_traced_unless_the_environment_asks():
+    assert set_up_tracing("n1", "1", AsyncExitStack(), {}) is None
+
+
+def test_extra_that_is_missing_is_named(monkeypatch, caplog):
+    """And the node serves all the same."""
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
+    environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
+    assert set_up_tracing("n1", "1", AsyncExitStack(), environment) is None
+    assert "pip install sparecode[node,otel]" in caplog.text
+
+
+@pytest.mark.asyncio
+async def test_span_of_a_real_call_holds_nothing_of_its_content(tracing, spans):
+    """Passcode, bearer, and what the answer says in words."""
+    async with running_edge(tracer=tracing) as edge:
+        edge.services["authentication"].answer = InvalidFieldError("username", "words")
+        edge.services["users"].answer = OutcomeUnknownError()
+        await authenticate(edge)
+        await create_user(edge)
+    refused, unknown = spans.get_finished_spans()
+    assert refused.name == "AuthenticationService/Authenticate"
+    assert refused.status.status_code is StatusCode.UNSET
+    assert unknown.name == "UserService/CreateUser"
+    assert unknown.status.status_code is StatusCode.ERROR
+    said = refused.to_json() + unknown.to_json()
+    for secret in (SECRET, "s3cret-bearer", "words"):
+        assert secret not in said
