@@ -15,7 +15,7 @@ from sparecode_node.replication.applied_state import AppliedState
 from sparecode_node.replication.clock_watch import Agreement
 from sparecode_node.replication.compaction import Compaction
 from sparecode_node.replication.engine import Engine, now
-from sparecode_node.replication.errors import NoPrimaryError
+from sparecode_node.replication.errors import NoPrimaryError, OlderMemberError
 from sparecode_node.replication.guard import Wire
 from sparecode_node.replication.handover import HandOverOutcome, PendingHandOver
 from sparecode_node.replication.journal import open_journal
@@ -29,6 +29,7 @@ from sparecode_node.replication.replicator import Proposal, Stamper
 from sparecode_node.replication.settings import RaftSettings
 from sparecode_node.replication.snapshots import Manifest
 from sparecode_node.replication.storage import Storage
+from sparecode_node.statemachine.feature_level import MEMBERS_CHANGE
 
 ENTRIES_BEHIND_MAX = 256
 """A replica that lacks more than this has not caught up."""
@@ -161,6 +162,10 @@ class Replica:
         callback: Callable[[ChangeOutcome], object],
     ) -> None:
         """Have other members, if this replica leads; called exactly once."""
+        if self._state.feature_level < MEMBERS_CHANGE:
+            # A first release has no entry for it, and would stop.
+            callback(OlderMemberError("some members cannot change the members yet"))
+            return
         pending = PendingChange(
             change=change, deadline=now() + timeout_s, callback=callback
         )

@@ -22,6 +22,9 @@ FIRST = 1
 NEWEST = 2
 """What this software knows. A release that adds to the log raises it, by one."""
 
+MEMBERS_CHANGE = 2
+"""From this level on the log may have entries that change the members."""
+
 
 class FeatureLevelError(Exception):
     """The cluster is of a level that this software does not know."""
