@@ -296,6 +296,24 @@ def test_what_one_message_to_a_follower_carries_is_bounded(bench: Bench) -> None
     assert all(sum(size[:-1]) < APPEND_BYTES_MAX for size in sizes)
 
 
+def test_who_commits_alone_does_not_wait_for_a_message(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody acknowledges, so nothing but the next tick would end the wait."""
+    bench = Bench(monkeypatch, members=1)
+    for _ in range(4):
+        bench.tick(1.0)
+    assert bench.engine.is_leader()
+    waits: list[float] = []
+    monkeypatch.setattr(bench.engine._poller, "poll", waits.append)
+    outcome = bench.propose("a")
+    while not outcome:
+        bench.replica.tick(0.02)
+    assert set(waits) == {0.0}
+    bench.replica.tick(0.02)
+    assert waits[-1] == 0.02
+
+
 def test_a_stamper_that_fails_does_not_stop_the_primary(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

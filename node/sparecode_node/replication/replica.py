@@ -181,6 +181,10 @@ class Replica:
 
     def tick(self, wait_s: float) -> None:
         """Do what is due, then wait for messages. Raises `Fatal`."""
+        if not self.engine.voters() and (
+            self._proposals.waiting or self._proposals.in_flight
+        ):
+            wait_s = 0.0  # It commits alone: nobody's answer would end the wait.
         self.engine.doTick(wait_s)
         self.compaction.run()
 
