@@ -121,7 +121,12 @@ class PeerTransport:
         self._cluster_id = cluster_id
         self._status = ReplicaStatus()
         self._guests: dict[NodeId, str] = {}
-        """Where nodes are reached that have a link to here, and are not known here."""
+        """
+        Where nodes say that they are reached which have a link to here.
+
+        One that is catching up reads of members of long ago: who feeds it may be none
+        of them, and must be answered all the same.
+        """
         self._dialed: dict[NodeId, str] = {}
         self._changing = asyncio.Lock()
         self._changed = asyncio.Event()
@@ -208,13 +213,14 @@ class PeerTransport:
     async def _dial_all(self) -> None:
         """Have a link to every other member and guest, where it is, and to nobody else."""
         async with self._changing:
-            wanted = dict(self._guests)
+            gone = self._status.agreed.removed
+            wanted = {p: a for p, a in self._guests.items() if p not in gone}
             wanted.update({m.node_id: m.address for m in self.configuration.members})
             wanted.pop(self.node_id, None)
             for peer in tuple(self._links):
                 if wanted.get(peer) != self._dialed[peer]:
                     await self._hang_up(peer)
-            for removed in self._status.agreed.removed:
+            for removed in gone:
                 if self._servicer is not None:
                     self._servicer.close(removed)
             for peer, address in wanted.items():
@@ -325,7 +331,7 @@ class PeerTransport:
         agreed, newest = self._status.agreed, self.configuration
         if refused := refusal(agreed, newest, peer, shown.journal_id):
             return refused.value
-        if not self.knows(peer) and self._guests.get(peer) != shown.address:
+        if self._guests.get(peer) != shown.address:
             self._guests[peer] = shown.address
             self._changed.set()
         return Hello(shown.journal_id, shown.address)
