@@ -67,6 +67,7 @@ class OutboundLink:
             | None
         ) = None
         self._task: asyncio.Task[None] | None = None
+        self._stopping = False
 
     def start(self) -> None:
         """Begin to dial."""
@@ -74,6 +75,7 @@ class OutboundLink:
 
     async def stop(self) -> None:
         """End the link and do not dial again."""
+        self._stopping = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -101,6 +103,11 @@ class OutboundLink:
                 await self._hold_one()
             except grpc.aio.AioRpcError as error:
                 log.info("link_ended", extra={"peer": self._peer, "code": error.code()})
+            except asyncio.CancelledError:
+                if self._stopping:
+                    raise
+                # gRPC says so of a call that was cancelled, which ends one link only.
+                log.info("link_ended", extra={"peer": self._peer, "code": "cancelled"})
             await asyncio.sleep(RETRY_S)
 
     async def _hold_one(self) -> None:
