@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pages of a token's context menu: what each does, and what it refuses in words."""
+
+import pytest
+
+from sparecode_node.queries.views import TokenView
+from tests.console.desk import Desk
+from tests.services.one_node import PIN, SERIAL
+
+pytestmark = pytest.mark.asyncio
+
+TOKEN = f"/tokens/{SERIAL}"
+
+
+async def token_of(desk: Desk, serial: str = SERIAL) -> TokenView:
+    """Return a token as it is."""
+    return (
+        await desk.node.tokens.get(desk.node.admin("TokenService/GetToken"), serial)
+    ).value
+
+
+async def test_a_token_is_disabled_and_enabled(desk: Desk) -> None:
+    """(R3) And the next page says at which index, through which node, once."""
+    browser = await desk.administrator()
+    await desk.node.issue()
+    page = await browser.open(f"{TOKEN}/disable")
+    assert "3 live emergency codes of this token will be void" in page.text
+    page = await browser.send("Disable token")
+    assert page.path == TOKEN
+    assert "The token is disabled. Committed at log index" in page.text
+    assert "through n1" in page.text
+    assert "The token is disabled" not in (await browser.open(TOKEN)).text
+    assert not (await token_of(desk)).enabled
+    await browser.open(f"{TOKEN}/enable")
+    await browser.send("Enable token")
+    assert (await token_of(desk)).enabled
+
+
+async def test_a_pin_is_set_and_cleared(desk: Desk) -> None:
+    browser = await desk.administrator()
+    await browser.open(f"{TOKEN}/set-pin")
+    page = await browser.send("Set PIN", pin="2580", pin_again="2581")
+    assert page.status == 422
+    assert "The two PINs are not the same" in page.text
+    assert "2580" not in page.response.text
+    page = await browser.send("Set PIN", pin="12", pin_again="12")
+    assert "A PIN is 4 to 8 digits" in page.text
+    page = await browser.send("Set PIN", pin="2580", pin_again="2580")
+    assert "The PIN is set" in page.text
+    assert await desk.node.accepts("2580" + desk.node.tokencode())
+    await browser.open(f"{TOKEN}/clear-pin")
+    await browser.send("Clear PIN")
+    assert not (await token_of(desk)).pin_set
+
+
+async def test_a_token_is_given_to_a_user_and_taken_back(desk: Desk) -> None:
+    browser = await desk.administrator()
+    await browser.open(f"{TOKEN}/unassign")
+    await browser.send("Unassign token")
+    assert not (await token_of(desk)).username
+    await browser.open(f"{TOKEN}/assign")
+    page = await browser.send("Assign token", username="nobody")
+    assert page.status == 404
+    assert page.form(page.path).value("username") == "nobody"
+    await browser.send("Assign token", username="Alice")
+    assert (await token_of(desk)).username == "alice"
+
+
+async def test_a_token_takes_the_place_of_another(desk: Desk) -> None:
+    browser = await desk.administrator()
+    await desk.node.enroll("777")
+    await browser.open(f"{TOKEN}/replace")
+    page = await browser.send("Replace token")
+    assert "Say which token takes its place" in page.text
+    page = await browser.send("Replace token", replacement="778", untick=("keep_pin",))
+    assert page.status == 404
+    assert ("keep_pin", "on") in page.form(page.path).choices
+    await browser.open(f"{TOKEN}/replace")
+    page = await browser.send("Replace token", replacement="777")
+    assert page.path == "/tokens/777"
+    assert (await token_of(desk, "777")).username == "alice"
+    assert await desk.node.accepts(PIN + desk.node.tokencode())
+
+
+async def test_a_token_is_resynchronized_by_two_tokencodes(desk: Desk) -> None:
+    """(K1) Two in a row, or else words beside the field."""
+    browser = await desk.administrator()
+    await browser.open(f"{TOKEN}/resynchronize")
+    page = await browser.send(
+        "Resynchronize token", first_tokencode="123456", second_tokencode="654321"
+    )
+    assert "not two consecutive tokencodes" in page.text
+    assert page.form(page.path).value("first_tokencode") == "123456"
+    page = await browser.send(
+        "Resynchronize token",
+        first_tokencode=desk.node.tokencode(step=20),
+        second_tokencode=desk.node.tokencode(step=21),
+    )
+    assert "The token is resynchronized" in page.text
+
+
+async def test_a_lost_token_is_reinstated(desk: Desk) -> None:
+    """(R) Its codes are void, and it is accepted again."""
+    await desk.node.issue()
+    browser = await desk.administrator()
+    await browser.open(f"{TOKEN}/reinstate")
+    await browser.send("Reinstate token")
+    token = await token_of(desk)
+    assert not token.lost
+    assert not token.live_codes
+
+
+async def test_a_token_gets_another_end_and_is_deleted(desk: Desk) -> None:
+    browser = await desk.administrator()
+    await browser.open(f"{TOKEN}/expiration")
+    page = await browser.send(
+        "Save",
+        tick={"lifetime": "until"},
+        expires_date="2030-06-30",
+        expires_time="14:00",
+        expires_zone="Europe/Berlin",
+    )
+    assert "2030-06-30 12:00 UTC" in page.text
+    await browser.open(f"{TOKEN}/expiration")
+    page = await browser.send("Save", expires_date="2030-02-31")
+    assert page.status == 422
+    assert page.form(page.path).value("expires_date") == "2030-02-31"
+    await browser.send("Save", tick={"lifetime": "never"})
+    assert (await token_of(desk)).expires_at_ms is None
+    await browser.open(f"{TOKEN}/delete")
+    page = await browser.send("Delete token")
+    assert page.path == "/tokens"
+    assert SERIAL not in page.text
