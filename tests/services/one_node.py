@@ -136,6 +136,8 @@ class TwoReplicas:
         self.clock = clock
         self._stamper = stamper
         self.entries: list[bytes] = []
+        self.forwarded = 0
+        """So often the primary was asked for something."""
         self.lags = False
         self.down: ProposeError | None = None
         self.transfers: list[NodeId | None] = []
@@ -161,6 +163,7 @@ class TwoReplicas:
 
     async def propose(self, proposal: Proposal, *, timeout_s: float) -> Result:
         assert timeout_s > 0
+        self.forwarded += 1
         if self.down:
             raise self.down
         if self.before_apply:

@@ -17,6 +17,7 @@ from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.pskc_files import read_pskc
 from sparecode_node.services.token_files import FileRow, TokenFile, TokenFileFormat
 
+EXAMPLES = Path(__file__).parents[1] / "data" / "rfc6030"
 PROFILE = "urn:ietf:params:xml:ns:keyprov:pskc:"
 SEED = b"a seed of twenty byt"
 PRE_SHARED = bytes(range(16))
@@ -111,6 +112,43 @@ def test_plain_file_is_read() -> None:
     assert second.token.pin_rule is PinRule.PREPENDED
     assert second.token.expires_at_ms == 1_861_920_000_000
     assert repr(SEED) not in repr(first)
+
+
+@pytest.mark.parametrize(
+    ("figure", "given"),
+    [
+        (3, {}),
+        (6, {"key": bytes.fromhex("12345678901234567890123456789012")}),
+        (7, {"password": "qwerty"}),
+    ],
+)
+def test_example_of_rfc_6030_is_read(figure: int, given: dict[str, Any]) -> None:
+    """Figures 3 (plain), 6 (pre-shared key) and 7 (password), MACs included (K4)."""
+    (row,) = read((EXAMPLES / f"figure-{figure}.pskcxml").read_bytes(), **given)
+    assert row.token is not None
+    assert (row.serial, row.token.algorithm) == ("987654321", Algorithm.HOTP)
+    assert (row.token.digits, row.token.counter) == (8, 0)
+    assert row.token.seed == b"12345678901234567890"
+
+
+@pytest.mark.parametrize(
+    ("figure", "given"),
+    [(6, {"key": bytes(16)}), (7, {"password": "qwertz"})],
+)
+def test_example_of_rfc_6030_does_not_open_with_another_key(
+    figure: int, given: dict[str, Any]
+) -> None:
+    """(K4) Nor is anything read from it."""
+    with pytest.raises(InvalidFieldError, match="does not open") as raised:
+        read((EXAMPLES / f"figure-{figure}.pskcxml").read_bytes(), **given)
+    assert raised.value.field in given
+
+
+def test_file_for_a_certificate_is_refused_by_name() -> None:
+    """(K4) Figure 8 of RFC 6030: no key that anybody could give would open it."""
+    with pytest.raises(InvalidFieldError, match="encrypted to a certificate") as raised:
+        read((EXAMPLES / "figure-8.pskcxml").read_bytes(), key=PRE_SHARED)
+    assert raised.value.field == "content"
 
 
 def test_file_under_a_password_is_read() -> None:

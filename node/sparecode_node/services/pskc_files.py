@@ -124,6 +124,12 @@ def _file_key(header: ET.Element, *, password: str, key: bytes) -> bytes | None:
         container.encryption.key = _derived_key(container, password)
         at_fault = "password"
     elif any(local(child) == "EncryptionKey" for child in header):
+        if any(local(element) == "X509Data" for element in header.iter()):
+            raise InvalidFieldError(
+                "content",
+                "the file is encrypted to a certificate, which is not supported; "
+                "ask for one under a password or a pre-shared key",
+            )
         if not key:
             raise InvalidFieldError(
                 "key", "the file is encrypted under a pre-shared key"
