@@ -50,6 +50,7 @@ def test_administrators_as_json(admins: Cli) -> None:
         "enabled": True,
         "username": "Dora",
         "password_temporary": True,
+        "second_factor": False,
     }
 
 

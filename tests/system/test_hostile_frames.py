@@ -17,6 +17,9 @@ import pytest
 from local_cluster.cluster import LocalCluster, LocalNode
 
 from sparecode.internal.v1 import peers_pb2
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication.greeting import HELLO
+from sparecode_node.replication.inspection import read_journal
 from sparecode_node.replication.tls import target_name
 from sparecode_node.replication.transport import MESSAGE_BYTES_MAX
 from tests.system.estate import PIN, Estate
@@ -80,6 +83,22 @@ def replayed(mark: Path) -> Iterator[peers_pb2.LinkRequest]:
     )
 
 
+def stolen_hello(cluster: LocalCluster) -> bytes:
+    """Return what the member shows of itself, its journal's name with it."""
+    (data,) = (
+        n.directory / "data" / "journal" for n in cluster.nodes if n.node_id == THIEF
+    )
+    facts = read_journal(data)
+    member = facts.configuration.member(NodeId(THIEF))
+    assert member
+    assert member.journal_id
+    return peers_pb2.Hello(
+        cluster_id=facts.cluster_id,
+        journal_id=member.journal_id,
+        address=member.address,
+    ).SerializeToString()
+
+
 def send(cluster: LocalCluster, node: LocalNode, frames: list[bytes]) -> grpc.Future:
     """Send bytes over a link to *node* as the thief; return the call when it has ended."""
     path = cluster.certificates / THIEF
@@ -100,7 +119,8 @@ def send(cluster: LocalCluster, node: LocalNode, frames: list[bytes]) -> grpc.Fu
             request_serializer=bytes,
             response_deserializer=bytes,
         )
-        call = link.future(iter(frames), timeout=20)
+        shown = ((HELLO, stolen_hello(cluster)),)
+        call = link.future(iter(frames), timeout=20, metadata=shown)
         call.exception()  # Waits for the end.
     return call
 

@@ -73,6 +73,13 @@ NEXT: dict[str, str] = {
     "RECOVERY_END_TOO_LATE": "Give an earlier end: --expires 7d",
     "RECOVERY_NEEDS_END": "Give an end: --expires 7d",
     "RECOVERY_WEAKENED": "If you mean it, add --weaken-recovery-policy.",
+    "SECOND_FACTOR_NEEDED": "Give the code that your app shows now: sparecode login NAME",
+    "SECOND_FACTOR_NOT_CONFIRMED": "Check the clock of its device, and type the next code "
+    "as it comes.",
+    "SECOND_FACTOR_NOT_SET": "See who has one: sparecode admins list",
+    "SECOND_FACTOR_SET": "Have it taken away: "
+    "sparecode admins second-factor remove NAME",
+    "SECOND_FACTOR_WRONG": "Wait for the next code: sparecode login NAME",
     "SESSION_ENDED": "Sign in: sparecode login NAME",
     "SIGN_IN_REFUSED": "Wait a minute, and try again: sparecode login NAME",
     "TOKENCODES_NOT_CONSECUTIVE": "Wait for the next two, and type them as they come.",

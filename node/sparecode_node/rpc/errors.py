@@ -240,6 +240,7 @@ _FAILED_PRECONDITION = {
     Reason.USER_IS_ADMINISTRATOR: "an administrator is linked to the user",
     Reason.LAST_SUPER_ADMIN: "there would be no super administrator any more",
     Reason.SECOND_FACTOR_NOT_CONFIRMED: "this is not the code that the secret makes now",
+    Reason.SECOND_FACTOR_NOT_SET: "there is no second factor",
     Reason.SECOND_FACTOR_SET: "there is a second factor already",
     Reason.WRONG_PASSWORD: "the old password is wrong",
     Reason.GROUP_LIMIT: "there would be too many groups; take some away first",
