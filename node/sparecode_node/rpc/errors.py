@@ -235,8 +235,7 @@ _FAILED_PRECONDITION = {
     Reason.KEY_NOT_HELD: "not every member could be given the new key",
     Reason.KEY_REPLACED: "another rotation came first",
     Reason.MEMBER_NOT_READY: "the members cannot be changed like that now; try again",
-    Reason.MEMBER_REMOVED: "a member of this id was removed from the cluster; "
-    "start it as a new node, under another id",
+    Reason.MEMBER_REMOVED: "this id was a member's that was removed; take another",
     Reason.USER_IS_ADMINISTRATOR: "an administrator is linked to the user",
     Reason.LAST_SUPER_ADMIN: "there would be no super administrator any more",
     Reason.SECOND_FACTOR_NOT_CONFIRMED: "this is not the code that the secret makes now",
