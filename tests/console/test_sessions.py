@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """How long one stays signed in, and how that ends."""
 
+import base64
+
 import pytest
 
 from sparecode_node.console.idle import FRESH_MS, IDLE_MS
 from sparecode_node.console.security import SEEN_COOKIE, SESSION_COOKIE
+from sparecode_node.domain.administrators import SECOND_FACTOR
+from sparecode_node.domain.ids import Moment
 from sparecode_node.domain.policy import HOUR_MS
+from sparecode_node.domain.tokencodes import step_at, tokencode_at
 from tests.console.desk import Desk
 from tests.console.paper import Paper
 from tests.services.one_node import PASSWORD, ROOT
@@ -121,3 +126,33 @@ async def test_a_password_is_changed_and_the_old_one_is_of_no_use(desk: Desk) ->
     assert "Your password is changed" in page.text
     page = await browser.sign_in(ROOT, new)
     assert page.path == "/"
+
+
+async def test_a_second_factor_is_asked_for_where_there_is_one(desk: Desk) -> None:
+    """(P1) The password alone, and a code that was used before, are told beside the field."""
+    node = desk.node
+    enrolled = await node.second_factors.enroll(
+        node.admin("AdministratorService/EnrollSecondFactor")
+    )
+    seed = base64.b32decode(enrolled.secret)
+
+    def code() -> str:
+        step = step_at(node.clock.now, SECOND_FACTOR)
+        return tokencode_at(seed, SECOND_FACTOR, Moment(step))
+
+    await node.second_factors.confirm(
+        node.admin("AdministratorService/EnrollSecondFactor"),
+        draft=enrolled.draft,
+        code=code(),
+    )
+    node.clock.pass_s(SECOND_FACTOR.period_s)
+    browser = await desk.browser()
+    page = await browser.sign_in(ROOT, PASSWORD)
+    assert "type the code that your app shows now" in page.text
+    typed = {"administrator": ROOT, "password": PASSWORD}
+    page = await browser.send("Sign in", **typed, second_factor=code())
+    assert page.path == "/"
+    another = await desk.browser()
+    await another.open("/sign-in")
+    page = await another.send("Sign in", **typed, second_factor=code())
+    assert "was used before" in page.text

@@ -67,6 +67,7 @@ from sparecode_node.services.rates import RateLimits, Rates
 from sparecode_node.services.reading import Reader
 from sparecode_node.services.refusals import Refusals
 from sparecode_node.services.sealing import Sealing, session_id
+from sparecode_node.services.second_factors import SecondFactors
 from sparecode_node.services.sessions import Sessions
 from sparecode_node.services.stamping import PrimaryStamper
 from sparecode_node.services.token_import import TokenImport
@@ -279,6 +280,7 @@ class OneNode:
     replicator: TwoReplicas
     authentication: Authentication
     sessions: Sessions
+    second_factors: SecondFactors
     users: Users
     user_import: UserImport
     tokens: Tokens
@@ -522,6 +524,13 @@ async def one_node(
         ),
         sessions=Sessions(
             proposer=proposer, state=state, sealing=sealing, kdf=kdf, rates=rates
+        ),
+        second_factors=SecondFactors(
+            proposer=proposer,
+            state=state,
+            sealing=sealing,
+            rates=rates,
+            entropy=entropy,
         ),
         users=Users(proposer=proposer, reader=reader, sealing=sealing, entropy=entropy),
         user_import=UserImport(proposer=proposer, sealing=sealing, entropy=entropy),

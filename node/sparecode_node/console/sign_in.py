@@ -32,6 +32,7 @@ NOT_KEPT = frozenset(
         "password_again",
         "pin",
         "pin_again",
+        "second_factor",
     }
 )
 """Secrets are typed again after signing in."""
@@ -77,6 +78,7 @@ async def enter(visit: Visit) -> Response:
                 visit.call("SessionService/Login", request_id=visit.typed_request_id()),
                 administrator=visit.form.text("administrator"),
                 password=visit.form.secret("password"),
+                second_factor=visit.form.text("second_factor").strip(),
             )
         except OutcomeUnknownError as error:
             visit.keep_request_id()

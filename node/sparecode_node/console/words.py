@@ -76,6 +76,10 @@ _WORDS: dict[Reason, str] = {
     Reason.TOKENCODES_NOT_CONSECUTIVE: "These are not two consecutive tokencodes of "
     "this token. Wait for two new ones.",
     Reason.WRONG_PASSWORD: "The old password is wrong.",
+    Reason.SECOND_FACTOR_NEEDED: "You have a second factor: type the code that your app "
+    "shows now, and your password once more.",
+    Reason.SECOND_FACTOR_WRONG: "This code is wrong, or was used before. Wait for the "
+    "next one, and type it with your password.",
     Reason.VERSION: "Somebody else has changed this meanwhile. What is shown now is the "
     "newest; look at it, then save again.",
     Reason.REQUEST_TABLE_FULL: "The cluster has too much to do. Nothing was changed; "
@@ -102,6 +106,8 @@ _FIELDS: dict[Reason, str] = {
     Reason.DRAFT_STALE: "codes",
     Reason.TOKENCODES_NOT_CONSECUTIVE: "first_tokencode",
     Reason.WRONG_PASSWORD: "old_password",
+    Reason.SECOND_FACTOR_NEEDED: "second_factor",
+    Reason.SECOND_FACTOR_WRONG: "second_factor",
 }
 """Where a page shows a refusal, when the rules name a field of the request."""
 
