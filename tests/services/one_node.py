@@ -35,7 +35,11 @@ from sparecode_node.domain.tokencodes import (
 from sparecode_node.queries.seeds import SeedReader
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.codec import decode_entry, encode_entry
-from sparecode_node.replication.errors import ChangeRefusedError, ProposeError
+from sparecode_node.replication.errors import (
+    ChangeRefusedError,
+    NotAppliedError,
+    ProposeError,
+)
 from sparecode_node.replication.members import Member
 from sparecode_node.replication.replicator import MemberStatus, Proposal
 from sparecode_node.services.administrators import Administrators
@@ -173,7 +177,12 @@ class TwoReplicas:
         return self.commit([proposal])[0]
 
     def commit(self, proposals: Sequence[Proposal]) -> tuple[Result, ...]:
-        entry = encode_entry(self._stamper.stamp(proposals))
+        calls = []
+        for each in self._stamper.stamp(proposals):
+            if isinstance(each, NotAppliedError):
+                raise each
+            calls.append(each)
+        entry = encode_entry(tuple(calls))
         self.entries.append(entry)
         results = self._primary.apply(len(self.entries), decode_entry(entry))
         if not self.lags:

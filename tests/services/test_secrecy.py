@@ -9,13 +9,15 @@ import pytest
 
 from sparecode_node.domain.ids import KeyId, UserId
 from sparecode_node.domain.passcodes import Reading
+from sparecode_node.replication.errors import KeyMissingError
 from sparecode_node.replication.replicator import Proposal
+from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.context import SessionCaller
 from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.services.keyring import KeyRing
 from sparecode_node.services.sealing import Sealing
 from sparecode_node.services.stamping import PrimaryStamper
-from sparecode_node.statemachine.commands import Authenticate
+from sparecode_node.statemachine.commands import Authenticate, Call
 from tests.services.one_node import NOW_MS, SERIAL, VPN, OneNode, call_of
 
 pytestmark = pytest.mark.asyncio
@@ -146,23 +148,43 @@ async def test_stamper_never_raises_for_bad_input(
 async def test_seed_that_does_not_open_matches_nothing(
     node: OneNode, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Another ring, or a key that this ring lacks: refused, and the operator is told."""
+    """It was moved, or spoiled: refused, and the operator is told."""
     await node.add_user()
     digits = node.tokencode()
-    same = node.ring._keys[KeyId(1)]
-    rings = [
-        KeyRing(cluster_id="other", active=KeyId(1), keys={KeyId(1): same}),
-        KeyRing(cluster_id="other", active=KeyId(2), keys={KeyId(2): same}),
-    ]
-    for ring, says in zip(rings, ["does not open", "no key 1"], strict=True):
-        stamper = PrimaryStamper(
-            seeds=node.seeds, sealing=Sealing(ring), clock=node.clock
-        )
-        proposal = Proposal(call=call_of(node, attempt(node, 6)), tokencodes=(digits,))
-        (call,) = stamper.stamp([proposal])
-        assert call.command.readings[0].tokencodes == ()
-        assert says in caplog.text
+    ring = KeyRing.draw(SystemEntropy())
+    stamper = PrimaryStamper(seeds=node.seeds, sealing=Sealing(ring), clock=node.clock)
+    proposal = Proposal(call=call_of(node, attempt(node, 6)), tokencodes=(digits,))
+    (call,) = stamper.stamp([proposal])
+    assert isinstance(call, Call)
+    assert isinstance(call.command, Authenticate)
+    assert call.command.readings[0].tokencodes == ()
+    assert "does not open" in caplog.text
     assert "could not be matched" not in caplog.text
+    assert digits not in caplog.text
+
+
+async def test_primary_that_lacks_a_key_judges_no_tokencode(
+    node: OneNode, caplog: pytest.LogCaptureFixture
+) -> None:
+    """(T3, L1) Nobody is charged, others of the batch go on, and later it is right."""
+    await node.add_user(pin=PIN)
+    digits = node.tokencode()
+    keys = node.ring._keys
+    node.ring._keys, node.ring._subkeys = {KeyId(2): keys[KeyId(1)]}, {}
+    proposals = [
+        Proposal(call=call_of(node, attempt(node, 6)), tokencodes=(digits,)),
+        Proposal(call=call_of(node, attempt(node, 6))),
+    ]
+    missing, other = node.replicator._stamper.stamp(proposals)
+    assert isinstance(missing, KeyMissingError)
+    assert isinstance(other, Call)
+    assert "no key 1" in caplog.text
+    entries = len(node.replicator.entries)
+    with pytest.raises(KeyMissingError):
+        node.replicator.commit(proposals[:1])
+    assert len(node.replicator.entries) == entries
+    node.ring._keys, node.ring._subkeys = keys, {}
+    assert await node.accepts(PIN + digits)
     assert digits not in caplog.text
 
 

@@ -10,6 +10,7 @@ What can go wrong between a proposal and its result.
     + ClockError           the clock of the primary, or of this node while no
                            primary is known, differs from a quorum's (T5)
     + OlderMemberError     a member does not know the command yet
+    + KeyMissingError      the primary's key ring cannot open what it had to judge
     + OverloadedError      a bounded queue is full; try again later
     + ChangeRefusedError   the cluster cannot be changed like that, or not now
   - OutcomeUnknownError    perhaps applied; only a retry with the same
@@ -45,6 +46,10 @@ class ClockError(NotAppliedError):
 
 class OlderMemberError(NotAppliedError):
     """A member runs a release that does not know the command, so it was not proposed."""
+
+
+class KeyMissingError(NotAppliedError):
+    """The primary lacks a key that it would have to judge with, so it did not (T3)."""
 
 
 class OverloadedError(NotAppliedError):

@@ -17,6 +17,7 @@ from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.codec import CodecError, decode_call
 from sparecode_node.replication.errors import (
     ClockError,
+    KeyMissingError,
     NoPrimaryError,
     NoQuorumError,
     NotAppliedError,
@@ -42,11 +43,13 @@ _KIND_OF: dict[type[ProposeError], peers_pb2.NotAppliedKind.ValueType] = {
     NoQuorumError: peers_pb2.NOT_APPLIED_KIND_NO_QUORUM,
     OverloadedError: peers_pb2.NOT_APPLIED_KIND_OVERLOADED,
     ClockError: peers_pb2.NOT_APPLIED_KIND_CLOCK,
+    KeyMissingError: peers_pb2.NOT_APPLIED_KIND_KEY_MISSING,
 }
 _ERROR_OF: dict[peers_pb2.NotAppliedKind.ValueType, type[NotAppliedError]] = {
     peers_pb2.NOT_APPLIED_KIND_NOT_PRIMARY: NoPrimaryError,
     peers_pb2.NOT_APPLIED_KIND_NO_QUORUM: NoQuorumError,
     peers_pb2.NOT_APPLIED_KIND_OVERLOADED: OverloadedError,
+    peers_pb2.NOT_APPLIED_KIND_KEY_MISSING: KeyMissingError,
 }
 
 

@@ -8,7 +8,7 @@ transaction, a barrier passes when all before it is applied.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from sparecode_node.domain.ids import NodeId, RequestId, SessionId
@@ -19,6 +19,7 @@ from sparecode_node.replication.errors import (
     ChangeRefusedError,
     NoPrimaryError,
     NoQuorumError,
+    NotAppliedError,
     OutcomeUnknownError,
 )
 from sparecode_node.replication.members import Member
@@ -89,7 +90,10 @@ class LoopbackReplicator:
     def _apply_queued(self) -> None:
         queue, self._queue = self._queue, []
         try:
-            calls = self._stamper.stamp([proposal for proposal, _ in queue])
+            stamped = self._stamper.stamp([proposal for proposal, _ in queue])
+            queue, calls = _taken(queue, stamped)
+            if not calls:
+                return
             # Through its bytes, so that what would not survive the log does not
             # survive here either.
             calls = decode_entry(encode_entry(calls))
@@ -188,3 +192,18 @@ class LoopbackReplicator:
 
 def _alone(detail: str) -> ChangeRefusedError:
     return ChangeRefusedError(Rejected(Reason.MEMBER_NOT_READY, detail))
+
+
+def _taken(
+    queue: list[tuple[Proposal, asyncio.Future[Result]]],
+    stamped: Sequence[Call | NotAppliedError],
+) -> tuple[list[tuple[Proposal, asyncio.Future[Result]]], tuple[Call, ...]]:
+    """Tell those who cannot be judged now so; return the others and their calls."""
+    taken, calls = [], []
+    for waiting, each in zip(queue, stamped, strict=True):
+        if not isinstance(each, NotAppliedError):
+            taken.append(waiting)
+            calls.append(each)
+        elif not waiting[1].done():
+            waiting[1].set_exception(each)
+    return taken, tuple(calls)

@@ -140,11 +140,21 @@ class Proposals:
 
     def _fit(self, pendings: list[Pending]) -> Batch | None:
         """Return an entry of as many as fit; the others go back to the queue."""
-        calls = self._stamp(pendings)
-        if len(calls) != len(pendings):
+        stamped = self._stamp(pendings)
+        if len(stamped) != len(pendings):
             for pending in pendings:
                 pending.answer(OverloadedError("the primary cannot stamp it"))
             return None
+        taken, calls = [], []
+        for pending, each in zip(pendings, stamped, strict=True):
+            if isinstance(each, NotAppliedError):
+                pending.answer(each)
+            else:
+                taken.append(pending)
+                calls.append(each)
+        if not taken:
+            return None
+        pendings = taken
         while True:
             payload = _encoded(calls)
             if payload is not None and len(payload) <= COMMAND_BYTES_MAX:
@@ -156,7 +166,7 @@ class Proposals:
             self._queue.extendleft(reversed(pendings[half:]))
             pendings, calls = pendings[:half], calls[:half]
 
-    def _stamp(self, pendings: list[Pending]) -> tuple[Call, ...]:
+    def _stamp(self, pendings: list[Pending]) -> Sequence[Call | NotAppliedError]:
         """
         Return the stamped calls; none if the stamper fails.
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication.errors import NotAppliedError
 from sparecode_node.replication.members import Member, MemberRole
 from sparecode_node.statemachine.commands import Call
 from sparecode_node.statemachine.results import BarrierPassed, Result
@@ -37,9 +38,11 @@ class Proposal:
 class Stamper(Protocol):
     """What the primary does to a proposal before it enters the log (T1)."""
 
-    def stamp(self, proposals: Sequence[Proposal]) -> tuple[Call, ...]:
+    def stamp(self, proposals: Sequence[Proposal]) -> Sequence[Call | NotAppliedError]:
         """
         Return the calls with the primary's time and with matched tokencodes.
+
+        In the place of a call that cannot be judged here and now: why not.
 
         Called on the primary only, on the engine's thread or a worker, with
         the local applied state as it is then. Never raises for bad input.

@@ -22,12 +22,14 @@ from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.replication.errors import (
     ChangeRefusedError,
     ClockError,
+    KeyMissingError,
     NoPrimaryError,
     NoQuorumError,
     OlderMemberError,
     OutcomeUnknownError,
     OverloadedError,
 )
+from sparecode_node.rpc.advice import ADVICE
 from sparecode_node.services.errors import (
     ApprovalNeededError,
     HashingOverloadedError,
@@ -74,6 +76,14 @@ class Answer:
 
 _CODE = grpc.StatusCode
 _AGAIN = "nothing was changed; try again"
+
+_KEY_MISSING = Answer(
+    code=_CODE.UNAVAILABLE,
+    reason="KEY_MISSING",
+    words="this node, or the primary, lacks a key of the ring and asks the other "
+    f"members for it; {_AGAIN}, or ask another node",
+    retry_s=1.0,
+)
 
 EXCEPTIONS: Mapping[type[Exception], Answer] = {
     InvalidFieldError: Answer(
@@ -129,13 +139,8 @@ EXCEPTIONS: Mapping[type[Exception], Answer] = {
         reason=Reason.MEMBER_NOT_READY.name,
         words=f"the cluster cannot be changed like that now; {_AGAIN}",
     ),
-    UnknownKeyError: Answer(
-        code=_CODE.UNAVAILABLE,
-        reason="KEY_MISSING",
-        words="this node lacks a key of the ring and asks the other members for it; "
-        f"{_AGAIN}, or ask another node",
-        retry_s=1.0,
-    ),
+    UnknownKeyError: _KEY_MISSING,
+    KeyMissingError: _KEY_MISSING,
     OutcomeUnknownError: Answer(
         code=_CODE.UNAVAILABLE,
         reason="OUTCOME_UNKNOWN",
@@ -159,33 +164,10 @@ EXCEPTIONS: Mapping[type[Exception], Answer] = {
 
 def _rule(reason: Reason, code: grpc.StatusCode, words: str = "") -> Answer:
     return Answer(
-        code=code, reason=reason.name, words=words, advice=_ADVICE.get(reason, "")
+        code=code, reason=reason.name, words=words, advice=ADVICE.get(reason, "")
     )
 
 
-_ADVICE = {
-    Reason.ROLE: "ask an administrator who may",
-    Reason.TOKEN_DISABLED: "enable it first",
-    Reason.TOKEN_EXPIRED: "give the user another token",
-    Reason.USER_DISABLED: "enable the user first",
-    Reason.USER_HAS_TOKENS: "take them away first",
-    Reason.APPROVAL_STALE: "have it asked for again",
-    Reason.KEY_NOT_HELD: "nothing was changed; see to that node, then try again",
-    Reason.KEY_REPLACED: "ask again to see how far it has got",
-    Reason.APPROVALS_FULL: "have some of them decided first",
-    Reason.REVIEW_STALE: "`sparecode cluster review`",
-    Reason.MEMBER_EXISTS: "a machine that has lost its data comes back under a new "
-    "node id",
-    Reason.TICKETS_FULL: "wait until the oldest is forgotten, 75 minutes after it was "
-    "made",
-    Reason.TICKET_UNKNOWN: "have a new one made: sparecode cluster ticket",
-    Reason.JOINER_CERTIFICATE: "bring one that the members' authority has signed for "
-    "this node id, with an EC key",
-    Reason.AUTHORITY_MISSING: "ask a member that has the authority's key, or bring a "
-    "certificate along",
-    Reason.TICKET_USED: "have a new one made: sparecode cluster ticket",
-    Reason.TICKET_ENDED: "have a new one made: sparecode cluster ticket",
-}
 _NOT_FOUND = {
     Reason.USER_UNKNOWN: "there is no such user",
     Reason.TOKEN_UNKNOWN: "there is no such token",
@@ -227,8 +209,6 @@ _INVALID_ARGUMENT = {
 _FAILED_PRECONDITION = {
     Reason.APPROVAL_STALE: "what was asked for is not what it would be now",
     Reason.APPROVALS_FULL: "as many approvals wait as one may ask for",
-    Reason.KEY_REPLACED: "another rotation came first; see what the keys are now",
-    Reason.KEY_NOT_HELD: "not every member holds the key yet; try again",
     Reason.KEY_IN_USE: "the key is in use still; wait until it is not",
     Reason.CODES_LIVE: "live codes have the old form; wait for their end",
     Reason.USER_DISABLED: "the user is disabled",

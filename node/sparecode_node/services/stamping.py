@@ -28,6 +28,7 @@ from sparecode_node.domain.tokencodes import (
 )
 from sparecode_node.domain.tokens import Token
 from sparecode_node.queries.seeds import SeedReader
+from sparecode_node.replication.errors import KeyMissingError
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.folding import tokencodes_in
@@ -66,15 +67,27 @@ class PrimaryStamper:
         self._sealing = sealing
         self._clock = clock
 
-    def stamp(self, proposals: Sequence[Proposal]) -> tuple[Call, ...]:
-        """Return the calls with one time for all, and with matched tokencodes."""
+    def stamp(
+        self, proposals: Sequence[Proposal]
+    ) -> tuple[Call | KeyMissingError, ...]:
+        """
+        Return the calls with one time for all, and with matched tokencodes.
+
+        Without the key of a seed or PIN, right and wrong look the same: then nothing
+        is judged, so that nobody is charged for what this node lacks (T3).
+        """
         at_ms = self._clock.now_ms()
         return tuple(self._stamped(proposal, at_ms) for proposal in proposals)
 
-    def _stamped(self, proposal: Proposal, at_ms: int) -> Call:
+    def _stamped(self, proposal: Proposal, at_ms: int) -> Call | KeyMissingError:
         call = replace(proposal.call, at_ms=at_ms)
         try:
             command = self._with_matches(call.command, proposal.tokencodes, at_ms)
+        except UnknownKeyError as error:
+            log.error(  # noqa: TRY400 - the cause says all.
+                "a tokencode cannot be judged here yet: %s", error
+            )
+            return KeyMissingError(str(error))
         except Exception:
             # Whatever a caller sends must not stop the batch; without a match
             # the tokencodes are refused. The digits are not in the trace.
@@ -233,12 +246,12 @@ class PrimaryStamper:
         ]
 
     def _unsealed(self, token: Token) -> bytes | None:
-        """Return the token's seed, if this node's ring opens it."""
+        """Return the token's seed, if it opens. Raises `UnknownKeyError`."""
         try:
             return self._sealing.unseal_seed(
                 token.serial, token.sealed_seed, token.key_id
             )
-        except (BrokenSealError, UnknownKeyError) as error:
+        except BrokenSealError as error:
             log.error("no seed, no match: token %s: %s", token.serial, error)  # noqa: TRY400 - the cause says all.
             return None
 

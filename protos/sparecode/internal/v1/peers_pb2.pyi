@@ -41,6 +41,8 @@ class _NotAppliedKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NotApp
     """A bounded queue is full."""
     NOT_APPLIED_KIND_CLOCK: _NotAppliedKind.ValueType  # 4
     """It leads, and its clock is not known to agree with a quorum's."""
+    NOT_APPLIED_KIND_KEY_MISSING: _NotAppliedKind.ValueType  # 5
+    """It leads, and lacks a key of the ring that it would have to judge with."""
 
 class NotAppliedKind(_NotAppliedKind, metaclass=_NotAppliedKindEnumTypeWrapper):
     """Why a call was certainly not applied."""
@@ -55,6 +57,8 @@ NOT_APPLIED_KIND_OVERLOADED: NotAppliedKind.ValueType  # 3
 """A bounded queue is full."""
 NOT_APPLIED_KIND_CLOCK: NotAppliedKind.ValueType  # 4
 """It leads, and its clock is not known to agree with a quorum's."""
+NOT_APPLIED_KIND_KEY_MISSING: NotAppliedKind.ValueType  # 5
+"""It leads, and lacks a key of the ring that it would have to judge with."""
 Global___NotAppliedKind: _TypeAlias = NotAppliedKind  # noqa: Y015
 
 @_typing.final
