@@ -288,3 +288,32 @@ def test_a_change_that_is_cut_off_is_taken_back() -> None:
         }
         assert voters == {frozenset({"n1", "n2", "n3"})}
     assert sim.invariants.violations == {}
+
+
+def test_a_leader_forgets_whom_it_fed_in_an_earlier_term() -> None:
+    """
+    It has fed a node that is no member any more, and leads again later.
+
+    Were it to go on where it once left off, and that node's id the one of another
+    change that was taken back, it could send what stands behind an entry that it
+    has not.
+    """
+    sim = Growing(1)
+    with sim.world():
+        sim.run_for(2)
+        first = sim.leading()
+        sim.add(N4)
+        sim.changed(Remove(N4))
+        seen: set[str] = set()
+        for _ in range(40):
+            leader = sim.leading()
+            if seen - {first.node_id} and leader is first:
+                break
+            seen.add(leader.node_id)
+            rest = [each for each in sim.ids if each not in {leader.node_id, N4}]
+            pairs = {(leader.node_id, each) for each in rest}
+            sim.network.cut(pairs | {p[::-1] for p in pairs}, seconds=2.5, notice=0)
+            sim.run_for(5)
+        assert sim.leading() is first
+        fed = {node.id for node in first.replica.engine._SyncObj__raftNextIndex}
+        assert fed == {*sim.ids} - {N4, first.node_id}

@@ -230,9 +230,9 @@ class Engine(SyncObj):
 
     def _role_changed(self, before: int, after: int) -> None:
         """Answer what a leader has appended, or is asked, when it leads no more."""
-        if after == RAFT_STATE.LEADER:
-            for member in self.roster.others():  # PySyncObj knows nothing of learners.
-                self.set_next_index(member, self.journal.last_index + 1)
+        if after == RAFT_STATE.LEADER:  # PySyncObj knows nothing of learners.
+            fed, end = map(PeerNode, self.roster.others()), self.journal.last_index + 1
+            self._SyncObj__raftNextIndex = dict.fromkeys(fed, end)  # No one of before.
         if before == RAFT_STATE.LEADER:
             self.hand_over.leadership_lost()
             self.membership.leadership_lost()
