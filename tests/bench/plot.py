@@ -8,6 +8,7 @@ import matplotlib as mpl
 
 mpl.use("Agg")  # There is no screen.
 from matplotlib import pyplot as plt
+from matplotlib.ticker import StrMethodFormatter
 
 CURVES = {
     "echo with mutual TLS": "raw echo with mutual TLS",
@@ -22,7 +23,9 @@ CURVES = {
 
 def draw(results: list[dict[str, Any]], path: Path) -> None:
     """Draw what was measured at several numbers of clients."""
-    figure, (above, below) = plt.subplots(2, 1, sharex=True, figsize=(8, 8))
+    figure, (above, below) = plt.subplots(
+        2, 1, sharex=True, figsize=(8, 8), layout="constrained"
+    )
     for name, label in CURVES.items():
         points = sorted(
             (each["clients"], each["per_s"], each["p50_ms"])
@@ -40,7 +43,15 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
         axes.grid(visible=True, alpha=0.3)
-    above.legend(fontsize="small")
-    figure.tight_layout()
+        axes.xaxis.set_major_formatter(
+            StrMethodFormatter("{x:.0f}")
+        )  # 64, not 2 to the 6th.
+    # Below the curves, since inside it would hide one of them.
+    figure.legend(
+        *above.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=2,
+        fontsize="small",
+    )
     figure.savefig(path, dpi=110)
     plt.close(figure)
