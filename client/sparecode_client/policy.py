@@ -19,7 +19,9 @@ class Policy:
     version: int
     """Of the value that was read; raised with every change."""
     code_length: int
-    """Symbols of an emergency code. Cannot change while codes live."""
+    """Symbols of an emergency code. Those of before are accepted on."""
+    further_code_lengths: str
+    """Lengths that are accepted too, with spaces between; each costs two hashes more."""
     code_alphabet: str
     """Digits and capital letters. Cannot change while codes live."""
     codes_per_set_default: int

@@ -61,10 +61,10 @@ from sparecode_node.statemachine.commands import (
     RequestKey,
     SaveEmergencyAccess,
     SealedCode,
-    UpdatePolicy,
 )
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.policies import find_policy
+from sparecode_node.statemachine.policy_commands import UpdatePolicy
 from sparecode_node.statemachine.snapshots import write_snapshot
 from sparecode_node.statemachine.token_commands import SetPin
 

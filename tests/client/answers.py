@@ -235,6 +235,7 @@ POLICY = policy_pb2.GetPolicyResponse(
     policy=policy_pb2.Policy(
         version=4,
         code_length=8,
+        further_code_lengths="",
         code_alphabet="23456789ABCDEFGHJKMNPQRSTUVWXYZ",
         codes_per_set_default=10,
         codes_per_set_max=50,

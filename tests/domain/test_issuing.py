@@ -172,13 +172,15 @@ def test_a_lifetime_beyond_all_calendars_is_refused() -> None:
 
 def test_the_alphabet_makes_the_space_of_codes() -> None:
     """All of 31^8 but those of digits alone, since each code has a letter (I5)."""
-    assert code_space(POLICY) == 31**8 - 8**8
-    assert code_space(Policy(code_alphabet="0123456789")) == 10**8
+    assert code_space(POLICY.code_alphabet, 8) == 31**8 - 8**8
+    assert code_space("0123456789", 8) == 10**8
 
 
 def test_odds_of_the_default_are_far_below_the_bound() -> None:
     """31^8: 50 codes 6e-9 (I6)."""
-    assert 50 * 100 / code_space(POLICY) == pytest.approx(5.9e-9, rel=0.01)
+    assert 50 * 100 / code_space(POLICY.code_alphabet, 8) == pytest.approx(
+        5.9e-9, rel=0.01
+    )
     assert issued(count=50, token=app_token()).live == 50
 
 
@@ -225,6 +227,21 @@ def test_kept_codes_count_for_the_odds() -> None:
         count=1, token=token, sets=[kept], policy=policy, keep_unused_codes=True
     )
     assert answer.reason is Reason.GUESS_ODDS
+
+
+def test_kept_codes_of_another_length_count_by_their_own_odds() -> None:
+    """(I6, T4) A guess is tried as a code of either length, so the odds add up."""
+    policy = Policy(code_alphabet="0123456789", code_length=9, further_code_lengths="8")
+    token, kept = app_token(), make_set(1)
+    given = {"token": token, "sets": [kept], "policy": policy}
+    assert issued(count=10, **given).live == 10
+    assert kept.code_length == 8
+    answer = refusal(count=1, keep_unused_codes=True, **given)
+    assert answer.reason is Reason.GUESS_ODDS
+    assert (
+        "1 live codes x 100 guesses / 100000000 possible codes + "
+        "1 live codes x 100 guesses / 1000000000 possible codes = 1.1e-06"
+    ) in answer.detail
 
 
 def test_the_odds_follow_the_guesses_that_policy_allows() -> None:

@@ -76,9 +76,21 @@ def test_too_short_a_passcode_has_no_reading(passcode: str) -> None:
 
 
 def test_the_length_of_codes_is_the_policys() -> None:
-    """One emergency code length is accepted at a time (T4)."""
+    """Emergency codes of the policy's length are accepted, and no others (T4)."""
     (split,) = splits("1234K7PM4XQ2", Policy(code_length=10))
     assert split.code == "34K7PM4XQ2"
+
+
+def test_codes_of_before_are_read_too() -> None:
+    """Every length that is accepted is read; the others are not (T4)."""
+    policy = Policy(code_length=10, further_code_lengths="6 8")
+    found = [(each.pin, each.code) for each in splits("1234K7PM4XQ2", policy)]
+    assert found == [
+        ("12", "34K7PM4XQ2"),
+        ("1234K7", "PM4XQ2"),
+        ("1234", "K7PM4XQ2"),
+    ]
+    assert [each.code for each in splits("K7PM4XQ2", policy)] == ["PM4XQ2", "K7PM4XQ2"]
 
 
 def test_a_split_does_not_print_what_was_typed() -> None:
@@ -177,7 +189,8 @@ def test_where_it_may_be_either_both_are_read(
 POLICIES = st.builds(
     Policy,
     pin_letters=st.booleans(),
-    code_length=st.integers(6, 16),
+    code_length=st.integers(6, 8),
+    further_code_lengths=st.sampled_from(["", "10", "9 10", "12 16"]),
     code_alphabet=st.sampled_from([Policy().code_alphabet, "0123456789"]),
 )
 
@@ -193,14 +206,49 @@ def test_no_passcode_takes_more_hashes_than_any_other(
     assert len(pins) + len(codes) <= evaluations(policy)
 
 
+@given(
+    policy=POLICIES,
+    pin=st.text("0123456789AB", max_size=8),
+    code=st.text(POLICY.code_alphabet, min_size=16, max_size=16),
+    which=st.integers(0, 2),
+)
+def test_pin_and_code_of_every_accepted_length_are_found_again(
+    policy: Policy, pin: str, code: str, which: int
+) -> None:
+    """(A1, T4) Whatever the lengths are, the right cut is one of those that are tried."""
+    length = policy.code_lengths[which % len(policy.code_lengths)]
+    digits = policy.code_alphabet.isdigit()
+    code = "".join("0123456789"[ord(each) % 10] if digits else each for each in code)
+    code = code[:length]
+    if not digits and code.isdigit():
+        return  # No code is without a letter (I5).
+    assert (pin, code, True) in [
+        (each.pin, each.code, each.emergency) for each in splits(pin + code, policy)
+    ]
+
+
+TWO = Policy(further_code_lengths="10")
+THREE = Policy(code_length=9, further_code_lengths="8 10")
+
+
 @pytest.mark.parametrize(
     ("policy", "count"),
-    [(Policy(), 2), (LETTERS, 3), (FIGURES, 3), (BOTH, 3), (LONG, 4)],
+    [
+        (Policy(), 2),
+        (LETTERS, 3),
+        (FIGURES, 3),
+        (BOTH, 3),
+        (LONG, 4),
+        (TWO, 4),
+        (THREE, 6),
+        (Policy(pin_letters=True, further_code_lengths="10"), 5),
+        (Policy(code_alphabet="0123456789", further_code_lengths="6"), 4),
+    ],
 )
 def test_letters_in_pins_and_codes_without_any_cost_a_hash_more(
     policy: Policy, count: int
 ) -> None:
-    """(T4) And a length of code that no tokencode has, one more."""
+    """(T4) And every further length a PIN, if no other code has it, and a code."""
     assert evaluations(policy) == count
 
 

@@ -19,7 +19,7 @@ from sparecode_node.domain.policy import (
     public_name,
 )
 from sparecode_node.domain.policy_changes import InUse, changed
-from sparecode_node.statemachine.commands import UpdatePolicy
+from sparecode_node.statemachine.policy_commands import UpdatePolicy
 
 POLICY = Policy()
 NOTHING = InUse(live={}, rules={}, without_pin=0)
@@ -27,7 +27,9 @@ NOTHING = InUse(live={}, rules={}, without_pin=0)
 
 def in_use(live: int, rule: PinRule = PinRule.PREPENDED, without_pin: int = 0) -> InUse:
     serial = TokenSerial("1")
-    return InUse(live={serial: live}, rules={serial: rule}, without_pin=without_pin)
+    return InUse(
+        live={serial: {8: live}}, rules={serial: rule}, without_pin=without_pin
+    )
 
 
 def refused(wanted: dict[str, Any], use: InUse = NOTHING) -> Rejected:
@@ -50,7 +52,7 @@ def test_every_number_has_bounds_and_every_field_a_place_in_the_command() -> Non
     assert numbers == set(BOUNDS)
     assert {field.name for field in fields(Policy)} == {
         field.name for field in fields(UpdatePolicy)
-    }
+    } - {"keep_code_lengths"}
 
 
 @pytest.mark.parametrize("name", BOUNDS)
@@ -110,7 +112,7 @@ def test_another_version_is_refused_before_anything_is_looked_at() -> None:
 def test_a_policy_that_lets_codes_be_guessed_is_refused_with_the_arithmetic() -> None:
     """(I6) 1 in 10,000, to the last code, with the bound of L4 as the guesses."""
     short = {"code_length": 6, "code_alphabet": "2345678ABC"}
-    space = code_space(replace(POLICY, **short))
+    space = code_space("2345678ABC", 6)
     most = space // (ODDS_ONE_IN[PinRule.PREPENDED] * 10)
     few = {"codes_per_set_default": 1, "set_low_threshold": 1, "lock_from_failures": 5}
     sized = {**short, **few, "factor_off_at_failures": 10}
@@ -138,24 +140,119 @@ def test_codes_that_live_count_by_the_pin_rule_of_their_token() -> None:
     """(I6) More guesses would make the codes that are out there too easy."""
     few = replace(POLICY, code_length=6, factor_off_at_failures=5)
     more = {"factor_off_at_failures": 100}
-    with_pin = changed(few, 1, more, in_use(20))
-    without = changed(few, 1, more, in_use(20, PinRule.NONE))
+    six = {TokenSerial("1"): {6: 20}}
+    with_pin = changed(few, 1, more, replace(in_use(20), live=six))
+    without = changed(few, 1, more, replace(in_use(20, PinRule.NONE), live=six))
     assert isinstance(with_pin, Policy)
     assert isinstance(without, Rejected)
     assert without.reason is Reason.GUESS_ODDS
     assert "20 live codes x 100 guesses" in without.detail
 
 
-@pytest.mark.parametrize(
-    "wanted", [{"code_length": 9}, {"code_alphabet": "0123456789ABCDEF"}]
-)
-def test_the_form_of_codes_stays_while_codes_live(wanted: dict[str, Any]) -> None:
-    """(T4) One form is accepted at a time; the refusal says how many codes have it."""
-    (field,) = wanted
+def test_the_alphabet_of_codes_stays_while_codes_live() -> None:
+    """(T4) One is accepted at a time; the refusal says how many codes are of it."""
+    wanted = {"code_alphabet": "0123456789ABCDEF"}
     result = refused(wanted, in_use(7))
-    assert (result.reason, result.field) == (Reason.CODES_LIVE, field)
+    assert (result.reason, result.field) == (Reason.CODES_LIVE, "code_alphabet")
     assert "7 live codes of 1 tokens" in result.detail
     assert isinstance(changed(POLICY, 1, wanted, NOTHING), Policy)
+
+
+@pytest.mark.parametrize(
+    ("before", "wanted", "use", "further"),
+    [
+        ("", {"code_length": 9}, in_use(7), "8"),
+        ("", {"code_length": 9}, NOTHING, ""),
+        ("", {"code_length": 9, "further_code_lengths": ""}, in_use(7), "8"),
+        ("", {"code_length": 9, "further_code_lengths": "8 10"}, NOTHING, "8 10"),
+        ("10", {"code_length": 10}, in_use(7), "8"),
+        ("10", {"code_length": 12}, in_use(7), "8"),  # Of 10 symbols, none lives.
+        ("10", {"code_length": 10}, NOTHING, ""),
+        ("10", {"lock_from_failures": 4}, NOTHING, "10"),
+        ("10", {"further_code_lengths": ""}, in_use(7), ""),
+    ],
+)
+def test_codes_of_the_old_length_are_accepted_on_while_they_live(
+    before: str, wanted: dict[str, Any], use: InUse, further: str
+) -> None:
+    """(T4) Whoever makes codes longer need not think of those that are out there."""
+    policy = replace(POLICY, further_code_lengths=before)
+    after = changed(policy, 1, wanted, use)
+    assert isinstance(after, Policy)
+    assert after.further_code_lengths == further
+    assert after.code_lengths[0] == after.code_length
+
+
+@pytest.mark.parametrize(
+    ("policy", "wanted"),
+    [
+        (replace(POLICY, code_length=9, further_code_lengths="8"), ""),
+        (replace(POLICY, code_length=9, further_code_lengths="8"), "10"),
+        (replace(POLICY, code_length=9, further_code_lengths="8 10"), "10"),
+    ],
+)
+def test_a_length_that_live_codes_have_cannot_be_taken_out(
+    policy: Policy, wanted: str
+) -> None:
+    """(T4) It would be as if they were void, and nobody had said so."""
+    change = {"further_code_lengths": wanted}
+    result = changed(policy, 1, change, in_use(7))
+    assert isinstance(result, Rejected)
+    assert (result.reason, result.field) == (
+        Reason.CODES_LIVE,
+        "further_code_lengths",
+    )
+    assert "must hold 8 while 7 live codes of 1 tokens have 8 symbols" in result.detail
+    assert isinstance(changed(policy, 1, change, NOTHING), Policy)
+
+
+@pytest.mark.parametrize(
+    ("further", "says"),
+    [
+        ("8", "none twice or that of new codes (8)"),
+        ("9 9", "none twice"),
+        ("10 9", "ascending"),
+        ("5", "6 to 16"),
+        ("17", "6 to 16"),
+        ("9 10 11", "at most 2 lengths, not 3"),
+        ("9  10", "one space between two"),
+        (" 9", "one space between two"),
+        ("9,10", "one space between two"),
+        ("nine", "must be numbers"),
+        ("09", "must be numbers"),
+        ("\u0669", "must be numbers"),
+    ],
+)
+def test_further_lengths_are_few_and_in_order(further: str, says: str) -> None:
+    """(T4) One way to write each choice; and no more hashes than a node can take."""
+    result = refused({"further_code_lengths": further})
+    assert (result.reason, result.field) == (
+        Reason.POLICY_VALUE,
+        "further_code_lengths",
+    )
+    assert says in result.detail
+
+
+def test_a_fourth_length_is_refused_by_the_bound() -> None:
+    """(T4) Three lengths of live codes are all that everybody pays for."""
+    serial = TokenSerial("1")
+    use = replace(in_use(0), live={serial: {6: 1, 7: 1, 8: 1}})
+    policy = replace(POLICY, further_code_lengths="6 7")
+    result = changed(policy, 1, {"code_length": 9}, use)
+    assert isinstance(result, Rejected)
+    assert (result.reason, result.field) == (
+        Reason.POLICY_VALUE,
+        "further_code_lengths",
+    )
+
+
+def test_entries_of_before_keep_the_one_length() -> None:
+    """What an old entry decided, it decides again: a replica replays the log."""
+    wanted = {"code_length": 9}
+    result = changed(POLICY, 1, wanted, in_use(7), keep_lengths=False)
+    assert isinstance(result, Rejected)
+    assert (result.reason, result.field) == (Reason.CODES_LIVE, "code_length")
+    assert isinstance(changed(POLICY, 1, wanted, NOTHING, keep_lengths=False), Policy)
 
 
 def test_another_order_of_the_same_symbols_is_no_other_form() -> None:

@@ -298,6 +298,7 @@ AUDIT_EVENT = audit_pb2.AuditEvent(
 POLICY = policy_pb2.Policy(
     version=1,
     code_length=8,
+    further_code_lengths="",
     code_alphabet="23456789ABCDEFGHJKMNPQRSTUVWXYZ",
     codes_per_set_default=10,
     codes_per_set_max=50,

@@ -96,6 +96,9 @@ async def test_a_locked_factor_leaves_the_other_usable(node: OneNode) -> None:
         ({"pin_letters": True}, 3),
         ({"code_alphabet": "0123456789"}, 3),
         ({"pin_letters": True, "code_length": 10}, 4),
+        ({"further_code_lengths": "10"}, 4),
+        ({"code_length": 9, "further_code_lengths": "8 10"}, 6),
+        ({"pin_letters": True, "further_code_lengths": "10"}, 5),
     ],
 )
 async def test_every_attempt_costs_the_same_still(

@@ -18,7 +18,7 @@ from sparecode_node.services.errors import (
     NotPermittedError,
     Refused,
 )
-from sparecode_node.statemachine.commands import UpdatePolicy
+from sparecode_node.statemachine.policy_commands import UpdatePolicy
 from tests.services.one_node import PIN, SERIAL, OneNode, call_of
 
 pytestmark = pytest.mark.asyncio
@@ -101,14 +101,20 @@ async def test_only_super_administrators_change_it(node: OneNode, role: Role) ->
 
 @pytest.mark.parametrize(
     ("version", "alphabet", "field"),
-    [(0, None, "version"), (-1, None, "version"), (1, "A" * 65, "code_alphabet")],
+    [
+        (0, None, "version"),
+        (-1, None, "version"),
+        (1, "A" * 65, "code_alphabet"),
+        (1, "9 " * 33, "further_code_lengths"),
+    ],
 )
 async def test_what_makes_no_sense_is_refused_before_it_is_proposed(
     node: OneNode, version: int, alphabet: str | None, field: str
 ) -> None:
+    name = field if field != "version" else "code_alphabet"
     before = len(node.replicator.entries)
     with pytest.raises(InvalidFieldError) as raised:
-        await update(node, version, code_alphabet=alphabet)
+        await update(node, version, **{name: alphabet})
     assert raised.value.field == field
     assert len(node.replicator.entries) == before
 
@@ -128,12 +134,49 @@ async def test_codes_are_of_the_form_that_policy_says(node: OneNode) -> None:
     assert node.kdf.evaluations() - before == 6
 
 
-async def test_a_form_that_codes_still_have_stays(node: OneNode) -> None:
-    """(T4) And is free again once they are off."""
+async def cost(node: OneNode, passcode: str, username: str = "alice") -> list[int]:
+    """Return what an attempt costs: hashes, forwards, commits (A6)."""
+
+    def so_far() -> list[int]:
+        return [
+            node.kdf.evaluations(),
+            node.replicator.forwarded,
+            len(node.replicator.entries),
+        ]
+
+    before = so_far()
+    await node.accepts(passcode, username=username)
+    return [after - earlier for earlier, after in zip(before, so_far(), strict=True)]
+
+
+async def test_codes_of_the_old_length_work_until_they_end(node: OneNode) -> None:
+    """(T4, A6) Nobody's codes die of a longer length; it costs everybody the same."""
+    await node.add_user()
+    old = (await node.issue(count=4)).codes
+    await update(node, code_length=10)
+    assert (await current(node)).further_code_lengths == "8"
+    new = (await node.issue(count=2, keep_unused_codes=True)).codes
+    assert {len(code.code.replace("-", "")) for code in new} == {10}
+    right, other = PIN + old[0].code, PIN + new[0].code
+    wrong = PIN + old[1].code[:-1] + ("2" if old[1].code[-1] != "2" else "3")
+    tries = [right, right, other, "0000" + new[1].code, wrong, "", "x", "123456"]
+    costs = [await cost(node, each) for each in tries]
+    costs += [await cost(node, each, "nobody") for each in tries]
+    assert {tuple(each) for each in costs} == {(4, costs[0][1], 1)}
+    node.clock.pass_s(60)
+    assert await node.accepts(PIN + old[2].code)
+    assert await node.accepts(PIN + new[1].code)
+    assert not await node.accepts(right)
+    assert not await node.accepts(other)
+
+
+async def test_a_length_that_codes_still_have_stays(node: OneNode) -> None:
+    """(T4) And is free again once they are off; then everybody pays less."""
     await node.add_user()
     await node.issue(count=4)
+    await update(node, code_length=9)
     with pytest.raises(Refused) as raised:
-        await update(node, code_length=9)
+        await update(node, version=2, further_code_lengths="")
     assert raised.value.rejected.reason is Reason.CODES_LIVE
     assert "4 live codes" in raised.value.rejected.detail
     await node.emergency.disable(
@@ -141,7 +184,9 @@ async def test_a_form_that_codes_still_have_stays(node: OneNode) -> None:
         serial=SERIAL,
         reinstate_token=True,
     )
-    await update(node, code_length=9)
+    assert (await cost(node, PIN + "K7PM4XQ2"))[0] == 4
+    await update(node, version=2, further_code_lengths="")
+    assert (await cost(node, PIN + "K7PM4XQ2"))[0] == 2
 
 
 async def test_a_change_in_the_middle_of_an_attempt_charges_nobody(

@@ -313,6 +313,7 @@ LATER = {
             ",\n    factor_spent INTEGER NOT NULL DEFAULT -1"
         ),
     ),
+    16: (),
 }
 """What each version has more than the one before."""
 
@@ -320,6 +321,7 @@ FIELDS = {
     6: '"second_approver": true, ',
     11: '"backup_recipients": "", ',
     12: '"pin_letters": false, ',
+    16: '"further_code_lengths": "", ',
 }
 """What the policy has more."""
 

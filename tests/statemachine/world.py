@@ -91,7 +91,6 @@ from sparecode_node.statemachine.commands import (
     SaveEmergencyAccess,
     SealedCode,
     UnlockUser,
-    UpdatePolicy,
     UpdateUser,
 )
 from sparecode_node.statemachine.epoch_commands import BeginEpoch, OpenCluster
@@ -105,6 +104,7 @@ from sparecode_node.statemachine.key_commands import (
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.membership import ticket_id_of
 from sparecode_node.statemachine.policies import find_policy
+from sparecode_node.statemachine.policy_commands import UpdatePolicy
 from sparecode_node.statemachine.refusal_commands import NoteRefusedCalls
 from sparecode_node.statemachine.reset_commands import ResetAdministrator
 from sparecode_node.statemachine.results import (
@@ -674,13 +674,14 @@ class World:
         for name, value in given.items():
             if name not in values:
                 continue
-            if name in ("code_alphabet", "backup_recipients"):
-                values[name] = value
+            if name in ("code_alphabet", "backup_recipients", "further_code_lengths"):
+                values[name] = value.replace(",", " ")
             elif name in ("lock_until_unlocked", "second_approver", "pin_letters"):
                 values[name] = value == "yes"
             else:
                 values[name] = span_ms(value) if "_ms" in name else int(value)
         values["version"] = int(given.get("version", self.policy.version))
+        values["keep_code_lengths"] = None if "as-before" in given else True
         return UpdatePolicy(**values)
 
     @property

@@ -38,7 +38,7 @@ def guess_odds(policy: Policy) -> tuple[Odds, ...]:
 
 
 def _row(words: str, live: int, rule: PinRule, policy: Policy) -> Odds:
-    space = code_space(policy)
+    space = code_space(policy.code_alphabet, policy.code_length)
     guesses = policy.factor_off_at_failures
     return Odds(
         words=words,
@@ -47,5 +47,5 @@ def _row(words: str, live: int, rule: PinRule, policy: Policy) -> Odds:
         space=space,
         odds=live * guesses / space,
         one_in=ODDS_ONE_IN[rule],
-        allowed=odds_problem(live, rule, policy, "", "") is None,
+        allowed=odds_problem({policy.code_length: live}, rule, policy, "", "") is None,
     )

@@ -61,7 +61,18 @@ _SAID: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
     (
         "Emergency access tokencodes",
         (
-            ("code_length", "Symbols of a code", "", ""),
+            (
+                "code_length",
+                "Symbols of a code",
+                "",
+                "Codes of before are accepted on: it joins the further lengths.",
+            ),
+            (
+                "further_code_lengths",
+                "Further lengths accepted",
+                "",
+                "Each costs every passcode two more evaluations; empty when no codes of it live.",
+            ),
             (
                 "code_alphabet",
                 "Symbols to draw from",

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Issuing a set of one-time tokencodes: what is allowed, and what it changes (I)."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from sparecode_node.domain.emergency_access import (
     EmergencyCodeSet,
@@ -53,14 +55,12 @@ class Issue:
     voided: int
 
 
-def code_space(policy: Policy) -> int:
+def code_space(alphabet: str, length: int) -> int:
     """Return how many codes there are: those with at least one letter, if any has (I5)."""
-    symbols = set(policy.code_alphabet)
+    symbols = set(alphabet)
     figures = {symbol for symbol in symbols if symbol.isdigit()}
-    everything: int = len(symbols) ** policy.code_length
-    return everything - (
-        len(figures) ** policy.code_length if figures != symbols else 0
-    )
+    everything: int = len(symbols) ** length
+    return everything - (len(figures) ** length if figures != symbols else 0)
 
 
 def issue(
@@ -91,10 +91,13 @@ def issue(
     kept = live_codes(older, now_ms, token.expires_at_ms)
     living = [each for each in older if each.live(now_ms, token.expires_at_ms)]
     ends = [end.ends_at_ms, *(each.ends_at_ms for each in living)]
+    by_length = Counter({policy.code_length: count})
+    for each in living:
+        by_length[each.code_length] += each.live(now_ms, token.expires_at_ms)
     refused = (
         _count_problem(count, kept, policy)
         or odds_problem(
-            count + kept,
+            by_length,
             token.pin_rule,
             policy,
             "issue fewer codes or make them longer",
@@ -182,18 +185,30 @@ def _count_problem(count: int, kept: int, policy: Policy) -> Rejected | None:
 
 
 def odds_problem(
-    live: int, rule: PinRule, policy: Policy, advice: str, field: str
+    live: Mapping[int, int], rule: PinRule, policy: Policy, advice: str, field: str
 ) -> Rejected | None:
-    """Refuse so many live codes if one is guessed too easily (I6), in integers."""
-    space = code_space(policy)
+    """
+    Refuse so many live codes, by length, if one is guessed too easily (I6), exactly.
+
+    One guess is tried as a code of every length that is accepted, so the odds add up.
+    """
+    spaces = {length: code_space(policy.code_alphabet, length) for length in live}
     one_in = ODDS_ONE_IN[rule]
     guesses = policy.factor_off_at_failures
-    if live * guesses * one_in <= space:
+    odds = sum(
+        (Fraction(live[length] * guesses, spaces[length]) for length in live),
+        start=Fraction(),
+    )
+    if odds * one_in <= 1:
         return None
+    terms = " + ".join(
+        f"{live[length]} live codes x {guesses} guesses / {spaces[length]} possible codes"
+        for length in sorted(live)
+        if live[length]
+    )
     return Rejected(
         Reason.GUESS_ODDS,
-        f"{live} live codes x {guesses} guesses / {space} possible codes = "
-        f"{live * guesses / space:.1e}, more than 1 in {one_in}: {advice}",
+        f"{terms} = {float(odds):.1e}, more than 1 in {one_in}: {advice}",
         field,
     )
 

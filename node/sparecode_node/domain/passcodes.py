@@ -6,7 +6,8 @@ A passcode is a PIN followed by a code, or the code alone. The code is a token's
 tokencode (6 or 8 digits) or an emergency code, which always holds a letter
 under the default policy (I5): so a letter tells which of the two it is, and
 there are never more than two hashes. Where policy lets PINs have letters, or codes
-have none, both readings are tried, and everybody pays a hash or two more (T4).
+have none, both readings are tried, and everybody pays a hash or two more; and two
+more for each further length of codes that is accepted (T4).
 """
 
 import unicodedata
@@ -52,19 +53,22 @@ def splits(passcode: str, policy: Policy) -> tuple[Split, ...]:
         for length in lengths
         if not is_lettered(passcode[-length:])
     ]
-    length = policy.code_length
-    if len(passcode) >= length and _may_be_code(passcode, policy):
-        code = passcode[-length:]
-        found.append(Split(pin=passcode[:-length], code=code, emergency=True))
+    found += [
+        Split(pin=passcode[:-length], code=passcode[-length:], emergency=True)
+        for length in policy.code_lengths
+        if len(passcode) >= length and _may_be_code(passcode, length, policy)
+    ]
     return tuple(found)
 
 
 def evaluations(policy: Policy) -> int:
     """Return how many hashes an attempt takes under this policy, always (T4)."""
+    lengths = policy.code_lengths
     if not policy.pin_letters and has_letters(policy.code_alphabet):
-        return 2  # PIN and code; or, of digits alone, the PIN before 6 and before 8.
-    # The PIN before each length that a code may have, and an emergency code.
-    return len({*DIGITS, policy.code_length}) + 1
+        # PIN and code of each length; or, of digits alone, the PIN before 6 and 8.
+        return 2 * len(lengths)
+    # The PIN before each length that a code may have, and the emergency codes.
+    return len({*DIGITS, *lengths}) + len(lengths)
 
 
 def has_letters(alphabet: str) -> bool:
@@ -72,13 +76,11 @@ def has_letters(alphabet: str) -> bool:
     return any(symbol.isalpha() for symbol in alphabet)
 
 
-def _may_be_code(passcode: str, policy: Policy) -> bool:
+def _may_be_code(passcode: str, length: int, policy: Policy) -> bool:
     """Say whether an emergency code may end it: all hold a letter, or none does (I5)."""
     if not has_letters(policy.code_alphabet):
-        return not is_lettered(passcode[-policy.code_length :])
-    return is_lettered(
-        passcode[-policy.code_length :] if policy.pin_letters else passcode
-    )
+        return not is_lettered(passcode[-length:])
+    return is_lettered(passcode[-length:] if policy.pin_letters else passcode)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

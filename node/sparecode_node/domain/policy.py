@@ -32,6 +32,8 @@ class Policy:
 
     # Emergency codes, see I4 to I7.
     code_length: int = 8
+    further_code_lengths: str = ""
+    """Of codes from before, which are accepted too (T4): in order, with spaces between."""
     code_alphabet: str = UNAMBIGUOUS
     codes_per_set_default: int = 10
     codes_per_set_max: int = 50
@@ -69,6 +71,11 @@ class Policy:
     resynchronize_window_steps: int = 60
     resynchronize_look_ahead: int = 100
     next_tokencode_from_failures: int = 3
+
+    @property
+    def code_lengths(self) -> tuple[int, ...]:
+        """What emergency codes are accepted by their length: that of new ones first."""
+        return (self.code_length, *lengths_of(self.further_code_lengths))
 
 
 BOUNDS: dict[str, tuple[int, int]] = {
@@ -110,6 +117,10 @@ _ORDERED = (
 RECIPIENTS_MAX = 8
 _RECIPIENT = re.compile("age1[02-9ac-hj-np-z]{58}")
 
+FURTHER_LENGTHS_MAX = 2
+"""Lengths beside that of new codes: each costs everybody two hashes (T4)."""
+_LENGTHS = re.compile("([1-9][0-9]?( [1-9][0-9]?)*)?")
+
 _SYMBOLS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _SYMBOLS_MIN = 10
 
@@ -147,9 +158,37 @@ def policy_problem(policy: Policy) -> PolicyProblem | None:
                 f"{_said(low, getattr(policy, low))} is more than "
                 f"{_said(high, getattr(policy, high))}",
             )
-    return _alphabet_problem(policy.code_alphabet) or _recipients_problem(
-        policy.backup_recipients
+    return (
+        _lengths_problem(policy)
+        or _alphabet_problem(policy.code_alphabet)
+        or _recipients_problem(policy.backup_recipients)
     )
+
+
+def lengths_of(further: str) -> tuple[int, ...]:
+    """Return the lengths of a policy's `further_code_lengths`."""
+    return tuple(int(length) for length in further.split())
+
+
+def _lengths_problem(policy: Policy) -> PolicyProblem | None:
+    """Refuse what is no list of other lengths of codes, or too long a one (T4)."""
+    further = policy.further_code_lengths
+    least, most = BOUNDS["code_length"]
+    words = ""
+    if not _LENGTHS.fullmatch(further):
+        words = "must be numbers with one space between two"
+    else:
+        lengths = lengths_of(further)
+        if len(lengths) > FURTHER_LENGTHS_MAX:
+            words = f"must be at most {FURTHER_LENGTHS_MAX} lengths, not {len(lengths)}"
+        elif not all(least <= length <= most for length in lengths):
+            words = f"must be of lengths of {least} to {most}, not {further}"
+        elif list(lengths) != sorted({*lengths} - {policy.code_length}):
+            words = (
+                "must be in ascending order, and none twice or that of new codes "
+                f"({policy.code_length}), not {further}"
+            )
+    return PolicyProblem("further_code_lengths", words) if words else None
 
 
 def _recipients_problem(recipients: str) -> PolicyProblem | None:

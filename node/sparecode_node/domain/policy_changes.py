@@ -23,8 +23,8 @@ SERIALS_SAID = 5
 class InUse:
     """What lives under the policy that is to be replaced."""
 
-    live: Mapping[TokenSerial, int]
-    """Live codes of each token that has any."""
+    live: Mapping[TokenSerial, Mapping[int, int]]
+    """Live codes of each token that has any, by their length."""
     rules: Mapping[TokenSerial, PinRule]
     """The PIN rule of each such token."""
     without_pin: int
@@ -32,15 +32,25 @@ class InUse:
     lettered_pins: Sequence[TokenSerial] = ()
     """Tokens whose PIN has a letter."""
 
+    def lengths(self) -> set[int]:
+        """Return the lengths of the codes that live."""
+        return {length for lengths in self.live.values() for length in lengths}
+
 
 def changed(
-    policy: Policy, version: int, wanted: Mapping[str, object], in_use: InUse
+    policy: Policy,
+    version: int,
+    wanted: Mapping[str, object],
+    in_use: InUse,
+    *,
+    keep_lengths: bool = True,
 ) -> Policy | Rejected:
     """
     Return the policy after a change, or why it is refused.
 
     *version* is that of the value that was changed; *wanted* the new values by
-    field.
+    field. *keep_lengths*: the lengths of codes that live go on being accepted;
+    entries of before could have one length alone, and are decided as they were.
     """
     if version != policy.version:
         return Rejected(
@@ -50,35 +60,66 @@ def changed(
             "version",
         )
     after = replace(policy, **wanted, version=policy.version + 1)  # type: ignore[arg-type]
+    if keep_lengths:
+        after = _with_lengths_kept(policy, after, in_use)
     problem = policy_problem(after)
     if problem is not None:
         return Rejected(
             Reason.POLICY_VALUE, f"{problem.field} {problem.words}", problem.field
         )
     return (
-        _format_problem(policy, after, in_use)
+        _format_problem(policy, after, in_use, keep_lengths=keep_lengths)
         or _pin_problem(after, in_use)
         or _odds(after, in_use)
         or after
     )
 
 
-def _format_problem(before: Policy, after: Policy, in_use: InUse) -> Rejected | None:
-    """Keep the one form of codes that is accepted while codes of it live (T4)."""
+def _with_lengths_kept(before: Policy, after: Policy, in_use: InUse) -> Policy:
+    """
+    Return *after* with the lengths of the codes that live, where a new one comes (T4).
+
+    Who changes the length of new codes need not think of the old ones: they go on
+    being accepted. Who says which lengths are is taken at their word.
+    """
+    if (
+        after.code_length == before.code_length
+        or after.further_code_lengths != before.further_code_lengths
+    ):
+        return after
+    kept = sorted(in_use.lengths() & {*before.code_lengths} - {after.code_length})
+    return replace(after, further_code_lengths=" ".join(map(str, kept)))
+
+
+def _format_problem(
+    before: Policy, after: Policy, in_use: InUse, *, keep_lengths: bool
+) -> Rejected | None:
+    """Keep accepting the form of the codes that live: alphabet and lengths (T4)."""
+    live = sum(sum(lengths.values()) for lengths in in_use.live.values())
     field = ""
-    if before.code_length != after.code_length:
+    if not keep_lengths and before.code_length != after.code_length:
         field = "code_length"
     elif set(before.code_alphabet) != set(after.code_alphabet):
         field = "code_alphabet"
-    live = sum(in_use.live.values())
-    if not field or not live:
+    if field and live:
+        return Rejected(
+            Reason.CODES_LIVE,
+            f"{field} cannot change while {live} live codes of {len(in_use.live)} tokens "
+            "have the old form: only one is accepted at a time; wait for their end, or "
+            "disable them",
+            field,
+        )
+    taken_out = {*before.code_lengths} - {*after.code_lengths}
+    length = min(in_use.lengths() & taken_out, default=None)
+    if length is None:
         return None
+    counts = [each[length] for each in in_use.live.values() if length in each]
     return Rejected(
         Reason.CODES_LIVE,
-        f"{field} cannot change while {live} live codes of {len(in_use.live)} tokens "
-        "have the old form: only one is accepted at a time; wait for their end, or "
-        "disable them",
-        field,
+        f"further_code_lengths must hold {length} while {sum(counts)} live codes of "
+        f"{len(counts)} tokens have {length} symbols: wait for their end, or disable "
+        "them",
+        "further_code_lengths",
     )
 
 
@@ -101,7 +142,7 @@ def _pin_problem(after: Policy, in_use: InUse) -> Rejected | None:
 def _odds(after: Policy, in_use: InUse) -> Rejected | None:
     """Refuse what lets a code be guessed too easily (I6)."""
     refused = odds_problem(
-        after.codes_per_set_max,
+        {after.code_length: after.codes_per_set_max},
         PinRule.PREPENDED,
         after,
         "make codes longer, or sets smaller",
@@ -109,7 +150,7 @@ def _odds(after: Policy, in_use: InUse) -> Rejected | None:
     )
     if refused is None and in_use.without_pin:
         refused = odds_problem(
-            after.codes_per_set_default,
+            {after.code_length: after.codes_per_set_default},
             PinRule.NONE,
             after,
             f"{in_use.without_pin} tokens have no PIN, and a set of the default size "

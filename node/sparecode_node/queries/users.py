@@ -25,12 +25,22 @@ class PasscodeParameters:
     """By which the user was found."""
     pins: tuple[tuple[TokenSerial, KeyId], ...]
     """Tokens with a PIN, and the key that each is sealed with."""
-    sets: tuple[tuple[SetId, KeyId], ...]
+    sets: tuple["SetParameters", ...]
     """
     Sets that are kept: their codes are no guesses (A5).
 
     Ended ones and those of tokens that were taken away included.
     """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetParameters:
+    """What the candidate for a code of one set is computed with."""
+
+    set_id: SetId
+    key_id: KeyId
+    """Of the ring: that its verifiers are sealed with."""
+    code_length: int
 
 
 async def passcode_parameters(
@@ -62,7 +72,7 @@ async def passcode_parameters(
     )
     sets = await transaction.all(
         """
-        SELECT set_id, code_sets.key_id AS key_id
+        SELECT set_id, code_sets.key_id AS key_id, code_length
         FROM code_sets JOIN tokens USING (serial)
         WHERE user_id = :user_id ORDER BY number DESC
         """,
@@ -81,7 +91,12 @@ async def passcode_parameters(
             (TokenSerial(row["serial"]), KeyId(row["pin_key_id"])) for row in tokens
         ),
         sets=tuple(
-            (SetId(row["set_id"]), KeyId(row["key_id"])) for row in (*sets, *former)
+            SetParameters(
+                set_id=SetId(row["set_id"]),
+                key_id=KeyId(row["key_id"]),
+                code_length=row["code_length"],
+            )
+            for row in (*sets, *former)
         ),
     )
 

@@ -175,7 +175,7 @@ class Authentication(Continuing):
         """
         Return what to hash: always so much, whoever the user and whatever is typed.
 
-        Every PIN that may stand before a code, and then the emergency code. What is
+        Every PIN that may stand before a code, and then the emergency codes. What is
         not there is hashed all the same (A6, T4).
         """
         if user:
@@ -204,17 +204,22 @@ class Authentication(Continuing):
     ) -> tuple[Reading, ...]:
         """Make candidates of the hashes, in the order of `_inputs`."""
         typed = _pins_in(found)
-        pins, codes = dict(zip(typed, hashes, strict=False)), hashes[len(typed) :]
+        pins = dict(zip(typed, hashes, strict=False))
+        codes = iter(hashes[len(typed) :])
         readings = []
         for split in found:
-            pin, code = pins[split.pin], codes[0] if split.emergency else b""
+            code = next(codes) if split.emergency else b""
             readings.append(
                 Reading(
                     length=len(split.code),
                     emergency=split.emergency,
                     bare=not split.pin,
-                    pins=self._pins(pin, user, active) if user and split.pin else (),
-                    codes=self._codes(code, user, active) if user and code else (),
+                    pins=self._pins(pins[split.pin], user, active)
+                    if user and split.pin
+                    else (),
+                    codes=self._codes(code, len(split.code), user, active)
+                    if user and code
+                    else (),
                     tokencodes=(),
                 )
             )
@@ -235,17 +240,18 @@ class Authentication(Continuing):
         )
 
     def _codes(
-        self, hashed: bytes, user: PasscodeParameters, active: KeyId
+        self, hashed: bytes, length: int, user: PasscodeParameters, active: KeyId
     ) -> tuple[CodeCandidate, ...]:
         return tuple(
             CodeCandidate(
-                set_id=set_id,
+                set_id=each.set_id,
                 verifier=self._sealing.code_verifier(
-                    hashed, user.user_id, set_id, key_id
+                    hashed, user.user_id, each.set_id, each.key_id
                 ),
-                key_id=NO_KEY if key_id == active else key_id,
+                key_id=NO_KEY if each.key_id == active else each.key_id,
             )
-            for set_id, key_id in user.sets
+            for each in user.sets
+            if each.code_length == length
         )
 
 

@@ -61,12 +61,12 @@ from sparecode_node.statemachine.commands import (
     ReinstateToken,
     SaveEmergencyAccess,
     UnlockUser,
-    UpdatePolicy,
     UpdateUser,
 )
 from sparecode_node.statemachine.epoch_commands import OpenCluster
 from sparecode_node.statemachine.key_commands import ActivateKey
 from sparecode_node.statemachine.permissions import PERMISSIONS
+from sparecode_node.statemachine.policy_commands import UpdatePolicy
 from sparecode_node.statemachine.token_commands import (
     ClearPin,
     DeleteToken,

@@ -58,6 +58,8 @@ CHALLENGE_MAX = 4096
 CLIENT_ADDRESS_MAX = 256
 RESOURCE_MAX = 256
 ALPHABET_MAX = 64
+LENGTHS_MAX = 64
+"""Of the text that lists lengths of codes; how many there may be says the policy."""
 SEED_BYTES_MIN, SEED_BYTES_MAX = 16, 64
 DIGITS = (6, 8)
 PERIODS_S = (30, 60)

@@ -13,7 +13,7 @@ from sparecode_node.services.context import CallContext, Read
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.reading import Reader
-from sparecode_node.statemachine.commands import UpdatePolicy
+from sparecode_node.statemachine.policy_commands import UpdatePolicy
 from sparecode_node.statemachine.results import Applied
 
 
@@ -53,6 +53,9 @@ class Policies:
         alphabet = values.get("code_alphabet")
         if alphabet is not None:
             fields.text("code_alphabet", alphabet, at_most=fields.ALPHABET_MAX)
+        lengths = values.get("further_code_lengths")
+        if lengths is not None:
+            fields.text("further_code_lengths", lengths, at_most=fields.LENGTHS_MAX)
         for key in (values.get("backup_recipients") or "").split(" "):
             if key and (problem := recipient_problem(key)):
                 raise InvalidFieldError(
@@ -60,7 +63,8 @@ class Policies:
                 )
         # Every field of the command may be absent; what it holds, apply judges.
         absent = {name: None for name in UpdatePolicy.__slots__ if name != "version"}
-        command = UpdatePolicy(version=version, **{**absent, **values})
+        wanted = {**absent, **values, "keep_code_lengths": True}
+        command = UpdatePolicy(version=version, **wanted)
         return await self._proposer.change(
             context, command, {"version": version, **values}
         )

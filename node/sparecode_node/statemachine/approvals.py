@@ -41,11 +41,11 @@ from sparecode_node.statemachine.bulk_commands import (
 from sparecode_node.statemachine.commands import (
     IssueFixedTokencode,
     SaveEmergencyAccess,
-    UpdatePolicy,
 )
 from sparecode_node.statemachine.epoch_commands import OpenCluster
 from sparecode_node.statemachine.pending_changes import Change, from_json, to_json
 from sparecode_node.statemachine.permissions import PERMISSIONS
+from sparecode_node.statemachine.policy_commands import UpdatePolicy
 from sparecode_node.statemachine.results import Applied, ApprovalPending, Result
 from sparecode_node.statemachine.targets import target_of
 

@@ -42,6 +42,7 @@ from sparecode_node.statemachine.bulk_commands import BulkCommand
 from sparecode_node.statemachine.cluster_commands import ClusterCommand
 from sparecode_node.statemachine.epoch_commands import EpochCommand
 from sparecode_node.statemachine.key_commands import KeyCommand
+from sparecode_node.statemachine.policy_commands import UpdatePolicy
 from sparecode_node.statemachine.refusal_commands import NoteRefusedCalls
 from sparecode_node.statemachine.reset_commands import ResetAdministrator
 from sparecode_node.statemachine.token_commands import (
@@ -254,44 +255,6 @@ class DisableEmergencyAccess:
 
     serial: TokenSerial
     reinstate_token: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpdatePolicy:
-    """
-    Replace the policy of that *version* by the next one.
-
-    What is absent stays: an old entry has no field that came later.
-    """
-
-    version: int
-    code_length: int | None
-    code_alphabet: str | None
-    codes_per_set_default: int | None
-    codes_per_set_max: int | None
-    lifetime_ms_max: int | None
-    """0: no cap."""
-    draft_lifetime_ms: int | None
-    set_low_threshold: int | None
-    pin_length_min: int | None
-    pin_length_max: int | None
-    totp_window_steps: int | None
-    hotp_look_ahead: int | None
-    tokens_per_user_max: int | None
-    lock_from_failures: int | None
-    lock_ms: int | None
-    lock_ms_max: int | None
-    lock_until_unlocked: bool | None
-    factor_off_at_failures: int | None
-    session_lifetime_ms: int | None
-    request_retention_ms: int | None
-    requests_max: int | None
-    resynchronize_window_steps: int | None = None
-    resynchronize_look_ahead: int | None = None
-    next_tokencode_from_failures: int | None = None
-    second_approver: bool | None = None
-    backup_recipients: str | None = None
-    pin_letters: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ FORMER_SETS_MAX = 16
 """The newest of a user's sets of tokens that were taken away; older codes are guesses."""
 
 FORMER_SETS = """
-SELECT set_id, code_sets.key_id AS key_id FROM former_sets
+SELECT set_id, code_sets.key_id AS key_id, code_length FROM former_sets
 JOIN code_sets USING (set_id) JOIN tokens USING (serial)
 WHERE former_sets.user_id = :user_id AND tokens.user_id IS NOT :user_id
 ORDER BY number DESC LIMIT :most

@@ -84,13 +84,13 @@ from sparecode_node.statemachine.commands import (
     ReinstateToken,
     SaveEmergencyAccess,
     UnlockUser,
-    UpdatePolicy,
     UpdateUser,
 )
 from sparecode_node.statemachine.digest import digest
 from sparecode_node.statemachine.ending import forget_ended
 from sparecode_node.statemachine.epoch_commands import BeginEpoch, OpenCluster
 from sparecode_node.statemachine.key_commands import KeyCommand
+from sparecode_node.statemachine.policy_commands import UpdatePolicy
 from sparecode_node.statemachine.recording import record
 from sparecode_node.statemachine.refusal_commands import NoteRefusedCalls
 from sparecode_node.statemachine.refusals import note_refused_calls

@@ -20,8 +20,8 @@ from sparecode_node.statemachine.administrator_commands import (
     RemoveSecondFactor,
     UpdateAdministrator,
 )
-from sparecode_node.statemachine.commands import UpdatePolicy
 from sparecode_node.statemachine.epoch_commands import OpenCluster
+from sparecode_node.statemachine.policy_commands import UpdatePolicy
 
 Change = (
     UpdatePolicy

@@ -11,7 +11,7 @@ from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.policy import Policy, changes
 from sparecode_node.domain.policy_changes import InUse, changed
 from sparecode_node.statemachine.applying import Applying
-from sparecode_node.statemachine.commands import UpdatePolicy
+from sparecode_node.statemachine.policy_commands import UpdatePolicy
 from sparecode_node.statemachine.results import Applied, Result
 
 
@@ -41,7 +41,13 @@ def update_policy(applying: Applying, command: UpdatePolicy) -> Result:
     }
     if wanted.get("lifetime_ms_max") == 0:
         wanted["lifetime_ms_max"] = None
-    after = changed(applying.policy, command.version, wanted, _in_use(applying))
+    after = changed(
+        applying.policy,
+        command.version,
+        wanted,
+        _in_use(applying),
+        keep_lengths=bool(command.keep_code_lengths),
+    )
     if isinstance(after, Rejected):
         return after
     add_policy(applying.db, after)
@@ -53,14 +59,17 @@ def update_policy(applying: Applying, command: UpdatePolicy) -> Result:
 def _in_use(applying: Applying) -> InUse:
     """Count what a user could use now, by token."""
     rows = applying.db.execute(
-        "SELECT serial, pin_rule, count(*) FROM tokens "
+        "SELECT serial, pin_rule, code_length, count(*) FROM tokens "
         "JOIN code_sets USING (serial) JOIN codes USING (set_id) "
         "WHERE state = 'live' "
         "AND (ends_at_ms IS NULL OR ends_at_ms > :now) "
         "AND (expires_at_ms IS NULL OR expires_at_ms > :now) "
-        "GROUP BY serial, pin_rule ORDER BY serial",
+        "GROUP BY serial, pin_rule, code_length ORDER BY serial, code_length",
         {"now": applying.now_ms},
     ).fetchall()
+    live: dict[TokenSerial, dict[int, int]] = {}
+    for serial, _, length, count in rows:
+        live.setdefault(TokenSerial(serial), {})[length] = count
     (without_pin,) = applying.db.execute(
         "SELECT count(*) FROM tokens WHERE pin_rule = ?", (PinRule.NONE,)
     ).fetchone()
@@ -69,7 +78,7 @@ def _in_use(applying: Applying) -> InUse:
     )
     return InUse(
         lettered_pins=tuple(TokenSerial(serial) for (serial,) in lettered),
-        live={TokenSerial(serial): live for serial, _, live in rows},
-        rules={TokenSerial(serial): PinRule(rule) for serial, rule, _ in rows},
+        live=live,
+        rules={TokenSerial(serial): PinRule(rule) for serial, rule, *_ in rows},
         without_pin=without_pin,
     )

@@ -9,7 +9,7 @@ Every row is a function of the log. `meta` holds what is one of a kind:
 
 import sqlite3
 
-VERSION = 15
+VERSION = 16
 """Stored as `user_version`; raised with every change of the tables."""
 
 _KEY_TABLES = """
@@ -321,6 +321,8 @@ _MIGRATIONS = {
     14: "ALTER TABLE administrators ADD COLUMN sealed_factor BLOB NOT NULL DEFAULT x'';"
     "ALTER TABLE administrators ADD COLUMN factor_key_id INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE administrators ADD COLUMN factor_spent INTEGER NOT NULL DEFAULT -1;",
+    15: "UPDATE policy SET value = replace(value, '\"hotp_look_ahead\":', "
+    '\'"further_code_lengths": "", "hotp_look_ahead":\');',
 }
 """
 From each version to the next one; a node that is upgraded keeps its state.

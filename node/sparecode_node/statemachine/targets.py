@@ -54,7 +54,6 @@ from sparecode_node.statemachine.commands import (
     ReinstateToken,
     SaveEmergencyAccess,
     UnlockUser,
-    UpdatePolicy,
     UpdateUser,
 )
 from sparecode_node.statemachine.epoch_commands import BeginEpoch, OpenCluster
@@ -63,6 +62,7 @@ from sparecode_node.statemachine.key_commands import (
     ReplaceSeals,
     RetireKey,
 )
+from sparecode_node.statemachine.policy_commands import UpdatePolicy
 from sparecode_node.statemachine.refusal_commands import NoteRefusedCalls
 from sparecode_node.statemachine.reset_commands import ResetAdministrator
 from sparecode_node.statemachine.token_commands import (

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command that changes the policy; see `commands`."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdatePolicy:
+    """
+    Replace the policy of that *version* by the next one.
+
+    What is absent stays: an old entry has no field that came later.
+    """
+
+    version: int
+    code_length: int | None
+    code_alphabet: str | None
+    codes_per_set_default: int | None
+    codes_per_set_max: int | None
+    lifetime_ms_max: int | None
+    """0: no cap."""
+    draft_lifetime_ms: int | None
+    set_low_threshold: int | None
+    pin_length_min: int | None
+    pin_length_max: int | None
+    totp_window_steps: int | None
+    hotp_look_ahead: int | None
+    tokens_per_user_max: int | None
+    lock_from_failures: int | None
+    lock_ms: int | None
+    lock_ms_max: int | None
+    lock_until_unlocked: bool | None
+    factor_off_at_failures: int | None
+    session_lifetime_ms: int | None
+    request_retention_ms: int | None
+    requests_max: int | None
+    resynchronize_window_steps: int | None = None
+    resynchronize_look_ahead: int | None = None
+    next_tokencode_from_failures: int | None = None
+    second_approver: bool | None = None
+    backup_recipients: str | None = None
+    pin_letters: bool | None = None
+    further_code_lengths: str | None = None
+    keep_code_lengths: bool | None = None
+    """
+    The lengths of codes that live go on being accepted (T4).
+
+    Entries of before do not say so: a length could not change while codes of it lived.
+    """
