@@ -241,8 +241,8 @@ faults: $(INSTALLED) ## Faults on real processes, and an exact check; root (MINU
 		$(if $(SERIES),--series $(SERIES),--minutes $(MINUTES)) $(ARGS)
 
 .PHONY: faults-series
-faults-series: ## 50 power cuts on ext4, 50 on XFS, 20 primaries killed, 10 cut off; root
-	@for series in power-ext4 power-xfs failover ghosts; do \
+faults-series: ## Power cuts on ext4 and XFS, primaries killed and cut off, rolling restarts; root
+	@for series in power-ext4 power-xfs failover rolling-restart ghosts; do \
 		$(MAKE) --no-print-directory faults SERIES=$$series; \
 	done
 

@@ -21,10 +21,10 @@ from pathlib import Path
 
 from local_cluster.cluster import LocalClusterError
 
-from tests.faults import ghosts, page, plans, report
+from tests.faults import final, ghosts, page, plans, report
 from tests.faults.checker import check
 from tests.faults.doors import Doors, Holder
-from tests.faults.history import History, Kind, Operation, Result
+from tests.faults.history import History, Operation
 from tests.faults.nemesis import FAULTS, Nemesis
 from tests.faults.network import ToolError
 from tests.faults.plans import Plan
@@ -36,13 +36,6 @@ VAR = Path(__file__).parents[2] / "var" / "faults"
 LOCK = Path("/run/lock/sparecode-faults")
 WARM_UP_S = 3
 READS_AT_ONCE = 32
-
-SHOWS = {
-    (Kind.ISSUE, Result.ISSUED): {Result.LIVE, Result.SPENT, Result.DEAD},
-    (Kind.CONSUME, Result.ACCEPTED): {Result.SPENT},
-    (Kind.REVOKE, Result.REVOKED): {Result.DEAD},
-}
-"""What a node may hold of a code after something was acknowledged for ever."""
 
 
 def arguments() -> argparse.Namespace:
@@ -92,12 +85,13 @@ async def campaign(
         if plan.faults:
             span = await _strike(nemesis, Workload(doors, chance), plan)
         load.append(os.getloadavg()[1])
-        final = await _final(doors, history)
+        end = await _final(doors, history)
     return report.Campaign(
         span=span,
         operations=history.operations,
         verdict=check(history.of_codes()),
-        final=final,
+        final=end,
+        planned=plan.planned,
         strikes=nemesis.struck,
         ghosts=haunted,
         errors=doors.errors,
@@ -137,24 +131,20 @@ async def _final(doors: Doors, history: History) -> report.Final:
         digest = await ghosts.until_equal(doors)
     except TimeoutError:
         digest = ""
-    promised: dict[str, list[set[Result]]] = {}
-    for operation in history.operations:
-        shown = SHOWS.get((operation.kind, operation.result or Result.ABSENT))
-        if shown is not None:
-            promised.setdefault(operation.code, []).append(shown)
+    told = history.operations[:]
 
-    async def read(where: tuple[Holder, str]) -> list[tuple[str, Operation]]:
-        return list((await doors.read_all_at(*where)).items())
+    async def read(where: tuple[Holder, str]) -> list[Operation]:
+        return list((await doors.read_all_at(*where)).values())
 
     places = [(holder, node) for holder in doors.holders for node in doors.names]
     seen = await each(places, read, at_once=READS_AT_ONCE)
-    lost = [
-        f"{code} at {operation.node}: {operation.result}"
-        for found in seen
-        for code, operation in found
-        if any(operation.result not in shown for shown in promised.get(code, ()))
-    ]
-    return report.Final(reads=sum(map(len, seen)), digest=digest, lost=tuple(lost))
+    reads = [operation for found in seen for operation in found]
+    return report.Final(
+        nodes=len(doors.names),
+        reads=len(reads),
+        digest=digest,
+        lost=final.lost(told, reads),
+    )
 
 
 def _say(words: str) -> None:

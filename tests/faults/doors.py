@@ -27,11 +27,13 @@ from sparecode_client import (
     NewToken,
     NodeFailed,
     OutcomeUnknown,
+    Overloaded,
     PinRule,
     Refused,
     SavedTokencodes,
     SparecodeError,
     TokencodeState,
+    Unavailable,
 )
 from tests.faults.history import History, Kind, Operation, Outcome, Result
 
@@ -285,8 +287,10 @@ class Doors:
         try:
             result, index, value = await ask()
         except (OutcomeUnknown, NodeFailed) as error:
+            operation.unserved = True
             self._history.unknown(operation, error.reason)
         except SparecodeError as error:
+            operation.unserved = isinstance(error, (Unavailable, Overloaded))
             self._history.not_done(operation, error.reason)
         except asyncio.CancelledError:
             self._history.unknown(operation, "given up")
@@ -297,12 +301,13 @@ class Doors:
         self.errors[operation.words] += 1
         return None
 
-    async def digests(self) -> set[tuple[int, str]]:
-        """Return the applied index and digest of every member; empty: not reached."""
+    async def digests(self) -> dict[str, tuple[int, str]]:
+        """Return the applied index and digest of every member that was reached."""
         status = await self.admin.get_status(digest=True, within=PATIENCE)
         return {
-            (member.applied_index, member.digest if member.reachable else "")
+            member.node_id: (member.applied_index, member.digest)
             for member in status.members
+            if member.reachable and member.digest
         }
 
     def any_node(self, *, but: str = "") -> str:

@@ -111,8 +111,8 @@ async def until_equal(doors: Doors, *, within_s: float = 60) -> str:
     async with asyncio.timeout(within_s):
         while True:
             digests = await doors.digests()
-            if len(digests) == 1:
-                return digests.pop()[1]
+            if digests.keys() == set(doors.names) and len({*digests.values()}) == 1:
+                return digests[doors.names[0]][1]
             await asyncio.sleep(0.2)
 
 

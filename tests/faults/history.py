@@ -70,6 +70,8 @@ class Operation:
     """Why it was not answered."""
     index: int = 0
     """The log index that the answer named: of the change, or of the state read."""
+    unserved: bool = False
+    """No node could do it, or say that it had, for as long as the client tried."""
 
 
 class History:
@@ -159,5 +161,6 @@ class History:
             "result": operation.result,
             "index": operation.index,
             "words": operation.words,
+            "unserved": operation.unserved,
         }
         self._file.write(json.dumps(line) + "\n")

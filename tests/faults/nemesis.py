@@ -16,7 +16,8 @@ from local_cluster.cluster import LocalClusterError, LocalNode
 
 from sparecode_client import Admin, ClusterStatus, SparecodeError
 from tests.faults.site import Site
-from tests.faults.strikes import FirstSuccess, Proof, Strikes
+from tests.faults.striker import FirstSuccess, Proof
+from tests.faults.strikes import Strikes
 
 CALM_S = 1.5
 """Between the end of one fault and the next."""
@@ -47,6 +48,7 @@ FAULTS = (
     "slow_sync",
     "clock_of_primary",
     "clock_of_replica",
+    "rolling_restart",
 )
 
 
@@ -126,9 +128,12 @@ class Nemesis:
         begin_ns = time.monotonic_ns()
         strike: Callable[[], Proof] = getattr(self._strikes, fault)
         self._strikes.down.clear()
-        proof = strike()
+        try:
+            proof = strike()
+        except LocalClusterError as error:
+            proof = Proof(bit=False, words="not ended", failure=str(error))
         end_ns = time.monotonic_ns()
-        failure = "".join(
+        failure = proof.failure + "".join(
             f"{node.node_id} has stopped:\n{node.last_words()}"
             for node in self._site.nodes
             if not node.running and node.node_id not in self._strikes.down

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.plans import CAMPAIGN, SERIES, Plan
+from tests.faults.report import rolling_restarts
 from tests.results import FOLDER, ROOT, keep, now_and_here, row
 
 PAGE = FOLDER / "faults.md"
@@ -116,6 +117,8 @@ def _numbers(found: Mapping[str, Any]) -> list[tuple[str, str]]:
                 f"{statistics.median(after):.2f} s, {max(after):.2f} s",
             ),
         ]
+    if restarts := rolling_restarts(found):
+        numbers.append(("rolling restarts", restarts))
     if not found["strikes"]:
         return numbers
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in found["kinds"].items())

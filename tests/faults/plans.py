@@ -31,6 +31,11 @@ class Plan:
     """It is long enough for the results page."""
 
     @property
+    def planned(self) -> Sequence[str]:
+        """Faults that are to be struck once at least."""
+        return self.faults[: self.times or None]
+
+    @property
     def command(self) -> str:
         """How it is run again."""
         if self.name == CAMPAIGN:
@@ -60,6 +65,12 @@ SERIES = {
             title="The primary killed",
             faults=("kill_primary",),
             times=20,
+        ),
+        Plan(
+            name="rolling-restart",
+            title="One node after the other stopped and started, as for an upgrade",
+            faults=("rolling_restart",),
+            times=10,
         ),
         Plan(
             name="ghosts",

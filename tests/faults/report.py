@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.checker import Verdict
+from tests.faults.doors import ANY
 from tests.faults.ghosts import Ghosts
 from tests.faults.history import Operation, Outcome
 from tests.faults.nemesis import NO_QUORUM, Strike
@@ -20,6 +21,7 @@ from tests.results import now_and_here
 SUCCESSES_PER_S_MIN = 10
 DEFINITE_MIN = 0.30
 SECOND_NS = 1_000_000_000
+ROLLING_RESTART = "rolling_restart"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +41,9 @@ class Span:
 class Final:
     """The state of every node after the end."""
 
+    nodes: int
     reads: int
+    """Of every code on every node, that is."""
     digest: str
     """Of all nodes; empty: they are not equal."""
     lost: tuple[str, ...]
@@ -54,6 +58,8 @@ class Campaign:
     operations: Sequence[Operation]
     verdict: Verdict
     final: Final
+    planned: Sequence[str]
+    """Faults that were to be struck, each once at least."""
     strikes: Sequence[Strike]
     ghosts: Sequence[Ghosts]
     errors: Mapping[str, int]
@@ -82,7 +88,9 @@ def figures(campaign: Campaign) -> dict[str, Any]:
         for each in campaign.strikes
         if each.fault in NO_QUORUM
     ]
-    quorum_s = span.seconds - sum(end - begin for begin, end in without) / SECOND_NS
+    quorum_s = max(
+        span.seconds - sum(end - begin for begin, end in without) / SECOND_NS, 1e-9
+    )
     in_vain = sum(_count(answers, begin, end) for begin, end in without)
     gaps = [
         (later - earlier, earlier)
@@ -92,9 +100,12 @@ def figures(campaign: Campaign) -> dict[str, Any]:
     ]
     longest_ns, at_ns = max(gaps)
     longest_with_ns = max(
-        gap
-        for gap, begin in gaps
-        if not any(begin < end and begin + gap > start for start, end in without)
+        (
+            gap
+            for gap, begin in gaps
+            if not any(begin < end and begin + gap > start for start, end in without)
+        ),
+        default=0,
     )
     outcomes = Counter(each.outcome for each in asked)
     return {
@@ -127,7 +138,7 @@ def figures(campaign: Campaign) -> dict[str, Any]:
         "errors": dict(campaign.errors),
         "final_reads": campaign.final.reads,
         "final_digest": campaign.final.digest,
-        "strikes": [_strike(each, answers) for each in campaign.strikes],
+        "strikes": [_strike(each, answers, asked) for each in campaign.strikes],
         "ghosts": [dataclasses.asdict(each) for each in campaign.ghosts],
         "double_spends": list(campaign.verdict.double_spends),
         "not_linearizable": list(campaign.verdict.not_linearizable),
@@ -137,9 +148,12 @@ def figures(campaign: Campaign) -> dict[str, Any]:
 
 def failures(campaign: Campaign, found: Mapping[str, Any]) -> list[str]:
     """Return why the campaign has failed; nothing: it has not."""
-    return _broken(campaign) + (
-        _too_little(campaign, found) if campaign.strikes else []
-    )
+    return [
+        *_broken(campaign),
+        *_noticed(found),
+        *(_too_little(campaign, found) if campaign.planned else []),
+        *_unconvincing(campaign.ghosts),
+    ]
 
 
 def _broken(campaign: Campaign) -> list[str]:
@@ -156,6 +170,9 @@ def _broken(campaign: Campaign) -> list[str]:
         why.append(f"{len(campaign.final.lost)} acknowledged facts lost")
     if not campaign.final.digest:
         why.append("the nodes' states are not equal")
+    all_reads = campaign.final.nodes * campaign.verdict.codes
+    if not campaign.final.reads == all_reads > 0:
+        why.append(f"{campaign.final.reads} of {all_reads} final states were read")
     if false := sum(each.false_acknowledgements for each in campaign.ghosts):
         why.append(f"{false} false acknowledgements")
     why += [
@@ -166,13 +183,35 @@ def _broken(campaign: Campaign) -> list[str]:
     return why
 
 
+def _noticed(found: Mapping[str, Any]) -> list[str]:
+    """Return who has noticed that nodes were restarted in good order."""
+    restarts = [each for each in found["strikes"] if each["fault"] == ROLLING_RESTART]
+    unserved = sum(each["unserved"] for each in restarts)
+    if unserved:
+        return [f"{unserved} calls failed beyond retries in a rolling restart"]
+    if restarts and not any(each["asked"] for each in restarts):
+        return ["nobody asked all nodes in a rolling restart"]
+    return []
+
+
+def _unconvincing(ghosts: Sequence[Ghosts]) -> list[str]:
+    """Return what was not shown by cutting primaries off."""
+    why = []
+    if any(not each.dropped for each in ghosts):
+        why.append("a primary was not cut off: no packets dropped")
+    if ghosts and not any(each.unknown and each.elsewhere for each in ghosts):
+        why.append("no change was under way at a primary while others led")
+    return why
+
+
 def _too_little(campaign: Campaign, found: Mapping[str, Any]) -> list[str]:
     """Return what was not shown, or not enough of it to tell."""
+    struck = {each.fault for each in campaign.strikes}
     bit = {each.fault for each in campaign.strikes if each.proof.bit}
-    why = [
-        f"{fault} never bit"
-        for fault in sorted({each.fault for each in campaign.strikes} - bit)
-    ]
+    why = [f"{fault} never bit" for fault in sorted(struck - bit)]
+    missed = sorted({*campaign.planned} - struck)
+    if missed and not any(each.failure for each in campaign.strikes):
+        why.append(f"too short for {', '.join(missed)}")
     if not campaign.compactions:
         why.append("no log was compacted")
     if found["successes_per_s_with_quorum"] < SUCCESSES_PER_S_MIN:
@@ -234,6 +273,8 @@ def text(found: Mapping[str, Any], why: Sequence[str]) -> str:
             f"\ncut-off primary: {len(found['ghosts'])} runs, {false} false "
             "acknowledgements"
         )
+    if restarts := rolling_restarts(found):
+        lines.append(f"\nrolling restarts: {restarts}")
     anomalies = {*found["double_spends"], *found["not_linearizable"]}
     lines.append(
         f"\ndouble_spends {len(found['double_spends'])}, anomalies {len(anomalies)}, "
@@ -241,6 +282,19 @@ def text(found: Mapping[str, Any], why: Sequence[str]) -> str:
     )
     lines += [f"FAILED: {each}" for each in why] or ["passed"]
     return "\n".join(lines)
+
+
+def rolling_restarts(found: Mapping[str, Any]) -> str:
+    """Say how many noticed them, of those who asked all nodes; empty: none was."""
+    restarts = [each for each in found["strikes"] if each["fault"] == ROLLING_RESTART]
+    if not restarts:
+        return ""
+    asked = sum(each["asked"] for each in restarts)
+    unserved = sum(each["unserved"] for each in restarts)
+    return (
+        f"{len(restarts)}; of {asked:,} calls by clients that know all nodes,"
+        f" {unserved:,} failed beyond retries"
+    )
 
 
 def write(directory: Path, found: Mapping[str, Any], why: Sequence[str]) -> None:
@@ -274,9 +328,16 @@ def _during(at_ns: int, gap_ns: int, strikes: Sequence[Strike]) -> str:
     return ", ".join(names) or "no fault"
 
 
-def _strike(strike: Strike, answers: Sequence[int]) -> dict[str, Any]:
+def _strike(
+    strike: Strike, answers: Sequence[int], asked: Sequence[Operation]
+) -> dict[str, Any]:
     lasted_s = (strike.end_ns - strike.begin_ns) / SECOND_NS
     successes = _count(answers, strike.begin_ns, strike.end_ns)
+    of_all = [
+        each
+        for each in asked
+        if each.node == ANY and strike.begin_ns <= each.invoked_ns <= strike.ready_ns
+    ]
     return {
         "fault": strike.fault,
         "bit": strike.proof.bit,
@@ -284,5 +345,7 @@ def _strike(strike: Strike, answers: Sequence[int]) -> dict[str, Any]:
         "lasted_s": round(lasted_s, 2),
         "return_s": round((strike.ready_ns - strike.end_ns) / SECOND_NS, 2),
         "successes_per_s": round(successes / lasted_s, 1),
+        "asked": len(of_all),
+        "unserved": sum(each.unserved for each in of_all),
         "failure": strike.failure,
     }

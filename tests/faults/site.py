@@ -153,6 +153,13 @@ class Site:
             for node in self.nodes
         )
 
+    def said(self, event: str) -> int:
+        """Return how often all nodes together have named an event."""
+        return sum(
+            len(re.findall(rf" {event}\b", node.log.read_text(errors="replace")))
+            for node in self.nodes
+        )
+
     def told(self, node: LocalNode, event: str, field: str) -> list[int]:
         """Return the values of a field of an event, as a node's log has them."""
         said = node.log.read_text(errors="replace")

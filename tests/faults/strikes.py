@@ -6,25 +6,15 @@ Each strikes, lasts, and ends with everything whole again but the nodes that it
 took down, which the nemesis then starts. It returns its proof.
 """
 
-import random
 import signal
-import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
 
 from local_cluster.cluster import LocalNode
 
-from tests.faults.disks import Lost
-from tests.faults.site import Site
-
-STOPPED_S = 6.0
-"""How long a node may take to notice that its disk fails."""
-FATAL = 70
-"""The exit code of a node that found itself broken and stopped."""
+from tests.faults.disk_strikes import DiskStrikes
+from tests.faults.striker import Proof, names
 
 JUMPS_S = (86_400, 3600, 240, 60, 5, -5, -60, -3600, -86_400)
 """
@@ -41,55 +31,9 @@ COMPACTED_S = 45.0
 """How long two nodes may take to compact their logs, at the worst load."""
 INSTALLED_S = 20.0
 
-FirstSuccess: TypeAlias = Callable[[int, str], float | None]
-"""Seconds from a moment to the first answer of others than a node to a later call."""
 
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """Whether a fault has bitten, and how one knows."""
-
-    bit: bool
-    words: str
-    success_s: float | None = None
-    """After the primary was killed: until the survivors have answered a new call."""
-
-
-class Strikes:
+class Strikes(DiskStrikes):
     """Every fault there is, on one site."""
-
-    def __init__(
-        self,
-        site: Site,
-        chance: random.Random,
-        *,
-        primary: Callable[[], LocalNode],
-        offset_of: Callable[[str], float],
-        newest_applied: Callable[[], int],
-        first_success: FirstSuccess,
-    ) -> None:
-        self._site = site
-        self._chance = chance
-        self._primary = primary
-        self._offset_of = offset_of
-        self._newest_applied = newest_applied
-        self._first_success = first_success
-        self.down: set[str] = set()
-        """The nodes that the last fault took down; any other must still run."""
-
-    def _replicas(self) -> list[LocalNode]:
-        primary = self._primary()
-        found = [node for node in self._site.nodes if node is not primary]
-        self._chance.shuffle(found)
-        return found
-
-    def _replica(self) -> LocalNode:
-        return self._replicas()[0]
-
-    def _last(self, at_least_s: float, at_most_s: float) -> float:
-        seconds = self._chance.uniform(at_least_s, at_most_s)
-        time.sleep(seconds)
-        return seconds
 
     # --- Processes -----------------------------------------------------------
 
@@ -103,7 +47,8 @@ class Strikes:
         proof = self._kill([primary])
         while (success_s := self._first_success(begin_ns, primary.node_id)) is None:
             if time.monotonic_ns() > begin_ns + SUCCESS_S * 1e9:
-                return Proof(proof.bit, f"{proof.words}; and no success")
+                failure = f"no success at the survivors for {SUCCESS_S:.0f} s"
+                return Proof(proof.bit, proof.words, failure=failure)
             time.sleep(0.05)
         return Proof(
             proof.bit,
@@ -124,7 +69,7 @@ class Strikes:
             node.kill()
         gone = not any(Path(f"/proc/{pid}").exists() for pid in pids)
         self._last(1, 3)
-        return Proof(gone, f"kill -9 of {_names(nodes)}: processes {pids} gone")
+        return Proof(gone, f"kill -9 of {names(nodes)}: processes {pids} gone")
 
     def pause_primary(self) -> Proof:
         return self._pause(self._primary())
@@ -142,6 +87,38 @@ class Strikes:
         return Proof(
             stood_still,
             f"SIGSTOP of {node.node_id} for {seconds:.1f} s: state {state}, no tick of CPU",
+        )
+
+    def rolling_restart(self) -> Proof:
+        """
+        Have every node stop and start again, one after the other, as for an upgrade.
+
+        Whoever leads hands over before it goes, so nobody may notice who asks all
+        nodes: `report` counts those who did.
+        """
+        nodes = [*self._site.nodes]
+        self._chance.shuffle(nodes)
+        pids = {node.node_id: node.pid for node in nodes}
+        handed_over = self._site.said("handed_over")
+        not_handed_over = self._site.said("not_handed_over")
+        stopped = []
+        for node in nodes:
+            stopped.append(node.stop())
+            self._site.start(node)
+            self._site.ready(node)
+        handed_over = self._site.said("handed_over") - handed_over
+        not_handed_over = self._site.said("not_handed_over") - not_handed_over
+        renewed = all(node.pid != pids[node.node_id] for node in nodes)
+        failure = ""
+        if any(code != 0 for code in stopped):
+            failure = f"exit codes {stopped}"
+        elif not_handed_over:
+            failure = f"{not_handed_over} primaries stopped without handing over"
+        return Proof(
+            renewed and handed_over > 0,
+            f"{names(nodes)} stopped with exit codes {stopped} and started again, as other"
+            f" processes; {handed_over} primaries handed over",
+            failure=failure,
         )
 
     # --- Network -------------------------------------------------------------
@@ -242,133 +219,6 @@ class Strikes:
             f"{held} packets held back",
         )
 
-    # --- Disks ---------------------------------------------------------------
-
-    def power_one(self) -> Proof:
-        return self._power([self._chance.choice(self._site.nodes)])
-
-    def power_primary(self) -> Proof:
-        return self._power([self._primary()])
-
-    def power_all(self) -> Proof:
-        return self._power(self._site.nodes)
-
-    def _power(self, nodes: Sequence[LocalNode]) -> Proof:
-        """
-        Cut the power of nodes: they stand still, the disks forget, they are gone.
-
-        Their disks are slow first, so that what is written and not yet synced is
-        there to be lost.
-        """
-        disks = [self._site.disks[node.node_id] for node in nodes]
-        with ExitStack() as slow:
-            for node in nodes:
-                slow.enter_context(self._inject(node, "delay_enter=200000"))
-            self._last(0.5, 1.5)
-            for node in nodes:
-                self._site.signal(node, signal.SIGSTOP)
-            for disk in disks:
-                disk.cut_power()
-            for node in nodes:
-                self.down.add(node.node_id)
-                node.kill()
-        self._last(0.5, 1.5)
-        lost = [disk.restore_power() for disk in disks]
-        return Proof(
-            any(each.total for each in lost),
-            f"power cut of {_names(nodes)}: "
-            + "; ".join(
-                f"{disk.filesystem} lost {_lost(each)}"
-                for disk, each in zip(disks, lost, strict=True)
-            ),
-        )
-
-    def full_disk(self) -> Proof:
-        node = self._chance.choice(self._site.nodes)
-        disk = self._site.disks[node.node_id]
-        disk.fill()
-        try:
-            stopped_s = self._until_stopped(node)
-        finally:
-            disk.free()
-        return self._stopped(node, f"{disk.filesystem} full", stopped_s)
-
-    def sync_error_primary(self) -> Proof:
-        return self._sync_error(self._primary())
-
-    def sync_error_replica(self) -> Proof:
-        return self._sync_error(self._replica())
-
-    def _sync_error(self, node: LocalNode) -> Proof:
-        with self._inject(node, "error=EIO") as injected:
-            stopped_s = self._until_stopped(node)
-            count = injected()
-        words = f"{count} syncs failed with EIO"
-        return self._stopped(node, words, stopped_s, bit=count > 0)
-
-    def slow_sync(self) -> Proof:
-        node = self._chance.choice(self._site.nodes)
-        delay_ms = self._chance.choice([50, 200, 500])
-        with self._inject(node, f"delay_exit={1000 * delay_ms}") as injected:
-            seconds = self._last(3, 5)
-            count = injected()
-        return Proof(
-            count > 0,
-            f"{count} syncs of {node.node_id} took {delay_ms} ms more, for {seconds:.1f} s",
-        )
-
-    @contextmanager
-    def _inject(self, node: LocalNode, what: str) -> Iterator[Callable[[], int]]:
-        """Do *what* to every sync of a node; yields how often that happened so far."""
-        log = node.directory / "strace.log"
-        log.write_text("")
-        tracer = subprocess.Popen(
-            [
-                *("strace", "-f", "-qq", "-o", str(log), "-p", str(node.pid)),
-                *("-e", "trace=fsync,fdatasync"),
-                *("-e", f"inject=fsync,fdatasync:{what}"),
-            ],
-            stderr=subprocess.DEVNULL,
-        )
-
-        def injected() -> int:
-            said = log.read_text(errors="replace")
-            return said.count("(INJECTED)") + said.count("(DELAYED)")
-
-        try:
-            yield injected
-        finally:
-            tracer.terminate()
-            tracer.wait(timeout=10)
-
-    def _until_stopped(self, node: LocalNode) -> float | None:
-        """Return after how many seconds a node has ended by itself; None: it has not."""
-        begin = time.monotonic()
-        while time.monotonic() < begin + STOPPED_S:
-            if not node.running:
-                return time.monotonic() - begin
-            time.sleep(0.02)
-        return None
-
-    def _stopped(
-        self,
-        node: LocalNode,
-        words: str,
-        stopped_s: float | None,
-        *,
-        bit: bool = True,
-    ) -> Proof:
-        self.down.add(node.node_id)
-        if stopped_s is None:
-            return Proof(bit=False, words=f"{node.node_id}: {words}, and it went on")
-        code = node.exit_code
-        self._last(0.5, 1)
-        return Proof(
-            bit and code == FATAL,
-            f"{node.node_id}: {words}; it stopped itself after {stopped_s:.1f} s "
-            f"with exit code {code}",
-        )
-
     # --- Clock ---------------------------------------------------------------
 
     def clock_of_primary(self) -> Proof:
@@ -390,14 +240,6 @@ class Strikes:
             f"clock of {node.node_id} ({role}) jumped by {offset_s:+d} s "
             f"for {seconds:.1f} s: the others saw {seen_s:+.1f} s",
         )
-
-
-def _names(nodes: Sequence[LocalNode]) -> str:
-    return ", ".join(sorted(node.node_id for node in nodes))
-
-
-def _lost(lost: Lost) -> str:
-    return f"{lost.journal} bytes of the journal, {lost.store} of the store"
 
 
 def _process(node: LocalNode) -> tuple[str, int]:

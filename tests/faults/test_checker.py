@@ -3,10 +3,12 @@
 
 import itertools
 import random
+from typing import TypeAlias
 
 import pytest
 
 from tests.faults.checker import ABSENT, check, double_spends, linearizable, step
+from tests.faults.final import lost
 from tests.faults.history import History, Kind, Operation, Outcome, Result
 from tests.faults.planted import Fault, history
 
@@ -164,6 +166,159 @@ def test_a_revocation_says_whether_there_was_something_to_revoke() -> None:
     told.tell(Kind.CONSUME, Result.ACCEPTED, "one")
     told.tell(Kind.REVOKE, Result.REVOKED, "two")
     assert not told.possible
+
+
+Step: TypeAlias = tuple[Kind, Result | Outcome, str]
+
+ISSUED: Step = (Kind.ISSUE, Result.ISSUED, "i")
+
+
+def consume(result: Result | Outcome, request_id: str) -> Step:
+    return Kind.CONSUME, result, request_id
+
+
+def revoke(result: Result | Outcome, request_id: str) -> Step:
+    return Kind.REVOKE, result, request_id
+
+
+def read(result: Result) -> Step:
+    return Kind.READ, result, ""
+
+
+STORIES: dict[str, tuple[list[Step], list[Step]]] = {
+    "a code is accepted for two requests": (
+        [ISSUED, consume(Result.ACCEPTED, "a"), consume(Result.ACCEPTED, "b")],
+        [ISSUED, consume(Result.ACCEPTED, "a"), consume(Result.ACCEPTED, "a")],
+    ),
+    "an unknown try has spent a code, and another is accepted": (
+        [
+            *(ISSUED, consume(Outcome.OPEN, "a"), consume(Result.ACCEPTED, "b")),
+            consume(Result.ACCEPTED, "a"),
+        ],
+        [
+            *(ISSUED, consume(Outcome.OPEN, "a"), consume(Result.ACCEPTED, "b")),
+            consume(Result.REFUSED, "a"),
+        ],
+    ),
+    "an unknown try was seen to have spent a code, and a retry is refused": (
+        [
+            *(ISSUED, consume(Outcome.OPEN, "a"), read(Result.SPENT)),
+            consume(Result.REFUSED, "a"),
+        ],
+        [
+            *(ISSUED, consume(Outcome.OPEN, "a"), read(Result.SPENT)),
+            consume(Result.ACCEPTED, "a"),
+        ],
+    ),
+    "an unknown try was seen to have spent a code, and it is live again": (
+        [ISSUED, consume(Outcome.OPEN, "a"), read(Result.SPENT), read(Result.LIVE)],
+        [ISSUED, consume(Outcome.OPEN, "a"), read(Result.LIVE), read(Result.SPENT)],
+    ),
+    "a retry of what was accepted is refused": (
+        [ISSUED, consume(Result.ACCEPTED, "a"), consume(Result.REFUSED, "a")],
+        [ISSUED, consume(Result.ACCEPTED, "a"), consume(Result.REFUSED, "b")],
+    ),
+    "an issue is lost": (
+        [ISSUED, read(Result.ABSENT)],
+        [(Kind.ISSUE, Outcome.OPEN, "i"), read(Result.ABSENT)],
+    ),
+    "a spend is lost": (
+        [ISSUED, consume(Result.ACCEPTED, "a"), read(Result.LIVE)],
+        [ISSUED, consume(Outcome.OPEN, "a"), read(Result.LIVE)],
+    ),
+    "a revocation is lost": (
+        [ISSUED, revoke(Result.REVOKED, "r"), read(Result.LIVE)],
+        [ISSUED, revoke(Outcome.OPEN, "r"), read(Result.LIVE)],
+    ),
+    "a code is accepted that was revoked": (
+        [ISSUED, revoke(Result.REVOKED, "r"), consume(Result.ACCEPTED, "a")],
+        [ISSUED, revoke(Outcome.OPEN, "r"), consume(Result.ACCEPTED, "a")],
+    ),
+    "a code is accepted before it was issued": (
+        [consume(Result.ACCEPTED, "a"), ISSUED],
+        [consume(Result.REFUSED, "a"), ISSUED],
+    ),
+    "a live code is refused, as one would be whose user is locked out": (
+        [ISSUED, consume(Result.REFUSED, "a")],
+        [ISSUED, consume(Outcome.NOT_DONE, "a"), consume(Result.ACCEPTED, "a")],
+    ),
+    "a live code is said not to be there to revoke": (
+        [ISSUED, revoke(Result.NOT_LIVE, "r")],
+        [ISSUED, consume(Outcome.OPEN, "a"), revoke(Result.NOT_LIVE, "r")],
+    ),
+    "a code is revoked twice": (
+        [ISSUED, revoke(Result.REVOKED, "r"), revoke(Result.REVOKED, "s")],
+        [ISSUED, revoke(Result.REVOKED, "r"), revoke(Result.REVOKED, "r")],
+    ),
+    "what was told as not done has spent a code": (
+        [ISSUED, consume(Outcome.NOT_DONE, "a"), consume(Result.REFUSED, "b")],
+        [ISSUED, consume(Outcome.NOT_DONE, "a"), consume(Result.ACCEPTED, "b")],
+    ),
+    "what was told as not done has revoked a code": (
+        [ISSUED, revoke(Outcome.NOT_DONE, "r"), read(Result.DEAD)],
+        [ISSUED, revoke(Outcome.NOT_DONE, "r"), read(Result.LIVE)],
+    ),
+    "a node shows the state before the last change": (
+        [ISSUED, consume(Result.ACCEPTED, "a"), read(Result.SPENT), read(Result.LIVE)],
+        [ISSUED, read(Result.LIVE), consume(Result.ACCEPTED, "a"), read(Result.SPENT)],
+    ),
+}
+"""What is wrong -> a history that has it, and the next one to it that has not."""
+
+
+def told_of(story: list[Step]) -> Told:
+    """Tell a story: each step is over before the next begins, but for the unknown."""
+    told = Told()
+    for kind, answer, request_id in story:
+        if isinstance(answer, Result):
+            told.tell(kind, answer, request_id)
+        elif answer is Outcome.OPEN:
+            told.history.unknown(told.begin(kind, request_id), "timed out")
+        else:
+            told.history.not_done(told.begin(kind, request_id), "no quorum")
+    return told
+
+
+@pytest.mark.parametrize("wrong", STORIES)
+def test_every_kind_of_anomaly_is_one_and_what_is_next_to_it_is_none(
+    wrong: str,
+) -> None:
+    """(A3, Q2) Written by hand, so that nobody has to trust the register's faults."""
+    bad, good = STORIES[wrong]
+    assert not told_of(bad).possible
+    assert told_of(good).possible
+
+
+def test_what_overlaps_may_have_come_in_either_order() -> None:
+    """A try and a revocation at the same time: one of them has won, not both."""
+    for accepted, revoked, possible in (
+        (Result.ACCEPTED, Result.NOT_LIVE, True),
+        (Result.REFUSED, Result.REVOKED, True),
+        (Result.ACCEPTED, Result.REVOKED, False),
+        (Result.REFUSED, Result.NOT_LIVE, False),
+    ):
+        told = Told()
+        told.tell(Kind.ISSUE, Result.ISSUED)
+        one, other = told.begin(Kind.CONSUME, "a"), told.begin(Kind.REVOKE, "r")
+        told.history.answer(one, accepted)
+        told.history.answer(other, revoked)
+        assert told.possible is possible
+
+
+def test_what_was_acknowledged_is_looked_for_on_every_node() -> None:
+    """What is lost at one node only is lost."""
+    told = told_of([ISSUED, consume(Result.ACCEPTED, "a")]).history.operations
+    reads = [
+        Operation(Kind.READ, "code", "", node, 9, 10, Outcome.ANSWERED, result)
+        for node, result in (("n1", Result.SPENT), ("n2", Result.LIVE))
+    ]
+    assert lost(told, reads) == ("code at n2: live",)
+    assert lost(told, reads[:1]) == ()
+    assert lost(told_of([ISSUED]).history.operations, reads) == ()
+    gone = [Operation(Kind.READ, "code", "", "n3", 9, 10, result=Result.ABSENT)]
+    assert lost(told_of([ISSUED]).history.operations, gone) == ("code at n3: absent",)
+    revoked = told_of([ISSUED, revoke(Result.REVOKED, "r")]).history.operations
+    assert lost(revoked, reads[1:]) == ("code at n2: live",)
 
 
 def test_every_line_of_the_file_is_written_before_and_after(tmp_path) -> None:

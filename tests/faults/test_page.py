@@ -8,7 +8,7 @@ import pytest
 from tests.faults import page, plans
 from tests.faults.nemesis import FAULTS
 from tests.faults.report import figures
-from tests.faults.strikes import Proof
+from tests.faults.striker import Proof
 from tests.faults.test_report import GHOSTS, GOOD, STRIKE
 
 KILLED = replace(

@@ -7,11 +7,20 @@ import pytest
 
 from tests.faults.checker import Verdict
 from tests.faults.disks import _missing
+from tests.faults.doors import ANY
 from tests.faults.ghosts import Ghosts
 from tests.faults.history import Kind, Operation, Outcome, Result
 from tests.faults.nemesis import Strike
-from tests.faults.report import SECOND_NS, Campaign, Final, Span, failures, figures
-from tests.faults.strikes import Proof
+from tests.faults.report import (
+    SECOND_NS,
+    Campaign,
+    Final,
+    Span,
+    failures,
+    figures,
+    rolling_restarts,
+)
+from tests.faults.striker import Proof
 
 STRIKE = Strike(
     fault="kill_all",
@@ -59,7 +68,8 @@ GOOD = Campaign(
         *reads(seconds=range(24, 60), per_s=12, outcome=Outcome.ANSWERED),
     ],
     verdict=Verdict(codes=672, double_spends=(), not_linearizable=()),
-    final=Final(reads=3, digest="d1", lost=()),
+    final=Final(nodes=3, reads=3 * 672, digest="d1", lost=()),
+    planned=("kill_all",),
     strikes=[STRIKE],
     ghosts=[GHOSTS],
     errors={},
@@ -70,6 +80,34 @@ GOOD = Campaign(
     installed=1,
     load=(0.5, 2.5),
 )
+
+
+RESTART = replace(
+    STRIKE,
+    fault="rolling_restart",
+    begin_ns=30 * SECOND_NS,
+    end_ns=40 * SECOND_NS,
+    ready_ns=41 * SECOND_NS,
+)
+ASKED = Operation(
+    Kind.CONSUME,
+    "code-31-0",
+    "",
+    ANY,
+    31 * SECOND_NS,
+    32 * SECOND_NS,
+    Outcome.ANSWERED,
+    Result.REFUSED,
+)
+
+
+def restarted(*asked: Operation) -> Campaign:
+    """Return a campaign with a rolling restart, in which clients asked all nodes."""
+    return replace(
+        GOOD,
+        strikes=[STRIKE, RESTART],
+        operations=[*GOOD.operations, *asked],
+    )
 
 
 def why(campaign: Campaign) -> list[str]:
@@ -91,24 +129,47 @@ def test_a_good_campaign_passes() -> None:
     [
         (
             replace(GOOD, verdict=Verdict(
-                codes=1, double_spends=("c",), not_linearizable=()
+                codes=672, double_spends=("c",), not_linearizable=()
             )),
             "1 double spends",
         ),
         (
             replace(GOOD, verdict=Verdict(
-                codes=1, double_spends=(), not_linearizable=("c",)
+                codes=672, double_spends=(), not_linearizable=("c",)
             )),
             "1 codes with answers that no order explains",
         ),
         (
-            replace(GOOD, final=Final(reads=3, digest="d1", lost=("c at n1: live",))),
+            replace(GOOD, final=replace(GOOD.final, lost=("c at n1: live",))),
             "1 acknowledged facts lost",
         ),
         (
-            replace(GOOD, final=Final(reads=3, digest="", lost=())),
+            replace(GOOD, final=replace(GOOD.final, digest="")),
             "the nodes' states are not equal",
         ),
+        (
+            replace(GOOD, final=replace(GOOD.final, reads=2_015)),
+            "2015 of 2016 final states were read",
+        ),
+        (
+            replace(GOOD, ghosts=[GHOSTS, replace(GHOSTS, dropped=0)]),
+            "a primary was not cut off: no packets dropped",
+        ),
+        (
+            replace(GOOD, ghosts=[
+                replace(GHOSTS, unknown=0), replace(GHOSTS, elsewhere=0)
+            ]),
+            "no change was under way at a primary while others led",
+        ),
+        (
+            replace(GOOD, planned=("kill_all", "full_disk", "delay")),
+            "too short for delay, full_disk",
+        ),
+        (
+            restarted(ASKED, replace(ASKED, outcome=Outcome.OPEN, unserved=True)),
+            "1 calls failed beyond retries in a rolling restart",
+        ),
+        (restarted(), "nobody asked all nodes in a rolling restart"),
         (
             replace(GOOD, ghosts=[replace(GHOSTS, false_acknowledgements=10)]),
             "10 false acknowledgements",
@@ -140,6 +201,37 @@ def test_a_good_campaign_passes() -> None:
 )  # fmt: skip
 def test_a_campaign_fails_for_each_reason(campaign: Campaign, words: str) -> None:
     assert why(campaign) == [words]
+
+
+def test_a_campaign_without_anything_has_failed() -> None:
+    """Nothing asked, nothing struck, nothing read: and no word of success."""
+    nothing = replace(
+        GOOD,
+        operations=[],
+        verdict=Verdict(codes=0, double_spends=(), not_linearizable=()),
+        final=Final(nodes=3, reads=0, digest="d1", lost=()),
+        strikes=[],
+        ghosts=[],
+        compactions=0,
+    )
+    assert why(nothing) == [
+        "0 of 0 final states were read",
+        "too short for kill_all",
+        "no log was compacted",
+        "fewer than 10 successes a second",
+        "less than 30% of the answers definite",
+    ]
+
+
+def test_who_asks_one_node_may_notice_that_it_is_restarted() -> None:
+    """Only those count who could have asked another one, and they are told of."""
+    one = replace(ASKED, node="n1", outcome=Outcome.OPEN, unserved=True)
+    campaign = restarted(ASKED, one)
+    found = figures(campaign)
+    assert not failures(campaign, found)
+    assert rolling_restarts(found) == (
+        "1; of 1 calls by clients that know all nodes, 0 failed beyond retries"
+    )
 
 
 def test_bytes_that_a_power_cut_took_are_counted() -> None:

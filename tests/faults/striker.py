@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every fault has: a site to strike, dice, and a proof that it bit."""
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from local_cluster.cluster import LocalNode
+
+from tests.faults.site import Site
+
+FirstSuccess: TypeAlias = Callable[[int, str], float | None]
+"""Seconds from a moment to the first answer of others than a node to a later call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """Whether a fault has bitten, and how one knows."""
+
+    bit: bool
+    words: str
+    success_s: float | None = None
+    """After the primary was killed: until the survivors have answered a new call."""
+    failure: str = ""
+    """What went wrong meanwhile that must not."""
+
+
+class Striker:
+    """What faults of every kind need."""
+
+    def __init__(
+        self,
+        site: Site,
+        chance: random.Random,
+        *,
+        primary: Callable[[], LocalNode],
+        offset_of: Callable[[str], float],
+        newest_applied: Callable[[], int],
+        first_success: FirstSuccess,
+    ) -> None:
+        self._site = site
+        self._chance = chance
+        self._primary = primary
+        self._offset_of = offset_of
+        self._newest_applied = newest_applied
+        self._first_success = first_success
+        self.down: set[str] = set()
+        """The nodes that the last fault took down; any other must still run."""
+
+    def _replicas(self) -> list[LocalNode]:
+        primary = self._primary()
+        found = [node for node in self._site.nodes if node is not primary]
+        self._chance.shuffle(found)
+        return found
+
+    def _replica(self) -> LocalNode:
+        return self._replicas()[0]
+
+    def _last(self, at_least_s: float, at_most_s: float) -> float:
+        seconds = self._chance.uniform(at_least_s, at_most_s)
+        time.sleep(seconds)
+        return seconds
+
+
+def names(nodes: Sequence[LocalNode]) -> str:
+    return ", ".join(sorted(node.node_id for node in nodes))
