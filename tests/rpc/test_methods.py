@@ -475,10 +475,19 @@ CASES = [
     Case(
         "UserService/CreateUser",
         users_pb2.CreateUserRequest(
-            request_id=ID, username="alice", display_name="Alice", email="a@b"
+            request_id=ID,
+            username="alice",
+            display_name="Alice",
+            email="a@b",
+            join_groups=["staff"],
         ),
         "create",
-        {"username": "alice", "display_name": "Alice", "email": "a@b"},
+        {
+            "username": "alice",
+            "display_name": "Alice",
+            "email": "a@b",
+            "join_groups": ("staff",),
+        },
         APPLIED,
         users_pb2.CreateUserResponse(commit=COMMIT),
     ),

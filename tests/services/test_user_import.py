@@ -62,6 +62,44 @@ async def test_imported_user_authenticates(node: OneNode) -> None:
     assert await node.accepts("4711" + node.tokencode())
 
 
+async def groups_of(node: OneNode, username: str) -> tuple[str, ...]:
+    read = await node.users.get(node.admin("UserService/GetUser"), username)
+    return read.value.groups
+
+
+async def test_users_come_with_their_groups(node: OneNode) -> None:
+    """(K4, A4) In one commit each, so that no agent ever sees one without the other."""
+    before = len(node.replicator.entries)
+    rows = await import_file(
+        node,
+        "username,groups\nalice,Staff; night shift\nbob,\ncarol,STAFF\n",
+    )
+    assert [row.imported for row in rows] == [True] * 3
+    assert len(node.replicator.entries) - before == 3
+    assert await groups_of(node, "alice") == ("night shift", "staff")
+    assert await groups_of(node, "bob") == ()
+    assert await groups_of(node, "carol") == ("staff",)
+
+
+@pytest.mark.parametrize(
+    ("cell", "says"),
+    [
+        ("x" * 65, "groups: must have 1 to 64 characters"),
+        ("staff;;night", "groups: must have 1 to 64 characters"),
+        ("staff;", "groups: must have 1 to 64 characters"),
+        (";".join(map(str, range(33))), "groups: must have at most 32 names; has 33"),
+    ],
+)
+async def test_bad_group_leaves_the_whole_row_out(
+    node: OneNode, cell: str, says: str
+) -> None:
+    """(K4) A user without the group would be let in nowhere, and nobody had said so."""
+    rows = await import_file(node, f"username,groups\nalice,{cell}\nbob,staff\n")
+    assert [row.imported for row in rows] == [False, True]
+    assert says in rows[0].problem
+    assert [name for name, *_ in await names(node)] == ["bob"]
+
+
 async def test_bad_row_never_stops_the_rest(node: OneNode) -> None:
     """(K4) Known name, twin in the file, blank, too long, a cell too many."""
     await node.users.create(

@@ -554,6 +554,7 @@ class World:
             email=given.get("email", ""),
             pin_salt=b"pin salt",
             code_salt=b"code salt",
+            join_groups=names(given.get("join")),
         )
 
     def _enroll(self, given: Arguments) -> EnrollToken:

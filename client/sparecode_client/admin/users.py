@@ -19,11 +19,12 @@ class Users(Caller):
         *,
         display_name: str = "",
         email: str = "",
+        join_groups: Sequence[str] = (),
         request_id: str | None = None,
         within: timedelta | None = None,
     ) -> Commit:
         """
-        Add a user.
+        Add a user, who is in those groups: agents may admit by them.
 
         Raises:
             AlreadyExists: The username is taken.
@@ -33,6 +34,7 @@ class Users(Caller):
             username=username,
             display_name=display_name,
             email=email,
+            join_groups=join_groups,
         )
         answer = await self._client.unary(
             lambda node: node.users.CreateUser, request, within=within

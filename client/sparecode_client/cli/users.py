@@ -22,6 +22,10 @@ DisplayName = Annotated[
 Email = Annotated[
     str | None, typer.Option(metavar="ADDRESS", help="At most 254 characters.")
 ]
+Join = Annotated[
+    list[str] | None,
+    typer.Option(metavar="GROUP", help="A group to be in; may repeat."),
+]
 
 
 def state(user: User) -> str:
@@ -42,6 +46,7 @@ def create(
     ],
     display_name: DisplayName = None,
     email: Email = None,
+    join: Join = None,
 ) -> None:
     """Add a user."""
     settings = settings_of(context)
@@ -50,6 +55,7 @@ def create(
             username,
             display_name=display_name or "",
             email=email or "",
+            join_groups=join or (),
             request_id=settings.request_id,
         )
     settings.output.done(f"User {username} created", commit, username=username)
@@ -66,8 +72,8 @@ def import_(
         Path,
         typer.Argument(
             metavar="FILE",
-            help="CSV with a column username; if wanted also display_name and email. At "
-            "most 1 MiB and 10,000 rows.",
+            help="CSV with a column username; if wanted also display_name, email and "
+            "groups, names with a semicolon between two. At most 1 MiB and 10,000 rows.",
         ),
     ],
 ) -> None:
@@ -181,10 +187,7 @@ def update(
     username: Username,
     display_name: DisplayName = None,
     email: Email = None,
-    join: Annotated[
-        list[str] | None,
-        typer.Option(metavar="GROUP", help="A group to be in; may repeat."),
-    ] = None,
+    join: Join = None,
     leave: Annotated[
         list[str] | None,
         typer.Option(metavar="GROUP", help="A group to be in no more; may repeat."),

@@ -32,6 +32,7 @@ class UserServicer(pb_grpc.UserServiceServicer):
             username=request.username,
             display_name=request.display_name,
             email=request.email,
+            join_groups=tuple(request.join_groups),
         )
         return pb.CreateUserResponse(commit=convert.commit(self._node_id, applied))
 

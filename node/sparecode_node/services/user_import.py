@@ -5,8 +5,10 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
+from sparecode_node.domain.ids import GroupKey
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.domain.users import fold
+from sparecode_node.services import fields
 from sparecode_node.services.ambient import Entropy
 from sparecode_node.services.context import CallContext
 from sparecode_node.services.csv_files import CsvRow, read_csv
@@ -24,7 +26,9 @@ from sparecode_node.services.users import creation
 ROWS_MAX = 10_000
 SHOWN_MAX = 128
 NEEDED = ("username",)
-KNOWN = ("display_name", "email")
+KNOWN = ("display_name", "email", "groups")
+BETWEEN_GROUPS = ";"
+"""A comma would need quotes around the cell, which people forget."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +36,9 @@ class UserFile:
     """A file of users as it was uploaded."""
 
     content: bytes
-    """CSV in UTF-8: a column `username`; if wanted also `display_name` and `email`."""
+    """
+    CSV in UTF-8: a column `username`; if wanted also `display_name`, `email`, `groups`.
+    """
     from_row: int = 0
     """Rows before it are not looked at: a retry says how far it got."""
 
@@ -100,7 +106,13 @@ class UserImport:
         self, proposer: RowProposer, number: int, row: CsvRow, first: int
     ) -> ImportedUser:
         """Create the user of one row; *first*: the first row with that name."""
-        said = {name: row.cells.get(name, "") for name in (*NEEDED, *KNOWN)}
+        columns = (*NEEDED, *KNOWN)
+        said = {
+            name: row.cells.get(name, "")
+            for name in columns
+            # Who names no group says what was said before there were any (Q1).
+            if name != "groups" or row.cells.get(name)
+        }
         username = said["username"][:SHOWN_MAX]
         problem, reason = row.problem, ""
         if not problem and first != number:
@@ -115,7 +127,11 @@ class UserImport:
                 reason=reason,
             )
         outcome = await proposer.propose(
-            number, lambda: creation(said, self._sealing, self._entropy), said
+            number,
+            lambda: creation(
+                said, _groups(said.get("groups", "")), self._sealing, self._entropy
+            ),
+            said,
         )
         return ImportedUser(
             row=number,
@@ -124,3 +140,9 @@ class UserImport:
             problem=outcome.problem,
             reason=outcome.reason,
         )
+
+
+def _groups(cell: str) -> tuple[GroupKey, ...]:
+    """Return the folded names of the groups in a cell. Raises `InvalidFieldError`."""
+    names = [name.strip() for name in cell.split(BETWEEN_GROUPS)] if cell else []
+    return fields.groups("groups", names)

@@ -3,7 +3,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from sparecode_node.domain.ids import FIRST_KEY, NO_KEY, UserId
+from sparecode_node.domain.ids import FIRST_KEY, NO_KEY, GroupKey, UserId
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.users import fold
 from sparecode_node.queries import users
@@ -27,7 +27,12 @@ from sparecode_node.statemachine.commands import (
 from sparecode_node.statemachine.results import Applied
 
 
-def creation(said: Mapping[str, str], sealing: Sealing, entropy: Entropy) -> CreateUser:
+def creation(
+    said: Mapping[str, str],
+    groups: Sequence[GroupKey],
+    sealing: Sealing,
+    entropy: Entropy,
+) -> CreateUser:
     """Return the command that adds a user of whom *said* tells. Raises `InvalidFieldError`."""
     username, display_name, email = (
         said["username"],
@@ -50,6 +55,7 @@ def creation(said: Mapping[str, str], sealing: Sealing, entropy: Entropy) -> Cre
         email=email,
         pin_salt=entropy.token_bytes(SALT_BYTES),
         code_salt=entropy.token_bytes(SALT_BYTES),
+        join_groups=tuple(groups),
     )
 
 
@@ -76,11 +82,19 @@ class Users:
         self._entropy = entropy
 
     async def create(
-        self, context: CallContext, *, username: str, display_name: str, email: str
+        self,
+        context: CallContext,
+        *,
+        username: str,
+        display_name: str,
+        email: str,
+        join_groups: Sequence[str] = (),
     ) -> Applied:
-        """Add a user."""
+        """Add a user, who is in those groups."""
         said = {"username": username, "display_name": display_name, "email": email}
-        command = creation(said, self._sealing, self._entropy)
+        groups = fields.groups("join_groups", join_groups)
+        command = creation(said, groups, self._sealing, self._entropy)
+        said |= {f"join {at}": each for at, each in enumerate(join_groups)}
         return await self._proposer.change(context, command, said)
 
     async def get(

@@ -122,6 +122,8 @@ class CreateUser:
     code_salt: bytes
     key_id: KeyId = NO_KEY
     """That the tag was made with; 0: the first one, of which there was no other."""
+    join_groups: tuple[GroupKey, ...] = ()
+    """Where the user is from the beginning: added with all of them, or not at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

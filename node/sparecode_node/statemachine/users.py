@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Commands on users: load, decide, save."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from sparecode_node.domain.agents import GROUPS_MAX
+from sparecode_node.domain.ids import GroupKey
 from sparecode_node.domain.lockout import FREE, Factor
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.users import User
@@ -43,23 +45,22 @@ def create_user(applying: Applying, command: CreateUser) -> Result:
         )
     if command.key_id and not applying.keys.uses(command.key_id):
         return Rejected(Reason.STALE_PARAMETERS)
-    tables.save_user(
-        db,
-        User(
-            user_id=command.user_id,
-            username=command.username,
-            name_key=command.name_key,
-            name_tag=command.name_tag,
-            display_name=command.display_name,
-            email=command.email,
-            enabled=True,
-            auth_version=1,
-            pin_salt=command.pin_salt,
-            code_salt=command.code_salt,
-            tag_key_id=command.key_id or applying.keys.active,
-        ),
+    user = User(
+        user_id=command.user_id,
+        username=command.username,
+        name_key=command.name_key,
+        name_tag=command.name_tag,
+        display_name=command.display_name,
+        email=command.email,
+        enabled=True,
+        auth_version=1,
+        pin_salt=command.pin_salt,
+        code_salt=command.code_salt,
+        tag_key_id=command.key_id or applying.keys.active,
     )
-    return Applied(index=applying.index)
+    tables.save_user(db, user)
+    refused = _change_groups(applying, user, join=command.join_groups)
+    return refused or Applied(index=applying.index)
 
 
 def update_user(applying: Applying, command: UpdateUser) -> Result:
@@ -76,23 +77,27 @@ def update_user(applying: Applying, command: UpdateUser) -> Result:
         user = replace(user, enabled=command.enabled)
         applying.detail = "enabled" if command.enabled else "disabled"
     tables.save_user(db, user)
-    return _change_groups(applying, user, command) or Applied(index=applying.index)
+    refused = _change_groups(
+        applying, user, join=command.join_groups, leave=command.leave_groups
+    )
+    return refused or Applied(index=applying.index)
 
 
 def _change_groups(
-    applying: Applying, user: User, command: UpdateUser
+    applying: Applying,
+    user: User,
+    *,
+    join: Sequence[GroupKey],
+    leave: Sequence[GroupKey] = (),
 ) -> Rejected | None:
     """Put the user into groups, or take them from some: agents admit them by it."""
-    if not command.join_groups and not command.leave_groups:
+    if not join and not leave:
         return None
-    changes = [f"joins {group}" for group in command.join_groups]
-    changes += [f"leaves {group}" for group in command.leave_groups]
+    changes = [f"joins {group}" for group in join]
+    changes += [f"leaves {group}" for group in leave]
     applying.detail = ", ".join([applying.detail] * bool(applying.detail) + changes)
     count = group_tables.change_memberships(
-        applying.db,
-        user.user_id,
-        joined=command.join_groups,
-        left=command.leave_groups,
+        applying.db, user.user_id, joined=join, left=leave
     )
     if count > GROUPS_MAX:
         return Rejected(

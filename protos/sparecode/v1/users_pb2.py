@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from sparecode.v1 import types_pb2 as sparecode_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18sparecode/v1/users.proto\x12\x0csparecode.v1\x1a\x18sparecode/v1/types.proto\"\xb9\x01\n\x04User\x12\x10\n\x08username\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\r\n\x05\x65mail\x18\x03 \x01(\t\x12\x0f\n\x07\x65nabled\x18\x04 \x01(\x08\x12\x15\n\rtoken_serials\x18\x05 \x03(\t\x12\x16\n\x0etoken_failures\x18\x06 \x01(\x05\x12\x1a\n\x12\x65mergency_failures\x18\x07 \x01(\x05\x12\x0e\n\x06locked\x18\x08 \x01(\x08\x12\x0e\n\x06groups\x18\t \x03(\t\"^\n\x11\x43reateUserRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08username\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\r\n\x05\x65mail\x18\x04 \x01(\t\":\n\x12\x43reateUserResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"K\n\x12ImportUsersRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\x12\x10\n\x08\x66rom_row\x18\x03 \x01(\x05\"`\n\x0cImportedUser\x12\x0b\n\x03row\x18\x01 \x01(\x05\x12\x10\n\x08username\x18\x02 \x01(\t\x12\x10\n\x08imported\x18\x03 \x01(\x08\x12\x0f\n\x07problem\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\"M\n\x13ImportUsersResponse\x12\x0c\n\x04rows\x18\x01 \x01(\x05\x12(\n\x04user\x18\x02 \x01(\x0b\x32\x1a.sparecode.v1.ImportedUser\"4\n\x0eGetUserRequest\x12\x10\n\x08username\x18\x01 \x01(\t\x12\x10\n\x08stale_ok\x18\x02 \x01(\x08\"a\n\x0fGetUserResponse\x12 \n\x04user\x18\x01 \x01(\x0b\x32\x12.sparecode.v1.User\x12,\n\x08position\x18\x02 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition\"\xb6\x01\n\x10ListUsersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x17\n\x0fusername_prefix\x18\x03 \x01(\t\x12\x10\n\x08stale_ok\x18\x04 \x01(\x08\x12\x0e\n\x06search\x18\x05 \x01(\t\x12\x14\n\x07\x65nabled\x18\x06 \x01(\x08H\x00\x88\x01\x01\x12\x13\n\x06locked\x18\x07 \x01(\x08H\x01\x88\x01\x01\x42\n\n\x08_enabledB\t\n\x07_locked\"}\n\x11ListUsersResponse\x12!\n\x05users\x18\x01 \x03(\x0b\x32\x12.sparecode.v1.User\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12,\n\x08position\x18\x03 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition\"\xd0\x01\n\x11UpdateUserRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08username\x18\x02 \x01(\t\x12\x19\n\x0c\x64isplay_name\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x12\n\x05\x65mail\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x14\n\x07\x65nabled\x18\x05 \x01(\x08H\x02\x88\x01\x01\x12\x13\n\x0bjoin_groups\x18\x06 \x03(\t\x12\x14\n\x0cleave_groups\x18\x07 \x03(\tB\x0f\n\r_display_nameB\x08\n\x06_emailB\n\n\x08_enabled\":\n\x12UpdateUserResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"9\n\x11\x44\x65leteUserRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08username\x18\x02 \x01(\t\":\n\x12\x44\x65leteUserResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"9\n\x11UnlockUserRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08username\x18\x02 \x01(\t\":\n\x12UnlockUserResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit2\xbd\x04\n\x0bUserService\x12O\n\nCreateUser\x12\x1f.sparecode.v1.CreateUserRequest\x1a .sparecode.v1.CreateUserResponse\x12T\n\x0bImportUsers\x12 .sparecode.v1.ImportUsersRequest\x1a!.sparecode.v1.ImportUsersResponse0\x01\x12\x46\n\x07GetUser\x12\x1c.sparecode.v1.GetUserRequest\x1a\x1d.sparecode.v1.GetUserResponse\x12L\n\tListUsers\x12\x1e.sparecode.v1.ListUsersRequest\x1a\x1f.sparecode.v1.ListUsersResponse\x12O\n\nUpdateUser\x12\x1f.sparecode.v1.UpdateUserRequest\x1a .sparecode.v1.UpdateUserResponse\x12O\n\nDeleteUser\x12\x1f.sparecode.v1.DeleteUserRequest\x1a .sparecode.v1.DeleteUserResponse\x12O\n\nUnlockUser\x12\x1f.sparecode.v1.UnlockUserRequest\x1a .sparecode.v1.UnlockUserResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18sparecode/v1/users.proto\x12\x0csparecode.v1\x1a\x18sparecode/v1/types.proto\"\xb9\x01\n\x04User\x12\x10\n\x08username\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\r\n\x05\x65mail\x18\x03 \x01(\t\x12\x0f\n\x07\x65nabled\x18\x04 \x01(\x08\x12\x15\n\rtoken_serials\x18\x05 \x03(\t\x12\x16\n\x0etoken_failures\x18\x06 \x01(\x05\x12\x1a\n\x12\x65mergency_failures\x18\x07 \x01(\x05\x12\x0e\n\x06locked\x18\x08 \x01(\x08\x12\x0e\n\x06groups\x18\t \x03(\t\"s\n\x11\x43reateUserRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08username\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\r\n\x05\x65mail\x18\x04 \x01(\t\x12\x13\n\x0bjoin_groups\x18\x05 \x03(\t\":\n\x12\x43reateUserResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"K\n\x12ImportUsersRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\x12\x10\n\x08\x66rom_row\x18\x03 \x01(\x05\"`\n\x0cImportedUser\x12\x0b\n\x03row\x18\x01 \x01(\x05\x12\x10\n\x08username\x18\x02 \x01(\t\x12\x10\n\x08imported\x18\x03 \x01(\x08\x12\x0f\n\x07problem\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\"M\n\x13ImportUsersResponse\x12\x0c\n\x04rows\x18\x01 \x01(\x05\x12(\n\x04user\x18\x02 \x01(\x0b\x32\x1a.sparecode.v1.ImportedUser\"4\n\x0eGetUserRequest\x12\x10\n\x08username\x18\x01 \x01(\t\x12\x10\n\x08stale_ok\x18\x02 \x01(\x08\"a\n\x0fGetUserResponse\x12 \n\x04user\x18\x01 \x01(\x0b\x32\x12.sparecode.v1.User\x12,\n\x08position\x18\x02 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition\"\xb6\x01\n\x10ListUsersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x17\n\x0fusername_prefix\x18\x03 \x01(\t\x12\x10\n\x08stale_ok\x18\x04 \x01(\x08\x12\x0e\n\x06search\x18\x05 \x01(\t\x12\x14\n\x07\x65nabled\x18\x06 \x01(\x08H\x00\x88\x01\x01\x12\x13\n\x06locked\x18\x07 \x01(\x08H\x01\x88\x01\x01\x42\n\n\x08_enabledB\t\n\x07_locked\"}\n\x11ListUsersResponse\x12!\n\x05users\x18\x01 \x03(\x0b\x32\x12.sparecode.v1.User\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12,\n\x08position\x18\x03 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition\"\xd0\x01\n\x11UpdateUserRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08username\x18\x02 \x01(\t\x12\x19\n\x0c\x64isplay_name\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x12\n\x05\x65mail\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x14\n\x07\x65nabled\x18\x05 \x01(\x08H\x02\x88\x01\x01\x12\x13\n\x0bjoin_groups\x18\x06 \x03(\t\x12\x14\n\x0cleave_groups\x18\x07 \x03(\tB\x0f\n\r_display_nameB\x08\n\x06_emailB\n\n\x08_enabled\":\n\x12UpdateUserResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"9\n\x11\x44\x65leteUserRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08username\x18\x02 \x01(\t\":\n\x12\x44\x65leteUserResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"9\n\x11UnlockUserRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08username\x18\x02 \x01(\t\":\n\x12UnlockUserResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit2\xbd\x04\n\x0bUserService\x12O\n\nCreateUser\x12\x1f.sparecode.v1.CreateUserRequest\x1a .sparecode.v1.CreateUserResponse\x12T\n\x0bImportUsers\x12 .sparecode.v1.ImportUsersRequest\x1a!.sparecode.v1.ImportUsersResponse0\x01\x12\x46\n\x07GetUser\x12\x1c.sparecode.v1.GetUserRequest\x1a\x1d.sparecode.v1.GetUserResponse\x12L\n\tListUsers\x12\x1e.sparecode.v1.ListUsersRequest\x1a\x1f.sparecode.v1.ListUsersResponse\x12O\n\nUpdateUser\x12\x1f.sparecode.v1.UpdateUserRequest\x1a .sparecode.v1.UpdateUserResponse\x12O\n\nDeleteUser\x12\x1f.sparecode.v1.DeleteUserRequest\x1a .sparecode.v1.DeleteUserResponse\x12O\n\nUnlockUser\x12\x1f.sparecode.v1.UnlockUserRequest\x1a .sparecode.v1.UnlockUserResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,35 +35,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_USER']._serialized_start=69
   _globals['_USER']._serialized_end=254
   _globals['_CREATEUSERREQUEST']._serialized_start=256
-  _globals['_CREATEUSERREQUEST']._serialized_end=350
-  _globals['_CREATEUSERRESPONSE']._serialized_start=352
-  _globals['_CREATEUSERRESPONSE']._serialized_end=410
-  _globals['_IMPORTUSERSREQUEST']._serialized_start=412
-  _globals['_IMPORTUSERSREQUEST']._serialized_end=487
-  _globals['_IMPORTEDUSER']._serialized_start=489
-  _globals['_IMPORTEDUSER']._serialized_end=585
-  _globals['_IMPORTUSERSRESPONSE']._serialized_start=587
-  _globals['_IMPORTUSERSRESPONSE']._serialized_end=664
-  _globals['_GETUSERREQUEST']._serialized_start=666
-  _globals['_GETUSERREQUEST']._serialized_end=718
-  _globals['_GETUSERRESPONSE']._serialized_start=720
-  _globals['_GETUSERRESPONSE']._serialized_end=817
-  _globals['_LISTUSERSREQUEST']._serialized_start=820
-  _globals['_LISTUSERSREQUEST']._serialized_end=1002
-  _globals['_LISTUSERSRESPONSE']._serialized_start=1004
-  _globals['_LISTUSERSRESPONSE']._serialized_end=1129
-  _globals['_UPDATEUSERREQUEST']._serialized_start=1132
-  _globals['_UPDATEUSERREQUEST']._serialized_end=1340
-  _globals['_UPDATEUSERRESPONSE']._serialized_start=1342
-  _globals['_UPDATEUSERRESPONSE']._serialized_end=1400
-  _globals['_DELETEUSERREQUEST']._serialized_start=1402
-  _globals['_DELETEUSERREQUEST']._serialized_end=1459
-  _globals['_DELETEUSERRESPONSE']._serialized_start=1461
-  _globals['_DELETEUSERRESPONSE']._serialized_end=1519
-  _globals['_UNLOCKUSERREQUEST']._serialized_start=1521
-  _globals['_UNLOCKUSERREQUEST']._serialized_end=1578
-  _globals['_UNLOCKUSERRESPONSE']._serialized_start=1580
-  _globals['_UNLOCKUSERRESPONSE']._serialized_end=1638
-  _globals['_USERSERVICE']._serialized_start=1641
-  _globals['_USERSERVICE']._serialized_end=2214
+  _globals['_CREATEUSERREQUEST']._serialized_end=371
+  _globals['_CREATEUSERRESPONSE']._serialized_start=373
+  _globals['_CREATEUSERRESPONSE']._serialized_end=431
+  _globals['_IMPORTUSERSREQUEST']._serialized_start=433
+  _globals['_IMPORTUSERSREQUEST']._serialized_end=508
+  _globals['_IMPORTEDUSER']._serialized_start=510
+  _globals['_IMPORTEDUSER']._serialized_end=606
+  _globals['_IMPORTUSERSRESPONSE']._serialized_start=608
+  _globals['_IMPORTUSERSRESPONSE']._serialized_end=685
+  _globals['_GETUSERREQUEST']._serialized_start=687
+  _globals['_GETUSERREQUEST']._serialized_end=739
+  _globals['_GETUSERRESPONSE']._serialized_start=741
+  _globals['_GETUSERRESPONSE']._serialized_end=838
+  _globals['_LISTUSERSREQUEST']._serialized_start=841
+  _globals['_LISTUSERSREQUEST']._serialized_end=1023
+  _globals['_LISTUSERSRESPONSE']._serialized_start=1025
+  _globals['_LISTUSERSRESPONSE']._serialized_end=1150
+  _globals['_UPDATEUSERREQUEST']._serialized_start=1153
+  _globals['_UPDATEUSERREQUEST']._serialized_end=1361
+  _globals['_UPDATEUSERRESPONSE']._serialized_start=1363
+  _globals['_UPDATEUSERRESPONSE']._serialized_end=1421
+  _globals['_DELETEUSERREQUEST']._serialized_start=1423
+  _globals['_DELETEUSERREQUEST']._serialized_end=1480
+  _globals['_DELETEUSERRESPONSE']._serialized_start=1482
+  _globals['_DELETEUSERRESPONSE']._serialized_end=1540
+  _globals['_UNLOCKUSERREQUEST']._serialized_start=1542
+  _globals['_UNLOCKUSERREQUEST']._serialized_end=1599
+  _globals['_UNLOCKUSERRESPONSE']._serialized_start=1601
+  _globals['_UNLOCKUSERRESPONSE']._serialized_end=1659
+  _globals['_USERSERVICE']._serialized_start=1662
+  _globals['_USERSERVICE']._serialized_end=2235
 # @@protoc_insertion_point(module_scope)

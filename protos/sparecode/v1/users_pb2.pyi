@@ -87,6 +87,7 @@ class CreateUserRequest(_message.Message):
     USERNAME_FIELD_NUMBER: _builtins.int
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     EMAIL_FIELD_NUMBER: _builtins.int
+    JOIN_GROUPS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Names this request (UUID). A retry carries the same."""
     username: _builtins.str
@@ -95,6 +96,10 @@ class CreateUserRequest(_message.Message):
     """For people; at most 256 characters."""
     email: _builtins.str
     """At most 254 characters."""
+    @_builtins.property
+    def join_groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Groups to be in, in any case; at most 32, of 1 to 64 characters."""
+
     def __init__(
         self,
         *,
@@ -102,10 +107,11 @@ class CreateUserRequest(_message.Message):
         username: _builtins.str = ...,
         display_name: _builtins.str = ...,
         email: _builtins.str = ...,
+        join_groups: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "email", b"email", "request_id", b"request_id", "username", b"username"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "email", b"email", "join_groups", b"join_groups", "request_id", b"request_id", "username", b"username"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -150,7 +156,8 @@ class ImportUsersRequest(_message.Message):
     """
     content: _builtins.bytes
     """Comma-separated values in UTF-8, at most 1 MiB and 10,000 rows. The first line
-    names the columns: `username`; if wanted also `display_name` and `email`.
+    names the columns: `username`; if wanted also `display_name`, `email` and `groups`,
+    names with a semicolon between two. A user is added with all of them or not at all.
     """
     from_row: _builtins.int
     """Rows before it are not looked at: a retry says how far it got. 0: all."""

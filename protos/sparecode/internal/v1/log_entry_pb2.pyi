@@ -593,6 +593,7 @@ class CreateUser(_message.Message):
     PIN_SALT_FIELD_NUMBER: _builtins.int
     CODE_SALT_FIELD_NUMBER: _builtins.int
     KEY_ID_FIELD_NUMBER: _builtins.int
+    JOIN_GROUPS_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """Identifies the user for ever."""
     username: _builtins.str
@@ -611,6 +612,10 @@ class CreateUser(_message.Message):
     """Salt of the user's codes."""
     key_id: _builtins.int
     """Key of the ring that the tag was made with; 0: the first one."""
+    @_builtins.property
+    def join_groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Groups that the user is in from the beginning, as they are compared."""
+
     def __init__(
         self,
         *,
@@ -623,10 +628,11 @@ class CreateUser(_message.Message):
         pin_salt: _builtins.bytes = ...,
         code_salt: _builtins.bytes = ...,
         key_id: _builtins.int = ...,
+        join_groups: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code_salt", b"code_salt", "display_name", b"display_name", "email", b"email", "key_id", b"key_id", "name_key", b"name_key", "name_tag", b"name_tag", "pin_salt", b"pin_salt", "user_id", b"user_id", "username", b"username"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code_salt", b"code_salt", "display_name", b"display_name", "email", b"email", "join_groups", b"join_groups", "key_id", b"key_id", "name_key", b"name_key", "name_tag", b"name_tag", "pin_salt", b"pin_salt", "user_id", b"user_id", "username", b"username"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
