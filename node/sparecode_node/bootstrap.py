@@ -17,14 +17,12 @@ from collections.abc import Coroutine
 from typing import Any
 
 from sparecode_node import systemd
+from sparecode_node.browsing import console_of
 from sparecode_node.config import Config, KdfProfile
 from sparecode_node.console.server import (
-    ConsoleListener,
     ConsoleListenError,
     ConsoleServer,
 )
-from sparecode_node.console.site import Site
-from sparecode_node.domain.ids import NodeId
 from sparecode_node.joining.welcome import Welcome
 from sparecode_node.local_socket import LocalSocket
 from sparecode_node.metrics.census import Census
@@ -71,7 +69,7 @@ from sparecode_node.services.refusals import Refusals
 from sparecode_node.services.sealing import Sealing
 from sparecode_node.services.security_log import SecurityLog
 from sparecode_node.services.state_file import StateFile
-from sparecode_node.services.use_cases import Services, build_services
+from sparecode_node.services.use_cases import build_services
 from sparecode_node.statemachine.feature_level import FeatureLevelError
 from sparecode_node.statemachine.schema import SchemaError
 from sparecode_node.tracing import set_up_tracing
@@ -248,7 +246,13 @@ class Node:
         )
         await listeners.start()
         started.push_async_callback(self._close, listeners)
-        self._console = console = self._make_console(services, replicator)
+        self._console = console = console_of(
+            self._config,
+            services,
+            replicator,
+            clock=self._clock,
+            entropy=self._entropy,
+        )
         if console is not None:
             await console.start(grace_s=int(STOP_GRACE_S))
             started.push_async_callback(console.stop)
@@ -321,31 +325,6 @@ class Node:
             log.warning("not_handed_over", extra={"cause": str(error)})
         else:
             log.info("handed_over", extra={"primary": primary})
-
-    def _make_console(
-        self, services: Services, replicator: ClusterReplicator
-    ) -> ConsoleServer | None:
-        """Return the listener for browsers, if this node has one."""
-        console, node_id = self._config.console, NodeId(self._config.node.id)
-        if console is None:
-            return None
-        return ConsoleServer(
-            ConsoleListener(
-                host=console.listen.host,
-                port=console.listen.port,
-                certificate=console.certificate,
-                key=console.key,
-            ),
-            Site(
-                node_id=node_id,
-                services=services,
-                is_ready=lambda: replicator.ready,
-                is_primary=lambda: replicator.primary == node_id,
-                clock=self._clock,
-                entropy=self._entropy,
-                addresses=console.addresses,
-            ),
-        )
 
     async def _close(self, listeners: Listeners) -> None:
         await listeners.stop(grace_s=0 if self._fatal else STOP_GRACE_S)

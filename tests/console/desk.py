@@ -11,6 +11,7 @@ import httpx
 from sparecode_node.console.app import build_app
 from sparecode_node.console.site import Site
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.rpc import tickets
 from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.rates import RateLimits
 from sparecode_node.services.use_cases import Services
@@ -40,6 +41,7 @@ class Desk:
                 is_primary=lambda: node.replicator.primary == NodeId(NODE),
                 clock=node.clock,
                 entropy=SystemEntropy(),
+                ticket_text=tickets.to_text,
                 addresses=OTHERS,
             )
         )

@@ -133,9 +133,18 @@ def exhibits(shown: Exhibition) -> Iterator[Exhibit]:
     yield Exhibit("audit", "/audit")
     yield Exhibit("audit-verified", "/audit", _verify)
     yield Exhibit("cluster", "/cluster")
+    yield Exhibit("cluster-ticket", "/cluster/ticket")
+    yield Exhibit("cluster-ticket-shown", "/cluster/ticket", _ticket)
+    yield Exhibit("cluster-add", "/cluster/add")
+    yield Exhibit("cluster-remove", "/cluster/members/n3/remove")
+    yield Exhibit("cluster-primary", "/cluster/primary")
+    yield Exhibit("backups", "/backups")
+    yield Exhibit("keys", "/keys")
     yield Exhibit("review", "/cluster/review")
     yield Exhibit("account", "/account")
     yield Exhibit("password", "/account/password")
+    yield Exhibit("second-factor", "/account/second-factor")
+    yield Exhibit("second-factor-shown", "/account/second-factor", _second_factor)
     yield Exhibit("not-found", "/tokens/404")
 
 
@@ -189,6 +198,17 @@ def _save_for_approval(page: Page) -> None:
     _generate(page)
     page.locator("#save").click()
     expect(page.locator("#problem")).to_contain_text("save again when it is approved")
+
+
+def _ticket(page: Page) -> None:
+    page.get_by_label("The new node’s id").fill("n4")
+    page.get_by_role("button", name="Make a ticket").click()
+    expect(page.locator("#ticket")).to_contain_text("sparecode-join-1:")
+
+
+def _second_factor(page: Page) -> None:
+    page.get_by_role("button", name="Set up").click()
+    expect(page.get_by_label("Code that the app shows")).to_be_visible()
 
 
 def _bad_policy(page: Page) -> None:

@@ -381,20 +381,20 @@ async def test_the_audit_log_is_filtered_and_exported(desk: Desk) -> None:
     assert "Whole. Proved up to event" in page.text
 
 
-async def test_the_primary_is_handed_over(desk: Desk) -> None:
-    browser = await desk.administrator()
-    page = await browser.open("/cluster")
-    assert "1 of 3 nodes down" in page.text
-    page = await browser.send("Hand over")
-    assert "n3 is the primary now" in page.text
-    assert desk.node.replicator.transfers == [None]
-
-
 async def test_without_a_quorum_every_page_still_opens(desk: Desk) -> None:
     """(P2) Reads are stale, and say so."""
     browser = await desk.administrator()
     desk.node.replicator.down = NoQuorumError("down")
-    for path in ("/", "/tokens", TOKEN, "/users", "/audit", "/policy", "/approvals"):
+    for path in (
+        "/",
+        "/tokens",
+        TOKEN,
+        "/users",
+        "/audit",
+        "/policy",
+        "/approvals",
+        "/account",
+    ):
         page = await browser.open(path)
         assert page.status == 200, path
         assert "it may miss what was changed since" in page.text, path

@@ -21,6 +21,7 @@ PAGES = {
     "/": "SessionService/WhoAmI",
     "/account": "SessionService/WhoAmI",
     "/account/password": "AdministratorService/ChangePassword",
+    "/account/second-factor": "AdministratorService/EnrollSecondFactor",
     "/administrators": "AdministratorService/ListAdministrators",
     f"/administrators/{ROOT}": "AdministratorService/ListAdministrators",
     "/agents": "AgentService/ListAgents",
@@ -31,9 +32,15 @@ PAGES = {
         "AuditService/ListAuditEvents"
     ),
     "/audit/export?format=csv": "AuditService/ExportAuditEvents",
+    "/backups": "ClusterService/GetStatus",
     "/cluster": "ClusterService/GetStatus",
+    "/cluster/add": "ClusterService/AddMember",
+    "/cluster/members/n3/remove": "ClusterService/RemoveMember",
+    "/cluster/primary?target=n3": "ClusterService/TransferPrimary",
     "/cluster/review": "ClusterService/GetReview",
+    "/cluster/ticket": "ClusterService/CreateJoinTicket",
     "/denied-certificates": "AgentService/ListDeniedCertificates",
+    "/keys": "ClusterService/GetStatus",
     "/new/administrator": "AdministratorService/CreateAdministrator",
     "/new/agent": "AgentService/RegisterAgent",
     "/new/user": "UserService/CreateUser",
@@ -96,6 +103,11 @@ FORMS = (
     ),
     (
         f"/administrators/{ROOT}",
+        {"action": "remove-second-factor"},
+        "AdministratorService/RemoveSecondFactor",
+    ),
+    (
+        f"/administrators/{ROOT}",
         {"action": "remove"},
         "AdministratorService/RemoveAdministrator",
     ),
@@ -106,7 +118,16 @@ FORMS = (
     ),
     ("/policy", {"action": "save", "version": "1"}, "PolicyService/UpdatePolicy"),
     ("/cluster/review", {"review": "ab" * 32}, "ClusterService/OpenCluster"),
-    ("/cluster", {"target": ""}, "ClusterService/TransferPrimary"),
+    ("/cluster/primary", {"target": ""}, "ClusterService/TransferPrimary"),
+    ("/cluster/ticket", {"node_id": "n8"}, "ClusterService/CreateJoinTicket"),
+    (
+        "/cluster/add",
+        {"node_id": "n7", "address": "n7:7301"},
+        "ClusterService/AddMember",
+    ),
+    ("/cluster/members/n3/remove", {}, "ClusterService/RemoveMember"),
+    ("/backups", {}, "ClusterService/CreateBackup"),
+    ("/keys", {}, "ClusterService/RotateKeys"),
     *(
         (f"/tokens/{SERIAL}/{name}", fields, f"TokenService/{method}")
         for name, fields, method in (
@@ -220,7 +241,8 @@ OFFERS = {
         "/tokens": {"Disable", "Set PIN", "Clear PIN", "Replace With Another Token"},
         "/users/alice": {"Save", "Disable"},
         "/policy": {"Save"},
-        "/cluster": {"Hand over"},
+        "/cluster": {"Add a node", "Make primary", "Remove"},
+        "/keys": {"Replace the key"},
     },
     Role.HELP_DESK: {
         "/tokens": {"Emergency Access Tokencodes", "View", "Clear PIN"},
@@ -232,15 +254,33 @@ OFFERS = {
         "/users/alice": set(),
         "/policy": set(),
         "/cluster": set(),
+        "/backups": set(),
+        "/keys": set(),
         "/agents/" + VPN: set(),
         "/denied-certificates": set(),
         f"/administrators/{ROOT}": set(),
     },
-    Role.OPERATOR: {"/cluster": {"Hand over"}},
+    Role.OPERATOR: {
+        "/cluster": {"Add a node", "Make primary", "Remove"},
+        "/backups": {"Take and download"},
+        "/keys": {"Replace the key"},
+    },
 }
 NOT_OFFERED = {
     Role.HELP_DESK: {"Disable", "Set PIN", "Replace With Another Token", "Delete"},
-    Role.AUDITOR: {"Clear PIN", "Disable", "Set PIN", "Unlock", "Hand over", "Deny"},
+    Role.AUDITOR: {
+        "Clear PIN",
+        "Disable",
+        "Set PIN",
+        "Unlock",
+        "Deny",
+        "Add a node",
+        "Make primary",
+        "Remove",
+        "Remove second factor",
+        "Take and download",
+        "Replace the key",
+    },
     Role.OPERATOR: {"SecurID Tokens", "Users", "Policy", "Audit log"},
 }
 

@@ -62,6 +62,7 @@ from sparecode_node.services.context import (
 from sparecode_node.services.deciding import Answer
 from sparecode_node.services.emergency_access import Emergency, Issued, Lifetime
 from sparecode_node.services.kdf import TESTING, Kdf, KdfInput, Lane, Secret
+from sparecode_node.services.key_keeping import KeyKeeper
 from sparecode_node.services.keyring import KeyRing
 from sparecode_node.services.local_administration import LocalAdministration
 from sparecode_node.services.opening import Opening
@@ -70,6 +71,8 @@ from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.rates import RateLimits, Rates
 from sparecode_node.services.reading import Reader
 from sparecode_node.services.refusals import Refusals
+from sparecode_node.services.resealing import Resealer
+from sparecode_node.services.rotating import Rotation
 from sparecode_node.services.sealing import Sealing, session_id
 from sparecode_node.services.second_factors import SecondFactors
 from sparecode_node.services.sessions import Sessions
@@ -300,6 +303,9 @@ class OneNode:
     cluster: Cluster
     cluster_changes: ClusterChanges
     opening: Opening
+    keeper: KeyKeeper
+    rotation: Rotation
+    resealer: Resealer
     backups: Backups
     audit: Audit
     policies: Policies
@@ -516,6 +522,7 @@ async def one_node(
     )
     reader = Reader(authorization=authorization, **shared)
     rates = Rates(limits or UNLIMITED, clock=clock, entropy=entropy)
+    keeper = KeyKeeper(ring, folder / "key.ring")
     node = OneNode(
         refusals=refusals,
         rates=rates,
@@ -536,6 +543,7 @@ async def one_node(
         ),
         second_factors=SecondFactors(
             proposer=proposer,
+            reader=reader,
             state=state,
             sealing=sealing,
             rates=rates,
@@ -592,6 +600,15 @@ async def one_node(
             authorities=lambda: (b"authority",),
         ),
         opening=Opening(proposer=proposer, reader=reader),
+        keeper=keeper,
+        rotation=Rotation(
+            proposer=proposer,
+            replicator=replicator,
+            state=state,
+            keeper=keeper,
+            entropy=entropy,
+        ),
+        resealer=Resealer(sealing=sealing, entropy=entropy, **shared),
         backups=Backups(
             proposer=proposer,
             sealing=sealing,

@@ -3,6 +3,7 @@
 
 from starlette.responses import Response
 
+from sparecode_node.console import second_factor
 from sparecode_node.console.changes import change
 from sparecode_node.console.idle import IDLE_MS
 from sparecode_node.console.visits import SIGN_IN, Visit
@@ -13,7 +14,17 @@ from sparecode_node.services.fields import PASSWORD_MIN
 
 async def show(visit: Visit) -> Response:
     """Show whose session this is, and until when."""
-    return visit.page("account.html", idle_minutes=IDLE_MS // MINUTE_MS)
+    has_second_factor = await visit.read(
+        second_factor.ENROLL,
+        lambda call, stale_ok: visit.site.services.second_factors.own(
+            call, stale_ok=stale_ok
+        ),
+    )
+    return visit.page(
+        "account.html",
+        idle_minutes=IDLE_MS // MINUTE_MS,
+        has_second_factor=has_second_factor,
+    )
 
 
 async def password(visit: Visit) -> Response:

@@ -140,6 +140,15 @@ async def _change(visit: Visit, name: str) -> Response | None:
                 to=here,
                 words="The role is changed.",
             )
+        case "remove-second-factor":
+            return await change(
+                visit,
+                "AdministratorService/RemoveSecondFactor",
+                lambda call: visit.site.services.second_factors.remove(call, name=name),
+                to=here,
+                words="The second factor is removed, and the administrator is signed "
+                "out everywhere.",
+            )
         case "link":
             return await change(
                 visit,

@@ -7,7 +7,7 @@ Refused, the same page says why, with everything that was typed.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from starlette.responses import Response
 
@@ -25,6 +25,8 @@ from sparecode_node.services.errors import (
     Refused,
 )
 
+T = TypeVar("T")
+
 
 class Committed(Protocol):
     """What a change has come to."""
@@ -32,6 +34,39 @@ class Committed(Protocol):
     @property
     def index(self) -> int:
         """The log index of its commit."""
+
+
+async def attempt(
+    visit: Visit,
+    method: str,
+    make: Callable[[CallContext], Awaitable[T]],
+    *,
+    fields: Mapping[str, str] | None = None,
+    within_s: float | None = None,
+) -> T | None:
+    """
+    Do what a form asks for; None: it was refused, and the visit holds why.
+
+    *fields*: what the page calls the fields of the request. Raises what is about
+    the session and the role, and not about the form; and `ApprovalNeededError`.
+    """
+    try:
+        return await make(
+            visit.call(method, request_id=visit.typed_request_id(), within_s=within_s)
+        )
+    except (ApprovalNeededError, NotSignedInError, NotPermittedError):
+        raise
+    except OutcomeUnknownError as error:
+        # The same id again, with the same content, tells what came of it.
+        visit.keep_request_id()
+        visit.add(explain(error))
+    except EXPLAINED as error:
+        if isinstance(error, Refused) and (
+            error.rejected.reason is Reason.PASSWORD_CHANGE_NEEDED
+        ):
+            raise
+        visit.add(explain(error, fields))
+    return None
 
 
 async def change(
@@ -46,12 +81,10 @@ async def change(
     """
     Make a change, and send the browser on to the page *to*, which says *words*.
 
-    None: it was refused; the visit holds why, and the page is to be shown again.
-    *fields*: what the page calls the fields of the request. Raises what is about
-    the session and the role, and not about the form.
+    None: it was refused, and the page is to be shown again. Raises as `attempt`.
     """
     try:
-        made = await make(visit.call(method, request_id=visit.typed_request_id()))
+        made = await attempt(visit, method, make, fields=fields)
     except ApprovalNeededError as error:
         waits = Notice(
             words="Not done yet: it waits for another super administrator, as "
@@ -59,19 +92,7 @@ async def change(
             waiting=True,
         )
         return go_on(visit, to, waits)
-    except (NotSignedInError, NotPermittedError):
-        raise
-    except OutcomeUnknownError as error:
-        # The same id again, with the same content, tells what came of it.
-        visit.keep_request_id()
-        visit.add(explain(error))
-        return None
-    except EXPLAINED as error:
-        if isinstance(error, Refused) and (
-            error.rejected.reason is Reason.PASSWORD_CHANGE_NEEDED
-        ):
-            raise
-        visit.add(explain(error, fields))
+    if made is None:
         return None
     notice = Notice(words=words, node_id=visit.site.node_id, index=made.index)
     return go_on(visit, to, notice)

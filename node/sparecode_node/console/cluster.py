@@ -5,12 +5,9 @@ from dataclasses import dataclass
 
 from starlette.responses import Response
 
-from sparecode_node.console.changes import go_on
-from sparecode_node.console.notices import Notice
 from sparecode_node.console.review import if_not_open
 from sparecode_node.console.visits import READ_S, Visit
-from sparecode_node.console.words import EXPLAINED, explain
-from sparecode_node.services.cluster import ClusterStatus
+from sparecode_node.services.cluster import ClusterStatus, ListedMember
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,17 +19,21 @@ class Health:
 
 
 async def show(visit: Visit) -> Response:
-    """Show the members; have another one lead."""
-    if visit.is_form:
-        answer = await _transfer(visit)
-        if answer is not None:
-            return answer
+    """Show the members, and who is about to become one."""
     status = await status_of(visit)
     return visit.page(
         "cluster.html",
         cluster=status,
+        listed={each.node_id: each for each in await listed(visit)},
         health=health(status),
         review=await if_not_open(visit),
+    )
+
+
+async def listed(visit: Visit) -> tuple[ListedMember, ...]:
+    """Return who is a member, or about to become one, as far as this node knows."""
+    return await visit.site.services.cluster.members(
+        visit.call("ClusterService/ListMembers", within_s=READ_S), stale_ok=True
     )
 
 
@@ -54,17 +55,3 @@ def health(status: ClusterStatus) -> Health:
     if there < members:
         return Health(words=f"{members - there} of {members} nodes down", good=False)
     return Health(words="All nodes in contact", good=True)
-
-
-async def _transfer(visit: Visit) -> Response | None:
-    method = "ClusterService/TransferPrimary"
-    visit.must(method)
-    try:
-        leads = await visit.site.services.cluster_changes.transfer_primary(
-            visit.call(method, request_id=visit.typed_request_id()),
-            target=visit.form.text("target"),
-        )
-    except EXPLAINED as error:
-        visit.add(explain(error, {"target": ""}))
-        return None
-    return go_on(visit, "/cluster", Notice(words=f"{leads} is the primary now."))

@@ -47,6 +47,8 @@ _NAVIGATION: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
         (
             ("/audit", "Audit log", "AuditService/ListAuditEvents"),
             ("/cluster", "Cluster", "ClusterService/GetStatus"),
+            ("/backups", "Backups", "ClusterService/GetStatus"),
+            ("/keys", "Key", "ClusterService/GetStatus"),
         ),
     ),
 )

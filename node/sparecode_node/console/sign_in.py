@@ -24,6 +24,8 @@ from sparecode_node.replication.errors import OutcomeUnknownError
 VISIT_BYTES = 18
 NOT_KEPT = frozenset(
     {
+        "enrolled_draft",
+        "enrolled_secret",
         "form_token",
         "new_password",
         "new_password_again",

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from sparecode_node.services.ambient import Clock, Entropy
+from sparecode_node.services.tickets import JoinTicket
 from sparecode_node.services.use_cases import Services
 
 
@@ -19,6 +20,8 @@ class Site:
     is_primary: Callable[[], bool]
     clock: Clock
     entropy: Entropy
+    ticket_text: Callable[[JoinTicket], str]
+    """Writes a join ticket as people carry it."""
     addresses: Mapping[str, str] = field(default_factory=dict)
     """Where the consoles of all nodes are, as far as this node was told."""
 

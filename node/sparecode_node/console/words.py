@@ -118,6 +118,7 @@ _NOT_FOUND = frozenset(
         Reason.AGENT_UNKNOWN,
         Reason.ADMINISTRATOR_UNKNOWN,
         Reason.APPROVAL_UNKNOWN,
+        Reason.MEMBER_UNKNOWN,
     }
 )
 
@@ -181,8 +182,10 @@ def explain(error: Exception, fields: Mapping[str, str] | None = None) -> Proble
 
 
 def sentence(words: str) -> str:
-    """Begin with a capital, and end with a full stop."""
+    """Begin with a capital, and end with a full stop; `n1` stays what it is called."""
     text = words.strip()
     if not text:
         return text
-    return text[0].upper() + text[1:] + ("" if text[-1] in ".!?" else ".")
+    is_name = any(character.isdigit() for character in text.split()[0])
+    begun = text if is_name else text[0].upper() + text[1:]
+    return begun + ("" if text[-1] in ".!?" else ".")

@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 
 from sparecode_node.domain.administrators import Role
-from sparecode_node.domain.ids import AdministratorName, KeyId
+from sparecode_node.domain.ids import AdministratorName, KeyId, SessionId
 from sparecode_node.queries import pages
 from sparecode_node.queries.state import ReadTransaction
 from sparecode_node.queries.views import Page
@@ -38,6 +38,18 @@ async def password_parameters(
         key_id=KeyId(row["key_id"]),
         second_factor=bool(row["sealed_factor"]),
     )
+
+
+async def has_second_factor(
+    transaction: ReadTransaction, session_id: SessionId
+) -> bool:
+    """Say whether the administrator whose session it is has a second factor."""
+    row = await transaction.one(
+        "SELECT length(sealed_factor) > 0 AS yes FROM administrators "
+        "JOIN sessions ON administrator = name WHERE session_id = :session_id",
+        session_id=session_id,
+    )
+    return bool(row and row["yes"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ import asyncio
 import contextlib
 import sqlite3
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -83,7 +83,7 @@ class Backups:
         self._source = source
         self._one_at_a_time = asyncio.Lock()
 
-    async def create(self, context: CallContext) -> AsyncIterator[BackupPiece]:
+    async def create(self, context: CallContext) -> AsyncGenerator[BackupPiece, None]:
         """
         Return the pieces of a backup that has everything committed before the call.
 
@@ -108,7 +108,7 @@ class Backups:
 
     async def _pieces(
         self, recipients: tuple[str, ...], term: int
-    ) -> AsyncIterator[BackupPiece]:
+    ) -> AsyncGenerator[BackupPiece, None]:
         async with self._one_at_a_time:
             with self._folder() as folder:
                 signed = await asyncio.to_thread(self._take, folder, recipients, term)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.queries import cluster, membership
+from sparecode_node.queries.cluster import LastBackup
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.members import MemberRole
 from sparecode_node.replication.replicator import MemberStatus, Replicator
@@ -64,6 +65,7 @@ class ClusterStatus:
     """Empty before the cluster is initialized."""
     feature_level: int = FIRST
     """That all members know; see statemachine/feature_level.py."""
+    last_backup: LastBackup | None = None
 
 
 class Standing(enum.StrEnum):
@@ -177,6 +179,7 @@ class Cluster:
         async with self._state.transaction() as transaction:
             cluster_id = await cluster.cluster_id(transaction)
             feature_level = await cluster.feature_level(transaction)
+            last_backup = await cluster.last_backup(transaction)
         newest = max((member.commit_index for member in members), default=0)
         voters = [each for each in members if each.role is MemberRole.VOTER]
         reachable = sum(voter.reachable for voter in voters)
@@ -190,6 +193,7 @@ class Cluster:
             ),
             cluster_id=cluster_id,
             feature_level=feature_level,
+            last_backup=last_backup,
         )
 
 

@@ -108,6 +108,15 @@ class Rotation:
 
         return progress()
 
+    async def progress(self, context: CallContext) -> RotationProgress:
+        """
+        Return how far the last rotation has got, by what is applied here.
+
+        Needs no quorum. Raises `NotSignedInError`, `NotPermittedError`.
+        """
+        await self._proposer.session(context, self._proposer.deadline(context))
+        return await self._progress()
+
     async def _hand_out_and_activate(
         self,
         context: CallContext,

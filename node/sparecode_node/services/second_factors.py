@@ -20,15 +20,16 @@ from sparecode_node.domain.ids import AdministratorName
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.users import fold
 from sparecode_node.queries import administrators
-from sparecode_node.queries.state import LocalState
+from sparecode_node.queries.state import LocalState, ReadTransaction
 from sparecode_node.services import fields
 from sparecode_node.services.ambient import Entropy
-from sparecode_node.services.context import CallContext
+from sparecode_node.services.context import CallContext, Read, SessionCaller
 from sparecode_node.services.enrolled_secret import SecondFactorDraft
-from sparecode_node.services.errors import Refused
+from sparecode_node.services.errors import NotSignedInError, Refused
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.rates import Rates
-from sparecode_node.services.sealing import BrokenSealError, Sealing
+from sparecode_node.services.reading import Reader
+from sparecode_node.services.sealing import BrokenSealError, Sealing, session_id
 from sparecode_node.statemachine.administrator_commands import (
     RemoveSecondFactor,
     SetSecondFactor,
@@ -62,16 +63,29 @@ class SecondFactors:
         self,
         *,
         proposer: Proposer,
+        reader: Reader,
         state: LocalState,
         sealing: Sealing,
         rates: Rates,
         entropy: Entropy,
     ) -> None:
         self._proposer = proposer
+        self._reader = reader
         self._state = state
         self._sealing = sealing
         self._rates = rates
         self._entropy = entropy
+
+    async def own(self, context: CallContext, *, stale_ok: bool = False) -> Read[bool]:
+        """Say whether the caller has a second factor."""
+        if not isinstance(context.caller, SessionCaller):
+            raise NotSignedInError
+        key = session_id(context.caller.bearer)
+
+        async def query(transaction: ReadTransaction, _: int) -> bool:
+            return await administrators.has_second_factor(transaction, key)
+
+        return await self._reader.read(context, query, stale_ok=stale_ok)
 
     async def enroll(self, context: CallContext) -> EnrolledSecondFactor:
         """Draw a secret for the caller; nothing is changed until it is confirmed."""
@@ -87,19 +101,9 @@ class SecondFactors:
         secret = base64.b32encode(seed).decode().rstrip("=")
         ends_at_ms = now_ms + SECOND_FACTOR_DRAFT_MS
         draft = SecondFactorDraft(administrator=name, seed=seed, ends_at_ms=ends_at_ms)
-        label = urllib.parse.quote(f"{ISSUER}:{name}")
-        query = urllib.parse.urlencode(
-            {
-                "secret": secret,
-                "issuer": ISSUER,
-                "algorithm": SECOND_FACTOR.hash_name.value.upper(),
-                "digits": SECOND_FACTOR.digits,
-                "period": SECOND_FACTOR.period_s,
-            }
-        )
         return EnrolledSecondFactor(
             secret=secret,
-            uri=f"otpauth://totp/{label}?{query}",
+            uri=uri_of(name, secret),
             draft=self._sealing.seal_second_factor_draft(draft),
             ends_at_ms=ends_at_ms,
         )
@@ -142,6 +146,21 @@ class SecondFactors:
         if opened.administrator != name:
             raise Refused(STALE)
         return opened
+
+
+def uri_of(name: str, secret: str) -> str:
+    """Return what authenticator apps read of a QR code: whose secret it is, and how used."""
+    label = urllib.parse.quote(f"{ISSUER}:{name}")
+    query = urllib.parse.urlencode(
+        {
+            "secret": secret,
+            "issuer": ISSUER,
+            "algorithm": SECOND_FACTOR.hash_name.value.upper(),
+            "digits": SECOND_FACTOR.digits,
+            "period": SECOND_FACTOR.period_s,
+        }
+    )
+    return f"otpauth://totp/{label}?{query}"
 
 
 SET = Rejected(

@@ -169,6 +169,7 @@ def build_services(  # noqa: PLR0913  It is the one place that has them all.
         ),
         second_factors=SecondFactors(
             proposer=proposer,
+            reader=reader,
             state=state,
             sealing=sealing,
             rates=rates,

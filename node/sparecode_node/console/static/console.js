@@ -16,6 +16,10 @@ document.addEventListener("click", async (event) => {
   if (button.dataset.copy) {
     await navigator.clipboard.writeText(codesIn(button.dataset.copy).join("\n"));
     button.textContent = "Copied";
+  } else if (button.dataset.copyText) {
+    const text = document.querySelector(button.dataset.copyText)?.textContent.trim();
+    await navigator.clipboard.writeText(text ?? "");
+    button.textContent = "Copied";
   } else if ("print" in button.dataset) {
     window.print();
   }
@@ -35,7 +39,7 @@ window.addEventListener("beforeunload", (event) => {
 
 // Whatever the browser keeps of a page that was left, codes are not in it.
 window.addEventListener("pagehide", () => {
-  for (const each of document.querySelectorAll(".codes, .sheet, input[name=code]")) each.remove();
+  for (const each of document.querySelectorAll(".codes, .sheet, .once, input[name=code], input[name^=enrolled]")) each.remove();
 });
 window.addEventListener("pageshow", (event) => {
   if (event.persisted) location.reload();

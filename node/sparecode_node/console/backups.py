@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Backups: when there was one last, and taking one, as a file for the browser."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Final
+
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from sparecode_node.console.changes import attempt
+from sparecode_node.console.cluster import status_of
+from sparecode_node.console.rendering import utc
+from sparecode_node.console.visits import Visit
+from sparecode_node.services.backups import BackupPiece
+from sparecode_node.services.context import CallContext
+
+log = logging.getLogger(__name__)
+
+CREATE: Final = "ClusterService/CreateBackup"
+DOWNLOAD_S: Final = 15 * 60.0
+"""A browser that takes no more holds up whoever wants the next one."""
+
+
+async def take(visit: Visit) -> Response:
+    """Show the last backup; give the browser a new one."""
+    if visit.is_form:
+        visit.must(CREATE)
+        begun = await attempt(visit, CREATE, lambda call: _begin(visit, call))
+        if begun is not None:
+            return _Download(*begun)
+    recipients: list[str] | None = None
+    if visit.may("PolicyService/GetPolicy"):
+        policy = await visit.read(
+            "PolicyService/GetPolicy",
+            lambda call, stale_ok: visit.site.services.policies.get(
+                call, stale_ok=stale_ok
+            ),
+        )
+        recipients = policy.backup_recipients.split()
+    status = await status_of(visit)
+    return visit.page("backups.html", last=status.last_backup, recipients=recipients)
+
+
+async def _begin(
+    visit: Visit, call: CallContext
+) -> tuple[BackupPiece, AsyncGenerator[BackupPiece, None]]:
+    """Return the first piece and the rest: what can be refused is refused before it."""
+    pieces = await visit.site.services.backups.create(call)
+    return await anext(pieces), pieces
+
+
+class _Download(StreamingResponse):
+    """A backup, piece by piece; torn off it is no whole file, and not noted."""
+
+    def __init__(
+        self, first: BackupPiece, rest: AsyncGenerator[BackupPiece, None]
+    ) -> None:
+        self._rest = rest
+        name = f"{utc(first.signed.manifest.taken_at_ms):%Y-%m-%dT%H%M%SZ}.backup"
+        super().__init__(
+            self._contents(first),
+            media_type="application/octet-stream",
+            headers={"content-disposition": f'attachment; filename="{name}"'},
+        )
+
+    async def _contents(self, first: BackupPiece) -> AsyncGenerator[bytes, None]:
+        yield first.content
+        async for piece in self._rest:
+            yield piece.content
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        async with aclosing(self._rest):
+            try:
+                async with asyncio.timeout(DOWNLOAD_S):
+                    await super().__call__(scope, receive, send)
+            except TimeoutError:
+                log.warning("backup_not_taken", extra={"within_s": DOWNLOAD_S})

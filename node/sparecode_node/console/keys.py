@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The key that everything is sealed with: which one it is, and replacing it (T3, P5)."""
+
+from contextlib import aclosing
+from typing import Final
+
+from starlette.responses import Response
+
+from sparecode_node.console.changes import attempt, go_on
+from sparecode_node.console.notices import Notice
+from sparecode_node.console.visits import READ_S, Visit
+from sparecode_node.services.context import CallContext
+from sparecode_node.services.rotating import Phase, RotationProgress
+
+ROTATE: Final = "ClusterService/RotateKeys"
+
+
+async def rotate(visit: Visit) -> Response:
+    """Show how far it is; begin."""
+    if visit.is_form:
+        visit.must(ROTATE)
+        begun = await attempt(visit, ROTATE, lambda call: _begin(visit, call))
+        if begun is not None:
+            return go_on(visit, "/keys", Notice(words=_said(begun)))
+    progress = await visit.site.services.rotation.progress(
+        visit.call("ClusterService/GetStatus", within_s=READ_S)
+    )
+    return visit.page("keys.html", progress=progress, phase=progress.phase.name)
+
+
+async def _begin(visit: Visit, call: CallContext) -> RotationProgress | None:
+    """Have a new key active; from there on the cluster goes on by itself."""
+    progress = await visit.site.services.rotation.rotate(
+        call,
+        at_once=visit.form.flag("at_once"),
+        keep_old_key=visit.form.flag("keep_old_key"),
+    )
+    async with aclosing(progress):
+        async for each in progress:
+            if each.phase is not Phase.HANDING_OUT:
+                return each
+    return None
+
+
+def _said(begun: RotationProgress) -> str:
+    if begun.resumed:
+        return "A rotation was under way already; no other was begun."
+    return f"Key {begun.key_id} is active on all nodes."

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Members that come, go, or lead: each on a page that says first what will follow."""
+
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote
+
+from starlette.responses import PlainTextResponse, Response
+
+from sparecode_node.console.changes import attempt, change, go_on
+from sparecode_node.console.cluster import listed, status_of
+from sparecode_node.console.notices import Notice
+from sparecode_node.console.visits import Visit
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.services.cluster import ClusterStatus
+from sparecode_node.services.context import CallContext
+from sparecode_node.services.errors import Refused
+from sparecode_node.services.tickets import JoinTicket
+from sparecode_node.statemachine.results import Applied
+
+TICKET: Final = "ClusterService/CreateJoinTicket"
+ADD: Final = "ClusterService/AddMember"
+REMOVE: Final = "ClusterService/RemoveMember"
+TRANSFER: Final = "ClusterService/TransferPrimary"
+
+REMOVE_S: Final = 30.0
+"""The primary hands over before it goes, and what stays must be in contact."""
+
+FIELDS: Final = {"": "node_id"}
+"""What is refused without saying of which field is about the node."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Afterwards:
+    """What the cluster is without one of its members."""
+
+    votes: int
+    in_contact: int
+    """Of those that vote then."""
+
+    @property
+    def quorum(self) -> int:
+        """So many have to be in contact."""
+        return self.votes // 2 + 1
+
+    @property
+    def spare(self) -> int:
+        """So many may be down at a time."""
+        return self.votes - self.quorum
+
+
+async def invite(visit: Visit) -> Response:
+    """Make a ticket with which one node joins, and show it once (P5)."""
+    visit.must(TICKET)
+    ticket: JoinTicket | None = None
+    node_id = visit.form.text("node_id")
+    if visit.is_form:
+        ticket = await attempt(
+            visit,
+            TICKET,
+            lambda call: visit.site.services.cluster_changes.create_join_ticket(
+                call, node_id=node_id
+            ),
+            fields=FIELDS,
+        )
+        if ticket is not None:
+            # The page's buttons ask with the same id, and so for the same ticket.
+            visit.keep_request_id()
+    text = visit.site.ticket_text(ticket) if ticket else ""
+    if ticket and visit.form.text("action") == "download":
+        return PlainTextResponse(
+            text + "\n",
+            headers={
+                "content-disposition": f'attachment; filename="{ticket.node_id}.ticket"'
+            },
+        )
+    return visit.page("ticket.html", ticket=ticket, text=text)
+
+
+async def add(visit: Visit) -> Response:
+    """Add a node that comes without a ticket."""
+    visit.must(ADD)
+    if visit.is_form:
+        node_id = visit.form.text("node_id")
+
+        async def make(call: CallContext) -> Applied:
+            return Applied(
+                index=await visit.site.services.cluster_changes.add_member(
+                    call, node_id=node_id, address=visit.form.text("address")
+                )
+            )
+
+        answer = await change(
+            visit,
+            ADD,
+            make,
+            to="/cluster",
+            words=f"{node_id} shall be a member. Start it with this cluster’s key ring: "
+            "it catches up, and then votes.",
+            fields=FIELDS,
+        )
+        if answer is not None:
+            return answer
+    return visit.page("member_new.html")
+
+
+async def remove(visit: Visit) -> Response:
+    """Say what the cluster is without a member; have it leave for good."""
+    visit.must(REMOVE)
+    node_id = NodeId(visit.request.path_params["node_id"])
+    if visit.is_form:
+
+        async def make(call: CallContext) -> NodeId:
+            await visit.site.services.cluster_changes.remove_member(
+                call, node_id=node_id
+            )
+            return node_id
+
+        removed = await attempt(visit, REMOVE, make, within_s=REMOVE_S)
+        if removed is not None:
+            return _gone(visit, node_id)
+    status = await status_of(visit)
+    leaving = next(
+        (each for each in await listed(visit) if each.node_id == node_id), None
+    )
+    if leaving is None:
+        raise Refused(
+            Rejected(Reason.MEMBER_UNKNOWN, f"there is no member {node_id} any more")
+        )
+    return visit.page(
+        "member_remove.html",
+        leaving=leaving,
+        leads=status.primary == node_id,
+        after=afterwards(status, node_id),
+    )
+
+
+async def hand_over(visit: Visit) -> Response:
+    """Have another member lead."""
+    visit.must(TRANSFER)
+    if visit.is_form:
+        target = visit.form.text("target")
+        leads = await attempt(
+            visit,
+            TRANSFER,
+            lambda call: visit.site.services.cluster_changes.transfer_primary(
+                call, target=target
+            ),
+            fields={"": "target"},
+        )
+        if leads is not None:
+            words = f"{leads} is the primary now."
+            return go_on(visit, "/cluster", Notice(words=words))
+    return visit.page("primary.html", cluster=await status_of(visit))
+
+
+def address(node_id: str) -> str:
+    """Return where a member is removed."""
+    return f"/cluster/members/{quote(node_id, safe='')}/remove"
+
+
+def afterwards(status: ClusterStatus, leaving: NodeId) -> Afterwards:
+    """Return what the cluster is when a member has left."""
+    stay = [each for each in status.members if each.votes and each.node_id != leaving]
+    return Afterwards(votes=len(stay), in_contact=sum(each.reachable for each in stay))
+
+
+def _gone(visit: Visit, node_id: NodeId) -> Response:
+    wipe = "Stop it, and wipe its disk: it still holds the key ring and the state."
+    if node_id != visit.site.node_id:
+        notice = Notice(words=f"{node_id} is no member any more. {wipe}")
+        return go_on(visit, "/cluster", notice)
+    # Where this page came from nobody decides anything any more.
+    return visit.page(
+        "problem.html",
+        status=200,
+        title=f"{node_id} is no member any more",
+        words=f"{wipe} This page came from it: go on at the console of another node.",
+    )

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+One's own second factor: a secret for an authenticator app, as a picture and as text.
+
+Nothing changes before a code of the app is there. Until then the secret and its
+sealed draft are in the browser only, as generated codes are (I3): whichever node
+gets the code confirms it.
+"""
+
+import base64
+import binascii
+import io
+import re
+from dataclasses import dataclass, field
+
+import segno
+from markupsafe import Markup
+from starlette.responses import Response
+
+from sparecode_node.console.changes import change
+from sparecode_node.console.forms import Form
+from sparecode_node.console.visits import Visit
+from sparecode_node.console.words import EXPLAINED, explain
+from sparecode_node.domain.outcomes import Reason
+from sparecode_node.services.context import CallContext
+from sparecode_node.services.errors import InvalidFieldError, Refused
+from sparecode_node.services.second_factors import uri_of
+from sparecode_node.statemachine.results import Applied
+
+ENROLL = "AdministratorService/EnrollSecondFactor"
+CONFIRM = "AdministratorService/ConfirmSecondFactor"
+SECRET = re.compile(r"[A-Z2-7]{16,128}", re.ASCII)
+QR_PIXELS_A_MODULE = 4
+ENDED = "this secret was shown too long ago: set the second factor up anew"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """A secret that is on the page, and not in force yet."""
+
+    secret: str = field(repr=False)
+    draft: str = field(repr=False)
+
+    @property
+    def grouped(self) -> str:
+        """The secret as one types it."""
+        return " ".join(re.findall(r".{1,4}", self.secret))
+
+
+async def manage(visit: Visit) -> Response:
+    """Show whether there is one; set one up."""
+    shown: Shown | None = None
+    if visit.is_form:
+        if visit.form.text("action") == "enroll":
+            shown = await _enroll(visit)
+        else:
+            shown = _typed(visit.form)
+            answer = await _confirm(visit, shown)
+            if answer is not None:
+                return answer
+    has = await visit.read(
+        ENROLL,
+        lambda call, stale_ok: visit.site.services.second_factors.own(
+            call, stale_ok=stale_ok
+        ),
+    )
+    if has or "" in visit.problems:
+        shown = None
+    name = visit.session.administrator if visit.session else ""
+    return visit.page(
+        "second_factor.html",
+        has=has,
+        shown=shown,
+        picture=picture(uri_of(name, shown.secret)) if shown else "",
+    )
+
+
+async def _enroll(visit: Visit) -> Shown | None:
+    """Draw a secret, which is not in force until a code of it is confirmed."""
+    try:
+        enrolled = await visit.site.services.second_factors.enroll(visit.call(ENROLL))
+    except EXPLAINED as error:
+        visit.add(explain(error))
+        return None
+    return Shown(
+        secret=enrolled.secret, draft=base64.b64encode(enrolled.draft).decode()
+    )
+
+
+def _typed(form: Form) -> Shown | None:
+    """Return the secret that the browser sends back; None: it sends none."""
+    secret = form.text("enrolled_secret")
+    if not SECRET.fullmatch(secret):
+        return None
+    return Shown(secret=secret, draft=form.text("enrolled_draft"))
+
+
+async def _confirm(visit: Visit, shown: Shown | None) -> Response | None:
+    async def make(call: CallContext) -> Applied:
+        try:
+            draft = base64.b64decode(shown.draft if shown else "", validate=True)
+            return await visit.site.services.second_factors.confirm(
+                call, draft=draft, code=visit.form.text("second_factor")
+            )
+        except (binascii.Error, ValueError):
+            raise InvalidFieldError("", ENDED) from None
+        except Refused as refused:
+            if refused.rejected.reason is Reason.DRAFT_STALE:
+                raise InvalidFieldError("", ENDED) from None
+            raise
+
+    return await change(
+        visit,
+        CONFIRM,
+        make,
+        to="/account",
+        words="Your second factor is set: from now on signing in takes a code of your "
+        "app as well. You are signed out everywhere else.",
+        fields={"code": "second_factor", "draft": ""},
+    )
+
+
+def picture(content: str) -> Markup:
+    """Return a QR code for the page: dark on light, whatever the palette (ISO 18004)."""
+    drawn = io.BytesIO()
+    segno.make_qr(content, error="m").save(
+        drawn,
+        kind="svg",
+        xmldecl=False,
+        svgns=False,
+        nl=False,
+        scale=QR_PIXELS_A_MODULE,
+        dark="#000",
+        light="#fff",
+        svgclass=None,
+        lineclass=None,
+    )
+    # Nothing but paths: what is in the picture is encoded, not written.
+    return Markup(drawn.getvalue().decode())  # noqa: S704

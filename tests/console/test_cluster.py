@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an operator does in the console: members, backups, the key."""
+
+import io
+import tarfile
+
+import pyrage
+import pytest
+
+from sparecode_node.console import membership
+from sparecode_node.domain.administrators import Role
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.queries import seals
+from sparecode_node.replication.errors import NoQuorumError
+from sparecode_node.replication.key_exchange import CannotHoldError
+from sparecode_node.rpc.tickets import from_text
+from tests.console.desk import Desk
+from tests.console.test_pages import with_role
+from tests.services.one_node import NODE, TwoReplicas
+
+pytestmark = pytest.mark.asyncio
+
+
+async def test_the_primary_is_handed_over(desk: Desk) -> None:
+    """A page asks first; a member that is not there is said beside the field."""
+    browser = await desk.administrator()
+    page = await browser.open("/cluster")
+    assert "1 of 3 nodes down" in page.text
+    await browser.open("/cluster/primary")
+    page = await browser.send("Hand over", target="n9")
+    assert page.status == 404
+    assert 'id="target-problem"' in page.response.text
+    page = await browser.send("Hand over", target="")
+    assert page.path == "/cluster"
+    assert "n3 is the primary now" in page.text
+    assert desk.node.replicator.transfers == [None]
+
+
+async def test_a_ticket_is_shown_once_and_downloaded(desk: Desk) -> None:
+    """(P5) The file holds the same ticket; neither address nor a later page does."""
+    browser = await with_role(desk, Role.OPERATOR)
+    await browser.open("/cluster")
+    await browser.open(browser.page.links["Add a node"])
+    page = await browser.send("Make a ticket", node_id="n1")
+    assert page.status == 409
+    assert "n1 is a member already" in page.text
+    assert page.form("/cluster/ticket").value("node_id") == "n1"
+    page = await browser.send("Make a ticket", node_id="n 4")
+    assert page.status == 422
+    page = await browser.send("Make a ticket", node_id="n4")
+    assert page.response.headers["cache-control"] == "no-store"
+    (text,) = [each for each in page.text.split() if each.startswith("sparecode-join-")]
+    assert from_text(text).node_id == "n4"
+    file = await browser.send("Download n4.ticket")
+    assert file.response.headers["cache-control"] == "no-store"
+    assert file.response.headers["content-disposition"] == (
+        'attachment; filename="n4.ticket"'
+    )
+    assert file.response.text.strip() == text
+    for path in ("/cluster/ticket", "/cluster"):
+        assert text not in (await browser.open(path)).response.text
+    made = desk.node.primary_db.execute("SELECT count(*) FROM join_tickets").fetchone()
+    assert made == (1,)
+
+
+async def test_a_node_is_added_without_a_ticket(desk: Desk) -> None:
+    browser = await desk.administrator()
+    await browser.open("/cluster/add")
+    page = await browser.send("Add node", node_id="n4", address="nowhere")
+    assert page.status == 422
+    assert 'id="address-problem"' in page.response.text
+    assert page.form("/cluster/add").value("node_id") == "n4"
+    page = await browser.send("Add node", address="n4.example.com:7301")
+    assert page.path == "/cluster"
+    assert "n4 shall be a member" in page.text
+    assert "Admitted" in page.text
+    assert "n4.example.com:7301" in page.text
+
+
+async def test_a_member_is_removed_by_who_has_read_what_follows(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one of three down, another one gone would leave no quorum: it says so."""
+    browser = await desk.administrator()
+    page = await browser.open("/cluster/members/n0/remove")
+    assert "Then 2 nodes vote, and 2 of them must be in contact" in page.text
+    assert "Only 1 of those is in contact now, as n1 sees it" in page.text
+    page = await browser.open("/cluster/members/n3/remove")
+    assert "None may be down then" in page.text
+    monkeypatch.setattr(membership, "REMOVE_S", 0.3)
+    desk.node.replicator.not_ready = 10**6
+    page = await browser.send("Remove n3 for good")
+    assert page.status == 409
+    assert "Only n2 is in contact" in page.text
+    desk.node.replicator.not_ready = 0
+    page = await browser.send("Remove n3 for good")
+    assert page.path == "/cluster"
+    assert "n3 is no member any more. Stop it, and wipe its disk" in page.text
+    assert desk.node.replicator.changes[-1] == ("remove_member", NodeId("n3"))
+
+
+async def test_the_node_that_one_is_at_is_removed_too(desk: Desk) -> None:
+    """Then this page is the last one from it, and says where the others are."""
+    browser = await desk.administrator()
+    await browser.open("/cluster/members/n1/remove")
+    page = await browser.send("Remove n1 for good")
+    assert page.status == 200
+    assert "go on at the console of another node" in page.text
+    assert {"n2", "n3"} <= page.links.keys()
+
+
+async def test_nobody_removes_who_is_no_member(desk: Desk) -> None:
+    browser = await desk.administrator()
+    page = await browser.open("/cluster/members/n77/remove")
+    assert page.status == 404
+    assert "There is no member n77 any more" in page.text
+
+
+async def test_a_backup_is_downloaded_and_noted(desk: Desk) -> None:
+    """Whole, encrypted to the policy's recipient, and with everything until then."""
+    identity = pyrage.x25519.Identity.generate()
+    browser = await desk.administrator()
+    page = await browser.open("/backups")
+    assert "None yet" in page.text
+    assert "names nobody who could open one" in page.text
+    await browser.open("/policy")
+    await browser.send("Save", backup_recipients=str(identity.to_public()))
+    page = await browser.open("/backups")
+    file = await browser.send("Take and download")
+    assert file.status == 200
+    assert file.response.headers["cache-control"] == "no-store"
+    assert file.response.headers["content-disposition"] == (
+        'attachment; filename="2023-11-14T221320Z.backup"'
+    )
+    with tarfile.open(fileobj=io.BytesIO(file.response.content)) as archive:
+        names = archive.getnames()
+        state = archive.extractfile(names[-1])
+        assert state is not None
+        plain = pyrage.decrypt(state.read(), [identity])
+    assert plain.startswith(b"SQLite format 3")
+    page = await browser.open("/backups")
+    assert "just now" in page.text
+    assert str(identity.to_public()) in page.text
+
+
+async def test_a_backup_that_nobody_could_open_is_refused(desk: Desk) -> None:
+    """An operator, who does not see the policy, is told what is missing in it."""
+    browser = await with_role(desk, Role.OPERATOR)
+    await browser.open("/backups")
+    page = await browser.send("Take and download")
+    assert page.status == 409
+    assert "The policy names nobody who could open a backup" in page.text
+
+
+async def test_without_a_quorum_the_last_backup_is_known(desk: Desk) -> None:
+    browser = await with_role(desk, Role.OPERATOR)
+    await browser.open("/backups")
+    desk.node.replicator.down = NoQuorumError("down")
+    page = await browser.send("Take and download")
+    assert page.status == 503
+    assert "Last backup" in page.text
+    assert (await browser.open("/keys")).status == 200
+
+
+async def test_the_key_is_replaced_while_one_watches(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(T3, P5) Begun here, done by whoever leads; the page says how far it is."""
+    node = desk.node
+    browser = await with_role(desk, Role.OPERATOR)
+    page = await browser.open("/keys")
+    assert "Key 1" in page.text
+    assert "At rest" in page.text
+    page = await browser.send("Replace the key", tick={"keep_old_key": "on"})
+    assert page.path == "/keys"
+    assert "Key 2 is active on all nodes" in page.text
+    assert "Sealing everything anew" in page.text
+    assert "Replace the key" not in page.buttons
+    assert 'hx-trigger="every 1s"' in page.response.text
+    async with node.state.transaction() as transaction:
+        node.keeper.follow(await seals.keys(transaction))
+    monkeypatch.setattr(TwoReplicas, "primary", NODE)
+    while await node.resealer.step():
+        pass
+    page = await browser.open("/keys")
+    assert "Everything is sealed with key 2" in page.text
+    assert "the old key goes in 1" in page.text
+    page = await browser.open("/keys?watching=1")
+    node.clock.pass_s(16 * 60)
+    while await node.resealer.step():
+        pass
+    page = await browser.open("/keys")
+    assert "At rest" in page.text
+    assert "hx-trigger" not in page.response.text
+    assert await node.accepts("4711" + node.tokencode())
+
+
+async def test_a_key_that_a_member_cannot_hold_is_not_activated(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was ticked is ticked still, and the page says which member and why."""
+
+    async def hold(*_: object, **__: object) -> bytes:
+        raise CannotHoldError("the key ring of n1 is read-only")
+
+    monkeypatch.setattr(desk.node.keeper, "hold", hold)
+    browser = await desk.administrator()
+    await browser.open("/keys")
+    page = await browser.send("Replace the key", tick={"at_once": "on"})
+    assert page.status == 409
+    assert "The key ring of n1 is read-only" in page.text
+    assert "Key 1" in page.text
+    assert page.form("/keys").values("at_once") == ["on"]
