@@ -9,6 +9,7 @@ from sparecode_node.domain.tokencodes import Algorithm, HashName
 from sparecode_node.replication.codec import decode_entry, encode_call
 from sparecode_node.replication.levels import needed
 from sparecode_node.statemachine.feature_level import FIRST
+from sparecode_node.statemachine.former_tables import FORMER_SETS_MAX
 from tests.generators import oathtool_hotp
 from tests.services.one_node import PIN, SEED, SERIAL, OneNode
 
@@ -48,23 +49,69 @@ def failures(node: OneNode) -> int:
     return row[0] or 0
 
 
-@pytest.mark.parametrize("way", ["unassigned", "replaced", "replaced with its PIN"])
+@pytest.mark.parametrize(
+    "way",
+    [
+        "unassigned",
+        "replaced",
+        "replaced with its PIN",
+        "deleted",
+        "unassigned and deleted",
+        "deleted and enrolled anew",
+    ],
+)
 async def test_code_of_a_token_that_was_taken_away_is_no_guess(
     node: OneNode, way: str
 ) -> None:
     """(A4, A5, R3) Refused with its reason, and its owner is not locked out by it."""
     await node.add_user()
     codes = [code.code for code in (await node.issue()).codes]
-    if way == "unassigned":
+    if "unassigned" in way:
         await unassign(node)
-    else:
+    if "replaced" in way:
         await replace(node, keep_pin="with" in way)
+    if "deleted" in way:
+        await delete(node)
+    if "anew" in way:
+        await node.enroll()
+        await give(node, "alice")
     for code in codes * 3:
         assert not await node.accepts(PIN + code)
     assert set(node.reasons()) == {Reason.TOKEN_NOT_ASSIGNED}
     assert failures(node) == 0
     assert not await node.accepts(PIN + "ABCDEFGH")
     assert failures(node) == 1
+
+
+async def test_codes_of_deleted_tokens_are_remembered_up_to_a_bound(
+    node: OneNode,
+) -> None:
+    """(A5) The newest sets of a user; what is older is a guess, and nothing grows."""
+    await node.add_user()
+    first = (await node.issue(count=1)).codes[0].code
+    await delete(node)
+    for _ in range(FORMER_SETS_MAX):
+        await node.enroll()
+        await give(node, "alice")
+        newest = (await node.issue(count=1)).codes[0].code
+        await delete(node)
+    (kept,) = node.primary_db.execute("SELECT count(*) FROM deleted_codes").fetchone()
+    assert kept == FORMER_SETS_MAX
+    assert not await node.accepts(PIN + newest)
+    assert failures(node) == 0
+    assert not await node.accepts(PIN + first)
+    assert failures(node) == 1
+
+
+async def test_codes_of_deleted_tokens_go_with_their_user(node: OneNode) -> None:
+    """(A5) There is nobody any more whose guesses they could be."""
+    await node.add_user()
+    await node.issue()
+    await delete(node)
+    await node.users.delete(node.admin("UserService/DeleteUser"), username="alice")
+    for table in ("deleted_sets", "deleted_codes"):
+        rows = node.primary_db.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608
+        assert rows == []
 
 
 async def test_code_is_its_user_s_own_business(node: OneNode) -> None:

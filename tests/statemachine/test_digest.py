@@ -98,7 +98,9 @@ def test_any_changed_cell_changes_the_digest() -> None:
         ("authenticate", {"user": "alice", "serial": "1002", "step": "1"}),
         ("continue", {"challenge": "", "new-pin": "4711"}),
         # What outlasts a token, and its assignment.
-        ("enroll", {"serial": "1003"}),
+        ("enroll", {"serial": "1003", "pin-rule": "none"}),
+        ("assign", {"serial": "1003", "user": "alice"}),
+        ("save", {"serial": "1003", "set": "B"}),
         ("delete-token", {"serial": "1003"}),
         ("unassign", {"serial": "1001"}),
         # A node that came by its ticket.

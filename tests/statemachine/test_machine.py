@@ -314,6 +314,7 @@ LATER = {
         ),
     ),
     16: (),
+    17: (schema._DELETED_TABLES,),
 }
 """What each version has more than the one before."""
 

@@ -14,7 +14,11 @@ from typing import Any
 from sparecode_node.domain.administrators import Administrator, Role
 from sparecode_node.domain.agents import CertificateMark, Protects
 from sparecode_node.domain.challenges import Challenge
-from sparecode_node.domain.emergency_access import EmergencyCodeSet, RecoveryPolicy
+from sparecode_node.domain.emergency_access import (
+    EmergencyCodeSet,
+    FormerSet,
+    RecoveryPolicy,
+)
 from sparecode_node.domain.ids import (
     AdministratorName,
     AgentIdentity,
@@ -335,6 +339,7 @@ class World:
                 return DeleteToken(
                     serial=TokenSerial(given["serial"]),
                     remember_spent="as-before" not in given,
+                    remember_sets="as-before" not in given,
                 )
             case "replace":
                 return self._replace(given)
@@ -826,7 +831,9 @@ class World:
                 ),
             )
 
-    def _sets(self, given: Arguments, user: User | None) -> Iterator[EmergencyCodeSet]:
+    def _sets(
+        self, given: Arguments, user: User | None
+    ) -> Iterator[EmergencyCodeSet | FormerSet]:
         """Return the sets that a node computes the typed code's verifier for."""
         if user is None or "code" not in given:
             return

@@ -18,6 +18,7 @@ from sparecode_node.domain.code_finding import Sets, find_code, former_serial
 from sparecode_node.domain.emergency_access import (
     CodeState,
     EmergencyCodeSet,
+    FormerSet,
     Use,
     live_codes,
 )
@@ -61,8 +62,8 @@ class Attempt:
     user: User | None
     tokens: Sequence[Token]
     sets: Sets
-    former_sets: Sequence[EmergencyCodeSet] = ()
-    """Of tokens that were the user's and were taken away."""
+    former_sets: Sequence[FormerSet] = ()
+    """Of tokens that were the user's and were taken away or deleted."""
     lockouts: Mapping[Factor, Lockout]
     policy: Policy
     use: Use

@@ -8,6 +8,7 @@ from sparecode_node.domain.emergency_access import (
     CodeState,
     EmergencyCode,
     EmergencyCodeSet,
+    FormerSet,
 )
 from sparecode_node.domain.ids import TokenSerial
 from sparecode_node.domain.passcodes import Reading
@@ -39,15 +40,13 @@ def find_code(
 
 
 def former_serial(
-    readings: Sequence[Reading], former_sets: Sequence[EmergencyCodeSet]
+    readings: Sequence[Reading], former_sets: Sequence[FormerSet]
 ) -> TokenSerial | None:
     """Return the token whose code was typed, if that was the user's before (A4)."""
     for reading in readings:
         candidates = {each.set_id: each.verifier for each in reading.codes}
         for code_set in former_sets:
             candidate = candidates.get(code_set.set_id, b"")
-            if any(
-                hmac.compare_digest(code.verifier, candidate) for code in code_set.codes
-            ):
+            if any(hmac.compare_digest(each, candidate) for each in code_set.verifiers):
                 return code_set.serial
     return None

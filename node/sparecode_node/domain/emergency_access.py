@@ -138,6 +138,16 @@ class EmergencyCodeSet:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormerSet:
+    """What is known of a set whose token was taken away or deleted (A5)."""
+
+    set_id: SetId
+    serial: TokenSerial
+    key_id: KeyId
+    verifiers: tuple[bytes, ...]
+
+
 def live_codes(
     sets: Iterable[EmergencyCodeSet], now_ms: int, token_expires_at_ms: int | None
 ) -> int:

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is sealed with which key of the ring, to be sealed anew (T3)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from sqlite3 import Row
 
 from sparecode_node.domain.ids import KeyId
 from sparecode_node.domain.keys import KeysInState
@@ -62,6 +64,11 @@ WHERE code_sets.key_id != :active ORDER BY number LIMIT :most
 """
 """Whose a set is says who had the token when it was issued."""
 
+_DELETED_SETS = """
+SELECT set_id, key_id, user_id FROM deleted_sets
+WHERE key_id != :active ORDER BY number LIMIT :most
+"""
+
 _COUNTS = """
 SELECT (SELECT count(*) FROM administrators WHERE key_id != :active)
      + (SELECT count(*) FROM administrators
@@ -70,11 +77,13 @@ SELECT (SELECT count(*) FROM administrators WHERE key_id != :active)
      + (SELECT count(*) FROM tokens
         WHERE pin_key_id != :active AND length(pin_verifier) > 0)
      + (SELECT count(*) FROM tokens WHERE key_id != :active)
-     + (SELECT count(*) FROM code_sets WHERE key_id != :active) AS old,
+     + (SELECT count(*) FROM code_sets WHERE key_id != :active)
+     + (SELECT count(*) FROM deleted_sets WHERE key_id != :active) AS old,
        (SELECT count(*) FROM administrators) + (SELECT count(*) FROM users)
      + (SELECT count(*) FROM administrators WHERE length(sealed_factor) > 0)
      + (SELECT count(*) FROM tokens WHERE length(pin_verifier) > 0)
-     + (SELECT count(*) FROM tokens) + (SELECT count(*) FROM code_sets) AS every
+     + (SELECT count(*) FROM tokens) + (SELECT count(*) FROM code_sets)
+     + (SELECT count(*) FROM deleted_sets) AS every
 """
 
 
@@ -123,18 +132,20 @@ async def to_replace(
                     sealed=sealed,
                 )
             )
-    if len(found) < most:
-        found += await _sets(transaction, active, most - len(found))
+    for query, codes_of in ((_SETS, "codes"), (_DELETED_SETS, "deleted_codes")):
+        if len(found) < most:
+            sets = await transaction.all(query, active=active, most=most - len(found))
+            found += await _codes(transaction, sets, codes_of)
     return found
 
 
-async def _sets(
-    transaction: ReadTransaction, active: KeyId, most: int
+async def _codes(
+    transaction: ReadTransaction, sets: Sequence[Row], codes_of: str
 ) -> list[FoundSeal]:
     found = []
-    for row in await transaction.all(_SETS, active=active, most=most):
+    for row in sets:
         codes = await transaction.all(
-            "SELECT verifier FROM codes WHERE set_id = :set_id ORDER BY ordinal",
+            f"SELECT verifier FROM {codes_of} WHERE set_id = :set_id ORDER BY ordinal",
             set_id=row["set_id"],
         )
         found.append(

@@ -10,7 +10,11 @@ from sparecode_node.domain.lockout import Factor
 from sparecode_node.queries import pages
 from sparecode_node.queries.state import ReadTransaction
 from sparecode_node.queries.views import Page, UserView
-from sparecode_node.statemachine.former_tables import FORMER_SETS, FORMER_SETS_MAX
+from sparecode_node.statemachine.former_tables import (
+    DELETED_SETS,
+    FORMER_SETS,
+    FORMER_SETS_MAX,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +33,7 @@ class PasscodeParameters:
     """
     Sets that are kept: their codes are no guesses (A5).
 
-    Ended ones and those of tokens that were taken away included.
+    Ended ones and those of tokens that were taken away or deleted included.
     """
 
 
@@ -78,7 +82,10 @@ async def passcode_parameters(
         """,
         user_id=user_id,
     )
-    former = await transaction.all(FORMER_SETS, user_id=user_id, most=FORMER_SETS_MAX)
+    former = [
+        *await transaction.all(FORMER_SETS, user_id=user_id, most=FORMER_SETS_MAX),
+        *await transaction.all(DELETED_SETS, user_id=user_id, most=FORMER_SETS_MAX),
+    ]
     if user is None:
         return None
     return PasscodeParameters(

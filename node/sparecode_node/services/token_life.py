@@ -84,8 +84,11 @@ class TokenLife:
 
     async def delete(self, context: CallContext, *, serial: str) -> Applied:
         """Delete a token; its codes are void (R3)."""
+        remembers = await self._remembers()
         command = DeleteToken(
-            serial=fields.serial(serial), remember_spent=await self._remembers()
+            serial=fields.serial(serial),
+            remember_spent=remembers,
+            remember_sets=remembers,
         )
         return await self._proposer.change(context, command, {"serial": serial})
 

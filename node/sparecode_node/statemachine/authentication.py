@@ -160,11 +160,8 @@ def _under_other_keys(attempt: Attempt, command: Authenticate) -> bool:
     pins: dict[str, KeyId] = {
         token.serial: token.pin_key_id for token in attempt.tokens if token.pin_set
     }
-    sets = {
-        each.set_id: each.key_id
-        for some in (*attempt.sets.values(), attempt.former_sets)
-        for each in some
-    }
+    sets = {each.set_id: each.key_id for some in attempt.sets.values() for each in some}
+    sets |= {each.set_id: each.key_id for each in attempt.former_sets}
     made = [
         (each.key_id or command.key_id, pins.get(each.serial))
         for reading in attempt.readings

@@ -4,20 +4,30 @@
 import hashlib
 import sqlite3
 
-from sparecode_node.domain.emergency_access import EmergencyCodeSet
+from sparecode_node.domain.emergency_access import FormerSet
 from sparecode_node.domain.ids import KeyId, Moment, TokenSerial, UserId
 from sparecode_node.domain.tokencodes import TokencodeParameters
 from sparecode_node.domain.tokens import NOTHING_SPENT, Token
 from sparecode_node.statemachine import code_tables
 
 FORMER_SETS_MAX = 16
-"""The newest of a user's sets of tokens that were taken away; older codes are guesses."""
+"""
+The newest of a user's sets of tokens that were taken away, and of deleted ones.
+
+Older codes are guesses.
+"""
 
 FORMER_SETS = """
 SELECT set_id, code_sets.key_id AS key_id, code_length FROM former_sets
 JOIN code_sets USING (set_id) JOIN tokens USING (serial)
 WHERE former_sets.user_id = :user_id AND tokens.user_id IS NOT :user_id
 ORDER BY number DESC LIMIT :most
+"""
+
+
+DELETED_SETS = """
+SELECT set_id, key_id, code_length FROM deleted_sets
+WHERE user_id = :user_id ORDER BY number DESC LIMIT :most
 """
 
 
@@ -31,15 +41,79 @@ def remember_sets(db: sqlite3.Connection, serial: TokenSerial, user_id: UserId) 
     )
 
 
-def find_former_sets(
-    db: sqlite3.Connection, user_id: UserId
-) -> tuple[EmergencyCodeSet, ...]:
-    """Return the sets of a user's tokens that are somebody else's or nobody's now."""
+def keep_sets(db: sqlite3.Connection, token: Token) -> None:
+    """Keep the codes of a token that is about to be deleted, each set by whose it was."""
     rows = db.execute(
-        FORMER_SETS, {"user_id": user_id, "most": FORMER_SETS_MAX}
+        "SELECT set_id, coalesce(former_sets.user_id, :user_id) AS owner, key_id, "
+        "code_length FROM code_sets LEFT JOIN former_sets USING (set_id) "
+        "WHERE serial = :serial ORDER BY number",
+        {"serial": token.serial, "user_id": token.user_id},
     ).fetchall()
-    found = (code_tables.find_set(db, row[0]) for row in rows)
-    return tuple(each for each in found if each is not None)
+    for set_id, owner, key_id, code_length in rows:
+        if owner is None:
+            continue  # Nobody knows: no entry of before has noted it.
+        db.execute(
+            "INSERT OR IGNORE INTO deleted_sets "
+            "(set_id, serial, user_id, key_id, code_length) VALUES (?, ?, ?, ?, ?)",
+            (set_id, token.serial, owner, key_id, code_length),
+        )
+        db.execute(
+            "INSERT OR IGNORE INTO deleted_codes (set_id, ordinal, verifier) "
+            "SELECT set_id, ordinal, verifier FROM codes WHERE set_id = ?",
+            (set_id,),
+        )
+        db.execute(
+            "DELETE FROM deleted_sets WHERE user_id = :user_id AND number NOT IN "
+            "(SELECT number FROM deleted_sets WHERE user_id = :user_id "
+            "ORDER BY number DESC LIMIT :most)",
+            {"user_id": owner, "most": FORMER_SETS_MAX},
+        )
+
+
+def find_former_sets(db: sqlite3.Connection, user_id: UserId) -> tuple[FormerSet, ...]:
+    """Return the sets of a user's tokens that are somebody else's, nobody's, or gone."""
+    wanted = {"user_id": user_id, "most": FORMER_SETS_MAX}
+    found = (
+        code_tables.find_set(db, row[0])
+        for row in db.execute(FORMER_SETS, wanted).fetchall()
+    )
+    taken_away = tuple(
+        FormerSet(
+            set_id=each.set_id,
+            serial=each.serial,
+            key_id=each.key_id,
+            verifiers=tuple(code.verifier for code in each.codes),
+        )
+        for each in found
+        if each is not None
+    )
+    return taken_away + _deleted_sets(db, wanted)
+
+
+def _deleted_sets(
+    db: sqlite3.Connection, wanted: dict[str, object]
+) -> tuple[FormerSet, ...]:
+    rows = db.execute(
+        "SELECT set_id, serial, key_id FROM deleted_sets "
+        "WHERE user_id = :user_id ORDER BY number DESC LIMIT :most",
+        wanted,
+    ).fetchall()
+    return tuple(
+        FormerSet(
+            set_id=set_id,
+            serial=serial,
+            key_id=key_id,
+            verifiers=tuple(
+                verifier
+                for (verifier,) in db.execute(
+                    "SELECT verifier FROM deleted_codes WHERE set_id = ? "
+                    "ORDER BY ordinal",
+                    (set_id,),
+                )
+            ),
+        )
+        for set_id, serial, key_id in rows
+    )
 
 
 def remember_spent(db: sqlite3.Connection, token: Token) -> None:

@@ -35,6 +35,7 @@ PIN_SEALS = 2
 _USERS_OF_KEY = (
     "SELECT 1 FROM tokens WHERE key_id = :key OR pin_key_id = :key",
     "SELECT 1 FROM code_sets WHERE key_id = :key",
+    "SELECT 1 FROM deleted_sets WHERE key_id = :key",
     "SELECT 1 FROM administrators WHERE key_id = :key OR factor_key_id = :key",
     "SELECT 1 FROM users WHERE tag_key_id = :key",
 )
@@ -166,16 +167,22 @@ def _replace_pin(db: sqlite3.Connection, seal: ReplacedSeal, key_id: KeyId) -> b
 
 def _replace_codes(db: sqlite3.Connection, seal: ReplacedSeal, key_id: KeyId) -> bool:
     """
-    Replace all verifiers of a set, which have one key.
+    Replace all verifiers of a set, which have one key; also of a deleted token's.
 
     Without new ones the set is forgotten, if it is void: nobody knows any more whose
     codes these were, so they are no codes of anybody.
     """
+    if code_tables.has_set(db, seal.row):
+        sets, codes_of = "code_sets", "codes"
+    else:
+        sets, codes_of = "deleted_sets", "deleted_codes"
     known = db.execute(
-        "SELECT key_id, voided FROM code_sets WHERE set_id = ?", (seal.row,)
+        f"SELECT key_id, {'voided' if sets == 'code_sets' else '1'} FROM {sets} "
+        "WHERE set_id = ?",
+        (seal.row,),
     ).fetchone()
     codes = db.execute(
-        "SELECT ordinal, verifier FROM codes WHERE set_id = ? ORDER BY ordinal",
+        f"SELECT ordinal, verifier FROM {codes_of} WHERE set_id = ? ORDER BY ordinal",
         (seal.row,),
     ).fetchall()
     if (
@@ -185,18 +192,18 @@ def _replace_codes(db: sqlite3.Connection, seal: ReplacedSeal, key_id: KeyId) ->
     ):
         return False
     if not seal.new and known[1]:
-        code_tables.delete_set(db, seal.row)
+        db.execute(f"DELETE FROM {sets} WHERE set_id = ?", (seal.row,))
         return True
     if len(seal.new) != len(codes):
         return False
     db.executemany(
-        "UPDATE codes SET verifier = ? WHERE set_id = ? AND ordinal = ?",
+        f"UPDATE {codes_of} SET verifier = ? WHERE set_id = ? AND ordinal = ?",
         [
             (new, seal.row, ordinal)
             for (ordinal, _), new in zip(codes, seal.new, strict=True)
         ],
     )
-    db.execute("UPDATE code_sets SET key_id = ? WHERE set_id = ?", (key_id, seal.row))
+    db.execute(f"UPDATE {sets} SET key_id = ? WHERE set_id = ?", (key_id, seal.row))
     return True
 
 

@@ -9,7 +9,7 @@ Every row is a function of the log. `meta` holds what is one of a kind:
 
 import sqlite3
 
-VERSION = 16
+VERSION = 17
 """Stored as `user_version`; raised with every change of the tables."""
 
 _KEY_TABLES = """
@@ -101,6 +101,25 @@ CREATE TABLE former_tokens (            -- what deleted tokens have spent
     key_id INTEGER NOT NULL,         -- that it was sealed with
     spent INTEGER NOT NULL,
     PRIMARY KEY (serial, kind, seed_mark)
+) STRICT, WITHOUT ROWID;
+"""
+
+_DELETED_TABLES = """
+CREATE TABLE deleted_sets (             -- of deleted tokens
+    number INTEGER PRIMARY KEY AUTOINCREMENT,   -- order of deletion
+    set_id TEXT NOT NULL UNIQUE,
+    serial TEXT NOT NULL,
+    user_id TEXT NOT NULL REFERENCES users (user_id) ON DELETE CASCADE,
+    key_id INTEGER NOT NULL,
+    code_length INTEGER NOT NULL
+) STRICT;
+CREATE INDEX deleted_sets_by_user ON deleted_sets (user_id, number);
+
+CREATE TABLE deleted_codes (
+    set_id TEXT NOT NULL REFERENCES deleted_sets (set_id) ON DELETE CASCADE,
+    ordinal INTEGER NOT NULL,
+    verifier BLOB NOT NULL,
+    PRIMARY KEY (set_id, ordinal)
 ) STRICT, WITHOUT ROWID;
 """
 
@@ -282,6 +301,7 @@ CREATE TABLE audit_events (
 """
     + _AGENT_TABLES
     + _APPROVAL_TABLES
+    + _DELETED_TABLES
     + _FORMER_TABLES
     + _GROUP_TABLES
     + _KEY_TABLES
@@ -323,6 +343,7 @@ _MIGRATIONS = {
     "ALTER TABLE administrators ADD COLUMN factor_spent INTEGER NOT NULL DEFAULT -1;",
     15: "UPDATE policy SET value = replace(value, '\"hotp_look_ahead\":', "
     '\'"further_code_lengths": "", "hotp_look_ahead":\');',
+    16: _DELETED_TABLES,
 }
 """
 From each version to the next one; a node that is upgraded keeps its state.

@@ -49,6 +49,8 @@ class DeleteToken:
     serial: TokenSerial
     remember_spent: bool = False
     """For when it is enrolled anew (K1); entries of before did not say so."""
+    remember_sets: bool = False
+    """Its codes stay known as the user's (A5); entries of before did not say so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -108,6 +108,8 @@ def _delete(applying: Applying, token: Token, command: DeleteToken) -> Result:
     raise_version(applying, token)
     if command.remember_spent:
         former_tables.remember_spent(applying.db, token)
+    if command.remember_sets:
+        former_tables.keep_sets(applying.db, token)
     tables.delete_token(applying.db, token.serial)
     return Applied(index=applying.index)
 

@@ -939,19 +939,23 @@ class DeleteToken(_message.Message):
 
     SERIAL_FIELD_NUMBER: _builtins.int
     REMEMBER_SPENT_FIELD_NUMBER: _builtins.int
+    REMEMBER_SETS_FIELD_NUMBER: _builtins.int
     serial: _builtins.str
     """Which token."""
     remember_spent: _builtins.bool
     """What it has spent stays known, for when it is enrolled anew."""
+    remember_sets: _builtins.bool
+    """Its codes stay known as the user's."""
     def __init__(
         self,
         *,
         serial: _builtins.str = ...,
         remember_spent: _builtins.bool = ...,
+        remember_sets: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["remember_spent", b"remember_spent", "serial", b"serial"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["remember_sets", b"remember_sets", "remember_spent", b"remember_spent", "serial", b"serial"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
