@@ -143,6 +143,19 @@ def test_followers_hear_at_once_what_is_committed(bench: Bench) -> None:
     assert told == {"n2": last, "n3": last}
 
 
+def test_what_is_committed_and_what_is_new_go_in_one_message(bench: Bench) -> None:
+    term = bench.lead()
+    bench.propose("a")
+    bench.tick()
+    first = bench.engine.journal.last_index
+    bench.propose("b")
+    bench.take()
+    bench.acknowledge("n2", first + 1, term)
+    bench.tick()
+    told = [m for peer, m in bench.take(frames.APPEND_ENTRIES) if peer == "n2"]
+    assert [(m["commit_index"], len(m["entries"])) for m in told] == [(first, 1)]
+
+
 def test_what_is_queued_together_is_one_entry(bench: Bench) -> None:
     bench.lead()
     before = bench.engine.journal.last_index

@@ -6,6 +6,7 @@ import pickle
 import pytest
 
 from sparecode_node.replication import frames
+from sparecode_node.replication.admission import Hello
 from sparecode_node.replication.errors import Fatal
 from tests.replication.bench import Bench, entry
 from tests.simulation import protections
@@ -43,15 +44,71 @@ def test_entries_are_acknowledged_after_the_next_sync_and_not_before(
     assert bench.engine.journal.durable_index == 2
 
 
-def test_one_sync_serves_all_that_a_tick_has_received(bench: Bench) -> None:
+def test_one_sync_and_one_word_serve_all_that_a_tick_has_received(
+    bench: Bench,
+) -> None:
     bench.append("n2", 1, (1, 0), entry(2, 1))
     bench.tick()
     before = bench.engine.journal.syncs
     for index in range(3, 13):
         bench.append("n2", 1, (index - 1, 1), entry(index, 1))
     bench.tick()
-    assert len(bench.take(frames.NEXT_NODE_IDX)) == 11
+    said = [ack["next_node_idx"] for _, ack in bench.take(frames.NEXT_NODE_IDX)]
+    assert said == [3, 13]
     assert bench.engine.journal.syncs == before + 1
+
+
+def test_what_was_just_acknowledged_is_not_said_again(bench: Bench) -> None:
+    """That more is committed is news for a follower; its answer would be none."""
+    bench.append("n2", 1, (1, 0), entry(2, 1))
+    bench.tick()
+    assert len(bench.take(frames.NEXT_NODE_IDX)) == 1
+    bench.append("n2", 1, (2, 1), commit=2)
+    bench.tick(0.01)
+    assert not bench.take(frames.NEXT_NODE_IDX)
+    assert bench.engine.raftLastApplied == 2
+
+
+def test_a_leader_hears_of_a_follower_with_every_heartbeat(bench: Bench) -> None:
+    bench.append("n2", 1, (1, 0), entry(2, 1))
+    bench.tick()
+    bench.take()
+    for _ in range(5):
+        bench.append("n2", 1, (2, 1))
+        bench.tick(bench.engine.settings.heartbeat_s)
+    assert len(bench.take(frames.NEXT_NODE_IDX)) == 5
+
+
+def test_over_another_link_everything_is_said_again(bench: Bench) -> None:
+    bench.append("n2", 1, (1, 0), entry(2, 1))
+    bench.tick()
+    bench.take()
+    bench.guard.disconnected("n2")
+    bench.guard.connected("n2", Hello(""))
+    bench.append("n2", 1, (2, 1))
+    bench.tick()
+    assert len(bench.take(frames.NEXT_NODE_IDX)) == 1
+
+
+def test_that_something_is_missing_is_always_said(bench: Bench) -> None:
+    bench.append("n2", 1, (1, 0), entry(2, 1))
+    bench.tick()
+    bench.take()
+    for _ in range(2):
+        bench.append("n2", 1, (7, 1), entry(8, 1))
+    bench.tick()
+    refusals = [ack for _, ack in bench.take(frames.NEXT_NODE_IDX)]
+    assert [ack["success"] for ack in refusals] == [False, False]
+
+
+def test_an_acknowledgement_of_more_covers_none_of_another_term(bench: Bench) -> None:
+    bench.append("n2", 1, (1, 0), entry(2, 1))
+    bench.append("n2", 2, (2, 1), entry(3, 2))
+    bench.tick()
+    said = [
+        (a["term"], a["next_node_idx"]) for _, a in bench.take(frames.NEXT_NODE_IDX)
+    ]
+    assert said == [(1, 3), (2, 4)]
 
 
 def test_nothing_is_acknowledged_when_the_sync_fails(bench: Bench) -> None:

@@ -5,6 +5,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 
@@ -148,3 +149,16 @@ async def test_who_will_be_shed_is_shed_before_anything_is_read(
     release.set()
     await full
     kdf.check_room(Lane.AUTHENTICATING)
+
+
+@pytest.mark.asyncio
+async def test_whether_they_go_together_or_alone_each_gets_its_own_hash() -> None:
+    """What comes while all workers are busy is handed to one of them as one job."""
+    kdf = Kdf(TESTING, workers=1)
+    inputs = [KdfInput(secret=Secret.PIN, salt=SALT, text=f"{i}") for i in range(8)]
+    alone = [(await derive(kdf, each))[0] for each in inputs]
+    found = await asyncio.gather(*(derive(kdf, a, b) for a, b in pairwise(inputs)))
+    assert found == list(pairwise(alone))
+    assert kdf.evaluations() == 8 + 14
+    assert kdf.load(Lane.AUTHENTICATING).taken == 0
+    kdf.close()

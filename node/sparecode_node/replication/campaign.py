@@ -44,8 +44,7 @@ class Campaign:
 
     def voters(self) -> frozenset[str]:
         """Return the other nodes that count, by the newest configuration."""
-        me = self.journal.identity.node_id
-        return frozenset(v for v in self.journal.configuration.voters if v != me)
+        return self.journal.configuration.voters - {self.journal.identity.node_id}
 
     def _counts_itself(self) -> bool:
         return self.journal.identity.node_id in self.journal.configuration.voters

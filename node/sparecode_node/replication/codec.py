@@ -8,10 +8,11 @@ is written follows from its type hint. A test holds both sides together.
 
 import dataclasses
 import enum
+import operator
 import re
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError, Message
@@ -115,15 +116,48 @@ class _Kind:
         object.__setattr__(self, "is_plain", not special and not enumerated)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Shape:
+    """What a dataclass consists of."""
+
+    fields: dict[str, _Kind]
+    plain: tuple[str, ...]
+    """Those that are written as they are."""
+    others: tuple[tuple[str, _Kind], ...]
+    read_plain: Callable[[Message], tuple[object, ...]]
+    """Reads all the plain ones in one step: there are many in each call."""
+
+
 def fields_of(cls: type) -> dict[str, _Kind]:
     """Return the fields of a dataclass, each with how it is written."""
-    found = _FIELDS.get(cls)
+    return _shape_of(cls).fields
+
+
+def _shape_of(cls: type) -> _Shape:
+    found = _SHAPES.get(cls)
     if found is None:
-        found = _FIELDS[cls] = _inspect(cls)
+        found = _SHAPES[cls] = _found_out(cls)
     return found
 
 
-_FIELDS: dict[type, dict[str, _Kind]] = {}
+_SHAPES: dict[type, _Shape] = {}
+
+
+def _found_out(cls: type) -> _Shape:
+    fields = _inspect(cls)
+    plain = tuple(name for name, kind in fields.items() if kind.is_plain)
+    return _Shape(
+        fields=fields,
+        plain=plain,
+        others=tuple(each for each in fields.items() if not each[1].is_plain),
+        read_plain=_reader(plain),
+    )
+
+
+def _reader(names: tuple[str, ...]) -> Callable[[Message], tuple[object, ...]]:
+    if len(names) > 1:
+        return operator.attrgetter(*names)
+    return lambda message: tuple(getattr(message, name) for name in names)
 
 
 def _inspect(cls: type) -> dict[str, _Kind]:
@@ -150,7 +184,7 @@ def _kind_of(hint: Any) -> _Kind:  # noqa: ANN401 - a type hint has no type.
 
 
 def _write(message: Message, value: object, *, skip: str = "") -> None:
-    for name, kind in fields_of(type(value)).items():
+    for name, kind in _shape_of(type(value)).fields.items():
         if name == skip:
             continue
         item = getattr(value, name)
@@ -178,13 +212,11 @@ def _write_field(message: Message, name: str, kind: _Kind, item: Any) -> None:  
 
 def _read(cls: type, message: Message, **given: object) -> Any:  # noqa: ANN401
     """Return a *cls* out of *message*; what is *given* is not read."""
+    shape = _shape_of(cls)
     values = given
-    for name, kind in fields_of(cls).items():
-        values[name] = (
-            getattr(message, name)
-            if kind.is_plain
-            else _read_field(message, name, kind)
-        )
+    values.update(zip(shape.plain, shape.read_plain(message), strict=True))
+    for name, kind in shape.others:
+        values[name] = _read_field(message, name, kind)
     return cls(**values)
 
 

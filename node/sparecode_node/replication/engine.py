@@ -4,9 +4,8 @@ PySyncObj 0.3.17, unedited, with its private methods overridden where it is unsa
 
 What is taken from it: terms, elections, the commit rule, and the follower's
 handling of entries. DESIGN.md says what is not, and why. The overrides have the
-names that Python's mangling gives them inside `SyncObj`; it looks them up
-through the instance, so an override takes effect. They hold for one release
-only, which is checked here.
+names that mangling gives them inside `SyncObj`, which looks them up through the
+instance: so they take effect. They hold for one release, which is checked here.
 """
 
 from collections.abc import Callable
@@ -31,13 +30,14 @@ from sparecode_node.replication.errors import (
 )
 from sparecode_node.replication.follower import REGULAR
 from sparecode_node.replication.frames import Message
-from sparecode_node.replication.guard import Guard, PeerNode, Wire
+from sparecode_node.replication.guard import Guard
 from sparecode_node.replication.handover import HandOver
 from sparecode_node.replication.journal import Journal
 from sparecode_node.replication.members import Configuration
 from sparecode_node.replication.membership import Membership
 from sparecode_node.replication.off import OFF
 from sparecode_node.replication.opening import check_state
+from sparecode_node.replication.peer_node import PeerNode, Wire
 from sparecode_node.replication.proposals import Proposals
 from sparecode_node.replication.read_index import ReadPoint
 from sparecode_node.replication.roster import Roster
@@ -176,13 +176,12 @@ class Engine(SyncObj):
         self._ask_for_reads()
         # Before our own sync, which then runs beside those of the followers.
         if self._isLeader():
-            self._sender.send_open()
+            self._sender.send()
         self._sync_appended()
 
     def _watch_clocks(self) -> None:
         """Ask the time; lead no more if this clock differs from a quorum's (T5)."""
-        others = [node.id for node in self.otherNodes]
-        self.guard.clocks.ask(others, now())
+        self.guard.clocks.ask(self.voters(), now())
         if self._isLeader() and self.clock_agreement() is Agreement.NO:
             self._SyncObj__setState(RAFT_STATE.FOLLOWER)
             self._SyncObj__raftLeader = None
@@ -219,7 +218,7 @@ class Engine(SyncObj):
                 point=ReadPoint(
                     index=self.raftCommitIndex, state_ms=self._state.now_ms
                 ),
-                others=[node.id for node in self.otherNodes],
+                others=self.voters(),
                 now=now(),
                 again_s=self.settings.heartbeat_s,
             )
@@ -268,8 +267,7 @@ class Engine(SyncObj):
 
     def clock_agreement(self) -> Agreement:
         """Say whether this node's clock agrees with a quorum's (T5)."""
-        others = [node.id for node in self.otherNodes]
-        return self.guard.clocks.agreement(others, now())
+        return self.guard.clocks.agreement(self.voters(), now())
 
     def is_leader(self) -> bool:
         """Say whether this node leads, as far as it knows."""
@@ -296,7 +294,7 @@ class Engine(SyncObj):
 
     def voters(self) -> frozenset[str]:
         """Return the other nodes that may lead."""
-        return frozenset(node.id for node in self.otherNodes)
+        return self.guard.campaign.voters()
 
     def voters_in_contact(self) -> dict[str, int]:
         """Return whom this leader has heard of late, and what each has on disk."""
@@ -321,7 +319,7 @@ class Engine(SyncObj):
 
     def _SyncObj__sendAppendEntries(self) -> None:
         self._SyncObj__newAppendEntriesTime = now() + self.settings.heartbeat_s
-        self._sender.send_all()
+        self._sender.announce()  # In this tick, with what it appends.
 
     def linked_followers(self) -> list[str]:
         """Return to whom messages arrive, in order."""

@@ -20,6 +20,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.applied_state import AppliedState
+from sparecode_node.replication.engine import now
 from sparecode_node.replication.errors import (
     Fatal,
     NoPrimaryError,
@@ -27,9 +28,9 @@ from sparecode_node.replication.errors import (
     OverloadedError,
     SnapshotRefusedError,
 )
-from sparecode_node.replication.guard import Wire
 from sparecode_node.replication.membership import Change
 from sparecode_node.replication.observing import ObservedStorage, Observer, Unobserved
+from sparecode_node.replication.peer_node import Wire
 from sparecode_node.replication.read_index import ReadPoint
 from sparecode_node.replication.replica import Replica, ReplicaConfig, ReplicaStatus
 from sparecode_node.replication.replicator import Proposal, Stamper
@@ -114,6 +115,8 @@ class EngineThread:
         self._stopping = False
         self._calls: LoopCalls | None = None
         self._status = ReplicaStatus()
+        self._position: tuple[object, ...] = ()
+        self._look_at_s = 0.0
         self._futures: set[asyncio.Future[Any]] = set()
         self._thread: threading.Thread | None = None
         self._read_end = self._write_end = -1
@@ -291,6 +294,12 @@ class EngineThread:
             self._jobs.popleft()(replica)
 
     def _publish(self, replica: Replica, calls: LoopCalls) -> None:
+        """Tell what has changed: at once what callers wait for, the rest in a tick's time."""
+        position, now_s = replica.position(), now()
+        if position == self._position and now_s < self._look_at_s:
+            return
+        self._position = position
+        self._look_at_s = now_s + self._config.raft.tick_s
         status = replica.status()
         if status != self._status:
             self._status = status

@@ -8,15 +8,14 @@ behind it. DESIGN.md lists what each fence is for. Runs in the engine's thread.
 
 import collections
 import logging
-import zlib
 from collections.abc import Callable
-from typing import Protocol
 
 from pysyncobj import SyncObj, syncobj
 from pysyncobj.node import Node
 from pysyncobj.transport import Transport
 
 from sparecode_node.replication import frames, handover, prevote
+from sparecode_node.replication.acknowledging import Acknowledgements
 from sparecode_node.replication.admission import Admission, Hello
 from sparecode_node.replication.campaign import Campaign
 from sparecode_node.replication.clock_watch import ClockWatch
@@ -28,26 +27,11 @@ from sparecode_node.replication.follower import (
 )
 from sparecode_node.replication.frames import Message
 from sparecode_node.replication.journal import Journal
+from sparecode_node.replication.peer_node import PeerNode, Wire
 from sparecode_node.replication.progress import Followers, Progress
 from sparecode_node.replication.read_index import ReadIndex
 
 log = logging.getLogger(__name__)
-
-
-class Wire(Protocol):
-    """Carries messages between members, in order, each at most once."""
-
-    def send(self, peer: str, message: Message) -> None:
-        """Send without waiting; a message that cannot be sent is dropped with its link."""
-
-
-class PeerNode(Node):
-    """Another node, with a hash that is the same in every process: runs repeat."""
-
-    def __hash__(self) -> int:
-        return zlib.crc32(self.id.encode())
-
-    __eq__ = Node.__eq__
 
 
 class Guard(Transport):
@@ -67,6 +51,7 @@ class Guard(Transport):
         self._log = FollowerLog(journal)
         self._held: list[tuple[str, Message]] = []
         self._next_ack: int | None = None
+        self._acks = Acknowledgements(engine.conf.appendEntriesPeriod / 2)
         self._followers = Followers(journal)
         self.admission = Admission(journal)
         self.reads = ReadIndex(wire.send)
@@ -155,7 +140,7 @@ class Guard(Transport):
             return
         self._sync_before_acks()
         held, self._held = self._held, []
-        for peer, ack in held:
+        for peer, ack in self._acks.worth_sending(held, syncobj.monotonicTime()):
             self._wire.send(peer, ack)
 
     def _sync_before_acks(self) -> None:
@@ -168,6 +153,7 @@ class Guard(Transport):
 
     def connected(self, peer: str, hello: Hello) -> None:
         """Take note that messages to *peer*, which has said this, arrive."""
+        self._acks.forget(peer)
         self.admission.linked(peer, hello.journal_id)
 
     def disconnected(self, peer: str) -> None:

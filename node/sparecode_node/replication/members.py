@@ -8,6 +8,7 @@ before it by one member at most, so that a quorum of either meets one of the oth
 """
 
 import enum
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Self
@@ -51,7 +52,7 @@ class Member:
     """Names its journal, and so the promises in it; empty until the primary knows it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # Without slots: what follows from it is kept.
 class Configuration:
     """The members from one entry of the log on."""
 
@@ -66,19 +67,23 @@ class Configuration:
         in_order = sorted(members, key=lambda member: member.node_id)
         return cls(tuple(in_order), tuple(sorted(set(removed))))
 
-    @property
+    @functools.cached_property
     def voters(self) -> frozenset[NodeId]:
         """Who counts."""
         return frozenset(m.node_id for m in self.members if m.role is MemberRole.VOTER)
 
-    @property
+    @functools.cached_property
     def ids(self) -> tuple[NodeId, ...]:
         """All of them."""
         return tuple(member.node_id for member in self.members)
 
     def member(self, node_id: str) -> Member | None:
         """Return a member, None if it is none."""
-        return next((m for m in self.members if m.node_id == node_id), None)
+        return self._by_id.get(node_id)
+
+    @functools.cached_property
+    def _by_id(self) -> dict[str, Member]:
+        return {member.node_id: member for member in self.members}
 
     @property
     def is_named(self) -> bool:

@@ -262,7 +262,7 @@ class Membership:
         before = after = self.journal.configuration
         for member in before.members:
             hello = self.leader.hello(member.node_id)
-            if hello is None:
+            if hello is None or _is_written(hello, member):
                 continue
             said = replace(
                 member,
@@ -276,6 +276,8 @@ class Membership:
     # --- Answering
 
     def _answer_committed(self) -> None:
+        if not self._appended:
+            return
         committed = self.leader.commit_index()
         done = [(i, pending) for i, pending in self._appended if i <= committed]
         self._appended = [(i, p) for i, p in self._appended if i > committed]
@@ -283,6 +285,8 @@ class Membership:
             pending.callback(index)
 
     def _expire(self, now: float) -> None:
+        if not (self._waiting or self._appended or self._rounds):
+            return
         late = [p for p in self._waiting if p.deadline <= now]
         self._waiting = [p for p in self._waiting if p.deadline > now]
         for pending in late:
@@ -314,6 +318,12 @@ class Membership:
             pending.callback(OutcomeUnknownError("the primary lost its leadership"))
         for pending in waiting:
             pending.callback(NoPrimaryError("the primary lost its leadership"))
+
+
+def _is_written(hello: Hello, member: Member) -> bool:
+    """Say whether the configuration has what a member says of itself."""
+    named = bool(member.journal_id) or not hello.journal_id
+    return named and hello.address in ("", member.address)
 
 
 def _with_learner(before: Configuration, member: Member) -> Configuration:

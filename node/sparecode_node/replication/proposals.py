@@ -31,6 +31,9 @@ from sparecode_node.statemachine.results import Result
 
 log = logging.getLogger(__name__)
 
+EXPIRE_S = 0.01
+"""Between two looks at the deadlines of all that waits: there may be much."""
+
 Outcome: TypeAlias = Result | ProposeError
 """A result, or why there is none: `NotAppliedError` or `OutcomeUnknownError`."""
 
@@ -87,6 +90,7 @@ class Proposals:
     stamper: Stamper
     _queue: collections.deque[Pending] = field(default_factory=collections.deque)
     _in_log: dict[int, Batch] = field(default_factory=dict)
+    _expires_at: float = float("-inf")
 
     @property
     def in_flight(self) -> int:
@@ -119,6 +123,9 @@ class Proposals:
 
     def expire(self, now: float) -> None:
         """Answer what waits too long; it stays in the log if it is there."""
+        if now < self._expires_at:
+            return
+        self._expires_at = now + EXPIRE_S
         if any(pending.deadline <= now for pending in self._queue):
             late = [p for p in self._queue if p.deadline <= now]
             self._queue = collections.deque(p for p in self._queue if p.deadline > now)

@@ -16,13 +16,13 @@ from sparecode_node.replication.clock_watch import Agreement
 from sparecode_node.replication.compaction import Compaction
 from sparecode_node.replication.engine import Engine, now
 from sparecode_node.replication.errors import NoPrimaryError, OlderMemberError
-from sparecode_node.replication.guard import Wire
 from sparecode_node.replication.handover import HandOverOutcome, PendingHandOver
 from sparecode_node.replication.journal import open_journal
 from sparecode_node.replication.journal_format import Identity
 from sparecode_node.replication.members import Configuration, Member, founders
 from sparecode_node.replication.membership import Change, ChangeOutcome, PendingChange
 from sparecode_node.replication.opening import finish_install, open_snapshots
+from sparecode_node.replication.peer_node import Wire
 from sparecode_node.replication.proposals import Outcome, Pending, Proposals
 from sparecode_node.replication.read_index import PendingRead, ReadOutcome
 from sparecode_node.replication.replicator import Proposal, Stamper
@@ -195,6 +195,17 @@ class Replica:
     def install(self, manifest: Manifest) -> None:
         """Become a received snapshot. Raises `SnapshotRefusedError`, `Fatal`."""
         self.compaction.install(manifest, self.engine)
+
+    def position(self) -> tuple[object, ...]:
+        """Return what callers wait for of the status; it costs little to ask."""
+        engine = self.engine
+        return (
+            engine.is_leader(),
+            engine.leader(),
+            engine.raftCurrentTerm,
+            engine.raftCommitIndex,
+            engine.raftLastApplied,
+        )
 
     def status(self) -> ReplicaStatus:
         """Return where this replica is."""

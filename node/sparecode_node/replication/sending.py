@@ -53,6 +53,24 @@ class Sender:
 
     leader: Leader
     journal: Journal
+    _announces: bool = False
+
+    def announce(self) -> None:
+        """
+        Have `send` send everybody something: a heartbeat, or that more is committed.
+
+        PySyncObj asks for it before the proposals of the same tick are appended.
+        Sent at once it would be a message of its own, and an answer to it.
+        """
+        self._announces = True
+
+    def send(self) -> None:
+        """Send what there is, at the end of a tick: one message for all of it."""
+        announces, self._announces = self._announces, False
+        if announces:
+            self.send_all()
+        else:
+            self.send_open()
 
     def send_all(self) -> None:
         """Send something to everybody: entries, or a heartbeat."""

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import enum
 import functools
+import itertools
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -106,6 +107,7 @@ class Kdf:
                     initializer=functools.partial(_yield_to_others, NICE),
                 ),
                 bound=workers + waiting_max,
+                workers=workers,
             ),
             Lane.ISSUING: _Lane(
                 ThreadPoolExecutor(
@@ -158,8 +160,12 @@ class Kdf:
 class _Lane:
     """A pool, and how much of its queue is taken."""
 
-    def __init__(self, pool: ThreadPoolExecutor, *, bound: int) -> None:
+    def __init__(
+        self, pool: ThreadPoolExecutor, *, bound: int, workers: int | None = None
+    ) -> None:
+        """*workers*: if so many are busy, what is asked for together is one job."""
         self.pool = pool
+        self.workers = workers
         self.computed = 0
         self.shed = 0
         self.bound = bound
@@ -183,12 +189,15 @@ class _Lane:
             if self.taken + len(jobs) > self.bound:
                 self.shed += len(jobs)
                 raise HashingOverloadedError(retry_after_s=1)
+            busy = self.workers is not None and self.taken >= self.workers
             self.taken += len(jobs)
-        futures = [self.pool.submit(self._counted, job) for job in jobs]
+        # To hand a job to another thread costs; where all are busy it gains nothing.
+        together = [jobs] if busy else [[job] for job in jobs]
+        futures = [self.pool.submit(self._compute, some) for some in together]
         all_done = _told_when_all_are_done(futures)
-        for future in futures:
+        for future, some in zip(futures, together, strict=True):
             # What is cancelled leaves the queue at once, what runs when done.
-            future.add_done_callback(self._leave)
+            future.add_done_callback(functools.partial(self._leave, len(some)))
         try:
             async with asyncio.timeout(timeout_s):
                 await all_done
@@ -199,22 +208,22 @@ class _Lane:
         finally:
             for future in futures:
                 future.cancel()  # Does nothing to what is done, or runs.
-        return tuple(future.result() for future in futures)
+        return tuple(itertools.chain.from_iterable(each.result() for each in futures))
 
-    def _leave(self, _: "Future[bytes]") -> None:
+    def _leave(self, count: int, _: "Future[list[bytes]]") -> None:
         with self._counting:
-            self.taken -= 1
+            self.taken -= count
 
-    def _counted(self, job: Callable[[], bytes]) -> bytes:
+    def _compute(self, jobs: Sequence[Callable[[], bytes]]) -> list[bytes]:
         """Run in a worker."""
-        result = job()
+        results = [job() for job in jobs]
         with self._counting:
-            self.computed += 1
-        return result
+            self.computed += len(jobs)
+        return results
 
 
 def _told_when_all_are_done(
-    futures: "Sequence[Future[bytes]]",
+    futures: "Sequence[Future[list[bytes]]]",
 ) -> "asyncio.Future[None]":
     """Return a future of the loop: woken once for all of them, by the last."""
     loop = asyncio.get_running_loop()
@@ -226,7 +235,7 @@ def _told_when_all_are_done(
         if not told.done():  # The caller has gone.
             told.set_result(None)
 
-    def ended(_: "Future[bytes]") -> None:
+    def ended(_: "Future[list[bytes]]") -> None:
         nonlocal left
         with counting:
             left -= 1

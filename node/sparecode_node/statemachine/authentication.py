@@ -20,7 +20,7 @@ from sparecode_node.domain.challenges import CHALLENGE_MS, Challenge, NextStep
 from sparecode_node.domain.continuing import Given, judge_next
 from sparecode_node.domain.emergency_access import Use
 from sparecode_node.domain.ids import KeyId
-from sparecode_node.domain.lockout import Factor
+from sparecode_node.domain.lockout import FREE, Factor
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.passcodes import Reading
 from sparecode_node.domain.pins import NewPin
@@ -228,7 +228,8 @@ def _save(applying: Applying, attempt: Attempt, judgement: Judgement) -> None:
     if user is None:
         return
     for factor, lockout in judgement.lockouts.items():
-        tables.save_lockout(db, user.user_id, factor, lockout)
+        if lockout != attempt.lockouts.get(factor, FREE):
+            tables.save_lockout(db, user.user_id, factor, lockout)
     before = {each.set_id: each for sets in attempt.sets.values() for each in sets}
     for after in judgement.sets:
         code_tables.update_set(db, before[after.set_id], after)
