@@ -46,6 +46,8 @@ class Policy:
     """A locked factor waits for an administrator."""
     factor_off_at_failures: int
     session_lifetime: timedelta
+    session_idle: timedelta
+    """A browser at the Security Console that is not used for so long is signed out."""
     request_retention: timedelta
     requests_max: int
     resynchronize_window_steps: int

@@ -254,6 +254,7 @@ POLICY = policy_pb2.GetPolicyResponse(
         lock_until_unlocked=False,
         factor_off_at_failures=100,
         session_lifetime=lasting(timedelta(hours=12)),
+        session_idle=lasting(timedelta(minutes=30)),
         request_retention=lasting(timedelta(minutes=10)),
         requests_max=200_000,
         resynchronize_window_steps=60,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
+import pyrage
 from playwright.sync_api import Page, expect
 
 from sparecode_client import AdministratorRole, ApprovalNeeded, RecoveryPolicy
@@ -66,7 +67,13 @@ def furnish(estate: Estate) -> Exhibition:
         assert estate.accepts(node, alice, PIN + code.code)
     admin.issue_tokencodes(bela.serial, count=2, lifetime=timedelta(days=3))
     admin.issue_fixed_tokencode(deniz.serial, lifetime=timedelta(hours=20))
-    admin.update_policy(dataclasses.replace(admin.get_policy(), lock_from_failures=1))
+    admin.update_policy(
+        dataclasses.replace(
+            admin.get_policy(),
+            lock_from_failures=1,
+            backup_recipients=str(pyrage.x25519.Identity.generate().to_public()),
+        )
+    )
     assert not estate.accepts(estate.cluster.nodes[0], chidi, "4711000000")
     admin.disable_token(emma.serial)
     admin.disable_token(farid.serial)

@@ -5,17 +5,19 @@ import base64
 
 import pytest
 
-from sparecode_node.console.idle import FRESH_MS, IDLE_MS
+from sparecode_node.console.idle import FRESH_MS
 from sparecode_node.console.security import SEEN_COOKIE, SESSION_COOKIE
 from sparecode_node.domain.administrators import SECOND_FACTOR
 from sparecode_node.domain.ids import Moment
-from sparecode_node.domain.policy import HOUR_MS
+from sparecode_node.domain.policy import HOUR_MS, MINUTE_MS, Policy
 from sparecode_node.domain.tokencodes import step_at, tokencode_at
 from tests.console.desk import Desk
 from tests.console.paper import Paper
 from tests.services.one_node import PASSWORD, ROOT
 
 pytestmark = pytest.mark.asyncio
+
+IDLE_MS = Policy().session_idle_ms
 
 
 def cookie(browser: Paper, name: str) -> str:
@@ -43,6 +45,21 @@ async def test_a_browser_that_was_left_alone_is_signed_out(desk: Desk) -> None:
     ).fetchone()
     assert rows == ("CloseSession",)
     assert bearer
+
+
+async def test_how_long_without_use_is_policy(desk: Desk) -> None:
+    """(P2) For sessions that are open already, too; the account page says so."""
+    browser = await desk.administrator()
+    await desk.node.policies.update(
+        desk.node.admin("PolicyService/UpdatePolicy"),
+        version=1,
+        values={"session_idle_ms": 5 * MINUTE_MS},
+    )
+    assert "after 5 minutes without use" in (await browser.open("/account")).text
+    desk.node.clock.pass_s(4 * 60)
+    assert (await browser.open("/tokens")).path == "/tokens"
+    desk.node.clock.pass_s(5 * 60 + 1)
+    assert (await browser.open("/tokens")).path == "/sign-in"
 
 
 async def test_a_page_that_watches_is_nobody_using_it(desk: Desk) -> None:

@@ -317,6 +317,7 @@ POLICY = policy_pb2.Policy(
     lock_until_unlocked=False,
     factor_off_at_failures=100,
     session_lifetime=Duration(seconds=43_200),
+    session_idle=Duration(seconds=1_800),
     request_retention=Duration(seconds=600),
     requests_max=200_000,
     resynchronize_window_steps=60,
@@ -467,7 +468,9 @@ CASES = [
         sessions_pb2.WhoAmIRequest(),
         "who_am_i",
         {},
-        SessionView(administrator="root", role="SUPER_ADMIN", ends_at_ms=END_MS),
+        SessionView(
+            administrator="root", role="SUPER_ADMIN", ends_at_ms=END_MS, idle_ms=1
+        ),
         sessions_pb2.WhoAmIResponse(
             administrator="root", role="SUPER_ADMIN", end_time=END
         ),

@@ -315,6 +315,7 @@ LATER = {
     ),
     16: (),
     17: (schema._DELETED_TABLES,),
+    18: (),
 }
 """What each version has more than the one before."""
 
@@ -323,6 +324,7 @@ FIELDS = {
     11: '"backup_recipients": "", ',
     12: '"pin_letters": false, ',
     16: '"further_code_lengths": "", ',
+    18: '"session_idle_ms": 1800000, ',
 }
 """What the policy has more."""
 

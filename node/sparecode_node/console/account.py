@@ -5,9 +5,7 @@ from starlette.responses import Response
 
 from sparecode_node.console import second_factor
 from sparecode_node.console.changes import change
-from sparecode_node.console.idle import IDLE_MS
 from sparecode_node.console.visits import SIGN_IN, Visit
-from sparecode_node.domain.policy import MINUTE_MS
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.fields import PASSWORD_MIN
 
@@ -22,7 +20,6 @@ async def show(visit: Visit) -> Response:
     )
     return visit.page(
         "account.html",
-        idle_minutes=IDLE_MS // MINUTE_MS,
         has_second_factor=has_second_factor,
     )
 

@@ -158,8 +158,8 @@ def _signed_in(site: Site, view: View) -> Endpoint:
             return visit
         now_ms, seen_ms = site.clock.now_ms(), idle.seen_ms(request, bearer)
         try:
-            await visit.find_session()
-            if idle.is_idle(seen_ms, now_ms):
+            session = await visit.find_session()
+            if idle.is_idle(seen_ms, now_ms, session.idle_ms):
                 return await sign_in.end_idle(visit)
             response = await view(visit)
         except NotSignedInError:

@@ -4,7 +4,8 @@ The idle time-out: a browser that nobody has used for a while is signed out.
 
 When it was used last is in a cookie of its own, with a tag that only who holds the
 session can make. So nothing is kept on a node or proposed for every page, and
-any node judges what any node has set. The absolute time-out is the session's.
+any node judges what any node has set. For how long is policy, as is the absolute
+time-out, which is the session's.
 """
 
 import hashlib
@@ -17,7 +18,6 @@ from starlette.responses import Response
 from sparecode_node.console.security import SEEN_COOKIE, set_cookie
 from sparecode_node.domain.policy import MINUTE_MS
 
-IDLE_MS: Final = 30 * MINUTE_MS
 FRESH_MS: Final = MINUTE_MS
 """The cookie is not set anew more often than that."""
 
@@ -37,9 +37,9 @@ def seen_ms(request: Request, bearer: str) -> int | None:
     return int(at)
 
 
-def is_idle(at_ms: int | None, now_ms: int) -> bool:
-    """Say whether the browser was left alone for too long."""
-    return at_ms is None or now_ms - at_ms > IDLE_MS
+def is_idle(at_ms: int | None, now_ms: int, idle_ms: int) -> bool:
+    """Say whether the browser was left alone for longer than *idle_ms*."""
+    return at_ms is None or now_ms - at_ms > idle_ms
 
 
 def is_stale(at_ms: int | None, now_ms: int) -> bool:

@@ -161,6 +161,12 @@ _SAID: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
                 "age public keys, with a space between; empty: nobody may make one.",
             ),
             ("session_lifetime_ms", "A session ends after", "hours", ""),
+            (
+                "session_idle_ms",
+                "A browser is signed out without use for",
+                "minutes",
+                "",
+            ),
         ),
     ),
     (

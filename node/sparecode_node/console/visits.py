@@ -88,7 +88,7 @@ class Visit:
             peer=self.request.client.host if self.request.client else "",
         )
 
-    async def find_session(self) -> None:
+    async def find_session(self) -> SessionView:
         """Learn who is signed in. Raises `NotSignedInError`."""
         if not self._bearer:
             raise NotSignedInError
@@ -99,6 +99,7 @@ class Visit:
         except UNAVAILABLE:
             # Unknown here, and nobody can be asked.
             raise NotSignedInError from None
+        return self.session
 
     def new_id(self) -> str:
         """Draw a request id for a form: sent twice, it is done once (Q1)."""

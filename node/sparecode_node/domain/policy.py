@@ -64,6 +64,7 @@ class Policy:
 
     # Sessions and request ids, see P2 and Q3.
     session_lifetime_ms: int = 12 * HOUR_MS
+    session_idle_ms: int = 30 * MINUTE_MS
     request_retention_ms: int = 10 * MINUTE_MS
     requests_max: int = 200_000
 
@@ -98,6 +99,7 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "lock_ms_max": (MINUTE_MS, 30 * DAY_MS),
     "factor_off_at_failures": (5, 100),
     "session_lifetime_ms": (5 * MINUTE_MS, 7 * DAY_MS),
+    "session_idle_ms": (5 * MINUTE_MS, DAY_MS),
     "request_retention_ms": (10 * MINUTE_MS, HOUR_MS),
     "requests_max": (10_000, 5_000_000),
 }

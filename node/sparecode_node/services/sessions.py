@@ -8,7 +8,7 @@ from typing import NamedTuple
 from sparecode_node.domain.ids import AdministratorName, NameKey, RequestId
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.domain.users import fold
-from sparecode_node.queries import administrators, sessions
+from sparecode_node.queries import administrators, policies, sessions
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.errors import OverloadedError
 from sparecode_node.services import fields
@@ -29,6 +29,8 @@ class SessionView:
     administrator: str
     role: str
     ends_at_ms: int
+    idle_ms: int
+    """A browser that is not used for so long is to end it (policy)."""
 
 
 class SignedIn(NamedTuple):
@@ -129,10 +131,13 @@ class Sessions:
         """Say whose session this is. Raises `NotSignedInError`, `ProposeError`."""
         deadline = self._proposer.deadline(context)
         session = await self._proposer.session(context, deadline)
+        async with self._state.transaction() as transaction:
+            policy = await policies.current(transaction)
         return SessionView(
             administrator=session.administrator,
             role=session.role.value,
             ends_at_ms=session.ends_at_ms,
+            idle_ms=policy.session_idle_ms,
         )
 
     async def _prepare(

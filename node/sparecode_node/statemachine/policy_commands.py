@@ -41,6 +41,7 @@ class UpdatePolicy:
     backup_recipients: str | None = None
     pin_letters: bool | None = None
     further_code_lengths: str | None = None
+    session_idle_ms: int | None = None
     keep_code_lengths: bool | None = None
     """
     The lengths of codes that live go on being accepted (T4).

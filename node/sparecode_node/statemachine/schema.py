@@ -9,7 +9,7 @@ Every row is a function of the log. `meta` holds what is one of a kind:
 
 import sqlite3
 
-VERSION = 17
+VERSION = 18
 """Stored as `user_version`; raised with every change of the tables."""
 
 _KEY_TABLES = """
@@ -344,6 +344,8 @@ _MIGRATIONS = {
     15: "UPDATE policy SET value = replace(value, '\"hotp_look_ahead\":', "
     '\'"further_code_lengths": "", "hotp_look_ahead":\');',
     16: _DELETED_TABLES,
+    17: "UPDATE policy SET value = replace(value, '\"session_lifetime_ms\":', "
+    '\'"session_idle_ms": 1800000, "session_lifetime_ms":\');',
 }
 """
 From each version to the next one; a node that is upgraded keeps its state.
