@@ -18,7 +18,14 @@ from rich.table import Table
 from tests.results import ROOT
 from tests.simulation import report
 from tests.simulation.bites import Bite
-from tests.simulation.campaign import Campaign, Outcome, Verdict, timed
+from tests.simulation.campaign import (
+    EVERY_FAULT_FROM_SEEDS,
+    Campaign,
+    Outcome,
+    Verdict,
+    timed,
+)
+from tests.simulation.looks import Look
 
 
 def main() -> int:
@@ -39,12 +46,16 @@ def main() -> int:
         "--record", action="store_true", help="put 1,000 seeds and more on the page"
     )
     wanted = parser.parse_args()
+    if wanted.seeds < 1:
+        parser.error("--seeds: at least 1; none would show nothing")
     campaign = Campaign(nodes=wanted.nodes, recording=wanted.recording)
     console = Console()
     if wanted.seed is not None:
         return trace(console, campaign, wanted.seed)
     seeds = range(wanted.first, wanted.first + wanted.seeds)
-    verdict = timed(lambda: run(console, campaign, seeds, wanted.jobs))
+    verdict = timed(
+        lambda: run(console, campaign, seeds, wanted.jobs), recording=wanted.recording
+    )
     say(console, campaign, verdict)
     if wanted.record and wanted.seeds >= report.RECORD_FROM_SEEDS:
         report.record_campaign(wanted.nodes, wanted.first, verdict)
@@ -100,6 +111,12 @@ def say(console: Console, campaign: Campaign, verdict: Verdict) -> None:
         style = "red" if bite in verdict.never_bit else None
         table.add_row(bite.value, f"{number:,}", style=style)
     console.print(table)
+    checks = Table("check", title="What the checks compared")
+    checks.add_column("of these", justify="right")
+    for look in Look:
+        style = "red" if look in verdict.never_looked else None
+        checks.add_row(look.value, f"{outcome.looks[look]:,}", style=style)
+    console.print(checks)
     console.print(
         f"{outcome.proposals:,} proposals, {outcome.acknowledged:,} requests"
         f" acknowledged, {outcome.codes_accepted:,} codes and tokencodes spent;"
@@ -107,6 +124,13 @@ def say(console: Console, campaign: Campaign, verdict: Verdict) -> None:
     )
     for bite in verdict.never_bit:
         console.print(f"[red]failed: there were no {bite.value}[/]")
+    for look in verdict.never_looked:
+        console.print(f"[red]failed: nothing to check: no {look.value}[/]")
+    if outcome.seeds < EVERY_FAULT_FROM_SEEDS:
+        console.print(
+            f"[yellow]fewer than {EVERY_FAULT_FROM_SEEDS} schedules: a fault that"
+            " never took effect does not count as a failure[/]"
+        )
     if not outcome.violations:
         console.print(f"[green]0 of {outcome.seeds:,} schedules broke a promise[/]")
         return

@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from tests.simulation.bites import Bite, Bites
-from tests.simulation.cluster import Scenario, SimCluster
+from tests.simulation.cluster import SimCluster
 from tests.simulation.codes import CodesCluster, scenario
 from tests.simulation.faults import Profile
+from tests.simulation.looks import Look, Looks
+from tests.simulation.scenarios import Scenario
 
 EVERY_FAULT_FROM_SEEDS = 200
 """In so many schedules every fault takes effect; in fewer, a rare one may not."""
@@ -30,6 +32,7 @@ class Outcome:
     acknowledged: int = 0
     codes_accepted: int = 0
     bites: Bites = field(default_factory=Bites)
+    looks: Looks = field(default_factory=Looks)
     violations: dict[int, dict[str, str]] = field(default_factory=dict)
     """Seed -> invariant -> what was seen."""
 
@@ -40,6 +43,7 @@ class Outcome:
         self.acknowledged += other.acknowledged
         self.codes_accepted += other.codes_accepted
         self.bites.update(other.bites)
+        self.looks.update(other.looks)
         self.violations.update(other.violations)
 
 
@@ -66,7 +70,13 @@ class Campaign:
             sim = self.cluster(seed)
             sim.run()
             rules = sim.invariants
-            one = Outcome(1, len(rules.submissions), len(rules.acked), 0, sim.bites)
+            one = Outcome(
+                seeds=1,
+                proposals=len(rules.submissions),
+                acknowledged=len(rules.acked),
+                bites=sim.bites,
+                looks=rules.looks,
+            )
             if isinstance(sim, CodesCluster):
                 one.codes_accepted = len(sim.rules.accepted)
             if rules.violations:
@@ -107,6 +117,8 @@ class Verdict:
 
     outcome: Outcome
     seconds: float
+    recording: bool = False
+    """Of the state machine that only remembers, and has no codes."""
 
     @property
     def never_bit(self) -> list[Bite]:
@@ -116,13 +128,25 @@ class Verdict:
         return [bite for bite in Bite if not self.outcome.bites[bite]]
 
     @property
+    def never_looked(self) -> list[Look]:
+        """Checks that never had anything to compare: they have shown nothing."""
+        if self.outcome.seeds < EVERY_FAULT_FROM_SEEDS:
+            return []
+        return [
+            look
+            for look in Look
+            if not (self.outcome.looks[look] or (self.recording and look.of_codes))
+        ]
+
+    @property
     def holds(self) -> bool:
-        """No promise was broken, and every fault has bitten."""
-        return not self.outcome.violations and not self.never_bit
+        """No promise was broken, every fault has bitten, and every check has looked."""
+        found = self.outcome.violations or self.never_bit or self.never_looked
+        return self.outcome.seeds > 0 and not found
 
 
-def timed(run: Callable[[], Outcome]) -> Verdict:
+def timed(run: Callable[[], Outcome], *, recording: bool = False) -> Verdict:
     """Run, and see how long it takes."""
     begin = time.monotonic()
     outcome = run()
-    return Verdict(outcome, time.monotonic() - begin)
+    return Verdict(outcome, time.monotonic() - begin, recording)

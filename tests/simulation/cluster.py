@@ -9,8 +9,8 @@ import contextlib
 import random
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 from typing import Any
 
 from pysyncobj import syncobj
@@ -24,46 +24,21 @@ from sparecode_node.replication.errors import (
 from sparecode_node.replication.members import Member
 from sparecode_node.replication.proposals import Outcome
 from sparecode_node.replication.replicator import Proposal
-from sparecode_node.replication.settings import RaftSettings
 from sparecode_node.statemachine.commands import Call
 from tests.replication.recording import call
+from tests.simulation import healing
 from tests.simulation.bites import Bite, Bites
 from tests.simulation.disk import Killed
 from tests.simulation.faults import Faults, Profile
 from tests.simulation.invariants import Invariants, Read, Submission
-from tests.simulation.machines import EPOCH_S, Node, RecordingStore, Store
+from tests.simulation.machines import EPOCH_S, Node
 from tests.simulation.memberships import Memberships
 from tests.simulation.network import STEP_S, Manners, Network
+from tests.simulation.scenarios import Scenario, Trace
 from tests.simulation.snapshots import SnapshotTraffic
 
 PROPOSAL_S = 3.0
 PAUSE_MAX_S = 2.0
-SHORT_LOG = RaftSettings(log_entries_max=8, log_entries_kept=2)
-"""Compacted all the time: a run has some thirty entries."""
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """What distinguishes one run from another, besides the seed."""
-
-    nodes: int = 3
-    profile: Profile | None = None
-    manners: Manners | None = None
-    seconds: float = 6.0
-    store: Callable[[], Store] = RecordingStore
-    raft: RaftSettings = SHORT_LOG
-
-
-@dataclass
-class Trace:
-    """What happened, for a person; nothing is kept unless somebody wants it."""
-
-    wanted: bool = False
-    lines: list[str] = field(default_factory=list)
-
-    def __call__(self, now: float, seen: str) -> None:
-        if self.wanted:
-            self.lines.append(f"{now - 1000:8.3f}  {seen}")
 
 
 class SimCluster:
@@ -178,6 +153,8 @@ class SimCluster:
             self.invariants.violated("no exception", f"{node.node_id}: {error!r}")
             self._die(node, power=False, cause=repr(error))
         else:
+            # Whoever leads for a moment only has led.
+            self._see_leader(node)
             return True
         finally:
             self._current = None
@@ -187,9 +164,9 @@ class SimCluster:
         for submission in self.invariants.submissions:
             if submission.attempt.startswith(f"{node.node_id}.{node.life}."):
                 submission.node_died = True
-        for read in self.invariants.reads:
-            if read.asked.startswith(f"{node.node_id}.{node.life}."):
-                read.node_died = True
+        for each in (*self.invariants.reads, *self.invariants.wishes):
+            if each.asked.startswith(f"{node.node_id}.{node.life}."):
+                each.node_died = True
         node.remember_what_it_had()
         self.trace(self.now, f"{node.node_id} stops: {cause}, power loss: {power}")
         node.replica = None
@@ -356,17 +333,22 @@ class SimCluster:
             if self.rng.random() < 0.2:
                 self.read_anywhere()
 
-    def _look_at(self, node: Node) -> None:
-        if node.leads and node.term not in self.invariants.leaders:
+    def _see_leader(self, node: Node) -> None:
+        if not node.leads:
+            return
+        if node.term not in self.invariants.leaders:
             self.bites[Bite.ELECTION] += 1
             self.memberships.on_leader(node)
             self.trace(self.now, f"{node.node_id} leads in term {node.term}")
+        self.invariants.check_leader(node)
+
+    def _look_at(self, node: Node) -> None:
+        self._see_leader(node)
         if node.led and not node.leads:
             self.bites[Bite.DEPOSED] += 1
             self.trace(self.now, f"{node.node_id} leads no more")
         node.led = node.leads
         self.memberships.look_at(node)
-        self.invariants.check_leader(node)
 
     def run(self) -> None:
         """Live through the faults, then heal, then look at everything."""
@@ -386,41 +368,14 @@ class SimCluster:
 
     def heal(self, seconds: float = 12.0) -> bool:
         """End all faults; return whether the cluster works again and agrees."""
-        for node in self.nodes.values():
-            node.disk.fuse = None
-            node.disk.failing = node.disk.full = False
-            node.paused_until = 0.0
-            node.set_clock(0.0)
-            if node.restart_at is not None:
-                node.restart_at = self.now
-        self.network.heal()
-        probe: Submission | None = None
-        for k in range(round(seconds / STEP_S)):
-            self.step(faulty=False)
-            leader = self.leader()
-            asked = probe is not None and (self._acked(probe) or k % 50)
-            if leader and not asked:
-                name = f"probe{k}"
-                probe = self.probe(self.nodes[leader], name)
-            if probe and self._acked(probe) and self._agree():
-                return True
-        return False
+        return healing.heal(self, seconds)
 
     def probe(self, node: Node, name: str) -> Submission:
         """Propose something that must be answered."""
         return self.propose(node, name, lambda: call(name))
 
-    def _acked(self, submission: Submission) -> bool:
+    def acked(self, submission: Submission) -> bool:
         return any(not isinstance(o, Exception) for o in submission.outcomes)
-
-    def _agree(self) -> bool:
-        belonging = [self.nodes[i] for i in self.memberships.belonging()]
-        marks = {
-            (n.store.state.applied_index, n.journal.last_index)
-            for n in belonging
-            if n.is_up()
-        }
-        return all(n.is_up() for n in belonging) and len(marks) == 1
 
     def check(self) -> None:
         """Check what can be checked at the end."""
@@ -429,6 +384,7 @@ class SimCluster:
         self.invariants.check_answers(self.now, 0.1)
         self.invariants.check_logs(self.live())
         self.invariants.check_applied()
+        self.memberships.check()
         belonging = self.memberships.belonging()
         self.invariants.check_states([self.nodes[i] for i in belonging])
         for node in self.live():
@@ -440,20 +396,3 @@ class SimCluster:
             f"{n.node_id}: {n.replica.status() if n.replica else 'down'}"
             for n in self.nodes.values()
         )
-
-
-def violations(seed: int, scenario: Scenario) -> dict[str, str]:
-    """Run one seed, and return what went wrong."""
-    sim = SimCluster(seed, scenario)
-    sim.run()
-    return sim.invariants.violations
-
-
-def first_violation(
-    seeds: Sequence[int], scenario: Scenario
-) -> tuple[int, dict[str, str]] | None:
-    """Return the first seed that finds something, and what."""
-    for seed in seeds:
-        if found := violations(seed, scenario):
-            return seed, found
-    return None

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sparecode_node.statemachine.commands import Command
-from tests.simulation.cluster import Scenario, SimCluster
+from tests.simulation.cluster import SimCluster
 from tests.simulation.invariants import Invariants, Submission
 from tests.simulation.machines import Node
 from tests.simulation.people import (
@@ -24,6 +24,7 @@ from tests.simulation.people import (
     open_session,
 )
 from tests.simulation.rules import CodeRules
+from tests.simulation.scenarios import Scenario
 from tests.simulation.sqlite_store import SqliteStore
 
 RECENT = 12
@@ -89,7 +90,7 @@ class CodesCluster(SimCluster):
                 self.step(faulty=False)
                 if all(s.outcomes or s.node_died for s in asked):
                     break
-            if all(self._acked(submission) for submission in asked):
+            if all(self.acked(submission) for submission in asked):
                 return
         raise AssertionError("a cluster in good health does not begin")
 

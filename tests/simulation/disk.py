@@ -2,12 +2,16 @@
 """A disk that forgets what was not synced, tears it, fails, fills up, and kills."""
 
 import errno
+import math
 import random
 import zlib
 from dataclasses import dataclass, field
 
 from sparecode_node.replication.storage import AppendFile, MarkFile
 from tests.simulation.bites import Bite, Bites
+
+SECTOR = 512
+"""A disk writes so many bytes, or none of them."""
 
 
 class Killed(BaseException):
@@ -25,11 +29,21 @@ class File:
     dropped: list[tuple[int, int]] = field(default_factory=list)
     """Ranges that a failed sync has marked as clean: cached, and never written."""
 
+    def drop(self) -> int:
+        """Take what is not on disk for clean, after a failure; return how much."""
+        start = 0 if self.in_place else len(self.durable)
+        end = len(self.cached)
+        if start < end and self.cached[start:] != self.durable[start:]:
+            self.dropped.append((start, end))
+            return end - start
+        return 0
+
     def write_back(self) -> None:
         """Have the disk hold what the cache does, but for what it believes clean."""
         written = bytearray(self.cached)
         for start, end in self.dropped:
-            written[start:end] = bytes(max(0, min(end, len(written)) - start))
+            old = self.durable[start:end].ljust(end - start, b"\0")
+            written[start:end] = old[: max(0, len(written) - start)]
         self.durable = bytes(written)
 
     def tear(self) -> None:
@@ -51,7 +65,8 @@ class Disk:
         self.rng = rng
         self.bites = Bites() if bites is None else bites
         self.names: dict[str, File] = {}
-        self.durable_names: dict[str, File] = {}
+        self._names_since: list[dict[str, File]] = [{}]
+        """As they are on disk, and after each change since: in that order they go there."""
         self.fuse: int | None = None
         """So many operations until the process is killed."""
         self.failing = False
@@ -89,12 +104,21 @@ class Disk:
         return sorted(self.names)
 
     def append_to(self, name: str) -> AppendFile:
-        return _Handle(self, self.names.setdefault(name, File()))
+        return _Handle(self, self._open(name))
 
     def mark_in(self, name: str) -> MarkFile:
-        file = self.names.setdefault(name, File())
+        file = self._open(name)
         file.in_place = True
         return _Mark(self, file)
+
+    def _open(self, name: str) -> File:
+        if name not in self.names:
+            self.names[name] = File()
+            self._names_changed()
+        return self.names[name]
+
+    def _names_changed(self) -> None:
+        self._names_since.append(dict(self.names))
 
     def truncate(self, name: str, size: int) -> None:
         self.burn()
@@ -110,16 +134,18 @@ class Disk:
 
     def remove(self, name: str) -> None:
         self.burn()
-        self.names.pop(name, None)
+        if self.names.pop(name, None) is not None:
+            self._names_changed()
 
     def rename(self, source: str, target: str) -> None:
         self.burn()
         self.names[target] = self.names.pop(source)
+        self._names_changed()
         self.burn()
 
     def sync_directory(self) -> None:
         self.burn()
-        self.durable_names = dict(self.names)
+        self._names_since = [dict(self.names)]
 
     def write(self, file: File, data: bytes) -> None:
         """Append, all of it or (killed, or without room) a beginning of it."""
@@ -143,18 +169,23 @@ class Disk:
         self.burn()
         if self.failing:
             self.bites[Bite.SYNC_FAILED] += 1
-            dirty = (len(file.durable), len(file.cached))
-            if dirty[0] < dirty[1]:
-                self.bites[Bite.PAGES_DROPPED] += dirty[1] - dirty[0]
-                file.dropped.append(dirty)
+            self.bites[Bite.PAGES_DROPPED] += file.drop()
             raise OSError("the disk has failed")
         file.write_back()
         self.burn()
 
     def lose_power(self) -> None:
-        """Keep what is durable, and perhaps some of the rest, perhaps torn."""
+        """
+        Keep what is durable, and perhaps some of the rest, perhaps torn.
+
+        Of the names a beginning of their changes: a file system writes them down
+        in order. Of a file that was not synced, a beginning, or less.
+        """
         rng = self.rng
-        names = self.durable_names if rng.random() < 0.5 else self.names
+        late = 2 * rng.random() - 1  # Below 0: nothing since the last sync.
+        names = self._names_since[
+            max(0, math.ceil(late * (len(self._names_since) - 1)))
+        ]
         self.bites[Bite.NAME_LOST] += names != self.names
         for file in names.values():
             if file.in_place:
@@ -165,12 +196,22 @@ class Disk:
             tail = bytearray(file.cached[kept:end])
             self.bites[Bite.BYTES_LOST] += max(0, len(file.cached) - kept - len(tail))
             if tail and rng.random() < 0.3:
-                tail[rng.randrange(len(tail))] ^= 0x55
+                _tear(tail, rng.randrange(len(tail)))
                 self.bites[Bite.BYTES_TORN] += 1
             file.cached = bytearray(file.durable) + tail
             file.durable = bytes(file.cached)
             file.dropped.clear()
-        self.names, self.durable_names = dict(names), dict(names)
+        self.names, self._names_since = dict(names), [dict(names)]
+
+
+def _tear(tail: bytearray, at: int) -> None:
+    """Have the disk hold something else at a place: wrong bytes, or a sector of none."""
+    if zlib.crc32(tail) % 2:
+        tail[at] ^= 0x55
+    else:
+        start = at - at % SECTOR
+        sector = tail[start : start + SECTOR]
+        tail[start : start + SECTOR] = bytes(len(sector))
 
 
 class _Handle:
@@ -197,6 +238,7 @@ class _Mark:
 
     def write(self, data: bytes) -> None:
         self._file.cached[:] = data
+        self._file.dropped.clear()  # Dirty again.
 
     def sync(self) -> None:
         self._disk.sync(self._file)

@@ -13,6 +13,7 @@ from sparecode_node.replication.read_index import ReadOutcome, ReadPoint
 from sparecode_node.replication.settings import MAX_CLOCK_OFFSET_S
 from sparecode_node.statemachine.commands import Call
 from sparecode_node.statemachine.results import BarrierPassed, SessionOpened
+from tests.simulation.looks import Look, Looks
 
 
 class Observed(Protocol):
@@ -71,16 +72,29 @@ class Read:
 
 
 @dataclass
+class Wish:
+    """Another change of members, or another primary, that one life of a node was asked for."""
+
+    asked: str
+    deadline: float
+    outcomes: list[object] = field(default_factory=list)
+    node_died: bool = False
+
+
+@dataclass
 class Invariants:
     """Collects violations: kind, and what was seen."""
 
     violations: dict[str, str] = field(default_factory=dict)
+    looks: Looks = field(default_factory=Looks)
+    """What the checks have compared."""
     applied: dict[int, tuple[Call, ...]] = field(default_factory=dict)
     committed_in: dict[int, int] = field(default_factory=dict)
     """Index -> a term in which it was committed at the latest."""
     leaders: dict[int, str] = field(default_factory=dict)
     submissions: list[Submission] = field(default_factory=list)
     reads: list[Read] = field(default_factory=list)
+    wishes: list[Wish] = field(default_factory=list)
     acked: dict[str, int] = field(default_factory=dict)
     """Request id -> index, of what a client was told to be done."""
     stamped_ms: int = 0
@@ -109,6 +123,7 @@ class Invariants:
             any(abs(clock_s - other) <= allowed_s for other in of_late)
             for of_late in clocks
         )
+        self.looks[Look.STAMP] += 1
         if 2 * agreeing <= len(clocks):
             seen = f"{node} stamps {clock_s:.0f} s off; clocks: {clocks}"
             self.violated("clock of a quorum", seen)
@@ -116,6 +131,7 @@ class Invariants:
     def on_apply(self, node: str, term: int, index: int, calls: Sequence[Call]) -> None:
         """Every node applies the same at an index, in every one of its lives."""
         self.committed_in.setdefault(index, term)
+        self.looks[Look.APPLIED] += bool(calls) and index in self.applied
         first = self.applied.setdefault(index, tuple(calls))
         if first != tuple(calls):
             self.violated("same entries", f"{node} applied another entry {index}")
@@ -123,6 +139,7 @@ class Invariants:
     def on_outcome(self, submission: Submission, outcome: Outcome) -> None:
         """See that a proposal is answered once, and a request always alike."""
         submission.outcomes.append(outcome)
+        self.looks[Look.ANSWERED] += 1
         if len(submission.outcomes) > 1:
             self.violated("answered once", f"{submission}")
         if isinstance(outcome, Exception):
@@ -143,10 +160,20 @@ class Invariants:
     def on_read(self, read: Read, outcome: ReadOutcome) -> None:
         """See that a read covers all that was committed before it, or fails."""
         read.outcomes.append(outcome)
+        self.looks[Look.ANSWERED] += 1
         if len(read.outcomes) > 1:
             self.violated("read answered once", f"{read}")
-        if isinstance(outcome, ReadPoint) and outcome.index < read.floor:
-            self.violated("stale read", f"{read}")
+        if isinstance(outcome, ReadPoint):
+            self.looks[Look.READ] += 1
+            if outcome.index < read.floor:
+                self.violated("stale read", f"{read}")
+
+    def on_wish(self, wish: Wish, outcome: object) -> None:
+        """See that who wants other members, or another primary, is answered once."""
+        wish.outcomes.append(outcome)
+        self.looks[Look.ANSWERED] += 1
+        if len(wish.outcomes) > 1:
+            self.violated("change answered once", f"{wish}")
 
     def applied_ms(self) -> int:
         """Return the state machine's time: the newest that was stamped."""
@@ -162,8 +189,10 @@ class Invariants:
         leader = self.leaders.get(node.term)
         if leader is None:
             self.leaders[node.term] = node.node_id
+            self.looks[Look.LEADER] += 1
             for index, term in self.committed_in.items():
                 known = index < node.journal.first_index or node.journal.has(index)
+                self.looks[Look.COMPLETE] += term < node.term and known
                 if term < node.term and not known:
                     self.violated(
                         "leader completeness", f"{node.node_id} lacks {index}"
@@ -180,6 +209,7 @@ class Invariants:
                 shared = sorted(one.keys() & other.keys())
                 while shared and one[shared[-1]][2] != other[shared[-1]][2]:
                     shared.pop()
+                self.looks[Look.LOGS] += bool(shared)
                 if any(one[index] != other[index] for index in shared):
                     seen = f"{nodes[i].node_id}, {nodes[k].node_id}, up to {shared[-1]}"
                     self.violated("log matching", seen)
@@ -190,10 +220,10 @@ class Invariants:
             late = now > submission.deadline + slack
             if late and not submission.outcomes and not submission.node_died:
                 self.violated("answered in time", f"{submission}")
-        for read in self.reads:
-            late = now > read.deadline + slack
-            if late and not read.outcomes and not read.node_died:
-                self.violated("answered in time", f"{read}")
+        for each in (*self.reads, *self.wishes):
+            late = now > each.deadline + slack
+            if late and not each.outcomes and not each.node_died:
+                self.violated("answered in time", f"{each}")
 
     # --- When it is over
 
@@ -206,10 +236,10 @@ class Invariants:
         }
         for submission in self.submissions:
             for outcome in submission.outcomes:
-                if (
-                    isinstance(outcome, NotAppliedError)
-                    and submission.attempt in attempts
-                ):
+                if not isinstance(outcome, NotAppliedError):
+                    continue
+                self.looks[Look.NOT_APPLIED] += 1
+                if submission.attempt in attempts:
                     self.violated("not applied", f"{submission}: {outcome!r}")
 
     def check_states(self, nodes: Sequence[Machine]) -> None:
@@ -224,6 +254,7 @@ class Invariants:
 
     def check_digests(self, nodes: Sequence[Machine]) -> None:
         """All states are the same, hash by hash."""
-        digests = {node.node_id: node.store.digest()[:12] for node in nodes}
-        if len({node.store.digest() for node in nodes}) > 1:
+        digests = {node.node_id: node.store.digest() for node in nodes}
+        self.looks[Look.DIGEST] += len(digests) if len(digests) > 1 else 0
+        if len({*digests.values()}) > 1:
             self.violated("equal digests", f"{digests}")

@@ -22,7 +22,8 @@ from sparecode_node.replication.membership import (
     Remove,
 )
 from tests.simulation.bites import Bite, Bites
-from tests.simulation.invariants import Invariants
+from tests.simulation.invariants import Invariants, Wish
+from tests.simulation.looks import Look
 from tests.simulation.machines import Node
 
 CHANGE_S = 1.5
@@ -64,6 +65,8 @@ class Memberships:
     configuration: Configuration = field(default_factory=Configuration)
     """The newest that is known to be committed."""
     wiped: set[str] = field(default_factory=set)
+    acknowledged: list[Change] = field(default_factory=list)
+    """Changes that somebody was told to be done."""
     _committed: int = 0
     _added: int = 0
 
@@ -79,6 +82,9 @@ class Memberships:
         # Who joins begins with members of later than where its log begins.
         known = [found for index, found in journal._configurations if index > 0]
         for one, next_one in itertools.pairwise(known):
+            self.world.invariants.looks[Look.CONFIGURATION] += (
+                one.voters != next_one.voters
+            )
             if len(one.voters ^ next_one.voters) > 1:
                 seen = (
                     f"{node.node_id}: {sorted(one.voters)}, {sorted(next_one.voters)}"
@@ -97,6 +103,21 @@ class Memberships:
     def belonging(self) -> list[str]:
         """Return the members that have what they need to be some."""
         return [i for i in self.configuration.ids if i not in self.wiped]
+
+    def check(self) -> None:
+        """See that what was acknowledged of the members is so, or has gone further."""
+        found = self.configuration
+        for change in self.acknowledged:
+            node_id = change.node_id
+            is_so = {
+                AddLearner: found.member(node_id) is not None,
+                Promote: node_id in found.voters,
+                Remove: False,
+            }[type(change)]
+            self.world.invariants.looks[Look.CHANGE] += 1
+            if not (is_so or node_id in found.removed):
+                seen = f"{change}, and the members are {found}"
+                self.world.invariants.violated("changes kept", seen)
 
     # --- Changing
 
@@ -138,25 +159,42 @@ class Memberships:
                 continue
             if isinstance(change, Remove) and change.node_id == node.node_id:
                 self.world.bites[Bite.PRIMARY_TO_REMOVE] += 1
-                self.world.run_on(
-                    node,
-                    lambda replica: replica.transfer(
-                        None, timeout_s=CHANGE_S, callback=lambda _outcome: None
-                    ),
-                )
-                continue
-            self.world.run_on(
-                node,
-                lambda replica: replica.change_members(
-                    change,
-                    timeout_s=CHANGE_S,
-                    callback=lambda outcome: self._answered(change, outcome),
-                ),
-            )
+                self._transfer(node, self._wish(node))
+            else:
+                self._change(node, change, self._wish(node))
 
-    def _answered(self, change: Change, outcome: ChangeOutcome) -> None:
+    def _wish(self, node: Node) -> Wish:
+        """Have somebody wait for an answer of a node."""
+        wishes = self.world.invariants.wishes
+        asked = f"{node.node_id}.{node.life}.{len(wishes)}"
+        wishes.append(wish := Wish(asked, self.world.now + CHANGE_S))
+        return wish
+
+    def _transfer(self, node: Node, wish: Wish) -> None:
+        self.world.run_on(
+            node,
+            lambda replica: replica.transfer(
+                None,
+                timeout_s=CHANGE_S,
+                callback=lambda outcome: self.world.invariants.on_wish(wish, outcome),
+            ),
+        )
+
+    def _change(self, node: Node, change: Change, wish: Wish) -> None:
+        self.world.run_on(
+            node,
+            lambda replica: replica.change_members(
+                change,
+                timeout_s=CHANGE_S,
+                callback=lambda outcome: self._answered(change, wish, outcome),
+            ),
+        )
+
+    def _answered(self, change: Change, wish: Wish, outcome: ChangeOutcome) -> None:
+        self.world.invariants.on_wish(wish, outcome)
         self.world.trace(self.world.now, f"{change}: {outcome!r}")
         if isinstance(outcome, int):
+            self.acknowledged.append(change)
             self.world.bites[_DONE[type(change)]] += 1
         else:
             self.world.bites[Bite.CHANGE_FAILED] += 1

@@ -6,6 +6,7 @@ from typing import Any
 from tests.results import FOLDER, keep, now_and_here, row
 from tests.simulation.bites import Bite
 from tests.simulation.campaign import Verdict
+from tests.simulation.looks import Look
 
 PAGE = FOLDER / "simulation.md"
 DESIGN = "../../node/sparecode_node/replication/DESIGN.md"
@@ -29,6 +30,7 @@ def record_campaign(nodes: int, first: int, verdict: Verdict) -> None:
             "codes": outcome.codes_accepted,
             "violations": len(outcome.violations),
             "bites": {bite.name: outcome.bites[bite] for bite in Bite},
+            "looks": {look.name: outcome.looks[look] for look in Look},
         },
     )
 
@@ -73,6 +75,15 @@ def page(results: dict[str, Any]) -> str:
         row(bite.value, *(f"{c['bites'].get(bite.name, 0):,}" for c in campaigns))
         for bite in Bite
     ]
+    lines += ["", "What the checks have compared:", ""]
+    lines += [
+        row("", *(f"{c['nodes']} nodes" for c in campaigns)),
+        row("---", *("---:" for _ in campaigns)),
+    ]
+    lines += [
+        row(look.value, *(_number(c.get("looks", {}), look.name) for c in campaigns))
+        for look in Look
+    ]
     if planted := results.get("planted"):
         lines += ["", "## Planted bugs", ""]
         lines += [
@@ -86,6 +97,11 @@ def page(results: dict[str, Any]) -> str:
             for each in planted["rows"]
         ]
     return "\n".join(lines) + "\n"
+
+
+def _number(numbers: dict[str, int], name: str) -> str:
+    """Return a number, or nothing where an earlier campaign has not counted it."""
+    return f"{numbers[name]:,}" if name in numbers else ""
 
 
 def _of_planted(planted: dict[str, Any]) -> str:

@@ -24,6 +24,7 @@ from sparecode_node.statemachine.results import (
     Result,
 )
 from tests.simulation.invariants import Invariants, Machine, Submission
+from tests.simulation.looks import Look
 from tests.simulation.people import GUESSED, IssuedSet
 
 RETENTION_MS = Policy().request_retention_ms
@@ -73,6 +74,8 @@ class CodeRules(Invariants):
         default_factory=lambda: collections.defaultdict(set)
     )
     """Caller, method, request id -> indexes that clients were told."""
+    told: dict[tuple[tuple[str, str, str], int], object] = field(default_factory=dict)
+    """The same, and an index -> what a client was told first."""
 
     def on_done(self, submission: Submission, index: int) -> None:
         """Look at what a client was told; a retry may come after it was forgotten."""
@@ -80,6 +83,11 @@ class CodeRules(Invariants):
         key = submission.call.request
         self.done[key.caller, key.method, key.request_id].add(index)
         command, outcome = submission.call.command, submission.outcomes[-1]
+        place = (key.caller, key.method, key.request_id), index
+        self.looks[Look.REPEATED] += place in self.told
+        if (first := self.told.setdefault(place, outcome)) != outcome:
+            seen = f"{submission.request_id}: {first}, and then {outcome}"
+            self.violated("one answer", seen)
         if not isinstance(command, Authenticate):
             return
         if not isinstance(outcome, Authenticated):
@@ -90,6 +98,8 @@ class CodeRules(Invariants):
             self.violated("an answer of its own", seen)
         if outcome.decision is Decision.ACCEPTED:
             self._let_in(submission, command, index)
+        elif command.user_id == GUESSED:
+            self.looks[Look.WRONG] += 1
 
     def _let_in(
         self, submission: Submission, command: Authenticate, index: int
@@ -100,6 +110,7 @@ class CodeRules(Invariants):
         who[submission.request_id] = Accepted(
             submission.request_id, what, codes[0].set_id if codes else "", index
         )
+        self.looks[Look.SPENT] += len(who) == 1
         if len(who) > 1:
             self.violated("spent once", f"{what} by {sorted(who)}")
         if command.user_id == GUESSED:
@@ -126,8 +137,10 @@ class CodeRules(Invariants):
             if applied < max(self.acked.values(), default=0):
                 seen = f"{node.node_id} ends at {applied}, before what was acknowledged"
                 self.violated("nothing lost", seen)
-            same_place = applied == reference.last_index
-            if same_place and node.store.digest() != reference.digest:
+            if applied != reference.last_index:
+                continue
+            self.looks[Look.REFERENCE] += 1
+            if node.store.digest() != reference.digest:
                 self.violated("equal digests", f"{node.node_id} and the log again")
 
     def _check_done(self, reference: Reference) -> None:
@@ -141,6 +154,7 @@ class CodeRules(Invariants):
         }
         for key, indexes in self.done.items():
             for index in indexes:
+                self.looks[Look.TOLD] += 1
                 if key not in logged.get(index, ()):
                     self.violated("nothing lost", f"{key} is not at {index}")
             times = sorted(reference.times_ms.get(index, 0) for index in indexes)
@@ -169,12 +183,14 @@ class CodeRules(Invariants):
         if since is None or since > accepted.index:
             self.violated("only issued codes", f"{accepted}")
             return
+        self.looks[Look.ISSUED] += 1
         for other_id, index in saved.items():
             later = since < index < accepted.index
             if later and self.sets[other_id].user == issued.user:
                 seen = f"{accepted}: {other_id} was issued at {index}"
                 self.violated("no void code", seen)
         if issued.lifetime_ms is not None:
+            self.looks[Look.ENDING] += 1
             end = reference.times_ms[since] + issued.lifetime_ms
             if reference.times_ms[accepted.index] >= end:
                 self.violated("no code after its end", f"{accepted}, issued at {since}")

@@ -15,6 +15,7 @@ from sparecode_node.replication.snapshots import (
 )
 from tests.simulation.bites import Bite, Bites
 from tests.simulation.invariants import Invariants
+from tests.simulation.looks import Look
 from tests.simulation.machines import Node
 from tests.simulation.network import Network
 
@@ -142,6 +143,7 @@ class SnapshotTraffic:
         before = replica.engine.raftCommitIndex
         replica.install(manifest)
         self._count(Bite.SNAPSHOT_INSTALLED)
+        invariants.looks[Look.INSTALLED] += 1
         if manifest.index <= before:
             invariants.violated("never back", f"{node.node_id}: {manifest}")
         if manifest.index > max(invariants.applied, default=0):

@@ -4,9 +4,9 @@
 import pytest
 
 from tests.simulation.bites import Bite
-from tests.simulation.cluster import Scenario
 from tests.simulation.codes import CodesCluster, scenario
 from tests.simulation.faults import Profile
+from tests.simulation.scenarios import Scenario
 from tests.simulation.sqlite_store import SqliteStore
 
 

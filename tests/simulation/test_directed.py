@@ -6,9 +6,10 @@ import pytest
 from sparecode_node.replication.errors import OutcomeUnknownError
 from sparecode_node.replication.settings import WINDOW_ENTRIES, RaftSettings
 from tests.replication.recording import call
-from tests.simulation.cluster import Scenario, SimCluster
+from tests.simulation.cluster import SimCluster
 from tests.simulation.machines import Node
 from tests.simulation.network import Manners
+from tests.simulation.scenarios import Scenario
 
 
 class Script(SimCluster):

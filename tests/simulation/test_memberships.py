@@ -15,9 +15,10 @@ from sparecode_node.replication.membership import (
 )
 from tests.replication.recording import call
 from tests.simulation import protections
-from tests.simulation.cluster import Scenario, SimCluster
+from tests.simulation.cluster import SimCluster
 from tests.simulation.faults import Profile
 from tests.simulation.machines import Node
+from tests.simulation.scenarios import Scenario
 from tests.simulation.test_directed import Script
 
 N4, N5 = NodeId("n4"), NodeId("n5")

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The planted bugs fit the tree, and what counts as finding one."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.simulation import planted
 from tests.simulation.bites import Bite, Bites
 from tests.simulation.campaign import EVERY_FAULT_FROM_SEEDS, Outcome, Verdict
 from tests.simulation.hunt import broken_promises
+from tests.simulation.looks import Look, Looks
 from tests.simulation.planted import Bug
 
 BUGS = planted.bugs()
@@ -42,12 +45,35 @@ def test_code_that_falls_over_is_not_found(
     assert broken_promises(violations) == found
 
 
-def test_a_campaign_in_which_a_fault_never_bit_has_failed() -> None:
-    everything = Bites(dict.fromkeys(Bite, 1))
-    most = everything - Bites({Bite.BYTES_TORN: 1})
-    seeds = EVERY_FAULT_FROM_SEEDS
-    assert Verdict(Outcome(seeds=seeds, bites=everything), 1.0).holds
-    failed = Verdict(Outcome(seeds=seeds, bites=most), 1.0)
-    assert failed.never_bit == [Bite.BYTES_TORN]
+EVERYTHING = Outcome(
+    seeds=EVERY_FAULT_FROM_SEEDS,
+    bites=Bites(dict.fromkeys(Bite, 1)),
+    looks=Looks(dict.fromkeys(Look, 1)),
+)
+
+
+def test_a_campaign_in_which_everything_bit_and_was_looked_at_holds() -> None:
+    assert Verdict(EVERYTHING, 1.0).holds
+    assert not Verdict(replace(EVERYTHING, violations={1: {"k": "seen"}}), 1.0).holds
+    assert not Verdict(replace(EVERYTHING, seeds=0), 1.0).holds
+
+
+@pytest.mark.parametrize("bite", Bite)
+def test_a_campaign_in_which_a_fault_never_bit_has_failed(bite: Bite) -> None:
+    """Each of them, changes of members too."""
+    most = replace(EVERYTHING, bites=EVERYTHING.bites - Bites({bite: 1}))
+    failed = Verdict(most, 1.0)
+    assert failed.never_bit == [bite]
     assert not failed.holds
-    assert Verdict(Outcome(seeds=seeds - 1, bites=most), 1.0).holds
+    assert Verdict(replace(most, seeds=EVERY_FAULT_FROM_SEEDS - 1), 1.0).holds
+
+
+@pytest.mark.parametrize("look", Look)
+def test_a_campaign_in_which_a_check_had_nothing_to_compare_has_failed(
+    look: Look,
+) -> None:
+    most = replace(EVERYTHING, looks=EVERYTHING.looks - Looks({look: 1}))
+    failed = Verdict(most, 1.0)
+    assert failed.never_looked == [look]
+    assert not failed.holds
+    assert Verdict(most, 1.0, recording=True).holds == look.of_codes

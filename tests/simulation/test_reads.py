@@ -7,9 +7,11 @@ from sparecode_node.replication.errors import NotAppliedError
 from sparecode_node.replication.read_index import ReadOutcome, ReadPoint
 from sparecode_node.replication.settings import RaftSettings
 from tests.replication.recording import call
-from tests.simulation.cluster import Scenario, SimCluster, first_violation
+from tests.simulation.cluster import SimCluster
 from tests.simulation.faults import Profile
 from tests.simulation.protections import read_without_quorum
+from tests.simulation.scenarios import Scenario
+from tests.simulation.seeking import first_violation
 from tests.simulation.test_directed import Script
 
 

@@ -10,9 +10,11 @@ from collections.abc import Callable
 import pytest
 
 from tests.simulation.bites import Bite
-from tests.simulation.cluster import Scenario, SimCluster, first_violation
+from tests.simulation.cluster import SimCluster
 from tests.simulation.faults import Profile
 from tests.simulation.protections import FOUND_AT_RANDOM
+from tests.simulation.scenarios import Scenario
+from tests.simulation.seeking import first_violation
 
 
 @pytest.mark.parametrize("seed", range(20))

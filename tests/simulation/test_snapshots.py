@@ -7,11 +7,12 @@ from sparecode_node.replication.errors import OutcomeUnknownError
 from sparecode_node.replication.settings import RaftSettings
 from tests.replication.recording import call
 from tests.simulation.bites import Bite
-from tests.simulation.cluster import SHORT_LOG, Scenario, SimCluster
+from tests.simulation.cluster import SimCluster
 from tests.simulation.faults import Profile
 from tests.simulation.invariants import Submission
 from tests.simulation.machines import Node
 from tests.simulation.protections import install_journal_first
+from tests.simulation.scenarios import SHORT_LOG, Scenario
 from tests.simulation.test_directed import Script
 
 LONG = 60

@@ -1,0 +1,342 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs in which something is wrong in one way, made by hand: of the log and its members."""
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+from sparecode_node.domain.ids import NodeId, SessionId
+from sparecode_node.replication.errors import Fatal, NoQuorumError, StartRefusedError
+from sparecode_node.replication.members import Configuration, Member, MemberRole
+from sparecode_node.replication.membership import Remove
+from sparecode_node.replication.read_index import ReadPoint
+from sparecode_node.statemachine.results import (
+    Applied,
+)
+from tests.replication.recording import call
+from tests.simulation.bites import Bites
+from tests.simulation.cluster import SimCluster
+from tests.simulation.faults import Profile
+from tests.simulation.invariants import Invariants, Read, Submission, Wish
+from tests.simulation.memberships import Memberships
+from tests.simulation.scenarios import Scenario
+from tests.simulation.snapshots import SnapshotTraffic
+
+Broken = Callable[[], Invariants]
+BROKEN: dict[str, list[Broken]] = {}
+"""Kind of violation -> runs in which something is wrong in just that way."""
+
+
+def breaks(kind: str) -> Callable[[Broken], Broken]:
+    """Take note that what a function makes is broken in a way."""
+
+    def noted(make: Broken) -> Broken:
+        BROKEN.setdefault(kind, []).append(make)
+        return make
+
+    return noted
+
+
+# --- Leaders and logs
+
+
+class Log(list[tuple[bytes, int, int]]):
+    """A journal, as the invariants see it."""
+
+    @property
+    def first_index(self) -> int:
+        return self[0][1]
+
+    def has(self, index: int) -> bool:
+        return self[0][1] <= index <= self[-1][1]
+
+
+def log_of(*entries: tuple[str, int]) -> Log:
+    """Return a log of these commands and terms, behind the first entry of all logs."""
+    found = [
+        (command.encode(), index, term)
+        for index, (command, term) in enumerate(entries, start=2)
+    ]
+    return Log([(b"", 1, 0), *found])
+
+
+def node(node_id: str, term: int = 1, *, leads: bool = False, **more: Any) -> Any:
+    return SimpleNamespace(node_id=node_id, term=term, leads=leads, **more)
+
+
+@breaks("one leader")
+def two_leaders() -> Invariants:
+    seen = Invariants()
+    seen.check_leader(node("n1", leads=True, journal=log_of()))
+    seen.check_leader(node("n2", leads=True, journal=log_of()))
+    return seen
+
+
+@breaks("leader completeness")
+def a_leader_without_what_is_committed() -> Invariants:
+    seen = Invariants()
+    seen.on_apply("n1", 1, 2, [call("r")])
+    seen.check_leader(node("n2", 2, leads=True, journal=log_of()))
+    return seen
+
+
+@breaks("log matching")
+def logs_that_agree_behind_a_difference() -> Invariants:
+    seen = Invariants()
+    one, other = log_of(("a", 1), ("c", 2)), log_of(("b", 1), ("c", 2))
+    seen.check_logs([node("n1", journal=one), node("n2", journal=other)])
+    return seen
+
+
+@breaks("same entries")
+def another_entry_at_an_index() -> Invariants:
+    seen = Invariants()
+    seen.on_apply("n1", 1, 2, [call("r")])
+    seen.on_apply("n2", 1, 2, [call("s")])
+    return seen
+
+
+@breaks("same entries")
+def no_entry_at_an_index() -> Invariants:
+    seen = Invariants()
+    seen.on_apply("n1", 1, 2, [call("r")])
+    seen.on_apply("n2", 1, 2, [])
+    return seen
+
+
+@breaks("clock of a quorum")
+def a_clock_of_its_own() -> Invariants:
+    seen = Invariants()
+    seen.on_stamp("n1", 60.0, [{60.0}, {0.0}, {0.0}])
+    return seen
+
+
+# --- Answers
+
+
+def submission(request_id: str = "r", **more: Any) -> Submission:
+    return Submission(request_id, f"n1.1.{request_id}", 10.0, call(request_id), **more)
+
+
+@breaks("answered once")
+def two_answers() -> Invariants:
+    seen, asked = Invariants(), submission()
+    seen.on_outcome(asked, NoQuorumError("no"))
+    seen.on_outcome(asked, NoQuorumError("no"))
+    return seen
+
+
+@breaks("exactly once")
+def done_twice() -> Invariants:
+    seen = Invariants()
+    seen.on_outcome(submission(), Applied(index=2))
+    seen.on_outcome(submission(), Applied(index=3))
+    return seen
+
+
+@breaks("read answered once")
+def a_read_answered_twice() -> Invariants:
+    seen, read = Invariants(), Read("n1.1.0", 10.0, floor=2)
+    for _ in range(2):
+        seen.on_read(read, ReadPoint(index=2, state_ms=0))
+    return seen
+
+
+@breaks("stale read")
+def a_read_of_the_past() -> Invariants:
+    seen = Invariants()
+    seen.on_read(Read("n1.1.0", 10.0, floor=3), ReadPoint(index=2, state_ms=0))
+    return seen
+
+
+@breaks("change answered once")
+def a_change_answered_twice() -> Invariants:
+    seen, wish = Invariants(), Wish("n1.1.0", 10.0)
+    seen.on_wish(wish, 2)
+    seen.on_wish(wish, 2)
+    return seen
+
+
+def waiting(**kinds: list[Any]) -> Invariants:
+    seen = Invariants(**kinds)
+    seen.check_answers(10.0, 1.0)
+    assert not seen.violations
+    seen.check_answers(11.1, 1.0)
+    return seen
+
+
+@breaks("answered in time")
+def a_call_that_is_not_answered() -> Invariants:
+    return waiting(submissions=[submission()])
+
+
+@breaks("answered in time")
+def a_read_that_is_not_answered() -> Invariants:
+    return waiting(reads=[Read("n1.1.0", 10.0, floor=0)])
+
+
+@breaks("answered in time")
+def a_change_that_is_not_answered() -> Invariants:
+    return waiting(wishes=[Wish("n1.1.0", 10.0)])
+
+
+@breaks("not applied")
+def told_as_not_applied_and_applied() -> Invariants:
+    asked = submission(outcomes=[NoQuorumError("no")])
+    seen = Invariants(submissions=[asked])
+    seen.on_apply("n1", 1, 2, [replace(call("r"), session_id=SessionId(asked.attempt))])
+    seen.check_applied()
+    return seen
+
+
+# --- What is left
+
+
+def machine(node_id: str, applied: dict[str, int], digest: str = "d") -> Any:
+    store = SimpleNamespace(
+        applied=lambda: applied,
+        digest=lambda: digest,
+        state=SimpleNamespace(applied_index=max(applied.values(), default=0)),
+    )
+    return node(node_id, store=store)
+
+
+@breaks("nothing lost")
+def acknowledged_and_not_on_every_node() -> Invariants:
+    seen = Invariants(acked={"r": 2})
+    seen.check_states([machine("n1", {"r": 2}), machine("n2", {})])
+    return seen
+
+
+@breaks("equal digests")
+def two_states() -> Invariants:
+    seen = Invariants()
+    seen.check_states([machine("n1", {}, "one"), machine("n2", {}, "other")])
+    return seen
+
+
+# --- Members
+
+
+def members(**roles: str) -> Configuration:
+    return Configuration.of(
+        Member(node_id=NodeId(name), address="", role=MemberRole[role])
+        for name, role in roles.items()
+    )
+
+
+THREE = members(n1="VOTER", n2="VOTER", n3="VOTER")
+
+
+def memberships(configuration: Configuration) -> Memberships:
+    world: Any = SimpleNamespace(invariants=Invariants())
+    return Memberships(world, random.Random(1), 0.0, 3, configuration=configuration)
+
+
+def invariants_of(found: Memberships) -> Invariants:
+    return found.world.invariants
+
+
+@breaks("one change at a time")
+def two_voters_less_at_once() -> Invariants:
+    found = memberships(THREE)
+    both = [(2, THREE), (3, members(n1="VOTER"))]
+    journal = SimpleNamespace(_configurations=both, first_index=5)
+    engine = SimpleNamespace(raftCommitIndex=0)
+    found.look_at(
+        node("n1", journal=journal, running=SimpleNamespace(engine=engine)),
+    )
+    return invariants_of(found)
+
+
+@breaks("no outsider leads")
+def a_removed_node_leads() -> Invariants:
+    found = memberships(THREE.without(NodeId("n3")))
+    found.on_leader(node("n3", leads=True))
+    return invariants_of(found)
+
+
+@breaks("no outsider leads")
+def a_wiped_node_leads() -> Invariants:
+    found = memberships(THREE)
+    found.wiped.add("n3")
+    found.on_leader(node("n3", leads=True))
+    return invariants_of(found)
+
+
+@breaks("changes kept")
+def a_removal_that_is_forgotten() -> Invariants:
+    found = memberships(THREE)
+    found.acknowledged.append(Remove(NodeId("n3")))
+    found.check()
+    return invariants_of(found)
+
+
+# --- Snapshots
+
+
+def install(before: int, index: int, committed: int, digest: str) -> Invariants:
+    seen = Invariants()
+    seen.applied[committed] = ()
+    world: Any = SimpleNamespace(invariants=seen, bites=Bites())
+    replica: Any = SimpleNamespace(
+        engine=SimpleNamespace(raftCommitIndex=before), install=lambda _manifest: None
+    )
+    manifest: Any = SimpleNamespace(index=index, digest="d")
+    SnapshotTraffic(world)._install(machine("n1", {}, digest), replica, manifest)
+    return seen
+
+
+@breaks("never back")
+def an_old_snapshot_installed() -> Invariants:
+    return install(before=5, index=5, committed=9, digest="d")
+
+
+@breaks("committed only")
+def a_snapshot_of_what_is_not_committed() -> Invariants:
+    return install(before=5, index=10, committed=9, digest="d")
+
+
+@breaks("snapshot digest")
+def another_state_than_the_snapshots() -> Invariants:
+    return install(before=5, index=6, committed=9, digest="other")
+
+
+# --- Processes
+
+
+def raising(error: Exception, *, starting: bool) -> Invariants:
+    sim = SimCluster(1, Scenario())
+
+    def act(_replica: object) -> None:
+        raise error
+
+    sim.nodes["n1"].replica = None if starting else node("replica")
+    sim.nodes["n1"].remember_what_it_had = lambda: None  # type: ignore[method-assign]
+    sim.run_on(sim.nodes["n1"], act, starting=starting)
+    return sim.invariants
+
+
+@breaks("no halt")
+def a_node_that_stops_without_cause() -> Invariants:
+    return raising(Fatal("no"), starting=False)
+
+
+@breaks("starts unaided")
+def a_node_that_does_not_start() -> Invariants:
+    return raising(StartRefusedError("no"), starting=True)
+
+
+@breaks("no exception")
+def a_bug() -> Invariants:
+    return raising(KeyError("no"), starting=False)
+
+
+@breaks("progress")
+def a_cluster_that_stays_as_it_is() -> Invariants:
+    sim = SimCluster(1, Scenario(seconds=0.1, profile=Profile.MILD))
+    sim.heal = lambda _seconds=0.0: False  # type: ignore[method-assign]
+    sim.run()
+    return sim.invariants

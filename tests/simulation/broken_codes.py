@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The same, of the codes."""
+
+from types import SimpleNamespace
+from typing import Any
+
+from sparecode_node.statemachine.results import (
+    Applied,
+    Authenticated,
+    Decision,
+    EmergencyAccessSaved,
+)
+from tests.simulation.broken import breaks, machine
+from tests.simulation.invariants import Invariants, Submission
+from tests.simulation.people import (
+    GUESSED,
+    HURRIED,
+    REISSUED,
+    IssuedSet,
+    Try,
+    call_of,
+)
+from tests.simulation.rules import Accepted, CodeRules, Reference
+
+
+def tried(
+    wanted: Try,
+    request_id: str = "r",
+    *,
+    decision: Decision = Decision.ACCEPTED,
+    index: int = 5,
+    about: str = "",
+) -> tuple[Submission, Authenticated]:
+    """Return a try, and what it was answered."""
+    made = call_of(wanted.command(1), request_id, content=f"{wanted}")
+    asked = Submission(request_id, f"n1.1.{request_id}", 10.0, made)
+    told = about or wanted.command(1).authentication_id
+    return asked, Authenticated(index=index, decision=decision, authentication_id=told)
+
+
+ADA = IssuedSet("ada", 1, 3)
+CODE = Try("ada", ADA.set_id, 1)
+
+
+def answered(*answers: tuple[Submission, Any]) -> CodeRules:
+    rules = CodeRules()
+    for asked, outcome in answers:
+        rules.on_outcome(asked, outcome)
+    return rules
+
+
+@breaks("spent once")
+def a_code_spent_twice() -> Invariants:
+    return answered(tried(CODE, "r"), tried(CODE, "s", index=6))
+
+
+@breaks("one answer")
+def a_request_answered_otherwise() -> Invariants:
+    return answered(tried(CODE), tried(CODE, decision=Decision.REFUSED))
+
+
+@breaks("an answer of its own")
+def an_answer_about_another() -> Invariants:
+    return answered(tried(CODE, about="ben"))
+
+
+@breaks("an answer of its kind")
+def an_answer_of_another_kind() -> Invariants:
+    return answered((tried(CODE)[0], Applied(index=5)))
+
+
+@breaks("no guess is right")
+def a_guess_that_is_right() -> Invariants:
+    guess = Try(GUESSED, IssuedSet(GUESSED, 1, 0).set_id, 1003)
+    return answered(tried(guess))
+
+
+def log_again(saved: dict[int, str], times_ms: dict[int, int]) -> Reference:
+    """Return what a machine that never failed makes of a log: sets, and times."""
+    found: Any = SimpleNamespace(times_ms=times_ms, last_index=9, digest="d")
+    found.results = {
+        index: (
+            EmergencyAccessSaved(
+                index=index,
+                at_ms=0,
+                set_id=set_id,
+                codes=3,
+                live_codes=3,
+                voided_codes=0,
+                ends_at_ms=None,
+                pin_missing_warning=False,
+            ),
+        )
+        for index, set_id in saved.items()
+    }
+    return found  # type: ignore[no-any-return]
+
+
+def used(sets: list[IssuedSet], index: int, reference: Reference) -> CodeRules:
+    """Have the first code of the first set accepted at an index."""
+    rules = CodeRules(sets={each.set_id: each for each in sets})
+    one = Accepted("r", f"{sets[0].set_id}/1", sets[0].set_id, index)
+    rules.accepted[one.what]["r"] = one
+    rules._check_accepted(reference)
+    return rules
+
+
+NO_TIMES = dict.fromkeys(range(10), 0)
+
+
+@breaks("only issued codes")
+def a_code_of_no_set() -> Invariants:
+    return used([ADA], 5, log_again({}, NO_TIMES))
+
+
+@breaks("only issued codes")
+def a_code_before_its_set() -> Invariants:
+    return used([ADA], 5, log_again({6: ADA.set_id}, NO_TIMES))
+
+
+@breaks("no void code")
+def a_code_of_an_older_set() -> Invariants:
+    sets = [IssuedSet(REISSUED, 1, 3), IssuedSet(REISSUED, 2, 3)]
+    return used(sets, 5, log_again({3: sets[0].set_id, 4: sets[1].set_id}, NO_TIMES))
+
+
+@breaks("no code after its end")
+def a_code_that_has_ended() -> Invariants:
+    hurried = IssuedSet(HURRIED, 1, 3, lifetime_ms=100)
+    times_ms = {**NO_TIMES, 3: 1000, 5: 1100}
+    return used([hurried], 5, log_again({3: hurried.set_id}, times_ms))
+
+
+@breaks("nothing lost")
+def acknowledged_and_not_in_the_log() -> Invariants:
+    rules = answered(tried(CODE))
+    rules._check_done(log_again({}, NO_TIMES))
+    return rules
+
+
+@breaks("nothing lost")
+def a_node_that_ends_before_what_was_acknowledged() -> Invariants:
+    rules = answered(tried(CODE, index=5))
+    rules._check_places([machine("n1", {"r": 4})], log_again({}, NO_TIMES))
+    return rules
+
+
+@breaks("equal digests")
+def another_state_than_the_log_makes() -> Invariants:
+    rules = CodeRules()
+    rules._check_places([machine("n1", {"r": 9}, "other")], log_again({}, NO_TIMES))
+    return rules
+
+
+@breaks("exactly once")
+def decided_twice_while_it_is_remembered() -> Invariants:
+    rules = CodeRules()
+    rules.done["agent", "Authenticate", "r"] = {5, 6}
+    key: Any = SimpleNamespace(caller="agent", method="Authenticate", request_id="r")
+    entry: Any = (SimpleNamespace(request=key),)
+    rules.applied.update({5: entry, 6: entry})
+    rules._check_done(log_again({}, NO_TIMES))
+    return rules
+
+
+@breaks("no exception")
+def a_log_that_cannot_be_applied_again() -> Invariants:
+    rules = CodeRules()
+    bad: Any = (SimpleNamespace(at_ms=0),)
+    rules.applied[1] = bad
+    rules.check_states([])
+    return rules

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The end of all faults, after which a cluster must work again by itself."""
+
+from typing import Protocol
+
+from sparecode_node.replication.read_index import ReadPoint
+from tests.simulation.invariants import Invariants, Read, Submission
+from tests.simulation.looks import Look
+from tests.simulation.machines import Node
+from tests.simulation.memberships import Memberships
+from tests.simulation.network import STEP_S, Network
+
+
+class World(Protocol):
+    """The cluster."""
+
+    now: float
+    nodes: dict[str, Node]
+    network: Network
+    invariants: Invariants
+    memberships: Memberships
+
+    def step(self, *, faulty: bool) -> None: ...
+    def leader(self) -> str | None: ...
+    def probe(self, node: Node, name: str) -> Submission: ...
+    def acked(self, submission: Submission) -> bool: ...
+    def read(self, node: Node) -> Read: ...
+
+
+def heal(world: World, seconds: float) -> bool:
+    """
+    End all faults; return whether the cluster works again and agrees.
+
+    It must elect somebody, write, have all members at the same place, and read.
+    """
+    for node in world.nodes.values():
+        node.disk.fuse = None
+        node.disk.failing = node.disk.full = False
+        node.paused_until = 0.0
+        node.set_clock(0.0)
+        if node.restart_at is not None:
+            node.restart_at = world.now
+    world.network.heal()
+    probe: Submission | None = None
+    read: Read | None = None
+    for k in range(round(seconds / STEP_S)):
+        world.step(faulty=False)
+        leader = world.leader()
+        asked = probe is not None and (world.acked(probe) or k % 50)
+        if leader and not asked:
+            name = f"probe{k}"
+            probe = world.probe(world.nodes[leader], name)
+        if leader and probe and world.acked(probe) and _agree(world):
+            if read is None or _refused(read):
+                read = world.read(world.nodes[leader])
+            elif read.outcomes:
+                world.invariants.looks[Look.HEALED] += 1
+                return True
+    return False
+
+
+def _agree(world: World) -> bool:
+    belonging = [world.nodes[i] for i in world.memberships.belonging()]
+    marks = {
+        (n.store.state.applied_index, n.journal.last_index)
+        for n in belonging
+        if n.is_up()
+    }
+    return all(n.is_up() for n in belonging) and len(marks) == 1
+
+
+def _refused(read: Read) -> bool:
+    return any(not isinstance(outcome, ReadPoint) for outcome in read.outcomes)

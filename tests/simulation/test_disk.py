@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The simulated disk forgets what a real one may forget, and nothing else."""
+
+import random
+from collections.abc import Callable
+
+import pytest
+
+from tests.simulation.bites import Bite
+from tests.simulation.disk import SECTOR, Disk
+
+Seen = set[tuple[str, bytes]]
+
+
+def after_power_cuts(act: Callable[[Disk], object], cuts: int = 400) -> list[Seen]:
+    """Do the same on many disks, cut the power of each; return what each has then."""
+    found = []
+    for seed in range(cuts):
+        disk = Disk("n1", random.Random(seed))
+        act(disk)
+        disk.lose_power()
+        found.append({(name, disk.read(name)) for name in disk.list_names()})
+    return found
+
+
+def write(disk: Disk, name: str, data: bytes, *, sync: bool = True) -> None:
+    file = disk.append_to(name)
+    file.append(data)
+    if sync:
+        file.sync()
+
+
+def test_what_was_synced_stays_and_the_rest_may_go_in_part() -> None:
+    def act(disk: Disk) -> None:
+        write(disk, "log", b"synced")
+        disk.sync_directory()
+        write(disk, "log", b"more", sync=False)
+
+    found = [dict(seen)["log"] for seen in after_power_cuts(act)]
+    assert all(data.startswith(b"synced") for data in found)
+    lengths = {len(data) for data in found}
+    assert lengths == {6, 7, 8, 9, 10}
+    whole = {data for data in found if len(data) == 10}
+    assert b"syncedmore" in whole
+    assert len(whole) > 1  # Torn.
+
+
+def test_torn_bytes_are_wrong_or_a_sector_of_zeros() -> None:
+    def act(disk: Disk) -> None:
+        disk.append_to("log")
+        disk.sync_directory()
+        write(disk, "log", b"x" * 4 * SECTOR, sync=False)
+
+    found = [dict(seen)["log"] for seen in after_power_cuts(act)]
+    assert any(bytes(SECTOR) in data for data in found)
+    wrong = bytes([ord("x") ^ 0x55])
+    assert any(wrong in data for data in found)
+
+
+def test_a_name_is_there_when_its_directory_was_synced_and_not_before() -> None:
+    def act(disk: Disk) -> None:
+        write(disk, "new", b"new")
+        disk.rename("new", "name")
+
+    found = after_power_cuts(act)
+    assert set() in found
+    assert {("new", b"new")} in found  # Between the two changes.
+    assert {("name", b"new")} in found
+
+    def synced(disk: Disk) -> None:
+        act(disk)
+        disk.sync_directory()
+
+    assert all(seen == {("name", b"new")} for seen in after_power_cuts(synced))
+
+
+def test_names_go_to_the_disk_in_their_order() -> None:
+    """Not the second without the first: file systems keep a journal of them."""
+
+    def act(disk: Disk) -> None:
+        for name in "abc":
+            write(disk, name, b"")
+
+    names = {tuple(sorted(name for name, _ in seen)) for seen in after_power_cuts(act)}
+    assert names == {(), ("a",), ("a", "b"), ("a", "b", "c")}
+
+
+def test_a_file_that_is_renamed_unsynced_may_be_empty() -> None:
+    def act(disk: Disk) -> None:
+        write(disk, "name", b"old")
+        disk.sync_directory()
+        write(disk, "new", b"new", sync=False)
+        disk.rename("new", "name")
+
+    found = [dict(seen).get("name") for seen in after_power_cuts(act)]
+    assert {b"old", b"", b"new"} <= set(found)
+
+
+def test_what_a_failed_sync_was_about_is_never_written() -> None:
+    """It can be read, a later sync succeeds, and a power cut shows the truth."""
+
+    def act(disk: Disk) -> None:
+        write(disk, "log", b"one")
+        disk.sync_directory()
+        file = disk.append_to("log")
+        file.append(b"two")
+        disk.failing = True
+        with pytest.raises(OSError, match="failed"):
+            file.sync()
+        disk.failing = False
+        assert disk.read("log") == b"onetwo"
+        file.append(b"three")
+        file.sync()
+
+    found = {dict(seen)["log"] for seen in after_power_cuts(act, 50)}
+    assert found == {b"one\0\0\0three"}
+
+
+def test_a_mark_is_the_old_or_the_new_or_torn_until_it_is_synced() -> None:
+    def act(disk: Disk) -> None:
+        mark = disk.mark_in("mark")
+        mark.write(b"old!")
+        mark.sync()
+        disk.sync_directory()
+        for n in range(1 + disk.rng.randrange(30)):
+            mark.write(b"%04d" % n)
+
+    found = {dict(seen)["mark"] for seen in after_power_cuts(act)}
+    assert b"old!" in found
+    assert any(data[:2] == b"00" and data[2:].isdigit() for data in found)
+    assert any(data[2:] == b"d!" and data != b"old!" for data in found)
+
+
+def test_a_mark_whose_sync_failed_is_not_written_by_the_next_sync() -> None:
+    disk = Disk("n1", random.Random(1))
+    mark = disk.mark_in("mark")
+    mark.write(b"old!")
+    mark.sync()
+    disk.sync_directory()
+    mark.write(b"new!")
+    disk.failing = True
+    with pytest.raises(OSError, match="failed"):
+        mark.sync()
+    disk.failing = False
+    mark.sync()
+    assert disk.names["mark"].durable == b"old!"
+    mark.write(b"New!")
+    mark.sync()
+    assert disk.names["mark"].durable == b"New!"
+
+
+def test_a_full_disk_takes_a_part_and_says_so() -> None:
+    disk = Disk("n1", random.Random(1))
+    file = disk.append_to("log")
+    disk.full = True
+    with pytest.raises(OSError, match="no space"):
+        file.append(b"12345678")
+    assert b"12345678".startswith(disk.read("log"))
+    assert disk.read("log") != b"12345678"
+    assert disk.bites[Bite.DISK_FULL] == 1

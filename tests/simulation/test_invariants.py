@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every check of the simulation sees what it is for: each is shown a broken run, by hand."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication.members import Configuration, Member
+from sparecode_node.replication.membership import AddLearner, Promote, Remove
+from tests.simulation.broken import (
+    BROKEN,
+    THREE,
+    Broken,
+    install,
+    invariants_of,
+    members,
+    memberships,
+)
+from tests.simulation.broken_codes import NO_TIMES, log_again, used
+from tests.simulation.people import (
+    HURRIED,
+    IssuedSet,
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "kept", "lost"),
+    [
+        (Remove(NodeId("n3")), THREE.without(NodeId("n3")), THREE),
+        (
+            Promote(NodeId("n4")),
+            members(n1="VOTER", n4="VOTER"),
+            members(n1="VOTER", n4="LEARNER"),
+        ),
+        (
+            AddLearner(Member(node_id=NodeId("n4"), address="")),
+            members(n1="VOTER", n4="LEARNER"),
+            THREE,
+        ),
+        (Promote(NodeId("n3")), THREE.without(NodeId("n3")), members(n1="VOTER")),
+    ],
+)
+def test_an_acknowledged_change_of_members_is_there_in_the_end(
+    change: Any, kept: Configuration, lost: Configuration
+) -> None:
+    """Or has gone further: who was promoted may have been removed since."""
+    for configuration, violations in ((kept, set()), (lost, {"changes kept"})):
+        found = memberships(configuration)
+        found.acknowledged.append(change)
+        found.check()
+        assert invariants_of(found).violations.keys() == violations
+
+
+def test_a_snapshot_that_is_newer_committed_and_whole_is_none_of_these() -> None:
+    assert not install(before=5, index=6, committed=9, digest="d").violations
+
+
+def test_a_code_of_the_newest_set_before_its_end_is_none_of_these() -> None:
+    hurried = IssuedSet(HURRIED, 1, 3, lifetime_ms=100)
+    times_ms = {**NO_TIMES, 3: 1000, 5: 1099}
+    later = {3: hurried.set_id, 6: IssuedSet(HURRIED, 2, 3).set_id}
+    sets = [hurried, IssuedSet(HURRIED, 2, 3)]
+    assert not used(sets, 5, log_again(later, times_ms)).violations
+
+
+@pytest.mark.parametrize(
+    ("kind", "make"),
+    [(kind, make) for kind, makes in BROKEN.items() for make in makes],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_what_is_broken_by_hand_is_seen(kind: str, make: Broken) -> None:
+    assert make().violations.keys() == {kind}
+
+
+def test_no_check_is_left_out_here() -> None:
+    said = "".join(
+        path.read_text()
+        for path in Path(__file__).parent.glob("*.py")
+        if not path.name.startswith("test_")
+    )
+    kinds = set(re.findall(r'violated\(\s*"([^"]+)"', said))
+    kinds |= {"starts unaided", "no halt"}  # Chosen between, in `run_on`.
+    assert len(kinds) > 25
+    assert kinds == BROKEN.keys()
