@@ -5,8 +5,15 @@ import datetime as dt
 
 import pytest
 
-from sparecode_node.replication.errors import NoQuorumError, OutcomeUnknownError
+from sparecode_node.domain.administrators import Role
+from sparecode_node.domain.policy import DAY_MS
+from sparecode_node.replication.errors import (
+    NoQuorumError,
+    OutcomeUnknownError,
+    OverloadedError,
+)
 from tests.console.desk import Desk
+from tests.console.test_pages import with_role
 from tests.services.one_node import NOW_MS, PIN, SERIAL
 
 pytestmark = pytest.mark.asyncio
@@ -309,3 +316,78 @@ async def test_used_codes_say_when_and_where(desk: Desk) -> None:
     assert (
         "Code 2 used 2023-11-14 22:13 UTC at spiffe://example/vpn, through n1" in text
     )
+
+
+async def test_what_is_committed_is_said_though_nothing_can_be_read_then(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(I9, A7) The codes are live: to say that nothing was changed would be wrong."""
+    browser = await desk.administrator()
+    for kind in ("set", "fixed"):
+        await browser.open(PAGE)
+        if kind == "set":
+            await browser.send("Generate Codes", count="2")
+        save = desk.node.emergency.save, desk.node.emergency.issue_fixed
+
+        async def busy(*_: object, **__: object) -> None:
+            raise OverloadedError("too many reads at once")
+
+        with monkeypatch.context() as patch:
+            for name, method in zip(("save", "issue_fixed"), save, strict=True):
+
+                async def then_busy(
+                    *given: object, method: object = method, **more: object
+                ) -> object:
+                    done = await method(*given, **more)  # type: ignore[operator]
+                    patch.setattr(desk.node.tokens, "get", busy)
+                    return done
+
+                patch.setattr(desk.node.emergency, name, then_busy)
+            page = await browser.send("Save", tick={"kind": kind}, **in_days(3))
+        assert page.status == 200, page.text
+        assert "Committed by a quorum at log index" in page.text
+        assert await desk.node.accepts(PIN + page.codes[0])
+
+
+async def test_what_keeps_codes_from_being_issued_is_said_beforehand(
+    desk: Desk,
+) -> None:
+    """(I1) With a link to what mends it, for who may."""
+    browser, node = await desk.administrator(), desk.node
+    assert "note hindrance" not in (await browser.open(PAGE)).response.text
+    await node.tokens.clear_pin(node.admin("TokenService/ClearPin"), serial=SERIAL)
+    page = await browser.open(PAGE)
+    assert "Set a PIN first. Set PIN" in page.text
+    await node.tokens.disable(node.admin("TokenService/DisableToken"), serial=SERIAL)
+    page = await browser.open(PAGE)
+    assert page.links["Enable"] == f"/tokens/{SERIAL}/enable"
+    page = await browser.send("Generate Codes")
+    assert page.status == 409
+    assert not page.codes
+    auditor = await with_role(desk, Role.AUDITOR)
+    page = await auditor.open(PAGE)
+    assert "The token is disabled" in page.text
+    assert "Enable" not in page.links
+    await node.enroll("777")
+    page = await browser.open("/tokens/777/emergency-access")
+    assert "Assign it to a user first. Assign to User" in page.text
+
+
+async def test_no_expiration_is_not_offered_where_policy_wants_an_end(
+    desk: Desk,
+) -> None:
+    """(I7) And refused when it is sent all the same."""
+    node = desk.node
+    await node.policies.update(
+        node.admin("PolicyService/UpdatePolicy"),
+        version=1,
+        values={"lifetime_ms_max": 14 * DAY_MS},
+    )
+    browser = await desk.administrator()
+    page = await browser.open(PAGE)
+    assert "Policy wants an end, at most 14 days ahead" in page.text
+    assert 'value="never" disabled' in page.response.text
+    await browser.send("Generate Codes", count="2")
+    page = await browser.send("Save", tick={"lifetime": "never"})
+    assert page.status == 409
+    assert 'id="expires-problem"' in page.response.text

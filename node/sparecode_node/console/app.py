@@ -47,7 +47,13 @@ from sparecode_node.console.security import (
     origin_of,
 )
 from sparecode_node.console.site import Site
-from sparecode_node.console.visits import CARRY, SIGN_IN, WATCHING, Visit
+from sparecode_node.console.visits import (
+    CARRY,
+    SIGN_IN,
+    WATCHING,
+    UnknownHereError,
+    Visit,
+)
 from sparecode_node.console.words import EXPLAINED, Problem, explain
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.services.errors import (
@@ -162,6 +168,8 @@ def _signed_in(site: Site, view: View) -> Endpoint:
             if idle.is_idle(seen_ms, now_ms, session.idle_ms):
                 return await sign_in.end_idle(visit)
             response = await view(visit)
+        except UnknownHereError:
+            return sign_in.cannot_tell(visit)
         except NotSignedInError:
             return sign_in.begin(visit)
         except EXPLAINED as error:

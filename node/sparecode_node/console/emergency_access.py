@@ -10,6 +10,7 @@ them: no node ever keeps them, and none gets them from anywhere else.
 
 import base64
 import binascii
+import contextlib
 import re
 from dataclasses import dataclass, field, replace
 
@@ -18,14 +19,22 @@ from starlette.responses import PlainTextResponse, Response
 from sparecode_node.console import rendering, tokens
 from sparecode_node.console.forms import Form
 from sparecode_node.console.recovery import RECOVERY
+from sparecode_node.console.token_actions import BY_NAME
+from sparecode_node.console.token_menu import TokenAction
 from sparecode_node.console.visits import CARRY, Visit
 from sparecode_node.console.words import EXPLAINED, Problem, explain
 from sparecode_node.domain.emergency_access import RecoveryPolicy
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.policy import DAY_MS, Policy
 from sparecode_node.queries.views import EmergencyAccessView, TokenView
 from sparecode_node.replication.errors import OutcomeUnknownError
 from sparecode_node.services.emergency_access import Issued, Lifetime, ShownCode
-from sparecode_node.services.errors import ApprovalNeededError, InvalidFieldError
+from sparecode_node.services.errors import (
+    ApprovalNeededError,
+    InvalidFieldError,
+    Refused,
+)
 from sparecode_node.statemachine.results import Applied, EmergencyAccessSaved
 
 SERVICE = "EmergencyAccessService"
@@ -71,6 +80,14 @@ class Subject:
     token: TokenView
     access: EmergencyAccessView
     policy: Policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hindrance:
+    """Why no codes can be issued for a token as it is (I1), and what to do about it."""
+
+    words: str
+    action: TokenAction
 
 
 async def manage(visit: Visit) -> Response:
@@ -136,12 +153,32 @@ async def _form(visit: Visit, subject: Subject, typed: Typed) -> Response:
         access=subject.access,
         policy=subject.policy,
         typed=typed,
+        hindrance=_hindrance(subject.token, visit.site.clock.now_ms()),
         recoveries=RECOVERY,
         # The browser may turn what nobody has typed into its own time zone.
         suggested=visit.request.method == "GET",
         carry=CARRY,
         may_save=visit.may(f"{SERVICE}/SaveEmergencyAccess"),
     )
+
+
+def _hindrance(token: TokenView, now_ms: int) -> Hindrance | None:
+    """Say beforehand what Generate would refuse; the rules decide it there (I1)."""
+    expired = token.expires_at_ms is not None and token.expires_at_ms <= now_ms
+    for hinders, reason, action in (
+        (not token.username, Reason.TOKEN_NOT_ASSIGNED, "assign"),
+        (not token.enabled, Reason.TOKEN_DISABLED, "enable"),
+        (expired, Reason.TOKEN_EXPIRED, "replace"),
+        (
+            token.pin_rule is not PinRule.NONE and not token.pin_set,
+            Reason.PIN_NOT_SET,
+            "set-pin",
+        ),
+    ):
+        if hinders:
+            words = explain(Refused(Rejected(reason))).words
+            return Hindrance(words=words, action=BY_NAME[action])
+    return None
 
 
 def _suggested(visit: Visit, subject: Subject) -> Typed:
@@ -221,14 +258,8 @@ async def _generate(visit: Visit, serial: str, typed: Typed) -> Typed:
 async def _save(visit: Visit, serial: str, typed: Typed) -> Response | Typed:
     """Commit what is on the form; return it again if that is not possible."""
     try:
-        if not typed.online:
-            return await _turned_off(visit, serial, typed)
-        if typed.kind == "fixed":
-            issued = await _issue_fixed(visit, serial, typed)
-            return await _saved(visit, serial, issued.saved, issued)
-        saved = await _save_set(visit, serial, typed)
-        issued = Issued(saved=saved, codes=typed.codes, withheld=not typed.codes)
-        return await _saved(visit, serial, saved, issued)
+        before = await _find(visit, serial)
+        done = await _commit(visit, serial, typed)
     except OutcomeUnknownError as error:
         # The same id again, with the same content, tells what came of it.
         visit.add(explain(error))
@@ -247,6 +278,22 @@ async def _save(visit: Visit, serial: str, typed: Typed) -> Response | Typed:
     except EXPLAINED as error:
         visit.add(explain(error, FIELDS))
         return replace(typed, request_id=visit.new_id())
+    return await _saved(visit, before, typed, done)
+
+
+async def _commit(visit: Visit, serial: str, typed: Typed) -> Applied | Issued:
+    if not typed.online:
+        return await visit.site.services.emergency.disable(
+            visit.call(
+                f"{SERVICE}/DisableEmergencyAccess", request_id=typed.request_id
+            ),
+            serial=serial,
+            reinstate_token=typed.reinstate,
+        )
+    if typed.kind == "fixed":
+        return await _issue_fixed(visit, serial, typed)
+    saved = await _save_set(visit, serial, typed)
+    return Issued(saved=saved, codes=typed.codes, withheld=not typed.codes)
 
 
 async def _save_set(visit: Visit, serial: str, typed: Typed) -> EmergencyAccessSaved:
@@ -287,39 +334,26 @@ async def _issue_fixed(visit: Visit, serial: str, typed: Typed) -> Issued:
     )
 
 
-async def _turned_off(visit: Visit, serial: str, typed: Typed) -> Response:
-    applied = await visit.site.services.emergency.disable(
-        visit.call(f"{SERVICE}/DisableEmergencyAccess", request_id=typed.request_id),
-        serial=serial,
-        reinstate_token=typed.reinstate,
-    )
-    return await _saved(visit, serial, applied, None)
-
-
 async def _saved(
-    visit: Visit,
-    serial: str,
-    saved: EmergencyAccessSaved | Applied,
-    issued: Issued | None,
+    visit: Visit, before: Subject, typed: Typed, done: Applied | Issued
 ) -> Response:
-    """Say what was committed, and show the codes for the last time."""
-    subject = await _find(visit, serial)
-    user = None
-    if subject.token.username:
-        user = await visit.read(
-            "UserService/GetUser",
-            lambda call, stale_ok: visit.site.services.users.get(
-                call, subject.token.username, stale_ok=stale_ok
-            ),
-        )
+    """
+    Say what was committed, and show the codes for the last time.
+
+    Whatever the token cannot be asked for now: this is said, for it has happened.
+    """
+    after: Subject | None = None
+    with contextlib.suppress(*EXPLAINED):
+        after = await _find(visit, before.token.serial)
+    issued = done if isinstance(done, Issued) else None
     return visit.page(
         "emergency_saved.html",
-        token=subject.token,
-        access=subject.access,
-        user=user,
-        saved=saved,
+        token=(after or before).token,
+        lost=after.token.lost if after else None,
+        saved=issued.saved if issued else done,
         issued=issued,
-        recovery=RECOVERY[subject.access.recovery][0],
+        fixed=typed.kind == "fixed",
+        recovery=RECOVERY[_recovery(typed)][0] if issued else "",
     )
 
 

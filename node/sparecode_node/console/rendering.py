@@ -39,6 +39,7 @@ def _environment() -> Environment:
         moment=moment,
         plain_time=plain_time,
         within=within,
+        span=span,
         spelled=spelled,
         count=count,
         number=number,
@@ -93,6 +94,14 @@ def within(at_ms: int, now_ms: int) -> str:
             words = count(distance // unit_ms, unit)
             return f"in {words}" if at_ms > now_ms else f"{words} ago"
     return "in less than a minute" if at_ms > now_ms else "just now"
+
+
+def span(span_ms: int) -> str:
+    """Return how long a time is, in the largest unit that it is a whole number of."""
+    for unit_ms, unit in ((_DAY_MS, "day"), (_HOUR_MS, "hour")):
+        if span_ms % unit_ms == 0:
+            return count(span_ms // unit_ms, unit)
+    return count(span_ms // _MINUTE_MS, "minute")
 
 
 def spelled(code: str) -> str:

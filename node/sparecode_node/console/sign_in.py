@@ -55,13 +55,7 @@ def begin(visit: Visit) -> Response:
         response = Response(status_code=204, headers=there)
         forget_cookie(response, SESSION_COOKIE)
         return response
-    kept = ""
-    if visit.request.method == "POST" and (
-        visit.origin is Origin.HERE
-        or (visit.origin is Origin.CONSOLE and visit.form.text("action") == CARRY)
-    ):
-        kept = visit.form.kept(without=NOT_KEPT)
-    if kept:
+    if kept := _kept(visit):
         visit.add(
             Problem(words="Your session has ended. Sign in, and go on.", status=401)
         )
@@ -70,6 +64,34 @@ def begin(visit: Visit) -> Response:
         response = visit.go(f"{SIGN_IN}?next={quote(path, safe='/')}")
     forget_cookie(response, SESSION_COOKIE)
     return response
+
+
+def cannot_tell(visit: Visit) -> Response:
+    """
+    Say that nobody can be asked now whose session this is; it may well be one.
+
+    So it is not forgotten, and what was typed is kept, as when it has ended.
+    """
+    words = (
+        "Too few nodes are in contact, and this one does not know your session yet. You "
+        "are still signed in: try again in a moment, or at another node’s console."
+    )
+    if visit.request.headers.get("hx-request") and not visit.is_form:
+        return Response(status_code=204, headers={"hx-refresh": "true"})
+    if kept := _kept(visit):
+        visit.add(Problem(words=words, status=503))
+        return _door(visit, next_path=local_path(visit.path), kept=kept)
+    return visit.page("problem.html", status=503, title="Not possible now", words=words)
+
+
+def _kept(visit: Visit) -> str:
+    """Return what was typed into a form of ours; of nobody else's."""
+    if visit.request.method == "POST" and (
+        visit.origin is Origin.HERE
+        or (visit.origin is Origin.CONSOLE and visit.form.text("action") == CARRY)
+    ):
+        return visit.form.kept(without=NOT_KEPT)
+    return ""
 
 
 async def enter(visit: Visit) -> Response:

@@ -47,6 +47,10 @@ _LOCAL = re.compile(r"/[A-Za-z0-9._~%/-]*", re.ASCII)
 T = TypeVar("T")
 
 
+class UnknownHereError(NotSignedInError):
+    """This node does not know the session, and has nobody to ask."""
+
+
 class Visit:
     """What a page is given, and how it answers."""
 
@@ -89,7 +93,7 @@ class Visit:
         )
 
     async def find_session(self) -> SessionView:
-        """Learn who is signed in. Raises `NotSignedInError`."""
+        """Learn who is signed in. Raises `NotSignedInError`, `UnknownHereError`."""
         if not self._bearer:
             raise NotSignedInError
         try:
@@ -97,8 +101,7 @@ class Visit:
                 self.call("SessionService/WhoAmI", within_s=READ_S)
             )
         except UNAVAILABLE:
-            # Unknown here, and nobody can be asked.
-            raise NotSignedInError from None
+            raise UnknownHereError from None
         return self.session
 
     def new_id(self) -> str:
