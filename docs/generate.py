@@ -159,7 +159,8 @@ def audit_events() -> str:
         command.__name__: (command.__doc__ or "").strip().partition("\n")[0]
         for command in typing.get_args(Command)
     }
-    del told["PassBarrier"]  # Changes nothing, and is not recorded.
+    for name in ("PassBarrier", "TouchSessions"):  # Decide nothing; not recorded.
+        del told[name]
     body = [
         "## Commands",
         "",

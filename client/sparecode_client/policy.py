@@ -48,6 +48,8 @@ class Policy:
     session_lifetime: timedelta
     session_idle: timedelta
     """A browser at the Security Console that is not used for so long is signed out."""
+    session_unused: timedelta
+    """Any session that no call uses for so long, to the minute, has ended."""
     request_retention: timedelta
     requests_max: int
     resynchronize_window_steps: int

@@ -227,6 +227,7 @@ class Node:
         self._run(started, raise_feature_level(replicator, self._entropy), "levels")
         self._run(started, keeper.run(), "keys")
         self._run(started, services.resealer.run(), "resealing")
+        self._run(started, services.touching.run(replicator), "touching")
         listeners = Listeners(
             node_id=config.node.id,
             agents=ListenerSettings(

@@ -253,6 +253,7 @@ POLICY = policy_pb2.GetPolicyResponse(
         lock_max=lasting(timedelta(days=1, hours=12)),
         lock_until_unlocked=False,
         factor_off_at_failures=100,
+        session_unused=lasting(timedelta(days=7)),
         session_lifetime=lasting(timedelta(hours=12)),
         session_idle=lasting(timedelta(minutes=30)),
         request_retention=lasting(timedelta(minutes=10)),

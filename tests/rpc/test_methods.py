@@ -317,6 +317,7 @@ POLICY = policy_pb2.Policy(
     lock_until_unlocked=False,
     factor_off_at_failures=100,
     session_lifetime=Duration(seconds=43_200),
+    session_unused=Duration(seconds=604_800),
     session_idle=Duration(seconds=1_800),
     request_retention=Duration(seconds=600),
     requests_max=200_000,

@@ -79,6 +79,7 @@ from sparecode_node.services.sessions import Sessions
 from sparecode_node.services.stamping import PrimaryStamper
 from sparecode_node.services.token_import import TokenImport
 from sparecode_node.services.tokens import Tokens
+from sparecode_node.services.touching import Touching
 from sparecode_node.services.user_import import UserImport
 from sparecode_node.services.users import Users
 from sparecode_node.statemachine.commands import (
@@ -311,6 +312,7 @@ class OneNode:
     policies: Policies
     administrators: Administrators
     refusals: Refusals
+    touching: Touching
     approvals: Approvals
     local: LocalAdministration
     bearer: str = ""
@@ -513,7 +515,8 @@ async def one_node(
     state = await LocalState.open(folder / "local.db", connections=2)
     shared = {"replicator": replicator, "state": state, "clock": clock}
     refusals = Refusals(clock=clock, entropy=entropy)
-    authorization = Authorization(refusals=refusals, **shared)
+    touching = Touching(clock=clock, entropy=entropy)
+    authorization = Authorization(refusals=refusals, touching=touching, **shared)
     proposer = Proposer(
         replicator=replicator,
         authorization=authorization,
@@ -525,6 +528,7 @@ async def one_node(
     keeper = KeyKeeper(ring, folder / "key.ring")
     node = OneNode(
         refusals=refusals,
+        touching=touching,
         rates=rates,
         clock=clock,
         kdf=kdf,

@@ -316,6 +316,7 @@ LATER = {
     16: (),
     17: (schema._DELETED_TABLES,),
     18: (),
+    19: (",\n    used_at_ms INTEGER NOT NULL DEFAULT 0        -- to the minute",),
 }
 """What each version has more than the one before."""
 
@@ -325,6 +326,7 @@ FIELDS = {
     12: '"pin_letters": false, ',
     16: '"further_code_lengths": "", ',
     18: '"session_idle_ms": 1800000, ',
+    19: '"session_unused_ms": 604800000, ',
 }
 """What the policy has more."""
 
@@ -562,6 +564,7 @@ def test_every_administrators_command_needs_a_session(world: World) -> None:
         "Authenticate",
         "ContinueAuthentication",
         "NoteRefusedCalls",
+        "TouchSessions",
         "RaiseFeatureLevel",
         "PassBarrier",
         "BeginEpoch",

@@ -326,10 +326,16 @@ def anything_of(kind: Any) -> Any:
     }[kind]
 
 
+def level_of(command: Any) -> int:
+    """Return the feature level that a command begins or raises."""
+    told = getattr(command, "level", None), getattr(command, "feature_level", None)
+    return max(level or 0 for level in told)
+
+
 MAD_CALLS = st.lists(
     st.one_of(*(anything_of(each) for each in typing.get_args(Command)))
     # A level that this software does not know stops the node, and is meant to.
-    .filter(lambda each: getattr(each, "level", NEWEST) <= NEWEST)
+    .filter(lambda each: level_of(each) <= NEWEST)
     .flatmap(
         lambda command: st.builds(
             Call,

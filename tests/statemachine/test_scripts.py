@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from sparecode_node.statemachine.commands import Command, PassBarrier
+from sparecode_node.statemachine.session_commands import TouchSessions
 from tests.statemachine.datadriven import run_script
 from tests.statemachine.world import World
 
-WITHOUT_EVENT = {PassBarrier.__name__}
-"""It changes nothing; in scripts it is the directive `barrier`."""
+WITHOUT_EVENT = {PassBarrier.__name__, TouchSessions.__name__}
+"""They decide nothing; in scripts they are the directives `barrier` and `touch`."""
 
 SCRIPTS = sorted((Path(__file__).parent / "testdata").glob("*.txt"))
 
@@ -39,3 +40,4 @@ def test_every_command_is_in_a_script() -> None:
     }
     assert missing == WITHOUT_EVENT
     assert re.search(r"^barrier$", said, re.MULTILINE)
+    assert re.search(r"^touch ", said, re.MULTILINE)

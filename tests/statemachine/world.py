@@ -122,6 +122,7 @@ from sparecode_node.statemachine.results import (
     SessionOpened,
 )
 from sparecode_node.statemachine.reviewing import REVIEWED, mark_of
+from sparecode_node.statemachine.session_commands import TouchSessions
 from sparecode_node.statemachine.token_commands import (
     ClearPin,
     DeleteToken,
@@ -251,6 +252,7 @@ class World:
                 InitializeCluster()
                 | PassBarrier()
                 | NoteRefusedCalls()
+                | TouchSessions()
                 | BeginEpoch()
                 | NoteBackup()
                 | ResetAdministrator()
@@ -297,6 +299,10 @@ class World:
                 return CloseSession(everywhere="everywhere" in given)
             case "create-user":
                 return self._create_user(given)
+            case "touch":
+                return TouchSessions(
+                    session_ids=tuple(map(SessionId, given["sessions"].split(",")))
+                )
             case "update-user":
                 enabled = given.get("enabled")
                 return UpdateUser(
@@ -921,17 +927,25 @@ class World:
         if "sets" in given:
             yield from self._show_sets(given["sets"])
         if "keys" in given:
-            keys = key_tables.keys_of(self.db)
-            yield f"active={keys.active}"
-            for key in keys.aging:
-                yield f"  {key.key_id} goes at {said(key.retire_at_ms)}"
-            for gone in keys.retired:
-                yield f"  {gone.key_id} retired{', kept' if gone.keep else ''}"
+            yield from self._show_keys()
+        if "sessions" in given:
+            for row in self.db.execute(
+                "SELECT session_id, used_at_ms FROM sessions ORDER BY session_id"
+            ):
+                yield f"{row[0]} used at {said(row[1])}"
         if "table" in given:
             (count,) = self.db.execute(
                 f"SELECT count(*) FROM {given['table']}"  # noqa: S608
             ).fetchone()
             yield f"{count} rows"
+
+    def _show_keys(self) -> Iterator[str]:
+        keys = key_tables.keys_of(self.db)
+        yield f"active={keys.active}"
+        for key in keys.aging:
+            yield f"  {key.key_id} goes at {said(key.retire_at_ms)}"
+        for gone in keys.retired:
+            yield f"  {gone.key_id} retired{', kept' if gone.keep else ''}"
 
     def _show_user(self, name: str) -> Iterator[str]:
         user = tables.find_user_by_name(self.db, fold(name))

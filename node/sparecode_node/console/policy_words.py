@@ -167,6 +167,12 @@ _SAID: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
                 "minutes",
                 "",
             ),
+            (
+                "session_unused_ms",
+                "Any session ends without a call for",
+                "hours",
+                "Those of scripts and the command line, too.",
+            ),
         ),
     ),
     (

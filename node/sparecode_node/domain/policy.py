@@ -65,6 +65,8 @@ class Policy:
     # Sessions and request ids, see P2 and Q3.
     session_lifetime_ms: int = 12 * HOUR_MS
     session_idle_ms: int = 30 * MINUTE_MS
+    session_unused_ms: int = 7 * DAY_MS
+    """Without a call for so long it ends sooner; as long as any session: never."""
     request_retention_ms: int = 10 * MINUTE_MS
     requests_max: int = 200_000
 
@@ -100,6 +102,7 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "factor_off_at_failures": (5, 100),
     "session_lifetime_ms": (5 * MINUTE_MS, 7 * DAY_MS),
     "session_idle_ms": (5 * MINUTE_MS, DAY_MS),
+    "session_unused_ms": (5 * MINUTE_MS, 7 * DAY_MS),
     "request_retention_ms": (10 * MINUTE_MS, HOUR_MS),
     "requests_max": (10_000, 5_000_000),
 }

@@ -13,6 +13,12 @@ async def cluster_id(transaction: ReadTransaction) -> str:
     return str(row["value"]) if row else ""
 
 
+async def now_ms(transaction: ReadTransaction) -> int:
+    """Return the log's time: that of the newest call that is applied here (T5)."""
+    row = await transaction.one("SELECT value FROM meta WHERE name = 'now_ms'")
+    return int(row["value"]) if row else 0
+
+
 async def feature_level(transaction: ReadTransaction) -> int:
     """Return the level that all members know, as it was raised."""
     row = await transaction.one("SELECT value FROM meta WHERE name = 'feature_level'")

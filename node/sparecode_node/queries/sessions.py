@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.ids import AdministratorName, SessionId
+from sparecode_node.queries import policies
 from sparecode_node.queries.state import ReadTransaction
 
 
@@ -15,6 +16,10 @@ class FoundSession:
     administrator: AdministratorName
     role: Role
     ends_at_ms: int
+    used_at_ms: int
+    """When it was used last, to the minute."""
+    unused_end_ms: int
+    """When it ends if it is not used any more."""
     temporary: bool
     """Opened with a password that has to be changed first."""
 
@@ -25,7 +30,7 @@ async def find(
     """Return a session and its administrator's role, unless that one is disabled."""
     row = await transaction.one(
         """
-        SELECT name, role, ends_at_ms, temporary
+        SELECT name, role, ends_at_ms, used_at_ms, temporary
         FROM sessions JOIN administrators ON name = administrator
         WHERE session_id = :session_id AND enabled
         """,
@@ -33,9 +38,12 @@ async def find(
     )
     if row is None:
         return None
+    policy = await policies.current(transaction)
     return FoundSession(
         administrator=AdministratorName(row["name"]),
         role=Role(row["role"]),
         ends_at_ms=row["ends_at_ms"],
+        used_at_ms=row["used_at_ms"],
+        unused_end_ms=row["used_at_ms"] + policy.session_unused_ms,
         temporary=bool(row["temporary"]),
     )

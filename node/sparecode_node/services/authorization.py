@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from sparecode_node.domain.administrators import Permission, Role, may
 from sparecode_node.domain.ids import AdministratorName, SessionId
 from sparecode_node.domain.outcomes import Reason, Rejected
-from sparecode_node.queries import sessions
+from sparecode_node.queries import cluster, sessions
 from sparecode_node.queries.state import LocalState, ReadTransaction
 from sparecode_node.replication.replicator import Replicator
 from sparecode_node.services.ambient import Clock
@@ -25,6 +25,7 @@ from sparecode_node.services.errors import (
 )
 from sparecode_node.services.refusals import NOBODY, Refusals
 from sparecode_node.services.sealing import session_id
+from sparecode_node.services.touching import Touching
 from sparecode_node.statemachine.administrator_commands import (
     ChangePassword,
     CreateAdministrator,
@@ -189,6 +190,16 @@ WITH_TEMPORARY_PASSWORD = frozenset(
 """All that may be called with a password that somebody else chose."""
 
 
+WITHOUT_QUORUM = frozenset(
+    {
+        "ClusterService/GetStatus",
+        "ClusterService/WatchStatus",
+        "ClusterService/ListMembers",
+    }
+)
+"""What has to be seen most when little works: a session of the local state will do (P2)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
     """An administrator's session, found valid."""
@@ -208,11 +219,13 @@ class Authorization:
         replicator: Replicator,
         state: LocalState,
         refusals: Refusals,
+        touching: Touching,
         clock: Clock,
     ) -> None:
         self._replicator = replicator
         self._state = state
         self._refusals = refusals
+        self._touching = touching
         self._clock = clock
 
     async def find(self, context: CallContext, deadline: Deadline) -> Session:
@@ -225,7 +238,12 @@ class Authorization:
         """
         if isinstance(context.caller, SessionCaller):
             async with self._state.transaction() as transaction:
-                found = await self._look(transaction, context, self._clock.now_ms())
+                found = await self._look(
+                    transaction,
+                    context,
+                    self._clock.now_ms(),
+                    stale=context.method in WITHOUT_QUORUM,
+                )
             if not isinstance(found.refused, NotSignedInError):
                 return self._settled(context, found)
         else:
@@ -235,29 +253,47 @@ class Authorization:
             return await self.check(transaction, context, passed.at_ms)
 
     async def check(
-        self, transaction: ReadTransaction, context: CallContext, now_ms: int
+        self,
+        transaction: ReadTransaction,
+        context: CallContext,
+        now_ms: int,
+        *,
+        stale: bool = False,
     ) -> Session:
         """
         Return the caller's session in a state, if it may call the method.
 
+        *stale*: it has to work without a quorum, where nobody can say that a session
+        is used. So the log's time tells how long it was not.
         Raises `NotSignedInError`, `NotPermittedError` and `Refused`
         (`PASSWORD_CHANGE_NEEDED`).
         """
-        found = await self._look(transaction, context, now_ms)
+        found = await self._look(transaction, context, now_ms, stale=stale)
         return self._settled(context, found)
 
     async def _look(
-        self, transaction: ReadTransaction, context: CallContext, now_ms: int
+        self,
+        transaction: ReadTransaction,
+        context: CallContext,
+        now_ms: int,
+        *,
+        stale: bool,
     ) -> "_Found":
         """Look a session up, and whether it may call the method."""
         if not isinstance(context.caller, SessionCaller):
             return _Found(refused=NotSignedInError())
         key = session_id(context.caller.bearer)
         found = await sessions.find(transaction, key)
-        if found is None or found.ends_at_ms <= now_ms:
+        used_until_ms = await cluster.now_ms(transaction) if stale else now_ms
+        if (
+            found is None
+            or found.ends_at_ms <= now_ms
+            or found.unused_end_ms <= used_until_ms
+        ):
             return _Found(
                 refused=NotSignedInError("no such session, or it has ended: sign in")
             )
+        self._touching.saw(key, found.used_at_ms)
         session = Session(
             session_id=key,
             administrator=found.administrator,

@@ -57,7 +57,9 @@ class Reader:
                 asyncio.timeout(deadline.left_s()),
                 self._state.transaction() as transaction,
             ):
-                await self._authorization.check(transaction, context, now_ms)
+                await self._authorization.check(
+                    transaction, context, now_ms, stale=stale_ok
+                )
                 return Read(
                     value=await query(transaction, now_ms),
                     node_id=self._replicator.node_id,

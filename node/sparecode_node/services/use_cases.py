@@ -34,6 +34,7 @@ from sparecode_node.services.second_factors import SecondFactors
 from sparecode_node.services.sessions import Sessions
 from sparecode_node.services.token_import import TokenImport
 from sparecode_node.services.tokens import Tokens
+from sparecode_node.services.touching import Touching
 from sparecode_node.services.user_import import UserImport
 from sparecode_node.services.users import Users
 
@@ -63,6 +64,7 @@ class Services:
     administrators: Administrators
     approvals: Approvals
     second_factors: SecondFactors
+    touching: Touching
 
 
 def build_services(  # noqa: PLR0913  It is the one place that has them all.
@@ -80,8 +82,13 @@ def build_services(  # noqa: PLR0913  It is the one place that has them all.
 ) -> Services:
     """Build every use case over a replicator and the state that it applies to."""
     sealing = Sealing(keeper.ring)
+    touching = Touching(clock=clock, entropy=entropy)
     authorization = Authorization(
-        replicator=replicator, state=state, refusals=refusals, clock=clock
+        replicator=replicator,
+        state=state,
+        refusals=refusals,
+        touching=touching,
+        clock=clock,
     )
     proposer = Proposer(
         replicator=replicator, authorization=authorization, sealing=sealing, clock=clock
@@ -175,6 +182,7 @@ def build_services(  # noqa: PLR0913  It is the one place that has them all.
             rates=rates,
             entropy=entropy,
         ),
+        touching=touching,
         policies=Policies(proposer=proposer, reader=reader),
         approvals=Approvals(proposer=proposer, reader=reader),
         audit=Audit(reader=reader, sealing=sealing),

@@ -8,11 +8,7 @@ from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.policy import Policy
 from sparecode_node.statemachine import feature_level, key_tables, tables
 from sparecode_node.statemachine.applying import Applying
-from sparecode_node.statemachine.commands import (
-    CloseSession,
-    InitializeCluster,
-    OpenSession,
-)
+from sparecode_node.statemachine.commands import InitializeCluster, OpenSession
 from sparecode_node.statemachine.policies import add_policy
 from sparecode_node.statemachine.results import Applied, Result, SessionOpened
 
@@ -85,11 +81,17 @@ def open_session(applying: Applying, command: OpenSession) -> Result:
     # The bearer comes from name, password and request id. So who signs in with the
     # same again, after the request id is forgotten, has the same session anew.
     db.execute(
-        "INSERT INTO sessions (session_id, administrator, opened_at_ms, ends_at_ms) "
-        "VALUES (?, ?, ?, ?) ON CONFLICT (session_id) DO UPDATE SET "
-        "administrator = excluded.administrator, "
-        "opened_at_ms = excluded.opened_at_ms, ends_at_ms = excluded.ends_at_ms",
-        (command.session_id, administrator.name, applying.now_ms, ends_at_ms),
+        "INSERT INTO sessions "
+        "(session_id, administrator, opened_at_ms, ends_at_ms, used_at_ms) "
+        "VALUES (:id, :name, :now, :end, :now) ON CONFLICT (session_id) DO UPDATE SET "
+        "administrator = :name, opened_at_ms = :now, ends_at_ms = :end, "
+        "used_at_ms = :now",
+        {
+            "id": command.session_id,
+            "name": administrator.name,
+            "now": applying.now_ms,
+            "end": ends_at_ms,
+        },
     )
     return SessionOpened(
         index=applying.index,
@@ -126,18 +128,3 @@ def _second_factor(
         "one",
         "second_factor",
     )
-
-
-def close_session(applying: Applying, command: CloseSession) -> Result:
-    """Apply `CloseSession`; the machine has checked that the session is open."""
-    if command.everywhere and applying.administrator is not None:
-        applying.detail = "everywhere"
-        applying.db.execute(
-            "DELETE FROM sessions WHERE administrator = ?",
-            (applying.administrator.name,),
-        )
-    else:
-        applying.db.execute(
-            "DELETE FROM sessions WHERE session_id = ?", (applying.call.session_id,)
-        )
-    return Applied(index=applying.index)

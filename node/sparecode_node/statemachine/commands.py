@@ -45,6 +45,7 @@ from sparecode_node.statemachine.key_commands import KeyCommand
 from sparecode_node.statemachine.policy_commands import UpdatePolicy
 from sparecode_node.statemachine.refusal_commands import NoteRefusedCalls
 from sparecode_node.statemachine.reset_commands import ResetAdministrator
+from sparecode_node.statemachine.session_commands import TouchSessions
 from sparecode_node.statemachine.token_commands import (
     ClearPin,
     DeleteToken,
@@ -314,6 +315,7 @@ Command = (
     InitializeCluster
     | OpenSession
     | CloseSession
+    | TouchSessions
     | CreateUser
     | UpdateUser
     | DeleteUser

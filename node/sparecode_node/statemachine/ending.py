@@ -3,8 +3,10 @@
 
 import sqlite3
 
+from sparecode_node.domain.policy import Policy
 from sparecode_node.statemachine import approval_tables
 from sparecode_node.statemachine.audit import AuditLog
+from sparecode_node.statemachine.sessions import forget_unused
 
 _ENDING = (
     "sessions",
@@ -17,7 +19,11 @@ _ENDING = (
 
 
 def forget_ended(
-    db: sqlite3.Connection, audit: AuditLog, node_id: str, now_ms: int
+    db: sqlite3.Connection,
+    audit: AuditLog,
+    node_id: str,
+    now_ms: int,
+    policy: Policy,
 ) -> None:
     """Forget what has ended; what nobody has approved within a day is recorded (P3)."""
     for each in approval_tables.ended(db, now_ms):
@@ -34,3 +40,4 @@ def forget_ended(
         )
     for table in _ENDING:
         db.execute(f"DELETE FROM {table} WHERE ends_at_ms <= ?", (now_ms,))
+    forget_unused(db, now_ms, policy.session_unused_ms)

@@ -32,6 +32,7 @@ from sparecode_node.statemachine import (
     meta,
     policies,
     schema,
+    sessions,
     snapshots,
     token_life,
     tokens,
@@ -103,6 +104,7 @@ from sparecode_node.statemachine.results import (
     Decision,
     Result,
 )
+from sparecode_node.statemachine.session_commands import TouchSessions
 from sparecode_node.statemachine.targets import person_of, target_of
 from sparecode_node.statemachine.token_commands import (
     ClearPin,
@@ -214,7 +216,7 @@ class StateMachine:
             target=target_of(self._db, call.command, person),
             person=person,
         )
-        if isinstance(call.command, PassBarrier):
+        if isinstance(call.command, PassBarrier | TouchSessions):
             return self._decide(applying)  # Nothing to remember, nothing to record.
         remembered = self._requests.find(call.request)
         if remembered is not None:
@@ -295,8 +297,8 @@ class StateMachine:
                 return result
             case OpenSession() as command:
                 return administrators.open_session(applying, command)
-            case CloseSession() as command:
-                return administrators.close_session(applying, command)
+            case CloseSession() | TouchSessions() as command:
+                return sessions.change_sessions(applying, command)
             case CreateUser() as command:
                 return users.create_user(applying, command)
             case UpdateUser() as command:
@@ -379,17 +381,13 @@ class StateMachine:
                 assert_never(never)
 
     def _advance(self, call: Call) -> None:
-        """
-        Move the time on, never back, and forget what has ended by it (Q3, T5).
-
-        It is the log's time, so all replicas forget alike; and before a request id
-        is looked up, so that time alone says how long one is remembered.
-        """
+        """Move the log's time on, never back, and forget what has ended (Q3, T5)."""
+        # Before a request id is looked up: time alone says how long it is remembered.
         if call.at_ms <= self._now_ms:
             return
         self._now_ms = min(call.at_ms, TIME_MS_MAX)
         self._requests.purge(self._now_ms, self._policy)
-        forget_ended(self._db, self._audit, call.node_id, self._now_ms)
+        forget_ended(self._db, self._audit, call.node_id, self._now_ms, self._policy)
 
     def _load_beginning(self) -> None:
         """Read the policy and the keys, if `InitializeCluster` has been applied."""

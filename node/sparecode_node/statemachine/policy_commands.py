@@ -40,6 +40,7 @@ class UpdatePolicy:
     second_approver: bool | None = None
     backup_recipients: str | None = None
     pin_letters: bool | None = None
+    session_unused_ms: int | None = None
     further_code_lengths: str | None = None
     session_idle_ms: int | None = None
     keep_code_lengths: bool | None = None

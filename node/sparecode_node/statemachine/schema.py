@@ -9,7 +9,7 @@ Every row is a function of the log. `meta` holds what is one of a kind:
 
 import sqlite3
 
-VERSION = 18
+VERSION = 19
 """Stored as `user_version`; raised with every change of the tables."""
 
 _KEY_TABLES = """
@@ -171,7 +171,8 @@ CREATE TABLE sessions (
     session_id TEXT PRIMARY KEY,     -- SHA-256 of the bearer, hex
     administrator TEXT NOT NULL REFERENCES administrators (name),
     opened_at_ms INTEGER NOT NULL,
-    ends_at_ms INTEGER NOT NULL
+    ends_at_ms INTEGER NOT NULL,
+    used_at_ms INTEGER NOT NULL DEFAULT 0        -- to the minute
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX sessions_by_administrator ON sessions (administrator);
 CREATE INDEX sessions_by_end ON sessions (ends_at_ms);
@@ -346,6 +347,10 @@ _MIGRATIONS = {
     16: _DELETED_TABLES,
     17: "UPDATE policy SET value = replace(value, '\"session_lifetime_ms\":', "
     '\'"session_idle_ms": 1800000, "session_lifetime_ms":\');',
+    18: "ALTER TABLE sessions ADD COLUMN used_at_ms INTEGER NOT NULL DEFAULT 0;"
+    "UPDATE sessions SET used_at_ms = opened_at_ms;"
+    "UPDATE policy SET value = replace(value, '\"set_low_threshold\":', "
+    '\'"session_unused_ms": 604800000, "set_low_threshold":\');',
 }
 """
 From each version to the next one; a node that is upgraded keeps its state.

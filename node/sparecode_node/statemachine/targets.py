@@ -65,6 +65,7 @@ from sparecode_node.statemachine.key_commands import (
 from sparecode_node.statemachine.policy_commands import UpdatePolicy
 from sparecode_node.statemachine.refusal_commands import NoteRefusedCalls
 from sparecode_node.statemachine.reset_commands import ResetAdministrator
+from sparecode_node.statemachine.session_commands import TouchSessions
 from sparecode_node.statemachine.token_commands import (
     ClearPin,
     DeleteToken,
@@ -157,6 +158,7 @@ def target_of(
             return command.method
         case (
             CloseSession()
+            | TouchSessions()
             | PassBarrier()
             | OpenCluster()
             | CreateBackup()

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A session that nobody uses ends sooner; one that is used is touched (P2)."""
+
+from dataclasses import replace
+
+import pytest
+
+from sparecode_node.domain.policy import MINUTE_MS
+from sparecode_node.replication.codec import decode_entry
+from sparecode_node.replication.errors import NoQuorumError
+from sparecode_node.services.context import CallContext
+from sparecode_node.services.errors import NotSignedInError
+from sparecode_node.statemachine.digest import digest
+from sparecode_node.statemachine.session_commands import TouchSessions
+from tests.services.one_node import OneNode
+
+pytestmark = pytest.mark.asyncio
+
+IDLE_MS = 10 * MINUTE_MS
+
+
+def reading(node: OneNode) -> CallContext:
+    return replace(node.admin("PolicyService/GetPolicy"), request_id="")
+
+
+async def works(node: OneNode, *, stale_ok: bool = False) -> bool:
+    """Say whether the session may still read; have noted that it has."""
+    try:
+        await node.policies.get(reading(node), stale_ok=stale_ok)
+    except NotSignedInError:
+        return False
+    await node.touching.flush(node.replicator)
+    return True
+
+
+async def let_sessions_end_unused(node: OneNode) -> None:
+    await node.policies.update(
+        node.admin("PolicyService/UpdatePolicy"),
+        version=1,
+        values={"session_unused_ms": IDLE_MS},
+    )
+
+
+def touches(node: OneNode) -> int:
+    """Return how often a session was touched, by the log."""
+    calls = [call for entry in node.replicator.entries for call in decode_entry(entry)]
+    return sum(isinstance(call.command, TouchSessions) for call in calls)
+
+
+async def test_used_session_is_touched_once_a_minute(node: OneNode) -> None:
+    """(P2) However much it does; and the audit log, which people read, has none of it."""
+    for _ in range(12):
+        for _ in range(5):
+            assert await works(node)
+        node.clock.pass_s(15)
+    assert touches(node) == 2
+    events = node.primary_db.execute(
+        "SELECT 1 FROM audit_events WHERE action = 'TouchSessions'"
+    ).fetchall()
+    assert events == []
+    assert digest(node.primary_db) == digest(node.local_db)
+
+
+async def test_session_lives_as_long_as_it_is_used(node: OneNode) -> None:
+    """(P2) Reads count: an administrator who looks is there."""
+    await let_sessions_end_unused(node)
+    for _ in range(6):
+        node.clock.pass_s(IDLE_MS / 1000 / 2)
+        assert await works(node)
+    node.clock.pass_s(IDLE_MS / 1000 - 1)
+    assert await works(node)
+    node.clock.pass_s(IDLE_MS / 1000)
+    assert not await works(node)
+
+
+async def test_session_that_nobody_uses_changes_nothing(node: OneNode) -> None:
+    """(P1, P2) Also where the called node has not looked: apply knows no such session."""
+    await let_sessions_end_unused(node)
+    node.clock.pass_s(IDLE_MS / 1000)
+    with pytest.raises(NotSignedInError):
+        await node.users.create(
+            node.admin("UserService/CreateUser"),
+            username="alice",
+            display_name="",
+            email="",
+        )
+    assert node.primary_db.execute("SELECT 1 FROM users").fetchall() == []
+
+
+async def test_without_a_quorum_a_session_does_not_end_unused(node: OneNode) -> None:
+    """(P2) Nobody could note that it is used, nor sign in anew to see what is wrong."""
+    await let_sessions_end_unused(node)
+    node.clock.pass_s(IDLE_MS / 1000)
+    assert await works(node, stale_ok=True)
+    assert not await works(node)
+
+
+async def test_what_cannot_be_noted_now_is_noted_later(node: OneNode) -> None:
+    """(P2) A call neither waits for it nor fails by it, and it is not asked for at once."""
+    propose, asked = node.replicator.propose, 0
+
+    async def fails(proposal, *, timeout_s):
+        nonlocal asked
+        if isinstance(proposal.call.command, TouchSessions):
+            asked += 1
+            raise NoQuorumError
+        return await propose(proposal, timeout_s=timeout_s)
+
+    node.clock.pass_s(61)
+    node.replicator.propose = fails
+    assert await works(node)
+    assert await works(node)
+    assert asked == 1
+    node.replicator.propose = propose
+    assert await works(node)
+    assert touches(node) == 0
+    node.clock.pass_s(61)
+    assert await works(node)
+    assert touches(node) == 1
