@@ -2,6 +2,7 @@
 """Development certificates: who may be what, and nothing overwritten."""
 
 import datetime as dt
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from sparecode_node.certificates import CertificatesError, write_certificates
+from sparecode_node.certificates import (
+    CertificatesError,
+    write_certificates,
+    write_file,
+)
 
 NOW = dt.datetime(2026, 3, 4, 5, 6, tzinfo=dt.UTC)
 
@@ -79,6 +84,20 @@ def test_keys_are_readable_by_their_owner_only(tmp_path):
     assert {path.name for path in directory.iterdir()} == {
         path.name for path in written
     }
+
+
+def test_a_file_is_on_disk_before_the_next_one_is_written(tmp_path, monkeypatch):
+    """A node that joins keeps its members, then its ring, which says that all is there."""
+    synced, sync = [], os.fsync
+
+    def noted(descriptor):
+        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    write_file(tmp_path / "members.json", b"{}", 0o600)
+    assert synced == [str(tmp_path / ".members.json.new"), str(tmp_path)]
+    assert (tmp_path / "members.json").read_bytes() == b"{}"
 
 
 def test_key_belongs_to_its_certificate(tmp_path):

@@ -348,10 +348,26 @@ def _files(directory: Path, name: str, issued: Issued) -> list[_File]:
 
 
 def write_file(path: Path, content: bytes, mode: int) -> None:
-    """Put a file in place at once: no reader sees half of it, none a wider mode."""
+    """
+    Put a file in place at once, durably: no reader sees half of it, none a wider mode.
+
+    What is written after it may say that it is there, so no power cut takes it away.
+    """
     new = path.with_name(f".{path.name}.new")
     new.unlink(missing_ok=True)
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "wb") as opened:
         opened.write(content)
+        opened.flush()
+        os.fsync(opened.fileno())
     new.replace(path)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Return when the names in a folder are on disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

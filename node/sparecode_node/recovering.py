@@ -10,13 +10,13 @@ goes, and moved there last; a recovery that was interrupted is done again.
 import asyncio
 import contextlib
 import datetime as dt
-import os
 import shutil
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sparecode_node.certificates import sync_directory
 from sparecode_node.config import Config
 from sparecode_node.preparing import (
     JOURNAL,
@@ -51,7 +51,7 @@ from sparecode_node.services.keyring import KeyRing, KeyRingError, write_private
 from sparecode_node.services.sealing import Sealing
 from sparecode_node.statemachine.epoch_commands import BeginEpoch
 from sparecode_node.statemachine.schema import SchemaError
-from sparecode_node.statemachine.snapshots import write_snapshot
+from sparecode_node.statemachine.snapshots import SnapshotError, write_snapshot
 
 RING = "ring.json"
 RECOVERED = "recovered"
@@ -240,6 +240,7 @@ def recover(config: Config, *, clock: Clock, entropy: Entropy) -> NewCluster:
     except (
         KeyRingError,
         SchemaError,
+        SnapshotError,
         StartRefusedError,
         OSError,
         sqlite3.DatabaseError,
@@ -313,15 +314,7 @@ def move(config: Config) -> Path | None:
     if old.exists() and not (old / RING).exists():
         KeyRing.load(config.keys_file).save(old / RING)
     ring.save(config.keys_file)
+    sync_directory(data)  # What says that it was interrupted goes last.
     shutil.rmtree(new)
     sync_directory(data)
     return old if old.exists() else None
-
-
-def sync_directory(path: Path) -> None:
-    """Return when the names in a folder are on disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -318,6 +318,43 @@ def test_a_body_that_is_another_one_is_refused(disk: Disk) -> None:
     assert disk.read(good.body) == b"good"
 
 
+def test_what_a_full_disk_has_taken_half_of_is_received_again(disk: Disk) -> None:
+    """How much of the chunk the file has is not known: what follows would not fit."""
+    body = bytes(range(100))
+    store = SnapshotStore(disk)
+    manifest = manifest_of(body, store)
+    store.begin(manifest)
+    send(store, body[:40])
+    disk.full = True
+    with pytest.raises(OSError, match="no space"):
+        send(store, body, start=40, size=50)
+    disk.full = False
+    _, offset = store.part()
+    store.begin(manifest)
+    send(store, body, start=offset)
+    assert store.complete() == manifest
+
+
+def test_a_snapshot_that_cannot_be_announced_leaves_no_file(disk: Disk) -> None:
+    """On a full disk each attempt would, and there would never be room again."""
+    store = SnapshotStore(disk)
+    good = manifest_of(b"good", store)
+    store.adopt(good, WRITTEN)
+    for index in (9, 10):
+        new = manifest_of(b"body %d" % index, store, index)
+        disk.full = True
+        with pytest.raises(OSError, match="no space"):
+            store.adopt(new, WRITTEN)
+        disk.full = False
+        assert not disk.exists(new.body)
+    again = manifest_of(b"good", store)
+    disk.full = True
+    with pytest.raises(OSError, match="no space"):
+        store.adopt(again, WRITTEN)  # The same one, which was sent again.
+    assert store.current == good
+    assert disk.read(good.body) == b"good"
+
+
 def test_what_a_failed_sync_may_have_dropped_is_received_again(disk: Disk) -> None:
     store = SnapshotStore(disk)
     manifest = manifest_of(b"body", store)

@@ -10,11 +10,13 @@ import grpc.aio
 import pytest
 
 from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
+from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication import forward_queue, forwarding
 from sparecode_node.replication.errors import (
     NoPrimaryError,
     OutcomeUnknownError,
     OverloadedError,
+    ProposeError,
 )
 from sparecode_node.replication.forward_queue import ForwardQueue
 from sparecode_node.replication.settings import (
@@ -35,6 +37,7 @@ class Primary(peers_pb2_grpc.PeerServiceServicer):
 
     def __init__(self) -> None:
         self.may_answer = asyncio.Event()
+        self.status_asked = asyncio.Event()
         self.asked: list[Request] = []
         self.news = asyncio.Event()
         self.answer: Callable[[Request], Response] = self.answered
@@ -45,6 +48,11 @@ class Primary(peers_pb2_grpc.PeerServiceServicer):
         self.news.set()
         await self.may_answer.wait()
         return self.answer(request)
+
+    async def GetMemberStatus(self, request: object, context: object) -> None:
+        """Never answer."""
+        self.status_asked.set()
+        await asyncio.Event().wait()
 
     @staticmethod
     def answered(request: Request) -> Response:
@@ -147,6 +155,42 @@ async def test_a_lost_message_leaves_all_of_it_in_doubt() -> None:
         calls = [forwarded(queue, b"1", timeout_s=0.01) for _ in range(2)]
         results = await asyncio.gather(*calls, return_exceptions=True)
     assert [type(each) for each in results] == [OutcomeUnknownError] * 2
+
+
+async def test_a_way_that_is_closed_leaves_nobody_waiting() -> None:
+    """
+    A member moves or is removed, and its channel is closed; gRPC cancels the calls.
+
+    That is no reason to wait for their deadlines, and none to end whoever waits.
+    """
+    async with primary() as (servicer, queue):
+        channel = queue.channel()
+        assert channel is not None
+        calls = [forwarded(queue, b"%d" % number) for number in range(3)]
+        status = asyncio.ensure_future(
+            forwarding.ask_status(channel, NodeId("n1"), digest=False, timeout_s=30)
+        )
+        await asked(servicer, forward_queue.UNDER_WAY_MAX)
+        await servicer.status_asked.wait()
+        await channel.close()
+        async with asyncio.timeout(10):
+            results = await asyncio.gather(*calls, return_exceptions=True)
+            assert not (await status).reachable
+    assert [type(each) for each in results[:2]] == [OutcomeUnknownError] * 2
+    assert isinstance(results[2], ProposeError)  # It was never sent.
+
+
+async def test_who_gives_up_is_cancelled_all_the_same() -> None:
+    async with primary() as (servicer, queue):
+        channel = queue.channel()
+        assert channel is not None
+        asking = asyncio.ensure_future(
+            forwarding.ask_status(channel, NodeId("n1"), digest=False, timeout_s=30)
+        )
+        await servicer.status_asked.wait()
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
 
 
 async def test_without_a_way_nothing_is_sent() -> None:

@@ -5,9 +5,11 @@ import pickle
 
 import pytest
 
+from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication import frames
 from sparecode_node.replication.admission import Hello
 from sparecode_node.replication.errors import Fatal
+from sparecode_node.replication.members import Member, MemberRole
 from tests.replication.bench import Bench, entry
 from tests.simulation import protections
 
@@ -164,6 +166,25 @@ def test_an_acknowledgement_beyond_the_log_does_not_count(bench: Bench) -> None:
     bench.acknowledge("n2", 99, term)
     bench.tick()
     assert bench.engine.raftCommitIndex == 1
+
+
+def test_who_asks_for_what_no_log_has_does_not_stop_the_leader(bench: Bench) -> None:
+    """A learner too: what it says goes into no quorum, but into what it is sent."""
+    term = bench.lead()
+    journal = bench.engine.journal
+    learner = Member(node_id=NodeId("n4"), address="", role=MemberRole.LEARNER)
+    bench.engine.roster.append_configuration(journal.configuration.with_member(learner))
+    bench.guard.connected("n4", Hello(""))
+    for voter in bench.others:
+        bench.acknowledge(voter, journal.last_index + 1, term)
+    bench.tick()
+    for follower in ("n2", "n4"):
+        for reset in (False, True):
+            bench.acknowledge(follower, 10**9, term, reset=reset, success=False)
+            bench.take()
+            bench.tick(0.2)
+            sent = bench.take(frames.APPEND_ENTRIES)
+            assert any(peer == follower for peer, _ in sent)
 
 
 def test_a_reset_never_goes_below_what_was_acknowledged(bench: Bench) -> None:

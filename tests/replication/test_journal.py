@@ -340,6 +340,22 @@ def test_a_directory_is_for_one_process(tmp_path: Path) -> None:
     DirectoryStorage(tmp_path).close()
 
 
+def test_a_directory_that_is_made_is_there_after_a_power_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Synced files are as durable as the name of what they are in."""
+    synced: list[str] = []
+    sync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    DirectoryStorage(tmp_path / "journal").close()
+    assert synced == [str(tmp_path)]
+
+
 def test_what_a_failed_sync_has_dropped_is_written_again(
     disk: Disk, journal: Journal
 ) -> None:

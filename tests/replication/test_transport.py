@@ -6,7 +6,8 @@ import contextlib
 import pickle
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from typing import Any, cast
+from types import SimpleNamespace
+from typing import Any, Self, cast
 
 import grpc
 import grpc.aio
@@ -165,6 +166,102 @@ def stub_of(tls: PeerTls, address: str, called: str) -> tuple[grpc.aio.Channel, 
         ],
     )
     return channel, peers_pb2_grpc.PeerServiceStub(channel)
+
+
+class Dialing:
+    """A link to n2 that is dialed by hand."""
+
+    def __init__(self, authority: Authority, address: str) -> None:
+        tls = member_tls(authority, "n1")
+        self.channel = transport.dial(NodeId("n2"), address, tls)
+        self.calls: list[Any] = []
+        self.dialed = asyncio.Event()
+        self.up = asyncio.Event()
+        self.hitches: list[Exception] = []
+        self.link = links.OutboundLink(
+            NodeId("n2"),
+            self.channel,
+            hello=cast("bytes", shown("n1")[0][1]),
+            on_up=self._take_up,
+            on_down=lambda _peer: None,
+            on_refused=lambda _peer, _why: None,
+        )
+        self._stub = self.link._stub
+        self.link._stub = cast("Any", self)
+
+    def Link(self, **options: Any) -> Any:
+        call = self._stub.Link(**options)
+        self.calls.append(call)
+        self.dialed.set()
+        return call
+
+    def _take_up(self, *_: object) -> None:
+        if self.hitches:
+            raise self.hitches.pop()
+        self.up.set()
+
+    async def is_up(self) -> None:
+        async with asyncio.timeout(WAIT_S):
+            await self.up.wait()
+
+    async def __aenter__(self) -> Self:
+        self.link.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.link.stop()
+        await self.channel.close()
+
+
+async def test_a_call_that_grpc_cancels_ends_one_link_and_not_the_dialing(
+    authority: Authority, addresses: dict[NodeId, str]
+) -> None:
+    async with Dialing(authority, addresses[NodeId("n2")]) as dialing:
+        await dialing.dialed.wait()
+        dialing.calls[0].cancel()
+        async with ends(authority, addresses, "n2"):
+            await dialing.is_up()
+        assert len(dialing.calls) > 1
+
+
+async def test_a_link_ends_when_whoever_runs_it_does(
+    authority: Authority, addresses: dict[NodeId, str]
+) -> None:
+    """A loop that is closed cancels what is left: that must not dial on for ever."""
+    async with Dialing(authority, addresses[NodeId("n2")]) as dialing:
+        await dialing.dialed.wait()
+        task = dialing.link._task
+        assert task is not None
+        task.cancel()
+        done, _ = await asyncio.wait({task}, timeout=WAIT_S)
+        assert done
+        assert task.cancelled()
+
+
+async def test_an_error_nobody_thought_of_ends_one_link_and_not_the_dialing(
+    authority: Authority, addresses: dict[NodeId, str]
+) -> None:
+    async with Dialing(authority, addresses[NodeId("n2")]) as dialing:
+        dialing.hitches.append(ValueError("what a member shows cannot be read"))
+        async with ends(authority, addresses, "n2"):
+            await dialing.is_up()
+    assert dialing.hitches == []
+
+
+async def test_a_link_that_cannot_be_written_to_ends(
+    authority: Authority, addresses: dict[NodeId, str]
+) -> None:
+    """Else it would look as if it were up, and nothing would arrive any more."""
+    sizes = iter([1])  # When it is queued, and not when it is written.
+    no_frame = SimpleNamespace(ByteSize=lambda: next(sizes))
+    async with (
+        Dialing(authority, addresses[NodeId("n2")]) as dialing,
+        ends(authority, addresses, "n2"),
+    ):
+        await dialing.is_up()
+        dialing.up.clear()
+        dialing.link.send(dialing.link.epoch, cast("Any", no_frame))
+        await dialing.is_up()
 
 
 async def test_messages_arrive_in_order(

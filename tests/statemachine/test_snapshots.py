@@ -158,6 +158,13 @@ def test_a_snapshot_that_cannot_be_read_changes_nothing(
     assert world.db.execute("PRAGMA synchronous").fetchone() == (1,)
 
 
+def test_a_snapshot_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    """Whoever takes them tries again later: it must not be an error of its own."""
+    (tmp_path / "state.db").write_bytes(5000 * b"x")
+    with pytest.raises(SnapshotError, match="snapshot: file is not a database"):
+        write_snapshot(tmp_path / "state.db", tmp_path / "snapshot")
+
+
 @pytest.mark.parametrize("damage", ["other version", "no database", "cut"])
 def test_what_is_no_snapshot_of_this_version_is_refused(
     world: FileWorld, tmp_path: Path, damage: str

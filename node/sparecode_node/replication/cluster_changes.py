@@ -13,6 +13,7 @@ from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.replication import forwarding
+from sparecode_node.replication.answering import answered
 from sparecode_node.replication.engine_thread import EngineThread
 from sparecode_node.replication.errors import (
     ChangeRefusedError,
@@ -218,7 +219,7 @@ class ClusterChanges:
         if channel is None:
             raise NoPrimaryError(f"no way to {primary}")
         try:
-            return await ask(peers_pb2_grpc.PeerServiceStub(channel))
+            return await answered(ask(peers_pb2_grpc.PeerServiceStub(channel)))
         except grpc.aio.AioRpcError as error:
             raise OutcomeUnknownError(
                 f"the primary did not answer: {error.code().name}"

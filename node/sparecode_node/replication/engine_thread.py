@@ -188,8 +188,13 @@ class EngineThread:
 
         return await self._ask(ask, timeout_s)
 
-    async def run(self, job: Callable[[Replica], _T], *, timeout_s: float) -> _T:
-        """Return what *job* returns in the engine's thread; or `SnapshotRefusedError`."""
+    async def run(self, job: Callable[[Replica], _T], *, timeout_s: float | None) -> _T:
+        """
+        Return what *job* returns in the engine's thread; or `SnapshotRefusedError`.
+
+        Whoever gives up does not take the job back. So *timeout_s* is None for one
+        after which nothing may be touched before it is done: it ends with the engine.
+        """
         return await self._ask(
             lambda replica, answer: answer(_tried(job, replica)), timeout_s
         )
@@ -197,7 +202,7 @@ class EngineThread:
     async def _ask(
         self,
         ask: Callable[[Replica, Callable[[_T | Exception], None]], object],
-        timeout_s: float,
+        timeout_s: float | None,
     ) -> _T:
         """Have the engine's thread ask the replica; return what it answers."""
         calls = self._calls
@@ -214,7 +219,9 @@ class EngineThread:
 
         self.post(lambda replica: ask(replica, answer))
         try:
-            async with asyncio.timeout(timeout_s + GRACE_S):
+            async with asyncio.timeout(
+                None if timeout_s is None else timeout_s + GRACE_S
+            ):
                 return await future
         except TimeoutError as error:
             raise OutcomeUnknownError("the engine did not answer in time") from error

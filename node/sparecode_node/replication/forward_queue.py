@@ -19,6 +19,7 @@ import grpc.aio
 from sparecode.internal.v1 import peers_pb2_grpc
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication import forwarding
+from sparecode_node.replication.answering import answered
 from sparecode_node.replication.errors import (
     NoPrimaryError,
     OutcomeUnknownError,
@@ -137,8 +138,8 @@ class ForwardQueue:
             channel
         )
         try:
-            response = await stub.Forward(
-                request, timeout=longest_s + forwarding.GRACE_S
+            response = await answered(
+                stub.Forward(request, timeout=longest_s + forwarding.GRACE_S)
             )
         except grpc.aio.AioRpcError as error:
             raise OutcomeUnknownError(

@@ -14,6 +14,7 @@ import grpc.aio
 
 from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication.answering import answered
 from sparecode_node.replication.codec import CodecError, decode_call
 from sparecode_node.replication.errors import (
     ClockError,
@@ -21,6 +22,7 @@ from sparecode_node.replication.errors import (
     NoPrimaryError,
     NoQuorumError,
     NotAppliedError,
+    OlderMemberError,
     OutcomeUnknownError,
     OverloadedError,
     ProposeError,
@@ -38,19 +40,16 @@ from sparecode_node.statemachine.results import (
 GRACE_S = 0.25
 """The primary answers at the deadline; so long the answer may travel."""
 
-_KIND_OF: dict[type[ProposeError], peers_pb2.NotAppliedKind.ValueType] = {
+_KIND_OF: dict[type[NotAppliedError], peers_pb2.NotAppliedKind.ValueType] = {
     NoPrimaryError: peers_pb2.NOT_APPLIED_KIND_NOT_PRIMARY,
     NoQuorumError: peers_pb2.NOT_APPLIED_KIND_NO_QUORUM,
     OverloadedError: peers_pb2.NOT_APPLIED_KIND_OVERLOADED,
     ClockError: peers_pb2.NOT_APPLIED_KIND_CLOCK,
     KeyMissingError: peers_pb2.NOT_APPLIED_KIND_KEY_MISSING,
+    OlderMemberError: peers_pb2.NOT_APPLIED_KIND_OLDER_MEMBER,
 }
-_ERROR_OF: dict[peers_pb2.NotAppliedKind.ValueType, type[NotAppliedError]] = {
-    peers_pb2.NOT_APPLIED_KIND_NOT_PRIMARY: NoPrimaryError,
-    peers_pb2.NOT_APPLIED_KIND_NO_QUORUM: NoQuorumError,
-    peers_pb2.NOT_APPLIED_KIND_OVERLOADED: OverloadedError,
-    peers_pb2.NOT_APPLIED_KIND_KEY_MISSING: KeyMissingError,
-}
+"""All of them, but for `ChangeRefusedError`, which is told in words of its own."""
+_ERROR_OF = {kind: error for error, kind in _KIND_OF.items()}
 
 
 class MalformedCallError(Exception):
@@ -83,11 +82,14 @@ def not_applied(error: NotAppliedError) -> peers_pb2.ForwardResponse:
 
 def kind_of(error: ProposeError) -> peers_pb2.NotAppliedKind.ValueType:
     """Return how an error is told to another member."""
-    return _KIND_OF.get(type(error), peers_pb2.NOT_APPLIED_KIND_NOT_PRIMARY)
+    for known, kind in _KIND_OF.items():
+        if isinstance(error, known):
+            return kind
+    return peers_pb2.NOT_APPLIED_KIND_NOT_PRIMARY  # Nobody can be told more than that.
 
 
 def error_of(kind: peers_pb2.NotAppliedKind.ValueType) -> NotAppliedError:
-    """Return the error that another member has told."""
+    """Return the error that another member has told; of a newer release, any."""
     return _ERROR_OF.get(kind, NoPrimaryError)("the primary did not do it")
 
 
@@ -111,8 +113,7 @@ def outcome_of(response: peers_pb2.ForwardResponse) -> Result | ProposeError:
         case "result_json":
             return _result(response.result_json)
         case "not_applied":
-            kind = _ERROR_OF.get(response.not_applied, NoPrimaryError)
-            return kind("the primary did not take the call")
+            return error_of(response.not_applied)
         case _:
             return OutcomeUnknownError("the primary does not know the outcome")
 
@@ -131,14 +132,15 @@ async def ask_read_index(
     stub: peers_pb2_grpc.PeerServiceAsyncStub = peers_pb2_grpc.PeerServiceStub(channel)
     request = peers_pb2.GetReadIndexRequest(timeout_ms=max(1, int(timeout_s * 1000)))
     try:
-        response = await stub.GetReadIndex(request, timeout=timeout_s + GRACE_S)
+        response = await answered(
+            stub.GetReadIndex(request, timeout=timeout_s + GRACE_S)
+        )
     except grpc.aio.AioRpcError as error:
         raise NoPrimaryError(
             f"the primary did not answer: {error.code().name}"
         ) from error
     if response.WhichOneof("outcome") != "point":
-        kind = _ERROR_OF.get(response.not_applied, NoPrimaryError)
-        raise kind("the primary could not confirm that it leads")
+        raise error_of(response.not_applied)
     return BarrierPassed(index=response.point.index, at_ms=response.point.at_ms)
 
 
@@ -163,7 +165,7 @@ async def ask_status(
     stub: peers_pb2_grpc.PeerServiceAsyncStub = peers_pb2_grpc.PeerServiceStub(channel)
     request = peers_pb2.GetMemberStatusRequest(digest=digest)
     try:
-        answer = await stub.GetMemberStatus(request, timeout=timeout_s)
+        answer = await answered(stub.GetMemberStatus(request, timeout=timeout_s))
     except (TimeoutError, grpc.aio.AioRpcError):
         return unreachable
     return MemberStatus(

@@ -245,10 +245,9 @@ class Guard(Transport):
 
     def _receive_ack(self, node: Node, message: Message) -> None:
         """
-        Count what a follower says that it has on disk.
+        Count what a follower says that it has on disk, if it answers this leadership.
 
-        Only an answer to this leadership counts: one of an earlier term may
-        speak of entries that the follower has cut off since.
+        An answer to an earlier one may speak of entries that it has cut off since.
         """
         if not (self._engine._isLeader() and self._is_of_this_term(message)):
             self._drop(node.id, "acknowledgement of another term")
@@ -256,10 +255,11 @@ class Guard(Transport):
         progress = self.progress(node.id)
         progress.heard_at = syncobj.monotonicTime()
         wanted = message["next_node_idx"]
+        beyond = wanted - 1 > self._journal.last_index
+        if beyond and (message["success"] or not message["reset"]):
+            self._drop(node.id, "acknowledgement beyond the log")
+            return
         if message["success"]:
-            if wanted - 1 > self._journal.last_index:
-                self._drop(node.id, "acknowledgement beyond the log")
-                return
             progress.acknowledge(wanted - 1)
         next_index = self._engine._SyncObj__raftNextIndex
         before = next_index.get(node, 0)

@@ -16,6 +16,7 @@ import grpc.aio
 from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_node.domain.ids import KeyId, NodeId
 from sparecode_node.domain.keys import KeyInUse
+from sparecode_node.replication.answering import answered
 from sparecode_node.replication.tls import PeerTls, target_name
 
 log = logging.getLogger(__name__)
@@ -102,7 +103,7 @@ class KeyExchange:
         )
         request = peers_pb2.HoldKeyRequest(key=key, replaces=replaces)
         try:
-            answer = await stub.HoldKey(request, timeout=timeout_s)
+            answer = await answered(stub.HoldKey(request, timeout=timeout_s))
         except grpc.aio.AioRpcError as error:
             cause = (
                 error.details()
@@ -198,7 +199,7 @@ async def _ask(
         key_id=wanted.key_id, fingerprint=wanted.fingerprint
     )
     try:
-        answer = await stub.FetchKey(request, timeout=timeout_s)
+        answer = await answered(stub.FetchKey(request, timeout=timeout_s))
     except grpc.aio.AioRpcError:
         return None
     return answer.key or None

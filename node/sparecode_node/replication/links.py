@@ -17,6 +17,7 @@ import grpc.aio
 
 from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication.answering import is_to_end
 from sparecode_node.replication.greeting import HELLO, Shown, shown_by
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,6 @@ class OutboundLink:
             | None
         ) = None
         self._task: asyncio.Task[None] | None = None
-        self._stopping = False
 
     def start(self) -> None:
         """Begin to dial."""
@@ -75,7 +75,6 @@ class OutboundLink:
 
     async def stop(self) -> None:
         """End the link and do not dial again."""
-        self._stopping = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -104,10 +103,14 @@ class OutboundLink:
             except grpc.aio.AioRpcError as error:
                 log.info("link_ended", extra={"peer": self._peer, "code": error.code()})
             except asyncio.CancelledError:
-                if self._stopping:
+                if is_to_end():
                     raise
                 # gRPC says so of a call that was cancelled, which ends one link only.
                 log.info("link_ended", extra={"peer": self._peer, "code": "cancelled"})
+            except Exception:
+                # Whatever it is, it is of one link: without another one the two
+                # members would be apart for ever.
+                log.exception("link_broken", extra={"peer": self._peer})
             await asyncio.sleep(RETRY_S)
 
     async def _hold_one(self) -> None:
@@ -149,4 +152,6 @@ class OutboundLink:
                     self._queued_bytes -= frame.ByteSize()
                     await call.write(frame)
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            call.cancel()  # It has ended; `_hold_one` sees that.
+            pass  # It has ended.
+        finally:
+            call.cancel()  # What is not written any more must not be waited for.

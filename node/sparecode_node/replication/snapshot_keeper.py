@@ -18,6 +18,7 @@ import grpc.aio
 
 from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication.answering import each_of
 from sparecode_node.replication.engine_thread import EngineThread
 from sparecode_node.replication.errors import (
     NoPrimaryError,
@@ -144,7 +145,7 @@ class SnapshotKeeper:
             lambda replica: replica.compaction.keep(
                 index=facts.index, digest=facts.digest, length=length, sha256=sha256
             ),
-            timeout_s=ENGINE_S,
+            timeout_s=None,  # Nobody may begin another body beside this one.
         )
         log.info("snapshot_taken", extra={"index": manifest.index, "bytes": length})
 
@@ -178,15 +179,16 @@ class SnapshotKeeper:
         )
         sha256, offset = store.part()
         request = peers_pb2.FetchSnapshotRequest(sha256=sha256, offset=offset)
-        async for part in stub.FetchSnapshot(request, timeout=FETCH_S):
+        async for part in each_of(stub.FetchSnapshot(request, timeout=FETCH_S)):
             await self._take_part(store, part)
         manifest = await asyncio.to_thread(store.complete)
         path = Path(store.storage.where(RECEIVED))
         facts = await asyncio.to_thread(self._state.read, path)
         if facts != SnapshotFacts(index=manifest.index, digest=manifest.digest):
             raise BrokenSnapshotError("it does not hold what its manifest says")
+        # Nobody may receive into the file while it is perhaps installed.
         await self._engine.run(
-            lambda replica: replica.install(manifest), timeout_s=ENGINE_S
+            lambda replica: replica.install(manifest), timeout_s=None
         )
         log.info("snapshot_fetched", extra={"peer": source, "index": manifest.index})
 

@@ -8,6 +8,7 @@ or the new one; other files are removed at the next start. Only one thread at a
 time may change it; `current` may be read by any.
 """
 
+import contextlib
 import hashlib
 import logging
 import zlib
@@ -183,25 +184,30 @@ class SnapshotStore:
     def adopt(self, manifest: Manifest, name: str) -> None:
         """Have the body *name*, which `measure` has seen, be the newest snapshot."""
         storage = self.storage
-        self._sync(name)
+        with contextlib.closing(storage.append_to(name)) as file:
+            file.sync()
         storage.rename(name, manifest.body)
-        new = MANIFEST + ".new"
-        storage.remove(new)
-        file = storage.append_to(new)
-        file.append(manifest.to_bytes())
-        file.sync()
-        file.close()
-        storage.sync_directory()  # The body has its name before it is spoken of.
+        new, old = MANIFEST + ".new", self.current
+        is_another = old is None or old.body != manifest.body
+        try:
+            self._write_manifest(manifest, new)
+        except OSError:
+            if is_another:  # On a full disk, one would be left by every attempt.
+                storage.remove(manifest.body)
+            raise
         storage.rename(new, MANIFEST)
         storage.sync_directory()
-        old, self.current = self.current, manifest
-        if old is not None and old.body != manifest.body:
+        self.current = manifest
+        if old is not None and is_another:
             storage.remove(old.body)
 
-    def _sync(self, name: str) -> None:
-        file = self.storage.append_to(name)
-        file.sync()
-        file.close()
+    def _write_manifest(self, manifest: Manifest, name: str) -> None:
+        """Have it on disk, and the body's name, before that is spoken of."""
+        self.storage.remove(name)
+        with contextlib.closing(self.storage.append_to(name)) as file:
+            file.append(manifest.to_bytes())
+            file.sync()
+        self.storage.sync_directory()
 
     # --- Sending
 
@@ -227,14 +233,22 @@ class SnapshotStore:
         self._receiving, self._received = manifest, 0
 
     def add(self, offset: int, data: bytes, crc32: int) -> None:
-        """Take some bytes. Raises `BrokenSnapshotError`, and keeps what it has."""
+        """
+        Take some bytes. Raises `BrokenSnapshotError`, and keeps what it has.
+
+        After an `OSError` it begins anew: nobody knows how much the file has of them.
+        """
         if self._receiving is None or self._file is None or offset != self._received:
             raise BrokenSnapshotError("the chunk does not follow")
         if not data or zlib.crc32(data) != crc32:
             raise BrokenSnapshotError("the chunk is damaged")
         if offset + len(data) > self._receiving.length:
             raise BrokenSnapshotError("longer than announced")
-        self._file.append(data)
+        try:
+            self._file.append(data)
+        except OSError:
+            self.abandon()
+            raise
         self._received += len(data)
 
     def complete(self) -> Manifest:

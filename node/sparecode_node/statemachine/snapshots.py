@@ -37,8 +37,17 @@ def write_snapshot(state: Path, target: Path) -> SnapshotFacts:
     Copy the state into the new file *target*; return what it is of.
 
     For any thread: it has connections of its own, and whoever applies goes on.
+    Raises `SnapshotError`, when the disk is full say.
     """
     target.touch(mode=0o600)  # SQLite would let others read it.
+    try:
+        _copy(state, target)
+    except sqlite3.Error as error:
+        raise SnapshotError(f"{target}: {error}") from error
+    return read_facts(target)
+
+
+def _copy(state: Path, target: Path) -> None:
     with (
         contextlib.closing(sqlite3.connect(state, isolation_level=None)) as source,
         contextlib.closing(sqlite3.connect(target, isolation_level=None)) as copy,
@@ -50,7 +59,6 @@ def write_snapshot(state: Path, target: Path) -> SnapshotFacts:
         source.backup(copy)
         # One file: a database in WAL mode could have a second one.
         copy.execute("PRAGMA journal_mode = DELETE").fetchall()
-    return read_facts(target)
 
 
 def read_facts(snapshot: Path) -> SnapshotFacts:

@@ -43,6 +43,8 @@ class _NotAppliedKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NotApp
     """It leads, and its clock is not known to agree with a quorum's."""
     NOT_APPLIED_KIND_KEY_MISSING: _NotAppliedKind.ValueType  # 5
     """It leads, and lacks a key of the ring that it would have to judge with."""
+    NOT_APPLIED_KIND_OLDER_MEMBER: _NotAppliedKind.ValueType  # 6
+    """It leads, and a member is of a release that cannot do it yet."""
 
 class NotAppliedKind(_NotAppliedKind, metaclass=_NotAppliedKindEnumTypeWrapper):
     """Why a call was certainly not applied."""
@@ -59,6 +61,8 @@ NOT_APPLIED_KIND_CLOCK: NotAppliedKind.ValueType  # 4
 """It leads, and its clock is not known to agree with a quorum's."""
 NOT_APPLIED_KIND_KEY_MISSING: NotAppliedKind.ValueType  # 5
 """It leads, and lacks a key of the ring that it would have to judge with."""
+NOT_APPLIED_KIND_OLDER_MEMBER: NotAppliedKind.ValueType  # 6
+"""It leads, and a member is of a release that cannot do it yet."""
 Global___NotAppliedKind: _TypeAlias = NotAppliedKind  # noqa: Y015
 
 @_typing.final

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Waiting for what another member answers.
+
+A channel is closed when its member was removed, has moved, or is to see another
+certificate. gRPC cancels then what is under way on it, and whoever waits hears of
+that as if it were itself to end. So it is told apart here.
+"""
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable
+from typing import TypeVar
+
+import grpc
+import grpc.aio
+
+_T = TypeVar("_T")
+
+
+def is_to_end() -> bool:
+    """Say whether the task itself is cancelled, and not a call that it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+async def answered(call: Awaitable[_T]) -> _T:
+    """Return the answer to a call. Raises `AioRpcError`, also if its channel closes."""
+    try:
+        return await call
+    except asyncio.CancelledError:
+        if is_to_end():
+            raise
+        raise grpc.aio.AioRpcError(
+            grpc.StatusCode.CANCELLED,
+            grpc.aio.Metadata(),
+            grpc.aio.Metadata(),
+            "the way there was closed",
+        ) from None
+
+
+async def each_of(parts: AsyncIterable[_T]) -> AsyncIterator[_T]:
+    """Yield the parts of a streamed answer. Raises as `answered`."""
+    iterator = aiter(parts)
+    while True:
+        try:
+            part = await answered(anext(iterator))
+        except StopAsyncIteration:
+            return
+        yield part

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one member tells another of a call, and that it is understood as it was meant."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from sparecode.internal.v1 import peers_pb2
+from sparecode_node.replication import forwarding
+from sparecode_node.replication.errors import (
+    ChangeRefusedError,
+    NoPrimaryError,
+    NotAppliedError,
+)
+
+
+def kinds_of(error: type[NotAppliedError]) -> Iterator[type[NotAppliedError]]:
+    """Yield all errors of that kind that can be raised."""
+    for each in error.__subclasses__():
+        yield each
+        yield from kinds_of(each)
+
+
+ERRORS = sorted(set(kinds_of(NotAppliedError)) - {ChangeRefusedError}, key=repr)
+"""The refusal of a change is told with its reason, in a message of its own."""
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.__name__)
+def test_why_a_call_was_not_applied_is_known_to_who_forwarded_it(
+    error: type[NotAppliedError],
+) -> None:
+    """Else the caller is told of a primary that is missing, where a clock is wrong."""
+    response = forwarding.not_applied(error("because"))
+    assert type(forwarding.outcome_of(response)) is error
+    read = forwarding.not_readable(error("because"))
+    assert type(forwarding.error_of(read.not_applied)) is error
+
+
+def test_every_kind_that_can_be_told_is_an_error_of_its_own() -> None:
+    kinds = set(peers_pb2.NotAppliedKind.values())
+    kinds -= {peers_pb2.NOT_APPLIED_KIND_UNSPECIFIED}
+    found = {type(forwarding.error_of(kind)) for kind in kinds}
+    assert found == set(ERRORS)
+
+
+def test_a_kind_of_a_newer_release_is_not_applied_all_the_same() -> None:
+    response = peers_pb2.ForwardResponse()
+    response.MergeFromString(b"\x10\x63")  # not_applied: 99
+    assert type(forwarding.outcome_of(response)) is NoPrimaryError
