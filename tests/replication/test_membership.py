@@ -97,6 +97,8 @@ class Desk:
         self.leader = Leader(self.journal)
         self.membership = Membership(self.leader, self.journal, ROUND_S)
         self.now = 0.0
+        self.step()
+        self.now = 2 * ROUND_S  # It has led for a while.
 
     def ask(self, change: Change, *, timeout_s: float = 5.0) -> list[ChangeOutcome]:
         outcomes: list[ChangeOutcome] = []
@@ -251,6 +253,22 @@ def test_nobody_is_removed_without_whom_there_is_no_quorum(desk: Desk) -> None:
     desk.step()
     desk.commit()
     assert asked == [desk.journal.last_index]
+
+
+def test_a_leader_of_a_moment_ago_waits_for_those_it_has_not_heard_of_yet(
+    desk: Desk,
+) -> None:
+    """The primary hands over to leave, and the next one is asked to remove it at once."""
+    desk.membership.leadership_lost()
+    desk.leader.contacts = {"n2"}
+    asked, unheard = desk.ask(Remove(N2)), desk.ask(Remove(N2))
+    desk.step()
+    assert (asked, desk.members.voters) == ([], {N1, N2, N3})
+    desk.leader.contacts = {"n2", "n3"}
+    desk.step()
+    assert desk.members.voters == {N1, N3}
+    desk.commit()
+    assert (asked, unheard) == ([desk.journal.last_index], [desk.journal.last_index])
 
 
 def test_there_may_be_so_many_members(desk: Desk) -> None:

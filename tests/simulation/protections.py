@@ -173,7 +173,7 @@ def count_learners(patch: pytest.MonkeyPatch) -> None:
 def change_without_waiting(patch: pytest.MonkeyPatch) -> None:
     """Let a leader change members while the change before is not committed."""
     patch.setattr(Membership, "_last_change_is_committed", lambda _self: True)
-    patch.setattr(Membership, "_committable", lambda _self, after: after)
+    patch.setattr(Membership, "_committable", lambda _self, after, _now: after)
 
 
 def change_before_own_term(patch: pytest.MonkeyPatch) -> None:

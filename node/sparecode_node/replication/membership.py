@@ -119,6 +119,8 @@ class Membership:
     _waiting: list[PendingChange] = field(default_factory=list)
     _appended: list[tuple[int, PendingChange]] = field(default_factory=list)
     _rounds: dict[str, _Round] = field(default_factory=dict)
+    _led_since: float | None = None
+    """When it was seen first that this node leads."""
 
     def submit(self, pending: PendingChange) -> None:
         """Queue a change, or say why not."""
@@ -131,6 +133,8 @@ class Membership:
 
     def step(self, now: float) -> None:
         """Go on with them; called in every tick, and only while this node leads."""
+        if self._led_since is None:
+            self._led_since = now
         self._answer_committed()
         self._expire(now)
         for pending in self._waiting:
@@ -202,7 +206,7 @@ class Membership:
             case Promote(node_id):
                 return self._promoted(before, node_id, now)
             case Remove(node_id):
-                return self._without(before, node_id)
+                return self._without(before, node_id, now)
 
     def _promoted(
         self, before: Configuration, node_id: NodeId, now: float
@@ -213,22 +217,30 @@ class Membership:
         # A vote counts only of a journal that is known, so that its loss shows.
         if not (member.journal_id and self._keeps_up(node_id, now)):
             return None
-        return self._committable(before.promoted(node_id))
+        return self._committable(before.promoted(node_id), now)
 
-    def _without(self, before: Configuration, node_id: NodeId) -> Configuration:
+    def _without(
+        self, before: Configuration, node_id: NodeId, now: float
+    ) -> Configuration | None:
         if node_id in before.removed:
             return before
         _existing(before, node_id)
         if node_id == self.journal.identity.node_id:
             raise refused(f"{node_id} leads; it must hand over before it is removed")
-        return self._committable(before.without(node_id))
+        return self._committable(before.without(node_id), now)
 
-    def _committable(self, after: Configuration) -> Configuration:
-        """Refuse a change that nobody could commit, or that would be the last one."""
+    def _committable(self, after: Configuration, now: float) -> Configuration | None:
+        """
+        Refuse a change that nobody could commit, or that would be the last one.
+
+        A leader of a moment ago has not heard of everybody yet, and waits.
+        """
         me = self.journal.identity.node_id
         there = sorted(v for v in after.voters if v == me or self.leader.in_contact(v))
         needed = len(after.voters) // 2 + 1
         if len(there) < needed:
+            if self._led_since is None or now - self._led_since <= self.round_s:
+                return None
             raise refused(
                 f"then {needed} of {len(after.voters)} voters would be needed, and in"
                 f" contact are only {', '.join(there) or 'none'}"
@@ -314,6 +326,7 @@ class Membership:
         appended, self._appended = self._appended, []
         waiting, self._waiting = self._waiting, []
         self._rounds.clear()
+        self._led_since = None
         for _, pending in appended:
             pending.callback(OutcomeUnknownError("the primary lost its leadership"))
         for pending in waiting:
