@@ -43,16 +43,19 @@ class Lost:
 class Disk:
     """The file system under one node's data."""
 
-    def __init__(self, image: Path, mountpoint: Path, filesystem: str) -> None:
+    def __init__(
+        self, image: Path, mountpoint: Path, filesystem: str, size: str = SIZE
+    ) -> None:
         self.image = image
         self.mountpoint = mountpoint
         self.filesystem = filesystem
+        self._size = size
         self._before: dict[str, bytes] = {}
 
     def make(self) -> None:
         """Make and mount it, empty."""
         self.image.unlink(missing_ok=True)
-        run("truncate", "-s", SIZE, str(self.image))
+        run("truncate", "-s", self._size, str(self.image))
         run(*_MAKE[self.filesystem], str(self.image))
         self.mountpoint.mkdir(parents=True, exist_ok=True)
         self.mount()
@@ -93,7 +96,7 @@ class Disk:
 
     def fill(self) -> None:
         """Leave no byte free."""
-        with (self.mountpoint / _BALLAST).open("wb", buffering=0) as file:
+        with self.ballast.open("wb", buffering=0) as file:
             size = 1 << 30
             while size >= _BLOCK:  # Taken without being written.
                 end = os.fstat(file.fileno()).st_size
@@ -111,7 +114,12 @@ class Disk:
 
     def free(self) -> None:
         """Give the space back."""
-        (self.mountpoint / _BALLAST).unlink(missing_ok=True)
+        self.ballast.unlink(missing_ok=True)
+
+    @property
+    def ballast(self) -> Path:
+        """What fills it."""
+        return self.mountpoint / _BALLAST
 
 
 def _missing(before: bytes, after: bytes) -> int:

@@ -13,7 +13,8 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -23,11 +24,13 @@ from local_cluster.cluster import ADMINISTRATOR, AGENT, LocalCluster, LocalNode
 from local_cluster.setup import set_up
 
 from sparecode_client import Admin
+from tests.faults.disks import Disk
+from tests.faults.network import ToolError
 
 ROOT = Path(__file__).parents[2]
 RUNBOOKS = ROOT / "docs/runbooks"
 BLOCK = re.compile(r"^```sh( refused)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-ROOM_BYTES = 32_768
+DISK_SIZE = "128M"
 CONFIG = "/etc/sparecode/node.toml"
 
 
@@ -42,12 +45,17 @@ class Operator:
     said: dict[str, str] = field(default_factory=dict)
     """What each command has said, by its first words."""
 
-    def follow(self, page: str) -> None:
-        """Do what a page says, from its beginning to its end."""
+    def follow(self, page: str, **before: Callable[[], object]) -> None:
+        """
+        Do what a page says, from its beginning to its end.
+
+        *before*: what is to be done by hand before a command of that first word.
+        """
         blocks = BLOCK.findall((RUNBOOKS / page).read_text())
         assert blocks, f"{page} has no commands"
         for refused, block in blocks:
             for line in block.splitlines():
+                before.pop(line.split()[0], lambda: None)()
                 self._type(page, line, refused=bool(refused))
 
     def _type(self, page: str, line: str, *, refused: bool) -> None:
@@ -125,13 +133,34 @@ def wipe(cluster: LocalCluster) -> None:
         node.key_ring.unlink()
 
 
-def fill_disk(cluster: LocalCluster, node: LocalNode) -> None:
-    """Let the files of a node grow a little, and no more; have them do so."""
+@contextmanager
+def disk_of_its_own(node: LocalNode, folder: Path) -> Iterator[Disk]:
+    """Put the data of a node on a small file system; skips where that cannot be."""
+    missing = [tool for tool in ("mkfs.ext4", "mount") if not shutil.which(tool)]
+    if os.geteuid() or missing:
+        pytest.skip(f"a full file system needs root, and {missing or 'nothing else'}")
     node.stop()
-    sizes = [path.stat().st_size for path in node.directory.rglob("*")]
-    node.launcher = ("prlimit", f"--fsize={max(sizes) + ROOM_BYTES}")
+    data = node.directory / "data"
+    disk = Disk(folder / "disk.image", data, "ext4", DISK_SIZE)
+    kept = shutil.copytree(data, folder / "kept")
+    try:
+        disk.make()
+    except ToolError as error:
+        pytest.skip(f"no loop devices here: {error}")
+    try:
+        shutil.copytree(kept, data, dirs_exist_ok=True)
+        data.chmod(0o700)
+        yield disk
+    finally:
+        node.kill()
+        disk.unmount()
+
+
+def fill_disk(cluster: LocalCluster, node: LocalNode, disk: Disk) -> None:
+    """Leave a node no room, and have the others give it something to write."""
     node.start()
     cluster.wait_ready(node)
+    disk.fill()
     others = [each.admin_address for each in cluster.nodes if each is not node]
     with Admin(others, ca=cluster.members_ca, timeout=timedelta(minutes=1)) as admin:
         admin.login(ADMINISTRATOR, cluster.password)
@@ -140,8 +169,9 @@ def fill_disk(cluster: LocalCluster, node: LocalNode) -> None:
                 break
             admin.create_user(f"filler-{number}", display_name="x" * 100)
     assert node.wait(timeout_s=60) == 70
-    node.kill()
-    node.launcher = ()
+    node.kill()  # Forgets the process that has ended.
+    *_, last = node.last_words().splitlines()
+    assert re.search("stopped: .*(No space left on device|disk is full)", last)
 
 
 def test_every_page_is_in_the_table_and_is_followed_here() -> None:
@@ -154,11 +184,8 @@ def test_every_page_is_in_the_table_and_is_followed_here() -> None:
 
 def test_pages_of_a_cluster_that_goes_on(operator: Operator) -> None:
     """In turn, on one cluster: each leaves it well."""
-    cluster, node = operator.cluster, operator.node
+    cluster = operator.cluster
     operator.follow("wrong-clock.md")
-
-    fill_disk(cluster, node)
-    operator.follow("full-disk.md")
 
     # The others' certificates are as good as they were; so are the new ones here.
     operator.follow("expired-certificates.md")
@@ -171,6 +198,17 @@ def test_pages_of_a_cluster_that_goes_on(operator: Operator) -> None:
     operator.follow("leaked-key.md")
 
     operator.follow("lost-password.md")
+
+
+def test_a_disk_that_is_full(operator: Operator, tmp_path: Path) -> None:
+    """A file system that is really full, as only root can make one."""
+    cluster, node = operator.cluster, operator.node
+    with disk_of_its_own(node, tmp_path) as disk:
+        fill_disk(cluster, node, disk)
+        operator.follow("full-disk.md", systemctl=disk.free)
+        assert "100%" in operator.said["df -h /var/lib/sparecode"]
+        assert "3 of 3 members" in operator.said["sparecode cluster status"]
+        assert not disk.ballast.exists()
 
 
 def test_backups_and_a_restore(operator: Operator) -> None:
