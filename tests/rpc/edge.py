@@ -17,6 +17,7 @@ from sparecode_node.rpc.server import Listeners, ListenerSettings
 from sparecode_node.rpc.tls import TlsFiles
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
 from sparecode_node.services.context import CallContext
+from sparecode_node.services.errors import HashingOverloadedError
 from sparecode_node.services.refusals import Refusals
 from sparecode_node.services.use_cases import Services
 
@@ -47,6 +48,14 @@ class Told:
     def __init__(self) -> None:
         self.asked: list[Asked] = []
         self.answer: Any = None
+
+    full = False
+    """Whether nothing more could be hashed."""
+
+    def check_room(self) -> None:
+        """Shed, if it is full."""
+        if self.full:
+            raise HashingOverloadedError(retry_after_s=0.7)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):

@@ -205,6 +205,33 @@ async def test_a_crowd_on_a_listener_is_shed_with_a_hint(monkeypatch):
 
 
 @pytest.mark.asyncio
+async def test_what_would_be_shed_is_shed_before_its_request_is_read():
+    """Who is too many shall not cost what an answer costs, nor wait for it."""
+
+    async def never():
+        await asyncio.Event().wait()
+        yield b""
+
+    method = "/sparecode.v1.AuthenticationService/"
+    async with running_edge() as edge, edge.agents() as channel:
+        edge.services["authentication"].full = True
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await channel.stream_unary(f"{method}Authenticate")(never(), timeout=20)
+        assert not edge.services["authentication"].asked
+        # The next step of who was admitted may need no hash.
+        edge.services["authentication"].answer = Answer(
+            decision=Decision.ACCEPTED, authentication_id="a"
+        )
+        stub = authentication_pb2_grpc.AuthenticationServiceStub(channel)
+        await stub.ContinueAuthentication(
+            authentication_pb2.ContinueAuthenticationRequest(), timeout=20
+        )
+    found = failure(caught.value)
+    assert (found.code, found.reason) == (CODE.RESOURCE_EXHAUSTED, "OVERLOADED")
+    assert found.retry_s == pytest.approx(0.7)
+
+
+@pytest.mark.asyncio
 async def test_streams_of_one_connection_are_bounded(monkeypatch):
     """The next one waits until another has ended; other connections do not."""
     monkeypatch.setattr("sparecode_node.rpc.server.STREAMS_MAX", 3)

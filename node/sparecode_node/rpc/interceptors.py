@@ -106,14 +106,21 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         refusals: Refusals,
         clock: Clock,
         calls_max: int,
+        check_room: Mapping[str, Callable[[], object]] | None = None,
         on_ended: Callable[[EndedCall], object] | None = None,
         tracer: Tracer | None = None,
     ) -> None:
-        """*calls_max*: at once; who comes beyond is shed, and told when to come again."""
+        """
+        *calls_max*: at once; who comes beyond is shed, and told when to come again.
+
+        *check_room*: for a method, what raises `OverloadedError` if it would be shed
+        later; then it is at once, before its request is read.
+        """
         self._audience = audience
         self._refusals = refusals
         self._clock = clock
         self._calls_max = calls_max
+        self._room_for = check_room or {}
         self._under_way = 0
         self._on_ended = on_ended or (lambda _: None)
         self._tracer = tracer
@@ -130,6 +137,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             return handler
         if handler is None:
             return grpc.stream_stream_rpc_method_handler(self._absent(method))
+        if (shed := self._shed(method)) is not None:
+            return grpc.stream_stream_rpc_method_handler(shed)
         if handler.request_streaming and handler.response_streaming:
             raise NotImplementedError(f"{method} streams both ways")
         if handler.response_streaming:
@@ -162,6 +171,29 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 grpc.StatusCode.UNIMPLEMENTED, "not a method of this listener"
             )
             yield Empty()  # Never: but it makes this a stream.
+
+        return refuse
+
+    def _shed(self, method: str) -> StreamBehavior | None:
+        """Return what refuses a call without waiting for its request; None: it may go on."""
+        name = method.removeprefix(OURS)
+        try:
+            self._check_room(self._under_way + 1)
+            if check := self._room_for.get(name):
+                check()
+        except OverloadedError as error:
+            return self._refusing(name, error)
+        return None
+
+    def _refusing(self, name: str, error: OverloadedError) -> StreamBehavior:
+        async def refuse(_: Request, context: Context) -> AsyncIterator[Message]:
+            ended = EndedCall(audience=self._audience, method=name)
+            fields = {"method": name, "caller": self._caller(context)}
+            try:
+                with self._traced(ended, context):
+                    yield await self._fail(error, context, fields, ended)
+            finally:
+                self._on_ended(ended)
 
         return refuse
 
@@ -204,7 +236,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             "request_id": request_id,
         }
         try:
-            self._check_room()
+            self._check_room(self._under_way)
             response = await _run(behavior, request, context, _bytes_max(ended.method))
         except asyncio.CancelledError:
             ended.code = grpc.StatusCode.CANCELLED.name
@@ -220,8 +252,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         fields["ms"] = self._elapsed_ms(began_s)
         return await self._fail(failure, context, fields, ended)
 
-    def _check_room(self) -> None:
-        if self._under_way > self._calls_max:
+    def _check_room(self, calls: int) -> None:
+        if calls > self._calls_max:
             raise OverloadedError("too many calls at once")
 
     def _wrap_stream(

@@ -138,6 +138,11 @@ class Listeners:
                 refusals=refusals,
                 clock=clock,
                 calls_max=AGENT_CALLS_MAX,
+                check_room={
+                    "AuthenticationService/Authenticate": (
+                        services.authentication.check_room
+                    )
+                },
                 on_ended=on_ended,
                 tracer=tracer,
             ),

@@ -55,6 +55,10 @@ class Asked:
 class Authentication(Continuing):
     """Judges passcodes. Any node may be asked; a code is accepted once cluster-wide."""
 
+    def check_room(self) -> None:
+        """Raise `HashingOverloadedError` if a passcode could not be hashed now."""
+        self._kdf.check_room(Lane.AUTHENTICATING)
+
     async def authenticate(
         self,
         context: CallContext,

@@ -76,7 +76,7 @@ class HashingOverloadedError(OverloadedError):
     """The queue of the hashing pool is full; nothing was proposed."""
 
     def __init__(self, retry_after_s: float) -> None:
-        super().__init__(f"hashing is busy; try again in {retry_after_s:g} s")
+        super().__init__(f"hashing is busy; try again in {retry_after_s:.1f} s")
         self.retry_after_s = retry_after_s
 
 

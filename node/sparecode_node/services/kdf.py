@@ -26,6 +26,10 @@ from sparecode_node.services.errors import HashingOverloadedError
 NICE, NICE_ISSUING, NICE_MAX = 5, 15, 19
 """Heartbeats, answers, and what is shed go before any hash; passcodes before issuing."""
 
+RETRY_S = 1.0
+"""After about so long, who is shed may come again: the queue has moved on."""
+GOLDEN_RATIO = (5**0.5 - 1) / 2
+
 HASH_BYTES = 32
 SALT_BYTES = 16
 
@@ -170,6 +174,7 @@ class _Lane:
         self.shed = 0
         self.bound = bound
         self.taken = 0
+        self._hinted = 0
         # The workers count too; held for an addition, never over an await.
         self._counting = threading.Lock()
 
@@ -179,7 +184,7 @@ class _Lane:
             if self.taken < self.bound - 1:  # Nobody wants one hash alone.
                 return
             self.shed += 1
-        raise HashingOverloadedError(retry_after_s=1)
+        raise self._busy()
 
     async def run(
         self, jobs: Sequence[Callable[[], bytes]], timeout_s: float
@@ -188,27 +193,39 @@ class _Lane:
         with self._counting:
             if self.taken + len(jobs) > self.bound:
                 self.shed += len(jobs)
-                raise HashingOverloadedError(retry_after_s=1)
+                raise self._busy()
             busy = self.workers is not None and self.taken >= self.workers
             self.taken += len(jobs)
         # To hand a job to another thread costs; where all are busy it gains nothing.
         together = [jobs] if busy else [[job] for job in jobs]
         futures = [self.pool.submit(self._compute, some) for some in together]
-        all_done = _told_when_all_are_done(futures)
         for future, some in zip(futures, together, strict=True):
             # What is cancelled leaves the queue at once, what runs when done.
             future.add_done_callback(functools.partial(self._leave, len(some)))
+        all_done = _told_when_all_are_done(futures)
         try:
             async with asyncio.timeout(timeout_s):
                 await all_done
         except TimeoutError:
             with self._counting:
                 self.shed += len(jobs)
-            raise HashingOverloadedError(retry_after_s=1) from None
+            raise self._busy() from None
         finally:
             for future in futures:
                 future.cancel()  # Does nothing to what is done, or runs.
         return tuple(itertools.chain.from_iterable(each.result() for each in futures))
+
+    def _busy(self) -> HashingOverloadedError:
+        """
+        Say when to come again: not all at once.
+
+        Who was shed together, and told the same, would come together and be shed
+        again. Multiples of the golden ratio lie evenly, whoever asks when.
+        """
+        self._hinted += 1
+        return HashingOverloadedError(
+            retry_after_s=RETRY_S * (0.5 + self._hinted * GOLDEN_RATIO % 1)
+        )
 
     def _leave(self, count: int, _: "Future[list[bytes]]") -> None:
         with self._counting:
