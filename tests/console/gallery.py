@@ -14,6 +14,7 @@ from tests.console.estate import PIN, Estate, Holder
 
 SUPER = "dora"
 HELP_DESK = "heidi"
+OPERATOR = "otto"
 
 PEOPLE = (
     "alice.ash",
@@ -81,6 +82,7 @@ def furnish(estate: Estate) -> Exhibition:
     admin.update_agent("vpn", add_usernames=[alice.username, bela.username])
     admin.deny_certificate(serial_number="4f:1a:9c:02:77", note="Laptop stolen")
     estate.administrator(HELP_DESK, AdministratorRole.HELP_DESK)
+    estate.administrator(OPERATOR, AdministratorRole.OPERATOR)
     # From here on what is grave has to be approved.
     estate.administrator(SUPER, AdministratorRole.SUPER_ADMIN)
     policy = dataclasses.replace(admin.get_policy(), set_low_threshold=3)

@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What befalls a help desk: in a browser, on three real nodes."""
+"""What befalls a help desk, and an operator: in a browser, on three real nodes."""
 
 import re
+import tarfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
+import pyotp
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from local_cluster.cluster import ADMINISTRATOR
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, ViewportSize, expect
 
+from tests.console.balancer import Balancer
 from tests.console.estate import (
     PASSWORD,
     PATIENCE,
@@ -18,12 +23,29 @@ from tests.console.estate import (
     new_window,
     sign_in,
 )
-from tests.console.gallery import HELP_DESK, Exhibition, door, exhibits, furnish
+from tests.console.gallery import (
+    HELP_DESK,
+    OPERATOR,
+    Exhibition,
+    door,
+    exhibits,
+    furnish,
+)
 
 PATIENCE_MS = PATIENCE.total_seconds() * 1000
 WITHOUT_OPTIONS = {"exclude": ["option"]}
 """Hundreds of time zones, which are the browser's own to show."""
 SERIOUS = {"serious", "critical"}
+DESK: ViewportSize = {"width": 1280, "height": 800}
+PHONE: ViewportSize = {"width": 390, "height": 844}
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was seen on the pages, by their names."""
+
+    violations: dict[str, list[str]]
+    widths: dict[str, int]
 
 
 @pytest.fixture(scope="module")
@@ -84,48 +106,58 @@ def violations(page: Page, *rules: str) -> list[str]:
     options: dict[str, object] = {"resultTypes": ["violations"]}
     if rules:
         options["runOnly"] = list(rules)
+    if not page.evaluate("typeof axe === 'object'"):
+        page.evaluate(Axe().axe_script)  # Half a megabyte: once for each page.
+    found = page.evaluate(
+        "([context, options]) => axe.run(context, options)", [WITHOUT_OPTIONS, options]
+    )
     return [
         f"{each['id']}: {each['nodes'][0]['html']}"
-        for each in Axe()
-        .run(page, context=WITHOUT_OPTIONS, options=options)
-        .response["violations"]
+        for each in found["violations"]
         if each["impact"] in SERIOUS
     ]
 
 
-@pytest.mark.parametrize("part", range(3))
-def test_axe_finds_nothing_serious_on_any_page(
-    chromium: Browser, estate: Estate, shown: Exhibition, page: Page, part: int
-) -> None:
-    """Labels, names, structure; and contrast in the dark palette too."""
-    found = {}
-    for exhibit in list(exhibits(shown))[part::3]:
-        page.goto(url(estate) + exhibit.path)
-        if exhibit.prepare:
-            exhibit.prepare(page)
-        found[exhibit.name] = violations(page)
-        page.emulate_media(color_scheme="dark")
-        found[f"{exhibit.name}, dark"] = violations(page, "color-contrast")
-        page.emulate_media(color_scheme="light")
+@pytest.fixture(scope="module")
+def looked_at(
+    chromium: Browser, estate: Estate, shown: Exhibition, page: Page
+) -> Findings:
+    """Look at every page once: with axe in light and dark, and at its width on a phone."""
+    found: dict[str, list[str]] = {}
+    widths: dict[str, int] = {}
     window = new_window(chromium)
     outside = window.new_page()
     door(outside, url(estate))
-    found["sign-in"] = violations(outside)
+    _look(outside, "sign-in", found, widths)
     window.close()
-    assert {name: each for name, each in found.items() if each} == {}
-
-
-def test_no_page_is_wider_than_a_phone(
-    estate: Estate, shown: Exhibition, page: Page
-) -> None:
-    """At 390 px nothing but a table scrolls sideways."""
-    page.set_viewport_size({"width": 390, "height": 844})
-    wide = []
     for exhibit in exhibits(shown):
         page.goto(url(estate) + exhibit.path)
-        if page.evaluate("document.documentElement.scrollWidth") > 390:
-            wide.append(exhibit.name)
-    page.set_viewport_size({"width": 1280, "height": 800})
+        if exhibit.prepare:
+            exhibit.prepare(page)
+        _look(page, exhibit.name, found, widths)
+    return Findings(found, widths)
+
+
+def _look(
+    page: Page, name: str, found: dict[str, list[str]], widths: dict[str, int]
+) -> None:
+    found[name] = violations(page)
+    page.emulate_media(color_scheme="dark")
+    found[f"{name}, dark"] = violations(page, "color-contrast")
+    page.emulate_media(color_scheme="light")
+    page.set_viewport_size(PHONE)
+    widths[name] = page.evaluate("document.documentElement.scrollWidth")
+    page.set_viewport_size(DESK)
+
+
+def test_axe_finds_nothing_serious_on_any_page(looked_at: Findings) -> None:
+    """Labels, names, structure; and contrast in the dark palette too."""
+    assert {name: each for name, each in looked_at.violations.items() if each} == {}
+
+
+def test_no_page_is_wider_than_a_phone(looked_at: Findings) -> None:
+    """At 390 px nothing but a table scrolls sideways."""
+    wide = [name for name, px in looked_at.widths.items() if px > PHONE["width"]]
     assert wide == []
 
 
@@ -252,6 +284,98 @@ def _tab_to(page: Page, wanted: object) -> None:
             return
         page.keyboard.press("Tab")
     raise AssertionError("the Tab key does not lead there")
+
+
+@pytest.fixture
+def operator(
+    chromium: Browser, estate: Estate, shown: Exhibition
+) -> Iterator[tuple[Page, Balancer]]:
+    """Return the operator's browser, behind one name over all nodes."""
+    window = new_window(chromium)
+    page = window.new_page()
+    with Balancer() as balancer:
+        balancer.choose(estate.cluster.nodes[0])
+        sign_in(page, balancer.url, OPERATOR, PASSWORD)
+        yield page, balancer
+        window.close()
+
+
+def test_an_operator_replaces_the_key_and_takes_a_backup(
+    estate: Estate, shown: Exhibition, operator: tuple[Page, Balancer], tmp_path: Path
+) -> None:
+    """(T3, P5) The page follows by itself, at another node too; everybody signs in on."""
+    page, balancer = operator
+    page.get_by_role("link", name="Key").click()
+    balancer.choose(estate.cluster.nodes[1])
+    page.get_by_role("button", name="Replace the key").click()
+    expect(page.get_by_role("status")).to_contain_text("Key 2 is active on all nodes")
+    expect(page.locator("#progress")).to_contain_text(
+        "Everything is sealed with key 2", timeout=PATIENCE_MS
+    )
+    two, three = estate.cluster.nodes[1:]
+    assert estate.accepts(three, estate.holder(pin=False), estate.tokencode())
+    page.get_by_role("link", name="Backups").click()
+    with page.expect_download() as begun:
+        page.get_by_role("button", name="Take and download").click()
+    kept = tmp_path / begun.value.suggested_filename
+    begun.value.save_as(kept)
+    assert kept.suffix == ".backup"
+    with tarfile.open(kept) as archive:
+        assert len(archive.getnames()) > 1
+    expect(page.locator("#last")).to_contain_text("just now", timeout=PATIENCE_MS)
+    expect(page.locator("footer")).to_contain_text(two.node_id)
+
+
+def test_an_operator_makes_a_ticket_and_hands_the_primary_over(
+    estate: Estate, operator: tuple[Page, Balancer]
+) -> None:
+    """(P5) What is shown once is gone when one comes back; the members' table says who leads."""
+    page, _ = operator
+    page.get_by_role("link", name="Cluster", exact=True).click()
+    page.get_by_role("link", name="Add a node").click()
+    page.get_by_label("The new node’s id").fill("n4")
+    page.get_by_role("button", name="Make a ticket").click()
+    ticket = page.locator("#ticket").inner_text()
+    assert ticket.startswith("sparecode-join-1:")
+    with page.expect_download() as begun:
+        page.get_by_role("button", name="Download n4.ticket").click()
+    assert begun.value.path().read_text().strip() == ticket
+    page.get_by_role("link", name="Done").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Cluster")
+    assert ticket not in page.content()
+    next_one = estate.replicas()[0]
+    page.get_by_role("link", name=f"Make {next_one.node_id} the primary").click()
+    page.get_by_role("button", name="Hand over").click()
+    expect(page.get_by_role("status")).to_contain_text(
+        f"{next_one.node_id} is the primary now"
+    )
+    assert estate.primary() is next_one
+
+
+def test_a_second_factor_is_set_up_over_two_nodes(
+    estate: Estate, operator: tuple[Page, Balancer]
+) -> None:
+    """(I3, P1) Drawn at one node, confirmed at another, asked for at the third."""
+    page, balancer = operator
+    _, two, three = estate.cluster.nodes
+    page.get_by_role("link", name=OPERATOR).click()
+    page.get_by_role("link", name="Set up a second factor").click()
+    page.get_by_role("button", name="Set up").click()
+    expect(page.get_by_role("img", name="QR code of the secret")).to_be_visible()
+    app = pyotp.TOTP(page.locator("#secret").inner_text().replace(" ", ""))
+    balancer.choose(two)
+    page.get_by_label("Code that the app shows").fill(app.now())
+    page.get_by_role("button", name="Confirm").click()
+    expect(page.get_by_role("status")).to_contain_text("Your second factor is set")
+    balancer.choose(three)
+    page.get_by_role("button", name="Sign out", exact=True).click()
+    page.get_by_label("Name").fill(OPERATOR)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_label("Code of your second factor").fill(
+        app.at(time.time(), counter_offset=1)
+    )
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Dashboard")
 
 
 def test_quorum_lost_and_back(estate: Estate, page: Page) -> None:
