@@ -282,6 +282,7 @@ ADMINISTRATORS = administrators_pb2.ListAdministratorsResponse(
             name="root",
             role=administrators_pb2.ADMINISTRATOR_ROLE_SUPER_ADMIN,
             enabled=True,
+            second_factor=True,
         ),
     ],
     position=POSITION,

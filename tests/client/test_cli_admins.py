@@ -33,10 +33,10 @@ def test_administrators_as_a_table(admins: Cli) -> None:
     lines = admins("admins", "list").stdout.splitlines()
 
     assert [line.split() for line in lines] == [
-        ["Name", "Role", "User", "State"],
-        ["dora", "help-desk", "Dora", "temporary", "password"],
-        ["eve", "auditor", "-", "disabled"],
-        ["root", "super-admin", "-", "enabled"],
+        ["Name", "Role", "User", "Second", "factor", "State"],
+        ["dora", "help-desk", "Dora", "-", "temporary", "password"],
+        ["eve", "auditor", "-", "-", "disabled"],
+        ["root", "super-admin", "-", "set", "enabled"],
     ]
 
 

@@ -109,12 +109,13 @@ def list_(
         )
         return
     settings.output.table(
-        ["Name", "Role", "User", "State"],
+        ["Name", "Role", "User", "Second factor", "State"],
         (
             [
                 each.name,
                 "?" if each.role is None else Role[each.role.name].value,
                 each.username or "-",
+                "set" if each.second_factor else "-",
                 state_of(each),
             ]
             for each in page.items
