@@ -9,10 +9,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from sparecode.v1 import (
     administrators_pb2,
     administrators_pb2_grpc,
+    audit_pb2,
+    audit_pb2_grpc,
     authentication_pb2,
     cluster_pb2,
     cluster_pb2_grpc,
@@ -23,9 +26,13 @@ from sparecode.v1 import (
     users_pb2,
     users_pb2_grpc,
 )
+from sparecode_client.audit import Checkpoint
+from sparecode_client.audit_checkpoints import checkpoint_text, read_checkpoint
+from sparecode_client.cli import app
 from sparecode_node.domain.ids import KeyId
 from sparecode_node.queries import seals
 from sparecode_node.queries.state import LocalState
+from sparecode_node.services.checkpoints import public_keys
 from sparecode_node.services.keyring import KeyRing
 from sparecode_node.services.resealing import new_seals
 from sparecode_node.services.sealing import BrokenSealError, Sealing
@@ -193,6 +200,96 @@ async def test_session_and_request_ids_of_before_stay_what_they_are(
         assert said[-1].phase == cluster_pb2.ROTATION_PHASE_RETIRING
         assert said[-1].HasField("retire_time")
         assert await whole.authenticate(PIN + code, request_id) == ACCEPTED
+
+
+async def checkpoint_of(whole: Whole) -> str:
+    """Return a checkpoint as `sparecode audit checkpoint` writes it."""
+    answer = await whole.call(
+        audit_pb2_grpc.AuditServiceStub,
+        "GetCheckpoint",
+        audit_pb2.GetCheckpointRequest(),
+    )
+    signed = answer.checkpoint
+    return checkpoint_text(
+        Checkpoint(
+            cluster_id=signed.cluster_id,
+            sequence=signed.sequence,
+            head=signed.head,
+            at_ms=signed.checkpoint_time.ToMilliseconds(),
+            key_id=signed.key_id,
+            public_key=signed.public_key,
+            signature=signed.signature,
+        )
+    )
+
+
+async def exported(whole: Whole) -> bytes:
+    async with whole.admin() as channel:
+        pieces = audit_pb2_grpc.AuditServiceStub(channel).ExportAuditEvents(
+            audit_pb2.ExportAuditEventsRequest(
+                format=audit_pb2.AUDIT_EXPORT_FORMAT_JSON_LINES
+            ),
+            timeout=20,
+            metadata=whole.bearer,
+        )
+        return b"".join([piece.content async for piece in pieces])
+
+
+def verified_offline(
+    log: Path, checkpoints: list[Path], public_keys: Path
+) -> dict[str, object]:
+    """Return what `sparecode audit verify` says, which asks no node."""
+    result = CliRunner().invoke(
+        app,
+        [
+            *("audit", "verify", str(log)),
+            *(word for each in checkpoints for word in ("--checkpoint", str(each))),
+            *("--public-key", str(public_keys), "--output", "json"),
+        ],
+    )
+    verdict: dict[str, object] = json.loads(result.stdout or "{}")
+    return verdict | {"exit_code": result.exit_code, "stderr": result.stderr}
+
+
+async def test_checkpoint_of_before_verifies_when_its_key_is_gone(
+    tmp_path: Path,
+) -> None:
+    """(U2, P5) Of a retired key the public half is kept, on each member and for ever."""
+    before, after, log, keys, old_keys = (
+        tmp_path / name for name in ("before", "after", "log", "keys.pem", "old.pem")
+    )
+    async with running_whole(tmp_path) as whole:
+        await whole.populate()
+        before.write_text(await checkpoint_of(whole))
+        await rotate(whole)
+        await rotate(whole)
+        await issue(whole, "1")
+        after.write_text(await checkpoint_of(whole))
+        log.write_bytes(await exported(whole))
+        ring = KeyRing.load(tmp_path / "keys.json")
+        assert ring.key_ids == (3,)
+        assert await whole.sign_in()
+    keys.write_text(public_keys(ring))
+    assert keys.read_text().count("BEGIN PUBLIC KEY") == 3
+    signed = [read_checkpoint(each) for each in (before, after)]
+    assert [each.key_id for each in signed] == [1, 3]
+    for files, proved in (
+        ([before], signed[0].sequence),
+        ([after], signed[1].sequence),
+        ([before, after], signed[1].sequence),
+    ):
+        verdict = verified_offline(log, files, keys)
+        assert (verdict["exit_code"], verdict["proved_up_to"]) == (0, proved), verdict
+    # The keys as they were told after the first rotation do not know the third.
+    old_keys.write_text("".join(keys.read_text().splitlines(keepends=True)[:6]))
+    verdict = verified_offline(log, [before, after], old_keys)
+    assert verdict["exit_code"] == 1
+    assert "not in --public-key" in str(verdict["stderr"])
+    assert str(after) in str(verdict["stderr"])
+    # And what was changed before the first one is found, whoever has signed since.
+    text = log.read_text().splitlines(keepends=True)
+    log.write_text("".join([text[0].replace("root", "toor"), *text[1:]]))
+    assert verified_offline(log, [before], keys)["exit_code"] == 1
 
 
 async def test_seal_that_is_moved_to_another_row_does_not_open(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ class Whole(Edge):
         """Return every row but what is recorded of calls, and ended sessions."""
         rows = self.rows()
         now_ms = SystemClock().now_ms()
-        rows["sessions"] = [each for each in rows["sessions"] if each[-1] > now_ms]
+        rows["sessions"] = [each for each in rows["sessions"] if each[3] > now_ms]
         return {
             table: rows[table] for table in rows.keys() - {"audit_events", "requests"}
         }
