@@ -25,7 +25,7 @@ def test_a_planted_bug_applies_to_the_tree(bug: Bug) -> None:
 
 
 def test_there_are_enough_planted_bugs() -> None:
-    assert len(BUGS) >= 30
+    assert len(BUGS) >= 60
 
 
 @pytest.mark.parametrize(

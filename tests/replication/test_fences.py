@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fences that no random schedule shows: each by a script, on one replica."""
+
+import pytest
+
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication import frames
+from sparecode_node.replication.journal import CONFIGURATION
+from sparecode_node.replication.journal_format import Entry
+from sparecode_node.replication.members import Configuration, Member, MemberRole
+from tests.replication.bench import ME, Bench, entry
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
+    return Bench(monkeypatch)
+
+
+def members_entry(index: int, term: int, **roles: MemberRole) -> Entry:
+    """Return an entry that says who the members are."""
+    members = (
+        Member(node_id=NodeId(name), address="", role=role)
+        for name, role in roles.items()
+    )
+    return (CONFIGURATION + Configuration.of(members).to_bytes(), index, term)
+
+
+def test_a_new_primary_proposes_when_all_before_is_applied(bench: Bench) -> None:
+    """Who stamps must have seen what the primary before has committed."""
+    bench.append("n2", 1, (1, 0), entry(2, 1))  # Committed, as it will turn out.
+    term = bench.elect()
+    outcome = bench.propose("a")
+    bench.tick()
+    noop = bench.engine.journal.last_index
+    assert bench.log()[-1] == (noop, term)  # Nothing is stamped yet.
+    assert bench.state.applied_index < 2
+    bench.acknowledge("n2", noop + 1, term)
+    bench.tick()
+    assert bench.state.applied_index == noop
+    bench.tick()
+    assert bench.engine.journal.last_index == noop + 1
+    assert outcome == []
+
+
+def test_an_acknowledgement_covers_what_its_message_confirms(bench: Bench) -> None:
+    """Not what stands behind it: that is of a leader that fell, and may go."""
+    bench.append("n2", 1, (1, 0), entry(2, 1), entry(3, 1))
+    bench.tick()
+    bench.take()
+    bench.append("n3", 2, (1, 0), entry(2, 1))
+    bench.tick()
+    acks = bench.take(frames.NEXT_NODE_IDX)
+    assert [(peer, ack["next_node_idx"]) for peer, ack in acks] == [("n3", 3)]
+    assert bench.log()[-1] == (3, 1)
+
+
+def test_a_candidate_who_is_no_voter_deposes_no_leader_that_lives(
+    bench: Bench,
+) -> None:
+    """A learner, or one that only a newer configuration knows (Raft thesis, 4.2.3)."""
+    voter, learner = MemberRole.VOTER, MemberRole.LEARNER
+    four = members_entry(2, 1, n1=voter, n2=voter, n3=voter, n4=learner)
+    bench.append("n2", 1, (1, 0), four)
+    bench.tick()
+    ask = {"term": 9, "last_log_index": 9, "last_log_term": 8}
+    bench.receive("n4", frames.REQUEST_VOTE, **ask)
+    assert bench.engine.raftCurrentTerm == 1
+    assert bench.engine.leader() == "n2"
+    # Nobody lives: it may be a voter by what has not come here yet.
+    bench.now += 1.0
+    bench.receive("n4", frames.REQUEST_VOTE, **ask)
+    assert bench.engine.raftCurrentTerm == 9
+
+
+def test_a_learner_asks_for_no_votes(bench: Bench) -> None:
+    """It follows; however long it hears of no leader, it disturbs nobody."""
+    voter, learner = MemberRole.VOTER, MemberRole.LEARNER
+    roles = {ME: learner, "n2": voter, "n3": voter}
+    bench.append("n2", 1, (1, 0), members_entry(2, 1, **roles))
+    bench.take()
+    for _ in range(50):
+        bench.tick(0.5)
+    assert bench.engine.raftCurrentTerm == 1
+    assert bench.take(frames.PRE_VOTE) == []
+    assert bench.take(frames.REQUEST_VOTE) == []
