@@ -2,7 +2,9 @@
 """What administrators do: issue, read, and issue for many at once (h, i)."""
 
 import asyncio
+import statistics
 import threading
+import time
 from typing import Self
 
 from local_cluster.cluster import ADMINISTRATOR
@@ -13,6 +15,7 @@ from tests.bench.estate import Estate
 from tests.bench.measuring import Bench
 
 BULK_SETS = 1000
+BULK_CODES_PER_S = 4 * RateLimits().codes
 
 
 def issuing(bench: Bench, estate: Estate) -> None:
@@ -68,11 +71,11 @@ def reading(bench: Bench, estate: Estate) -> None:
 
 
 def bulk(bench: Bench, estate: Estate) -> None:
-    """See that authentication goes on beside a bulk issue, at the default rate (i)."""
+    """See that authentication goes on beside a bulk issue (i)."""
     for node in estate.cluster.nodes:
         text = node.config.read_text()
-        given = f"codes_per_s = {RateLimits().codes}"
-        node.config.write_text(text.replace("codes_per_s = 1000000", given))
+        given = f"codes_per_s = {BULK_CODES_PER_S}\n"
+        node.config.write_text(text.replace("codes_per_s = 1000000\n", given))
         node.stop()
         node.start()
         estate.cluster.wait_ready(node)
@@ -81,19 +84,29 @@ def bulk(bench: Bench, estate: Estate) -> None:
         lambda: bench.codes(estate, 1),
         clients=1,
     ).measured.p50_ms
+    runs = []
+    began = time.monotonic()
     with _bulk_issue(estate) as issuing:
-        run = bench.thrice(
+        while not issuing.ended:
+            runs.append(bench.codes(estate, 1))
+        took_s = issuing.ended_at - began
+    # The bulk ends within the last one.
+    beside = runs[:-1] or runs
+    p50s_ms = [run.measured.p50_ms for run in beside]
+    for run in beside:
+        bench.report.add_load(
             "authenticate, codes, beside a bulk issue",
-            lambda: bench.codes(estate, 1),
+            run.measured,
+            run.cpu_ms,
             clients=1,
         )
-        if issuing.ended:
-            raise RuntimeError("the bulk issue has ended before the loads have")
-    during = run.measured.p50_ms
+    during = statistics.median(p50s_ms)
     bench.report.add(
-        f"p50 beside a bulk issue of {BULK_SETS} sets, in ms",
-        without=round(before, 2),
-        beside=round(during, 2),
+        f"a bulk issue of {BULK_SETS} sets",
+        issued=issuing.issued,
+        seconds=round(took_s, 1),
+        p50_ms_without=round(before, 2),
+        p50_ms_beside=round(during, 2),
     )
     bench.target(
         "(i)", "authentication's p50 beside a bulk issue", during / before, 1.5
@@ -101,7 +114,11 @@ def bulk(bench: Bench, estate: Estate) -> None:
 
 
 class _bulk_issue:  # noqa: N801 - a context manager.
-    """Issues many sets meanwhile, as `sparecode emergency bulk` does from a file."""
+    """
+    Issues many sets meanwhile, as `sparecode emergency bulk` does from a file.
+
+    Four times as fast as an administrator may by default, so that it comes to its end.
+    """
 
     def __init__(self, estate: Estate) -> None:
         self._estate = estate
@@ -110,6 +127,8 @@ class _bulk_issue:  # noqa: N801 - a context manager.
         self._begun = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self.ended = False
+        self.ended_at = 0.0
+        self.issued = 0
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -117,17 +136,14 @@ class _bulk_issue:  # noqa: N801 - a context manager.
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._task is not None:
-            self._loop.call_soon_threadsafe(self._task.cancel)
         self._thread.join()
 
     def _run(self) -> None:
         self._task = self._loop.create_task(self._issue())
         try:
             self._loop.run_until_complete(self._task)
-        except asyncio.CancelledError:
-            return  # The loads are over.
         finally:
+            self.ended_at = time.monotonic()
             self.ended = True
             self._begun.set()
 
@@ -143,4 +159,5 @@ class _bulk_issue:  # noqa: N801 - a context manager.
                 for number in range(3, 4 * BULK_SETS, 4)
             ]
             self._begun.set()
-            await admin.bulk_issue_tokencodes(rows)
+            results = await admin.bulk_issue_tokencodes(rows)
+            self.issued = sum(each.saved is not None for each in results)

@@ -19,6 +19,9 @@ def crowd(bench: Bench, estate: Estate, best: float) -> None:
         "authenticate, codes", lambda: bench.codes(estate, MANY), clients=MANY
     )
     held_up(bench, run, best, "cheap hashing")
+    bench.thrice(
+        "authenticate, TOTP", lambda: bench.tokencodes(estate, MANY), clients=MANY
+    )
 
 
 def enduring(bench: Bench, estate: Estate, seconds: float = ENDURING_S) -> None:

@@ -4,8 +4,9 @@
 import itertools
 import os
 import time
+import urllib.request
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -57,11 +58,10 @@ class Estate:
         population: Population,
         *,
         nodes: int = 3,
-        raft: Mapping[str, int] | None = None,
     ) -> None:
         self.population = population
         testing = population.profile == "testing"
-        self.cluster = set_up(directory, nodes=nodes, testing=testing, raft=raft)
+        self.cluster = set_up(directory, nodes=nodes, testing=testing)
         if not testing:
             for node in self.cluster.nodes:
                 _lift_limits(node.config)
@@ -268,6 +268,17 @@ class Estate:
             for node in self.cluster.nodes
             if node.pid
         }
+
+    def snapshot_s(self, node: LocalNode, work: str) -> float:
+        """Return how long a node has taken or fetched snapshots since its start."""
+        with urllib.request.urlopen(f"http://{node.metrics_address}/metrics") as page:
+            text = page.read().decode()
+        name = f'sparecode_snapshot_seconds_sum{{work="{work}"}} '
+        return sum(
+            float(line.removeprefix(name))
+            for line in text.splitlines()
+            if line.startswith(name)
+        )
 
     def primary(self) -> LocalNode:
         """Return the node that is the primary now."""
