@@ -189,8 +189,8 @@ docs: $(INSTALLED) ## Write the reference pages of docs/ from the code
 	@$(PYTHON) docs/generate.py
 
 .PHONY: rules
-rules: $(INSTALLED) ## Every rule with the tests that name it; fails on one that has none
-	@$(PYTHON) -m tests.rules
+rules: $(INSTALLED) ## Every rule with its tests, and which run on three nodes; fails on one without
+	@PYTHONPATH=deploy $(PYTHON) -m tests.rules
 
 .PHONY: screenshots
 screenshots: $(INSTALLED) ## Every page of the console as pictures in var/screenshots/; needs chromium

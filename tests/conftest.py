@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every test may use."""
 
+from collections.abc import Generator
+
 import pysyncobj.journal
 import pysyncobj.pickle
 import pytest
+
+from tests import three_nodes
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -14,6 +18,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="record the output of the golden scripts anew: commit only what "
         "you understand",
     )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[object],
+) -> Generator[None, object, object]:
+    """See that a cluster of three nodes, as `make rules` calls it, is one."""
+    value = yield
+    three_nodes.check(fixturedef.func, value)
+    return value
 
 
 @pytest.fixture(scope="session")

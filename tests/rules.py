@@ -1,20 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Which tests show which rule: `make rules`.
+Which tests show which rule, and on how many nodes: `make rules`.
 
 The rules are those of `docs/rules.md`; a test names in its docstring, in
-brackets, what it shows: `(A5)`, `(L1-L4, U1)`.
+brackets, what it shows: `(A5)`, `(L1-L4, U1)`. Whether it runs on a cluster of
+three nodes is told by its fixtures (`tests/three_nodes.py`).
 """
 
-import ast
+import contextlib
+import io
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
+
+from tests.three_nodes import runs_on_three
 
 ROOT = Path(__file__).resolve().parent.parent
 RULES = ROOT / "docs" / "rules.md"
-TESTS = ROOT / "tests"
 
 MISSING: Mapping[str, str] = {}
 """Rules of what is not built yet, with the issue that brings it and its tests."""
@@ -22,6 +28,14 @@ MISSING: Mapping[str, str] = {}
 _ROW = re.compile(r"\| ([A-Z]\d+) \| (.+) \|")
 _BRACKETS = re.compile(r"\(([^()]*)\)")
 _NAMED = re.compile(r"(?<![A-Za-z0-9])([A-Z])(\d+)(?:-\1?(\d+))?(?![A-Za-z0-9])")
+
+
+@dataclass(frozen=True, slots=True)
+class Showing:
+    """A test that names a rule."""
+
+    name: str
+    three_nodes: bool
 
 
 def rules() -> dict[str, str]:
@@ -37,58 +51,88 @@ def named_in(docstring: str) -> Iterator[str]:
                 yield f"{letter}{number}"
 
 
-def tests() -> Iterator[tuple[str, str]]:
-    """Yield every test with its docstring."""
-    for path in sorted(TESTS.rglob("test_*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(
-                node, ast.FunctionDef | ast.AsyncFunctionDef
-            ) and node.name.startswith("test_"):
-                where = f"{path.relative_to(ROOT)}::{node.name}"
-                yield where, ast.get_docstring(node) or ""
+class _Collector:
+    """A plugin of pytest that keeps what was collected."""
+
+    def __init__(self) -> None:
+        self.items: list[pytest.Item] = []
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Keep them all: nothing is run."""
+        self.items = list(items)
 
 
-def shown() -> dict[str, list[str]]:
+def collected() -> Sequence[pytest.Function]:
+    """Collect every test; nothing is run. Raises if one cannot be collected."""
+    collector = _Collector()
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        status = pytest.main(
+            [str(ROOT / "tests"), "--collect-only", "-qqq", "-p", "no:cacheprovider"],
+            plugins=[collector],
+        )
+    if status is not pytest.ExitCode.OK:
+        raise RuntimeError(f"the tests cannot be collected:\n{said.getvalue()}")
+    return [item for item in collector.items if isinstance(item, pytest.Function)]
+
+
+def shown(items: Sequence[pytest.Function]) -> dict[str, list[Showing]]:
     """Return every rule with the tests that name it."""
-    found: dict[str, list[str]] = {rule: [] for rule in rules()}
-    for name, docstring in tests():
-        for rule in dict.fromkeys(named_in(docstring)):
+    found: dict[str, dict[str, Showing]] = {rule: {} for rule in rules()}
+    for item in items:
+        name, _, _ = item.nodeid.partition("[")  # One line for all parameters.
+        showing = Showing(name, runs_on_three(item))
+        for rule in named_in(item.function.__doc__ or ""):
             if rule in found:
-                found[rule].append(name)
-    return found
+                found[rule][name] = showing
+    return {rule: list(tests.values()) for rule, tests in found.items()}
 
 
 def problems(
-    found: Mapping[str, list[str]], missing: Mapping[str, str] = MISSING
+    found: Mapping[str, Sequence[Showing]], missing: Mapping[str, str] = MISSING
 ) -> list[str]:
-    """Say what is wrong: a rule without a test that nobody has said is to come."""
+    """Say what is wrong: rules without a test that are not to come, or too few on three."""
+    on_three = [rule for rule, tests in found.items() if _on_three(tests)]
     return [
         *(
             f"{rule} has no test"
-            for rule, names in found.items()
-            if not names and rule not in missing
+            for rule, tests in found.items()
+            if not tests and rule not in missing
         ),
         *(f"{rule} is no rule" for rule in missing if rule not in found),
+        *(
+            [f"only {len(on_three)} of {len(found)} rules are tested on three nodes"]
+            if 2 * len(on_three) <= len(found)
+            else []
+        ),
     ]
+
+
+def _on_three(tests: Sequence[Showing]) -> bool:
+    return any(test.three_nodes for test in tests)
 
 
 def main() -> int:
     """Print rule, sentence and tests; return 1 if a rule has none."""
-    found = shown()
+    found = shown(collected())
     for rule, sentence in rules().items():
         print(f"{rule}  {sentence}")
-        for name in found[rule]:
-            print(f"      {name}")
+        for test in found[rule]:
+            print(f"  {'3 nodes' if test.three_nodes else '':>9}  {test.name}")
         if not found[rule]:
-            print(f"      NONE: {MISSING.get(rule, 'and nobody said why')}")
-    wrong = problems(found)
+            print(f"             NONE: {MISSING.get(rule, 'and nobody said why')}")
     with_tests = sum(map(bool, found.values()))
     print(f"\n{with_tests} of {len(found)} rules have tests that name them.")
+    others = [rule for rule, tests in found.items() if not _on_three(tests)]
+    print(f"{len(found) - len(others)} of them have one on a cluster of three nodes.")
+    if others:
+        print(f"Not on three nodes: {', '.join(others)}.")
     for rule, issue in MISSING.items():
         if found[rule]:
             print(f"{rule} has tests now: take it out of MISSING in tests/rules.py")
         else:
             print(f"not built yet: {rule} ({issue})")
+    wrong = problems(found)
     for problem in wrong:
         print(problem)
     return 1 if wrong else 0

@@ -16,12 +16,16 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import NewType
 
 from local_cluster.cluster import LocalCluster
 from local_cluster.setup import set_up
 
 from tests.compatibility import baseline
 from tests.system.estate import PIN, Estate
+
+OneNode = NewType("OneNode", LocalCluster)
+"""A cluster of one: nothing that holds for several nodes is seen there."""
 
 TESTDATA = Path(__file__).parent / "testdata"
 ENTRIES_MAX = 16
@@ -54,9 +58,9 @@ class Facts:
         return cls(**json.loads((folder / "facts.json").read_text()))
 
 
-def one_node(directory: Path, python: str) -> LocalCluster:
+def one_node(directory: Path, python: str) -> OneNode:
     """Set a cluster of one up, with the software of *python*."""
-    return set_up(directory, nodes=1, testing=True, raft=RAFT, python=python)
+    return OneNode(set_up(directory, nodes=1, testing=True, raft=RAFT, python=python))
 
 
 async def live(cluster: LocalCluster) -> tuple[dict[str, str], dict[str, str]]:

@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from local_cluster.cluster import LocalCluster
 
 from sparecode_node.statemachine.digest import digest
 from sparecode_node.statemachine.feature_level import NEWEST
 from tests.compatibility import baseline
-from tests.compatibility.golden import TESTDATA, Facts, one_node
+from tests.compatibility.golden import TESTDATA, Facts, OneNode, one_node
 from tests.system.estate import PIN, Estate
 
 FOLDERS = sorted(path.name for path in TESTDATA.iterdir())
@@ -31,7 +30,7 @@ def facts(golden: Path) -> Facts:
 
 
 @pytest.fixture
-def cluster(golden: Path, facts: Facts, tmp_path: Path) -> Iterator[LocalCluster]:
+def cluster(golden: Path, facts: Facts, tmp_path: Path) -> Iterator[OneNode]:
     """
     Return a cluster of one on a copy of the folder, which does not run yet.
 
@@ -69,7 +68,7 @@ def test_state_is_the_one_that_the_release_had(golden: Path, facts: Facts):
 
 @pytest.mark.asyncio
 async def test_journal_is_decided_as_it_was_and_the_cluster_lives_on(
-    cluster: LocalCluster, facts: Facts
+    cluster: OneNode, facts: Facts
 ):
     """
     The audit log knows every decision: at the release's last event its head is the same.

@@ -138,7 +138,7 @@ def base32() -> str:
 def test_a_restored_backup_spends_nothing_twice(
     cluster: LocalCluster, tmp_path: Path
 ) -> None:
-    """UNSPEND: back up, spend, lose all, restore: no old code is accepted."""
+    """(E1, E2) Back up, spend, lose all, restore: no old code is accepted."""
     first = cluster.nodes[0]
     codes = populate(cluster)
     keygen = command(first, "backup", "keygen", tmp_path / "backup.key")
@@ -199,7 +199,7 @@ def test_a_restored_backup_spends_nothing_twice(
 def test_a_survivor_becomes_the_cluster_and_the_others_stay_out(
     cluster: LocalCluster,
 ) -> None:
-    """Recover: told what it does, refused while others live, then done for good."""
+    """(E1, E2) Told what it does, refused while others live, then done for good."""
     survivor, *lost = cluster.nodes
     codes = populate(cluster)
     for code in codes[:5]:

@@ -108,6 +108,12 @@ PROPOSAL_SECONDS = Metric(
     ("outcome",),
     _CALLS,
 )
+FORWARDS = Metric(
+    "sparecode_forwards_total",
+    Kind.COUNTER,
+    "Calls that this node has handed to the primary, every attempt counted: none on the "
+    "primary itself.",
+)
 SYNC_SECONDS = Metric(
     "sparecode_journal_sync_seconds",
     Kind.HISTOGRAM,

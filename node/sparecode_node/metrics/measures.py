@@ -32,6 +32,7 @@ class Measures:
             collector(registry=self.registry)
         self._proposals = self._gauge(catalog.PROPOSALS_PENDING)
         self._proposal_seconds = self._histogram(catalog.PROPOSAL_SECONDS)
+        self._forwards = self._counter(catalog.FORWARDS)
         self._sync_seconds = self._histogram(catalog.SYNC_SECONDS)
         self._apply_seconds = self._histogram(catalog.APPLY_SECONDS)
         self._primary_changes = self._counter(catalog.PRIMARY_CHANGES)
@@ -65,6 +66,10 @@ class Measures:
     def proposed(self, outcome: str, seconds: float) -> None:
         """Take note of a proposal's outcome."""
         self._proposal_seconds.labels(outcome).observe(seconds)
+
+    def forwarding(self) -> None:
+        """Count a call that is handed to the primary."""
+        self._forwards.inc()
 
     def synced(self, seconds: float) -> None:
         """Take note of one sync of the journal."""

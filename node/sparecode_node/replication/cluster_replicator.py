@@ -108,7 +108,7 @@ class ClusterReplicator:
             config.keys,
             level=config.feature_level,
         )
-        self._forwarding = ForwardQueues(self._transport.channel)
+        self._forwarding = ForwardQueues(self._transport.channel, self._observer)
         self._running = False
         self._engine = EngineThread(
             ReplicaConfig(

@@ -26,6 +26,7 @@ from sparecode_node.replication.errors import (
     OverloadedError,
     ProposeError,
 )
+from sparecode_node.replication.observing import Observer, Unobserved
 from sparecode_node.replication.settings import CALLS_PER_ENTRY_MAX, FORWARD_BYTES_MAX
 from sparecode_node.statemachine.results import Result
 
@@ -53,6 +54,7 @@ class ForwardQueue:
 
     channel: Callable[[], grpc.aio.Channel | None]
     """Returns the channel there at that moment, if there is one."""
+    observer: Observer = field(default_factory=Unobserved)
     _queue: "collections.deque[_Waiting]" = field(default_factory=collections.deque)
     _under_way: "set[asyncio.Task[None]]" = field(default_factory=set)
 
@@ -105,6 +107,7 @@ class ForwardQueue:
             self._queue.popleft()
             if not waiting.outcome.done():  # Else its caller has gone.
                 waiting.sent = True
+                self.observer.forwarding()
                 batch.append(waiting)
         return batch
 
@@ -155,11 +158,12 @@ class ForwardQueues:
     """One queue for each node that was the primary since the start."""
 
     channel: Callable[[NodeId], grpc.aio.Channel | None]
+    observer: Observer = field(default_factory=Unobserved)
     _queues: dict[NodeId, ForwardQueue] = field(default_factory=dict)
 
     def to(self, primary: NodeId) -> ForwardQueue:
         """Return the queue for that node."""
         if primary not in self._queues:
             channel = functools.partial(self.channel, primary)
-            self._queues[primary] = ForwardQueue(channel)
+            self._queues[primary] = ForwardQueue(channel, self.observer)
         return self._queues[primary]

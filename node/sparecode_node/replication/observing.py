@@ -30,6 +30,9 @@ class Observer(Protocol):
     def proposed(self, outcome: str, seconds: float) -> None:
         """Take note of a proposal's outcome: applied, not_applied, unknown, given_up."""
 
+    def forwarding(self) -> None:
+        """Take note that a call is handed to the primary."""
+
     def synced(self, seconds: float) -> None:
         """Take note of one sync of the journal."""
 
@@ -50,6 +53,9 @@ class Unobserved:
         """Do nothing."""
 
     def proposed(self, outcome: str, seconds: float) -> None:
+        """Do nothing."""
+
+    def forwarding(self) -> None:
         """Do nothing."""
 
     def synced(self, seconds: float) -> None:
