@@ -13,6 +13,7 @@ from sparecode_node.domain.policy import DAY_MS, UNAMBIGUOUS, Policy
 from sparecode_node.queries.views import UserView
 from sparecode_node.replication.errors import NoQuorumError, OutcomeUnknownError
 from sparecode_node.replication.replicator import Proposal
+from sparecode_node.services.emergency_access import Lifetime
 from sparecode_node.statemachine.epoch_commands import BeginEpoch
 from tests.console.desk import Desk
 from tests.console.test_pages import OWN, with_role
@@ -99,6 +100,51 @@ async def test_users_are_found_by_name_and_mail(desk: Desk) -> None:
     page = await browser.open("/tokens?q=alice")
     assert SERIAL in page.links
     assert "No user" in (await browser.open("/users?q=zoe")).text
+
+
+async def test_tokens_are_filtered_by_state_and_kind(desk: Desk) -> None:
+    node = desk.node
+    await node.add_user("bob", serial="222")
+    await node.add_user("eve", serial="333")
+    await node.issue("222")
+    await node.tokens.disable(node.admin("TokenService/DisableToken"), serial="333")
+    browser = await desk.administrator()
+    everything = {SERIAL, "222", "333"}
+    for query, wanted in (
+        ("", everything),
+        ("state=emergency", {"222"}),
+        ("state=normal", {SERIAL, "333"}),
+        ("state=disabled", {"333"}),
+        ("state=enabled", {SERIAL, "222"}),
+        ("kind=totp&state=enabled&q=bob", {"222"}),
+        ("kind=hotp", set()),
+        ("kind=nonsense&state=nonsense", everything),
+    ):
+        page = await browser.open(f"/tokens?{query}")
+        assert everything & page.links.keys() == wanted, query
+
+
+async def test_the_dashboard_counts_what_needs_somebody(desk: Desk) -> None:
+    """Lost tokens, sets that are low or end soon, who is locked, what happened last."""
+    node = desk.node
+    await node.add_user("bob", serial="222")
+    await node.add_user("eve", serial="333")
+    days = {SERIAL: (10, 30), "222": (2, 30), "333": (10, 1)}
+    for serial, (count, span) in days.items():
+        lifetime = Lifetime(duration_ms=span * DAY_MS)
+        await node.issue(serial, count=count, lifetime=lifetime)
+    assert not await node.accepts(PIN + "000000")
+    browser = await desk.administrator()
+    page = await browser.open("/")
+    assert "Tokens in emergency access 3 counted as lost" in page.text
+    assert "Sets low or expiring 2 few codes" in page.text
+    low = page.text.partition("Low or expiring")[2].partition("Lockouts")[0]
+    assert {"222", "333"} <= set(low.split())
+    assert SERIAL not in low
+    assert "Users locked or waiting 1" in page.text
+    assert "1 wrong with the token" in page.text
+    events = page.text.partition("Last events")[2]
+    assert "Authenticate alice" in events
 
 
 async def test_many_are_shown_page_by_page(desk: Desk) -> None:

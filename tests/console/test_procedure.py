@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The procedure in a browser, on three real nodes: no step knows which one serves it."""
 
+import contextlib
 import re
 from collections.abc import Iterator
 
 import pytest
 from local_cluster.cluster import ADMINISTRATOR
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Error, Page, expect
 
 from tests.console.balancer import Balancer
 from tests.console.estate import PIN, Estate, Holder, new_window, sign_in
@@ -141,6 +142,66 @@ def test_leaving_with_unsaved_codes_warns(estate: Estate, page: Page) -> None:
     page.go_back()
     expect(page.get_by_role("heading", level=1)).to_have_text(MANAGE)
     assert page.locator("#codes").count() == 0
+
+
+def test_codes_are_copied_and_downloaded_and_then_gone_from_the_browser(
+    estate: Estate, page: Page
+) -> None:
+    """Leaving leaves nothing: not on the way back, nor in any store of the browser."""
+    holder = estate.holder()
+    url = estate.cluster.nodes[0].console_url
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    sign_in(page, url, ADMINISTRATOR, estate.cluster.password)
+    open_page_of(page, holder)
+    codes = generate(page, 3)
+    page.locator("#save").click()
+    expect(page.get_by_role("status")).to_contain_text("Committed by a quorum")
+    page.get_by_role("button", name="Copy").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == "\n".join(codes)
+    with page.expect_download() as begun:
+        page.get_by_role("button", name="Download").click()
+    sheet = begun.value.path().read_text()
+    assert all(f"[ ] {n:>3}  {code}" in sheet for n, code in enumerate(codes, start=1))
+    page.get_by_role("link", name="Done").click()
+    expect(page.locator(".set").first).to_contain_text("3 live")
+    page.go_back()
+    page.wait_for_load_state()
+    left = page.content() + page.url + page.title()
+    left += page.evaluate(
+        "JSON.stringify([{...localStorage}, {...sessionStorage}, history.state])"
+    )
+    left += str(page.context.cookies())
+    assert not any(code in left or code.replace("-", "") in left for code in codes)
+
+
+def test_procedure_without_javascript(chromium: Browser, estate: Estate) -> None:
+    """The same steps with forms and links alone; on the way back no code is left."""
+    holder = estate.holder()
+    window = new_window(chromium, java_script_enabled=False)
+    page = window.new_page()
+    one, two, _ = estate.cluster.nodes
+    sign_in(page, one.console_url, ADMINISTRATOR, estate.cluster.password)
+    page.get_by_role("link", name="SecurID Tokens").click()
+    page.get_by_label("Search").fill(holder.username)
+    page.get_by_role("button", name="Search").click()
+    row = page.locator("#results tbody tr")
+    expect(row).to_have_count(1)
+    row.get_by_role("button", name=f"Actions for token {holder.serial}").click()
+    page.get_by_role("link", name="Emergency Access Tokencodes").click()
+    codes = generate(page, 3)
+    choose_end(page)
+    page.locator("#save").click()
+    expect(page.get_by_role("status")).to_contain_text("Committed by a quorum")
+    assert page.locator("#codes .code").all_text_contents() == codes
+    assert estate.accepts(two, holder, PIN + codes[0])
+    page.get_by_role("link", name="Done").click()
+    expect(page.locator(".set").first).to_contain_text("2 live")
+    with contextlib.suppress(Error):
+        page.go_back()  # The browser would have to send the form again, and asks.
+    expect(page.get_by_role("link", name="Done")).to_have_count(0)
+    expect(page.locator(".code")).to_have_count(0)
+    window.close()
 
 
 def test_enter_in_a_field_never_draws_other_codes(estate: Estate, page: Page) -> None:

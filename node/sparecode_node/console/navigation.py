@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.pins import PinRule
+from sparecode_node.domain.tokencodes import Algorithm
 from sparecode_node.queries.views import TokenView
 
 May = Callable[[str], bool]
@@ -74,6 +75,11 @@ def navigation(may: May) -> list[tuple[str, list[Link]]]:
 def role_words(role: str) -> str:
     """Return what a role is called."""
     return ROLES[Role(role)]
+
+
+def kind_words(algorithm: Algorithm) -> str:
+    """Return what a kind of token is called."""
+    return "SecurID" if algorithm is Algorithm.SECURID else algorithm.value.upper()
 
 
 def pin_words(token: TokenView) -> str:

@@ -44,6 +44,7 @@ def _environment() -> Environment:
         count=count,
         number=number,
         role=navigation.role_words,
+        kind=navigation.kind_words,
         action_words=action_words,
         actor_words=actor_words,
     )

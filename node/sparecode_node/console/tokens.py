@@ -5,6 +5,7 @@ from urllib.parse import quote, urlencode
 
 from starlette.responses import Response
 
+from sparecode_node.console.navigation import kind_words
 from sparecode_node.console.visits import Visit
 from sparecode_node.console.words import EXPLAINED, explain
 from sparecode_node.domain.tokencodes import Algorithm
@@ -23,7 +24,7 @@ STATES = {
 
 ALGORITHMS = {
     "": "Any kind",
-    **{algorithm.value: algorithm.value.upper() for algorithm in Algorithm},
+    **{algorithm.value: kind_words(algorithm) for algorithm in Algorithm},
 }
 
 

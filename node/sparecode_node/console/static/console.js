@@ -10,16 +10,22 @@ function codesIn(selector) {
   return list ? [...list.querySelectorAll(".code")].map((each) => each.textContent) : [];
 }
 
-document.addEventListener("click", async (event) => {
+async function copy(text, button) {
+  try {
+    await navigator.clipboard.writeText(text);
+    button.textContent = "Copied";
+  } catch {
+    button.textContent = "Not copied: select it yourself";
+  }
+}
+
+document.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (!button) return;
   if (button.dataset.copy) {
-    await navigator.clipboard.writeText(codesIn(button.dataset.copy).join("\n"));
-    button.textContent = "Copied";
+    copy(codesIn(button.dataset.copy).join("\n"), button);
   } else if (button.dataset.copyText) {
-    const text = document.querySelector(button.dataset.copyText)?.textContent.trim();
-    await navigator.clipboard.writeText(text ?? "");
-    button.textContent = "Copied";
+    copy(document.querySelector(button.dataset.copyText).textContent.trim(), button);
   } else if ("print" in button.dataset) {
     window.print();
   }
