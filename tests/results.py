@@ -46,8 +46,11 @@ def keep(page: Path, name: str, numbers: dict[str, Any]) -> dict[str, Any]:
     kept.parent.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
     results[name] = numbers
-    kept.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
-    return results
+    text = json.dumps(results, indent=1, sort_keys=True)
+    kept.write_text(text + "\n")
+    # As the next one will read them: so a page is what its numbers are.
+    written: dict[str, Any] = json.loads(text)
+    return written
 
 
 def row(*cells: object) -> str:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The results page: what was run, what came of it, and nothing that is not so."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from tests.faults.nemesis import FAULTS
 from tests.faults.report import figures
 from tests.faults.striker import Proof
 from tests.faults.test_report import GHOSTS, GOOD, STRIKE
+from tests.simulation import report as simulation
 
 KILLED = replace(
     STRIKE,
@@ -50,6 +52,13 @@ def test_every_anomaly_is_counted(kept):
     found = {"seed": 1, **figures(haunted), "acknowledged_and_lost": ["c at n1: live"]}
     page.record(plans.campaign(10, FAULTS, ghosts=1), found, ["lost"])
     assert "| 1 | 672 | 4 | lost |" in kept.read_text()
+
+
+@pytest.mark.parametrize("module", [page, simulation])
+def test_the_page_in_the_tree_is_what_its_numbers_are(module):
+    """Nobody has written into it by hand, nor changed how it is written and left it so."""
+    numbers = json.loads(module.PAGE.with_suffix(".json").read_text())
+    assert module.PAGE.read_text() == module.page(numbers)
 
 
 def test_a_run_that_is_short_or_partial_is_not_recorded():

@@ -2,6 +2,7 @@
 """Dropping the beginning of the log, and going on behind a snapshot, by scripts."""
 
 import dataclasses
+import itertools
 import random
 import zlib
 from collections.abc import Callable
@@ -136,6 +137,38 @@ def test_a_crash_leaves_the_old_journal_or_the_new_one(
         assert (again.getCurrentTerm(), again.getVotedForNodeId()) == (3, "n2")
         points += 1
     assert points > 6
+
+
+def compact_and_kill(disk: Disk) -> None:
+    """Kill a node when the new journal has its name, and its directory is not synced."""
+    journal = filled(disk)
+    for fuse in itertools.count():
+        disk.fuse = fuse
+        before = dict(disk.names)
+        try:
+            journal.compact(8)
+        except Killed:
+            if disk.names[NAME] is not before[NAME]:
+                break
+            journal = reopen(disk)
+            journal.committed = 9
+    disk.fuse = None
+
+
+def test_a_name_that_a_killed_node_has_left_is_on_disk_before_anybody_relies_on_it() -> (
+    None
+):
+    """Else a power cut brings the old journal back, without what was acknowledged since."""
+    for seed in range(20):
+        disk = Disk("n1", random.Random(seed))
+        compact_and_kill(disk)
+        journal = reopen(disk)
+        assert journal.first_index == 8
+        journal.add(b"\x00acknowledged", 12, 3)
+        journal.sync()
+        disk.lose_power()
+        again = reopen(disk)
+        assert (again.first_index, again.last_index) == (8, 12)
 
 
 def test_a_disk_that_fails_while_compacting_stops_the_node(disk: Disk) -> None:

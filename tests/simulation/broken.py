@@ -52,6 +52,9 @@ class Log(list[tuple[bytes, int, int]]):
     def has(self, index: int) -> bool:
         return self[0][1] <= index <= self[-1][1]
 
+    def term_at(self, index: int) -> int:
+        return self[index - self[0][1]][2]
+
 
 def log_of(*entries: tuple[str, int]) -> Log:
     """Return a log of these commands and terms, behind the first entry of all logs."""
@@ -82,6 +85,14 @@ def a_leader_without_what_is_committed() -> Invariants:
     return seen
 
 
+@breaks("leader completeness")
+def a_leader_with_another_entry_than_is_committed() -> Invariants:
+    seen = Invariants()
+    seen.on_apply("n1", 2, 2, [call("r")], entry_term=2)
+    seen.check_leader(node("n2", 3, leads=True, journal=log_of(("s", 1))))
+    return seen
+
+
 @breaks("log matching")
 def logs_that_agree_behind_a_difference() -> Invariants:
     seen = Invariants()
@@ -103,6 +114,14 @@ def no_entry_at_an_index() -> Invariants:
     seen = Invariants()
     seen.on_apply("n1", 1, 2, [call("r")])
     seen.on_apply("n2", 1, 2, [])
+    return seen
+
+
+@breaks("same entries")
+def an_entry_of_another_term_at_an_index() -> Invariants:
+    seen = Invariants()
+    seen.on_apply("n1", 2, 2, [], entry_term=1)
+    seen.on_apply("n2", 2, 2, [], entry_term=2)
     return seen
 
 
@@ -133,6 +152,20 @@ def done_twice() -> Invariants:
     seen = Invariants()
     seen.on_outcome(submission(), Applied(index=2))
     seen.on_outcome(submission(), Applied(index=3))
+    return seen
+
+
+@breaks("an error that tells")
+def an_error_of_no_kind() -> Invariants:
+    seen, bad = Invariants(), KeyError("whether it was applied?")
+    seen.on_outcome(submission(), bad)  # type: ignore[arg-type]
+    return seen
+
+
+@breaks("an error that tells")
+def a_read_with_an_error_of_no_kind() -> Invariants:
+    seen, bad = Invariants(), KeyError("whether it was applied?")
+    seen.on_read(Read("n1.1.0", 10.0, floor=0), bad)  # type: ignore[arg-type]
     return seen
 
 

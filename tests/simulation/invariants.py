@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from sparecode_node.replication.clock_watch import ANSWER_S
-from sparecode_node.replication.errors import NotAppliedError
+from sparecode_node.replication.errors import NotAppliedError, OutcomeUnknownError
 from sparecode_node.replication.journal import Journal
 from sparecode_node.replication.proposals import Outcome
 from sparecode_node.replication.read_index import ReadOutcome, ReadPoint
@@ -91,6 +91,8 @@ class Invariants:
     applied: dict[int, tuple[Call, ...]] = field(default_factory=dict)
     committed_in: dict[int, int] = field(default_factory=dict)
     """Index -> a term in which it was committed at the latest."""
+    terms: dict[int, int] = field(default_factory=dict)
+    """Index -> the term of the entry that was committed there."""
     leaders: dict[int, str] = field(default_factory=dict)
     submissions: list[Submission] = field(default_factory=list)
     reads: list[Read] = field(default_factory=list)
@@ -128,18 +130,41 @@ class Invariants:
             seen = f"{node} stamps {clock_s:.0f} s off; clocks: {clocks}"
             self.violated("clock of a quorum", seen)
 
-    def on_apply(self, node: str, term: int, index: int, calls: Sequence[Call]) -> None:
-        """Every node applies the same at an index, in every one of its lives."""
+    def on_apply(
+        self,
+        node: str,
+        term: int,
+        index: int,
+        calls: Sequence[Call],
+        entry_term: int | None = None,
+    ) -> None:
+        """
+        Every node applies the same at an index, in every one of its lives.
+
+        *term* is the node's, *entry_term* that of the entry.
+        """
         self.committed_in.setdefault(index, term)
+        if entry_term is not None:
+            first_term = self.terms.setdefault(index, entry_term)
+            if first_term != entry_term:
+                seen = f"{node}: {index} of term {entry_term}, not {first_term}"
+                self.violated("same entries", seen)
         self.looks[Look.APPLIED] += bool(calls) and index in self.applied
         first = self.applied.setdefault(index, tuple(calls))
         if first != tuple(calls):
             self.violated("same entries", f"{node} applied another entry {index}")
 
+    def _check_error(self, outcome: object, asked: object) -> None:
+        """See that an error says whether something was applied, or that it may be."""
+        known = NotAppliedError | OutcomeUnknownError
+        if isinstance(outcome, BaseException) and not isinstance(outcome, known):
+            self.violated("an error that tells", f"{asked}")
+
     def on_outcome(self, submission: Submission, outcome: Outcome) -> None:
         """See that a proposal is answered once, and a request always alike."""
         submission.outcomes.append(outcome)
         self.looks[Look.ANSWERED] += 1
+        self._check_error(outcome, submission)
         if len(submission.outcomes) > 1:
             self.violated("answered once", f"{submission}")
         if isinstance(outcome, Exception):
@@ -161,6 +186,7 @@ class Invariants:
         """See that a read covers all that was committed before it, or fails."""
         read.outcomes.append(outcome)
         self.looks[Look.ANSWERED] += 1
+        self._check_error(outcome, read)
         if len(read.outcomes) > 1:
             self.violated("read answered once", f"{read}")
         if isinstance(outcome, ReadPoint):
@@ -172,6 +198,7 @@ class Invariants:
         """See that who wants other members, or another primary, is answered once."""
         wish.outcomes.append(outcome)
         self.looks[Look.ANSWERED] += 1
+        self._check_error(outcome, wish)
         if len(wish.outcomes) > 1:
             self.violated("change answered once", f"{wish}")
 
@@ -191,7 +218,10 @@ class Invariants:
             self.leaders[node.term] = node.node_id
             self.looks[Look.LEADER] += 1
             for index, term in self.committed_in.items():
-                known = index < node.journal.first_index or node.journal.has(index)
+                known = index < node.journal.first_index or (
+                    node.journal.has(index)
+                    and node.journal.term_at(index) == self.terms.get(index, term)
+                )
                 self.looks[Look.COMPLETE] += term < node.term and known
                 if term < node.term and not known:
                     self.violated(

@@ -140,7 +140,10 @@ class _Applying:
         self._node.disk.burn(Bite.KILL_IN_TRANSACTION)
         replica = self._node.replica
         term = replica.engine.raftCurrentTerm if replica else 0
-        self._node.sim.invariants.on_apply(self._node.node_id, term, index, calls)
+        entry_term = replica.engine.journal.term_at(index) if replica else None
+        self._node.sim.invariants.on_apply(
+            self._node.node_id, term, index, calls, entry_term
+        )
         results = self._node.store.state.apply(index, calls)
         self._node.disk.burn(Bite.KILL_IN_TRANSACTION)
         return results

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The results page of the simulation."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from tests.results import FOLDER, keep, now_and_here, row
@@ -75,15 +76,8 @@ def page(results: dict[str, Any]) -> str:
         row(bite.value, *(f"{c['bites'].get(bite.name, 0):,}" for c in campaigns))
         for bite in Bite
     ]
-    lines += ["", "What the checks have compared:", ""]
-    lines += [
-        row("", *(f"{c['nodes']} nodes" for c in campaigns)),
-        row("---", *("---:" for _ in campaigns)),
-    ]
-    lines += [
-        row(look.value, *(_number(c.get("looks", {}), look.name) for c in campaigns))
-        for look in Look
-    ]
+    if any("looks" in campaign for campaign in campaigns):
+        lines += ["", *_compared(campaigns)]
     if planted := results.get("planted"):
         lines += ["", "## Planted bugs", ""]
         lines += [
@@ -97,6 +91,21 @@ def page(results: dict[str, Any]) -> str:
             for each in planted["rows"]
         ]
     return "\n".join(lines) + "\n"
+
+
+def _compared(campaigns: Sequence[dict[str, Any]]) -> list[str]:
+    return [
+        "What the checks have compared:",
+        "",
+        row("", *(f"{c['nodes']} nodes" for c in campaigns)),
+        row("---", *("---:" for _ in campaigns)),
+        *(
+            row(
+                look.value, *(_number(c.get("looks", {}), look.name) for c in campaigns)
+            )
+            for look in Look
+        ),
+    ]
 
 
 def _number(numbers: dict[str, int], name: str) -> str:
