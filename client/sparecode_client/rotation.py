@@ -17,6 +17,18 @@ class RotationPhase(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UnopenedSeal:
+    """A value that does not open with the key that it was sealed with."""
+
+    kind: str
+    """`seed`, `pin`, `codes`, `password`, `second_factor`, `pending_change`."""
+    row: str
+    """Serial, id of the set, name of the administrator, or number of the approval."""
+    serial: str
+    """Of codes: the serial of their token."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RotationProgress:
     """What a node has told of it last."""
 
@@ -31,3 +43,7 @@ class RotationProgress:
     """When the old key goes; None: it is gone, or the new one is not active yet."""
     resumed: bool
     """It was under way when it was asked for."""
+    unopened: tuple[UnopenedSeal, ...] = ()
+    """What cannot be sealed anew; at most 100 are told."""
+    stopped: bool = False
+    """Only those are left: the old key stays until they are replaced or deleted."""

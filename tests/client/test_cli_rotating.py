@@ -74,3 +74,33 @@ def test_whoever_is_interrupted_learns_that_the_cluster_goes_on(cli: Cli) -> Non
     result = cli("cluster", "rotate-keys")
     assert result.exit_code != 0
     assert "the cluster goes on by itself" in " ".join(result.stderr.split())
+
+
+def test_values_that_do_not_open_are_named_with_what_to_do(cli: Cli) -> None:
+    """(P5) On 80 columns; the exit code says that it is not done."""
+    stopped = pb.RotateKeysResponse(
+        phase=pb.ROTATION_PHASE_RESEALING,
+        key_id=2,
+        done=117,
+        total=120,
+        stopped=True,
+        unopened=[
+            pb.UnopenedSeal(kind="seed", row="000123456789"),
+            pb.UnopenedSeal(kind="codes", row="a-set", serial="000123456789"),
+            pb.UnopenedSeal(kind="second_factor", row="dora"),
+        ],
+    )
+    cli.node.answer(ROTATE, ([HANDED, HALF, stopped], None))
+    result = cli("cluster", "rotate-keys", "--at-once")
+    assert result.exit_code == 1
+    lines = result.stdout.splitlines()
+    assert max(map(len, lines[-4:])) <= 80
+    assert [" ".join(line.split()) for line in lines[-4:]] == [
+        "Value Of What to do",
+        "seed token 000123456789 sparecode tokens delete 000123456789",
+        "codes token 000123456789 sparecode emergency disable 000123456789",
+        "second factor administrator dora sparecode admins second-factor remove dora",
+    ]
+    assert "117 of 120 values are sealed with key 2" in result.stdout
+    assert "The old key stays" in result.stderr
+    assert len(cli.node.requests(ROTATE)) == 1

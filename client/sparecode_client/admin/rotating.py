@@ -7,7 +7,7 @@ from datetime import timedelta
 from sparecode.v1 import cluster_pb2 as pb
 from sparecode_client.client import Caller, new_request_id
 from sparecode_client.errors import Unavailable
-from sparecode_client.rotation import RotationPhase, RotationProgress
+from sparecode_client.rotation import RotationPhase, RotationProgress, UnopenedSeal
 from sparecode_client.wire import enum_in, time_in
 
 
@@ -29,7 +29,8 @@ class Rotating(Caller):
         It ends when all is sealed with the new key. The old one goes at `retire_time`,
         when nothing that was handed out under it can be used any more; *at_once* does
         not wait for that, and the end is then that it is gone. Called again, it tells
-        of what is under way. *within* is for how long nothing may come.
+        of what is under way. It also ends when only values are left that do not open
+        (`stopped`): replace those, and the cluster goes on by itself. *within* is for how long nothing may come.
 
         Raises:
             Refused: A member could not be given the key; nothing was changed.
@@ -52,7 +53,7 @@ class Rotating(Caller):
             progress(last)
             return last != before
 
-        while last is None or last.phase not in ends:
+        while last is None or not (last.phase in ends or last.stopped):
             before = last
             await self._client.stream_out(
                 lambda node: node.cluster.RotateKeys,
@@ -75,4 +76,9 @@ def progress_in(answer: pb.RotateKeysResponse) -> RotationProgress:
         total=answer.total,
         retire_time=time_in(answer, "retire_time"),
         resumed=answer.resumed,
+        unopened=tuple(
+            UnopenedSeal(kind=each.kind, row=each.row, serial=each.serial)
+            for each in answer.unopened
+        ),
+        stopped=answer.stopped,
     )

@@ -9,10 +9,12 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from sparecode_client.cli.failures import ExitCode, fail
+from sparecode_client.cli.output import Output
 from sparecode_client.cli.settings import settings_of
 from sparecode_client.cli.words import show_second
 from sparecode_client.errors import SparecodeError
-from sparecode_client.rotation import RotationPhase, RotationProgress
+from sparecode_client.rotation import RotationPhase, RotationProgress, UnopenedSeal
 
 app = typer.Typer()
 
@@ -22,6 +24,20 @@ _WORDS = {
     RotationPhase.RETIRING: "Removing the old key",
     RotationPhase.DONE: "Done",
 }
+
+
+_REPLACED = {
+    "seed": ("token {0.row}", "tokens delete {0.row}"),
+    "pin": ("token {0.row}", "tokens clear-pin {0.row}"),
+    "codes": ("token {0.serial}", "emergency disable {0.serial}"),
+    "password": ("administrator {0.row}", "admins change-password {0.row}"),
+    "second_factor": (
+        "administrator {0.row}",
+        "admins second-factor remove {0.row}",
+    ),
+    "pending_change": ("approval {0.row}", "approvals reject {0.row}"),
+}
+"""Whose each kind of value is, and the command that has it replaced."""
 
 
 @app.command()
@@ -75,22 +91,52 @@ def rotate_keys(
             raise
     if settings.output.is_json:
         settings.output.json(ended)
-        return
-    if ended.resumed:
-        settings.output.say("A rotation was under way already; no other was begun.")
-    settings.output.say(f"Everything is sealed with key {ended.key_id}.")
-    if ended.phase is RotationPhase.DONE:
-        settings.output.say("The old key is gone from the cluster's state.")
     else:
-        settings.output.say(
+        _say(settings.output, ended)
+    if ended.stopped:
+        raise fail(
+            ExitCode.REFUSED,
+            "The old key stays as long as they are there: replace them, and the cluster "
+            "goes on by itself. To watch: sparecode cluster rotate-keys",
+        )
+
+
+def _say(output: Output, ended: RotationProgress) -> None:
+    """Say how it has ended, and what to do now."""
+    if ended.resumed:
+        output.say("A rotation was under way already; no other was begun.")
+    if ended.stopped:
+        output.say(
+            f"{ended.done} of {ended.total} values are sealed with key {ended.key_id}; "
+            "these do not open, for something else than the cluster has changed them:"
+        )
+        output.table(
+            ["Value", "Of", "What to do"], (_unopened(each) for each in ended.unopened)
+        )
+        return
+    output.say(f"Everything is sealed with key {ended.key_id}.")
+    if ended.phase is RotationPhase.DONE:
+        output.say("The old key is gone from the cluster's state.")
+    else:
+        output.say(
             f"The old key goes at {show_second(ended.retire_time)}, when nothing that "
             "was handed out under it can be used any more."
         )
-    settings.output.say(
+    output.say(
         "Backups of before need the old key: keep their key ring or recovery bundle. "
         "Make a new one now, and add the new public key to those that checkpoints of "
         "the audit log are verified with: sparecode-node audit-keys"
     )
+
+
+def _unopened(seal: UnopenedSeal) -> list[str]:
+    """Return a value that does not open, and how to replace it."""
+    of, command = _REPLACED.get(seal.kind, ("{0.row}", ""))
+    return [
+        seal.kind.replace("_", " "),
+        of.format(seal),
+        command.format(seal) and f"sparecode {command.format(seal)}",
+    ]
 
 
 @contextmanager

@@ -23,6 +23,10 @@ class FoundSeal:
     belongs_to: tuple[str, ...]
     """What is bound into it, apart from its purpose."""
     sealed: tuple[bytes, ...] = field(repr=False)
+    serial: str = ""
+    """Of codes: the token's."""
+    void: bool = False
+    """They are codes that nobody can use any more."""
 
 
 _ROWS = {
@@ -58,14 +62,16 @@ _ROWS = {
 
 _SETS = """
 SELECT set_id, code_sets.key_id AS key_id,
-       coalesce(former_sets.user_id, tokens.user_id, '') AS user_id
+       coalesce(former_sets.user_id, tokens.user_id, '') AS user_id, serial,
+       NOT EXISTS (SELECT 1 FROM codes
+                   WHERE codes.set_id = code_sets.set_id AND state = 'live') AS void
 FROM code_sets JOIN tokens USING (serial) LEFT JOIN former_sets USING (set_id)
 WHERE code_sets.key_id != :active ORDER BY number LIMIT :most
 """
 """Whose a set is says who had the token when it was issued."""
 
 _DELETED_SETS = """
-SELECT set_id, key_id, user_id FROM deleted_sets
+SELECT set_id, key_id, user_id, serial, 1 AS void FROM deleted_sets
 WHERE key_id != :active ORDER BY number LIMIT :most
 """
 
@@ -155,6 +161,8 @@ async def _codes(
                 key_id=KeyId(row["key_id"]),
                 belongs_to=(row["user_id"], row["set_id"]),
                 sealed=tuple(code["verifier"] for code in codes),
+                serial=row["serial"],
+                void=bool(row["void"]),
             )
         )
     return found

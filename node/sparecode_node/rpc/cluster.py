@@ -263,6 +263,11 @@ def _progress(each: RotationProgress) -> pb.RotateKeysResponse:
         if each.retires_at_ms is None
         else convert.timestamp(each.retires_at_ms),
         resumed=each.resumed,
+        unopened=[
+            pb.UnopenedSeal(kind=seal.kind.value, row=seal.row, serial=seal.serial)
+            for seal in each.unopened
+        ],
+        stopped=each.stopped,
     )
 
 

@@ -70,7 +70,7 @@ class Resealer:
         self._sealing = sealing
         self._clock = clock
         self._entropy = entropy
-        self._broken: set[tuple[SealKind, str]] = set()
+        self._broken: set[FoundSeal] = set()
 
     async def run(self) -> None:
         """Do what there is to do, until cancelled."""
@@ -123,7 +123,7 @@ class Resealer:
         batch: list[ReplacedSeal] = []
         size = 0
         for each in found:
-            if (each.kind, each.row) in self._broken:
+            if each in self._broken:
                 continue
             seal = self._resealed(each, active)
             if seal is None:
@@ -140,7 +140,7 @@ class Resealer:
         try:
             new = new_seals(self._sealing, found, active)
         except BrokenSealError as error:
-            self._broken.add((found.kind, found.row))
+            self._broken.add(found)
             log.warning(
                 "seal_not_opened",
                 extra={
@@ -149,9 +149,9 @@ class Resealer:
                     "cause": str(error),
                 },
             )
-            if found.kind is not SealKind.CODES:
+            if not found.void:
                 return None
-            new = ()  # Of somebody of before, whom nobody knows: forgotten, if void.
+            new = ()  # Codes that nobody can use, and nobody knows whose: forgotten.
         return ReplacedSeal(
             kind=found.kind,
             row=found.row,
@@ -175,6 +175,21 @@ class Resealer:
             at_ms=0,
         )
         return await self._replicator.propose(Proposal(call=call), timeout_s=ATTEMPT_S)
+
+
+def unopened(
+    sealing: Sealing, found: Sequence[FoundSeal], active: KeyId
+) -> tuple[FoundSeal, ...]:
+    """Return those that cannot be sealed anew: they do not open with their key."""
+    closed = []
+    for each in found:
+        try:
+            new_seals(sealing, each, active)
+        except BrokenSealError:
+            closed.append(each)
+        except UnknownKeyError:
+            return ()  # This node cannot tell.
+    return tuple(closed)
 
 
 def new_seals(sealing: Sealing, found: FoundSeal, active: KeyId) -> tuple[bytes, ...]:

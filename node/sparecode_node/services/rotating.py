@@ -27,12 +27,18 @@ from sparecode_node.services.errors import Refused
 from sparecode_node.services.key_keeping import KeyKeeper
 from sparecode_node.services.keyring_form import KEY_BYTES
 from sparecode_node.services.proposing import Proposer
-from sparecode_node.statemachine.key_commands import ActivateKey
+from sparecode_node.services.resealing import unopened
+from sparecode_node.services.sealing import Sealing
+from sparecode_node.statemachine.key_commands import ActivateKey, SealKind
 
 HAND_S = 5.0
 """For one member to write a key to its ring."""
 LOOK_S = 0.1
 """Between two looks at what has been done."""
+STALLED_S = 2.0
+"""Without any progress for so long, what is left is looked at: perhaps it is broken."""
+UNOPENED_MAX = 100
+"""So many are told of."""
 LEAVE_S = 1.0
 """With less time left the caller is to ask again."""
 
@@ -44,6 +50,17 @@ class Phase(enum.Enum):
     RESEALING = enum.auto()
     RETIRING = enum.auto()
     DONE = enum.auto()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnopenedSeal:
+    """A value that does not open with the key that it says; which one, never what."""
+
+    kind: SealKind
+    row: str
+    """Serial, set, administrator, user id, or number of the approval."""
+    serial: str
+    """Of codes: their token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +77,10 @@ class RotationProgress:
     """When the older keys go; None: they are gone."""
     resumed: bool = False
     """It was under way when this call came."""
+    unopened: tuple[UnopenedSeal, ...] = ()
+    """What cannot be sealed anew, as far as it is known."""
+    stopped: bool = False
+    """Nothing else is left to do: the old key stays until those are replaced."""
 
 
 class Rotation:
@@ -161,20 +182,50 @@ class Rotation:
     async def _watch(
         self, deadline: Deadline, *, to_the_end: bool
     ) -> AsyncGenerator[RotationProgress, None]:
-        """Tell how far the primary has got, by what is applied here."""
-        told = None
+        """
+        Tell how far the primary has got, by what is applied here.
+
+        It goes on past a value that does not open, and ends when only such are left:
+        the old key cannot go then, and no waiting helps.
+        """
+        told: RotationProgress | None = None
+        moved_left_s = deadline.left_s()
         while True:
             each = await self._progress()
+            if told is None or (each.phase, each.done) != (told.phase, told.done):
+                moved_left_s = deadline.left_s()
+            elif each.phase is Phase.RESEALING and (
+                moved_left_s - deadline.left_s() >= STALLED_S
+            ):
+                each = await self._with_unopened(each)
             if each != told:
                 yield each
                 told = each
-            if each.phase is Phase.DONE:
+            if each.phase is Phase.DONE or each.stopped:
                 return
             if each.phase is Phase.RETIRING and not to_the_end:
                 return
             if deadline.left_s() < LEAVE_S:
                 return
             await asyncio.sleep(LOOK_S)
+
+    async def _with_unopened(self, progress: RotationProgress) -> RotationProgress:
+        """Add what does not open. Any member can tell: all hold the same keys."""
+        async with self._state.transaction() as transaction:
+            left = await seals.to_replace(
+                transaction, progress.key_id, most=UNOPENED_MAX
+            )
+        closed = await asyncio.to_thread(
+            unopened, Sealing(self._keeper.ring), left, progress.key_id
+        )
+        return replace(
+            progress,
+            unopened=tuple(
+                UnopenedSeal(kind=each.kind, row=each.row, serial=each.serial)
+                for each in closed
+            ),
+            stopped=bool(left) and len(closed) == len(left),
+        )
 
     async def _progress(self) -> RotationProgress:
         async with self._state.transaction() as transaction:

@@ -39,7 +39,7 @@ class ReplacedSeal:
 
     Of a set all verifiers, in the order of its codes; of a PIN its verifier and, for
     a PINpad token, the PIN as it is folded in (else nothing). A set without new ones
-    is forgotten, if it is void.
+    is forgotten, if no code of it lives.
     """
 
     kind: SealKind

@@ -169,17 +169,15 @@ def _replace_codes(db: sqlite3.Connection, seal: ReplacedSeal, key_id: KeyId) ->
     """
     Replace all verifiers of a set, which have one key; also of a deleted token's.
 
-    Without new ones the set is forgotten, if it is void: nobody knows any more whose
-    codes these were, so they are no codes of anybody.
+    Without new ones the set is forgotten, if no code of it lives: nobody knows any more
+    whose codes these were, so they are no codes of anybody.
     """
     if code_tables.has_set(db, seal.row):
         sets, codes_of = "code_sets", "codes"
     else:
         sets, codes_of = "deleted_sets", "deleted_codes"
     known = db.execute(
-        f"SELECT key_id, {'voided' if sets == 'code_sets' else '1'} FROM {sets} "
-        "WHERE set_id = ?",
-        (seal.row,),
+        f"SELECT key_id FROM {sets} WHERE set_id = ?", (seal.row,)
     ).fetchone()
     codes = db.execute(
         f"SELECT ordinal, verifier FROM {codes_of} WHERE set_id = ? ORDER BY ordinal",
@@ -191,7 +189,7 @@ def _replace_codes(db: sqlite3.Connection, seal: ReplacedSeal, key_id: KeyId) ->
         or tuple(verifier for _, verifier in codes) != seal.old
     ):
         return False
-    if not seal.new and known[1]:
+    if not seal.new and not _has_live_code(db, seal.row):
         db.execute(f"DELETE FROM {sets} WHERE set_id = ?", (seal.row,))
         return True
     if len(seal.new) != len(codes):
@@ -205,6 +203,13 @@ def _replace_codes(db: sqlite3.Connection, seal: ReplacedSeal, key_id: KeyId) ->
     )
     db.execute(f"UPDATE {sets} SET key_id = ? WHERE set_id = ?", (key_id, seal.row))
     return True
+
+
+def _has_live_code(db: sqlite3.Connection, set_id: str) -> bool:
+    found = db.execute(
+        "SELECT 1 FROM codes WHERE set_id = ? AND state = 'live'", (set_id,)
+    )
+    return found.fetchone() is not None
 
 
 def _replace_pending(db: sqlite3.Connection, seal: ReplacedSeal, key_id: KeyId) -> bool:

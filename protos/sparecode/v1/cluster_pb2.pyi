@@ -942,6 +942,8 @@ class RotateKeysResponse(_message.Message):
     TOTAL_FIELD_NUMBER: _builtins.int
     RETIRE_TIME_FIELD_NUMBER: _builtins.int
     RESUMED_FIELD_NUMBER: _builtins.int
+    UNOPENED_FIELD_NUMBER: _builtins.int
+    STOPPED_FIELD_NUMBER: _builtins.int
     phase: Global___RotationPhase.ValueType
     """Where it is."""
     key_id: _builtins.int
@@ -952,9 +954,17 @@ class RotateKeysResponse(_message.Message):
     """Of so many."""
     resumed: _builtins.bool
     """It was under way when this call came."""
+    stopped: _builtins.bool
+    """Only those are left. The old key stays until they are replaced or deleted; then
+    the cluster goes on by itself.
+    """
     @_builtins.property
     def retire_time(self) -> _timestamp_pb2.Timestamp:
         """When the old key goes; absent: it is gone, or the new one is not active yet."""
+
+    @_builtins.property
+    def unopened(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnopenedSeal]:
+        """Values that cannot be sealed anew; at most 100. Told after a while without progress."""
 
     def __init__(
         self,
@@ -965,11 +975,47 @@ class RotateKeysResponse(_message.Message):
         total: _builtins.int = ...,
         retire_time: _timestamp_pb2.Timestamp | None = ...,
         resumed: _builtins.bool = ...,
+        unopened: _abc.Iterable[Global___UnopenedSeal] | None = ...,
+        stopped: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["retire_time", b"retire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "key_id", b"key_id", "phase", b"phase", "resumed", b"resumed", "retire_time", b"retire_time", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "key_id", b"key_id", "phase", b"phase", "resumed", b"resumed", "retire_time", b"retire_time", "stopped", b"stopped", "total", b"total", "unopened", b"unopened"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RotateKeysResponse: _TypeAlias = RotateKeysResponse  # noqa: Y015
+
+@_typing.final
+class UnopenedSeal(_message.Message):
+    """A value that does not open with the key that it was sealed with: its row was changed
+    by something else than the cluster.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    ROW_FIELD_NUMBER: _builtins.int
+    SERIAL_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """`seed`, `pin`, `codes`, `password`, `second_factor`, `name_tag` or `pending_change`."""
+    row: _builtins.str
+    """Which one: serial, id of the set, name of the administrator, id of the user, or
+    number of the approval.
+    """
+    serial: _builtins.str
+    """Of codes: the serial of their token."""
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        row: _builtins.str = ...,
+        serial: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "row", b"row", "serial", b"serial"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnopenedSeal: _TypeAlias = UnopenedSeal  # noqa: Y015

@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Everything is sealed anew, in whatever order things happen, and nothing gets lost.
+
+What does not open is told, and does not hold up the rest (T3, P5).
+"""
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sparecode_node.domain.ids import KeyId
+from sparecode_node.queries import seals
+from sparecode_node.services import resealing, rotating
+from sparecode_node.services.keyring import KeyRing
+from sparecode_node.services.resealing import Resealer, unopened
+from sparecode_node.services.rotating import Phase, RotationProgress, UnopenedSeal
+from sparecode_node.services.sealing import Sealing
+from sparecode_node.statemachine.digest import digest
+from sparecode_node.statemachine.key_commands import SealKind
+from tests.services.one_node import NODE, PIN, OneNode, TwoReplicas, one_node
+
+NOBODY = KeyId(99)
+"""No key: everything is sealed with another one."""
+
+
+@pytest.fixture(autouse=True)
+def leading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the node lead, and seal so little at a time that much comes in between."""
+    monkeypatch.setattr(TwoReplicas, "primary", NODE)
+    monkeypatch.setattr(resealing, "ROWS_MAX", 2)
+    monkeypatch.setattr(rotating, "STALLED_S", 0.0)
+
+
+async def follow(node: OneNode) -> None:
+    """Have the ring know what the state says of keys, as its keeper does."""
+    async with node.state.transaction() as transaction:
+        node.keeper.follow(await seals.keys(transaction))
+
+
+async def begin(node: OneNode) -> None:
+    """Activate another key, and leave: the cluster goes on by itself."""
+    progress = await node.rotation.rotate(
+        node.admin("ClusterService/RotateKeys"), at_once=True, keep_old_key=False
+    )
+    async for each in progress:
+        if each.phase is not Phase.HANDING_OUT:
+            break
+    await progress.aclose()
+    await follow(node)
+
+
+async def finish(node: OneNode) -> None:
+    """Do what is left to do."""
+    while await node.resealer.step():
+        await follow(node)
+
+
+@dataclass
+class Town:
+    """People whose codes and tokens have to work, whatever happens to the keys."""
+
+    node: OneNode
+    numbers: "itertools.count[int]" = field(default_factory=itertools.count)
+    codes: dict[str, list[str]] = field(default_factory=dict)
+    """Live codes by user."""
+    spent: list[tuple[str, str]] = field(default_factory=list)
+    serials: dict[str, str] = field(default_factory=dict)
+    pins: dict[str, str] = field(default_factory=dict)
+
+    async def move_in(self) -> None:
+        """Add a user with a token, a PIN and three codes."""
+        name = f"user{next(self.numbers)}"
+        self.serials[name] = f"serial-{name}"
+        self.pins[name] = PIN
+        await self.node.add_user(
+            name, serial=self.serials[name], seed=name.encode().ljust(20, b".")
+        )
+        await self._issue(name)
+
+    async def issue_anew(self) -> None:
+        """Void somebody's codes by others."""
+        if self.codes:
+            await self._issue(next(iter(self.codes)))
+
+    async def spend(self) -> None:
+        """Use a code up."""
+        for name, codes in self.codes.items():
+            if codes:
+                code = codes.pop()
+                assert await self.node.accepts(self.pins[name] + code, username=name)
+                self.spent.append((name, code))
+                return
+
+    async def choose_pin(self) -> None:
+        """Give everybody another PIN."""
+        for name in self.codes:
+            self.pins[name] = f"{next(self.numbers) + 1000}"
+            await self.node.tokens.set_pin(
+                self.node.admin("TokenService/SetPin"),
+                serial=self.serials[name],
+                pin=self.pins[name],
+            )
+
+    async def lose_a_token(self) -> None:
+        """Delete somebody's token: no code of it is a guess (A5)."""
+        if len(self.codes) > 1:
+            name = next(iter(self.codes))
+            await self.node.tokens.delete(
+                self.node.admin("TokenService/DeleteToken"), serial=self.serials[name]
+            )
+            self.spent += [(name, code) for code in self.codes.pop(name)]
+
+    async def check(self) -> None:
+        """Hold everybody's codes and tokens against what they should do."""
+        node = self.node
+        for name, codes in self.codes.items():
+            pin = self.pins[name]
+            seed = name.encode().ljust(20, b".")
+            for code in codes:
+                assert await node.accepts(pin + code, username=name)
+                assert not await node.accepts(pin + code, username=name)
+            assert await node.accepts(pin + node.tokencode(seed=seed), username=name)
+        for name, code in self.spent[-8:]:
+            assert not await node.accepts(self.pins[name] + code, username=name)
+        failures = node.primary_db.execute("SELECT * FROM lockouts WHERE failures > 0")
+        assert failures.fetchall() == []  # None of it was taken for a guess.
+        await node.login()
+
+    async def _issue(self, name: str) -> None:
+        issued = await self.node.issue(self.serials[name])
+        self.codes[name] = [code.code for code in issued.codes]
+
+
+Deed = Callable[[Town], Awaitable[object]]
+
+
+async def seal_some(town: Town) -> None:
+    """Do one batch."""
+    await town.node.resealer.step()
+    await follow(town.node)
+
+
+async def overtake(town: Town) -> None:
+    """Change rows after each of some batches was computed and before it is applied."""
+    node = town.node
+    propose = node.replicator.propose
+
+    async def later(proposal, *, timeout_s):
+        node.replicator.propose = propose
+        await town.choose_pin()
+        await town.issue_anew()
+        return await propose(proposal, timeout_s=timeout_s)
+
+    for _ in range(6):
+        node.replicator.propose = later
+        try:
+            await node.resealer.step()
+        finally:
+            node.replicator.propose = propose
+        await follow(node)
+
+
+async def start_anew(town: Town) -> None:
+    """Let another primary go on, which remembers nothing."""
+    node = town.node
+    node.resealer = Resealer(
+        replicator=node.replicator,
+        state=node.state,
+        sealing=node.sealing,
+        clock=node.clock,
+        entropy=node.resealer._entropy,
+    )
+
+
+async def rotate_again(town: Town) -> None:
+    """Begin, or watch what is under way."""
+    await begin(town.node)
+
+
+DEEDS: tuple[Deed, ...] = (
+    seal_some,
+    seal_some,
+    overtake,
+    start_anew,
+    rotate_again,
+    Town.move_in,
+    Town.issue_anew,
+    Town.spend,
+    Town.choose_pin,
+    Town.lose_a_token,
+)
+
+
+async def live(deeds: list[Deed]) -> None:
+    with TemporaryDirectory() as folder:
+        async with one_node(Path(folder)) as node:
+            await node.register_agent()
+            town = Town(node)
+            for _ in range(3):
+                await town.move_in()
+            await begin(node)
+            for deed in deeds:
+                await deed(town)
+            await finish(node)
+            await only_the_new_key_opens_everything(node)
+            await town.check()
+            assert digest(node.primary_db) == digest(node.local_db)
+
+
+async def only_the_new_key_opens_everything(node: OneNode) -> None:
+    """Look at every row with a ring that holds nothing but the active key."""
+    async with node.state.transaction() as transaction:
+        keys = await seals.keys(transaction)
+        found = await seals.to_replace(transaction, NOBODY, most=10_000)
+        counts = await seals.counts(transaction, keys.active)
+    assert keys.aging == ()
+    assert node.ring.key_ids == (keys.active,)
+    assert counts.old == 0
+    assert counts.every == len(found)
+    assert {each.key_id for each in found} == {keys.active}
+    alone = KeyRing.from_bytes(node.ring.to_bytes())
+    assert unopened(Sealing(alone), found, keys.active) == ()
+
+
+@settings(
+    max_examples=20,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(deeds=st.lists(st.sampled_from(DEEDS), max_size=10))
+def test_nothing_is_lost_in_whatever_order_things_happen(deeds: list[Deed]) -> None:
+    """(T3, P5) Batches, writes, other primaries, another rotation on top of the first."""
+    asyncio.run(live(deeds))
+
+
+DAMAGE = {
+    SealKind.SEED: "UPDATE tokens SET sealed_seed = zeroblob(60) WHERE serial = '1'",
+    SealKind.PIN: "UPDATE tokens SET pin_verifier = zeroblob(60) WHERE serial = '1'",
+    SealKind.CODES: "UPDATE codes SET verifier = zeroblob(60) "
+    "WHERE set_id IN (SELECT set_id FROM code_sets WHERE serial = '1')",
+}
+
+
+def damage(node: OneNode, sql: str) -> None:
+    """Change both replicas behind everybody's back, as one bad backup would have."""
+    for db in (node.primary_db, node.local_db):
+        db.execute(sql)
+        db.commit()
+
+
+async def watched(node: OneNode) -> list[RotationProgress]:
+    """Return what somebody sees who watches to the end."""
+    progress = await node.rotation.rotate(
+        node.admin("ClusterService/RotateKeys"), at_once=True, keep_old_key=False
+    )
+    return [each async for each in progress]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("kind", DAMAGE)
+async def test_value_that_does_not_open_is_told_and_holds_up_nothing_else(
+    node: OneNode, kind: SealKind
+) -> None:
+    """(T3, P5) Which one, never what; and when it is replaced, the old key goes."""
+    for serial, name in (("1", "alice"), ("2", "bob")):
+        await node.add_user(name, serial=serial)
+    (code, *_) = (await node.issue("2")).codes
+    await node.issue("1")
+    damage(node, DAMAGE[kind])
+    await begin(node)
+    await finish(node)
+    last = (await watched(node))[-1]
+    assert last.phase is Phase.RESEALING
+    assert last.stopped
+    (told,) = last.unopened
+    assert (told.kind, told.serial) == (kind, "1" if kind is SealKind.CODES else "")
+    assert last.every - last.done == 1
+    assert await node.accepts(PIN + code.code, username="bob")
+    match kind:
+        case SealKind.SEED:
+            await node.tokens.delete(node.admin("TokenService/DeleteToken"), serial="1")
+        case SealKind.PIN:
+            await node.tokens.clear_pin(node.admin("TokenService/ClearPin"), serial="1")
+        case _:
+            await node.emergency.disable(
+                node.admin("EmergencyAccessService/DisableEmergencyAccess"),
+                serial="1",
+                reinstate_token=False,
+            )
+    await finish(node)
+    await only_the_new_key_opens_everything(node)
+
+
+@pytest.mark.asyncio
+async def test_what_is_only_slow_is_not_called_broken(node: OneNode) -> None:
+    """(P5) Nobody seals anything, as between two primaries: it is told as it is."""
+    await node.add_user()
+    await node.issue()
+    await begin(node)
+    context = node.admin("ClusterService/RotateKeys")
+    progress = await node.rotation.rotate(context, at_once=True, keep_old_key=False)
+    looking = asyncio.create_task(anext(aiter(progress)))
+    first = await looking
+    assert (first.unopened, first.stopped) == ((), False)
+    stalled = await node.rotation._with_unopened(first)
+    assert (stalled.unopened, stalled.stopped) == ((), False)
+    await progress.aclose()
+    await finish(node)
+
+
+def test_what_is_told_names_no_value() -> None:
+    """(T3) There is no field that could hold one."""
+    assert set(UnopenedSeal.__slots__) == {"kind", "row", "serial"}
