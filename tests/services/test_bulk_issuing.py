@@ -11,6 +11,7 @@ import pytest
 from sparecode_node.domain.emergency_access import RecoveryPolicy
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.replication.errors import OverloadedError
+from sparecode_node.services import bulk_issuing
 from sparecode_node.services.bulk_issuing import ROWS_MAX, BulkResult, BulkRow
 from sparecode_node.services.errors import (
     InvalidFieldError,
@@ -189,3 +190,15 @@ async def test_rows_have_bounds(
     with pytest.raises(InvalidFieldError) as raised:
         await bulk(node, wanted)
     assert raised.value.field == field
+
+
+async def test_bulks_at_once_are_bounded(
+    node: OneNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each holds a stream and a place in the lane for issuing."""
+    wanted = rows(*await estate(node, 1))
+    monkeypatch.setattr(bulk_issuing, "BULKS_MAX", 0)
+    with pytest.raises(OverloadedError, match="too many bulk issues"):
+        await bulk(node, wanted)
+    monkeypatch.setattr(bulk_issuing, "BULKS_MAX", 1)
+    assert [each.reason for each in await bulk(node, wanted)] == [""]
