@@ -156,6 +156,7 @@ def test_certificates_are_valid_now_and_end(tmp_path):
         ({"members": ["../n1"]}, "member '../n1'"),
         ({"agents": ["a/b"]}, "agent 'a/b'"),
         ({"members": ["n1"], "hosts": ["a b"]}, "host 'a b'"),
+        ({"members": ["n1"], "hosts": ["N2.members.sparecode"]}, "a member's own name"),
         ({"members": ["n1"], "agents": ["n1"]}, "n1: every member and agent"),
         ({"members": ["members-ca"]}, "members-ca: every member and agent"),
     ],

@@ -27,6 +27,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from sparecode_node.replication.tls import NAME_SUFFIX
+
 MEMBERS_CA = "members-ca"
 AGENTS_CA = "agents-ca"
 AUTHORITY_DAYS = 3650
@@ -157,7 +159,7 @@ class Authority:
             )
         names: list[x509.GeneralName] = [
             x509.UniformResourceIdentifier(f"sparecode://member/{member_id}"),
-            x509.DNSName(f"{member_id}.members.sparecode"),
+            x509.DNSName(f"{member_id}{NAME_SUFFIX}"),
         ]
         names += map(_host_name, dict.fromkeys(("localhost", *hosts)))
         usages = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
@@ -254,6 +256,11 @@ def _host_name(host: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
+        if host.lower().endswith(NAME_SUFFIX):
+            # Who has it answers in that member's place.
+            raise CertificatesError(
+                f"host {host!r}: a member's own name; it has that by its id"
+            ) from None
         if _HOST.fullmatch(host.lower()):
             return x509.DNSName(host.lower())
         raise CertificatesError(

@@ -232,6 +232,45 @@ async def test_a_wiped_node_is_refused_under_its_id_and_returns_under_another(
     assert new.state.digest() == primary.state.digest()
 
 
+async def test_all_but_one_move_at_once_and_meet_again(site: Site) -> None:
+    """
+    Who stayed is where the log says, and dials the others where they say.
+
+    Nobody leads who could write it down before that. Of those that have moved, each
+    finds the others when the one that they all have found leads.
+    """
+    await put(site, "before")
+    moving = [site.nodes["n2"], site.nodes["n3"]]
+    for node in site.nodes.values():
+        await node.stop()
+    await site.nodes["n1"].start()
+    for node, port in zip(moving, free_ports(2), strict=True):
+        own = {node.node_id: f"127.0.0.1:{port}"}
+        addresses = replace(
+            node.config.addresses,
+            listen=own[node.node_id],
+            members={**node.config.addresses.members, **own},
+        )
+        node.config = replace(node.config, addresses=addresses)
+        await node.start()
+    await put(site, "after")
+    stayed = site.nodes["n1"].replicator
+    await stayed.transfer_primary(stayed.node_id, timeout_s=WAIT_S)
+    for node in site.nodes.values():
+        await has(node, "after")
+    known = {
+        node.node_id: node.config.addresses.members[node.node_id]
+        for node in site.nodes.values()
+    }
+    for node in site.nodes.values():
+
+        async def written(node: Node = node) -> bool:
+            members = node.replicator.members()
+            return {m.node_id: m.address for m in members} == known
+
+        await until(written)
+
+
 async def test_who_has_not_caught_up_does_not_vote(site: Site) -> None:
     await put(site, "before")
     absent = Member(node_id=N4, address=f"127.0.0.1:{free_ports(1)[0]}")

@@ -275,6 +275,24 @@ def test_a_snapshot_is_the_old_one_or_the_new_one_after_a_crash() -> None:
         assert points > 6
 
 
+def test_a_manifest_speaks_of_nothing_that_a_power_cut_takes_away() -> None:
+    """Names may come to the disk in any order; here they are there before it is."""
+
+    class Watched(Disk):
+        def rename(self, source: str, target: str) -> None:
+            if target == MANIFEST:
+                file = self._names_since[0][manifest.body]
+                assert file.durable == b"body"
+                assert self._names_since[0][source].durable == manifest.to_bytes()
+            super().rename(source, target)
+
+    disk = Watched("n1", random.Random(1))
+    store = SnapshotStore(disk)
+    manifest = manifest_of(b"body", store)
+    store.adopt(manifest, WRITTEN)
+    assert MANIFEST in disk._names_since[0]
+
+
 def test_a_snapshot_that_has_rotted_is_dropped(disk: Disk) -> None:
     """The node takes another one; what it sends is never a damaged one."""
     store = SnapshotStore(disk)
@@ -582,6 +600,17 @@ def test_a_snapshot_that_cannot_be_written_changes_nothing(bench: Bench) -> None
         bench.replica.install(manifest)
     assert bench.log()[-1] == (3, 1)
     assert bench.state.applied_index == 3
+
+
+def test_a_state_that_did_not_become_the_snapshot_stops_the_node(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the journal begins behind an entry that the state has not."""
+    follow(bench, 3)
+    monkeypatch.setattr(RecordingState, "install", lambda _self, _where: None)
+    with pytest.raises(Fatal, match="a snapshot of entry 60 has applied 3"):
+        install(bench, 60)
+    assert bench.log()[-1] == (3, 1)
 
 
 def test_a_crash_between_state_and_journal_is_made_up_for(bench: Bench) -> None:

@@ -38,14 +38,19 @@ class Primary(peers_pb2_grpc.PeerServiceServicer):
     def __init__(self) -> None:
         self.may_answer = asyncio.Event()
         self.status_asked = asyncio.Event()
+        self.refuses: grpc.StatusCode | None = None
         self.asked: list[Request] = []
         self.news = asyncio.Event()
         self.answer: Callable[[Request], Response] = self.answered
 
-    async def Forward(self, request: Request, context: object) -> Response:
+    async def Forward(
+        self, request: Request, context: "grpc.aio.ServicerContext[Request, Response]"
+    ) -> Response:
         """Take note, and answer."""
         self.asked.append(request)
         self.news.set()
+        if self.refuses is not None:
+            await context.abort(self.refuses, "not a member")
         await self.may_answer.wait()
         return self.answer(request)
 
@@ -148,6 +153,18 @@ async def test_what_a_primary_has_not_taken_was_not_applied() -> None:
         results = await asyncio.gather(*calls, return_exceptions=True)
     assert results[:3] == [Applied(index=number) for number in range(3)]
     assert [type(each) for each in results[3:]] == [NoPrimaryError] * 2
+
+
+async def test_what_a_primary_refuses_to_hear_was_not_applied() -> None:
+    """Who calls is looked at before anything is proposed."""
+    async with primary() as (servicer, queue):
+        for code in (
+            grpc.StatusCode.PERMISSION_DENIED,
+            grpc.StatusCode.FAILED_PRECONDITION,
+        ):
+            servicer.refuses = code
+            with pytest.raises(NoPrimaryError):
+                await queue.forward(b"1", (), timeout_s=30)
 
 
 async def test_a_lost_message_leaves_all_of_it_in_doubt() -> None:

@@ -2,23 +2,29 @@
 """What one member tells another of a call, and that it is understood as it was meant."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from sparecode.internal.v1 import peers_pb2
-from sparecode_node.replication import forwarding
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication import errors, forwarding
+from sparecode_node.replication.codec import encode_call
 from sparecode_node.replication.errors import (
     ChangeRefusedError,
     NoPrimaryError,
     NotAppliedError,
 )
+from sparecode_node.replication.settings import CALL_BYTES_MAX
+from tests.replication.recording import call
 
 
 def kinds_of(error: type[NotAppliedError]) -> Iterator[type[NotAppliedError]]:
-    """Yield all errors of that kind that can be raised."""
+    """Yield all errors of that kind that a primary can raise here."""
     for each in error.__subclasses__():
-        yield each
-        yield from kinds_of(each)
+        if each.__module__ == errors.__name__:
+            yield each
+            yield from kinds_of(each)
 
 
 ERRORS = sorted(set(kinds_of(NotAppliedError)) - {ChangeRefusedError}, key=repr)
@@ -47,3 +53,27 @@ def test_a_kind_of_a_newer_release_is_not_applied_all_the_same() -> None:
     response = peers_pb2.ForwardResponse()
     response.MergeFromString(b"\x10\x63")  # not_applied: 99
     assert type(forwarding.outcome_of(response)) is NoPrimaryError
+
+
+def test_the_time_of_a_forwarded_call_is_nobodys() -> None:
+    """(T1) Only the primary's counts, so that of another node does not get in."""
+    forwarded = replace(call("r", "n2"), at_ms=4_000_000_000_000)
+    request = forwarding.request_of(encode_call(forwarded), (), timeout_s=1)
+    assert forwarding.proposal_of(NodeId("n2"), request).call == call("r", "n2")
+
+
+@pytest.mark.parametrize(
+    ("caller", "data"),
+    [
+        ("n3", encode_call(call("r", "n2"))),
+        ("n2", encode_call(call("r" * CALL_BYTES_MAX, "n2"))),
+        ("n2", b"\xff"),
+    ],
+    ids=["of another node", "too large", "nonsense"],
+)
+def test_what_is_no_call_of_the_callers_own_is_refused(
+    caller: str, data: bytes
+) -> None:
+    request = forwarding.request_of(data, (), timeout_s=1)
+    with pytest.raises(forwarding.MalformedCallError):
+        forwarding.proposal_of(NodeId(caller), request)

@@ -231,6 +231,25 @@ def test_what_cannot_be_is_refused_in_words(
     assert desk.members.ids == (N1, N2, N3)
 
 
+@pytest.mark.parametrize(
+    ("address", "again"),
+    [("N4.Example:07301", "n4.example:7301"), ("[2001:DB8::0:4]:1", "[2001:db8::4]:1")],
+)
+def test_a_member_is_added_once_however_its_address_is_spelled(
+    desk: Desk, address: str, again: str
+) -> None:
+    for spelled in (address, again):
+        asked = desk.ask(AddLearner(Member(node_id=N4, address=spelled)))
+        desk.step()
+        desk.commit()
+        assert asked == [desk.journal.configured_at]
+    asked = desk.ask(AddLearner(Member(node_id=N4, address="else:7301")))
+    desk.step()
+    reason, detail = refusal(asked)
+    assert reason is Reason.MEMBER_EXISTS
+    assert detail == f"n4 is a member already, at {address}, and not at else:7301"
+
+
 def test_an_id_that_was_removed_is_never_used_again(desk: Desk) -> None:
     desk.ask(Remove(N3))
     desk.step()

@@ -2,19 +2,24 @@
 """Snapshots beside an engine that is held up: nothing gets mixed."""
 
 import asyncio
+import hashlib
 import random
-from collections.abc import Callable
+import zlib
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import grpc.aio
 import pytest
 
+from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication import snapshot_keeper
 from sparecode_node.replication.engine_thread import EngineThread
 from sparecode_node.replication.errors import OutcomeUnknownError
 from sparecode_node.replication.members import Configuration, Member
+from sparecode_node.replication.observing import Unobserved
 from sparecode_node.replication.replica import ReplicaStatus
 from sparecode_node.replication.snapshot_keeper import SnapshotKeeper
 from sparecode_node.replication.snapshots import WRITTEN, Manifest, SnapshotStore
@@ -27,6 +32,19 @@ WAIT_S = 10
 DUE = ReplicaStatus(snapshot_due=True)
 
 
+def manifest_of(index: int, digest: str, length: int, sha256: bytes) -> Manifest:
+    member = Member(node_id=NodeId("n1"), address="n1:7301")
+    return Manifest(
+        cluster_id="test",
+        index=index,
+        term=1,
+        configuration=Configuration.of([member]),
+        digest=digest,
+        length=length,
+        sha256=sha256,
+    )
+
+
 class Compacting:
     """Keeps snapshots, and has seen what each one's file held."""
 
@@ -34,17 +52,7 @@ class Compacting:
         self.store = store
 
     def keep(self, *, index: int, digest: str, length: int, sha256: bytes) -> Manifest:
-        manifest = Manifest(
-            cluster_id="test",
-            index=index,
-            term=1,
-            configuration=Configuration.of(
-                [Member(node_id=NodeId("n1"), address="n1:7301")]
-            ),
-            digest=digest,
-            length=length,
-            sha256=sha256,
-        )
+        manifest = manifest_of(index, digest, length, sha256)
         self.store.adopt(manifest, WRITTEN)
         return manifest
 
@@ -139,3 +147,122 @@ async def test_no_other_body_is_begun_while_one_is_perhaps_kept(
         store.current.length,
         store.current.sha256,
     )
+
+
+# --- From one member to another
+
+
+class Engine:
+    """Does everything at once; says who has a snapshot until one is installed."""
+
+    def __init__(self, store: SnapshotStore) -> None:
+        self.snapshots = store
+        self.checked: list[Manifest] = []
+        self.installed: list[Manifest] = []
+
+    async def run(
+        self, job: Callable[[Any], object], *, timeout_s: float | None
+    ) -> object:
+        assert timeout_s is None or timeout_s > 0
+        return job(self)
+
+    def check_snapshot(self, manifest: Manifest) -> None:
+        self.checked.append(manifest)
+
+    def install(self, manifest: Manifest) -> None:
+        self.installed.append(manifest)
+
+    def status(self) -> ReplicaStatus:
+        source = None if self.installed else NodeId("n2")
+        return ReplicaStatus(snapshot_source=source)
+
+
+class Holding:
+    """Says of every snapshot that it holds entry 7."""
+
+    def write(self, target: Path) -> SnapshotFacts:
+        raise NotImplementedError
+
+    def read(self, snapshot: Path) -> SnapshotFacts:
+        return SnapshotFacts(index=7, digest="held")
+
+
+class Failures(Unobserved):
+    """Is told of them."""
+
+    def __init__(self) -> None:
+        self.seen = asyncio.Event()
+
+    def snapshot_failed(self) -> None:
+        self.seen.set()
+
+
+class Source(peers_pb2_grpc.PeerServiceServicer):
+    """Sends a snapshot, and says of it what the test wants."""
+
+    body = b"the state"
+
+    def __init__(self, index: int, digest: str) -> None:
+        sha256 = hashlib.sha256(self.body).digest()
+        self.manifest = manifest_of(index, digest, len(self.body), sha256)
+
+    async def FetchSnapshot(
+        self, request: object, context: object
+    ) -> AsyncIterator[peers_pb2.FetchSnapshotResponse]:
+        yield peers_pb2.FetchSnapshotResponse(manifest=self.manifest.to_message())
+        crc32 = zlib.crc32(self.body)
+        chunk = peers_pb2.SnapshotChunk(offset=0, data=self.body, crc32=crc32)
+        yield peers_pb2.FetchSnapshotResponse(chunk=chunk)
+
+
+@pytest.mark.parametrize(
+    ("index", "digest", "fits"),
+    [(7, "held", True), (8, "held", False), (7, "d", False)],
+)
+async def test_only_what_holds_what_its_manifest_says_is_installed(
+    index: int, digest: str, *, fits: bool
+) -> None:
+    """Each byte arrived as it was sent; but the state would be that of another entry."""
+    source, server = Source(index, digest), grpc.aio.server()
+    peers_pb2_grpc.add_PeerServiceServicer_to_server(source, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    engine = Engine(SnapshotStore(Disk("n1", random.Random(1))))
+    failures = Failures()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        keeper = SnapshotKeeper(
+            cast("EngineThread", engine), Holding(), lambda _peer: channel, failures
+        )
+        await keeper.start()
+        keeper.take_status(engine.status())
+        assert keeper._task is not None
+        failed = asyncio.ensure_future(failures.seen.wait())
+        await asyncio.wait(
+            {keeper._task, failed},
+            timeout=WAIT_S,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        await keeper.stop()
+        failed.cancel()
+    await server.stop(0)
+    assert engine.checked[0] == source.manifest  # Before anything of it is taken.
+    assert engine.installed == ([source.manifest] if fits else [])
+
+
+async def test_who_has_a_part_of_another_snapshot_is_sent_all_of_it() -> None:
+    """Parts of two make none."""
+    store = SnapshotStore(Disk("n1", random.Random(1)))
+    store.clear(WRITTEN)
+    store.storage.append_to(WRITTEN).append(b"the state")
+    manifest = manifest_of(7, "d", *store.measure(WRITTEN))
+    store.adopt(manifest, WRITTEN)
+    keeper = SnapshotKeeper(
+        cast("EngineThread", Engine(store)), Holding(), lambda _peer: None
+    )
+    await keeper.start()
+    for sha256, data in ((manifest.sha256, b"state"), (b"another", b"the state")):
+        request = peers_pb2.FetchSnapshotRequest(sha256=sha256, offset=4)
+        first, *parts = [part async for part in keeper.send(request)]
+        assert Manifest.from_message(first.manifest) == manifest
+        assert b"".join(part.chunk.data for part in parts) == data
+    await keeper.stop()

@@ -23,7 +23,7 @@ from sparecode_node.replication.frames import Message
 from sparecode_node.replication.key_exchange import KeyExchange, NoKeys
 from sparecode_node.replication.members import Configuration, Member
 from sparecode_node.replication.replica import ReplicaStatus
-from sparecode_node.replication.tls import PeerTls, target_name
+from sparecode_node.replication.tls import PeerTls, caller, target_name
 from sparecode_node.replication.transport import (
     MESSAGE_BYTES_MAX,
     PeerAddresses,
@@ -36,15 +36,14 @@ pytestmark = pytest.mark.asyncio
 WAIT_S = 10
 
 
-def hello_of(member: str) -> Hello:
-    """Return what a member of these tests says of itself."""
-    return Hello(f"journal of {member}", f"{member}:7301")
+def journal_of(member: str) -> str:
+    """Return the name of a member's journal in these tests."""
+    return f"journal of {member}"
 
 
 def shown(member: str, **other: str) -> tuple[tuple[str, bytes], ...]:
     """Return what a member shows when it opens a link."""
-    hello = hello_of(member)
-    says = {"journal_id": hello.journal_id, "address": hello.address, **other}
+    says = {"journal_id": journal_of(member), **other}
     data = peers_pb2.Hello(**{"cluster_id": "test", **says}).SerializeToString()
     return ((links.HELLO, data),)
 
@@ -61,14 +60,14 @@ class FakeGuard:
         self.changed.set()
 
     def connected(self, peer: str, hello: Hello) -> None:
-        assert hello == hello_of(peer)
+        assert hello.journal_id == journal_of(peer)
         self._add("connected", peer)
 
     def disconnected(self, peer: str) -> None:
         self._add("disconnected", peer)
 
     def receive(self, peer: str, message: Message, hello: Hello) -> None:
-        assert hello == hello_of(peer)
+        assert hello.journal_id == journal_of(peer)
         self._add("message", peer, message["term"])
 
 
@@ -82,7 +81,9 @@ class FakeEngine:
         self.status = ReplicaStatus(
             configuration=configuration,
             agreed=configuration,
-            hello=hello_of(addresses.node_id),
+            hello=Hello(
+                journal_of(addresses.node_id), addresses.members[addresses.node_id]
+            ),
         )
 
     async def run(self, job: Callable[[Any], object], *, timeout_s: float) -> Any:
@@ -96,6 +97,27 @@ class FakeEngine:
         job(self)
 
 
+class Answering:
+    """Answers whoever gets so far."""
+
+    def __getattr__(self, name: str) -> Any:
+        async def answer(*_: object) -> Any:
+            return {
+                "forwarded": peers_pb2.ForwardResponse,
+                "read_index": peers_pb2.GetReadIndexResponse,
+                "handed_over": peers_pb2.TransferPrimaryResponse,
+                "members_changed": peers_pb2.ChangeMembersResponse,
+                "member_status": peers_pb2.GetMemberStatusResponse,
+            }[name]()
+
+        return answer
+
+    async def send_snapshot(
+        self, _: object
+    ) -> AsyncIterator[peers_pb2.FetchSnapshotResponse]:
+        yield peers_pb2.FetchSnapshotResponse()
+
+
 class End:
     """One member's transport, with a fake engine behind it."""
 
@@ -105,7 +127,7 @@ class End:
 
     async def start(self) -> None:
         self.wire = self.transport.wire(LoopCalls(asyncio.get_running_loop()))
-        await self.transport.start(cast("EngineThread", self.engine), cast("Any", None))
+        await self.transport.start(cast("EngineThread", self.engine), Answering())
 
     async def seen(self, *event: Any, times: int = 1) -> None:
         """Return when the engine has been told so many times."""
@@ -181,7 +203,7 @@ class Dialing:
         self.link = links.OutboundLink(
             NodeId("n2"),
             self.channel,
-            hello=cast("bytes", shown("n1")[0][1]),
+            hello=shown("n1")[0][1],
             on_up=self._take_up,
             on_down=lambda _peer: None,
             on_refused=lambda _peer, _why: None,
@@ -289,6 +311,28 @@ async def test_a_member_that_comes_back_is_reached_again(
             one.engine.guard.events.clear()
 
 
+async def test_what_was_meant_for_an_earlier_link_is_not_sent_on_the_newer(
+    authority: Authority, addresses: dict[NodeId, str]
+) -> None:
+    """
+    It may be on its way from the engine when the link ends (invariant 6).
+
+    Behind what the earlier one has lost it would leave a gap, out of order.
+    """
+    n2 = NodeId("n2")
+    async with ends(authority, addresses, "n1", "n2") as (one, two):
+        await one.seen("connected", n2)
+        link = one.transport._links[n2]
+        earlier, call = link.epoch, link._call
+        assert call is not None
+        call.cancel()
+        await one.seen("connected", n2, times=2)
+        link.send(earlier, frames.encode(vote(1)))
+        one.wire.send(n2, vote(2))
+        await two.seen("message", "n1", 2)
+        assert two.terms("n1") == [2]
+
+
 async def test_a_newer_link_ends_the_older_one(
     authority: Authority, addresses: dict[NodeId, str]
 ) -> None:
@@ -303,7 +347,8 @@ async def test_a_newer_link_ends_the_older_one(
         await one.seen("message", "n2", 1)
         new = other_stub.Link(wait_for_ready=True, metadata=shown("n2"))
         await new.initial_metadata()
-        assert await old.code() is not grpc.StatusCode.OK
+        async with asyncio.timeout(WAIT_S):
+            assert await old.code() is not grpc.StatusCode.OK
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
             await old.write(frames.encode(vote(2)))
         await new.write(frames.encode(vote(3)))
@@ -338,6 +383,22 @@ async def test_who_is_no_other_member_is_refused(
         assert codes == [grpc.StatusCode.PERMISSION_DENIED] * 3
         assert one.terms(who) == []
         await channel.close()
+
+
+@pytest.mark.parametrize(
+    ("names", "member"),
+    [
+        ([b"sparecode://member/n2", b"n2.members.sparecode"], "n2"),
+        ([b"sparecode://member/n2", b"sparecode://member/n3"], None),
+        ([b"sparecode://joiner/n2"], None),
+        ([b"n2.members.sparecode"], None),
+        ([], None),
+    ],
+)
+async def test_a_certificate_is_of_one_member_or_of_none(
+    names: list[bytes], member: str | None
+) -> None:
+    assert caller({"x509_subject_alternative_name": names}) == member
 
 
 async def test_the_certificate_of_another_authority_is_refused(
@@ -476,21 +537,213 @@ async def test_a_link_to_a_member_follows_the_configuration(
     n2 = NodeId("n2")
     begun = {NodeId("n1"): addresses[NodeId("n1")]}
     moved = f"127.0.0.1:{free_ports(1)[0]}"
-    async with (
-        ends(authority, begun, "n1") as (one,),
-        ends(authority, addresses, "n2"),
-    ):
+    async with ends(authority, begun, "n1") as (one,):
         alone = one.engine.status.configuration
         added = alone.with_member(Member(node_id=n2, address=addresses[n2]))
-        became(one, added)
-        await one.seen("connected", "n2")
-        became(one, alone.with_member(Member(node_id=n2, address=moved)))
+        # They say nothing of themselves: only the one is to dial.
+        async with ends(authority, {n2: addresses[n2]}, "n2"):
+            became(one, added)
+            await one.seen("connected", "n2")
+            first = one.transport._links[n2].epoch
+            became(one, alone.with_member(Member(node_id=n2, address=moved)))
+            await one.seen("disconnected", "n2")
+            async with ends(authority, {n2: moved}, "n2"):
+                await one.seen("connected", "n2", times=2)
+                # Else what is on its way for the first would be sent on this one.
+                assert one.transport._links[n2].epoch > first
+                became(one, added.without(n2))
+                await one.seen("disconnected", "n2", times=2)
+                assert one.transport.channel(n2) is None
+
+
+async def test_a_member_that_has_moved_is_dialed_where_it_says(
+    authority: Authority, addresses: dict[NodeId, str]
+) -> None:
+    """
+    The primary writes it down; but there may be none before they have met again.
+
+    So of several that move at once, each that finds one that stayed is found by it.
+    """
+    n2 = NodeId("n2")
+    before = {**addresses, n2: f"127.0.0.1:{free_ports(1)[0]}"}
+    async with ends(authority, before, "n1") as (one,):
+        async with ends(authority, addresses, "n2"):
+            await one.seen("connected", "n2")
         await one.seen("disconnected", "n2")
-        async with ends(authority, {**addresses, n2: moved}, "n2"):
+        async with ends(authority, before, "n2"):
             await one.seen("connected", "n2", times=2)
-            became(one, added.without(n2))
-            await one.seen("disconnected", "n2", times=2)
-            assert one.transport.channel(n2) is None
+
+
+CALLS: dict[str, Any] = {
+    "Forward": peers_pb2.ForwardRequest,
+    "GetReadIndex": peers_pb2.GetReadIndexRequest,
+    "TransferPrimary": peers_pb2.TransferPrimaryRequest,
+    "ChangeMembers": peers_pb2.ChangeMembersRequest,
+    "HoldKey": peers_pb2.HoldKeyRequest,
+    "GetMemberStatus": peers_pb2.GetMemberStatusRequest,
+    "FetchKey": peers_pb2.FetchKeyRequest,
+}
+
+
+async def codes_of_calls(stub: Any) -> dict[str, grpc.StatusCode]:
+    """Ask everything, and return what comes of it."""
+    codes = {}
+    for name, request in CALLS.items():
+        codes[name] = await code_of(getattr(stub, name)(request(), wait_for_ready=True))
+    parts = stub.FetchSnapshot(peers_pb2.FetchSnapshotRequest())
+    with contextlib.suppress(grpc.aio.AioRpcError):
+        async for _ in parts:
+            pass
+    codes["FetchSnapshot"] = await parts.code()
+    return codes
+
+
+TAKES_PART = {
+    "Forward",
+    "GetReadIndex",
+    "TransferPrimary",
+    "ChangeMembers",
+    "FetchSnapshot",
+    "HoldKey",
+}
+"""What is asked by members that take part; the rest also before, and offline."""
+
+
+async def test_who_asks_has_shown_its_journal(
+    authority: Authority, addresses: dict[NodeId, str]
+) -> None:
+    """A wiped node has the certificate, and no link: it decides nothing for anybody."""
+    async with ends(authority, addresses, "n1") as (one,):
+        channel, stub = stub_of(
+            member_tls(authority, "n2"), addresses[NodeId("n1")], "n1"
+        )
+        codes = await codes_of_calls(stub)
+        refused = grpc.StatusCode.FAILED_PRECONDITION
+        assert {name for name in codes if codes[name] is refused} == TAKES_PART
+        assert codes["GetMemberStatus"] is grpc.StatusCode.OK
+        assert codes["FetchKey"] is grpc.StatusCode.OK
+        link = stub.Link(metadata=shown("n2"))
+        await link.initial_metadata()
+        codes = await codes_of_calls(stub)
+        assert codes.pop("HoldKey") is grpc.StatusCode.FAILED_PRECONDITION  # No ring.
+        assert set(codes.values()) == {grpc.StatusCode.OK}
+        # As the primary writes it down; the link began before.
+        one.engine.status = replace(
+            one.engine.status,
+            configuration=one.engine.status.configuration.naming("n2", "another"),
+        )
+        one.transport._status = one.engine.status
+        codes = await codes_of_calls(stub)
+        assert set(codes.values()) == {grpc.StatusCode.PERMISSION_DENIED}
+        await one.transport._dial_all()
+        assert await link.code() is grpc.StatusCode.ABORTED
+        await channel.close()
+
+
+async def test_a_guest_is_told_how_far_a_member_is_and_decides_nothing(
+    authority: Authority, addresses: dict[NodeId, str]
+) -> None:
+    """It is of the members' authority, and perhaps nobody has ever admitted it."""
+    begun = {NodeId("n1"): addresses[NodeId("n1")]}
+    async with ends(authority, begun, "n1"):
+        channel, stub = stub_of(
+            member_tls(authority, "n3"), addresses[NodeId("n1")], "n1"
+        )
+        link = stub.Link(
+            metadata=shown("n3", address=addresses[NodeId("n3")]), wait_for_ready=True
+        )
+        await link.initial_metadata()
+        codes = await codes_of_calls(stub)
+        assert codes.pop("GetMemberStatus") is grpc.StatusCode.OK
+        assert set(codes.values()) == {grpc.StatusCode.PERMISSION_DENIED}
+        link.cancel()
+        await channel.close()
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        {"address": "n2"},
+        {"address": "n2:0"},
+        {"address": "n2:1\nn3"},
+        {"address": "n" * 300 + ":1"},
+        {"journal_id": "j" * 65},
+    ],
+)
+async def test_what_goes_into_the_configuration_is_what_it_should_be(
+    authority: Authority, addresses: dict[NodeId, str], says: dict[str, str]
+) -> None:
+    """What a member says of itself is written into an entry, which has a limit."""
+    async with ends(authority, addresses, "n1"):
+        channel, stub = stub_of(
+            member_tls(authority, "n2"), addresses[NodeId("n1")], "n1"
+        )
+        call = stub.Link(
+            wait_for_ready=True, metadata=shown("n2", **says), timeout=WAIT_S
+        )
+        assert await code_of(call) is grpc.StatusCode.PERMISSION_DENIED
+        assert await call.details() == "shows no journal and address"
+        await channel.close()
+
+
+class Greeted:
+    """The context of a link whose other side something happens to while it is greeted."""
+
+    def __init__(self, happens: Callable[[], object]) -> None:
+        self._happens = happens
+        self.aborted = ""
+
+    def auth_context(self) -> dict[str, list[bytes]]:
+        return {"x509_subject_alternative_name": [b"sparecode://member/n3"]}
+
+    def invocation_metadata(self) -> tuple[tuple[str, bytes], ...]:
+        return shown("n3", address="n3:7301")
+
+    def peer(self) -> str:
+        return "the test"
+
+    async def send_initial_metadata(self, _: object) -> None:
+        self._happens()
+
+    async def abort(self, _: object, why: str) -> None:
+        self.aborted = why
+        raise ConnectionError(why)
+
+
+async def test_a_node_that_goes_while_it_is_greeted_is_no_guest(
+    authority: Authority, addresses: dict[NodeId, str]
+) -> None:
+    """Else it would be dialed for ever."""
+
+    def gone() -> None:
+        raise ConnectionResetError
+
+    begun = {NodeId("n1"): addresses[NodeId("n1")]}
+    async with ends(authority, begun, "n1") as (one,):
+        servicer: Any = one.transport._servicer
+        with pytest.raises(ConnectionResetError):
+            await servicer.Link(no_messages(), Greeted(gone))
+        await one.transport._dial_all()
+        assert one.transport.channel(NodeId("n3")) is None
+
+
+async def no_messages() -> AsyncIterator[peers_pb2.LinkRequest]:
+    """Send nothing."""
+    return
+    yield
+
+
+async def test_a_node_that_is_removed_while_it_is_greeted_gets_no_link(
+    authority: Authority, addresses: dict[NodeId, str]
+) -> None:
+    async with ends(authority, addresses, "n1") as (one,):
+        gone = one.engine.status.configuration.without(NodeId("n3"))
+        context = Greeted(lambda: became(one, gone))
+        servicer: Any = one.transport._servicer
+        with pytest.raises(ConnectionError):
+            await servicer.Link(no_messages(), context)
+        assert context.aborted == Refusal.REMOVED
+        assert servicer._inbound == {}
 
 
 async def test_who_was_removed_is_refused_and_told_what_to_do(

@@ -25,8 +25,8 @@ from sparecode_node.replication.tls import (
 )
 from sparecode_node.rpc.joining import JoiningEntrance
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
-from sparecode_node.services.errors import Refused
-from sparecode_node.services.joining import Admission, Joiner
+from sparecode_node.services.errors import InvalidFieldError, Refused
+from sparecode_node.services.joining import JOIN, Admission, Joiner
 from sparecode_node.services.refusals import Refusals
 from sparecode_node.services.tickets import door_of, pem
 from tests.rpc.edge import MEMBER, MEMBERS, NOW, STRANGERS, failure
@@ -224,6 +224,19 @@ async def test_a_refusal_says_why() -> None:
             await asked.join(TICKET_HOLDER)
         assert raised.value.code() is grpc.StatusCode.INTERNAL
         assert "ring" not in str(raised.value.details())
+
+
+async def test_who_has_a_ticket_and_says_nonsense_is_noted() -> None:
+    """(U1) It has come as far as this with a ticket, and it is tried by hand."""
+    async with member() as asked:
+        asked.told.answer = InvalidFieldError(
+            "hosts", "n1.members.sparecode is no host"
+        )
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await asked.join(TICKET_HOLDER)
+        assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        [(noted, count)] = asked.refusals._counts.items()
+        assert (noted.method, noted.reason, count) == (JOIN, "field", 1)
 
 
 async def test_an_unreadable_state_lets_members_in() -> None:

@@ -153,6 +153,7 @@ class TwoReplicas:
         self.not_ready = 0
         """So often a removal cannot be yet; it takes its time to say so."""
         self.gone: set[str] = set()
+        self.joined: tuple[Member, ...] = ()
         """Members that are none any more."""
         self.changes: list[tuple[str, Member | NodeId]] = []
         self.before_apply: Call | None = None
@@ -226,11 +227,12 @@ class TwoReplicas:
         return target or NodeId("n3")
 
     def members(self) -> tuple[Member, ...]:
-        return tuple(
+        begun = (
             Member(node_id=NodeId(i), address=f"{i}:7301")
             for i in ("n0", "n1", "n3")
             if i not in self.gone
         )
+        return (*begun, *self.joined)
 
     async def add_learner(self, member: Member, *, timeout_s: float) -> None:
         assert timeout_s > 0
@@ -601,6 +603,7 @@ async def one_node(
             proposer=proposer,
             replicator=replicator,
             sealing=sealing,
+            state=state,
             authorities=lambda: (b"authority",),
         ),
         opening=Opening(proposer=proposer, reader=reader),

@@ -5,8 +5,10 @@ from dataclasses import replace
 
 import pytest
 
+from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.replication.errors import NoQuorumError
+from sparecode_node.replication.members import Member
 from sparecode_node.rpc.tickets import NotATicketError, from_text, to_text
 from sparecode_node.services.cluster import Standing
 from sparecode_node.services.context import Anonymous
@@ -134,6 +136,26 @@ async def test_an_address_must_be_one_that_others_reach(
     with pytest.raises(InvalidFieldError, match="address"):
         await node.cluster_changes.add_member(
             node.admin("ClusterService/AddMember"), node_id="n4", address=address
+        )
+
+
+async def test_who_asks_again_to_add_a_member_gets_the_first_answer(
+    node: OneNode,
+) -> None:
+    """(Q1) Though it is one by now, and in whichever spelling; another request is not."""
+    changes, add = node.cluster_changes, "ClusterService/AddMember"
+    first = await changes.add_member(
+        node.admin(add, REQUEST), node_id="n4", address="N4.Example:07301"
+    )
+    node.replicator.joined = (Member(node_id=NodeId("n4"), address="n4.example:7301"),)
+    for address in ("N4.Example:07301", "n4.example:7301"):
+        again = await changes.add_member(
+            node.admin(add, REQUEST), node_id="n4", address=address
+        )
+        assert again == first
+    with pytest.raises(Refused, match="n4 is a member already"):
+        await changes.add_member(
+            node.admin(add), node_id="n4", address="n4.example:7301"
         )
 
 

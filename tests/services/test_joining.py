@@ -267,10 +267,29 @@ async def test_bad_fields_are_named(node: OneNode) -> None:
         ("address", replace(asks, address="0.0.0.0:7301")),
         ("request_id", replace(asks, request_id="1")),
         ("hosts", replace(asks, hosts=("h",) * 17)),
+        ("hosts", replace(asks, hosts=("no host",))),
+        ("hosts", replace(asks, hosts=("n4", "N1.members.sparecode"))),
     ):
         with pytest.raises(InvalidFieldError, match=field):
             await joining(node).admit(spoiled, timeout_s=5)
     assert await refused(node, asks, Files(signs=False)) is Reason.AUTHORITY_MISSING
+
+
+async def test_an_address_is_one_however_it_is_spelled(node: OneNode) -> None:
+    """Whoever asks again, with capitals say, is who was admitted."""
+    made, private = await ticket(node), key()
+    asks = joiner(made, private)
+    first = await joining(node).admit(
+        replace(asks, address="N4.example:07301"), timeout_s=5
+    )
+    again = await joining(node).admit(
+        replace(asks, address="n4.example:7301"), timeout_s=5
+    )
+    assert again.members == first.members
+    row = node.primary_db.execute(
+        "SELECT address FROM nodes WHERE node_id = 'n4'"
+    ).fetchone()
+    assert row == ("n4.example:7301",)
 
 
 async def test_without_a_quorum_nobody_is_admitted(node: OneNode) -> None:

@@ -37,6 +37,10 @@ WAITING_MAX = 4096
 """Calls for one primary; beyond, callers are shed."""
 
 
+_REFUSED = (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.FAILED_PRECONDITION)
+"""Who calls is looked at before anything is proposed (`peer_service`)."""
+
+
 @dataclass(slots=True)
 class _Waiting:
     """A call, until which moment of the loop it waits, and who wants to know."""
@@ -145,6 +149,10 @@ class ForwardQueue:
                 stub.Forward(request, timeout=longest_s + forwarding.GRACE_S)
             )
         except grpc.aio.AioRpcError as error:
+            if error.code() in _REFUSED:
+                raise NoPrimaryError(
+                    "the primary does not take calls of here"
+                ) from error
             raise OutcomeUnknownError(
                 f"the primary did not answer: {error.code().name}"
             ) from error

@@ -144,14 +144,18 @@ class KeyCalls:
     _keys: KeyExchange
 
     async def _member(self, context: Context) -> NodeId:
-        """Return the member that calls; nobody else gets further."""
+        """Return the member that calls, though perhaps it does not take part yet."""
+        raise NotImplementedError
+
+    async def _caller(self, context: Context) -> NodeId:
+        """Return the member that calls, and takes part."""
         raise NotImplementedError
 
     async def HoldKey(  # noqa: N802
         self, request: peers_pb2.HoldKeyRequest, context: Context
     ) -> peers_pb2.HoldKeyResponse:
         """Hold a key of the ring that another member has drawn."""
-        peer = await self._member(context)
+        peer = await self._caller(context)
         try:
             return await self._keys.held(request)
         except CannotHoldError as error:
@@ -161,7 +165,7 @@ class KeyCalls:
     async def FetchKey(  # noqa: N802
         self, request: peers_pb2.FetchKeyRequest, context: Context
     ) -> peers_pb2.FetchKeyResponse:
-        """Lend a key of the ring that another member lacks."""
+        """Lend a key of the ring that another member lacks, perhaps to start at all."""
         await self._member(context)
         return self._keys.lent(request)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeAlias
 
+from sparecode_node.domain.addresses import in_one_spelling
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.replication.admission import Hello
@@ -345,8 +346,11 @@ def _with_learner(before: Configuration, member: Member) -> Configuration:
         detail = f"{node_id} was removed; start the node under an id that is new"
         raise refused(detail, Reason.MEMBER_REMOVED)
     if known is not None:
-        if known.address != member.address:
-            detail = f"{node_id} is a member already, at {known.address}"
+        if _spelled(known.address) != _spelled(member.address):
+            detail = (
+                f"{node_id} is a member already, at {known.address}, and not at"
+                f" {member.address}"
+            )
             raise refused(detail, Reason.MEMBER_EXISTS)
         return before
     if len(before.members) >= MEMBERS_MAX:
@@ -356,6 +360,10 @@ def _with_learner(before: Configuration, member: Member) -> Configuration:
     if len(after.to_bytes()) > COMMAND_BYTES_MAX:
         raise refused("the configuration would be too large for the log")
     return after
+
+
+def _spelled(address: str) -> str:
+    return in_one_spelling(address) or address
 
 
 def _existing(before: Configuration, node_id: NodeId) -> Member:

@@ -4,6 +4,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
 import grpc
@@ -23,6 +24,8 @@ from sparecode_node.replication.tls import caller
 log = logging.getLogger(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
+
+NO_LINK = "no link of this member has begun here yet"
 
 
 class PeerHandler(Protocol):
@@ -75,8 +78,22 @@ class Meeting(Protocol):
     def met(self, peer: NodeId, shown: peers_pb2.Hello) -> Hello | str:
         """Return what a node says of itself, or why it is refused."""
 
+    def refuses(self, peer: NodeId, hello: Hello) -> str | None:
+        """Return why a node that was met is refused by now, None if it is not."""
+
+    def arrived(self, peer: NodeId, hello: Hello) -> None:
+        """Take note that a link of a node has begun."""
+
     def parted(self, peer: NodeId) -> None:
         """Take note that the link of a node has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Inbound:
+    """The link of a node to here, and what it has begun with."""
+
+    reading: asyncio.Task[bool]
+    hello: Hello
 
 
 class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
@@ -96,7 +113,7 @@ class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
         self._engine = engine
         self._handler = handler
         self._meeting = meeting
-        self._inbound: dict[NodeId, asyncio.Task[bool]] = {}
+        self._inbound: dict[NodeId, _Inbound] = {}
 
     async def _certified(self, context: Context) -> NodeId:
         peer = caller(context.auth_context())
@@ -105,18 +122,38 @@ class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
         return peer
 
     async def _caller(self, context: Context) -> NodeId:
-        """Return the member that calls, or a guest: a node that has a link to here."""
-        peer = await self._certified(context)
-        if not (self._meeting.knows(peer) or peer in self._inbound):
-            await self._refuse(context, peer, "not a member")
+        """
+        Return the member that calls, whose journal is the one that is known.
+
+        It has shown that when its link began: who is wiped or was removed has none,
+        and a member has one again after a moment.
+        """
+        peer = await self._member(context)
+        if peer not in self._inbound:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, NO_LINK)
         return peer
 
     async def _member(self, context: Context) -> NodeId:
-        """Return the member that calls; a guest is given no key."""
+        """Return the member that calls, though perhaps it does not take part yet."""
         peer = await self._certified(context)
         if not self._meeting.knows(peer):
             await self._refuse(context, peer, "not a member")
+        await self._refuse_if_linked_no_more(context, peer)
         return peer
+
+    async def _member_or_guest(self, context: Context) -> NodeId:
+        """Return the node that calls: a member, or one that has a link to here."""
+        peer = await self._certified(context)
+        if not (self._meeting.knows(peer) or peer in self._inbound):
+            await self._refuse(context, peer, "not a member")
+        await self._refuse_if_linked_no_more(context, peer)
+        return peer
+
+    async def _refuse_if_linked_no_more(self, context: Context, peer: NodeId) -> None:
+        inbound = self._inbound.get(peer)
+        why = None if inbound is None else self._meeting.refuses(peer, inbound.hello)
+        if why is not None:
+            await self._refuse(context, peer, why)
 
     async def _refuse(self, context: Context, peer: str, why: str) -> NoReturn:
         log.warning(
@@ -141,16 +178,19 @@ class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
                 (levels.METADATA, str(self._level)),
             )
         )
+        if why := self._meeting.refuses(peer, met):  # Since that was sent.
+            await self._refuse(context, peer, why)
         reading = asyncio.create_task(self._read(peer, met, request_iterator))
         # From here on nothing of an older link is delivered.
         if older := self._inbound.get(peer):
-            older.cancel()
-        self._inbound[peer] = reading
+            older.reading.cancel()
+        inbound = self._inbound[peer] = _Inbound(reading, met)
+        self._meeting.arrived(peer, met)
         try:
             await asyncio.wait({reading})
         finally:
             reading.cancel()
-            if self._inbound.get(peer) is reading:
+            if self._inbound.get(peer) is inbound:
                 del self._inbound[peer]
                 self._meeting.parted(peer)
         if reading.cancelled():
@@ -161,10 +201,11 @@ class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
             )
         return peers_pb2.LinkResponse()
 
-    def close(self, peer: NodeId) -> None:
-        """End the link of a node that is refused by now."""
-        if reading := self._inbound.get(peer):
-            reading.cancel()
+    def close_refused(self) -> None:
+        """End the links of nodes that are refused by now."""
+        for peer, inbound in self._inbound.items():
+            if self._meeting.refuses(peer, inbound.hello):
+                inbound.reading.cancel()
 
     async def _read(
         self,
@@ -238,6 +279,6 @@ class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
     async def GetMemberStatus(
         self, request: peers_pb2.GetMemberStatusRequest, context: Context
     ) -> peers_pb2.GetMemberStatusResponse:
-        """Tell how far this member has got."""
-        await self._caller(context)
+        """Tell how far this member has got; also a node that does not run (E2)."""
+        await self._member_or_guest(context)
         return await self._handler.member_status(request)

@@ -16,6 +16,7 @@ import grpc
 import grpc.aio
 
 from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
+from sparecode_node.domain.addresses import in_one_spelling
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.admission import ADVICE, Hello, Refusal, refusal
 from sparecode_node.replication.engine_thread import EngineThread, LoopCalls
@@ -50,6 +51,9 @@ START_S = 60.0
 
 RENEW_S = 2.0
 """For a new connection to stand, and for calls on the old one to end."""
+
+JOURNAL_ID_MAX = 64
+"""Characters of a journal's name; those of today have 32."""
 
 _SIZES = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
@@ -95,6 +99,11 @@ class PeerAddresses:
         return tuple(Member(node_id=m, address=a) for m, a in self.members.items())
 
 
+def _is_address(address: str) -> bool:
+    """Say whether a member may be reached there; one of before tells none."""
+    return not address or in_one_spelling(address) is not None
+
+
 def dial(peer: NodeId, address: str, tls: PeerTls) -> grpc.aio.Channel:
     """Open a channel to a member, that nobody else can answer."""
     name = ("grpc.ssl_target_name_override", target_name(peer))
@@ -120,12 +129,13 @@ class PeerTransport:
         self._level = level
         self._cluster_id = cluster_id
         self._status = ReplicaStatus()
-        self._guests: dict[NodeId, str] = {}
+        self._linked_from: dict[NodeId, str] = {}
         """
         Where nodes say that they are reached which have a link to here.
 
         One that is catching up reads of members of long ago: who feeds it may be none
-        of them, and must be answered all the same.
+        of them, and must be answered all the same. And who has moved is not where the
+        configuration says, until a primary has written it down.
         """
         self._dialed: dict[NodeId, str] = {}
         self._changing = asyncio.Lock()
@@ -214,15 +224,15 @@ class PeerTransport:
         """Have a link to every other member and guest, where it is, and to nobody else."""
         async with self._changing:
             gone = self._status.agreed.removed
-            wanted = {p: a for p, a in self._guests.items() if p not in gone}
-            wanted.update({m.node_id: m.address for m in self.configuration.members})
+            wanted = {m.node_id: m.address for m in self.configuration.members}
+            said = self._linked_from.items()
+            wanted.update({p: a for p, a in said if p not in gone})
             wanted.pop(self.node_id, None)
             for peer in tuple(self._links):
                 if wanted.get(peer) != self._dialed[peer]:
                     await self._hang_up(peer)
-            for removed in gone:
-                if self._servicer is not None:
-                    self._servicer.close(removed)
+            if self._servicer is not None:
+                self._servicer.close_refused()
             for peer, address in wanted.items():
                 if peer not in self._links and address:
                     self._dialed[peer] = address
@@ -321,6 +331,7 @@ class PeerTransport:
 
         One that no configuration here knows is a guest: it may be a member by one
         that has not come here yet, so it is answered, where it says that it is.
+        What it says goes into the configuration, so it must be what it should be.
         """
         known = self.configuration.member(peer)
         if known is not None and shown == peers_pb2.Hello():
@@ -328,17 +339,26 @@ class PeerTransport:
             return Hello("") if not known.journal_id else "shows no journal"
         if not shown.journal_id or shown.cluster_id != self._cluster_id:
             return "not a member of this cluster"
+        if len(shown.journal_id) > JOURNAL_ID_MAX or not _is_address(shown.address):
+            return "shows no journal and address"
+        hello = Hello(shown.journal_id, shown.address)
+        return self.refuses(peer, hello) or hello
+
+    def refuses(self, peer: NodeId, hello: Hello) -> str | None:
+        """Return why a node that was met is refused by now, None if it is not."""
         agreed, newest = self._status.agreed, self.configuration
-        if refused := refusal(agreed, newest, peer, shown.journal_id):
-            return refused.value
-        if self._guests.get(peer) != shown.address:
-            self._guests[peer] = shown.address
+        refused = refusal(agreed, newest, peer, hello.journal_id)
+        return None if refused is None else refused.value
+
+    def arrived(self, peer: NodeId, hello: Hello) -> None:
+        """Take note that a link of a node has begun: it is dialed where it says."""
+        if hello.address and self._linked_from.get(peer) != hello.address:
+            self._linked_from[peer] = hello.address
             self._changed.set()
-        return Hello(shown.journal_id, shown.address)
 
     def parted(self, peer: NodeId) -> None:
         """Take note that the link of a node has ended: a guest is one no more."""
-        if self._guests.pop(peer, None) is not None:
+        if self._linked_from.pop(peer, None) is not None:
             self._changed.set()
 
     def _take_refusal(self, peer: NodeId, why: str) -> None:

@@ -16,7 +16,7 @@ from sparecode_node.domain.ids import NodeId
 from sparecode_node.rpc.calls import time_left_s
 from sparecode_node.rpc.errors import Audience, answer_for, status_of
 from sparecode_node.rpc.identity import Context
-from sparecode_node.services.errors import Refused
+from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.services.joining import JOIN, Admission, Joiner, Joining
 from sparecode_node.services.refusals import NOBODY, Refusals
 from sparecode_node.services.security_log import CALL_REFUSED
@@ -93,7 +93,10 @@ class JoiningEntrance(pb_grpc.JoiningServiceServicer):
             if answer is None:
                 log.exception("joining failed by a bug")
                 await context.abort(grpc.StatusCode.INTERNAL, "internal error")
-            if isinstance(error, Refused):
+            if isinstance(error, InvalidFieldError):
+                # No use case has seen it, so nobody else has it recorded (U1).
+                self._refusals.record(JOIN, answer.reason.lower(), NOBODY)
+            if isinstance(error, InvalidFieldError | Refused):
                 self._turned_away(context, answer.reason)
             status = status_of(answer)
             await context.abort(status.code, status.details, status.trailing_metadata)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from sparecode_node.domain.ids import NodeId, RequestId
 from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.queries import membership
+from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.errors import ChangeRefusedError
 from sparecode_node.replication.replicator import Replicator
 from sparecode_node.services import fields
@@ -41,12 +43,14 @@ class ClusterChanges:
         proposer: Proposer,
         replicator: Replicator,
         sealing: Sealing,
+        state: LocalState,
         authorities: Callable[[], tuple[bytes, ...]],
     ) -> None:
         """Take note of *authorities*: those of the members, DER, for the tickets."""
         self._proposer = proposer
         self._replicator = replicator
         self._sealing = sealing
+        self._state = state
         self._authorities = authorities
 
     async def transfer_primary(self, context: CallContext, *, target: str) -> NodeId:
@@ -81,7 +85,7 @@ class ClusterChanges:
         wanted = fields.node_id("node_id", node_id)
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)
-        self._refuse_member(wanted)
+        await self._refuse_founder(wanted)
         request_id = RequestId(context.request_id.lower())
         secret = self._sealing.join_secret(session.administrator, request_id, wanted)
         command = CreateJoinTicket(
@@ -114,10 +118,10 @@ class ClusterChanges:
         `MEMBER_REMOVED`).
         """
         wanted = fields.node_id("node_id", node_id)
-        fields.address("address", address)
+        address = fields.address("address", address)
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)
-        self._refuse_member(wanted, address)
+        await self._refuse_founder(wanted, address)
         command = AddMember(node_id=wanted, address=address)
         said = {"node_id": node_id, "address": address}
         result = await self._proposer.propose(context, session, deadline, command, said)
@@ -163,9 +167,17 @@ class ClusterChanges:
             else:
                 return
 
-    def _refuse_member(self, node_id: NodeId, address: str = "") -> None:
-        """Refuse what is a member since the beginning: the state has no row of it."""
+    async def _refuse_founder(self, node_id: NodeId, address: str = "") -> None:
+        """
+        Refuse what is a member since the beginning: the state has no row of it.
+
+        Of the others apply knows; and whoever asks again gets the first answer (Q1).
+        """
+        async with self._state.transaction() as transaction:
+            known = {node.node_id for node in await membership.nodes(transaction)}
         for member in self._replicator.members():
+            if member.node_id in known:
+                continue
             if member.node_id == node_id:
                 raise _exists(f"{node_id} is a member already")
             if address and member.address == address:

@@ -6,9 +6,11 @@ What is checked here is form; what depends on the state is the state machine's.
 A message never quotes the value of a field that may be secret.
 """
 
+import ipaddress
 import re
 from collections.abc import Sequence
 
+from sparecode_node.domain.addresses import host_of, in_one_spelling
 from sparecode_node.domain.agents import GROUPS_MAX
 from sparecode_node.domain.ids import (
     AgentIdentity,
@@ -24,6 +26,7 @@ from sparecode_node.domain.tokencodes import (
     Algorithm,
 )
 from sparecode_node.domain.users import fold
+from sparecode_node.replication.tls import NAME_SUFFIX
 from sparecode_node.services.errors import InvalidFieldError
 
 UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
@@ -34,13 +37,9 @@ FINGERPRINT_DIGITS = 64
 SERIAL_NUMBER_DIGITS_MAX = 40
 """20 octets (RFC 5280, 4.1.2.2)."""
 NODE_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
-ADDRESS = re.compile(
-    r"(?P<host>\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?)"
-    r":(?P<port>[0-9]{1,5})",
-    re.ASCII,
-)
+_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+HOST = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*", re.ASCII)
 EVERYWHERE = ("0.0.0.0", "[::]")  # noqa: S104 - to refuse it.
-PORT_MAX = 65_535
 HOSTS_MAX = 16
 USERNAME_MAX = 128
 DISPLAY_NAME_MAX = 256
@@ -95,19 +94,41 @@ def node_id(name: str, value: str) -> NodeId:
 
 
 def address(name: str, value: str) -> str:
-    """Return where a node is reached: HOST:PORT."""
-    matched = ADDRESS.fullmatch(value)
-    if not matched or not 1 <= int(matched["port"]) <= PORT_MAX:
+    """Return where a node is reached, HOST:PORT, in the spelling that is compared."""
+    found = in_one_spelling(value)
+    if found is None:
         raise InvalidFieldError(
             name, "must be HOST:PORT, the host a name or an address, IPv6 in brackets"
         )
-    if matched["host"] in EVERYWHERE:
+    if host_of(found) in EVERYWHERE:
         raise InvalidFieldError(
             name,
-            f"must be where others reach the node; {matched['host']} is where it "
+            f"must be where others reach the node; {host_of(found)} is where it "
             "listens",
         )
-    return value
+    return found
+
+
+def host(name: str, value: str) -> str:
+    """
+    Return a name or an IP address that a member's certificate may be valid for.
+
+    By the names under `NAME_SUFFIX` members know each other: they follow from the id,
+    and who could ask for another one could answer in that member's place.
+    """
+    found = value.lower()
+    if found.endswith(NAME_SUFFIX) or found == NAME_SUFFIX[1:]:
+        raise InvalidFieldError(
+            name, f"{found} is a member's own name, and nobody asks for one"
+        )
+    try:
+        ipaddress.ip_address(found)
+    except ValueError:
+        if not HOST.fullmatch(found):
+            raise InvalidFieldError(
+                name, "must be host names or IP addresses"
+            ) from None
+    return found
 
 
 def text(name: str, value: str, *, at_most: int, at_least: int = 0) -> str:

@@ -10,7 +10,7 @@ commit a certificate is signed, and the key ring wrapped for that key alone.
 import datetime as dt
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from cryptography import x509
@@ -121,9 +121,13 @@ class Joining:
         """
         deadline = Deadline(self._clock, self._clock.monotonic_s() + timeout_s)
         request_id = fields.request_id(joiner.request_id)
-        fields.address("address", joiner.address)
+        joiner = replace(joiner, address=fields.address("address", joiner.address))
         if len(joiner.hosts) > fields.HOSTS_MAX:
             raise InvalidFieldError("hosts", f"at most {fields.HOSTS_MAX}")
+        # Before the ticket is used up: no certificate could be signed afterwards.
+        joiner = replace(
+            joiner, hosts=tuple(fields.host("hosts", each) for each in joiner.hosts)
+        )
         ticket_id = ticket_id_of(joiner.ticket_certificate)
         await self._replicator.read_barrier(timeout_s=deadline.left_s())
         async with self._state.transaction() as transaction:

@@ -155,6 +155,7 @@ def build_services(  # noqa: PLR0913  It is the one place that has them all.
             proposer=proposer,
             replicator=replicator,
             sealing=sealing,
+            state=state,
             authorities=authorities,
         ),
         local=LocalAdministration(
