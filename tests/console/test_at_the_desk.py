@@ -36,6 +36,8 @@ PATIENCE_MS = PATIENCE.total_seconds() * 1000
 WITHOUT_OPTIONS = {"exclude": ["option"]}
 """Hundreds of time zones, which are the browser's own to show."""
 SERIOUS = {"serious", "critical"}
+PARTS = 4
+"""Of the pages: so that no test takes long enough to be taken for one that hangs."""
 DESK: ViewportSize = {"width": 1280, "height": 800}
 PHONE: ViewportSize = {"width": 390, "height": 844}
 
@@ -118,19 +120,24 @@ def violations(page: Page, *rules: str) -> list[str]:
     ]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=range(PARTS))
 def looked_at(
-    chromium: Browser, estate: Estate, shown: Exhibition, page: Page
+    request: pytest.FixtureRequest,
+    chromium: Browser,
+    estate: Estate,
+    shown: Exhibition,
+    page: Page,
 ) -> Findings:
     """Look at every page once: with axe in light and dark, and at its width on a phone."""
     found: dict[str, list[str]] = {}
     widths: dict[str, int] = {}
-    window = new_window(chromium)
-    outside = window.new_page()
-    door(outside, url(estate))
-    _look(outside, "sign-in", found, widths)
-    window.close()
-    for exhibit in exhibits(shown):
+    if request.param == 0:
+        window = new_window(chromium)
+        outside = window.new_page()
+        door(outside, url(estate))
+        _look(outside, "sign-in", found, widths)
+        window.close()
+    for exhibit in list(exhibits(shown))[request.param :: PARTS]:
         page.goto(url(estate) + exhibit.path)
         if exhibit.prepare:
             exhibit.prepare(page)
@@ -430,3 +437,26 @@ def test_a_node_that_is_gone_says_where_the_others_are(
     expect(banner.get_by_role("link", name=two.node_id)).to_have_attribute(
         "href", f"{two.console_url}/tokens"
     )
+
+
+def test_a_lost_node_is_removed_at_another_console(
+    chromium: Browser, estate: Estate
+) -> None:
+    """(P5) It says first what the quorum is without it; then two members go on."""
+    here, _, three = estate.cluster.nodes
+    here.kill()
+    holder = estate.holder(pin=False)
+    window = new_window(chromium)
+    page = window.new_page()
+    sign_in(page, url(estate, 1), ADMINISTRATOR, estate.cluster.password)
+    page.get_by_role("link", name="Cluster", exact=True).click()
+    expect(page.locator("#members")).to_contain_text("1 of 3 nodes down")
+    page.get_by_role("link", name=f"Remove {here.node_id}").click()
+    expect(page.locator("main")).to_contain_text("Then 2 nodes vote")
+    page.get_by_role("button", name=f"Remove {here.node_id} for good").click()
+    expect(page.get_by_role("status")).to_contain_text(
+        f"{here.node_id} is no member any more", timeout=PATIENCE_MS
+    )
+    expect(page.locator("#members tbody tr")).to_have_count(2)
+    window.close()
+    assert estate.accepts(three, holder, estate.tokencode())

@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an operator does in the console: members, backups, the key."""
 
+import asyncio
+import contextlib
 import io
 import tarfile
+from contextlib import aclosing
 
 import pyrage
 import pytest
+from starlette.requests import ClientDisconnect
+from starlette.types import Message
 
-from sparecode_node.console import membership
+from sparecode_node.console import backups, membership
 from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.queries import seals
@@ -141,6 +146,44 @@ async def test_a_backup_is_downloaded_and_noted(desk: Desk) -> None:
     page = await browser.open("/backups")
     assert "just now" in page.text
     assert str(identity.to_public()) in page.text
+
+
+@pytest.mark.parametrize("stalls", [True, False])
+async def test_a_browser_that_takes_no_more_holds_up_nobody(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, stalls: bool
+) -> None:
+    """It stalls, or it is gone: the next backup can be taken, and this one is not noted."""
+    monkeypatch.setattr(backups, "DOWNLOAD_S", 0.01)
+    node = desk.node
+    await node.policies.update(
+        node.admin("PolicyService/UpdatePolicy"),
+        version=1,
+        values={
+            "backup_recipients": str(pyrage.x25519.Identity.generate().to_public())
+        },
+    )
+    never = asyncio.Event()
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            if not stalls:
+                raise OSError("gone")
+            await never.wait()
+
+    async def receive() -> Message:
+        await never.wait()
+        raise AssertionError("nobody says that it is over")
+
+    pieces = await node.backups.create(node.admin(backups.CREATE))
+    download = backups.Download(await anext(pieces), pieces)
+    scope = {"type": "http", "asgi": {"spec_version": "2.4"}}
+    with contextlib.suppress(ClientDisconnect):
+        await download(scope, receive, send)
+    again = await node.backups.create(node.admin(backups.CREATE))
+    async with aclosing(again):
+        assert (await anext(again)).offset == 0
+    noted = node.primary_db.execute("SELECT 1 FROM meta WHERE name = 'backup_at_ms'")
+    assert noted.fetchone() is None
 
 
 async def test_a_backup_that_nobody_could_open_is_refused(desk: Desk) -> None:

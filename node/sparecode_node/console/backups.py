@@ -30,7 +30,7 @@ async def take(visit: Visit) -> Response:
         visit.must(CREATE)
         begun = await attempt(visit, CREATE, lambda call: _begin(visit, call))
         if begun is not None:
-            return _Download(*begun)
+            return Download(*begun)
     recipients: list[str] | None = None
     if visit.may("PolicyService/GetPolicy"):
         policy = await visit.read(
@@ -52,7 +52,7 @@ async def _begin(
     return await anext(pieces), pieces
 
 
-class _Download(StreamingResponse):
+class Download(StreamingResponse):
     """A backup, piece by piece; torn off it is no whole file, and not noted."""
 
     def __init__(
