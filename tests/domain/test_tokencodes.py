@@ -35,14 +35,29 @@ RFC_4226_APPENDIX_D = [
     "520489",
 ]
 
-RFC_6238_APPENDIX_B = [
-    (59, "94287082", "46119246", "90693936"),
-    (1111111109, "07081804", "68084774", "25091201"),
-    (1111111111, "14050471", "67062674", "99943326"),
-    (1234567890, "89005924", "91819424", "93441116"),
-    (2000000000, "69279037", "90698825", "38618901"),
-    (20000000000, "65353130", "77737706", "47863826"),
+RFC_4226_TRUNCATED = [
+    "1284755224",
+    "1094287082",
+    "0137359152",
+    "1726969429",
+    "1640338314",
+    "0868254676",
+    "1918287922",
+    "0082162583",
+    "0673399871",
+    "0645520489",
 ]
+"""The column "Decimal" of the same table, of which a value is the last digits."""
+
+RFC_6238_APPENDIX_B = [
+    (59, 0x0000000000000001, "94287082", "46119246", "90693936"),
+    (1111111109, 0x00000000023523EC, "07081804", "68084774", "25091201"),
+    (1111111111, 0x00000000023523ED, "14050471", "67062674", "99943326"),
+    (1234567890, 0x000000000273EF07, "89005924", "91819424", "93441116"),
+    (2000000000, 0x0000000003F940AA, "69279037", "90698825", "38618901"),
+    (20000000000, 0x0000000027BC86AA, "65353130", "77737706", "47863826"),
+]
+"""Time, value of T, and the tokencodes with SHA-1, SHA-256 and SHA-512."""
 SECURID_SEED = bytes(range(1, 17))
 SECURID_SERIAL = TokenSerial("000612345678")
 SHOWN_BY_STOKEN = [
@@ -68,14 +83,25 @@ def test_hotp_agrees_with_rfc_4226(counter: int, expected: str) -> None:
     assert tokencode_at(SEED, HOTP, Moment(counter)) == expected
 
 
-@pytest.mark.parametrize(("at_s", "sha1", "sha256", "sha512"), RFC_6238_APPENDIX_B)
+@pytest.mark.parametrize(("counter", "decimal"), list(enumerate(RFC_4226_TRUNCATED)))
+def test_hotp_of_eight_digits_agrees_with_rfc_4226(counter: int, decimal: str) -> None:
+    """As many digits of the truncated value as are wanted, leading zeros included (K1)."""
+    for digits in (6, 8):
+        shown = tokencode_at(SEED, replace(HOTP, digits=digits), Moment(counter))
+        assert shown == decimal[-digits:]
+
+
+@pytest.mark.parametrize(
+    ("at_s", "steps", "sha1", "sha256", "sha512"), RFC_6238_APPENDIX_B
+)
 def test_totp_agrees_with_rfc_6238(
-    at_s: int, sha1: str, sha256: str, sha512: str
+    at_s: int, steps: int, sha1: str, sha256: str, sha512: str
 ) -> None:
     """The eighteen values of RFC 6238, appendix B, leading zeros included (K1)."""
     for name, expected in zip(HashName, (sha1, sha256, sha512), strict=True):
         parameters = replace(TOTP, hash_name=name, digits=8)
         step = step_at(at_s * 1_000, parameters)
+        assert step == steps
         assert tokencode_at(SEEDS[name], parameters, step) == expected
 
 

@@ -155,11 +155,15 @@ async def overtake(town: Town) -> None:
 
     async def later(proposal, *, timeout_s):
         node.replicator.propose = propose
-        await town.choose_pin()
-        await town.issue_anew()
+        command = proposal.call.command
+        kinds = {each.kind for each in getattr(command, "seals", ())}
+        if SealKind.PIN in kinds:
+            await town.choose_pin()
+        if SealKind.CODES in kinds:
+            await town.issue_anew()
         return await propose(proposal, timeout_s=timeout_s)
 
-    for _ in range(6):
+    for _ in range(8):
         node.replicator.propose = later
         try:
             await node.resealer.step()
