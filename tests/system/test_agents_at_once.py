@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is changed of an agent holds on every node at once, on open connections (A4)."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+from local_cluster.cluster import AGENT, LocalCluster
+
+from sparecode_client import AsyncAgent, certificate_fingerprint
+from tests.system.estate import PIN, Estate
+
+pytestmark = pytest.mark.asyncio
+
+Change = Callable[[], Awaitable[object]]
+ROUNDS = 3
+
+
+class Wanted:
+    """What has to be answered between one change and the next."""
+
+    def __init__(self, accepted: bool) -> None:
+        self.accepted = accepted
+
+
+class Asking:
+    """Asks through one open connection without pause, with a code that works again."""
+
+    def __init__(self, agent: AsyncAgent, passcode: str) -> None:
+        self._agent = agent
+        self._passcode = passcode
+        self.wanted: Wanted | None = None
+        """Of an answer that is asked for from now on; None: either is right."""
+        self.answers = 0
+        """So many had to be that, and were."""
+
+    async def run(self) -> None:
+        while True:
+            wanted = self.wanted
+            answer = await self._agent.authenticate("alice", self._passcode)
+            if wanted is not None and wanted is self.wanted:
+                assert answer.accepted is wanted.accepted
+                self.answers += 1
+
+
+async def until_answered(asking: list[Asking]) -> None:
+    """Return when every node has answered some more."""
+    before = [each.answers for each in asking]
+    while any(  # noqa: ASYNC110
+        each.answers < earlier + ROUNDS
+        for each, earlier in zip(asking, before, strict=True)
+    ):
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.timeout(300)
+async def test_change_of_an_agent_holds_on_every_open_connection_from_its_commit_on(
+    cluster: LocalCluster,
+) -> None:
+    """
+    (A4) Three connections, one to each node, are kept and asked over all the time.
+
+    Whatever is asked after an administrator was told that the agent is disabled, or its
+    certificate denied, is refused on each; and accepted again after the opposite. No
+    connection is opened anew for it, and nobody is charged.
+    """
+    certificate = (cluster.certificates / f"{AGENT}.pem").read_bytes()
+    fingerprint = certificate_fingerprint(certificate)
+    async with Estate(cluster) as estate:
+        admin = estate.admin
+        await estate.holder("alice", codes=1)
+        fixed = await admin.issue_fixed_tokencode("serial-alice")
+        asking = [Asking(agent, PIN + fixed.code) for agent in estate.agents.values()]
+
+        async def change(do: Change, *, accepted: bool) -> None:
+            for each in asking:
+                each.wanted = None
+            await do()
+            for each in asking:
+                each.wanted = Wanted(accepted)
+            await until_answered(asking)
+
+        async with asyncio.TaskGroup() as group:
+            running = [group.create_task(each.run()) for each in asking]
+            async with asyncio.timeout(200):
+                for _ in range(ROUNDS):
+                    await change(
+                        lambda: admin.update_agent(AGENT, enabled=False), accepted=False
+                    )
+                    await change(
+                        lambda: admin.update_agent(AGENT, enabled=True), accepted=True
+                    )
+                    await change(
+                        lambda: admin.deny_certificate(fingerprint=fingerprint),
+                        accepted=False,
+                    )
+                    await change(
+                        lambda: admin.allow_certificate(fingerprint=fingerprint),
+                        accepted=True,
+                    )
+            for task in running:
+                task.cancel()
+        user = await admin.get_user("alice")
+        assert (user.emergency_failures, user.locked) == (0, False)
+        assert await estate.until_equal()
