@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a strike says of itself: that it bit, and what went wrong that must not."""
+
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from tests.faults import strikes
+from tests.faults.strikes import Strikes
+
+
+@dataclass
+class FakeNode:
+    """A process that stops with a code, and starts again under another id."""
+
+    node_id: str
+    pid: int
+    code: int | None = 0
+    killed: int = 0
+
+    def stop(self) -> int | None:
+        return self.code
+
+    def kill(self) -> None:
+        self.killed += 1
+
+
+@dataclass
+class FakeSite:
+    """Three nodes, whose logs say how often a primary handed over."""
+
+    nodes: list[FakeNode]
+    handed_over: int = 1
+    not_handed_over: int = 0
+    renews: bool = True
+    _said: dict[str, int] = field(default_factory=dict)
+
+    def said(self, event: str) -> int:
+        """Nothing at first, and then what there is."""
+        before = self._said.get(event, 0)
+        self._said[event] = getattr(self, event)
+        return before
+
+    def start(self, node: FakeNode) -> None:
+        node.pid += 100 if self.renews else 0
+
+    def ready(self, _node: FakeNode) -> None:
+        pass
+
+
+def nodes(code: int | None = 0) -> list[FakeNode]:
+    never = 2**30  # No such process.
+    return [FakeNode(f"n{n}", never + n, code) for n in (1, 2, 3)]
+
+
+def striking(site: Any, first_success: float | None = 0.5) -> Strikes:
+    return Strikes(
+        site,
+        random.Random(1),
+        primary=lambda: site.nodes[0],
+        offset_of=lambda _node: 0.0,
+        newest_applied=lambda: 0,
+        first_success=lambda _after, _but: first_success,
+    )
+
+
+def test_a_rolling_restart_bites_when_all_are_others_and_a_primary_handed_over() -> (
+    None
+):
+    proof = striking(FakeSite(nodes())).rolling_restart()
+    assert proof.bit
+    assert not proof.failure
+    assert "1 primaries handed over" in proof.words
+
+
+@pytest.mark.parametrize(
+    ("site", "bit", "failure"),
+    [
+        (FakeSite(nodes(), handed_over=0), False, ""),
+        (FakeSite(nodes(), renews=False), False, ""),
+        (FakeSite(nodes(code=70)), True, "exit codes [70, 70, 70]"),
+        (FakeSite(nodes(code=None)), True, "exit codes [None, None, None]"),
+        (
+            FakeSite(nodes(), not_handed_over=2),
+            True,
+            "2 primaries stopped without handing over",
+        ),
+    ],
+    ids=["nobody handed over", "the same process", "fell", "was killed", "just went"],
+)
+def test_a_rolling_restart_that_is_none(
+    site: FakeSite, bit: bool, failure: str
+) -> None:
+    proof = striking(site).rolling_restart()
+    assert (proof.bit, proof.failure) == (bit, failure)
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strikes, "SUCCESS_S", 0.0)
+    monkeypatch.setattr(Strikes, "_last", lambda _self, least, _most: least)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_survivors_who_answer_nobody_are_a_failure_and_no_gap_in_the_median() -> None:
+    proof = striking(FakeSite(nodes()), first_success=None).kill_primary()
+    assert proof.bit
+    assert proof.success_s is None
+    assert proof.failure.startswith("no success at the survivors")
+
+
+@pytest.mark.usefixtures("hasty")
+def test_survivors_who_answer_are_timed() -> None:
+    proof = striking(FakeSite(nodes()), first_success=0.5).kill_primary()
+    assert (proof.success_s, proof.failure) == (0.5, "")
