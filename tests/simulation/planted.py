@@ -32,7 +32,7 @@ from tests.simulation.faults import Profile
 
 ROOT = Path(__file__).resolve().parents[2]
 PATCHES = Path(__file__).with_name("planted")
-COPIED = ("node", "protos", "client", "tests", "pyproject.toml")
+COPIED = ("node", "protos", "client", "deploy", "tests", "pyproject.toml")
 HUNT_MAX_S = 900
 
 
@@ -161,7 +161,9 @@ def _find_by_seed(bug: Bug, tree: Path) -> Finding:
 def _find_by_test(bug: Bug, tree: Path) -> Finding:
     results = tree / "results.xml"
     pytest = ("-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={results}")
-    run_in(tree, *pytest, bug.test)
+    done = run_in(tree, *pytest, bug.test)
+    if not results.exists():
+        return Finding(bug, seen=f"pytest did not run: {done.stderr.strip()[-500:]}")
     for failure in ET.parse(results).iter("failure"):  # noqa: S314 - pytest wrote it.
         message = failure.get("message", "")
         if message.startswith(("AssertionError", "assert ", "Failed: DID NOT RAISE")):

@@ -28,6 +28,14 @@ def test_there_are_enough_planted_bugs() -> None:
     assert len(BUGS) >= 60
 
 
+def test_a_directed_test_runs_in_a_copy() -> None:
+    """Whatever the tests of the tree load first is in the copy too."""
+    bug = next(bug for bug in BUGS if bug.test)
+    with planted.copy_with(bug) as tree:
+        done = planted.run_in(tree, "-m", "pytest", "-q", "--collect-only", bug.test)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize(
     ("violations", "found"),
     [
