@@ -6,11 +6,14 @@ Who fails in the TLS handshake never reaches a method; `tests/system/test_strang
 has those, on the listeners of real nodes.
 """
 
+import base64
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import grpc
+import pyotp
 import pytest
 import pytest_asyncio
 
@@ -21,6 +24,7 @@ from sparecode.v1 import (
     authentication_pb2,
     cluster_pb2,
     sessions_pb2,
+    tokens_pb2,
     users_pb2,
 )
 from sparecode.v1 import emergency_access_pb2 as emergency_pb
@@ -28,9 +32,11 @@ from sparecode.v1.administrators_pb2_grpc import AdministratorServiceStub
 from sparecode.v1.agents_pb2_grpc import AgentServiceStub
 from sparecode.v1.authentication_pb2_grpc import AuthenticationServiceStub
 from sparecode.v1.sessions_pb2_grpc import SessionServiceStub
+from sparecode.v1.tokens_pb2_grpc import TokenServiceStub
 from sparecode_client import certificate_fingerprint
 from sparecode_node.domain.administrators import Role, may
 from sparecode_node.services.authorization import NEEDS
+from tests.rpc.contract import public
 from tests.rpc.edge import AGENT, AGENTS, NOW, failure
 from tests.rpc.test_imports import one_file
 from tests.rpc.test_methods import CASES, ID, pieces
@@ -109,6 +115,28 @@ async def call(channel: grpc.aio.Channel, method: str, metadata: Bearer = ()) ->
         ):
             pass
     return failure(caught.value)
+
+
+async def test_every_method_is_in_the_matrix() -> None:
+    """
+    (P1) What the tests below go through is all that there is, read from the contract.
+
+    What no session is needed for is what gives one, and what agents call.
+    """
+    without_session = {
+        "SessionService/Login",
+        "AuthenticationService/Authenticate",
+        "AuthenticationService/ContinueAuthentication",
+    }
+    assert set(public()) == set(NEEDS) | without_session
+    # With a request in order, or the credential might not be why it is refused.
+    without_fields = {
+        method
+        for method in NEEDS
+        if {*public()[method].input_type.fields_by_name}
+        <= {"stale_ok", "page_size", "page_token"}
+    }
+    assert set(NEEDS) - set(REQUESTS) <= without_fields
 
 
 # --- On the administrators' listener ----------------------------------------
@@ -310,7 +338,7 @@ async def test_a_certificate_that_names_nobody_asks_nothing(whole: Whole) -> Non
     )
 
 
-@pytest.mark.parametrize(
+NO_LONGER = pytest.mark.parametrize(
     ("method", "fields", "reason"),
     [
         ("RemoveAgent", {"name": "vpn"}, "agent_unknown"),
@@ -323,6 +351,9 @@ async def test_a_certificate_that_names_nobody_asks_nothing(whole: Whole) -> Non
     ],
     ids=["removed", "disabled", "revoked"],
 )
+
+
+@NO_LONGER
 async def test_an_agent_that_may_no_longer_ask_changes_nothing(
     whole: Whole, method: str, fields: dict[str, Any], reason: str
 ) -> None:
@@ -343,3 +374,44 @@ async def test_an_agent_that_may_no_longer_ask_changes_nothing(
         *("agent:sparecode://agent/vpn", "Authenticate", "alice"),
         *("refused", reason),
     )
+
+
+@NO_LONGER
+async def test_what_such_an_agent_has_begun_it_does_not_end(
+    whole: Whole, method: str, fields: dict[str, Any], reason: str
+) -> None:
+    """(A4, K3, U1) It holds a challenge of before, with the right next step: refused."""
+    await whole.call(
+        TokenServiceStub,
+        "ClearPin",
+        tokens_pb2.ClearPinRequest(request_id=new_id(), serial="1"),
+    )
+    shows = pyotp.TOTP(base64.b32encode(b"12345678901234567890").decode())
+    now = int(time.time())
+    async with whole.agents() as channel:
+        stub = AuthenticationServiceStub(channel)
+        asked = await stub.Authenticate(
+            authentication_pb2.AuthenticateRequest(
+                request_id=new_id(), username="alice", passcode=shows.at(now)
+            ),
+            timeout=5,
+        )
+        needed = authentication_pb2.AUTHENTICATION_DECISION_NEW_PIN_REQUIRED
+        assert asked.decision == needed
+        request = getattr(agents_pb2, f"{method}Request")(request_id=new_id(), **fields)
+        await whole.call(AgentServiceStub, method, request)
+        before = whole.facts()
+        answer = await stub.ContinueAuthentication(
+            authentication_pb2.ContinueAuthenticationRequest(
+                request_id=new_id(),
+                challenge=asked.challenge,
+                next_tokencode=shows.at(now + 30),
+                new_pin="271828",
+            ),
+            timeout=5,
+        )
+    assert answer.decision == authentication_pb2.AUTHENTICATION_DECISION_REFUSED
+    assert whole.facts() == before
+    noted = (await whole.noted())[-1]
+    assert noted[:2] == ("agent:sparecode://agent/vpn", "ContinueAuthentication")
+    assert noted[-2:] == ("refused", reason)

@@ -17,22 +17,19 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.descriptor import MethodDescriptor
 from local_cluster.cluster import LocalCluster, LocalNode
 
-from sparecode.internal.v1 import peers_pb2
-from sparecode.v1 import agents_pb2, authentication_pb2, users_pb2
 from sparecode_node.certificates import Authority, Issued
+from tests.rpc.contract import between_members, public
 
 NOW = dt.datetime.now(dt.UTC)
 PATIENCE_S = 20
-METHODS: dict[str, Any] = {
-    **{
-        f"/{service.full_name}/{method.name}": method
-        for file in (authentication_pb2, agents_pb2, users_pb2, peers_pb2)
-        for service in file.DESCRIPTOR.services_by_name.values()
-        for method in service.methods
-    }
+METHODS: dict[str, MethodDescriptor] = {
+    f"/{method.containing_service.full_name}/{method.name}": method
+    for method in (*public().values(), *between_members().values())
 }
+"""All that there are, on whichever listener."""
 LISTENERS = ("agents", "peers")
 
 

@@ -170,10 +170,14 @@ class Stage:
     # --- People and their tokens ----------------------------------------------
 
     async def person(
-        self, *, pin: str = PIN, rule: PinRule = PinRule.PREPENDED
+        self,
+        *,
+        pin: str = PIN,
+        rule: PinRule = PinRule.PREPENDED,
+        at: tuple[int, int, int] = (0, 1, 2),
     ) -> Person:
-        """Add a user at node 1, give them a token at node 2, and a PIN at node 3."""
-        first, second, third = self.admins
+        """Add a user at one node, give them a token at another, and a PIN at a third."""
+        first, second, third = (self.admins[node] for node in at)
         name = next(_names)
         serial = f"serial-{name}"
         await first.create_user(name)
