@@ -93,3 +93,17 @@ async def test_an_index_is_waited_for_and_no_longer_than_allowed() -> None:
     with pytest.raises(NoQuorumError, match="entry 7 did not arrive"):
         await waiters.wait(7, timeout_s=0.001)
     waiters.advance(8)
+
+
+async def test_who_has_given_up_is_forgotten() -> None:
+    """A node that hears of indexes, and lacks the entries, is asked all the while."""
+    waiters = AppliedWaiters()
+    staying = [asyncio.create_task(waiters.wait(7, timeout_s=10)) for _ in range(3)]
+    await turn()
+    for _ in range(100):
+        with pytest.raises(NoQuorumError):
+            await waiters.wait(9, timeout_s=0)
+    assert len(waiters._waiters) <= 2 * (len(staying) + 1)
+    waiters.advance(9)
+    await asyncio.gather(*staying)
+    assert waiters._waiters == []

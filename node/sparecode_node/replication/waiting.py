@@ -18,13 +18,17 @@ class AppliedWaiters:
     applied: int = 0
     _waiters: list[tuple[int, int, asyncio.Future[None]]] = field(default_factory=list)
     _order: "itertools.count[int]" = field(default_factory=itertools.count)
+    _gone: int = 0
+    """Of the waiters, who has given up."""
 
     def advance(self, applied: int) -> None:
         """Wake those whose index is reached."""
         self.applied = max(self.applied, applied)
         while self._waiters and self._waiters[0][0] <= self.applied:
             _, _, future = heapq.heappop(self._waiters)
-            if not future.done():
+            if future.done():
+                self._gone -= 1
+            else:
                 future.set_result(None)
 
     async def wait(self, index: int, *, timeout_s: float) -> None:
@@ -40,6 +44,17 @@ class AppliedWaiters:
             raise NoQuorumError(
                 f"entry {index} did not arrive here in time; {self.applied} has"
             ) from error
+        finally:
+            if future.cancelled():
+                self._forget_gone()
+
+    def _forget_gone(self) -> None:
+        """Keep no more of those who have given up than of others: nothing may come for long."""
+        self._gone += 1
+        if 2 * self._gone > len(self._waiters):
+            self._waiters = [each for each in self._waiters if not each[2].done()]
+            heapq.heapify(self._waiters)
+            self._gone = 0
 
 
 class SharedBarrier:
