@@ -37,7 +37,9 @@ class InvalidArgument(SparecodeError):
     """A field of the request is wrong. Nothing was applied."""
 
     def __init__(self, field: str, description: str, reason: str = "FIELD") -> None:
-        super().__init__(reason, f"{field}: {description}" if field else description)
+        # Of two fields at odds the words name both, and need nobody else to.
+        named = not field or description.startswith(f"{field} ")
+        super().__init__(reason, description if named else f"{field}: {description}")
         self.field = field
         """The field at fault; empty if it is not one field."""
         self.description = description

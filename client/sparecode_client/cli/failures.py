@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import typer
 
 from sparecode_client.cli.session_file import SessionFileError
-from sparecode_client.cli.words import plain
+from sparecode_client.cli.words import for_terminal, plain
 from sparecode_client.errors import (
     ApprovalNeeded,
     InvalidArgument,
@@ -152,9 +152,9 @@ def next_step(error: SparecodeError) -> str:
 
 def fail(code: ExitCode, words: str, then: str = "") -> typer.Exit:
     """Tell what went wrong and what to do next; return what is to be raised."""
-    sys.stderr.write(f"sparecode: {plain(words)}\n")
-    if then:
-        sys.stderr.write(f"{plain(then)}\n")
+    for line in (f"sparecode: {plain(words)}", plain(then)):
+        if line:
+            sys.stderr.write(f"{for_terminal(line, sys.stderr)}\n")
     return typer.Exit(code)
 
 

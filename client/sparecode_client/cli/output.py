@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from sparecode_client.cli.words import plain, show_timestamp
+from sparecode_client.cli.words import for_terminal, plain, show_timestamp
 from sparecode_client.values import Commit, ReadPosition
 
 
@@ -55,9 +55,13 @@ class Output:
         """Write a line for people."""
         sys.stdout.write(f"{plain(words)}\n")
 
+    def tell(self, words: str) -> None:
+        """Write a sentence for people, broken between words on a terminal."""
+        sys.stdout.write(f"{for_terminal(plain(words), sys.stdout)}\n")
+
     def note(self, words: str) -> None:
         """Write a line for people on stderr, beside whatever the answer is."""
-        sys.stderr.write(f"{plain(words)}\n")
+        sys.stderr.write(f"{for_terminal(plain(words), sys.stderr)}\n")
 
     def done(self, words: str, commit: Commit, **facts: object) -> None:
         """Tell that a change was committed, and where."""

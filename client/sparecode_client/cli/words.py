@@ -2,14 +2,37 @@
 """What people type and read: times, durations, codes, names."""
 
 import re
+import shutil
+import textwrap
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TextIO
 
 _DURATION = re.compile(
     r"(?:(?P<weeks>\d+)w)?(?:(?P<days>\d+)d)?(?:(?P<hours>\d+)h)?"
     r"(?:(?P<minutes>\d+)m)?(?:(?P<seconds>\d+)s)?"
 )
 _GROUP = 4
+_WIDTH_MIN = 40
+"""Of a terminal; on a narrower one words are broken anyhow."""
+_NO_BREAK = "\u00a0"
+_COMMAND = re.compile(r"`[^`]*`|(?<=: )sparecode.*?(?=\.(?: |$)|$)")
+"""In a sentence: between backquotes, or behind a colon, to the end of the sentence."""
+
+
+def for_terminal(words: str, stream: TextIO) -> str:
+    """
+    Return a sentence broken between words, where a terminal would break it within one.
+
+    In a file or a pipe it stays one line, for whoever searches it. Commands, which people
+    copy, are not broken.
+    """
+    if words.startswith(" ") or not stream.isatty():
+        return words
+    width = max(shutil.get_terminal_size().columns, _WIDTH_MIN)
+    whole = _COMMAND.sub(lambda found: found[0].replace(" ", _NO_BREAK), words)
+    broken = textwrap.fill(whole, width, break_long_words=False, break_on_hyphens=False)
+    return broken.replace(_NO_BREAK, " ")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What people read on a terminal of 80 columns."""
+
+import io
+
+import pytest
+
+from sparecode_client.cli.failures import ExitCode, fail
+from sparecode_client.cli.words import for_terminal
+from sparecode_client.errors import InvalidArgument
+
+LONG = (
+    "the policy names nobody who could open a backup: make a key with "
+    "`sparecode-node backup keygen`, and put its public half there with "
+    "`sparecode policy update --set backup_recipients=age1...`"
+)
+
+WATCH = (
+    "The new key is active, and the cluster goes on by itself. Watch it with: "
+    "sparecode cluster rotate-keys"
+)
+
+
+class Terminal(io.StringIO):
+    """A terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def eighty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+@pytest.mark.parametrize(
+    ("words", "lines"),
+    [
+        ("short enough", ["short enough"]),
+        (
+            LONG,
+            [
+                "the policy names nobody who could open a backup: make a key with",
+                "`sparecode-node backup keygen`, and put its public half there with",
+                "`sparecode policy update --set backup_recipients=age1...`",
+            ],
+        ),
+        (
+            WATCH,
+            [
+                "The new key is active, and the cluster goes on by itself. Watch it with:",
+                "sparecode cluster rotate-keys",
+            ],
+        ),
+        ("    sparecode-node --config node.toml init " + "x" * 80, None),
+        ("x" * 100, None),
+    ],
+)
+def test_sentences_are_broken_between_words_and_commands_are_not(
+    words: str, lines: list[str] | None
+) -> None:
+    assert for_terminal(words, Terminal()).splitlines() == (lines or [words])
+
+
+def test_what_is_not_read_on_a_terminal_is_one_line() -> None:
+    """For whoever searches a log for it."""
+    assert for_terminal(LONG, io.StringIO()) == LONG
+
+
+def test_refusal_is_told_in_lines_and_its_advice_in_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    fail(ExitCode.REFUSED, LONG, "Name one: sparecode policy update --set x=KEY")
+    lines = terminal.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[-1] == "Name one: sparecode policy update --set x=KEY"
+
+
+@pytest.mark.parametrize(
+    ("field", "description", "words"),
+    [
+        ("count", "must be 1 to 50, not 99", "count: must be 1 to 50, not 99"),
+        ("lock", "lock must be 1m to 1d, not 1s", "lock must be 1m to 1d, not 1s"),
+        ("", "what it is", "what it is"),
+        ("lock", "lock_max is less", "lock: lock_max is less"),
+    ],
+)
+def test_field_at_fault_is_named_once(field: str, description: str, words: str) -> None:
+    """(I4) And always."""
+    assert InvalidArgument(field, description).words == words
