@@ -76,7 +76,7 @@ def test_limits_of_the_log_reach_the_engine(path):
 def test_sample_names_every_key(path):
     """A key that the sample does not name is one that nobody finds."""
     path.write_text("")
-    named = set(re.findall(r"^(?:# )?(\w+) = ", SAMPLE.read_text(), re.MULTILINE))
+    named = set(re.findall(r"^(?:# ?)?(\w+) = ", SAMPLE.read_text(), re.MULTILINE))
     known: set[str] = set()
     for section in re.findall(r"^\[(\w+)\]$", SAMPLE.read_text(), re.MULTILINE):
         text = SAMPLE.read_text().replace(f"[{section}]\n", f"[{section}]\nzzz = 1\n")
@@ -270,8 +270,26 @@ def test_credential_of_systemd_stands_for_the_file_of_its_name(path, tmp_path):
     credentials = tmp_path / "credentials"
     credentials.mkdir()
     environment = {"CREDENTIALS_DIRECTORY": str(credentials)}
-    named = Path("/etc/sparecode/keyring.json")
+    named = Path("/var/lib/sparecode-keys/keyring.json")
     assert load_config(path, environment).keys_file == named
     given = credentials / "keyring.json"
     given.touch()
     assert load_config(path, environment).keys_file == given
+
+
+def test_wrapping_key_may_be_a_credential_and_may_be_left_out(path, tmp_path):
+    """(P5)."""
+    environment = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    config = load_config(path, environment)
+    assert config.wrapping_key_file == Path("/etc/sparecode/wrapping.key")
+    assert config.given_ring_file is None
+    (tmp_path / "wrapping.key").touch()
+    assert load_config(path, environment).wrapping_key_file == tmp_path / "wrapping.key"
+    edit(
+        path,
+        'wrapping_key = "/etc/sparecode/wrapping.key"',
+        'given = "first.json"',
+    )
+    config = load_config(path, environment)
+    assert config.wrapping_key_file is None
+    assert config.given_ring_file == path.parent / "first.json"

@@ -52,6 +52,7 @@ log = logging.getLogger(__name__)
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(backup_tool.app, name="backup")
+app.command("draw-ring")(setting_up.draw_ring)
 app.command("bundle")(recovery_tool.bundle)
 app.command("restore")(recovery_tool.restore)
 app.command("recover")(recovery_tool.recover)

@@ -150,6 +150,11 @@ class Config:
     members: Mapping[str, Address] = field(hash=False)
     """Every member's peers listener, this node's included."""
     keys_file: Path
+    """The key ring; the node writes it when keys are rotated."""
+    wrapping_key_file: Path | None = None
+    """None: the ring is not wrapped."""
+    given_ring_file: Path | None = None
+    """A ring to begin with, where there is none yet."""
     raft: RaftConfig
     kdf_profile: KdfProfile
     limits: LimitsConfig
@@ -204,7 +209,9 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Conf
         metrics=_metrics(metrics) if "metrics" in tables else None,
         console=_console(path, console) if "console" in tables else None,
         members=_members(path, section("cluster"), node.id),
-        keys_file=_credential(keys.file("file"), environment),
+        keys_file=keys.credential("file", environment),
+        wrapping_key_file=keys.credential_or_none("wrapping_key", environment),
+        given_ring_file=keys.credential_or_none("given", environment),
         raft=_raft(section("raft")),
         kdf_profile=_kdf(section("kdf"), environment),
         limits=_limits(section("limits")),
@@ -229,13 +236,6 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Conf
             )
         seen[listener.listen.port] = name
     return config
-
-
-def _credential(path: Path, environment: Mapping[str, str]) -> Path:
-    """Return the file that systemd gives in place of *path* (LoadCredential), if any."""
-    directory = environment.get("CREDENTIALS_DIRECTORY")
-    given = directory and Path(directory, path.name)
-    return given if given and given.exists() else path
 
 
 def _node(section: Section) -> NodeConfig:

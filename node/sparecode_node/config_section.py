@@ -3,6 +3,7 @@
 
 import enum
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,6 +84,22 @@ class Section:
     def file(self, key: str) -> Path:
         """Return a path; a relative one starts at the folder of the file."""
         return self._path.parent.absolute() / Path(self.text(key)).expanduser()
+
+    def credential(self, key: str, environment: Mapping[str, str]) -> Path:
+        """Return a path, or the file that systemd gives in its place (LoadCredential)."""
+        path = self.file(key)
+        directory = environment.get("CREDENTIALS_DIRECTORY")
+        given = directory and Path(directory, path.name)
+        return given if given and given.exists() else path
+
+    def credential_or_none(
+        self, key: str, environment: Mapping[str, str]
+    ) -> Path | None:
+        """Return a path or a credential, if the key is there."""
+        if key not in self._table:
+            self._asked.append(key)
+            return None
+        return self.credential(key, environment)
 
     def flag(self, key: str, *, default: bool) -> bool:
         """Return true or false."""

@@ -20,6 +20,7 @@ from sparecode_node.services.kdf import PROFILES, Kdf
 from sparecode_node.services.key_keeping import KeyKeeper, open_ring
 from sparecode_node.services.keyring import KeyRing, KeyRingError
 from sparecode_node.services.rates import RateLimits
+from sparecode_node.services.ring_file import RingFile
 from sparecode_node.services.sealing import Sealing
 
 STATE = "state.db"
@@ -35,6 +36,15 @@ WHOLE = "whole"
 
 class StartError(Exception):
     """The node cannot start; the message is one line that names the thing."""
+
+
+def ring_file(config: Config) -> RingFile:
+    """Return where this node keeps its key ring."""
+    return RingFile(
+        path=config.keys_file,
+        wrapping_key=config.wrapping_key_file,
+        given=config.given_ring_file,
+    )
 
 
 def make_data_dir(path: Path) -> None:
@@ -129,11 +139,10 @@ async def initialize(
     """
     refuse_existing(config)
     make_data_dir(config.node.data_dir)
+    file = ring_file(config)
     try:
-        if config.keys_file.exists():
-            ring = KeyRing.load(config.keys_file)
-        else:
-            ring = KeyRing.draw(entropy)
+        file.prepare(entropy)
+        ring = file.load() if file.exists() else KeyRing.draw(entropy)
         with contextlib.closing(Kdf(PROFILES[config.kdf_profile.value])) as kdf:
             await prepare_founding(
                 config.node.data_dir / FOUNDING,
@@ -143,8 +152,8 @@ async def initialize(
                 kdf=kdf,
                 entropy=entropy,
             )
-        if not config.keys_file.exists():
-            ring.save(config.keys_file)
+        if not file.is_settled():
+            file.save(ring)
     except KeyRingError as error:
         raise StartError(str(error)) from error
 
@@ -152,7 +161,7 @@ async def initialize(
 def audit_keys(config: Config) -> str:
     """Return the public keys of audit checkpoints, in PEM (U2). Raises `StartError`."""
     try:
-        return checkpoints.public_keys(KeyRing.load(config.keys_file))
+        return checkpoints.public_keys(ring_file(config).load())
     except KeyRingError as error:
         raise StartError(str(error)) from error
 
@@ -194,8 +203,11 @@ def peer_addresses(
 
 async def key_keeper(config: Config, tls: PeerTls) -> KeyKeeper:
     """Open the key ring, with all that the state needs. Raises `KeyRingError`."""
-    ring = KeyRing.load(config.keys_file)
+    file = ring_file(config)
+    ring = file.load()
+    if not file.is_settled():
+        file.save(ring)
     others = dict(first_members(config, ring.cluster_id).members)
     others.pop(NodeId(config.node.id), None)
     state = config.node.data_dir / STATE
-    return await open_ring(ring, config.keys_file, state, others=others, tls=tls)
+    return await open_ring(ring, file, state, others=others, tls=tls)

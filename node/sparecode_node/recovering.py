@@ -25,6 +25,7 @@ from sparecode_node.preparing import (
     WHOLE,
     StartError,
     make_data_dir,
+    ring_file,
 )
 from sparecode_node.queries.state import read_only_uri
 from sparecode_node.replication import forwarding
@@ -99,6 +100,7 @@ def restore(
     make_data_dir(config.node.data_dir)
     new = config.node.data_dir / NEW
     try:
+        ring_file(config).prepare(entropy)
         new.mkdir(mode=0o700)
         signed = open_backup(backup, new / STATE, identities)
         manifest = signed.manifest
@@ -147,7 +149,7 @@ def restore(
 def standing(config: Config) -> Standing:
     """Say how much of the log this node has. Raises `StartError`."""
     try:
-        ring = KeyRing.load(config.keys_file)
+        ring = ring_file(config).load()
         return read_standing(
             config.node.data_dir / JOURNAL,
             config.node.data_dir / STATE,
@@ -210,7 +212,7 @@ def recover(config: Config, *, clock: Clock, entropy: Entropy) -> NewCluster:
     """
     new = config.node.data_dir / NEW
     try:
-        ring = KeyRing.load(config.keys_file)
+        ring = ring_file(config).load()
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(mode=0o700)
         write_snapshot(config.node.data_dir / STATE, new / STATE)
@@ -286,7 +288,8 @@ def _write(
         salt=entropy.token_bytes(SALT_BYTES),
         address=str(config.members[config.node.id]),
     )
-    ring.for_cluster(begun.cluster_id).save(new / RING)
+    file = ring_file(config)
+    file.beside(new / RING).save(ring.for_cluster(begun.cluster_id))
     write_private(new / WHOLE, b"")
 
 
@@ -298,7 +301,8 @@ def move(config: Config) -> Path | None:
     """
     data = config.node.data_dir
     new = data / NEW
-    ring = KeyRing.load(new / RING)
+    file = ring_file(config)
+    ring = file.beside(new / RING).load()
     old = data / f"before.{ring.cluster_id[:8]}"
     parts = [STATE, JOURNAL]
     if (new / STATE).exists():
@@ -312,8 +316,8 @@ def move(config: Config) -> Path | None:
         if part.exists():
             part.rename(place)
     if old.exists() and not (old / RING).exists():
-        KeyRing.load(config.keys_file).save(old / RING)
-    ring.save(config.keys_file)
+        file.beside(old / RING).save(file.load())
+    file.save(ring)
     sync_directory(data)  # What says that it was interrupted goes last.
     shutil.rmtree(new)
     sync_directory(data)

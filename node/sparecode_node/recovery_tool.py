@@ -15,7 +15,7 @@ from sparecode_node import local_socket, recovering
 from sparecode_node.command_line import EXIT_USAGE, fail, loaded, read_password
 from sparecode_node.config import Config
 from sparecode_node.local_socket import LocalSocketError
-from sparecode_node.preparing import StartError
+from sparecode_node.preparing import StartError, ring_file
 from sparecode_node.recovering import NewCluster
 from sparecode_node.replication.refounding import Standing
 from sparecode_node.replication.replicator import MemberStatus
@@ -23,7 +23,7 @@ from sparecode_node.services import age_files, bundles
 from sparecode_node.services.age_files import AgeError
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
 from sparecode_node.services.bundles import BUNDLE_BYTES_MAX, Bundle, BundleError
-from sparecode_node.services.keyring import KeyRing, KeyRingError, write_private
+from sparecode_node.services.keyring import KeyRingError, write_private
 
 PASSPHRASE_CHARACTERS_MIN = 12
 NEW_CLUSTER = "--make-this-node-a-new-cluster"
@@ -91,7 +91,7 @@ def export_bundle(
     try:
         text = bundles.to_bytes(
             Bundle(
-                ring=KeyRing.load(config.keys_file),
+                ring=ring_file(config).load(),
                 files={each.name: each.read_bytes() for each in also},
             )
         )

@@ -16,6 +16,7 @@ from sparecode_node.preparing import StartError
 from sparecode_node.rpc.tickets import PREFIX as TICKET_PREFIX
 from sparecode_node.rpc.tickets import TICKET_CHARACTERS_MAX
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
+from sparecode_node.services.keyring import KeyRing, KeyRingError
 
 Beside = Annotated[
     list[str] | None,
@@ -36,7 +37,28 @@ def next_step(config: Config) -> str:
         )
     return (
         f"Ready to begin: start node {config.node.id} and the others.\n"
-        f"Every node needs the key ring {config.keys_file}, mode 0600."
+        "Every node needs the same key ring: join by tickets, or give it to each."
+    )
+
+
+def draw_ring(
+    path: Annotated[Path, typer.Argument(help="Where to write it, mode 0600.")],
+) -> None:
+    """
+    Draw the key ring of a new cluster, for nodes that are given it from the start.
+
+    `[keys] given` names it on each node, which keeps a copy of its own from then on.
+    Nodes that join by tickets do not need it.
+    """
+    if path.exists():
+        fail(f"{path} exists already; a ring is never drawn over another one")
+    try:
+        KeyRing.draw(SystemEntropy()).save(path)
+    except KeyRingError as error:
+        fail(str(error))
+    typer.echo(
+        f"{path} holds a new cluster's first key. Give it to every node as\n"
+        "[keys] given, and begin on the first with `sparecode-node init`."
     )
 
 

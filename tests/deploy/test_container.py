@@ -105,6 +105,12 @@ def test_configuration_of_a_container_is_one():
     services = yaml.safe_load(COMPOSE.read_text())["services"]
     assert set(config.members) == set(services)
     assert {address.host for address in config.members.values()} == set(services)
+    # (T3, P5) The ring is written when keys are rotated: on the volume, not /etc.
+    volume = Path("/var/lib/sparecode")
+    assert config.keys_file.is_relative_to(volume)
+    assert config.wrapping_key_file == CONTAINER / "wrapping.key"
+    assert config.given_ring_file == CONTAINER / "keyring.json"
+    assert not config.keys_file.is_relative_to(config.node.data_dir)
 
 
 def test_version_of_the_image_is_that_of_the_project():

@@ -79,6 +79,53 @@ def test_every_pod_has_its_configuration_and_its_port():
     assert policy["podSelector"]["matchLabels"] == labels
 
 
+def test_pod_sees_its_own_key_and_no_other_pods():
+    """Of the secret's files those below its name, and its node.toml names them."""
+    nodes = resources()["StatefulSet", "sparecode"]["spec"]
+    pod = nodes["template"]["spec"]
+    (container,) = pod["containers"]
+    volumes = {each["name"]: each for each in pod["volumes"]}
+    mounts = {each["name"]: each for each in container["volumeMounts"]}
+    named = [
+        each["name"]
+        for each in pod["volumes"]
+        if each.get("secret", {}).get("secretName") == "sparecode-certificates"
+    ]
+    assert named == ["certificates"]
+    mount = mounts["certificates"]
+    assert mount["subPathExpr"] == "$(POD_NAME)"
+    assert mount["readOnly"]
+    items = volumes["certificates"]["secret"]["items"]
+    placed = {each["path"]: each["key"] for each in items}
+    for number in range(nodes["replicas"]):
+        pod_name = f"sparecode-{number}"
+        config = load_config(MANIFESTS / f"nodes/{pod_name}.toml", {})
+        for kind in ("pem", "key"):
+            assert placed.pop(f"{pod_name}/node.{kind}") == f"{pod_name}.{kind}"
+        for listener in (config.agents, config.peers, config.admin, config.console):
+            assert str(listener.certificate) == f"{mount['mountPath']}/node.pem"
+            assert str(listener.key) == f"{mount['mountPath']}/node.key"
+    assert placed == {}
+
+
+def test_node_may_write_its_ring_and_only_read_what_wraps_it():
+    """(T3, P5) Else no key could be rotated."""
+    nodes = resources()["StatefulSet", "sparecode"]["spec"]["template"]["spec"]
+    (container,) = nodes["containers"]
+    writable = [
+        Path(each["mountPath"])
+        for each in container["volumeMounts"]
+        if not each.get("readOnly")
+    ]
+    for path in (MANIFESTS / "nodes").glob("*.toml"):
+        config = load_config(path, {})
+        assert any(config.keys_file.is_relative_to(each) for each in writable)
+        assert not config.keys_file.is_relative_to(config.node.data_dir)
+        for read in (config.wrapping_key_file, config.given_ring_file):
+            assert read is not None
+            assert not any(read.is_relative_to(each) for each in writable)
+
+
 def test_nodes_do_not_wait_for_each_other_to_be_ready():
     """They are ready by each other: one at a time, the first never would be."""
     found = resources()

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from local_cluster.setup import set_up
 
+from sparecode_node.config import load_config
+
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "deploy/systemd/sparecode-node.service"
 BACKUP_UNITS = [
@@ -95,6 +97,18 @@ def test_node_makes_no_call_that_the_unit_forbids(tmp_path):
     made = set(traced.read_text().split()) - TRACED_ONLY - ROOT_ONLY
     assert {"fdatasync", "accept4"} <= made
     assert made - allowed_calls() == set()
+
+
+def test_unit_gives_the_wrapping_key_and_a_folder_that_the_ring_may_be_written_in():
+    """(T3, P5) Else no key could be rotated."""
+    config = load_config(ROOT / "deploy/node.toml", {})
+    lines = UNIT.read_text().splitlines()
+    settings = dict(line.split("=", 1) for line in lines if "=" in line)
+    name, _, source = settings["LoadCredential"].partition(":")
+    assert config.wrapping_key_file == Path(source)
+    assert name == Path(source).name
+    folders = [Path("/var/lib", each) for each in settings["StateDirectory"].split()]
+    assert folders == [config.node.data_dir, config.keys_file.parent]
 
 
 def test_systemd_finds_no_fault_with_the_nightly_backup(tmp_path):

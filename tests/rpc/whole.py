@@ -34,6 +34,7 @@ from sparecode_node.services.kdf import TESTING, Kdf
 from sparecode_node.services.key_keeping import KeyKeeper
 from sparecode_node.services.keyring import KeyRing
 from sparecode_node.services.refusals import Refusals
+from sparecode_node.services.ring_file import RingFile
 from sparecode_node.services.sealing import Sealing
 from sparecode_node.services.state_file import StateFile
 from sparecode_node.services.use_cases import build_services
@@ -201,7 +202,7 @@ class Whole(Edge):
 async def running_whole(directory: Path) -> AsyncIterator[Whole]:
     """Start a node without Raft, begin its cluster, and sign in."""
     clock, entropy = SystemClock(), SystemEntropy()
-    keeper = KeyKeeper(KeyRing.draw(entropy), directory / "keys.json")
+    keeper = KeyKeeper(KeyRing.draw(entropy), RingFile(path=directory / "keys.json"))
     sealing = Sealing(keeper.ring)
     file = StateFile(
         directory / "state.db", sealing=sealing, clock=clock, on_keys=keeper.follow

@@ -72,6 +72,7 @@ from sparecode_node.services.rates import RateLimits, Rates
 from sparecode_node.services.reading import Reader
 from sparecode_node.services.refusals import Refusals
 from sparecode_node.services.resealing import Resealer
+from sparecode_node.services.ring_file import RingFile
 from sparecode_node.services.rotating import Rotation
 from sparecode_node.services.sealing import Sealing, session_id
 from sparecode_node.services.second_factors import SecondFactors
@@ -527,7 +528,7 @@ async def one_node(
     )
     reader = Reader(authorization=authorization, **shared)
     rates = Rates(limits or UNLIMITED, clock=clock, entropy=entropy)
-    keeper = KeyKeeper(ring, folder / "key.ring")
+    keeper = KeyKeeper(ring, RingFile(path=folder / "key.ring"))
     node = OneNode(
         refusals=refusals,
         touching=touching,

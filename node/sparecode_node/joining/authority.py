@@ -14,6 +14,7 @@ from sparecode_node.certificates import Authority, CertificatesError
 from sparecode_node.config import Config
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.joining.files import key_beside
+from sparecode_node.preparing import ring_file
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.tickets import der
 from sparecode_node.services.wrapping import MemberSecrets
@@ -62,7 +63,7 @@ class FileAuthority:
     def secrets(self) -> MemberSecrets:
         """Return the key ring, and the authorities' keys if they are here."""
         return MemberSecrets(
-            key_ring=self._config.keys_file.read_text(),
+            key_ring=ring_file(self._config).load().to_bytes().decode(),
             members_ca_key=_text(key_beside(self._config.peers.ca)),
             agents_ca_key=_text(key_beside(self._config.agents.ca)),
         )

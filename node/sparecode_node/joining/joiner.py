@@ -28,12 +28,18 @@ from sparecode_node.joining.files import (
     put,
     read,
 )
-from sparecode_node.preparing import MEMBERS, StartError, make_data_dir, refuse_existing
+from sparecode_node.preparing import (
+    MEMBERS,
+    StartError,
+    make_data_dir,
+    refuse_existing,
+    ring_file,
+)
 from sparecode_node.rpc.asking import Asking, NotAdmittedError
 from sparecode_node.rpc.tickets import NotATicketError, from_text
 from sparecode_node.services.ambient import Clock, Entropy
 from sparecode_node.services.joining import Admission, Joiner
-from sparecode_node.services.keyring import KeyRing, KeyRingError, write_private
+from sparecode_node.services.keyring import KeyRing, KeyRingError
 from sparecode_node.services.tickets import JoinTicket, der
 from sparecode_node.services.wrapping import CannotUnwrapError, MemberSecrets, unwrap
 
@@ -61,9 +67,10 @@ def join(
     Raises `StartError`: what is wrong, and what to do about it.
     """
     refuse_existing(config)
-    if config.keys_file.exists():
+    file = ring_file(config)
+    if file.exists():
         raise StartError(
-            f"{config.keys_file} exists: the key ring comes from the cluster; is this "
+            f"{file.given if not file.path.exists() else file.path} exists: the key ring comes from the cluster; is this "
             "node set up already? If not, move the file away"
         )
     try:
@@ -97,7 +104,7 @@ def join(
     except NotAdmittedError as error:
         raise StartError(str(error)) from error
     secrets = _opened(config, parsed, answer, key)
-    _keep(config, answer, secrets, missing, key)
+    _keep(config, answer, secrets, missing, key, entropy)
     return Joined(cluster_id=answer.cluster_id, by=by)
 
 
@@ -115,7 +122,7 @@ def begin_beside(config: Config, members: Mapping[NodeId, str]) -> None:
         first = missing[0].certificate if missing else absent[0]
         raise StartError(f"{first} is missing: bring it along, or join by a ticket")
     try:
-        ring = KeyRing.load(config.keys_file)
+        ring = ring_file(config).load()
     except KeyRingError as error:
         raise StartError(f"{error}; bring the cluster's along") from error
     _begin_among(config, ring.cluster_id, members)
@@ -200,8 +207,10 @@ def _keep(
     secrets: MemberSecrets,
     missing: tuple[Pair, ...],
     key: ec.EllipticCurvePrivateKey,
+    entropy: Entropy,
 ) -> None:
     """Write what a member has; the key ring last, for it says that all is there."""
+    file = ring_file(config)
     for ca, content, ca_key in (
         (config.peers.ca, answer.members_ca, secrets.members_ca_key),
         (config.agents.ca, answer.agents_ca, secrets.agents_ca_key),
@@ -215,10 +224,12 @@ def _keep(
         put(pair.certificate, answer.certificate, PUBLIC)
     _begin_among(config, answer.cluster_id, dict(answer.members))
     try:
-        write_private(config.keys_file, secrets.key_ring.encode())
-        KeyRing.load(config.keys_file)
+        file.prepare(entropy)
+        file.save(KeyRing.from_bytes(secrets.key_ring.encode()))
     except KeyRingError as error:
         raise StartError(str(error)) from error
+    except ValueError as error:
+        raise StartError(f"the member sent what is no key ring: {error}") from None
 
 
 def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:

@@ -27,6 +27,7 @@ from sparecode_node.replication.key_exchange import (
 from sparecode_node.replication.tls import PeerTls
 from sparecode_node.services.keyring import KeyRing, KeyRingError
 from sparecode_node.services.keyring_form import KEY_BYTES, WaitingKey
+from sparecode_node.services.ring_file import RingFile
 from sparecode_node.statemachine import key_tables
 
 log = logging.getLogger(__name__)
@@ -39,9 +40,9 @@ RETRY_S = 1.0
 class KeyKeeper:
     """The one who changes a node's ring."""
 
-    def __init__(self, ring: KeyRing, path: Path) -> None:
+    def __init__(self, ring: KeyRing, file: RingFile) -> None:
         self._ring = ring
-        self._path = path
+        self._file = file
         self.exchange = KeyExchange(self)
         """By which the other members are reached, once this node takes part."""
         # The engine's thread follows the state while the loop takes what others hand
@@ -128,25 +129,25 @@ class KeyKeeper:
 
     async def _save(self) -> None:
         async with self._writing:
-            await asyncio.to_thread(self._ring.save, self._path)
+            await asyncio.to_thread(self._file.save, self._ring)
 
 
 async def open_ring(
     ring: KeyRing,
-    path: Path,
+    file: RingFile,
     state: Path,
     *,
     others: Mapping[NodeId, str],
     tls: PeerTls,
 ) -> KeyKeeper:
     """
-    Return the keeper of a ring of the file *path*, with every key that the state uses.
+    Return the keeper of a ring and its file, with every key that the state uses.
 
     A node that was away while the key was replaced asks the *others* for it. Raises
     `KeyRingError` if it cannot be had: without it this node could not tell a right
     passcode from a wrong one.
     """
-    keeper = KeyKeeper(ring, path)
+    keeper = KeyKeeper(ring, file)
     found = await asyncio.to_thread(_keys_in_file, state)
     if found is not None:
         keeper.follow(found)
@@ -154,12 +155,12 @@ async def open_ring(
         key = await fetch_at_start(others, tls, wanted, timeout_s=FETCH_S)
         if key is None or not keeper.take(wanted, key):
             raise KeyRingError(
-                f"{path}: lacks key {wanted.key_id}, which the cluster uses, and no "
+                f"{file.path}: lacks key {wanted.key_id}, which the cluster uses, and no "
                 "other member could give it: start another member first, or copy the "
                 "key ring of one that runs"
             )
         log.info("key_fetched", extra={"key_id": wanted.key_id})
-        keeper.ring.save(path)
+        file.save(keeper.ring)
     return keeper
 
 

@@ -142,21 +142,9 @@ class KeyRing:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read the ring's file. Raises `KeyRingError`."""
+        """Read a ring that is not wrapped. Raises `KeyRingError`."""
         try:
-            with path.open("rb") as file:
-                status = os.fstat(file.fileno())
-                mode = stat.S_IMODE(status.st_mode)
-                if mode & forbidden_bits(status.st_uid, os.geteuid()):
-                    raise KeyRingError(
-                        f"{path}: others than its owner have access (mode "
-                        f"{mode:04o}); it must be {MODE:04o}: chmod 600 {path}"
-                    )
-                text = file.read()
-        except OSError as error:
-            raise KeyRingError(f"{path}: {error.strerror or error}") from error
-        try:
-            return cls.from_bytes(text)
+            return cls.from_bytes(read_private(path))
         except ValueError as error:
             raise KeyRingError(f"{path}: not a key ring: {error}") from None
 
@@ -279,6 +267,22 @@ def forbidden_bits(owner: int, user: int) -> int:
     """
     given = owner == 0 and user != 0
     return OTHERS & ~stat.S_IRGRP if given else OTHERS
+
+
+def read_private(path: Path) -> bytes:
+    """Read a file that nobody else may read. Raises `KeyRingError`."""
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            mode = stat.S_IMODE(status.st_mode)
+            if mode & forbidden_bits(status.st_uid, os.geteuid()):
+                raise KeyRingError(
+                    f"{path}: others than its owner have access (mode "
+                    f"{mode:04o}); it must be {MODE:04o}: chmod 600 {path}"
+                )
+            return file.read()
+    except OSError as error:
+        raise KeyRingError(f"{path}: {error.strerror or error}") from error
 
 
 def write_private(path: Path, content: bytes) -> None:
