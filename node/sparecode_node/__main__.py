@@ -246,8 +246,9 @@ def init(  # noqa: PLR0913, PLR0917 - options.
     )
     if bundle is None:
         typer.echo(
-            "No backup restores without the key ring. Export it, encrypted, and keep "
-            "that offline:\nsparecode-node --config node.toml bundle FILE"
+            "Not exported yet: the recovery bundle (key ring and authorities' keys, "
+            "encrypted).\nNo backup restores without it. Export it, and keep it offline:\n"
+            f"sparecode-node --config {config.path} bundle FILE"
         )
         return
     recovery_tool.export_bundle(
@@ -270,9 +271,10 @@ def doctor(
     """
     Examine this node: its machine, its files, and what it holds.
 
-    Disk and sync, ports, certificates, key ring, journal, state, audit chain, the
-    other members and their clocks. Run it as the user that the node runs as; the
-    node may run or not. The exit code is 1 if something has failed.
+    Disk and sync, ports, certificates, key ring and the age of its key, journal,
+    state, audit chain, the last backup, the other members and their clocks. Run it
+    as root or as the user that the node runs as; the node may run or not. The exit
+    code is 1 if something has failed, and 0 if there are warnings only.
     """
     config = loaded(context)
     found = asyncio.run(examine(config, SystemClock()))

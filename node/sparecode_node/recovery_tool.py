@@ -14,6 +14,7 @@ import typer
 from sparecode_node import local_socket, recovering
 from sparecode_node.command_line import EXIT_USAGE, fail, loaded, read_password
 from sparecode_node.config import Config
+from sparecode_node.joining.files import key_beside
 from sparecode_node.local_socket import LocalSocketError
 from sparecode_node.preparing import StartError, ring_file
 from sparecode_node.recovering import NewCluster
@@ -52,15 +53,15 @@ def bundle(
     also: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Put this file in as well, an authority's key say; may repeat.",
+            help="Put this file in as well; may repeat.",
             metavar="FILE",
         ),
     ] = None,
 ) -> None:
     """
-    Export a recovery bundle: the key ring, encrypted.
+    Export a recovery bundle: the key ring and the authorities' keys, encrypted.
 
-    A restore needs it, for no backup holds a key. Keep it offline, apart from the
+    An authority's key goes in where it lies beside its certificate. A restore needs it, for no backup holds a key. Keep it offline, apart from the
     backups. Export a new one after each rotation of keys.
     """
     config = loaded(context)
@@ -82,7 +83,11 @@ def export_bundle(
     passphrase_file: Path | None,
     also: Sequence[Path] = (),
 ) -> None:
-    """Write the key ring and other files, encrypted to keys or under a passphrase."""
+    """
+    Write the key ring and other files, encrypted to keys or under a passphrase (P5).
+
+    The keys of the authorities go in wherever they lie beside the certificates.
+    """
     if path.exists():
         fail(f"{path} exists already; a bundle does not replace another one")
     for key in recipients:
@@ -92,7 +97,10 @@ def export_bundle(
         text = bundles.to_bytes(
             Bundle(
                 ring=ring_file(config).load(),
-                files={each.name: each.read_bytes() for each in also},
+                files={
+                    each.name: each.read_bytes()
+                    for each in (*_authorities(config), *also)
+                },
             )
         )
         if recipients:
@@ -106,6 +114,11 @@ def export_bundle(
         fail(f"{error.filename}: {error.strerror}")
     except (AgeError, KeyRingError) as error:
         fail(str(error))
+
+
+def _authorities(config: Config) -> tuple[Path, ...]:
+    keys = dict.fromkeys(map(key_beside, (config.peers.ca, config.agents.ca)))
+    return tuple(key for key in keys if key.exists())
 
 
 def _new_passphrase(path: Path | None) -> str:

@@ -5,7 +5,8 @@ import datetime as dt
 
 from sparecode_node.config import Config
 from sparecode_node.config_section import Address
-from sparecode_node.doctor.files import look_at_certificates, look_at_key_ring
+from sparecode_node.doctor.ages import look_at_ages
+from sparecode_node.doctor.files import look_at_certificates
 from sparecode_node.doctor.findings import Finding, ok, warn
 from sparecode_node.doctor.machine import look_at_disk, look_at_peers, look_at_ports
 from sparecode_node.doctor.membership import (
@@ -13,6 +14,7 @@ from sparecode_node.doctor.membership import (
     look_at_membership,
     others,
 )
+from sparecode_node.doctor.ring import look_at_key_ring
 from sparecode_node.doctor.state import look_at_journal, look_at_state
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.preparing import JOURNAL, STATE
@@ -31,8 +33,8 @@ async def examine(config: Config, clock: Clock) -> list[Finding]:
     running = _is_running(config)
     found.append(look_at_ports(_addresses(config), running=running))
     found += look_at_certificates(config, now)
-    ring, finding = look_at_key_ring(config.keys_file)
-    found.append(finding)
+    ring, findings = look_at_key_ring(config)
+    found += findings
     journal, finding = look_at_journal(
         config.node.data_dir / JOURNAL,
         node_id=config.node.id,
@@ -48,6 +50,7 @@ async def examine(config: Config, clock: Clock) -> list[Finding]:
         journal=None if running else journal,
         ring=ring,
     )
+    found += look_at_ages(config.node.data_dir / STATE, now)
     try:
         files = TlsFiles.read(
             certificate=config.peers.certificate,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the node was given: certificates and the key ring."""
+"""What the node was given: certificates."""
 
 import datetime as dt
 from collections.abc import Iterator
@@ -13,7 +13,6 @@ from sparecode_node.doctor.findings import Finding, fail, ok, warn
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.tls import URI_PREFIX, target_name
 from sparecode_node.rpc.tls import TlsFileError, TlsFiles
-from sparecode_node.services.keyring import KeyRing, KeyRingError
 
 WARN_DAYS = 30
 
@@ -95,16 +94,3 @@ def _signed(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
     except (ValueError, TypeError, InvalidSignature):
         return False
     return True
-
-
-def look_at_key_ring(path: Path) -> tuple[KeyRing | None, Finding]:
-    """Load the key ring."""
-    try:
-        ring = KeyRing.load(path)
-    except KeyRingError as error:
-        return None, fail("key ring", str(error))
-    keys = ", ".join(map(str, ring.key_ids))
-    return ring, ok(
-        "key ring",
-        f"{path}: cluster {ring.cluster_id}, keys {keys}, {ring.active} active",
-    )

@@ -2,7 +2,11 @@
 """What was found, in words."""
 
 import enum
+import textwrap
 from dataclasses import dataclass
+
+_COLUMNS = 80
+_WORDS_AT = 20
 
 
 class Verdict(enum.StrEnum):
@@ -23,10 +27,17 @@ class Finding:
     """What is so; and what to do, if it is not fine."""
 
     def __str__(self) -> str:
-        """Return the line for a person."""
+        """Return the lines for a person; a path is never cut, however long."""
         verdict = self.verdict.value
         shown = verdict if self.verdict is Verdict.OK else verdict.upper()
-        return f"{shown:<5} {self.subject:<13} {self.words}"
+        return textwrap.fill(
+            self.words,
+            _COLUMNS,
+            initial_indent=f"{shown:<5} {self.subject:<13} ",
+            subsequent_indent=" " * _WORDS_AT,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
 
 
 def ok(subject: str, words: str) -> Finding:

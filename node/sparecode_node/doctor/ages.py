@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What grows old unseen: the key of the ring, and the last backup."""
+
+import contextlib
+import datetime as dt
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from sparecode_node.doctor.findings import Finding, ok, warn
+from sparecode_node.queries.state import read_only_uri
+
+KEY_WARN_DAYS = 365
+"""A key that has sealed for a year is in a year's backups and bundles."""
+BACKUP_WARN_HOURS = 26
+"""Backups are nightly (deploy/systemd); the alert waits as long."""
+_HOUR = dt.timedelta(hours=1)
+
+
+def look_at_ages(path: Path, now: dt.datetime) -> Iterator[Finding]:
+    """Say how old key and backup are, by the state; nothing, where there is none."""
+    if not path.exists():
+        return
+    with (
+        contextlib.suppress(sqlite3.DatabaseError),  # Which the state's look names.
+        contextlib.closing(sqlite3.connect(read_only_uri(path), uri=True)) as db,
+    ):
+        yield from _look_at_key(db, now)
+        yield from _look_at_backup(db, now)
+
+
+def _look_at_key(db: sqlite3.Connection, now: dt.datetime) -> Iterator[Finding]:
+    row = db.execute(
+        "SELECT key_id, activated_at_ms FROM ring_keys WHERE retire_at_ms IS NULL "
+        "ORDER BY key_id DESC LIMIT 1"
+    ).fetchone()
+    if row is None:
+        return
+    key_id, since_ms = row
+    if not since_ms:  # It came with the cluster, whose first event is as old.
+        (since_ms,) = db.execute("SELECT min(at_ms) FROM audit_events").fetchone()
+    if since_ms is None:
+        return
+    since = dt.datetime.fromtimestamp(since_ms / 1000, dt.UTC)
+    days = (now - since).days
+    words = f"key {key_id} is active since {since:%Y-%m-%d} ({days} days)"
+    if days >= KEY_WARN_DAYS:
+        yield warn("key age", f"{words}: replace it: sparecode cluster rotate-keys")
+    else:
+        yield ok("key age", words)
+
+
+def _look_at_backup(db: sqlite3.Connection, now: dt.datetime) -> Iterator[Finding]:
+    meta = dict(
+        db.execute(
+            "SELECT name, value FROM meta WHERE name IN ('backup_at_ms', 'cluster_id')"
+        )
+    )
+    if not meta.get("cluster_id"):
+        return
+    if not meta.get("backup_at_ms"):
+        yield warn(
+            "backup",
+            "none was ever taken: have one taken every night "
+            "(deploy/systemd/sparecode-backup.timer), or now: sparecode cluster backup "
+            "FILE",
+        )
+        return
+    taken = dt.datetime.fromtimestamp(meta["backup_at_ms"] / 1000, dt.UTC)
+    hours = int((now - taken) / _HOUR)
+    words = f"the last was taken {taken:%Y-%m-%d %H:%M} UTC ({hours} hours ago)"
+    if hours >= BACKUP_WARN_HOURS:
+        yield warn("backup", f"{words}: look at the timer sparecode-backup")
+    else:
+        yield ok("backup", words)

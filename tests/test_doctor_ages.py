@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the doctor says of the ring's place, and of keys and backups that grow old."""
+
+import base64
+import contextlib
+import datetime as dt
+import os
+import sqlite3
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from sparecode_node.config import Config
+from sparecode_node.doctor.ages import look_at_ages
+from sparecode_node.doctor.findings import Finding, Verdict
+from sparecode_node.doctor.ring import look_at_key_ring
+from sparecode_node.services.ambient import SystemEntropy
+from sparecode_node.services.keyring import KeyRing
+from sparecode_node.services.ring_file import RingFile
+from sparecode_node.statemachine.schema import prepare
+
+NOW = dt.datetime(2026, 6, 1, tzinfo=dt.UTC)
+
+
+def ms(before: dt.timedelta) -> int:
+    return int((NOW - before).timestamp() * 1000)
+
+
+def state(folder: Path, *, key: dt.timedelta, backup: dt.timedelta | None) -> Path:
+    """Make a state whose second key and last backup are so old."""
+    path = folder / "state.db"
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        prepare(db)
+        db.execute("INSERT INTO meta VALUES ('cluster_id', 'c')")
+        if backup is not None:
+            db.execute("INSERT INTO meta VALUES ('backup_at_ms', ?)", (ms(backup),))
+        db.execute("INSERT INTO ring_keys VALUES (1, X'', 0, 5, 0, 1)")
+        db.execute("INSERT INTO ring_keys VALUES (2, X'00', ?, NULL, 0, 0)", (ms(key),))
+        db.commit()
+    return path
+
+
+def verdicts(findings: list[Finding]) -> dict[str, Verdict]:
+    return {each.subject: each.verdict for each in findings}
+
+
+def test_key_and_backup_that_are_young_are_fine(tmp_path: Path) -> None:
+    path = state(tmp_path, key=dt.timedelta(days=364), backup=dt.timedelta(hours=25))
+    found = list(look_at_ages(path, NOW))
+    assert verdicts(found) == {"key age": Verdict.OK, "backup": Verdict.OK}
+    assert "key 2 is active since 2025-06-02 (364 days)" in found[0].words
+    assert "2026-05-30 23:00 UTC (25 hours ago)" in found[1].words
+
+
+def test_key_and_backup_that_are_old_are_found_with_what_to_do(tmp_path: Path) -> None:
+    path = state(tmp_path, key=dt.timedelta(days=365), backup=dt.timedelta(hours=26))
+    found = list(look_at_ages(path, NOW))
+    assert verdicts(found) == {"key age": Verdict.WARN, "backup": Verdict.WARN}
+    assert "sparecode cluster rotate-keys" in found[0].words
+    assert "sparecode-backup" in found[1].words
+
+
+def test_backup_that_was_never_taken_is_found(tmp_path: Path) -> None:
+    path = state(tmp_path, key=dt.timedelta(), backup=None)
+    found = list(look_at_ages(path, NOW))
+    assert verdicts(found)["backup"] is Verdict.WARN
+    assert "sparecode cluster backup FILE" in found[1].words
+
+
+def test_first_key_is_as_old_as_the_cluster(tmp_path: Path) -> None:
+    """Nothing says when it was drawn: it came with the cluster."""
+    path = state(tmp_path, key=dt.timedelta(), backup=None)
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("DELETE FROM ring_keys WHERE key_id = 2")
+        db.execute("UPDATE ring_keys SET retire_at_ms = NULL, retired = 0")
+        db.execute(
+            "INSERT INTO audit_events VALUES (1, ?, '', '', '', '', '', '', '', X'')",
+            (ms(dt.timedelta(days=400)),),
+        )
+        db.commit()
+    found = list(look_at_ages(path, NOW))
+    assert found[0].verdict is Verdict.WARN
+    assert "key 1" in found[0].words
+    assert "(400 days)" in found[0].words
+
+
+def test_state_that_is_not_there_or_no_database_is_not_judged_here(
+    tmp_path: Path,
+) -> None:
+    assert list(look_at_ages(tmp_path / "none", NOW)) == []
+    (tmp_path / "state.db").write_bytes(b"not a database" * 100)
+    assert list(look_at_ages(tmp_path / "state.db", NOW)) == []
+
+
+# --- The ring's place
+
+
+def config_of(folder: Path, *, wrapped: bool = True, ring: str = "keys") -> Config:
+    (folder / "data").mkdir(exist_ok=True)
+    key = folder / "wrapping.key"
+    if not key.exists():
+        key.write_bytes(base64.b64encode(os.urandom(32)))
+        key.chmod(0o600)
+    return cast(
+        "Config",
+        SimpleNamespace(
+            node=SimpleNamespace(data_dir=folder / "data"),
+            keys_file=folder / ring / "keyring.json",
+            wrapping_key_file=key if wrapped else None,
+            given_ring_file=folder / "given.json",
+        ),
+    )
+
+
+def save(config: Config, *, wrapped: bool) -> None:
+    key = config.wrapping_key_file if wrapped else None
+    RingFile(path=config.keys_file, wrapping_key=key).save(
+        KeyRing.draw(SystemEntropy())
+    )
+
+
+def looked_at(config: Config) -> list[tuple[Verdict, str]]:
+    _, found = look_at_key_ring(config)
+    assert {each.subject for each in found} == {"key ring"}
+    return [(each.verdict, each.words) for each in found]
+
+
+def test_ring_that_is_encrypted_and_may_be_written_is_fine(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    save(config, wrapped=True)
+    [(verdict, words)] = looked_at(config)
+    assert verdict is Verdict.OK
+    assert f"{config.keys_file}, encrypted with {config.wrapping_key_file}" in words
+    assert "keys 1, 1 active" in words
+
+
+def test_ring_that_is_not_yet_taken_over_or_encrypted_is_found(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    KeyRing.draw(SystemEntropy()).save(tmp_path / "given.json")
+    [_, (verdict, words)] = looked_at(config)
+    assert verdict is Verdict.WARN
+    assert "given.json is not taken over yet" in words
+    save(config, wrapped=False)
+    [_, (verdict, words)] = looked_at(config)
+    assert verdict is Verdict.WARN
+    assert "is not encrypted yet" in words
+
+
+def test_plain_ring_in_the_data_folder_is_found(tmp_path: Path) -> None:
+    config = config_of(tmp_path, wrapped=False, ring="data")
+    save(config, wrapped=False)
+    [_, (verdict, words)] = looked_at(config)
+    assert verdict is Verdict.WARN
+    assert "a copy of the folder opens itself" in words
+
+
+def test_ring_that_cannot_be_written_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A credential, a Secret, a folder of root's: no key could be rotated."""
+    config = config_of(tmp_path)
+    save(config, wrapped=True)
+    folder = config.keys_file.parent
+    with monkeypatch.context() as patched:
+        flags = SimpleNamespace(f_flag=os.ST_RDONLY)
+        patched.setattr(os, "statvfs", lambda _: flags)
+        [_, (verdict, words)] = looked_at(config)
+    assert verdict is Verdict.WARN
+    assert f"{folder} is read-only: no key can be rotated" in words
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "access", lambda *_: False)
+        [_, (verdict, words)] = looked_at(config)
+    assert "may not be written to" in words
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_ring_of_another_owner_than_the_node_is_found_by_root(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    save(config, wrapped=True)
+    os.chown(config.node.data_dir, 10001, 10001)
+    [_, (verdict, words)] = looked_at(config)
+    assert verdict is Verdict.WARN
+    assert "is not owned by the owner of" in words
+
+
+def test_ring_that_does_not_open_is_a_failure(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    save(config, wrapped=True)
+    assert config.wrapping_key_file is not None
+    config.wrapping_key_file.write_bytes(base64.b64encode(bytes(32)))
+    [(verdict, words)] = looked_at(config)
+    assert verdict is Verdict.FAIL
+    assert "was not wrapped with" in words
+
+
+def test_lines_fit_80_columns_and_a_path_is_never_cut() -> None:
+    path = f"/var/lib/{'x' * 90}/keyring.json"
+    lines = str(Finding(Verdict.WARN, "key ring", f"{'word ' * 30}{path} end"))
+    assert path in lines
+    first, *rest = lines.splitlines()
+    assert first.startswith("WARN  key ring      word")
+    assert all(line.startswith(" " * 20) for line in rest)
+    assert all(len(line) <= 80 for line in (first, *rest) if path not in line)
