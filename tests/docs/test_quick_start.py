@@ -47,6 +47,7 @@ def test_commands_of_the_page_do_what_it_says(tmp_path: Path):
         pytest.skip(f"somebody else uses {', '.join(others)}")
     script = "".join(COMMANDS.findall(PAGE.read_text()))
     assert SOURCE in script
+    assert not re.search(r"^ *cp ", script, re.MULTILINE), "no key is carried by hand"
     script = script.replace(SOURCE, f"SOURCE={ROOT} ")
     environment = {
         "HOME": str(tmp_path),
@@ -73,3 +74,6 @@ def test_commands_of_the_page_do_what_it_says(tmp_path: Path):
     assert "ACCEPTED" in said
     assert "REFUSED" in said
     assert "quorum reached" in said
+    for node in ("n2", "n3"):
+        assert f"{node} was admitted to cluster" in said
+        assert (tmp_path / node / "keys/keyring.json").exists()
