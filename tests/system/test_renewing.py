@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import ssl
+import urllib.request
 from collections.abc import Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,10 +18,13 @@ import pytest
 from cryptography import x509
 from local_cluster.cluster import AGENT, LocalCluster, LocalNode
 from local_cluster.setup import set_up
+from prometheus_client.parser import text_string_to_metric_families
 
 from sparecode_client import AsyncAgent, Unavailable
+from sparecode_client.agents import certificate_fingerprint
+from sparecode_client.channels import LOOK_S
 from sparecode_node.certificates import Authority, Issued, write_certificates
-from tests.system.estate import PATIENCE, Estate
+from tests.system.estate import PATIENCE, PIN, Estate
 
 pytestmark = pytest.mark.asyncio
 
@@ -116,6 +120,38 @@ async def until_shown(cluster: LocalCluster) -> None:
                     await asyncio.sleep(0.1)
 
 
+async def all_shown(cluster: LocalCluster) -> dict[str, int]:
+    """Return the serial number that each node shows to agents."""
+    return {
+        node.node_id: await asyncio.to_thread(shown, cluster, node.ports.agents)
+        for node in cluster.nodes
+    }
+
+
+def told_ends(node: LocalNode) -> set[float]:
+    """Return when a node's own certificates end, by its metric."""
+    url = f"http://{node.metrics_address}/metrics"
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        text = answer.read().decode()
+    return {
+        sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == "sparecode_certificate_not_after_timestamp_seconds"
+        and sample.labels["certificate"] == "own"
+    }
+
+
+async def until_told(cluster: LocalCluster) -> None:
+    """Return once the metric of every node says what is on disk."""
+    async with asyncio.timeout(PATIENCE.total_seconds()):
+        for node in cluster.nodes:
+            path = cluster.certificates / f"{node.node_id}.pem"
+            ends = x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
+            while ends.timestamp() not in await asyncio.to_thread(told_ends, node):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+
+
 def said(node: LocalNode, message: str) -> list[dict[str, str]]:
     lines = map(json.loads, node.log.read_text().splitlines())
     return [line for line in lines if line["message"] == message]
@@ -152,20 +188,26 @@ async def test_short_lived_certificates_are_replaced_without_a_lost_call(
     cluster: LocalCluster,
 ) -> None:
     """
-    Three generations that live for seconds; the first has ended before the last call.
+    Three generations; the second lives for seconds, and has ended before the last call.
 
-    The second is found by itself, the third at SIGHUP. The log said that they end.
+    It is found by itself, the third at SIGHUP. Callers see another certificate each
+    time, the metric says when it ends, and the log said that it would.
     """
     signer = authority(cluster, "members-ca")
+    generations = [await all_shown(cluster)]
     async with Estate(cluster) as estate, callers(estate) as answered:
         renew_members(cluster, signer, SHORT)
         await until_shown(cluster)
+        generations.append(await all_shown(cluster))
+        await until_told(cluster)
         first_ends = now() + SHORT
         await more(answered, 30)
         renew_members(cluster, signer, dt.timedelta(minutes=5))
         for node in cluster.nodes:
             hang_up(node)
         await until_shown(cluster)
+        generations.append(await all_shown(cluster))
+        await until_told(cluster)
         async with asyncio.timeout(SHORT.total_seconds() + 10):
             while now() < first_ends:
                 await more(answered, 10)
@@ -173,10 +215,56 @@ async def test_short_lived_certificates_are_replaced_without_a_lost_call(
         members = (await estate.admin.get_status()).members
         assert all(member.reachable for member in members)
     for node in cluster.nodes:
+        serials = {each[node.node_id] for each in generations}
+        assert len(serials) == len(generations) == 3
+    for node in cluster.nodes:
         renewed = said(node, "certificate_renewed")
         assert {line["listener"] for line in renewed} == LISTENERS
         ending = said(node, "certificate_ends")
         assert {line["listener"] for line in ending} == LISTENERS
+
+
+@pytest.mark.timeout(300)
+async def test_agent_shows_its_new_certificate_without_a_lost_call(
+    cluster: LocalCluster,
+) -> None:
+    """
+    Five minutes of it, put beside a running agent; then the old one is denied.
+
+    What is denied accepts nothing, on open connections either: that each node goes
+    on accepting shows that every connection is with the new certificate.
+    """
+    files = [cluster.certificates / f"{AGENT}.{end}" for end in ("pem", "key")]
+    old = cluster.directory / "old-agent"
+    old.mkdir()
+    for path in files:
+        shutil.copy(path, old)
+    async with Estate(cluster) as estate, callers(estate, "busy-a") as answered:
+        holder = await estate.holder("alice", codes=3)
+        await more(answered, 30)
+        issued = authority(cluster, "agents-ca").issue_agent(
+            AGENT, now=now(), days=dt.timedelta(minutes=5) / dt.timedelta(days=1)
+        )
+        put_issued(cluster, AGENT, issued)
+        assert on_disk(files[0]) != on_disk(old / files[0].name)
+        put_at = now()
+        while now() < put_at + 3 * dt.timedelta(seconds=LOOK_S):
+            await more(answered, 10)
+        await estate.admin.deny_certificate(
+            fingerprint=certificate_fingerprint((old / files[0].name).read_bytes())
+        )
+        async with AsyncAgent(
+            cluster.nodes[0].agents_address,
+            ca=cluster.members_ca,
+            certificate=old / files[0].name,
+            key=old / files[1].name,
+            timeout=dt.timedelta(seconds=5),
+        ) as stale:
+            answer = await stale.authenticate("alice", PIN + holder.codes[0])
+            assert not answer.accepted
+        for code, agent in zip(holder.codes, estate.agents.values(), strict=True):
+            assert (await agent.authenticate("alice", PIN + code)).accepted
+        await more(answered, 60)
 
 
 @pytest.mark.timeout(300)

@@ -7,6 +7,7 @@ of a local one, and `systemctl` by what it would do. A block marked `sh refused`
 be refused.
 """
 
+import datetime as dt
 import os
 import re
 import shlex
@@ -23,14 +24,18 @@ import pytest
 from local_cluster.cluster import ADMINISTRATOR, AGENT, LocalCluster, LocalNode
 from local_cluster.setup import set_up
 
-from sparecode_client import Admin
+from sparecode_client import Admin, Agent, Decision, Unavailable
+from sparecode_node.certificates import Authority
 from tests.faults.disks import Disk
 from tests.faults.network import ToolError
+from tests.system.machines import until
 
 ROOT = Path(__file__).parents[2]
 RUNBOOKS = ROOT / "docs/runbooks"
 BLOCK = re.compile(r"^```sh( refused)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 DISK_SIZE = "128M"
+LIVES = dt.timedelta(seconds=12)
+"""Of a certificate that is to end while a test looks on."""
 CONFIG = "/etc/sparecode/node.toml"
 
 
@@ -45,14 +50,20 @@ class Operator:
     said: dict[str, str] = field(default_factory=dict)
     """What each command has said, by its first words."""
 
-    def follow(self, page: str, **before: Callable[[], object]) -> None:
+    def follow(
+        self, page: str, section: str = "", **before: Callable[[], object]
+    ) -> None:
         """
-        Do what a page says, from its beginning to its end.
+        Do what a page says, from its beginning to its end; or a section of it.
 
         *before*: what is to be done by hand before a command of that first word.
         """
-        blocks = BLOCK.findall((RUNBOOKS / page).read_text())
-        assert blocks, f"{page} has no commands"
+        text = (RUNBOOKS / page).read_text()
+        if section:
+            assert f"\n## {section}\n" in text
+            text = text.partition(f"\n## {section}\n")[2].partition("\n## ")[0]
+        blocks = BLOCK.findall(text)
+        assert blocks, f"{page} {section} has no commands"
         for refused, block in blocks:
             for line in block.splitlines():
                 before.pop(line.split()[0], lambda: None)()
@@ -62,9 +73,18 @@ class Operator:
         if line.startswith("systemctl "):
             self._systemctl(line)
             return
-        here = line.replace(CONFIG, str(self.node.config)).replace(
-            "/var/lib/sparecode", str(self.node.directory / "data")
-        )
+        here = line
+        for theirs, ours in (
+            (CONFIG, self.node.config),
+            ("/var/lib/sparecode", self.node.directory / "data"),
+            (
+                "certificates /etc/sparecode",
+                f"certificates {self.cluster.certificates}",
+            ),
+            ("--member n1", f"--member {self.node.node_id}"),
+            ("n1.example.net", self.node.ports.host),
+        ):
+            here = here.replace(theirs, str(ours))
         done = subprocess.run(
             ["bash", "-c", here],
             cwd=self.folder,
@@ -90,6 +110,11 @@ class Operator:
             case ["systemctl", "reload", "sparecode-node"]:
                 assert self.node.pid is not None
                 os.kill(self.node.pid, 1)
+            case ["systemctl", "reload-or-restart", "sparecode-node"]:
+                if self.node.pid is not None and self.node.running:
+                    os.kill(self.node.pid, 1)
+                else:
+                    self.node.start()
             case _:
                 pytest.fail(f"no such unit here: {line}")
 
@@ -189,8 +214,7 @@ def test_pages_of_a_cluster_that_goes_on(operator: Operator) -> None:
     # once is shown in tests/replication/test_cluster_membership.py.
     operator.follow("wrong-clock.md")
 
-    # The others' certificates are as good as they were; so are the new ones here.
-    operator.follow("expired-certificates.md")
+    operator.follow("expired-certificates.md", "They are about to end")
 
     cluster.nodes[2].kill()
     operator.follow("lost-node.md")
@@ -211,6 +235,82 @@ def test_a_disk_that_is_full(operator: Operator, tmp_path: Path) -> None:
         assert "100%" in operator.said["df -h /var/lib/sparecode"]
         assert "3 of 3 members" in operator.said["sparecode cluster status"]
         assert not disk.ballast.exists()
+
+
+def let_certificates_end(cluster: LocalCluster) -> None:
+    """Give every node a certificate of some seconds, and see the last of them."""
+    files = (cluster.certificates / f"members-ca.{end}" for end in ("pem", "key"))
+    authority = Authority.from_pem(*(file.read_bytes() for file in files))
+    now = dt.datetime.now(dt.UTC)
+    for node in cluster.nodes:
+        issued = authority.issue_member(
+            node.node_id,
+            hosts=[node.ports.host],
+            now=now,
+            days=LIVES / dt.timedelta(days=1),
+        )
+        for end, content in (("key", issued.key), ("pem", issued.certificate)):
+            (cluster.certificates / f"{node.node_id}.{end}").write_bytes(content)
+        assert node.pid is not None
+        os.kill(node.pid, 1)
+    until(
+        lambda: all(
+            "certificate_ends" in node.log.read_text() for node in cluster.nodes
+        )
+    )
+    until(lambda: dt.datetime.now(dt.UTC) > now + LIVES)
+
+
+def test_certificates_that_have_ended(operator: Operator) -> None:
+    """
+    On every node, while the cluster runs; one node was stopped then, and stays down.
+
+    The page leads back to three members, with the state that there was.
+    """
+    cluster, page = operator.cluster, "expired-certificates.md"
+    last = cluster.nodes[-1]
+    let_certificates_end(cluster)
+    last.stop()
+    last.start()
+    assert last.wait(timeout_s=60) == 1
+    assert f"{last.node_id}.pem: expired at" in last.last_words(3)
+    last.kill()  # Forgets the process that has ended.
+
+    operator.follow(page, "They have ended")
+    for node in cluster.nodes:
+        Operator(cluster, node, operator.folder).follow(page, "New ones, on every node")
+    cluster.wait_ready(*cluster.nodes)
+    operator.follow(page, "See that all is well")
+    assert "3 of 3 members" in operator.said["sparecode cluster status"]
+
+
+def test_an_agents_certificate_that_has_ended(operator: Operator) -> None:
+    """The handshake refuses it, and takes the new one: the identity is the same."""
+    cluster = operator.cluster
+    files = (cluster.certificates / f"agents-ca.{end}" for end in ("pem", "key"))
+    authority = Authority.from_pem(*(file.read_bytes() for file in files))
+    before = dt.datetime.now(dt.UTC) - dt.timedelta(days=2)
+    ended = authority.issue_agent(AGENT, now=before, days=1)
+    for end, content in (("key", ended.key), ("pem", ended.certificate)):
+        (cluster.certificates / f"{AGENT}.{end}").write_bytes(content)
+    with Admin(operator.node.admin_address, ca=cluster.members_ca) as admin:
+        admin.login(ADMINISTRATOR, cluster.password)
+        admin.register_agent(AGENT, f"sparecode://agent/{AGENT}")
+
+    def ask() -> Decision:
+        with Agent(
+            [node.agents_address for node in cluster.nodes],
+            ca=cluster.members_ca,
+            certificate=cluster.certificates / f"{AGENT}.pem",
+            key=cluster.certificates / f"{AGENT}.key",
+            timeout=timedelta(seconds=5),
+        ) as agent:
+            return agent.authenticate("nobody", "123456").decision
+
+    with pytest.raises(Unavailable):
+        ask()
+    operator.follow("expired-certificates.md", "An agent's")
+    assert ask() is Decision.REFUSED
 
 
 def test_backups_and_a_restore(operator: Operator) -> None:
