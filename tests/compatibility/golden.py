@@ -6,7 +6,8 @@ Data folders as releases have left them: testdata/NAME, made once and kept.
 
 has the release of that name (see baseline.py) live through what `live` does, as a
 cluster of one, and keeps what is on its disk: key ring, journal, snapshot, state. A
-golden folder is never made again: it is what a user of that release has.
+golden folder is never made again: it is what a user of that release has. That of
+`newest` is named after its formats: `level-2-format-19`.
 """
 
 import asyncio
@@ -100,12 +101,13 @@ async def what_it_is(cluster: LocalCluster) -> dict[str, int | str]:
 
 def make(name: str) -> Path:
     """Make the golden folder of a release."""
-    target = TESTDATA / name
+    commit = baseline.BASELINES[name]
+    release = baseline.build(commit)
+    formats = f"level-{release.level}-format-{release.schema}"
+    target = TESTDATA / (formats if name == "newest" else name)
     if target.exists():
         message = f"{target} is there, and is never made again"
         raise SystemExit(message)
-    commit = baseline.BASELINES[name]
-    release = baseline.build(commit)
     with tempfile.TemporaryDirectory() as folder:
         cluster = one_node(Path(folder) / "cluster", release.python)
         (node,) = cluster.nodes
