@@ -495,6 +495,18 @@ async def test_ended_session_is_dead(node: OneNode) -> None:
             )
 
 
+async def test_session_that_ended_elsewhere_is_nobodys(node: OneNode) -> None:
+    """(P2) This node has not heard of it; whoever asks whose it is, is told."""
+    node.replicator.lags = True
+    await node.login()
+    context = node.admin("SessionService/WhoAmI")
+    await node.sessions.who_am_i(context)
+    await node.sessions.logout(node.admin("SessionService/Logout"))
+    await node.sessions.who_am_i(context, stale_ok=True)
+    with pytest.raises(NotSignedInError):
+        await node.sessions.who_am_i(context)
+
+
 async def test_session_that_ended_elsewhere_changes_nothing(node: OneNode) -> None:
     """(P2) This node has not heard of it; apply has."""
     bearer = node.bearer

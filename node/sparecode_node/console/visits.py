@@ -98,7 +98,8 @@ class Visit:
             raise NotSignedInError
         try:
             self.session = await self.site.services.sessions.who_am_i(
-                self.call("SessionService/WhoAmI", within_s=READ_S)
+                self.call("SessionService/WhoAmI", within_s=READ_S),
+                stale_ok=True,
             )
         except UNAVAILABLE:
             raise UnknownHereError from None

@@ -127,9 +127,18 @@ class Sessions:
         """End every session of the calling administrator. Raises as `logout`."""
         return await self._proposer.change(context, CloseSession(everywhere=True), {})
 
-    async def who_am_i(self, context: CallContext) -> SessionView:
-        """Say whose session this is. Raises `NotSignedInError`, `ProposeError`."""
+    async def who_am_i(
+        self, context: CallContext, *, stale_ok: bool = False
+    ) -> SessionView:
+        """
+        Say whose session this is, and not if it has been ended anywhere (P2).
+
+        *stale_ok*: as far as this node knows, for who has it checked again by what
+        the session is used for. Raises `NotSignedInError`, `ProposeError`.
+        """
         deadline = self._proposer.deadline(context)
+        if not stale_ok:
+            await self._proposer.barrier(deadline)
         session = await self._proposer.session(context, deadline)
         async with self._state.transaction() as transaction:
             policy = await policies.current(transaction)

@@ -85,6 +85,8 @@ async def test_a_session_lives_and_dies_on_every_node(stage: Stage) -> None:
         for admin in own:
             admin._client.session = bearer
             with pytest.raises(NotSignedIn):
+                await admin.who_am_i()
+            with pytest.raises(NotSignedIn):
                 await admin.list_users()
         for end in ("everywhere", "password", "time", "removal"):
             session = await own[2].login("visitor", OWN)
