@@ -93,7 +93,8 @@ def test_what_a_stranded_leader_has_is_gone_when_a_snapshot_comes(seed: int) -> 
         assert sim.leading().journal.first_index > stranded.journal.last_index
         sim.reconnect()
         assert sim.heal(seconds=5)
-        assert sim.bites[Bite.SNAPSHOT_INSTALLED] == 1
+        # The log is so short that it may be compacted again while the first is on its way.
+        assert sim.bites[Bite.SNAPSHOT_INSTALLED] >= 1
         sim.check()
         states = [node.store.applied() for node in sim.live()]
     assert all(isinstance(s.outcomes[0], OutcomeUnknownError) for s in lost)
