@@ -46,11 +46,11 @@ class Release:
 
 BASELINES = {
     "level-1": "b9b0dcb8759ccdd67c45ae6122f230041dcfcac2",
-    "newest": "cc83683c13e1cd22a84f7570140e44de01d220d8",
+    "level-2": "cc83683c13e1cd22a84f7570140e44de01d220d8",
 }
 """
-Commits on main: the last one of each earlier level, and a late one of the newest, to
-which one may go back. A release takes the place of the last.
+Commits on main: a late one of each earlier level, and if there is one to which one may
+go back, a late one of the newest, by the name `newest`. A release takes its place.
 """
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sparecode_node.domain.emergency_access import RecoveryPolicy
+from sparecode_node.domain.emergency_access import RecoveryPolicy, all_void
 from sparecode_node.domain.policy import DAY_MS
 from sparecode_node.domain.recovery import refuses_recovered
 from tests.domain.examples import NOW_MS, USE, make_set, make_token
@@ -59,3 +59,23 @@ def test_a_token_that_is_not_lost_works(policy: RecoveryPolicy) -> None:
     """A policy of the past does not matter to a token that was reinstated (R)."""
     token = make_token(lost=False, recovery=policy)
     assert not refuses_recovered(token, [LIVES], NOW_MS)
+
+
+def test_codes_that_die_before_their_end_let_no_token_in() -> None:
+    """
+    The newest set has ended, and a kept one lives: whoever ends that one ends both.
+
+    Else wrong guesses of a thief, who makes all codes die, would make the stolen
+    token work before the kept codes' own end (R2).
+    """
+    token = make_token(lost=True, recovery=RecoveryPolicy.ALLOW_AFTER_EXPIRY)
+    assert refuses_recovered(token, [ENDED, LIVES], NOW_MS)
+    for before, refused in (
+        ([ENDED, LIVES], True),
+        ([ENDED], False),  # Over, whatever comes later.
+        ([ENDED, EXHAUSTED_THEN_ENDED], False),
+    ):
+        after = all_void(before, NOW_MS, None, end_together=True)
+        assert refuses_recovered(token, after, NOW_MS + DAY_MS) is refused
+    before_level_3 = all_void([ENDED, LIVES], NOW_MS, None, end_together=False)
+    assert not refuses_recovered(token, before_level_3, NOW_MS)

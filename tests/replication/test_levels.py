@@ -20,7 +20,11 @@ from sparecode_node.replication.membership import Remove
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.statemachine.cluster_commands import RaiseFeatureLevel
 from sparecode_node.statemachine.commands import InitializeCluster
-from sparecode_node.statemachine.feature_level import FIRST, NEWEST
+from sparecode_node.statemachine.feature_level import (
+    FIRST,
+    MEMBERS_CHANGE,
+    NEWEST,
+)
 from tests.replication.cluster import Node, running
 from tests.replication.recording import call
 
@@ -42,12 +46,12 @@ def beginning(level: int | None) -> InitializeCluster:
 
 def test_call_needs_the_level_that_has_a_place_for_all_of_it():
     assert levels.needed(encode_call(OLD)) == FIRST
-    assert levels.needed(encode_call(NEW)) == NEWEST
+    assert levels.needed(encode_call(NEW)) == MEMBERS_CHANGE
 
 
 def test_new_field_of_an_old_command_counts_when_it_is_used():
     """An absent one is not written: an older member reads all there is."""
-    for level, needed in ((None, FIRST), (NEWEST, NEWEST)):
+    for level, needed in ((None, FIRST), (NEWEST, MEMBERS_CHANGE)):
         each = dataclasses.replace(OLD, command=beginning(level))
         assert levels.needed(encode_call(each)) == needed
 

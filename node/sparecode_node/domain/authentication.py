@@ -20,6 +20,7 @@ from sparecode_node.domain.emergency_access import (
     EmergencyCodeSet,
     FormerSet,
     Use,
+    all_void,
     live_codes,
 )
 from sparecode_node.domain.ids import TokenSerial
@@ -70,6 +71,8 @@ class Attempt:
     """What a spent code will say of its use; its time is now."""
     challenges: bool = False
     """The next step may be asked for; entries of before know of none."""
+    sets_end_together: bool = True
+    """See `all_void`."""
 
     def open_factors(self) -> tuple[Factor, ...]:
         """Return those of its factors that neither wait nor are locked (L5)."""
@@ -220,7 +223,15 @@ def _void_all(
     expiry = {token.serial: token.expires_at_ms for token in attempt.tokens}
     for serial in serials:
         sets = attempt.sets.get(serial, ())
-        voided += [each.void(attempt.use.at_ms) for each in sets if not each.voided]
+        after = all_void(
+            sets,
+            attempt.use.at_ms,
+            expiry[serial],
+            end_together=attempt.sets_end_together,
+        )
+        voided += [
+            each for before, each in zip(sets, after, strict=True) if not before.voided
+        ]
         live = live_codes(sets, attempt.use.at_ms, expiry[serial])
         if live:
             events.append(

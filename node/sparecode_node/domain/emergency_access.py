@@ -14,7 +14,7 @@ voided. Only a set that nobody voided before *reaches its end* (R2).
 """
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from sparecode_node.domain.ids import (
@@ -126,6 +126,10 @@ class EmergencyCodeSet:
         """
         if self.ends_at_ms is not None and now_ms >= self.ends_at_ms:
             return self
+        return self.void_for_good()
+
+    def void_for_good(self) -> "EmergencyCodeSet":
+        """Return the set with its live codes void, whether or not it has ended."""
         return replace(
             self,
             voided=True,
@@ -146,6 +150,27 @@ class FormerSet:
     serial: TokenSerial
     key_id: KeyId
     verifiers: tuple[bytes, ...]
+
+
+def all_void(
+    sets: Sequence[EmergencyCodeSet],
+    now_ms: int,
+    token_expires_at_ms: int | None,
+    *,
+    end_together: bool,
+) -> tuple[EmergencyCodeSet, ...]:
+    """
+    Return the sets of one token, newest first, after somebody has ended them all.
+
+    While a code lives in any of them nothing has reached its end yet: then the newest
+    is voided even where its own end is past and a kept one has lived on, for it is
+    the newest that lets a token back in (R2). Without *end_together*, as entries of
+    before feature level 3 are decided, it is not.
+    """
+    voided = [each.void(now_ms) for each in sets]
+    if end_together and live_codes(sets, now_ms, token_expires_at_ms):
+        voided[0] = voided[0].void_for_good()
+    return tuple(voided)
 
 
 def live_codes(

@@ -32,6 +32,7 @@ from sparecode_node.statemachine.authentication_commands import (
     ContinueAuthentication,
 )
 from sparecode_node.statemachine.commands import Authenticate
+from sparecode_node.statemachine.feature_level import SETS_END_TOGETHER
 from sparecode_node.statemachine.results import Authenticated, Decision, Result
 
 Judged = Authenticate | ContinueAuthentication
@@ -208,6 +209,7 @@ def _attempt(
             index=applying.index,
         ),
         challenges=challenges,
+        sets_end_together=applying.feature_level >= SETS_END_TOGETHER,
     )
 
 

@@ -8,6 +8,7 @@ from sparecode_node.domain.emergency_access import (
     EmergencyCode,
     EmergencyCodeSet,
     RecoveryPolicy,
+    all_void,
     live_codes,
 )
 from sparecode_node.domain.ids import AdministratorName, TokenSerial
@@ -28,6 +29,7 @@ from sparecode_node.statemachine.commands import (
     SaveEmergencyAccess,
     SealedCode,
 )
+from sparecode_node.statemachine.feature_level import SETS_END_TOGETHER
 from sparecode_node.statemachine.results import (
     Applied,
     EmergencyAccessSaved,
@@ -264,8 +266,14 @@ def void_live(applying: Applying, token: Token, cause: str) -> int:
     """Void every set of a token; return how many codes died by it."""
     sets = code_tables.find_sets(applying.db, token.serial)
     live = live_codes(sets, applying.now_ms, token.expires_at_ms)
-    for each in sets:
-        code_tables.update_set(applying.db, each, each.void(applying.now_ms))
+    voided = all_void(
+        sets,
+        applying.now_ms,
+        token.expires_at_ms,
+        end_together=applying.feature_level >= SETS_END_TOGETHER,
+    )
+    for before, after in zip(sets, voided, strict=True):
+        code_tables.update_set(applying.db, before, after)
     if live:
         _note_voided(applying, token.serial, live, cause)
     return live

@@ -19,11 +19,14 @@ from sparecode_node.statemachine import meta
 FIRST = 1
 """The commands up to `Reject`; members of that level do not speak of levels."""
 
-NEWEST = 2
+NEWEST = 3
 """What this software knows. A release that adds to the log raises it, by one."""
 
 MEMBERS_CHANGE = 2
 """From this level on the log may have entries that change the members."""
+
+SETS_END_TOGETHER = 3
+"""From this level on a set that has ended is voided with one that was kept (R2)."""
 
 
 class FeatureLevelError(Exception):

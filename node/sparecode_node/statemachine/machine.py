@@ -213,6 +213,7 @@ class StateMachine:
             now_ms=self._now_ms,
             policy=self._policy,
             keys=self._keys,
+            feature_level=self._feature_level,
             target=target_of(self._db, call.command, person),
             person=person,
         )
