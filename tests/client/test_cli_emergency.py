@@ -144,11 +144,18 @@ def test_refused_issue_shows_no_codes(issuing: Cli) -> None:
     )
 
 
+def test_without_a_count_policy_says_how_many(issuing: Cli) -> None:
+    """(I4) Ten would be refused where policy allows five."""
+    assert issuing("emergency", "issue", SERIAL).exit_code == 0
+    (generate,) = issuing.node.requests("EmergencyAccessService/GenerateTokencodes")
+    assert not generate.HasField("count")
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
         (["--count", "0"], ["--count", "1"]),
-        (["--count", "51"], ["--count", "50"]),
+        (["--count", "101"], ["--count", "100"]),
         (["--count", "ten"], ["--count"]),
         (["--expires", "soon"], ["--expires", "'soon'", "7d", "2026-12-01T12:00Z"]),
         (["--expires", ""], ["--expires", "7d"]),

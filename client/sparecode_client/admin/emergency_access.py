@@ -46,7 +46,7 @@ class EmergencyAccesses(Caller):
         self,
         serial: str,
         *,
-        count: int = 10,
+        count: int | None = None,
         lifetime: datetime | timedelta | None = None,
         recovery_policy: RecoveryPolicy = RecoveryPolicy.DENY,
         keep_unused_codes: bool = False,
@@ -56,7 +56,7 @@ class EmergencyAccesses(Caller):
         """
         Issue a set of one-time tokencodes for a token.
 
-        *count*: 1 to 50. *lifetime*: until a moment, for a duration from the commit
+        *count*: as many as policy says, if not given. *lifetime*: until a moment, for a duration from the commit
         on, or (None) until the token expires. *keep_unused_codes* leaves earlier
         codes live, which are void otherwise (I8). *weaken_recovery_policy* agrees
         to replace `DENY` by a weaker policy.
@@ -93,7 +93,7 @@ class EmergencyAccesses(Caller):
         self,
         serial: str,
         *,
-        count: int = 10,
+        count: int | None = None,
         within: timedelta | None = None,
     ) -> GeneratedTokencodes:
         """Draw codes. They are not active until they are saved; nothing changes."""

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command `sparecode`: its own options, and its groups of commands."""
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -28,8 +31,11 @@ from sparecode_client.cli import (
 )
 from sparecode_client.cli.output import Output, OutputFormat
 from sparecode_client.cli.settings import Settings
+from sparecode_client.cli.words import for_terminal, plain
 
 GLOBAL_OPTIONS = {"--node", "--ca", "--output", "--timeout", "--request-id"}
+_NOISE = "Value error, "
+"""Pydantic, which Typer checks values with, puts it before what is meant."""
 
 
 class AnywhereGroup(TyperGroup):
@@ -37,7 +43,36 @@ class AnywhereGroup(TyperGroup):
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]  # The class of Click behind it is private to Typer.
         """Parse the arguments after moving our own options to the front."""
-        return super().parse_args(ctx, in_front(args))
+        with wrong_usage_readable():
+            for argument in args:
+                check_text(argument)
+            return super().parse_args(ctx, in_front(args))
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # noqa: ANN401  As its base has it.
+        """Run a command, which parses what is left."""
+        with wrong_usage_readable():
+            return super().invoke(ctx)
+
+
+def check_text(argument: str) -> None:
+    """Refuse what is no text: nothing that nodes know has such a name."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        raise typer.BadParameter(f"{plain(argument)} is not text in UTF-8") from None
+
+
+@contextmanager
+def wrong_usage_readable() -> Iterator[None]:
+    """Break what Typer says of a wrong value between words, where a terminal would not."""
+    try:
+        yield
+    except typer.BadParameter as error:
+        error.message = error.message.removeprefix(_NOISE)
+        lead, said = "Error: ", error.format_message()
+        broken = for_terminal(f"{lead}{said}", sys.stderr).removeprefix(lead)
+        error.format_message = lambda: broken  # type: ignore[method-assign]
+        raise
 
 
 def in_front(args: list[str]) -> list[str]:

@@ -7,7 +7,7 @@ import typer
 
 from sparecode_client.cli.options import Limit, StaleOk, pages
 from sparecode_client.cli.settings import settings_of
-from sparecode_client.cli.words import plural, show_time
+from sparecode_client.cli.words import NUMBER_MAX, plural, show_time
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -18,7 +18,10 @@ app = typer.Typer(
 )
 
 Number = Annotated[
-    int, typer.Argument(min=1, metavar="NUMBER", help="As approvals list shows it.")
+    int,
+    typer.Argument(
+        min=1, max=NUMBER_MAX, metavar="NUMBER", help="As approvals list shows it."
+    ),
 ]
 
 

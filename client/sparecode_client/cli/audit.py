@@ -12,7 +12,13 @@ from sparecode_client.cli import audit_files
 from sparecode_client.cli.audit_files import ExportForm, NewFile
 from sparecode_client.cli.options import Limit, StaleOk, pages, time_option
 from sparecode_client.cli.settings import settings_of
-from sparecode_client.cli.words import When, plain, plural, show_second
+from sparecode_client.cli.words import (
+    NUMBER_MAX,
+    When,
+    plain,
+    plural,
+    show_second,
+)
 from sparecode_client.values import Page
 
 app = typer.Typer(
@@ -71,6 +77,7 @@ def list_(
         typer.Option(
             "--from",
             min=1,
+            max=NUMBER_MAX,
             metavar="NUMBER",
             help="From this event on, oldest first. Otherwise the newest come first.",
         ),
@@ -132,7 +139,13 @@ def export(
     reason: Reason = "",
     from_sequence: Annotated[
         int,
-        typer.Option("--from", min=1, metavar="NUMBER", help="From this event on."),
+        typer.Option(
+            "--from",
+            min=1,
+            max=NUMBER_MAX,
+            metavar="NUMBER",
+            help="From this event on.",
+        ),
     ] = 1,
     stale_ok: StaleOk = False,
 ) -> None:

@@ -24,6 +24,9 @@ from sparecode_client.cli.words import show_code, show_timestamp
 COLUMNS = ("serial", "username", "ordinal", "of", "code", "end_time")
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 ROWS_MAX = 100_000
+COUNT_DIGITS_MAX = 9
+SHOWN_MAX = 20
+"""So much is repeated of what was written instead of a number."""
 FORMULA_BEGINNINGS = frozenset("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 """What a spreadsheet takes for a formula; the last four are their full-width forms."""
 
@@ -70,8 +73,12 @@ def _row(where: str, record: dict[str, str | None]) -> BulkIssueRow | None:
         if any(isinstance(cell, str) and cell.strip() for cell in record.values()):
             raise UsageError(f"{where}: no serial")
         return None
-    if count and not (count.isascii() and count.isdigit()):
-        raise UsageError(f"{where}: count must be a number, not {count}")
+    if count and not (
+        count.isascii() and count.isdigit() and len(count) <= COUNT_DIGITS_MAX
+    ):
+        raise UsageError(
+            f"{where}: count must be a number of codes, not {count[:SHOWN_MAX]}"
+        )
     return BulkIssueRow(serial=serial, count=int(count) if count else None)
 
 

@@ -28,6 +28,10 @@ app = typer.Typer(
 )
 
 
+CODES_MAX = 100
+"""The most live codes that any policy lets a token have."""
+
+
 class IfRecovered(enum.StrEnum):
     """`RecoveryPolicy`, as it is typed."""
 
@@ -44,9 +48,14 @@ def issue(
     context: typer.Context,
     serial: Serial,
     count: Annotated[
-        int,
-        typer.Option(min=1, max=50, metavar="NUMBER", help="How many codes."),
-    ] = 10,
+        int | None,
+        typer.Option(
+            min=1,
+            max=CODES_MAX,
+            metavar="NUMBER",
+            help="How many codes; as many as policy says if not given.",
+        ),
+    ] = None,
     expires: Annotated[
         When | None,
         time_option(
@@ -64,8 +73,8 @@ def issue(
         bool,
         typer.Option(
             "--keep-unused",
-            help="Keep unused codes of before, which are void otherwise. At most 50 "
-            "live codes in all.",
+            help="Keep unused codes of before, which are void otherwise. Policy says "
+            "how many may live in all.",
         ),
     ] = False,
     weaken_recovery_policy: Annotated[
@@ -199,7 +208,7 @@ def list_(
         int,
         typer.Option(
             min=0,
-            max=50,
+            max=CODES_MAX,
             metavar="NUMBER",
             help="Only tokens with at most so many live codes left; 0: all.",
         ),

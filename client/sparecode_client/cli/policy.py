@@ -24,6 +24,8 @@ app = typer.Typer(
 
 NAMES = [field.name for field in fields(Policy) if field.name != "position"]
 _NO_CAP = "none"
+INTEGER_MAX = 2**31 - 1
+"""Of the contract's numbers; what the policy takes is far less."""
 
 
 @app.command()
@@ -134,15 +136,24 @@ def typed(name: str, value: str) -> Any:  # noqa: ANN401  As the field has it.
             raise ValueError(f"{value} is neither yes nor no") from None
     if kind is int:
         try:
-            return int(value)
+            return fit(int(value))
         except ValueError:
-            raise ValueError(f"{value} is not a number") from None
+            raise ValueError(
+                f"{value} is not a number, or more than {INTEGER_MAX}"
+            ) from None
     if name == "lifetime_max" and value == _NO_CAP:
         return None
     duration = read_time(value).value
     if not isinstance(duration, timedelta):
         raise ValueError(f"{value} is not a duration, as 12h")  # noqa: TRY004
     return duration
+
+
+def fit(number: int) -> int:
+    """Return a number that the policy has room for. Raises `ValueError`."""
+    if not 0 <= number <= INTEGER_MAX:
+        raise ValueError(number)
+    return number
 
 
 def from_json(data: bytes) -> Policy:
@@ -164,7 +175,7 @@ def _from_json(name: str, value: Any) -> Any:  # noqa: ANN401  JSON has no narro
     if kind in (int, bool, str):
         if type(value) is not kind:
             raise ValueError(name)
-        return value
+        return fit(value) if kind is int else value
     if value is None and name == "lifetime_max":
         return None
     return timedelta(seconds=value)

@@ -21,7 +21,7 @@ from sparecode_client.cli.options import (
 )
 from sparecode_client.cli.prompts import secret
 from sparecode_client.cli.settings import settings_of
-from sparecode_client.cli.words import When, plural, show_time
+from sparecode_client.cli.words import NUMBER_MAX, When, plural, show_time
 from sparecode_client.values import (
     NewToken,
     PinRule,
@@ -138,7 +138,9 @@ def enroll(
     ] = None,
     counter: Annotated[
         int,
-        typer.Option(min=0, metavar="NUMBER", help="The next HOTP counter."),
+        typer.Option(
+            min=0, max=NUMBER_MAX, metavar="NUMBER", help="The next HOTP counter."
+        ),
     ] = 0,
     pin_rule: Annotated[
         PinRule,

@@ -12,6 +12,9 @@ _DURATION = re.compile(
     r"(?:(?P<weeks>\d+)w)?(?:(?P<days>\d+)d)?(?:(?P<hours>\d+)h)?"
     r"(?:(?P<minutes>\d+)m)?(?:(?P<seconds>\d+)s)?"
 )
+NUMBER_MAX = 10**12
+"""No counter, log or list of ours comes so far; nodes can be asked for as much."""
+
 _GROUP = 4
 _WIDTH_MIN = 40
 """Of a terminal; on a narrower one words are broken anyhow."""
@@ -54,6 +57,9 @@ class When:
         return self.value
 
 
+DURATION_MAX = timedelta(days=365_000)
+"""So far from now on, or back, lie years that computers have a date for."""
+
 TIME_FORMS = "7d, 12h, 1d12h or 2026-12-01T12:00Z"
 
 
@@ -70,12 +76,16 @@ def read_time(text: str) -> When:
     try:
         if text and match:
             parts = {unit: int(n) for unit, n in match.groupdict(default="0").items()}
-            return When(timedelta(**parts))
-        return When(datetime.fromisoformat(text).astimezone(UTC))
+            duration = timedelta(**parts)
+        else:
+            return When(datetime.fromisoformat(text).astimezone(UTC))
     except (OverflowError, ValueError) as error:
         raise ValueError(
             f"{text!r} is neither a duration nor a time, as {TIME_FORMS}"
         ) from error
+    if duration > DURATION_MAX:
+        raise ValueError(f"{text!r} is more than {DURATION_MAX.days}d")
+    return When(duration)
 
 
 def show_time(time: datetime | None, *, never: str = "-") -> str:

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What careless people and broken scripts type: told in words, and never a traceback."""
+
+import io
+import sys
+
+import pytest
+
+from sparecode_client.cli.app import app
+from tests.client.conftest import Cli
+
+SERIAL = "000123456789"
+FAR = "9999999d"
+HUGE = "9" * 30
+NOT_TEXT = "a\udcff"
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["tokens", "expire", SERIAL, "--at", FAR], ["--at", FAR, "more than"]),
+        (["tokens", "expire", SERIAL, "--at", "0001-01-01"], ["--at"]),
+        (["emergency", "list", "--ends-before", FAR], ["--ends-before", FAR]),
+        (["emergency", "issue", SERIAL, "--expires", FAR], ["--expires", FAR]),
+        (["audit", "list", "--since", FAR], ["--since", FAR]),
+        (["audit", "list", "--from", HUGE], ["--from"]),
+        (["approvals", "approve", HUGE], ["NUMBER", "less than"]),
+        (["tokens", "enroll", SERIAL, "--counter", HUGE], ["--counter"]),
+        (["policy", "update", "--set", f"requests_max={HUGE}"], ["requests_max"]),
+        (["policy", "update", "--set", "requests_max=-1"], ["requests_max"]),
+        (["policy", "update", "--set", f"lock={FAR}"], ["lock", FAR]),
+        (["users", "show", NOT_TEXT], ["not text in UTF-8"]),
+        (["users", "create", "x", "--email", NOT_TEXT], ["not text in UTF-8"]),
+        (["--ca", NOT_TEXT, "users", "list"], ["not text in UTF-8"]),
+    ],
+    ids=lambda value: ascii(" ".join(value)),
+)
+def test_what_cannot_be_meant_is_wrong_usage(
+    cli: Cli, args: list[str], told: list[str]
+) -> None:
+    """Exit code 2, with what is wrong in words, and nothing has been changed."""
+    result = cli(*args)
+    assert isinstance(result.exception, SystemExit)
+    assert result.exit_code == 2
+    for words in told:
+        assert words in result.stderr
+    assert cli.node.calls == []
+
+
+@pytest.mark.parametrize(
+    "count", [HUGE, "\u0663", "1e3", "-1", "9" * 5000], ids=range(5)
+)
+def test_count_that_is_none_names_the_line(cli: Cli, tmp_path, count: str) -> None:
+    """A bulk issue begins with a file that can be meant, or not at all."""
+    file = tmp_path / "lost.csv"
+    file.write_text(f"serial,count\n{SERIAL},{count}\n", encoding="utf-8")
+    result = cli("emergency", "bulk", str(file))
+    assert result.exit_code == 2
+    assert "line 2: count must be a number" in result.stderr
+    assert len(result.stderr) < 300
+    assert cli.node.calls == []
+
+
+class Terminal(io.StringIO):
+    """A terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_wrong_value_fits_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Typer says of a wrong value is broken between words, too."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys, "stderr", screen := Terminal())
+    with pytest.raises(SystemExit) as ended:
+        app(["admins", "create", "carol", "--role", "nope"])
+    assert ended.value.code == 2
+    said = screen.getvalue()
+    assert max(map(len, said.splitlines())) <= 80
+    assert "Invalid value for '--role': 'nope' is not one of" in said
+    assert " ".join(said.split()).endswith(
+        "'super-admin', 'help-desk', 'auditor', 'operator'."
+    )
