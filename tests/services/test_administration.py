@@ -140,6 +140,28 @@ async def test_users_are_listed_in_pages(node: OneNode) -> None:
     assert [user.username for user in chosen.value.items] == ["bo%b"]
 
 
+@pytest.mark.parametrize("search", ["özil", "ÖZIL", "straße", "STRASSE", "ＭＥＳＵＴ"])
+async def test_search_knows_no_case_in_any_language(node: OneNode, search: str) -> None:
+    """SQLite alone folds ASCII, and whoever types the name as it is shown finds nobody."""
+    await node.add_user("alice")
+    await node.users.create(
+        node.admin("UserService/CreateUser"),
+        username="m",
+        display_name="Mesut ÖZIL",
+        email="Straße@Example.org",
+    )
+    await node.enroll("700001", pin_rule=PinRule.NONE)
+    await node.tokens.assign(
+        node.admin("TokenService/AssignToken"), serial="700001", username="m"
+    )
+    users = await node.users.list(node.admin("UserService/ListUsers"), search=search)
+    assert [user.username for user in users.value.items] == ["m"]
+    tokens = await node.tokens.list(
+        node.admin("TokenService/ListTokens"), search=search
+    )
+    assert [token.username for token in tokens.value.items] == ["m"]
+
+
 async def test_users_are_filtered(node: OneNode) -> None:
     """By what is in their names or e-mail, and by their state; all that is given."""
     await node.add_user("alice")

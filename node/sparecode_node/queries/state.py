@@ -16,6 +16,7 @@ from typing import Self, TypeVar
 
 import aiosqlite
 
+from sparecode_node.domain.users import fold
 from sparecode_node.queries.batching import BatchedReads, Query
 from sparecode_node.queries.transaction import APPLIED_INDEX, ReadTransaction
 
@@ -102,7 +103,17 @@ def _open(path: Path) -> sqlite3.Connection:
     )
     opened.row_factory = sqlite3.Row
     opened.execute("PRAGMA query_only = ON")
+    opened.create_function("folded", 1, _folded, deterministic=True)
     return opened
+
+
+def _folded(text: str | None) -> str | None:
+    """
+    Fold what is searched as what is searched for is: SQLite's `lower` knows ASCII only.
+
+    For reading alone: what decides must not hang on tables of Unicode.
+    """
+    return None if text is None else fold(text)
 
 
 async def _connect(path: Path) -> aiosqlite.Connection:

@@ -91,9 +91,9 @@ async def page(
             AND coalesce(algorithm = :algorithm, 1)
             AND coalesce(tokens.enabled = :enabled, 1)
             AND coalesce((lost AND users.user_id IS NOT NULL) = :lost, 1)
-            AND (:search = '' OR instr(lower(serial), :search)
-                OR instr(name_key, :search) OR instr(lower(display_name), :search)
-                OR instr(lower(email), :search))
+            AND (:search = '' OR instr(folded(serial), :search)
+                OR instr(name_key, :search) OR instr(folded(display_name), :search)
+                OR instr(folded(email), :search))
         ORDER BY serial LIMIT :rows
         """,
         now_ms=now_ms,

@@ -178,7 +178,7 @@ async def page(
         SELECT user_id, username, name_key, display_name, email, enabled FROM users
         WHERE name_key > :after AND name_key >= :first AND name_key < :end
             AND (:search = '' OR instr(name_key, :search)
-                OR instr(lower(display_name), :search) OR instr(lower(email), :search))
+                OR instr(folded(display_name), :search) OR instr(folded(email), :search))
             AND coalesce(enabled = :enabled, 1)
             AND coalesce(:locked = EXISTS (
                 SELECT 1 FROM lockouts WHERE lockouts.user_id = users.user_id
