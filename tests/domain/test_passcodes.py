@@ -24,6 +24,11 @@ from tests.domain.examples import POLICY
         ("１２３４Ｋ７ＰＭ４ＸＱ２", "1234K7PM4XQ2"),  # noqa: RUF001
         ("1234\u00a0K7PM\u20114XQ2", "1234K7PM4XQ2"),
         ("\t1234K7PM\u20134XQ2 ", "1234K7PM4XQ2"),
+        # As copied from a page or a mail: a minus, a soft hyphen, what has no width.
+        ("1234\u2009K7PM\u22124XQ2\r\n", "1234K7PM4XQ2"),
+        ("\ufeff1234\u200bK7PM\u00ad4XQ2\u2028", "1234K7PM4XQ2"),
+        # Digits of other scripts are none that a code or PIN has.
+        ("\u0661\u0662\u0663\u0664", "\u0661\u0662\u0663\u0664"),
         ("", ""),
     ],
 )

@@ -17,7 +17,10 @@ from sparecode_node.domain.ids import NO_KEY, KeyId, Moment, SetId, TokenSerial
 from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.tokencodes import DIGITS
 
-_FOR_READING_ALOUD = str.maketrans("", "", " -\t\u2010\u2011\u2012\u2013\u2014")
+_SPACES = " \t\r\n\v\f\u2028\u2029\u200b\ufeff"
+_HYPHENS = "-\u00ad\u2010\u2011\u2012\u2013\u2014\u2015\u2212"
+_FOR_READING_ALOUD = str.maketrans("", "", _SPACES + _HYPHENS)
+"""Of both also what comes along unseen where a code is copied; wide ones NFKC makes these."""
 
 
 def normalized(typed: str) -> str:
