@@ -140,7 +140,7 @@ async def test_users_are_listed_in_pages(node: OneNode) -> None:
     assert [user.username for user in chosen.value.items] == ["bo%b"]
 
 
-@pytest.mark.parametrize("search", ["özil", "ÖZIL", "straße", "STRASSE", "ＭＥＳＵＴ"])
+@pytest.mark.parametrize("search", ["özil", "ÖZIL", "straße", "STRASSE", "mesut ö"])
 async def test_search_knows_no_case_in_any_language(node: OneNode, search: str) -> None:
     """SQLite alone folds ASCII, and whoever types the name as it is shown finds nobody."""
     await node.add_user("alice")

@@ -57,6 +57,11 @@ def columns(world: World) -> list[tuple[str, str]]:
     ]
 
 
+def seal_anew(world: World, table: str, column: str) -> None:
+    """Have what is sealed there be of the second key."""
+    world.db.execute(f"UPDATE {table} SET {column} = 2")  # noqa: S608 - our own.
+
+
 def retired(world: World) -> Result:
     return world.apply(world.call("retire-key", {"key": "1"}))
 
@@ -73,13 +78,13 @@ def test_a_key_stays_while_one_thing_alone_is_sealed_with_it(
     """(P5, T3) Everything else is sealed anew: what is left would open no more."""
     for other, key_column in SEALED:
         if (other, key_column) != (table, column):
-            world.db.execute(f"UPDATE {other} SET {key_column} = 2")
-    used = f"SELECT count(*) FROM {table} WHERE {column} = 1"
+            seal_anew(world, other, key_column)
+    used = f"SELECT count(*) FROM {table} WHERE {column} = 1"  # noqa: S608 - our own.
     assert world.db.execute(used).fetchone()[0]
     refused = retired(world)
     assert isinstance(refused, Rejected)
     assert refused.reason is Reason.KEY_IN_USE
-    world.db.execute(f"UPDATE {table} SET {column} = 2")
+    seal_anew(world, table, column)
     assert isinstance(retired(world), Applied)
 
 
@@ -91,7 +96,7 @@ def test_a_key_stays_while_a_change_that_waits_is_sealed_with_it(world: World) -
     ):
         world.handle(directive, given)
     for table, column in SEALED:
-        world.db.execute(f"UPDATE {table} SET {column} = 2")
+        seal_anew(world, table, column)
     refused = retired(world)
     assert isinstance(refused, Rejected)
     assert refused.reason is Reason.KEY_IN_USE

@@ -144,6 +144,37 @@ async def test_no_node_takes_a_policy_that_makes_guessing_easy(stage: Stage) -> 
     assert (await stage.admins[1].get_policy()).version == policy.version
 
 
+async def test_no_node_issues_what_is_guessed_too_easily(stage: Stage) -> None:
+    """
+    (I6) Codes of six symbols: eight are safe without a PIN, and nine are not.
+
+    The kept ones count, wherever they were issued; with a PIN there may be more.
+    """
+    await stage.void_all_codes()
+    before = await stage.admins[0].get_policy()
+    short = replace(before, code_length=6, codes_per_set_default=5)
+    await stage.admins[1].update_policy(short)
+    bare, safe = await stage.person(rule=PinRule.NONE), await stage.person()
+
+    async def refused(node: int, count: int, *, keep: bool = False) -> str:
+        with pytest.raises(Refused) as refusal:
+            await stage.admins[node].issue_tokencodes(
+                bare.serial, count=count, keep_unused_codes=keep
+            )
+        assert refusal.value.reason == "GUESS_ODDS"
+        return str(refusal.value)
+
+    space = 31**6 - 8**6  # At least one letter, so not those of the eight digits.
+    assert f"9 live codes x 100 guesses / {space} possible" in await refused(0, 9)
+    assert len(await stage.issued(bare, at=1, count=8)) == 8
+    assert "9 live codes x 100 guesses" in await refused(2, 1, keep=True)
+    assert len(await stage.issued(safe, at=2, count=50)) == 50
+    assert await stage.live(0, bare) == 8
+    await stage.void_all_codes()
+    now = await stage.admins[2].get_policy()
+    await stage.admins[0].update_policy(replace(before, version=now.version))
+
+
 async def test_a_set_ends_on_every_node_at_once(stage: Stage) -> None:
     """(I7) Its own end or the token's, evaluated at use; an end that has passed is refused."""
     first, second, third = stage.admins
