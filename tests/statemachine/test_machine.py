@@ -626,7 +626,7 @@ def test_nobody_issues_without_being_an_administrator(
 
 def test_a_barrier_is_about_nothing(world: World) -> None:
     """Every command has a target or none; an event is never without an answer."""
-    assert target_of(world.db, world.call("barrier", {}).command) == ""
+    assert target_of(world.db, world.call("barrier", {}).command, FIRST) == ""
 
 
 def test_a_second_user_under_a_known_id_changes_nothing(world: World) -> None:

@@ -43,6 +43,7 @@ from sparecode_node.statemachine.commands import (
     SaveEmergencyAccess,
 )
 from sparecode_node.statemachine.epoch_commands import OpenCluster
+from sparecode_node.statemachine.feature_level import tokens_said
 from sparecode_node.statemachine.pending_changes import Change, from_json, to_json
 from sparecode_node.statemachine.permissions import PERMISSIONS
 from sparecode_node.statemachine.policy_commands import UpdatePolicy
@@ -113,7 +114,8 @@ def _wanted(applying: Applying, asking: Administrator) -> Hold | None:
         case RequestBulkIssue():
             return Hold(
                 ApprovalKind.BULK_ISSUE,
-                f"codes for {len(command.serials)} tokens",
+                "codes for "
+                + tokens_said(len(command.serials), applying.feature_level),
                 command.serials,
             )
         case IssueTokencodesInBulk():
@@ -258,7 +260,7 @@ def _approve(
         applying,
         call=replace(applying.call, command=change),
         administrator=author,
-        target=target_of(applying.db, change),
+        target=target_of(applying.db, change, applying.feature_level),
         detail="",
         events=[],
     )

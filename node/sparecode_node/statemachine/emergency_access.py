@@ -29,7 +29,10 @@ from sparecode_node.statemachine.commands import (
     SaveEmergencyAccess,
     SealedCode,
 )
-from sparecode_node.statemachine.feature_level import SETS_END_TOGETHER
+from sparecode_node.statemachine.feature_level import (
+    SETS_END_TOGETHER,
+    tokens_said,
+)
 from sparecode_node.statemachine.results import (
     Applied,
     EmergencyAccessSaved,
@@ -73,7 +76,7 @@ def issue_fixed_tokencode(applying: Applying, command: IssueFixedTokencode) -> R
 
 def request_bulk_issue(applying: Applying, command: RequestBulkIssue) -> Result:
     """Apply `RequestBulkIssue`: it says what is about to come, for the audit log."""
-    applying.detail = f"{len(command.serials)} tokens"
+    applying.detail = tokens_said(len(command.serials), applying.feature_level)
     return Applied(index=applying.index)
 
 

@@ -25,6 +25,9 @@ NEWEST = 3
 MEMBERS_CHANGE = 2
 """From this level on the log may have entries that change the members."""
 
+ONE_IS_ONE = 3
+"""From this level on the log says `1 token`, where it said `1 tokens`."""
+
 SETS_END_TOGETHER = 3
 """From this level on a set that has ended is voided with one that was kept (R2)."""
 
@@ -37,6 +40,11 @@ class FeatureLevelError(Exception):
             f"the cluster has feature level {level}, and this software knows "
             f"{NEWEST}: install the release that the other members run"
         )
+
+
+def tokens_said(number: int, level: int) -> str:
+    """Return so many tokens in words of the log, which replicas have to share."""
+    return "1 token" if number == 1 and level >= ONE_IS_ONE else f"{number} tokens"
 
 
 def read(db: sqlite3.Connection) -> int:

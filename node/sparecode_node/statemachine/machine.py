@@ -214,7 +214,7 @@ class StateMachine:
             policy=self._policy,
             keys=self._keys,
             feature_level=self._feature_level,
-            target=target_of(self._db, call.command, person),
+            target=target_of(self._db, call.command, self._feature_level, person),
             person=person,
         )
         if isinstance(call.command, PassBarrier | TouchSessions):

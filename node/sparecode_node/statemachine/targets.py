@@ -57,6 +57,7 @@ from sparecode_node.statemachine.commands import (
     UpdateUser,
 )
 from sparecode_node.statemachine.epoch_commands import BeginEpoch, OpenCluster
+from sparecode_node.statemachine.feature_level import tokens_said
 from sparecode_node.statemachine.key_commands import (
     ActivateKey,
     ReplaceSeals,
@@ -80,12 +81,15 @@ from sparecode_node.statemachine.token_commands import (
 
 
 def target_of(
-    db: sqlite3.Connection, command: Command, person: User | None = None
+    db: sqlite3.Connection,
+    command: Command,
+    level: int,
+    person: User | None = None,
 ) -> str:
     """
     Return the user, token, agent, administrator or cluster that it is about.
 
-    *person*: whom `person_of` has found for it.
+    *level*: the feature level. *person*: whom `person_of` has found for it.
     """
     match command:
         case InitializeCluster() | BeginEpoch():
@@ -139,7 +143,7 @@ def target_of(
         case CreateJoinTicket() | AddMember() | RemoveMember():
             return command.node_id
         case RequestBulkIssue():
-            return f"{len(command.serials)} tokens"
+            return tokens_said(len(command.serials), level)
         case Approve() | Reject():
             return f"approval {command.approval_id}"
         case UpdatePolicy():
