@@ -1,16 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
 """The benchmark measures what it says: real calls, on an estate that is one."""
 
+import io
 import math
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from tests.bench import indistinguishable
 from tests.bench.estate import Estate
 from tests.bench.load import longest_gap, percentile
 from tests.bench.population import Population
 from tests.bench.report import Report, Target
+
+
+def nothing_secret_in(report: Report, population: Population) -> bool:
+    """Look for the estate's codes and seeds in what `make bench` writes and prints."""
+    report.write()
+    screen = Console(record=True, file=io.StringIO(), width=200)
+    report.show(screen)
+    said = (report.path.read_text() + screen.export_text()).upper()
+    secrets = {
+        secret
+        for number in range(population.users)
+        for secret in (
+            population.seed(number).hex().upper(),
+            *(population.code(number, ordinal).upper() for ordinal in range(1, 11)),
+        )
+    }
+    return len(secrets) > 64 and not any(secret in said for secret in secrets)
 
 
 @pytest.mark.parametrize(
@@ -60,5 +79,6 @@ def test_an_estate_made_without_the_cluster_is_one(tmp_path: Path) -> None:
         indistinguishable.measure(estate, report, rounds=4)
         assert len(report.results) == 5
         assert [target.name for target in report.targets] == ["(A6)"]
+        assert nothing_secret_in(report, population)
         members = estate.status().members
         assert len({m.digest for m in members}) == 1

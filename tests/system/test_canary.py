@@ -31,6 +31,7 @@ from sparecode_node.domain.pins import unfolded
 from sparecode_node.domain.tokencodes import Algorithm, HashName, TokencodeParameters
 from sparecode_node.domain.tokencodes import tokencode_at as shown_at
 from tests.system.canary_operators import operate
+from tests.system.collector import Collector, collecting
 from tests.system.estate import Estate
 
 pytestmark = pytest.mark.timeout(300)
@@ -50,10 +51,20 @@ HOTP = TokencodeParameters(
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
-    """Return a running cluster that logs everything and makes snapshots often."""
+def collector() -> Iterator[Collector]:
+    """Return what traces are sent to."""
+    with collecting() as collector:
+        yield collector
+
+
+@pytest.fixture(scope="module")
+def cluster(
+    collector: Collector, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LocalCluster]:
+    """Return a running cluster that logs and traces all, and makes snapshots often."""
     cluster = set_up(tmp_path_factory.mktemp("cluster"), testing=True)
     for node in cluster.nodes:
+        node.environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = collector.endpoint
         text = node.config.read_text()
         text = text.replace('level = "info"', 'level = "debug"')
         node.config.write_text(
@@ -231,14 +242,14 @@ def data_dir(config: Path) -> Path:
 
 @pytest.mark.asyncio
 async def test_no_secret_is_in_anything_that_is_left(
-    cluster: LocalCluster, tmp_path: Path
+    cluster: LocalCluster, collector: Collector, tmp_path: Path
 ) -> None:
     """
     (T3, I9, P5) PINs, codes, tokencodes, seeds, passwords, sessions, at level DEBUG.
 
     And second factors, tickets, keys of the ring before and after a rotation, what opens
     backups and bundles; with the console, too. Not in databases, journals, snapshots,
-    logs, exports of the audit log, backups or bundles; not as typed, grouped,
+    logs, traces, exports of the audit log, backups or bundles; not as typed, grouped,
     in lower case, hexadecimal, UTF-16 or base64, wherever that begins.
     """
     async with Estate(cluster) as estate:
@@ -249,6 +260,9 @@ async def test_no_secret_is_in_anything_that_is_left(
     cluster.stop()
     left = everything_left(cluster, driven)
     left |= operated.exports
+    left["traces"] = b"\n".join(collector.requests)
+    assert b"AuthenticationService/Authenticate" in left["traces"]
+    assert b"EmergencyAccessService/GenerateTokencodes" in left["traces"]
     assert {"recovery bundle", "backup 1", "backup 2"} <= set(left)
     assert len(operated.secrets) > 20
     assert any("snapshot" in name for name in left), sorted(left)
