@@ -4,6 +4,7 @@
 from dataclasses import replace
 
 import pytest
+from cryptography import x509
 
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.outcomes import Reason
@@ -80,6 +81,21 @@ async def test_a_ticket_is_for_one_node_and_a_quarter_of_an_hour(node: OneNode) 
     assert stored == door_of(ticket.secret, ticket.node_id).certificate
     for held in (*node.replicator.entries, node.primary_db.serialize()):
         assert ticket.secret not in held
+
+
+@pytest.mark.parametrize("length", [57, 58, 63])
+async def test_a_ticket_is_for_a_node_of_any_name(node: OneNode, length: int) -> None:
+    """(P5) An id has up to 63 characters, and a certificate's common name up to 64."""
+    wanted = NodeId("n" * length)
+    ticket = await node.cluster_changes.create_join_ticket(
+        node.admin(TICKET), node_id=wanted
+    )
+    door = x509.load_der_x509_certificate(door_of(ticket.secret, wanted).certificate)
+    (common,) = door.subject
+    assert str(common.value).startswith("joiner nnn")
+    names = door.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    (uri,) = names.value.get_values_for_type(x509.UniformResourceIdentifier)
+    assert uri.endswith(f"/{wanted}")
 
 
 async def test_a_retry_gets_the_same_ticket_and_a_new_request_another(

@@ -26,6 +26,8 @@ _P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 _DRAWN_BYTES = 48
 """Far more than the order has, so that the rest of the division is even."""
 # Nobody asks the certificate how long a ticket is good: the state says so.
+_COMMON_NAME_MAX = 64
+"""Of X.520; an id has up to 63 characters, and a word before it."""
 _FROM = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 _TO = dt.datetime(2120, 1, 1, tzinfo=dt.UTC)
 
@@ -77,7 +79,9 @@ def door_of(secret: bytes, node_id: NodeId) -> Door:
     ).derive(secret)
     scalar = int.from_bytes(drawn) % (_P256_ORDER - 1) + 1
     key = ec.derive_private_key(scalar, ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"joiner {node_id}")])
+    # For people alone; whose door it is says the URI, of any length.
+    common = f"joiner {node_id}"[:_COMMON_NAME_MAX]
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
