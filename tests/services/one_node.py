@@ -523,6 +523,7 @@ async def one_node(
     proposer = Proposer(
         replicator=replicator,
         authorization=authorization,
+        state=state,
         sealing=sealing,
         clock=clock,
     )

@@ -34,6 +34,8 @@ from sparecode_node.services.context import CallContext, Deadline
 from sparecode_node.services.continuing import Continuing
 from sparecode_node.services.deciding import Answer, agent_of, settled
 from sparecode_node.services.kdf import KdfInput, Lane, Secret
+from sparecode_node.services.proposing import request_key
+from sparecode_node.services.sealing import FieldValue
 from sparecode_node.statemachine.commands import Authenticate, Call, RequestKey
 
 
@@ -81,7 +83,7 @@ class Authentication(Continuing):
         fields.secret("passcode", passcode, at_most=fields.PASSCODE_MAX)
         fields.text("client_address", client_address, at_most=fields.CLIENT_ADDRESS_MAX)
         fields.text("resource", resource, at_most=fields.RESOURCE_MAX)
-        said = {
+        said: dict[str, FieldValue] = {
             "username": username,
             "passcode": passcode,
             "client_address": client_address,
@@ -103,14 +105,7 @@ class Authentication(Continuing):
             client_address=client_address,
             name_tag=self._sealing.name_tags(asked.name_key)[0],
         )
-        tag, *other_tags = self._sealing.request_tags(context.method, said)
-        request = RequestKey(
-            caller=f"agent:{asked.agent}",
-            method=context.method,
-            request_id=fields.request_id(context.request_id),
-            tag=tag,
-            other_tags=tuple(other_tags),
-        )
+        request = request_key(self._sealing, context, f"agent:{asked.agent}", said)
         return await settled(
             self._replicator,
             self._sealing,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Use case: an agent hands back a challenge with what the user gave for it (K2, K3)."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sparecode_node.domain.agents import Certificate
 from sparecode_node.domain.challenges import Challenge, NextStep
@@ -10,7 +10,7 @@ from sparecode_node.domain.passcodes import evaluations, is_lettered, normalized
 from sparecode_node.domain.pins import pin_problem
 from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.tokens import Token
-from sparecode_node.queries import policies, tokens, users
+from sparecode_node.queries import policies, requests, tokens, users
 from sparecode_node.queries.state import LocalState
 from sparecode_node.queries.users import PinParameters
 from sparecode_node.replication.replicator import Proposal, Replicator
@@ -21,8 +21,9 @@ from sparecode_node.services.deciding import Answer, agent_of, settled
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.folding import new_pin_problem, sealed_for
 from sparecode_node.services.kdf import Kdf, KdfInput, Lane, Secret
+from sparecode_node.services.proposing import request_key
 from sparecode_node.services.rates import Rates
-from sparecode_node.services.sealing import BrokenSealError, Sealing
+from sparecode_node.services.sealing import BrokenSealError, FieldValue, Sealing
 from sparecode_node.statemachine.authentication_commands import (
     ContinueAuthentication,
 )
@@ -79,7 +80,7 @@ class Continuing:
         policy wants it, is told as such and answers nothing: raises
         `InvalidFieldError`, and as `Authentication.authenticate`.
         """
-        request_id = fields.request_id(context.request_id)
+        fields.request_id(context.request_id)
         fields.challenge(challenge)
         agent = agent_of(context)
         handed = Handed(
@@ -98,21 +99,12 @@ class Continuing:
             user=handed.challenge.user_id if handed.challenge else "",
         )
         deadline = Deadline.of(context, self._clock)
-        tag, *other_tags = self._sealing.request_tags(
-            context.method,
-            {
-                "challenge": challenge,
-                "next_tokencode": next_tokencode,
-                "new_pin": new_pin,
-            },
-        )
-        request = RequestKey(
-            caller=f"agent:{handed.agent}",
-            method=context.method,
-            request_id=request_id,
-            tag=tag,
-            other_tags=tuple(other_tags),
-        )
+        said: dict[str, FieldValue] = {
+            "challenge": challenge,
+            "next_tokencode": next_tokencode,
+            "new_pin": new_pin,
+        }
+        request = request_key(self._sealing, context, f"agent:{handed.agent}", said)
         return await settled(
             self._replicator,
             self._sealing,
@@ -145,7 +137,12 @@ class Continuing:
                 else None
             )
         token = found[0] if found else None
-        _check_pin(handed, policy, token)
+        wrong = _pin_problem(handed, policy, token)
+        if wrong:
+            # The policy of now refuses it; that of the first try may not have (Q2).
+            if not await self._is_known(request, deadline):
+                raise InvalidFieldError("new_pin", wrong)
+            handed = replace(handed, new_pin="")
         hashed, *_ = await self._kdf.derive(
             self._pin_inputs(handed.new_pin, user, evaluations(policy)),
             lane=Lane.AUTHENTICATING,
@@ -183,6 +180,12 @@ class Continuing:
         )
         return Proposal(call=call, tokencodes=(handed.tokencode,))
 
+    async def _is_known(self, request: RequestKey, deadline: Deadline) -> bool:
+        """Say whether a request was decided before, on whichever node."""
+        await self._replicator.read_barrier(timeout_s=deadline.left_s())
+        async with self._state.transaction() as transaction:
+            return await requests.find(transaction, request) is not None
+
     def _pin_inputs(
         self, new_pin: str, user: PinParameters | None, count: int
     ) -> list[KdfInput]:
@@ -209,12 +212,8 @@ def _check_asked(handed: Handed) -> None:
         raise InvalidFieldError("new_pin", "must be empty: no new PIN was asked for")
 
 
-def _check_pin(handed: Handed, policy: Policy, token: Token | None) -> None:
+def _pin_problem(handed: Handed, policy: Policy, token: Token | None) -> str:
     """Hold a new PIN to the policy (K2); which one it was says the command (T2)."""
     if not handed.new_pin:
-        return
-    wrong = pin_problem(handed.new_pin, policy) or new_pin_problem(
-        handed.new_pin, token
-    )
-    if wrong:
-        raise InvalidFieldError("new_pin", wrong)
+        return ""
+    return pin_problem(handed.new_pin, policy) or new_pin_problem(handed.new_pin, token)

@@ -5,13 +5,20 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from sparecode_node.domain.ids import SessionId
 from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.queries import requests
+from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.errors import OverloadedError
 from sparecode_node.replication.replicator import Proposal, Replicator
 from sparecode_node.services import fields
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.authorization import Authorization, Session
 from sparecode_node.services.context import CallContext, Deadline
-from sparecode_node.services.errors import ApprovalNeededError, Refused, refusal
+from sparecode_node.services.errors import (
+    ApprovalNeededError,
+    InvalidFieldError,
+    Refused,
+    refusal,
+)
 from sparecode_node.services.sealing import FieldValue, Sealing
 from sparecode_node.statemachine.commands import Call, Command, RequestKey
 from sparecode_node.statemachine.results import Applied, ApprovalPending, Result
@@ -30,10 +37,12 @@ class Proposer:
         *,
         replicator: Replicator,
         authorization: Authorization,
+        state: LocalState,
         sealing: Sealing,
         clock: Clock,
     ) -> None:
         self._replicator = replicator
+        self._state = state
         self._authorization = authorization
         self._sealing = sealing
         self._clock = clock
@@ -98,7 +107,7 @@ class Proposer:
             deadline,
             command,
             said,
-            caller=f"administrator:{session.administrator}",
+            caller=_caller(session),
             session_id=session.session_id,
             tokencodes=tokencodes,
         )
@@ -115,16 +124,9 @@ class Proposer:
         tokencodes: tuple[str, ...] = (),
     ) -> Result:
         """Propose for a caller whom the service has named. Raises as `propose`."""
-        tag, *other_tags = self._sealing.request_tags(context.method, said)
         call = Call(
             command=command,
-            request=RequestKey(
-                caller=caller,
-                method=context.method,
-                request_id=fields.request_id(context.request_id),
-                tag=tag,
-                other_tags=tuple(other_tags),
-            ),
+            request=request_key(self._sealing, context, caller, said),
             node_id=self._replicator.node_id,
             session_id=session_id,
             at_ms=0,
@@ -132,11 +134,7 @@ class Proposer:
         result = await self._replicator.propose(
             Proposal(call=call, tokencodes=tokencodes), timeout_s=deadline.left_s()
         )
-        if isinstance(result, Rejected):
-            raise refusal(result)
-        if isinstance(result, ApprovalPending):
-            raise ApprovalNeededError(result.approval_id)
-        return result
+        return _decided(result)
 
     async def settle(
         self,
@@ -154,13 +152,52 @@ class Proposer:
         """
         for _ in range(ATTEMPTS):
             await self.barrier(deadline)
-            command = await prepare()
+            try:
+                command = await prepare()
+            except InvalidFieldError:
+                # The policy of now refuses it; that of the first try may not have (Q2).
+                key = request_key(self._sealing, context, _caller(session), said)
+                async with self._state.transaction() as transaction:
+                    remembered = await requests.find(transaction, key)
+                if remembered is None:
+                    raise
+                return _decided(remembered)
             try:
                 return await self.propose(context, session, deadline, command, said)
             except Refused as refused:
                 if refused.rejected.reason is not Reason.STALE_PARAMETERS:
                     raise
         raise OverloadedError("what this depends on changes too fast; try again")
+
+
+def request_key(
+    sealing: Sealing,
+    context: CallContext,
+    caller: str,
+    said: Mapping[str, FieldValue],
+) -> RequestKey:
+    """Return by what a request is known again (Q1). Raises `InvalidFieldError`."""
+    tag, *other_tags = sealing.request_tags(context.method, said)
+    return RequestKey(
+        caller=caller,
+        method=context.method,
+        request_id=fields.request_id(context.request_id),
+        tag=tag,
+        other_tags=tuple(other_tags),
+    )
+
+
+def _caller(session: Session) -> str:
+    return f"administrator:{session.administrator}"
+
+
+def _decided(result: Result) -> Result:
+    """Return what was decided, unless it is a refusal, or waits: raise that."""
+    if isinstance(result, Rejected):
+        raise refusal(result)
+    if isinstance(result, ApprovalPending):
+        raise ApprovalNeededError(result.approval_id)
+    return result
 
 
 def applied(result: Result) -> Applied:

@@ -91,7 +91,11 @@ def build_services(  # noqa: PLR0913  It is the one place that has them all.
         clock=clock,
     )
     proposer = Proposer(
-        replicator=replicator, authorization=authorization, sealing=sealing, clock=clock
+        replicator=replicator,
+        authorization=authorization,
+        state=state,
+        sealing=sealing,
+        clock=clock,
     )
     reader = Reader(
         replicator=replicator, state=state, authorization=authorization, clock=clock

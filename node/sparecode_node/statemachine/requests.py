@@ -44,6 +44,11 @@ FULL = Rejected(
 """The answer while there is no room for one more (Q3)."""
 
 
+def answer_of(key: RequestKey, tag: int, result: str) -> Result:
+    """Return the remembered *result*, or a refusal if the id was of other content."""
+    return from_json(result) if tag in (key.tag, *key.other_tags) else REUSED
+
+
 class Requests:
     """The table of request ids. Counts its rows itself: SQLite would scan them."""
 
@@ -71,11 +76,7 @@ class Requests:
             "WHERE caller = ? AND method = ? AND request_id = ?",
             (key.caller, key.method, key.request_id),
         ).fetchone()
-        if row is None:
-            return None
-        if row[0] not in (key.tag, *key.other_tags):
-            return REUSED
-        return from_json(row[1])
+        return None if row is None else answer_of(key, *row)
 
     def full(self, policy: Policy) -> bool:
         """Say whether new requests must be shed (Q3)."""
