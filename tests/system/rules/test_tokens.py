@@ -168,6 +168,33 @@ async def test_token_works_from_the_end_of_its_set_on(stage: Stage) -> None:
     assert await stage.accepts(2, person, PIN + person.tokencode(3))
 
 
+async def test_codes_that_are_made_to_die_revive_no_lost_token(stage: Stage) -> None:
+    """
+    (R2) The newest set has ended, and kept codes live: the token waits for these.
+
+    Who ends them before their time, at any node, does not let it in.
+    """
+    person = await stage.person()
+    policy = RecoveryPolicy.ALLOW_AFTER_EXPIRY
+    await stage.admins[0].issue_tokencodes(
+        person.serial, count=2, lifetime=4 * HOUR, recovery_policy=policy
+    )
+    await stage.admins[1].issue_tokencodes(
+        person.serial,
+        count=2,
+        lifetime=HOUR,
+        recovery_policy=policy,
+        keep_unused_codes=True,
+    )
+    await stage.later(HOUR_S + 1)
+    assert await stage.everywhere(person, PIN + person.tokencode(0)) == [False] * 3
+    await stage.admins[2].disable_emergency_access(person.serial)
+    assert await stage.everywhere(person, PIN + person.tokencode(1)) == [False] * 3
+    assert (await stage.why(0, person))[-3:] == ["recovered_token_refused"] * 3
+    await stage.admins[1].reinstate_token(person.serial)
+    assert await stage.accepts(0, person, PIN + person.tokencode(2))
+
+
 async def test_used_up_codes_do_not_revive_a_lost_token(stage: Stage) -> None:
     """(R2, R4) Low and exhausted are events on every node; the token waits for the end."""
     person = await stage.person()
