@@ -4,12 +4,13 @@
 import pytest
 
 from sparecode_node.replication import frames
+from sparecode_node.replication.admission import Hello, Refusal
 from sparecode_node.replication.errors import (
     NoPrimaryError,
     NoQuorumError,
     OverloadedError,
 )
-from sparecode_node.replication.read_index import ReadOutcome, ReadPoint
+from sparecode_node.replication.read_index import ReadOutcome, ReadPoint, Word
 from sparecode_node.replication.settings import READS_WAITING_MAX
 from tests.replication.bench import Bench, entry
 from tests.simulation import protections
@@ -222,6 +223,93 @@ def test_without_the_term_a_deposed_leader_would_be_confirmed(
     bench.guard._receivers[frames.ASK_TO_CONFIRM] = bench.guard._receive_ask_to_confirm
     bench.receive("n3", frames.ASK_TO_CONFIRM, term=2, round=9)
     assert [m["type"] for _, m in bench.take()] == [frames.CONFIRM]
+
+
+# --- By the word of a member that asks for its callers
+
+
+def read_for(
+    bench: Bench, member: str, term: int, hello: Hello = Hello("")
+) -> list[ReadOutcome]:
+    """Ask where to read, as a member does that knows of no newer term than that."""
+    outcomes: list[ReadOutcome] = []
+    word = Word(member=member, hello=hello, term=term)
+    bench.replica.read(timeout_s=3.0, callback=outcomes.append, word=word)
+    return outcomes
+
+
+def test_a_member_s_word_is_as_good_as_a_round(bench: Bench) -> None:
+    term = bench.lead()
+    outcome = read_for(bench, "n3", term)
+    assert outcome == []
+    bench.tick()
+    assert outcome == [ReadPoint(index=bench.log()[-1][0], state_ms=0)]
+    assert questions(bench) == []
+
+
+def test_a_word_is_for_one_read_alone(bench: Bench) -> None:
+    """It was given before the other read was asked for, perhaps."""
+    term = bench.lead()
+    told, asked = read_for(bench, "n3", term), read(bench)
+    bench.tick()
+    assert len(told) == 1
+    assert asked == []
+    assert questions(bench) == [("n2", term, 1), ("n3", term, 1)]
+
+
+def test_a_word_and_the_leader_are_no_quorum_of_five(bench5: Bench) -> None:
+    term = bench5.lead()
+    outcome = read_for(bench5, "n3", term)
+    bench5.tick()
+    assert outcome == []
+    assert len(questions(bench5)) == 4
+    confirm(bench5, "n2", term, 1)
+    assert outcome == []
+    confirm(bench5, "n3", term, 1)
+    assert len(outcome) == 1
+
+
+@pytest.mark.parametrize(
+    ("member", "terms"),
+    [("n3", -1), ("n3", 1), ("stranger", 0), ("n1", 0)],
+    ids=["earlier term", "newer term", "stranger", "the leader itself"],
+)
+def test_a_word_that_says_nothing_begins_a_round(
+    bench: Bench, member: str, terms: int
+) -> None:
+    term = bench.lead()
+    outcome = read_for(bench, member, term + terms)
+    bench.tick()
+    assert outcome == []
+    assert questions(bench) == [("n2", term, 1), ("n3", term, 1)]
+
+
+def test_the_word_of_a_node_with_another_journal_does_not_count(bench: Bench) -> None:
+    """What it had promised is lost: it may have voted, and not know."""
+    term = bench.lead()
+    hello = Hello("its journal")
+    bench.guard.receive("n3", {"type": frames.ASK_CLOCK, "round": 1}, hello)
+    outcome = read_for(bench, "n3", term, Hello("another journal"))
+    bench.tick()
+    assert outcome == []
+    assert bench.guard.dropped[Refusal.ANOTHER_JOURNAL] == 1
+
+
+def test_a_new_leader_believes_a_word_when_it_knows_what_is_committed(
+    bench: Bench,
+) -> None:
+    bench.append("n2", 1, (1, 0), entry(2, 1), entry(3, 1), commit=1)
+    bench.tick()
+    term = bench.elect()
+    outcome = read_for(bench, "n3", term)
+    bench.tick()
+    assert outcome == []
+    last = bench.engine.journal.last_index
+    bench.acknowledge("n3", last + 1, term)
+    bench.tick()
+    [point] = outcome
+    assert isinstance(point, ReadPoint)
+    assert point.index == last
 
 
 # --- Who is told what

@@ -23,6 +23,7 @@ from sparecode_node.replication.errors import (
 )
 from sparecode_node.replication.members import Member
 from sparecode_node.replication.proposals import Outcome
+from sparecode_node.replication.read_index import Word
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.statemachine.commands import Call
 from tests.replication.recording import call
@@ -71,6 +72,7 @@ class SimCluster:
         dice = random.Random(f"{seed} {scenario.nodes} members")
         rate = {Profile.MEMBERS: 0.06}.get(profile, dice.choice([0.0, 0.02]))
         self.memberships = Memberships(self, dice, rate, scenario.nodes)
+        self._words = random.Random(f"{seed} {scenario.nodes} words")
         self.manners = manners
         self._current: Node | None = None
         self.power: bool | None = None
@@ -253,20 +255,48 @@ class SimCluster:
         )
         return submission
 
-    def read(self, node: Node) -> Read:
-        """Ask a node up to where to read; whoever does not lead must refuse."""
+    def read(
+        self, node: Node, word: Word | None = None, floor: int | None = None
+    ) -> Read:
+        """
+        Ask a node up to where to read; whoever does not lead must refuse.
+
+        *word* and *floor*: of a member that asks for its own callers, when they asked.
+        """
         asked = f"{node.node_id}.{node.life}.{len(self.invariants.reads)}"
-        floor = max(self.invariants.applied, default=0)
-        read = Read(asked, self.now + PROPOSAL_S, floor)
+        if floor is None:
+            floor = max(self.invariants.applied, default=0)
+        read = Read(asked, self.now + PROPOSAL_S, floor, word)
         self.invariants.reads.append(read)
         self.run_on(
             node,
             lambda replica: replica.read(
                 timeout_s=PROPOSAL_S,
                 callback=lambda o: self.invariants.on_read(read, o),
+                word=word,
             ),
         )
         return read
+
+    def read_by_word(self) -> None:
+        """
+        Have a member ask whoever believes to lead, in a while, for its own callers.
+
+        Its question does not go by the links, so no cut holds it up.
+        """
+        up = [node for node in self.live() if not node.is_paused()]
+        if not up:
+            return
+        asking = self._words.choice(up)
+        word = Word(member=asking.node_id, hello=asking.hello(), term=asking.term)
+        floor = max(self.invariants.applied, default=0)
+
+        def ask() -> None:
+            for node in self.live():
+                if node.leads and not node.is_paused() and node is not asking:
+                    self.read(node, word, floor)
+
+        self.network.at(self._words.choice([0.01, self._words.uniform(0, 1)]), ask)
 
     def read_anywhere(self) -> None:
         """Have somebody read, on every node that believes to lead."""
@@ -334,6 +364,8 @@ class SimCluster:
                 self.client()
             if self.rng.random() < 0.2:
                 self.read_anywhere()
+            if self._words.random() < 0.2:
+                self.read_by_word()
 
     def _see_leader(self, node: Node) -> None:
         if not node.leads:

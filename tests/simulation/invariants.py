@@ -9,7 +9,7 @@ from sparecode_node.replication.clock_watch import ANSWER_S
 from sparecode_node.replication.errors import NotAppliedError, OutcomeUnknownError
 from sparecode_node.replication.journal import Journal
 from sparecode_node.replication.proposals import Outcome
-from sparecode_node.replication.read_index import ReadOutcome, ReadPoint
+from sparecode_node.replication.read_index import ReadOutcome, ReadPoint, Word
 from sparecode_node.replication.settings import MAX_CLOCK_OFFSET_S
 from sparecode_node.statemachine.commands import Call
 from sparecode_node.statemachine.results import BarrierPassed, SessionOpened
@@ -67,6 +67,8 @@ class Read:
     deadline: float
     floor: int
     """What was committed somewhere when the read began."""
+    word: Word | None = None
+    """Of the member for whose callers it is, if it asks the leader."""
     outcomes: list[ReadOutcome] = field(default_factory=list)
     node_died: bool = False
 

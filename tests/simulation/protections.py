@@ -102,6 +102,13 @@ def read_without_quorum(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ReadIndex, "_is_quorum", lambda _self, _round, _members: True)
 
 
+def believe_any_word(patch: pytest.MonkeyPatch) -> None:
+    """Let a leader take the word of a member for whatever term."""
+    patch.setattr(
+        ReadIndex, "_is_told", lambda _self, read, _term, _others: read.word is not None
+    )
+
+
 def read_before_own_term(patch: pytest.MonkeyPatch) -> None:
     """Let a new leader answer reads before it knows what is committed."""
     patch.setattr(Engine, "knows_commit_index", lambda _self: True)

@@ -9,7 +9,7 @@ from sparecode_node.replication.settings import RaftSettings
 from tests.replication.recording import call
 from tests.simulation.cluster import SimCluster
 from tests.simulation.faults import Profile
-from tests.simulation.protections import read_without_quorum
+from tests.simulation.protections import believe_any_word, read_without_quorum
 from tests.simulation.scenarios import Scenario
 from tests.simulation.seeking import first_violation
 from tests.simulation.test_directed import Script
@@ -33,6 +33,26 @@ def test_reads_are_answered_between_the_faults() -> None:
     refused = [o for o in outcomes if isinstance(o, NotAppliedError)]
     assert len(answered) > 50
     assert refused
+
+
+def test_members_that_ask_for_their_callers_are_answered_by_their_word() -> None:
+    """The same reads, without a round: at once, in the tick after the question."""
+    by_word: list[ReadOutcome] = []
+    for seed in range(12):
+        sim = SimCluster(seed, Scenario(profile=Profile.LEADER_HUNT))
+        sim.run()
+        assert sim.invariants.violations == {}
+        by_word += (o for r in sim.invariants.reads if r.word for o in r.outcomes)
+    assert sum(isinstance(o, ReadPoint) for o in by_word) > 50
+
+
+def test_believing_any_word_a_stale_read_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    believe_any_word(monkeypatch)
+    found = first_violation(range(700), Scenario(profile=Profile.LEADER_HUNT))
+    assert found is not None
+    assert "stale read" in found[1]
 
 
 def test_without_the_quorum_a_stale_read_is_found(

@@ -34,13 +34,14 @@ from sparecode_node.replication.observing import (
 )
 from sparecode_node.replication.outside import Clock, Entropy
 from sparecode_node.replication.peer_calls import ATTEMPT_S, PeerCalls
+from sparecode_node.replication.read_points import ReadPoints
 from sparecode_node.replication.replica import ReplicaConfig, ReplicaStatus
 from sparecode_node.replication.replicator import MemberStatus, Proposal
 from sparecode_node.replication.settings import CALL_BYTES_MAX, RaftSettings
 from sparecode_node.replication.snapshot_keeper import SnapshotKeeper, StateSnapshots
 from sparecode_node.replication.tls import PeerTls
 from sparecode_node.replication.transport import PeerAddresses, PeerTransport
-from sparecode_node.replication.waiting import AppliedWaiters, SharedBarrier
+from sparecode_node.replication.waiting import AppliedWaiters
 from sparecode_node.statemachine.feature_level import NEWEST
 from sparecode_node.statemachine.results import BarrierPassed, Result
 
@@ -48,10 +49,6 @@ log = logging.getLogger(__name__)
 
 RETRY_S = 0.05
 """Between two attempts, if no news of a primary comes first."""
-
-BARRIER_S = 5.0
-"""Of one barrier; its callers may give up earlier."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterConfig:
@@ -100,7 +97,6 @@ class ClusterReplicator:
         self._status = ReplicaStatus()
         self._news = asyncio.Event()
         self._applied = AppliedWaiters()
-        self._barrier = SharedBarrier(self._find_read_point)
         self._transport = PeerTransport(
             config.addresses,
             config.tls,
@@ -130,6 +126,14 @@ class ClusterReplicator:
         self._snapshots = SnapshotKeeper(
             self._engine, snapshots, self._transport.channel, self._observer
         )
+        self._read_points = ReadPoints(
+            self.node_id,
+            self._engine,
+            primary=lambda: self.primary if self._running else None,
+            channel=self._transport.channel,
+            news=self._news_before,
+            now_ms=clock.now_ms,
+        )
         self._changes = ClusterChanges(
             self.node_id,
             self._engine,
@@ -148,7 +152,7 @@ class ClusterReplicator:
                 self._engine,
                 self._snapshots,
                 self._changes,
-                read_point=self._own_read_point,
+                read_point=self._read_points.own,
                 status=self._own_status,
             )
             await self._transport.start(self._engine, calls)
@@ -161,7 +165,7 @@ class ClusterReplicator:
     async def stop(self) -> None:
         """Leave: first the network, then the engine."""
         self._running = False
-        await self._barrier.stop()
+        await self._read_points.stop()
         await self._snapshots.stop()
         await self._transport.stop()
         await self._engine.stop()
@@ -283,49 +287,11 @@ class ClusterReplicator:
 
     async def read_barrier(self, *, timeout_s: float) -> BarrierPassed:
         """Return once the local state covers all that was committed before the call."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout_s
-        try:
-            async with asyncio.timeout(timeout_s):
-                barrier = await self._barrier.passed()
-        except TimeoutError as error:
-            raise NoQuorumError("no quorum has confirmed a primary in time") from error
-        await self.wait_applied(barrier.index, timeout_s=deadline - loop.time())
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        barrier = await self._read_points.passed(timeout_s=timeout_s)
+        left_s = deadline - asyncio.get_running_loop().time()
+        await self.wait_applied(barrier.index, timeout_s=left_s)
         return barrier
-
-    async def _find_read_point(self) -> BarrierPassed:
-        """Ask the primary where to read, and the next one if it is none any more."""
-        deadline = asyncio.get_running_loop().time() + BARRIER_S
-        while True:
-            try:
-                return await self._ask_read_point(ATTEMPT_S)
-            except OverloadedError:
-                raise
-            except NotAppliedError:
-                if not await self._news_before(deadline):
-                    raise
-
-    async def _ask_read_point(self, timeout_s: float) -> BarrierPassed:
-        primary = self._status.leader
-        if not self._running or primary is None:
-            raise NoPrimaryError("no primary is known here")
-        if primary == self.node_id:
-            return await self._own_read_point(timeout_s)
-        channel = self._transport.channel(primary)
-        if channel is None:
-            raise NoPrimaryError(f"no way to {primary}")
-        return await forwarding.ask_read_index(channel, timeout_s=timeout_s)
-
-    async def _own_read_point(self, timeout_s: float) -> BarrierPassed:
-        """Return where to read, if this node leads. Raises `NotAppliedError`."""
-        try:
-            point = await self._engine.read(timeout_s=timeout_s)
-        except OutcomeUnknownError as error:
-            raise NoPrimaryError("the primary is held up") from error
-        # Never before what the state machine has seen (T5): calls that are
-        # prepared with this time must not look older than it.
-        at_ms = max(self._clock.now_ms(), point.state_ms)
-        return BarrierPassed(index=point.index, at_ms=at_ms)
 
     async def wait_applied(self, index: int, *, timeout_s: float) -> None:
         """Return once the local applied index is so high."""

@@ -31,7 +31,7 @@ from sparecode_node.replication.errors import (
 from sparecode_node.replication.membership import Change
 from sparecode_node.replication.observing import ObservedStorage, Observer, Unobserved
 from sparecode_node.replication.peer_node import Wire
-from sparecode_node.replication.read_index import ReadPoint
+from sparecode_node.replication.read_index import ReadPoint, Word
 from sparecode_node.replication.replica import Replica, ReplicaConfig, ReplicaStatus
 from sparecode_node.replication.replicator import Proposal, Stamper
 from sparecode_node.replication.settings import PROPOSALS_QUEUED_MAX
@@ -165,10 +165,12 @@ class EngineThread:
             timeout_s,
         )
 
-    async def read(self, *, timeout_s: float) -> ReadPoint:
+    async def read(self, *, timeout_s: float, word: Word | None = None) -> ReadPoint:
         """Return up to where to read, if this replica leads. Raises `ProposeError`."""
         return await self._ask(
-            lambda replica, answer: replica.read(timeout_s=timeout_s, callback=answer),
+            lambda replica, answer: replica.read(
+                timeout_s=timeout_s, callback=answer, word=word
+            ),
             timeout_s,
         )
 

@@ -126,11 +126,17 @@ def _result(text: str) -> Result | OutcomeUnknownError:
 
 
 async def ask_read_index(
-    channel: grpc.aio.Channel, *, timeout_s: float
+    channel: grpc.aio.Channel, *, term: int, timeout_s: float
 ) -> BarrierPassed:
-    """Return where to read, as the primary says. Raises `NotAppliedError`."""
+    """
+    Return where to read, as the primary says. Raises `NotAppliedError`.
+
+    *term* is the one that this node was in after it was asked itself.
+    """
     stub: peers_pb2_grpc.PeerServiceAsyncStub = peers_pb2_grpc.PeerServiceStub(channel)
-    request = peers_pb2.GetReadIndexRequest(timeout_ms=max(1, int(timeout_s * 1000)))
+    request = peers_pb2.GetReadIndexRequest(
+        timeout_ms=max(1, int(timeout_s * 1000)), term=term
+    )
     try:
         response = await answered(
             stub.GetReadIndex(request, timeout=timeout_s + GRACE_S)

@@ -29,7 +29,7 @@ from sparecode_node.replication.frames import Message
 from sparecode_node.replication.journal import Journal
 from sparecode_node.replication.peer_node import PeerNode, Wire
 from sparecode_node.replication.progress import Followers, Progress
-from sparecode_node.replication.read_index import ReadIndex
+from sparecode_node.replication.read_index import ReadIndex, Word
 
 log = logging.getLogger(__name__)
 
@@ -290,6 +290,15 @@ class Guard(Transport):
 
     def _is_of_this_term(self, message: Message) -> bool:
         return bool(message["term"] == self._engine.raftCurrentTerm)
+
+    def hears(self, word: Word) -> bool:
+        """Say whether a member's word is listened to, as its confirmation would be."""
+        cause = self.admission.why_not(
+            word.member, frames.CONFIRM, word.hello, has_leader=False
+        )
+        if cause:
+            self._drop(word.member, cause)
+        return cause is None
 
     def _receive_confirm(self, node: Node, message: Message) -> None:
         """Count who knows of no newer term; only for the leadership that has asked."""

@@ -8,9 +8,11 @@ from typing import Protocol
 from sparecode.internal.v1 import peers_pb2
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication import forwarding
+from sparecode_node.replication.admission import Hello
 from sparecode_node.replication.cluster_changes import ClusterChanges
 from sparecode_node.replication.engine_thread import EngineThread
 from sparecode_node.replication.errors import NotAppliedError, ProposeError
+from sparecode_node.replication.read_index import Word
 from sparecode_node.replication.replicator import MemberStatus, Proposal
 from sparecode_node.replication.snapshot_keeper import SnapshotKeeper
 from sparecode_node.statemachine.results import BarrierPassed
@@ -35,7 +37,7 @@ class PeerCalls:
         snapshots: SnapshotKeeper,
         changes: ClusterChanges,
         *,
-        read_point: Callable[[float], Awaitable[BarrierPassed]],
+        read_point: Callable[[float, Word], Awaitable[BarrierPassed]],
         status: StatusReader,
     ) -> None:
         """*read_point* says where to read, *status* how far this node has got."""
@@ -73,12 +75,13 @@ class PeerCalls:
         return forwarding.applied(result)
 
     async def read_index(
-        self, request: peers_pb2.GetReadIndexRequest
+        self, caller: NodeId, hello: Hello, request: peers_pb2.GetReadIndexRequest
     ) -> peers_pb2.GetReadIndexResponse:
         """Say where to read, if this node leads, and a quorum says so too."""
         timeout_s = min(request.timeout_ms / 1000, ATTEMPT_S)
+        word = Word(member=caller, hello=hello, term=request.term)
         try:
-            return forwarding.read_at(await self._read_point(timeout_s))
+            return forwarding.read_at(await self._read_point(timeout_s, word))
         except ProposeError as error:
             return forwarding.not_readable(error)
 

@@ -37,9 +37,9 @@ class PeerHandler(Protocol):
         """Propose a call that another member was asked for."""
 
     async def read_index(
-        self, request: peers_pb2.GetReadIndexRequest
+        self, caller: NodeId, hello: Hello, request: peers_pb2.GetReadIndexRequest
     ) -> peers_pb2.GetReadIndexResponse:
-        """Say where to read, if this member leads."""
+        """Say where to read, if this member leads; *hello* began the caller's link."""
 
     def send_snapshot(
         self, request: peers_pb2.FetchSnapshotRequest
@@ -247,8 +247,9 @@ class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
         self, request: peers_pb2.GetReadIndexRequest, context: Context
     ) -> peers_pb2.GetReadIndexResponse:
         """Tell another member where to read."""
-        await self._caller(context)
-        return await self._handler.read_index(request)
+        peer = await self._caller(context)
+        hello = self._inbound[peer].hello
+        return await self._handler.read_index(peer, hello, request)
 
     async def FetchSnapshot(
         self, request: peers_pb2.FetchSnapshotRequest, context: Context

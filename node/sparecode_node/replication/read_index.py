@@ -6,14 +6,19 @@ A read is answered with the commit index of the moment in which its round began,
 when a quorum has said *after that moment* that it knows of no newer term. Then
 no other leader had committed anything before the read was asked for. Readers
 who ask for it together share a round; nobody joins one that has begun.
+
+A member that asks for its own callers says in which term it is, and has looked
+after they had asked. That is worth as much as an answer to a round: of three
+members, it and the leader are a quorum, and nobody else need be asked.
 """
 
 import collections
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from sparecode_node.replication import frames
+from sparecode_node.replication.admission import Hello
 from sparecode_node.replication.errors import NotAppliedError, OverloadedError
 from sparecode_node.replication.frames import Message
 from sparecode_node.replication.settings import READS_WAITING_MAX
@@ -31,12 +36,24 @@ class ReadPoint:
 ReadOutcome: TypeAlias = ReadPoint | NotAppliedError
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Word:
+    """A member's word, given after a read was asked for, that it has voted in no newer term."""
+
+    member: str
+    hello: Hello
+    """What its link to here has begun with."""
+    term: int
+
+
 @dataclass(slots=True)
 class PendingRead:
     """A read that waits until a moment of the engine's clock."""
 
     deadline: float
     callback: Callable[[ReadOutcome], object]
+    word: Word | None = None
+    """For this read alone: others may have been asked for after it was given."""
 
 
 @dataclass(slots=True)
@@ -103,6 +120,8 @@ class ReadIndex:
         Also for what waits for so long that its messages may be lost: a later
         round speaks for the earlier ones too.
         """
+        others = sorted(others)
+        self._answer_by_word(term, point, others)
         lost = bool(self._rounds) and now - self._asked_at >= again_s
         if not self._queue and not lost:
             return
@@ -110,13 +129,30 @@ class ReadIndex:
         self._asked_at = now
         reads, self._queue = self._queue, []
         self._rounds.append(_Round(self._number, point, reads))
-        others = sorted(others)
         for other in others:
             self.send(
                 other,
                 {"type": frames.ASK_TO_CONFIRM, "term": term, "round": self._number},
             )
         self._answer_confirmed(len(others) + 1)
+
+    def _answer_by_word(
+        self, term: int, point: ReadPoint, others: Sequence[str]
+    ) -> None:
+        """Answer the reads for which a word and this node's own are a quorum."""
+        if not any(read.word for read in self._queue):
+            return
+        queue, self._queue = self._queue, []
+        for read in queue:
+            if self._is_told(read, term, others):
+                read.callback(point)
+            else:
+                self._queue.append(read)
+
+    def _is_told(self, read: PendingRead, term: int, others: Sequence[str]) -> bool:
+        word = read.word
+        counts = word is not None and word.term == term and word.member in others
+        return counts and 2 * 2 > len(others) + 1
 
     def keep_only(self, voters: frozenset[str]) -> None:
         """Count the word of nobody who votes no more."""

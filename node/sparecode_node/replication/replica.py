@@ -24,7 +24,7 @@ from sparecode_node.replication.membership import Change, ChangeOutcome, Pending
 from sparecode_node.replication.opening import finish_install, open_snapshots
 from sparecode_node.replication.peer_node import Wire
 from sparecode_node.replication.proposals import Outcome, Pending, Proposals
-from sparecode_node.replication.read_index import PendingRead, ReadOutcome
+from sparecode_node.replication.read_index import PendingRead, ReadOutcome, Word
 from sparecode_node.replication.replicator import Proposal, Stamper
 from sparecode_node.replication.settings import RaftSettings
 from sparecode_node.replication.snapshots import Manifest
@@ -135,10 +135,20 @@ class Replica:
         self._proposals.submit(Pending(proposal, now() + timeout_s, callback))
 
     def read(
-        self, *, timeout_s: float, callback: Callable[[ReadOutcome], object]
+        self,
+        *,
+        timeout_s: float,
+        callback: Callable[[ReadOutcome], object],
+        word: Word | None = None,
     ) -> None:
-        """Ask up to where to read; the callback is called exactly once."""
-        self.guard.reads.submit(PendingRead(now() + timeout_s, callback))
+        """Ask up to where to read, for whoever gives *word*; called exactly once."""
+        if word is not None and not self.guard.hears(word):
+            word = None
+        self.guard.reads.submit(PendingRead(now() + timeout_s, callback, word))
+
+    def term(self) -> int:
+        """Return the newest term that this replica knows of."""
+        return self.engine.raftCurrentTerm
 
     def transfer(
         self,

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Up to where to read: what a node asks the primary, and tells as the primary."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import grpc.aio
+
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication import forwarding
+from sparecode_node.replication.engine_thread import EngineThread
+from sparecode_node.replication.errors import (
+    NoPrimaryError,
+    NoQuorumError,
+    NotAppliedError,
+    OutcomeUnknownError,
+    OverloadedError,
+)
+from sparecode_node.replication.peer_calls import ATTEMPT_S
+from sparecode_node.replication.read_index import Word
+from sparecode_node.replication.waiting import SharedBarrier
+from sparecode_node.statemachine.results import BarrierPassed
+
+BARRIER_S = 5.0
+"""Of one barrier; its callers may give up earlier."""
+
+
+class ReadPoints:
+    """Finds where to read, once for all who ask meanwhile. Lives in the loop."""
+
+    def __init__(
+        self,
+        node_id: NodeId,
+        engine: EngineThread,
+        *,
+        primary: Callable[[], NodeId | None],
+        channel: Callable[[NodeId], grpc.aio.Channel | None],
+        news: Callable[[float], Awaitable[bool]],
+        now_ms: Callable[[], int],
+    ) -> None:
+        """*news* waits a little, or for a change; False if its deadline comes first."""
+        self._node_id = node_id
+        self._engine = engine
+        self._primary = primary
+        self._channel = channel
+        self._news = news
+        self._now_ms = now_ms
+        self._barrier = SharedBarrier(self._find)
+
+    async def passed(self, *, timeout_s: float) -> BarrierPassed:
+        """Return where all is that was committed before the call. Raises `ProposeError`."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._barrier.passed()
+        except TimeoutError as error:
+            raise NoQuorumError("no quorum has confirmed a primary in time") from error
+
+    async def _find(self) -> BarrierPassed:
+        """Ask the primary where to read, and the next one if it is none any more."""
+        deadline = asyncio.get_running_loop().time() + BARRIER_S
+        while True:
+            try:
+                return await self._ask(ATTEMPT_S)
+            except OverloadedError:
+                raise
+            except NotAppliedError:
+                if not await self._news(deadline):
+                    raise
+
+    async def _ask(self, timeout_s: float) -> BarrierPassed:
+        primary = self._primary()
+        if primary is None:
+            raise NoPrimaryError("no primary is known here")
+        if primary == self._node_id:
+            return await self.own(timeout_s)
+        channel = self._channel(primary)
+        if channel is None:
+            raise NoPrimaryError(f"no way to {primary}")
+        term = await self._own_term(timeout_s)
+        return await forwarding.ask_read_index(channel, term=term, timeout_s=timeout_s)
+
+    async def _own_term(self, timeout_s: float) -> int:
+        """
+        Return the term that this node is in now, after its callers have asked.
+
+        Only the engine's thread knows: what it has published may be of before a vote.
+        """
+        try:
+            return await self._engine.run(
+                lambda replica: replica.term(), timeout_s=timeout_s
+            )
+        except OutcomeUnknownError as error:
+            raise NoPrimaryError("this node is held up") from error
+
+    async def own(self, timeout_s: float, word: Word | None = None) -> BarrierPassed:
+        """
+        Return where to read, if this node leads. Raises `NotAppliedError`.
+
+        *word* is that of the member for whose callers it is.
+        """
+        try:
+            point = await self._engine.read(timeout_s=timeout_s, word=word)
+        except OutcomeUnknownError as error:
+            raise NoPrimaryError("the primary is held up") from error
+        # Never before what the state machine has seen (T5): calls that are
+        # prepared with this time must not look older than it.
+        return BarrierPassed(
+            index=point.index, at_ms=max(self._now_ms(), point.state_ms)
+        )
+
+    async def stop(self) -> None:
+        """End what is under way; callers have their own deadlines."""
+        await self._barrier.stop()
