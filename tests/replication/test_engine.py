@@ -19,6 +19,7 @@ from sparecode_node.replication.errors import (
     OutcomeUnknownError,
     OverloadedError,
 )
+from sparecode_node.replication.read_index import Word
 from sparecode_node.replication.settings import (
     APPEND_BYTES_MAX,
     CALLS_PER_ENTRY_MAX,
@@ -130,8 +131,8 @@ def test_a_proposal_is_answered_when_a_quorum_has_it(bench: Bench) -> None:
     assert outcome == [Applied(index=bench.engine.journal.last_index)]
 
 
-def test_followers_hear_at_once_what_is_committed(bench: Bench) -> None:
-    """So that a barrier on a replica does not wait for a heartbeat."""
+def commit_one(bench: Bench) -> tuple[int, int]:
+    """Have a call committed; return the term, and where. The followers have not heard."""
     term = bench.lead()
     bench.propose("a")
     bench.tick()
@@ -139,8 +140,57 @@ def test_followers_hear_at_once_what_is_committed(bench: Bench) -> None:
     bench.acknowledge("n2", last + 1, term)
     bench.take()
     bench.tick()
-    told = {p: m["commit_index"] for p, m in bench.take(frames.APPEND_ENTRIES)}
-    assert told == {"n2": last, "n3": last}
+    return term, last
+
+
+def told(bench: Bench) -> dict[str, int]:
+    """Return up to where the followers were told that entries are committed."""
+    return {p: m["commit_index"] for p, m in bench.take(frames.APPEND_ENTRIES)}
+
+
+def test_followers_hear_soon_what_is_committed(bench: Bench) -> None:
+    """Without waiting for a heartbeat, which would be five times as late."""
+    _, last = commit_one(bench)
+    assert told(bench) == {}
+    bench.tick(bench.engine.settings.tick_s)
+    assert told(bench) == {"n2": last, "n3": last}
+    bench.tick(bench.engine.settings.tick_s)
+    assert told(bench) == {}
+
+
+def test_the_next_entry_says_what_is_committed(bench: Bench) -> None:
+    _, last = commit_one(bench)
+    bench.propose("b")
+    bench.tick()
+    assert told(bench) == {"n2": last, "n3": last}
+    bench.tick(bench.engine.settings.tick_s)
+    assert told(bench) == {}
+
+
+def test_who_waits_for_it_on_another_member_has_them_told_at_once(bench: Bench) -> None:
+    term, last = commit_one(bench)
+    word = Word(member="n3", hello=Hello(""), term=term)
+    bench.replica.read(timeout_s=3.0, callback=lambda _: None, word=word)
+    bench.tick()
+    assert told(bench) == {"n2": last, "n3": last}
+
+
+def test_who_reads_on_the_leader_has_nobody_told(bench: Bench) -> None:
+    commit_one(bench)
+    bench.replica.read(timeout_s=3.0, callback=lambda _: None)
+    bench.tick()
+    assert told(bench) == {}
+
+
+def test_what_is_no_call_is_told_at_once(bench: Bench) -> None:
+    """A member that is removed must hear of it while it has its link."""
+    term = bench.elect()
+    last = bench.engine.journal.last_index
+    bench.tick()
+    bench.take()
+    bench.acknowledge("n2", last + 1, term)
+    bench.tick()
+    assert told(bench) == {"n2": last, "n3": last}
 
 
 def test_what_is_committed_and_what_is_new_go_in_one_message(bench: Bench) -> None:
@@ -152,8 +202,8 @@ def test_what_is_committed_and_what_is_new_go_in_one_message(bench: Bench) -> No
     bench.take()
     bench.acknowledge("n2", first + 1, term)
     bench.tick()
-    told = [m for peer, m in bench.take(frames.APPEND_ENTRIES) if peer == "n2"]
-    assert [(m["commit_index"], len(m["entries"])) for m in told] == [(first, 1)]
+    messages = [m for peer, m in bench.take(frames.APPEND_ENTRIES) if peer == "n2"]
+    assert [(m["commit_index"], len(m["entries"])) for m in messages] == [(first, 1)]
 
 
 def test_what_is_queued_together_is_one_entry(bench: Bench) -> None:

@@ -101,8 +101,7 @@ class Engine(SyncObj):
         # The state says where to go on; PySyncObj would begin at 1 again, and
         # would look for a dump file.
         self._SyncObj__needLoadDumpFile = False
-        self._SyncObj__raftLastApplied = applied
-        self._SyncObj__raftCommitIndex = applied
+        self._SyncObj__raftLastApplied = self._SyncObj__raftCommitIndex = applied
         journal.committed = applied
         journal.on_configuration = self._take_configuration
 
@@ -176,7 +175,7 @@ class Engine(SyncObj):
         self._ask_for_reads()
         # Before our own sync, which then runs beside those of the followers.
         if self._isLeader():
-            self._sender.send()
+            self._sender.send(now())
         self._sync_appended()
 
     def _watch_clocks(self) -> None:
@@ -191,10 +190,8 @@ class Engine(SyncObj):
         self.journal.sync()
 
     def _append_proposals(self) -> None:
-        while self.proposals.in_flight < ENTRIES_IN_FLIGHT_MAX:
-            batch = self.proposals.take()
-            if batch is None:
-                break
+        most = ENTRIES_IN_FLIGHT_MAX
+        while self.proposals.in_flight < most and (batch := self.proposals.take()):
             index, term = self.journal.last_index + 1, self.raftCurrentTerm
             self.journal.add(REGULAR + batch.payload, index, term)
             self.proposals.appended(batch, index, term)
@@ -213,6 +210,8 @@ class Engine(SyncObj):
         elif not self.has_contact():
             reads.refuse(NoQuorumError("no contact to a quorum"))
         elif self.knows_commit_index():
+            if reads.wait_elsewhere:
+                self._sender.tell_now()
             reads.ask(
                 term=self.raftCurrentTerm,
                 point=ReadPoint(
@@ -232,6 +231,7 @@ class Engine(SyncObj):
         if after == RAFT_STATE.LEADER:  # PySyncObj knows nothing of learners.
             fed, end = map(PeerNode, self.roster.others()), self.journal.last_index + 1
             self._SyncObj__raftNextIndex = dict.fromkeys(fed, end)  # No one of before.
+            self._SyncObj__newAppendEntriesTime = 0.0  # Everybody hears of it at once.
         if before == RAFT_STATE.LEADER:
             self.hand_over.leadership_lost()
             self.membership.leadership_lost()
@@ -247,8 +247,7 @@ class Engine(SyncObj):
         after = {PeerNode(voter) for voter in voters if voter != me}
         self._SyncObj__otherNodes = set[Any](after)
         self.guard.reads.keep_only(voters)
-        if self._SyncObj__raftState == RAFT_STATE.CANDIDATE:
-            # Its votes were counted by another one.
+        if self._SyncObj__raftState == RAFT_STATE.CANDIDATE:  # Its votes were others'.
             self._SyncObj__setState(RAFT_STATE.FOLLOWER)
         if not self._isLeader():
             return
@@ -298,10 +297,8 @@ class Engine(SyncObj):
 
     def voters_in_contact(self) -> dict[str, int]:
         """Return whom this leader has heard of late, and what each has on disk."""
-        oldest, answered = (
-            now() - self.settings.contact_s,
-            self._SyncObj__lastResponseTime,
-        )
+        oldest = now() - self.settings.contact_s
+        answered = self._SyncObj__lastResponseTime
         return {
             node.id: self.guard.progress(node.id).acked
             for node in self.otherNodes
@@ -318,8 +315,12 @@ class Engine(SyncObj):
     # --- Sending entries, see `sending.Leader`
 
     def _SyncObj__sendAppendEntries(self) -> None:
-        self._SyncObj__newAppendEntriesTime = now() + self.settings.heartbeat_s
-        self._sender.announce()  # In this tick, with what it appends.
+        """Send a heartbeat in this tick; or tell soon what was applied in it."""
+        if now() > self._SyncObj__newAppendEntriesTime:
+            self._SyncObj__newAppendEntriesTime = now() + self.settings.heartbeat_s
+            self._sender.announce()
+        else:
+            self._sender.tell_committed(until=now() + self.settings.tick_s)
 
     def linked_followers(self) -> list[str]:
         """Return to whom messages arrive, in order."""
@@ -359,6 +360,8 @@ class Engine(SyncObj):
         term = self.journal.entry(index)[2]
         try:
             calls = decode_entry(command[1:]) if command[:1] == REGULAR else ()
+            if not calls:  # Who is a member no more must hear of it before its link ends.
+                self._sender.announce()
             results = self._state.apply(index, calls)
             self.proposals.applied(index, term, results, count=len(calls))
         except CodecError as error:
@@ -376,8 +379,7 @@ class Engine(SyncObj):
 
     def installed(self, index: int) -> None:
         """Go on behind a snapshot that state and journal have taken over."""
-        self._SyncObj__raftLastApplied = index
-        self._SyncObj__raftCommitIndex = index
+        self._SyncObj__raftLastApplied = self._SyncObj__raftCommitIndex = index
         self.guard.installed()
 
 

@@ -83,6 +83,11 @@ class ReadIndex:
         else:
             self._queue.append(read)
 
+    @property
+    def wait_elsewhere(self) -> bool:
+        """Say whether another member asks now: it waits until it has applied the index."""
+        return any(read.word is not None for read in self._queue)
+
     def _waiting(self) -> int:
         return len(self._queue) + sum(len(r.reads) for r in self._rounds)
 

@@ -8,6 +8,7 @@ entries into pickled pieces, and sends a snapshot to whoever is too far behind.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Protocol
 
 from sparecode_node.replication.frames import (
@@ -54,41 +55,61 @@ class Sender:
     leader: Leader
     journal: Journal
     _announces: bool = False
+    _untold_until: float = inf
+    """So long the followers may not know what is committed; none: they do."""
 
     def announce(self) -> None:
         """
-        Have `send` send everybody something: a heartbeat, or that more is committed.
+        Have `send` send everybody something, a heartbeat say.
 
         PySyncObj asks for it before the proposals of the same tick are appended.
         Sent at once it would be a message of its own, and an answer to it.
         """
         self._announces = True
 
-    def send(self) -> None:
+    def tell_committed(self, *, until: float) -> None:
+        """
+        Have the followers know by then that more is committed.
+
+        No answer waits for it, and most often the next entry, which says so, comes
+        sooner than that: a message of its own costs as much as applying the entry.
+        """
+        self._untold_until = min(self._untold_until, until)
+
+    def tell_now(self) -> None:
+        """Have the followers know at once: somebody waits until one has applied it."""
+        self._announces = self._announces or self._untold_until < inf
+
+    def send(self, now: float) -> None:
         """Send what there is, at the end of a tick: one message for all of it."""
-        announces, self._announces = self._announces, False
-        if announces:
+        if self._announces or self._untold_until <= now:
             self.send_all()
-        else:
-            self.send_open()
+        elif self.send_open():
+            self._untold_until = inf
 
     def send_all(self) -> None:
         """Send something to everybody: entries, or a heartbeat."""
+        self._announces, self._untold_until = False, inf
         for follower in self.leader.linked_followers():
             if not self._reaches(follower):
                 self._offer_snapshot(follower)
             self._send_entries(follower)
 
-    def send_open(self) -> None:
+    def send_open(self) -> bool:
         """
         Send what has come into a window since: new entries, or room for old ones.
 
-        PySyncObj would wait for the next heartbeat.
+        PySyncObj would wait for the next heartbeat. Return whether everybody was sent
+        something, and so what is committed too.
         """
+        told = True
         for follower in self.leader.linked_followers():
             open_from = self.leader.next_index(follower)
             if self._reaches(follower) and open_from <= self._window_end(follower):
                 self._send_entries(follower)
+            else:
+                told = False
+        return told
 
     def _offer_snapshot(self, follower: str) -> None:
         """
