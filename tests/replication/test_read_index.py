@@ -229,11 +229,11 @@ def test_without_the_term_a_deposed_leader_would_be_confirmed(
 
 
 def read_for(
-    bench: Bench, member: str, term: int, hello: Hello = Hello("")
+    bench: Bench, member: str, term: int, journal_id: str = ""
 ) -> list[ReadOutcome]:
     """Ask where to read, as a member does that knows of no newer term than that."""
     outcomes: list[ReadOutcome] = []
-    word = Word(member=member, hello=hello, term=term)
+    word = Word(member=member, hello=Hello(journal_id), term=term)
     bench.replica.read(timeout_s=3.0, callback=outcomes.append, word=word)
     return outcomes
 
@@ -289,7 +289,7 @@ def test_the_word_of_a_node_with_another_journal_does_not_count(bench: Bench) ->
     term = bench.lead()
     hello = Hello("its journal")
     bench.guard.receive("n3", {"type": frames.ASK_CLOCK, "round": 1}, hello)
-    outcome = read_for(bench, "n3", term, Hello("another journal"))
+    outcome = read_for(bench, "n3", term, "another journal")
     bench.tick()
     assert outcome == []
     assert bench.guard.dropped[Refusal.ANOTHER_JOURNAL] == 1

@@ -37,6 +37,7 @@ from tests.simulation.memberships import Memberships
 from tests.simulation.network import STEP_S, Manners, Network
 from tests.simulation.scenarios import Scenario, Trace
 from tests.simulation.snapshots import SnapshotTraffic
+from tests.simulation.words import Words
 
 PROPOSAL_S = 3.0
 PAUSE_MAX_S = 2.0
@@ -72,7 +73,7 @@ class SimCluster:
         dice = random.Random(f"{seed} {scenario.nodes} members")
         rate = {Profile.MEMBERS: 0.06}.get(profile, dice.choice([0.0, 0.02]))
         self.memberships = Memberships(self, dice, rate, scenario.nodes)
-        self._words = random.Random(f"{seed} {scenario.nodes} words")
+        self._words = Words(self, random.Random(f"{seed} {scenario.nodes} words"))
         self.manners = manners
         self._current: Node | None = None
         self.power: bool | None = None
@@ -278,26 +279,6 @@ class SimCluster:
         )
         return read
 
-    def read_by_word(self) -> None:
-        """
-        Have a member ask whoever believes to lead, in a while, for its own callers.
-
-        Its question does not go by the links, so no cut holds it up.
-        """
-        up = [node for node in self.live() if not node.is_paused()]
-        if not up:
-            return
-        asking = self._words.choice(up)
-        word = Word(member=asking.node_id, hello=asking.hello(), term=asking.term)
-        floor = max(self.invariants.applied, default=0)
-
-        def ask() -> None:
-            for node in self.live():
-                if node.leads and not node.is_paused() and node is not asking:
-                    self.read(node, word, floor)
-
-        self.network.at(self._words.choice([0.01, self._words.uniform(0, 1)]), ask)
-
     def read_anywhere(self) -> None:
         """Have somebody read, on every node that believes to lead."""
         for node in self.live():
@@ -364,8 +345,7 @@ class SimCluster:
                 self.client()
             if self.rng.random() < 0.2:
                 self.read_anywhere()
-            if self._words.random() < 0.2:
-                self.read_by_word()
+            self._words.act()
 
     def _see_leader(self, node: Node) -> None:
         if not node.leads:

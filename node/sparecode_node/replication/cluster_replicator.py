@@ -50,6 +50,7 @@ log = logging.getLogger(__name__)
 RETRY_S = 0.05
 """Between two attempts, if no news of a primary comes first."""
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterConfig:
     """What a node must know to take part."""

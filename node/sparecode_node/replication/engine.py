@@ -360,7 +360,7 @@ class Engine(SyncObj):
         term = self.journal.entry(index)[2]
         try:
             calls = decode_entry(command[1:]) if command[:1] == REGULAR else ()
-            if not calls:  # Who is a member no more must hear of it before its link ends.
+            if not calls:  # Whoever is removed must hear before its link ends.
                 self._sender.announce()
             results = self._state.apply(index, calls)
             self.proposals.applied(index, term, results, count=len(calls))

@@ -157,7 +157,7 @@ class ReadIndex:
     def _is_told(self, read: PendingRead, term: int, others: Sequence[str]) -> bool:
         word = read.word
         counts = word is not None and word.term == term and word.member in others
-        return counts and 2 * 2 > len(others) + 1
+        return counts and len(others) + 1 < 2 * 2  # It and this node: a quorum.
 
     def keep_only(self, voters: frozenset[str]) -> None:
         """Count the word of nobody who votes no more."""
