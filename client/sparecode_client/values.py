@@ -352,3 +352,7 @@ class ClusterStatus:
     members: tuple[Member, ...]
     feature_level: int = 0
     """That all members know: what newer releases add waits until it is raised."""
+    last_backup_time: datetime | None = None
+    """Of the last backup that somebody has taken whole; None: there was none."""
+    last_backup_index: int = 0
+    """It has everything up to here."""

@@ -268,6 +268,8 @@ def status_in(status: cluster_pb2.GetStatusResponse) -> ClusterStatus:
         primary=status.primary,
         quorum=status.quorum,
         feature_level=status.feature_level,
+        last_backup_time=time_in(status, "last_backup_time"),
+        last_backup_index=status.last_backup_index,
         members=tuple(
             Member(
                 node_id=member.node_id,

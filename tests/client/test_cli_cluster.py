@@ -2,6 +2,7 @@
 """`sparecode cluster`: what changes the cluster."""
 
 import json
+from datetime import UTC, datetime
 
 import grpc
 from google.protobuf import timestamp_pb2
@@ -44,6 +45,23 @@ def test_a_transfer_that_cannot_be_is_exit_code_1(cli: Cli) -> None:
 
 
 STATUS = "ClusterService/GetStatus"
+
+
+def test_status_says_when_there_was_a_backup_last(cli: Cli) -> None:
+    answer = cluster_pb2.GetStatusResponse(
+        node_id="n1",
+        quorum=True,
+        last_backup_time=datetime(2026, 11, 26, 2, 0, tzinfo=UTC),
+        last_backup_index=1042,
+    )
+    none = cluster_pb2.GetStatusResponse(node_id="n1", quorum=True)
+    cli.node.answer(STATUS, answer, none)
+
+    assert (
+        "Last backup: 2026-11-26 02:00 UTC, with everything up to index 1042."
+        in cli("cluster", "status").stdout
+    )
+    assert "Last backup: none that n1 knows of." in cli("cluster", "status").stdout
 
 
 def test_status_says_who_is_of_an_older_release(cli: Cli) -> None:

@@ -44,6 +44,7 @@ from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.tokencodes import Algorithm, HashName
 from sparecode_node.queries.administrators import AdministratorView
 from sparecode_node.queries.audit import AuditFilter, AuditRecord
+from sparecode_node.queries.cluster import LastBackup
 from sparecode_node.queries.review import (
     Review,
     ReviewedAdministrator,
@@ -1307,6 +1308,7 @@ CASES = [
             ),
             cluster_id="c",
             feature_level=1,
+            last_backup=LastBackup(taken_at_ms=END_MS, index=7),
         ),
         cluster_pb2.GetStatusResponse(
             node_id="n1",
@@ -1336,6 +1338,8 @@ CASES = [
             ],
             cluster_id="c",
             feature_level=1,
+            last_backup_time=END,
+            last_backup_index=7,
         ),
     ),
 ]

@@ -7,7 +7,7 @@ import typer
 
 from sparecode_client.cli import membership, opening
 from sparecode_client.cli.backup import backup
-from sparecode_client.cli.cluster_status import COLUMNS, row, summary
+from sparecode_client.cli.cluster_status import COLUMNS, last_backup, row, summary
 from sparecode_client.cli.failures import ExitCode
 from sparecode_client.cli.settings import settings_of
 from sparecode_client.values import ClusterStatus
@@ -47,6 +47,7 @@ def status(
         settings.output.table(COLUMNS, (row(member) for member in seen.members))
         settings.output.say()
         settings.output.say(heads_compared(seen))
+        settings.output.say(last_backup(seen))
         if waiting := held_back(seen):
             settings.output.say(waiting)
         if digest:

@@ -3,6 +3,7 @@
 
 from datetime import timedelta
 
+from sparecode_client.cli.words import show_time
 from sparecode_client.values import ClusterStatus, Member
 
 COLUMNS = ("Node", "Role", ">Term", ">Commit", ">Applied", ">Lag", ">Clock", "Version")
@@ -15,6 +16,16 @@ def summary(seen: ClusterStatus) -> str:
     primary = f"primary {seen.primary}" if seen.primary else "no primary known"
     quorum = "quorum reached" if seen.quorum else "NO QUORUM"
     return f"Cluster {cluster}, seen from {seen.node_id}: {primary}, {quorum}."
+
+
+def last_backup(seen: ClusterStatus) -> str:
+    """Return when there was a backup last."""
+    if seen.last_backup_time is None:
+        return f"Last backup: none that {seen.node_id} knows of."
+    return (
+        f"Last backup: {show_time(seen.last_backup_time)}, with everything up to index "
+        f"{seen.last_backup_index}."
+    )
 
 
 def row(member: Member) -> list[str]:

@@ -243,6 +243,7 @@ def _review(review: Review) -> pb.GetReviewResponse:
 
 
 def _status(status: ClusterStatus) -> pb.GetStatusResponse:
+    backup = status.last_backup
     return pb.GetStatusResponse(
         node_id=status.node_id,
         primary=status.primary or "",
@@ -250,6 +251,8 @@ def _status(status: ClusterStatus) -> pb.GetStatusResponse:
         members=[_member(member) for member in status.members],
         cluster_id=status.cluster_id,
         feature_level=status.feature_level,
+        last_backup_time=convert.timestamp(backup.taken_at_ms) if backup else None,
+        last_backup_index=backup.index if backup else 0,
     )
 
 

@@ -218,6 +218,8 @@ class GetStatusResponse(_message.Message):
     MEMBERS_FIELD_NUMBER: _builtins.int
     CLUSTER_ID_FIELD_NUMBER: _builtins.int
     FEATURE_LEVEL_FIELD_NUMBER: _builtins.int
+    LAST_BACKUP_TIME_FIELD_NUMBER: _builtins.int
+    LAST_BACKUP_INDEX_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """The node that answered."""
     primary: _builtins.str
@@ -230,9 +232,15 @@ class GetStatusResponse(_message.Message):
     """The feature level that all members know: what newer releases add to the log waits
     until it is raised, which happens by itself.
     """
+    last_backup_index: _builtins.int
+    """That backup has everything up to here; 0: there was none."""
     @_builtins.property
     def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___Member]:
         """In the order of node ids."""
+
+    @_builtins.property
+    def last_backup_time(self) -> _timestamp_pb2.Timestamp:
+        """When the last backup was begun that somebody has taken whole; absent: there was none."""
 
     def __init__(
         self,
@@ -243,10 +251,12 @@ class GetStatusResponse(_message.Message):
         members: _abc.Iterable[Global___Member] | None = ...,
         cluster_id: _builtins.str = ...,
         feature_level: _builtins.int = ...,
+        last_backup_time: _timestamp_pb2.Timestamp | None = ...,
+        last_backup_index: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_backup_time", b"last_backup_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "feature_level", b"feature_level", "members", b"members", "node_id", b"node_id", "primary", b"primary", "quorum", b"quorum"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "feature_level", b"feature_level", "last_backup_index", b"last_backup_index", "last_backup_time", b"last_backup_time", "members", b"members", "node_id", b"node_id", "primary", b"primary", "quorum", b"quorum"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
