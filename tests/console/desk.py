@@ -27,24 +27,23 @@ class Desk:
 
     def __init__(self, node: OneNode) -> None:
         self.node = node
-        self.app = build_app(
-            Site(
-                node_id=NODE,
-                # A use case that this node has not is one that no page calls.
-                services=Services(
-                    **{
-                        field.name: getattr(node, field.name, None)
-                        for field in dataclasses.fields(Services)
-                    }
-                ),
-                is_ready=lambda: node.replicator.ready,
-                is_primary=lambda: node.replicator.primary == NodeId(NODE),
-                clock=node.clock,
-                entropy=SystemEntropy(),
-                ticket_text=tickets.to_text,
-                addresses=OTHERS,
-            )
+        self.site = Site(
+            node_id=NODE,
+            # A use case that this node has not is one that no page calls.
+            services=Services(
+                **{
+                    field.name: getattr(node, field.name, None)
+                    for field in dataclasses.fields(Services)
+                }
+            ),
+            is_ready=lambda: node.replicator.ready,
+            is_primary=lambda: node.replicator.primary == NodeId(NODE),
+            clock=node.clock,
+            entropy=SystemEntropy(),
+            ticket_text=tickets.to_text,
+            addresses=OTHERS,
         )
+        self.app = build_app(self.site)
         self._open = contextlib.AsyncExitStack()
 
     async def browser(self) -> Paper:

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from sparecode_node.console.app import build_app
 from sparecode_node.console.site import Site
@@ -21,6 +23,8 @@ log = logging.getLogger(__name__)
 CONNECTIONS_MAX = 256
 BACKLOG = 128
 IDLE_S = 15
+REQUEST_S = 15.0
+"""For a request to arrive as a whole: the connections are for who has something to ask."""
 
 
 class ConsoleListenError(Exception):
@@ -35,6 +39,43 @@ class ConsoleListener:
     port: int
     certificate: Path
     key: Path
+
+
+class Connection(H11Protocol):
+    """
+    A browser's connection, which is cut when a request does not come to its end.
+
+    uvicorn waits for ever for the first byte, and for the last one: a few hundred
+    who open a connection and say nothing would keep everybody else out.
+    """
+
+    _waiting: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for a request."""
+        super().connection_made(transport)
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        """Wait for the rest, if there is one."""
+        super().data_received(data)
+        if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
+            self._stop_waiting()
+        elif self._waiting is None:
+            self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no more."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        self._waiting = self.loop.call_later(REQUEST_S, self.transport.abort)
+
+    def _stop_waiting(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
 
 
 class _Server(uvicorn.Server):
@@ -73,7 +114,7 @@ class ConsoleServer:
                 ssl_certfile=self._listener.certificate,
                 ssl_keyfile=self._listener.key,
                 ssl_context_factory=lambda _, default: self._own(default()),
-                http="h11",
+                http=Connection,
                 ws="none",
                 lifespan="off",
                 log_config=None,

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The listener: connections are for who asks for something."""
+
+import asyncio
+import contextlib
+import datetime as dt
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from starlette.responses import PlainTextResponse, Response
+
+from sparecode_node.certificates import write_certificates
+from sparecode_node.console import server, sign_in
+from sparecode_node.console.server import ConsoleListener, ConsoleServer
+from tests.console.desk import Desk
+
+pytestmark = pytest.mark.asyncio
+
+HOST = "127.0.0.1"
+SHORT_S = 0.3
+PATIENCE_S = 20.0
+HEAD = b"GET /sign-in HTTP/1.1\r\nhost: console.test\r\n"
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+@pytest_asyncio.fixture
+async def port(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[int]:
+    """Serve the console, by HTTPS, to browsers that must be quick; return where."""
+    monkeypatch.setattr(server, "REQUEST_S", SHORT_S)
+    folder = tmp_path / "certificates"
+    write_certificates(
+        folder, members=["n1"], hosts=[HOST], now=dt.datetime.now(dt.UTC)
+    )
+    listener = ConsoleListener(
+        host=HOST, port=0, certificate=folder / "n1.pem", key=folder / "n1.key"
+    )
+    console = ConsoleServer(listener, desk.site)
+    await console.start(grace_s=1)
+    try:
+        yield console.port
+    finally:
+        await console.stop()
+
+
+@contextlib.asynccontextmanager
+async def connection(port: int) -> AsyncIterator[Connection]:
+    """Connect, as a browser that asks for no certificate's name."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    reader, writer = await asyncio.open_connection(HOST, port, ssl=context)
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            yield reader, writer
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+async def until_cut(reader: asyncio.StreamReader) -> bytes:
+    """Return what comes until the other side has cut the connection."""
+    came = b""
+    with contextlib.suppress(OSError):
+        while part := await reader.read(4096):
+            came += part
+    return came
+
+
+async def answer(reader: asyncio.StreamReader) -> bytes:
+    """Return a whole answer, of a connection that stays open."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = next(
+        int(line.partition(b":")[2])
+        for line in head.splitlines()
+        if line.startswith(b"content-length:")
+    )
+    return head + await reader.readexactly(length)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        HEAD,
+        b"POST /sign-in HTTP/1.1\r\nhost: console.test\r\ncontent-length: 99\r\n\r\na=",
+    ],
+)
+async def test_who_does_not_finish_a_request_is_cut_off(port: int, said: bytes) -> None:
+    """Or a few hundred who say nothing would keep everybody else out."""
+    async with connection(port) as (reader, writer):
+        writer.write(said)
+        assert await until_cut(reader) == b""
+
+
+async def test_a_byte_now_and_then_is_no_request(port: int) -> None:
+    async with connection(port) as (reader, writer):
+        writer.write(HEAD)
+        came = asyncio.ensure_future(until_cut(reader))
+        while not came.done():
+            writer.write(b"x")
+            await asyncio.wait({came}, timeout=SHORT_S / 10)
+        assert await came == b""
+
+
+async def test_the_next_request_of_a_connection_is_waited_for_no_longer(
+    port: int,
+) -> None:
+    async with connection(port) as (reader, writer):
+        for _ in range(2):
+            writer.write(HEAD + b"\r\n")
+            assert (await answer(reader)).startswith(b"HTTP/1.1 200")
+        writer.write(HEAD)
+        assert await until_cut(reader) == b""
+
+
+async def test_who_waits_for_an_answer_is_not_cut_off(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit may take its time: the request is whole."""
+
+    async def slow(_: object) -> Response:
+        await asyncio.wait({asyncio.ensure_future(asyncio.Event().wait())}, timeout=1)
+        return PlainTextResponse("at last")
+
+    monkeypatch.setattr(sign_in, "enter", slow)
+    async with connection(port) as (reader, writer):
+        writer.write(HEAD + b"\r\n")
+        assert (await answer(reader)).endswith(b"at last")
