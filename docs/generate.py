@@ -189,17 +189,20 @@ writes them to a file, and `sparecode audit verify` proves such a file.
 
 
 def _consequences() -> set[str]:
-    """Find the actions that rules name themselves: `action="..."` in an event."""
+    """Find the actions that rules name themselves, for an event: `action = "..."`."""
     found = set()
     for folder in DECIDING:
         for path in (ROOT / "node/sparecode_node" / folder).glob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
-                if (
-                    isinstance(node, ast.keyword)
-                    and node.arg == "action"
-                    and isinstance(node.value, ast.Constant)
-                ):
-                    found.add(str(node.value.value))
+                match node:
+                    case (
+                        ast.keyword(arg="action", value=ast.Constant(value=action))
+                        | ast.Assign(
+                            targets=[ast.Name(id="action")],
+                            value=ast.Constant(value=action),
+                        )
+                    ):
+                        found.add(str(action))
     return found
 
 

@@ -200,6 +200,7 @@ ACCESS_VIEW = EmergencyAccessView(
     recovery=RecoveryPolicy.ALLOW_AND_DISABLE,
     live_codes=1,
     ends_at_ms=END_MS,
+    fixed=False,
     sets=(
         CodeSetView(
             set_id="s",

@@ -2,6 +2,7 @@
 """The audit log: filters, export, and a look at the chain (U)."""
 
 import datetime as dt
+import typing
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Final
@@ -9,6 +10,7 @@ from urllib.parse import urlencode
 
 from starlette.responses import Response, StreamingResponse
 
+from sparecode_node.console.rendering import action_words
 from sparecode_node.console.visits import READ_S, Visit
 from sparecode_node.console.words import EXPLAINED, explain
 from sparecode_node.domain.policy import DAY_MS
@@ -16,16 +18,31 @@ from sparecode_node.queries.audit import AuditFilter, AuditRecord
 from sparecode_node.queries.views import Page
 from sparecode_node.services.audit_export import ExportFormat
 from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.services.refusals import NOBODY
+from sparecode_node.statemachine.commands import Command
 
 PAGE_SIZE: Final = 50
 
 OUTCOMES: Final = {
     "": "Any outcome",
-    "applied": "Applied",
-    "accepted": "Accepted",
-    "refused": "Refused",
-    "noted": "Noted",
+    **{
+        outcome: action_words(outcome)
+        for outcome in (
+            "applied",
+            "accepted",
+            "refused",
+            "next_tokencode_required",
+            "new_pin_required",
+            "pending",
+            "noted",
+        )
+    },
 }
+
+COMMANDS: Final = {
+    command.__name__.lower(): command.__name__ for command in typing.get_args(Command)
+}
+"""Actions, by what is left of their words without spaces."""
 
 TEXTS: Final = ("actor", "action", "target", "outcome", "reason")
 DATES: Final = ("start", "end")
@@ -66,6 +83,7 @@ async def browse(visit: Visit) -> Response:
         found=found,
         typed=typed,
         outcomes=OUTCOMES,
+        actions=sorted(COMMANDS.values()),
         query=urlencode({name: value for name, value in typed.items() if value}),
         filtered=any(typed.values()),
         paged=bool(visit.form.text("page")),
@@ -116,8 +134,26 @@ def _filter(visit: Visit) -> AuditFilter:
     return AuditFilter(
         start_ms=_day_ms(visit, "start"),
         end_ms=None if end_ms is None else end_ms + DAY_MS,
-        **{name: form.text(name) for name in TEXTS},
+        actor=_actor(form.text("actor")),
+        action=_action(form.text("action")),
+        target=form.text("target"),
+        outcome=form.text("outcome"),
+        reason="_".join(form.text("reason").lower().split()),
     )
+
+
+def _actor(typed: str) -> str:
+    """Return whom the log means: administrators are shown without their kind."""
+    if not typed or ":" in typed or typed == NOBODY:
+        return typed
+    return f"administrator:{typed}"
+
+
+def _action(typed: str) -> str:
+    """Return what the log calls an action: “Unlock user” is `UnlockUser`."""
+    words = typed.split()
+    # What follows from a command is no command: “Set low” is `SET_LOW`.
+    return COMMANDS.get("".join(words).lower()) or "_".join(words).upper()
 
 
 def _day_ms(visit: Visit, name: str) -> int | None:

@@ -55,7 +55,8 @@ async def show(visit: Visit) -> Response:
                 items=tuple(
                     each
                     for each in everybody.items
-                    if each.live_codes <= policy.set_low_threshold
+                    # A fixed tokencode is one code, and is not used up by use.
+                    if (not each.fixed and each.live_codes <= policy.set_low_threshold)
                     or (each.ends_at_ms is not None and each.ends_at_ms < soon_ms)
                 ),
                 next_page_token=everybody.next_page_token,

@@ -15,6 +15,7 @@ from sparecode_node.console import navigation, token_menu
 from sparecode_node.console.recovery import RECOVERY
 
 _WORD = re.compile(r"[A-Z][a-z]*")
+_PIN = re.compile(r"\bpin\b", re.IGNORECASE)
 _MINUTE_MS = 60_000
 _HOUR_MS = 60 * _MINUTE_MS
 _DAY_MS = 24 * _HOUR_MS
@@ -123,8 +124,8 @@ def number(value: int) -> str:
 def action_words(action: str) -> str:
     """Return what was done, for people: “UnlockUser” is “Unlock user”."""
     name = action.rpartition("/")[2]
-    parts = name.split("_") if "_" in name else _WORD.findall(name)
-    return " ".join(parts).capitalize().replace(" pin", " PIN")
+    parts = name.split("_") if "_" in name else _WORD.findall(name) or [name]
+    return _PIN.sub("PIN", " ".join(parts).capitalize())
 
 
 def actor_words(actor: str) -> str:

@@ -26,15 +26,22 @@ _LAST_END = f"""
 )
 """
 
+_FIXED = """
+EXISTS (
+    SELECT 1 FROM code_sets JOIN codes USING (set_id)
+    WHERE code_sets.serial = tokens.serial AND state = 'live' AND code_sets.fixed
+)
+"""
+
 _VIEW = f"""
-SELECT serial, username, lost, recovery, live_codes,
+SELECT serial, username, lost, recovery, live_codes, fixed,
     CASE WHEN live_codes > 0
         THEN nullif(min(last_end, coalesce(expires_at_ms, last_end)), {FOREVER_MS})
     END AS ends_at_ms,
     expires_at_ms
 FROM (
     SELECT serial, coalesce(username, '') AS username, lost, recovery, expires_at_ms,
-        {LIVE_CODES} AS live_codes, {_LAST_END} AS last_end
+        {LIVE_CODES} AS live_codes, {_LAST_END} AS last_end, {_FIXED} AS fixed
     FROM tokens LEFT JOIN users USING (user_id)
 )
 """
@@ -116,6 +123,7 @@ def _view(row: sqlite3.Row, sets: tuple[CodeSetView, ...]) -> EmergencyAccessVie
         recovery=RecoveryPolicy(row["recovery"]),
         live_codes=row["live_codes"],
         ends_at_ms=row["ends_at_ms"],
+        fixed=bool(row["fixed"]),
         sets=sets,
     )
 

@@ -108,6 +108,8 @@ class EmergencyAccessView:
     live_codes: int
     ends_at_ms: int | None
     """When the last live code ends; None: never (or there is none)."""
+    fixed: bool
+    """The live code is a temporary fixed tokencode, which use does not spend."""
     sets: tuple[CodeSetView, ...]
     """Newest first; empty in lists."""
 

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is typed to find something: it is found by what the pages call it."""
+
+from urllib.parse import urlencode
+
+import pytest
+
+from sparecode_node.console.audit import OUTCOMES
+from sparecode_node.console.rendering import action_words, actor_words, number
+from sparecode_node.domain.emergency_access import RecoveryPolicy
+from sparecode_node.domain.policy import DAY_MS
+from sparecode_node.services.emergency_access import Lifetime
+from tests.console.desk import Desk
+from tests.services.one_node import PIN, ROOT, SERIAL
+
+pytestmark = pytest.mark.asyncio
+
+
+async def asa(desk: Desk) -> None:
+    """Add somebody with a token whose name has more letters than English."""
+    node = desk.node
+    await node.users.create(
+        node.admin("UserService/CreateUser"),
+        username="aaslund",
+        display_name="Åsa ÖSTLUND",
+        email="Åsa@corp.example",
+    )
+    await node.enroll("222333444")
+    await node.tokens.assign(
+        node.admin("TokenService/AssignToken"), serial="222333444", username="aaslund"
+    )
+
+
+@pytest.mark.parametrize(
+    "typed", ["AASL", "Åsa", "åsa", "ÅSA ö", "östlund", "åsa@CORP", "A\u030asa"]
+)
+async def test_people_and_their_tokens_are_found_in_any_alphabet(
+    desk: Desk, typed: str
+) -> None:
+    """By user name, name or e-mail, however it is written: Å is å, also of two signs."""
+    await asa(desk)
+    browser = await desk.administrator()
+    assert "222333444" in (await browser.open(f"/tokens?q={typed}")).links
+    assert SERIAL not in browser.page.links
+    assert "aaslund" in (await browser.open(f"/users?q={typed}")).links
+    assert "alice" not in browser.page.links
+
+
+async def test_a_token_is_found_by_any_part_of_its_serial(desk: Desk) -> None:
+    await asa(desk)
+    browser = await desk.administrator()
+    for typed in ("222", "333", "444"):
+        page = await browser.open(f"/tokens?q={typed}")
+        assert "222333444" in page.links
+        assert SERIAL not in page.links
+
+
+async def test_the_audit_log_is_filtered_by_the_words_that_it_shows(
+    desk: Desk,
+) -> None:
+    """Every event of a busy day is found by who, what, outcome and reason as shown."""
+    node = desk.node
+    await node.issue(count=2)
+    assert not await node.accepts("4712ABCD-EFGH")
+    node.clock.pass_s(60)
+    issued = await node.issue(count=2)
+    assert await node.accepts(PIN + issued.codes[0].code)
+    browser = await desk.administrator()
+    await browser.open("/new/user")
+    await browser.send("Create user", username="eve")
+    rows = node.primary_db.execute(
+        "SELECT sequence, actor, action, outcome, reason FROM audit_events"
+    ).fetchall()
+    assert {"CreateUser", "SET_LOW", "CODES_VOIDED"} <= {row[2] for row in rows}
+    assert any(row[4] for row in rows)
+    for sequence, actor, action, outcome, reason in rows:
+        assert outcome in OUTCOMES
+        shown = {
+            "actor": actor_words(actor),
+            "action": action_words(action),
+            "outcome": outcome,
+            "reason": action_words(reason),
+        }
+        page = await browser.open(f"/audit?{urlencode(shown)}")
+        assert f"#{number(sequence)}" in page.text.split(), shown
+        assert action_words(action) in page.text
+    page = await browser.open(f"/audit?actor={ROOT}&action=create+user&target=eve")
+    assert page.text.count("through n1") == 1
+
+
+async def test_a_fixed_tokencode_is_no_set_that_is_low(desk: Desk) -> None:
+    """It is one code, and use does not spend it; it is listed when it ends soon."""
+    node = desk.node
+    await node.add_user("bob", serial="222")
+    await node.emergency.issue_fixed(
+        node.admin("EmergencyAccessService/IssueFixedTokencode"),
+        serial="222",
+        lifetime=Lifetime(duration_ms=5 * DAY_MS),
+        recovery=RecoveryPolicy.DENY,
+    )
+    browser = await desk.administrator()
+    page = await browser.open("/")
+    assert "In emergency access 1" in page.text
+    assert "fixed code" in page.text
+    assert "Sets low or expiring 0" in page.text
+    node.clock.pass_s(4 * DAY_MS / 1000)
+    again = await desk.administrator()
+    assert "Sets low or expiring 1" in (await again.open("/")).text
