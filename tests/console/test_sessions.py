@@ -11,6 +11,7 @@ from sparecode_node.domain.administrators import SECOND_FACTOR
 from sparecode_node.domain.ids import Moment
 from sparecode_node.domain.policy import HOUR_MS, MINUTE_MS, Policy
 from sparecode_node.domain.tokencodes import step_at, tokencode_at
+from sparecode_node.replication.errors import NoQuorumError
 from tests.console.desk import Desk
 from tests.console.paper import Paper
 from tests.services.one_node import PASSWORD, ROOT
@@ -102,6 +103,36 @@ async def test_signing_out_everywhere_ends_every_session(desk: Desk) -> None:
     page = await here.send("Sign out everywhere", action="/account/sign-out-everywhere")
     assert page.path == "/sign-in"
     assert (await there.open("/tokens")).path == "/sign-in"
+
+
+async def test_without_a_quorum_one_leaves_the_browser_at_least(desk: Desk) -> None:
+    """It forgets the session, and says that the cluster has not; nobody else has it."""
+    browser = await desk.administrator()
+    await browser.open("/tokens")
+    desk.node.replicator.down = NoQuorumError("down")
+    page = await browser.send("Sign out", action="/account/sign-out")
+    assert page.path == "/sign-in"
+    assert "You are signed out in this browser" in page.text
+    assert "could not be told" in page.text
+    assert SESSION_COOKIE not in {each.name for each in browser.client.cookies.jar}
+    desk.node.replicator.down = None
+    assert (await browser.open("/tokens")).path == "/sign-in"
+
+
+async def test_signing_out_everywhere_is_not_said_when_it_is_not_done(
+    desk: Desk,
+) -> None:
+    """Other browsers are still signed in, so this one stays and can try again."""
+    browser = await desk.administrator()
+    await browser.open("/account")
+    desk.node.replicator.down = NoQuorumError("down")
+    page = await browser.send(
+        "Sign out everywhere", action="/account/sign-out-everywhere"
+    )
+    assert page.status == 503
+    assert "nothing was changed" in page.text
+    desk.node.replicator.down = None
+    assert (await browser.open("/tokens")).path == "/tokens"
 
 
 async def test_a_piece_of_a_page_never_is_the_door(desk: Desk) -> None:

@@ -8,7 +8,9 @@ from urllib.parse import quote
 from starlette.responses import Response
 
 from sparecode_node.console import idle
+from sparecode_node.console.changes import go_on
 from sparecode_node.console.forms import Form
+from sparecode_node.console.notices import Notice
 from sparecode_node.console.security import (
     SESSION_COOKIE,
     VISIT_COOKIE,
@@ -18,8 +20,8 @@ from sparecode_node.console.security import (
     set_cookie,
 )
 from sparecode_node.console.visits import CARRY, SIGN_IN, Visit, local_path
-from sparecode_node.console.words import EXPLAINED, Problem, explain
-from sparecode_node.replication.errors import OutcomeUnknownError
+from sparecode_node.console.words import EXPLAINED, UNAVAILABLE, Problem, explain
+from sparecode_node.replication.errors import OutcomeUnknownError, OverloadedError
 
 VISIT_BYTES = 18
 NOT_KEPT = frozenset(
@@ -38,6 +40,11 @@ NOT_KEPT = frozenset(
     }
 )
 """Secrets are typed again after signing in."""
+UNDECIDED = (*UNAVAILABLE, OutcomeUnknownError, OverloadedError)
+FORGOTTEN = (
+    "You are signed out in this browser. The cluster could not be told to end the session "
+    "itself; it ends by its time, and nobody else has it."
+)
 VISIT = re.compile(r"[0-9a-f]{36}", re.ASCII)
 
 
@@ -159,9 +166,16 @@ async def end_idle(visit: Visit) -> Response:
 
 
 async def leave(visit: Visit) -> Response:
-    """End this session, on every node."""
+    """
+    End this session, on every node; the browser forgets it in any case.
+
+    Nobody has to stay signed in at a desk because the cluster cannot decide.
+    """
     call = visit.call("SessionService/Logout", request_id=visit.new_id())
-    await visit.site.services.sessions.logout(call)
+    try:
+        await visit.site.services.sessions.logout(call)
+    except UNDECIDED:
+        return _left(visit, Notice(words=FORGOTTEN, waiting=True))
     return _left(visit)
 
 
@@ -172,7 +186,7 @@ async def leave_everywhere(visit: Visit) -> Response:
     return _left(visit)
 
 
-def _left(visit: Visit) -> Response:
-    response = visit.go("/sign-in")
+def _left(visit: Visit, notice: Notice | None = None) -> Response:
+    response = go_on(visit, SIGN_IN, notice) if notice else visit.go(SIGN_IN)
     forget_cookie(response, SESSION_COOKIE)
     return response
