@@ -6,15 +6,31 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
+import pyotp
 import pyrage
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from sparecode_client import AdministratorRole, ApprovalNeeded, RecoveryPolicy
-from tests.console.estate import PIN, Estate, Holder
+from tests.console.estate import (
+    PASSWORD,
+    PIN,
+    Estate,
+    Holder,
+    new_window,
+    sign_in,
+)
 
 SUPER = "dora"
 HELP_DESK = "heidi"
 OPERATOR = "otto"
+CAREFUL = "fatima"
+"""Has a second factor."""
+
+OWN_FACTOR = {
+    "account-second-factor": "/account",
+    "second-factor-set": "/account/second-factor",
+}
+"""Pages of whoever has a second factor."""
 
 PEOPLE = (
     "alice.ash",
@@ -83,6 +99,7 @@ def furnish(estate: Estate) -> Exhibition:
     admin.deny_certificate(serial_number="4f:1a:9c:02:77", note="Laptop stolen")
     estate.administrator(HELP_DESK, AdministratorRole.HELP_DESK)
     estate.administrator(OPERATOR, AdministratorRole.OPERATOR)
+    estate.administrator(CAREFUL, AdministratorRole.HELP_DESK)
     # From here on what is grave has to be approved.
     estate.administrator(SUPER, AdministratorRole.SUPER_ADMIN)
     policy = dataclasses.replace(admin.get_policy(), set_low_threshold=3)
@@ -96,7 +113,6 @@ def furnish(estate: Estate) -> Exhibition:
 def exhibits(shown: Exhibition) -> Iterator[Exhibit]:
     """Return every page for a super administrator."""
     serial = shown.bela.serial
-    manage = f"/tokens/{shown.alice.serial}/emergency-access"
     yield Exhibit("dashboard", "/")
     yield Exhibit("tokens", "/tokens")
     yield Exhibit("tokens-menu", "/tokens?q=alice", _menu)
@@ -117,15 +133,7 @@ def exhibits(shown: Exhibition) -> Iterator[Exhibit]:
         yield Exhibit(f"token-{action}", f"/tokens/{serial}/{action}")
     yield Exhibit("token-assign", f"/tokens/{shown.spare}/assign")
     yield Exhibit("token-refused", f"/tokens/{serial}/set-pin", _set_bad_pin)
-    yield Exhibit("emergency-access", manage)
-    yield Exhibit("emergency-generated", manage, _generate)
-    yield Exhibit("emergency-wrong-date", manage, _wrong_date)
-    yield Exhibit("emergency-fixed", f"/tokens/{serial}/emergency-access", _fixed)
-    yield Exhibit("emergency-off", manage, _off)
-    yield Exhibit("emergency-approval", manage, _save_for_approval)
-    yield Exhibit(
-        "emergency-saved", f"/tokens/{shown.carol.serial}/emergency-access", _save
-    )
+    yield from _emergency_exhibits(shown)
     yield Exhibit("users", "/users")
     yield Exhibit("user", f"/users/{PEOPLE[2]}")
     yield Exhibit("user-new", "/new/user")
@@ -148,13 +156,39 @@ def exhibits(shown: Exhibition) -> Iterator[Exhibit]:
     yield Exhibit("cluster-remove", "/cluster/members/n3/remove")
     yield Exhibit("cluster-primary", "/cluster/primary")
     yield Exhibit("backups", "/backups")
+    yield Exhibit("backups-taken", "/backups", _take_backup)
     yield Exhibit("keys", "/keys")
+    yield Exhibit("keys-replaced", "/keys", _replace_key)
     yield Exhibit("review", "/cluster/review")
     yield Exhibit("account", "/account")
     yield Exhibit("password", "/account/password")
     yield Exhibit("second-factor", "/account/second-factor")
     yield Exhibit("second-factor-shown", "/account/second-factor", _second_factor)
     yield Exhibit("not-found", "/tokens/404")
+
+
+def _emergency_exhibits(shown: Exhibition) -> Iterator[Exhibit]:
+    manage = f"/tokens/{shown.alice.serial}/emergency-access"
+    carols = f"/tokens/{shown.carol.serial}/emergency-access"
+    yield Exhibit("emergency-access", manage)
+    yield Exhibit("emergency-generated", manage, _generate)
+    yield Exhibit("emergency-wrong-date", manage, _wrong_date)
+    yield Exhibit(
+        "emergency-fixed", f"/tokens/{shown.bela.serial}/emergency-access", _fixed
+    )
+    yield Exhibit("emergency-off", manage, _off)
+    yield Exhibit("emergency-approval", manage, _save_for_approval)
+    yield Exhibit("emergency-saved", carols, _save)
+    yield Exhibit(
+        "emergency-fixed-saved",
+        carols,
+        _save_fixed,
+    )
+    yield Exhibit(
+        "emergency-turned-off",
+        carols,
+        _turn_off,
+    )
 
 
 def door(page: Page, url: str) -> None:
@@ -164,6 +198,20 @@ def door(page: Page, url: str) -> None:
     page.get_by_label("Password").fill("not the one")
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("alert")).to_contain_text("Name or password is wrong")
+
+
+def with_second_factor(browser: Browser, estate: Estate) -> Page:
+    """Return the page of somebody who has just set a second factor, and stays here."""
+    page = new_window(browser).new_page()
+    url = estate.cluster.nodes[0].console_url
+    sign_in(page, url, CAREFUL, PASSWORD)
+    page.goto(f"{url}/account/second-factor")
+    _second_factor(page)
+    secret = page.locator("#secret").inner_text().replace(" ", "")
+    page.get_by_label("Code that the app shows").fill(pyotp.TOTP(secret).now())
+    page.get_by_role("button", name="Confirm").click()
+    expect(page.get_by_role("status")).to_contain_text("Your second factor is set")
+    return page
 
 
 def _menu(page: Page) -> None:
@@ -203,6 +251,18 @@ def _save(page: Page) -> None:
     expect(page.get_by_role("status")).to_contain_text("Committed by a quorum")
 
 
+def _save_fixed(page: Page) -> None:
+    _fixed(page)
+    page.locator("#save").click()
+    expect(page.get_by_role("status")).to_contain_text("Committed by a quorum")
+
+
+def _turn_off(page: Page) -> None:
+    _off(page)
+    page.locator("#save").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Emergency access is off")
+
+
 def _save_for_approval(page: Page) -> None:
     _generate(page)
     page.locator("#save").click()
@@ -213,6 +273,19 @@ def _ticket(page: Page) -> None:
     page.get_by_label("The new node’s id").fill("n4")
     page.get_by_role("button", name="Make a ticket").click()
     expect(page.locator("#ticket")).to_contain_text("sparecode-join-1:")
+
+
+def _take_backup(page: Page) -> None:
+    with page.expect_download():
+        page.get_by_role("button", name="Take and download").click()
+    page.goto(page.url)
+    expect(page.locator("#last")).to_contain_text("just now")
+
+
+def _replace_key(page: Page) -> None:
+    if "At rest" in page.locator("#progress").inner_text():
+        page.get_by_role("button", name="Replace the key").click()
+    expect(page.locator("#progress")).to_contain_text("Everything is sealed with key")
 
 
 def _second_factor(page: Page) -> None:

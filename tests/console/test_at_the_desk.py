@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What befalls a help desk, and an operator: in a browser, on three real nodes."""
 
+import os
 import re
+import signal
 import tarfile
 import time
 from collections.abc import Iterator
@@ -12,7 +14,14 @@ import pyotp
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from local_cluster.cluster import ADMINISTRATOR
-from playwright.sync_api import Browser, Page, ViewportSize, expect
+from playwright.sync_api import (
+    Browser,
+    ConsoleMessage,
+    Page,
+    Request,
+    ViewportSize,
+    expect,
+)
 
 from tests.console.balancer import Balancer
 from tests.console.estate import (
@@ -26,10 +35,12 @@ from tests.console.estate import (
 from tests.console.gallery import (
     HELP_DESK,
     OPERATOR,
+    OWN_FACTOR,
     Exhibition,
     door,
     exhibits,
     furnish,
+    with_second_factor,
 )
 
 PATIENCE_MS = PATIENCE.total_seconds() * 1000
@@ -48,6 +59,10 @@ class Findings:
 
     violations: dict[str, list[str]]
     widths: dict[str, int]
+    elsewhere: list[str]
+    """What was asked of anybody but the console."""
+    blocked: list[str]
+    """What the browser has not done since the page's own policy forbids it."""
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +146,19 @@ def looked_at(
     """Look at every page once: with axe in light and dark, and at its width on a phone."""
     found: dict[str, list[str]] = {}
     widths: dict[str, int] = {}
+    elsewhere: list[str] = []
+    blocked: list[str] = []
+
+    def ask(asked: Request) -> None:
+        if not asked.url.startswith(url(estate)):
+            elsewhere.append(asked.url)
+
+    def say(said: ConsoleMessage) -> None:
+        if "Content Security Policy" in said.text:
+            blocked.append(said.text)
+
+    page.on("request", ask)
+    page.on("console", say)
     if request.param == 0:
         window = new_window(chromium)
         outside = window.new_page()
@@ -142,7 +170,15 @@ def looked_at(
         if exhibit.prepare:
             exhibit.prepare(page)
         _look(page, exhibit.name, found, widths)
-    return Findings(found, widths)
+    if request.param == PARTS - 1:
+        own = with_second_factor(chromium, estate)
+        for name, path in OWN_FACTOR.items():
+            own.goto(url(estate) + path)
+            _look(own, name, found, widths)
+        own.context.close()
+    page.remove_listener("request", ask)
+    page.remove_listener("console", say)
+    return Findings(found, widths, elsewhere, blocked)
 
 
 def _look(
@@ -166,6 +202,12 @@ def test_no_page_is_wider_than_a_phone(looked_at: Findings) -> None:
     """At 390 px nothing but a table scrolls sideways."""
     wide = [name for name, px in looked_at.widths.items() if px > PHONE["width"]]
     assert wide == []
+
+
+def test_no_page_asks_anybody_else(looked_at: Findings) -> None:
+    """No request leaves the console, and nothing of a page needs what its policy forbids."""
+    assert looked_at.elsewhere == []
+    assert looked_at.blocked == []
 
 
 def test_reissue_voids_what_was_issued_before(estate: Estate, page: Page) -> None:
@@ -234,6 +276,7 @@ def test_a_wrong_date_is_said_beside_the_field(estate: Estate, page: Page) -> No
     assert page.get_by_label("Date").get_attribute("aria-describedby") == (
         "expires-problem"
     )
+    expect(page.locator("#problem")).to_be_focused()
     assert page.get_by_label("Time zone").input_value() == "Europe/Berlin"
     page.get_by_label("Date").fill("2030-02-28")
     save(page)
@@ -266,6 +309,7 @@ def test_the_procedure_by_keyboard_alone(estate: Estate, page: Page) -> None:
     page.goto(url(estate) + "/tokens")
     expect(page.get_by_label("Search")).to_be_focused()
     page.keyboard.type(holder.username)
+    expect(page).to_have_url(re.compile(f"q={holder.username}&"))
     expect(page.locator("#results tbody tr")).to_have_count(1)
     actions = page.get_by_role("button", name=f"Actions for token {holder.serial}")
     _tab_to(page, actions)
@@ -283,6 +327,7 @@ def test_the_procedure_by_keyboard_alone(estate: Estate, page: Page) -> None:
     _tab_to(page, page.locator("#save"))
     page.keyboard.press("Enter")
     expect(page.get_by_role("status")).to_contain_text("Committed by a quorum")
+    expect(page.get_by_role("status")).to_be_focused()  # And so it is read out.
 
 
 def _tab_to(page: Page, wanted: object) -> None:
@@ -313,12 +358,16 @@ def test_an_operator_replaces_the_key_and_takes_a_backup(
     """(T3, P5) The page follows by itself, at another node too; everybody signs in on."""
     page, balancer = operator
     page.get_by_role("link", name="Key").click()
+    key_id = int(page.locator("#progress b").inner_text().removeprefix("Key ")) + 1
     balancer.choose(estate.cluster.nodes[1])
     page.get_by_role("button", name="Replace the key").click()
-    expect(page.get_by_role("status")).to_contain_text("Key 2 is active on all nodes")
-    expect(page.locator("#progress")).to_contain_text(
-        "Everything is sealed with key 2", timeout=PATIENCE_MS
+    expect(page.get_by_role("status")).to_contain_text(
+        f"Key {key_id} is active on all nodes"
     )
+    expect(page.locator("#progress")).to_contain_text(
+        f"Everything is sealed with key {key_id}", timeout=PATIENCE_MS
+    )
+    expect(page.get_by_role("button", name="Replace the key")).to_be_visible()
     two, three = estate.cluster.nodes[1:]
     assert estate.accepts(three, estate.holder(pin=False), estate.tokencode())
     page.get_by_role("link", name="Backups").click()
@@ -422,6 +471,24 @@ def _open_until(page: Page, address: str, words: str) -> None:
     deadline = time.monotonic() + PATIENCE.total_seconds()
     while words not in (page.goto(address) and page.content()):
         assert time.monotonic() < deadline, f"no page has said: {words}"
+
+
+def test_a_node_that_hangs_says_where_the_others_are(
+    estate: Estate, page: Page
+) -> None:
+    """It takes connections and answers nothing: a search is not waited for without end."""
+    here, two, three = estate.cluster.nodes
+    page.goto(url(estate) + "/tokens")
+    assert here.pid is not None
+    os.kill(here.pid, signal.SIGSTOP)
+    try:
+        page.get_by_label("Search").press_sequentially("a")
+        banner = page.locator("#unreachable")
+        expect(banner).to_contain_text("This node does not answer", timeout=PATIENCE_MS)
+        expect(banner.get_by_role("link", name=three.node_id)).to_be_visible()
+    finally:
+        os.kill(here.pid, signal.SIGCONT)
+    estate.cluster.wait_ready(here, two, three)
 
 
 def test_a_node_that_is_gone_says_where_the_others_are(

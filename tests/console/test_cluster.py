@@ -220,6 +220,8 @@ async def test_the_key_is_replaced_while_one_watches(
     assert "Sealing everything anew" in page.text
     assert "Replace the key" not in page.buttons
     assert 'hx-trigger="every 1s"' in page.response.text
+    # What stands below about the rotation follows, too: the form comes back by itself.
+    assert 'hx-select-oob="#rotation"' in page.response.text
     async with node.state.transaction() as transaction:
         node.keeper.follow(await seals.keys(transaction))
     monkeypatch.setattr(TwoReplicas, "primary", NODE)
@@ -228,6 +230,8 @@ async def test_the_key_is_replaced_while_one_watches(
     page = await browser.open("/keys")
     assert "Everything is sealed with key 2" in page.text
     assert "the old key goes in 1" in page.text
+    # From here on not: boxes that somebody is ticking stay ticked.
+    assert "hx-select-oob" not in page.response.text
     page = await browser.open("/keys?watching=1")
     node.clock.pass_s(16 * 60)
     while await node.resealer.step():

@@ -4,12 +4,16 @@
 import uuid
 
 import pytest
+from starlette.routing import compile_path
 
 from sparecode_node.console.app import POST_ONLY, VIEWS
+from sparecode_node.console.token_menu import ACTIONS
 from sparecode_node.domain.administrators import Role
 from sparecode_node.services.administrators import Link
 from sparecode_node.services.authorization import permitted
 from tests.console.desk import Desk
+from tests.console.estate import Holder
+from tests.console.gallery import Exhibition, exhibits
 from tests.console.paper import Paper
 from tests.services.one_node import PASSWORD, ROOT, SERIAL, VPN
 
@@ -297,9 +301,35 @@ async def test_what_a_role_may_not_is_not_offered(desk: Desk, role: Role) -> Non
         assert not NOT_OFFERED.get(role, set()) & offered, path
 
 
+async def test_every_page_is_shown_to_eyes_and_to_axe() -> None:
+    """Whoever adds a page adds it to the gallery, too."""
+    alice, spare = Holder("alice", "1"), "3"
+    shown = Exhibition(alice=alice, bela=alice, carol=alice, spare=spare)
+    hung = {exhibit.path.partition("?")[0] for exhibit in exhibits(shown)}
+    patterns = {route: compile_path(route)[0] for route in VIEWS}
+    opened = {
+        next(route for route, pattern in patterns.items() if pattern.match(path))
+        for path in hung
+    }
+    assert VIEWS.keys() - opened - POST_ONLY == {"/audit/export"}  # It is a file.
+    for action in ACTIONS:
+        assert any(path.endswith(f"/{action.name}") for path in hung), action.name
+
+
 async def test_the_menu_fits_the_state_of_the_token(desk: Desk) -> None:
     """What makes no sense now is not in the menu; what does is."""
     browser = await desk.administrator()
+    await browser.open("/tokens")
+    assert {
+        "Emergency Access Tokencodes",
+        "View",
+        "Disable",
+        "Replace With Another Token",
+        "Unassign From User",
+        "Set PIN",
+        "Clear PIN",
+        "Resynchronize",
+    } <= browser.page.links.keys()
     links = (await browser.open(f"/tokens/{SERIAL}")).links
     assert {"Disable", "Unassign From User", "Clear PIN", "Set PIN"} <= links.keys()
     assert not {"Enable", "Reinstate", "Assign to User"} & links.keys()

@@ -27,6 +27,8 @@ def open_page_of(page: Page, holder: Holder) -> None:
     page.get_by_role("link", name="SecurID Tokens").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Manage Existing")
     page.get_by_label("Search").press_sequentially(holder.username)
+    # What was asked for last is there: nothing more will take its place.
+    expect(page).to_have_url(re.compile(f"q={holder.username}&"))
     rows = page.locator("#results tbody tr")
     expect(rows).to_have_count(1)  # As one types.
     rows.get_by_role("button", name=f"Actions for token {holder.serial}").click()
@@ -133,8 +135,13 @@ def test_leaving_with_unsaved_codes_warns(estate: Estate, page: Page) -> None:
     url = estate.cluster.nodes[0].console_url
     sign_in(page, url, ADMINISTRATOR, estate.cluster.password)
     open_page_of(page, holder)
-    generate(page, 2)
+    codes = generate(page, 2)
     asked = []
+    page.once("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+    page.get_by_role("button", name="Sign out").click()
+    assert asked == ["beforeunload"]
+    assert page.locator("#codes .code").all_text_contents() == codes
+    asked.clear()
     page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
     page.get_by_role("link", name="SecurID Tokens").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Manage Existing")
@@ -175,6 +182,29 @@ def test_codes_are_copied_and_downloaded_and_then_gone_from_the_browser(
     assert not any(code in left or code.replace("-", "") in left for code in codes)
 
 
+def test_what_is_saved_is_saved_once_whatever_the_browser_is_told(
+    estate: Estate, page: Page
+) -> None:
+    """(Q1) Loaded again, back and forward: one set, and its codes are not shown again."""
+    holder = estate.holder()
+    url = estate.cluster.nodes[2].console_url
+    sign_in(page, url, ADMINISTRATOR, estate.cluster.password)
+    open_page_of(page, holder)
+    codes = generate(page, 3)
+    page.locator("#save").click()
+    expect(page.get_by_role("status")).to_contain_text("Committed by a quorum")
+    for step in (page.reload, page.go_back, page.go_forward):
+        step()
+        if step == page.go_back:
+            expect(page.get_by_role("heading", level=1)).to_have_text("Manage Existing")
+            continue
+        expect(page.get_by_role("heading", level=1)).to_have_text(MANAGE)
+        expect(page.locator(".set")).to_have_count(1)
+        expect(page.locator(".set")).to_contain_text("3 live")
+        assert not any(code in page.content() for code in codes)
+    assert estate.accepts(estate.primary(), holder, PIN + codes[2])
+
+
 def test_procedure_without_javascript(chromium: Browser, estate: Estate) -> None:
     """The same steps with forms and links alone; on the way back no code is left."""
     holder = estate.holder()
@@ -193,9 +223,13 @@ def test_procedure_without_javascript(chromium: Browser, estate: Estate) -> None
     choose_end(page)
     page.locator("#save").click()
     expect(page.get_by_role("status")).to_contain_text("Committed by a quorum")
+    index = page.locator("#index").inner_text()
+    page.reload()  # The browser sends the form again, and it is the same one (Q1).
+    expect(page.locator("#index")).to_have_text(index)
     assert page.locator("#codes .code").all_text_contents() == codes
     assert estate.accepts(two, holder, PIN + codes[0])
     page.get_by_role("link", name="Done").click()
+    expect(page.locator(".set")).to_have_count(1)
     expect(page.locator(".set").first).to_contain_text("2 live")
     with contextlib.suppress(Error):
         page.go_back()  # The browser would have to send the form again, and asks.

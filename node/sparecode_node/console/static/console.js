@@ -36,7 +36,8 @@ let leaving = false;
 document.addEventListener("submit", (event) => {
   // Another console, in another tab: the browser's own business, and no leaving.
   if (event.submitter?.formTarget === "_blank") event.stopPropagation();
-  else leaving = true;
+  // Signing out is leaving, too: only the form that holds the codes takes them along.
+  else leaving = event.target.matches("[data-unsaved]");
 }, true);
 document.addEventListener("htmx:afterRequest", () => { leaving = false; });
 window.addEventListener("beforeunload", (event) => {
