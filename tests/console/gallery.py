@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 from sparecode_client import AdministratorRole, ApprovalNeeded, RecoveryPolicy
 from tests.console.estate import (
     PASSWORD,
+    PATIENCE,
     PIN,
     Estate,
     Holder,
@@ -276,10 +277,12 @@ def _ticket(page: Page) -> None:
 
 
 def _take_backup(page: Page) -> None:
-    with page.expect_download():
+    with page.expect_download() as begun:
         page.get_by_role("button", name="Take and download").click()
-    page.goto(page.url)
-    expect(page.locator("#last")).to_contain_text("just now")
+    begun.value.path()  # The whole of it: what is torn off is not noted.
+    expect(page.locator("#last")).to_contain_text(
+        "just now", timeout=PATIENCE.total_seconds() * 1000
+    )
 
 
 def _replace_key(page: Page) -> None:
