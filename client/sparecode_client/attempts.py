@@ -16,6 +16,7 @@ import tenacity
 
 from sparecode_client.deadlines import Deadline
 from sparecode_client.errors import (
+    InvalidArgument,
     OutcomeUnknown,
     Overloaded,
     SparecodeError,
@@ -26,6 +27,7 @@ from sparecode_client.statuses import (
     Status,
     final_error,
     reason_not_connected,
+    too_large,
 )
 
 OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"
@@ -116,6 +118,8 @@ class Attempts:
         self, attempt: Attempt, status: Status, *, connected: bool
     ) -> NoAnswerError | SparecodeError:
         """Note a status that is not OK; *connected*: before the request was sent."""
+        if too_large(status):
+            return InvalidArgument("", "the request is larger than nodes take")
         if status.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
             return self._no_answer(attempt, status)
         if status.code in _UNANSWERED:

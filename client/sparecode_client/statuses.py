@@ -26,6 +26,8 @@ DOMAIN = "sparecode"
 APPROVAL_NEEDED = "APPROVAL_NEEDED"
 NOT_CONNECTED = "failed to connect to all addresses"
 """How gRPC begins to say that a request never left."""
+TOO_LARGE = "message larger than max"
+"""How gRPC says that a request has more bytes than are read of any."""
 
 _NAMED: dict[grpc.StatusCode, type[SparecodeError]] = {
     grpc.StatusCode.FAILED_PRECONDITION: Refused,
@@ -95,6 +97,15 @@ def final_error(status: Status) -> SparecodeError:
     return NodeFailed(
         status.reason or status.code.name,
         f"a node failed with {status.code.name}" + (f": {words}" if words else ""),
+    )
+
+
+def too_large(status: Status) -> bool:
+    """Say whether gRPC, on the node's side, has not even read the request."""
+    return (
+        status.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        and not status.reason
+        and TOO_LARGE in status.words
     )
 
 

@@ -4,10 +4,12 @@
 import io
 import sys
 
+import grpc
 import pytest
 
 from sparecode_client.cli.app import app
 from tests.client.conftest import Cli
+from tests.client.fakes import Failure
 
 SERIAL = "000123456789"
 FAR = "9999999d"
@@ -59,6 +61,32 @@ def test_count_that_is_none_names_the_line(cli: Cli, tmp_path, count: str) -> No
     assert "line 2: count must be a number" in result.stderr
     assert len(result.stderr) < 300
     assert cli.node.calls == []
+
+
+@pytest.mark.parametrize("what", ["users", "tokens"])
+def test_file_that_no_node_takes_is_not_sent(cli: Cli, tmp_path, what: str) -> None:
+    """It would be refused by gRPC, which says nothing that helps, at every node."""
+    file = tmp_path / "people.csv"
+    file.write_bytes(b"x" * (1024 * 1024 + 1))
+    result = cli(what, "import", str(file))
+    assert result.exit_code == 2
+    assert "has 1048577 bytes; at most 1048576" in result.stderr
+    assert cli.node.calls == []
+
+
+def test_request_that_is_too_large_is_wrong_usage(cli: Cli) -> None:
+    """Nothing was done, and no other node would take it."""
+    cli.node.answer(
+        "UserService/CreateUser",
+        Failure(
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            words="SERVER: Received message larger than max (2000044 vs. 65536)",
+        ),
+    )
+    result = cli("users", "create", "x")
+    assert result.exit_code == 2
+    assert "larger than nodes take" in result.stderr
+    assert len(cli.node.calls) == 1
 
 
 class Terminal(io.StringIO):

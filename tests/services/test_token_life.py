@@ -409,3 +409,16 @@ async def test_primary_that_cannot_open_the_seed_knows_no_tokencode(
         ]
     )
     assert [call.command for call in calls] == [command, unknown, command, command]
+
+
+async def test_a_token_does_not_replace_itself(node: OneNode) -> None:
+    """(K) It "is assigned already: unassign it" would lead people astray."""
+    await node.add_user()
+    with pytest.raises(InvalidFieldError, match="of another token") as wrong:
+        await node.tokens.replace(
+            node.admin("TokenService/ReplaceToken"),
+            serial=SERIAL,
+            replacement_serial=SERIAL,
+            keep_pin=True,
+        )
+    assert wrong.value.field == "replacement_serial"

@@ -8,7 +8,10 @@ from typing import Protocol, TypeVar
 import grpc
 
 from sparecode_client.client import Client, Stubs
-from sparecode_client.errors import Unavailable
+from sparecode_client.errors import InvalidArgument, Unavailable
+
+CONTENT_BYTES_MAX = 1024 * 1024
+"""Of a file in one piece, as the contract has it."""
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -23,6 +26,19 @@ class Numbered(Protocol):
 
 
 R = TypeVar("R", bound=Numbered)
+
+
+def check_size(content: bytes) -> None:
+    """
+    Refuse a file that no node takes, before it is sent.
+
+    Raises:
+        InvalidArgument: It is too large.
+    """
+    if len(content) > CONTENT_BYTES_MAX:
+        raise InvalidArgument(
+            "content", f"has {len(content)} bytes; at most {CONTENT_BYTES_MAX}"
+        )
 
 
 async def import_rows(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from sparecode.v1 import users_pb2
-from sparecode_client.admin.importing import import_rows
+from sparecode_client.admin.importing import check_size, import_rows
 from sparecode_client.client import Caller, new_request_id
 from sparecode_client.imports import ImportedUser
 
@@ -34,6 +34,7 @@ class UserImport(Caller):
             OutcomeUnknown, Unavailable, Overloaded: It went no further. Call again
                 with the same request id: rows that were decided stay so.
         """
+        check_size(content)
         request_id = request_id or new_request_id()
         return await import_rows(
             self._client,

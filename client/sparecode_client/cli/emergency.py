@@ -295,18 +295,24 @@ def disable(
 def _state(access: EmergencyAccess) -> str:
     if not access.enabled:
         return "off"
-    end = show_time(access.end_time, never="no end")
-    return f"on, {plural(access.live_codes, 'live code')}, until {end}"
+    live = plural(access.live_codes, "live code")
+    if access.end_time is None:
+        return f"on, {live}, without an end"
+    return f"on, {live}, until {show_time(access.end_time)}"
 
 
 def _say_set(output: Output, codes: TokencodeSet) -> None:
-    end = show_time(codes.end_time, never="no end")
+    end = (
+        "Without an end"
+        if codes.end_time is None
+        else f"{'Ended' if codes.expired else 'Until'} {show_time(codes.end_time)}"
+    )
     output.say()
     output.say(
         f"{'Fixed tokencode' if codes.fixed else 'Set'} issued by {codes.issuer} on {show_time(codes.issue_time)} "
         f"(node {codes.node_id}, log index {codes.index})"
     )
-    output.say(f"{'Ended' if codes.expired else 'Until'} {end}")
+    output.say(end)
     output.table(
         [">No.", "State", "Used", "Agent", "Node", ">Log index"],
         (

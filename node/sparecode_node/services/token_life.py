@@ -103,6 +103,8 @@ class TokenLife:
         """Put a token in the place of a user's, which is out of use then (R3)."""
         old = fields.serial(serial)
         new = fields.serial(replacement_serial, "replacement_serial")
+        if new == old:
+            raise InvalidFieldError("replacement_serial", "must be of another token")
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)
 
