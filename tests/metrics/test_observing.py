@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is counted, compared and told, without a cluster."""
 
+import asyncio
 import contextlib
 import dataclasses
 import datetime as dt
@@ -14,7 +15,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.metrics.census import Census
+from sparecode_node.metrics.census import DIGEST_AGAIN_S, DIGEST_EVERY_S, Census
 from sparecode_node.metrics.events import EventCounts
 from sparecode_node.metrics.listener import MetricsListener
 from sparecode_node.metrics.measures import Measures
@@ -170,11 +171,39 @@ async def test_digests_are_compared_at_one_index(clock, members):
         member("n1", applied_index=5, digest="aa"),
         member("n2", applied_index=6, digest="bb"),
     )
-    await census.compare_digests()
+    assert not await census.compare_digests()
     assert (census.digests_differ, census.digests_compared_ms) == (False, 0)
     members.answers += (member("n3", applied_index=5, digest="cc"),)
-    await census.compare_digests()
+    assert await census.compare_digests()
     assert (census.digests_differ, census.digests_compared_ms) == (True, clock.ms)
+
+
+@pytest.mark.asyncio
+async def test_digests_that_could_not_be_compared_are_asked_for_again_soon(
+    clock, members, monkeypatch
+):
+    """Under load members are seldom at one index, and an hour is long."""
+    looks: list[float] = []
+    census = Census(members, clock)
+
+    async def compare() -> bool:
+        looks.append(clock.s)
+        return len(looks) == 2
+
+    async def turn(s: float) -> None:
+        clock.s += s
+        if len(looks) == 3:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr(census, "compare_digests", compare)
+    monkeypatch.setattr("sparecode_node.metrics.census.asyncio.sleep", turn)
+    began = clock.s
+    with pytest.raises(asyncio.CancelledError):
+        await census.run()
+    first, second, third = (at - began for at in looks)
+    assert first == DIGEST_EVERY_S
+    assert second - first == DIGEST_AGAIN_S
+    assert third - second == DIGEST_EVERY_S
 
 
 # --- Events -----------------------------------------------------------------------

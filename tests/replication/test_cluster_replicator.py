@@ -223,6 +223,24 @@ async def test_every_member_tells_how_far_it_is(tmp_path: Path) -> None:
         await replicas[1].start()
 
 
+async def test_states_are_read_on_all_members_at_one_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One after the other, no two would be at one index while calls come in."""
+    together = threading.Barrier(3, timeout=WAIT_S)
+
+    def digest() -> str:
+        together.wait()
+        return "of the state"
+
+    async with running(tmp_path) as nodes:
+        _, (replica, _) = await settled(nodes)
+        for node in nodes:
+            monkeypatch.setattr(node.state, "digest", digest)
+        told = await replica.replicator.status(digest=True, timeout_s=WAIT_S / 2)
+        assert [member.digest for member in told] == 3 * ["of the state"]
+
+
 async def test_a_broken_state_stops_the_node_and_says_why(tmp_path: Path) -> None:
     async with running(tmp_path) as nodes:
         _, (replica, other) = await settled(nodes)

@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 EVERY_S = 10.0
 ANSWER_S = 2.0
 DIGEST_EVERY_S = 3600.0
+DIGEST_AGAIN_S = 300.0
+"""When no two members were at one index: under load that is a matter of luck."""
 DIGEST_ANSWER_S = 60.0
 
 
@@ -60,8 +62,9 @@ class Census:
             await self.ask()
             is_primary = self._members.primary == self._members.node_id
             if is_primary and self._clock.monotonic_s() >= digest_due_s:
-                await self.compare_digests()
-                digest_due_s = self._clock.monotonic_s() + DIGEST_EVERY_S
+                compared = await self.compare_digests()
+                pause_s = DIGEST_EVERY_S if compared else DIGEST_AGAIN_S
+                digest_due_s = self._clock.monotonic_s() + pause_s
             await asyncio.sleep(EVERY_S)
 
     async def ask(self) -> None:
@@ -83,21 +86,23 @@ class Census:
                 "audit logs differ: a replica is broken", extra={"event": differing[0]}
             )
 
-    async def compare_digests(self) -> None:
-        """Compare the states of members that are at the same index."""
+    async def compare_digests(self) -> bool:
+        """Compare the states of members at the same index; say if any two were."""
         # Releases may have different tables: each is compared with its own.
         told = await self._members.status(digest=True, timeout_s=DIGEST_ANSWER_S)
         newest = max(member.feature_level for member in told)
         members = [each for each in told if each.feature_level == newest]
         found = [(member.applied_index, member.digest) for member in members]
         indexes = [index for index, digest in found if digest]
-        if len(set(indexes)) < len(indexes):
+        compared = len(set(indexes)) < len(indexes)
+        if compared:
             self.digests_compared_ms = self._clock.now_ms()
         if (differing := _differing(found)) and not self.digests_differ:
             self.digests_differ = True
             log.critical(
                 "states differ: a replica is broken", extra={"index": differing[0]}
             )
+        return compared
 
 
 def _differing(found: Iterable[tuple[int, str]]) -> list[int]:

@@ -329,7 +329,9 @@ class ClusterReplicator:
     ) -> tuple[MemberStatus, ...]:
         """Return every member's status."""
         members = self._status.configuration.members
-        others = await asyncio.gather(
+        # All at one time: digests can only be compared where members are at one index.
+        told = await asyncio.gather(
+            self._own_status(digest=digest),
             *(
                 forwarding.ask_status(
                     self._transport.channel(member.node_id),
@@ -339,9 +341,8 @@ class ClusterReplicator:
                 )
                 for member in members
                 if member.node_id != self.node_id
-            )
+            ),
         )
-        told = (await self._own_status(digest=digest), *others)
         return placed(told, members, await self._changes.match_indexes(timeout_s))
 
     async def _own_status(self, *, digest: bool) -> MemberStatus:
