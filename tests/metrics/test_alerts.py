@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Alert rules, evaluated: each fires on what it is for, and keeps quiet on what is fine.
+
+`promtool` computes both from the series of a made-up cluster of three. A rule that
+names real metrics may still never fire: that is what is looked at here.
+"""
+
+import json
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.metrics.test_deployment import ALERTS, DASHBOARD, dashboard_expressions
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="promtool is not installed (prometheus)"
+)
+
+DAY_S = 86_400
+MINUTE, HOUR = "1m", "1h"
+
+
+def on(metric: str, *values: str, **labels: str) -> dict[str, str]:
+    """
+    Return the series of a metric on n1, n2, ..., each with its values.
+
+    Values are promtool's: `0x9` is ten zeros, `0+5x9` grows by five each time.
+    """
+    named = "".join(f',{name}="{value}"' for name, value in labels.items())
+    return {
+        f'{metric}{{job="sparecode",instance="n{number}"{named}}}': each
+        for number, each in enumerate(values, start=1)
+    }
+
+
+@dataclass(frozen=True)
+class Case:
+    """What fires a rule, and what must not."""
+
+    fires: dict[str, str]
+    quiet: dict[str, str]
+    at: str = "30m"
+    """When it is looked at."""
+    every: str = MINUTE
+    """How often there is a value."""
+
+
+def slow(share: int) -> dict[str, str]:
+    """Have so many of 100 syncs take longer than 100 ms."""
+    name = "sparecode_journal_sync_seconds_bucket"
+    return {
+        **on(name, f"0+{100 - share}x40", le="0.1"),
+        **on(name, "0+100x40", le="0.5"),
+        **on(name, "0+100x40", le="+Inf"),
+    }
+
+
+def certificate(days: float) -> dict[str, str]:
+    """Have one of three end so many days after the moment that is looked at."""
+    first, far = 30 * 60 + days * DAY_S, 300 * DAY_S
+    name = "sparecode_certificate_not_after_timestamp_seconds"
+    values = (f"{far}x40", f"{first:.0f}x40", f"{far}x40")
+    return on(name, *values, listener="agents", certificate="own")
+
+
+def refused(reason: str, each: int) -> dict[str, str]:
+    """Have every node apply the same refusals, some a minute."""
+    values = [f"0+{each}x40"] * 3
+    labels = {"action": "Authenticate", "outcome": "refused", "reason": reason}
+    return on("sparecode_events_total", *values, **labels)
+
+
+def digests(*compared: str) -> dict[str, str]:
+    """Tell when each node has compared states, and that there are others."""
+    name = "sparecode_state_digest_compared_timestamp_seconds"
+    return {
+        **on(name, *compared),
+        **on("sparecode_peer_reachable", "1x40", peer="n2"),
+    }
+
+
+WELL = "1x40"
+CASES = {
+    "SparecodeNodeDown": Case(
+        fires=on("up", WELL, "0x40", WELL), quiet=on("up", WELL, WELL, WELL)
+    ),
+    "SparecodeNoPrimary": Case(
+        fires=on("sparecode_primary_known", "0x40", "0x40"),
+        quiet=on("sparecode_primary_known", "0x40", WELL, WELL),
+    ),
+    "SparecodeNodeNotReady": Case(
+        fires=on("sparecode_ready", WELL, "0x40"),
+        quiet=on("sparecode_ready", WELL, "1x29 0 1x9"),
+    ),
+    "SparecodeReplicaBroken": Case(
+        fires={
+            **on("sparecode_audit_head_mismatch", "0x40", "0x40"),
+            **on("sparecode_state_digest_mismatch", "0x40", WELL),
+        },
+        quiet={
+            **on("sparecode_audit_head_mismatch", "0x40", "0x40"),
+            **on("sparecode_state_digest_mismatch", "0x40", "0x40"),
+        },
+    ),
+    "SparecodeStatesNotCompared": Case(
+        fires=digests("0x40", "7200x40", "0x40"),
+        quiet=digests("0x40", "7200x5 72000x34", "0x40"),
+        at="24h",
+        every=HOUR,
+    ),
+    "SparecodePrimaryUnsteady": Case(
+        fires=on("sparecode_primary_changes_total", "0+1x40"),
+        quiet=on("sparecode_primary_changes_total", "0x20 1x20"),
+    ),
+    "SparecodeReplicaLags": Case(
+        fires=on("sparecode_apply_lag_entries", "0x40", "101x40"),
+        quiet=on("sparecode_apply_lag_entries", "0x40", "0x28 500 0x10"),
+    ),
+    "SparecodeJournalSyncSlow": Case(fires=slow(share=5), quiet=slow(share=0)),
+    "SparecodeSnapshotsFail": Case(
+        fires=on("sparecode_snapshot_failures_total", "0+1x40"),
+        quiet=on("sparecode_snapshot_failures_total", "0x20 1x20"),
+    ),
+    "SparecodeDiskFull": Case(
+        fires={
+            **on("sparecode_disk_free_bytes", "99x40"),
+            **on("sparecode_disk_size_bytes", "1000x40"),
+        },
+        quiet={
+            **on("sparecode_disk_free_bytes", "101x40"),
+            **on("sparecode_disk_size_bytes", "1000x40"),
+        },
+    ),
+    "SparecodeClockOff": Case(
+        fires=on("sparecode_peer_clock_offset_seconds", "-1.5x40", peer="n2"),
+        quiet=on("sparecode_peer_clock_offset_seconds", "-0.5x40", peer="n2"),
+    ),
+    "SparecodeCertificateEnds": Case(fires=certificate(29), quiet=certificate(31)),
+    "SparecodeCertificateEndsSoon": Case(
+        fires=certificate(0.9), quiet=certificate(1.1)
+    ),
+    "SparecodeShedsLoad": Case(
+        fires=on("sparecode_kdf_shed_total", "0+9x40", lane="authenticating"),
+        quiet=on("sparecode_kdf_shed_total", "0+9x40", lane="issuing"),
+    ),
+    "SparecodeOutcomesUnknown": Case(
+        fires=on("sparecode_proposal_seconds_count", "0+2x40", outcome="unknown"),
+        quiet=on("sparecode_proposal_seconds_count", "0+9x40", outcome="applied"),
+    ),
+    "SparecodeGuessing": Case(
+        # Three kinds of refusal, none of which is much by itself.
+        fires={
+            **refused("wrong_pin", 8),
+            **refused("wrong_passcode", 8),
+            **refused("locked", 8),
+        },
+        quiet=refused("wrong_pin", 8),
+    ),
+    "SparecodeBackupOld": Case(
+        fires=on("sparecode_last_backup_timestamp_seconds", "0x40", "0x40"),
+        quiet=on("sparecode_last_backup_timestamp_seconds", "0x40", "10800x40"),
+        at="28h",
+        every=HOUR,
+    ),
+    "SparecodeNotOpen": Case(
+        fires=on("sparecode_open", WELL, "0x40"), quiet=on("sparecode_open", WELL, WELL)
+    ),
+    "SparecodeUpgradeUnfinished": Case(
+        fires={
+            **on("sparecode_feature_level_known", "2x40", "1x40"),
+            **on("sparecode_feature_level", "1x40", "1x40"),
+        },
+        quiet={
+            **on("sparecode_feature_level_known", "2x40", "2x40"),
+            **on("sparecode_feature_level", "2x40", "2x40"),
+        },
+        at="26h",
+        every=HOUR,
+    ),
+}
+
+
+def evaluate(
+    folder: Path,
+    series: dict[str, str],
+    expressions: dict[str, float],
+    *,
+    at: str = "30m",
+    every: str = MINUTE,
+) -> None:
+    """Have promtool compute expressions over series, and compare."""
+    asked = [
+        {
+            "expr": expression,
+            "eval_time": at,
+            "exp_samples": [{"labels": "{}", "value": value}],
+        }
+        for expression, value in expressions.items()
+    ]
+    given = [{"series": name, "values": each} for name, each in series.items()]
+    file = folder / "case.yaml"
+    file.write_text(
+        yaml.safe_dump(
+            {
+                "rule_files": [str(ALERTS)],
+                "evaluation_interval": every,
+                "tests": [
+                    {
+                        "interval": every,
+                        "input_series": given,
+                        "promql_expr_test": asked,
+                    }
+                ],
+            }
+        )
+    )
+    done = subprocess.run(
+        ["promtool", "test", "rules", str(file)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def firing(alert: str) -> str:
+    """Return 1 if the alert fires, else 0, as PromQL."""
+    fires = f'count(ALERTS{{alertname="{alert}", alertstate="firing"}})'
+    return f"clamp_max({fires} or vector(0), 1)"
+
+
+def test_every_alert_has_its_case():
+    groups = yaml.safe_load(ALERTS.read_text())["groups"]
+    assert sorted(CASES) == sorted(rule["alert"] for g in groups for rule in g["rules"])
+
+
+@pytest.mark.parametrize("alert", CASES)
+def test_alert_fires_on_what_it_is_for_and_not_on_what_is_fine(alert, tmp_path):
+    case = CASES[alert]
+    for series, expected in ((case.fires, 1), (case.quiet, 0)):
+        evaluate(
+            tmp_path, series, {firing(alert): expected}, at=case.at, every=case.every
+        )
+
+
+def test_no_node_that_answers_is_no_primary_either(tmp_path):
+    """All of them down, or cut off from monitoring: nothing is told, which tells."""
+    down = on("up", "0x40", "0x40", "0x40")
+    evaluate(tmp_path, down, {firing("SparecodeNoPrimary"): 1})
+
+
+def test_dashboard_shows_a_replica_that_is_broken_either_way(tmp_path):
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    (panel,) = (each for each in panels if each["title"] == "Replica broken")
+    (target,) = panel["targets"]
+    audit, state = "sparecode_audit_head_mismatch", "sparecode_state_digest_mismatch"
+    for audit_is, state_is, shown in ((0, 0, 0), (0, 1, 1), (1, 0, 1)):
+        series = {
+            **on(audit, "0x40", f"{audit_is}x40"),
+            **on(state, "0x40", f"{state_is}x40"),
+        }
+        evaluate(tmp_path, series, {target["expr"]: shown})
+
+
+def test_dashboard_asks_in_promql(tmp_path):
+    """As rules: promtool reads no dashboards."""
+    rules = [
+        {"record": f"panel:{number}", "expr": each}
+        for number, each in enumerate(dashboard_expressions())
+    ]
+    file = tmp_path / "rules.yaml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
+    done = subprocess.run(
+        ["promtool", "check", "rules", str(file)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
