@@ -5,9 +5,12 @@ import json
 from datetime import UTC, datetime
 
 import grpc
+import pytest
 from google.protobuf import timestamp_pb2
 
 from sparecode.v1 import cluster_pb2
+from sparecode_client import Admin, Unavailable
+from sparecode_client.cli import membership
 from tests.client.conftest import Cli
 from tests.client.fakes import Failure
 
@@ -248,3 +251,25 @@ def test_watching_for_programs_is_a_line_for_each_look(cli: Cli) -> None:
     looks = [json.loads(line) for line in result.stdout.splitlines()]
     assert [look["primary"] for look in looks] == ["n1"] * 3
     assert len(cli.node.requests("ClusterService/WatchStatus")) == 2
+
+
+def test_that_no_node_answers_is_no_look(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program reads JSON on stdout, and nothing else."""
+    cli.node.answer("ClusterService/WatchStatus", ([seen()], None))
+    watch, tries = Admin.watch_status, []
+
+    def missed_at_first(admin: Admin, *args: object, **options: object) -> None:
+        tries.append(1)
+        if len(tries) == 1:
+            raise Unavailable("NO_QUORUM", "cut off")
+        watch(admin, *args, **options)
+
+    monkeypatch.setattr(Admin, "watch_status", missed_at_first)
+    monkeypatch.setattr(membership, "_UNREACHED_PAUSE_S", 0)
+    result = cli("cluster", "watch", "--count", "1", "--output", "json")
+    assert result.exit_code == 0, result.output
+    (look,) = [json.loads(line) for line in result.stdout.splitlines()]
+    assert look["primary"] == "n1"
+    assert "No node answers: cut off. Trying again." in result.stderr

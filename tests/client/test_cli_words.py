@@ -5,9 +5,12 @@ import io
 
 import pytest
 
+from sparecode_client.cli.cluster_status import summary
 from sparecode_client.cli.failures import ExitCode, fail
+from sparecode_client.cli.output import Output, OutputFormat
 from sparecode_client.cli.words import for_terminal
 from sparecode_client.errors import InvalidArgument
+from sparecode_client.values import ClusterStatus
 
 LONG = (
     "the policy names nobody who could open a backup: make a key with "
@@ -65,6 +68,24 @@ def test_sentences_are_broken_between_words_and_commands_are_not(
 def test_what_is_not_read_on_a_terminal_is_one_line() -> None:
     """For whoever searches a log for it."""
     assert for_terminal(LONG, io.StringIO()) == LONG
+
+
+def test_status_of_a_cluster_is_told_in_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its id alone takes half of one."""
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stdout", terminal)
+    seen = ClusterStatus(
+        node_id="node-1",
+        cluster_id="6f1c1c9e-2d1f-4b8e-9f55-0d3a3f6e7a10",
+        primary="node-1",
+        quorum=True,
+        members=(),
+    )
+    Output(OutputFormat.TABLE).say(summary(seen))
+    assert terminal.getvalue().splitlines() == [
+        "Cluster 6f1c1c9e-2d1f-4b8e-9f55-0d3a3f6e7a10, seen from node-1: primary node-1,",
+        "quorum reached.",
+    ]
 
 
 def test_refusal_is_told_in_lines_and_its_advice_in_one(

@@ -180,11 +180,17 @@ def watch(
         if count and shown >= count:
             raise _EnoughSeen
 
+    def missed(words: str) -> None:
+        if settings.output.is_json:
+            settings.output.note(words)
+        else:
+            live.update(Text(words), refresh=True)
+
     with settings.admin() as admin:
         if not settings.output.is_json:
             live.start()
         try:
-            _watch(admin, take, live, timedelta(seconds=interval))
+            _watch(admin, take, missed, timedelta(seconds=interval))
         except (KeyboardInterrupt, _EnoughSeen):
             pass
         finally:
@@ -198,7 +204,7 @@ class _EnoughSeen(Exception):  # noqa: N818 - nothing is wrong.
 def _watch(
     admin: Admin,
     take: Callable[[ClusterStatus], object],
-    live: Live,
+    missed: Callable[[str], object],
     interval: timedelta,
 ) -> None:
     """Watch, over calls that end and nodes that go."""
@@ -206,10 +212,7 @@ def _watch(
         try:
             admin.watch_status(take, interval=interval)
         except Unavailable as error:
-            live.update(
-                Text(f"No node answers: {plain(error.words)}. Trying again."),
-                refresh=True,
-            )
+            missed(f"No node answers: {plain(error.words)}. Trying again.")
             time.sleep(_UNREACHED_PAUSE_S)
 
 

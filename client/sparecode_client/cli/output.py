@@ -52,11 +52,7 @@ class Output:
         sys.stdout.flush()
 
     def say(self, words: str = "") -> None:
-        """Write a line for people."""
-        sys.stdout.write(f"{plain(words)}\n")
-
-    def tell(self, words: str) -> None:
-        """Write a sentence for people, broken between words on a terminal."""
+        """Write a line for people, broken between words on a terminal."""
         sys.stdout.write(f"{for_terminal(plain(words), sys.stdout)}\n")
 
     def note(self, words: str) -> None:

@@ -104,9 +104,9 @@ def rotate_keys(
 def _say(output: Output, ended: RotationProgress) -> None:
     """Say how it has ended, and what to do now."""
     if ended.resumed:
-        output.tell("A rotation was under way already; no other was begun.")
+        output.say("A rotation was under way already; no other was begun.")
     if ended.stopped:
-        output.tell(
+        output.say(
             f"{ended.done} of {ended.total} values are sealed with key {ended.key_id}; "
             "these do not open, for something else than the cluster has changed them:"
         )
@@ -114,15 +114,15 @@ def _say(output: Output, ended: RotationProgress) -> None:
             ["Value", "Of", "What to do"], (_unopened(each) for each in ended.unopened)
         )
         return
-    output.tell(f"Everything is sealed with key {ended.key_id}.")
+    output.say(f"Everything is sealed with key {ended.key_id}.")
     if ended.phase is RotationPhase.DONE:
-        output.tell("The old key is gone from the cluster's state.")
+        output.say("The old key is gone from the cluster's state.")
     else:
-        output.tell(
+        output.say(
             f"The old key goes at {show_second(ended.retire_time)}, when nothing that "
             "was handed out under it can be used any more."
         )
-    output.tell(
+    output.say(
         "Backups of before need the old key: keep their key ring or recovery bundle. "
         "Make a new one now, and add the new public key to those that checkpoints of "
         "the audit log are verified with: sparecode-node audit-keys"
