@@ -8,6 +8,8 @@ and nothing else, and ARGs name folders of the test's.
 
 import io
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -119,3 +121,56 @@ def test_version_of_the_image_is_that_of_the_project():
     assert image == f"sparecode:{version}"
     for path in (ROOT / "deploy/kubernetes").rglob("kustomization.yaml"):
         assert f"newTag: {version}" in path.read_text()
+
+
+STUBS = """
+make() { test "$*" = wheel; }
+chown() { test "$1" = -R && test -d "$3"; }
+docker() {
+    echo "$*" >> "$HOME/docker.log"
+    case "$*" in "compose run "*) cp -Rp cluster "$HOME/given";; esac
+}
+"""
+"""What the page's commands are that cannot be run here, and what they find."""
+
+
+def test_commands_of_the_page_give_every_container_what_it_needs(tmp_path):
+    """To the letter, in a copy; the first node begins with it, and no ring is left."""
+    page = (ROOT / "docs/deploy.md").read_text()
+    section = page.partition("\n## In containers")[2].partition("\n## ")[0]
+    blocks = re.findall(r"^```\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    shutil.copytree(CONTAINER, tmp_path / "deploy/container")
+    environment = {
+        "HOME": str(tmp_path),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    script = STUBS + "".join(blocks)
+    run("bash", "-euo", "pipefail", "-c", script, cwd=tmp_path, env=environment)
+    assert (tmp_path / "docker.log").read_text().splitlines() == [
+        "compose build",
+        "compose run --rm n1 --config /etc/sparecode/node.toml init",
+        "compose up --wait",  # Only then may the rings go that were given.
+    ]
+    assert not list((tmp_path / "deploy/container").rglob("keyring.json"))
+    for name in ("n1", "n2", "n3"):
+        file = tmp_path / "given" / name / "node.toml"
+        text = file.read_text()
+        file.write_text(text.replace("/var/lib/sparecode", str(tmp_path / "volume")))
+        config = load_config(file, {})
+        assert config.node.id == name
+        for listener in (config.agents, config.peers, config.admin):
+            assert listener.certificate.exists()
+            assert listener.key.stat().st_mode & 0o777 == 0o600
+        assert config.agents.ca.exists()
+        assert config.peers.ca.exists()
+        for secret in (config.wrapping_key_file, config.given_ring_file):
+            assert secret.stat().st_mode & 0o777 == 0o600
+    password = tmp_path / "password"
+    password.touch(mode=0o600)
+    password.write_text("correct horse battery staple\n")
+    run(
+        *("sparecode-node", "--config", tmp_path / "given/n1/node.toml", "init"),
+        *("--administrator", "admin", "--password-file", password),
+        env=environment,
+    )
+    assert (tmp_path / "volume/keys/keyring.json").exists()

@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kubernetes' manifests: against its schemas, and against each other and the node."""
 
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import kubernetes_validate
 import pytest
 import yaml
+from cryptography import x509
 
 from sparecode_node.config import load_config
 
-MANIFESTS = Path(__file__).parents[2] / "deploy/kubernetes"
+ROOT = Path(__file__).parents[2]
+MANIFESTS = ROOT / "deploy/kubernetes"
 OLDEST = "1.27"
 """The first with `unhealthyPodEvictionPolicy` in it; docs/deploy.md names it, too."""
 FILES = sorted(
@@ -159,3 +165,61 @@ def test_beginning_is_made_where_the_first_node_will_look():
     assert claim == template["spec"]
     first = MANIFESTS / "nodes/sparecode-0.toml"
     assert (MANIFESTS / "founding/sparecode-0.toml").read_text() == first.read_text()
+
+
+def test_cluster_begins_with_what_the_commands_of_the_page_make(tmp_path):
+    """Certificates that name every pod; and the founding job's command, where it runs."""
+    page = (ROOT / "docs/deploy.md").read_text()
+    section = page.partition("\n## In Kubernetes\n")[2].partition("\n## ")[0]
+    block = re.search(r"^    ```\n(.*?)^    ```$", section, re.MULTILINE | re.DOTALL)
+    assert block is not None
+    environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+    def run(*command: str | Path) -> None:
+        done = subprocess.run(
+            command,
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    run("bash", "-euo", "pipefail", "-c", block[1])
+    made = tmp_path / "certificates"
+    for path in (MANIFESTS / "nodes").glob("*.toml"):
+        config = load_config(path, {})
+        certificate = x509.load_pem_x509_certificate(
+            (made / f"{path.stem}.pem").read_bytes()
+        )
+        names = certificate.extensions.get_extension_for_class(
+            x509.SubjectAlternativeName
+        ).value.get_values_for_type(x509.DNSName)
+        assert config.members[config.node.id].host in names
+        assert "sparecode.sparecode.svc" in names
+
+    password = tmp_path / "password"
+    password.touch(mode=0o600)
+    password.write_text("correct horse battery staple\n")
+    job = resources()["Job", "sparecode-founding"]["spec"]["template"]["spec"]
+    (container,) = job["containers"]
+    (tmp_path / "sparecode-0.toml").write_text(
+        (MANIFESTS / "founding/sparecode-0.toml")
+        .read_text()
+        .replace("/var/lib/sparecode", str(tmp_path / "volume"))
+        .replace("/etc/sparecode/keys", str(tmp_path))
+    )
+    places = {
+        "/etc/sparecode/nodes": str(tmp_path),
+        "/etc/sparecode/administrator/password": str(password),
+    }
+    arguments = []
+    for each in container["args"]:
+        for theirs, ours in places.items():
+            each = each.replace(theirs, ours)  # noqa: PLW2901
+        arguments.append(each)
+    run("sparecode-node", *arguments)
+    ring = tmp_path / "volume/keys/keyring.json"
+    assert ring.stat().st_mode & 0o777 == 0o600
+    assert ring.read_text() != (tmp_path / "keyring.json").read_text()

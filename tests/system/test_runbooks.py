@@ -3,10 +3,11 @@
 Every runbook's commands, on a real cluster on which just that has happened.
 
 `sh` blocks are run line by line, with the paths of a packaged node replaced by those
-of a local one, and `systemctl` by what it would do. A block marked `sh refused` must
-be refused.
+of a local one, and `systemctl` and `chronyc` by what they would do. A block marked
+`sh refused` must be refused; one marked `sh there` is run on a machine that is new.
 """
 
+import dataclasses
 import datetime as dt
 import os
 import re
@@ -14,6 +15,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,21 +23,31 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from local_cluster.cluster import ADMINISTRATOR, AGENT, LocalCluster, LocalNode
+from local_cluster.cluster import (
+    ADMINISTRATOR,
+    AGENT,
+    LocalCluster,
+    LocalNode,
+    free_ports,
+)
 from local_cluster.setup import set_up
 
-from sparecode_client import Admin, Agent, Decision, Unavailable
+from sparecode_client import Admin, Agent, Decision, MemberStanding, Unavailable
 from sparecode_node.certificates import Authority
+from tests.faults.clocks import NodeClock
 from tests.faults.disks import Disk
 from tests.faults.network import ToolError
-from tests.system.machines import until
+from tests.system.machines import Site, until
 
 ROOT = Path(__file__).parents[2]
 RUNBOOKS = ROOT / "docs/runbooks"
-BLOCK = re.compile(r"^```sh( refused)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BACKUP_UNIT = ROOT / "deploy/systemd/sparecode-backup.service"
+BLOCK = re.compile(r"^```sh( refused| there)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 DISK_SIZE = "128M"
 LIVES = dt.timedelta(seconds=12)
 """Of a certificate that is to end while a test looks on."""
+WRONG_S = 10
+"""So much a wrong clock is ahead."""
 CONFIG = "/etc/sparecode/node.toml"
 
 
@@ -47,8 +59,12 @@ class Operator:
     node: LocalNode
     """Whose machine it is."""
     folder: Path
-    said: dict[str, str] = field(default_factory=dict)
-    """What each command has said, by its first words."""
+    newcomer: LocalNode | None = None
+    """A machine that is new, with a `node.toml`."""
+    clock: NodeClock | None = None
+    """That of the machine, if it is not the right one."""
+    said: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    """What each command has said, each time."""
 
     def follow(
         self, page: str, section: str = "", **before: Callable[[], object]
@@ -64,14 +80,22 @@ class Operator:
             text = text.partition(f"\n## {section}\n")[2].partition("\n## ")[0]
         blocks = BLOCK.findall(text)
         assert blocks, f"{page} {section} has no commands"
-        for refused, block in blocks:
+        for mark, block in blocks:
+            who = self
+            if mark == " there":
+                assert self.newcomer is not None, f"{page} is for a new machine"
+                who = Operator(self.cluster, self.newcomer, self.folder)
             for line in block.splitlines():
                 before.pop(line.split()[0], lambda: None)()
-                self._type(page, line, refused=bool(refused))
+                who._type(page, line, refused=mark == " refused")
 
     def _type(self, page: str, line: str, *, refused: bool) -> None:
         if line.startswith("systemctl "):
             self._systemctl(line)
+            return
+        if line == "chronyc makestep":
+            assert self.clock is not None
+            self.clock.set(0)
             return
         here = line
         for theirs, ours in (
@@ -96,7 +120,7 @@ class Operator:
             timeout=120,
             start_new_session=True,  # No terminal: secrets are asked for on stdin.
         )
-        self.said[line] = done.stdout + done.stderr
+        self.said[line].append(done.stdout + done.stderr)
         told = f"{page}: {line}\n{done.stdout}{done.stderr}"
         assert (done.returncode != 0) == refused, told
 
@@ -210,14 +234,13 @@ def test_every_page_is_in_the_table_and_is_followed_here() -> None:
 def test_pages_of_a_cluster_that_goes_on(operator: Operator) -> None:
     """In turn, on one cluster: each leaves it well."""
     cluster = operator.cluster
-    operator.follow("moved-nodes.md")  # It has the addresses; that they may move at
-    # once is shown in tests/replication/test_cluster_membership.py.
-    operator.follow("wrong-clock.md")
-
     operator.follow("expired-certificates.md", "They are about to end")
 
     cluster.nodes[2].kill()
+    operator.newcomer = Site(cluster.directory).machine("n4")
+    cluster.nodes.append(operator.newcomer)
     operator.follow("lost-node.md")
+    until(lambda: members(operator).keys() == {"n1", "n2", "n4"})
 
     leaked = cluster.certificates / f"{AGENT}.pem"
     shutil.copy(leaked, operator.folder / "leaked-agent.pem")
@@ -226,14 +249,62 @@ def test_pages_of_a_cluster_that_goes_on(operator: Operator) -> None:
     operator.follow("lost-password.md")
 
 
+def members(operator: Operator) -> dict[str, str]:
+    """Return the voters, with their addresses."""
+    with Admin(operator.node.admin_address, ca=operator.cluster.members_ca) as admin:
+        admin.login(ADMINISTRATOR, operator.cluster.password)
+        return {
+            each.node_id: each.address
+            for each in admin.list_members()
+            if each.standing is MemberStanding.VOTER
+        }
+
+
+def test_a_node_that_has_moved(operator: Operator) -> None:
+    """That all may move at once is shown in tests/replication/."""
+    node = operator.node
+    before = node.peers_address
+    (port,) = free_ports(1)
+
+    def move() -> None:
+        node.ports = dataclasses.replace(node.ports, peers=port)
+        text = node.config.read_text()
+        node.config.write_text(text.replace(before, node.peers_address))
+
+    operator.follow("moved-nodes.md", systemctl=move)
+    assert before != node.peers_address
+    until(lambda: members(operator)[node.node_id] == node.peers_address)
+
+
+def test_a_clock_that_is_wrong(operator: Operator, tmp_path: Path) -> None:
+    """The page names the node, and what it says is done."""
+    cluster, node = operator.cluster, operator.node
+    node.stop()
+    operator.clock = NodeClock(node, tmp_path)
+    node.start()
+    cluster.wait_ready(node)
+    operator.clock.set(WRONG_S)
+    others = [each.admin_address for each in cluster.nodes if each is not node]
+    with Admin(others, ca=cluster.members_ca) as admin:
+        admin.login(ADMINISTRATOR, cluster.password)
+        until(lambda: admin.get_status().primary not in ("", node.node_id))
+    operator.follow("wrong-clock.md")
+    wrong, right = operator.said["sparecode cluster status"]
+    # Against the node that was asked: it is the wrong one, or another.
+    off = re.compile(rf"[-+](?:{WRONG_S - 1}|{WRONG_S})\d{{3}} ms")
+    assert off.findall(wrong), wrong
+    assert not off.findall(right)
+    assert "3 of 3 members" in right
+
+
 def test_a_disk_that_is_full(operator: Operator, tmp_path: Path) -> None:
     """A file system that is really full, as only root can make one."""
     cluster, node = operator.cluster, operator.node
     with disk_of_its_own(node, tmp_path) as disk:
         fill_disk(cluster, node, disk)
         operator.follow("full-disk.md", systemctl=disk.free)
-        assert "100%" in operator.said["df -h /var/lib/sparecode"]
-        assert "3 of 3 members" in operator.said["sparecode cluster status"]
+        assert "100%" in operator.said["df -h /var/lib/sparecode"][-1]
+        assert "3 of 3 members" in operator.said["sparecode cluster status"][-1]
         assert not disk.ballast.exists()
 
 
@@ -281,7 +352,7 @@ def test_certificates_that_have_ended(operator: Operator) -> None:
         Operator(cluster, node, operator.folder).follow(page, "New ones, on every node")
     cluster.wait_ready(*cluster.nodes)
     operator.follow(page, "See that all is well")
-    assert "3 of 3 members" in operator.said["sparecode cluster status"]
+    assert "3 of 3 members" in operator.said["sparecode cluster status"][-1]
 
 
 def test_an_agents_certificate_that_has_ended(operator: Operator) -> None:
@@ -316,13 +387,51 @@ def test_an_agents_certificate_that_has_ended(operator: Operator) -> None:
 def test_backups_and_a_restore(operator: Operator) -> None:
     """Both pages, one after the other, with the loss of everything in between."""
     operator.follow("backups.md")
+    back_up_as_the_timer_does(operator)
     wipe(operator.cluster)
     operator.follow("restore.md")
-    assert "1 of 1 members" in operator.said["sparecode cluster status"]
+    assert "1 of 1 members" in operator.said["sparecode cluster status"][-1]
+
+
+def back_up_as_the_timer_does(operator: Operator) -> None:
+    """Run what the unit runs, as the administrator that the page has made."""
+    kept = operator.folder / "state"
+    credentials = operator.folder / "credentials"
+    for folder in (kept, credentials):
+        folder.mkdir()
+    shutil.copy(operator.folder / "backup.password", credentials / "password")
+    old = kept / "old.backup"
+    old.touch()
+    month_ago = dt.datetime.now(dt.UTC) - dt.timedelta(days=32)
+    os.utime(old, times=(month_ago.timestamp(),) * 2)
+    session = operator.folder / "timer.session"
+    text = BACKUP_UNIT.read_text().replace("\\\n", " ").replace("%%", "%")
+    (command,) = re.findall(r"^ExecStart=(.*)$", text, re.MULTILINE)
+    done = subprocess.run(
+        shlex.split(command),
+        env={
+            **operator._environment(),
+            "SPARECODE_BACKUP_ADMINISTRATOR": "backup",
+            "SPARECODE_SESSION_FILE": str(session),
+            "CREDENTIALS_DIRECTORY": str(credentials),
+            "STATE_DIRECTORY": str(kept),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (made,) = kept.iterdir()
+    assert made.suffix == ".backup"
+    assert made.stat().st_mode & 0o777 == 0o600
+    assert not session.exists()
+    verify = f"sparecode-node backup verify {made} --key backup.key"
+    operator._type("backups.md", verify, refused=False)
 
 
 def test_a_quorum_that_is_lost(operator: Operator) -> None:
     for node in operator.cluster.nodes[1:]:
         node.kill()
     operator.follow("lost-quorum.md")
-    assert "1 of 1 members" in operator.said["sparecode cluster status"]
+    assert "1 of 1 members" in operator.said["sparecode cluster status"][-1]
