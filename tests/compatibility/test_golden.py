@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from sparecode_node.statemachine import schema
 from sparecode_node.statemachine.digest import digest
 from sparecode_node.statemachine.feature_level import NEWEST
 from tests.compatibility import baseline
@@ -57,6 +58,14 @@ def test_every_baseline_has_a_golden_folder():
     earlier = {f"level-{level}" for level in range(1, NEWEST)}
     assert earlier <= set(FOLDERS)
     assert earlier <= set(baseline.BASELINES)
+
+
+def test_there_is_a_release_to_go_back_to():
+    """Of the formats of now: without one no test takes the way back."""
+    name = f"level-{NEWEST}-format-{schema.VERSION}"
+    if name not in FOLDERS:
+        pytest.skip(f"the formats are new: name a commit with them, and make {name}")
+    assert Facts.read(TESTDATA / name).commit == baseline.BASELINES["newest"]
 
 
 def test_state_is_the_one_that_the_release_had(golden: Path, facts: Facts):

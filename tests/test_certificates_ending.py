@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When a node says that its certificates end: months before the end it says nothing."""
+
+import datetime as dt
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from sparecode_node.certificates import write_certificates
+from sparecode_node.config import Config
+from sparecode_node.renewing import Certificates
+from sparecode_node.rpc.tls import TlsFiles
+
+NOW = dt.datetime(2026, 6, 1, tzinfo=dt.UTC)
+LIVES_DAYS = 60
+
+
+class HandClock:
+    """A clock that somebody moves; it begins at `NOW`."""
+
+    days: float = 0
+
+    def now_ms(self) -> int:
+        return int((NOW + dt.timedelta(days=self.days)).timestamp() * 1000)
+
+    def monotonic_s(self) -> float:
+        return self.days * 86_400
+
+
+def config_of(folder: Path) -> Config:
+    """Return as much of a configuration as is asked for."""
+    listener = SimpleNamespace(
+        certificate=folder / "n1.pem",
+        key=folder / "n1.key",
+        ca=folder / "members-ca.pem",
+    )
+    return cast(
+        "Config",
+        SimpleNamespace(
+            node=SimpleNamespace(id="n1"),
+            agents=listener,
+            peers=listener,
+            admin=listener,
+            console=None,
+        ),
+    )
+
+
+async def ignore(_name: str, _files: TlsFiles) -> None:
+    """Take no note of what is new."""
+
+
+def test_end_is_told_thirty_days_before_and_seven_and_one_each_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_certificates(
+        tmp_path, members=["n1"], hosts=["127.0.0.1"], now=NOW, days=LIVES_DAYS
+    )
+    clock = HandClock()
+    certificates = Certificates(config_of(tmp_path), clock, on_renewed=ignore)
+    told = {}
+    for left in (59, 31, 29.9, 29.8, 8, 6.9, 6.8, 2, 0.9, 0.8, -1):
+        clock.days = LIVES_DAYS - left
+        caplog.clear()
+        certificates._warn()
+        told[left] = [record.listener for record in caplog.records]
+        assert {record.getMessage() for record in caplog.records} <= {
+            "certificate_ends"
+        }
+    everyone = ["agents", "peers", "admin"]
+    assert {left: names for left, names in told.items() if names} == {
+        29.9: everyone,
+        6.9: everyone,
+        0.9: everyone,
+    }
+
+
+@pytest.mark.asyncio
+async def test_end_of_a_new_certificate_is_told_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_certificates(
+        tmp_path, members=["n1"], hosts=["127.0.0.1"], now=NOW, days=LIVES_DAYS
+    )
+    clock = HandClock()
+    certificates = Certificates(config_of(tmp_path), clock, on_renewed=ignore)
+    clock.days = LIVES_DAYS - 0.5
+    certificates._warn()
+    write_certificates(
+        tmp_path,
+        members=["n1"],
+        hosts=["127.0.0.1"],
+        now=NOW + dt.timedelta(days=clock.days),
+        days=20,
+        force=True,
+    )
+    await certificates.look()
+    caplog.clear()
+    certificates._warn()
+    (end,) = {record.ends_at for record in caplog.records}
+    assert end.startswith("2026-08-")
