@@ -7,6 +7,7 @@ What was spent is not spent again, whoever has forgotten it (E1, E2).
 
 import base64
 import dataclasses
+import json
 import re
 import shutil
 import subprocess
@@ -21,6 +22,8 @@ from local_cluster.cluster import ADMINISTRATOR, AGENT, LocalCluster, LocalNode
 from local_cluster.setup import set_up
 
 from sparecode_client import Admin, Agent, NewToken, SparecodeError, TokenAlgorithm
+from sparecode_client.audit import Checkpoint
+from sparecode_client.audit_verification import ProblemKind, verify
 
 PIN = "4711"
 PASSPHRASE = "correct horse battery staple"
@@ -144,7 +147,7 @@ def test_a_restored_backup_spends_nothing_twice(
     keygen = command(first, "backup", "keygen", tmp_path / "backup.key")
     with admin(cluster) as operator:
         policy = operator.get_policy()
-
+        before = operator.get_checkpoint()
         operator.update_policy(
             dataclasses.replace(policy, backup_recipients=keygen.stdout.strip())
         )
@@ -159,6 +162,8 @@ def test_a_restored_backup_spends_nothing_twice(
     assert done.returncode == 0, done.stderr
     for code in codes[:10]:  # After the backup, which does not know of it.
         assert accepts(cluster, cluster.nodes[1], "alice", PIN + code)
+    with admin(cluster) as operator:
+        lost = operator.get_checkpoint()
     secret_things = [PIN, *codes, cluster.password, SEED.decode()]
     for path in (tmp_path / "a.backup", tmp_path / "a.bundle"):
         content = path.read_bytes()
@@ -194,6 +199,35 @@ def test_a_restored_backup_spends_nothing_twice(
     cluster.wait_ready(first)
     with admin(cluster, first) as operator:
         assert operator.get_review().open
+        assert operator.verify_chain().broken_sequence == 0
+        assert_audit_log_goes_on(operator, tmp_path / "a.jsonl", before, lost)
+
+
+def assert_audit_log_goes_on(
+    operator: Admin, path: Path, before: Checkpoint, lost: Checkpoint
+) -> None:
+    """
+    (U1, U2) One chain, in which the new epoch is an event.
+
+    What was signed before the backup proves it; what was signed of events that are
+    lost does not fit, as it must be.
+    """
+    newest = operator.get_checkpoint()
+    assert newest.public_key == before.public_key
+    assert newest.cluster_id != before.cluster_id
+    with path.open("wb") as file:
+        operator.export_audit_events(file.write)
+    verdict = verify(path, [before, newest])
+    assert verdict.problem is None
+    assert verdict.first == 1
+    assert verdict.proved_up_to == newest.sequence
+    events = [json.loads(line) for line in path.read_bytes().splitlines()]
+    (begun,) = (each for each in events if each["action"] == "BeginEpoch")
+    assert before.sequence < begun["sequence"] <= lost.sequence
+    assert "epoch 2 after restore" in begun["detail"]
+    problem = verify(path, [lost]).problem
+    assert problem is not None
+    assert problem.kind in (ProblemKind.NOT_SIGNED, ProblemKind.CUT)
 
 
 def test_a_survivor_becomes_the_cluster_and_the_others_stay_out(

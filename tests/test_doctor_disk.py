@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the doctor says of a disk that is slow, nearly full, or not to be written to."""
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from sparecode_node.doctor import machine
+from sparecode_node.doctor.findings import Finding, Verdict
+from sparecode_node.doctor.machine import look_at_disk
+
+MIB = 1024**2
+
+
+def found(data_dir: Path, subject: str) -> Finding:
+    (finding,) = (each for each in look_at_disk(data_dir) if each.subject == subject)
+    return finding
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    tmp_path.chmod(0o700)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("median_s", "verdict"),
+    [
+        (0.0099, Verdict.OK),
+        (0.0100, Verdict.WARN),
+        (0.4999, Verdict.WARN),
+        (0.5000, Verdict.FAIL),
+    ],
+)
+def test_slow_disk_is_found(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, median_s: float, verdict: Verdict
+) -> None:
+    """By the median: one slow sync of twenty is told, and no more."""
+    times = [*([median_s] * 19), 0.9]
+    monkeypatch.setattr(machine, "_time_syncs", lambda _path: times)
+    finding = found(data_dir, "disk sync")
+    assert finding.verdict is verdict
+    assert f"median {median_s * 1000:.1f} ms, slowest of 20 900.0 ms" in finding.words
+
+
+def test_syncs_are_timed_and_leave_nothing(data_dir: Path) -> None:
+    assert "slowest of 20" in found(data_dir, "disk sync").words
+    assert list(data_dir.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("free_mib", "verdict"),
+    [(1000, Verdict.OK), (999, Verdict.WARN), (16, Verdict.WARN), (15, Verdict.FAIL)],
+)
+def test_disk_that_fills_is_found(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, free_mib: int, verdict: Verdict
+) -> None:
+    shown = SimpleNamespace(f_bavail=free_mib, f_frsize=MIB, f_blocks=10_000)
+    monkeypatch.setattr(os, "statvfs", lambda _path: shown)
+    finding = found(data_dir, "disk")
+    assert finding.verdict is verdict
+    assert f"{free_mib:,} MiB of 10,000 MiB are free" in finding.words
+
+
+def test_disk_that_takes_nothing_is_found(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_path: Path) -> list[float]:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(machine, "_time_syncs", refused)
+    finding = found(data_dir, "disk sync")
+    assert finding.verdict is Verdict.FAIL
+    assert "Read-only file system" in finding.words
