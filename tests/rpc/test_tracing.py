@@ -1,21 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
 """Traces: what a span tells of a call, and what none may tell."""
 
+import asyncio
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 
 import grpc
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
+    TraceServiceServicer,
+    add_TraceServiceServicer_to_server,
+)
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
+from sparecode_node.bootstrap import STOP_GRACE_S, STOP_MAX_S
 from sparecode_node.replication.errors import OutcomeUnknownError
 from sparecode_node.rpc.errors import Audience
 from sparecode_node.rpc.interceptors import REQUEST_ID, EndedCall
 from sparecode_node.services.errors import InvalidFieldError
-from sparecode_node.tracing import Tracing, set_up_tracing
+from sparecode_node.tracing import ENDPOINTS, Tracing, set_up_tracing
 from tests.rpc.edge import running_edge
 from tests.rpc.test_errors import SECRET, authenticate, create_user
 
@@ -94,6 +106,65 @@ def test_extra_that_is_missing_is_named(monkeypatch, caplog):
     environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
     assert set_up_tracing("n1", "1", AsyncExitStack(), environment) is None
     assert "pip install sparecode[node,otel]" in caplog.text
+
+
+class Collector(TraceServiceServicer):
+    """Takes what OpenTelemetry's collector would."""
+
+    def __init__(self) -> None:
+        self.requests: list[ExportTraceServiceRequest] = []
+
+    def Export(
+        self, request: ExportTraceServiceRequest, context: grpc.ServicerContext
+    ) -> ExportTraceServiceResponse:
+        self.requests.append(request)
+        return ExportTraceServiceResponse()
+
+
+@pytest.fixture
+def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
+    """Run one where the environment says that it is."""
+    server = grpc.server(ThreadPoolExecutor(1))
+    collector = Collector()
+    add_TraceServiceServicer_to_server(collector, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    monkeypatch.setenv(ENDPOINTS[0], f"http://127.0.0.1:{port}")
+    yield collector
+    server.stop(grace=None).wait()
+
+
+def ask(tracing: Tracing | None) -> None:
+    """Have one call traced."""
+    assert tracing is not None
+    ended = EndedCall(audience=Audience.AGENT, method="UserService/GetUser")
+    with tracing.call(ended, {}):
+        ended.code = "OK"
+
+
+@pytest.mark.asyncio
+async def test_spans_reach_a_collector_by_the_time_that_the_node_has_stopped(collector):
+    async with AsyncExitStack() as started:
+        ask(set_up_tracing("n7", "1.2.3", started))
+    (request,) = collector.requests
+    (sent,) = request.resource_spans
+    told = {each.key: each.value.string_value for each in sent.resource.attributes}
+    assert told["service.name"] == "sparecode"
+    assert told["service.version"] == "1.2.3"
+    assert told["service.instance.id"] == "n7"
+    (scope,) = sent.scope_spans
+    assert [span.name for span in scope.spans] == ["UserService/GetUser"]
+
+
+@pytest.mark.asyncio
+async def test_collector_that_is_not_there_does_not_keep_a_node_from_stopping(
+    monkeypatch,
+):
+    monkeypatch.setenv(ENDPOINTS[0], "http://127.0.0.1:1")
+    async with AsyncExitStack() as started:
+        ask(set_up_tracing("n1", "1", started))
+        async with asyncio.timeout(STOP_MAX_S - STOP_GRACE_S):
+            await started.aclose()
 
 
 @pytest.mark.asyncio

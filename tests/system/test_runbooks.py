@@ -2,9 +2,7 @@
 """
 Every runbook's commands, on a real cluster on which just that has happened.
 
-`sh` blocks are run line by line, with the paths of a packaged node replaced by those
-of a local one, and `systemctl` and `chronyc` by what they would do. A block marked
-`sh refused` must be refused; one marked `sh there` is run on a machine that is new.
+`following.py` says how they are typed.
 """
 
 import dataclasses
@@ -13,12 +11,11 @@ import os
 import re
 import shlex
 import shutil
+import socket
+import ssl
 import subprocess
-import sys
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
@@ -37,126 +34,16 @@ from sparecode_node.certificates import Authority
 from tests.faults.clocks import NodeClock
 from tests.faults.disks import Disk
 from tests.faults.network import ToolError
+from tests.system.following import RUNBOOKS, Operator
 from tests.system.machines import Site, until
 
 ROOT = Path(__file__).parents[2]
-RUNBOOKS = ROOT / "docs/runbooks"
 BACKUP_UNIT = ROOT / "deploy/systemd/sparecode-backup.service"
-BLOCK = re.compile(r"^```sh( refused| there)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 DISK_SIZE = "128M"
 LIVES = dt.timedelta(seconds=12)
 """Of a certificate that is to end while a test looks on."""
 WRONG_S = 10
 """So much a wrong clock is ahead."""
-CONFIG = "/etc/sparecode/node.toml"
-
-
-@dataclass
-class Operator:
-    """Somebody with a shell, who types what a page says."""
-
-    cluster: LocalCluster
-    node: LocalNode
-    """Whose machine it is."""
-    folder: Path
-    newcomer: LocalNode | None = None
-    """A machine that is new, with a `node.toml`."""
-    clock: NodeClock | None = None
-    """That of the machine, if it is not the right one."""
-    said: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    """What each command has said, each time."""
-
-    def follow(
-        self, page: str, section: str = "", **before: Callable[[], object]
-    ) -> None:
-        """
-        Do what a page says, from its beginning to its end; or a section of it.
-
-        *before*: what is to be done by hand before a command of that first word.
-        """
-        text = (RUNBOOKS / page).read_text()
-        if section:
-            assert f"\n## {section}\n" in text
-            text = text.partition(f"\n## {section}\n")[2].partition("\n## ")[0]
-        blocks = BLOCK.findall(text)
-        assert blocks, f"{page} {section} has no commands"
-        for mark, block in blocks:
-            who = self
-            if mark == " there":
-                assert self.newcomer is not None, f"{page} is for a new machine"
-                who = Operator(self.cluster, self.newcomer, self.folder)
-            for line in block.splitlines():
-                before.pop(line.split()[0], lambda: None)()
-                who._type(page, line, refused=mark == " refused")
-
-    def _type(self, page: str, line: str, *, refused: bool) -> None:
-        if line.startswith("systemctl "):
-            self._systemctl(line)
-            return
-        if line == "chronyc makestep":
-            assert self.clock is not None
-            self.clock.set(0)
-            return
-        here = line
-        for theirs, ours in (
-            (CONFIG, self.node.config),
-            ("/var/lib/sparecode", self.node.directory / "data"),
-            (
-                "certificates /etc/sparecode",
-                f"certificates {self.cluster.certificates}",
-            ),
-            ("--member n1", f"--member {self.node.node_id}"),
-            ("n1.example.net", self.node.ports.host),
-        ):
-            here = here.replace(theirs, str(ours))
-        done = subprocess.run(
-            ["bash", "-c", here],
-            cwd=self.folder,
-            env=self._environment(),
-            input=self.cluster.password + "\n",
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-            start_new_session=True,  # No terminal: secrets are asked for on stdin.
-        )
-        self.said[line].append(done.stdout + done.stderr)
-        told = f"{page}: {line}\n{done.stdout}{done.stderr}"
-        assert (done.returncode != 0) == refused, told
-
-    def _systemctl(self, line: str) -> None:
-        match shlex.split(line):
-            case ["systemctl", "stop", "sparecode-node"]:
-                self.node.stop()
-            case ["systemctl", "start", "sparecode-node"]:
-                self.node.start()
-                self.cluster.wait_ready(self.node)
-            case ["systemctl", "reload", "sparecode-node"]:
-                assert self.node.pid is not None
-                os.kill(self.node.pid, 1)
-            case ["systemctl", "reload-or-restart", "sparecode-node"]:
-                if self.node.pid is not None and self.node.running:
-                    os.kill(self.node.pid, 1)
-                else:
-                    self.node.start()
-            case _:
-                pytest.fail(f"no such unit here: {line}")
-
-    def _environment(self) -> dict[str, str]:
-        nodes = " ".join(
-            each.admin_address for each in self.cluster.nodes if each.running
-        )
-        return {
-            **self.node.environment,
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "SPARECODE_NODES": nodes or self.node.admin_address,
-            "SPARECODE_CA": str(self.cluster.members_ca),
-            "SPARECODE_SESSION_FILE": str(self.folder / "session.json"),
-        }
-
-    def sign_in(self) -> None:
-        """Sign in, as the pages say that an operator has."""
-        self._type("README.md", f"sparecode login {ADMINISTRATOR}", refused=False)
 
 
 @pytest.fixture
@@ -353,6 +240,48 @@ def test_certificates_that_have_ended(operator: Operator) -> None:
     cluster.wait_ready(*cluster.nodes)
     operator.follow(page, "See that all is well")
     assert "3 of 3 members" in operator.said["sparecode cluster status"][-1]
+
+
+def knocks(node: LocalNode, certificate: Path) -> bool:
+    """Say whether a certificate gets further than the handshake of the peers."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    context.load_cert_chain(certificate, certificate.with_suffix(".key"))
+    with (
+        socket.create_connection((node.ports.host, node.ports.peers), 10) as plain,
+        context.wrap_socket(plain) as secured,
+    ):
+        try:
+            return secured.recv(1) != b""  # HTTP/2 begins with settings.
+        except (ssl.SSLError, ConnectionError):
+            return False
+
+
+def test_an_authority_that_is_replaced(operator: Operator) -> None:
+    """A member's certificate of before, which may be in other hands, opens nothing."""
+    cluster, page = operator.cluster, "new-authority.md"
+    leaked, *_ = (
+        shutil.copy(cluster.certificates / f"n2.{end}", operator.folder)
+        for end in ("pem", "key")
+    )
+    operator.follow(page, "Make it")
+    assert all(knocks(node, leaked) for node in cluster.nodes)
+    for section in (
+        "Trust both, on every node",
+        "New certificates, on every node",
+        "Trust the new one alone, on every node",
+    ):
+        for node in cluster.nodes:
+            Operator(cluster, node, operator.folder).follow(page, section)
+    until(lambda: not any(knocks(node, leaked) for node in cluster.nodes))
+    new = operator.folder / "new"
+    assert all(knocks(node, new / "n2.pem") for node in cluster.nodes)
+    with Admin(
+        [node.admin_address for node in cluster.nodes], ca=new / "members-ca.pem"
+    ) as admin:
+        admin.login(ADMINISTRATOR, cluster.password)
+        until(lambda: all(each.reachable for each in admin.get_status().members))
 
 
 def test_an_agents_certificate_that_has_ended(operator: Operator) -> None:

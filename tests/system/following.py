@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Somebody with a shell who types what a page of docs/runbooks says.
+
+`sh` blocks are run line by line, with the paths of a packaged node replaced by those
+of a local one, and `systemctl` and `chronyc` by what they would do. A block marked
+`sh refused` must be refused; one marked `sh there` is run on a machine that is new.
+"""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from local_cluster.cluster import ADMINISTRATOR, LocalCluster, LocalNode
+
+from tests.faults.clocks import NodeClock
+
+RUNBOOKS = Path(__file__).parents[2] / "docs/runbooks"
+BLOCK = re.compile(r"^```sh( refused| there)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+CONFIG = "/etc/sparecode/node.toml"
+
+
+@dataclass
+class Operator:
+    """Somebody with a shell, who types what a page says."""
+
+    cluster: LocalCluster
+    node: LocalNode
+    """Whose machine it is."""
+    folder: Path
+    newcomer: LocalNode | None = None
+    """A machine that is new, with a `node.toml`."""
+    clock: NodeClock | None = None
+    """That of the machine, if it is not the right one."""
+    said: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    """What each command has said, each time."""
+
+    def follow(
+        self, page: str, section: str = "", **before: Callable[[], object]
+    ) -> None:
+        """
+        Do what a page says, from its beginning to its end; or a section of it.
+
+        *before*: what is to be done by hand before a command of that first word.
+        """
+        text = (RUNBOOKS / page).read_text()
+        if section:
+            assert f"\n## {section}\n" in text
+            text = text.partition(f"\n## {section}\n")[2].partition("\n## ")[0]
+        blocks = BLOCK.findall(text)
+        assert blocks, f"{page} {section} has no commands"
+        for mark, block in blocks:
+            who = self
+            if mark == " there":
+                assert self.newcomer is not None, f"{page} is for a new machine"
+                who = Operator(self.cluster, self.newcomer, self.folder)
+            for line in block.splitlines():
+                before.pop(line.split()[0], lambda: None)()
+                who._type(page, line, refused=mark == " refused")
+
+    def _type(self, page: str, line: str, *, refused: bool) -> None:
+        if line.startswith("systemctl "):
+            self._systemctl(line)
+            return
+        if line == "chronyc makestep":
+            assert self.clock is not None
+            self.clock.set(0)
+            return
+        here = line
+        for theirs, ours in (
+            (CONFIG, self.node.config),
+            ("/var/lib/sparecode", self.node.directory / "data"),
+            ("/etc/sparecode", self.cluster.certificates),
+            ("--member n1 --host", f"--member {self.node.node_id} --host"),
+            ("n1.key", f"{self.node.node_id}.key"),
+            ("n1.pem", f"{self.node.node_id}.pem"),
+            ("n1.example.net", self.node.ports.host),
+        ):
+            here = here.replace(theirs, str(ours))
+        done = subprocess.run(
+            ["bash", "-c", here],
+            cwd=self.folder,
+            env=self._environment(),
+            input=self.cluster.password + "\n",
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+            start_new_session=True,  # No terminal: secrets are asked for on stdin.
+        )
+        self.said[line].append(done.stdout + done.stderr)
+        told = f"{page}: {line}\n{done.stdout}{done.stderr}"
+        assert (done.returncode != 0) == refused, told
+
+    def _systemctl(self, line: str) -> None:
+        match shlex.split(line):
+            case ["systemctl", "stop", "sparecode-node"]:
+                self.node.stop()
+            case ["systemctl", "start", "sparecode-node"]:
+                self.node.start()
+                self.cluster.wait_ready(self.node)
+            case ["systemctl", "reload", "sparecode-node"]:
+                assert self.node.pid is not None
+                os.kill(self.node.pid, 1)
+            case ["systemctl", "reload-or-restart", "sparecode-node"]:
+                if self.node.pid is not None and self.node.running:
+                    os.kill(self.node.pid, 1)
+                else:
+                    self.node.start()
+            case _:
+                pytest.fail(f"no such unit here: {line}")
+
+    def _environment(self) -> dict[str, str]:
+        nodes = " ".join(
+            each.admin_address for each in self.cluster.nodes if each.running
+        )
+        return {
+            **self.node.environment,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "SPARECODE_NODES": nodes or self.node.admin_address,
+            "SPARECODE_CA": str(self.cluster.members_ca),
+            "SPARECODE_SESSION_FILE": str(self.folder / "session.json"),
+        }
+
+    def sign_in(self) -> None:
+        """Sign in, as the pages say that an operator has."""
+        self._type("README.md", f"sparecode login {ADMINISTRATOR}", refused=False)
