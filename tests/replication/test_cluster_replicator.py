@@ -340,7 +340,8 @@ async def test_a_node_that_was_away_catches_up(tmp_path: Path) -> None:
                 proposal(name, primary.node_id), timeout_s=WAIT_S
             )
         await away.start()
-        await away.replicator.read_barrier(timeout_s=WAIT_S)
+        for node in (away, replica):
+            await node.replicator.read_barrier(timeout_s=WAIT_S)
         assert len(away.state.results) >= 2 * WINDOW_ENTRIES
         assert away.state.digest() == replica.state.digest()
 
