@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`--output json` of every command there is: one value on stdout, and no other word."""
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+from google.protobuf import descriptor_pool, message_factory
+
+from sparecode_client.cli import app
+from tests.client.conftest import Cli
+
+SERIAL = "000123456789"
+PASSWORD = "correct horse battery"
+ARGUMENTS = {
+    "serial": SERIAL,
+    "replacement": "000987654321",
+    "username": "alice",
+    "name": "vpn",
+    "identity": "sparecode://agent/vpn",
+    "number": "3",
+    "node": "n4",
+    "address": "h:7301",
+    "target": "n2",
+    "mark": "abc",
+    "path": "new.file",
+}
+OPTIONS = {
+    "tokens enroll": ["--seed-file", "seed"],
+    "tokens expire": ["--never"],
+    "users update": ["--email", "alice@example.com"],
+    "agents update": ["--protects", "cloud"],
+    "agents deny-certificate": ["--serial-number", "ab"],
+    "agents allow-certificate": ["--serial-number", "ab"],
+    "policy update": ["--set", "pin_letters=yes"],
+    "admins create": ["--role", "auditor", "--no-user"],
+    "admins update": ["--role", "auditor"],
+    "cluster remove": ["--yes"],
+    "cluster watch": ["--count", "1"],
+}
+ELSEWHERE = {
+    "login",  # test_cli_sessions.py, and so is the end of the session that all use.
+    "logout",
+    "authenticate",  # test_cli_authenticate.py: by an agent's certificate.
+    "audit verify",  # test_cli_audit.py: of files, without a node.
+    # A node has something to tell of every row: test_cli_bulk.py, test_user_import.py,
+    # test_token_import.py, test_cli_rotating.py.
+    "emergency bulk",
+    "users import",
+    "tokens import",
+    "cluster rotate-keys",
+}
+WITHOUT_QUORUM = {"cluster status"}
+"""An empty answer is of a cluster without members, which the exit code says."""
+
+
+def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Return every command with its name, down to the last group."""
+    for name, each in getattr(command, "commands", {}).items():
+        yield from commands(each, (*path, name))
+    if not hasattr(command, "commands"):
+        yield " ".join(path), command
+
+
+ALL = dict(commands(typer.main.get_command(app)))
+
+
+@pytest.fixture
+def answering(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """Return a node that says yes to all, and no more than that."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "seed").write_bytes(base64.b32encode(b"a seed of twenty byt"))
+    pool = descriptor_pool.Default()
+    for file in {"administrators", "agents", "audit", "cluster", "emergency_access"} | {
+        "policy",
+        "sessions",
+        "tokens",
+        "users",
+    }:
+        described = pool.FindFileByName(f"sparecode/v1/{file}.proto")
+        for service in described.services_by_name.values():
+            for method in service.methods:
+                answer = message_factory.GetMessageClass(method.output_type)()
+                cli.node.answer(
+                    f"{service.name}/{method.name}",
+                    ([answer], None) if method.server_streaming else answer,
+                )
+    return cli
+
+
+def test_list_of_what_is_elsewhere_is_of_commands() -> None:
+    assert ELSEWHERE | WITHOUT_QUORUM | set(OPTIONS) <= set(ALL)
+
+
+@pytest.mark.parametrize("name", sorted(set(ALL) - ELSEWHERE))
+def test_every_command_answers_in_json_alone(answering: Cli, name: str) -> None:
+    """What a script reads is one value, also where nothing is to be told of."""
+    arguments = [
+        ARGUMENTS[each.name]
+        for each in ALL[name].params
+        if each.param_type_name == "argument"
+    ]
+    result = answering(
+        *name.split(),
+        *arguments,
+        *OPTIONS.get(name, []),
+        *("--output", "json"),
+        text=f"{PASSWORD}\n{PASSWORD}\n123456\n123456\n",
+    )
+    assert result.exit_code == (3 if name in WITHOUT_QUORUM else 0), result.stderr
+    assert isinstance(json.loads(result.stdout), dict)
