@@ -316,7 +316,11 @@ async def test_the_policy_shows_its_odds_and_is_saved(desk: Desk) -> None:
     """(I6) The arithmetic is that of the rules, for what is typed."""
     browser = await desk.administrator()
     page = await browser.open("/policy")
-    assert "852 874 260 225 possible codes" in page.text.replace("\u202f", " ")
+    odds = page.text.replace("\u202f", " ")
+    assert "852 874 260 225 possible codes" in odds
+    assert "10 live codes: 1 in 852 874 260" in odds
+    assert "50 live codes: 1 in 170 574 852" in odds
+    assert "at most 1 in 10 000 is allowed" in odds
     page = await browser.send(
         "Check",
         code_length="6",

@@ -16,9 +16,8 @@ class Odds:
     live: int
     guesses: int
     space: int
-    odds: float
-    one_in: int
-    """The most that is allowed."""
+    is_one_in: int
+    may_be_one_in: int
     allowed: bool
 
 
@@ -45,7 +44,7 @@ def _row(words: str, live: int, rule: PinRule, policy: Policy) -> Odds:
         live=live,
         guesses=guesses,
         space=space,
-        odds=live * guesses / space,
-        one_in=ODDS_ONE_IN[rule],
+        is_one_in=max(1, space // (live * guesses)),
+        may_be_one_in=ODDS_ONE_IN[rule],
         allowed=odds_problem({policy.code_length: live}, rule, policy, "", "") is None,
     )
