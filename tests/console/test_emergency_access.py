@@ -204,6 +204,24 @@ async def test_a_fixed_tokencode_is_shown_when_it_is_saved(desk: Desk) -> None:
     assert await desk.node.accepts(PIN + code)
 
 
+async def test_a_mislaid_token_works_again_when_the_lifetime_has_ended(
+    desk: Desk,
+) -> None:
+    """(R) The third option: refused while the codes live, accepted from their end on."""
+    browser = await desk.administrator()
+    await browser.open(PAGE)
+    await browser.send("Generate Codes", count="2")
+    page = await browser.send(
+        "Save", tick={"recovery": "allow_after_expiry"}, **in_days(1)
+    )
+    first, second = page.codes
+    assert await desk.node.accepts(PIN + first)
+    assert not await desk.node.accepts(PIN + desk.node.tokencode())
+    desk.node.clock.pass_s(DAY_MS / 1000)
+    assert not await desk.node.accepts(PIN + second)
+    assert await desk.node.accepts(PIN + desk.node.tokencode())
+
+
 async def test_turning_it_off_voids_the_codes(desk: Desk) -> None:
     """(R2) The token stays lost unless it is reinstated in the same breath."""
     issued = await desk.node.issue()
