@@ -88,6 +88,19 @@ async def test_the_audit_log_is_filtered_by_the_words_that_it_shows(
     assert page.text.count("through n1") == 1
 
 
+async def test_every_set_that_is_low_is_listed(desk: Desk) -> None:
+    """No other page lists them: whoever has eight calls to make sees eight."""
+    node = desk.node
+    serials = [f"90{number}" for number in range(8)]
+    for serial in serials:
+        await node.add_user(f"user-{serial}", serial=serial)
+        await node.issue(serial, count=2)
+    browser = await desk.administrator()
+    page = await browser.open("/")
+    low = page.text.partition("Low or expiring")[2].partition("Lockouts")[0]
+    assert set(serials) <= set(low.split())
+
+
 async def test_a_fixed_tokencode_is_no_set_that_is_low(desk: Desk) -> None:
     """It is one code, and use does not spend it; it is listed when it ends soon."""
     node = desk.node

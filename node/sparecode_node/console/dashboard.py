@@ -16,6 +16,8 @@ from sparecode_node.services.cluster import ClusterStatus
 from sparecode_node.services.fields import PAGE_SIZE_MAX
 
 SHOWN: Final = 6
+LOW_SHOWN: Final = 30
+"""No other page lists these."""
 EVENTS: Final = 8
 SOON_MS: Final = 2 * DAY_MS
 
@@ -60,7 +62,8 @@ async def show(visit: Visit) -> Response:
                     or (each.ends_at_ms is not None and each.ends_at_ms < soon_ms)
                 ),
                 next_page_token=everybody.next_page_token,
-            )
+            ),
+            shown=LOW_SHOWN,
         )
         locked = _some(await _locked(visit))
     events: tuple[AuditRecord, ...] = ()
@@ -78,9 +81,9 @@ async def show(visit: Visit) -> Response:
     )
 
 
-def _some(page: Page[T]) -> Some:
+def _some(page: Page[T], *, shown: int = SHOWN) -> Some:
     return Some(
-        items=page.items[:SHOWN],
+        items=page.items[:shown],
         many=len(page.items),
         more=bool(page.next_page_token),
     )
