@@ -28,6 +28,8 @@ async def test_a_key_is_for_its_owner_and_its_public_half_is_told(
     assert code == 0
     assert age_files.recipient_problem(public.strip()) == ""
     assert f"backup_recipients={public.strip()}" in advice
+    words = [line for line in advice.splitlines() if "age1" not in line]
+    assert max(len(line.replace(str(tmp_path), "")) for line in words) <= 80
     assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
     assert len(age_files.read_identities(tmp_path / "key")) == 1
     code, _, why = run("keygen", tmp_path / "key")

@@ -54,8 +54,8 @@ def keygen(
         fail(str(error))
     typer.echo(public)
     typer.echo(
-        f"{path} holds the secret key. Keep it where no node is, and twice. To have "
-        "backups\nfor it:\n"
+        f"{path} holds the secret key.\n"
+        "Keep it where no node is, and twice. To have backups for it:\n"
         f"    sparecode policy update --set backup_recipients={public}",
         err=True,
     )

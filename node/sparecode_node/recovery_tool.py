@@ -3,6 +3,7 @@
 
 import asyncio
 import datetime as dt
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -247,6 +248,8 @@ def recover(
     and this one has not is lost. As after a restore, codes and sessions are void,
     and agents are served only after a review.
     """
+    # What replication would log of the journal is said here in words, or no matter.
+    logging.getLogger("sparecode_node").addHandler(logging.NullHandler())
     config = loaded(context)
     _refuse_others_files(config)
     clock = SystemClock()
@@ -271,7 +274,8 @@ def recover(
     typer.echo(f"Recovered: the state at log entry {made.index}.")
     if made.kept_in is not None:
         typer.echo(
-            f"What this node had before is in {made.kept_in}, with the old key ring."
+            "What this node had before, with the old key ring, is in\n"
+            f"    {made.kept_in}"
         )
     tell_next(made)
 

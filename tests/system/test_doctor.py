@@ -118,7 +118,8 @@ def test_healthy_node_is_said_to_be_healthy_running_or_not(cluster: LocalCluster
 def test_lost_quorum_is_a_failure(cluster: LocalCluster):
     node, *others = cluster.nodes
     with stopped(cluster, *others):
-        assert failures(node) == {"members": "with 0 of 2 others there is no quorum"}
+        words = "of 3 voters 1 are in contact: that is no quorum"
+        assert failures(node) == {"members": words}
 
 
 def test_flipped_bit_of_the_journal_is_found(cluster: LocalCluster):

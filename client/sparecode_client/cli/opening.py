@@ -78,7 +78,8 @@ def show(output: Output, seen: ClusterReview) -> None:
         f"{'served' if seen.open else 'NOT SERVED'}."
     )
     if seen.cause:
-        output.say(f"It began with a {seen.cause} at {show_second(seen.begin_time)}.")
+        cause = {"recover": "recovery"}.get(seen.cause, seen.cause)
+        output.say(f"It began with a {cause} at {show_second(seen.begin_time)}.")
         output.say(
             f"Its state is of {show_second(seen.state_time)} (log entry "
             f"{seen.state_index})."

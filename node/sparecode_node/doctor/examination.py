@@ -13,6 +13,7 @@ from sparecode_node.doctor.membership import (
     look_at_authority,
     look_at_membership,
     others,
+    voters_among,
 )
 from sparecode_node.doctor.ring import look_at_key_ring
 from sparecode_node.doctor.state import look_at_journal, look_at_state
@@ -62,7 +63,16 @@ async def examine(config: Config, clock: Clock) -> list[Finding]:
         found.append(warn("members", "cannot be asked without a certificate"))
         return found
     tls = PeerTls(certificate=files.certificate, key=files.key, ca=files.ca or b"")
-    return found + await look_at_peers(others(config, journal, ring), tls, clock)
+    asked = others(config, journal, ring)
+    own = NodeId(config.node.id)
+    voters = voters_among({own, *asked}, journal)
+    return found + await look_at_peers(
+        asked,
+        tls,
+        clock,
+        other_voters=voters - {own},
+        votes=own in voters,
+    )
 
 
 def _is_running(config: Config) -> bool:

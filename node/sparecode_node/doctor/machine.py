@@ -5,7 +5,7 @@ import os
 import socket
 import statistics
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from sparecode_node.config_section import Address
@@ -110,9 +110,18 @@ def _is_free(address: Address) -> bool:
 
 
 async def look_at_peers(
-    addresses: Mapping[NodeId, str], tls: PeerTls, clock: Clock
+    addresses: Mapping[NodeId, str],
+    tls: PeerTls,
+    clock: Clock,
+    *,
+    other_voters: Collection[NodeId],
+    votes: bool,
 ) -> list[Finding]:
-    """Ask the other members what time it is, and whether they can be reached."""
+    """
+    Ask the other members what time it is, and whether they can be reached.
+
+    *votes* says whether this node does: voters alone make a quorum.
+    """
     if not addresses:
         return [ok("members", "there are no others")]
     began_ms = clock.now_ms()
@@ -141,10 +150,15 @@ async def look_at_peers(
             found.append(warn("clock", f"{words}: use NTP"))
         else:
             found.append(ok("clock", words))
-    found += _quorum(sum(member.reachable for member in members), len(members))
+    reached = {member.node_id for member in members if member.reachable}
+    found += _quorum(
+        len(reached & set(other_voters)) + votes, len(other_voters) + votes
+    )
     return found
 
 
-def _quorum(reached: int, others: int) -> Iterable[Finding]:
-    if 2 * (reached + 1) <= others + 1:
-        yield fail("members", f"with {reached} of {others} others there is no quorum")
+def _quorum(reached: int, voters: int) -> Iterable[Finding]:
+    if 2 * reached <= voters:
+        yield fail(
+            "members", f"of {voters} voters {reached} are in contact: that is no quorum"
+        )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the node is in its cluster, and whether it can take another one in."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from sparecode_node.config import Config
 from sparecode_node.doctor.findings import Finding, fail, ok, warn
@@ -68,3 +68,12 @@ def others(
             members = {}
     members.pop(NodeId(config.node.id), None)
     return members
+
+
+def voters_among(
+    members: Collection[NodeId], journal: JournalFacts | None
+) -> frozenset[NodeId]:
+    """Return who of the members votes; all, where no journal says otherwise."""
+    if journal is None or not journal.configuration.voters:
+        return frozenset(members)
+    return journal.configuration.voters

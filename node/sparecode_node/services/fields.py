@@ -134,11 +134,11 @@ def host(name: str, value: str) -> str:
 def text(name: str, value: str, *, at_most: int, at_least: int = 0) -> str:
     """Return a line of text of so many characters."""
     if not at_least <= len(value) <= at_most:
+        bounds = f"at most {at_most}" if not at_least else f"{at_least} to {at_most}"
+        if at_least == at_most:
+            bounds = f"{at_most}"
         raise InvalidFieldError(
-            name,
-            f"must have {at_least} to {at_most} characters; has {len(value)}"
-            if at_least
-            else f"must have at most {at_most} characters; has {len(value)}",
+            name, f"must have {bounds} characters; has {len(value)}"
         )
     if not value.isprintable():
         raise InvalidFieldError(name, "must not hold control characters")

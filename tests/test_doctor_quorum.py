@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whom the doctor counts: a node that does not vote yet is missed by no quorum."""
+
+from collections.abc import Sequence
+from typing import cast
+
+import pytest
+
+from sparecode_node.doctor import machine
+from sparecode_node.doctor.findings import Verdict
+from sparecode_node.doctor.membership import voters_among
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication.replicator import MemberStatus
+from sparecode_node.replication.tls import PeerTls
+from sparecode_node.services.ambient import SystemClock
+
+N1, N2, N3, N4 = (NodeId(f"n{number}") for number in range(1, 5))
+NO_TLS = cast("PeerTls", None)
+
+
+async def failures(
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    reached: Sequence[NodeId],
+    other_voters: Sequence[NodeId],
+    votes: bool = True,
+) -> list[str]:
+    """Return what has failed on n1, which knows n2, n3 and n4."""
+    clock = SystemClock()
+
+    async def ask(addresses, _tls, *, timeout_s):
+        return [
+            MemberStatus(
+                node_id=member, reachable=member in reached, clock_ms=clock.now_ms()
+            )
+            for member in addresses
+        ]
+
+    monkeypatch.setattr(machine, "ask_members", ask)
+    found = await machine.look_at_peers(
+        dict.fromkeys((N2, N3, N4), "h:1"),
+        NO_TLS,
+        clock,
+        other_voters=other_voters,
+        votes=votes,
+    )
+    return [each.words for each in found if each.verdict is Verdict.FAIL]
+
+
+@pytest.mark.asyncio
+async def test_learner_that_is_down_costs_no_quorum(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two of three voters are one, whatever has joined and does not vote yet."""
+    assert await failures(monkeypatch, reached=[N2], other_voters=[N2, N3]) == []
+    found = await failures(monkeypatch, reached=[N2], other_voters=[N2, N3, N4])
+    assert found == ["of 4 voters 2 are in contact: that is no quorum"]
+
+
+@pytest.mark.asyncio
+async def test_learner_that_answers_makes_no_quorum(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = await failures(monkeypatch, reached=[N4], other_voters=[N2, N3])
+    assert found == ["of 3 voters 1 are in contact: that is no quorum"]
+
+
+@pytest.mark.asyncio
+async def test_node_that_does_not_vote_does_not_count_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    voters = [N2, N3, N4]
+    told = {"other_voters": voters, "votes": False}
+    assert await failures(monkeypatch, reached=[N2, N3], **told) == []
+    found = await failures(monkeypatch, reached=[N2], **told)
+    assert found == ["of 3 voters 1 are in contact: that is no quorum"]
+
+
+def test_without_a_journal_everybody_votes() -> None:
+    assert voters_among([N1, N2], None) == {N1, N2}
