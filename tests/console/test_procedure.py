@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from local_cluster.cluster import ADMINISTRATOR
-from playwright.sync_api import Browser, Error, Page, expect
+from playwright.sync_api import Browser, Error, Page, Route, expect
 
 from tests.console.balancer import Balancer
 from tests.console.estate import PIN, Estate, Holder, new_window, sign_in
@@ -236,6 +236,36 @@ def test_procedure_without_javascript(chromium: Browser, estate: Estate) -> None
     expect(page.get_by_role("link", name="Done")).to_have_count(0)
     expect(page.locator(".code")).to_have_count(0)
     window.close()
+
+
+def test_results_that_come_late_leave_an_open_menu_alone(
+    estate: Estate, page: Page
+) -> None:
+    """Whoever is quicker than the node keeps the menu, and gets the results behind it."""
+    holder = estate.holder()
+    url = estate.cluster.nodes[0].console_url
+    sign_in(page, url, ADMINISTRATOR, estate.cluster.password)
+    page.goto(f"{url}/tokens?q={holder.username}")
+    held: list[Route] = []
+    # A function of our own: Playwright writes on it.
+    page.route(re.compile("/tokens[?]q="), lambda route: held.append(route))  # noqa: PLW0108
+    with page.expect_request(re.compile("/tokens[?]q=")):
+        page.get_by_label("Search").press("End")
+        page.get_by_label("Search").press("Backspace")
+    page.get_by_role("button", name=f"Actions for token {holder.serial}").click()
+    page.evaluate(
+        """() => {
+            window.came = new Promise((come) =>
+                document.addEventListener("htmx:afterRequest", come, {once: true}));
+        }"""
+    )
+    held.pop().continue_()
+    page.evaluate("window.came.then(() => true)")
+    expect(page.locator(".menu:popover-open")).to_be_visible()
+    page.unroute_all()
+    page.keyboard.press("Escape")
+    expect(page).to_have_url(re.compile(f"q={holder.username[:-1]}&"))
+    expect(page.locator("#results tbody tr")).to_have_count(1)
 
 
 def test_enter_in_a_field_never_draws_other_codes(estate: Estate, page: Page) -> None:

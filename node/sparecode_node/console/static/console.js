@@ -31,6 +31,21 @@ document.addEventListener("click", (event) => {
   }
 });
 
+// A menu that somebody has opened is not taken away by results that come late: they are
+// asked for again when it is closed.
+let late = false;
+document.addEventListener("htmx:beforeSwap", (event) => {
+  if (event.detail.target.id === "results" && event.detail.target.querySelector(".menu:popover-open")) {
+    event.detail.shouldSwap = false;
+    late = true;
+  }
+});
+document.addEventListener("toggle", (event) => {
+  if (!late || event.newState !== "closed") return;
+  late = false;
+  document.querySelector("form.search").requestSubmit();
+}, true);
+
 // Leaving with codes that nobody has saved.
 let leaving = false;
 document.addEventListener("submit", (event) => {
