@@ -2,10 +2,13 @@
 """What the commands of `sparecode-node` have in common."""
 
 import os
+import re
+import shutil
 import stat
 import sys
+import textwrap
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import typer
 
@@ -19,10 +22,28 @@ EXIT_USAGE = 2
 SECRET_FILE_BYTES_MAX = 4096
 
 
+_WIDTH_MIN = 40
+"""Of a terminal; on a narrower one words are broken anyhow."""
+_NO_BREAK = "\u00a0"
+_COMMAND = re.compile(r"`[^`]*`|(?<=: )(?:chmod|sparecode)\b.*$")
+"""What people copy: between backquotes, or behind the last colon."""
+
+
 def fail(message: str, code: int = EXIT_REFUSED) -> NoReturn:
-    """Say in one line what is wrong, and leave."""
-    print(f"sparecode-node: {message}", file=sys.stderr)  # noqa: T201
+    """Say in one line what is wrong, on a terminal broken between words, and leave."""
+    words = for_terminal(f"sparecode-node: {message}", sys.stderr)
+    print(words, file=sys.stderr)  # noqa: T201
     raise typer.Exit(code)
+
+
+def for_terminal(words: str, stream: TextIO) -> str:
+    """Return words as a terminal can show them; one line for whatever else reads them."""
+    if not stream.isatty():
+        return words
+    whole = _COMMAND.sub(lambda found: found[0].replace(" ", _NO_BREAK), words)
+    width = max(shutil.get_terminal_size().columns, _WIDTH_MIN)
+    broken = textwrap.fill(whole, width, break_long_words=False, break_on_hyphens=False)
+    return broken.replace(_NO_BREAK, " ")
 
 
 def loaded(context: typer.Context) -> Config:

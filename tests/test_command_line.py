@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `sparecode-node` says of what is wrong, on a terminal and elsewhere."""
+
+import io
+
+import pytest
+import typer
+
+from sparecode_node.command_line import fail
+
+LONG = (
+    "the backup is of cluster 6f1c1c9e-2d1f-4b8e-9f55-0d3a3f6e7a10, and the bundle of "
+    "0af76519-16cd-43dd-8448-eb211c80319c"
+)
+
+
+class Terminal(io.StringIO):
+    """A terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def said(message: str, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("sys.stderr", stream)
+    with pytest.raises(typer.Exit):
+        fail(message)
+    return stream.getvalue()
+
+
+def test_line_is_broken_between_words_on_a_terminal_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In a file it is one, for whoever searches it."""
+    assert said(LONG, io.StringIO(), monkeypatch) == f"sparecode-node: {LONG}\n"
+    lines = said(LONG, Terminal(), monkeypatch).splitlines()
+    assert len(lines) == 2
+    assert max(map(len, lines)) <= 80
+    assert " ".join(lines) == f"sparecode-node: {LONG}"
+
+
+@pytest.mark.parametrize(
+    "command", ["`sparecode-node recover`", "chmod 600 /etc/sparecode/backup.password"]
+)
+def test_command_to_copy_is_not_broken(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever in the line it stands."""
+    for filling in range(20, 80):
+        message = f"{'word ' * (filling // 5)}{'x' * (filling % 5)}: {command}"
+        assert command in said(message, Terminal(), monkeypatch)
