@@ -2,7 +2,7 @@
 """`sparecode cluster`: what changes the cluster."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import grpc
 import pytest
@@ -253,6 +253,22 @@ def test_watching_for_programs_is_a_line_for_each_look(cli: Cli) -> None:
     assert len(cli.node.requests("ClusterService/WatchStatus")) == 2
 
 
+@pytest.mark.parametrize(("interval", "within_s"), [("1", 5), ("60", 180)])
+def test_watching_asks_for_no_longer_than_some_looks(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, interval: str, within_s: int
+) -> None:
+    """So long nobody hears that no node answers; and for no less than two."""
+    asked = []
+
+    def watch(_admin: Admin, _take: object, **options: timedelta) -> None:
+        asked.append(options["within"])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Admin, "watch_status", watch)
+    assert cli("cluster", "watch", "--interval", interval).exit_code == 0
+    assert asked == [timedelta(seconds=within_s)]
+
+
 def test_that_no_node_answers_is_no_look(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,7 +279,7 @@ def test_that_no_node_answers_is_no_look(
     def missed_at_first(admin: Admin, *args: object, **options: object) -> None:
         tries.append(1)
         if len(tries) == 1:
-            raise Unavailable("NO_QUORUM", "cut off")
+            raise Unavailable("UNREACHABLE", "no node could answer")
         watch.__get__(admin, Admin)(*args, **options)
 
     monkeypatch.setattr(Admin, "watch_status", missed_at_first)
@@ -272,4 +288,4 @@ def test_that_no_node_answers_is_no_look(
     assert result.exit_code == 0, result.output
     (look,) = [json.loads(line) for line in result.stdout.splitlines()]
     assert look["primary"] == "n1"
-    assert "No node answers: cut off. Trying again." in result.stderr
+    assert result.stderr == "No node could answer. Trying again.\n"

@@ -28,6 +28,9 @@ REMOVE_WITHIN = timedelta(seconds=30)
 """The primary hands over before it goes, and what stays must be in contact."""
 WATCH_SHORTEST_S, WATCH_LONGEST_S = 0.2, 60.0
 _UNREACHED_PAUSE_S = 1.0
+_CALL_SHORTEST = timedelta(seconds=5)
+_LOOKS_A_CALL = 3
+"""A call that ended before its second look would look more often than asked for."""
 _WATCHED = (*COLUMNS[:-1],)
 """Without the version: it changes least, and eighty columns are few."""
 
@@ -210,9 +213,12 @@ def _watch(
     """Watch, over calls that end and nodes that go."""
     while True:
         try:
-            admin.watch_status(take, interval=interval)
+            # So long a picture may be of the past before it is said that none comes.
+            within = max(_CALL_SHORTEST, _LOOKS_A_CALL * interval)
+            admin.watch_status(take, interval=interval, within=within)
         except Unavailable as error:
-            missed(f"No node answers: {plain(error.words)}. Trying again.")
+            words = plain(error.words)
+            missed(f"{words[:1].upper()}{words[1:]}. Trying again.")
             time.sleep(_UNREACHED_PAUSE_S)
 
 
