@@ -19,6 +19,7 @@ from pathlib import Path
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from local_cluster.cluster import free_ports
 from typer.testing import CliRunner, Result
 
 from sparecode.v1 import sessions_pb2, sessions_pb2_grpc
@@ -60,7 +61,7 @@ class Place:
 
     directory: Path
     pki: Path
-    ports: tuple[int, int, int]
+    ports: list[int]
 
     @property
     def config(self) -> Path:
@@ -158,19 +159,10 @@ async def run_until(place: Place, condition) -> int:
     return await running
 
 
-def free_ports() -> tuple[int, int, int]:
-    with contextlib.ExitStack() as taken:
-        sockets = [taken.enter_context(socket.socket()) for _ in range(3)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        agents, peers, admin = (each.getsockname()[1] for each in sockets)
-    return agents, peers, admin
-
-
 @pytest.fixture
 def place(tmp_path: Path, pki: Path) -> Place:
     """Configure a node on free ports."""
-    place = Place(tmp_path, pki, free_ports())
+    place = Place(tmp_path, pki, free_ports(3))
     place.write()
     return place
 
@@ -359,7 +351,7 @@ def test_node_whose_data_others_write_does_not_start(place):
             while not (place.data / "journal").exists():  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         text = place.config.read_text()
-        for port, other in zip(place.ports, free_ports(), strict=True):
+        for port, other in zip(place.ports, free_ports(3), strict=True):
             text = text.replace(f":{port}", f":{other}")
         place.config.write_text(text)
         try:

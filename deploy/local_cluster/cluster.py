@@ -6,8 +6,10 @@ Nodes on this machine, each a process with a folder, and what one does to them.
 """
 
 import dataclasses
+import itertools
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -45,16 +47,19 @@ class Ports:
     host: str = HOST
 
 
+PORTS = range(20_000, 32_000)
+"""For nodes; outgoing connections have those from 32768 on (ip_local_port_range)."""
+
+
 def free_ports(count: int) -> list[int]:
-    """Return ports that nothing listens on now, all different."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind((HOST, 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    """
+    Return ports that nothing listens on now, all different.
+
+    None of those that Linux gives to outgoing connections: one of these could
+    take the port before the node does, or while the node is down.
+    """
+    drawn = random.SystemRandom().sample(PORTS, len(PORTS))
+    return list(itertools.islice((p for p in drawn if not is_taken(p)), count))
 
 
 def is_taken(port: int) -> bool:

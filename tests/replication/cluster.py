@@ -4,9 +4,10 @@
 import asyncio
 import contextlib
 import datetime as dt
-import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+
+from local_cluster.cluster import free_ports
 
 from sparecode_node.certificates import Authority
 from sparecode_node.domain.ids import NodeId
@@ -34,15 +35,6 @@ def member_tls(authority: Authority, member: str) -> PeerTls:
         member, hosts=["127.0.0.1"], now=dt.datetime.now(dt.UTC)
     )
     return PeerTls(certificate=issued.certificate, key=issued.key, ca=authority.pem)
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that were free a moment ago."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
 
 
 class Node:

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from local_cluster.cluster import free_ports
 
 from sparecode_node.certificates import Authority
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.replication.errors import ChangeRefusedError, ProposeError
 from sparecode_node.replication.members import Member, MemberRole
-from tests.replication.cluster import Node, free_ports, member_tls, new_authority
+from tests.replication.cluster import Node, member_tls, new_authority
 from tests.replication.recording import RecordingState, proposal
 
 pytestmark = pytest.mark.asyncio

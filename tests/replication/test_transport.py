@@ -12,6 +12,7 @@ from typing import Any, Self, cast
 import grpc
 import grpc.aio
 import pytest
+from local_cluster.cluster import free_ports
 
 from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_node.certificates import Authority
@@ -29,7 +30,7 @@ from sparecode_node.replication.transport import (
     PeerAddresses,
     PeerTransport,
 )
-from tests.replication.cluster import free_ports, member_tls, new_authority
+from tests.replication.cluster import member_tls, new_authority
 
 pytestmark = pytest.mark.asyncio
 
