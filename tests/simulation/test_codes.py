@@ -45,11 +45,16 @@ def test_five_nodes_keep_every_promise_about_codes(seed: int) -> None:
 
 def test_codes_are_used_in_the_simulation() -> None:
     """A simulation in which nobody is let in would prove nothing."""
-    sim = CodesCluster(4, Scenario(store=SqliteStore, profile=Profile.MILD))
-    sim.run()
-    assert len(sim.rules.accepted) > 15
-    assert len(sim.rules.acked) > 50
-    assert sim.bites[Bite.REPEATED] > 5
+    accepted = acknowledged = repeated = 0
+    for seed in range(4, 8):  # Of one alone, much is chance.
+        sim = CodesCluster(seed, Scenario(store=SqliteStore, profile=Profile.MILD))
+        sim.run()
+        accepted += len(sim.rules.accepted)
+        acknowledged += len(sim.rules.acked)
+        repeated += sim.bites[Bite.REPEATED]
+    assert accepted > 40
+    assert acknowledged > 150
+    assert repeated > 20
 
 
 def test_a_seed_with_codes_is_a_run() -> None:
