@@ -56,8 +56,8 @@ class EmergencyAccesses(Caller):
         """
         Issue a set of one-time tokencodes for a token.
 
-        *count*: as many as policy says, if not given. *lifetime*: until a moment, for a duration from the commit
-        on, or (None) until the token expires. *keep_unused_codes* leaves earlier
+        *count*: as many as policy says, if not given. *lifetime*: until a moment, for
+        a duration from the commit on, or (None) until the token expires. *keep_unused_codes* leaves earlier
         codes live, which are void otherwise (I8). *weaken_recovery_policy* agrees
         to replace `DENY` by a weaker policy.
 

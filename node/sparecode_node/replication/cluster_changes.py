@@ -14,7 +14,6 @@ from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.replication import forwarding
 from sparecode_node.replication.answering import answered
-from sparecode_node.replication.engine_thread import EngineThread
 from sparecode_node.replication.errors import (
     ChangeRefusedError,
     NoPrimaryError,
@@ -31,6 +30,7 @@ from sparecode_node.replication.membership import (
     Remove,
     refused,
 )
+from sparecode_node.replication.primary_contact import PrimaryContact
 from sparecode_node.replication.replicator import MemberStatus
 
 POLL_S = 0.05
@@ -42,21 +42,9 @@ _T = TypeVar("_T")
 class ClusterChanges:
     """What operators ask of the cluster itself. Lives in the loop."""
 
-    def __init__(
-        self,
-        node_id: NodeId,
-        engine: EngineThread,
-        *,
-        primary: Callable[[], NodeId | None],
-        channel: Callable[[NodeId], grpc.aio.Channel | None],
-        news: Callable[[float], Awaitable[bool]],
-    ) -> None:
-        """*news* waits for a change, or a moment; False if its deadline comes first."""
-        self._node_id = node_id
-        self._engine = engine
-        self._primary = primary
-        self._channel = channel
-        self._news = news
+    def __init__(self, contact: PrimaryContact) -> None:
+        """*contact*: how this node finds the primary, and asks it."""
+        self._contact = contact
 
     # --- Who leads
 
@@ -72,18 +60,18 @@ class ClusterChanges:
         if before == target:
             return before
         left_s = max(0.001, deadline - asyncio.get_running_loop().time())
-        if before == self._node_id:
-            await self._engine.transfer(target, timeout_s=left_s)
+        if before == self._contact.node_id:
+            await self._contact.engine.transfer(target, timeout_s=left_s)
         else:
             await self._ask_to_hand_over(before, target, left_s)
-        while (now := self._primary()) is None or now == before:
-            if not await self._news(deadline):
+        while (now := self._contact.primary()) is None or now == before:
+            if not await self._contact.news(deadline):
                 raise NoPrimaryError(f"{before} leads no more, and nobody else yet")
         return now
 
     async def _known_primary(self, deadline: float) -> NodeId:
-        while (primary := self._primary()) is None:
-            if not await self._news(deadline):
+        while (primary := self._contact.primary()) is None:
+            if not await self._contact.news(deadline):
                 raise NoPrimaryError("no primary is known here")
         return primary
 
@@ -113,7 +101,7 @@ class ClusterChanges:
         """Hand over for another member, if this one leads."""
         target = NodeId(request.target) if request.target else None
         try:
-            told = await self._engine.transfer(
+            told = await self._contact.engine.transfer(
                 target, timeout_s=request.timeout_ms / 1000
             )
         except ChangeRefusedError as error:
@@ -140,8 +128,8 @@ class ClusterChanges:
                 if isinstance(change, Remove) and change.node_id == primary:
                     # Nobody removes itself: the next primary does.
                     await self.transfer(None, timeout_s=left_s)
-                elif primary == self._node_id:
-                    await self._engine.change_members(change, timeout_s=left_s)
+                elif primary == self._contact.node_id:
+                    await self._contact.engine.change_members(change, timeout_s=left_s)
                     return
                 else:
                     await self._ask_to_change(primary, change, left_s)
@@ -149,7 +137,7 @@ class ClusterChanges:
             except (ChangeRefusedError, OverloadedError):
                 raise
             except ProposeError:
-                if not await self._news(deadline):
+                if not await self._contact.news(deadline):
                     raise
 
     async def _ask_to_change(
@@ -187,7 +175,7 @@ class ClusterChanges:
     ) -> peers_pb2.ChangeMembersResponse:
         """Change the members for another member, if this one leads."""
         try:
-            index = await self._engine.change_members(
+            index = await self._contact.engine.change_members(
                 _change_in(request), timeout_s=request.timeout_ms / 1000
             )
         except ChangeRefusedError as error:
@@ -202,7 +190,7 @@ class ClusterChanges:
     async def match_indexes(self, timeout_s: float) -> Mapping[str, int]:
         """Return how much each member has on disk, if this node leads; else nothing."""
         try:
-            return await self._engine.run(
+            return await self._contact.engine.run(
                 lambda replica: replica.match_indexes(), timeout_s=timeout_s
             )
         except ProposeError:  # It is held up; what it knows is a comfort only.
@@ -215,9 +203,7 @@ class ClusterChanges:
         primary: NodeId,
         ask: "Callable[[peers_pb2_grpc.PeerServiceAsyncStub], Awaitable[_T]]",
     ) -> _T:
-        channel = self._channel(primary)
-        if channel is None:
-            raise NoPrimaryError(f"no way to {primary}")
+        channel = self._contact.way_to(primary)
         try:
             return await answered(ask(peers_pb2_grpc.PeerServiceStub(channel)))
         except grpc.aio.AioRpcError as error:

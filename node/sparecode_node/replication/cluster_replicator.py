@@ -34,6 +34,7 @@ from sparecode_node.replication.observing import (
 )
 from sparecode_node.replication.outside import Clock, Entropy
 from sparecode_node.replication.peer_calls import ATTEMPT_S, PeerCalls
+from sparecode_node.replication.primary_contact import PrimaryContact
 from sparecode_node.replication.read_points import ReadPoints
 from sparecode_node.replication.replica import ReplicaConfig, ReplicaStatus
 from sparecode_node.replication.replicator import MemberStatus, Proposal
@@ -127,21 +128,15 @@ class ClusterReplicator:
         self._snapshots = SnapshotKeeper(
             self._engine, snapshots, self._transport.channel, self._observer
         )
-        self._read_points = ReadPoints(
-            self.node_id,
-            self._engine,
-            primary=lambda: self.primary if self._running else None,
-            channel=self._transport.channel,
-            news=self._news_before,
-            now_ms=clock.now_ms,
-        )
-        self._changes = ClusterChanges(
-            self.node_id,
-            self._engine,
+        contact = PrimaryContact(
+            node_id=self.node_id,
+            engine=self._engine,
             primary=lambda: self.primary if self._running else None,
             channel=self._transport.channel,
             news=self._news_before,
         )
+        self._read_points = ReadPoints(contact, now_ms=clock.now_ms)
+        self._changes = ClusterChanges(contact)
 
     # --- Life
 

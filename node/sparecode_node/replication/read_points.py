@@ -2,13 +2,9 @@
 """Up to where to read: what a node asks the primary, and tells as the primary."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
-import grpc.aio
-
-from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication import forwarding
-from sparecode_node.replication.engine_thread import EngineThread
 from sparecode_node.replication.errors import (
     NoPrimaryError,
     NoQuorumError,
@@ -17,6 +13,7 @@ from sparecode_node.replication.errors import (
     OverloadedError,
 )
 from sparecode_node.replication.peer_calls import ATTEMPT_S
+from sparecode_node.replication.primary_contact import PrimaryContact
 from sparecode_node.replication.read_index import Word
 from sparecode_node.replication.waiting import SharedBarrier
 from sparecode_node.statemachine.results import BarrierPassed
@@ -28,22 +25,9 @@ BARRIER_S = 5.0
 class ReadPoints:
     """Finds where to read, once for all who ask meanwhile. Lives in the loop."""
 
-    def __init__(
-        self,
-        node_id: NodeId,
-        engine: EngineThread,
-        *,
-        primary: Callable[[], NodeId | None],
-        channel: Callable[[NodeId], grpc.aio.Channel | None],
-        news: Callable[[float], Awaitable[bool]],
-        now_ms: Callable[[], int],
-    ) -> None:
-        """*news* waits a little, or for a change; False if its deadline comes first."""
-        self._node_id = node_id
-        self._engine = engine
-        self._primary = primary
-        self._channel = channel
-        self._news = news
+    def __init__(self, contact: PrimaryContact, *, now_ms: Callable[[], int]) -> None:
+        """*now_ms* is this node's clock."""
+        self._contact = contact
         self._now_ms = now_ms
         self._barrier = SharedBarrier(self._find)
 
@@ -64,18 +48,16 @@ class ReadPoints:
             except OverloadedError:
                 raise
             except NotAppliedError:
-                if not await self._news(deadline):
+                if not await self._contact.news(deadline):
                     raise
 
     async def _ask(self, timeout_s: float) -> BarrierPassed:
-        primary = self._primary()
+        primary = self._contact.primary()
         if primary is None:
             raise NoPrimaryError("no primary is known here")
-        if primary == self._node_id:
+        if primary == self._contact.node_id:
             return await self.own(timeout_s)
-        channel = self._channel(primary)
-        if channel is None:
-            raise NoPrimaryError(f"no way to {primary}")
+        channel = self._contact.way_to(primary)
         term = await self._own_term(timeout_s)
         return await forwarding.ask_read_index(channel, term=term, timeout_s=timeout_s)
 
@@ -86,7 +68,7 @@ class ReadPoints:
         Only the engine's thread knows: what it has published may be of before a vote.
         """
         try:
-            return await self._engine.run(
+            return await self._contact.engine.run(
                 lambda replica: replica.term(), timeout_s=timeout_s
             )
         except OutcomeUnknownError as error:
@@ -99,7 +81,7 @@ class ReadPoints:
         *word* is that of the member for whose callers it is.
         """
         try:
-            point = await self._engine.read(timeout_s=timeout_s, word=word)
+            point = await self._contact.engine.read(timeout_s=timeout_s, word=word)
         except OutcomeUnknownError as error:
             raise NoPrimaryError("the primary is held up") from error
         # Never before what the state machine has seen (T5): calls that are
