@@ -52,14 +52,19 @@ async def ignore(_name: str, _files: TlsFiles) -> None:
     """Take no note of what is new."""
 
 
+def watched(directory: Path, clock: HandClock) -> Certificates:
+    """Write certificates that begin now, and return what watches them."""
+    write_certificates(
+        directory, members=["n1"], hosts=["127.0.0.1"], now=NOW, days=LIVES_DAYS
+    )
+    return Certificates(config_of(directory), clock, on_renewed=ignore)
+
+
 def test_end_is_told_thirty_days_before_and_seven_and_one_each_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    write_certificates(
-        tmp_path, members=["n1"], hosts=["127.0.0.1"], now=NOW, days=LIVES_DAYS
-    )
     clock = HandClock()
-    certificates = Certificates(config_of(tmp_path), clock, on_renewed=ignore)
+    certificates = watched(tmp_path, clock)
     told = {}
     for left in (59, 31, 29.9, 29.8, 8, 6.9, 6.8, 2, 0.9, 0.8, -1):
         clock.days = LIVES_DAYS - left
@@ -81,11 +86,8 @@ def test_end_is_told_thirty_days_before_and_seven_and_one_each_once(
 async def test_end_of_a_new_certificate_is_told_anew(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    write_certificates(
-        tmp_path, members=["n1"], hosts=["127.0.0.1"], now=NOW, days=LIVES_DAYS
-    )
     clock = HandClock()
-    certificates = Certificates(config_of(tmp_path), clock, on_renewed=ignore)
+    certificates = watched(tmp_path, clock)
     clock.days = LIVES_DAYS - 0.5
     certificates._warn()
     write_certificates(

@@ -16,14 +16,13 @@ def world() -> World:
     """Return a cluster in which Alice has a set of two codes."""
     world = World()
     world.begin()
-    for directive, given in (
+    world.play(
         ("create-user", {"name": "alice"}),
         ("enroll", {"serial": "1001"}),
         ("assign", {"serial": "1001", "user": "alice"}),
         ("set-pin", {"serial": "1001", "pin": "1234"}),
         ("save", {"serial": "1001", "count": "2"}),
-    ):
-        world.apply(world.call(directive, given))
+    )
     return world
 
 

@@ -26,7 +26,7 @@ def world() -> World:
     """Return a cluster that has something of everything, and a second key by now."""
     world = World()
     world.begin()
-    for directive, given in (
+    world.play(
         ("create-user", {"name": "alice"}),
         ("enroll", {"serial": "1001"}),
         ("assign", {"serial": "1001", "user": "alice"}),
@@ -40,8 +40,7 @@ def world() -> World:
         ("set-second-factor", {"code": "0"}),
         ("activate-key", {"fingerprint": "two"}),
         ("wait", {"16m": "yes"}),
-    ):
-        world.handle(directive, given)
+    )
     return world
 
 
@@ -90,11 +89,10 @@ def test_a_key_stays_while_one_thing_alone_is_sealed_with_it(
 
 def test_a_key_stays_while_a_change_that_waits_is_sealed_with_it(world: World) -> None:
     """(P5, P3) A password that nobody has approved yet is sealed like any other."""
-    for directive, given in (
+    world.play(
         ("plant-administrator", {"name": "second", "role": "super_admin"}),
         ("create-admin", {"name": "third", "key": "1"}),
-    ):
-        world.handle(directive, given)
+    )
     for table, column in SEALED:
         seal_anew(world, table, column)
     refused = retired(world)

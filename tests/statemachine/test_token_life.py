@@ -28,15 +28,14 @@ def world() -> World:
     """Return a cluster in which Alice has lost her token and has three codes."""
     world = World()
     world.begin()
-    for directive, given in (
+    world.play(
         ("create-user", {"name": "alice"}),
         ("enroll", {"serial": SERIAL}),
         ("enroll", {"serial": "1002"}),
         ("assign", {"serial": SERIAL, "user": "alice"}),
         ("set-pin", {"serial": SERIAL, "pin": "1234"}),
         ("save", {"serial": SERIAL, "count": "3"}),
-    ):
-        world.apply(world.call(directive, given))
+    )
     return world
 
 

@@ -856,6 +856,11 @@ class World:
 
     # --- Scripts
 
+    def play(self, *steps: tuple[str, Arguments]) -> None:
+        """Run directives one after the other, whatever they say."""
+        for directive, given in steps:
+            self.handle(directive, given)
+
     def handle(self, directive: str, given: Arguments) -> str:
         """Run one directive of a script; return what it says."""
         match directive:
