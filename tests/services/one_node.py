@@ -66,6 +66,7 @@ from sparecode_node.services.key_keeping import KeyKeeper
 from sparecode_node.services.keyring import KeyRing
 from sparecode_node.services.local_administration import LocalAdministration
 from sparecode_node.services.opening import Opening
+from sparecode_node.services.pacing import Pace
 from sparecode_node.services.policies import Policies
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.rates import RateLimits, Rates
@@ -583,6 +584,7 @@ async def one_node(
             kdf=kdf,
             rates=rates,
             entropy=entropy,
+            pace=Pace(clock),
         ),
         agents=Agents(proposer=proposer, reader=reader),
         cluster=Cluster(authorization=authorization, **shared),

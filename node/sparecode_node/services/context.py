@@ -77,6 +77,10 @@ class Deadline:
         """Begin to count down what the caller of *context* has left."""
         return cls(clock, clock.monotonic_s() + context.deadline_s)
 
+    def allows(self, seconds: float) -> bool:
+        """Say whether so much time is left."""
+        return self._at_s - self._clock.monotonic_s() >= seconds
+
     def left_s(self) -> float:
         """Return the seconds that are left, more than 0. Raises `OverloadedError`."""
         left_s = self._at_s - self._clock.monotonic_s()

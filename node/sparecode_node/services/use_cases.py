@@ -22,6 +22,7 @@ from sparecode_node.services.kdf import Kdf
 from sparecode_node.services.key_keeping import KeyKeeper
 from sparecode_node.services.local_administration import LocalAdministration
 from sparecode_node.services.opening import Opening
+from sparecode_node.services.pacing import Pace
 from sparecode_node.services.policies import Policies
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.rates import DEFAULT_LIMITS, RateLimits, Rates
@@ -140,6 +141,7 @@ def build_services(  # noqa: PLR0913  It is the one place that has them all.
             kdf=kdf,
             rates=rates,
             entropy=entropy,
+            pace=Pace(clock),
         ),
         agents=Agents(proposer=proposer, reader=reader),
         cluster=Cluster(

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Work that nobody waits for takes a quarter of the time at most (I12)."""
+
+import asyncio
+
+import pytest
+
+from sparecode_node.services.pacing import REST, REST_S_MAX, Pace
+from tests.services.one_node import FakeClock
+
+pytestmark = pytest.mark.asyncio
+
+
+class Rests:
+    """Sleeps by moving the clock, and remembers for how long."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self._clock = clock
+        self.taken_s: list[float] = []
+
+    async def sleep(self, seconds: float) -> None:
+        self.taken_s.append(round(seconds, 3))
+        self._clock.pass_s(seconds)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def rests(clock: FakeClock) -> Rests:
+    return Rests(clock)
+
+
+@pytest.fixture
+def pace(clock: FakeClock, rests: Rests) -> Pace:
+    return Pace(clock, sleep=rests.sleep)
+
+
+async def test_a_rest_is_measured_by_the_turn_before_it(
+    pace: Pace, clock: FakeClock, rests: Rests
+) -> None:
+    """A busy cluster takes longer for each, and gets longer rests."""
+    for took_s in (0.010, 0.040, 0.020):
+        async with pace.turn():
+            clock.pass_s(took_s)
+    assert rests.taken_s == [REST * 0.010, REST * 0.040]
+
+
+async def test_what_gives_way_by_itself_does_not_count(
+    pace: Pace, clock: FakeClock, rests: Rests
+) -> None:
+    async with pace.turn() as turn:
+        clock.pass_s(0.010)
+        with turn.aside():
+            clock.pass_s(5)
+        clock.pass_s(0.020)
+    async with pace.turn():
+        pass
+    assert rests.taken_s == [round(REST * 0.030, 3)]
+
+
+async def test_a_turn_that_fails_is_followed_by_a_rest_too(
+    pace: Pace, clock: FakeClock, rests: Rests
+) -> None:
+    with pytest.raises(ValueError, match="failed"):
+        async with pace.turn() as turn:
+            clock.pass_s(0.010)
+            with turn.aside():
+                raise ValueError("failed")
+    async with pace.turn():
+        pass
+    assert rests.taken_s == [REST * 0.010]
+
+
+async def test_no_rest_is_longer_than_callers_wait(
+    pace: Pace, clock: FakeClock, rests: Rests
+) -> None:
+    async with pace.turn():
+        clock.pass_s(9)
+    async with pace.turn():
+        pass
+    assert rests.taken_s == [REST_S_MAX]
+
+
+async def test_who_comes_after_a_while_need_not_wait(
+    pace: Pace, clock: FakeClock, rests: Rests
+) -> None:
+    async with pace.turn():
+        clock.pass_s(0.010)
+    clock.pass_s(1)
+    async with pace.turn():
+        pass
+    assert rests.taken_s == []
+
+
+async def test_turns_are_one_at_a_time(pace: Pace, clock: FakeClock) -> None:
+    """However many work at once, it is a quarter for all of them together."""
+    having = 0
+    most = 0
+
+    async def work() -> None:
+        nonlocal having, most
+        for _ in range(3):
+            async with pace.turn():
+                having += 1
+                most = max(most, having)
+                clock.pass_s(0.010)
+                await asyncio.sleep(0)
+                having -= 1
+
+    await asyncio.gather(*(work() for _ in range(4)))
+    assert most == 1
