@@ -93,6 +93,8 @@ class LocalNode:
         """Goes before its command: a test may run it in a network of its own."""
         self.python = sys.executable
         """Where the software is installed: a test may run an earlier release."""
+        self.own_session = True
+        """Else it shares its starter's, and Linux looks at priorities across both."""
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
 
@@ -170,7 +172,8 @@ class LocalNode:
             stderr=subprocess.STDOUT,
             env=self.environment,
             # Ctrl-C is for whoever runs the cluster, who then stops the nodes.
-            start_new_session=True,
+            start_new_session=self.own_session,
+            process_group=None if self.own_session else 0,
         )
 
     def _signal(self, number: signal.Signals, timeout_s: float) -> int | None:

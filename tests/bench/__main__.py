@@ -87,10 +87,18 @@ def measure(bench: Bench, folder: Path, users: int) -> None:
         with bench.part(name):
             work()
 
-    for nodes, asked in ((3, 360), (1, 360)):
-        with bench.part(f"Hashing of production, nodes: {nodes}"):
-            place = folder / f"production-{nodes}"
-            authenticating.production(bench, place, nodes=nodes, users=asked)
+    with (
+        bench.part("Hashing of production, three nodes"),
+        production(folder / "production-3", 900, nodes=3) as hashing,
+    ):
+        authenticating.production(bench, hashing)
+        part("In one session", lambda: authenticating.one_session(bench, hashing))
+        part("Bulk issue", lambda: administering.bulk_of_production(bench, hashing))
+    with (
+        bench.part("Hashing of production, one node"),
+        production(folder / "production-1", 450, nodes=1) as hashing,
+    ):
+        authenticating.alone(bench, hashing)
     with (
         bench.part("One node"),
         estate(folder / "single", 12_000, nodes=1) as alone,
@@ -131,6 +139,12 @@ def measure(bench: Bench, folder: Path, users: int) -> None:
         part("Restart", lambda: failing.restart(bench, large))
         part("kill -9", lambda: failing.failover(bench, large))
         part("A snapshot installed", lambda: failing.behind(bench, large))
+
+
+def production(directory: Path, users: int, *, nodes: int) -> Estate:
+    """Return a cluster with the hashing of production, each node in its session."""
+    population = Population(users=users, profile="production")
+    return Estate(directory, population, nodes=nodes, own_sessions=True)
 
 
 def estate(directory: Path, users: int, *, nodes: int = 3) -> Estate:

@@ -50,7 +50,14 @@ class Run:
 
 
 class Estate:
-    """The cluster; use it as a context. Codes are spent once, over all loads."""
+    """
+    The cluster; use it as a context. Codes are spent once, over all loads.
+
+    Everything that is measured shares the cores of one machine, where Linux deals
+    them out evenly between sessions (sched(7), autogroup), and looks at priorities
+    within one only. So all is one session, unless *own_sessions*: what a node's
+    hashing leaves to its answers is then the same as on a machine of its own.
+    """
 
     def __init__(
         self,
@@ -58,6 +65,7 @@ class Estate:
         population: Population,
         *,
         nodes: int = 3,
+        own_sessions: bool = False,
     ) -> None:
         self.population = population
         testing = population.profile == "testing"
@@ -65,6 +73,8 @@ class Estate:
         if not testing:
             for node in self.cluster.nodes:
                 _lift_limits(node.config)
+        for node in self.cluster.nodes:
+            node.own_session = own_sessions
         populate(self.cluster, population)
         self._codes = self._all_codes()
         self._shown: dict[int, str] = {}
@@ -308,6 +318,13 @@ class Estate:
                 return status
             if time.monotonic() > deadline:
                 raise TimeoutError("there is no primary")
+
+    def restart(self, *, own_sessions: bool) -> None:
+        """Stop all nodes, and start them in one session or in one each."""
+        for node in self.cluster.nodes:
+            node.stop()
+            node.own_session = own_sessions
+        self.start()
 
     def _sign_in(self) -> str:
         with self._admin_channel() as channel:

@@ -15,7 +15,7 @@ CURVES = {
     "authenticate, codes": "emergency codes, three nodes",
     "authenticate, codes, one node": "emergency codes, one node",
     "authenticate, TOTP": "TOTP, three nodes",
-    "authenticate, codes, hashing of production, three nodes": (
+    "authenticate, codes, hashing of production, in sessions of their own": (
         "emergency codes, three nodes, hashing of production"
     ),
 }

@@ -64,11 +64,14 @@ async def test_what_gives_way_by_itself_does_not_count(
 async def test_a_turn_that_fails_is_followed_by_a_rest_too(
     pace: Pace, clock: FakeClock, rests: Rests
 ) -> None:
-    with pytest.raises(ValueError, match="failed"):
+    async def work() -> None:
         async with pace.turn() as turn:
             clock.pass_s(0.010)
             with turn.aside():
                 raise ValueError("failed")
+
+    with pytest.raises(ValueError, match="failed"):
+        await work()
     async with pace.turn():
         pass
     assert rests.taken_s == [REST * 0.010]
