@@ -55,10 +55,17 @@ class Bench:
         return middle
 
     def codes(
-        self, estate: Estate, clients: int, via: list[LocalNode] | None = None
+        self,
+        estate: Estate,
+        clients: int,
+        via: list[LocalNode] | None = None,
+        *,
+        patient: bool = False,
     ) -> Run:
         """Have clients authenticate with emergency codes."""
-        return self._authenticate(estate, "code", clients, self.seconds, via)
+        return self._authenticate(
+            estate, "code", clients, self.seconds, via, patient=patient
+        )
 
     def tokencodes(self, estate: Estate, clients: int) -> Run:
         """Have clients authenticate with TOTP; each code is good for one call."""
@@ -71,6 +78,8 @@ class Bench:
         clients: int,
         seconds: float,
         via: list[LocalNode] | None = None,
+        *,
+        patient: bool = False,
     ) -> Run:
         per_s = CALLS_PER_S_MAX.get(clients, CALLS_PER_S)
         return estate.authenticate(
@@ -79,6 +88,7 @@ class Bench:
             seconds=seconds,
             calls=max(clients * 2, int(seconds * per_s)),
             via=via,
+            patient=patient,
         )
 
     def target(
