@@ -7,7 +7,9 @@ import dataclasses
 import datetime as dt
 import http.client
 import json
+import socket
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -335,6 +337,37 @@ def test_probes_are_told_by_status_and_in_words(listener, condition, members, cl
     assert get(listener, "/healthz")[0] == 200
     clock.s += 60
     assert get(listener, "/healthz") == (503, '{"alive": false}\n')
+
+
+def test_who_says_nothing_takes_only_so_many_threads(monkeypatch, condition):
+    """Who comes beyond is cut off; when one has gone, the next is answered."""
+    monkeypatch.setattr("sparecode_node.metrics.listener.CONNECTIONS_MAX", 3)
+    listener = MetricsListener(
+        host="127.0.0.1", port=0, registry=CollectorRegistry(), condition=condition
+    )
+    listener.start()
+    with contextlib.ExitStack() as stack:
+        stack.callback(listener.stop)
+        place = ("127.0.0.1", listener.port)
+        silent = [
+            stack.enter_context(socket.create_connection(place, timeout=10))
+            for _ in range(3)
+        ]
+        with socket.create_connection(place, timeout=10) as beyond:
+            assert beyond.recv(1) == b""
+        silent[0].close()
+        assert until_answered(listener, "/healthz") == 200
+
+
+def until_answered(listener: MetricsListener, path: str) -> int:
+    """Ask until a place is free; the thread before sees the end of its caller first."""
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            return get(listener, path)[0]
+        except (http.client.HTTPException, OSError):
+            if time.monotonic() > deadline:
+                raise
 
 
 def test_listener_knows_three_paths_and_reads_only(listener):

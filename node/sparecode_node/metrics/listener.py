@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 REQUEST_S = 10.0
 """A caller that says nothing for so long is cut off."""
+CONNECTIONS_MAX = 128
+"""At once, each with a thread; who comes beyond is cut off."""
 
 
 class MetricsListener:
@@ -87,7 +89,26 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self.address_family = family
         self.registry = registry
         self.condition = condition
+        self._free = threading.BoundedSemaphore(CONNECTIONS_MAX)
         super().__init__(place, _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
+        """Answer in a thread, if there is one left."""
+        if not self._free.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # No thread was started that would give it back.
+            self._free.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
+        """Answer, and leave the place to the next."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
 
     def handle_error(self, *_: object) -> None:
         """Log nothing of a caller that hangs up; a bug has been logged before."""
