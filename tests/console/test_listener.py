@@ -26,12 +26,19 @@ HEAD = b"GET /sign-in HTTP/1.1\r\nhost: console.test\r\n"
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
+@pytest.fixture
+def connections_max() -> int:
+    """Return how many may be open; a test may say another number."""
+    return server.CONNECTIONS_MAX
+
+
 @pytest_asyncio.fixture
 async def port(
-    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, connections_max: int
 ) -> AsyncIterator[int]:
     """Serve the console, by HTTPS, to browsers that must be quick; return where."""
     monkeypatch.setattr(server, "REQUEST_S", SHORT_S)
+    monkeypatch.setattr(server, "CONNECTIONS_MAX", connections_max)
     folder = tmp_path / "certificates"
     write_certificates(
         folder, members=["n1"], hosts=[HOST], now=dt.datetime.now(dt.UTC)
@@ -132,3 +139,16 @@ async def test_who_waits_for_an_answer_is_not_cut_off(
     async with connection(port) as (reader, writer):
         writer.write(HEAD + b"\r\n")
         assert (await answer(reader)).endswith(b"at last")
+
+
+@pytest.mark.parametrize("connections_max", [3])
+async def test_a_request_is_shed_while_too_many_connections_are_open(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "REQUEST_S", PATIENCE_S)
+    async with connection(port), connection(port), connection(port) as (reader, writer):
+        writer.write(HEAD + b"\r\n")
+        assert (await until_cut(reader)).startswith(b"HTTP/1.1 503")
+    async with connection(port) as (reader, writer):
+        writer.write(HEAD + b"\r\n")
+        assert (await answer(reader)).startswith(b"HTTP/1.1 200")

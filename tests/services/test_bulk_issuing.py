@@ -216,6 +216,35 @@ async def test_time_that_ends_in_a_rest_ends_the_bulk_without_an_error(
         assert [result async for result in results] == []
 
 
+async def test_a_caller_that_goes_away_in_a_rest_holds_up_nobody(
+    node: OneNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(I12) The same administrator may issue again, and has the next turn."""
+    serials = await estate(node)
+    resting, for_ever = asyncio.Event(), asyncio.Event()
+
+    async def sleep(seconds: float) -> None:
+        resting.set()
+        await for_ever.wait()
+        node.clock.pass_s(seconds)
+
+    propose = node.replicator.propose
+
+    async def slowly(proposal: Proposal, *, timeout_s: float) -> Result:
+        node.clock.pass_s(0.02)
+        return await propose(proposal, timeout_s=timeout_s)
+
+    monkeypatch.setattr(node.bulk, "_pace", Pace(node.clock, sleep=sleep))
+    monkeypatch.setattr(node.replicator, "propose", slowly)
+    gone = asyncio.create_task(bulk(node, rows(*serials)))
+    await resting.wait()
+    gone.cancel()
+    await asyncio.wait({gone})
+    for_ever.set()
+    async with asyncio.timeout(5):
+        assert len(await bulk(node, rows(*serials))) == 3
+
+
 async def test_a_session_that_ends_ends_the_bulk(node: OneNode) -> None:
     """(P1) Every row is checked in apply; what was issued stays."""
     serials = await estate(node)

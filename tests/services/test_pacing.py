@@ -115,3 +115,49 @@ async def test_turns_are_one_at_a_time(pace: Pace, clock: FakeClock) -> None:
 
     await asyncio.gather(*(work() for _ in range(4)))
     assert most == 1
+
+
+async def test_who_gives_up_leaves_the_turn_to_the_next(clock: FakeClock) -> None:
+    """While resting as while waiting; and what was before costs no second rest."""
+    resting = asyncio.Event()
+    had = 0
+
+    async def sleep(_seconds: float) -> None:
+        resting.set()
+        await asyncio.Event().wait()
+
+    pace = Pace(clock, sleep=sleep)
+
+    async def work() -> None:
+        nonlocal had
+        async with pace.turn():
+            had += 1
+            clock.pass_s(0.010)
+
+    await work()
+    callers = [asyncio.create_task(work()) for _ in range(3)]
+    await resting.wait()
+    for caller in callers:
+        caller.cancel()
+    await asyncio.wait(callers)
+    clock.pass_s(REST * 0.010)
+    async with asyncio.timeout(5):
+        await work()
+    assert had == 2
+
+
+async def test_turns_come_in_the_order_in_which_they_were_asked_for(
+    pace: Pace, clock: FakeClock
+) -> None:
+    """So that no bulk issue waits while another has one turn after the other."""
+    order: list[str] = []
+
+    async def work(name: str) -> None:
+        for _ in range(3):
+            async with pace.turn():
+                order.append(name)
+                clock.pass_s(0.010)
+                await asyncio.sleep(0)
+
+    await asyncio.gather(work("a"), work("b"))
+    assert order == ["a", "b"] * 3

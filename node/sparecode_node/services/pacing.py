@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much of the cluster's time work that nobody waits for may take (I12)."""
+"""How much of a node's time work that nobody waits for may take (I12)."""
 
 import asyncio
 import contextlib
@@ -10,7 +10,11 @@ from sparecode_node.services.ambient import Clock
 REST = 3.0
 """For each second of work so many without: a quarter of the time is the most."""
 REST_S_MAX = 1.0
-"""A turn that waited for a new primary has cost nobody anything meanwhile."""
+"""
+A turn that waited for a new primary has cost nobody anything meanwhile.
+
+A commit that takes a third of this has had its whole rest; a slower one has less.
+"""
 
 
 class Turn:
