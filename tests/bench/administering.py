@@ -19,6 +19,8 @@ BULK_SETS = 1000
 BULK_SETS_OF_PRODUCTION = 60
 """Each hash costs a thousand times as much."""
 BULK_CODES_PER_S = 4 * RateLimits().codes
+BESIDE_MIN = 3
+"""Loads beside a bulk issue, for a median."""
 
 
 def issuing(bench: Bench, estate: Estate) -> None:
@@ -115,8 +117,9 @@ def _beside_a_bulk(
         while not issuing.ended:
             runs.append(load())
         took_s = issuing.ended_at - began
-    # The bulk ends within the last one.
-    beside = runs[:-1] or runs
+    beside = runs[:-1]  # The bulk ends within the last one.
+    if len(beside) < BESIDE_MIN:
+        raise RuntimeError(f"the bulk issue ended after {len(beside)} loads")
     beside.sort(key=lambda run: run.measured.p50_ms)
     middle = beside[(len(beside) - 1) // 2]
     bench.report.add_load(

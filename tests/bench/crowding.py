@@ -34,6 +34,8 @@ def enduring(bench: Bench, estate: Estate, seconds: float = ENDURING_S) -> None:
     bench.report.add_load(
         f"authenticate, codes, for {seconds:g} s", run.measured, clients=MANY
     )
+    if run.measured.lasted_s < seconds - 1:
+        raise RuntimeError(f"all codes were spent in {run.measured.lasted_s:.0f} s")
     bench.report.add(
         "longest time without an answer meanwhile, in s",
         seconds=round(run.measured.longest_gap_s, 2),
@@ -56,6 +58,8 @@ def steps(bench: Bench, estate: Estate, folder: Path) -> None:
         node.start()
         estate.cluster.wait_ready(node)
     for path in notes.values():
+        if not steps_of(path):
+            raise RuntimeError("nobody watches: the start itself has a long step")
         path.write_text("")  # Starting is no answering.
     bench.codes(estate, 64)
     estate.read(clients=8, seconds=min(3.0, bench.seconds), stale_ok=False)

@@ -70,9 +70,13 @@ class Measured:
     """Of the answered ones, those that say so; only for `Authenticate`."""
     shed_p95_ms: float = 0.0
     """Of calls that were shed (RESOURCE_EXHAUSTED)."""
+    shed_at_first_p95_ms: float = 0.0
+    """Of those in the warm-up, when all clients have begun in one moment."""
     shed_with_hint: int = 0
+    lasted_s: float = 0.0
+    """From the first call to the last answer, the warm-up too."""
     longest_gap_s: float = 0.0
-    """Between two good answers, anybody's."""
+    """Between two good answers, anybody's, or one and the begin or the end."""
 
     @classmethod
     def of_json(cls, text: str) -> Self:
@@ -115,7 +119,7 @@ class Clients:
         finally:
             for channel in channels:
                 await channel.close()
-        return self._measured(begin)
+        return self.measured(begin)
 
     def _channel(self, address: str) -> grpc.aio.Channel:
         load = self._load
@@ -146,14 +150,26 @@ class Clients:
                 code = error.code().name
                 wait_s = _told_to_wait_s(error)
             ended = time.perf_counter()
-            hint = wait_s is not None
-            self._seen.append(_Seen(ended, ended - began, code, body, hint))
+            self.saw(
+                ended=ended,
+                took_s=ended - began,
+                code=code,
+                body=body,
+                hint=wait_s is not None,
+            )
             if wait_s is not None and load.patient:
                 await asyncio.sleep(max(0, min(wait_s, until - ended)))
             else:
                 number = None
 
-    def _measured(self, begin: float) -> Measured:
+    def saw(
+        self, *, ended: float, took_s: float, code: str, body: bytes = b"", hint: bool = False
+    ) -> None:
+        """Keep one answer."""
+        self._seen.append(_Seen(ended, took_s, code, body, hint))
+
+    def measured(self, begin: float) -> Measured:
+        """Return what has come out since *begin*."""
         seen = sorted(self._seen, key=lambda each: each.ended)
         kept = seen[round(len(seen) * WARM_UP) :]
         first = (
@@ -161,7 +177,9 @@ class Clients:
         )
         seconds = (kept[-1].ended - first) if kept else 0.0
         well = [each.took_s * 1000 for each in kept if each.code == "OK"]
-        shed = [e.took_s * 1000 for e in kept if e.code == "RESOURCE_EXHAUSTED"]
+        shed = [e.took_s * 1000 for e in seen if e.code == "RESOURCE_EXHAUSTED"]
+        shed_later = [e.took_s * 1000 for e in kept if e.code == "RESOURCE_EXHAUSTED"]
+        shed_at_first = shed[: len(shed) - len(shed_later)]
         return Measured(
             answered=len(well),
             seconds=seconds,
@@ -171,11 +189,20 @@ class Clients:
             p99_ms=percentile(well, 99),
             codes=dict(Counter(each.code for each in kept)),
             accepted=sum(map(self._is_accepted, kept)),
-            shed_p95_ms=percentile(shed, 95),
+            shed_p95_ms=percentile(shed_later, 95),
+            shed_at_first_p95_ms=percentile(shed_at_first, 95),
             shed_with_hint=sum(
                 each.hint for each in kept if each.code == "RESOURCE_EXHAUSTED"
             ),
-            longest_gap_s=longest_gap([e.ended for e in seen if e.code == "OK"]),
+            lasted_s=seen[-1].ended - begin if seen else 0.0,
+            # Also of an outage that lasts to the end.
+            longest_gap_s=longest_gap(
+                [
+                    begin,
+                    *(each.ended for each in seen if each.code == "OK"),
+                    *(each.ended for each in seen[-1:]),
+                ]
+            ),
         )
 
     def _is_accepted(self, seen: _Seen) -> bool:

@@ -1,17 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """The benchmark measures what it says: real calls, on an estate that is one."""
 
+import contextlib
 import io
 import math
+from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from rich.console import Console
 
-from tests.bench import indistinguishable
+from tests.bench import authenticating, indistinguishable
 from tests.bench.estate import Estate
-from tests.bench.load import longest_gap, percentile
-from tests.bench.population import Population
+from tests.bench.failing import first_kept
+from tests.bench.limits import Limits
+from tests.bench.load import Clients, Load, longest_gap, percentile
+from tests.bench.measuring import Bench
+from tests.bench.population import CODES_EACH, PIN, Population
 from tests.bench.report import Report, Target
 
 
@@ -58,7 +64,73 @@ def test_percentiles_and_gaps() -> None:
     assert longest_gap([1.0]) == 0
 
 
-def test_an_estate_made_without_the_cluster_is_one(tmp_path: Path) -> None:
+LOAD = Load(
+    addresses=(), ca="", method="/x/Echo", requests=(), clients=1, seconds=30
+)
+
+
+def test_an_outage_that_lasts_to_the_end_is_a_gap_too() -> None:
+    """Else the worst of all, a primary that nobody follows, would look like none."""
+    clients = Clients(LOAD)
+    clients.saw(ended=1.5, took_s=0.5, code="OK")
+    clients.saw(ended=2.0, took_s=0.5, code="OK")
+    clients.saw(ended=12.0, took_s=10.0, code="UNAVAILABLE")
+    measured = clients.measured(begin=1.0)
+    assert measured.longest_gap_s == pytest.approx(10)
+    assert measured.lasted_s == pytest.approx(11)
+
+
+def test_who_is_shed_in_the_first_moment_is_told_apart() -> None:
+    """The warm-up is not counted, but nothing is left out without a word."""
+    clients = Clients(LOAD)
+    for number in range(20):
+        took_s = 0.3 if number < 3 else 0.01
+        clients.saw(ended=number, took_s=took_s, code="RESOURCE_EXHAUSTED")
+    measured = clients.measured(begin=0)
+    assert measured.shed_p95_ms == pytest.approx(10)
+    assert measured.shed_at_first_p95_ms == pytest.approx(300)
+
+
+def bench(tmp_path: Path) -> Bench:
+    limits = Limits(
+        echo={}, sync_ms=1, argon2id_per_s=1, argon2id_ms=1, commits_per_s=1
+    )
+    return Bench(
+        report=Report(path=tmp_path / "bench.json"),
+        limits=limits,
+        seconds=1,
+        console=Console(file=io.StringIO()),
+    )
+
+
+def test_a_node_says_where_its_log_begins() -> None:
+    assert first_kept("2026-11-26T18:00:00.000Z INFO     ready index=7\n") == 0
+    line = "2026-11-26T18:00:00.000Z INFO     log_compacted first={}\n"
+    assert first_kept(line.format(90) + line.format(412)) == 412
+
+
+@pytest.mark.parametrize("seen", [{"n1": 0, "n2": 0}, {"n1": 7, "n2": 0}, {}])
+def test_syncs_that_nobody_saw_are_not_few(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen: dict[str, int]
+) -> None:
+    """Where strace may not look, the target is missing instead of held."""
+
+    @contextlib.contextmanager
+    def counting(_: object) -> Iterator[dict[str, int]]:
+        yield seen
+
+    monkeypatch.setattr(authenticating, "counting_syncs", counting)
+    measuring = bench(tmp_path)
+    estate = Mock()
+    estate.authenticate.return_value.entries = 7
+    with pytest.raises(RuntimeError, match="strace"):
+        authenticating.syncs(measuring, estate)
+    assert not measuring.report.targets
+
+
+def test_an_estate_made_without_the_cluster_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each code is accepted, by whichever node; read, issued and counted it can be."""
     population = Population(users=64, profile="testing")
     with Estate(tmp_path / "cluster", population) as estate:
@@ -75,6 +147,12 @@ def test_an_estate_made_without_the_cluster_is_one(tmp_path: Path) -> None:
         assert set(stale.measured.codes) == {"OK"}
         issued = estate.issue(clients=2, seconds=0.5, count=10)
         assert set(issued.measured.codes) == {"OK"}
+        with pytest.raises(ValueError, match="unused codes left"):
+            estate.authenticate(clients=1, seconds=1, calls=64 * CODES_EACH)
+        again = estate._request(0, PIN + population.code(0, 1))
+        monkeypatch.setattr(estate, "take", lambda *_: (again,))
+        with pytest.raises(ValueError, match="1 of 1 right passcodes were refused"):
+            estate.authenticate(clients=1, seconds=1, calls=1)
         report = Report(path=tmp_path / "bench.json")
         indistinguishable.measure(estate, report, rounds=4)
         assert len(report.results) == 5
