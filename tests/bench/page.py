@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.bench.report import not_answered
 from tests.results import ROOT, row
 
 PAGE = ROOT / "docs" / "performance.md"
@@ -51,8 +52,11 @@ def _tables(measured: dict[str, Any]) -> Iterator[str]:
             {True: "yes", False: "**no**", None: "nothing to measure"}[each["holds"]],
         )
     yield ""
-    yield row("load", "clients", "a second", "p50 ms", "p99 ms", "CPU ms, all nodes")
-    yield row("---", "---:", "---:", "---:", "---:", "---:")
+    yield row(
+        *("load", "clients", "a second", "p50 ms", "p99 ms", "CPU ms, all nodes"),
+        "not answered",
+    )
+    yield row("---", "---:", "---:", "---:", "---:", "---:", "---")
     for each in measured["results"]:
         if "per_s" in each:
             cpu = each.get("cpu_ms")
@@ -63,6 +67,7 @@ def _tables(measured: dict[str, Any]) -> Iterator[str]:
                 f"{each['p50_ms']:.1f}",
                 f"{each['p99_ms']:.1f}",
                 f"{sum(cpu.values()):.2f}" if cpu else "",
+                not_answered(each),
             )
     yield ""
     for each in measured["results"]:

@@ -14,6 +14,8 @@ from rich.table import Table
 from tests.bench.load import Measured
 from tests.results import now_and_here
 
+SHED = "RESOURCE_EXHAUSTED"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
@@ -86,7 +88,10 @@ class Report:
 
     def show(self, console: Console) -> None:
         """Print the two tables."""
-        loads = Table("what", "clients", "a second", "p50 ms", "p99 ms", "CPU ms")
+        loads = Table(
+            *("what", "clients", "a second", "p50 ms", "p99 ms", "CPU ms"),
+            "not answered",
+        )
         for result in self.results:
             if "per_s" in result:
                 cpu = result.get("cpu_ms")
@@ -97,6 +102,7 @@ class Report:
                     f"{result['p50_ms']:.1f}",
                     f"{result['p99_ms']:.1f}",
                     f"{sum(cpu.values()):.2f}" if cpu else "",
+                    not_answered(result),
                 )
         console.print(loads)
         for result in self.results:
@@ -116,6 +122,17 @@ class Report:
                 verdict[target.holds],
             )
         console.print(table)
+
+
+def not_answered(result: dict[str, Any]) -> str:
+    """Say which calls of a load were not answered well; nothing if all were."""
+    codes: dict[str, int] = result["codes"]
+    total = sum(codes.values())
+    return ", ".join(
+        f"{count / total:.0%} shed" if code == SHED else f"{count} {code}"
+        for code, count in sorted(codes.items())
+        if code != "OK"
+    )
 
 
 def _short(value: object) -> str:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What was measured gets into the page, and leaves the rest of it alone."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -21,12 +22,16 @@ MEASURED = Measured(
     codes={"OK": 1},
     accepted=1,
 )
+CROWDED = dataclasses.replace(
+    MEASURED, codes={"OK": 20, "RESOURCE_EXHAUSTED": 78, "UNAVAILABLE": 2}
+)
 
 
 def measured(tmp_path: Path) -> Report:
     report = Report(path=tmp_path / "var" / "bench.json")
     report.add_load("echo with mutual TLS", MEASURED, clients=1)
     report.add_load("authenticate, codes", MEASURED, {"n1": 0.5, "n2": 1}, clients=8)
+    report.add_load("authenticate, codes", CROWDED, clients=256)
     report.add("start to ready, in s", median=1.25, each=[1.2, 1.25, 1.3])
     report.add("A part", failed="ValueError: why")
     report.targets += [
@@ -43,7 +48,8 @@ def test_tables_take_the_place_between_the_marks(tmp_path: Path) -> None:
     once = written(page, content)
     assert "| (d) syncs | at most 1.05 | 1.00 | yes |" in once
     assert "| (e) shed | at most 50 | - | nothing to measure |" in once
-    assert "| authenticate, codes | 8 | 1234 | 1.0 | 3.0 | 1.50 |" in once
+    assert "| authenticate, codes | 8 | 1234 | 1.0 | 3.0 | 1.50 |  |" in once
+    assert "| authenticate, codes | 256 | 1234 | 1.0 | 3.0 |  | 78% shed, 2 UNAVAILABLE |" in once
     assert "* start to ready, in s: median 1.25, each 1.2; 1.25; 1.3" in once
     assert "* A part: failed ValueError: why" in once
     assert once.startswith("# Before\n")
