@@ -163,7 +163,13 @@ class Clients:
                 number = None
 
     def saw(
-        self, *, ended: float, took_s: float, code: str, body: bytes = b"", hint: bool = False
+        self,
+        *,
+        ended: float,
+        took_s: float,
+        code: str,
+        body: bytes = b"",
+        hint: bool = False,
     ) -> None:
         """Keep one answer."""
         self._seen.append(_Seen(ended, took_s, code, body, hint))

@@ -64,9 +64,7 @@ def test_percentiles_and_gaps() -> None:
     assert longest_gap([1.0]) == 0
 
 
-LOAD = Load(
-    addresses=(), ca="", method="/x/Echo", requests=(), clients=1, seconds=30
-)
+LOAD = Load(addresses=(), ca="", method="/x/Echo", requests=(), clients=1, seconds=30)
 
 
 def test_an_outage_that_lasts_to_the_end_is_a_gap_too() -> None:

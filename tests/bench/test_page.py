@@ -49,7 +49,10 @@ def test_tables_take_the_place_between_the_marks(tmp_path: Path) -> None:
     assert "| (d) syncs | at most 1.05 | 1.00 | yes |" in once
     assert "| (e) shed | at most 50 | - | nothing to measure |" in once
     assert "| authenticate, codes | 8 | 1234 | 1.0 | 3.0 | 1.50 |  |" in once
-    assert "| authenticate, codes | 256 | 1234 | 1.0 | 3.0 |  | 78% shed, 2 UNAVAILABLE |" in once
+    assert (
+        "| authenticate, codes | 256 | 1234 | 1.0 | 3.0 |  | 78% shed, 2 UNAVAILABLE |"
+        in once
+    )
     assert "* start to ready, in s: median 1.25, each 1.2; 1.25; 1.3" in once
     assert "* A part: failed ValueError: why" in once
     assert once.startswith("# Before\n")
