@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """The unit: what systemd says of it, and that the node can live in its confinement."""
 
+import asyncio
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from local_cluster.cluster import LocalCluster
 from local_cluster.setup import set_up
 
 from sparecode_node.config import load_config
+from tests.system.estate import PIN, Estate
 
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "deploy/systemd/sparecode-node.service"
@@ -80,9 +84,23 @@ def resolved(*filters: str) -> set[str]:
     return calls
 
 
+async def use(cluster: LocalCluster, pid: int) -> None:
+    """Have the node do what it is for; *pid* is its own, and not its tracer's."""
+    async with Estate(cluster) as estate:
+        holder = await estate.holder("alice", codes=1)
+        answer = await estate.any_agent.authenticate("alice", PIN + holder.codes[0])
+        assert answer.accepted
+        os.kill(pid, signal.SIGHUP)  # As the unit's ExecReload does.
+        assert (await estate.admin.rotate_keys(at_once=True)).key_id == 2
+
+
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 def test_node_makes_no_call_that_the_unit_forbids(tmp_path):
-    """A whole life: start, beginning of a cluster, stop. What it asked the kernel for."""
+    """
+    A whole life: start, beginning of a cluster, codes, another key, stop.
+
+    Somebody authenticates, too: the threads that hash begin with the first hash.
+    """
     traced = tmp_path / "calls"
     cluster = set_up(tmp_path / "cluster", nodes=1, testing=True)
     (node,) = cluster.nodes
@@ -90,12 +108,14 @@ def test_node_makes_no_call_that_the_unit_forbids(tmp_path):
     try:
         cluster.start()
         children = Path(f"/proc/{node.pid}/task/{node.pid}/children").read_text()
-        os.kill(int(children.split()[0]), 15)
+        traced_pid = int(children.split()[0])
+        asyncio.run(use(cluster, traced_pid))
+        os.kill(traced_pid, signal.SIGTERM)
         assert node.wait(timeout_s=60) == 0
     finally:
         cluster.kill()
     made = set(traced.read_text().split()) - TRACED_ONLY - ROOT_ONLY
-    assert {"fdatasync", "accept4"} <= made
+    assert {"fdatasync", "accept4", "setpriority"} <= made
     assert made - allowed_calls() == set()
 
 

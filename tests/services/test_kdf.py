@@ -2,6 +2,7 @@
 """Slow hashing: bounded, counted, apart by purpose and lane (T3, I12)."""
 
 import asyncio
+import errno
 import os
 import threading
 from collections import Counter
@@ -131,6 +132,31 @@ async def test_hashes_yield_to_the_rest_and_issuing_to_passcodes(
     assert priorities[Secret.CODE] == min(
         mine + kdf_module.NICE_ISSUING, kdf_module.NICE_MAX
     )
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("refusal", [errno.EPERM, errno.ENOSYS])
+async def test_where_priorities_may_not_be_lowered_hashes_are_computed_all_the_same(
+    kdf: Kdf,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    refusal: int,
+) -> None:
+    """A sandbox refuses system calls in either way; it is said once, not by thread."""
+    both = threading.Barrier(2)
+
+    def refusing(*_: int) -> None:
+        if "issuing" not in threading.current_thread().name:  # Has but one worker.
+            both.wait(10)
+        raise OSError(refusal, os.strerror(refusal))
+
+    monkeypatch.setattr(os, "setpriority", refusing)
+    assert len(await derive(kdf, PIN, PIN)) == 2
+    code = KdfInput(secret=Secret.CODE, salt=SALT, text="K7PM4XQ2")
+    assert len(await kdf.derive([code], lane=Lane.ISSUING, timeout_s=5)) == 1
+    (said,) = [each for each in caplog.records if each.name == kdf_module.__name__]
+    assert (said.levelname, said.getMessage()) == ("WARNING", "priority_not_lowered")
+    assert vars(said)["cause"] == str(OSError(refusal, os.strerror(refusal)))
 
 
 @pytest.mark.asyncio

@@ -13,6 +13,7 @@ import contextlib
 import enum
 import functools
 import itertools
+import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -22,6 +23,8 @@ from dataclasses import dataclass, field
 from argon2.low_level import Type, hash_secret_raw
 
 from sparecode_node.services.errors import HashingOverloadedError
+
+log = logging.getLogger(__name__)
 
 NICE, NICE_ISSUING, NICE_MAX = 5, 15, 19
 """Heartbeats, answers, and what is shed go before any hash; passcodes before issuing."""
@@ -103,12 +106,13 @@ class Kdf:
     ) -> None:
         workers = workers or os.cpu_count() or 1
         self._profile = profile
+        priorities = _Priorities()
         self._lanes = {
             Lane.AUTHENTICATING: _Lane(
                 ThreadPoolExecutor(
                     workers,
                     thread_name_prefix="kdf",
-                    initializer=functools.partial(_yield_to_others, NICE),
+                    initializer=functools.partial(priorities.lower, NICE),
                 ),
                 bound=workers + waiting_max,
                 workers=workers,
@@ -117,7 +121,7 @@ class Kdf:
                 ThreadPoolExecutor(
                     1,
                     thread_name_prefix="kdf-issuing",
-                    initializer=functools.partial(_yield_to_others, NICE_ISSUING),
+                    initializer=functools.partial(priorities.lower, NICE_ISSUING),
                 ),
                 bound=issuing_max,
             ),
@@ -159,6 +163,28 @@ class Kdf:
         """Drop what waits, and wait for what is being computed."""
         for lane in self._lanes.values():
             lane.pool.shutdown(cancel_futures=True)
+
+
+class _Priorities:
+    """Has the threads of the pools yield to others, where that is allowed."""
+
+    def __init__(self) -> None:
+        self._said = False
+        self._saying = threading.Lock()
+
+    def lower(self, nice: int) -> None:
+        """Give this thread a lower priority than this process; Linux has one each."""
+        try:
+            nice += os.getpriority(os.PRIO_PROCESS, os.getpid())
+            thread = threading.get_native_id()
+            os.setpriority(os.PRIO_PROCESS, thread, min(nice, NICE_MAX))
+        except OSError as error:
+            # A sandbox may refuse it. Raised here, it would break the pool for good,
+            # and nobody could authenticate; like this, heartbeats wait for hashes.
+            with self._saying:
+                said, self._said = self._said, True
+            if not said:
+                log.warning("priority_not_lowered", extra={"cause": str(error)})
 
 
 class _Lane:
@@ -280,9 +306,3 @@ def hashed(profile: KdfProfile, each: KdfInput) -> bytes:
         hash_len=HASH_BYTES,
         type=Type.ID,
     )
-
-
-def _yield_to_others(nice: int) -> None:
-    """Give this thread a lower priority than this process; Linux has one per thread."""
-    nice += os.getpriority(os.PRIO_PROCESS, os.getpid())
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(nice, NICE_MAX))
