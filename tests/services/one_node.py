@@ -530,6 +530,7 @@ async def one_node(
     )
     reader = Reader(authorization=authorization, **shared)
     rates = Rates(limits or UNLIMITED, clock=clock, entropy=entropy)
+    pace = Pace(clock)
     keeper = KeyKeeper(ring, RingFile(path=folder / "key.ring"))
     node = OneNode(
         refusals=refusals,
@@ -559,7 +560,9 @@ async def one_node(
             entropy=entropy,
         ),
         users=Users(proposer=proposer, reader=reader, sealing=sealing, entropy=entropy),
-        user_import=UserImport(proposer=proposer, sealing=sealing, entropy=entropy),
+        user_import=UserImport(
+            proposer=proposer, sealing=sealing, entropy=entropy, pace=pace
+        ),
         tokens=Tokens(
             proposer=proposer,
             reader=reader,
@@ -567,7 +570,9 @@ async def one_node(
             sealing=sealing,
             kdf=kdf,
         ),
-        token_import=TokenImport(proposer=proposer, sealing=sealing, clock=clock),
+        token_import=TokenImport(
+            proposer=proposer, sealing=sealing, clock=clock, pace=pace
+        ),
         emergency=Emergency(
             proposer=proposer,
             reader=reader,
@@ -584,7 +589,7 @@ async def one_node(
             kdf=kdf,
             rates=rates,
             entropy=entropy,
-            pace=Pace(clock),
+            pace=pace,
         ),
         agents=Agents(proposer=proposer, reader=reader),
         cluster=Cluster(authorization=authorization, **shared),
@@ -619,7 +624,7 @@ async def one_node(
             keeper=keeper,
             entropy=entropy,
         ),
-        resealer=Resealer(sealing=sealing, entropy=entropy, **shared),
+        resealer=Resealer(sealing=sealing, entropy=entropy, pace=pace, **shared),
         backups=Backups(
             proposer=proposer,
             sealing=sealing,

@@ -12,7 +12,6 @@ import pytest
 from sparecode_node.domain.emergency_access import RecoveryPolicy
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.replication.errors import OverloadedError
-from sparecode_node.replication.replicator import Proposal
 from sparecode_node.services import bulk_issuing
 from sparecode_node.services.bulk_issuing import ROWS_MAX, BulkResult, BulkRow
 from sparecode_node.services.errors import (
@@ -22,10 +21,10 @@ from sparecode_node.services.errors import (
 )
 from sparecode_node.services.issuing import Lifetime, Wish
 from sparecode_node.services.kdf import KdfInput, Lane
-from sparecode_node.services.pacing import REST, Pace
+from sparecode_node.services.pacing import REST
 from sparecode_node.statemachine.bulk_commands import IssueTokencodesInBulk
-from sparecode_node.statemachine.results import Result
 from tests.services.one_node import PIN, SEED, OneNode
+from tests.services.rests import slow_commits, watch_rests
 
 pytestmark = pytest.mark.asyncio
 
@@ -165,19 +164,8 @@ async def test_a_bulk_rests_after_each_commit(
 ) -> None:
     """(I12) All of a node together, for longer than its commits have taken."""
     serials = await estate(node, 4)
-    rests_s: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        rests_s.append(round(seconds, 3))
-        node.clock.pass_s(seconds)
-
-    propose = node.replicator.propose
-
-    async def slowly(proposal: Proposal, *, timeout_s: float) -> Result:
-        if isinstance(proposal.call.command, IssueTokencodesInBulk):
-            node.clock.pass_s(0.02)
-        return await propose(proposal, timeout_s=timeout_s)
-
+    rests = watch_rests(node, monkeypatch, node.bulk)
+    slow_commits(node, monkeypatch, IssueTokencodesInBulk, 0.02)
     derive = node.kdf.derive
 
     async def costly(
@@ -186,13 +174,11 @@ async def test_a_bulk_rests_after_each_commit(
         node.clock.pass_s(0.2)
         return await derive(inputs, lane=lane, timeout_s=timeout_s)
 
-    monkeypatch.setattr(node.bulk, "_pace", Pace(node.clock, sleep=sleep))
-    monkeypatch.setattr(node.replicator, "propose", slowly)
     monkeypatch.setattr(node.kdf, "derive", costly)
     first = await bulk(node, rows(*serials[:2]))
     second = await bulk(node, rows(*serials[2:]))
     assert all(result.saved for result in (*first, *second))
-    assert rests_s == [round(REST * 0.02, 3)] * 3
+    assert rests.taken_s == [round(REST * 0.02, 3)] * 3
 
 
 async def test_time_that_ends_in_a_rest_ends_the_bulk_without_an_error(
@@ -201,17 +187,13 @@ async def test_time_that_ends_in_a_rest_ends_the_bulk_without_an_error(
     """What was issued has been answered; the caller goes on with the rest."""
     serials = await estate(node)
 
-    async def sleep(seconds: float) -> None:
-        node.clock.pass_s(seconds)
-
-    pace = Pace(node.clock, sleep=sleep)
-    monkeypatch.setattr(node.bulk, "_pace", pace)
+    watch_rests(node, monkeypatch, node.bulk)
     results = await node.bulk.issue(
         node.admin(METHOD), rows=rows(*serials), count=1, wish=wish()
     )
     async with aclosing(results):
         assert (await anext(results)).saved
-        async with pace.turn():  # Another administrator's, and a new primary.
+        async with node.bulk._pace.turn():  # Another administrator's, and a new primary.
             node.clock.pass_s(30)
         assert [result async for result in results] == []
 

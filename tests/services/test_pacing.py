@@ -7,20 +7,9 @@ import pytest
 
 from sparecode_node.services.pacing import REST, REST_S_MAX, Pace
 from tests.services.one_node import FakeClock
+from tests.services.rests import Rests
 
 pytestmark = pytest.mark.asyncio
-
-
-class Rests:
-    """Sleeps by moving the clock, and remembers for how long."""
-
-    def __init__(self, clock: FakeClock) -> None:
-        self._clock = clock
-        self.taken_s: list[float] = []
-
-    async def sleep(self, seconds: float) -> None:
-        self.taken_s.append(round(seconds, 3))
-        self._clock.pass_s(seconds)
 
 
 @pytest.fixture

@@ -20,12 +20,14 @@ from sparecode_node.domain.ids import KeyId
 from sparecode_node.queries import seals
 from sparecode_node.services import resealing, rotating
 from sparecode_node.services.keyring import KeyRing
+from sparecode_node.services.pacing import REST
 from sparecode_node.services.resealing import Resealer, unopened
 from sparecode_node.services.rotating import Phase, RotationProgress, UnopenedSeal
 from sparecode_node.services.sealing import Sealing
 from sparecode_node.statemachine.digest import digest
-from sparecode_node.statemachine.key_commands import SealKind
+from sparecode_node.statemachine.key_commands import ReplaceSeals, SealKind
 from tests.services.one_node import NODE, PIN, OneNode, TwoReplicas, one_node
+from tests.services.rests import slow_commits, watch_rests
 
 NOBODY = KeyId(99)
 """No key: everything is sealed with another one."""
@@ -181,6 +183,7 @@ async def start_anew(town: Town) -> None:
         sealing=node.sealing,
         clock=node.clock,
         entropy=node.resealer._entropy,
+        pace=node.resealer._pace,
     )
 
 
@@ -301,6 +304,34 @@ async def test_value_that_does_not_open_is_told_and_holds_up_nothing_else(
             )
     await finish(node)
     await only_the_new_key_opens_everything(node)
+
+
+@pytest.mark.asyncio
+async def test_sealing_anew_rests_after_each_batch(
+    node: OneNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(I12) Nobody waits for it, and whoever signs in is answered nearly as fast."""
+    for serial, name in (("1", "alice"), ("2", "bob")):
+        await node.add_user(name, serial=serial)
+        await node.issue(serial)
+    await begin(node)
+    rests = watch_rests(node, monkeypatch, node.resealer)
+    slow_commits(node, monkeypatch, ReplaceSeals, 0.02)
+    step = node.resealer.step
+
+    async def followed() -> bool:
+        done = await step()
+        await follow(node)
+        if not done:
+            raise asyncio.CancelledError
+        return done
+
+    monkeypatch.setattr(node.resealer, "step", followed)
+    with pytest.raises(asyncio.CancelledError):
+        await node.resealer.run()
+    await only_the_new_key_opens_everything(node)
+    assert len(rests.taken_s) > 3
+    assert set(rests.taken_s) == {round(REST * 0.02, 3)}
 
 
 @pytest.mark.asyncio

@@ -16,7 +16,10 @@ from sparecode_node.services.errors import InvalidFieldError, NotSignedInError, 
 from sparecode_node.services.importing import ROWS_AT_ONCE
 from sparecode_node.services.token_files import TokenFile, TokenFileFormat
 from sparecode_node.services.token_import import ImportedRow
+from sparecode_node.services.pacing import REST
+from sparecode_node.statemachine.commands import EnrollToken
 from tests.services.one_node import SEED, OneNode
+from tests.services.rests import slow_commits, watch_rests
 
 pytestmark = pytest.mark.asyncio
 
@@ -67,6 +70,17 @@ async def import_file(
     rows = [row async for row in begun.results]
     assert begun.rows == len(rows)
     return rows
+
+
+async def test_an_import_rests_after_each_batch(
+    node: OneNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(I12) Whoever signs in meanwhile is answered nearly as fast."""
+    rests = watch_rests(node, monkeypatch, node.token_import)
+    slow_commits(node, monkeypatch, EnrollToken, 0.001)
+    rows = await import_file(node, file_of(map(str, range(ROWS_AT_ONCE + 1))))
+    assert all(row.imported for row in rows)
+    assert rests.taken_s == [round(REST * 0.001 * ROWS_AT_ONCE, 3)]
 
 
 async def test_imported_token_authenticates(node: OneNode) -> None:

@@ -8,8 +8,12 @@ import pytest
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.replication.errors import OutcomeUnknownError
 from sparecode_node.services.errors import InvalidFieldError, NotSignedInError, Refused
+from sparecode_node.services.importing import ROWS_AT_ONCE
+from sparecode_node.services.pacing import REST
 from sparecode_node.services.user_import import ImportedUser, UserFile
+from sparecode_node.statemachine.commands import CreateUser
 from tests.services.one_node import OneNode
+from tests.services.rests import slow_commits, watch_rests
 
 pytestmark = pytest.mark.asyncio
 
@@ -60,6 +64,18 @@ async def test_imported_user_authenticates(node: OneNode) -> None:
         node.admin("TokenService/SetPin"), serial="000131415926", pin="4711"
     )
     assert await node.accepts("4711" + node.tokencode())
+
+
+async def test_an_import_rests_after_each_batch(
+    node: OneNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(I12) Whoever signs in meanwhile is answered nearly as fast."""
+    rests = watch_rests(node, monkeypatch, node.user_import)
+    slow_commits(node, monkeypatch, CreateUser, 0.001)
+    lines = [f"user{number}" for number in range(2 * ROWS_AT_ONCE + 1)]
+    rows = await import_file(node, "\n".join(["username", *lines]))
+    assert all(row.imported for row in rows)
+    assert rests.taken_s == [round(REST * 0.001 * ROWS_AT_ONCE, 3)] * 2
 
 
 async def groups_of(node: OneNode, username: str) -> tuple[str, ...]:

@@ -2,8 +2,8 @@
 """
 Files whose rows become commands, each decided for itself (K4).
 
-Rows are proposed some at a time, so that they share commits, and their results
-leave as soon as they are known. Each has a request id of its own that follows
+Rows are proposed some at a time, so that they share commits, at a pace that leaves
+most of the time to whoever signs in; and their results leave as soon as they are known. Each has a request id of its own that follows
 from the file's, so that a retry of the import finds the answers of the rows
 that were decided, and goes on with the rest (Q1).
 """
@@ -23,6 +23,7 @@ from sparecode_node.services.errors import (
     NotSignedInError,
     Refused,
 )
+from sparecode_node.services.pacing import Pace
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.sealing import FieldValue
 from sparecode_node.statemachine.commands import Command
@@ -112,14 +113,15 @@ def rows_from(rows: Sequence[S], from_row: int) -> Sequence[S]:
 
 
 async def in_batches(
-    rows: Sequence[S], decide: Callable[[S], Awaitable[R]]
+    rows: Sequence[S], decide: Callable[[S], Awaitable[R]], pace: Pace
 ) -> AsyncGenerator[R, None]:
     """Return what *decide* says of each row. A batch is decided to its end."""
     for at in range(0, len(rows), ROWS_AT_ONCE):
-        found = await asyncio.gather(
-            *(decide(row) for row in rows[at : at + ROWS_AT_ONCE]),
-            return_exceptions=True,
-        )
+        async with pace.turn():
+            found = await asyncio.gather(
+                *(decide(row) for row in rows[at : at + ROWS_AT_ONCE]),
+                return_exceptions=True,
+            )
         for each in found:
             if isinstance(each, BaseException):
                 raise each

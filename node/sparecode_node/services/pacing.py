@@ -43,9 +43,10 @@ class Pace:
     """
     Gives turns, one at a time; after each comes a rest that is longer than the turn.
 
-    A commit costs every node, and holds back those that are asked for meanwhile. A
-    cluster that is busy takes longer for a turn, so that the next comes later:
-    nobody has to say how fast is slow enough.
+    Bulk issues, imports and sealing anew share their node's. A commit costs every
+    node, and holds back those that are asked for meanwhile. A cluster that is busy
+    takes longer for a turn, so that the next comes later: nobody has to say how fast
+    is slow enough.
     """
 
     def __init__(

@@ -32,6 +32,7 @@ from sparecode_node.replication.settings import CALL_BYTES_MAX
 from sparecode_node.services.ambient import Clock, Entropy
 from sparecode_node.services.kdf import Secret
 from sparecode_node.services.keyring import UnknownKeyError
+from sparecode_node.services.pacing import Pace
 from sparecode_node.services.sealing import BrokenSealError, Sealing
 from sparecode_node.statemachine.commands import Call, Command, RequestKey
 from sparecode_node.statemachine.key_commands import (
@@ -54,7 +55,7 @@ OVERHEAD_BYTES = 64
 
 
 class Resealer:
-    """Replaces seals, and retires keys that nothing is sealed with."""
+    """Replaces seals, and retires keys that nothing is sealed with; nobody waits for it."""
 
     def __init__(
         self,
@@ -64,12 +65,14 @@ class Resealer:
         sealing: Sealing,
         clock: Clock,
         entropy: Entropy,
+        pace: Pace,
     ) -> None:
         self._replicator = replicator
         self._state = state
         self._sealing = sealing
         self._clock = clock
         self._entropy = entropy
+        self._pace = pace
         self._broken: set[FoundSeal] = set()
 
     async def run(self) -> None:
@@ -77,7 +80,8 @@ class Resealer:
         while True:
             done = False
             try:
-                done = await self.step()
+                async with self._pace.turn():
+                    done = await self.step()
             except ProposeError as error:
                 log.debug("seals cannot be replaced now: %s", error)
             except UnknownKeyError as error:

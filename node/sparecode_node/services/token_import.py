@@ -19,6 +19,7 @@ from sparecode_node.services.importing import (
     in_batches,
     rows_from,
 )
+from sparecode_node.services.pacing import Pace
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.pskc_files import read_pskc
 from sparecode_node.services.sdtid_files import read_sdtid
@@ -56,10 +57,13 @@ class ImportedRow:
 class TokenImport:
     """Adds the tokens of a file. A bad row never stops or half-applies the rest (K4)."""
 
-    def __init__(self, *, proposer: Proposer, sealing: Sealing, clock: Clock) -> None:
+    def __init__(
+        self, *, proposer: Proposer, sealing: Sealing, clock: Clock, pace: Pace
+    ) -> None:
         self._proposer = proposer
         self._sealing = sealing
         self._clock = clock
+        self._pace = pace
 
     async def begin(self, context: CallContext, file: TokenFile) -> Import[ImportedRow]:
         """
@@ -95,6 +99,7 @@ class TokenImport:
         return in_batches(
             rows_from(rows, from_row),
             lambda row: self._import(proposer, row, first[row.serial]),
+            self._pace,
         )
 
     async def _import(

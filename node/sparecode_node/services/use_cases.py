@@ -102,6 +102,7 @@ def build_services(  # noqa: PLR0913  It is the one place that has them all.
         replicator=replicator, state=state, authorization=authorization, clock=clock
     )
     rates = Rates(limits, clock=clock, entropy=entropy)
+    pace = Pace(clock)
     return Services(
         authentication=Authentication(
             replicator=replicator,
@@ -116,7 +117,9 @@ def build_services(  # noqa: PLR0913  It is the one place that has them all.
             proposer=proposer, state=state, sealing=sealing, kdf=kdf, rates=rates
         ),
         users=Users(proposer=proposer, reader=reader, sealing=sealing, entropy=entropy),
-        user_import=UserImport(proposer=proposer, sealing=sealing, entropy=entropy),
+        user_import=UserImport(
+            proposer=proposer, sealing=sealing, entropy=entropy, pace=pace
+        ),
         tokens=Tokens(
             proposer=proposer,
             reader=reader,
@@ -124,7 +127,9 @@ def build_services(  # noqa: PLR0913  It is the one place that has them all.
             sealing=sealing,
             kdf=kdf,
         ),
-        token_import=TokenImport(proposer=proposer, sealing=sealing, clock=clock),
+        token_import=TokenImport(
+            proposer=proposer, sealing=sealing, clock=clock, pace=pace
+        ),
         emergency=Emergency(
             proposer=proposer,
             reader=reader,
@@ -141,7 +146,7 @@ def build_services(  # noqa: PLR0913  It is the one place that has them all.
             kdf=kdf,
             rates=rates,
             entropy=entropy,
-            pace=Pace(clock),
+            pace=pace,
         ),
         agents=Agents(proposer=proposer, reader=reader),
         cluster=Cluster(
@@ -180,6 +185,7 @@ def build_services(  # noqa: PLR0913  It is the one place that has them all.
             sealing=sealing,
             clock=clock,
             entropy=entropy,
+            pace=pace,
         ),
         second_factors=SecondFactors(
             proposer=proposer,

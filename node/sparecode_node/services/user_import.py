@@ -19,6 +19,7 @@ from sparecode_node.services.importing import (
     in_batches,
     rows_from,
 )
+from sparecode_node.services.pacing import Pace
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.sealing import Sealing
 from sparecode_node.services.users import creation
@@ -61,11 +62,12 @@ class UserImport:
     """Adds the users of a file. A bad row never stops or half-applies the rest."""
 
     def __init__(
-        self, *, proposer: Proposer, sealing: Sealing, entropy: Entropy
+        self, *, proposer: Proposer, sealing: Sealing, entropy: Entropy, pace: Pace
     ) -> None:
         self._proposer = proposer
         self._sealing = sealing
         self._entropy = entropy
+        self._pace = pace
 
     async def begin(self, context: CallContext, file: UserFile) -> Import[ImportedUser]:
         """
@@ -100,7 +102,7 @@ class UserImport:
                 proposer, number, row, first[fold(row.cells["username"])]
             )
 
-        return in_batches(rows_from(numbered, from_row), decide)
+        return in_batches(rows_from(numbered, from_row), decide, self._pace)
 
     async def _import(
         self, proposer: RowProposer, number: int, row: CsvRow, first: int

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commits that take their time, and rests that take none of the test's (I12)."""
+
+import pytest
+
+from sparecode_node.replication.replicator import Proposal
+from sparecode_node.services.pacing import Pace
+from sparecode_node.statemachine.commands import Command
+from sparecode_node.statemachine.results import Result
+from tests.services.one_node import FakeClock, OneNode
+
+
+class Rests:
+    """Sleeps by moving the clock, and remembers for how long."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self._clock = clock
+        self.taken_s: list[float] = []
+
+    async def sleep(self, seconds: float) -> None:
+        self.taken_s.append(round(seconds, 3))
+        self._clock.pass_s(seconds)
+
+
+def watch_rests(node: OneNode, monkeypatch: pytest.MonkeyPatch, user: object) -> Rests:
+    """Have *user*, a service, rest on the clock of the test."""
+    rests = Rests(node.clock)
+    monkeypatch.setattr(user, "_pace", Pace(node.clock, sleep=rests.sleep))
+    return rests
+
+
+def slow_commits(
+    node: OneNode, monkeypatch: pytest.MonkeyPatch, of: type[Command], took_s: float
+) -> None:
+    """Have each command of a kind take so long."""
+    propose = node.replicator.propose
+
+    async def slowly(proposal: Proposal, *, timeout_s: float) -> Result:
+        if isinstance(proposal.call.command, of):
+            node.clock.pass_s(took_s)
+        return await propose(proposal, timeout_s=timeout_s)
+
+    monkeypatch.setattr(node.replicator, "propose", slowly)
