@@ -83,6 +83,12 @@ def behind(bench: Bench, estate: Estate) -> None:
         each.stop()
         each.start()
         estate.cluster.wait_ready(each)
+    # Every 256 entries, so that one is always being taken.
+    bench.thrice(
+        f"authenticate, codes, {estate.population.users} users, beside snapshots",
+        lambda: bench.codes(estate, 1),
+        clients=1,
+    )
     node = estate.replica()
     node.stop()
     others = [n for n in estate.cluster.nodes if n is not node]

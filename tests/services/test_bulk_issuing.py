@@ -193,7 +193,9 @@ async def test_time_that_ends_in_a_rest_ends_the_bulk_without_an_error(
     )
     async with aclosing(results):
         assert (await anext(results)).saved
-        async with node.bulk._pace.turn():  # Another administrator's, and a new primary.
+        async with (
+            node.bulk._pace.turn()
+        ):  # Another administrator's, and a new primary.
             node.clock.pass_s(30)
         assert [result async for result in results] == []
 

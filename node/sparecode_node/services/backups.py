@@ -14,7 +14,7 @@ from sparecode_node.domain.ids import NodeId, RequestId
 from sparecode_node.queries import policies
 from sparecode_node.queries.state import LocalState, read_only_uri
 from sparecode_node.replication.replicator import Proposal, Replicator
-from sparecode_node.services import age_files, backup_files
+from sparecode_node.services import age_files, backup_files, state_process
 from sparecode_node.services.ambient import Clock, Entropy
 from sparecode_node.services.backup_files import BackupManifest, SignedManifest
 from sparecode_node.services.context import CallContext
@@ -25,7 +25,7 @@ from sparecode_node.statemachine.backup_commands import CreateBackup, NoteBackup
 from sparecode_node.statemachine.backups import NO_RECIPIENT
 from sparecode_node.statemachine.commands import Call, RequestKey
 from sparecode_node.statemachine.epochs import FIRST_EPOCH
-from sparecode_node.statemachine.snapshots import SnapshotFacts, write_snapshot
+from sparecode_node.statemachine.snapshots import SnapshotFacts
 
 NOTE_S = 10.0
 
@@ -54,7 +54,7 @@ class BackupSource:
     def of(cls, state: Path, version: str) -> Self:
         """Take backups of the state in a file, with their working files beside it."""
         return cls(
-            write_snapshot=lambda target: write_snapshot(state, target),
+            write_snapshot=lambda target: state_process.write(state, target),
             directory=state.parent,
             version=version,
         )

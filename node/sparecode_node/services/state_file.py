@@ -11,19 +11,15 @@ from sparecode_node.domain.keys import KeysInState
 from sparecode_node.queries.seeds import SeedReader
 from sparecode_node.queries.state import read_only_uri
 from sparecode_node.replication.replicator import Stamper
+from sparecode_node.services import state_process
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.sealing import Sealing
 from sparecode_node.services.stamping import PrimaryStamper
 from sparecode_node.statemachine.commands import Call
-from sparecode_node.statemachine.digest import digest
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.membership_tables import ticket_certificates
 from sparecode_node.statemachine.results import Result
-from sparecode_node.statemachine.snapshots import (
-    SnapshotFacts,
-    read_facts,
-    write_snapshot,
-)
+from sparecode_node.statemachine.snapshots import SnapshotFacts
 
 
 class StateFile:
@@ -67,21 +63,16 @@ class StateFile:
 
     def write(self, target: Path) -> SnapshotFacts:
         """Write a snapshot of the state as it is."""
-        return write_snapshot(self._path, target)
+        return state_process.write(self._path, target)
 
     def read(self, snapshot: Path) -> SnapshotFacts:
         """Read a whole snapshot. Raises `SnapshotError`."""
-        return read_facts(snapshot)
+        return state_process.read(snapshot)
 
     def read_digest(self) -> tuple[int, str]:
-        """Return the applied index and the digest of the state at it."""
-        with self._reading() as db:
-            # One read transaction: both are of the same moment.
-            db.execute("BEGIN")
-            row = db.execute(
-                "SELECT value FROM meta WHERE name = 'applied_index'"
-            ).fetchone()
-            return (row[0] if row else 0), digest(db)
+        """Return the applied index and the digest of the state at it, for any thread."""
+        facts = state_process.look(self._path)
+        return facts.index, facts.digest
 
     def read_head(self) -> tuple[int, str]:
         """Return the number of audit events and the hash of the last, in hex (U1)."""

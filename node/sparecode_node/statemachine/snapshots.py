@@ -85,6 +85,25 @@ def read_facts(snapshot: Path) -> SnapshotFacts:
         raise SnapshotError(f"{snapshot}: {error}") from error
 
 
+def read_state(state: Path) -> SnapshotFacts:
+    """
+    Return of what the live state is, while others write it.
+
+    Raises `SnapshotError`.
+    """
+    uri = f"{state.absolute().as_uri()}?mode=ro"
+    try:
+        with contextlib.closing(
+            sqlite3.connect(uri, uri=True, isolation_level=None)
+        ) as db:
+            # One read transaction: both are of the same moment.
+            db.execute("BEGIN")
+            index = meta.read(db, "applied_index", 0)
+            return SnapshotFacts(index=index, digest=digest(db))
+    except sqlite3.Error as error:
+        raise SnapshotError(f"{state}: {error}") from error
+
+
 def install_snapshot(db: sqlite3.Connection, snapshot: Path) -> None:
     """
     Replace everything in *db* by a snapshot, in one transaction that is durable.

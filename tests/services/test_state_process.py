@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole state is read in a process of its own, unless that takes longer."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sparecode_node.services import state_process
+from sparecode_node.statemachine.snapshots import SnapshotError
+from tests.services.one_node import OneNode
+
+DEADLINE_S = 60
+
+
+def state_of(node: OneNode) -> Path:
+    (_, _, path) = node.local_db.execute("PRAGMA database_list").fetchone()
+    return Path(path)
+
+
+@pytest.mark.asyncio
+async def test_a_process_of_its_own_finds_the_same(
+    node: OneNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await node.add_user()
+    state = state_of(node)
+    here = [
+        state_process.look(state),
+        state_process.write(state, tmp_path / "here"),
+        state_process.read(tmp_path / "here"),
+    ]
+    monkeypatch.setattr(state_process, "SMALL_BYTES", 0)
+    monkeypatch.setattr(state_process, "WORK", {})  # Nothing is read in this one.
+    apart = [
+        state_process.look(state),
+        state_process.write(state, tmp_path / "apart"),
+        state_process.read(tmp_path / "apart"),
+    ]
+    assert here == apart
+    assert len({facts.digest for facts in here}) == 1
+    assert here[0].index > 0
+    assert (tmp_path / "apart").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_cannot_be_read_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the words of the one that has tried."""
+    monkeypatch.setattr(state_process, "SMALL_BYTES", 0)
+    (tmp_path / "state.db").write_bytes(5000 * b"x")
+    with pytest.raises(SnapshotError, match=r"snapshot: file is not a database$"):
+        state_process.write(tmp_path / "state.db", tmp_path / "snapshot")
+    with pytest.raises(SnapshotError, match=r"state\.db: file is not a database$"):
+        state_process.look(tmp_path / "state.db")
+
+
+def test_a_process_that_is_killed_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever takes snapshots tries again later."""
+    monkeypatch.setattr(state_process, "SMALL_BYTES", 0)
+    killed = tmp_path / "killed"
+    killed.write_text("#!/bin/sh\necho out of memory >&2\nkill -9 $$\n")
+    killed.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(killed))
+    with pytest.raises(SnapshotError, match="ended with -9: out of memory"):
+        state_process.look(killed)
+
+
+BEGIN = """
+import os, sys, threading
+from sparecode_node.services import state_process
+from sparecode_node.statemachine.snapshots import SnapshotFacts
+
+def work(_):
+    print(os.getpriority(os.PRIO_PROCESS, 0), flush=True)
+    threading.Event().wait()
+
+state_process.WORK["look"] = work
+sys.exit(state_process.main())
+"""
+
+
+@pytest.fixture
+def at_work() -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """Start a process whose work never ends; return it, and what holds it."""
+    ended, held = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-c", BEGIN, str(ended), "look", "state.db"],
+        stdout=subprocess.PIPE,
+        text=True,
+        pass_fds=(ended,),
+    )
+    os.close(ended)
+    yield process, held
+    process.kill()
+    process.communicate()
+
+
+@pytest.mark.timeout(DEADLINE_S)
+def test_it_ends_with_its_node(at_work: tuple[subprocess.Popen[str], int]) -> None:
+    """(kill -9) Or it would write on beside that of the node's next life."""
+    process, held = at_work
+    assert process.stdout.readline()
+    assert process.poll() is None
+    os.close(held)
+    assert process.wait(DEADLINE_S) == 1
+
+
+@pytest.mark.timeout(DEADLINE_S)
+def test_it_gives_way_to_whoever_answers(
+    at_work: tuple[subprocess.Popen[str], int],
+) -> None:
+    process, held = at_work
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    told = int(process.stdout.readline())
+    os.close(held)
+    assert told == min(own + state_process.NICE, 19)
