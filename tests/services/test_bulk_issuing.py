@@ -21,7 +21,7 @@ from sparecode_node.services.errors import (
 )
 from sparecode_node.services.issuing import Lifetime, Wish
 from sparecode_node.services.kdf import KdfInput, Lane
-from sparecode_node.services.pacing import REST
+from sparecode_node.services.pacing import REST, Pace
 from sparecode_node.statemachine.bulk_commands import IssueTokencodesInBulk
 from tests.services.one_node import PIN, SEED, OneNode
 from tests.services.rests import slow_commits, watch_rests
@@ -212,14 +212,8 @@ async def test_a_caller_that_goes_away_in_a_rest_holds_up_nobody(
         await for_ever.wait()
         node.clock.pass_s(seconds)
 
-    propose = node.replicator.propose
-
-    async def slowly(proposal: Proposal, *, timeout_s: float) -> Result:
-        node.clock.pass_s(0.02)
-        return await propose(proposal, timeout_s=timeout_s)
-
     monkeypatch.setattr(node.bulk, "_pace", Pace(node.clock, sleep=sleep))
-    monkeypatch.setattr(node.replicator, "propose", slowly)
+    slow_commits(node, monkeypatch, IssueTokencodesInBulk, 0.02)
     gone = asyncio.create_task(bulk(node, rows(*serials)))
     await resting.wait()
     gone.cancel()
