@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The users of a file become users of the system, row by row (K4)."""
 
+import threading
 import uuid
 
 import pytest
 
+from sparecode_node.domain.ids import NameKey
 from sparecode_node.domain.outcomes import Reason
+from sparecode_node.domain.users import fold
 from sparecode_node.replication.errors import OutcomeUnknownError
+from sparecode_node.services import user_import
 from sparecode_node.services.errors import InvalidFieldError, NotSignedInError, Refused
 from sparecode_node.services.importing import ROWS_AT_ONCE
 from sparecode_node.services.pacing import REST
@@ -76,6 +80,25 @@ async def test_an_import_rests_after_each_batch(
     rows = await import_file(node, "\n".join(["username", *lines]))
     assert all(row.imported for row in rows)
     assert rests.taken_s == [round(REST * 0.001 * ROWS_AT_ONCE, 3)] * 2
+
+
+async def test_a_large_file_is_read_in_a_thread(
+    node: OneNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of it, to the folding of every name: the loop has others to answer."""
+    threads: list[int] = []
+
+    def noted(name: str) -> NameKey:
+        threads.append(threading.get_ident())
+        return fold(name)
+
+    monkeypatch.setattr(user_import, "fold", noted)
+    begun = await node.user_import.begin(
+        node.admin("UserService/ImportUsers"),
+        UserFile(content=b"username\nalice\nbob\n"),
+    )
+    assert len(threads) == begun.rows == 2
+    assert threading.get_ident() not in threads
 
 
 async def groups_of(node: OneNode, username: str) -> tuple[str, ...]:

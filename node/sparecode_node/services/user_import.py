@@ -2,7 +2,7 @@
 """Use case: the users of a CSV file, each judged for itself (K4)."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sparecode_node.domain.ids import GroupKey
@@ -79,22 +79,21 @@ class UserImport:
         """
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)
-        rows = await asyncio.to_thread(
-            read_csv, file.content, needed=NEEDED, known=KNOWN
-        )
-        check_rows(len(rows), "rows", "the file holds no row", at_most=ROWS_MAX)
+        rows, first = await asyncio.to_thread(_read, file.content)
         proposer = RowProposer(self._proposer, context, session, deadline)
         return Import(
-            rows=len(rows), results=self._results(proposer, rows, file.from_row)
+            rows=len(rows),
+            results=self._results(proposer, rows, first, file.from_row),
         )
 
     def _results(
-        self, proposer: RowProposer, rows: Sequence[CsvRow], from_row: int
+        self,
+        proposer: RowProposer,
+        rows: Sequence[CsvRow],
+        first: Mapping[str, int],
+        from_row: int,
     ) -> AsyncGenerator[ImportedUser, None]:
-        first: dict[str, int] = {}
         numbered = list(enumerate(rows, start=1))
-        for number, row in numbered:
-            first.setdefault(fold(row.cells["username"]), number)
 
         async def decide(numbered_row: tuple[int, CsvRow]) -> ImportedUser:
             number, row = numbered_row
@@ -142,6 +141,20 @@ class UserImport:
             problem=outcome.problem,
             reason=outcome.reason,
         )
+
+
+def _read(content: bytes) -> tuple[list[CsvRow], dict[str, int]]:
+    """
+    Return the rows, and the first one with each folded username.
+
+    For a thread: of a large file, to fold alone takes longer than the loop may wait.
+    """
+    rows = read_csv(content, needed=NEEDED, known=KNOWN)
+    check_rows(len(rows), "rows", "the file holds no row", at_most=ROWS_MAX)
+    first: dict[str, int] = {}
+    for number, row in enumerate(rows, start=1):
+        first.setdefault(fold(row.cells["username"]), number)
+    return rows, first
 
 
 def _groups(cell: str) -> tuple[GroupKey, ...]:
