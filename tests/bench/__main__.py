@@ -123,11 +123,14 @@ def measure(bench: Bench, folder: Path, users: int) -> None:
             estate(folder / f"growing-{stored}", stored) as growing,
         ):
             p50_ms[stored] = authenticating.growing(bench, growing)
+            administering.growing(bench, growing)
+            failing.growing(bench, growing)
     with (
         bench.part(f"Much in store, users: {users}"),
         estate(folder / "large", users) as large,
     ):
         p50_ms[users] = authenticating.growing(bench, large)
+        administering.growing(bench, large)
         least = min(p50_ms)
         bench.target(
             "(c)",

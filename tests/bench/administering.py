@@ -36,6 +36,22 @@ def issuing(bench: Bench, estate: Estate) -> None:
             )
 
 
+def growing(bench: Bench, estate: Estate) -> None:
+    """Measure how issuing and reading grow with what is stored."""
+    users, seconds = estate.population.users, min(3.0, bench.seconds)
+    bench.thrice(
+        f"issue sets of 10, {users} users",
+        lambda: estate.issue(clients=1, seconds=seconds, count=10),
+        clients=1,
+    )
+    for stale, name in ((False, "linearizable"), (True, "stale")):
+        bench.thrice(
+            f"read a token, {name}, {users} users",
+            lambda stale=stale: estate.read(clients=1, seconds=seconds, stale_ok=stale),
+            clients=1,
+        )
+
+
 def reading(bench: Bench, estate: Estate) -> None:
     """Measure reads, and what one costs each node (h)."""
     for stale, name in ((False, "linearizable"), (True, "stale")):

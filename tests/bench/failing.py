@@ -17,6 +17,12 @@ ENTRIES_AWAY = 400
 """More than the others keep of a short log."""
 
 
+def growing(bench: Bench, estate: Estate) -> None:
+    """Look at how memory and starting grow with what is stored."""
+    _memory_mb(bench, estate)
+    _start_s(bench, estate)
+
+
 def memory(bench: Bench, estate: Estate) -> None:
     """Look at the memory of nodes that have worked (f)."""
     run = bench.thrice(
@@ -25,16 +31,27 @@ def memory(bench: Bench, estate: Estate) -> None:
         clients=64,
     )
     del run
+    most = _memory_mb(bench, estate)
+    bench.target("(f)", "memory of a node", most, 150, unit=" MB")
+
+
+def _memory_mb(bench: Bench, estate: Estate) -> float:
+    """Return the memory of the node that has most."""
     found = estate.memory_mb()
     bench.report.add(
         f"memory in MB, {estate.population.users} users",
         **{node: round(mb) for node, mb in found.items()},
     )
-    bench.target("(f)", "memory of a node", max(found.values()), 150, unit=" MB")
+    return max(found.values())
 
 
 def restart(bench: Bench, estate: Estate) -> None:
     """See how long a node takes until it is ready (g)."""
+    bench.target("(g)", "start to ready", _start_s(bench, estate), 3, unit=" s")
+
+
+def _start_s(bench: Bench, estate: Estate) -> float:
+    """Return how long a replica takes from its start until it is ready."""
     took = []
     for _ in range(3):
         node = estate.replica()
@@ -50,7 +67,7 @@ def restart(bench: Bench, estate: Estate) -> None:
         median=round(median, 2),
         each=[round(each, 2) for each in took],
     )
-    bench.target("(g)", "start to ready", median, 3, unit=" s")
+    return median
 
 
 def failover(bench: Bench, estate: Estate) -> None:
