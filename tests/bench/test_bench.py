@@ -11,7 +11,7 @@ from unittest.mock import Mock
 import pytest
 from rich.console import Console
 
-from tests.bench import authenticating, indistinguishable
+from tests.bench import authenticating, crowding, indistinguishable
 from tests.bench.estate import Estate
 from tests.bench.failing import first_kept
 from tests.bench.limits import Limits
@@ -123,6 +123,25 @@ def test_syncs_that_nobody_saw_are_not_few(
     estate.authenticate.return_value.entries = 7
     with pytest.raises(RuntimeError, match="strace"):
         authenticating.syncs(measuring, estate)
+    assert not measuring.report.targets
+
+
+def test_a_loop_that_nobody_watches_has_not_held(tmp_path: Path) -> None:
+    measuring, estate = bench(tmp_path), Mock()
+    estate.cluster.nodes = [Mock(node_id="n1", environment={})]
+    with pytest.raises(RuntimeError, match="nobody watches"):
+        crowding.steps(measuring, estate, tmp_path)
+    assert not measuring.report.targets
+
+
+def test_a_minute_whose_codes_were_spent_before_is_none(tmp_path: Path) -> None:
+    measuring, estate = bench(tmp_path), Mock()
+    clients = Clients(LOAD)
+    clients.saw(ended=40, took_s=1, code="OK")
+    estate.authenticate.return_value.measured = clients.measured(begin=0)
+    estate.status.return_value.members = [Mock(term=2)]
+    with pytest.raises(RuntimeError, match="spent in 40 s"):
+        crowding.enduring(measuring, estate)
     assert not measuring.report.targets
 
 
