@@ -376,8 +376,9 @@ def _lift_limits(config: Path) -> None:
 
 def _cpu_s(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    user, system = int(fields[11]), int(fields[12])
-    return (user + system) / TICKS_PER_S
+    # Of the process itself, and of those that it has started and that have ended:
+    # one of them reads the whole state for a snapshot (proc_pid_stat(5)).
+    return sum(map(int, fields[11:15])) / TICKS_PER_S
 
 
 def _resident_mb(pid: int) -> float:

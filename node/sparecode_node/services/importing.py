@@ -3,9 +3,10 @@
 Files whose rows become commands, each decided for itself (K4).
 
 Rows are proposed some at a time, so that they share commits, at a pace that leaves
-most of the time to whoever signs in; and their results leave as soon as they are known. Each has a request id of its own that follows
-from the file's, so that a retry of the import finds the answers of the rows
-that were decided, and goes on with the rest (Q1).
+most of the time to whoever signs in; and their results leave as soon as they are
+known. Each has a request id of its own that follows from the file's, so that a retry
+of the import finds the answers of the rows that were decided, and goes on with the
+rest (Q1).
 """
 
 import asyncio
