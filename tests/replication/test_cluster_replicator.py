@@ -241,6 +241,34 @@ async def test_states_are_read_on_all_members_at_one_time(
         assert [member.digest for member in told] == 3 * ["of the state"]
 
 
+async def test_a_state_is_read_once_for_all_who_ask_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes seconds: a crowd would keep the threads from whoever needs one."""
+    release, reads = threading.Event(), 0
+
+    def digest() -> str:
+        nonlocal reads
+        reads += 1
+        release.wait(WAIT_S)
+        return "of the state"
+
+    async with running(tmp_path) as nodes:
+        _, (replica, _) = await settled(nodes)
+        monkeypatch.setattr(replica.state, "digest", digest)
+        asking = [
+            asyncio.create_task(
+                replica.replicator.status(digest=True, timeout_s=WAIT_S)
+            )
+            for _ in range(20)
+        ]
+        await asyncio.sleep(0)
+        release.set()
+        told = await asyncio.gather(*asking)
+    assert {mine.digest for mine, *_ in told} == {"of the state"}
+    assert reads <= 2
+
+
 async def test_a_broken_state_stops_the_node_and_says_why(tmp_path: Path) -> None:
     async with running(tmp_path) as nodes:
         _, (replica, other) = await settled(nodes)

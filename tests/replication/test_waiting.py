@@ -6,7 +6,7 @@ import asyncio
 import pytest
 
 from sparecode_node.replication.errors import NoQuorumError, OutcomeUnknownError
-from sparecode_node.replication.waiting import AppliedWaiters, SharedBarrier
+from sparecode_node.replication.waiting import AppliedWaiters, Shared
 from sparecode_node.statemachine.results import BarrierPassed
 
 pytestmark = pytest.mark.asyncio
@@ -34,10 +34,10 @@ async def turn() -> None:
 async def test_a_barrier_is_joined_before_it_is_proposed_and_not_after() -> None:
     """Else a read could miss what was committed between proposal and call."""
     barriers = Barriers()
-    shared = SharedBarrier(barriers.pass_one)
-    early = [asyncio.create_task(shared.passed()) for _ in range(3)]
+    shared = Shared(barriers.pass_one, name="barrier")
+    early = [asyncio.create_task(shared.found()) for _ in range(3)]
     await turn()
-    late = [asyncio.create_task(shared.passed()) for _ in range(3)]
+    late = [asyncio.create_task(shared.found()) for _ in range(3)]
     await turn()
     assert len(barriers.proposed) == 1
     barriers.proposed[0].set_result(None)
@@ -53,10 +53,10 @@ async def test_a_barrier_that_fails_fails_for_all_who_share_it_and_nobody_else()
     None
 ):
     barriers = Barriers()
-    shared = SharedBarrier(barriers.pass_one)
-    early = [asyncio.create_task(shared.passed()) for _ in range(2)]
+    shared = Shared(barriers.pass_one, name="barrier")
+    early = [asyncio.create_task(shared.found()) for _ in range(2)]
     await turn()
-    late = asyncio.create_task(shared.passed())
+    late = asyncio.create_task(shared.found())
     await turn()
     barriers.proposed[0].set_exception(OutcomeUnknownError("lost"))
     await turn()
@@ -69,9 +69,9 @@ async def test_a_barrier_that_fails_fails_for_all_who_share_it_and_nobody_else()
 
 async def test_who_stops_waiting_takes_nobody_along() -> None:
     barriers = Barriers()
-    shared = SharedBarrier(barriers.pass_one)
-    gone = asyncio.create_task(shared.passed())
-    stays = asyncio.create_task(shared.passed())
+    shared = Shared(barriers.pass_one, name="barrier")
+    gone = asyncio.create_task(shared.found())
+    stays = asyncio.create_task(shared.found())
     await turn()
     gone.cancel()
     await turn()

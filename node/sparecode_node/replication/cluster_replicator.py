@@ -42,7 +42,7 @@ from sparecode_node.replication.settings import CALL_BYTES_MAX, RaftSettings
 from sparecode_node.replication.snapshot_keeper import SnapshotKeeper, StateSnapshots
 from sparecode_node.replication.tls import PeerTls
 from sparecode_node.replication.transport import PeerAddresses, PeerTransport
-from sparecode_node.replication.waiting import AppliedWaiters
+from sparecode_node.replication.waiting import AppliedWaiters, Shared
 from sparecode_node.statemachine.feature_level import NEWEST
 from sparecode_node.statemachine.results import BarrierPassed, Result
 
@@ -92,7 +92,8 @@ class ClusterReplicator:
         self._config = config
         self._clock = clock
         self._entropy = entropy
-        self._read_digest = read_digest
+        # To read the whole state takes seconds: once for all who ask meanwhile.
+        self._digest = Shared(lambda: asyncio.to_thread(read_digest), name="digest")
         self._read_head = read_head
         self._observer = config.observer
         self._primary_watch = PrimaryWatch(self._observer)
@@ -161,6 +162,7 @@ class ClusterReplicator:
     async def stop(self) -> None:
         """Leave: first the network, then the engine."""
         self._running = False
+        await self._digest.stop()
         await self._read_points.stop()
         await self._snapshots.stop()
         await self._transport.stop()
@@ -344,7 +346,7 @@ class ClusterReplicator:
         status = self._status
         applied, hashed = status.applied_index, ""
         if digest:
-            applied, hashed = await asyncio.to_thread(self._read_digest)
+            applied, hashed = await self._digest.found()
         head = await asyncio.to_thread(self._read_head)
         return MemberStatus(
             node_id=self.node_id,

@@ -15,7 +15,7 @@ from sparecode_node.replication.errors import (
 from sparecode_node.replication.peer_calls import ATTEMPT_S
 from sparecode_node.replication.primary_contact import PrimaryContact
 from sparecode_node.replication.read_index import Word
-from sparecode_node.replication.waiting import SharedBarrier
+from sparecode_node.replication.waiting import Shared
 from sparecode_node.statemachine.results import BarrierPassed
 
 BARRIER_S = 5.0
@@ -29,13 +29,13 @@ class ReadPoints:
         """*now_ms* is this node's clock."""
         self._contact = contact
         self._now_ms = now_ms
-        self._barrier = SharedBarrier(self._find)
+        self._barrier = Shared(self._find, name="read barrier")
 
     async def passed(self, *, timeout_s: float) -> BarrierPassed:
         """Return where all is that was committed before the call. Raises `ProposeError`."""
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._barrier.passed()
+                return await self._barrier.found()
         except TimeoutError as error:
             raise NoQuorumError("no quorum has confirmed a primary in time") from error
 

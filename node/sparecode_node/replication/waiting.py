@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waiting in the loop: for an applied index, and for a barrier shared by many."""
+"""Waiting in the loop: for an applied index, and for what is shared by many."""
 
 import asyncio
 import heapq
 import itertools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from sparecode_node.replication.errors import NoQuorumError
-from sparecode_node.statemachine.results import BarrierPassed
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -57,27 +59,28 @@ class AppliedWaiters:
             self._gone = 0
 
 
-class SharedBarrier:
+class Shared(Generic[T]):
     """
-    Lets concurrent callers share a barrier.
+    Lets concurrent callers share what is found out for one: a barrier, a digest.
 
     A caller may join one only before it begins: what was committed before the
     call must be covered by it. So there is one under way, and one that all who
     come meanwhile wait for.
     """
 
-    def __init__(self, pass_one: Callable[[], Awaitable[BarrierPassed]]) -> None:
-        self._pass_one = pass_one
-        self._next: asyncio.Future[BarrierPassed] | None = None
+    def __init__(self, find: Callable[[], Awaitable[T]], *, name: str) -> None:
+        self._find = find
+        self._name = name
+        self._next: asyncio.Future[T] | None = None
         self._task: asyncio.Task[None] | None = None
 
-    async def passed(self) -> BarrierPassed:
-        """Return a barrier that has begun after this call."""
+    async def found(self) -> T:
+        """Return what was found by a search that has begun after this call."""
         if self._next is None:
             self._next = asyncio.get_running_loop().create_future()
         mine = self._next
         if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="read barrier")
+            self._task = asyncio.create_task(self._run(), name=self._name)
         return await asyncio.shield(mine)
 
     async def _run(self) -> None:
@@ -85,7 +88,7 @@ class SharedBarrier:
             while (current := self._next) is not None:
                 self._next = None  # From here on nobody may join.
                 try:
-                    current.set_result(await self._pass_one())
+                    current.set_result(await self._find())
                 except Exception as error:  # noqa: BLE001 - the callers get it.
                     current.set_exception(error)
                     current.exception()  # They may all have gone by now.
