@@ -332,10 +332,15 @@ class Estate:
             if time.monotonic() > deadline:
                 raise TimeoutError("there is no primary")
 
-    def restart(self, *, own_sessions: bool) -> None:
-        """Stop all nodes, and start them in one session or in one each."""
+    def stop(self) -> None:
+        """Stop all nodes."""
         for node in self.cluster.nodes:
             node.stop()
+
+    def restart(self, *, own_sessions: bool) -> None:
+        """Stop all nodes, and start them in one session or in one each."""
+        self.stop()
+        for node in self.cluster.nodes:
             node.own_session = own_sessions
         self.start()
 
