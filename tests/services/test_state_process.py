@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The whole state is read in a process of its own, unless that takes longer."""
 
+import errno
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,6 +72,16 @@ def test_a_process_that_is_killed_is_told(
         state_process.look(killed)
 
 
+class NoThread:
+    """Would end this process."""
+
+    def __init__(self, **_: object) -> None:
+        pass
+
+    def start(self) -> None:
+        """Do nothing."""
+
+
 BEGIN = """
 import os, sys, threading
 from sparecode_node.services import state_process
@@ -98,6 +110,25 @@ def at_work() -> Iterator[tuple[subprocess.Popen[str], int]]:
     yield process, held
     process.kill()
     process.communicate()
+
+
+def test_where_priorities_may_not_be_lowered_it_gets_done_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A sandbox refuses system calls with ENOSYS, too; here in this process."""
+
+    def refusing(_: int) -> int:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(os, "nice", refusing)
+    ended, held = os.pipe()
+    monkeypatch.setattr(threading, "Thread", NoThread)
+    snapshot = tmp_path / "no snapshot"
+    monkeypatch.setattr(sys, "argv", ["", str(ended), "read", str(snapshot)])
+    assert state_process.main() == state_process.EXIT_REFUSED
+    assert "unable to open database file" in capsys.readouterr().out
+    os.close(ended)
+    os.close(held)
 
 
 @pytest.mark.timeout(DEADLINE_S)
