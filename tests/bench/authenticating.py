@@ -27,7 +27,7 @@ def production(bench: Bench, estate: Estate) -> None:
     ceiling = (before + _ceiling_per_s(estate)) / 2
     bench.report.add(
         "attempts that all cores can hash, before and after three nodes did",
-        per_s=round(ceiling, 1),
+        attempts_per_s=round(ceiling, 1),
     )
     bench.target(
         "(a)",
