@@ -133,6 +133,8 @@ def _beside_a_bulk(
         while not issuing.ended:
             runs.append(load())
         took_s = issuing.ended_at - began
+    if issuing.issued != sets:
+        raise RuntimeError(f"{issuing.issued} sets were issued, not {sets}")
     beside = runs[:-1]  # The bulk ends within the last one.
     if len(beside) < BESIDE_MIN:
         raise RuntimeError(f"the bulk issue ended after {len(beside)} loads")
@@ -158,8 +160,6 @@ def _beside_a_bulk(
         during / before,
         1.5,
     )
-    if issuing.issued != sets:
-        raise RuntimeError(f"{issuing.issued} sets were issued, not {sets}")
 
 
 class _bulk_issue:  # noqa: N801 - a context manager.
