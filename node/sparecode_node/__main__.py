@@ -45,8 +45,14 @@ from sparecode_node.rpc.stderr import grpc_lines
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
 from sparecode_node.services.errors import InvalidFieldError
 
-GARBAGE_NEW_MAX = 10_000
-"""New objects before the next look for garbage; a call makes some hundreds."""
+GARBAGE = (4000, 2, 100)
+"""
+After how many new objects to look for garbage among them; after how many such looks
+among those that stayed, too; and after how many of these among all.
+
+A look holds every thread for half a microsecond an object. gRPC leaves five objects
+a call for it; most of what it goes through are calls that are being answered.
+"""
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +109,7 @@ def run_node(node: bootstrap.Node, config: Config) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # What was imported stays: to look through it for garbage costs each call a part.
     gc.freeze()
-    gc.set_threshold(GARBAGE_NEW_MAX)
+    gc.set_threshold(*GARBAGE)
     try:
         # The same loop in C: a tenth less of a core for each call.
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -2,10 +2,11 @@
 """What administrators do: issue, read, and issue for many at once (h, i)."""
 
 import asyncio
+import functools
 import statistics
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Self
 
 from local_cluster.cluster import ADMINISTRATOR
@@ -36,20 +37,33 @@ def issuing(bench: Bench, estate: Estate) -> None:
             )
 
 
-def growing(bench: Bench, estate: Estate) -> None:
+def growing(bench: Bench, estates: Sequence[Estate]) -> None:
     """Measure how issuing and reading grow with what is stored."""
-    users, seconds = estate.population.users, min(3.0, bench.seconds)
-    bench.thrice(
-        f"issue sets of 10, {users} users",
-        lambda: estate.issue(clients=1, seconds=seconds, count=10),
-        clients=1,
-    )
-    for stale, name in ((False, "linearizable"), (True, "stale")):
-        bench.thrice(
-            f"read a token, {name}, {users} users",
-            lambda stale=stale: estate.read(clients=1, seconds=seconds, stale_ok=stale),
+    seconds = min(2.0, bench.seconds)
+
+    def at_each(work: str, load: Callable[[Estate], Run]) -> None:
+        bench.in_turn(
+            {
+                f"{work}, {estate.population.users} users": functools.partial(
+                    load, estate
+                )
+                for estate in estates
+            },
             clients=1,
         )
+
+    at_each(
+        "issue sets of 10",
+        lambda estate: estate.issue(clients=1, seconds=seconds, count=10),
+    )
+    at_each(
+        "read a token, linearizable",
+        lambda estate: estate.read(clients=1, seconds=seconds, stale_ok=False),
+    )
+    at_each(
+        "read a token, stale",
+        lambda estate: estate.read(clients=1, seconds=seconds, stale_ok=True),
+    )
 
 
 def reading(bench: Bench, estate: Estate) -> None:

@@ -2,12 +2,14 @@
 """Passcodes: one node and three, through whichever, with either hashing (a, b, d)."""
 
 import statistics
+from collections.abc import Sequence
 
 from local_cluster.cluster import LocalNode
 
 from tests.bench.estate import Estate, Run
-from tests.bench.limits import argon2id_per_s
-from tests.bench.measuring import CLIENTS, MANY, Bench
+from tests.bench.limits import argon2id_per_s, call_echo, echoing
+from tests.bench.load import Measured
+from tests.bench.measuring import CALLS_PER_S_MAX, CLIENTS, MANY, Bench, ratio
 from tests.bench.tracing import counting_syncs
 
 EVALUATIONS = 2
@@ -22,17 +24,13 @@ def production(bench: Bench, estate: Estate) -> None:
     deals the cores out between them has long pieces of hashing done at once, so that
     more is hashed; and answers wait for their turn, also those to whom is shed.
     """
-    before = _ceiling_per_s(estate)
-    runs = _hashing(bench, estate, "in sessions of their own", (*CLIENTS, MANY))
-    ceiling = (before + _ceiling_per_s(estate)) / 2
-    bench.report.add(
-        "attempts that all cores can hash, before and after three nodes did",
-        attempts_per_s=round(ceiling, 1),
+    runs, share = _held_against_the_cores(
+        bench, estate, "in sessions of their own", (*CLIENTS, MANY)
     )
     bench.target(
         "(a)",
         "hashing of production, 64 clients: share of what all cores can hash",
-        runs[64].measured.per_s / ceiling,
+        share,
         0.8,
         at_least=True,
     )
@@ -51,13 +49,11 @@ def one_session(bench: Bench, estate: Estate) -> None:
     Priorities hold between all threads, as they do on a machine of its own. What it
     costs to break hashing off for each answer is told too, as a share of (a).
     """
-    estate.restart(own_sessions=False)
-    before = _ceiling_per_s(estate)
-    runs = _hashing(bench, estate, "in one session", (64, MANY))
-    ceiling = (before + _ceiling_per_s(estate)) / 2
+    estate.start_in_one_session()
+    runs, share = _held_against_the_cores(bench, estate, "in one session", (64, MANY))
     bench.report.add(
         "hashing of production in one session: share of what all cores can hash",
-        share=round(runs[64].measured.per_s / ceiling, 2),
+        share=round(share, 2),
     )
     best = max(run.measured.per_s for run in runs.values())
     held_up(bench, runs[MANY], best, "hashing of production, one session")
@@ -70,13 +66,27 @@ def alone(bench: Bench, estate: Estate) -> None:
     quickly_told(bench, run, "hashing of production, one node")
 
 
-def _ceiling_per_s(estate: Estate) -> float:
+def _held_against_the_cores(
+    bench: Bench, estate: Estate, where: str, crowds: tuple[int, ...]
+) -> tuple[dict[int, Run], float]:
     """
-    Return how many attempts all cores can hash in a second, with no node running.
+    Return what crowds get, and 64 clients' share of what all cores can hash.
 
-    Anew, since what other machines on the same host do to its memory changes within
-    minutes, by more than what is measured.
+    That is measured before and after them, since what other machines on the same host
+    do to its memory changes within minutes, by more than what is to be found.
     """
+    before = _ceiling_per_s(estate)
+    runs = _hashing(bench, estate, where, crowds)
+    ceiling = (before + _ceiling_per_s(estate)) / 2
+    bench.report.add(
+        f"attempts that all cores can hash, before and after three nodes did, {where}",
+        attempts_per_s=round(ceiling, 1),
+    )
+    return runs, runs[64].measured.per_s / ceiling
+
+
+def _ceiling_per_s(estate: Estate) -> float:
+    """Return how many attempts all cores can hash in a second, with no node running."""
     estate.stop()
     found = statistics.median(argon2id_per_s() for _ in range(5)) / EVALUATIONS
     estate.start()
@@ -168,18 +178,26 @@ def three(bench: Bench, estate: Estate) -> float:
         )
         for clients in CLIENTS
     }
-    limits = bench.limits
-    bench.target(
-        "(b)",
-        "cheap hashing, 64 clients: share of the echo",
-        runs[64].measured.per_s / limits.echo[64].per_s,
-        0.35,
-        at_least=True,
-    )
-    floor = limits.echo[1].p50_ms + limits.sync_ms
-    bench.target(
-        "(b)", "one client's p50, in echo p50 + one sync", _p50(runs[1]) / floor, 4.0
-    )
+    with echoing(estate.cluster) as address:
+        echo, codes = _in_turn_with_the_echo(bench, estate, address, clients=64)
+        bench.target(
+            "(b)",
+            "cheap hashing, 64 clients: share of the echo",
+            ratio([each.per_s for each in codes], [each.per_s for each in echo]),
+            0.35,
+            at_least=True,
+        )
+        echo, codes = _in_turn_with_the_echo(bench, estate, address, clients=1)
+        sync_ms = bench.limits.sync_ms
+        bench.target(
+            "(b)",
+            "one client's p50, in echo p50 + one sync",
+            ratio(
+                [each.p50_ms for each in codes],
+                [each.p50_ms + sync_ms for each in echo],
+            ),
+            4.0,
+        )
     for clients in CLIENTS:
         bench.thrice(
             "authenticate, TOTP",
@@ -187,6 +205,28 @@ def three(bench: Bench, estate: Estate) -> float:
             clients=clients,
         )
     return max(run.measured.per_s for run in runs.values())
+
+
+def _in_turn_with_the_echo(
+    bench: Bench, estate: Estate, address: str, *, clients: int
+) -> tuple[list[Measured], list[Measured]]:
+    """Return what the echo does, and what three nodes do."""
+    seconds = min(3.0, bench.seconds)
+
+    def echo() -> Run:
+        measured = call_echo(estate.cluster, address, clients, seconds)
+        return Run(measured=measured, cpu_ms={}, entries=0)
+
+    echoed, answered = bench.in_turn(
+        {
+            "echo, in turn with three nodes": echo,
+            "authenticate, codes, in turn with the echo": lambda: bench.codes(
+                estate, clients
+            ),
+        },
+        clients=clients,
+    )
+    return echoed, answered
 
 
 def through(bench: Bench, estate: Estate) -> None:
@@ -221,15 +261,23 @@ def syncs(bench: Bench, estate: Estate) -> None:
     )
 
 
-def growing(bench: Bench, estate: Estate) -> float:
-    """Return the p50 of one client where so much is stored (c)."""
-    run = bench.thrice(
-        f"authenticate, codes, {estate.population.users} users",
-        lambda: bench.codes(estate, 1),
+def growing(bench: Bench, estates: Sequence[Estate]) -> None:
+    """See that one client waits as long where most is stored, in the last one (c)."""
+    seconds = min(3.0, bench.seconds)
+    calls = int(seconds * CALLS_PER_S_MAX[1])
+    few, *_, most = bench.in_turn(
+        {
+            f"authenticate, codes, {estate.population.users} users": lambda estate=estate: (
+                estate.authenticate(clients=1, seconds=seconds, calls=calls)
+            )
+            for estate in estates
+        },
         clients=1,
     )
-    return _p50(run)
-
-
-def _p50(run: Run) -> float:
-    return run.measured.p50_ms
+    least, largest = (estates[each].population.users for each in (0, -1))
+    bench.target(
+        "(c)",
+        f"p50 at {largest} users, in that at {least}",
+        ratio([each.p50_ms for each in most], [each.p50_ms for each in few]),
+        1.2,
+    )

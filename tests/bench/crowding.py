@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Too many callers: nothing collapses, nobody is elected, the loop is not held (e)."""
 
+import itertools
+import statistics
 from pathlib import Path
 
 from tests.bench.authenticating import held_up, quickly_told
 from tests.bench.estate import Estate
-from tests.bench.measuring import MANY, Bench
+from tests.bench.measuring import MANY, ROUNDS, Bench
 from tests.bench.tracing import steps_of, watch_steps
 
 ENDURING_S = 60
@@ -61,10 +63,16 @@ def steps(bench: Bench, estate: Estate, folder: Path) -> None:
         if not steps_of(path):
             raise RuntimeError("nobody watches: the start itself has a long step")
         path.write_text("")  # Starting is no answering.
-    bench.codes(estate, 64)
-    estate.read(clients=8, seconds=min(3.0, bench.seconds), stale_ok=False)
-    estate.issue(clients=8, seconds=min(3.0, bench.seconds), count=50)
-    found = sorted((s for path in notes.values() for s in steps_of(path)), reverse=True)
+    seconds = min(3.0, bench.seconds)
+    rounds = []
+    for _ in range(ROUNDS):
+        bench.codes(estate, 64)
+        estate.read(clients=8, seconds=seconds, stale_ok=False)
+        estate.issue(clients=8, seconds=seconds, count=50)
+        rounds.append([step for path in notes.values() for step in steps_of(path)])
+        for path in notes.values():
+            path.write_text("")
+    found = sorted(itertools.chain(*rounds), reverse=True)
     bench.report.add(
         "long steps of the event loops, in ms of a core",
         longest=[f"{ms:g} {name}" for ms, name in found[:8]],
@@ -72,8 +80,9 @@ def steps(bench: Bench, estate: Estate, folder: Path) -> None:
     )
     bench.target(
         "(3)",
-        "longest step of an event loop",
-        found[0][0] if found else 0.0,
+        f"longest step of an event loop, median of {ROUNDS} rounds",
+        # What others on the same host take from a core counts as this step's, too.
+        statistics.median(max((ms for ms, _ in each), default=0.0) for each in rounds),
         STEP_MS_MAX,
         unit=" ms",
     )

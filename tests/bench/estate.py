@@ -340,12 +340,10 @@ class Estate:
         for node in self.cluster.nodes:
             node.stop()
 
-    def restart(self, *, own_sessions: bool) -> None:
-        """Stop all nodes, and start them in one session or in one each."""
-        self.stop()
+    def start_in_one_session(self) -> None:
+        """Have nodes start in one session, from the next time on."""
         for node in self.cluster.nodes:
-            node.own_session = own_sessions
-        self.start()
+            node.own_session = False
 
     def _sign_in(self) -> str:
         with self._admin_channel() as channel:

@@ -33,7 +33,7 @@ REQUEST_BYTES = 110
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """The ceilings; each is the median of three."""
+    """The ceilings, before anything else; each is the median of three."""
 
     echo: dict[int, Measured]
     """Clients -> what a raw echo with mutual TLS does."""
@@ -52,22 +52,9 @@ def measure(
 ) -> Limits:
     """Measure them all, on a machine that does nothing else."""
     with echoing(cluster) as address:
-        certificates = cluster.certificates
         echo = {
             count: median_of(
-                lambda count=count: do(
-                    Load(
-                        addresses=(address,),
-                        ca=str(cluster.members_ca),
-                        certificate=str(certificates / f"{AGENT}.pem"),
-                        key=str(certificates / f"{AGENT}.key"),
-                        method=ECHO,
-                        requests=(os.urandom(REQUEST_BYTES).hex(),),
-                        repeat=True,
-                        clients=count,
-                        seconds=seconds,
-                    )
-                )
+                lambda count=count: call_echo(cluster, address, count, seconds)
             )
             for count in clients
         }
@@ -106,6 +93,25 @@ def echoing(cluster: LocalCluster) -> Iterator[str]:
     finally:
         process.kill()
         process.wait()
+
+
+def call_echo(
+    cluster: LocalCluster, address: str, clients: int, seconds: float
+) -> Measured:
+    """Have clients call the echo, as they would call Sparecode."""
+    return do(
+        Load(
+            addresses=(address,),
+            ca=str(cluster.members_ca),
+            certificate=str(cluster.certificates / f"{AGENT}.pem"),
+            key=str(cluster.certificates / f"{AGENT}.key"),
+            method=ECHO,
+            requests=(os.urandom(REQUEST_BYTES).hex(),),
+            repeat=True,
+            clients=clients,
+            seconds=seconds,
+        )
+    )
 
 
 async def serve(certificates: Path, member: str) -> None:

@@ -2,9 +2,10 @@
 """What every part of the benchmark has: a report, the ceilings, and loads thrice."""
 
 import contextlib
+import statistics
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from local_cluster.cluster import LocalNode
@@ -12,6 +13,7 @@ from rich.console import Console
 
 from tests.bench.estate import Estate, Run
 from tests.bench.limits import Limits
+from tests.bench.load import Measured
 from tests.bench.report import Report, Target
 
 CLIENTS = (1, 8, 64)
@@ -19,6 +21,8 @@ MANY = 256
 CALLS_PER_S_MAX = {1: 300, 8: 800}
 """More than a load asks in a second, so that none ends early; else:"""
 CALLS_PER_S = 1500
+ROUNDS = 5
+"""Of loads that take turns."""
 
 
 @dataclass
@@ -49,8 +53,28 @@ class Bench:
 
     def thrice(self, name: str, run: Callable[[], Run], **values: object) -> Run:
         """Do a load three times; keep the one in the middle."""
-        runs = sorted((run() for _ in range(3)), key=lambda each: each.measured.per_s)
-        middle = runs[1]
+        return self._keep(name, [run() for _ in range(3)], values)
+
+    def in_turn(
+        self, loads: Mapping[str, Callable[[], Run]], **values: object
+    ) -> list[list[Measured]]:
+        """
+        Do each load, by its name, then each again; return what each has shown.
+
+        How fast a machine is that others share changes by a third within a minute;
+        what is held against each other must have seen the same of it.
+        """
+        runs: dict[str, list[Run]] = {name: [] for name in loads}
+        for _ in range(ROUNDS):
+            for name, load in loads.items():
+                runs[name].append(load())
+        for name, those in runs.items():
+            self._keep(name, those, values)
+        return [[run.measured for run in those] for those in runs.values()]
+
+    def _keep(self, name: str, runs: list[Run], values: dict[str, object]) -> Run:
+        """Put the run in the middle into the report."""
+        middle = sorted(runs, key=lambda each: each.measured.per_s)[len(runs) // 2]
         self.report.add_load(name, middle.measured, middle.cpu_ms, **values)
         return middle
 
@@ -112,3 +136,10 @@ class Bench:
                 unit=unit,
             )
         )
+
+
+def ratio(these: Sequence[float], to_those: Sequence[float]) -> float:
+    """Return the median of the ratios of what was measured in turn."""
+    return statistics.median(
+        this / that for this, that in zip(these, to_those, strict=True)
+    )

@@ -4,7 +4,7 @@
 import contextlib
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -12,11 +12,11 @@ import pytest
 from rich.console import Console
 
 from tests.bench import authenticating, crowding, indistinguishable
-from tests.bench.estate import Estate
+from tests.bench.estate import Estate, Run
 from tests.bench.failing import first_kept
 from tests.bench.limits import Limits
 from tests.bench.load import Clients, Load, longest_gap, percentile
-from tests.bench.measuring import Bench
+from tests.bench.measuring import ROUNDS, Bench, ratio
 from tests.bench.population import CODES_EACH, PIN, Population
 from tests.bench.report import Report, Target
 
@@ -99,6 +99,34 @@ def bench(tmp_path: Path) -> Bench:
         seconds=1,
         console=Console(file=io.StringIO()),
     )
+
+
+def run_of(p50_ms: float) -> Run:
+    clients = Clients(LOAD)
+    clients.saw(ended=1, took_s=p50_ms / 1000, code="OK")
+    return Run(measured=clients.measured(begin=0), cpu_ms={}, entries=0)
+
+
+def test_what_is_held_against_each_other_takes_turns(tmp_path: Path) -> None:
+    """A machine that becomes slower meanwhile makes no difference between the two."""
+    asked: list[str] = []
+
+    def load(name: str, ms: float) -> Callable[[], Run]:
+        def do() -> Run:
+            run = run_of(ms * (1 + len(asked) // 2))
+            asked.append(name)
+            return run
+
+        return do
+
+    measuring = bench(tmp_path)
+    few, many = measuring.in_turn(
+        {"few": load("few", 2), "many": load("many", 3)}, clients=1
+    )
+    assert asked == ["few", "many"] * ROUNDS
+    found = ratio([each.p50_ms for each in many], [each.p50_ms for each in few])
+    assert found == pytest.approx(1.5)
+    assert [each["name"] for each in measuring.report.results] == ["few", "many"]
 
 
 def test_a_node_says_where_its_log_begins() -> None:

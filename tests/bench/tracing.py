@@ -3,6 +3,7 @@
 
 import asyncio
 import functools
+import gc
 import json
 import os
 import re
@@ -10,7 +11,9 @@ import runpy
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,15 +76,22 @@ def run_watched() -> None:
     """
     notes = Path(os.environ[TO]).open("a", buffering=1)  # noqa: SIM115 - to the end.
     run: Callable[[asyncio.Handle], None] = asyncio.Handle._run
+    looks: Counter[int] = Counter()
+
+    def looked_for_garbage(phase: str, _: object) -> None:
+        looks[threading.get_ident()] += phase == "stop"
 
     @functools.wraps(run)
     def watched(handle: asyncio.Handle) -> None:
-        began = time.thread_time()
+        began, before = time.thread_time(), looks[threading.get_ident()]
         run(handle)
         took_ms = (time.thread_time() - began) * 1000
         if took_ms >= NOTE_MS:
-            notes.write(json.dumps([round(took_ms, 2), _name(handle)]) + "\n")
+            garbage = looks[threading.get_ident()] > before
+            name = _name(handle) + ", with garbage" * garbage
+            notes.write(json.dumps([round(took_ms, 2), name]) + "\n")
 
+    gc.callbacks.append(looked_for_garbage)
     asyncio.Handle._run = watched  # type: ignore[method-assign]
     # uvloop does not run its steps in Python, where they can be watched.
     uvloop.new_event_loop = asyncio.new_event_loop
