@@ -27,7 +27,6 @@ from sparecode_node.preparing import (
     make_data_dir,
     ring_file,
 )
-from sparecode_node.queries.state import read_only_uri
 from sparecode_node.replication import forwarding
 from sparecode_node.replication.errors import StartRefusedError
 from sparecode_node.replication.journal_format import SALT_BYTES, Identity
@@ -51,7 +50,7 @@ from sparecode_node.services.bundles import Bundle
 from sparecode_node.services.keyring import KeyRing, KeyRingError, write_private
 from sparecode_node.services.sealing import Sealing
 from sparecode_node.statemachine.epoch_commands import BeginEpoch
-from sparecode_node.statemachine.schema import SchemaError
+from sparecode_node.statemachine.schema import SchemaError, read_only_uri
 from sparecode_node.statemachine.snapshots import SnapshotError, write_snapshot
 
 RING = "ring.json"

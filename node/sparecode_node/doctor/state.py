@@ -8,14 +8,13 @@ from pathlib import Path
 
 from sparecode_node.doctor.findings import Finding, fail, ok, warn
 from sparecode_node.domain.audit import GENESIS_HASH, AuditEvent, chain_hash
-from sparecode_node.queries.state import read_only_uri
 from sparecode_node.replication.inspection import (
     DamagedJournalError,
     JournalFacts,
     read_journal,
 )
 from sparecode_node.services.keyring import KeyRing
-from sparecode_node.statemachine.schema import VERSION
+from sparecode_node.statemachine.schema import VERSION, read_only_uri
 
 _REPLACE = "remove this node from the cluster, and add it under a new id"
 

@@ -16,8 +16,8 @@ from sparecode_node.domain.lockout import FREE, Factor, Lockout
 from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.tokens import Token
 from sparecode_node.queries.policies import parsed
-from sparecode_node.queries.state import read_only_uri
 from sparecode_node.statemachine import tables
+from sparecode_node.statemachine.schema import read_only_uri
 
 
 class SeedReader:

@@ -19,8 +19,9 @@ import aiosqlite
 from sparecode_node.domain.users import fold
 from sparecode_node.queries.batching import BatchedReads, Query
 from sparecode_node.queries.transaction import APPLIED_INDEX, ReadTransaction
+from sparecode_node.statemachine.schema import read_only_uri
 
-__all__ = ["LocalState", "ReadTransaction", "read_only_uri"]
+__all__ = ["LocalState", "ReadTransaction"]
 
 T = TypeVar("T")
 
@@ -90,11 +91,6 @@ class LocalState:
             await connection.rollback()
         finally:
             self._idle.put_nowait(connection)
-
-
-def read_only_uri(path: Path) -> str:
-    """Return the URI by which SQLite opens *path* and never writes."""
-    return f"{path.absolute().as_uri()}?mode=ro"
 
 
 def _open(path: Path) -> sqlite3.Connection:

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sparecode_node.domain.audit import GENESIS_HASH, AuditEvent, chain_hash
-from sparecode_node.queries.state import read_only_uri
 from sparecode_node.services import age_files, backup_files
 from sparecode_node.services.backup_files import (
     BackupFileError,
     BackupManifest,
     SignedManifest,
 )
+from sparecode_node.statemachine.schema import read_only_uri
 from sparecode_node.statemachine.snapshots import SnapshotError, read_facts
 
 

@@ -12,7 +12,7 @@ from typing import Self
 
 from sparecode_node.domain.ids import NodeId, RequestId
 from sparecode_node.queries import policies
-from sparecode_node.queries.state import LocalState, read_only_uri
+from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.replicator import Proposal, Replicator
 from sparecode_node.services import age_files, backup_files, state_process
 from sparecode_node.services.ambient import Clock, Entropy
@@ -25,6 +25,7 @@ from sparecode_node.statemachine.backup_commands import CreateBackup, NoteBackup
 from sparecode_node.statemachine.backups import NO_RECIPIENT
 from sparecode_node.statemachine.commands import Call, RequestKey
 from sparecode_node.statemachine.epochs import FIRST_EPOCH
+from sparecode_node.statemachine.schema import read_only_uri
 from sparecode_node.statemachine.snapshots import SnapshotFacts
 
 NOTE_S = 10.0

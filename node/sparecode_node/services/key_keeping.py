@@ -18,7 +18,6 @@ from pathlib import Path
 
 from sparecode_node.domain.ids import KeyId, NodeId
 from sparecode_node.domain.keys import KeyInUse, KeysInState
-from sparecode_node.queries.state import read_only_uri
 from sparecode_node.replication.key_exchange import (
     CannotHoldError,
     KeyExchange,
@@ -29,6 +28,7 @@ from sparecode_node.services.keyring import KeyRing, KeyRingError
 from sparecode_node.services.keyring_form import KEY_BYTES, WaitingKey
 from sparecode_node.services.ring_file import RingFile
 from sparecode_node.statemachine import key_tables
+from sparecode_node.statemachine.schema import read_only_uri
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from sparecode_node.domain.audit import GENESIS_HASH
 from sparecode_node.domain.keys import KeysInState
 from sparecode_node.queries.seeds import SeedReader
-from sparecode_node.queries.state import read_only_uri
 from sparecode_node.replication.replicator import Stamper
 from sparecode_node.services import state_process
 from sparecode_node.services.ambient import Clock
@@ -19,6 +18,7 @@ from sparecode_node.statemachine.commands import Call
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.membership_tables import ticket_certificates
 from sparecode_node.statemachine.results import Result
+from sparecode_node.statemachine.schema import read_only_uri
 from sparecode_node.statemachine.snapshots import SnapshotFacts
 
 

@@ -8,6 +8,7 @@ Every row is a function of the log. `meta` holds what is one of a kind:
 """
 
 import sqlite3
+from pathlib import Path
 
 VERSION = 19
 """Stored as `user_version`; raised with every change of the tables."""
@@ -362,6 +363,15 @@ before would have been written with: the digest is that of a new replica.
 
 class SchemaError(Exception):
     """The database is of another version of this software."""
+
+
+def read_only_uri(path: Path, *, immutable: bool = False) -> str:
+    """
+    Return the URI by which SQLite opens *path* and never writes.
+
+    *immutable*: nobody else writes it, either; needs no lock and no file beside it.
+    """
+    return f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' * immutable}"
 
 
 def prepare(db: sqlite3.Connection) -> None:

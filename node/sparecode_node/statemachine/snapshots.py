@@ -67,7 +67,7 @@ def read_facts(snapshot: Path) -> SnapshotFacts:
 
     Raises `SnapshotError`.
     """
-    uri = f"{snapshot.absolute().as_uri()}?mode=ro&immutable=1"
+    uri = schema.read_only_uri(snapshot, immutable=True)
     try:
         with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
             (version,) = db.execute("PRAGMA user_version").fetchone()
@@ -91,7 +91,7 @@ def read_state(state: Path) -> SnapshotFacts:
 
     Raises `SnapshotError`.
     """
-    uri = f"{state.absolute().as_uri()}?mode=ro"
+    uri = schema.read_only_uri(state)
     try:
         with contextlib.closing(
             sqlite3.connect(uri, uri=True, isolation_level=None)
@@ -110,7 +110,7 @@ def install_snapshot(db: sqlite3.Connection, snapshot: Path) -> None:
 
     Readers on other connections go on, with the old state or with the new one.
     """
-    uri = f"{snapshot.absolute().as_uri()}?mode=ro&immutable=1"
+    uri = schema.read_only_uri(snapshot, immutable=True)
     # With NORMAL, a commit would be on disk only after the next checkpoint.
     db.execute("PRAGMA synchronous = FULL")
     try:
