@@ -69,6 +69,7 @@ from sparecode_node.services.refusals import Refusals
 from sparecode_node.services.sealing import Sealing
 from sparecode_node.services.security_log import SecurityLog
 from sparecode_node.services.state_file import StateFile
+from sparecode_node.services.state_process import StateProcesses
 from sparecode_node.services.use_cases import build_services
 from sparecode_node.statemachine.feature_level import FeatureLevelError
 from sparecode_node.statemachine.schema import SchemaError
@@ -199,8 +200,11 @@ class Node:
         )
         kdf = Kdf(PROFILES[config.kdf_profile.value])
         started.callback(kdf.close)
-        measures = Measures()
-        replicator = self._make_replicator(certificates["peers"], keeper, measures)
+        measures, processes = Measures(), StateProcesses()
+        started.callback(processes.close)
+        replicator = self._make_replicator(
+            certificates["peers"], keeper, measures, processes
+        )
         self._certificates, self._replicator = certificates, replicator
         check_free("peers", str(config.peers.listen))
         await replicator.start()
@@ -216,7 +220,9 @@ class Node:
             clock=self._clock,
             entropy=self._entropy,
             refusals=self._refusals,
-            backup_source=BackupSource.of(config.node.data_dir / STATE, VERSION),
+            backup_source=BackupSource.of(
+                config.node.data_dir / STATE, processes, VERSION
+            ),
             limits=rate_limits(config),
             authorities=self._welcome.authorities,
         )
@@ -264,6 +270,8 @@ class Node:
         if founder is not None:
             self._run(started, founder.run(replicator), "the cluster cannot begin")
         started.push_async_callback(self._leave, condition, listeners, replicator)
+        # What they read, nobody waits for any more.
+        started.callback(processes.close)
 
     def _observe(
         self,
@@ -338,13 +346,18 @@ class Node:
             self._console.renew()
 
     def _make_replicator(
-        self, tls: TlsFiles, keeper: KeyKeeper, measures: Measures
+        self,
+        tls: TlsFiles,
+        keeper: KeyKeeper,
+        measures: Measures,
+        processes: StateProcesses,
     ) -> ClusterReplicator:
         config = self._config
         state = StateFile(
             config.node.data_dir / STATE,
             sealing=Sealing(keeper.ring),
             clock=self._clock,
+            processes=processes,
             on_applied=measures.applied,
             on_keys=keeper.follow,
         )

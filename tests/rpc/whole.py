@@ -37,6 +37,7 @@ from sparecode_node.services.refusals import Refusals
 from sparecode_node.services.ring_file import RingFile
 from sparecode_node.services.sealing import Sealing
 from sparecode_node.services.state_file import StateFile
+from sparecode_node.services.state_process import StateProcesses
 from sparecode_node.services.use_cases import build_services
 from tests.rpc.edge import NODE, Edge, settings
 
@@ -204,10 +205,16 @@ async def running_whole(directory: Path) -> AsyncIterator[Whole]:
     clock, entropy = SystemClock(), SystemEntropy()
     keeper = KeyKeeper(KeyRing.draw(entropy), RingFile(path=directory / "keys.json"))
     sealing = Sealing(keeper.ring)
+    processes = StateProcesses()
     file = StateFile(
-        directory / "state.db", sealing=sealing, clock=clock, on_keys=keeper.follow
+        directory / "state.db",
+        sealing=sealing,
+        clock=clock,
+        processes=processes,
+        on_keys=keeper.follow,
     )
     with (
+        contextlib.closing(processes),
         file.open() as (machine, stamper),
         contextlib.closing(Kdf(TESTING, workers=1)) as kdf,
     ):

@@ -16,6 +16,7 @@ from sparecode_node.replication.errors import (
     OlderMemberError,
     OutcomeUnknownError,
     OverloadedError,
+    StoppingError,
 )
 from sparecode_node.services.errors import (
     InvalidFieldError,
@@ -35,6 +36,7 @@ EXPLAINED = (
     OlderMemberError,
     OverloadedError,
     OutcomeUnknownError,
+    StoppingError,
 )
 """Ends of a use case that a page has words for; anything else is a bug."""
 
@@ -165,6 +167,12 @@ def explain(error: Exception, fields: Mapping[str, str] | None = None) -> Proble
             return Problem(
                 words="This node has too much to do. Nothing was changed; try again "
                 "in a few seconds.",
+                status=503,
+            )
+        case StoppingError():
+            return Problem(
+                words="This node is being stopped. Try again at another node’s "
+                "console.",
                 status=503,
             )
         case OlderMemberError():

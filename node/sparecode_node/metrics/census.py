@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication.errors import StoppingError
 from sparecode_node.replication.replicator import MemberStatus
 from sparecode_node.services.ambient import Clock
 
@@ -56,13 +57,16 @@ class Census:
         self.digests_compared_ms = 0
 
     async def run(self) -> None:
-        """Ask until cancelled."""
+        """Ask until cancelled, or until the node is told to stop."""
         digest_due_s = self._clock.monotonic_s() + DIGEST_EVERY_S
         while True:
             await self.ask()
             is_primary = self._members.primary == self._members.node_id
             if is_primary and self._clock.monotonic_s() >= digest_due_s:
-                compared = await self.compare_digests()
+                try:
+                    compared = await self.compare_digests()
+                except StoppingError:
+                    return
                 pause_s = DIGEST_EVERY_S if compared else DIGEST_AGAIN_S
                 digest_due_s = self._clock.monotonic_s() + pause_s
             await asyncio.sleep(EVERY_S)
@@ -87,7 +91,11 @@ class Census:
             )
 
     async def compare_digests(self) -> bool:
-        """Compare the states of members at the same index; say if any two were."""
+        """
+        Compare the states of members at the same index; say if any two were.
+
+        Raises `StoppingError`.
+        """
         # Releases may have different tables: each is compared with its own.
         told = await self._members.status(digest=True, timeout_s=DIGEST_ANSWER_S)
         newest = max(member.feature_level for member in told)

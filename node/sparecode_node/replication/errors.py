@@ -72,6 +72,13 @@ class SnapshotRefusedError(Exception):
     """A snapshot must not be kept, or installed, here and now; nothing was changed."""
 
 
+class StoppingError(Exception):
+    """This node is told to stop, and has ended what read its whole state."""
+
+    def __init__(self) -> None:
+        super().__init__("this node stops, and reads its whole state no more")
+
+
 class StartRefusedError(Exception):
     """What lies on this node's disk does not fit together: it must not take part."""
 

@@ -15,7 +15,7 @@ from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication import frames, levels
 from sparecode_node.replication.admission import Hello
 from sparecode_node.replication.engine_thread import EngineThread
-from sparecode_node.replication.errors import NoPrimaryError
+from sparecode_node.replication.errors import NoPrimaryError, StoppingError
 from sparecode_node.replication.forwarding import MalformedCallError
 from sparecode_node.replication.greeting import HELLO, hello_in
 from sparecode_node.replication.key_exchange import KeyCalls, KeyExchange
@@ -282,4 +282,7 @@ class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
     ) -> peers_pb2.GetMemberStatusResponse:
         """Tell how far this member has got; also a node that does not run (E2)."""
         await self._member_or_guest(context)
-        return await self._handler.member_status(request)
+        try:
+            return await self._handler.member_status(request)
+        except StoppingError as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))

@@ -24,6 +24,7 @@ from sparecode_node.replication.errors import (
     NoPrimaryError,
     ProposeError,
     SnapshotRefusedError,
+    StoppingError,
 )
 from sparecode_node.replication.observing import (
     Observer,
@@ -53,13 +54,13 @@ ENGINE_S = 60.0
 
 
 class StateSnapshots(Protocol):
-    """Writes and reads snapshots of the state, in any thread."""
+    """Writes and reads snapshots in any thread, until the node is told to stop."""
 
     def write(self, target: Path) -> SnapshotFacts:
-        """Copy the state as it is into the new file *target*."""
+        """Copy the state into the new file *target*. Raises `StoppingError`."""
 
     def read(self, snapshot: Path) -> SnapshotFacts:
-        """Read a whole snapshot. Raises `SnapshotError`."""
+        """Read a whole snapshot. Raises `SnapshotError` and `StoppingError`."""
 
 
 class SnapshotKeeper:
@@ -79,6 +80,7 @@ class SnapshotKeeper:
         self._status = ReplicaStatus()
         self._store: SnapshotStore | None = None
         self._task: asyncio.Task[None] | None = None
+        self._stopping = False
 
     async def start(self) -> None:
         """Begin; the engine runs already."""
@@ -104,6 +106,8 @@ class SnapshotKeeper:
     def _next_work(
         self, store: SnapshotStore
     ) -> Callable[[], Coroutine[Any, Any, None]] | None:
+        if self._stopping:
+            return None
         source = self._status.snapshot_source
         if source is not None:
             return lambda: self._observed("fetch", self._fetch(store, source))
@@ -123,6 +127,8 @@ class SnapshotKeeper:
                 self._status = await self._engine.run(
                     lambda replica: replica.status(), timeout_s=ENGINE_S
                 )
+            except StoppingError:
+                self._stopping = True  # Nothing has failed; `stop` will be called.
             except (
                 BrokenSnapshotError,
                 SnapshotError,

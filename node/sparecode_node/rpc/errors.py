@@ -28,6 +28,7 @@ from sparecode_node.replication.errors import (
     OlderMemberError,
     OutcomeUnknownError,
     OverloadedError,
+    StoppingError,
 )
 from sparecode_node.rpc.advice import ADVICE
 from sparecode_node.services.errors import (
@@ -141,6 +142,13 @@ EXCEPTIONS: Mapping[type[Exception], Answer] = {
     ),
     UnknownKeyError: _KEY_MISSING,
     KeyMissingError: _KEY_MISSING,
+    StoppingError: Answer(
+        code=_CODE.UNAVAILABLE,
+        reason="STOPPING",
+        words="this node is being stopped, and reads its whole state no more; ask "
+        "another node, or this one when it is back",
+        retry_s=1.0,
+    ),
     OutcomeUnknownError: Answer(
         code=_CODE.UNAVAILABLE,
         reason="OUTCOME_UNKNOWN",

@@ -14,13 +14,14 @@ from sparecode_node.domain.ids import NodeId, RequestId
 from sparecode_node.queries import policies
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.replicator import Proposal, Replicator
-from sparecode_node.services import age_files, backup_files, state_process
+from sparecode_node.services import age_files, backup_files
 from sparecode_node.services.ambient import Clock, Entropy
 from sparecode_node.services.backup_files import BackupManifest, SignedManifest
 from sparecode_node.services.context import CallContext
 from sparecode_node.services.errors import Refused
 from sparecode_node.services.proposing import NO_SESSION, Proposer, applied
 from sparecode_node.services.sealing import Sealing
+from sparecode_node.services.state_process import StateProcesses
 from sparecode_node.statemachine.backup_commands import CreateBackup, NoteBackup
 from sparecode_node.statemachine.backups import NO_RECIPIENT
 from sparecode_node.statemachine.commands import Call, RequestKey
@@ -52,10 +53,10 @@ class BackupSource:
     """Of the software."""
 
     @classmethod
-    def of(cls, state: Path, version: str) -> Self:
+    def of(cls, state: Path, processes: StateProcesses, version: str) -> Self:
         """Take backups of the state in a file, with their working files beside it."""
         return cls(
-            write_snapshot=lambda target: state_process.write(state, target),
+            write_snapshot=lambda target: processes.write(state, target),
             directory=state.parent,
             version=version,
         )
@@ -90,7 +91,8 @@ class Backups:
 
         It is ordered in the log, where it is judged and recorded, and noted there
         when the last piece has been taken. Raises `InvalidFieldError`,
-        `NotSignedInError`, `NotPermittedError`, `Refused` and `ProposeError`.
+        `NotSignedInError`, `NotPermittedError`, `Refused` and `ProposeError`; the
+        pieces raise `StoppingError`.
         """
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)

@@ -10,10 +10,10 @@ from sparecode_node.domain.audit import GENESIS_HASH
 from sparecode_node.domain.keys import KeysInState
 from sparecode_node.queries.seeds import SeedReader
 from sparecode_node.replication.replicator import Stamper
-from sparecode_node.services import state_process
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.sealing import Sealing
 from sparecode_node.services.stamping import PrimaryStamper
+from sparecode_node.services.state_process import StateProcesses
 from sparecode_node.statemachine.commands import Call
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.membership_tables import ticket_certificates
@@ -31,6 +31,7 @@ class StateFile:
         *,
         sealing: Sealing,
         clock: Clock,
+        processes: StateProcesses,
         on_applied: Callable[[float], object] | None = None,
         on_keys: Callable[[KeysInState], object] | None = None,
     ) -> None:
@@ -39,10 +40,12 @@ class StateFile:
 
         *on_applied* how long each entry took; *on_keys* which keys of the ring the
         state uses, at first and after each change, before an entry counts as applied.
+        *processes* read the whole state.
         """
         self._path = path
         self._sealing = sealing
         self._clock = clock
+        self._processes = processes
         self._on_applied = on_applied
         self._on_keys = on_keys
 
@@ -63,15 +66,15 @@ class StateFile:
 
     def write(self, target: Path) -> SnapshotFacts:
         """Write a snapshot of the state as it is."""
-        return state_process.write(self._path, target)
+        return self._processes.write(self._path, target)
 
     def read(self, snapshot: Path) -> SnapshotFacts:
         """Read a whole snapshot. Raises `SnapshotError`."""
-        return state_process.read(snapshot)
+        return self._processes.read(snapshot)
 
     def read_digest(self) -> tuple[int, str]:
         """Return the applied index and the digest of the state at it, for any thread."""
-        facts = state_process.look(self._path)
+        facts = self._processes.look(self._path)
         return facts.index, facts.digest
 
     def read_head(self) -> tuple[int, str]:

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Reads the whole state in a process of its own, of low priority.
+Reads the whole state in processes of their own, of low priority.
 
 To hash every row takes an interpreter for seconds: in a thread of the node's own,
 each answer would wait for it dozens of times (the global interpreter lock). The
-process ends with the node, however that ends, so that no later one meets it.
+processes end with the node, however that ends, so that no later one meets them; and
+when it is told to stop, which then need not wait for them.
 """
 
 import contextlib
@@ -17,6 +18,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from sparecode_node.replication.errors import StoppingError
 from sparecode_node.statemachine.snapshots import (
     SnapshotError,
     SnapshotFacts,
@@ -39,46 +41,72 @@ WORK: dict[str, Callable[..., SnapshotFacts]] = {
 }
 
 
-def write(state: Path, target: Path) -> SnapshotFacts:
-    """Copy the state into the new file *target*. Raises as `write_snapshot`, and `OSError`."""
-    return _done("write", state, target)
+class StateProcesses:
+    """
+    The processes of one node; `close` them when it is told to stop. For any thread.
 
+    Reading raises `SnapshotError` and `OSError`, and `StoppingError` once it takes a
+    process that `close` has ended, or does not let begin.
+    """
 
-def read(snapshot: Path) -> SnapshotFacts:
-    """Read a whole snapshot. Raises `SnapshotError` and `OSError`."""
-    return _done("read", snapshot)
+    def __init__(self) -> None:
+        # Each process has the one end, and ends when nobody has the other any more.
+        self._ended, self._held = os.pipe()
+        self._closed = False
+        self._begun_or_closed = threading.Lock()
 
+    def close(self) -> None:
+        """End what is under way at once, and begin no other. May be called again."""
+        with self._begun_or_closed:
+            if not self._closed:
+                self._closed = True
+                os.close(self._held)
+                os.close(self._ended)
 
-def look(state: Path) -> SnapshotFacts:
-    """Return of what the state is now. Raises `SnapshotError` and `OSError`."""
-    return _done("look", state)
+    def write(self, state: Path, target: Path) -> SnapshotFacts:
+        """Copy the state into the new file *target*."""
+        return self._done("write", state, target)
 
+    def read(self, snapshot: Path) -> SnapshotFacts:
+        """Read a whole snapshot."""
+        return self._done("read", snapshot)
 
-def _done(work: str, *paths: Path) -> SnapshotFacts:
-    if paths[0].stat().st_size <= SMALL_BYTES:
-        return WORK[work](*paths)
-    ended, held = os.pipe()
-    try:
-        done = subprocess.run(
-            # -P: what lies in the current folder is no module of ours.
-            [sys.executable, "-P", "-m", __name__, str(ended), work, *map(str, paths)],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            pass_fds=(ended,),
-            check=False,
+    def look(self, state: Path) -> SnapshotFacts:
+        """Return of what the state is now."""
+        return self._done("look", state)
+
+    def _done(self, work: str, *paths: Path) -> SnapshotFacts:
+        if paths[0].stat().st_size <= SMALL_BYTES:
+            return WORK[work](*paths)
+        with self._begin(work, *paths) as process:
+            told, warned = process.communicate()
+        if process.returncode == 0:
+            return SnapshotFacts(**json.loads(told))
+        if process.returncode == EXIT_REFUSED:
+            raise SnapshotError(told.strip())
+        if self._closed:
+            raise StoppingError
+        last = (warned.strip().splitlines() or ["it said nothing"])[-1]
+        raise SnapshotError(
+            f"the process that reads the state ended with {process.returncode}: {last}"
         )
-    finally:
-        os.close(ended)
-        os.close(held)
-    if done.returncode == 0:
-        return SnapshotFacts(**json.loads(done.stdout))
-    if done.returncode == EXIT_REFUSED:
-        raise SnapshotError(done.stdout.strip())
-    last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-    raise SnapshotError(
-        f"the process that reads the state ended with {done.returncode}: {last}"
-    )
+
+    def _begin(self, work: str, *paths: Path) -> subprocess.Popen[str]:
+        with self._begun_or_closed:
+            if self._closed:
+                raise StoppingError
+            return subprocess.Popen(
+                # -P: what lies in the current folder is no module of ours.
+                [
+                    *(sys.executable, "-P", "-m", __name__),
+                    *(str(self._ended), work, *map(str, paths)),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                pass_fds=(self._ended,),
+            )
 
 
 def _end_with_node(ended: int) -> None:
