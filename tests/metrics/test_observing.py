@@ -21,7 +21,11 @@ from sparecode_node.metrics.census import DIGEST_AGAIN_S, DIGEST_EVERY_S, Census
 from sparecode_node.metrics.events import EventCounts
 from sparecode_node.metrics.listener import MetricsListener
 from sparecode_node.metrics.measures import Measures
-from sparecode_node.replication.errors import NoPrimaryError, OutcomeUnknownError
+from sparecode_node.replication.errors import (
+    NoPrimaryError,
+    OutcomeUnknownError,
+    StoppingError,
+)
 from sparecode_node.replication.observing import PrimaryWatch, proposal_observed
 from sparecode_node.replication.replicator import MemberStatus
 from sparecode_node.services.condition import DISK_FLOOR_BYTES, Condition, Disk
@@ -178,6 +182,23 @@ async def test_digests_are_compared_at_one_index(clock, members):
     members.answers += (member("n3", applied_index=5, digest="cc"),)
     assert await census.compare_digests()
     assert (census.digests_differ, census.digests_compared_ms) == (True, clock.ms)
+
+
+class Stopping(Members):
+    """Reads its state no more."""
+
+    async def status(self, *, digest: bool, timeout_s: float):
+        if digest:
+            raise StoppingError
+        return self.answers
+
+
+@pytest.mark.asyncio
+async def test_a_node_that_stops_compares_no_digests(clock, monkeypatch):
+    """And has not failed."""
+    monkeypatch.setattr("sparecode_node.metrics.census.DIGEST_EVERY_S", 0)
+    async with asyncio.timeout(10):
+        await Census(Stopping(), clock).run()
 
 
 @pytest.mark.asyncio

@@ -17,7 +17,7 @@ from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication import snapshot_keeper
 from sparecode_node.replication.engine_thread import EngineThread
-from sparecode_node.replication.errors import OutcomeUnknownError
+from sparecode_node.replication.errors import OutcomeUnknownError, StoppingError
 from sparecode_node.replication.members import Configuration, Member
 from sparecode_node.replication.observing import Unobserved
 from sparecode_node.replication.replica import ReplicaStatus
@@ -147,6 +147,36 @@ async def test_no_other_body_is_begun_while_one_is_perhaps_kept(
         store.current.length,
         store.current.sha256,
     )
+
+
+class Stopping(Growing):
+    """Is not read any more."""
+
+    def write(self, target: Path) -> SnapshotFacts:
+        self.written += 1
+        raise StoppingError
+
+
+async def test_a_node_that_stops_has_not_failed_and_begins_no_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its engine goes on for seconds, and says that one is due."""
+    disk = Disk("n1", random.Random(1))
+    engine = HeldUpEngine(SnapshotStore(disk))
+    state, failures = Stopping(disk), Failures()
+    keeper = SnapshotKeeper(
+        cast("EngineThread", engine), state, lambda _peer: None, failures
+    )
+    await keeper.start()
+    for _ in range(2):
+        keeper.take_status(DUE)
+        assert keeper._task is not None
+        async with asyncio.timeout(WAIT_S):
+            await keeper._task
+    await keeper.stop()
+    assert state.written == 1
+    assert not failures.seen.is_set()
+    assert "snapshot_failed" not in caplog.text
 
 
 # --- From one member to another

@@ -25,6 +25,7 @@ from sparecode_node.replication.errors import (
     OutcomeUnknownError,
     OverloadedError,
     ProposeError,
+    StoppingError,
 )
 from sparecode_node.rpc.errors import EXCEPTIONS, REASONS
 from sparecode_node.services.errors import (
@@ -119,6 +120,7 @@ async def authenticate(edge) -> Failure:
         (refused(Reason.NOT_INITIALIZED), CODE.UNAVAILABLE, "NOT_INITIALIZED", 1),
         (refused(Reason.NOT_OPEN), CODE.UNAVAILABLE, "NOT_OPEN", 10),
         (refused(Reason.STALE_PARAMETERS), CODE.UNAVAILABLE, "STALE_PARAMETERS", 0.5),
+        (StoppingError(), CODE.UNAVAILABLE, "STOPPING", 1),
         (OutcomeUnknownError(SECRET), CODE.UNAVAILABLE, "OUTCOME_UNKNOWN", 0.5),
         (TimeoutError(SECRET), CODE.DEADLINE_EXCEEDED, "OUTCOME_UNKNOWN", 0.5),
     ],

@@ -1,21 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
 """The whole state is read in a process of its own, unless that takes longer."""
 
+import contextlib
 import errno
 import os
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from sparecode_node.replication.errors import StoppingError
 from sparecode_node.services import state_process
+from sparecode_node.services.state_process import StateProcesses
 from sparecode_node.statemachine.snapshots import SnapshotError
 from tests.services.one_node import OneNode
 
 DEADLINE_S = 60
+PATIENCE_S = 20
+
+
+@pytest.fixture
+def processes() -> Iterator[StateProcesses]:
+    """Return a node's."""
+    with contextlib.closing(StateProcesses()) as processes:
+        yield processes
 
 
 def state_of(node: OneNode) -> Path:
@@ -25,21 +38,24 @@ def state_of(node: OneNode) -> Path:
 
 @pytest.mark.asyncio
 async def test_a_process_of_its_own_finds_the_same(
-    node: OneNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    node: OneNode,
+    processes: StateProcesses,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     await node.add_user()
     state = state_of(node)
     here = [
-        state_process.look(state),
-        state_process.write(state, tmp_path / "here"),
-        state_process.read(tmp_path / "here"),
+        processes.look(state),
+        processes.write(state, tmp_path / "here"),
+        processes.read(tmp_path / "here"),
     ]
     monkeypatch.setattr(state_process, "SMALL_BYTES", 0)
     monkeypatch.setattr(state_process, "WORK", {})  # Nothing is read in this one.
     apart = [
-        state_process.look(state),
-        state_process.write(state, tmp_path / "apart"),
-        state_process.read(tmp_path / "apart"),
+        processes.look(state),
+        processes.write(state, tmp_path / "apart"),
+        processes.read(tmp_path / "apart"),
     ]
     assert here == apart
     assert len({facts.digest for facts in here}) == 1
@@ -48,28 +64,85 @@ async def test_a_process_of_its_own_finds_the_same(
 
 
 def test_what_cannot_be_read_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    processes: StateProcesses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the words of the one that has tried."""
     monkeypatch.setattr(state_process, "SMALL_BYTES", 0)
     (tmp_path / "state.db").write_bytes(5000 * b"x")
     with pytest.raises(SnapshotError, match=r"snapshot: file is not a database$"):
-        state_process.write(tmp_path / "state.db", tmp_path / "snapshot")
+        processes.write(tmp_path / "state.db", tmp_path / "snapshot")
     with pytest.raises(SnapshotError, match=r"state\.db: file is not a database$"):
-        state_process.look(tmp_path / "state.db")
+        processes.look(tmp_path / "state.db")
 
 
 def test_a_process_that_is_killed_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    processes: StateProcesses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever takes snapshots tries again later."""
     monkeypatch.setattr(state_process, "SMALL_BYTES", 0)
     killed = tmp_path / "killed"
-    killed.write_text("#!/bin/sh\necho out of memory >&2\nkill -9 $$\n")
-    killed.chmod(0o700)
+    script(killed, "#!/bin/sh\necho out of memory >&2\nkill -9 $$\n")
     monkeypatch.setattr(sys, "executable", str(killed))
     with pytest.raises(SnapshotError, match="ended with -9: out of memory"):
-        state_process.look(killed)
+        processes.look(killed)
+
+
+def script(path: Path, text: str) -> None:
+    """Write what can be run in the place of Python."""
+    path.write_text(text)
+    path.chmod(0o700)
+
+
+ENDLESS = f"""#!{sys.executable}
+import os, sys, threading
+from sparecode_node.services import state_process
+
+def work(state):
+    state.with_name("begun").write_text(str(os.getpid()))
+    threading.Event().wait()
+
+state_process.WORK["look"] = work
+del sys.argv[1:4]  # -P -m, and the module.
+sys.exit(state_process.main())
+"""
+
+
+@pytest.mark.timeout(DEADLINE_S)
+def test_it_ends_when_its_node_is_told_to_stop(
+    processes: StateProcesses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the node would wait for it; whoever waits for its facts hears why."""
+    state, begun = tmp_path / "endless", tmp_path / "begun"
+    script(state, ENDLESS)
+    monkeypatch.setattr(sys, "executable", str(state))
+    monkeypatch.setattr(state_process, "SMALL_BYTES", 0)
+    os.mkfifo(begun)
+    with ThreadPoolExecutor() as threads:
+        reading = threads.submit(processes.look, state)
+        process = int(begun.read_text())
+        try:
+            processes.close()
+            with pytest.raises(StoppingError, match="this node stops"):
+                reading.result(PATIENCE_S)
+        finally:
+            if not reading.done():
+                os.kill(process, signal.SIGKILL)
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
+
+
+def test_none_begins_after_its_node_was_told_to_stop(
+    processes: StateProcesses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = tmp_path / "state.db"
+    script(state, f"#!/bin/sh\ntouch {tmp_path}/begun\n")
+    monkeypatch.setattr(sys, "executable", str(state))
+    monkeypatch.setattr(state_process, "SMALL_BYTES", 0)
+    processes.close()
+    processes.close()  # A node does that twice, too.
+    with pytest.raises(StoppingError):
+        processes.look(state)
+    assert not (tmp_path / "begun").exists()
 
 
 class NoThread:

@@ -2,8 +2,10 @@
 """A node that is told to stop hands over, drains, and goes; nobody notices."""
 
 import asyncio
+import dataclasses
 import itertools
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,12 +14,14 @@ from local_cluster.cluster import LocalCluster, LocalNode
 from local_cluster.setup import set_up
 
 from sparecode_client import AsyncAgent
+from sparecode_node.services import age_files
 from tests.system.estate import PIN, Estate, Holder
 
 pytestmark = pytest.mark.asyncio
 
 WORKERS = 6
 ROUNDS = 2
+PATIENCE_S = 30
 
 
 @pytest.fixture
@@ -111,3 +115,106 @@ async def test_last_node_stops_though_nobody_can_take_over(
 ) -> None:
     for node in cluster.nodes:
         assert await asyncio.to_thread(node.stop) == 0
+
+
+ENDLESS = f"""#!{sys.executable}
+import os, runpy, sys, threading
+from pathlib import Path
+from sparecode_node.services import state_process
+
+def work(*paths):
+    Path(os.environ["BEGUN"], f"{{sys.argv[2]}} {{paths[-1].name}}").touch()
+    threading.Event().wait()
+
+if sys.argv[1] == "-P":  # -m, the module, and what it is to read.
+    state_process.WORK = dict.fromkeys(state_process.WORK, work)
+    del sys.argv[1:4]
+    sys.exit(state_process.main())
+state_process.SMALL_BYTES = 0
+sys.executable = __file__
+del sys.argv[1:3]  # -m sparecode_node
+runpy.run_module("sparecode_node", run_name="__main__", alter_sys=True)
+"""
+"""The node, with a state that takes for ever to read."""
+
+
+class OneNode:
+    """A cluster of one, which reads its state for ever."""
+
+    def __init__(self, cluster: LocalCluster, begun: Path) -> None:
+        self.cluster = cluster
+        self.begun = begun
+        (self.node,) = cluster.nodes
+
+    async def until_begun(self, name: str) -> None:
+        """Wait until a process has begun to do this."""
+        async with asyncio.timeout(PATIENCE_S):
+            # What other processes do to files, no event tells us.
+            while not (self.begun / name).exists():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def endless(tmp_path: Path) -> Iterator[OneNode]:
+    """Return a running node whose snapshots are due soon."""
+    raft = {"log_entries_max": 16, "log_entries_kept": 4}
+    cluster = set_up(tmp_path / "cluster", nodes=1, testing=True, raft=raft)
+    (node,) = cluster.nodes
+    text = node.config.read_text()
+    node.config.write_text(text.replace('format = "text"', 'format = "json"'))
+    python = tmp_path / "endless"
+    python.write_text(ENDLESS)
+    python.chmod(0o700)
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    node.python = str(python)
+    node.environment["BEGUN"] = str(begun)
+    try:
+        cluster.start()
+        yield OneNode(cluster, begun)
+    finally:
+        cluster.kill()
+
+
+async def test_node_that_stops_waits_for_nobody_who_reads_its_state(
+    endless: OneNode,
+) -> None:
+    """
+    For a snapshot, a digest and a backup, which take long with many users.
+
+    It ends in order, callers hear why, and nothing is told as a failure.
+    """
+    _, recipient = age_files.new_identity()
+    async with Estate(endless.cluster) as estate:
+        policy = await estate.admin.get_policy()
+        await estate.admin.update_policy(
+            dataclasses.replace(policy, backup_recipients=recipient)
+        )
+        await estate.holder("alice", codes=1)
+        for number in range(16):
+            await estate.admin.create_user(f"user-{number}")
+        await endless.until_begun("write snapshot.written")
+        pieces: list[bytes] = []
+        calls = [
+            asyncio.create_task(estate.admin.get_status(digest=True)),
+            asyncio.create_task(
+                estate.admin.create_backup(pieces.clear, pieces.append)
+            ),
+        ]
+        await endless.until_begun("look state.db")
+        await endless.until_begun("write state.db")
+        assert await asyncio.to_thread(endless.node.stop) == 0
+        for call in calls:
+            call.cancel()  # Clients look for another node that could answer.
+        await asyncio.gather(*calls, return_exceptions=True)
+    assert not pieces
+    lines = log_lines(endless.node)
+    stopping = [line for line in lines if line.get("reason") == "STOPPING"]
+    assert {line["method"] for line in stopping} == {
+        "ClusterService/GetStatus",
+        "ClusterService/CreateBackup",
+    }
+    assert lines[-1]["message"] == "stopped"
+    assert "snapshot_failed" not in {line["message"] for line in lines}
+    assert {line["level"] for line in lines} <= {"info", "warning"}
+    assert not list((endless.node.directory / "data").glob("backup.*"))
