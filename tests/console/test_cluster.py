@@ -3,9 +3,11 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import io
 import tarfile
 from contextlib import aclosing
+from pathlib import Path
 
 import pyrage
 import pytest
@@ -16,9 +18,10 @@ from sparecode_node.console import backups, membership
 from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.queries import seals
-from sparecode_node.replication.errors import NoQuorumError
+from sparecode_node.replication.errors import NoQuorumError, StoppingError
 from sparecode_node.replication.key_exchange import CannotHoldError
 from sparecode_node.rpc.tickets import from_text
+from sparecode_node.statemachine.snapshots import SnapshotFacts
 from tests.console.desk import Desk
 from tests.console.test_pages import with_role
 from tests.services.one_node import NODE, TwoReplicas
@@ -193,6 +196,28 @@ async def test_a_backup_that_nobody_could_open_is_refused(desk: Desk) -> None:
     page = await browser.send("Take and download")
     assert page.status == 409
     assert "The policy names nobody who could open a backup" in page.text
+
+
+async def test_a_node_that_stops_takes_no_backup(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page says where there is one."""
+
+    def stopping(_: Path) -> SnapshotFacts:
+        raise StoppingError
+
+    node = desk.node
+    source = dataclasses.replace(node.backups._source, write_snapshot=stopping)
+    monkeypatch.setattr(node.backups, "_source", source)
+    browser = await desk.administrator()
+    await browser.open("/policy")
+    recipient = str(pyrage.x25519.Identity.generate().to_public())
+    await browser.send("Save", backup_recipients=recipient)
+    await browser.open("/backups")
+    page = await browser.send("Take and download")
+    assert page.status == 503
+    assert "This node is being stopped. Try again at another" in page.text
+    assert not list(source.directory.glob("backup.*"))
 
 
 async def test_without_a_quorum_the_last_backup_is_known(desk: Desk) -> None:

@@ -20,6 +20,7 @@ from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication import frames, links, transport
 from sparecode_node.replication.admission import ADVICE, Hello, Refusal
 from sparecode_node.replication.engine_thread import EngineThread, LoopCalls
+from sparecode_node.replication.errors import StoppingError
 from sparecode_node.replication.frames import Message
 from sparecode_node.replication.key_exchange import KeyExchange, NoKeys
 from sparecode_node.replication.members import Configuration, Member
@@ -664,6 +665,30 @@ async def test_a_guest_is_told_how_far_a_member_is_and_decides_nothing(
         assert codes.pop("GetMemberStatus") is grpc.StatusCode.OK
         assert set(codes.values()) == {grpc.StatusCode.PERMISSION_DENIED}
         link.cancel()
+        await channel.close()
+
+
+async def test_a_member_that_stops_says_so_to_who_asks_for_its_digest(
+    authority: Authority,
+    addresses: dict[NodeId, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Anything that nobody catches would be told as a bug."""
+
+    async def stopping(*_: object) -> None:
+        raise StoppingError
+
+    monkeypatch.setattr(Answering, "member_status", stopping, raising=False)
+    async with ends(authority, addresses, "n1"):
+        channel, stub = stub_of(
+            member_tls(authority, "n2"), addresses[NodeId("n1")], "n1"
+        )
+        with pytest.raises(grpc.aio.AioRpcError) as told:
+            await stub.GetMemberStatus(
+                peers_pb2.GetMemberStatusRequest(digest=True), wait_for_ready=True
+            )
+        assert told.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert "this node stops" in str(told.value.details())
         await channel.close()
 
 
