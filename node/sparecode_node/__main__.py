@@ -41,6 +41,7 @@ from sparecode_node.doctor.examination import examine
 from sparecode_node.doctor.findings import Verdict, summary
 from sparecode_node.joining.founder import make_authorities
 from sparecode_node.logs import set_up_logging
+from sparecode_node.replication.listening import raise_open_files
 from sparecode_node.rpc.stderr import grpc_lines
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
 from sparecode_node.services.errors import InvalidFieldError
@@ -107,6 +108,7 @@ def run_node(node: bootstrap.Node, config: Config) -> None:
     # What the node writes is for its owner; a core dump would hold the key ring.
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    raise_open_files()
     # What was imported stays: to look through it for garbage costs each call a part.
     gc.freeze()
     gc.set_threshold(*GARBAGE)

@@ -46,6 +46,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=5.0, help="of each load")
     parser.add_argument("--out", type=Path, default=ROOT / "var" / "bench.json")
     wanted = parser.parse_args()
+    if wanted.users <= GROWING[0]:
+        parser.error(f"--users: more than {GROWING[0]}, against which they are held")
     if not shutil.which("strace"):
         parser.error("strace is not installed (make system-packages)")
     console, report = Console(), Report(path=wanted.out)

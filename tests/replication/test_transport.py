@@ -23,6 +23,7 @@ from sparecode_node.replication.engine_thread import EngineThread, LoopCalls
 from sparecode_node.replication.errors import StoppingError
 from sparecode_node.replication.frames import Message
 from sparecode_node.replication.key_exchange import KeyExchange, NoKeys
+from sparecode_node.replication.listening import Connections
 from sparecode_node.replication.members import Configuration, Member
 from sparecode_node.replication.replica import ReplicaStatus
 from sparecode_node.replication.tls import PeerTls, caller, target_name
@@ -867,3 +868,23 @@ async def test_who_feeds_a_node_is_answered_though_its_log_does_not_know_it_yet(
         assert one.transport.channel(n3) is not None
         call.cancel()
         await channel.close()
+
+
+@pytest.mark.asyncio
+async def test_strangers_leave_the_node_its_open_files(
+    authority: Authority,
+    addresses: dict[NodeId, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever connects and says nothing is one of so many; the next is hung up on."""
+    monkeypatch.setattr(transport, "MEMBERS", Connections(most=2, share=1))
+    host, port = addresses[NodeId("n1")].split(":")
+    async with ends(authority, addresses, "n1"), asyncio.timeout(WAIT_S):
+        pairs = [await asyncio.open_connection(host, int(port)) for _ in range(3)]
+        left = {asyncio.create_task(reader.read()) for reader, _ in pairs}
+        done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+        assert len(done) == 1
+        for task in left:
+            task.cancel()
+        for _, writer in pairs:
+            writer.close()

@@ -26,6 +26,7 @@ from sparecode_node.replication.errors import StartRefusedError
 from sparecode_node.replication.greeting import Shown
 from sparecode_node.replication.key_exchange import KeyExchange
 from sparecode_node.replication.links import OutboundLink
+from sparecode_node.replication.listening import MEMBERS, listener_options
 from sparecode_node.replication.members import Configuration, Member
 from sparecode_node.replication.peer_service import (
     PeerHandler,
@@ -173,7 +174,8 @@ class PeerTransport:
         self._status = await engine.run(
             lambda replica: replica.status(), timeout_s=START_S
         )
-        self._server = grpc.aio.server(options=_SERVER_OPTIONS)
+        options = (*_SERVER_OPTIONS, *listener_options(MEMBERS))
+        self._server = grpc.aio.server(options=options)
         self._servicer = PeerServicer(
             engine, handler, self, self._keys, level=self._level
         )

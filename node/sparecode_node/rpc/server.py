@@ -38,6 +38,12 @@ from sparecode.v1 import (
     users_pb2,
     users_pb2_grpc,
 )
+from sparecode_node.replication.listening import (
+    ADMINISTRATORS,
+    AGENTS,
+    Connections,
+    listener_options,
+)
 from sparecode_node.replication.tls import renewable_credentials
 from sparecode_node.rpc.administrators import AdministratorServicer
 from sparecode_node.rpc.agents import AgentServicer
@@ -148,6 +154,7 @@ class Listeners:
             ),
             message_bytes_max=MESSAGE_BYTES_MAX,
             calls_max=AGENT_CALLS_MAX,
+            connections=AGENTS,
         )
         # Only what takes files may use the greater limit: the interceptor sees to it.
         admin_server = _server(
@@ -161,6 +168,7 @@ class Listeners:
             ),
             message_bytes_max=FILE_MESSAGE_BYTES_MAX,
             calls_max=ADMIN_CALLS_MAX,
+            connections=ADMINISTRATORS,
         )
         self._servers = {"agents": agents_server, "admin": admin_server}
         authentication_pb2_grpc.add_AuthenticationServiceServicer_to_server(
@@ -206,12 +214,17 @@ class Listeners:
 
 
 def _server(
-    interceptor: CallInterceptor, *, message_bytes_max: int, calls_max: int
+    interceptor: CallInterceptor,
+    *,
+    message_bytes_max: int,
+    calls_max: int,
+    connections: Connections,
 ) -> grpc.aio.Server:
     return grpc.aio.server(
         interceptors=[interceptor],
         options=[
             *_OPTIONS,
+            *listener_options(connections),
             ("grpc.max_concurrent_streams", STREAMS_MAX),
             ("grpc.max_receive_message_length", message_bytes_max),
         ],

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Strangers who only connect: bounded in number, and not for long."""
+
+import asyncio
+import contextlib
+import resource
+from collections.abc import AsyncIterator
+
+import pytest
+
+from sparecode.v1 import users_pb2, users_pb2_grpc
+from sparecode_node.replication import listening
+from sparecode_node.replication.listening import (
+    ADMINISTRATORS,
+    AGENTS,
+    MEMBERS,
+    Connections,
+    listener_options,
+    raise_open_files,
+)
+from sparecode_node.rpc import server
+from sparecode_node.statemachine.results import Applied
+from tests.rpc.edge import BEARER, Edge, running_edge
+
+WAIT_S = 30
+BOUND = 4
+
+
+@contextlib.asynccontextmanager
+async def strangers(
+    edge: Edge, listener: str, count: int
+) -> AsyncIterator[list[asyncio.StreamReader]]:
+    """Connect so often, and say nothing."""
+    host, port = edge.address(listener).split(":")
+    pairs = [await asyncio.open_connection(host, int(port)) for _ in range(count)]
+    try:
+        yield [reader for reader, _ in pairs]
+    finally:
+        for _, writer in pairs:
+            writer.close()
+
+
+@contextlib.asynccontextmanager
+async def cancelling(tasks: set[asyncio.Task[None]]) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def hung_up(reader: asyncio.StreamReader) -> None:
+    """Return once the node has closed this connection."""
+    with contextlib.suppress(ConnectionError):  # Closed, too.
+        assert await reader.read() == b""
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("listener", "name"), [("agents", "AGENTS"), ("admin", "ADMINISTRATORS")]
+)
+async def test_no_more_connect_than_a_listener_takes(
+    listener: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else whoever reaches a port takes the files that the node needs to commit."""
+    monkeypatch.setattr(server, name, Connections(most=BOUND, share=1))
+    async with running_edge() as edge, strangers(edge, listener, BOUND * 2) as them:
+        left = {asyncio.create_task(hung_up(each)) for each in them}
+        async with asyncio.timeout(WAIT_S), cancelling(left):
+            while len(left) > BOUND:
+                _, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+            assert len(left) == BOUND
+            # Whoever is let in is not hung up on.
+
+
+@pytest.mark.asyncio
+async def test_who_says_nothing_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the time of a handshake, callers get through again."""
+    monkeypatch.setattr(server, "ADMINISTRATORS", Connections(most=BOUND, share=1))
+    monkeypatch.setattr(listening, "HANDSHAKE_MS", 300)
+    async with running_edge() as edge, strangers(edge, "admin", BOUND) as them:
+        async with asyncio.timeout(WAIT_S):
+            await asyncio.gather(*map(hung_up, them))
+        edge.services["users"].answer = Applied(index=1)
+        async with edge.admin() as channel:
+            stub = users_pb2_grpc.UserServiceStub(channel)
+            await stub.CreateUser(users_pb2.CreateUserRequest(), metadata=BEARER)
+
+
+@pytest.mark.parametrize(
+    ("open_files", "most"),
+    [(65_536, 1024), (4096, 512), (resource.RLIM_INFINITY, 1024)],
+)
+def test_few_open_files_are_not_all_for_one_listener(
+    open_files: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (open_files, open_files))
+    options = dict(listener_options(ADMINISTRATORS))
+    assert options["grpc.max_allowed_incoming_connections"] == most
+    shares = (AGENTS.share, ADMINISTRATORS.share, MEMBERS.share)
+    assert sum(1 / share for share in shares) < 1
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "raised"),
+    [
+        (1024, 524_288, 65_536),
+        (1024, 4096, 4096),
+        (1024, resource.RLIM_INFINITY, 65_536),
+        (65_536, 65_536, None),
+        (500_000, 524_288, None),
+    ],
+)
+def test_a_node_opens_as_many_files_as_it_may(
+    soft: int, hard: int, raised: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shells give 1,024, whatever the system allows."""
+    given: list[object] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: given.append(limits))
+    raise_open_files()
+    assert given == ([] if raised is None else [(raised, hard)])
