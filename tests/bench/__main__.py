@@ -48,6 +48,8 @@ def main() -> int:
     wanted = parser.parse_args()
     if wanted.users <= GROWING[0]:
         parser.error(f"--users: more than {GROWING[0]}, against which they are held")
+    if wanted.seconds <= 0:
+        parser.error("--seconds: more than 0")
     if not shutil.which("strace"):
         parser.error("strace is not installed (make system-packages)")
     console, report = Console(), Report(path=wanted.out)

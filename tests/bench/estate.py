@@ -141,11 +141,13 @@ class Estate:
         source = self._codes if kind == "code" else self._tokens
         taken = tuple(itertools.islice(source, count))
         if kind == "token" and len(taken) < count:
-            if not taken:
+            few = len(taken) < count / 2
+            if few:
                 time.sleep(STEP_S - time.time() % STEP_S)
             # In the next time step they all show another one.
             self._tokens = self._all_tokens()
-            taken = taken or tuple(itertools.islice(self._tokens, count))
+            if few:  # Else the load would be over before it is one.
+                taken = tuple(itertools.islice(self._tokens, count))
         if not taken or (kind == "code" and len(taken) < count):
             # A load that ends early has not lasted for as long as is said of it.
             raise ValueError(

@@ -9,6 +9,7 @@ import time
 from local_cluster.cluster import LocalNode
 
 from tests.bench.estate import Estate
+from tests.bench.load import Measured
 from tests.bench.measuring import Bench
 
 COMPACTED_S = 180
@@ -25,12 +26,11 @@ def growing(bench: Bench, estate: Estate) -> None:
 
 def memory(bench: Bench, estate: Estate) -> None:
     """Look at the memory of nodes that have worked (f)."""
-    run = bench.thrice(
+    bench.thrice(
         f"authenticate, codes, {estate.population.users} users",
         lambda: bench.codes(estate, 64),
         clients=64,
     )
-    del run
     most = _memory_mb(bench, estate)
     bench.target("(f)", "memory of a node", most, 150, unit=" MB")
 
@@ -76,10 +76,17 @@ def failover(bench: Bench, estate: Estate) -> None:
     for _ in range(3):
         primary = estate.primary()
         others = [n for n in estate.cluster.nodes if n is not primary]
-        timer = threading.Timer(2.0, primary.kill)
+        killed: list[float] = []
+
+        def kill(primary: LocalNode = primary, killed: list[float] = killed) -> None:
+            killed.append(time.perf_counter())
+            primary.kill()
+
+        timer = threading.Timer(2.0, kill)
         timer.start()
         try:
             run = estate.authenticate(clients=8, seconds=6, calls=3000, via=others)
+            must_be_amid(run.measured, killed)
             gaps.append(run.measured.longest_gap_s)
         finally:
             timer.join()
@@ -90,6 +97,13 @@ def failover(bench: Bench, estate: Estate) -> None:
         median=round(statistics.median(gaps), 2),
         each=[round(gap, 2) for gap in gaps],
     )
+
+
+def must_be_amid(measured: Measured, killed: list[float]) -> None:
+    """See that somebody was calling when the primary was killed."""
+    ended = measured.began + measured.lasted_s
+    if not (killed and measured.began < killed[0] < ended):
+        raise RuntimeError("the primary was not killed amid the load")
 
 
 def behind(bench: Bench, estate: Estate) -> None:

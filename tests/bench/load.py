@@ -73,6 +73,8 @@ class Measured:
     shed_at_first_p95_ms: float = 0.0
     """Of those in the warm-up, when all clients have begun in one moment."""
     shed_with_hint: int = 0
+    began: float = 0.0
+    """By `time.perf_counter`, which is one clock for all processes on Linux."""
     lasted_s: float = 0.0
     """From the first call to the last answer, the warm-up too."""
     longest_gap_s: float = 0.0
@@ -200,6 +202,7 @@ class Clients:
             shed_with_hint=sum(
                 each.hint for each in kept if each.code == "RESOURCE_EXHAUSTED"
             ),
+            began=begin,
             lasted_s=seen[-1].ended - begin if seen else 0.0,
             # Also of an outage that lasts to the end.
             longest_gap_s=longest_gap(
@@ -254,7 +257,14 @@ def do(load: Load) -> Measured:
     )
     if done.returncode:
         raise RuntimeError(f"the clients failed: {done.stderr[-2000:]}")
-    return Measured.of_json(done.stdout)
+    return answered(Measured.of_json(done.stdout))
+
+
+def answered(measured: Measured) -> Measured:
+    """Return it; nobody's latency, which is 0, would hold every target."""
+    if not measured.answered:
+        raise RuntimeError(f"no call was answered: {measured.codes}")
+    return measured
 
 
 def main() -> int:

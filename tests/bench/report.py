@@ -24,7 +24,7 @@ class Target:
     name: str
     words: str
     value: float | None
-    """None: it was not measured; *words* says why."""
+    """None: there was nothing to measure, nobody was shed for example."""
     target: float
     at_least: bool
     """Else: at most."""

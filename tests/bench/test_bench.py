@@ -4,6 +4,7 @@
 import contextlib
 import io
 import math
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest.mock import Mock
@@ -13,9 +14,9 @@ from rich.console import Console
 
 from tests.bench import authenticating, crowding, indistinguishable
 from tests.bench.estate import Estate, Run
-from tests.bench.failing import first_kept
+from tests.bench.failing import first_kept, must_be_amid
 from tests.bench.limits import Limits
-from tests.bench.load import Clients, Load, longest_gap, percentile
+from tests.bench.load import Clients, Load, answered, longest_gap, percentile
 from tests.bench.measuring import ROUNDS, Bench, ratio
 from tests.bench.population import CODES_EACH, PIN, Population
 from tests.bench.report import Report, Target
@@ -76,6 +77,29 @@ def test_an_outage_that_lasts_to_the_end_is_a_gap_too() -> None:
     measured = clients.measured(begin=1.0)
     assert measured.longest_gap_s == pytest.approx(10)
     assert measured.lasted_s == pytest.approx(11)
+
+
+def test_a_load_that_nobody_answers_is_no_fast_one() -> None:
+    """Its latencies are 0, and no election is seen: every target would hold."""
+    clients = Clients(LOAD)
+    clients.saw(ended=2.0, took_s=1.0, code="UNAVAILABLE")
+    with pytest.raises(RuntimeError, match=r"no call was answered: .*UNAVAILABLE"):
+        answered(clients.measured(begin=1.0))
+    clients.saw(ended=3.0, took_s=1.0, code="OK")
+    assert answered(clients.measured(begin=1.0)).answered == 1
+
+
+@pytest.mark.parametrize("killed", [[], [0.5], [4.5]])
+def test_a_primary_that_died_when_nobody_called_is_no_outage(
+    killed: list[float],
+) -> None:
+    clients = Clients(LOAD)
+    clients.saw(ended=2.0, took_s=1.0, code="OK")
+    clients.saw(ended=4.0, took_s=1.0, code="OK")
+    measured = clients.measured(begin=1.0)
+    must_be_amid(measured, [1.5])
+    with pytest.raises(RuntimeError, match="amid"):
+        must_be_amid(measured, killed)
 
 
 def test_who_is_shed_in_the_first_moment_is_told_apart() -> None:
@@ -171,6 +195,21 @@ def test_a_minute_whose_codes_were_spent_before_is_none(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="spent in 40 s"):
         crowding.enduring(measuring, estate)
     assert not measuring.report.targets
+
+
+def test_the_last_tokencodes_of_a_step_are_no_load(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Too few are left for one: the next step has all of them again."""
+    now = [59.0]
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    monkeypatch.setattr(time, "sleep", lambda s: now.append(now.pop() + s))
+    estate = Estate.__new__(Estate)
+    estate.population = Population(users=40, profile="testing")
+    estate._shown, estate._tokens = {}, estate._all_tokens()
+    assert len(estate.take("token", 8)) == 8
+    assert len(estate.take("token", 8)) == 8
+    assert now == [60]
 
 
 def test_an_estate_made_without_the_cluster_is_one(
