@@ -71,6 +71,40 @@ async def test_watcher_that_does_not_read_holds_nobody_up():
         lazy.cancel()
 
 
+async def watching(watch) -> bool:
+    """Say whether a watch was let in."""
+    try:
+        return bool(await watch.read())
+    except grpc.aio.AioRpcError:
+        return False
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("listener", "bound"),
+    [("agents", "AGENT_CALLS_MAX"), ("admin", "ADMIN_CALLS_MAX")],
+)
+async def test_watchers_leave_room_for_calls(monkeypatch, listener, bound):
+    """Whoever reaches the port may watch, for ever: calls would be refused by it."""
+    monkeypatch.setattr(f"sparecode_node.rpc.server.{bound}", 2)
+    request = health_pb2.HealthCheckRequest()
+    async with running_edge() as edge, getattr(edge, listener)() as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        watches = [stub.Watch(request, timeout=20) for _ in range(2)]
+        for watch in watches:
+            await watch.read()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.Watch(request, timeout=20).read()
+        assert await check(channel, "") == Status.SERVING
+        watches[0].cancel()
+        # Whoever goes makes room for the next.
+        async with asyncio.timeout(20):
+            while not await watching(stub.Watch(request)):
+                pass
+    assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "use Check" in caught.value.details()
+
+
 @pytest.mark.asyncio
 async def test_unknown_name_is_not_found():
     async with running_edge() as edge, edge.admin() as channel:

@@ -15,7 +15,7 @@ from sparecode.v1 import (
     users_pb2_grpc,
 )
 from sparecode_node.rpc.calls import DEADLINE_DEFAULT_S, DEADLINE_MAX_S
-from sparecode_node.rpc.server import ListenError, Listeners, ListenerSettings
+from sparecode_node.rpc.server import HARD, ListenError, Listeners, ListenerSettings
 from sparecode_node.services import fields
 from sparecode_node.services.ambient import SystemClock
 from sparecode_node.services.deciding import Answer
@@ -173,35 +173,77 @@ def test_key_is_not_shown_by_accident():
 
 
 @pytest.mark.asyncio
-async def test_a_crowd_on_a_listener_is_shed_with_a_hint(monkeypatch):
+@pytest.mark.parametrize("listener", ["agents", "admin"])
+async def test_a_crowd_on_a_listener_is_shed_with_a_hint(monkeypatch, listener):
     """Before anything of a call is done; the others go on."""
+    monkeypatch.setattr("sparecode_node.rpc.server.AGENT_CALLS_MAX", 3)
     monkeypatch.setattr("sparecode_node.rpc.server.ADMIN_CALLS_MAX", 3)
     release, begun = asyncio.Event(), asyncio.Semaphore(0)
+    admin = listener == "admin"
+    done = (
+        Applied(index=1)
+        if admin
+        else Answer(decision=Decision.ACCEPTED, authentication_id="a")
+    )
 
-    async def hang() -> Applied:
+    async def hang() -> Applied | Answer:
         begun.release()
         await release.wait()
-        return Applied(index=1)
+        return done
 
-    async with running_edge() as edge, edge.admin() as channel:
-        edge.services["users"].answer = hang
-        stub = users_pb2_grpc.UserServiceStub(channel)
+    async with running_edge() as edge, getattr(edge, listener)() as channel:
+        service = edge.services["users" if admin else "authentication"]
+        service.answer = hang
 
         def call():
-            request = users_pb2.CreateUserRequest()
-            return stub.CreateUser(request, timeout=20, metadata=BEARER)
+            if admin:
+                stub = users_pb2_grpc.UserServiceStub(channel)
+                request = users_pb2.CreateUserRequest()
+                return stub.CreateUser(request, timeout=20, metadata=BEARER)
+            stub = authentication_pb2_grpc.AuthenticationServiceStub(channel)
+            request = authentication_pb2.AuthenticateRequest(username="u")
+            return stub.Authenticate(request, timeout=20)
 
         calls = [call() for _ in range(3)]
         for _ in calls:
             await begun.acquire()
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call()
-        assert len(edge.services["users"].asked) == 3
+        assert len(service.asked) == 3
         release.set()
         await asyncio.gather(*calls, call())
     found = failure(caught.value)
     assert (found.code, found.reason) == (CODE.RESOURCE_EXHAUSTED, "OVERLOADED")
     assert found.retry_s
+
+
+@pytest.mark.asyncio
+async def test_calls_that_send_nothing_are_bounded(monkeypatch):
+    """Nothing of Sparecode runs before a request is there: gRPC has to count them."""
+    monkeypatch.setattr("sparecode_node.rpc.server.ADMIN_CALLS_MAX", 2)
+    async with running_edge() as edge, edge.admin() as silent, edge.admin() as channel:
+        method = silent.stream_unary("/sparecode.v1.UserService/CreateUser")
+        calls = [method(timeout=20) for _ in range(2 * HARD)]
+        check = health_pb2_grpc.HealthStub(channel).Check
+        async with asyncio.timeout(20):
+            while await answered(check(health_pb2.HealthCheckRequest())):
+                pass  # Not all of the silent ones have arrived.
+        for each in calls:
+            each.cancel()
+        async with asyncio.timeout(20):
+            while not await answered(check(health_pb2.HealthCheckRequest())):
+                pass
+
+
+async def answered(call) -> bool:
+    """Say whether it was, or shed."""
+    try:
+        await call
+    except grpc.aio.AioRpcError as error:
+        if error.code() is not CODE.RESOURCE_EXHAUSTED:
+            raise
+        return False
+    return True
 
 
 @pytest.mark.asyncio

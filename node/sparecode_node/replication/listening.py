@@ -25,9 +25,13 @@ class Connections(NamedTuple):
     """Nor more than one in so many of the files that this process may have open."""
 
 
-AGENTS = Connections(most=8192, share=2)
-ADMINISTRATORS = Connections(most=1024, share=8)
-MEMBERS = Connections(most=1024, share=8)
+AGENTS = Connections(most=8192, share=4)
+ADMINISTRATORS = Connections(most=1024, share=16)
+MEMBERS = Connections(most=1024, share=16)
+"""
+gRPC counts for each address that a listener's name leads to: `localhost` has two.
+So it may be twice as much, and still leaves files for what the node itself opens.
+"""
 
 
 def raise_open_files() -> None:

@@ -27,10 +27,13 @@ _Answer = health_pb2.HealthCheckResponse
 
 
 class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
-    """Answers for both names, on every public listener."""
+    """Answers for both names, on one listener."""
 
-    def __init__(self, is_ready: Callable[[], bool]) -> None:
+    def __init__(self, is_ready: Callable[[], bool], *, watchers_max: int) -> None:
+        """*watchers_max*: at once; each takes a call of the listener without an end."""
         self._is_ready = is_ready
+        self._watchers_max = watchers_max
+        self._watchers = 0
         self._changed = asyncio.Event()
         self._stopping = False
         self._ready = False
@@ -59,19 +62,28 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         return _Answer(status=status)
 
     async def Watch(
-        self, request: health_pb2.HealthCheckRequest, _: Context
+        self, request: health_pb2.HealthCheckRequest, context: Context
     ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
         """Return the status of a name, and again whenever it changes."""
-        told = None
-        while True:
-            changed = self._changed
-            status = self._status(request.service)
-            if status != told:
-                told = status
-                yield _Answer(status=status)
-            if self._stopping:
-                return
-            await changed.wait()
+        if self._watchers >= self._watchers_max:
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"{self._watchers_max} watch already; use Check",
+            )
+        self._watchers += 1
+        try:
+            told = None
+            while True:
+                changed = self._changed
+                status = self._status(request.service)
+                if status != told:
+                    told = status
+                    yield _Answer(status=status)
+                if self._stopping:
+                    return
+                await changed.wait()
+        finally:
+            self._watchers -= 1
 
     def _status(self, service: str) -> Any:  # noqa: ANN401 - no types for these.
         if service not in (ALIVE, READY):

@@ -76,7 +76,12 @@ ADMIN_CALLS_MAX = 128
 """At once, on one listener; who comes beyond is told when to come again."""
 
 HARD = 2
-"""So many times as much, and gRPC itself answers `RESOURCE_EXHAUSTED`, with no word."""
+"""
+So many times as much, and gRPC itself answers `RESOURCE_EXHAUSTED`, with no word.
+
+A half is for those who watch the health: each is a call that never ends, and on the
+listener for administrators nobody has asked who it is.
+"""
 
 STREAMS_MAX = 256
 """
@@ -136,8 +141,11 @@ class Listeners:
         tracer: Tracer | None = None,
     ) -> None:
         self._settings = {"agents": agents, "admin": admin}
-        self._health = Health(is_ready)
-        self._following: asyncio.Task[None] | None = None
+        self._health = {
+            "agents": Health(is_ready, watchers_max=AGENT_CALLS_MAX),
+            "admin": Health(is_ready, watchers_max=ADMIN_CALLS_MAX),
+        }
+        self._following: list[asyncio.Task[None]] = []
         agents_server = _server(
             CallInterceptor(
                 audience=Audience.AGENT,
@@ -175,8 +183,8 @@ class Listeners:
             AuthenticationServicer(services.authentication), agents_server
         )
         _add_administration(admin_server, node_id, services)
-        for server in self._servers.values():
-            health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        for name, server in self._servers.items():
+            health_pb2_grpc.add_HealthServicer_to_server(self._health[name], server)
         if admin.reflection:
             reflection.enable_server_reflection(_admin_names(), admin_server)
         self.ports: dict[str, int] = {}
@@ -195,19 +203,23 @@ class Listeners:
         except BaseException:
             await self.stop(grace_s=0)
             raise
-        self._following = asyncio.create_task(self._health.run(), name="health")
+        self._following = [
+            asyncio.create_task(health.run(), name=f"health of {name}")
+            for name, health in self._health.items()
+        ]
 
     def leave(self) -> None:
         """Tell whoever watches that this node goes; it serves on until `stop`."""
-        self._health.stop()
+        for health in self._health.values():
+            health.stop()
 
     async def stop(self, *, grace_s: float) -> None:
         """Take no new call, let the running ones end within *grace_s*, and close."""
-        self._health.stop()
-        if self._following is not None:
-            self._following.cancel()
-            await asyncio.gather(self._following, return_exceptions=True)
-            self._following = None
+        self.leave()
+        for task in self._following:
+            task.cancel()
+        await asyncio.gather(*self._following, return_exceptions=True)
+        self._following = []
         await asyncio.gather(
             *(server.stop(grace_s) for server in self._servers.values())
         )
