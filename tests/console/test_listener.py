@@ -15,6 +15,7 @@ from starlette.responses import PlainTextResponse, Response
 from sparecode_node.certificates import write_certificates
 from sparecode_node.console import server, sign_in
 from sparecode_node.console.server import ConsoleListener, ConsoleServer
+from sparecode_node.replication.listening import Connections
 from tests.console.desk import Desk
 
 pytestmark = pytest.mark.asyncio
@@ -23,7 +24,7 @@ HOST = "127.0.0.1"
 SHORT_S = 0.3
 PATIENCE_S = 20.0
 HEAD = b"GET /sign-in HTTP/1.1\r\nhost: console.test\r\n"
-Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Pair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @pytest.fixture
@@ -32,13 +33,31 @@ def connections_max() -> int:
     return server.CONNECTIONS_MAX
 
 
+@pytest.fixture
+def open_max() -> int:
+    """Return how many are accepted; a test may say another number."""
+    return server.BROWSERS.most
+
+
+@pytest.fixture
+def request_s() -> float:
+    """Return how long a handshake or a request may take."""
+    return SHORT_S
+
+
 @pytest_asyncio.fixture
 async def port(
-    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, connections_max: int
+    desk: Desk,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    connections_max: int,
+    open_max: int,
+    request_s: float,
 ) -> AsyncIterator[int]:
     """Serve the console, by HTTPS, to browsers that must be quick; return where."""
-    monkeypatch.setattr(server, "REQUEST_S", SHORT_S)
+    monkeypatch.setattr(server, "REQUEST_S", request_s)
     monkeypatch.setattr(server, "CONNECTIONS_MAX", connections_max)
+    monkeypatch.setattr(server, "BROWSERS", Connections(most=open_max, share=1))
     folder = tmp_path / "certificates"
     write_certificates(
         folder, members=["n1"], hosts=[HOST], now=dt.datetime.now(dt.UTC)
@@ -55,7 +74,7 @@ async def port(
 
 
 @contextlib.asynccontextmanager
-async def connection(port: int) -> AsyncIterator[Connection]:
+async def connection(port: int) -> AsyncIterator[Pair]:
     """Connect, as a browser that asks for no certificate's name."""
     context = ssl.create_default_context()
     context.check_hostname = False
@@ -139,6 +158,43 @@ async def test_who_waits_for_an_answer_is_not_cut_off(
     async with connection(port) as (reader, writer):
         writer.write(HEAD + b"\r\n")
         assert (await answer(reader)).endswith(b"at last")
+
+
+async def test_who_does_not_even_begin_a_handshake_is_cut_off(port: int) -> None:
+    reader, writer = await asyncio.open_connection(HOST, port)
+    async with asyncio.timeout(PATIENCE_S):
+        assert await until_cut(reader) == b""
+    writer.close()
+
+
+@pytest.mark.parametrize(("open_max", "request_s"), [(2, PATIENCE_S)])
+async def test_no_more_are_open_than_may_be_handshake_or_not(port: int) -> None:
+    """Else whoever reaches the port takes the files that the node needs to commit."""
+    _, silent = await asyncio.open_connection(HOST, port)
+    async with connection(port):
+        third = asyncio.ensure_future(asked(port))
+        await asyncio.wait({third}, timeout=2 * SHORT_S)
+        assert not third.done()
+        silent.close()
+        # Whoever goes makes room for the next.
+        assert (await third).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize(("open_max", "request_s"), [(2, PATIENCE_S)])
+async def test_what_is_no_handshake_makes_room(port: int) -> None:
+    for said in (b"", b"GET / HTTP/1.1\r\n\r\n"):
+        for _ in range(3):
+            _, writer = await asyncio.open_connection(HOST, port)
+            writer.write(said)
+            writer.close()
+    assert (await asked(port)).startswith(b"HTTP/1.1 200")
+
+
+async def asked(port: int) -> bytes:
+    """Return what is answered to one request."""
+    async with connection(port) as (reader, writer):
+        writer.write(HEAD + b"\r\n")
+        return await answer(reader)
 
 
 @pytest.mark.parametrize("connections_max", [3])

@@ -10,21 +10,28 @@ import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from sparecode_node.console.accepting import Acceptor
 from sparecode_node.console.app import build_app
 from sparecode_node.console.site import Site
+from sparecode_node.replication.listening import BROWSERS, most_open
 
 log = logging.getLogger(__name__)
 
 CONNECTIONS_MAX = 256
+"""Beyond, requests are shed; with twice as many, connections wait to be accepted."""
 BACKLOG = 128
 IDLE_S = 15
 REQUEST_S = 15.0
-"""For a request to arrive as a whole: the connections are for who has something to ask."""
+"""
+For a handshake, and for a request to arrive as a whole: the connections are for who
+has something to ask.
+"""
 
 
 class ConsoleListenError(Exception):
@@ -51,6 +58,10 @@ class Connection(H11Protocol):
 
     _waiting: asyncio.TimerHandle | None = None
 
+    def __init__(self, *given: Any, **named: Any) -> None:  # noqa: ANN401 - uvicorn's.
+        super().__init__(*given, **named)
+        self.ended = asyncio.Event()
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request."""
         super().connection_made(transport)
@@ -67,6 +78,7 @@ class Connection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no more."""
         self._stop_waiting()
+        self.ended.set()
         super().connection_lost(exc)
 
     def _wait(self) -> None:
@@ -85,6 +97,32 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Capture none."""
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept as uvicorn does, but not more than may be open."""
+        await self.lifespan.startup()
+        context = self.config.ssl
+        if context is None or sockets is None:
+            raise ValueError("the console has sockets and a certificate")
+        free = asyncio.Semaphore(most_open(BROWSERS))
+        self.servers = [
+            Acceptor(
+                each,
+                connect=self._connect,
+                context=context,
+                handshake_s=REQUEST_S,
+                free=free,
+            )
+            for each in sockets
+        ]
+        self.started = True
+
+    def _connect(self) -> Connection:
+        return Connection(
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
 
 
 class ConsoleServer:
@@ -114,7 +152,6 @@ class ConsoleServer:
                 ssl_certfile=self._listener.certificate,
                 ssl_keyfile=self._listener.key,
                 ssl_context_factory=lambda _, default: self._own(default()),
-                http=Connection,
                 ws="none",
                 lifespan="off",
                 log_config=None,

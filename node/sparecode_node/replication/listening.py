@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-How many connections a listener of gRPC takes, and how long it waits for a handshake.
+How many connections a listener takes, and how long one of gRPC waits for a handshake.
 
 gRPC's defaults are no bound and two minutes. Whoever reaches a port, with no
 certificate, could so take every file that the process may have open: its links to
@@ -28,6 +28,7 @@ class Connections(NamedTuple):
 AGENTS = Connections(most=8192, share=4)
 ADMINISTRATORS = Connections(most=1024, share=16)
 MEMBERS = Connections(most=1024, share=16)
+BROWSERS = Connections(most=512, share=16)
 """
 gRPC counts for each address that a listener's name leads to: `localhost` has two.
 So it may be twice as much, and still leaves files for what the node itself opens.
@@ -44,12 +45,16 @@ def raise_open_files() -> None:
 
 def listener_options(connections: Connections) -> tuple[tuple[str, int], ...]:
     """Return what a server of gRPC must be told, to keep to all this."""
-    open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = min(connections.most, _bounded(open_files) // connections.share)
     return (
-        ("grpc.max_allowed_incoming_connections", most),
+        ("grpc.max_allowed_incoming_connections", most_open(connections)),
         ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
     )
+
+
+def most_open(connections: Connections) -> int:
+    """Return how many may be open, with the files that this process may have."""
+    open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return min(connections.most, _bounded(open_files) // connections.share)
 
 
 def _bounded(open_files: int) -> int:

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Connections of browsers, bounded from the moment at which they are accepted.
+
+uvicorn counts them behind their TLS handshake, for which asyncio waits a minute:
+until then whoever reaches the port could take every file that the node may open.
+"""
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+
+log = logging.getLogger(__name__)
+
+PAUSE_S = 1.0
+"""After a connection that the system would not give."""
+
+
+class Tracked(asyncio.Protocol):
+    """A connection that says when it has ended."""
+
+    ended: asyncio.Event
+
+
+class Acceptor:
+    """Accepts at a socket, and waits where too many are open. `close` it once."""
+
+    def __init__(
+        self,
+        listening: socket.socket,
+        *,
+        connect: Callable[[], Tracked],
+        context: ssl.SSLContext,
+        handshake_s: float,
+        free: asyncio.Semaphore,
+    ) -> None:
+        """*free*: how many more may be open, over all sockets that share it."""
+        self._listening = listening
+        self._connect = connect
+        self._context = context
+        self._handshake_s = handshake_s
+        self._free = free
+        self._loop = asyncio.get_running_loop()
+        self._serving: set[asyncio.Task[None]] = set()
+        self._shaking_hands: set[asyncio.Task[None]] = set()
+        self._accepting = asyncio.create_task(self._accept(), name="console accepts")
+
+    def close(self) -> None:
+        """Accept no more; who has asked for something is answered."""
+        self._accepting.cancel()
+        for task in self._shaking_hands:
+            task.cancel()
+
+    async def wait_closed(self) -> None:
+        """Wait until the last connection has ended."""
+        tasks: list[Awaitable[None]] = [self._accepting, *self._serving]
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _accept(self) -> None:
+        while True:
+            await self._free.acquire()
+            try:
+                connection, _ = await self._loop.sock_accept(self._listening)
+            except OSError as error:
+                self._free.release()
+                log.warning("console_accept_failed", extra={"cause": error.strerror})
+                await asyncio.sleep(PAUSE_S)
+                continue
+            except BaseException:
+                self._free.release()
+                raise
+            task = asyncio.create_task(self._serve(connection))
+            for tasks in (self._serving, self._shaking_hands):
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+            task.add_done_callback(lambda _: self._free.release())
+
+    async def _serve(self, connection: socket.socket) -> None:
+        protocol = self._connect()
+        try:
+            await self._loop.connect_accepted_socket(
+                lambda: protocol,
+                connection,
+                ssl=self._context,
+                ssl_handshake_timeout=self._handshake_s,
+            )
+        except OSError:  # No handshake, none in time, or not TLS at all.
+            return
+        finally:
+            if task := asyncio.current_task():
+                self._shaking_hands.discard(task)
+        await protocol.ended.wait()
