@@ -10,13 +10,13 @@ import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from sparecode_node.console.accepting import Acceptor
+from sparecode_node.console.accepting import Acceptor, Tracked
 from sparecode_node.console.app import build_app
 from sparecode_node.console.site import Site
 from sparecode_node.replication.listening import BROWSERS, most_open
@@ -48,7 +48,7 @@ class ConsoleListener:
     key: Path
 
 
-class Connection(H11Protocol):
+class Connection(H11Protocol, Tracked):
     """
     A browser's connection, which is cut when a request does not come to its end.
 
@@ -105,7 +105,7 @@ class _Server(uvicorn.Server):
         if context is None or sockets is None:
             raise ValueError("the console has sockets and a certificate")
         free = asyncio.Semaphore(most_open(BROWSERS))
-        self.servers = [
+        acceptors = [
             Acceptor(
                 each,
                 connect=self._connect,
@@ -115,6 +115,8 @@ class _Server(uvicorn.Server):
             )
             for each in sockets
         ]
+        # It closes them, and waits until they are: no more is asked of a server.
+        self.servers = cast("list[asyncio.Server]", acceptors)
         self.started = True
 
     def _connect(self) -> Connection:
