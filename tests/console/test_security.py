@@ -7,8 +7,15 @@ import re
 from pathlib import Path
 
 import pytest
+from starlette.requests import Request
 
-from sparecode_node.console.security import SESSION_COOKIE, form_token
+from sparecode_node.console.security import (
+    BODY_BYTES_MAX,
+    SESSION_COOKIE,
+    TooLargeError,
+    body_of,
+    form_token,
+)
 from sparecode_node.console.visits import local_path
 from sparecode_node.replication.errors import NoQuorumError
 from tests.console.desk import Desk, desk
@@ -288,6 +295,20 @@ async def test_a_body_longer_than_any_form_is_not_read(desk: Desk) -> None:
     for body in (b"a=" + b"x" * 100_000, b"&".join([b"a=1"] * 1000), b"a=%ff", b"\xff"):
         answer = await browser.client.post(PAGE, content=body)
         assert answer.status_code in (400, 403)
+
+
+async def test_a_body_without_an_end_is_left_off() -> None:
+    """Whoever sends it need not say how long it is, nor who they are."""
+    part, parts = b"x" * 1024, 0
+
+    async def receive() -> dict[str, object]:
+        nonlocal parts
+        parts += 1
+        return {"type": "http.request", "body": part, "more_body": parts < 10_000}
+
+    with pytest.raises(TooLargeError):
+        await body_of(Request({"type": "http", "method": "POST"}, receive))
+    assert parts == BODY_BYTES_MAX // len(part) + 1
 
 
 async def test_an_unknown_token_is_not_found(desk: Desk) -> None:

@@ -673,6 +673,18 @@ def test_the_log_is_not_compacted_before_the_state_is_on_disk(
     assert not bench.replica.status().snapshot_due
 
 
+def test_a_log_of_few_long_entries_is_long(bench: Bench) -> None:
+    follow(bench, 20)
+    size = bench.engine.journal.bytes
+    found = []
+    for most in (size, size - 1):
+        bench.replica.compaction.settings = dataclasses.replace(
+            bench.replica.compaction.settings, log_bytes_max=most, log_bytes_kept=1
+        )
+        found.append(bench.replica.status().snapshot_due)
+    assert found == [False, True]
+
+
 def test_a_snapshot_that_is_not_newer_is_not_kept(bench: Bench) -> None:
     follow(bench, 20)
     for index, fits in ((10, True), (10, False), (9, False), (21, False)):
