@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Users, tokens, agents and the cluster, as administrators manage them (P)."""
 
+import functools
 import uuid
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
@@ -10,6 +12,7 @@ from sparecode_node.domain.agents import Protects
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm, HashName
+from sparecode_node.queries.audit import AuditFilter
 from sparecode_node.queries.views import AgentView, TokenView, UserView
 from sparecode_node.replication.errors import (
     NoQuorumError,
@@ -206,9 +209,19 @@ async def test_malformed_page_token_is_named(node: OneNode, token: str) -> None:
 
 
 @pytest.mark.parametrize("size", [-1, 501])
-async def test_page_size_beyond_its_bound_is_named(node: OneNode, size: int) -> None:
+@pytest.mark.parametrize("what", ["Agent", "User", "Token", "AuditEvent"])
+async def test_page_size_beyond_its_bound_is_named(
+    node: OneNode, what: str, size: int
+) -> None:
+    lists: dict[str, Callable[..., Awaitable[object]]] = {
+        "Agent": node.agents.list,
+        "User": node.users.list,
+        "Token": node.tokens.list,
+        "AuditEvent": functools.partial(node.audit.list, wanted=AuditFilter()),
+    }
+    method = f"{what.removesuffix('Event')}Service/List{what}s"
     with pytest.raises(InvalidFieldError, match="1 to 500") as raised:
-        await node.agents.list(node.admin("AgentService/ListAgents"), page_size=size)
+        await lists[what](node.admin(method), page_size=size)
     assert raised.value.field == "page_size"
 
 

@@ -5,11 +5,13 @@ from dataclasses import replace
 
 import pytest
 
+from sparecode_node.domain.ids import SessionId
 from sparecode_node.domain.policy import MINUTE_MS
 from sparecode_node.replication.codec import decode_entry
 from sparecode_node.replication.errors import NoQuorumError
 from sparecode_node.services.context import CallContext
 from sparecode_node.services.errors import NotSignedInError
+from sparecode_node.services.touching import SESSIONS_MAX
 from sparecode_node.statemachine.digest import digest
 from sparecode_node.statemachine.session_commands import TouchSessions
 from tests.services.one_node import OneNode
@@ -45,6 +47,21 @@ def touches(node: OneNode) -> int:
     """Return how often a session was touched, by the log."""
     calls = [call for entry in node.replicator.entries for call in decode_entry(entry)]
     return sum(isinstance(call.command, TouchSessions) for call in calls)
+
+
+async def test_sessions_of_one_command_are_so_many(node: OneNode) -> None:
+    """The others are noted when they are used again."""
+    node.clock.pass_s(3600)
+    for number in range(SESSIONS_MAX + 50):
+        node.touching.saw(SessionId(f"{number:064d}"), 0)
+    await node.touching.flush(node.replicator)
+    (command,) = (
+        call.command
+        for entry in node.replicator.entries
+        for call in decode_entry(entry)
+        if isinstance(call.command, TouchSessions)
+    )
+    assert len(command.session_ids) == SESSIONS_MAX
 
 
 async def test_used_session_is_touched_once_a_minute(node: OneNode) -> None:
