@@ -7,7 +7,7 @@ Data folders as releases have left them: testdata/NAME, made once and kept.
 has the release of that name (see baseline.py) live through what `live` does, as a
 cluster of one, and keeps what is on its disk: key ring, journal, snapshot, state. A
 golden folder is never made again: it is what a user of that release has. That of
-`newest` is named after its formats: `level-3-format-19`.
+`newest` is named after its formats: `level-4-format-19`.
 """
 
 import asyncio

@@ -35,6 +35,7 @@ from sparecode_node.statemachine.commands import (
     SaveEmergencyAccess,
     SealedCode,
 )
+from sparecode_node.statemachine.feature_level import NEWEST
 
 KEY = KeyId(1)
 ROOT = AdministratorName("root")
@@ -112,6 +113,7 @@ FOUNDING = InitializeCluster(
     password_salt=b"salt",
     password_verifier=b"right",
     key_id=KEY,
+    feature_level=NEWEST,
 )
 
 

@@ -19,7 +19,7 @@ from sparecode_node.statemachine import meta
 FIRST = 1
 """The commands up to `Reject`; members of that level do not speak of levels."""
 
-NEWEST = 3
+NEWEST = 4
 """What this software knows. A release that adds to the log raises it, by one."""
 
 MEMBERS_CHANGE = 2
@@ -30,6 +30,9 @@ ONE_IS_ONE = 3
 
 SETS_END_TOGETHER = 3
 """From this level on a set that has ended is voided with one that was kept (R2)."""
+
+PURGED_IN_STEPS = 4
+"""From this level on an entry deletes so many due request ids, and no more (Q3)."""
 
 
 class FeatureLevelError(Exception):

@@ -187,6 +187,7 @@ class StateMachine:
         """
         if index <= self._applied_index:
             raise ValueError(f"index {index} is applied already")
+        self._requests.begin_entry()
         self._db.execute("BEGIN IMMEDIATE")
         try:
             results = tuple(self._apply(index, call) for call in calls)
@@ -384,11 +385,11 @@ class StateMachine:
     def _advance(self, call: Call) -> None:
         """Move the log's time on, never back, and forget what has ended (Q3, T5)."""
         # Before a request id is looked up: time alone says how long it is remembered.
-        if call.at_ms <= self._now_ms:
-            return
-        self._now_ms = min(call.at_ms, TIME_MS_MAX)
-        self._requests.purge(self._now_ms, self._policy)
-        forget_ended(self._db, self._audit, call.node_id, self._now_ms, self._policy)
+        now_ms = min(max(call.at_ms, self._now_ms), TIME_MS_MAX)
+        moves, self._now_ms = now_ms > self._now_ms, now_ms
+        self._requests.purge(now_ms, self._policy, self._feature_level, moves=moves)
+        if moves:
+            forget_ended(self._db, self._audit, call.node_id, now_ms, self._policy)
 
     def _load_beginning(self) -> None:
         """Read the policy and the keys, if `InitializeCluster` has been applied."""

@@ -1,0 +1,425 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Request ids that are due: forgotten at once, deleted in steps (Q3)."""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.policy import MINUTE_MS, Policy
+from sparecode_node.queries import requests as queries
+from sparecode_node.queries.state import LocalState
+from sparecode_node.replication.settings import CALLS_PER_ENTRY_MAX
+from sparecode_node.statemachine import meta, requests, snapshots
+from sparecode_node.statemachine.commands import Call
+from sparecode_node.statemachine.feature_level import PURGED_IN_STEPS
+from sparecode_node.statemachine.machine import StateMachine
+from sparecode_node.statemachine.requests import ANY_DUE, PURGE, PURGED_PER_ENTRY_MAX
+from sparecode_node.statemachine.results import Result
+from tests.statemachine.test_properties import ANYTHING, BEGINNING, LIVES
+from tests.statemachine.test_snapshots import FileWorld
+from tests.statemachine.world import START_MS, World
+
+LATER = {"11m": "yes"}
+"""When what is decided now is due."""
+ROOM = 10_000
+"""The least that a policy can make of the table."""
+
+Row = tuple[int, str, str, str]
+
+
+def begun(world: World, level: int = PURGED_IN_STEPS) -> World:
+    """Have a cluster of that level, with nothing remembered or said of how it began."""
+    world.begin()
+    world.db.execute("DELETE FROM requests")
+    meta.write(world.db, "feature_level", level)
+    world.machine = StateMachine(world.db)
+    return world
+
+
+@pytest.fixture
+def world() -> World:
+    return begun(World())
+
+
+def add(world: World, count: int, *, seed: int = 0) -> None:
+    """Remember so many calls of the first minute, written in an order of their own."""
+    rng = random.Random(seed)
+    rows = [
+        (f"agent:{number % 3}", "m", f"r{number}", START_MS + number % 7)
+        for number in range(count)
+    ]
+    rng.shuffle(rows)
+    world.db.executemany("INSERT INTO requests VALUES (?, ?, ?, 0, ?, '{}')", rows)
+    world.machine = StateMachine(world.db)  # It counts them when it starts.
+
+
+def left(world: World) -> list[Row]:
+    """Return what is there of them, as it is to go."""
+    return world.db.execute(
+        "SELECT at_ms, caller, method, request_id FROM requests WHERE method = 'm' "
+        "ORDER BY at_ms, caller, method, request_id"
+    ).fetchall()
+
+
+def counted(world: World) -> int:
+    """Return how many rows there are, and that the machine has counted as many."""
+    (rows,) = world.db.execute("SELECT count(*) FROM requests").fetchone()
+    assert world.machine._requests._count == rows
+    return int(rows)
+
+
+def user(world: World, number: int, **given: str) -> Call:
+    return world.call("create-user", {"name": f"u{number}", **given})
+
+
+# --- How many go with an entry, and which
+
+
+@pytest.mark.parametrize("query", [PURGE, ANY_DUE])
+def test_what_is_due_is_found_by_time_without_sorting(world: World, query: str) -> None:
+    given = (0,) * query.count("?")
+    plan = world.db.execute(f"EXPLAIN QUERY PLAN {query}", given).fetchall()
+    steps = [step[-1] for step in plan]
+    by_time = "SEARCH requests USING COVERING INDEX requests_by_time (at_ms<?)"
+    assert by_time in steps
+    assert not [step for step in steps if "SCAN requests" in step or "TEMP" in step]
+
+
+def test_an_entry_deletes_so_many_and_the_oldest_first(world: World) -> None:
+    """However much is due after a silence, and however many calls it brings (Q3)."""
+    add(world, 3 * PURGED_PER_ENTRY_MAX + 5)
+    before = left(world)
+    world.handle("wait", LATER)
+    for step in range(1, 4):
+        calls = [
+            replace(
+                user(world, 10 * step + each), at_ms=world.now_ms + 10 * step + each
+            )
+            for each in range(3)
+        ]
+        world.apply_batch(calls)
+        assert left(world) == before[step * PURGED_PER_ENTRY_MAX :]
+        counted(world)
+    assert len(left(world)) == 5
+    world.apply(world.call("barrier", {}))
+    assert not left(world)
+
+
+def test_an_entry_deletes_more_than_it_can_bring() -> None:
+    """Else the table would grow while all of it is due."""
+    assert PURGED_PER_ENTRY_MAX >= 2 * CALLS_PER_ENTRY_MAX
+
+
+def test_clock_that_stands_keeps_no_row(world: World) -> None:
+    """A primary whose clock is behind stamps the same time on and on (T5)."""
+    add(world, 2 * PURGED_PER_ENTRY_MAX)
+    world.handle("wait", LATER)
+    for number in range(2):
+        assert left(world)
+        world.apply(user(world, number))
+    assert not left(world)
+
+
+def test_before_feature_level_4_all_goes_at_once() -> None:
+    """A log of then is decided as it was."""
+    world = begun(World(), PURGED_IN_STEPS - 1)
+    add(world, 2 * PURGED_PER_ENTRY_MAX)
+    world.handle("wait", LATER)
+    world.apply(user(world, 1))
+    assert not left(world)
+
+
+@pytest.mark.parametrize(
+    ("level", "rows"), [(PURGED_IN_STEPS - 1, 5), (PURGED_IN_STEPS, 0)]
+)
+def test_what_policy_makes_due_goes_when_time_moves_or_at_once(
+    level: int, rows: int
+) -> None:
+    """Before feature level 4 time had to move. A log of then is decided as it was."""
+    world = begun(World(), level)
+    for retention, wait in (("1h", "30m"), ("10m", "0s")):
+        given = {"request_retention_ms": retention, "second_approver": "no"}
+        result = world.apply(world.call("update-policy", given))
+        assert not isinstance(result, Rejected)
+        if not left(world):
+            add(world, 5)
+        world.handle("wait", {wait: "yes"})
+        world.apply(world.call("barrier", {}))
+    assert len(left(world)) == rows
+
+
+@pytest.mark.parametrize("passes", ["at once", "restart", "snapshot"])
+def test_which_rows_go_hangs_on_the_rows_alone(tmp_path: Path, passes: str) -> None:
+    """Not on where they lie, nor on who has started anew or taken a snapshot."""
+    worlds = [FileWorld(tmp_path / f"{name}.db") for name in "ab"]
+    for seed, each in enumerate(worlds):
+        begun(each)
+        add(each, 3 * PURGED_PER_ENTRY_MAX, seed=seed)
+        each.handle("wait", LATER)
+    one, other = worlds
+    for number in range(5):
+        if number == 2:
+            again(passes, one, other, tmp_path)
+        call = user(one, number)
+        one.apply(call)
+        other.apply(call)
+        assert one.machine.digest() == other.machine.digest()
+        assert counted(one) == counted(other)
+        assert left(one) == left(other)
+    for each in worlds:
+        each.db.close()
+
+
+def again(passes: str, one: FileWorld, other: FileWorld, folder: Path) -> None:
+    """Have the other node begin anew with what it has, or with what the first has."""
+    if passes == "restart":
+        other.machine = StateMachine(other.db)
+    elif passes == "snapshot":
+        snapshots.write_snapshot(one.path, folder / "snapshot")
+        other.machine.install(str(folder / "snapshot"))
+
+
+# --- Room
+
+
+@pytest.fixture
+def small(world: World) -> Iterator[World]:
+    """Return a world whose table has little room, and is full."""
+    given = {"requests_max": str(ROOM), "second_approver": "no"}
+    assert not isinstance(world.apply(world.call("update-policy", given)), Rejected)
+    add(world, ROOM - counted(world))
+    return world
+
+
+def test_table_full_of_due_rows_sheds_nobody(small: World) -> None:
+    """
+    After a silence all of it is due: there is room, though the rows are there (Q3).
+
+    And the disk is bounded as it was: never more rows than policy says.
+    """
+    shed = small.apply(user(small, 0))
+    assert isinstance(shed, Rejected)
+    assert shed.reason is Reason.REQUEST_TABLE_FULL
+    small.handle("wait", LATER)
+    for entry in range(ROOM // PURGED_PER_ENTRY_MAX + 1):
+        assert left(small)
+        calls = [
+            user(small, entry * CALLS_PER_ENTRY_MAX + each)
+            for each in range(CALLS_PER_ENTRY_MAX)
+        ]
+        results = small.apply_batch(calls)
+        assert not [each for each in results if isinstance(each, Rejected)]
+        assert counted(small) <= ROOM
+    assert not left(small)
+
+
+def test_room_that_policy_took_is_not_waited_for_while_rows_are_due(
+    world: World,
+) -> None:
+    """More rows than may be, all due: nobody is shed, and they get fewer."""
+    add(world, ROOM + 2 * PURGED_PER_ENTRY_MAX)
+    given = {"requests_max": str(ROOM), "second_approver": "no"}
+    assert not isinstance(world.apply(world.call("update-policy", given)), Rejected)
+    assert isinstance(world.apply(user(world, 0)), Rejected)
+    world.handle("wait", LATER)
+    before = counted(world)
+    assert not isinstance(world.apply(user(world, 1)), Rejected)
+    assert counted(world) == before - PURGED_PER_ENTRY_MAX + 1 > ROOM
+
+
+def test_table_full_of_what_is_remembered_sheds(world: World) -> None:
+    """Also with the very entry that deletes the last of those that are due."""
+    given = {"requests_max": str(ROOM), "second_approver": "no"}
+    assert not isinstance(world.apply(world.call("update-policy", given)), Rejected)
+    add(world, PURGED_PER_ENTRY_MAX - counted(world))
+    world.handle("wait", LATER)
+    world.db.executemany(
+        "INSERT INTO requests VALUES ('agent:new', 'n', ?, 0, ?, '{}')",
+        [(f"n{number}", world.now_ms) for number in range(ROOM)],
+    )
+    world.machine = StateMachine(world.db)
+    shed = world.apply(user(world, 1))
+    assert isinstance(shed, Rejected)
+    assert shed.reason is Reason.REQUEST_TABLE_FULL
+    assert counted(world) == ROOM
+
+
+# --- Ids that are due
+
+
+@pytest.fixture
+def spent(world: World) -> tuple[World, Call]:
+    """Return a world in which a code was accepted long ago, behind rows that go first."""
+    for directive, arguments in (
+        ("create-user", {"name": "alice"}),
+        ("enroll", {"serial": "1001", "pin-rule": "none"}),
+        ("assign", {"serial": "1001", "user": "alice"}),
+        ("save", {"serial": "1001", "set": "A", "count": "3"}),
+    ):
+        assert not isinstance(world.apply(world.call(directive, arguments)), Rejected)
+    call = world.call("authenticate", {"user": "alice", "code": "A/1", "request": "x"})
+    assert decision(world.apply(call)) == "accepted"
+    add(world, 3 * PURGED_PER_ENTRY_MAX)
+    world.db.execute("UPDATE requests SET at_ms = at_ms - 1000 WHERE method = 'm'")
+    world.handle("wait", LATER)
+    return world, call
+
+
+def decision(result: Result) -> str:
+    return str(getattr(result, "decision", result))
+
+
+def found(world: World, call: Call) -> list[Any]:
+    return world.db.execute(
+        "SELECT at_ms, tag FROM requests WHERE request_id = ?",
+        (call.request.request_id,),
+    ).fetchall()
+
+
+def test_id_that_is_due_is_decided_anew_though_its_row_is_there(
+    spent: tuple[World, Call],
+) -> None:
+    """
+    As if it had been deleted: the code stays used, and the new answer is remembered.
+
+    There is one row of an id all the while.
+    """
+    world, call = spent
+    world.apply(world.call("barrier", {}))
+    assert found(world, call) == [(START_MS, call.request.tag)]
+    again = replace(call, at_ms=world.now_ms)
+    result = world.apply(again)
+    assert decision(result) == "refused"
+    assert found(world, call) == [(world.now_ms, call.request.tag)]
+    assert left(world)
+    counted(world)
+    assert world.apply(again) == result
+
+
+def test_id_is_remembered_for_ten_minutes_and_not_less(world: World) -> None:
+    call = user(world, 1)
+    first = world.apply(call)
+    for after_ms, same in ((10 * MINUTE_MS, True), (10 * MINUTE_MS + 1, False)):
+        again = replace(call, at_ms=START_MS + after_ms)
+        assert (world.apply(again) == first) is same
+
+
+def test_id_that_is_due_may_be_used_for_something_else(
+    spent: tuple[World, Call],
+) -> None:
+    world, call = spent
+    other = world.call(
+        "authenticate", {"user": "alice", "code": "A/2", "request": "x", "tag": "8"}
+    )
+    assert decision(world.apply(other)) == "accepted"
+    assert found(world, call) == [(world.now_ms, 8)]
+
+
+def test_id_that_is_due_is_gone_even_if_nothing_was_decided(
+    spent: tuple[World, Call],
+) -> None:
+    """It had been gone by time; what is not remembered does not bring it back."""
+    world, call = spent
+    stale = world.call(
+        "authenticate",
+        {"user": "alice", "code": "A/2", "request": "x", "auth-version": "0"},
+    )
+    result = world.apply(stale)
+    assert isinstance(result, Rejected)
+    assert result.reason is Reason.STALE_PARAMETERS
+    assert not found(world, call)
+    counted(world)
+
+
+@pytest.mark.asyncio
+async def test_nodes_find_no_id_that_is_due(tmp_path: Path) -> None:
+    """What apply would decide anew, a node does not answer from the table (Q2)."""
+    world = FileWorld(tmp_path / "state.db")
+    begun(world)
+    call = user(world, 1)
+    world.apply(call)
+    add(world, 2 * PURGED_PER_ENTRY_MAX)
+    world.db.execute("UPDATE requests SET at_ms = at_ms - 1000 WHERE method = 'm'")
+    state = await LocalState.open(world.path)
+
+    async def known() -> bool:
+        async with state.transaction() as transaction:
+            return await queries.find(transaction, call.request) is not None
+
+    try:
+        assert await known()
+        for after_ms, expected in ((10 * MINUTE_MS, True), (10 * MINUTE_MS + 1, False)):
+            world.now_ms = START_MS + after_ms
+            world.apply(world.call("barrier", {}))
+            assert found(world, call)
+            assert await known() is expected
+    finally:
+        await state.close()
+        world.db.close()
+
+
+# --- Whatever happens
+
+
+def contents(world: World, table: str) -> list[Any]:
+    return world.db.execute(f"SELECT * FROM {table} ORDER BY 1, 2, 3").fetchall()  # noqa: S608
+
+
+def same_but_for_what_is_due(one: World, other: World) -> None:
+    """Compare all tables; of the request ids those that are remembered."""
+    names = one.db.execute(
+        "SELECT name FROM sqlite_schema WHERE type = 'table' "
+        "AND name NOT IN ('meta', 'requests') AND name NOT LIKE 'sqlite_%'"
+    ).fetchall()
+    for (name,) in names:
+        rows = [
+            world.db.execute(f"SELECT * FROM {name}").fetchall()  # noqa: S608
+            for world in (one, other)
+        ]
+        assert sorted(map(repr, rows[0])) == sorted(map(repr, rows[1])), name
+    remembered = [
+        world.db.execute(
+            "SELECT * FROM requests WHERE at_ms >= ? ORDER BY caller, method, request_id",
+            (world.machine.now_ms - Policy().request_retention_ms,),
+        ).fetchall()
+        for world in (one, other)
+    ]
+    assert remembered[0] == remembered[1]
+
+
+@LIVES
+@given(st.lists(ANYTHING, max_size=25), st.integers(1, 2), st.booleans())
+def test_purged_in_steps_all_is_decided_as_if_purged_at_once(
+    life: Sequence[tuple[str, Any]], most: int, restarts: bool
+) -> None:
+    """
+    Random lives, with a step of one or two rows: nobody can tell, by no answer.
+
+    Neither can a node that is started anew between any two entries.
+    """
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(requests, "PURGED_PER_ENTRY_MAX", most)
+        steps, at_once = World(), World()
+        begun(steps)
+        begun(at_once, PURGED_IN_STEPS - 1)
+        for directive, arguments in (*BEGINNING[1:], *life):
+            if directive == "wait":
+                steps.handle(directive, arguments)
+                continue
+            call = steps.call(directive, arguments)
+            assert steps.apply(call) == at_once.apply(call)
+            same_but_for_what_is_due(steps, at_once)
+            counted(steps)
+            if restarts:
+                steps.machine = StateMachine(steps.db)
+        for _ in range(40):
+            steps.apply(steps.call("barrier", {}))
+        at_once.apply(steps.call("barrier", {}))
+        assert contents(steps, "requests") == contents(at_once, "requests")
