@@ -94,14 +94,14 @@ def measure(bench: Bench, folder: Path, users: int) -> None:
 
     with (
         bench.part("Hashing of production, three nodes"),
-        production(folder / "production-3", 900, nodes=3) as hashing,
+        production(folder / "production-3", 1600, nodes=3) as hashing,
     ):
         authenticating.production(bench, hashing)
         part("In one session", lambda: authenticating.one_session(bench, hashing))
         part("Bulk issue", lambda: administering.bulk_of_production(bench, hashing))
     with (
         bench.part("Hashing of production, one node"),
-        production(folder / "production-1", 450, nodes=1) as hashing,
+        production(folder / "production-1", 900, nodes=1) as hashing,
     ):
         authenticating.alone(bench, hashing)
     with (
@@ -138,12 +138,12 @@ def measure(bench: Bench, folder: Path, users: int) -> None:
         part("Memory", lambda: failing.memory(bench, large))
         part("Restart", lambda: failing.restart(bench, large))
         part("kill -9", lambda: failing.failover(bench, large))
-        part("A snapshot installed", lambda: failing.behind(bench, large))
+        part("Snapshots", lambda: failing.snapshots(bench, large))
 
 
 def production(directory: Path, users: int, *, nodes: int) -> Estate:
     """Return a cluster with the hashing of production, each node in its session."""
-    population = Population(users=users, profile="production")
+    population = Population(users=users, profile="production", own_token_each=2)
     return Estate(directory, population, nodes=nodes, own_sessions=True)
 
 

@@ -12,6 +12,7 @@ from tests.bench.load import Measured
 from tests.bench.measuring import CALLS_PER_S_MAX, CLIENTS, MANY, Bench, ratio
 from tests.bench.tracing import counting_syncs
 
+KINDS = {"code": "codes", "token": "TOTP"}
 EVALUATIONS = 2
 """Of Argon2id for each attempt (T4)."""
 
@@ -40,6 +41,9 @@ def production(bench: Bench, estate: Estate) -> None:
         f"who is shed, hashing of production, own sessions, {MANY} clients",
         p95_ms=round(runs[MANY].measured.shed_p95_ms, 1),
     )
+    for name, node in _one_of_each(estate):
+        _hashing(bench, estate, f"all through {name}", CLIENTS, via=[node])
+    _hashing(bench, estate, "in sessions of their own", CLIENTS, kind="token")
 
 
 def one_session(bench: Bench, estate: Estate) -> None:
@@ -64,6 +68,7 @@ def alone(bench: Bench, estate: Estate) -> None:
     """Measure one node, which has all cores, with the hashing of production."""
     run = _hashing(bench, estate, "one node", (*CLIENTS, MANY))[MANY]
     quickly_told(bench, run, "hashing of production, one node")
+    _hashing(bench, estate, "one node", CLIENTS, kind="token")
 
 
 def _held_against_the_cores(
@@ -94,21 +99,32 @@ def _ceiling_per_s(estate: Estate) -> float:
 
 
 def _hashing(
-    bench: Bench, estate: Estate, where: str, crowds: tuple[int, ...]
+    bench: Bench,
+    estate: Estate,
+    where: str,
+    crowds: tuple[int, ...],
+    *,
+    kind: str = "code",
+    via: list[LocalNode] | None = None,
 ) -> dict[int, Run]:
+    # Each token shows a tokencode that is good once; of codes there are more.
+    most_s = 1.5 if kind == "token" or via else 3.0
+
     def run(clients: int) -> Run:
         # Whoever begins in the same moment is shed together; that is the warm-up.
-        seconds = min(10.0 if clients == MANY else 3.0, bench.seconds * 2)
+        seconds = min(10.0 if clients == MANY else most_s, bench.seconds * 2)
         return estate.authenticate(
+            kind=kind,
             clients=clients,
             seconds=seconds,
             calls=clients + int(seconds * 50),
+            via=via,
             patient=True,
         )
 
     return {
         clients: bench.thrice(
-            f"authenticate, codes, hashing of production, {where}",
+            f"authenticate, {KINDS[kind]}, hashing of production, {where}",
             lambda clients=clients: run(clients),
             clients=clients,
         )
@@ -231,16 +247,17 @@ def _in_turn_with_the_echo(
 
 def through(bench: Bench, estate: Estate) -> None:
     """Measure where all callers know one node only."""
-    for name, node in (
-        ("the primary", estate.primary()),
-        ("a replica", estate.replica()),
-    ):
+    for name, node in _one_of_each(estate):
         for clients in CLIENTS:
             bench.thrice(
                 f"authenticate, codes, all through {name}",
                 lambda node=node, clients=clients: bench.codes(estate, clients, [node]),
                 clients=clients,
             )
+
+
+def _one_of_each(estate: Estate) -> tuple[tuple[str, LocalNode], ...]:
+    return ("the primary", estate.primary()), ("a replica", estate.replica())
 
 
 def syncs(bench: Bench, estate: Estate) -> None:
@@ -263,7 +280,7 @@ def syncs(bench: Bench, estate: Estate) -> None:
 
 def growing(bench: Bench, estates: Sequence[Estate]) -> None:
     """See that one client waits as long where most is stored as where least is (c)."""
-    seconds = min(3.0, bench.seconds)
+    seconds = min(2.0, bench.seconds)
     calls = int(seconds * CALLS_PER_S_MAX[1])
     in_least, *_, in_most = bench.in_turn(
         {
@@ -280,4 +297,13 @@ def growing(bench: Bench, estates: Sequence[Estate]) -> None:
         f"p50 at {most} users, in that at {least}",
         ratio([each.p50_ms for each in in_most], [each.p50_ms for each in in_least]),
         1.2,
+    )
+    bench.in_turn(
+        {
+            f"authenticate, TOTP, {estate.population.users} users": lambda estate=estate: (
+                estate.authenticate(kind="token", clients=1, seconds=seconds, calls=100)
+            )
+            for estate in estates
+        },
+        clients=1,
     )

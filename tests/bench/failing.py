@@ -19,9 +19,12 @@ ENTRIES_AWAY = 400
 
 
 def growing(bench: Bench, estate: Estate) -> None:
-    """Look at how memory and starting grow with what is stored."""
+    """Look at how all this grows with what is stored."""
     _memory_mb(bench, estate)
     _start_s(bench, estate)
+    failover(bench, estate)
+    _have_short_logs(estate)
+    _behind(bench, estate)
 
 
 def memory(bench: Bench, estate: Estate) -> None:
@@ -82,10 +85,10 @@ def failover(bench: Bench, estate: Estate) -> None:
             killed.append(time.perf_counter())
             primary.kill()
 
-        timer = threading.Timer(2.0, kill)
+        timer = threading.Timer(1.5, kill)
         timer.start()
         try:
-            run = estate.authenticate(clients=8, seconds=6, calls=3000, via=others)
+            run = estate.authenticate(clients=8, seconds=4, calls=2400, via=others)
             must_be_amid(run.measured, killed)
             gaps.append(run.measured.longest_gap_s)
         finally:
@@ -94,6 +97,7 @@ def failover(bench: Bench, estate: Estate) -> None:
             estate.cluster.wait_ready(primary)
     bench.report.add(
         "kill -9 of the primary: longest time without an answer, in s",
+        users=estate.population.users,
         median=round(statistics.median(gaps), 2),
         each=[round(gap, 2) for gap in gaps],
     )
@@ -106,20 +110,29 @@ def must_be_amid(measured: Measured, killed: list[float]) -> None:
         raise RuntimeError("the primary was not killed amid the load")
 
 
-def behind(bench: Bench, estate: Estate) -> None:
-    """Take a snapshot, and have a node install it that was away for too long."""
+def snapshots(bench: Bench, estate: Estate) -> None:
+    """Authenticate while one is always being taken; then have one installed."""
+    _have_short_logs(estate)
+    bench.thrice(
+        f"authenticate, codes, {estate.population.users} users, beside snapshots",
+        lambda: bench.codes(estate, 1),
+        clients=1,
+    )
+    _behind(bench, estate)
+
+
+def _have_short_logs(estate: Estate) -> None:
+    """Have nodes take a snapshot every 256 entries, from their restart on."""
     for each in estate.cluster.nodes:
         text = each.config.read_text()
         each.config.write_text(text.replace("[raft]", f"[raft]\n{SHORT_LOG}"))
         each.stop()
         each.start()
         estate.cluster.wait_ready(each)
-    # Every 256 entries, so that one is always being taken.
-    bench.thrice(
-        f"authenticate, codes, {estate.population.users} users, beside snapshots",
-        lambda: bench.codes(estate, 1),
-        clients=1,
-    )
+
+
+def _behind(bench: Bench, estate: Estate) -> None:
+    """Take a snapshot, and have a node install it that was away for too long."""
     node = estate.replica()
     node.stop()
     others = [n for n in estate.cluster.nodes if n is not node]

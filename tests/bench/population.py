@@ -88,6 +88,8 @@ class Population:
 
     users: int
     profile: str
+    own_token_each: int = 4
+    """One user in so many uses the own token; those of the others are lost."""
 
     def username(self, number: int) -> str:
         """Return the name of a user, counted from 0."""
@@ -120,7 +122,7 @@ class Population:
 
     def has_codes(self, number: int) -> bool:
         """Say whether the user's token is lost; the others use theirs."""
-        return number % 4 != 3
+        return number % self.own_token_each != self.own_token_each - 1
 
 
 class Builder:

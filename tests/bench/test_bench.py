@@ -131,6 +131,14 @@ def run_of(p50_ms: float) -> Run:
     return Run(measured=clients.measured(begin=0), cpu_ms={}, entries=0)
 
 
+@pytest.mark.parametrize(("each", "own"), [(4, 16), (2, 32)])
+def test_some_users_have_codes_and_the_others_their_tokens(each: int, own: int) -> None:
+    population = Population(users=64, profile="testing", own_token_each=each)
+    assert population.codes == (64 - own) * CODES_EACH
+    # Issuing and bulk issues go to tokens that have no codes yet.
+    assert not any(map(population.has_codes, range(3, 64, 4)))
+
+
 def test_what_is_held_against_each_other_takes_turns(tmp_path: Path) -> None:
     """A machine that becomes slower meanwhile makes no difference between the two."""
     asked: list[str] = []
