@@ -39,15 +39,15 @@ async def test_a_token_is_disabled_and_enabled(desk: Desk) -> None:
 async def test_a_pin_is_set_and_cleared(desk: Desk) -> None:
     browser = await desk.administrator()
     await browser.open(f"{TOKEN}/set-pin")
-    page = await browser.send("Set PIN", pin="2580", pin_again="2581")
+    page = await browser.send("Set PIN", pin="25803691", pin_again="25803692")
     assert page.status == 422
     assert "The two PINs are not the same" in page.text
-    assert "2580" not in page.response.text
+    assert "25803691" not in page.response.text
     page = await browser.send("Set PIN", pin="12", pin_again="12")
     assert "A PIN is 4 to 8 digits" in page.text
-    page = await browser.send("Set PIN", pin="2580", pin_again="2580")
+    page = await browser.send("Set PIN", pin="25803691", pin_again="25803691")
     assert "The PIN is set" in page.text
-    assert await desk.node.accepts("2580" + desk.node.tokencode())
+    assert await desk.node.accepts("25803691" + desk.node.tokencode())
     await browser.open(f"{TOKEN}/clear-pin")
     await browser.send("Clear PIN")
     assert not (await token_of(desk)).pin_set

@@ -375,6 +375,7 @@ class OneNode:
         serial: str = SERIAL,
         pin: str = PIN,
         seed: bytes = SEED,
+        digits: int = 6,
         expires_at_ms: int | None = None,
     ) -> None:
         """Add a user with a TOTP token; no PIN: the token is used without."""
@@ -388,6 +389,7 @@ class OneNode:
             serial,
             pin_rule=PinRule.PREPENDED if pin else PinRule.NONE,
             seed=seed,
+            digits=digits,
             expires_at_ms=expires_at_ms,
         )
         await self.tokens.assign(
@@ -404,6 +406,7 @@ class OneNode:
         *,
         pin_rule: PinRule = PinRule.PREPENDED,
         seed: bytes = SEED,
+        digits: int = 6,
         expires_at_ms: int | None = None,
     ) -> None:
         """Add a TOTP token."""
@@ -412,7 +415,7 @@ class OneNode:
             serial=serial,
             algorithm=Algorithm.TOTP,
             hash_name=HashName.SHA1,
-            digits=6,
+            digits=digits,
             period_s=30,
             counter=0,
             seed=seed,
@@ -489,9 +492,15 @@ class OneNode:
             context, challenge=challenge, next_tokencode=tokencode, new_pin=new_pin
         )
 
-    def tokencode(self, *, step: int = 0, seed: bytes = SEED) -> str:
-        """Return what the token shows now, or some steps from now."""
-        return tokencode_at(seed, TOTP, Moment(self.clock.now // 30_000 + step))
+    def tokencode(self, *, step: int = 0, seed: bytes = SEED, digits: int = 6) -> str:
+        """
+        Return what the token shows now, or some steps from now.
+
+        Six digits are found by chance among the hexadecimal digits of a whole state:
+        who looks for a tokencode there takes a token of eight.
+        """
+        shown = replace(TOTP, digits=digits)
+        return tokencode_at(seed, shown, Moment(self.clock.now // 30_000 + step))
 
     def reasons(self) -> list[str]:
         """Return why attempts were refused, as the audit log has it."""

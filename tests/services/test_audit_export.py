@@ -375,13 +375,13 @@ async def test_no_secret_is_in_any_export(node: OneNode) -> None:
     """
     pin, wrong_pin, seed = "90817263", "77665544", b"canary-seed-canary!!"
     wrong_password, mistyped = "Canary Password, long", "Canary Password, name field"
-    await node.add_user(pin=pin, seed=seed)
+    await node.add_user(pin=pin, seed=seed, digits=8)
     issued = await node.issue()
     generated = await node.emergency.generate(
         node.admin("EmergencyAccessService/GenerateTokencodes"), serial=SERIAL
     )
     code, other, third = (each.code for each in issued.codes)
-    tokencode = node.tokencode(seed=seed)
+    tokencode = node.tokencode(seed=seed, digits=8)
     assert await node.accepts(pin + code)
     assert not await node.accepts(pin + code)
     assert not await node.accepts(wrong_pin + other)

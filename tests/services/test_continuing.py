@@ -19,11 +19,11 @@ SSH = AgentIdentity("spiffe://example/ssh")
 NEW_PIN = "2718"
 
 
-async def without_pin(node: OneNode) -> Answer:
+async def without_pin(node: OneNode, *, digits: int = 6) -> Answer:
     """Let the help desk clear a PIN, and the user come with the tokencode alone."""
-    await node.add_user()
+    await node.add_user(digits=digits)
     await node.tokens.clear_pin(node.admin("TokenService/ClearPin"), serial=SERIAL)
-    return await node.asks(node.tokencode())
+    return await node.asks(node.tokencode(digits=digits))
 
 
 async def after_three_wrong(node: OneNode) -> Answer:
@@ -320,9 +320,10 @@ async def test_an_administrator_is_no_agent(node: OneNode) -> None:
 async def test_secrets_of_the_next_step_stay_out_of_the_log(node: OneNode) -> None:
     """(T3) The new PIN and the tokencodes: neither in entries nor in the state."""
     pin = "90817263"
-    asked = await without_pin(node)
-    tokencode = node.tokencode(step=1)
-    assert (await node.goes_on(asked.challenge, tokencode, new_pin=pin)).decision
+    asked = await without_pin(node, digits=8)
+    tokencode = node.tokencode(step=1, digits=8)
+    answer = await node.goes_on(asked.challenge, tokencode, new_pin=pin)
+    assert answer.decision is Decision.ACCEPTED
     kept = b"".join(node.replicator.entries)
     kept += repr(list(node.primary_db.iterdump())).encode()
     for secret in (pin, tokencode):

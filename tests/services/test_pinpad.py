@@ -40,14 +40,14 @@ def folded(tokencode: str, pin: str) -> str:
     return "".join(str((int(a) + int(b)) % 10) for a, b in pairs)
 
 
-async def add_alice(node: OneNode, *, pin: str = PIN) -> None:
+async def add_alice(node: OneNode, *, pin: str = PIN, digits: int = 6) -> None:
     await node.users.create(
         node.admin("UserService/CreateUser"),
         username="alice",
         display_name="",
         email="",
     )
-    await node.enroll(pin_rule=PinRule.PINPAD)
+    await node.enroll(pin_rule=PinRule.PINPAD, digits=digits)
     await assign(node)
     if pin:
         await set_pin(node, pin)
@@ -214,11 +214,12 @@ async def test_every_attempt_costs_two_hashes(node: OneNode) -> None:
 
 async def test_pin_is_sealed_and_of_one_length(node: OneNode) -> None:
     """(T3) Neither state nor log holds it, nor tells how long it is."""
-    await add_alice(node, pin="918273")
+    pin = "91827364"
+    await add_alice(node, pin=pin, digits=8)
     database = "\n".join(node.primary_db.iterdump())
-    assert "918273" not in database
-    assert b"918273".hex() not in database.lower()
-    assert not [entry for entry in node.replicator.entries if b"918273" in entry]
+    assert pin not in database
+    assert pin.encode().hex() not in database.lower()
+    assert not [entry for entry in node.replicator.entries if pin.encode() in entry]
 
     def sealed() -> bytes:
         return node.primary_db.execute("SELECT sealed_pin FROM tokens").fetchone()[0]

@@ -37,13 +37,13 @@ async def test_secrets_stay_out_of_the_log_and_of_the_commands(
     node: OneNode, caplog: pytest.LogCaptureFixture
 ) -> None:
     """(T3) PIN, codes, seed, tokencode, passwords, bearer: as text or as bytes."""
-    await node.add_user(pin=PIN, seed=SEED)
+    await node.add_user(pin=PIN, seed=SEED, digits=8)
     issued = await node.issue()
     generated = await node.emergency.generate(
         node.admin("EmergencyAccessService/GenerateTokencodes"), serial=SERIAL
     )
     code = issued.codes[0].code
-    tokencode = node.tokencode(seed=SEED)
+    tokencode = node.tokencode(seed=SEED, digits=8)
     shown = [repr(issued), repr(generated), repr(node.ring)]
     assert await node.accepts(PIN + code)
     assert not await node.accepts("77665544" + issued.codes[1].code)

@@ -358,11 +358,11 @@ async def test_token_whose_counter_ran_away_is_found_by_two_tokencodes(
 
 async def test_tokencodes_that_resynchronize_stay_out_of_the_log(node: OneNode) -> None:
     """(T1) The clear digits end at the primary."""
-    await node.add_user()
-    digits = tuple(node.tokencode(step=n) for n in (20, 21))
-    await resynchronize(node, *digits)
+    await node.add_user(digits=8)
+    first, second = (node.tokencode(step=n, digits=8) for n in (20, 21))
+    await resynchronize(node, first, second)
     database = "\n".join(node.primary_db.iterdump())
-    for each in digits:
+    for each in (first, second):
         assert each not in database
         assert all(each.encode() not in entry for entry in node.replicator.entries)
 
