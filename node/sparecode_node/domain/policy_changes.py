@@ -18,15 +18,34 @@ from sparecode_node.domain.policy import Policy, policy_problem
 SERIALS_SAID = 5
 """Of the tokens that stand in the way, in words; the others come up next time."""
 
+LIVE_CODES_DEPEND_ON = (
+    "code_alphabet",
+    "code_length",
+    "further_code_lengths",
+    "factor_off_at_failures",
+)
+"""What says which form codes have, and how often one may be guessed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveCodes:
+    """Tokens that are alike: as many live codes of each length, and one PIN rule."""
+
+    lengths: Mapping[int, int]
+    """Live codes of each of these tokens, by their length."""
+    rule: PinRule
+    tokens: int
+    """So many are alike."""
+    first: TokenSerial
+    """The lowest serial of them: the one to be named."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InUse:
     """What lives under the policy that is to be replaced."""
 
-    live: Mapping[TokenSerial, Mapping[int, int]]
-    """Live codes of each token that has any, by their length."""
-    rules: Mapping[TokenSerial, PinRule]
-    """The PIN rule of each such token."""
+    live: Sequence[LiveCodes]
+    """Of all tokens that have live codes, a line for those that are alike."""
     without_pin: int
     """Tokens whose passcodes have no PIN."""
     lettered_pins: Sequence[TokenSerial] = ()
@@ -34,7 +53,20 @@ class InUse:
 
     def lengths(self) -> set[int]:
         """Return the lengths of the codes that live."""
-        return {length for lengths in self.live.values() for length in lengths}
+        return {length for alike in self.live for length in alike.lengths}
+
+
+def weighs_live_codes(policy: Policy, wanted: Mapping[str, object]) -> bool:
+    """
+    Return whether a change can be refused for the codes that live (I6, T4).
+
+    Where their form and the guesses at them stay, it cannot, and nobody has to count
+    them: there may be a million.
+    """
+    return any(
+        name in wanted and wanted[name] != getattr(policy, name)
+        for name in LIVE_CODES_DEPEND_ON
+    )
 
 
 def changed(
@@ -95,7 +127,8 @@ def _format_problem(
     before: Policy, after: Policy, in_use: InUse, *, keep_lengths: bool
 ) -> Rejected | None:
     """Keep accepting the form of the codes that live: alphabet and lengths (T4)."""
-    live = sum(sum(lengths.values()) for lengths in in_use.live.values())
+    live = sum(alike.tokens * sum(alike.lengths.values()) for alike in in_use.live)
+    tokens = sum(alike.tokens for alike in in_use.live)
     field = ""
     if not keep_lengths and before.code_length != after.code_length:
         field = "code_length"
@@ -104,7 +137,7 @@ def _format_problem(
     if field and live:
         return Rejected(
             Reason.CODES_LIVE,
-            f"{field} cannot change while {live} live codes of {len(in_use.live)} tokens "
+            f"{field} cannot change while {live} live codes of {tokens} tokens "
             "have the old form: only one is accepted at a time; wait for their end, or "
             "disable them",
             field,
@@ -113,11 +146,13 @@ def _format_problem(
     length = min(in_use.lengths() & taken_out, default=None)
     if length is None:
         return None
-    counts = [each[length] for each in in_use.live.values() if length in each]
+    those = [alike for alike in in_use.live if length in alike.lengths]
+    live = sum(alike.tokens * alike.lengths[length] for alike in those)
+    tokens = sum(alike.tokens for alike in those)
     return Rejected(
         Reason.CODES_LIVE,
-        f"further_code_lengths must hold {length} while {sum(counts)} live codes of "
-        f"{len(counts)} tokens have {length} symbols: wait for their end, or disable "
+        f"further_code_lengths must hold {length} while {live} live codes of "
+        f"{tokens} tokens have {length} symbols: wait for their end, or disable "
         "them",
         "further_code_lengths",
     )
@@ -157,12 +192,12 @@ def _odds(after: Policy, in_use: InUse) -> Rejected | None:
             "must be safe for them too",
             "codes_per_set_default",
         )
-    for serial in sorted(in_use.live):
+    for alike in sorted(in_use.live, key=lambda alike: alike.first):
         refused = refused or odds_problem(
-            in_use.live[serial],
-            in_use.rules[serial],
+            alike.lengths,
+            alike.rule,
             after,
-            f"these codes of token {serial} live already",
+            f"these codes of token {alike.first} live already",
             "factor_off_at_failures",
         )
     return refused

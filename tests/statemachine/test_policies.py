@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The codes that live under a policy: counted rightly, at once, and only if asked."""
+
+import json
+import sqlite3
+from collections import Counter
+
+import pytest
+
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.policy import Policy
+from sparecode_node.statemachine import meta
+from sparecode_node.statemachine.feature_level import LIVE_CODES_WEIGHED_IF_ASKED
+from sparecode_node.statemachine.machine import StateMachine
+from sparecode_node.statemachine.policies import LIVE_CODES
+from sparecode_node.statemachine.results import Applied, Result
+from tests.statemachine.world import World
+
+LEVELS = (LIVE_CODES_WEIGHED_IF_ASKED - 1, LIVE_CODES_WEIGHED_IF_ASKED)
+
+PIN = "1234"
+OTHER_FORM = {"code_alphabet": "0123456789ABCDEF"}
+"""A change that codes that live stand in the way of."""
+
+Owners = Counter[tuple[str, tuple[tuple[int, int], ...]]]
+"""How many tokens have this PIN rule and, of each length, so many codes."""
+
+
+def begun(level: int = LIVE_CODES_WEIGHED_IF_ASKED) -> World:
+    world = World()
+    world.begin()
+    meta.write(world.db, "feature_level", level)
+    world.machine = StateMachine(world.db)
+    return world
+
+
+def play(world: World, *steps: tuple[str, dict[str, str]]) -> None:
+    """Run directives, none of which may be refused."""
+    for directive, given in steps:
+        said = world.handle(directive, given)
+        assert not said.startswith("rejected"), said
+
+
+def holder(world: World, serial: str, codes: int, **given: str) -> None:
+    """Add a user with a token and a set of codes."""
+    kind = {name: given.pop(name) for name in ("pin-rule", "expires") if name in given}
+    play(
+        world,
+        ("create-user", {"name": f"u{serial}"}),
+        ("enroll", {"serial": serial, **kind}),
+        ("assign", {"serial": serial, "user": f"u{serial}"}),
+    )
+    if "pin-rule" not in kind:
+        play(world, ("set-pin", {"serial": serial, "pin": PIN}))
+    play(
+        world, ("save", {"serial": serial, "set": serial, "count": str(codes), **given})
+    )
+
+
+def update(world: World, **given: str) -> Result:
+    return world.apply(world.call("update-policy", given))
+
+
+def crowd() -> World:
+    """Return tokens of all kinds."""
+    world = begun()
+    assert isinstance(
+        update(world, code_length="6", factor_off_at_failures="5"), Applied
+    )
+    for serial in ("30", "20", "40"):
+        holder(world, serial, 3)
+    holder(world, "10", 4)
+    holder(world, "50", 3, **{"pin-rule": "none"})
+    holder(world, "60", 3, expires="5m")
+    holder(world, "61", 3, ends="5m")
+    for serial, keep in (("25", {"keep": "yes"}), ("80", {})):
+        holder(world, serial, 3)
+        again = {"serial": serial, "set": f"again {serial}", "count": "2"}
+        play(world, ("save", again | keep))
+    assert isinstance(update(world, code_length="7"), Applied)
+    holder(world, "70", 2)
+    play(world, ("save", {"serial": "80", "set": "third", "count": "1"}))
+    play(
+        world,
+        ("save", {"serial": "20", "set": "of 20", "count": "2", "keep": "yes"}),
+        ("authenticate", {"user": "u40", "pin": PIN, "code": "40/1"}),
+        ("wait", {"6m": "yes"}),
+        ("barrier", {}),
+    )
+    return world
+
+
+def counted_singly(world: World) -> tuple[Owners, dict[str, str]]:
+    """Count token for token, and return who is the first of those that are alike."""
+    rows = world.db.execute(
+        "SELECT serial, pin_rule, code_length FROM tokens "
+        "JOIN code_sets USING (serial) JOIN codes USING (set_id) "
+        "WHERE state = 'live' "
+        "AND coalesce(ends_at_ms, :now + 1) > :now "
+        "AND coalesce(expires_at_ms, :now + 1) > :now",
+        {"now": world.machine.now_ms},
+    ).fetchall()
+    owners: Owners = Counter()
+    first: dict[str, str] = {}
+    for serial in sorted({serial for serial, _, _ in rows}):
+        (rule,) = {rule for each, rule, _ in rows if each == serial}
+        lengths = Counter(length for each, _, length in rows if each == serial)
+        kind = (rule, tuple(sorted(lengths.items())))
+        owners[kind] += 1
+        first.setdefault(repr(kind), serial)
+    return owners, first
+
+
+def test_codes_are_counted_as_if_token_by_token() -> None:
+    """(I6, T4) Used, void, ended and expired ones do not; lengths count apart."""
+    world = crowd()
+    rows = world.db.execute(LIVE_CODES, {"now": world.machine.now_ms}).fetchall()
+    owners: Owners = Counter()
+    first = {}
+    for lengths, rule, tokens, serial in rows:
+        counts = sorted((int(length), n) for length, n in json.loads(lengths).items())
+        owners[rule, tuple(counts)] += tokens
+        first[repr((rule, tuple(counts)))] = serial
+    assert (owners, first) == counted_singly(world)
+    assert owners == {
+        ("prepended", ((6, 4),)): 1,
+        ("prepended", ((6, 3),)): 1,
+        ("prepended", ((6, 2),)): 1,
+        ("prepended", ((6, 3), (7, 2))): 1,
+        ("prepended", ((7, 2),)): 1,
+        ("prepended", ((6, 5),)): 1,
+        ("prepended", ((7, 1),)): 1,
+        ("none", ((6, 3),)): 1,
+    }
+
+
+def test_tokens_that_are_alike_are_one_row() -> None:
+    """So that what is judged does not grow with how many tokens there are (c)."""
+    world = begun()
+    for number in range(20):
+        holder(world, f"{number:02}", 2)
+    rows = world.db.execute(LIVE_CODES, {"now": world.machine.now_ms}).fetchall()
+    assert rows == [('{"8":2}', "prepended", 20, "00")]
+    refused = update(world, **OTHER_FORM)
+    assert isinstance(refused, Rejected)
+    assert refused.reason is Reason.CODES_LIVE
+    assert "40 live codes of 20 tokens" in refused.detail
+
+
+def test_the_refusal_names_the_first_token_whose_codes_are_too_many() -> None:
+    """Of those that are alike, and of all: in the order of serials."""
+    world = begun()
+    fewer = {"code_length": "6", "factor_off_at_failures": "5"}
+    assert isinstance(update(world, **fewer), Applied)
+    holder(world, "10", 2, **{"pin-rule": "none"})
+    for serial in ("40", "30", "50"):
+        holder(world, serial, 20, **{"pin-rule": "none"})
+    holder(world, "20", 21)
+    refused = update(world, factor_off_at_failures="80", codes_per_set_default="1")
+    assert isinstance(refused, Rejected)
+    assert refused.reason is Reason.GUESS_ODDS
+    assert "these codes of token 30 live already" in refused.detail
+
+
+def tables_read(world: World, **given: str) -> set[str]:
+    """Return which tables a change of policy reads."""
+    read = set()
+
+    def note(action: int, table: str | None, *_: object) -> int:
+        if action == sqlite3.SQLITE_READ and table:
+            read.add(table)
+        return sqlite3.SQLITE_OK
+
+    call = world.call("update-policy", given)
+    world.db.execute("SELECT 1")  # Whatever is prepared already is not asked about.
+    world.db.set_authorizer(note)
+    try:
+        world.apply(call)
+    finally:
+        world.db.set_authorizer(None)
+    return read
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(
+    ("given", "concerned"),
+    [
+        ({"lock_ms": "30m"}, False),
+        ({"codes_per_set_default": "5"}, False),
+        ({"code_length": "8"}, False),  # As it is.
+        ({"code_length": "9"}, True),
+        ({"further_code_lengths": "9"}, True),
+        ({"factor_off_at_failures": "50"}, True),
+        (OTHER_FORM, True),
+    ],
+)
+def test_live_codes_are_counted_only_where_a_change_concerns_them(
+    given: dict[str, str], concerned: bool, level: int
+) -> None:
+    """(U1, c) From one feature level on, so that replicas of two releases agree."""
+    counted = "codes" in tables_read(begun(level), **given)
+    assert counted is (concerned or level < LIVE_CODES_WEIGHED_IF_ASKED)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_what_is_decided_is_the_same_before_and_after(level: int) -> None:
+    world = begun(level)
+    holder(world, "1", 3)
+    assert isinstance(update(world, lock_ms="30m"), Applied)
+    assert isinstance(update(world, **OTHER_FORM), Rejected)
+    assert isinstance(update(world, code_length="9"), Applied)
+    assert world.policy.code_lengths == (9, 8)
+    assert isinstance(update(world, further_code_lengths=""), Rejected)
+    assert world.policy.lock_ms == 30 * 60_000 != Policy().lock_ms
