@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The way in for joiners, over TLS: who gets through the handshake, and what is said."""
 
+import asyncio
 import contextlib
 import datetime as dt
 from collections.abc import AsyncIterator
@@ -18,17 +19,19 @@ from sparecode_node.certificates import Issued
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.replication.entrance import Doors
+from sparecode_node.replication.errors import OverloadedError
 from sparecode_node.replication.tls import (
     PeerTls,
     caller,
     renewable_credentials,
 )
+from sparecode_node.rpc.asking import Asking
 from sparecode_node.rpc.joining import JoiningEntrance
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
 from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.services.joining import JOIN, Admission, Joiner
 from sparecode_node.services.refusals import Refusals
-from sparecode_node.services.tickets import door_of, pem
+from sparecode_node.services.tickets import JoinTicket, door_of, pem
 from tests.rpc.edge import MEMBER, MEMBERS, NOW, STRANGERS, failure
 
 pytestmark = pytest.mark.asyncio
@@ -268,3 +271,37 @@ async def test_a_door_is_always_the_same() -> None:
     """The joiner makes it anew from the ticket: the member knows it by its bytes."""
     assert door_of(SECRET, N4).certificate == DOOR.certificate
     assert pem((DOOR.certificate,)) == DOOR.certificate_pem
+
+
+async def test_a_joiner_asks_again_where_there_is_too_much_to_do() -> None:
+    """What a crowd takes away comes back: no ticket shall have to be made anew for it."""
+    async with member() as asked:
+        asked.told.answer = OverloadedError("too many calls")
+        admit = asked.told.admit
+
+        async def once_full(joiner: Joiner, *, timeout_s: float) -> Admission:
+            try:
+                return await admit(joiner, timeout_s=timeout_s)
+            finally:
+                asked.told.answer = ADMITTED
+
+        asked.told.admit = once_full  # type: ignore[method-assign]
+        authority = x509.load_pem_x509_certificate(MEMBERS.pem)
+        ticket = JoinTicket(
+            secret=SECRET,
+            node_id=N4,
+            cluster_id="c",
+            authorities=(authority.public_bytes(serialization.Encoding.DER),),
+            members=((NodeId("n1"), f"127.0.0.1:{asked.port}"),),
+            ends_at_ms=0,
+        )
+        joiner = Joiner(
+            ticket_certificate=DOOR.certificate,
+            request_id="r",
+            address="n4:1",
+            certificate_request=b"request",
+            certificate=b"",
+            hosts=(),
+        )
+        asking = Asking(ticket, SystemClock())
+        assert await asyncio.to_thread(asking.ask, joiner) == ("n1", ADMITTED)

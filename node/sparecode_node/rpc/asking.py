@@ -22,7 +22,11 @@ PATIENCE_S = 20.0
 CALL_S = 10.0
 PAUSE_S = 0.5
 
-_AGAIN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+_AGAIN = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+)
 
 
 class NotAdmittedError(Exception):
