@@ -855,19 +855,14 @@ async def test_who_feeds_a_node_is_answered_though_its_log_does_not_know_it_yet(
 ) -> None:
     """One that catches up reads of members of long ago, and must acknowledge that."""
     n3 = NodeId("n3")
-    async with ends(authority, addresses, "n1", "n3") as (one, _):
-        channel, stub = stub_of(
-            member_tls(authority, "n3"), addresses[NodeId("n1")], "n1"
-        )
-        metadata = shown("n3", address=addresses[n3])
-        call = stub.Link(wait_for_ready=True, metadata=metadata)
-        await call.initial_metadata()
+    async with ends(authority, addresses, "n1", n3) as (one, three):
+        await three.seen("connected", "n1")
+        three.wire.send("n1", vote(1))
+        await one.seen("message", n3, 1)  # So its link has begun.
         long_ago = Configuration.of(one.engine.status.configuration.members[:1])
         became(one, long_ago)
         await one.transport._dial_all()
         assert one.transport.channel(n3) is not None
-        call.cancel()
-        await channel.close()
 
 
 @pytest.mark.asyncio
