@@ -16,22 +16,31 @@ from local_cluster.cluster import free_ports
 
 from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_node.certificates import Authority
+from sparecode_node.console.server import CONNECTIONS_MAX
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication import frames, links, transport
 from sparecode_node.replication.admission import ADVICE, Hello, Refusal
 from sparecode_node.replication.engine_thread import EngineThread, LoopCalls
 from sparecode_node.replication.errors import StoppingError
+from sparecode_node.replication.forward_queue import UNDER_WAY_MAX
 from sparecode_node.replication.frames import Message
 from sparecode_node.replication.key_exchange import KeyExchange, NoKeys
 from sparecode_node.replication.listening import Connections
 from sparecode_node.replication.members import Configuration, Member
+from sparecode_node.replication.peer_bounds import (
+    CALLS_MAX,
+    MEMBER_CALLS_MAX,
+    STREAMS_MAX,
+)
 from sparecode_node.replication.replica import ReplicaStatus
+from sparecode_node.replication.settings import MEMBERS_MAX
 from sparecode_node.replication.tls import PeerTls, caller, target_name
 from sparecode_node.replication.transport import (
     MESSAGE_BYTES_MAX,
     PeerAddresses,
     PeerTransport,
 )
+from sparecode_node.rpc.server import ADMIN_CALLS_MAX
 from tests.replication.cluster import member_tls, new_authority
 
 pytestmark = pytest.mark.asyncio
@@ -883,3 +892,117 @@ async def test_strangers_leave_the_node_its_open_files(
             task.cancel()
         for _, writer in pairs:
             writer.close()
+
+
+FORWARD = "/sparecode.internal.v1.PeerService/Forward"
+
+
+async def is_answered(stub: Any) -> bool:
+    """Say whether a member's status is told, or the call is one too many."""
+    try:
+        await stub.GetMemberStatus(peers_pb2.GetMemberStatusRequest())
+    except grpc.aio.AioRpcError as error:
+        if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+            raise
+        return False
+    return True
+
+
+async def test_calls_of_members_are_bounded_and_a_link_that_stands_goes_on(
+    authority: Authority,
+    addresses: dict[NodeId, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing of Sparecode runs before a request is there: gRPC has to count them."""
+    monkeypatch.setattr(transport, "CALLS_MAX", 4)
+    n2, tls = NodeId("n2"), member_tls(authority, "n3")
+    silent, _ = stub_of(tls, addresses[n2], n2)
+    channel, stub = stub_of(tls, addresses[n2], n2)
+    async with ends(authority, addresses, "n1", n2) as (one, two), silent, channel:
+        await one.seen("connected", n2)
+        await channel.channel_ready()
+        method = silent.stream_unary(FORWARD)
+        calls = [method(wait_for_ready=True) for _ in range(3)]
+        async with asyncio.timeout(WAIT_S):
+            while await is_answered(stub):
+                # One of the silent may have come beside another call, and be refused.
+                calls.append(method())
+        one.wire.send(n2, vote(1))
+        await two.seen("message", "n1", 1)
+        for call in calls:
+            call.cancel()
+        async with asyncio.timeout(WAIT_S):
+            while not await is_answered(stub):
+                pass
+
+
+async def test_one_connection_keeps_no_other_member_away(
+    authority: Authority,
+    addresses: dict[NodeId, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What it opens beyond its bound waits; another member's link and calls do not."""
+    monkeypatch.setattr(transport, "STREAMS_MAX", 3)
+    monkeypatch.setattr(transport, "CALLS_MAX", 3 + 4)
+    n2 = NodeId("n2")
+    flooding, stub = stub_of(member_tls(authority, "n3"), addresses[n2], n2)
+    async with ends(authority, addresses, n2) as (two,), flooding:
+        await flooding.channel_ready()
+        method = flooding.stream_unary(FORWARD)
+        calls = [method() for _ in range(2)]
+        link = stub.Link(metadata=shown("n3"))
+        await link.initial_metadata()  # So those before it are there, too.
+        calls += [method() for _ in range(20)]
+        beyond = stub.GetMemberStatus(peers_pb2.GetMemberStatusRequest(), timeout=0.3)
+        assert await code_of(beyond) is grpc.StatusCode.DEADLINE_EXCEEDED
+        async with ends(authority, addresses, "n1") as (one,):
+            await one.seen("connected", n2)
+            one.wire.send(n2, vote(1))
+            await two.seen("message", "n1", 1)
+            way = one.transport.channel(n2)
+            assert way is not None
+            forwarding = peers_pb2_grpc.PeerServiceStub(way)
+            call: Any = forwarding.Forward(peers_pb2.ForwardRequest(), timeout=WAIT_S)
+            assert await code_of(call) is grpc.StatusCode.OK
+        for each in (*calls, link):
+            each.cancel()
+
+
+async def test_as_many_calls_as_members_may_have_are_all_taken(
+    authority: Authority,
+    addresses: dict[NodeId, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All of two members are under way at one time, beside their links; and again."""
+    n2 = NodeId("n2")
+    everybody = asyncio.Barrier(2 * MEMBER_CALLS_MAX)
+
+    async def together(*_: object) -> peers_pb2.GetMemberStatusResponse:
+        await everybody.wait()
+        return peers_pb2.GetMemberStatusResponse()
+
+    monkeypatch.setattr(Answering, "member_status", together, raising=False)
+    request = peers_pb2.GetMemberStatusRequest()
+    async with ends(authority, addresses, "n1", n2, "n3") as (one, _, three):
+        for end in (one, three):
+            await end.seen("connected", n2)
+        ways = [end.transport.channel(n2) for end in (one, three)]
+        stubs: list[Any] = [peers_pb2_grpc.PeerServiceStub(way) for way in ways if way]
+
+        async def twice(stub: Any) -> None:
+            for _ in range(2):
+                await stub.GetMemberStatus(request, timeout=3 * WAIT_S)
+
+        await asyncio.gather(
+            *(twice(stub) for stub in stubs for _ in range(MEMBER_CALLS_MAX))
+        )
+
+
+async def test_no_member_has_as_many_calls_under_way_as_are_taken() -> None:
+    """Whoever raises what a node takes of its callers looks here."""
+    of_administrators = ADMIN_CALLS_MAX + CONNECTIONS_MAX
+    link, read, snapshot, looks, keys = 1, 1, 1, 4, 2
+    own = link + UNDER_WAY_MAX + read + snapshot + looks + keys
+    assert of_administrators + own <= MEMBER_CALLS_MAX
+    assert STREAMS_MAX >= 2 * MEMBER_CALLS_MAX
+    assert CALLS_MAX - STREAMS_MAX >= (MEMBERS_MAX - 1) * MEMBER_CALLS_MAX

@@ -28,10 +28,8 @@ from sparecode_node.replication.key_exchange import KeyExchange
 from sparecode_node.replication.links import OutboundLink
 from sparecode_node.replication.listening import MEMBERS, listener_options
 from sparecode_node.replication.members import Configuration, Member
-from sparecode_node.replication.peer_service import (
-    PeerHandler,
-    PeerServicer,
-)
+from sparecode_node.replication.peer_bounds import CALLS_MAX, STREAMS_MAX
+from sparecode_node.replication.peer_service import PeerHandler, PeerServicer
 from sparecode_node.replication.replica import Replica, ReplicaStatus
 from sparecode_node.replication.tls import (
     PeerTls,
@@ -174,8 +172,11 @@ class PeerTransport:
         self._status = await engine.run(
             lambda replica: replica.status(), timeout_s=START_S
         )
-        options = (*_SERVER_OPTIONS, *listener_options(MEMBERS))
-        self._server = grpc.aio.server(options=options)
+        streams = ("grpc.max_concurrent_streams", STREAMS_MAX)
+        options = (*_SERVER_OPTIONS, *listener_options(MEMBERS), streams)
+        self._server = grpc.aio.server(
+            options=options, maximum_concurrent_rpcs=CALLS_MAX
+        )
         self._servicer = PeerServicer(
             engine, handler, self, self._keys, level=self._level
         )
