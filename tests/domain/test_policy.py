@@ -5,10 +5,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
-from hypothesis import strategies as st
 
-from sparecode_node.domain.ids import TokenSerial
 from sparecode_node.domain.issuing import ODDS_ONE_IN, code_space
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.pins import PinRule
@@ -20,33 +17,13 @@ from sparecode_node.domain.policy import (
     policy_problem,
     public_name,
 )
-from sparecode_node.domain.policy_changes import (
-    LIVE_CODES_DEPEND_ON,
-    InUse,
-    LiveCodes,
-    changed,
-    weighs_live_codes,
-)
+from sparecode_node.domain.policy_changes import changed
 from sparecode_node.statemachine.policy_commands import UpdatePolicy
-
-POLICY = Policy()
-NOTHING = InUse(live=(), without_pin=0)
+from tests.domain.policies_in_use import NOTHING, POLICY, InUse, alike
 
 
 def in_use(live: int, rule: PinRule = PinRule.PREPENDED, without_pin: int = 0) -> InUse:
     return InUse(live=(alike({8: live}, rule),), without_pin=without_pin)
-
-
-def alike(
-    lengths: dict[int, int],
-    rule: PinRule = PinRule.PREPENDED,
-    *,
-    first: str = "1",
-    tokens: int = 1,
-) -> LiveCodes:
-    return LiveCodes(
-        lengths=lengths, rule=rule, tokens=tokens, first=TokenSerial(first)
-    )
 
 
 def refused(wanted: dict[str, Any], use: InUse = NOTHING) -> Rejected:
@@ -289,104 +266,3 @@ def test_a_change_is_said_in_words() -> None:
     assert changes(POLICY, after) == (
         "lifetime_max none -> 30d, lock 15m -> 90s, lock_until_unlocked no -> yes"
     )
-
-
-# --- Many tokens
-
-LENGTHS = st.dictionaries(st.sampled_from((6, 8, 9)), st.integers(1, 40), min_size=1)
-RULES = st.sampled_from(PinRule)
-CHANGES = st.fixed_dictionaries(
-    {},
-    optional={
-        "code_length": st.integers(6, 10),
-        "further_code_lengths": st.sampled_from(("", "6", "8", "6 8", "6 9", "9 10")),
-        "factor_off_at_failures": st.sampled_from((5, 20, 100)),
-        "code_alphabet": st.sampled_from(
-            ("0123456789", POLICY.code_alphabet, POLICY.code_alphabet[::-1])
-        ),
-        "codes_per_set_max": st.integers(20, 60),
-        "lock_from_failures": st.integers(3, 5),
-    },
-)
-POLICIES = st.builds(
-    lambda values: replace(POLICY, **values),
-    CHANGES.filter(lambda values: policy_problem(replace(POLICY, **values)) is None),
-)
-
-
-@given(
-    POLICIES,
-    st.lists(st.tuples(LENGTHS, RULES), max_size=6),
-    CHANGES,
-    st.booleans(),
-)
-def test_tokens_that_are_alike_are_judged_as_one_by_one(
-    policy: Policy,
-    tokens: list[tuple[dict[int, int], PinRule]],
-    wanted: dict[str, Any],
-    keep_lengths: bool,
-) -> None:
-    """(I6, T4) To a word: the answer is in the audit log of every replica."""
-    singly = [
-        alike(lengths, rule, first=f"{serial}")
-        for serial, (lengths, rule) in enumerate(tokens)
-    ]
-    together: dict[str, LiveCodes] = {}
-    for each in singly:
-        kind = repr((sorted(each.lengths.items()), each.rule))
-        known = together.setdefault(kind, replace(each, tokens=0))
-        together[kind] = replace(known, tokens=known.tokens + 1)
-    one, other = (
-        changed(
-            policy,
-            1,
-            wanted,
-            InUse(live=live, without_pin=0),
-            keep_lengths=keep_lengths,
-        )
-        for live in (singly, tuple(reversed(together.values())))
-    )
-    assert one == other
-
-
-def test_refusals_say_how_many_codes_and_tokens_stand_in_the_way() -> None:
-    """All of those that are alike, and of the length that is meant alone."""
-    use = replace(
-        NOTHING,
-        live=(
-            alike({8: 7}, tokens=3),
-            alike({8: 2, 9: 5}, first="4"),
-            alike({9: 1}, first="5"),
-        ),
-    )
-    policy = replace(POLICY, code_length=9, further_code_lengths="8")
-    for wanted, says in (
-        ({"code_alphabet": "0123456789ABCDEF"}, "29 live codes of 5 tokens"),
-        ({"further_code_lengths": ""}, "23 live codes of 4 tokens have 8 symbols"),
-    ):
-        refused = changed(policy, 1, wanted, use)
-        assert isinstance(refused, Rejected)
-        assert says in refused.detail
-
-
-@given(POLICIES, st.lists(st.tuples(LENGTHS, RULES), max_size=4), CHANGES)
-def test_a_change_that_does_not_weigh_live_codes_is_never_refused_for_them(
-    policy: Policy, tokens: list[tuple[dict[int, int], PinRule]], wanted: dict[str, Any]
-) -> None:
-    """(I6, T4) Where what is there is in order, it stays so."""
-    live = tuple(
-        alike(lengths, rule, first=f"{serial}")
-        for serial, (lengths, rule) in enumerate(tokens)
-    )
-    use = InUse(live=live, without_pin=0)
-    assume(isinstance(changed(policy, 1, {}, use), Policy))
-    assume(not weighs_live_codes(policy, wanted))
-    assert changed(policy, 1, wanted, use) == changed(policy, 1, wanted, NOTHING)
-
-
-def test_most_changes_do_not_weigh_live_codes() -> None:
-    names = {field.name for field in fields(Policy)} - {"version"}
-    assert {
-        name for name in names if weighs_live_codes(POLICY, {name: "other than before"})
-    } == set(LIVE_CODES_DEPEND_ON)
-    assert not weighs_live_codes(POLICY, {"code_length": POLICY.code_length})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The codes that live under a policy: counted rightly, at once, and only if asked."""
+"""What lives under a policy: counted rightly, at once, and only if it may matter."""
 
 import json
 import sqlite3
@@ -10,13 +10,13 @@ import pytest
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.policy import Policy
 from sparecode_node.statemachine import meta
-from sparecode_node.statemachine.feature_level import LIVE_CODES_WEIGHED_IF_ASKED
+from sparecode_node.statemachine.feature_level import WEIGHED_IF_CONCERNED
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.policies import LIVE_CODES
 from sparecode_node.statemachine.results import Applied, Result
 from tests.statemachine.world import World
 
-LEVELS = (LIVE_CODES_WEIGHED_IF_ASKED - 1, LIVE_CODES_WEIGHED_IF_ASKED)
+LEVELS = (WEIGHED_IF_CONCERNED - 1, WEIGHED_IF_CONCERNED)
 
 PIN = "1234"
 OTHER_FORM = {"code_alphabet": "0123456789ABCDEF"}
@@ -26,7 +26,7 @@ Owners = Counter[tuple[str, tuple[tuple[int, int], ...]]]
 """How many tokens have this PIN rule and, of each length, so many codes."""
 
 
-def begun(level: int = LIVE_CODES_WEIGHED_IF_ASKED) -> World:
+def begun(level: int = WEIGHED_IF_CONCERNED) -> World:
     world = World()
     world.begin()
     meta.write(world.db, "feature_level", level)
@@ -172,8 +172,7 @@ def tables_read(world: World, **given: str) -> set[str]:
         return sqlite3.SQLITE_OK
 
     call = world.call("update-policy", given)
-    world.db.execute("SELECT 1")  # Whatever is prepared already is not asked about.
-    world.db.set_authorizer(note)
+    world.db.set_authorizer(note)  # Statements of before are prepared again.
     try:
         world.apply(call)
     finally:
@@ -199,7 +198,69 @@ def test_live_codes_are_counted_only_where_a_change_concerns_them(
 ) -> None:
     """(U1, c) From one feature level on, so that replicas of two releases agree."""
     counted = "codes" in tables_read(begun(level), **given)
-    assert counted is (concerned or level < LIVE_CODES_WEIGHED_IF_ASKED)
+    assert counted is (concerned or level < WEIGHED_IF_CONCERNED)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"lock_ms": "30m"},
+        {"codes_per_set_max": "60"},
+        {"hotp_look_ahead": "20"},
+        {"second_approver": "no"},
+        {"pin_letters": "yes"},
+        {"pin_letters": "no"},  # As it is.
+    ],
+)
+def test_most_changes_look_at_no_token(given: dict[str, str]) -> None:
+    """(c) They take the same in any estate."""
+    world = begun()
+    holder(world, "1", 3)
+    holder(world, "2", 3, **{"pin-rule": "none"})
+    assert not tables_read(world, **given) & {"tokens", "code_sets", "codes"}
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"version": "7", "code_length": "9"}, Reason.VERSION),
+        ({"version": "7", "pin_letters": "no"}, Reason.VERSION),
+        ({"code_length": "99"}, Reason.POLICY_VALUE),
+        ({"factor_off_at_failures": "1000"}, Reason.POLICY_VALUE),
+        ({"code_alphabet": "ABC"}, Reason.POLICY_VALUE),
+    ],
+)
+def test_what_is_refused_anyhow_looks_at_no_token(
+    given: dict[str, str], reason: Reason, level: int
+) -> None:
+    """(c) Whoever comes too late, or mistypes, keeps nobody waiting."""
+    world = begun(level)
+    holder(world, "1", 3)
+    assert not tables_read(world, **given) & {"tokens", "code_sets", "codes"}
+    refused = update(world, **given)
+    assert isinstance(refused, Rejected)
+    assert refused.reason is reason
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_pins_with_letters_are_looked_for_when_those_are_turned_off(level: int) -> None:
+    """(T4, U1) And under a policy without letters, below that level."""
+    world = begun(level)
+    play(
+        world,
+        ("create-user", {"name": "anna"}),
+        ("enroll", {"serial": "1"}),
+        ("assign", {"serial": "1", "user": "anna"}),
+    )
+    assert ("tokens" in tables_read(world, lock_ms="30m")) is (level < LEVELS[-1])
+    assert isinstance(update(world, pin_letters="yes"), Applied)
+    play(world, ("set-pin", {"serial": "1", "pin": "abcd", "lettered": "yes"}))
+    refused = update(world, pin_letters="no")
+    assert isinstance(refused, Rejected)
+    assert refused.reason is Reason.PINS_LETTERED
+    play(world, ("set-pin", {"serial": "1", "pin": PIN}))
+    assert isinstance(update(world, pin_letters="no"), Applied)
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -212,3 +273,21 @@ def test_what_is_decided_is_the_same_before_and_after(level: int) -> None:
     assert world.policy.code_lengths == (9, 8)
     assert isinstance(update(world, further_code_lengths=""), Rejected)
     assert world.policy.lock_ms == 30 * 60_000 != Policy().lock_ms
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_codes_that_come_back_with_their_token_stop_what_concerns_them(
+    level: int,
+) -> None:
+    """(I6, U1) Of an expired token nothing lives; its end may be moved afterwards."""
+    world = begun(level)
+    fewer = {"code_length": "6", "factor_off_at_failures": "5"}
+    assert isinstance(update(world, **fewer), Applied)
+    holder(world, "1", 20, **{"pin-rule": "none", "expires": "5m"})
+    play(world, ("wait", {"6m": "yes"}), ("barrier", {}))
+    more = {"factor_off_at_failures": "80", "codes_per_set_default": "1"}
+    assert isinstance(update(world, **more), Applied)
+    play(world, ("update-token", {"serial": "1", "never": "yes"}))
+    assert isinstance(update(world, factor_off_at_failures="70"), Rejected)
+    assert isinstance(update(world, lock_ms="30m"), Rejected) is (level < LEVELS[-1])
+    assert isinstance(update(world, factor_off_at_failures="40"), Applied)

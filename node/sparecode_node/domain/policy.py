@@ -146,6 +146,16 @@ def public_name(name: str) -> str:
 
 def policy_problem(policy: Policy) -> PolicyProblem | None:
     """Return the first field that is out of its bounds or at odds with another."""
+    return (
+        numbers_problem(policy)
+        or _lengths_problem(policy)
+        or _alphabet_problem(policy.code_alphabet)
+        or _recipients_problem(policy.backup_recipients)
+    )
+
+
+def numbers_problem(policy: Policy) -> PolicyProblem | None:
+    """Return the first number that is out of its bounds or at odds with another."""
     for name, (least, most) in BOUNDS.items():
         value: int | None = getattr(policy, name)
         if value is None:
@@ -163,11 +173,7 @@ def policy_problem(policy: Policy) -> PolicyProblem | None:
                 f"{_said(low, getattr(policy, low))} is more than "
                 f"{_said(high, getattr(policy, high))}",
             )
-    return (
-        _lengths_problem(policy)
-        or _alphabet_problem(policy.code_alphabet)
-        or _recipients_problem(policy.backup_recipients)
-    )
+    return None
 
 
 def lengths_of(further: str) -> tuple[int, ...]:

@@ -8,12 +8,13 @@ the old one, and the tokens that no PIN protects.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from sparecode_node.domain.ids import TokenSerial
 from sparecode_node.domain.issuing import odds_problem
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.pins import PinRule
-from sparecode_node.domain.policy import Policy, policy_problem
+from sparecode_node.domain.policy import Policy, numbers_problem, policy_problem
 
 SERIALS_SAID = 5
 """Of the tokens that stand in the way, in words; the others come up next time."""
@@ -40,33 +41,48 @@ class LiveCodes:
     """The lowest serial of them: the one to be named."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InUse:
-    """What lives under the policy that is to be replaced."""
+class InUse(Protocol):
+    """
+    What lives under the policy that is to be replaced.
 
-    live: Sequence[LiveCodes]
-    """Of all tokens that have live codes, a line for those that are alike."""
-    without_pin: int
-    """Tokens whose passcodes have no PIN."""
-    lettered_pins: Sequence[TokenSerial] = ()
-    """Tokens whose PIN has a letter."""
+    It is asked for only where the answer depends on it: there may be a million codes
+    to count, and a hundred thousand tokens to look through.
+    """
 
-    def lengths(self) -> set[int]:
-        """Return the lengths of the codes that live."""
-        return {length for alike in self.live for length in alike.lengths}
+    @property
+    def live(self) -> Sequence[LiveCodes]:
+        """Of all tokens that have live codes, a line for those that are alike."""
+
+    @property
+    def without_pin(self) -> int:
+        """Tokens whose passcodes have no PIN."""
+
+    @property
+    def lettered_pins(self) -> Sequence[TokenSerial]:
+        """Tokens whose PIN has a letter."""
 
 
 def weighs_live_codes(policy: Policy, wanted: Mapping[str, object]) -> bool:
     """
     Return whether a change can be refused for the codes that live (I6, T4).
 
-    Where their form and the guesses at them stay, it cannot, and nobody has to count
-    them: there may be a million.
+    Where what lives is in order, and the codes' form and the guesses at them stay, it
+    cannot, and nobody has to count them.
     """
     return any(
         name in wanted and wanted[name] != getattr(policy, name)
         for name in LIVE_CODES_DEPEND_ON
     )
+
+
+def weighs_lettered_pins(policy: Policy, wanted: Mapping[str, object]) -> bool:
+    """
+    Return whether a change can be refused for PINs that have letters (T4).
+
+    Where those are there only as long as policy allows them, none but the change that
+    turns them off can.
+    """
+    return policy.pin_letters and wanted.get("pin_letters") is False
 
 
 def changed(
@@ -92,9 +108,11 @@ def changed(
             "version",
         )
     after = replace(policy, **wanted, version=policy.version + 1)  # type: ignore[arg-type]
-    if keep_lengths:
-        after = _with_lengths_kept(policy, after, in_use)
-    problem = policy_problem(after)
+    problem = numbers_problem(after)  # Whichever lengths are kept.
+    if problem is None:
+        if keep_lengths:
+            after = _with_lengths_kept(policy, after, in_use)
+        problem = policy_problem(after)
     if problem is not None:
         return Rejected(
             Reason.POLICY_VALUE, f"{problem.field} {problem.words}", problem.field
@@ -119,22 +137,28 @@ def _with_lengths_kept(before: Policy, after: Policy, in_use: InUse) -> Policy:
         or after.further_code_lengths != before.further_code_lengths
     ):
         return after
-    kept = sorted(in_use.lengths() & {*before.code_lengths} - {after.code_length})
+    kept = sorted(_lengths(in_use) & {*before.code_lengths} - {after.code_length})
     return replace(after, further_code_lengths=" ".join(map(str, kept)))
+
+
+def _lengths(in_use: InUse) -> set[int]:
+    """Return the lengths of the codes that live."""
+    return {length for alike in in_use.live for length in alike.lengths}
 
 
 def _format_problem(
     before: Policy, after: Policy, in_use: InUse, *, keep_lengths: bool
 ) -> Rejected | None:
     """Keep accepting the form of the codes that live: alphabet and lengths (T4)."""
-    live = sum(alike.tokens * sum(alike.lengths.values()) for alike in in_use.live)
-    tokens = sum(alike.tokens for alike in in_use.live)
     field = ""
     if not keep_lengths and before.code_length != after.code_length:
         field = "code_length"
     elif set(before.code_alphabet) != set(after.code_alphabet):
         field = "code_alphabet"
-    if field and live:
+    if field and (
+        live := sum(alike.tokens * sum(alike.lengths.values()) for alike in in_use.live)
+    ):
+        tokens = sum(alike.tokens for alike in in_use.live)
         return Rejected(
             Reason.CODES_LIVE,
             f"{field} cannot change while {live} live codes of {tokens} tokens "
@@ -143,7 +167,7 @@ def _format_problem(
             field,
         )
     taken_out = {*before.code_lengths} - {*after.code_lengths}
-    length = min(in_use.lengths() & taken_out, default=None)
+    length = min(_lengths(in_use) & taken_out, default=None) if taken_out else None
     if length is None:
         return None
     those = [alike for alike in in_use.live if length in alike.lengths]
@@ -160,8 +184,7 @@ def _format_problem(
 
 def _pin_problem(after: Policy, in_use: InUse) -> Rejected | None:
     """Keep PINs with letters readable while there are any (T4)."""
-    serials = in_use.lettered_pins
-    if after.pin_letters or not serials:
+    if after.pin_letters or not (serials := in_use.lettered_pins):
         return None
     some = ", ".join(serials[:SERIALS_SAID]) + (
         ", ..." if len(serials) > SERIALS_SAID else ""
@@ -176,28 +199,45 @@ def _pin_problem(after: Policy, in_use: InUse) -> Rejected | None:
 
 def _odds(after: Policy, in_use: InUse) -> Rejected | None:
     """Refuse what lets a code be guessed too easily (I6)."""
-    refused = odds_problem(
-        {after.code_length: after.codes_per_set_max},
-        PinRule.PREPENDED,
-        after,
-        "make codes longer, or sets smaller",
-        "codes_per_set_max",
-    )
-    if refused is None and in_use.without_pin:
-        refused = odds_problem(
-            {after.code_length: after.codes_per_set_default},
-            PinRule.NONE,
+    return (
+        odds_problem(
+            {after.code_length: after.codes_per_set_max},
+            PinRule.PREPENDED,
             after,
-            f"{in_use.without_pin} tokens have no PIN, and a set of the default size "
-            "must be safe for them too",
-            "codes_per_set_default",
+            "make codes longer, or sets smaller",
+            "codes_per_set_max",
         )
+        or _odds_without_pin(after, in_use)
+        or _odds_of_live_codes(after, in_use)
+    )
+
+
+def _odds_without_pin(after: Policy, in_use: InUse) -> Rejected | None:
+    """Keep a set of the default size safe for tokens without PIN, if there are any."""
+    size = {after.code_length: after.codes_per_set_default}
+    safe = odds_problem(size, PinRule.NONE, after, "", "") is None
+    if safe or not (tokens := in_use.without_pin):
+        return None
+    return odds_problem(
+        size,
+        PinRule.NONE,
+        after,
+        f"{tokens} tokens have no PIN, and a set of the default size must be safe for "
+        "them too",
+        "codes_per_set_default",
+    )
+
+
+def _odds_of_live_codes(after: Policy, in_use: InUse) -> Rejected | None:
+    """Return what is wrong with the first token whose codes are guessed too easily."""
     for alike in sorted(in_use.live, key=lambda alike: alike.first):
-        refused = refused or odds_problem(
+        refused = odds_problem(
             alike.lengths,
             alike.rule,
             after,
             f"these codes of token {alike.first} live already",
             "factor_off_at_failures",
         )
-    return refused
+        if refused is not None:
+            return refused
+    return None

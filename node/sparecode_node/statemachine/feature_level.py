@@ -34,8 +34,8 @@ SETS_END_TOGETHER = 3
 PURGED_IN_STEPS = 4
 """From this level on an entry deletes so many due request ids, and no more (Q3)."""
 
-LIVE_CODES_WEIGHED_IF_ASKED = 4
-"""From this level on a change of policy counts live codes only if it concerns them."""
+WEIGHED_IF_CONCERNED = 4
+"""From this level on a change of policy meets live codes and PINs only if it may matter."""
 
 
 class FeatureLevelError(Exception):

@@ -3,20 +3,22 @@
 
 import json
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import asdict, fields
+from functools import cached_property
 
 from sparecode_node.domain.ids import TokenSerial
 from sparecode_node.domain.outcomes import Rejected
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.policy import Policy, changes
 from sparecode_node.domain.policy_changes import (
-    InUse,
     LiveCodes,
     changed,
+    weighs_lettered_pins,
     weighs_live_codes,
 )
 from sparecode_node.statemachine.applying import Applying
-from sparecode_node.statemachine.feature_level import LIVE_CODES_WEIGHED_IF_ASKED
+from sparecode_node.statemachine.feature_level import WEIGHED_IF_CONCERNED
 from sparecode_node.statemachine.policy_commands import UpdatePolicy
 from sparecode_node.statemachine.results import Applied, Result
 
@@ -47,18 +49,11 @@ def update_policy(applying: Applying, command: UpdatePolicy) -> Result:
     }
     if wanted.get("lifetime_ms_max") == 0:
         wanted["lifetime_ms_max"] = None
-    weighed = applying.feature_level < LIVE_CODES_WEIGHED_IF_ASKED or weighs_live_codes(
-        applying.policy, wanted
-    )
     after = changed(
         applying.policy,
         command.version,
         wanted,
-        InUse(
-            live=_live_codes(applying) if weighed else (),
-            without_pin=_without_pin(applying),
-            lettered_pins=_lettered_pins(applying),
-        ),
+        _InUse(applying, wanted),
         keep_lengths=bool(command.keep_code_lengths),
     )
     if isinstance(after, Rejected):
@@ -96,32 +91,49 @@ it took 1.3 s, and cost the primary its place. This takes 0.2 s for a million co
 """
 
 
-def _live_codes(applying: Applying) -> tuple[LiveCodes, ...]:
-    """Count the codes that could be used now."""
-    rows = applying.db.execute(LIVE_CODES, {"now": applying.now_ms})
-    return tuple(
-        LiveCodes(
-            lengths={int(length): live for length, live in json.loads(lengths).items()},
-            rule=PinRule(rule),
-            tokens=tokens,
-            first=TokenSerial(first),
+class _InUse:
+    """What a change of policy meets: read from the state when asked for, and once."""
+
+    def __init__(self, applying: Applying, wanted: Mapping[str, object]) -> None:
+        self._applying = applying
+        self._wanted = wanted
+        self._all = applying.feature_level < WEIGHED_IF_CONCERNED
+
+    @cached_property
+    def live(self) -> tuple[LiveCodes, ...]:
+        """Count the codes that could be used now."""
+        applying = self._applying
+        if not (self._all or weighs_live_codes(applying.policy, self._wanted)):
+            return ()
+        rows = applying.db.execute(LIVE_CODES, {"now": applying.now_ms})
+        return tuple(
+            LiveCodes(
+                lengths={
+                    int(length): live for length, live in json.loads(lengths).items()
+                },
+                rule=PinRule(rule),
+                tokens=tokens,
+                first=TokenSerial(first),
+            )
+            for lengths, rule, tokens, first in rows
         )
-        for lengths, rule, tokens, first in rows
-    )
 
+    @cached_property
+    def without_pin(self) -> int:
+        """Count the tokens whose passcodes have no PIN."""
+        found: int
+        (found,) = self._applying.db.execute(
+            "SELECT count(*) FROM tokens WHERE pin_rule = ?", (PinRule.NONE,)
+        ).fetchone()
+        return found
 
-def _without_pin(applying: Applying) -> int:
-    """Count the tokens whose passcodes have no PIN."""
-    found: int
-    (found,) = applying.db.execute(
-        "SELECT count(*) FROM tokens WHERE pin_rule = ?", (PinRule.NONE,)
-    ).fetchone()
-    return found
-
-
-def _lettered_pins(applying: Applying) -> tuple[TokenSerial, ...]:
-    """Return the tokens whose PIN has a letter."""
-    rows = applying.db.execute(
-        "SELECT serial FROM tokens WHERE pin_lettered ORDER BY serial"
-    )
-    return tuple(TokenSerial(serial) for (serial,) in rows)
+    @cached_property
+    def lettered_pins(self) -> tuple[TokenSerial, ...]:
+        """Return the tokens whose PIN has a letter."""
+        applying = self._applying
+        if not (self._all or weighs_lettered_pins(applying.policy, self._wanted)):
+            return ()
+        rows = applying.db.execute(
+            "SELECT serial FROM tokens WHERE pin_lettered ORDER BY serial"
+        )
+        return tuple(TokenSerial(serial) for (serial,) in rows)

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What lives under a policy, as tests say it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sparecode_node.domain.ids import TokenSerial
+from sparecode_node.domain.pins import PinRule
+from sparecode_node.domain.policy import Policy
+from sparecode_node.domain.policy_changes import LiveCodes
+
+POLICY = Policy()
+
+
+@dataclass(frozen=True, kw_only=True)
+class InUse:
+    """All known beforehand."""
+
+    live: Sequence[LiveCodes] = ()
+    without_pin: int = 0
+    lettered_pins: Sequence[TokenSerial] = ()
+
+
+NOTHING = InUse()
+
+
+def alike(
+    lengths: dict[int, int],
+    rule: PinRule = PinRule.PREPENDED,
+    *,
+    first: str = "1",
+    tokens: int = 1,
+) -> LiveCodes:
+    """Return tokens that each have as many live codes."""
+    return LiveCodes(
+        lengths=lengths, rule=rule, tokens=tokens, first=TokenSerial(first)
+    )

@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Changing the policy: what lives is asked for only where it matters (I6, T4)."""
+
+from dataclasses import dataclass, field, fields, replace
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from sparecode_node.domain.ids import TokenSerial
+from sparecode_node.domain.issuing import ODDS_ONE_IN, code_space
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.pins import PinRule
+from sparecode_node.domain.policy import (
+    BOUNDS,
+    DAY_MS,
+    HOUR_MS,
+    MINUTE_MS,
+    Policy,
+    policy_problem,
+)
+from sparecode_node.domain.policy_changes import (
+    LiveCodes,
+    changed,
+    weighs_lettered_pins,
+    weighs_live_codes,
+)
+from tests.domain.policies_in_use import NOTHING, POLICY, InUse, alike
+
+LENGTHS = st.dictionaries(st.sampled_from((6, 8, 9)), st.integers(1, 40), min_size=1)
+RULES = st.sampled_from(PinRule)
+SENSIBLE: dict[str, st.SearchStrategy[Any]] = {
+    "code_length": st.integers(6, 10),
+    "further_code_lengths": st.sampled_from(("", "6", "8", "6 8", "6 9", "9 10")),
+    "code_alphabet": st.sampled_from(
+        ("0123456789", POLICY.code_alphabet, POLICY.code_alphabet[::-1])
+    ),
+    "codes_per_set_default": st.integers(1, 20),
+    "codes_per_set_max": st.integers(20, 60),
+    "set_low_threshold": st.integers(0, 20),
+    "lifetime_ms_max": st.sampled_from((None, HOUR_MS, 30 * DAY_MS)),
+    "pin_length_min": st.integers(4, 6),
+    "pin_length_max": st.integers(6, 16),
+    "lock_from_failures": st.integers(3, 5),
+    "lock_ms": st.integers(MINUTE_MS, HOUR_MS),
+    "lock_ms_max": st.integers(HOUR_MS, DAY_MS),
+    "factor_off_at_failures": st.sampled_from((5, 20, 100)),
+    "backup_recipients": st.sampled_from(("", "age1" + 58 * "q")),
+}
+"""Values most of which go together; of other fields any do that are within bounds."""
+
+
+def values_of(name: str) -> st.SearchStrategy[Any]:
+    """Return what a field may be; a `KeyError`: say it in `SENSIBLE`."""
+    if isinstance(getattr(POLICY, name), bool):
+        return st.booleans()
+    return SENSIBLE[name] if name in SENSIBLE else st.integers(*BOUNDS[name])
+
+
+NAMES = [field.name for field in fields(Policy) if field.name != "version"]
+VALUES = {name: values_of(name) for name in NAMES}
+CHANGES = st.fixed_dictionaries({}, optional=VALUES)
+POLICIES = st.builds(
+    lambda values: replace(POLICY, **values),
+    CHANGES.filter(lambda values: policy_problem(replace(POLICY, **values)) is None),
+)
+
+
+@st.composite
+def uses(draw: st.DrawFn) -> InUse:
+    """Draw what may live under a policy."""
+    tokens = draw(st.lists(st.tuples(LENGTHS, RULES), max_size=4))
+    return InUse(
+        live=tuple(
+            alike(lengths, rule, first=f"{serial}")
+            for serial, (lengths, rule) in enumerate(tokens)
+        ),
+        without_pin=draw(st.integers(0, 1)),
+        lettered_pins=draw(st.sampled_from(((), (TokenSerial("1"),)))),
+    )
+
+
+@given(
+    POLICIES,
+    st.lists(st.tuples(LENGTHS, RULES), max_size=6),
+    CHANGES,
+    st.booleans(),
+)
+def test_tokens_that_are_alike_are_judged_as_one_by_one(
+    policy: Policy,
+    tokens: list[tuple[dict[int, int], PinRule]],
+    wanted: dict[str, Any],
+    keep_lengths: bool,
+) -> None:
+    """(I6, T4) To a word: the answer is in the audit log of every replica."""
+    singly = [
+        alike(lengths, rule, first=f"{serial}")
+        for serial, (lengths, rule) in enumerate(tokens)
+    ]
+    together: dict[str, LiveCodes] = {}
+    for each in singly:
+        kind = repr((sorted(each.lengths.items()), each.rule))
+        known = together.setdefault(kind, replace(each, tokens=0))
+        together[kind] = replace(known, tokens=known.tokens + 1)
+    one, other = (
+        changed(
+            policy,
+            1,
+            wanted,
+            InUse(live=live),
+            keep_lengths=keep_lengths,
+        )
+        for live in (singly, tuple(reversed(together.values())))
+    )
+    assert one == other
+
+
+def test_refusals_say_how_many_codes_and_tokens_stand_in_the_way() -> None:
+    """All of those that are alike, and of the length that is meant alone."""
+    use = replace(
+        NOTHING,
+        live=(
+            alike({8: 7}, tokens=3),
+            alike({8: 2, 9: 5}, first="4"),
+            alike({9: 1}, first="5"),
+        ),
+    )
+    policy = replace(POLICY, code_length=9, further_code_lengths="8")
+    for wanted, says in (
+        ({"code_alphabet": "0123456789ABCDEF"}, "29 live codes of 5 tokens"),
+        ({"further_code_lengths": ""}, "23 live codes of 4 tokens have 8 symbols"),
+    ):
+        refused = changed(policy, 1, wanted, use)
+        assert isinstance(refused, Rejected)
+        assert says in refused.detail
+
+
+def in_order(policy: Policy, use: InUse) -> InUse:
+    """Return of what lives that which may live under this policy."""
+
+    def may(part: InUse) -> bool:
+        return isinstance(changed(policy, 1, {}, part), Policy)
+
+    return InUse(
+        live=[each for each in use.live if may(InUse(live=(each,)))],
+        without_pin=use.without_pin if may(InUse(without_pin=1)) else 0,
+        lettered_pins=use.lettered_pins if policy.pin_letters else (),
+    )
+
+
+@settings(max_examples=300, deadline=None)
+@given(POLICIES, uses(), st.fixed_dictionaries(VALUES))
+def test_a_change_that_does_not_weigh_what_lives_is_never_refused_for_it(
+    policy: Policy, use: InUse, values: dict[str, Any]
+) -> None:
+    """(I6, T4) Where what is there is in order, it stays so: field by field, and all."""
+    use = in_order(policy, use)
+    assume(isinstance(changed(policy, 1, {}, use), Policy))
+    for weighs, without in (
+        (weighs_live_codes, replace(use, live=())),
+        (weighs_lettered_pins, replace(use, lettered_pins=())),
+    ):
+        each = [{name: value} for name, value in values.items()]
+        light = [change for change in each if not weighs(policy, change)]
+        together = {name: value for change in light for name, value in change.items()}
+        for change in (*light, together):
+            assert changed(policy, 1, change, use) == changed(
+                policy, 1, change, without
+            ), change
+
+
+def test_most_changes_do_not_weigh_live_codes() -> None:
+    assert {
+        name for name in NAMES if weighs_live_codes(POLICY, {name: "other than before"})
+    } == {
+        "code_alphabet",
+        "code_length",
+        "further_code_lengths",
+        "factor_off_at_failures",
+    }
+    assert not weighs_live_codes(POLICY, {"code_length": POLICY.code_length})
+
+
+# --- When it is asked for
+
+
+@dataclass
+class Asked:
+    """Says what lives, and remembers what it was asked for."""
+
+    use: InUse
+    names: set[str] = field(default_factory=set)
+
+    def __getattr__(self, name: str) -> Any:
+        self.names.add(name)
+        return getattr(self.use, name)
+
+
+CROWD = InUse(live=(alike({8: 10}),), without_pin=1, lettered_pins=(TokenSerial("1"),))
+LETTERED = replace(POLICY, pin_letters=True)
+
+
+@pytest.mark.parametrize("keep_lengths", [True, False])
+@pytest.mark.parametrize(
+    ("version", "wanted", "names"),
+    [
+        (2, {"code_length": 9}, set()),
+        (1, {"code_length": 99}, set()),
+        (1, {"code_length": 9, "codes_per_set_max": 0}, set()),
+        (1, {"code_length": 9, "codes_per_set_default": 51}, set()),
+        (1, {"factor_off_at_failures": 101}, set()),
+        (1, {"further_code_lengths": "8"}, set()),
+        (1, {"code_alphabet": "ABC"}, set()),
+        (1, {"code_alphabet": "0123456789"}, {"live"}),
+        (1, {"lock_ms": HOUR_MS}, {"live"}),
+        (1, {"pin_letters": False}, {"lettered_pins"}),
+    ],
+)
+def test_what_lives_is_asked_for_only_where_the_answer_depends_on_it(
+    version: int, wanted: dict[str, Any], names: set[str], *, keep_lengths: bool
+) -> None:
+    """A stale change, or one of values out of bounds, costs nobody a count (c)."""
+    use = Asked(CROWD)
+    changed(LETTERED, version, wanted, use, keep_lengths=keep_lengths)
+    assert use.names == names
+
+
+def test_tokens_without_pin_are_asked_for_only_where_they_would_be_in_danger() -> None:
+    """(I6) Where a set of the default size is safe without a PIN, nobody need know."""
+    for length, names in ((6, {"live", "without_pin"}), (7, {"live"})):
+        use = Asked(replace(CROWD, live=(), without_pin=0))
+        assert isinstance(changed(LETTERED, 1, {"code_length": length}, use), Policy)
+        assert use.names == names
+
+
+def judged(
+    policy: Policy, wanted: dict[str, Any], use: InUse, *, keep_lengths: bool
+) -> Reason | None:
+    """Return why a change is refused: the rules, for one who knows all beforehand."""
+    after = replace(policy, **wanted)
+    lengths = {length for each in use.live for length in each.lengths}
+    longer = after.code_length != policy.code_length
+    same = after.further_code_lengths == policy.further_code_lengths
+    if keep_lengths and longer and same:
+        kept = lengths & {*policy.code_lengths} - {after.code_length}
+        further = " ".join(str(length) for length in sorted(kept))
+        after = replace(after, further_code_lengths=further)
+    if policy_problem(after) is not None:
+        return Reason.POLICY_VALUE
+    other = {*policy.code_alphabet} != {*after.code_alphabet}
+    gone = lengths & {*policy.code_lengths} - {*after.code_lengths}
+    if gone or (use.live and (other or (longer and not keep_lengths))):
+        return Reason.CODES_LIVE
+    if use.lettered_pins and not after.pin_letters:
+        return Reason.PINS_LETTERED
+    owners: list[tuple[Any, PinRule]] = [
+        ({after.code_length: after.codes_per_set_max}, PinRule.PREPENDED)
+    ]
+    if use.without_pin:
+        owners.append(({after.code_length: after.codes_per_set_default}, PinRule.NONE))
+    owners += [(each.lengths, each.rule) for each in use.live]
+    for codes, rule in owners:
+        chance = sum(
+            Fraction(codes[length], code_space(after.code_alphabet, length))
+            for length in codes
+        )
+        if chance * after.factor_off_at_failures > Fraction(1, ODDS_ONE_IN[rule]):
+            return Reason.GUESS_ODDS
+    return None
+
+
+@settings(deadline=None)
+@given(POLICIES, uses(), CHANGES, st.booleans())
+def test_what_is_asked_for_late_is_decided_as_if_known_beforehand(
+    policy: Policy, use: InUse, wanted: dict[str, Any], keep_lengths: bool
+) -> None:
+    """(I6, T4) Whatever is changed, and whatever lives."""
+    after = changed(policy, 1, wanted, use, keep_lengths=keep_lengths)
+    reason = after.reason if isinstance(after, Rejected) else None
+    assert reason == judged(policy, wanted, use, keep_lengths=keep_lengths)
