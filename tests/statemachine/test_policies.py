@@ -10,7 +10,10 @@ import pytest
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.policy import Policy
 from sparecode_node.statemachine import meta
-from sparecode_node.statemachine.feature_level import WEIGHED_IF_CONCERNED
+from sparecode_node.statemachine.feature_level import (
+    EXPIRED_TOKENS_COUNT,
+    WEIGHED_IF_CONCERNED,
+)
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.policies import LIVE_CODES
 from sparecode_node.statemachine.results import Applied, Result
@@ -90,15 +93,20 @@ def crowd() -> World:
     return world
 
 
-def counted_singly(world: World) -> tuple[Owners, dict[str, str]]:
+def counted(world: World, *, expired: bool) -> list[tuple[str, str, int, str]]:
+    given = {"now": world.machine.now_ms, "expired": expired}
+    return world.db.execute(LIVE_CODES, given).fetchall()
+
+
+def counted_singly(world: World, *, expired: bool) -> tuple[Owners, dict[str, str]]:
     """Count token for token, and return who is the first of those that are alike."""
     rows = world.db.execute(
         "SELECT serial, pin_rule, code_length FROM tokens "
         "JOIN code_sets USING (serial) JOIN codes USING (set_id) "
         "WHERE state = 'live' "
         "AND coalesce(ends_at_ms, :now + 1) > :now "
-        "AND coalesce(expires_at_ms, :now + 1) > :now",
-        {"now": world.machine.now_ms},
+        "AND (coalesce(expires_at_ms, :now + 1) > :now OR :expired)",
+        {"now": world.machine.now_ms, "expired": expired},
     ).fetchall()
     owners: Owners = Counter()
     first: dict[str, str] = {}
@@ -111,20 +119,21 @@ def counted_singly(world: World) -> tuple[Owners, dict[str, str]]:
     return owners, first
 
 
-def test_codes_are_counted_as_if_token_by_token() -> None:
-    """(I6, T4) Used, void, ended and expired ones do not; lengths count apart."""
+@pytest.mark.parametrize("expired", [False, True])
+def test_codes_are_counted_as_if_token_by_token(expired: bool) -> None:
+    """(I6, T4) Used, void and ended ones do not count; lengths count apart."""
     world = crowd()
-    rows = world.db.execute(LIVE_CODES, {"now": world.machine.now_ms}).fetchall()
+    rows = counted(world, expired=expired)
     owners: Owners = Counter()
     first = {}
     for lengths, rule, tokens, serial in rows:
         counts = sorted((int(length), n) for length, n in json.loads(lengths).items())
         owners[rule, tuple(counts)] += tokens
         first[repr((rule, tuple(counts)))] = serial
-    assert (owners, first) == counted_singly(world)
+    assert (owners, first) == counted_singly(world, expired=expired)
     assert owners == {
         ("prepended", ((6, 4),)): 1,
-        ("prepended", ((6, 3),)): 1,
+        ("prepended", ((6, 3),)): 2 if expired else 1,
         ("prepended", ((6, 2),)): 1,
         ("prepended", ((6, 3), (7, 2))): 1,
         ("prepended", ((7, 2),)): 1,
@@ -139,7 +148,7 @@ def test_tokens_that_are_alike_are_one_row() -> None:
     world = begun()
     for number in range(20):
         holder(world, f"{number:02}", 2)
-    rows = world.db.execute(LIVE_CODES, {"now": world.machine.now_ms}).fetchall()
+    rows = counted(world, expired=False)
     assert rows == [('{"8":2}', "prepended", 20, "00")]
     refused = update(world, **OTHER_FORM)
     assert isinstance(refused, Rejected)
@@ -276,18 +285,25 @@ def test_what_is_decided_is_the_same_before_and_after(level: int) -> None:
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_codes_that_come_back_with_their_token_stop_what_concerns_them(
+def test_codes_that_may_come_back_with_their_token_stand_in_the_way(
     level: int,
 ) -> None:
-    """(I6, U1) Of an expired token nothing lives; its end may be moved afterwards."""
+    """(I6, T4) An expired token may be given another end, whatever the policy is by then."""
     world = begun(level)
     fewer = {"code_length": "6", "factor_off_at_failures": "5"}
     assert isinstance(update(world, **fewer), Applied)
     holder(world, "1", 20, **{"pin-rule": "none", "expires": "5m"})
     play(world, ("wait", {"6m": "yes"}), ("barrier", {}))
     more = {"factor_off_at_failures": "80", "codes_per_set_default": "1"}
-    assert isinstance(update(world, **more), Applied)
+    assert isinstance(update(world, **more), Rejected) is (
+        level >= EXPIRED_TOKENS_COUNT
+    )
+    assert isinstance(update(world, code_length="9"), Applied)
+    kept = (9, 6) if level >= EXPIRED_TOKENS_COUNT else (9,)
+    assert world.policy.code_lengths == kept
     play(world, ("update-token", {"serial": "1", "never": "yes"}))
-    assert isinstance(update(world, factor_off_at_failures="70"), Rejected)
-    assert isinstance(update(world, lock_ms="30m"), Rejected) is (level < LEVELS[-1])
-    assert isinstance(update(world, factor_off_at_failures="40"), Applied)
+    refused = update(world, further_code_lengths="")
+    assert isinstance(refused, Rejected)
+    # Of before, what has come back is found too late, at whatever is changed next.
+    reasons = {True: Reason.CODES_LIVE, False: Reason.GUESS_ODDS}
+    assert refused.reason is reasons[level >= EXPIRED_TOKENS_COUNT]

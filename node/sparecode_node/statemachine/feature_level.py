@@ -37,6 +37,9 @@ PURGED_IN_STEPS = 4
 WEIGHED_IF_CONCERNED = 4
 """From this level on a change of policy meets live codes and PINs only if it may matter."""
 
+EXPIRED_TOKENS_COUNT = 4
+"""From this level on a change of policy meets codes of expired tokens, too (I6, T4)."""
+
 
 class FeatureLevelError(Exception):
     """The cluster is of a level that this software does not know."""

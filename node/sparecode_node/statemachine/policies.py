@@ -18,7 +18,10 @@ from sparecode_node.domain.policy_changes import (
     weighs_live_codes,
 )
 from sparecode_node.statemachine.applying import Applying
-from sparecode_node.statemachine.feature_level import WEIGHED_IF_CONCERNED
+from sparecode_node.statemachine.feature_level import (
+    EXPIRED_TOKENS_COUNT,
+    WEIGHED_IF_CONCERNED,
+)
 from sparecode_node.statemachine.policy_commands import UpdatePolicy
 from sparecode_node.statemachine.results import Applied, Result
 
@@ -72,7 +75,7 @@ WITH sets AS MATERIALIZED (
     ) AS live
     FROM tokens JOIN code_sets USING (serial)
     WHERE (ends_at_ms IS NULL OR ends_at_ms > :now)
-    AND (expires_at_ms IS NULL OR expires_at_ms > :now)
+    AND (:expired OR expires_at_ms IS NULL OR expires_at_ms > :now)
 ), lengths AS (
     SELECT serial, pin_rule, code_length, sum(live) AS live FROM sets
     WHERE live > 0 GROUP BY serial, pin_rule, code_length
@@ -84,7 +87,8 @@ SELECT lengths, pin_rule, count(*), min(serial) FROM owners
 GROUP BY lengths, pin_rule
 """
 """
-What users could use now; a row for all tokens that are alike.
+What users could use now, or (*expired*) once their token is given another end; a row
+for all tokens that are alike.
 
 A thread that applies sends no heartbeat meanwhile: with a row for each of 75,000 tokens
 it took 1.3 s, and cost the primary its place. This takes 0.2 s for a million codes.
@@ -101,11 +105,15 @@ class _InUse:
 
     @cached_property
     def live(self) -> tuple[LiveCodes, ...]:
-        """Count the codes that could be used now."""
+        """Count the codes that can be used."""
         applying = self._applying
         if not (self._all or weighs_live_codes(applying.policy, self._wanted)):
             return ()
-        rows = applying.db.execute(LIVE_CODES, {"now": applying.now_ms})
+        # An expired token may be given another end, and its codes then live again.
+        expired = applying.feature_level >= EXPIRED_TOKENS_COUNT
+        rows = applying.db.execute(
+            LIVE_CODES, {"now": applying.now_ms, "expired": expired}
+        )
         return tuple(
             LiveCodes(
                 lengths={
