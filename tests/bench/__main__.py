@@ -94,7 +94,7 @@ def measure(bench: Bench, folder: Path, users: int) -> None:
 
     with (
         bench.part("Hashing of production, three nodes"),
-        production(folder / "production-3", 1600, nodes=3) as hashing,
+        production(folder / "production-3", 2000, nodes=3) as hashing,
     ):
         authenticating.production(bench, hashing)
         part("In one session", lambda: authenticating.one_session(bench, hashing))
@@ -121,24 +121,27 @@ def measure(bench: Bench, folder: Path, users: int) -> None:
         part("Bulk issue", lambda: administering.bulk(bench, three))
     with bench.part("Refusals"), estate(folder / "refusals", 2000) as asked_first:
         indistinguishable.measure(asked_first, bench.report)
-    with (
-        bench.part(f"Much in store, users: {users}"),
-        estate(folder / "large", users) as large,
-    ):
+    with bench.part(f"Much in store, users: {users}"):
+        *smaller, large = estates = [
+            estate(folder / f"growing-{stored}", stored)
+            for stored in (*(each for each in GROWING if each < users), users)
+        ]
         with bench.part("Growing"), contextlib.ExitStack() as running:
-            smaller = [
-                running.enter_context(estate(folder / f"growing-{stored}", stored))
-                for stored in GROWING
-                if stored < users
-            ]
-            authenticating.growing(bench, [*smaller, large])
-            administering.growing(bench, [*smaller, large])
-            for each in smaller:
+            for each in estates:
+                running.enter_context(each)
+            authenticating.growing(bench, estates)
+            administering.growing(bench, estates)
+            for each in estates:
+                failing.memory_mb(bench, each, "after one client")
+        for each in smaller:
+            with bench.part(f"Little in store, users: {each.population.users}"), each:
                 failing.growing(bench, each)
-        part("Memory", lambda: failing.memory(bench, large))
-        part("Restart", lambda: failing.restart(bench, large))
-        part("kill -9", lambda: failing.failover(bench, large))
-        part("Snapshots", lambda: failing.snapshots(bench, large))
+        with large:
+            part("Memory", lambda: failing.memory(bench, large))
+            part("Restart", lambda: failing.restart(bench, large))
+            part("Policies", lambda: administering.policies(bench, large))
+            part("kill -9", lambda: failing.failover(bench, large))
+            part("Snapshots", lambda: failing.snapshots(bench, large))
 
 
 def production(directory: Path, users: int, *, nodes: int) -> Estate:

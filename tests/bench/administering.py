@@ -2,11 +2,13 @@
 """What administrators do: issue, read, and issue for many at once (h, i)."""
 
 import asyncio
+import contextlib
+import dataclasses
 import functools
 import statistics
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Self
 
 from local_cluster.cluster import ADMINISTRATOR
@@ -14,7 +16,7 @@ from local_cluster.cluster import ADMINISTRATOR
 from sparecode_client import AsyncAdmin, BulkIssueRow
 from sparecode_node.services.rates import RateLimits
 from tests.bench.estate import Estate, Run
-from tests.bench.measuring import Bench
+from tests.bench.measuring import ROUNDS, Bench
 
 BULK_SETS = 1000
 BULK_SETS_OF_PRODUCTION = 60
@@ -103,6 +105,61 @@ def reading(bench: Bench, estate: Estate) -> None:
             others / run.cpu_ms[one.node_id],
             0.1 if stale else 0.5,
         )
+
+
+def policies(bench: Bench, estate: Estate) -> None:
+    """
+    See that changes of the policy cost the primary nothing, however much is stored (c).
+
+    The thread that applies one sends no heartbeat meanwhile, and some of them count all
+    codes that live.
+    """
+    before = estate.term()
+    counting, others = asyncio.run(_policy_changes_ms(estate))
+    users = estate.population.users
+    bench.report.add(
+        f"changes of the policy, {users} users, p50 in ms",
+        that_count_codes=round(statistics.median(counting), 1),
+        others=round(statistics.median(others), 1),
+    )
+    bench.target(
+        "(c)",
+        f"elections while the policy changes, {users} users",
+        float(estate.term() - before),
+        0,
+    )
+
+
+async def _policy_changes_ms(estate: Estate) -> tuple[list[float], list[float]]:
+    """Return how long changes take of how often codes may be guessed, and others."""
+    counting: list[float] = []
+    others: list[float] = []
+    async with _administrator(estate) as admin:
+        for _ in range(ROUNDS):
+            for field, taken in (
+                ("factor_off_at_failures", counting),
+                ("lock_from_failures", others),
+            ):
+                policy = await admin.get_policy()
+                fewer = {field: getattr(policy, field) - 1}
+                began = time.perf_counter()
+                await admin.update_policy(dataclasses.replace(policy, **fewer))
+                taken.append((time.perf_counter() - began) * 1000)
+                policy = await admin.get_policy()
+                as_before = {field: getattr(policy, field) + 1}
+                await admin.update_policy(dataclasses.replace(policy, **as_before))
+    return counting, others
+
+
+@contextlib.asynccontextmanager
+async def _administrator(estate: Estate) -> AsyncIterator[AsyncAdmin]:
+    """Sign an administrator in who knows all nodes."""
+    async with AsyncAdmin(
+        [node.admin_address for node in estate.cluster.nodes],
+        ca=estate.cluster.members_ca,
+    ) as admin:
+        await admin.login(ADMINISTRATOR, estate.cluster.password)
+        yield admin
 
 
 def bulk(bench: Bench, estate: Estate) -> None:
@@ -213,11 +270,7 @@ class _bulk_issue:  # noqa: N801 - a context manager.
 
     async def _issue(self) -> None:
         population = self._estate.population
-        async with AsyncAdmin(
-            [node.admin_address for node in self._estate.cluster.nodes],
-            ca=self._estate.cluster.members_ca,
-        ) as admin:
-            await admin.login(ADMINISTRATOR, self._estate.cluster.password)
+        async with _administrator(self._estate) as admin:
             rows = [
                 BulkIssueRow(serial=population.serial(number % population.users))
                 for number in range(3, 4 * self._sets, 4)

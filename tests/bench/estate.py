@@ -317,6 +317,10 @@ class Estate:
         primary = self.status().primary
         return next(n for n in self.cluster.nodes if n.node_id != primary)
 
+    def term(self) -> int:
+        """Return how many elections there have been, as Raft counts them."""
+        return max(member.term for member in self.status().members)
+
     def commit_index(self) -> int:
         """Return how far the log is committed."""
         return max(member.commit_index for member in self.status().members)

@@ -19,8 +19,7 @@ ENTRIES_AWAY = 400
 
 
 def growing(bench: Bench, estate: Estate) -> None:
-    """Look at how all this grows with what is stored."""
-    _memory_mb(bench, estate)
+    """Look at how all this grows with what is stored, with no other estate running."""
     _start_s(bench, estate)
     failover(bench, estate)
     _have_short_logs(estate)
@@ -34,15 +33,15 @@ def memory(bench: Bench, estate: Estate) -> None:
         lambda: bench.codes(estate, 64),
         clients=64,
     )
-    most = _memory_mb(bench, estate)
+    most = memory_mb(bench, estate, "after 64 clients")
     bench.target("(f)", "memory of a node", most, 150, unit=" MB")
 
 
-def _memory_mb(bench: Bench, estate: Estate) -> float:
+def memory_mb(bench: Bench, estate: Estate, when: str) -> float:
     """Return the memory of the node that has most."""
     found = estate.memory_mb()
     bench.report.add(
-        f"memory in MB, {estate.population.users} users",
+        f"memory in MB, {estate.population.users} users, {when}",
         **{node: round(mb) for node, mb in found.items()},
     )
     return max(found.values())

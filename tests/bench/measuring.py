@@ -91,9 +91,12 @@ class Bench:
             estate, "code", clients, self.seconds, via, patient=patient
         )
 
-    def tokencodes(self, estate: Estate, clients: int) -> Run:
+    def tokencodes(
+        self, estate: Estate, clients: int, via: list[LocalNode] | None = None
+    ) -> Run:
         """Have clients authenticate with TOTP; each code is good for one call."""
-        return self._authenticate(estate, "token", clients, min(1.5, self.seconds))
+        seconds = min(1.5, self.seconds)
+        return self._authenticate(estate, "token", clients, seconds, via)
 
     def _authenticate(
         self,

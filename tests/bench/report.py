@@ -3,7 +3,14 @@
 
 import dataclasses
 import json
+import os
+import platform
+import re
+import sqlite3
+import subprocess
+import tempfile
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +22,39 @@ from tests.bench.load import Measured
 from tests.results import now_and_here
 
 SHED = "RESOURCE_EXHAUSTED"
+LIBRARIES = ("grpcio", "protobuf", "uvloop", "cryptography", "argon2-cffi-bindings")
+
+
+def here() -> dict[str, str]:
+    """Return when and on what this runs, in so far as it makes a difference."""
+    processor = re.search(
+        r"^model name\s*: (.*)$", _text("/proc/cpuinfo"), re.MULTILINE
+    )
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    parts = (
+        processor[1] if processor else platform.machine(),
+        f"{memory:.0f} GiB",
+        f"Linux {platform.release().partition('-')[0]}",
+        f"{_filesystem()} below the nodes",
+    )
+    versions = [f"{name} {metadata.version(name)}" for name in LIBRARIES]
+    versions.append(f"SQLite {sqlite3.sqlite_version}")
+    return {
+        **now_and_here(),
+        "hardware": ", ".join(parts),
+        "libraries": ", ".join(versions),
+    }
+
+
+def _text(path: str) -> str:
+    return Path(path).read_text() if Path(path).exists() else ""
+
+
+def _filesystem() -> str:
+    """Return the kind of the file system on which the estates are made."""
+    asked = ("df", "--output=fstype", tempfile.gettempdir())
+    done = subprocess.run(asked, capture_output=True, text=True, check=True)
+    return done.stdout.split()[-1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +84,8 @@ class Report:
 
     path: Path
     """Where it is written, whenever a part is done."""
+    machine: dict[str, str] = field(default_factory=here)
+    """When it was begun, on what, and with which libraries."""
     results: list[dict[str, Any]] = field(default_factory=list)
     targets: list[Target] = field(default_factory=list)
 
@@ -73,7 +115,7 @@ class Report:
     def content(self) -> dict[str, Any]:
         """Return everything, as it is written."""
         return {
-            "machine": now_and_here(),
+            "machine": self.machine,
             "results": self.results,
             "targets": [
                 {**dataclasses.asdict(target), "holds": target.holds}

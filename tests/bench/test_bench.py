@@ -5,14 +5,17 @@ import contextlib
 import io
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
-from unittest.mock import Mock
+from typing import Any
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 from rich.console import Console
 
-from tests.bench import authenticating, crowding, indistinguishable
+from sparecode_client import Policy
+from tests.bench import administering, authenticating, crowding, indistinguishable
 from tests.bench.estate import Estate, Run
 from tests.bench.failing import first_kept, must_be_amid
 from tests.bench.limits import Limits
@@ -20,6 +23,7 @@ from tests.bench.load import Clients, Load, answered, longest_gap, percentile
 from tests.bench.measuring import ROUNDS, Bench, ratio
 from tests.bench.population import CODES_EACH, PIN, Population
 from tests.bench.report import Report, Target
+from tests.bench.tracing import NOTE_MS, Syncs, syncs_in
 
 
 def nothing_secret_in(report: Report, population: Population) -> bool:
@@ -174,8 +178,8 @@ def test_syncs_that_nobody_saw_are_not_few(
     """Where strace may not look, the target is missing instead of held."""
 
     @contextlib.contextmanager
-    def counting(_: object) -> Iterator[dict[str, int]]:
-        yield seen
+    def counting(_: object) -> Iterator[Syncs]:
+        yield Syncs(journal=seen)
 
     monkeypatch.setattr(authenticating, "counting_syncs", counting)
     measuring = bench(tmp_path)
@@ -184,6 +188,76 @@ def test_syncs_that_nobody_saw_are_not_few(
     with pytest.raises(RuntimeError, match="strace"):
         authenticating.syncs(measuring, estate)
     assert not measuring.report.targets
+
+
+def test_syncs_are_counted_once_and_apart_from_those_of_other_files() -> None:
+    """A call that another thread's stands between is two lines."""
+    trace = """\
+11 fdatasync(9</data/n1/raft.journal>)  = 0
+12 fdatasync(9</data/n1/raft.journal> <unfinished ...>
+11 fsync(7</data/n1/state.db-wal>) = 0
+12 <... fdatasync resumed>)               = 0
+11 fdatasync(7</data/n1/state.db>)        = 0
+"""
+    assert syncs_in(trace) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("steps", "longest"), [([], NOTE_MS), ([(7.5, "x"), (2.5, "y")], 7.5)]
+)
+def test_a_round_without_a_long_step_had_shorter_ones_than_are_noted(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    steps: list[tuple[float, str]],
+    longest: float,
+) -> None:
+    """That nothing was noted does not say that nothing took any time."""
+    measuring, estate = bench(tmp_path), Mock()
+    estate.cluster.nodes = [Mock(node_id="n1", environment={})]
+    started = iter([[(9.0, "the start")]])
+    monkeypatch.setattr(crowding, "steps_of", lambda _: next(started, steps))
+    crowding.steps(measuring, estate, tmp_path)
+    (target,) = measuring.report.targets
+    assert target.value == longest
+
+
+def test_a_report_says_on_what_it_was_begun(tmp_path: Path) -> None:
+    """(5) The commit too: a run takes half an hour, and others go on."""
+    report = bench(tmp_path).report
+    assert report.content()["machine"] is report.machine
+    assert {"date", "commit", "machine", "hardware", "libraries"} == set(report.machine)
+    assert "grpcio 1." in report.machine["libraries"]
+    assert "Linux" in report.machine["hardware"]
+
+
+def test_the_policy_is_changed_and_as_it_was_and_elections_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing: dict[str, Any] = dict.fromkeys(each.name for each in fields(Policy))
+    few = {"factor_off_at_failures": 9, "lock_from_failures": 5}
+    versions = [Policy(**nothing | few)]
+    admin = AsyncMock()
+    admin.get_policy.side_effect = lambda: versions[-1]
+    admin.update_policy.side_effect = versions.append
+
+    @contextlib.asynccontextmanager
+    async def signed_in(_: object) -> AsyncIterator[AsyncMock]:
+        yield admin
+
+    monkeypatch.setattr(administering, "_administrator", signed_in)
+    measuring, estate = bench(tmp_path), Mock()
+    estate.population.users = 7
+    estate.term.side_effect = [3, 5]
+    administering.policies(measuring, estate)
+    (target,) = measuring.report.targets
+    assert (target.value, target.holds) == (2, False)
+    assert versions[-1] == versions[0]
+    changed = [
+        (policy.factor_off_at_failures, policy.lock_from_failures)
+        for policy in versions
+    ]
+    assert changed[1:5] == [(8, 5), (9, 5), (9, 4), (9, 5)]
+    assert len(changed) == 1 + 4 * ROUNDS
 
 
 def test_a_loop_that_nobody_watches_has_not_held(tmp_path: Path) -> None:

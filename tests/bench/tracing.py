@@ -16,26 +16,39 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import uvloop
 from local_cluster.cluster import LocalNode
+
+JOURNAL = r"fdatasync\(\d+<[^>]*raft\.journal>"
+SYNC = r"\b(?:fdatasync|fsync)\(\d+<"
 
 NOTE_MS = 2.0
 """A step of the loop that computes for so long is noted."""
 TO = "SPARECODE_BENCH_STEPS"
 
 
+@dataclass(frozen=True, slots=True)
+class Syncs:
+    """What each node has had written to the disk, by its id; known at the end."""
+
+    journal: dict[str, int] = field(default_factory=dict)
+    others: dict[str, int] = field(default_factory=dict)
+    """Of the state's database: SQLite's, when it puts what it has noted in its place."""
+
+
 @contextmanager
-def counting_syncs(nodes: list[LocalNode]) -> Iterator[dict[str, int]]:
-    """Count how often each node syncs its journal, by strace; told at the end."""
-    counts: dict[str, int] = {}
+def counting_syncs(nodes: list[LocalNode]) -> Iterator[Syncs]:
+    """Count how often each node syncs its journal, and whatever else, by strace."""
+    counts = Syncs()
     with tempfile.TemporaryDirectory() as folder:
         traces = {node.node_id: Path(folder) / node.node_id for node in nodes}
         processes = [
             subprocess.Popen(
                 [
-                    *("strace", "-f", "-y", "-e", "trace=fdatasync"),
+                    *("strace", "-f", "-y", "-e", "trace=fdatasync,fsync"),
                     *("-o", str(traces[node.node_id]), "-p", str(node.pid)),
                 ],
                 stderr=subprocess.PIPE,
@@ -51,8 +64,13 @@ def counting_syncs(nodes: list[LocalNode]) -> Iterator[dict[str, int]]:
                 process.terminate()
                 process.wait()
         for node, trace in traces.items():
-            text = trace.read_text()
-            counts[node] = len(re.findall(r"fdatasync\(\d+<[^>]*raft\.journal>", text))
+            counts.journal[node], counts.others[node] = syncs_in(trace.read_text())
+
+
+def syncs_in(trace: str) -> tuple[int, int]:
+    """Return how many syncs strace saw of a node's journal, and of other files."""
+    journal = len(re.findall(JOURNAL, trace))
+    return journal, len(re.findall(SYNC, trace)) - journal
 
 
 def watch_steps(node: LocalNode, to: Path) -> None:
