@@ -336,7 +336,8 @@ def tell_standing(own: Standing, others: Sequence[MemberStatus]) -> None:
             f"  {each.node_id}: entry {index} of term {term}, applied "
             f"{each.applied_index}"
             if each.reachable
-            else f"  {each.node_id}: cannot be reached"
+            else f"  {each.node_id}: "
+            + ("has too much to do to answer" if each.busy else "cannot be reached")
         )
 
 

@@ -38,7 +38,12 @@ WAITING_MAX = 4096
 
 
 _REFUSED = (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.FAILED_PRECONDITION)
-"""Who calls is looked at before anything is proposed (`peer_service`)."""
+"""
+Who calls is looked at before anything is proposed (`peer_service`).
+
+RESOURCE_EXHAUSTED is not among them: it is said of an answer that is too large, too,
+and then the call has been applied.
+"""
 
 
 @dataclass(slots=True)

@@ -164,7 +164,7 @@ def not_readable(error: ProposeError) -> peers_pb2.GetReadIndexResponse:
 async def ask_status(
     channel: grpc.aio.Channel | None, peer: NodeId, *, digest: bool, timeout_s: float
 ) -> MemberStatus:
-    """Return a member's status; that it cannot be reached is a status too."""
+    """Return a member's status; that it cannot be reached, or is busy, is one too."""
     unreachable = MemberStatus(node_id=peer, reachable=False)
     if channel is None:
         return unreachable
@@ -172,8 +172,11 @@ async def ask_status(
     request = peers_pb2.GetMemberStatusRequest(digest=digest)
     try:
         answer = await answered(stub.GetMemberStatus(request, timeout=timeout_s))
-    except (TimeoutError, grpc.aio.AioRpcError):
+    except TimeoutError:
         return unreachable
+    except grpc.aio.AioRpcError as error:
+        busy = error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        return replace(unreachable, busy=busy)
     return MemberStatus(
         node_id=peer,
         reachable=True,

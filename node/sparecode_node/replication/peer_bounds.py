@@ -11,7 +11,7 @@ from sparecode_node.replication.settings import MEMBERS_MAX
 
 MEMBER_CALLS_MAX = 512
 """
-At once, of one member on another; it has never so many.
+At once, of one member on another; so many are never needed.
 
 Some 400 are the most: its administrators have 128 calls under way over gRPC and 256 in
 browsers, each of which asks a member one thing at a time. The rest are its own: the
@@ -34,6 +34,7 @@ At once, on the listener; beyond, gRPC itself answers `RESOURCE_EXHAUSTED`.
 
 Room for all that the other members may ask, beside one connection that is full: nobody
 keeps them away with one. With several, whoever has a certificate can: gRPC does not
-count by it. The links that stand go on then, and so does Raft; calls that are handed to
-the primary are refused, and asked again. A joiner has one call.
+count by it. The links that stand go on then, and Raft with them, until one is begun
+anew, for a new certificate say. Of calls that are handed to the primary the outcome is
+unknown to their node, which asks again by the same request id. A joiner has one call.
 """

@@ -55,6 +55,9 @@ class MemberStatus:
 
     node_id: NodeId
     reachable: bool
+    """It has answered."""
+    busy: bool = False
+    """It is there, and has too much to do to answer."""
     is_primary: bool = False
     term: int = 0
     commit_index: int = 0

@@ -101,9 +101,10 @@ class Asking:
     def _unreached(self) -> str:
         said = "; ".join(self._said.values())
         return (
-            "no member has admitted this node. Either none can be reached, or none "
-            "knows the ticket: it is replaced by a newer one, ended more than an hour "
-            "ago, or is of another cluster. Check the way to these ports, or have a "
+            "no member has admitted this node. Either none can be reached, or they "
+            "have too much to do, or none knows the ticket: it is replaced by a newer "
+            "one, ended more than an hour ago, or is of another cluster. Check the way "
+            "to these ports and who else calls them, or have a "
             f"new ticket made: sparecode cluster ticket {self._ticket.node_id}. "
             f"Last said: {said}"
         )
