@@ -4,6 +4,7 @@
 import contextlib
 import io
 import math
+import platform
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import fields
@@ -226,8 +227,8 @@ def test_a_report_says_on_what_it_was_begun(tmp_path: Path) -> None:
     report = bench(tmp_path).report
     assert report.content()["machine"] is report.machine
     assert {"date", "commit", "machine", "hardware", "libraries"} == set(report.machine)
-    assert "grpcio 1." in report.machine["libraries"]
-    assert "Linux" in report.machine["hardware"]
+    assert "grpcio " in report.machine["libraries"]
+    assert f"Linux {platform.release().partition('-')[0]}" in report.machine["hardware"]
 
 
 def test_the_policy_is_changed_and_as_it_was_and_elections_are_counted(

@@ -36,7 +36,10 @@ class Syncs:
 
     journal: dict[str, int] = field(default_factory=dict)
     others: dict[str, int] = field(default_factory=dict)
-    """Of the state's database: SQLite's, when it puts what it has noted in its place."""
+    """
+    Of all other files: of the state's database, when SQLite puts what it has noted in
+    its place, and of snapshots.
+    """
 
 
 @contextmanager

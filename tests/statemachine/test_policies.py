@@ -171,8 +171,8 @@ def test_the_refusal_names_the_first_token_whose_codes_are_too_many() -> None:
     assert "these codes of token 30 live already" in refused.detail
 
 
-def tables_read(world: World, **given: str) -> set[str]:
-    """Return which tables a change of policy reads."""
+def tables_read(world: World, **given: str) -> tuple[set[str], Result]:
+    """Return which tables a change of policy reads, and what is decided."""
     read = set()
 
     def note(action: int, table: str | None, *_: object) -> int:
@@ -183,10 +183,10 @@ def tables_read(world: World, **given: str) -> set[str]:
     call = world.call("update-policy", given)
     world.db.set_authorizer(note)  # Statements of before are prepared again.
     try:
-        world.apply(call)
+        result = world.apply(call)
     finally:
         world.db.set_authorizer(None)
-    return read
+    return read, result
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -206,8 +206,9 @@ def test_live_codes_are_counted_only_where_a_change_concerns_them(
     given: dict[str, str], concerned: bool, level: int
 ) -> None:
     """(U1, c) From one feature level on, so that replicas of two releases agree."""
-    counted = "codes" in tables_read(begun(level), **given)
-    assert counted is (concerned or level < WEIGHED_IF_CONCERNED)
+    read, result = tables_read(begun(level), **given)
+    assert ("codes" in read) is (concerned or level < WEIGHED_IF_CONCERNED)
+    assert isinstance(result, Applied)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +227,9 @@ def test_most_changes_look_at_no_token(given: dict[str, str]) -> None:
     world = begun()
     holder(world, "1", 3)
     holder(world, "2", 3, **{"pin-rule": "none"})
-    assert not tables_read(world, **given) & {"tokens", "code_sets", "codes"}
+    read, result = tables_read(world, **given)
+    assert not read & {"tokens", "code_sets", "codes"}
+    assert isinstance(result, Applied)
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -246,8 +249,8 @@ def test_what_is_refused_anyhow_looks_at_no_token(
     """(c) Whoever comes too late, or mistypes, keeps nobody waiting."""
     world = begun(level)
     holder(world, "1", 3)
-    assert not tables_read(world, **given) & {"tokens", "code_sets", "codes"}
-    refused = update(world, **given)
+    read, refused = tables_read(world, **given)
+    assert not read & {"tokens", "code_sets", "codes"}
     assert isinstance(refused, Rejected)
     assert refused.reason is reason
 
@@ -262,7 +265,8 @@ def test_pins_with_letters_are_looked_for_when_those_are_turned_off(level: int) 
         ("enroll", {"serial": "1"}),
         ("assign", {"serial": "1", "user": "anna"}),
     )
-    assert ("tokens" in tables_read(world, lock_ms="30m")) is (level < LEVELS[-1])
+    read, _ = tables_read(world, lock_ms="30m")
+    assert ("tokens" in read) is (level < LEVELS[-1])
     assert isinstance(update(world, pin_letters="yes"), Applied)
     play(world, ("set-pin", {"serial": "1", "pin": "abcd", "lettered": "yes"}))
     refused = update(world, pin_letters="no")
@@ -294,16 +298,39 @@ def test_codes_that_may_come_back_with_their_token_stand_in_the_way(
     assert isinstance(update(world, **fewer), Applied)
     holder(world, "1", 20, **{"pin-rule": "none", "expires": "5m"})
     play(world, ("wait", {"6m": "yes"}), ("barrier", {}))
-    more = {"factor_off_at_failures": "80", "codes_per_set_default": "1"}
-    assert isinstance(update(world, **more), Rejected) is (
-        level >= EXPIRED_TOKENS_COUNT
-    )
+    counted = level >= EXPIRED_TOKENS_COUNT
+    refused = update(world, factor_off_at_failures="80", codes_per_set_default="1")
+    assert getattr(refused, "reason", None) is (Reason.GUESS_ODDS if counted else None)
     assert isinstance(update(world, code_length="9"), Applied)
-    kept = (9, 6) if level >= EXPIRED_TOKENS_COUNT else (9,)
-    assert world.policy.code_lengths == kept
+    assert world.policy.code_lengths == ((9, 6) if counted else (9,))
     play(world, ("update-token", {"serial": "1", "never": "yes"}))
     refused = update(world, further_code_lengths="")
-    assert isinstance(refused, Rejected)
     # Of before, what has come back is found too late, at whatever is changed next.
-    reasons = {True: Reason.CODES_LIVE, False: Reason.GUESS_ODDS}
-    assert refused.reason is reasons[level >= EXPIRED_TOKENS_COUNT]
+    assert isinstance(refused, Rejected)
+    assert refused.reason is (Reason.CODES_LIVE if counted else Reason.GUESS_ODDS)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_codes_of_an_expired_token_can_be_taken_out_of_the_way(level: int) -> None:
+    """(T4) The refusal says whose they are, and what it says to do can be done."""
+    world = begun(level)
+    for serial in ("2", "1"):
+        holder(world, serial, 3, expires="5m")
+    holder(world, "3", 3)
+    play(world, ("wait", {"6m": "yes"}), ("barrier", {}))
+    refused = update(world, **OTHER_FORM)
+    assert isinstance(refused, Rejected)
+    counted = level >= EXPIRED_TOKENS_COUNT
+    named = "9 live codes of 3 tokens (the first is 1; expired ones count) have the old"
+    assert (named if counted else "3 live codes of 1 tokens have the old") in (
+        refused.detail
+    )
+    for serial in ("1", "2"):
+        said = world.handle("disable", {"serial": serial})
+        assert said.startswith("applied" if counted else "rejected no_emergency_access")
+        assert ("3 codes" in said) is counted
+    play(world, ("disable", {"serial": "3"}))
+    assert isinstance(update(world, **OTHER_FORM), Applied)
+    if counted:
+        play(world, ("update-token", {"serial": "1", "never": "yes"}))
+        assert not counted_singly(world, expired=False)[0]

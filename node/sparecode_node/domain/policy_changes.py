@@ -92,6 +92,7 @@ def changed(
     in_use: InUse,
     *,
     keep_lengths: bool = True,
+    names_token: bool = True,
 ) -> Policy | Rejected:
     """
     Return the policy after a change, or why it is refused.
@@ -99,6 +100,7 @@ def changed(
     *version* is that of the value that was changed; *wanted* the new values by
     field. *keep_lengths*: the lengths of codes that live go on being accepted;
     entries of before could have one length alone, and are decided as they were.
+    *names_token*: a refusal names a token whose codes stand in the way.
     """
     if version != policy.version:
         return Rejected(
@@ -117,11 +119,11 @@ def changed(
         return Rejected(
             Reason.POLICY_VALUE, f"{problem.field} {problem.words}", problem.field
         )
+    problem_of_form = _format_problem(
+        policy, after, in_use, keep_lengths=keep_lengths, names_token=names_token
+    )
     return (
-        _format_problem(policy, after, in_use, keep_lengths=keep_lengths)
-        or _pin_problem(after, in_use)
-        or _odds(after, in_use)
-        or after
+        problem_of_form or _pin_problem(after, in_use) or _odds(after, in_use) or after
     )
 
 
@@ -147,7 +149,12 @@ def _lengths(in_use: InUse) -> set[int]:
 
 
 def _format_problem(
-    before: Policy, after: Policy, in_use: InUse, *, keep_lengths: bool
+    before: Policy,
+    after: Policy,
+    in_use: InUse,
+    *,
+    keep_lengths: bool,
+    names_token: bool,
 ) -> Rejected | None:
     """Keep accepting the form of the codes that live: alphabet and lengths (T4)."""
     field = ""
@@ -159,9 +166,10 @@ def _format_problem(
         live := sum(alike.tokens * sum(alike.lengths.values()) for alike in in_use.live)
     ):
         tokens = sum(alike.tokens for alike in in_use.live)
+        named = _named(in_use.live) if names_token else ""
         return Rejected(
             Reason.CODES_LIVE,
-            f"{field} cannot change while {live} live codes of {tokens} tokens "
+            f"{field} cannot change while {live} live codes of {tokens} tokens{named} "
             "have the old form: only one is accepted at a time; wait for their end, or "
             "disable them",
             field,
@@ -173,13 +181,20 @@ def _format_problem(
     those = [alike for alike in in_use.live if length in alike.lengths]
     live = sum(alike.tokens * alike.lengths[length] for alike in those)
     tokens = sum(alike.tokens for alike in those)
+    named = _named(those) if names_token else ""
     return Rejected(
         Reason.CODES_LIVE,
         f"further_code_lengths must hold {length} while {live} live codes of "
-        f"{tokens} tokens have {length} symbols: wait for their end, or disable "
+        f"{tokens} tokens{named} have {length} symbols: wait for their end, or disable "
         "them",
         "further_code_lengths",
     )
+
+
+def _named(live: Sequence[LiveCodes]) -> str:
+    """Name the first of these tokens: that it has expired, say, lists do not show."""
+    first = min(alike.first for alike in live)
+    return f" (the first is {first}; expired ones count)"
 
 
 def _pin_problem(after: Policy, in_use: InUse) -> Rejected | None:

@@ -218,7 +218,7 @@ _FAILED_PRECONDITION = {
     Reason.APPROVAL_STALE: "what was asked for is not what it would be now",
     Reason.APPROVALS_FULL: "as many approvals wait as one may ask for",
     Reason.KEY_IN_USE: "the key is in use still; wait until it is not",
-    Reason.CODES_LIVE: "live codes have that form; wait for their end",
+    Reason.CODES_LIVE: "live codes have that form; wait for their end, or disable them",
     Reason.USER_DISABLED: "the user is disabled",
     Reason.KEY_NOT_HELD: "not every member could be given the new key",
     Reason.KEY_REPLACED: "another rotation came first",

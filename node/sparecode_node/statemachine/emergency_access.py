@@ -30,6 +30,7 @@ from sparecode_node.statemachine.commands import (
     SealedCode,
 )
 from sparecode_node.statemachine.feature_level import (
+    EXPIRED_TOKENS_COUNT,
     SETS_END_TOGETHER,
     tokens_said,
 )
@@ -265,10 +266,17 @@ def _note_voided(
     )
 
 
-def void_live(applying: Applying, token: Token, cause: str) -> int:
-    """Void every set of a token; return how many codes died by it."""
+def void_live(
+    applying: Applying, token: Token, cause: str, *, expired: bool = False
+) -> int:
+    """
+    Void every set of a token; return how many codes died by it.
+
+    *expired*: those that had ended with the token, and could have come back, count.
+    """
     sets = code_tables.find_sets(applying.db, token.serial)
-    live = live_codes(sets, applying.now_ms, token.expires_at_ms)
+    token_ends = None if expired else token.expires_at_ms
+    live = live_codes(sets, applying.now_ms, token_ends)
     voided = all_void(
         sets,
         applying.now_ms,
@@ -289,7 +297,9 @@ def disable_emergency_access(
     token = tables.find_token(applying.db, command.serial)
     if token is None:
         return unknown_token(command.serial)
-    voided = void_live(applying, token, "turned off")
+    # They stand in the way of a change of policy, so they can be taken out of it.
+    expired = applying.feature_level >= EXPIRED_TOKENS_COUNT
+    voided = void_live(applying, token, "turned off", expired=expired)
     if not voided and not (command.reinstate_token and token.lost):
         return Rejected(
             Reason.NO_EMERGENCY_ACCESS,

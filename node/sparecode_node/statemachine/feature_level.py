@@ -35,10 +35,10 @@ PURGED_IN_STEPS = 4
 """From this level on an entry deletes so many due request ids, and no more (Q3)."""
 
 WEIGHED_IF_CONCERNED = 4
-"""From this level on a change of policy meets live codes and PINs only if it may matter."""
+"""From this level on a change of policy looks at live codes and lettered PINs if need be."""
 
 EXPIRED_TOKENS_COUNT = 4
-"""From this level on a change of policy meets codes of expired tokens, too (I6, T4)."""
+"""From this level on codes of expired tokens count as well for the policy (I6, T4)."""
 
 
 class FeatureLevelError(Exception):

@@ -58,6 +58,7 @@ def update_policy(applying: Applying, command: UpdatePolicy) -> Result:
         wanted,
         _InUse(applying, wanted),
         keep_lengths=bool(command.keep_code_lengths),
+        names_token=applying.feature_level >= EXPIRED_TOKENS_COUNT,
     )
     if isinstance(after, Rejected):
         return after
@@ -105,7 +106,7 @@ class _InUse:
 
     @cached_property
     def live(self) -> tuple[LiveCodes, ...]:
-        """Count the codes that can be used."""
+        """Count the codes that live, or would with another end of their token."""
         applying = self._applying
         if not (self._all or weighs_live_codes(applying.policy, self._wanted)):
             return ()
