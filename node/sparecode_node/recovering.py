@@ -185,12 +185,6 @@ def objection(own: Standing, others: Sequence[MemberStatus]) -> str:
     """Say why this node must not become the cluster; empty if it may."""
     if not own.is_member:
         return f"{own.node_id} was removed from the cluster: recover on a member"
-    busy = ", ".join(each.node_id for each in others if each.busy)
-    if busy:
-        return (
-            f"{busy}: there, and with too much to do to say how much of the log there "
-            "is: have whoever calls the members' port stop, and try again"
-        )
     reached = [each for each in others if each.reachable]
     for each in reached:
         if each.last_entry > own.last_entry:
@@ -205,6 +199,11 @@ def objection(own: Standing, others: Sequence[MemberStatus]) -> str:
         return (
             f"the quorum is not lost: {names} can be reached, and with this node that "
             f"is {len(reached) + 1} of {len(others) + 1}; start it instead"
+        )
+    if busy := ", ".join(each.node_id for each in others if each.busy):
+        return (
+            f"not gone: {busy}, with too much to do to say how much of the log it has; "
+            "have whoever calls the members' port stop, and try again"
         )
     return ""
 

@@ -234,6 +234,37 @@ async def test_turning_it_off_voids_the_codes(desk: Desk) -> None:
     assert await desk.node.accepts(PIN + desk.node.tokencode())
 
 
+async def test_codes_that_ended_with_their_token_are_voided_for_good(
+    desk: Desk,
+) -> None:
+    """(I7, R2) The page says so, and another end of the token brings none back."""
+    node = desk.node
+    issued = await node.issue()
+
+    async def end_token(at_ms: int | None) -> None:
+        await node.tokens.update(
+            node.admin("TokenService/UpdateToken"),
+            serial=SERIAL,
+            expires_at_ms=at_ms,
+            never_expires=at_ms is None,
+        )
+
+    await end_token(node.clock.now + 60_000)
+    node.clock.pass_s(61)
+    browser = await desk.administrator()
+    page = await browser.open(PAGE)
+    assert (
+        "0 live codes of this token will be void at once, and those that" in page.text
+    )
+    await browser.send("Save", untick=("online",), tick={"reinstate": "on"})
+    await end_token(None)
+    assert not await node.accepts(PIN + issued.codes[0].code)
+    await end_token(node.clock.now + 60_000)
+    node.clock.pass_s(61)
+    page = await browser.open(PAGE)
+    assert "The token has expired, and its codes have ended with it" in page.text
+
+
 async def test_unused_codes_are_kept_only_if_that_is_said(desk: Desk) -> None:
     """(I8) Re-issue voids, unless kept."""
     first = await desk.node.issue()

@@ -311,6 +311,28 @@ def test_codes_that_may_come_back_with_their_token_stand_in_the_way(
 
 
 @pytest.mark.parametrize("level", LEVELS)
+def test_codes_that_die_while_their_token_has_expired_let_no_lost_token_in(
+    level: int,
+) -> None:
+    """(R2) The newest set has ended, and a kept one would live on with another end."""
+    world = begun(level)
+    holder(world, "1", 2, lifetime="4h", recovery="allow_after_expiry")
+    again = {"serial": "1", "set": "newest", "count": "2", "lifetime": "1h"}
+    play(
+        world,
+        ("save", {**again, "recovery": "allow_after_expiry", "keep": "yes"}),
+        ("update-token", {"serial": "1", "expires": "90m"}),
+        ("wait", {"2h": "yes"}),
+        ("barrier", {}),
+    )
+    world.handle("disable", {"serial": "1"})
+    play(world, ("update-token", {"serial": "1", "never": "yes"}))
+    world.handle("disable", {"serial": "1"})
+    said = world.handle("authenticate", {"user": "u1", "pin": PIN, "step": "0"})
+    assert said.startswith("refused"), said
+
+
+@pytest.mark.parametrize("level", LEVELS)
 def test_codes_of_an_expired_token_can_be_taken_out_of_the_way(level: int) -> None:
     """(T4) The refusal says whose they are, and what it says to do can be done."""
     world = begun(level)

@@ -154,6 +154,7 @@ async def _form(visit: Visit, subject: Subject, typed: Typed) -> Response:
         policy=subject.policy,
         typed=typed,
         hindrance=_hindrance(subject.token, visit.site.clock.now_ms()),
+        expired=_has_expired(subject.token, visit.site.clock.now_ms()),
         recoveries=RECOVERY,
         # The browser may turn what nobody has typed into its own time zone.
         suggested=visit.request.method == "GET",
@@ -164,11 +165,10 @@ async def _form(visit: Visit, subject: Subject, typed: Typed) -> Response:
 
 def _hindrance(token: TokenView, now_ms: int) -> Hindrance | None:
     """Say beforehand what Generate would refuse; the rules decide it there (I1)."""
-    expired = token.expires_at_ms is not None and token.expires_at_ms <= now_ms
     for hinders, reason, action in (
         (not token.username, Reason.TOKEN_NOT_ASSIGNED, "assign"),
         (not token.enabled, Reason.TOKEN_DISABLED, "enable"),
-        (expired, Reason.TOKEN_EXPIRED, "replace"),
+        (_has_expired(token, now_ms), Reason.TOKEN_EXPIRED, "replace"),
         (
             token.pin_rule is not PinRule.NONE and not token.pin_set,
             Reason.PIN_NOT_SET,
@@ -179,6 +179,10 @@ def _hindrance(token: TokenView, now_ms: int) -> Hindrance | None:
             words = explain(Refused(Rejected(reason))).words
             return Hindrance(words=words, action=BY_NAME[action])
     return None
+
+
+def _has_expired(token: TokenView, now_ms: int) -> bool:
+    return token.expires_at_ms is not None and token.expires_at_ms <= now_ms
 
 
 def _suggested(visit: Visit, subject: Subject) -> Typed:

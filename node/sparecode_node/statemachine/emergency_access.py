@@ -266,21 +266,21 @@ def _note_voided(
     )
 
 
-def void_live(
-    applying: Applying, token: Token, cause: str, *, expired: bool = False
-) -> int:
+def void_live(applying: Applying, token: Token, cause: str) -> int:
     """
     Void every set of a token; return how many codes died by it.
 
-    *expired*: those that had ended with the token, and could have come back, count.
+    Those that have ended with the token alone are among them: with another end of the
+    token they would have lived again.
     """
     sets = code_tables.find_sets(applying.db, token.serial)
+    expired = applying.feature_level >= EXPIRED_TOKENS_COUNT
     token_ends = None if expired else token.expires_at_ms
     live = live_codes(sets, applying.now_ms, token_ends)
     voided = all_void(
         sets,
         applying.now_ms,
-        token.expires_at_ms,
+        token_ends,
         end_together=applying.feature_level >= SETS_END_TOGETHER,
     )
     for before, after in zip(sets, voided, strict=True):
@@ -297,9 +297,7 @@ def disable_emergency_access(
     token = tables.find_token(applying.db, command.serial)
     if token is None:
         return unknown_token(command.serial)
-    # They stand in the way of a change of policy, so they can be taken out of it.
-    expired = applying.feature_level >= EXPIRED_TOKENS_COUNT
-    voided = void_live(applying, token, "turned off", expired=expired)
+    voided = void_live(applying, token, "turned off")
     if not voided and not (command.reinstate_token and token.lost):
         return Rejected(
             Reason.NO_EMERGENCY_ACCESS,

@@ -38,7 +38,7 @@ WEIGHED_IF_CONCERNED = 4
 """From this level on a change of policy looks at live codes and lettered PINs if need be."""
 
 EXPIRED_TOKENS_COUNT = 4
-"""From this level on codes of expired tokens count as well for the policy (I6, T4)."""
+"""From this level on codes of expired tokens are in the way, and are voided (I6, T4, R2)."""
 
 
 class FeatureLevelError(Exception):
