@@ -149,9 +149,10 @@ def quickly_told(bench: Bench, run: Run, words: str) -> None:
     measured = run.measured
     shed = measured.codes.get("RESOURCE_EXHAUSTED", 0)
     who = f"{words}, {MANY} clients"
+    at_first_ms = measured.shed_at_first_p95_ms
     bench.report.add(
         f"who is shed while all begin at once, {who}",
-        p95_ms=round(measured.shed_at_first_p95_ms, 1),
+        p95_ms=round(at_first_ms, 1) if at_first_ms else "nobody was",
     )
     bench.target(
         "(e)",

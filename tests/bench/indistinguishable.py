@@ -90,6 +90,6 @@ def measure(estate: Estate, report: Report, *, rounds: int = ROUNDS) -> None:
             value=max(medians.values()) - min(medians.values()),
             target=BOUND_MS,
             at_least=False,
-            unit="ms",
+            unit=" ms",
         )
     )
