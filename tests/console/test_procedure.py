@@ -268,6 +268,22 @@ def test_results_that_come_late_leave_an_open_menu_alone(
     expect(page.locator("#results tbody tr")).to_have_count(1)
 
 
+def test_what_is_typed_before_scripts_are_there_is_searched_for(
+    estate: Estate, page: Page
+) -> None:
+    """The field has the focus at once, and the script may take its time."""
+    holder = estate.holder()
+    url = estate.cluster.nodes[0].console_url
+    sign_in(page, url, ADMINISTRATOR, estate.cluster.password)
+    held: list[Route] = []
+    page.route("**/htmx.min.js", lambda route: held.append(route))  # noqa: PLW0108
+    page.goto(f"{url}/tokens", wait_until="commit")
+    page.get_by_label("Search").press_sequentially(holder.username)
+    held.pop().continue_()
+    expect(page).to_have_url(re.compile(f"q={holder.username}&"))
+    expect(page.locator("#results tbody tr")).to_have_count(1)
+
+
 def test_enter_in_a_field_never_draws_other_codes(estate: Estate, page: Page) -> None:
     """With codes on the page Enter means Save, and so what was written down is live."""
     holder = estate.holder()

@@ -46,6 +46,12 @@ document.addEventListener("toggle", (event) => {
   document.querySelector("form.search").requestSubmit();
 }, true);
 
+// What was typed before anybody listened: it is not asked for by being typed.
+document.addEventListener("htmx:load", () => {
+  const field = document.querySelector("form.search[hx-get] input[type=search]");
+  if (field && field.value !== field.defaultValue) field.form.requestSubmit();
+}, { once: true });
+
 // Leaving with codes that nobody has saved.
 let leaving = false;
 document.addEventListener("submit", (event) => {
