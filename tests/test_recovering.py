@@ -4,7 +4,6 @@
 import contextlib
 import shutil
 import sqlite3
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -15,9 +14,6 @@ from sparecode_node import recovering
 from sparecode_node.config import Config
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.preparing import NEW, StartError, refuse_interrupted
-from sparecode_node.replication.members import Member
-from sparecode_node.replication.refounding import Standing
-from sparecode_node.replication.replicator import MemberStatus
 from sparecode_node.services import age_files
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
 from sparecode_node.services.bundles import Bundle
@@ -116,30 +112,6 @@ async def test_a_survivor_keeps_the_last_of_its_log_and_its_old_files(
     assert made.kept_in is not None
     assert KeyRing.load(made.kept_in / "ring.json").cluster_id == before
     assert recovering.standing(config).last_index == applied + 2
-
-
-@pytest.mark.parametrize("quorum", [False, True])
-async def test_a_member_that_has_too_much_to_do_is_not_lost(quorum: bool) -> None:
-    """It may have more of the log; whoever keeps it busy founds no second cluster."""
-    own = Standing(
-        cluster_id="c1",
-        node_id=NodeId("n1"),
-        members=tuple(
-            Member(node_id=NodeId(each), address=f"{each}:7301")
-            for each in ("n1", "n2", "n3")
-        ),
-        applied_index=7,
-        last_index=7,
-        last_term=2,
-    )
-    n2 = MemberStatus(node_id=NodeId("n2"), reachable=quorum, last_entry=(2, 6))
-    n3 = MemberStatus(node_id=NodeId("n3"), reachable=False, busy=True)
-    said = recovering.objection(own, [n2, n3])
-    assert said.startswith("the quorum is not lost" if quorum else "not gone: n3, with")
-    lost = replace(n3, busy=False)
-    said = recovering.objection(own, [n2, lost])
-    assert said.startswith("the quorum is not lost" if quorum else "")
-    assert bool(said) is quorum
 
 
 @pytest.mark.parametrize("renames", range(4))

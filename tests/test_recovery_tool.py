@@ -59,6 +59,25 @@ def test_a_survivor_is_refused_while_others_could_do_better(
     assert bool(objection) == bool(said)
 
 
+@pytest.mark.parametrize(
+    ("n2", "busy", "said"),
+    [
+        (None, True, "not gone: n3, with"),
+        (None, False, ""),
+        ((3, 9), True, "the quorum is not lost"),
+        ((3, 9), False, "the quorum is not lost"),
+    ],
+)
+def test_a_member_that_has_too_much_to_do_is_not_lost(
+    n2: tuple[int, int] | None, busy: bool, said: str
+) -> None:
+    """It may have more of the log; whoever keeps it busy founds no second cluster."""
+    n3 = replace(member("n3", None), busy=busy)
+    objection = recovering.objection(OWN, [member("n2", n2), n3])
+    assert objection.startswith(said)
+    assert bool(objection) == bool(said)
+
+
 def test_of_five_one_that_lives_and_has_less_does_not_object() -> None:
     """Two of five are no quorum: whoever has more recovers."""
     names = ("n3", "n4", "n5")

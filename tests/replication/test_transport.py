@@ -28,9 +28,7 @@ from sparecode_node.replication.frames import Message
 from sparecode_node.replication.key_exchange import KeyExchange, NoKeys
 from sparecode_node.replication.listening import Connections
 from sparecode_node.replication.members import Configuration, Member
-from sparecode_node.replication.peer_bounds import (
-    MEMBER_CALLS_MAX,
-)
+from sparecode_node.replication.peer_bounds import MEMBER_CALLS_MAX
 from sparecode_node.replication.replica import ReplicaStatus
 from sparecode_node.replication.tls import PeerTls, caller, target_name
 from sparecode_node.replication.transport import (

@@ -146,6 +146,8 @@ async def _find(visit: Visit, serial: str) -> Subject:
 
 
 async def _form(visit: Visit, subject: Subject, typed: Typed) -> Response:
+    ends = subject.token.expires_at_ms
+    expired = ends is not None and ends <= visit.site.clock.now_ms()
     return visit.page(
         "emergency_access.html",
         subject=subject,
@@ -153,8 +155,8 @@ async def _form(visit: Visit, subject: Subject, typed: Typed) -> Response:
         access=subject.access,
         policy=subject.policy,
         typed=typed,
-        hindrance=_hindrance(subject.token, visit.site.clock.now_ms()),
-        expired=_has_expired(subject.token, visit.site.clock.now_ms()),
+        hindrance=_hindrance(subject.token, expired=expired),
+        expired=expired,
         recoveries=RECOVERY,
         # The browser may turn what nobody has typed into its own time zone.
         suggested=visit.request.method == "GET",
@@ -163,12 +165,12 @@ async def _form(visit: Visit, subject: Subject, typed: Typed) -> Response:
     )
 
 
-def _hindrance(token: TokenView, now_ms: int) -> Hindrance | None:
+def _hindrance(token: TokenView, *, expired: bool) -> Hindrance | None:
     """Say beforehand what Generate would refuse; the rules decide it there (I1)."""
     for hinders, reason, action in (
         (not token.username, Reason.TOKEN_NOT_ASSIGNED, "assign"),
         (not token.enabled, Reason.TOKEN_DISABLED, "enable"),
-        (_has_expired(token, now_ms), Reason.TOKEN_EXPIRED, "replace"),
+        (expired, Reason.TOKEN_EXPIRED, "replace"),
         (
             token.pin_rule is not PinRule.NONE and not token.pin_set,
             Reason.PIN_NOT_SET,
@@ -179,10 +181,6 @@ def _hindrance(token: TokenView, now_ms: int) -> Hindrance | None:
             words = explain(Refused(Rejected(reason))).words
             return Hindrance(words=words, action=BY_NAME[action])
     return None
-
-
-def _has_expired(token: TokenView, now_ms: int) -> bool:
-    return token.expires_at_ms is not None and token.expires_at_ms <= now_ms
 
 
 def _suggested(visit: Visit, subject: Subject) -> Typed:

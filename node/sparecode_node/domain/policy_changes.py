@@ -162,16 +162,13 @@ def _format_problem(
         field = "code_length"
     elif set(before.code_alphabet) != set(after.code_alphabet):
         field = "code_alphabet"
-    if field and (
-        live := sum(alike.tokens * sum(alike.lengths.values()) for alike in in_use.live)
-    ):
-        tokens = sum(alike.tokens for alike in in_use.live)
-        named = _named(in_use.live) if names_token else ""
+    if field and in_use.live:
+        live = sum(alike.tokens * sum(alike.lengths.values()) for alike in in_use.live)
         return Rejected(
             Reason.CODES_LIVE,
-            f"{field} cannot change while {live} live codes of {tokens} tokens{named} "
-            "have the old form: only one is accepted at a time; wait for their end, or "
-            "disable them",
+            f"{field} cannot change while {live} live codes of "
+            f"{_owners(in_use.live, named=names_token)} have the old form: only one is "
+            "accepted at a time; wait for their end, or disable them",
             field,
         )
     taken_out = {*before.code_lengths} - {*after.code_lengths}
@@ -180,21 +177,26 @@ def _format_problem(
         return None
     those = [alike for alike in in_use.live if length in alike.lengths]
     live = sum(alike.tokens * alike.lengths[length] for alike in those)
-    tokens = sum(alike.tokens for alike in those)
-    named = _named(those) if names_token else ""
     return Rejected(
         Reason.CODES_LIVE,
         f"further_code_lengths must hold {length} while {live} live codes of "
-        f"{tokens} tokens{named} have {length} symbols: wait for their end, or disable "
-        "them",
+        f"{_owners(those, named=names_token)} have {length} symbols: wait for their "
+        "end, or disable them",
         "further_code_lengths",
     )
 
 
-def _named(live: Sequence[LiveCodes]) -> str:
-    """Name the first of these tokens: that it has expired, say, lists do not show."""
+def _owners(live: Sequence[LiveCodes], *, named: bool) -> str:
+    """
+    Say how many tokens these are, and name the first.
+
+    Lists do not show it where it has expired.
+    """
+    tokens = f"{sum(alike.tokens for alike in live)} tokens"
+    if not named:
+        return tokens
     first = min(alike.first for alike in live)
-    return f" (the first is {first}; expired ones count)"
+    return f"{tokens} (the first is {first}; expired ones count)"
 
 
 def _pin_problem(after: Policy, in_use: InUse) -> Rejected | None:
