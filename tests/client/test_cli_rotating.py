@@ -14,8 +14,8 @@ ROTATE = "ClusterService/RotateKeys"
 NOT_HELD = Failure(
     grpc.StatusCode.FAILED_PRECONDITION,
     "KEY_NOT_HELD",
-    "n3 does not hold the new key: it did not answer (UNAVAILABLE); nothing was "
-    "changed; see to that node, then try again",
+    "n3 does not hold the new key: it did not answer (DEADLINE_EXCEEDED); nothing "
+    "was changed; see to that node, then try again",
 )
 HANDED = pb.RotateKeysResponse(
     phase=pb.ROTATION_PHASE_HANDING_OUT, key_id=1, done=3, total=3

@@ -94,7 +94,12 @@ class KeyExchange:
         fingerprint: bytes,
         timeout_s: float,
     ) -> None:
-        """Have another member hold a key. Raises `KeyNotHeldError`."""
+        """
+        Have another member hold a key. Raises `KeyNotHeldError`.
+
+        One that is just back may serve before its peers' channels have dialed it
+        anew, hence the wait for the way to it: nothing is to see to there.
+        """
         channel = self._channel(node_id)
         if channel is None:
             raise KeyNotHeldError(node_id, "there is no way to it")
@@ -103,7 +108,9 @@ class KeyExchange:
         )
         request = peers_pb2.HoldKeyRequest(key=key, replaces=replaces)
         try:
-            answer = await answered(stub.HoldKey(request, timeout=timeout_s))
+            answer = await answered(
+                stub.HoldKey(request, timeout=timeout_s, wait_for_ready=True)
+            )
         except grpc.aio.AioRpcError as error:
             cause = (
                 error.details()
