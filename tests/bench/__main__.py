@@ -52,7 +52,8 @@ def main() -> int:
         parser.error("--seconds: more than 0")
     if not shutil.which("strace"):
         parser.error("strace is not installed (make system-packages)")
-    console, report = Console(), Report(path=wanted.out)
+    command = f"make bench USERS={wanted.users} SECONDS={wanted.seconds:g}"
+    console, report = Console(), Report(path=wanted.out, command=command)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="sparecode-bench-") as name:
         folder = Path(name)

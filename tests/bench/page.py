@@ -38,7 +38,8 @@ def written(page: str, measured: dict[str, Any], *, picture: str = "") -> str:
 
 def _tables(measured: dict[str, Any]) -> Iterator[str]:
     here = measured["machine"]
-    yield f"Measured {here['date']}, commit {here['commit']}, {here['machine']};"
+    yield f"Measured {here['date']} by `{measured['command']}`,"
+    yield f"commit {here['commit']}, {here['machine']};"
     yield f"{here['hardware']}; {here['libraries']}."
     yield ""
     yield row("target", "asked", "found", "holds")

@@ -84,6 +84,8 @@ class Report:
 
     path: Path
     """Where it is written, whenever a part is done."""
+    command: str = "make bench"
+    """What measured it, with how much and how long."""
     machine: dict[str, str] = field(default_factory=here)
     """When it was begun, on what, and with which libraries."""
     results: list[dict[str, Any]] = field(default_factory=list)
@@ -115,6 +117,7 @@ class Report:
     def content(self) -> dict[str, Any]:
         """Return everything, as it is written."""
         return {
+            "command": self.command,
             "machine": self.machine,
             "results": self.results,
             "targets": [

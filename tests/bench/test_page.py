@@ -28,7 +28,8 @@ CROWDED = dataclasses.replace(
 
 
 def measured(tmp_path: Path) -> Report:
-    report = Report(path=tmp_path / "var" / "bench.json")
+    command = "make bench USERS=2000 SECONDS=1"
+    report = Report(path=tmp_path / "var" / "bench.json", command=command)
     report.add_load("echo with mutual TLS", MEASURED, clients=1)
     report.add_load("authenticate, codes", MEASURED, {"n1": 0.5, "n2": 1}, clients=8)
     report.add_load("authenticate, codes", CROWDED, clients=256)
@@ -46,6 +47,7 @@ def test_tables_take_the_place_between_the_marks(tmp_path: Path) -> None:
     content = report.content()
     page = "# Before\n<!-- measured -->\nyesterday\n<!-- /measured -->\nAfter\n"
     once = written(page, content)
+    assert " by `make bench USERS=2000 SECONDS=1`,\ncommit " in once
     assert "| (d) syncs | at most 1.05 | 1.00 | yes |" in once
     assert "| (e) shed | at most 50 | - | nothing to measure |" in once
     assert "| authenticate, codes | 8 | 1234 | 1.0 | 3.0 | 1.50 |  |" in once
