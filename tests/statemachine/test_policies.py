@@ -310,13 +310,11 @@ def test_codes_that_may_come_back_with_their_token_stand_in_the_way(
     assert refused.reason is (Reason.CODES_LIVE if counted else Reason.GUESS_ODDS)
 
 
-@pytest.mark.parametrize("level", LEVELS)
-def test_codes_that_die_while_their_token_has_expired_let_no_lost_token_in(
-    level: int,
-) -> None:
-    """(R2) The newest set has ended, and a kept one would live on with another end."""
+def one_set_behind_another(level: int) -> World:
+    """Return a token that has expired, with it a kept set, and before it the newest."""
     world = begun(level)
-    holder(world, "1", 2, lifetime="4h", recovery="allow_after_expiry")
+    assert isinstance(update(world, factor_off_at_failures="5"), Applied)
+    holder(world, "1", 2, lifetime="40h", recovery="allow_after_expiry")
     again = {"serial": "1", "set": "newest", "count": "2", "lifetime": "1h"}
     play(
         world,
@@ -325,11 +323,38 @@ def test_codes_that_die_while_their_token_has_expired_let_no_lost_token_in(
         ("wait", {"2h": "yes"}),
         ("barrier", {}),
     )
+    return world
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_codes_that_are_turned_off_while_their_token_has_expired_let_no_lost_token_in(
+    level: int,
+) -> None:
+    """(R2) The newest set has ended, and a kept one would live on with another end."""
+    world = one_set_behind_another(level)
     world.handle("disable", {"serial": "1"})
     play(world, ("update-token", {"serial": "1", "never": "yes"}))
     world.handle("disable", {"serial": "1"})
     said = world.handle("authenticate", {"user": "u1", "pin": PIN, "step": "0"})
-    assert said.startswith("refused"), said
+    assert "refused recovered_token_refused" in said
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_codes_that_guesses_end_while_their_token_has_expired_let_no_lost_token_in(
+    level: int,
+) -> None:
+    """(R2) Too many failures void them; before level 4, as if the newest had ended."""
+    world = one_set_behind_another(level)
+    guess = {"user": "u1", "pin": PIN, "code": "WRONG"}
+    for _ in range(5):
+        said = world.handle("authenticate", guess)
+        play(world, ("wait", {"1h": "yes"}))
+    counted = level >= EXPIRED_TOKENS_COUNT
+    assert ("CODES_VOIDED 1 noted (too many failures: 2 codes)" in said) is counted
+    play(world, ("update-token", {"serial": "1", "never": "yes"}))
+    said = world.handle("authenticate", {"user": "u1", "pin": PIN, "step": "0"})
+    assert said.splitlines()[0] == ("refused" if counted else "accepted")
+    assert ("recovered_token_refused" in said) is counted
 
 
 @pytest.mark.parametrize("level", LEVELS)

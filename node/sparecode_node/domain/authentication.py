@@ -73,6 +73,8 @@ class Attempt:
     """The next step may be asked for; entries of before know of none."""
     sets_end_together: bool = True
     """See `all_void`."""
+    expired_tokens_count: bool = True
+    """Codes that have ended with their token alone are voided as if they lived."""
 
     def open_factors(self) -> tuple[Factor, ...]:
         """Return those of its factors that neither wait nor are locked (L5)."""
@@ -217,10 +219,17 @@ def refuse(attempt: Attempt, refusal: Refusal) -> Judgement:
 def _void_all(
     attempt: Attempt, serials: Sequence[TokenSerial], cause: str
 ) -> tuple[tuple[EmergencyCodeSet, ...], tuple[Event, ...]]:
-    """Return the sets of these tokens voided, and an event for each that had live codes."""
+    """
+    Return the sets of these tokens voided, and an event for each that had live codes.
+
+    Codes that have ended with their token alone count: another end would revive them.
+    """
     voided: list[EmergencyCodeSet] = []
     events: list[Event] = []
-    expiry = {token.serial: token.expires_at_ms for token in attempt.tokens}
+    expiry = {
+        token.serial: None if attempt.expired_tokens_count else token.expires_at_ms
+        for token in attempt.tokens
+    }
     for serial in serials:
         sets = attempt.sets.get(serial, ())
         after = all_void(

@@ -32,7 +32,10 @@ from sparecode_node.statemachine.authentication_commands import (
     ContinueAuthentication,
 )
 from sparecode_node.statemachine.commands import Authenticate
-from sparecode_node.statemachine.feature_level import SETS_END_TOGETHER
+from sparecode_node.statemachine.feature_level import (
+    EXPIRED_TOKENS_COUNT,
+    SETS_END_TOGETHER,
+)
 from sparecode_node.statemachine.results import Authenticated, Decision, Result
 
 Judged = Authenticate | ContinueAuthentication
@@ -210,6 +213,7 @@ def _attempt(
         ),
         challenges=challenges,
         sets_end_together=applying.feature_level >= SETS_END_TOGETHER,
+        expired_tokens_count=applying.feature_level >= EXPIRED_TOKENS_COUNT,
     )
 
 
