@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.bench.report import not_answered
+from tests.bench.report import ALL_OF_IT, failed, not_answered
 from tests.results import ROOT, row
 
 PAGE = ROOT / "docs" / "performance.md"
@@ -25,8 +25,21 @@ class NoMarksError(Exception):
     """The page has no place for the tables."""
 
 
+class BrokenOffError(Exception):
+    """The run did not come to its end."""
+
+
 def written(page: str, measured: dict[str, Any], *, picture: str = "") -> str:
-    """Return the page with these measurements. Raises `NoMarksError`."""
+    """
+    Return the page with these measurements.
+
+    Raises `NoMarksError`, and `BrokenOffError`: targets that were not reached would be
+    missing without a word.
+    """
+    if not any(each["name"] == ALL_OF_IT for each in measured["results"]):
+        raise BrokenOffError(
+            f"the run of {measured['machine']['date']} was broken off, or still runs"
+        )
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
@@ -42,6 +55,10 @@ def _tables(measured: dict[str, Any]) -> Iterator[str]:
     yield f"commit {here['commit']}, {here['machine']};"
     yield f"{here['hardware']}; {here['libraries']}."
     yield ""
+    for name, why in failed(measured["results"]):
+        said = why.replace("`", "'")
+        yield f"**{name}** has failed, so what is held against it is missing: `{said}`"
+        yield ""
     yield row("target", "asked", "found", "holds")
     yield row("---", "---", "---", "---")
     for each in measured["targets"]:
@@ -74,7 +91,8 @@ def _tables(measured: dict[str, Any]) -> Iterator[str]:
     yield ""
     for each in measured["results"]:
         name = each["name"]
-        if "per_s" not in each and not name.startswith(UNIT_OF_PROGRESS):
+        told = "per_s" in each or "failed" in each
+        if not told and not name.startswith(UNIT_OF_PROGRESS):
             yield f"* {name}: {_said(each)}"
 
 
@@ -98,11 +116,15 @@ def main() -> int:
     measured = parser.parse_args().of
     if not measured.exists():
         parser.error(f"there is no {measured}: run `make bench` first")
-    drawn, picture = measured.with_suffix(".png"), ""
-    if drawn.exists():
-        picture = Path(shutil.copy(drawn, PAGE.with_suffix(".png"))).name
-    found = json.loads(measured.read_text())
-    PAGE.write_text(written(PAGE.read_text(), found, picture=picture))
+    drawn, picture = measured.with_suffix(".png"), PAGE.with_suffix(".png")
+    found, shown = json.loads(measured.read_text()), drawn.exists()
+    try:
+        page = written(PAGE.read_text(), found, picture=picture.name if shown else "")
+    except (BrokenOffError, NoMarksError) as error:
+        parser.error(f"{measured}: {error}")
+    if shown:
+        shutil.copy(drawn, picture)
+    PAGE.write_text(page)
     return 0
 
 

@@ -22,6 +22,8 @@ from tests.bench.load import Measured
 from tests.results import now_and_here
 
 SHED = "RESOURCE_EXHAUSTED"
+ALL_OF_IT = "took: all of it"
+"""A run that came to its end says so, as the last of all; else it was broken off."""
 LIBRARIES = ("grpcio", "protobuf", "uvloop", "cryptography", "argon2-cffi-bindings")
 
 
@@ -155,6 +157,8 @@ class Report:
                 name, *values = result.items()
                 words = ", ".join(f"{key} {_short(value)}" for key, value in values)
                 console.print(f"{name[1]}: {words}", markup=False)
+        for name, why in failed(self.results):
+            console.print(f"FAILED: {name}: {why}", style="bold red", markup=False)
         table = Table("target", "asked", "found", "holds")
         for target in self.targets:
             sign = "at least" if target.at_least else "at most"
@@ -167,6 +171,15 @@ class Report:
                 verdict[target.holds],
             )
         console.print(table)
+
+
+def failed(results: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Return the parts that did not come to their end, and why, each in one line."""
+    return [
+        (result["name"], " ".join(result["failed"].split()))
+        for result in results
+        if "failed" in result
+    ]
 
 
 def not_answered(result: dict[str, Any]) -> str:

@@ -2,15 +2,17 @@
 """What was measured gets into the page, and leaves the rest of it alone."""
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from tests.bench import page
 from tests.bench.load import Measured
-from tests.bench.page import PAGE, NoMarksError, written
+from tests.bench.page import PAGE, BrokenOffError, NoMarksError, written
 from tests.bench.plot import draw
-from tests.bench.report import Report, Target
+from tests.bench.report import ALL_OF_IT, Report, Target
 
 MEASURED = Measured(
     answered=1,
@@ -34,7 +36,8 @@ def measured(tmp_path: Path) -> Report:
     report.add_load("authenticate, codes", MEASURED, {"n1": 0.5, "n2": 1}, clients=8)
     report.add_load("authenticate, codes", CROWDED, clients=256)
     report.add("start to ready, in s", median=1.25, each=[1.2, 1.25, 1.3])
-    report.add("A part", failed="ValueError: why")
+    report.add("A part", failed="ValueError: `why`\nand | where")
+    report.add(ALL_OF_IT, seconds=1)
     report.targets += [
         Target(name="(d)", words="syncs", value=1.0, target=1.05, at_least=False),
         Target(name="(e)", words="shed", value=None, target=50, at_least=False),
@@ -45,8 +48,8 @@ def measured(tmp_path: Path) -> Report:
 def test_tables_take_the_place_between_the_marks(tmp_path: Path) -> None:
     report = measured(tmp_path)
     content = report.content()
-    page = "# Before\n<!-- measured -->\nyesterday\n<!-- /measured -->\nAfter\n"
-    once = written(page, content)
+    text = "# Before\n<!-- measured -->\nyesterday\n<!-- /measured -->\nAfter\n"
+    once = written(text, content)
     assert " by `make bench USERS=2000 SECONDS=1`,\ncommit " in once
     assert "| (d) syncs | at most 1.05 | 1.00 | yes |" in once
     assert "| (e) shed | at most 50 | - | nothing to measure |" in once
@@ -56,12 +59,52 @@ def test_tables_take_the_place_between_the_marks(tmp_path: Path) -> None:
         in once
     )
     assert "* start to ready, in s: median 1.25, each 1.2; 1.25; 1.3" in once
-    assert "* A part: failed ValueError: why" in once
+    assert "* A part" not in once  # It is told above the targets.
     assert once.startswith("# Before\n")
     assert once.endswith("\nAfter\n")
     assert "yesterday" not in once
     assert written(once, content) == once
     assert "(x.png)" in written(once, content, picture="x.png")
+
+
+def test_what_failed_is_told_above_the_targets(tmp_path: Path) -> None:
+    """What is held against it is missing among them, which nobody sees."""
+    report = measured(tmp_path)
+    once = written("<!-- measured --><!-- /measured -->", report.content())
+    told = (
+        "**A part** has failed, so what is held against it is missing:"
+        " `ValueError: 'why' and | where`\n\n| target |"
+    )
+    assert told in once
+    report.show(console := Console(record=True, width=200))
+    printed = console.export_text()
+    told = "FAILED: A part: ValueError: `why` and | where"
+    assert 0 < printed.index(told) < printed.index("(d) syncs")
+
+
+def test_a_run_that_was_broken_off_is_refused_and_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Targets that it did not reach would be missing, and all others hold."""
+    report, shown = measured(tmp_path), tmp_path / "performance.md"
+    whole = report.results.pop()
+    with pytest.raises(BrokenOffError, match=r"broken off"):
+        written(PAGE.read_text(), report.content())
+    report.write()
+    draw(report.results, report.path.with_suffix(".png"))
+    shown.write_text(before := "<!-- measured -->yesterday<!-- /measured -->")
+    monkeypatch.setattr(page, "PAGE", shown)
+    monkeypatch.setattr(sys, "argv", ["page", "--of", str(report.path)])
+    with pytest.raises(SystemExit):
+        page.main()
+    assert "was broken off, or still runs" in capsys.readouterr().err
+    assert shown.read_text() == before
+    assert not shown.with_suffix(".png").exists()
+    report.results.append(whole)
+    report.write()
+    assert page.main() == 0
+    assert "(performance.png)" in shown.read_text()
+    assert shown.with_suffix(".png").exists()
 
 
 def test_a_page_without_marks_is_refused(tmp_path: Path) -> None:
