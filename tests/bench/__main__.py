@@ -142,7 +142,7 @@ def measure(bench: Bench, folder: Path, users: int) -> None:
             part("Memory", lambda: failing.memory(bench, large))
             part("Restart", lambda: failing.restart(bench, large))
             part("Policies", lambda: administering.policies(bench, large))
-            part("kill -9", lambda: failing.failover(bench, large))
+            part("kill -9", lambda: failing.killed(bench, large))
             part("Snapshots", lambda: failing.snapshots(bench, large))
 
 

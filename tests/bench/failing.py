@@ -9,14 +9,16 @@ from dataclasses import dataclass
 
 from local_cluster.cluster import LocalNode
 
-from tests.bench.estate import Estate
-from tests.bench.load import Measured
+from tests.bench.estate import Estate, Run
+from tests.bench.load import Measured, must_have_lasted
 from tests.bench.measuring import Bench
 
 COMPACTED_S = 180
 SHORT_LOG = "log_entries_max = 256\nlog_entries_kept = 64"
 ENTRIES_AWAY = 400
 """More than the others keep of a short log."""
+OUTAGE_S = 4.0
+"""So long clients call, the primary dies amid it."""
 
 
 def growing(bench: Bench, estate: Estate) -> None:
@@ -28,14 +30,27 @@ def growing(bench: Bench, estate: Estate) -> None:
 
 
 def memory(bench: Bench, estate: Estate) -> None:
-    """Look at the memory of nodes that have worked (f)."""
-    bench.thrice(
-        f"authenticate, codes, {estate.population.users} users",
-        lambda: bench.codes(estate, 64),
-        clients=64,
+    """Look at the memory of nodes that have worked, after each of three loads (f)."""
+    readings: list[dict[str, float]] = []
+
+    def load() -> Run:
+        run = bench.codes(estate, 64)
+        readings.append(estate.memory_mb())
+        return run
+
+    users = estate.population.users
+    bench.thrice(f"authenticate, codes, {users} users", load, clients=64)
+    bench.report.add(
+        f"memory in MB, {users} users, after each of three loads of 64 clients",
+        **{node: [round(each[node]) for each in readings] for node in readings[0]},
     )
-    most = memory_mb(bench, estate, "after 64 clients")
-    bench.target("(f)", "memory of a node", most, 150, unit=" MB")
+    bench.target(
+        "(f)",
+        f"memory of a node, the most of {len(readings)} readings",
+        max(max(each.values()) for each in readings),
+        150,
+        unit=" MB",
+    )
 
 
 def memory_mb(bench: Bench, estate: Estate, when: str) -> float:
@@ -73,9 +88,15 @@ def _start_s(bench: Bench, estate: Estate) -> float:
     return median
 
 
-def failover(bench: Bench, estate: Estate) -> None:
-    """Kill the primary under load, three times."""
-    gaps = []
+def killed(bench: Bench, estate: Estate) -> None:
+    """See what a primary's death costs its callers, and how soon it is back (g)."""
+    ready_s = failover(bench, estate)
+    bench.target("(g)", "start to ready after kill -9", ready_s, 3, unit=" s")
+
+
+def failover(bench: Bench, estate: Estate) -> float:
+    """Kill the primary under load, three times; return how soon it is ready again."""
+    gaps, took = [], []
     for _ in range(3):
         primary = estate.primary()
         others = [n for n in estate.cluster.nodes if n is not primary]
@@ -88,19 +109,33 @@ def failover(bench: Bench, estate: Estate) -> None:
         timer = threading.Timer(1.5, kill)
         timer.start()
         try:
-            run = estate.authenticate(clients=8, seconds=4, calls=2400, via=others)
-            must_be_amid(run.measured, killed)
-            gaps.append(run.measured.longest_gap_s)
+            run = estate.authenticate(
+                clients=8, seconds=OUTAGE_S, calls=2400, via=others
+            )
         finally:
             timer.join()
+            began = time.perf_counter()
             primary.start()
-            estate.cluster.wait_ready(primary)
+            estate.cluster.wait_ready(primary, poll_s=0.02)
+            took.append(time.perf_counter() - began)
+        must_be_amid(run.measured, killed)
+        must_outlast(run.measured, OUTAGE_S)
+        gaps.append(run.measured.longest_gap_s)
     bench.report.add(
         "kill -9 of the primary: longest time without an answer, in s",
         users=estate.population.users,
+        callers="of the two others",
         median=round(statistics.median(gaps), 2),
         each=[round(gap, 2) for gap in gaps],
     )
+    median = statistics.median(took)
+    bench.report.add(
+        "kill -9: start to ready of the killed node, in s",
+        users=estate.population.users,
+        median=round(median, 2),
+        each=[round(each, 2) for each in took],
+    )
+    return median
 
 
 def must_be_amid(measured: Measured, killed: list[float]) -> None:
@@ -108,6 +143,16 @@ def must_be_amid(measured: Measured, killed: list[float]) -> None:
     ended = measured.began + measured.lasted_s
     if not (killed and measured.began < killed[0] < ended):
         raise RuntimeError("the primary was not killed amid the load")
+
+
+def must_outlast(measured: Measured, seconds: float) -> None:
+    """See that the load went on until calls were answered again."""
+    must_have_lasted(measured, seconds)
+    if measured.silent_at_last_s >= measured.longest_gap_s:
+        raise RuntimeError(
+            f"nobody was answered in the last {measured.silent_at_last_s:.1f} s:"
+            " the outage outlasted the load"
+        )
 
 
 def snapshots(bench: Bench, estate: Estate) -> None:
@@ -142,6 +187,10 @@ class _Behind:
     ready_s: float
     """From its start on."""
     installed: int
+    snapshot_mb: float
+    """In millions of bytes, as all sizes here."""
+    state_mb: float
+    """Of the database that it was taken of, on the disk."""
 
 
 def _behind(bench: Bench, estate: Estate) -> None:
@@ -152,6 +201,8 @@ def _behind(bench: Bench, estate: Estate) -> None:
         "snapshots, in s, medians of three",
         users=estate.population.users,
         codes=estate.population.codes,
+        snapshot_mb=round(statistics.median(each.snapshot_mb for each in found), 1),
+        state_db_mb=round(statistics.median(each.state_mb for each in found), 1),
         one_taken=round(statistics.median(each.taken_s for each in found), 2),
         one_fetched_and_installed=round(
             statistics.median(each.installed_s for each in found), 2
@@ -185,6 +236,8 @@ def _once_behind(estate: Estate) -> _Behind:
         installed_s=estate.snapshot_s(node, "fetch") / installed,
         ready_s=took,
         installed=installed,
+        snapshot_mb=max(snapshot_bytes(n.log.read_text()) for n in others) / 1e6,
+        state_mb=max(_state_bytes(n) for n in others) / 1e6,
     )
 
 
@@ -203,6 +256,18 @@ def _one_taken_s(
 
 def _installed(node: LocalNode) -> int:
     return node.log.read_text().count("snapshot_installed")
+
+
+def snapshot_bytes(log: str) -> int:
+    """Return how long the last snapshot is that a node has taken. Raises `ValueError`."""
+    said = re.findall(r" snapshot_taken\b.*\bbytes=(\d+)", log)
+    if not said:
+        raise ValueError("no snapshot was taken")
+    return int(said[-1])
+
+
+def _state_bytes(node: LocalNode) -> int:
+    return (node.directory / "data" / "state.db").stat().st_size
 
 
 def first_kept(log: str) -> int:

@@ -77,6 +77,8 @@ class Measured:
     """By `time.perf_counter`, which is one clock for all processes on Linux."""
     lasted_s: float = 0.0
     """From the first call to the last answer, the warm-up too."""
+    silent_at_last_s: float = 0.0
+    """Between the last good answer and the end."""
     longest_gap_s: float = 0.0
     """Between two good answers, anybody's, or one and the begin or the end."""
 
@@ -188,6 +190,8 @@ class Clients:
         shed = [e.took_s * 1000 for e in seen if e.code == "RESOURCE_EXHAUSTED"]
         shed_later = [e.took_s * 1000 for e in kept if e.code == "RESOURCE_EXHAUSTED"]
         shed_at_first = shed[: len(shed) - len(shed_later)]
+        good = [each.ended for each in seen if each.code == "OK"]
+        ended = [each.ended for each in seen[-1:]]
         return Measured(
             answered=len(well),
             seconds=seconds,
@@ -204,14 +208,9 @@ class Clients:
             ),
             began=begin,
             lasted_s=seen[-1].ended - begin if seen else 0.0,
+            silent_at_last_s=longest_gap([*(good or [begin])[-1:], *ended]),
             # Also of an outage that lasts to the end.
-            longest_gap_s=longest_gap(
-                [
-                    begin,
-                    *(each.ended for each in seen if each.code == "OK"),
-                    *(each.ended for each in seen[-1:]),
-                ]
-            ),
+            longest_gap_s=longest_gap([begin, *good, *ended]),
         )
 
     def _is_accepted(self, seen: _Seen) -> bool:
@@ -265,6 +264,12 @@ def answered(measured: Measured) -> Measured:
     if not measured.answered:
         raise RuntimeError(f"no call was answered: {measured.codes}")
     return measured
+
+
+def must_have_lasted(measured: Measured, seconds: float) -> None:
+    """See that the load did not end early, since there was nothing more to ask."""
+    if measured.lasted_s < seconds - 1:
+        raise RuntimeError(f"all codes were spent in {measured.lasted_s:.0f} s")
 
 
 def main() -> int:
