@@ -96,11 +96,18 @@ def measure(bench: Bench, folder: Path, users: int) -> None:
 
     with (
         bench.part("Hashing of production, three nodes"),
-        production(folder / "production-3", 2000, nodes=3) as hashing,
+        production(folder / "production-3", 2600, nodes=3) as hashing,
     ):
         authenticating.production(bench, hashing)
+        part(
+            "A crowd for a minute, hashing of production",
+            lambda: crowding.enduring_of_production(bench, hashing),
+        )
         part("In one session", lambda: authenticating.one_session(bench, hashing))
-        part("Bulk issue", lambda: administering.bulk_of_production(bench, hashing))
+        part(
+            "Bulk issue, hashing of production",
+            lambda: administering.bulk_of_production(bench, hashing),
+        )
     with (
         bench.part("Hashing of production, one node"),
         production(folder / "production-1", 900, nodes=1) as hashing,

@@ -118,6 +118,14 @@ class Bench:
             patient=patient,
         )
 
+    @contextlib.contextmanager
+    def no_election(self, estate: Estate, words: str) -> Iterator[None]:
+        """See that nobody is elected meanwhile (4)."""
+        before = estate.term()
+        yield
+        elected = float(estate.term() - before)
+        self.target("(4)", f"elections, {words}", elected, 0)
+
     def target(
         self,
         name: str,

@@ -204,22 +204,32 @@ def test_syncs_are_counted_once_and_apart_from_those_of_other_files() -> None:
 
 
 @pytest.mark.parametrize(
-    ("steps", "longest"), [([], NOTE_MS), ([(7.5, "x"), (2.5, "y")], 7.5)]
+    ("rounds", "longest", "holds"),
+    [
+        # That nothing was noted does not say that nothing took any time.
+        ([[]] * ROUNDS, NOTE_MS, True),
+        # One step that is too long is one, in however many rounds there is none.
+        ([[], [(7.5, "x"), (2.5, "y")], *[[]] * (ROUNDS - 2)], 7.5, False),
+    ],
 )
-def test_a_round_without_a_long_step_had_shorter_ones_than_are_noted(
+def test_the_longest_step_of_any_round_counts(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    steps: list[tuple[float, str]],
+    rounds: list[list[tuple[float, str]]],
     longest: float,
+    *,
+    holds: bool,
 ) -> None:
-    """That nothing was noted does not say that nothing took any time."""
     measuring, estate = bench(tmp_path), Mock()
     estate.cluster.nodes = [Mock(node_id="n1", environment={})]
-    started = iter([[(9.0, "the start")]])
-    monkeypatch.setattr(crowding, "steps_of", lambda _: next(started, steps))
+    seen = iter([[(9.0, "the start")], *rounds])
+    monkeypatch.setattr(crowding, "steps_of", lambda _: next(seen))
     crowding.steps(measuring, estate, tmp_path)
     (target,) = measuring.report.targets
-    assert target.value == longest
+    assert (target.value, target.holds) == (longest, holds)
+    (row,) = (r for r in measuring.report.results if "longest_of_each_round" in r)
+    assert max(row["longest_of_each_round"]) == longest
+    assert len(row["longest_of_each_round"]) == ROUNDS
 
 
 def test_a_report_says_on_what_it_was_begun(tmp_path: Path) -> None:
@@ -269,15 +279,56 @@ def test_a_loop_that_nobody_watches_has_not_held(tmp_path: Path) -> None:
     assert not measuring.report.targets
 
 
-def test_a_minute_whose_codes_were_spent_before_is_none(tmp_path: Path) -> None:
-    measuring, estate = bench(tmp_path), Mock()
-    clients = Clients(LOAD)
-    clients.saw(ended=40, took_s=1, code="OK")
-    estate.authenticate.return_value.measured = clients.measured(begin=0)
-    estate.status.return_value.members = [Mock(term=2)]
+MINUTES = [crowding.enduring, crowding.enduring_of_production]
+
+
+def crowded(lasted_s: float) -> Mock:
+    """Return an estate whose load lasts for so long, and where two are elected."""
+    estate, clients = Mock(), Clients(LOAD)
+    clients.saw(ended=lasted_s, took_s=1, code="OK")
+    estate.authenticate.return_value = Run(
+        measured=clients.measured(begin=0), cpu_ms={}, entries=0
+    )
+    estate.term.side_effect = [3, 5]
+    return estate
+
+
+@pytest.mark.parametrize("minute", MINUTES)
+def test_a_minute_whose_codes_were_spent_before_is_none(
+    tmp_path: Path, minute: Callable[[Bench, Estate], None]
+) -> None:
+    measuring = bench(tmp_path)
     with pytest.raises(RuntimeError, match="spent in 40 s"):
-        crowding.enduring(measuring, estate)
+        minute(measuring, crowded(40))
     assert not measuring.report.targets
+
+
+@pytest.mark.parametrize("minute", MINUTES)
+def test_whoever_is_elected_within_a_minute_is_counted(
+    tmp_path: Path, minute: Callable[[Bench, Estate], None]
+) -> None:
+    measuring = bench(tmp_path)
+    minute(measuring, crowded(60))
+    (target,) = measuring.report.targets
+    assert (target.name, target.value, target.holds) == ("(4)", 2, False)
+
+
+def test_elections_count_from_the_start_of_all_nodes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To see what cores can do nodes are stopped, and whoever starts is elected."""
+    estate, measuring = crowded(3), bench(tmp_path)
+    steps = Mock()
+    steps.attach_mock(estate.start, "start")
+    steps.attach_mock(estate.term, "term")
+    steps.attach_mock(estate.authenticate, "load")
+    monkeypatch.setattr(authenticating, "argon2id_per_s", lambda: 100)
+    authenticating._held_against_the_cores(measuring, estate, "here", (64, 256))
+    called = [each[0] for each in steps.mock_calls]
+    assert called == ["start", "term", *["load"] * 6, "term", "start"]
+    (target,) = measuring.report.targets
+    assert target.words == "elections, hashing of production, here, up to 256 clients"
+    assert (target.value, target.holds) == (2, False)
 
 
 def test_the_last_tokencodes_of_a_step_are_no_load(
