@@ -24,6 +24,7 @@ from tests.bench import (
     crowding,
     failing,
     indistinguishable,
+    storing,
 )
 from tests.bench import limits as ceilings
 from tests.bench.estate import Estate
@@ -147,6 +148,7 @@ def measure(bench: Bench, folder: Path, users: int) -> None:
                 failing.growing(bench, each)
         with large:
             part("Memory", lambda: failing.memory(bench, large))
+            part("State", lambda: storing.state(bench, large))
             part("Restart", lambda: failing.restart(bench, large))
             part("Policies", lambda: administering.policies(bench, large))
             part("kill -9", lambda: failing.killed(bench, large))
