@@ -29,7 +29,7 @@ from tests.bench import (
 from tests.bench import limits as ceilings
 from tests.bench.estate import Estate
 from tests.bench.limits import Limits
-from tests.bench.measuring import Bench
+from tests.bench.measuring import CORES, Bench
 from tests.bench.plot import draw
 from tests.bench.population import Population
 from tests.bench.report import ALL_OF_IT, Report
@@ -63,11 +63,11 @@ def main() -> int:
         limits = look_at_the_machine(report, folder, wanted.seconds)
         bench = Bench(report, limits, wanted.seconds, console)
         measure(bench, folder, wanted.users)
+    draw(report.results, wanted.out.with_suffix(".png"))
     report.add(ALL_OF_IT, seconds=round(time.monotonic() - began))
     report.write()
     report.show(console)
     console.print(f"{time.monotonic() - began:.0f} s; {wanted.out}")
-    draw(report.results, wanted.out.with_suffix(".png"))
     return 1 if bench.failed else 0
 
 
@@ -97,7 +97,7 @@ def measure(bench: Bench, folder: Path, users: int) -> None:
 
     with (
         bench.part("Hashing of production, three nodes"),
-        production(folder / "production-3", 2600, nodes=3) as hashing,
+        production(folder / "production-3", 1300 * CORES, nodes=3) as hashing,
     ):
         authenticating.production(bench, hashing)
         part(
@@ -111,7 +111,7 @@ def measure(bench: Bench, folder: Path, users: int) -> None:
         )
     with (
         bench.part("Hashing of production, one node"),
-        production(folder / "production-1", 900, nodes=1) as hashing,
+        production(folder / "production-1", 450 * CORES, nodes=1) as hashing,
     ):
         authenticating.alone(bench, hashing)
     with (

@@ -10,7 +10,14 @@ from local_cluster.cluster import LocalNode
 from tests.bench.estate import Estate, Run
 from tests.bench.limits import argon2id_per_s, call_echo, echoing
 from tests.bench.load import Measured
-from tests.bench.measuring import CALLS_PER_S_MAX, CLIENTS, MANY, Bench, ratio
+from tests.bench.measuring import (
+    CALLS_PER_S_MAX,
+    CLIENTS,
+    HASHED_PER_S,
+    MANY,
+    Bench,
+    ratio,
+)
 from tests.bench.tracing import counting_syncs
 
 KINDS = {"code": "codes", "token": "TOTP"}
@@ -122,7 +129,7 @@ def _hashing(
             kind=kind,
             clients=clients,
             seconds=seconds,
-            calls=clients + int(seconds * 50),
+            calls=clients + int(seconds * HASHED_PER_S),
             via=via,
             patient=True,
         )

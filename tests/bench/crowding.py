@@ -7,12 +7,10 @@ from pathlib import Path
 from tests.bench.authenticating import held_up, quickly_told
 from tests.bench.estate import Estate
 from tests.bench.load import must_have_lasted
-from tests.bench.measuring import CALLS_PER_S, MANY, ROUNDS, Bench
+from tests.bench.measuring import CALLS_PER_S, HASHED_PER_S, MANY, ROUNDS, Bench
 from tests.bench.tracing import NOTE_MS, steps_of, watch_steps
 
 ENDURING_S = 60
-ATTEMPTS_PER_S_MAX = 80
-"""More than all cores can hash in a second, so that codes last for as long."""
 STEP_MS_MAX = 5.0
 """Of the event loop: what computes for longer belongs into a thread."""
 
@@ -48,7 +46,7 @@ def enduring_of_production(
     This crowd waits as it is told: who asks again at once spends a code each time, and
     to hash as many as that takes would last for longer than all loads together.
     """
-    calls = MANY + int(seconds * ATTEMPTS_PER_S_MAX)
+    calls = MANY + int(seconds * 2 * HASHED_PER_S)
     words = "hashing of production, in sessions of their own"
     _endure(bench, estate, seconds, calls, words, patient=True)
 

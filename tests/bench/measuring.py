@@ -2,6 +2,7 @@
 """What every part of the benchmark has: a report, the ceilings, and loads thrice."""
 
 import contextlib
+import os
 import statistics
 import time
 import traceback
@@ -21,6 +22,9 @@ MANY = 256
 CALLS_PER_S_MAX = {1: 300, 8: 800}
 """More than a load asks in a second, so that none ends early; else:"""
 CALLS_PER_S = 1500
+CORES = os.cpu_count() or 1
+HASHED_PER_S = 25 * CORES
+"""More attempts than all cores hash in a second, with the hashing of production."""
 ROUNDS = 5
 """Of loads that take turns."""
 
