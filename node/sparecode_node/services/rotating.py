@@ -32,7 +32,7 @@ from sparecode_node.services.sealing import Sealing
 from sparecode_node.statemachine.key_commands import ActivateKey, SealKind
 
 HAND_S = 5.0
-"""For one member to write a key to its ring."""
+"""For one member to write a key to its ring, and until the way to it is there."""
 LOOK_S = 0.1
 """Between two looks at what has been done."""
 STALLED_S = 2.0
