@@ -1,13 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The lost token comes back: the table of R, row by row."""
 
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pytest
 
-from sparecode_node.domain.emergency_access import RecoveryPolicy, all_void
+from sparecode_node.domain.emergency_access import (
+    EmergencyCodeSet,
+    RecoveryPolicy,
+    all_void,
+)
 from sparecode_node.domain.policy import DAY_MS
 from sparecode_node.domain.recovery import refuses_recovered
+from sparecode_node.domain.tokens import Token
 from tests.domain.examples import NOW_MS, USE, make_set, make_token
 
 LIVES = make_set(1, ends_at_ms=NOW_MS + DAY_MS)
@@ -17,6 +23,26 @@ VOIDED_THEN_ENDED = ENDED.void(NOW_MS - 1)
 ENDED_THEN_OFF = ENDED.void(NOW_MS)
 EXHAUSTED = LIVES.spend(1, USE)
 EXHAUSTED_THEN_ENDED = ENDED.spend(1, USE)
+EXHAUSTED_BEFORE = LIVES.spend(1, replace(USE, at_ms=NOW_MS - 1))
+
+
+@dataclass(frozen=True)
+class Level:
+    """How entries of a feature level are decided."""
+
+    end_together: bool
+    own_ends_count: bool
+
+
+LEVELS = [Level(False, False), Level(True, False), Level(True, True)]
+
+
+def later(token: Token, sets: list[EmergencyCodeSet], level: Level) -> bool:
+    """Void all, and say whether the token is refused when all ends are past."""
+    after, _ = all_void(sets, NOW_MS, None, **asdict(level))
+    return refuses_recovered(
+        token, after, NOW_MS + DAY_MS, own_ends_count=level.own_ends_count
+    )
 
 
 @pytest.mark.parametrize(
@@ -42,6 +68,10 @@ EXHAUSTED_THEN_ENDED = ENDED.spend(1, USE)
         # The last set decides, and the newest governs (I8).
         (RecoveryPolicy.ALLOW_AFTER_EXPIRY, [ENDED, LIVES], True),
         (RecoveryPolicy.ALLOW_AFTER_EXPIRY, [ENDED, VOIDED], False),
+        (RecoveryPolicy.ALLOW_AFTER_EXPIRY, [ENDED, EXHAUSTED], True),
+        (RecoveryPolicy.ALLOW_AFTER_EXPIRY, [ENDED, ENDED, EXHAUSTED], True),
+        (RecoveryPolicy.ALLOW_AFTER_EXPIRY, [ENDED, EXHAUSTED_THEN_ENDED], False),
+        (RecoveryPolicy.ALLOW_AFTER_EXPIRY, [ENDED, EXHAUSTED_BEFORE], False),
         (RecoveryPolicy.ALLOW_AFTER_EXPIRY, [VOIDED, ENDED], True),
         (RecoveryPolicy.ALLOW_AFTER_EXPIRY, [], True),
     ],
@@ -51,14 +81,15 @@ def test_a_lost_token_is_treated_as_its_policy_says(
 ) -> None:
     """DENY, ALLOW_AND_DISABLE, ALLOW_AFTER_EXPIRY (R, R2)."""
     token = make_token(lost=True, recovery=policy)
-    assert refuses_recovered(token, sets, NOW_MS) is refused
+    said = refuses_recovered(token, sets, NOW_MS, own_ends_count=True)
+    assert said is refused
 
 
 @pytest.mark.parametrize("policy", RecoveryPolicy)
 def test_a_token_that_is_not_lost_works(policy: RecoveryPolicy) -> None:
     """A policy of the past does not matter to a token that was reinstated (R)."""
     token = make_token(lost=False, recovery=policy)
-    assert not refuses_recovered(token, [LIVES], NOW_MS)
+    assert not refuses_recovered(token, [LIVES], NOW_MS, own_ends_count=True)
 
 
 def test_codes_that_die_before_their_end_let_no_token_in() -> None:
@@ -69,13 +100,31 @@ def test_codes_that_die_before_their_end_let_no_token_in() -> None:
     token work before the kept codes' own end (R2).
     """
     token = make_token(lost=True, recovery=RecoveryPolicy.ALLOW_AFTER_EXPIRY)
-    assert refuses_recovered(token, [ENDED, LIVES], NOW_MS)
-    for before, refused in (
-        ([ENDED, LIVES], True),
-        ([ENDED], False),  # Over, whatever comes later.
-        ([ENDED, EXHAUSTED_THEN_ENDED], False),
-    ):
-        after = all_void(before, NOW_MS, None, end_together=True)
-        assert refuses_recovered(token, after, NOW_MS + DAY_MS) is refused
-    before_level_3 = all_void([ENDED, LIVES], NOW_MS, None, end_together=False)
-    assert not refuses_recovered(token, before_level_3, NOW_MS)
+    assert refuses_recovered(token, [ENDED, LIVES], NOW_MS, own_ends_count=False)
+    for level in LEVELS:
+        for before, refused in (
+            ([ENDED, LIVES], level.end_together),
+            ([ENDED], False),  # Over, whatever comes later.
+            ([ENDED, EXHAUSTED_THEN_ENDED], False),
+            ([ENDED, EXHAUSTED], level.own_ends_count),
+        ):
+            assert later(token, before, level) is refused, (level, before)
+
+
+def test_codes_that_are_used_up_before_their_end_let_no_token_in_until_then() -> None:
+    """(R2) The newest set has ended, and the kept one has not; level 4 looks at that."""
+    token = make_token(lost=True, recovery=RecoveryPolicy.ALLOW_AFTER_EXPIRY)
+    for own_ends_count in (False, True):
+        for moment, refused in ((NOW_MS, own_ends_count), (NOW_MS + DAY_MS, False)):
+            said = refuses_recovered(
+                token, [ENDED, EXHAUSTED], moment, own_ends_count=own_ends_count
+            )
+            assert said is refused
+
+
+def test_codes_of_an_expired_token_die_with_it_turned_off() -> None:
+    """(R2) From level 4 on: the token may be given another end, and they with it."""
+    for level in LEVELS:
+        after, died = all_void([ENDED, LIVES], NOW_MS, NOW_MS, **asdict(level))
+        assert died == (1 if level.own_ends_count else 0)
+        assert after[0].voided is level.own_ends_count

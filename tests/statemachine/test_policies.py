@@ -11,7 +11,7 @@ from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.policy import Policy
 from sparecode_node.statemachine import meta
 from sparecode_node.statemachine.feature_level import (
-    EXPIRED_TOKENS_COUNT,
+    OWN_ENDS_COUNT,
     WEIGHED_IF_CONCERNED,
 )
 from sparecode_node.statemachine.machine import StateMachine
@@ -298,7 +298,7 @@ def test_codes_that_may_come_back_with_their_token_stand_in_the_way(
     assert isinstance(update(world, **fewer), Applied)
     holder(world, "1", 20, **{"pin-rule": "none", "expires": "5m"})
     play(world, ("wait", {"6m": "yes"}), ("barrier", {}))
-    counted = level >= EXPIRED_TOKENS_COUNT
+    counted = level >= OWN_ENDS_COUNT
     refused = update(world, factor_off_at_failures="80", codes_per_set_default="1")
     assert getattr(refused, "reason", None) is (Reason.GUESS_ODDS if counted else None)
     assert isinstance(update(world, code_length="9"), Applied)
@@ -349,7 +349,7 @@ def test_codes_that_guesses_end_while_their_token_has_expired_let_no_lost_token_
     for _ in range(5):
         said = world.handle("authenticate", guess)
         play(world, ("wait", {"1h": "yes"}))
-    counted = level >= EXPIRED_TOKENS_COUNT
+    counted = level >= OWN_ENDS_COUNT
     assert ("CODES_VOIDED 1 noted (too many failures: 2 codes)" in said) is counted
     play(world, ("update-token", {"serial": "1", "never": "yes"}))
     said = world.handle("authenticate", {"user": "u1", "pin": PIN, "step": "0"})
@@ -367,7 +367,7 @@ def test_codes_of_an_expired_token_can_be_taken_out_of_the_way(level: int) -> No
     play(world, ("wait", {"6m": "yes"}), ("barrier", {}))
     refused = update(world, **OTHER_FORM)
     assert isinstance(refused, Rejected)
-    counted = level >= EXPIRED_TOKENS_COUNT
+    counted = level >= OWN_ENDS_COUNT
     named = "9 live codes of 3 tokens (the first is 1; expired ones count) have the old"
     assert (named if counted else "3 live codes of 1 tokens have the old") in (
         refused.detail

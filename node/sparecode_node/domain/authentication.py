@@ -72,9 +72,8 @@ class Attempt:
     challenges: bool = False
     """The next step may be asked for; entries of before know of none."""
     sets_end_together: bool = True
-    """See `all_void`."""
-    expired_tokens_count: bool = True
-    """Codes that have ended with their token alone are voided as if they lived."""
+    own_ends_count: bool = True
+    """See `all_void`, of both."""
 
     def open_factors(self) -> tuple[Factor, ...]:
         """Return those of its factors that neither wait nor are locked (L5)."""
@@ -219,29 +218,22 @@ def refuse(attempt: Attempt, refusal: Refusal) -> Judgement:
 def _void_all(
     attempt: Attempt, serials: Sequence[TokenSerial], cause: str
 ) -> tuple[tuple[EmergencyCodeSet, ...], tuple[Event, ...]]:
-    """
-    Return the sets of these tokens voided, and an event for each that had live codes.
-
-    Codes that have ended with their token alone count: another end would revive them.
-    """
+    """Return the sets of these tokens voided, and an event for each that had live codes."""
     voided: list[EmergencyCodeSet] = []
     events: list[Event] = []
-    expiry = {
-        token.serial: None if attempt.expired_tokens_count else token.expires_at_ms
-        for token in attempt.tokens
-    }
+    expiry = {token.serial: token.expires_at_ms for token in attempt.tokens}
     for serial in serials:
         sets = attempt.sets.get(serial, ())
-        after = all_void(
+        after, live = all_void(
             sets,
             attempt.use.at_ms,
             expiry[serial],
             end_together=attempt.sets_end_together,
+            own_ends_count=attempt.own_ends_count,
         )
         voided += [
             each for before, each in zip(sets, after, strict=True) if not before.voided
         ]
-        live = live_codes(sets, attempt.use.at_ms, expiry[serial])
         if live:
             events.append(
                 Event(
@@ -360,7 +352,8 @@ def _judge_tokencode(
         # It was right once, and is no guess: a double submit locks nobody out (A5).
         return Refusal(spent.reason, token.serial, charged=False)
     sets = attempt.sets.get(token.serial, ())
-    if refuses_recovered(token, sets, now_ms):
+    own_ends = attempt.own_ends_count
+    if refuses_recovered(token, sets, now_ms, own_ends_count=own_ends):
         return Refusal(Reason.RECOVERED_TOKEN_REFUSED, token.serial, charged=False)
     if new_pin or asks_next:
         # Drift is learned from what is proved; one in a wide window is not yet.

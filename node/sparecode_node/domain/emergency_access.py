@@ -158,19 +158,44 @@ def all_void(
     token_expires_at_ms: int | None,
     *,
     end_together: bool,
-) -> tuple[EmergencyCodeSet, ...]:
+    own_ends_count: bool,
+) -> tuple[tuple[EmergencyCodeSet, ...], int]:
     """
     Return the sets of one token, newest first, after somebody has ended them all.
 
-    While a code lives in any of them nothing has reached its end yet: then the newest
-    is voided even where its own end is past and a kept one has lived on, for it is
-    the newest that lets a token back in (R2). Without *end_together*, as entries of
-    before feature level 3 are decided, it is not.
+    And how many codes died by it. While a code lives in any of them, or a kept one
+    that was used up has not ended, nothing has reached its end yet: then the newest
+    is voided even where its own end is past, for it is the newest that lets a token
+    back in (R2). Codes that have ended with their token alone live, too: another end
+    of the token would revive them.
+
+    Entries of before a feature level are decided without what it has brought:
+    *end_together* came with level 3, *own_ends_count* with level 4.
     """
     voided = [each.void(now_ms) for each in sets]
-    if end_together and live_codes(sets, now_ms, token_expires_at_ms):
+    live = live_codes(sets, now_ms, None if own_ends_count else token_expires_at_ms)
+    lasts = own_ends_count and used_up_before_its_end(sets, now_ms)
+    if end_together and (live or lasts):
         voided[0] = voided[0].void_for_good()
-    return tuple(voided)
+    return tuple(voided), live
+
+
+def used_up_before_its_end(sets: Sequence[EmergencyCodeSet], now_ms: int) -> bool:
+    """
+    Say whether a kept set outlived the newest, and has only been used up (R2).
+
+    *sets* are those of one token, newest first. A set that was used up before the
+    newest ended is over: the newest governs (I8).
+    """
+    if not sets or sets[0].ends_at_ms is None:
+        return False
+    newest_ended_at_ms = sets[0].ends_at_ms
+    return any(
+        code.use is not None and code.use.at_ms >= newest_ended_at_ms
+        for kept in sets[1:]
+        if not kept.expired(now_ms, None)
+        for code in kept.codes
+    )
 
 
 def live_codes(

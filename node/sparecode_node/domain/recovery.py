@@ -20,17 +20,24 @@ from sparecode_node.domain.emergency_access import (
     EmergencyCodeSet,
     RecoveryPolicy,
     live_codes,
+    used_up_before_its_end,
 )
 from sparecode_node.domain.tokens import Token
 
 
 def refuses_recovered(
-    token: Token, sets: Sequence[EmergencyCodeSet], now_ms: int
+    token: Token,
+    sets: Sequence[EmergencyCodeSet],
+    now_ms: int,
+    *,
+    own_ends_count: bool,
 ) -> bool:
     """
     Say whether a right passcode of the token is refused because it counts as lost.
 
-    *sets* are those of the token, newest first: the newest governs (I8).
+    *sets* are those of the token, newest first: the newest governs (I8). Without
+    *own_ends_count*, as entries of before feature level 4 are decided, a kept set
+    that was used up ends with that.
     """
     if not token.lost:
         return False
@@ -39,5 +46,7 @@ def refuses_recovered(
     if token.recovery is RecoveryPolicy.DENY:
         return True
     if live_codes(sets, now_ms, token.expires_at_ms):
+        return True
+    if own_ends_count and used_up_before_its_end(sets, now_ms):
         return True
     return not (sets and sets[0].reached_its_end(now_ms, token.expires_at_ms))

@@ -33,7 +33,7 @@ from sparecode_node.statemachine.authentication_commands import (
 )
 from sparecode_node.statemachine.commands import Authenticate
 from sparecode_node.statemachine.feature_level import (
-    EXPIRED_TOKENS_COUNT,
+    OWN_ENDS_COUNT,
     SETS_END_TOGETHER,
 )
 from sparecode_node.statemachine.results import Authenticated, Decision, Result
@@ -213,7 +213,7 @@ def _attempt(
         ),
         challenges=challenges,
         sets_end_together=applying.feature_level >= SETS_END_TOGETHER,
-        expired_tokens_count=applying.feature_level >= EXPIRED_TOKENS_COUNT,
+        own_ends_count=applying.feature_level >= OWN_ENDS_COUNT,
     )
 
 

@@ -9,7 +9,6 @@ from sparecode_node.domain.emergency_access import (
     EmergencyCodeSet,
     RecoveryPolicy,
     all_void,
-    live_codes,
 )
 from sparecode_node.domain.ids import AdministratorName, TokenSerial
 from sparecode_node.domain.issuing import Wish, issue, issue_fixed
@@ -30,7 +29,7 @@ from sparecode_node.statemachine.commands import (
     SealedCode,
 )
 from sparecode_node.statemachine.feature_level import (
-    EXPIRED_TOKENS_COUNT,
+    OWN_ENDS_COUNT,
     SETS_END_TOGETHER,
     tokens_said,
 )
@@ -267,21 +266,14 @@ def _note_voided(
 
 
 def void_live(applying: Applying, token: Token, cause: str) -> int:
-    """
-    Void every set of a token; return how many codes died by it.
-
-    Those that have ended with the token alone are among them: with another end of the
-    token they would have lived again.
-    """
+    """Void every set of a token; return how many codes died by it."""
     sets = code_tables.find_sets(applying.db, token.serial)
-    expired = applying.feature_level >= EXPIRED_TOKENS_COUNT
-    token_ends = None if expired else token.expires_at_ms
-    live = live_codes(sets, applying.now_ms, token_ends)
-    voided = all_void(
+    voided, live = all_void(
         sets,
         applying.now_ms,
-        token_ends,
+        token.expires_at_ms,
         end_together=applying.feature_level >= SETS_END_TOGETHER,
+        own_ends_count=applying.feature_level >= OWN_ENDS_COUNT,
     )
     for before, after in zip(sets, voided, strict=True):
         code_tables.update_set(applying.db, before, after)

@@ -37,8 +37,12 @@ PURGED_IN_STEPS = 4
 WEIGHED_IF_CONCERNED = 4
 """From this level on a change of policy looks at live codes and lettered PINs if need be."""
 
-EXPIRED_TOKENS_COUNT = 4
-"""From this level on codes of expired tokens are in the way, and are voided (I6, T4, R2)."""
+OWN_ENDS_COUNT = 4
+"""
+From this level on a set counts until its own end. One that has ended with its token
+alone stands in the way of a change, and is voided (I6, T4, R2); a lost token waits for
+one that was kept and has been used up (R2).
+"""
 
 
 class FeatureLevelError(Exception):

@@ -19,7 +19,7 @@ from sparecode_node.domain.policy_changes import (
 )
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.feature_level import (
-    EXPIRED_TOKENS_COUNT,
+    OWN_ENDS_COUNT,
     WEIGHED_IF_CONCERNED,
 )
 from sparecode_node.statemachine.policy_commands import UpdatePolicy
@@ -58,7 +58,7 @@ def update_policy(applying: Applying, command: UpdatePolicy) -> Result:
         wanted,
         _InUse(applying, wanted),
         keep_lengths=bool(command.keep_code_lengths),
-        names_token=applying.feature_level >= EXPIRED_TOKENS_COUNT,
+        names_token=applying.feature_level >= OWN_ENDS_COUNT,
     )
     if isinstance(after, Rejected):
         return after
@@ -111,7 +111,7 @@ class _InUse:
         if not (self._all or weighs_live_codes(applying.policy, self._wanted)):
             return ()
         # An expired token may be given another end, and its codes then live again.
-        expired = applying.feature_level >= EXPIRED_TOKENS_COUNT
+        expired = applying.feature_level >= OWN_ENDS_COUNT
         rows = applying.db.execute(
             LIVE_CODES, {"now": applying.now_ms, "expired": expired}
         )
