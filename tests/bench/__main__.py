@@ -97,7 +97,7 @@ def measure(bench: Bench, folder: Path, users: int) -> None:
 
     with (
         bench.part("Hashing of production, three nodes"),
-        production(folder / "production-3", 1300 * CORES, nodes=3) as hashing,
+        production(folder / "production-3", 1300 * max(2, CORES), nodes=3) as hashing,
     ):
         authenticating.production(bench, hashing)
         part(
@@ -111,7 +111,7 @@ def measure(bench: Bench, folder: Path, users: int) -> None:
         )
     with (
         bench.part("Hashing of production, one node"),
-        production(folder / "production-1", 450 * CORES, nodes=1) as hashing,
+        production(folder / "production-1", 450 * max(2, CORES), nodes=1) as hashing,
     ):
         authenticating.alone(bench, hashing)
     with (

@@ -46,7 +46,7 @@ def enduring_of_production(
     This crowd waits as it is told: who asks again at once spends a code each time, and
     to hash as many as that takes would last for longer than all loads together.
     """
-    calls = MANY + int(seconds * 2 * HASHED_PER_S)
+    calls = MANY + int(seconds * 1.6 * HASHED_PER_S)
     words = "hashing of production, in sessions of their own"
     _endure(bench, estate, seconds, calls, words, patient=True)
 
