@@ -15,6 +15,7 @@ from sparecode_node.domain.lockout import FREE, Factor
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.domain.passcodes import Reading
 from sparecode_node.domain.pins import NewPin, PinRule
+from sparecode_node.domain.policy import DAY_MS
 from sparecode_node.domain.tokencodes import moments_after
 from tests.domain.examples import (
     ALICE,
@@ -266,6 +267,24 @@ def test_what_is_refused_unseen_consumes_nothing(
     """As with passcodes: not judged, not counted (A4, L5)."""
     judgement = second_step(given(NextStep.NEXT_TOKENCODE), **changes)
     assert judgement == Judgement(reason=reason)
+
+
+@pytest.mark.parametrize("own_ends_count", [False, True])
+def test_a_lost_token_is_held_back_by_a_kept_set_that_was_used_up(
+    *, own_ends_count: bool
+) -> None:
+    """(R2) From feature level 4 on, at its second step as at its first."""
+    token = make_token(lost=True, recovery=RecoveryPolicy.ALLOW_AFTER_EXPIRY)
+    ended, lives = (make_set(1, ends_at_ms=NOW_MS + more) for more in (0, DAY_MS))
+    judgement = second_step(
+        given(NextStep.NEXT_TOKENCODE),
+        token=token,
+        code_sets=(ended, lives.spend(1, USE)),
+        own_ends_count=own_ends_count,
+    )
+    assert judgement.accepted is not own_ends_count
+    refused = Reason.RECOVERED_TOKEN_REFUSED if own_ends_count else None
+    assert judgement.reason is refused
 
 
 @pytest.mark.parametrize(

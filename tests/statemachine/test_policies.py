@@ -358,6 +358,24 @@ def test_codes_that_guesses_end_while_their_token_has_expired_let_no_lost_token_
 
 
 @pytest.mark.parametrize("level", LEVELS)
+def test_kept_codes_that_are_used_up_let_no_lost_token_in(level: int) -> None:
+    """(R2) The newest set has ended, and the kept one will: from level 4 on that counts."""
+    world = begun(level)
+    holder(world, "1", 1, lifetime="4h", recovery="allow_after_expiry")
+    again = {"serial": "1", "set": "newest", "count": "1", "lifetime": "1h"}
+    play(
+        world,
+        ("save", {**again, "recovery": "allow_after_expiry", "keep": "yes"}),
+        ("wait", {"2h": "yes"}),
+        ("authenticate", {"user": "u1", "pin": PIN, "code": "1/1"}),
+    )
+    said = world.handle("authenticate", {"user": "u1", "pin": PIN, "step": "0"})
+    counted = level >= OWN_ENDS_COUNT
+    assert said.splitlines()[0] == ("refused" if counted else "accepted")
+    assert ("recovered_token_refused" in said) is counted
+
+
+@pytest.mark.parametrize("level", LEVELS)
 def test_codes_of_an_expired_token_can_be_taken_out_of_the_way(level: int) -> None:
     """(T4) The refusal says whose they are, and what it says to do can be done."""
     world = begun(level)

@@ -101,7 +101,7 @@ def issue(
     When the token turns up, by --if-recovered:
       deny                it stays refused until somebody reinstates it
       allow-and-disable   it works, and its first use voids the codes
-      allow-after-expiry  it works once the codes have ended: give --expires
+      allow-after-expiry  it works once their lifetime has ended: give --expires
     """  # noqa: D301  The backslash b is Click's "do not fill this paragraph".
     settings = settings_of(context)
     output = settings.output

@@ -16,7 +16,7 @@ from sparecode_client.values import (
 POLICY_WORDS = {
     RecoveryPolicy.DENY: "it stays refused until it is reinstated",
     RecoveryPolicy.ALLOW_AND_DISABLE: "it works, and its first use voids the codes",
-    RecoveryPolicy.ALLOW_AFTER_EXPIRY: "it works once the codes have ended",
+    RecoveryPolicy.ALLOW_AFTER_EXPIRY: "it works once the codes' lifetime has ended",
 }
 ROWS_MIN = 10
 COLUMNS_MAX = 4

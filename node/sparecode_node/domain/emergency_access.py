@@ -9,8 +9,8 @@ tokencode, accepted until its end (I11): a set of one code that is never spent.
       |
       +------ re-issue, off, recovered token ---> VOID
 
-A set ends by time (`effective_end_ms`), when its last code is used, or by being
-voided. Only a set that nobody voided before *reaches its end* (R2).
+A set ends by time (`effective_end_ms`), or by being voided; that its last code was used
+does not end it. Only a set that nobody voided before *reaches its end* (R2).
 """
 
 import enum
@@ -174,18 +174,19 @@ def all_void(
     """
     voided = [each.void(now_ms) for each in sets]
     live = live_codes(sets, now_ms, None if own_ends_count else token_expires_at_ms)
-    lasts = own_ends_count and used_up_before_its_end(sets, now_ms)
+    lasts = own_ends_count and used_while_it_outlives(sets, now_ms)
     if end_together and (live or lasts):
         voided[0] = voided[0].void_for_good()
     return tuple(voided), live
 
 
-def used_up_before_its_end(sets: Sequence[EmergencyCodeSet], now_ms: int) -> bool:
+def used_while_it_outlives(sets: Sequence[EmergencyCodeSet], now_ms: int) -> bool:
     """
-    Say whether a kept set outlived the newest, and has only been used up (R2).
+    Say whether a code was used of a kept set that outlives the newest (R2).
 
-    *sets* are those of one token, newest first. A set that was used up before the
-    newest ended is over: the newest governs (I8).
+    *sets* are those of one token, newest first. It has not ended then, also if that
+    was its last code. One that was used up before the newest ended does not count:
+    the newest governs (I8).
     """
     if not sets or sets[0].ends_at_ms is None:
         return False

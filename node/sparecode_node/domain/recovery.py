@@ -6,8 +6,8 @@ The lost token comes back (R).
 |----------------------|--------------------------------|------------------------------|
 | `DENY`               | refused, codes work            | still refused                |
 | `ALLOW_AND_DISABLE`  | accepted; all live codes die   | accepted                     |
-| `ALLOW_AFTER_EXPIRY` | refused, codes work            | accepted from the set's end  |
-|                      |                                | on, if it reached its end    |
+| `ALLOW_AFTER_EXPIRY` | refused, codes work            | accepted from the last end   |
+|                      |                                | on, if the newest reached it |
 
 Voided or used-up sets do not clear the lost mark under `DENY` and
 `ALLOW_AFTER_EXPIRY`: a thief who makes the codes die by wrong guesses does not
@@ -20,7 +20,7 @@ from sparecode_node.domain.emergency_access import (
     EmergencyCodeSet,
     RecoveryPolicy,
     live_codes,
-    used_up_before_its_end,
+    used_while_it_outlives,
 )
 from sparecode_node.domain.tokens import Token
 
@@ -47,6 +47,6 @@ def refuses_recovered(
         return True
     if live_codes(sets, now_ms, token.expires_at_ms):
         return True
-    if own_ends_count and used_up_before_its_end(sets, now_ms):
+    if own_ends_count and used_while_it_outlives(sets, now_ms):
         return True
     return not (sets and sets[0].reached_its_end(now_ms, token.expires_at_ms))
