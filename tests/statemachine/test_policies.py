@@ -310,16 +310,21 @@ def test_codes_that_may_come_back_with_their_token_stand_in_the_way(
     assert refused.reason is (Reason.CODES_LIVE if counted else Reason.GUESS_ODDS)
 
 
-def one_set_behind_another(level: int) -> World:
-    """Return a token that has expired, with it a kept set, and before it the newest."""
+EXPIRES = ("update-token", {"serial": "1", "expires": "90m"})
+
+
+def one_set_behind_another(
+    level: int, codes: int, *steps: tuple[str, dict[str, str]]
+) -> World:
+    """Return a lost token whose newest set has ended, and a kept one not by itself."""
     world = begun(level)
     assert isinstance(update(world, factor_off_at_failures="5"), Applied)
-    holder(world, "1", 2, lifetime="40h", recovery="allow_after_expiry")
+    holder(world, "1", codes, lifetime="40h", recovery="allow_after_expiry")
     again = {"serial": "1", "set": "newest", "count": "2", "lifetime": "1h"}
     play(
         world,
         ("save", {**again, "recovery": "allow_after_expiry", "keep": "yes"}),
-        ("update-token", {"serial": "1", "expires": "90m"}),
+        *steps,
         ("wait", {"2h": "yes"}),
         ("barrier", {}),
     )
@@ -331,7 +336,7 @@ def test_codes_that_are_turned_off_while_their_token_has_expired_let_no_lost_tok
     level: int,
 ) -> None:
     """(R2) The newest set has ended, and a kept one would live on with another end."""
-    world = one_set_behind_another(level)
+    world = one_set_behind_another(level, 2, EXPIRES)
     world.handle("disable", {"serial": "1"})
     play(world, ("update-token", {"serial": "1", "never": "yes"}))
     world.handle("disable", {"serial": "1"})
@@ -344,7 +349,7 @@ def test_codes_that_guesses_end_while_their_token_has_expired_let_no_lost_token_
     level: int,
 ) -> None:
     """(R2) Too many failures void them; before level 4, as if the newest had ended."""
-    world = one_set_behind_another(level)
+    world = one_set_behind_another(level, 2, EXPIRES)
     guess = {"user": "u1", "pin": PIN, "code": "WRONG"}
     for _ in range(5):
         said = world.handle("authenticate", guess)
@@ -360,15 +365,8 @@ def test_codes_that_guesses_end_while_their_token_has_expired_let_no_lost_token_
 @pytest.mark.parametrize("level", LEVELS)
 def test_kept_codes_that_are_used_up_let_no_lost_token_in(level: int) -> None:
     """(R2) The newest set has ended, and the kept one will: from level 4 on that counts."""
-    world = begun(level)
-    holder(world, "1", 1, lifetime="4h", recovery="allow_after_expiry")
-    again = {"serial": "1", "set": "newest", "count": "1", "lifetime": "1h"}
-    play(
-        world,
-        ("save", {**again, "recovery": "allow_after_expiry", "keep": "yes"}),
-        ("wait", {"2h": "yes"}),
-        ("authenticate", {"user": "u1", "pin": PIN, "code": "1/1"}),
-    )
+    world = one_set_behind_another(level, 1)
+    play(world, ("authenticate", {"user": "u1", "pin": PIN, "code": "1/1"}))
     said = world.handle("authenticate", {"user": "u1", "pin": PIN, "step": "0"})
     counted = level >= OWN_ENDS_COUNT
     assert said.splitlines()[0] == ("refused" if counted else "accepted")
