@@ -202,9 +202,7 @@ def refuse(attempt: Attempt, refusal: Refusal) -> Judgement:
     emergency = lockouts.get(Factor.EMERGENCY)
     voided: tuple[EmergencyCodeSet, ...] = ()
     if emergency is not None and emergency.given_up(policy):
-        voided, voided_events = _void_all(
-            attempt, [token.serial for token in attempt.tokens], "too many failures"
-        )
+        voided, voided_events = _void_all(attempt, attempt.tokens, "too many failures")
         events += voided_events
     return Judgement(
         reason=refusal.reason,
@@ -216,18 +214,17 @@ def refuse(attempt: Attempt, refusal: Refusal) -> Judgement:
 
 
 def _void_all(
-    attempt: Attempt, serials: Sequence[TokenSerial], cause: str
+    attempt: Attempt, tokens: Sequence[Token], cause: str
 ) -> tuple[tuple[EmergencyCodeSet, ...], tuple[Event, ...]]:
     """Return the sets of these tokens voided, and an event for each that had live codes."""
     voided: list[EmergencyCodeSet] = []
     events: list[Event] = []
-    expiry = {token.serial: token.expires_at_ms for token in attempt.tokens}
-    for serial in serials:
-        sets = attempt.sets.get(serial, ())
+    for token in tokens:
+        sets = attempt.sets.get(token.serial, ())
         after, live = all_void(
             sets,
             attempt.use.at_ms,
-            expiry[serial],
+            token.expires_at_ms,
             end_together=attempt.sets_end_together,
             own_ends_count=attempt.own_ends_count,
         )
@@ -237,7 +234,9 @@ def _void_all(
         if live:
             events.append(
                 Event(
-                    action="CODES_VOIDED", serial=serial, cause=f"{cause}: {live} codes"
+                    action="CODES_VOIDED",
+                    serial=token.serial,
+                    cause=f"{cause}: {live} codes",
                 )
             )
     return tuple(voided), tuple(events)
@@ -375,7 +374,7 @@ def accept(attempt: Attempt, token: Token, spent: Token) -> Judgement:
             token=spent,
             lockouts={Factor.TOKEN: FREE},
         )
-    voided, events = _void_all(attempt, [token.serial], "recovered token accepted")
+    voided, events = _void_all(attempt, [token], "recovered token accepted")
     return Judgement(
         reason=None,
         serial=token.serial,
