@@ -91,7 +91,8 @@ def _held_against_the_cores(
     before = _ceiling_per_s(estate)
     # Whoever starts is elected, so not around that.
     with bench.no_election(
-        estate, f"hashing of production, {where}, up to {max(crowds)} clients"
+        estate,
+        f"elections, hashing of production, {where}, up to {max(crowds)} clients",
     ):
         runs = _hashing(bench, estate, where, crowds)
     ceiling = (before + _ceiling_per_s(estate)) / 2

@@ -60,7 +60,9 @@ def _endure(
     *,
     patient: bool = False,
 ) -> None:
-    with bench.no_election(estate, f"{words}, {MANY} clients for {seconds:g} s"):
+    with bench.no_election(
+        estate, f"elections, {words}, {MANY} clients for {seconds:g} s"
+    ):
         run = estate.authenticate(
             clients=MANY, seconds=seconds, calls=calls, patient=patient
         )

@@ -53,14 +53,12 @@ def memory(bench: Bench, estate: Estate) -> None:
     )
 
 
-def memory_mb(bench: Bench, estate: Estate, when: str) -> float:
-    """Return the memory of the node that has most."""
-    found = estate.memory_mb()
+def memory_mb(bench: Bench, estate: Estate, when: str) -> None:
+    """Look at the memory of each node."""
     bench.report.add(
         f"memory in MB, {estate.population.users} users, {when}",
-        **{node: round(mb) for node, mb in found.items()},
+        **{node: round(mb) for node, mb in estate.memory_mb().items()},
     )
-    return max(found.values())
 
 
 def restart(bench: Bench, estate: Estate) -> None:
@@ -74,14 +72,27 @@ def _start_s(bench: Bench, estate: Estate) -> float:
     for _ in range(3):
         node = estate.replica()
         node.stop()
-        began = time.perf_counter()
-        node.start()
-        estate.cluster.wait_ready(node, poll_s=0.02)
-        took.append(time.perf_counter() - began)
+        took.append(_ready_s(estate, node))
+    return _median_of(bench, estate, "start to ready, in s", took)
+
+
+def _ready_s(estate: Estate, node: LocalNode) -> float:
+    """Start a node; return how long it takes until it is ready."""
+    began = time.perf_counter()
+    node.start()
+    estate.cluster.wait_ready(node, poll_s=0.02)
+    return time.perf_counter() - began
+
+
+def _median_of(
+    bench: Bench, estate: Estate, name: str, took: list[float], **values: object
+) -> float:
+    """Keep how long it has taken each time; return the median."""
     median = statistics.median(took)
     bench.report.add(
-        "start to ready, in s",
+        name,
         users=estate.population.users,
+        **values,
         median=round(median, 2),
         each=[round(each, 2) for each in took],
     )
@@ -100,10 +111,10 @@ def failover(bench: Bench, estate: Estate) -> float:
     for _ in range(3):
         primary = estate.primary()
         others = [n for n in estate.cluster.nodes if n is not primary]
-        killed: list[float] = []
+        at_s: list[float] = []
 
-        def kill(primary: LocalNode = primary, killed: list[float] = killed) -> None:
-            killed.append(time.perf_counter())
+        def kill(primary: LocalNode = primary, at_s: list[float] = at_s) -> None:
+            at_s.append(time.perf_counter())
             primary.kill()
 
         timer = threading.Timer(1.5, kill)
@@ -114,28 +125,19 @@ def failover(bench: Bench, estate: Estate) -> float:
             )
         finally:
             timer.join()
-            began = time.perf_counter()
-            primary.start()
-            estate.cluster.wait_ready(primary, poll_s=0.02)
-            took.append(time.perf_counter() - began)
-        must_be_amid(run.measured, killed)
+            took.append(_ready_s(estate, primary))
+        must_be_amid(run.measured, at_s)
         must_outlast(run.measured, OUTAGE_S)
         gaps.append(run.measured.longest_gap_s)
-    bench.report.add(
+    _median_of(
+        bench,
+        estate,
         "kill -9 of the primary: longest time without an answer, in s",
-        users=estate.population.users,
+        gaps,
         callers="of the two others",
-        median=round(statistics.median(gaps), 2),
-        each=[round(gap, 2) for gap in gaps],
     )
-    median = statistics.median(took)
-    bench.report.add(
-        "kill -9: start to ready of the killed node, in s",
-        users=estate.population.users,
-        median=round(median, 2),
-        each=[round(each, 2) for each in took],
-    )
-    return median
+    name = "kill -9: start to ready of the killed node, in s"
+    return _median_of(bench, estate, name, took)
 
 
 def must_be_amid(measured: Measured, killed: list[float]) -> None:
@@ -224,10 +226,7 @@ def _once_behind(estate: Estate) -> _Behind:
     _until_dropped(others, has + 1, estate)
     one_taken_s = max(_one_taken_s(n, estate, *taken[n.node_id]) for n in others)
     before = _installed(node)
-    began = time.perf_counter()
-    node.start()
-    estate.cluster.wait_ready(node, poll_s=0.05)
-    took = time.perf_counter() - began
+    took = _ready_s(estate, node)
     installed = _installed(node) - before
     if not installed:
         raise RuntimeError(f"{node.node_id} is ready, and has installed no snapshot")
@@ -260,10 +259,10 @@ def _installed(node: LocalNode) -> int:
 
 def snapshot_bytes(log: str) -> int:
     """Return how long the last snapshot is that a node has taken. Raises `ValueError`."""
-    said = re.findall(r" snapshot_taken\b.*\bbytes=(\d+)", log)
-    if not said:
+    said = _last_said(log, "snapshot_taken", "bytes")
+    if said is None:
         raise ValueError("no snapshot was taken")
-    return int(said[-1])
+    return said
 
 
 def _state_bytes(node: LocalNode) -> int:
@@ -272,8 +271,13 @@ def _state_bytes(node: LocalNode) -> int:
 
 def first_kept(log: str) -> int:
     """Return where a node's log begins by now, by what it has said; 0: nothing."""
-    said = re.findall(r" log_compacted\b.*\bfirst=(\d+)", log)
-    return int(said[-1]) if said else 0
+    return _last_said(log, "log_compacted", "first") or 0
+
+
+def _last_said(log: str, event: str, field: str) -> int | None:
+    """Return what a node's log has in a field of the last such line; None: no line."""
+    said = re.findall(rf" {event}\b.*\b{field}=(\d+)", log)
+    return int(said[-1]) if said else None
 
 
 def _until_dropped(nodes: list[LocalNode], index: int, estate: Estate) -> None:

@@ -123,12 +123,14 @@ class Bench:
         )
 
     @contextlib.contextmanager
-    def no_election(self, estate: Estate, words: str) -> Iterator[None]:
-        """See that nobody is elected meanwhile (4)."""
+    def no_election(
+        self, estate: Estate, words: str, *, name: str = "(4)"
+    ) -> Iterator[None]:
+        """See that nobody is elected meanwhile."""
         before = estate.term()
         yield
         elected = float(estate.term() - before)
-        self.target("(4)", f"elections, {words}", elected, 0)
+        self.target(name, words, elected, 0)
 
     def target(
         self,
