@@ -164,10 +164,10 @@ def all_void(
     Return the sets of one token, newest first, after somebody has ended them all.
 
     And how many codes died by it. While a code lives in any of them, or a kept one
-    that was used up has not ended, nothing has reached its end yet: then the newest
-    is voided even where its own end is past, for it is the newest that lets a token
-    back in (R2). Codes that have ended with their token alone live, too: another end
-    of the token would revive them.
+    that was used after the newest had ended has not, nothing has reached its end yet:
+    then the newest is voided even where its own end is past, for it is the newest that
+    lets a token back in (R2). Codes that have ended with their token alone live, too:
+    another end of the token would revive them.
 
     Entries of before a feature level are decided without what it has brought:
     *end_together* came with level 3, *own_ends_count* with level 4.

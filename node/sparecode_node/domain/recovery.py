@@ -7,11 +7,13 @@ The lost token comes back (R).
 | `DENY`               | refused, codes work            | still refused                |
 | `ALLOW_AND_DISABLE`  | accepted; all live codes die   | accepted                     |
 | `ALLOW_AFTER_EXPIRY` | refused, codes work            | accepted from the last end   |
-|                      |                                | on, if the newest reached it |
+|                      |                                | on, if the newest reached    |
+|                      |                                | its own (I8)                 |
 
 Voided or used-up sets do not clear the lost mark under `DENY` and
 `ALLOW_AFTER_EXPIRY`: a thief who makes the codes die by wrong guesses does not
-revive the token that he stole (R2).
+revive the token that he stole (R2). A kept set counts here while it lives, and once it
+was used after the newest had ended; used up before, it does not.
 """
 
 from collections.abc import Sequence
