@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class AdministratorServiceStub:
-    """Manages administrators. Their sessions die, on every node, with the commit that
-    changes their role or password, disables or removes them.
+    """Manages administrators. Changing an administrator's role or password, disabling or
+    removing the administrator ends their sessions on every node with the same commit.
     """
 
     def __init__(self, channel):
@@ -94,85 +94,88 @@ class AdministratorServiceStub:
 
 
 class AdministratorServiceServicer:
-    """Manages administrators. Their sessions die, on every node, with the commit that
-    changes their role or password, disables or removes them.
+    """Manages administrators. Changing an administrator's role or password, disabling or
+    removing the administrator ends their sessions on every node with the same commit.
     """
 
     def CreateAdministrator(self, request, context):
-        """Adds an administrator with a temporary password, to be changed at first.
+        """Adds an administrator. The password is temporary and must be changed at first
+        sign-in.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListAdministrators(self, request, context):
-        """Returns administrators in the order of their names, a page at a time.
+        """Returns administrators ordered by name, one page at a time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateAdministrator(self, request, context):
-        """Changes what is given.
+        """Changes the fields that are set.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RemoveAdministrator(self, request, context):
-        """Removes an administrator; not the last enabled super administrator.
+        """Removes an administrator. Fails for the last enabled super administrator.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ChangePassword(self, request, context):
-        """Changes one's own password, or gives another administrator a temporary one.
+        """Changes the caller's own password, or sets a temporary password for another
+        administrator.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def EnrollSecondFactor(self, request, context):
-        """Returns a secret for an authenticator app of the caller's. Nothing is changed until
-        it is confirmed.
+        """Returns a secret for the caller's authenticator app. It has no effect until it is
+        confirmed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ConfirmSecondFactor(self, request, context):
-        """Has a code of the enrolled secret asked for when the caller signs in. Their other
-        sessions end.
+        """Activates the enrolled secret: from now on the caller needs a code of it to sign
+        in. The caller's other sessions end.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RemoveSecondFactor(self, request, context):
-        """Takes the second factor of another administrator away, and ends their sessions.
-        Never one's own.
+        """Removes the second factor of another administrator and ends their sessions.
+        Administrators cannot remove their own.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListApprovals(self, request, context):
-        """Returns what waits for a second approver, and permits, a page at a time.
+        """Returns pending approvals and granted permits, one page at a time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Approve(self, request, context):
-        """Makes a change that waits, or lets its author issue what waits. Never by its author.
+        """Approves a pending request: makes the change, or permits its author to issue. The
+        author cannot approve it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Reject(self, request, context):
-        """Refuses what waits, or takes a permit back.
+        """Rejects a pending request or revokes a permit.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -245,8 +248,8 @@ def add_AdministratorServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdministratorService:
-    """Manages administrators. Their sessions die, on every node, with the commit that
-    changes their role or password, disables or removes them.
+    """Manages administrators. Changing an administrator's role or password, disabling or
+    removing the administrator ends their sessions on every node with the same commit.
     """
 
     @staticmethod

@@ -82,7 +82,7 @@ class AgentServiceServicer:
     """
 
     def RegisterAgent(self, request, context):
-        """Lets the agent of a certificate identity authenticate users.
+        """Registers an agent: callers with this certificate identity may authenticate users.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -96,42 +96,44 @@ class AgentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListAgents(self, request, context):
-        """Returns agents in the order of their names, a page at a time.
+        """Returns agents ordered by name, one page at a time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateAgent(self, request, context):
-        """Changes an agent; it holds from its commit on, on open connections too.
+        """Changes an agent. The change takes effect with its commit, also on open
+        connections.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RemoveAgent(self, request, context):
-        """Removes an agent: whatever it asks afterwards is refused.
+        """Removes an agent. All its later calls are refused.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DenyCertificate(self, request, context):
-        """Refuses every agent that calls with a certificate, from the commit on.
+        """Denies a certificate: from the commit on, every agent that calls with it is
+        refused.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AllowCertificate(self, request, context):
-        """Takes a certificate from the deny list.
+        """Removes a certificate from the deny list.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListDeniedCertificates(self, request, context):
-        """Returns the deny list, a page at a time.
+        """Returns the deny list, one page at a time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

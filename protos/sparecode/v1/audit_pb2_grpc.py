@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AuditServiceStub:
-    """Shows the audit log. Nothing in it can be changed.
+    """Reads the audit log. No event can be changed.
     """
 
     def __init__(self, channel):
@@ -58,34 +58,34 @@ class AuditServiceStub:
 
 
 class AuditServiceServicer:
-    """Shows the audit log. Nothing in it can be changed.
+    """Reads the audit log. No event can be changed.
     """
 
     def ListAuditEvents(self, request, context):
-        """Returns events that a filter lets through, a page at a time.
+        """Returns the events that match a filter, one page at a time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExportAuditEvents(self, request, context):
-        """Returns the events that a filter lets through as the content of a file, oldest
-        first, up to the newest at the time of the call.
+        """Returns the events that match a filter as the content of a file: oldest first, up
+        to the newest at the time of the call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetCheckpoint(self, request, context):
-        """Returns what the log is now, signed by the cluster. Whoever keeps it finds out
-        later whether anything before it was changed or cut off.
+        """Returns a statement about the current log, signed by the cluster. Keep it to find
+        out later whether an earlier event was changed or removed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def VerifyChain(self, request, context):
-        """Computes the chain anew from the called node's own state.
+        """Recomputes the hash chain from the state of the called node.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -123,7 +123,7 @@ def add_AuditServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AuditService:
-    """Shows the audit log. Nothing in it can be changed.
+    """Reads the audit log. No event can be changed.
     """
 
     @staticmethod

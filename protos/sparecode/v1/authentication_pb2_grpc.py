@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class AuthenticationServiceStub:
-    """Judges passcodes. Any node answers; a code is accepted once cluster-wide.
+    """Judges passcodes. Any node answers. Each emergency code is accepted once,
+    cluster-wide.
     """
 
     def __init__(self, channel):
@@ -48,19 +49,21 @@ class AuthenticationServiceStub:
 
 
 class AuthenticationServiceServicer:
-    """Judges passcodes. Any node answers; a code is accepted once cluster-wide.
+    """Judges passcodes. Any node answers. Each emergency code is accepted once,
+    cluster-wide.
     """
 
     def Authenticate(self, request, context):
-        """Judges one passcode. A wrong one is status OK with REFUSED: the call worked.
+        """Judges one passcode. A wrong passcode gives status OK with REFUSED: the call
+        worked.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ContinueAuthentication(self, request, context):
-        """Judges what the user gives for a next step, on any node. Answers each challenge
-        once: after a refusal the user begins again.
+        """Judges the user's answer to a challenge, on any node. Each challenge can be
+        answered once: after a refusal the user starts over.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -88,7 +91,8 @@ def add_AuthenticationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AuthenticationService:
-    """Judges passcodes. Any node answers; a code is accepted once cluster-wide.
+    """Judges passcodes. Any node answers. Each emergency code is accepted once,
+    cluster-wide.
     """
 
     @staticmethod

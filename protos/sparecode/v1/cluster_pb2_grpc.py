@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ClusterServiceStub:
-    """Shows the cluster to operators.
+    """Shows and changes the cluster, for operators.
     """
 
     def __init__(self, channel):
@@ -93,79 +93,80 @@ class ClusterServiceStub:
 
 
 class ClusterServiceServicer:
-    """Shows the cluster to operators.
+    """Shows and changes the cluster, for operators.
     """
 
     def GetStatus(self, request, context):
-        """Returns every member's state as the called node sees it. Works without a quorum.
+        """Returns the state of every member as the called node sees it. Works without a
+        quorum.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def TransferPrimary(self, request, context):
-        """Has another member lead, without the pause of an election. Nothing that is
-        under way gets lost by it.
+        """Makes another member the primary, without the pause of an election. Calls in
+        progress are not lost.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetReview(self, request, context):
-        """Returns what has to be looked at before a cluster that was restored or recovered
-        serves agents: its state is one of the past.
+        """Returns what an operator must review before a restored or recovered cluster serves
+        agents. Its state is from the past.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def OpenCluster(self, request, context):
-        """Has a restored or recovered cluster serve agents again.
+        """Makes a restored or recovered cluster serve agents again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateBackup(self, request, context):
-        """Returns a backup of the state, encrypted to the recipients that the policy names,
-        as the pieces of a file. It has everything that was committed before the call.
+        """Returns a backup of the state as the parts of a file. It is encrypted to the
+        recipients named by the policy and contains everything committed before the call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchStatus(self, request, context):
-        """Returns what GetStatus does, again and again, until shortly before the call's
-        deadline: then call anew.
+        """Streams the result of GetStatus repeatedly until shortly before the deadline. Call
+        again to continue.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListMembers(self, request, context):
-        """Lists the members, and the nodes that are about to become one.
+        """Lists the members and the nodes that are about to become members.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateJoinTicket(self, request, context):
-        """Lets one node be admitted: once, within 15 minutes, with `sparecode-node init
-        --join`.
+        """Creates a ticket that admits one node, once, within 15 minutes, with
+        `sparecode-node init --join`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AddMember(self, request, context):
-        """Adds a node whose certificate and key ring came by another way than a ticket.
+        """Adds a node that got its certificate and key ring in another way than by a ticket.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RemoveMember(self, request, context):
-        """Has a member leave for good: its node id does not come back. The primary hands
+        """Removes a member permanently. Its node ID cannot be used again. A primary hands
         over first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -173,9 +174,9 @@ class ClusterServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RotateKeys(self, request, context):
-        """Replaces the cluster's secret key while it serves, and tells how far it has got.
-        Ends when everything is sealed with the new key, or before the deadline: asked
-        again, it tells of what is under way.
+        """Replaces the cluster's secret key while the cluster serves, and streams the
+        progress. Ends when everything is sealed with the new key, or before the deadline.
+        Called again, it reports the rotation in progress.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -248,7 +249,7 @@ def add_ClusterServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ClusterService:
-    """Shows the cluster to operators.
+    """Shows and changes the cluster, for operators.
     """
 
     @staticmethod

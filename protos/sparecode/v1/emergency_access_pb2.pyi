@@ -31,7 +31,7 @@ class _TokencodeStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Tokenc
     TOKENCODE_STATE_UNSPECIFIED: _TokencodeState.ValueType  # 0
     """Never sent."""
     TOKENCODE_STATE_LIVE: _TokencodeState.ValueType  # 1
-    """Can be used (if its set has not ended)."""
+    """Can be used, unless its set has ended."""
     TOKENCODE_STATE_USED: _TokencodeState.ValueType  # 2
     """Was accepted."""
     TOKENCODE_STATE_VOID: _TokencodeState.ValueType  # 3
@@ -43,7 +43,7 @@ class TokencodeState(_TokencodeState, metaclass=_TokencodeStateEnumTypeWrapper):
 TOKENCODE_STATE_UNSPECIFIED: TokencodeState.ValueType  # 0
 """Never sent."""
 TOKENCODE_STATE_LIVE: TokencodeState.ValueType  # 1
-"""Can be used (if its set has not ended)."""
+"""Can be used, unless its set has ended."""
 TOKENCODE_STATE_USED: TokencodeState.ValueType  # 2
 """Was accepted."""
 TOKENCODE_STATE_VOID: TokencodeState.ValueType  # 3
@@ -52,7 +52,7 @@ Global___TokencodeState: _TypeAlias = TokencodeState  # noqa: Y015
 
 @_typing.final
 class Lifetime(_message.Message):
-    """How long a set lives; neither: until the token expires."""
+    """How long a set lives. Neither field set: until the token expires."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -60,11 +60,11 @@ class Lifetime(_message.Message):
     DURATION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
-        """Until this time."""
+        """The set ends at this time."""
 
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
-        """For so long from the commit on, by the primary's clock."""
+        """The set lives this long from the commit, by the primary's clock."""
 
     def __init__(
         self,
@@ -84,14 +84,14 @@ Global___Lifetime: _TypeAlias = Lifetime  # noqa: Y015
 
 @_typing.final
 class Tokencode(_message.Message):
-    """One code, as its owner types it (hyphens are for reading only)."""
+    """One code as the user types it. Hyphens only help reading."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ORDINAL_FIELD_NUMBER: _builtins.int
     CODE_FIELD_NUMBER: _builtins.int
     ordinal: _builtins.int
-    """Its number in the set, from 1."""
+    """The code's number in the set, from 1."""
     code: _builtins.str
     """The code, for example K7PM-4XQ2."""
     def __init__(
@@ -110,7 +110,7 @@ Global___Tokencode: _TypeAlias = Tokencode  # noqa: Y015
 
 @_typing.final
 class SavedTokencodes(_message.Message):
-    """A set after the commit that made it live."""
+    """A set, after the commit that made it live."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -123,16 +123,18 @@ class SavedTokencodes(_message.Message):
     COMMIT_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     set_id: _builtins.str
-    """Names the set."""
+    """Identifies the set."""
     codes: _builtins.int
-    """Codes in this set."""
+    """The number of codes in this set."""
     live_codes: _builtins.int
-    """Live codes of the token, kept ones included."""
+    """The number of live codes of the token, including codes kept from earlier sets."""
     voided_codes: _builtins.int
-    """Codes that this commit voided."""
+    """The number of codes that this commit voided."""
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
-        """Effective end: the earlier of the set's and the token's; absent: none."""
+        """The effective end: the earlier of the set's and the token's. Not set: the set does
+        not end.
+        """
 
     @_builtins.property
     def commit_time(self) -> _timestamp_pb2.Timestamp:
@@ -140,11 +142,11 @@ class SavedTokencodes(_message.Message):
 
     @_builtins.property
     def commit(self) -> _types_pb2.Commit:
-        """Where it was committed."""
+        """Where the change was committed."""
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What the administrator should know, in words."""
+        """Warnings for the administrator, in words."""
 
     def __init__(
         self,
@@ -168,7 +170,7 @@ Global___SavedTokencodes: _TypeAlias = SavedTokencodes  # noqa: Y015
 
 @_typing.final
 class GenerateTokencodesRequest(_message.Message):
-    """Asks for codes."""
+    """A request to draw codes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -177,7 +179,7 @@ class GenerateTokencodesRequest(_message.Message):
     serial: _builtins.str
     """The token."""
     count: _builtins.int
-    """1 to 50, or what policy says; absent: 10."""
+    """1 to 50, or the maximum set by policy. Not set: 10, or the default set by policy."""
     def __init__(
         self,
         *,
@@ -196,7 +198,7 @@ Global___GenerateTokencodesRequest: _TypeAlias = GenerateTokencodesRequest  # no
 
 @_typing.final
 class GenerateTokencodesResponse(_message.Message):
-    """Codes that are not active until saved."""
+    """Codes that are not active until they are saved."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -204,14 +206,14 @@ class GenerateTokencodesResponse(_message.Message):
     DRAFT_FIELD_NUMBER: _builtins.int
     DRAFT_END_TIME_FIELD_NUMBER: _builtins.int
     draft: _builtins.bytes
-    """To be handed to SaveEmergencyAccess; holds verifiers, never codes."""
+    """Pass it to SaveEmergencyAccess. It contains verifiers, never codes."""
     @_builtins.property
     def codes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Tokencode]:
-        """The codes. Nobody can read them again."""
+        """The codes. They cannot be read again."""
 
     @_builtins.property
     def draft_end_time(self) -> _timestamp_pb2.Timestamp:
-        """The draft is stale from then on."""
+        """The draft cannot be saved from this time on."""
 
     def __init__(
         self,
@@ -230,7 +232,7 @@ Global___GenerateTokencodesResponse: _TypeAlias = GenerateTokencodesResponse  # 
 
 @_typing.final
 class SaveEmergencyAccessRequest(_message.Message):
-    """Saves a draft."""
+    """A request to save a draft."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -242,17 +244,17 @@ class SaveEmergencyAccessRequest(_message.Message):
     KEEP_UNUSED_CODES_FIELD_NUMBER: _builtins.int
     WEAKEN_RECOVERY_POLICY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Names this request (UUID). A retry carries the same."""
+    """Identifies this request (UUID). Retries carry the same ID."""
     serial: _builtins.str
     """The token."""
     draft: _builtins.bytes
-    """From GenerateTokencodes, on any node."""
+    """The draft from GenerateTokencodes. It may come from any node."""
     recovery_policy: _types_pb2.RecoveryPolicy.ValueType
     """What happens when the token becomes available."""
     keep_unused_codes: _builtins.bool
-    """Leave the token's unused codes live, with their own lifetimes."""
+    """Keep the token's unused codes live, with their own lifetimes."""
     weaken_recovery_policy: _builtins.bool
-    """Agree to replace DENY by a weaker policy."""
+    """Confirms that DENY may be replaced with a weaker policy."""
     @_builtins.property
     def lifetime(self) -> Global___Lifetime:
         """How long the set lives."""
@@ -302,7 +304,7 @@ Global___SaveEmergencyAccessResponse: _TypeAlias = SaveEmergencyAccessResponse  
 
 @_typing.final
 class IssueTokencodesRequest(_message.Message):
-    """Generates and saves in one step."""
+    """A request to generate and save in one step."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -314,17 +316,17 @@ class IssueTokencodesRequest(_message.Message):
     KEEP_UNUSED_CODES_FIELD_NUMBER: _builtins.int
     WEAKEN_RECOVERY_POLICY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Names this request (UUID). A retry carries the same."""
+    """Identifies this request (UUID). Retries carry the same ID."""
     serial: _builtins.str
     """The token."""
     count: _builtins.int
-    """1 to 50, or what policy says; absent: 10."""
+    """1 to 50, or the maximum set by policy. Not set: 10, or the default set by policy."""
     recovery_policy: _types_pb2.RecoveryPolicy.ValueType
     """What happens when the token becomes available."""
     keep_unused_codes: _builtins.bool
-    """Leave the token's unused codes live, with their own lifetimes."""
+    """Keep the token's unused codes live, with their own lifetimes."""
     weaken_recovery_policy: _builtins.bool
-    """Agree to replace DENY by a weaker policy."""
+    """Confirms that DENY may be replaced with a weaker policy."""
     @_builtins.property
     def lifetime(self) -> Global___Lifetime:
         """How long the set lives."""
@@ -360,8 +362,8 @@ class IssueTokencodesResponse(_message.Message):
     CODES_FIELD_NUMBER: _builtins.int
     CODES_WITHHELD_FIELD_NUMBER: _builtins.int
     codes_withheld: _builtins.bool
-    """An earlier call with this request id was committed and its codes cannot be
-    shown again: issue again.
+    """An earlier call with this request ID was committed, and its codes cannot be shown
+    again. Issue a new set.
     """
     @_builtins.property
     def saved(self) -> Global___SavedTokencodes:
@@ -369,7 +371,7 @@ class IssueTokencodesResponse(_message.Message):
 
     @_builtins.property
     def codes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Tokencode]:
-        """The codes; empty if `codes_withheld`."""
+        """The codes. Empty if `codes_withheld` is true."""
 
     def __init__(
         self,
@@ -396,11 +398,13 @@ class BulkIssueRow(_message.Message):
     SERIAL_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
     row: _builtins.int
-    """Its number in the whole, from 1; a retry gives the same token the same number."""
+    """The row's number in the bulk issue, from 1. A retry uses the same number for the
+    same token.
+    """
     serial: _builtins.str
     """The token."""
     count: _builtins.int
-    """1 to 50, or what policy says; absent: that of the request."""
+    """1 to 50, or the maximum set by policy. Not set: the count of the request."""
     def __init__(
         self,
         *,
@@ -420,7 +424,9 @@ Global___BulkIssueRow: _TypeAlias = BulkIssueRow  # noqa: Y015
 
 @_typing.final
 class BulkIssueTokencodesRequest(_message.Message):
-    """Issues a set for each of many tokens. Their unused codes of before are void."""
+    """A request to issue one set for each of many tokens. Their earlier unused codes are
+    voided.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -431,18 +437,18 @@ class BulkIssueTokencodesRequest(_message.Message):
     RECOVERY_POLICY_FIELD_NUMBER: _builtins.int
     WEAKEN_RECOVERY_POLICY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Names the whole (UUID). A retry carries the same, with the rows that are still
-    wanted.
+    """Identifies the bulk issue (UUID). Retries carry the same ID and the rows that still
+    need a result.
     """
     count: _builtins.int
-    """Codes for each token; absent: as policy says."""
+    """The number of codes per token. Not set: the default set by policy."""
     recovery_policy: _types_pb2.RecoveryPolicy.ValueType
     """What happens when a token becomes available."""
     weaken_recovery_policy: _builtins.bool
-    """Agree to replace DENY by a weaker policy."""
+    """Confirms that DENY may be replaced with a weaker policy."""
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___BulkIssueRow]:
-        """1 to 500, no number and no token twice."""
+        """1 to 500 rows. Each number and each token at most once."""
 
     @_builtins.property
     def lifetime(self) -> Global___Lifetime:
@@ -470,8 +476,8 @@ Global___BulkIssueTokencodesRequest: _TypeAlias = BulkIssueTokencodesRequest  # 
 
 @_typing.final
 class BulkIssueTokencodesResponse(_message.Message):
-    """What became of one row. The stream may end before every row has a result, when the
-    caller's time does: ask for the rest.
+    """The result for one row. If the deadline passes, the stream may end before every row
+    has a result. Call again with the remaining rows.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -487,24 +493,24 @@ class BulkIssueTokencodesResponse(_message.Message):
     row: _builtins.int
     """The row's number."""
     serial: _builtins.str
-    """Its token."""
+    """The token's serial."""
     username: _builtins.str
     """The token's user."""
     codes_withheld: _builtins.bool
-    """An earlier call with this request id has issued them and they cannot be shown
-    again: ask for the row under another request id.
+    """An earlier call with this request ID issued the codes, and they cannot be shown
+    again. Request the row again under another request ID.
     """
     reason: _builtins.str
-    """Why it was refused, as `TOKEN_EXPIRED`."""
+    """Why the row was refused, for example `TOKEN_EXPIRED`."""
     problem: _builtins.str
-    """The same in words."""
+    """Why the row was refused, in words."""
     @_builtins.property
     def saved(self) -> Global___SavedTokencodes:
-        """The set; absent: refused."""
+        """The set. Not set: the row was refused."""
 
     @_builtins.property
     def codes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Tokencode]:
-        """The codes; empty if refused or `codes_withheld`."""
+        """The codes. Empty if the row was refused or `codes_withheld` is true."""
 
     def __init__(
         self,
@@ -528,7 +534,7 @@ Global___BulkIssueTokencodesResponse: _TypeAlias = BulkIssueTokencodesResponse  
 
 @_typing.final
 class IssueFixedTokencodeRequest(_message.Message):
-    """Issues a fixed tokencode. One-time codes of the token are void then."""
+    """A request to issue a fixed tokencode. The token's one-time codes are voided."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -538,16 +544,18 @@ class IssueFixedTokencodeRequest(_message.Message):
     RECOVERY_POLICY_FIELD_NUMBER: _builtins.int
     WEAKEN_RECOVERY_POLICY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Names this request (UUID). A retry carries the same."""
+    """Identifies this request (UUID). Retries carry the same ID."""
     serial: _builtins.str
     """The token."""
     recovery_policy: _types_pb2.RecoveryPolicy.ValueType
     """What happens when the token becomes available."""
     weaken_recovery_policy: _builtins.bool
-    """Agree to replace DENY by a weaker policy."""
+    """Confirms that DENY may be replaced with a weaker policy."""
     @_builtins.property
     def lifetime(self) -> Global___Lifetime:
-        """How long the code lives; absent: seven days, or less if policy caps it."""
+        """How long the code lives. Not set: seven days, or less if the policy sets a lower
+        cap.
+        """
 
     def __init__(
         self,
@@ -576,14 +584,14 @@ class IssueFixedTokencodeResponse(_message.Message):
     CODE_FIELD_NUMBER: _builtins.int
     CODE_WITHHELD_FIELD_NUMBER: _builtins.int
     code: _builtins.str
-    """The code, for example K7PM-4XQ2; empty if `code_withheld`."""
+    """The code, for example K7PM-4XQ2. Empty if `code_withheld` is true."""
     code_withheld: _builtins.bool
-    """An earlier call with this request id was committed and its code cannot be
-    shown again: issue again.
+    """An earlier call with this request ID was committed, and its code cannot be shown
+    again. Issue a new code.
     """
     @_builtins.property
     def saved(self) -> Global___SavedTokencodes:
-        """The set of one code."""
+        """The set, which holds one code."""
 
     def __init__(
         self,
@@ -602,7 +610,7 @@ Global___IssueFixedTokencodeResponse: _TypeAlias = IssueFixedTokencodeResponse  
 
 @_typing.final
 class TokencodeRecord(_message.Message):
-    """One code of a set, without the code."""
+    """The record of one code in a set, without the code itself."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -613,13 +621,13 @@ class TokencodeRecord(_message.Message):
     NODE_ID_FIELD_NUMBER: _builtins.int
     INDEX_FIELD_NUMBER: _builtins.int
     ordinal: _builtins.int
-    """Its number in the set, from 1."""
+    """The code's number in the set, from 1."""
     state: Global___TokencodeState.ValueType
     """Live, used or void."""
     agent: _builtins.str
-    """The agent that it was used at."""
+    """The agent where it was used."""
     node_id: _builtins.str
-    """The node that the agent had called."""
+    """The node that the agent called."""
     index: _builtins.int
     """The log index of its use."""
     @_builtins.property
@@ -660,28 +668,30 @@ class TokencodeSet(_message.Message):
     EXPIRED_FIELD_NUMBER: _builtins.int
     FIXED_FIELD_NUMBER: _builtins.int
     set_id: _builtins.str
-    """Names the set."""
+    """Identifies the set."""
     issuer: _builtins.str
     """The administrator who issued it."""
     node_id: _builtins.str
-    """The node that the administrator had called."""
+    """The node that the administrator called."""
     index: _builtins.int
     """The log index of its issue."""
     expired: _builtins.bool
-    """It has ended by time at the moment of the answer."""
+    """The set has ended by its time limit at the time of the response."""
     fixed: _builtins.bool
-    """It is a fixed tokencode: one code that use does not spend."""
+    """The set is a fixed tokencode: one code that is not spent when used."""
     @_builtins.property
     def issue_time(self) -> _timestamp_pb2.Timestamp:
         """When it was issued."""
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
-        """Effective end: the earlier of the set's and the token's; absent: none."""
+        """The effective end: the earlier of the set's and the token's. Not set: the set does
+        not end.
+        """
 
     @_builtins.property
     def codes(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokencodeRecord]:
-        """Its codes."""
+        """The records of its codes."""
 
     def __init__(
         self,
@@ -721,22 +731,22 @@ class EmergencyAccess(_message.Message):
     serial: _builtins.str
     """The token."""
     username: _builtins.str
-    """Its user."""
+    """The token's user."""
     enabled: _builtins.bool
     """The token has codes that can be used."""
     lost: _builtins.bool
     """The token counts as lost."""
     recovery_policy: _types_pb2.RecoveryPolicy.ValueType
-    """What happens when it becomes available."""
+    """What happens when the token becomes available."""
     live_codes: _builtins.int
-    """Codes that can be used now."""
+    """The number of codes that can be used now."""
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
-        """When the last live code ends; absent: never."""
+        """When the last live code ends. Not set: it does not end."""
 
     @_builtins.property
     def sets(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokencodeSet]:
-        """Newest first. Filled by GetEmergencyAccess only."""
+        """Newest first. Only GetEmergencyAccess fills it in."""
 
     def __init__(
         self,
@@ -760,7 +770,7 @@ Global___EmergencyAccess: _TypeAlias = EmergencyAccess  # noqa: Y015
 
 @_typing.final
 class GetEmergencyAccessRequest(_message.Message):
-    """Names a token."""
+    """A request for one token."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -769,7 +779,7 @@ class GetEmergencyAccessRequest(_message.Message):
     serial: _builtins.str
     """The token."""
     stale_ok: _builtins.bool
-    """Read this node's state without asking the primary."""
+    """Read the local state of the called node without asking the primary."""
     def __init__(
         self,
         *,
@@ -786,7 +796,7 @@ Global___GetEmergencyAccessRequest: _TypeAlias = GetEmergencyAccessRequest  # no
 
 @_typing.final
 class GetEmergencyAccessResponse(_message.Message):
-    """Its emergency access."""
+    """The emergency access of a token."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -798,7 +808,7 @@ class GetEmergencyAccessResponse(_message.Message):
 
     @_builtins.property
     def position(self) -> _types_pb2.ReadPosition:
-        """How current this is."""
+        """How current the result is."""
 
     def __init__(
         self,
@@ -816,7 +826,7 @@ Global___GetEmergencyAccessResponse: _TypeAlias = GetEmergencyAccessResponse  # 
 
 @_typing.final
 class ListEmergencyAccessRequest(_message.Message):
-    """Asks for a page."""
+    """A request for one page of tokens in emergency access."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -828,14 +838,14 @@ class ListEmergencyAccessRequest(_message.Message):
     page_size: _builtins.int
     """1 to 500; 0 means 50."""
     page_token: _builtins.str
-    """Empty, or the last answer's `next_page_token`."""
+    """Empty, or `next_page_token` of the previous response."""
     live_codes_max: _builtins.int
-    """Only tokens with at most so many live codes left; 0: all."""
+    """Only tokens with at most this many live codes left. 0: all tokens."""
     stale_ok: _builtins.bool
-    """Read this node's state without asking the primary."""
+    """Read the local state of the called node without asking the primary."""
     @_builtins.property
     def end_before(self) -> _timestamp_pb2.Timestamp:
-        """Only tokens whose codes all end before; absent: all."""
+        """Only tokens whose codes all end before this time. Not set: all tokens."""
 
     def __init__(
         self,
@@ -856,7 +866,7 @@ Global___ListEmergencyAccessRequest: _TypeAlias = ListEmergencyAccessRequest  # 
 
 @_typing.final
 class ListEmergencyAccessResponse(_message.Message):
-    """A page."""
+    """One page of tokens in emergency access."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -867,11 +877,11 @@ class ListEmergencyAccessResponse(_message.Message):
     """Empty on the last page."""
     @_builtins.property
     def emergency_access(self) -> _containers.RepeatedCompositeFieldContainer[Global___EmergencyAccess]:
-        """In the order of serials; without their sets."""
+        """Ordered by serial, without their sets."""
 
     @_builtins.property
     def position(self) -> _types_pb2.ReadPosition:
-        """How current this is."""
+        """How current the result is."""
 
     def __init__(
         self,
@@ -890,7 +900,7 @@ Global___ListEmergencyAccessResponse: _TypeAlias = ListEmergencyAccessResponse  
 
 @_typing.final
 class DisableEmergencyAccessRequest(_message.Message):
-    """Turns emergency access off."""
+    """A request to disable emergency access."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -898,11 +908,11 @@ class DisableEmergencyAccessRequest(_message.Message):
     SERIAL_FIELD_NUMBER: _builtins.int
     REINSTATE_TOKEN_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Names this request (UUID). A retry carries the same."""
+    """Identifies this request (UUID). Retries carry the same ID."""
     serial: _builtins.str
     """The token."""
     reinstate_token: _builtins.bool
-    """Also accept the token again."""
+    """Also reinstate the token."""
     def __init__(
         self,
         *,
@@ -927,7 +937,7 @@ class DisableEmergencyAccessResponse(_message.Message):
     COMMIT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def commit(self) -> _types_pb2.Commit:
-        """Where it was committed."""
+        """Where the change was committed."""
 
     def __init__(
         self,

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class EmergencyAccessServiceStub:
-    """Issues sets of one-time tokencodes and shows who is in emergency access.
-    Codes are shown by the call that draws them and by nothing else, ever.
+    """Issues sets of one-time tokencodes and shows which tokens are in emergency access. A
+    code is shown only by the call that draws it, and never again.
     """
 
     def __init__(self, channel):
@@ -79,40 +79,42 @@ class EmergencyAccessServiceStub:
 
 
 class EmergencyAccessServiceServicer:
-    """Issues sets of one-time tokencodes and shows who is in emergency access.
-    Codes are shown by the call that draws them and by nothing else, ever.
+    """Issues sets of one-time tokencodes and shows which tokens are in emergency access. A
+    code is shown only by the call that draws it, and never again.
     """
 
     def GenerateTokencodes(self, request, context):
-        """Draws codes; they are not active until they are saved. Changes nothing.
+        """Draws codes. They are not active until they are saved. Changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SaveEmergencyAccess(self, request, context):
-        """Makes generated codes live, once, on any node.
+        """Makes generated codes live. Works once, on any node.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def IssueTokencodes(self, request, context):
-        """Generates and saves in one step; the codes leave after the quorum's commit.
+        """Generates and saves in one step. The codes are returned after a quorum has
+        committed them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BulkIssueTokencodes(self, request, context):
-        """Issues a set for each of many tokens; a result for each, as soon as it is known.
+        """Issues one set for each of many tokens and streams a result for each as soon as it
+        is known.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def IssueFixedTokencode(self, request, context):
-        """Issues one code that may be used again and again until its end.
+        """Issues one code that can be used any number of times until it expires.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -126,7 +128,7 @@ class EmergencyAccessServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListEmergencyAccess(self, request, context):
-        """Returns the tokens that are in emergency access, a page at a time.
+        """Returns the tokens in emergency access, one page at a time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -191,8 +193,8 @@ def add_EmergencyAccessServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EmergencyAccessService:
-    """Issues sets of one-time tokencodes and shows who is in emergency access.
-    Codes are shown by the call that draws them and by nothing else, ever.
+    """Issues sets of one-time tokencodes and shows which tokens are in emergency access. A
+    code is shown only by the call that draws it, and never again.
     """
 
     @staticmethod

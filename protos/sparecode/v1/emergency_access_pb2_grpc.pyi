@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class EmergencyAccessServiceStub:
-    """Issues sets of one-time tokencodes and shows who is in emergency access.
-    Codes are shown by the call that draws them and by nothing else, ever.
+    """Issues sets of one-time tokencodes and shows which tokens are in emergency access. A
+    code is shown only by the call that draws it, and never again.
     """
 
     @_typing.overload
@@ -36,49 +36,57 @@ class EmergencyAccessServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> EmergencyAccessServiceAsyncStub: ...
     GenerateTokencodes: _grpc.UnaryUnaryMultiCallable[_emergency_access_pb2.GenerateTokencodesRequest, _emergency_access_pb2.GenerateTokencodesResponse]
-    """Draws codes; they are not active until they are saved. Changes nothing."""
+    """Draws codes. They are not active until they are saved. Changes nothing."""
     SaveEmergencyAccess: _grpc.UnaryUnaryMultiCallable[_emergency_access_pb2.SaveEmergencyAccessRequest, _emergency_access_pb2.SaveEmergencyAccessResponse]
-    """Makes generated codes live, once, on any node."""
+    """Makes generated codes live. Works once, on any node."""
     IssueTokencodes: _grpc.UnaryUnaryMultiCallable[_emergency_access_pb2.IssueTokencodesRequest, _emergency_access_pb2.IssueTokencodesResponse]
-    """Generates and saves in one step; the codes leave after the quorum's commit."""
+    """Generates and saves in one step. The codes are returned after a quorum has
+    committed them.
+    """
     BulkIssueTokencodes: _grpc.UnaryStreamMultiCallable[_emergency_access_pb2.BulkIssueTokencodesRequest, _emergency_access_pb2.BulkIssueTokencodesResponse]
-    """Issues a set for each of many tokens; a result for each, as soon as it is known."""
+    """Issues one set for each of many tokens and streams a result for each as soon as it
+    is known.
+    """
     IssueFixedTokencode: _grpc.UnaryUnaryMultiCallable[_emergency_access_pb2.IssueFixedTokencodeRequest, _emergency_access_pb2.IssueFixedTokencodeResponse]
-    """Issues one code that may be used again and again until its end."""
+    """Issues one code that can be used any number of times until it expires."""
     GetEmergencyAccess: _grpc.UnaryUnaryMultiCallable[_emergency_access_pb2.GetEmergencyAccessRequest, _emergency_access_pb2.GetEmergencyAccessResponse]
     """Returns the emergency access of one token."""
     ListEmergencyAccess: _grpc.UnaryUnaryMultiCallable[_emergency_access_pb2.ListEmergencyAccessRequest, _emergency_access_pb2.ListEmergencyAccessResponse]
-    """Returns the tokens that are in emergency access, a page at a time."""
+    """Returns the tokens in emergency access, one page at a time."""
     DisableEmergencyAccess: _grpc.UnaryUnaryMultiCallable[_emergency_access_pb2.DisableEmergencyAccessRequest, _emergency_access_pb2.DisableEmergencyAccessResponse]
     """Voids all live codes of a token."""
 
 @_typing.type_check_only
 class EmergencyAccessServiceAsyncStub(EmergencyAccessServiceStub):
-    """Issues sets of one-time tokencodes and shows who is in emergency access.
-    Codes are shown by the call that draws them and by nothing else, ever.
+    """Issues sets of one-time tokencodes and shows which tokens are in emergency access. A
+    code is shown only by the call that draws it, and never again.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GenerateTokencodes: _aio.UnaryUnaryMultiCallable[_emergency_access_pb2.GenerateTokencodesRequest, _emergency_access_pb2.GenerateTokencodesResponse]  # type: ignore[assignment]
-    """Draws codes; they are not active until they are saved. Changes nothing."""
+    """Draws codes. They are not active until they are saved. Changes nothing."""
     SaveEmergencyAccess: _aio.UnaryUnaryMultiCallable[_emergency_access_pb2.SaveEmergencyAccessRequest, _emergency_access_pb2.SaveEmergencyAccessResponse]  # type: ignore[assignment]
-    """Makes generated codes live, once, on any node."""
+    """Makes generated codes live. Works once, on any node."""
     IssueTokencodes: _aio.UnaryUnaryMultiCallable[_emergency_access_pb2.IssueTokencodesRequest, _emergency_access_pb2.IssueTokencodesResponse]  # type: ignore[assignment]
-    """Generates and saves in one step; the codes leave after the quorum's commit."""
+    """Generates and saves in one step. The codes are returned after a quorum has
+    committed them.
+    """
     BulkIssueTokencodes: _aio.UnaryStreamMultiCallable[_emergency_access_pb2.BulkIssueTokencodesRequest, _emergency_access_pb2.BulkIssueTokencodesResponse]  # type: ignore[assignment]
-    """Issues a set for each of many tokens; a result for each, as soon as it is known."""
+    """Issues one set for each of many tokens and streams a result for each as soon as it
+    is known.
+    """
     IssueFixedTokencode: _aio.UnaryUnaryMultiCallable[_emergency_access_pb2.IssueFixedTokencodeRequest, _emergency_access_pb2.IssueFixedTokencodeResponse]  # type: ignore[assignment]
-    """Issues one code that may be used again and again until its end."""
+    """Issues one code that can be used any number of times until it expires."""
     GetEmergencyAccess: _aio.UnaryUnaryMultiCallable[_emergency_access_pb2.GetEmergencyAccessRequest, _emergency_access_pb2.GetEmergencyAccessResponse]  # type: ignore[assignment]
     """Returns the emergency access of one token."""
     ListEmergencyAccess: _aio.UnaryUnaryMultiCallable[_emergency_access_pb2.ListEmergencyAccessRequest, _emergency_access_pb2.ListEmergencyAccessResponse]  # type: ignore[assignment]
-    """Returns the tokens that are in emergency access, a page at a time."""
+    """Returns the tokens in emergency access, one page at a time."""
     DisableEmergencyAccess: _aio.UnaryUnaryMultiCallable[_emergency_access_pb2.DisableEmergencyAccessRequest, _emergency_access_pb2.DisableEmergencyAccessResponse]  # type: ignore[assignment]
     """Voids all live codes of a token."""
 
 class EmergencyAccessServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Issues sets of one-time tokencodes and shows who is in emergency access.
-    Codes are shown by the call that draws them and by nothing else, ever.
+    """Issues sets of one-time tokencodes and shows which tokens are in emergency access. A
+    code is shown only by the call that draws it, and never again.
     """
 
     @_abc_1.abstractmethod
@@ -87,7 +95,7 @@ class EmergencyAccessServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _emergency_access_pb2.GenerateTokencodesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_emergency_access_pb2.GenerateTokencodesResponse, _abc.Awaitable[_emergency_access_pb2.GenerateTokencodesResponse]]:
-        """Draws codes; they are not active until they are saved. Changes nothing."""
+        """Draws codes. They are not active until they are saved. Changes nothing."""
 
     @_abc_1.abstractmethod
     def SaveEmergencyAccess(
@@ -95,7 +103,7 @@ class EmergencyAccessServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _emergency_access_pb2.SaveEmergencyAccessRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_emergency_access_pb2.SaveEmergencyAccessResponse, _abc.Awaitable[_emergency_access_pb2.SaveEmergencyAccessResponse]]:
-        """Makes generated codes live, once, on any node."""
+        """Makes generated codes live. Works once, on any node."""
 
     @_abc_1.abstractmethod
     def IssueTokencodes(
@@ -103,7 +111,9 @@ class EmergencyAccessServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _emergency_access_pb2.IssueTokencodesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_emergency_access_pb2.IssueTokencodesResponse, _abc.Awaitable[_emergency_access_pb2.IssueTokencodesResponse]]:
-        """Generates and saves in one step; the codes leave after the quorum's commit."""
+        """Generates and saves in one step. The codes are returned after a quorum has
+        committed them.
+        """
 
     @_abc_1.abstractmethod
     def BulkIssueTokencodes(
@@ -111,7 +121,9 @@ class EmergencyAccessServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _emergency_access_pb2.BulkIssueTokencodesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_emergency_access_pb2.BulkIssueTokencodesResponse], _abc.AsyncIterator[_emergency_access_pb2.BulkIssueTokencodesResponse]]:
-        """Issues a set for each of many tokens; a result for each, as soon as it is known."""
+        """Issues one set for each of many tokens and streams a result for each as soon as it
+        is known.
+        """
 
     @_abc_1.abstractmethod
     def IssueFixedTokencode(
@@ -119,7 +131,7 @@ class EmergencyAccessServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _emergency_access_pb2.IssueFixedTokencodeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_emergency_access_pb2.IssueFixedTokencodeResponse, _abc.Awaitable[_emergency_access_pb2.IssueFixedTokencodeResponse]]:
-        """Issues one code that may be used again and again until its end."""
+        """Issues one code that can be used any number of times until it expires."""
 
     @_abc_1.abstractmethod
     def GetEmergencyAccess(
@@ -135,7 +147,7 @@ class EmergencyAccessServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _emergency_access_pb2.ListEmergencyAccessRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_emergency_access_pb2.ListEmergencyAccessResponse, _abc.Awaitable[_emergency_access_pb2.ListEmergencyAccessResponse]]:
-        """Returns the tokens that are in emergency access, a page at a time."""
+        """Returns the tokens in emergency access, one page at a time."""
 
     @_abc_1.abstractmethod
     def DisableEmergencyAccess(

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class PolicyServiceStub:
-    """Shows and changes the policy.
+    """Reads and replaces the policy.
     """
 
     def __init__(self, channel):
@@ -48,19 +48,19 @@ class PolicyServiceStub:
 
 
 class PolicyServiceServicer:
-    """Shows and changes the policy.
+    """Reads and replaces the policy.
     """
 
     def GetPolicy(self, request, context):
-        """Returns the policy that governs.
+        """Returns the policy in effect.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdatePolicy(self, request, context):
-        """Replaces it, as a whole: refused (`ABORTED`, `VERSION`) if it has changed since it
-        was read.
+        """Replaces the whole policy. Fails with `ABORTED` and reason `VERSION` if the policy
+        has changed since it was read.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -88,7 +88,7 @@ def add_PolicyServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class PolicyService:
-    """Shows and changes the policy.
+    """Reads and replaces the policy.
     """
 
     @staticmethod

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class SessionServiceStub:
-    """Sessions are valid on every node, and dead on every node once ended.
+    """Manages sessions. A session is valid on every node until it ends, and then on none.
     """
 
     def __init__(self, channel):
@@ -58,7 +58,7 @@ class SessionServiceStub:
 
 
 class SessionServiceServicer:
-    """Sessions are valid on every node, and dead on every node once ended.
+    """Manages sessions. A session is valid on every node until it ends, and then on none.
     """
 
     def Login(self, request, context):
@@ -83,7 +83,7 @@ class SessionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WhoAmI(self, request, context):
-        """Says whose session this is.
+        """Returns the administrator of the calling session.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -121,7 +121,7 @@ def add_SessionServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SessionService:
-    """Sessions are valid on every node, and dead on every node once ended.
+    """Manages sessions. A session is valid on every node until it ends, and then on none.
     """
 
     @staticmethod

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class TokenServiceStub:
-    """Manages tokens. A seed goes in and never comes out.
+    """Manages tokens. Seeds can be written but never read.
     """
 
     def __init__(self, channel):
@@ -118,7 +118,7 @@ class TokenServiceStub:
 
 
 class TokenServiceServicer:
-    """Manages tokens. A seed goes in and never comes out.
+    """Manages tokens. Seeds can be written but never read.
     """
 
     def EnrollToken(self, request, context):
@@ -129,14 +129,15 @@ class TokenServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ImportTokens(self, request_iterator, context):
-        """Adds the tokens of a file. A bad row never stops or half-applies the rest.
+        """Adds the tokens in a file. A bad row does not affect the other rows.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ImportTokenFile(self, request, context):
-        """The same, of a file in one piece; a result for each row, as soon as it is known.
+        """Adds the tokens in a file sent as one message, and streams a result for each row as
+        soon as it is known.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -150,35 +151,35 @@ class TokenServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListTokens(self, request, context):
-        """Returns tokens in the order of their serials, a page at a time.
+        """Returns tokens ordered by serial, one page at a time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AssignToken(self, request, context):
-        """Gives a token to a user, who may have up to three.
+        """Assigns a token to a user. A user can have up to three tokens.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UnassignToken(self, request, context):
-        """Takes a token from its user; its PIN is gone and its codes are void.
+        """Unassigns a token. Its PIN is deleted and its codes are voided.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def EnableToken(self, request, context):
-        """Lets a token be used.
+        """Enables a token.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DisableToken(self, request, context):
-        """Refuses a token from now on; its codes are void.
+        """Disables a token: from now on it is refused. Its codes are voided.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -192,29 +193,30 @@ class TokenServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteToken(self, request, context):
-        """Deletes a token; its codes are void.
+        """Deletes a token. Its codes are voided.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReplaceToken(self, request, context):
-        """Gives a user another token in the place of one, which is out of use then.
+        """Replaces a user's token with another token. The old token goes out of use.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResynchronizeToken(self, request, context):
-        """Learns from two consecutive tokencodes where a token is; both are used up.
+        """Learns a token's position from two consecutive tokencodes. Both are spent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ClearPin(self, request, context):
-        """Clears the PIN of a token; no passcode is accepted until there is another. The user
-        may choose it, by the tokencode alone (NEW_PIN_REQUIRED), unless the token is lost.
+        """Clears the PIN of a token. No passcode is accepted until a new PIN is set. Unless
+        the token is lost, the user can choose it at the next sign-in, with the tokencode
+        alone (NEW_PIN_REQUIRED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -228,7 +230,7 @@ class TokenServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReinstateToken(self, request, context):
-        """Says that a lost token is its owner's again; its codes are void.
+        """Reinstates a lost token: its owner has it again. Its codes are voided.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -326,7 +328,7 @@ def add_TokenServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TokenService:
-    """Manages tokens. A seed goes in and never comes out.
+    """Manages tokens. Seeds can be written but never read.
     """
 
     @staticmethod

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class UserServiceStub:
-    """Manages users. Usernames are equal after NFKC and case folding.
+    """Manages users. Usernames are compared after NFKC normalization and case folding.
     """
 
     def __init__(self, channel):
@@ -73,7 +73,7 @@ class UserServiceStub:
 
 
 class UserServiceServicer:
-    """Manages users. Usernames are equal after NFKC and case folding.
+    """Manages users. Usernames are compared after NFKC normalization and case folding.
     """
 
     def CreateUser(self, request, context):
@@ -84,8 +84,8 @@ class UserServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ImportUsers(self, request, context):
-        """Adds the users of a file; a result for each row, as soon as it is known. A bad
-        row never stops or half-applies the rest.
+        """Adds the users in a file and streams a result for each row as soon as it is known.
+        A bad row does not affect the other rows.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -99,28 +99,28 @@ class UserServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListUsers(self, request, context):
-        """Returns users in the order of their usernames, a page at a time.
+        """Returns users ordered by username, one page at a time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateUser(self, request, context):
-        """Changes what is given; what is absent stays.
+        """Changes the fields that are set. Other fields keep their values.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteUser(self, request, context):
-        """Deletes a user who has no token.
+        """Deletes a user. Fails if the user has tokens.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UnlockUser(self, request, context):
-        """Ends the locks of both factors of a user.
+        """Unlocks both factors of a user.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -173,7 +173,7 @@ def add_UserServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class UserService:
-    """Manages users. Usernames are equal after NFKC and case folding.
+    """Manages users. Usernames are compared after NFKC normalization and case folding.
     """
 
     @staticmethod
