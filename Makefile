@@ -170,6 +170,7 @@ proto-breaking: $(INSTALLED)
 check: $(INSTALLED) ## Lint, types, contracts, protos fresh: what CI runs
 	$(BIN)ruff check .
 	$(BIN)ruff format --check .
+	$(BIN)codespell $(SOURCES) protos Makefile pyproject.toml *.md
 	$(BIN)mypy
 	$(BIN)lint-imports
 	$(BIN)buf lint protos
