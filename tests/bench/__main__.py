@@ -19,17 +19,17 @@ from local_cluster.setup import set_up
 from rich.console import Console
 
 from tests.bench import (
-    administering,
-    authenticating,
-    crowding,
-    failing,
-    indistinguishable,
-    storing,
+    administration,
+    authentication,
+    overload,
+    recovery,
+    refusals,
+    storage,
 )
 from tests.bench import limits as ceilings
 from tests.bench.estate import Estate
+from tests.bench.harness import CORES, Bench
 from tests.bench.limits import Limits
-from tests.bench.measuring import CORES, Bench
 from tests.bench.plot import draw
 from tests.bench.population import Population
 from tests.bench.report import ALL_OF_IT, Report
@@ -99,38 +99,38 @@ def measure(bench: Bench, folder: Path, users: int) -> None:
         bench.part("Hashing of production, three nodes"),
         production(folder / "production-3", 1300 * max(2, CORES), nodes=3) as hashing,
     ):
-        authenticating.production(bench, hashing)
+        authentication.production(bench, hashing)
         part(
             "A crowd for a minute, hashing of production",
-            lambda: crowding.enduring_of_production(bench, hashing),
+            lambda: overload.enduring_of_production(bench, hashing),
         )
-        part("In one session", lambda: authenticating.one_session(bench, hashing))
+        part("In one session", lambda: authentication.one_session(bench, hashing))
         part(
             "Bulk issue, hashing of production",
-            lambda: administering.bulk_of_production(bench, hashing),
+            lambda: administration.bulk_of_production(bench, hashing),
         )
     with (
         bench.part("Hashing of production, one node"),
         production(folder / "production-1", 450 * max(2, CORES), nodes=1) as hashing,
     ):
-        authenticating.alone(bench, hashing)
+        authentication.alone(bench, hashing)
     with (
         bench.part("One node"),
         estate(folder / "single", 12_000, nodes=1) as alone,
     ):
-        authenticating.single(bench, alone)
+        authentication.single(bench, alone)
     with bench.part("Three nodes"), estate(folder / "three", 36_000) as three:
-        best = authenticating.three(bench, three)
-        part("Through one node", lambda: authenticating.through(bench, three))
-        part("A crowd", lambda: crowding.crowd(bench, three, best))
-        part("Syncs", lambda: authenticating.syncs(bench, three))
-        part("Issuing", lambda: administering.issuing(bench, three))
-        part("Reading", lambda: administering.reading(bench, three))
-        part("A crowd for a minute", lambda: crowding.enduring(bench, three))
-        part("The event loop", lambda: crowding.steps(bench, three, folder))
-        part("Bulk issue", lambda: administering.bulk(bench, three))
+        best = authentication.three(bench, three)
+        part("Through one node", lambda: authentication.through(bench, three))
+        part("A crowd", lambda: overload.crowd(bench, three, best))
+        part("Syncs", lambda: authentication.syncs(bench, three))
+        part("Issuing", lambda: administration.issuing(bench, three))
+        part("Reading", lambda: administration.reading(bench, three))
+        part("A crowd for a minute", lambda: overload.enduring(bench, three))
+        part("The event loop", lambda: overload.steps(bench, three, folder))
+        part("Bulk issue", lambda: administration.bulk(bench, three))
     with bench.part("Refusals"), estate(folder / "refusals", 2000) as asked_first:
-        indistinguishable.measure(asked_first, bench.report)
+        refusals.measure(asked_first, bench.report)
     with bench.part(f"Much in store, users: {users}"):
         *smaller, large = estates = [
             estate(folder / f"growing-{stored}", stored)
@@ -139,20 +139,20 @@ def measure(bench: Bench, folder: Path, users: int) -> None:
         with bench.part("Growing"), contextlib.ExitStack() as running:
             for each in estates:
                 running.enter_context(each)
-            authenticating.growing(bench, estates)
-            administering.growing(bench, estates)
+            authentication.growing(bench, estates)
+            administration.growing(bench, estates)
             for each in estates:
-                failing.memory_mb(bench, each, "after one client")
+                recovery.memory_mb(bench, each, "after one client")
         for each in smaller:
             with bench.part(f"Little in store, users: {each.population.users}"), each:
-                failing.growing(bench, each)
+                recovery.growing(bench, each)
         with large:
-            part("Memory", lambda: failing.memory(bench, large))
-            part("State", lambda: storing.state(bench, large))
-            part("Restart", lambda: failing.restart(bench, large))
-            part("Policies", lambda: administering.policies(bench, large))
-            part("kill -9", lambda: failing.killed(bench, large))
-            part("Snapshots", lambda: failing.snapshots(bench, large))
+            part("Memory", lambda: recovery.memory(bench, large))
+            part("State", lambda: storage.state(bench, large))
+            part("Restart", lambda: recovery.restart(bench, large))
+            part("Policies", lambda: administration.policies(bench, large))
+            part("kill -9", lambda: recovery.killed(bench, large))
+            part("Snapshots", lambda: recovery.snapshots(bench, large))
 
 
 def production(directory: Path, users: int, *, nodes: int) -> Estate:

@@ -16,15 +16,15 @@ import pytest
 from rich.console import Console
 
 from sparecode_client import Policy
-from tests.bench import administering, authenticating, crowding, indistinguishable
+from tests.bench import administration, authentication, overload, refusals
 from tests.bench.estate import Estate, Run
-from tests.bench.failing import first_kept, must_be_amid
+from tests.bench.harness import ROUNDS, Bench, ratio
 from tests.bench.limits import Limits
 from tests.bench.load import Clients, Load, answered, longest_gap, percentile
-from tests.bench.measuring import ROUNDS, Bench, ratio
 from tests.bench.population import CODES_EACH, PIN, Population
+from tests.bench.probes import NOTE_MS, Syncs, syncs_in
+from tests.bench.recovery import first_kept, must_be_amid
 from tests.bench.report import Report, Target
-from tests.bench.tracing import NOTE_MS, Syncs, syncs_in
 
 
 def nothing_secret_in(report: Report, population: Population) -> bool:
@@ -182,12 +182,12 @@ def test_syncs_that_nobody_saw_are_not_few(
     def counting(_: object) -> Iterator[Syncs]:
         yield Syncs(journal=seen)
 
-    monkeypatch.setattr(authenticating, "counting_syncs", counting)
+    monkeypatch.setattr(authentication, "counting_syncs", counting)
     measuring = bench(tmp_path)
     estate = Mock()
     estate.authenticate.return_value.entries = 7
     with pytest.raises(RuntimeError, match="strace"):
-        authenticating.syncs(measuring, estate)
+        authentication.syncs(measuring, estate)
     assert not measuring.report.targets
 
 
@@ -223,8 +223,8 @@ def test_the_longest_step_of_any_round_counts(
     measuring, estate = bench(tmp_path), Mock()
     estate.cluster.nodes = [Mock(node_id="n1", environment={})]
     seen = iter([[(9.0, "the start")], *rounds])
-    monkeypatch.setattr(crowding, "steps_of", lambda _: next(seen))
-    crowding.steps(measuring, estate, tmp_path)
+    monkeypatch.setattr(overload, "steps_of", lambda _: next(seen))
+    overload.steps(measuring, estate, tmp_path)
     (target,) = measuring.report.targets
     assert (target.value, target.holds) == (longest, holds)
     (row,) = (r for r in measuring.report.results if "longest_of_each_round" in r)
@@ -255,11 +255,11 @@ def test_the_policy_is_changed_and_as_it_was_and_elections_are_counted(
     async def signed_in(_: object) -> AsyncIterator[AsyncMock]:
         yield admin
 
-    monkeypatch.setattr(administering, "_administrator", signed_in)
+    monkeypatch.setattr(administration, "_administrator", signed_in)
     measuring, estate = bench(tmp_path), Mock()
     estate.population.users = 7
     estate.term.side_effect = [3, 5]
-    administering.policies(measuring, estate)
+    administration.policies(measuring, estate)
     (target,) = measuring.report.targets
     assert (target.value, target.holds) == (2, False)
     assert versions[-1] == versions[0]
@@ -275,11 +275,11 @@ def test_a_loop_that_nobody_watches_has_not_held(tmp_path: Path) -> None:
     measuring, estate = bench(tmp_path), Mock()
     estate.cluster.nodes = [Mock(node_id="n1", environment={})]
     with pytest.raises(RuntimeError, match="nobody watches"):
-        crowding.steps(measuring, estate, tmp_path)
+        overload.steps(measuring, estate, tmp_path)
     assert not measuring.report.targets
 
 
-MINUTES = [crowding.enduring, crowding.enduring_of_production]
+MINUTES = [overload.enduring, overload.enduring_of_production]
 
 
 def crowded(lasted_s: float) -> Mock:
@@ -322,8 +322,8 @@ def test_elections_count_from_the_start_of_all_nodes_on(
     steps.attach_mock(estate.start, "start")
     steps.attach_mock(estate.term, "term")
     steps.attach_mock(estate.authenticate, "load")
-    monkeypatch.setattr(authenticating, "argon2id_per_s", lambda: 100)
-    authenticating._held_against_the_cores(measuring, estate, "here", (64, 256))
+    monkeypatch.setattr(authentication, "argon2id_per_s", lambda: 100)
+    authentication._held_against_the_cores(measuring, estate, "here", (64, 256))
     called = [each[0] for each in steps.mock_calls]
     assert called == ["start", "term", *["load"] * 6, "term", "start"]
     (target,) = measuring.report.targets
@@ -372,7 +372,7 @@ def test_an_estate_made_without_the_cluster_is_one(
         with pytest.raises(ValueError, match="1 of 1 right passcodes were refused"):
             estate.authenticate(clients=1, seconds=1, calls=1)
         report = Report(path=tmp_path / "bench.json")
-        indistinguishable.measure(estate, report, rounds=4)
+        refusals.measure(estate, report, rounds=4)
         assert len(report.results) == 5
         assert [target.name for target in report.targets] == ["(A6)"]
         assert nothing_secret_in(report, population)

@@ -6,7 +6,7 @@ import sqlite3
 import pytest
 
 from sparecode_node.statemachine.machine import StateMachine
-from tests.bench.storing import bytes_each
+from tests.bench.storage import bytes_each
 
 MANY = 10_000
 FILLED = """

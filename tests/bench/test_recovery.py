@@ -8,11 +8,11 @@ from unittest.mock import Mock
 import pytest
 from rich.console import Console
 
-from tests.bench import failing
-from tests.bench.failing import must_outlast, snapshot_bytes
+from tests.bench import recovery
+from tests.bench.harness import Bench
 from tests.bench.limits import Limits
 from tests.bench.load import Clients, Load
-from tests.bench.measuring import Bench
+from tests.bench.recovery import must_outlast, snapshot_bytes
 from tests.bench.report import Report
 
 LOAD = Load(addresses=(), ca="", method="/x/Echo", requests=(), clients=1, seconds=30)
@@ -63,7 +63,7 @@ def test_the_most_memory_of_any_node_at_any_time_counts(tmp_path: Path) -> None:
         {"n1": 92.0, "n2": 151.0},
         {"n1": 93.0, "n2": 94.0},
     ]
-    failing.memory(bench, estate)
+    recovery.memory(bench, estate)
     (target,) = report.targets
     assert (target.value, target.holds) == (151, False)
     (row,) = (each for each in report.results if "n1" in each)

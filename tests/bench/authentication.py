@@ -8,9 +8,7 @@ from collections.abc import Sequence
 from local_cluster.cluster import LocalNode
 
 from tests.bench.estate import Estate, Run
-from tests.bench.limits import argon2id_per_s, call_echo, echoing
-from tests.bench.load import Measured
-from tests.bench.measuring import (
+from tests.bench.harness import (
     CALLS_PER_S_MAX,
     CLIENTS,
     HASHED_PER_S,
@@ -18,7 +16,9 @@ from tests.bench.measuring import (
     Bench,
     ratio,
 )
-from tests.bench.tracing import counting_syncs
+from tests.bench.limits import argon2id_per_s, call_echo, echoing
+from tests.bench.load import Measured
+from tests.bench.probes import counting_syncs
 
 KINDS = {"code": "codes", "token": "TOTP"}
 EVALUATIONS = 2

@@ -4,11 +4,11 @@
 import itertools
 from pathlib import Path
 
-from tests.bench.authenticating import held_up, quickly_told
+from tests.bench.authentication import held_up, quickly_told
 from tests.bench.estate import Estate
+from tests.bench.harness import CALLS_PER_S, HASHED_PER_S, MANY, ROUNDS, Bench
 from tests.bench.load import must_have_lasted
-from tests.bench.measuring import CALLS_PER_S, HASHED_PER_S, MANY, ROUNDS, Bench
-from tests.bench.tracing import NOTE_MS, steps_of, watch_steps
+from tests.bench.probes import NOTE_MS, steps_of, watch_steps
 
 ENDURING_S = 60
 STEP_MS_MAX = 5.0

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from local_cluster.cluster import LocalNode
 
 from tests.bench.estate import Estate, Run
+from tests.bench.harness import Bench
 from tests.bench.load import Measured, must_have_lasted
-from tests.bench.measuring import Bench
 
 COMPACTED_S = 180
 SHORT_LOG = "log_entries_max = 256\nlog_entries_kept = 64"

@@ -16,7 +16,7 @@ from local_cluster.cluster import ADMINISTRATOR
 from sparecode_client import AsyncAdmin, BulkIssueRow
 from sparecode_node.services.rates import RateLimits
 from tests.bench.estate import Estate, Run
-from tests.bench.measuring import ROUNDS, Bench
+from tests.bench.harness import ROUNDS, Bench
 
 BULK_SETS = 1000
 BULK_SETS_OF_PRODUCTION = 60

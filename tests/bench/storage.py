@@ -5,7 +5,7 @@ import contextlib
 import sqlite3
 
 from tests.bench.estate import Estate
-from tests.bench.measuring import Bench
+from tests.bench.harness import Bench
 
 PAGES = """
 SELECT coalesce(sum(pgsize) FILTER (WHERE tbl_name = 'requests'), 0),

@@ -79,7 +79,7 @@ def syncs_in(trace: str) -> tuple[int, int]:
 def watch_steps(node: LocalNode, to: Path) -> None:
     """Have a node, from its next start on, say which steps of its loop were long."""
     node.environment = {**node.environment, TO: str(to)}
-    node.launcher = (sys.executable, "-m", "tests.bench.tracing")
+    node.launcher = (sys.executable, "-m", "tests.bench.probes")
 
 
 def steps_of(path: Path) -> list[tuple[float, str]]:
