@@ -21,7 +21,7 @@ from pathlib import Path
 
 from local_cluster.cluster import LocalClusterError
 
-from tests.faults import final, ghosts, page, plans, report
+from tests.faults import final_state, ghosts, page, plans, report
 from tests.faults.checker import check
 from tests.faults.doors import Doors, Holder
 from tests.faults.history import History, Operation
@@ -143,7 +143,7 @@ async def _final(doors: Doors, history: History) -> report.Final:
         nodes=len(doors.names),
         reads=len(reads),
         digest=digest,
-        lost=final.lost(told, reads),
+        lost=final_state.lost(told, reads),
     )
 
 

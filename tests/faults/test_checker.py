@@ -8,9 +8,9 @@ from typing import TypeAlias
 import pytest
 
 from tests.faults.checker import ABSENT, check, double_spends, linearizable, step
-from tests.faults.final import lost
+from tests.faults.faulty_register import Fault, history
+from tests.faults.final_state import lost
 from tests.faults.history import History, Kind, Operation, Outcome, Result
-from tests.faults.planted import Fault, history
 
 TINY = 20_000
 SEEDS = 40
