@@ -3,8 +3,8 @@
 isort:skip_file
 SPDX-License-Identifier: Apache-2.0
 
-Who the members of a cluster are: in the log, at the beginning of a journal
-and of a snapshot. On disk, hence never broken.
+The members of a cluster, as written in the log and at the beginning of a journal and
+of a snapshot. This is an on-disk format: never break it.
 """
 
 from collections import abc as _abc
@@ -34,17 +34,17 @@ class _ConfiguredRoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Config
     CONFIGURED_ROLE_VOTER: _ConfiguredRole.ValueType  # 1
     """Counts for every quorum, and may lead."""
     CONFIGURED_ROLE_LEARNER: _ConfiguredRole.ValueType  # 2
-    """Is sent everything, and counts for nothing."""
+    """Receives all entries and does not count for any quorum."""
 
 class ConfiguredRole(_ConfiguredRole, metaclass=_ConfiguredRoleEnumTypeWrapper):
-    """Whether a member counts."""
+    """Whether a member counts for a quorum."""
 
 CONFIGURED_ROLE_UNSPECIFIED: ConfiguredRole.ValueType  # 0
 """Never written."""
 CONFIGURED_ROLE_VOTER: ConfiguredRole.ValueType  # 1
 """Counts for every quorum, and may lead."""
 CONFIGURED_ROLE_LEARNER: ConfiguredRole.ValueType  # 2
-"""Is sent everything, and counts for nothing."""
+"""Receives all entries and does not count for any quorum."""
 Global___ConfiguredRole: _TypeAlias = ConfiguredRole  # noqa: Y015
 
 @_typing.final
@@ -58,13 +58,13 @@ class ConfiguredMember(_message.Message):
     ROLE_FIELD_NUMBER: _builtins.int
     JOURNAL_ID_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
-    """Its id, as in its certificate."""
+    """The member's node ID, as in its certificate."""
     address: _builtins.str
-    """Where other members reach it: HOST:PORT."""
+    """The HOST:PORT at which other members reach it."""
     role: Global___ConfiguredRole.ValueType
-    """Whether it counts."""
+    """Whether it counts for a quorum."""
     journal_id: _builtins.str
-    """Names its journal; empty until the primary has heard of it."""
+    """Identifies its journal. Empty until the primary has received it."""
     def __init__(
         self,
         *,
@@ -83,7 +83,7 @@ Global___ConfiguredMember: _TypeAlias = ConfiguredMember  # noqa: Y015
 
 @_typing.final
 class Configuration(_message.Message):
-    """The members from one entry of the log on, until the next of these."""
+    """The members, from one log entry until the next entry of this kind."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -91,11 +91,11 @@ class Configuration(_message.Message):
     REMOVED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConfiguredMember]:
-        """In the order of their ids."""
+        """Ordered by node ID."""
 
     @_builtins.property
     def removed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The ids of those that were members: none of them is used again."""
+        """The node IDs of former members. None of them is used again."""
 
     def __init__(
         self,

@@ -3,9 +3,9 @@
 isort:skip_file
 SPDX-License-Identifier: Apache-2.0
 
-How a node that is no member yet becomes one: with a ticket, on the peers
-listener. Both ends prove who they are in the handshake: the member by the
-authority in the ticket, the joiner by the key that the ticket stands for.
+How a node becomes a member: with a ticket, on the peers listener. Both ends prove
+their identity in the handshake: the member with a certificate of an authority in the
+ticket, the joiner with the key derived from the ticket.
 """
 
 from collections import abc as _abc
@@ -25,7 +25,9 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class JoinTicket(_message.Message):
-    """What `sparecode cluster ticket` shows, in base64: good once."""
+    """The content of a join ticket. `sparecode cluster ticket` prints it in base64. Valid
+    once.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -36,20 +38,24 @@ class JoinTicket(_message.Message):
     MEMBERS_FIELD_NUMBER: _builtins.int
     ENDS_AT_MS_FIELD_NUMBER: _builtins.int
     secret: _builtins.bytes
-    """128 bits. Whoever has them is let in, once, as this node."""
+    """128 bits. The holder is admitted once, as this node."""
     node_id: _builtins.str
-    """The node that the ticket is for."""
+    """The ID of the node to admit."""
     cluster_id: _builtins.str
-    """The cluster that it is of."""
+    """The ID of the ticket's cluster."""
     ends_at_ms: _builtins.int
-    """When it ends, in milliseconds since the Unix epoch, by the cluster's time."""
+    """When the ticket expires, in milliseconds since the Unix epoch, by the cluster's
+    clock.
+    """
     @_builtins.property
     def authorities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """The members' authorities (DER): who shows no certificate of theirs is no member."""
+        """The members' certificate authorities (DER). A peer without a certificate of theirs
+        is not a member.
+        """
 
     @_builtins.property
     def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___JoinMember]:
-        """Whom to ask."""
+        """The members to contact."""
 
     def __init__(
         self,
@@ -71,16 +77,16 @@ Global___JoinTicket: _TypeAlias = JoinTicket  # noqa: Y015
 
 @_typing.final
 class JoinMember(_message.Message):
-    """A member, and where it is reached."""
+    """A member and its address."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     NODE_ID_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
-    """Its node id."""
+    """The member's node ID."""
     address: _builtins.str
-    """HOST:PORT of its peers listener."""
+    """The HOST:PORT of its peers listener."""
     def __init__(
         self,
         *,
@@ -97,7 +103,7 @@ Global___JoinMember: _TypeAlias = JoinMember  # noqa: Y015
 
 @_typing.final
 class JoinRequest(_message.Message):
-    """Asks to be admitted. As which node, the ticket says."""
+    """A request to be admitted. The ticket determines the node ID."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -107,18 +113,18 @@ class JoinRequest(_message.Message):
     CERTIFICATE_FIELD_NUMBER: _builtins.int
     HOSTS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """A UUID, the same for every retry."""
+    """Identifies this request (UUID). Retries carry the same ID."""
     address: _builtins.str
-    """HOST:PORT of the joiner's peers listener, as the members reach it."""
+    """The HOST:PORT of the joiner's peers listener, as the members reach it."""
     certificate_request: _builtins.bytes
-    """A certificate request (PKCS #10, DER): the cluster's authority is to sign.
-    Only its key and signature count, never its names.
+    """A certificate request (PKCS #10, DER) for the cluster's authority to sign. Only
+    its key and signature are used, never its names.
     """
     certificate: _builtins.bytes
-    """A member's certificate for the node (DER) that the joiner has brought along."""
+    """A member certificate for this node (DER) that the joiner already has."""
     @_builtins.property
     def hosts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names and addresses, besides, under which the node is reached."""
+        """Further host names and addresses of the node."""
 
     def __init__(
         self,
@@ -152,20 +158,20 @@ class JoinResponse(_message.Message):
     MEMBERS_FIELD_NUMBER: _builtins.int
     CLUSTER_ID_FIELD_NUMBER: _builtins.int
     certificate: _builtins.bytes
-    """The certificate that was asked for, PEM; empty if one was brought along."""
+    """The signed certificate, PEM. Empty if the joiner brought its own."""
     members_ca: _builtins.bytes
-    """The members' authorities, PEM."""
+    """The members' certificate authorities, PEM."""
     agents_ca: _builtins.bytes
-    """The agents' authorities, PEM."""
+    """The agents' certificate authorities, PEM."""
     sealed_secrets: _builtins.bytes
-    """The key ring and the authorities' keys, for the joiner's key alone (HPKE,
-    RFC 9180).
+    """The key ring and the authorities' keys, sealed to the joiner's key (HPKE, RFC
+    9180).
     """
     cluster_id: _builtins.str
-    """The cluster."""
+    """The cluster's ID."""
     @_builtins.property
     def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___JoinMember]:
-        """The members now."""
+        """The current members."""
 
     def __init__(
         self,

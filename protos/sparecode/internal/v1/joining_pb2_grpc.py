@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class JoiningServiceStub:
-    """Spoken by a node that joins, over a connection that its ticket has opened.
+    """Serves a joining node, over a connection opened with its ticket.
     """
 
     def __init__(self, channel):
@@ -43,11 +43,11 @@ class JoiningServiceStub:
 
 
 class JoiningServiceServicer:
-    """Spoken by a node that joins, over a connection that its ticket has opened.
+    """Serves a joining node, over a connection opened with its ticket.
     """
 
     def Join(self, request, context):
-        """Uses the ticket up, and gives what a member needs.
+        """Consumes the ticket and returns what a member needs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -70,7 +70,7 @@ def add_JoiningServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class JoiningService:
-    """Spoken by a node that joins, over a connection that its ticket has opened.
+    """Serves a joining node, over a connection opened with its ticket.
     """
 
     @staticmethod

@@ -3,9 +3,9 @@
 isort:skip_file
 SPDX-License-Identifier: Apache-2.0
 
-How a node that is no member yet becomes one: with a ticket, on the peers
-listener. Both ends prove who they are in the handshake: the member by the
-authority in the ticket, the joiner by the key that the ticket stands for.
+How a node becomes a member: with a ticket, on the peers listener. Both ends prove
+their identity in the handshake: the member with a certificate of an authority in the
+ticket, the joiner with the key derived from the ticket.
 """
 
 from collections import abc as _abc
@@ -32,25 +32,25 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class JoiningServiceStub:
-    """Spoken by a node that joins, over a connection that its ticket has opened."""
+    """Serves a joining node, over a connection opened with its ticket."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> JoiningServiceAsyncStub: ...
     Join: _grpc.UnaryUnaryMultiCallable[_joining_pb2.JoinRequest, _joining_pb2.JoinResponse]
-    """Uses the ticket up, and gives what a member needs."""
+    """Consumes the ticket and returns what a member needs."""
 
 @_typing.type_check_only
 class JoiningServiceAsyncStub(JoiningServiceStub):
-    """Spoken by a node that joins, over a connection that its ticket has opened."""
+    """Serves a joining node, over a connection opened with its ticket."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Join: _aio.UnaryUnaryMultiCallable[_joining_pb2.JoinRequest, _joining_pb2.JoinResponse]  # type: ignore[assignment]
-    """Uses the ticket up, and gives what a member needs."""
+    """Consumes the ticket and returns what a member needs."""
 
 class JoiningServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Spoken by a node that joins, over a connection that its ticket has opened."""
+    """Serves a joining node, over a connection opened with its ticket."""
 
     @_abc_1.abstractmethod
     def Join(
@@ -58,6 +58,6 @@ class JoiningServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _joining_pb2.JoinRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_joining_pb2.JoinResponse, _abc.Awaitable[_joining_pb2.JoinResponse]]:
-        """Uses the ticket up, and gives what a member needs."""
+        """Consumes the ticket and returns what a member needs."""
 
 def add_JoiningServiceServicer_to_server(servicer: JoiningServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

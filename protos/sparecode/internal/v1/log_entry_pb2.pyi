@@ -3,12 +3,12 @@
 isort:skip_file
 SPDX-License-Identifier: Apache-2.0
 
-The replicated log. What is written here is on disk and applied again years
-later, hence never broken: a new meaning is a new field.
+The replicated log. Messages are stored on disk and applied again years later, so
+this format must never break: a new meaning needs a new field.
 
-One message for each command of sparecode_node/statemachine/commands.py, with
-its name and its fields. Enumerations are strings (the values of a StrEnum).
-A field that may be absent is `optional`.
+Each command of sparecode_node/statemachine/commands has one message here, with its
+name and its fields. Enumerations are strings (the values of a StrEnum). A field that
+may be absent is `optional`.
 """
 
 from collections import abc as _abc
@@ -28,7 +28,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class LogEntry(_message.Message):
-    """One entry of the log: a batch of calls, applied in one transaction."""
+    """One log entry: a batch of calls, applied in one transaction."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -52,7 +52,7 @@ Global___LogEntry: _TypeAlias = LogEntry  # noqa: Y015
 
 @_typing.final
 class Call(_message.Message):
-    """One caller's command as it enters the log: who asked, where, and when."""
+    """One caller's command as it enters the log, with its author, node and time."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -118,18 +118,18 @@ class Call(_message.Message):
     REMOVE_MEMBER_FIELD_NUMBER: _builtins.int
     RESET_ADMINISTRATOR_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
-    """The node that was called."""
+    """The node that received the call."""
     session_id: _builtins.str
-    """Of the administrator who asked; empty for agents and nodes."""
+    """The session of the administrator who made the call. Empty for agents and nodes."""
     at_ms: _builtins.int
     """The primary's time, in milliseconds since the Unix epoch."""
     @_builtins.property
     def request(self) -> Global___RequestKey:
-        """Names the request of the caller."""
+        """Identifies the caller's request."""
 
     @_builtins.property
     def initialize_cluster(self) -> Global___InitializeCluster:
-        """Begins the cluster's state."""
+        """Creates the cluster's state."""
 
     @_builtins.property
     def open_session(self) -> Global___OpenSession:
@@ -153,7 +153,7 @@ class Call(_message.Message):
 
     @_builtins.property
     def unlock_user(self) -> Global___UnlockUser:
-        """Ends the locks of a user."""
+        """Unlocks a user."""
 
     @_builtins.property
     def enroll_token(self) -> Global___EnrollToken:
@@ -161,7 +161,7 @@ class Call(_message.Message):
 
     @_builtins.property
     def assign_token(self) -> Global___AssignToken:
-        """Gives a token to a user."""
+        """Assigns a token to a user."""
 
     @_builtins.property
     def set_pin(self) -> Global___SetPin:
@@ -169,7 +169,7 @@ class Call(_message.Message):
 
     @_builtins.property
     def reinstate_token(self) -> Global___ReinstateToken:
-        """Accepts a lost token again."""
+        """Reinstates a lost token."""
 
     @_builtins.property
     def save_emergency_access(self) -> Global___SaveEmergencyAccess:
@@ -181,7 +181,7 @@ class Call(_message.Message):
 
     @_builtins.property
     def register_agent(self) -> Global___RegisterAgent:
-        """Lets an agent authenticate users."""
+        """Registers an agent."""
 
     @_builtins.property
     def authenticate(self) -> Global___Authenticate:
@@ -193,15 +193,15 @@ class Call(_message.Message):
 
     @_builtins.property
     def unassign_token(self) -> Global___UnassignToken:
-        """Takes a token from its user."""
+        """Unassigns a token."""
 
     @_builtins.property
     def enable_token(self) -> Global___EnableToken:
-        """Lets a token be used."""
+        """Enables a token."""
 
     @_builtins.property
     def disable_token(self) -> Global___DisableToken:
-        """Refuses a token."""
+        """Disables a token."""
 
     @_builtins.property
     def update_token(self) -> Global___UpdateToken:
@@ -217,7 +217,7 @@ class Call(_message.Message):
 
     @_builtins.property
     def replace_token(self) -> Global___ReplaceToken:
-        """Puts a token in the place of another."""
+        """Replaces a token with another."""
 
     @_builtins.property
     def update_policy(self) -> Global___UpdatePolicy:
@@ -225,7 +225,7 @@ class Call(_message.Message):
 
     @_builtins.property
     def resynchronize_token(self) -> Global___ResynchronizeToken:
-        """Learns where a token is from two tokencodes."""
+        """Learns a token's position from two tokencodes."""
 
     @_builtins.property
     def issue_fixed_tokencode(self) -> Global___IssueFixedTokencode:
@@ -249,7 +249,7 @@ class Call(_message.Message):
 
     @_builtins.property
     def issue_tokencodes_in_bulk(self) -> Global___IssueTokencodesInBulk:
-        """Makes a set of one-time tokencodes live, as one of many."""
+        """Makes a set of one-time tokencodes live, as one of many that are issued together."""
 
     @_builtins.property
     def update_agent(self) -> Global___UpdateAgent:
@@ -261,11 +261,11 @@ class Call(_message.Message):
 
     @_builtins.property
     def deny_certificate(self) -> Global___DenyCertificate:
-        """Refuses a certificate."""
+        """Denies a certificate."""
 
     @_builtins.property
     def allow_certificate(self) -> Global___AllowCertificate:
-        """Refuses a certificate no longer."""
+        """Stops denying a certificate."""
 
     @_builtins.property
     def continue_authentication(self) -> Global___ContinueAuthentication:
@@ -273,11 +273,11 @@ class Call(_message.Message):
 
     @_builtins.property
     def transfer_primary(self) -> Global___TransferPrimary:
-        """Has another member lead."""
+        """Makes another member lead."""
 
     @_builtins.property
     def raise_feature_level(self) -> Global___RaiseFeatureLevel:
-        """Says that all members know a feature level."""
+        """Records that all members support a feature level."""
 
     @_builtins.property
     def note_refused_calls(self) -> Global___NoteRefusedCalls:
@@ -285,59 +285,59 @@ class Call(_message.Message):
 
     @_builtins.property
     def request_bulk_issue(self) -> Global___RequestBulkIssue:
-        """Says for which tokens codes are about to be issued together."""
+        """Requests approval to issue codes for several tokens at once."""
 
     @_builtins.property
     def approve(self) -> Global___Approve:
-        """Approves what another administrator has asked for."""
+        """Approves another administrator's pending request."""
 
     @_builtins.property
     def reject(self) -> Global___Reject:
-        """Refuses it."""
+        """Rejects a pending request."""
 
     @_builtins.property
     def begin_epoch(self) -> Global___BeginEpoch:
-        """Begins anew, after a restore."""
+        """Begins a new epoch after a restore."""
 
     @_builtins.property
     def open_cluster(self) -> Global___OpenCluster:
-        """Serves agents again."""
+        """Makes the cluster serve agents again."""
 
     @_builtins.property
     def activate_key(self) -> Global___ActivateKey:
-        """Makes new things with another key."""
+        """Activates another key."""
 
     @_builtins.property
     def replace_seals(self) -> Global___ReplaceSeals:
-        """Replaces seals by those of the active key."""
+        """Replaces seals with seals of the active key."""
 
     @_builtins.property
     def retire_key(self) -> Global___RetireKey:
-        """Says that nothing is sealed with a key any more."""
+        """Records that nothing is sealed with a key any more."""
 
     @_builtins.property
     def set_second_factor(self) -> Global___SetSecondFactor:
-        """Asks an administrator for a code from now on."""
+        """Sets an administrator's second factor."""
 
     @_builtins.property
     def remove_second_factor(self) -> Global___RemoveSecondFactor:
-        """Takes the second factor of an administrator away."""
+        """Removes an administrator's second factor."""
 
     @_builtins.property
     def touch_sessions(self) -> Global___TouchSessions:
-        """Says that sessions are used."""
+        """Records that sessions are in use."""
 
     @_builtins.property
     def create_backup(self) -> Global___CreateBackup:
-        """Has a node write a backup."""
+        """Makes a node write a backup."""
 
     @_builtins.property
     def note_backup(self) -> Global___NoteBackup:
-        """Says that there is a backup."""
+        """Records that a backup exists."""
 
     @_builtins.property
     def create_join_ticket(self) -> Global___CreateJoinTicket:
-        """Lets one node be admitted."""
+        """Creates a ticket that admits one node."""
 
     @_builtins.property
     def admit_node(self) -> Global___AdmitNode:
@@ -349,11 +349,11 @@ class Call(_message.Message):
 
     @_builtins.property
     def remove_member(self) -> Global___RemoveMember:
-        """Has a member leave for good."""
+        """Removes a member permanently."""
 
     @_builtins.property
     def reset_administrator(self) -> Global___ResetAdministrator:
-        """Lets an administrator in who has lost the password."""
+        """Resets the password of an administrator who has lost it."""
 
     def __init__(
         self,
@@ -432,7 +432,7 @@ Global___Call: _TypeAlias = Call  # noqa: Y015
 
 @_typing.final
 class RequestKey(_message.Message):
-    """Names one request of one caller."""
+    """Identifies one request of one caller."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -442,16 +442,16 @@ class RequestKey(_message.Message):
     TAG_FIELD_NUMBER: _builtins.int
     OTHER_TAGS_FIELD_NUMBER: _builtins.int
     caller: _builtins.str
-    """Who called, as authenticated."""
+    """The authenticated caller."""
     method: _builtins.str
-    """Which method was called."""
+    """The called method."""
     request_id: _builtins.str
-    """The caller's name for the request."""
+    """The request ID, chosen by the caller."""
     tag: _builtins.int
-    """Keyed tag over the caller's fields."""
+    """A keyed tag over the request's fields."""
     @_builtins.property
     def other_tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """The same under keys that were active before."""
+        """The same tag under keys that were active earlier."""
 
     def __init__(
         self,
@@ -472,7 +472,7 @@ Global___RequestKey: _TypeAlias = RequestKey  # noqa: Y015
 
 @_typing.final
 class InitializeCluster(_message.Message):
-    """Begins the cluster's state."""
+    """Creates the cluster's state."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -483,17 +483,17 @@ class InitializeCluster(_message.Message):
     KEY_ID_FIELD_NUMBER: _builtins.int
     FEATURE_LEVEL_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.str
-    """Names the cluster for ever."""
+    """The permanent ID of the cluster."""
     administrator: _builtins.str
-    """The first administrator."""
+    """The name of the first administrator."""
     password_salt: _builtins.bytes
-    """Salt of the password."""
+    """The salt of the password."""
     password_verifier: _builtins.bytes
-    """Verifier of the password."""
+    """The verifier of the password."""
     key_id: _builtins.int
-    """Key of the ring that the verifier was made with."""
+    """The key of the ring with which the verifier was made."""
     feature_level: _builtins.int
-    """Of the node that begins it; absent: 1."""
+    """The feature level of the node that creates the cluster. Not set: 1."""
     def __init__(
         self,
         *,
@@ -528,20 +528,20 @@ class OpenSession(_message.Message):
     SECOND_FACTOR_FIELD_NUMBER: _builtins.int
     MOMENTS_FIELD_NUMBER: _builtins.int
     administrator: _builtins.str
-    """Who signs in."""
+    """The administrator who signs in."""
     candidate: _builtins.bytes
-    """What the verifier would be if the password is right."""
+    """The verifier that results if the password is right."""
     administrator_version: _builtins.int
-    """Version of the administrator's row that the candidate was computed with."""
+    """The version of the administrator's row with which the candidate was computed."""
     key_id: _builtins.int
-    """Key of the ring that the candidate was made with."""
+    """The key of the ring with which the candidate was made."""
     session_id: _builtins.str
-    """Hash of the session's bearer token."""
+    """The hash of the session's bearer token."""
     second_factor: _builtins.bool
-    """A code of the second factor was given."""
+    """A code of the second factor was entered."""
     @_builtins.property
     def moments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Steps that it is the code of; filled in by the primary."""
+        """The time steps at which that code is valid. Filled in by the primary."""
 
     def __init__(
         self,
@@ -570,7 +570,7 @@ class CloseSession(_message.Message):
 
     EVERYWHERE_FIELD_NUMBER: _builtins.int
     everywhere: _builtins.bool
-    """Every session of the administrator, not only the calling one."""
+    """Close every session of the administrator, not only the calling one."""
     def __init__(
         self,
         *,
@@ -586,14 +586,14 @@ Global___CloseSession: _TypeAlias = CloseSession  # noqa: Y015
 
 @_typing.final
 class TouchSessions(_message.Message):
-    """Says that sessions are used now, at most once a minute each."""
+    """Records that sessions are in use now, at most once a minute per session."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def session_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Which ones."""
+        """The sessions."""
 
     def __init__(
         self,
@@ -625,26 +625,26 @@ class CreateUser(_message.Message):
     KEY_ID_FIELD_NUMBER: _builtins.int
     JOIN_GROUPS_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """Identifies the user for ever."""
+    """The permanent ID of the user."""
     username: _builtins.str
-    """As it is shown."""
+    """The name as it is displayed."""
     name_key: _builtins.str
-    """As it is compared."""
+    """The name as it is compared."""
     name_tag: _builtins.bytes
-    """Keyed hash of the name key."""
+    """The keyed hash of the name key."""
     display_name: _builtins.str
-    """The person's name."""
+    """The display name."""
     email: _builtins.str
-    """The person's address."""
+    """The email address."""
     pin_salt: _builtins.bytes
-    """Salt of the user's PINs."""
+    """The salt of the user's PINs."""
     code_salt: _builtins.bytes
-    """Salt of the user's codes."""
+    """The salt of the user's codes."""
     key_id: _builtins.int
-    """Key of the ring that the tag was made with; 0: the first one."""
+    """The key of the ring with which the tag was made. 0: the first key."""
     @_builtins.property
     def join_groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Groups that the user is in from the beginning, as they are compared."""
+        """The groups that the user joins at once, as they are compared."""
 
     def __init__(
         self,
@@ -670,7 +670,7 @@ Global___CreateUser: _TypeAlias = CreateUser  # noqa: Y015
 
 @_typing.final
 class UpdateUser(_message.Message):
-    """Changes what is given of a user."""
+    """Changes the fields that are set of a user."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -681,20 +681,20 @@ class UpdateUser(_message.Message):
     JOIN_GROUPS_FIELD_NUMBER: _builtins.int
     LEAVE_GROUPS_FIELD_NUMBER: _builtins.int
     name_key: _builtins.str
-    """Which user."""
+    """The user's name, as it is compared."""
     display_name: _builtins.str
-    """The person's name; absent: as it is."""
+    """The display name. Not set: no change."""
     email: _builtins.str
-    """The person's address; absent: as it is."""
+    """The email address. Not set: no change."""
     enabled: _builtins.bool
-    """Whether the user may authenticate; absent: as it is."""
+    """Whether the user may authenticate. Not set: no change."""
     @_builtins.property
     def join_groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Groups that the user is in from now on, as they are compared."""
+        """The groups that the user joins, as they are compared."""
 
     @_builtins.property
     def leave_groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Groups that the user is in no more."""
+        """The groups that the user leaves."""
 
     def __init__(
         self,
@@ -727,13 +727,13 @@ Global___UpdateUser: _TypeAlias = UpdateUser  # noqa: Y015
 
 @_typing.final
 class DeleteUser(_message.Message):
-    """Deletes a user who has no token."""
+    """Deletes a user. Fails if the user has tokens."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_KEY_FIELD_NUMBER: _builtins.int
     name_key: _builtins.str
-    """Which user."""
+    """The user's name, as it is compared."""
     def __init__(
         self,
         *,
@@ -755,7 +755,7 @@ class UnlockUser(_message.Message):
 
     NAME_KEY_FIELD_NUMBER: _builtins.int
     name_key: _builtins.str
-    """Which user."""
+    """The user's name, as it is compared."""
     def __init__(
         self,
         *,
@@ -787,27 +787,27 @@ class EnrollToken(_message.Message):
     EXPIRES_AT_MS_FIELD_NUMBER: _builtins.int
     FOLDS_PIN_FIELD_NUMBER: _builtins.int
     serial: _builtins.str
-    """Serial number of the token."""
+    """The serial number of the token."""
     algorithm: _builtins.str
     """How it makes tokencodes: a value of Algorithm."""
     hash_name: _builtins.str
-    """The hash in that: a value of HashName."""
+    """The hash function of the algorithm: a value of HashName."""
     digits: _builtins.int
-    """Digits of a tokencode."""
+    """The number of digits of a tokencode."""
     period_s: _builtins.int
-    """Seconds of a TOTP step; 0 for HOTP."""
+    """The length of a TOTP step in seconds. 0 for HOTP."""
     counter: _builtins.int
     """The next HOTP counter; 0 for TOTP."""
     sealed_seed: _builtins.bytes
     """The seed, sealed with a key of the ring."""
     key_id: _builtins.int
-    """That key."""
+    """The number of that key."""
     pin_rule: _builtins.str
     """Where the PIN stands in a passcode: a value of PinRule."""
     expires_at_ms: _builtins.int
-    """When the token expires; absent: never."""
+    """When the token expires. Not set: never."""
     folds_pin: _builtins.bool
-    """The PIN rule is pinpad, which members of feature level 1 do not know."""
+    """The PIN rule is pinpad, which members of feature level 1 do not support."""
     def __init__(
         self,
         *,
@@ -835,16 +835,16 @@ Global___EnrollToken: _TypeAlias = EnrollToken  # noqa: Y015
 
 @_typing.final
 class AssignToken(_message.Message):
-    """Gives an unassigned token to a user."""
+    """Assigns an unassigned token to a user."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SERIAL_FIELD_NUMBER: _builtins.int
     NAME_KEY_FIELD_NUMBER: _builtins.int
     serial: _builtins.str
-    """Which token."""
+    """The token's serial."""
     name_key: _builtins.str
-    """Which user."""
+    """The user's name, as it is compared."""
     def __init__(
         self,
         *,
@@ -861,16 +861,16 @@ Global___AssignToken: _TypeAlias = AssignToken  # noqa: Y015
 
 @_typing.final
 class UnassignToken(_message.Message):
-    """Takes a token from its user, with its PIN and its emergency codes."""
+    """Unassigns a token and deletes its PIN and its emergency codes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SERIAL_FIELD_NUMBER: _builtins.int
     REMEMBER_SETS_FIELD_NUMBER: _builtins.int
     serial: _builtins.str
-    """Which token."""
+    """The token's serial."""
     remember_sets: _builtins.bool
-    """Its codes stay known as the user's."""
+    """Keep its sets on record for the user."""
     def __init__(
         self,
         *,
@@ -887,13 +887,13 @@ Global___UnassignToken: _TypeAlias = UnassignToken  # noqa: Y015
 
 @_typing.final
 class EnableToken(_message.Message):
-    """Lets a token be used."""
+    """Enables a token."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SERIAL_FIELD_NUMBER: _builtins.int
     serial: _builtins.str
-    """Which token."""
+    """The token's serial."""
     def __init__(
         self,
         *,
@@ -909,13 +909,13 @@ Global___EnableToken: _TypeAlias = EnableToken  # noqa: Y015
 
 @_typing.final
 class DisableToken(_message.Message):
-    """Refuses a token and its emergency codes."""
+    """Disables a token and its emergency codes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SERIAL_FIELD_NUMBER: _builtins.int
     serial: _builtins.str
-    """Which token."""
+    """The token's serial."""
     def __init__(
         self,
         *,
@@ -931,7 +931,7 @@ Global___DisableToken: _TypeAlias = DisableToken  # noqa: Y015
 
 @_typing.final
 class UpdateToken(_message.Message):
-    """Changes what is given of a token."""
+    """Changes the fields that are set of a token."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -939,11 +939,11 @@ class UpdateToken(_message.Message):
     EXPIRES_AT_MS_FIELD_NUMBER: _builtins.int
     NEVER_EXPIRES_FIELD_NUMBER: _builtins.int
     serial: _builtins.str
-    """Which token."""
+    """The token's serial."""
     expires_at_ms: _builtins.int
-    """When it expires; absent: as it is, unless never_expires."""
+    """When it expires. Not set: no change, unless never_expires is set."""
     never_expires: _builtins.bool
-    """It has no end any more."""
+    """The token never expires."""
     def __init__(
         self,
         *,
@@ -963,7 +963,7 @@ Global___UpdateToken: _TypeAlias = UpdateToken  # noqa: Y015
 
 @_typing.final
 class DeleteToken(_message.Message):
-    """Deletes a token with its emergency codes."""
+    """Deletes a token and its emergency codes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -971,11 +971,11 @@ class DeleteToken(_message.Message):
     REMEMBER_SPENT_FIELD_NUMBER: _builtins.int
     REMEMBER_SETS_FIELD_NUMBER: _builtins.int
     serial: _builtins.str
-    """Which token."""
+    """The token's serial."""
     remember_spent: _builtins.bool
-    """What it has spent stays known, for when it is enrolled anew."""
+    """Keep what the token has spent on record, in case it is enrolled again."""
     remember_sets: _builtins.bool
-    """Its codes stay known as the user's."""
+    """Keep its sets on record for the user."""
     def __init__(
         self,
         *,
@@ -993,7 +993,7 @@ Global___DeleteToken: _TypeAlias = DeleteToken  # noqa: Y015
 
 @_typing.final
 class ReplaceToken(_message.Message):
-    """Puts an unassigned token in the place of a user's."""
+    """Replaces a user's token with an unassigned token."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1009,21 +1009,21 @@ class ReplaceToken(_message.Message):
     serial: _builtins.str
     """The token that goes out of use."""
     replacement: _builtins.str
-    """The token that the user has then."""
+    """The token that the user gets."""
     keep_pin: _builtins.bool
-    """With the PIN of the old one."""
+    """The new token gets the PIN of the old one."""
     user_id: _builtins.str
-    """The user that the verifier was made for."""
+    """The user for whom the verifier was made."""
     auth_version: _builtins.int
-    """Version of that user."""
+    """The version of that user."""
     key_id: _builtins.int
-    """Key of the ring that the verifier was made with."""
+    """The key of the ring with which the verifier was made."""
     pin_verifier: _builtins.bytes
-    """Verifier of the PIN for the new token; empty unless keep_pin."""
+    """The verifier of the PIN for the new token. Empty unless keep_pin is set."""
     sealed_pin: _builtins.bytes
-    """The PIN sealed for the new token, where both are PINpad tokens; else empty."""
+    """The PIN, sealed for the new token, if both are PINpad tokens. Otherwise empty."""
     remember_sets: _builtins.bool
-    """As with UnassignToken."""
+    """The same as in UnassignToken."""
     def __init__(
         self,
         *,
@@ -1047,17 +1047,17 @@ Global___ReplaceToken: _TypeAlias = ReplaceToken  # noqa: Y015
 
 @_typing.final
 class ResynchronizeToken(_message.Message):
-    """Learns where a token is from two consecutive tokencodes, and spends them."""
+    """Learns a token's position from two consecutive tokencodes, and spends both."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SERIAL_FIELD_NUMBER: _builtins.int
     MOMENTS_FIELD_NUMBER: _builtins.int
     serial: _builtins.str
-    """Which token."""
+    """The token's serial."""
     @_builtins.property
     def moments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Of the second tokencode; filled in by the primary."""
+        """The positions of the second tokencode. Filled in by the primary."""
 
     def __init__(
         self,
@@ -1081,7 +1081,7 @@ class ClearPin(_message.Message):
 
     SERIAL_FIELD_NUMBER: _builtins.int
     serial: _builtins.str
-    """Which token."""
+    """The token's serial."""
     def __init__(
         self,
         *,
@@ -1109,19 +1109,19 @@ class SetPin(_message.Message):
     SEALED_PIN_FIELD_NUMBER: _builtins.int
     LETTERED_FIELD_NUMBER: _builtins.int
     serial: _builtins.str
-    """Which token."""
+    """The token's serial."""
     user_id: _builtins.str
-    """The user that the verifier was made for."""
+    """The user for whom the verifier was made."""
     verifier: _builtins.bytes
-    """Verifier of the PIN."""
+    """The verifier of the PIN."""
     key_id: _builtins.int
-    """Key of the ring that it was made with."""
+    """The key of the ring with which it was made."""
     policy_version: _builtins.int
-    """Version of the policy that the PIN was checked with."""
+    """The version of the policy with which the PIN was checked."""
     sealed_pin: _builtins.bytes
-    """The PIN of a PINpad token, sealed for it; else empty."""
+    """The PIN of a PINpad token, sealed for the token. Otherwise empty."""
     lettered: _builtins.bool
-    """The PIN has a letter."""
+    """The PIN contains a letter."""
     def __init__(
         self,
         *,
@@ -1143,13 +1143,13 @@ Global___SetPin: _TypeAlias = SetPin  # noqa: Y015
 
 @_typing.final
 class ReinstateToken(_message.Message):
-    """Accepts a lost token again."""
+    """Reinstates a lost token."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SERIAL_FIELD_NUMBER: _builtins.int
     serial: _builtins.str
-    """Which token."""
+    """The token's serial."""
     def __init__(
         self,
         *,
@@ -1172,7 +1172,7 @@ class SealedCode(_message.Message):
     ORDINAL_FIELD_NUMBER: _builtins.int
     VERIFIER_FIELD_NUMBER: _builtins.int
     ordinal: _builtins.int
-    """Its place in the set, from 1."""
+    """Its number in the set, from 1."""
     verifier: _builtins.bytes
     """Its verifier."""
     def __init__(
@@ -1211,33 +1211,35 @@ class SaveEmergencyAccess(_message.Message):
     DRAFT_ID_FIELD_NUMBER: _builtins.int
     DRAFT_ENDS_AT_MS_FIELD_NUMBER: _builtins.int
     serial: _builtins.str
-    """Of which token."""
+    """The token's serial."""
     user_id: _builtins.str
-    """Of which user."""
+    """The ID of the token's user."""
     auth_version: _builtins.int
-    """Version of the user that the set was generated with."""
+    """The version of the user with which the set was generated."""
     policy_version: _builtins.int
-    """Version of the policy that the set was generated with."""
+    """The version of the policy with which the set was generated."""
     key_id: _builtins.int
-    """Key of the ring that the verifiers were made with."""
+    """The key of the ring with which the verifiers were made."""
     set_id: _builtins.str
     """Identifies the set."""
     code_length: _builtins.int
-    """Symbols of a code."""
+    """The number of symbols of a code."""
     ends_at_ms: _builtins.int
-    """When the set ends; absent: see lifetime_ms."""
+    """When the set ends. Not set: see lifetime_ms."""
     lifetime_ms: _builtins.int
-    """How long the set lives; absent with ends_at_ms: no end."""
+    """How long the set lives. If neither this nor ends_at_ms is set, the set does not
+    end.
+    """
     recovery: _builtins.str
-    """What happens when the token comes back: a value of RecoveryPolicy."""
+    """What happens when the token becomes available: a value of RecoveryPolicy."""
     keep_unused_codes: _builtins.bool
-    """Unused codes of earlier sets stay live."""
+    """Keep the unused codes of earlier sets live."""
     weaken_recovery_policy: _builtins.bool
-    """DENY may be replaced by a weaker policy."""
+    """Allow replacing DENY with a weaker policy."""
     draft_id: _builtins.str
-    """The draft that this saves; empty for the one-step way."""
+    """The draft that this command saves. Empty for codes issued in one step."""
     draft_ends_at_ms: _builtins.int
-    """When the draft ends."""
+    """When the draft expires."""
     @_builtins.property
     def codes(self) -> _containers.RepeatedCompositeFieldContainer[Global___SealedCode]:
         """The codes."""
@@ -1278,7 +1280,7 @@ Global___SaveEmergencyAccess: _TypeAlias = SaveEmergencyAccess  # noqa: Y015
 
 @_typing.final
 class IssueFixedTokencode(_message.Message):
-    """Makes one code live that may be used again and again until its end."""
+    """Makes one code live that can be used any number of times until it expires."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1295,29 +1297,29 @@ class IssueFixedTokencode(_message.Message):
     RECOVERY_FIELD_NUMBER: _builtins.int
     WEAKEN_RECOVERY_POLICY_FIELD_NUMBER: _builtins.int
     serial: _builtins.str
-    """Of which token."""
+    """The token's serial."""
     user_id: _builtins.str
-    """Of which user."""
+    """The ID of the token's user."""
     auth_version: _builtins.int
-    """Version of the user that the code was drawn with."""
+    """The version of the user with which the code was drawn."""
     policy_version: _builtins.int
-    """Version of the policy that it was drawn with."""
+    """The version of the policy with which it was drawn."""
     key_id: _builtins.int
-    """Key of the ring that the verifier was made with."""
+    """The key of the ring with which the verifier was made."""
     set_id: _builtins.str
-    """Identifies the set that the code is."""
+    """Identifies the set of this one code."""
     code_length: _builtins.int
-    """Symbols of the code."""
+    """The number of symbols of the code."""
     verifier: _builtins.bytes
     """Its verifier."""
     ends_at_ms: _builtins.int
-    """When it ends; absent: see lifetime_ms."""
+    """When it ends. Not set: see lifetime_ms."""
     lifetime_ms: _builtins.int
-    """How long it lives; absent with ends_at_ms: a week."""
+    """How long it lives. If neither this nor ends_at_ms is set: one week."""
     recovery: _builtins.str
-    """What happens when the token comes back: a value of RecoveryPolicy."""
+    """What happens when the token becomes available: a value of RecoveryPolicy."""
     weaken_recovery_policy: _builtins.bool
-    """DENY may be replaced by a weaker policy."""
+    """Allow replacing DENY with a weaker policy."""
     def __init__(
         self,
         *,
@@ -1358,9 +1360,9 @@ class DisableEmergencyAccess(_message.Message):
     SERIAL_FIELD_NUMBER: _builtins.int
     REINSTATE_TOKEN_FIELD_NUMBER: _builtins.int
     serial: _builtins.str
-    """Of which token."""
+    """The token's serial."""
     reinstate_token: _builtins.bool
-    """And accepts the token again."""
+    """Also reinstate the token."""
     def __init__(
         self,
         *,
@@ -1377,7 +1379,7 @@ Global___DisableEmergencyAccess: _TypeAlias = DisableEmergencyAccess  # noqa: Y0
 
 @_typing.final
 class UpdatePolicy(_message.Message):
-    """Replaces the policy; what is absent stays."""
+    """Replaces the policy. Fields that are not set keep their values."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1413,67 +1415,69 @@ class UpdatePolicy(_message.Message):
     KEEP_CODE_LENGTHS_FIELD_NUMBER: _builtins.int
     SESSION_UNUSED_MS_FIELD_NUMBER: _builtins.int
     version: _builtins.int
-    """Version of the policy that was changed."""
+    """The version of the policy that was changed."""
     code_length: _builtins.int
-    """Symbols of an emergency code."""
+    """Length of an emergency code, in symbols."""
     code_alphabet: _builtins.str
-    """The symbols that they are drawn from."""
+    """The symbols from which codes are drawn."""
     codes_per_set_default: _builtins.int
-    """Codes of a set where nobody says how many."""
+    """Default number of codes per set."""
     codes_per_set_max: _builtins.int
-    """Live codes that a token may have."""
+    """Maximum number of live codes per token."""
     lifetime_ms_max: _builtins.int
-    """How long a set may live; 0: no cap."""
+    """Maximum lifetime of a set. 0: no cap."""
     draft_lifetime_ms: _builtins.int
     """How long generated codes can be saved."""
     set_low_threshold: _builtins.int
-    """A set with so few live codes is noted as low."""
+    """A set with this many live codes or fewer is reported as low."""
     pin_length_min: _builtins.int
-    """Digits of a PIN, at least."""
+    """Minimum length of a PIN."""
     pin_length_max: _builtins.int
-    """Digits of a PIN, at most."""
+    """Maximum length of a PIN."""
     totp_window_steps: _builtins.int
-    """Steps before and after now whose tokencode is accepted."""
+    """Number of time steps before and after the current one whose tokencode is accepted."""
     hotp_look_ahead: _builtins.int
-    """Counters ahead whose tokencode is accepted."""
+    """Number of counters ahead whose tokencode is accepted."""
     tokens_per_user_max: _builtins.int
-    """Tokens that a user may have."""
+    """Maximum number of tokens per user."""
     lock_from_failures: _builtins.int
-    """So many failures lock a factor."""
+    """Lock a factor after this many failures."""
     lock_ms: _builtins.int
-    """For how long, at first."""
+    """Duration of the first lock."""
     lock_ms_max: _builtins.int
-    """For how long at most."""
+    """Maximum duration of a lock."""
     lock_until_unlocked: _builtins.bool
-    """Until an administrator unlocks it."""
+    """Keep a factor locked until an administrator unlocks it."""
     factor_off_at_failures: _builtins.int
-    """So many failures turn a factor off."""
+    """Disable a factor after this many failures in total."""
     session_lifetime_ms: _builtins.int
-    """How long an administrator stays signed in."""
+    """Maximum duration of an administrator's session."""
     request_retention_ms: _builtins.int
-    """How long a request id is remembered."""
+    """How long request IDs are remembered."""
     requests_max: _builtins.int
-    """How many request ids are remembered."""
+    """How many request IDs are remembered."""
     resynchronize_window_steps: _builtins.int
-    """Steps before and after now in which two tokencodes in a row are looked for."""
+    """Number of time steps before and after the current one that are searched for two
+    consecutive tokencodes.
+    """
     resynchronize_look_ahead: _builtins.int
-    """Counters ahead in which they are."""
+    """Number of counters ahead that are searched for two consecutive tokencodes."""
     next_tokencode_from_failures: _builtins.int
-    """So many failures make the next tokencode needed; 0: never."""
+    """Require the next tokencode after this many failures. 0: never."""
     second_approver: _builtins.bool
-    """Some changes wait for another super administrator."""
+    """Some changes need the approval of another super administrator."""
     pin_letters: _builtins.bool
-    """See Policy."""
+    """PINs may contain letters; see Policy."""
     backup_recipients: _builtins.str
-    """Who can open backups."""
+    """The recipients who can open backups."""
     further_code_lengths: _builtins.str
-    """Lengths of codes that are accepted too, with spaces between."""
+    """Further accepted lengths of codes, separated by spaces."""
     session_idle_ms: _builtins.int
-    """A console that is not used for so long is signed out."""
+    """Sign a browser out of the console after this long without use."""
     keep_code_lengths: _builtins.bool
-    """Those of codes that live go on being accepted."""
+    """Keep accepting the lengths of codes that are live."""
     session_unused_ms: _builtins.int
-    """A session that no call uses for so long has ended."""
+    """End a session after this long without a call."""
     def __init__(
         self,
         *,
@@ -1638,7 +1642,7 @@ Global___UpdatePolicy: _TypeAlias = UpdatePolicy  # noqa: Y015
 
 @_typing.final
 class RegisterAgent(_message.Message):
-    """Lets an agent authenticate users."""
+    """Registers an agent."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1648,15 +1652,15 @@ class RegisterAgent(_message.Message):
     NAME_KEY_FIELD_NUMBER: _builtins.int
     RESTRICTED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """What people call it."""
+    """The agent's name, as it is displayed."""
     identity: _builtins.str
-    """Its certificate's identity."""
+    """The identity in its certificate."""
     protects: _builtins.str
-    """What it protects: a value of Protects."""
+    """What kind of resource it protects: a value of Protects."""
     name_key: _builtins.str
-    """The name, folded by the called node: no two agents have the same."""
+    """The name, case-folded by the called node. It is unique among agents."""
     restricted: _builtins.bool
-    """It admits only the users on its allow list."""
+    """True: it admits only users on its allow list."""
     def __init__(
         self,
         *,
@@ -1676,7 +1680,7 @@ Global___RegisterAgent: _TypeAlias = RegisterAgent  # noqa: Y015
 
 @_typing.final
 class UpdateAgent(_message.Message):
-    """Changes what is given of an agent."""
+    """Changes the fields that are set of an agent."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1689,28 +1693,28 @@ class UpdateAgent(_message.Message):
     ADD_GROUPS_FIELD_NUMBER: _builtins.int
     REMOVE_GROUPS_FIELD_NUMBER: _builtins.int
     name_key: _builtins.str
-    """Which agent: its name, as it is compared."""
+    """The agent's name, as it is compared."""
     protects: _builtins.str
-    """A value of Protects; absent: as it is."""
+    """A value of Protects. Not set: no change."""
     enabled: _builtins.bool
-    """Whether it may ask; absent: as it is."""
+    """Whether it may call. Not set: no change."""
     restricted: _builtins.bool
-    """It admits only the users on its allow list; absent: as it is."""
+    """Whether it admits only users on its allow list. Not set: no change."""
     @_builtins.property
     def add_users(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Onto its allow list: names of users, as they are compared."""
+        """Names of users to add to its allow list, as they are compared."""
 
     @_builtins.property
     def remove_users(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """From its allow list."""
+        """Names of users to remove from its allow list, as they are compared."""
 
     @_builtins.property
     def add_groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Groups onto its allow list, as they are compared."""
+        """Groups to add to its allow list, as they are compared."""
 
     @_builtins.property
     def remove_groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Groups from its allow list."""
+        """Groups to remove from its allow list, as they are compared."""
 
     def __init__(
         self,
@@ -1751,7 +1755,7 @@ class RemoveAgent(_message.Message):
 
     NAME_KEY_FIELD_NUMBER: _builtins.int
     name_key: _builtins.str
-    """Which agent: its name, as it is compared."""
+    """The agent's name, as it is compared."""
     def __init__(
         self,
         *,
@@ -1767,7 +1771,7 @@ Global___RemoveAgent: _TypeAlias = RemoveAgent  # noqa: Y015
 
 @_typing.final
 class DenyCertificate(_message.Message):
-    """Refuses every agent that calls with a certificate."""
+    """Denies a certificate: every agent that calls with it is refused."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1775,11 +1779,11 @@ class DenyCertificate(_message.Message):
     VALUE_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
     mark: _builtins.str
-    """By what it is named: a value of CertificateMark."""
+    """The kind of mark: a value of CertificateMark."""
     value: _builtins.str
-    """Its fingerprint or serial number, in lower-case hexadecimal digits."""
+    """The fingerprint or serial number, in lower-case hexadecimal digits."""
     note: _builtins.str
-    """Why, in words."""
+    """The reason, in words."""
     def __init__(
         self,
         *,
@@ -1797,16 +1801,16 @@ Global___DenyCertificate: _TypeAlias = DenyCertificate  # noqa: Y015
 
 @_typing.final
 class AllowCertificate(_message.Message):
-    """Takes a certificate from the deny list."""
+    """Removes a certificate from the deny list."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     MARK_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
     mark: _builtins.str
-    """By what it is named: a value of CertificateMark."""
+    """The kind of mark: a value of CertificateMark."""
     value: _builtins.str
-    """Its fingerprint or serial number, in lower-case hexadecimal digits."""
+    """The fingerprint or serial number, in lower-case hexadecimal digits."""
     def __init__(
         self,
         *,
@@ -1823,7 +1827,7 @@ Global___AllowCertificate: _TypeAlias = AllowCertificate  # noqa: Y015
 
 @_typing.final
 class NoteRefusedCalls(_message.Message):
-    """Records calls that a node has refused before they became a command."""
+    """Records calls that a node refused before they became commands."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1832,13 +1836,13 @@ class NoteRefusedCalls(_message.Message):
     ACTOR_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
     method: _builtins.str
-    """Which method was called."""
+    """The called method."""
     reason: _builtins.str
-    """Why it was refused."""
+    """Why they were refused."""
     actor: _builtins.str
-    """Who called, as far as they have shown it."""
+    """The caller, as far as it identified itself."""
     count: _builtins.int
-    """So many calls since the last note."""
+    """The number of calls since the last record."""
     def __init__(
         self,
         *,
@@ -1857,7 +1861,7 @@ Global___NoteRefusedCalls: _TypeAlias = NoteRefusedCalls  # noqa: Y015
 
 @_typing.final
 class PinCandidate(_message.Message):
-    """What the PIN of a token would have as verifier if what was typed is right."""
+    """The verifier of a token's PIN that results if the entered PIN is right."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1865,11 +1869,11 @@ class PinCandidate(_message.Message):
     VERIFIER_FIELD_NUMBER: _builtins.int
     KEY_ID_FIELD_NUMBER: _builtins.int
     serial: _builtins.str
-    """Which token."""
+    """The token's serial."""
     verifier: _builtins.bytes
     """The verifier."""
     key_id: _builtins.int
-    """Key of the ring that it was made with; 0: that of the command."""
+    """The key of the ring with which it was made. 0: the key of the command."""
     def __init__(
         self,
         *,
@@ -1887,7 +1891,7 @@ Global___PinCandidate: _TypeAlias = PinCandidate  # noqa: Y015
 
 @_typing.final
 class CodeCandidate(_message.Message):
-    """What a code of a set would have as verifier if what was typed is one."""
+    """The verifier of a code of a set that results if the entered code is one of them."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1895,11 +1899,11 @@ class CodeCandidate(_message.Message):
     VERIFIER_FIELD_NUMBER: _builtins.int
     KEY_ID_FIELD_NUMBER: _builtins.int
     set_id: _builtins.str
-    """Which set."""
+    """The set's ID."""
     verifier: _builtins.bytes
     """The verifier."""
     key_id: _builtins.int
-    """Key of the ring that it was made with; 0: that of the command."""
+    """The key of the ring with which it was made. 0: the key of the command."""
     def __init__(
         self,
         *,
@@ -1917,7 +1921,7 @@ Global___CodeCandidate: _TypeAlias = CodeCandidate  # noqa: Y015
 
 @_typing.final
 class TokencodeMatch(_message.Message):
-    """The primary found that the digits are the tokencode of a token."""
+    """A token whose tokencode the primary found in the digits."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1926,13 +1930,13 @@ class TokencodeMatch(_message.Message):
     WIDE_FIELD_NUMBER: _builtins.int
     FOLDED_FIELD_NUMBER: _builtins.int
     serial: _builtins.str
-    """Which token."""
+    """The token's serial."""
     moment: _builtins.int
-    """At which time step or counter."""
+    """The time step or counter of the tokencode."""
     wide: _builtins.bool
-    """Only within the window of resynchronizing."""
+    """Found only in the resynchronization window."""
     folded: _builtins.bool
-    """With the PIN of a PINpad token folded in."""
+    """Found after subtracting the PIN of a PINpad token."""
     def __init__(
         self,
         *,
@@ -1962,9 +1966,9 @@ class Reading(_message.Message):
     CODES_FIELD_NUMBER: _builtins.int
     TOKENCODES_FIELD_NUMBER: _builtins.int
     length: _builtins.int
-    """So many trailing characters are the code."""
+    """The number of trailing characters that form the code."""
     emergency: _builtins.bool
-    """As an emergency code, not as a tokencode."""
+    """The code is read as an emergency code, not as a tokencode."""
     bare: _builtins.bool
     """Nothing stands before the code."""
     @_builtins.property
@@ -2018,34 +2022,34 @@ class Authenticate(_message.Message):
     CERTIFICATE_SERIAL_NUMBER_FIELD_NUMBER: _builtins.int
     CHALLENGES_FIELD_NUMBER: _builtins.int
     authentication_id: _builtins.str
-    """Names the attempt in the audit log."""
+    """Identifies the attempt in the audit log."""
     agent: _builtins.str
-    """The calling agent."""
+    """The identity of the calling agent."""
     name_tag: _builtins.bytes
-    """Keyed hash of the name that was given."""
+    """The keyed hash of the entered name."""
     user_id: _builtins.str
-    """The user that the candidates were computed for; empty: unknown name."""
+    """The user for whom the candidates were computed. Empty: unknown name."""
     auth_version: _builtins.int
-    """Version of that user; 0: unknown name."""
+    """The version of that user. 0: unknown name."""
     policy_version: _builtins.int
-    """Version of the policy that the candidates were computed with."""
+    """The version of the policy with which the candidates were computed."""
     key_id: _builtins.int
-    """Key of the ring that they were made with."""
+    """The key of the ring with which they were made."""
     lettered: _builtins.bool
-    """The passcode holds a letter."""
+    """The passcode contains a letter."""
     client_address: _builtins.str
-    """Audit text."""
+    """The client address, for the audit log."""
     resource: _builtins.str
-    """Audit text."""
+    """The resource, for the audit log."""
     certificate_fingerprint: _builtins.str
-    """Of the certificate that the agent calls with: SHA-256 in hexadecimal digits."""
+    """The SHA-256 hash of the agent's certificate, in hexadecimal digits."""
     certificate_serial_number: _builtins.str
-    """The same certificate's serial number, in hexadecimal digits."""
+    """The serial number of the agent's certificate, in hexadecimal digits."""
     challenges: _builtins.bool
-    """The called node can ask for a next step."""
+    """The called node supports next steps."""
     @_builtins.property
     def readings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reading]:
-        """Ways to read the passcode."""
+        """The ways to read the passcode."""
 
     def __init__(
         self,
@@ -2075,7 +2079,7 @@ Global___Authenticate: _TypeAlias = Authenticate  # noqa: Y015
 
 @_typing.final
 class Challenge(_message.Message):
-    """What was right so far, and what is asked for now."""
+    """What was right so far, and what is requested next."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2088,21 +2092,21 @@ class Challenge(_message.Message):
     MOMENT_FIELD_NUMBER: _builtins.int
     ENDS_AT_MS_FIELD_NUMBER: _builtins.int
     challenge_id: _builtins.str
-    """Names it: the attempt that it continues."""
+    """Identifies the challenge by the attempt that it continues."""
     step: _builtins.str
-    """What is asked for: a value of NextStep."""
+    """What is requested: a value of NextStep."""
     agent: _builtins.str
     """The agent that may answer."""
     user_id: _builtins.str
-    """The user whom it is about."""
+    """The user who authenticates."""
     auth_version: _builtins.int
-    """Version of that user, when the first step was judged."""
+    """The version of that user when the first step was judged."""
     serial: _builtins.str
-    """The token of the first step."""
+    """The token used in the first step."""
     moment: _builtins.int
-    """Where its tokencode was."""
+    """The position of its tokencode."""
     ends_at_ms: _builtins.int
-    """When it can be answered no more."""
+    """The time from which it can no longer be answered."""
     def __init__(
         self,
         *,
@@ -2143,34 +2147,34 @@ class ContinueAuthentication(_message.Message):
     SEALED_PIN_FIELD_NUMBER: _builtins.int
     PIN_LETTERED_FIELD_NUMBER: _builtins.int
     authentication_id: _builtins.str
-    """Names the attempt in the audit log."""
+    """Identifies the attempt in the audit log."""
     agent: _builtins.str
-    """The calling agent."""
+    """The identity of the calling agent."""
     user_id: _builtins.str
-    """The user that the verifier was computed for; empty: unknown."""
+    """The user for whom the verifier was computed. Empty: unknown."""
     auth_version: _builtins.int
-    """Version of that user; 0: unknown."""
+    """The version of that user. 0: unknown."""
     policy_version: _builtins.int
-    """Version of the policy that the new PIN was checked with."""
+    """The version of the policy with which the new PIN was checked."""
     key_id: _builtins.int
-    """Key of the ring that the verifier was made with."""
+    """The key of the ring with which the verifier was made."""
     pin_verifier: _builtins.bytes
-    """Verifier of the new PIN; empty: none was given."""
+    """The verifier of the new PIN. Empty: no PIN was entered."""
     certificate_fingerprint: _builtins.str
-    """Of the certificate that the agent calls with: SHA-256 in hexadecimal digits."""
+    """The SHA-256 hash of the agent's certificate, in hexadecimal digits."""
     certificate_serial_number: _builtins.str
-    """The same certificate's serial number, in hexadecimal digits."""
+    """The serial number of the agent's certificate, in hexadecimal digits."""
     sealed_pin: _builtins.bytes
-    """The new PIN of a PINpad token, sealed for it; else empty."""
+    """The new PIN of a PINpad token, sealed for the token. Otherwise empty."""
     pin_lettered: _builtins.bool
-    """The new PIN has a letter."""
+    """The new PIN contains a letter."""
     @_builtins.property
     def challenge(self) -> Global___Challenge:
-        """What is answered; absent: it is none of this cluster's."""
+        """The challenge. Not set: it was not issued by this cluster."""
 
     @_builtins.property
     def moments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """After that of the challenge; filled in by the primary."""
+        """Positions after that of the challenge. Filled in by the primary."""
 
     def __init__(
         self,
@@ -2201,7 +2205,7 @@ Global___ContinueAuthentication: _TypeAlias = ContinueAuthentication  # noqa: Y0
 
 @_typing.final
 class CreateAdministrator(_message.Message):
-    """Adds an administrator, whose password is a temporary one."""
+    """Adds an administrator with a temporary password."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2212,17 +2216,17 @@ class CreateAdministrator(_message.Message):
     PASSWORD_VERIFIER_FIELD_NUMBER: _builtins.int
     KEY_ID_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """As it is compared."""
+    """The name as it is compared."""
     role: _builtins.str
     """A value of Role."""
     user: _builtins.str
-    """The user that this person is, as it is compared; absent: none."""
+    """The name of the user account of this person, as it is compared. Not set: none."""
     password_salt: _builtins.bytes
-    """Salt of the password."""
+    """The salt of the password."""
     password_verifier: _builtins.bytes
-    """Verifier of the password."""
+    """The verifier of the password."""
     key_id: _builtins.int
-    """Key of the ring that the verifier was made with."""
+    """The key of the ring with which the verifier was made."""
     def __init__(
         self,
         *,
@@ -2245,7 +2249,7 @@ Global___CreateAdministrator: _TypeAlias = CreateAdministrator  # noqa: Y015
 
 @_typing.final
 class UpdateAdministrator(_message.Message):
-    """Changes what is given of an administrator."""
+    """Changes the fields that are set of an administrator."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2255,15 +2259,15 @@ class UpdateAdministrator(_message.Message):
     USER_FIELD_NUMBER: _builtins.int
     NO_USER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Which administrator."""
+    """The administrator's name, as it is compared."""
     role: _builtins.str
-    """A value of Role; absent: as it is."""
+    """A value of Role. Not set: no change."""
     enabled: _builtins.bool
-    """Whether this person may sign in; absent: as it is."""
+    """Whether the administrator may sign in. Not set: no change."""
     user: _builtins.str
-    """The user that this person is; absent: as it is."""
+    """The user account of this person. Not set: no change."""
     no_user: _builtins.bool
-    """This person is no user."""
+    """This person is not a user."""
     def __init__(
         self,
         *,
@@ -2300,7 +2304,7 @@ class RemoveAdministrator(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Which administrator."""
+    """The administrator's name, as it is compared."""
     def __init__(
         self,
         *,
@@ -2316,7 +2320,7 @@ Global___RemoveAdministrator: _TypeAlias = RemoveAdministrator  # noqa: Y015
 
 @_typing.final
 class ChangePassword(_message.Message):
-    """Changes an administrator's password, and ends their sessions."""
+    """Changes an administrator's password and ends their sessions."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2328,19 +2332,21 @@ class ChangePassword(_message.Message):
     PASSWORD_VERIFIER_FIELD_NUMBER: _builtins.int
     CANDIDATE_KEY_ID_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Whose password."""
+    """The administrator whose password changes."""
     candidate: _builtins.bytes
-    """What the verifier would be if the old password is right; empty: of another."""
+    """The verifier that results if the old password is right. Empty: the password of
+    another administrator is changed.
+    """
     administrator_version: _builtins.int
-    """Version of the administrator's row that the candidate was computed with."""
+    """The version of the administrator's row with which the candidate was computed."""
     key_id: _builtins.int
-    """Key of the ring that the verifier was made with."""
+    """The key of the ring with which the verifier was made."""
     password_salt: _builtins.bytes
-    """Salt of the new password."""
+    """The salt of the new password."""
     password_verifier: _builtins.bytes
-    """Verifier of the new password."""
+    """The verifier of the new password."""
     candidate_key_id: _builtins.int
-    """Key of the ring that the candidate was made with; 0: the same."""
+    """The key of the ring with which the candidate was made. 0: the same key."""
     def __init__(
         self,
         *,
@@ -2379,30 +2385,30 @@ class IssueTokencodesInBulk(_message.Message):
     RECOVERY_FIELD_NUMBER: _builtins.int
     WEAKEN_RECOVERY_POLICY_FIELD_NUMBER: _builtins.int
     serial: _builtins.str
-    """The token."""
+    """The token's serial."""
     user_id: _builtins.str
-    """Its user; the codes were drawn for this one."""
+    """The ID of its user. The codes were drawn for this user."""
     auth_version: _builtins.int
-    """Version of that user that the codes were drawn with."""
+    """The version of that user with which the codes were drawn."""
     policy_version: _builtins.int
-    """Version of the policy that they were drawn with."""
+    """The version of the policy with which they were drawn."""
     key_id: _builtins.int
-    """Key of the ring that the verifiers were made with."""
+    """The key of the ring with which the verifiers were made."""
     set_id: _builtins.str
-    """Names the set."""
+    """Identifies the set."""
     code_length: _builtins.int
-    """Symbols of each code."""
+    """The number of symbols of each code."""
     ends_at_ms: _builtins.int
-    """End of the set; absent: see lifetime_ms."""
+    """When the set ends. Not set: see lifetime_ms."""
     lifetime_ms: _builtins.int
-    """Lifetime of the set from the commit on; absent: see ends_at_ms."""
+    """The lifetime of the set from the commit. Not set: see ends_at_ms."""
     recovery: _builtins.str
     """A value of RecoveryPolicy."""
     weaken_recovery_policy: _builtins.bool
-    """Agreed to replace DENY by a weaker policy."""
+    """Allow replacing DENY with a weaker policy."""
     @_builtins.property
     def verifiers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """Verifiers of the codes, in the order of their ordinals."""
+        """The verifiers of the codes, ordered by ordinal."""
 
     def __init__(
         self,
@@ -2437,14 +2443,14 @@ Global___IssueTokencodesInBulk: _TypeAlias = IssueTokencodesInBulk  # noqa: Y015
 
 @_typing.final
 class RequestBulkIssue(_message.Message):
-    """Says for which tokens codes are about to be issued together."""
+    """Requests approval to issue codes for several tokens at once."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SERIALS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def serials(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The tokens."""
+        """The serials of the tokens."""
 
     def __init__(
         self,
@@ -2461,13 +2467,13 @@ Global___RequestBulkIssue: _TypeAlias = RequestBulkIssue  # noqa: Y015
 
 @_typing.final
 class Approve(_message.Message):
-    """Approves what another administrator has asked for."""
+    """Approves another administrator's pending request."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     APPROVAL_ID_FIELD_NUMBER: _builtins.int
     approval_id: _builtins.int
-    """What waits."""
+    """The ID of the approval."""
     def __init__(
         self,
         *,
@@ -2483,13 +2489,13 @@ Global___Approve: _TypeAlias = Approve  # noqa: Y015
 
 @_typing.final
 class Reject(_message.Message):
-    """Refuses what waits, or takes a permit back."""
+    """Rejects a pending request or revokes a permit."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     APPROVAL_ID_FIELD_NUMBER: _builtins.int
     approval_id: _builtins.int
-    """What waits."""
+    """The ID of the approval."""
     def __init__(
         self,
         *,
@@ -2505,7 +2511,7 @@ Global___Reject: _TypeAlias = Reject  # noqa: Y015
 
 @_typing.final
 class PassBarrier(_message.Message):
-    """Changes nothing; where it is applied, everything committed before is too."""
+    """Changes nothing. Where it is applied, everything committed earlier is applied, too."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2522,13 +2528,13 @@ Global___PassBarrier: _TypeAlias = PassBarrier  # noqa: Y015
 
 @_typing.final
 class TransferPrimary(_message.Message):
-    """Says that somebody has ordered another member to lead; replication does it."""
+    """Records the order to make another member lead. Replication carries it out."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TARGET_FIELD_NUMBER: _builtins.int
     target: _builtins.str
-    """The member; absent: whoever has most of the log."""
+    """The member. Not set: the member with the most complete log."""
     def __init__(
         self,
         *,
@@ -2546,7 +2552,7 @@ Global___TransferPrimary: _TypeAlias = TransferPrimary  # noqa: Y015
 
 @_typing.final
 class BeginEpoch(_message.Message):
-    """Begins anew from a state that may have forgotten what was spent since."""
+    """Begins a new epoch from a state that may lack records of what was spent later."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2555,11 +2561,11 @@ class BeginEpoch(_message.Message):
     STATE_INDEX_FIELD_NUMBER: _builtins.int
     STATE_AT_MS_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.str
-    """The id of the new cluster."""
+    """The ID of the new cluster."""
     cause: _builtins.str
-    """restore, recover."""
+    """The cause: restore or recover."""
     state_index: _builtins.int
-    """Of the last entry that the state has from before."""
+    """The index of the last entry of the earlier epoch that the state contains."""
     state_at_ms: _builtins.int
     """The log's time at that entry, in milliseconds since the Unix epoch."""
     def __init__(
@@ -2580,13 +2586,13 @@ Global___BeginEpoch: _TypeAlias = BeginEpoch  # noqa: Y015
 
 @_typing.final
 class OpenCluster(_message.Message):
-    """Serves agents again, after a review."""
+    """Makes the cluster serve agents again after a review."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REVIEW_FIELD_NUMBER: _builtins.int
     review: _builtins.str
-    """The mark of what was reviewed."""
+    """The mark of the reviewed state."""
     def __init__(
         self,
         *,
@@ -2602,7 +2608,7 @@ Global___OpenCluster: _TypeAlias = OpenCluster  # noqa: Y015
 
 @_typing.final
 class ActivateKey(_message.Message):
-    """Makes new things with a key that all voters hold."""
+    """Activates a key that all voters hold: new seals and verifiers are made with it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2611,13 +2617,13 @@ class ActivateKey(_message.Message):
     AT_ONCE_FIELD_NUMBER: _builtins.int
     KEEP_OLD_KEY_FIELD_NUMBER: _builtins.int
     fingerprint: _builtins.bytes
-    """Tells the key from any other."""
+    """Distinguishes the key from all others."""
     replaces: _builtins.int
-    """The key that was active when it was handed out."""
+    """The key that was active when this key was distributed."""
     at_once: _builtins.bool
-    """The older keys go as soon as nothing is sealed with them."""
+    """Delete older keys as soon as nothing is sealed with them."""
     keep_old_key: _builtins.bool
-    """The members keep the older keys in their rings."""
+    """Members keep the older keys in their rings."""
     def __init__(
         self,
         *,
@@ -2636,7 +2642,9 @@ Global___ActivateKey: _TypeAlias = ActivateKey  # noqa: Y015
 
 @_typing.final
 class ReplacedSeal(_message.Message):
-    """What one row holds instead of what it held, if it still does."""
+    """A replacement for the sealed values in one row. It applies only if the row still
+    holds the old values.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2648,16 +2656,16 @@ class ReplacedSeal(_message.Message):
     kind: _builtins.str
     """A value of SealKind."""
     row: _builtins.str
-    """Which row: serial, set, name, user or approval."""
+    """The row: a serial, a set ID, an administrator's name, a user ID or an approval ID."""
     old_key_id: _builtins.int
-    """Key of the ring that the old ones were made with."""
+    """The key of the ring with which the old values were made."""
     @_builtins.property
     def old(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """What it held; of a set the verifiers in the order of its codes."""
+        """The old values. For a set: the verifiers, ordered by ordinal."""
 
     @_builtins.property
     def new(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """The same under the new key."""
+        """The same values under the new key."""
 
     def __init__(
         self,
@@ -2678,17 +2686,17 @@ Global___ReplacedSeal: _TypeAlias = ReplacedSeal  # noqa: Y015
 
 @_typing.final
 class ReplaceSeals(_message.Message):
-    """Replaces seals by those of the active key."""
+    """Replaces seals with seals of the active key."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     KEY_ID_FIELD_NUMBER: _builtins.int
     SEALS_FIELD_NUMBER: _builtins.int
     key_id: _builtins.int
-    """That key."""
+    """The number of that key."""
     @_builtins.property
     def seals(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplacedSeal]:
-        """What is replaced."""
+        """The replacements."""
 
     def __init__(
         self,
@@ -2706,13 +2714,13 @@ Global___ReplaceSeals: _TypeAlias = ReplaceSeals  # noqa: Y015
 
 @_typing.final
 class RetireKey(_message.Message):
-    """Says that nothing is sealed with a key any more."""
+    """Records that nothing is sealed with a key any more."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     KEY_ID_FIELD_NUMBER: _builtins.int
     key_id: _builtins.int
-    """Which key."""
+    """The key."""
     def __init__(
         self,
         *,
@@ -2728,7 +2736,7 @@ Global___RetireKey: _TypeAlias = RetireKey  # noqa: Y015
 
 @_typing.final
 class CreateBackup(_message.Message):
-    """Has a node write a backup for the recipients that the policy names."""
+    """Makes a node write a backup for the recipients named by the policy."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2745,7 +2753,7 @@ Global___CreateBackup: _TypeAlias = CreateBackup  # noqa: Y015
 
 @_typing.final
 class NoteBackup(_message.Message):
-    """Says that a node has handed a whole backup out, and of what."""
+    """Records that a node has delivered a complete backup, and its content."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2753,11 +2761,11 @@ class NoteBackup(_message.Message):
     DIGEST_FIELD_NUMBER: _builtins.int
     TAKEN_AT_MS_FIELD_NUMBER: _builtins.int
     index: _builtins.int
-    """The last entry that is in it."""
+    """The last entry contained in the backup."""
     digest: _builtins.str
-    """Hash of the state in it."""
+    """The hash of the state in the backup."""
     taken_at_ms: _builtins.int
-    """When it was taken, in milliseconds since the Unix epoch."""
+    """When the backup was taken, in milliseconds since the Unix epoch."""
     def __init__(
         self,
         *,
@@ -2775,7 +2783,7 @@ Global___NoteBackup: _TypeAlias = NoteBackup  # noqa: Y015
 
 @_typing.final
 class RaiseFeatureLevel(_message.Message):
-    """Says that all members know a feature level."""
+    """Records that all members support a feature level."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2797,16 +2805,18 @@ Global___RaiseFeatureLevel: _TypeAlias = RaiseFeatureLevel  # noqa: Y015
 
 @_typing.final
 class CreateJoinTicket(_message.Message):
-    """Lets one node be admitted, once and soon."""
+    """Creates a ticket that admits one node, once and only for a short time."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     NODE_ID_FIELD_NUMBER: _builtins.int
     CERTIFICATE_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
-    """The node."""
+    """The node's ID."""
     certificate: _builtins.bytes
-    """What the joiner shows in the handshake, DER: what stands here opens nothing."""
+    """The certificate that the joiner shows in the handshake (DER). Knowing this value
+    does not admit anyone.
+    """
     def __init__(
         self,
         *,
@@ -2823,7 +2833,7 @@ Global___CreateJoinTicket: _TypeAlias = CreateJoinTicket  # noqa: Y015
 
 @_typing.final
 class AdmitNode(_message.Message):
-    """Admits a node, and uses its ticket up."""
+    """Admits a node and consumes its ticket."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2831,11 +2841,11 @@ class AdmitNode(_message.Message):
     ADDRESS_FIELD_NUMBER: _builtins.int
     KEY_FINGERPRINT_FIELD_NUMBER: _builtins.int
     ticket_id: _builtins.str
-    """SHA-256 of the ticket's certificate, in hexadecimal digits."""
+    """The SHA-256 hash of the ticket's certificate, in hexadecimal digits."""
     address: _builtins.str
-    """HOST:PORT of the node's peers listener."""
+    """The HOST:PORT of the node's peers listener."""
     key_fingerprint: _builtins.str
-    """SHA-256 of the node's public key, in hexadecimal digits."""
+    """The SHA-256 hash of the node's public key, in hexadecimal digits."""
     def __init__(
         self,
         *,
@@ -2853,16 +2863,16 @@ Global___AdmitNode: _TypeAlias = AdmitNode  # noqa: Y015
 
 @_typing.final
 class AddMember(_message.Message):
-    """Adds a node whose key ring and certificate came by another way."""
+    """Adds a node that got its key ring and certificate in another way."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     NODE_ID_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
-    """The node."""
+    """The node's ID."""
     address: _builtins.str
-    """HOST:PORT of its peers listener."""
+    """The HOST:PORT of its peers listener."""
     def __init__(
         self,
         *,
@@ -2879,14 +2889,14 @@ Global___AddMember: _TypeAlias = AddMember  # noqa: Y015
 
 @_typing.final
 class RemoveMember(_message.Message):
-    """Has a member leave for good."""
+    """Removes a member permanently."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     NODE_ID_FIELD_NUMBER: _builtins.int
     MEMBER_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
-    """The member."""
+    """The member's node ID."""
     member: _builtins.bool
     """The called node knows it as a member."""
     def __init__(
@@ -2905,7 +2915,7 @@ Global___RemoveMember: _TypeAlias = RemoveMember  # noqa: Y015
 
 @_typing.final
 class ResetAdministrator(_message.Message):
-    """Gives an administrator a temporary password, on the order of root on a node."""
+    """Sets a temporary password for an administrator, by order of root on a node."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2915,15 +2925,15 @@ class ResetAdministrator(_message.Message):
     KEY_ID_FIELD_NUMBER: _builtins.int
     UID_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """The folded name."""
+    """The administrator's name, case-folded."""
     password_salt: _builtins.bytes
-    """Salt of the password."""
+    """The salt of the password."""
     password_verifier: _builtins.bytes
-    """What the password compares as."""
+    """The verifier of the password."""
     key_id: _builtins.int
-    """Key of the ring that it was made with."""
+    """The key of the ring with which it was made."""
     uid: _builtins.int
-    """User id of the process that has asked."""
+    """The user ID of the process that made the request."""
     def __init__(
         self,
         *,
@@ -2943,7 +2953,7 @@ Global___ResetAdministrator: _TypeAlias = ResetAdministrator  # noqa: Y015
 
 @_typing.final
 class SetSecondFactor(_message.Message):
-    """Asks the calling administrator for a code from now on, if this one is right."""
+    """Sets the second factor of the calling administrator if the entered code is right."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2953,16 +2963,16 @@ class SetSecondFactor(_message.Message):
     DRAFT_ENDS_AT_MS_FIELD_NUMBER: _builtins.int
     MOMENTS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """The administrator."""
+    """The administrator's name."""
     sealed_seed: _builtins.bytes
     """The seed of the codes, sealed with a key of the ring."""
     key_id: _builtins.int
-    """That key."""
+    """The number of that key."""
     draft_ends_at_ms: _builtins.int
-    """When the draft that it was in ends."""
+    """When its draft expires."""
     @_builtins.property
     def moments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Steps that what was typed is the code of; filled in by the primary."""
+        """The time steps at which the entered code is valid. Filled in by the primary."""
 
     def __init__(
         self,
@@ -2983,13 +2993,13 @@ Global___SetSecondFactor: _TypeAlias = SetSecondFactor  # noqa: Y015
 
 @_typing.final
 class RemoveSecondFactor(_message.Message):
-    """Takes the second factor of another administrator away."""
+    """Removes the second factor of another administrator."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Whose."""
+    """The administrator whose second factor is removed."""
     def __init__(
         self,
         *,

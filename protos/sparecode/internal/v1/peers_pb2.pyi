@@ -3,8 +3,8 @@
 isort:skip_file
 SPDX-License-Identifier: Apache-2.0
 
-What the members of a cluster say to each other, over mutual TLS. Both ends
-are told apart by the member id in their certificates, never by a field.
+The protocol between the members of a cluster, over mutual TLS. Both ends are
+identified by the node IDs in their certificates, never by a field.
 """
 
 from collections import abc as _abc
@@ -36,15 +36,15 @@ class _NotAppliedKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NotApp
     NOT_APPLIED_KIND_NOT_PRIMARY: _NotAppliedKind.ValueType  # 1
     """The called member does not lead."""
     NOT_APPLIED_KIND_NO_QUORUM: _NotAppliedKind.ValueType  # 2
-    """It leads, and is not in contact with a quorum."""
+    """The member leads but is not in contact with a quorum."""
     NOT_APPLIED_KIND_OVERLOADED: _NotAppliedKind.ValueType  # 3
     """A bounded queue is full."""
     NOT_APPLIED_KIND_CLOCK: _NotAppliedKind.ValueType  # 4
-    """It leads, and its clock is not known to agree with a quorum's."""
+    """The member leads, but its clock is not known to agree with a quorum."""
     NOT_APPLIED_KIND_KEY_MISSING: _NotAppliedKind.ValueType  # 5
-    """It leads, and lacks a key of the ring that it would have to judge with."""
+    """The member leads but lacks a key of the ring that it needs to judge the call."""
     NOT_APPLIED_KIND_OLDER_MEMBER: _NotAppliedKind.ValueType  # 6
-    """It leads, and a member is of a release that cannot do it yet."""
+    """The member leads, but another member runs a release that does not support the call."""
 
 class NotAppliedKind(_NotAppliedKind, metaclass=_NotAppliedKindEnumTypeWrapper):
     """Why a call was certainly not applied."""
@@ -54,20 +54,22 @@ NOT_APPLIED_KIND_UNSPECIFIED: NotAppliedKind.ValueType  # 0
 NOT_APPLIED_KIND_NOT_PRIMARY: NotAppliedKind.ValueType  # 1
 """The called member does not lead."""
 NOT_APPLIED_KIND_NO_QUORUM: NotAppliedKind.ValueType  # 2
-"""It leads, and is not in contact with a quorum."""
+"""The member leads but is not in contact with a quorum."""
 NOT_APPLIED_KIND_OVERLOADED: NotAppliedKind.ValueType  # 3
 """A bounded queue is full."""
 NOT_APPLIED_KIND_CLOCK: NotAppliedKind.ValueType  # 4
-"""It leads, and its clock is not known to agree with a quorum's."""
+"""The member leads, but its clock is not known to agree with a quorum."""
 NOT_APPLIED_KIND_KEY_MISSING: NotAppliedKind.ValueType  # 5
-"""It leads, and lacks a key of the ring that it would have to judge with."""
+"""The member leads but lacks a key of the ring that it needs to judge the call."""
 NOT_APPLIED_KIND_OLDER_MEMBER: NotAppliedKind.ValueType  # 6
-"""It leads, and a member is of a release that cannot do it yet."""
+"""The member leads, but another member runs a release that does not support the call."""
 Global___NotAppliedKind: _TypeAlias = NotAppliedKind  # noqa: Y015
 
 @_typing.final
 class Hello(_message.Message):
-    """What both ends of a link say of themselves when it begins, in its metadata."""
+    """What each end of a link sends about itself when the link opens, in the call's
+    metadata.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -75,11 +77,11 @@ class Hello(_message.Message):
     JOURNAL_ID_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.str
-    """The cluster that it is a member of."""
+    """The cluster of which it is a member."""
     journal_id: _builtins.str
-    """Names its journal."""
+    """Identifies its journal."""
     address: _builtins.str
-    """Where it says that others reach it: HOST:PORT."""
+    """The HOST:PORT at which it says others reach it."""
     def __init__(
         self,
         *,
@@ -116,11 +118,11 @@ class LinkRequest(_message.Message):
     HAND_OVER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def request_vote(self) -> Global___RequestVote:
-        """A candidate asks for a vote."""
+        """A candidate requests a vote."""
 
     @_builtins.property
     def grant_vote(self) -> Global___GrantVote:
-        """A voter grants it."""
+        """A voter grants the vote."""
 
     @_builtins.property
     def append_entries(self) -> Global___AppendEntries:
@@ -128,7 +130,7 @@ class LinkRequest(_message.Message):
 
     @_builtins.property
     def acknowledge(self) -> Global___Acknowledge:
-        """A follower answers that."""
+        """A follower acknowledges entries."""
 
     @_builtins.property
     def request_pre_vote(self) -> Global___RequestPreVote:
@@ -136,11 +138,11 @@ class LinkRequest(_message.Message):
 
     @_builtins.property
     def answer_pre_vote(self) -> Global___AnswerPreVote:
-        """The answer."""
+        """The answer to RequestPreVote."""
 
     @_builtins.property
     def report_stale_term(self) -> Global___ReportStaleTerm:
-        """Somebody who thinks to lead is told of a newer term."""
+        """Tells a member that considers itself the leader about a newer term."""
 
     @_builtins.property
     def ask_to_confirm_term(self) -> Global___AskToConfirmTerm:
@@ -148,23 +150,23 @@ class LinkRequest(_message.Message):
 
     @_builtins.property
     def confirm_term(self) -> Global___ConfirmTerm:
-        """It is, as far as the asked member knows."""
+        """The asked member knows no newer term."""
 
     @_builtins.property
     def offer_snapshot(self) -> Global___OfferSnapshot:
-        """The leader's log begins behind what the follower has."""
+        """The leader's log begins after what the follower has."""
 
     @_builtins.property
     def ask_clock(self) -> Global___AskClock:
-        """A member asks what time it is."""
+        """A member asks for the current time."""
 
     @_builtins.property
     def tell_clock(self) -> Global___TellClock:
-        """The answer."""
+        """The answer to AskClock."""
 
     @_builtins.property
     def hand_over(self) -> Global___HandOver:
-        """The leader wants the called member to lead."""
+        """The leader wants the receiver to lead."""
 
     def __init__(
         self,
@@ -195,7 +197,7 @@ Global___LinkRequest: _TypeAlias = LinkRequest  # noqa: Y015
 
 @_typing.final
 class LinkResponse(_message.Message):
-    """Sent when a link is closed in order."""
+    """Sent when a link is closed in an orderly way."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -242,7 +244,7 @@ Global___RequestVote: _TypeAlias = RequestVote  # noqa: Y015
 
 @_typing.final
 class GrantVote(_message.Message):
-    """A voter grants a vote; a refusal is silence."""
+    """A voter grants a vote. A refusal is not answered."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -264,7 +266,7 @@ Global___GrantVote: _TypeAlias = GrantVote  # noqa: Y015
 
 @_typing.final
 class RaftEntry(_message.Message):
-    """One entry of the log on its way to a follower."""
+    """One log entry on its way to a follower."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -272,11 +274,11 @@ class RaftEntry(_message.Message):
     INDEX_FIELD_NUMBER: _builtins.int
     TERM_FIELD_NUMBER: _builtins.int
     command: _builtins.bytes
-    """First byte: kind. Then what the kind says."""
+    """The first byte is the kind. It determines the rest."""
     index: _builtins.int
-    """Place in the log."""
+    """The index in the log."""
     term: _builtins.int
-    """The term in which it was first appended."""
+    """The term in which the entry was first appended."""
     def __init__(
         self,
         *,
@@ -294,7 +296,7 @@ Global___RaftEntry: _TypeAlias = RaftEntry  # noqa: Y015
 
 @_typing.final
 class AppendEntries(_message.Message):
-    """The leader's entries (Raft, 5.3); without any: a heartbeat."""
+    """The leader's entries (Raft, 5.3). Without entries it is a heartbeat."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -334,7 +336,7 @@ Global___AppendEntries: _TypeAlias = AppendEntries  # noqa: Y015
 
 @_typing.final
 class Acknowledge(_message.Message):
-    """A follower's answer to AppendEntries, sent after its journal is on disk."""
+    """A follower's answer to AppendEntries, sent after its journal is synced to disk."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -343,11 +345,11 @@ class Acknowledge(_message.Message):
     RESET_FIELD_NUMBER: _builtins.int
     SUCCESS_FIELD_NUMBER: _builtins.int
     term: _builtins.int
-    """The term that the answer belongs to."""
+    """The term of the answer."""
     next_index: _builtins.int
-    """The index that the follower wants next; what is below it was appended."""
+    """The next index that the follower wants. Everything below it was appended."""
     reset: _builtins.bool
-    """Nothing was appended: begin again at next_index."""
+    """Nothing was appended: send again from next_index."""
     success: _builtins.bool
     """Everything below next_index is on this follower's disk."""
     def __init__(
@@ -376,7 +378,7 @@ class RequestPreVote(_message.Message):
     LAST_LOG_INDEX_FIELD_NUMBER: _builtins.int
     LAST_LOG_TERM_FIELD_NUMBER: _builtins.int
     term: _builtins.int
-    """The term that it would campaign in."""
+    """The term in which it would campaign."""
     last_log_index: _builtins.int
     """Index of its last entry."""
     last_log_term: _builtins.int
@@ -406,11 +408,11 @@ class AnswerPreVote(_message.Message):
     GRANTED_FIELD_NUMBER: _builtins.int
     CURRENT_TERM_FIELD_NUMBER: _builtins.int
     term: _builtins.int
-    """The term that was asked about."""
+    """The term in the request."""
     granted: _builtins.bool
-    """It would."""
+    """The vote would be granted."""
     current_term: _builtins.int
-    """The term of the one who answers."""
+    """The term of the answering node."""
     def __init__(
         self,
         *,
@@ -428,13 +430,13 @@ Global___AnswerPreVote: _TypeAlias = AnswerPreVote  # noqa: Y015
 
 @_typing.final
 class ReportStaleTerm(_message.Message):
-    """Tells a sender of entries that its term has passed."""
+    """Tells a sender of entries that its term is over."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TERM_FIELD_NUMBER: _builtins.int
     term: _builtins.int
-    """The term of the one who reports."""
+    """The term of the reporting node."""
     def __init__(
         self,
         *,
@@ -459,7 +461,7 @@ class AskToConfirmTerm(_message.Message):
     term: _builtins.int
     """The leader's term."""
     round: _builtins.int
-    """Counts the leader's questions."""
+    """Numbers the leader's requests."""
     def __init__(
         self,
         *,
@@ -476,16 +478,16 @@ Global___AskToConfirmTerm: _TypeAlias = AskToConfirmTerm  # noqa: Y015
 
 @_typing.final
 class ConfirmTerm(_message.Message):
-    """The answer to AskToConfirmTerm: the asked member knows of no newer term."""
+    """The answer to AskToConfirmTerm: the asked member knows no newer term."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TERM_FIELD_NUMBER: _builtins.int
     ROUND_FIELD_NUMBER: _builtins.int
     term: _builtins.int
-    """The term that was asked about."""
+    """The term in the request."""
     round: _builtins.int
-    """The question."""
+    """The number in the request."""
     def __init__(
         self,
         *,
@@ -502,8 +504,8 @@ Global___ConfirmTerm: _TypeAlias = ConfirmTerm  # noqa: Y015
 
 @_typing.final
 class OfferSnapshot(_message.Message):
-    """Tells a follower that the leader's log begins behind what it lacks: only a
-    snapshot can bring it up.
+    """Tells a follower that the leader's log begins after the entries that the follower
+    lacks. Only a snapshot can bring it up to date.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -513,7 +515,7 @@ class OfferSnapshot(_message.Message):
     term: _builtins.int
     """The leader's term."""
     index: _builtins.int
-    """The first index of the leader's log."""
+    """The first index in the leader's log."""
     def __init__(
         self,
         *,
@@ -530,13 +532,15 @@ Global___OfferSnapshot: _TypeAlias = OfferSnapshot  # noqa: Y015
 
 @_typing.final
 class AskClock(_message.Message):
-    """A member asks what time it is: a primary stamps in agreement with a quorum only."""
+    """A member asks for the current time. A primary stamps calls only if its clock agrees
+    with a quorum.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ROUND_FIELD_NUMBER: _builtins.int
     round: _builtins.int
-    """Counts the questions of the one who asks."""
+    """Numbers the asking member's requests."""
     def __init__(
         self,
         *,
@@ -559,9 +563,9 @@ class TellClock(_message.Message):
     ROUND_FIELD_NUMBER: _builtins.int
     AT_MS_FIELD_NUMBER: _builtins.int
     round: _builtins.int
-    """The question."""
+    """The number in the request."""
     at_ms: _builtins.int
-    """The clock of the one who answers, in milliseconds since the Unix epoch."""
+    """The answering member's clock, in milliseconds since the Unix epoch."""
     def __init__(
         self,
         *,
@@ -578,7 +582,7 @@ Global___TellClock: _TypeAlias = TellClock  # noqa: Y015
 
 @_typing.final
 class HandOver(_message.Message):
-    """The leader takes nothing more, and wants the receiver to lead (Raft thesis, 3.10)."""
+    """The leader accepts no more calls and wants the receiver to lead (Raft thesis, 3.10)."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -588,7 +592,7 @@ class HandOver(_message.Message):
     term: _builtins.int
     """The leader's term."""
     last_log_index: _builtins.int
-    """Index of its last entry, which the receiver must have."""
+    """Index of its last entry. The receiver must have it."""
     last_log_term: _builtins.int
     """Term of that entry."""
     def __init__(
@@ -608,7 +612,7 @@ Global___HandOver: _TypeAlias = HandOver  # noqa: Y015
 
 @_typing.final
 class ForwardRequest(_message.Message):
-    """A call on its way to the primary."""
+    """A call forwarded to the primary."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -617,16 +621,18 @@ class ForwardRequest(_message.Message):
     TIMEOUT_MS_FIELD_NUMBER: _builtins.int
     ALSO_FIELD_NUMBER: _builtins.int
     call: _builtins.bytes
-    """The call, an encoded `Call`."""
+    """The call, as an encoded `Call`."""
     timeout_ms: _builtins.int
-    """How long the caller still waits."""
+    """How long the caller will wait, in milliseconds."""
     @_builtins.property
     def tokencodes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Clear digits that the primary matches tokens with; they never enter the log."""
+        """Clear digits for the primary to match with tokens. They never enter the log."""
 
     @_builtins.property
     def also(self) -> _containers.RepeatedCompositeFieldContainer[Global___ForwardRequest]:
-        """Calls that have waited for the same primary; these have no others themselves."""
+        """More calls that were waiting for the same primary. They must not contain further
+        calls.
+        """
 
     def __init__(
         self,
@@ -646,7 +652,7 @@ Global___ForwardRequest: _TypeAlias = ForwardRequest  # noqa: Y015
 
 @_typing.final
 class ForwardResponse(_message.Message):
-    """What became of a forwarded call."""
+    """The outcome of a forwarded call."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -655,14 +661,16 @@ class ForwardResponse(_message.Message):
     UNKNOWN_FIELD_NUMBER: _builtins.int
     ALSO_FIELD_NUMBER: _builtins.int
     result_json: _builtins.str
-    """It was applied: its result, in JSON."""
+    """The call was applied. This is its result in JSON."""
     not_applied: Global___NotAppliedKind.ValueType
-    """It was certainly not applied."""
+    """The call was certainly not applied."""
     unknown: _builtins.bool
-    """It was proposed, and its fate is not known there."""
+    """The call was proposed, and the called member does not know its outcome."""
     @_builtins.property
     def also(self) -> _containers.RepeatedCompositeFieldContainer[Global___ForwardResponse]:
-        """What became of each of the request's `also`. One that is missing was not taken."""
+        """The outcomes of the calls in the request's `also`, in order. A call without an
+        outcome was not accepted.
+        """
 
     def __init__(
         self,
@@ -684,17 +692,17 @@ Global___ForwardResponse: _TypeAlias = ForwardResponse  # noqa: Y015
 
 @_typing.final
 class GetReadIndexRequest(_message.Message):
-    """Asks the primary up to where to read."""
+    """Asks the primary for the index up to which to read."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TIMEOUT_MS_FIELD_NUMBER: _builtins.int
     TERM_FIELD_NUMBER: _builtins.int
     timeout_ms: _builtins.int
-    """How long the caller still waits."""
+    """How long the caller will wait, in milliseconds."""
     term: _builtins.int
-    """The term that the caller was in after it was asked itself: it has voted in no
-    newer one. 0: it does not say.
+    """The caller's term, looked up after the read was requested: the caller has voted in no
+    newer term. 0: not specified.
     """
     def __init__(
         self,
@@ -712,16 +720,16 @@ Global___GetReadIndexRequest: _TypeAlias = GetReadIndexRequest  # noqa: Y015
 
 @_typing.final
 class ReadPoint(_message.Message):
-    """Everything that was committed before the question."""
+    """A position that covers everything committed before the request."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     INDEX_FIELD_NUMBER: _builtins.int
     AT_MS_FIELD_NUMBER: _builtins.int
     index: _builtins.int
-    """Has been applied where this index is applied."""
+    """It is applied once this index is applied."""
     at_ms: _builtins.int
-    """The primary's time, not before that of the state at the index."""
+    """The primary's time. Not earlier than the time of the state at the index."""
     def __init__(
         self,
         *,
@@ -738,17 +746,17 @@ Global___ReadPoint: _TypeAlias = ReadPoint  # noqa: Y015
 
 @_typing.final
 class GetReadIndexResponse(_message.Message):
-    """Where to read, or why the asked member cannot tell."""
+    """The position to read at, or why the called member does not know it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     POINT_FIELD_NUMBER: _builtins.int
     NOT_APPLIED_FIELD_NUMBER: _builtins.int
     not_applied: Global___NotAppliedKind.ValueType
-    """It does not know."""
+    """The called member does not know it."""
     @_builtins.property
     def point(self) -> Global___ReadPoint:
-        """Where to read."""
+        """The position to read at."""
 
     def __init__(
         self,
@@ -775,9 +783,9 @@ class TransferPrimaryRequest(_message.Message):
     TARGET_FIELD_NUMBER: _builtins.int
     TIMEOUT_MS_FIELD_NUMBER: _builtins.int
     target: _builtins.str
-    """The member that shall lead; empty: whoever has most of the log."""
+    """The member to lead. Empty: the member with the most complete log."""
     timeout_ms: _builtins.int
-    """How long the caller still waits."""
+    """How long the caller will wait, in milliseconds."""
     def __init__(
         self,
         *,
@@ -794,7 +802,7 @@ Global___TransferPrimaryRequest: _TypeAlias = TransferPrimaryRequest  # noqa: Y0
 
 @_typing.final
 class TransferPrimaryResponse(_message.Message):
-    """What became of it."""
+    """The outcome."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -802,12 +810,12 @@ class TransferPrimaryResponse(_message.Message):
     NOT_APPLIED_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
     told: _builtins.str
-    """The primary leads no more, and has told this member to."""
+    """The primary has stopped leading and has told this member to lead."""
     not_applied: Global___NotAppliedKind.ValueType
-    """It goes on leading, or never did."""
+    """The called member keeps leading, or never led."""
     @_builtins.property
     def refused(self) -> Global___ChangeRefused:
-        """It goes on leading, for a reason that the caller may learn."""
+        """The called member keeps leading, for a reason that the caller may learn."""
 
     def __init__(
         self,
@@ -828,7 +836,7 @@ Global___TransferPrimaryResponse: _TypeAlias = TransferPrimaryResponse  # noqa: 
 
 @_typing.final
 class ChangeMembersRequest(_message.Message):
-    """Asks the primary for other members."""
+    """Asks the primary to change the members."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -837,14 +845,14 @@ class ChangeMembersRequest(_message.Message):
     REMOVE_FIELD_NUMBER: _builtins.int
     TIMEOUT_MS_FIELD_NUMBER: _builtins.int
     promote: _builtins.str
-    """Have this learner vote, once it has caught up."""
+    """Make this learner a voter once it has caught up."""
     remove: _builtins.str
-    """Have this member be none any more."""
+    """Remove this member."""
     timeout_ms: _builtins.int
-    """How long the caller still waits."""
+    """How long the caller will wait, in milliseconds."""
     @_builtins.property
     def add_learner(self) -> _configuration_pb2.ConfiguredMember:
-        """Have this node be sent everything: only its id and its address count."""
+        """Add this node as a learner. Only its ID and address are used."""
 
     def __init__(
         self,
@@ -866,7 +874,7 @@ Global___ChangeMembersRequest: _TypeAlias = ChangeMembersRequest  # noqa: Y015
 
 @_typing.final
 class ChangeMembersResponse(_message.Message):
-    """What became of it."""
+    """The outcome."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -875,14 +883,14 @@ class ChangeMembersResponse(_message.Message):
     REFUSED_FIELD_NUMBER: _builtins.int
     UNKNOWN_FIELD_NUMBER: _builtins.int
     committed: _builtins.int
-    """It is committed, in the entry at this index."""
+    """The change is committed in the entry at this index."""
     not_applied: Global___NotAppliedKind.ValueType
-    """It was certainly not done."""
+    """The change was certainly not made."""
     unknown: _builtins.bool
-    """It is in the log, and its fate is not known there."""
+    """The change is in the log, and the called member does not know its outcome."""
     @_builtins.property
     def refused(self) -> Global___ChangeRefused:
-        """Nor will it be, for a reason that the caller may learn."""
+        """The change will not be made, for a reason that the caller may learn."""
 
     def __init__(
         self,
@@ -904,16 +912,16 @@ Global___ChangeMembersResponse: _TypeAlias = ChangeMembersResponse  # noqa: Y015
 
 @_typing.final
 class ChangeRefused(_message.Message):
-    """Why the cluster is not changed like that, or not now."""
+    """Why the cluster cannot be changed in this way, or not now."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REASON_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """A word of the closed vocabulary of refusals."""
+    """One value of the closed vocabulary of refusals."""
     detail: _builtins.str
-    """For a person."""
+    """The reason in words."""
     def __init__(
         self,
         *,
@@ -930,16 +938,18 @@ Global___ChangeRefused: _TypeAlias = ChangeRefused  # noqa: Y015
 
 @_typing.final
 class FetchSnapshotRequest(_message.Message):
-    """Asks for a snapshot."""
+    """A request for a snapshot."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SHA256_FIELD_NUMBER: _builtins.int
     OFFSET_FIELD_NUMBER: _builtins.int
     sha256: _builtins.bytes
-    """SHA-256 of the snapshot that the caller has a part of; empty if of none."""
+    """The SHA-256 hash of the snapshot of which the caller has a part. Empty: it has
+    none.
+    """
     offset: _builtins.int
-    """The length of that part. Another snapshot is sent from its beginning."""
+    """The length of that part. A different snapshot is sent from its beginning."""
     def __init__(
         self,
         *,
@@ -964,7 +974,7 @@ class FetchSnapshotResponse(_message.Message):
     CHUNK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def manifest(self) -> _snapshot_pb2.SnapshotManifest:
-        """Comes first: what follows."""
+        """Sent first: the description of the snapshot."""
 
     @_builtins.property
     def chunk(self) -> Global___SnapshotChunk:
@@ -996,11 +1006,11 @@ class SnapshotChunk(_message.Message):
     DATA_FIELD_NUMBER: _builtins.int
     CRC32_FIELD_NUMBER: _builtins.int
     offset: _builtins.int
-    """Where in the snapshot they begin."""
+    """Their offset in the snapshot."""
     data: _builtins.bytes
     """The bytes."""
     crc32: _builtins.int
-    """CRC-32 of them."""
+    """The CRC-32 of the bytes."""
     def __init__(
         self,
         *,
@@ -1018,13 +1028,13 @@ Global___SnapshotChunk: _TypeAlias = SnapshotChunk  # noqa: Y015
 
 @_typing.final
 class GetMemberStatusRequest(_message.Message):
-    """Asks a member how far it has got."""
+    """A request for a member's progress."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     DIGEST_FIELD_NUMBER: _builtins.int
     digest: _builtins.bool
-    """And for the hash of its state."""
+    """Also compute the hash of its state."""
     def __init__(
         self,
         *,
@@ -1040,7 +1050,7 @@ Global___GetMemberStatusRequest: _TypeAlias = GetMemberStatusRequest  # noqa: Y0
 
 @_typing.final
 class GetMemberStatusResponse(_message.Message):
-    """How far a member has got, as it sees itself."""
+    """A member's progress, as the member sees it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1057,27 +1067,27 @@ class GetMemberStatusResponse(_message.Message):
     LAST_INDEX_FIELD_NUMBER: _builtins.int
     LAST_TERM_FIELD_NUMBER: _builtins.int
     is_primary: _builtins.bool
-    """It leads, as far as it knows."""
+    """The member leads, as far as it knows."""
     term: _builtins.int
-    """Its term."""
+    """Its current term."""
     commit_index: _builtins.int
     """Its commit index."""
     applied_index: _builtins.int
-    """Its applied index; with a digest, the index that the digest is of."""
+    """Its applied index. If a digest was requested: the index of the digest."""
     digest: _builtins.str
-    """Hash of its state, hex; empty if not asked for."""
+    """The hash of its state in hexadecimal digits. Empty if not requested."""
     version: _builtins.str
-    """Version of its software."""
+    """The version of its software."""
     clock_ms: _builtins.int
     """Its clock, in milliseconds since the Unix epoch."""
     audit_sequence: _builtins.int
-    """Events in its audit log."""
+    """The number of events in its audit log."""
     audit_head: _builtins.str
-    """Hash of the last of them, and so of all, hex."""
+    """The hash of the last event, and so of all events, in hexadecimal digits."""
     feature_level: _builtins.int
-    """The newest feature level that its software knows; 0: the first."""
+    """The newest feature level that its software supports. 0: the first."""
     last_index: _builtins.int
-    """The last entry of its log, committed or not."""
+    """The last entry in its log, committed or not."""
     last_term: _builtins.int
     """The term of that entry."""
     def __init__(
@@ -1113,9 +1123,9 @@ class HoldKeyRequest(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     REPLACES_FIELD_NUMBER: _builtins.int
     key: _builtins.bytes
-    """Its 64 bytes."""
+    """The 64 bytes of the key."""
     replaces: _builtins.int
-    """The key that is active now."""
+    """The number of the key that is active now."""
     def __init__(
         self,
         *,
@@ -1132,13 +1142,13 @@ Global___HoldKeyRequest: _TypeAlias = HoldKeyRequest  # noqa: Y015
 
 @_typing.final
 class HoldKeyResponse(_message.Message):
-    """The called member has written it to its ring."""
+    """The called member has written the key to its ring."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     fingerprint: _builtins.bytes
-    """Tells the key from any other."""
+    """Distinguishes the key from all others."""
     def __init__(
         self,
         *,
@@ -1154,16 +1164,16 @@ Global___HoldKeyResponse: _TypeAlias = HoldKeyResponse  # noqa: Y015
 
 @_typing.final
 class FetchKeyRequest(_message.Message):
-    """Asks for a key."""
+    """A request for a key."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     KEY_ID_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     key_id: _builtins.int
-    """Its number."""
+    """The number of the key."""
     fingerprint: _builtins.bytes
-    """Tells it from any other; empty: of a cluster's first one."""
+    """Distinguishes the key from all others. Empty: the first key of a cluster."""
     def __init__(
         self,
         *,
@@ -1186,7 +1196,7 @@ class FetchKeyResponse(_message.Message):
 
     KEY_FIELD_NUMBER: _builtins.int
     key: _builtins.bytes
-    """Its 64 bytes; empty: it is not here either."""
+    """The 64 bytes of the key. Empty: the called member does not have it either."""
     def __init__(
         self,
         *,

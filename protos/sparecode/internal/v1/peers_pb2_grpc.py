@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class PeerServiceStub:
-    """Spoken between members only.
+    """Serves other members only.
     """
 
     def __init__(self, channel):
@@ -83,68 +83,68 @@ class PeerServiceStub:
 
 
 class PeerServiceServicer:
-    """Spoken between members only.
+    """Serves other members only.
     """
 
     def Link(self, request_iterator, context):
-        """Carries Raft messages in order, one long-lived call for each direction. A
-        newer link of the same caller ends the older one.
+        """Carries Raft messages in order, one long-lived call per direction. A newer link
+        from the same caller ends the older one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Forward(self, request, context):
-        """Hands a call to the primary.
+        """Forwards a call to the primary.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetReadIndex(self, request, context):
-        """Tells up to which index a member must have applied, to read what is committed.
+        """Returns the index that a member must have applied to read everything committed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def FetchSnapshot(self, request, context):
-        """Sends the newest snapshot, first its manifest, then its bytes.
+        """Sends the newest snapshot: first its manifest, then its bytes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def TransferPrimary(self, request, context):
-        """Has the primary hand over to another member.
+        """Makes the primary hand over to another member.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ChangeMembers(self, request, context):
-        """Has the primary change who the members are.
+        """Makes the primary change the set of members.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetMemberStatus(self, request, context):
-        """Tells how far the called member has got.
+        """Returns the progress of the called member.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def HoldKey(self, request, context):
-        """Has the called member keep a key of the ring that may be activated, for good.
+        """Makes the called member store a key that may be activated in its key ring, durably.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def FetchKey(self, request, context):
-        """Lends a key that the caller lacks.
+        """Returns a key that the caller lacks.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -207,7 +207,7 @@ def add_PeerServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class PeerService:
-    """Spoken between members only.
+    """Serves other members only.
     """
 
     @staticmethod

@@ -3,8 +3,8 @@
 isort:skip_file
 SPDX-License-Identifier: Apache-2.0
 
-What the members of a cluster say to each other, over mutual TLS. Both ends
-are told apart by the member id in their certificates, never by a field.
+The protocol between the members of a cluster, over mutual TLS. Both ends are
+identified by the node IDs in their certificates, never by a field.
 """
 
 from collections import abc as _abc
@@ -31,61 +31,61 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class PeerServiceStub:
-    """Spoken between members only."""
+    """Serves other members only."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> PeerServiceAsyncStub: ...
     Link: _grpc.StreamUnaryMultiCallable[_peers_pb2.LinkRequest, _peers_pb2.LinkResponse]
-    """Carries Raft messages in order, one long-lived call for each direction. A
-    newer link of the same caller ends the older one.
+    """Carries Raft messages in order, one long-lived call per direction. A newer link
+    from the same caller ends the older one.
     """
     Forward: _grpc.UnaryUnaryMultiCallable[_peers_pb2.ForwardRequest, _peers_pb2.ForwardResponse]
-    """Hands a call to the primary."""
+    """Forwards a call to the primary."""
     GetReadIndex: _grpc.UnaryUnaryMultiCallable[_peers_pb2.GetReadIndexRequest, _peers_pb2.GetReadIndexResponse]
-    """Tells up to which index a member must have applied, to read what is committed."""
+    """Returns the index that a member must have applied to read everything committed."""
     FetchSnapshot: _grpc.UnaryStreamMultiCallable[_peers_pb2.FetchSnapshotRequest, _peers_pb2.FetchSnapshotResponse]
-    """Sends the newest snapshot, first its manifest, then its bytes."""
+    """Sends the newest snapshot: first its manifest, then its bytes."""
     TransferPrimary: _grpc.UnaryUnaryMultiCallable[_peers_pb2.TransferPrimaryRequest, _peers_pb2.TransferPrimaryResponse]
-    """Has the primary hand over to another member."""
+    """Makes the primary hand over to another member."""
     ChangeMembers: _grpc.UnaryUnaryMultiCallable[_peers_pb2.ChangeMembersRequest, _peers_pb2.ChangeMembersResponse]
-    """Has the primary change who the members are."""
+    """Makes the primary change the set of members."""
     GetMemberStatus: _grpc.UnaryUnaryMultiCallable[_peers_pb2.GetMemberStatusRequest, _peers_pb2.GetMemberStatusResponse]
-    """Tells how far the called member has got."""
+    """Returns the progress of the called member."""
     HoldKey: _grpc.UnaryUnaryMultiCallable[_peers_pb2.HoldKeyRequest, _peers_pb2.HoldKeyResponse]
-    """Has the called member keep a key of the ring that may be activated, for good."""
+    """Makes the called member store a key that may be activated in its key ring, durably."""
     FetchKey: _grpc.UnaryUnaryMultiCallable[_peers_pb2.FetchKeyRequest, _peers_pb2.FetchKeyResponse]
-    """Lends a key that the caller lacks."""
+    """Returns a key that the caller lacks."""
 
 @_typing.type_check_only
 class PeerServiceAsyncStub(PeerServiceStub):
-    """Spoken between members only."""
+    """Serves other members only."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Link: _aio.StreamUnaryMultiCallable[_peers_pb2.LinkRequest, _peers_pb2.LinkResponse]  # type: ignore[assignment]
-    """Carries Raft messages in order, one long-lived call for each direction. A
-    newer link of the same caller ends the older one.
+    """Carries Raft messages in order, one long-lived call per direction. A newer link
+    from the same caller ends the older one.
     """
     Forward: _aio.UnaryUnaryMultiCallable[_peers_pb2.ForwardRequest, _peers_pb2.ForwardResponse]  # type: ignore[assignment]
-    """Hands a call to the primary."""
+    """Forwards a call to the primary."""
     GetReadIndex: _aio.UnaryUnaryMultiCallable[_peers_pb2.GetReadIndexRequest, _peers_pb2.GetReadIndexResponse]  # type: ignore[assignment]
-    """Tells up to which index a member must have applied, to read what is committed."""
+    """Returns the index that a member must have applied to read everything committed."""
     FetchSnapshot: _aio.UnaryStreamMultiCallable[_peers_pb2.FetchSnapshotRequest, _peers_pb2.FetchSnapshotResponse]  # type: ignore[assignment]
-    """Sends the newest snapshot, first its manifest, then its bytes."""
+    """Sends the newest snapshot: first its manifest, then its bytes."""
     TransferPrimary: _aio.UnaryUnaryMultiCallable[_peers_pb2.TransferPrimaryRequest, _peers_pb2.TransferPrimaryResponse]  # type: ignore[assignment]
-    """Has the primary hand over to another member."""
+    """Makes the primary hand over to another member."""
     ChangeMembers: _aio.UnaryUnaryMultiCallable[_peers_pb2.ChangeMembersRequest, _peers_pb2.ChangeMembersResponse]  # type: ignore[assignment]
-    """Has the primary change who the members are."""
+    """Makes the primary change the set of members."""
     GetMemberStatus: _aio.UnaryUnaryMultiCallable[_peers_pb2.GetMemberStatusRequest, _peers_pb2.GetMemberStatusResponse]  # type: ignore[assignment]
-    """Tells how far the called member has got."""
+    """Returns the progress of the called member."""
     HoldKey: _aio.UnaryUnaryMultiCallable[_peers_pb2.HoldKeyRequest, _peers_pb2.HoldKeyResponse]  # type: ignore[assignment]
-    """Has the called member keep a key of the ring that may be activated, for good."""
+    """Makes the called member store a key that may be activated in its key ring, durably."""
     FetchKey: _aio.UnaryUnaryMultiCallable[_peers_pb2.FetchKeyRequest, _peers_pb2.FetchKeyResponse]  # type: ignore[assignment]
-    """Lends a key that the caller lacks."""
+    """Returns a key that the caller lacks."""
 
 class PeerServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Spoken between members only."""
+    """Serves other members only."""
 
     @_abc_1.abstractmethod
     def Link(
@@ -93,8 +93,8 @@ class PeerServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_peers_pb2.LinkRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_peers_pb2.LinkResponse, _abc.Awaitable[_peers_pb2.LinkResponse]]:
-        """Carries Raft messages in order, one long-lived call for each direction. A
-        newer link of the same caller ends the older one.
+        """Carries Raft messages in order, one long-lived call per direction. A newer link
+        from the same caller ends the older one.
         """
 
     @_abc_1.abstractmethod
@@ -103,7 +103,7 @@ class PeerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _peers_pb2.ForwardRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_peers_pb2.ForwardResponse, _abc.Awaitable[_peers_pb2.ForwardResponse]]:
-        """Hands a call to the primary."""
+        """Forwards a call to the primary."""
 
     @_abc_1.abstractmethod
     def GetReadIndex(
@@ -111,7 +111,7 @@ class PeerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _peers_pb2.GetReadIndexRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_peers_pb2.GetReadIndexResponse, _abc.Awaitable[_peers_pb2.GetReadIndexResponse]]:
-        """Tells up to which index a member must have applied, to read what is committed."""
+        """Returns the index that a member must have applied to read everything committed."""
 
     @_abc_1.abstractmethod
     def FetchSnapshot(
@@ -119,7 +119,7 @@ class PeerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _peers_pb2.FetchSnapshotRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_peers_pb2.FetchSnapshotResponse], _abc.AsyncIterator[_peers_pb2.FetchSnapshotResponse]]:
-        """Sends the newest snapshot, first its manifest, then its bytes."""
+        """Sends the newest snapshot: first its manifest, then its bytes."""
 
     @_abc_1.abstractmethod
     def TransferPrimary(
@@ -127,7 +127,7 @@ class PeerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _peers_pb2.TransferPrimaryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_peers_pb2.TransferPrimaryResponse, _abc.Awaitable[_peers_pb2.TransferPrimaryResponse]]:
-        """Has the primary hand over to another member."""
+        """Makes the primary hand over to another member."""
 
     @_abc_1.abstractmethod
     def ChangeMembers(
@@ -135,7 +135,7 @@ class PeerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _peers_pb2.ChangeMembersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_peers_pb2.ChangeMembersResponse, _abc.Awaitable[_peers_pb2.ChangeMembersResponse]]:
-        """Has the primary change who the members are."""
+        """Makes the primary change the set of members."""
 
     @_abc_1.abstractmethod
     def GetMemberStatus(
@@ -143,7 +143,7 @@ class PeerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _peers_pb2.GetMemberStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_peers_pb2.GetMemberStatusResponse, _abc.Awaitable[_peers_pb2.GetMemberStatusResponse]]:
-        """Tells how far the called member has got."""
+        """Returns the progress of the called member."""
 
     @_abc_1.abstractmethod
     def HoldKey(
@@ -151,7 +151,7 @@ class PeerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _peers_pb2.HoldKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_peers_pb2.HoldKeyResponse, _abc.Awaitable[_peers_pb2.HoldKeyResponse]]:
-        """Has the called member keep a key of the ring that may be activated, for good."""
+        """Makes the called member store a key that may be activated in its key ring, durably."""
 
     @_abc_1.abstractmethod
     def FetchKey(
@@ -159,6 +159,6 @@ class PeerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _peers_pb2.FetchKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_peers_pb2.FetchKeyResponse, _abc.Awaitable[_peers_pb2.FetchKeyResponse]]:
-        """Lends a key that the caller lacks."""
+        """Returns a key that the caller lacks."""
 
 def add_PeerServiceServicer_to_server(servicer: PeerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -3,8 +3,8 @@
 isort:skip_file
 SPDX-License-Identifier: Apache-2.0
 
-What a snapshot of the state is of. It lies on disk beside the snapshot, and
-goes ahead of it to another member, hence never broken.
+The description of a snapshot. It is stored beside the snapshot and sent to another
+member before it. This is an on-disk format: never break it.
 """
 
 from collections import abc as _abc
@@ -39,22 +39,22 @@ class SnapshotManifest(_message.Message):
     SHA256_FIELD_NUMBER: _builtins.int
     CONFIGURATION_FIELD_NUMBER: _builtins.int
     format: _builtins.int
-    """Format of the snapshot; there is one, 1: an SQLite database."""
+    """The format of the snapshot. Only format 1 exists: an SQLite database."""
     cluster_id: _builtins.str
     """The cluster whose state it is."""
     index: _builtins.int
-    """The last entry that the state has applied."""
+    """The last entry applied to the state."""
     term: _builtins.int
     """The term of that entry."""
     digest: _builtins.str
-    """Hash of the state, hex, as replicas compare it."""
+    """The hash of the state in hexadecimal digits, as replicas compare it."""
     length: _builtins.int
-    """Length of the snapshot in bytes."""
+    """The length of the snapshot in bytes."""
     sha256: _builtins.bytes
-    """SHA-256 of its bytes."""
+    """The SHA-256 hash of its bytes."""
     @_builtins.property
     def members(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The ids of the members at that index, in order, for people."""
+        """The IDs of the members at that index, in order. For people only."""
 
     @_builtins.property
     def configuration(self) -> _configuration_pb2.Configuration:
