@@ -23,29 +23,8 @@ import os
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 from sparecode_client.admin import AsyncAdmin
-from sparecode_client.administrators import (
-    Administrator,
-    AdministratorRole,
-    EnrolledSecondFactor,
-)
 from sparecode_client.agent import AsyncAgent
-from sparecode_client.agents import (
-    AgentProtects,
-    DeniedCertificate,
-    RegisteredAgent,
-    certificate_fingerprint,
-)
-from sparecode_client.approvals import Approval
-from sparecode_client.audit import (
-    AuditEvent,
-    AuditExport,
-    AuditExportFormat,
-    AuditFilter,
-    ChainVerdict,
-    Checkpoint,
-)
 from sparecode_client.blocking import Admin, Agent
-from sparecode_client.bulk import BulkIssueResult, BulkIssueRow
 from sparecode_client.errors import (
     AlreadyExists,
     ApprovalNeeded,
@@ -60,18 +39,28 @@ from sparecode_client.errors import (
     SparecodeError,
     Unavailable,
 )
-from sparecode_client.imports import ImportedToken, ImportedUser, TokenFileFormat
-from sparecode_client.membership import JoinTicket, ListedMember, MemberStanding
-from sparecode_client.policy import Policy, UpdatedPolicy
-from sparecode_client.review import (
-    Backup,
-    ClusterReview,
-    ReviewedAdministrator,
-    ReviewedAgent,
-    ReviewedCertificate,
+from sparecode_client.values.administrators import (
+    Administrator,
+    AdministratorRole,
+    EnrolledSecondFactor,
 )
-from sparecode_client.rotation import RotationPhase, RotationProgress
-from sparecode_client.values import (
+from sparecode_client.values.agents import (
+    AgentProtects,
+    DeniedCertificate,
+    RegisteredAgent,
+    certificate_fingerprint,
+)
+from sparecode_client.values.approvals import Approval
+from sparecode_client.values.audit import (
+    AuditEvent,
+    AuditExport,
+    AuditExportFormat,
+    AuditFilter,
+    ChainVerdict,
+    Checkpoint,
+)
+from sparecode_client.values.bulk import BulkIssueResult, BulkIssueRow
+from sparecode_client.values.emergency_access import (
     Authentication,
     ClusterStatus,
     Commit,
@@ -99,6 +88,17 @@ from sparecode_client.values import (
     TokenHash,
     User,
 )
+from sparecode_client.values.imports import ImportedToken, ImportedUser, TokenFileFormat
+from sparecode_client.values.membership import JoinTicket, ListedMember, MemberStanding
+from sparecode_client.values.policy import Policy, UpdatedPolicy
+from sparecode_client.values.review import (
+    Backup,
+    ClusterReview,
+    ReviewedAdministrator,
+    ReviewedAgent,
+    ReviewedCertificate,
+)
+from sparecode_client.values.rotation import RotationPhase, RotationProgress
 
 __all__ = [
     "Admin",

@@ -4,18 +4,18 @@
 from datetime import timedelta
 
 from sparecode.v1 import authentication_pb2
-from sparecode_client.channels import (
+from sparecode_client.connection.channels import (
     AGENTS_PORT,
     Nodes,
     PathLike,
     TlsConnect,
     addresses,
 )
-from sparecode_client.client import Caller, Client, new_request_id
-from sparecode_client.deadlines import DEFAULT_TIMEOUT
+from sparecode_client.connection.client import Caller, Client, new_request_id
+from sparecode_client.connection.deadlines import DEFAULT_TIMEOUT
+from sparecode_client.connection.wire import enum_in
 from sparecode_client.errors import NodeFailed
-from sparecode_client.values import Authentication, Decision
-from sparecode_client.wire import enum_in
+from sparecode_client.values.emergency_access import Authentication, Decision
 
 
 class AsyncAgent(Caller):

@@ -17,9 +17,9 @@ from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
 from sparecode_client.admin import AsyncAdmin
 from sparecode_client.agent import AsyncAgent
-from sparecode_client.channels import Nodes, PathLike
-from sparecode_client.client import Caller
-from sparecode_client.deadlines import DEFAULT_TIMEOUT
+from sparecode_client.connection.channels import Nodes, PathLike
+from sparecode_client.connection.client import Caller
+from sparecode_client.connection.deadlines import DEFAULT_TIMEOUT
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -19,7 +19,7 @@ from sparecode.v1 import (
     types_pb2,
     users_pb2,
 )
-from sparecode_client.audit import Checkpoint
+from sparecode_client.values.audit import Checkpoint
 
 END = datetime(2026, 12, 1, 12, tzinfo=UTC)
 CODES = [(1, "K7PM-4XQ2"), (2, "9HJT-WE3R")]

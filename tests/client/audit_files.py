@@ -4,8 +4,8 @@
 from dataclasses import replace
 from pathlib import Path
 
-from sparecode_client.audit import Checkpoint as ClientCheckpoint
-from sparecode_client.audit_checkpoints import checkpoint_text
+from sparecode_client.audit.checkpoints import checkpoint_text
+from sparecode_client.values.audit import Checkpoint as ClientCheckpoint
 from sparecode_node.domain.audit import GENESIS_HASH, AuditEvent, chain_hash
 from sparecode_node.domain.ids import KeyId
 from sparecode_node.queries.audit import AuditHead, AuditRecord

@@ -14,9 +14,9 @@ import pytest_asyncio
 from cryptography import x509
 from typer.testing import CliRunner, Result
 
-from sparecode_client.channels import OPTIONS
 from sparecode_client.cli import app
-from sparecode_client.client import Client
+from sparecode_client.connection.channels import OPTIONS
+from sparecode_client.connection.client import Client
 from tests.client import answers
 from tests.client.certificates import Authority, Certificate
 from tests.client.fakes import FakeNode

@@ -29,9 +29,9 @@ from sparecode_client import (
     TokenAlgorithm,
     TokenFilter,
     TokenHash,
-    values,
 )
-from sparecode_client.client import Client
+from sparecode_client.connection.client import Client
+from sparecode_client.values import emergency_access as values
 from tests.client import answers
 from tests.client.fakes import OUTCOME_UNKNOWN, Failure, FakeNode
 

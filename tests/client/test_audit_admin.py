@@ -16,7 +16,7 @@ from sparecode_client import (
     NotSignedIn,
     Unavailable,
 )
-from sparecode_client.client import Client
+from sparecode_client.connection.client import Client
 from tests.client import answers
 from tests.client.audit_files import log, signed
 from tests.client.fakes import NO_QUORUM_FOR_LONG, Failure, FakeNode

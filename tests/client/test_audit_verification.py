@@ -14,14 +14,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparecode_client.audit_checkpoints import (
+from sparecode_client.audit.checkpoints import (
     AuditFileError,
     canonical_form,
     read_checkpoint,
     read_public_keys,
     signature_is_right,
 )
-from sparecode_client.audit_verification import (
+from sparecode_client.audit.verification import (
     AuditProblem,
     AuditVerdict,
     ProblemKind,
@@ -292,7 +292,7 @@ def test_canonical_form_is_that_of_the_contract() -> None:
 def test_verification_needs_no_node() -> None:
     """(U2) Neither running nor installed."""
     program = (
-        "import sys, sparecode_client.audit_verification, sparecode_client.cli.app\n"
+        "import sys, sparecode_client.audit.verification, sparecode_client.cli.app\n"
         "print(any(name.startswith('sparecode_node') for name in sys.modules))"
     )
     done = subprocess.run(

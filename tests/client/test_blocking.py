@@ -19,7 +19,7 @@ from sparecode_client import (
     NotFound,
     Unavailable,
 )
-from sparecode_client.channels import ADMIN_PORT, addresses
+from sparecode_client.connection.channels import ADMIN_PORT, addresses
 from tests.client import answers
 from tests.client.conftest import Pki
 from tests.client.fakes import Failure, FakeNode

@@ -8,7 +8,7 @@ import pytest
 
 from sparecode.v1 import emergency_access_pb2 as pb
 from sparecode_client import AsyncAdmin, BulkIssueResult, BulkIssueRow, NotPermitted
-from sparecode_client.client import Client
+from sparecode_client.connection.client import Client
 from tests.client import answers
 from tests.client.fakes import Failure, FakeNode
 

@@ -10,7 +10,7 @@ from google.protobuf import timestamp_pb2
 
 from sparecode.v1 import cluster_pb2
 from sparecode_client import Admin, Unavailable
-from sparecode_client.cli import membership
+from sparecode_client.cli.commands import membership
 from tests.client.conftest import Cli
 from tests.client.fakes import Failure
 

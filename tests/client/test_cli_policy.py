@@ -9,8 +9,8 @@ import pytest
 
 from sparecode.v1 import policy_pb2
 from sparecode_client.admin.policy import policy_in, policy_out
-from sparecode_client.cli.policy import NAMES
-from sparecode_client.wire import position_in
+from sparecode_client.cli.commands.policy import NAMES
+from sparecode_client.connection.wire import position_in
 from tests.client import answers
 from tests.client.conftest import Cli
 from tests.client.fakes import Failure

@@ -5,12 +5,12 @@ import io
 
 import pytest
 
-from sparecode_client.cli.cluster_status import summary
-from sparecode_client.cli.failures import ExitCode, fail
-from sparecode_client.cli.output import Output, OutputFormat
-from sparecode_client.cli.words import for_terminal
+from sparecode_client.cli.terminal.cluster_status import summary
+from sparecode_client.cli.terminal.failures import ExitCode, fail
+from sparecode_client.cli.terminal.output import Output, OutputFormat
+from sparecode_client.cli.terminal.words import for_terminal
 from sparecode_client.errors import InvalidArgument
-from sparecode_client.values import ClusterStatus
+from sparecode_client.values.emergency_access import ClusterStatus
 
 LONG = (
     "the policy names nobody who could open a backup: make a key with "

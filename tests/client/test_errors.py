@@ -23,7 +23,7 @@ from sparecode_client import (
     Unavailable,
     errors,
 )
-from sparecode_client.client import Client
+from sparecode_client.connection.client import Client
 from tests.client.fakes import Failure, FakeNode
 
 Code = grpc.StatusCode

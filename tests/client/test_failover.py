@@ -18,7 +18,7 @@ from sparecode_client import (
     Refused,
     Unavailable,
 )
-from sparecode_client.client import Client
+from sparecode_client.connection.client import Client
 from tests.client.conftest import Waits
 from tests.client.fakes import (
     NO_QUORUM,

@@ -10,8 +10,8 @@ import grpc
 import pytest
 
 from sparecode.v1 import authentication_pb2
-from sparecode_client.channels import TlsConnect
-from sparecode_client.client import Client
+from sparecode_client.connection.channels import TlsConnect
+from sparecode_client.connection.client import Client
 from tests.client import answers
 from tests.client.certificates import Authority, Certificate
 from tests.client.conftest import Pki

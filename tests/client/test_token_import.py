@@ -17,8 +17,8 @@ from sparecode_client import (
     TokenFileFormat,
     Unavailable,
 )
-from sparecode_client.client import Client
-from sparecode_client.imports import token_file_format
+from sparecode_client.connection.client import Client
+from sparecode_client.values.imports import token_file_format
 from tests.client import answers
 from tests.client.conftest import Cli
 from tests.client.fakes import OUTCOME_UNKNOWN, Failure, FakeNode

@@ -9,7 +9,7 @@ import pytest
 
 from sparecode.v1 import users_pb2
 from sparecode_client import AsyncAdmin
-from sparecode_client.client import Client
+from sparecode_client.connection.client import Client
 from tests.client.conftest import Cli
 from tests.client.fakes import OUTCOME_UNKNOWN, Failure, FakeNode
 

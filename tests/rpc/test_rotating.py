@@ -26,9 +26,9 @@ from sparecode.v1 import (
     users_pb2,
     users_pb2_grpc,
 )
-from sparecode_client.audit import Checkpoint
-from sparecode_client.audit_checkpoints import checkpoint_text, read_checkpoint
+from sparecode_client.audit.checkpoints import checkpoint_text, read_checkpoint
 from sparecode_client.cli import app
+from sparecode_client.values.audit import Checkpoint
 from sparecode_node.domain.ids import KeyId
 from sparecode_node.queries import seals
 from sparecode_node.queries.state import LocalState

@@ -13,9 +13,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from sparecode_client import audit_verification as offline
-from sparecode_client.audit import Checkpoint as ClientCheckpoint
-from sparecode_client.audit_checkpoints import signature_is_right
+from sparecode_client.audit import verification as offline
+from sparecode_client.audit.checkpoints import signature_is_right
+from sparecode_client.values.audit import Checkpoint as ClientCheckpoint
 from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.ids import KeyId
 from sparecode_node.domain.passcodes import normalized

@@ -8,8 +8,8 @@ import pytest
 from local_cluster.cluster import ADMINISTRATOR, LocalCluster
 
 from sparecode_client import AsyncAdmin, ClusterStatus
-from sparecode_client.audit_checkpoints import read_public_keys, signature_is_right
-from sparecode_client.audit_verification import verify
+from sparecode_client.audit.checkpoints import read_public_keys, signature_is_right
+from sparecode_client.audit.verification import verify
 from tests.system.estate import PATIENCE, PIN, Estate
 
 pytestmark = pytest.mark.asyncio

@@ -22,8 +22,8 @@ from local_cluster.cluster import ADMINISTRATOR, AGENT, LocalCluster, LocalNode
 from local_cluster.setup import set_up
 
 from sparecode_client import Admin, Agent, NewToken, SparecodeError, TokenAlgorithm
-from sparecode_client.audit import Checkpoint
-from sparecode_client.audit_verification import ProblemKind, verify
+from sparecode_client.audit.verification import ProblemKind, verify
+from sparecode_client.values.audit import Checkpoint
 
 PIN = "4711"
 PASSPHRASE = "correct horse battery staple"

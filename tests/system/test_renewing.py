@@ -21,8 +21,8 @@ from local_cluster.setup import set_up
 from prometheus_client.parser import text_string_to_metric_families
 
 from sparecode_client import AsyncAgent, Unavailable
-from sparecode_client.agents import certificate_fingerprint
-from sparecode_client.channels import LOOK_S
+from sparecode_client.connection.channels import LOOK_S
+from sparecode_client.values.agents import certificate_fingerprint
 from sparecode_node.certificates import Authority, Issued, write_certificates
 from tests.system.estate import PATIENCE, PIN, Estate
 

@@ -11,7 +11,7 @@ import pytest_asyncio
 from local_cluster.setup import set_up
 
 from sparecode_client import Overloaded
-from sparecode_client.client import new_request_id
+from sparecode_client.connection.client import new_request_id
 from tests.faults.clocks import NodeClock
 from tests.system.estate import PIN
 from tests.system.rules.stage import Clocks, Stage

@@ -17,9 +17,15 @@ from sparecode_client.admin.token_import import TokenImport
 from sparecode_client.admin.tokens import Tokens
 from sparecode_client.admin.user_import import UserImport
 from sparecode_client.admin.users import Users
-from sparecode_client.channels import ADMIN_PORT, Nodes, PathLike, TlsConnect, addresses
-from sparecode_client.client import Client
-from sparecode_client.deadlines import DEFAULT_TIMEOUT
+from sparecode_client.connection.channels import (
+    ADMIN_PORT,
+    Nodes,
+    PathLike,
+    TlsConnect,
+    addresses,
+)
+from sparecode_client.connection.client import Client
+from sparecode_client.connection.deadlines import DEFAULT_TIMEOUT
 
 __all__ = ["AsyncAdmin"]
 

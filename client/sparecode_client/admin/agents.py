@@ -5,10 +5,20 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from sparecode.v1 import agents_pb2, types_pb2
-from sparecode_client.agents import AgentProtects, DeniedCertificate, RegisteredAgent
-from sparecode_client.client import Caller, new_request_id
-from sparecode_client.values import Commit, Page
-from sparecode_client.wire import commit_in, enum_in, enum_out, position_in, time_in
+from sparecode_client.connection.client import Caller, new_request_id
+from sparecode_client.connection.wire import (
+    commit_in,
+    enum_in,
+    enum_out,
+    position_in,
+    time_in,
+)
+from sparecode_client.values.agents import (
+    AgentProtects,
+    DeniedCertificate,
+    RegisteredAgent,
+)
+from sparecode_client.values.emergency_access import Commit, Page
 
 
 class Agents(Caller):

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from sparecode.v1 import audit_pb2
-from sparecode_client.audit import (
+from sparecode_client.connection.client import Caller
+from sparecode_client.connection.wire import enum_out, position_in, time_in, time_out
+from sparecode_client.values.audit import (
     EVERYTHING,
     AuditEvent,
     AuditExport,
@@ -14,9 +16,7 @@ from sparecode_client.audit import (
     ChainVerdict,
     Checkpoint,
 )
-from sparecode_client.client import Caller
-from sparecode_client.values import Page
-from sparecode_client.wire import enum_out, position_in, time_in, time_out
+from sparecode_client.values.emergency_access import Page
 
 
 class AuditLog(Caller):

@@ -6,11 +6,16 @@ from datetime import datetime, timedelta
 
 from sparecode.v1 import emergency_access_pb2 as pb
 from sparecode.v1 import types_pb2
-from sparecode_client.bulk import BulkIssueResult, BulkIssueRow
-from sparecode_client.client import Caller, new_request_id
+from sparecode_client.connection.client import Caller, new_request_id
+from sparecode_client.connection.wire import (
+    enum_out,
+    lifetime_out,
+    saved_in,
+    tokencode_in,
+)
 from sparecode_client.errors import Unavailable
-from sparecode_client.values import RecoveryPolicy
-from sparecode_client.wire import enum_out, lifetime_out, saved_in, tokencode_in
+from sparecode_client.values.bulk import BulkIssueResult, BulkIssueRow
+from sparecode_client.values.emergency_access import RecoveryPolicy
 
 ROWS_MAX = 500
 """In one call."""

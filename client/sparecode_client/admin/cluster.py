@@ -5,22 +5,22 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from sparecode.v1 import cluster_pb2
-from sparecode_client.client import Caller, new_request_id
-from sparecode_client.membership import JoinTicket, ListedMember, MemberStanding
-from sparecode_client.review import (
-    Backup,
-    ClusterReview,
-    ReviewedAdministrator,
-    ReviewedAgent,
-    ReviewedCertificate,
-)
-from sparecode_client.values import ClusterStatus, Commit
-from sparecode_client.wire import (
+from sparecode_client.connection.client import Caller, new_request_id
+from sparecode_client.connection.wire import (
     commit_in,
     enum_in,
     position_in,
     status_in,
     time_in,
+)
+from sparecode_client.values.emergency_access import ClusterStatus, Commit
+from sparecode_client.values.membership import JoinTicket, ListedMember, MemberStanding
+from sparecode_client.values.review import (
+    Backup,
+    ClusterReview,
+    ReviewedAdministrator,
+    ReviewedAgent,
+    ReviewedCertificate,
 )
 
 WATCH_WITHIN = timedelta(seconds=30)

@@ -10,19 +10,8 @@ do only once. So no answer that got lost ever takes live codes with it.
 from datetime import datetime, timedelta
 
 from sparecode.v1 import emergency_access_pb2, types_pb2
-from sparecode_client.client import Caller, new_request_id
-from sparecode_client.errors import NodeFailed, Refused
-from sparecode_client.values import (
-    Commit,
-    EmergencyAccess,
-    GeneratedTokencodes,
-    IssuedFixedTokencode,
-    IssuedTokencodes,
-    Page,
-    RecoveryPolicy,
-    SavedTokencodes,
-)
-from sparecode_client.wire import (
+from sparecode_client.connection.client import Caller, new_request_id
+from sparecode_client.connection.wire import (
     commit_in,
     emergency_access_in,
     enum_out,
@@ -32,6 +21,17 @@ from sparecode_client.wire import (
     time_in,
     time_out,
     tokencode_in,
+)
+from sparecode_client.errors import NodeFailed, Refused
+from sparecode_client.values.emergency_access import (
+    Commit,
+    EmergencyAccess,
+    GeneratedTokencodes,
+    IssuedFixedTokencode,
+    IssuedTokencodes,
+    Page,
+    RecoveryPolicy,
+    SavedTokencodes,
 )
 
 DRAFT_STALE = "DRAFT_STALE"

@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 import grpc
 
-from sparecode_client.client import Client, Stubs
+from sparecode_client.connection.client import Client, Stubs
 from sparecode_client.errors import InvalidArgument, Unavailable
 
 CONTENT_BYTES_MAX = 1024 * 1024

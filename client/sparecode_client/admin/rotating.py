@@ -5,10 +5,14 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from sparecode.v1 import cluster_pb2 as pb
-from sparecode_client.client import Caller, new_request_id
+from sparecode_client.connection.client import Caller, new_request_id
+from sparecode_client.connection.wire import enum_in, time_in
 from sparecode_client.errors import Unavailable
-from sparecode_client.rotation import RotationPhase, RotationProgress, UnopenedSeal
-from sparecode_client.wire import enum_in, time_in
+from sparecode_client.values.rotation import (
+    RotationPhase,
+    RotationProgress,
+    UnopenedSeal,
+)
 
 
 class Rotating(Caller):

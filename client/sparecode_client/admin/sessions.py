@@ -4,9 +4,9 @@
 from datetime import timedelta
 
 from sparecode.v1 import sessions_pb2
-from sparecode_client.client import Caller, new_request_id
-from sparecode_client.values import Session
-from sparecode_client.wire import session_in, time_in
+from sparecode_client.connection.client import Caller, new_request_id
+from sparecode_client.connection.wire import session_in, time_in
+from sparecode_client.values.emergency_access import Session
 
 
 class Sessions(Caller):

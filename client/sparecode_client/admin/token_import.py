@@ -6,14 +6,14 @@ from datetime import timedelta
 
 from sparecode.v1 import tokens_pb2, types_pb2
 from sparecode_client.admin.importing import check_size, import_rows
-from sparecode_client.client import Caller, new_request_id
-from sparecode_client.imports import (
+from sparecode_client.connection.client import Caller, new_request_id
+from sparecode_client.connection.wire import enum_out
+from sparecode_client.values.emergency_access import PinRule
+from sparecode_client.values.imports import (
     ImportedToken,
     TokenFileFormat,
     token_file_format,
 )
-from sparecode_client.values import PinRule
-from sparecode_client.wire import enum_out
 
 
 class TokenImport(Caller):

@@ -4,21 +4,21 @@
 from datetime import datetime, timedelta
 
 from sparecode.v1 import tokens_pb2, types_pb2
-from sparecode_client.client import Caller, new_request_id
-from sparecode_client.values import (
-    Commit,
-    NewToken,
-    Page,
-    Token,
-    TokenFilter,
-)
-from sparecode_client.wire import (
+from sparecode_client.connection.client import Caller, new_request_id
+from sparecode_client.connection.wire import (
     commit_in,
     enroll_out,
     enum_out,
     position_in,
     time_out,
     token_in,
+)
+from sparecode_client.values.emergency_access import (
+    Commit,
+    NewToken,
+    Page,
+    Token,
+    TokenFilter,
 )
 
 

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 from sparecode.v1 import users_pb2
 from sparecode_client.admin.importing import check_size, import_rows
-from sparecode_client.client import Caller, new_request_id
-from sparecode_client.imports import ImportedUser
+from sparecode_client.connection.client import Caller, new_request_id
+from sparecode_client.values.imports import ImportedUser
 
 
 class UserImport(Caller):

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from sparecode.v1 import users_pb2
-from sparecode_client.client import Caller, new_request_id
-from sparecode_client.values import Commit, Page, User
-from sparecode_client.wire import commit_in, position_in, user_in
+from sparecode_client.connection.client import Caller, new_request_id
+from sparecode_client.connection.wire import commit_in, position_in, user_in
+from sparecode_client.values.emergency_access import Commit, Page, User
 
 
 class Users(Caller):

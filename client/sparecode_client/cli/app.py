@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from sparecode_client.cli import (
+from sparecode_client.cli.commands import (
     admins,
     agents,
     approvals,
@@ -29,9 +29,9 @@ from sparecode_client.cli import (
     tokens,
     users,
 )
-from sparecode_client.cli.output import Output, OutputFormat
-from sparecode_client.cli.settings import Settings
-from sparecode_client.cli.words import for_terminal, plain
+from sparecode_client.cli.terminal.output import Output, OutputFormat
+from sparecode_client.cli.terminal.settings import Settings
+from sparecode_client.cli.terminal.words import for_terminal, plain
 
 GLOBAL_OPTIONS = {"--node", "--ca", "--output", "--timeout", "--request-id"}
 _NOISE = "Value error, "

@@ -16,8 +16,8 @@ from sparecode_client import (
     NotSignedIn,
     SparecodeError,
 )
-from sparecode_client.audit_checkpoints import read_public_keys
-from sparecode_client.audit_verification import verify
+from sparecode_client.audit.checkpoints import read_public_keys
+from sparecode_client.audit.verification import verify
 from tests.system.estate import PIN
 from tests.system.rules.stage import OWN, TEMPORARY, Stage
 

@@ -20,7 +20,7 @@ from sparecode_client import (
     Unavailable,
     certificate_fingerprint,
 )
-from sparecode_client.client import new_request_id
+from sparecode_client.connection.client import new_request_id
 from tests.system.estate import PIN
 from tests.system.rules.stage import Stage
 

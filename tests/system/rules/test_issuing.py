@@ -17,7 +17,7 @@ from sparecode_client import (
     Refused,
     TokencodeState,
 )
-from sparecode_client.client import new_request_id
+from sparecode_client.connection.client import new_request_id
 from sparecode_node.domain.policy import UNAMBIGUOUS
 from tests.system.estate import PIN
 from tests.system.rules.stage import Stage

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Offline verification of an exported audit log: needs files, and no node."""

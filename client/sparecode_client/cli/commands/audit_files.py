@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`sparecode audit export`, `checkpoint`, `check` and `verify`: what can be proved."""
+
+import base64
+import contextlib
+import enum
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sparecode_client.audit.checkpoints import (
+    AuditFileError,
+    checkpoint_text,
+    read_checkpoint,
+    read_public_keys,
+    signature_is_right,
+)
+from sparecode_client.audit.verification import AuditVerdict, verify
+from sparecode_client.cli.terminal.failures import (
+    ExitCode,
+    UsageError,
+    fail,
+    failures_told,
+)
+from sparecode_client.cli.terminal.options import StaleOk
+from sparecode_client.cli.terminal.settings import Settings, settings_of
+from sparecode_client.cli.terminal.words import plural, show_second
+from sparecode_client.values.audit import (
+    AuditExport,
+    AuditExportFormat,
+    AuditFilter,
+    Checkpoint,
+)
+
+ED25519_PREFIX = bytes.fromhex("302a300506032b6570032100")
+"""What stands before the 32 bytes of a public key in PEM (RFC 8410, 4)."""
+
+
+class ExportForm(enum.StrEnum):
+    """`AuditExportFormat`, as it is typed."""
+
+    JSON_LINES = "json-lines"
+    CSV = "csv"
+
+
+NewFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FILE", help="Must not exist yet. `-` is the standard output."
+    ),
+]
+
+
+def export(
+    settings: Settings,
+    path: Path,
+    wanted: AuditFilter,
+    *,
+    form: ExportForm,
+    after_sequence: int,
+    stale_ok: bool,
+) -> None:
+    """Write the log into a file, and say how much that was."""
+    with settings.admin() as admin, _new_file(path) as write:
+        exported = admin.export_audit_events(
+            write,
+            wanted,
+            form=AuditExportFormat[form.name],
+            after_sequence=after_sequence,
+            stale_ok=stale_ok,
+        )
+    if path == Path("-"):
+        return
+    if settings.output.is_json:
+        settings.output.json({"file": str(path), **_facts(exported)})
+    else:
+        settings.output.say(f"{plural(exported.events, 'event')} written to {path}.")
+
+
+def _facts(exported: AuditExport) -> dict[str, object]:
+    return {"events": exported.events, "last_sequence": exported.last_sequence}
+
+
+@contextlib.contextmanager
+def _new_file(path: Path) -> Iterator[Callable[[bytes], object]]:
+    """Give what writes a new file; one that did not become whole goes away."""
+    if path == Path("-"):
+        yield sys.stdout.buffer.write
+        return
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file.write
+    except BaseException as error:
+        path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise UsageError(f"{path}: {error.strerror}") from error
+        raise
+
+
+def checkpoint(
+    context: typer.Context,
+    path: NewFile = Path("-"),
+    *,
+    stale_ok: StaleOk = False,
+) -> None:
+    """
+    Have the cluster sign what the audit log is now.
+
+    Keep the file where nobody who operates the cluster can change it. A later
+    export that is verified with it proves that nothing before it was touched.
+    """
+    settings = settings_of(context)
+    with settings.admin() as admin:
+        signed = admin.get_checkpoint(stale_ok=stale_ok)
+    with failures_told(), _new_file(path) as write:
+        write(checkpoint_text(signed).encode())
+    if path == Path("-"):
+        return
+    if settings.output.is_json:
+        settings.output.json({"file": str(path), "sequence": signed.sequence})
+        return
+    settings.output.say(
+        f"Checkpoint of {plural(signed.sequence, 'event')}, "
+        f"{show_second(signed.time)}, written to {path}."
+    )
+    settings.output.say(f"Signed with key {signed.key_id}: {shown_key(signed)}")
+
+
+def check(context: typer.Context, *, stale_ok: StaleOk = False) -> None:
+    """
+    Have one node compute its own audit log's hashes anew.
+
+    The exit code is 1 if they are not right: that replica is broken, or somebody
+    has changed its database. A long log takes time: see --timeout.
+    """
+    settings = settings_of(context)
+    with settings.admin() as admin:
+        verdict = admin.verify_chain(stale_ok=stale_ok)
+    if settings.output.is_json:
+        settings.output.json(verdict)
+    else:
+        settings.output.say(
+            f"Node {verdict.position.node_id}: the hashes of "
+            f"{plural(verdict.verified_sequence, 'event')} are right."
+        )
+        settings.output.say(f"Head {verdict.head}")
+        settings.output.position(verdict.position)
+    if verdict.broken_sequence:
+        raise fail(
+            ExitCode.REFUSED,
+            f"event {verdict.broken_sequence} is BROKEN: {verdict.problem}",
+        )
+
+
+def verify_file(
+    context: typer.Context,
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="An export of everything, as JSON Lines."),
+    ],
+    checkpoint: Annotated[
+        list[Path],
+        typer.Option(
+            metavar="CHECKPOINT",
+            help="A file that `sparecode audit checkpoint` has written; may repeat.",
+        ),
+    ],
+    *,
+    public_key: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="What `sparecode-node audit-keys` has printed. Without it, compare the "
+            "key that is shown by eye: anybody can sign with a key of their own.",
+        ),
+    ] = None,
+) -> None:
+    """
+    Prove that an exported audit log is whole and unchanged. Needs no node.
+
+    Names the first event that was changed, is missing, or stands elsewhere, and
+    says up to which event the log is proved. The exit code is 1 if something is
+    wrong or nothing is proved.
+    """
+    settings = settings_of(context)
+    try:
+        signed = [read_checkpoint(each) for each in checkpoint]
+        trusted = None if public_key is None else read_public_keys(public_key)
+        for each, file in zip(signed, checkpoint, strict=True):
+            if problem := _distrusted(each, trusted):
+                raise fail(ExitCode.REFUSED, f"{file}: {problem}")
+        if len({each.cluster_id for each in signed}) > 1:
+            raise fail(ExitCode.USAGE, "the checkpoints are of several clusters")
+        verdict = verify(path, signed)
+    except AuditFileError as error:
+        raise fail(ExitCode.USAGE, str(error)) from None
+    if settings.output.is_json:
+        settings.output.json(
+            {
+                "first": verdict.first,
+                "last": verdict.last,
+                "proved_up_to": verdict.proved_up_to,
+                "public_key_given": trusted is not None,
+                "problem": verdict.problem,
+            }
+        )
+    else:
+        _say_verdict(settings, verdict)
+        if trusted is None:
+            _say_keys(settings, signed)
+    if verdict.problem is not None:
+        raise fail(
+            ExitCode.REFUSED,
+            f"{path}, line {verdict.problem.line}: {verdict.problem.words}",
+        )
+    if not verdict.proved_up_to:
+        raise fail(
+            ExitCode.REFUSED, "nothing is proved: no checkpoint covers this file"
+        )
+
+
+def _distrusted(signed: Checkpoint, trusted: Sequence[bytes] | None) -> str:
+    """Return why a checkpoint proves nothing; empty if it does."""
+    if not signature_is_right(signed):
+        return "the signature is wrong: this checkpoint was changed, or is made up"
+    if trusted is not None and signed.public_key not in trusted:
+        return f"signed with a key that is not in --public-key: {shown_key(signed)}"
+    return ""
+
+
+def _say_verdict(settings: Settings, verdict: AuditVerdict) -> None:
+    say = settings.output.say
+    if verdict.proved_up_to:
+        first = verdict.first or 1
+        said = "from the first one on" if first == 1 else f"from event {first} on"
+        say(f"Proved up to {verdict.proved_up_to}: nothing was changed, {said}.")
+    else:
+        say("Proved up to 0: no signature covers any of it.")
+    after = verdict.last - verdict.proved_up_to
+    if verdict.proved_up_to and after > 0:
+        say(
+            f"{plural(after, 'event')} after that hang together, and wait for a "
+            "checkpoint."
+        )
+
+
+def _say_keys(settings: Settings, signed: Sequence[Checkpoint]) -> None:
+    settings.output.say(
+        "That holds if this is your cluster's key (sparecode-node audit-keys):"
+    )
+    for key in dict.fromkeys(shown_key(each) for each in signed):
+        settings.output.say(f"  {key}")
+
+
+def shown_key(signed: Checkpoint) -> str:
+    """Return the public key as its PEM file shows it."""
+    return base64.b64encode(ED25519_PREFIX + signed.public_key).decode()

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`sparecode authenticate`: acts as an agent, through the next step too."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sparecode_client.blocking import Agent
+from sparecode_client.cli.terminal.failures import ExitCode
+from sparecode_client.cli.terminal.options import Username
+from sparecode_client.cli.terminal.prompts import secret
+from sparecode_client.cli.terminal.settings import Settings, settings_of
+from sparecode_client.errors import InvalidArgument
+from sparecode_client.values.emergency_access import Authentication, Decision
+
+EPILOG = (
+    "Example: sparecode authenticate alice --agents-node n2:7300 --agents-ca ca.pem "
+    "--certificate vpn.pem --key vpn.key"
+)
+
+_WORDS = {
+    Decision.ACCEPTED: "ACCEPTED",
+    Decision.REFUSED: "REFUSED",
+    Decision.NEXT_TOKENCODE_REQUIRED: "NEXT TOKENCODE REQUIRED",
+    Decision.NEW_PIN_REQUIRED: "NEW PIN REQUIRED",
+}
+
+
+_ASKED = {
+    Decision.NEXT_TOKENCODE_REQUIRED: (
+        "Wait for the token's next tokencode. It is needed as well, since there were "
+        "several wrong ones."
+    ),
+    Decision.NEW_PIN_REQUIRED: (
+        "The token has no PIN. Choose one, and wait for the token's next tokencode."
+    ),
+}
+
+
+def authenticate(
+    context: typer.Context,
+    username: Username,
+    certificate: Annotated[
+        Path,
+        typer.Option(
+            envvar="SPARECODE_AGENT_CERTIFICATE",
+            metavar="FILE",
+            help="The agent's certificate (PEM).",
+        ),
+    ],
+    key: Annotated[
+        Path,
+        typer.Option(
+            envvar="SPARECODE_AGENT_KEY", metavar="FILE", help="Its key (PEM)."
+        ),
+    ],
+    agents_node: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="SPARECODE_AGENT_NODES",
+            metavar="HOST:PORT",
+            help="A node's listener for agents; port 7300 if not given. May repeat. "
+            "Default: --node.",
+        ),
+    ] = None,
+    agents_ca: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="SPARECODE_AGENT_CA",
+            metavar="FILE",
+            help="The CA of the nodes' certificates there (PEM). Default: --ca.",
+        ),
+    ] = None,
+    *,
+    passcode_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Read the passcode from FILE (-: stdin) instead of asking.",
+        ),
+    ] = None,
+    new_pin_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="If a new PIN is required, read it from FILE instead of asking.",
+        ),
+    ] = None,
+    next_tokencode_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="If the next tokencode is required, read it from FILE (-: stdin) "
+            "instead of asking.",
+        ),
+    ] = None,
+) -> None:
+    """
+    Try a user's passcode as an agent would.
+
+    Asks for the passcode without echo: PIN and tokencode, or PIN and emergency code;
+    without a PIN, the code alone. Says ACCEPTED (exit code 0) or REFUSED (1). A code
+    that is accepted is used up.
+
+    Where a next step is required it asks on: for the tokencode that the token shows
+    next, after several wrong ones; for a new PIN and the next tokencode, where the
+    token has no PIN.
+    """
+    settings = settings_of(context)
+    nodes = tuple(
+        part.strip() for value in agents_node or () for part in value.split(",")
+    )
+    with settings.agent(
+        nodes=nodes, ca=agents_ca, certificate=certificate, key=key
+    ) as agent:
+        answer = agent.authenticate(
+            username,
+            secret("Passcode", passcode_file),
+            request_id=settings.request_id,
+        )
+        if answer.next_step:
+            answer = _continued(
+                settings, agent, answer, new_pin_file, next_tokencode_file
+            )
+    if settings.output.is_json:
+        settings.output.json(answer)
+    else:
+        settings.output.say(_WORDS[answer.decision])
+    if not answer.accepted:
+        raise typer.Exit(ExitCode.REFUSED)
+
+
+def _continued(
+    settings: Settings,
+    agent: Agent,
+    answer: Authentication,
+    new_pin_file: Path | None,
+    next_tokencode_file: Path | None,
+) -> Authentication:
+    """Ask for the next step, until what was typed is fit to be judged."""
+    typed = new_pin_file is None and next_tokencode_file is None
+    while True:
+        settings.output.note(_ASKED[answer.decision])
+        new_pin = ""
+        if answer.decision is Decision.NEW_PIN_REQUIRED:
+            new_pin = secret("New PIN", new_pin_file, confirm=new_pin_file is None)
+        tokencode = secret("Next tokencode", next_tokencode_file)
+        try:
+            return agent.continue_authentication(answer, tokencode, new_pin=new_pin)
+        except InvalidArgument as error:
+            # Nothing was judged: what was mistyped can be typed again.
+            if not typed or error.field not in ("new_pin", "next_tokencode"):
+                raise
+            settings.output.note(f"{error}")

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`sparecode emergency bulk`: codes for the tokens of a CSV file, into another one."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from sparecode_client.cli.commands.emergency import IfRecovered
+from sparecode_client.cli.terminal.bulk_files import CodesFile, read_rows
+from sparecode_client.cli.terminal.failures import ExitCode, UsageError
+from sparecode_client.cli.terminal.options import time_option
+from sparecode_client.cli.terminal.settings import Settings, settings_of
+from sparecode_client.cli.terminal.words import When, plural
+from sparecode_client.errors import SparecodeError
+from sparecode_client.values.bulk import BulkIssueResult, BulkIssueRow
+from sparecode_client.values.emergency_access import RecoveryPolicy
+
+app = typer.Typer()
+
+
+@app.command(
+    epilog="Example: sparecode emergency bulk lost.csv --codes codes.csv --expires 7d",
+    short_help="Issue one-time codes for many tokens, into a file.",
+)
+def bulk(
+    context: typer.Context,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="CSV with a column serial and, if wanted, a column count.",
+        ),
+    ],
+    codes: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Where the codes go, readable by you only; FILE-codes.csv if not "
+            "given.",
+        ),
+    ] = None,
+    count: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=100,
+            metavar="NUMBER",
+            help="Codes for each token, where the file does not say; else as policy "
+            "says.",
+        ),
+    ] = None,
+    expires: Annotated[
+        When | None,
+        time_option("The codes end after so long, or at that time."),
+    ] = None,
+    if_recovered: Annotated[
+        IfRecovered,
+        typer.Option(
+            metavar="POLICY",
+            help="What happens when a token turns up: see sparecode emergency issue.",
+        ),
+    ] = IfRecovered.DENY,
+    weaken_recovery_policy: Annotated[
+        bool,
+        typer.Option(
+            "--weaken-recovery-policy",
+            help="Agree to replace deny by one of the others.",
+        ),
+    ] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on where an earlier run was interrupted: tokens whose codes are "
+            "in the codes file already keep them.",
+        ),
+    ] = False,
+) -> None:
+    """
+    Issue one-time codes for the tokens of a CSV file.
+
+    Unused codes that these tokens have are void. The codes go into a file, one a
+    line, as soon as they are live: nobody can show them again. Each token gets its
+    own result, and a bad one never stops the rest. The exit code is 1 if one got no
+    codes.
+    """
+    settings = settings_of(context)
+    with settings.admin() as admin:
+        if settings.request_id:
+            raise UsageError("go on with --resume, instead of --request-id")
+        rows = read_rows(file)
+        path = codes or file.with_name(f"{file.stem}-codes.csv")
+        results: list[BulkIssueResult] = []
+        with CodesFile.opened(path, resume=resume) as output:
+            left = [row for row in rows if row.serial not in output.complete]
+            skipped = len(rows) - len(left)
+            with _progress(len(rows), skipped) as advance:
+
+                def take(result: BulkIssueResult) -> None:
+                    output.write(result)
+                    results.append(result)
+                    advance()
+
+                try:
+                    admin.bulk_issue_tokencodes(
+                        left,
+                        count=count,
+                        lifetime=None if expires is None else expires.value,
+                        recovery_policy=RecoveryPolicy[if_recovered.name],
+                        weaken_recovery_policy=weaken_recovery_policy,
+                        progress=take,
+                    )
+                except SparecodeError:
+                    settings.output.note(
+                        f"{len(results) + skipped} of {plural(len(rows), 'token')} are "
+                        f"done; the codes are in {path}. Go on with --resume."
+                    )
+                    raise
+    _say(settings, rows, results, skipped, path)
+    if any(result.saved is None for result in results):
+        raise typer.Exit(ExitCode.REFUSED)
+
+
+def _say(
+    settings: Settings,
+    rows: Sequence[BulkIssueRow],
+    results: Sequence[BulkIssueResult],
+    skipped: int,
+    path: Path,
+) -> None:
+    """Tell what became of the rows, without their codes."""
+    issued = [result for result in results if result.saved is not None]
+    refused = [result for result in results if result.saved is None]
+    lines = {row.serial: line for line, row in enumerate(rows, start=1)}
+    if settings.output.is_json:
+        settings.output.json(
+            {
+                "file": str(path),
+                "issued": len(issued),
+                "refused": len(refused),
+                "kept": skipped,
+                "tokens": [
+                    {
+                        "row": lines[result.serial],
+                        "serial": result.serial,
+                        "username": result.username,
+                        "codes": len(result.codes),
+                        "end_time": result.saved and result.saved.end_time,
+                        "reason": result.reason,
+                        "problem": result.problem,
+                    }
+                    for result in results
+                ],
+            }
+        )
+        return
+    if refused:
+        settings.output.table(
+            [">Row", "Serial", "User", "No codes, because"],
+            (
+                [
+                    str(lines[result.serial]),
+                    result.serial,
+                    result.username or "-",
+                    result.problem or result.reason,
+                ]
+                for result in refused
+            ),
+        )
+    settings.output.say(
+        f"{len(issued)} of {plural(len(rows), 'token')} have new codes, in {path}."
+        + (f" {skipped} kept those of the earlier run." if skipped else "")
+    )
+    settings.output.say(
+        "Nobody can show them again: hand them over, then destroy the file."
+    )
+
+
+@contextmanager
+def _progress(rows: int, done: int) -> Iterator[Callable[[], object]]:
+    """Show a bar on the terminal, if there is one; give what moves it on."""
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn("Issuing"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    ) as progress:
+        task = progress.add_task("", total=rows, completed=done)
+        yield lambda: progress.advance(task)

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`sparecode cluster`: what operators look at."""
+
+from typing import Annotated
+
+import typer
+
+from sparecode_client.cli.commands import membership, opening
+from sparecode_client.cli.commands.backup import backup
+from sparecode_client.cli.terminal.cluster_status import (
+    COLUMNS,
+    last_backup,
+    row,
+    summary,
+)
+from sparecode_client.cli.terminal.failures import ExitCode
+from sparecode_client.cli.terminal.settings import settings_of
+from sparecode_client.values.emergency_access import ClusterStatus
+
+app = typer.Typer(no_args_is_help=True, help="Look after the cluster itself.")
+app.add_typer(opening.app)
+app.command("backup")(backup)
+app.add_typer(membership.app)
+
+_DIGEST_SHOWN = 16
+
+
+@app.command()
+def status(
+    context: typer.Context,
+    digest: Annotated[
+        bool,
+        typer.Option(
+            "--digest",
+            help="Also compare the states of all members: reads all of it, on each.",
+        ),
+    ] = False,
+) -> None:
+    """
+    Show every member, as the called node sees it.
+
+    Works without a quorum; the exit code is 3 then.
+    """
+    settings = settings_of(context)
+    with settings.admin() as admin:
+        seen = admin.get_status(digest=digest)
+    if settings.output.is_json:
+        settings.output.json(seen)
+    else:
+        settings.output.say(summary(seen))
+        settings.output.say()
+        settings.output.table(COLUMNS, (row(member) for member in seen.members))
+        settings.output.say()
+        settings.output.say(heads_compared(seen))
+        settings.output.say(last_backup(seen))
+        if waiting := held_back(seen):
+            settings.output.say(waiting)
+        if digest:
+            settings.output.say()
+            settings.output.table(
+                ["Node", ">Applied", "Digest"],
+                (
+                    [
+                        member.node_id,
+                        str(member.applied_index),
+                        member.digest[:_DIGEST_SHOWN] or "-",
+                    ]
+                    for member in seen.members
+                ),
+            )
+            settings.output.say(compared(seen))
+    if not seen.quorum:
+        raise typer.Exit(ExitCode.UNAVAILABLE)
+
+
+@app.command()
+def transfer(
+    context: typer.Context,
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="The node that shall lead (default: who has most of the log).",
+            metavar="[NODE]",
+            show_default=False,
+        ),
+    ] = "",
+) -> None:
+    """
+    Have another node be the primary.
+
+    Before work on the machine of the primary, say. Calls that are under way wait
+    for the new primary; nothing gets lost, and nobody is refused.
+    """
+    settings = settings_of(context)
+    with settings.admin() as admin:
+        primary = admin.transfer_primary(target)
+    if settings.output.is_json:
+        settings.output.json({"primary": primary})
+    else:
+        settings.output.say(f"{primary} is the primary.")
+
+
+def held_back(seen: ClusterStatus) -> str:
+    """Say who keeps the cluster from what newer members know; empty: nobody."""
+    newest = max((member.feature_level for member in seen.members), default=0)
+    if not newest > seen.feature_level > 0:
+        return ""
+    older = [member.node_id for member in seen.members if member.feature_level < newest]
+    waits = f"Feature level {seen.feature_level}; {newest} is known, and waits for "
+    return waits + (f"{', '.join(older)}: upgrade them." if older else "the primary.")
+
+
+def heads_compared(seen: ClusterStatus) -> str:
+    """Return what the heads of the audit logs prove: those of equally many events."""
+    by_sequence: dict[int, set[str]] = {}
+    for member in seen.members:
+        if member.audit_head:
+            by_sequence.setdefault(member.audit_sequence, set()).add(member.audit_head)
+    for sequence, heads in sorted(by_sequence.items()):
+        if len(heads) > 1:
+            return (
+                f"The audit logs DIFFER at event {sequence}: see sparecode audit check."
+            )
+    if not by_sequence:
+        return "Audit log: no member has told its head."
+    newest = max(by_sequence)
+    (head,) = by_sequence[newest]
+    counted = sum(
+        member.audit_sequence == newest and bool(member.audit_head)
+        for member in seen.members
+    )
+    return (
+        f"Audit log: event {newest}, head {head[:_DIGEST_SHOWN]}, "
+        f"the same on {counted} of {len(seen.members)} members."
+    )
+
+
+def compared(seen: ClusterStatus) -> str:
+    """Return what the digests prove: only those of one index can be compared."""
+    by_index: dict[int, set[str]] = {}
+    for member in seen.members:
+        if member.digest:
+            by_index.setdefault(member.applied_index, set()).add(member.digest)
+    if any(len(digests) > 1 for digests in by_index.values()):
+        return "The states DIFFER at the same index: a replica is broken."
+    counted = sum(bool(member.digest) for member in seen.members)
+    if len(by_index) == 1 and counted == len(seen.members):
+        return f"All {counted} members have the same state."
+    return (
+        "Not all members could be compared at one index; "
+        "those that could have the same state."
+    )

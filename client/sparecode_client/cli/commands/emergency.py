@@ -1,0 +1,339 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`sparecode emergency`: codes that stand in for a lost token."""
+
+import enum
+from typing import Annotated
+
+import typer
+
+from sparecode_client.cli.terminal.failures import UsageError
+from sparecode_client.cli.terminal.issued import (
+    POLICY_WORDS,
+    fixed_json,
+    issued_json,
+    say_fixed,
+    say_issued,
+    say_sheet,
+)
+from sparecode_client.cli.terminal.options import (
+    Limit,
+    Serial,
+    StaleOk,
+    pages,
+    time_option,
+)
+from sparecode_client.cli.terminal.output import Output
+from sparecode_client.cli.terminal.settings import settings_of
+from sparecode_client.cli.terminal.words import When, plural, show_time
+from sparecode_client.values.emergency_access import (
+    EmergencyAccess,
+    RecoveryPolicy,
+    TokencodeSet,
+)
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Issue codes that stand in for a lost token, and see who uses them.",
+    short_help="Issue codes that stand in for a lost token.",
+)
+
+
+CODES_MAX = 100
+"""The most live codes that any policy lets a token have."""
+
+
+class IfRecovered(enum.StrEnum):
+    """`RecoveryPolicy`, as it is typed."""
+
+    DENY = "deny"
+    ALLOW_AND_DISABLE = "allow-and-disable"
+    ALLOW_AFTER_EXPIRY = "allow-after-expiry"
+
+
+@app.command(
+    epilog="Example: sparecode emergency issue 000123456789 --expires 7d --print",
+    short_help="Issue one-time codes, and show them once.",
+)
+def issue(
+    context: typer.Context,
+    serial: Serial,
+    count: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=CODES_MAX,
+            metavar="NUMBER",
+            help="How many codes; as many as policy says if not given.",
+        ),
+    ] = None,
+    expires: Annotated[
+        When | None,
+        time_option(
+            "The codes end after so long, or at that time; always with the token.",
+        ),
+    ] = None,
+    if_recovered: Annotated[
+        IfRecovered,
+        typer.Option(
+            metavar="POLICY",
+            help="What happens when the token turns up: one of the three above.",
+        ),
+    ] = IfRecovered.DENY,
+    keep_unused: Annotated[
+        bool,
+        typer.Option(
+            "--keep-unused",
+            help="Keep unused codes of before, which are void otherwise. Policy says "
+            "how many may live in all.",
+        ),
+    ] = False,
+    weaken_recovery_policy: Annotated[
+        bool,
+        typer.Option(
+            "--weaken-recovery-policy",
+            help="Agree to replace deny by one of the others.",
+        ),
+    ] = False,
+    sheet: Annotated[
+        bool,
+        typer.Option(
+            "--print", help="Write a plain sheet to print, with a box for every code."
+        ),
+    ] = False,
+) -> None:
+    """
+    Issue one-time codes for a lost token, and show them: this once.
+
+    Each code stands in for the token once, on any node. Nobody can show them again;
+    if they are lost, issue new ones.
+
+    \b
+    When the token turns up, by --if-recovered:
+      deny                it stays refused until somebody reinstates it
+      allow-and-disable   it works, and its first use voids the codes
+      allow-after-expiry  it works once their lifetime has ended: give --expires
+    """  # noqa: D301  The backslash b is Click's "do not fill this paragraph".
+    settings = settings_of(context)
+    output = settings.output
+    with settings.admin() as admin:
+        if sheet and output.is_json:
+            raise UsageError("--print writes a sheet, --output json does not: take one")
+        if settings.request_id:
+            raise UsageError("issue again without --request-id: it draws new codes")
+        token = admin.get_token(serial)
+        issued = admin.issue_tokencodes(
+            serial,
+            count=count,
+            lifetime=None if expires is None else expires.value,
+            recovery_policy=RecoveryPolicy[if_recovered.name],
+            keep_unused_codes=keep_unused,
+            weaken_recovery_policy=weaken_recovery_policy,
+        )
+    if output.is_json:
+        output.json(issued_json(token, issued))
+    elif sheet:
+        say_sheet(output, token, issued)
+    else:
+        say_issued(output, token, issued, RecoveryPolicy[if_recovered.name])
+
+
+@app.command(
+    epilog="Example: sparecode emergency fixed 000123456789 --expires 3d",
+    short_help="Issue one reusable code, and show it once.",
+)
+def fixed(
+    context: typer.Context,
+    serial: Serial,
+    expires: Annotated[
+        When | None,
+        time_option("The code ends after so long, or at that time; if not given, 7d."),
+    ] = None,
+    if_recovered: Annotated[
+        IfRecovered,
+        typer.Option(
+            metavar="POLICY",
+            help="What happens when the token turns up: see sparecode emergency issue.",
+        ),
+    ] = IfRecovered.DENY,
+    weaken_recovery_policy: Annotated[
+        bool,
+        typer.Option(
+            "--weaken-recovery-policy",
+            help="Agree to replace deny by one of the others.",
+        ),
+    ] = False,
+) -> None:
+    """
+    Issue a temporary fixed tokencode for a lost token, and show it: this once.
+
+    It stands in for the token again and again until its end: whoever learns it can
+    use it too, as far as no PIN keeps them. One-time codes are safer. Those that the
+    token has are void then.
+    """
+    settings = settings_of(context)
+    with settings.admin() as admin:
+        if settings.request_id:
+            raise UsageError("issue again without --request-id: it draws a new code")
+        token = admin.get_token(serial)
+        issued = admin.issue_fixed_tokencode(
+            serial,
+            lifetime=None if expires is None else expires.value,
+            recovery_policy=RecoveryPolicy[if_recovered.name],
+            weaken_recovery_policy=weaken_recovery_policy,
+        )
+    if settings.output.is_json:
+        settings.output.json(fixed_json(token, issued))
+    else:
+        say_fixed(settings.output, token, issued, RecoveryPolicy[if_recovered.name])
+
+
+@app.command(short_help="Show a token's codes: live or used, when, where.")
+def show(context: typer.Context, serial: Serial, stale_ok: StaleOk = False) -> None:
+    """Show a token's emergency access: which codes are live or used, where and when."""
+    settings = settings_of(context)
+    with settings.admin() as admin:
+        access = admin.get_emergency_access(serial, stale_ok=stale_ok)
+    if settings.output.is_json:
+        settings.output.json(access)
+        return
+    policy = access.recovery_policy
+    settings.output.facts(
+        [
+            ("Token", access.serial),
+            ("User", access.username or "nobody"),
+            ("Emergency access", _state(access)),
+            ("Token counts as lost", "yes" if access.lost else "no"),
+            ("If recovered", "-" if policy is None else POLICY_WORDS[policy]),
+        ]
+    )
+    for codes in access.sets:
+        _say_set(settings.output, codes)
+    settings.output.position(access.position)
+
+
+@app.command("list", short_help="List the tokens in emergency access.")
+def list_(
+    context: typer.Context,
+    live_max: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=CODES_MAX,
+            metavar="NUMBER",
+            help="Only tokens with at most so many live codes left; 0: all.",
+        ),
+    ] = 0,
+    ends_before: Annotated[
+        When | None,
+        time_option("Only tokens whose codes all end by then, or within."),
+    ] = None,
+    limit: Limit = 100,
+    stale_ok: StaleOk = False,
+) -> None:
+    """List the tokens that are in emergency access now, in the order of serials."""
+    settings = settings_of(context)
+    end = None if ends_before is None else ends_before.moment()
+    with settings.admin() as admin:
+        page, complete = pages(
+            lambda size, token: admin.list_emergency_access(
+                live_codes_max=live_max,
+                end_before=end,
+                page_size=size,
+                page_token=token,
+                stale_ok=stale_ok,
+            ),
+            limit,
+        )
+    if settings.output.is_json:
+        settings.output.json(
+            {
+                "emergency_access": page.items,
+                "complete": complete,
+                "position": page.position,
+            }
+        )
+        return
+    settings.output.table(
+        ["Serial", "User", ">Live codes", "Until", "If recovered"],
+        (
+            [
+                access.serial,
+                access.username,
+                str(access.live_codes),
+                show_time(access.end_time, never="no end"),
+                "-"
+                if access.recovery_policy is None
+                else IfRecovered[access.recovery_policy.name].value,
+            ]
+            for access in page.items
+        ),
+    )
+    if not complete:
+        settings.output.note(
+            f"There are more than {plural(limit, 'token')}: see --limit."
+        )
+    settings.output.position(page.position)
+
+
+@app.command(
+    epilog="Example: sparecode emergency disable 000123456789 --reinstate-token"
+)
+def disable(
+    context: typer.Context,
+    serial: Serial,
+    reinstate_token: Annotated[
+        bool,
+        typer.Option(
+            "--reinstate-token",
+            help="Also accept the token again: its owner has it. Otherwise a token "
+            "that counts as lost stays refused.",
+        ),
+    ] = False,
+) -> None:
+    """Void all live codes of a token."""
+    settings = settings_of(context)
+    with settings.admin() as admin:
+        commit = admin.disable_emergency_access(
+            serial, reinstate_token=reinstate_token, request_id=settings.request_id
+        )
+    words = f"Emergency access of token {serial} is off, its codes are void"
+    if reinstate_token:
+        words += ", and the token is accepted again"
+    settings.output.done(words, commit, serial=serial)
+
+
+def _state(access: EmergencyAccess) -> str:
+    if not access.enabled:
+        return "off"
+    live = plural(access.live_codes, "live code")
+    if access.end_time is None:
+        return f"on, {live}, without an end"
+    return f"on, {live}, until {show_time(access.end_time)}"
+
+
+def _say_set(output: Output, codes: TokencodeSet) -> None:
+    end = (
+        "Without an end"
+        if codes.end_time is None
+        else f"{'Ended' if codes.expired else 'Until'} {show_time(codes.end_time)}"
+    )
+    output.say()
+    output.say(
+        f"{'Fixed tokencode' if codes.fixed else 'Set'} issued by {codes.issuer} on {show_time(codes.issue_time)} "
+        f"(node {codes.node_id}, log index {codes.index})"
+    )
+    output.say(end)
+    output.table(
+        [">No.", "State", "Used", "Agent", "Node", ">Log index"],
+        (
+            [
+                str(code.ordinal),
+                "?" if code.state is None else code.state.value,
+                show_time(code.use_time),
+                code.agent or "-",
+                code.node_id or "-",
+                str(code.index or "-"),
+            ]
+            for code in codes.codes
+        ),
+    )

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`sparecode policy`: what the cluster allows."""
+
+import json
+from dataclasses import fields, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sparecode_client.cli.terminal.failures import UsageError
+from sparecode_client.cli.terminal.options import StaleOk
+from sparecode_client.cli.terminal.prompts import content
+from sparecode_client.cli.terminal.settings import settings_of
+from sparecode_client.cli.terminal.words import read_time
+from sparecode_client.values.policy import Policy
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Show and change the policy: one value, the same on every node.",
+    short_help="Show and change the policy.",
+)
+
+NAMES = [field.name for field in fields(Policy) if field.name != "position"]
+_NO_CAP = "none"
+INTEGER_MAX = 2**31 - 1
+"""Of the contract's numbers; what the policy takes is far less."""
+
+
+@app.command()
+def show(context: typer.Context, stale_ok: StaleOk = False) -> None:
+    """Show the policy."""
+    settings = settings_of(context)
+    with settings.admin() as admin:
+        policy = admin.get_policy(stale_ok=stale_ok)
+    if settings.output.is_json:
+        settings.output.json(policy)
+        return
+    settings.output.facts((name, said(getattr(policy, name))) for name in NAMES)
+    settings.output.position(policy.position)
+
+
+@app.command(
+    epilog="""\b
+    Examples:
+      sparecode policy update --set lifetime_max=30d --set codes_per_set_default=5
+      sparecode policy show --output json > policy.json
+      sparecode policy update --file policy.json
+    """
+)
+def update(
+    context: typer.Context,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Change one value, named as policy show names it. May be repeated.",
+        ),
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Take the whole policy from what policy show --output json has "
+            "written (-: stdin). Refused if it has changed since.",
+        ),
+    ] = None,
+) -> None:
+    """Change the policy. Only super administrators may."""
+    settings = settings_of(context)
+    with settings.admin() as admin:
+        if bool(changes) == (file is not None):
+            raise UsageError("give either --set NAME=VALUE or --file FILE")
+        # What was typed wrong is told before anything is asked of a node.
+        wanted = dict(assignment(each) for each in changes or ())
+        policy = (
+            replace(admin.get_policy(), **wanted)
+            if file is None
+            else from_json(content(file))
+        )
+        updated = admin.update_policy(policy, request_id=settings.request_id)
+    settings.output.done(
+        f"The policy is at version {updated.version}",
+        updated.commit,
+        version=updated.version,
+    )
+
+
+def said(value: object) -> str:
+    """Return a value as it is typed."""
+    match value:
+        case None | "":
+            return _NO_CAP
+        case bool():
+            return "yes" if value else "no"
+        case timedelta():
+            return said_duration(value)
+        case _:
+            return str(value)
+
+
+def said_duration(value: timedelta) -> str:
+    """Return a duration as it is typed, `1d12h` say."""
+    left, words = int(value.total_seconds()), ""
+    for unit, seconds in (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)):
+        count, left = divmod(left, seconds)
+        words += f"{count}{unit}" if count else ""
+    return words or "0s"
+
+
+def assignment(text: str) -> tuple[str, Any]:
+    """Return name and value of `NAME=VALUE`. Raises `UsageError`."""
+    name, separator, value = text.partition("=")
+    name = name.strip()
+    if not separator or name not in NAMES or name == "version":
+        raise UsageError(
+            f"--set {text}: must be NAME=VALUE, with a NAME that policy show has"
+        )
+    try:
+        return name, typed(name, value.strip())
+    except ValueError as error:
+        raise UsageError(f"--set {name}: {error}") from None
+
+
+def typed(name: str, value: str) -> Any:  # noqa: ANN401  As the field has it.
+    """Return a value as it was typed. Raises `ValueError`."""
+    kind = Policy.__annotations__[name]
+    if kind is str:
+        return "" if value == _NO_CAP else value
+    if kind is bool:
+        try:
+            return {"yes": True, "no": False, "true": True, "false": False}[value]
+        except KeyError:
+            raise ValueError(f"{value} is neither yes nor no") from None
+    if kind is int:
+        try:
+            return fit(int(value))
+        except ValueError:
+            raise ValueError(
+                f"{value} is not a number, or more than {INTEGER_MAX}"
+            ) from None
+    if name == "lifetime_max" and value == _NO_CAP:
+        return None
+    duration = read_time(value).value
+    if not isinstance(duration, timedelta):
+        raise ValueError(f"{value} is not a duration, as 12h")  # noqa: TRY004
+    return duration
+
+
+def fit(number: int) -> int:
+    """Return a number that the policy has room for. Raises `ValueError`."""
+    if not 0 <= number <= INTEGER_MAX:
+        raise ValueError(number)
+    return number
+
+
+def from_json(data: bytes) -> Policy:
+    """Return the policy of `policy show --output json`. Raises `UsageError`."""
+    try:
+        values = json.loads(data)
+        values = {name: _from_json(name, values[name]) for name in NAMES}
+    except KeyError as error:
+        raise UsageError(f"the file has no {error}: give the whole policy") from None
+    except (ValueError, TypeError, OverflowError):
+        raise UsageError(
+            "the file is not what policy show --output json writes"
+        ) from None
+    return Policy(**values)
+
+
+def _from_json(name: str, value: Any) -> Any:  # noqa: ANN401  JSON has no narrower type.
+    kind = Policy.__annotations__[name]
+    if kind in (int, bool, str):
+        if type(value) is not kind:
+            raise ValueError(name)
+        return fit(value) if kind is int else value
+    if value is None and name == "lifetime_max":
+        return None
+    return timedelta(seconds=value)

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`sparecode users`: the people who authenticate."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sparecode_client.cli.terminal.importing import importing, say_imported
+from sparecode_client.cli.terminal.options import Limit, StaleOk, Username, pages
+from sparecode_client.cli.terminal.prompts import content
+from sparecode_client.cli.terminal.settings import Settings, settings_of
+from sparecode_client.cli.terminal.words import plural
+from sparecode_client.values.emergency_access import User
+
+app = typer.Typer(no_args_is_help=True, help="Manage the people who authenticate.")
+
+DisplayName = Annotated[
+    str | None,
+    typer.Option(metavar="TEXT", help="For people; at most 256 characters."),
+]
+Email = Annotated[
+    str | None, typer.Option(metavar="ADDRESS", help="At most 254 characters.")
+]
+Join = Annotated[
+    list[str] | None,
+    typer.Option(metavar="GROUP", help="A group to be in; may repeat."),
+]
+
+
+def state(user: User) -> str:
+    """Return what hinders a user, if anything does."""
+    if not user.enabled:
+        return "disabled"
+    return "locked" if user.locked else "enabled"
+
+
+@app.command(
+    epilog="Example: sparecode users create alice --display-name 'Alice Example'"
+)
+def create(
+    context: typer.Context,
+    username: Annotated[
+        str,
+        typer.Argument(metavar="USER", help="1 to 128 characters; case is ignored."),
+    ],
+    display_name: DisplayName = None,
+    email: Email = None,
+    join: Join = None,
+) -> None:
+    """Add a user."""
+    settings = settings_of(context)
+    with settings.admin() as admin:
+        commit = admin.create_user(
+            username,
+            display_name=display_name or "",
+            email=email or "",
+            join_groups=join or (),
+            request_id=settings.request_id,
+        )
+    settings.output.done(f"User {username} created", commit, username=username)
+
+
+@app.command(
+    "import",
+    epilog="Example: sparecode users import people.csv",
+    short_help="Add the users of a CSV file.",
+)
+def import_(
+    context: typer.Context,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="CSV with a column username; if wanted also display_name, email and "
+            "groups, names with a semicolon between two. At most 1 MiB and 10,000 rows.",
+        ),
+    ],
+) -> None:
+    """
+    Add the users of a CSV file.
+
+    Each gets its own result: a bad one never stops the rest. The exit code is 1 if
+    one was not imported. To go on after an interruption, import the file again: users
+    who are there already are told and stay as they are.
+    """
+    settings = settings_of(context)
+    with settings.admin() as admin:
+        taken = content(file)
+        with importing(settings.output, file) as take:
+            rows = admin.import_users(
+                taken, progress=take, request_id=settings.request_id
+            )
+    say_imported(
+        settings.output, rows, "user", "Username", [row.username for row in rows]
+    )
+
+
+@app.command()
+def show(context: typer.Context, username: Username, stale_ok: StaleOk = False) -> None:
+    """Show one user."""
+    settings = settings_of(context)
+    with settings.admin() as admin:
+        user = admin.get_user(username, stale_ok=stale_ok)
+    if settings.output.is_json:
+        settings.output.json(user)
+        return
+    settings.output.facts(
+        [
+            ("Username", user.username),
+            ("Display name", user.display_name),
+            ("E-mail", user.email),
+            ("State", state(user)),
+            ("Tokens", ", ".join(user.token_serials) or "none"),
+            ("Groups", ", ".join(user.groups) or "none"),
+            (
+                "Failures",
+                f"{user.token_failures} with tokens, {user.emergency_failures} with codes",
+            ),
+        ]
+    )
+    settings.output.position(user.position)
+
+
+@app.command("list")
+def list_(
+    context: typer.Context,
+    prefix: Annotated[
+        str,
+        typer.Option(metavar="TEXT", help="Only usernames that begin so, as al."),
+    ] = "",
+    search: Annotated[
+        str,
+        typer.Option(metavar="TEXT", help="Only with this in the names or the e-mail."),
+    ] = "",
+    locked: Annotated[
+        bool | None,
+        typer.Option(
+            "--locked/--not-locked",
+            help="Only who is locked or waits after failures, or only the others.",
+        ),
+    ] = None,
+    limit: Limit = 100,
+    stale_ok: StaleOk = False,
+) -> None:
+    """List users, in the order of usernames."""
+    settings = settings_of(context)
+    with settings.admin() as admin:
+        page, complete = pages(
+            lambda size, token: admin.list_users(
+                username_prefix=prefix,
+                search=search,
+                locked=locked,
+                page_size=size,
+                page_token=token,
+                stale_ok=stale_ok,
+            ),
+            limit,
+        )
+    if settings.output.is_json:
+        settings.output.json(
+            {"users": page.items, "complete": complete, "position": page.position}
+        )
+        return
+    settings.output.table(
+        ["Username", "Display name", "State", "Tokens"],
+        (
+            [
+                user.username,
+                user.display_name,
+                state(user),
+                ", ".join(user.token_serials),
+            ]
+            for user in page.items
+        ),
+    )
+    if not complete:
+        settings.output.note(
+            f"There are more than {plural(limit, 'user')}: see --limit and --prefix."
+        )
+    settings.output.position(page.position)
+
+
+@app.command(epilog="Example: sparecode users update alice --email alice@example.com")
+def update(
+    context: typer.Context,
+    username: Username,
+    display_name: DisplayName = None,
+    email: Email = None,
+    join: Join = None,
+    leave: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GROUP", help="A group to be in no more; may repeat."),
+    ] = None,
+) -> None:
+    """Change a user's name, address or groups; what is not given stays."""
+    if (display_name, email, join, leave) == (None,) * 4:
+        raise typer.BadParameter(
+            "give --display-name, --email, --join or --leave", ctx=context
+        )
+    settings = settings_of(context)
+    with settings.admin() as admin:
+        commit = admin.update_user(
+            username,
+            display_name=display_name,
+            email=email,
+            join_groups=join or (),
+            leave_groups=leave or (),
+            request_id=settings.request_id,
+        )
+    settings.output.done(f"User {username} changed", commit, username=username)
+
+
+@app.command()
+def enable(context: typer.Context, username: Username) -> None:
+    """Let a user authenticate again."""
+    _set_enabled(settings_of(context), username, enabled=True)
+
+
+@app.command()
+def disable(context: typer.Context, username: Username) -> None:
+    """Refuse a user everywhere, from the next attempt on."""
+    _set_enabled(settings_of(context), username, enabled=False)
+
+
+def _set_enabled(settings: Settings, username: str, *, enabled: bool) -> None:
+    with settings.admin() as admin:
+        commit = admin.update_user(
+            username, enabled=enabled, request_id=settings.request_id
+        )
+    did = "enabled" if enabled else "disabled"
+    settings.output.done(f"User {username} {did}", commit, username=username)
+
+
+@app.command()
+def delete(context: typer.Context, username: Username) -> None:
+    """Delete a user who has no token."""
+    settings = settings_of(context)
+    with settings.admin() as admin:
+        commit = admin.delete_user(username, request_id=settings.request_id)
+    settings.output.done(f"User {username} deleted", commit, username=username)
+
+
+@app.command()
+def unlock(context: typer.Context, username: Username) -> None:
+    """End the waits and locks of a user after wrong passcodes."""
+    settings = settings_of(context)
+    with settings.admin() as admin:
+        commit = admin.unlock_user(username, request_id=settings.request_id)
+    settings.output.done(f"User {username} unlocked", commit, username=username)

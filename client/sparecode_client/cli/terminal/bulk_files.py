@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The files of a bulk issue: which tokens, and the codes that they got.
+
+The codes file has one code a line and belongs to its owner alone. It is written
+token by token, each of them whole and on the disk before the next is asked for;
+so whoever goes on with an interrupted run knows from it which tokens are done.
+"""
+
+import csv
+import io
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Self
+
+from sparecode_client.cli.terminal.failures import UsageError
+from sparecode_client.cli.terminal.words import show_code, show_timestamp
+from sparecode_client.values.bulk import BulkIssueResult, BulkIssueRow
+
+COLUMNS = ("serial", "username", "ordinal", "of", "code", "end_time")
+OTHERS = stat.S_IRWXG | stat.S_IRWXO
+ROWS_MAX = 100_000
+COUNT_DIGITS_MAX = 9
+SHOWN_MAX = 20
+"""So much is repeated of what was written instead of a number."""
+FORMULA_BEGINNINGS = frozenset("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
+"""What a spreadsheet takes for a formula; the last four are their full-width forms."""
+
+
+def harmless(cell: str) -> str:
+    """Return a cell that no spreadsheet runs: names come from others."""
+    return f"'{cell}" if cell.lstrip(" ")[:1] in FORMULA_BEGINNINGS else cell
+
+
+def read_rows(path: Path) -> list[BulkIssueRow]:
+    """Return the tokens of a file. Raises `UsageError`, naming the line."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not text in UTF-8") from error
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    rows: list[BulkIssueRow] = []
+    try:
+        names = [(name or "").strip().lower() for name in reader.fieldnames or ()]
+        if names.count("serial") != 1:
+            raise UsageError(f"{path}: the first line must name a column serial")
+        reader.fieldnames = names
+        for record in reader:
+            row = _row(f"{path}, line {reader.line_num}", record)
+            if row is not None:
+                rows.append(row)
+    except csv.Error as error:
+        raise UsageError(f"{path}, line {reader.line_num}: {error}") from error
+    if not 1 <= len(rows) <= ROWS_MAX:
+        raise UsageError(f"{path} has {len(rows)} tokens; must have 1 to {ROWS_MAX}")
+    [(serial, times)] = Counter(row.serial for row in rows).most_common(1)
+    if times > 1:
+        raise UsageError(f"{path}: token {serial} is there {times} times")
+    return rows
+
+
+def _row(where: str, record: dict[str, str | None]) -> BulkIssueRow | None:
+    """Return the token of a line; None: the line is blank."""
+    serial = (record["serial"] or "").strip().removeprefix("'")
+    count = (record.get("count") or "").strip()
+    if not serial:
+        if any(isinstance(cell, str) and cell.strip() for cell in record.values()):
+            raise UsageError(f"{where}: no serial")
+        return None
+    if count and not (
+        count.isascii() and count.isdigit() and len(count) <= COUNT_DIGITS_MAX
+    ):
+        raise UsageError(
+            f"{where}: count must be a number of codes, not {count[:SHOWN_MAX]}"
+        )
+    return BulkIssueRow(serial=serial, count=int(count) if count else None)
+
+
+class CodesFile:
+    """A file of codes that is written token by token."""
+
+    def __init__(self, file: IO[str], complete: frozenset[str]) -> None:
+        self._file = file
+        self.complete = complete
+        """Tokens that have their codes in it from an earlier run."""
+        self.written = False
+
+    @classmethod
+    @contextmanager
+    def opened(cls, path: Path, *, resume: bool) -> Iterator[Self]:
+        """Open a new file, or with *resume* one of before. Raises `UsageError`."""
+        flags = os.O_RDWR if resume else os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        try:
+            descriptor = os.open(path, flags | os.O_NOFOLLOW, 0o600)
+            with os.fdopen(
+                descriptor, "r+" if resume else "w", encoding="utf-8", newline=""
+            ) as file:
+                if resume:
+                    complete = _resumed(path, file)
+                else:
+                    complete = frozenset()
+                    _append(file, [COLUMNS])
+                output = cls(file, complete)
+                try:
+                    yield output
+                except BaseException:
+                    if not resume and not output.written:
+                        path.unlink()
+                    raise
+        except FileExistsError as error:
+            raise UsageError(
+                f"{path} exists: name another file with --codes, or add --resume"
+            ) from error
+        except OSError as error:
+            raise UsageError(f"{path}: {error.strerror}") from error
+
+    def write(self, result: BulkIssueResult) -> None:
+        """Add the codes of one token, and have them on the disk."""
+        if result.saved is None:
+            return
+        end = result.saved.end_time
+        self.written = True
+        _append(
+            self._file,
+            [
+                (
+                    harmless(result.serial),
+                    harmless(result.username),
+                    str(code.ordinal),
+                    str(len(result.codes)),
+                    show_code(code.code),
+                    "" if end is None else show_timestamp(end),
+                )
+                for code in result.codes
+            ],
+        )
+
+
+def _append(file: IO[str], rows: Sequence[Sequence[str]]) -> None:
+    csv.writer(file).writerows(rows)
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _resumed(path: Path, file: IO[str]) -> frozenset[str]:
+    """Return the tokens whose codes are all there; what is not whole goes away."""
+    if os.fstat(file.fileno()).st_mode & OTHERS:
+        raise UsageError(f"{path} can be read by others: chmod 600 {path}")
+    lines = file.read().splitlines(keepends=True)
+    if not lines or tuple(next(csv.reader(lines[:1]))) != COLUMNS:
+        raise UsageError(f"{path} is not a codes file of an earlier run")
+    whole, complete = 1, set[str]()
+    count = 0
+    for number, line in enumerate(lines[1:], start=2):
+        cells = next(csv.reader([line]), [])
+        if len(cells) != len(COLUMNS) or not line.endswith("\n"):
+            break
+        serial, _, ordinal, of, *_ = cells
+        count = 1 if ordinal == "1" else count + 1
+        if ordinal == of == str(count):
+            whole = number
+            complete.add(serial.removeprefix("'"))
+    # A token that was interrupted gets new codes; those that are here would be void.
+    os.ftruncate(file.fileno(), len("".join(lines[:whole]).encode()))
+    file.seek(0, os.SEEK_END)
+    return frozenset(complete)

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that are imported: a bar on the way, and what became of their rows."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from sparecode_client.cli.terminal.failures import ExitCode, UsageError
+from sparecode_client.cli.terminal.output import Output
+from sparecode_client.cli.terminal.words import plural
+from sparecode_client.errors import InvalidArgument, SparecodeError
+from sparecode_client.values.imports import ImportedToken, ImportedUser
+
+ROWS_SHOWN = 50
+"""A longer list of what went well helps nobody."""
+
+
+@contextmanager
+def importing(output: Output, file: Path) -> Iterator[Callable[[object, int], None]]:
+    """
+    Show a bar on stderr, if that is a terminal; it goes away at the end.
+
+    What is given wants each result, and the number of all rows. A file that cannot
+    be read is called by its name, and who is interrupted told how to go on.
+    """
+    console = Console(stderr=True)
+    done = 0
+    with Progress(
+        TextColumn("Importing"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    ) as progress:
+        task = progress.add_task("", total=None)
+
+        def take(_result: object, rows: int) -> None:
+            nonlocal done
+            done += 1
+            progress.update(task, total=rows, advance=1)
+
+        try:
+            yield take
+        except InvalidArgument as error:
+            if error.field != "content":
+                raise
+            raise UsageError(f"{file}: {error.description}") from error
+        except SparecodeError:
+            if done:
+                output.note(
+                    f"{plural(done, 'row')} of {file} are decided. Import it again to "
+                    "go on."
+                )
+            raise
+
+
+def say_imported(
+    output: Output,
+    rows: Sequence[ImportedToken | ImportedUser],
+    what: str,
+    column: str,
+    names: Sequence[str],
+) -> None:
+    """Tell what became of the rows, and end with 1 if one was not imported."""
+    imported = sum(row.imported for row in rows)
+    if output.is_json:
+        output.json({f"{what}s": rows, "imported": imported})
+    else:
+        _show(output, rows, column, names)
+        output.say(f"{imported} of {plural(len(rows), what)} imported.")
+    if imported < len(rows):
+        raise typer.Exit(ExitCode.REFUSED)
+
+
+def _show(
+    output: Output,
+    rows: Sequence[ImportedToken | ImportedUser],
+    column: str,
+    names: Sequence[str],
+) -> None:
+    shown = [
+        [
+            str(row.row),
+            name or "-",
+            "imported" if row.imported else f"NOT imported: {row.problem}",
+        ]
+        for row, name in zip(rows, names, strict=True)
+        if len(rows) <= ROWS_SHOWN or not row.imported
+    ]
+    if shown:
+        output.table([">Row", column, "Result"], shown)
+    reasons = Counter(row.reason or "NOT READABLE" for row in rows if not row.imported)
+    if len(reasons) > 1:
+        output.say()
+        output.table(
+            [">Rows", "Not imported, because"],
+            ([str(count), reason] for reason, count in reasons.most_common()),
+        )

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Issued codes: shown once, on the terminal, on a sheet, or to a program."""
+
+import math
+
+from sparecode_client.cli.terminal.output import Output
+from sparecode_client.cli.terminal.words import plural, show_code, show_time
+from sparecode_client.values.emergency_access import (
+    IssuedFixedTokencode,
+    IssuedTokencodes,
+    PinRule,
+    RecoveryPolicy,
+    Token,
+)
+
+POLICY_WORDS = {
+    RecoveryPolicy.DENY: "it stays refused until it is reinstated",
+    RecoveryPolicy.ALLOW_AND_DISABLE: "it works, and its first use voids the codes",
+    RecoveryPolicy.ALLOW_AFTER_EXPIRY: "it works once the codes' lifetime has ended",
+}
+ROWS_MIN = 10
+COLUMNS_MAX = 4
+"""So many boxes with a code fit on 80 columns."""
+
+
+def issued_json(token: Token, issued: IssuedTokencodes) -> dict[str, object]:
+    """Return what programs get: the one JSON with secrets in it."""
+    saved = issued.saved
+    return {
+        "serial": issued.serial,
+        "username": token.username,
+        "set_id": saved.set_id,
+        "codes": [
+            {"ordinal": code.ordinal, "code": show_code(code.code)}
+            for code in issued.codes
+        ],
+        "live_codes": saved.live_codes,
+        "voided_codes": saved.voided_codes,
+        "end_time": saved.end_time,
+        "commit_time": saved.commit_time,
+        "node_id": saved.commit.node_id,
+        "index": saved.commit.index,
+        "warnings": saved.warnings,
+    }
+
+
+def say_issued(
+    output: Output, token: Token, issued: IssuedTokencodes, policy: RecoveryPolicy
+) -> None:
+    """Show the codes on the terminal."""
+    saved = issued.saved
+    output.say(f"Emergency codes for token {issued.serial} of {token.username}")
+    output.say()
+    for line in columns(
+        [f"{code.ordinal:>4}  {show_code(code.code)}" for code in issued.codes]
+    ):
+        output.say(line)
+    output.say()
+    facts = [
+        ("Typed", how_typed(token)),
+        ("Valid until", show_time(saved.end_time, never="no end")),
+        ("Token recovered", POLICY_WORDS[policy]),
+        ("Live codes", str(saved.live_codes)),
+        (
+            "Committed",
+            f"through node {saved.commit.node_id} at log index {saved.commit.index}",
+        ),
+    ]
+    if saved.voided_codes:
+        facts.insert(4, ("Voided", plural(saved.voided_codes, "code") + " of before"))
+    output.facts(facts)
+    output.say()
+    output.say("Each code works once. Nobody can show them again: hand them over now.")
+    _note_warnings(output, issued)
+
+
+def fixed_json(token: Token, issued: IssuedFixedTokencode) -> dict[str, object]:
+    """Return what programs get of a fixed tokencode, with the code."""
+    saved = issued.saved
+    return {
+        "serial": issued.serial,
+        "username": token.username,
+        "set_id": saved.set_id,
+        "code": show_code(issued.code),
+        "voided_codes": saved.voided_codes,
+        "end_time": saved.end_time,
+        "commit_time": saved.commit_time,
+        "node_id": saved.commit.node_id,
+        "index": saved.commit.index,
+        "warnings": saved.warnings,
+    }
+
+
+def say_fixed(
+    output: Output, token: Token, issued: IssuedFixedTokencode, policy: RecoveryPolicy
+) -> None:
+    """Show a fixed tokencode on the terminal."""
+    saved = issued.saved
+    output.say(f"Fixed tokencode for token {issued.serial} of {token.username}")
+    output.say()
+    output.say(f"      {show_code(issued.code)}")
+    output.say()
+    facts = [
+        ("Typed", how_typed(token)),
+        ("Valid until", show_time(saved.end_time, never="no end")),
+        ("Token recovered", POLICY_WORDS[policy]),
+        (
+            "Committed",
+            f"through node {saved.commit.node_id} at log index {saved.commit.index}",
+        ),
+    ]
+    if saved.voided_codes:
+        facts.insert(3, ("Voided", plural(saved.voided_codes, "code") + " of before"))
+    output.facts(facts)
+    output.say()
+    output.say("It works until its end. Nobody can show it again: hand it over now.")
+    for warning in saved.warnings:
+        output.note(f"Warning: {warning}")
+
+
+def say_sheet(output: Output, token: Token, issued: IssuedTokencodes) -> None:
+    """Write a sheet for the user's pocket; warnings go to the administrator."""
+    commit = issued.commit
+    output.say("EMERGENCY CODES")
+    output.say()
+    output.facts(
+        [
+            ("User", token.username),
+            ("Token", issued.serial),
+            ("Valid until", show_time(issued.end_time, never="no end")),
+            ("Issued", f"through node {commit.node_id} at log index {commit.index}"),
+        ]
+    )
+    output.say()
+    output.say("Each code works once: tick its box when you have used it.")
+    output.say(f"Type {how_typed(token)}. Hyphens and case do not matter.")
+    output.say("Keep this sheet apart from your token, and tell nobody.")
+    output.say()
+    for line in columns(
+        [f"[ ] {code.ordinal:>2}  {show_code(code.code)}" for code in issued.codes]
+    ):
+        output.say(line)
+    _note_warnings(output, issued)
+
+
+def how_typed(token: Token) -> str:
+    """Return how a code is used in a passcode of *token* (A1)."""
+    if token.pin_rule is PinRule.NONE:
+        return "the code alone, without a PIN"
+    return "the PIN, then the code"
+
+
+def columns(cells: list[str]) -> list[str]:
+    """Return *cells* as lines; the next column goes on where one ends."""
+    rows = max(ROWS_MIN, math.ceil(len(cells) / COLUMNS_MAX))
+    rows = min(rows, len(cells))
+    return ["  ".join(cells[row::rows]) for row in range(rows)]
+
+
+def _note_warnings(output: Output, issued: IssuedTokencodes) -> None:
+    for warning in issued.saved.warnings:
+        output.note(f"Warning: {warning}")

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What commands say on stdout: for people in words and tables, for programs in JSON.
+
+JSON has stable snake_case keys and RFC 3339 times; a value that is not there is
+null. Nothing secret is in it, but the codes of `emergency issue`.
+"""
+
+import dataclasses
+import enum
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from sparecode_client.cli.terminal.words import for_terminal, plain, show_timestamp
+from sparecode_client.values.emergency_access import Commit, ReadPosition
+
+
+class OutputFormat(enum.StrEnum):
+    """How a command answers."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+class Output:
+    """Writes the answer of one command, in the form that was asked for."""
+
+    def __init__(self, form: OutputFormat) -> None:
+        self.form = form
+        self._console = Console(
+            file=sys.stdout, highlight=False, markup=False, emoji=False
+        )
+
+    @property
+    def is_json(self) -> bool:
+        """Whether a program reads it."""
+        return self.form is OutputFormat.JSON
+
+    def json(self, value: object) -> None:
+        """Write *value* as JSON."""
+        sys.stdout.write(json.dumps(to_json(value), indent=2) + "\n")
+
+    def line(self, value: object) -> None:
+        """Write *value* as JSON in one line: one of many."""
+        sys.stdout.write(json.dumps(to_json(value)) + "\n")
+        sys.stdout.flush()
+
+    def say(self, words: str = "") -> None:
+        """Write a line for people, broken between words on a terminal."""
+        sys.stdout.write(f"{for_terminal(plain(words), sys.stdout)}\n")
+
+    def note(self, words: str) -> None:
+        """Write a line for people on stderr, beside whatever the answer is."""
+        sys.stderr.write(f"{for_terminal(plain(words), sys.stderr)}\n")
+
+    def done(self, words: str, commit: Commit, **facts: object) -> None:
+        """Tell that a change was committed, and where."""
+        if self.is_json:
+            self.json({**facts, "node_id": commit.node_id, "index": commit.index})
+        else:
+            self.say(f"{words} (node {commit.node_id}, log index {commit.index}).")
+
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """Write a table for people; what is too wide continues on the next line."""
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for column in columns:
+            right = column.startswith(">")
+            table.add_column(
+                column.removeprefix(">"),
+                justify="right" if right else "left",
+                overflow="fold",
+            )
+        for row in rows:
+            table.add_row(*(plain(cell) for cell in row))
+        with self._console.capture() as captured:
+            self._console.print(table)
+        for line in captured.get().splitlines():
+            sys.stdout.write(f"{line.rstrip()}\n")
+
+    def facts(self, facts: Iterable[tuple[str, str]]) -> None:
+        """Write names and values, one pair a line."""
+        pairs = list(facts)
+        width = max(len(name) for name, _ in pairs)
+        for name, value in pairs:
+            self.say(f"{name:<{width}}  {value}".rstrip())
+
+    def position(self, position: ReadPosition | None) -> None:
+        """Tell people if what they read may be old."""
+        if position is not None and position.stale:
+            self.note(
+                f"As of log index {position.applied_index} on node "
+                f"{position.node_id}; later changes may be missing."
+            )
+
+
+def to_json(value: object) -> Any:  # noqa: ANN401  JSON has no narrower type.
+    """Return *value* as JSON has it; fields that `repr` hides are left out."""
+    match value:
+        case datetime():
+            return show_timestamp(value)
+        case timedelta():
+            return value.total_seconds()
+        case enum.Enum():
+            return value.value
+        case dict():
+            return {str(key): to_json(item) for key, item in value.items()}
+        case list() | tuple():
+            return [to_json(item) for item in value]
+        case _ if dataclasses.is_dataclass(value):
+            return {
+                field.name: to_json(getattr(value, field.name))
+                for field in dataclasses.fields(value)
+                if field.repr
+            }
+        case _:
+            return value

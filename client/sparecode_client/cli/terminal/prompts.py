@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Secrets: typed without echo, or read from a file; never in the arguments."""
+
+import sys
+from pathlib import Path
+
+import typer
+
+from sparecode_client.cli.terminal.failures import UsageError
+
+STDIN = Path("-")
+
+
+def secret(prompt: str, file: Path | None, *, confirm: bool = False) -> str:
+    """
+    Return a secret from *file* (`-`: stdin), or ask for it.
+
+    The prompt goes to stderr, so that stdout has nothing but the answer.
+    """
+    if file is None:
+        try:
+            typed: str = typer.prompt(
+                prompt, hide_input=True, confirmation_prompt=confirm, err=True
+            )
+        except typer.Abort:
+            # Its own exit code is that of a refusal, and nobody refused anything.
+            raise UsageError("nothing was typed, and nothing was done") from None
+        return typed
+    try:
+        text = sys.stdin.read() if file == STDIN else file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file} is not text in UTF-8") from error
+    secret = text.rstrip("\r\n")
+    if not secret:
+        raise UsageError(f"{file} is empty")
+    return secret
+
+
+def content(file: Path) -> bytes:
+    """Return the content of *file* (`-`: stdin)."""
+    try:
+        return sys.stdin.buffer.read() if file == STDIN else file.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{file}: {error.strerror}") from error

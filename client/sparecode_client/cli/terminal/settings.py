@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What holds for every command: nodes, CA, output, and who is signed in."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import typer
+
+from sparecode_client.blocking import Admin, Agent
+from sparecode_client.cli.terminal.failures import UsageError, failures_told
+from sparecode_client.cli.terminal.output import Output
+from sparecode_client.cli.terminal.session_file import (
+    StoredSession,
+    fingerprint,
+    load_session,
+    session_path,
+    store_session,
+)
+from sparecode_client.errors import NotSignedIn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The options of `sparecode` itself."""
+
+    nodes: tuple[str, ...]
+    ca: Path | None
+    output: Output
+    timeout: timedelta
+    request_id: str | None
+    """Of an earlier command whose outcome is unknown."""
+
+    @contextmanager
+    def visitor(self) -> Iterator[Admin]:
+        """Connect without a session: to sign in."""
+        with failures_told():
+            nodes, ca = self._cluster(self._stored(needed=False))
+            with self._connected(nodes, ca, session="") as admin:
+                yield admin
+
+    @contextmanager
+    def admin(self) -> Iterator[Admin]:
+        """Connect as the administrator who is signed in."""
+        with failures_told():
+            stored = self._stored(needed=True)
+            nodes, ca = self._cluster(stored)
+            if stored is None or stored.ca_sha256 != _fingerprint(ca):
+                raise NotSignedIn(
+                    "SESSION_ENDED", "you are signed in to another cluster, not to this"
+                )
+            with self._connected(nodes, ca, session=stored.session) as admin:
+                yield admin
+
+    @contextmanager
+    def agent(
+        self, *, nodes: tuple[str, ...], ca: Path | None, certificate: Path, key: Path
+    ) -> Iterator[Agent]:
+        """Connect as the agent of a certificate."""
+        with failures_told():
+            stored = self._stored(needed=False)
+            ca = ca or self.ca or (Path(stored.ca) if stored else None)
+            if not (nodes or self.nodes) or ca is None:
+                raise UsageError(
+                    "name a node and its CA: --agents-node HOST:PORT and --agents-ca FILE"
+                )
+            with _usage_told():
+                agent = Agent(
+                    nodes or self.nodes,
+                    ca=ca,
+                    certificate=certificate,
+                    key=key,
+                    timeout=self.timeout,
+                )
+            with agent:
+                yield agent
+
+    def remember(self, administrator: str, session: str) -> Path:
+        """Keep *session* for the next commands, and return where."""
+        nodes, ca = self._cluster(self._stored(needed=False))
+        path = session_path()
+        store_session(
+            path,
+            StoredSession(
+                administrator=administrator,
+                session=session,
+                nodes=nodes,
+                ca=str(ca.absolute()),
+                ca_sha256=_fingerprint(ca),
+            ),
+        )
+        return path
+
+    @contextmanager
+    def _connected(
+        self, nodes: tuple[str, ...], ca: Path, *, session: str
+    ) -> Iterator[Admin]:
+        with _usage_told():
+            admin = Admin(nodes, ca=ca, session=session, timeout=self.timeout)
+        with admin:
+            yield admin
+
+    def _stored(self, *, needed: bool) -> StoredSession | None:
+        stored = load_session(session_path())
+        if stored is None and needed:
+            raise NotSignedIn("SESSION_ENDED", "you are not signed in")
+        return stored
+
+    def _cluster(self, stored: StoredSession | None) -> tuple[tuple[str, ...], Path]:
+        nodes = self.nodes or (stored.nodes if stored else ())
+        ca = self.ca or (Path(stored.ca) if stored else None)
+        if not nodes:
+            raise UsageError("name a node: --node HOST:PORT, or SPARECODE_NODES")
+        if ca is None:
+            raise UsageError("name the CA of the cluster: --ca FILE, or SPARECODE_CA")
+        return nodes, ca
+
+
+def settings_of(context: typer.Context) -> Settings:
+    """Return the settings of the command that runs."""
+    settings = context.find_object(Settings)
+    assert settings is not None  # noqa: S101  The callback of the app has made it.
+    return settings
+
+
+@contextmanager
+def _usage_told() -> Iterator[None]:
+    """Blame a wrong address or file on whoever gave it."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"{error.filename}: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _fingerprint(ca: Path) -> str:
+    with _usage_told():
+        return fingerprint(ca)

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The tries of one call: which node next, when, and what is known in the end.
+
+What a try tells is one of three things. The node answered: that is the answer.
+It surely did nothing: the next try is as good as the first. Perhaps it did: then
+only the answer to a later try with the same request id can tell, and without
+one the whole call ends with `OutcomeUnknown`, whatever the last node said.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import grpc
+import tenacity
+
+from sparecode_client.connection.deadlines import Deadline
+from sparecode_client.connection.statuses import (
+    NOT_CONNECTED,
+    Status,
+    final_error,
+    reason_not_connected,
+    too_large,
+)
+from sparecode_client.errors import (
+    InvalidArgument,
+    OutcomeUnknown,
+    Overloaded,
+    SparecodeError,
+    Unavailable,
+)
+
+OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"
+UNREACHABLE = "UNREACHABLE"
+NO_ANSWER = "NO_ANSWER"
+TRY_S_MIN = 0.02
+"""A shorter try would hardly reach the node."""
+ROUNDS_DOUBLED_MAX = 20
+"""By then a try has all the time that there is."""
+
+_UNANSWERED = {
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.UNAVAILABLE,
+}
+_UNASKED = {grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED}
+"""Said before a node looks for an earlier try with the same request id."""
+
+
+class NoAnswerError(Exception):
+    """One try got no answer. Never leaves the library."""
+
+    def __init__(self, status: Status) -> None:
+        super().__init__(status.words)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try."""
+
+    position: int
+    """Of its node, in the caller's list."""
+    address: str
+    deadline: Deadline
+
+
+class Attempts:
+    """What one call has tried so far."""
+
+    def __init__(
+        self,
+        *,
+        addresses: Sequence[str],
+        first: int,
+        request_id: str,
+        deadline: Deadline,
+        try_timeout_s: float | None,
+        backoff: Callable[[tenacity.RetryCallState], float],
+    ) -> None:
+        self._addresses = addresses
+        self._first = first
+        self._request_id = request_id
+        self._deadline = deadline
+        self._try_timeout_s = try_timeout_s
+        self._backoff = backoff
+        self._begun = 0
+        self._in_doubt: set[str] = set()
+        """Nodes that perhaps applied it."""
+        self._problems: dict[str, Status] = {}
+
+    def begin(self) -> Attempt:
+        """
+        Return the next try.
+
+        Where there are other nodes it gets a part of the time only, so that a
+        node that has paused does not use up the deadline; each round over all
+        nodes doubles the part, so that a slow cluster is not given up either.
+        """
+        rounds, step = divmod(self._begun, len(self._addresses))
+        self._begun += 1
+        position = (self._first + step) % len(self._addresses)
+        deadline = self._deadline
+        if self._try_timeout_s is not None and len(self._addresses) > 1:
+            own_s = self._try_timeout_s * 2 ** min(rounds, ROUNDS_DOUBLED_MAX)
+            excess_s = max(0.0, self._deadline.remaining_s() - own_s)
+            deadline = Deadline(self._deadline.at_s - excess_s)
+        return Attempt(position, self._addresses[position], deadline)
+
+    def not_connected(self, attempt: Attempt) -> NoAnswerError:
+        """Note that no connection came about in time: nothing was sent."""
+        return self._no_answer(
+            attempt,
+            Status(code=grpc.StatusCode.UNAVAILABLE, words="no connection in time"),
+        )
+
+    def failed(
+        self, attempt: Attempt, status: Status, *, connected: bool
+    ) -> NoAnswerError | SparecodeError:
+        """Note a status that is not OK; *connected*: before the request was sent."""
+        if too_large(status):
+            return InvalidArgument("", "the request is larger than nodes take")
+        if status.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return self._no_answer(attempt, status)
+        if status.code in _UNANSWERED:
+            # A connection may have come about since, and have broken again; so
+            # gRPC must say too that it had none.
+            unsent = not connected and status.words.startswith(NOT_CONNECTED)
+            perhaps = not unsent and status.reason in ("", OUTCOME_UNKNOWN)
+            return self._no_answer(attempt, status, perhaps=perhaps)
+        if status.code in _UNASKED and self._in_doubt and self._request_id:
+            return self._outcome_unknown()
+        return final_error(status)
+
+    def wait_s(self, state: tenacity.RetryCallState) -> float:
+        """Return how long to wait before the next try: not at all for a fresh node."""
+        status = _failure(state).status
+        shed = status.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        if self._begun % len(self._addresses) and not shed:
+            return 0.0
+        asked_s = status.retry_after_s or 0.0
+        # The jitter, which is ours, leaves time for another try; what the node asks
+        # for may not.
+        left_s = max(0.0, self._deadline.remaining_s() - asked_s)
+        return asked_s + min(self._backoff(state), left_s / 2)
+
+    def over(self, state: tenacity.RetryCallState) -> bool:
+        """Return whether no time is left for another try after the wait."""
+        return self._deadline.remaining_s() - state.upcoming_sleep < TRY_S_MIN
+
+    def error(self, last: NoAnswerError) -> SparecodeError:
+        """Return what the caller is told when no node has answered."""
+        if self._in_doubt and self._request_id:
+            return self._outcome_unknown()
+        if last.status.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return Overloaded(
+                last.status.reason or "OVERLOADED",
+                last.status.words or "the cluster is overloaded",
+                last.status.retry_after_s or 1.0,
+            )
+        reasons = [s.reason for s in self._problems.values() if s.reason]
+        fallback = NO_ANSWER if self._in_doubt else UNREACHABLE
+        reason = next(iter(reasons), fallback)
+        return Unavailable(reason, f"no node could answer: {self._told()}")
+
+    def _no_answer(
+        self, attempt: Attempt, status: Status, *, perhaps: bool = False
+    ) -> NoAnswerError:
+        # What a node says of a later try does not take back what is in doubt.
+        if perhaps or attempt.address not in self._in_doubt:
+            self._problems[attempt.address] = status
+        if perhaps:
+            self._in_doubt.add(attempt.address)
+        return NoAnswerError(status)
+
+    def _outcome_unknown(self) -> OutcomeUnknown:
+        return OutcomeUnknown(
+            self._request_id,
+            f"no node could say whether it was done: {self._told()}",
+        )
+
+    def _told(self) -> str:
+        return "; ".join(
+            f"{address}: {_words(status)}" for address, status in self._problems.items()
+        )
+
+
+def _failure(state: tenacity.RetryCallState) -> NoAnswerError:
+    failure = None if state.outcome is None else state.outcome.exception()
+    assert isinstance(failure, NoAnswerError)  # noqa: S101  Nothing else is retried.
+    return failure
+
+
+def _words(status: Status) -> str:
+    """Return what a status says, without gRPC's own words where we have better."""
+    if status.reason:
+        return status.words or status.reason
+    if status.code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return "no answer in time"
+    if status.words.startswith(NOT_CONNECTED):
+        return reason_not_connected(status.words)
+    return status.words or status.code.name

@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The nodes of one cluster, called as if they were one.
+
+Any node answers any call. A call goes to the node that answered last; where it
+gets no answer it goes to the next one, with the same request id, until the
+caller's deadline. So a retry never acts twice (Q1-Q3), and the caller learns
+what is known: applied, not applied, or perhaps (A7).
+"""
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from typing import Self, TypeVar
+
+import grpc
+import tenacity
+
+from sparecode.v1.administrators_pb2_grpc import AdministratorServiceStub
+from sparecode.v1.agents_pb2_grpc import AgentServiceStub
+from sparecode.v1.audit_pb2_grpc import AuditServiceStub
+from sparecode.v1.authentication_pb2_grpc import AuthenticationServiceStub
+from sparecode.v1.cluster_pb2_grpc import ClusterServiceStub
+from sparecode.v1.emergency_access_pb2_grpc import EmergencyAccessServiceStub
+from sparecode.v1.policy_pb2_grpc import PolicyServiceStub
+from sparecode.v1.sessions_pb2_grpc import SessionServiceStub
+from sparecode.v1.tokens_pb2_grpc import TokenServiceStub
+from sparecode.v1.users_pb2_grpc import UserServiceStub
+from sparecode_client.connection.attempts import Attempts, NoAnswerError
+from sparecode_client.connection.channels import Connect, TlsConnect
+from sparecode_client.connection.deadlines import DEFAULT_TIMEOUT, Deadline
+from sparecode_client.connection.statuses import read_status
+from sparecode_client.errors import OutcomeUnknown, Overloaded, Unavailable
+
+Q = TypeVar("Q")
+A = TypeVar("A")
+
+TRY_TIMEOUT_S = 2.5
+"""How long one node may think while others wait: a paused one never answers."""
+
+Sleep = Callable[[float], Awaitable[None]]
+
+
+def new_request_id() -> str:
+    """Return an id for a new request: never give one to two requests."""
+    return str(uuid.uuid4())
+
+
+class Stubs:
+    """Every service, as one node offers it."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.administrators = AdministratorServiceStub(channel)
+        self.agents = AgentServiceStub(channel)
+        self.audit = AuditServiceStub(channel)
+        self.authentication = AuthenticationServiceStub(channel)
+        self.cluster = ClusterServiceStub(channel)
+        self.emergency_access = EmergencyAccessServiceStub(channel)
+        self.policy = PolicyServiceStub(channel)
+        self.sessions = SessionServiceStub(channel)
+        self.tokens = TokenServiceStub(channel)
+        self.users = UserServiceStub(channel)
+
+
+RETIRE_S = 30.0
+"""For calls that go on over a channel with an old certificate."""
+
+
+class Node:
+    """One node: its address and the channel to it, opened when first needed."""
+
+    def __init__(self, address: str, connect: Connect) -> None:
+        self.address = address
+        self._version = 0
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._connect = connect
+        self._channel: grpc.aio.Channel | None = None
+        self._stubs: Stubs | None = None
+
+    def open(self) -> Stubs:
+        """Return its services. Belongs to the event loop that calls it first."""
+        version = (
+            self._connect.version() if isinstance(self._connect, TlsConnect) else 0
+        )
+        if version != self._version:
+            self._retire()
+            self._version = version
+        if self._channel is None or self._stubs is None:
+            self._channel = self._connect(self.address)
+            self._stubs = Stubs(self._channel)
+        return self._stubs
+
+    async def connected(self) -> bool:
+        """Wait until a connection is there, or is known to have failed."""
+        self.open()
+        assert self._channel is not None  # noqa: S101  For the type checker.
+        while True:
+            state = self._channel.get_state(try_to_connect=True)
+            match state:
+                case grpc.ChannelConnectivity.READY:
+                    return True
+                case (
+                    grpc.ChannelConnectivity.TRANSIENT_FAILURE
+                    | grpc.ChannelConnectivity.SHUTDOWN
+                ):
+                    return False
+            await self._channel.wait_for_state_change(state)
+
+    def _retire(self) -> None:
+        """Have new calls take a new channel; those under way end on the old one."""
+        if self._channel is not None:
+            loop = asyncio.get_running_loop()
+            task = loop.create_task(self._channel.close(RETIRE_S))
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
+        self._channel = self._stubs = None
+
+    async def close(self) -> None:
+        """Close the channel, if it was opened."""
+        for task in self._retiring:
+            task.cancel()
+        if self._channel is not None:
+            await self._channel.close()
+        self._channel = self._stubs = None
+
+
+class Client:
+    """Calls any node of a cluster, until one answers or the deadline is over."""
+
+    def __init__(
+        self,
+        nodes: Sequence[str],
+        connect: Connect,
+        *,
+        timeout: timedelta = DEFAULT_TIMEOUT,
+        try_timeout_s: float = TRY_TIMEOUT_S,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self._nodes = [Node(address, connect) for address in nodes]
+        self._first = 0
+        self._timeout = timeout
+        self._try_timeout_s = try_timeout_s
+        self._sleep = sleep
+        self._backoff = tenacity.wait_random_exponential(multiplier=0.1, max=1)
+        self.session = ""
+        """Goes with every call as `authorization: Bearer`, if there is one."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close every channel."""
+        for node in self._nodes:
+            await node.close()
+
+    def deadline(self, within: timedelta | None) -> Deadline:
+        """Return the deadline of a call that begins now."""
+        return Deadline.after(self._timeout if within is None else within)
+
+    async def unary(
+        self,
+        method: Callable[[Stubs], grpc.aio.UnaryUnaryMultiCallable[Q, A]],
+        request: Q,
+        *,
+        within: timedelta | None = None,
+        patient: bool = False,
+    ) -> A:
+        """
+        Send *request* until one node answers; *patient*: to none for a short time only.
+
+        Raises:
+            SparecodeError: See there what may be assumed.
+        """
+
+        async def send(node: Node, timeout_s: float) -> A:
+            call = method(node.open())
+            return await call(request, timeout=timeout_s, metadata=self._metadata())
+
+        request_id = getattr(request, "request_id", "")
+        return await self._call(send, request_id, within, patient=patient)
+
+    async def stream_out(
+        self,
+        method: Callable[[Stubs], grpc.aio.UnaryStreamMultiCallable[Q, A]],
+        request: Callable[[], Q],
+        take: Callable[[A], bool],
+        *,
+        request_id: str = "",
+        within: timedelta | None = None,
+    ) -> None:
+        """
+        Hand every answer of a stream to *take*, until one node has sent them all.
+
+        *take* says whether it has got further by it. Where a node breaks off, the
+        next one is sent *request* anew: it says what is still wanted. What is asked
+        must change nothing, or do so under the *request_id* in the request, so that
+        it is not done twice. *within*: how long to go without getting further.
+
+        Raises:
+            SparecodeError: See there what may be assumed.
+        """
+        further = True
+
+        async def send(node: Node, timeout_s: float) -> None:
+            nonlocal further
+            call = method(node.open())
+            answers = call(request(), timeout=timeout_s, metadata=self._metadata())
+            async for answer in answers:
+                further |= take(answer)
+
+        while further:
+            further = False
+            try:
+                await self._call(send, request_id, within, patient=True)
+            except (OutcomeUnknown, Overloaded, Unavailable):
+                if not further:
+                    raise
+            else:
+                return
+
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        if not self.session:
+            return ()
+        return (("authorization", f"Bearer {self.session}"),)
+
+    async def _call(
+        self,
+        send: Callable[[Node, float], Awaitable[A]],
+        request_id: str,
+        within: timedelta | None,
+        *,
+        patient: bool,
+    ) -> A:
+        attempts = Attempts(
+            addresses=[node.address for node in self._nodes],
+            first=self._first,
+            request_id=request_id,
+            deadline=self.deadline(within),
+            try_timeout_s=None if patient else self._try_timeout_s,
+            backoff=self._backoff,
+        )
+
+        async def once() -> A:
+            attempt = attempts.begin()
+            node = self._nodes[attempt.position]
+            try:
+                async with asyncio.timeout(attempt.deadline.remaining_s()):
+                    connected = await node.connected()
+            except TimeoutError:
+                raise attempts.not_connected(attempt) from None
+            try:
+                answer = await send(node, attempt.deadline.remaining_s())
+            except grpc.aio.AioRpcError as error:
+                status = read_status(error)
+                failure = attempts.failed(attempt, status, connected=connected)
+                if not isinstance(failure, NoAnswerError):
+                    self._first = attempt.position
+                raise failure from error
+            self._first = attempt.position
+            return answer
+
+        try:
+            return await tenacity.AsyncRetrying(
+                retry=tenacity.retry_if_exception_type(NoAnswerError),
+                wait=attempts.wait_s,
+                stop=attempts.over,
+                sleep=self._sleep,
+                reraise=True,
+            )(once)
+        except NoAnswerError as last:
+            raise attempts.error(last) from last.__cause__
+
+
+class Caller:
+    """What calls through a `Client`: the base of the faces that callers use."""
+
+    _client: Client
+
+    @classmethod
+    def over(cls, client: Client) -> Self:
+        """Return one that calls through *client*, however that connects."""
+        caller = object.__new__(cls)
+        caller._client = client
+        return caller
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What callers pass and receive: plain values, in Python's own types."""
