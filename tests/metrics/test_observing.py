@@ -184,10 +184,14 @@ async def test_digests_are_compared_at_one_index(clock, members):
     assert (census.digests_differ, census.digests_compared_ms) == (True, clock.ms)
 
 
-class Stopping(Members):
-    """Reads its state no more."""
+@dataclasses.dataclass
+class StoppingMembers(Members):
+    """The replicator of a node that stops: it reads no digests any more."""
+
+    questions: list[str] = dataclasses.field(default_factory=list)
 
     async def status(self, *, digest: bool, timeout_s: float):
+        self.questions.append("digests" if digest else "heads")
         if digest:
             raise StoppingError
         return self.answers
@@ -195,10 +199,15 @@ class Stopping(Members):
 
 @pytest.mark.asyncio
 async def test_a_node_that_stops_compares_no_digests(clock, monkeypatch):
-    """And has not failed."""
+    """The census ends without an error and asks nothing more."""
     monkeypatch.setattr("sparecode_node.metrics.census.DIGEST_EVERY_S", 0)
+    monkeypatch.setattr("sparecode_node.metrics.census.EVERY_S", 0)
+    members = StoppingMembers()
+    census = Census(members, clock)
     async with asyncio.timeout(10):
-        await Census(Stopping(), clock).run()
+        await census.run()
+    assert members.questions == ["heads", "digests"]
+    assert (census.digests_differ, census.digests_compared_ms) == (False, 0)
 
 
 @pytest.mark.asyncio

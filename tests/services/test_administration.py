@@ -507,10 +507,14 @@ async def test_retry_of_a_sign_in_gets_the_same_session(node: OneNode) -> None:
 async def test_session_of_another_node_is_known_behind_a_barrier(
     node: OneNode,
 ) -> None:
-    """(P2) The next call may come to a node that is behind."""
+    """(P2) The next call may reach a node that has not applied the login yet."""
     node.replicator.lags = True
     await node.login()
+    with pytest.raises(NotSignedInError):
+        await node.users.get(node.admin("UserService/GetUser"), "alice", stale_ok=True)
     await create(node, "alice")
+    names = node.primary_db.execute("SELECT username FROM users").fetchall()
+    assert names == [("alice",)]
 
 
 async def test_ended_session_is_dead(node: OneNode) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from sparecode_node.replication.errors import NoQuorumError
 from sparecode_node.rpc.stderr import grpc_lines
+from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.refusals import (
     KINDS_MAX,
     OTHER_METHODS,
@@ -162,9 +163,16 @@ async def test_stderr_is_as_it_was_afterwards(
     assert capfd.readouterr().err == "from us\n"
 
 
-async def test_refusals_need_no_loop_to_be_made() -> None:
-    """Whoever builds a node does so before there is one."""
-    made = await asyncio.to_thread(
-        lambda: Refusals(clock=FakeClock(), entropy=None)  # type: ignore[arg-type]
-    )
-    made.record(METHOD, "role")
+async def test_refusals_need_no_loop_to_be_made(node: OneNode) -> None:
+    """A node is built before its loop runs, and may refuse its first call at once."""
+
+    def build() -> Refusals:
+        with pytest.raises(RuntimeError, match="no running event loop"):
+            asyncio.get_running_loop()
+        refusals = Refusals(clock=node.clock, entropy=SystemEntropy())
+        refusals.record(METHOD, "role")
+        return refusals
+
+    refusals = await asyncio.to_thread(build)
+    assert await refusals.flush(node.replicator)
+    assert events(node) == [("nobody", METHOD, "role", "")]
