@@ -26,6 +26,8 @@ UNSAFE_BUILTINS = {"eval", "exec"}
 UNSAFE_YAML = {"full_load", "load", "load_all", "unsafe_load"}
 
 GENERATED = re.compile(r"_pb2(_grpc)?\.pyi?$")
+CHECKER = re.compile(r"(assert|check|expect|until)(_|$)")
+"""Names of functions that fail a test: `until_*` waits for something, with a deadline."""
 VAGUE = re.compile(r"(^|_)(utils?|helpers?|managers?)(_|$)")
 
 
@@ -75,6 +77,21 @@ def unsafe_constructs(source: str) -> set[str]:
             case ast.ImportFrom(module="yaml", names=names):
                 found |= {f"yaml.{a.name}" for a in names if a.name in UNSAFE_YAML}
     return found
+
+
+def asserts(test: ast.AST) -> bool:
+    """Return whether a test can fail by more than an exception it does not expect."""
+    for node in ast.walk(test):
+        match node:
+            case ast.Assert():
+                return True
+            case ast.Attribute(value=ast.Name(id="pytest"), attr="raises" | "warns"):
+                return True
+            case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)) if (
+                CHECKER.match(name)
+            ):
+                return True
+    return False
 
 
 def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
@@ -198,3 +215,33 @@ def test_written_files_name_their_license() -> None:
         if not path.read_text().startswith(f"{SPDX}\n")
     ]
     assert not relative(unnamed)
+
+
+@pytest.mark.parametrize(
+    ("body", "does"),
+    [
+        ("assert answer == 1", True),
+        ("with pytest.raises(ValueError):\n        run()", True),
+        ("await until_equal(nodes)", True),
+        ("assert_refused(judgement)", True),
+        ("expect(page).to_have_url(url)", True),
+        ("async with asyncio.timeout(10):\n        await run()", False),
+        ("checked(page)", False),
+    ],
+)
+def test_an_assertion_is_recognized(body: str, does: bool) -> None:
+    assert asserts(ast.parse(f"async def test():\n    {body}")) is does
+
+
+def test_every_test_asserts_something() -> None:
+    """A test without an assertion passes when what it shows has broken."""
+    idle = [
+        f"{path.relative_to(ROOT)}::{node.name}"
+        for path in written_files("tests")
+        if path.name.startswith("test_")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.name.startswith("test_")
+        and not asserts(node)
+    ]
+    assert not idle

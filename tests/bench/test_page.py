@@ -113,7 +113,9 @@ def test_a_page_without_marks_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_page_has_its_marks(tmp_path: Path) -> None:
-    written(PAGE.read_text(), measured(tmp_path).content())
+    measurements = measured(tmp_path).content()
+    page_text = written(PAGE.read_text(), measurements)
+    assert f"Measured {measurements['machine']['date']}" in page_text
 
 
 def test_a_report_is_written_as_it_grows_and_drawn(tmp_path: Path) -> None:

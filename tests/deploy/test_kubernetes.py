@@ -37,9 +37,11 @@ def resources() -> dict[tuple[str, str], dict]:
 
 @pytest.mark.parametrize("version", [OLDEST, kubernetes_validate.latest_version()])
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_manifest_is_one(path, version):
-    for each in documents(path):
-        kubernetes_validate.validate(each, version, strict=True)
+def test_manifest_matches_the_schema(path, version):
+    found = documents(path)
+    assert found
+    for each in found:
+        assert kubernetes_validate.validate(each, version, strict=True)
 
 
 def test_kustomizations_name_every_file():

@@ -185,7 +185,7 @@ CASES = {
 }
 
 
-def evaluate(
+def check_expressions(
     folder: Path,
     series: dict[str, str],
     expressions: dict[str, float],
@@ -243,7 +243,7 @@ def test_every_alert_has_its_case():
 def test_alert_fires_on_what_it_is_for_and_not_on_what_is_fine(alert, tmp_path):
     case = CASES[alert]
     for series, expected in ((case.fires, 1), (case.quiet, 0)):
-        evaluate(
+        check_expressions(
             tmp_path, series, {firing(alert): expected}, at=case.at, every=case.every
         )
 
@@ -251,7 +251,7 @@ def test_alert_fires_on_what_it_is_for_and_not_on_what_is_fine(alert, tmp_path):
 def test_no_node_that_answers_is_no_primary_either(tmp_path):
     """All of them down, or cut off from monitoring: nothing is told, which tells."""
     down = on("up", "0x40", "0x40", "0x40")
-    evaluate(tmp_path, down, {firing("SparecodeNoPrimary"): 1})
+    check_expressions(tmp_path, down, {firing("SparecodeNoPrimary"): 1})
 
 
 def test_dashboard_shows_a_replica_that_is_broken_either_way(tmp_path):
@@ -264,7 +264,7 @@ def test_dashboard_shows_a_replica_that_is_broken_either_way(tmp_path):
             **on(audit, "0x40", f"{audit_is}x40"),
             **on(state, "0x40", f"{state_is}x40"),
         }
-        evaluate(tmp_path, series, {target["expr"]: shown})
+        check_expressions(tmp_path, series, {target["expr"]: shown})
 
 
 def test_dashboard_asks_in_promql(tmp_path):

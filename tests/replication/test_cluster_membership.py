@@ -95,7 +95,7 @@ async def put(site: Site, request: str) -> None:
     await site.any.replicator.propose(asked, timeout_s=WAIT_S)
 
 
-async def has(node: Node, request: str) -> None:
+async def until_applied(node: Node, request: str) -> None:
     async def there() -> bool:
         return request in node.state.results
 
@@ -108,7 +108,7 @@ async def grown(site: Site, node_id: str = "n4") -> Node:
     new, member = await site.joiner(node_id)
     asked = site.any.replicator
     await asked.add_learner(member, timeout_s=WAIT_S)
-    await has(new, "before")
+    await until_applied(new, "before")
     await asked.promote(member.node_id, timeout_s=WAIT_S)
     return new
 
@@ -130,7 +130,7 @@ async def test_a_node_joins_votes_and_serves(site: Site) -> None:
     assert await new.replicator.transfer_primary(N4, timeout_s=WAIT_S) == "n4"
     await put(site, "after")
     for node in site.nodes.values():
-        await has(node, "after")
+        await until_applied(node, "after")
     told = await new.replicator.status(digest=False, timeout_s=WAIT_S)
     assert {(s.node_id, s.role, s.reachable) for s in told} == {
         (NodeId(i), MemberRole.VOTER, True) for i in ("n1", "n2", "n3", "n4")
@@ -151,7 +151,7 @@ async def test_a_node_takes_the_place_of_another_and_knows_it_after_a_restart(
     for node in site.nodes.values():
         await node.start()
     await put(site, "after")
-    await has(new, "after")
+    await until_applied(new, "after")
     assert voters(new) == {"n1", "n2", "n4"}
 
 
@@ -229,7 +229,7 @@ async def test_a_wiped_node_is_refused_under_its_id_and_returns_under_another(
     new = await grown(site)
     await site.any.replicator.remove_member(wiped.node_id, timeout_s=WAIT_S)
     await put(site, "after")
-    await has(new, "after")
+    await until_applied(new, "after")
     assert new.state.digest() == primary.state.digest()
 
 
@@ -258,7 +258,7 @@ async def test_all_but_one_move_at_once_and_meet_again(site: Site) -> None:
     stayed = site.nodes["n1"].replicator
     await stayed.transfer_primary(stayed.node_id, timeout_s=WAIT_S)
     for node in site.nodes.values():
-        await has(node, "after")
+        await until_applied(node, "after")
     known = {
         node.node_id: node.config.addresses.members[node.node_id]
         for node in site.nodes.values()

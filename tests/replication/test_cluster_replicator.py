@@ -2,7 +2,6 @@
 """`ClusterReplicator`s over real gRPC, in one process."""
 
 import asyncio
-import contextlib
 import os
 import threading
 from pathlib import Path

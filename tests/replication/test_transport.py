@@ -137,7 +137,7 @@ class End:
         self.wire = self.transport.wire(LoopCalls(asyncio.get_running_loop()))
         await self.transport.start(cast("EngineThread", self.engine), Answering())
 
-    async def seen(self, *event: Any, times: int = 1) -> None:
+    async def until_seen(self, *event: Any, times: int = 1) -> None:
         """Return when the engine has been told so many times."""
         async with asyncio.timeout(WAIT_S):
             while self.engine.guard.events.count(event) < times:
@@ -230,7 +230,7 @@ class Dialing:
             raise self.hitches.pop()
         self.up.set()
 
-    async def is_up(self) -> None:
+    async def until_up(self) -> None:
         async with asyncio.timeout(WAIT_S):
             await self.up.wait()
 
@@ -250,7 +250,7 @@ async def test_a_call_that_grpc_cancels_ends_one_link_and_not_the_dialing(
         await dialing.dialed.wait()
         dialing.calls[0].cancel()
         async with ends(authority, addresses, "n2"):
-            await dialing.is_up()
+            await dialing.until_up()
         assert len(dialing.calls) > 1
 
 
@@ -274,7 +274,7 @@ async def test_an_error_nobody_thought_of_ends_one_link_and_not_the_dialing(
     async with Dialing(authority, addresses[NodeId("n2")]) as dialing:
         dialing.hitches.append(ValueError("what a member shows cannot be read"))
         async with ends(authority, addresses, "n2"):
-            await dialing.is_up()
+            await dialing.until_up()
     assert dialing.hitches == []
 
 
@@ -288,21 +288,21 @@ async def test_a_link_that_cannot_be_written_to_ends(
         Dialing(authority, addresses[NodeId("n2")]) as dialing,
         ends(authority, addresses, "n2"),
     ):
-        await dialing.is_up()
+        await dialing.until_up()
         dialing.up.clear()
         dialing.link.send(dialing.link.epoch, cast("Any", no_frame))
-        await dialing.is_up()
+        await dialing.until_up()
 
 
 async def test_messages_arrive_in_order(
     authority: Authority, addresses: dict[NodeId, str]
 ) -> None:
     async with ends(authority, addresses, "n1", "n2") as (one, two):
-        await one.seen("connected", "n2")
-        await two.seen("connected", "n1")
+        await one.until_seen("connected", "n2")
+        await two.until_seen("connected", "n1")
         for term in range(1, 2001):
             one.wire.send("n2", vote(term))
-        await two.seen("message", "n1", 2000)
+        await two.until_seen("message", "n1", 2000)
         assert two.terms("n1") == list(range(1, 2001))
 
 
@@ -312,10 +312,10 @@ async def test_a_member_that_comes_back_is_reached_again(
     async with ends(authority, addresses, "n1") as (one,):
         for _ in range(2):
             async with ends(authority, addresses, "n2") as (two,):
-                await one.seen("connected", "n2")
+                await one.until_seen("connected", "n2")
                 one.wire.send("n2", vote(1))
-                await two.seen("message", "n1", 1)
-            await one.seen("disconnected", "n2")
+                await two.until_seen("message", "n1", 1)
+            await one.until_seen("disconnected", "n2")
             one.engine.guard.events.clear()
 
 
@@ -329,15 +329,15 @@ async def test_what_was_meant_for_an_earlier_link_is_not_sent_on_the_newer(
     """
     n2 = NodeId("n2")
     async with ends(authority, addresses, "n1", "n2") as (one, two):
-        await one.seen("connected", n2)
+        await one.until_seen("connected", n2)
         link = one.transport._links[n2]
         earlier, call = link.epoch, link._call
         assert call is not None
         call.cancel()
-        await one.seen("connected", n2, times=2)
+        await one.until_seen("connected", n2, times=2)
         link.send(earlier, frames.encode(vote(1)))
         one.wire.send(n2, vote(2))
-        await two.seen("message", "n1", 2)
+        await two.until_seen("message", "n1", 2)
         assert two.terms("n1") == [2]
 
 
@@ -352,7 +352,7 @@ async def test_a_newer_link_ends_the_older_one(
         old = stub.Link(wait_for_ready=True, metadata=shown("n2"))
         await old.initial_metadata()
         await old.write(frames.encode(vote(1)))
-        await one.seen("message", "n2", 1)
+        await one.until_seen("message", "n2", 1)
         new = other_stub.Link(wait_for_ready=True, metadata=shown("n2"))
         await new.initial_metadata()
         async with asyncio.timeout(WAIT_S):
@@ -360,7 +360,7 @@ async def test_a_newer_link_ends_the_older_one(
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
             await old.write(frames.encode(vote(2)))
         await new.write(frames.encode(vote(3)))
-        await one.seen("message", "n2", 3)
+        await one.until_seen("message", "n2", 3)
         assert one.terms("n2") == [1, 3]
         new.cancel()
         await channel.close()
@@ -461,8 +461,8 @@ async def test_who_answers_in_another_members_place_is_not_believed(
         ends(authority, addresses, "n3") as (three,),
         ends(authority, swapped, "n1") as (one,),
     ):
-        await three.seen("connected", "n1")
-        await one.seen("connected", "n3")
+        await three.until_seen("connected", "n1")
+        await one.until_seen("connected", "n3")
         assert ("connected", "n2") not in one.engine.guard.events
 
 
@@ -506,13 +506,13 @@ async def test_a_queue_that_is_full_ends_the_link_and_leaves_no_gap(
 ) -> None:
     monkeypatch.setattr(links, bound, value)
     async with ends(authority, addresses, "n1", "n2") as (one, two):
-        await one.seen("connected", "n2")
+        await one.until_seen("connected", "n2")
         for term in range(1, 101):
             one.wire.send("n2", vote(term))
-        await one.seen("disconnected", "n2")
-        await one.seen("connected", "n2", times=2)
+        await one.until_seen("disconnected", "n2")
+        await one.until_seen("connected", "n2", times=2)
         one.wire.send("n2", vote(1000))
-        await two.seen("message", "n1", 1000)
+        await two.until_seen("message", "n1", 1000)
         *before, last = two.terms("n1")
         assert before == list(range(1, len(before) + 1))
         assert len(before) <= 10
@@ -557,16 +557,16 @@ async def test_a_link_to_a_member_follows_the_configuration(
         # They say nothing of themselves: only the one is to dial.
         async with ends(authority, {n2: addresses[n2]}, "n2"):
             became(one, added)
-            await one.seen("connected", "n2")
+            await one.until_seen("connected", "n2")
             first = one.transport._links[n2].epoch
             became(one, alone.with_member(Member(node_id=n2, address=moved)))
-            await one.seen("disconnected", "n2")
+            await one.until_seen("disconnected", "n2")
             async with ends(authority, {n2: moved}, "n2"):
-                await one.seen("connected", "n2", times=2)
+                await one.until_seen("connected", "n2", times=2)
                 # Else what is on its way for the first would be sent on this one.
                 assert one.transport._links[n2].epoch > first
                 became(one, added.without(n2))
-                await one.seen("disconnected", "n2", times=2)
+                await one.until_seen("disconnected", "n2", times=2)
                 assert one.transport.channel(n2) is None
 
 
@@ -582,10 +582,10 @@ async def test_a_member_that_has_moved_is_dialed_where_it_says(
     before = {**addresses, n2: f"127.0.0.1:{free_ports(1)[0]}"}
     async with ends(authority, before, "n1") as (one,):
         async with ends(authority, addresses, "n2"):
-            await one.seen("connected", "n2")
-        await one.seen("disconnected", "n2")
+            await one.until_seen("connected", "n2")
+        await one.until_seen("disconnected", "n2")
         async with ends(authority, before, "n2"):
-            await one.seen("connected", "n2", times=2)
+            await one.until_seen("connected", "n2", times=2)
 
 
 CALLS: dict[str, Any] = {
@@ -797,7 +797,7 @@ async def test_who_was_removed_is_refused_and_told_what_to_do(
 
     monkeypatch.setattr(transport.log, "error", error)
     async with ends(authority, addresses, "n1", "n2") as (one, two):
-        await two.seen("connected", "n1")
+        await two.until_seen("connected", "n1")
         gone = one.engine.status.configuration.without(NodeId("n2"))
         became(one, gone, committed=False)  # It may be taken back, and by n2.
         channel, stub = stub_of(
@@ -807,7 +807,7 @@ async def test_who_was_removed_is_refused_and_told_what_to_do(
         await call.initial_metadata()
         call.cancel()
         became(one, gone)
-        await two.seen("disconnected", "n1")
+        await two.until_seen("disconnected", "n1")
         await told.wait()
         status = stub.GetMemberStatus(peers_pb2.GetMemberStatusRequest())
         assert await code_of(status) is grpc.StatusCode.PERMISSION_DENIED
@@ -849,9 +849,9 @@ async def test_a_member_that_is_not_known_here_yet_is_answered(
         async with ends(authority, {n3: addresses[n3]}, "n3"):
             metadata = shown("n3", address=addresses[n3])
             call = stub.Link(wait_for_ready=True, metadata=metadata)
-            await one.seen("connected", "n3")
+            await one.until_seen("connected", "n3")
             call.cancel()
-            await one.seen("disconnected", "n3")
+            await one.until_seen("disconnected", "n3")
         await channel.close()
 
 
@@ -861,9 +861,9 @@ async def test_who_feeds_a_node_is_answered_though_its_log_does_not_know_it_yet(
     """One that catches up reads of members of long ago, and must acknowledge that."""
     n3 = NodeId("n3")
     async with ends(authority, addresses, "n1", n3) as (one, three):
-        await three.seen("connected", "n1")
+        await three.until_seen("connected", "n1")
         three.wire.send("n1", vote(1))
-        await one.seen("message", n3, 1)  # So its link has begun.
+        await one.until_seen("message", n3, 1)  # So its link has begun.
         long_ago = Configuration.of(one.engine.status.configuration.members[:1])
         became(one, long_ago)
         await one.transport._dial_all()
@@ -911,7 +911,7 @@ async def test_calls_of_members_are_bounded_and_a_link_that_stands_goes_on(
     silent, _ = stub_of(tls, addresses[n2], n2)
     channel, _ = stub_of(tls, addresses[n2], n2)
     async with ends(authority, addresses, "n1", n2) as (one, two), silent, channel:
-        await one.seen("connected", n2)
+        await one.until_seen("connected", n2)
         await channel.channel_ready()
         method = silent.stream_unary(FORWARD)
         calls = [method(wait_for_ready=True) for _ in range(3)]
@@ -920,12 +920,13 @@ async def test_calls_of_members_are_bounded_and_a_link_that_stands_goes_on(
                 # One of the silent may have come beside another call, and be refused.
                 calls.append(method())
         one.wire.send(n2, vote(1))
-        await two.seen("message", "n1", 1)
+        await two.until_seen("message", "n1", 1)
         for call in calls:
             call.cancel()
         async with asyncio.timeout(WAIT_S):
             while not await is_answered(channel, n2):
                 pass
+        assert two.terms("n1") == [1]
 
 
 async def test_one_connection_keeps_no_other_member_away(
@@ -948,9 +949,9 @@ async def test_one_connection_keeps_no_other_member_away(
         beyond = stub.GetMemberStatus(peers_pb2.GetMemberStatusRequest(), timeout=0.3)
         assert await code_of(beyond) is grpc.StatusCode.DEADLINE_EXCEEDED
         async with ends(authority, addresses, "n1") as (one,):
-            await one.seen("connected", n2)
+            await one.until_seen("connected", n2)
             one.wire.send(n2, vote(1))
-            await two.seen("message", "n1", 1)
+            await two.until_seen("message", "n1", 1)
             way = one.transport.channel(n2)
             assert way is not None
             forwarding = peers_pb2_grpc.PeerServiceStub(way)
@@ -977,17 +978,19 @@ async def test_as_many_calls_as_members_may_have_are_all_taken(
     request = peers_pb2.GetMemberStatusRequest()
     async with ends(authority, addresses, "n1", n2, "n3") as (one, _, three):
         for end in (one, three):
-            await end.seen("connected", n2)
+            await end.until_seen("connected", n2)
         ways = [end.transport.channel(n2) for end in (one, three)]
         stubs: list[Any] = [peers_pb2_grpc.PeerServiceStub(way) for way in ways if way]
 
-        async def twice(stub: Any) -> None:
+        async def twice(stub: Any) -> int:
             for _ in range(2):
                 await stub.GetMemberStatus(request, timeout=3 * WAIT_S)
+            return 2
 
-        await asyncio.gather(
+        answers = await asyncio.gather(
             *(twice(stub) for stub in stubs for _ in range(MEMBER_CALLS_MAX))
         )
+        assert sum(answers) == 4 * MEMBER_CALLS_MAX
 
 
 async def test_no_member_has_as_many_calls_under_way_as_are_taken() -> None:

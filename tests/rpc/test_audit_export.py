@@ -163,7 +163,7 @@ async def test_export_lets_go_when_its_caller_leaves():
         await call.read()
         call.cancel()
         async with asyncio.timeout(5):
-            await pieces.closed.wait()
+            assert await pieces.closed.wait()
 
 
 async def test_format_must_be_known():

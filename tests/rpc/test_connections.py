@@ -86,7 +86,10 @@ async def test_who_says_nothing_makes_room(monkeypatch: pytest.MonkeyPatch) -> N
         edge.services["users"].answer = Applied(index=1)
         async with edge.admin() as channel:
             stub = users_pb2_grpc.UserServiceStub(channel)
-            await stub.CreateUser(users_pb2.CreateUserRequest(), metadata=BEARER)
+            created = await stub.CreateUser(
+                users_pb2.CreateUserRequest(), metadata=BEARER
+            )
+        assert created.commit.index == 1
 
 
 @pytest.mark.parametrize(

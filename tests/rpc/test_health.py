@@ -65,10 +65,12 @@ async def test_watcher_that_does_not_read_holds_nobody_up():
         lazy = health_pb2_grpc.HealthStub(idle).Watch(request)
         watch = health_pb2_grpc.HealthStub(channel).Watch(request, timeout=10)
         reading = aiter(watch)
+        statuses = []
         for _ in range(3):
-            await anext(reading)
+            statuses.append((await anext(reading)).status)
             edge.ready[0] = not edge.ready[0]
         lazy.cancel()
+    assert statuses == [Status.NOT_SERVING, Status.SERVING, Status.NOT_SERVING]
 
 
 async def watching(watch) -> bool:

@@ -234,6 +234,7 @@ async def test_calls_that_send_nothing_are_bounded(monkeypatch):
         async with asyncio.timeout(20):
             while not await answered(check(health_pb2.HealthCheckRequest())):
                 pass
+        assert await answered(check(health_pb2.HealthCheckRequest()))
 
 
 async def answered(call) -> bool:

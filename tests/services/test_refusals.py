@@ -92,6 +92,7 @@ async def test_a_node_notes_by_itself(node: OneNode) -> None:
     async with asyncio.timeout(10):
         while not events(node):
             await asyncio.wait({running}, timeout=0.01)
+    assert events(node) == [("nobody", METHOD, "session_ended", "")]
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 

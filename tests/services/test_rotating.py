@@ -206,7 +206,7 @@ DEEDS: tuple[Deed, ...] = (
 )
 
 
-async def live(deeds: list[Deed]) -> None:
+async def check_rotation(deeds: list[Deed]) -> None:
     with TemporaryDirectory() as folder:
         async with one_node(Path(folder)) as node:
             await node.register_agent()
@@ -245,7 +245,7 @@ async def only_the_new_key_opens_everything(node: OneNode) -> None:
 @given(deeds=st.lists(st.sampled_from(DEEDS), max_size=10))
 def test_nothing_is_lost_in_whatever_order_things_happen(deeds: list[Deed]) -> None:
     """(T3, P5) Batches, writes, other primaries, another rotation on top of the first."""
-    asyncio.run(live(deeds))
+    asyncio.run(check_rotation(deeds))
 
 
 DAMAGE = {
