@@ -59,7 +59,7 @@ from sparecode_client.values.audit import (
     ChainVerdict,
     Checkpoint,
 )
-from sparecode_client.values.bulk import BulkIssueResult, BulkIssueRow
+from sparecode_client.values.bulk_issue import BulkIssueResult, BulkIssueRow
 from sparecode_client.values.emergency_access import (
     Authentication,
     ClusterStatus,

@@ -3,7 +3,7 @@
 
 import pytest
 
-from sparecode_client.cli.terminal.failures import NEXT
+from sparecode_client.cli.terminal.exit_codes import NEXT
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.rpc.errors import REASONS
 from tests.client.conftest import Cli

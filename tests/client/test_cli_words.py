@@ -6,7 +6,7 @@ import io
 import pytest
 
 from sparecode_client.cli.terminal.cluster_status import summary
-from sparecode_client.cli.terminal.failures import ExitCode, fail
+from sparecode_client.cli.terminal.exit_codes import ExitCode, fail
 from sparecode_client.cli.terminal.output import Output, OutputFormat
 from sparecode_client.cli.terminal.words import for_terminal
 from sparecode_client.errors import InvalidArgument

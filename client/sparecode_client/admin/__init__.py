@@ -7,11 +7,11 @@ from sparecode_client.admin.administrators import Administrators
 from sparecode_client.admin.agents import Agents
 from sparecode_client.admin.approvals import Approvals
 from sparecode_client.admin.audit import AuditLog
-from sparecode_client.admin.bulk_issuing import BulkIssuing
+from sparecode_client.admin.bulk_issue import BulkIssues
 from sparecode_client.admin.cluster import Cluster
 from sparecode_client.admin.emergency_access import EmergencyAccesses
 from sparecode_client.admin.policy import Policies
-from sparecode_client.admin.rotating import Rotating
+from sparecode_client.admin.rotation import KeyRotation
 from sparecode_client.admin.sessions import Sessions
 from sparecode_client.admin.token_import import TokenImport
 from sparecode_client.admin.tokens import Tokens
@@ -37,10 +37,10 @@ class AsyncAdmin(
     Tokens,
     TokenImport,
     EmergencyAccesses,
-    BulkIssuing,
+    BulkIssues,
     Agents,
     Cluster,
-    Rotating,
+    KeyRotation,
     AuditLog,
     Policies,
     Administrators,

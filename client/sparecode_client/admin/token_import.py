@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from sparecode.v1 import tokens_pb2, types_pb2
-from sparecode_client.admin.importing import check_size, import_rows
+from sparecode_client.admin.imports import check_size, import_rows
 from sparecode_client.connection.client import Caller, new_request_id
 from sparecode_client.connection.wire import enum_out
 from sparecode_client.values.emergency_access import PinRule

@@ -12,16 +12,16 @@ import typer
 from typer.core import TyperGroup
 
 from sparecode_client.cli.commands import (
-    admins,
+    administrators,
     agents,
     approvals,
     audit,
-    authenticate,
-    bulk,
+    authentication,
+    bulk_issue,
     cluster,
-    emergency,
+    emergency_access,
     policy,
-    rotating,
+    rotation,
     second_factors,
     sessions,
     token_import,
@@ -175,14 +175,14 @@ app.add_typer(users.app, name="users")
 tokens.app.add_typer(token_import.app)
 tokens.app.add_typer(token_life.app)
 app.add_typer(tokens.app, name="tokens")
-emergency.app.add_typer(bulk.app)
-app.add_typer(emergency.app, name="emergency")
+emergency_access.app.add_typer(bulk_issue.app)
+app.add_typer(emergency_access.app, name="emergency")
 app.add_typer(agents.app, name="agents")
-cluster.app.add_typer(rotating.app)
+cluster.app.add_typer(rotation.app)
 app.add_typer(cluster.app, name="cluster")
 app.add_typer(audit.app, name="audit")
 app.add_typer(policy.app, name="policy")
-admins.app.add_typer(second_factors.app, name="second-factor")
-app.add_typer(admins.app, name="admins")
+administrators.app.add_typer(second_factors.app, name="second-factor")
+app.add_typer(administrators.app, name="admins")
 app.add_typer(approvals.app, name="approvals")
-app.command(epilog=authenticate.EPILOG)(authenticate.authenticate)
+app.command(epilog=authentication.EPILOG)(authentication.authenticate)

@@ -20,7 +20,7 @@ from sparecode_client.audit.checkpoints import (
     signature_is_right,
 )
 from sparecode_client.audit.verification import AuditVerdict, verify
-from sparecode_client.cli.terminal.failures import (
+from sparecode_client.cli.terminal.exit_codes import (
     ExitCode,
     UsageError,
     fail,

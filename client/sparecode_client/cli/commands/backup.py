@@ -10,7 +10,7 @@ from typing import IO, Annotated
 
 import typer
 
-from sparecode_client.cli.terminal.failures import UsageError
+from sparecode_client.cli.terminal.exit_codes import UsageError
 from sparecode_client.cli.terminal.settings import settings_of
 from sparecode_client.cli.terminal.words import plural, show_second
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sparecode_client.cli.commands import membership, opening
+from sparecode_client.cli.commands import membership, review
 from sparecode_client.cli.commands.backup import backup
 from sparecode_client.cli.terminal.cluster_status import (
     COLUMNS,
@@ -13,12 +13,12 @@ from sparecode_client.cli.terminal.cluster_status import (
     row,
     summary,
 )
-from sparecode_client.cli.terminal.failures import ExitCode
+from sparecode_client.cli.terminal.exit_codes import ExitCode
 from sparecode_client.cli.terminal.settings import settings_of
 from sparecode_client.values.emergency_access import ClusterStatus
 
 app = typer.Typer(no_args_is_help=True, help="Look after the cluster itself.")
-app.add_typer(opening.app)
+app.add_typer(review.app)
 app.command("backup")(backup)
 app.add_typer(membership.app)
 

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from sparecode_client.blocking import Admin
 from sparecode_client.cli.terminal.cluster_status import COLUMNS, row, summary
-from sparecode_client.cli.terminal.failures import UsageError
+from sparecode_client.cli.terminal.exit_codes import UsageError
 from sparecode_client.cli.terminal.options import StaleOk
 from sparecode_client.cli.terminal.settings import settings_of
 from sparecode_client.cli.terminal.words import plain, show_second

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sparecode_client.cli.terminal.failures import UsageError
+from sparecode_client.cli.terminal.exit_codes import UsageError
 from sparecode_client.cli.terminal.options import StaleOk
 from sparecode_client.cli.terminal.prompts import content
 from sparecode_client.cli.terminal.settings import settings_of

@@ -3,7 +3,7 @@
 
 import typer
 
-from sparecode_client.cli.commands.admins import Name
+from sparecode_client.cli.commands.administrators import Name
 from sparecode_client.cli.terminal.prompts import secret
 from sparecode_client.cli.terminal.settings import settings_of
 from sparecode_client.cli.terminal.words import show_second

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sparecode_client.cli.terminal.importing import importing, say_imported
+from sparecode_client.cli.terminal.import_results import importing, say_imported
 from sparecode_client.cli.terminal.prompts import content, secret
 from sparecode_client.cli.terminal.settings import settings_of
 from sparecode_client.values.emergency_access import PinRule

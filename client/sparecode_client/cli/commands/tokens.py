@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from sparecode_client.cli.terminal.failures import UsageError
+from sparecode_client.cli.terminal.exit_codes import UsageError
 from sparecode_client.cli.terminal.options import (
     Limit,
     Serial,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sparecode_client.cli.terminal.importing import importing, say_imported
+from sparecode_client.cli.terminal.import_results import importing, say_imported
 from sparecode_client.cli.terminal.options import Limit, StaleOk, Username, pages
 from sparecode_client.cli.terminal.prompts import content
 from sparecode_client.cli.terminal.settings import Settings, settings_of

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from sparecode_client.cli.terminal.failures import UsageError
+from sparecode_client.cli.terminal.exit_codes import UsageError
 
 STDIN = Path("-")
 

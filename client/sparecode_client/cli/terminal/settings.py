@@ -10,7 +10,7 @@ from pathlib import Path
 import typer
 
 from sparecode_client.blocking import Admin, Agent
-from sparecode_client.cli.terminal.failures import UsageError, failures_told
+from sparecode_client.cli.terminal.exit_codes import UsageError, failures_told
 from sparecode_client.cli.terminal.output import Output
 from sparecode_client.cli.terminal.session_file import (
     StoredSession,

@@ -16,7 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from sparecode_client.cli.terminal.failures import ExitCode, UsageError
+from sparecode_client.cli.terminal.exit_codes import ExitCode, UsageError
 from sparecode_client.cli.terminal.output import Output
 from sparecode_client.cli.terminal.words import plural
 from sparecode_client.errors import InvalidArgument, SparecodeError

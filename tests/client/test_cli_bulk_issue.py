@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from sparecode.v1 import emergency_access_pb2 as pb
-from sparecode_client.cli.terminal.bulk_files import COLUMNS
+from sparecode_client.cli.terminal.bulk_issue_files import COLUMNS
 from tests.client import answers
 from tests.client.conftest import Cli
 from tests.client.fakes import Failure

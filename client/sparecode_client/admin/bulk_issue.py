@@ -14,7 +14,7 @@ from sparecode_client.connection.wire import (
     tokencode_in,
 )
 from sparecode_client.errors import Unavailable
-from sparecode_client.values.bulk import BulkIssueResult, BulkIssueRow
+from sparecode_client.values.bulk_issue import BulkIssueResult, BulkIssueRow
 from sparecode_client.values.emergency_access import RecoveryPolicy
 
 ROWS_MAX = 500
@@ -24,7 +24,7 @@ ROUNDS_MAX = 3
 CODES_WITHHELD = "CODES_WITHHELD"
 
 
-class BulkIssuing(Caller):
+class BulkIssues(Caller):
     """`EmergencyAccessService.BulkIssueTokencodes`."""
 
     async def bulk_issue_tokencodes(

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sparecode_client.blocking import Agent
-from sparecode_client.cli.terminal.failures import ExitCode
+from sparecode_client.cli.terminal.exit_codes import ExitCode
 from sparecode_client.cli.terminal.options import Username
 from sparecode_client.cli.terminal.prompts import secret
 from sparecode_client.cli.terminal.settings import Settings, settings_of

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from sparecode_client.cli.terminal.failures import ExitCode, fail
+from sparecode_client.cli.terminal.exit_codes import ExitCode, fail
 from sparecode_client.cli.terminal.output import Output
 from sparecode_client.cli.terminal.settings import settings_of
 from sparecode_client.cli.terminal.words import show_second

@@ -15,7 +15,7 @@ from sparecode_client.values.rotation import (
 )
 
 
-class Rotating(Caller):
+class KeyRotation(Caller):
     """`ClusterService.RotateKeys`."""
 
     async def rotate_keys(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sparecode_client.cli.terminal.failures import UsageError
+from sparecode_client.cli.terminal.exit_codes import UsageError
 from sparecode_client.cli.terminal.options import Limit, StaleOk, pages
 from sparecode_client.cli.terminal.prompts import secret
 from sparecode_client.cli.terminal.session_file import forget_session, session_path

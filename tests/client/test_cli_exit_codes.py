@@ -13,7 +13,7 @@ from sparecode.v1 import (
 )
 from sparecode_client.cli import app
 from sparecode_client.cli.app import in_front
-from sparecode_client.cli.terminal.failures import NEXT
+from sparecode_client.cli.terminal.exit_codes import NEXT
 from tests.client import answers
 from tests.client.conftest import Cli
 from tests.client.fakes import (

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from sparecode_client.cli.terminal.failures import UsageError
-from sparecode_client.cli.terminal.issued import (
+from sparecode_client.cli.terminal.exit_codes import UsageError
+from sparecode_client.cli.terminal.issued_codes import (
     POLICY_WORDS,
     fixed_json,
     issued_json,

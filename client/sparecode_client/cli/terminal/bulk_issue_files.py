@@ -17,9 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Self
 
-from sparecode_client.cli.terminal.failures import UsageError
+from sparecode_client.cli.terminal.exit_codes import UsageError
 from sparecode_client.cli.terminal.words import show_code, show_timestamp
-from sparecode_client.values.bulk import BulkIssueResult, BulkIssueRow
+from sparecode_client.values.bulk_issue import BulkIssueResult, BulkIssueRow
 
 COLUMNS = ("serial", "username", "ordinal", "of", "code", "end_time")
 OTHERS = stat.S_IRWXG | stat.S_IRWXO

@@ -16,14 +16,14 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from sparecode_client.cli.commands.emergency import IfRecovered
-from sparecode_client.cli.terminal.bulk_files import CodesFile, read_rows
-from sparecode_client.cli.terminal.failures import ExitCode, UsageError
+from sparecode_client.cli.commands.emergency_access import IfRecovered
+from sparecode_client.cli.terminal.bulk_issue_files import CodesFile, read_rows
+from sparecode_client.cli.terminal.exit_codes import ExitCode, UsageError
 from sparecode_client.cli.terminal.options import time_option
 from sparecode_client.cli.terminal.settings import Settings, settings_of
 from sparecode_client.cli.terminal.words import When, plural
 from sparecode_client.errors import SparecodeError
-from sparecode_client.values.bulk import BulkIssueResult, BulkIssueRow
+from sparecode_client.values.bulk_issue import BulkIssueResult, BulkIssueRow
 from sparecode_client.values.emergency_access import RecoveryPolicy
 
 app = typer.Typer()
