@@ -46,32 +46,32 @@ def main() -> int:
     )
     parser.add_argument("--seconds", type=float, default=5.0, help="of each load")
     parser.add_argument("--out", type=Path, default=ROOT / "var" / "bench.json")
-    wanted = parser.parse_args()
-    if wanted.users <= GROWING[0]:
+    arguments = parser.parse_args()
+    if arguments.users <= GROWING[0]:
         parser.error(f"--users: more than {GROWING[0]}, against which they are held")
-    if wanted.seconds <= 0:
+    if arguments.seconds <= 0:
         parser.error("--seconds: more than 0")
     if not shutil.which("strace"):
         parser.error("strace is not installed (make system-packages)")
-    command = f"make bench USERS={wanted.users} SECONDS={wanted.seconds:g}"
-    console, report = Console(), Report(path=wanted.out, command=command)
+    command = f"make bench USERS={arguments.users} SECONDS={arguments.seconds:g}"
+    console, report = Console(), Report(path=arguments.out, command=command)
     began = time.monotonic()
     report.write()  # Else the last run's would pass for that of one that is broken off.
     with tempfile.TemporaryDirectory(prefix="sparecode-bench-") as name:
         folder = Path(name)
         console.print("What this machine can do ...")
-        limits = look_at_the_machine(report, folder, wanted.seconds)
-        bench = Bench(report, limits, wanted.seconds, console)
-        measure(bench, folder, wanted.users)
-    draw(report.results, wanted.out.with_suffix(".png"))
+        limits = measure_machine(report, folder, arguments.seconds)
+        bench = Bench(report, limits, arguments.seconds, console)
+        measure(bench, folder, arguments.users)
+    draw(report.results, arguments.out.with_suffix(".png"))
     report.add(ALL_OF_IT, seconds=round(time.monotonic() - began))
     report.write()
     report.show(console)
-    console.print(f"{time.monotonic() - began:.0f} s; {wanted.out}")
+    console.print(f"{time.monotonic() - began:.0f} s; {arguments.out}")
     return 1 if bench.failed else 0
 
 
-def look_at_the_machine(report: Report, folder: Path, seconds: float) -> Limits:
+def measure_machine(report: Report, folder: Path, seconds: float) -> Limits:
     """Measure the ceilings, before anything else."""
     certificates = set_up(folder / "certificates")
     limits = ceilings.measure(certificates, folder, (1, 8, 64, 256), seconds)
@@ -102,7 +102,7 @@ def measure(bench: Bench, folder: Path, users: int) -> None:
         authentication.production(bench, hashing)
         part(
             "A crowd for a minute, hashing of production",
-            lambda: overload.enduring_of_production(bench, hashing),
+            lambda: overload.sustained_overload_of_production(bench, hashing),
         )
         part("In one session", lambda: authentication.one_session(bench, hashing))
         part(
@@ -113,24 +113,24 @@ def measure(bench: Bench, folder: Path, users: int) -> None:
         bench.part("Hashing of production, one node"),
         production(folder / "production-1", 450 * max(2, CORES), nodes=1) as hashing,
     ):
-        authentication.alone(bench, hashing)
+        authentication.one_node_production(bench, hashing)
     with (
         bench.part("One node"),
         estate(folder / "single", 12_000, nodes=1) as alone,
     ):
-        authentication.single(bench, alone)
+        authentication.one_node(bench, alone)
     with bench.part("Three nodes"), estate(folder / "three", 36_000) as three:
-        best = authentication.three(bench, three)
-        part("Through one node", lambda: authentication.through(bench, three))
+        best = authentication.three_nodes(bench, three)
+        part("Through one node", lambda: authentication.through_one_node(bench, three))
         part("A crowd", lambda: overload.crowd(bench, three, best))
         part("Syncs", lambda: authentication.syncs(bench, three))
         part("Issuing", lambda: administration.issuing(bench, three))
         part("Reading", lambda: administration.reading(bench, three))
-        part("A crowd for a minute", lambda: overload.enduring(bench, three))
+        part("A crowd for a minute", lambda: overload.sustained_overload(bench, three))
         part("The event loop", lambda: overload.steps(bench, three, folder))
         part("Bulk issue", lambda: administration.bulk(bench, three))
-    with bench.part("Refusals"), estate(folder / "refusals", 2000) as asked_first:
-        refusals.measure(asked_first, bench.report)
+    with bench.part("Refusals"), estate(folder / "refusals", 2000) as refused:
+        refusals.measure(refused, bench.report)
     with bench.part(f"Much in store, users: {users}"):
         *smaller, large = estates = [
             estate(folder / f"growing-{stored}", stored)
@@ -139,19 +139,19 @@ def measure(bench: Bench, folder: Path, users: int) -> None:
         with bench.part("Growing"), contextlib.ExitStack() as running:
             for each in estates:
                 running.enter_context(each)
-            authentication.growing(bench, estates)
-            administration.growing(bench, estates)
+            authentication.growth(bench, estates)
+            administration.growth(bench, estates)
             for each in estates:
                 recovery.memory_mb(bench, each, "after one client")
         for each in smaller:
             with bench.part(f"Little in store, users: {each.population.users}"), each:
-                recovery.growing(bench, each)
+                recovery.growth(bench, each)
         with large:
             part("Memory", lambda: recovery.memory(bench, large))
             part("State", lambda: storage.state(bench, large))
             part("Restart", lambda: recovery.restart(bench, large))
             part("Policies", lambda: administration.policies(bench, large))
-            part("kill -9", lambda: recovery.killed(bench, large))
+            part("kill -9", lambda: recovery.crash(bench, large))
             part("Snapshots", lambda: recovery.snapshots(bench, large))
 
 

@@ -30,7 +30,7 @@ def issuing(bench: Bench, estate: Estate) -> None:
     """Measure sets of 10 and of 50 codes."""
     for count in (10, 50):
         for clients in (1, 8):
-            bench.thrice(
+            bench.median_run(
                 f"issue sets of {count}",
                 lambda count=count, clients=clients: estate.issue(
                     clients=clients, seconds=min(3.0, bench.seconds), count=count
@@ -39,12 +39,12 @@ def issuing(bench: Bench, estate: Estate) -> None:
             )
 
 
-def growing(bench: Bench, estates: Sequence[Estate]) -> None:
+def growth(bench: Bench, estates: Sequence[Estate]) -> None:
     """Measure how issuing and reading grow with what is stored."""
     seconds = min(2.0, bench.seconds)
 
     def at_each(work: str, load: Callable[[Estate], Run]) -> None:
-        bench.in_turn(
+        bench.alternate(
             {
                 f"{work}, {estate.population.users} users": functools.partial(
                     load, estate
@@ -72,7 +72,7 @@ def reading(bench: Bench, estate: Estate) -> None:
     """Measure reads, and what one costs each node (h)."""
     for stale, name in ((False, "linearizable"), (True, "stale")):
         for clients in (1, 8, 64):
-            bench.thrice(
+            bench.median_run(
                 f"read a token, {name}",
                 lambda stale=stale, clients=clients: estate.read(
                     clients=clients,
@@ -82,7 +82,7 @@ def reading(bench: Bench, estate: Estate) -> None:
                 clients=clients,
             )
         one = estate.replica()
-        run = bench.thrice(
+        run = bench.median_run(
             f"read a token, {name}, all through a replica",
             lambda stale=stale, one=one: estate.read(
                 clients=8,
@@ -185,19 +185,19 @@ def _beside_a_bulk(
 ) -> None:
     for node in estate.cluster.nodes:
         text = node.config.read_text()
-        given = f"codes_per_s = {BULK_CODES_PER_S}\n"
-        node.config.write_text(text.replace("codes_per_s = 1000000\n", given))
+        rate = f"codes_per_s = {BULK_CODES_PER_S}\n"
+        node.config.write_text(text.replace("codes_per_s = 1000000\n", rate))
         node.stop()
         node.start()
         estate.cluster.wait_ready(node)
-    before = bench.thrice(
+    before = bench.median_run(
         f"authenticate, codes, {words}, before a bulk issue",
         load,
         clients=1,
     ).measured.p50_ms
     runs = []
     began = time.monotonic()
-    with _bulk_issue(estate, sets) as issuing:
+    with _BulkIssue(estate, sets) as issuing:
         while not issuing.ended:
             runs.append(load())
         took_s = issuing.ended_at - began
@@ -230,7 +230,7 @@ def _beside_a_bulk(
     )
 
 
-class _bulk_issue:  # noqa: N801 - a context manager.
+class _BulkIssue:
     """
     Issues many sets meanwhile, as `sparecode emergency bulk` does from a file.
 

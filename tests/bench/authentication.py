@@ -16,9 +16,9 @@ from tests.bench.harness import (
     Bench,
     ratio,
 )
-from tests.bench.limits import argon2id_per_s, call_echo, echoing
-from tests.bench.load import Measured
-from tests.bench.probes import counting_syncs
+from tests.bench.limits import argon2id_per_s, call_echo, echo_server
+from tests.bench.load import Measurement
+from tests.bench.probes import count_syncs
 
 KINDS = {"code": "codes", "token": "TOTP"}
 EVALUATIONS = 2
@@ -33,7 +33,7 @@ def production(bench: Bench, estate: Estate) -> None:
     deals the cores out between them has long pieces of hashing done at once, so that
     more is hashed; and answers wait for their turn, also those to whom is shed (e).
     """
-    runs, share = _held_against_the_cores(
+    runs, share = _share_of_all_cores(
         bench, estate, "in sessions of their own", (*CLIENTS, MANY)
     )
     bench.target(
@@ -44,8 +44,8 @@ def production(bench: Bench, estate: Estate) -> None:
         at_least=True,
     )
     best = max(run.measured.per_s for run in runs.values())
-    held_up(bench, runs[MANY], best, "hashing of production")
-    quickly_told(bench, runs[MANY], "hashing of production")
+    check_throughput(bench, runs[MANY], best, "hashing of production")
+    check_shedding(bench, runs[MANY], "hashing of production")
     _hashing(bench, estate, "in sessions of their own", CLIENTS, kind="token")
     for name, node in _one_of_each(estate):
         for kind in KINDS:
@@ -62,24 +62,24 @@ def one_session(bench: Bench, estate: Estate) -> None:
     costs to break hashing off for each answer is told too, as a share of (a).
     """
     estate.start_in_one_session()
-    runs, share = _held_against_the_cores(bench, estate, "in one session", (64, MANY))
+    runs, share = _share_of_all_cores(bench, estate, "in one session", (64, MANY))
     bench.report.add(
         "hashing of production in one session: share of what all cores can hash",
         share=round(share, 2),
     )
     best = max(run.measured.per_s for run in runs.values())
-    held_up(bench, runs[MANY], best, "hashing of production, one session")
-    quickly_told(bench, runs[MANY], "hashing of production, one session")
+    check_throughput(bench, runs[MANY], best, "hashing of production, one session")
+    check_shedding(bench, runs[MANY], "hashing of production, one session")
 
 
-def alone(bench: Bench, estate: Estate) -> None:
+def one_node_production(bench: Bench, estate: Estate) -> None:
     """Measure one node, which has all cores, with the hashing of production."""
     run = _hashing(bench, estate, "one node", (*CLIENTS, MANY))[MANY]
-    quickly_told(bench, run, "hashing of production, one node")
+    check_shedding(bench, run, "hashing of production, one node")
     _hashing(bench, estate, "one node", CLIENTS, kind="token")
 
 
-def _held_against_the_cores(
+def _share_of_all_cores(
     bench: Bench, estate: Estate, where: str, crowds: tuple[int, ...]
 ) -> tuple[dict[int, Run], float]:
     """
@@ -136,7 +136,7 @@ def _hashing(
         )
 
     return {
-        clients: bench.thrice(
+        clients: bench.median_run(
             f"authenticate, {KINDS[kind]}, hashing of production, {where}",
             lambda clients=clients: run(clients),
             clients=clients,
@@ -145,7 +145,7 @@ def _hashing(
     }
 
 
-def held_up(bench: Bench, run: Run, best: float, words: str) -> None:
+def check_throughput(bench: Bench, run: Run, best: float, words: str) -> None:
     """See that a crowd gets as much as a few do (e)."""
     bench.target(
         "(e)",
@@ -156,7 +156,7 @@ def held_up(bench: Bench, run: Run, best: float, words: str) -> None:
     )
 
 
-def quickly_told(bench: Bench, run: Run, words: str) -> None:
+def check_shedding(bench: Bench, run: Run, words: str) -> None:
     """See that who is shed hears of it soon, and when to come again (e)."""
     measured = run.measured
     shed = measured.codes.get("RESOURCE_EXHAUSTED", 0)
@@ -182,34 +182,34 @@ def quickly_told(bench: Bench, run: Run, words: str) -> None:
     )
 
 
-def single(bench: Bench, estate: Estate) -> None:
+def one_node(bench: Bench, estate: Estate) -> None:
     """Measure one node alone."""
     for clients in CLIENTS:
-        bench.thrice(
+        bench.median_run(
             "authenticate, codes, one node",
             lambda clients=clients: bench.codes(estate, clients),
             clients=clients,
         )
     for clients in CLIENTS:
-        bench.thrice(
+        bench.median_run(
             "authenticate, TOTP, one node",
             lambda clients=clients: bench.tokencodes(estate, clients),
             clients=clients,
         )
 
 
-def three(bench: Bench, estate: Estate) -> float:
+def three_nodes(bench: Bench, estate: Estate) -> float:
     """Measure three nodes (b); return the best throughput."""
     runs = {
-        clients: bench.thrice(
+        clients: bench.median_run(
             "authenticate, codes",
             lambda clients=clients: bench.codes(estate, clients),
             clients=clients,
         )
         for clients in CLIENTS
     }
-    with echoing(estate.cluster) as address:
-        echo, codes = _in_turn_with_the_echo(bench, estate, address, clients=64)
+    with echo_server(estate.cluster) as address:
+        echo, codes = _alternate_with_the_echo(bench, estate, address, clients=64)
         bench.target(
             "(b)",
             "cheap hashing, 64 clients: share of the echo",
@@ -217,7 +217,7 @@ def three(bench: Bench, estate: Estate) -> float:
             0.35,
             at_least=True,
         )
-        echo, codes = _in_turn_with_the_echo(bench, estate, address, clients=1)
+        echo, codes = _alternate_with_the_echo(bench, estate, address, clients=1)
         sync_ms = bench.limits.sync_ms
         bench.target(
             "(b)",
@@ -229,7 +229,7 @@ def three(bench: Bench, estate: Estate) -> float:
             4.0,
         )
     for clients in CLIENTS:
-        bench.thrice(
+        bench.median_run(
             "authenticate, TOTP",
             lambda clients=clients: bench.tokencodes(estate, clients),
             clients=clients,
@@ -237,9 +237,9 @@ def three(bench: Bench, estate: Estate) -> float:
     return max(run.measured.per_s for run in runs.values())
 
 
-def _in_turn_with_the_echo(
+def _alternate_with_the_echo(
     bench: Bench, estate: Estate, address: str, *, clients: int
-) -> tuple[list[Measured], list[Measured]]:
+) -> tuple[list[Measurement], list[Measurement]]:
     """Return what the echo does, and what three nodes do."""
     seconds = min(3.0, bench.seconds)
 
@@ -247,7 +247,7 @@ def _in_turn_with_the_echo(
         measured = call_echo(estate.cluster, address, clients, seconds)
         return Run(measured=measured, cpu_ms={}, entries=0)
 
-    echoed, answered = bench.in_turn(
+    echoed, answered = bench.alternate(
         {
             "echo, in turn with three nodes": echo,
             "authenticate, codes, in turn with the echo": lambda: bench.codes(
@@ -259,12 +259,12 @@ def _in_turn_with_the_echo(
     return echoed, answered
 
 
-def through(bench: Bench, estate: Estate) -> None:
+def through_one_node(bench: Bench, estate: Estate) -> None:
     """Measure where all callers know one node only."""
     for name, node in _one_of_each(estate):
         for kind, load in (("codes", bench.codes), ("TOTP", bench.tokencodes)):
             for clients in CLIENTS:
-                bench.thrice(
+                bench.median_run(
                     f"authenticate, {kind}, all through {name}",
                     functools.partial(load, estate, clients, [node]),
                     clients=clients,
@@ -278,7 +278,7 @@ def _one_of_each(estate: Estate) -> tuple[tuple[str, LocalNode], ...]:
 def syncs(bench: Bench, estate: Estate) -> None:
     """Count the journal's syncs of each node (d)."""
     nodes: list[LocalNode] = estate.cluster.nodes
-    with counting_syncs(nodes) as counts:
+    with count_syncs(nodes) as counts:
         run = bench.codes(estate, 8)
     journal = counts.journal
     if not (run.entries and journal and all(journal.values())):
@@ -299,11 +299,11 @@ def syncs(bench: Bench, estate: Estate) -> None:
     )
 
 
-def growing(bench: Bench, estates: Sequence[Estate]) -> None:
+def growth(bench: Bench, estates: Sequence[Estate]) -> None:
     """See that one client waits as long where most is stored as where least is (c)."""
     seconds = min(2.0, bench.seconds)
     calls = int(seconds * CALLS_PER_S_MAX[1])
-    in_least, *_, in_most = bench.in_turn(
+    in_least, *_, in_most = bench.alternate(
         {
             f"authenticate, codes, {estate.population.users} users": lambda estate=estate: (
                 estate.authenticate(clients=1, seconds=seconds, calls=calls)
@@ -319,7 +319,7 @@ def growing(bench: Bench, estates: Sequence[Estate]) -> None:
         ratio([each.p50_ms for each in in_most], [each.p50_ms for each in in_least]),
         1.2,
     )
-    bench.in_turn(
+    bench.alternate(
         {
             f"authenticate, TOTP, {estate.population.users} users": lambda estate=estate: (
                 estate.authenticate(kind="token", clients=1, seconds=seconds, calls=100)

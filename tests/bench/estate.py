@@ -26,7 +26,7 @@ from sparecode.v1 import (
     tokens_pb2,
     types_pb2,
 )
-from tests.bench.load import WARM_UP, Load, Measured, do
+from tests.bench.load import WARM_UP, Load, Measurement, do
 from tests.bench.population import CODES_EACH, PIN, Population, populate
 
 AUTHENTICATE = "/sparecode.v1.AuthenticationService/Authenticate"
@@ -42,7 +42,7 @@ STEP_S = 30
 class Run:
     """A load, and what it cost the nodes."""
 
-    measured: Measured
+    measured: Measurement
     cpu_ms: dict[str, float]
     """Node -> milliseconds of a core for each call, also those that were shed."""
     entries: int

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every part of the benchmark has: a report, the ceilings, and loads thrice."""
+"""What every part of the benchmark has: a report, the ceilings, and loads median_run."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ from rich.console import Console
 
 from tests.bench.estate import Estate, Run
 from tests.bench.limits import Limits
-from tests.bench.load import Measured
+from tests.bench.load import Measurement
 from tests.bench.report import Report, Target
 
 CLIENTS = (1, 8, 64)
@@ -55,13 +55,13 @@ class Bench:
         self.report.add(f"took: {name}", seconds=round(time.monotonic() - began))
         self.report.write()
 
-    def thrice(self, name: str, run: Callable[[], Run], **values: object) -> Run:
+    def median_run(self, name: str, run: Callable[[], Run], **values: object) -> Run:
         """Do a load three times; keep the one in the middle."""
         return self._keep(name, [run() for _ in range(3)], values)
 
-    def in_turn(
+    def alternate(
         self, loads: Mapping[str, Callable[[], Run]], **values: object
-    ) -> list[list[Measured]]:
+    ) -> list[list[Measurement]]:
         """
         Do each load, by its name, then each again; return what each has shown.
 

@@ -24,7 +24,7 @@ import grpc.aio
 from argon2.low_level import Type, hash_secret_raw
 from local_cluster.cluster import AGENT, HOST, LocalCluster
 
-from tests.bench.load import Load, Measured, do
+from tests.bench.load import Load, Measurement, do
 
 ECHO = "/sparecode.bench.Echo/Echo"
 REQUEST_BYTES = 110
@@ -35,7 +35,7 @@ REQUEST_BYTES = 110
 class Limits:
     """The ceilings, before anything else; each is the median of three."""
 
-    echo: dict[int, Measured]
+    echo: dict[int, Measurement]
     """Clients -> what a raw echo with mutual TLS does."""
     sync_ms: float
     """One append of 4 KiB and its fdatasync."""
@@ -51,7 +51,7 @@ def measure(
     cluster: LocalCluster, directory: Path, clients: tuple[int, ...], seconds: float
 ) -> Limits:
     """Measure them all, on a machine that does nothing else."""
-    with echoing(cluster) as address:
+    with echo_server(cluster) as address:
         echo = {
             count: median_of(
                 lambda count=count: call_echo(cluster, address, count, seconds)
@@ -67,14 +67,14 @@ def measure(
     )
 
 
-def median_of(measure_once: Callable[[], Measured], times: int = 3) -> Measured:
+def median_of(measure_once: Callable[[], Measurement], times: int = 3) -> Measurement:
     """Return the one whose throughput is in the middle."""
     all_of_them = sorted((measure_once() for _ in range(times)), key=lambda m: m.per_s)
     return all_of_them[times // 2]
 
 
 @contextlib.contextmanager
-def echoing(cluster: LocalCluster) -> Iterator[str]:
+def echo_server(cluster: LocalCluster) -> Iterator[str]:
     """Serve the echo in a process of its own; gives the address."""
     process = subprocess.Popen(
         [
@@ -97,7 +97,7 @@ def echoing(cluster: LocalCluster) -> Iterator[str]:
 
 def call_echo(
     cluster: LocalCluster, address: str, clients: int, seconds: float
-) -> Measured:
+) -> Measurement:
     """Have clients call the echo, as they would call Sparecode."""
     return do(
         Load(

@@ -3,7 +3,7 @@
 Clients in a process of their own: so many at once, each asks again when answered.
 
 `python -m tests.bench.load` reads a `Load` as JSON, does it, and prints a
-`Measured`. What is sent is made before the clock runs, and an answer is kept as
+`Measurement`. What is sent is made before the clock runs, and an answer is kept as
 bytes until it has stopped: the echo and Sparecode are measured alike.
 """
 
@@ -55,7 +55,7 @@ class Load:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class Measurement:
     """What came out. Latencies are those of calls that were answered well, in ms."""
 
     answered: int
@@ -89,7 +89,7 @@ class Measured:
 
 
 @dataclass
-class _Seen:
+class _Answer:
     """One answer."""
 
     ended: float
@@ -106,9 +106,9 @@ class Clients:
         self._load = load
         self._requests = [bytes.fromhex(each) for each in load.requests]
         self._next = 0
-        self._seen: list[_Seen] = []
+        self._answers: list[_Answer] = []
 
-    async def run(self) -> Measured:
+    async def run(self) -> Measurement:
         """Ask until the time or the requests are over."""
         load = self._load
         channels = [self._channel(address) for address in load.addresses]
@@ -152,9 +152,9 @@ class Clients:
                 )
             except grpc.aio.AioRpcError as error:
                 code = error.code().name
-                wait_s = _told_to_wait_s(error)
+                wait_s = _retry_delay_s(error)
             ended = time.perf_counter()
-            self.saw(
+            self.record(
                 ended=ended,
                 took_s=ended - began,
                 code=code,
@@ -166,7 +166,7 @@ class Clients:
             else:
                 number = None
 
-    def saw(
+    def record(
         self,
         *,
         ended: float,
@@ -176,11 +176,11 @@ class Clients:
         hint: bool = False,
     ) -> None:
         """Keep one answer."""
-        self._seen.append(_Seen(ended, took_s, code, body, hint))
+        self._answers.append(_Answer(ended, took_s, code, body, hint))
 
-    def measured(self, begin: float) -> Measured:
+    def measured(self, begin: float) -> Measurement:
         """Return what has come out since *begin*."""
-        seen = sorted(self._seen, key=lambda each: each.ended)
+        seen = sorted(self._answers, key=lambda each: each.ended)
         kept = seen[round(len(seen) * WARM_UP) :]
         first = (
             seen[len(seen) - len(kept) - 1].ended if len(kept) < len(seen) else begin
@@ -192,7 +192,7 @@ class Clients:
         shed_at_first = shed[: len(shed) - len(shed_later)]
         good = [each.ended for each in seen if each.code == "OK"]
         ended = [each.ended for each in seen[-1:]]
-        return Measured(
+        return Measurement(
             answered=len(well),
             seconds=seconds,
             per_s=len(well) / seconds if seconds else 0.0,
@@ -213,14 +213,14 @@ class Clients:
             longest_gap_s=longest_gap([begin, *good, *ended]),
         )
 
-    def _is_accepted(self, seen: _Seen) -> bool:
+    def _is_accepted(self, seen: _Answer) -> bool:
         if "Authenticate" not in self._load.method or seen.code != "OK":
             return False
         answer = authentication_pb2.AuthenticateResponse.FromString(seen.body)
         return answer.decision == authentication_pb2.AUTHENTICATION_DECISION_ACCEPTED
 
 
-def _told_to_wait_s(error: grpc.aio.AioRpcError) -> float | None:
+def _retry_delay_s(error: grpc.aio.AioRpcError) -> float | None:
     """Return when to come again, if the answer says so."""
     status = rpc_status.from_call(error)
     for detail in status.details if status is not None else ():
@@ -245,7 +245,7 @@ def percentile(values: list[float], percent: int) -> float:
     return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
 
 
-def do(load: Load) -> Measured:
+def do(load: Load) -> Measurement:
     """Have a process of its own do a load."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.bench.load"],
@@ -256,28 +256,28 @@ def do(load: Load) -> Measured:
     )
     if done.returncode:
         raise RuntimeError(f"the clients failed: {done.stderr[-2000:]}")
-    return answered(Measured.of_json(done.stdout))
+    return answered(Measurement.of_json(done.stdout))
 
 
-def answered(measured: Measured) -> Measured:
+def answered(measured: Measurement) -> Measurement:
     """Return it; nobody's latency, which is 0, would hold every target."""
     if not measured.answered:
         raise RuntimeError(f"no call was answered: {measured.codes}")
     return measured
 
 
-def must_have_lasted(measured: Measured, seconds: float) -> None:
+def must_have_lasted(measured: Measurement, seconds: float) -> None:
     """See that the load did not end early, since there was nothing more to ask."""
     if measured.lasted_s < seconds - 1:
         raise RuntimeError(f"all codes were spent in {measured.lasted_s:.0f} s")
 
 
 def main() -> int:
-    given = json.loads(sys.stdin.read())
+    fields = json.loads(sys.stdin.read())
     for name in ("addresses", "requests"):
-        given[name] = tuple(given[name])
-    given["metadata"] = tuple((key, value) for key, value in given["metadata"])
-    measured = asyncio.run(Clients(Load(**given)).run())
+        fields[name] = tuple(fields[name])
+    fields["metadata"] = tuple((key, value) for key, value in fields["metadata"])
+    measured = asyncio.run(Clients(Load(**fields)).run())
     print(json.dumps(dataclasses.asdict(measured)))  # noqa: T201
     return 0
 

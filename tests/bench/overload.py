@@ -4,38 +4,40 @@
 import itertools
 from pathlib import Path
 
-from tests.bench.authentication import held_up, quickly_told
+from tests.bench.authentication import check_shedding, check_throughput
 from tests.bench.estate import Estate
 from tests.bench.harness import CALLS_PER_S, HASHED_PER_S, MANY, ROUNDS, Bench
 from tests.bench.load import must_have_lasted
 from tests.bench.probes import NOTE_MS, steps_of, watch_steps
 
-ENDURING_S = 60
+SUSTAINED_S = 60
 STEP_MS_MAX = 5.0
 """Of the event loop: what computes for longer belongs into a thread."""
 
 
 def crowd(bench: Bench, estate: Estate, best: float) -> None:
     """See that a crowd gets as much as a few do."""
-    run = bench.thrice(
+    run = bench.median_run(
         "authenticate, codes",
         lambda: bench.codes(estate, MANY, patient=True),
         clients=MANY,
     )
-    held_up(bench, run, best, "cheap hashing")
-    quickly_told(bench, run, "cheap hashing")
-    bench.thrice(
+    check_throughput(bench, run, best, "cheap hashing")
+    check_shedding(bench, run, "cheap hashing")
+    bench.median_run(
         "authenticate, TOTP", lambda: bench.tokencodes(estate, MANY), clients=MANY
     )
 
 
-def enduring(bench: Bench, estate: Estate, seconds: float = ENDURING_S) -> None:
+def sustained_overload(
+    bench: Bench, estate: Estate, seconds: float = SUSTAINED_S
+) -> None:
     """See that nobody is elected while a crowd calls for a minute, heeding no hint (4)."""
-    _endure(bench, estate, seconds, int(seconds * CALLS_PER_S), "cheap hashing")
+    _sustain(bench, estate, seconds, int(seconds * CALLS_PER_S), "cheap hashing")
 
 
-def enduring_of_production(
-    bench: Bench, estate: Estate, seconds: float = ENDURING_S
+def sustained_overload_of_production(
+    bench: Bench, estate: Estate, seconds: float = SUSTAINED_S
 ) -> None:
     """
     See the same where cores are always busy with the hashing of production (4).
@@ -48,10 +50,10 @@ def enduring_of_production(
     """
     calls = MANY + int(seconds * 1.6 * HASHED_PER_S)
     words = "hashing of production, in sessions of their own"
-    _endure(bench, estate, seconds, calls, words, patient=True)
+    _sustain(bench, estate, seconds, calls, words, patient=True)
 
 
-def _endure(
+def _sustain(
     bench: Bench,
     estate: Estate,
     seconds: float,

@@ -25,19 +25,19 @@ class NoMarksError(Exception):
     """The page has no place for the tables."""
 
 
-class BrokenOffError(Exception):
+class IncompleteRunError(Exception):
     """The run did not come to its end."""
 
 
-def written(page: str, measured: dict[str, Any], *, picture: str = "") -> str:
+def render(page: str, measured: dict[str, Any], *, picture: str = "") -> str:
     """
     Return the page with these measurements.
 
-    Raises `NoMarksError`, and `BrokenOffError`: targets that were not reached would be
+    Raises `NoMarksError`, and `IncompleteRunError`: targets that were not reached would be
     missing without a word.
     """
     if not any(each["name"] == ALL_OF_IT for each in measured["results"]):
-        raise BrokenOffError(
+        raise IncompleteRunError(
             f"the run of {measured['machine']['date']} was broken off, or still runs"
         )
     before, begin, rest = page.partition(BEGIN)
@@ -56,8 +56,8 @@ def _tables(measured: dict[str, Any]) -> Iterator[str]:
     yield f"{here['hardware']}; {here['libraries']}."
     yield ""
     for name, why in failed(measured["results"]):
-        said = why.replace("`", "'")
-        yield f"**{name}** has failed, so what is held against it is missing: `{said}`"
+        reason = why.replace("`", "'")
+        yield f"**{name}** has failed, so what is held against it is missing: `{reason}`"
         yield ""
     yield row("target", "asked", "found", "holds")
     yield row("---", "---", "---", "---")
@@ -93,10 +93,10 @@ def _tables(measured: dict[str, Any]) -> Iterator[str]:
         name = each["name"]
         told = "per_s" in each or "failed" in each
         if not told and not name.startswith(UNIT_OF_PROGRESS):
-            yield f"* {name}: {_said(each)}"
+            yield f"* {name}: {_values(each)}"
 
 
-def _said(result: dict[str, Any]) -> str:
+def _values(result: dict[str, Any]) -> str:
     parts = []
     for key, value in result.items():
         if key == "name":
@@ -117,12 +117,14 @@ def main() -> int:
     if not measured.exists():
         parser.error(f"there is no {measured}: run `make bench` first")
     drawn, picture = measured.with_suffix(".png"), PAGE.with_suffix(".png")
-    found, shown = json.loads(measured.read_text()), drawn.exists()
+    results, has_picture = json.loads(measured.read_text()), drawn.exists()
     try:
-        page = written(PAGE.read_text(), found, picture=picture.name if shown else "")
-    except (BrokenOffError, NoMarksError) as error:
+        page = render(
+            PAGE.read_text(), results, picture=picture.name if has_picture else ""
+        )
+    except (IncompleteRunError, NoMarksError) as error:
         parser.error(f"{measured}: {error}")
-    if shown:
+    if has_picture:
         shutil.copy(drawn, picture)
     PAGE.write_text(page)
     return 0

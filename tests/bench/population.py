@@ -152,29 +152,29 @@ class Builder:
 
     def build(self) -> None:
         """Make everything."""
-        given = self._founding
-        verifier = b64decode(given["password_verifier"])
+        founding = self._founding
+        verifier = b64decode(founding["password_verifier"])
         self._apply(
             [
                 InitializeCluster(
-                    cluster_id=given["cluster_id"],
-                    administrator=AdministratorName(given["administrator"]),
-                    password_salt=b64decode(given["password_salt"]),
+                    cluster_id=founding["cluster_id"],
+                    administrator=AdministratorName(founding["administrator"]),
+                    password_salt=b64decode(founding["password_salt"]),
                     password_verifier=verifier,
-                    key_id=KeyId(given["key_id"]),
+                    key_id=KeyId(founding["key_id"]),
                 )
             ]
         )
         self._sign_in(verifier)
         if policy := find_policy(self._db):
             # A few minutes of load are more calls than the default remembers.
-            wanted = dict.fromkeys(
+            unchanged = dict.fromkeys(
                 field.name for field in dataclasses.fields(UpdatePolicy)
             )
             self._apply(
                 [
                     UpdatePolicy(
-                        **wanted
+                        **unchanged
                         | {"version": policy.version, "requests_max": REQUESTS_MAX}
                     )
                 ]

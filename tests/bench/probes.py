@@ -43,7 +43,7 @@ class Syncs:
 
 
 @contextmanager
-def counting_syncs(nodes: list[LocalNode]) -> Iterator[Syncs]:
+def count_syncs(nodes: list[LocalNode]) -> Iterator[Syncs]:
     """Count how often each node syncs its journal, and whatever else, by strace."""
     counts = Syncs()
     with tempfile.TemporaryDirectory() as folder:

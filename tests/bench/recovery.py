@@ -11,7 +11,7 @@ from local_cluster.cluster import LocalNode
 
 from tests.bench.estate import Estate, Run
 from tests.bench.harness import Bench
-from tests.bench.load import Measured, must_have_lasted
+from tests.bench.load import Measurement, must_have_lasted
 
 COMPACTED_S = 180
 SHORT_LOG = "log_entries_max = 256\nlog_entries_kept = 64"
@@ -21,12 +21,12 @@ OUTAGE_S = 4.0
 """So long clients call, the primary dies amid it."""
 
 
-def growing(bench: Bench, estate: Estate) -> None:
+def growth(bench: Bench, estate: Estate) -> None:
     """Look at how all this grows with what is stored, with no other estate running."""
     _start_s(bench, estate)
     failover(bench, estate)
-    _have_short_logs(estate)
-    _behind(bench, estate)
+    _shorten_logs(estate)
+    _catch_up(bench, estate)
 
 
 def memory(bench: Bench, estate: Estate) -> None:
@@ -39,7 +39,7 @@ def memory(bench: Bench, estate: Estate) -> None:
         return run
 
     users = estate.population.users
-    bench.thrice(f"authenticate, codes, {users} users", load, clients=64)
+    bench.median_run(f"authenticate, codes, {users} users", load, clients=64)
     bench.report.add(
         f"memory in MB, {users} users, after each of three loads of 64 clients",
         **{node: [round(each[node]) for each in readings] for node in readings[0]},
@@ -99,7 +99,7 @@ def _median_of(
     return median
 
 
-def killed(bench: Bench, estate: Estate) -> None:
+def crash(bench: Bench, estate: Estate) -> None:
     """See what a primary's death costs its callers, and how soon it is back (g)."""
     ready_s = failover(bench, estate)
     bench.target("(g)", "start to ready after kill -9", ready_s, 3, unit=" s")
@@ -126,7 +126,7 @@ def failover(bench: Bench, estate: Estate) -> float:
         finally:
             timer.join()
             took.append(_ready_s(estate, primary))
-        must_be_amid(run.measured, at_s)
+        must_fall_within(run.measured, at_s)
         must_outlast(run.measured, OUTAGE_S)
         gaps.append(run.measured.longest_gap_s)
     _median_of(
@@ -140,14 +140,14 @@ def failover(bench: Bench, estate: Estate) -> float:
     return _median_of(bench, estate, name, took)
 
 
-def must_be_amid(measured: Measured, killed: list[float]) -> None:
+def must_fall_within(measured: Measurement, killed: list[float]) -> None:
     """See that somebody was calling when the primary was killed."""
     ended = measured.began + measured.lasted_s
     if not (killed and measured.began < killed[0] < ended):
         raise RuntimeError("the primary was not killed amid the load")
 
 
-def must_outlast(measured: Measured, seconds: float) -> None:
+def must_outlast(measured: Measurement, seconds: float) -> None:
     """See that the load went on until calls were answered again."""
     must_have_lasted(measured, seconds)
     if measured.silent_at_last_s >= measured.longest_gap_s:
@@ -159,16 +159,16 @@ def must_outlast(measured: Measured, seconds: float) -> None:
 
 def snapshots(bench: Bench, estate: Estate) -> None:
     """Authenticate while one is always being taken; then have one installed."""
-    _have_short_logs(estate)
-    bench.thrice(
+    _shorten_logs(estate)
+    bench.median_run(
         f"authenticate, codes, {estate.population.users} users, beside snapshots",
         lambda: bench.codes(estate, 1),
         clients=1,
     )
-    _behind(bench, estate)
+    _catch_up(bench, estate)
 
 
-def _have_short_logs(estate: Estate) -> None:
+def _shorten_logs(estate: Estate) -> None:
     """Have nodes take a snapshot every 256 entries, from their restart on."""
     for each in estate.cluster.nodes:
         text = each.config.read_text()
@@ -179,7 +179,7 @@ def _have_short_logs(estate: Estate) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Behind:
+class _CatchUp:
     """A node that was away for too long: seconds of it all, and how many it installed."""
 
     taken_s: float
@@ -195,9 +195,9 @@ class _Behind:
     """Of the database that it was taken of, on the disk."""
 
 
-def _behind(bench: Bench, estate: Estate) -> None:
+def _catch_up(bench: Bench, estate: Estate) -> None:
     """Take snapshots, and have a node install one that was away, three times."""
-    found = [_once_behind(estate) for _ in range(3)]
+    found = [_catch_up_once(estate) for _ in range(3)]
     ready = [each.ready_s for each in found]
     bench.report.add(
         "snapshots, in s, medians of three",
@@ -215,7 +215,7 @@ def _behind(bench: Bench, estate: Estate) -> None:
     )
 
 
-def _once_behind(estate: Estate) -> _Behind:
+def _catch_up_once(estate: Estate) -> _CatchUp:
     node = estate.replica()
     node.stop()
     others = [n for n in estate.cluster.nodes if n is not node]
@@ -223,14 +223,14 @@ def _once_behind(estate: Estate) -> _Behind:
     taken = {n.node_id: _taken(n, estate) for n in others}
     while estate.commit_index() < has + ENTRIES_AWAY:
         estate.issue(clients=2, seconds=2, count=1, via=others)
-    _until_dropped(others, has + 1, estate)
+    _wait_until_dropped(others, has + 1, estate)
     one_taken_s = max(_one_taken_s(n, estate, *taken[n.node_id]) for n in others)
     before = _installed(node)
     took = _ready_s(estate, node)
     installed = _installed(node) - before
     if not installed:
         raise RuntimeError(f"{node.node_id} is ready, and has installed no snapshot")
-    return _Behind(
+    return _CatchUp(
         taken_s=one_taken_s,
         installed_s=estate.snapshot_s(node, "fetch") / installed,
         ready_s=took,
@@ -259,10 +259,10 @@ def _installed(node: LocalNode) -> int:
 
 def snapshot_bytes(log: str) -> int:
     """Return how long the last snapshot is that a node has taken. Raises `ValueError`."""
-    said = _last_said(log, "snapshot_taken", "bytes")
-    if said is None:
+    length = _last_logged(log, "snapshot_taken", "bytes")
+    if length is None:
         raise ValueError("no snapshot was taken")
-    return said
+    return length
 
 
 def _state_bytes(node: LocalNode) -> int:
@@ -271,16 +271,16 @@ def _state_bytes(node: LocalNode) -> int:
 
 def first_kept(log: str) -> int:
     """Return where a node's log begins by now, by what it has said; 0: nothing."""
-    return _last_said(log, "log_compacted", "first") or 0
+    return _last_logged(log, "log_compacted", "first") or 0
 
 
-def _last_said(log: str, event: str, field: str) -> int | None:
+def _last_logged(log: str, event: str, field: str) -> int | None:
     """Return what a node's log has in a field of the last such line; None: no line."""
-    said = re.findall(rf" {event}\b.*\b{field}=(\d+)", log)
-    return int(said[-1]) if said else None
+    values = re.findall(rf" {event}\b.*\b{field}=(\d+)", log)
+    return int(values[-1]) if values else None
 
 
-def _until_dropped(nodes: list[LocalNode], index: int, estate: Estate) -> None:
+def _wait_until_dropped(nodes: list[LocalNode], index: int, estate: Estate) -> None:
     """
     Have nodes commit until none of them has the entry *index* any more.
 

@@ -67,11 +67,11 @@ def measure(estate: Estate, report: Report, *, rounds: int = ROUNDS) -> None:
         key=certificates / f"{AGENT}.key",
     ) as agent:
         for number in range(rounds):
-            wanted = kinds(estate, number)
-            for kind in wanted:
+            order = kinds(estate, number)
+            for kind in order:
                 if kind.before:
                     agent.authenticate(kind.username, kind.passcode)
-            for kind in chance.sample(wanted, len(wanted)):
+            for kind in chance.sample(order, len(order)):
                 ms, accepted = timed_ms(
                     lambda kind=kind: (
                         agent.authenticate(kind.username, kind.passcode).accepted

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tests.bench.load import Measured
+from tests.bench.load import Measurement
 from tests.results import now_and_here
 
 SHED = "RESOURCE_EXHAUSTED"
@@ -54,8 +54,8 @@ def _text(path: str) -> str:
 
 def _filesystem() -> str:
     """Return the kind of the file system on which the estates are made."""
-    asked = ("df", "--output=fstype", tempfile.gettempdir())
-    done = subprocess.run(asked, capture_output=True, text=True, check=True)
+    command = ("df", "--output=fstype", tempfile.gettempdir())
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     return done.stdout.split()[-1]
 
 
@@ -100,12 +100,12 @@ class Report:
     def add_load(
         self,
         name: str,
-        measured: Measured,
+        measured: Measurement,
         cpu_ms: dict[str, float] | None = None,
         **values: Any,
     ) -> None:
         """Keep what a load has shown."""
-        shown = {
+        figures = {
             "per_s": round(measured.per_s, 1),
             "p50_ms": round(measured.p50_ms, 2),
             "p95_ms": round(measured.p95_ms, 2),
@@ -113,8 +113,8 @@ class Report:
             "codes": measured.codes,
         }
         if cpu_ms is not None:
-            shown["cpu_ms"] = {node: round(ms, 3) for node, ms in cpu_ms.items()}
-        self.add(name, **values, **shown)
+            figures["cpu_ms"] = {node: round(ms, 3) for node, ms in cpu_ms.items()}
+        self.add(name, **values, **figures)
 
     def content(self) -> dict[str, Any]:
         """Return everything, as it is written."""
@@ -162,12 +162,12 @@ class Report:
         table = Table("target", "asked", "found", "holds")
         for target in self.targets:
             sign = "at least" if target.at_least else "at most"
-            found = "-" if target.value is None else f"{target.value:.2f}{target.unit}"
+            value = "-" if target.value is None else f"{target.value:.2f}{target.unit}"
             verdict = {True: "[green]yes[/]", False: "[red]no[/]", None: "?"}
             table.add_row(
                 escape(f"{target.name} {target.words}"),
                 f"{sign} {target.target:g}{target.unit}",
-                found,
+                value,
                 verdict[target.holds],
             )
         console.print(table)

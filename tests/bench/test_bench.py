@@ -23,7 +23,7 @@ from tests.bench.limits import Limits
 from tests.bench.load import Clients, Load, answered, longest_gap, percentile
 from tests.bench.population import CODES_EACH, PIN, Population
 from tests.bench.probes import NOTE_MS, Syncs, syncs_in
-from tests.bench.recovery import first_kept, must_be_amid
+from tests.bench.recovery import first_kept, must_fall_within
 from tests.bench.report import Report, Target
 
 
@@ -32,7 +32,7 @@ def nothing_secret_in(report: Report, population: Population) -> bool:
     report.write()
     screen = Console(record=True, file=io.StringIO(), width=200)
     report.show(screen)
-    said = (report.path.read_text() + screen.export_text()).upper()
+    output = (report.path.read_text() + screen.export_text()).upper()
     secrets = {
         secret
         for number in range(population.users)
@@ -41,7 +41,7 @@ def nothing_secret_in(report: Report, population: Population) -> bool:
             *(population.code(number, ordinal).upper() for ordinal in range(1, 11)),
         )
     }
-    return len(secrets) > 64 and not any(secret in said for secret in secrets)
+    return len(secrets) > 64 and not any(secret in output for secret in secrets)
 
 
 @pytest.mark.parametrize(
@@ -76,9 +76,9 @@ LOAD = Load(addresses=(), ca="", method="/x/Echo", requests=(), clients=1, secon
 def test_an_outage_that_lasts_to_the_end_is_a_gap_too() -> None:
     """Else the worst of all, a primary that nobody follows, would look like none."""
     clients = Clients(LOAD)
-    clients.saw(ended=1.5, took_s=0.5, code="OK")
-    clients.saw(ended=2.0, took_s=0.5, code="OK")
-    clients.saw(ended=12.0, took_s=10.0, code="UNAVAILABLE")
+    clients.record(ended=1.5, took_s=0.5, code="OK")
+    clients.record(ended=2.0, took_s=0.5, code="OK")
+    clients.record(ended=12.0, took_s=10.0, code="UNAVAILABLE")
     measured = clients.measured(begin=1.0)
     assert measured.longest_gap_s == pytest.approx(10)
     assert measured.lasted_s == pytest.approx(11)
@@ -87,10 +87,10 @@ def test_an_outage_that_lasts_to_the_end_is_a_gap_too() -> None:
 def test_a_load_that_nobody_answers_is_no_fast_one() -> None:
     """Its latencies are 0, and no election is seen: every target would hold."""
     clients = Clients(LOAD)
-    clients.saw(ended=2.0, took_s=1.0, code="UNAVAILABLE")
+    clients.record(ended=2.0, took_s=1.0, code="UNAVAILABLE")
     with pytest.raises(RuntimeError, match=r"no call was answered: .*UNAVAILABLE"):
         answered(clients.measured(begin=1.0))
-    clients.saw(ended=3.0, took_s=1.0, code="OK")
+    clients.record(ended=3.0, took_s=1.0, code="OK")
     assert answered(clients.measured(begin=1.0)).answered == 1
 
 
@@ -99,12 +99,12 @@ def test_a_primary_that_died_when_nobody_called_is_no_outage(
     killed: list[float],
 ) -> None:
     clients = Clients(LOAD)
-    clients.saw(ended=2.0, took_s=1.0, code="OK")
-    clients.saw(ended=4.0, took_s=1.0, code="OK")
+    clients.record(ended=2.0, took_s=1.0, code="OK")
+    clients.record(ended=4.0, took_s=1.0, code="OK")
     measured = clients.measured(begin=1.0)
-    must_be_amid(measured, [1.5])
+    must_fall_within(measured, [1.5])
     with pytest.raises(RuntimeError, match="amid"):
-        must_be_amid(measured, killed)
+        must_fall_within(measured, killed)
 
 
 def test_who_is_shed_in_the_first_moment_is_told_apart() -> None:
@@ -112,7 +112,7 @@ def test_who_is_shed_in_the_first_moment_is_told_apart() -> None:
     clients = Clients(LOAD)
     for number in range(20):
         took_s = 0.3 if number < 3 else 0.01
-        clients.saw(ended=number, took_s=took_s, code="RESOURCE_EXHAUSTED")
+        clients.record(ended=number, took_s=took_s, code="RESOURCE_EXHAUSTED")
     measured = clients.measured(begin=0)
     assert measured.shed_p95_ms == pytest.approx(10)
     assert measured.shed_at_first_p95_ms == pytest.approx(300)
@@ -132,7 +132,7 @@ def bench(tmp_path: Path) -> Bench:
 
 def run_of(p50_ms: float) -> Run:
     clients = Clients(LOAD)
-    clients.saw(ended=1, took_s=p50_ms / 1000, code="OK")
+    clients.record(ended=1, took_s=p50_ms / 1000, code="OK")
     return Run(measured=clients.measured(begin=0), cpu_ms={}, entries=0)
 
 
@@ -157,7 +157,7 @@ def test_what_is_held_against_each_other_takes_turns(tmp_path: Path) -> None:
         return do
 
     measuring = bench(tmp_path)
-    few, many = measuring.in_turn(
+    few, many = measuring.alternate(
         {"few": load("few", 2), "many": load("many", 3)}, clients=1
     )
     assert asked == ["few", "many"] * ROUNDS
@@ -182,7 +182,7 @@ def test_syncs_that_nobody_saw_are_not_few(
     def counting(_: object) -> Iterator[Syncs]:
         yield Syncs(journal=seen)
 
-    monkeypatch.setattr(authentication, "counting_syncs", counting)
+    monkeypatch.setattr(authentication, "count_syncs", counting)
     measuring = bench(tmp_path)
     estate = Mock()
     estate.authenticate.return_value.entries = 7
@@ -279,13 +279,13 @@ def test_a_loop_that_nobody_watches_has_not_held(tmp_path: Path) -> None:
     assert not measuring.report.targets
 
 
-MINUTES = [overload.enduring, overload.enduring_of_production]
+MINUTES = [overload.sustained_overload, overload.sustained_overload_of_production]
 
 
 def crowded(lasted_s: float) -> Mock:
     """Return an estate whose load lasts for so long, and where two are elected."""
     estate, clients = Mock(), Clients(LOAD)
-    clients.saw(ended=lasted_s, took_s=1, code="OK")
+    clients.record(ended=lasted_s, took_s=1, code="OK")
     estate.authenticate.return_value = Run(
         measured=clients.measured(begin=0), cpu_ms={}, entries=0
     )
@@ -323,7 +323,7 @@ def test_elections_count_from_the_start_of_all_nodes_on(
     steps.attach_mock(estate.term, "term")
     steps.attach_mock(estate.authenticate, "load")
     monkeypatch.setattr(authentication, "argon2id_per_s", lambda: 100)
-    authentication._held_against_the_cores(measuring, estate, "here", (64, 256))
+    authentication._share_of_all_cores(measuring, estate, "here", (64, 256))
     called = [each[0] for each in steps.mock_calls]
     assert called == ["start", "term", *["load"] * 6, "term", "start"]
     (target,) = measuring.report.targets

@@ -9,12 +9,12 @@ import pytest
 from rich.console import Console
 
 from tests.bench import page
-from tests.bench.load import Measured
-from tests.bench.page import PAGE, BrokenOffError, NoMarksError, written
+from tests.bench.load import Measurement
+from tests.bench.page import PAGE, IncompleteRunError, NoMarksError, render
 from tests.bench.plot import draw
 from tests.bench.report import ALL_OF_IT, Report, Target
 
-MEASURED = Measured(
+MEASURED = Measurement(
     answered=1,
     seconds=1.0,
     per_s=1234.5,
@@ -49,7 +49,7 @@ def test_tables_take_the_place_between_the_marks(tmp_path: Path) -> None:
     report = measured(tmp_path)
     content = report.content()
     text = "# Before\n<!-- measured -->\nyesterday\n<!-- /measured -->\nAfter\n"
-    once = written(text, content)
+    once = render(text, content)
     assert " by `make bench USERS=2000 SECONDS=1`,\ncommit " in once
     assert "| (d) syncs | at most 1.05 | 1.00 | yes |" in once
     assert "| (e) shed | at most 50 | - | nothing to measure |" in once
@@ -63,14 +63,14 @@ def test_tables_take_the_place_between_the_marks(tmp_path: Path) -> None:
     assert once.startswith("# Before\n")
     assert once.endswith("\nAfter\n")
     assert "yesterday" not in once
-    assert written(once, content) == once
-    assert "(x.png)" in written(once, content, picture="x.png")
+    assert render(once, content) == once
+    assert "(x.png)" in render(once, content, picture="x.png")
 
 
 def test_what_failed_is_told_above_the_targets(tmp_path: Path) -> None:
     """What is held against it is missing among them, which nobody sees."""
     report = measured(tmp_path)
-    once = written("<!-- measured --><!-- /measured -->", report.content())
+    once = render("<!-- measured --><!-- /measured -->", report.content())
     told = (
         "**A part** has failed, so what is held against it is missing:"
         " `ValueError: 'why' and | where`\n\n| target |"
@@ -88,8 +88,8 @@ def test_a_run_that_was_broken_off_is_refused_and_changes_nothing(
     """Targets that it did not reach would be missing, and all others hold."""
     report, shown = measured(tmp_path), tmp_path / "performance.md"
     whole = report.results.pop()
-    with pytest.raises(BrokenOffError, match=r"broken off"):
-        written(PAGE.read_text(), report.content())
+    with pytest.raises(IncompleteRunError, match=r"broken off"):
+        render(PAGE.read_text(), report.content())
     report.write()
     draw(report.results, report.path.with_suffix(".png"))
     shown.write_text(before := "<!-- measured -->yesterday<!-- /measured -->")
@@ -109,12 +109,12 @@ def test_a_run_that_was_broken_off_is_refused_and_changes_nothing(
 
 def test_a_page_without_marks_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NoMarksError):
-        written("# Before\n", measured(tmp_path).content())
+        render("# Before\n", measured(tmp_path).content())
 
 
 def test_the_page_has_its_marks(tmp_path: Path) -> None:
     measurements = measured(tmp_path).content()
-    page_text = written(PAGE.read_text(), measurements)
+    page_text = render(PAGE.read_text(), measurements)
     assert f"Measured {measurements['machine']['date']}" in page_text
 
 

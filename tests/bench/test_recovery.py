@@ -22,7 +22,7 @@ def clients(*answers: tuple[float, str]) -> Clients:
     """Return what clients saw that began at 0."""
     seen = Clients(LOAD)
     for ended, code in answers:
-        seen.saw(ended=ended, took_s=0.1, code=code)
+        seen.record(ended=ended, took_s=0.1, code=code)
     return seen
 
 

@@ -34,12 +34,12 @@ def test_bytes_of_each_are_those_of_its_table_and_indexes() -> None:
         ("users", 900),
         ("audit_events (what)", 100),  # Others' are shorter.
     ):
-        given = [(size,)] * MANY
-        db.executemany(f"INSERT INTO {into} VALUES (zeroblob(?))", given)  # noqa: S608
+        rows = [(size,)] * MANY
+        db.executemany(f"INSERT INTO {into} VALUES (zeroblob(?))", rows)  # noqa: S608
     db.execute("UPDATE audit_events SET action = 'CreateUser'")
-    given = [(500,)] * MANY
+    rows = [(500,)] * MANY
     db.executemany(
-        "INSERT INTO audit_events VALUES ('Authenticate', zeroblob(?))", given
+        "INSERT INTO audit_events VALUES ('Authenticate', zeroblob(?))", rows
     )
     each = bytes_each(db, MANY)
     # Pages are not quite full, and rows have a header.
