@@ -101,12 +101,12 @@ def measure(bench: Bench, folder: Path, users: int) -> None:
     ):
         authentication.production(bench, hashing)
         part(
-            "A crowd for a minute, hashing of production",
+            "A crowd for a minute, production hashing",
             lambda: overload.sustained_overload_of_production(bench, hashing),
         )
         part("In one session", lambda: authentication.one_session(bench, hashing))
         part(
-            "Bulk issue, hashing of production",
+            "Bulk issue, production hashing",
             lambda: administration.bulk_of_production(bench, hashing),
         )
     with (
@@ -156,7 +156,7 @@ def measure(bench: Bench, folder: Path, users: int) -> None:
 
 
 def production(directory: Path, users: int, *, nodes: int) -> Estate:
-    """Return a cluster with the hashing of production, each node in its session."""
+    """Return a cluster with the production hashing, each node in its session."""
     population = Population(users=users, profile="production", own_token_each=2)
     return Estate(directory, population, nodes=nodes, own_sessions=True)
 

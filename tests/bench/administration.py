@@ -23,7 +23,7 @@ BULK_SETS_OF_PRODUCTION = 60
 """Each hash costs a thousand times as much."""
 BULK_CODES_PER_S = 4 * RateLimits().codes
 BESIDE_MIN = 3
-"""Loads beside a bulk issue, for a median."""
+"""Loads during a bulk issue, for a median."""
 
 
 def issuing(bench: Bench, estate: Estate) -> None:
@@ -83,7 +83,7 @@ def reading(bench: Bench, estate: Estate) -> None:
             )
         one = estate.replica()
         run = bench.median_run(
-            f"read a token, {name}, all through a replica",
+            f"read a token, {name}, only through a replica",
             lambda stale=stale, one=one: estate.read(
                 clients=8,
                 seconds=min(3.0, bench.seconds),
@@ -103,7 +103,7 @@ def reading(bench: Bench, estate: Estate) -> None:
         )
         bench.target(
             "(h)",
-            f"{name} read on a replica: CPU of any other node, as a share of its",
+            f"{name} read on a replica: CPU of any other node, as a share of the replica's",
             others / run.cpu_ms[one.node_id],
             0.1 if stale else 0.5,
         )
@@ -121,8 +121,8 @@ def policies(bench: Bench, estate: Estate) -> None:
     with bench.no_election(estate, words, name="(c)"):
         counting, others = asyncio.run(_policy_changes_ms(estate))
     bench.report.add(
-        f"changes of the policy, {users} users, p50 in ms",
-        that_count_codes=round(statistics.median(counting), 1),
+        f"policy changes, {users} users, p50 in ms",
+        counting_live_codes=round(statistics.median(counting), 1),
         others=round(statistics.median(others), 1),
     )
 
@@ -160,7 +160,7 @@ async def _administrator(estate: Estate) -> AsyncIterator[AsyncAdmin]:
 
 
 def bulk(bench: Bench, estate: Estate) -> None:
-    """See that authentication goes on beside a bulk issue (i)."""
+    """See that authentication goes on during a bulk issue (i)."""
     _beside_a_bulk(
         bench, estate, BULK_SETS, "cheap hashing", lambda: bench.codes(estate, 1)
     )
@@ -173,7 +173,7 @@ def bulk_of_production(bench: Bench, estate: Estate) -> None:
         bench,
         estate,
         BULK_SETS_OF_PRODUCTION,
-        "hashing of production",
+        "production hashing",
         lambda: estate.authenticate(
             clients=1, seconds=seconds, calls=int(seconds * 40)
         ),
@@ -209,7 +209,7 @@ def _beside_a_bulk(
     beside.sort(key=lambda run: run.measured.p50_ms)
     middle = beside[(len(beside) - 1) // 2]
     bench.report.add_load(
-        f"authenticate, codes, {words}, beside a bulk issue",
+        f"authenticate, codes, {words}, during a bulk issue",
         middle.measured,
         middle.cpu_ms,
         clients=1,
@@ -219,12 +219,12 @@ def _beside_a_bulk(
         f"a bulk issue of {sets} sets, {words}",
         issued=issuing.issued,
         seconds=round(took_s, 1),
-        p50_ms_without=round(before, 2),
-        p50_ms_beside=round(during, 2),
+        p50_ms_before=round(before, 2),
+        p50_ms_during=round(during, 2),
     )
     bench.target(
         "(i)",
-        f"{words}: authentication's p50 beside a bulk issue of {sets:,} sets",
+        f"{words}: p50 during a bulk issue of {sets:,} sets, as a multiple of p50 before",
         during / before,
         1.5,
     )

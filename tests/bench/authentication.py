@@ -27,26 +27,26 @@ EVALUATIONS = 2
 
 def production(bench: Bench, estate: Estate) -> None:
     """
-    Measure what the hashing of production leaves (a).
+    Measure what the production hashing leaves (a).
 
     Each node is in a session of its own, as services on one machine are. That Linux
     deals the cores out between them has long pieces of hashing done at once, so that
     more is hashed; and answers wait for their turn, also those to whom is shed (e).
     """
     runs, share = _share_of_all_cores(
-        bench, estate, "in sessions of their own", (*CLIENTS, MANY)
+        bench, estate, "separate sessions", (*CLIENTS, MANY)
     )
     bench.target(
         "(a)",
-        "hashing of production, 64 clients: share of what all cores can hash",
+        "production hashing, 64 clients: share of what all cores can hash",
         share,
         0.8,
         at_least=True,
     )
     best = max(run.measured.per_s for run in runs.values())
-    check_throughput(bench, runs[MANY], best, "hashing of production")
-    check_shedding(bench, runs[MANY], "hashing of production")
-    _hashing(bench, estate, "in sessions of their own", CLIENTS, kind="token")
+    check_throughput(bench, runs[MANY], best, "production hashing")
+    check_shedding(bench, runs[MANY], "production hashing")
+    _hashing(bench, estate, "separate sessions", CLIENTS, kind="token")
     for name, node in _one_of_each(estate):
         for kind in KINDS:
             _hashing(
@@ -62,20 +62,20 @@ def one_session(bench: Bench, estate: Estate) -> None:
     costs to break hashing off for each answer is told too, as a share of (a).
     """
     estate.start_in_one_session()
-    runs, share = _share_of_all_cores(bench, estate, "in one session", (64, MANY))
+    runs, share = _share_of_all_cores(bench, estate, "one session", (64, MANY))
     bench.report.add(
-        "hashing of production in one session: share of what all cores can hash",
+        "production hashing, one session: share of what all cores can hash",
         share=round(share, 2),
     )
     best = max(run.measured.per_s for run in runs.values())
-    check_throughput(bench, runs[MANY], best, "hashing of production, one session")
-    check_shedding(bench, runs[MANY], "hashing of production, one session")
+    check_throughput(bench, runs[MANY], best, "production hashing, one session")
+    check_shedding(bench, runs[MANY], "production hashing, one session")
 
 
 def one_node_production(bench: Bench, estate: Estate) -> None:
-    """Measure one node, which has all cores, with the hashing of production."""
+    """Measure one node, which has all cores, with the production hashing."""
     run = _hashing(bench, estate, "one node", (*CLIENTS, MANY))[MANY]
-    check_shedding(bench, run, "hashing of production, one node")
+    check_shedding(bench, run, "production hashing, one node")
     _hashing(bench, estate, "one node", CLIENTS, kind="token")
 
 
@@ -92,12 +92,12 @@ def _share_of_all_cores(
     # Whoever starts is elected, so not around that.
     with bench.no_election(
         estate,
-        f"elections, hashing of production, {where}, up to {max(crowds)} clients",
+        f"elections, production hashing, {where}, up to {max(crowds)} clients",
     ):
         runs = _hashing(bench, estate, where, crowds)
     ceiling = (before + _ceiling_per_s(estate)) / 2
     bench.report.add(
-        f"attempts that all cores can hash, before and after three nodes did, {where}",
+        f"attempts that all cores can hash, before and after the three-node loads, {where}",
         attempts_per_s=round(ceiling, 1),
     )
     return runs, runs[64].measured.per_s / ceiling
@@ -137,7 +137,7 @@ def _hashing(
 
     return {
         clients: bench.median_run(
-            f"authenticate, {KINDS[kind]}, hashing of production, {where}",
+            f"authenticate, {KINDS[kind]}, production hashing, {where}",
             lambda clients=clients: run(clients),
             clients=clients,
         )
@@ -163,19 +163,19 @@ def check_shedding(bench: Bench, run: Run, words: str) -> None:
     who = f"{words}, {MANY} clients"
     at_first_ms = measured.shed_at_first_p95_ms
     bench.report.add(
-        f"who is shed while all begin at once, {who}",
-        p95_ms=round(at_first_ms, 1) if at_first_ms else "nobody was",
+        f"shed calls when all clients start at once, {who}",
+        p95_ms=round(at_first_ms, 1) if at_first_ms else "none",
     )
     bench.target(
         "(e)",
-        f"{who}: p95 of the answer to whom is shed",
+        f"{who}: p95 until a shed call is answered",
         measured.shed_p95_ms if shed else None,
         50,
         unit=" ms",
     )
     bench.target(
         "(e)",
-        f"{who}: share of these with a retry hint",
+        f"{who}: share of shed calls with a retry hint",
         measured.shed_with_hint / shed if shed else None,
         1,
         at_least=True,
@@ -221,7 +221,7 @@ def three_nodes(bench: Bench, estate: Estate) -> float:
         sync_ms = bench.limits.sync_ms
         bench.target(
             "(b)",
-            "one client's p50, in echo p50 + one sync",
+            "one client: p50, as a multiple of echo p50 + one sync",
             ratio(
                 [each.p50_ms for each in codes],
                 [each.p50_ms + sync_ms for each in echo],
@@ -249,8 +249,8 @@ def _alternate_with_the_echo(
 
     echoed, answered = bench.alternate(
         {
-            "echo, in turn with three nodes": echo,
-            "authenticate, codes, in turn with the echo": lambda: bench.codes(
+            "echo, alternating with three nodes": echo,
+            "authenticate, codes, alternating with the echo": lambda: bench.codes(
                 estate, clients
             ),
         },
@@ -293,7 +293,7 @@ def syncs(bench: Bench, estate: Estate) -> None:
     )
     bench.target(
         "(d)",
-        "syncs of the journal for each batch and node",
+        "journal syncs per batch and node",
         max(journal.values()) / entries,
         1.05,
     )
@@ -315,7 +315,7 @@ def growth(bench: Bench, estates: Sequence[Estate]) -> None:
     least, *_, most = (estate.population.users for estate in estates)
     bench.target(
         "(c)",
-        f"p50 at {most} users, in that at {least}",
+        f"p50 at {most} users, as a multiple of p50 at {least} users",
         ratio([each.p50_ms for each in in_most], [each.p50_ms for each in in_least]),
         1.2,
     )

@@ -347,7 +347,7 @@ class Estate:
             node.stop()
 
     def start_in_one_session(self) -> None:
-        """Have nodes start in one session, from the next time on."""
+        """Have nodes start one session, from the next time on."""
         for node in self.cluster.nodes:
             node.own_session = False
 

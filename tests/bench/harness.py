@@ -24,7 +24,7 @@ CALLS_PER_S_MAX = {1: 300, 8: 800}
 CALLS_PER_S = 1500
 CORES = os.cpu_count() or 1
 HASHED_PER_S = 25 * CORES
-"""Attempts that all cores hash in a second, with the hashing of production, about."""
+"""Attempts that all cores hash in a second, with the production hashing, about."""
 ROUNDS = 5
 """Of loads that take turns."""
 

@@ -40,7 +40,7 @@ def sustained_overload_of_production(
     bench: Bench, estate: Estate, seconds: float = SUSTAINED_S
 ) -> None:
     """
-    See the same where cores are always busy with the hashing of production (4).
+    See the same where cores are always busy with the production hashing (4).
 
     Each node is in a session of its own, and waits for what the others hash: of both
     set-ups, that is the one in which a heartbeat comes later.
@@ -49,7 +49,7 @@ def sustained_overload_of_production(
     to hash as many as that takes would last for longer than all loads together.
     """
     calls = MANY + int(seconds * 1.6 * HASHED_PER_S)
-    words = "hashing of production, in sessions of their own"
+    words = "production hashing, separate sessions"
     _sustain(bench, estate, seconds, calls, words, patient=True)
 
 
@@ -76,7 +76,7 @@ def _sustain(
         )
         must_have_lasted(run.measured, seconds)
     bench.report.add(
-        f"longest time without an answer in these {seconds:g} s, {words}, in s",
+        f"longest time without an answer in {seconds:g} s, {words}, in s",
         seconds=round(run.measured.longest_gap_s, 2),
     )
 
@@ -107,14 +107,14 @@ def steps(bench: Bench, estate: Estate, folder: Path) -> None:
     # Of a round without a long step it is known that none took as long as is noted.
     longest = [max((ms for ms, _ in each), default=NOTE_MS) for each in rounds]
     bench.report.add(
-        "long steps of the event loops, in ms of a core",
+        "event-loop steps of 2 ms or more, in CPU ms",
         longest=[f"{ms:g} {name}" for ms, name in found[:8]],
         longest_of_each_round=longest,
         over_5_ms=sum(ms > STEP_MS_MAX for ms, _ in found),
     )
     bench.target(
         "(3)",
-        f"longest step of an event loop, of all in {ROUNDS} rounds",
+        f"longest event-loop step in {ROUNDS} rounds",
         # What others on the same host take from a core counts as this step's, too.
         max(longest),
         STEP_MS_MAX,

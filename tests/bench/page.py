@@ -59,7 +59,7 @@ def _tables(measured: dict[str, Any]) -> Iterator[str]:
         reason = why.replace("`", "'")
         yield f"**{name}** has failed, so what is held against it is missing: `{reason}`"
         yield ""
-    yield row("target", "asked", "found", "holds")
+    yield row("target", "bound", "measured", "met")
     yield row("---", "---", "---", "---")
     for each in measured["targets"]:
         sign = "at least" if each["at_least"] else "at most"

@@ -15,8 +15,8 @@ CURVES = {
     "authenticate, codes": "emergency codes, three nodes",
     "authenticate, codes, one node": "emergency codes, one node",
     "authenticate, TOTP": "TOTP, three nodes",
-    "authenticate, codes, hashing of production, in sessions of their own": (
-        "emergency codes, three nodes, hashing of production"
+    "authenticate, codes, production hashing, separate sessions": (
+        "emergency codes, three nodes, production hashing"
     ),
 }
 

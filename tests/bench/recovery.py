@@ -46,7 +46,7 @@ def memory(bench: Bench, estate: Estate) -> None:
     )
     bench.target(
         "(f)",
-        f"memory of a node, the most of {len(readings)} readings",
+        f"memory of a node, highest of {len(readings)} readings",
         max(max(each.values()) for each in readings),
         150,
         unit=" MB",
@@ -134,7 +134,7 @@ def failover(bench: Bench, estate: Estate) -> float:
         estate,
         "kill -9 of the primary: longest time without an answer, in s",
         gaps,
-        callers="of the two others",
+        callers="of the two other nodes",
     )
     name = "kill -9: start to ready of the killed node, in s"
     return _median_of(bench, estate, name, took)
@@ -161,7 +161,7 @@ def snapshots(bench: Bench, estate: Estate) -> None:
     """Authenticate while one is always being taken; then have one installed."""
     _shorten_logs(estate)
     bench.median_run(
-        f"authenticate, codes, {estate.population.users} users, beside snapshots",
+        f"authenticate, codes, {estate.population.users} users, during snapshots",
         lambda: bench.codes(estate, 1),
         clients=1,
     )

@@ -82,11 +82,11 @@ def measure(estate: Estate, report: Report, *, rounds: int = ROUNDS) -> None:
                 took.setdefault(kind.name, []).append(ms)
     medians = {name: statistics.median(values) for name, values in took.items()}
     for name, median_ms in medians.items():
-        report.add("refused, in turn", kind=name, p50_ms=round(median_ms, 2))
+        report.add("refused, alternating", kind=name, p50_ms=round(median_ms, 2))
     report.targets.append(
         Target(
             name="(A6)",
-            words="refusals in turn: between the slowest median and the fastest",
+            words="refusals: slowest median minus fastest median",
             value=max(medians.values()) - min(medians.values()),
             target=BOUND_MS,
             at_least=False,

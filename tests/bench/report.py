@@ -159,7 +159,7 @@ class Report:
                 console.print(f"{name[1]}: {words}", markup=False)
         for name, why in failed(self.results):
             console.print(f"FAILED: {name}: {why}", style="bold red", markup=False)
-        table = Table("target", "asked", "found", "holds")
+        table = Table("target", "bound", "measured", "met")
         for target in self.targets:
             sign = "at least" if target.at_least else "at most"
             value = "-" if target.value is None else f"{target.value:.2f}{target.unit}"

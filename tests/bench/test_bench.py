@@ -327,7 +327,7 @@ def test_elections_count_from_the_start_of_all_nodes_on(
     called = [each[0] for each in steps.mock_calls]
     assert called == ["start", "term", *["load"] * 6, "term", "start"]
     (target,) = measuring.report.targets
-    assert target.words == "elections, hashing of production, here, up to 256 clients"
+    assert target.words == "elections, production hashing, here, up to 256 clients"
     assert (target.value, target.holds) == (2, False)
 
 
