@@ -109,7 +109,7 @@ system-packages: ## Install the Debian packages that the tests use
 		$$sudo apt-get install -qy --no-install-recommends $$missing
 
 .PHONY: lock
-lock: | $(VENV)/bin/python ## Write requirements.lock anew (UPGRADE=1: newest versions)
+lock: | $(VENV)/bin/python ## Write requirements.lock again (UPGRADE=1: newest versions)
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(UV)
 	@$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 \
 		--generate-hashes --no-annotate --custom-compile-command 'make lock' \

@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = Path(sys.executable).parent
 SPDX = "# SPDX-License-Identifier: Apache-2.0"
-LINES_MAX = 400
+LINES_MAX = 500
 
 # They run what they read.
 UNSAFE_MODULES = {"cloudpickle", "dill", "jsonpickle", "marshal", "pickle", "shelve"}
@@ -126,7 +126,7 @@ def test_contract_has_no_line_by_hand() -> None:
 
 
 def test_modules_are_small() -> None:
-    """What does not fit in 400 lines has more than one reason to be."""
+    """A module that needs more than 500 lines holds more than one idea."""
     long = {
         str(path.relative_to(ROOT)): lines
         for path in written_files("node/sparecode_node", "client/sparecode_client")

@@ -47,9 +47,6 @@ UNFINISHED = (
     "node",
     "protos",
     "tests",
-    "CONTRIBUTING.md",
-    "Makefile",
-    "SECURITY.md",
 )
 """Folders and files that are still to be rewritten. Nothing may be added."""
 
