@@ -59,46 +59,43 @@ from sparecode_client.values.audit import (
     ChainVerdict,
     Checkpoint,
 )
+from sparecode_client.values.authentication import Authentication, Decision
+from sparecode_client.values.backup import Backup
 from sparecode_client.values.bulk_issue import BulkIssueResult, BulkIssueRow
+from sparecode_client.values.cluster import ClusterStatus, Member, MemberRole
 from sparecode_client.values.emergency_access import (
-    Authentication,
-    ClusterStatus,
-    Commit,
-    Decision,
     EmergencyAccess,
     GeneratedTokencodes,
     IssuedFixedTokencode,
     IssuedTokencodes,
-    Member,
-    MemberRole,
-    NewToken,
-    Page,
-    PinRule,
-    ReadPosition,
     RecoveryPolicy,
     SavedTokencodes,
-    Session,
-    Token,
-    TokenAlgorithm,
     Tokencode,
     TokencodeRecord,
     TokencodeSet,
     TokencodeState,
-    TokenFilter,
-    TokenHash,
-    User,
 )
 from sparecode_client.values.imports import ImportedToken, ImportedUser, TokenFileFormat
 from sparecode_client.values.membership import JoinTicket, ListedMember, MemberStanding
 from sparecode_client.values.policy import Policy, UpdatedPolicy
+from sparecode_client.values.results import Commit, Page, ReadPosition
 from sparecode_client.values.review import (
-    Backup,
     ClusterReview,
     ReviewedAdministrator,
     ReviewedAgent,
     ReviewedCertificate,
 )
 from sparecode_client.values.rotation import RotationPhase, RotationProgress
+from sparecode_client.values.sessions import Session
+from sparecode_client.values.tokens import (
+    NewToken,
+    PinRule,
+    Token,
+    TokenAlgorithm,
+    TokenFilter,
+    TokenHash,
+)
+from sparecode_client.values.users import User
 
 __all__ = [
     "Admin",

@@ -27,11 +27,11 @@ from sparecode_client import (
     RecoveryPolicy,
     Refused,
     TokenAlgorithm,
+    TokencodeState,
     TokenFilter,
     TokenHash,
 )
 from sparecode_client.connection.client import Client
-from sparecode_client.values import emergency_access as values
 from tests.client import answers
 from tests.client.fakes import OUTCOME_UNKNOWN, Failure, FakeNode
 
@@ -348,12 +348,12 @@ async def test_kind_that_is_newer_than_the_library_is_none(
 @pytest.mark.parametrize(
     ("kind", "wire"),
     [
-        (values.TokenAlgorithm, types_pb2.TokenAlgorithm),
-        (values.TokenHash, types_pb2.TokenHash),
-        (values.PinRule, types_pb2.PinRule),
-        (values.RecoveryPolicy, types_pb2.RecoveryPolicy),
+        (TokenAlgorithm, types_pb2.TokenAlgorithm),
+        (TokenHash, types_pb2.TokenHash),
+        (PinRule, types_pb2.PinRule),
+        (RecoveryPolicy, types_pb2.RecoveryPolicy),
         (AgentProtects, types_pb2.AgentProtects),
-        (values.TokencodeState, emergency_access_pb2.TokencodeState),
+        (TokencodeState, emergency_access_pb2.TokencodeState),
     ],
 )
 async def test_enums_are_those_of_the_contract(kind, wire) -> None:

@@ -10,7 +10,7 @@ from sparecode_client.cli.terminal.exit_codes import ExitCode, fail
 from sparecode_client.cli.terminal.output import Output, OutputFormat
 from sparecode_client.cli.terminal.words import for_terminal
 from sparecode_client.errors import InvalidArgument
-from sparecode_client.values.emergency_access import ClusterStatus
+from sparecode_client.values.cluster import ClusterStatus
 
 LONG = (
     "the policy names nobody who could open a backup: make a key with "

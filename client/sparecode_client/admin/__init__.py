@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What administrators and operators call: one module per service, named like it."""
+"""What administrators and operators call: one module per subject."""
 
 from datetime import timedelta
 
@@ -7,10 +7,13 @@ from sparecode_client.admin.administrators import Administrators
 from sparecode_client.admin.agents import Agents
 from sparecode_client.admin.approvals import Approvals
 from sparecode_client.admin.audit import AuditLog
+from sparecode_client.admin.backup import Backups
 from sparecode_client.admin.bulk_issue import BulkIssues
 from sparecode_client.admin.cluster import Cluster
 from sparecode_client.admin.emergency_access import EmergencyAccesses
+from sparecode_client.admin.membership import Memberships
 from sparecode_client.admin.policy import Policies
+from sparecode_client.admin.review import ClusterReviews
 from sparecode_client.admin.rotation import KeyRotation
 from sparecode_client.admin.sessions import Sessions
 from sparecode_client.admin.token_import import TokenImport
@@ -40,6 +43,9 @@ class AsyncAdmin(
     BulkIssues,
     Agents,
     Cluster,
+    Memberships,
+    Backups,
+    ClusterReviews,
     KeyRotation,
     AuditLog,
     Policies,

@@ -17,7 +17,7 @@ from sparecode_client.values.administrators import (
     AdministratorRole,
     EnrolledSecondFactor,
 )
-from sparecode_client.values.emergency_access import Commit, Page
+from sparecode_client.values.results import Commit, Page
 
 
 class Administrators(Caller):

@@ -18,7 +18,7 @@ from sparecode_client.values.agents import (
     DeniedCertificate,
     RegisteredAgent,
 )
-from sparecode_client.values.emergency_access import Commit, Page
+from sparecode_client.values.results import Commit, Page
 
 
 class Agents(Caller):

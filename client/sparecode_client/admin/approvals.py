@@ -7,7 +7,7 @@ from sparecode.v1 import administrators_pb2 as pb
 from sparecode_client.connection.client import Caller, new_request_id
 from sparecode_client.connection.wire import commit_in, position_in, time_in
 from sparecode_client.values.approvals import Approval
-from sparecode_client.values.emergency_access import Commit, Page
+from sparecode_client.values.results import Commit, Page
 
 
 class Approvals(Caller):

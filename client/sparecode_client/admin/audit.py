@@ -16,7 +16,7 @@ from sparecode_client.values.audit import (
     ChainVerdict,
     Checkpoint,
 )
-from sparecode_client.values.emergency_access import Page
+from sparecode_client.values.results import Page
 
 
 class AuditLog(Caller):

@@ -6,13 +6,9 @@ from datetime import datetime, timedelta
 
 from sparecode.v1 import emergency_access_pb2 as pb
 from sparecode.v1 import types_pb2
+from sparecode_client.admin.emergency_access import lifetime_out, saved_in, tokencode_in
 from sparecode_client.connection.client import Caller, new_request_id
-from sparecode_client.connection.wire import (
-    enum_out,
-    lifetime_out,
-    saved_in,
-    tokencode_in,
-)
+from sparecode_client.connection.wire import enum_out
 from sparecode_client.errors import Unavailable
 from sparecode_client.values.bulk_issue import BulkIssueResult, BulkIssueRow
 from sparecode_client.values.emergency_access import RecoveryPolicy

@@ -9,30 +9,35 @@ do only once. So no answer that got lost ever takes live codes with it.
 
 from datetime import datetime, timedelta
 
-from sparecode.v1 import emergency_access_pb2, types_pb2
+from google.protobuf.duration_pb2 import Duration
+
+from sparecode.v1 import (
+    emergency_access_pb2,
+    types_pb2,
+)
 from sparecode_client.connection.client import Caller, new_request_id
 from sparecode_client.connection.wire import (
     commit_in,
-    emergency_access_in,
+    enum_in,
     enum_out,
-    lifetime_out,
     position_in,
-    saved_in,
     time_in,
     time_out,
-    tokencode_in,
 )
 from sparecode_client.errors import NodeFailed, Refused
 from sparecode_client.values.emergency_access import (
-    Commit,
     EmergencyAccess,
     GeneratedTokencodes,
     IssuedFixedTokencode,
     IssuedTokencodes,
-    Page,
     RecoveryPolicy,
     SavedTokencodes,
+    Tokencode,
+    TokencodeRecord,
+    TokencodeSet,
+    TokencodeState,
 )
+from sparecode_client.values.results import Commit, Page, ReadPosition
 
 DRAFT_STALE = "DRAFT_STALE"
 DRAFTS_MAX = 3
@@ -263,3 +268,81 @@ class EmergencyAccesses(Caller):
             within=within,
         )
         return commit_in(answer.commit)
+
+
+def lifetime_out(
+    lifetime: datetime | timedelta | None,
+) -> emergency_access_pb2.Lifetime:
+    """Return *lifetime* for the wire: a moment, a duration, or until the token ends."""
+    match lifetime:
+        case None:
+            return emergency_access_pb2.Lifetime()
+        case timedelta():
+            duration = Duration()
+            duration.FromTimedelta(lifetime)
+            return emergency_access_pb2.Lifetime(duration=duration)
+        case _:
+            return emergency_access_pb2.Lifetime(end_time=time_out(lifetime))
+
+
+def tokencode_in(code: emergency_access_pb2.Tokencode) -> Tokencode:
+    """Return a code."""
+    return Tokencode(ordinal=code.ordinal, code=code.code)
+
+
+def saved_in(saved: emergency_access_pb2.SavedTokencodes) -> SavedTokencodes:
+    """Return a set after its commit."""
+    return SavedTokencodes(
+        set_id=saved.set_id,
+        codes=saved.codes,
+        live_codes=saved.live_codes,
+        voided_codes=saved.voided_codes,
+        end_time=time_in(saved, "end_time"),
+        commit_time=time_in(saved, "commit_time"),
+        commit=commit_in(saved.commit),
+        warnings=tuple(saved.warnings),
+    )
+
+
+def set_in(codes: emergency_access_pb2.TokencodeSet) -> TokencodeSet:
+    """Return a set of one-time tokencodes."""
+    state = emergency_access_pb2.TokencodeState
+    return TokencodeSet(
+        set_id=codes.set_id,
+        issuer=codes.issuer,
+        node_id=codes.node_id,
+        index=codes.index,
+        issue_time=time_in(codes, "issue_time"),
+        end_time=time_in(codes, "end_time"),
+        expired=codes.expired,
+        fixed=codes.fixed,
+        codes=tuple(
+            TokencodeRecord(
+                ordinal=code.ordinal,
+                state=enum_in(TokencodeState, state, code.state),
+                use_time=time_in(code, "use_time"),
+                agent=code.agent,
+                node_id=code.node_id,
+                index=code.index,
+            )
+            for code in codes.codes
+        ),
+    )
+
+
+def emergency_access_in(
+    access: emergency_access_pb2.EmergencyAccess, position: ReadPosition | None = None
+) -> EmergencyAccess:
+    """Return the emergency access of a token."""
+    policy = types_pb2.RecoveryPolicy
+    return EmergencyAccess(
+        serial=access.serial,
+        username=access.username,
+        enabled=access.enabled,
+        lost=access.lost,
+        recovery_policy=enum_in(RecoveryPolicy, policy, access.recovery_policy),
+        live_codes=access.live_codes,
+        end_time=time_in(access, "end_time"),
+        sets=tuple(set_in(codes) for codes in access.sets),
+        position=position,
+    )

@@ -10,8 +10,8 @@ from google.protobuf.duration_pb2 import Duration
 from sparecode.v1 import policy_pb2
 from sparecode_client.connection.client import Caller, new_request_id
 from sparecode_client.connection.wire import commit_in, position_in
-from sparecode_client.values.emergency_access import ReadPosition
 from sparecode_client.values.policy import Policy, UpdatedPolicy
+from sparecode_client.values.results import ReadPosition
 
 
 class Policies(Caller):

@@ -3,10 +3,12 @@
 
 from datetime import timedelta
 
-from sparecode.v1 import sessions_pb2
+from sparecode.v1 import (
+    sessions_pb2,
+)
 from sparecode_client.connection.client import Caller, new_request_id
-from sparecode_client.connection.wire import session_in, time_in
-from sparecode_client.values.emergency_access import Session
+from sparecode_client.connection.wire import time_in
+from sparecode_client.values.sessions import Session
 
 
 class Sessions(Caller):
@@ -76,3 +78,12 @@ class Sessions(Caller):
             within=within,
         )
         return session_in(answer)
+
+
+def session_in(answer: sessions_pb2.WhoAmIResponse) -> Session:
+    """Return whose session it is."""
+    return Session(
+        administrator=answer.administrator,
+        role=answer.role,
+        end_time=time_in(answer, "end_time"),
+    )

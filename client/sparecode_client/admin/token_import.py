@@ -8,12 +8,12 @@ from sparecode.v1 import tokens_pb2, types_pb2
 from sparecode_client.admin.imports import check_size, import_rows
 from sparecode_client.connection.client import Caller, new_request_id
 from sparecode_client.connection.wire import enum_out
-from sparecode_client.values.emergency_access import PinRule
 from sparecode_client.values.imports import (
     ImportedToken,
     TokenFileFormat,
     token_file_format,
 )
+from sparecode_client.values.tokens import PinRule
 
 
 class TokenImport(Caller):

@@ -3,22 +3,27 @@
 
 from datetime import datetime, timedelta
 
-from sparecode.v1 import tokens_pb2, types_pb2
+from sparecode.v1 import (
+    tokens_pb2,
+    types_pb2,
+)
 from sparecode_client.connection.client import Caller, new_request_id
 from sparecode_client.connection.wire import (
     commit_in,
-    enroll_out,
+    enum_in,
     enum_out,
     position_in,
+    time_in,
     time_out,
-    token_in,
 )
-from sparecode_client.values.emergency_access import (
-    Commit,
+from sparecode_client.values.results import Commit, Page, ReadPosition
+from sparecode_client.values.tokens import (
     NewToken,
-    Page,
+    PinRule,
     Token,
+    TokenAlgorithm,
     TokenFilter,
+    TokenHash,
 )
 
 
@@ -305,3 +310,51 @@ class Tokens(Caller):
             lambda node: node.tokens.ReinstateToken, request, within=within
         )
         return commit_in(answer.commit)
+
+
+DEFAULT_PERIODS = {
+    TokenAlgorithm.TOTP: timedelta(seconds=30),
+    TokenAlgorithm.SECURID: timedelta(seconds=60),
+}
+
+
+def enroll_out(token: NewToken, request_id: str) -> tokens_pb2.EnrollTokenRequest:
+    """Return the request that enrolls *token*."""
+    period = token.period
+    if period is None:
+        period = DEFAULT_PERIODS.get(token.algorithm)
+    return tokens_pb2.EnrollTokenRequest(
+        request_id=request_id,
+        serial=token.serial,
+        algorithm=enum_out(types_pb2.TokenAlgorithm, token.algorithm),
+        hash=enum_out(types_pb2.TokenHash, token.hash),
+        digits=token.digits,
+        period_seconds=0 if period is None else int(period.total_seconds()),
+        counter=token.counter,
+        seed=token.seed,
+        pin_rule=enum_out(types_pb2.PinRule, token.pin_rule),
+        expire_time=time_out(token.expire_time),
+    )
+
+
+def token_in(token: tokens_pb2.Token, position: ReadPosition | None = None) -> Token:
+    """Return a token."""
+    period = timedelta(seconds=token.period_seconds) if token.period_seconds else None
+    hash_in = enum_in(TokenHash, types_pb2.TokenHash, token.hash)
+    if token.hash == types_pb2.TOKEN_HASH_UNSPECIFIED:
+        hash_in = TokenHash.SHA1
+    return Token(
+        serial=token.serial,
+        algorithm=enum_in(TokenAlgorithm, types_pb2.TokenAlgorithm, token.algorithm),
+        hash=hash_in,
+        digits=token.digits,
+        period=period,
+        pin_rule=enum_in(PinRule, types_pb2.PinRule, token.pin_rule),
+        pin_set=token.pin_set,
+        username=token.username,
+        enabled=token.enabled,
+        expire_time=time_in(token, "expire_time"),
+        lost=token.lost,
+        live_codes=token.live_codes,
+        position=position,
+    )

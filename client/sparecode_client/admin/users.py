@@ -4,10 +4,13 @@
 from collections.abc import Sequence
 from datetime import timedelta
 
-from sparecode.v1 import users_pb2
+from sparecode.v1 import (
+    users_pb2,
+)
 from sparecode_client.connection.client import Caller, new_request_id
-from sparecode_client.connection.wire import commit_in, position_in, user_in
-from sparecode_client.values.emergency_access import Commit, Page, User
+from sparecode_client.connection.wire import commit_in, position_in
+from sparecode_client.values.results import Commit, Page, ReadPosition
+from sparecode_client.values.users import User
 
 
 class Users(Caller):
@@ -154,3 +157,19 @@ class Users(Caller):
             lambda node: node.users.UnlockUser, request, within=within
         )
         return commit_in(answer.commit)
+
+
+def user_in(user: users_pb2.User, position: ReadPosition | None = None) -> User:
+    """Return a user."""
+    return User(
+        username=user.username,
+        display_name=user.display_name,
+        email=user.email,
+        enabled=user.enabled,
+        token_serials=tuple(user.token_serials),
+        token_failures=user.token_failures,
+        emergency_failures=user.emergency_failures,
+        locked=user.locked,
+        groups=tuple(user.groups),
+        position=position,
+    )

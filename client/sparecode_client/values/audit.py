@@ -5,7 +5,7 @@ import enum
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sparecode_client.values.emergency_access import ReadPosition
+from sparecode_client.values.results import ReadPosition
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sparecode_client.values.emergency_access import Commit, ReadPosition
+from sparecode_client.values.results import Commit, ReadPosition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

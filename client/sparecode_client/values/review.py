@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sparecode_client.values.emergency_access import ReadPosition
+from sparecode_client.values.results import ReadPosition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,18 +60,3 @@ class ClusterReview:
     disabled_users_count: int
     denied_certificates: tuple[ReviewedCertificate, ...]
     position: ReadPosition | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backup:
-    """A backup that was written."""
-
-    index: int
-    """The last log entry that is in it."""
-    digest: str
-    """Of the state that is in it."""
-    take_time: datetime | None
-    recipients: tuple[str, ...]
-    """Who can open it."""
-    size: int
-    """Of the file, in bytes."""

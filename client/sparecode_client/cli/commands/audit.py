@@ -19,7 +19,7 @@ from sparecode_client.cli.terminal.words import (
     show_second,
 )
 from sparecode_client.values.audit import AuditEvent, AuditFilter
-from sparecode_client.values.emergency_access import Page
+from sparecode_client.values.results import Page
 
 app = typer.Typer(
     no_args_is_help=True,

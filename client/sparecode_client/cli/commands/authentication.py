@@ -12,7 +12,7 @@ from sparecode_client.cli.terminal.options import Username
 from sparecode_client.cli.terminal.prompts import secret
 from sparecode_client.cli.terminal.settings import Settings, settings_of
 from sparecode_client.errors import InvalidArgument
-from sparecode_client.values.emergency_access import Authentication, Decision
+from sparecode_client.values.authentication import Authentication, Decision
 
 EPILOG = (
     "Example: sparecode authenticate alice --agents-node n2:7300 --agents-ca ca.pem "

@@ -15,7 +15,7 @@ from sparecode_client.cli.terminal.cluster_status import (
 )
 from sparecode_client.cli.terminal.exit_codes import ExitCode
 from sparecode_client.cli.terminal.settings import settings_of
-from sparecode_client.values.emergency_access import ClusterStatus
+from sparecode_client.values.cluster import ClusterStatus
 
 app = typer.Typer(no_args_is_help=True, help="Look after the cluster itself.")
 app.add_typer(review.app)

@@ -20,7 +20,7 @@ from sparecode_client.cli.terminal.options import StaleOk
 from sparecode_client.cli.terminal.settings import settings_of
 from sparecode_client.cli.terminal.words import plain, show_second
 from sparecode_client.errors import Unavailable
-from sparecode_client.values.emergency_access import ClusterStatus
+from sparecode_client.values.cluster import ClusterStatus
 
 app = typer.Typer()
 

@@ -10,8 +10,8 @@ import typer
 from sparecode_client.cli.terminal.import_results import importing, say_imported
 from sparecode_client.cli.terminal.prompts import content, secret
 from sparecode_client.cli.terminal.settings import settings_of
-from sparecode_client.values.emergency_access import PinRule
 from sparecode_client.values.imports import TokenFileFormat
+from sparecode_client.values.tokens import PinRule
 
 app = typer.Typer()
 

@@ -22,7 +22,7 @@ from sparecode_client.cli.terminal.options import (
 from sparecode_client.cli.terminal.prompts import secret
 from sparecode_client.cli.terminal.settings import settings_of
 from sparecode_client.cli.terminal.words import NUMBER_MAX, When, plural, show_time
-from sparecode_client.values.emergency_access import (
+from sparecode_client.values.tokens import (
     NewToken,
     PinRule,
     Token,

@@ -11,7 +11,7 @@ from sparecode_client.cli.terminal.options import Limit, StaleOk, Username, page
 from sparecode_client.cli.terminal.prompts import content
 from sparecode_client.cli.terminal.settings import Settings, settings_of
 from sparecode_client.cli.terminal.words import plural
-from sparecode_client.values.emergency_access import User
+from sparecode_client.values.users import User
 
 app = typer.Typer(no_args_is_help=True, help="Manage the people who authenticate.")
 

@@ -4,7 +4,7 @@
 from datetime import timedelta
 
 from sparecode_client.cli.terminal.words import show_time
-from sparecode_client.values.emergency_access import ClusterStatus, Member
+from sparecode_client.values.cluster import ClusterStatus, Member
 
 COLUMNS = ("Node", "Role", ">Term", ">Commit", ">Applied", ">Lag", ">Clock", "Version")
 """Of what `status` and `watch` show of a member."""

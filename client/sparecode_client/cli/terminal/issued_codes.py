@@ -8,10 +8,9 @@ from sparecode_client.cli.terminal.words import plural, show_code, show_time
 from sparecode_client.values.emergency_access import (
     IssuedFixedTokencode,
     IssuedTokencodes,
-    PinRule,
     RecoveryPolicy,
-    Token,
 )
+from sparecode_client.values.tokens import PinRule, Token
 
 POLICY_WORDS = {
     RecoveryPolicy.DENY: "it stays refused until it is reinstated",

@@ -7,7 +7,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from sparecode_client.cli.terminal.words import TIME_FORMS, When, read_time
-from sparecode_client.values.emergency_access import Page
+from sparecode_client.values.results import Page
 
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sparecode_client.cli.terminal.words import for_terminal, plain, show_timestamp
-from sparecode_client.values.emergency_access import Commit, ReadPosition
+from sparecode_client.values.results import Commit, ReadPosition
 
 
 class OutputFormat(enum.StrEnum):

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Backups of the cluster."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from sparecode.v1 import (
+    cluster_pb2,
+)
+from sparecode_client.connection.client import Caller, new_request_id
+from sparecode_client.connection.wire import time_in
+from sparecode_client.values.backup import Backup
+
+
+class Backups(Caller):
+    """`ClusterService.CreateBackup`."""
+
+    async def create_backup(
+        self,
+        begin: Callable[[], object],
+        write: Callable[[bytes], object],
+        *,
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> Backup:
+        """
+        Hand a backup of everything committed before the call to *write*, in pieces.
+
+        Where a node breaks off, another one begins anew: *begin* is called then, and
+        at first, and what was written before it counts no more.
+        """
+        asked = request_id or new_request_id()
+        taken = cluster_pb2.CreateBackupResponse()
+        written = 0
+
+        def take(piece: cluster_pb2.CreateBackupResponse) -> bool:
+            nonlocal taken, written
+            if piece.offset == 0:
+                begin()
+                written = 0
+            if piece.offset != written:
+                raise ValueError("a piece of the backup is missing")
+            write(piece.content)
+            written += len(piece.content)
+            taken = piece
+            return False
+
+        await self._client.stream_out(
+            lambda node: node.cluster.CreateBackup,
+            lambda: cluster_pb2.CreateBackupRequest(request_id=asked),
+            take,
+            request_id=asked,
+            within=within,
+        )
+        return Backup(
+            index=taken.index,
+            digest=taken.digest,
+            take_time=time_in(taken, "take_time"),
+            recipients=tuple(taken.recipients),
+            size=written,
+        )

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The members of the cluster."""
+
+from datetime import timedelta
+
+from sparecode.v1 import (
+    cluster_pb2,
+)
+from sparecode_client.connection.client import Caller, new_request_id
+from sparecode_client.connection.wire import enum_in, time_in
+from sparecode_client.values.membership import JoinTicket, ListedMember, MemberStanding
+
+
+class Memberships(Caller):
+    """The calls of `ClusterService` on members."""
+
+    async def list_members(
+        self, *, stale_ok: bool = False, within: timedelta | None = None
+    ) -> tuple[ListedMember, ...]:
+        """
+        Return the members, and the nodes that are about to become one.
+
+        *stale_ok*: also without a quorum, as the called node knows them.
+        """
+        answer = await self._client.unary(
+            lambda node: node.cluster.ListMembers,
+            cluster_pb2.ListMembersRequest(stale_ok=stale_ok),
+            within=within,
+        )
+        return tuple(
+            ListedMember(
+                node_id=member.node_id,
+                address=member.address,
+                standing=enum_in(
+                    MemberStanding, cluster_pb2.MemberStanding, member.standing
+                ),
+            )
+            for member in answer.members
+        )
+
+    async def create_join_ticket(
+        self,
+        node_id: str,
+        *,
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> JoinTicket:
+        """
+        Let the node *node_id* be admitted: once, within 15 minutes.
+
+        A retry with the same *request_id* gets the same ticket; a new one makes
+        every older ticket of the node void.
+        """
+        answer = await self._client.unary(
+            lambda node: node.cluster.CreateJoinTicket,
+            cluster_pb2.CreateJoinTicketRequest(
+                request_id=request_id or new_request_id(), node_id=node_id
+            ),
+            within=within,
+        )
+        return JoinTicket(ticket=answer.ticket, end_time=time_in(answer, "end_time"))
+
+    async def add_member(
+        self,
+        node_id: str,
+        address: str,
+        *,
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> int:
+        """
+        Add a node whose certificate and key ring came by another way than a ticket.
+
+        Returns the index of the commit. The node is a learner soon, and votes when
+        it has caught up.
+        """
+        answer = await self._client.unary(
+            lambda node: node.cluster.AddMember,
+            cluster_pb2.AddMemberRequest(
+                request_id=request_id or new_request_id(),
+                node_id=node_id,
+                address=address,
+            ),
+            within=within,
+        )
+        return answer.index
+
+    async def remove_member(
+        self,
+        node_id: str,
+        *,
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> None:
+        """Have a member leave for good; the primary hands over first."""
+        await self._client.unary(
+            lambda node: node.cluster.RemoveMember,
+            cluster_pb2.RemoveMemberRequest(
+                request_id=request_id or new_request_id(), node_id=node_id
+            ),
+            within=within,
+            patient=True,
+        )

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The review of a restored cluster."""
+
+from datetime import timedelta
+
+from sparecode.v1 import (
+    cluster_pb2,
+)
+from sparecode_client.connection.client import Caller, new_request_id
+from sparecode_client.connection.wire import commit_in, position_in, time_in
+from sparecode_client.values.results import Commit
+from sparecode_client.values.review import (
+    ClusterReview,
+    ReviewedAdministrator,
+    ReviewedAgent,
+    ReviewedCertificate,
+)
+
+
+class ClusterReviews(Caller):
+    """The calls of `ClusterService` on its review."""
+
+    async def get_review(self, *, within: timedelta | None = None) -> ClusterReview:
+        """Return what to check before a restored cluster serves agents."""
+        answer = await self._client.unary(
+            lambda node: node.cluster.GetReview,
+            cluster_pb2.GetReviewRequest(),
+            within=within,
+        )
+        return review_in(answer)
+
+    async def open_cluster(
+        self,
+        review: str,
+        *,
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> Commit:
+        """Have a restored cluster serve agents, if *review* is of what is there."""
+        answer = await self._client.unary(
+            lambda node: node.cluster.OpenCluster,
+            cluster_pb2.OpenClusterRequest(
+                request_id=request_id or new_request_id(), review=review
+            ),
+            within=within,
+        )
+        return commit_in(answer.commit)
+
+
+def review_in(review: cluster_pb2.GetReviewResponse) -> ClusterReview:
+    """Return a review."""
+    return ClusterReview(
+        cluster_id=review.cluster_id,
+        open=review.open,
+        epoch=review.epoch,
+        cause=review.cause,
+        begin_time=time_in(review, "begin_time"),
+        state_index=review.state_index,
+        state_time=time_in(review, "state_time"),
+        review=review.review,
+        administrators=tuple(
+            ReviewedAdministrator(name=each.name, role=each.role, enabled=each.enabled)
+            for each in review.administrators
+        ),
+        agents=tuple(
+            ReviewedAgent(
+                name=each.name,
+                identity=each.identity,
+                enabled=each.enabled,
+                restricted=each.restricted,
+            )
+            for each in review.agents
+        ),
+        disabled_users=tuple(review.disabled_users),
+        disabled_users_count=review.disabled_users_count,
+        denied_certificates=tuple(
+            ReviewedCertificate(
+                mark=each.mark,
+                value=each.value,
+                denied_time=time_in(each, "denied_time"),
+                denied_by=each.denied_by,
+            )
+            for each in review.denied_certificates
+        ),
+        position=position_in(review.position),
+    )
