@@ -254,11 +254,11 @@ run: $(INSTALLED) ## Three nodes on this machine, the main job step by step; Ctr
 	@PYTHONPATH=deploy $(PYTHON) -m local_cluster run
 
 .PHONY: demo
-demo: $(INSTALLED) ## The same with fresh state; fails unless every step came out as promised
+demo: $(INSTALLED) ## The same with fresh state; fails unless every step passes
 	@PYTHONPATH=deploy $(PYTHON) -m local_cluster demo
 
 .PHONY: reset
-reset: $(INSTALLED) ## Forget the cluster of `make run`
+reset: $(INSTALLED) ## Delete the cluster of `make run`
 	@PYTHONPATH=deploy $(PYTHON) -m local_cluster reset
 
 .PHONY: clean

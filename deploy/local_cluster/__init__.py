@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-A cluster on this machine: to try it, to show it, and to test it.
+A cluster on this machine, for trying, showing and testing Sparecode.
 
-* `setup`: certificates, keys and configuration, as an operator would make them.
-* `cluster`: the nodes as processes, and what one does to them: start, stop, kill.
-* `story`: the main job, step by step, in words; each step is checked.
+* `setup`: certificates, keys and configuration, made as an operator makes them.
+* `cluster`: the nodes as processes: start, stop, kill.
+* `story`: issuing and using codes step by step; each step is printed and checked.
 * `__main__`: `make run`, `make demo`, `make reset`.
 """

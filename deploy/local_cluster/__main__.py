@@ -24,20 +24,20 @@ from sparecode_client import SparecodeError
 
 STATE = Path(__file__).parents[2] / "var" / "local"
 TOLD = "told"
-"""A file that says: the story was told to its end, the cluster can go on."""
+"""A file that exists once every step has passed: `make run` can continue this cluster."""
 
 ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Ctrl-C, a polite kill, and the terminal closed."""
+"""Ctrl-C, `kill`, and a closed terminal."""
 
 IMPATIENCE_S = 2.0
-"""Between two presses of Ctrl-C that mean one."""
+"""Signals within this time count as one: impatient users press Ctrl-C twice."""
 
 INTERRUPTED = 130
-"""The exit code of what Ctrl-C has ended, as shells have it."""
+"""The exit code after Ctrl-C, as in shells."""
 
 
 def _environment_file(cluster: LocalCluster) -> Path:
-    """Write what the `sparecode` command wants to know, to be sourced by a shell."""
+    """Write the settings of the `sparecode` command, to be sourced by a shell."""
     certificates = cluster.certificates
     lines = {
         "SPARECODE_NODES": ",".join(node.admin_address for node in cluster.nodes),
@@ -56,10 +56,10 @@ def _environment_file(cluster: LocalCluster) -> Path:
 
 
 def run(console: Console) -> int:
-    """Run the cluster of this checkout until Ctrl-C; tell the story on the way."""
+    """Run the cluster of this checkout until Ctrl-C, and run the steps of the story."""
     new = not (STATE / TOLD).exists()
     if new:
-        _forget()  # What an interrupted run has left.
+        _forget()  # An interrupted run may have left files.
         console.print("Setting up three nodes: certificates, keys, first administrator")
     cluster = set_up(STATE) if new else LocalCluster.load(STATE)
     with _stopping(cluster):
@@ -74,13 +74,13 @@ def run(console: Console) -> int:
         _invite(cluster, console)
         with contextlib.suppress(KeyboardInterrupt):
             signal.pause()
-        console.print("\nStopping the nodes; `make run` continues this cluster")
+        console.print("\nStopping the nodes. `make run` starts this cluster again.")
     return 0
 
 
 @contextlib.contextmanager
 def _stopping(cluster: LocalCluster) -> Iterator[None]:
-    """Stop the nodes at the end, whatever ends it, and however often it is told to."""
+    """Stop the nodes at the end. Further signals do not interrupt that."""
     try:
         yield
     finally:
@@ -91,7 +91,7 @@ def _stopping(cluster: LocalCluster) -> Iterator[None]:
 
 def _invite(cluster: LocalCluster, console: Console) -> None:
     environment = _environment_file(cluster)
-    console.print("\n[bold]The cluster is yours.[/] In another terminal:\n")
+    console.print("\n[bold]The cluster is ready.[/] Try it in another terminal:\n")
     console.print(
         f"    source {environment}\n"
         f"    .venv/bin/sparecode login {ADMINISTRATOR}"
@@ -103,21 +103,22 @@ def _invite(cluster: LocalCluster, console: Console) -> None:
         soft_wrap=True,
     )
     if cluster.nodes[0].ports.console:
-        console.print("Or in a browser, at whichever node, the Security Console:\n")
+        console.print("Or open the Security Console of any node in a browser:\n")
         for node in cluster.nodes:
             console.print(f"    {node.console_url}  ({node.node_id})", highlight=False)
         console.print(
-            f"\n    name {ADMINISTRATOR}, password {cluster.password}\n"
-            "    (the certificate is of this cluster's own authority: "
-            f"{cluster.members_ca})\n",
+            f"\n    Sign in as {ADMINISTRATOR} with the password {cluster.password}\n"
+            "    The browser warns about the certificate, because it does not know "
+            "this\n    cluster's own authority:\n"
+            f"    {cluster.members_ca}\n",
             highlight=False,
             soft_wrap=True,
         )
-    console.print("Ctrl-C stops the nodes. `make reset` forgets them.")
+    console.print("Ctrl-C stops the nodes. `make reset` deletes this cluster.")
 
 
 def demo(console: Console) -> int:
-    """Tell the story with fresh state; the exit code says whether it is true."""
+    """Run every step on a new cluster; the exit code tells whether all have passed."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="sparecode-demo-") as directory:
         cluster = set_up(Path(directory))
@@ -126,26 +127,26 @@ def demo(console: Console) -> int:
             with Story(cluster, console) as story:
                 story.tell()
     took = time.monotonic() - started
-    console.print(f"\n[bold green]Every step came out as promised[/] ({took:.0f} s).")
+    console.print(f"\n[bold green]All steps have passed[/] ({took:.0f} s).")
     return 0
 
 
 def reset(console: Console) -> int:
-    """Forget the cluster of `make run`."""
+    """Delete the cluster of `make run`."""
     _forget()
-    console.print("The cluster of `make run` is forgotten.")
+    console.print("The cluster of `make run` is deleted.")
     return 0
 
 
 def _forget() -> None:
-    """Remove the cluster's folder, but not from under nodes that run."""
+    """Remove the cluster's folder, unless its nodes are running."""
     if (STATE / "cluster.json").exists():
         LocalCluster.load(STATE).check_ports()
     shutil.rmtree(STATE, ignore_errors=True)
 
 
 class _Interruption:
-    """Interrupts for a signal; more of them at once are impatience, and disturb."""
+    """A signal handler that interrupts once, and ignores repeated signals."""
 
     def __init__(self) -> None:
         self._last = float("-inf")
@@ -157,7 +158,7 @@ class _Interruption:
 
 
 def main() -> int:
-    """Do what the one argument says."""
+    """Run the command that the argument names."""
     commands = {"run": run, "demo": demo, "reset": reset}
     match sys.argv[1:]:
         case [name] if name in commands:

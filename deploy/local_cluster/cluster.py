@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Nodes on this machine, each a process with a folder, and what one does to them.
+Nodes on this machine: each is a process with a folder.
 
-`setup.set_up` makes such a cluster; this starts, watches, kills and stops it.
+`setup.set_up` makes a cluster; this module starts, watches, kills and stops it.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ ADMINISTRATOR = "admin"
 AGENT = "vpn"
 READY = "sparecode.ready"
 STOP_S = 20
-"""A node gives itself 15."""
+"""Seconds to wait for a node to stop; a node gives itself 15."""
 
 
 class LocalClusterError(Exception):
@@ -35,27 +35,27 @@ class LocalClusterError(Exception):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
-    """Where one node listens."""
+    """The ports of one node."""
 
     agents: int
     peers: int
     admin: int
     metrics: int = 0
-    """None, if 0."""
+    """0: the node serves no metrics."""
     console: int = 0
-    """0: it serves no console."""
+    """0: the node serves no console."""
     host: str = HOST
 
 
 PORTS = range(20_000, 32_000)
-"""For nodes; outgoing connections have those from 32768 on (ip_local_port_range)."""
+"""For nodes. Outgoing connections use ports from 32768 on (ip_local_port_range)."""
 
 
 def free_ports(count: int) -> list[int]:
     """
-    Return ports that nothing listens on now, all different.
+    Return different ports that no process listens on now.
 
-    None of those that Linux gives to outgoing connections: one of these could
+    They lie outside the range of outgoing connections: such a connection could
     take the port before the node does, or while the node is down.
     """
     drawn = random.SystemRandom().sample(PORTS, len(PORTS))
@@ -63,9 +63,9 @@ def free_ports(count: int) -> list[int]:
 
 
 def is_taken(port: int) -> bool:
-    """Say whether somebody listens on the port."""
+    """Return whether a process listens on the port."""
     with socket.socket() as probe:
-        # Connections of a node that has ended do not count.
+        # Lets it bind despite old connections of a node that has stopped.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
@@ -75,7 +75,7 @@ def is_taken(port: int) -> bool:
 
 
 def environment(*, testing: bool) -> dict[str, str]:
-    """Return the environment of a node; only tests may ask for cheap hashing."""
+    """Return the environment of a node; only tests may use cheap hashing."""
     return {**os.environ, **({"SPARECODE_TESTING": "1"} if testing else {})}
 
 
@@ -90,71 +90,71 @@ class LocalNode:
         self.ports = ports
         self.environment = environment(testing=testing)
         self.launcher: tuple[str, ...] = ()
-        """Goes before its command: a test may run it in a network of its own."""
+        """Put before its command, so that a test can run it in a separate network."""
         self.python = sys.executable
-        """Where the software is installed: a test may run an earlier release."""
+        """The Python with the software installed: a test may run an earlier release."""
         self.own_session = True
-        """Else it shares its starter's, and Linux looks at priorities across both."""
+        """If false, it shares its parent's session, and Linux compares priorities across both."""
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
 
     @property
     def config(self) -> Path:
-        """Its `node.toml`."""
+        """The node's `node.toml`."""
         return self.directory / "node.toml"
 
     @property
     def log(self) -> Path:
-        """What it says."""
+        """The file with the node's output."""
         return self.directory / "node.log"
 
     @property
     def key_ring(self) -> Path:
-        """Its copy of the cluster's key ring."""
+        """The node's copy of the cluster's key ring."""
         return self.directory / "keyring.json"
 
     @property
     def agents_address(self) -> str:
-        """Where agents call it."""
+        """The address of the listener for agents."""
         return f"{self.ports.host}:{self.ports.agents}"
 
     @property
     def admin_address(self) -> str:
-        """Where administrators and operators call it."""
+        """The address of the listener for administrators and operators."""
         return f"{self.ports.host}:{self.ports.admin}"
 
     @property
     def console_url(self) -> str:
-        """Where browsers find its Security Console."""
+        """The URL of the node's Security Console."""
         return f"https://{self.ports.host}:{self.ports.console}"
 
     @property
     def peers_address(self) -> str:
-        """Where the other nodes call it."""
+        """The address of the listener for other nodes."""
         return f"{self.ports.host}:{self.ports.peers}"
 
     @property
     def metrics_address(self) -> str:
-        """Where Prometheus and probes call it."""
+        """The address of the listener for Prometheus and probes."""
         return f"{self.ports.host}:{self.ports.metrics}"
 
     @property
     def pid(self) -> int | None:
-        """The id of its process, while it was not told to end."""
+        """The process id, or None once the process was stopped or killed."""
         return None if self._process is None else self._process.pid
 
     @property
     def exit_code(self) -> int | None:
-        """How its process ended, if it did so by itself."""
+        """The exit code, if the process ended by itself."""
         return None if self._process is None else self._process.poll()
 
     @property
     def running(self) -> bool:
-        """Its process exists."""
+        """Whether the process exists."""
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Start its process; it is ready some time later."""
+        """Start the process; the node is ready some time later."""
         if self.running:
             return
         self._log = self.log.open("ab")
@@ -171,13 +171,13 @@ class LocalNode:
             stdout=self._log,
             stderr=subprocess.STDOUT,
             env=self.environment,
-            # Ctrl-C is for whoever runs the cluster, who then stops the nodes.
+            # Ctrl-C goes to the parent only, which then stops the nodes.
             start_new_session=self.own_session,
             process_group=None if self.own_session else 0,
         )
 
     def _signal(self, number: signal.Signals, timeout_s: float) -> int | None:
-        """Send a signal that ends its process; return the exit code."""
+        """Send a signal that ends the process; return the exit code."""
         if self._process is None:
             return None
         if self._process.poll() is None:
@@ -191,18 +191,18 @@ class LocalNode:
         return code
 
     def wait(self, *, timeout_s: float) -> int:
-        """Return how its process ends by itself."""
+        """Wait for the process to end by itself; return the exit code."""
         if self._process is None:
-            message = f"{self.node_id} does not run"
+            message = f"{self.node_id} is not running"
             raise LocalClusterError(message)
         return self._process.wait(timeout=timeout_s)
 
     def kill(self) -> None:
-        """End its process at once, as `kill -9` does."""
+        """End the process at once, as `kill -9` does."""
         self._signal(signal.SIGKILL, timeout_s=10)
 
     def stop(self) -> int | None:
-        """Ask it to stop, and kill it if it does not; return the exit code."""
+        """Stop the process, and kill it if that takes too long; return the exit code."""
         try:
             return self._signal(signal.SIGTERM, timeout_s=STOP_S)
         except subprocess.TimeoutExpired:
@@ -210,9 +210,9 @@ class LocalNode:
             return None
 
     def last_words(self, lines: int = 12) -> str:
-        """Return the end of its log, for an error message."""
+        """Return the end of the node's output, for an error message."""
         if not self.log.exists():
-            return "(it said nothing)"
+            return "(no output)"
         return "\n".join(
             self.log.read_text(errors="replace").splitlines()[-lines:],
         )
@@ -252,7 +252,7 @@ class LocalCluster:
 
     @property
     def members_ca(self) -> Path:
-        """Signs the nodes' certificates."""
+        """The certificate authority of the nodes."""
         return self.certificates / "members-ca.pem"
 
     @property
@@ -266,10 +266,10 @@ class LocalCluster:
         return self.password_file.read_text().strip()
 
     def node(self, node_id: str) -> LocalNode:
-        """Return the node of that id."""
+        """Return the node with this id."""
         return next(node for node in self.nodes if node.node_id == node_id)
 
-    # --- Running it ----------------------------------------------------------
+    # --- Running the cluster ----------------------------------------------------------
 
     def start(self, *, timeout_s: float = 60) -> None:
         """Start every node and return when all are ready."""
@@ -285,16 +285,16 @@ class LocalCluster:
         deadline = time.monotonic() + timeout_s
         while beginning.exists():
             if time.monotonic() > deadline:
-                message = f"the cluster did not begin:\n{self.nodes[0].last_words()}"
+                message = f"the cluster did not start:\n{self.nodes[0].last_words()}"
                 raise LocalClusterError(message)
             time.sleep(0.05)
 
     def check_ports(self) -> None:
         """
-        Check that nobody else has the ports of the nodes that do not run here.
+        Check that no other process has the ports of the nodes that are stopped.
 
-        Who has them may well be the same cluster, run from another terminal: its
-        nodes would answer in place of ours. Raises `LocalClusterError`.
+        It may be the same cluster, run from another terminal: its nodes would
+        answer in place of these. Raises `LocalClusterError`.
         """
         for node in self.nodes:
             for name in ("agents", "peers", "admin", "metrics", "console"):
@@ -302,7 +302,7 @@ class LocalCluster:
                 if port and not node.running and is_taken(port):
                     message = (
                         f"port {port} of {node.node_id} ({name}) is taken. Perhaps "
-                        "this cluster runs in another terminal: stop it there first "
+                        "this cluster is running in another terminal: stop it there first "
                         f"(`ss -ltnp 'sport = :{port}'` names the process)."
                     )
                     raise LocalClusterError(message)
@@ -320,7 +320,7 @@ class LocalCluster:
     def wait_ready(
         self, *nodes: LocalNode, timeout_s: float = 60, poll_s: float = 0.1
     ) -> None:
-        """Return when these nodes (none given: all) say they are ready to serve."""
+        """Return when these nodes, or all, report that they are ready to serve."""
         deadline = time.monotonic() + timeout_s
         for node in nodes or self.nodes:
             while not (self._is_ready(node) and node.running):

@@ -18,7 +18,7 @@ _HASHES = {"SHA1": hashlib.sha1, "SHA256": hashlib.sha256, "SHA512": hashlib.sha
 
 @dataclass
 class DemonstrationToken:
-    """A TOTP token whose seed we know, since we made the file: it plays the real one."""
+    """A simulated TOTP token. Its seed is known, because the token file is in `tests`."""
 
     serial: str
     generator: pyotp.TOTP
@@ -26,10 +26,10 @@ class DemonstrationToken:
 
     def tokencode(self) -> str:
         """
-        Return a tokencode that was not shown before.
+        Return a tokencode that it has not returned before.
 
-        The token's clock may run one step ahead of the nodes' (K1), so nobody has
-        to wait half a minute for the next one.
+        The token's clock may run one step ahead of the nodes (K1), so the next
+        tokencode does not need a wait of half a minute.
         """
         now = int(time.time()) // self.generator.interval
         self._shown = max(now, self._shown + 1)
@@ -38,13 +38,13 @@ class DemonstrationToken:
 
 @dataclass(frozen=True)
 class Person:
-    """A user, with the token that the story gives them and the PIN they remember."""
+    """A user of the story, with a token and a PIN."""
 
     username: str
     display_name: str
     token: DemonstrationToken
     pin: str
-    """Empty: the token is used without one (an authenticator app)."""
+    """Empty: the token has no PIN, like an authenticator app."""
 
 
 def read_tokens() -> dict[str, DemonstrationToken]:
@@ -67,7 +67,7 @@ def read_tokens() -> dict[str, DemonstrationToken]:
 
 
 def people() -> tuple[Person, Person]:
-    """Return Alice, who has a SecurID-like token and a PIN, and Carol, who has an app."""
+    """Return Alice, who has a hardware token and a PIN, and Carol, who has an app."""
     tokens = read_tokens()
     return (
         Person("alice", "Alice Ash", tokens["000131415926"], pin="4711"),

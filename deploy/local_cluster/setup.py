@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Sets a cluster up with the commands that an operator uses.
+Set up a cluster with the commands that an operator uses.
 
-So this module is also the shortest description of how it is done by hand:
-certificates, one `node.toml` for each node, `init` on the first, and its key
-ring carried to the others.
+So this module is also the shortest description of the steps by hand:
+certificates, one `node.toml` per node, `init` on the first node, and its key
+ring copied to the others.
 """
 
 import dataclasses
@@ -41,8 +41,8 @@ def set_up(
     """
     Set up a cluster in *directory*, which must not hold one.
 
-    *testing* takes the cheapest key derivation: for tests, never for people.
-    *raft* goes into `[raft]`. *python* is where the software is installed.
+    *testing* uses the cheapest key derivation: for tests, never for people.
+    *raft* goes into `[raft]`. *python* has the software installed.
     """
     directory.mkdir(parents=True, exist_ok=True)
     ports = ports or _free_ports(nodes)
@@ -80,7 +80,7 @@ def _free_ports(nodes: int) -> list[Ports]:
 
 
 def _run(cluster: LocalCluster, *arguments: str) -> str:
-    """Run `sparecode-node`, as an operator would; return what it prints."""
+    """Run `sparecode-node` as an operator would; return its output."""
     done = subprocess.run(
         [cluster.nodes[0].python, "-m", "sparecode_node", *arguments],
         capture_output=True,
@@ -89,8 +89,8 @@ def _run(cluster: LocalCluster, *arguments: str) -> str:
         env=environment(testing=cluster.testing),
     )
     if done.returncode:
-        said = done.stderr or done.stdout
-        message = f"sparecode-node {' '.join(arguments)}: {said}"
+        output = done.stderr or done.stdout
+        message = f"sparecode-node {' '.join(arguments)}: {output}"
         raise LocalClusterError(message)
     return done.stdout
 
@@ -117,7 +117,7 @@ sign_in_per_s = 1000000
 peer_per_s = 1000000
 codes_per_s = 1000000
 """
-"""None to speak of: tests and benchmarks are one agent and one administrator."""
+"""Practically unlimited: tests and benchmarks use one agent and one administrator."""
 
 
 def _node_toml(cluster: LocalCluster, node: LocalNode, raft: Mapping[str, int]) -> str:
@@ -209,8 +209,8 @@ def _initialize(cluster: LocalCluster) -> None:
         str(cluster.password_file),
     )
     for other in others:
-        # All nodes share one key ring; an operator carries it over a secure channel.
+        # All nodes share one key ring. An operator copies it over a secure channel.
         shutil.copy(first.key_ring, other.key_ring)
-    # For those who verify exports of the audit log; it lies where the CA does.
+    # For verifying exports of the audit log; it lies next to the CA.
     keys = _run(cluster, "--config", str(first.config), "audit-keys")
     (cluster.certificates / "audit.pem").write_text(keys)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The main job, step by step, in words: what Sparecode is for, shown and checked.
+Issue and use emergency codes step by step; print each step and check its result.
 
-Every line names the node that did it. A step that does not come out as promised
+Every line names the node that did it. A step with another result than promised
 raises `NotAsPromisedError`, and `make demo` fails.
 """
 
@@ -41,20 +41,20 @@ PATIENCE_S = 30
 
 
 class NotAsPromisedError(Exception):
-    """A step of the story came out otherwise; the message says how."""
+    """A step had another result than promised; the message says which."""
 
 
 def until(condition: Callable[[], bool], what: str, *, poll_s: float = 0.1) -> None:
-    """Return once the condition holds; raise if it does not within our patience."""
+    """Return once the condition holds; raise if that takes too long."""
     deadline = time.monotonic() + PATIENCE_S
     while not condition():
         if time.monotonic() > deadline:
-            raise NotAsPromisedError(f"{what}: not within {PATIENCE_S} s")
+            raise NotAsPromisedError(f"{what}: did not happen within {PATIENCE_S} s")
         time.sleep(poll_s)
 
 
 class Story:
-    """Tells and checks. Use it as a context: it holds connections to all nodes."""
+    """Prints and checks the steps. A context manager that is connected to all nodes."""
 
     def __init__(self, cluster: LocalCluster, console: Console) -> None:
         self._cluster = cluster
@@ -85,11 +85,11 @@ class Story:
         """Close the connections."""
         self._open.close()
 
-    # --- Telling -------------------------------------------------------------
+    # --- Printing -------------------------------------------------------------
 
     @contextmanager
     def _step(self, promise: str) -> Iterator[None]:
-        """One line: what is promised, and whether it came out so."""
+        """Print one line for a step: what is promised, and whether it is so."""
         self._steps += 1
         try:
             yield
@@ -101,18 +101,20 @@ class Story:
         self._line("[green]ok[/]", promise)
 
     def _line(self, verdict: str, words: str) -> None:
-        """Print a step; what does not fit on one line goes on below its beginning."""
+        """Print a step; further lines are indented like the first."""
         grid = Table.grid(padding=(0, 2, 0, 0))
         grid.add_row(f"[bold]{self._steps:2}[/]", verdict, Text(words))
         self._console.print(grid)
 
     def _say(self, words: str) -> None:
-        self._console.print(Padding(Text(words, style="dim"), (0, 0, 0, 8)))
+        self._console.print(
+            Padding(Text(words, style="dim"), (0, 0, 0, 8), expand=False)
+        )
 
     def _part(self, title: str) -> None:
         self._console.print(f"\n[bold]{title}[/]")
 
-    # --- Asking --------------------------------------------------------------
+    # --- Calling nodes --------------------------------------------------------------
 
     def _try(
         self, node: LocalNode, person: Person, passcode: str, request_id: str = ""
@@ -157,7 +159,7 @@ class Story:
     # --- The story -----------------------------------------------------------
 
     def tell(self) -> None:
-        """Tell it all, on a cluster that is new."""
+        """Run every step, on a new cluster."""
         alice, carol = people()
         self._part("Setting up")
         self._sign_in()
@@ -168,7 +170,7 @@ class Story:
         issued = self.emergency(alice, RecoveryPolicy.ALLOW_AND_DISABLE)
         self._wrong_pin(alice, issued)
         self._same_request(alice, issued)
-        self._part("Carol uses an app, without PIN")
+        self._part("Carol uses an authenticator app without a PIN")
         self._app_user(carol)
         self._part("The primary is killed")
         self._failover(alice, issued)
@@ -176,22 +178,21 @@ class Story:
         self._recovered(alice, issued)
         self._part("All three nodes hold the same state")
         with self._step(
-            "the digests of all nodes are equal at the same index, and so are the heads "
-            "of their audit logs"
+            "state digests and audit log heads are equal on all nodes, at one index"
         ):
             until(self._digests_equal, "equal digests")
 
     def tell_again(self) -> None:
-        """Do the main job once more, on a cluster that goes on."""
+        """Issue and use codes once more, on a cluster that continues."""
         alice, _ = people()
-        self._part("The cluster goes on where it was")
+        self._part("The cluster continues where it stopped")
         self._sign_in()
         self.emergency(alice, RecoveryPolicy.ALLOW_AND_DISABLE)
 
     def _sign_in(self) -> None:
         node = self._cluster.nodes[1]
         with self._step(
-            f"{node.node_id}: {ADMINISTRATOR} signed in; the session holds on every node"
+            f"{node.node_id}: {ADMINISTRATOR} signs in; the session is valid on every node"
         ):
             session = self._log_in(node)
             for each in self._cluster.nodes:
@@ -206,12 +207,13 @@ class Story:
         primary, replicas = self._roles()
         names = " and ".join(replica.node_id for replica in replicas)
         with self._step(
-            f"three nodes are up: {primary.node_id} is the primary, {names} replicas"
+            f"three nodes are up: {primary.node_id} is the primary, "
+            f"{names} are replicas"
         ):
             until(self._digests_equal, "equal digests")
 
     def _log_in(self, node: LocalNode) -> Session:
-        """Sign in; a new cluster may be about to write its first administrator down."""
+        """Sign in, once the new cluster has its first administrator."""
         session: Session | None = None
 
         def signed_in() -> bool:
@@ -263,11 +265,11 @@ class Story:
             f"{one.node_id}: {person.username} signs in with PIN + tokencode"
         ):
             self._expect(one, person, passcode, accepted=True)
-        with self._step(f"{two.node_id}: the same tokencode is refused, it is spent"):
+        with self._step(f"{two.node_id}: the same tokencode is refused: it was used"):
             self._expect(two, person, passcode, accepted=False)
 
     def emergency(self, person: Person, policy: RecoveryPolicy) -> IssuedTokencodes:
-        """Issue codes on a replica, use one on another node, and try it everywhere."""
+        """Issue codes on a replica, use one on another node, then try it on every node."""
         primary, (replica, *others) = self._roles()
         other = others[0] if others else primary
         serial = person.token.serial
@@ -283,12 +285,12 @@ class Story:
         first = issued.codes[0].code
         self._say(
             f"committed by a quorum at index {issued.commit.index}; "
-            f"the first of ten reads {first}"
+            f"the first code is {first}"
         )
         with self._step(f"{other.node_id}: {person.username} signs in with PIN + code"):
             self._expect(other, person, person.pin + first, accepted=True)
         names = ", ".join(node.node_id for node in self._cluster.nodes)
-        with self._step(f"{names}: the same code is refused on all three"):
+        with self._step(f"{names}: the same code is refused on every node"):
             for node in self._cluster.nodes:
                 self._expect(node, person, person.pin + first, accepted=False)
         return issued
@@ -296,9 +298,11 @@ class Story:
     def _wrong_pin(self, person: Person, issued: IssuedTokencodes) -> None:
         primary, (replica, *_) = self._roles()
         code = issued.codes[1]
-        with self._step(f"{replica.node_id}: a wrong PIN is refused"):
+        with self._step(
+            f"{replica.node_id}: the next code with a wrong PIN is refused"
+        ):
             self._expect(replica, person, "9999" + code.code, accepted=False)
-        with self._step(f"{primary.node_id}: and the code is still live"):
+        with self._step(f"{primary.node_id}: that code is still live"):
             access = self._admin(primary).get_emergency_access(person.token.serial)
             record = next(
                 each for each in access.sets[0].codes if each.ordinal == code.ordinal
@@ -307,9 +311,11 @@ class Story:
                 raise NotAsPromisedError(f"the code is {record.state}")
         until(
             lambda: not self._admin(primary).get_user(person.username).locked,
-            "the wait after a wrong PIN is over",
+            "the wait after a wrong PIN ends",
         )
-        self._say("a wrong PIN costs a wait of one second; it is over")
+        self._say(
+            f"after a wrong PIN, {person.username} waits one second before the next try"
+        )
 
     def _same_request(self, person: Person, issued: IssuedTokencodes) -> None:
         one, two, *_ = self._cluster.nodes
@@ -335,7 +341,7 @@ class Story:
         for warning in issued.saved.warnings:
             self._say(f"the node warns: {warning}")
         with self._step(
-            f"{replica.node_id}: {person.username} signs in with a code alone"
+            f"{replica.node_id}: {person.username} signs in with a code and no PIN"
         ):
             self._expect(replica, person, issued.codes[0].code, accepted=True)
 
@@ -344,30 +350,31 @@ class Story:
         killed.kill()
         self._say(f"kill -9 {killed.node_id}")
         passcode = person.pin + issued.codes[2].code
-        with self._step(f"{one.node_id}: the survivors accept the next code"):
+        with self._step(
+            f"{one.node_id}: {person.username} signs in with the next code"
+        ):
             answer = self._agents[one.node_id].authenticate(
                 person.username, passcode, within=timedelta(seconds=PATIENCE_S)
             )
             if not answer.accepted:
                 raise NotAsPromisedError("it was refused")
-        with self._step(f"{two.node_id}: and refuse it the second time"):
+        with self._step(f"{two.node_id}: the same code is refused"):
             self._expect(two, person, passcode, accepted=False)
         killed.start()
         self._cluster.wait_ready(killed)
-        with self._step(f"{killed.node_id}: back again, it refuses it as well"):
+        with self._step(f"{killed.node_id}: restarted, it refuses the code too"):
             self._expect(killed, person, passcode, accepted=False)
         with self._step(
-            f"{killed.node_id}: its state equals the others', digest by digest"
+            f"{killed.node_id}: the digest of its state equals that of the other nodes"
         ):
             until(self._digests_equal, "equal digests")
 
     def _recovered(self, person: Person, issued: IssuedTokencodes) -> None:
         one, two, *_ = self._cluster.nodes
         with self._step(
-            f"{one.node_id}: her token is accepted, and that voids all her codes "
-            "(ALLOW_AND_DISABLE)"
+            f"{one.node_id}: her token is accepted, which voids all her codes"
         ):
             passcode = person.pin + person.token.tokencode()
             self._expect(one, person, passcode, accepted=True)
-        with self._step(f"{two.node_id}: a code that was never used is refused"):
+        with self._step(f"{two.node_id}: an unused code is refused"):
             self._expect(two, person, person.pin + issued.codes[9].code, accepted=False)
