@@ -2,7 +2,6 @@
 """The console of one node over the real use cases, and a browser without a script."""
 
 import contextlib
-import dataclasses
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from sparecode_node.domain.ids import NodeId
 from sparecode_node.rpc import tickets
 from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.rates import RateLimits
-from sparecode_node.services.use_cases import Services
 from tests.console.paper import Paper
 from tests.services.one_node import NODE, PASSWORD, ROOT, OneNode, one_node
 
@@ -29,13 +27,7 @@ class Desk:
         self.node = node
         self.site = Site(
             node_id=NODE,
-            # A use case that this node has not is one that no page calls.
-            services=Services(
-                **{
-                    field.name: getattr(node, field.name, None)
-                    for field in dataclasses.fields(Services)
-                }
-            ),
+            services=node.services,
             is_ready=lambda: node.replicator.ready,
             is_primary=lambda: node.replicator.primary == NodeId(NODE),
             clock=node.clock,

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from sparecode_node.domain.agents import Protects
 from sparecode_node.domain.emergency_access import RecoveryPolicy
@@ -42,17 +43,8 @@ from sparecode_node.replication.errors import (
 )
 from sparecode_node.replication.members import Member
 from sparecode_node.replication.replicator import MemberStatus, Proposal
-from sparecode_node.services.administrators import Administrators
-from sparecode_node.services.agents import Agents
 from sparecode_node.services.ambient import SystemEntropy
-from sparecode_node.services.approvals import Approvals
-from sparecode_node.services.audit import Audit
-from sparecode_node.services.authentication import Authentication
-from sparecode_node.services.authorization import Authorization
-from sparecode_node.services.backups import Backups, BackupSource
-from sparecode_node.services.bulk_issuing import BulkIssuing
-from sparecode_node.services.cluster import Cluster
-from sparecode_node.services.cluster_changes import ClusterChanges
+from sparecode_node.services.backups import BackupSource
 from sparecode_node.services.context import (
     AgentCaller,
     Anonymous,
@@ -60,30 +52,16 @@ from sparecode_node.services.context import (
     SessionCaller,
 )
 from sparecode_node.services.deciding import Answer
-from sparecode_node.services.emergency_access import Emergency, Issued, Lifetime
+from sparecode_node.services.emergency_access import Issued, Lifetime
 from sparecode_node.services.kdf import TESTING, Kdf, KdfInput, Lane, Secret
 from sparecode_node.services.key_keeping import KeyKeeper
 from sparecode_node.services.keyring import KeyRing
-from sparecode_node.services.local_administration import LocalAdministration
-from sparecode_node.services.opening import Opening
-from sparecode_node.services.pacing import Pace
-from sparecode_node.services.policies import Policies
-from sparecode_node.services.proposing import Proposer
-from sparecode_node.services.rates import RateLimits, Rates
-from sparecode_node.services.reading import Reader
+from sparecode_node.services.rates import RateLimits
 from sparecode_node.services.refusals import Refusals
-from sparecode_node.services.resealing import Resealer
 from sparecode_node.services.ring_file import RingFile
-from sparecode_node.services.rotating import Rotation
 from sparecode_node.services.sealing import Sealing, session_id
-from sparecode_node.services.second_factors import SecondFactors
-from sparecode_node.services.sessions import Sessions
 from sparecode_node.services.stamping import PrimaryStamper
-from sparecode_node.services.token_import import TokenImport
-from sparecode_node.services.tokens import Tokens
-from sparecode_node.services.touching import Touching
-from sparecode_node.services.user_import import UserImport
-from sparecode_node.services.users import Users
+from sparecode_node.services.use_cases import Services, build_services
 from sparecode_node.statemachine.commands import (
     Call,
     Command,
@@ -283,11 +261,10 @@ class TwoReplicas:
 
 @dataclass
 class OneNode:
-    """The services of the called node, and what they stand on."""
+    """The called node: its use cases, what they stand on, and short ways to call them."""
 
     clock: FakeClock
     kdf: Kdf
-    rates: Rates
     ring: KeyRing
     sealing: Sealing
     seeds: SeedReader
@@ -295,31 +272,14 @@ class OneNode:
     primary_db: sqlite3.Connection
     local_db: sqlite3.Connection
     replicator: TwoReplicas
-    authentication: Authentication
-    sessions: Sessions
-    second_factors: SecondFactors
-    users: Users
-    user_import: UserImport
-    tokens: Tokens
-    token_import: TokenImport
-    emergency: Emergency
-    bulk: BulkIssuing
-    agents: Agents
-    cluster: Cluster
-    cluster_changes: ClusterChanges
-    opening: Opening
     keeper: KeyKeeper
-    rotation: Rotation
-    resealer: Resealer
-    backups: Backups
-    audit: Audit
-    policies: Policies
-    administrators: Administrators
     refusals: Refusals
-    touching: Touching
-    approvals: Approvals
-    local: LocalAdministration
+    services: Services
     bearer: str = ""
+
+    def __getattr__(self, name: str) -> Any:
+        """Return the use case that `Services` has under this name."""
+        return getattr(self.services, name)
 
     def admin(self, method: str = "", request_id: str = "") -> CallContext:
         """Call as the administrator who has signed in."""
@@ -526,25 +486,9 @@ async def one_node(
     stamper = PrimaryStamper(seeds=seeds, sealing=sealing, clock=clock)
     replicator = TwoReplicas(primary, local, stamper, clock)
     state = await LocalState.open(folder / "local.db", connections=2)
-    shared = {"replicator": replicator, "state": state, "clock": clock}
-    refusals = Refusals(clock=clock, entropy=entropy)
-    touching = Touching(clock=clock, entropy=entropy)
-    authorization = Authorization(refusals=refusals, touching=touching, **shared)
-    proposer = Proposer(
-        replicator=replicator,
-        authorization=authorization,
-        state=state,
-        sealing=sealing,
-        clock=clock,
-    )
-    reader = Reader(authorization=authorization, **shared)
-    rates = Rates(limits or UNLIMITED, clock=clock, entropy=entropy)
-    pace = Pace(clock)
     keeper = KeyKeeper(ring, RingFile(path=folder / "key.ring"))
+    refusals = Refusals(clock=clock, entropy=entropy)
     node = OneNode(
-        refusals=refusals,
-        touching=touching,
-        rates=rates,
         clock=clock,
         kdf=kdf,
         ring=ring,
@@ -554,100 +498,25 @@ async def one_node(
         primary_db=primary_db,
         local_db=local_db,
         replicator=replicator,
-        authentication=Authentication(
-            sealing=sealing, kdf=kdf, rates=rates, entropy=entropy, **shared
-        ),
-        sessions=Sessions(
-            proposer=proposer, state=state, sealing=sealing, kdf=kdf, rates=rates
-        ),
-        second_factors=SecondFactors(
-            proposer=proposer,
-            reader=reader,
-            state=state,
-            sealing=sealing,
-            rates=rates,
-            entropy=entropy,
-        ),
-        users=Users(proposer=proposer, reader=reader, sealing=sealing, entropy=entropy),
-        user_import=UserImport(
-            proposer=proposer, sealing=sealing, entropy=entropy, pace=pace
-        ),
-        tokens=Tokens(
-            proposer=proposer,
-            reader=reader,
-            state=state,
-            sealing=sealing,
-            kdf=kdf,
-        ),
-        token_import=TokenImport(
-            proposer=proposer, sealing=sealing, clock=clock, pace=pace
-        ),
-        emergency=Emergency(
-            proposer=proposer,
-            reader=reader,
-            state=state,
-            sealing=sealing,
-            kdf=kdf,
-            rates=rates,
-            entropy=entropy,
-        ),
-        bulk=BulkIssuing(
-            proposer=proposer,
-            state=state,
-            sealing=sealing,
-            kdf=kdf,
-            rates=rates,
-            entropy=entropy,
-            pace=pace,
-        ),
-        agents=Agents(proposer=proposer, reader=reader),
-        cluster=Cluster(authorization=authorization, **shared),
-        policies=Policies(proposer=proposer, reader=reader),
-        approvals=Approvals(proposer=proposer, reader=reader),
-        local=LocalAdministration(
-            replicator=replicator, sealing=sealing, kdf=kdf, entropy=entropy
-        ),
-        audit=Audit(reader=reader, sealing=sealing),
-        administrators=Administrators(
-            proposer=proposer,
-            reader=reader,
-            state=state,
-            sealing=sealing,
-            kdf=kdf,
-            rates=rates,
-            entropy=entropy,
-        ),
-        cluster_changes=ClusterChanges(
-            proposer=proposer,
-            replicator=replicator,
-            sealing=sealing,
-            state=state,
-            authorities=lambda: (b"authority",),
-        ),
-        opening=Opening(proposer=proposer, reader=reader),
         keeper=keeper,
-        rotation=Rotation(
-            proposer=proposer,
-            replicator=replicator,
-            state=state,
+        refusals=refusals,
+        services=build_services(
+            replicator,
+            state,
             keeper=keeper,
+            kdf=kdf,
+            clock=clock,
             entropy=entropy,
-        ),
-        resealer=Resealer(sealing=sealing, entropy=entropy, pace=pace, **shared),
-        backups=Backups(
-            proposer=proposer,
-            sealing=sealing,
-            entropy=entropy,
-            source=BackupSource(
+            refusals=refusals,
+            backup_source=BackupSource(
                 write_snapshot=lambda target: write_snapshot(
                     folder / "local.db", target
                 ),
                 directory=folder,
                 version="1",
             ),
-            replicator=replicator,
-            state=state,
-            clock=clock,
+            limits=limits or UNLIMITED,
+            authorities=lambda: (b"authority",),
         ),
     )
     try:

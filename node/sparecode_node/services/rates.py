@@ -115,8 +115,6 @@ class Rates:
         self._sign_ins = buckets(limits.sign_in)
         self._peers = buckets(limits.peer)
         self._codes = buckets(limits.codes)
-        self.refused = 0
-        """Calls that were shed since the start."""
 
     def attempt(self, *, agent: str, client_address: str, name_tag: bytes) -> None:
         """Let an agent ask about a passcode (L7)."""
@@ -143,5 +141,4 @@ class Rates:
     def _take(self, buckets: TokenBuckets, whose: str, key: str, cost: int = 1) -> None:
         wait_s = buckets.take(key, cost)
         if wait_s:
-            self.refused += 1
             raise RateError(whose, retry_after_s=wait_s)
