@@ -14,7 +14,8 @@ from sparecode_node.rpc import tickets
 from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.rates import RateLimits
 from tests.console.paper import Paper
-from tests.services.one_node import NODE, PASSWORD, ROOT, OneNode, one_node
+from tests.services.one_node import PASSWORD, ROOT, OneNode, one_node
+from tests.services.two_replicas import NODE
 
 ORIGIN = "https://console.test"
 OTHERS = {"n1": ORIGIN, "n2": "https://n2.test", "n3": "https://n3.test"}

@@ -24,7 +24,7 @@ from sparecode_node.rpc.tickets import from_text
 from sparecode_node.statemachine.snapshots import SnapshotFacts
 from tests.console.desk import Desk
 from tests.console.test_pages import with_role
-from tests.services.one_node import NODE, TwoReplicas
+from tests.services.two_replicas import NODE, TwoReplicas
 
 pytestmark = pytest.mark.asyncio
 

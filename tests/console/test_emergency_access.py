@@ -14,7 +14,8 @@ from sparecode_node.replication.errors import (
 )
 from tests.console.desk import Desk
 from tests.console.test_pages import with_role
-from tests.services.one_node import NOW_MS, PIN, SERIAL
+from tests.services.one_node import PIN, SERIAL
+from tests.services.two_replicas import NOW_MS
 
 pytestmark = pytest.mark.asyncio
 

@@ -1,16 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-Two replicas in one process: the primary's state, and that of the node we call.
-
-Everything that is proposed passes the stamper and the codec of the log, and is
-kept as bytes. The called node's state follows at once; while it *lags*, only at
-a barrier, as on a replica that is behind.
-"""
+"""A node of an initialized cluster: every use case over two replicas, and short calls."""
 
 import contextlib
 import sqlite3
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +19,6 @@ from sparecode_node.domain.ids import (
     RequestId,
     SessionId,
 )
-from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import (
     Algorithm,
@@ -35,14 +28,7 @@ from sparecode_node.domain.tokencodes import (
 )
 from sparecode_node.queries.seeds import SeedReader
 from sparecode_node.queries.state import LocalState
-from sparecode_node.replication.codec import decode_entry, encode_entry
-from sparecode_node.replication.errors import (
-    ChangeRefusedError,
-    NotAppliedError,
-    ProposeError,
-)
-from sparecode_node.replication.members import Member
-from sparecode_node.replication.replicator import MemberStatus, Proposal
+from sparecode_node.replication.replicator import Proposal
 from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.backups import BackupSource
 from sparecode_node.services.context import (
@@ -66,18 +52,16 @@ from sparecode_node.statemachine.commands import (
     Call,
     Command,
     InitializeCluster,
-    PassBarrier,
     RequestKey,
 )
 from sparecode_node.statemachine.feature_level import NEWEST
 from sparecode_node.statemachine.machine import StateMachine
-from sparecode_node.statemachine.results import BarrierPassed, Decision, Result
+from sparecode_node.statemachine.results import Decision
 from sparecode_node.statemachine.snapshots import write_snapshot
+from tests.services.two_replicas import NODE, FakeClock, TwoReplicas
 
-NODE = NodeId("n1")
 ROOT = "root"
 PASSWORD = "correct horse battery"
-NOW_MS = 1_700_000_000_000
 SEED = b"a seed of twenty byt"
 PIN = "4711"
 SERIAL = "000131415926"
@@ -93,170 +77,6 @@ UNLIMITED = RateLimits(
 TOTP = TokencodeParameters(
     algorithm=Algorithm.TOTP, hash_name=HashName.SHA1, digits=6, period_s=30
 )
-
-
-class FakeClock:
-    """A clock that stands until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = NOW_MS
-
-    def now_ms(self) -> int:
-        return self.now
-
-    def monotonic_s(self) -> float:
-        return self.now / 1000
-
-    def pass_s(self, seconds: float) -> None:
-        self.now += int(seconds * 1000)
-
-
-class TwoReplicas:
-    """A replicator whose log is a list."""
-
-    def __init__(
-        self,
-        primary: StateMachine,
-        local: StateMachine,
-        stamper: PrimaryStamper,
-        clock: FakeClock,
-    ) -> None:
-        self._primary, self._local = primary, local
-        self.clock = clock
-        self._stamper = stamper
-        self.entries: list[bytes] = []
-        self.forwarded = 0
-        """So often the primary was asked for something."""
-        self.lags = False
-        self.down: ProposeError | None = None
-        self.transfers: list[NodeId | None] = []
-        self.not_ready = 0
-        """So often a removal cannot be yet; it takes its time to say so."""
-        self.gone: set[str] = set()
-        self.joined: tuple[Member, ...] = ()
-        """Members that are none any more."""
-        self.changes: list[tuple[str, Member | NodeId]] = []
-        self.before_apply: Call | None = None
-        """What another node gets in just before the next proposal."""
-
-    @property
-    def node_id(self) -> NodeId:
-        return NODE
-
-    @property
-    def primary(self) -> NodeId | None:
-        return None if self.down else NodeId("n2")
-
-    @property
-    def ready(self) -> bool:
-        return self.down is None
-
-    async def propose(self, proposal: Proposal, *, timeout_s: float) -> Result:
-        assert timeout_s > 0
-        self.forwarded += 1
-        if self.down:
-            raise self.down
-        if self.before_apply:
-            call, self.before_apply = self.before_apply, None
-            self.commit([Proposal(call=call)])
-        return self.commit([proposal])[0]
-
-    def commit(self, proposals: Sequence[Proposal]) -> tuple[Result, ...]:
-        calls = []
-        for each in self._stamper.stamp(proposals):
-            if isinstance(each, NotAppliedError):
-                raise each
-            calls.append(each)
-        entry = encode_entry(tuple(calls))
-        self.entries.append(entry)
-        results = self._primary.apply(len(self.entries), decode_entry(entry))
-        if not self.lags:
-            self.catch_up()
-        return results
-
-    def catch_up(self) -> None:
-        for index in range(self._local.applied_index + 1, len(self.entries) + 1):
-            self._local.apply(index, decode_entry(self.entries[index - 1]))
-
-    async def read_barrier(self, *, timeout_s: float) -> BarrierPassed:
-        call = Call(
-            command=PassBarrier(),
-            request=RequestKey(
-                caller="node:n1", method="", request_id=RequestId(""), tag=0
-            ),
-            node_id=NODE,
-            session_id=SessionId(""),
-            at_ms=0,
-        )
-        result = await self.propose(Proposal(call=call), timeout_s=timeout_s)
-        self.catch_up()
-        assert isinstance(result, BarrierPassed)
-        return result
-
-    async def wait_applied(self, index: int, *, timeout_s: float) -> None:
-        self.catch_up()
-        assert self._local.applied_index >= index
-
-    async def transfer_primary(
-        self, target: NodeId | None = None, *, timeout_s: float
-    ) -> NodeId:
-        assert timeout_s > 0
-        if target == "n9":
-            raise ChangeRefusedError(Rejected(Reason.MEMBER_UNKNOWN, "no n9"))
-        self.transfers.append(target)
-        return target or NodeId("n3")
-
-    def members(self) -> tuple[Member, ...]:
-        begun = (
-            Member(node_id=NodeId(i), address=f"{i}:7301")
-            for i in ("n0", "n1", "n3")
-            if i not in self.gone
-        )
-        return (*begun, *self.joined)
-
-    async def add_learner(self, member: Member, *, timeout_s: float) -> None:
-        assert timeout_s > 0
-        self.changes.append(("add_learner", member))
-
-    async def promote(self, node_id: NodeId, *, timeout_s: float) -> None:
-        assert timeout_s > 0
-        self.changes.append(("promote", node_id))
-
-    async def remove_member(self, node_id: NodeId, *, timeout_s: float) -> None:
-        assert timeout_s > 0
-        if self.not_ready:
-            self.not_ready -= 1
-            self.clock.pass_s(0.01)
-            rejected = Rejected(Reason.MEMBER_NOT_READY, "only n2 is in contact")
-            raise ChangeRefusedError(rejected)
-        if node_id == "n9":
-            raise ChangeRefusedError(Rejected(Reason.MEMBER_UNKNOWN, "no n9"))
-        self.changes.append(("remove_member", node_id))
-
-    async def status(
-        self, *, digest: bool, timeout_s: float
-    ) -> tuple[MemberStatus, ...]:
-        this = MemberStatus(
-            node_id=NODE,
-            reachable=True,
-            commit_index=self._local.applied_index,
-            applied_index=self._local.applied_index,
-            digest=self._local.digest() if digest else "",
-            clock_ms=NOW_MS,
-            audit_sequence=self._local._audit.sequence,
-            audit_head=self._local._audit.head.hex(),
-        )
-        other = replace(
-            this,
-            node_id=NodeId("n0"),
-            is_primary=True,
-            commit_index=len(self.entries),
-            applied_index=len(self.entries),
-            clock_ms=NOW_MS + 250,
-        )
-        if self.down:
-            other = MemberStatus(node_id=NodeId("n0"), reachable=False)
-        return this, other, MemberStatus(node_id=NodeId("n3"), reachable=False)
 
 
 @dataclass

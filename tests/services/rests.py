@@ -7,7 +7,8 @@ from sparecode_node.replication.replicator import Proposal
 from sparecode_node.services.pacing import Pace
 from sparecode_node.statemachine.commands import Command
 from sparecode_node.statemachine.results import Result
-from tests.services.one_node import FakeClock, OneNode
+from tests.services.one_node import OneNode
+from tests.services.two_replicas import FakeClock
 
 
 class Rests:

@@ -28,7 +28,8 @@ from sparecode_node.services.errors import (
 )
 from sparecode_node.statemachine.commands import CloseSession
 from sparecode_node.statemachine.permissions import PERMISSIONS
-from tests.services.one_node import NOW_MS, PIN, SEED, SERIAL, OneNode
+from tests.services.one_node import PIN, SEED, SERIAL, OneNode
+from tests.services.two_replicas import NOW_MS
 
 pytestmark = pytest.mark.asyncio
 

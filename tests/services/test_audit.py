@@ -11,7 +11,8 @@ from sparecode_node.queries.audit import AuditFilter, AuditRecord
 from sparecode_node.replication.errors import NoQuorumError
 from sparecode_node.services.context import CallContext
 from sparecode_node.services.errors import InvalidFieldError, NotPermittedError
-from tests.services.one_node import NOW_MS, PIN, SERIAL, VPN, OneNode
+from tests.services.one_node import PIN, SERIAL, VPN, OneNode
+from tests.services.two_replicas import NOW_MS
 
 pytestmark = pytest.mark.asyncio
 

@@ -20,7 +20,8 @@ from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.services.kdf import KdfInput, Lane
 from sparecode_node.statemachine.commands import AssignToken
 from sparecode_node.statemachine.results import EmergencyAccessSaved
-from tests.services.one_node import NOW_MS, PIN, SERIAL, OneNode, call_of
+from tests.services.one_node import PIN, SERIAL, OneNode, call_of
+from tests.services.two_replicas import NOW_MS
 
 HOUR_MS = 3_600_000
 METHOD = "EmergencyAccessService"

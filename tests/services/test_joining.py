@@ -24,7 +24,8 @@ from sparecode_node.services.wrapping import (
     MemberSecrets,
     unwrap,
 )
-from tests.services.one_node import NOW_MS, OneNode
+from tests.services.one_node import OneNode
+from tests.services.two_replicas import NOW_MS
 
 pytestmark = pytest.mark.asyncio
 

@@ -6,8 +6,8 @@ import asyncio
 import pytest
 
 from sparecode_node.services.pacing import REST, REST_S_MAX, Pace
-from tests.services.one_node import FakeClock
 from tests.services.rests import Rests
+from tests.services.two_replicas import FakeClock
 
 pytestmark = pytest.mark.asyncio
 

@@ -19,10 +19,10 @@ from tests.services.one_node import (
     ROOT,
     UNLIMITED,
     VPN,
-    FakeClock,
     OneNode,
     one_node,
 )
+from tests.services.two_replicas import FakeClock
 
 SECRET = bytes(16)
 

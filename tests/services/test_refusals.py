@@ -18,7 +18,8 @@ from sparecode_node.services.refusals import (
     Refusals,
 )
 from sparecode_node.services.security_log import HANDSHAKE_FAILED, SecurityLog
-from tests.services.one_node import FakeClock, OneNode
+from tests.services.one_node import OneNode
+from tests.services.two_replicas import FakeClock
 
 pytestmark = pytest.mark.asyncio
 

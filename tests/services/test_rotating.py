@@ -26,8 +26,9 @@ from sparecode_node.services.rotating import Phase, RotationProgress, UnopenedSe
 from sparecode_node.services.sealing import Sealing
 from sparecode_node.statemachine.digest import digest
 from sparecode_node.statemachine.key_commands import ReplaceSeals, SealKind
-from tests.services.one_node import NODE, PIN, OneNode, TwoReplicas, one_node
+from tests.services.one_node import PIN, OneNode, one_node
 from tests.services.rests import slow_commits, watch_rests
+from tests.services.two_replicas import NODE, TwoReplicas
 
 NOBODY = KeyId(99)
 """No key: everything is sealed with another one."""

@@ -18,7 +18,8 @@ from sparecode_node.services.keyring import KeyRing
 from sparecode_node.services.sealing import Sealing
 from sparecode_node.services.stamping import PrimaryStamper
 from sparecode_node.statemachine.commands import Authenticate, Call
-from tests.services.one_node import NOW_MS, SERIAL, VPN, OneNode, call_of
+from tests.services.one_node import SERIAL, VPN, OneNode, call_of
+from tests.services.two_replicas import NOW_MS
 
 pytestmark = pytest.mark.asyncio
 

@@ -24,7 +24,8 @@ from sparecode_node.statemachine.token_commands import (
     ResynchronizeToken,
     SetPin,
 )
-from tests.services.one_node import NOW_MS, PIN, SEED, SERIAL, TOTP, OneNode, call_of
+from tests.services.one_node import PIN, SEED, SERIAL, TOTP, OneNode, call_of
+from tests.services.two_replicas import NOW_MS
 
 pytestmark = pytest.mark.asyncio
 
