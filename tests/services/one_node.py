@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A node of an initialized cluster: every use case over two replicas, and short calls."""
+"""A node of an initialized cluster: every use case over two replicas, and shortcuts."""
 
 import contextlib
 import sqlite3
@@ -81,7 +81,7 @@ TOTP = TokencodeParameters(
 
 @dataclass
 class OneNode:
-    """The called node: its use cases, what they stand on, and short ways to call them."""
+    """The called node: its use cases, the objects they use, and shortcuts to call them."""
 
     clock: FakeClock
     kdf: Kdf
@@ -102,7 +102,7 @@ class OneNode:
         return getattr(self.services, name)
 
     def admin(self, method: str = "", request_id: str = "") -> CallContext:
-        """Call as the administrator who has signed in."""
+        """Return the context of a call by the signed-in administrator."""
         return CallContext(
             caller=SessionCaller(bearer=self.bearer),
             request_id=request_id or str(uuid.uuid4()),
@@ -111,7 +111,7 @@ class OneNode:
         )
 
     def agent(self, identity: AgentIdentity = VPN, request_id: str = "") -> CallContext:
-        """Call as an agent."""
+        """Return the context of a call by an agent."""
         return CallContext(
             caller=AgentCaller(identity=identity),
             request_id=request_id or str(uuid.uuid4()),
@@ -122,7 +122,7 @@ class OneNode:
     async def login(
         self, *, name: str = ROOT, password: str = PASSWORD, request_id: str = ""
     ) -> None:
-        """Sign in, and stay so."""
+        """Sign in and keep the session for later calls."""
         signed_in = await self.sessions.login(
             CallContext(
                 caller=Anonymous(),
@@ -158,7 +158,7 @@ class OneNode:
         digits: int = 6,
         expires_at_ms: int | None = None,
     ) -> None:
-        """Add a user with a TOTP token; no PIN: the token is used without."""
+        """Add a user with a TOTP token. With an empty *pin* the token needs no PIN."""
         await self.users.create(
             self.admin("UserService/CreateUser"),
             username=username,
@@ -189,7 +189,7 @@ class OneNode:
         digits: int = 6,
         expires_at_ms: int | None = None,
     ) -> None:
-        """Add a TOTP token."""
+        """Enroll a TOTP token."""
         await self.tokens.enroll(
             self.admin("TokenService/EnrollToken"),
             serial=serial,
@@ -213,7 +213,7 @@ class OneNode:
         recovery: RecoveryPolicy = RecoveryPolicy.ALLOW_AND_DISABLE,
         keep_unused_codes: bool = False,
     ) -> Issued:
-        """Issue codes."""
+        """Issue emergency codes."""
         return await self.emergency.issue(
             self.admin("EmergencyAccessService/IssueTokencodes", request_id),
             serial=serial,
@@ -231,13 +231,13 @@ class OneNode:
         identity: AgentIdentity = VPN,
         request_id: str = "",
     ) -> bool:
-        """Ask whether a passcode is right."""
-        answer = await self.asks(
+        """Return whether the node accepts a passcode."""
+        answer = await self.authenticate(
             passcode, username=username, identity=identity, request_id=request_id
         )
         return answer.decision is Decision.ACCEPTED
 
-    async def asks(
+    async def authenticate(
         self,
         passcode: str,
         *,
@@ -245,7 +245,7 @@ class OneNode:
         identity: AgentIdentity = VPN,
         request_id: str = "",
     ) -> Answer:
-        """Ask about a passcode."""
+        """Return the answer to a passcode."""
         return await self.authentication.authenticate(
             self.agent(identity, request_id),
             username=username,
@@ -254,7 +254,7 @@ class OneNode:
             resource="mail",
         )
 
-    async def goes_on(
+    async def answer_challenge(
         self,
         challenge: bytes,
         tokencode: str,
@@ -263,7 +263,7 @@ class OneNode:
         identity: AgentIdentity = VPN,
         request_id: str = "",
     ) -> Answer:
-        """Answer a challenge."""
+        """Return the answer to the second step of an authentication."""
         context = replace(
             self.agent(identity, request_id),
             method="AuthenticationService/ContinueAuthentication",
@@ -274,16 +274,16 @@ class OneNode:
 
     def tokencode(self, *, step: int = 0, seed: bytes = SEED, digits: int = 6) -> str:
         """
-        Return what the token shows now, or some steps from now.
+        Return the tokencode that the token shows, *step* time steps from now.
 
-        Six digits are found by chance among the hexadecimal digits of a whole state:
-        who looks for a tokencode there takes a token of eight.
+        Use eight digits to search a whole state for a tokencode: among its
+        hexadecimal digits, six digits occur by chance.
         """
         shown = replace(TOTP, digits=digits)
         return tokencode_at(seed, shown, Moment(self.clock.now // 30_000 + step))
 
     def reasons(self) -> list[str]:
-        """Return why attempts were refused, as the audit log has it."""
+        """Return the reasons of refused attempts from the audit log."""
         rows = self.primary_db.execute(
             "SELECT reason FROM audit_events "
             "WHERE action IN ('Authenticate', 'ContinueAuthentication') ORDER BY sequence"
@@ -352,7 +352,7 @@ async def one_node(
 
 
 async def initialize(node: OneNode) -> None:
-    """Begin the state with the first administrator."""
+    """Initialize the cluster with its first administrator."""
     name, salt = AdministratorName(ROOT), bytes(16)
     (hashed,) = await node.kdf.derive(
         [KdfInput(secret=Secret.PASSWORD, salt=salt, text=PASSWORD)],
@@ -381,7 +381,7 @@ async def initialize(node: OneNode) -> None:
 
 
 def call_of(node: OneNode, command: Command) -> Call:
-    """Return a call of the signed-in administrator, through another node."""
+    """Return a call by the signed-in administrator that comes from another node."""
     return Call(
         command=command,
         request=RequestKey(

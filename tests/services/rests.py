@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commits that take their time, and rests that take none of the test's (I12)."""
+"""Slow commits, and pauses that only move the test's clock (I12)."""
 
 import pytest
 

@@ -23,7 +23,7 @@ async def without_pin(node: OneNode, *, digits: int = 6) -> Answer:
     """Let the help desk clear a PIN, and the user come with the tokencode alone."""
     await node.add_user(digits=digits)
     await node.tokens.clear_pin(node.admin("TokenService/ClearPin"), serial=SERIAL)
-    return await node.asks(node.tokencode(digits=digits))
+    return await node.authenticate(node.tokencode(digits=digits))
 
 
 async def after_three_wrong(node: OneNode) -> Answer:
@@ -32,14 +32,14 @@ async def after_three_wrong(node: OneNode) -> Answer:
     for _ in range(3):
         assert not await node.accepts("1" * 10)
         node.clock.pass_s(10)
-    return await node.asks(PIN + node.tokencode())
+    return await node.authenticate(PIN + node.tokencode())
 
 
 async def test_a_user_without_a_pin_chooses_one(node: OneNode) -> None:
     """(K2) And it is the PIN from then on; the first tokencode is spent (K3)."""
     asked = await without_pin(node)
     assert asked.decision is Decision.NEW_PIN_REQUIRED
-    answer = await node.goes_on(
+    answer = await node.answer_challenge(
         asked.challenge, node.tokencode(step=1), new_pin=NEW_PIN
     )
     assert answer.decision is Decision.ACCEPTED
@@ -56,7 +56,7 @@ async def test_codes_of_a_cleared_pin_open_nothing(node: OneNode) -> None:
     await node.add_user()
     code = (await node.issue()).codes[0].code
     await node.tokens.clear_pin(node.admin("TokenService/ClearPin"), serial=SERIAL)
-    answer = await node.asks(code)
+    answer = await node.authenticate(code)
     assert (answer.decision, answer.challenge) == (Decision.REFUSED, b"")
     assert node.reasons() == [Reason.PIN_NOT_SET]
 
@@ -67,7 +67,7 @@ async def test_after_three_wrong_ones_the_next_tokencode_is_needed(
     """(K1) Then one is enough again (L6)."""
     asked = await after_three_wrong(node)
     assert asked.decision is Decision.NEXT_TOKENCODE_REQUIRED
-    answer = await node.goes_on(asked.challenge, node.tokencode(step=1))
+    answer = await node.answer_challenge(asked.challenge, node.tokencode(step=1))
     assert answer.decision is Decision.ACCEPTED
     node.clock.pass_s(60)
     assert await node.accepts(PIN + node.tokencode())
@@ -81,14 +81,14 @@ async def test_a_clock_that_is_far_off_is_learned_by_two_tokencodes(
     for _ in range(3):
         assert not await node.accepts(PIN + node.tokencode(step=40))
         node.clock.pass_s(30)
-    asked = await node.asks(PIN + node.tokencode(step=40))
+    asked = await node.authenticate(PIN + node.tokencode(step=40))
     assert asked.decision is Decision.NEXT_TOKENCODE_REQUIRED
-    wrong = await node.goes_on(asked.challenge, node.tokencode(step=80))
+    wrong = await node.answer_challenge(asked.challenge, node.tokencode(step=80))
     assert wrong.decision is Decision.REFUSED
     node.clock.pass_s(30)
-    asked = await node.asks(PIN + node.tokencode(step=40))
+    asked = await node.authenticate(PIN + node.tokencode(step=40))
     node.clock.pass_s(30)
-    answer = await node.goes_on(asked.challenge, node.tokencode(step=40))
+    answer = await node.answer_challenge(asked.challenge, node.tokencode(step=40))
     assert answer.decision is Decision.ACCEPTED
     node.clock.pass_s(30)
     assert await node.accepts(PIN + node.tokencode(step=40))
@@ -108,7 +108,9 @@ async def test_a_challenge_lives_two_minutes(node: OneNode, late: bool) -> None:
     """(K3) Not judged and not charged after that."""
     asked = await without_pin(node)
     node.clock.pass_s(120 if late else 119)
-    answer = await node.goes_on(asked.challenge, node.tokencode(), new_pin=NEW_PIN)
+    answer = await node.answer_challenge(
+        asked.challenge, node.tokencode(), new_pin=NEW_PIN
+    )
     assert answer.decision is (Decision.REFUSED if late else Decision.ACCEPTED)
     assert node.reasons()[-1] == (Reason.CHALLENGE_NOT_VALID if late else "")
     user = await node.users.get(node.admin("UserService/GetUser"), "alice")
@@ -120,11 +122,13 @@ async def test_only_the_agent_that_got_it_may_answer(node: OneNode) -> None:
     await node.register_agent(SSH)
     asked = await without_pin(node)
     tokencode = node.tokencode(step=1)
-    other = await node.goes_on(
+    other = await node.answer_challenge(
         asked.challenge, tokencode, new_pin=NEW_PIN, identity=SSH
     )
     assert other.decision is Decision.REFUSED
-    own = await node.goes_on(asked.challenge, tokencode, new_pin=NEW_PIN, identity=VPN)
+    own = await node.answer_challenge(
+        asked.challenge, tokencode, new_pin=NEW_PIN, identity=VPN
+    )
     assert own.decision is Decision.ACCEPTED
 
 
@@ -136,13 +140,15 @@ async def test_it_is_answered_once_and_a_retry_gets_the_same_answer(
     request_id = str(uuid.uuid4())
     tokencode = node.tokencode(step=1)
     for _ in range(3):
-        answer = await node.goes_on(asked.challenge, tokencode, request_id=request_id)
+        answer = await node.answer_challenge(
+            asked.challenge, tokencode, request_id=request_id
+        )
         assert answer.decision is Decision.ACCEPTED
     for step in (1, 2):
-        again = await node.goes_on(asked.challenge, node.tokencode(step=step))
+        again = await node.answer_challenge(asked.challenge, node.tokencode(step=step))
         assert again.decision is Decision.REFUSED
     with pytest.raises(Refused) as raised:
-        await node.goes_on(
+        await node.answer_challenge(
             asked.challenge, node.tokencode(step=2), request_id=request_id
         )
     assert raised.value.rejected.reason is Reason.REQUEST_ID_REUSED
@@ -160,9 +166,9 @@ async def test_a_retry_of_the_first_step_gets_the_same_challenge(
     request_id = str(uuid.uuid4())
     await node.tokens.unassign(node.admin("TokenService/UnassignToken"), serial=SERIAL)
     passcode = node.tokencode()
-    first = await node.asks(passcode, request_id=request_id)
+    first = await node.authenticate(passcode, request_id=request_id)
     assert first.decision is Decision.NEW_PIN_REQUIRED
-    assert await node.asks(passcode, request_id=request_id) == first
+    assert await node.authenticate(passcode, request_id=request_id) == first
 
 
 async def test_another_users_challenge_is_of_no_use(node: OneNode) -> None:
@@ -170,7 +176,7 @@ async def test_another_users_challenge_is_of_no_use(node: OneNode) -> None:
     asked = await without_pin(node)
     seed = b"a seed of somebody e"
     await node.add_user("bob", serial="2", pin="", seed=seed)
-    answer = await node.goes_on(
+    answer = await node.answer_challenge(
         asked.challenge, node.tokencode(step=1, seed=seed), new_pin=NEW_PIN
     )
     assert answer.decision is Decision.REFUSED
@@ -190,7 +196,7 @@ async def test_what_changes_meanwhile_ends_the_challenge(node: OneNode) -> None:
     )
     node.replicator.lags = True
     node.replicator.before_apply = call_of(node, ClearPin(serial=SERIAL))
-    answer = await node.goes_on(
+    answer = await node.answer_challenge(
         asked.challenge, node.tokencode(step=1), new_pin=NEW_PIN
     )
     assert answer.decision is Decision.REFUSED
@@ -201,7 +207,7 @@ async def test_a_node_that_is_behind_computes_again(node: OneNode) -> None:
     """(T2) The new PIN is hashed for the user as the primary knows them."""
     node.replicator.lags = True
     asked = await without_pin(node)
-    answer = await node.goes_on(
+    answer = await node.answer_challenge(
         asked.challenge, node.tokencode(step=1), new_pin=NEW_PIN
     )
     assert answer.decision is Decision.ACCEPTED
@@ -214,7 +220,7 @@ async def test_what_is_no_challenge_is_refused_without_a_reason(
     node: OneNode, sealed: bytes
 ) -> None:
     """(A6, U1) Made up, or of another cluster; the audit log has it."""
-    answer = await node.goes_on(sealed, "123456")
+    answer = await node.answer_challenge(sealed, "123456")
     assert (answer.decision, answer.challenge) == (Decision.REFUSED, b"")
     assert node.reasons() == [Reason.CHALLENGE_NOT_VALID]
 
@@ -226,7 +232,7 @@ async def test_every_next_step_costs_the_same(node: OneNode) -> None:
 
     async def cost(challenge: bytes, tokencode: str, new_pin: str = "") -> None:
         before, entries = node.kdf.evaluations(), len(node.replicator.entries)
-        await node.goes_on(challenge, tokencode, new_pin=new_pin)
+        await node.answer_challenge(challenge, tokencode, new_pin=new_pin)
         costs.append(
             (node.kdf.evaluations() - before, len(node.replicator.entries) - entries)
         )
@@ -237,7 +243,7 @@ async def test_every_next_step_costs_the_same(node: OneNode) -> None:
     await cost(asked.challenge, node.tokencode(step=1))
     await node.tokens.clear_pin(node.admin("TokenService/ClearPin"), serial=SERIAL)
     node.clock.pass_s(60)
-    asked = await node.asks(node.tokencode())
+    asked = await node.authenticate(node.tokencode())
     await cost(asked.challenge, node.tokencode(step=1), NEW_PIN)
     assert costs == [(2, 1)] * 5
     assert node.reasons()[-4:] == [
@@ -254,10 +260,10 @@ async def test_a_new_pin_is_as_policy_wants_it(node: OneNode, pin: str) -> None:
     asked = await without_pin(node)
     tokencode = node.tokencode(step=1)
     with pytest.raises(InvalidFieldError) as raised:
-        await node.goes_on(asked.challenge, tokencode, new_pin=pin)
+        await node.answer_challenge(asked.challenge, tokencode, new_pin=pin)
     assert raised.value.field == "new_pin"
     assert pin not in str(raised.value)
-    answer = await node.goes_on(asked.challenge, tokencode, new_pin=NEW_PIN)
+    answer = await node.answer_challenge(asked.challenge, tokencode, new_pin=NEW_PIN)
     assert answer.decision is Decision.ACCEPTED
 
 
@@ -275,15 +281,17 @@ async def test_the_policy_of_the_commit_is_what_a_new_pin_is_held_to(
         values={"pin_length_min": 6},
     )
     with pytest.raises(InvalidFieldError, match="6 to 8 digits"):
-        await node.goes_on(asked.challenge, node.tokencode(step=1), new_pin=NEW_PIN)
+        await node.answer_challenge(
+            asked.challenge, node.tokencode(step=1), new_pin=NEW_PIN
+        )
 
 
 async def test_what_was_not_asked_for_is_not_taken(node: OneNode) -> None:
     """(K2) And what was asked for is needed."""
     asked = await without_pin(node)
     with pytest.raises(InvalidFieldError, match="is needed"):
-        await node.goes_on(asked.challenge, node.tokencode(step=1))
-    answer = await node.goes_on(
+        await node.answer_challenge(asked.challenge, node.tokencode(step=1))
+    answer = await node.answer_challenge(
         asked.challenge, node.tokencode(step=1), new_pin=NEW_PIN
     )
     assert answer.decision is Decision.ACCEPTED
@@ -291,9 +299,11 @@ async def test_what_was_not_asked_for_is_not_taken(node: OneNode) -> None:
         node.clock.pass_s(60)
         assert not await node.accepts("1" * 10)
     node.clock.pass_s(60)
-    asked = await node.asks(NEW_PIN + node.tokencode())
+    asked = await node.authenticate(NEW_PIN + node.tokencode())
     with pytest.raises(InvalidFieldError, match="must be empty"):
-        await node.goes_on(asked.challenge, node.tokencode(step=1), new_pin="1111")
+        await node.answer_challenge(
+            asked.challenge, node.tokencode(step=1), new_pin="1111"
+        )
 
 
 @pytest.mark.parametrize("tokencode", ["", "12345", "1234567", "x" * 6, "4711123456"])
@@ -302,7 +312,7 @@ async def test_what_is_no_tokencode_is_told_and_answers_nothing(
 ) -> None:
     before = node.kdf.evaluations()
     with pytest.raises(InvalidFieldError) as raised:
-        await node.goes_on(b"c", tokencode)
+        await node.answer_challenge(b"c", tokencode)
     assert raised.value.field == "next_tokencode"
     assert node.kdf.evaluations() == before
 
@@ -322,7 +332,7 @@ async def test_secrets_of_the_next_step_stay_out_of_the_log(node: OneNode) -> No
     pin = "90817263"
     asked = await without_pin(node, digits=8)
     tokencode = node.tokencode(step=1, digits=8)
-    answer = await node.goes_on(asked.challenge, tokencode, new_pin=pin)
+    answer = await node.answer_challenge(asked.challenge, tokencode, new_pin=pin)
     assert answer.decision is Decision.ACCEPTED
     kept = b"".join(node.replicator.entries)
     kept += repr(list(node.primary_db.iterdump())).encode()

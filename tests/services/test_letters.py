@@ -114,7 +114,7 @@ async def test_every_attempt_costs_the_same_still(
             assert node.kdf.evaluations() - before == hashes
             assert len(node.replicator.entries) - entries == 1
     before = node.kdf.evaluations()
-    await node.goes_on(b"no challenge", node.tokencode())
+    await node.answer_challenge(b"no challenge", node.tokencode())
     assert node.kdf.evaluations() - before == hashes
 
 
@@ -123,9 +123,9 @@ async def test_letters_stay_allowed_while_a_pin_has_any(node: OneNode) -> None:
     await node.add_user()
     await allow(node, pin_letters=True)
     await node.tokens.clear_pin(node.admin("TokenService/ClearPin"), serial=SERIAL)
-    first = await node.asks(node.tokencode())
+    first = await node.authenticate(node.tokencode())
     assert first.decision is Decision.NEW_PIN_REQUIRED
-    chosen = await node.goes_on(
+    chosen = await node.answer_challenge(
         first.challenge, node.tokencode(step=1), new_pin=LETTERED
     )
     assert chosen.decision is Decision.ACCEPTED

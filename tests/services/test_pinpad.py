@@ -131,11 +131,13 @@ async def test_pin_that_would_be_shorter_than_it_looks_is_refused(
 async def test_owner_chooses_a_pin(node: OneNode) -> None:
     """(K2, K3) By the tokencode alone; then the token shows the sum."""
     await add_alice(node, pin="")
-    answer = await node.asks(node.tokencode())
+    answer = await node.authenticate(node.tokencode())
     assert answer.decision is Decision.NEW_PIN_REQUIRED
     with pytest.raises(InvalidFieldError, match="does not begin with 0"):
-        await node.goes_on(answer.challenge, node.tokencode(step=1), new_pin="0815")
-    chosen = await node.goes_on(
+        await node.answer_challenge(
+            answer.challenge, node.tokencode(step=1), new_pin="0815"
+        )
+    chosen = await node.answer_challenge(
         answer.challenge, node.tokencode(step=1), new_pin="8150"
     )
     assert chosen.decision is Decision.ACCEPTED
@@ -152,10 +154,10 @@ async def test_next_tokencode_has_the_pin_folded_in_too(node: OneNode) -> None:
         for _ in range(3):
             assert not await node.accepts("1" * 6)
             node.clock.pass_s(60)
-        answer = await node.asks(shown(node, PIN))
+        answer = await node.authenticate(shown(node, PIN))
         assert answer.decision is Decision.NEXT_TOKENCODE_REQUIRED
         following = shown(node, PIN, step=1) if right else node.tokencode(step=1)
-        went = await node.goes_on(answer.challenge, following)
+        went = await node.answer_challenge(answer.challenge, following)
         assert (went.decision is Decision.ACCEPTED) is right
         node.clock.pass_s(120)
 

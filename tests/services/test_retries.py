@@ -95,11 +95,11 @@ async def test_pin_that_was_chosen_is_chosen_whatever_policy_says_by_now(
     """(Q2, K3) And a challenge that was not answered yet is not, by a PIN too short."""
     await node.add_user()
     await node.tokens.clear_pin(node.admin("TokenService/ClearPin"), serial=SERIAL)
-    asked = await node.asks(node.tokencode())
+    asked = await node.authenticate(node.tokencode())
     request_id, tokencode = new_id(), node.tokencode(step=1)
 
     async def chosen(wanted: str) -> Decision:
-        answer = await node.goes_on(
+        answer = await node.answer_challenge(
             asked.challenge, tokencode, new_pin=NEW_PIN, request_id=wanted
         )
         return answer.decision

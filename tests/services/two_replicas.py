@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-A replicator in one process: the primary's state, and that of the node we call.
+A replicator over two states in one process: the primary's and the called node's.
 
-Everything that is proposed passes the stamper and the codec of the log, and is
-kept as bytes. The called node's state follows at once; while it *lags*, only at
-a barrier, as on a replica that is behind.
+Every proposal passes the stamper and the codec of the log, and is kept as bytes.
+The called node applies it at once. While `lags` is set it applies only at a read
+barrier, like a replica that is behind.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ NOW_MS = 1_700_000_000_000
 
 
 class FakeClock:
-    """A clock that stands until it is moved."""
+    """A clock that a test moves."""
 
     def __init__(self) -> None:
         self.now = NOW_MS
@@ -60,18 +60,19 @@ class TwoReplicas:
         self._stamper = stamper
         self.entries: list[bytes] = []
         self.forwarded = 0
-        """So often the primary was asked for something."""
+        """Calls that went to the primary."""
         self.lags = False
         self.down: ProposeError | None = None
         self.transfers: list[NodeId | None] = []
         self.not_ready = 0
-        """So often a removal cannot be yet; it takes its time to say so."""
+        """Removals that are refused as not ready yet; each takes 10 ms."""
         self.gone: set[str] = set()
+        """Members that were removed."""
         self.joined: tuple[Member, ...] = ()
-        """Members that are none any more."""
+        """Members that were added."""
         self.changes: list[tuple[str, Member | NodeId]] = []
         self.before_apply: Call | None = None
-        """What another node gets in just before the next proposal."""
+        """A call that another node commits just before the next proposal."""
 
     @property
     def node_id(self) -> NodeId:
