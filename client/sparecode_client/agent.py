@@ -11,8 +11,12 @@ from sparecode_client.connection.channels import (
     TlsConnect,
     addresses,
 )
-from sparecode_client.connection.client import Caller, Client, new_request_id
-from sparecode_client.connection.deadlines import DEFAULT_TIMEOUT
+from sparecode_client.connection.client import (
+    DEFAULT_TIMEOUT,
+    Caller,
+    Client,
+    new_request_id,
+)
 from sparecode_client.connection.wire import enum_in
 from sparecode_client.errors import NodeFailed
 from sparecode_client.values.authentication import Authentication, Decision

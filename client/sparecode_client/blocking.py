@@ -18,8 +18,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 from sparecode_client.admin import AsyncAdmin
 from sparecode_client.agent import AsyncAgent
 from sparecode_client.connection.channels import Nodes, PathLike
-from sparecode_client.connection.client import Caller
-from sparecode_client.connection.deadlines import DEFAULT_TIMEOUT
+from sparecode_client.connection.client import DEFAULT_TIMEOUT, Caller
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -164,7 +164,7 @@ def test_export_overwrites_nothing(cli: Cli, tmp_path: Path) -> None:
         cli.node.answer(CHECKPOINT, answers.checkpoint_response(signed(log(), 4)))
         result = cli("audit", command, str(path))
         assert result.exit_code == 2
-        assert "File exists" in result.stderr
+        assert "exists already" in result.stderr
     assert path.read_text() == "evidence"
 
 

@@ -27,8 +27,7 @@ from sparecode_client.connection.channels import (
     TlsConnect,
     addresses,
 )
-from sparecode_client.connection.client import Client
-from sparecode_client.connection.deadlines import DEFAULT_TIMEOUT
+from sparecode_client.connection.client import DEFAULT_TIMEOUT, Client
 
 __all__ = ["AsyncAdmin"]
 

@@ -25,7 +25,6 @@ from sparecode_client.cli.commands import (
     second_factors,
     sessions,
     token_import,
-    token_life,
     tokens,
     users,
 )
@@ -173,7 +172,6 @@ app.command()(sessions.logout)
 app.command()(sessions.whoami)
 app.add_typer(users.app, name="users")
 tokens.app.add_typer(token_import.app)
-tokens.app.add_typer(token_life.app)
 app.add_typer(tokens.app, name="tokens")
 emergency_access.app.add_typer(bulk_issue.app)
 app.add_typer(emergency_access.app, name="emergency")

@@ -8,13 +8,15 @@ only the answer to a later try with the same request id can tell, and without
 one the whole call ends with `OutcomeUnknown`, whatever the last node said.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Self
 
 import grpc
 import tenacity
 
-from sparecode_client.connection.deadlines import Deadline
 from sparecode_client.connection.statuses import (
     NOT_CONNECTED,
     Status,
@@ -45,6 +47,26 @@ _UNANSWERED = {
 }
 _UNASKED = {grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED}
 """Said before a node looks for an earlier try with the same request id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """A moment on the clock of the running event loop."""
+
+    at_s: float
+
+    @classmethod
+    def after(cls, timeout: timedelta) -> Self:
+        """Return the moment that is *timeout* from now."""
+        return cls(asyncio.get_running_loop().time() + timeout.total_seconds())
+
+    def remaining_s(self) -> float:
+        """Return the seconds that are left; not positive: none."""
+        return self.at_s - asyncio.get_running_loop().time()
+
+    def remaining(self) -> timedelta:
+        """Return the time that is left, as the time-out of a step."""
+        return timedelta(seconds=max(0.0, self.remaining_s()))
 
 
 class NoAnswerError(Exception):

@@ -27,15 +27,15 @@ from sparecode.v1.policy_pb2_grpc import PolicyServiceStub
 from sparecode.v1.sessions_pb2_grpc import SessionServiceStub
 from sparecode.v1.tokens_pb2_grpc import TokenServiceStub
 from sparecode.v1.users_pb2_grpc import UserServiceStub
-from sparecode_client.connection.attempts import Attempts, NoAnswerError
+from sparecode_client.connection.attempts import Attempts, Deadline, NoAnswerError
 from sparecode_client.connection.channels import Connect, TlsConnect
-from sparecode_client.connection.deadlines import DEFAULT_TIMEOUT, Deadline
 from sparecode_client.connection.statuses import read_status
 from sparecode_client.errors import OutcomeUnknown, Overloaded, Unavailable
 
 Q = TypeVar("Q")
 A = TypeVar("A")
 
+DEFAULT_TIMEOUT = timedelta(seconds=10)
 TRY_TIMEOUT_S = 2.5
 """How long one node may think while others wait: a paused one never answers."""
 

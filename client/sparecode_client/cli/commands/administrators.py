@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from sparecode_client.cli.terminal.exit_codes import UsageError
-from sparecode_client.cli.terminal.options import Limit, StaleOk, pages
+from sparecode_client.cli.terminal.listing import read_pages, show_list
+from sparecode_client.cli.terminal.options import Limit, StaleOk
 from sparecode_client.cli.terminal.prompts import secret
 from sparecode_client.cli.terminal.session_file import forget_session, session_path
 from sparecode_client.cli.terminal.settings import settings_of
-from sparecode_client.cli.terminal.words import plural
 from sparecode_client.values.administrators import Administrator, AdministratorRole
 
 app = typer.Typer(
@@ -93,39 +93,26 @@ def list_(
     """List administrators, in the order of names."""
     settings = settings_of(context)
     with settings.admin() as admin:
-        page, complete = pages(
+        page = read_pages(
             lambda size, token: admin.list_administrators(
                 page_size=size, page_token=token, stale_ok=stale_ok
             ),
             limit,
         )
-    if settings.output.is_json:
-        settings.output.json(
-            {
-                "administrators": page.items,
-                "complete": complete,
-                "position": page.position,
-            }
-        )
-        return
-    settings.output.table(
-        ["Name", "Role", "User", "Second factor", "State"],
-        (
-            [
-                each.name,
-                "?" if each.role is None else Role[each.role.name].value,
-                each.username or "-",
-                "set" if each.second_factor else "-",
-                state_of(each),
-            ]
-            for each in page.items
-        ),
+    show_list(
+        settings.output,
+        page,
+        lambda each: [
+            each.name,
+            "?" if each.role is None else Role[each.role.name].value,
+            each.username or "-",
+            "set" if each.second_factor else "-",
+            state_of(each),
+        ],
+        key="administrators",
+        columns=["Name", "Role", "User", "Second factor", "State"],
+        noun="administrator",
     )
-    if not complete:
-        settings.output.note(
-            f"There are more than {plural(limit, 'administrator')}: see --limit."
-        )
-    settings.output.position(page.position)
 
 
 def state_of(administrator: Administrator) -> str:

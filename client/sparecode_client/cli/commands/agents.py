@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from sparecode_client.cli.terminal.exit_codes import UsageError
-from sparecode_client.cli.terminal.options import Limit, StaleOk, pages
+from sparecode_client.cli.terminal.listing import read_pages, show_list
+from sparecode_client.cli.terminal.options import Limit, StaleOk
 from sparecode_client.cli.terminal.prompts import content
 from sparecode_client.cli.terminal.settings import settings_of
 from sparecode_client.cli.terminal.words import plural, show_time
@@ -80,35 +81,26 @@ def list_(
     """List agents, in the order of names."""
     settings = settings_of(context)
     with settings.admin() as admin:
-        page, complete = pages(
+        page = read_pages(
             lambda size, token: admin.list_agents(
                 page_size=size, page_token=token, stale_ok=stale_ok
             ),
             limit,
         )
-    if settings.output.is_json:
-        settings.output.json(
-            {"agents": page.items, "complete": complete, "position": page.position}
-        )
-        return
-    settings.output.table(
-        ["Name", "Certificate identity", "Protects", "Admits", "State"],
-        (
-            [
-                agent.name,
-                agent.certificate_identity,
-                protects_of(agent),
-                admits_of(agent),
-                "enabled" if agent.enabled else "disabled",
-            ]
-            for agent in page.items
-        ),
+    show_list(
+        settings.output,
+        page,
+        lambda agent: [
+            agent.name,
+            agent.certificate_identity,
+            protects_of(agent),
+            admits_of(agent),
+            "enabled" if agent.enabled else "disabled",
+        ],
+        key="agents",
+        columns=["Name", "Certificate identity", "Protects", "Admits", "State"],
+        noun="agent",
     )
-    if not complete:
-        settings.output.note(
-            f"There are more than {plural(limit, 'agent')}: see --limit."
-        )
-    settings.output.position(page.position)
 
 
 def protects_of(agent: RegisteredAgent) -> str:
@@ -331,36 +323,23 @@ def denied(
     """List the certificates that are refused."""
     settings = settings_of(context)
     with settings.admin() as admin:
-        page, complete = pages(
+        page = read_pages(
             lambda size, token: admin.list_denied_certificates(
                 page_size=size, page_token=token, stale_ok=stale_ok
             ),
             limit,
         )
-    if settings.output.is_json:
-        settings.output.json(
-            {
-                "certificates": page.items,
-                "complete": complete,
-                "position": page.position,
-            }
-        )
-        return
-    settings.output.table(
-        ["Mark", "Certificate", "Since", "By", "Note"],
-        (
-            [
-                "SHA-256" if each.fingerprint else "serial",
-                each.fingerprint or each.serial_number,
-                show_time(each.deny_time),
-                each.administrator,
-                each.note,
-            ]
-            for each in page.items
-        ),
+    show_list(
+        settings.output,
+        page,
+        lambda each: [
+            "SHA-256" if each.fingerprint else "serial",
+            each.fingerprint or each.serial_number,
+            show_time(each.deny_time),
+            each.administrator,
+            each.note,
+        ],
+        key="certificates",
+        columns=["Mark", "Certificate", "Since", "By", "Note"],
+        noun="certificate",
     )
-    if not complete:
-        settings.output.note(
-            f"There are more than {plural(limit, 'certificate')}: see --limit."
-        )
-    settings.output.position(page.position)

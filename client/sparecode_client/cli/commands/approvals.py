@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
-from sparecode_client.cli.terminal.options import Limit, StaleOk, pages
+from sparecode_client.cli.terminal.listing import read_pages, show_list
+from sparecode_client.cli.terminal.options import Limit, StaleOk
 from sparecode_client.cli.terminal.settings import settings_of
-from sparecode_client.cli.terminal.words import NUMBER_MAX, plural, show_time
+from sparecode_client.cli.terminal.words import NUMBER_MAX, show_time
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -32,36 +33,27 @@ def list_(
     """List what waits, and what was approved and is not used yet; the oldest first."""
     settings = settings_of(context)
     with settings.admin() as admin:
-        page, complete = pages(
+        page = read_pages(
             lambda size, token: admin.list_approvals(
                 page_size=size, page_token=token, stale_ok=stale_ok
             ),
             limit,
         )
-    if settings.output.is_json:
-        settings.output.json(
-            {"approvals": page.items, "complete": complete, "position": page.position}
-        )
-        return
-    settings.output.table(
-        [">No.", "Asked by", "For", "In words", "Until", "State"],
-        (
-            [
-                str(each.approval_id),
-                each.author,
-                f"{each.action} {each.target}",
-                each.description,
-                show_time(each.end_time),
-                f"approved by {each.approver}" if each.approver else "waits",
-            ]
-            for each in page.items
-        ),
+    show_list(
+        settings.output,
+        page,
+        lambda each: [
+            str(each.approval_id),
+            each.author,
+            f"{each.action} {each.target}",
+            each.description,
+            show_time(each.end_time),
+            f"approved by {each.approver}" if each.approver else "waits",
+        ],
+        key="approvals",
+        columns=[">No.", "Asked by", "For", "In words", "Until", "State"],
+        noun="approval",
     )
-    if not complete:
-        settings.output.note(
-            f"There are more than {plural(limit, 'approval')}: see --limit."
-        )
-    settings.output.position(page.position)
 
 
 @app.command(epilog="Example: sparecode approvals approve 7")

@@ -9,13 +9,13 @@ import typer
 
 from sparecode_client.cli.commands import audit_files
 from sparecode_client.cli.commands.audit_files import ExportForm, NewFile
-from sparecode_client.cli.terminal.options import Limit, StaleOk, pages, time_option
+from sparecode_client.cli.terminal.listing import list_json, note_rest, read_pages
+from sparecode_client.cli.terminal.options import Limit, StaleOk, time_option
 from sparecode_client.cli.terminal.settings import settings_of
 from sparecode_client.cli.terminal.words import (
     NUMBER_MAX,
     When,
     plain,
-    plural,
     show_second,
 )
 from sparecode_client.values.audit import AuditEvent, AuditFilter
@@ -99,22 +99,16 @@ def list_(
         )
 
     with settings.admin() as admin:
-        page, complete = pages(page_of, limit)
+        page = read_pages(page_of, limit)
     if settings.output.is_json:
-        settings.output.json(
-            {"events": page.items, "complete": complete, "position": page.position}
-        )
+        settings.output.json(list_json("events", page))
         return
     for event in page.items:
         for line in lines_of(event, shutil.get_terminal_size().columns):
             settings.output.say(line)
     if not page.items:
         settings.output.note("There are no such events.")
-    if not complete:
-        settings.output.note(
-            f"There are more than {plural(limit, 'event')}: see --limit."
-        )
-    settings.output.position(page.position)
+    note_rest(settings.output, page, "event")
 
 
 @app.command("export", epilog="Example: sparecode audit export audit-2026.jsonl")

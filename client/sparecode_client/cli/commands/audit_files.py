@@ -4,7 +4,6 @@
 import base64
 import contextlib
 import enum
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -22,10 +21,10 @@ from sparecode_client.audit.checkpoints import (
 from sparecode_client.audit.verification import AuditVerdict, verify
 from sparecode_client.cli.terminal.exit_codes import (
     ExitCode,
-    UsageError,
     fail,
     failures_told,
 )
+from sparecode_client.cli.terminal.new_file import new_file
 from sparecode_client.cli.terminal.options import StaleOk
 from sparecode_client.cli.terminal.settings import Settings, settings_of
 from sparecode_client.cli.terminal.words import plural, show_second
@@ -65,7 +64,7 @@ def export(
     stale_ok: bool,
 ) -> None:
     """Write the log into a file, and say how much that was."""
-    with settings.admin() as admin, _new_file(path) as write:
+    with settings.admin() as admin, _writer(path) as write:
         exported = admin.export_audit_events(
             write,
             wanted,
@@ -86,23 +85,13 @@ def _facts(exported: AuditExport) -> dict[str, object]:
 
 
 @contextlib.contextmanager
-def _new_file(path: Path) -> Iterator[Callable[[bytes], object]]:
-    """Give what writes a new file; one that did not become whole goes away."""
+def _writer(path: Path) -> Iterator[Callable[[bytes], object]]:
+    """Yield a writer for *path*: a new file, or for `-` the standard output."""
     if path == Path("-"):
         yield sys.stdout.buffer.write
         return
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from error
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file.write
-    except BaseException as error:
-        path.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise UsageError(f"{path}: {error.strerror}") from error
-        raise
+    with new_file(path) as file:
+        yield file.write
 
 
 def checkpoint(
@@ -120,7 +109,7 @@ def checkpoint(
     settings = settings_of(context)
     with settings.admin() as admin:
         signed = admin.get_checkpoint(stale_ok=stale_ok)
-    with failures_told(), _new_file(path) as write:
+    with failures_told(), _writer(path) as write:
         write(checkpoint_text(signed).encode())
     if path == Path("-"):
         return

@@ -1,25 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """`sparecode emergency bulk`: codes for the tokens of a CSV file, into another one."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
 
-from sparecode_client.cli.commands.emergency_access import IfRecovered
+from sparecode_client.cli.commands.emergency_access import (
+    IfRecovered,
+    WeakenRecoveryPolicy,
+)
 from sparecode_client.cli.terminal.bulk_issue_files import CodesFile, read_rows
 from sparecode_client.cli.terminal.exit_codes import ExitCode, UsageError
 from sparecode_client.cli.terminal.options import time_option
+from sparecode_client.cli.terminal.progress import progress_bar
 from sparecode_client.cli.terminal.settings import Settings, settings_of
 from sparecode_client.cli.terminal.words import When, plural
 from sparecode_client.errors import SparecodeError
@@ -71,13 +66,7 @@ def bulk(
             help="What happens when a token turns up: see sparecode emergency issue.",
         ),
     ] = IfRecovered.DENY,
-    weaken_recovery_policy: Annotated[
-        bool,
-        typer.Option(
-            "--weaken-recovery-policy",
-            help="Agree to replace deny by one of the others.",
-        ),
-    ] = False,
+    weaken_recovery_policy: WeakenRecoveryPolicy = False,
     resume: Annotated[
         bool,
         typer.Option(
@@ -105,12 +94,13 @@ def bulk(
         with CodesFile.opened(path, resume=resume) as output:
             left = [row for row in rows if row.serial not in output.complete]
             skipped = len(rows) - len(left)
-            with _progress(len(rows), skipped) as advance:
+            with progress_bar("Issuing") as bar:
+                bar.show(skipped, len(rows))
 
                 def take(result: BulkIssueResult) -> None:
                     output.write(result)
                     results.append(result)
-                    advance()
+                    bar.show(skipped + len(results), len(rows))
 
                 try:
                     admin.bulk_issue_tokencodes(
@@ -185,20 +175,3 @@ def _say(
     settings.output.say(
         "Nobody can show them again: hand them over, then destroy the file."
     )
-
-
-@contextmanager
-def _progress(rows: int, done: int) -> Iterator[Callable[[], object]]:
-    """Show a bar on the terminal, if there is one; give what moves it on."""
-    console = Console(stderr=True)
-    with Progress(
-        TextColumn("Issuing"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-        transient=True,
-    ) as progress:
-        task = progress.add_task("", total=rows, completed=done)
-        yield lambda: progress.advance(task)

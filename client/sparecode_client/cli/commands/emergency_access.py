@@ -15,11 +15,11 @@ from sparecode_client.cli.terminal.issued_codes import (
     say_issued,
     say_sheet,
 )
+from sparecode_client.cli.terminal.listing import read_pages, show_list
 from sparecode_client.cli.terminal.options import (
     Limit,
     Serial,
     StaleOk,
-    pages,
     time_option,
 )
 from sparecode_client.cli.terminal.output import Output
@@ -48,6 +48,15 @@ class IfRecovered(enum.StrEnum):
     DENY = "deny"
     ALLOW_AND_DISABLE = "allow-and-disable"
     ALLOW_AFTER_EXPIRY = "allow-after-expiry"
+
+
+WeakenRecoveryPolicy = Annotated[
+    bool,
+    typer.Option(
+        "--weaken-recovery-policy",
+        help="Agree to replace deny by one of the others.",
+    ),
+]
 
 
 @app.command(
@@ -87,13 +96,7 @@ def issue(
             "how many may live in all.",
         ),
     ] = False,
-    weaken_recovery_policy: Annotated[
-        bool,
-        typer.Option(
-            "--weaken-recovery-policy",
-            help="Agree to replace deny by one of the others.",
-        ),
-    ] = False,
+    weaken_recovery_policy: WeakenRecoveryPolicy = False,
     sheet: Annotated[
         bool,
         typer.Option(
@@ -155,13 +158,7 @@ def fixed(
             help="What happens when the token turns up: see sparecode emergency issue.",
         ),
     ] = IfRecovered.DENY,
-    weaken_recovery_policy: Annotated[
-        bool,
-        typer.Option(
-            "--weaken-recovery-policy",
-            help="Agree to replace deny by one of the others.",
-        ),
-    ] = False,
+    weaken_recovery_policy: WeakenRecoveryPolicy = False,
 ) -> None:
     """
     Issue a temporary fixed tokencode for a lost token, and show it: this once.
@@ -234,7 +231,7 @@ def list_(
     settings = settings_of(context)
     end = None if ends_before is None else ends_before.moment()
     with settings.admin() as admin:
-        page, complete = pages(
+        page = read_pages(
             lambda size, token: admin.list_emergency_access(
                 live_codes_max=live_max,
                 end_before=end,
@@ -244,35 +241,22 @@ def list_(
             ),
             limit,
         )
-    if settings.output.is_json:
-        settings.output.json(
-            {
-                "emergency_access": page.items,
-                "complete": complete,
-                "position": page.position,
-            }
-        )
-        return
-    settings.output.table(
-        ["Serial", "User", ">Live codes", "Until", "If recovered"],
-        (
-            [
-                access.serial,
-                access.username,
-                str(access.live_codes),
-                show_time(access.end_time, never="no end"),
-                "-"
-                if access.recovery_policy is None
-                else IfRecovered[access.recovery_policy.name].value,
-            ]
-            for access in page.items
-        ),
+    show_list(
+        settings.output,
+        page,
+        lambda access: [
+            access.serial,
+            access.username,
+            str(access.live_codes),
+            show_time(access.end_time, never="no end"),
+            "-"
+            if access.recovery_policy is None
+            else IfRecovered[access.recovery_policy.name].value,
+        ],
+        key="emergency_access",
+        columns=["Serial", "User", ">Live codes", "Until", "If recovered"],
+        noun="token",
     )
-    if not complete:
-        settings.output.note(
-            f"There are more than {plural(limit, 'token')}: see --limit."
-        )
-    settings.output.position(page.position)
 
 
 @app.command(

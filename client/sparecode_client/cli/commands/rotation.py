@@ -1,16 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """`sparecode cluster rotate-keys`: another key, while the cluster serves."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from sparecode_client.cli.terminal.exit_codes import ExitCode, fail
 from sparecode_client.cli.terminal.output import Output
+from sparecode_client.cli.terminal.progress import progress_bar
 from sparecode_client.cli.terminal.settings import settings_of
 from sparecode_client.cli.terminal.words import show_second
 from sparecode_client.errors import SparecodeError
@@ -72,12 +69,13 @@ def rotate_keys(
     """
     settings = settings_of(context)
     begun = False
-    with settings.admin() as admin, _bar() as show:
+    with settings.admin() as admin, progress_bar(remaining_time=False) as bar:
 
         def seen(progress: RotationProgress) -> None:
             nonlocal begun
             begun = begun or progress.phase is not RotationPhase.HANDING_OUT
-            show(progress)
+            words = "" if progress.phase is None else _WORDS[progress.phase]
+            bar.show(progress.done, progress.total, words)
 
         try:
             ended = admin.rotate_keys(
@@ -141,29 +139,3 @@ def _unopened(seal: UnopenedSeal) -> list[str]:
         of.format(seal),
         command.format(seal) and f"sparecode {command.format(seal)}",
     ]
-
-
-@contextmanager
-def _bar() -> Iterator[Callable[[RotationProgress], object]]:
-    """Show a bar on the terminal, if there is one; give what moves it on."""
-    console = Console(stderr=True)
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        console=console,
-        disable=not console.is_terminal,
-        transient=True,
-    ) as bar:
-        task = bar.add_task("", total=None)
-
-        def show(progress: RotationProgress) -> None:
-            words = "" if progress.phase is None else _WORDS[progress.phase]
-            bar.update(
-                task,
-                description=words,
-                completed=progress.done,
-                total=progress.total,
-            )
-
-        yield show

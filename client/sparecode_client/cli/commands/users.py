@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from sparecode_client.cli.terminal.import_results import importing, say_imported
-from sparecode_client.cli.terminal.options import Limit, StaleOk, Username, pages
+from sparecode_client.cli.terminal.listing import read_pages, show_list
+from sparecode_client.cli.terminal.options import Limit, StaleOk, Username
 from sparecode_client.cli.terminal.prompts import content
 from sparecode_client.cli.terminal.settings import Settings, settings_of
-from sparecode_client.cli.terminal.words import plural
 from sparecode_client.values.users import User
 
 app = typer.Typer(no_args_is_help=True, help="Manage the people who authenticate.")
@@ -146,7 +146,7 @@ def list_(
     """List users, in the order of usernames."""
     settings = settings_of(context)
     with settings.admin() as admin:
-        page, complete = pages(
+        page = read_pages(
             lambda size, token: admin.list_users(
                 username_prefix=prefix,
                 search=search,
@@ -157,28 +157,20 @@ def list_(
             ),
             limit,
         )
-    if settings.output.is_json:
-        settings.output.json(
-            {"users": page.items, "complete": complete, "position": page.position}
-        )
-        return
-    settings.output.table(
-        ["Username", "Display name", "State", "Tokens"],
-        (
-            [
-                user.username,
-                user.display_name,
-                state(user),
-                ", ".join(user.token_serials),
-            ]
-            for user in page.items
-        ),
+    show_list(
+        settings.output,
+        page,
+        lambda user: [
+            user.username,
+            user.display_name,
+            state(user),
+            ", ".join(user.token_serials),
+        ],
+        key="users",
+        columns=["Username", "Display name", "State", "Tokens"],
+        noun="user",
+        hint="see --limit and --prefix",
     )
-    if not complete:
-        settings.output.note(
-            f"There are more than {plural(limit, 'user')}: see --limit and --prefix."
-        )
-    settings.output.position(page.position)
 
 
 @app.command(epilog="Example: sparecode users update alice --email alice@example.com")

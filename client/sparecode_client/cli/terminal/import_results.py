@@ -7,17 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import typer
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
 
 from sparecode_client.cli.terminal.exit_codes import ExitCode, UsageError
 from sparecode_client.cli.terminal.output import Output
+from sparecode_client.cli.terminal.progress import progress_bar
 from sparecode_client.cli.terminal.words import plural
 from sparecode_client.errors import InvalidArgument, SparecodeError
 from sparecode_client.values.imports import ImportedToken, ImportedUser
@@ -34,23 +27,13 @@ def importing(output: Output, file: Path) -> Iterator[Callable[[object, int], No
     What is given wants each result, and the number of all rows. A file that cannot
     be read is called by its name, and who is interrupted told how to go on.
     """
-    console = Console(stderr=True)
     done = 0
-    with Progress(
-        TextColumn("Importing"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-        transient=True,
-    ) as progress:
-        task = progress.add_task("", total=None)
+    with progress_bar("Importing") as bar:
 
         def take(_result: object, rows: int) -> None:
             nonlocal done
             done += 1
-            progress.update(task, total=rows, advance=1)
+            bar.show(done, rows)
 
         try:
             yield take

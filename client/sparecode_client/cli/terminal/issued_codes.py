@@ -2,6 +2,7 @@
 """Issued codes: shown once, on the terminal, on a sheet, or to a program."""
 
 import math
+from collections.abc import Sequence
 
 from sparecode_client.cli.terminal.output import Output
 from sparecode_client.cli.terminal.words import plural, show_code, show_time
@@ -11,6 +12,8 @@ from sparecode_client.values.emergency_access import (
     RecoveryPolicy,
 )
 from sparecode_client.values.tokens import PinRule, Token
+
+Issued = IssuedTokencodes | IssuedFixedTokencode
 
 POLICY_WORDS = {
     RecoveryPolicy.DENY: "it stays refused until it is reinstated",
@@ -24,16 +27,37 @@ COLUMNS_MAX = 4
 
 def issued_json(token: Token, issued: IssuedTokencodes) -> dict[str, object]:
     """Return what programs get: the one JSON with secrets in it."""
-    saved = issued.saved
     return {
-        "serial": issued.serial,
-        "username": token.username,
-        "set_id": saved.set_id,
+        **_target_json(token, issued),
         "codes": [
             {"ordinal": code.ordinal, "code": show_code(code.code)}
             for code in issued.codes
         ],
-        "live_codes": saved.live_codes,
+        "live_codes": issued.saved.live_codes,
+        **_saved_json(issued),
+    }
+
+
+def fixed_json(token: Token, issued: IssuedFixedTokencode) -> dict[str, object]:
+    """Return what programs get of a fixed tokencode, with the code."""
+    return {
+        **_target_json(token, issued),
+        "code": show_code(issued.code),
+        **_saved_json(issued),
+    }
+
+
+def _target_json(token: Token, issued: Issued) -> dict[str, object]:
+    return {
+        "serial": issued.serial,
+        "username": token.username,
+        "set_id": issued.saved.set_id,
+    }
+
+
+def _saved_json(issued: Issued) -> dict[str, object]:
+    saved = issued.saved
+    return {
         "voided_codes": saved.voided_codes,
         "end_time": saved.end_time,
         "commit_time": saved.commit_time,
@@ -47,7 +71,6 @@ def say_issued(
     output: Output, token: Token, issued: IssuedTokencodes, policy: RecoveryPolicy
 ) -> None:
     """Show the codes on the terminal."""
-    saved = issued.saved
     output.say(f"Emergency codes for token {issued.serial} of {token.username}")
     output.say()
     for line in columns(
@@ -55,66 +78,57 @@ def say_issued(
     ):
         output.say(line)
     output.say()
-    facts = [
-        ("Typed", how_typed(token)),
-        ("Valid until", show_time(saved.end_time, never="no end")),
-        ("Token recovered", POLICY_WORDS[policy]),
-        ("Live codes", str(saved.live_codes)),
-        (
-            "Committed",
-            f"through node {saved.commit.node_id} at log index {saved.commit.index}",
-        ),
-    ]
-    if saved.voided_codes:
-        facts.insert(4, ("Voided", plural(saved.voided_codes, "code") + " of before"))
-    output.facts(facts)
-    output.say()
+    _say_facts(
+        output,
+        token,
+        issued,
+        policy,
+        live=[("Live codes", str(issued.saved.live_codes))],
+    )
     output.say("Each code works once. Nobody can show them again: hand them over now.")
     _note_warnings(output, issued)
-
-
-def fixed_json(token: Token, issued: IssuedFixedTokencode) -> dict[str, object]:
-    """Return what programs get of a fixed tokencode, with the code."""
-    saved = issued.saved
-    return {
-        "serial": issued.serial,
-        "username": token.username,
-        "set_id": saved.set_id,
-        "code": show_code(issued.code),
-        "voided_codes": saved.voided_codes,
-        "end_time": saved.end_time,
-        "commit_time": saved.commit_time,
-        "node_id": saved.commit.node_id,
-        "index": saved.commit.index,
-        "warnings": saved.warnings,
-    }
 
 
 def say_fixed(
     output: Output, token: Token, issued: IssuedFixedTokencode, policy: RecoveryPolicy
 ) -> None:
     """Show a fixed tokencode on the terminal."""
-    saved = issued.saved
     output.say(f"Fixed tokencode for token {issued.serial} of {token.username}")
     output.say()
     output.say(f"      {show_code(issued.code)}")
     output.say()
-    facts = [
-        ("Typed", how_typed(token)),
-        ("Valid until", show_time(saved.end_time, never="no end")),
-        ("Token recovered", POLICY_WORDS[policy]),
-        (
-            "Committed",
-            f"through node {saved.commit.node_id} at log index {saved.commit.index}",
-        ),
-    ]
-    if saved.voided_codes:
-        facts.insert(3, ("Voided", plural(saved.voided_codes, "code") + " of before"))
-    output.facts(facts)
-    output.say()
+    _say_facts(output, token, issued, policy)
     output.say("It works until its end. Nobody can show it again: hand it over now.")
-    for warning in saved.warnings:
-        output.note(f"Warning: {warning}")
+    _note_warnings(output, issued)
+
+
+def _say_facts(
+    output: Output,
+    token: Token,
+    issued: Issued,
+    policy: RecoveryPolicy,
+    live: Sequence[tuple[str, str]] = (),
+) -> None:
+    saved = issued.saved
+    voided = (
+        [("Voided", plural(saved.voided_codes, "code") + " of before")]
+        if saved.voided_codes
+        else []
+    )
+    output.facts(
+        [
+            ("Typed", how_typed(token)),
+            ("Valid until", show_time(saved.end_time, never="no end")),
+            ("Token recovered", POLICY_WORDS[policy]),
+            *live,
+            *voided,
+            (
+                "Committed",
+                f"through node {saved.commit.node_id} at log index {saved.commit.index}",
+            ),
+        ]
+    )
+    output.say()
 
 
 def say_sheet(output: Output, token: Token, issued: IssuedTokencodes) -> None:
@@ -156,6 +170,6 @@ def columns(cells: list[str]) -> list[str]:
     return ["  ".join(cells[row::rows]) for row in range(rows)]
 
 
-def _note_warnings(output: Output, issued: IssuedTokencodes) -> None:
+def _note_warnings(output: Output, issued: Issued) -> None:
     for warning in issued.saved.warnings:
         output.note(f"Warning: {warning}")

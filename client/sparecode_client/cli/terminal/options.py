@@ -1,17 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Options that several commands have."""
 
-from collections.abc import Callable
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
 
 from sparecode_client.cli.terminal.words import TIME_FORMS, When, read_time
-from sparecode_client.values.results import Page
-
-T = TypeVar("T")
-
-PAGE_SIZE_MAX = 500
 
 
 def _read_time(text: str) -> When:
@@ -46,20 +40,3 @@ Limit = Annotated[
     int,
     typer.Option(min=1, max=10_000, metavar="NUMBER", help="Show so many at most."),
 ]
-
-
-def pages(page_of: Callable[[int, str], Page[T]], limit: int) -> tuple[Page[T], bool]:
-    """
-    Return *limit* items as one page, and whether those are all.
-
-    *page_of* takes a page size and a page token.
-    """
-    items: tuple[T, ...] = ()
-    token = ""
-    while True:
-        page = page_of(min(limit - len(items), PAGE_SIZE_MAX), token)
-        items += page.items
-        token = page.next_page_token
-        if not token or len(items) >= limit:
-            whole = Page(items=items, next_page_token=token, position=page.position)
-            return whole, not token
