@@ -2,7 +2,7 @@
 """
 Writes the reference pages from the code: python docs/generate.py [--check].
 
-With `--check` it writes nothing, and fails if a page is not what it would write.
+With `--check` it writes nothing, and fails if a page is out of date.
 """
 
 import ast
@@ -16,7 +16,7 @@ from pathlib import Path
 import typer
 from typer.testing import CliRunner
 
-# Before anything measures the terminal: pages are the same wherever they are made.
+# Set before typer measures the terminal, so that pages are the same on any machine.
 os.environ.update(COLUMNS="80", TERM="dumb", NO_COLOR="1")
 
 from sparecode_client.cli import app as client_app
@@ -46,20 +46,20 @@ def metrics() -> str:
     return _page(
         "Metrics",
         """
-`[metrics]` in `node.toml` opens the listener: `/metrics` for Prometheus,
-`/healthz` (the process lives; else restart it) and `/readyz` (send it calls;
-else it says why not). `deploy/prometheus/` has alert rules, `deploy/grafana/` a
-dashboard. Besides these there are Python's and the process's own metrics
-(`python_*`, `process_*`).
+`[metrics]` in `node.toml` opens the listener. It serves `/metrics` for Prometheus,
+`/healthz` (fails when the process must be restarted) and `/readyz` (fails when the
+node must not get calls, and gives the reason). `deploy/prometheus/` has alert rules,
+and `deploy/grafana/` has a dashboard. The node also exports the metrics of Python
+and of its process (`python_*`, `process_*`).
 
-Labels have few values. No user, administrator, agent or token is one.
+Labels have few values. No user, administrator, agent or token is a label.
 """,
         ["| metric | type | labels | meaning |", "|---|---|---|---|", *rows],
     )
 
 
 def commands() -> str:
-    """Return the page of both command lines: their own help."""
+    """Return the page of both command lines: the help of every command."""
     body: list[str] = []
     for name, app in (("sparecode", client_app), ("sparecode-node", node_app)):
         body += [f"## {name}", ""]
@@ -74,15 +74,15 @@ def commands() -> str:
     return _page(
         "Commands",
         """
-`sparecode` is for administrators, operators and scripts, from any machine that reaches
-the nodes. `sparecode-node` is the node, and sets it up on its machine.
+Administrators, operators and scripts use `sparecode`, on any machine that reaches the
+nodes. `sparecode-node` runs a node, and sets it up on its machine.
 """,
         body[:-1],
     )
 
 
 def _commands(command: object, words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """Yield the words of a command, then of all that are below it."""
+    """Yield the words of a command, then those of its subcommands."""
     yield words
     for name, each in getattr(command, "commands", {}).items():
         if not each.hidden:
@@ -107,34 +107,36 @@ def configuration() -> str:
             sections.append("\n".join(lines[at:]))
     body: list[str] = []
     for section in sections:
-        found = re.search(r"^\[([a-z.]+)\]", section, re.MULTILINE)
-        assert found is not None  # noqa: S101  That is how sections were told.
-        body += [f"## [{found[1]}]", "", "```toml", section.strip(), "```", ""]
+        header = re.search(r"^\[([a-z.]+)\]", section, re.MULTILINE)
+        assert header is not None  # noqa: S101  A section begins with its header.
+        body += [f"## [{header[1]}]", "", "```toml", section.strip(), "```", ""]
     words = "\n".join(line.lstrip("#").removeprefix(" ") for line in about)
     return _page("Configuration", f"`node.toml`. {words.strip()}", body[:-1])
 
 
 def reasons() -> str:
-    """Return the page of what calls fail with."""
+    """Return the page of the reasons with which calls fail."""
     body = [
         "## By the rules",
         "",
-        "The same on whichever node is asked, and recorded in the audit log. Agents are",
-        "told none of these but what they need for a retry.",
+        "These are the same on every node, and recorded in the audit log. Agents get none",
+        "of them, except those that they need for a retry.",
         "",
         *_answers(REASONS.values()),
         "",
         "## By the node",
+        "",
+        "These depend on the state of the node or the cluster.",
         "",
         *_answers({answer.reason: answer for answer in EXCEPTIONS.values()}.values()),
     ]
     return _page(
         "Reasons",
         """
-Why a call was refused, or failed: the `reason` of the `google.rpc.ErrorInfo` in its
-status (domain `sparecode`), which `sparecode --output json` shows, too. Where a time
-is given it stands in `google.rpc.RetryInfo`. The words of a status name the thing and
-its bound; these are what is said where there is nothing to name.
+Why a call was refused or failed: the `reason` of the `google.rpc.ErrorInfo` in its
+status (domain `sparecode`). `sparecode --output json` shows it too. The time to wait
+before a retry, if any, is in `google.rpc.RetryInfo`. The message of a status names the
+thing and its bound. The messages below are used if there is nothing to name.
 """,
         body,
     )
@@ -146,7 +148,7 @@ def _answers(answers: typing.Iterable[Answer]) -> list[str]:
         f"{'' if answer.retry_s is None else f'{answer.retry_s:g} s'} |"
         for answer in sorted(answers, key=lambda answer: answer.reason)
     ]
-    return ["| reason | status | words | again after |", "|---|---|---|---|", *rows]
+    return ["| reason | status | message | retry after |", "|---|---|---|---|", *rows]
 
 
 def _cell(words: str) -> str:
@@ -154,45 +156,47 @@ def _cell(words: str) -> str:
 
 
 def audit_events() -> str:
-    """Return the page of what the audit log records."""
-    told = {
+    """Return the page of the events of the audit log."""
+    actions = {
         command.__name__: (command.__doc__ or "").strip().partition("\n")[0]
         for command in typing.get_args(Command)
     }
     for name in ("PassBarrier", "TouchSessions"):  # Decide nothing; not recorded.
-        del told[name]
+        del actions[name]
     body = [
         "## Commands",
         "",
-        "What somebody has asked for. The action is the command's name; the outcome is",
-        "`applied` or `refused`, and a refusal has its [reason](reasons.md).",
+        "Requests of agents, administrators and members. The action is the command's",
+        "name. The outcome is `applied` or `refused`; a refusal has its",
+        "[reason](reasons.md).",
         "",
-        "| action | is to |",
+        "| action | meaning |",
         "|---|---|",
-        *(f"| `{name}` | {_cell(words)} |" for name, words in sorted(told.items())),
+        *(f"| `{name}` | {_cell(words)} |" for name, words in sorted(actions.items())),
         "",
         "## Consequences",
         "",
-        "What followed from a command, or from time, beside its own event.",
+        "Effects of a command, or of time passing, that have an event of their own.",
         "",
         *(f"* `{name}`" for name in sorted(_consequences())),
     ]
     return _page(
         "Audit events",
         """
-Every decision and every change is an event, written by the commit that it is about and
-the same on every node. `sparecode audit list` shows them, `sparecode audit export`
-writes them to a file, and `sparecode audit verify` proves such a file.
+Every decision and every change is an event. The commit that makes the change also
+writes the event, and it is the same on every node. `sparecode audit list` shows events,
+`sparecode audit export` writes them to a file, and `sparecode audit verify` proves such
+a file.
 """,
         body,
     )
 
 
 def _consequences() -> set[str]:
-    """Find the actions that rules name themselves, for an event: `action = "..."`."""
-    found = set()
+    """Return the actions that the code names in `action = "..."`."""
+    actions = set()
     for folder in DECIDING:
-        for path in (ROOT / "node/sparecode_node" / folder).glob("*.py"):
+        for path in (ROOT / "node/sparecode_node" / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
                 match node:
                     case (
@@ -202,8 +206,8 @@ def _consequences() -> set[str]:
                             value=ast.Constant(value=action),
                         )
                     ):
-                        found.add(str(action))
-    return found
+                        actions.add(str(action))
+    return actions
 
 
 PAGES: dict[str, Callable[[], str]] = {
@@ -216,7 +220,7 @@ PAGES: dict[str, Callable[[], str]] = {
 
 
 def main(arguments: list[str]) -> int:
-    """Write the pages, or compare them."""
+    """Write the pages, or compare them with the files."""
     stale = []
     for name, page in PAGES.items():
         path, text = DOCS / name, page()
@@ -226,7 +230,7 @@ def main(arguments: list[str]) -> int:
         else:
             path.write_text(text)
     if stale:
-        print(f"not fresh, run `make docs`: {', '.join(stale)}", file=sys.stderr)
+        print(f"Out of date, run `make docs`: {', '.join(stale)}", file=sys.stderr)
     return bool(stale)
 
 
