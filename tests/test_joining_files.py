@@ -21,8 +21,8 @@ from sparecode_node.joining.files import missing_pairs
 from sparecode_node.joining.founder import make_authorities
 from sparecode_node.joining.joiner import begin_beside
 from sparecode_node.preparing import MEMBERS, StartError, first_members
-from sparecode_node.replication.inspection import JournalFacts
 from sparecode_node.replication.members import Configuration, Member, MemberRole
+from sparecode_node.replication.offline.inspection import JournalFacts
 from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.keyring import KeyRing
 

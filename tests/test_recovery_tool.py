@@ -10,7 +10,7 @@ import pytest
 from sparecode_node import recovering
 from sparecode_node.domain.ids import KeyId, NodeId, TokenSerial
 from sparecode_node.replication.members import Member, MemberRole
-from sparecode_node.replication.refounding import Standing
+from sparecode_node.replication.offline.refounding import Standing
 from sparecode_node.replication.replicator import MemberStatus
 from sparecode_node.services import age_files, bundles
 from sparecode_node.services.age_files import AgeError

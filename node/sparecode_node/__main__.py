@@ -41,7 +41,7 @@ from sparecode_node.doctor.examination import examine
 from sparecode_node.doctor.findings import Verdict, summary
 from sparecode_node.joining.founder import make_authorities
 from sparecode_node.logs import set_up_logging
-from sparecode_node.replication.listening import raise_open_files
+from sparecode_node.replication.links.listening import raise_open_files
 from sparecode_node.rpc.stderr import grpc_lines
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
 from sparecode_node.services.errors import InvalidFieldError

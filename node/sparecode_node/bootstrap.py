@@ -49,7 +49,7 @@ from sparecode_node.replication.cluster_replicator import (
     ClusterReplicator,
 )
 from sparecode_node.replication.errors import ProposeError, StartRefusedError
-from sparecode_node.replication.tls import PeerTls
+from sparecode_node.replication.links.tls import PeerTls
 from sparecode_node.rpc.server import (
     ListenError,
     Listeners,

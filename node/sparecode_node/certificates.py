@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from sparecode_node.replication.tls import NAME_SUFFIX
+from sparecode_node.replication.links.tls import NAME_SUFFIX
 
 MEMBERS_CA = "members-ca"
 AGENTS_CA = "agents-ca"

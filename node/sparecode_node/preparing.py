@@ -9,10 +9,10 @@ from pathlib import Path
 
 from sparecode_node.config import Config
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.replication.entrance import Entrance
+from sparecode_node.replication.links.entrance import Entrance
+from sparecode_node.replication.links.tls import PeerTls
+from sparecode_node.replication.links.transport import PeerAddresses
 from sparecode_node.replication.settings import RaftSettings
-from sparecode_node.replication.tls import PeerTls
-from sparecode_node.replication.transport import PeerAddresses
 from sparecode_node.services import checkpoints
 from sparecode_node.services.ambient import Entropy
 from sparecode_node.services.founding import prepare_founding

@@ -27,19 +27,19 @@ from sparecode_node.preparing import (
     make_data_dir,
     ring_file,
 )
-from sparecode_node.replication import forwarding
+from sparecode_node.replication.calls import forwarding
 from sparecode_node.replication.errors import StartRefusedError
-from sparecode_node.replication.journal_format import SALT_BYTES, Identity
+from sparecode_node.replication.links.tls import PeerTls
+from sparecode_node.replication.links.transport import dial
+from sparecode_node.replication.log.journal_format import SALT_BYTES, Identity
 from sparecode_node.replication.members import Member
-from sparecode_node.replication.refounding import (
+from sparecode_node.replication.offline.refounding import (
     Standing,
     apply_log,
     read_standing,
     write_log,
 )
 from sparecode_node.replication.replicator import MemberStatus
-from sparecode_node.replication.tls import PeerTls
-from sparecode_node.replication.transport import dial
 from sparecode_node.rpc.tls import TlsFileError, TlsFiles
 from sparecode_node.services import backup_files
 from sparecode_node.services.age_files import AgeError

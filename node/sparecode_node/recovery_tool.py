@@ -19,7 +19,7 @@ from sparecode_node.joining.files import key_beside
 from sparecode_node.local_socket import LocalSocketError
 from sparecode_node.preparing import StartError, ring_file
 from sparecode_node.recovering import NewCluster
-from sparecode_node.replication.refounding import Standing
+from sparecode_node.replication.offline.refounding import Standing
 from sparecode_node.replication.replicator import MemberStatus
 from sparecode_node.services import age_files, bundles
 from sparecode_node.services.age_files import AgeError

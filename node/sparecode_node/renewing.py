@@ -25,7 +25,7 @@ from sparecode_node.config import (
     LogLevel,
     MutualListenerConfig,
 )
-from sparecode_node.replication.tls import URI_PREFIX
+from sparecode_node.replication.links.tls import URI_PREFIX
 from sparecode_node.rpc.tls import CertificateEnds, TlsFileError, TlsFiles
 from sparecode_node.services.ambient import Clock
 

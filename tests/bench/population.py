@@ -41,11 +41,15 @@ from sparecode_node.domain.outcomes import Rejected
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm, HashName
 from sparecode_node.domain.users import fold
-from sparecode_node.replication.journal import open_journal
-from sparecode_node.replication.journal_format import Identity
+from sparecode_node.replication.log.journal import open_journal
+from sparecode_node.replication.log.journal_format import Identity
+from sparecode_node.replication.log.storage import DirectoryStorage
 from sparecode_node.replication.members import Configuration, Member
-from sparecode_node.replication.snapshots import WRITTEN, Manifest, SnapshotStore
-from sparecode_node.replication.storage import DirectoryStorage
+from sparecode_node.replication.snapshots.snapshots import (
+    WRITTEN,
+    Manifest,
+    SnapshotStore,
+)
 from sparecode_node.services.kdf import PROFILES, KdfInput, Secret, hashed
 from sparecode_node.services.keyring import KeyRing
 from sparecode_node.services.sealing import Sealing

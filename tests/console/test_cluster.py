@@ -19,7 +19,7 @@ from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.queries import seals
 from sparecode_node.replication.errors import NoQuorumError, StoppingError
-from sparecode_node.replication.key_exchange import CannotHoldError
+from sparecode_node.replication.links.key_exchange import CannotHoldError
 from sparecode_node.rpc.tickets import from_text
 from sparecode_node.statemachine.snapshots import SnapshotFacts
 from tests.console.desk import Desk

@@ -8,14 +8,14 @@ import pytest
 from pysyncobj import syncobj
 
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.replication import frames
-from sparecode_node.replication.admission import Hello
 from sparecode_node.replication.codec import encode_entry
-from sparecode_node.replication.frames import Message
-from sparecode_node.replication.journal_format import Entry
+from sparecode_node.replication.log.journal_format import Entry
 from sparecode_node.replication.members import Member
-from sparecode_node.replication.proposals import Outcome
-from sparecode_node.replication.replica import Replica, ReplicaConfig
+from sparecode_node.replication.raft import frames
+from sparecode_node.replication.raft.admission import Hello
+from sparecode_node.replication.raft.frames import Message
+from sparecode_node.replication.raft.proposals import Outcome
+from sparecode_node.replication.replica.replica import Replica, ReplicaConfig
 from tests.replication.recording import FixedStamper, RecordingState, call, proposal
 from tests.simulation.disk import Disk
 

@@ -16,10 +16,10 @@ from sparecode_node.replication.cluster_replicator import (
     ClusterConfig,
     ClusterReplicator,
 )
+from sparecode_node.replication.links.tls import PeerTls
+from sparecode_node.replication.links.transport import PeerAddresses
 from sparecode_node.replication.replicator import Stamper
 from sparecode_node.replication.settings import RaftSettings
-from sparecode_node.replication.tls import PeerTls
-from sparecode_node.replication.transport import PeerAddresses
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
 from tests.replication.recording import FixedStamper, RecordingState
 

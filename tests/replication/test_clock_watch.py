@@ -5,8 +5,9 @@ import logging
 
 import pytest
 
-from sparecode_node.replication import frames
-from sparecode_node.replication.clock_watch import (
+from sparecode_node.replication.errors import ClockError, NoPrimaryError
+from sparecode_node.replication.raft import frames
+from sparecode_node.replication.raft.clock_watch import (
     ANSWER_S,
     ASK_S,
     ASK_SOON_S,
@@ -15,8 +16,7 @@ from sparecode_node.replication.clock_watch import (
     Agreement,
     ClockWatch,
 )
-from sparecode_node.replication.errors import ClockError, NoPrimaryError
-from sparecode_node.replication.frames import Message
+from sparecode_node.replication.raft.frames import Message
 from sparecode_node.replication.settings import MAX_CLOCK_OFFSET_S
 from sparecode_node.statemachine.results import Applied
 from tests.replication.bench import Bench

@@ -12,6 +12,7 @@ import pytest
 from sparecode.internal.v1 import peers_pb2
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.outcomes import Reason
+from sparecode_node.replication.calls.forwarding import MalformedCallError, proposal_of
 from sparecode_node.replication.codec import encode_call
 from sparecode_node.replication.errors import (
     ChangeRefusedError,
@@ -20,8 +21,7 @@ from sparecode_node.replication.errors import (
     OutcomeUnknownError,
     StartRefusedError,
 )
-from sparecode_node.replication.forwarding import MalformedCallError, proposal_of
-from sparecode_node.replication.journal_file import MARK, NAME
+from sparecode_node.replication.log.journal_file import MARK, NAME
 from sparecode_node.replication.settings import WINDOW_ENTRIES
 from sparecode_node.services.ambient import SystemClock
 from sparecode_node.statemachine.results import Applied

@@ -10,18 +10,18 @@ from collections.abc import Callable
 import pytest
 
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.replication import frames
-from sparecode_node.replication import journal_format as form
 from sparecode_node.replication.errors import (
     Fatal,
     SnapshotRefusedError,
     StartRefusedError,
 )
-from sparecode_node.replication.journal import NO_OP, Journal, open_journal
-from sparecode_node.replication.journal_file import NAME
-from sparecode_node.replication.journal_format import Identity
+from sparecode_node.replication.log import journal_format as form
+from sparecode_node.replication.log.journal import NO_OP, Journal, open_journal
+from sparecode_node.replication.log.journal_file import NAME
+from sparecode_node.replication.log.journal_format import Identity
 from sparecode_node.replication.members import Configuration, Member
-from sparecode_node.replication.snapshots import (
+from sparecode_node.replication.raft import frames
+from sparecode_node.replication.snapshots.snapshots import (
     MANIFEST,
     RECEIVED,
     WRITTEN,

@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 from pysyncobj import SyncObj
 
-from sparecode_node.replication import frames, off
-from sparecode_node.replication.admission import Hello
 from sparecode_node.replication.codec import decode_entry
 from sparecode_node.replication.errors import (
     Fatal,
@@ -19,7 +17,9 @@ from sparecode_node.replication.errors import (
     OutcomeUnknownError,
     OverloadedError,
 )
-from sparecode_node.replication.read_index import Word
+from sparecode_node.replication.raft import frames, off
+from sparecode_node.replication.raft.admission import Hello
+from sparecode_node.replication.raft.read_index import Word
 from sparecode_node.replication.settings import (
     APPEND_BYTES_MAX,
     CALLS_PER_ENTRY_MAX,
@@ -87,7 +87,7 @@ def test_pysyncobj_cannot_unpickle_once_the_engine_is_there() -> None:
     """In a process of its own: the tests' own refusal does not reach it."""
     script = (
         "import pysyncobj.journal, pysyncobj.pickle\n"
-        "import sparecode_node.replication.engine\n"
+        "import sparecode_node.replication.raft.engine\n"
         "from sparecode_node.replication.errors import Fatal\n"
         "for module in (pysyncobj.pickle, pysyncobj.journal):\n"
         "    try:\n"

@@ -9,9 +9,9 @@ from typing import Any, cast
 
 import pytest
 
-from sparecode_node.replication import engine_thread
-from sparecode_node.replication.engine_thread import EngineThread
 from sparecode_node.replication.errors import OutcomeUnknownError, OverloadedError
+from sparecode_node.replication.replica import engine_thread
+from sparecode_node.replication.replica.engine_thread import EngineThread
 
 
 def test_an_engine_that_does_not_keep_up_has_no_room(

@@ -11,14 +11,14 @@ import pytest
 
 from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.replication import forward_queue, forwarding
+from sparecode_node.replication.calls import forward_queue, forwarding
+from sparecode_node.replication.calls.forward_queue import ForwardQueue
 from sparecode_node.replication.errors import (
     NoPrimaryError,
     OutcomeUnknownError,
     OverloadedError,
     ProposeError,
 )
-from sparecode_node.replication.forward_queue import ForwardQueue
 from sparecode_node.replication.settings import (
     CALL_BYTES_MAX,
     CALLS_PER_ENTRY_MAX,

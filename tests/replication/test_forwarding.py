@@ -8,7 +8,8 @@ import pytest
 
 from sparecode.internal.v1 import peers_pb2
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.replication import errors, forwarding
+from sparecode_node.replication import errors
+from sparecode_node.replication.calls import forwarding
 from sparecode_node.replication.codec import encode_call
 from sparecode_node.replication.errors import (
     ChangeRefusedError,

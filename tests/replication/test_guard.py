@@ -6,10 +6,10 @@ import pickle
 import pytest
 
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.replication import frames
-from sparecode_node.replication.admission import Hello
 from sparecode_node.replication.errors import Fatal
 from sparecode_node.replication.members import Member, MemberRole
+from sparecode_node.replication.raft import frames
+from sparecode_node.replication.raft.admission import Hello
 from tests.replication.bench import Bench, entry
 from tests.simulation import protections
 

@@ -5,9 +5,9 @@ import pytest
 
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.outcomes import Reason
-from sparecode_node.replication import frames
 from sparecode_node.replication.errors import ChangeRefusedError, NoPrimaryError
-from sparecode_node.replication.handover import HandOverOutcome
+from sparecode_node.replication.raft import frames
+from sparecode_node.replication.raft.handover import HandOverOutcome
 from tests.replication.bench import Bench, entry
 from tests.simulation.test_directed import Script
 

@@ -14,7 +14,7 @@ from local_cluster.cluster import free_ports
 
 from sparecode.internal.v1 import peers_pb2_grpc
 from sparecode_node.domain.ids import KeyId, NodeId
-from sparecode_node.replication.key_exchange import (
+from sparecode_node.replication.links.key_exchange import (
     KeyCalls,
     KeyExchange,
     KeyNotHeldError,

@@ -7,15 +7,14 @@ import pytest
 
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.outcomes import Reason
-from sparecode_node.replication.admission import Hello
 from sparecode_node.replication.errors import (
     ChangeRefusedError,
     NoPrimaryError,
     OutcomeUnknownError,
     OverloadedError,
 )
-from sparecode_node.replication.journal import CONFIGURATION, Journal, open_journal
-from sparecode_node.replication.journal_format import Identity
+from sparecode_node.replication.log.journal import CONFIGURATION, Journal, open_journal
+from sparecode_node.replication.log.journal_format import Identity
 from sparecode_node.replication.members import (
     Configuration,
     ConfigurationError,
@@ -23,7 +22,8 @@ from sparecode_node.replication.members import (
     MemberRole,
     founders,
 )
-from sparecode_node.replication.membership import (
+from sparecode_node.replication.raft.admission import Hello
+from sparecode_node.replication.raft.membership import (
     CHANGES_WAITING_MAX,
     AddLearner,
     Change,

@@ -3,14 +3,14 @@
 
 import pytest
 
-from sparecode_node.replication import frames
-from sparecode_node.replication.admission import Hello, Refusal
 from sparecode_node.replication.errors import (
     NoPrimaryError,
     NoQuorumError,
     OverloadedError,
 )
-from sparecode_node.replication.read_index import ReadOutcome, ReadPoint, Word
+from sparecode_node.replication.raft import frames
+from sparecode_node.replication.raft.admission import Hello, Refusal
+from sparecode_node.replication.raft.read_index import ReadOutcome, ReadPoint, Word
 from sparecode_node.replication.settings import READS_WAITING_MAX
 from tests.replication.bench import Bench, entry
 from tests.simulation import protections

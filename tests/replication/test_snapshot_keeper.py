@@ -15,14 +15,18 @@ import pytest
 
 from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.replication import snapshot_keeper
-from sparecode_node.replication.engine_thread import EngineThread
 from sparecode_node.replication.errors import OutcomeUnknownError, StoppingError
 from sparecode_node.replication.members import Configuration, Member
-from sparecode_node.replication.observing import Unobserved
-from sparecode_node.replication.replica import ReplicaStatus
-from sparecode_node.replication.snapshot_keeper import SnapshotKeeper
-from sparecode_node.replication.snapshots import WRITTEN, Manifest, SnapshotStore
+from sparecode_node.replication.replica import snapshot_keeper
+from sparecode_node.replication.replica.engine_thread import EngineThread
+from sparecode_node.replication.replica.observing import Unobserved
+from sparecode_node.replication.replica.replica import ReplicaStatus
+from sparecode_node.replication.replica.snapshot_keeper import SnapshotKeeper
+from sparecode_node.replication.snapshots.snapshots import (
+    WRITTEN,
+    Manifest,
+    SnapshotStore,
+)
 from sparecode_node.statemachine.snapshots import SnapshotFacts
 from tests.simulation.disk import Disk
 

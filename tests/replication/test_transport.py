@@ -18,24 +18,25 @@ from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_node.certificates import Authority
 from sparecode_node.console.server import CONNECTIONS_MAX
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.replication import frames, links, transport
-from sparecode_node.replication.admission import ADVICE, Hello, Refusal
-from sparecode_node.replication.engine_thread import EngineThread, LoopCalls
+from sparecode_node.replication.calls.forward_queue import UNDER_WAY_MAX
+from sparecode_node.replication.calls.forwarding import ask_status
 from sparecode_node.replication.errors import StoppingError
-from sparecode_node.replication.forward_queue import UNDER_WAY_MAX
-from sparecode_node.replication.forwarding import ask_status
-from sparecode_node.replication.frames import Message
-from sparecode_node.replication.key_exchange import KeyExchange, NoKeys
-from sparecode_node.replication.listening import Connections
-from sparecode_node.replication.members import Configuration, Member
-from sparecode_node.replication.peer_bounds import MEMBER_CALLS_MAX
-from sparecode_node.replication.replica import ReplicaStatus
-from sparecode_node.replication.tls import PeerTls, caller, target_name
-from sparecode_node.replication.transport import (
+from sparecode_node.replication.links import links, transport
+from sparecode_node.replication.links.key_exchange import KeyExchange, NoKeys
+from sparecode_node.replication.links.listening import Connections
+from sparecode_node.replication.links.peer_bounds import MEMBER_CALLS_MAX
+from sparecode_node.replication.links.tls import PeerTls, caller, target_name
+from sparecode_node.replication.links.transport import (
     MESSAGE_BYTES_MAX,
     PeerAddresses,
     PeerTransport,
 )
+from sparecode_node.replication.members import Configuration, Member
+from sparecode_node.replication.raft import frames
+from sparecode_node.replication.raft.admission import ADVICE, Hello, Refusal
+from sparecode_node.replication.raft.frames import Message
+from sparecode_node.replication.replica.engine_thread import EngineThread, LoopCalls
+from sparecode_node.replication.replica.replica import ReplicaStatus
 from sparecode_node.rpc.server import ADMIN_CALLS_MAX
 from tests.replication.cluster import member_tls, new_authority
 

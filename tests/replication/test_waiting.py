@@ -5,8 +5,8 @@ import asyncio
 
 import pytest
 
+from sparecode_node.replication.calls.waiting import AppliedWaiters, Shared
 from sparecode_node.replication.errors import NoQuorumError, OutcomeUnknownError
-from sparecode_node.replication.waiting import AppliedWaiters, Shared
 from sparecode_node.statemachine.results import BarrierPassed
 
 pytestmark = pytest.mark.asyncio

@@ -10,8 +10,8 @@ import pytest
 
 from sparecode.v1 import users_pb2, users_pb2_grpc
 from sparecode_node.metrics.listener import CONNECTIONS_MAX
-from sparecode_node.replication import listening
-from sparecode_node.replication.listening import (
+from sparecode_node.replication.links import listening
+from sparecode_node.replication.links.listening import (
     ADMINISTRATORS,
     AGENTS,
     BROWSERS,

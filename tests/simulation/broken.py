@@ -10,8 +10,8 @@ from typing import Any
 from sparecode_node.domain.ids import NodeId, SessionId
 from sparecode_node.replication.errors import Fatal, NoQuorumError, StartRefusedError
 from sparecode_node.replication.members import Configuration, Member, MemberRole
-from sparecode_node.replication.membership import Remove
-from sparecode_node.replication.read_index import ReadPoint
+from sparecode_node.replication.raft.membership import Remove
+from sparecode_node.replication.raft.read_index import ReadPoint
 from sparecode_node.statemachine.results import (
     Applied,
 )

@@ -22,8 +22,8 @@ from sparecode_node.replication.errors import (
     StartRefusedError,
 )
 from sparecode_node.replication.members import Member
-from sparecode_node.replication.proposals import Outcome
-from sparecode_node.replication.read_index import Word
+from sparecode_node.replication.raft.proposals import Outcome
+from sparecode_node.replication.raft.read_index import Word
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.statemachine.commands import Call
 from tests.replication.recording import call

@@ -7,7 +7,7 @@ import random
 import zlib
 from dataclasses import dataclass, field
 
-from sparecode_node.replication.storage import AppendFile, MarkFile
+from sparecode_node.replication.log.storage import AppendFile, MarkFile
 from tests.simulation.bites import Bite, Bites
 
 SECTOR = 512

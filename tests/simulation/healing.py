@@ -3,7 +3,7 @@
 
 from typing import Protocol
 
-from sparecode_node.replication.read_index import ReadPoint
+from sparecode_node.replication.raft.read_index import ReadPoint
 from tests.simulation.invariants import Invariants, Read, Submission
 from tests.simulation.looks import Look
 from tests.simulation.machines import Node

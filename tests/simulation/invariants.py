@@ -5,11 +5,11 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from sparecode_node.replication.clock_watch import ANSWER_S
 from sparecode_node.replication.errors import NotAppliedError, OutcomeUnknownError
-from sparecode_node.replication.journal import Journal
-from sparecode_node.replication.proposals import Outcome
-from sparecode_node.replication.read_index import ReadOutcome, ReadPoint, Word
+from sparecode_node.replication.log.journal import Journal
+from sparecode_node.replication.raft.clock_watch import ANSWER_S
+from sparecode_node.replication.raft.proposals import Outcome
+from sparecode_node.replication.raft.read_index import ReadOutcome, ReadPoint, Word
 from sparecode_node.replication.settings import MAX_CLOCK_OFFSET_S
 from sparecode_node.statemachine.commands import Call
 from sparecode_node.statemachine.results import BarrierPassed, SessionOpened

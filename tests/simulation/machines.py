@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.replication.admission import Hello, Refusal
 from sparecode_node.replication.applied_state import AppliedState
-from sparecode_node.replication.clock_watch import ANSWER_S, FRESH_S
-from sparecode_node.replication.frames import Message
-from sparecode_node.replication.journal import Journal
+from sparecode_node.replication.log.journal import Journal
 from sparecode_node.replication.members import Member
-from sparecode_node.replication.replica import Replica, ReplicaConfig
+from sparecode_node.replication.raft.admission import Hello, Refusal
+from sparecode_node.replication.raft.clock_watch import ANSWER_S, FRESH_S
+from sparecode_node.replication.raft.frames import Message
+from sparecode_node.replication.replica.replica import Replica, ReplicaConfig
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.replication.settings import RaftSettings
 from sparecode_node.statemachine.commands import Call

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from sparecode_node.replication import frames
-from sparecode_node.replication.admission import Hello
-from sparecode_node.replication.frames import Message
+from sparecode_node.replication.raft import frames
+from sparecode_node.replication.raft.admission import Hello
+from sparecode_node.replication.raft.frames import Message
 from tests.simulation.bites import Bite, Bites
 
 STEP_S = 0.02

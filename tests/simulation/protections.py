@@ -11,23 +11,28 @@ import contextlib
 import pytest
 from pysyncobj.node import Node
 
-from sparecode_node.replication import frames, journal_format
-from sparecode_node.replication.admission import Admission, Refusal
-from sparecode_node.replication.campaign import Campaign
-from sparecode_node.replication.clock_watch import Agreement, ClockWatch
-from sparecode_node.replication.compaction import Compaction
-from sparecode_node.replication.engine import Engine
 from sparecode_node.replication.errors import Fatal
-from sparecode_node.replication.follower import FollowerLog, Verdict
-from sparecode_node.replication.frames import Message
-from sparecode_node.replication.guard import Guard
-from sparecode_node.replication.journal import Journal
-from sparecode_node.replication.journal_file import NAME, JournalFile
+from sparecode_node.replication.log import journal_format
+from sparecode_node.replication.log.journal import Journal
+from sparecode_node.replication.log.journal_file import NAME, JournalFile
+from sparecode_node.replication.log.storage import AppendFile
 from sparecode_node.replication.members import Configuration
-from sparecode_node.replication.membership import Membership
-from sparecode_node.replication.read_index import ReadIndex
-from sparecode_node.replication.snapshots import RECEIVED, Manifest, SnapshotStore
-from sparecode_node.replication.storage import AppendFile
+from sparecode_node.replication.raft import frames
+from sparecode_node.replication.raft.admission import Admission, Refusal
+from sparecode_node.replication.raft.campaign import Campaign
+from sparecode_node.replication.raft.clock_watch import Agreement, ClockWatch
+from sparecode_node.replication.raft.engine import Engine
+from sparecode_node.replication.raft.follower import FollowerLog, Verdict
+from sparecode_node.replication.raft.frames import Message
+from sparecode_node.replication.raft.guard import Guard
+from sparecode_node.replication.raft.membership import Membership
+from sparecode_node.replication.raft.read_index import ReadIndex
+from sparecode_node.replication.replica.compaction import Compaction
+from sparecode_node.replication.snapshots.snapshots import (
+    RECEIVED,
+    Manifest,
+    SnapshotStore,
+)
 
 
 def _nothing(*_: object) -> None:

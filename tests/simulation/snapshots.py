@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from sparecode_node.replication.errors import SnapshotRefusedError
-from sparecode_node.replication.replica import Replica
-from sparecode_node.replication.snapshots import (
+from sparecode_node.replication.replica.replica import Replica
+from sparecode_node.replication.snapshots.snapshots import (
     WRITTEN,
     BrokenSnapshotError,
     Manifest,

@@ -4,9 +4,9 @@
 import pytest
 
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.replication.admission import Refusal
 from sparecode_node.replication.members import Member
-from sparecode_node.replication.membership import (
+from sparecode_node.replication.raft.admission import Refusal
+from sparecode_node.replication.raft.membership import (
     AddLearner,
     Change,
     ChangeOutcome,

@@ -4,7 +4,7 @@
 import pytest
 
 from sparecode_node.replication.errors import NotAppliedError
-from sparecode_node.replication.read_index import ReadOutcome, ReadPoint
+from sparecode_node.replication.raft.read_index import ReadOutcome, ReadPoint
 from sparecode_node.replication.settings import RaftSettings
 from tests.replication.recording import call
 from tests.simulation.cluster import SimCluster

@@ -4,7 +4,7 @@
 import random
 from typing import Protocol
 
-from sparecode_node.replication.read_index import Word
+from sparecode_node.replication.raft.read_index import Word
 from tests.simulation.invariants import Invariants, Read
 from tests.simulation.machines import Node
 from tests.simulation.network import Network

@@ -19,8 +19,8 @@ from sparecode_node.doctor.ring import look_at_key_ring
 from sparecode_node.doctor.state import look_at_journal, look_at_state
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.preparing import JOURNAL, STATE
-from sparecode_node.replication.inspection import is_in_use
-from sparecode_node.replication.tls import PeerTls
+from sparecode_node.replication.links.tls import PeerTls
+from sparecode_node.replication.offline.inspection import is_in_use
 from sparecode_node.rpc.tls import TlsFileError, TlsFiles
 from sparecode_node.services.ambient import Clock
 

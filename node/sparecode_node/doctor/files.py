@@ -11,7 +11,7 @@ from cryptography.exceptions import InvalidSignature
 from sparecode_node.config import Config, ListenerConfig, MutualListenerConfig
 from sparecode_node.doctor.findings import Finding, fail, ok, warn
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.replication.tls import URI_PREFIX, target_name
+from sparecode_node.replication.links.tls import URI_PREFIX, target_name
 from sparecode_node.rpc.tls import TlsFileError, TlsFiles
 
 WARN_DAYS = 30

@@ -11,9 +11,9 @@ from pathlib import Path
 from sparecode_node.config_section import Address
 from sparecode_node.doctor.findings import Finding, fail, ok, warn
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.replication.inspection import ask_members
+from sparecode_node.replication.links.tls import PeerTls
+from sparecode_node.replication.offline.inspection import ask_members
 from sparecode_node.replication.settings import MAX_CLOCK_OFFSET_S
-from sparecode_node.replication.tls import PeerTls
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.condition import DISK_FLOOR_BYTES, DISK_WARNING_SHARE
 

@@ -9,8 +9,8 @@ from sparecode_node.domain.ids import NodeId
 from sparecode_node.joining.authority import FileAuthority
 from sparecode_node.joining.files import key_beside
 from sparecode_node.preparing import StartError, first_members
-from sparecode_node.replication.inspection import JournalFacts
 from sparecode_node.replication.members import MemberRole
+from sparecode_node.replication.offline.inspection import JournalFacts
 from sparecode_node.services.keyring import KeyRing
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sparecode_node.doctor.findings import Finding, fail, ok, warn
 from sparecode_node.domain.audit import GENESIS_HASH, AuditEvent, chain_hash
-from sparecode_node.replication.inspection import (
+from sparecode_node.replication.offline.inspection import (
     DamagedJournalError,
     JournalFacts,
     read_journal,

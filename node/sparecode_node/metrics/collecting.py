@@ -13,7 +13,7 @@ from sparecode_node.metrics import catalog
 from sparecode_node.metrics.catalog import Kind, Metric
 from sparecode_node.metrics.census import Census
 from sparecode_node.metrics.events import EventCounts
-from sparecode_node.replication.replica import ReplicaStatus
+from sparecode_node.replication.replica.replica import ReplicaStatus
 from sparecode_node.rpc.tls import CertificateEnds
 from sparecode_node.services.condition import Condition
 from sparecode_node.services.kdf import Kdf, Lane

@@ -8,10 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.replication import forwarding, levels
-from sparecode_node.replication.cluster_changes import ClusterChanges, placed
+from sparecode_node.replication import levels
+from sparecode_node.replication.calls import forwarding
+from sparecode_node.replication.calls.cluster_changes import ClusterChanges, placed
+from sparecode_node.replication.calls.forward_queue import ForwardQueues
+from sparecode_node.replication.calls.peer_calls import ATTEMPT_S, PeerCalls
+from sparecode_node.replication.calls.primary_contact import PrimaryContact
+from sparecode_node.replication.calls.read_points import ReadPoints
+from sparecode_node.replication.calls.waiting import AppliedWaiters, Shared
 from sparecode_node.replication.codec import encode_call
-from sparecode_node.replication.engine_thread import EngineThread, OpenState
 from sparecode_node.replication.errors import (
     ClockError,
     NoPrimaryError,
@@ -21,28 +26,27 @@ from sparecode_node.replication.errors import (
     OverloadedError,
     ProposeError,
 )
-from sparecode_node.replication.forward_queue import ForwardQueues
-from sparecode_node.replication.journal_format import SALT_BYTES
-from sparecode_node.replication.key_exchange import KeyExchange, NoKeys
+from sparecode_node.replication.links.key_exchange import KeyExchange, NoKeys
+from sparecode_node.replication.links.tls import PeerTls
+from sparecode_node.replication.links.transport import PeerAddresses, PeerTransport
+from sparecode_node.replication.log.journal_format import SALT_BYTES
 from sparecode_node.replication.members import Member
-from sparecode_node.replication.membership import AddLearner, Promote, Remove
-from sparecode_node.replication.observing import (
+from sparecode_node.replication.outside import Clock, Entropy
+from sparecode_node.replication.raft.membership import AddLearner, Promote, Remove
+from sparecode_node.replication.replica.engine_thread import EngineThread, OpenState
+from sparecode_node.replication.replica.observing import (
     Observer,
     PrimaryWatch,
     Unobserved,
     proposal_observed,
 )
-from sparecode_node.replication.outside import Clock, Entropy
-from sparecode_node.replication.peer_calls import ATTEMPT_S, PeerCalls
-from sparecode_node.replication.primary_contact import PrimaryContact
-from sparecode_node.replication.read_points import ReadPoints
-from sparecode_node.replication.replica import ReplicaConfig, ReplicaStatus
+from sparecode_node.replication.replica.replica import ReplicaConfig, ReplicaStatus
+from sparecode_node.replication.replica.snapshot_keeper import (
+    SnapshotKeeper,
+    StateSnapshots,
+)
 from sparecode_node.replication.replicator import MemberStatus, Proposal
 from sparecode_node.replication.settings import CALL_BYTES_MAX, RaftSettings
-from sparecode_node.replication.snapshot_keeper import SnapshotKeeper, StateSnapshots
-from sparecode_node.replication.tls import PeerTls
-from sparecode_node.replication.transport import PeerAddresses, PeerTransport
-from sparecode_node.replication.waiting import AppliedWaiters, Shared
 from sparecode_node.statemachine.feature_level import NEWEST
 from sparecode_node.statemachine.results import BarrierPassed, Result
 

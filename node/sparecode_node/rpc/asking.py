@@ -12,7 +12,7 @@ from sparecode.internal.v1 import joining_pb2 as pb
 from sparecode.internal.v1 import joining_pb2_grpc as pb_grpc
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.outcomes import Reason
-from sparecode_node.replication.tls import target_name
+from sparecode_node.replication.links.tls import target_name
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.joining import Admission, Joiner
 from sparecode_node.services.tickets import JoinTicket, door_of, pem

@@ -38,13 +38,13 @@ from sparecode.v1 import (
     users_pb2,
     users_pb2_grpc,
 )
-from sparecode_node.replication.listening import (
+from sparecode_node.replication.links.listening import (
     ADMINISTRATORS,
     AGENTS,
     Connections,
     listener_options,
 )
-from sparecode_node.replication.tls import renewable_credentials
+from sparecode_node.replication.links.tls import renewable_credentials
 from sparecode_node.rpc.administrators import AdministratorServicer
 from sparecode_node.rpc.agents import AgentServicer
 from sparecode_node.rpc.audit import AuditServicer

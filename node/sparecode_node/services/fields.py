@@ -26,7 +26,7 @@ from sparecode_node.domain.tokencodes import (
     Algorithm,
 )
 from sparecode_node.domain.users import fold
-from sparecode_node.replication.tls import NAME_SUFFIX
+from sparecode_node.replication.links.tls import NAME_SUFFIX
 from sparecode_node.services.errors import InvalidFieldError
 
 UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)

@@ -22,8 +22,8 @@ from sparecode_node.domain.ids import NodeId, RequestId, SessionId
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.queries import membership
 from sparecode_node.queries.state import LocalState
+from sparecode_node.replication.links.tls import URI_PREFIX
 from sparecode_node.replication.replicator import Proposal, Replicator
-from sparecode_node.replication.tls import URI_PREFIX
 from sparecode_node.services import fields
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.context import Deadline

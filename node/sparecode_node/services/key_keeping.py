@@ -18,12 +18,12 @@ from pathlib import Path
 
 from sparecode_node.domain.ids import KeyId, NodeId
 from sparecode_node.domain.keys import KeyInUse, KeysInState
-from sparecode_node.replication.key_exchange import (
+from sparecode_node.replication.links.key_exchange import (
     CannotHoldError,
     KeyExchange,
     fetch_at_start,
 )
-from sparecode_node.replication.tls import PeerTls
+from sparecode_node.replication.links.tls import PeerTls
 from sparecode_node.services.keyring import KeyRing, KeyRingError
 from sparecode_node.services.keyring_form import KEY_BYTES, WaitingKey
 from sparecode_node.services.ring_file import RingFile

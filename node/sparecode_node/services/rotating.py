@@ -18,7 +18,10 @@ from sparecode_node.domain.ids import KeyId
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.queries import seals
 from sparecode_node.queries.state import LocalState
-from sparecode_node.replication.key_exchange import CannotHoldError, KeyNotHeldError
+from sparecode_node.replication.links.key_exchange import (
+    CannotHoldError,
+    KeyNotHeldError,
+)
 from sparecode_node.replication.replicator import Replicator
 from sparecode_node.services.ambient import Entropy
 from sparecode_node.services.authorization import Session

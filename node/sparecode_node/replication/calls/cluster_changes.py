@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Changing who leads, and who the members are: asked of any node, done by the primary."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import TypeVar
+
+import grpc
+import grpc.aio
+
+from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.replication.answering import answered
+from sparecode_node.replication.calls import forwarding
+from sparecode_node.replication.calls.primary_contact import PrimaryContact
+from sparecode_node.replication.errors import (
+    ChangeRefusedError,
+    NoPrimaryError,
+    NotAppliedError,
+    OutcomeUnknownError,
+    OverloadedError,
+    ProposeError,
+)
+from sparecode_node.replication.members import Member
+from sparecode_node.replication.raft.membership import (
+    AddLearner,
+    Change,
+    Promote,
+    Remove,
+    refused,
+)
+from sparecode_node.replication.replicator import MemberStatus
+
+POLL_S = 0.05
+"""Between two looks for a primary, if no news comes first."""
+
+_T = TypeVar("_T")
+
+
+class ClusterChanges:
+    """What operators ask of the cluster itself. Lives in the loop."""
+
+    def __init__(self, contact: PrimaryContact) -> None:
+        """*contact*: how this node finds the primary, and asks it."""
+        self._contact = contact
+
+    # --- Who leads
+
+    async def transfer(self, target: NodeId | None, *, timeout_s: float) -> NodeId:
+        """
+        Return who leads, when it is *target*, or any other than before.
+
+        Raises `ChangeRefusedError` with the primary still leading, and
+        `ProposeError`.
+        """
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        before = await self._known_primary(deadline)
+        if before == target:
+            return before
+        left_s = max(0.001, deadline - asyncio.get_running_loop().time())
+        if before == self._contact.node_id:
+            await self._contact.engine.transfer(target, timeout_s=left_s)
+        else:
+            await self._ask_to_hand_over(before, target, left_s)
+        while (now := self._contact.primary()) is None or now == before:
+            if not await self._contact.news(deadline):
+                raise NoPrimaryError(f"{before} leads no more, and nobody else yet")
+        return now
+
+    async def _known_primary(self, deadline: float) -> NodeId:
+        while (primary := self._contact.primary()) is None:
+            if not await self._contact.news(deadline):
+                raise NoPrimaryError("no primary is known here")
+        return primary
+
+    async def _ask_to_hand_over(
+        self, primary: NodeId, target: NodeId | None, timeout_s: float
+    ) -> None:
+        request = peers_pb2.TransferPrimaryRequest(
+            target=target or "", timeout_ms=max(1, int(timeout_s * 1000))
+        )
+        answer = await self._ask(
+            primary,
+            lambda stub: stub.TransferPrimary(
+                request, timeout=timeout_s + forwarding.GRACE_S
+            ),
+        )
+        match answer.WhichOneof("outcome"):
+            case "told":
+                return
+            case "refused":
+                raise _refused(answer.refused)
+            case _:
+                raise forwarding.error_of(answer.not_applied)
+
+    async def handed_over(
+        self, request: peers_pb2.TransferPrimaryRequest
+    ) -> peers_pb2.TransferPrimaryResponse:
+        """Hand over for another member, if this one leads."""
+        target = NodeId(request.target) if request.target else None
+        try:
+            told = await self._contact.engine.transfer(
+                target, timeout_s=request.timeout_ms / 1000
+            )
+        except ChangeRefusedError as error:
+            return peers_pb2.TransferPrimaryResponse(refused=_told(error))
+        except NotAppliedError as error:
+            kind = forwarding.kind_of(error)
+            return peers_pb2.TransferPrimaryResponse(not_applied=kind)
+        return peers_pb2.TransferPrimaryResponse(told=told)
+
+    # --- Who the members are
+
+    async def change_members(self, change: Change, *, timeout_s: float) -> None:
+        """
+        Return when the change is committed.
+
+        It is asked for again while that is not known: to make it twice is to make it
+        once. Raises `ChangeRefusedError` and `ProposeError`.
+        """
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        while True:
+            primary = await self._known_primary(deadline)
+            left_s = max(0.001, deadline - asyncio.get_running_loop().time())
+            try:
+                if isinstance(change, Remove) and change.node_id == primary:
+                    # Nobody removes itself: the next primary does.
+                    await self.transfer(None, timeout_s=left_s)
+                elif primary == self._contact.node_id:
+                    await self._contact.engine.change_members(change, timeout_s=left_s)
+                    return
+                else:
+                    await self._ask_to_change(primary, change, left_s)
+                    return
+            except (ChangeRefusedError, OverloadedError):
+                raise
+            except ProposeError:
+                if not await self._contact.news(deadline):
+                    raise
+
+    async def _ask_to_change(
+        self, primary: NodeId, change: Change, timeout_s: float
+    ) -> None:
+        request = peers_pb2.ChangeMembersRequest(
+            timeout_ms=max(1, int(timeout_s * 1000))
+        )
+        match change:
+            case AddLearner(member):
+                request.add_learner.node_id = member.node_id
+                request.add_learner.address = member.address
+            case Promote(node_id):
+                request.promote = node_id
+            case Remove(node_id):
+                request.remove = node_id
+        answer = await self._ask(
+            primary,
+            lambda stub: stub.ChangeMembers(
+                request, timeout=timeout_s + forwarding.GRACE_S
+            ),
+        )
+        match answer.WhichOneof("outcome"):
+            case "committed":
+                return
+            case "refused":
+                raise _refused(answer.refused)
+            case "not_applied":
+                raise forwarding.error_of(answer.not_applied)
+            case _:
+                raise OutcomeUnknownError("the primary does not know the outcome")
+
+    async def members_changed(
+        self, request: peers_pb2.ChangeMembersRequest
+    ) -> peers_pb2.ChangeMembersResponse:
+        """Change the members for another member, if this one leads."""
+        try:
+            index = await self._contact.engine.change_members(
+                _change_in(request), timeout_s=request.timeout_ms / 1000
+            )
+        except ChangeRefusedError as error:
+            return peers_pb2.ChangeMembersResponse(refused=_told(error))
+        except NotAppliedError as error:
+            kind = forwarding.kind_of(error)
+            return peers_pb2.ChangeMembersResponse(not_applied=kind)
+        except OutcomeUnknownError:
+            return peers_pb2.ChangeMembersResponse(unknown=True)
+        return peers_pb2.ChangeMembersResponse(committed=index)
+
+    async def match_indexes(self, timeout_s: float) -> Mapping[str, int]:
+        """Return how much each member has on disk, if this node leads; else nothing."""
+        try:
+            return await self._contact.engine.run(
+                lambda replica: replica.match_indexes(), timeout_s=timeout_s
+            )
+        except ProposeError:  # It is held up; what it knows is a comfort only.
+            return {}
+
+    # --- Asking the primary
+
+    async def _ask(
+        self,
+        primary: NodeId,
+        ask: "Callable[[peers_pb2_grpc.PeerServiceAsyncStub], Awaitable[_T]]",
+    ) -> _T:
+        channel = self._contact.way_to(primary)
+        try:
+            return await answered(ask(peers_pb2_grpc.PeerServiceStub(channel)))
+        except grpc.aio.AioRpcError as error:
+            raise OutcomeUnknownError(
+                f"the primary did not answer: {error.code().name}"
+            ) from error
+
+
+def placed(
+    told: Iterable[MemberStatus],
+    members: Iterable[Member],
+    match_indexes: Mapping[str, int],
+) -> tuple[MemberStatus, ...]:
+    """Return what members tell of themselves, with what the configuration says."""
+    by_id = {member.node_id: member for member in members}
+    return tuple(
+        replace(
+            status,
+            role=by_id[status.node_id].role,
+            address=by_id[status.node_id].address,
+            match_index=match_indexes.get(status.node_id, 0),
+        )
+        if status.node_id in by_id
+        else status
+        for status in told
+    )
+
+
+def _change_in(request: peers_pb2.ChangeMembersRequest) -> Change:
+    match request.WhichOneof("change"):
+        case "add_learner":
+            wanted = request.add_learner
+            member = Member(node_id=NodeId(wanted.node_id), address=wanted.address)
+            return AddLearner(member)
+        case "promote":
+            return Promote(NodeId(request.promote))
+        case "remove":
+            return Remove(NodeId(request.remove))
+        case _:
+            raise refused("a change of members that this version does not know")
+
+
+def _told(error: ChangeRefusedError) -> peers_pb2.ChangeRefused:
+    rejected = error.rejected
+    return peers_pb2.ChangeRefused(reason=rejected.reason, detail=rejected.detail)
+
+
+def _refused(told: peers_pb2.ChangeRefused) -> ProposeError:
+    try:
+        reason = Reason(told.reason)
+    except ValueError:  # The primary is of a newer version.
+        return NoPrimaryError(told.detail)
+    return ChangeRefusedError(Rejected(reason, told.detail))

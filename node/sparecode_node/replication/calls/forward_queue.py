@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Calls on their way to the primary: what waits while others are under way goes together.
+
+A message between two nodes costs about as much as applying a call does, however
+little it carries. So a node that is asked a lot sends little more often than one
+that is asked now and then.
+"""
+
+import asyncio
+import collections
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import grpc
+import grpc.aio
+
+from sparecode.internal.v1 import peers_pb2_grpc
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication.answering import answered
+from sparecode_node.replication.calls import forwarding
+from sparecode_node.replication.errors import (
+    NoPrimaryError,
+    OutcomeUnknownError,
+    OverloadedError,
+    ProposeError,
+)
+from sparecode_node.replication.replica.observing import Observer, Unobserved
+from sparecode_node.replication.settings import CALLS_PER_ENTRY_MAX, FORWARD_BYTES_MAX
+from sparecode_node.statemachine.results import Result
+
+UNDER_WAY_MAX = 2
+"""Messages to one primary: one is committed while the next one is on its way."""
+
+WAITING_MAX = 4096
+"""Calls for one primary; beyond, callers are shed."""
+
+
+_REFUSED = (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.FAILED_PRECONDITION)
+"""
+Who calls is looked at before anything is proposed (`peer_service`).
+
+RESOURCE_EXHAUSTED is not among them: it is said of an answer that is too large, too,
+and then the call has been applied.
+"""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A call, until which moment of the loop it waits, and who wants to know."""
+
+    call: bytes
+    tokencodes: Sequence[str]
+    until: float
+    outcome: "asyncio.Future[Result | ProposeError]"
+    sent: bool = False
+
+
+@dataclass(slots=True)
+class ForwardQueue:
+    """The calls of this node for one other. Belongs to the loop."""
+
+    channel: Callable[[], grpc.aio.Channel | None]
+    """Returns the channel there at that moment, if there is one."""
+    observer: Observer = field(default_factory=Unobserved)
+    _queue: "collections.deque[_Waiting]" = field(default_factory=collections.deque)
+    _under_way: "set[asyncio.Task[None]]" = field(default_factory=set)
+
+    async def forward(
+        self, call: bytes, tokencodes: Sequence[str], *, timeout_s: float
+    ) -> Result:
+        """
+        Propose an encoded call there.
+
+        Raises `NotAppliedError`, `OutcomeUnknownError`.
+        """
+        if len(self._queue) >= WAITING_MAX:
+            raise OverloadedError("too many calls wait for the primary")
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(
+            call, tokencodes, loop.time() + timeout_s, loop.create_future()
+        )
+        self._queue.append(waiting)
+        self._send()
+        try:
+            async with asyncio.timeout(timeout_s + forwarding.GRACE_S):
+                outcome = await waiting.outcome
+        except TimeoutError as error:
+            if not waiting.sent:
+                raise OverloadedError("the deadline passed in the queue") from error
+            raise OutcomeUnknownError("the primary did not answer in time") from error
+        if isinstance(outcome, ProposeError):
+            raise outcome
+        return outcome
+
+    def _send(self) -> None:
+        while len(self._under_way) < UNDER_WAY_MAX and (batch := self._take()):
+            task = asyncio.create_task(self._carry(batch), name="forwarding")
+            self._under_way.add(task)
+            task.add_done_callback(self._arrived)
+
+    def _arrived(self, task: "asyncio.Task[None]") -> None:
+        self._under_way.discard(task)
+        self._send()
+
+    def _take(self) -> list[_Waiting]:
+        """Return what goes into one message: as much as an entry of the log takes."""
+        batch: list[_Waiting] = []
+        size = 0
+        while self._queue and len(batch) < CALLS_PER_ENTRY_MAX:
+            waiting = self._queue[0]
+            size += len(waiting.call)
+            if batch and size > FORWARD_BYTES_MAX:
+                break
+            self._queue.popleft()
+            if not waiting.outcome.done():  # Else its caller has gone.
+                waiting.sent = True
+                self.observer.forwarding()
+                batch.append(waiting)
+        return batch
+
+    async def _carry(self, batch: Sequence[_Waiting]) -> None:
+        """Send one message, and tell everybody what became of their call."""
+        outcomes: Sequence[Result | ProposeError]
+        try:
+            outcomes = await self._ask(batch)
+        except ProposeError as error:
+            outcomes = [error] * len(batch)
+        for waiting, outcome in zip(batch, outcomes, strict=True):
+            if not waiting.outcome.done():
+                waiting.outcome.set_result(outcome)
+
+    async def _ask(self, batch: Sequence[_Waiting]) -> Sequence[Result | ProposeError]:
+        channel = self.channel()
+        ready = grpc.ChannelConnectivity.READY
+        if channel is None or channel.get_state(try_to_connect=True) is not ready:
+            # Nothing has been sent, so nothing has been applied.
+            raise NoPrimaryError("the primary cannot be reached")
+        now = asyncio.get_running_loop().time()
+        request, *also = (
+            forwarding.request_of(
+                each.call, each.tokencodes, timeout_s=each.until - now
+            )
+            for each in batch
+        )
+        request.also.extend(also)
+        longest_s = max(each.until for each in batch) - now
+        stub: peers_pb2_grpc.PeerServiceAsyncStub = peers_pb2_grpc.PeerServiceStub(
+            channel
+        )
+        try:
+            response = await answered(
+                stub.Forward(request, timeout=longest_s + forwarding.GRACE_S)
+            )
+        except grpc.aio.AioRpcError as error:
+            if error.code() in _REFUSED:
+                raise NoPrimaryError(
+                    "the primary does not take calls of here"
+                ) from error
+            raise OutcomeUnknownError(
+                f"the primary did not answer: {error.code().name}"
+            ) from error
+        outcomes = [forwarding.outcome_of(each) for each in (response, *response.also)]
+        not_taken = NoPrimaryError("the primary took only one call")
+        return outcomes + [not_taken] * (len(batch) - len(outcomes))
+
+
+@dataclass(slots=True)
+class ForwardQueues:
+    """One queue for each node that was the primary since the start."""
+
+    channel: Callable[[NodeId], grpc.aio.Channel | None]
+    observer: Observer = field(default_factory=Unobserved)
+    _queues: dict[NodeId, ForwardQueue] = field(default_factory=dict)
+
+    def to(self, primary: NodeId) -> ForwardQueue:
+        """Return the queue for that node."""
+        if primary not in self._queues:
+            channel = functools.partial(self.channel, primary)
+            self._queues[primary] = ForwardQueue(channel, self.observer)
+        return self._queues[primary]

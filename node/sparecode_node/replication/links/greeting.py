@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What both ends of a link say of themselves when it begins, in its metadata.
+
+Older releases show nothing, or only a level; they have no journal with a name.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc.aio
+from google.protobuf.message import DecodeError
+
+from sparecode.internal.v1 import peers_pb2
+from sparecode_node.replication.levels import told_level
+from sparecode_node.replication.raft.admission import Hello
+
+HELLO = "sparecode-hello-bin"
+"""The key of a `Hello`; gRPC takes bytes where a key ends like this."""
+
+REFUSAL_S = 0.05
+"""So soon a call ends that is refused, when its first metadata are there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What the called member says of itself."""
+
+    hello: Hello
+    level: int
+
+
+def hello_in(metadata: Iterable[tuple[str, str | bytes]] | None) -> peers_pb2.Hello:
+    """Return what a node says of itself; nothing, if it is not to be read."""
+    for key, value in metadata or ():
+        if key == HELLO and isinstance(value, bytes):
+            try:
+                return peers_pb2.Hello.FromString(value)
+            except DecodeError:
+                break
+    return peers_pb2.Hello()
+
+
+async def shown_by(
+    call: "grpc.aio.StreamUnaryCall[Any, Any]",
+) -> Shown | None:
+    """Return what the called member shows, None if it ends the call instead."""
+    said = hello_in(await call.initial_metadata())
+    if not said.journal_id:  # An older release, or none that accepts this node.
+        ending = asyncio.ensure_future(call.code())
+        done, _ = await asyncio.wait({ending}, timeout=REFUSAL_S)
+        ending.cancel()
+        if done:
+            return None
+    return Shown(Hello(said.journal_id, said.address), await told_level(call))

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Keys of the ring on their way between members: handed out, or asked for (P5).
+
+Over the channels of members alone, whose mutual TLS keeps them secret and says
+who is who. What a key is good for is not known here.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+import grpc
+import grpc.aio
+
+from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
+from sparecode_node.domain.ids import KeyId, NodeId
+from sparecode_node.domain.keys import KeyInUse
+from sparecode_node.replication.answering import answered
+from sparecode_node.replication.links.tls import PeerTls, target_name
+
+log = logging.getLogger(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class KeyNotHeldError(Exception):
+    """A member does not hold a key that it was handed; nothing was changed by it."""
+
+    def __init__(self, node_id: NodeId, cause: str) -> None:
+        super().__init__(f"{node_id} does not hold the new key: {cause}")
+        self.node_id = node_id
+
+
+class CannotHoldError(Exception):
+    """This node cannot write a key to its ring; the message says why, without the key."""
+
+
+class KeyHolder(Protocol):
+    """What answers other members about keys, on this node."""
+
+    async def hold(self, key: bytes, *, replaces: KeyId) -> bytes:
+        """
+        Keep a key that may be activated, for good; return its fingerprint.
+
+        Raises `CannotHoldError`.
+        """
+
+    def lent(self, wanted: KeyInUse) -> bytes | None:
+        """Return a key that another member lacks, if it is here."""
+
+
+class NoKeys:
+    """A node that holds no keys: in tests of replication alone."""
+
+    async def hold(self, key: bytes, *, replaces: KeyId) -> bytes:  # noqa: ARG002
+        """Refuse."""
+        raise CannotHoldError("this node has no key ring")
+
+    def lent(self, wanted: KeyInUse) -> bytes | None:  # noqa: ARG002
+        """Return nothing."""
+        return None
+
+
+class KeyExchange:
+    """This node's side of it: what it asks of others, and what it answers them."""
+
+    def __init__(self, holder: KeyHolder) -> None:
+        self._holder = holder
+        self._channel: Callable[[NodeId], grpc.aio.Channel | None] = lambda _: None
+        self._others: Callable[[], Iterable[NodeId]] = tuple
+
+    def connect(
+        self,
+        *,
+        channel: Callable[[NodeId], grpc.aio.Channel | None],
+        others: Callable[[], Iterable[NodeId]],
+    ) -> None:
+        """Say how the other members are reached; without it there are none."""
+        self._channel = channel
+        self._others = others
+
+    @property
+    def others(self) -> tuple[NodeId, ...]:
+        """The other voters: all of them have to hold a key before it is active."""
+        return tuple(sorted(self._others()))
+
+    async def hand_to(
+        self,
+        node_id: NodeId,
+        key: bytes,
+        *,
+        replaces: KeyId,
+        fingerprint: bytes,
+        timeout_s: float,
+    ) -> None:
+        """
+        Have another member hold a key. Raises `KeyNotHeldError`.
+
+        One that is just back may serve before its peers' channels have dialed it
+        anew, hence the wait for the way to it: nothing is to see to there.
+        """
+        channel = self._channel(node_id)
+        if channel is None:
+            raise KeyNotHeldError(node_id, "there is no way to it")
+        stub: peers_pb2_grpc.PeerServiceAsyncStub = peers_pb2_grpc.PeerServiceStub(
+            channel
+        )
+        request = peers_pb2.HoldKeyRequest(key=key, replaces=replaces)
+        try:
+            answer = await answered(
+                stub.HoldKey(request, timeout=timeout_s, wait_for_ready=True)
+            )
+        except grpc.aio.AioRpcError as error:
+            cause = (
+                error.details()
+                if error.code() is grpc.StatusCode.FAILED_PRECONDITION
+                else f"it did not answer ({error.code().name})"
+            )
+            raise KeyNotHeldError(node_id, cause or "it did not say why") from error
+        if answer.fingerprint != fingerprint:
+            raise KeyNotHeldError(node_id, "its key ring is that of another cluster")
+
+    async def fetch(self, wanted: KeyInUse, *, timeout_s: float) -> bytes | None:
+        """Return a key that this node lacks, from whichever other member has it."""
+        for peer in self.others:
+            channel = self._channel(peer)
+            key = None if channel is None else await _ask(channel, wanted, timeout_s)
+            if key is not None:
+                return key
+        return None
+
+    async def held(
+        self, request: peers_pb2.HoldKeyRequest
+    ) -> peers_pb2.HoldKeyResponse:
+        """Hold a key for another member. Raises `CannotHoldError`."""
+        fingerprint = await self._holder.hold(
+            request.key, replaces=KeyId(request.replaces)
+        )
+        return peers_pb2.HoldKeyResponse(fingerprint=fingerprint)
+
+    def lent(self, request: peers_pb2.FetchKeyRequest) -> peers_pb2.FetchKeyResponse:
+        """Return a key that another member lacks; empty: it is not here either."""
+        wanted = KeyInUse(key_id=KeyId(request.key_id), fingerprint=request.fingerprint)
+        return peers_pb2.FetchKeyResponse(key=self._holder.lent(wanted) or b"")
+
+
+class KeyCalls:
+    """The calls of `PeerService` that are about keys; the rest has the checks."""
+
+    _keys: KeyExchange
+
+    async def _member(self, context: Context) -> NodeId:
+        """Return the member that calls, though perhaps it does not take part yet."""
+        raise NotImplementedError
+
+    async def _caller(self, context: Context) -> NodeId:
+        """Return the member that calls, and takes part."""
+        raise NotImplementedError
+
+    async def HoldKey(
+        self, request: peers_pb2.HoldKeyRequest, context: Context
+    ) -> peers_pb2.HoldKeyResponse:
+        """Hold a key of the ring that another member has drawn."""
+        peer = await self._caller(context)
+        try:
+            return await self._keys.held(request)
+        except CannotHoldError as error:
+            log.warning("key_not_held", extra={"peer": peer, "cause": str(error)})
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+
+    async def FetchKey(
+        self, request: peers_pb2.FetchKeyRequest, context: Context
+    ) -> peers_pb2.FetchKeyResponse:
+        """Lend a key of the ring that another member lacks, perhaps to start at all."""
+        await self._member(context)
+        return self._keys.lent(request)
+
+
+async def fetch_at_start(
+    addresses: Mapping[NodeId, str],
+    tls: PeerTls,
+    wanted: KeyInUse,
+    *,
+    timeout_s: float,
+) -> bytes | None:
+    """
+    Return a key that this node needs to start at all, from another member.
+
+    Before it takes part, hence over a channel of its own.
+    """
+    for peer, address in sorted(addresses.items()):
+        channel = grpc.aio.secure_channel(
+            address,
+            tls.channel_credentials(),
+            options=(("grpc.ssl_target_name_override", target_name(peer)),),
+        )
+        async with channel:
+            key = await _ask(channel, wanted, timeout_s)
+        if key is not None:
+            return key
+    return None
+
+
+async def _ask(
+    channel: grpc.aio.Channel, wanted: KeyInUse, timeout_s: float
+) -> bytes | None:
+    stub: peers_pb2_grpc.PeerServiceAsyncStub = peers_pb2_grpc.PeerServiceStub(channel)
+    request = peers_pb2.FetchKeyRequest(
+        key_id=wanted.key_id, fingerprint=wanted.fingerprint
+    )
+    try:
+        answer = await answered(stub.FetchKey(request, timeout=timeout_s))
+    except grpc.aio.AioRpcError:
+        return None
+    return answer.key or None

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Links to the other members: one long-lived call to each, in order, or not at all.
+
+What is sent while a link is down is dropped, and so is what was meant for an
+earlier one. A queue that is full ends the link: within a link nothing is ever
+missing.
+"""
+
+import asyncio
+import collections
+import logging
+from collections.abc import Callable
+
+import grpc
+import grpc.aio
+
+from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication.answering import is_to_end
+from sparecode_node.replication.links.greeting import HELLO, Shown, shown_by
+
+log = logging.getLogger(__name__)
+
+QUEUE_FRAMES_MAX = 4096
+QUEUE_BYTES_MAX = 16 * 1024 * 1024
+"""Twice what the window of entries allows to be in flight."""
+
+RETRY_S = 0.1
+"""After a link has ended; a channel that cannot connect waits longer by itself."""
+
+
+class OutboundLink:
+    """The link to one member; made again whenever it ends. Lives in the loop."""
+
+    def __init__(
+        self,
+        peer: NodeId,
+        channel: grpc.aio.Channel,
+        *,
+        hello: bytes,
+        on_up: Callable[[NodeId, int, Shown], object],
+        on_down: Callable[[NodeId], object],
+        on_refused: Callable[[NodeId, str], object],
+        epoch: int = 0,
+    ) -> None:
+        """
+        *hello* is shown to the other side; *on_up* is given what that has shown.
+
+        *on_refused* is told why, if the other side does not take this node for a
+        member of its cluster.
+        """
+        self._peer = peer
+        self._hello = hello
+        self._on_refused = on_refused
+        self._stub: peers_pb2_grpc.PeerServiceAsyncStub = (
+            peers_pb2_grpc.PeerServiceStub(channel)
+        )
+        self._on_up = on_up
+        self._on_down = on_down
+        self._queue: collections.deque[peers_pb2.LinkRequest] = collections.deque()
+        self._queued_bytes = 0
+        self._ready = asyncio.Event()
+        self.epoch = epoch
+        """Counts the links to this member, so that none is taken for another."""
+        self._call: (
+            grpc.aio.StreamUnaryCall[peers_pb2.LinkRequest, peers_pb2.LinkResponse]
+            | None
+        ) = None
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to dial."""
+        self._task = asyncio.create_task(self._keep(), name=f"link to {self._peer}")
+
+    async def stop(self) -> None:
+        """End the link and do not dial again."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def send(self, epoch: int, frame: peers_pb2.LinkRequest) -> None:
+        """Send a frame, if the link is still the one that it is meant for."""
+        if self._call is None or epoch != self.epoch:
+            return
+        size = frame.ByteSize()
+        if (
+            len(self._queue) >= QUEUE_FRAMES_MAX
+            or self._queued_bytes + size > QUEUE_BYTES_MAX
+        ):
+            log.warning("link_reset", extra={"peer": self._peer, "cause": "queue full"})
+            self.epoch += 1
+            self._call.cancel()
+            return
+        self._queue.append(frame)
+        self._queued_bytes += size
+        self._ready.set()
+
+    async def _keep(self) -> None:
+        while True:
+            try:
+                await self._hold_one()
+            except grpc.aio.AioRpcError as error:
+                log.info("link_ended", extra={"peer": self._peer, "code": error.code()})
+            except asyncio.CancelledError:
+                if is_to_end():
+                    raise
+                # gRPC says so of a call that was cancelled, which ends one link only.
+                log.info("link_ended", extra={"peer": self._peer, "code": "cancelled"})
+            except Exception:
+                # Whatever it is, it is of one link: without another one the two
+                # members would be apart for ever.
+                log.exception("link_broken", extra={"peer": self._peer})
+            await asyncio.sleep(RETRY_S)
+
+    async def _hold_one(self) -> None:
+        """Open a link, and return when it has ended."""
+        call = self._stub.Link(wait_for_ready=True, metadata=((HELLO, self._hello),))
+        try:
+            # Sent by the other side when it has accepted the caller.
+            shown = await shown_by(call)
+            if shown is None:
+                return
+            self._call = call
+            self.epoch += 1
+            self._queue.clear()
+            self._queued_bytes = 0
+            self._on_up(self._peer, self.epoch, shown)
+            writer = asyncio.create_task(self._write(call))
+            try:
+                await call.code()
+            finally:
+                self._call = None
+                writer.cancel()
+                await asyncio.gather(writer, return_exceptions=True)
+                self._on_down(self._peer)
+        finally:
+            call.cancel()
+            if await call.code() is grpc.StatusCode.PERMISSION_DENIED:
+                self._on_refused(self._peer, str(await call.details()))
+
+    async def _write(
+        self,
+        call: grpc.aio.StreamUnaryCall[peers_pb2.LinkRequest, peers_pb2.LinkResponse],
+    ) -> None:
+        try:
+            while True:
+                await self._ready.wait()
+                self._ready.clear()
+                while self._queue:
+                    frame = self._queue.popleft()
+                    self._queued_bytes -= frame.ByteSize()
+                    await call.write(frame)
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            pass  # It has ended.
+        finally:
+            call.cancel()  # What is not written any more must not be waited for.

@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The called side of `PeerService`: who calls is in the certificate, never in a field."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, NoReturn, Protocol
+
+import grpc
+import grpc.aio
+
+from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication import levels
+from sparecode_node.replication.calls.forwarding import MalformedCallError
+from sparecode_node.replication.errors import NoPrimaryError, StoppingError
+from sparecode_node.replication.links.greeting import HELLO, hello_in
+from sparecode_node.replication.links.key_exchange import KeyCalls, KeyExchange
+from sparecode_node.replication.links.tls import caller
+from sparecode_node.replication.raft import frames
+from sparecode_node.replication.raft.admission import Hello
+from sparecode_node.replication.replica.engine_thread import EngineThread
+
+log = logging.getLogger(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+NO_LINK = "no link of this member has begun here yet"
+
+
+class PeerHandler(Protocol):
+    """What answers the calls of other members."""
+
+    async def forwarded(
+        self, caller: NodeId, request: peers_pb2.ForwardRequest
+    ) -> peers_pb2.ForwardResponse:
+        """Propose a call that another member was asked for."""
+
+    async def read_index(
+        self, caller: NodeId, hello: Hello, request: peers_pb2.GetReadIndexRequest
+    ) -> peers_pb2.GetReadIndexResponse:
+        """Say where to read, if this member leads; *hello* began the caller's link."""
+
+    def send_snapshot(
+        self, request: peers_pb2.FetchSnapshotRequest
+    ) -> AsyncIterator[peers_pb2.FetchSnapshotResponse]:
+        """Yield the newest snapshot."""
+
+    async def handed_over(
+        self, request: peers_pb2.TransferPrimaryRequest
+    ) -> peers_pb2.TransferPrimaryResponse:
+        """Hand over to another member, if this one leads."""
+
+    async def members_changed(
+        self, request: peers_pb2.ChangeMembersRequest
+    ) -> peers_pb2.ChangeMembersResponse:
+        """Change the members, if this member leads."""
+
+    async def member_status(
+        self, request: peers_pb2.GetMemberStatusRequest
+    ) -> peers_pb2.GetMemberStatusResponse:
+        """Say how far this member has got."""
+
+
+class Meeting(Protocol):
+    """Who calls, by what the configuration says and by what they show."""
+
+    @property
+    def node_id(self) -> NodeId:
+        """This node."""
+
+    def own_hello(self) -> bytes:
+        """Return what this node says of itself."""
+
+    def knows(self, peer: NodeId) -> bool:
+        """Say whether the newest configuration here has a node as member."""
+
+    def met(self, peer: NodeId, shown: peers_pb2.Hello) -> Hello | str:
+        """Return what a node says of itself, or why it is refused."""
+
+    def refuses(self, peer: NodeId, hello: Hello) -> str | None:
+        """Return why a node that was met is refused by now, None if it is not."""
+
+    def arrived(self, peer: NodeId, hello: Hello) -> None:
+        """Take note that a link of a node has begun."""
+
+    def parted(self, peer: NodeId) -> None:
+        """Take note that the link of a node has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Inbound:
+    """The link of a node to here, and what it has begun with."""
+
+    reading: asyncio.Task[bool]
+    hello: Hello
+
+
+class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
+    """The called side: checks who calls, and fences off links that are superseded."""
+
+    def __init__(
+        self,
+        engine: EngineThread,
+        handler: PeerHandler,
+        meeting: Meeting,
+        keys: KeyExchange,
+        *,
+        level: int,
+    ) -> None:
+        self._level = level
+        self._keys = keys
+        self._engine = engine
+        self._handler = handler
+        self._meeting = meeting
+        self._inbound: dict[NodeId, _Inbound] = {}
+
+    async def _certified(self, context: Context) -> NodeId:
+        peer = caller(context.auth_context())
+        if peer is None or peer == self._meeting.node_id:
+            await self._refuse(context, str(peer), "not a member")
+        return peer
+
+    async def _caller(self, context: Context) -> NodeId:
+        """
+        Return the member that calls, whose journal is the one that is known.
+
+        It has shown that when its link began: who is wiped or was removed has none,
+        and a member has one again after a moment.
+        """
+        peer = await self._member(context)
+        if peer not in self._inbound:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, NO_LINK)
+        return peer
+
+    async def _member(self, context: Context) -> NodeId:
+        """Return the member that calls, though perhaps it does not take part yet."""
+        peer = await self._certified(context)
+        if not self._meeting.knows(peer):
+            await self._refuse(context, peer, "not a member")
+        await self._refuse_if_linked_no_more(context, peer)
+        return peer
+
+    async def _member_or_guest(self, context: Context) -> NodeId:
+        """Return the node that calls: a member, or one that has a link to here."""
+        peer = await self._certified(context)
+        if not (self._meeting.knows(peer) or peer in self._inbound):
+            await self._refuse(context, peer, "not a member")
+        await self._refuse_if_linked_no_more(context, peer)
+        return peer
+
+    async def _refuse_if_linked_no_more(self, context: Context, peer: NodeId) -> None:
+        inbound = self._inbound.get(peer)
+        why = None if inbound is None else self._meeting.refuses(peer, inbound.hello)
+        if why is not None:
+            await self._refuse(context, peer, why)
+
+    async def _refuse(self, context: Context, peer: str, why: str) -> NoReturn:
+        log.warning(
+            "stranger_refused",
+            extra={"peer": context.peer(), "member": peer, "cause": why},
+        )
+        await context.abort(grpc.StatusCode.PERMISSION_DENIED, why)
+
+    async def Link(
+        self,
+        request_iterator: AsyncIterator[peers_pb2.LinkRequest],
+        context: Context,
+    ) -> peers_pb2.LinkResponse:
+        """Take Raft messages of one peer, until a newer link of it takes over."""
+        peer = await self._certified(context)
+        met = self._meeting.met(peer, hello_in(context.invocation_metadata()))
+        if not isinstance(met, Hello):
+            await self._refuse(context, peer, met)
+        await context.send_initial_metadata(
+            (
+                (HELLO, self._meeting.own_hello()),
+                (levels.METADATA, str(self._level)),
+            )
+        )
+        if why := self._meeting.refuses(peer, met):  # Since that was sent.
+            await self._refuse(context, peer, why)
+        reading = asyncio.create_task(self._read(peer, met, request_iterator))
+        # From here on nothing of an older link is delivered.
+        if older := self._inbound.get(peer):
+            older.reading.cancel()
+        inbound = self._inbound[peer] = _Inbound(reading, met)
+        self._meeting.arrived(peer, met)
+        try:
+            await asyncio.wait({reading})
+        finally:
+            reading.cancel()
+            if self._inbound.get(peer) is inbound:
+                del self._inbound[peer]
+                self._meeting.parted(peer)
+        if reading.cancelled():
+            await context.abort(grpc.StatusCode.ABORTED, "a newer link took over")
+        if not reading.result():
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED, "the engine lags behind"
+            )
+        return peers_pb2.LinkResponse()
+
+    def close_refused(self) -> None:
+        """End the links of nodes that are refused by now."""
+        for peer, inbound in self._inbound.items():
+            if self._meeting.refuses(peer, inbound.hello):
+                inbound.reading.cancel()
+
+    async def _read(
+        self,
+        peer: NodeId,
+        hello: Hello,
+        requests: AsyncIterator[peers_pb2.LinkRequest],
+    ) -> bool:
+        """Deliver what comes; False if the engine cannot take it."""
+        async for request in requests:
+            if not self._deliver(peer, hello, request):
+                return False
+        return True
+
+    def _deliver(
+        self, peer: NodeId, hello: Hello, request: peers_pb2.LinkRequest
+    ) -> bool:
+        try:
+            message = frames.decode(request)
+        except frames.FrameError as error:
+            log.warning("frame_dropped", extra={"peer": peer, "cause": str(error)})
+            return True
+        if not self._engine.has_room():
+            return False
+        self._engine.post(lambda replica: replica.guard.receive(peer, message, hello))
+        return True
+
+    async def Forward(
+        self, request: peers_pb2.ForwardRequest, context: Context
+    ) -> peers_pb2.ForwardResponse:
+        """Propose a call for another member."""
+        peer = await self._caller(context)
+        try:
+            return await self._handler.forwarded(peer, request)
+        except MalformedCallError as error:
+            log.warning("call_refused", extra={"peer": peer, "cause": str(error)})
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "malformed call")
+
+    async def GetReadIndex(
+        self, request: peers_pb2.GetReadIndexRequest, context: Context
+    ) -> peers_pb2.GetReadIndexResponse:
+        """Tell another member where to read."""
+        peer = await self._caller(context)
+        hello = self._inbound[peer].hello
+        return await self._handler.read_index(peer, hello, request)
+
+    async def FetchSnapshot(
+        self, request: peers_pb2.FetchSnapshotRequest, context: Context
+    ) -> AsyncIterator[peers_pb2.FetchSnapshotResponse]:
+        """Send the newest snapshot, from where the caller has it."""
+        await self._caller(context)
+        try:
+            async for part in self._handler.send_snapshot(request):
+                yield part
+        except (NoPrimaryError, OSError) as error:
+            # There is none yet, or a newer one has taken its place.
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+
+    async def TransferPrimary(
+        self, request: peers_pb2.TransferPrimaryRequest, context: Context
+    ) -> peers_pb2.TransferPrimaryResponse:
+        """Hand over for another member."""
+        await self._caller(context)
+        return await self._handler.handed_over(request)
+
+    async def ChangeMembers(
+        self, request: peers_pb2.ChangeMembersRequest, context: Context
+    ) -> peers_pb2.ChangeMembersResponse:
+        """Change the members for another one."""
+        await self._caller(context)
+        return await self._handler.members_changed(request)
+
+    async def GetMemberStatus(
+        self, request: peers_pb2.GetMemberStatusRequest, context: Context
+    ) -> peers_pb2.GetMemberStatusResponse:
+        """Tell how far this member has got; also a node that does not run (E2)."""
+        await self._member_or_guest(context)
+        try:
+            return await self._handler.member_status(request)
+        except StoppingError as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))

@@ -1,0 +1,398 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Members talking to each other over gRPC with mutual TLS: `PeerService`.
+
+Raft's messages come and go through links; calls for the primary and questions
+for a member's status are ordinary calls over the same channels.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import grpc
+import grpc.aio
+
+from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
+from sparecode_node.domain.addresses import in_one_spelling
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication.errors import StartRefusedError
+from sparecode_node.replication.links.engine_wire import EngineWire
+from sparecode_node.replication.links.entrance import Doors, Entrance
+from sparecode_node.replication.links.greeting import Shown
+from sparecode_node.replication.links.key_exchange import KeyExchange
+from sparecode_node.replication.links.links import OutboundLink
+from sparecode_node.replication.links.listening import MEMBERS, listener_options
+from sparecode_node.replication.links.peer_bounds import CALLS_MAX, STREAMS_MAX
+from sparecode_node.replication.links.peer_service import PeerHandler, PeerServicer
+from sparecode_node.replication.links.tls import (
+    PeerTls,
+    renewable_credentials,
+    target_name,
+)
+from sparecode_node.replication.members import Configuration, Member
+from sparecode_node.replication.raft.admission import ADVICE, Hello, Refusal, refusal
+from sparecode_node.replication.replica.engine_thread import EngineThread, LoopCalls
+from sparecode_node.replication.replica.replica import Replica, ReplicaStatus
+from sparecode_node.statemachine.feature_level import NEWEST
+
+log = logging.getLogger(__name__)
+
+MESSAGE_BYTES_MAX = 1024 * 1024
+"""Of one gRPC message between members; four times the entries of an append."""
+
+STOP_GRACE_S = 0.5
+
+START_S = 60.0
+"""For the engine to say who the members are."""
+
+RENEW_S = 2.0
+"""For a new connection to stand, and for calls on the old one to end."""
+
+JOURNAL_ID_MAX = 64
+"""Characters of a journal's name; those of today have 32."""
+
+_SIZES = (
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+)
+_CHANNEL_OPTIONS = (
+    *_SIZES,
+    # gRPC's default waits up to two minutes; an election takes one second.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    # A peer that has vanished without a word is noticed within four seconds.
+    ("grpc.keepalive_time_ms", 2000),
+    ("grpc.keepalive_timeout_ms", 2000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_retries", 0),
+)
+_SERVER_OPTIONS = (
+    *_SIZES,
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 1000),
+    ("grpc.http2.max_ping_strikes", 0),
+    ("grpc.so_reuseport", 0),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerAddresses:
+    """Where this member listens, and with whom it starts for the first time."""
+
+    node_id: NodeId
+    listen: str
+    members: Mapping[NodeId, str]
+    """Where all of them are reached, this one too; later the journal says that."""
+    joins: bool = False
+    """The cluster is there already: this node begins as a learner."""
+    entrance: Entrance | None = None
+    """For nodes that are about to join; none: only members are let in."""
+
+    def written(self) -> tuple[Member, ...]:
+        """Return them as members."""
+        return tuple(Member(node_id=m, address=a) for m, a in self.members.items())
+
+
+def _is_address(address: str) -> bool:
+    """Say whether a member may be reached there; one of before tells none."""
+    return not address or in_one_spelling(address) is not None
+
+
+def dial(peer: NodeId, address: str, tls: PeerTls) -> grpc.aio.Channel:
+    """Open a channel to a member, that nobody else can answer."""
+    name = ("grpc.ssl_target_name_override", target_name(peer))
+    return grpc.aio.secure_channel(
+        address, tls.channel_credentials(), options=(*_CHANNEL_OPTIONS, name)
+    )
+
+
+class PeerTransport:
+    """The listener for members, and the links to them. Lives in the loop."""
+
+    def __init__(
+        self,
+        addresses: PeerAddresses,
+        tls: PeerTls,
+        cluster_id: str,
+        keys: KeyExchange,
+        *,
+        level: int = NEWEST,
+    ) -> None:
+        """*level* is what this member tells the others that it knows."""
+        self._addresses = addresses
+        self._level = level
+        self._cluster_id = cluster_id
+        self._status = ReplicaStatus()
+        self._linked_from: dict[NodeId, str] = {}
+        """
+        Where nodes say that they are reached which have a link to here.
+
+        One that is catching up reads of members of long ago: who feeds it may be none
+        of them, and must be answered all the same. And who has moved is not where the
+        configuration says, until a primary has written it down.
+        """
+        self._dialed: dict[NodeId, str] = {}
+        self._changing = asyncio.Lock()
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._refused: dict[NodeId, str] = {}
+        self._servicer: PeerServicer | None = None
+        self._tls = tls
+        self._keys = keys
+        keys.connect(channel=self.channel, others=self._other_voters)
+        self._engine: EngineThread | None = None
+        self._wire: EngineWire | None = None
+        self._server: grpc.aio.Server | None = None
+        self._channels: dict[NodeId, grpc.aio.Channel] = {}
+        self._links: dict[NodeId, OutboundLink] = {}
+        self.levels: dict[NodeId, int] = {}
+        """The feature level of every member that this one has a link to."""
+        self._epochs: dict[NodeId, int] = {}
+        """Of links that were ended, so that none is taken for another."""
+        self.port = 0
+        """Where the listener is bound, once it is."""
+
+    def wire(self, calls: LoopCalls) -> EngineWire:
+        """Return what the engine sends through; called in its thread, once."""
+        self._wire = EngineWire(calls, self._send)
+        return self._wire
+
+    def _send(self, peer: NodeId, epoch: int, frame: peers_pb2.LinkRequest) -> None:
+        if link := self._links.get(peer):
+            link.send(epoch, frame)
+
+    async def start(self, engine: EngineThread, handler: PeerHandler) -> None:
+        """Listen, and dial the others. The engine runs already."""
+        self._engine = engine
+        self._status = await engine.run(
+            lambda replica: replica.status(), timeout_s=START_S
+        )
+        streams = ("grpc.max_concurrent_streams", STREAMS_MAX)
+        options = (*_SERVER_OPTIONS, *listener_options(MEMBERS), streams)
+        self._server = grpc.aio.server(
+            options=options, maximum_concurrent_rpcs=CALLS_MAX
+        )
+        self._servicer = PeerServicer(
+            engine, handler, self, self._keys, level=self._level
+        )
+        peers_pb2_grpc.add_PeerServiceServicer_to_server(self._servicer, self._server)
+        shown: Callable[[], PeerTls] = lambda: self._tls  # noqa: E731
+        if (entrance := self._addresses.entrance) is not None:
+            entrance.add_to(self._server)
+            shown = Doors(shown, entrance.doors)
+        try:
+            self.port = self._server.add_secure_port(
+                self._addresses.listen, renewable_credentials(shown)
+            )
+        except RuntimeError as error:
+            raise StartRefusedError(
+                f"cannot listen for members on {self._addresses.listen}: {error}"
+            ) from error
+        await self._server.start()
+        await self._dial_all()
+        self._task = asyncio.create_task(self._follow(), name="members")
+
+    # --- Whom to dial
+
+    def take_status(self, status: ReplicaStatus) -> None:
+        """Look whether the members are others by now."""
+        changed = (
+            status.configuration != self._status.configuration
+            or status.agreed != self._status.agreed
+        )
+        self._status = status
+        if changed:
+            self._changed.set()
+
+    @property
+    def configuration(self) -> Configuration:
+        """The newest one."""
+        return self._status.configuration
+
+    def _other_voters(self) -> frozenset[NodeId]:
+        return self.configuration.voters - {self.node_id}
+
+    async def _follow(self) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            await self._dial_all()
+
+    async def _dial_all(self) -> None:
+        """Have a link to every other member and guest, where it is, and to nobody else."""
+        async with self._changing:
+            gone = self._status.agreed.removed
+            wanted = {m.node_id: m.address for m in self.configuration.members}
+            said = self._linked_from.items()
+            wanted.update({p: a for p, a in said if p not in gone})
+            wanted.pop(self.node_id, None)
+            for peer in tuple(self._links):
+                if wanted.get(peer) != self._dialed[peer]:
+                    await self._hang_up(peer)
+            if self._servicer is not None:
+                self._servicer.close_refused()
+            for peer, address in wanted.items():
+                if peer not in self._links and address:
+                    self._dialed[peer] = address
+                    self._channels[peer] = self._dial(peer)
+                    self._link(peer, epoch=self._epochs.get(peer, 0))
+
+    async def _hang_up(self, peer: NodeId) -> None:
+        link, channel = self._links.pop(peer), self._channels.pop(peer)
+        # A later link must not be taken for this one.
+        self._epochs[peer] = link.epoch + 1
+        await link.stop()
+        await channel.close()
+
+    def _dial(self, peer: NodeId) -> grpc.aio.Channel:
+        return dial(peer, self._dialed[peer], self._tls)
+
+    def _link(self, peer: NodeId, *, epoch: int) -> None:
+        """Open the link over the channel; *epoch*: that of the link before it."""
+        link = OutboundLink(
+            peer,
+            self._channels[peer],
+            on_up=self._up,
+            hello=self.own_hello(),
+            on_down=self._down,
+            on_refused=self._take_refusal,
+            epoch=epoch,
+        )
+        self._links[peer] = link
+        link.start()
+
+    async def renew(self, tls: PeerTls) -> None:
+        """
+        Show another certificate from now on, as server and as client.
+
+        A channel cannot take another one, so each is replaced when its successor
+        stands: one member after the other, and calls under way end on the old one.
+        """
+        self._tls = tls
+        async with self._changing:
+            await self._renew_all()
+
+    async def _renew_all(self) -> None:
+        for peer in tuple(self._links):
+            old, channel = self._channels[peer], self._dial(peer)
+            with contextlib.suppress(TimeoutError):  # It is down: dial on.
+                async with asyncio.timeout(RENEW_S):
+                    await channel.channel_ready()
+            link = self._links[peer]
+            self._channels[peer] = channel
+            await link.stop()
+            self._link(peer, epoch=link.epoch)
+            await old.close(RENEW_S)
+
+    async def stop(self) -> None:
+        """Close the links and the listener."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        for link in self._links.values():
+            await link.stop()
+        for channel in self._channels.values():
+            await channel.close()
+        if self._server is not None:
+            await self._server.stop(STOP_GRACE_S)
+        self._links.clear()
+        self._channels.clear()
+        self._server = None
+
+    def channel(self, peer: NodeId) -> grpc.aio.Channel | None:
+        """Return the channel to another member."""
+        return self._channels.get(peer)
+
+    # --- Who is who
+
+    @property
+    def node_id(self) -> NodeId:
+        """This node."""
+        return self._addresses.node_id
+
+    def own_hello(self) -> bytes:
+        """Return what this node says of itself."""
+        hello = self._status.hello
+        return peers_pb2.Hello(
+            cluster_id=self._cluster_id,
+            journal_id=hello.journal_id,
+            address=hello.address,
+        ).SerializeToString()
+
+    def knows(self, peer: NodeId) -> bool:
+        """Say whether the newest configuration here has a node as member."""
+        return self.configuration.member(peer) is not None
+
+    def met(self, peer: NodeId, shown: peers_pb2.Hello) -> Hello | str:
+        """
+        Return what a node says of itself, or why it is refused.
+
+        One that no configuration here knows is a guest: it may be a member by one
+        that has not come here yet, so it is answered, where it says that it is.
+        What it says goes into the configuration, so it must be what it should be.
+        """
+        known = self.configuration.member(peer)
+        if known is not None and shown == peers_pb2.Hello():
+            # An older release: its journal has no name, and nobody knows one of it.
+            return Hello("") if not known.journal_id else "shows no journal"
+        if not shown.journal_id or shown.cluster_id != self._cluster_id:
+            return "not a member of this cluster"
+        if len(shown.journal_id) > JOURNAL_ID_MAX or not _is_address(shown.address):
+            return "shows no journal and address"
+        hello = Hello(shown.journal_id, shown.address)
+        return self.refuses(peer, hello) or hello
+
+    def refuses(self, peer: NodeId, hello: Hello) -> str | None:
+        """Return why a node that was met is refused by now, None if it is not."""
+        agreed, newest = self._status.agreed, self.configuration
+        refused = refusal(agreed, newest, peer, hello.journal_id)
+        return None if refused is None else refused.value
+
+    def arrived(self, peer: NodeId, hello: Hello) -> None:
+        """Take note that a link of a node has begun: it is dialed where it says."""
+        if hello.address and self._linked_from.get(peer) != hello.address:
+            self._linked_from[peer] = hello.address
+            self._changed.set()
+
+    def parted(self, peer: NodeId) -> None:
+        """Take note that the link of a node has ended: a guest is one no more."""
+        if self._linked_from.pop(peer, None) is not None:
+            self._changed.set()
+
+    def _take_refusal(self, peer: NodeId, why: str) -> None:
+        """Log, once, that another member does not take this node for one."""
+        if self._refused.get(peer) == why:
+            return
+        self._refused[peer] = why
+        advice = ADVICE[Refusal(why)] if why in set(Refusal) else why
+        log.error("refused_as_member", extra={"peer": peer, "cause": advice})
+
+    def _up(self, peer: NodeId, epoch: int, shown: Shown) -> None:
+        self.levels[peer] = shown.level
+        wire = self._wire
+        if self._engine is None or wire is None:
+            return
+        self._refused.pop(peer, None)
+
+        def up(replica: Replica) -> None:
+            wire.epochs[peer] = epoch
+            replica.guard.connected(peer, shown.hello)
+
+        self._engine.post(up)
+
+    def _down(self, peer: NodeId) -> None:
+        self.levels.pop(peer, None)
+        wire = self._wire
+        if self._engine is None or wire is None:
+            return
+
+        def down(replica: Replica) -> None:
+            wire.epochs.pop(peer, None)
+            replica.guard.disconnected(peer)
+
+        self._engine.post(down)

@@ -1,0 +1,398 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The durable journal: what this node has promised, and the log.
+
+PySyncObj's own journal is memory-mapped, never synced and has no checksums.
+This one takes its place: changes gather in memory, and `sync` writes them as
+one batch with one fdatasync. Whoever acknowledges an entry, votes, or counts
+itself into a quorum calls `sync` first; `guard` and `engine` see to that.
+
+Nothing may take an entry away that is committed, or rewrite a term or a vote:
+that raises `Fatal`, whoever asks for it. The beginning of the log goes only with
+a new file that takes the place of the whole journal (`compact`, `rebase`).
+"""
+
+import logging
+from collections.abc import Callable
+from typing import overload
+
+from pysyncobj.journal import Journal as EngineJournal
+
+from sparecode_node.replication.errors import Fatal, StartRefusedError
+from sparecode_node.replication.log import journal_format as form
+from sparecode_node.replication.log.journal_file import JournalFile
+from sparecode_node.replication.log.journal_format import Entry, Identity, Kind
+from sparecode_node.replication.log.storage import Storage
+from sparecode_node.replication.members import (
+    Configuration,
+    ConfigurationError,
+    Member,
+)
+
+log = logging.getLogger(__name__)
+
+NO_OP = b"\x01"
+"""What PySyncObj calls a no-op; the log begins with one at index 1, term 0."""
+FIRST_ENTRY: Entry = (NO_OP, 1, 0)
+CONFIGURATION = b"\x04"
+"""First byte of an entry that says who the members are; the rest is a `Configuration`."""
+
+
+class Journal(EngineJournal):
+    """A journal that keeps what it has acknowledged."""
+
+    def __init__(self, storage: Storage) -> None:
+        """For `create_journal` and `open_journal`."""
+        self._file = JournalFile(storage)
+        self._unsynced = bytearray()
+        self._entries: list[Entry] = []
+        self._term = 0
+        self._vote: str | None = None
+        self.identity = Identity("", "")
+        self.journal_id = ""
+        """Names this journal; one that begins in its place has another."""
+        self._configurations: list[tuple[int, Configuration]] = []
+        """Where each begins that the log has, after the one of before the log."""
+        self.on_configuration: Callable[[Configuration], object] = lambda _new: None
+        """Told of the newest one, before the change of the log returns."""
+        self.committed = 1
+        """Nothing up to here may ever be cut off."""
+        self.durable_index = 0
+        """The last entry that is on disk."""
+        self.syncs = 0
+        self.bytes = 0  # Of all commands in the log.
+
+    # --- What the guard asks
+
+    @property
+    def last_index(self) -> int:
+        """Index of the last entry."""
+        return self._entries[-1][1]
+
+    @property
+    def last_term(self) -> int:
+        """Term of the last entry."""
+        return self._entries[-1][2]
+
+    @property
+    def first_index(self) -> int:
+        """The base: of this entry only index and term are known, once compacted."""
+        return self._entries[0][1]
+
+    def has(self, index: int) -> bool:
+        """Say whether there is such an entry."""
+        return self.first_index <= index <= self.last_index
+
+    def entry(self, index: int) -> Entry:
+        """Return the entry at *index*."""
+        return self._entries[index - self.first_index]
+
+    def term_at(self, index: int) -> int | None:
+        """Return the term of the entry at *index*, None if there is none."""
+        return self.entry(index)[2] if self.has(index) else None
+
+    # --- Who the members are
+
+    @property
+    def configuration(self) -> Configuration:
+        """The newest that was appended here: it counts, committed or not."""
+        return self._configurations[-1][1]
+
+    @property
+    def configured_at(self) -> int:
+        """The entry that it stands in; or one before the log, which is committed."""
+        return self._configurations[-1][0]
+
+    @property
+    def agreed_configuration(self) -> Configuration:
+        """The newest that is known to be committed here: it is not taken back."""
+        return self.configuration_at(self.committed)
+
+    def configuration_at(self, index: int) -> Configuration:
+        """Return the one that counted when the log ended at *index*."""
+        return next(c for at, c in reversed(self._configurations) if at <= index)
+
+    def _take_configuration(self, entry: Entry) -> None:
+        command, index, _ = entry
+        if command[:1] == CONFIGURATION:
+            found = Configuration.from_bytes(command[1:])
+            self._configurations.append((index, found))
+
+    # --- Durability
+
+    def sync(self) -> None:
+        """Return when everything so far is on disk. Raises `Fatal`."""
+        self._file.check_usable()
+        if self._unsynced:
+            self._file.append(bytes(self._unsynced))
+            self._unsynced.clear()
+            self.syncs += 1
+        self.durable_index = self.last_index
+
+    # --- Dropping what a snapshot has
+
+    def compact(self, index: int) -> None:
+        """
+        Drop what is before *index*, of which the term stays. Raises `Fatal`.
+
+        A durable snapshot covers it, and so does the state after a power cut.
+        """
+        if not self.first_index <= index <= self.committed:
+            raise Fatal(f"the log cannot be compacted up to entry {index}")
+        self._begin_at(index, self.entry(index)[2], self.configuration_at(index))
+
+    def rebase(self, index: int, term: int, configuration: Configuration) -> None:
+        """
+        Begin behind a snapshot that the state has taken over. Raises `Fatal`.
+
+        What stood behind another entry at *index* conflicts with what is
+        committed, and goes; what stands behind the same one stays. The members are
+        those of the snapshot, and of what stays.
+        """
+        if index < self.committed:
+            raise Fatal(f"entry {self.committed} is committed, and is not to be lost")
+        self._begin_at(index, term, configuration.completed(self.configuration))
+        self.committed = index
+        self.on_configuration(self.configuration)
+
+    def _begin_at(self, index: int, term: int, configuration: Configuration) -> None:
+        """Write a new file, and have it take the place of the old one at once."""
+        kept = []
+        if self.term_at(index) == term:
+            kept = self._entries[index - self.first_index + 1 :]
+        head = self._head(configuration)
+        base = form.base_record(index, term) + form.term_record(self._term, self._vote)
+        self._file.replace([head, base, *(form.add_record(entry) for entry in kept)])
+        self._unsynced.clear()
+        self._entries = [(NO_OP, index, term), *kept]
+        self._configurations = [(index, configuration)]
+        for entry in kept:
+            self._take_configuration(entry)
+        self.bytes = sum(len(command) for command, _, _ in self._entries)
+        self.durable_index = self.last_index
+
+    # --- What PySyncObj calls
+
+    def add(self, command: bytes, idx: int, term: int) -> None:
+        """Append an entry."""
+        if idx != self.last_index + 1 or term < self.last_term:
+            raise Fatal(
+                f"entry {idx} of term {term} cannot follow entry"
+                f" {self.last_index} of term {self.last_term}"
+            )
+        entry = (bytes(command), idx, term)
+        self._entries.append(entry)
+        self._take_configuration(entry)
+        self.bytes += len(command)
+        self._unsynced += form.add_record(entry)
+        if idx == self.configured_at:
+            self.on_configuration(self.configuration)
+        if len(self._unsynced) > form.BATCH_BYTES_MAX // 2:
+            self.sync()  # A torn batch must stay below what recovery takes for one.
+
+    def deleteEntriesFrom(self, entryFrom: int) -> None:
+        """Cut off what conflicts with the leader's log; *entryFrom* is a position."""
+        index = self.first_index + entryFrom
+        if not self.has(index):
+            return
+        if index <= self.committed:
+            raise Fatal(
+                f"entry {index} is to be cut off, but {self.committed} is committed"
+            )
+        self.bytes -= sum(len(command) for command, _, _ in self._entries[entryFrom:])
+        del self._entries[entryFrom:]
+        self._unsynced += form.truncate_record(index)
+        self.durable_index = min(self.durable_index, index - 1)
+        if self.configured_at >= index:
+            self._forget_configurations(index)
+            self.on_configuration(self.configuration)
+
+    def _forget_configurations(self, index: int) -> None:
+        """Go back to the members of before *index*, whose entries are gone."""
+        kept = [(at, found) for at, found in self._configurations if at < index]
+        self._configurations = kept
+
+    def deleteEntriesTo(self, entryTo: int) -> None:
+        """Refuse: only `compact` drops entries, when a snapshot has them."""
+        raise Fatal(f"PySyncObj must not compact; asked to drop {entryTo} entries")
+
+    def clear(self) -> None:
+        """Refuse: only `rebase` begins anew, behind a snapshot."""
+        raise Fatal("nothing may clear the journal")
+
+    def setRaftCommitIndex(self, raftCommitIndex: int) -> None:
+        """
+        Take note of the commit index, before anything is applied or answered.
+
+        A leader counts itself when it computes it, so its own copy must be on
+        disk by now.
+        """
+        if raftCommitIndex > self.durable_index:
+            self._sync_before_commit()
+        self.committed = max(self.committed, raftCommitIndex)
+
+    def _sync_before_commit(self) -> None:
+        self.sync()
+
+    def getRaftCommitIndex(self) -> int:
+        """Return the least that is committed; the rest is learned again."""
+        return self.committed
+
+    def setCurrentTerm(self, term: int, votedForNodeId: str | None) -> None:
+        """Make term and vote durable, before anybody hears of them."""
+        promised = (self._term, self._vote)
+        if promised == (term, votedForNodeId):
+            return
+        if term < self._term or (term == self._term and self._vote is not None):
+            wanted = (term, votedForNodeId)
+            raise Fatal(f"term and vote cannot go from {promised} to {wanted}")
+        self._term, self._vote = term, votedForNodeId
+        self._unsynced += form.term_record(term, votedForNodeId)
+        self._sync_before_promise()
+
+    def _sync_before_promise(self) -> None:
+        self.sync()
+
+    def getCurrentTerm(self) -> int:
+        """Return the term."""
+        return self._term
+
+    def getVotedForNodeId(self) -> str | None:
+        """Return for whom this node has voted in this term."""
+        return self._vote
+
+    def _destroy(self) -> None:
+        self._file.close()
+
+    close = _destroy
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @overload
+    def __getitem__(self, item: int) -> Entry: ...
+    @overload
+    def __getitem__(self, item: slice) -> list[Entry]: ...
+    def __getitem__(self, item: int | slice) -> Entry | list[Entry]:
+        return self._entries[item]
+
+    # --- Opening
+
+    def _head(self, configuration: Configuration) -> bytes:
+        return (
+            form.identity_record(self.identity)
+            + form.journal_id_record(self.journal_id)
+            + form.configuration_record(configuration)
+        )
+
+    def _create(
+        self, identity: Identity, configuration: Configuration, salt: bytes
+    ) -> None:
+        self.identity, self.journal_id = identity, salt.hex()
+        head = self._head(configuration.naming(identity.node_id, self.journal_id))
+        first = head + form.add_record(FIRST_ENTRY)
+        self._file.create(first, salt)
+
+    def _complete(self, given: Configuration, salt: bytes) -> None:
+        """Give a journal of before there were such things a name, and addresses."""
+        if self.journal_id or not salt:
+            return
+        self.journal_id = salt.hex()
+        completed = self.configuration.completed(given)
+        configuration = completed.naming(self.identity.node_id, self.journal_id)
+        self._configurations = [(self.first_index, configuration)]
+        self._unsynced += form.journal_id_record(self.journal_id)
+        self._unsynced += form.configuration_record(configuration)
+        self.sync()
+
+    def _load(self) -> None:
+        try:
+            for kind, value, offset in self._file.load():
+                self._replay(kind, value, offset)
+        except form.FormatError as error:
+            raise StartRefusedError(
+                f"{self._file.where} {error}. The journal holds what this node has"
+                " acknowledged; restore the node from the others instead of"
+                " repairing the file."
+            ) from error
+        self.durable_index = self.last_index
+        self.bytes = sum(len(command) for command, _, _ in self._entries)
+
+    def _replay(self, kind: Kind, value: object, offset: int) -> None:
+        match kind, value:
+            case Kind.IDENTITY, Identity():
+                self.identity = value
+            case Kind.JOURNAL_ID, str():
+                self.journal_id = value
+            case Kind.MEMBERS | Kind.CONFIGURATION, Configuration():
+                self._configurations = [(0, value)]
+            case Kind.TERM, (int() as term, str() | None as vote):
+                self._term, self._vote = term, vote
+            case Kind.ADD, (bytes(), int() as index, int()):
+                if index != (self.last_index + 1 if self._entries else 1):
+                    raise form.FormatError(offset, f"entry {index} is out of order")
+                self._entries.append(value)  # type: ignore[arg-type]
+                self._replay_configuration(value, offset)  # type: ignore[arg-type]
+            case Kind.BASE, (int() as index, int() as term):
+                self._entries = [(NO_OP, index, term)]
+            case Kind.TRUNCATE, int():
+                del self._entries[value - self.first_index :]
+                self._forget_configurations(value)
+            case _:
+                raise form.FormatError(offset, f"{kind.name} says {value!r}")
+
+    def _replay_configuration(self, entry: Entry, offset: int) -> None:
+        try:
+            self._take_configuration(entry)
+        except ConfigurationError as error:
+            raise form.FormatError(offset, f"entry {entry[1]}: {error}") from error
+
+
+def open_journal(
+    storage: Storage,
+    identity: Identity,
+    configured: Configuration,
+    *,
+    must_exist: bool,
+    salt: bytes,
+) -> Journal:
+    """
+    Return this node's journal, a new one if there is none.
+
+    *must_exist*: there is a state store, so there was a journal. *configured* and
+    *salt* are for a new one: the members are those that a journal knows of. Raises
+    `StartRefusedError` if the journal is missing, damaged, or of another node.
+    """
+    journal = Journal(storage)
+    where = journal._file.where
+    try:
+        if not journal._file.exists():
+            if must_exist or journal._file.existed():
+                left = "a state store" if must_exist else "a mark of one"
+                raise StartRefusedError(
+                    f"{where}: the journal is missing, but there is {left}."
+                    " Without it this node would forget what it has promised to the"
+                    " others; remove it from the cluster, and add it under a new id."
+                )
+            journal._create(identity, configured, salt)
+        journal._load()
+    except OSError as error:
+        raise StartRefusedError(f"{where}: {error}") from error
+    if journal.identity != identity:
+        found = journal.identity
+        raise StartRefusedError(
+            f"{where}: the journal is that of node {found.node_id!r} of cluster"
+            f" {found.cluster_id!r}; this is node {identity.node_id!r} of cluster"
+            f" {identity.cluster_id!r}"
+        )
+    journal._complete(configured, salt)
+    _tell_differences(configured.members, journal.configuration.members)
+    return journal
+
+
+def _tell_differences(written: tuple[Member, ...], known: tuple[Member, ...]) -> None:
+    """Log that the file says something else: it is for the first start alone."""
+    told = [f"{member.node_id}={member.address}" for member in written]
+    kept = [f"{member.node_id}={member.address}" for member in known]
+    if told != kept:
+        log.warning("members_differ", extra={"configured": told, "journal": kept})

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Inspection and repair of a node's files while the node is stopped."""

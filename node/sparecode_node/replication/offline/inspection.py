@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Looking at a node's journal, and at the other members, without taking part."""
+
+import asyncio
+import fcntl
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc.aio
+
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication.calls import forwarding
+from sparecode_node.replication.links.tls import PeerTls, target_name
+from sparecode_node.replication.log import journal_format as form
+from sparecode_node.replication.log.journal import CONFIGURATION
+from sparecode_node.replication.log.journal_file import NAME
+from sparecode_node.replication.log.journal_format import Identity, Kind
+from sparecode_node.replication.members import Configuration, ConfigurationError
+from sparecode_node.replication.replicator import MemberStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalFacts:
+    """What a journal's file holds."""
+
+    cluster_id: str
+    node_id: str
+    first_index: int
+    last_index: int
+    unfinished_bytes: int
+    """At its end: being written, or torn by a crash; cut off at the next start."""
+    configuration: Configuration = Configuration()  # noqa: RUF009 - immutable.
+    """The newest in it."""
+
+
+class DamagedJournalError(Exception):
+    """The journal cannot be read; the message says where."""
+
+
+def read_journal(directory: Path) -> JournalFacts:
+    """Read the whole journal. Raises `DamagedJournalError`, and `OSError`."""
+    path = directory / NAME
+    data = path.read_bytes()
+    configurations = [(0, Configuration())]
+    identity, first, last, end = Identity("", ""), 0, 0, form.FILE_HEADER_BYTES
+    try:
+        for batch in form.read_batches(data, form.read_file_header(data)):
+            end = batch.end
+            for kind, value in form.read_records(batch):
+                match kind:
+                    case Kind.IDENTITY:
+                        identity = value
+                    case Kind.BASE:
+                        first = last = value[0]
+                    case Kind.ADD:
+                        last = value[1]
+                        first = first or last
+                        configurations += _configured(value[0], last)
+                    case Kind.TRUNCATE:
+                        last = value - 1
+                        configurations = [
+                            each for each in configurations if each[0] <= last
+                        ]
+                    case Kind.MEMBERS | Kind.CONFIGURATION:
+                        configurations.append((0, value))
+    except (form.FormatError, ConfigurationError) as error:
+        raise DamagedJournalError(f"{path} {error}") from error
+    if not last:
+        raise DamagedJournalError(f"{path}: the first batch is damaged")
+    return JournalFacts(
+        cluster_id=identity.cluster_id,
+        node_id=identity.node_id,
+        first_index=first,
+        last_index=last,
+        unfinished_bytes=len(data) - end,
+        configuration=configurations[-1][1],
+    )
+
+
+def _configured(command: bytes, index: int) -> list[tuple[int, Configuration]]:
+    """Return the configuration that an entry holds, if it holds one."""
+    if command[:1] != CONFIGURATION:
+        return []
+    return [(index, Configuration.from_bytes(command[1:]))]
+
+
+def is_in_use(directory: Path) -> bool:
+    """Say whether a node runs on the journal's directory. Raises `OSError`."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+async def ask_members(
+    addresses: Mapping[NodeId, str], tls: PeerTls, *, timeout_s: float
+) -> tuple[MemberStatus, ...]:
+    """Ask members how they are, as the member of this certificate."""
+    return tuple(
+        await asyncio.gather(
+            *(
+                _ask(member, address, tls, timeout_s)
+                for member, address in addresses.items()
+            )
+        )
+    )
+
+
+async def _ask(
+    member: NodeId, address: str, tls: PeerTls, timeout_s: float
+) -> MemberStatus:
+    name = ("grpc.ssl_target_name_override", target_name(member))
+    async with grpc.aio.secure_channel(
+        address, tls.channel_credentials(), options=(name,)
+    ) as channel:
+        return await forwarding.ask_status(
+            channel, member, digest=False, timeout_s=timeout_s
+        )

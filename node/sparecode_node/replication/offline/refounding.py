@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+A new cluster from the state of an old one: of a backup, or of a survivor (E).
+
+Its log begins behind that state, and its first entry is `BeginEpoch`: nothing is
+decided on the state before it. Its one member is this node; others join it. It
+has another id, so nodes of the old cluster are refused by its journal, by every
+link, and by every snapshot.
+"""
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sparecode_node.domain.ids import NodeId, RequestId, SessionId
+from sparecode_node.replication.codec import decode_entry, encode_entry
+from sparecode_node.replication.errors import StartRefusedError
+from sparecode_node.replication.log.journal import Journal, open_journal
+from sparecode_node.replication.log.journal_format import Identity
+from sparecode_node.replication.log.storage import DirectoryStorage
+from sparecode_node.replication.members import Configuration, Member, MemberRole
+from sparecode_node.replication.raft.follower import REGULAR
+from sparecode_node.replication.snapshots.opening import (
+    check_state,
+    finish_install,
+    open_snapshots,
+)
+from sparecode_node.statemachine.commands import Call, RequestKey
+from sparecode_node.statemachine.epoch_commands import BeginEpoch
+from sparecode_node.statemachine.machine import StateMachine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How much of the old cluster's log a node has."""
+
+    cluster_id: str
+    node_id: NodeId
+    members: tuple[Member, ...]
+    """All of them, as the newest configuration in its log has them."""
+    applied_index: int
+    """Up to here its state is."""
+    last_index: int
+    """Up to here its log is. Of what lies between it does not know what was committed."""
+    last_term: int
+
+    @property
+    def other_voters(self) -> tuple[Member, ...]:
+        """Whoever counts for a quorum beside this node."""
+        return tuple(
+            member
+            for member in self.members
+            if member.role is MemberRole.VOTER and member.node_id != self.node_id
+        )
+
+    @property
+    def is_member(self) -> bool:
+        """Say whether it has not been removed, as far as it knows."""
+        return any(member.node_id == self.node_id for member in self.members)
+
+    @property
+    def last_entry(self) -> tuple[int, int]:
+        """Term and index of the last entry: whose is greater has more of the log."""
+        return self.last_term, self.last_index
+
+
+def read_standing(
+    directory: Path, state: Path, identity: Identity, members: Mapping[str, str]
+) -> Standing:
+    """Say how much of the log a node has that does not run. Raises `StartRefusedError`."""
+    with _stopped(directory, state, identity, members) as (journal, machine):
+        return Standing(
+            cluster_id=identity.cluster_id,
+            node_id=NodeId(identity.node_id),
+            members=journal.configuration.members,
+            applied_index=machine.applied_index,
+            last_index=journal.last_index,
+            last_term=journal.last_term,
+        )
+
+
+def apply_log(
+    directory: Path, state: Path, identity: Identity, members: Mapping[str, str]
+) -> Standing:
+    """
+    Apply all of a node's log to a copy of its state, the last of it too.
+
+    Nobody is left to say whether that was committed; but if it was, somebody may
+    have been told so. Raises `StartRefusedError`.
+    """
+    with _stopped(directory, state, identity, members) as (journal, machine):
+        first = check_state(journal, machine) + 1
+        for index in range(first, journal.last_index + 1):
+            command, _, _ = journal.entry(index)
+            calls = decode_entry(command[1:]) if command[:1] == REGULAR else ()
+            machine.apply(index, calls)
+    return read_standing(directory, state, identity, members)
+
+
+def write_log(
+    directory: Path,
+    identity: Identity,
+    *,
+    begun: BeginEpoch,
+    at_ms: int,
+    term: int,
+    salt: bytes,
+    address: str,
+) -> None:
+    """
+    Write the log of the new cluster: behind the state, and `BeginEpoch` alone in it.
+
+    *at_ms*: the time of the beginning, up to which tokencodes count as spent (E1).
+    *address*: where those who join later reach this node.
+    Raises `StartRefusedError`.
+    """
+    storage = DirectoryStorage(directory)
+    try:
+        journal = open_journal(
+            storage,
+            identity,
+            Configuration.of(
+                [Member(node_id=NodeId(identity.node_id), address=address)]
+            ),
+            must_exist=False,
+            salt=salt,
+        )
+        journal.setCurrentTerm(term, None)
+        journal.rebase(begun.state_index, term, journal.configuration)
+        call = Call(
+            command=begun,
+            request=RequestKey(
+                caller=f"node:{identity.node_id}",
+                method="BeginEpoch",
+                request_id=RequestId(begun.cluster_id),
+                tag=0,
+            ),
+            node_id=NodeId(identity.node_id),
+            session_id=SessionId(""),
+            at_ms=at_ms,
+        )
+        journal.add(REGULAR + encode_entry([call]), begun.state_index + 1, term)
+        journal.sync()
+        journal.close()
+    finally:
+        storage.close()
+
+
+def _members_of(addresses: Mapping[str, str]) -> Configuration:
+    """Return what `node.toml` knows, for a journal of before they were in it."""
+    return Configuration.of(
+        Member(node_id=NodeId(member), address=address)
+        for member, address in addresses.items()
+    )
+
+
+@contextlib.contextmanager
+def _stopped(
+    directory: Path, state: Path, identity: Identity, members: Mapping[str, str]
+) -> Iterator[tuple[Journal, StateMachine]]:
+    """Open log and state of a node that does not run, as if it started."""
+    for path in (directory, state):
+        if not path.exists():
+            raise StartRefusedError(f"{path} is missing: there is nothing to recover")
+    storage = DirectoryStorage(directory)
+    try:
+        configured = _members_of(members)
+        journal = open_journal(storage, identity, configured, must_exist=True, salt=b"")
+        try:
+            with contextlib.closing(sqlite3.connect(state)) as db:
+                machine = StateMachine(db)
+                finish_install(open_snapshots(storage), journal, machine.applied_index)
+                yield journal, machine
+                db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        finally:
+            journal.close()
+    finally:
+        storage.close()

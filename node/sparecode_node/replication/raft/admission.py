@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Who is listened to: by the newest configuration, and by the name of their journal.
+
+A journal holds what a node has promised: its votes, and the entries that it has
+acknowledged. A node that comes back without it would promise again, otherwise.
+So the primary writes the name of each member's journal into the configuration
+as soon as it has heard it, and a node that shows another one is refused.
+
+A node that is in no configuration here may be a member in one that has not come
+here yet. What it *asks* is answered (Raft thesis, 4.1): only so can a leader whom
+this node does not know bring it that configuration. But not while it hears of
+another leader; and what it *answers* never counts.
+"""
+
+import enum
+from dataclasses import dataclass, field
+
+from sparecode_node.replication.log.journal import Journal
+from sparecode_node.replication.members import Configuration
+from sparecode_node.replication.raft import frames
+
+ASKED_BY_ANYONE = frozenset(
+    {
+        frames.REQUEST_VOTE,
+        frames.PRE_VOTE,
+        frames.APPEND_ENTRIES,
+        frames.OFFER_SNAPSHOT,
+        frames.ASK_TO_CONFIRM,
+        frames.ASK_CLOCK,
+    }
+)
+
+
+class Refusal(enum.StrEnum):
+    """Why a node is no member, whatever its certificate says."""
+
+    REMOVED = "removed"
+    ANOTHER_JOURNAL = "another journal"
+
+
+ADVICE = {
+    Refusal.REMOVED: "this node was removed from the cluster; start it as a new node,"
+    " under another id, on an empty data directory",
+    Refusal.ANOTHER_JOURNAL: "this node has not the journal that the cluster knows of"
+    " it, so what it had promised is lost; remove it from the cluster, and start it"
+    " as a new node, under another id",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """What a node says of itself when a link begins."""
+
+    journal_id: str
+    address: str = ""
+    """Where it says that it is reached."""
+
+
+def refusal(
+    agreed: Configuration, newest: Configuration, peer: str, journal_id: str
+) -> Refusal | None:
+    """
+    Return why a node is refused, None if it is not.
+
+    A removal that is not committed may be taken back, and by whom it would have
+    removed: for so long, that node is heard.
+    """
+    if peer in agreed.removed:
+        return Refusal.REMOVED
+    member = newest.member(peer)
+    if member is not None and member.journal_id not in ("", journal_id):
+        return Refusal.ANOTHER_JOURNAL
+    return None
+
+
+@dataclass(slots=True)
+class Admission:
+    """Whom the engine hears. Belongs to its thread."""
+
+    journal: Journal
+    _heard: dict[str, Hello] = field(default_factory=dict)
+    """By what the members have said first, for as long as it is not written down."""
+    _links: dict[str, str] = field(default_factory=dict)
+    """Whom messages arrive at, and the name of the journal there."""
+
+    def why_not(
+        self, peer: str, kind: str, hello: Hello, *, has_leader: bool
+    ) -> str | None:
+        """
+        Return why a message is dropped, None if it is not.
+
+        *has_leader*: this node hears of a leader, who is not the sender.
+        """
+        if refused := self._refusal(peer, hello.journal_id):
+            return refused
+        if self.journal.configuration.member(peer) is None:
+            is_heard = kind in ASKED_BY_ANYONE and not has_leader
+            return None if is_heard else "not a member"
+        self._heard[peer] = hello
+        return None
+
+    def _refusal(self, peer: str, journal_id: str) -> Refusal | None:
+        newest = self.journal.configuration
+        agreed = self.journal.agreed_configuration
+        if found := refusal(agreed, newest, peer, journal_id):
+            return found
+        member, heard = newest.member(peer), self._heard.get(peer)
+        unwritten = member is not None and not member.journal_id
+        if unwritten and heard is not None and heard.journal_id not in ("", journal_id):
+            return Refusal.ANOTHER_JOURNAL
+        return None
+
+    def heard(self, peer: str) -> Hello | None:
+        """Return what a member has said of itself."""
+        return self._heard.get(peer)
+
+    def linked(self, peer: str, journal_id: str) -> None:
+        """Take note that messages to *peer* arrive."""
+        self._links[peer] = journal_id
+
+    def unlinked(self, peer: str) -> None:
+        """Take note that they do not any more."""
+        self._links.pop(peer, None)
+
+    def is_linked(self, peer: str) -> bool:
+        """Say whether messages arrive at a node that is listened to."""
+        journal_id = self._links.get(peer)
+        if journal_id is None:
+            return False
+        return self._refusal(peer, journal_id) is None

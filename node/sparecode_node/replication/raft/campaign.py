@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Whether this node campaigns, and whose votes it counts then.
+
+PySyncObj counts messages, whoever sent them, and campaigns whenever it hears
+nothing. Here a voter counts once, in the term that is on, if the newest members
+have it as one; and who would not win does not raise the term (`prevote`).
+"""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from sparecode_node.replication.log.journal import Journal
+from sparecode_node.replication.raft.clock_watch import Agreement, ClockWatch
+from sparecode_node.replication.raft.frames import Message
+from sparecode_node.replication.raft.prevote import PreVote, Standing
+
+
+class Candidate(Protocol):
+    """The engine, as far as elections know it."""
+
+    @property
+    def raftCurrentTerm(self) -> int:
+        """Its term."""
+
+    def _isLeader(self) -> bool:
+        """Say whether it leads."""
+
+
+@dataclass(slots=True)
+class Campaign:
+    """The elections of one node. Belongs to the engine's thread."""
+
+    engine: Candidate
+    journal: Journal
+    clocks: ClockWatch
+    prevote: PreVote
+    election_min_s: float
+    heard_at: float = float("-inf")
+    """When a leader was heard last."""
+    _called_up_in: int = -1
+    """The term whose leader has told this node to take over."""
+    _votes: tuple[int, set[str]] = field(default_factory=lambda: (0, set()))
+
+    def voters(self) -> frozenset[str]:
+        """Return the other nodes that count, by the newest configuration."""
+        return self.journal.configuration.voters - {self.journal.identity.node_id}
+
+    def _counts_itself(self) -> bool:
+        return self.journal.identity.node_id in self.journal.configuration.voters
+
+    def standing(self, now: float) -> Standing:
+        """Return what decides about a pre-vote here."""
+        silent_s = now - self.heard_at
+        return Standing(
+            term=self.engine.raftCurrentTerm,
+            last_index=self.journal.last_index,
+            last_term=self.journal.last_term,
+            leader_is_alive=self.engine._isLeader() or silent_s < self.election_min_s,
+        )
+
+    def call_up(self) -> None:
+        """Take note that the leader of this term wants this node to lead."""
+        self._called_up_in = self.engine.raftCurrentTerm
+
+    def is_called_up(self) -> bool:
+        """Say whether the leader wants this node to campaign, now and unasked."""
+        return self._called_up_in == self.engine.raftCurrentTerm
+
+    def may_begin(self, now: float) -> bool:
+        """Say whether enough would vote for this node; asks them first."""
+        others = self.voters()
+        if not self._counts_itself():
+            return False
+        if self.clocks.agreement(others, now) is Agreement.NO:
+            return False  # It could not stamp anything (T5).
+        if self.is_called_up():
+            self._called_up_in = -1
+            return True
+        return self.prevote.won(
+            self.standing(now), others, now, unanimous=self._needs_everybody()
+        )
+
+    def _needs_everybody(self) -> bool:
+        """
+        Say whether a majority is not enough, for what it had may be lost.
+
+        Nodes that have lost everything must not begin the cluster anew while one
+        that has it is away. Once the journals are known by name, a loss shows.
+        """
+        return not self.journal.configuration.is_named
+
+    def pre_vote(self, voter: str, message: Message) -> None:
+        """Count the answer of a voter."""
+        if voter in self.voters():
+            self.prevote.answered(voter, message)
+
+    def why_not_counted(self, voter: str, term: int) -> str | None:
+        """Count a vote, or return why not."""
+        current = self.engine.raftCurrentTerm
+        if term != current or voter not in self.voters():
+            return "vote of another term, or of no voter"
+        if self._votes[0] != current:
+            self._votes = (current, set())
+        if self._has_voted(voter):
+            return "duplicate vote"
+        self._votes[1].add(voter)
+        return None
+
+    def _has_voted(self, voter: str) -> bool:
+        return voter in self._votes[1]

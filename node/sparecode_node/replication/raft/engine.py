@@ -1,0 +1,400 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+PySyncObj 0.3.17, unedited, with its private methods overridden where it is unsafe.
+
+What is taken from it: terms, elections, the commit rule, and the follower's
+handling of entries. DESIGN.md says what is not, and why. The overrides have the
+names that mangling gives them inside `SyncObj`, which looks them up through the
+instance: so they take effect. They hold for one release, which is checked here.
+"""
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from pysyncobj import SyncObj, SyncObjConf, syncobj
+from pysyncobj import journal as pysyncobj_journal
+from pysyncobj import pickle as pysyncobj_pickle
+from pysyncobj.poller import POLL_EVENT_TYPE
+from pysyncobj.syncobj import _RAFT_STATE as RAFT_STATE
+from pysyncobj.version import VERSION
+
+from sparecode_node.replication.applied_state import AppliedState
+from sparecode_node.replication.codec import CodecError, decode_entry
+from sparecode_node.replication.errors import (
+    ClockError,
+    Fatal,
+    NoPrimaryError,
+    NoQuorumError,
+)
+from sparecode_node.replication.log.journal import Journal
+from sparecode_node.replication.members import Configuration
+from sparecode_node.replication.raft.admission import Hello
+from sparecode_node.replication.raft.clock_watch import Agreement
+from sparecode_node.replication.raft.follower import REGULAR
+from sparecode_node.replication.raft.frames import Message
+from sparecode_node.replication.raft.guard import Guard
+from sparecode_node.replication.raft.handover import HandOver
+from sparecode_node.replication.raft.membership import Membership
+from sparecode_node.replication.raft.off import OFF
+from sparecode_node.replication.raft.peer_node import PeerNode, Wire
+from sparecode_node.replication.raft.proposals import Proposals
+from sparecode_node.replication.raft.read_index import ReadPoint
+from sparecode_node.replication.raft.roster import Roster
+from sparecode_node.replication.raft.sending import Sender
+from sparecode_node.replication.settings import ENTRIES_IN_FLIGHT_MAX, RaftSettings
+from sparecode_node.replication.snapshots.opening import check_state
+
+PINNED = "0.3.17"
+if VERSION != PINNED:  # Not an assertion: -O must not remove it.
+    raise ImportError(f"the overrides are for PySyncObj {PINNED}, this is {VERSION}")
+
+
+def _given_journal(journal: object) -> pysyncobj_journal.Journal:
+    if not isinstance(journal, Journal):
+        raise Fatal("PySyncObj must not make a journal of its own")
+    return journal
+
+
+# `SyncObjConf.journalFile` names a file; ours is a journal already.
+syncobj.createJournal = _given_journal
+# It would wake the poller for commands of PySyncObj's own queue, which is off.
+syncobj.PIPE_NOTIFIER_ENABLED = False  # type: ignore[attr-defined]
+
+
+def now() -> float:
+    """Return the engine's clock, in seconds; a simulation replaces it."""
+    return syncobj.monotonicTime()
+
+
+class Engine(SyncObj):
+    """One replica's Raft. Belongs to one thread; `doTick` drives it."""
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        state: AppliedState,
+        proposals: Proposals,
+        wire: Wire,
+        wall_ms: Callable[[], int],
+        settings: RaftSettings,
+        address: str = "",
+    ) -> None:
+        """*address* is where this node says that others reach it."""
+        self.journal = journal
+        self.proposals = proposals
+        self.settings = settings
+        self._state = state
+        self._sender = Sender(self, journal)
+        self.hand_over = HandOver(self, journal)
+        self.roster = Roster(self, journal, Hello(journal.journal_id, address), now)
+        self.membership = Membership(self.roster, journal, settings.election_min_s)
+        applied = check_state(journal, state)
+        me = journal.identity.node_id
+        super().__init__(
+            PeerNode(me),
+            [PeerNode(voter) for voter in journal.configuration.voters if voter != me],
+            self._conf(),
+            nodeClass=PeerNode,
+            transportClass=lambda _obj, _me, _others: self._guarded(wire, wall_ms),
+        )
+        # The state says where to go on; PySyncObj would begin at 1 again, and
+        # would look for a dump file.
+        self._SyncObj__needLoadDumpFile = False
+        self._SyncObj__raftLastApplied = self._SyncObj__raftCommitIndex = applied
+        journal.committed = applied
+        journal.on_configuration = self._take_configuration
+
+    def _guarded(self, wire: Wire, wall_ms: Callable[[], int]) -> Guard:
+        self.guard = Guard(self, self.journal, wire, wall_ms)
+        return self.guard
+
+    def _conf(self) -> SyncObjConf:
+        settings = self.settings
+        return SyncObjConf(
+            autoTick=False,  # Our thread drives it, and stops at any exception.
+            journalFile=self.journal,
+            raftMinTimeout=settings.election_min_s,
+            raftMaxTimeout=settings.election_max_s,
+            appendEntriesPeriod=settings.heartbeat_s,
+            leaderFallbackTimeout=settings.step_down_s,
+            appendEntriesUseBatch=False,  # Tell followers at once what is committed.
+            dynamicMembershipChange=False,
+            # For a transport that is not used; but it must not be the lesser.
+            connectionTimeout=2 * settings.election_max_s,
+            fullDumpFile=None,
+            useFork=False,
+            onStateChanged=self._role_changed,
+        )
+
+    # --- Driving
+
+    def listen(self, descriptor: int, ready: Callable[[], object]) -> None:
+        """Have a tick's wait end, and *ready* called, when there is something to read."""
+        self._poller.subscribe(
+            descriptor, lambda _fd, _events: ready(), POLL_EVENT_TYPE.READ
+        )
+
+    def stop_listening(self, descriptor: int) -> None:
+        """Undo `listen`."""
+        self._poller.unsubscribe(descriptor)
+
+    def _onTick(self, timeToWait: float = 0.0) -> None:
+        """Acknowledge what the last poll brought, after one sync; then as PySyncObj."""
+        self.guard.flush()
+        self._watch_clocks()
+        if self.guard.campaign.is_called_up():
+            self._SyncObj__raftElectionDeadline = 0.0
+        super()._onTick(timeToWait)
+
+    def _checkCommandsToApply(self) -> None:
+        """
+        Append what is proposed; PySyncObj would take commands from its own queue.
+
+        That queue sends an entry for each command, forwards pickles to the
+        leader, and answers some of its callbacks wrongly or never. Called in
+        each tick after entries were applied, so the stamper sees the newest
+        state.
+        """
+        self.proposals.expire(now())
+        if self._isLeader():
+            self.hand_over.step(now())
+            self.membership.step(now())
+        if not self.proposals.waiting:
+            pass
+        elif not self._isLeader():
+            self.proposals.refuse_queued(NoPrimaryError("this node does not lead"))
+        elif not self.has_contact():
+            self.proposals.refuse_queued(NoQuorumError("no contact to a quorum"))
+        elif (agreement := self.clock_agreement()) is not Agreement.YES:
+            self.proposals.refuse_queued(ClockError(agreement.value))
+        elif self.hand_over.is_under_way:
+            self.proposals.refuse_queued(NoPrimaryError("the primary is handing over"))
+        elif self.raftLastApplied >= (self._SyncObj__noopIDx or 0):
+            self._append_proposals()
+        self._ask_for_reads()
+        # Before our own sync, which then runs beside those of the followers.
+        if self._isLeader():
+            self._sender.send(now())
+        self._sync_appended()
+
+    def _watch_clocks(self) -> None:
+        """Ask the time; lead no more if this clock differs from a quorum's (T5)."""
+        self.guard.clocks.ask(self.voters(), now())
+        if self._isLeader() and self.clock_agreement() is Agreement.NO:
+            self._SyncObj__setState(RAFT_STATE.FOLLOWER)
+            self._SyncObj__raftLeader = None
+
+    def _sync_appended(self) -> None:
+        """Sync what this tick has appended, while the followers sync the same."""
+        self.journal.sync()
+
+    def _append_proposals(self) -> None:
+        most = ENTRIES_IN_FLIGHT_MAX
+        while self.proposals.in_flight < most and (batch := self.proposals.take()):
+            index, term = self.journal.last_index + 1, self.raftCurrentTerm
+            self.journal.add(REGULAR + batch.payload, index, term)
+            self.proposals.appended(batch, index, term)
+
+    def _ask_for_reads(self) -> None:
+        """
+        Ask a quorum whether this node leads still, for those who want to read.
+
+        A new leader knows what is committed when an entry of its own term is:
+        until then, reads wait.
+        """
+        reads = self.guard.reads
+        reads.expire(now(), NoQuorumError("no quorum has confirmed the primary"))
+        if not self._isLeader():
+            reads.refuse(NoPrimaryError("this node does not lead"))
+        elif not self.has_contact():
+            reads.refuse(NoQuorumError("no contact to a quorum"))
+        elif self.knows_commit_index():
+            if reads.wait_elsewhere:
+                self._sender.tell_now()
+            reads.ask(
+                term=self.raftCurrentTerm,
+                point=ReadPoint(
+                    index=self.raftCommitIndex, state_ms=self._state.now_ms
+                ),
+                others=self.voters(),
+                now=now(),
+                again_s=self.settings.heartbeat_s,
+            )
+
+    def knows_commit_index(self) -> bool:
+        """Say whether this leader has committed an entry of its own term."""
+        return self.journal.term_at(self.raftCommitIndex) == self.raftCurrentTerm
+
+    def _role_changed(self, before: int, after: int) -> None:
+        """Answer what a leader has appended, or is asked, when it leads no more."""
+        if after == RAFT_STATE.LEADER:  # PySyncObj knows nothing of learners.
+            fed, end = map(PeerNode, self.roster.others()), self.journal.last_index + 1
+            self._SyncObj__raftNextIndex = dict.fromkeys(fed, end)  # No one of before.
+            self._SyncObj__newAppendEntriesTime = 0.0  # Everybody hears of it at once.
+        if before == RAFT_STATE.LEADER:
+            self.hand_over.leadership_lost()
+            self.membership.leadership_lost()
+            self.proposals.lose_appended()
+            self.guard.reads.refuse(NoPrimaryError("the primary lost its leadership"))
+
+    # --- Who the members are
+
+    def _take_configuration(self, configuration: Configuration) -> None:
+        """Count by the newest configuration from now on, committed or not."""
+        me, voters = self.journal.identity.node_id, configuration.voters
+        before = self._SyncObj__otherNodes
+        after = {PeerNode(voter) for voter in voters if voter != me}
+        self._SyncObj__otherNodes = set[Any](after)
+        self.guard.reads.keep_only(voters)
+        if self._SyncObj__raftState == RAFT_STATE.CANDIDATE:  # Its votes were others'.
+            self._SyncObj__setState(RAFT_STATE.FOLLOWER)
+        if not self._isLeader():
+            return
+        for member in self.roster.others():
+            end = self.journal.last_index + 1
+            self._SyncObj__raftNextIndex.setdefault(PeerNode(member), end)
+        for node in after - before:
+            # What a learner has acknowledged in this term counts from now on.
+            self._SyncObj__raftMatchIndex[node] = self.roster.match_index(node.id)
+            self._SyncObj__lastResponseTime[node] = now()
+        for gone in before - self._SyncObj__otherNodes:
+            del self._SyncObj__raftMatchIndex[gone]
+            del self._SyncObj__lastResponseTime[gone]
+
+    # --- Looking
+
+    def clock_agreement(self) -> Agreement:
+        """Say whether this node's clock agrees with a quorum's (T5)."""
+        return self.guard.clocks.agreement(self.voters(), now())
+
+    def is_leader(self) -> bool:
+        """Say whether this node leads, as far as it knows."""
+        return self._isLeader()
+
+    def leader(self) -> str | None:
+        """
+        Return who leads, as far as this node has heard of late.
+
+        PySyncObj goes on naming a leader that has died, until another is elected.
+        After so long a silence it leads no more, or leads without this node.
+        """
+        node = self._getLeader()
+        silent_s = now() - self.guard.campaign.heard_at
+        lost = not self._isLeader() and silent_s > self.settings.step_down_s
+        return None if node is None or lost else node.id
+
+    def has_contact(self) -> bool:
+        """Say whether a quorum was heard of lately, by or through the leader."""
+        if self._isLeader():
+            return 2 * (len(self.voters_in_contact()) + 1) > len(self.otherNodes) + 1
+        oldest = now() - self.settings.contact_s
+        return self._getLeader() is not None and self.guard.campaign.heard_at >= oldest
+
+    def voters(self) -> frozenset[str]:
+        """Return the other nodes that may lead."""
+        return self.guard.campaign.voters()
+
+    def voters_in_contact(self) -> dict[str, int]:
+        """Return whom this leader has heard of late, and what each has on disk."""
+        oldest = now() - self.settings.contact_s
+        answered = self._SyncObj__lastResponseTime
+        return {
+            node.id: self.guard.progress(node.id).acked
+            for node in self.otherNodes
+            if answered.get(node, 0.0) >= oldest
+        }
+
+    def entries_behind(self) -> int:
+        """Return how many entries are committed and not applied here."""
+        if self._isLeader():
+            own = self._SyncObj__noopIDx or 0
+            return max(0, max(own, self.raftCommitIndex) - self.raftLastApplied)
+        return max(0, self.guard.leader_commit - self.raftLastApplied)
+
+    # --- Sending entries, see `sending.Leader`
+
+    def _SyncObj__sendAppendEntries(self) -> None:
+        """Send a heartbeat in this tick; or tell soon what was applied in it."""
+        if now() > self._SyncObj__newAppendEntriesTime:
+            self._SyncObj__newAppendEntriesTime = now() + self.settings.heartbeat_s
+            self._sender.announce()
+        else:
+            self._sender.tell_committed(until=now() + self.settings.tick_s)
+
+    def linked_followers(self) -> list[str]:
+        """Return to whom messages arrive, in order."""
+        return [m for m in self.roster.others() if self.guard.admission.is_linked(m)]
+
+    def next_index(self, follower: str) -> int:
+        """Return from where on a follower has not been sent anything."""
+        index: int = self._SyncObj__raftNextIndex[PeerNode(follower)]
+        return index
+
+    def set_next_index(self, follower: str, index: int) -> None:
+        """Take note of how far a follower has been sent everything."""
+        self._SyncObj__raftNextIndex[PeerNode(follower)] = index
+
+    def acknowledged(self, follower: str) -> int:
+        """Return where the window of a follower begins."""
+        return self.guard.progress(follower).base
+
+    def send(self, follower: str, message: Message) -> None:
+        """Send a message, by way of the guard."""
+        self.guard.send(PeerNode(follower), message)
+
+    def _SyncObj__connectedToAnyone(self) -> bool:
+        """Ask before campaigning (pre-vote); called when an election is due."""
+        return self.guard.campaign.may_begin(now())
+
+    # --- Applying
+
+    def _SyncObj__doApplyCommand(self, command: bytes) -> None:
+        """
+        Apply a committed entry; PySyncObj would unpickle it.
+
+        It would also apply the entry again for ever if that raises: an
+        exception here stops the node. Answers go out after the transaction.
+        """
+        index = self.raftLastApplied + 1
+        term = self.journal.entry(index)[2]
+        try:
+            calls = decode_entry(command[1:]) if command[:1] == REGULAR else ()
+            if not calls:  # Whoever is removed must hear before its link ends.
+                self._sender.announce()
+            results = self._state.apply(index, calls)
+            self.proposals.applied(index, term, results, count=len(calls))
+        except CodecError as error:
+            raise Fatal(f"entry {index} cannot be read here: {error}") from error
+        except Exception as error:
+            raise Fatal(f"applying entry {index} failed: {error!r}") from error
+
+    # --- What is off, and must be impossible: see also `OFF`
+
+    def _SyncObj__parseChangeClusterRequest(self, _command: bytes) -> None:
+        """Find no change of members in any entry; the guard admits none either."""
+
+    def _SyncObj__tryLogCompaction(self) -> None:
+        """Do not drop the beginning of the log: `Compaction` does, its own way."""
+
+    def installed(self, index: int) -> None:
+        """Go on behind a snapshot that state and journal have taken over."""
+        self._SyncObj__raftLastApplied = self._SyncObj__raftCommitIndex = index
+        self.guard.installed()
+
+
+def _refuse(_self: Engine, *_args: object, **_kwargs: object) -> NoReturn:
+    raise Fatal("this part of PySyncObj is off")
+
+
+for _name in (*OFF, *(name for name in vars(Engine) if name.startswith("_SyncObj__"))):
+    if not hasattr(SyncObj, _name):
+        raise ImportError(f"PySyncObj has no {_name} to override")
+for _name in OFF:
+    setattr(Engine, _name, _refuse)
+
+# No bytes become objects, and no objects bytes: whichever way may be left to them.
+for _name in ("load", "loads", "dump", "dumps"):
+    setattr(pysyncobj_pickle, _name, _refuse)
+for _name in ("loads", "dumps"):  # It has imported these by name.
+    setattr(pysyncobj_journal, _name, _refuse)

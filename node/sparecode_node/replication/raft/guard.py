@@ -1,0 +1,395 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Fences around PySyncObj: nothing reaches it or leaves it unchecked.
+
+`Guard` is the `Transport` that PySyncObj knows; the real network is a `Wire`
+behind it. DESIGN.md lists what each fence is for. Runs in the engine's thread.
+"""
+
+import collections
+import logging
+from collections.abc import Callable
+
+from pysyncobj import SyncObj, syncobj
+from pysyncobj.node import Node
+from pysyncobj.transport import Transport
+
+from sparecode_node.replication.errors import Fatal
+from sparecode_node.replication.log.journal import Journal
+from sparecode_node.replication.raft import frames, handover, prevote
+from sparecode_node.replication.raft.acknowledging import Acknowledgements
+from sparecode_node.replication.raft.admission import Admission, Hello
+from sparecode_node.replication.raft.campaign import Campaign
+from sparecode_node.replication.raft.clock_watch import ClockWatch
+from sparecode_node.replication.raft.follower import (
+    FollowerLog,
+    MalformedEntriesError,
+    Verdict,
+)
+from sparecode_node.replication.raft.frames import Message
+from sparecode_node.replication.raft.peer_node import PeerNode, Wire
+from sparecode_node.replication.raft.progress import Followers, Progress
+from sparecode_node.replication.raft.read_index import ReadIndex, Word
+
+log = logging.getLogger(__name__)
+
+
+class Guard(Transport):
+    """Stands between the engine and the wire."""
+
+    def __init__(
+        self,
+        engine: SyncObj,
+        journal: Journal,
+        wire: Wire,
+        wall_ms: Callable[[], int],
+    ) -> None:
+        super().__init__(None, None, ())
+        self._engine = engine
+        self._journal = journal
+        self._wire = wire
+        self._log = FollowerLog(journal)
+        self._held: list[tuple[str, Message]] = []
+        self._next_ack: int | None = None
+        self._acks = Acknowledgements(engine.conf.appendEntriesPeriod / 2)
+        self._followers = Followers(journal)
+        self.admission = Admission(journal)
+        self.reads = ReadIndex(wire.send)
+        self.clocks = ClockWatch(wire.send, wall_ms)
+        self.campaign = Campaign(
+            engine,
+            journal,
+            self.clocks,
+            prevote.PreVote(wire.send, engine._SyncObj__generateRaftTimeout),
+            engine.conf.raftMinTimeout,
+        )
+        self.leader_commit = 0
+        """The commit index that the leader of this term has announced."""
+        self._offer: tuple[str, int] = ("", 0)
+        """A leader, and where its log begins, which is behind what is here."""
+        self.dropped: collections.Counter[str] = collections.Counter()
+        """What was refused, by cause."""
+        self._receivers: dict[str, Callable[[Node, Message], None]] = {
+            frames.REQUEST_VOTE: self._receive_request_vote,
+            frames.RESPONSE_VOTE: self._receive_vote,
+            frames.APPEND_ENTRIES: self._receive_append,
+            frames.NEXT_NODE_IDX: self._receive_ack,
+            frames.PRE_VOTE: self._receive_pre_vote,
+            frames.PRE_VOTE_ANSWER: self._receive_pre_vote_answer,
+            frames.STALE_TERM: self._receive_stale_term,
+            frames.ASK_TO_CONFIRM: self._receive_ask_to_confirm,
+            frames.CONFIRM: self._receive_confirm,
+            frames.OFFER_SNAPSHOT: self._receive_offer,
+            frames.ASK_CLOCK: self._receive_ask_clock,
+            frames.TELL_CLOCK: self._receive_tell_clock,
+            frames.HAND_OVER: self._receive_hand_over,
+        }
+
+    # --- What PySyncObj sees of a transport
+
+    @property
+    def ready(self) -> bool:
+        """Say that messages can be sent; there is nothing to wait for."""
+        return True
+
+    def setOnUtilityMessageCallback(self, message: str, callback: object) -> None:
+        """Do not connect PySyncObj's administration: nobody may reach it."""
+
+    def setOnReadonlyNodeConnectedCallback(self, callback: object) -> None:
+        """Do not connect read-only nodes: they would be streamed the state."""
+
+    def setOnReadonlyNodeDisconnectedCallback(self, callback: object) -> None:
+        """See above."""
+
+    def send(self, node: Node, message: Message) -> bool:
+        """Send what the engine says, when what it promises is on disk."""
+        match message["type"]:
+            case frames.NEXT_NODE_IDX:
+                self._hold_ack(node.id, message)
+            case frames.REQUEST_VOTE | frames.RESPONSE_VOTE:
+                self._sync_before_vote()
+                self._wire.send(node.id, message)
+            case frames.OFFER_SNAPSHOT | frames.HAND_OVER:
+                self._wire.send(node.id, message)
+            case frames.APPEND_ENTRIES if "entries" in message:
+                self._wire.send(node.id, message)
+            case kind:
+                raise Fatal(f"the engine tried to send {kind}: {sorted(message)}")
+        return True
+
+    def destroy(self) -> None:
+        """Forget what was held: it was not promised to anybody."""
+        self._held.clear()
+
+    # --- Durability first
+
+    def _hold_ack(self, peer: str, message: Message) -> None:
+        """Keep an acknowledgement back until the journal is on disk."""
+        ack = {**message, "term": self._engine.raftCurrentTerm}
+        if self._next_ack is not None:
+            ack["next_node_idx"] = self._next_ack
+        self._held.append((peer, ack))
+
+    def flush(self) -> None:
+        """
+        Sync once for all that the last poll has brought, then acknowledge it.
+
+        Called at the begin of each tick.
+        """
+        if not self._held:
+            return
+        self._sync_before_acks()
+        held, self._held = self._held, []
+        for peer, ack in self._acks.worth_sending(held, syncobj.monotonicTime()):
+            self._wire.send(peer, ack)
+
+    def _sync_before_acks(self) -> None:
+        self._journal.sync()
+
+    def _sync_before_vote(self) -> None:
+        self._journal.sync()
+
+    # --- From the wire
+
+    def connected(self, peer: str, hello: Hello) -> None:
+        """Take note that messages to *peer*, which has said this, arrive."""
+        self._acks.forget(peer)
+        self.admission.linked(peer, hello.journal_id)
+
+    def disconnected(self, peer: str) -> None:
+        """Take note that the link to *peer* has ended."""
+        self.admission.unlinked(peer)
+
+    def receive(self, peer: str, message: Message, hello: Hello) -> None:
+        """
+        Take a message that *peer* has sent; the wire vouches for the sender.
+
+        *hello* is what the link that it came over began with.
+        """
+        receiver = self._receivers.get(message["type"])
+        if receiver is None:
+            self._drop(peer, "unknown type")
+        elif cause := self.admission.why_not(
+            peer, message["type"], hello, has_leader=self._has_another_leader(peer)
+        ):
+            self._drop(peer, cause)
+        else:
+            receiver(PeerNode(peer), message)
+
+    def _has_another_leader(self, peer: str) -> bool:
+        leader = self._engine._getLeader()
+        is_this = leader is not None and leader.id == peer
+        return self._standing().leader_is_alive and not is_this
+
+    def _drop(self, peer: str, cause: str) -> None:
+        self.dropped[cause] += 1
+        log.debug("message_dropped", extra={"peer": peer, "cause": cause})
+
+    def _pass(self, node: Node, message: Message) -> None:
+        self._onMessageReceived(node, message)
+
+    def _adopt_term(self, node: Node, term: int) -> None:
+        """Have the engine adopt a newer term, by a request for a vote it must refuse."""
+        self._pass(
+            node,
+            {
+                "type": frames.REQUEST_VOTE,
+                "term": term,
+                "last_log_index": 0,
+                "last_log_term": -1,
+            },
+        )
+
+    # --- As a voter
+
+    def _receive_request_vote(self, node: Node, message: Message) -> None:
+        """
+        Let the engine decide; but none of the voters known here depose no leader.
+
+        They may be voters by a configuration that has not come here yet.
+        """
+        if not self._is_voter(node) and self._standing().leader_is_alive:
+            self._drop(node.id, "candidate who is no voter, while a leader lives")
+        else:
+            self._pass(node, message)
+
+    def _is_voter(self, node: Node) -> bool:
+        return node.id in self.campaign.voters()
+
+    # --- As a candidate
+
+    def _receive_vote(self, node: Node, message: Message) -> None:
+        """Count a voter once, and only for the term that is on."""
+        if cause := self.campaign.why_not_counted(node.id, message["term"]):
+            self._drop(node.id, cause)
+        else:
+            self._pass(node, message)
+
+    def _standing(self) -> prevote.Standing:
+        return self.campaign.standing(syncobj.monotonicTime())
+
+    def _receive_pre_vote(self, node: Node, message: Message) -> None:
+        self._wire.send(node.id, prevote.answer(message, self._standing()))
+
+    def _receive_pre_vote_answer(self, node: Node, message: Message) -> None:
+        if message["current_term"] > self._engine.raftCurrentTerm:
+            self._adopt_term(node, message["current_term"])
+        else:
+            self.campaign.pre_vote(node.id, message)
+
+    # --- As a leader
+
+    def progress(self, follower: str) -> Progress:
+        """Return how far a follower is in this term."""
+        return self._followers.progress(follower, self._engine.raftCurrentTerm)
+
+    def _receive_ack(self, node: Node, message: Message) -> None:
+        """
+        Count what a follower says that it has on disk, if it answers this leadership.
+
+        An answer to an earlier one may speak of entries that it has cut off since.
+        """
+        if not (self._engine._isLeader() and self._is_of_this_term(message)):
+            self._drop(node.id, "acknowledgement of another term")
+            return
+        progress = self.progress(node.id)
+        progress.heard_at = syncobj.monotonicTime()
+        wanted = message["next_node_idx"]
+        beyond = wanted - 1 > self._journal.last_index
+        if beyond and (message["success"] or not message["reset"]):
+            self._drop(node.id, "acknowledgement beyond the log")
+            return
+        if message["success"]:
+            progress.acknowledge(wanted - 1)
+        next_index = self._engine._SyncObj__raftNextIndex
+        before = next_index.get(node, 0)
+        if message["reset"]:
+            wanted = self._followers.bounded_reset(
+                progress,
+                wanted,
+                under_way=before,
+                now=syncobj.monotonicTime(),
+                heartbeat_s=self._engine.conf.appendEntriesPeriod,
+            )
+        if not self._is_voter(node):  # A learner: PySyncObj does not count it.
+            next_index[node] = wanted if message["reset"] else max(before, wanted)
+            return
+        self._pass(
+            node,
+            {
+                "type": frames.NEXT_NODE_IDX,
+                "next_node_idx": wanted,
+                "reset": message["reset"],
+                "success": message["success"],
+            },
+        )
+        if not message["reset"]:
+            # PySyncObj goes back to what is acknowledged, and would send again
+            # everything that is under way.
+            next_index[node] = max(before, next_index.get(node, 0))
+
+    def _is_of_this_term(self, message: Message) -> bool:
+        return bool(message["term"] == self._engine.raftCurrentTerm)
+
+    def hears(self, word: Word) -> bool:
+        """Say whether a member's word is listened to, as its confirmation would be."""
+        cause = self.admission.why_not(
+            word.member, frames.CONFIRM, word.hello, has_leader=False
+        )
+        if cause:
+            self._drop(word.member, cause)
+        return cause is None
+
+    def _receive_confirm(self, node: Node, message: Message) -> None:
+        """Count who knows of no newer term; only for the leadership that has asked."""
+        counts = self._is_voter(node) and self._engine._isLeader()
+        if counts and self._is_of_this_term(message):
+            members = len(self._engine.otherNodes) + 1
+            self.reads.confirmed(node.id, message["round"], members=members)
+        else:
+            self._drop(node.id, "confirmation of another term")
+
+    # --- As a follower
+
+    def _receive_append(self, node: Node, message: Message) -> None:
+        term = message["term"]
+        current = self._engine.raftCurrentTerm
+        if term < current:
+            # PySyncObj says nothing, and the sender goes on leading for itself.
+            self._refuse_earlier_term(node, "entries of an earlier term")
+            return
+        if term == current and self._engine._isLeader():
+            raise Fatal(f"{node.id} leads in term {term}, and so does this node")
+        try:
+            verdict = self._judge(node, message)
+        except MalformedEntriesError:
+            log.exception("entries_refused", extra={"leader": node.id})
+            self._drop(node.id, "malformed entries")
+            return
+        if term > current:
+            self.leader_commit = 0
+        self.campaign.heard_at = syncobj.monotonicTime()
+        self.leader_commit = max(self.leader_commit, message["commit_index"])
+        self.campaign.prevote.forget()
+        self._next_ack = verdict.next_ack
+        try:
+            self._pass(node, verdict.message)
+        finally:
+            self._next_ack = None
+
+    def _judge(self, node: Node, message: Message) -> Verdict:
+        return self._log.judge(node.id, message, self._engine.raftCommitIndex)
+
+    def _refuse_earlier_term(self, node: Node, cause: str) -> None:
+        term = self._engine.raftCurrentTerm
+        self._drop(node.id, cause)
+        self._wire.send(node.id, {"type": frames.STALE_TERM, "term": term})
+
+    def _receive_ask_to_confirm(self, node: Node, message: Message) -> None:
+        """Say that this node knows of no newer term: it has not voted in one."""
+        current = self._engine.raftCurrentTerm
+        if message["term"] < current:
+            self._refuse_earlier_term(node, "question of an earlier term")
+        elif message["term"] > current:
+            self._drop(node.id, "question of an unknown term")
+        else:
+            self._wire.send(node.id, {**message, "type": frames.CONFIRM})
+
+    def _receive_offer(self, node: Node, message: Message) -> None:
+        """Take note that the leader's log does not reach back to ours any more."""
+        if message["term"] < self._engine.raftCurrentTerm:
+            self._refuse_earlier_term(node, "offer of an earlier term")
+        elif self._engine._getLeader() == node:
+            self._offer = (node.id, message["index"])
+        else:
+            self._drop(node.id, "offer of another than the leader")
+
+    def _receive_hand_over(self, node: Node, message: Message) -> None:
+        """Take over, if it is the leader who says so, and nothing is missing here."""
+        is_leaders = (
+            self._is_of_this_term(message) and self._engine._getLeader() == node
+        )
+        if is_leaders and handover.is_complete(message, self._journal):
+            self.campaign.call_up()
+        else:
+            self._drop(node.id, "hand-over of another than the leader")
+
+    def snapshot_source(self) -> str | None:
+        """Return who has the snapshot that this node cannot do without."""
+        leader, index = self._offer
+        return leader if index > self._engine.raftCommitIndex else None
+
+    def installed(self) -> None:
+        """Forget what was about the log before a snapshot took its place."""
+        self._log = FollowerLog(self._journal)
+        self._offer = ("", 0)
+
+    def _receive_ask_clock(self, node: Node, message: Message) -> None:
+        self.clocks.answer(node.id, message)
+
+    def _receive_tell_clock(self, node: Node, message: Message) -> None:
+        self.clocks.told(node.id, message, syncobj.monotonicTime())
+
+    def _receive_stale_term(self, node: Node, message: Message) -> None:
+        if message["term"] > self._engine.raftCurrentTerm:
+            self._adopt_term(node, message["term"])

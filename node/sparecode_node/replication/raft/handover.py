@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Handing the leadership to another node, without an election timeout in between.
+
+Raft thesis, 3.10: the leader takes no proposals any more, waits until the target
+has all that it has itself, and tells it to campaign at once. The target leaves
+out the pre-vote, for the others hear from a living leader. That nothing is under
+way then is our own: nobody is told "unknown" because of it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.replication.errors import (
+    ChangeRefusedError,
+    NoPrimaryError,
+    NotAppliedError,
+)
+from sparecode_node.replication.log.journal import Journal
+from sparecode_node.replication.raft.frames import HAND_OVER, Message
+
+HandOverOutcome: TypeAlias = str | NotAppliedError
+"""Who was told to take over, and this node leads no more; or why not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingHandOver:
+    """Somebody wants another node to lead."""
+
+    target: str | None
+    """None: whoever has most of the log."""
+    deadline: float
+    callback: Callable[[HandOverOutcome], object]
+
+
+class Leader(Protocol):
+    """The engine, as far as handing over knows it."""
+
+    @property
+    def raftCurrentTerm(self) -> int:
+        """The term in which it leads."""
+
+    @property
+    def raftLastApplied(self) -> int:
+        """The last entry that is applied here."""
+
+    def is_leader(self) -> bool:
+        """Say whether this node leads."""
+
+    def voters(self) -> frozenset[str]:
+        """Return the other nodes that may lead."""
+
+    def voters_in_contact(self) -> Mapping[str, int]:
+        """Return who of them was heard of late, and how much each has on disk."""
+
+    def send(self, follower: str, message: Message) -> None:
+        """Send a message, by way of the guard."""
+
+
+class HandOver:
+    """On a leader: at most one at a time. Belongs to the engine's thread."""
+
+    def __init__(self, leader: Leader, journal: Journal) -> None:
+        self._leader = leader
+        self._journal = journal
+        self._pending: PendingHandOver | None = None
+        self._told = ""
+
+    @property
+    def is_under_way(self) -> bool:
+        """Say whether this leader takes no proposals because of it."""
+        return self._pending is not None
+
+    def submit(self, pending: PendingHandOver) -> None:
+        """Begin, or say why not."""
+        if not self._leader.is_leader():
+            pending.callback(NoPrimaryError("this node does not lead"))
+        elif self._pending is not None:
+            pending.callback(_not_ready("the primary is handing over already"))
+        elif pending.target and pending.target not in self._leader.voters():
+            pending.callback(
+                ChangeRefusedError(
+                    Rejected(
+                        Reason.MEMBER_UNKNOWN,
+                        f"{pending.target} is not another voting member",
+                    )
+                )
+            )
+        else:
+            self._pending = pending
+
+    def step(self, now: float) -> None:
+        """Go on with it; called in every tick, and only while this node leads."""
+        pending = self._pending
+        if pending is None:
+            return
+        if now >= pending.deadline:
+            self._end(_not_ready(f"{self._name(pending)} did not take over in time"))
+            return
+        ready = self._leader.voters_in_contact()
+        last = self._journal.last_index
+        if self._told or self._leader.raftLastApplied < last:
+            return
+        wanted = pending.target or max(
+            ready, key=lambda voter: (ready[voter], voter), default=None
+        )
+        if wanted is not None and ready.get(wanted) == last:
+            self._told = wanted
+            message = {
+                "type": HAND_OVER,
+                "term": self._leader.raftCurrentTerm,
+                "last_log_index": last,
+                "last_log_term": self._journal.last_term,
+            }
+            self._leader.send(wanted, message)
+
+    def _name(self, pending: PendingHandOver) -> str:
+        return self._told or pending.target or "no other member"
+
+    def leadership_lost(self) -> None:
+        """Take note that this node leads no more."""
+        self._end(self._told or NoPrimaryError("the primary lost its leadership"))
+
+    def stop(self) -> None:
+        """Answer who waits: this replica does nothing more."""
+        self._end(NoPrimaryError("the node is stopping"))
+
+    def _end(self, outcome: HandOverOutcome) -> None:
+        pending, self._pending, self._told = self._pending, None, ""
+        if pending is not None:
+            pending.callback(outcome)
+
+
+def _not_ready(detail: str) -> ChangeRefusedError:
+    return ChangeRefusedError(Rejected(Reason.MEMBER_NOT_READY, detail))
+
+
+def is_complete(message: Message, journal: Journal) -> bool:
+    """Say whether who is told to take over has all that the leader has."""
+    wanted = (message["last_log_term"], message["last_log_index"])
+    return (journal.last_term, journal.last_index) >= wanted

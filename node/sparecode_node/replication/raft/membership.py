@@ -1,0 +1,381 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Changing who the members are, on a leader: one at a time (Raft thesis, 4.1 to 4.2).
+
+A change is an entry of the log. The next one is appended only when the one before
+is committed, and when an entry of this leader's own term is: else two leaders
+could each have appended one, and quorums of the two would not meet.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Protocol, TypeAlias
+
+from sparecode_node.domain.addresses import in_one_spelling
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.replication.errors import (
+    ChangeRefusedError,
+    NoPrimaryError,
+    NotAppliedError,
+    OutcomeUnknownError,
+    OverloadedError,
+)
+from sparecode_node.replication.log.journal import Journal
+from sparecode_node.replication.members import Configuration, Member, MemberRole
+from sparecode_node.replication.raft.admission import Hello
+from sparecode_node.replication.settings import COMMAND_BYTES_MAX, MEMBERS_MAX
+
+CHANGES_WAITING_MAX = 16
+"""Asked for, and not appended; beyond, callers are shed."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddLearner:
+    """Have a node be sent everything."""
+
+    member: Member
+
+    @property
+    def node_id(self) -> NodeId:
+        """Whom it is about."""
+        return self.member.node_id
+
+
+@dataclass(frozen=True, slots=True)
+class Promote:
+    """Have a learner vote, once it has caught up."""
+
+    node_id: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Have a member be none any more."""
+
+    node_id: NodeId
+
+
+Change: TypeAlias = AddLearner | Promote | Remove
+ChangeOutcome: TypeAlias = int | NotAppliedError | OutcomeUnknownError
+"""The entry that it stands in, which is committed; or why there is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingChange:
+    """Somebody wants other members."""
+
+    change: Change
+    deadline: float
+    callback: Callable[[ChangeOutcome], object]
+
+
+class Leader(Protocol):
+    """The engine, as far as changing members knows it."""
+
+    def commit_index(self) -> int:
+        """Return up to where everything is committed."""
+
+    def is_leader(self) -> bool:
+        """Say whether this node leads."""
+
+    def knows_commit_index(self) -> bool:
+        """Say whether it has committed an entry of its own term."""
+
+    def is_handing_over(self) -> bool:
+        """Say whether it takes nothing new."""
+
+    def in_contact(self, member: str) -> bool:
+        """Say whether a member was heard of lately."""
+
+    def match_index(self, member: str) -> int:
+        """Return up to where a member has everything on disk."""
+
+    def hello(self, member: str) -> Hello | None:
+        """Return what a member has said of itself, this node too."""
+
+    def append_configuration(self, configuration: Configuration) -> int:
+        """Append an entry; return its index."""
+
+
+@dataclass(slots=True)
+class _Round:
+    """A learner on its way to where the log ended when the round began (4.2.1)."""
+
+    target: int
+    began: float
+    ready_until: float = float("-inf")
+    """Its last round was short enough to let it vote, up to this moment."""
+
+
+@dataclass(slots=True)
+class Membership:
+    """On a leader: the changes that are asked for. Belongs to the engine's thread."""
+
+    leader: Leader
+    journal: Journal
+    round_s: float
+    """A round that is no longer than this shows that the learner keeps up: an
+    election may take as long, and nobody is kept waiting longer than by one."""
+    _waiting: list[PendingChange] = field(default_factory=list)
+    _appended: list[tuple[int, PendingChange]] = field(default_factory=list)
+    _rounds: dict[str, _Round] = field(default_factory=dict)
+    _led_since: float | None = None
+    """When it was seen first that this node leads."""
+
+    def submit(self, pending: PendingChange) -> None:
+        """Queue a change, or say why not."""
+        if not self.leader.is_leader():
+            pending.callback(NoPrimaryError("this node does not lead"))
+        elif len(self._waiting) >= CHANGES_WAITING_MAX:
+            pending.callback(OverloadedError("too many changes of members wait"))
+        else:
+            self._waiting.append(pending)
+
+    def step(self, now: float) -> None:
+        """Go on with them; called in every tick, and only while this node leads."""
+        if self._led_since is None:
+            self._led_since = now
+        self._answer_committed()
+        self._expire(now)
+        for pending in self._waiting:
+            if isinstance(pending.change, Promote):
+                self._watch(pending.change.node_id, now)
+        if self._may_change():
+            for pending in tuple(self._waiting):
+                if self._begin(pending, now):
+                    return
+            self._write_down_what_members_say()
+
+    # --- One at a time
+
+    def _may_change(self) -> bool:
+        return (
+            self._own_term_is_committed()
+            and self._can_be_read()
+            and self._last_change_is_committed()
+            and not self.leader.is_handing_over()
+        )
+
+    def _own_term_is_committed(self) -> bool:
+        return self.leader.knows_commit_index()
+
+    def _can_be_read(self) -> bool:
+        """
+        Say whether every voter has shown the name of its journal.
+
+        One of an older release has none, and could not read such an entry either.
+        """
+        found = self.journal.configuration
+        return all(self._journal_of(v) for v in map(found.member, found.voters) if v)
+
+    def _journal_of(self, member: Member) -> str:
+        hello = self.leader.hello(member.node_id)
+        return member.journal_id or ("" if hello is None else hello.journal_id)
+
+    def _last_change_is_committed(self) -> bool:
+        return self.journal.configured_at <= self.leader.commit_index()
+
+    def _begin(self, pending: PendingChange, now: float) -> bool:
+        """Append a change if it can be made now; say whether it was."""
+        before = self.journal.configuration
+        try:
+            after = self._after(pending.change, before, now)
+        except ChangeRefusedError as error:
+            self._waiting.remove(pending)
+            pending.callback(error)
+            return False
+        if after is None:
+            return False
+        self._waiting.remove(pending)
+        if after == before:  # Somebody has asked before, and that is committed.
+            pending.callback(self.journal.configured_at)
+            return False
+        index = self.leader.append_configuration(after)
+        self._appended.append((index, pending))
+        return True
+
+    # --- What may be changed
+
+    def _after(
+        self, change: Change, before: Configuration, now: float
+    ) -> Configuration | None:
+        """Return who the members are then; None: not yet. `ChangeRefusedError`."""
+        match change:
+            case AddLearner(member):
+                return _with_learner(before, member)
+            case Promote(node_id):
+                return self._promoted(before, node_id, now)
+            case Remove(node_id):
+                return self._without(before, node_id, now)
+
+    def _promoted(
+        self, before: Configuration, node_id: NodeId, now: float
+    ) -> Configuration | None:
+        member = _existing(before, node_id)
+        if member.role is MemberRole.VOTER:
+            return before
+        # A vote counts only of a journal that is known, so that its loss shows.
+        if not (member.journal_id and self._keeps_up(node_id, now)):
+            return None
+        return self._committable(before.promoted(node_id), now)
+
+    def _without(
+        self, before: Configuration, node_id: NodeId, now: float
+    ) -> Configuration | None:
+        if node_id in before.removed:
+            return before
+        _existing(before, node_id)
+        if node_id == self.journal.identity.node_id:
+            raise refused(f"{node_id} leads; it must hand over before it is removed")
+        return self._committable(before.without(node_id), now)
+
+    def _committable(self, after: Configuration, now: float) -> Configuration | None:
+        """
+        Refuse a change that nobody could commit, or that would be the last one.
+
+        A leader of a moment ago has not heard of everybody yet, and waits.
+        """
+        me = self.journal.identity.node_id
+        there = sorted(v for v in after.voters if v == me or self.leader.in_contact(v))
+        needed = len(after.voters) // 2 + 1
+        if len(there) < needed:
+            if self._led_since is None or now - self._led_since <= self.round_s:
+                return None
+            raise refused(
+                f"then {needed} of {len(after.voters)} voters would be needed, and in"
+                f" contact are only {', '.join(there) or 'none'}"
+            )
+        return after
+
+    # --- Catching up
+
+    def _watch(self, learner: str, now: float) -> None:
+        """Begin a round, or the next one."""
+        current = self._rounds.get(learner)
+        if current is None:
+            self._rounds[learner] = _Round(self.journal.last_index, now)
+        elif self.leader.match_index(learner) >= current.target:
+            short = now - current.began <= self.round_s
+            ready_until = now + self.round_s if short else float("-inf")
+            self._rounds[learner] = _Round(self.journal.last_index, now, ready_until)
+
+    def _keeps_up(self, learner: str, now: float) -> bool:
+        current = self._rounds.get(learner)
+        return current is not None and now <= current.ready_until
+
+    # --- What members say of themselves
+
+    def _write_down_what_members_say(self) -> None:
+        """
+        Have the configuration name the journals, and the addresses, of members.
+
+        Nobody counts for more or less because of it, so it may be all in one entry.
+        """
+        before = after = self.journal.configuration
+        for member in before.members:
+            hello = self.leader.hello(member.node_id)
+            if hello is None or _is_written(hello, member):
+                continue
+            said = replace(
+                member,
+                journal_id=member.journal_id or hello.journal_id,
+                address=hello.address or member.address,
+            )
+            after = after.with_member(said)
+        if after != before:
+            self.leader.append_configuration(after)
+
+    # --- Answering
+
+    def _answer_committed(self) -> None:
+        if not self._appended:
+            return
+        committed = self.leader.commit_index()
+        done = [(i, pending) for i, pending in self._appended if i <= committed]
+        self._appended = [(i, p) for i, p in self._appended if i > committed]
+        for index, pending in done:
+            pending.callback(index)
+
+    def _expire(self, now: float) -> None:
+        if not (self._waiting or self._appended or self._rounds):
+            return
+        late = [p for p in self._waiting if p.deadline <= now]
+        self._waiting = [p for p in self._waiting if p.deadline > now]
+        for pending in late:
+            pending.callback(self._why_not_begun(pending.change))
+        unknown = [p for _, p in self._appended if p.deadline <= now]
+        self._appended = [(i, p) for i, p in self._appended if p.deadline > now]
+        for pending in unknown:
+            pending.callback(OutcomeUnknownError("the change is not committed in time"))
+        waiting = {p.change.node_id for p in self._waiting}
+        for learner in self._rounds.keys() - waiting:
+            del self._rounds[learner]
+
+    def _why_not_begun(self, change: Change) -> ChangeRefusedError:
+        if not self._can_be_read():
+            return refused("not every voter has been heard of since the last upgrade")
+        if not self._may_change():
+            return refused("the change before is not committed yet")
+        lacks = self.journal.last_index - self.leader.match_index(change.node_id)
+        if not self.leader.in_contact(change.node_id):
+            return refused(f"{change.node_id} is not in contact with the primary")
+        return refused(f"{change.node_id} has not caught up: it lacks {lacks} entries")
+
+    def leadership_lost(self) -> None:
+        """Answer everybody: the next leader decides what becomes of it."""
+        appended, self._appended = self._appended, []
+        waiting, self._waiting = self._waiting, []
+        self._rounds.clear()
+        self._led_since = None
+        for _, pending in appended:
+            pending.callback(OutcomeUnknownError("the primary lost its leadership"))
+        for pending in waiting:
+            pending.callback(NoPrimaryError("the primary lost its leadership"))
+
+
+def _is_written(hello: Hello, member: Member) -> bool:
+    """Say whether the configuration has what a member says of itself."""
+    named = bool(member.journal_id) or not hello.journal_id
+    return named and hello.address in ("", member.address)
+
+
+def _with_learner(before: Configuration, member: Member) -> Configuration:
+    node_id, known = member.node_id, before.member(member.node_id)
+    if node_id in before.removed:
+        detail = f"{node_id} was removed; start the node under an id that is new"
+        raise refused(detail, Reason.MEMBER_REMOVED)
+    if known is not None:
+        if _spelled(known.address) != _spelled(member.address):
+            detail = (
+                f"{node_id} is a member already, at {known.address}, and not at"
+                f" {member.address}"
+            )
+            raise refused(detail, Reason.MEMBER_EXISTS)
+        return before
+    if len(before.members) >= MEMBERS_MAX:
+        raise refused(f"there are {MEMBERS_MAX} members, and may be no more")
+    learner = Member(node_id=node_id, address=member.address, role=MemberRole.LEARNER)
+    after = before.with_member(learner)
+    if len(after.to_bytes()) > COMMAND_BYTES_MAX:
+        raise refused("the configuration would be too large for the log")
+    return after
+
+
+def _spelled(address: str) -> str:
+    return in_one_spelling(address) or address
+
+
+def _existing(before: Configuration, node_id: NodeId) -> Member:
+    member = before.member(node_id)
+    if member is None:
+        detail = f"{node_id} is not a member; members are {', '.join(before.ids)}"
+        raise refused(detail, Reason.MEMBER_UNKNOWN)
+    return member
+
+
+def refused(
+    detail: str, reason: Reason = Reason.MEMBER_NOT_READY
+) -> ChangeRefusedError:
+    """Return the refusal of a change."""
+    return ChangeRefusedError(Rejected(reason, detail))

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Pre-vote (Raft thesis, 9.6): who would not win does not raise the term.
+
+PySyncObj has none. Without it, a node that comes back from a partition deposes
+a healthy leader with the terms it has counted up alone.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from sparecode_node.replication.raft import frames
+from sparecode_node.replication.raft.frames import Message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What decides about a pre-vote: this node's term, log, and news of a leader."""
+
+    term: int
+    last_index: int
+    last_term: int
+    leader_is_alive: bool
+    """This node leads, or has heard from the leader within an election timeout."""
+
+
+def answer(request: Message, standing: Standing) -> Message:
+    """Say whether this node would vote for the one who asks."""
+    theirs = (request["last_log_term"], request["last_log_index"])
+    granted = (
+        request["term"] > standing.term
+        and theirs >= (standing.last_term, standing.last_index)
+        and not standing.leader_is_alive
+    )
+    return {
+        "type": frames.PRE_VOTE_ANSWER,
+        "term": request["term"],
+        "granted": granted,
+        "current_term": standing.term,
+    }
+
+
+@dataclass(slots=True)
+class PreVote:
+    """A round of questions, asked again for as long as no majority would vote."""
+
+    send: Callable[[str, Message], object]
+    patience: Callable[[], float]
+    """How long to wait for answers; random, so that two nodes do not keep step."""
+    _term: int = 0
+    _granted: set[str] = field(default_factory=set)
+    _until: float = 0.0
+
+    def forget(self) -> None:
+        """End the round: there is a leader."""
+        self._term = 0
+
+    def won(
+        self,
+        standing: Standing,
+        others: Iterable[str],
+        now: float,
+        *,
+        unanimous: bool = False,
+    ) -> bool:
+        """
+        Say whether to campaign now; asks, if nobody has been asked.
+
+        Called in every tick in which an election is due. *unanimous*: everybody must
+        be for it, not a majority only.
+        """
+        others = sorted(others)
+        term = standing.term + 1
+        if not others:
+            return True
+        needed = len(others) if unanimous else (len(others) + 1) // 2
+        if self._term == term and len(self._granted) >= needed:
+            self.forget()
+            return True
+        if self._term != term or now >= self._until:
+            self._term, self._granted = term, set()
+            self._until = now + self.patience()
+            question = {
+                "type": frames.PRE_VOTE,
+                "term": term,
+                "last_log_index": standing.last_index,
+                "last_log_term": standing.last_term,
+            }
+            for other in others:
+                self.send(other, dict(question))
+        return False
+
+    def answered(self, voter: str, message: Message) -> None:
+        """Count an answer to the round that is on."""
+        if message["granted"] and message["term"] == self._term:
+            self._granted.add(voter)

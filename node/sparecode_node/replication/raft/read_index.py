@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Reads without the log: the leader makes sure that it leads still (Raft thesis, 6.4).
+
+A read is answered with the commit index of the moment in which its round began,
+when a quorum has said *after that moment* that it knows of no newer term. Then
+no other leader had committed anything before the read was asked for. Readers
+who ask for it together share a round; nobody joins one that has begun.
+
+A member that asks for its own callers says in which term it is, and has looked
+after they had asked. That is worth as much as an answer to a round: of three
+members, it and the leader are a quorum, and nobody else need be asked.
+"""
+
+import collections
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from sparecode_node.replication.errors import NotAppliedError, OverloadedError
+from sparecode_node.replication.raft import frames
+from sparecode_node.replication.raft.admission import Hello
+from sparecode_node.replication.raft.frames import Message
+from sparecode_node.replication.settings import READS_WAITING_MAX
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadPoint:
+    """State that has applied *index* covers all that was committed before the read."""
+
+    index: int
+    state_ms: int
+    """The state machine's time at that index, on the primary."""
+
+
+ReadOutcome: TypeAlias = ReadPoint | NotAppliedError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Word:
+    """A member's word, given after a read was asked for, that it has voted in no newer term."""
+
+    member: str
+    hello: Hello
+    """What its link to here has begun with."""
+    term: int
+
+
+@dataclass(slots=True)
+class PendingRead:
+    """A read that waits until a moment of the engine's clock."""
+
+    deadline: float
+    callback: Callable[[ReadOutcome], object]
+    word: Word | None = None
+    """For this read alone: others may have been asked for after it was given."""
+
+
+@dataclass(slots=True)
+class _Round:
+    """Asked of all other members in one moment."""
+
+    number: int
+    point: ReadPoint
+    reads: list[PendingRead]
+    confirmed_by: set[str] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class ReadIndex:
+    """The reads of a leader. Belongs to the engine's thread."""
+
+    send: Callable[[str, Message], object]
+    _queue: list[PendingRead] = field(default_factory=list)
+    _rounds: collections.deque[_Round] = field(default_factory=collections.deque)
+    _number: int = 0
+    _asked_at: float = float("-inf")
+
+    def submit(self, read: PendingRead) -> None:
+        """Have a read wait for the next round, or shed it."""
+        if self._waiting() >= READS_WAITING_MAX:
+            read.callback(OverloadedError("too many reads wait on the primary"))
+        else:
+            self._queue.append(read)
+
+    @property
+    def wait_elsewhere(self) -> bool:
+        """Say whether another member asks now: it waits until it has applied the index."""
+        return any(read.word is not None for read in self._queue)
+
+    def _waiting(self) -> int:
+        return len(self._queue) + sum(len(r.reads) for r in self._rounds)
+
+    def refuse(self, error: NotAppliedError) -> None:
+        """Answer all that waits: this node cannot know."""
+        waiting = [*(read for r in self._rounds for read in r.reads), *self._queue]
+        self._rounds.clear()
+        self._queue.clear()
+        for read in waiting:
+            read.callback(error)
+
+    def expire(self, now: float, error: NotAppliedError) -> None:
+        """Answer what waits too long."""
+        for reads in (self._queue, *(r.reads for r in self._rounds)):
+            late = [read for read in reads if read.deadline <= now]
+            if late:
+                reads[:] = [read for read in reads if read.deadline > now]
+            for read in late:
+                read.callback(error)
+        while self._rounds and not self._rounds[0].reads:
+            self._rounds.popleft()
+
+    def ask(
+        self,
+        *,
+        term: int,
+        point: ReadPoint,
+        others: Iterable[str],
+        now: float,
+        again_s: float,
+    ) -> None:
+        """
+        Begin a round for all that is queued; only while this node leads in *term*.
+
+        Also for what waits for so long that its messages may be lost: a later
+        round speaks for the earlier ones too.
+        """
+        others = sorted(others)
+        self._answer_by_word(term, point, others)
+        lost = bool(self._rounds) and now - self._asked_at >= again_s
+        if not self._queue and not lost:
+            return
+        self._number += 1
+        self._asked_at = now
+        reads, self._queue = self._queue, []
+        self._rounds.append(_Round(self._number, point, reads))
+        for other in others:
+            self.send(
+                other,
+                {"type": frames.ASK_TO_CONFIRM, "term": term, "round": self._number},
+            )
+        self._answer_confirmed(len(others) + 1)
+
+    def _answer_by_word(
+        self, term: int, point: ReadPoint, others: Sequence[str]
+    ) -> None:
+        """Answer the reads for which a word and this node's own are a quorum."""
+        if not any(read.word for read in self._queue):
+            return
+        queue, self._queue = self._queue, []
+        for read in queue:
+            if self._is_told(read, term, others):
+                read.callback(point)
+            else:
+                self._queue.append(read)
+
+    def _is_told(self, read: PendingRead, term: int, others: Sequence[str]) -> bool:
+        word = read.word
+        counts = word is not None and word.term == term and word.member in others
+        return counts and len(others) + 1 < 2 * 2  # It and this node: a quorum.
+
+    def keep_only(self, voters: frozenset[str]) -> None:
+        """Count the word of nobody who votes no more."""
+        for asked in self._rounds:
+            asked.confirmed_by &= voters
+
+    def confirmed(self, member: str, number: int, *, members: int) -> None:
+        """
+        Take the word of a member that the term was the newest that it knew.
+
+        It heard of round *number* after all rounds up to it had begun.
+        """
+        for asked in self._rounds:
+            if asked.number <= number:
+                asked.confirmed_by.add(member)
+        self._answer_confirmed(members)
+
+    def _answer_confirmed(self, members: int) -> None:
+        """Answer the rounds that a quorum has confirmed; this node is one of it."""
+        while self._rounds and self._is_quorum(self._rounds[0], members):
+            asked = self._rounds.popleft()
+            for read in asked.reads:
+                read.callback(asked.point)
+
+    def _is_quorum(self, asked: _Round, members: int) -> bool:
+        return 2 * (len(asked.confirmed_by) + 1) > members

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What a leader sends to its followers, and when.
+
+PySyncObj sends everything at once, may spin for a heartbeat over it, cuts large
+entries into pickled pieces, and sends a snapshot to whoever is too far behind.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Protocol
+
+from sparecode_node.replication.log.journal import Journal
+from sparecode_node.replication.log.journal_format import Entry
+from sparecode_node.replication.raft.frames import (
+    APPEND_ENTRIES,
+    OFFER_SNAPSHOT,
+    Message,
+)
+from sparecode_node.replication.settings import APPEND_BYTES_MAX, WINDOW_ENTRIES
+
+
+class Leader(Protocol):
+    """The engine, as far as sending knows it."""
+
+    @property
+    def raftCurrentTerm(self) -> int:
+        """The term in which it leads."""
+
+    @property
+    def raftCommitIndex(self) -> int:
+        """Its commit index."""
+
+    def linked_followers(self) -> Sequence[str]:
+        """Return to whom messages arrive, in order."""
+
+    def next_index(self, follower: str) -> int:
+        """Return from where on a follower has not been sent anything."""
+
+    def set_next_index(self, follower: str, index: int) -> None:
+        """Take note of how far a follower has been sent everything."""
+
+    def acknowledged(self, follower: str) -> int:
+        """Return where the window of a follower begins."""
+
+    def send(self, follower: str, message: Message) -> None:
+        """Send a message, by way of the guard."""
+
+
+@dataclass(slots=True)
+class Sender:
+    """Sends to each follower what it lacks, within its window; or offers a snapshot."""
+
+    leader: Leader
+    journal: Journal
+    _announces: bool = False
+    _untold_until: float = inf
+    """So long the followers may not know what is committed; none: they do."""
+
+    def announce(self) -> None:
+        """
+        Have `send` send everybody something, a heartbeat say.
+
+        PySyncObj asks for it before the proposals of the same tick are appended.
+        Sent at once it would be a message of its own, and an answer to it.
+        """
+        self._announces = True
+
+    def tell_committed(self, *, until: float) -> None:
+        """
+        Have the followers know by then that more is committed.
+
+        No answer waits for it, and most often the next entry, which says so, comes
+        sooner than that: a message of its own costs as much as applying the entry.
+        """
+        self._untold_until = min(self._untold_until, until)
+
+    def tell_now(self) -> None:
+        """Have the followers know at once: somebody waits until one has applied it."""
+        self._announces = self._announces or self._untold_until < inf
+
+    def send(self, now: float) -> None:
+        """Send what there is, at the end of a tick: one message for all of it."""
+        if self._announces or self._untold_until <= now:
+            self.send_all()
+        elif self.send_open():
+            self._untold_until = inf
+
+    def send_all(self) -> None:
+        """Send something to everybody: entries, or a heartbeat."""
+        self._announces, self._untold_until = False, inf
+        for follower in self.leader.linked_followers():
+            if not self._reaches(follower):
+                self._offer_snapshot(follower)
+            self._send_entries(follower)
+
+    def send_open(self) -> bool:
+        """
+        Send what has come into a window since: new entries, or room for old ones.
+
+        PySyncObj would wait for the next heartbeat. Return whether everybody was sent
+        something, and so what is committed too.
+        """
+        told = True
+        for follower in self.leader.linked_followers():
+            open_from = self.leader.next_index(follower)
+            if self._reaches(follower) and open_from <= self._window_end(follower):
+                self._send_entries(follower)
+            else:
+                told = False
+        return told
+
+    def _offer_snapshot(self, follower: str) -> None:
+        """
+        Tell a follower that the log begins behind what it lacks.
+
+        The entries beside it begin at the end of the log. The follower refuses
+        them, stays quiet, and says how far it is by now.
+        """
+        first, term = self.journal.first_index, self.leader.raftCurrentTerm
+        offer = {"type": OFFER_SNAPSHOT, "term": term, "index": first}
+        self.leader.send(follower, offer)
+        self.leader.set_next_index(follower, self.journal.last_index + 1)
+
+    def _reaches(self, follower: str) -> bool:
+        """Say whether the log reaches back to what a follower has."""
+        return self.leader.next_index(follower) > self.journal.first_index
+
+    def _window_end(self, follower: str) -> int:
+        base = self.leader.acknowledged(follower)
+        return min(self.journal.last_index, base + WINDOW_ENTRIES)
+
+    def _send_entries(self, follower: str) -> None:
+        end = self._window_end(follower)
+        first = True
+        while first or self.leader.next_index(follower) <= end:
+            first = False
+            previous = self.leader.next_index(follower) - 1
+            entries = self._entries(previous + 1, end)
+            if entries:
+                self.leader.set_next_index(follower, entries[-1][1] + 1)
+            message = {
+                "type": APPEND_ENTRIES,
+                "term": self.leader.raftCurrentTerm,
+                "commit_index": self.leader.raftCommitIndex,
+                "entries": entries,
+                "prevLogIdx": previous,
+                "prevLogTerm": self.journal.term_at(previous),
+            }
+            self.leader.send(follower, message)
+
+    def _entries(self, first: int, last: int) -> list[Entry]:
+        """Return entries up to *last*, no more than one message may carry."""
+        found, size = [], 0
+        for index in range(first, last + 1):
+            entry = self.journal.entry(index)
+            found.append(entry)
+            size += len(entry[0])
+            if size >= APPEND_BYTES_MAX:
+                break
+        return found

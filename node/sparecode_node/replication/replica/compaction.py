@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Keeping the log short: when a snapshot is due, and what may be dropped then.
+
+The beginning of the log goes only up to an entry that a durable snapshot covers,
+for those who need it, and that no power cut takes this node's own state back
+before. Belongs to the engine's thread.
+"""
+
+import logging
+from dataclasses import dataclass
+
+from sparecode_node.replication.applied_state import AppliedState
+from sparecode_node.replication.errors import Fatal, SnapshotRefusedError
+from sparecode_node.replication.log.journal import Journal
+from sparecode_node.replication.raft.engine import Engine
+from sparecode_node.replication.settings import RaftSettings
+from sparecode_node.replication.snapshots.snapshots import (
+    RECEIVED,
+    WRITTEN,
+    Manifest,
+    SnapshotStore,
+)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Compaction:
+    """The snapshots of a replica, and its log."""
+
+    cluster_id: str
+    store: SnapshotStore
+    journal: Journal
+    state: AppliedState
+    settings: RaftSettings
+
+    # --- Taking snapshots
+
+    def is_due(self) -> bool:
+        """Say whether a new snapshot would let the log become shorter."""
+        newest = self.store.current
+        if newest is None:
+            return self._is_long() or self.journal.first_index > 1
+        return self._is_long() and self._droppable() <= self.journal.first_index
+
+    def _is_long(self) -> bool:
+        settings, journal = self.settings, self.journal
+        return (
+            len(journal) > settings.log_entries_max
+            or journal.bytes > settings.log_bytes_max
+        )
+
+    def keep(self, *, index: int, digest: str, length: int, sha256: bytes) -> Manifest:
+        """
+        Have the body that was written be this node's newest snapshot.
+
+        Raises `SnapshotRefusedError` if it is not newer, or the log has gone on
+        without it.
+        """
+        newest = self.store.current
+        term = self.journal.term_at(index)
+        if term is None or (newest is not None and index <= newest.index):
+            raise SnapshotRefusedError(f"there is no use for a snapshot of {index}")
+        manifest = Manifest(
+            cluster_id=self.cluster_id,
+            index=index,
+            term=term,
+            configuration=self.journal.configuration_at(index),
+            digest=digest,
+            length=length,
+            sha256=sha256,
+        )
+        self._adopt(manifest, WRITTEN)
+        return manifest
+
+    def _adopt(self, manifest: Manifest, name: str) -> None:
+        try:
+            self.store.adopt(manifest, name)
+        except OSError as error:
+            # The older snapshot is there still, and nothing relies on this one.
+            raise SnapshotRefusedError(f"it cannot be written: {error}") from error
+
+    # --- Dropping
+
+    def run(self) -> None:
+        """Compact the log if it is long, and as far as that is safe now."""
+        if not self._is_long():
+            return
+        index = self._droppable()
+        if index <= self.journal.first_index:
+            return
+        index = min(index, self._checkpointed())
+        if index > self.journal.first_index:
+            self.journal.compact(index)
+            log.info("log_compacted", extra={"first": index})
+
+    def _checkpointed(self) -> int:
+        return self.state.checkpoint()
+
+    def _droppable(self) -> int:
+        """Return up to which entry the newest snapshot allows to drop."""
+        newest = self.store.current
+        return 0 if newest is None else min(newest.index, self._first_kept())
+
+    def _first_kept(self) -> int:
+        """Return where that end of the log begins that is kept in any case."""
+        journal, settings = self.journal, self.settings
+        size = 0
+        for count, (command, index, _) in enumerate(reversed(journal[:]), start=1):
+            size += len(command)
+            if count > settings.log_entries_kept or size > settings.log_bytes_kept:
+                return index
+        return journal.first_index
+
+    # --- Installing
+
+    def check(self, manifest: Manifest, engine: Engine) -> None:
+        """Raise `SnapshotRefusedError` if a snapshot must not be installed now."""
+        if manifest.cluster_id != self.cluster_id:
+            raise SnapshotRefusedError(f"it is of cluster {manifest.cluster_id!r}")
+        if manifest.term > engine.raftCurrentTerm:
+            raise SnapshotRefusedError("it is of a term that is not known here")
+        if self._is_stale(manifest, engine):
+            raise SnapshotRefusedError(f"entry {manifest.index} is committed here")
+        if engine.is_leader():
+            raise SnapshotRefusedError("this node leads")
+
+    def _is_stale(self, manifest: Manifest, engine: Engine) -> bool:
+        return manifest.index <= engine.raftCommitIndex
+
+    def install(self, manifest: Manifest, engine: Engine) -> None:
+        """
+        Become what a snapshot that was received and verified says.
+
+        The snapshot is this node's own first, durably; then the state, durably
+        and at once; then the journal. A crash in between is made up for by
+        `opening`. Raises `SnapshotRefusedError`, or `Fatal` when there is
+        no way back.
+        """
+        self.check(manifest, engine)
+        engine.guard.flush()
+        self._adopt(manifest, RECEIVED)
+        try:
+            self.state.install(self.store.storage.where(manifest.body))
+        except Exception as error:
+            raise Fatal(f"installing a snapshot failed: {error!r}") from error
+        if self.state.applied_index != manifest.index:
+            raise Fatal(
+                f"a snapshot of entry {manifest.index} has applied"
+                f" {self.state.applied_index}"
+            )
+        self.journal.rebase(manifest.index, manifest.term, manifest.configuration)
+        engine.installed(manifest.index)
+        log.info("snapshot_installed", extra={"index": manifest.index})

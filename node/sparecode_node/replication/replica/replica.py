@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+One replica: journal, engine, state and proposals, put together.
+
+Single-threaded and without a clock or a network of its own: `engine_thread`
+runs it in production, the simulation in a loop under its own time.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication.applied_state import AppliedState
+from sparecode_node.replication.errors import NoPrimaryError, OlderMemberError
+from sparecode_node.replication.log.journal import open_journal
+from sparecode_node.replication.log.journal_format import Identity
+from sparecode_node.replication.log.storage import Storage
+from sparecode_node.replication.members import Configuration, Member, founders
+from sparecode_node.replication.raft.admission import Hello
+from sparecode_node.replication.raft.clock_watch import Agreement
+from sparecode_node.replication.raft.engine import Engine, now
+from sparecode_node.replication.raft.handover import HandOverOutcome, PendingHandOver
+from sparecode_node.replication.raft.membership import (
+    Change,
+    ChangeOutcome,
+    PendingChange,
+)
+from sparecode_node.replication.raft.peer_node import Wire
+from sparecode_node.replication.raft.proposals import Outcome, Pending, Proposals
+from sparecode_node.replication.raft.read_index import PendingRead, ReadOutcome, Word
+from sparecode_node.replication.replica.compaction import Compaction
+from sparecode_node.replication.replicator import Proposal, Stamper
+from sparecode_node.replication.settings import RaftSettings
+from sparecode_node.replication.snapshots.opening import finish_install, open_snapshots
+from sparecode_node.replication.snapshots.snapshots import Manifest
+from sparecode_node.statemachine.feature_level import MEMBERS_CHANGE
+
+ENTRIES_BEHIND_MAX = 256
+"""A replica that lacks more than this has not caught up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaStatus:
+    """What a replica knows of itself at one moment."""
+
+    is_leader: bool = False
+    leader: NodeId | None = None
+    term: int = 0
+    commit_index: int = 0
+    applied_index: int = 0
+    has_contact: bool = False
+    caught_up: bool = False
+    snapshot_due: bool = False
+    snapshot_source: NodeId | None = None
+    """Who has a snapshot without which this node cannot go on."""
+    links_quorum: bool = False
+    """Without these links there can be no primary, whatever one waits for."""
+    clock_differs: bool = False
+    """From a quorum's: this node must not become the primary (T5)."""
+    linked: frozenset[NodeId] = frozenset()
+    """The members that this one has a link to."""
+    feature_level: int = 1
+    """That all members know; see statemachine/feature_level.py."""
+    last_entry: tuple[int, int] = 0, 0
+    """Term and index of the last entry of the log, committed or not."""
+    log_entries: int = 0
+    log_bytes: int = 0
+    configuration: Configuration = Configuration()  # noqa: RUF009 - immutable.
+    agreed: Configuration = Configuration()  # noqa: RUF009 - immutable.
+    """The newest one that is committed."""
+    hello: Hello = Hello("")  # noqa: RUF009 - immutable.
+    """What this node says of itself to others."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaConfig:
+    """Who this replica is, who the others are, and how fast they act."""
+
+    cluster_id: str
+    node_id: NodeId
+    members: tuple[Member, ...]
+    """All of them, this one too: only for a journal that is created."""
+    joins: bool = False
+    """A journal that is created is that of a learner: the cluster is there already."""
+    salt: bytes
+    """Random, for a journal that is created; `journal_format.SALT_BYTES` of it."""
+    raft: RaftSettings = field(default_factory=RaftSettings)
+
+
+class Replica:
+    """A member of the cluster. Every method belongs to one thread."""
+
+    def __init__(
+        self,
+        config: ReplicaConfig,
+        *,
+        storage: Storage,
+        state: AppliedState,
+        stamper: Stamper,
+        wire: Wire,
+        wall_ms: Callable[[], int],
+    ) -> None:
+        configured = founders(config.node_id, config.members, joins=config.joins)
+        self._journal = open_journal(
+            storage,
+            Identity(config.cluster_id, config.node_id),
+            configured,
+            must_exist=state.applied_index > 0,
+            salt=config.salt,
+        )
+        self.snapshots = open_snapshots(storage)
+        finish_install(self.snapshots, self._journal, state.applied_index)
+        self._state = state
+        self._proposals = Proposals(stamper)
+        self.engine = Engine(
+            journal=self._journal,
+            state=state,
+            proposals=self._proposals,
+            wire=wire,
+            wall_ms=wall_ms,
+            settings=config.raft,
+            address=next(
+                (m.address for m in config.members if m.node_id == config.node_id), ""
+            ),
+        )
+        self.guard = self.engine.guard
+        self.compaction = Compaction(
+            config.cluster_id, self.snapshots, self._journal, state, config.raft
+        )
+
+    def submit(
+        self,
+        proposal: Proposal,
+        *,
+        timeout_s: float,
+        callback: Callable[[Outcome], object],
+    ) -> None:
+        """Propose, if this replica leads; the callback is called exactly once."""
+        self._proposals.submit(Pending(proposal, now() + timeout_s, callback))
+
+    def read(
+        self,
+        *,
+        timeout_s: float,
+        callback: Callable[[ReadOutcome], object],
+        word: Word | None = None,
+    ) -> None:
+        """Ask up to where to read, for whoever gives *word*; called exactly once."""
+        if word is not None and not self.guard.hears(word):
+            word = None
+        self.guard.reads.submit(PendingRead(now() + timeout_s, callback, word))
+
+    def term(self) -> int:
+        """Return the newest term that this replica knows of."""
+        return self.engine.raftCurrentTerm
+
+    def transfer(
+        self,
+        target: NodeId | None,
+        *,
+        timeout_s: float,
+        callback: Callable[[HandOverOutcome], object],
+    ) -> None:
+        """Have another node lead; the callback is called exactly once."""
+        # Nothing is proposed meanwhile, so it must not take long.
+        deadline = now() + min(timeout_s, self.engine.settings.step_down_s)
+        self.engine.hand_over.submit(
+            PendingHandOver(target=target, deadline=deadline, callback=callback)
+        )
+
+    def change_members(
+        self,
+        change: Change,
+        *,
+        timeout_s: float,
+        callback: Callable[[ChangeOutcome], object],
+    ) -> None:
+        """Have other members, if this replica leads; called exactly once."""
+        if self._state.feature_level < MEMBERS_CHANGE:
+            # A first release has no entry for it, and would stop.
+            callback(OlderMemberError("some members cannot change the members yet"))
+            return
+        pending = PendingChange(
+            change=change, deadline=now() + timeout_s, callback=callback
+        )
+        self.engine.membership.submit(pending)
+
+    def match_indexes(self) -> dict[str, int]:
+        """Return how much each member has on disk, if this replica leads."""
+        engine = self.engine
+        if not engine.is_leader():
+            return {}
+        known = {m: engine.roster.match_index(m) for m in engine.roster.others()}
+        return known | {self._journal.identity.node_id: self._journal.durable_index}
+
+    def tick(self, wait_s: float) -> None:
+        """Do what is due, then wait for messages. Raises `Fatal`."""
+        if not self.engine.voters() and (
+            self._proposals.waiting or self._proposals.in_flight
+        ):
+            wait_s = 0.0  # It commits alone: nobody's answer would end the wait.
+        self.engine.doTick(wait_s)
+        self.compaction.run()
+
+    def check_snapshot(self, manifest: Manifest) -> None:
+        """Raise `SnapshotRefusedError` if it would be refused."""
+        self.compaction.check(manifest, self.engine)
+
+    def install(self, manifest: Manifest) -> None:
+        """Become a received snapshot. Raises `SnapshotRefusedError`, `Fatal`."""
+        self.compaction.install(manifest, self.engine)
+
+    def position(self) -> tuple[object, ...]:
+        """Return what callers wait for of the status; it costs little to ask."""
+        engine = self.engine
+        return (
+            engine.is_leader(),
+            engine.leader(),
+            engine.raftCurrentTerm,
+            engine.raftCommitIndex,
+            engine.raftLastApplied,
+        )
+
+    def status(self) -> ReplicaStatus:
+        """Return where this replica is."""
+        engine = self.engine
+        leader = engine.leader()
+        source = self.guard.snapshot_source()
+        return ReplicaStatus(
+            is_leader=engine.is_leader(),
+            leader=None if leader is None else NodeId(leader),
+            term=engine.raftCurrentTerm,
+            commit_index=engine.raftCommitIndex,
+            applied_index=engine.raftLastApplied,
+            has_contact=engine.has_contact(),
+            caught_up=engine.entries_behind() <= ENTRIES_BEHIND_MAX,
+            snapshot_due=self.compaction.is_due(),
+            snapshot_source=None if source is None else NodeId(source),
+            links_quorum=engine.roster.links_quorum(),
+            clock_differs=engine.clock_agreement() is Agreement.NO,
+            linked=frozenset(NodeId(peer) for peer in engine.linked_followers()),
+            feature_level=self._state.feature_level,
+            last_entry=(self._journal.last_term, self._journal.last_index),
+            log_entries=len(self._journal),
+            log_bytes=self._journal.bytes,
+            configuration=self._journal.configuration,
+            agreed=self._journal.agreed_configuration,
+            hello=engine.roster.own,
+        )
+
+    def stop(self) -> None:
+        """Answer everything, and close the journal."""
+        self._proposals.stop()
+        self.engine.hand_over.stop()
+        self.engine.membership.leadership_lost()
+        self.guard.reads.refuse(NoPrimaryError("the node is stopping"))
+        self.engine.destroy()
+        self._journal.close()

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What must hold between journal, state and snapshot when a node starts."""
+
+from sparecode_node.replication.applied_state import AppliedState
+from sparecode_node.replication.errors import StartRefusedError
+from sparecode_node.replication.log.journal import Journal
+from sparecode_node.replication.log.storage import Storage
+from sparecode_node.replication.snapshots.snapshots import MANIFEST, SnapshotStore
+
+
+def check_state(journal: Journal, state: AppliedState) -> int:
+    """Return the applied index, if state and journal fit together."""
+    applied = state.applied_index
+    if applied < journal.first_index and journal.first_index > 1:
+        raise StartRefusedError(
+            f"the state store has applied entry {applied}, but the journal begins"
+            f" behind entry {journal.first_index}: it is an old copy. Remove this"
+            " node from the cluster, and add it under a new id."
+        )
+    if not 0 <= applied <= journal.last_index:
+        raise StartRefusedError(
+            f"the state store has applied entry {applied}, but the journal ends at"
+            f" entry {journal.last_index}: acknowledged entries are missing. Remove"
+            " this node from the cluster, and add it under a new id."
+        )
+    if applied == 0:
+        state.apply(1, ())  # The entry that every log begins with.
+        applied = 1
+    return applied
+
+
+def open_snapshots(storage: Storage) -> SnapshotStore:
+    """Return the snapshots in a directory. Raises `StartRefusedError`."""
+    try:
+        return SnapshotStore(storage)
+    except OSError as error:
+        raise StartRefusedError(f"{storage.where(MANIFEST)}: {error}") from error
+
+
+def finish_install(store: SnapshotStore, journal: Journal, applied: int) -> None:
+    """
+    Begin the journal behind the snapshot that the state is, if that is missing.
+
+    A crash came between the state's transaction and the journal's. Raises
+    `StartRefusedError` if the state is not the snapshot, and not the journal's.
+    """
+    newest = store.current
+    if newest is None or not journal.first_index <= newest.index <= applied:
+        return
+    if journal.term_at(newest.index) == newest.term:
+        return
+    if applied != newest.index:
+        raise StartRefusedError(
+            f"the state store has applied entry {applied}, and the journal has"
+            f" another entry {newest.index} than the snapshot"
+        )
+    journal.rebase(newest.index, newest.term, newest.configuration)

@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The newest snapshot of this node, and the one that it is sent, on its disk.
+
+The manifest makes a snapshot one: it is written when the body is on disk, under
+another name, and renamed. So whatever a crash leaves, there is the old snapshot
+or the new one; other files are removed at the next start. Only one thread at a
+time may change it; `current` may be read by any.
+"""
+
+import contextlib
+import hashlib
+import logging
+import zlib
+from dataclasses import dataclass
+from typing import Self
+
+from google.protobuf.message import DecodeError
+
+from sparecode.internal.v1 import snapshot_pb2
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication.log.storage import AppendFile, Storage
+from sparecode_node.replication.members import (
+    Configuration,
+    ConfigurationError,
+    Member,
+)
+from sparecode_node.replication.settings import SNAPSHOT_CHUNK_BYTES
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+MANIFEST = "snapshot.manifest"
+WRITTEN = "snapshot.written"
+"""A body that this node has written, before there is a manifest."""
+RECEIVED = "snapshot.received"
+"""A body that this node is sent, or a part of it."""
+_PREFIX = "snapshot."
+
+
+class BrokenSnapshotError(Exception):
+    """What was sent is not the snapshot that was announced."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What a snapshot is of."""
+
+    cluster_id: str
+    index: int
+    term: int
+    configuration: Configuration
+    """Who the members are at that index."""
+    digest: str
+    length: int
+    sha256: bytes
+
+    @property
+    def body(self) -> str:
+        """The name of the body's file."""
+        return f"{_PREFIX}{self.index}.{self.sha256[:8].hex()}"
+
+    def to_message(self) -> snapshot_pb2.SnapshotManifest:
+        """Return it as it is written and sent."""
+        return snapshot_pb2.SnapshotManifest(
+            format=FORMAT,
+            cluster_id=self.cluster_id,
+            index=self.index,
+            term=self.term,
+            members=self.configuration.ids,
+            configuration=self.configuration.to_message(),
+            digest=self.digest,
+            length=self.length,
+            sha256=self.sha256,
+        )
+
+    def to_bytes(self) -> bytes:
+        """Return it as it lies on disk."""
+        data = self.to_message().SerializeToString(deterministic=True)
+        return zlib.crc32(data).to_bytes(4, "little") + data
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Return what lies on disk. Raises `BrokenSnapshotError`."""
+        crc, data = data[:4], data[4:]
+        if crc != zlib.crc32(data).to_bytes(4, "little"):
+            raise BrokenSnapshotError("the manifest is damaged")
+        try:
+            message = snapshot_pb2.SnapshotManifest.FromString(data)
+        except DecodeError as error:
+            raise BrokenSnapshotError("not a manifest") from error
+        return cls.from_message(message)
+
+    @classmethod
+    def from_message(cls, message: snapshot_pb2.SnapshotManifest) -> Self:
+        """Return what was written or sent. Raises `BrokenSnapshotError`."""
+        plausible = (
+            message.format == FORMAT
+            and message.index > 0
+            and message.term >= 0
+            and message.length > 0
+            and len(message.sha256) == hashlib.sha256().digest_size
+        )
+        if not plausible:
+            raise BrokenSnapshotError("not a manifest of this version")
+        try:
+            configuration = _members_in(message)
+        except ConfigurationError as error:
+            raise BrokenSnapshotError(str(error)) from error
+        return cls(
+            cluster_id=message.cluster_id,
+            index=message.index,
+            term=message.term,
+            configuration=configuration,
+            digest=message.digest,
+            length=message.length,
+            sha256=message.sha256,
+        )
+
+
+def _members_in(message: snapshot_pb2.SnapshotManifest) -> Configuration:
+    """Return who the members are. Raises `ConfigurationError`."""
+    if message.HasField("configuration"):
+        return Configuration.from_message(message.configuration)
+    # Of an older release, which has no more than their ids.
+    return Configuration.of(
+        Member(node_id=NodeId(member), address="") for member in message.members
+    )
+
+
+class SnapshotStore:
+    """The snapshots in one directory. Methods may raise `OSError`."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+        self.current: Manifest | None = self._load()
+        """The newest one; its body is complete."""
+        self._receiving: Manifest | None = None
+        self._file: AppendFile | None = None
+        self._received = 0
+
+    def _load(self) -> Manifest | None:
+        """Return the snapshot that is there, if it is whole; remove what is not."""
+        manifest = self._read_manifest()
+        for name in self.storage.list_names():
+            kept = manifest is not None and name in (MANIFEST, manifest.body)
+            if name.startswith(_PREFIX) and not kept:
+                self.storage.remove(name)
+        return manifest
+
+    def _read_manifest(self) -> Manifest | None:
+        if not self.storage.exists(MANIFEST):
+            return None
+        try:
+            manifest = Manifest.from_bytes(self.storage.read(MANIFEST))
+            self._check(manifest, manifest.body)
+        except BrokenSnapshotError as error:
+            # It can be written again; the log is not compacted further before.
+            where = self.storage.where(MANIFEST)
+            log.warning("snapshot_dropped", extra={"file": where, "cause": str(error)})
+            return None
+        return manifest
+
+    def _check(self, manifest: Manifest, name: str) -> None:
+        """Read a body, and see that it is the one. Raises `BrokenSnapshotError`."""
+        if not self.storage.exists(name):
+            raise BrokenSnapshotError("the snapshot is missing")
+        if self.measure(name) != (manifest.length, manifest.sha256):
+            raise BrokenSnapshotError("length or SHA-256 are not those of the manifest")
+
+    def measure(self, name: str) -> tuple[int, bytes]:
+        """Return length and SHA-256 of a file."""
+        total, length = hashlib.sha256(), 0
+        while data := self.storage.read_at(name, length, SNAPSHOT_CHUNK_BYTES):
+            total.update(data)
+            length += len(data)
+        return length, total.digest()
+
+    def clear(self, name: str) -> str:
+        """Make room for a new body; return where it goes."""
+        self.storage.remove(name)
+        return self.storage.where(name)
+
+    def adopt(self, manifest: Manifest, name: str) -> None:
+        """Have the body *name*, which `measure` has seen, be the newest snapshot."""
+        storage = self.storage
+        with contextlib.closing(storage.append_to(name)) as file:
+            file.sync()
+        storage.rename(name, manifest.body)
+        new, old = MANIFEST + ".new", self.current
+        is_another = old is None or old.body != manifest.body
+        try:
+            self._write_manifest(manifest, new)
+        except OSError:
+            if is_another:  # On a full disk, one would be left by every attempt.
+                storage.remove(manifest.body)
+            raise
+        storage.rename(new, MANIFEST)
+        storage.sync_directory()
+        self.current = manifest
+        if old is not None and is_another:
+            storage.remove(old.body)
+
+    def _write_manifest(self, manifest: Manifest, name: str) -> None:
+        """Have it on disk, and the body's name, before that is spoken of."""
+        self.storage.remove(name)
+        with contextlib.closing(self.storage.append_to(name)) as file:
+            file.append(manifest.to_bytes())
+            file.sync()
+        self.storage.sync_directory()
+
+    # --- Sending
+
+    def chunk(self, manifest: Manifest, offset: int) -> bytes:
+        """Return some bytes of the newest snapshot, none at its end."""
+        return self.storage.read_at(manifest.body, offset, SNAPSHOT_CHUNK_BYTES)
+
+    # --- Receiving
+
+    def part(self) -> tuple[bytes, int]:
+        """Return of which snapshot, by its SHA-256, how much is here."""
+        if self._receiving is None:
+            return b"", 0
+        return self._receiving.sha256, self._received
+
+    def begin(self, manifest: Manifest) -> None:
+        """Receive a snapshot; go on if it is the one that is received already."""
+        if manifest == self._receiving:
+            return
+        self.abandon()
+        self.storage.remove(RECEIVED)
+        self._file = self.storage.append_to(RECEIVED)
+        self._receiving, self._received = manifest, 0
+
+    def add(self, offset: int, data: bytes, crc32: int) -> None:
+        """
+        Take some bytes. Raises `BrokenSnapshotError`, and keeps what it has.
+
+        After an `OSError` it begins anew: nobody knows how much the file has of them.
+        """
+        if self._receiving is None or self._file is None or offset != self._received:
+            raise BrokenSnapshotError("the chunk does not follow")
+        if not data or zlib.crc32(data) != crc32:
+            raise BrokenSnapshotError("the chunk is damaged")
+        if offset + len(data) > self._receiving.length:
+            raise BrokenSnapshotError("longer than announced")
+        try:
+            self._file.append(data)
+        except OSError:
+            self.abandon()
+            raise
+        self._received += len(data)
+
+    def complete(self) -> Manifest:
+        """
+        Return what was received, when all of it is here and on disk.
+
+        Raises `BrokenSnapshotError`; then it begins anew.
+        """
+        manifest, file = self._receiving, self._file
+        if manifest is None or file is None or self._received < manifest.length:
+            raise BrokenSnapshotError("not all of it is here")
+        try:
+            file.sync()
+        finally:
+            # After a failed sync the next one would succeed, and write nothing.
+            self.abandon()
+        self._check(manifest, RECEIVED)
+        return manifest
+
+    def abandon(self) -> None:
+        """Forget the part that is here."""
+        if self._file is not None:
+            self._file.close()
+        self._file, self._receiving, self._received = None, None, 0
