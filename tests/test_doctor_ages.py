@@ -19,7 +19,7 @@ from sparecode_node.doctor.ring import look_at_key_ring
 from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.keyring import KeyRing
 from sparecode_node.services.ring_file import RingFile
-from sparecode_node.statemachine.schema import prepare
+from sparecode_node.statemachine.tables.schema import prepare
 
 NOW = dt.datetime(2026, 6, 1, tzinfo=dt.UTC)
 

@@ -72,7 +72,7 @@ from sparecode_node.services.state_file import StateFile
 from sparecode_node.services.state_process import StateProcesses
 from sparecode_node.services.use_cases import build_services
 from sparecode_node.statemachine.feature_level import FeatureLevelError
-from sparecode_node.statemachine.schema import SchemaError
+from sparecode_node.statemachine.tables.schema import SchemaError
 from sparecode_node.tracing import set_up_tracing
 
 log = logging.getLogger(__name__)

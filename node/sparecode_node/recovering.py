@@ -49,9 +49,9 @@ from sparecode_node.services.backup_verification import open_backup
 from sparecode_node.services.bundles import Bundle
 from sparecode_node.services.keyring import KeyRing, KeyRingError, write_private
 from sparecode_node.services.sealing import Sealing
-from sparecode_node.statemachine.epoch_commands import BeginEpoch
-from sparecode_node.statemachine.schema import SchemaError, read_only_uri
+from sparecode_node.statemachine.commands.epoch_commands import BeginEpoch
 from sparecode_node.statemachine.snapshots import SnapshotError, write_snapshot
+from sparecode_node.statemachine.tables.schema import SchemaError, read_only_uri
 
 RING = "ring.json"
 RECOVERED = "recovered"

@@ -66,11 +66,11 @@ from sparecode_node.statemachine.commands import (
     SaveEmergencyAccess,
     SealedCode,
 )
+from sparecode_node.statemachine.commands.policy_commands import UpdatePolicy
+from sparecode_node.statemachine.commands.token_commands import SetPin
+from sparecode_node.statemachine.handlers.policies import find_policy
 from sparecode_node.statemachine.machine import StateMachine
-from sparecode_node.statemachine.policies import find_policy
-from sparecode_node.statemachine.policy_commands import UpdatePolicy
 from sparecode_node.statemachine.snapshots import write_snapshot
-from sparecode_node.statemachine.token_commands import SetPin
 
 PIN = "4711"
 CODES_EACH = 14

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from sparecode_node.statemachine import schema
 from sparecode_node.statemachine.digest import digest
 from sparecode_node.statemachine.feature_level import NEWEST
+from sparecode_node.statemachine.tables import schema
 from tests.compatibility import baseline
 from tests.compatibility.golden import TESTDATA, Facts, OneNode, one_node
 from tests.system.estate import PIN, Estate

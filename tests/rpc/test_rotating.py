@@ -36,7 +36,7 @@ from sparecode_node.services.checkpoints import public_keys
 from sparecode_node.services.keyring import KeyRing
 from sparecode_node.services.resealing import new_seals
 from sparecode_node.services.sealing import BrokenSealError, Sealing
-from sparecode_node.statemachine.key_commands import SealKind
+from sparecode_node.statemachine.commands.key_commands import SealKind
 from tests.rpc.whole import PIN, Whole, new_id, running_whole
 
 pytestmark = pytest.mark.asyncio

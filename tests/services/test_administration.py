@@ -27,7 +27,7 @@ from sparecode_node.services.errors import (
     Refused,
 )
 from sparecode_node.statemachine.commands import CloseSession
-from sparecode_node.statemachine.permissions import PERMISSIONS
+from sparecode_node.statemachine.commands.permissions import PERMISSIONS
 from tests.services.one_node import PIN, SEED, SERIAL, OneNode
 from tests.services.two_replicas import NOW_MS
 

@@ -22,7 +22,7 @@ from sparecode_node.services.errors import (
 from sparecode_node.services.issuing import Lifetime, Wish
 from sparecode_node.services.kdf import KdfInput, Lane
 from sparecode_node.services.pacing import REST, Pace
-from sparecode_node.statemachine.bulk_commands import IssueTokencodesInBulk
+from sparecode_node.statemachine.commands.bulk_commands import IssueTokencodesInBulk
 from tests.services.one_node import PIN, SEED, OneNode
 from tests.services.rests import slow_commits, watch_rests
 

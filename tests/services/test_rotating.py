@@ -24,8 +24,8 @@ from sparecode_node.services.pacing import REST
 from sparecode_node.services.resealing import Resealer, unopened
 from sparecode_node.services.rotating import Phase, RotationProgress, UnopenedSeal
 from sparecode_node.services.sealing import Sealing
+from sparecode_node.statemachine.commands.key_commands import ReplaceSeals, SealKind
 from sparecode_node.statemachine.digest import digest
-from sparecode_node.statemachine.key_commands import ReplaceSeals, SealKind
 from tests.services.one_node import PIN, OneNode, one_node
 from tests.services.rests import slow_commits, watch_rests
 from tests.services.two_replicas import NODE, TwoReplicas

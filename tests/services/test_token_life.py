@@ -19,7 +19,7 @@ from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.services.keyring import KeyRing
 from sparecode_node.services.sealing import Sealing
 from sparecode_node.services.stamping import PrimaryStamper
-from sparecode_node.statemachine.token_commands import (
+from sparecode_node.statemachine.commands.token_commands import (
     ReplaceToken,
     ResynchronizeToken,
     SetPin,

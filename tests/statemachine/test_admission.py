@@ -10,7 +10,7 @@ from sparecode_node.domain.ids import AdministratorName
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.admission import NOT_ABOUT_USERS
-from sparecode_node.statemachine.permissions import PERMISSIONS
+from sparecode_node.statemachine.commands.permissions import PERMISSIONS
 from tests.replication.test_codec import example
 from tests.statemachine.world import World
 

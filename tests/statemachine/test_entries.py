@@ -8,8 +8,8 @@ import pytest
 
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.policy import TIME_MS_MAX
-from sparecode_node.statemachine import administrators, users
 from sparecode_node.statemachine.commands import UnlockUser
+from sparecode_node.statemachine.handlers import administrators, users
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.results import Applied, BarrierPassed
 from tests.statemachine.world import START_MS, World

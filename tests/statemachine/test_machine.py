@@ -14,7 +14,7 @@ from sparecode_node.domain.audit import GENESIS_HASH, AuditEvent, chain_hash
 from sparecode_node.domain.ids import AgentIdentity, Moment, UserId
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.passcodes import TokencodeMatch
-from sparecode_node.statemachine import agent_tables, machine, schema
+from sparecode_node.statemachine import machine
 from sparecode_node.statemachine import requests as requests_module
 from sparecode_node.statemachine.commands import (
     Authenticate,
@@ -22,6 +22,7 @@ from sparecode_node.statemachine.commands import (
     Command,
     CreateUser,
 )
+from sparecode_node.statemachine.commands.permissions import PERMISSIONS
 from sparecode_node.statemachine.digest import digest
 from sparecode_node.statemachine.feature_level import (
     FIRST,
@@ -29,7 +30,6 @@ from sparecode_node.statemachine.feature_level import (
     FeatureLevelError,
 )
 from sparecode_node.statemachine.machine import StateMachine
-from sparecode_node.statemachine.permissions import PERMISSIONS
 from sparecode_node.statemachine.results import (
     Applied,
     Authenticated,
@@ -41,7 +41,8 @@ from sparecode_node.statemachine.results import (
     from_json,
     to_json,
 )
-from sparecode_node.statemachine.schema import VERSION, SchemaError
+from sparecode_node.statemachine.tables import agent_tables, schema
+from sparecode_node.statemachine.tables.schema import VERSION, SchemaError
 from sparecode_node.statemachine.targets import target_of
 from tests.statemachine.world import START_MS, World
 

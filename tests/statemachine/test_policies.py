@@ -9,14 +9,14 @@ import pytest
 
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.policy import Policy
-from sparecode_node.statemachine import meta
 from sparecode_node.statemachine.feature_level import (
     OWN_ENDS_COUNT,
     WEIGHED_IF_CONCERNED,
 )
+from sparecode_node.statemachine.handlers.policies import LIVE_CODES
 from sparecode_node.statemachine.machine import StateMachine
-from sparecode_node.statemachine.policies import LIVE_CODES
 from sparecode_node.statemachine.results import Applied, Result
+from sparecode_node.statemachine.tables import meta
 from tests.statemachine.world import World
 
 LEVELS = (WEIGHED_IF_CONCERNED - 1, WEIGHED_IF_CONCERNED)

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from sparecode_node.domain.audit import GENESIS_HASH, chain_hash
 from sparecode_node.statemachine.commands import Call, Command
-from sparecode_node.statemachine.epochs import NOT_OPEN
 from sparecode_node.statemachine.feature_level import NEWEST
+from sparecode_node.statemachine.handlers.epochs import NOT_OPEN
 from sparecode_node.statemachine.results import Applied, Result, from_json, to_json
 from tests.statemachine.test_machine import chain
 from tests.statemachine.world import START_MS, World

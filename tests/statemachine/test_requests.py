@@ -16,12 +16,13 @@ from sparecode_node.domain.policy import MINUTE_MS, Policy
 from sparecode_node.queries import requests as queries
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.settings import CALLS_PER_ENTRY_MAX
-from sparecode_node.statemachine import meta, requests, snapshots
+from sparecode_node.statemachine import requests, snapshots
 from sparecode_node.statemachine.commands import Call
 from sparecode_node.statemachine.feature_level import PURGED_IN_STEPS
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.requests import ANY_DUE, PURGE, PURGED_PER_ENTRY_MAX
 from sparecode_node.statemachine.results import Result
+from sparecode_node.statemachine.tables import meta
 from tests.statemachine.test_properties import ANYTHING, BEGINNING, LIVES
 from tests.statemachine.test_snapshots import FileWorld
 from tests.statemachine.world import START_MS, World

@@ -43,38 +43,7 @@ from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.tokencodes import Algorithm, HashName, step_at
 from sparecode_node.domain.users import User, fold
-from sparecode_node.statemachine import code_tables, former_tables, key_tables, tables
-from sparecode_node.statemachine.administrator_commands import (
-    ChangePassword,
-    CreateAdministrator,
-    RemoveAdministrator,
-    RemoveSecondFactor,
-    SetSecondFactor,
-    UpdateAdministrator,
-)
-from sparecode_node.statemachine.agent_commands import (
-    AllowCertificate,
-    DenyCertificate,
-    RemoveAgent,
-    UpdateAgent,
-)
-from sparecode_node.statemachine.approval_commands import Approve, Reject
-from sparecode_node.statemachine.authentication_commands import (
-    ContinueAuthentication,
-)
-from sparecode_node.statemachine.backup_commands import CreateBackup, NoteBackup
-from sparecode_node.statemachine.bulk_commands import (
-    IssueTokencodesInBulk,
-    RequestBulkIssue,
-)
-from sparecode_node.statemachine.cluster_commands import (
-    AddMember,
-    AdmitNode,
-    CreateJoinTicket,
-    RaiseFeatureLevel,
-    RemoveMember,
-    TransferPrimary,
-)
+from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.commands import (
     AssignToken,
     Authenticate,
@@ -97,33 +66,53 @@ from sparecode_node.statemachine.commands import (
     UnlockUser,
     UpdateUser,
 )
-from sparecode_node.statemachine.epoch_commands import BeginEpoch, OpenCluster
-from sparecode_node.statemachine.key_commands import (
+from sparecode_node.statemachine.commands.administrator_commands import (
+    ChangePassword,
+    CreateAdministrator,
+    RemoveAdministrator,
+    RemoveSecondFactor,
+    SetSecondFactor,
+    UpdateAdministrator,
+)
+from sparecode_node.statemachine.commands.agent_commands import (
+    AllowCertificate,
+    DenyCertificate,
+    RemoveAgent,
+    UpdateAgent,
+)
+from sparecode_node.statemachine.commands.approval_commands import Approve, Reject
+from sparecode_node.statemachine.commands.authentication_commands import (
+    ContinueAuthentication,
+)
+from sparecode_node.statemachine.commands.backup_commands import (
+    CreateBackup,
+    NoteBackup,
+)
+from sparecode_node.statemachine.commands.bulk_commands import (
+    IssueTokencodesInBulk,
+    RequestBulkIssue,
+)
+from sparecode_node.statemachine.commands.cluster_commands import (
+    AddMember,
+    AdmitNode,
+    CreateJoinTicket,
+    RaiseFeatureLevel,
+    RemoveMember,
+    TransferPrimary,
+)
+from sparecode_node.statemachine.commands.epoch_commands import BeginEpoch, OpenCluster
+from sparecode_node.statemachine.commands.key_commands import (
     ActivateKey,
     ReplacedSeal,
     ReplaceSeals,
     RetireKey,
     SealKind,
 )
-from sparecode_node.statemachine.machine import StateMachine
-from sparecode_node.statemachine.membership import ticket_id_of
-from sparecode_node.statemachine.policies import find_policy
-from sparecode_node.statemachine.policy_commands import UpdatePolicy
-from sparecode_node.statemachine.refusal_commands import NoteRefusedCalls
-from sparecode_node.statemachine.reset_commands import ResetAdministrator
-from sparecode_node.statemachine.results import (
-    Applied,
-    ApprovalPending,
-    Authenticated,
-    BarrierPassed,
-    EmergencyAccessSaved,
-    JoinTicketCreated,
-    Result,
-    SessionOpened,
-)
-from sparecode_node.statemachine.reviewing import REVIEWED, mark_of
-from sparecode_node.statemachine.session_commands import TouchSessions
-from sparecode_node.statemachine.token_commands import (
+from sparecode_node.statemachine.commands.policy_commands import UpdatePolicy
+from sparecode_node.statemachine.commands.refusal_commands import NoteRefusedCalls
+from sparecode_node.statemachine.commands.reset_commands import ResetAdministrator
+from sparecode_node.statemachine.commands.session_commands import TouchSessions
+from sparecode_node.statemachine.commands.token_commands import (
     ClearPin,
     DeleteToken,
     DisableToken,
@@ -134,6 +123,21 @@ from sparecode_node.statemachine.token_commands import (
     UnassignToken,
     UpdateToken,
 )
+from sparecode_node.statemachine.handlers.membership import ticket_id_of
+from sparecode_node.statemachine.handlers.policies import find_policy
+from sparecode_node.statemachine.machine import StateMachine
+from sparecode_node.statemachine.results import (
+    Applied,
+    ApprovalPending,
+    Authenticated,
+    BarrierPassed,
+    EmergencyAccessSaved,
+    JoinTicketCreated,
+    Result,
+    SessionOpened,
+)
+from sparecode_node.statemachine.tables import code_tables, former_tables, key_tables
+from sparecode_node.statemachine.tables.reviewing import REVIEWED, mark_of
 
 START_MS = 1_800_000_000_000
 """When every script begins: 2027-01-15 08:00 UTC, at the beginning of a TOTP step."""

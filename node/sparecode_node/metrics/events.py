@@ -8,7 +8,7 @@ import sqlite3
 import threading
 from pathlib import Path
 
-from sparecode_node.statemachine.schema import read_only_uri
+from sparecode_node.statemachine.tables.schema import read_only_uri
 
 _WORD = re.compile(r"[A-Za-z_]{0,40}")
 OTHER = "other"

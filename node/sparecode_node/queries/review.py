@@ -4,8 +4,8 @@
 from dataclasses import dataclass
 
 from sparecode_node.queries.state import ReadTransaction
-from sparecode_node.statemachine.epochs import FIRST_EPOCH
-from sparecode_node.statemachine.reviewing import REVIEWED, mark_of
+from sparecode_node.statemachine.handlers.epochs import FIRST_EPOCH
+from sparecode_node.statemachine.tables.reviewing import REVIEWED, mark_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

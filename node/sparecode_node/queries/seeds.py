@@ -17,7 +17,7 @@ from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.tokens import Token
 from sparecode_node.queries.policies import parsed
 from sparecode_node.statemachine import tables
-from sparecode_node.statemachine.schema import read_only_uri
+from sparecode_node.statemachine.tables.schema import read_only_uri
 
 
 class SeedReader:

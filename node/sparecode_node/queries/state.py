@@ -19,7 +19,7 @@ import aiosqlite
 from sparecode_node.domain.users import fold
 from sparecode_node.queries.batching import BatchedReads, Query
 from sparecode_node.queries.transaction import APPLIED_INDEX, ReadTransaction
-from sparecode_node.statemachine.schema import read_only_uri
+from sparecode_node.statemachine.tables.schema import read_only_uri
 
 __all__ = ["LocalState", "ReadTransaction"]
 

@@ -20,7 +20,7 @@ from sparecode_node.services.rates import Rates
 from sparecode_node.services.reading import Reader
 from sparecode_node.services.sealing import Sealing
 from sparecode_node.services.sessions import normal_password
-from sparecode_node.statemachine.administrator_commands import (
+from sparecode_node.statemachine.commands.administrator_commands import (
     ChangePassword,
     CreateAdministrator,
     RemoveAdministrator,

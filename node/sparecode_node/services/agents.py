@@ -16,13 +16,13 @@ from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.reading import Reader
 from sparecode_node.services.sealing import FieldValue
-from sparecode_node.statemachine.agent_commands import (
+from sparecode_node.statemachine.commands import RegisterAgent
+from sparecode_node.statemachine.commands.agent_commands import (
     AllowCertificate,
     DenyCertificate,
     RemoveAgent,
     UpdateAgent,
 )
-from sparecode_node.statemachine.commands import RegisterAgent
 from sparecode_node.statemachine.results import Applied
 
 

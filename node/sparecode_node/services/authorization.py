@@ -3,7 +3,7 @@
 May this caller do this (P1, P2).
 
 The state machine checks session and role again when a change is applied, by the
-table that is used here as well (`statemachine/permissions.py`): here the answer
+table that is used here as well (`statemachine/commands/permissions.py`): here the answer
 comes early, and reads have no other check.
 """
 
@@ -26,29 +26,6 @@ from sparecode_node.services.errors import (
 from sparecode_node.services.refusals import NOBODY, Refusals
 from sparecode_node.services.sealing import session_id
 from sparecode_node.services.touching import Touching
-from sparecode_node.statemachine.administrator_commands import (
-    ChangePassword,
-    CreateAdministrator,
-    RemoveAdministrator,
-    RemoveSecondFactor,
-    SetSecondFactor,
-    UpdateAdministrator,
-)
-from sparecode_node.statemachine.agent_commands import (
-    AllowCertificate,
-    DenyCertificate,
-    RemoveAgent,
-    UpdateAgent,
-)
-from sparecode_node.statemachine.approval_commands import Approve, Reject
-from sparecode_node.statemachine.backup_commands import CreateBackup
-from sparecode_node.statemachine.bulk_commands import IssueTokencodesInBulk
-from sparecode_node.statemachine.cluster_commands import (
-    AddMember,
-    CreateJoinTicket,
-    RemoveMember,
-    TransferPrimary,
-)
 from sparecode_node.statemachine.commands import (
     AssignToken,
     CloseSession,
@@ -64,11 +41,34 @@ from sparecode_node.statemachine.commands import (
     UnlockUser,
     UpdateUser,
 )
-from sparecode_node.statemachine.epoch_commands import OpenCluster
-from sparecode_node.statemachine.key_commands import ActivateKey
-from sparecode_node.statemachine.permissions import PERMISSIONS
-from sparecode_node.statemachine.policy_commands import UpdatePolicy
-from sparecode_node.statemachine.token_commands import (
+from sparecode_node.statemachine.commands.administrator_commands import (
+    ChangePassword,
+    CreateAdministrator,
+    RemoveAdministrator,
+    RemoveSecondFactor,
+    SetSecondFactor,
+    UpdateAdministrator,
+)
+from sparecode_node.statemachine.commands.agent_commands import (
+    AllowCertificate,
+    DenyCertificate,
+    RemoveAgent,
+    UpdateAgent,
+)
+from sparecode_node.statemachine.commands.approval_commands import Approve, Reject
+from sparecode_node.statemachine.commands.backup_commands import CreateBackup
+from sparecode_node.statemachine.commands.bulk_commands import IssueTokencodesInBulk
+from sparecode_node.statemachine.commands.cluster_commands import (
+    AddMember,
+    CreateJoinTicket,
+    RemoveMember,
+    TransferPrimary,
+)
+from sparecode_node.statemachine.commands.epoch_commands import OpenCluster
+from sparecode_node.statemachine.commands.key_commands import ActivateKey
+from sparecode_node.statemachine.commands.permissions import PERMISSIONS
+from sparecode_node.statemachine.commands.policy_commands import UpdatePolicy
+from sparecode_node.statemachine.commands.token_commands import (
     ClearPin,
     DeleteToken,
     DisableToken,

@@ -14,8 +14,8 @@ from sparecode_node.services.backup_files import (
     BackupManifest,
     SignedManifest,
 )
-from sparecode_node.statemachine.schema import read_only_uri
 from sparecode_node.statemachine.snapshots import SnapshotError, read_facts
+from sparecode_node.statemachine.tables.schema import read_only_uri
 
 
 def open_backup(path: Path, target: Path, identities: Sequence[str]) -> SignedManifest:

@@ -22,12 +22,15 @@ from sparecode_node.services.errors import Refused
 from sparecode_node.services.proposing import NO_SESSION, Proposer, applied
 from sparecode_node.services.sealing import Sealing
 from sparecode_node.services.state_process import StateProcesses
-from sparecode_node.statemachine.backup_commands import CreateBackup, NoteBackup
-from sparecode_node.statemachine.backups import NO_RECIPIENT
 from sparecode_node.statemachine.commands import Call, RequestKey
-from sparecode_node.statemachine.epochs import FIRST_EPOCH
-from sparecode_node.statemachine.schema import read_only_uri
+from sparecode_node.statemachine.commands.backup_commands import (
+    CreateBackup,
+    NoteBackup,
+)
+from sparecode_node.statemachine.handlers.backups import NO_RECIPIENT
+from sparecode_node.statemachine.handlers.epochs import FIRST_EPOCH
 from sparecode_node.statemachine.snapshots import SnapshotFacts
+from sparecode_node.statemachine.tables.schema import read_only_uri
 
 NOTE_S = 10.0
 

@@ -28,7 +28,7 @@ from sparecode_node.services.pacing import Pace, Turn
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.rates import Rates
 from sparecode_node.services.sealing import Sealing
-from sparecode_node.statemachine.bulk_commands import (
+from sparecode_node.statemachine.commands.bulk_commands import (
     IssueTokencodesInBulk,
     RequestBulkIssue,
 )

@@ -16,7 +16,7 @@ from sparecode_node.services.errors import Refused, refusal
 from sparecode_node.services.proposing import Proposer, applied
 from sparecode_node.services.sealing import Sealing
 from sparecode_node.services.tickets import JoinTicket, door_of
-from sparecode_node.statemachine.cluster_commands import (
+from sparecode_node.statemachine.commands.cluster_commands import (
     AddMember,
     CreateJoinTicket,
     RemoveMember,

@@ -24,10 +24,10 @@ from sparecode_node.services.kdf import Kdf, KdfInput, Lane, Secret
 from sparecode_node.services.proposing import request_key
 from sparecode_node.services.rates import Rates
 from sparecode_node.services.sealing import BrokenSealError, FieldValue, Sealing
-from sparecode_node.statemachine.authentication_commands import (
+from sparecode_node.statemachine.commands import Call, RequestKey
+from sparecode_node.statemachine.commands.authentication_commands import (
     ContinueAuthentication,
 )
-from sparecode_node.statemachine.commands import Call, RequestKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,12 +25,12 @@ from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.kdf import Kdf, KdfInput, Lane, Secret
 from sparecode_node.services.rates import Rates
 from sparecode_node.services.sealing import Draft, FieldValue, Sealing
-from sparecode_node.statemachine.bulk_commands import IssueTokencodesInBulk
 from sparecode_node.statemachine.commands import (
     IssueFixedTokencode,
     SaveEmergencyAccess,
     SealedCode,
 )
+from sparecode_node.statemachine.commands.bulk_commands import IssueTokencodesInBulk
 
 NO_DRAFT: Final = ""
 

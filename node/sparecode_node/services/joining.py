@@ -31,9 +31,9 @@ from sparecode_node.services.errors import InvalidFieldError, Refused, refusal
 from sparecode_node.services.refusals import Refusals
 from sparecode_node.services.sealing import Sealing
 from sparecode_node.services.wrapping import MemberSecrets, can_wrap, wrap
-from sparecode_node.statemachine.cluster_commands import AdmitNode
 from sparecode_node.statemachine.commands import Call, RequestKey
-from sparecode_node.statemachine.membership import ticket_id_of
+from sparecode_node.statemachine.commands.cluster_commands import AdmitNode
+from sparecode_node.statemachine.handlers.membership import ticket_id_of
 
 JOIN = "JoiningService/Join"
 

@@ -27,8 +27,8 @@ from sparecode_node.replication.links.tls import PeerTls
 from sparecode_node.services.keyring import KeyRing, KeyRingError
 from sparecode_node.services.keyring_form import KEY_BYTES, WaitingKey
 from sparecode_node.services.ring_file import RingFile
-from sparecode_node.statemachine import key_tables
-from sparecode_node.statemachine.schema import read_only_uri
+from sparecode_node.statemachine.tables import key_tables
+from sparecode_node.statemachine.tables.schema import read_only_uri
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from sparecode_node.services.proposing import NO_SESSION
 from sparecode_node.services.sealing import Sealing
 from sparecode_node.services.sessions import normal_password
 from sparecode_node.statemachine.commands import Call, RequestKey
-from sparecode_node.statemachine.reset_commands import ResetAdministrator
+from sparecode_node.statemachine.commands.reset_commands import ResetAdministrator
 
 RESET_S = 30.0
 

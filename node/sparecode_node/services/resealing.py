@@ -35,7 +35,7 @@ from sparecode_node.services.keyring import UnknownKeyError
 from sparecode_node.services.pacing import Pace
 from sparecode_node.services.sealing import BrokenSealError, Sealing
 from sparecode_node.statemachine.commands import Call, Command, RequestKey
-from sparecode_node.statemachine.key_commands import (
+from sparecode_node.statemachine.commands.key_commands import (
     ReplacedSeal,
     ReplaceSeals,
     RetireKey,

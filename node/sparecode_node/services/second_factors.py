@@ -30,7 +30,7 @@ from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.rates import Rates
 from sparecode_node.services.reading import Reader
 from sparecode_node.services.sealing import BrokenSealError, Sealing, session_id
-from sparecode_node.statemachine.administrator_commands import (
+from sparecode_node.statemachine.commands.administrator_commands import (
     RemoveSecondFactor,
     SetSecondFactor,
 )

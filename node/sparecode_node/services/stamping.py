@@ -34,17 +34,17 @@ from sparecode_node.services.ambient import Clock
 from sparecode_node.services.folding import tokencodes_in
 from sparecode_node.services.keyring import UnknownKeyError
 from sparecode_node.services.sealing import BrokenSealError, Sealing
-from sparecode_node.statemachine.administrator_commands import SetSecondFactor
-from sparecode_node.statemachine.authentication_commands import (
-    ContinueAuthentication,
-)
 from sparecode_node.statemachine.commands import (
     Authenticate,
     Call,
     Command,
     OpenSession,
 )
-from sparecode_node.statemachine.token_commands import (
+from sparecode_node.statemachine.commands.administrator_commands import SetSecondFactor
+from sparecode_node.statemachine.commands.authentication_commands import (
+    ContinueAuthentication,
+)
+from sparecode_node.statemachine.commands.token_commands import (
     ResynchronizeToken,
 )
 

@@ -16,10 +16,10 @@ from sparecode_node.services.stamping import PrimaryStamper
 from sparecode_node.services.state_process import StateProcesses
 from sparecode_node.statemachine.commands import Call
 from sparecode_node.statemachine.machine import StateMachine
-from sparecode_node.statemachine.membership_tables import ticket_certificates
 from sparecode_node.statemachine.results import Result
-from sparecode_node.statemachine.schema import read_only_uri
 from sparecode_node.statemachine.snapshots import SnapshotFacts
+from sparecode_node.statemachine.tables.membership_tables import ticket_certificates
+from sparecode_node.statemachine.tables.schema import read_only_uri
 
 
 class StateFile:

@@ -10,9 +10,7 @@ from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.folding import carried
 from sparecode_node.services.proposing import Proposer, applied
 from sparecode_node.services.sealing import FieldValue, Sealing
-from sparecode_node.statemachine.feature_level import FIRST
-from sparecode_node.statemachine.results import Applied
-from sparecode_node.statemachine.token_commands import (
+from sparecode_node.statemachine.commands.token_commands import (
     ClearPin,
     DeleteToken,
     DisableToken,
@@ -22,6 +20,8 @@ from sparecode_node.statemachine.token_commands import (
     UnassignToken,
     UpdateToken,
 )
+from sparecode_node.statemachine.feature_level import FIRST
+from sparecode_node.statemachine.results import Applied
 
 
 class TokenLife:

@@ -26,8 +26,8 @@ from sparecode_node.statemachine.commands import (
     AssignToken,
     ReinstateToken,
 )
+from sparecode_node.statemachine.commands.token_commands import SetPin
 from sparecode_node.statemachine.results import Applied
-from sparecode_node.statemachine.token_commands import SetPin
 
 
 class Tokens(TokenLife):

@@ -5,16 +5,16 @@ from sparecode_node.domain.administrators import Administrator, may
 from sparecode_node.domain.ids import AdministratorName
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.statemachine import tables
-from sparecode_node.statemachine.administrator_commands import (
-    ChangePassword,
-)
-from sparecode_node.statemachine.agent_commands import RemoveAgent, UpdateAgent
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands import (
     CloseSession,
     RegisterAgent,
 )
-from sparecode_node.statemachine.permissions import PERMISSIONS
+from sparecode_node.statemachine.commands.administrator_commands import (
+    ChangePassword,
+)
+from sparecode_node.statemachine.commands.agent_commands import RemoveAgent, UpdateAgent
+from sparecode_node.statemachine.commands.permissions import PERMISSIONS
 
 WITH_TEMPORARY_PASSWORD = (ChangePassword, CloseSession)
 """All that may be done with a password that somebody else chose."""

@@ -14,7 +14,7 @@ operators; replication/DESIGN.md tells the rest.
 
 import sqlite3
 
-from sparecode_node.statemachine import meta
+from sparecode_node.statemachine.tables import meta
 
 FIRST = 1
 """The commands up to `Reject`; members of that level do not speak of levels."""

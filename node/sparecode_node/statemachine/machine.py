@@ -16,58 +16,10 @@ from typing import assert_never
 from sparecode_node.domain.keys import KeysInState
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.policy import TIME_MS_MAX, Policy
-from sparecode_node.statemachine import (
-    administrator_life,
-    administrators,
-    agent_life,
-    approvals,
-    authentication,
-    backups,
-    emergency_access,
-    epochs,
-    feature_level,
-    key_tables,
-    keys,
-    membership,
-    meta,
-    policies,
-    schema,
-    sessions,
-    snapshots,
-    token_life,
-    tokens,
-    users,
-)
-from sparecode_node.statemachine.administrator_commands import (
-    ChangePassword,
-    CreateAdministrator,
-    RemoveAdministrator,
-    RemoveSecondFactor,
-    SetSecondFactor,
-    UpdateAdministrator,
-)
+from sparecode_node.statemachine import feature_level, snapshots
 from sparecode_node.statemachine.admission import check_session
-from sparecode_node.statemachine.agent_commands import (
-    AllowCertificate,
-    DenyCertificate,
-    RemoveAgent,
-    UpdateAgent,
-)
 from sparecode_node.statemachine.applying import Applying
-from sparecode_node.statemachine.approval_commands import Approve, Reject
 from sparecode_node.statemachine.audit import AuditLog
-from sparecode_node.statemachine.authentication_commands import (
-    ContinueAuthentication,
-)
-from sparecode_node.statemachine.backup_commands import CreateBackup, NoteBackup
-from sparecode_node.statemachine.bulk_commands import (
-    IssueTokencodesInBulk,
-    RequestBulkIssue,
-)
-from sparecode_node.statemachine.cluster_commands import (
-    MembershipCommand,
-    RaiseFeatureLevel,
-)
 from sparecode_node.statemachine.commands import (
     AssignToken,
     Authenticate,
@@ -87,26 +39,43 @@ from sparecode_node.statemachine.commands import (
     UnlockUser,
     UpdateUser,
 )
-from sparecode_node.statemachine.digest import digest
-from sparecode_node.statemachine.ending import forget_ended
-from sparecode_node.statemachine.epoch_commands import BeginEpoch, OpenCluster
-from sparecode_node.statemachine.key_commands import KeyCommand
-from sparecode_node.statemachine.policy_commands import UpdatePolicy
-from sparecode_node.statemachine.recording import record
-from sparecode_node.statemachine.refusal_commands import NoteRefusedCalls
-from sparecode_node.statemachine.refusals import note_refused_calls
-from sparecode_node.statemachine.requests import FULL, REUSED, Requests
-from sparecode_node.statemachine.reset_commands import ResetAdministrator
-from sparecode_node.statemachine.results import (
-    Applied,
-    Authenticated,
-    BarrierPassed,
-    Decision,
-    Result,
+from sparecode_node.statemachine.commands.administrator_commands import (
+    ChangePassword,
+    CreateAdministrator,
+    RemoveAdministrator,
+    RemoveSecondFactor,
+    SetSecondFactor,
+    UpdateAdministrator,
 )
-from sparecode_node.statemachine.session_commands import TouchSessions
-from sparecode_node.statemachine.targets import person_of, target_of
-from sparecode_node.statemachine.token_commands import (
+from sparecode_node.statemachine.commands.agent_commands import (
+    AllowCertificate,
+    DenyCertificate,
+    RemoveAgent,
+    UpdateAgent,
+)
+from sparecode_node.statemachine.commands.approval_commands import Approve, Reject
+from sparecode_node.statemachine.commands.authentication_commands import (
+    ContinueAuthentication,
+)
+from sparecode_node.statemachine.commands.backup_commands import (
+    CreateBackup,
+    NoteBackup,
+)
+from sparecode_node.statemachine.commands.bulk_commands import (
+    IssueTokencodesInBulk,
+    RequestBulkIssue,
+)
+from sparecode_node.statemachine.commands.cluster_commands import (
+    MembershipCommand,
+    RaiseFeatureLevel,
+)
+from sparecode_node.statemachine.commands.epoch_commands import BeginEpoch, OpenCluster
+from sparecode_node.statemachine.commands.key_commands import KeyCommand
+from sparecode_node.statemachine.commands.policy_commands import UpdatePolicy
+from sparecode_node.statemachine.commands.refusal_commands import NoteRefusedCalls
+from sparecode_node.statemachine.commands.reset_commands import ResetAdministrator
+from sparecode_node.statemachine.commands.session_commands import TouchSessions
+from sparecode_node.statemachine.commands.token_commands import (
     ClearPin,
     DeleteToken,
     DisableToken,
@@ -117,6 +86,37 @@ from sparecode_node.statemachine.token_commands import (
     UnassignToken,
     UpdateToken,
 )
+from sparecode_node.statemachine.digest import digest
+from sparecode_node.statemachine.ending import forget_ended
+from sparecode_node.statemachine.handlers import (
+    administrator_life,
+    administrators,
+    agent_life,
+    approvals,
+    authentication,
+    backups,
+    emergency_access,
+    epochs,
+    keys,
+    membership,
+    policies,
+    sessions,
+    token_life,
+    tokens,
+    users,
+)
+from sparecode_node.statemachine.handlers.refusals import note_refused_calls
+from sparecode_node.statemachine.recording import record
+from sparecode_node.statemachine.requests import FULL, REUSED, Requests
+from sparecode_node.statemachine.results import (
+    Applied,
+    Authenticated,
+    BarrierPassed,
+    Decision,
+    Result,
+)
+from sparecode_node.statemachine.tables import key_tables, meta, schema
+from sparecode_node.statemachine.targets import person_of, target_of
 
 
 class StateMachine:

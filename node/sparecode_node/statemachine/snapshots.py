@@ -12,8 +12,9 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
-from sparecode_node.statemachine import feature_level, meta, schema
+from sparecode_node.statemachine import feature_level
 from sparecode_node.statemachine.digest import digest
+from sparecode_node.statemachine.tables import meta, schema
 
 FORMAT = 1
 

@@ -5,38 +5,7 @@ import sqlite3
 from typing import assert_never
 
 from sparecode_node.domain.users import User
-from sparecode_node.statemachine import agent_tables, membership_tables, tables
-from sparecode_node.statemachine.administrator_commands import (
-    ChangePassword,
-    CreateAdministrator,
-    RemoveAdministrator,
-    RemoveSecondFactor,
-    SetSecondFactor,
-    UpdateAdministrator,
-)
-from sparecode_node.statemachine.agent_commands import (
-    AllowCertificate,
-    DenyCertificate,
-    RemoveAgent,
-    UpdateAgent,
-)
-from sparecode_node.statemachine.approval_commands import Approve, Reject
-from sparecode_node.statemachine.authentication_commands import (
-    ContinueAuthentication,
-)
-from sparecode_node.statemachine.backup_commands import CreateBackup, NoteBackup
-from sparecode_node.statemachine.bulk_commands import (
-    IssueTokencodesInBulk,
-    RequestBulkIssue,
-)
-from sparecode_node.statemachine.cluster_commands import (
-    AddMember,
-    AdmitNode,
-    CreateJoinTicket,
-    RaiseFeatureLevel,
-    RemoveMember,
-    TransferPrimary,
-)
+from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.commands import (
     AssignToken,
     Authenticate,
@@ -56,18 +25,51 @@ from sparecode_node.statemachine.commands import (
     UnlockUser,
     UpdateUser,
 )
-from sparecode_node.statemachine.epoch_commands import BeginEpoch, OpenCluster
-from sparecode_node.statemachine.feature_level import tokens_said
-from sparecode_node.statemachine.key_commands import (
+from sparecode_node.statemachine.commands.administrator_commands import (
+    ChangePassword,
+    CreateAdministrator,
+    RemoveAdministrator,
+    RemoveSecondFactor,
+    SetSecondFactor,
+    UpdateAdministrator,
+)
+from sparecode_node.statemachine.commands.agent_commands import (
+    AllowCertificate,
+    DenyCertificate,
+    RemoveAgent,
+    UpdateAgent,
+)
+from sparecode_node.statemachine.commands.approval_commands import Approve, Reject
+from sparecode_node.statemachine.commands.authentication_commands import (
+    ContinueAuthentication,
+)
+from sparecode_node.statemachine.commands.backup_commands import (
+    CreateBackup,
+    NoteBackup,
+)
+from sparecode_node.statemachine.commands.bulk_commands import (
+    IssueTokencodesInBulk,
+    RequestBulkIssue,
+)
+from sparecode_node.statemachine.commands.cluster_commands import (
+    AddMember,
+    AdmitNode,
+    CreateJoinTicket,
+    RaiseFeatureLevel,
+    RemoveMember,
+    TransferPrimary,
+)
+from sparecode_node.statemachine.commands.epoch_commands import BeginEpoch, OpenCluster
+from sparecode_node.statemachine.commands.key_commands import (
     ActivateKey,
     ReplaceSeals,
     RetireKey,
 )
-from sparecode_node.statemachine.policy_commands import UpdatePolicy
-from sparecode_node.statemachine.refusal_commands import NoteRefusedCalls
-from sparecode_node.statemachine.reset_commands import ResetAdministrator
-from sparecode_node.statemachine.session_commands import TouchSessions
-from sparecode_node.statemachine.token_commands import (
+from sparecode_node.statemachine.commands.policy_commands import UpdatePolicy
+from sparecode_node.statemachine.commands.refusal_commands import NoteRefusedCalls
+from sparecode_node.statemachine.commands.reset_commands import ResetAdministrator
+from sparecode_node.statemachine.commands.session_commands import TouchSessions
+from sparecode_node.statemachine.commands.token_commands import (
     ClearPin,
     DeleteToken,
     DisableToken,
@@ -78,6 +80,8 @@ from sparecode_node.statemachine.token_commands import (
     UnassignToken,
     UpdateToken,
 )
+from sparecode_node.statemachine.feature_level import tokens_said
+from sparecode_node.statemachine.tables import agent_tables, membership_tables
 
 
 def target_of(

@@ -14,11 +14,9 @@ from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.pins import NewPin
 from sparecode_node.domain.replacing import NEW, replace_token
 from sparecode_node.domain.tokens import Token
-from sparecode_node.statemachine import approval_tables, former_tables, tables
+from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.applying import Applying
-from sparecode_node.statemachine.emergency_access import void_live
-from sparecode_node.statemachine.results import Applied, Result
-from sparecode_node.statemachine.token_commands import (
+from sparecode_node.statemachine.commands.token_commands import (
     ClearPin,
     DeleteToken,
     DisableToken,
@@ -28,11 +26,14 @@ from sparecode_node.statemachine.token_commands import (
     UnassignToken,
     UpdateToken,
 )
-from sparecode_node.statemachine.tokens import (
+from sparecode_node.statemachine.handlers.emergency_access import void_live
+from sparecode_node.statemachine.handlers.tokens import (
     note_pin,
     raise_version,
     unknown_token,
 )
+from sparecode_node.statemachine.results import Applied, Result
+from sparecode_node.statemachine.tables import approval_tables, former_tables
 
 Change = UnassignToken | EnableToken | DisableToken | UpdateToken | ClearPin
 """What changes one token, and nothing else but its codes."""

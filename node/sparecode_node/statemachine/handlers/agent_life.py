@@ -13,18 +13,19 @@ from typing import assert_never
 from sparecode_node.domain.agents import ALLOWED_USERS_MAX, GROUPS_MAX, Agent
 from sparecode_node.domain.ids import NameKey, UserId
 from sparecode_node.domain.outcomes import Reason, Rejected
-from sparecode_node.statemachine import agent_tables, group_tables, tables
-from sparecode_node.statemachine.agent_commands import (
+from sparecode_node.statemachine import tables
+from sparecode_node.statemachine.applying import Applying
+from sparecode_node.statemachine.commands import RegisterAgent
+from sparecode_node.statemachine.commands.agent_commands import (
     AgentCommand,
     AllowCertificate,
     DenyCertificate,
     RemoveAgent,
     UpdateAgent,
 )
-from sparecode_node.statemachine.applying import Applying
-from sparecode_node.statemachine.commands import RegisterAgent
+from sparecode_node.statemachine.handlers.users import unknown_user
 from sparecode_node.statemachine.results import Applied, Result
-from sparecode_node.statemachine.users import unknown_user
+from sparecode_node.statemachine.tables import agent_tables, group_tables
 
 
 def change_agents(applying: Applying, command: AgentCommand) -> Result:

@@ -7,11 +7,11 @@ from typing import assert_never
 from sparecode_node.domain.administrators import Administrator, SecondFactor
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.statemachine import tables
-from sparecode_node.statemachine.administrator_commands import (
+from sparecode_node.statemachine.applying import Applying
+from sparecode_node.statemachine.commands.administrator_commands import (
     RemoveSecondFactor,
     SetSecondFactor,
 )
-from sparecode_node.statemachine.applying import Applying
 
 
 def change_second_factor(

@@ -13,8 +13,9 @@ from typing import assert_never
 from sparecode_node.domain.administrators import Administrator, Permission, Role, may
 from sparecode_node.domain.ids import AdministratorName, NameKey, UserId
 from sparecode_node.domain.outcomes import Reason, Rejected
-from sparecode_node.statemachine import second_factors, tables
-from sparecode_node.statemachine.administrator_commands import (
+from sparecode_node.statemachine import tables
+from sparecode_node.statemachine.applying import Applying
+from sparecode_node.statemachine.commands.administrator_commands import (
     AdministratorCommand,
     ChangePassword,
     CreateAdministrator,
@@ -23,10 +24,10 @@ from sparecode_node.statemachine.administrator_commands import (
     SetSecondFactor,
     UpdateAdministrator,
 )
-from sparecode_node.statemachine.applying import Applying
-from sparecode_node.statemachine.reset_commands import ResetAdministrator
+from sparecode_node.statemachine.commands.reset_commands import ResetAdministrator
+from sparecode_node.statemachine.handlers import second_factors
+from sparecode_node.statemachine.handlers.users import unknown_user
 from sparecode_node.statemachine.results import Applied, Result
-from sparecode_node.statemachine.users import unknown_user
 
 
 def change_administrator(

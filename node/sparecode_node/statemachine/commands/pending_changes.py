@@ -13,15 +13,15 @@ import typing
 from typing import Any
 
 from sparecode_node.domain.ids import KeyId
-from sparecode_node.statemachine.administrator_commands import (
+from sparecode_node.statemachine.commands.administrator_commands import (
     ChangePassword,
     CreateAdministrator,
     RemoveAdministrator,
     RemoveSecondFactor,
     UpdateAdministrator,
 )
-from sparecode_node.statemachine.epoch_commands import OpenCluster
-from sparecode_node.statemachine.policy_commands import UpdatePolicy
+from sparecode_node.statemachine.commands.epoch_commands import OpenCluster
+from sparecode_node.statemachine.commands.policy_commands import UpdatePolicy
 
 Change = (
     UpdatePolicy

@@ -20,34 +20,39 @@ from sparecode_node.domain.approvals import (
 from sparecode_node.domain.authentication import Event
 from sparecode_node.domain.ids import AdministratorName, TokenSerial
 from sparecode_node.domain.outcomes import Reason, Rejected
-from sparecode_node.statemachine import approval_tables, tables
-from sparecode_node.statemachine.administrator_commands import (
+from sparecode_node.statemachine import tables
+from sparecode_node.statemachine.applying import Applying
+from sparecode_node.statemachine.commands import (
+    IssueFixedTokencode,
+    SaveEmergencyAccess,
+)
+from sparecode_node.statemachine.commands.administrator_commands import (
     ChangePassword,
     CreateAdministrator,
     RemoveAdministrator,
     RemoveSecondFactor,
     UpdateAdministrator,
 )
-from sparecode_node.statemachine.applying import Applying
-from sparecode_node.statemachine.approval_commands import (
+from sparecode_node.statemachine.commands.approval_commands import (
     ApprovalCommand,
     Approve,
     Reject,
 )
-from sparecode_node.statemachine.bulk_commands import (
+from sparecode_node.statemachine.commands.bulk_commands import (
     IssueTokencodesInBulk,
     RequestBulkIssue,
 )
-from sparecode_node.statemachine.commands import (
-    IssueFixedTokencode,
-    SaveEmergencyAccess,
+from sparecode_node.statemachine.commands.epoch_commands import OpenCluster
+from sparecode_node.statemachine.commands.pending_changes import (
+    Change,
+    from_json,
+    to_json,
 )
-from sparecode_node.statemachine.epoch_commands import OpenCluster
+from sparecode_node.statemachine.commands.permissions import PERMISSIONS
+from sparecode_node.statemachine.commands.policy_commands import UpdatePolicy
 from sparecode_node.statemachine.feature_level import tokens_said
-from sparecode_node.statemachine.pending_changes import Change, from_json, to_json
-from sparecode_node.statemachine.permissions import PERMISSIONS
-from sparecode_node.statemachine.policy_commands import UpdatePolicy
 from sparecode_node.statemachine.results import Applied, ApprovalPending, Result
+from sparecode_node.statemachine.tables import approval_tables
 from sparecode_node.statemachine.targets import target_of
 
 

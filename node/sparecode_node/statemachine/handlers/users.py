@@ -9,7 +9,7 @@ from sparecode_node.domain.ids import GroupKey
 from sparecode_node.domain.lockout import FREE, Factor
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.users import User
-from sparecode_node.statemachine import group_tables, tables
+from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands import (
     CreateUser,
@@ -18,6 +18,7 @@ from sparecode_node.statemachine.commands import (
     UpdateUser,
 )
 from sparecode_node.statemachine.results import Applied, Result
+from sparecode_node.statemachine.tables import group_tables
 
 
 def unknown_user(name: str) -> Rejected:

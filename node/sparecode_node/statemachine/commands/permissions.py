@@ -7,32 +7,6 @@ which permission is `domain/administrators.py`.
 """
 
 from sparecode_node.domain.administrators import Permission
-from sparecode_node.statemachine.administrator_commands import (
-    ChangePassword,
-    CreateAdministrator,
-    RemoveAdministrator,
-    RemoveSecondFactor,
-    SetSecondFactor,
-    UpdateAdministrator,
-)
-from sparecode_node.statemachine.agent_commands import (
-    AllowCertificate,
-    DenyCertificate,
-    RemoveAgent,
-    UpdateAgent,
-)
-from sparecode_node.statemachine.approval_commands import Approve, Reject
-from sparecode_node.statemachine.backup_commands import CreateBackup
-from sparecode_node.statemachine.bulk_commands import (
-    IssueTokencodesInBulk,
-    RequestBulkIssue,
-)
-from sparecode_node.statemachine.cluster_commands import (
-    AddMember,
-    CreateJoinTicket,
-    RemoveMember,
-    TransferPrimary,
-)
 from sparecode_node.statemachine.commands import (
     AssignToken,
     CloseSession,
@@ -48,10 +22,36 @@ from sparecode_node.statemachine.commands import (
     UnlockUser,
     UpdateUser,
 )
-from sparecode_node.statemachine.epoch_commands import OpenCluster
-from sparecode_node.statemachine.key_commands import ActivateKey
-from sparecode_node.statemachine.policy_commands import UpdatePolicy
-from sparecode_node.statemachine.token_commands import (
+from sparecode_node.statemachine.commands.administrator_commands import (
+    ChangePassword,
+    CreateAdministrator,
+    RemoveAdministrator,
+    RemoveSecondFactor,
+    SetSecondFactor,
+    UpdateAdministrator,
+)
+from sparecode_node.statemachine.commands.agent_commands import (
+    AllowCertificate,
+    DenyCertificate,
+    RemoveAgent,
+    UpdateAgent,
+)
+from sparecode_node.statemachine.commands.approval_commands import Approve, Reject
+from sparecode_node.statemachine.commands.backup_commands import CreateBackup
+from sparecode_node.statemachine.commands.bulk_commands import (
+    IssueTokencodesInBulk,
+    RequestBulkIssue,
+)
+from sparecode_node.statemachine.commands.cluster_commands import (
+    AddMember,
+    CreateJoinTicket,
+    RemoveMember,
+    TransferPrimary,
+)
+from sparecode_node.statemachine.commands.epoch_commands import OpenCluster
+from sparecode_node.statemachine.commands.key_commands import ActivateKey
+from sparecode_node.statemachine.commands.policy_commands import UpdatePolicy
+from sparecode_node.statemachine.commands.token_commands import (
     ClearPin,
     DeleteToken,
     DisableToken,

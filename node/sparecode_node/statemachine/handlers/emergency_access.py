@@ -15,12 +15,8 @@ from sparecode_node.domain.issuing import Wish, issue, issue_fixed
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokens import Token
-from sparecode_node.statemachine import code_tables, tables
+from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.applying import Applying
-from sparecode_node.statemachine.bulk_commands import (
-    IssueTokencodesInBulk,
-    RequestBulkIssue,
-)
 from sparecode_node.statemachine.commands import (
     DisableEmergencyAccess,
     IssueFixedTokencode,
@@ -28,17 +24,22 @@ from sparecode_node.statemachine.commands import (
     SaveEmergencyAccess,
     SealedCode,
 )
+from sparecode_node.statemachine.commands.bulk_commands import (
+    IssueTokencodesInBulk,
+    RequestBulkIssue,
+)
 from sparecode_node.statemachine.feature_level import (
     OWN_ENDS_COUNT,
     SETS_END_TOGETHER,
     tokens_said,
 )
+from sparecode_node.statemachine.handlers.tokens import raise_version, unknown_token
 from sparecode_node.statemachine.results import (
     Applied,
     EmergencyAccessSaved,
     Result,
 )
-from sparecode_node.statemachine.tokens import raise_version, unknown_token
+from sparecode_node.statemachine.tables import code_tables
 
 ENDED_SETS_KEPT = 8
 """Ended sets that stay, so that their codes are known as such (A5); the log has all."""

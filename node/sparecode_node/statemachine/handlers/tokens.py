@@ -6,15 +6,16 @@ from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.pins import NewPin
 from sparecode_node.domain.tokencodes import parameters_of, parameters_problem
 from sparecode_node.domain.tokens import Token
-from sparecode_node.statemachine import approval_tables, former_tables, tables
+from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands import (
     AssignToken,
     EnrollToken,
 )
+from sparecode_node.statemachine.commands.token_commands import SetPin
+from sparecode_node.statemachine.handlers.users import unknown_user
 from sparecode_node.statemachine.results import Applied, Result
-from sparecode_node.statemachine.token_commands import SetPin
-from sparecode_node.statemachine.users import unknown_user
+from sparecode_node.statemachine.tables import approval_tables, former_tables
 
 
 def unknown_token(serial: TokenSerial) -> Rejected:

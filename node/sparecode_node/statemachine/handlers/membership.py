@@ -20,9 +20,8 @@ from sparecode_node.domain.membership import (
     Ticket,
 )
 from sparecode_node.domain.outcomes import Reason, Rejected
-from sparecode_node.statemachine import membership_tables as tables
 from sparecode_node.statemachine.applying import Applying
-from sparecode_node.statemachine.cluster_commands import (
+from sparecode_node.statemachine.commands.cluster_commands import (
     AddMember,
     AdmitNode,
     CreateJoinTicket,
@@ -30,6 +29,7 @@ from sparecode_node.statemachine.cluster_commands import (
     TransferPrimary,
 )
 from sparecode_node.statemachine.results import Applied, JoinTicketCreated, Result
+from sparecode_node.statemachine.tables import membership_tables as tables
 
 
 def change_members(

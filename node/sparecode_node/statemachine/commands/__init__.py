@@ -31,22 +31,24 @@ from sparecode_node.domain.ids import (
 from sparecode_node.domain.passcodes import Reading
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm, HashName
-from sparecode_node.statemachine.administrator_commands import AdministratorCommand
-from sparecode_node.statemachine.agent_commands import AgentCommand
-from sparecode_node.statemachine.approval_commands import ApprovalCommand
-from sparecode_node.statemachine.authentication_commands import (
+from sparecode_node.statemachine.commands.administrator_commands import (
+    AdministratorCommand,
+)
+from sparecode_node.statemachine.commands.agent_commands import AgentCommand
+from sparecode_node.statemachine.commands.approval_commands import ApprovalCommand
+from sparecode_node.statemachine.commands.authentication_commands import (
     ContinueAuthentication,
 )
-from sparecode_node.statemachine.backup_commands import BackupCommand
-from sparecode_node.statemachine.bulk_commands import BulkCommand
-from sparecode_node.statemachine.cluster_commands import ClusterCommand
-from sparecode_node.statemachine.epoch_commands import EpochCommand
-from sparecode_node.statemachine.key_commands import KeyCommand
-from sparecode_node.statemachine.policy_commands import UpdatePolicy
-from sparecode_node.statemachine.refusal_commands import NoteRefusedCalls
-from sparecode_node.statemachine.reset_commands import ResetAdministrator
-from sparecode_node.statemachine.session_commands import TouchSessions
-from sparecode_node.statemachine.token_commands import (
+from sparecode_node.statemachine.commands.backup_commands import BackupCommand
+from sparecode_node.statemachine.commands.bulk_commands import BulkCommand
+from sparecode_node.statemachine.commands.cluster_commands import ClusterCommand
+from sparecode_node.statemachine.commands.epoch_commands import EpochCommand
+from sparecode_node.statemachine.commands.key_commands import KeyCommand
+from sparecode_node.statemachine.commands.policy_commands import UpdatePolicy
+from sparecode_node.statemachine.commands.refusal_commands import NoteRefusedCalls
+from sparecode_node.statemachine.commands.reset_commands import ResetAdministrator
+from sparecode_node.statemachine.commands.session_commands import TouchSessions
+from sparecode_node.statemachine.commands.token_commands import (
     ClearPin,
     DeleteToken,
     DisableToken,

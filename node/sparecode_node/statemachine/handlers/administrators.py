@@ -6,11 +6,12 @@ import hmac
 from sparecode_node.domain.administrators import Administrator, Role
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.policy import Policy
-from sparecode_node.statemachine import feature_level, key_tables, tables
+from sparecode_node.statemachine import feature_level, tables
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands import InitializeCluster, OpenSession
-from sparecode_node.statemachine.policies import add_policy
+from sparecode_node.statemachine.handlers.policies import add_policy
 from sparecode_node.statemachine.results import Applied, Result, SessionOpened
+from sparecode_node.statemachine.tables import key_tables
 
 
 def initialize_cluster(applying: Applying, command: InitializeCluster) -> Result:

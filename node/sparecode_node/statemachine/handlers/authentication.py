@@ -26,17 +26,18 @@ from sparecode_node.domain.passcodes import Reading
 from sparecode_node.domain.pins import NewPin
 from sparecode_node.domain.tokens import Token
 from sparecode_node.domain.users import User
-from sparecode_node.statemachine import agent_tables, code_tables, former_tables, tables
+from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.applying import Applying
-from sparecode_node.statemachine.authentication_commands import (
+from sparecode_node.statemachine.commands import Authenticate
+from sparecode_node.statemachine.commands.authentication_commands import (
     ContinueAuthentication,
 )
-from sparecode_node.statemachine.commands import Authenticate
 from sparecode_node.statemachine.feature_level import (
     OWN_ENDS_COUNT,
     SETS_END_TOGETHER,
 )
 from sparecode_node.statemachine.results import Authenticated, Decision, Result
+from sparecode_node.statemachine.tables import agent_tables, code_tables, former_tables
 
 Judged = Authenticate | ContinueAuthentication
 
