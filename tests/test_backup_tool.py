@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from sparecode_node.__main__ import app
-from sparecode_node.services import age_files
-from sparecode_node.services.checkpoints import public_keys
+from sparecode_node.services.cluster.checkpoints import public_keys
+from sparecode_node.services.files import age_files
 from tests.services.one_node import OneNode, one_node
 from tests.services.test_backups import name_recipients, write
 

@@ -10,7 +10,7 @@ from sparecode_node.bootstrap import raft_settings, rate_limits
 from sparecode_node.config import KdfProfile, LogFormat, LogLevel, load_config
 from sparecode_node.config_section import Address, ConfigError
 from sparecode_node.replication.settings import RaftSettings
-from sparecode_node.services.rates import RateLimits
+from sparecode_node.services.load.rates import RateLimits
 
 SAMPLE = Path(__file__).parent.parent / "deploy" / "node.toml"
 DEFAULT = re.compile(r"^# (\w+ = .*)$", re.MULTILINE)

@@ -24,7 +24,7 @@ from sparecode_node.preparing import MEMBERS, StartError, first_members
 from sparecode_node.replication.members import Configuration, Member, MemberRole
 from sparecode_node.replication.offline.inspection import JournalFacts
 from sparecode_node.services.ambient import SystemEntropy
-from sparecode_node.services.keyring import KeyRing
+from sparecode_node.services.secrets.keyring import KeyRing
 
 NOW = dt.datetime.now(dt.UTC)
 N1, N2 = NodeId("n1"), NodeId("n2")

@@ -14,10 +14,10 @@ from sparecode_node import recovering
 from sparecode_node.config import Config
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.preparing import NEW, StartError, refuse_interrupted
-from sparecode_node.services import age_files
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
-from sparecode_node.services.bundles import Bundle
-from sparecode_node.services.keyring import KeyRing
+from sparecode_node.services.cluster.bundles import Bundle
+from sparecode_node.services.files import age_files
+from sparecode_node.services.secrets.keyring import KeyRing
 from tests.services.one_node import one_node
 from tests.services.test_backups import name_recipients, write
 

@@ -12,12 +12,13 @@ from sparecode_node.domain.ids import KeyId, NodeId, TokenSerial
 from sparecode_node.replication.members import Member, MemberRole
 from sparecode_node.replication.offline.refounding import Standing
 from sparecode_node.replication.replicator import MemberStatus
-from sparecode_node.services import age_files, bundles
-from sparecode_node.services.age_files import AgeError
 from sparecode_node.services.ambient import SystemEntropy
-from sparecode_node.services.bundles import Bundle, BundleError
-from sparecode_node.services.keyring import KeyRing
-from sparecode_node.services.sealing import BrokenSealError, Draft, Sealing
+from sparecode_node.services.cluster import bundles
+from sparecode_node.services.cluster.bundles import Bundle, BundleError
+from sparecode_node.services.files import age_files
+from sparecode_node.services.files.age_files import AgeError
+from sparecode_node.services.secrets.keyring import KeyRing
+from sparecode_node.services.secrets.sealing import BrokenSealError, Draft, Sealing
 
 OWN = Standing(
     cluster_id="c1",

@@ -57,19 +57,19 @@ from sparecode_node.rpc.server import (
     check_free,
 )
 from sparecode_node.rpc.tls import TlsFileError, TlsFiles
+from sparecode_node.services.access.refusals import Refusals
+from sparecode_node.services.access.security_log import SecurityLog
 from sparecode_node.services.ambient import Clock, Entropy
-from sparecode_node.services.backups import BackupSource
-from sparecode_node.services.condition import Condition
-from sparecode_node.services.feature_level import raise_feature_level
-from sparecode_node.services.founding import Founder, FoundingError
-from sparecode_node.services.kdf import PROFILES, Kdf
-from sparecode_node.services.key_keeping import KeyKeeper
-from sparecode_node.services.keyring import KeyRingError
-from sparecode_node.services.refusals import Refusals
-from sparecode_node.services.sealing import Sealing
-from sparecode_node.services.security_log import SecurityLog
-from sparecode_node.services.state_file import StateFile
-from sparecode_node.services.state_process import StateProcesses
+from sparecode_node.services.cluster.backups import BackupSource
+from sparecode_node.services.cluster.feature_level import raise_feature_level
+from sparecode_node.services.keys.key_keeping import KeyKeeper
+from sparecode_node.services.load.condition import Condition
+from sparecode_node.services.people.founding import Founder, FoundingError
+from sparecode_node.services.secrets.kdf import PROFILES, Kdf
+from sparecode_node.services.secrets.keyring import KeyRingError
+from sparecode_node.services.secrets.sealing import Sealing
+from sparecode_node.services.state.state_file import StateFile
+from sparecode_node.services.state.state_process import StateProcesses
 from sparecode_node.services.use_cases import build_services
 from sparecode_node.statemachine.feature_level import FeatureLevelError
 from sparecode_node.statemachine.tables.schema import SchemaError

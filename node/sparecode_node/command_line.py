@@ -14,7 +14,7 @@ import typer
 
 from sparecode_node.config import Config, load_config
 from sparecode_node.config_section import ConfigError
-from sparecode_node.services.keyring import forbidden_bits
+from sparecode_node.services.secrets.keyring import forbidden_bits
 
 EXIT_REFUSED = 1
 EXIT_USAGE = 2

@@ -13,15 +13,15 @@ from sparecode_node.replication.links.entrance import Entrance
 from sparecode_node.replication.links.tls import PeerTls
 from sparecode_node.replication.links.transport import PeerAddresses
 from sparecode_node.replication.settings import RaftSettings
-from sparecode_node.services import checkpoints
 from sparecode_node.services.ambient import Entropy
-from sparecode_node.services.founding import prepare_founding
-from sparecode_node.services.kdf import PROFILES, Kdf
-from sparecode_node.services.key_keeping import KeyKeeper, open_ring
-from sparecode_node.services.keyring import KeyRing, KeyRingError
-from sparecode_node.services.rates import RateLimits
-from sparecode_node.services.ring_file import RingFile
-from sparecode_node.services.sealing import Sealing
+from sparecode_node.services.cluster import checkpoints
+from sparecode_node.services.keys.key_keeping import KeyKeeper, open_ring
+from sparecode_node.services.load.rates import RateLimits
+from sparecode_node.services.people.founding import prepare_founding
+from sparecode_node.services.secrets.kdf import PROFILES, Kdf
+from sparecode_node.services.secrets.keyring import KeyRing, KeyRingError
+from sparecode_node.services.secrets.ring_file import RingFile
+from sparecode_node.services.secrets.sealing import Sealing
 
 STATE = "state.db"
 JOURNAL = "journal"

@@ -41,14 +41,14 @@ from sparecode_node.replication.offline.refounding import (
 )
 from sparecode_node.replication.replicator import MemberStatus
 from sparecode_node.rpc.tls import TlsFileError, TlsFiles
-from sparecode_node.services import backup_files
-from sparecode_node.services.age_files import AgeError
 from sparecode_node.services.ambient import Clock, Entropy
-from sparecode_node.services.backup_files import BackupFileError, BackupManifest
-from sparecode_node.services.backup_verification import open_backup
-from sparecode_node.services.bundles import Bundle
-from sparecode_node.services.keyring import KeyRing, KeyRingError, write_private
-from sparecode_node.services.sealing import Sealing
+from sparecode_node.services.cluster.bundles import Bundle
+from sparecode_node.services.files import backup_files
+from sparecode_node.services.files.age_files import AgeError
+from sparecode_node.services.files.backup_files import BackupFileError, BackupManifest
+from sparecode_node.services.files.backup_verification import open_backup
+from sparecode_node.services.secrets.keyring import KeyRing, KeyRingError, write_private
+from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.statemachine.commands.epoch_commands import BeginEpoch
 from sparecode_node.statemachine.snapshots import SnapshotError, write_snapshot
 from sparecode_node.statemachine.tables.schema import SchemaError, read_only_uri

@@ -21,11 +21,16 @@ from sparecode_node.preparing import StartError, ring_file
 from sparecode_node.recovering import NewCluster
 from sparecode_node.replication.offline.refounding import Standing
 from sparecode_node.replication.replicator import MemberStatus
-from sparecode_node.services import age_files, bundles
-from sparecode_node.services.age_files import AgeError
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
-from sparecode_node.services.bundles import BUNDLE_BYTES_MAX, Bundle, BundleError
-from sparecode_node.services.keyring import KeyRingError, write_private
+from sparecode_node.services.cluster import bundles
+from sparecode_node.services.cluster.bundles import (
+    BUNDLE_BYTES_MAX,
+    Bundle,
+    BundleError,
+)
+from sparecode_node.services.files import age_files
+from sparecode_node.services.files.age_files import AgeError
+from sparecode_node.services.secrets.keyring import KeyRingError, write_private
 
 PASSPHRASE_CHARACTERS_MIN = 12
 NEW_CLUSTER = "--make-this-node-a-new-cluster"

@@ -16,7 +16,7 @@ from sparecode_node.preparing import StartError
 from sparecode_node.rpc.tickets import PREFIX as TICKET_PREFIX
 from sparecode_node.rpc.tickets import TICKET_CHARACTERS_MAX
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
-from sparecode_node.services.keyring import KeyRing, KeyRingError
+from sparecode_node.services.secrets.keyring import KeyRing, KeyRingError
 
 Beside = Annotated[
     list[str] | None,

@@ -14,7 +14,7 @@ from typing import Self
 from local_cluster.cluster import ADMINISTRATOR
 
 from sparecode_client import AsyncAdmin, BulkIssueRow
-from sparecode_node.services.rates import RateLimits
+from sparecode_node.services.load.rates import RateLimits
 from tests.bench.estate import Estate, Run
 from tests.bench.harness import ROUNDS, Bench
 

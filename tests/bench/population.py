@@ -50,9 +50,9 @@ from sparecode_node.replication.snapshots.snapshots import (
     Manifest,
     SnapshotStore,
 )
-from sparecode_node.services.kdf import PROFILES, KdfInput, Secret, hashed
-from sparecode_node.services.keyring import KeyRing
-from sparecode_node.services.sealing import Sealing
+from sparecode_node.services.secrets.kdf import PROFILES, KdfInput, Secret, hashed
+from sparecode_node.services.secrets.keyring import KeyRing
+from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.statemachine.commands import (
     AssignToken,
     Call,

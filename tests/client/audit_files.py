@@ -9,10 +9,11 @@ from sparecode_client.values.audit import Checkpoint as ClientCheckpoint
 from sparecode_node.domain.audit import GENESIS_HASH, AuditEvent, chain_hash
 from sparecode_node.domain.ids import KeyId
 from sparecode_node.queries.audit import AuditHead, AuditRecord
-from sparecode_node.services import audit_export, checkpoints
-from sparecode_node.services.audit_export import ExportFormat
-from sparecode_node.services.keyring import KeyRing
-from sparecode_node.services.sealing import Sealing
+from sparecode_node.services.cluster import checkpoints
+from sparecode_node.services.files import audit_export
+from sparecode_node.services.files.audit_export import ExportFormat
+from sparecode_node.services.secrets.keyring import KeyRing
+from sparecode_node.services.secrets.sealing import Sealing
 
 RING = KeyRing(cluster_id="c-1", active=KeyId(1), keys={KeyId(1): b"k" * 64})
 OTHER_RING = KeyRing(cluster_id="c-1", active=KeyId(1), keys={KeyId(1): b"x" * 64})

@@ -30,8 +30,9 @@ from sparecode_client.audit.verification import (
 )
 from sparecode_node.domain.audit import AuditEvent, chain_hash
 from sparecode_node.queries.audit import AuditRecord
-from sparecode_node.services import audit_export, checkpoints
-from sparecode_node.services.audit_export import ExportFormat
+from sparecode_node.services.cluster import checkpoints
+from sparecode_node.services.files import audit_export
+from sparecode_node.services.files.audit_export import ExportFormat
 from tests.client.audit_files import (
     OTHER_RING,
     RING,

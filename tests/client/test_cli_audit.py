@@ -10,7 +10,7 @@ import pytest
 
 from sparecode.v1 import audit_pb2
 from sparecode_client.cli.commands.audit_files import shown_key
-from sparecode_node.services import checkpoints
+from sparecode_node.services.cluster import checkpoints
 from tests.client import answers
 from tests.client.audit_files import (
     OTHER_RING,

@@ -12,7 +12,7 @@ from sparecode_node.console.site import Site
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.rpc import tickets
 from sparecode_node.services.ambient import SystemEntropy
-from sparecode_node.services.rates import RateLimits
+from sparecode_node.services.load.rates import RateLimits
 from tests.console.paper import Paper
 from tests.services.one_node import PASSWORD, ROOT, OneNode, one_node
 from tests.services.two_replicas import NODE

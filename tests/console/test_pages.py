@@ -9,8 +9,8 @@ from starlette.routing import compile_path
 from sparecode_node.console.app import POST_ONLY, VIEWS
 from sparecode_node.console.token_menu import ACTIONS
 from sparecode_node.domain.administrators import Role
-from sparecode_node.services.administrators import Link
-from sparecode_node.services.authorization import permitted
+from sparecode_node.services.access.authorization import permitted
+from sparecode_node.services.people.administrators import Link
 from tests.console.desk import Desk
 from tests.console.estate import Holder
 from tests.console.gallery import Exhibition, exhibits

@@ -9,7 +9,7 @@ from sparecode_node.console.audit import OUTCOMES
 from sparecode_node.console.rendering import action_words, actor_words, number
 from sparecode_node.domain.emergency_access import RecoveryPolicy
 from sparecode_node.domain.policy import DAY_MS
-from sparecode_node.services.emergency_access import Lifetime
+from sparecode_node.services.emergency.emergency_access import Lifetime
 from tests.console.desk import Desk
 from tests.services.one_node import PIN, ROOT, SERIAL
 

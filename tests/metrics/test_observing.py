@@ -28,7 +28,7 @@ from sparecode_node.replication.errors import (
 )
 from sparecode_node.replication.replica.observing import PrimaryWatch, proposal_observed
 from sparecode_node.replication.replicator import MemberStatus
-from sparecode_node.services.condition import DISK_FLOOR_BYTES, Condition, Disk
+from sparecode_node.services.load.condition import DISK_FLOOR_BYTES, Condition, Disk
 from sparecode_node.statemachine.audit import AuditLog
 from sparecode_node.statemachine.tables.schema import prepare
 

@@ -12,12 +12,12 @@ from sparecode.v1.audit_pb2_grpc import AuditServiceStub
 from sparecode_node.queries.audit import AuditFilter
 from sparecode_node.rpc.errors import Audience
 from sparecode_node.rpc.interceptors import CallInterceptor
+from sparecode_node.services.access.refusals import Refusals
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
-from sparecode_node.services.audit import ExportPiece
-from sparecode_node.services.audit_export import ExportFormat
+from sparecode_node.services.cluster.audit import ExportPiece
 from sparecode_node.services.context import SessionCaller
 from sparecode_node.services.errors import NotPermittedError, NotSignedInError
-from sparecode_node.services.refusals import Refusals
+from sparecode_node.services.files.audit_export import ExportFormat
 from tests.rpc.edge import BEARER, failure, running_edge
 from tests.rpc.test_methods import POSITION, read
 from tests.rpc.whole import Whole, running_whole

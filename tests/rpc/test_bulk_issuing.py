@@ -11,8 +11,8 @@ from sparecode.v1 import emergency_access_pb2 as pb
 from sparecode.v1 import types_pb2
 from sparecode.v1.emergency_access_pb2_grpc import EmergencyAccessServiceStub
 from sparecode_node.domain.emergency_access import RecoveryPolicy
-from sparecode_node.services.bulk_issuing import BulkResult, BulkRow
-from sparecode_node.services.issuing import Lifetime, ShownCode, Wish
+from sparecode_node.services.emergency.bulk_issuing import BulkResult, BulkRow
+from sparecode_node.services.emergency.issuing import Lifetime, ShownCode, Wish
 from sparecode_node.statemachine.results import EmergencyAccessSaved
 from tests.rpc.edge import BEARER, failure, running_edge
 from tests.rpc.whole import new_id, running_whole

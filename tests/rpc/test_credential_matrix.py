@@ -35,7 +35,7 @@ from sparecode.v1.sessions_pb2_grpc import SessionServiceStub
 from sparecode.v1.tokens_pb2_grpc import TokenServiceStub
 from sparecode_client import certificate_fingerprint
 from sparecode_node.domain.administrators import Role, may
-from sparecode_node.services.authorization import NEEDS
+from sparecode_node.services.access.authorization import NEEDS
 from tests.rpc.contract import public
 from tests.rpc.edge import AGENT, AGENTS, NOW, failure
 from tests.rpc.test_imports import one_file

@@ -27,11 +27,11 @@ from sparecode_node.replication.links.tls import (
 )
 from sparecode_node.rpc.asking import Asking
 from sparecode_node.rpc.joining import JoiningEntrance
+from sparecode_node.services.access.refusals import Refusals
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
+from sparecode_node.services.cluster.joining import JOIN, Admission, Joiner
 from sparecode_node.services.errors import InvalidFieldError, Refused
-from sparecode_node.services.joining import JOIN, Admission, Joiner
-from sparecode_node.services.refusals import Refusals
-from sparecode_node.services.tickets import JoinTicket, door_of, pem
+from sparecode_node.services.secrets.tickets import JoinTicket, door_of, pem
 from tests.rpc.edge import MEMBER, MEMBERS, NOW, STRANGERS, failure
 
 pytestmark = pytest.mark.asyncio

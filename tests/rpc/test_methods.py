@@ -64,10 +64,9 @@ from sparecode_node.queries.views import (
 )
 from sparecode_node.rpc.policy import policy_values
 from sparecode_node.rpc.tickets import to_text
-from sparecode_node.services.administrators import Link
-from sparecode_node.services.audit import ChainVerdict
-from sparecode_node.services.checkpoints import Checkpoint
-from sparecode_node.services.cluster import (
+from sparecode_node.services.cluster.audit import ChainVerdict
+from sparecode_node.services.cluster.checkpoints import Checkpoint
+from sparecode_node.services.cluster.cluster import (
     ClusterStatus,
     ListedMember,
     MemberView,
@@ -80,15 +79,16 @@ from sparecode_node.services.context import (
     SessionCaller,
 )
 from sparecode_node.services.deciding import Answer
-from sparecode_node.services.emergency_access import (
+from sparecode_node.services.emergency.emergency_access import (
     Generated,
     Issued,
     Lifetime,
     ShownCode,
 )
 from sparecode_node.services.errors import InvalidFieldError
-from sparecode_node.services.sessions import SessionView, SignedIn
-from sparecode_node.services.tickets import JoinTicket
+from sparecode_node.services.people.administrators import Link
+from sparecode_node.services.people.sessions import SessionView, SignedIn
+from sparecode_node.services.secrets.tickets import JoinTicket
 from sparecode_node.statemachine.results import (
     Applied,
     Decision,

@@ -32,10 +32,10 @@ from sparecode_client.values.audit import Checkpoint
 from sparecode_node.domain.ids import KeyId
 from sparecode_node.queries import seals
 from sparecode_node.queries.state import LocalState
-from sparecode_node.services.checkpoints import public_keys
-from sparecode_node.services.keyring import KeyRing
-from sparecode_node.services.resealing import new_seals
-from sparecode_node.services.sealing import BrokenSealError, Sealing
+from sparecode_node.services.cluster.checkpoints import public_keys
+from sparecode_node.services.keys.resealing import new_seals
+from sparecode_node.services.secrets.keyring import KeyRing
+from sparecode_node.services.secrets.sealing import BrokenSealError, Sealing
 from sparecode_node.statemachine.commands.key_commands import SealKind
 from tests.rpc.whole import PIN, Whole, new_id, running_whole
 

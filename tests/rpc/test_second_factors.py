@@ -22,8 +22,8 @@ from sparecode_node.domain.administrators import SECOND_FACTOR
 from sparecode_node.domain.ids import AdministratorName, KeyId, Moment
 from sparecode_node.domain.tokencodes import step_at, tokencode_at
 from sparecode_node.services.ambient import SystemEntropy
-from sparecode_node.services.keyring import KeyRing
-from sparecode_node.services.sealing import BrokenSealError, Sealing
+from sparecode_node.services.secrets.keyring import KeyRing
+from sparecode_node.services.secrets.sealing import BrokenSealError, Sealing
 from tests.rpc.whole import PASSWORD, Whole, new_id, running_whole
 
 pytestmark = pytest.mark.asyncio

@@ -27,17 +27,17 @@ from sparecode.v1 import (
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.loopback import LoopbackReplicator
 from sparecode_node.rpc.server import Listeners
+from sparecode_node.services.access.refusals import Refusals
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
-from sparecode_node.services.backups import BackupSource
-from sparecode_node.services.founding import Founder, prepare_founding
-from sparecode_node.services.kdf import TESTING, Kdf
-from sparecode_node.services.key_keeping import KeyKeeper
-from sparecode_node.services.keyring import KeyRing
-from sparecode_node.services.refusals import Refusals
-from sparecode_node.services.ring_file import RingFile
-from sparecode_node.services.sealing import Sealing
-from sparecode_node.services.state_file import StateFile
-from sparecode_node.services.state_process import StateProcesses
+from sparecode_node.services.cluster.backups import BackupSource
+from sparecode_node.services.keys.key_keeping import KeyKeeper
+from sparecode_node.services.people.founding import Founder, prepare_founding
+from sparecode_node.services.secrets.kdf import TESTING, Kdf
+from sparecode_node.services.secrets.keyring import KeyRing
+from sparecode_node.services.secrets.ring_file import RingFile
+from sparecode_node.services.secrets.sealing import Sealing
+from sparecode_node.services.state.state_file import StateFile
+from sparecode_node.services.state.state_process import StateProcesses
 from sparecode_node.services.use_cases import build_services
 from tests.rpc.edge import NODE, Edge, settings
 

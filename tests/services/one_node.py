@@ -29,8 +29,9 @@ from sparecode_node.domain.tokencodes import (
 from sparecode_node.queries.seeds import SeedReader
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.replicator import Proposal
+from sparecode_node.services.access.refusals import Refusals
 from sparecode_node.services.ambient import SystemEntropy
-from sparecode_node.services.backups import BackupSource
+from sparecode_node.services.cluster.backups import BackupSource
 from sparecode_node.services.context import (
     AgentCaller,
     Anonymous,
@@ -38,15 +39,14 @@ from sparecode_node.services.context import (
     SessionCaller,
 )
 from sparecode_node.services.deciding import Answer
-from sparecode_node.services.emergency_access import Issued, Lifetime
-from sparecode_node.services.kdf import TESTING, Kdf, KdfInput, Lane, Secret
-from sparecode_node.services.key_keeping import KeyKeeper
-from sparecode_node.services.keyring import KeyRing
-from sparecode_node.services.rates import RateLimits
-from sparecode_node.services.refusals import Refusals
-from sparecode_node.services.ring_file import RingFile
-from sparecode_node.services.sealing import Sealing, session_id
-from sparecode_node.services.stamping import PrimaryStamper
+from sparecode_node.services.emergency.emergency_access import Issued, Lifetime
+from sparecode_node.services.keys.key_keeping import KeyKeeper
+from sparecode_node.services.load.rates import RateLimits
+from sparecode_node.services.secrets.kdf import TESTING, Kdf, KdfInput, Lane, Secret
+from sparecode_node.services.secrets.keyring import KeyRing
+from sparecode_node.services.secrets.ring_file import RingFile
+from sparecode_node.services.secrets.sealing import Sealing, session_id
+from sparecode_node.services.state.stamping import PrimaryStamper
 from sparecode_node.services.use_cases import Services, build_services
 from sparecode_node.statemachine.commands import (
     Call,

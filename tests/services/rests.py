@@ -4,7 +4,7 @@
 import pytest
 
 from sparecode_node.replication.replicator import Proposal
-from sparecode_node.services.pacing import Pace
+from sparecode_node.services.load.pacing import Pace
 from sparecode_node.statemachine.commands import Command
 from sparecode_node.statemachine.results import Result
 from tests.services.one_node import OneNode

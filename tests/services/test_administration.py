@@ -19,7 +19,7 @@ from sparecode_node.replication.errors import (
     OutcomeUnknownError,
     OverloadedError,
 )
-from sparecode_node.services.authorization import NEEDS
+from sparecode_node.services.access.authorization import NEEDS
 from sparecode_node.services.context import Anonymous, CallContext, SessionCaller
 from sparecode_node.services.errors import (
     InvalidFieldError,

@@ -9,13 +9,13 @@ import pytest
 from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.queries.administrators import AdministratorView
-from sparecode_node.services.administrators import Link
 from sparecode_node.services.errors import (
     InvalidFieldError,
     NotPermittedError,
     NotSignedInError,
     Refused,
 )
+from sparecode_node.services.people.administrators import Link
 from tests.services.one_node import PASSWORD, OneNode
 
 pytestmark = pytest.mark.asyncio

@@ -20,17 +20,18 @@ from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.ids import KeyId
 from sparecode_node.domain.passcodes import normalized
 from sparecode_node.queries.audit import AuditFilter
-from sparecode_node.services import audit_export, checkpoints
-from sparecode_node.services.audit_export import ExportFormat
-from sparecode_node.services.checkpoints import Checkpoint
+from sparecode_node.services.cluster import checkpoints
+from sparecode_node.services.cluster.checkpoints import Checkpoint
 from sparecode_node.services.errors import (
     InvalidFieldError,
     NotPermittedError,
     NotSignedInError,
     Refused,
 )
-from sparecode_node.services.keyring import KeyRing
-from sparecode_node.services.sealing import Sealing
+from sparecode_node.services.files import audit_export
+from sparecode_node.services.files.audit_export import ExportFormat
+from sparecode_node.services.secrets.keyring import KeyRing
+from sparecode_node.services.secrets.sealing import Sealing
 from tests.services.one_node import PIN, SERIAL, OneNode
 from tests.services.test_audit import live, reading, rule, shown
 
@@ -79,7 +80,7 @@ async def test_export_is_the_log_line_by_line(
     assert [line["sequence"] for line in lines] == [r.event.sequence for r in records]
     assert [line["hash"] for line in lines] == [r.hash.hex() for r in records]
     assert [line["detail"] for line in lines] == [r.event.detail for r in records]
-    monkeypatch.setattr("sparecode_node.services.audit.BATCH", 2)
+    monkeypatch.setattr("sparecode_node.services.cluster.audit.BATCH", 2)
     assert await exported(node) == whole
     first, second = whole.split(b"\n", 1)
     assert await exported(node, after_sequence=1) == second
@@ -104,7 +105,7 @@ async def test_session_that_ends_ends_the_export(
     node: OneNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """(P2) It is looked at for every piece."""
-    monkeypatch.setattr("sparecode_node.services.audit.BATCH", 1)
+    monkeypatch.setattr("sparecode_node.services.cluster.audit.BATCH", 1)
     pieces = await node.audit.export(
         reading(node, "ExportAuditEvents"),
         form=ExportFormat.JSON_LINES,
@@ -302,7 +303,7 @@ async def test_node_finds_its_chain_whole(
     await live(node)
     (last, *_) = await shown(node)
     for batch in (1, 3, 200):
-        monkeypatch.setattr("sparecode_node.services.audit.BATCH", batch)
+        monkeypatch.setattr("sparecode_node.services.cluster.audit.BATCH", batch)
         verdict = (await node.audit.verify_chain(reading(node, "VerifyChain"))).value
         assert verdict.broken_sequence == 0
         assert (verdict.verified_sequence, verdict.head) == (
@@ -328,7 +329,7 @@ async def test_node_finds_out_what_was_done_to_its_database(
     await live(node)
     node.local_db.execute(damage)
     for batch in (1, 200):
-        monkeypatch.setattr("sparecode_node.services.audit.BATCH", batch)
+        monkeypatch.setattr("sparecode_node.services.cluster.audit.BATCH", batch)
         verdict = (await node.audit.verify_chain(reading(node, "VerifyChain"))).value
         assert verdict.broken_sequence == broken
         assert verdict.verified_sequence == broken - 1

@@ -13,7 +13,7 @@ from sparecode_node.domain.outcomes import Reason
 from sparecode_node.queries.transaction import ReadTransaction
 from sparecode_node.replication.errors import NoQuorumError, OutcomeUnknownError
 from sparecode_node.services.errors import InvalidFieldError, NotPermittedError, Refused
-from sparecode_node.services.kdf import Lane
+from sparecode_node.services.secrets.kdf import Lane
 from tests.services.one_node import PIN, SERIAL, OneNode
 
 pytestmark = pytest.mark.asyncio

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from sparecode_node.domain.outcomes import Reason
-from sparecode_node.services import age_files, backup_files
-from sparecode_node.services.age_files import AgeError
-from sparecode_node.services.backup_files import BackupFileError
-from sparecode_node.services.backup_verification import open_backup
 from sparecode_node.services.errors import InvalidFieldError, Refused
+from sparecode_node.services.files import age_files, backup_files
+from sparecode_node.services.files.age_files import AgeError
+from sparecode_node.services.files.backup_files import BackupFileError
+from sparecode_node.services.files.backup_verification import open_backup
 from tests.services.one_node import SEED, OneNode
 
 pytestmark = pytest.mark.asyncio

@@ -12,16 +12,16 @@ import pytest
 from sparecode_node.domain.emergency_access import RecoveryPolicy
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.replication.errors import OverloadedError
-from sparecode_node.services import bulk_issuing
-from sparecode_node.services.bulk_issuing import ROWS_MAX, BulkResult, BulkRow
+from sparecode_node.services.emergency import bulk_issuing
+from sparecode_node.services.emergency.bulk_issuing import ROWS_MAX, BulkResult, BulkRow
+from sparecode_node.services.emergency.issuing import Lifetime, Wish
 from sparecode_node.services.errors import (
     InvalidFieldError,
     NotSignedInError,
     Refused,
 )
-from sparecode_node.services.issuing import Lifetime, Wish
-from sparecode_node.services.kdf import KdfInput, Lane
-from sparecode_node.services.pacing import REST, Pace
+from sparecode_node.services.load.pacing import REST, Pace
+from sparecode_node.services.secrets.kdf import KdfInput, Lane
 from sparecode_node.statemachine.commands.bulk_commands import IssueTokencodesInBulk
 from tests.services.one_node import PIN, SEED, OneNode
 from tests.services.rests import slow_commits, watch_rests

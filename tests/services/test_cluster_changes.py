@@ -11,14 +11,14 @@ from sparecode_node.domain.outcomes import Reason
 from sparecode_node.replication.errors import NoQuorumError
 from sparecode_node.replication.members import Member
 from sparecode_node.rpc.tickets import NotATicketError, from_text, to_text
-from sparecode_node.services.cluster import Standing
+from sparecode_node.services.cluster.cluster import Standing
 from sparecode_node.services.context import Anonymous
 from sparecode_node.services.errors import (
     InvalidFieldError,
     NotSignedInError,
     Refused,
 )
-from sparecode_node.services.tickets import door_of
+from sparecode_node.services.secrets.tickets import door_of
 from tests.services.one_node import OneNode
 
 pytestmark = pytest.mark.asyncio

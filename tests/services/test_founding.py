@@ -9,12 +9,16 @@ import pytest_asyncio
 
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.replication.errors import NoQuorumError, OutcomeUnknownError
-from sparecode_node.services import founding
 from sparecode_node.services.ambient import SystemEntropy
-from sparecode_node.services.founding import Founder, FoundingError, prepare_founding
-from sparecode_node.services.kdf import TESTING, Kdf
-from sparecode_node.services.keyring import KeyRing
-from sparecode_node.services.sealing import Sealing
+from sparecode_node.services.people import founding
+from sparecode_node.services.people.founding import (
+    Founder,
+    FoundingError,
+    prepare_founding,
+)
+from sparecode_node.services.secrets.kdf import TESTING, Kdf
+from sparecode_node.services.secrets.keyring import KeyRing
+from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.statemachine.results import Applied
 
 SEALING = Sealing(KeyRing.draw(SystemEntropy()))

@@ -8,7 +8,7 @@ import pytest
 
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm, HashName
-from sparecode_node.services.token_files import TokenFile, TokenFileFormat
+from sparecode_node.services.files.token_files import TokenFile, TokenFileFormat
 from tests.generators import oathtool_hotp, oathtool_totp, sdtid_of, stoken
 from tests.services.one_node import OneNode
 

@@ -16,10 +16,10 @@ from sparecode_node.certificates import Authority
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.replication.errors import NoQuorumError
+from sparecode_node.services.cluster.joining import Joiner, Joining
 from sparecode_node.services.errors import InvalidFieldError, Refused
-from sparecode_node.services.joining import Joiner, Joining
-from sparecode_node.services.tickets import JoinTicket, der, door_of
-from sparecode_node.services.wrapping import (
+from sparecode_node.services.secrets.tickets import JoinTicket, der, door_of
+from sparecode_node.services.secrets.wrapping import (
     CannotUnwrapError,
     MemberSecrets,
     unwrap,

@@ -11,9 +11,9 @@ from itertools import pairwise
 
 import pytest
 
-from sparecode_node.services import kdf as kdf_module
 from sparecode_node.services.errors import HashingOverloadedError
-from sparecode_node.services.kdf import (
+from sparecode_node.services.secrets import kdf as kdf_module
+from sparecode_node.services.secrets.kdf import (
     PRODUCTION,
     TESTING,
     Kdf,

@@ -10,7 +10,11 @@ import pytest
 
 from sparecode_node.domain.ids import KeyId
 from sparecode_node.services.ambient import SystemEntropy
-from sparecode_node.services.keyring import KeyRing, KeyRingError, UnknownKeyError
+from sparecode_node.services.secrets.keyring import (
+    KeyRing,
+    KeyRingError,
+    UnknownKeyError,
+)
 
 
 @pytest.fixture

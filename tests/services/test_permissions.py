@@ -9,7 +9,7 @@ from google.protobuf import descriptor_pool
 
 from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.outcomes import Reason
-from sparecode_node.services.authorization import (
+from sparecode_node.services.access.authorization import (
     NEEDS,
     WITH_TEMPORARY_PASSWORD,
 )

@@ -12,7 +12,7 @@ from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import tokencode_at
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.services.errors import InvalidFieldError, Refused
-from sparecode_node.services.token_files import TokenFile, TokenFileFormat
+from sparecode_node.services.files.token_files import TokenFile, TokenFileFormat
 from sparecode_node.statemachine.commands import Authenticate
 from sparecode_node.statemachine.results import Decision
 from tests.domain.examples import TOTP

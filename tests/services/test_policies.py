@@ -12,7 +12,7 @@ from sparecode_node.domain.emergency_access import RecoveryPolicy
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.domain.policy import Policy
 from sparecode_node.services.context import CallContext
-from sparecode_node.services.emergency_access import Lifetime
+from sparecode_node.services.emergency.emergency_access import Lifetime
 from sparecode_node.services.errors import (
     InvalidFieldError,
     NotPermittedError,

@@ -12,10 +12,14 @@ import pytest
 
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm, HashName
-from sparecode_node.services import token_files
 from sparecode_node.services.errors import InvalidFieldError
-from sparecode_node.services.pskc_files import read_pskc
-from sparecode_node.services.token_files import FileRow, TokenFile, TokenFileFormat
+from sparecode_node.services.files import token_files
+from sparecode_node.services.files.pskc_files import read_pskc
+from sparecode_node.services.files.token_files import (
+    FileRow,
+    TokenFile,
+    TokenFileFormat,
+)
 
 EXAMPLES = Path(__file__).parents[1] / "data" / "rfc6030"
 PROFILE = "urn:ietf:params:xml:ns:keyprov:pskc:"

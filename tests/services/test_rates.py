@@ -11,8 +11,8 @@ import pytest_asyncio
 
 from sparecode_node.services.context import Anonymous, CallContext
 from sparecode_node.services.errors import RateError, Refused
-from sparecode_node.services.kdf import Lane
-from sparecode_node.services.rates import BURST_S, RateLimits, TokenBuckets
+from sparecode_node.services.load.rates import BURST_S, RateLimits, TokenBuckets
+from sparecode_node.services.secrets.kdf import Lane
 from tests.services.one_node import (
     PASSWORD,
     PIN,

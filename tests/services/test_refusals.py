@@ -10,14 +10,14 @@ import pytest
 
 from sparecode_node.replication.errors import NoQuorumError
 from sparecode_node.rpc.stderr import grpc_lines
-from sparecode_node.services.ambient import SystemEntropy
-from sparecode_node.services.refusals import (
+from sparecode_node.services.access.refusals import (
     KINDS_MAX,
     OTHER_METHODS,
     PAUSE_S,
     Refusals,
 )
-from sparecode_node.services.security_log import HANDSHAKE_FAILED, SecurityLog
+from sparecode_node.services.access.security_log import HANDSHAKE_FAILED, SecurityLog
+from sparecode_node.services.ambient import SystemEntropy
 from tests.services.one_node import OneNode
 from tests.services.two_replicas import FakeClock
 

@@ -6,9 +6,9 @@ import uuid
 import pytest
 
 from sparecode_node.domain.emergency_access import RecoveryPolicy
-from sparecode_node.services.bulk_issuing import BulkRow
+from sparecode_node.services.emergency.bulk_issuing import BulkRow
+from sparecode_node.services.emergency.issuing import Lifetime, Wish
 from sparecode_node.services.errors import InvalidFieldError, Refused
-from sparecode_node.services.issuing import Lifetime, Wish
 from sparecode_node.statemachine.results import Decision
 from tests.services.one_node import PIN, SERIAL, OneNode
 

@@ -9,8 +9,8 @@ import pytest
 
 from sparecode_node.domain.ids import KeyId
 from sparecode_node.services.ambient import SystemEntropy
-from sparecode_node.services.keyring import KeyRing, KeyRingError
-from sparecode_node.services.ring_file import RingFile
+from sparecode_node.services.secrets.keyring import KeyRing, KeyRingError
+from sparecode_node.services.secrets.ring_file import RingFile
 
 
 @pytest.fixture

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 
 from sparecode_node.domain.ids import KeyId
 from sparecode_node.queries import seals
-from sparecode_node.services import resealing, rotating
-from sparecode_node.services.keyring import KeyRing
-from sparecode_node.services.pacing import REST
-from sparecode_node.services.resealing import Resealer, unopened
-from sparecode_node.services.rotating import Phase, RotationProgress, UnopenedSeal
-from sparecode_node.services.sealing import Sealing
+from sparecode_node.services.keys import resealing, rotating
+from sparecode_node.services.keys.resealing import Resealer, unopened
+from sparecode_node.services.keys.rotating import Phase, RotationProgress, UnopenedSeal
+from sparecode_node.services.load.pacing import REST
+from sparecode_node.services.secrets.keyring import KeyRing
+from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.statemachine.commands.key_commands import ReplaceSeals, SealKind
 from sparecode_node.statemachine.digest import digest
 from tests.services.one_node import PIN, OneNode, one_node

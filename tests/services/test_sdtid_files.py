@@ -10,8 +10,12 @@ import pytest
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm
 from sparecode_node.services.errors import InvalidFieldError
-from sparecode_node.services.sdtid_files import read_sdtid
-from sparecode_node.services.token_files import FileRow, TokenFile, TokenFileFormat
+from sparecode_node.services.files.sdtid_files import read_sdtid
+from sparecode_node.services.files.token_files import (
+    FileRow,
+    TokenFile,
+    TokenFileFormat,
+)
 from tests.data import make_tokens
 from tests.generators import sdtid_of
 

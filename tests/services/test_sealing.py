@@ -15,9 +15,14 @@ from sparecode_node.domain.ids import (
     UserId,
 )
 from sparecode_node.services.ambient import SystemEntropy
-from sparecode_node.services.kdf import Secret
-from sparecode_node.services.keyring import KeyRing, UnknownKeyError
-from sparecode_node.services.sealing import BrokenSealError, Draft, Sealing, session_id
+from sparecode_node.services.secrets.kdf import Secret
+from sparecode_node.services.secrets.keyring import KeyRing, UnknownKeyError
+from sparecode_node.services.secrets.sealing import (
+    BrokenSealError,
+    Draft,
+    Sealing,
+    session_id,
+)
 
 SERIAL = TokenSerial("000131415926")
 SEED = b"a seed of twenty byt"

@@ -14,9 +14,9 @@ from sparecode_node.replication.replicator import Proposal
 from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.context import SessionCaller
 from sparecode_node.services.errors import InvalidFieldError, Refused
-from sparecode_node.services.keyring import KeyRing
-from sparecode_node.services.sealing import Sealing
-from sparecode_node.services.stamping import PrimaryStamper
+from sparecode_node.services.secrets.keyring import KeyRing
+from sparecode_node.services.secrets.sealing import Sealing
+from sparecode_node.services.state.stamping import PrimaryStamper
 from sparecode_node.statemachine.commands import Authenticate, Call
 from tests.services.one_node import SERIAL, VPN, OneNode, call_of
 from tests.services.two_replicas import NOW_MS

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from sparecode_node.replication.errors import StoppingError
-from sparecode_node.services import state_process
-from sparecode_node.services.state_process import StateProcesses
+from sparecode_node.services.state import state_process
+from sparecode_node.services.state.state_process import StateProcesses
 from sparecode_node.statemachine.snapshots import SnapshotError
 from tests.services.one_node import OneNode
 
@@ -95,7 +95,7 @@ def script(path: Path, text: str) -> None:
 
 ENDLESS = f"""#!{sys.executable}
 import os, sys, threading
-from sparecode_node.services import state_process
+from sparecode_node.services.state import state_process
 
 def work(state):
     state.with_name("begun").write_text(str(os.getpid()))
@@ -157,7 +157,7 @@ class NoThread:
 
 BEGIN = """
 import os, sys, threading
-from sparecode_node.services import state_process
+from sparecode_node.services.state import state_process
 from sparecode_node.statemachine.snapshots import SnapshotFacts
 
 def work(_):

@@ -6,8 +6,12 @@ import pytest
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm, HashName
 from sparecode_node.services.errors import InvalidFieldError
-from sparecode_node.services.token_csv import read_token_csv
-from sparecode_node.services.token_files import FileRow, TokenFile, TokenFileFormat
+from sparecode_node.services.files.token_csv import read_token_csv
+from sparecode_node.services.files.token_files import (
+    FileRow,
+    TokenFile,
+    TokenFileFormat,
+)
 
 SEED = b"12345678901234567890"
 BASE32 = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"

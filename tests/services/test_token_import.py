@@ -13,10 +13,10 @@ from sparecode_node.domain.outcomes import Reason
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.replication.errors import OutcomeUnknownError
 from sparecode_node.services.errors import InvalidFieldError, NotSignedInError, Refused
-from sparecode_node.services.importing import ROWS_AT_ONCE
-from sparecode_node.services.pacing import REST
-from sparecode_node.services.token_files import TokenFile, TokenFileFormat
-from sparecode_node.services.token_import import ImportedRow
+from sparecode_node.services.files.token_files import TokenFile, TokenFileFormat
+from sparecode_node.services.load.pacing import REST
+from sparecode_node.services.tokens.importing import ROWS_AT_ONCE
+from sparecode_node.services.tokens.token_import import ImportedRow
 from sparecode_node.statemachine.commands import EnrollToken
 from tests.services.one_node import SEED, OneNode
 from tests.services.rests import slow_commits, watch_rests

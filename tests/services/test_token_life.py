@@ -14,11 +14,11 @@ from sparecode_node.domain.tokencodes import Algorithm, HashName, tokencode_at
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.context import Deadline
-from sparecode_node.services.emergency_access import Lifetime
+from sparecode_node.services.emergency.emergency_access import Lifetime
 from sparecode_node.services.errors import InvalidFieldError, Refused
-from sparecode_node.services.keyring import KeyRing
-from sparecode_node.services.sealing import Sealing
-from sparecode_node.services.stamping import PrimaryStamper
+from sparecode_node.services.secrets.keyring import KeyRing
+from sparecode_node.services.secrets.sealing import Sealing
+from sparecode_node.services.state.stamping import PrimaryStamper
 from sparecode_node.statemachine.commands.token_commands import (
     ReplaceToken,
     ResynchronizeToken,

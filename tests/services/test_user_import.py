@@ -10,11 +10,11 @@ from sparecode_node.domain.ids import NameKey
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.domain.users import fold
 from sparecode_node.replication.errors import OutcomeUnknownError
-from sparecode_node.services import user_import
 from sparecode_node.services.errors import InvalidFieldError, NotSignedInError, Refused
-from sparecode_node.services.importing import ROWS_AT_ONCE
-from sparecode_node.services.pacing import REST
-from sparecode_node.services.user_import import ImportedUser, UserFile
+from sparecode_node.services.load.pacing import REST
+from sparecode_node.services.tokens import user_import
+from sparecode_node.services.tokens.importing import ROWS_AT_ONCE
+from sparecode_node.services.tokens.user_import import ImportedUser, UserFile
 from sparecode_node.statemachine.commands import CreateUser
 from tests.services.one_node import OneNode
 from tests.services.rests import slow_commits, watch_rests

@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from sparecode_node.rpc.tickets import from_text
-from sparecode_node.services.tickets import door_of
+from sparecode_node.services.secrets.tickets import door_of
 from tests.system.machines import Site
 
 pytestmark = pytest.mark.timeout(300)

@@ -14,7 +14,7 @@ from local_cluster.cluster import LocalCluster, LocalNode
 from local_cluster.setup import set_up
 
 from sparecode_client import AsyncAgent
-from sparecode_node.services import age_files
+from sparecode_node.services.files import age_files
 from tests.system.estate import PIN, Estate, Holder
 
 pytestmark = pytest.mark.asyncio
@@ -120,7 +120,7 @@ async def test_last_node_stops_though_nobody_can_take_over(
 ENDLESS = f"""#!{sys.executable}
 import os, runpy, sys, threading
 from pathlib import Path
-from sparecode_node.services import state_process
+from sparecode_node.services.state import state_process
 
 def work(*paths):
     Path(os.environ["BEGUN"], f"{{sys.argv[2]}} {{paths[-1].name}}").touch()

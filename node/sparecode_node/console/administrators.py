@@ -14,9 +14,9 @@ from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.users import fold
 from sparecode_node.queries.administrators import AdministratorView
 from sparecode_node.queries.views import Page
-from sparecode_node.services.administrators import Link
 from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.services.fields import PAGE_SIZE_MAX
+from sparecode_node.services.people.administrators import Link
 
 WHAT_ROLES_MAY: Final = {
     Role.SUPER_ADMIN.value: "Everything",

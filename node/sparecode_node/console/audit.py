@@ -16,9 +16,9 @@ from sparecode_node.console.words import EXPLAINED, explain
 from sparecode_node.domain.policy import DAY_MS
 from sparecode_node.queries.audit import AuditFilter, AuditRecord
 from sparecode_node.queries.views import Page
-from sparecode_node.services.audit_export import ExportFormat
+from sparecode_node.services.access.refusals import NOBODY
 from sparecode_node.services.errors import InvalidFieldError
-from sparecode_node.services.refusals import NOBODY
+from sparecode_node.services.files.audit_export import ExportFormat
 from sparecode_node.statemachine.commands import Command
 
 PAGE_SIZE: Final = 50

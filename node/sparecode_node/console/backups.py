@@ -14,7 +14,7 @@ from sparecode_node.console.changes import attempt
 from sparecode_node.console.cluster import status_of
 from sparecode_node.console.rendering import utc
 from sparecode_node.console.visits import Visit
-from sparecode_node.services.backups import BackupPiece
+from sparecode_node.services.cluster.backups import BackupPiece
 from sparecode_node.services.context import CallContext
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from sparecode_node.console.review import if_not_open
 from sparecode_node.console.visits import READ_S, Visit
-from sparecode_node.services.cluster import ClusterStatus, ListedMember
+from sparecode_node.services.cluster.cluster import ClusterStatus, ListedMember
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,7 +29,11 @@ from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.policy import DAY_MS, Policy
 from sparecode_node.queries.views import EmergencyAccessView, TokenView
 from sparecode_node.replication.errors import OutcomeUnknownError
-from sparecode_node.services.emergency_access import Issued, Lifetime, ShownCode
+from sparecode_node.services.emergency.emergency_access import (
+    Issued,
+    Lifetime,
+    ShownCode,
+)
 from sparecode_node.services.errors import (
     ApprovalNeededError,
     InvalidFieldError,

@@ -10,7 +10,7 @@ from sparecode_node.console.changes import attempt, go_on
 from sparecode_node.console.notices import Notice
 from sparecode_node.console.visits import READ_S, Visit
 from sparecode_node.services.context import CallContext
-from sparecode_node.services.rotating import Phase, RotationProgress
+from sparecode_node.services.keys.rotating import Phase, RotationProgress
 
 ROTATE: Final = "ClusterService/RotateKeys"
 

@@ -13,10 +13,10 @@ from sparecode_node.console.notices import Notice
 from sparecode_node.console.visits import Visit
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.outcomes import Reason, Rejected
-from sparecode_node.services.cluster import ClusterStatus
+from sparecode_node.services.cluster.cluster import ClusterStatus
 from sparecode_node.services.context import CallContext
 from sparecode_node.services.errors import Refused
-from sparecode_node.services.tickets import JoinTicket
+from sparecode_node.services.secrets.tickets import JoinTicket
 from sparecode_node.statemachine.results import Applied
 
 TICKET: Final = "ClusterService/CreateJoinTicket"

@@ -24,7 +24,7 @@ from sparecode_node.console.words import EXPLAINED, explain
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.services.context import CallContext
 from sparecode_node.services.errors import InvalidFieldError, Refused
-from sparecode_node.services.second_factors import uri_of
+from sparecode_node.services.people.second_factors import uri_of
 from sparecode_node.statemachine.results import Applied
 
 ENROLL = "AdministratorService/EnrollSecondFactor"

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from sparecode_node.services.ambient import Clock, Entropy
-from sparecode_node.services.tickets import JoinTicket
+from sparecode_node.services.secrets.tickets import JoinTicket
 from sparecode_node.services.use_cases import Services
 
 

@@ -21,7 +21,7 @@ from sparecode_node.console.security import (
 from sparecode_node.console.site import Site
 from sparecode_node.console.words import UNAVAILABLE, Problem
 from sparecode_node.domain.administrators import Role
-from sparecode_node.services.authorization import permitted
+from sparecode_node.services.access.authorization import permitted
 from sparecode_node.services.context import (
     Anonymous,
     CallContext,
@@ -30,7 +30,7 @@ from sparecode_node.services.context import (
 )
 from sparecode_node.services.errors import NotPermittedError, NotSignedInError
 from sparecode_node.services.fields import UUID
-from sparecode_node.services.sessions import SessionView
+from sparecode_node.services.people.sessions import SessionView
 
 READ_S: Final = 3.0
 """A page does not wait longer for a quorum: it shows what this node knows."""

@@ -15,7 +15,7 @@ from sparecode_node.replication.links.tls import PeerTls
 from sparecode_node.replication.offline.inspection import ask_members
 from sparecode_node.replication.settings import MAX_CLOCK_OFFSET_S
 from sparecode_node.services.ambient import Clock
-from sparecode_node.services.condition import DISK_FLOOR_BYTES, DISK_WARNING_SHARE
+from sparecode_node.services.load.condition import DISK_FLOOR_BYTES, DISK_WARNING_SHARE
 
 SYNCS = 20
 SYNC_WARN_S = 0.01

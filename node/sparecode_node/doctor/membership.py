@@ -11,7 +11,7 @@ from sparecode_node.joining.files import key_beside
 from sparecode_node.preparing import StartError, first_members
 from sparecode_node.replication.members import MemberRole
 from sparecode_node.replication.offline.inspection import JournalFacts
-from sparecode_node.services.keyring import KeyRing
+from sparecode_node.services.secrets.keyring import KeyRing
 
 
 def look_at_membership(

@@ -8,8 +8,8 @@ from pathlib import Path
 from sparecode_node.config import Config
 from sparecode_node.doctor.findings import Finding, fail, ok, warn
 from sparecode_node.preparing import ring_file
-from sparecode_node.services.keyring import KeyRing, KeyRingError
-from sparecode_node.services.ring_file import RingFile
+from sparecode_node.services.secrets.keyring import KeyRing, KeyRingError
+from sparecode_node.services.secrets.ring_file import RingFile
 
 _SUBJECT = "key ring"
 

@@ -13,7 +13,7 @@ from sparecode_node.replication.offline.inspection import (
     JournalFacts,
     read_journal,
 )
-from sparecode_node.services.keyring import KeyRing
+from sparecode_node.services.secrets.keyring import KeyRing
 from sparecode_node.statemachine.tables.schema import VERSION, read_only_uri
 
 _REPLACE = "remove this node from the cluster, and add it under a new id"

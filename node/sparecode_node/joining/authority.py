@@ -16,8 +16,8 @@ from sparecode_node.domain.ids import NodeId
 from sparecode_node.joining.files import key_beside
 from sparecode_node.preparing import ring_file
 from sparecode_node.services.errors import InvalidFieldError
-from sparecode_node.services.tickets import der
-from sparecode_node.services.wrapping import MemberSecrets
+from sparecode_node.services.secrets.tickets import der
+from sparecode_node.services.secrets.wrapping import MemberSecrets
 
 log = logging.getLogger(__name__)
 

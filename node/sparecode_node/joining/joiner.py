@@ -38,10 +38,14 @@ from sparecode_node.preparing import (
 from sparecode_node.rpc.asking import Asking, NotAdmittedError
 from sparecode_node.rpc.tickets import NotATicketError, from_text
 from sparecode_node.services.ambient import Clock, Entropy
-from sparecode_node.services.joining import Admission, Joiner
-from sparecode_node.services.keyring import KeyRing, KeyRingError
-from sparecode_node.services.tickets import JoinTicket, der
-from sparecode_node.services.wrapping import CannotUnwrapError, MemberSecrets, unwrap
+from sparecode_node.services.cluster.joining import Admission, Joiner
+from sparecode_node.services.secrets.keyring import KeyRing, KeyRingError
+from sparecode_node.services.secrets.tickets import JoinTicket, der
+from sparecode_node.services.secrets.wrapping import (
+    CannotUnwrapError,
+    MemberSecrets,
+    unwrap,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,11 +9,11 @@ from sparecode_node.joining.authority import FileAuthority
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.replicator import Replicator
 from sparecode_node.rpc.joining import JoiningEntrance
+from sparecode_node.services.access.refusals import Refusals
 from sparecode_node.services.ambient import Clock
-from sparecode_node.services.growing import Growing
-from sparecode_node.services.joining import Joining
-from sparecode_node.services.refusals import Refusals
-from sparecode_node.services.sealing import Sealing
+from sparecode_node.services.cluster.growing import Growing
+from sparecode_node.services.cluster.joining import Joining
+from sparecode_node.services.secrets.sealing import Sealing
 
 
 class Welcome:

@@ -15,8 +15,8 @@ from sparecode_node.metrics.census import Census
 from sparecode_node.metrics.events import EventCounts
 from sparecode_node.replication.replica.replica import ReplicaStatus
 from sparecode_node.rpc.tls import CertificateEnds
-from sparecode_node.services.condition import Condition
-from sparecode_node.services.kdf import Kdf, Lane
+from sparecode_node.services.load.condition import Condition
+from sparecode_node.services.secrets.kdf import Kdf, Lane
 from sparecode_node.statemachine.feature_level import NEWEST
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from sparecode_node.services.condition import Condition
+from sparecode_node.services.load.condition import Condition
 
 log = logging.getLogger(__name__)
 

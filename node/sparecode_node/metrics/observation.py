@@ -6,7 +6,7 @@ import asyncio
 from sparecode_node.metrics.collecting import NodeCollector, Sources
 from sparecode_node.metrics.listener import MetricsListener
 from sparecode_node.metrics.measures import Measures
-from sparecode_node.services.condition import Condition
+from sparecode_node.services.load.condition import Condition
 
 BEAT_S = 1.0
 

@@ -8,10 +8,10 @@ from sparecode_node.queries.administrators import AdministratorView
 from sparecode_node.queries.approvals import ApprovalView
 from sparecode_node.rpc import calls, convert
 from sparecode_node.rpc.identity import Context
-from sparecode_node.services.administrators import Administrators, Link
-from sparecode_node.services.approvals import Approvals
 from sparecode_node.services.errors import InvalidFieldError
-from sparecode_node.services.second_factors import SecondFactors
+from sparecode_node.services.people.administrators import Administrators, Link
+from sparecode_node.services.people.approvals import Approvals
+from sparecode_node.services.people.second_factors import SecondFactors
 
 ROLES = {
     pb.ADMINISTRATOR_ROLE_SUPER_ADMIN: Role.SUPER_ADMIN,

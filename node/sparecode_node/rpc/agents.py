@@ -8,7 +8,7 @@ from sparecode_node.domain.agents import Protects
 from sparecode_node.queries.views import AgentView, DeniedCertificateView
 from sparecode_node.rpc import calls, convert
 from sparecode_node.rpc.identity import Context
-from sparecode_node.services.agents import Agents
+from sparecode_node.services.people.agents import Agents
 
 
 class AgentServicer(pb_grpc.AgentServiceServicer):

@@ -14,8 +14,8 @@ from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.replication.links.tls import target_name
 from sparecode_node.services.ambient import Clock
-from sparecode_node.services.joining import Admission, Joiner
-from sparecode_node.services.tickets import JoinTicket, door_of, pem
+from sparecode_node.services.cluster.joining import Admission, Joiner
+from sparecode_node.services.secrets.tickets import JoinTicket, door_of, pem
 
 PATIENCE_S = 20.0
 """A member that lags does not know a new ticket yet, and an election takes a second."""

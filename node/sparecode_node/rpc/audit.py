@@ -8,8 +8,8 @@ from sparecode.v1 import audit_pb2_grpc as pb_grpc
 from sparecode_node.queries.audit import AuditFilter, AuditRecord
 from sparecode_node.rpc import calls, convert
 from sparecode_node.rpc.identity import Context
-from sparecode_node.services.audit import Audit
-from sparecode_node.services.audit_export import ExportFormat
+from sparecode_node.services.cluster.audit import Audit
+from sparecode_node.services.files.audit_export import ExportFormat
 
 FORMATS = {
     pb.AUDIT_EXPORT_FORMAT_JSON_LINES: ExportFormat.JSON_LINES,

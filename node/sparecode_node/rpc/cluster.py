@@ -9,16 +9,16 @@ from sparecode.v1 import cluster_pb2_grpc as pb_grpc
 from sparecode_node.queries.review import Review
 from sparecode_node.rpc import calls, convert, tickets
 from sparecode_node.rpc.identity import Context
-from sparecode_node.services.backups import Backups
-from sparecode_node.services.cluster import (
+from sparecode_node.services.cluster.backups import Backups
+from sparecode_node.services.cluster.cluster import (
     Cluster,
     ClusterStatus,
     MemberView,
     Standing,
 )
-from sparecode_node.services.cluster_changes import ClusterChanges
-from sparecode_node.services.opening import Opening
-from sparecode_node.services.rotating import Phase, Rotation, RotationProgress
+from sparecode_node.services.cluster.cluster_changes import ClusterChanges
+from sparecode_node.services.cluster.opening import Opening
+from sparecode_node.services.keys.rotating import Phase, Rotation, RotationProgress
 
 _PHASES = {
     Phase.HANDING_OUT: pb.ROTATION_PHASE_HANDING_OUT,

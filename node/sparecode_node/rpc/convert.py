@@ -22,7 +22,7 @@ from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm, HashName
 from sparecode_node.services.context import Read
 from sparecode_node.services.errors import InvalidFieldError
-from sparecode_node.services.token_files import TokenFileFormat
+from sparecode_node.services.files.token_files import TokenFileFormat
 from sparecode_node.statemachine.results import Applied, EmergencyAccessSaved
 
 ALGORITHMS = {

@@ -11,9 +11,17 @@ from sparecode_node.domain.emergency_access import RecoveryPolicy
 from sparecode_node.queries.views import CodeSetView, EmergencyAccessView
 from sparecode_node.rpc import calls, convert
 from sparecode_node.rpc.identity import Context
-from sparecode_node.services.bulk_issuing import BulkIssuing, BulkResult, BulkRow
-from sparecode_node.services.emergency_access import Emergency, Lifetime, ShownCode
-from sparecode_node.services.issuing import Wish
+from sparecode_node.services.emergency.bulk_issuing import (
+    BulkIssuing,
+    BulkResult,
+    BulkRow,
+)
+from sparecode_node.services.emergency.emergency_access import (
+    Emergency,
+    Lifetime,
+    ShownCode,
+)
+from sparecode_node.services.emergency.issuing import Wish
 
 Issuing = (
     pb.SaveEmergencyAccessRequest

@@ -38,7 +38,7 @@ from sparecode_node.services.errors import (
     RateError,
     Refused,
 )
-from sparecode_node.services.keyring import UnknownKeyError
+from sparecode_node.services.secrets.keyring import UnknownKeyError
 
 DOMAIN = "sparecode"
 

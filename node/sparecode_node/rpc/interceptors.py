@@ -35,11 +35,11 @@ from sparecode_node.rpc.errors import (
     status_of,
 )
 from sparecode_node.rpc.identity import Context, NoBearerError, agent_identity
+from sparecode_node.services.access.authorization import NEEDS
+from sparecode_node.services.access.refusals import NOBODY, Refusals
+from sparecode_node.services.access.security_log import CALL_REFUSED
 from sparecode_node.services.ambient import Clock
-from sparecode_node.services.authorization import NEEDS
 from sparecode_node.services.errors import InvalidFieldError
-from sparecode_node.services.refusals import NOBODY, Refusals
-from sparecode_node.services.security_log import CALL_REFUSED
 
 log = logging.getLogger(__name__)
 

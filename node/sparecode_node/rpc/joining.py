@@ -16,11 +16,11 @@ from sparecode_node.domain.ids import NodeId
 from sparecode_node.rpc.calls import time_left_s
 from sparecode_node.rpc.errors import Audience, answer_for, status_of
 from sparecode_node.rpc.identity import Context
+from sparecode_node.services.access.refusals import NOBODY, Refusals
+from sparecode_node.services.access.security_log import CALL_REFUSED
+from sparecode_node.services.cluster.joining import JOIN, Admission, Joiner, Joining
 from sparecode_node.services.errors import InvalidFieldError, Refused
-from sparecode_node.services.joining import JOIN, Admission, Joiner, Joining
-from sparecode_node.services.refusals import NOBODY, Refusals
-from sparecode_node.services.security_log import CALL_REFUSED
-from sparecode_node.services.tickets import DOOR_URI, pem
+from sparecode_node.services.secrets.tickets import DOOR_URI, pem
 
 log = logging.getLogger(__name__)
 

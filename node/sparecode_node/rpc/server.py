@@ -65,8 +65,8 @@ from sparecode_node.rpc.sessions import SessionServicer
 from sparecode_node.rpc.tls import TlsFiles
 from sparecode_node.rpc.tokens import TokenServicer
 from sparecode_node.rpc.users import UserServicer
+from sparecode_node.services.access.refusals import Refusals
 from sparecode_node.services.ambient import Clock
-from sparecode_node.services.refusals import Refusals
 from sparecode_node.services.use_cases import Services
 
 log = logging.getLogger(__name__)

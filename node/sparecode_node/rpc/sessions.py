@@ -5,7 +5,7 @@ from sparecode.v1 import sessions_pb2 as pb
 from sparecode.v1 import sessions_pb2_grpc as pb_grpc
 from sparecode_node.rpc import calls, convert
 from sparecode_node.rpc.identity import Context
-from sparecode_node.services.sessions import Sessions
+from sparecode_node.services.people.sessions import Sessions
 
 
 class SessionServicer(pb_grpc.SessionServiceServicer):

@@ -8,7 +8,7 @@ from google.protobuf.message import DecodeError
 
 from sparecode.internal.v1 import joining_pb2 as pb
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.services.tickets import JoinTicket
+from sparecode_node.services.secrets.tickets import JoinTicket
 
 PREFIX = "sparecode-join-1:"
 TICKET_CHARACTERS_MAX = 64 * 1024

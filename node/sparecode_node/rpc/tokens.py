@@ -12,8 +12,8 @@ from sparecode_node.queries.views import TokenView
 from sparecode_node.rpc import calls, convert
 from sparecode_node.rpc.identity import Context
 from sparecode_node.rpc.uploads import Uploads, imported_token, received, token_file
-from sparecode_node.services.token_import import TokenImport
-from sparecode_node.services.tokens import Tokens
+from sparecode_node.services.tokens.token_import import TokenImport
+from sparecode_node.services.tokens.tokens import Tokens
 
 
 class TokenServicer(pb_grpc.TokenServiceServicer):

@@ -9,9 +9,9 @@ from sparecode.v1 import types_pb2
 from sparecode_node.replication.errors import OverloadedError
 from sparecode_node.rpc import convert
 from sparecode_node.services.errors import InvalidFieldError
-from sparecode_node.services.file_bounds import CONTENT_BYTES_MAX
-from sparecode_node.services.token_files import TokenFile
-from sparecode_node.services.token_import import ImportedRow
+from sparecode_node.services.files.file_bounds import CONTENT_BYTES_MAX
+from sparecode_node.services.files.token_files import TokenFile
+from sparecode_node.services.tokens.token_import import ImportedRow
 
 UPLOADS_MAX = 8
 """At once: each holds a file in memory before anybody has looked at the session."""

@@ -10,8 +10,12 @@ from sparecode_node.queries.views import UserView
 from sparecode_node.rpc import calls, convert
 from sparecode_node.rpc.identity import Context
 from sparecode_node.rpc.uploads import Uploads
-from sparecode_node.services.user_import import ImportedUser, UserFile, UserImport
-from sparecode_node.services.users import Users
+from sparecode_node.services.people.users import Users
+from sparecode_node.services.tokens.user_import import (
+    ImportedUser,
+    UserFile,
+    UserImport,
+)
 
 
 class UserServicer(pb_grpc.UserServiceServicer):

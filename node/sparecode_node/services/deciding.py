@@ -10,7 +10,7 @@ from sparecode_node.replication.replicator import Proposal, Replicator
 from sparecode_node.services.context import AgentCaller, CallContext, Deadline
 from sparecode_node.services.errors import NotPermittedError, Refused
 from sparecode_node.services.proposing import ATTEMPTS
-from sparecode_node.services.sealing import Sealing
+from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.statemachine.results import Authenticated, Decision, Result
 
 

@@ -10,8 +10,8 @@ from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.errors import OverloadedError
 from sparecode_node.replication.replicator import Proposal, Replicator
 from sparecode_node.services import fields
+from sparecode_node.services.access.authorization import Authorization, Session
 from sparecode_node.services.ambient import Clock
-from sparecode_node.services.authorization import Authorization, Session
 from sparecode_node.services.context import CallContext, Deadline
 from sparecode_node.services.errors import (
     ApprovalNeededError,
@@ -19,7 +19,7 @@ from sparecode_node.services.errors import (
     Refused,
     refusal,
 )
-from sparecode_node.services.sealing import FieldValue, Sealing
+from sparecode_node.services.secrets.sealing import FieldValue, Sealing
 from sparecode_node.statemachine.commands import Call, Command, RequestKey
 from sparecode_node.statemachine.results import Applied, ApprovalPending, Result
 

@@ -9,8 +9,8 @@ from sparecode_node.queries.pages import PageTokenError
 from sparecode_node.queries.state import LocalState, ReadTransaction
 from sparecode_node.replication.errors import OverloadedError
 from sparecode_node.replication.replicator import Replicator
+from sparecode_node.services.access.authorization import Authorization
 from sparecode_node.services.ambient import Clock
-from sparecode_node.services.authorization import Authorization
 from sparecode_node.services.context import CallContext, Deadline, Read
 from sparecode_node.services.errors import InvalidFieldError
 

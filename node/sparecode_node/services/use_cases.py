@@ -6,38 +6,38 @@ from dataclasses import dataclass
 
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.replicator import Replicator
-from sparecode_node.services.administrators import Administrators
-from sparecode_node.services.agents import Agents
+from sparecode_node.services.access.authorization import Authorization
+from sparecode_node.services.access.refusals import Refusals
+from sparecode_node.services.access.touching import Touching
 from sparecode_node.services.ambient import Clock, Entropy
-from sparecode_node.services.approvals import Approvals
-from sparecode_node.services.audit import Audit
-from sparecode_node.services.authentication import Authentication
-from sparecode_node.services.authorization import Authorization
-from sparecode_node.services.backups import Backups, BackupSource
-from sparecode_node.services.bulk_issuing import BulkIssuing
-from sparecode_node.services.cluster import Cluster
-from sparecode_node.services.cluster_changes import ClusterChanges
-from sparecode_node.services.emergency_access import Emergency
-from sparecode_node.services.kdf import Kdf
-from sparecode_node.services.key_keeping import KeyKeeper
-from sparecode_node.services.local_administration import LocalAdministration
-from sparecode_node.services.opening import Opening
-from sparecode_node.services.pacing import Pace
-from sparecode_node.services.policies import Policies
+from sparecode_node.services.authentication.authentication import Authentication
+from sparecode_node.services.cluster.audit import Audit
+from sparecode_node.services.cluster.backups import Backups, BackupSource
+from sparecode_node.services.cluster.cluster import Cluster
+from sparecode_node.services.cluster.cluster_changes import ClusterChanges
+from sparecode_node.services.cluster.opening import Opening
+from sparecode_node.services.emergency.bulk_issuing import BulkIssuing
+from sparecode_node.services.emergency.emergency_access import Emergency
+from sparecode_node.services.keys.key_keeping import KeyKeeper
+from sparecode_node.services.keys.resealing import Resealer
+from sparecode_node.services.keys.rotating import Rotation
+from sparecode_node.services.load.pacing import Pace
+from sparecode_node.services.load.rates import DEFAULT_LIMITS, RateLimits, Rates
+from sparecode_node.services.people.administrators import Administrators
+from sparecode_node.services.people.agents import Agents
+from sparecode_node.services.people.approvals import Approvals
+from sparecode_node.services.people.local_administration import LocalAdministration
+from sparecode_node.services.people.policies import Policies
+from sparecode_node.services.people.second_factors import SecondFactors
+from sparecode_node.services.people.sessions import Sessions
+from sparecode_node.services.people.users import Users
 from sparecode_node.services.proposing import Proposer
-from sparecode_node.services.rates import DEFAULT_LIMITS, RateLimits, Rates
 from sparecode_node.services.reading import Reader
-from sparecode_node.services.refusals import Refusals
-from sparecode_node.services.resealing import Resealer
-from sparecode_node.services.rotating import Rotation
-from sparecode_node.services.sealing import Sealing
-from sparecode_node.services.second_factors import SecondFactors
-from sparecode_node.services.sessions import Sessions
-from sparecode_node.services.token_import import TokenImport
-from sparecode_node.services.tokens import Tokens
-from sparecode_node.services.touching import Touching
-from sparecode_node.services.user_import import UserImport
-from sparecode_node.services.users import Users
+from sparecode_node.services.secrets.kdf import Kdf
+from sparecode_node.services.secrets.sealing import Sealing
+from sparecode_node.services.tokens.token_import import TokenImport
+from sparecode_node.services.tokens.tokens import Tokens
+from sparecode_node.services.tokens.user_import import UserImport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

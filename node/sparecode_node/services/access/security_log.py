@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The security log of a node: who was turned away before anything was decided (U1).
+
+Lines of its own logger, at WARNING. A flood of strangers must not fill a disk,
+so there are only so many lines a second; what was left out is counted, and the
+next line says how many.
+"""
+
+import collections
+import logging
+import re
+import threading
+
+from sparecode_node.services.ambient import Clock
+from sparecode_node.services.load.rates import TokenBuckets
+
+log = logging.getLogger("sparecode_node.security")
+grpc_log = logging.getLogger("grpc")
+
+LINES_PER_S = 2
+"""On the average; ten seconds' worth of them at once."""
+
+HANDSHAKE_FAILED = "TLS handshake failed"
+CALL_REFUSED = "call refused"
+
+_GRPC_LINE = re.compile(
+    r"(?P<level>[IWEF])\d{4} [\d:.]+ +\d+ (?P<source>[\w.-]+:\d+)\] (?P<text>.*)"
+)
+_FAILED = "Handshake failed with error "
+_OPENSSL = re.compile(r"OPENSSL_internal:(?P<cause>[A-Z0-9_]+)(: (?P<detail>.*))?")
+
+
+class SecurityLog:
+    """Writes the lines. For any thread."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._lock = threading.Lock()
+        self._bucket = TokenBuckets(per_s=LINES_PER_S, clock=clock, secret=b"", cells=1)
+        self._left_out = 0
+        self.counts: collections.Counter[str] = collections.Counter()
+        """Of each event since the start, whether there was a line or not."""
+
+    def note(self, event: str, **fields: str) -> None:
+        """Note that somebody was turned away. *fields* must not hold a secret."""
+        with self._lock:
+            self.counts[event] += 1
+            if self._bucket.take(""):
+                self._left_out += 1
+                return
+            left_out, self._left_out = self._left_out, 0
+        if left_out:
+            fields["left_out"] = str(left_out)
+        log.warning(event, extra=fields)
+
+    def grpc_line(self, line: str) -> None:
+        """
+        Take a line that gRPC has written about itself.
+
+        Only there does it say that a handshake has failed, and why; not with
+        whom. What else it warns of goes on as a line of its logger.
+        """
+        match = _GRPC_LINE.match(line)
+        if match is None:
+            return
+        text = match["text"]
+        if text.startswith(_FAILED):
+            self.note(HANDSHAKE_FAILED, cause=_cause(text.removeprefix(_FAILED)))
+        elif match["level"] != "I":
+            grpc_log.warning(text, extra={"source": match["source"]})
+
+
+def _cause(text: str) -> str:
+    """Return why, in the words of the TLS library."""
+    match = _OPENSSL.search(text)
+    if match is None:
+        return text
+    cause = match["cause"].replace("_", " ").lower()
+    # Of the peer's certificate it says what is wrong with it; else it always says this.
+    detail = match["detail"]
+    if not detail or detail == "Invalid certificate verification context":
+        return cause
+    return f"{cause}: {detail}"

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Authentication of a user, and its next step."""

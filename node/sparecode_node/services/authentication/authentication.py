@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Use case: an agent asks whether a passcode is right (A, T)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from sparecode_node.domain.agents import Certificate
+from sparecode_node.domain.ids import (
+    NO_KEY,
+    AgentIdentity,
+    KeyId,
+    NameKey,
+    SessionId,
+    UserId,
+)
+from sparecode_node.domain.passcodes import (
+    CodeCandidate,
+    PinCandidate,
+    Reading,
+    Split,
+    evaluations,
+    is_lettered,
+    normalized,
+    splits,
+)
+from sparecode_node.domain.policy import Policy
+from sparecode_node.domain.users import fold
+from sparecode_node.queries import policies, users
+from sparecode_node.queries.state import ReadTransaction
+from sparecode_node.queries.users import PasscodeParameters
+from sparecode_node.replication.replicator import Proposal
+from sparecode_node.services import fields
+from sparecode_node.services.authentication.continuing import Continuing
+from sparecode_node.services.context import CallContext, Deadline
+from sparecode_node.services.deciding import Answer, agent_of, settled
+from sparecode_node.services.proposing import request_key
+from sparecode_node.services.secrets.kdf import KdfInput, Lane, Secret
+from sparecode_node.services.secrets.sealing import FieldValue
+from sparecode_node.statemachine.commands import Authenticate, Call, RequestKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What an agent wants to know."""
+
+    agent: AgentIdentity
+    certificate: Certificate
+    name_key: NameKey = field(repr=False)
+    """What was typed as the name, folded; people type their PIN there (A6)."""
+    passcode: str = field(repr=False)
+    """As normalized."""
+    client_address: str
+    resource: str
+    authentication_id: str
+
+
+class Authentication(Continuing):
+    """Judges passcodes. Any node may be asked; a code is accepted once cluster-wide."""
+
+    def check_room(self) -> None:
+        """Raise `HashingOverloadedError` if a passcode could not be hashed now."""
+        self._kdf.check_room(Lane.AUTHENTICATING)
+
+    async def authenticate(
+        self,
+        context: CallContext,
+        *,
+        username: str,
+        passcode: str,
+        client_address: str,
+        resource: str,
+    ) -> Answer:
+        """
+        Return the decision, after a quorum has committed it.
+
+        Raises `InvalidFieldError` (a field beyond its bound, a bad request id),
+        `Refused` (`REQUEST_ID_REUSED`, `REQUEST_TABLE_FULL`), `ProposeError`, and
+        `RateError` before anything is hashed (L7).
+        Whatever else the rules say is the decision REFUSED.
+        """
+        fields.request_id(context.request_id)
+        fields.secret("username", username, at_most=fields.USERNAME_MAX)
+        fields.secret("passcode", passcode, at_most=fields.PASSCODE_MAX)
+        fields.text("client_address", client_address, at_most=fields.CLIENT_ADDRESS_MAX)
+        fields.text("resource", resource, at_most=fields.RESOURCE_MAX)
+        said: dict[str, FieldValue] = {
+            "username": username,
+            "passcode": passcode,
+            "client_address": client_address,
+            "resource": resource,
+        }
+        deadline = Deadline.of(context, self._clock)
+        agent = agent_of(context)
+        asked = Asked(
+            agent=agent.identity,
+            certificate=agent.certificate,
+            name_key=fold(username),
+            passcode=normalized(passcode),
+            client_address=client_address,
+            resource=resource,
+            authentication_id=self._entropy.uuid(),
+        )
+        self._rates.attempt(
+            agent=asked.agent,
+            client_address=client_address,
+            name_tag=self._sealing.name_tags(asked.name_key)[0],
+        )
+        request = request_key(self._sealing, context, f"agent:{asked.agent}", said)
+        return await settled(
+            self._replicator,
+            self._sealing,
+            lambda: self._proposal(asked, request, deadline),
+            deadline,
+        )
+
+    async def _proposal(
+        self, asked: Asked, request: RequestKey, deadline: Deadline
+    ) -> Proposal:
+        """Compute the candidates with what this node knows of the user (T1, T2)."""
+        self._kdf.check_room(Lane.AUTHENTICATING)
+        # Read before the state: what is newer there is found stale in apply.
+        key_id = self._sealing.active_key
+        name_tags = self._sealing.name_tags(asked.name_key)
+
+        async def parameters(
+            transaction: ReadTransaction,
+        ) -> tuple[Policy, PasscodeParameters | None]:
+            return (
+                await policies.current(transaction),
+                await users.passcode_parameters(transaction, name_tags),
+            )
+
+        policy, user = await self._state.at_once(parameters)
+        found = splits(asked.passcode, policy)
+        hashes = await self._kdf.derive(
+            self._inputs(found, user, name_tags[0], evaluations(policy)),
+            lane=Lane.AUTHENTICATING,
+            timeout_s=deadline.left_s(),
+        )
+        readings = self._readings(found, user, hashes, key_id)
+        command = Authenticate(
+            authentication_id=asked.authentication_id,
+            agent=asked.agent,
+            name_tag=user.name_tag if user else name_tags[0],
+            user_id=user.user_id if user else UserId(""),
+            auth_version=user.auth_version if user else 0,
+            policy_version=policy.version,
+            key_id=key_id,
+            lettered=is_lettered(asked.passcode),
+            readings=readings,
+            client_address=asked.client_address,
+            resource=asked.resource,
+            challenges=True,
+            certificate_fingerprint=asked.certificate.fingerprint,
+            certificate_serial_number=asked.certificate.serial_number,
+        )
+        call = Call(
+            command=command,
+            request=request,
+            node_id=self._replicator.node_id,
+            session_id=SessionId(""),
+            at_ms=0,
+        )
+        clear = tuple(split.code for split in found if not split.emergency)
+        return Proposal(call=call, tokencodes=clear)
+
+    def _inputs(
+        self,
+        found: Sequence[Split],
+        user: PasscodeParameters | None,
+        name_tag: bytes,
+        count: int,
+    ) -> list[KdfInput]:
+        """
+        Return what to hash: always so much, whoever the user and whatever is typed.
+
+        Every PIN that may stand before a code, and then the emergency codes. What is
+        not there is hashed all the same (A6, T4).
+        """
+        if user:
+            pin_salt, code_salt = user.pin_salt, user.code_salt
+        else:
+            pin_salt = self._sealing.unknown_name_salt(Secret.PIN, name_tag)
+            code_salt = self._sealing.unknown_name_salt(Secret.CODE, name_tag)
+        inputs = [
+            KdfInput(secret=Secret.PIN, salt=pin_salt, text=pin)
+            for pin in _pins_in(found)
+        ]
+        inputs += [
+            KdfInput(secret=Secret.CODE, salt=code_salt, text=split.code)
+            for split in found
+            if split.emergency
+        ]
+        nothing = KdfInput(secret=Secret.PIN, salt=pin_salt, text="")
+        return inputs + [nothing] * (count - len(inputs))
+
+    def _readings(
+        self,
+        found: Sequence[Split],
+        user: PasscodeParameters | None,
+        hashes: Sequence[bytes],
+        active: KeyId,
+    ) -> tuple[Reading, ...]:
+        """Make candidates of the hashes, in the order of `_inputs`."""
+        typed = _pins_in(found)
+        pins = dict(zip(typed, hashes, strict=False))
+        codes = iter(hashes[len(typed) :])
+        readings = []
+        for split in found:
+            code = next(codes) if split.emergency else b""
+            readings.append(
+                Reading(
+                    length=len(split.code),
+                    emergency=split.emergency,
+                    bare=not split.pin,
+                    pins=self._pins(pins[split.pin], user, active)
+                    if user and split.pin
+                    else (),
+                    codes=self._codes(code, len(split.code), user, active)
+                    if user and code
+                    else (),
+                    tokencodes=(),
+                )
+            )
+        return tuple(readings)
+
+    def _pins(
+        self, hashed: bytes, user: PasscodeParameters, active: KeyId
+    ) -> tuple[PinCandidate, ...]:
+        return tuple(
+            PinCandidate(
+                serial=serial,
+                verifier=self._sealing.pin_verifier(
+                    hashed, user.user_id, serial, key_id
+                ),
+                key_id=NO_KEY if key_id == active else key_id,
+            )
+            for serial, key_id in user.pins
+        )
+
+    def _codes(
+        self, hashed: bytes, length: int, user: PasscodeParameters, active: KeyId
+    ) -> tuple[CodeCandidate, ...]:
+        return tuple(
+            CodeCandidate(
+                set_id=each.set_id,
+                verifier=self._sealing.code_verifier(
+                    hashed, user.user_id, each.set_id, each.key_id
+                ),
+                key_id=NO_KEY if each.key_id == active else each.key_id,
+            )
+            for each in user.sets
+            if each.code_length == length
+        )
+
+
+def _pins_in(found: Sequence[Split]) -> list[str]:
+    """Return what may be the PIN: one hash for two codes of the same length (T4)."""
+    return list(dict.fromkeys(split.pin for split in found))

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Members, backups, audit log and state of the cluster."""

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Use cases: the audit log, which everybody who may see it sees alike (U)."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from sparecode_node.domain.audit import GENESIS_HASH, chain_hash
+from sparecode_node.queries import audit
+from sparecode_node.queries.audit import AuditFilter, AuditHead, AuditRecord
+from sparecode_node.queries.state import ReadTransaction
+from sparecode_node.queries.views import Page
+from sparecode_node.services import fields
+from sparecode_node.services.cluster import checkpoints
+from sparecode_node.services.cluster.checkpoints import Checkpoint
+from sparecode_node.services.context import CallContext, Read
+from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.services.files import audit_export
+from sparecode_node.services.files.audit_export import ExportFormat
+from sparecode_node.services.reading import Reader
+from sparecode_node.services.secrets.sealing import Sealing
+
+WANTED_MAX = 512
+"""Longer is no field of any event."""
+BATCH = 200
+"""Events that are read at once: the loop and the readers are there for others too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportPiece:
+    """Whole lines of an export."""
+
+    content: bytes
+    events: int
+    last_sequence: int
+    """0: there is no event in it."""
+    end_sequence: int
+    """The export ends there, or before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainVerdict:
+    """What computing the chain anew has shown."""
+
+    verified_sequence: int
+    head: bytes
+    broken_sequence: int = 0
+    """0: nothing is broken."""
+    problem: str = ""
+
+
+class Audit:
+    """
+    Shows the audit log.
+
+    Every method raises `InvalidFieldError`, `NotSignedInError`,
+    `NotPermittedError` and `ProposeError`.
+    """
+
+    def __init__(self, *, reader: Reader, sealing: Sealing) -> None:
+        self._reader = reader
+        self._sealing = sealing
+
+    async def list(
+        self,
+        context: CallContext,
+        *,
+        wanted: AuditFilter,
+        from_sequence: int = 0,
+        page_size: int = 0,
+        page_token: str = "",
+        stale_ok: bool = False,
+    ) -> Read[Page[AuditRecord]]:
+        """Return a page of events: the newest first, or from a sequence on."""
+        size = fields.page_size(page_size)
+        _check(wanted)
+        _check_sequence("from_sequence", from_sequence)
+
+        async def query(transaction: ReadTransaction, _: int) -> Page[AuditRecord]:
+            return await audit.page(
+                transaction,
+                size=size,
+                page_token=page_token,
+                wanted=wanted,
+                from_sequence=from_sequence,
+            )
+
+        return await self._reader.read(context, query, stale_ok=stale_ok)
+
+    async def export(
+        self,
+        context: CallContext,
+        *,
+        form: ExportFormat,
+        wanted: AuditFilter,
+        after_sequence: int = 0,
+        continued: bool = False,
+        stale_ok: bool = False,
+    ) -> AsyncIterator[Read[ExportPiece]]:
+        """
+        Return the pieces of a file, up to the head at the time of the call.
+
+        Each piece is read in a transaction of its own, with the session looked
+        at again: nothing is kept waiting by whoever reads slowly, and nobody goes
+        on reading after they may not.
+        """
+        _check(wanted)
+        _check_sequence("after_sequence", after_sequence)
+        head = await self._reader.read(context, _head, stale_ok=stale_ok)
+
+        async def pieces() -> AsyncIterator[Read[ExportPiece]]:
+            end = head.value.sequence
+            content = b"" if continued else audit_export.header(form)
+            yield Read(
+                value=ExportPiece(
+                    content=content, events=0, last_sequence=0, end_sequence=end
+                ),
+                node_id=head.node_id,
+                applied_index=head.applied_index,
+                stale=stale_ok,
+            )
+            after = after_sequence
+            while True:
+                read = await self._batch(context, wanted, after=after, up_to=end)
+                records = read.value
+                if not records:
+                    return
+                after = records[-1].event.sequence
+                yield Read(
+                    value=ExportPiece(
+                        content=audit_export.lines(form, records),
+                        events=len(records),
+                        last_sequence=after,
+                        end_sequence=end,
+                    ),
+                    node_id=read.node_id,
+                    applied_index=read.applied_index,
+                    stale=stale_ok,
+                )
+
+        return pieces()
+
+    async def checkpoint(
+        self, context: CallContext, *, stale_ok: bool = False
+    ) -> Read[Checkpoint]:
+        """Return what the audit log is now, signed (U2)."""
+
+        async def query(transaction: ReadTransaction, now_ms: int) -> Checkpoint:
+            head = await audit.head(transaction)
+            return checkpoints.sign(self._sealing, head, at_ms=now_ms)
+
+        return await self._reader.read(context, query, stale_ok=stale_ok)
+
+    async def verify_chain(
+        self, context: CallContext, *, stale_ok: bool = False
+    ) -> Read[ChainVerdict]:
+        """Compute every hash of this node's own audit log anew (U1)."""
+        read = await self._reader.read(context, _head, stale_ok=stale_ok)
+        end = read.value.sequence
+        verdict = ChainVerdict(verified_sequence=0, head=GENESIS_HASH)
+        while verdict.verified_sequence < end and not verdict.broken_sequence:
+            batch = await self._batch(
+                context, AuditFilter(), after=verdict.verified_sequence, up_to=end
+            )
+            verdict = _follow(verdict, batch.value)
+        return Read(
+            value=verdict,
+            node_id=read.node_id,
+            applied_index=read.applied_index,
+            stale=stale_ok,
+        )
+
+    async def _batch(
+        self, context: CallContext, wanted: AuditFilter, *, after: int, up_to: int
+    ) -> Read[tuple[AuditRecord, ...]]:
+        async def query(
+            transaction: ReadTransaction, _: int
+        ) -> tuple[AuditRecord, ...]:
+            return await audit.following(
+                transaction, after=after, up_to=up_to, wanted=wanted, rows=BATCH
+            )
+
+        # What is up to the head that was read first does not change any more.
+        return await self._reader.read(context, query, stale_ok=True)
+
+
+async def _head(transaction: ReadTransaction, _: int) -> AuditHead:
+    return await audit.head(transaction)
+
+
+def _follow(verdict: ChainVerdict, records: tuple[AuditRecord, ...]) -> ChainVerdict:
+    """Return the verdict after some more events, up to the first that is broken."""
+    sequence, head = verdict.verified_sequence, verdict.head
+    for record in records:
+        problem = ""
+        if record.event.sequence != sequence + 1:
+            problem = "it is missing"
+        elif chain_hash(head, record.event) != record.hash:
+            problem = "its hash is not that of what it says and all before it"
+        if problem:
+            return ChainVerdict(
+                verified_sequence=sequence,
+                head=head,
+                broken_sequence=sequence + 1,
+                problem=problem,
+            )
+        sequence, head = record.event.sequence, record.hash
+    if not records:
+        return ChainVerdict(
+            verified_sequence=sequence,
+            head=head,
+            broken_sequence=sequence + 1,
+            problem="it is missing",
+        )
+    return ChainVerdict(verified_sequence=sequence, head=head)
+
+
+def _check(wanted: AuditFilter) -> None:
+    """Raise `InvalidFieldError` for what no event could be."""
+    for name in ("actor", "action", "target", "outcome", "reason"):
+        fields.text(f"filter.{name}", getattr(wanted, name), at_most=WANTED_MAX)
+    if (
+        wanted.start_ms is not None
+        and wanted.end_ms is not None
+        and wanted.end_ms <= wanted.start_ms
+    ):
+        raise InvalidFieldError("filter.end_time", "must be after start_time")
+
+
+def _check_sequence(name: str, value: int) -> None:
+    if not 0 <= value < audit.SEQUENCE_MAX:
+        raise InvalidFieldError(name, f"must be 0 to {audit.SEQUENCE_MAX - 1}")

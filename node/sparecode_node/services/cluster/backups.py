@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Use case: an operator takes a backup, that only its recipients can open."""
+
+import asyncio
+import contextlib
+import sqlite3
+import tempfile
+from collections.abc import AsyncGenerator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from sparecode_node.domain.ids import NodeId, RequestId
+from sparecode_node.queries import policies
+from sparecode_node.queries.state import LocalState
+from sparecode_node.replication.replicator import Proposal, Replicator
+from sparecode_node.services.ambient import Clock, Entropy
+from sparecode_node.services.context import CallContext
+from sparecode_node.services.errors import Refused
+from sparecode_node.services.files import age_files, backup_files
+from sparecode_node.services.files.backup_files import BackupManifest, SignedManifest
+from sparecode_node.services.proposing import NO_SESSION, Proposer, applied
+from sparecode_node.services.secrets.sealing import Sealing
+from sparecode_node.services.state.state_process import StateProcesses
+from sparecode_node.statemachine.commands import Call, RequestKey
+from sparecode_node.statemachine.commands.backup_commands import (
+    CreateBackup,
+    NoteBackup,
+)
+from sparecode_node.statemachine.handlers.backups import NO_RECIPIENT
+from sparecode_node.statemachine.handlers.epochs import FIRST_EPOCH
+from sparecode_node.statemachine.snapshots import SnapshotFacts
+from sparecode_node.statemachine.tables.schema import read_only_uri
+
+NOTE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupPiece:
+    """Some bytes of the file, in order."""
+
+    content: bytes
+    offset: int
+    signed: SignedManifest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupSource:
+    """Where backups come from."""
+
+    write_snapshot: Callable[[Path], SnapshotFacts]
+    """Writes the state into a new file, and says what it is of."""
+    directory: Path
+    """Of this node alone: what is not encrypted yet goes nowhere else."""
+    version: str
+    """Of the software."""
+
+    @classmethod
+    def of(cls, state: Path, processes: StateProcesses, version: str) -> Self:
+        """Take backups of the state in a file, with their working files beside it."""
+        return cls(
+            write_snapshot=lambda target: processes.write(state, target),
+            directory=state.parent,
+            version=version,
+        )
+
+
+class Backups:
+    """Takes backups of the state."""
+
+    def __init__(
+        self,
+        *,
+        proposer: Proposer,
+        replicator: Replicator,
+        state: LocalState,
+        sealing: Sealing,
+        clock: Clock,
+        entropy: Entropy,
+        source: BackupSource,
+    ) -> None:
+        self._proposer = proposer
+        self._replicator = replicator
+        self._state = state
+        self._sealing = sealing
+        self._clock = clock
+        self._entropy = entropy
+        self._source = source
+        self._one_at_a_time = asyncio.Lock()
+
+    async def create(self, context: CallContext) -> AsyncGenerator[BackupPiece, None]:
+        """
+        Return the pieces of a backup that has everything committed before the call.
+
+        It is ordered in the log, where it is judged and recorded, and noted there
+        when the last piece has been taken. Raises `InvalidFieldError`,
+        `NotSignedInError`, `NotPermittedError`, `Refused` and `ProposeError`; the
+        pieces raise `StoppingError`.
+        """
+        deadline = self._proposer.deadline(context)
+        session = await self._proposer.begin(context, deadline)
+        result = await self._proposer.propose(
+            context, session, deadline, CreateBackup(), {}
+        )
+        ordered = applied(result)
+        await self._replicator.wait_applied(ordered.index, timeout_s=deadline.left_s())
+        async with self._state.transaction() as transaction:
+            policy = await policies.current(transaction)
+        recipients = tuple(policy.backup_recipients.split())
+        if not recipients:
+            # A retry of what was ordered while there were some.
+            raise Refused(NO_RECIPIENT)
+        return self._pieces(recipients, await self._term())
+
+    async def _pieces(
+        self, recipients: tuple[str, ...], term: int
+    ) -> AsyncGenerator[BackupPiece, None]:
+        async with self._one_at_a_time:
+            with self._folder() as folder:
+                signed = await asyncio.to_thread(self._take, folder, recipients, term)
+                pieces = backup_files.pieces(signed, folder / backup_files.STATE)
+                offset = 0
+                while (content := await asyncio.to_thread(next, pieces, b"")) != b"":
+                    yield BackupPiece(content=content, offset=offset, signed=signed)
+                    offset += len(content)
+        await self._note(signed.manifest)
+
+    @contextlib.contextmanager
+    def _folder(self) -> Iterator[Path]:
+        """Lend a folder for what nobody else may read; it goes with all in it."""
+        with tempfile.TemporaryDirectory(
+            prefix="backup.", dir=self._source.directory
+        ) as folder:
+            yield Path(folder)
+
+    def _take(
+        self, folder: Path, recipients: tuple[str, ...], term: int
+    ) -> SignedManifest:
+        """Write a snapshot, encrypt it, and say what it is of. In a thread."""
+        plain = folder / "state.db"
+        facts = self._source.write_snapshot(plain)
+        manifest = describe(
+            plain,
+            facts,
+            term=term,
+            recipients=recipients,
+            taken_at_ms=self._clock.now_ms(),
+            node_id=self._replicator.node_id,
+            version=self._source.version,
+            key_id=self._sealing.active_key,
+        )
+        age_files.encrypt(plain, folder / backup_files.STATE, recipients)
+        plain.unlink()
+        return backup_files.sign(self._sealing, manifest)
+
+    async def _term(self) -> int:
+        """Return the term that this node is in."""
+        own, *_ = await self._replicator.status(digest=False, timeout_s=NOTE_S)
+        return own.term
+
+    async def _note(self, manifest: BackupManifest) -> None:
+        """Have the log say that there is a backup, and of what."""
+        call = Call(
+            command=NoteBackup(
+                index=manifest.index,
+                digest=manifest.digest,
+                taken_at_ms=manifest.taken_at_ms,
+            ),
+            request=RequestKey(
+                caller=f"node:{self._replicator.node_id}",
+                method="NoteBackup",
+                request_id=RequestId(self._entropy.uuid()),
+                tag=0,
+            ),
+            node_id=self._replicator.node_id,
+            session_id=NO_SESSION,
+            at_ms=0,
+        )
+        await self._replicator.propose(Proposal(call=call), timeout_s=NOTE_S)
+
+
+def describe(
+    plain: Path,
+    facts: SnapshotFacts,
+    *,
+    term: int,
+    recipients: tuple[str, ...],
+    taken_at_ms: int,
+    node_id: NodeId,
+    version: str,
+    key_id: int,
+) -> BackupManifest:
+    """Return what the state in the file *plain* is of."""
+    uri = read_only_uri(plain)
+    with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
+        meta = dict(db.execute("SELECT name, value FROM meta").fetchall())
+        sequence, head = db.execute(
+            "SELECT sequence, hash FROM audit_events ORDER BY sequence DESC LIMIT 1"
+        ).fetchone()
+    return BackupManifest(
+        format=backup_files.FORMAT,
+        cluster_id=str(meta["cluster_id"]),
+        epoch=meta.get("epoch", FIRST_EPOCH),
+        index=facts.index,
+        term=term,
+        digest=facts.digest,
+        audit_sequence=sequence,
+        audit_head=head.hex(),
+        state_at_ms=meta["now_ms"],
+        taken_at_ms=taken_at_ms,
+        node_id=node_id,
+        version=version,
+        state_bytes=plain.stat().st_size,
+        state_sha256=backup_files.sha256_of(plain),
+        recipients=recipients,
+        key_id=key_id,
+    )

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The recovery bundle: what a restore needs and no backup has (P5).
+
+An age file with a JSON object in it, for an operator to keep offline, apart from
+the backups: `format` 1, `cluster_id`, `ring` (the text of the key ring), and
+`files`, others that were put beside it (an authority's key, say), in base64.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sparecode_node.services.secrets.keyring import KeyRing
+
+FORMAT = 1
+BUNDLE_BYTES_MAX = 4 * 1024 * 1024
+
+
+class BundleError(Exception):
+    """It is not a recovery bundle that can be used; quotes nothing of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """A key ring, and what else is lost with the last node."""
+
+    ring: KeyRing
+    files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+
+
+def to_bytes(bundle: Bundle) -> bytes:
+    """Return the text of a bundle, secret as what is in it."""
+    content = {
+        "format": FORMAT,
+        "cluster_id": bundle.ring.cluster_id,
+        "ring": bundle.ring.to_bytes().decode(),
+        "files": {
+            name: base64.b64encode(data).decode()
+            for name, data in sorted(bundle.files.items())
+        },
+    }
+    return json.dumps(content, indent=2).encode() + b"\n"
+
+
+def from_bytes(text: bytes) -> Bundle:
+    """Return the bundle of a text of `to_bytes`. Raises `BundleError`."""
+    try:
+        content: dict[str, Any] = json.loads(text)
+        if content["format"] != FORMAT:
+            raise BundleError(
+                f"the bundle has format {content['format']}; this software reads {FORMAT}"
+            )
+        return Bundle(
+            ring=KeyRing.from_bytes(content["ring"].encode()),
+            files={
+                _name(name): base64.b64decode(data, validate=True)
+                for name, data in content["files"].items()
+            },
+        )
+    except (AttributeError, KeyError, TypeError, ValueError, binascii.Error):
+        raise BundleError("it opens, but is not a recovery bundle") from None
+
+
+def _name(name: str) -> str:
+    """Refuse a name that leads out of the folder it is written to."""
+    if not name or name.startswith(".") or "/" in name or "\0" in name:
+        raise ValueError(name)
+    return name

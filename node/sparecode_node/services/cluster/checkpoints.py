@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Signed statements on the audit log: so many events, with this head (U2).
+
+The signing key is derived from the active key of the ring, so every member
+signs alike and there is nothing more to carry from node to node. The public key
+is for those who verify: it belongs with the CA's certificate.
+"""
+
+import json
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from sparecode_node.domain.ids import KeyId
+from sparecode_node.queries.audit import AuditHead
+from sparecode_node.services.secrets.keyring import KeyRing
+from sparecode_node.services.secrets.sealing import Sealing
+
+FIRST_LINE = b"sparecode audit checkpoint 1\n"
+"""Nothing else that the key might sign begins so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """What the audit log was at a moment, signed."""
+
+    cluster_id: str
+    sequence: int
+    head: bytes
+    at_ms: int
+    key_id: KeyId
+    public_key: bytes
+    signature: bytes
+
+
+def sign(sealing: Sealing, head: AuditHead, *, at_ms: int) -> Checkpoint:
+    """Sign the head of the audit log with the active key."""
+    key_id, key = sealing.checkpoint_key()
+    message = signed_bytes(
+        cluster_id=sealing.cluster_id, head=head, at_ms=at_ms, key_id=key_id
+    )
+    return Checkpoint(
+        cluster_id=sealing.cluster_id,
+        sequence=head.sequence,
+        head=head.hash,
+        at_ms=at_ms,
+        key_id=key_id,
+        public_key=key.public_key().public_bytes_raw(),
+        signature=key.sign(message),
+    )
+
+
+def signed_bytes(
+    *, cluster_id: str, head: AuditHead, at_ms: int, key_id: KeyId
+) -> bytes:
+    """Return what is signed: the contract documents it at `Checkpoint`."""
+    content = {
+        "at_ms": at_ms,
+        "cluster_id": cluster_id,
+        "head": head.hash.hex(),
+        "key_id": key_id,
+        "sequence": head.sequence,
+    }
+    return FIRST_LINE + json.dumps(
+        content, ensure_ascii=True, sort_keys=True, separators=(",", ":")
+    ).encode("ascii")
+
+
+def public_keys(ring: KeyRing) -> str:
+    """
+    Return the public key of every key that the ring holds or held, in PEM.
+
+    For those who verify: checkpoints outlive the key that has signed them.
+    """
+    known = {
+        key_id: Ed25519PublicKey.from_public_bytes(public)
+        for key_id, public in ring.retired.items()
+    }
+    known |= {
+        key_id: ring.checkpoint_key(key_id).public_key() for key_id in ring.key_ids
+    }
+    return "".join(
+        known[key_id]
+        .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        .decode("ascii")
+        for key_id in sorted(known)
+    )

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Use cases: the cluster as the called node sees it, once or again and again."""
+
+import asyncio
+import enum
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.queries import cluster, membership
+from sparecode_node.queries.cluster import LastBackup
+from sparecode_node.queries.state import LocalState
+from sparecode_node.replication.members import MemberRole
+from sparecode_node.replication.replicator import MemberStatus, Replicator
+from sparecode_node.services.access.authorization import Authorization
+from sparecode_node.services.ambient import Clock
+from sparecode_node.services.context import CallContext, Deadline
+from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.statemachine.feature_level import FIRST
+
+WATCH_MS_DEFAULT, WATCH_MS_MIN, WATCH_MS_MAX = 1_000, 200, 60_000
+"""Between two looks."""
+_LOOK_S = 2.0
+"""For one look: a member that does not answer shall not hold up the rest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberView:
+    """One member as it sees itself, or as the called node fails to see it."""
+
+    node_id: NodeId
+    reachable: bool
+    is_primary: bool
+    term: int
+    commit_index: int
+    applied_index: int
+    lag: int
+    """How far its applied index is behind the highest commit index seen."""
+    digest: str
+    """Of its state at its applied index; empty if not asked for."""
+    version: str
+    clock_offset_ms: int
+    """Its clock minus the called node's, as far as one round trip tells."""
+    audit_sequence: int = 0
+    """Events in its audit log."""
+    audit_head: str = ""
+    """Hash of the last of them; equal wherever there are equally many (U1)."""
+    feature_level: int = 0
+    """The newest that its software knows."""
+    votes: bool = True
+    """False: a learner, which is sent everything and counts for no quorum."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterStatus:
+    """Every member, in the order of node ids."""
+
+    node_id: NodeId
+    """The node that answered."""
+    primary: NodeId | None
+    quorum: bool
+    """A quorum of members was reached."""
+    members: tuple[MemberView, ...]
+    cluster_id: str
+    """Empty before the cluster is initialized."""
+    feature_level: int = FIRST
+    """That all members know; see statemachine/feature_level.py."""
+    last_backup: LastBackup | None = None
+
+
+class Standing(enum.StrEnum):
+    """How far a node is on its way."""
+
+    VOTER = "voter"
+    """Counts for every quorum, and may lead."""
+    LEARNER = "learner"
+    """Is sent everything; votes as soon as it has caught up."""
+    ADMITTED = "admitted"
+    """Was admitted, and is about to become a learner."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedMember:
+    """A member, or a node that is about to become one."""
+
+    node_id: NodeId
+    address: str
+    standing: Standing
+
+
+class Cluster:
+    """Shows the cluster to operators."""
+
+    def __init__(
+        self,
+        *,
+        replicator: Replicator,
+        state: LocalState,
+        authorization: Authorization,
+        clock: Clock,
+    ) -> None:
+        self._replicator = replicator
+        self._state = state
+        self._authorization = authorization
+        self._clock = clock
+
+    async def status(
+        self, context: CallContext, *, digest: bool = False
+    ) -> ClusterStatus:
+        """
+        Return every member's state.
+
+        Works without a quorum, with a session valid in the local state (P2).
+        Raises `NotSignedInError`, `NotPermittedError`.
+        """
+        deadline = Deadline.of(context, self._clock)
+        await self._authorization.find(context, deadline)
+        return await self._look(digest=digest, timeout_s=deadline.left_s())
+
+    async def watch(
+        self, context: CallContext, *, every_ms: int
+    ) -> AsyncIterator[ClusterStatus]:
+        """
+        Yield the state again and again, until shortly before the caller's deadline.
+
+        Raises as `status`, also later: a session that has ended sees no more.
+        """
+        every_ms = every_ms or WATCH_MS_DEFAULT
+        if not WATCH_MS_MIN <= every_ms <= WATCH_MS_MAX:
+            raise InvalidFieldError(
+                "interval", f"must be {WATCH_MS_MIN} ms to {WATCH_MS_MAX} ms"
+            )
+        deadline = Deadline.of(context, self._clock)
+        while True:
+            await self._authorization.find(context, deadline)
+            yield await self._look(
+                digest=False, timeout_s=min(_LOOK_S, deadline.left_s())
+            )
+            if deadline.left_s() <= every_ms / 1000 + _LOOK_S:
+                return
+            await asyncio.sleep(every_ms / 1000)
+
+    async def members(
+        self, context: CallContext, *, stale_ok: bool
+    ) -> tuple[ListedMember, ...]:
+        """
+        Return the members, and who is about to become one, by node id.
+
+        With *stale_ok* it works without a quorum, and on a node that was removed and
+        has not heard of it. Raises `NotSignedInError`, `NotPermittedError`,
+        `ProposeError`.
+        """
+        deadline = Deadline.of(context, self._clock)
+        await self._authorization.find(context, deadline)
+        if not stale_ok:
+            await self._replicator.read_barrier(timeout_s=deadline.left_s())
+        async with self._state.transaction() as transaction:
+            known = await membership.nodes(transaction)
+        listed = {
+            member.node_id: ListedMember(
+                node_id=member.node_id,
+                address=member.address,
+                standing=Standing(member.role.value),
+            )
+            for member in self._replicator.members()
+        }
+        for node in known:
+            if not node.removed and node.node_id not in listed:
+                listed[node.node_id] = ListedMember(
+                    node_id=node.node_id,
+                    address=node.address,
+                    standing=Standing.ADMITTED,
+                )
+        return tuple(listed[node_id] for node_id in sorted(listed))
+
+    async def _look(self, *, digest: bool, timeout_s: float) -> ClusterStatus:
+        members = await self._replicator.status(digest=digest, timeout_s=timeout_s)
+        now_ms = self._clock.now_ms()
+        async with self._state.transaction() as transaction:
+            cluster_id = await cluster.cluster_id(transaction)
+            feature_level = await cluster.feature_level(transaction)
+            last_backup = await cluster.last_backup(transaction)
+        newest = max((member.commit_index for member in members), default=0)
+        voters = [each for each in members if each.role is MemberRole.VOTER]
+        reachable = sum(voter.reachable for voter in voters)
+        return ClusterStatus(
+            node_id=self._replicator.node_id,
+            primary=self._replicator.primary,
+            quorum=reachable > len(voters) // 2,
+            members=tuple(
+                _view(member, newest, now_ms)
+                for member in sorted(members, key=lambda member: member.node_id)
+            ),
+            cluster_id=cluster_id,
+            feature_level=feature_level,
+            last_backup=last_backup,
+        )
+
+
+def _view(member: MemberStatus, newest: int, now_ms: int) -> MemberView:
+    """Set a member's status against the cluster's."""
+    votes = member.role is MemberRole.VOTER
+    if not member.reachable:
+        return MemberView(
+            node_id=member.node_id,
+            reachable=False,
+            is_primary=False,
+            term=0,
+            commit_index=0,
+            applied_index=0,
+            lag=0,
+            digest="",
+            version="",
+            clock_offset_ms=0,
+            votes=votes,
+        )
+    return MemberView(
+        node_id=member.node_id,
+        reachable=True,
+        is_primary=member.is_primary,
+        term=member.term,
+        commit_index=member.commit_index,
+        applied_index=member.applied_index,
+        lag=max(0, newest - member.applied_index),
+        digest=member.digest,
+        version=member.version,
+        clock_offset_ms=member.clock_ms - now_ms,
+        audit_sequence=member.audit_sequence,
+        audit_head=member.audit_head,
+        feature_level=member.feature_level,
+        votes=votes,
+    )

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Use cases: changing the cluster itself, for operators."""
+
+import asyncio
+from collections.abc import Callable
+
+from sparecode_node.domain.ids import NodeId, RequestId
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.queries import membership
+from sparecode_node.queries.state import LocalState
+from sparecode_node.replication.errors import ChangeRefusedError
+from sparecode_node.replication.replicator import Replicator
+from sparecode_node.services import fields
+from sparecode_node.services.context import CallContext, Deadline
+from sparecode_node.services.errors import Refused, refusal
+from sparecode_node.services.proposing import Proposer, applied
+from sparecode_node.services.secrets.sealing import Sealing
+from sparecode_node.services.secrets.tickets import JoinTicket, door_of
+from sparecode_node.statemachine.commands.cluster_commands import (
+    AddMember,
+    CreateJoinTicket,
+    RemoveMember,
+    TransferPrimary,
+)
+from sparecode_node.statemachine.results import JoinTicketCreated
+
+SETTLE_S = 5.0
+"""For members to hear of each other, after the primary has handed over to leave."""
+AGAIN_S = 0.2
+
+
+class ClusterChanges:
+    """
+    Orders a change in the log, where it is judged and recorded, and has it done.
+
+    Every method raises `InvalidFieldError`, `NotSignedInError`,
+    `NotPermittedError`, `Refused` and `ProposeError`.
+    """
+
+    def __init__(
+        self,
+        *,
+        proposer: Proposer,
+        replicator: Replicator,
+        sealing: Sealing,
+        state: LocalState,
+        authorities: Callable[[], tuple[bytes, ...]],
+    ) -> None:
+        """Take note of *authorities*: those of the members, DER, for the tickets."""
+        self._proposer = proposer
+        self._replicator = replicator
+        self._sealing = sealing
+        self._state = state
+        self._authorities = authorities
+
+    async def transfer_primary(self, context: CallContext, *, target: str) -> NodeId:
+        """
+        Have the member *target* lead, or whoever has most of the log.
+
+        Returns who leads then. Raises `Refused` (`MEMBER_UNKNOWN`,
+        `MEMBER_NOT_READY`) with the same primary as before.
+        """
+        wanted = fields.node_id("target", target) if target else None
+        deadline = self._proposer.deadline(context)
+        session = await self._proposer.begin(context, deadline)
+        command = TransferPrimary(target=wanted)
+        said = {"target": target}
+        await self._proposer.propose(context, session, deadline, command, said)
+        try:
+            return await self._replicator.transfer_primary(
+                wanted, timeout_s=deadline.left_s()
+            )
+        except ChangeRefusedError as error:
+            raise refusal(error.rejected) from error
+
+    async def create_join_ticket(
+        self, context: CallContext, *, node_id: str
+    ) -> JoinTicket:
+        """
+        Let the node *node_id* be admitted, once and within 15 minutes (P5).
+
+        A retry gets the same ticket; an older one of the node is void by it. Raises
+        `Refused` (`MEMBER_EXISTS`, `MEMBER_REMOVED`, `TICKETS_FULL`).
+        """
+        wanted = fields.node_id("node_id", node_id)
+        deadline = self._proposer.deadline(context)
+        session = await self._proposer.begin(context, deadline)
+        await self._refuse_founder(wanted)
+        request_id = RequestId(context.request_id.lower())
+        secret = self._sealing.join_secret(session.administrator, request_id, wanted)
+        command = CreateJoinTicket(
+            node_id=wanted, certificate=door_of(secret, wanted).certificate
+        )
+        said = {"node_id": node_id}
+        result = await self._proposer.propose(context, session, deadline, command, said)
+        if not isinstance(result, JoinTicketCreated):
+            raise TypeError(f"unexpected result: {type(result).__name__}")
+        return JoinTicket(
+            secret=secret,
+            node_id=wanted,
+            cluster_id=self._sealing.cluster_id,
+            authorities=self._authorities(),
+            members=tuple(
+                (member.node_id, member.address)
+                for member in self._replicator.members()
+            ),
+            ends_at_ms=result.ends_at_ms,
+        )
+
+    async def add_member(
+        self, context: CallContext, *, node_id: str, address: str
+    ) -> int:
+        """
+        Add a node whose key ring and certificate came by another way than a ticket.
+
+        Returns the index of the commit; the primary adds it as a learner soon, and
+        has it vote when it has caught up. Raises `Refused` (`MEMBER_EXISTS`,
+        `MEMBER_REMOVED`).
+        """
+        wanted = fields.node_id("node_id", node_id)
+        address = fields.address("address", address)
+        deadline = self._proposer.deadline(context)
+        session = await self._proposer.begin(context, deadline)
+        await self._refuse_founder(wanted, address)
+        command = AddMember(node_id=wanted, address=address)
+        said = {"node_id": node_id, "address": address}
+        result = await self._proposer.propose(context, session, deadline, command, said)
+        return applied(result).index
+
+    async def remove_member(self, context: CallContext, *, node_id: str) -> None:
+        """
+        Have a member be none any more, for ever; the primary hands over first.
+
+        Raises `Refused` (`MEMBER_UNKNOWN`, `MEMBER_NOT_READY`) with the members as
+        they were; to ask again is safe.
+        """
+        wanted = fields.node_id("node_id", node_id)
+        deadline = self._proposer.deadline(context)
+        session = await self._proposer.begin(context, deadline)
+        members = {member.node_id for member in self._replicator.members()}
+        if wanted in members and len(members) == 1:
+            raise refusal(
+                Rejected(
+                    Reason.MEMBER_NOT_READY,
+                    f"{wanted} is the only member; a cluster has at least one",
+                )
+            )
+        command = RemoveMember(node_id=wanted, member=wanted in members)
+        said = {"node_id": node_id}
+        await self._proposer.propose(context, session, deadline, command, said)
+        if wanted in members:
+            await self._remove(wanted, deadline)
+
+    async def _remove(self, member: NodeId, deadline: Deadline) -> None:
+        """Have the engine do it; a primary of a moment ago has not heard of all yet."""
+        patient_s = deadline.left_s() - SETTLE_S
+        while True:
+            try:
+                await self._replicator.remove_member(
+                    member, timeout_s=deadline.left_s()
+                )
+            except ChangeRefusedError as error:
+                not_ready = error.rejected.reason is Reason.MEMBER_NOT_READY
+                if not not_ready or deadline.left_s() <= max(patient_s, AGAIN_S * 2):
+                    raise refusal(error.rejected) from error
+                await asyncio.sleep(AGAIN_S)
+            else:
+                return
+
+    async def _refuse_founder(self, node_id: NodeId, address: str = "") -> None:
+        """
+        Refuse what is a member since the beginning: the state has no row of it.
+
+        Of the others apply knows; and whoever asks again gets the first answer (Q1).
+        """
+        async with self._state.transaction() as transaction:
+            known = {node.node_id for node in await membership.nodes(transaction)}
+        for member in self._replicator.members():
+            if member.node_id in known:
+                continue
+            if member.node_id == node_id:
+                raise _exists(f"{node_id} is a member already")
+            if address and member.address == address:
+                raise _exists(f"{address} is the address of {member.node_id}")
+
+
+def _exists(words: str) -> Refused:
+    return refusal(Rejected(Reason.MEMBER_EXISTS, words))

@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Use case of a member: to admit a node that shows its ticket (P5).
+
+Who asks has proved in the handshake that it has the ticket; here it shows whose
+key it has. One command uses the ticket up and records the node. Only after its
+commit a certificate is signed, and the key ring wrapped for that key alone.
+"""
+
+import datetime as dt
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from sparecode_node.domain.ids import NodeId, RequestId, SessionId
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.queries import membership
+from sparecode_node.queries.state import LocalState
+from sparecode_node.replication.links.tls import URI_PREFIX
+from sparecode_node.replication.replicator import Proposal, Replicator
+from sparecode_node.services import fields
+from sparecode_node.services.access.refusals import Refusals
+from sparecode_node.services.ambient import Clock
+from sparecode_node.services.context import Deadline
+from sparecode_node.services.errors import InvalidFieldError, Refused, refusal
+from sparecode_node.services.secrets.sealing import Sealing
+from sparecode_node.services.secrets.wrapping import MemberSecrets, can_wrap, wrap
+from sparecode_node.statemachine.commands import Call, RequestKey
+from sparecode_node.statemachine.commands.cluster_commands import AdmitNode
+from sparecode_node.statemachine.handlers.membership import ticket_id_of
+
+JOIN = "JoiningService/Join"
+
+
+class Authority(Protocol):
+    """The files of this node that make a member."""
+
+    def members_ca(self) -> bytes:
+        """Return the members' authorities, PEM."""
+
+    def agents_ca(self) -> bytes:
+        """Return the agents' authorities, PEM."""
+
+    def can_sign(self) -> bool:
+        """Say whether the key of the members' authority is here."""
+
+    def sign(
+        self,
+        node_id: NodeId,
+        key: ec.EllipticCurvePublicKey,
+        hosts: Sequence[str],
+        now: dt.datetime,
+    ) -> bytes:
+        """Return a member's certificate, PEM."""
+
+    def secrets(self) -> MemberSecrets:
+        """Return the key ring, and the authorities' keys if they are here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joiner:
+    """What a joiner says of itself."""
+
+    ticket_certificate: bytes
+    """What it has shown in the handshake, DER."""
+    request_id: str
+    address: str
+    certificate_request: bytes = b""
+    """DER; empty: it has brought a certificate along."""
+    certificate: bytes = b""
+    """DER."""
+    hosts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """What a joiner is given."""
+
+    cluster_id: str
+    certificate: bytes
+    """PEM; empty: it has one."""
+    members_ca: bytes
+    agents_ca: bytes
+    wrapped: bytes = field(repr=False)
+    members: tuple[tuple[NodeId, str], ...]
+
+
+class Joining:
+    """Admits nodes, on behalf of the cluster."""
+
+    def __init__(
+        self,
+        *,
+        replicator: Replicator,
+        state: LocalState,
+        sealing: Sealing,
+        authority: Authority,
+        refusals: Refusals,
+        clock: Clock,
+    ) -> None:
+        self._replicator = replicator
+        self._state = state
+        self._sealing = sealing
+        self._authority = authority
+        self._refusals = refusals
+        self._clock = clock
+
+    async def admit(self, joiner: Joiner, *, timeout_s: float) -> Admission:
+        """
+        Use the ticket up, and return what makes a member.
+
+        Asked again with the same key and address, it answers again while the
+        ticket is good: the first answer may have got lost. Raises
+        `InvalidFieldError`, `Refused` and `ProposeError`; nothing is changed then.
+        """
+        deadline = Deadline(self._clock, self._clock.monotonic_s() + timeout_s)
+        request_id = fields.request_id(joiner.request_id)
+        joiner = replace(joiner, address=fields.address("address", joiner.address))
+        if len(joiner.hosts) > fields.HOSTS_MAX:
+            raise InvalidFieldError("hosts", f"at most {fields.HOSTS_MAX}")
+        # Before the ticket is used up: no certificate could be signed afterwards.
+        joiner = replace(
+            joiner, hosts=tuple(fields.host("hosts", each) for each in joiner.hosts)
+        )
+        ticket_id = ticket_id_of(joiner.ticket_certificate)
+        await self._replicator.read_barrier(timeout_s=deadline.left_s())
+        async with self._state.transaction() as transaction:
+            node_id = await membership.ticket_node(transaction, ticket_id)
+            known = await membership.nodes(transaction)
+        recorded = any(node.node_id == node_id for node in known)
+        # Whoever is no node any more is refused by apply, which records it too.
+        key = self._key_of(joiner, node_id) if node_id else None
+        if node_id and not recorded:
+            self._check_new(node_id, joiner.address)
+        await self._admit(
+            AdmitNode(
+                ticket_id=ticket_id,
+                address=joiner.address,
+                key_fingerprint=_fingerprint(key) if key else "",
+            ),
+            request_id,
+            deadline,
+        )
+        if node_id is None or key is None:
+            raise TypeError("a ticket that nobody knows was accepted")
+        return self._admission(joiner, node_id, key)
+
+    def _key_of(self, joiner: Joiner, node_id: NodeId) -> ec.EllipticCurvePublicKey:
+        """Return whose key it is, if the certificate is fit to be a member's."""
+        try:
+            if joiner.certificate:
+                return self._key_of_certificate(joiner.certificate, node_id)
+            request = x509.load_der_x509_csr(joiner.certificate_request)
+            if not request.is_signature_valid:
+                raise _unfit("the certificate request is not signed by its key")
+            key = _usable(request.public_key())
+        except ValueError:
+            raise self._noted(_unfit("it is no certificate (DER)"), node_id) from None
+        except Refused as refused:
+            raise self._noted(refused, node_id) from None
+        if not self._authority.can_sign():
+            raise self._noted(
+                refusal(
+                    Rejected(
+                        Reason.AUTHORITY_MISSING,
+                        f"{self._replicator.node_id} does not have the key of the "
+                        "members' authority, so it signs no certificate",
+                    )
+                ),
+                node_id,
+            )
+        return key
+
+    def _key_of_certificate(
+        self, content: bytes, node_id: NodeId
+    ) -> ec.EllipticCurvePublicKey:
+        certificate = x509.load_der_x509_certificate(content)
+        authorities = x509.load_pem_x509_certificates(self._authority.members_ca())
+        if not any(_signed(certificate, each) for each in authorities):
+            raise _unfit("it is not signed by the members' authority of this cluster")
+        names = _member_names(certificate)
+        if names != [f"{URI_PREFIX}{node_id}"]:
+            raise _unfit(
+                f"the ticket is for {node_id}, and the certificate for "
+                f"{', '.join(names) or 'no member'}"
+            )
+        now = dt.datetime.fromtimestamp(self._clock.now_ms() / 1000, dt.UTC)
+        if (
+            not certificate.not_valid_before_utc
+            <= now
+            < certificate.not_valid_after_utc
+        ):
+            raise _unfit("it is not valid now")
+        return _usable(certificate.public_key())
+
+    def _check_new(self, node_id: NodeId, address: str) -> None:
+        """Refuse what is a member since the cluster's beginning."""
+        for member in self._replicator.members():
+            if member.node_id == node_id:
+                words = f"{node_id} is a member already"
+            elif member.address == address:
+                words = f"{address} is the address of {member.node_id}"
+            else:
+                continue
+            raise self._noted(refusal(Rejected(Reason.MEMBER_EXISTS, words)), node_id)
+
+    def _noted(self, refused: Refused, node_id: NodeId) -> Refused:
+        """Have the audit log say it: apply has not seen it (U1)."""
+        reason = refused.rejected.reason.value
+        self._refusals.record(JOIN, reason, f"joiner:{node_id}")
+        return refused
+
+    async def _admit(
+        self, command: AdmitNode, request_id: RequestId, deadline: Deadline
+    ) -> None:
+        tag, *other_tags = self._sealing.request_tags(
+            JOIN, {"address": command.address, "key": command.key_fingerprint}
+        )
+        call = Call(
+            command=command,
+            request=RequestKey(
+                caller=f"joiner:{command.ticket_id}",
+                method=JOIN,
+                request_id=request_id,
+                tag=tag,
+                other_tags=tuple(other_tags),
+            ),
+            node_id=self._replicator.node_id,
+            session_id=SessionId(""),
+            at_ms=0,
+        )
+        result = await self._replicator.propose(
+            Proposal(call=call), timeout_s=deadline.left_s()
+        )
+        if isinstance(result, Rejected):
+            raise refusal(result)
+
+    def _admission(
+        self, joiner: Joiner, node_id: NodeId, key: ec.EllipticCurvePublicKey
+    ) -> Admission:
+        authority, cluster_id = self._authority, self._sealing.cluster_id
+        certificate = b""
+        if not joiner.certificate:
+            now = dt.datetime.fromtimestamp(self._clock.now_ms() / 1000, dt.UTC)
+            certificate = authority.sign(node_id, key, joiner.hosts, now)
+        return Admission(
+            cluster_id=cluster_id,
+            certificate=certificate,
+            members_ca=authority.members_ca(),
+            agents_ca=authority.agents_ca(),
+            wrapped=wrap(
+                authority.secrets(), key, cluster_id=cluster_id, node_id=node_id
+            ),
+            members=tuple(
+                (member.node_id, member.address)
+                for member in self._replicator.members()
+            ),
+        )
+
+
+def _usable(key: object) -> ec.EllipticCurvePublicKey:
+    if not (isinstance(key, ec.EllipticCurvePublicKey) and can_wrap(key)):
+        raise _unfit(
+            "the key ring can be wrapped for keys on the curves P-256, P-384 and P-521 "
+            "only; with another key, carry the ring yourself: sparecode cluster add"
+        )
+    return key
+
+
+def _signed(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def _member_names(certificate: x509.Certificate) -> list[str]:
+    try:
+        names = certificate.extensions.get_extension_for_class(
+            x509.SubjectAlternativeName
+        ).value
+    except x509.ExtensionNotFound:
+        return []
+    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+    return [uri for uri in uris if uri.startswith(URI_PREFIX)]
+
+
+def _fingerprint(key: ec.EllipticCurvePublicKey) -> str:
+    """Return the SHA-256 of a public key, in hexadecimal digits."""
+    return hashlib.sha256(
+        key.public_bytes(
+            serialization.Encoding.DER,
+            serialization.PublicFormat.SubjectPublicKeyInfo,
+        )
+    ).hexdigest()
+
+
+def _unfit(words: str) -> Refused:
+    return refusal(
+        Rejected(Reason.JOINER_CERTIFICATE, f"the joiner's certificate: {words}")
+    )

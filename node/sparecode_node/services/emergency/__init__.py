@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Issuing emergency codes and turning emergency access off."""

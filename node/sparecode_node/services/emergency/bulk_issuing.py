@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Use case: one-time tokencodes for many tokens at once (I12)."""
+
+import uuid
+from collections import Counter
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, replace
+
+from sparecode_node.domain.ids import AdministratorName, TokenSerial
+from sparecode_node.domain.outcomes import Reason
+from sparecode_node.queries import policies, tokens
+from sparecode_node.queries.state import LocalState
+from sparecode_node.replication.errors import OverloadedError
+from sparecode_node.services import fields
+from sparecode_node.services.access.authorization import Session
+from sparecode_node.services.ambient import Entropy
+from sparecode_node.services.context import CallContext, Deadline
+from sparecode_node.services.emergency import issuing
+from sparecode_node.services.emergency.issuing import Drawer, ShownCode, Wish
+from sparecode_node.services.errors import (
+    ApprovalNeededError,
+    InvalidFieldError,
+    NotPermittedError,
+    NotSignedInError,
+    Refused,
+)
+from sparecode_node.services.load.pacing import Pace, Turn
+from sparecode_node.services.load.rates import Rates
+from sparecode_node.services.proposing import Proposer
+from sparecode_node.services.secrets.kdf import Kdf
+from sparecode_node.services.secrets.sealing import Sealing
+from sparecode_node.statemachine.commands.bulk_commands import (
+    IssueTokencodesInBulk,
+    RequestBulkIssue,
+)
+from sparecode_node.statemachine.results import EmergencyAccessSaved
+
+ROWS_MAX = 500
+"""In one call: they fit in a message, and are looked over by a person."""
+BULKS_MAX = 4
+"""At once on one node, and one for each administrator: others issue too."""
+ROW_S = 1.0
+"""With less time left no row is begun: its codes would be lost with the answer."""
+NOT_OF_THE_ROW = frozenset(
+    {Reason.REQUEST_ID_REUSED, Reason.REQUEST_TABLE_FULL, Reason.NOT_INITIALIZED}
+)
+"""Refusals that say nothing of the row: the whole ends with them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BulkRow:
+    """One token of a bulk issue."""
+
+    row: int
+    serial: str
+    count: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BulkResult:
+    """What became of one row."""
+
+    row: int
+    serial: str
+    username: str = ""
+    saved: EmergencyAccessSaved | None = None
+    """None: refused."""
+    codes: tuple[ShownCode, ...] = ()
+    withheld: bool = False
+    """An earlier call's set was committed; its codes cannot be shown again (I9)."""
+    reason: str = ""
+    problem: str = ""
+
+
+class BulkIssuing:
+    """
+    Issues a set for each of many tokens, one after the other.
+
+    One row at a time of all bulk issues on this node is hashed and committed, and
+    then comes a rest: of the lane for issuing they never hold more than one set's
+    worth, of authentication's nothing, and its answers come nearly as fast (I12).
+    """
+
+    def __init__(
+        self,
+        *,
+        proposer: Proposer,
+        state: LocalState,
+        sealing: Sealing,
+        kdf: Kdf,
+        rates: Rates,
+        entropy: Entropy,
+        pace: Pace,
+    ) -> None:
+        self._proposer = proposer
+        self._state = state
+        self._drawer = Drawer(sealing=sealing, kdf=kdf, rates=rates, entropy=entropy)
+        self._entropy = entropy
+        self._pace = pace
+        self._running: set[AdministratorName] = set()
+
+    async def issue(
+        self,
+        context: CallContext,
+        *,
+        rows: Sequence[BulkRow],
+        count: int | None,
+        wish: Wish,
+    ) -> AsyncGenerator[BulkResult, None]:
+        """
+        Return the results, each as soon as its row is decided.
+
+        They end early, without an error, when too little of the caller's time is
+        left for another row. Every row has a request id of its own: who asks again
+        for rows that were decided gets the same results without their codes.
+        Raises `InvalidFieldError`, `NotSignedInError`, `NotPermittedError`,
+        `Refused` and `ProposeError`.
+        """
+        _check(rows, count)
+        wish.check()
+        deadline = self._proposer.deadline(context)
+        session = await self._proposer.begin(context, deadline)
+        await self._announce(context, session, deadline, rows)
+
+        async def results() -> AsyncGenerator[BulkResult, None]:
+            # Not before somebody reads: what is never begun need not be ended.
+            self._enter(session.administrator)
+            try:
+                for row in rows:
+                    async with self._pace.turn() as turn:
+                        if row is not rows[0] and not deadline.allows(ROW_S):
+                            return
+                        result = await self._issue_row(
+                            context, session, deadline, row, count, wish, turn
+                        )
+                    yield result
+            finally:
+                self._running.discard(session.administrator)
+
+        return results()
+
+    async def _announce(
+        self,
+        context: CallContext,
+        session: Session,
+        deadline: Deadline,
+        rows: Sequence[BulkRow],
+    ) -> None:
+        """Say what is about to come: another administrator may have to agree (P3)."""
+        # Whoever goes on with the rest of a bulk asks for less than before.
+        announcement = replace(context, request_id=self._entropy.uuid())
+        serials = tuple(TokenSerial(row.serial) for row in rows)
+        await self._proposer.propose(
+            announcement,
+            session,
+            deadline,
+            RequestBulkIssue(serials=serials),
+            {"serials": " ".join(serials)},
+        )
+
+    def _enter(self, administrator: AdministratorName) -> None:
+        if administrator in self._running or len(self._running) >= BULKS_MAX:
+            raise OverloadedError("too many bulk issues at once; try again later")
+        self._running.add(administrator)
+
+    async def _issue_row(
+        self,
+        context: CallContext,
+        session: Session,
+        deadline: Deadline,
+        row: BulkRow,
+        count: int | None,
+        wish: Wish,
+        turn: Turn,
+    ) -> BulkResult:
+        serial = TokenSerial(row.serial)
+        wanted = count if row.count is None else row.count
+        result = BulkResult(row=row.row, serial=row.serial)
+        drawn = self._drawer.nothing()
+
+        async def prepare() -> IssueTokencodesInBulk:
+            nonlocal drawn, result
+            async with self._state.transaction() as transaction:
+                policy = await policies.current(transaction)
+                found = await tokens.find_with_user(transaction, serial)
+            user = found[1] if found else None
+            number = issuing.count_of(wanted, policy)
+            if user is not None:
+                result = replace(result, username=user.username)
+                with turn.aside():  # Hashing gives way by its lane's priority.
+                    drawn = await self._drawer.draw(
+                        user,
+                        policy,
+                        number,
+                        deadline,
+                        administrator=session.administrator,
+                    )
+            return wish.issuing_in_bulk(serial, user, policy, drawn)
+
+        said = {"serial": row.serial, "count": wanted, **wish.said()}
+        try:
+            saved = await self._proposer.settle(
+                _of_row(context, row), session, deadline, prepare, said
+            )
+        except InvalidFieldError as error:
+            return replace(result, reason="FIELD", problem=str(error))
+        except (NotSignedInError, NotPermittedError, ApprovalNeededError):
+            raise
+        except Refused as refused:
+            reason, detail = refused.rejected.reason, refused.rejected.detail
+            if reason in NOT_OF_THE_ROW:
+                raise
+            return replace(result, reason=reason.name, problem=detail)
+        if not isinstance(saved, EmergencyAccessSaved):
+            raise TypeError(f"unexpected result: {type(saved).__name__}")
+        withheld = saved.set_id != drawn.set_id
+        return replace(
+            result,
+            saved=saved,
+            codes=() if withheld else drawn.shown,
+            withheld=withheld,
+        )
+
+
+def _check(rows: Sequence[BulkRow], count: int | None) -> None:
+    """Check the form of a whole bulk. Raises `InvalidFieldError`."""
+    if not 1 <= len(rows) <= ROWS_MAX:
+        raise InvalidFieldError("rows", f"must be 1 to {ROWS_MAX}, not {len(rows)}")
+    for at, row in enumerate(rows):
+        fields.serial(row.serial, f"rows[{at}].serial")
+        if row.row < 1:
+            raise InvalidFieldError(f"rows[{at}].row", "must be 1 or more")
+        if row.count is not None and row.count < 1:
+            raise InvalidFieldError(f"rows[{at}].count", "must be 1 or more")
+    if count is not None and count < 1:
+        raise InvalidFieldError("count", "must be 1 or more")
+    for field, values in (
+        ("row", Counter(str(row.row) for row in rows)),
+        ("serial", Counter(row.serial for row in rows)),
+    ):
+        [(value, times)] = values.most_common(1)
+        if times > 1:
+            raise InvalidFieldError("rows", f"{field} {value} is there {times} times")
+
+
+def _of_row(context: CallContext, row: BulkRow) -> CallContext:
+    """Return the context of one row, with a request id of its own (Q1)."""
+    name = uuid.uuid5(uuid.UUID(context.request_id), f"row {row.row}")
+    return replace(context, request_id=str(name))

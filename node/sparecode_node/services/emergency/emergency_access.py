@@ -1,0 +1,339 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Use cases: one-time tokencodes that stand in for a lost token (I, R)."""
+
+from dataclasses import dataclass, field
+
+from sparecode_node.domain.emergency_access import RecoveryPolicy
+from sparecode_node.domain.ids import TokenSerial
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.policy import Policy
+from sparecode_node.domain.tokens import Token
+from sparecode_node.domain.users import User
+from sparecode_node.queries import emergency_access, policies, tokens
+from sparecode_node.queries.state import LocalState, ReadTransaction
+from sparecode_node.queries.views import EmergencyAccessView, Page
+from sparecode_node.services import fields
+from sparecode_node.services.access.authorization import Session
+from sparecode_node.services.ambient import Entropy
+from sparecode_node.services.context import CallContext, Read
+from sparecode_node.services.emergency import issuing
+from sparecode_node.services.emergency.issuing import Drawer, Lifetime, ShownCode, Wish
+from sparecode_node.services.errors import InvalidFieldError, Refused
+from sparecode_node.services.load.rates import Rates
+from sparecode_node.services.proposing import Proposer
+from sparecode_node.services.reading import Reader
+from sparecode_node.services.secrets.kdf import Kdf
+from sparecode_node.services.secrets.sealing import (
+    BrokenSealError,
+    Draft,
+    FieldValue,
+    Sealing,
+)
+from sparecode_node.statemachine.commands import (
+    DisableEmergencyAccess,
+    IssueFixedTokencode,
+    SaveEmergencyAccess,
+)
+from sparecode_node.statemachine.results import (
+    Applied,
+    EmergencyAccessSaved,
+    Result,
+)
+
+__all__ = ["Emergency", "Generated", "Issued", "Lifetime", "ShownCode"]
+
+DRAFT_BYTES_MAX = 16 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generated:
+    """Codes that are not active until the draft is saved (I3)."""
+
+    codes: tuple[ShownCode, ...]
+    draft: bytes = field(repr=False)
+    """Sealed; holds verifiers, never codes."""
+    draft_ends_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issued:
+    """Codes that are live, unless an earlier call with this id had issued others."""
+
+    saved: EmergencyAccessSaved
+    codes: tuple[ShownCode, ...]
+    """Empty if *withheld*."""
+    withheld: bool
+    """An earlier call's set was committed; its codes cannot be shown again (I9)."""
+
+
+class Emergency:
+    """
+    Issues sets of one-time tokencodes and shows who is in emergency access.
+
+    Every method raises `InvalidFieldError`, `NotSignedInError`,
+    `NotPermittedError`, `Refused` and `ProposeError`.
+    """
+
+    def __init__(
+        self,
+        *,
+        proposer: Proposer,
+        reader: Reader,
+        state: LocalState,
+        sealing: Sealing,
+        kdf: Kdf,
+        rates: Rates,
+        entropy: Entropy,
+    ) -> None:
+        self._proposer = proposer
+        self._reader = reader
+        self._state = state
+        self._sealing = sealing
+        self._drawer = Drawer(sealing=sealing, kdf=kdf, rates=rates, entropy=entropy)
+        self._entropy = entropy
+
+    async def generate(
+        self, context: CallContext, *, serial: str, count: int | None = None
+    ) -> Generated:
+        """Draw codes and a draft of their set; changes nothing. Without *count*: as many as policy says."""
+        key = fields.serial(serial)
+        deadline = self._proposer.deadline(context)
+        session = await self._proposer.session(context, deadline)
+        now_ms = await self._proposer.barrier(deadline)
+        token, user, policy = await self._find(key)
+        wanted = issuing.count_of(count, policy)
+        if token is None:
+            raise Refused(_unknown(key))
+        problem = issuing.problem(token, user, wanted, policy, now_ms)
+        if problem is not None:
+            raise Refused(problem)
+        if user is None:
+            raise TypeError("an assigned token without a user")
+        drawn = await self._drawer.draw(
+            user, policy, wanted, deadline, administrator=session.administrator
+        )
+        draft = Draft(
+            draft_id=self._entropy.uuid(),
+            administrator=session.administrator,
+            serial=key,
+            user_id=user.user_id,
+            auth_version=user.auth_version,
+            policy_version=policy.version,
+            key_id=drawn.key_id,
+            set_id=drawn.set_id,
+            code_length=policy.code_length,
+            ends_at_ms=now_ms + policy.draft_lifetime_ms,
+            verifiers=tuple(code.verifier for code in drawn.sealed),
+        )
+        return Generated(
+            codes=drawn.shown,
+            draft=self._sealing.seal_draft(draft),
+            draft_ends_at_ms=draft.ends_at_ms,
+        )
+
+    async def save(
+        self,
+        context: CallContext,
+        *,
+        serial: str,
+        draft: bytes,
+        lifetime: Lifetime,
+        recovery: RecoveryPolicy,
+        keep_unused_codes: bool = False,
+        weaken_recovery_policy: bool = False,
+    ) -> EmergencyAccessSaved:
+        """Make a generated set live, once, on whichever node (I3)."""
+        key = fields.serial(serial)
+        wish = Wish(
+            lifetime=lifetime,
+            recovery=recovery,
+            keep_unused_codes=keep_unused_codes,
+            weaken_recovery_policy=weaken_recovery_policy,
+        )
+        wish.check()
+        deadline = self._proposer.deadline(context)
+        session = await self._proposer.begin(context, deadline)
+        command = wish.saving_draft(self._opened(draft, key, session))
+        said = {"serial": serial, "draft": draft, **wish.said()}
+        result = await self._proposer.propose(context, session, deadline, command, said)
+        return _saved(result)
+
+    async def issue(
+        self,
+        context: CallContext,
+        *,
+        serial: str,
+        count: int | None = None,
+        lifetime: Lifetime,
+        recovery: RecoveryPolicy,
+        keep_unused_codes: bool = False,
+        weaken_recovery_policy: bool = False,
+    ) -> Issued:
+        """Generate and save in one step; the codes leave after the commit (I2)."""
+        key = fields.serial(serial)
+        wish = Wish(
+            lifetime=lifetime,
+            recovery=recovery,
+            keep_unused_codes=keep_unused_codes,
+            weaken_recovery_policy=weaken_recovery_policy,
+        )
+        wish.check()
+        deadline = self._proposer.deadline(context)
+        session = await self._proposer.begin(context, deadline)
+        drawn = self._drawer.nothing()
+
+        async def prepare() -> SaveEmergencyAccess:
+            nonlocal drawn
+            _, user, policy = await self._find(key)
+            wanted = issuing.count_of(count, policy)
+            if user is None:
+                # Apply says why; and whether the id has an answer already.
+                return wish.saving_set(key, None, policy, drawn)
+            drawn = await self._drawer.draw(
+                user, policy, wanted, deadline, administrator=session.administrator
+            )
+            return wish.saving_set(key, user, policy, drawn)
+
+        said = {"serial": serial, "count": count, **wish.said()}
+        saved = _saved(
+            await self._proposer.settle(context, session, deadline, prepare, said)
+        )
+        # Another set was committed under this id by an earlier call, whose codes
+        # nobody can read back (I9).
+        withheld = saved.set_id != drawn.set_id
+        return Issued(
+            saved=saved, codes=() if withheld else drawn.shown, withheld=withheld
+        )
+
+    async def issue_fixed(
+        self,
+        context: CallContext,
+        *,
+        serial: str,
+        lifetime: Lifetime,
+        recovery: RecoveryPolicy,
+        weaken_recovery_policy: bool = False,
+    ) -> Issued:
+        """Issue one code that may be used until its end, not only once (I11)."""
+        key = fields.serial(serial)
+        wish = Wish(
+            lifetime=lifetime,
+            recovery=recovery,
+            keep_unused_codes=False,
+            weaken_recovery_policy=weaken_recovery_policy,
+        )
+        wish.check()
+        deadline = self._proposer.deadline(context)
+        session = await self._proposer.begin(context, deadline)
+        drawn = self._drawer.nothing()
+
+        async def prepare() -> IssueFixedTokencode:
+            nonlocal drawn
+            _, user, policy = await self._find(key)
+            if user is not None:
+                drawn = await self._drawer.draw(
+                    user, policy, 1, deadline, administrator=session.administrator
+                )
+            return issuing.fixed(key, user, policy, drawn, wish)
+
+        said = {"serial": serial, **wish.said()}
+        saved = _saved(
+            await self._proposer.settle(context, session, deadline, prepare, said)
+        )
+        withheld = saved.set_id != drawn.set_id
+        return Issued(
+            saved=saved, codes=() if withheld else drawn.shown, withheld=withheld
+        )
+
+    async def get(
+        self, context: CallContext, serial: str, *, stale_ok: bool = False
+    ) -> Read[EmergencyAccessView]:
+        """Return the emergency access of one token, with its sets."""
+        key = fields.serial(serial)
+
+        async def query(
+            transaction: ReadTransaction, now_ms: int
+        ) -> EmergencyAccessView:
+            found = await emergency_access.get(transaction, key, now_ms=now_ms)
+            if found is None:
+                raise Refused(_unknown(key))
+            return found
+
+        return await self._reader.read(context, query, stale_ok=stale_ok)
+
+    async def list(
+        self,
+        context: CallContext,
+        *,
+        page_size: int = 0,
+        page_token: str = "",
+        live_codes_max: int = 0,
+        end_before_ms: int | None = None,
+        stale_ok: bool = False,
+    ) -> Read[Page[EmergencyAccessView]]:
+        """Return a page of the tokens in emergency access, in the order of serials."""
+        size = fields.page_size(page_size)
+        if live_codes_max < 0:
+            raise InvalidFieldError("live_codes_max", "must be 0 (all) or more")
+        fields.time_ms("end_before", end_before_ms)
+
+        async def query(
+            transaction: ReadTransaction, now_ms: int
+        ) -> Page[EmergencyAccessView]:
+            return await emergency_access.page(
+                transaction,
+                size=size,
+                page_token=page_token,
+                live_codes_max=live_codes_max,
+                end_before_ms=end_before_ms,
+                now_ms=now_ms,
+            )
+
+        return await self._reader.read(context, query, stale_ok=stale_ok)
+
+    async def disable(
+        self, context: CallContext, *, serial: str, reinstate_token: bool = False
+    ) -> Applied:
+        """Void all live codes of a token; accept the token again if asked (R2)."""
+        command = DisableEmergencyAccess(
+            serial=fields.serial(serial), reinstate_token=reinstate_token
+        )
+        said: dict[str, FieldValue] = {
+            "serial": serial,
+            "reinstate_token": reinstate_token,
+        }
+        return await self._proposer.change(context, command, said)
+
+    async def _find(
+        self, serial: TokenSerial
+    ) -> tuple[Token | None, User | None, Policy]:
+        """Return what a set is issued for, as this node knows it."""
+        async with self._state.transaction() as transaction:
+            policy = await policies.current(transaction)
+            found = await tokens.find_with_user(transaction, serial)
+        token, user = found or (None, None)
+        return token, user, policy
+
+    def _opened(self, draft: bytes, serial: TokenSerial, session: Session) -> Draft:
+        """Return the draft, if it is this administrator's and for this token (I3)."""
+        if len(draft) > DRAFT_BYTES_MAX:
+            raise InvalidFieldError("draft", f"has more than {DRAFT_BYTES_MAX} bytes")
+        try:
+            opened = self._sealing.unseal_draft(draft)
+        except BrokenSealError as error:
+            raise InvalidFieldError("draft", str(error)) from None
+        if opened.serial != serial:
+            raise InvalidFieldError("draft", "was generated for another token")
+        if opened.administrator != session.administrator:
+            raise InvalidFieldError("draft", "was generated by another administrator")
+        return opened
+
+
+def _unknown(serial: TokenSerial) -> Rejected:
+    return Rejected(Reason.TOKEN_UNKNOWN, f"there is no token {serial}", "serial")
+
+
+def _saved(result: Result) -> EmergencyAccessSaved:
+    if not isinstance(result, EmergencyAccessSaved):
+        raise TypeError(f"unexpected result: {type(result).__name__}")
+    return result

@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From an administrator's wish to codes that are shown and verifiers that are kept."""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from sparecode_node.domain import issuing
+from sparecode_node.domain.emergency_access import RecoveryPolicy
+from sparecode_node.domain.ids import (
+    AdministratorName,
+    KeyId,
+    SetId,
+    TokenSerial,
+    UserId,
+)
+from sparecode_node.domain.outcomes import Rejected
+from sparecode_node.domain.policy import Policy
+from sparecode_node.domain.tokens import Token
+from sparecode_node.domain.users import User
+from sparecode_node.services import fields
+from sparecode_node.services.ambient import Entropy
+from sparecode_node.services.context import Deadline
+from sparecode_node.services.emergency.drawing import draw_codes, grouped
+from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.services.load.rates import Rates
+from sparecode_node.services.secrets.kdf import Kdf, KdfInput, Lane, Secret
+from sparecode_node.services.secrets.sealing import Draft, FieldValue, Sealing
+from sparecode_node.statemachine.commands import (
+    IssueFixedTokencode,
+    SaveEmergencyAccess,
+    SealedCode,
+)
+from sparecode_node.statemachine.commands.bulk_commands import IssueTokencodesInBulk
+
+NO_DRAFT: Final = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lifetime:
+    """How long a set lives; neither: until the token expires (I7)."""
+
+    ends_at_ms: int | None = None
+    duration_ms: int | None = None
+    """From the commit on, by the primary's clock."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownCode:
+    """One code as its owner reads it, `K7PM-4XQ2`; shown once, by who drew it (I9)."""
+
+    ordinal: int
+    code: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrawnSet:
+    """New codes: for the eyes of one administrator, and for the log."""
+
+    set_id: SetId
+    key_id: KeyId
+    shown: tuple[ShownCode, ...]
+    sealed: tuple[SealedCode, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What is asked for, apart from the codes."""
+
+    lifetime: Lifetime
+    recovery: RecoveryPolicy
+    keep_unused_codes: bool
+    weaken_recovery_policy: bool
+
+    def check(self) -> None:
+        """Check the form. Raises `InvalidFieldError`."""
+        fields.time_ms("lifetime.end_time", self.lifetime.ends_at_ms)
+        duration_ms = self.lifetime.duration_ms
+        if self.lifetime.ends_at_ms is not None and duration_ms is not None:
+            raise InvalidFieldError("lifetime", "must be an end or a duration")
+        if duration_ms is not None and not 0 < duration_ms <= fields.TIME_MAX_MS:
+            raise InvalidFieldError("lifetime.duration", "must be more than 0")
+
+    def said(self) -> dict[str, FieldValue]:
+        """Return the request's fields, for its tag (Q1)."""
+        return {
+            "end_time": self.lifetime.ends_at_ms,
+            "duration": self.lifetime.duration_ms,
+            "recovery_policy": self.recovery.value,
+            "keep_unused_codes": self.keep_unused_codes,
+            "weaken_recovery_policy": self.weaken_recovery_policy,
+        }
+
+    def saving_draft(self, draft: Draft) -> SaveEmergencyAccess:
+        """Return the command that saves a draft (I3)."""
+        return SaveEmergencyAccess(
+            serial=draft.serial,
+            user_id=draft.user_id,
+            auth_version=draft.auth_version,
+            policy_version=draft.policy_version,
+            key_id=draft.key_id,
+            set_id=draft.set_id,
+            code_length=draft.code_length,
+            codes=sealed_codes(draft.verifiers),
+            ends_at_ms=self.lifetime.ends_at_ms,
+            lifetime_ms=self.lifetime.duration_ms,
+            recovery=self.recovery,
+            keep_unused_codes=self.keep_unused_codes,
+            weaken_recovery_policy=self.weaken_recovery_policy,
+            draft_id=draft.draft_id,
+            draft_ends_at_ms=draft.ends_at_ms,
+        )
+
+    def saving_set(
+        self, serial: TokenSerial, user: User | None, policy: Policy, drawn: DrawnSet
+    ) -> SaveEmergencyAccess:
+        """Return the command that issues a set in one step (I2)."""
+        return SaveEmergencyAccess(
+            serial=serial,
+            user_id=user.user_id if user else UserId(""),
+            auth_version=user.auth_version if user else 0,
+            policy_version=policy.version,
+            key_id=drawn.key_id,
+            set_id=drawn.set_id,
+            code_length=policy.code_length,
+            codes=drawn.sealed,
+            ends_at_ms=self.lifetime.ends_at_ms,
+            lifetime_ms=self.lifetime.duration_ms,
+            recovery=self.recovery,
+            keep_unused_codes=self.keep_unused_codes,
+            weaken_recovery_policy=self.weaken_recovery_policy,
+            draft_id=NO_DRAFT,
+            draft_ends_at_ms=0,
+        )
+
+    def issuing_in_bulk(
+        self, serial: TokenSerial, user: User | None, policy: Policy, drawn: DrawnSet
+    ) -> IssueTokencodesInBulk:
+        """Return the command that issues a set as one of many."""
+        return IssueTokencodesInBulk(
+            serial=serial,
+            user_id=user.user_id if user else UserId(""),
+            auth_version=user.auth_version if user else 0,
+            policy_version=policy.version,
+            key_id=drawn.key_id,
+            set_id=drawn.set_id,
+            code_length=policy.code_length,
+            verifiers=tuple(code.verifier for code in drawn.sealed),
+            ends_at_ms=self.lifetime.ends_at_ms,
+            lifetime_ms=self.lifetime.duration_ms,
+            recovery=self.recovery,
+            weaken_recovery_policy=self.weaken_recovery_policy,
+        )
+
+
+def fixed(
+    serial: TokenSerial,
+    user: User | None,
+    policy: Policy,
+    drawn: DrawnSet,
+    wish: Wish,
+) -> IssueFixedTokencode:
+    """Return the command that issues a fixed tokencode (I11)."""
+    return IssueFixedTokencode(
+        serial=serial,
+        user_id=user.user_id if user else UserId(""),
+        auth_version=user.auth_version if user else 0,
+        policy_version=policy.version,
+        key_id=drawn.key_id,
+        set_id=drawn.set_id,
+        code_length=policy.code_length,
+        verifier=drawn.sealed[0].verifier if drawn.sealed else b"",
+        ends_at_ms=wish.lifetime.ends_at_ms,
+        lifetime_ms=wish.lifetime.duration_ms,
+        recovery=wish.recovery,
+        weaken_recovery_policy=wish.weaken_recovery_policy,
+    )
+
+
+class Drawer:
+    """Draws sets of codes, and hashes them in the lane for issuing (I5, I12)."""
+
+    def __init__(
+        self, *, sealing: Sealing, kdf: Kdf, rates: Rates, entropy: Entropy
+    ) -> None:
+        self._sealing = sealing
+        self._kdf = kdf
+        self._rates = rates
+        self._entropy = entropy
+
+    def nothing(self) -> DrawnSet:
+        """Return a set without codes: apply will say why there are none."""
+        return DrawnSet(
+            set_id=SetId(self._entropy.uuid()),
+            key_id=self._sealing.active_key,
+            shown=(),
+            sealed=(),
+        )
+
+    async def draw(
+        self,
+        user: User,
+        policy: Policy,
+        count: int,
+        deadline: Deadline,
+        *,
+        administrator: AdministratorName,
+    ) -> DrawnSet:
+        """Draw *count* codes for a user. Raises `RateError`, `HashingOverloadedError`."""
+        self._rates.issue(administrator=administrator, codes=count)
+        set_id, key_id = SetId(self._entropy.uuid()), self._sealing.active_key
+        codes = draw_codes(
+            self._entropy,
+            alphabet=policy.code_alphabet,
+            length=policy.code_length,
+            count=count,
+        )
+        hashes = await self._kdf.derive(
+            [
+                KdfInput(secret=Secret.CODE, salt=user.code_salt, text=code)
+                for code in codes
+            ],
+            lane=Lane.ISSUING,
+            timeout_s=deadline.left_s(),
+        )
+        return DrawnSet(
+            set_id=set_id,
+            key_id=key_id,
+            shown=tuple(
+                ShownCode(ordinal=ordinal, code=grouped(code))
+                for ordinal, code in enumerate(codes, start=1)
+            ),
+            sealed=sealed_codes(
+                tuple(
+                    self._sealing.code_verifier(hashed, user.user_id, set_id, key_id)
+                    for hashed in hashes
+                )
+            ),
+        )
+
+
+def sealed_codes(verifiers: tuple[bytes, ...]) -> tuple[SealedCode, ...]:
+    """Return the codes of a set, numbered from 1."""
+    return tuple(
+        SealedCode(ordinal=ordinal, verifier=verifier)
+        for ordinal, verifier in enumerate(verifiers, start=1)
+    )
+
+
+def count_of(wanted: int | None, policy: Policy) -> int:
+    """Return how many codes to draw; the policy's default if nobody says (I4)."""
+    if wanted is None:
+        return policy.codes_per_set_default
+    most = policy.codes_per_set_max
+    if not 1 <= wanted <= most:
+        raise InvalidFieldError("count", f"must be 1 to {most}; is {wanted}")
+    return wanted
+
+
+def problem(
+    token: Token, user: User | None, count: int, policy: Policy, now_ms: int
+) -> Rejected | None:
+    """
+    Say why codes for this token would not be saved, before any are shown (I1, I6).
+
+    Only what no wish changes: the wish comes with Save, and apply judges again.
+    """
+    issue = issuing.issue(
+        token,
+        user,
+        sets=(),
+        count=count,
+        wish=issuing.Wish(
+            ends_at_ms=None,
+            lifetime_ms=policy.lifetime_ms_max,
+            recovery=RecoveryPolicy.DENY,
+            keep_unused_codes=False,
+            weaken_recovery_policy=False,
+        ),
+        policy=policy,
+        now_ms=now_ms,
+    )
+    return issue if isinstance(issue, Rejected) else None

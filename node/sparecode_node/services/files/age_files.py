@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What leaves the cluster is encrypted as `age` does it (age-encryption.org/v1).
+
+X25519, HKDF-SHA-256 and ChaCha20-Poly1305 in chunks; or a passphrase, by scrypt.
+A documented format with other implementations: an operator can open a backup or
+a recovery bundle with `age` alone, years from now.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from io import BufferedIOBase
+from pathlib import Path
+from typing import IO, cast
+
+import pyrage
+
+from sparecode_node.services.secrets.keyring import forbidden_bits
+
+IDENTITY_PREFIX = "AGE-SECRET-KEY-"
+KEY_FILE_BYTES_MAX = 65_536
+
+
+class AgeError(Exception):
+    """It cannot be encrypted or opened; the message says why, and quotes no key."""
+
+
+class _Pieces:
+    """
+    A file, read and written by Python code.
+
+    The library holds Python's lock while it computes. Between the pieces that it
+    asks for, whoever waits for the lock gets it: the engine's thread above all.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def read(self, size: int = -1) -> bytes:
+        """Return so many bytes, or fewer at the end."""
+        return self._file.read(size)
+
+    def write(self, data: bytes) -> int:
+        """Write all of it."""
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        """Have nothing left here."""
+        self._file.flush()
+
+
+def new_identity() -> tuple[str, str]:
+    """Draw a key pair; return the secret key and the public one, as age writes them."""
+    identity = pyrage.x25519.Identity.generate()
+    return str(identity), str(identity.to_public())
+
+
+def recipient_problem(recipient: str) -> str:
+    """Return what is wrong with a public key; empty if nothing is."""
+    try:
+        pyrage.x25519.Recipient.from_str(recipient)
+    except pyrage.RecipientError as error:
+        return str(error) or "not an age public key"
+    return ""
+
+
+def encrypt(source: Path, target: Path, recipients: Sequence[str]) -> None:
+    """Encrypt a file to everybody who holds a key of *recipients*. Raises `AgeError`."""
+    try:
+        keys = [pyrage.x25519.Recipient.from_str(each) for each in recipients]
+        with source.open("rb") as plain, target.open("xb") as sealed:
+            pyrage.encrypt_io(_lent(plain), _lent(sealed), keys)
+    except (pyrage.RecipientError, pyrage.EncryptError) as error:
+        raise AgeError(f"it cannot be encrypted: {error}") from None
+
+
+def decrypt(sealed: IO[bytes], plain: IO[bytes], identities: Sequence[str]) -> None:
+    """Decrypt with whichever of *identities* it was encrypted to. Raises `AgeError`."""
+    try:
+        keys = [pyrage.x25519.Identity.from_str(each) for each in identities]
+        pyrage.decrypt_io(_lent(sealed), _lent(plain), keys)
+    except pyrage.IdentityError:
+        raise AgeError("the key file holds something that is no age key") from None
+    except pyrage.DecryptError as error:
+        raise AgeError(
+            f"it does not open ({error}): it is damaged, or was encrypted to another key"
+        ) from None
+    except OSError as error:
+        # The library says of a damaged chunk that it cannot be read.
+        raise AgeError(f"it does not open: {error}") from None
+
+
+def encrypt_bytes(plain: bytes, recipients: Iterable[str]) -> bytes:
+    """Encrypt a little to everybody who holds a key of *recipients*."""
+    try:
+        keys = [pyrage.x25519.Recipient.from_str(each) for each in recipients]
+        return pyrage.encrypt(plain, keys)
+    except (pyrage.RecipientError, pyrage.EncryptError) as error:
+        raise AgeError(f"it cannot be encrypted: {error}") from None
+
+
+def encrypt_with_passphrase(plain: bytes, passphrase: str) -> bytes:
+    """Encrypt a little under a passphrase; that takes seconds on purpose."""
+    return pyrage.passphrase.encrypt(plain, passphrase)
+
+
+def decrypt_bytes(
+    sealed: bytes, *, identities: Sequence[str] = (), passphrase: str = ""
+) -> bytes:
+    """Decrypt with a key or the passphrase. Raises `AgeError`."""
+    try:
+        if passphrase:
+            return pyrage.passphrase.decrypt(sealed, passphrase)
+        keys = [pyrage.x25519.Identity.from_str(each) for each in identities]
+        return pyrage.decrypt(sealed, keys)
+    except pyrage.IdentityError:
+        raise AgeError("the key file holds something that is no age key") from None
+    except pyrage.DecryptError as error:
+        raise AgeError(
+            f"it does not open ({error}): it is damaged, or the key or passphrase is "
+            "another one"
+        ) from None
+
+
+def read_identities(path: Path) -> tuple[str, ...]:
+    """Return the secret keys of a key file that nobody else reads. Raises `AgeError`."""
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            if status.st_mode & forbidden_bits(status.st_uid, os.geteuid()):
+                raise AgeError(
+                    f"{path}: others than its owner have access; chmod 600 {path}"
+                )
+            lines = file.read(KEY_FILE_BYTES_MAX).decode("ascii").split()
+    except OSError as error:
+        raise AgeError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise AgeError(f"{path}: not an age key file") from None
+    found = tuple(line for line in lines if line.startswith(IDENTITY_PREFIX))
+    if not found:
+        raise AgeError(f"{path}: no age key in it ({IDENTITY_PREFIX}...)")
+    return found
+
+
+def _lent(file: IO[bytes]) -> BufferedIOBase:
+    # Reading, writing and flushing are all that the library asks of a file.
+    return cast("BufferedIOBase", _Pieces(file))

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A backup, opened and computed anew: whether it holds what its manifest says."""
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+from sparecode_node.domain.audit import GENESIS_HASH, AuditEvent, chain_hash
+from sparecode_node.services.files import age_files, backup_files
+from sparecode_node.services.files.backup_files import (
+    BackupFileError,
+    BackupManifest,
+    SignedManifest,
+)
+from sparecode_node.statemachine.snapshots import SnapshotError, read_facts
+from sparecode_node.statemachine.tables.schema import read_only_uri
+
+
+def open_backup(path: Path, target: Path, identities: Sequence[str]) -> SignedManifest:
+    """
+    Decrypt the state of a backup into the new file *target*, and verify all of it.
+
+    Everything but who signed it, which takes a key ring or a public key. Raises
+    `BackupFileError` and `AgeError`; then there is no *target*.
+    """
+    try:
+        with backup_files.open_state(path) as (signed, sealed):
+            descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as plain:
+                age_files.decrypt(sealed, plain, identities)
+                plain.flush()
+                os.fsync(plain.fileno())
+        _check(path, target, signed.manifest)
+    except OSError as error:
+        target.unlink(missing_ok=True)
+        raise BackupFileError(f"{target}: {error.strerror or error}") from error
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
+    return signed
+
+
+def _check(path: Path, plain: Path, manifest: BackupManifest) -> None:
+    """Compare the state with what the manifest says of it. Raises `BackupFileError`."""
+    size = plain.stat().st_size
+    if size != manifest.state_bytes:
+        raise BackupFileError(
+            f"{path}: the state has {size} bytes, not {manifest.state_bytes}"
+        )
+    if backup_files.sha256_of(plain) != manifest.state_sha256:
+        raise BackupFileError(f"{path}: the state has another SHA-256")
+    try:
+        facts = read_facts(plain)
+    except SnapshotError as error:
+        raise BackupFileError(f"{path}: {error}") from error
+    if (facts.index, facts.digest) != (manifest.index, manifest.digest):
+        raise BackupFileError(
+            f"{path}: the state is that of entry {facts.index}, digest {facts.digest}; "
+            f"the manifest says entry {manifest.index}, digest {manifest.digest}"
+        )
+    uri = read_only_uri(plain)
+    with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
+        _check_audit(path, db, manifest)
+
+
+def _check_audit(path: Path, db: sqlite3.Connection, manifest: BackupManifest) -> None:
+    """Compute every hash of the audit log anew (U1)."""
+    sequence, head = 0, GENESIS_HASH
+    db.row_factory = sqlite3.Row
+    for row in db.execute(
+        "SELECT sequence, at_ms, actor, node, action, target, outcome, reason, detail, "
+        "hash FROM audit_events ORDER BY sequence"
+    ):
+        fields = dict(row)
+        hashed = fields.pop("hash")
+        event = AuditEvent(**fields)
+        if event.sequence != sequence + 1 or chain_hash(head, event) != hashed:
+            raise BackupFileError(
+                f"{path}: the audit log is broken at event {sequence + 1}"
+            )
+        sequence, head = event.sequence, hashed
+    if (sequence, head.hex()) != (manifest.audit_sequence, manifest.audit_head):
+        raise BackupFileError(
+            f"{path}: the audit log ends at event {sequence}, and not as the manifest "
+            f"says at event {manifest.audit_sequence}"
+        )

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+CSV from outside: the first line names the columns, every other one is a row.
+
+A column that nobody knows is refused, and not skipped: it may be a known one
+with a slip in it. Spreadsheets put an apostrophe before what is to stay text;
+it is taken away.
+"""
+
+import csv
+import io
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.services.files.file_bounds import check_size
+
+Cells = Mapping[str, str]
+"""A row's cells by column, without spaces around; empty where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class CsvRow:
+    """One row: its cells, or what is wrong with it."""
+
+    cells: Cells
+    problem: str = ""
+
+
+def read_csv(
+    content: bytes, *, needed: Collection[str], known: Collection[str]
+) -> list[CsvRow]:
+    """
+    Return the rows, without blank ones. *known*: columns that may be there too.
+
+    Raises `InvalidFieldError` on `content`; the message names the line.
+    """
+    check_size(content)
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise InvalidFieldError("content", "not text in UTF-8") from None
+    if "\0" in text:
+        raise InvalidFieldError("content", "not text: it holds a zero")
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows: list[CsvRow] = []
+    try:
+        columns = [name.strip().lower() for name in next(reader, [])]
+        _check(columns, needed, known)
+        rows.extend(
+            _row(columns, cells)
+            for cells in reader
+            if any(cell.strip() for cell in cells)
+        )
+    except csv.Error as error:
+        raise InvalidFieldError("content", f"line {reader.line_num}: {error}") from None
+    return rows
+
+
+def _check(columns: list[str], needed: Collection[str], known: Collection[str]) -> None:
+    """Refuse a first line that does not name the columns."""
+    allowed = [*needed, *known]
+    says = f"the first line names columns: {', '.join(allowed)}"
+    for name in columns:
+        if name not in allowed:
+            raise InvalidFieldError(
+                "content", f"column {name[:64]!r} is not known; {says}"
+            )
+        if columns.count(name) > 1:
+            raise InvalidFieldError("content", f"column {name} is there twice")
+    for name in needed:
+        if name not in columns:
+            raise InvalidFieldError("content", f"no column {name}; {says}")
+
+
+def _row(columns: list[str], cells: list[str]) -> CsvRow:
+    found = {
+        name: cell.strip().removeprefix("'")
+        for name, cell in zip(columns, cells, strict=False)
+    }
+    missing = {name: "" for name in columns if name not in found}
+    problem = ""
+    if len(cells) > len(columns):
+        problem = f"it has {len(cells)} cells; there are {len(columns)} columns"
+    return CsvRow(cells=found | missing, problem=problem)

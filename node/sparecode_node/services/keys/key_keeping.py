@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Keeps the ring and its file in step with the state, and lends keys to members (P5).
+
+The state's file is written first, in the engine's thread; what follows from it for
+the ring is known at once, and written to its file soon after. A crash in between
+costs nothing: what was held is held, and at the next start the state says the same
+again.
+"""
+
+import asyncio
+import contextlib
+import logging
+import sqlite3
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+from sparecode_node.domain.ids import KeyId, NodeId
+from sparecode_node.domain.keys import KeyInUse, KeysInState
+from sparecode_node.replication.links.key_exchange import (
+    CannotHoldError,
+    KeyExchange,
+    fetch_at_start,
+)
+from sparecode_node.replication.links.tls import PeerTls
+from sparecode_node.services.secrets.keyring import KeyRing, KeyRingError
+from sparecode_node.services.secrets.keyring_form import KEY_BYTES, WaitingKey
+from sparecode_node.services.secrets.ring_file import RingFile
+from sparecode_node.statemachine.tables import key_tables
+from sparecode_node.statemachine.tables.schema import read_only_uri
+
+log = logging.getLogger(__name__)
+
+FETCH_S = 2.0
+"""For one member's answer, when a key is missing."""
+RETRY_S = 1.0
+
+
+class KeyKeeper:
+    """The one who changes a node's ring."""
+
+    def __init__(self, ring: KeyRing, file: RingFile) -> None:
+        self._ring = ring
+        self._file = file
+        self.exchange = KeyExchange(self)
+        """By which the other members are reached, once this node takes part."""
+        # The engine's thread follows the state while the loop takes what others hand
+        # out. Held for a moment, never over an await.
+        self._changing = threading.Lock()
+        self._writing = asyncio.Lock()
+        self._changed = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def ring(self) -> KeyRing:
+        """The ring, to read."""
+        return self._ring
+
+    def follow(self, state: KeysInState) -> None:
+        """Be what the state says. Any thread."""
+        with self._changing:
+            changed = self._ring.follow(state)
+        if changed or self._ring.missing:
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._changed.set)
+        else:
+            self._changed.set()
+
+    # --- What other members want
+
+    async def hold(self, key: bytes, *, replaces: KeyId) -> bytes:
+        """Keep a key that may be activated, for good. Raises `CannotHoldError`."""
+        if len(key) != KEY_BYTES:
+            raise CannotHoldError(f"a key has {KEY_BYTES} bytes, not {len(key)}")
+        with self._changing:
+            fingerprint = self._ring.hold(WaitingKey(replaces=replaces, key=key))
+        try:
+            await self._save()
+        except KeyRingError as error:
+            raise CannotHoldError(str(error)) from error
+        return fingerprint
+
+    def lent(self, wanted: KeyInUse) -> bytes | None:
+        """Return a key that another member lacks, if it is here."""
+        key = self._ring.find(wanted)
+        if key is not None:
+            log.info("key_lent", extra={"key_id": wanted.key_id})
+        return key
+
+    def take(self, wanted: KeyInUse, key: bytes) -> bool:
+        """Take a key that was missing; say whether it is the one."""
+        with self._changing:
+            return self._ring.take(wanted, key)
+
+    # --- In the background
+
+    async def run(self) -> None:
+        """Write what has changed and fetch what is missing, until cancelled."""
+        self._loop = asyncio.get_running_loop()
+        told: tuple[KeyInUse, ...] = ()
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            done = await self._fetch_missing()
+            try:
+                await self._save()
+            except KeyRingError as error:
+                log.error("key_ring_not_saved", extra={"cause": str(error)})  # noqa: TRY400
+                done = False
+            if self._ring.missing != told:
+                told = self._ring.missing
+                for key in told:
+                    log.error("key_missing", extra={"key_id": key.key_id})
+            if not done:
+                await asyncio.sleep(RETRY_S)
+                self._changed.set()
+
+    async def _fetch_missing(self) -> bool:
+        """Ask the other members for what is missing; say whether all is there then."""
+        for wanted in self._ring.missing:
+            key = await self.exchange.fetch(wanted, timeout_s=FETCH_S)
+            if key is not None and self.take(wanted, key):
+                log.info("key_fetched", extra={"key_id": wanted.key_id})
+        return not self._ring.missing
+
+    async def _save(self) -> None:
+        async with self._writing:
+            await asyncio.to_thread(self._file.save, self._ring)
+
+
+async def open_ring(
+    ring: KeyRing,
+    file: RingFile,
+    state: Path,
+    *,
+    others: Mapping[NodeId, str],
+    tls: PeerTls,
+) -> KeyKeeper:
+    """
+    Return the keeper of a ring and its file, with every key that the state uses.
+
+    A node that was away while the key was replaced asks the *others* for it. Raises
+    `KeyRingError` if it cannot be had: without it this node could not tell a right
+    passcode from a wrong one.
+    """
+    keeper = KeyKeeper(ring, file)
+    found = await asyncio.to_thread(_keys_in_file, state)
+    if found is not None:
+        keeper.follow(found)
+    for wanted in keeper.ring.missing:
+        key = await fetch_at_start(others, tls, wanted, timeout_s=FETCH_S)
+        if key is None or not keeper.take(wanted, key):
+            raise KeyRingError(
+                f"{file.path}: lacks key {wanted.key_id}, which the cluster uses, and no "
+                "other member could give it: start another member first, or copy the "
+                "key ring of one that runs"
+            )
+        log.info("key_fetched", extra={"key_id": wanted.key_id})
+        file.save(keeper.ring)
+    return keeper
+
+
+def _keys_in_file(state: Path) -> KeysInState | None:
+    """Return the keys that a state uses; None: there is no state, or one of before."""
+    if not state.exists():
+        return None
+    uri = read_only_uri(state)
+    with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
+        known = db.execute(
+            "SELECT 1 FROM sqlite_schema WHERE name = 'ring_keys'"
+        ).fetchone()
+        return key_tables.keys_of(db) if known else None

@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Use case: another key for the whole cluster, while it serves (T3, P5).
+
+    draw -> every voter writes it to its ring -> activate -> seal anew -> retire
+
+Nothing is made with the key before all voters hold it. From the activation on the
+log says what is under way, so any node may show it and any primary goes on with it
+(`resealing`); this call only watches. Asked again, it watches what is under way.
+"""
+
+import asyncio
+import enum
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, replace
+
+from sparecode_node.domain.ids import KeyId
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.queries import seals
+from sparecode_node.queries.state import LocalState
+from sparecode_node.replication.links.key_exchange import (
+    CannotHoldError,
+    KeyNotHeldError,
+)
+from sparecode_node.replication.replicator import Replicator
+from sparecode_node.services.access.authorization import Session
+from sparecode_node.services.ambient import Entropy
+from sparecode_node.services.context import CallContext, Deadline
+from sparecode_node.services.errors import Refused
+from sparecode_node.services.keys.key_keeping import KeyKeeper
+from sparecode_node.services.keys.resealing import unopened
+from sparecode_node.services.proposing import Proposer
+from sparecode_node.services.secrets.keyring_form import KEY_BYTES
+from sparecode_node.services.secrets.sealing import Sealing
+from sparecode_node.statemachine.commands.key_commands import ActivateKey, SealKind
+
+HAND_S = 5.0
+"""For one member to write a key to its ring, and until the way to it is there."""
+LOOK_S = 0.1
+"""Between two looks at what has been done."""
+STALLED_S = 2.0
+"""Without any progress for so long, what is left is looked at: perhaps it is broken."""
+UNOPENED_MAX = 100
+"""So many are told of."""
+LEAVE_S = 1.0
+"""With less time left the caller is to ask again."""
+
+
+class Phase(enum.Enum):
+    """Where a rotation is."""
+
+    HANDING_OUT = enum.auto()
+    RESEALING = enum.auto()
+    RETIRING = enum.auto()
+    DONE = enum.auto()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnopenedSeal:
+    """A value that does not open with the key that it says; which one, never what."""
+
+    kind: SealKind
+    row: str
+    """Serial, set, administrator, user id, or number of the approval."""
+    serial: str
+    """Of codes: their token."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RotationProgress:
+    """How far a rotation has got."""
+
+    phase: Phase
+    key_id: KeyId
+    """The active key."""
+    done: int = 0
+    every: int = 0
+    """Members that hold the key; or rows that are sealed with it, of so many."""
+    retires_at_ms: int | None = None
+    """When the older keys go; None: they are gone."""
+    resumed: bool = False
+    """It was under way when this call came."""
+    unopened: tuple[UnopenedSeal, ...] = ()
+    """What cannot be sealed anew, as far as it is known."""
+    stopped: bool = False
+    """Nothing else is left to do: the old key stays until those are replaced."""
+
+
+class Rotation:
+    """Rotates the key, on whichever node."""
+
+    def __init__(
+        self,
+        *,
+        proposer: Proposer,
+        replicator: Replicator,
+        state: LocalState,
+        keeper: KeyKeeper,
+        entropy: Entropy,
+    ) -> None:
+        self._proposer = proposer
+        self._replicator = replicator
+        self._state = state
+        self._keeper = keeper
+        self._entropy = entropy
+
+    async def rotate(
+        self, context: CallContext, *, at_once: bool, keep_old_key: bool
+    ) -> AsyncGenerator[RotationProgress, None]:
+        """
+        Return the progress; it ends when all is sealed anew, or with little time left.
+
+        *at_once*: the older keys go as soon as nothing is sealed with them, and the
+        end is waited for: for a key that somebody else may know. Otherwise they go
+        when nothing that was handed out under them can be used any more. Raises
+        `NotSignedInError`, `NotPermittedError`, `Refused` (`KEY_NOT_HELD`,
+        `KEY_REPLACED`) and `ProposeError`.
+        """
+        deadline = self._proposer.deadline(context)
+        session = await self._proposer.begin(context, deadline)
+        await self._proposer.barrier(deadline)
+
+        async def progress() -> AsyncGenerator[RotationProgress, None]:
+            resumed = (await self._progress()).phase is Phase.RESEALING
+            if not resumed:
+                async for each in self._hand_out_and_activate(
+                    context, session, deadline, at_once=at_once, keep=keep_old_key
+                ):
+                    yield each
+            async for each in self._watch(deadline, to_the_end=at_once):
+                yield replace(each, resumed=resumed)
+
+        return progress()
+
+    async def progress(self, context: CallContext) -> RotationProgress:
+        """
+        Return how far the last rotation has got, by what is applied here.
+
+        Needs no quorum. Raises `NotSignedInError`, `NotPermittedError`.
+        """
+        await self._proposer.session(context, self._proposer.deadline(context))
+        return await self._progress()
+
+    async def _hand_out_and_activate(
+        self,
+        context: CallContext,
+        session: Session,
+        deadline: Deadline,
+        *,
+        at_once: bool,
+        keep: bool,
+    ) -> AsyncGenerator[RotationProgress, None]:
+        """Draw a key, and make it the active one when every voter holds it."""
+        replaces = self._keeper.ring.active
+        key = self._entropy.token_bytes(KEY_BYTES)
+        others = self._keeper.exchange.others
+        held = RotationProgress(
+            phase=Phase.HANDING_OUT, key_id=replaces, every=len(others) + 1
+        )
+        yield held
+        try:
+            fingerprint = await self._keeper.hold(key, replaces=replaces)
+            yield (held := replace(held, done=held.done + 1))
+            for node_id in others:
+                await self._keeper.exchange.hand_to(
+                    node_id,
+                    key,
+                    replaces=replaces,
+                    fingerprint=fingerprint,
+                    timeout_s=min(HAND_S, deadline.left_s()),
+                )
+                yield (held := replace(held, done=held.done + 1))
+        except (CannotHoldError, KeyNotHeldError) as error:
+            raise Refused(Rejected(Reason.KEY_NOT_HELD, str(error))) from error
+        command = ActivateKey(
+            fingerprint=fingerprint,
+            replaces=replaces,
+            at_once=at_once,
+            keep_old_key=keep,
+        )
+        said = {"at_once": at_once, "keep_old_key": keep}
+        await self._proposer.propose(context, session, deadline, command, said)
+        await self._proposer.barrier(deadline)
+
+    async def _watch(
+        self, deadline: Deadline, *, to_the_end: bool
+    ) -> AsyncGenerator[RotationProgress, None]:
+        """
+        Tell how far the primary has got, by what is applied here.
+
+        It goes on past a value that does not open, and ends when only such are left:
+        the old key cannot go then, and no waiting helps.
+        """
+        told: RotationProgress | None = None
+        moved_left_s = deadline.left_s()
+        while True:
+            each = await self._progress()
+            if told is None or (each.phase, each.done) != (told.phase, told.done):
+                moved_left_s = deadline.left_s()
+            elif each.phase is Phase.RESEALING and (
+                moved_left_s - deadline.left_s() >= STALLED_S
+            ):
+                each = await self._with_unopened(each)
+            if each != told:
+                yield each
+                told = each
+            if each.phase is Phase.DONE or each.stopped:
+                return
+            if each.phase is Phase.RETIRING and not to_the_end:
+                return
+            if deadline.left_s() < LEAVE_S:
+                return
+            await asyncio.sleep(LOOK_S)
+
+    async def _with_unopened(self, progress: RotationProgress) -> RotationProgress:
+        """Add what does not open. Any member can tell: all hold the same keys."""
+        async with self._state.transaction() as transaction:
+            left = await seals.to_replace(
+                transaction, progress.key_id, most=UNOPENED_MAX
+            )
+        closed = await asyncio.to_thread(
+            unopened, Sealing(self._keeper.ring), left, progress.key_id
+        )
+        return replace(
+            progress,
+            unopened=tuple(
+                UnopenedSeal(kind=each.kind, row=each.row, serial=each.serial)
+                for each in closed
+            ),
+            stopped=bool(left) and len(closed) == len(left),
+        )
+
+    async def _progress(self) -> RotationProgress:
+        async with self._state.transaction() as transaction:
+            keys = await seals.keys(transaction)
+            counts = await seals.counts(transaction, keys.active)
+        ends = [each.retire_at_ms for each in keys.aging if each.retire_at_ms]
+        phase = Phase.DONE
+        if keys.aging:
+            phase = Phase.RESEALING if counts.old else Phase.RETIRING
+        return RotationProgress(
+            phase=phase,
+            key_id=keys.active,
+            done=counts.every - counts.old,
+            every=counts.every,
+            retires_at_ms=max(ends, default=None),
+        )

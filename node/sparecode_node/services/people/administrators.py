@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Use cases: the people who manage the service (P1, P2)."""
+
+from dataclasses import dataclass
+
+from sparecode_node.domain.administrators import Role
+from sparecode_node.domain.ids import NO_KEY, AdministratorName, KeyId, NameKey
+from sparecode_node.domain.users import fold
+from sparecode_node.queries import administrators
+from sparecode_node.queries.administrators import AdministratorView
+from sparecode_node.queries.state import LocalState, ReadTransaction
+from sparecode_node.queries.views import Page
+from sparecode_node.services import fields
+from sparecode_node.services.ambient import Entropy
+from sparecode_node.services.context import CallContext, Deadline, Read
+from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.services.load.rates import Rates
+from sparecode_node.services.people.sessions import normal_password
+from sparecode_node.services.proposing import Proposer, applied
+from sparecode_node.services.reading import Reader
+from sparecode_node.services.secrets.kdf import SALT_BYTES, Kdf, KdfInput, Lane, Secret
+from sparecode_node.services.secrets.sealing import Sealing
+from sparecode_node.statemachine.commands.administrator_commands import (
+    ChangePassword,
+    CreateAdministrator,
+    RemoveAdministrator,
+    UpdateAdministrator,
+)
+from sparecode_node.statemachine.results import Applied
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Which user an administrator is; *username* empty: explicitly none."""
+
+    username: str
+
+    @property
+    def name_key(self) -> NameKey | None:
+        """The user's folded name."""
+        return fold(fields.username(self.username)) if self.username else None
+
+
+class Administrators:
+    """
+    Manages administrators. Names are equal after NFKC and case folding.
+
+    Every method raises `InvalidFieldError`, `NotSignedInError`,
+    `NotPermittedError`, `Refused` (`ADMINISTRATOR_UNKNOWN`, `LAST_SUPER_ADMIN` and
+    the like) and `ProposeError`.
+    """
+
+    def __init__(
+        self,
+        *,
+        proposer: Proposer,
+        reader: Reader,
+        state: LocalState,
+        sealing: Sealing,
+        kdf: Kdf,
+        rates: Rates,
+        entropy: Entropy,
+    ) -> None:
+        self._proposer = proposer
+        self._reader = reader
+        self._state = state
+        self._sealing = sealing
+        self._kdf = kdf
+        self._rates = rates
+        self._entropy = entropy
+
+    async def create(
+        self, context: CallContext, *, name: str, role: Role, link: Link, password: str
+    ) -> Applied:
+        """Add an administrator with a temporary password."""
+        key = _key("name", name)
+        user = link.name_key
+        fields.new_password("password", password)
+        deadline = self._proposer.deadline(context)
+        session = await self._proposer.begin(context, deadline)
+
+        async def prepare() -> CreateAdministrator:
+            salt = self._entropy.token_bytes(SALT_BYTES)
+            key_id = self._sealing.active_key
+            return CreateAdministrator(
+                name=key,
+                role=role,
+                user=user,
+                password_salt=salt,
+                password_verifier=await self._verifier(
+                    key, salt, password, deadline, key_id
+                ),
+                key_id=key_id,
+            )
+
+        said = {
+            "name": name,
+            "role": role.value,
+            "username": link.username,
+            "password": password,
+        }
+        return applied(
+            await self._proposer.settle(context, session, deadline, prepare, said)
+        )
+
+    async def list(
+        self,
+        context: CallContext,
+        *,
+        page_size: int = 0,
+        page_token: str = "",
+        stale_ok: bool = False,
+    ) -> Read[Page[AdministratorView]]:
+        """Return a page of administrators in the order of their names."""
+        size = fields.page_size(page_size)
+
+        async def query(
+            transaction: ReadTransaction, _: int
+        ) -> Page[AdministratorView]:
+            return await administrators.page(
+                transaction, size=size, page_token=page_token
+            )
+
+        return await self._reader.read(context, query, stale_ok=stale_ok)
+
+    async def update(
+        self,
+        context: CallContext,
+        *,
+        name: str,
+        role: Role | None = None,
+        enabled: bool | None = None,
+        link: Link | None = None,
+    ) -> Applied:
+        """Change what is given of an administrator; what is None stays."""
+        user = link.name_key if link else None
+        command = UpdateAdministrator(
+            name=_key("name", name),
+            role=role,
+            enabled=enabled,
+            user=user,
+            no_user=link is not None and user is None,
+        )
+        said = {
+            "name": name,
+            "role": role.value if role else None,
+            "enabled": enabled,
+            "link": link.username if link else None,
+        }
+        return await self._proposer.change(context, command, said)
+
+    async def remove(self, context: CallContext, *, name: str) -> Applied:
+        """Remove an administrator."""
+        command = RemoveAdministrator(name=_key("name", name))
+        return await self._proposer.change(context, command, {"name": name})
+
+    async def change_password(
+        self, context: CallContext, *, name: str, old_password: str, new_password: str
+    ) -> Applied:
+        """Change one's own password, or (with a *name*) give another a temporary one."""
+        if name:
+            fields.administrator("name", name)
+        fields.secret("old_password", old_password, at_most=fields.PASSWORD_MAX)
+        fields.new_password("new_password", new_password)
+        deadline = self._proposer.deadline(context)
+        session = await self._proposer.begin(context, deadline)
+        key = AdministratorName(fold(name)) if name else session.administrator
+        own = key == session.administrator
+        if own:
+            self._rates.sign_in(administrator=key, peer=context.peer)
+        if own and not old_password:
+            raise InvalidFieldError("old_password", "must be given for one's own")
+
+        async def prepare() -> ChangePassword:
+            async with self._state.transaction() as transaction:
+                found = await administrators.password_parameters(transaction, key)
+            candidate, key_id = b"", self._sealing.active_key
+            if own and found:
+                candidate = await self._verifier(
+                    key, found.salt, old_password, deadline, found.key_id
+                )
+            salt = self._entropy.token_bytes(SALT_BYTES)
+            return ChangePassword(
+                name=key,
+                candidate=candidate,
+                administrator_version=found.version if found else 0,
+                key_id=key_id,
+                candidate_key_id=found.key_id
+                if found and found.key_id != key_id
+                else NO_KEY,
+                password_salt=salt,
+                password_verifier=await self._verifier(
+                    key, salt, new_password, deadline, key_id
+                ),
+            )
+
+        said = {"name": key, "old_password": old_password, "new_password": new_password}
+        return applied(
+            await self._proposer.settle(context, session, deadline, prepare, said)
+        )
+
+    async def _verifier(
+        self,
+        name: AdministratorName,
+        salt: bytes,
+        password: str,
+        deadline: Deadline,
+        key_id: KeyId,
+    ) -> bytes:
+        (hashed,) = await self._kdf.derive(
+            [
+                KdfInput(
+                    secret=Secret.PASSWORD, salt=salt, text=normal_password(password)
+                )
+            ],
+            lane=Lane.ISSUING,
+            timeout_s=deadline.left_s(),
+        )
+        return self._sealing.password_verifier(hashed, name, key_id)
+
+
+def _key(field: str, name: str) -> AdministratorName:
+    return AdministratorName(fold(fields.administrator(field, name)))

@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Use cases: the programs that check passcodes."""
+
+from collections.abc import Sequence
+
+from sparecode_node.domain.agents import CertificateMark, Protects
+from sparecode_node.domain.ids import NameKey
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.users import fold
+from sparecode_node.queries import agents
+from sparecode_node.queries.state import ReadTransaction
+from sparecode_node.queries.views import AgentView, DeniedCertificateView, Page
+from sparecode_node.services import fields
+from sparecode_node.services.context import CallContext, Read
+from sparecode_node.services.errors import InvalidFieldError, Refused
+from sparecode_node.services.proposing import Proposer
+from sparecode_node.services.reading import Reader
+from sparecode_node.services.secrets.sealing import FieldValue
+from sparecode_node.statemachine.commands import RegisterAgent
+from sparecode_node.statemachine.commands.agent_commands import (
+    AllowCertificate,
+    DenyCertificate,
+    RemoveAgent,
+    UpdateAgent,
+)
+from sparecode_node.statemachine.results import Applied
+
+
+class Agents:
+    """
+    Manages authentication agents.
+
+    Every method raises `InvalidFieldError`, `NotSignedInError`,
+    `NotPermittedError`, `Refused` and `ProposeError`. What is changed holds from its
+    commit on, for calls on open connections too: apply asks for every passcode.
+    """
+
+    def __init__(self, *, proposer: Proposer, reader: Reader) -> None:
+        self._proposer = proposer
+        self._reader = reader
+
+    async def register(
+        self,
+        context: CallContext,
+        *,
+        name: str,
+        identity: str,
+        protects: Protects,
+        restricted: bool = False,
+    ) -> Applied:
+        """Let the agent of a certificate identity authenticate users."""
+        command = RegisterAgent(
+            name=_name(name),
+            name_key=fold(name),
+            identity=fields.identity(identity),
+            protects=protects,
+            restricted=restricted,
+        )
+        said: dict[str, FieldValue] = {
+            "name": name,
+            "identity": identity,
+            "protects": protects.value,
+        }
+        if restricted:  # A retry of a request from before there was this field.
+            said["restricted"] = True
+        return await self._proposer.change(context, command, said)
+
+    async def get(
+        self, context: CallContext, name: str, *, stale_ok: bool = False
+    ) -> Read[AgentView]:
+        """Return one agent with its allow list."""
+        name_key = fold(_name(name))
+
+        async def query(transaction: ReadTransaction, _: int) -> AgentView:
+            found = await agents.get(transaction, name_key)
+            if found is None:
+                raise Refused(Rejected(Reason.AGENT_UNKNOWN, f"no agent {name}"))
+            return found
+
+        return await self._reader.read(context, query, stale_ok=stale_ok)
+
+    async def update(  # noqa: PLR0913 - one argument per field.
+        self,
+        context: CallContext,
+        *,
+        name: str,
+        protects: Protects | None = None,
+        enabled: bool | None = None,
+        restricted: bool | None = None,
+        add_usernames: Sequence[str] = (),
+        remove_usernames: Sequence[str] = (),
+        add_groups: Sequence[str] = (),
+        remove_groups: Sequence[str] = (),
+    ) -> Applied:
+        """Change what is given of an agent; what is None stays."""
+        command = UpdateAgent(
+            name_key=fold(_name(name)),
+            protects=protects,
+            enabled=enabled,
+            restricted=restricted,
+            add_users=_name_keys("add_usernames", add_usernames),
+            remove_users=_name_keys("remove_usernames", remove_usernames),
+            add_groups=fields.groups("add_groups", add_groups),
+            remove_groups=fields.groups("remove_groups", remove_groups),
+        )
+        if set(command.add_groups) & set(command.remove_groups):
+            raise InvalidFieldError(
+                "remove_groups", "names a group that is to be added as well"
+            )
+        if set(command.add_users) & set(command.remove_users):
+            raise InvalidFieldError(
+                "remove_usernames", "names a user that is to be added as well"
+            )
+        said: dict[str, FieldValue] = {
+            "name": name,
+            "protects": protects.value if protects else None,
+            "enabled": enabled,
+            "restricted": restricted,
+        }
+        for field, names in (
+            ("add", add_usernames),
+            ("remove", remove_usernames),
+            ("add group", add_groups),
+            ("remove group", remove_groups),
+        ):
+            said |= {f"{field} {at}": each for at, each in enumerate(names)}
+        return await self._proposer.change(context, command, said)
+
+    async def remove(self, context: CallContext, *, name: str) -> Applied:
+        """Remove an agent."""
+        command = RemoveAgent(name_key=fold(_name(name)))
+        return await self._proposer.change(context, command, {"name": name})
+
+    async def deny(
+        self,
+        context: CallContext,
+        *,
+        fingerprint: str = "",
+        serial_number: str = "",
+        note: str = "",
+    ) -> Applied:
+        """Refuse every agent that calls with this certificate."""
+        mark, value = _certificate(fingerprint, serial_number)
+        fields.text("note", note, at_most=fields.NOTE_MAX)
+        command = DenyCertificate(mark=mark, value=value, note=note)
+        said = {"mark": mark.value, "value": value, "note": note}
+        return await self._proposer.change(context, command, said)
+
+    async def allow(
+        self, context: CallContext, *, fingerprint: str = "", serial_number: str = ""
+    ) -> Applied:
+        """Take a certificate from the deny list."""
+        mark, value = _certificate(fingerprint, serial_number)
+        command = AllowCertificate(mark=mark, value=value)
+        said = {"mark": mark.value, "value": value}
+        return await self._proposer.change(context, command, said)
+
+    async def list_denied(
+        self,
+        context: CallContext,
+        *,
+        page_size: int = 0,
+        page_token: str = "",
+        stale_ok: bool = False,
+    ) -> Read[Page[DeniedCertificateView]]:
+        """Return a page of the deny list."""
+        size = fields.page_size(page_size)
+
+        async def query(
+            transaction: ReadTransaction, _: int
+        ) -> Page[DeniedCertificateView]:
+            return await agents.denied_certificates(
+                transaction, size=size, page_token=page_token
+            )
+
+        return await self._reader.read(context, query, stale_ok=stale_ok)
+
+    async def list(
+        self,
+        context: CallContext,
+        *,
+        page_size: int = 0,
+        page_token: str = "",
+        stale_ok: bool = False,
+    ) -> Read[Page[AgentView]]:
+        """Return a page of agents in the order of their names."""
+        size = fields.page_size(page_size)
+
+        async def query(transaction: ReadTransaction, _: int) -> Page[AgentView]:
+            return await agents.page(transaction, size=size, page_token=page_token)
+
+        return await self._reader.read(context, query, stale_ok=stale_ok)
+
+
+def _name(name: str) -> str:
+    return fields.text("name", name, at_least=1, at_most=fields.AGENT_NAME_MAX)
+
+
+def _name_keys(field: str, names: Sequence[str]) -> tuple[NameKey, ...]:
+    if len(names) > fields.ALLOWED_AT_ONCE_MAX:
+        raise InvalidFieldError(
+            field,
+            f"must have at most {fields.ALLOWED_AT_ONCE_MAX} names; has {len(names)}",
+        )
+    for name in names:
+        fields.text(field, name, at_least=1, at_most=fields.USERNAME_MAX)
+    return tuple(fold(name) for name in names)
+
+
+def _certificate(fingerprint: str, serial_number: str) -> tuple[CertificateMark, str]:
+    """Return by what a certificate is named, in the form that is compared."""
+    if bool(fingerprint) == bool(serial_number):
+        raise InvalidFieldError(
+            "fingerprint", "exactly one of fingerprint and serial_number is needed"
+        )
+    if fingerprint:
+        return CertificateMark.FINGERPRINT, fields.fingerprint(fingerprint)
+    return CertificateMark.SERIAL_NUMBER, fields.serial_number(serial_number)

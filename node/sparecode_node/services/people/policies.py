@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Use cases: what the cluster allows."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sparecode_node.domain.policy import Policy
+from sparecode_node.queries import policies
+from sparecode_node.queries.state import ReadTransaction
+from sparecode_node.services import fields
+from sparecode_node.services.context import CallContext, Read
+from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.services.files.age_files import recipient_problem
+from sparecode_node.services.proposing import Proposer
+from sparecode_node.services.reading import Reader
+from sparecode_node.statemachine.commands.policy_commands import UpdatePolicy
+from sparecode_node.statemachine.results import Applied
+
+
+class Policies:
+    """
+    Shows and changes the policy: one value, of which every change is a new version.
+
+    Every method raises `NotSignedInError`, `NotPermittedError` and `ProposeError`.
+    """
+
+    def __init__(self, *, proposer: Proposer, reader: Reader) -> None:
+        self._proposer = proposer
+        self._reader = reader
+
+    async def get(
+        self, context: CallContext, *, stale_ok: bool = False
+    ) -> Read[Policy]:
+        """Return the policy that governs."""
+
+        async def query(transaction: ReadTransaction, _: int) -> Policy:
+            return await policies.current(transaction)
+
+        return await self._reader.read(context, query, stale_ok=stale_ok)
+
+    async def update(
+        self, context: CallContext, *, version: int, values: Mapping[str, Any]
+    ) -> Applied:
+        """
+        Replace the policy of that version.
+
+        *values*, by the names of `Policy`; what is absent stays. Raises also
+        `InvalidFieldError` and `Refused` (`VERSION`, `POLICY_VALUE`, `GUESS_ODDS`,
+        `CODES_LIVE`).
+        """
+        if version < 1:
+            raise InvalidFieldError("version", "must be that of the policy you read")
+        alphabet = values.get("code_alphabet")
+        if alphabet is not None:
+            fields.text("code_alphabet", alphabet, at_most=fields.ALPHABET_MAX)
+        lengths = values.get("further_code_lengths")
+        if lengths is not None:
+            fields.text("further_code_lengths", lengths, at_most=fields.LENGTHS_MAX)
+        for key in (values.get("backup_recipients") or "").split(" "):
+            if key and (problem := recipient_problem(key)):
+                raise InvalidFieldError(
+                    "backup_recipients", f"{key} is no age public key: {problem}"
+                )
+        # Every field of the command may be absent; what it holds, apply judges.
+        absent = {name: None for name in UpdatePolicy.__slots__ if name != "version"}
+        wanted = {**absent, **values, "keep_code_lengths": True}
+        command = UpdatePolicy(version=version, **wanted)
+        return await self._proposer.change(
+            context, command, {"version": version, **values}
+        )

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Use cases: a time-based code besides an administrator's password (RFC 6238).
+
+Enrolling changes nothing until a code proves that the secret has arrived where it
+is to be: it is in a sealed draft until then, as generated codes are (I3). Nobody
+takes their own away; another super administrator does it.
+"""
+
+import base64
+import urllib.parse
+from dataclasses import dataclass, field
+
+from sparecode_node.domain.administrators import (
+    SECOND_FACTOR,
+    SECOND_FACTOR_DRAFT_MS,
+    SECOND_FACTOR_SEED_BYTES,
+)
+from sparecode_node.domain.ids import AdministratorName
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.users import fold
+from sparecode_node.queries import administrators
+from sparecode_node.queries.state import LocalState, ReadTransaction
+from sparecode_node.services import fields
+from sparecode_node.services.ambient import Entropy
+from sparecode_node.services.context import CallContext, Read, SessionCaller
+from sparecode_node.services.errors import NotSignedInError, Refused
+from sparecode_node.services.load.rates import Rates
+from sparecode_node.services.proposing import Proposer
+from sparecode_node.services.reading import Reader
+from sparecode_node.services.secrets.enrolled_secret import SecondFactorDraft
+from sparecode_node.services.secrets.sealing import BrokenSealError, Sealing, session_id
+from sparecode_node.statemachine.commands.administrator_commands import (
+    RemoveSecondFactor,
+    SetSecondFactor,
+)
+from sparecode_node.statemachine.results import Applied
+
+ISSUER = "Sparecode"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrolledSecondFactor:
+    """What goes into an authenticator app; shown once, and not in force yet."""
+
+    secret: str = field(repr=False)
+    """Base32, for typing."""
+    uri: str = field(repr=False)
+    """`otpauth://`, for a QR code."""
+    draft: bytes = field(repr=False)
+    ends_at_ms: int
+
+
+class SecondFactors:
+    """
+    Sets and takes away second factors of administrators.
+
+    Every method raises `NotSignedInError`, `NotPermittedError`, `Refused` and
+    `ProposeError`.
+    """
+
+    def __init__(
+        self,
+        *,
+        proposer: Proposer,
+        reader: Reader,
+        state: LocalState,
+        sealing: Sealing,
+        rates: Rates,
+        entropy: Entropy,
+    ) -> None:
+        self._proposer = proposer
+        self._reader = reader
+        self._state = state
+        self._sealing = sealing
+        self._rates = rates
+        self._entropy = entropy
+
+    async def own(self, context: CallContext, *, stale_ok: bool = False) -> Read[bool]:
+        """Say whether the caller has a second factor."""
+        if not isinstance(context.caller, SessionCaller):
+            raise NotSignedInError
+        key = session_id(context.caller.bearer)
+
+        async def query(transaction: ReadTransaction, _: int) -> bool:
+            return await administrators.has_second_factor(transaction, key)
+
+        return await self._reader.read(context, query, stale_ok=stale_ok)
+
+    async def enroll(self, context: CallContext) -> EnrolledSecondFactor:
+        """Draw a secret for the caller; nothing is changed until it is confirmed."""
+        deadline = self._proposer.deadline(context)
+        session = await self._proposer.session(context, deadline)
+        now_ms = await self._proposer.barrier(deadline)
+        name = session.administrator
+        async with self._state.transaction() as transaction:
+            found = await administrators.password_parameters(transaction, name)
+        if found and found.second_factor:
+            raise Refused(SET)
+        seed = self._entropy.token_bytes(SECOND_FACTOR_SEED_BYTES)
+        secret = base64.b32encode(seed).decode().rstrip("=")
+        ends_at_ms = now_ms + SECOND_FACTOR_DRAFT_MS
+        draft = SecondFactorDraft(administrator=name, seed=seed, ends_at_ms=ends_at_ms)
+        return EnrolledSecondFactor(
+            secret=secret,
+            uri=uri_of(name, secret),
+            draft=self._sealing.seal_second_factor_draft(draft),
+            ends_at_ms=ends_at_ms,
+        )
+
+    async def confirm(
+        self, context: CallContext, *, draft: bytes, code: str
+    ) -> Applied:
+        """Have a code asked for from now on; *code* proves that the app has the secret."""
+        digits = fields.tokencode("code", code)
+        fields.draft(draft)
+        deadline = self._proposer.deadline(context)
+        session = await self._proposer.begin(context, deadline)
+        name = session.administrator
+        self._rates.sign_in(administrator=name, peer=context.peer)
+        opened = self._opened(draft, name)
+        key_id = self._sealing.active_key
+        command = SetSecondFactor(
+            name=name,
+            sealed_seed=self._sealing.seal_second_factor(name, opened.seed, key_id),
+            key_id=key_id,
+            draft_ends_at_ms=opened.ends_at_ms,
+            moments=(),
+        )
+        return await self._proposer.change(
+            context, command, {"draft": draft, "code": code}, tokencodes=(digits,)
+        )
+
+    async def remove(self, context: CallContext, *, name: str) -> Applied:
+        """Take the second factor of another administrator away, and end their sessions."""
+        key = AdministratorName(fold(fields.administrator("name", name)))
+        return await self._proposer.change(
+            context, RemoveSecondFactor(name=key), {"name": name}
+        )
+
+    def _opened(self, draft: bytes, name: AdministratorName) -> SecondFactorDraft:
+        try:
+            opened = self._sealing.unseal_second_factor_draft(draft)
+        except BrokenSealError:
+            raise Refused(STALE) from None
+        if opened.administrator != name:
+            raise Refused(STALE)
+        return opened
+
+
+def uri_of(name: str, secret: str) -> str:
+    """Return what authenticator apps read of a QR code: whose secret it is, and how used."""
+    label = urllib.parse.quote(f"{ISSUER}:{name}")
+    query = urllib.parse.urlencode(
+        {
+            "secret": secret,
+            "issuer": ISSUER,
+            "algorithm": SECOND_FACTOR.hash_name.value.upper(),
+            "digits": SECOND_FACTOR.digits,
+            "period": SECOND_FACTOR.period_s,
+        }
+    )
+    return f"otpauth://totp/{label}?{query}"
+
+
+SET = Rejected(
+    Reason.SECOND_FACTOR_SET,
+    "you have a second factor already: another super administrator has to remove it "
+    "first",
+)
+STALE = Rejected(
+    Reason.DRAFT_STALE, "this secret is not of this administrator: enroll anew", "draft"
+)

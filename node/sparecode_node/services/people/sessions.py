@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Use cases: administrators sign in and out (P2)."""
+
+import unicodedata
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from sparecode_node.domain.ids import AdministratorName, NameKey, RequestId
+from sparecode_node.domain.outcomes import Reason
+from sparecode_node.domain.users import fold
+from sparecode_node.queries import administrators, policies, sessions
+from sparecode_node.queries.state import LocalState
+from sparecode_node.replication.errors import OverloadedError
+from sparecode_node.services import fields
+from sparecode_node.services.context import CallContext, Deadline
+from sparecode_node.services.errors import Refused
+from sparecode_node.services.load.rates import Rates
+from sparecode_node.services.proposing import ATTEMPTS, Proposer
+from sparecode_node.services.secrets.kdf import Kdf, KdfInput, Lane, Secret
+from sparecode_node.services.secrets.sealing import Sealing, session_id
+from sparecode_node.statemachine.commands import CloseSession, OpenSession
+from sparecode_node.statemachine.results import Applied, Result, SessionOpened
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionView:
+    """The calling session."""
+
+    administrator: str
+    role: str
+    ends_at_ms: int
+    idle_ms: int
+    """A browser that is not used for so long is to end it (policy)."""
+
+
+class SignedIn(NamedTuple):
+    """A new session, with the bearer token that is shown once."""
+
+    bearer: str
+    opened: SessionOpened
+
+    def __repr__(self) -> str:
+        """Say whose session it is, without the bearer."""
+        return f"SignedIn(bearer=***, opened={self.opened!r})"
+
+
+class Sessions:
+    """Opens and ends sessions. One is valid on every node, and dead on every node."""
+
+    def __init__(
+        self,
+        *,
+        proposer: Proposer,
+        state: LocalState,
+        sealing: Sealing,
+        kdf: Kdf,
+        rates: Rates,
+    ) -> None:
+        self._proposer = proposer
+        self._state = state
+        self._sealing = sealing
+        self._kdf = kdf
+        self._rates = rates
+
+    async def login(
+        self,
+        context: CallContext,
+        *,
+        administrator: str,
+        password: str,
+        second_factor: str = "",
+    ) -> SignedIn:
+        """
+        Open a session.
+
+        A retry with the same request id, on whichever node, gets the same one.
+        *second_factor* is the code of an administrator who has one; who has one and
+        gives none is refused with `SECOND_FACTOR_NEEDED`, if the password is right.
+        Raises `Refused` (`SIGN_IN_REFUSED`, `SECOND_FACTOR_WRONG`), `InvalidFieldError`, `ProposeError`, and
+        `RateError` before anything is hashed (L7).
+        """
+        request = fields.request_id(context.request_id)
+        fields.text(
+            "administrator",
+            administrator,
+            at_least=1,
+            at_most=fields.ADMINISTRATOR_NAME_MAX,
+        )
+        fields.secret("password", password, at_most=fields.PASSWORD_MAX)
+        name = AdministratorName(fold(administrator))
+        self._rates.sign_in(administrator=name, peer=context.peer)
+        deadline = self._proposer.deadline(context)
+        said = {"administrator": administrator, "password": password}
+        codes: tuple[str, ...] = ()
+        if second_factor:
+            codes = (fields.tokencode("second_factor", second_factor),)
+            said["second_factor"] = second_factor
+        for _ in range(ATTEMPTS):
+            # Whoever is not there now is not there: the name need not be told to
+            # apply, which would write it down.
+            await self._proposer.barrier(deadline)
+            command, bearers = await self._prepare(name, password, request, deadline)
+            command = replace(command, second_factor=bool(codes))
+            try:
+                result = await self._proposer.propose_as(
+                    context,
+                    deadline,
+                    command,
+                    said,
+                    caller=f"administrator:{command.administrator}",
+                    tokencodes=codes,
+                )
+            except Refused as refused:
+                if refused.rejected.reason is not Reason.STALE_PARAMETERS:
+                    raise
+                continue
+            return SignedIn(
+                bearer=await self._bearer(bearers, deadline), opened=opened(result)
+            )
+        raise OverloadedError("what this depends on changes too fast; try again")
+
+    async def logout(self, context: CallContext) -> Applied:
+        """End the calling session. Raises `NotSignedInError`, `ProposeError`."""
+        return await self._proposer.change(context, CloseSession(everywhere=False), {})
+
+    async def logout_everywhere(self, context: CallContext) -> Applied:
+        """End every session of the calling administrator. Raises as `logout`."""
+        return await self._proposer.change(context, CloseSession(everywhere=True), {})
+
+    async def who_am_i(
+        self, context: CallContext, *, stale_ok: bool = False
+    ) -> SessionView:
+        """
+        Say whose session this is, and not if it has been ended anywhere (P2).
+
+        *stale_ok*: as far as this node knows, for who has it checked again by what
+        the session is used for. Raises `NotSignedInError`, `ProposeError`.
+        """
+        deadline = self._proposer.deadline(context)
+        if not stale_ok:
+            await self._proposer.barrier(deadline)
+        session = await self._proposer.session(context, deadline)
+        async with self._state.transaction() as transaction:
+            policy = await policies.current(transaction)
+        return SessionView(
+            administrator=session.administrator,
+            role=session.role.value,
+            ends_at_ms=session.ends_at_ms,
+            idle_ms=policy.session_idle_ms,
+        )
+
+    async def _prepare(
+        self,
+        name: AdministratorName,
+        password: str,
+        request: RequestId,
+        deadline: Deadline,
+    ) -> tuple[OpenSession, tuple[str, ...]]:
+        """
+        Compute the candidate: once, for whatever name (A6).
+
+        A name that nobody has is its keyed hash from here on: people type their
+        password into the name field, and what is proposed is kept.
+        """
+        async with self._state.transaction() as transaction:
+            found = await administrators.password_parameters(transaction, name)
+            key_id = found.key_id if found else self._sealing.active_key
+        tag = self._sealing.name_tags(NameKey(name))[0]
+        salt = (
+            found.salt
+            if found
+            else self._sealing.unknown_name_salt(Secret.PASSWORD, tag)
+        )
+        (hashed,) = await self._kdf.derive(
+            [
+                KdfInput(
+                    secret=Secret.PASSWORD, salt=salt, text=normal_password(password)
+                )
+            ],
+            lane=Lane.AUTHENTICATING,
+            timeout_s=deadline.left_s(),
+        )
+        candidate = self._sealing.password_verifier(hashed, name, key_id)
+        bearers = self._sealing.bearers(name, request, hashed)
+        command = OpenSession(
+            administrator=(
+                name if found else AdministratorName(f"unknown {tag.hex()}")
+            ),
+            candidate=candidate,
+            administrator_version=found.version if found else 0,
+            key_id=key_id,
+            session_id=session_id(bearers[0]),
+        )
+        return command, bearers
+
+    async def _bearer(self, bearers: tuple[str, ...], deadline: Deadline) -> str:
+        """Return the bearer of the session that was opened: a retry's may be older."""
+        if len(bearers) == 1:
+            return bearers[0]
+        await self._proposer.barrier(deadline)
+        async with self._state.transaction() as transaction:
+            for bearer in bearers:
+                if await sessions.find(transaction, session_id(bearer)):
+                    return bearer
+        return bearers[0]
+
+
+def opened(result: Result) -> SessionOpened:
+    """Return the result of `OpenSession`."""
+    if not isinstance(result, SessionOpened):
+        raise TypeError(f"unexpected result: {type(result).__name__}")
+    return result
+
+
+def normal_password(typed: str) -> str:
+    """Return a password as it is hashed: the same from every keyboard (RFC 8265, 4)."""
+    return unicodedata.normalize("NFKC", typed)

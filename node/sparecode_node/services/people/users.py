@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Use cases: the people who authenticate."""
+
+from collections.abc import Mapping, Sequence
+
+from sparecode_node.domain.ids import FIRST_KEY, NO_KEY, GroupKey, UserId
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.users import fold
+from sparecode_node.queries import users
+from sparecode_node.queries.state import ReadTransaction
+from sparecode_node.queries.users import UserFilter
+from sparecode_node.queries.views import Page, UserView
+from sparecode_node.services import fields
+from sparecode_node.services.ambient import Entropy
+from sparecode_node.services.context import CallContext, Read
+from sparecode_node.services.errors import InvalidFieldError, Refused
+from sparecode_node.services.proposing import Proposer
+from sparecode_node.services.reading import Reader
+from sparecode_node.services.secrets.kdf import SALT_BYTES
+from sparecode_node.services.secrets.sealing import FieldValue, Sealing
+from sparecode_node.statemachine.commands import (
+    CreateUser,
+    DeleteUser,
+    UnlockUser,
+    UpdateUser,
+)
+from sparecode_node.statemachine.results import Applied
+
+
+def creation(
+    said: Mapping[str, str],
+    groups: Sequence[GroupKey],
+    sealing: Sealing,
+    entropy: Entropy,
+) -> CreateUser:
+    """Return the command that adds a user of whom *said* tells. Raises `InvalidFieldError`."""
+    username, display_name, email = (
+        said["username"],
+        said["display_name"],
+        said["email"],
+    )
+    fields.username(username)
+    fields.text("display_name", display_name, at_most=fields.DISPLAY_NAME_MAX)
+    fields.text("email", email, at_most=fields.EMAIL_MAX)
+    name_key = fold(username)
+    key_id = sealing.active_key
+    return CreateUser(
+        user_id=UserId(entropy.uuid()),
+        username=username,
+        name_key=name_key,
+        name_tag=sealing.name_tag(name_key, key_id),
+        # An older member knows of no other key than the first one, and of no field.
+        key_id=NO_KEY if key_id == FIRST_KEY else key_id,
+        display_name=display_name,
+        email=email,
+        pin_salt=entropy.token_bytes(SALT_BYTES),
+        code_salt=entropy.token_bytes(SALT_BYTES),
+        join_groups=tuple(groups),
+    )
+
+
+class Users:
+    """
+    Manages users. Usernames are equal after NFKC and case folding.
+
+    Every method raises `InvalidFieldError`, `NotSignedInError`,
+    `NotPermittedError`, `Refused` (`USER_UNKNOWN` and the like) and
+    `ProposeError`.
+    """
+
+    def __init__(
+        self,
+        *,
+        proposer: Proposer,
+        reader: Reader,
+        sealing: Sealing,
+        entropy: Entropy,
+    ) -> None:
+        self._proposer = proposer
+        self._reader = reader
+        self._sealing = sealing
+        self._entropy = entropy
+
+    async def create(
+        self,
+        context: CallContext,
+        *,
+        username: str,
+        display_name: str,
+        email: str,
+        join_groups: Sequence[str] = (),
+    ) -> Applied:
+        """Add a user, who is in those groups."""
+        said = {"username": username, "display_name": display_name, "email": email}
+        groups = fields.groups("join_groups", join_groups)
+        command = creation(said, groups, self._sealing, self._entropy)
+        said |= {f"join {at}": each for at, each in enumerate(join_groups)}
+        return await self._proposer.change(context, command, said)
+
+    async def get(
+        self, context: CallContext, username: str, *, stale_ok: bool = False
+    ) -> Read[UserView]:
+        """Return one user."""
+        name_key = fold(fields.username(username))
+
+        async def query(transaction: ReadTransaction, now_ms: int) -> UserView:
+            found = await users.get(transaction, name_key, now_ms=now_ms)
+            if found is None:
+                raise Refused(Rejected(Reason.USER_UNKNOWN, f"no user {username}"))
+            return found
+
+        return await self._reader.read(context, query, stale_ok=stale_ok)
+
+    async def list(
+        self,
+        context: CallContext,
+        *,
+        page_size: int = 0,
+        page_token: str = "",
+        username_prefix: str = "",
+        search: str = "",
+        enabled: bool | None = None,
+        locked: bool | None = None,
+        stale_ok: bool = False,
+    ) -> Read[Page[UserView]]:
+        """
+        Return a page of users in the order of their names; all filters must hold.
+
+        *search* is found anywhere in the names or the e-mail.
+        """
+        size = fields.page_size(page_size)
+        fields.text("username_prefix", username_prefix, at_most=fields.USERNAME_MAX)
+        fields.text("search", search, at_most=fields.EMAIL_MAX)
+        chosen = UserFilter(
+            prefix=fold(username_prefix),
+            search=fold(search),
+            enabled=enabled,
+            locked=locked,
+        )
+
+        async def query(transaction: ReadTransaction, now_ms: int) -> Page[UserView]:
+            return await users.page(
+                transaction, chosen, size=size, page_token=page_token, now_ms=now_ms
+            )
+
+        return await self._reader.read(context, query, stale_ok=stale_ok)
+
+    async def update(
+        self,
+        context: CallContext,
+        *,
+        username: str,
+        display_name: str | None = None,
+        email: str | None = None,
+        enabled: bool | None = None,
+        join_groups: Sequence[str] = (),
+        leave_groups: Sequence[str] = (),
+    ) -> Applied:
+        """Change what is given of a user; what is None stays."""
+        fields.username(username)
+        if display_name is not None:
+            fields.text("display_name", display_name, at_most=fields.DISPLAY_NAME_MAX)
+        if email is not None:
+            fields.text("email", email, at_most=fields.EMAIL_MAX)
+        command = UpdateUser(
+            name_key=fold(username),
+            display_name=display_name,
+            email=email,
+            enabled=enabled,
+            join_groups=fields.groups("join_groups", join_groups),
+            leave_groups=fields.groups("leave_groups", leave_groups),
+        )
+        if set(command.join_groups) & set(command.leave_groups):
+            raise InvalidFieldError(
+                "leave_groups", "names a group that is to be joined as well"
+            )
+        said: dict[str, FieldValue] = {
+            "username": username,
+            "display_name": display_name,
+            "email": email,
+            "enabled": enabled,
+        }
+        for field, names in (("join", join_groups), ("leave", leave_groups)):
+            said |= {f"{field} {at}": each for at, each in enumerate(names)}
+        return await self._proposer.change(context, command, said)
+
+    async def delete(self, context: CallContext, *, username: str) -> Applied:
+        """Delete a user who has no token."""
+        command = DeleteUser(name_key=fold(fields.username(username)))
+        return await self._proposer.change(context, command, {"username": username})
+
+    async def unlock(self, context: CallContext, *, username: str) -> Applied:
+        """Set the failure counts of both factors to zero (L6)."""
+        command = UnlockUser(name_key=fold(fields.username(username)))
+        return await self._proposer.change(context, command, {"username": username})

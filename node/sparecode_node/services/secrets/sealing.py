@@ -1,0 +1,398 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Nothing secret enters the log in clear: seals, verifiers and keyed tags.
+
+Everything sealed is AES-SIV (RFC 5297) under a subkey of the ring for its
+purpose. What it belongs to is associated data: a seal that is moved to another
+row does not open. AES-SIV is deterministic, so a verifier can be compared.
+"""
+
+import base64
+import hashlib
+import hmac
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+
+from sparecode_node.domain.challenges import Challenge, NextStep
+from sparecode_node.domain.ids import (
+    AdministratorName,
+    KeyId,
+    NameKey,
+    NodeId,
+    RequestId,
+    SessionId,
+    SetId,
+    TokenSerial,
+    UserId,
+)
+from sparecode_node.services.secrets.enrolled_secret import SecondFactorDraft
+from sparecode_node.services.secrets.kdf import SALT_BYTES, Secret
+from sparecode_node.services.secrets.keyring import KeyRing, UnknownKeyError
+
+SEED: Final = "seed"
+PIN: Final = "pin"
+SECOND_FACTOR: Final = "second-factor"
+SECOND_FACTOR_DRAFT: Final = "second-factor-draft"
+VERIFIER: Final = "verifier"
+DRAFT: Final = "draft"
+CHALLENGE: Final = "challenge"
+NAME_TAG: Final = "name-tag"
+UNKNOWN_NAME: Final = "unknown-name"
+REQUEST_TAG: Final = "request-tag"
+SESSION: Final = "session"
+JOIN_TICKET: Final = "join-ticket"
+
+TAG_BYTES = 4
+FORM = b"\x01"
+"""Of drafts and challenges: the first byte, before the id of the key."""
+KEY_ID_BYTES = 4
+PIN_BYTES = 16
+"""Of a sealed PIN, filled up: its length is nobody's business."""
+JOIN_SECRET_BYTES = 16
+
+FieldValue = str | bytes | int | bool | None
+
+
+class BrokenSealError(Exception):
+    """It was not sealed here, not for this, or not as it is now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """What a generated set is saved from (I3). Holds verifiers, never codes."""
+
+    draft_id: str
+    administrator: AdministratorName
+    serial: TokenSerial
+    user_id: UserId
+    auth_version: int
+    policy_version: int
+    key_id: KeyId
+    set_id: SetId
+    code_length: int
+    ends_at_ms: int
+    verifiers: tuple[bytes, ...] = field(repr=False)
+
+
+class Sealing:
+    """Seals, verifies and tags with the cluster's key ring."""
+
+    def __init__(self, ring: KeyRing) -> None:
+        self._ring = ring
+
+    @property
+    def active_key(self) -> KeyId:
+        """The key that new things are made with."""
+        return self._ring.active
+
+    @property
+    def cluster_id(self) -> str:
+        """The cluster that the ring belongs to."""
+        return self._ring.cluster_id
+
+    @property
+    def aging_keys(self) -> tuple[KeyId, ...]:
+        """The keys that it has replaced, and that some things are still made with."""
+        return self._ring.aging
+
+    def seal_seed(self, serial: TokenSerial, seed: bytes, key_id: KeyId) -> bytes:
+        """Seal a token's seed."""
+        return self._sealed(key_id, SEED, seed, [SEED, serial])
+
+    def unseal_seed(self, serial: TokenSerial, sealed: bytes, key_id: KeyId) -> bytes:
+        """Return the seed. Raises `BrokenSealError` and `UnknownKeyError`."""
+        return self._opened(key_id, SEED, sealed, [SEED, serial])
+
+    def seal_pin(
+        self, user: UserId, serial: TokenSerial, pin: str, key_id: KeyId
+    ) -> bytes:
+        """Seal a PIN that is folded into tokencodes: a verifier alone cannot be (T3)."""
+        filled = pin.encode().ljust(PIN_BYTES)
+        return self._sealed(key_id, PIN, filled, [PIN, user, serial])
+
+    def unseal_pin(
+        self, user: UserId, serial: TokenSerial, sealed: bytes, key_id: KeyId
+    ) -> str:
+        """Return a sealed PIN. Raises `BrokenSealError` and `UnknownKeyError`."""
+        filled = self._opened(key_id, PIN, sealed, [PIN, user, serial])
+        return filled.decode().rstrip()
+
+    def pin_verifier(
+        self, hashed: bytes, user: UserId, serial: TokenSerial, key_id: KeyId
+    ) -> bytes:
+        """Return what the PIN of this user for this token compares as (T3)."""
+        return self._verifier(hashed, key_id, Secret.PIN, user, serial)
+
+    def rebound_pin_verifier(
+        self,
+        verifier: bytes,
+        key_id: KeyId,
+        user: UserId,
+        *,
+        old: TokenSerial,
+        new: TokenSerial,
+        new_key: KeyId,
+    ) -> bytes:
+        """
+        Return what the user's PIN for *old* compares as for *new* (T3).
+
+        The hash under the seal depends on user and PIN alone; the serial is in
+        the seal. So any member can seal it anew, without the PIN, and nobody
+        without the ring can move a verifier to another token. Raises
+        `BrokenSealError` and `UnknownKeyError`.
+        """
+        hashed = self._hash_in(verifier, key_id, Secret.PIN, user, old)
+        return self.pin_verifier(hashed, user, new, new_key)
+
+    def code_verifier(
+        self, hashed: bytes, user: UserId, set_id: SetId, key_id: KeyId
+    ) -> bytes:
+        """Return what a code of this user in this set compares as (T3)."""
+        return self._verifier(hashed, key_id, Secret.CODE, user, set_id)
+
+    def password_verifier(
+        self, hashed: bytes, name: AdministratorName, key_id: KeyId
+    ) -> bytes:
+        """Return what the password of this administrator compares as (T3)."""
+        return self._verifier(hashed, key_id, Secret.PASSWORD, name)
+
+    def resealed_verifier(
+        self,
+        verifier: bytes,
+        secret: Secret,
+        *belongs_to: str,
+        old_key: KeyId,
+        new_key: KeyId,
+    ) -> bytes:
+        """
+        Return a verifier under another key, without what it was made from (T3).
+
+        Raises `BrokenSealError` and `UnknownKeyError`.
+        """
+        hashed = self._hash_in(verifier, old_key, secret, *belongs_to)
+        return self._verifier(hashed, new_key, secret, *belongs_to)
+
+    def seal_second_factor(
+        self, name: AdministratorName, seed: bytes, key_id: KeyId
+    ) -> bytes:
+        """Seal the seed of an administrator's second factor."""
+        return self._sealed(key_id, SECOND_FACTOR, seed, [SECOND_FACTOR, name])
+
+    def unseal_second_factor(
+        self, name: AdministratorName, sealed: bytes, key_id: KeyId
+    ) -> bytes:
+        """Return the seed. Raises `BrokenSealError` and `UnknownKeyError`."""
+        return self._opened(key_id, SECOND_FACTOR, sealed, [SECOND_FACTOR, name])
+
+    def seal_second_factor_draft(self, draft: SecondFactorDraft) -> bytes:
+        """Seal it, for any node to open."""
+        content = {**asdict(draft), "seed": base64.b64encode(draft.seed).decode()}
+        return self._seal(SECOND_FACTOR_DRAFT, content)
+
+    def unseal_second_factor_draft(self, sealed: bytes) -> SecondFactorDraft:
+        """Open it. Raises `BrokenSealError`."""
+        content = self._unseal(SECOND_FACTOR_DRAFT, sealed)
+        return SecondFactorDraft(
+            **{**content, "seed": base64.b64decode(content["seed"])}
+        )
+
+    def seal_draft(self, draft: Draft) -> bytes:
+        """Seal a draft, for any node to open."""
+        content = {
+            "draft_id": draft.draft_id,
+            "administrator": draft.administrator,
+            "serial": draft.serial,
+            "user_id": draft.user_id,
+            "auth_version": draft.auth_version,
+            "policy_version": draft.policy_version,
+            "key_id": draft.key_id,
+            "set_id": draft.set_id,
+            "code_length": draft.code_length,
+            "ends_at_ms": draft.ends_at_ms,
+            "verifiers": [base64.b64encode(each).decode() for each in draft.verifiers],
+        }
+        return self._seal(DRAFT, content)
+
+    def unseal_draft(self, sealed: bytes) -> Draft:
+        """Open a draft. Raises `BrokenSealError`."""
+        content = self._unseal(DRAFT, sealed)
+        verifiers = tuple(base64.b64decode(each) for each in content.pop("verifiers"))
+        return Draft(**content, verifiers=verifiers)
+
+    def seal_challenge(self, challenge: Challenge) -> bytes:
+        """Seal a challenge, for any node to open; the same one to the same bytes (Q2)."""
+        return self._seal(CHALLENGE, asdict(challenge))
+
+    def unseal_challenge(self, sealed: bytes) -> Challenge:
+        """Open a challenge. Raises `BrokenSealError`."""
+        content = self._unseal(CHALLENGE, sealed)
+        return Challenge(**{**content, "step": NextStep(content["step"])})
+
+    def name_tag(self, key: NameKey, key_id: KeyId) -> bytes:
+        """Return the keyed hash by which authentication finds a user (A6)."""
+        return self._mac(NAME_TAG, key.encode(errors="replace"), key_id)
+
+    def name_tags(self, key: NameKey) -> tuple[bytes, ...]:
+        """Return what a user may be found by: the active key's, then those of others."""
+        keys = (self._ring.active, *self._ring.aging)
+        return tuple(self.name_tag(key, key_id) for key_id in keys)
+
+    def unknown_name_salt(self, secret: Secret, tag: bytes) -> bytes:
+        """Return the salt of a user who does not exist: always the same (A6)."""
+        message = _canonical((secret.value, tag))
+        return self._mac(UNKNOWN_NAME, message, self._ring.active)[:SALT_BYTES]
+
+    def request_tags(
+        self, method: str, fields: Mapping[str, FieldValue]
+    ) -> tuple[int, ...]:
+        """
+        Return the tags of a request's content (Q1): the active key's comes first.
+
+        32 bits only: enough to notice another request under the same id, too
+        short to find out a PIN or a code from it. A retry may find what was
+        remembered under a key that was active then.
+        """
+        parts: list[FieldValue] = [method]
+        for name in sorted(fields):
+            parts += [name, fields[name]]
+        message = _canonical(parts)
+        return tuple(
+            int.from_bytes(self._mac(REQUEST_TAG, message, key_id)[:TAG_BYTES])
+            for key_id in (self._ring.active, *self._ring.aging)
+        )
+
+    def bearers(
+        self, name: AdministratorName, request_id: RequestId, hashed: bytes
+    ) -> tuple[str, ...]:
+        """
+        Return the bearer token of the session that a sign-in opens, by key.
+
+        Derived and not drawn, so that a retry gets the same session on whichever
+        node. To guess it takes the ring's key; the password is in it as well, so
+        that a request id without the password leads nowhere. The active key's is
+        the first; after a rotation a retry's may be that of another.
+        """
+        message = _canonical((name, request_id, hashed))
+        return tuple(
+            base64.urlsafe_b64encode(self._mac(SESSION, message, key_id))
+            .decode()
+            .rstrip("=")
+            for key_id in (self._ring.active, *self._ring.aging)
+        )
+
+    def join_secret(
+        self, name: AdministratorName, request_id: RequestId, node_id: NodeId
+    ) -> bytes:
+        """
+        Return the 128 bits of a join ticket (P5).
+
+        Derived like a bearer: a retry gets the same ticket on whichever node, and
+        to guess it takes the ring's key. (Across a rotation a retry's is no good;
+        whoever holds it has a new one made.)
+        """
+        message = _canonical((name, request_id, node_id))
+        return self._mac(JOIN_TICKET, message, self._ring.active)[:JOIN_SECRET_BYTES]
+
+    def checkpoint_key(self) -> tuple[KeyId, Ed25519PrivateKey]:
+        """Return the key that signs checkpoints of the audit log now (U2)."""
+        key_id = self._ring.active
+        return key_id, self._ring.checkpoint_key(key_id)
+
+    def checkpoint_public_key(self, key_id: KeyId) -> bytes | None:
+        """Return what verifies signatures of a key that the ring holds or held."""
+        if key_id in self._ring.key_ids:
+            return self._ring.checkpoint_key(key_id).public_key().public_bytes_raw()
+        return self._ring.retired.get(key_id)
+
+    def _seal(self, purpose: str, content: Mapping[str, object]) -> bytes:
+        """Seal what callers keep for us, for this cluster alone."""
+        key_id = self._ring.active
+        header = FORM + key_id.to_bytes(KEY_ID_BYTES)
+        sealed = self._cipher(key_id, purpose).encrypt(
+            json.dumps(content).encode(), self._kept(purpose, header)
+        )
+        return header + sealed
+
+    def _unseal(self, purpose: str, sealed: bytes) -> dict[str, Any]:
+        """Return the content. Raises `BrokenSealError`."""
+        size = len(FORM) + KEY_ID_BYTES
+        header = sealed[:size]
+        if len(header) < size or not header.startswith(FORM):
+            raise BrokenSealError(f"not a {purpose}")
+        try:
+            key_id = KeyId(int.from_bytes(header[len(FORM) :]))
+            content: dict[str, Any] = json.loads(
+                self._cipher(key_id, purpose).decrypt(
+                    sealed[size:], self._kept(purpose, header)
+                )
+            )
+        except (InvalidTag, ValueError, UnknownKeyError):
+            raise BrokenSealError(f"not a {purpose} of this cluster") from None
+        # Whatever opens was sealed by a member: its form needs no checking.
+        return content
+
+    def _kept(self, purpose: str, header: bytes) -> list[bytes]:
+        """Return what is bound into a seal: after a restore the cluster has a new id (E1)."""
+        return [purpose.encode(), header, self._ring.cluster_id.encode()]
+
+    def _verifier(
+        self, hashed: bytes, key_id: KeyId, secret: Secret, *belongs_to: str
+    ) -> bytes:
+        purpose = f"{VERIFIER}/{secret.value}"
+        return self._sealed(key_id, purpose, hashed, [secret.value, *belongs_to])
+
+    def _hash_in(
+        self, verifier: bytes, key_id: KeyId, secret: Secret, *belongs_to: str
+    ) -> bytes:
+        purpose = f"{VERIFIER}/{secret.value}"
+        return self._opened(key_id, purpose, verifier, [secret.value, *belongs_to])
+
+    def _sealed(
+        self, key_id: KeyId, purpose: str, content: bytes, belongs_to: Sequence[str]
+    ) -> bytes:
+        associated = [each.encode() for each in belongs_to]
+        return self._cipher(key_id, purpose).encrypt(content, associated)
+
+    def _opened(
+        self, key_id: KeyId, purpose: str, sealed: bytes, belongs_to: Sequence[str]
+    ) -> bytes:
+        associated = [each.encode() for each in belongs_to]
+        try:
+            return self._cipher(key_id, purpose).decrypt(sealed, associated)
+        except (InvalidTag, ValueError):
+            what = f"{purpose} of {', '.join(belongs_to[1:])}"
+            raise BrokenSealError(f"the {what} does not open") from None
+
+    def _cipher(self, key_id: KeyId, purpose: str) -> AESSIV:
+        return AESSIV(self._ring.subkey(key_id, purpose))
+
+    def _mac(self, purpose: str, message: bytes, key_id: KeyId) -> bytes:
+        return hmac.digest(self._ring.subkey(key_id, purpose), message, "sha256")
+
+
+def session_id(bearer: str) -> SessionId:
+    """Return the name of the bearer's session: its SHA-256. The bearer is not stored."""
+    return SessionId(hashlib.sha256(bearer.encode(errors="replace")).hexdigest())
+
+
+def _canonical(parts: "tuple[FieldValue, ...] | list[FieldValue]") -> bytes:
+    """Write *parts* so that no two lists of them look the same."""
+    encoded = bytearray()
+    for part in parts:
+        match part:
+            case None:
+                kind, content = b"-", b""
+            case str():
+                kind, content = b"s", part.encode(errors="replace")
+            case bytes():
+                kind, content = b"b", part
+            case int():  # And bool: True and 1 mean the same.
+                kind, content = b"i", str(int(part)).encode()
+        encoded += kind + len(content).to_bytes(8) + content
+    return bytes(encoded)

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The state's SQLite file: opened for the one who writes it, and read at a moment."""
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from sparecode_node.domain.audit import GENESIS_HASH
+from sparecode_node.domain.keys import KeysInState
+from sparecode_node.queries.seeds import SeedReader
+from sparecode_node.replication.replicator import Stamper
+from sparecode_node.services.ambient import Clock
+from sparecode_node.services.secrets.sealing import Sealing
+from sparecode_node.services.state.stamping import PrimaryStamper
+from sparecode_node.services.state.state_process import StateProcesses
+from sparecode_node.statemachine.commands import Call
+from sparecode_node.statemachine.machine import StateMachine
+from sparecode_node.statemachine.results import Result
+from sparecode_node.statemachine.snapshots import SnapshotFacts
+from sparecode_node.statemachine.tables.membership_tables import ticket_certificates
+from sparecode_node.statemachine.tables.schema import read_only_uri
+
+
+class StateFile:
+    """The state's SQLite file, as the engine's thread opens it."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        sealing: Sealing,
+        clock: Clock,
+        processes: StateProcesses,
+        on_applied: Callable[[float], object] | None = None,
+        on_keys: Callable[[KeysInState], object] | None = None,
+    ) -> None:
+        """
+        Both are told in the engine's thread.
+
+        *on_applied* how long each entry took; *on_keys* which keys of the ring the
+        state uses, at first and after each change, before an entry counts as applied.
+        *processes* read the whole state.
+        """
+        self._path = path
+        self._sealing = sealing
+        self._clock = clock
+        self._processes = processes
+        self._on_applied = on_applied
+        self._on_keys = on_keys
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[tuple[StateMachine, Stamper]]:
+        """Open the state for the one who writes it. Raises `SchemaError`."""
+        with contextlib.closing(sqlite3.connect(self._path)) as db:
+            state = _WatchedStateMachine(
+                db, self._clock, self._on_applied, self._on_keys
+            )
+            with contextlib.closing(SeedReader(self._path)) as seeds:
+                yield (
+                    state,
+                    PrimaryStamper(
+                        seeds=seeds, sealing=self._sealing, clock=self._clock
+                    ),
+                )
+
+    def write(self, target: Path) -> SnapshotFacts:
+        """Write a snapshot of the state as it is."""
+        return self._processes.write(self._path, target)
+
+    def read(self, snapshot: Path) -> SnapshotFacts:
+        """Read a whole snapshot. Raises `SnapshotError`."""
+        return self._processes.read(snapshot)
+
+    def read_digest(self) -> tuple[int, str]:
+        """Return the applied index and the digest of the state at it, for any thread."""
+        facts = self._processes.look(self._path)
+        return facts.index, facts.digest
+
+    def read_head(self) -> tuple[int, str]:
+        """Return the number of audit events and the hash of the last, in hex (U1)."""
+        with self._reading() as db:
+            row = db.execute(
+                "SELECT sequence, hash FROM audit_events ORDER BY sequence DESC LIMIT 1"
+            ).fetchone()
+        return (row[0], row[1].hex()) if row else (0, GENESIS_HASH.hex())
+
+    def read_doors(self) -> tuple[bytes, ...]:
+        """Return the certificates (DER) that joiners show, of all tickets known (P5)."""
+        with self._reading() as db:
+            return ticket_certificates(db)
+
+    def _reading(self) -> "contextlib.closing[sqlite3.Connection]":
+        """Open the file for whoever only reads."""
+        uri = read_only_uri(self._path)
+        return contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None))
+
+
+class _WatchedStateMachine(StateMachine):
+    """Tells what it takes, and which keys are in use. Neither decides anything."""
+
+    def __init__(
+        self,
+        db: sqlite3.Connection,
+        clock: Clock,
+        on_applied: Callable[[float], object] | None,
+        on_keys: Callable[[KeysInState], object] | None,
+    ) -> None:
+        super().__init__(db)
+        self._clock = clock
+        self._on_applied = on_applied
+        self._on_keys = on_keys
+        self._told: KeysInState | None = None
+        self._tell()
+
+    def apply(self, index: int, calls: Sequence[Call]) -> tuple[Result, ...]:
+        """Apply one committed entry."""
+        began_s = self._clock.monotonic_s()
+        results = super().apply(index, calls)
+        self._tell()
+        if self._on_applied is not None:
+            self._on_applied(self._clock.monotonic_s() - began_s)
+        return results
+
+    def install(self, snapshot: str) -> None:
+        """Become the state in a snapshot."""
+        super().install(snapshot)
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._on_keys is not None and self.keys != self._told:
+            self._told = self.keys
+            self._on_keys(self.keys)

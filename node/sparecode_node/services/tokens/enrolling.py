@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A token that is to be added: its fields checked, its seed sealed."""
+
+from sparecode_node.domain.pins import PinRule
+from sparecode_node.domain.tokencodes import Algorithm
+from sparecode_node.services import fields
+from sparecode_node.services.files.token_files import FileToken
+from sparecode_node.services.secrets.sealing import FieldValue, Sealing
+from sparecode_node.statemachine.commands import EnrollToken
+
+
+def enrollment(token: FileToken, sealing: Sealing) -> EnrollToken:
+    """Return the command. Raises `InvalidFieldError`."""
+    serial = fields.serial(token.serial)
+    fields.tokencode_form(
+        token.algorithm,
+        digits=token.digits,
+        period_s=token.period_s,
+        counter=token.counter,
+    )
+    if token.algorithm is Algorithm.SECURID:
+        fields.securid(serial, token.seed)
+    key_id = sealing.active_key
+    return EnrollToken(
+        serial=serial,
+        algorithm=token.algorithm,
+        hash_name=token.hash_name,
+        digits=token.digits,
+        period_s=token.period_s,
+        counter=token.counter,
+        sealed_seed=sealing.seal_seed(serial, fields.seed(token.seed), key_id),
+        key_id=key_id,
+        pin_rule=token.pin_rule,
+        folds_pin=token.pin_rule is PinRule.PINPAD,
+        expires_at_ms=fields.time_ms("expire_time", token.expires_at_ms),
+    )
+
+
+def said_of(token: FileToken) -> dict[str, FieldValue]:
+    """Return what the caller said of a token, for the request's tag (Q1)."""
+    return {
+        "serial": token.serial,
+        "algorithm": token.algorithm.value,
+        "hash": token.hash_name.value,
+        "digits": token.digits,
+        "period_seconds": token.period_s,
+        "counter": token.counter,
+        "seed": token.seed,
+        "pin_rule": token.pin_rule.value,
+        "expire_time": token.expires_at_ms,
+    }

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Files whose rows become commands, each decided for itself (K4).
+
+Rows are proposed some at a time, so that they share commits, at a pace that leaves
+most of the time to whoever signs in; and their results leave as soon as they are
+known. Each has a request id of its own that follows from the file's, so that a retry
+of the import finds the answers of the rows that were decided, and goes on with the
+rest (Q1).
+"""
+
+import asyncio
+import uuid
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+from sparecode_node.domain.outcomes import Reason
+from sparecode_node.services.access.authorization import Session
+from sparecode_node.services.context import CallContext, Deadline
+from sparecode_node.services.errors import (
+    InvalidFieldError,
+    NotPermittedError,
+    NotSignedInError,
+    Refused,
+)
+from sparecode_node.services.load.pacing import Pace
+from sparecode_node.services.proposing import Proposer
+from sparecode_node.services.secrets.sealing import FieldValue
+from sparecode_node.statemachine.commands import Command
+
+R = TypeVar("R")
+S = TypeVar("S")
+
+ROWS_AT_ONCE = 32
+"""So many rows of a file are proposed together, and share commits."""
+
+NOT_OF_THE_ROW = frozenset(
+    {Reason.REQUEST_ID_REUSED, Reason.REQUEST_TABLE_FULL, Reason.NOT_INITIALIZED}
+)
+"""Refusals that say nothing of the row: the import as a whole ends with them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Import(Generic[R]):
+    """A file that was read, and is being imported while its results are."""
+
+    rows: int
+    results: AsyncGenerator[R, None]
+    """In the order of the file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowOutcome:
+    """What became of the command of one row."""
+
+    applied: bool
+    problem: str = ""
+    """Why not, in words."""
+    reason: str = ""
+    """Why not, as a `Reason`; empty when a field of the row is out of bounds."""
+
+
+class RowProposer:
+    """Proposes the commands of one file's rows."""
+
+    def __init__(
+        self,
+        proposer: Proposer,
+        context: CallContext,
+        session: Session,
+        deadline: Deadline,
+    ) -> None:
+        self._proposer = proposer
+        self._context = context
+        self._session = session
+        self._deadline = deadline
+
+    async def propose(
+        self,
+        row: int,
+        command: Callable[[], Command],
+        said: Mapping[str, FieldValue],
+    ) -> RowOutcome:
+        """
+        Return what became of a row.
+
+        *command* makes it, and may raise `InvalidFieldError`. Raises `ProposeError`
+        and what does not concern the row alone.
+        """
+        name = uuid.uuid5(uuid.UUID(self._context.request_id), f"row {row}")
+        context = replace(self._context, request_id=str(name))
+        try:
+            await self._proposer.propose(
+                context, self._session, self._deadline, command(), said
+            )
+        except InvalidFieldError as error:
+            return RowOutcome(applied=False, problem=str(error))
+        except (NotSignedInError, NotPermittedError):
+            raise
+        except Refused as refused:
+            reason, detail = refused.rejected.reason, refused.rejected.detail
+            if reason in NOT_OF_THE_ROW:
+                raise
+            return RowOutcome(applied=False, problem=detail, reason=reason.value)
+        return RowOutcome(applied=True)
+
+
+def rows_from(rows: Sequence[S], from_row: int) -> Sequence[S]:
+    """Return the rows from a number on; 0: all of them."""
+    if not 0 <= from_row <= len(rows):
+        raise InvalidFieldError("from_row", f"must be 1 to {len(rows)} (0: all)")
+    return rows[max(from_row, 1) - 1 :]
+
+
+async def in_batches(
+    rows: Sequence[S], decide: Callable[[S], Awaitable[R]], pace: Pace
+) -> AsyncGenerator[R, None]:
+    """Return what *decide* says of each row. A batch is decided to its end."""
+    for at in range(0, len(rows), ROWS_AT_ONCE):
+        async with pace.turn():
+            found = await asyncio.gather(
+                *(decide(row) for row in rows[at : at + ROWS_AT_ONCE]),
+                return_exceptions=True,
+            )
+        for each in found:
+            if isinstance(each, BaseException):
+                raise each
+            yield each

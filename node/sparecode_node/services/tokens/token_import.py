@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Use case: the tokens of a file (K4). A seed goes in and never comes out."""
+
+import asyncio
+import functools
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from sparecode_node.domain.outcomes import Reason
+from sparecode_node.replication.errors import OverloadedError
+from sparecode_node.services import fields
+from sparecode_node.services.ambient import Clock
+from sparecode_node.services.context import CallContext
+from sparecode_node.services.files.pskc_files import read_pskc
+from sparecode_node.services.files.sdtid_files import read_sdtid
+from sparecode_node.services.files.token_csv import read_token_csv
+from sparecode_node.services.files.token_files import (
+    FileRow,
+    TokenFile,
+    TokenFileFormat,
+)
+from sparecode_node.services.load.pacing import Pace
+from sparecode_node.services.proposing import Proposer
+from sparecode_node.services.secrets.sealing import Sealing
+from sparecode_node.services.tokens.enrolling import enrollment, said_of
+from sparecode_node.services.tokens.importing import (
+    Import,
+    RowProposer,
+    in_batches,
+    rows_from,
+)
+
+
+class _Reader(Protocol):
+    def __call__(self, file: TokenFile, *, now_ms: int) -> list[FileRow]: ...
+
+
+READERS: dict[TokenFileFormat, _Reader] = {
+    TokenFileFormat.PSKC: read_pskc,
+    TokenFileFormat.SDTID: read_sdtid,
+    TokenFileFormat.CSV: read_token_csv,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportedRow:
+    """What became of one row of a token file (K4)."""
+
+    row: int
+    """Its position in the file, from 1."""
+    serial: str
+    """Empty if it could not be read."""
+    imported: bool
+    problem: str = ""
+    """Why not, in words."""
+    reason: str = ""
+    """Why not, as a `Reason`; empty when the row itself could not be read."""
+
+
+class TokenImport:
+    """Adds the tokens of a file. A bad row never stops or half-applies the rest (K4)."""
+
+    def __init__(
+        self, *, proposer: Proposer, sealing: Sealing, clock: Clock, pace: Pace
+    ) -> None:
+        self._proposer = proposer
+        self._sealing = sealing
+        self._clock = clock
+        self._pace = pace
+
+    async def begin(self, context: CallContext, file: TokenFile) -> Import[ImportedRow]:
+        """
+        Read a file; its tokens are added while the results are read.
+
+        Raises `InvalidFieldError` on `content`, `password` or `key` when the file as
+        a whole cannot be read; nothing was changed then. After any other exception,
+        here or among the results, a retry with the same request id goes on where it
+        stopped.
+        """
+        deadline = self._proposer.deadline(context)
+        session = await self._proposer.begin(context, deadline)
+        fields.secret("password", file.password, at_most=fields.PASSWORD_MAX)
+        read = functools.partial(
+            READERS[file.format], file, now_ms=self._clock.now_ms()
+        )
+        try:
+            async with asyncio.timeout(deadline.left_s()):
+                rows = await asyncio.to_thread(read)
+        except TimeoutError:
+            raise OverloadedError("the file could not be read in time") from None
+        proposer = RowProposer(self._proposer, context, session, deadline)
+        return Import(
+            rows=len(rows), results=self._results(proposer, rows, file.from_row)
+        )
+
+    def _results(
+        self, proposer: RowProposer, rows: Sequence[FileRow], from_row: int
+    ) -> AsyncGenerator[ImportedRow, None]:
+        first: dict[str, int] = {}
+        for row in rows:
+            first.setdefault(row.serial, row.row)
+        return in_batches(
+            rows_from(rows, from_row),
+            lambda row: self._import(proposer, row, first[row.serial]),
+            self._pace,
+        )
+
+    async def _import(
+        self, proposer: RowProposer, row: FileRow, first: int
+    ) -> ImportedRow:
+        """Enroll the token of one row; *first*: the first row with its serial."""
+        token = row.token
+        if token is None:
+            return ImportedRow(
+                row=row.row, serial=row.serial, imported=False, problem=row.problem
+            )
+        if first != row.row:
+            return ImportedRow(
+                row=row.row,
+                serial=row.serial,
+                imported=False,
+                problem=f"row {first} of this file has the same serial",
+                reason=Reason.TOKEN_EXISTS.value,
+            )
+        outcome = await proposer.propose(
+            row.row, lambda: enrollment(token, self._sealing), said_of(token)
+        )
+        return ImportedRow(
+            row=row.row,
+            serial=row.serial,
+            imported=outcome.applied,
+            problem=outcome.problem,
+            reason=outcome.reason,
+        )

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Use case: the users of a CSV file, each judged for itself (K4)."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
+
+from sparecode_node.domain.ids import GroupKey
+from sparecode_node.domain.outcomes import Reason
+from sparecode_node.domain.users import fold
+from sparecode_node.services import fields
+from sparecode_node.services.ambient import Entropy
+from sparecode_node.services.context import CallContext
+from sparecode_node.services.files.csv_files import CsvRow, read_csv
+from sparecode_node.services.files.file_bounds import check_rows
+from sparecode_node.services.load.pacing import Pace
+from sparecode_node.services.people.users import creation
+from sparecode_node.services.proposing import Proposer
+from sparecode_node.services.secrets.sealing import Sealing
+from sparecode_node.services.tokens.importing import (
+    Import,
+    RowProposer,
+    in_batches,
+    rows_from,
+)
+
+ROWS_MAX = 10_000
+SHOWN_MAX = 128
+NEEDED = ("username",)
+KNOWN = ("display_name", "email", "groups")
+BETWEEN_GROUPS = ";"
+"""A comma would need quotes around the cell, which people forget."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserFile:
+    """A file of users as it was uploaded."""
+
+    content: bytes
+    """
+    CSV in UTF-8: a column `username`; if wanted also `display_name`, `email`, `groups`.
+    """
+    from_row: int = 0
+    """Rows before it are not looked at: a retry says how far it got."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportedUser:
+    """What became of one row of a file of users."""
+
+    row: int
+    """Its position in the file, from 1."""
+    username: str
+    imported: bool
+    problem: str = ""
+    """Why not, in words."""
+    reason: str = ""
+    """Why not, as a `Reason`; empty when the row itself could not be read."""
+
+
+class UserImport:
+    """Adds the users of a file. A bad row never stops or half-applies the rest."""
+
+    def __init__(
+        self, *, proposer: Proposer, sealing: Sealing, entropy: Entropy, pace: Pace
+    ) -> None:
+        self._proposer = proposer
+        self._sealing = sealing
+        self._entropy = entropy
+        self._pace = pace
+
+    async def begin(self, context: CallContext, file: UserFile) -> Import[ImportedUser]:
+        """
+        Read a file; its users are added while the results are read.
+
+        Raises `InvalidFieldError` on `content` when the file as a whole cannot be
+        read; nothing was changed then. After any other exception, here or among the
+        results, a retry with the same request id goes on where it stopped.
+        """
+        deadline = self._proposer.deadline(context)
+        session = await self._proposer.begin(context, deadline)
+        rows, first = await asyncio.to_thread(_read, file.content)
+        proposer = RowProposer(self._proposer, context, session, deadline)
+        return Import(
+            rows=len(rows),
+            results=self._results(proposer, rows, first, file.from_row),
+        )
+
+    def _results(
+        self,
+        proposer: RowProposer,
+        rows: Sequence[CsvRow],
+        first: Mapping[str, int],
+        from_row: int,
+    ) -> AsyncGenerator[ImportedUser, None]:
+        numbered = list(enumerate(rows, start=1))
+
+        async def decide(numbered_row: tuple[int, CsvRow]) -> ImportedUser:
+            number, row = numbered_row
+            return await self._import(
+                proposer, number, row, first[fold(row.cells["username"])]
+            )
+
+        return in_batches(rows_from(numbered, from_row), decide, self._pace)
+
+    async def _import(
+        self, proposer: RowProposer, number: int, row: CsvRow, first: int
+    ) -> ImportedUser:
+        """Create the user of one row; *first*: the first row with that name."""
+        columns = (*NEEDED, *KNOWN)
+        said = {
+            name: row.cells.get(name, "")
+            for name in columns
+            # Who names no group says what was said before there were any (Q1).
+            if name != "groups" or row.cells.get(name)
+        }
+        username = said["username"][:SHOWN_MAX]
+        problem, reason = row.problem, ""
+        if not problem and first != number:
+            problem = f"row {first} of this file has the same username"
+            reason = Reason.USER_EXISTS.value
+        if problem:
+            return ImportedUser(
+                row=number,
+                username=username,
+                imported=False,
+                problem=problem,
+                reason=reason,
+            )
+        outcome = await proposer.propose(
+            number,
+            lambda: creation(
+                said, _groups(said.get("groups", "")), self._sealing, self._entropy
+            ),
+            said,
+        )
+        return ImportedUser(
+            row=number,
+            username=username,
+            imported=outcome.applied,
+            problem=outcome.problem,
+            reason=outcome.reason,
+        )
+
+
+def _read(content: bytes) -> tuple[list[CsvRow], dict[str, int]]:
+    """
+    Return the rows, and the first one with each folded username.
+
+    For a thread: of a large file, to fold alone takes longer than the loop may wait.
+    """
+    rows = read_csv(content, needed=NEEDED, known=KNOWN)
+    check_rows(len(rows), "rows", "the file holds no row", at_most=ROWS_MAX)
+    first: dict[str, int] = {}
+    for number, row in enumerate(rows, start=1):
+        first.setdefault(fold(row.cells["username"]), number)
+    return rows, first
+
+
+def _groups(cell: str) -> tuple[GroupKey, ...]:
+    """Return the folded names of the groups in a cell. Raises `InvalidFieldError`."""
+    names = [name.strip() for name in cell.split(BETWEEN_GROUPS)] if cell else []
+    return fields.groups("groups", names)
