@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from sparecode_node.certificates import (
+from sparecode_node.membership.certificates import (
     CertificatesError,
     write_certificates,
     write_file,

@@ -8,9 +8,9 @@ from typing import cast
 
 import pytest
 
-from sparecode_node.certificates import write_certificates
 from sparecode_node.config import Config
-from sparecode_node.renewing import Certificates
+from sparecode_node.daemon.renewing import Certificates
+from sparecode_node.membership.certificates import write_certificates
 from sparecode_node.rpc.tls import TlsFiles
 
 NOW = dt.datetime(2026, 6, 1, tzinfo=dt.UTC)

@@ -13,13 +13,13 @@ from typing import cast
 import pytest
 
 from sparecode_node.config import Config
-from sparecode_node.doctor.ages import look_at_ages
-from sparecode_node.doctor.findings import Finding, Verdict
-from sparecode_node.doctor.ring import look_at_key_ring
 from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.secrets.keyring import KeyRing
 from sparecode_node.services.secrets.ring_file import RingFile
 from sparecode_node.statemachine.tables.schema import prepare
+from sparecode_node.tool.doctor.ages import look_at_ages
+from sparecode_node.tool.doctor.findings import Finding, Verdict
+from sparecode_node.tool.doctor.ring import look_at_key_ring
 
 NOW = dt.datetime(2026, 6, 1, tzinfo=dt.UTC)
 

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from sparecode_node.doctor import machine
-from sparecode_node.doctor.findings import Finding, Verdict
-from sparecode_node.doctor.machine import look_at_disk
+from sparecode_node.tool.doctor import machine
+from sparecode_node.tool.doctor.findings import Finding, Verdict
+from sparecode_node.tool.doctor.machine import look_at_disk
 
 MIB = 1024**2
 

@@ -6,13 +6,13 @@ from typing import cast
 
 import pytest
 
-from sparecode_node.doctor import machine
-from sparecode_node.doctor.findings import Verdict
-from sparecode_node.doctor.membership import voters_among
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.links.tls import PeerTls
 from sparecode_node.replication.replicator import MemberStatus
 from sparecode_node.services.ambient import SystemClock
+from sparecode_node.tool.doctor import machine
+from sparecode_node.tool.doctor.findings import Verdict
+from sparecode_node.tool.doctor.membership import voters_among
 
 N1, N2, N3, N4 = (NodeId(f"n{number}") for number in range(1, 5))
 NO_TLS = cast("PeerTls", None)

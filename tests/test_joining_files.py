@@ -7,24 +7,24 @@ from pathlib import Path
 
 import pytest
 
-from sparecode_node.certificates import Authority
 from sparecode_node.config import Config, load_config
-from sparecode_node.doctor.findings import Finding, Verdict
-from sparecode_node.doctor.membership import (
-    look_at_authority,
-    look_at_membership,
-    others,
-)
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.joining.authority import FileAuthority
-from sparecode_node.joining.files import missing_pairs
-from sparecode_node.joining.founder import make_authorities
-from sparecode_node.joining.joiner import begin_beside
-from sparecode_node.preparing import MEMBERS, StartError, first_members
+from sparecode_node.membership.authority import FileAuthority
+from sparecode_node.membership.certificates import Authority
+from sparecode_node.membership.files import missing_pairs
+from sparecode_node.membership.founder import make_authorities
+from sparecode_node.membership.joiner import begin_beside
+from sparecode_node.membership.preparing import MEMBERS, StartError, first_members
 from sparecode_node.replication.members import Configuration, Member, MemberRole
 from sparecode_node.replication.offline.inspection import JournalFacts
 from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.secrets.keyring import KeyRing
+from sparecode_node.tool.doctor.findings import Finding, Verdict
+from sparecode_node.tool.doctor.membership import (
+    look_at_authority,
+    look_at_membership,
+    others,
+)
 
 NOW = dt.datetime.now(dt.UTC)
 N1, N2 = NodeId("n1"), NodeId("n2")

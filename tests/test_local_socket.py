@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sparecode_node import local_socket
-from sparecode_node.local_socket import LocalSocket, LocalSocketError
+from sparecode_node.daemon import local_socket
+from sparecode_node.daemon.local_socket import LocalSocket, LocalSocketError
 from sparecode_node.services.people.local_administration import LocalAdministration
 from tests.services.one_node import OneNode, one_node
 

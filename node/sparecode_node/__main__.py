@@ -26,25 +26,27 @@ import uvloop
 # default level alone; `grpc_lines` takes what it writes, so nobody is bothered.
 os.environ.pop("GRPC_VERBOSITY", None)
 
-from sparecode_node import backup_tool, bootstrap, preparing, recovery_tool, setting_up
-from sparecode_node.certificates import CertificatesError, write_certificates
-from sparecode_node.command_line import (
+from sparecode_node.config import Config, load_config
+from sparecode_node.config_section import ConfigError
+from sparecode_node.daemon import bootstrap
+from sparecode_node.daemon.logs import set_up_logging
+from sparecode_node.membership import preparing
+from sparecode_node.membership.certificates import CertificatesError, write_certificates
+from sparecode_node.membership.founder import make_authorities
+from sparecode_node.replication.links.listening import raise_open_files
+from sparecode_node.rpc.stderr import grpc_lines
+from sparecode_node.services.ambient import SystemClock, SystemEntropy
+from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.tool import backup_tool, recovery_tool, setting_up
+from sparecode_node.tool.command_line import (
     EXIT_REFUSED,
     EXIT_USAGE,
     fail,
     loaded,
     read_password,
 )
-from sparecode_node.config import Config, load_config
-from sparecode_node.config_section import ConfigError
-from sparecode_node.doctor.examination import examine
-from sparecode_node.doctor.findings import Verdict, summary
-from sparecode_node.joining.founder import make_authorities
-from sparecode_node.logs import set_up_logging
-from sparecode_node.replication.links.listening import raise_open_files
-from sparecode_node.rpc.stderr import grpc_lines
-from sparecode_node.services.ambient import SystemClock, SystemEntropy
-from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.tool.doctor.examination import examine
+from sparecode_node.tool.doctor.findings import Verdict, summary
 
 GARBAGE = (4000, 2, 100)
 """

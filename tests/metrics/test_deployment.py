@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sparecode_node.metrics.catalog import CATALOG, Kind
+from sparecode_node.daemon.metrics.catalog import CATALOG, Kind
 
 ROOT = Path(__file__).parents[2]
 ALERTS = ROOT / "deploy/prometheus/alerts.yaml"

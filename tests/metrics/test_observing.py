@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from sparecode_node.daemon.metrics.census import DIGEST_AGAIN_S, DIGEST_EVERY_S, Census
+from sparecode_node.daemon.metrics.events import EventCounts
+from sparecode_node.daemon.metrics.listener import MetricsListener
+from sparecode_node.daemon.metrics.measures import Measures
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.metrics.census import DIGEST_AGAIN_S, DIGEST_EVERY_S, Census
-from sparecode_node.metrics.events import EventCounts
-from sparecode_node.metrics.listener import MetricsListener
-from sparecode_node.metrics.measures import Measures
 from sparecode_node.replication.errors import (
     NoPrimaryError,
     OutcomeUnknownError,
@@ -200,8 +200,8 @@ class StoppingMembers(Members):
 @pytest.mark.asyncio
 async def test_a_node_that_stops_compares_no_digests(clock, monkeypatch):
     """The census ends without an error and asks nothing more."""
-    monkeypatch.setattr("sparecode_node.metrics.census.DIGEST_EVERY_S", 0)
-    monkeypatch.setattr("sparecode_node.metrics.census.EVERY_S", 0)
+    monkeypatch.setattr("sparecode_node.daemon.metrics.census.DIGEST_EVERY_S", 0)
+    monkeypatch.setattr("sparecode_node.daemon.metrics.census.EVERY_S", 0)
     members = StoppingMembers()
     census = Census(members, clock)
     async with asyncio.timeout(10):
@@ -228,7 +228,7 @@ async def test_digests_that_could_not_be_compared_are_asked_for_again_soon(
             raise asyncio.CancelledError
 
     monkeypatch.setattr(census, "compare_digests", compare)
-    monkeypatch.setattr("sparecode_node.metrics.census.asyncio.sleep", turn)
+    monkeypatch.setattr("sparecode_node.daemon.metrics.census.asyncio.sleep", turn)
     began = clock.s
     with pytest.raises(asyncio.CancelledError):
         await census.run()
@@ -371,7 +371,7 @@ def test_probes_are_told_by_status_and_in_words(listener, condition, members, cl
 
 def test_who_says_nothing_takes_only_so_many_threads(monkeypatch, condition):
     """Who comes beyond is cut off; when one has gone, the next is answered."""
-    monkeypatch.setattr("sparecode_node.metrics.listener.CONNECTIONS_MAX", 3)
+    monkeypatch.setattr("sparecode_node.daemon.metrics.listener.CONNECTIONS_MAX", 3)
     listener = MetricsListener(
         host="127.0.0.1", port=0, registry=CollectorRegistry(), condition=condition
     )

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from local_cluster.cluster import free_ports
 
-from sparecode_node.certificates import Authority
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.membership.certificates import Authority
 from sparecode_node.replication.applied_state import AppliedState
 from sparecode_node.replication.cluster_replicator import (
     ClusterConfig,

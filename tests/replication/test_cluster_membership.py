@@ -12,9 +12,9 @@ import pytest
 import pytest_asyncio
 from local_cluster.cluster import free_ports
 
-from sparecode_node.certificates import Authority
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.outcomes import Reason
+from sparecode_node.membership.certificates import Authority
 from sparecode_node.replication.errors import ChangeRefusedError, ProposeError
 from sparecode_node.replication.members import Member, MemberRole
 from tests.replication.cluster import Node, member_tls, new_authority

@@ -15,9 +15,9 @@ import pytest
 from local_cluster.cluster import free_ports
 
 from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
-from sparecode_node.certificates import Authority
 from sparecode_node.console.server import CONNECTIONS_MAX
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.membership.certificates import Authority
 from sparecode_node.replication.calls.forward_queue import UNDER_WAY_MAX
 from sparecode_node.replication.calls.forwarding import ask_status
 from sparecode_node.replication.errors import StoppingError

@@ -11,7 +11,7 @@ import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from sparecode_node.certificates import Authority, Issued
+from sparecode_node.membership.certificates import Authority, Issued
 from sparecode_node.rpc.interceptors import Tracer
 from sparecode_node.rpc.server import Listeners, ListenerSettings
 from sparecode_node.rpc.tls import TlsFiles

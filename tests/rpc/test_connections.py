@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from sparecode.v1 import users_pb2, users_pb2_grpc
-from sparecode_node.metrics.listener import CONNECTIONS_MAX
+from sparecode_node.daemon.metrics.listener import CONNECTIONS_MAX
 from sparecode_node.replication.links import listening
 from sparecode_node.replication.links.listening import (
     ADMINISTRATORS,

@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from sparecode.internal.v1 import joining_pb2 as pb
 from sparecode.internal.v1 import joining_pb2_grpc as pb_grpc
-from sparecode_node.certificates import Issued
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.membership.certificates import Issued
 from sparecode_node.replication.errors import OverloadedError
 from sparecode_node.replication.links.entrance import Doors
 from sparecode_node.replication.links.tls import (

@@ -22,12 +22,12 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
-from sparecode_node.bootstrap import STOP_GRACE_S, STOP_MAX_S
+from sparecode_node.daemon.bootstrap import STOP_GRACE_S, STOP_MAX_S
+from sparecode_node.daemon.tracing import ENDPOINTS, Tracing, set_up_tracing
 from sparecode_node.replication.errors import OutcomeUnknownError
 from sparecode_node.rpc.errors import Audience
 from sparecode_node.rpc.interceptors import REQUEST_ID, EndedCall
 from sparecode_node.services.errors import InvalidFieldError
-from sparecode_node.tracing import ENDPOINTS, Tracing, set_up_tracing
 from tests.rpc.edge import running_edge
 from tests.rpc.test_errors import SECRET, authenticate, create_user
 

@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
-from sparecode_node.certificates import Authority
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.outcomes import Reason
+from sparecode_node.membership.certificates import Authority
 from sparecode_node.replication.errors import NoQuorumError
 from sparecode_node.services.cluster.joining import Joiner, Joining
 from sparecode_node.services.errors import InvalidFieldError, Refused

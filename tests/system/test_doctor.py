@@ -19,11 +19,11 @@ import pytest
 from local_cluster.cluster import ADMINISTRATOR, LocalCluster, LocalNode
 
 from sparecode_client import Admin
-from sparecode_node.certificates import write_certificates
 from sparecode_node.config import load_config
-from sparecode_node.doctor.examination import examine
-from sparecode_node.doctor.findings import Finding, Verdict
+from sparecode_node.membership.certificates import write_certificates
 from sparecode_node.services.ambient import SystemClock
+from sparecode_node.tool.doctor.examination import examine
+from sparecode_node.tool.doctor.findings import Finding, Verdict
 
 
 def doctor(node: LocalNode, *options: str) -> subprocess.CompletedProcess[str]:

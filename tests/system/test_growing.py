@@ -13,7 +13,7 @@ import pytest
 from local_cluster.cluster import ADMINISTRATOR, LocalNode
 
 from sparecode_client import Admin
-from sparecode_node.certificates import Authority
+from sparecode_node.membership.certificates import Authority
 from tests.system.machines import PASSWORD, Site, until
 
 pytestmark = pytest.mark.timeout(600)

@@ -12,8 +12,8 @@ from local_cluster.cluster import AGENT, LocalCluster, LocalNode
 from local_cluster.setup import set_up
 from prometheus_client.parser import text_string_to_metric_families
 
-from sparecode_node.logs import SCHEMA
-from sparecode_node.metrics.catalog import CATALOG, Kind
+from sparecode_node.daemon.logs import SCHEMA
+from sparecode_node.daemon.metrics.catalog import CATALOG, Kind
 from tests.system.estate import PATIENCE, PIN, Estate
 
 pytestmark = pytest.mark.asyncio

@@ -23,7 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sparecode_client import AsyncAgent, Unavailable
 from sparecode_client.connection.channels import LOOK_S
 from sparecode_client.values.agents import certificate_fingerprint
-from sparecode_node.certificates import Authority, Issued, write_certificates
+from sparecode_node.membership.certificates import Authority, Issued, write_certificates
 from tests.system.estate import PATIENCE, PIN, Estate
 
 pytestmark = pytest.mark.asyncio

@@ -30,7 +30,7 @@ from local_cluster.cluster import (
 from local_cluster.setup import set_up
 
 from sparecode_client import Admin, Agent, Decision, MemberStanding, Unavailable
-from sparecode_node.certificates import Authority
+from sparecode_node.membership.certificates import Authority
 from tests.faults.clocks import NodeClock
 from tests.faults.disks import Disk
 from tests.faults.network import ToolError

@@ -20,7 +20,7 @@ import pytest
 from google.protobuf.descriptor import MethodDescriptor
 from local_cluster.cluster import LocalCluster, LocalNode
 
-from sparecode_node.certificates import Authority, Issued
+from sparecode_node.membership.certificates import Authority, Issued
 from tests.rpc.contract import between_members, public
 
 NOW = dt.datetime.now(dt.UTC)

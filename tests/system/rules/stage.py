@@ -26,7 +26,7 @@ from sparecode_client import (
     PinRule,
     TokenAlgorithm,
 )
-from sparecode_node.certificates import Authority
+from sparecode_node.membership.certificates import Authority
 from tests.faults.clocks import NodeClock
 from tests.system.estate import PATIENCE, PIN
 

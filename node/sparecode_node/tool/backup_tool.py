@@ -12,12 +12,12 @@ import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from sparecode_node.command_line import fail
 from sparecode_node.services.files import age_files, backup_files
 from sparecode_node.services.files.age_files import AgeError
 from sparecode_node.services.files.backup_files import BackupFileError, SignedManifest
 from sparecode_node.services.files.backup_verification import open_backup
 from sparecode_node.services.secrets.keyring import KeyRingError, write_private
+from sparecode_node.tool.command_line import fail
 
 PEM_END = b"-----END PUBLIC KEY-----"
 

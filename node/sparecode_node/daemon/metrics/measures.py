@@ -11,8 +11,8 @@ from prometheus_client import (
     ProcessCollector,
 )
 
-from sparecode_node.metrics import catalog
-from sparecode_node.metrics.catalog import Metric
+from sparecode_node.daemon.metrics import catalog
+from sparecode_node.daemon.metrics.catalog import Metric
 from sparecode_node.rpc.errors import Audience
 from sparecode_node.rpc.interceptors import EndedCall
 

@@ -10,11 +10,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from sparecode_node.certificates import Authority, CertificatesError
 from sparecode_node.config import Config
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.joining.files import key_beside
-from sparecode_node.preparing import ring_file
+from sparecode_node.membership.certificates import Authority, CertificatesError
+from sparecode_node.membership.files import key_beside
+from sparecode_node.membership.preparing import ring_file
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.secrets.tickets import der
 from sparecode_node.services.secrets.wrapping import MemberSecrets

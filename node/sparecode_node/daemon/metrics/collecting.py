@@ -8,11 +8,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
+from sparecode_node.daemon.metrics import catalog
+from sparecode_node.daemon.metrics.catalog import Kind, Metric
+from sparecode_node.daemon.metrics.census import Census
+from sparecode_node.daemon.metrics.events import EventCounts
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.metrics import catalog
-from sparecode_node.metrics.catalog import Kind, Metric
-from sparecode_node.metrics.census import Census
-from sparecode_node.metrics.events import EventCounts
 from sparecode_node.replication.replica.replica import ReplicaStatus
 from sparecode_node.rpc.tls import CertificateEnds
 from sparecode_node.services.load.condition import Condition

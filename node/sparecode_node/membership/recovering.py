@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sparecode_node.certificates import sync_directory
 from sparecode_node.config import Config
-from sparecode_node.preparing import (
+from sparecode_node.membership.certificates import sync_directory
+from sparecode_node.membership.preparing import (
     JOURNAL,
     NEW,
     STATE,

@@ -3,9 +3,9 @@
 
 import asyncio
 
-from sparecode_node.metrics.collecting import NodeCollector, Sources
-from sparecode_node.metrics.listener import MetricsListener
-from sparecode_node.metrics.measures import Measures
+from sparecode_node.daemon.metrics.collecting import NodeCollector, Sources
+from sparecode_node.daemon.metrics.listener import MetricsListener
+from sparecode_node.daemon.metrics.measures import Measures
 from sparecode_node.services.load.condition import Condition
 
 BEAT_S = 1.0

@@ -7,16 +7,16 @@ from typing import Annotated
 
 import typer
 
-from sparecode_node.command_line import EXIT_USAGE, fail
 from sparecode_node.config import Config
 from sparecode_node.config_section import Address, ConfigError, Section
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.joining import joiner
-from sparecode_node.preparing import StartError
+from sparecode_node.membership import joiner
+from sparecode_node.membership.preparing import StartError
 from sparecode_node.rpc.tickets import PREFIX as TICKET_PREFIX
 from sparecode_node.rpc.tickets import TICKET_CHARACTERS_MAX
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
 from sparecode_node.services.secrets.keyring import KeyRing, KeyRingError
+from sparecode_node.tool.command_line import EXIT_USAGE, fail
 
 Beside = Annotated[
     list[str] | None,

@@ -6,7 +6,6 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from sparecode_node.doctor.findings import Finding, fail, ok, warn
 from sparecode_node.domain.audit import GENESIS_HASH, AuditEvent, chain_hash
 from sparecode_node.replication.offline.inspection import (
     DamagedJournalError,
@@ -15,6 +14,7 @@ from sparecode_node.replication.offline.inspection import (
 )
 from sparecode_node.services.secrets.keyring import KeyRing
 from sparecode_node.statemachine.tables.schema import VERSION, read_only_uri
+from sparecode_node.tool.doctor.findings import Finding, fail, ok, warn
 
 _REPLACE = "remove this node from the cluster, and add it under a new id"
 

@@ -5,7 +5,7 @@ import asyncio
 from collections.abc import Callable
 
 from sparecode_node.config import Config
-from sparecode_node.joining.authority import FileAuthority
+from sparecode_node.membership.authority import FileAuthority
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.replicator import Replicator
 from sparecode_node.rpc.joining import JoiningEntrance

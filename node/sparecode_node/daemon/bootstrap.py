@@ -16,21 +16,22 @@ import sqlite3
 from collections.abc import Coroutine
 from typing import Any
 
-from sparecode_node import systemd
-from sparecode_node.browsing import console_of
 from sparecode_node.config import Config, KdfProfile
 from sparecode_node.console.server import (
     ConsoleListenError,
     ConsoleServer,
 )
-from sparecode_node.joining.welcome import Welcome
-from sparecode_node.local_socket import LocalSocket
-from sparecode_node.metrics.census import Census
-from sparecode_node.metrics.collecting import Sources
-from sparecode_node.metrics.events import EventCounts
-from sparecode_node.metrics.measures import Measures
-from sparecode_node.metrics.observation import Observation
-from sparecode_node.preparing import (
+from sparecode_node.daemon import systemd
+from sparecode_node.daemon.browsing import console_of
+from sparecode_node.daemon.local_socket import LocalSocket
+from sparecode_node.daemon.metrics.census import Census
+from sparecode_node.daemon.metrics.collecting import Sources
+from sparecode_node.daemon.metrics.events import EventCounts
+from sparecode_node.daemon.metrics.measures import Measures
+from sparecode_node.daemon.metrics.observation import Observation
+from sparecode_node.daemon.renewing import Certificates, changed_sections
+from sparecode_node.daemon.tracing import set_up_tracing
+from sparecode_node.membership.preparing import (
     FOUNDING,
     JOURNAL,
     STATE,
@@ -42,8 +43,8 @@ from sparecode_node.preparing import (
     rate_limits,
     refuse_interrupted,
 )
+from sparecode_node.membership.welcome import Welcome
 from sparecode_node.queries.state import LocalState
-from sparecode_node.renewing import Certificates, changed_sections
 from sparecode_node.replication.cluster_replicator import (
     ClusterConfig,
     ClusterReplicator,
@@ -73,7 +74,6 @@ from sparecode_node.services.state.state_process import StateProcesses
 from sparecode_node.services.use_cases import build_services
 from sparecode_node.statemachine.feature_level import FeatureLevelError
 from sparecode_node.statemachine.tables.schema import SchemaError
-from sparecode_node.tracing import set_up_tracing
 
 log = logging.getLogger(__name__)
 VERSION = importlib.metadata.version("sparecode")

@@ -5,24 +5,28 @@ import datetime as dt
 
 from sparecode_node.config import Config
 from sparecode_node.config_section import Address
-from sparecode_node.doctor.ages import look_at_ages
-from sparecode_node.doctor.files import look_at_certificates
-from sparecode_node.doctor.findings import Finding, ok, warn
-from sparecode_node.doctor.machine import look_at_disk, look_at_peers, look_at_ports
-from sparecode_node.doctor.membership import (
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.membership.preparing import JOURNAL, STATE
+from sparecode_node.replication.links.tls import PeerTls
+from sparecode_node.replication.offline.inspection import is_in_use
+from sparecode_node.rpc.tls import TlsFileError, TlsFiles
+from sparecode_node.services.ambient import Clock
+from sparecode_node.tool.doctor.ages import look_at_ages
+from sparecode_node.tool.doctor.files import look_at_certificates
+from sparecode_node.tool.doctor.findings import Finding, ok, warn
+from sparecode_node.tool.doctor.machine import (
+    look_at_disk,
+    look_at_peers,
+    look_at_ports,
+)
+from sparecode_node.tool.doctor.membership import (
     look_at_authority,
     look_at_membership,
     others,
     voters_among,
 )
-from sparecode_node.doctor.ring import look_at_key_ring
-from sparecode_node.doctor.state import look_at_journal, look_at_state
-from sparecode_node.domain.ids import NodeId
-from sparecode_node.preparing import JOURNAL, STATE
-from sparecode_node.replication.links.tls import PeerTls
-from sparecode_node.replication.offline.inspection import is_in_use
-from sparecode_node.rpc.tls import TlsFileError, TlsFiles
-from sparecode_node.services.ambient import Clock
+from sparecode_node.tool.doctor.ring import look_at_key_ring
+from sparecode_node.tool.doctor.state import look_at_journal, look_at_state
 
 
 async def examine(config: Config, clock: Clock) -> list[Finding]:

@@ -9,10 +9,10 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
 from sparecode_node.config import Config, ListenerConfig, MutualListenerConfig
-from sparecode_node.doctor.findings import Finding, fail, ok, warn
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.links.tls import URI_PREFIX, target_name
 from sparecode_node.rpc.tls import TlsFileError, TlsFiles
+from sparecode_node.tool.doctor.findings import Finding, fail, ok, warn
 
 WARN_DAYS = 30
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sparecode_node.certificates import write_file
 from sparecode_node.config import Config, ListenerConfig
-from sparecode_node.preparing import StartError
+from sparecode_node.membership.certificates import write_file
+from sparecode_node.membership.preparing import StartError
 
 PRIVATE, PUBLIC = 0o600, 0o644
 

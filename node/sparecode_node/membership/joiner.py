@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from sparecode_node.config import Config
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.joining.files import (
+from sparecode_node.membership.files import (
     PRIVATE,
     PUBLIC,
     Pair,
@@ -28,7 +28,7 @@ from sparecode_node.joining.files import (
     put,
     read,
 )
-from sparecode_node.preparing import (
+from sparecode_node.membership.preparing import (
     MEMBERS,
     StartError,
     make_data_dir,

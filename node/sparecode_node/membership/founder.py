@@ -4,16 +4,16 @@
 import datetime as dt
 from collections.abc import Sequence
 
-from sparecode_node.certificates import Authority, CertificatesError
 from sparecode_node.config import Config
-from sparecode_node.joining.files import (
+from sparecode_node.membership.certificates import Authority, CertificatesError
+from sparecode_node.membership.files import (
     PRIVATE,
     PUBLIC,
     key_beside,
     missing_pairs,
     put,
 )
-from sparecode_node.preparing import StartError
+from sparecode_node.membership.preparing import StartError
 
 
 def make_authorities(config: Config, *, hosts: Sequence[str], now: dt.datetime) -> None:

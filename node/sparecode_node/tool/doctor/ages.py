@@ -7,8 +7,8 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from sparecode_node.doctor.findings import Finding, ok, warn
 from sparecode_node.statemachine.tables.schema import read_only_uri
+from sparecode_node.tool.doctor.findings import Finding, ok, warn
 
 KEY_WARN_DAYS = 365
 """A key that has sealed for a year is in a year's backups and bundles."""

@@ -4,14 +4,14 @@
 from collections.abc import Collection, Iterator, Mapping
 
 from sparecode_node.config import Config
-from sparecode_node.doctor.findings import Finding, fail, ok, warn
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.joining.authority import FileAuthority
-from sparecode_node.joining.files import key_beside
-from sparecode_node.preparing import StartError, first_members
+from sparecode_node.membership.authority import FileAuthority
+from sparecode_node.membership.files import key_beside
+from sparecode_node.membership.preparing import StartError, first_members
 from sparecode_node.replication.members import MemberRole
 from sparecode_node.replication.offline.inspection import JournalFacts
 from sparecode_node.services.secrets.keyring import KeyRing
+from sparecode_node.tool.doctor.findings import Finding, fail, ok, warn
 
 
 def look_at_membership(

@@ -9,13 +9,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from sparecode_node.config_section import Address
-from sparecode_node.doctor.findings import Finding, fail, ok, warn
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.links.tls import PeerTls
 from sparecode_node.replication.offline.inspection import ask_members
 from sparecode_node.replication.settings import MAX_CLOCK_OFFSET_S
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.load.condition import DISK_FLOOR_BYTES, DISK_WARNING_SHARE
+from sparecode_node.tool.doctor.findings import Finding, fail, ok, warn
 
 SYNCS = 20
 SYNC_WARN_S = 0.01

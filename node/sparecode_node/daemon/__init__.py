@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The daemon: builds, starts and stops everything that runs in a node."""
