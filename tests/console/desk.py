@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 
 from sparecode_node.console.app import build_app
-from sparecode_node.console.site import Site
+from sparecode_node.console.kit.site import Site
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.rpc import tickets
 from sparecode_node.services.ambient import SystemEntropy

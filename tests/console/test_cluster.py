@@ -14,7 +14,7 @@ import pytest
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
-from sparecode_node.console import backups, membership
+from sparecode_node.console.pages import backups, membership
 from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.queries import seals

@@ -12,7 +12,8 @@ import pytest
 import pytest_asyncio
 from starlette.responses import PlainTextResponse, Response
 
-from sparecode_node.console import server, sign_in
+from sparecode_node.console import server
+from sparecode_node.console.pages import sign_in
 from sparecode_node.console.server import ConsoleListener, ConsoleServer
 from sparecode_node.membership.certificates import write_certificates
 from sparecode_node.replication.links.listening import Connections

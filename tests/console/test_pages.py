@@ -7,7 +7,7 @@ import pytest
 from starlette.routing import compile_path
 
 from sparecode_node.console.app import POST_ONLY, VIEWS
-from sparecode_node.console.token_menu import ACTIONS
+from sparecode_node.console.kit.token_menu import ACTIONS
 from sparecode_node.domain.administrators import Role
 from sparecode_node.services.access.authorization import permitted
 from sparecode_node.services.people.administrators import Link

@@ -5,8 +5,8 @@ from urllib.parse import urlencode
 
 import pytest
 
-from sparecode_node.console.audit import OUTCOMES
-from sparecode_node.console.rendering import action_words, actor_words, number
+from sparecode_node.console.kit.rendering import action_words, actor_words, number
+from sparecode_node.console.pages.audit import OUTCOMES
 from sparecode_node.domain.emergency_access import RecoveryPolicy
 from sparecode_node.domain.policy import DAY_MS
 from sparecode_node.services.emergency.emergency_access import Lifetime

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from starlette.requests import Request
 
-from sparecode_node.console.security import (
+from sparecode_node.console.kit.security import (
     BODY_BYTES_MAX,
     SESSION_COOKIE,
     TooLargeError,
     body_of,
     form_token,
 )
-from sparecode_node.console.visits import local_path
+from sparecode_node.console.kit.visits import local_path
 from sparecode_node.replication.errors import NoQuorumError
 from tests.console.desk import Desk, desk
 from tests.services.one_node import PASSWORD, ROOT, SERIAL, UNLIMITED

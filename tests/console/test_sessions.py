@@ -5,8 +5,8 @@ import base64
 
 import pytest
 
-from sparecode_node.console.idle import FRESH_MS
-from sparecode_node.console.security import SEEN_COOKIE, SESSION_COOKIE
+from sparecode_node.console.kit.idle import FRESH_MS
+from sparecode_node.console.kit.security import SEEN_COOKIE, SESSION_COOKIE
 from sparecode_node.domain.administrators import SECOND_FACTOR
 from sparecode_node.domain.ids import Moment
 from sparecode_node.domain.policy import HOUR_MS, MINUTE_MS, Policy

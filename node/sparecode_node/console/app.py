@@ -13,7 +13,29 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from sparecode_node.console import (
+from sparecode_node.console.kit import idle
+from sparecode_node.console.kit.forms import Form
+from sparecode_node.console.kit.navigation import role_words
+from sparecode_node.console.kit.security import (
+    SESSION_COOKIE,
+    VISIT_COOKIE,
+    Origin,
+    SecurityHeaders,
+    TooLargeError,
+    body_of,
+    is_ours,
+    origin_of,
+)
+from sparecode_node.console.kit.site import Site
+from sparecode_node.console.kit.visits import (
+    CARRY,
+    SIGN_IN,
+    WATCHING,
+    UnknownHereError,
+    Visit,
+)
+from sparecode_node.console.kit.words import EXPLAINED, Problem, explain
+from sparecode_node.console.pages import (
     account,
     administrators,
     agents,
@@ -23,7 +45,6 @@ from sparecode_node.console import (
     cluster,
     dashboard,
     emergency_access,
-    idle,
     keys,
     membership,
     policy,
@@ -34,27 +55,6 @@ from sparecode_node.console import (
     tokens,
     users,
 )
-from sparecode_node.console.forms import Form
-from sparecode_node.console.navigation import role_words
-from sparecode_node.console.security import (
-    SESSION_COOKIE,
-    VISIT_COOKIE,
-    Origin,
-    SecurityHeaders,
-    TooLargeError,
-    body_of,
-    is_ours,
-    origin_of,
-)
-from sparecode_node.console.site import Site
-from sparecode_node.console.visits import (
-    CARRY,
-    SIGN_IN,
-    WATCHING,
-    UnknownHereError,
-    Visit,
-)
-from sparecode_node.console.words import EXPLAINED, Problem, explain
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.services.errors import (
     InvalidFieldError,

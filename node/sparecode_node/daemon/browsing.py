@@ -2,8 +2,8 @@
 """The Security Console of a node, as its configuration has it."""
 
 from sparecode_node.config import Config
+from sparecode_node.console.kit.site import Site
 from sparecode_node.console.server import ConsoleListener, ConsoleServer
-from sparecode_node.console.site import Site
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.cluster_replicator import ClusterReplicator
 from sparecode_node.rpc import tickets

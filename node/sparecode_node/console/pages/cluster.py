@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from starlette.responses import Response
 
-from sparecode_node.console.review import if_not_open
-from sparecode_node.console.visits import READ_S, Visit
+from sparecode_node.console.kit.visits import READ_S, Visit
+from sparecode_node.console.pages.review import if_not_open
 from sparecode_node.services.cluster.cluster import ClusterStatus, ListedMember
 
 

@@ -7,10 +7,10 @@ from urllib.parse import quote
 
 from starlette.responses import PlainTextResponse, Response
 
-from sparecode_node.console.changes import attempt, change, go_on
-from sparecode_node.console.cluster import listed, status_of
-from sparecode_node.console.notices import Notice
-from sparecode_node.console.visits import Visit
+from sparecode_node.console.kit.changes import attempt, change, go_on
+from sparecode_node.console.kit.notices import Notice
+from sparecode_node.console.kit.visits import Visit
+from sparecode_node.console.pages.cluster import listed, status_of
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.services.cluster.cluster import ClusterStatus

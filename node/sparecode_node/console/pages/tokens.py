@@ -5,9 +5,9 @@ from urllib.parse import quote, urlencode
 
 from starlette.responses import Response
 
-from sparecode_node.console.navigation import kind_words
-from sparecode_node.console.visits import Visit
-from sparecode_node.console.words import EXPLAINED, explain
+from sparecode_node.console.kit.navigation import kind_words
+from sparecode_node.console.kit.visits import Visit
+from sparecode_node.console.kit.words import EXPLAINED, explain
 from sparecode_node.domain.tokencodes import Algorithm
 from sparecode_node.queries.views import Page, TokenView
 

@@ -3,9 +3,9 @@
 
 from starlette.responses import Response
 
-from sparecode_node.console import second_factor
-from sparecode_node.console.changes import change
-from sparecode_node.console.visits import SIGN_IN, Visit
+from sparecode_node.console.kit.changes import change
+from sparecode_node.console.kit.visits import SIGN_IN, Visit
+from sparecode_node.console.pages import second_factor
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.fields import PASSWORD_MIN
 

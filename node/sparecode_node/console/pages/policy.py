@@ -12,11 +12,11 @@ from typing import Any
 
 from starlette.responses import Response
 
-from sparecode_node.console.changes import change
-from sparecode_node.console.odds import Odds, guess_odds
-from sparecode_node.console.policy_words import GROUPS, Knob
-from sparecode_node.console.visits import Visit
-from sparecode_node.console.words import EXPLAINED, explain, sentence
+from sparecode_node.console.kit.changes import change
+from sparecode_node.console.kit.visits import Visit
+from sparecode_node.console.kit.words import EXPLAINED, explain, sentence
+from sparecode_node.console.pages.odds import Odds, guess_odds
+from sparecode_node.console.pages.policy_words import GROUPS, Knob
 from sparecode_node.domain.policy import Policy, policy_problem, public_name
 from sparecode_node.services.errors import InvalidFieldError
 

@@ -3,9 +3,9 @@
 
 from starlette.responses import Response
 
-from sparecode_node.console.changes import change
-from sparecode_node.console.visits import READ_S, Visit
-from sparecode_node.console.words import UNAVAILABLE
+from sparecode_node.console.kit.changes import change
+from sparecode_node.console.kit.visits import READ_S, Visit
+from sparecode_node.console.kit.words import UNAVAILABLE
 from sparecode_node.queries.review import Review
 
 METHOD = "ClusterService/GetReview"

@@ -10,9 +10,9 @@ from urllib.parse import urlencode
 
 from starlette.responses import Response, StreamingResponse
 
-from sparecode_node.console.rendering import action_words
-from sparecode_node.console.visits import READ_S, Visit
-from sparecode_node.console.words import EXPLAINED, explain
+from sparecode_node.console.kit.rendering import action_words
+from sparecode_node.console.kit.visits import READ_S, Visit
+from sparecode_node.console.kit.words import EXPLAINED, explain
 from sparecode_node.domain.policy import DAY_MS
 from sparecode_node.queries.audit import AuditFilter, AuditRecord
 from sparecode_node.queries.views import Page

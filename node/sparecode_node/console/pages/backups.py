@@ -10,10 +10,10 @@ from typing import Final
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from sparecode_node.console.changes import attempt
-from sparecode_node.console.cluster import status_of
-from sparecode_node.console.rendering import utc
-from sparecode_node.console.visits import Visit
+from sparecode_node.console.kit.changes import attempt
+from sparecode_node.console.kit.rendering import utc
+from sparecode_node.console.kit.visits import Visit
+from sparecode_node.console.pages.cluster import status_of
 from sparecode_node.services.cluster.backups import BackupPiece
 from sparecode_node.services.context import CallContext
 

@@ -7,12 +7,12 @@ from typing import Final
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from sparecode_node.console import tokens
-from sparecode_node.console.changes import Committed, change
-from sparecode_node.console.rendering import utc
-from sparecode_node.console.token_menu import ACTIONS, TokenAction
-from sparecode_node.console.visits import Visit
-from sparecode_node.console.words import EXPLAINED, explain
+from sparecode_node.console.kit.changes import Committed, change
+from sparecode_node.console.kit.rendering import utc
+from sparecode_node.console.kit.token_menu import ACTIONS, TokenAction
+from sparecode_node.console.kit.visits import Visit
+from sparecode_node.console.kit.words import EXPLAINED, explain
+from sparecode_node.console.pages import tokens
 from sparecode_node.services.context import CallContext
 from sparecode_node.services.errors import InvalidFieldError
 

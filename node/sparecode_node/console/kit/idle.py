@@ -15,7 +15,7 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from sparecode_node.console.security import SEEN_COOKIE, set_cookie
+from sparecode_node.console.kit.security import SEEN_COOKIE, set_cookie
 from sparecode_node.domain.policy import MINUTE_MS
 
 FRESH_MS: Final = MINUTE_MS

@@ -3,8 +3,8 @@
 
 from starlette.responses import Response
 
-from sparecode_node.console.changes import change
-from sparecode_node.console.visits import Visit
+from sparecode_node.console.kit.changes import change
+from sparecode_node.console.kit.visits import Visit
 from sparecode_node.queries.approvals import ApprovalView
 from sparecode_node.queries.views import Page
 

@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from sparecode_node.console.forms import Form
+from sparecode_node.console.kit.forms import Form
 from sparecode_node.services.errors import InvalidFieldError
 
 _INDEX_DIGITS_MAX = 19

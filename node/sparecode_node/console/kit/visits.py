@@ -9,17 +9,17 @@ from urllib.parse import quote
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from sparecode_node.console import rendering
-from sparecode_node.console.forms import Form
-from sparecode_node.console.notices import Notice
-from sparecode_node.console.security import (
+from sparecode_node.console.kit import rendering
+from sparecode_node.console.kit.forms import Form
+from sparecode_node.console.kit.notices import Notice
+from sparecode_node.console.kit.security import (
     NOTICE_COOKIE,
     Origin,
     forget_cookie,
     form_token,
 )
-from sparecode_node.console.site import Site
-from sparecode_node.console.words import UNAVAILABLE, Problem
+from sparecode_node.console.kit.site import Site
+from sparecode_node.console.kit.words import UNAVAILABLE, Problem
 from sparecode_node.domain.administrators import Role
 from sparecode_node.services.access.authorization import permitted
 from sparecode_node.services.context import (

@@ -11,10 +11,10 @@ from typing import Protocol, TypeVar
 
 from starlette.responses import Response
 
-from sparecode_node.console.notices import Notice
-from sparecode_node.console.security import NOTICE_COOKIE, set_cookie
-from sparecode_node.console.visits import Visit
-from sparecode_node.console.words import EXPLAINED, explain
+from sparecode_node.console.kit.notices import Notice
+from sparecode_node.console.kit.security import NOTICE_COOKIE, set_cookie
+from sparecode_node.console.kit.visits import Visit
+from sparecode_node.console.kit.words import EXPLAINED, explain
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.replication.errors import OutcomeUnknownError
 from sparecode_node.services.context import CallContext

@@ -6,8 +6,8 @@ from urllib.parse import quote
 
 from starlette.responses import Response
 
-from sparecode_node.console.changes import change
-from sparecode_node.console.visits import Visit
+from sparecode_node.console.kit.changes import change
+from sparecode_node.console.kit.visits import Visit
 from sparecode_node.domain.agents import CertificateMark, Protects
 from sparecode_node.queries.views import AgentView, DeniedCertificateView, Page
 

@@ -7,11 +7,11 @@ from urllib.parse import quote
 
 from starlette.responses import Response
 
-from sparecode_node.console import idle
-from sparecode_node.console.changes import go_on
-from sparecode_node.console.forms import Form
-from sparecode_node.console.notices import Notice
-from sparecode_node.console.security import (
+from sparecode_node.console.kit import idle
+from sparecode_node.console.kit.changes import go_on
+from sparecode_node.console.kit.forms import Form
+from sparecode_node.console.kit.notices import Notice
+from sparecode_node.console.kit.security import (
     SESSION_COOKIE,
     VISIT_COOKIE,
     Origin,
@@ -19,8 +19,8 @@ from sparecode_node.console.security import (
     form_token,
     set_cookie,
 )
-from sparecode_node.console.visits import CARRY, SIGN_IN, Visit, local_path
-from sparecode_node.console.words import EXPLAINED, UNAVAILABLE, Problem, explain
+from sparecode_node.console.kit.visits import CARRY, SIGN_IN, Visit, local_path
+from sparecode_node.console.kit.words import EXPLAINED, UNAVAILABLE, Problem, explain
 from sparecode_node.replication.errors import OutcomeUnknownError, OverloadedError
 
 VISIT_BYTES = 18

@@ -16,13 +16,14 @@ from dataclasses import dataclass, field, replace
 
 from starlette.responses import PlainTextResponse, Response
 
-from sparecode_node.console import rendering, tokens
-from sparecode_node.console.forms import Form
-from sparecode_node.console.recovery import RECOVERY
-from sparecode_node.console.token_actions import BY_NAME
-from sparecode_node.console.token_menu import TokenAction
-from sparecode_node.console.visits import CARRY, Visit
-from sparecode_node.console.words import EXPLAINED, Problem, explain
+from sparecode_node.console.kit import rendering
+from sparecode_node.console.kit.forms import Form
+from sparecode_node.console.kit.recovery import RECOVERY
+from sparecode_node.console.kit.token_menu import TokenAction
+from sparecode_node.console.kit.visits import CARRY, Visit
+from sparecode_node.console.kit.words import EXPLAINED, Problem, explain
+from sparecode_node.console.pages import tokens
+from sparecode_node.console.pages.token_actions import BY_NAME
 from sparecode_node.domain.emergency_access import RecoveryPolicy
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.pins import PinRule

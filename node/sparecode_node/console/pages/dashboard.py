@@ -6,9 +6,9 @@ from typing import Final, TypeVar
 
 from starlette.responses import Response
 
-from sparecode_node.console.cluster import Health, health, status_of
-from sparecode_node.console.review import if_not_open
-from sparecode_node.console.visits import Visit
+from sparecode_node.console.kit.visits import Visit
+from sparecode_node.console.pages.cluster import Health, health, status_of
+from sparecode_node.console.pages.review import if_not_open
 from sparecode_node.domain.policy import DAY_MS
 from sparecode_node.queries.audit import AuditFilter, AuditRecord
 from sparecode_node.queries.views import EmergencyAccessView, Page, UserView

@@ -6,9 +6,9 @@ from urllib.parse import quote
 
 from starlette.responses import Response
 
-from sparecode_node.console.changes import change
-from sparecode_node.console.navigation import ROLES
-from sparecode_node.console.visits import Visit
+from sparecode_node.console.kit.changes import change
+from sparecode_node.console.kit.navigation import ROLES
+from sparecode_node.console.kit.visits import Visit
 from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.users import fold

@@ -11,8 +11,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from sparecode_node.console import navigation, token_menu
-from sparecode_node.console.recovery import RECOVERY
+from sparecode_node.console.kit import navigation, token_menu
+from sparecode_node.console.kit.recovery import RECOVERY
 
 _WORD = re.compile(r"[A-Z][a-z]*")
 _PIN = re.compile(r"\bpin\b", re.IGNORECASE)

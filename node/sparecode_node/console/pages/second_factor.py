@@ -17,10 +17,10 @@ import segno
 from markupsafe import Markup
 from starlette.responses import Response
 
-from sparecode_node.console.changes import change
-from sparecode_node.console.forms import Form
-from sparecode_node.console.visits import Visit
-from sparecode_node.console.words import EXPLAINED, explain
+from sparecode_node.console.kit.changes import change
+from sparecode_node.console.kit.forms import Form
+from sparecode_node.console.kit.visits import Visit
+from sparecode_node.console.kit.words import EXPLAINED, explain
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.services.context import CallContext
 from sparecode_node.services.errors import InvalidFieldError, Refused

@@ -6,9 +6,9 @@ from typing import Final
 
 from starlette.responses import Response
 
-from sparecode_node.console.changes import attempt, go_on
-from sparecode_node.console.notices import Notice
-from sparecode_node.console.visits import READ_S, Visit
+from sparecode_node.console.kit.changes import attempt, go_on
+from sparecode_node.console.kit.notices import Notice
+from sparecode_node.console.kit.visits import READ_S, Visit
 from sparecode_node.services.context import CallContext
 from sparecode_node.services.keys.rotating import Phase, RotationProgress
 

@@ -6,9 +6,9 @@ from urllib.parse import quote, urlencode
 
 from starlette.responses import Response
 
-from sparecode_node.console.changes import change
-from sparecode_node.console.visits import Visit
-from sparecode_node.console.words import EXPLAINED, explain
+from sparecode_node.console.kit.changes import change
+from sparecode_node.console.kit.visits import Visit
+from sparecode_node.console.kit.words import EXPLAINED, explain
 from sparecode_node.queries.views import Page, TokenView, UserView
 
 PAGE_SIZE: Final = 25
