@@ -33,7 +33,7 @@ from sparecode_node.daemon.logs import set_up_logging
 from sparecode_node.membership import preparing
 from sparecode_node.membership.certificates import CertificatesError, write_certificates
 from sparecode_node.membership.founder import make_authorities
-from sparecode_node.replication.links.listening import raise_open_files
+from sparecode_node.replication.links.limits import raise_open_files
 from sparecode_node.rpc.stderr import grpc_lines
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
 from sparecode_node.services.errors import InvalidFieldError

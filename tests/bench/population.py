@@ -41,11 +41,11 @@ from sparecode_node.domain.outcomes import Rejected
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm, HashName
 from sparecode_node.domain.users import fold
+from sparecode_node.replication.log.format import Identity
 from sparecode_node.replication.log.journal import open_journal
-from sparecode_node.replication.log.journal_format import Identity
 from sparecode_node.replication.log.storage import DirectoryStorage
 from sparecode_node.replication.members import Configuration, Member
-from sparecode_node.replication.snapshots.snapshots import (
+from sparecode_node.replication.snapshots.store import (
     WRITTEN,
     Manifest,
     SnapshotStore,

@@ -16,7 +16,7 @@ from sparecode_node.console import server
 from sparecode_node.console.pages import sign_in
 from sparecode_node.console.server import ConsoleListener, ConsoleServer
 from sparecode_node.membership.certificates import write_certificates
-from sparecode_node.replication.links.listening import Connections
+from sparecode_node.replication.links.limits import Connections
 from tests.console.desk import Desk
 
 pytestmark = pytest.mark.asyncio

@@ -26,7 +26,7 @@ from sparecode_node.replication.errors import (
     OutcomeUnknownError,
     StoppingError,
 )
-from sparecode_node.replication.replica.observing import PrimaryWatch, proposal_observed
+from sparecode_node.replication.replica.observer import PrimaryWatch, proposal_observed
 from sparecode_node.replication.replicator import MemberStatus
 from sparecode_node.services.load.condition import DISK_FLOOR_BYTES, Condition, Disk
 from sparecode_node.statemachine.audit import AuditLog

@@ -9,7 +9,7 @@ from pysyncobj import syncobj
 
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.codec import encode_entry
-from sparecode_node.replication.log.journal_format import Entry
+from sparecode_node.replication.log.format import Entry
 from sparecode_node.replication.members import Member
 from sparecode_node.replication.raft import frames
 from sparecode_node.replication.raft.admission import Hello

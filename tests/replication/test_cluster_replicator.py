@@ -21,7 +21,7 @@ from sparecode_node.replication.errors import (
     OutcomeUnknownError,
     StartRefusedError,
 )
-from sparecode_node.replication.log.journal_file import MARK, NAME
+from sparecode_node.replication.log.file import MARK, NAME
 from sparecode_node.replication.settings import WINDOW_ENTRIES
 from sparecode_node.services.ambient import SystemClock
 from sparecode_node.statemachine.results import Applied

@@ -15,11 +15,11 @@ import pytest
 from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_node.domain.outcomes import Rejected
 from sparecode_node.replication.applied_state import AppliedState
-from sparecode_node.replication.log.journal_file import NAME
+from sparecode_node.replication.log.file import NAME
 from sparecode_node.replication.replica.snapshot_keeper import SnapshotKeeper
 from sparecode_node.replication.replicator import Proposal, Stamper
 from sparecode_node.replication.settings import RaftSettings
-from sparecode_node.replication.snapshots import snapshots
+from sparecode_node.replication.snapshots import store as snapshots
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.snapshots import (
     SnapshotFacts,

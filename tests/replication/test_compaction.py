@@ -15,13 +15,13 @@ from sparecode_node.replication.errors import (
     SnapshotRefusedError,
     StartRefusedError,
 )
-from sparecode_node.replication.log import journal_format as form
+from sparecode_node.replication.log import format as form
+from sparecode_node.replication.log.file import NAME
+from sparecode_node.replication.log.format import Identity
 from sparecode_node.replication.log.journal import NO_OP, Journal, open_journal
-from sparecode_node.replication.log.journal_file import NAME
-from sparecode_node.replication.log.journal_format import Identity
 from sparecode_node.replication.members import Configuration, Member
 from sparecode_node.replication.raft import frames
-from sparecode_node.replication.snapshots.snapshots import (
+from sparecode_node.replication.snapshots.store import (
     MANIFEST,
     RECEIVED,
     WRITTEN,

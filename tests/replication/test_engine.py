@@ -17,7 +17,8 @@ from sparecode_node.replication.errors import (
     OutcomeUnknownError,
     OverloadedError,
 )
-from sparecode_node.replication.raft import frames, off
+from sparecode_node.replication.raft import disabled as off
+from sparecode_node.replication.raft import frames
 from sparecode_node.replication.raft.admission import Hello
 from sparecode_node.replication.raft.read_index import Word
 from sparecode_node.replication.settings import (

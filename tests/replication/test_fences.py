@@ -4,8 +4,8 @@
 import pytest
 
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication.log.format import Entry
 from sparecode_node.replication.log.journal import CONFIGURATION
-from sparecode_node.replication.log.journal_format import Entry
 from sparecode_node.replication.members import Configuration, Member, MemberRole
 from sparecode_node.replication.raft import frames
 from tests.replication.bench import ME, Bench, entry

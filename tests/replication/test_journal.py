@@ -10,15 +10,15 @@ import pytest
 
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.errors import Fatal, StartRefusedError
-from sparecode_node.replication.log import journal_format as form
+from sparecode_node.replication.log import format as form
+from sparecode_node.replication.log.file import MARK, NAME, JournalFile
+from sparecode_node.replication.log.format import Identity
 from sparecode_node.replication.log.journal import (
     CONFIGURATION,
     FIRST_ENTRY,
     Journal,
     open_journal,
 )
-from sparecode_node.replication.log.journal_file import MARK, NAME, JournalFile
-from sparecode_node.replication.log.journal_format import Identity
 from sparecode_node.replication.log.storage import DirectoryStorage
 from sparecode_node.replication.members import Configuration, Member
 from tests.simulation.disk import Disk, File, Killed

@@ -16,7 +16,7 @@ from sparecode_node.domain.ids import AdministratorName, KeyId, NodeId
 from sparecode_node.replication import levels
 from sparecode_node.replication.codec import encode_call
 from sparecode_node.replication.errors import OlderMemberError
-from sparecode_node.replication.raft.membership import Remove
+from sparecode_node.replication.raft.membership_changes import Remove
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.statemachine.commands import InitializeCluster
 from sparecode_node.statemachine.commands.cluster_commands import RaiseFeatureLevel

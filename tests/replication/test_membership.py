@@ -13,8 +13,8 @@ from sparecode_node.replication.errors import (
     OutcomeUnknownError,
     OverloadedError,
 )
+from sparecode_node.replication.log.format import Identity
 from sparecode_node.replication.log.journal import CONFIGURATION, Journal, open_journal
-from sparecode_node.replication.log.journal_format import Identity
 from sparecode_node.replication.members import (
     Configuration,
     ConfigurationError,
@@ -23,7 +23,7 @@ from sparecode_node.replication.members import (
     founders,
 )
 from sparecode_node.replication.raft.admission import Hello
-from sparecode_node.replication.raft.membership import (
+from sparecode_node.replication.raft.membership_changes import (
     CHANGES_WAITING_MAX,
     AddLearner,
     Change,

@@ -19,10 +19,10 @@ from sparecode_node.replication.errors import OutcomeUnknownError, StoppingError
 from sparecode_node.replication.members import Configuration, Member
 from sparecode_node.replication.replica import snapshot_keeper
 from sparecode_node.replication.replica.engine_thread import EngineThread
-from sparecode_node.replication.replica.observing import Unobserved
+from sparecode_node.replication.replica.observer import Unobserved
 from sparecode_node.replication.replica.replica import ReplicaStatus
 from sparecode_node.replication.replica.snapshot_keeper import SnapshotKeeper
-from sparecode_node.replication.snapshots.snapshots import (
+from sparecode_node.replication.snapshots.store import (
     WRITTEN,
     Manifest,
     SnapshotStore,

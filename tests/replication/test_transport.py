@@ -21,9 +21,10 @@ from sparecode_node.membership.certificates import Authority
 from sparecode_node.replication.calls.forward_queue import UNDER_WAY_MAX
 from sparecode_node.replication.calls.forwarding import ask_status
 from sparecode_node.replication.errors import StoppingError
-from sparecode_node.replication.links import links, transport
+from sparecode_node.replication.links import outbound as links
+from sparecode_node.replication.links import transport
 from sparecode_node.replication.links.key_exchange import KeyExchange, NoKeys
-from sparecode_node.replication.links.listening import Connections
+from sparecode_node.replication.links.limits import Connections
 from sparecode_node.replication.links.peer_bounds import MEMBER_CALLS_MAX
 from sparecode_node.replication.links.tls import PeerTls, caller, target_name
 from sparecode_node.replication.links.transport import (

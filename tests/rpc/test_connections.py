@@ -10,8 +10,8 @@ import pytest
 
 from sparecode.v1 import users_pb2, users_pb2_grpc
 from sparecode_node.daemon.metrics.listener import CONNECTIONS_MAX
-from sparecode_node.replication.links import listening
-from sparecode_node.replication.links.listening import (
+from sparecode_node.replication.links import limits as listening
+from sparecode_node.replication.links.limits import (
     ADMINISTRATORS,
     AGENTS,
     BROWSERS,

@@ -19,7 +19,7 @@ from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.membership.certificates import Issued
 from sparecode_node.replication.errors import OverloadedError
-from sparecode_node.replication.links.entrance import Doors
+from sparecode_node.replication.links.joiner_certificates import Doors
 from sparecode_node.replication.links.tls import (
     PeerTls,
     caller,

@@ -10,7 +10,7 @@ from typing import Any
 from sparecode_node.domain.ids import NodeId, SessionId
 from sparecode_node.replication.errors import Fatal, NoQuorumError, StartRefusedError
 from sparecode_node.replication.members import Configuration, Member, MemberRole
-from sparecode_node.replication.raft.membership import Remove
+from sparecode_node.replication.raft.membership_changes import Remove
 from sparecode_node.replication.raft.read_index import ReadPoint
 from sparecode_node.statemachine.results import (
     Applied,

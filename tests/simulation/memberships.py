@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.members import Configuration, Member, MemberRole
-from sparecode_node.replication.raft.membership import (
+from sparecode_node.replication.raft.membership_changes import (
     AddLearner,
     Change,
     ChangeOutcome,

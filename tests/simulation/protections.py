@@ -12,9 +12,9 @@ import pytest
 from pysyncobj.node import Node
 
 from sparecode_node.replication.errors import Fatal
-from sparecode_node.replication.log import journal_format
+from sparecode_node.replication.log import format as journal_format
+from sparecode_node.replication.log.file import NAME, JournalFile
 from sparecode_node.replication.log.journal import Journal
-from sparecode_node.replication.log.journal_file import NAME, JournalFile
 from sparecode_node.replication.log.storage import AppendFile
 from sparecode_node.replication.members import Configuration
 from sparecode_node.replication.raft import frames
@@ -25,10 +25,10 @@ from sparecode_node.replication.raft.engine import Engine
 from sparecode_node.replication.raft.follower import FollowerLog, Verdict
 from sparecode_node.replication.raft.frames import Message
 from sparecode_node.replication.raft.guard import Guard
-from sparecode_node.replication.raft.membership import Membership
+from sparecode_node.replication.raft.membership_changes import Membership
 from sparecode_node.replication.raft.read_index import ReadIndex
 from sparecode_node.replication.replica.compaction import Compaction
-from sparecode_node.replication.snapshots.snapshots import (
+from sparecode_node.replication.snapshots.store import (
     RECEIVED,
     Manifest,
     SnapshotStore,

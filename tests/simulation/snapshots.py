@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from sparecode_node.replication.errors import SnapshotRefusedError
 from sparecode_node.replication.replica.replica import Replica
-from sparecode_node.replication.snapshots.snapshots import (
+from sparecode_node.replication.snapshots.store import (
     WRITTEN,
     BrokenSnapshotError,
     Manifest,

@@ -9,7 +9,11 @@ import pytest
 
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.members import Configuration, Member
-from sparecode_node.replication.raft.membership import AddLearner, Promote, Remove
+from sparecode_node.replication.raft.membership_changes import (
+    AddLearner,
+    Promote,
+    Remove,
+)
 from tests.simulation.broken import (
     BROKEN,
     THREE,

@@ -6,7 +6,7 @@ import pytest
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.members import Member
 from sparecode_node.replication.raft.admission import Refusal
-from sparecode_node.replication.raft.membership import (
+from sparecode_node.replication.raft.membership_changes import (
     AddLearner,
     Change,
     ChangeOutcome,

@@ -18,7 +18,7 @@ from local_cluster.cluster import LocalCluster, LocalNode
 
 from sparecode.internal.v1 import peers_pb2
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.replication.links.greeting import HELLO
+from sparecode_node.replication.links.hello import HELLO
 from sparecode_node.replication.links.tls import target_name
 from sparecode_node.replication.links.transport import MESSAGE_BYTES_MAX
 from sparecode_node.replication.offline.inspection import read_journal

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sparecode_node.config import Config
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.replication.links.entrance import Entrance
+from sparecode_node.replication.links.joiner_certificates import Entrance
 from sparecode_node.replication.links.tls import PeerTls
 from sparecode_node.replication.links.transport import PeerAddresses
 from sparecode_node.replication.settings import RaftSettings

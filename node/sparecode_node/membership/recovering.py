@@ -31,7 +31,7 @@ from sparecode_node.replication.calls import forwarding
 from sparecode_node.replication.errors import StartRefusedError
 from sparecode_node.replication.links.tls import PeerTls
 from sparecode_node.replication.links.transport import dial
-from sparecode_node.replication.log.journal_format import SALT_BYTES, Identity
+from sparecode_node.replication.log.format import SALT_BYTES, Identity
 from sparecode_node.replication.members import Member
 from sparecode_node.replication.offline.refounding import (
     Standing,

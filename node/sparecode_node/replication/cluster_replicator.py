@@ -10,8 +10,8 @@ from pathlib import Path
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication import levels
 from sparecode_node.replication.calls import forwarding
-from sparecode_node.replication.calls.cluster_changes import ClusterChanges, placed
 from sparecode_node.replication.calls.forward_queue import ForwardQueues
+from sparecode_node.replication.calls.membership_requests import ClusterChanges, placed
 from sparecode_node.replication.calls.peer_calls import ATTEMPT_S, PeerCalls
 from sparecode_node.replication.calls.primary_contact import PrimaryContact
 from sparecode_node.replication.calls.read_points import ReadPoints
@@ -29,12 +29,16 @@ from sparecode_node.replication.errors import (
 from sparecode_node.replication.links.key_exchange import KeyExchange, NoKeys
 from sparecode_node.replication.links.tls import PeerTls
 from sparecode_node.replication.links.transport import PeerAddresses, PeerTransport
-from sparecode_node.replication.log.journal_format import SALT_BYTES
+from sparecode_node.replication.log.format import SALT_BYTES
 from sparecode_node.replication.members import Member
 from sparecode_node.replication.outside import Clock, Entropy
-from sparecode_node.replication.raft.membership import AddLearner, Promote, Remove
+from sparecode_node.replication.raft.membership_changes import (
+    AddLearner,
+    Promote,
+    Remove,
+)
 from sparecode_node.replication.replica.engine_thread import EngineThread, OpenState
-from sparecode_node.replication.replica.observing import (
+from sparecode_node.replication.replica.observer import (
     Observer,
     PrimaryWatch,
     Unobserved,

@@ -38,7 +38,7 @@ from sparecode.v1 import (
     users_pb2,
     users_pb2_grpc,
 )
-from sparecode_node.replication.links.listening import (
+from sparecode_node.replication.links.limits import (
     ADMINISTRATORS,
     AGENTS,
     Connections,

@@ -18,7 +18,7 @@ import grpc.aio
 
 from sparecode.internal.v1 import peers_pb2_grpc
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.replication.answering import answered
+from sparecode_node.replication.answers import answered
 from sparecode_node.replication.calls import forwarding
 from sparecode_node.replication.errors import (
     NoPrimaryError,
@@ -26,7 +26,7 @@ from sparecode_node.replication.errors import (
     OverloadedError,
     ProposeError,
 )
-from sparecode_node.replication.replica.observing import Observer, Unobserved
+from sparecode_node.replication.replica.observer import Observer, Unobserved
 from sparecode_node.replication.settings import CALLS_PER_ENTRY_MAX, FORWARD_BYTES_MAX
 from sparecode_node.statemachine.results import Result
 

@@ -8,7 +8,7 @@ from typing import Protocol
 from sparecode.internal.v1 import peers_pb2
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.calls import forwarding
-from sparecode_node.replication.calls.cluster_changes import ClusterChanges
+from sparecode_node.replication.calls.membership_requests import ClusterChanges
 from sparecode_node.replication.errors import NotAppliedError, ProposeError
 from sparecode_node.replication.raft.admission import Hello
 from sparecode_node.replication.raft.read_index import Word

@@ -16,7 +16,7 @@ import grpc.aio
 from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_node.domain.ids import KeyId, NodeId
 from sparecode_node.domain.keys import KeyInUse
-from sparecode_node.replication.answering import answered
+from sparecode_node.replication.answers import answered
 from sparecode_node.replication.links.tls import PeerTls, target_name
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication import levels
 from sparecode_node.replication.calls.forwarding import MalformedCallError
 from sparecode_node.replication.errors import NoPrimaryError, StoppingError
-from sparecode_node.replication.links.greeting import HELLO, hello_in
+from sparecode_node.replication.links.hello import HELLO, hello_in
 from sparecode_node.replication.links.key_exchange import KeyCalls, KeyExchange
 from sparecode_node.replication.links.tls import caller
 from sparecode_node.replication.raft import frames

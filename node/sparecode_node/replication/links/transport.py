@@ -20,11 +20,11 @@ from sparecode_node.domain.addresses import in_one_spelling
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.errors import StartRefusedError
 from sparecode_node.replication.links.engine_wire import EngineWire
-from sparecode_node.replication.links.entrance import Doors, Entrance
-from sparecode_node.replication.links.greeting import Shown
+from sparecode_node.replication.links.hello import Shown
+from sparecode_node.replication.links.joiner_certificates import Doors, Entrance
 from sparecode_node.replication.links.key_exchange import KeyExchange
-from sparecode_node.replication.links.links import OutboundLink
-from sparecode_node.replication.links.listening import MEMBERS, listener_options
+from sparecode_node.replication.links.limits import MEMBERS, listener_options
+from sparecode_node.replication.links.outbound import OutboundLink
 from sparecode_node.replication.links.peer_bounds import CALLS_MAX, STREAMS_MAX
 from sparecode_node.replication.links.peer_service import PeerHandler, PeerServicer
 from sparecode_node.replication.links.tls import (

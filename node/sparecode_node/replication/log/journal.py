@@ -19,9 +19,9 @@ from typing import overload
 from pysyncobj.journal import Journal as EngineJournal
 
 from sparecode_node.replication.errors import Fatal, StartRefusedError
-from sparecode_node.replication.log import journal_format as form
-from sparecode_node.replication.log.journal_file import JournalFile
-from sparecode_node.replication.log.journal_format import Entry, Identity, Kind
+from sparecode_node.replication.log import format as form
+from sparecode_node.replication.log.file import JournalFile
+from sparecode_node.replication.log.format import Entry, Identity, Kind
 from sparecode_node.replication.log.storage import Storage
 from sparecode_node.replication.members import (
     Configuration,

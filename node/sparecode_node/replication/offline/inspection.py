@@ -13,10 +13,10 @@ import grpc.aio
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.calls import forwarding
 from sparecode_node.replication.links.tls import PeerTls, target_name
-from sparecode_node.replication.log import journal_format as form
+from sparecode_node.replication.log import format as form
+from sparecode_node.replication.log.file import NAME
+from sparecode_node.replication.log.format import Identity, Kind
 from sparecode_node.replication.log.journal import CONFIGURATION
-from sparecode_node.replication.log.journal_file import NAME
-from sparecode_node.replication.log.journal_format import Identity, Kind
 from sparecode_node.replication.members import Configuration, ConfigurationError
 from sparecode_node.replication.replicator import MemberStatus
 

@@ -17,12 +17,12 @@ from pathlib import Path
 from sparecode_node.domain.ids import NodeId, RequestId, SessionId
 from sparecode_node.replication.codec import decode_entry, encode_entry
 from sparecode_node.replication.errors import StartRefusedError
+from sparecode_node.replication.log.format import Identity
 from sparecode_node.replication.log.journal import Journal, open_journal
-from sparecode_node.replication.log.journal_format import Identity
 from sparecode_node.replication.log.storage import DirectoryStorage
 from sparecode_node.replication.members import Configuration, Member, MemberRole
 from sparecode_node.replication.raft.follower import REGULAR
-from sparecode_node.replication.snapshots.opening import (
+from sparecode_node.replication.snapshots.recovery_checks import (
     check_state,
     finish_install,
     open_snapshots,

@@ -30,19 +30,19 @@ from sparecode_node.replication.log.journal import Journal
 from sparecode_node.replication.members import Configuration
 from sparecode_node.replication.raft.admission import Hello
 from sparecode_node.replication.raft.clock_watch import Agreement
+from sparecode_node.replication.raft.disabled import OFF
 from sparecode_node.replication.raft.follower import REGULAR
 from sparecode_node.replication.raft.frames import Message
 from sparecode_node.replication.raft.guard import Guard
 from sparecode_node.replication.raft.handover import HandOver
-from sparecode_node.replication.raft.membership import Membership
-from sparecode_node.replication.raft.off import OFF
+from sparecode_node.replication.raft.membership_changes import Membership
 from sparecode_node.replication.raft.peer_node import PeerNode, Wire
 from sparecode_node.replication.raft.proposals import Proposals
 from sparecode_node.replication.raft.read_index import ReadPoint
 from sparecode_node.replication.raft.roster import Roster
-from sparecode_node.replication.raft.sending import Sender
+from sparecode_node.replication.raft.sender import Sender
 from sparecode_node.replication.settings import ENTRIES_IN_FLIGHT_MAX, RaftSettings
-from sparecode_node.replication.snapshots.opening import check_state
+from sparecode_node.replication.snapshots.recovery_checks import check_state
 
 PINNED = "0.3.17"
 if VERSION != PINNED:  # Not an assertion: -O must not remove it.

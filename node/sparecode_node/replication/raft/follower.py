@@ -11,8 +11,8 @@ off but what conflicts (Raft, figure 2, AppendEntries 3 and 4).
 from dataclasses import dataclass
 
 from sparecode_node.replication.errors import Fatal
+from sparecode_node.replication.log.format import Entry
 from sparecode_node.replication.log.journal import CONFIGURATION, NO_OP, Journal
-from sparecode_node.replication.log.journal_format import Entry
 from sparecode_node.replication.members import Configuration, ConfigurationError
 from sparecode_node.replication.raft.frames import Message
 from sparecode_node.replication.settings import COMMAND_BYTES_MAX

@@ -17,7 +17,7 @@ from pysyncobj.transport import Transport
 from sparecode_node.replication.errors import Fatal
 from sparecode_node.replication.log.journal import Journal
 from sparecode_node.replication.raft import frames, handover, prevote
-from sparecode_node.replication.raft.acknowledging import Acknowledgements
+from sparecode_node.replication.raft.acknowledgements import Acknowledgements
 from sparecode_node.replication.raft.admission import Admission, Hello
 from sparecode_node.replication.raft.campaign import Campaign
 from sparecode_node.replication.raft.clock_watch import ClockWatch

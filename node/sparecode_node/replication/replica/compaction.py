@@ -15,7 +15,7 @@ from sparecode_node.replication.errors import Fatal, SnapshotRefusedError
 from sparecode_node.replication.log.journal import Journal
 from sparecode_node.replication.raft.engine import Engine
 from sparecode_node.replication.settings import RaftSettings
-from sparecode_node.replication.snapshots.snapshots import (
+from sparecode_node.replication.snapshots.store import (
     RECEIVED,
     WRITTEN,
     Manifest,

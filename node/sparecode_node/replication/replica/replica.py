@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.applied_state import AppliedState
 from sparecode_node.replication.errors import NoPrimaryError, OlderMemberError
+from sparecode_node.replication.log.format import Identity
 from sparecode_node.replication.log.journal import open_journal
-from sparecode_node.replication.log.journal_format import Identity
 from sparecode_node.replication.log.storage import Storage
 from sparecode_node.replication.members import Configuration, Member, founders
 from sparecode_node.replication.raft.admission import Hello
 from sparecode_node.replication.raft.clock_watch import Agreement
 from sparecode_node.replication.raft.engine import Engine, now
 from sparecode_node.replication.raft.handover import HandOverOutcome, PendingHandOver
-from sparecode_node.replication.raft.membership import (
+from sparecode_node.replication.raft.membership_changes import (
     Change,
     ChangeOutcome,
     PendingChange,
@@ -31,8 +31,11 @@ from sparecode_node.replication.raft.read_index import PendingRead, ReadOutcome,
 from sparecode_node.replication.replica.compaction import Compaction
 from sparecode_node.replication.replicator import Proposal, Stamper
 from sparecode_node.replication.settings import RaftSettings
-from sparecode_node.replication.snapshots.opening import finish_install, open_snapshots
-from sparecode_node.replication.snapshots.snapshots import Manifest
+from sparecode_node.replication.snapshots.recovery_checks import (
+    finish_install,
+    open_snapshots,
+)
+from sparecode_node.replication.snapshots.store import Manifest
 from sparecode_node.statemachine.feature_level import MEMBERS_CHANGE
 
 ENTRIES_BEHIND_MAX = 256

@@ -18,7 +18,7 @@ import grpc.aio
 
 from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.replication.answering import each_of
+from sparecode_node.replication.answers import each_of
 from sparecode_node.replication.errors import (
     NoPrimaryError,
     ProposeError,
@@ -26,13 +26,13 @@ from sparecode_node.replication.errors import (
     StoppingError,
 )
 from sparecode_node.replication.replica.engine_thread import EngineThread
-from sparecode_node.replication.replica.observing import (
+from sparecode_node.replication.replica.observer import (
     Observer,
     Unobserved,
     snapshot_observed,
 )
 from sparecode_node.replication.replica.replica import ReplicaStatus
-from sparecode_node.replication.snapshots.snapshots import (
+from sparecode_node.replication.snapshots.store import (
     RECEIVED,
     WRITTEN,
     BrokenSnapshotError,

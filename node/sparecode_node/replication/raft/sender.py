@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from math import inf
 from typing import Protocol
 
+from sparecode_node.replication.log.format import Entry
 from sparecode_node.replication.log.journal import Journal
-from sparecode_node.replication.log.journal_format import Entry
 from sparecode_node.replication.raft.frames import (
     APPEND_ENTRIES,
     OFFER_SNAPSHOT,

@@ -5,7 +5,7 @@ from sparecode_node.replication.applied_state import AppliedState
 from sparecode_node.replication.errors import StartRefusedError
 from sparecode_node.replication.log.journal import Journal
 from sparecode_node.replication.log.storage import Storage
-from sparecode_node.replication.snapshots.snapshots import MANIFEST, SnapshotStore
+from sparecode_node.replication.snapshots.store import MANIFEST, SnapshotStore
 
 
 def check_state(journal: Journal, state: AppliedState) -> int:

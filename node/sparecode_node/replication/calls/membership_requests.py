@@ -12,7 +12,7 @@ import grpc.aio
 from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.outcomes import Reason, Rejected
-from sparecode_node.replication.answering import answered
+from sparecode_node.replication.answers import answered
 from sparecode_node.replication.calls import forwarding
 from sparecode_node.replication.calls.primary_contact import PrimaryContact
 from sparecode_node.replication.errors import (
@@ -24,7 +24,7 @@ from sparecode_node.replication.errors import (
     ProposeError,
 )
 from sparecode_node.replication.members import Member
-from sparecode_node.replication.raft.membership import (
+from sparecode_node.replication.raft.membership_changes import (
     AddLearner,
     Change,
     Promote,

@@ -17,8 +17,8 @@ import grpc.aio
 
 from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.replication.answering import is_to_end
-from sparecode_node.replication.links.greeting import HELLO, Shown, shown_by
+from sparecode_node.replication.answers import is_to_end
+from sparecode_node.replication.links.hello import HELLO, Shown, shown_by
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.errors import NotAppliedError, OutcomeUnknownError
-from sparecode_node.replication.log import journal_file
+from sparecode_node.replication.log import file as journal_file
 from sparecode_node.replication.log.storage import AppendFile, DirectoryStorage
 
 log = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from sparecode_node.replication.errors import Fatal, StartRefusedError
-from sparecode_node.replication.log import journal_format as form
-from sparecode_node.replication.log.journal_format import Kind
+from sparecode_node.replication.log import format as form
+from sparecode_node.replication.log.format import Kind
 from sparecode_node.replication.log.storage import AppendFile, MarkFile, Storage
 
 log = logging.getLogger(__name__)
