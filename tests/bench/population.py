@@ -66,9 +66,9 @@ from sparecode_node.statemachine.commands import (
     SaveEmergencyAccess,
     SealedCode,
 )
-from sparecode_node.statemachine.commands.policy_commands import UpdatePolicy
-from sparecode_node.statemachine.commands.token_commands import SetPin
-from sparecode_node.statemachine.handlers.policies import find_policy
+from sparecode_node.statemachine.commands.policy import UpdatePolicy
+from sparecode_node.statemachine.commands.tokens import SetPin
+from sparecode_node.statemachine.handlers.policy import find_policy
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.snapshots import write_snapshot
 

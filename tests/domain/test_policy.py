@@ -18,7 +18,7 @@ from sparecode_node.domain.policy import (
     public_name,
 )
 from sparecode_node.domain.policy_changes import changed
-from sparecode_node.statemachine.commands.policy_commands import UpdatePolicy
+from sparecode_node.statemachine.commands.policy import UpdatePolicy
 from tests.domain.policies_in_use import NOTHING, POLICY, InUse, alike
 
 

@@ -36,7 +36,7 @@ from sparecode_node.services.cluster.checkpoints import public_keys
 from sparecode_node.services.keys.resealing import new_seals
 from sparecode_node.services.secrets.keyring import KeyRing
 from sparecode_node.services.secrets.sealing import BrokenSealError, Sealing
-from sparecode_node.statemachine.commands.key_commands import SealKind
+from sparecode_node.statemachine.commands.keys import SealKind
 from tests.rpc.whole import PIN, Whole, new_id, running_whole
 
 pytestmark = pytest.mark.asyncio

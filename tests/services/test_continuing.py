@@ -9,7 +9,7 @@ from sparecode_node.domain.ids import AgentIdentity
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.services.deciding import Answer
 from sparecode_node.services.errors import InvalidFieldError, NotPermittedError, Refused
-from sparecode_node.statemachine.commands.token_commands import ClearPin
+from sparecode_node.statemachine.commands.tokens import ClearPin
 from sparecode_node.statemachine.results import Decision
 from tests.services.one_node import PIN, SERIAL, VPN, OneNode, call_of
 

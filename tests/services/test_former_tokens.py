@@ -9,7 +9,7 @@ from sparecode_node.domain.tokencodes import Algorithm, HashName
 from sparecode_node.replication.codec import decode_entry, encode_call
 from sparecode_node.replication.levels import needed
 from sparecode_node.statemachine.feature_level import FIRST
-from sparecode_node.statemachine.tables.former_tables import FORMER_SETS_MAX
+from sparecode_node.statemachine.tables.former import FORMER_SETS_MAX
 from tests.generators import oathtool_hotp
 from tests.services.one_node import PIN, SEED, SERIAL, OneNode
 

@@ -18,7 +18,7 @@ from sparecode_node.services.errors import (
     NotPermittedError,
     Refused,
 )
-from sparecode_node.statemachine.commands.policy_commands import UpdatePolicy
+from sparecode_node.statemachine.commands.policy import UpdatePolicy
 from tests.services.one_node import PIN, SERIAL, OneNode, call_of
 
 pytestmark = pytest.mark.asyncio

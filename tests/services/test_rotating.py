@@ -24,7 +24,7 @@ from sparecode_node.services.keys.rotating import Phase, RotationProgress, Unope
 from sparecode_node.services.load.pacing import REST
 from sparecode_node.services.secrets.keyring import KeyRing
 from sparecode_node.services.secrets.sealing import Sealing
-from sparecode_node.statemachine.commands.key_commands import ReplaceSeals, SealKind
+from sparecode_node.statemachine.commands.keys import ReplaceSeals, SealKind
 from sparecode_node.statemachine.digest import digest
 from tests.services.one_node import PIN, OneNode, one_node
 from tests.services.rests import slow_commits, watch_rests

@@ -19,7 +19,7 @@ from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.services.secrets.keyring import KeyRing
 from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.services.state.stamping import PrimaryStamper
-from sparecode_node.statemachine.commands.token_commands import (
+from sparecode_node.statemachine.commands.tokens import (
     ReplaceToken,
     ResynchronizeToken,
     SetPin,

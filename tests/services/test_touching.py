@@ -12,7 +12,7 @@ from sparecode_node.replication.errors import NoQuorumError
 from sparecode_node.services.access.touching import SESSIONS_MAX
 from sparecode_node.services.context import CallContext
 from sparecode_node.services.errors import NotSignedInError
-from sparecode_node.statemachine.commands.session_commands import TouchSessions
+from sparecode_node.statemachine.commands.sessions import TouchSessions
 from sparecode_node.statemachine.digest import digest
 from tests.services.one_node import OneNode
 

@@ -41,7 +41,8 @@ from sparecode_node.statemachine.results import (
     from_json,
     to_json,
 )
-from sparecode_node.statemachine.tables import agent_tables, schema
+from sparecode_node.statemachine.tables import agents as agent_tables
+from sparecode_node.statemachine.tables import schema
 from sparecode_node.statemachine.tables.schema import VERSION, SchemaError
 from sparecode_node.statemachine.targets import target_of
 from tests.statemachine.world import START_MS, World

@@ -13,7 +13,7 @@ from sparecode_node.statemachine.feature_level import (
     OWN_ENDS_COUNT,
     WEIGHED_IF_CONCERNED,
 )
-from sparecode_node.statemachine.handlers.policies import LIVE_CODES
+from sparecode_node.statemachine.handlers.policy import LIVE_CODES
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.results import Applied, Result
 from sparecode_node.statemachine.tables import meta

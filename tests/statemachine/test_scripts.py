@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sparecode_node.statemachine.commands import Command, PassBarrier
-from sparecode_node.statemachine.commands.session_commands import TouchSessions
+from sparecode_node.statemachine.commands.sessions import TouchSessions
 from tests.statemachine.datadriven import run_script
 from tests.statemachine.world import World
 

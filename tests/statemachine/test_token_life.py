@@ -8,7 +8,7 @@ from sparecode_node.domain.ids import TokenSerial
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.results import Applied
-from sparecode_node.statemachine.tables import code_tables
+from sparecode_node.statemachine.tables import emergency_access as code_tables
 from tests.statemachine.world import World
 
 SERIAL = TokenSerial("1001")

@@ -66,7 +66,7 @@ from sparecode_node.statemachine.commands import (
     UnlockUser,
     UpdateUser,
 )
-from sparecode_node.statemachine.commands.administrator_commands import (
+from sparecode_node.statemachine.commands.administrators import (
     ChangePassword,
     CreateAdministrator,
     RemoveAdministrator,
@@ -74,25 +74,25 @@ from sparecode_node.statemachine.commands.administrator_commands import (
     SetSecondFactor,
     UpdateAdministrator,
 )
-from sparecode_node.statemachine.commands.agent_commands import (
+from sparecode_node.statemachine.commands.agents import (
     AllowCertificate,
     DenyCertificate,
     RemoveAgent,
     UpdateAgent,
 )
-from sparecode_node.statemachine.commands.approval_commands import Approve, Reject
-from sparecode_node.statemachine.commands.authentication_commands import (
+from sparecode_node.statemachine.commands.approvals import Approve, Reject
+from sparecode_node.statemachine.commands.authentication import (
     ContinueAuthentication,
 )
-from sparecode_node.statemachine.commands.backup_commands import (
+from sparecode_node.statemachine.commands.backups import (
     CreateBackup,
     NoteBackup,
 )
-from sparecode_node.statemachine.commands.bulk_commands import (
+from sparecode_node.statemachine.commands.bulk import (
     IssueTokencodesInBulk,
     RequestBulkIssue,
 )
-from sparecode_node.statemachine.commands.cluster_commands import (
+from sparecode_node.statemachine.commands.cluster import (
     AddMember,
     AdmitNode,
     CreateJoinTicket,
@@ -100,19 +100,19 @@ from sparecode_node.statemachine.commands.cluster_commands import (
     RemoveMember,
     TransferPrimary,
 )
-from sparecode_node.statemachine.commands.epoch_commands import BeginEpoch, OpenCluster
-from sparecode_node.statemachine.commands.key_commands import (
+from sparecode_node.statemachine.commands.epochs import BeginEpoch, OpenCluster
+from sparecode_node.statemachine.commands.keys import (
     ActivateKey,
     ReplacedSeal,
     ReplaceSeals,
     RetireKey,
     SealKind,
 )
-from sparecode_node.statemachine.commands.policy_commands import UpdatePolicy
-from sparecode_node.statemachine.commands.refusal_commands import NoteRefusedCalls
-from sparecode_node.statemachine.commands.reset_commands import ResetAdministrator
-from sparecode_node.statemachine.commands.session_commands import TouchSessions
-from sparecode_node.statemachine.commands.token_commands import (
+from sparecode_node.statemachine.commands.policy import UpdatePolicy
+from sparecode_node.statemachine.commands.refusals import NoteRefusedCalls
+from sparecode_node.statemachine.commands.reset import ResetAdministrator
+from sparecode_node.statemachine.commands.sessions import TouchSessions
+from sparecode_node.statemachine.commands.tokens import (
     ClearPin,
     DeleteToken,
     DisableToken,
@@ -124,7 +124,7 @@ from sparecode_node.statemachine.commands.token_commands import (
     UpdateToken,
 )
 from sparecode_node.statemachine.handlers.membership import ticket_id_of
-from sparecode_node.statemachine.handlers.policies import find_policy
+from sparecode_node.statemachine.handlers.policy import find_policy
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.results import (
     Applied,
@@ -136,8 +136,10 @@ from sparecode_node.statemachine.results import (
     Result,
     SessionOpened,
 )
-from sparecode_node.statemachine.tables import code_tables, former_tables, key_tables
-from sparecode_node.statemachine.tables.reviewing import REVIEWED, mark_of
+from sparecode_node.statemachine.tables import emergency_access as code_tables
+from sparecode_node.statemachine.tables import former as former_tables
+from sparecode_node.statemachine.tables import keys as key_tables
+from sparecode_node.statemachine.tables.review import REVIEWED, mark_of
 
 START_MS = 1_800_000_000_000
 """When every script begins: 2027-01-15 08:00 UTC, at the beginning of a TOTP step."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sparecode_node.queries.state import ReadTransaction
 from sparecode_node.statemachine.handlers.epochs import FIRST_EPOCH
-from sparecode_node.statemachine.tables.reviewing import REVIEWED, mark_of
+from sparecode_node.statemachine.tables.review import REVIEWED, mark_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,9 +8,9 @@ from sqlite3 import Row
 from sparecode_node.domain.ids import KeyId
 from sparecode_node.domain.keys import KeysInState
 from sparecode_node.queries.state import ReadTransaction
-from sparecode_node.statemachine.commands.key_commands import SealKind
-from sparecode_node.statemachine.commands.pending_changes import from_json, sealed_in
-from sparecode_node.statemachine.tables import key_tables
+from sparecode_node.statemachine.commands.keys import SealKind
+from sparecode_node.statemachine.commands.pending import from_json, sealed_in
+from sparecode_node.statemachine.tables import keys as key_tables
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from sparecode_node.domain.lockout import Factor
 from sparecode_node.queries import pages
 from sparecode_node.queries.state import ReadTransaction
 from sparecode_node.queries.views import Page, UserView
-from sparecode_node.statemachine.tables.former_tables import (
+from sparecode_node.statemachine.tables.former import (
     DELETED_SETS,
     FORMER_SETS,
     FORMER_SETS_MAX,

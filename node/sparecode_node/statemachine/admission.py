@@ -10,10 +10,10 @@ from sparecode_node.statemachine.commands import (
     CloseSession,
     RegisterAgent,
 )
-from sparecode_node.statemachine.commands.administrator_commands import (
+from sparecode_node.statemachine.commands.administrators import (
     ChangePassword,
 )
-from sparecode_node.statemachine.commands.agent_commands import RemoveAgent, UpdateAgent
+from sparecode_node.statemachine.commands.agents import RemoveAgent, UpdateAgent
 from sparecode_node.statemachine.commands.permissions import PERMISSIONS
 
 WITH_TEMPORARY_PASSWORD = (ChangePassword, CloseSession)

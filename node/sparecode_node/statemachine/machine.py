@@ -39,7 +39,7 @@ from sparecode_node.statemachine.commands import (
     UnlockUser,
     UpdateUser,
 )
-from sparecode_node.statemachine.commands.administrator_commands import (
+from sparecode_node.statemachine.commands.administrators import (
     ChangePassword,
     CreateAdministrator,
     RemoveAdministrator,
@@ -47,35 +47,35 @@ from sparecode_node.statemachine.commands.administrator_commands import (
     SetSecondFactor,
     UpdateAdministrator,
 )
-from sparecode_node.statemachine.commands.agent_commands import (
+from sparecode_node.statemachine.commands.agents import (
     AllowCertificate,
     DenyCertificate,
     RemoveAgent,
     UpdateAgent,
 )
-from sparecode_node.statemachine.commands.approval_commands import Approve, Reject
-from sparecode_node.statemachine.commands.authentication_commands import (
+from sparecode_node.statemachine.commands.approvals import Approve, Reject
+from sparecode_node.statemachine.commands.authentication import (
     ContinueAuthentication,
 )
-from sparecode_node.statemachine.commands.backup_commands import (
+from sparecode_node.statemachine.commands.backups import (
     CreateBackup,
     NoteBackup,
 )
-from sparecode_node.statemachine.commands.bulk_commands import (
+from sparecode_node.statemachine.commands.bulk import (
     IssueTokencodesInBulk,
     RequestBulkIssue,
 )
-from sparecode_node.statemachine.commands.cluster_commands import (
+from sparecode_node.statemachine.commands.cluster import (
     MembershipCommand,
     RaiseFeatureLevel,
 )
-from sparecode_node.statemachine.commands.epoch_commands import BeginEpoch, OpenCluster
-from sparecode_node.statemachine.commands.key_commands import KeyCommand
-from sparecode_node.statemachine.commands.policy_commands import UpdatePolicy
-from sparecode_node.statemachine.commands.refusal_commands import NoteRefusedCalls
-from sparecode_node.statemachine.commands.reset_commands import ResetAdministrator
-from sparecode_node.statemachine.commands.session_commands import TouchSessions
-from sparecode_node.statemachine.commands.token_commands import (
+from sparecode_node.statemachine.commands.epochs import BeginEpoch, OpenCluster
+from sparecode_node.statemachine.commands.keys import KeyCommand
+from sparecode_node.statemachine.commands.policy import UpdatePolicy
+from sparecode_node.statemachine.commands.refusals import NoteRefusedCalls
+from sparecode_node.statemachine.commands.reset import ResetAdministrator
+from sparecode_node.statemachine.commands.sessions import TouchSessions
+from sparecode_node.statemachine.commands.tokens import (
     ClearPin,
     DeleteToken,
     DisableToken,
@@ -87,7 +87,7 @@ from sparecode_node.statemachine.commands.token_commands import (
     UpdateToken,
 )
 from sparecode_node.statemachine.digest import digest
-from sparecode_node.statemachine.ending import forget_ended
+from sparecode_node.statemachine.expiry import forget_ended
 from sparecode_node.statemachine.handlers import (
     administrator_life,
     administrators,
@@ -99,12 +99,12 @@ from sparecode_node.statemachine.handlers import (
     epochs,
     keys,
     membership,
-    policies,
     sessions,
     token_life,
     tokens,
     users,
 )
+from sparecode_node.statemachine.handlers import policy as policies
 from sparecode_node.statemachine.handlers.refusals import note_refused_calls
 from sparecode_node.statemachine.recording import record
 from sparecode_node.statemachine.requests import FULL, REUSED, Requests
@@ -115,7 +115,8 @@ from sparecode_node.statemachine.results import (
     Decision,
     Result,
 )
-from sparecode_node.statemachine.tables import key_tables, meta, schema
+from sparecode_node.statemachine.tables import keys as key_tables
+from sparecode_node.statemachine.tables import meta, schema
 from sparecode_node.statemachine.targets import person_of, target_of
 
 

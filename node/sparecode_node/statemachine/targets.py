@@ -25,7 +25,7 @@ from sparecode_node.statemachine.commands import (
     UnlockUser,
     UpdateUser,
 )
-from sparecode_node.statemachine.commands.administrator_commands import (
+from sparecode_node.statemachine.commands.administrators import (
     ChangePassword,
     CreateAdministrator,
     RemoveAdministrator,
@@ -33,25 +33,25 @@ from sparecode_node.statemachine.commands.administrator_commands import (
     SetSecondFactor,
     UpdateAdministrator,
 )
-from sparecode_node.statemachine.commands.agent_commands import (
+from sparecode_node.statemachine.commands.agents import (
     AllowCertificate,
     DenyCertificate,
     RemoveAgent,
     UpdateAgent,
 )
-from sparecode_node.statemachine.commands.approval_commands import Approve, Reject
-from sparecode_node.statemachine.commands.authentication_commands import (
+from sparecode_node.statemachine.commands.approvals import Approve, Reject
+from sparecode_node.statemachine.commands.authentication import (
     ContinueAuthentication,
 )
-from sparecode_node.statemachine.commands.backup_commands import (
+from sparecode_node.statemachine.commands.backups import (
     CreateBackup,
     NoteBackup,
 )
-from sparecode_node.statemachine.commands.bulk_commands import (
+from sparecode_node.statemachine.commands.bulk import (
     IssueTokencodesInBulk,
     RequestBulkIssue,
 )
-from sparecode_node.statemachine.commands.cluster_commands import (
+from sparecode_node.statemachine.commands.cluster import (
     AddMember,
     AdmitNode,
     CreateJoinTicket,
@@ -59,17 +59,17 @@ from sparecode_node.statemachine.commands.cluster_commands import (
     RemoveMember,
     TransferPrimary,
 )
-from sparecode_node.statemachine.commands.epoch_commands import BeginEpoch, OpenCluster
-from sparecode_node.statemachine.commands.key_commands import (
+from sparecode_node.statemachine.commands.epochs import BeginEpoch, OpenCluster
+from sparecode_node.statemachine.commands.keys import (
     ActivateKey,
     ReplaceSeals,
     RetireKey,
 )
-from sparecode_node.statemachine.commands.policy_commands import UpdatePolicy
-from sparecode_node.statemachine.commands.refusal_commands import NoteRefusedCalls
-from sparecode_node.statemachine.commands.reset_commands import ResetAdministrator
-from sparecode_node.statemachine.commands.session_commands import TouchSessions
-from sparecode_node.statemachine.commands.token_commands import (
+from sparecode_node.statemachine.commands.policy import UpdatePolicy
+from sparecode_node.statemachine.commands.refusals import NoteRefusedCalls
+from sparecode_node.statemachine.commands.reset import ResetAdministrator
+from sparecode_node.statemachine.commands.sessions import TouchSessions
+from sparecode_node.statemachine.commands.tokens import (
     ClearPin,
     DeleteToken,
     DisableToken,
@@ -81,7 +81,8 @@ from sparecode_node.statemachine.commands.token_commands import (
     UpdateToken,
 )
 from sparecode_node.statemachine.feature_level import tokens_said
-from sparecode_node.statemachine.tables import agent_tables, membership_tables
+from sparecode_node.statemachine.tables import agents as agent_tables
+from sparecode_node.statemachine.tables import membership as membership_tables
 
 
 def target_of(

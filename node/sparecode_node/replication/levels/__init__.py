@@ -24,8 +24,8 @@ from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.codec import encode_call
 from sparecode_node.replication.errors import OlderMemberError
 from sparecode_node.statemachine.commands import Call, InitializeCluster
-from sparecode_node.statemachine.commands.cluster_commands import RaiseFeatureLevel
-from sparecode_node.statemachine.commands.epoch_commands import BeginEpoch
+from sparecode_node.statemachine.commands.cluster import RaiseFeatureLevel
+from sparecode_node.statemachine.commands.epochs import BeginEpoch
 from sparecode_node.statemachine.feature_level import FIRST, NEWEST
 
 METADATA = "sparecode-feature-level"

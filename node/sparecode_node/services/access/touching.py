@@ -15,7 +15,7 @@ from sparecode_node.replication.errors import ProposeError
 from sparecode_node.replication.replicator import Proposal, Replicator
 from sparecode_node.services.ambient import Clock, Entropy
 from sparecode_node.statemachine.commands import Call, RequestKey
-from sparecode_node.statemachine.commands.session_commands import TouchSessions
+from sparecode_node.statemachine.commands.sessions import TouchSessions
 from sparecode_node.statemachine.handlers.sessions import TOUCH_MS
 
 log = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ from sparecode_node.services.proposing import NO_SESSION, Proposer, applied
 from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.services.state.state_process import StateProcesses
 from sparecode_node.statemachine.commands import Call, RequestKey
-from sparecode_node.statemachine.commands.backup_commands import (
+from sparecode_node.statemachine.commands.backups import (
     CreateBackup,
     NoteBackup,
 )

@@ -16,7 +16,7 @@ from sparecode_node.services.errors import Refused, refusal
 from sparecode_node.services.proposing import Proposer, applied
 from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.services.secrets.tickets import JoinTicket, door_of
-from sparecode_node.statemachine.commands.cluster_commands import (
+from sparecode_node.statemachine.commands.cluster import (
     AddMember,
     CreateJoinTicket,
     RemoveMember,

@@ -11,7 +11,7 @@ from sparecode_node.replication.errors import ProposeError
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.services.ambient import Entropy
 from sparecode_node.statemachine.commands import Call, RequestKey
-from sparecode_node.statemachine.commands.cluster_commands import RaiseFeatureLevel
+from sparecode_node.statemachine.commands.cluster import RaiseFeatureLevel
 from sparecode_node.statemachine.results import Result
 
 log = logging.getLogger(__name__)

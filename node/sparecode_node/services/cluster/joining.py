@@ -32,7 +32,7 @@ from sparecode_node.services.errors import InvalidFieldError, Refused, refusal
 from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.services.secrets.wrapping import MemberSecrets, can_wrap, wrap
 from sparecode_node.statemachine.commands import Call, RequestKey
-from sparecode_node.statemachine.commands.cluster_commands import AdmitNode
+from sparecode_node.statemachine.commands.cluster import AdmitNode
 from sparecode_node.statemachine.handlers.membership import ticket_id_of
 
 JOIN = "JoiningService/Join"

@@ -9,9 +9,9 @@ from sparecode_node.services import fields
 from sparecode_node.services.context import CallContext, Read
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.reading import Reader
-from sparecode_node.statemachine.commands.epoch_commands import OpenCluster
+from sparecode_node.statemachine.commands.epochs import OpenCluster
 from sparecode_node.statemachine.results import Applied
-from sparecode_node.statemachine.tables.reviewing import MARK_DIGITS
+from sparecode_node.statemachine.tables.review import MARK_DIGITS
 
 
 class Opening:

@@ -30,7 +30,7 @@ from sparecode_node.statemachine.commands import (
     SaveEmergencyAccess,
     SealedCode,
 )
-from sparecode_node.statemachine.commands.bulk_commands import IssueTokencodesInBulk
+from sparecode_node.statemachine.commands.bulk import IssueTokencodesInBulk
 
 NO_DRAFT: Final = ""
 

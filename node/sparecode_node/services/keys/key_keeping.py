@@ -27,7 +27,7 @@ from sparecode_node.replication.links.tls import PeerTls
 from sparecode_node.services.secrets.keyring import KeyRing, KeyRingError
 from sparecode_node.services.secrets.keyring_form import KEY_BYTES, WaitingKey
 from sparecode_node.services.secrets.ring_file import RingFile
-from sparecode_node.statemachine.tables import key_tables
+from sparecode_node.statemachine.tables import keys as key_tables
 from sparecode_node.statemachine.tables.schema import read_only_uri
 
 log = logging.getLogger(__name__)

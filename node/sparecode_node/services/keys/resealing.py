@@ -35,7 +35,7 @@ from sparecode_node.services.secrets.kdf import Secret
 from sparecode_node.services.secrets.keyring import UnknownKeyError
 from sparecode_node.services.secrets.sealing import BrokenSealError, Sealing
 from sparecode_node.statemachine.commands import Call, Command, RequestKey
-from sparecode_node.statemachine.commands.key_commands import (
+from sparecode_node.statemachine.commands.keys import (
     ReplacedSeal,
     ReplaceSeals,
     RetireKey,

@@ -32,7 +32,7 @@ from sparecode_node.services.keys.resealing import unopened
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.secrets.keyring_form import KEY_BYTES
 from sparecode_node.services.secrets.sealing import Sealing
-from sparecode_node.statemachine.commands.key_commands import ActivateKey, SealKind
+from sparecode_node.statemachine.commands.keys import ActivateKey, SealKind
 
 HAND_S = 5.0
 """For one member to write a key to its ring, and until the way to it is there."""

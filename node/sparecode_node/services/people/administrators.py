@@ -20,7 +20,7 @@ from sparecode_node.services.proposing import Proposer, applied
 from sparecode_node.services.reading import Reader
 from sparecode_node.services.secrets.kdf import SALT_BYTES, Kdf, KdfInput, Lane, Secret
 from sparecode_node.services.secrets.sealing import Sealing
-from sparecode_node.statemachine.commands.administrator_commands import (
+from sparecode_node.statemachine.commands.administrators import (
     ChangePassword,
     CreateAdministrator,
     RemoveAdministrator,

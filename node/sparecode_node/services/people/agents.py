@@ -17,7 +17,7 @@ from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.reading import Reader
 from sparecode_node.services.secrets.sealing import FieldValue
 from sparecode_node.statemachine.commands import RegisterAgent
-from sparecode_node.statemachine.commands.agent_commands import (
+from sparecode_node.statemachine.commands.agents import (
     AllowCertificate,
     DenyCertificate,
     RemoveAgent,

@@ -10,7 +10,7 @@ from sparecode_node.services.context import CallContext, Read
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.reading import Reader
-from sparecode_node.statemachine.commands.approval_commands import Approve, Reject
+from sparecode_node.statemachine.commands.approvals import Approve, Reject
 from sparecode_node.statemachine.results import Applied
 
 APPROVAL_ID_MAX = 2**63 - 1

@@ -13,7 +13,7 @@ from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.files.age_files import recipient_problem
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.reading import Reader
-from sparecode_node.statemachine.commands.policy_commands import UpdatePolicy
+from sparecode_node.statemachine.commands.policy import UpdatePolicy
 from sparecode_node.statemachine.results import Applied
 
 

@@ -30,7 +30,7 @@ from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.reading import Reader
 from sparecode_node.services.secrets.enrolled_secret import SecondFactorDraft
 from sparecode_node.services.secrets.sealing import BrokenSealError, Sealing, session_id
-from sparecode_node.statemachine.commands.administrator_commands import (
+from sparecode_node.statemachine.commands.administrators import (
     RemoveSecondFactor,
     SetSecondFactor,
 )

@@ -40,11 +40,11 @@ from sparecode_node.statemachine.commands import (
     Command,
     OpenSession,
 )
-from sparecode_node.statemachine.commands.administrator_commands import SetSecondFactor
-from sparecode_node.statemachine.commands.authentication_commands import (
+from sparecode_node.statemachine.commands.administrators import SetSecondFactor
+from sparecode_node.statemachine.commands.authentication import (
     ContinueAuthentication,
 )
-from sparecode_node.statemachine.commands.token_commands import (
+from sparecode_node.statemachine.commands.tokens import (
     ResynchronizeToken,
 )
 

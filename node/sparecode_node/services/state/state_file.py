@@ -18,7 +18,7 @@ from sparecode_node.statemachine.commands import Call
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.results import Result
 from sparecode_node.statemachine.snapshots import SnapshotFacts
-from sparecode_node.statemachine.tables.membership_tables import ticket_certificates
+from sparecode_node.statemachine.tables.membership import ticket_certificates
 from sparecode_node.statemachine.tables.schema import read_only_uri
 
 

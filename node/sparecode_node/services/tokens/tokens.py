@@ -26,7 +26,7 @@ from sparecode_node.statemachine.commands import (
     AssignToken,
     ReinstateToken,
 )
-from sparecode_node.statemachine.commands.token_commands import SetPin
+from sparecode_node.statemachine.commands.tokens import SetPin
 from sparecode_node.statemachine.results import Applied
 
 

@@ -31,24 +31,24 @@ from sparecode_node.domain.ids import (
 from sparecode_node.domain.passcodes import Reading
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm, HashName
-from sparecode_node.statemachine.commands.administrator_commands import (
+from sparecode_node.statemachine.commands.administrators import (
     AdministratorCommand,
 )
-from sparecode_node.statemachine.commands.agent_commands import AgentCommand
-from sparecode_node.statemachine.commands.approval_commands import ApprovalCommand
-from sparecode_node.statemachine.commands.authentication_commands import (
+from sparecode_node.statemachine.commands.agents import AgentCommand
+from sparecode_node.statemachine.commands.approvals import ApprovalCommand
+from sparecode_node.statemachine.commands.authentication import (
     ContinueAuthentication,
 )
-from sparecode_node.statemachine.commands.backup_commands import BackupCommand
-from sparecode_node.statemachine.commands.bulk_commands import BulkCommand
-from sparecode_node.statemachine.commands.cluster_commands import ClusterCommand
-from sparecode_node.statemachine.commands.epoch_commands import EpochCommand
-from sparecode_node.statemachine.commands.key_commands import KeyCommand
-from sparecode_node.statemachine.commands.policy_commands import UpdatePolicy
-from sparecode_node.statemachine.commands.refusal_commands import NoteRefusedCalls
-from sparecode_node.statemachine.commands.reset_commands import ResetAdministrator
-from sparecode_node.statemachine.commands.session_commands import TouchSessions
-from sparecode_node.statemachine.commands.token_commands import (
+from sparecode_node.statemachine.commands.backups import BackupCommand
+from sparecode_node.statemachine.commands.bulk import BulkCommand
+from sparecode_node.statemachine.commands.cluster import ClusterCommand
+from sparecode_node.statemachine.commands.epochs import EpochCommand
+from sparecode_node.statemachine.commands.keys import KeyCommand
+from sparecode_node.statemachine.commands.policy import UpdatePolicy
+from sparecode_node.statemachine.commands.refusals import NoteRefusedCalls
+from sparecode_node.statemachine.commands.reset import ResetAdministrator
+from sparecode_node.statemachine.commands.sessions import TouchSessions
+from sparecode_node.statemachine.commands.tokens import (
     ClearPin,
     DeleteToken,
     DisableToken,

@@ -22,7 +22,7 @@ from sparecode_node.statemachine.commands import (
     UnlockUser,
     UpdateUser,
 )
-from sparecode_node.statemachine.commands.administrator_commands import (
+from sparecode_node.statemachine.commands.administrators import (
     ChangePassword,
     CreateAdministrator,
     RemoveAdministrator,
@@ -30,28 +30,28 @@ from sparecode_node.statemachine.commands.administrator_commands import (
     SetSecondFactor,
     UpdateAdministrator,
 )
-from sparecode_node.statemachine.commands.agent_commands import (
+from sparecode_node.statemachine.commands.agents import (
     AllowCertificate,
     DenyCertificate,
     RemoveAgent,
     UpdateAgent,
 )
-from sparecode_node.statemachine.commands.approval_commands import Approve, Reject
-from sparecode_node.statemachine.commands.backup_commands import CreateBackup
-from sparecode_node.statemachine.commands.bulk_commands import (
+from sparecode_node.statemachine.commands.approvals import Approve, Reject
+from sparecode_node.statemachine.commands.backups import CreateBackup
+from sparecode_node.statemachine.commands.bulk import (
     IssueTokencodesInBulk,
     RequestBulkIssue,
 )
-from sparecode_node.statemachine.commands.cluster_commands import (
+from sparecode_node.statemachine.commands.cluster import (
     AddMember,
     CreateJoinTicket,
     RemoveMember,
     TransferPrimary,
 )
-from sparecode_node.statemachine.commands.epoch_commands import OpenCluster
-from sparecode_node.statemachine.commands.key_commands import ActivateKey
-from sparecode_node.statemachine.commands.policy_commands import UpdatePolicy
-from sparecode_node.statemachine.commands.token_commands import (
+from sparecode_node.statemachine.commands.epochs import OpenCluster
+from sparecode_node.statemachine.commands.keys import ActivateKey
+from sparecode_node.statemachine.commands.policy import UpdatePolicy
+from sparecode_node.statemachine.commands.tokens import (
     ClearPin,
     DeleteToken,
     DisableToken,

@@ -15,7 +15,7 @@ from sparecode_node.domain.ids import AdministratorName, NameKey, UserId
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.applying import Applying
-from sparecode_node.statemachine.commands.administrator_commands import (
+from sparecode_node.statemachine.commands.administrators import (
     AdministratorCommand,
     ChangePassword,
     CreateAdministrator,
@@ -24,7 +24,7 @@ from sparecode_node.statemachine.commands.administrator_commands import (
     SetSecondFactor,
     UpdateAdministrator,
 )
-from sparecode_node.statemachine.commands.reset_commands import ResetAdministrator
+from sparecode_node.statemachine.commands.reset import ResetAdministrator
 from sparecode_node.statemachine.handlers import second_factors
 from sparecode_node.statemachine.handlers.users import unknown_user
 from sparecode_node.statemachine.results import Applied, Result

@@ -9,9 +9,9 @@ from sparecode_node.domain.policy import Policy
 from sparecode_node.statemachine import feature_level, tables
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands import InitializeCluster, OpenSession
-from sparecode_node.statemachine.handlers.policies import add_policy
+from sparecode_node.statemachine.handlers.policy import add_policy
 from sparecode_node.statemachine.results import Applied, Result, SessionOpened
-from sparecode_node.statemachine.tables import key_tables
+from sparecode_node.statemachine.tables import keys as key_tables
 
 
 def initialize_cluster(applying: Applying, command: InitializeCluster) -> Result:

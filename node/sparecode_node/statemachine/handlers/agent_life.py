@@ -16,7 +16,7 @@ from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands import RegisterAgent
-from sparecode_node.statemachine.commands.agent_commands import (
+from sparecode_node.statemachine.commands.agents import (
     AgentCommand,
     AllowCertificate,
     DenyCertificate,
@@ -25,7 +25,8 @@ from sparecode_node.statemachine.commands.agent_commands import (
 )
 from sparecode_node.statemachine.handlers.users import unknown_user
 from sparecode_node.statemachine.results import Applied, Result
-from sparecode_node.statemachine.tables import agent_tables, group_tables
+from sparecode_node.statemachine.tables import agents as agent_tables
+from sparecode_node.statemachine.tables import groups as group_tables
 
 
 def change_agents(applying: Applying, command: AgentCommand) -> Result:

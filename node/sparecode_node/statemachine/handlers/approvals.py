@@ -26,33 +26,33 @@ from sparecode_node.statemachine.commands import (
     IssueFixedTokencode,
     SaveEmergencyAccess,
 )
-from sparecode_node.statemachine.commands.administrator_commands import (
+from sparecode_node.statemachine.commands.administrators import (
     ChangePassword,
     CreateAdministrator,
     RemoveAdministrator,
     RemoveSecondFactor,
     UpdateAdministrator,
 )
-from sparecode_node.statemachine.commands.approval_commands import (
+from sparecode_node.statemachine.commands.approvals import (
     ApprovalCommand,
     Approve,
     Reject,
 )
-from sparecode_node.statemachine.commands.bulk_commands import (
+from sparecode_node.statemachine.commands.bulk import (
     IssueTokencodesInBulk,
     RequestBulkIssue,
 )
-from sparecode_node.statemachine.commands.epoch_commands import OpenCluster
-from sparecode_node.statemachine.commands.pending_changes import (
+from sparecode_node.statemachine.commands.epochs import OpenCluster
+from sparecode_node.statemachine.commands.pending import (
     Change,
     from_json,
     to_json,
 )
 from sparecode_node.statemachine.commands.permissions import PERMISSIONS
-from sparecode_node.statemachine.commands.policy_commands import UpdatePolicy
+from sparecode_node.statemachine.commands.policy import UpdatePolicy
 from sparecode_node.statemachine.feature_level import tokens_said
 from sparecode_node.statemachine.results import Applied, ApprovalPending, Result
-from sparecode_node.statemachine.tables import approval_tables
+from sparecode_node.statemachine.tables import approvals as approval_tables
 from sparecode_node.statemachine.targets import target_of
 
 

@@ -29,7 +29,7 @@ from sparecode_node.domain.users import User
 from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands import Authenticate
-from sparecode_node.statemachine.commands.authentication_commands import (
+from sparecode_node.statemachine.commands.authentication import (
     ContinueAuthentication,
 )
 from sparecode_node.statemachine.feature_level import (
@@ -37,7 +37,9 @@ from sparecode_node.statemachine.feature_level import (
     SETS_END_TOGETHER,
 )
 from sparecode_node.statemachine.results import Authenticated, Decision, Result
-from sparecode_node.statemachine.tables import agent_tables, code_tables, former_tables
+from sparecode_node.statemachine.tables import agents as agent_tables
+from sparecode_node.statemachine.tables import emergency_access as code_tables
+from sparecode_node.statemachine.tables import former as former_tables
 
 Judged = Authenticate | ContinueAuthentication
 

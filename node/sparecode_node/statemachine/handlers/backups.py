@@ -5,7 +5,7 @@ from typing import assert_never
 
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.statemachine.applying import Applying
-from sparecode_node.statemachine.commands.backup_commands import (
+from sparecode_node.statemachine.commands.backups import (
     BackupCommand,
     CreateBackup,
     NoteBackup,

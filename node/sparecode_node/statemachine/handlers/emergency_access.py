@@ -24,7 +24,7 @@ from sparecode_node.statemachine.commands import (
     SaveEmergencyAccess,
     SealedCode,
 )
-from sparecode_node.statemachine.commands.bulk_commands import (
+from sparecode_node.statemachine.commands.bulk import (
     IssueTokencodesInBulk,
     RequestBulkIssue,
 )
@@ -39,7 +39,7 @@ from sparecode_node.statemachine.results import (
     EmergencyAccessSaved,
     Result,
 )
-from sparecode_node.statemachine.tables import code_tables
+from sparecode_node.statemachine.tables import emergency_access as code_tables
 
 ENDED_SETS_KEPT = 8
 """Ended sets that stay, so that their codes are known as such (A5); the log has all."""

@@ -16,15 +16,16 @@ from sparecode_node.domain.policy import TIME_MS_MAX
 from sparecode_node.domain.tokencodes import Algorithm
 from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.applying import Applying
-from sparecode_node.statemachine.commands.epoch_commands import (
+from sparecode_node.statemachine.commands.epochs import (
     BeginEpoch,
     EpochCommand,
     OpenCluster,
 )
 from sparecode_node.statemachine.handlers.emergency_access import void_live
 from sparecode_node.statemachine.results import Applied, Result
-from sparecode_node.statemachine.tables import approval_tables, meta
-from sparecode_node.statemachine.tables.reviewing import REVIEWED, mark_of
+from sparecode_node.statemachine.tables import approvals as approval_tables
+from sparecode_node.statemachine.tables import meta
+from sparecode_node.statemachine.tables.review import REVIEWED, mark_of
 
 FIRST_EPOCH = 1
 """Of a cluster that was never restored; no row says so."""

@@ -12,14 +12,14 @@ from typing import assert_never
 from sparecode_node.domain.keys import retire_at_ms
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.statemachine.applying import Applying
-from sparecode_node.statemachine.commands.key_commands import (
+from sparecode_node.statemachine.commands.keys import (
     ActivateKey,
     KeyCommand,
     ReplaceSeals,
     RetireKey,
 )
 from sparecode_node.statemachine.results import Applied, Result
-from sparecode_node.statemachine.tables import key_tables
+from sparecode_node.statemachine.tables import keys as key_tables
 
 
 def change_keys(applying: Applying, command: KeyCommand) -> Result:

@@ -21,7 +21,7 @@ from sparecode_node.domain.membership import (
 )
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.statemachine.applying import Applying
-from sparecode_node.statemachine.commands.cluster_commands import (
+from sparecode_node.statemachine.commands.cluster import (
     AddMember,
     AdmitNode,
     CreateJoinTicket,
@@ -29,7 +29,7 @@ from sparecode_node.statemachine.commands.cluster_commands import (
     TransferPrimary,
 )
 from sparecode_node.statemachine.results import Applied, JoinTicketCreated, Result
-from sparecode_node.statemachine.tables import membership_tables as tables
+from sparecode_node.statemachine.tables import membership as tables
 
 
 def change_members(

@@ -2,7 +2,7 @@
 """`NoteRefusedCalls`: nothing changes but the audit log (U1)."""
 
 from sparecode_node.statemachine.applying import Applying
-from sparecode_node.statemachine.commands.refusal_commands import NoteRefusedCalls
+from sparecode_node.statemachine.commands.refusals import NoteRefusedCalls
 from sparecode_node.statemachine.results import Applied, Result
 
 

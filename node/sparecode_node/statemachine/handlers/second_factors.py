@@ -8,7 +8,7 @@ from sparecode_node.domain.administrators import Administrator, SecondFactor
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.applying import Applying
-from sparecode_node.statemachine.commands.administrator_commands import (
+from sparecode_node.statemachine.commands.administrators import (
     RemoveSecondFactor,
     SetSecondFactor,
 )

@@ -6,7 +6,7 @@ import sqlite3
 from sparecode_node.domain.policy import MINUTE_MS
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands import CloseSession
-from sparecode_node.statemachine.commands.session_commands import TouchSessions
+from sparecode_node.statemachine.commands.sessions import TouchSessions
 from sparecode_node.statemachine.results import Applied, Result
 
 TOUCH_MS = MINUTE_MS

@@ -16,7 +16,7 @@ from sparecode_node.domain.replacing import NEW, replace_token
 from sparecode_node.domain.tokens import Token
 from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.applying import Applying
-from sparecode_node.statemachine.commands.token_commands import (
+from sparecode_node.statemachine.commands.tokens import (
     ClearPin,
     DeleteToken,
     DisableToken,
@@ -33,7 +33,8 @@ from sparecode_node.statemachine.handlers.tokens import (
     unknown_token,
 )
 from sparecode_node.statemachine.results import Applied, Result
-from sparecode_node.statemachine.tables import approval_tables, former_tables
+from sparecode_node.statemachine.tables import approvals as approval_tables
+from sparecode_node.statemachine.tables import former as former_tables
 
 Change = UnassignToken | EnableToken | DisableToken | UpdateToken | ClearPin
 """What changes one token, and nothing else but its codes."""

@@ -12,10 +12,11 @@ from sparecode_node.statemachine.commands import (
     AssignToken,
     EnrollToken,
 )
-from sparecode_node.statemachine.commands.token_commands import SetPin
+from sparecode_node.statemachine.commands.tokens import SetPin
 from sparecode_node.statemachine.handlers.users import unknown_user
 from sparecode_node.statemachine.results import Applied, Result
-from sparecode_node.statemachine.tables import approval_tables, former_tables
+from sparecode_node.statemachine.tables import approvals as approval_tables
+from sparecode_node.statemachine.tables import former as former_tables
 
 
 def unknown_token(serial: TokenSerial) -> Rejected:

@@ -18,7 +18,7 @@ from sparecode_node.statemachine.commands import (
     UpdateUser,
 )
 from sparecode_node.statemachine.results import Applied, Result
-from sparecode_node.statemachine.tables import group_tables
+from sparecode_node.statemachine.tables import groups as group_tables
 
 
 def unknown_user(name: str) -> Rejected:

@@ -13,15 +13,15 @@ import typing
 from typing import Any
 
 from sparecode_node.domain.ids import KeyId
-from sparecode_node.statemachine.commands.administrator_commands import (
+from sparecode_node.statemachine.commands.administrators import (
     ChangePassword,
     CreateAdministrator,
     RemoveAdministrator,
     RemoveSecondFactor,
     UpdateAdministrator,
 )
-from sparecode_node.statemachine.commands.epoch_commands import OpenCluster
-from sparecode_node.statemachine.commands.policy_commands import UpdatePolicy
+from sparecode_node.statemachine.commands.epochs import OpenCluster
+from sparecode_node.statemachine.commands.policy import UpdatePolicy
 
 Change = (
     UpdatePolicy

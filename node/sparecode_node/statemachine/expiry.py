@@ -6,7 +6,7 @@ import sqlite3
 from sparecode_node.domain.policy import Policy
 from sparecode_node.statemachine.audit import AuditLog
 from sparecode_node.statemachine.handlers.sessions import forget_unused
-from sparecode_node.statemachine.tables import approval_tables
+from sparecode_node.statemachine.tables import approvals as approval_tables
 
 _ENDING = (
     "sessions",

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 
 from sparecode_node.domain.ids import NO_KEY, KeyId
 from sparecode_node.domain.keys import KeyInUse, KeysInState, RetiredKey
-from sparecode_node.statemachine.commands.key_commands import ReplacedSeal, SealKind
-from sparecode_node.statemachine.commands.pending_changes import (
+from sparecode_node.statemachine.commands.keys import ReplacedSeal, SealKind
+from sparecode_node.statemachine.commands.pending import (
     from_json,
     sealed_in,
     to_json,
     with_seal,
 )
-from sparecode_node.statemachine.tables import Row, code_tables
+from sparecode_node.statemachine.tables import Row
+from sparecode_node.statemachine.tables import emergency_access as code_tables
 
 _UPDATES = {
     SealKind.SEED: "UPDATE tokens SET sealed_seed = ?, key_id = ? "

@@ -18,7 +18,7 @@ from sparecode_node.domain.policy_changes import (
     weighs_live_codes,
 )
 from sparecode_node.statemachine.applying import Applying
-from sparecode_node.statemachine.commands.policy_commands import UpdatePolicy
+from sparecode_node.statemachine.commands.policy import UpdatePolicy
 from sparecode_node.statemachine.feature_level import (
     OWN_ENDS_COUNT,
     WEIGHED_IF_CONCERNED,

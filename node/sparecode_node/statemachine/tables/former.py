@@ -8,7 +8,7 @@ from sparecode_node.domain.emergency_access import FormerSet
 from sparecode_node.domain.ids import KeyId, Moment, TokenSerial, UserId
 from sparecode_node.domain.tokencodes import TokencodeParameters
 from sparecode_node.domain.tokens import NOTHING_SPENT, Token
-from sparecode_node.statemachine.tables import code_tables
+from sparecode_node.statemachine.tables import emergency_access as code_tables
 
 FORMER_SETS_MAX = 16
 """
