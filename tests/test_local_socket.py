@@ -10,7 +10,7 @@ import pytest
 
 from sparecode_node.daemon import local_socket
 from sparecode_node.daemon.local_socket import LocalSocket, LocalSocketError
-from sparecode_node.services.people.local_administration import LocalAdministration
+from sparecode_node.services.people.password_reset import LocalAdministration
 from tests.services.one_node import OneNode, one_node
 
 pytestmark = pytest.mark.asyncio

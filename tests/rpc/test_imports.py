@@ -12,7 +12,7 @@ from sparecode.v1.users_pb2_grpc import UserServiceStub
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.replication.errors import OutcomeUnknownError
 from sparecode_node.services.files.token_files import TokenFile, TokenFileFormat
-from sparecode_node.services.tokens.importing import Import
+from sparecode_node.services.tokens.row_import import Import
 from sparecode_node.services.tokens.token_import import ImportedRow
 from sparecode_node.services.tokens.user_import import ImportedUser, UserFile
 from tests.rpc.edge import BEARER, failure, running_edge

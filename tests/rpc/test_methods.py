@@ -66,7 +66,7 @@ from sparecode_node.rpc.policy import policy_values
 from sparecode_node.rpc.tickets import to_text
 from sparecode_node.services.cluster.audit import ChainVerdict
 from sparecode_node.services.cluster.checkpoints import Checkpoint
-from sparecode_node.services.cluster.cluster import (
+from sparecode_node.services.cluster.status import (
     ClusterStatus,
     ListedMember,
     MemberView,

@@ -40,7 +40,7 @@ from sparecode_node.services.context import (
 )
 from sparecode_node.services.deciding import Answer
 from sparecode_node.services.emergency.emergency_access import Issued, Lifetime
-from sparecode_node.services.keys.key_keeping import KeyKeeper
+from sparecode_node.services.keys.key_holder import KeyKeeper
 from sparecode_node.services.load.rates import RateLimits
 from sparecode_node.services.secrets.kdf import TESTING, Kdf, KdfInput, Lane, Secret
 from sparecode_node.services.secrets.keyring import KeyRing

@@ -11,7 +11,7 @@ from sparecode_node.domain.outcomes import Reason
 from sparecode_node.replication.errors import NoQuorumError
 from sparecode_node.replication.members import Member
 from sparecode_node.rpc.tickets import NotATicketError, from_text, to_text
-from sparecode_node.services.cluster.cluster import Standing
+from sparecode_node.services.cluster.status import Standing
 from sparecode_node.services.context import Anonymous
 from sparecode_node.services.errors import (
     InvalidFieldError,

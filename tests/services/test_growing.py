@@ -9,7 +9,7 @@ from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.replication.errors import ChangeRefusedError
 from sparecode_node.replication.members import Member, MemberRole
-from sparecode_node.services.cluster.growing import Growing
+from sparecode_node.services.cluster.membership_sync import Growing
 from tests.services.one_node import OneNode
 from tests.services.two_replicas import TwoReplicas
 

@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 
 from sparecode_node.domain.ids import KeyId
 from sparecode_node.queries import seals
-from sparecode_node.services.keys import resealing, rotating
+from sparecode_node.services.keys import resealing
+from sparecode_node.services.keys import rotation as rotating
 from sparecode_node.services.keys.resealing import Resealer, unopened
-from sparecode_node.services.keys.rotating import Phase, RotationProgress, UnopenedSeal
+from sparecode_node.services.keys.rotation import Phase, RotationProgress, UnopenedSeal
 from sparecode_node.services.load.pacing import REST
 from sparecode_node.services.secrets.keyring import KeyRing
 from sparecode_node.services.secrets.sealing import Sealing

@@ -9,7 +9,7 @@ from sparecode_node.domain.ids import SessionId
 from sparecode_node.domain.policy import MINUTE_MS
 from sparecode_node.replication.codec import decode_entry
 from sparecode_node.replication.errors import NoQuorumError
-from sparecode_node.services.access.touching import SESSIONS_MAX
+from sparecode_node.services.access.session_use import SESSIONS_MAX
 from sparecode_node.services.context import CallContext
 from sparecode_node.services.errors import NotSignedInError
 from sparecode_node.statemachine.commands.sessions import TouchSessions

@@ -63,7 +63,7 @@ from sparecode_node.services.access.security_log import SecurityLog
 from sparecode_node.services.ambient import Clock, Entropy
 from sparecode_node.services.cluster.backups import BackupSource
 from sparecode_node.services.cluster.feature_level import raise_feature_level
-from sparecode_node.services.keys.key_keeping import KeyKeeper
+from sparecode_node.services.keys.key_holder import KeyKeeper
 from sparecode_node.services.load.condition import Condition
 from sparecode_node.services.people.founding import Founder, FoundingError
 from sparecode_node.services.secrets.kdf import PROFILES, Kdf

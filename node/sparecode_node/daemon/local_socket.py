@@ -20,7 +20,7 @@ from typing import Any
 
 from sparecode_node.replication.errors import ProposeError
 from sparecode_node.services.errors import ServiceError
-from sparecode_node.services.people.local_administration import LocalAdministration
+from sparecode_node.services.people.password_reset import LocalAdministration
 
 NAME = "local.sock"
 LINE_BYTES_MAX = 8192

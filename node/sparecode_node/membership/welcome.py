@@ -11,8 +11,8 @@ from sparecode_node.replication.replicator import Replicator
 from sparecode_node.rpc.joining import JoiningEntrance
 from sparecode_node.services.access.refusals import Refusals
 from sparecode_node.services.ambient import Clock
-from sparecode_node.services.cluster.growing import Growing
 from sparecode_node.services.cluster.joining import Joining
+from sparecode_node.services.cluster.membership_sync import Growing
 from sparecode_node.services.secrets.sealing import Sealing
 
 

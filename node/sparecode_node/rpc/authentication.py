@@ -5,7 +5,7 @@ from sparecode.v1 import authentication_pb2 as pb
 from sparecode.v1 import authentication_pb2_grpc as pb_grpc
 from sparecode_node.rpc import calls, convert
 from sparecode_node.rpc.identity import Context
-from sparecode_node.services.authentication.authentication import Authentication
+from sparecode_node.services.authentication.first_step import Authentication
 from sparecode_node.statemachine.results import Decision
 
 DECISIONS = {

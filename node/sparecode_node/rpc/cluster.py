@@ -10,15 +10,15 @@ from sparecode_node.queries.review import Review
 from sparecode_node.rpc import calls, convert, tickets
 from sparecode_node.rpc.identity import Context
 from sparecode_node.services.cluster.backups import Backups
-from sparecode_node.services.cluster.cluster import (
+from sparecode_node.services.cluster.epoch_review import Opening
+from sparecode_node.services.cluster.membership_commands import ClusterChanges
+from sparecode_node.services.cluster.status import (
     Cluster,
     ClusterStatus,
     MemberView,
     Standing,
 )
-from sparecode_node.services.cluster.cluster_changes import ClusterChanges
-from sparecode_node.services.cluster.opening import Opening
-from sparecode_node.services.keys.rotating import Phase, Rotation, RotationProgress
+from sparecode_node.services.keys.rotation import Phase, Rotation, RotationProgress
 
 _PHASES = {
     Phase.HANDING_OUT: pb.ROTATION_PHASE_HANDING_OUT,

@@ -8,25 +8,25 @@ from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.replicator import Replicator
 from sparecode_node.services.access.authorization import Authorization
 from sparecode_node.services.access.refusals import Refusals
-from sparecode_node.services.access.touching import Touching
+from sparecode_node.services.access.session_use import Touching
 from sparecode_node.services.ambient import Clock, Entropy
-from sparecode_node.services.authentication.authentication import Authentication
+from sparecode_node.services.authentication.first_step import Authentication
 from sparecode_node.services.cluster.audit import Audit
 from sparecode_node.services.cluster.backups import Backups, BackupSource
-from sparecode_node.services.cluster.cluster import Cluster
-from sparecode_node.services.cluster.cluster_changes import ClusterChanges
-from sparecode_node.services.cluster.opening import Opening
+from sparecode_node.services.cluster.epoch_review import Opening
+from sparecode_node.services.cluster.membership_commands import ClusterChanges
+from sparecode_node.services.cluster.status import Cluster
 from sparecode_node.services.emergency.bulk_issuing import BulkIssuing
 from sparecode_node.services.emergency.emergency_access import Emergency
-from sparecode_node.services.keys.key_keeping import KeyKeeper
+from sparecode_node.services.keys.key_holder import KeyKeeper
 from sparecode_node.services.keys.resealing import Resealer
-from sparecode_node.services.keys.rotating import Rotation
+from sparecode_node.services.keys.rotation import Rotation
 from sparecode_node.services.load.pacing import Pace
 from sparecode_node.services.load.rates import DEFAULT_LIMITS, RateLimits, Rates
 from sparecode_node.services.people.administrators import Administrators
 from sparecode_node.services.people.agents import Agents
 from sparecode_node.services.people.approvals import Approvals
-from sparecode_node.services.people.local_administration import LocalAdministration
+from sparecode_node.services.people.password_reset import LocalAdministration
 from sparecode_node.services.people.policies import Policies
 from sparecode_node.services.people.second_factors import SecondFactors
 from sparecode_node.services.people.sessions import Sessions

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from sparecode_node.console.kit.visits import READ_S, Visit
 from sparecode_node.console.pages.review import if_not_open
-from sparecode_node.services.cluster.cluster import ClusterStatus, ListedMember
+from sparecode_node.services.cluster.status import ClusterStatus, ListedMember
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from sparecode_node.console.pages.review import if_not_open
 from sparecode_node.domain.policy import DAY_MS
 from sparecode_node.queries.audit import AuditFilter, AuditRecord
 from sparecode_node.queries.views import EmergencyAccessView, Page, UserView
-from sparecode_node.services.cluster.cluster import ClusterStatus
+from sparecode_node.services.cluster.status import ClusterStatus
 from sparecode_node.services.fields import PAGE_SIZE_MAX
 
 SHOWN: Final = 6

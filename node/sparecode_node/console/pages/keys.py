@@ -10,7 +10,7 @@ from sparecode_node.console.kit.changes import attempt, go_on
 from sparecode_node.console.kit.notices import Notice
 from sparecode_node.console.kit.visits import READ_S, Visit
 from sparecode_node.services.context import CallContext
-from sparecode_node.services.keys.rotating import Phase, RotationProgress
+from sparecode_node.services.keys.rotation import Phase, RotationProgress
 
 ROTATE: Final = "ClusterService/RotateKeys"
 

@@ -13,7 +13,7 @@ from sparecode_node.console.kit.visits import Visit
 from sparecode_node.console.pages.cluster import listed, status_of
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.outcomes import Reason, Rejected
-from sparecode_node.services.cluster.cluster import ClusterStatus
+from sparecode_node.services.cluster.status import ClusterStatus
 from sparecode_node.services.context import CallContext
 from sparecode_node.services.errors import Refused
 from sparecode_node.services.secrets.tickets import JoinTicket

@@ -16,7 +16,7 @@ from sparecode_node.queries import cluster, sessions
 from sparecode_node.queries.state import LocalState, ReadTransaction
 from sparecode_node.replication.replicator import Replicator
 from sparecode_node.services.access.refusals import NOBODY, Refusals
-from sparecode_node.services.access.touching import Touching
+from sparecode_node.services.access.session_use import Touching
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.context import CallContext, Deadline, SessionCaller
 from sparecode_node.services.errors import (

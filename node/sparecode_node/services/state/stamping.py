@@ -31,8 +31,8 @@ from sparecode_node.queries.seeds import SeedReader
 from sparecode_node.replication.errors import KeyMissingError
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.services.ambient import Clock
-from sparecode_node.services.secrets.folding import tokencodes_in
 from sparecode_node.services.secrets.keyring import UnknownKeyError
+from sparecode_node.services.secrets.pin_folding import tokencodes_in
 from sparecode_node.services.secrets.sealing import BrokenSealError, Sealing
 from sparecode_node.statemachine.commands import (
     Authenticate,

@@ -23,8 +23,8 @@ from sparecode_node.services.files.token_files import (
 from sparecode_node.services.load.pacing import Pace
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.secrets.sealing import Sealing
-from sparecode_node.services.tokens.enrolling import enrollment, said_of
-from sparecode_node.services.tokens.importing import (
+from sparecode_node.services.tokens.enrollment import enrollment, said_of
+from sparecode_node.services.tokens.row_import import (
     Import,
     RowProposer,
     in_batches,

@@ -8,7 +8,7 @@ from sparecode_node.services import fields
 from sparecode_node.services.context import CallContext
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.proposing import Proposer, applied
-from sparecode_node.services.secrets.folding import carried
+from sparecode_node.services.secrets.pin_folding import carried
 from sparecode_node.services.secrets.sealing import FieldValue, Sealing
 from sparecode_node.statemachine.commands.tokens import (
     ClearPin,

@@ -17,10 +17,10 @@ from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.services.files.token_files import FileToken
 from sparecode_node.services.proposing import Proposer, applied
 from sparecode_node.services.reading import Reader
-from sparecode_node.services.secrets.folding import new_pin_problem, sealed_for
 from sparecode_node.services.secrets.kdf import Kdf, KdfInput, Lane, Secret
+from sparecode_node.services.secrets.pin_folding import new_pin_problem, sealed_for
 from sparecode_node.services.secrets.sealing import Sealing
-from sparecode_node.services.tokens.enrolling import enrollment, said_of
+from sparecode_node.services.tokens.enrollment import enrollment, said_of
 from sparecode_node.services.tokens.token_life import TokenLife
 from sparecode_node.statemachine.commands import (
     AssignToken,

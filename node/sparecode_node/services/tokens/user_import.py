@@ -17,7 +17,7 @@ from sparecode_node.services.load.pacing import Pace
 from sparecode_node.services.people.users import creation
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.secrets.sealing import Sealing
-from sparecode_node.services.tokens.importing import (
+from sparecode_node.services.tokens.row_import import (
     Import,
     RowProposer,
     in_batches,

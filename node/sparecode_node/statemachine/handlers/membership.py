@@ -3,7 +3,7 @@
 Which nodes shall be members: tickets, who was admitted by them, who was removed.
 
 What is decided here is what shall be. The primary has the engine follow
-(`services/cluster/growing.py`), one change after the other; so a primary that is lost
+(`services/cluster/membership_sync.py`), one change after the other; so a primary that is lost
 between the two leaves nothing half done.
 """
 

@@ -30,7 +30,7 @@ from sparecode_node.queries.state import ReadTransaction
 from sparecode_node.queries.users import PasscodeParameters
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.services import fields
-from sparecode_node.services.authentication.continuing import Continuing
+from sparecode_node.services.authentication.next_step import Continuing
 from sparecode_node.services.context import CallContext, Deadline
 from sparecode_node.services.deciding import Answer, agent_of, settled
 from sparecode_node.services.proposing import request_key

@@ -27,7 +27,7 @@ from sparecode_node.services.access.authorization import Session
 from sparecode_node.services.ambient import Entropy
 from sparecode_node.services.context import CallContext, Deadline
 from sparecode_node.services.errors import Refused
-from sparecode_node.services.keys.key_keeping import KeyKeeper
+from sparecode_node.services.keys.key_holder import KeyKeeper
 from sparecode_node.services.keys.resealing import unopened
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.secrets.keyring_form import KEY_BYTES

@@ -21,8 +21,8 @@ from sparecode_node.services.deciding import Answer, agent_of, settled
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.load.rates import Rates
 from sparecode_node.services.proposing import request_key
-from sparecode_node.services.secrets.folding import new_pin_problem, sealed_for
 from sparecode_node.services.secrets.kdf import Kdf, KdfInput, Lane, Secret
+from sparecode_node.services.secrets.pin_folding import new_pin_problem, sealed_for
 from sparecode_node.services.secrets.sealing import BrokenSealError, FieldValue, Sealing
 from sparecode_node.statemachine.commands import Call, RequestKey
 from sparecode_node.statemachine.commands.authentication import (
