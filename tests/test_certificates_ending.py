@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 
 from sparecode_node.config import Config
-from sparecode_node.daemon.renewing import Certificates
+from sparecode_node.daemon.certificate_watch import Certificates
 from sparecode_node.membership.certificates import write_certificates
 from sparecode_node.rpc.tls import TlsFiles
 

@@ -6,7 +6,7 @@ import io
 import pytest
 import typer
 
-from sparecode_node.tool.command_line import fail
+from sparecode_node.tool.terminal import fail
 
 LONG = (
     "the backup is of cluster 6f1c1c9e-2d1f-4b8e-9f55-0d3a3f6e7a10, and the bundle of "

@@ -8,7 +8,7 @@ import pytest
 
 from sparecode_node.config import KdfProfile, LogFormat, LogLevel, load_config
 from sparecode_node.config_section import Address, ConfigError
-from sparecode_node.daemon.bootstrap import raft_settings, rate_limits
+from sparecode_node.daemon.node import raft_settings, rate_limits
 from sparecode_node.replication.settings import RaftSettings
 from sparecode_node.services.load.rates import RateLimits
 

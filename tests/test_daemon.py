@@ -25,10 +25,10 @@ from typer.testing import CliRunner, Result
 from sparecode.v1 import sessions_pb2, sessions_pb2_grpc
 from sparecode_node.__main__ import app
 from sparecode_node.config import LogConfig, LogFormat, LogLevel, load_config
-from sparecode_node.daemon.bootstrap import EXIT_FATAL, Node
 from sparecode_node.daemon.logs import JsonFormatter, TextFormatter, set_up_logging
+from sparecode_node.daemon.node import EXIT_FATAL, Node
 from sparecode_node.membership.certificates import write_certificates
-from sparecode_node.membership.preparing import StartError
+from sparecode_node.membership.preparation import StartError
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
 
 PASSWORD = "correct horse battery"

@@ -14,7 +14,7 @@ from sparecode_node.membership.certificates import Authority
 from sparecode_node.membership.files import missing_pairs
 from sparecode_node.membership.founder import make_authorities
 from sparecode_node.membership.joiner import begin_beside
-from sparecode_node.membership.preparing import MEMBERS, StartError, first_members
+from sparecode_node.membership.preparation import MEMBERS, StartError, first_members
 from sparecode_node.replication.members import Configuration, Member, MemberRole
 from sparecode_node.replication.offline.inspection import JournalFacts
 from sparecode_node.services.ambient import SystemEntropy

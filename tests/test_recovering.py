@@ -12,8 +12,8 @@ import pytest
 
 from sparecode_node.config import Config
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.membership import recovering
-from sparecode_node.membership.preparing import NEW, StartError, refuse_interrupted
+from sparecode_node.membership import recovery as recovering
+from sparecode_node.membership.preparation import NEW, StartError, refuse_interrupted
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
 from sparecode_node.services.cluster.bundles import Bundle
 from sparecode_node.services.files import age_files

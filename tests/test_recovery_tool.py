@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sparecode_node.domain.ids import KeyId, NodeId, TokenSerial
-from sparecode_node.membership import recovering
+from sparecode_node.membership import recovery as recovering
 from sparecode_node.replication.members import Member, MemberRole
 from sparecode_node.replication.offline.refounding import Standing
 from sparecode_node.replication.replicator import MemberStatus

@@ -28,25 +28,26 @@ os.environ.pop("GRPC_VERBOSITY", None)
 
 from sparecode_node.config import Config, load_config
 from sparecode_node.config_section import ConfigError
-from sparecode_node.daemon import bootstrap
+from sparecode_node.daemon import node as bootstrap
 from sparecode_node.daemon.logs import set_up_logging
-from sparecode_node.membership import preparing
+from sparecode_node.membership import preparation as preparing
 from sparecode_node.membership.certificates import CertificatesError, write_certificates
 from sparecode_node.membership.founder import make_authorities
 from sparecode_node.replication.links.limits import raise_open_files
 from sparecode_node.rpc.stderr import grpc_lines
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
 from sparecode_node.services.errors import InvalidFieldError
-from sparecode_node.tool import backup_tool, recovery_tool, setting_up
-from sparecode_node.tool.command_line import (
+from sparecode_node.tool import backup_tool, recovery_tool
+from sparecode_node.tool import setup as setting_up
+from sparecode_node.tool.doctor.examination import examine
+from sparecode_node.tool.doctor.findings import Verdict, summary
+from sparecode_node.tool.terminal import (
     EXIT_REFUSED,
     EXIT_USAGE,
     fail,
     loaded,
     read_password,
 )
-from sparecode_node.tool.doctor.examination import examine
-from sparecode_node.tool.doctor.findings import Verdict, summary
 
 GARBAGE = (4000, 2, 100)
 """

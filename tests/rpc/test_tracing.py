@@ -22,7 +22,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
-from sparecode_node.daemon.bootstrap import STOP_GRACE_S, STOP_MAX_S
+from sparecode_node.daemon.node import STOP_GRACE_S, STOP_MAX_S
 from sparecode_node.daemon.tracing import ENDPOINTS, Tracing, set_up_tracing
 from sparecode_node.replication.errors import OutcomeUnknownError
 from sparecode_node.rpc.errors import Audience

@@ -20,7 +20,7 @@ from local_cluster.setup import set_up
 
 from sparecode_client import RotationPhase
 from sparecode_node.config import load_config
-from sparecode_node.membership.preparing import ring_file
+from sparecode_node.membership.preparation import ring_file
 from sparecode_node.services.secrets.keyring import KeyRing
 from tests.system.estate import PIN, Estate
 

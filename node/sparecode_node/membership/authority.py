@@ -14,7 +14,7 @@ from sparecode_node.config import Config
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.membership.certificates import Authority, CertificatesError
 from sparecode_node.membership.files import key_beside
-from sparecode_node.membership.preparing import ring_file
+from sparecode_node.membership.preparation import ring_file
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.secrets.tickets import der
 from sparecode_node.services.secrets.wrapping import MemberSecrets

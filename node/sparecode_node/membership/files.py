@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sparecode_node.config import Config, ListenerConfig
 from sparecode_node.membership.certificates import write_file
-from sparecode_node.membership.preparing import StartError
+from sparecode_node.membership.preparation import StartError
 
 PRIVATE, PUBLIC = 0o600, 0o644
 

@@ -13,7 +13,7 @@ from sparecode_node.membership.files import (
     missing_pairs,
     put,
 )
-from sparecode_node.membership.preparing import StartError
+from sparecode_node.membership.preparation import StartError
 
 
 def make_authorities(config: Config, *, hosts: Sequence[str], now: dt.datetime) -> None:

@@ -28,7 +28,7 @@ from sparecode_node.membership.files import (
     put,
     read,
 )
-from sparecode_node.membership.preparing import (
+from sparecode_node.membership.preparation import (
     MEMBERS,
     StartError,
     make_data_dir,

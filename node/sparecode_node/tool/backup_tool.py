@@ -17,7 +17,7 @@ from sparecode_node.services.files.age_files import AgeError
 from sparecode_node.services.files.backup_files import BackupFileError, SignedManifest
 from sparecode_node.services.files.backup_verification import open_backup
 from sparecode_node.services.secrets.keyring import KeyRingError, write_private
-from sparecode_node.tool.command_line import fail
+from sparecode_node.tool.terminal import fail
 
 PEM_END = b"-----END PUBLIC KEY-----"
 

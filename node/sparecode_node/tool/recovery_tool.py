@@ -15,10 +15,10 @@ import typer
 from sparecode_node.config import Config
 from sparecode_node.daemon import local_socket
 from sparecode_node.daemon.local_socket import LocalSocketError
-from sparecode_node.membership import recovering
+from sparecode_node.membership import recovery as recovering
 from sparecode_node.membership.files import key_beside
-from sparecode_node.membership.preparing import StartError, ring_file
-from sparecode_node.membership.recovering import NewCluster
+from sparecode_node.membership.preparation import StartError, ring_file
+from sparecode_node.membership.recovery import NewCluster
 from sparecode_node.replication.offline.refounding import Standing
 from sparecode_node.replication.replicator import MemberStatus
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
@@ -31,7 +31,7 @@ from sparecode_node.services.cluster.bundles import (
 from sparecode_node.services.files import age_files
 from sparecode_node.services.files.age_files import AgeError
 from sparecode_node.services.secrets.keyring import KeyRingError, write_private
-from sparecode_node.tool.command_line import EXIT_USAGE, fail, loaded, read_password
+from sparecode_node.tool.terminal import EXIT_USAGE, fail, loaded, read_password
 
 PASSPHRASE_CHARACTERS_MIN = 12
 NEW_CLUSTER = "--make-this-node-a-new-cluster"

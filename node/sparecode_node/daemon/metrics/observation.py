@@ -3,7 +3,7 @@
 
 import asyncio
 
-from sparecode_node.daemon.metrics.collecting import NodeCollector, Sources
+from sparecode_node.daemon.metrics.collector import NodeCollector, Sources
 from sparecode_node.daemon.metrics.listener import MetricsListener
 from sparecode_node.daemon.metrics.measures import Measures
 from sparecode_node.services.load.condition import Condition

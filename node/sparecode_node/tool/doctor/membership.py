@@ -7,7 +7,7 @@ from sparecode_node.config import Config
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.membership.authority import FileAuthority
 from sparecode_node.membership.files import key_beside
-from sparecode_node.membership.preparing import StartError, first_members
+from sparecode_node.membership.preparation import StartError, first_members
 from sparecode_node.replication.members import MemberRole
 from sparecode_node.replication.offline.inspection import JournalFacts
 from sparecode_node.services.secrets.keyring import KeyRing

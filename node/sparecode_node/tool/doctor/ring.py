@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sparecode_node.config import Config
-from sparecode_node.membership.preparing import ring_file
+from sparecode_node.membership.preparation import ring_file
 from sparecode_node.services.secrets.keyring import KeyRing, KeyRingError
 from sparecode_node.services.secrets.ring_file import RingFile
 from sparecode_node.tool.doctor.findings import Finding, fail, ok, warn

@@ -11,12 +11,12 @@ from sparecode_node.config import Config
 from sparecode_node.config_section import Address, ConfigError, Section
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.membership import joiner
-from sparecode_node.membership.preparing import StartError
+from sparecode_node.membership.preparation import StartError
 from sparecode_node.rpc.tickets import PREFIX as TICKET_PREFIX
 from sparecode_node.rpc.tickets import TICKET_CHARACTERS_MAX
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
 from sparecode_node.services.secrets.keyring import KeyRing, KeyRingError
-from sparecode_node.tool.command_line import EXIT_USAGE, fail
+from sparecode_node.tool.terminal import EXIT_USAGE, fail
 
 Beside = Annotated[
     list[str] | None,

@@ -23,15 +23,15 @@ from sparecode_node.console.server import (
 )
 from sparecode_node.daemon import systemd
 from sparecode_node.daemon.browsing import console_of
+from sparecode_node.daemon.certificate_watch import Certificates, changed_sections
 from sparecode_node.daemon.local_socket import LocalSocket
 from sparecode_node.daemon.metrics.census import Census
-from sparecode_node.daemon.metrics.collecting import Sources
+from sparecode_node.daemon.metrics.collector import Sources
 from sparecode_node.daemon.metrics.events import EventCounts
 from sparecode_node.daemon.metrics.measures import Measures
 from sparecode_node.daemon.metrics.observation import Observation
-from sparecode_node.daemon.renewing import Certificates, changed_sections
 from sparecode_node.daemon.tracing import set_up_tracing
-from sparecode_node.membership.preparing import (
+from sparecode_node.membership.preparation import (
     FOUNDING,
     JOURNAL,
     STATE,

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from sparecode_node.config import Config
 from sparecode_node.membership.certificates import sync_directory
-from sparecode_node.membership.preparing import (
+from sparecode_node.membership.preparation import (
     JOURNAL,
     NEW,
     STATE,
