@@ -121,7 +121,7 @@ def test_every_page_is_in_the_table_and_is_followed_here() -> None:
 def test_pages_of_a_cluster_that_goes_on(operator: Operator) -> None:
     """In turn, on one cluster: each leaves it well."""
     cluster = operator.cluster
-    operator.follow("expired-certificates.md", "They are about to end")
+    operator.follow("expired-certificates.md", "Certificates that expire soon")
 
     cluster.nodes[2].kill()
     operator.newcomer = Site(cluster.directory).machine("n4")
@@ -234,11 +234,13 @@ def test_certificates_that_have_ended(operator: Operator) -> None:
     assert f"{last.node_id}.pem: expired at" in last.last_words(3)
     last.kill()  # Forgets the process that has ended.
 
-    operator.follow(page, "They have ended")
+    operator.follow(page, "Expired certificates")
     for node in cluster.nodes:
-        Operator(cluster, node, operator.folder).follow(page, "New ones, on every node")
+        Operator(cluster, node, operator.folder).follow(
+            page, "New certificates on every node"
+        )
     cluster.wait_ready(*cluster.nodes)
-    operator.follow(page, "See that all is well")
+    operator.follow(page, "Check the cluster")
     assert "3 of 3 members" in operator.said["sparecode cluster status"][-1]
 
 
@@ -264,12 +266,12 @@ def test_an_authority_that_is_replaced(operator: Operator) -> None:
     leaked = operator.folder / "n2.pem"
     for end in ("pem", "key"):
         shutil.copy(cluster.certificates / f"n2.{end}", operator.folder)
-    operator.follow(page, "Make it")
+    operator.follow(page, "Make the new authority")
     assert all(knocks(node, leaked) for node in cluster.nodes)
     for section in (
-        "Trust both, on every node",
-        "New certificates, on every node",
-        "Trust the new one alone, on every node",
+        "Trust both authorities on every node",
+        "New certificates on every node",
+        "Trust only the new authority on every node",
     ):
         for node in cluster.nodes:
             Operator(cluster, node, operator.folder).follow(page, section)
@@ -308,7 +310,7 @@ def test_an_agents_certificate_that_has_ended(operator: Operator) -> None:
 
     with pytest.raises(Unavailable):
         ask()
-    operator.follow("expired-certificates.md", "An agent's")
+    operator.follow("expired-certificates.md", "An agent's certificate")
     assert ask() is Decision.REFUSED
 
 
