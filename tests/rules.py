@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Which tests show which rule, and on how many nodes: `make rules`.
+List the tests of each rule, and how many nodes they run on: `make rules`.
 
-The rules are those of `docs/rules.md`; a test names in its docstring, in
-brackets, what it shows: `(A5)`, `(L1-L4, U1)`. Whether it runs on a cluster of
-three nodes is told by its fixtures (`tests/three_nodes.py`).
+The rules are those of `docs/rules.md`. A test names the rules that it shows in
+brackets in its docstring: `(A5)`, `(L1-L4, U1)`. Its fixtures tell whether it
+runs on a cluster of three nodes (`tests/three_nodes.py`).
 """
 
 import contextlib
@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RULES = ROOT / "docs" / "rules.md"
 
 MISSING: Mapping[str, str] = {}
-"""Rules of what is not built yet, with the issue that brings it and its tests."""
+"""Rules that are not built yet, each with the issue that brings them."""
 
 _ROW = re.compile(r"\| ([A-Z]\d+) \| (.+) \|")
 _BRACKETS = re.compile(r"\(([^()]*)\)")
@@ -31,7 +31,7 @@ _NAMED = re.compile(r"(?<![A-Za-z0-9])([A-Z])(\d+)(?:-\1?(\d+))?(?![A-Za-z0-9])"
 
 
 @dataclass(frozen=True, slots=True)
-class Showing:
+class RuleTest:
     """A test that names a rule."""
 
     name: str
@@ -44,7 +44,7 @@ def rules() -> dict[str, str]:
 
 
 def named_in(docstring: str) -> Iterator[str]:
-    """Name the rules that a docstring has in brackets."""
+    """Yield the rules that a docstring names in brackets."""
     for brackets in _BRACKETS.findall(docstring):
         for letter, first, last in _NAMED.findall(brackets):
             for number in range(int(first), int(last or first) + 1):
@@ -52,46 +52,46 @@ def named_in(docstring: str) -> Iterator[str]:
 
 
 class _Collector:
-    """A plugin of pytest that keeps what was collected."""
+    """A pytest plugin that keeps the collected tests."""
 
     def __init__(self) -> None:
         self.items: list[pytest.Item] = []
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Keep them all: nothing is run."""
+        """Keep all tests; none is run."""
         self.items = list(items)
 
 
-def collected() -> Sequence[pytest.Function]:
-    """Collect every test; nothing is run. Raises if one cannot be collected."""
+def collect() -> Sequence[pytest.Function]:
+    """Return every test without running it. Raises if collecting fails."""
     collector = _Collector()
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said):
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
         status = pytest.main(
             [str(ROOT / "tests"), "--collect-only", "-qqq", "-p", "no:cacheprovider"],
             plugins=[collector],
         )
     if status is not pytest.ExitCode.OK:
-        raise RuntimeError(f"the tests cannot be collected:\n{said.getvalue()}")
+        raise RuntimeError(f"the tests cannot be collected:\n{output.getvalue()}")
     return [item for item in collector.items if isinstance(item, pytest.Function)]
 
 
-def shown(items: Sequence[pytest.Function]) -> dict[str, list[Showing]]:
+def tests_by_rule(items: Sequence[pytest.Function]) -> dict[str, list[RuleTest]]:
     """Return every rule with the tests that name it."""
-    found: dict[str, dict[str, Showing]] = {rule: {} for rule in rules()}
+    found: dict[str, dict[str, RuleTest]] = {rule: {} for rule in rules()}
     for item in items:
         name, _, _ = item.nodeid.partition("[")  # One line for all parameters.
-        showing = Showing(name, runs_on_three(item))
+        test = RuleTest(name, runs_on_three(item))
         for rule in named_in(item.function.__doc__ or ""):
             if rule in found:
-                found[rule][name] = showing
+                found[rule][name] = test
     return {rule: list(tests.values()) for rule, tests in found.items()}
 
 
 def problems(
-    found: Mapping[str, Sequence[Showing]], missing: Mapping[str, str] = MISSING
+    found: Mapping[str, Sequence[RuleTest]], missing: Mapping[str, str] = MISSING
 ) -> list[str]:
-    """Say what is wrong: rules without a test that are not to come, or too few on three."""
+    """Return the problems: rules without a test, or too few rules tested on three nodes."""
     on_three = [rule for rule, tests in found.items() if _on_three(tests)]
     return [
         *(
@@ -99,7 +99,7 @@ def problems(
             for rule, tests in found.items()
             if not tests and rule not in missing
         ),
-        *(f"{rule} is no rule" for rule in missing if rule not in found),
+        *(f"{rule} is not a rule" for rule in missing if rule not in found),
         *(
             [f"only {len(on_three)} of {len(found)} rules are tested on three nodes"]
             if 2 * len(on_three) <= len(found)
@@ -108,19 +108,21 @@ def problems(
     ]
 
 
-def _on_three(tests: Sequence[Showing]) -> bool:
+def _on_three(tests: Sequence[RuleTest]) -> bool:
     return any(test.three_nodes for test in tests)
 
 
 def main() -> int:
-    """Print rule, sentence and tests; return 1 if a rule has none."""
-    found = shown(collected())
+    """Print each rule with its tests; return 1 if there are problems."""
+    found = tests_by_rule(collect())
     for rule, sentence in rules().items():
         print(f"{rule}  {sentence}")
         for test in found[rule]:
             print(f"  {'3 nodes' if test.three_nodes else '':>9}  {test.name}")
         if not found[rule]:
-            print(f"             NONE: {MISSING.get(rule, 'and nobody said why')}")
+            print(
+                f"             NO TEST: {MISSING.get(rule, 'and no reason is listed')}"
+            )
     with_tests = sum(map(bool, found.values()))
     print(f"\n{with_tests} of {len(found)} rules have tests that name them.")
     others = [rule for rule, tests in found.items() if not _on_three(tests)]
@@ -129,7 +131,7 @@ def main() -> int:
         print(f"Not on three nodes: {', '.join(others)}.")
     for rule, issue in MISSING.items():
         if found[rule]:
-            print(f"{rule} has tests now: take it out of MISSING in tests/rules.py")
+            print(f"{rule} has tests now: remove it from MISSING in tests/rules.py")
         else:
             print(f"not built yet: {rule} ({issue})")
     wrong = problems(found)

@@ -8,15 +8,15 @@ from collections.abc import Iterator
 
 from local_cluster.cluster import LocalCluster
 
-from tests.rules import MISSING, ROOT, Showing, named_in, problems, rules
+from tests.rules import MISSING, ROOT, RuleTest, named_in, problems, rules
 from tests.three_nodes import of_three
 
-ALONE = Showing("alone", three_nodes=False)
-ON_THREE = Showing("on three", three_nodes=True)
+ALONE = RuleTest("alone", three_nodes=False)
+ON_THREE = RuleTest("on three", three_nodes=True)
 
 
 def test_every_rule_has_a_test_and_most_have_one_on_three_nodes() -> None:
-    """All tests are collected, by a process of their own."""
+    """A separate process collects all tests."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.rules"],
         cwd=ROOT,
@@ -29,7 +29,7 @@ def test_every_rule_has_a_test_and_most_have_one_on_three_nodes() -> None:
 
 
 def test_the_page_has_every_letter() -> None:
-    """A row that is written otherwise would be a rule that nobody misses."""
+    """A row in another form would not be read, and its rule would not be missed."""
     assert {rule[0] for rule in rules()} == set("IAQTRKLEUP")
     assert len(rules()) > 50
 
@@ -40,24 +40,24 @@ def test_a_rule_without_a_test_is_a_problem() -> None:
 
 
 def test_too_few_rules_on_three_nodes_are_a_problem() -> None:
-    """One more than half must have one, beside others or alone."""
+    """More than half of the rules need a test on three nodes."""
     found = {"X1": [ALONE, ON_THREE], "X2": [ALONE]}
     assert problems(found, {}) == ["only 1 of 2 rules are tested on three nodes"]
     assert not problems({**found, "X3": [ON_THREE]}, {})
 
 
-def test_what_is_to_come_is_a_rule() -> None:
-    assert problems({"X1": [ON_THREE]}, {"X9": "issue 9"}) == ["X9 is no rule"]
+def test_a_rule_that_is_not_built_yet_is_a_rule() -> None:
+    assert problems({"X1": [ON_THREE]}, {"X9": "issue 9"}) == ["X9 is not a rule"]
     assert set(MISSING) <= set(rules())
 
 
 def test_docstrings_name_rules_in_brackets() -> None:
-    said = "(A5, L1-L4) A name such as B7 is none; (T2) is (see RFC 4226), (R)."
-    assert list(named_in(said)) == ["A5", "L1", "L2", "L3", "L4", "T2"]
+    docstring = "(A5, L1-L4) A name such as B7 is none; (T2) is (see RFC 4226), (R)."
+    assert list(named_in(docstring)) == ["A5", "L1", "L2", "L3", "L4", "T2"]
 
 
-def test_three_nodes_are_told_by_what_a_fixture_returns() -> None:
-    """Directly, and out of a generator; a cluster of one has a type of its own."""
+def test_the_return_type_of_a_fixture_tells_of_three_nodes() -> None:
+    """Directly or from a generator; a cluster of one node has another type."""
 
     def direct() -> LocalCluster: ...
 
