@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every test may use."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import pysyncobj.journal
 import pysyncobj.pickle
 import pytest
 
 from tests import three_nodes
+from tests.databases import close_databases
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -34,6 +35,13 @@ def pytest_fixture_setup(
 def rewrite(request: pytest.FixtureRequest) -> bool:
     """Whether golden scripts are to be recorded anew."""
     return bool(request.config.getoption("--rewrite"))
+
+
+@pytest.fixture(autouse=True)
+def closed_databases() -> Iterator[None]:
+    """Close what a test has opened with `open_database`."""
+    yield
+    close_databases()
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ import pytest
 
 from sparecode_node.statemachine.machine import StateMachine
 from tests.bench.storage import bytes_each
+from tests.databases import open_database
 
 MANY = 10_000
 FILLED = """
@@ -21,7 +22,7 @@ CREATE TABLE users (what);
 
 
 def state() -> sqlite3.Connection:
-    db = sqlite3.connect(":memory:")
+    db = open_database()
     StateMachine(db)
     return db
 

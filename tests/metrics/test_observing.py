@@ -249,7 +249,7 @@ def database(tmp_path) -> Path:
 
 
 def append(path: Path, action: str, reason: str, times: int = 1) -> None:
-    with sqlite3.connect(path) as db:
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
         prepare(db)
         audit = AuditLog(db)
         for _ in range(times):

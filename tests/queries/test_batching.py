@@ -2,6 +2,7 @@
 """Small reads share a transaction, and nothing else."""
 
 import asyncio
+import contextlib
 import sqlite3
 from pathlib import Path
 
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.asyncio
 def path(tmp_path: Path) -> Path:
     """Return a state at index 7."""
     path = tmp_path / "state.db"
-    with sqlite3.connect(path) as db:
+    with contextlib.closing(sqlite3.connect(path)) as db:
         StateMachine(db).apply(7, ())
     return path
 
@@ -43,7 +44,7 @@ async def test_callers_who_wait_share_a_transaction(path: Path) -> None:
 async def test_a_read_that_comes_later_sees_what_was_committed(path: Path) -> None:
     state = await LocalState.open(path)
     assert await state.at_once(index) == 7
-    with sqlite3.connect(path) as db:
+    with contextlib.closing(sqlite3.connect(path)) as db:
         StateMachine(db).apply(8, ())
     assert await state.at_once(index) == 8
     await state.close()

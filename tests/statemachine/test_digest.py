@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sparecode_node.statemachine.digest import digest
+from tests.databases import open_database
 from tests.statemachine.world import World
 
 
@@ -17,7 +18,7 @@ def test_the_digest_is_a_matter_of_record() -> None:
     Replicas may run different versions of Python, which do not agree on what
     text can be printed; so nothing but ASCII is hashed.
     """
-    db = sqlite3.connect(":memory:")
+    db = open_database()
     db.executescript(
         "CREATE TABLE users (a TEXT, b INTEGER, c ANY, PRIMARY KEY (b, a)) STRICT;"
         "CREATE TABLE agents (a INTEGER PRIMARY KEY) STRICT;"

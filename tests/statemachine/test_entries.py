@@ -12,6 +12,7 @@ from sparecode_node.statemachine.commands import UnlockUser
 from sparecode_node.statemachine.handlers import administrators, users
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.results import Applied, BarrierPassed
+from tests.databases import open_database
 from tests.statemachine.world import START_MS, World
 
 
@@ -104,7 +105,7 @@ class FailingCommit(sqlite3.Connection):
 @pytest.mark.parametrize("rolls_back", [True, False])
 def test_a_commit_that_fails_leaves_no_transaction_open(*, rolls_back: bool) -> None:
     """The error is SQLite's own, and nothing is half done."""
-    db = sqlite3.connect(":memory:", factory=FailingCommit)
+    db = open_database(factory=FailingCommit)
     machine = StateMachine(db)
     world = World()
     machine.apply(1, [world.call("init", {})])

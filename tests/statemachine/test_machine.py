@@ -45,6 +45,7 @@ from sparecode_node.statemachine.tables import agents as agent_tables
 from sparecode_node.statemachine.tables import schema
 from sparecode_node.statemachine.tables.schema import VERSION, SchemaError
 from sparecode_node.statemachine.targets import target_of
+from tests.databases import open_database
 from tests.statemachine.world import START_MS, World
 
 ISSUED = (
@@ -168,7 +169,7 @@ def test_a_restart_goes_on_where_it_stopped(tmp_path: Path) -> None:
     """Whatever apply needs is in the database: chain, time, request ids, policy."""
     straight = World()
     path = tmp_path / "state.db"
-    db = sqlite3.connect(path)
+    db = open_database(path)
     machine = StateMachine(db)
     script = [
         *ISSUED,
@@ -182,7 +183,7 @@ def test_a_restart_goes_on_where_it_stopped(tmp_path: Path) -> None:
     for index, calls in straight.log:
         machine.apply(index, calls)
         db.close()
-        db = sqlite3.connect(path)
+        db = open_database(path)
         machine = StateMachine(db)
         assert machine.applied_index == index
     assert machine.digest() == straight.machine.digest()
@@ -215,7 +216,7 @@ class Broken(sqlite3.Connection):
 @pytest.mark.parametrize("failing", ["INSERT INTO audit_events", "UPDATE codes"])
 def test_a_failure_leaves_nothing_of_the_entry(world: World, failing: str) -> None:
     """An exception means a broken replica; the entry is undone as a whole."""
-    db = sqlite3.connect(":memory:", factory=Broken)
+    db = open_database(factory=Broken)
     machine = StateMachine(db)
     for index, calls in world.log:
         machine.apply(index, calls)
@@ -243,7 +244,7 @@ def test_a_transaction_that_sqlite_ended_itself_is_not_ended_twice() -> None:
                 raise sqlite3.OperationalError("database or disk is full")
             return super().execute(sql, *values)
 
-    machine = StateMachine(sqlite3.connect(":memory:", factory=Ended))
+    machine = StateMachine(open_database(factory=Ended))
     with pytest.raises(sqlite3.OperationalError, match="full"):
         machine.apply(1, ())
     assert machine.applied_index == 0
@@ -251,7 +252,7 @@ def test_a_transaction_that_sqlite_ended_itself_is_not_ended_twice() -> None:
 
 def test_another_versions_database_is_refused() -> None:
     """A schema of the future is not guessed at."""
-    db = sqlite3.connect(":memory:")
+    db = open_database()
     db.execute(f"PRAGMA user_version = {VERSION + 1}")
     with pytest.raises(SchemaError, match=f"format {VERSION + 1}"):
         StateMachine(db)
@@ -345,7 +346,7 @@ def test_database_of_a_version_before_is_brought_to_this_one(
         for part in LATER[later]:
             assert before.count(part) == 1
             before = before.replace(part, "")
-    old = sqlite3.connect(":memory:")
+    old = open_database()
     old.executescript(before)
     old.execute(f"PRAGMA user_version = {version}")
     tables = [

@@ -18,6 +18,7 @@ from sparecode_node.statemachine.snapshots import (
     read_facts,
     write_snapshot,
 )
+from tests.databases import open_database
 from tests.statemachine.world import World
 
 
@@ -28,7 +29,7 @@ class FileWorld(World):
         super().__init__()
         self.db.close()
         self.path = path
-        self.db = sqlite3.connect(path)
+        self.db = open_database(path)
         self.machine = StateMachine(self.db)
 
 

@@ -7,7 +7,6 @@ node, the world looks up the versions that a command has to carry; a script may
 say others.
 """
 
-import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -140,6 +139,7 @@ from sparecode_node.statemachine.tables import emergency_access as code_tables
 from sparecode_node.statemachine.tables import former as former_tables
 from sparecode_node.statemachine.tables import keys as key_tables
 from sparecode_node.statemachine.tables.review import REVIEWED, mark_of
+from tests.databases import open_database
 
 START_MS = 1_800_000_000_000
 """When every script begins: 2027-01-15 08:00 UTC, at the beginning of a TOTP step."""
@@ -209,7 +209,7 @@ class World:
     """A state machine in memory and everybody who asks it for something."""
 
     def __init__(self) -> None:
-        self.db = sqlite3.connect(":memory:")
+        self.db = open_database()
         self.machine = StateMachine(self.db)
         self.index = 0
         self.now_ms = START_MS
