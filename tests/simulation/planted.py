@@ -29,6 +29,7 @@ from rich.table import Table
 from tests.simulation import report
 from tests.simulation.campaign import Campaign
 from tests.simulation.faults import Profile
+from tests.simulation.patches import patched
 
 ROOT = Path(__file__).resolve().parents[2]
 PATCHES = Path(__file__).with_name("planted")
@@ -92,14 +93,10 @@ def bugs() -> list[Bug]:
     return [read(path) for path in sorted(PATCHES.glob("*.patch"))]
 
 
-def apply(bug: Bug, tree: Path, *, check: bool = False) -> None:
-    """Plant a bug, or see that it could be. Raises `CalledProcessError`."""
-    command = ["git", "apply", *(["--check"] if check else []), str(bug.path)]
-    # `git apply` must not take the tree for a part of another repository.
-    environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(tree.parent)}
-    subprocess.run(
-        command, cwd=tree, env=environment, check=True, capture_output=True, text=True
-    )
+def plant(bug: Bug, tree: Path) -> None:
+    """Write a bug into a tree. Raises `PatchError` if its patch does not fit."""
+    for path, text in patched(bug.path.read_text(), tree).items():
+        path.write_text(text)
 
 
 @contextmanager
@@ -115,7 +112,7 @@ def copy_with(bug: Bug) -> Iterator[Path]:
                 shutil.copytree(source, tree / each, ignore=ignored)
             else:
                 shutil.copy(source, tree / each)
-        apply(bug, tree)
+        plant(bug, tree)
         yield tree
 
 
