@@ -80,7 +80,7 @@ class AsyncAgent(Caller):
 
     async def continue_authentication(
         self,
-        before: Authentication,
+        authentication: Authentication,
         next_tokencode: str,
         *,
         new_pin: str = "",
@@ -88,7 +88,7 @@ class AsyncAgent(Caller):
         within: timedelta | None = None,
     ) -> Authentication:
         """
-        Give the next step that the decision *before* required, within two minutes.
+        Give the next step that the decision *authentication* required, within two minutes.
 
         `NEXT_TOKENCODE_REQUIRED`: what the token shows after the tokencode that was
         given, hence after the user has waited for it. `NEW_PIN_REQUIRED`: that, and
@@ -103,7 +103,7 @@ class AsyncAgent(Caller):
         """
         request = authentication_pb2.ContinueAuthenticationRequest(
             request_id=request_id or new_request_id(),
-            challenge=before.challenge,
+            challenge=authentication.challenge,
             next_tokencode=next_tokencode,
             new_pin=new_pin,
         )

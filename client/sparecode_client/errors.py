@@ -38,8 +38,10 @@ class InvalidArgument(SparecodeError):
 
     def __init__(self, field: str, description: str, reason: str = "FIELD") -> None:
         # Of two fields at odds the words name both, and need nobody else to.
-        named = not field or description.startswith(f"{field} ")
-        super().__init__(reason, description if named else f"{field}: {description}")
+        names_field = not field or description.startswith(f"{field} ")
+        super().__init__(
+            reason, description if names_field else f"{field}: {description}"
+        )
         self.field = field
         """The field at fault; empty if it is not one field."""
         self.description = description

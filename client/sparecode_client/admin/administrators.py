@@ -168,7 +168,7 @@ class Administrators(Caller):
 
     async def confirm_second_factor(
         self,
-        enrolled: EnrolledSecondFactor,
+        enrollment: EnrolledSecondFactor,
         code: str,
         *,
         request_id: str | None = None,
@@ -176,7 +176,7 @@ class Administrators(Caller):
     ) -> Commit:
         """Be asked for a code from now on; *code* is what the app shows."""
         request = pb.ConfirmSecondFactorRequest(
-            request_id=request_id or new_request_id(), draft=enrolled.draft, code=code
+            request_id=request_id or new_request_id(), draft=enrollment.draft, code=code
         )
         answer = await self._client.unary(
             lambda node: node.administrators.ConfirmSecondFactor, request, within=within

@@ -24,7 +24,7 @@ class AuditLog(Caller):
 
     async def list_audit_events(
         self,
-        wanted: AuditFilter = EVERYTHING,
+        event_filter: AuditFilter = EVERYTHING,
         *,
         from_sequence: int = 0,
         page_size: int = 0,
@@ -40,7 +40,7 @@ class AuditLog(Caller):
         request = audit_pb2.ListAuditEventsRequest(
             page_size=page_size,
             page_token=page_token,
-            filter=filter_out(wanted),
+            filter=filter_out(event_filter),
             from_sequence=from_sequence,
             stale_ok=stale_ok,
         )
@@ -56,7 +56,7 @@ class AuditLog(Caller):
     async def export_audit_events(
         self,
         write: Callable[[bytes], object],
-        wanted: AuditFilter = EVERYTHING,
+        event_filter: AuditFilter = EVERYTHING,
         *,
         form: AuditExportFormat = AuditExportFormat.JSON_LINES,
         after_sequence: int = 0,
@@ -73,20 +73,20 @@ class AuditLog(Caller):
         is for how long nothing may come.
         """
         events, last = 0, 0
-        begun = False
+        has_answer = False
 
         def request() -> audit_pb2.ExportAuditEventsRequest:
             return audit_pb2.ExportAuditEventsRequest(
                 format=enum_out(audit_pb2.AuditExportFormat, form),
-                filter=filter_out(wanted),
+                filter=filter_out(event_filter),
                 after_sequence=max(last, after_sequence),
-                continued=begun,
+                continued=has_answer,
                 stale_ok=stale_ok,
             )
 
         def take(piece: audit_pb2.ExportAuditEventsResponse) -> bool:
-            nonlocal events, last, begun
-            begun = True
+            nonlocal events, last, has_answer
+            has_answer = True
             write(piece.content)
             events += piece.events
             last = max(last, piece.last_sequence)
@@ -112,15 +112,15 @@ class AuditLog(Caller):
             audit_pb2.GetCheckpointRequest(stale_ok=stale_ok),
             within=within,
         )
-        signed = answer.checkpoint
+        checkpoint = answer.checkpoint
         return Checkpoint(
-            cluster_id=signed.cluster_id,
-            sequence=signed.sequence,
-            head=signed.head,
-            at_ms=signed.checkpoint_time.ToMilliseconds(),
-            key_id=signed.key_id,
-            public_key=signed.public_key,
-            signature=signed.signature,
+            cluster_id=checkpoint.cluster_id,
+            sequence=checkpoint.sequence,
+            head=checkpoint.head,
+            at_ms=checkpoint.checkpoint_time.ToMilliseconds(),
+            key_id=checkpoint.key_id,
+            public_key=checkpoint.public_key,
+            signature=checkpoint.signature,
         )
 
     async def verify_chain(
@@ -142,16 +142,16 @@ class AuditLog(Caller):
         )
 
 
-def filter_out(wanted: AuditFilter) -> audit_pb2.AuditFilter:
+def filter_out(event_filter: AuditFilter) -> audit_pb2.AuditFilter:
     """Return a filter for the wire."""
     return audit_pb2.AuditFilter(
-        start_time=time_out(wanted.start_time),
-        end_time=time_out(wanted.end_time),
-        actor=wanted.actor,
-        action=wanted.action,
-        target=wanted.target,
-        outcome=wanted.outcome,
-        reason=wanted.reason,
+        start_time=time_out(event_filter.start_time),
+        end_time=time_out(event_filter.end_time),
+        actor=event_filter.actor,
+        action=event_filter.action,
+        target=event_filter.target,
+        outcome=event_filter.outcome,
+        reason=event_filter.reason,
     )
 
 

@@ -29,33 +29,33 @@ class Backups(Caller):
         Where a node breaks off, another one begins anew: *begin* is called then, and
         at first, and what was written before it counts no more.
         """
-        asked = request_id or new_request_id()
-        taken = cluster_pb2.CreateBackupResponse()
-        written = 0
+        request_id = request_id or new_request_id()
+        last_piece = cluster_pb2.CreateBackupResponse()
+        size = 0
 
         def take(piece: cluster_pb2.CreateBackupResponse) -> bool:
-            nonlocal taken, written
+            nonlocal last_piece, size
             if piece.offset == 0:
                 begin()
-                written = 0
-            if piece.offset != written:
+                size = 0
+            if piece.offset != size:
                 raise ValueError("a piece of the backup is missing")
             write(piece.content)
-            written += len(piece.content)
-            taken = piece
+            size += len(piece.content)
+            last_piece = piece
             return False
 
         await self._client.stream_out(
             lambda node: node.cluster.CreateBackup,
-            lambda: cluster_pb2.CreateBackupRequest(request_id=asked),
+            lambda: cluster_pb2.CreateBackupRequest(request_id=request_id),
             take,
-            request_id=asked,
+            request_id=request_id,
             within=within,
         )
         return Backup(
-            index=taken.index,
-            digest=taken.digest,
-            take_time=time_in(taken, "take_time"),
-            recipients=tuple(taken.recipients),
-            size=written,
+            index=last_piece.index,
+            digest=last_piece.digest,
+            take_time=time_in(last_piece, "take_time"),
+            recipients=tuple(last_piece.recipients),
+            size=size,
         )

@@ -50,7 +50,7 @@ class BulkIssues(Caller):
         numbered = dict(enumerate(rows, start=1))
         results: dict[int, BulkIssueResult] = {}
 
-        def settled(result: BulkIssueResult) -> None:
+        def add_result(result: BulkIssueResult) -> None:
             results[result.row] = result
             progress(result)
 
@@ -61,16 +61,16 @@ class BulkIssues(Caller):
             weaken_recovery_policy=weaken_recovery_policy,
         )
         for first in range(1, len(rows) + 1, ROWS_MAX):
-            wanted = {
+            batch = {
                 number: numbered[number]
                 for number in range(first, min(first + ROWS_MAX, len(rows) + 1))
             }
             for _ in range(ROUNDS_MAX):
-                wanted = await self._round(wanted, terms, settled, within)
-                if not wanted:
+                batch = await self._round(batch, terms, add_result, within)
+                if not batch:
                     break
-            for number, row in wanted.items():
-                settled(
+            for number, row in batch.items():
+                add_result(
                     BulkIssueResult(
                         row=number,
                         serial=row.serial,
@@ -87,32 +87,32 @@ class BulkIssues(Caller):
         self,
         rows: Mapping[int, BulkIssueRow],
         terms: pb.BulkIssueTokencodesRequest,
-        settled: Callable[[BulkIssueResult], object],
+        add_result: Callable[[BulkIssueResult], object],
         within: timedelta | None,
     ) -> dict[int, BulkIssueRow]:
         """Issue under one request id; return the rows whose codes got lost."""
-        left, lost = dict(rows), dict[int, BulkIssueRow]()
+        pending, withheld = dict(rows), dict[int, BulkIssueRow]()
         request_id = new_request_id()
 
         def request() -> pb.BulkIssueTokencodesRequest:
-            wanted = pb.BulkIssueTokencodesRequest(request_id=request_id)
-            wanted.MergeFrom(terms)
-            for number, row in left.items():
-                wanted.rows.add(row=number, serial=row.serial, count=row.count)
-            return wanted
+            batch = pb.BulkIssueTokencodesRequest(request_id=request_id)
+            batch.MergeFrom(terms)
+            for number, row in pending.items():
+                batch.rows.add(row=number, serial=row.serial, count=row.count)
+            return batch
 
         def take(answer: pb.BulkIssueTokencodesResponse) -> bool:
-            row = left.pop(answer.row, None)
+            row = pending.pop(answer.row, None)
             if row is None:
                 return False
             if answer.codes_withheld:
-                lost[answer.row] = row
+                withheld[answer.row] = row
             else:
-                settled(result_in(answer))
+                add_result(result_in(answer))
             return True
 
-        while left:
-            before = len(left)
+        while pending:
+            pending_before = len(pending)
             await self._client.stream_out(
                 lambda node: node.emergency_access.BulkIssueTokencodes,
                 request,
@@ -120,9 +120,9 @@ class BulkIssues(Caller):
                 request_id=request_id,
                 within=within,
             )
-            if len(left) == before:
+            if len(pending) == pending_before:
                 raise Unavailable("NO_ANSWER", "a node has answered for no row")
-        return lost
+        return withheld
 
 
 def result_in(answer: pb.BulkIssueTokencodesResponse) -> BulkIssueResult:

@@ -50,14 +50,14 @@ class Cluster(Caller):
         request = cluster_pb2.WatchStatusRequest()
         request.interval.FromTimedelta(interval)
 
-        def taken(answer: cluster_pb2.WatchStatusResponse) -> bool:
+        def take_answer(answer: cluster_pb2.WatchStatusResponse) -> bool:
             take(status_in(answer.status))
             return True
 
         await self._client.stream_out(
             lambda node: node.cluster.WatchStatus,
             lambda: request,
-            taken,
+            take_answer,
             within=within,
         )
 

@@ -61,19 +61,19 @@ async def import_rows(
         SparecodeError: See there what may be assumed.
     """
     results: list[R] = []
-    expected = 1
+    row_count = 1
 
     def take(answer: A) -> bool:
-        nonlocal expected
-        result, expected = read(answer)
+        nonlocal row_count
+        result, row_count = read(answer)
         if result.row != len(results) + 1:
             return False
         results.append(result)
-        progress(result, expected)
+        progress(result, row_count)
         return True
 
-    while len(results) < expected:
-        before = len(results)
+    while len(results) < row_count:
+        results_before = len(results)
         await client.stream_out(
             method,
             lambda: request_from(len(results) + 1),
@@ -81,6 +81,6 @@ async def import_rows(
             request_id=request_id,
             within=within,
         )
-        if len(results) == before:
+        if len(results) == results_before:
             raise Unavailable("NO_ANSWER", "a node has answered for no row")
     return tuple(results)

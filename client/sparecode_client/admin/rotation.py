@@ -53,12 +53,12 @@ class KeyRotation(Caller):
 
         def take(answer: pb.RotateKeysResponse) -> bool:
             nonlocal last
-            before, last = last, progress_in(answer)
+            previous, last = last, progress_in(answer)
             progress(last)
-            return last != before
+            return last != previous
 
         while last is None or not (last.phase in ends or last.stopped):
-            before = last
+            previous = last
             await self._client.stream_out(
                 lambda node: node.cluster.RotateKeys,
                 lambda: request,
@@ -66,7 +66,7 @@ class KeyRotation(Caller):
                 request_id=request.request_id,
                 within=within,
             )
-            if last == before:
+            if last == previous:
                 raise Unavailable("NO_ANSWER", "a node has told nothing")
         return last
 

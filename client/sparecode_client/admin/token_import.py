@@ -48,7 +48,7 @@ class TokenImport(Caller):
         """
         check_size(content)
         request_id = request_id or new_request_id()
-        wanted = enum_out(
+        wire_format = enum_out(
             tokens_pb2.TokenFileFormat, form or token_file_format(content)
         )
         return await import_rows(
@@ -56,7 +56,7 @@ class TokenImport(Caller):
             lambda node: node.tokens.ImportTokenFile,
             lambda row: tokens_pb2.ImportTokenFileRequest(
                 request_id=request_id,
-                format=wanted,
+                format=wire_format,
                 password=password,
                 key=key,
                 default_pin_rule=enum_out(types_pb2.PinRule, default_pin_rule),

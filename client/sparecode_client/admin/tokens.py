@@ -70,27 +70,29 @@ class Tokens(Caller):
 
     async def list_tokens(
         self,
-        wanted: TokenFilter | None = None,
+        token_filter: TokenFilter | None = None,
         *,
         page_size: int = 0,
         page_token: str = "",
         stale_ok: bool = False,
         within: timedelta | None = None,
     ) -> Page[Token]:
-        """Return a page of the tokens that are *wanted*, in the order of serials."""
-        wanted = TokenFilter() if wanted is None else wanted
+        """Return a page of the tokens that match *token_filter*, by serial."""
+        token_filter = TokenFilter() if token_filter is None else token_filter
         request = tokens_pb2.ListTokensRequest(
             page_size=page_size,
             page_token=page_token,
-            serial_prefix=wanted.serial_prefix,
-            search=wanted.search,
-            username=wanted.username,
-            enabled=wanted.enabled,
-            in_emergency_access=wanted.in_emergency_access,
+            serial_prefix=token_filter.serial_prefix,
+            search=token_filter.search,
+            username=token_filter.username,
+            enabled=token_filter.enabled,
+            in_emergency_access=token_filter.in_emergency_access,
             stale_ok=stale_ok,
         )
-        if wanted.algorithm is not None:
-            request.algorithm = enum_out(types_pb2.TokenAlgorithm, wanted.algorithm)
+        if token_filter.algorithm is not None:
+            request.algorithm = enum_out(
+                types_pb2.TokenAlgorithm, token_filter.algorithm
+            )
         answer = await self._client.unary(
             lambda node: node.tokens.ListTokens, request, within=within
         )

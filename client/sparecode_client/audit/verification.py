@@ -111,7 +111,7 @@ class _Verification:
         self, file: Iterable[bytes], checkpoints: Sequence[Checkpoint]
     ) -> None:
         self._lines = iter(enumerate(file, start=1))
-        self._signed = sorted(checkpoints, key=lambda each: each.sequence)
+        self._checkpoints = sorted(checkpoints, key=lambda each: each.sequence)
         self._first = 0
         self._last: _Line | None = None
         self._proved = 0
@@ -186,20 +186,20 @@ class _Verification:
 
     def _not_linked(self, line: _Line) -> AuditProblem | None:
         """Find out whether this event is what it was, or the one before is not."""
-        before = self._last
-        if before is None:
+        previous = self._last
+        if previous is None:
             linked = line.sequence > 1 or line.previous_hash == GENESIS_HASH
         else:
-            linked = line.previous_hash == before.hash
+            linked = line.previous_hash == previous.hash
         if linked and line.intact:
             return None
-        if before is not None and not linked and line.intact:
+        if previous is not None and not linked and line.intact:
             # This one still knows what the one before was.
             return AuditProblem(
                 kind=ProblemKind.EDITED,
-                sequence=before.sequence,
-                line=before.number,
-                words=f"event {before.sequence} was changed, and its hash with it",
+                sequence=previous.sequence,
+                line=previous.number,
+                words=f"event {previous.sequence} was changed, and its hash with it",
             )
         return self._problem(
             ProblemKind.EDITED, line.sequence, f"event {line.sequence} was changed"
@@ -207,28 +207,28 @@ class _Verification:
 
     def _not_as_signed(self, line: _Line) -> AuditProblem | None:
         """Compare with what was signed at this event, or before the first one."""
-        for signed in self._signed:
-            if signed.sequence == line.sequence:
-                found = line.hash
-            elif self._last is None and signed.sequence == line.sequence - 1:
-                found = line.previous_hash
+        for checkpoint in self._checkpoints:
+            if checkpoint.sequence == line.sequence:
+                head = line.hash
+            elif self._last is None and checkpoint.sequence == line.sequence - 1:
+                head = line.previous_hash
             else:
                 continue
-            if found != signed.head:
+            if head != checkpoint.head:
                 since = self._proved + 1 if self._proved else self._first or 1
                 return self._problem(
                     ProblemKind.NOT_SIGNED,
                     line.sequence,
-                    f"this is not the log that was signed at event {signed.sequence}: "
+                    f"this is not the log that was signed at event {checkpoint.sequence}: "
                     f"event {since} or a later one up to there was changed, and every "
                     "hash after it",
                 )
-            self._proved = max(self._proved, signed.sequence)
+            self._proved = max(self._proved, checkpoint.sequence)
         return None
 
     def _end(self) -> AuditProblem | None:
         """Find out whether the cluster has signed more than there is."""
-        newest = self._signed[-1].sequence if self._signed else 0
+        newest = self._checkpoints[-1].sequence if self._checkpoints else 0
         if newest < self._expected:
             return None
         return self._problem(

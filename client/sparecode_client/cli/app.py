@@ -68,9 +68,9 @@ def wrong_usage_readable() -> Iterator[None]:
         yield
     except typer.BadParameter as error:
         error.message = error.message.removeprefix(_NOISE)
-        lead, said = "Error: ", error.format_message()
-        broken = for_terminal(f"{lead}{said}", sys.stderr).removeprefix(lead)
-        error.format_message = lambda: broken  # type: ignore[method-assign]
+        lead, message = "Error: ", error.format_message()
+        lines = for_terminal(f"{lead}{message}", sys.stderr).removeprefix(lead)
+        error.format_message = lambda: lines  # type: ignore[method-assign]
         raise
 
 

@@ -183,7 +183,7 @@ class Attempts:
         reasons = [s.reason for s in self._problems.values() if s.reason]
         fallback = NO_ANSWER if self._in_doubt else UNREACHABLE
         reason = next(iter(reasons), fallback)
-        return Unavailable(reason, f"no node could answer: {self._told()}")
+        return Unavailable(reason, f"no node could answer: {self._summary()}")
 
     def _no_answer(
         self, attempt: Attempt, status: Status, *, perhaps: bool = False
@@ -198,10 +198,10 @@ class Attempts:
     def _outcome_unknown(self) -> OutcomeUnknown:
         return OutcomeUnknown(
             self._request_id,
-            f"no node could say whether it was done: {self._told()}",
+            f"no node could say whether it was done: {self._summary()}",
         )
 
-    def _told(self) -> str:
+    def _summary(self) -> str:
         return "; ".join(
             f"{address}: {_words(status)}" for address, status in self._problems.items()
         )

@@ -130,8 +130,8 @@ class TlsConnect:
 
     def _mark(self) -> tuple[tuple[int, ...], ...]:
         """Return what tells the files from later ones."""
-        found = (path for path in (self._ca, self._certificate, self._key) if path)
-        stats = (Path(path).stat() for path in found)
+        paths = (path for path in (self._ca, self._certificate, self._key) if path)
+        stats = (Path(path).stat() for path in paths)
         return tuple((stat.st_mtime_ns, stat.st_ino, stat.st_size) for stat in stats)
 
     def _read(self) -> grpc.ChannelCredentials:

@@ -29,7 +29,7 @@ NOT_CONNECTED = "failed to connect to all addresses"
 TOO_LARGE = "message larger than max"
 """How gRPC says that a request has more bytes than are read of any."""
 
-_NAMED: dict[grpc.StatusCode, type[SparecodeError]] = {
+_ERRORS: dict[grpc.StatusCode, type[SparecodeError]] = {
     grpc.StatusCode.FAILED_PRECONDITION: Refused,
     grpc.StatusCode.ABORTED: Refused,  # VERSION: the whole value has changed since.
     grpc.StatusCode.NOT_FOUND: NotFound,
@@ -92,8 +92,8 @@ def final_error(status: Status) -> SparecodeError:
         )
     if status.reason == APPROVAL_NEEDED:
         return ApprovalNeeded(status.reason, words, status.approval_id)
-    if named := _NAMED.get(status.code):
-        return named(status.reason or status.code.name, words)
+    if error := _ERRORS.get(status.code):
+        return error(status.reason or status.code.name, words)
     return NodeFailed(
         status.reason or status.code.name,
         f"a node failed with {status.code.name}" + (f": {words}" if words else ""),

@@ -28,7 +28,7 @@ app = typer.Typer(
 )
 
 
-def _wanted(name: str, example: str) -> object:
+def _exact_option(name: str, example: str) -> object:
     return typer.Option(
         metavar=name.upper(), help=f"Only events of exactly this {name}, as {example}."
     )
@@ -40,11 +40,11 @@ Since = Annotated[
 Until = Annotated[
     When | None, time_option("Only events before then; a duration counts back.")
 ]
-Actor = Annotated[str, _wanted("actor", "administrator:root")]
-Action = Annotated[str, _wanted("action", "SaveEmergencyAccess")]
-Target = Annotated[str, _wanted("target", "alice, or a serial")]
-Outcome = Annotated[str, _wanted("outcome", "refused")]
-Reason = Annotated[str, _wanted("reason", "wrong_pin")]
+Actor = Annotated[str, _exact_option("actor", "administrator:root")]
+Action = Annotated[str, _exact_option("action", "SaveEmergencyAccess")]
+Target = Annotated[str, _exact_option("target", "alice, or a serial")]
+Outcome = Annotated[str, _exact_option("outcome", "refused")]
+Reason = Annotated[str, _exact_option("reason", "wrong_pin")]
 
 
 def _filter(since: When | None, until: When | None, *words: str) -> AuditFilter:
@@ -87,11 +87,11 @@ def list_(
 ) -> None:
     """Show events, the newest first."""
     settings = settings_of(context)
-    wanted = _filter(since, until, actor, action, target, outcome, reason)
+    event_filter = _filter(since, until, actor, action, target, outcome, reason)
 
     def page_of(size: int, token: str) -> Page[AuditEvent]:
         return admin.list_audit_events(
-            wanted,
+            event_filter,
             from_sequence=from_sequence or 0,
             page_size=size,
             page_token=token,

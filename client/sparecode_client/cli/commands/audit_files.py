@@ -57,7 +57,7 @@ NewFile = Annotated[
 def export(
     settings: Settings,
     path: Path,
-    wanted: AuditFilter,
+    event_filter: AuditFilter,
     *,
     form: ExportForm,
     after_sequence: int,
@@ -65,9 +65,9 @@ def export(
 ) -> None:
     """Write the log into a file, and say how much that was."""
     with settings.admin() as admin, _writer(path) as write:
-        exported = admin.export_audit_events(
+        result = admin.export_audit_events(
             write,
-            wanted,
+            event_filter,
             form=AuditExportFormat[form.name],
             after_sequence=after_sequence,
             stale_ok=stale_ok,
@@ -75,13 +75,13 @@ def export(
     if path == Path("-"):
         return
     if settings.output.is_json:
-        settings.output.json({"file": str(path), **_facts(exported)})
+        settings.output.json({"file": str(path), **_facts(result)})
     else:
-        settings.output.say(f"{plural(exported.events, 'event')} written to {path}.")
+        settings.output.say(f"{plural(result.events, 'event')} written to {path}.")
 
 
-def _facts(exported: AuditExport) -> dict[str, object]:
-    return {"events": exported.events, "last_sequence": exported.last_sequence}
+def _facts(result: AuditExport) -> dict[str, object]:
+    return {"events": result.events, "last_sequence": result.last_sequence}
 
 
 @contextlib.contextmanager
@@ -108,19 +108,19 @@ def checkpoint(
     """
     settings = settings_of(context)
     with settings.admin() as admin:
-        signed = admin.get_checkpoint(stale_ok=stale_ok)
+        current = admin.get_checkpoint(stale_ok=stale_ok)
     with failures_told(), _writer(path) as write:
-        write(checkpoint_text(signed).encode())
+        write(checkpoint_text(current).encode())
     if path == Path("-"):
         return
     if settings.output.is_json:
-        settings.output.json({"file": str(path), "sequence": signed.sequence})
+        settings.output.json({"file": str(path), "sequence": current.sequence})
         return
     settings.output.say(
-        f"Checkpoint of {plural(signed.sequence, 'event')}, "
-        f"{show_second(signed.time)}, written to {path}."
+        f"Checkpoint of {plural(current.sequence, 'event')}, "
+        f"{show_second(current.time)}, written to {path}."
     )
-    settings.output.say(f"Signed with key {signed.key_id}: {shown_key(signed)}")
+    settings.output.say(f"Signed with key {current.key_id}: {shown_key(current)}")
 
 
 def check(context: typer.Context, *, stale_ok: StaleOk = False) -> None:
@@ -181,14 +181,14 @@ def verify_file(
     """
     settings = settings_of(context)
     try:
-        signed = [read_checkpoint(each) for each in checkpoint]
+        checkpoints = [read_checkpoint(each) for each in checkpoint]
         trusted = None if public_key is None else read_public_keys(public_key)
-        for each, file in zip(signed, checkpoint, strict=True):
+        for each, file in zip(checkpoints, checkpoint, strict=True):
             if problem := _distrusted(each, trusted):
                 raise fail(ExitCode.REFUSED, f"{file}: {problem}")
-        if len({each.cluster_id for each in signed}) > 1:
+        if len({each.cluster_id for each in checkpoints}) > 1:
             raise fail(ExitCode.USAGE, "the checkpoints are of several clusters")
-        verdict = verify(path, signed)
+        verdict = verify(path, checkpoints)
     except AuditFileError as error:
         raise fail(ExitCode.USAGE, str(error)) from None
     if settings.output.is_json:
@@ -204,7 +204,7 @@ def verify_file(
     else:
         _say_verdict(settings, verdict)
         if trusted is None:
-            _say_keys(settings, signed)
+            _say_keys(settings, checkpoints)
     if verdict.problem is not None:
         raise fail(
             ExitCode.REFUSED,
@@ -216,12 +216,12 @@ def verify_file(
         )
 
 
-def _distrusted(signed: Checkpoint, trusted: Sequence[bytes] | None) -> str:
+def _distrusted(checkpoint: Checkpoint, trusted: Sequence[bytes] | None) -> str:
     """Return why a checkpoint proves nothing; empty if it does."""
-    if not signature_is_right(signed):
+    if not signature_is_right(checkpoint):
         return "the signature is wrong: this checkpoint was changed, or is made up"
-    if trusted is not None and signed.public_key not in trusted:
-        return f"signed with a key that is not in --public-key: {shown_key(signed)}"
+    if trusted is not None and checkpoint.public_key not in trusted:
+        return f"signed with a key that is not in --public-key: {shown_key(checkpoint)}"
     return ""
 
 
@@ -229,8 +229,8 @@ def _say_verdict(settings: Settings, verdict: AuditVerdict) -> None:
     say = settings.output.say
     if verdict.proved_up_to:
         first = verdict.first or 1
-        said = "from the first one on" if first == 1 else f"from event {first} on"
-        say(f"Proved up to {verdict.proved_up_to}: nothing was changed, {said}.")
+        span = "from the first one on" if first == 1 else f"from event {first} on"
+        say(f"Proved up to {verdict.proved_up_to}: nothing was changed, {span}.")
     else:
         say("Proved up to 0: no signature covers any of it.")
     after = verdict.last - verdict.proved_up_to
@@ -241,14 +241,14 @@ def _say_verdict(settings: Settings, verdict: AuditVerdict) -> None:
         )
 
 
-def _say_keys(settings: Settings, signed: Sequence[Checkpoint]) -> None:
+def _say_keys(settings: Settings, checkpoints: Sequence[Checkpoint]) -> None:
     settings.output.say(
         "That holds if this is your cluster's key (sparecode-node audit-keys):"
     )
-    for key in dict.fromkeys(shown_key(each) for each in signed):
+    for key in dict.fromkeys(shown_key(each) for each in checkpoints):
         settings.output.say(f"  {key}")
 
 
-def shown_key(signed: Checkpoint) -> str:
+def shown_key(checkpoint: Checkpoint) -> str:
     """Return the public key as its PEM file shows it."""
-    return base64.b64encode(ED25519_PREFIX + signed.public_key).decode()
+    return base64.b64encode(ED25519_PREFIX + checkpoint.public_key).decode()

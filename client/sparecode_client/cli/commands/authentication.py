@@ -27,7 +27,7 @@ _WORDS = {
 }
 
 
-_ASKED = {
+_INSTRUCTIONS = {
     Decision.NEXT_TOKENCODE_REQUIRED: (
         "Wait for the token's next tokencode. It is needed as well, since there were "
         "several wrong ones."
@@ -139,9 +139,9 @@ def _continued(
     next_tokencode_file: Path | None,
 ) -> Authentication:
     """Ask for the next step, until what was typed is fit to be judged."""
-    typed = new_pin_file is None and next_tokencode_file is None
+    interactive = new_pin_file is None and next_tokencode_file is None
     while True:
-        settings.output.note(_ASKED[answer.decision])
+        settings.output.note(_INSTRUCTIONS[answer.decision])
         new_pin = ""
         if answer.decision is Decision.NEW_PIN_REQUIRED:
             new_pin = secret("New PIN", new_pin_file, confirm=new_pin_file is None)
@@ -150,6 +150,6 @@ def _continued(
             return agent.continue_authentication(answer, tokencode, new_pin=new_pin)
         except InvalidArgument as error:
             # Nothing was judged: what was mistyped can be typed again.
-            if not typed or error.field not in ("new_pin", "next_tokencode"):
+            if not interactive or error.field not in ("new_pin", "next_tokencode"):
                 raise
             settings.output.note(f"{error}")

@@ -34,14 +34,14 @@ def backup(
             file.seek(0)
             file.truncate()
 
-        written = admin.create_backup(begin, file.write)
+        result = admin.create_backup(begin, file.write)
     if settings.output.is_json:
-        settings.output.json({"file": str(path), **dataclasses.asdict(written)})
+        settings.output.json({"file": str(path), **dataclasses.asdict(result)})
         return
     settings.output.say(
-        f"{path}: the state at log entry {written.index}, of "
-        f"{show_second(written.take_time)}, {plural(written.size, 'byte')}."
+        f"{path}: the state at log entry {result.index}, of "
+        f"{show_second(result.take_time)}, {plural(result.size, 'byte')}."
     )
     settings.output.say("Who can open it:")
-    for recipient in written.recipients:
+    for recipient in result.recipients:
         settings.output.say(f"  {recipient}")

@@ -91,9 +91,9 @@ def bulk(
         rows = read_rows(file)
         path = codes or file.with_name(f"{file.stem}-codes.csv")
         results: list[BulkIssueResult] = []
-        with CodesFile.opened(path, resume=resume) as output:
-            left = [row for row in rows if row.serial not in output.complete]
-            skipped = len(rows) - len(left)
+        with CodesFile.open(path, resume=resume) as output:
+            pending = [row for row in rows if row.serial not in output.complete]
+            skipped = len(rows) - len(pending)
             with progress_bar("Issuing") as bar:
                 bar.show(skipped, len(rows))
 
@@ -104,7 +104,7 @@ def bulk(
 
                 try:
                     admin.bulk_issue_tokencodes(
-                        left,
+                        pending,
                         count=count,
                         lifetime=None if expires is None else expires.value,
                         recovery_policy=RecoveryPolicy[if_recovered.name],

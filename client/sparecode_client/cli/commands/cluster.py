@@ -43,17 +43,17 @@ def status(
     """
     settings = settings_of(context)
     with settings.admin() as admin:
-        seen = admin.get_status(digest=digest)
+        cluster = admin.get_status(digest=digest)
     if settings.output.is_json:
-        settings.output.json(seen)
+        settings.output.json(cluster)
     else:
-        settings.output.say(summary(seen))
+        settings.output.say(summary(cluster))
         settings.output.say()
-        settings.output.table(COLUMNS, (row(member) for member in seen.members))
+        settings.output.table(COLUMNS, (row(member) for member in cluster.members))
         settings.output.say()
-        settings.output.say(heads_compared(seen))
-        settings.output.say(last_backup(seen))
-        if waiting := held_back(seen):
+        settings.output.say(heads_compared(cluster))
+        settings.output.say(last_backup(cluster))
+        if waiting := held_back(cluster):
             settings.output.say(waiting)
         if digest:
             settings.output.say()
@@ -65,11 +65,11 @@ def status(
                         str(member.applied_index),
                         member.digest[:_DIGEST_SHOWN] or "-",
                     ]
-                    for member in seen.members
+                    for member in cluster.members
                 ),
             )
-            settings.output.say(compared(seen))
-    if not seen.quorum:
+            settings.output.say(compared(cluster))
+    if not cluster.quorum:
         raise typer.Exit(ExitCode.UNAVAILABLE)
 
 
@@ -100,20 +100,22 @@ def transfer(
         settings.output.say(f"{primary} is the primary.")
 
 
-def held_back(seen: ClusterStatus) -> str:
+def held_back(cluster: ClusterStatus) -> str:
     """Say who keeps the cluster from what newer members know; empty: nobody."""
-    newest = max((member.feature_level for member in seen.members), default=0)
-    if not newest > seen.feature_level > 0:
+    newest = max((member.feature_level for member in cluster.members), default=0)
+    if not newest > cluster.feature_level > 0:
         return ""
-    older = [member.node_id for member in seen.members if member.feature_level < newest]
-    waits = f"Feature level {seen.feature_level}; {newest} is known, and waits for "
+    older = [
+        member.node_id for member in cluster.members if member.feature_level < newest
+    ]
+    waits = f"Feature level {cluster.feature_level}; {newest} is known, and waits for "
     return waits + (f"{', '.join(older)}: upgrade them." if older else "the primary.")
 
 
-def heads_compared(seen: ClusterStatus) -> str:
+def heads_compared(cluster: ClusterStatus) -> str:
     """Return what the heads of the audit logs prove: those of equally many events."""
     by_sequence: dict[int, set[str]] = {}
-    for member in seen.members:
+    for member in cluster.members:
         if member.audit_head:
             by_sequence.setdefault(member.audit_sequence, set()).add(member.audit_head)
     for sequence, heads in sorted(by_sequence.items()):
@@ -127,24 +129,24 @@ def heads_compared(seen: ClusterStatus) -> str:
     (head,) = by_sequence[newest]
     counted = sum(
         member.audit_sequence == newest and bool(member.audit_head)
-        for member in seen.members
+        for member in cluster.members
     )
     return (
         f"Audit log: event {newest}, head {head[:_DIGEST_SHOWN]}, "
-        f"the same on {counted} of {len(seen.members)} members."
+        f"the same on {counted} of {len(cluster.members)} members."
     )
 
 
-def compared(seen: ClusterStatus) -> str:
+def compared(cluster: ClusterStatus) -> str:
     """Return what the digests prove: only those of one index can be compared."""
     by_index: dict[int, set[str]] = {}
-    for member in seen.members:
+    for member in cluster.members:
         if member.digest:
             by_index.setdefault(member.applied_index, set()).add(member.digest)
     if any(len(digests) > 1 for digests in by_index.values()):
         return "The states DIFFER at the same index: a replica is broken."
-    counted = sum(bool(member.digest) for member in seen.members)
-    if len(by_index) == 1 and counted == len(seen.members):
+    counted = sum(bool(member.digest) for member in cluster.members)
+    if len(by_index) == 1 and counted == len(cluster.members):
         return f"All {counted} members have the same state."
     return (
         "Not all members could be compared at one index; "

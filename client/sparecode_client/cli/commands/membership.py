@@ -45,9 +45,9 @@ def members(context: typer.Context, stale_ok: StaleOk = False) -> None:
     """
     settings = settings_of(context)
     with settings.admin() as admin:
-        listed = admin.list_members(stale_ok=stale_ok)
+        members_list = admin.list_members(stale_ok=stale_ok)
     if settings.output.is_json:
-        settings.output.json({"members": listed})
+        settings.output.json({"members": members_list})
         return
     settings.output.table(
         ["Node", "Standing", "Address"],
@@ -57,7 +57,7 @@ def members(context: typer.Context, stale_ok: StaleOk = False) -> None:
                 "?" if member.standing is None else member.standing.value,
                 member.address,
             ]
-            for member in listed
+            for member in members_list
         ),
     )
 
@@ -77,14 +77,20 @@ def ticket(
     """
     settings = settings_of(context)
     with settings.admin() as admin:
-        made = admin.create_join_ticket(node, request_id=settings.request_id)
+        join_ticket = admin.create_join_ticket(node, request_id=settings.request_id)
     if settings.output.is_json:
         settings.output.json(
-            {"node_id": node, "ticket": made.ticket, "end_time": made.end_time}
+            {
+                "node_id": node,
+                "ticket": join_ticket.ticket,
+                "end_time": join_ticket.end_time,
+            }
         )
         return
-    settings.output.say(made.ticket)
-    settings.output.note(f"Good once, until {show_second(made.end_time)}. On {node}:")
+    settings.output.say(join_ticket.ticket)
+    settings.output.note(
+        f"Good once, until {show_second(join_ticket.end_time)}. On {node}:"
+    )
     settings.output.note(
         "    sparecode-node --config node.toml init --join FILE-WITH-THE-TICKET"
     )
@@ -169,18 +175,18 @@ def watch(
     settings = settings_of(context)
     console = Console(highlight=False, markup=False, emoji=False)
     live = Live(console=console, auto_refresh=False)
-    shown = 0
+    count_shown = 0
 
-    def take(seen: ClusterStatus) -> None:
-        nonlocal shown
-        if count and shown >= count:
+    def take(status: ClusterStatus) -> None:
+        nonlocal count_shown
+        if count and count_shown >= count:
             return
-        shown += 1
+        count_shown += 1
         if settings.output.is_json:
-            settings.output.line(seen)
+            settings.output.line(status)
         else:
-            live.update(picture(seen), refresh=True)
-        if count and shown >= count:
+            live.update(picture(status), refresh=True)
+        if count and count_shown >= count:
             raise _EnoughSeen
 
     def missed(words: str) -> None:
@@ -222,7 +228,7 @@ def _watch(
             time.sleep(_UNREACHED_PAUSE_S)
 
 
-def picture(seen: ClusterStatus) -> Group:
+def picture(status: ClusterStatus) -> Group:
     """Return one look, for the terminal."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in _WATCHED:
@@ -231,7 +237,7 @@ def picture(seen: ClusterStatus) -> Group:
             justify="right" if column.startswith(">") else "left",
             overflow="fold",
         )
-    for member in seen.members:
+    for member in status.members:
         table.add_row(*(plain(cell) for cell in row(member)[: len(_WATCHED)]))
     now = f"{datetime.now().astimezone():%H:%M:%S}"
-    return Group(Text(f"{now}  {summary(seen)}"), Text(), table)
+    return Group(Text(f"{now}  {summary(status)}"), Text(), table)

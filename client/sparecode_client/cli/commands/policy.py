@@ -37,7 +37,7 @@ def show(context: typer.Context, stale_ok: StaleOk = False) -> None:
     if settings.output.is_json:
         settings.output.json(policy)
         return
-    settings.output.facts((name, said(getattr(policy, name))) for name in NAMES)
+    settings.output.facts((name, show_value(getattr(policy, name))) for name in NAMES)
     settings.output.position(policy.position)
 
 
@@ -74,9 +74,9 @@ def update(
         if bool(changes) == (file is not None):
             raise UsageError("give either --set NAME=VALUE or --file FILE")
         # What was typed wrong is told before anything is asked of a node.
-        wanted = dict(assignment(each) for each in changes or ())
+        values = dict(assignment(each) for each in changes or ())
         policy = (
-            replace(admin.get_policy(), **wanted)
+            replace(admin.get_policy(), **values)
             if file is None
             else from_json(content(file))
         )
@@ -88,7 +88,7 @@ def update(
     )
 
 
-def said(value: object) -> str:
+def show_value(value: object) -> str:
     """Return a value as it is typed."""
     match value:
         case None | "":
@@ -96,16 +96,16 @@ def said(value: object) -> str:
         case bool():
             return "yes" if value else "no"
         case timedelta():
-            return said_duration(value)
+            return show_duration(value)
         case _:
             return str(value)
 
 
-def said_duration(value: timedelta) -> str:
+def show_duration(value: timedelta) -> str:
     """Return a duration as it is typed, `1d12h` say."""
-    left, words = int(value.total_seconds()), ""
+    rest, words = int(value.total_seconds()), ""
     for unit, seconds in (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)):
-        count, left = divmod(left, seconds)
+        count, rest = divmod(rest, seconds)
         words += f"{count}{unit}" if count else ""
     return words or "0s"
 
@@ -119,12 +119,12 @@ def assignment(text: str) -> tuple[str, Any]:
             f"--set {text}: must be NAME=VALUE, with a NAME that policy show has"
         )
     try:
-        return name, typed(name, value.strip())
+        return name, read_value(name, value.strip())
     except ValueError as error:
         raise UsageError(f"--set {name}: {error}") from None
 
 
-def typed(name: str, value: str) -> Any:  # noqa: ANN401  As the field has it.
+def read_value(name: str, value: str) -> Any:  # noqa: ANN401  As the field has it.
     """Return a value as it was typed. Raises `ValueError`."""
     kind = Policy.__annotations__[name]
     if kind is str:

@@ -25,15 +25,15 @@ def review(context: typer.Context) -> None:
     """
     settings = settings_of(context)
     with settings.admin() as admin:
-        seen = admin.get_review()
+        contents = admin.get_review()
     if settings.output.is_json:
-        settings.output.json(seen)
+        settings.output.json(contents)
         return
-    show(settings.output, seen)
-    if not seen.open:
+    show(settings.output, contents)
+    if not contents.open:
         settings.output.say()
         settings.output.say("Put right what is wrong, and review again. Then:")
-        settings.output.say(f"    sparecode cluster open {seen.review}")
+        settings.output.say(f"    sparecode cluster open {contents.review}")
 
 
 @app.command("open")
@@ -63,26 +63,26 @@ def open_(
                     "no terminal to ask at: run `sparecode cluster review`, and give "
                     "`sparecode cluster open` what it names"
                 )
-            seen = admin.get_review()
-            show(settings.output, seen)
+            contents = admin.get_review()
+            show(settings.output, contents)
             typer.confirm("\nIs this as it should be? Serve agents", abort=True)
-            mark = seen.review
+            mark = contents.review
         commit = admin.open_cluster(mark)
     settings.output.done("Agents are served", commit, review=mark)
 
 
-def show(output: Output, seen: ClusterReview) -> None:
+def show(output: Output, contents: ClusterReview) -> None:
     """Show a review to people."""
     output.say(
-        f"Cluster {seen.cluster_id}, epoch {seen.epoch}: agents are "
-        f"{'served' if seen.open else 'NOT SERVED'}."
+        f"Cluster {contents.cluster_id}, epoch {contents.epoch}: agents are "
+        f"{'served' if contents.open else 'NOT SERVED'}."
     )
-    if seen.cause:
-        cause = {"recover": "recovery"}.get(seen.cause, seen.cause)
-        output.say(f"It began with a {cause} at {show_second(seen.begin_time)}.")
+    if contents.cause:
+        cause = {"recover": "recovery"}.get(contents.cause, contents.cause)
+        output.say(f"It began with a {cause} at {show_second(contents.begin_time)}.")
         output.say(
-            f"Its state is of {show_second(seen.state_time)} (log entry "
-            f"{seen.state_index})."
+            f"Its state is of {show_second(contents.state_time)} (log entry "
+            f"{contents.state_index})."
         )
         output.say("What was changed after that is not in it.")
     output.say()
@@ -91,7 +91,7 @@ def show(output: Output, seen: ClusterReview) -> None:
         ["Name", "Role", "State"],
         (
             [each.name, each.role, "enabled" if each.enabled else "disabled"]
-            for each in seen.administrators
+            for each in contents.administrators
         ),
     )
     output.say()
@@ -105,19 +105,19 @@ def show(output: Output, seen: ClusterReview) -> None:
                 ("enabled" if each.enabled else "disabled")
                 + (", restricted" if each.restricted else ""),
             ]
-            for each in seen.agents
+            for each in contents.agents
         ),
     )
     output.say()
     output.say(
-        f"{plural(seen.disabled_users_count, 'user')} disabled. Was another one?"
+        f"{plural(contents.disabled_users_count, 'user')} disabled. Was another one?"
     )
-    for username in seen.disabled_users:
+    for username in contents.disabled_users:
         output.say(f"  {username}")
     output.say()
     output.say(
-        f"{plural(len(seen.denied_certificates), 'certificate')} denied. "
+        f"{plural(len(contents.denied_certificates), 'certificate')} denied. "
         "Was another one?"
     )
-    for each in seen.denied_certificates:
+    for each in contents.denied_certificates:
         output.say(f"  {each.mark} {each.value} by {each.denied_by}")

@@ -68,34 +68,34 @@ def rotate_keys(
     watch.
     """
     settings = settings_of(context)
-    begun = False
+    active = False
     with settings.admin() as admin, progress_bar(remaining_time=False) as bar:
 
-        def seen(progress: RotationProgress) -> None:
-            nonlocal begun
-            begun = begun or progress.phase is not RotationPhase.HANDING_OUT
+        def show(progress: RotationProgress) -> None:
+            nonlocal active
+            active = active or progress.phase is not RotationPhase.HANDING_OUT
             words = "" if progress.phase is None else _WORDS[progress.phase]
             bar.show(progress.done, progress.total, words)
 
         try:
-            ended = admin.rotate_keys(
+            result = admin.rotate_keys(
                 at_once=at_once,
                 keep_old_key=keep_old_key,
-                progress=seen,
+                progress=show,
                 request_id=settings.request_id or None,
             )
         except SparecodeError:
-            if begun:
+            if active:
                 settings.output.note(
                     "The new key is active, and the cluster goes on by itself. Watch it "
                     "with: sparecode cluster rotate-keys"
                 )
             raise
     if settings.output.is_json:
-        settings.output.json(ended)
+        settings.output.json(result)
     else:
-        _say(settings.output, ended)
-    if ended.stopped:
+        _say(settings.output, result)
+    if result.stopped:
         raise fail(
             ExitCode.REFUSED,
             "The old key stays as long as they are there: replace them, and the cluster "
@@ -103,25 +103,25 @@ def rotate_keys(
         )
 
 
-def _say(output: Output, ended: RotationProgress) -> None:
+def _say(output: Output, result: RotationProgress) -> None:
     """Say how it has ended, and what to do now."""
-    if ended.resumed:
+    if result.resumed:
         output.say("A rotation was under way already; no other was begun.")
-    if ended.stopped:
+    if result.stopped:
         output.say(
-            f"{ended.done} of {ended.total} values are sealed with key {ended.key_id}; "
+            f"{result.done} of {result.total} values are sealed with key {result.key_id}; "
             "these do not open, for something else than the cluster has changed them:"
         )
         output.table(
-            ["Value", "Of", "What to do"], (_unopened(each) for each in ended.unopened)
+            ["Value", "Of", "What to do"], (_unopened(each) for each in result.unopened)
         )
         return
-    output.say(f"Everything is sealed with key {ended.key_id}.")
-    if ended.phase is RotationPhase.DONE:
+    output.say(f"Everything is sealed with key {result.key_id}.")
+    if result.phase is RotationPhase.DONE:
         output.say("The old key is gone from the cluster's state.")
     else:
         output.say(
-            f"The old key goes at {show_second(ended.retire_time)}, when nothing that "
+            f"The old key goes at {show_second(result.retire_time)}, when nothing that "
             "was handed out under it can be used any more."
         )
     output.say(

@@ -25,15 +25,15 @@ def enroll(context: typer.Context) -> None:
     """
     settings = settings_of(context)
     with settings.admin() as admin:
-        enrolled = admin.enroll_second_factor()
+        enrollment = admin.enroll_second_factor()
         note = settings.output.note
         note("Add this to your authenticator app; it is shown only now:")
-        note(f"  secret  {enrolled.secret}")
-        note(f"  or as   {enrolled.uri}")
-        note(f"Confirm it before {show_second(enrolled.end_time)}.")
+        note(f"  secret  {enrollment.secret}")
+        note(f"  or as   {enrollment.uri}")
+        note(f"Confirm it before {show_second(enrollment.end_time)}.")
         code = secret("Code that the app shows", None)
         commit = admin.confirm_second_factor(
-            enrolled, code, request_id=settings.request_id
+            enrollment, code, request_id=settings.request_id
         )
     settings.output.done("From now on signing in takes a code as well.", commit)
 

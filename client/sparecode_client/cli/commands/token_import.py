@@ -74,11 +74,11 @@ def import_(
         password = ""
         if ask_password or password_file is not None:
             password = secret("Password of the file", password_file)
-        taken = content(file)
+        data = content(file)
         key = b"" if key_file is None else content(key_file)
         with importing(settings.output, file) as take:
             rows = admin.import_tokens(
-                taken,
+                data,
                 form=None if form is FileFormat.AUTO else TokenFileFormat[form.name],
                 password=password,
                 key=key,

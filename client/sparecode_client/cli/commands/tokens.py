@@ -232,7 +232,7 @@ def list_(  # noqa: PLR0917 - Typer makes an option of each.
 ) -> None:
     """List tokens, in the order of serials. Filters that are given must all hold."""
     settings = settings_of(context)
-    wanted = TokenFilter(
+    token_filter = TokenFilter(
         serial_prefix=prefix,
         search=search,
         username=user,
@@ -243,7 +243,7 @@ def list_(  # noqa: PLR0917 - Typer makes an option of each.
     with settings.admin() as admin:
         page = read_pages(
             lambda size, token: admin.list_tokens(
-                wanted, page_size=size, page_token=token, stale_ok=stale_ok
+                token_filter, page_size=size, page_token=token, stale_ok=stale_ok
             ),
             limit,
         )

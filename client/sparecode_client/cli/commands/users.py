@@ -86,10 +86,10 @@ def import_(
     """
     settings = settings_of(context)
     with settings.admin() as admin:
-        taken = content(file)
+        data = content(file)
         with importing(settings.output, file) as take:
             rows = admin.import_users(
-                taken, progress=take, request_id=settings.request_id
+                data, progress=take, request_id=settings.request_id
             )
     say_imported(
         settings.output, rows, "user", "Username", [row.username for row in rows]

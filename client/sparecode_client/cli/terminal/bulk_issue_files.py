@@ -93,7 +93,7 @@ class CodesFile:
 
     @classmethod
     @contextmanager
-    def opened(cls, path: Path, *, resume: bool) -> Iterator[Self]:
+    def open(cls, path: Path, *, resume: bool) -> Iterator[Self]:
         """Open a new file, or with *resume* one of before. Raises `UsageError`."""
         flags = os.O_RDWR if resume else os.O_WRONLY | os.O_CREAT | os.O_EXCL
         try:
@@ -102,7 +102,7 @@ class CodesFile:
                 descriptor, "r+" if resume else "w", encoding="utf-8", newline=""
             ) as file:
                 if resume:
-                    complete = _resumed(path, file)
+                    complete = _resume(path, file)
                 else:
                     complete = frozenset()
                     _append(file, [COLUMNS])
@@ -148,14 +148,14 @@ def _append(file: IO[str], rows: Sequence[Sequence[str]]) -> None:
     os.fsync(file.fileno())
 
 
-def _resumed(path: Path, file: IO[str]) -> frozenset[str]:
+def _resume(path: Path, file: IO[str]) -> frozenset[str]:
     """Return the tokens whose codes are all there; what is not whole goes away."""
     if os.fstat(file.fileno()).st_mode & OTHERS:
         raise UsageError(f"{path} can be read by others: chmod 600 {path}")
     lines = file.read().splitlines(keepends=True)
     if not lines or tuple(next(csv.reader(lines[:1]))) != COLUMNS:
         raise UsageError(f"{path} is not a codes file of an earlier run")
-    whole, complete = 1, set[str]()
+    complete_lines, complete = 1, set[str]()
     count = 0
     for number, line in enumerate(lines[1:], start=2):
         cells = next(csv.reader([line]), [])
@@ -164,9 +164,9 @@ def _resumed(path: Path, file: IO[str]) -> frozenset[str]:
         serial, _, ordinal, of, *_ = cells
         count = 1 if ordinal == "1" else count + 1
         if ordinal == of == str(count):
-            whole = number
+            complete_lines = number
             complete.add(serial.removeprefix("'"))
     # A token that was interrupted gets new codes; those that are here would be void.
-    os.ftruncate(file.fileno(), len("".join(lines[:whole]).encode()))
+    os.ftruncate(file.fileno(), len("".join(lines[:complete_lines]).encode()))
     file.seek(0, os.SEEK_END)
     return frozenset(complete)

@@ -10,21 +10,21 @@ COLUMNS = ("Node", "Role", ">Term", ">Commit", ">Applied", ">Lag", ">Clock", "Ve
 """Of what `status` and `watch` show of a member."""
 
 
-def summary(seen: ClusterStatus) -> str:
+def summary(status: ClusterStatus) -> str:
     """Return the cluster in a line."""
-    cluster = seen.cluster_id or "not initialized yet"
-    primary = f"primary {seen.primary}" if seen.primary else "no primary known"
-    quorum = "quorum reached" if seen.quorum else "NO QUORUM"
-    return f"Cluster {cluster}, seen from {seen.node_id}: {primary}, {quorum}."
+    cluster = status.cluster_id or "not initialized yet"
+    primary = f"primary {status.primary}" if status.primary else "no primary known"
+    quorum = "quorum reached" if status.quorum else "NO QUORUM"
+    return f"Cluster {cluster}, seen from {status.node_id}: {primary}, {quorum}."
 
 
-def last_backup(seen: ClusterStatus) -> str:
+def last_backup(status: ClusterStatus) -> str:
     """Return when there was a backup last."""
-    if seen.last_backup_time is None:
-        return f"Last backup: none that {seen.node_id} knows of."
+    if status.last_backup_time is None:
+        return f"Last backup: none that {status.node_id} knows of."
     return (
-        f"Last backup: {show_time(seen.last_backup_time)}, with everything up to index "
-        f"{seen.last_backup_index}."
+        f"Last backup: {show_time(status.last_backup_time)}, with everything up to index "
+        f"{status.last_backup_index}."
     )
 
 

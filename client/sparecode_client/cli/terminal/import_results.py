@@ -74,7 +74,7 @@ def _show(
     column: str,
     names: Sequence[str],
 ) -> None:
-    shown = [
+    table_rows = [
         [
             str(row.row),
             name or "-",
@@ -83,8 +83,8 @@ def _show(
         for row, name in zip(rows, names, strict=True)
         if len(rows) <= ROWS_SHOWN or not row.imported
     ]
-    if shown:
-        output.table([">Row", column, "Result"], shown)
+    if table_rows:
+        output.table([">Row", column, "Result"], table_rows)
     reasons = Counter(row.reason or "NOT READABLE" for row in rows if not row.imported)
     if len(reasons) > 1:
         output.say()

@@ -19,13 +19,13 @@ def secret(prompt: str, file: Path | None, *, confirm: bool = False) -> str:
     """
     if file is None:
         try:
-            typed: str = typer.prompt(
+            answer: str = typer.prompt(
                 prompt, hide_input=True, confirmation_prompt=confirm, err=True
             )
         except typer.Abort:
             # Its own exit code is that of a refusal, and nobody refused anything.
             raise UsageError("nothing was typed, and nothing was done") from None
-        return typed
+        return answer
     try:
         text = sys.stdin.read() if file == STDIN else file.read_text(encoding="utf-8")
     except OSError as error:

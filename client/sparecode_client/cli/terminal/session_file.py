@@ -34,8 +34,8 @@ class StoredSession:
 
 def session_path() -> Path:
     """Return where the session is kept."""
-    if named := os.environ.get("SPARECODE_SESSION_FILE"):
-        return Path(named)
+    if path := os.environ.get("SPARECODE_SESSION_FILE"):
+        return Path(path)
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(state) / "sparecode" / "session.json"
 

@@ -33,9 +33,11 @@ def for_terminal(words: str, stream: TextIO) -> str:
     if words.startswith(" ") or not stream.isatty():
         return words
     width = max(shutil.get_terminal_size().columns, _WIDTH_MIN)
-    whole = _COMMAND.sub(lambda found: found[0].replace(" ", _NO_BREAK), words)
-    broken = textwrap.fill(whole, width, break_long_words=False, break_on_hyphens=False)
-    return broken.replace(_NO_BREAK, " ")
+    unbroken = _COMMAND.sub(lambda command: command[0].replace(" ", _NO_BREAK), words)
+    lines = textwrap.fill(
+        unbroken, width, break_long_words=False, break_on_hyphens=False
+    )
+    return lines.replace(_NO_BREAK, " ")
 
 
 @dataclass(frozen=True, slots=True)
