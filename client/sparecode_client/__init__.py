@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Client of a Sparecode cluster: any node answers, and a retry never acts twice.
+Client of a Sparecode cluster. Any node answers, and a retry never acts twice.
 
 An agent that checks passcodes:
 
@@ -13,13 +13,13 @@ An administrator who issues emergency codes:
         admin.login("root", password)
         issued = admin.issue_tokencodes("000123456789", lifetime=timedelta(days=7))
 
-`AsyncAgent` and `AsyncAdmin` are the same for programs with an event loop.
+`AsyncAgent` and `AsyncAdmin` offer the same to programs with an event loop.
 """
 
 import os
 
-# gRPC reads it when it is imported. What it would write to our caller's stderr
-# on the way (INFO), we raise as an error if it comes to that.
+# gRPC reads this variable when it is imported. Keep its INFO lines off the program's
+# stderr: if they matter, the library raises an error.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 from sparecode_client.admin import AsyncAdmin

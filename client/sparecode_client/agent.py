@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The little that an authentication agent needs."""
+"""The client of an authentication agent."""
 
 from datetime import timedelta
 
@@ -24,10 +24,10 @@ from sparecode_client.values.authentication import Authentication, Decision
 
 class AsyncAgent(Caller):
     """
-    An authentication agent: asks any node of the cluster about passcodes.
+    An authentication agent: asks any node whether passcodes are right.
 
-    *nodes* are the addresses of the listeners for agents (port 7300), tried in
-    this order at first. The certificate says which agent it is.
+    *nodes* are the addresses of the nodes' agent listeners (port 7300). The first
+    call tries them in this order. The certificate identifies the agent.
     """
 
     def __init__(
@@ -53,16 +53,16 @@ class AsyncAgent(Caller):
         within: timedelta | None = None,
     ) -> Authentication:
         """
-        Ask whether *passcode*, as typed, lets *username* in.
+        Return the decision on *passcode*, as *username* typed it.
 
-        A passcode is accepted once, on whichever node; the answer to a retry with
-        the same *request_id* is that of the first try. *client_address* and
-        *resource* are for the audit log only. *within* is this call's time-out.
+        A passcode is accepted once in the whole cluster. A retry with the same
+        *request_id* returns the first decision. *client_address* and *resource* only
+        go into the audit log. *within* is the timeout of this call.
 
         Raises:
-            OutcomeUnknown: Perhaps a code was spent. Call again with its
-                `request_id`, within ten minutes.
-            SparecodeError: There is no decision; certainly no acceptance (A7).
+            OutcomeUnknown: Perhaps a code was spent. Call again with the error's
+                `request_id` within ten minutes.
+            SparecodeError: There is no decision. The passcode was not accepted (A7).
         """
         request = authentication_pb2.AuthenticateRequest(
             request_id=request_id or new_request_id(),
@@ -88,18 +88,19 @@ class AsyncAgent(Caller):
         within: timedelta | None = None,
     ) -> Authentication:
         """
-        Give the next step that the decision *authentication* required, within two minutes.
+        Return the decision on the next step that *authentication* requires.
 
-        `NEXT_TOKENCODE_REQUIRED`: what the token shows after the tokencode that was
-        given, hence after the user has waited for it. `NEW_PIN_REQUIRED`: that, and
-        a *new_pin* of the user's choice. Each decision is continued once, by the
-        agent that got it, on whichever node; who is refused begins again.
+        Call it within two minutes. `NEXT_TOKENCODE_REQUIRED` needs the tokencode that
+        the token shows after the previous one: the user has to wait for it.
+        `NEW_PIN_REQUIRED` also needs a *new_pin* that the user chooses. The agent that
+        received the decision continues it once, on any node. A refused user starts
+        over.
 
         Raises:
-            InvalidArgument: What was given is no tokencode, or no PIN as the policy
-                wants it (`field` says which). The decision can still be continued.
-            OutcomeUnknown: Call again with its `request_id`, within ten minutes.
-            SparecodeError: There is no decision; certainly no acceptance (A7).
+            InvalidArgument: `field` has no tokencode, or a PIN that the policy does not
+                allow. The decision can still be continued.
+            OutcomeUnknown: Call again with the error's `request_id` within ten minutes.
+            SparecodeError: There is no decision. The user was not accepted (A7).
         """
         request = authentication_pb2.ContinueAuthenticationRequest(
             request_id=request_id or new_request_id(),
@@ -119,7 +120,7 @@ def _decision_in(
     answer: authentication_pb2.AuthenticateResponse
     | authentication_pb2.ContinueAuthenticationResponse,
 ) -> Authentication:
-    """Return a decision. Raises `NodeFailed` for one that is newer than this code."""
+    """Return the decision. Raise `NodeFailed` if this release does not know it."""
     wire = authentication_pb2.AuthenticationDecision
     decision = enum_in(Decision, wire, answer.decision)
     if decision is None:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The same library for programs without an event loop.
+The client for programs without an event loop.
 
-`Agent` and `Admin` say nothing twice: each of their methods is the coroutine of
-`AsyncAgent` or `AsyncAdmin`, run on a private event loop in a thread of its own.
-They may be shared by threads, as the loop takes one step at a time.
+Each method of `Agent` and `Admin` runs the coroutine of `AsyncAgent` or `AsyncAdmin`
+with the same name, on an event loop in a thread of its own. Threads may share an
+`Agent` or `Admin`: the loop runs one step at a time.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ C = TypeVar("C", bound=Caller)
 
 
 class Loop:
-    """An event loop in a thread, which ends with its owner or with the process."""
+    """An event loop in a thread. It ends with its owner or with the process."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -37,7 +37,7 @@ class Loop:
         self.stop = weakref.finalize(self, _stop, self._loop, thread)
 
     def run(self, coroutine: Coroutine[Any, Any, R]) -> R:
-        """Run *coroutine* to its end, or until the calling thread is interrupted."""
+        """Run *coroutine* until it ends or the calling thread is interrupted."""
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result()
@@ -53,7 +53,7 @@ def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
 
 
 class Blocking(Generic[C]):
-    """The base of the blocking faces: an asynchronous caller, and its loop."""
+    """Base of the blocking classes: an asynchronous caller and its event loop."""
 
     def __init__(self, caller: C) -> None:
         self._caller = caller
@@ -66,18 +66,18 @@ class Blocking(Generic[C]):
         self.close()
 
     def close(self) -> None:
-        """Close the connections, and end the thread."""
+        """Close the connections and end the thread."""
         if self._loop.stop.alive:
             self._loop.run(self._caller.close())
             self._loop.stop()
 
     def run(self, start: Callable[[C], Coroutine[Any, Any, R]]) -> R:
-        """Run what *start* makes of the asynchronous caller, and return its result."""
+        """Run the coroutine that *start* creates, and return its result."""
         return self._loop.run(start(self._caller))
 
 
 class _Method(Generic[P, R]):
-    """A coroutine function of the asynchronous caller, as a blocking method."""
+    """A blocking method that runs a coroutine function of the asynchronous caller."""
 
     def __init__(
         self, function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]
@@ -97,7 +97,7 @@ class _Method(Generic[P, R]):
         self, instance: Blocking[Any] | None, owner: type
     ) -> Callable[..., Any]:
         if instance is None:
-            return self._function  # For those who read signatures: `help`, an IDE.
+            return self._function  # Lets `help` and IDEs see the signature.
 
         @functools.wraps(self._function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:

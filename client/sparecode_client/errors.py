@@ -1,49 +1,49 @@
 # SPDX-License-Identifier: Apache-2.0
 # ruff: noqa: N818  The names are those of the contract's table, not of a convention.
 """
-What callers may catch, and what they may assume then.
+Errors of a call, and what a program may assume about the call.
 
-* SparecodeError        never raised itself; has `reason` and `words`
-  - InvalidArgument     not applied; `field` is wrong: `description`
-  - Refused             not applied; the rules say no: `reason`
-  - NotFound            not applied; there is no such user, token, ...
+* SparecodeError        base class, never raised itself; has `reason` and `words`
+  - InvalidArgument     not applied; `field` is wrong: see `description`
+  - Refused             not applied; the rules forbid it: see `reason`
+  - NotFound            not applied; there is no such user, token or other thing
   - AlreadyExists       not applied; the name is taken
   - NotSignedIn         not applied; sign in (again)
-  - NotPermitted        not applied; somebody else may do this
-    - ApprovalNeeded    not applied yet; somebody else has to approve it
+  - NotPermitted        not applied; this administrator may not do it
+    - ApprovalNeeded    not applied yet; another administrator must approve it
   - Overloaded          not applied; try again after `retry_after_s`
   - Unavailable         not applied; no node could be reached, or no quorum
-  - OutcomeUnknown      perhaps applied; only a retry with the same
-                        `request_id` tells, or does it if it was not
-  - NodeFailed          perhaps applied; a bug, told in the log of the node
+  - OutcomeUnknown      perhaps applied; a retry with the same `request_id`
+                        returns the answer, or applies it now
+  - NodeFailed          perhaps applied; a bug, reported in the log of the node
 
-A passcode that is refused is none of these: the call worked, and the answer is
-`Decision.REFUSED`. No error is ever an acceptance.
+A refused passcode is not an error: the call worked, and the decision is
+`Decision.REFUSED`. No error ever means that a passcode was accepted.
 """
 
 
 class SparecodeError(Exception):
-    """Base class: the call did not do what it was to do. Never raised itself."""
+    """Base class of all errors of a call. Never raised itself."""
 
     def __init__(self, reason: str, words: str) -> None:
         super().__init__(words)
         self.reason = reason
-        """For programs: a name that stays the same, as `TOKEN_EXPIRED`."""
+        """For programs: a stable name, such as `TOKEN_EXPIRED`."""
         self.words = words
-        """For people; may change with every release."""
+        """For people: may change in any release."""
 
 
 class InvalidArgument(SparecodeError):
     """A field of the request is wrong. Nothing was applied."""
 
     def __init__(self, field: str, description: str, reason: str = "FIELD") -> None:
-        # Of two fields at odds the words name both, and need nobody else to.
+        # A description of two conflicting fields names both of them already.
         names_field = not field or description.startswith(f"{field} ")
         super().__init__(
             reason, description if names_field else f"{field}: {description}"
         )
         self.field = field
-        """The field at fault; empty if it is not one field."""
+        """The wrong field; empty if no single field is wrong."""
         self.description = description
 
 
@@ -52,7 +52,7 @@ class Refused(SparecodeError):
 
 
 class NotFound(SparecodeError):
-    """There is no such thing. Nothing was applied."""
+    """The user, token or other thing does not exist. Nothing was applied."""
 
 
 class AlreadyExists(SparecodeError):
@@ -60,7 +60,7 @@ class AlreadyExists(SparecodeError):
 
 
 class NotSignedIn(SparecodeError):
-    """No session, an ended one, or a wrong password. Nothing was applied."""
+    """No session, an expired session, or a wrong password. Nothing was applied."""
 
 
 class NotPermitted(SparecodeError):
@@ -68,7 +68,7 @@ class NotPermitted(SparecodeError):
 
 
 class ApprovalNeeded(NotPermitted):
-    """It waits for another super administrator. Nothing was applied yet."""
+    """Another super administrator must approve. Nothing was applied yet."""
 
     def __init__(self, reason: str, words: str, approval_id: int) -> None:
         super().__init__(reason, words)
@@ -76,7 +76,7 @@ class ApprovalNeeded(NotPermitted):
 
 
 class Overloaded(SparecodeError):
-    """The cluster sheds load, longer than the deadline. Nothing was applied."""
+    """The cluster shed the request until the deadline. Nothing was applied."""
 
     def __init__(self, reason: str, words: str, retry_after_s: float) -> None:
         super().__init__(reason, words)
@@ -84,15 +84,15 @@ class Overloaded(SparecodeError):
 
 
 class Unavailable(SparecodeError):
-    """No node can answer now: `NO_QUORUM`, `UNREACHABLE`, ... Nothing was applied."""
+    """No node can answer: `NO_QUORUM`, `UNREACHABLE`, ... Nothing was applied."""
 
 
 class OutcomeUnknown(SparecodeError):
     """
-    Nobody could say within the deadline whether it was applied.
+    The deadline passed before a node could tell whether the request was applied.
 
-    Call again with this `request_id`: if it was applied, the answer is the one
-    that got lost, and otherwise it is done now. It is never done twice.
+    Call again with this `request_id`. If the request was applied, the answer is the one
+    that was lost; if not, it is applied now. It is never applied twice.
     """
 
     def __init__(self, request_id: str, words: str) -> None:
@@ -101,4 +101,4 @@ class OutcomeUnknown(SparecodeError):
 
 
 class NodeFailed(SparecodeError):
-    """A node hit a bug, or does not speak this contract. Perhaps applied."""
+    """A node hit a bug, or does not implement this API. Perhaps applied."""

@@ -167,12 +167,12 @@ def test_reordering_is_named(tmp_path: Path) -> None:
     one[3], one[6] = one[6], one[3]
     problem = problem_of(tmp_path, one, 10)
     assert (problem.kind, problem.sequence) == (ProblemKind.REORDERED, 7)
-    assert "event 7 stands before event 4" in problem.words
+    assert "event 7 comes before event 4" in problem.words
     twice = log()
     twice.insert(6, twice[2])
     problem = problem_of(tmp_path, twice, 10)
     assert (problem.kind, problem.sequence) == (ProblemKind.REORDERED, 3)
-    assert "event 3 stands after event 6" in problem.words
+    assert "event 3 comes after event 6" in problem.words
 
 
 @pytest.mark.parametrize("left", [0, 1, 7])
@@ -383,14 +383,14 @@ P256_KEY = (
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("", "holds no public key"),
+        ("", "holds no PEM public key"),
         (
             "-----BEGIN PUBLIC KEY-----\nx\n-----END PUBLIC KEY-----\n",
-            "not a public key",
+            "not a PEM public key",
         ),
         (
             P256_KEY,
-            "not for Ed25519",
+            "not an Ed25519 key",
         ),
     ],
 )

@@ -190,7 +190,7 @@ def test_login_with_a_key_in_place_of_the_ca_is_told(stranger: Cli, pki: Pki) ->
     result = stranger("--ca", str(pki.node.key), "login", "root", text="x\n")
 
     assert result.exit_code == 2
-    assert "is no PEM file with a CERTIFICATE" in result.stderr
+    assert "is not a PEM file with a CERTIFICATE" in result.stderr
 
 
 def test_fixed_tokencode_is_shown_once_with_all_that_matters(issuing: Cli) -> None:

@@ -85,7 +85,7 @@ def test_request_that_is_too_large_is_wrong_usage(cli: Cli) -> None:
     )
     result = cli("users", "create", "x")
     assert result.exit_code == 2
-    assert "larger than nodes take" in result.stderr
+    assert "larger than a node accepts" in result.stderr
     assert len(cli.node.calls) == 1
 
 

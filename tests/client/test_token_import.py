@@ -99,7 +99,7 @@ async def test_answers_that_are_not_all_there_are_no_success(
 ) -> None:
     node.answer(IMPORT, ([row(1), row(2)], None), ([], None))
 
-    with pytest.raises(Unavailable, match="answered for no row"):
+    with pytest.raises(Unavailable, match="sent no results"):
         await admin.import_tokens(b"serial,seed\n")
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What administrators and operators call: one module per subject."""
+"""The calls of administrators and operators: one module per subject."""
 
 from datetime import timedelta
 
@@ -52,15 +52,15 @@ class AsyncAdmin(
     Approvals,
 ):
     """
-    An administrator or operator, on any node of the cluster.
+    The client of an administrator or operator.
 
-    *nodes* are the addresses of the listeners for administrators (port 7304),
-    tried in this order at first. Call `login`, or give the *session* that an
+    *nodes* are the addresses of the nodes' administrator listeners (port 7304). The
+    first call tries them in this order. Call `login`, or pass the *session* that an
     earlier `login` returned.
 
-    What changes something takes a *request_id*: give the one of an
-    `OutcomeUnknown` to learn what became of it. Every method takes *within*, its
-    own time-out.
+    Methods that change something take a *request_id*. Pass the one from an
+    `OutcomeUnknown` to learn the outcome. Every method takes *within*, the timeout of
+    the call.
     """
 
     def __init__(

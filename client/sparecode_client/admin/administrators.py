@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The people who manage the service."""
+"""Calls on administrators and their second factors."""
 
 from datetime import timedelta
 
@@ -36,8 +36,8 @@ class Administrators(Caller):
         """
         Add an administrator with a temporary password.
 
-        *username*: the user that this person is, for whom they can do nothing then;
-        None says that this person is no user.
+        *username* is this person's own user, for whom they can do nothing. Pass None if
+        this person is not a user.
         """
         request = pb.CreateAdministratorRequest(
             request_id=request_id or new_request_id(),
@@ -62,7 +62,7 @@ class Administrators(Caller):
         stale_ok: bool = False,
         within: timedelta | None = None,
     ) -> Page[Administrator]:
-        """Return a page of administrators, in the order of their names."""
+        """Return a page of administrators, by name."""
         request = pb.ListAdministratorsRequest(
             page_size=page_size, page_token=page_token, stale_ok=stale_ok
         )
@@ -87,12 +87,12 @@ class Administrators(Caller):
         within: timedelta | None = None,
     ) -> Commit:
         """
-        Change what is given; what is None stays.
+        Change an administrator; None keeps a value.
 
-        Another role, or disabling, ends the administrator's sessions.
+        Changing the role or disabling the administrator ends their sessions.
         """
         if username is not None and no_user:
-            raise ValueError("either username or no_user")
+            raise ValueError("set username or no_user, not both")
         request = pb.UpdateAdministratorRequest(
             request_id=request_id or new_request_id(),
             name=name,
@@ -116,7 +116,7 @@ class Administrators(Caller):
         request_id: str | None = None,
         within: timedelta | None = None,
     ) -> Commit:
-        """Remove an administrator, and end their sessions."""
+        """Remove an administrator and end their sessions."""
         request = pb.RemoveAdministratorRequest(
             request_id=request_id or new_request_id(), name=name
         )
@@ -135,9 +135,9 @@ class Administrators(Caller):
         within: timedelta | None = None,
     ) -> Commit:
         """
-        Change one's own password, with the *old_password*: sign in again then.
+        Change your own password, or give the administrator *name* a temporary one.
 
-        With another's *name*: give them a temporary one.
+        Your own password needs *old_password*, and you must sign in again.
         """
         request = pb.ChangePasswordRequest(
             request_id=request_id or new_request_id(),
@@ -153,7 +153,7 @@ class Administrators(Caller):
     async def enroll_second_factor(
         self, *, within: timedelta | None = None
     ) -> EnrolledSecondFactor:
-        """Return a secret for an authenticator app; see `confirm_second_factor`."""
+        """Return a new secret for an authenticator app. Then call `confirm_second_factor`."""
         answer = await self._client.unary(
             lambda node: node.administrators.EnrollSecondFactor,
             pb.EnrollSecondFactorRequest(),
@@ -174,7 +174,7 @@ class Administrators(Caller):
         request_id: str | None = None,
         within: timedelta | None = None,
     ) -> Commit:
-        """Be asked for a code from now on; *code* is what the app shows."""
+        """Require a second factor from now on. *code* is what the app shows."""
         request = pb.ConfirmSecondFactorRequest(
             request_id=request_id or new_request_id(), draft=enrollment.draft, code=code
         )
@@ -190,7 +190,7 @@ class Administrators(Caller):
         request_id: str | None = None,
         within: timedelta | None = None,
     ) -> Commit:
-        """Take the second factor of another administrator away; their sessions end."""
+        """Remove the second factor of another administrator and end their sessions."""
         request = pb.RemoveSecondFactorRequest(
             request_id=request_id or new_request_id(), name=name
         )
@@ -201,7 +201,7 @@ class Administrators(Caller):
 
 
 def administrator_in(administrator: pb.Administrator) -> Administrator:
-    """Return an administrator."""
+    """Convert an administrator."""
     return Administrator(
         name=administrator.name,
         role=enum_in(AdministratorRole, pb.AdministratorRole, administrator.role),

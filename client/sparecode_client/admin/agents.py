@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The programs that check passcodes."""
+"""Calls on agents and denied certificates."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -35,11 +35,11 @@ class Agents(Caller):
         within: timedelta | None = None,
     ) -> Commit:
         """
-        Let the agent of a certificate authenticate users.
+        Register an agent, which can then authenticate users.
 
-        *certificate_identity* is the one URI or DNS subject name of its
-        certificate. Emergency codes do not cover what a cloud service *protects*.
-        *restricted*: it admits nobody before `update_agent` allows them.
+        *certificate_identity* is the only URI or DNS subject name of its certificate.
+        *protects*: emergency codes are not accepted for a cloud service. *restricted*:
+        the agent admits only users that `update_agent` allows.
         """
         request = agents_pb2.RegisterAgentRequest(
             request_id=request_id or new_request_id(),
@@ -56,7 +56,7 @@ class Agents(Caller):
     async def get_agent(
         self, name: str, *, stale_ok: bool = False, within: timedelta | None = None
     ) -> RegisteredAgent:
-        """Return one agent with its allow list."""
+        """Return an agent with its allow list."""
         request = agents_pb2.GetAgentRequest(name=name, stale_ok=stale_ok)
         answer = await self._client.unary(
             lambda node: node.agents.GetAgent, request, within=within
@@ -71,7 +71,7 @@ class Agents(Caller):
         stale_ok: bool = False,
         within: timedelta | None = None,
     ) -> Page[RegisteredAgent]:
-        """Return a page of agents, in the order of their names."""
+        """Return a page of agents, by name."""
         request = agents_pb2.ListAgentsRequest(
             page_size=page_size, page_token=page_token, stale_ok=stale_ok
         )
@@ -99,11 +99,11 @@ class Agents(Caller):
         within: timedelta | None = None,
     ) -> Commit:
         """
-        Change what is given; what is None stays.
+        Change an agent; None keeps a value.
 
-        It holds from the commit on, on every node and for connections that are
-        open. While *restricted*, an agent admits only the users on its allow list,
-        and whoever is in a group that is on it.
+        The change takes effect with the commit, on every node and for open connections.
+        A *restricted* agent admits only the users and the members of the groups on its
+        allow list.
         """
         request = agents_pb2.UpdateAgentRequest(
             request_id=request_id or new_request_id(),
@@ -131,7 +131,7 @@ class Agents(Caller):
         request_id: str | None = None,
         within: timedelta | None = None,
     ) -> Commit:
-        """Remove an agent; whatever it asks afterwards is refused."""
+        """Remove an agent. All its later requests are refused."""
         request = agents_pb2.RemoveAgentRequest(
             request_id=request_id or new_request_id(), name=name
         )
@@ -150,10 +150,10 @@ class Agents(Caller):
         within: timedelta | None = None,
     ) -> Commit:
         """
-        Refuse every agent that calls with a certificate, from the commit on.
+        Deny a certificate: every call with it is refused from the commit on.
 
-        Exactly one of *fingerprint* (see `certificate_fingerprint`) and
-        *serial_number* names it, in hexadecimal digits.
+        Pass exactly one of *fingerprint* (see `certificate_fingerprint`) and
+        *serial_number*, in hexadecimal digits.
         """
         request = agents_pb2.DenyCertificateRequest(
             request_id=request_id or new_request_id(),
@@ -174,7 +174,7 @@ class Agents(Caller):
         request_id: str | None = None,
         within: timedelta | None = None,
     ) -> Commit:
-        """Take a certificate from the deny list, by the mark that it was denied by."""
+        """Remove a certificate from the deny list. Name it as when it was denied."""
         request = agents_pb2.AllowCertificateRequest(
             request_id=request_id or new_request_id(),
             fingerprint=fingerprint,
@@ -193,7 +193,7 @@ class Agents(Caller):
         stale_ok: bool = False,
         within: timedelta | None = None,
     ) -> Page[DeniedCertificate]:
-        """Return a page of the deny list."""
+        """Return a page of the denied certificates."""
         request = agents_pb2.ListDeniedCertificatesRequest(
             page_size=page_size, page_token=page_token, stale_ok=stale_ok
         )
@@ -208,7 +208,7 @@ class Agents(Caller):
 
 
 def agent_in(agent: agents_pb2.Agent) -> RegisteredAgent:
-    """Return an agent."""
+    """Convert an agent."""
     return RegisteredAgent(
         name=agent.name,
         certificate_identity=agent.certificate_identity,
@@ -222,7 +222,7 @@ def agent_in(agent: agents_pb2.Agent) -> RegisteredAgent:
 
 
 def denied_in(denied: agents_pb2.DeniedCertificate) -> DeniedCertificate:
-    """Return a certificate of the deny list."""
+    """Convert a denied certificate."""
     return DeniedCertificate(
         fingerprint=denied.fingerprint,
         serial_number=denied.serial_number,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What waits for a second approver."""
+"""Calls on requests that need approval."""
 
 from datetime import timedelta
 
@@ -21,7 +21,7 @@ class Approvals(Caller):
         stale_ok: bool = False,
         within: timedelta | None = None,
     ) -> Page[Approval]:
-        """Return a page of what waits and of permits, the oldest first."""
+        """Return a page of waiting and approved requests, oldest first."""
         request = pb.ListApprovalsRequest(
             page_size=page_size, page_token=page_token, stale_ok=stale_ok
         )
@@ -42,11 +42,14 @@ class Approvals(Caller):
         within: timedelta | None = None,
     ) -> Commit:
         """
-        Make a change that waits, or let its author issue the codes that wait.
+        Approve a request.
+
+        A requested change is made at once. For requested codes, the author may now issue
+        them.
 
         Raises:
-            NotPermitted: You have asked for it yourself.
-            Refused: It cannot be done any more as it was asked for.
+            NotPermitted: The request is your own.
+            Refused: The requested change is no longer possible.
         """
         request = pb.ApproveRequest(
             request_id=request_id or new_request_id(), approval_id=approval_id
@@ -63,7 +66,7 @@ class Approvals(Caller):
         request_id: str | None = None,
         within: timedelta | None = None,
     ) -> Commit:
-        """Refuse what waits, or take a permit back; also what you asked for yourself."""
+        """Reject a request, or withdraw its approval. You may reject your own."""
         request = pb.RejectRequest(
             request_id=request_id or new_request_id(), approval_id=approval_id
         )
@@ -74,7 +77,7 @@ class Approvals(Caller):
 
 
 def approval_in(approval: pb.Approval) -> Approval:
-    """Return an approval."""
+    """Convert an approval."""
     return Approval(
         approval_id=approval.approval_id,
         author=approval.author,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The audit log."""
+"""Calls on the audit log."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -33,9 +33,9 @@ class AuditLog(Caller):
         within: timedelta | None = None,
     ) -> Page[AuditEvent]:
         """
-        Return a page of events, the newest first.
+        Return a page of events, newest first.
 
-        With *from_sequence*: that event and later ones, oldest first.
+        With *from_sequence*, return that event and later ones, oldest first.
         """
         request = audit_pb2.ListAuditEventsRequest(
             page_size=page_size,
@@ -65,12 +65,12 @@ class AuditLog(Caller):
         within: timedelta | None = None,
     ) -> AuditExport:
         """
-        Hand the content of a file to *write*, piece by piece, oldest events first.
+        Export events: pass the content of a file to *write*, oldest events first.
 
-        Where a node breaks off, another one goes on with the next event. Only an
-        export of everything, as JSON Lines, can be verified. *progress* is told the
-        last sequence that was written, and the one that will be the last. *within*
-        is for how long nothing may come.
+        If a node breaks off, another one continues with the next event. Only a complete
+        export as JSON Lines can be verified. *progress* gets the sequence number that
+        was written last, and the last one of the export. *within* limits the time
+        without progress.
         """
         events, last = 0, 0
         has_answer = False
@@ -102,10 +102,10 @@ class AuditLog(Caller):
         self, *, stale_ok: bool = False, within: timedelta | None = None
     ) -> Checkpoint:
         """
-        Return what the audit log is now, signed by the cluster.
+        Return a checkpoint: the current state of the audit log, signed by the cluster.
 
-        Keep it elsewhere: with it, a later export proves that nothing before it was
-        changed or cut off.
+        Keep it outside the cluster. With it, a later export proves that no event before
+        the checkpoint was changed or removed.
         """
         answer = await self._client.unary(
             lambda node: node.audit.GetCheckpoint,
@@ -126,7 +126,7 @@ class AuditLog(Caller):
     async def verify_chain(
         self, *, stale_ok: bool = False, within: timedelta | None = None
     ) -> ChainVerdict:
-        """Have one node compute the chain of its own state anew."""
+        """Make one node recompute the hashes of its own audit log."""
         answer = await self._client.unary(
             lambda node: node.audit.VerifyChain,
             audit_pb2.VerifyChainRequest(stale_ok=stale_ok),
@@ -143,7 +143,7 @@ class AuditLog(Caller):
 
 
 def filter_out(event_filter: AuditFilter) -> audit_pb2.AuditFilter:
-    """Return a filter for the wire."""
+    """Convert a filter."""
     return audit_pb2.AuditFilter(
         start_time=time_out(event_filter.start_time),
         end_time=time_out(event_filter.end_time),
@@ -156,7 +156,7 @@ def filter_out(event_filter: AuditFilter) -> audit_pb2.AuditFilter:
 
 
 def event_in(event: audit_pb2.AuditEvent) -> AuditEvent:
-    """Return an event."""
+    """Convert an event."""
     return AuditEvent(
         sequence=event.sequence,
         time=time_in(event, "event_time"),

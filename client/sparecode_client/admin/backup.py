@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Backups of the cluster."""
+"""Calls on backups."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -24,10 +24,10 @@ class Backups(Caller):
         within: timedelta | None = None,
     ) -> Backup:
         """
-        Hand a backup of everything committed before the call to *write*, in pieces.
+        Back up everything committed before the call: pass the pieces to *write*.
 
-        Where a node breaks off, another one begins anew: *begin* is called then, and
-        at first, and what was written before it counts no more.
+        *begin* is called before the first piece. If a node breaks off, another one
+        starts over: *begin* is called again, and what was written before is void.
         """
         request_id = request_id or new_request_id()
         last_piece = cluster_pb2.CreateBackupResponse()

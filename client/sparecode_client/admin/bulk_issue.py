@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Codes for many tokens at once."""
+"""Bulk issue: codes for many tokens in one call."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -14,9 +14,9 @@ from sparecode_client.values.bulk_issue import BulkIssueResult, BulkIssueRow
 from sparecode_client.values.emergency_access import RecoveryPolicy
 
 ROWS_MAX = 500
-"""In one call."""
+"""Maximum rows of one request."""
 ROUNDS_MAX = 3
-"""An answer gets lost with its codes once in a blue moon, hardly twice."""
+"""An answer with codes is lost very rarely, and hardly ever twice."""
 CODES_WITHHELD = "CODES_WITHHELD"
 
 
@@ -37,15 +37,14 @@ class BulkIssues(Caller):
         """
         Issue a set of one-time tokencodes for each of many tokens.
 
-        A refused row never stops the rest. *progress* is handed every result as
-        soon as it is known: keep the codes then, for whoever is interrupted. Unused
-        codes of before are void. When an answer got lost and its codes with it, the
-        row is issued once more, which voids the lost ones. *within* is for how long
-        nothing may come.
+        A refused row never stops the others. *progress* gets every result as soon as it
+        is known: store the codes then, in case the call is interrupted. Earlier unused
+        codes become void. If an answer is lost, its row is issued again, which voids
+        the lost codes. *within* limits the time without a result.
 
         Raises:
-            OutcomeUnknown, Unavailable, Overloaded: It went no further. Issue again
-                for the rows without a result: that voids what nobody has seen.
+            OutcomeUnknown, Unavailable, Overloaded: The call stopped. Issue again for
+                the rows without a result: that voids any codes that were lost.
         """
         numbered = dict(enumerate(rows, start=1))
         results: dict[int, BulkIssueResult] = {}
@@ -78,7 +77,7 @@ class BulkIssues(Caller):
                         saved=None,
                         codes=(),
                         reason=CODES_WITHHELD,
-                        problem="no answer came in time, more than once: issue again",
+                        problem="the answer was lost several times: issue again",
                     )
                 )
         return tuple(results[number] for number in sorted(results))
@@ -90,7 +89,7 @@ class BulkIssues(Caller):
         add_result: Callable[[BulkIssueResult], object],
         within: timedelta | None,
     ) -> dict[int, BulkIssueRow]:
-        """Issue under one request id; return the rows whose codes got lost."""
+        """Issue under one request id; return the rows whose codes were lost."""
         pending, withheld = dict(rows), dict[int, BulkIssueRow]()
         request_id = new_request_id()
 
@@ -121,12 +120,12 @@ class BulkIssues(Caller):
                 within=within,
             )
             if len(pending) == pending_before:
-                raise Unavailable("NO_ANSWER", "a node has answered for no row")
+                raise Unavailable("NO_ANSWER", "the node sent no results")
         return withheld
 
 
 def result_in(answer: pb.BulkIssueTokencodesResponse) -> BulkIssueResult:
-    """Return what became of a row."""
+    """Convert the result of a row."""
     return BulkIssueResult(
         row=answer.row,
         serial=answer.serial,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The status of the cluster, and its primary."""
+"""Calls on the status of the cluster and on its primary."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -12,7 +12,7 @@ from sparecode_client.connection.wire import enum_in, time_in
 from sparecode_client.values.cluster import ClusterStatus, Member, MemberRole
 
 WATCH_WITHIN = timedelta(seconds=30)
-"""Of one call that watches, at least: it ends by itself a little earlier."""
+"""Default duration of a call that watches. It ends by itself a little earlier."""
 
 
 class Cluster(Caller):
@@ -22,9 +22,9 @@ class Cluster(Caller):
         self, *, digest: bool = False, within: timedelta | None = None
     ) -> ClusterStatus:
         """
-        Return every member's state as the called node sees it, quorum or not.
+        Return the status of every member as the called node sees it, even without a quorum.
 
-        A *digest* reads the whole state on every member, and takes its time.
+        *digest* also reads the whole state on every member, which takes time.
         """
         answer = await self._client.unary(
             lambda node: node.cluster.GetStatus,
@@ -42,10 +42,10 @@ class Cluster(Caller):
         within: timedelta = WATCH_WITHIN,
     ) -> None:
         """
-        Hand every member's state to *take* again and again, until *within* is over.
+        Pass the cluster's status to *take* every *interval*, until *within* is over.
 
-        A node ends the call a little earlier; call again to go on. Where a node
-        breaks off, the next one goes on.
+        The node ends the call a little earlier; call again to continue. If a node
+        breaks off, the next one continues.
         """
         request = cluster_pb2.WatchStatusRequest()
         request.interval.FromTimedelta(interval)
@@ -69,9 +69,9 @@ class Cluster(Caller):
         within: timedelta | None = None,
     ) -> str:
         """
-        Have the member *target* lead, or whoever has most of the log.
+        Make the member *target* the primary, or the member with most of the log.
 
-        Returns the primary of then. Nothing that is under way gets lost by it.
+        Return the new primary. Requests in progress are not lost.
         """
         answer = await self._client.unary(
             lambda node: node.cluster.TransferPrimary,
@@ -84,7 +84,7 @@ class Cluster(Caller):
 
 
 def status_in(status: cluster_pb2.GetStatusResponse) -> ClusterStatus:
-    """Return the status of the cluster."""
+    """Convert the status of the cluster."""
     return ClusterStatus(
         node_id=status.node_id,
         cluster_id=status.cluster_id,

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Emergency access: codes that stand in for a lost token.
+Calls on emergency access: codes that stand in for a lost token.
 
-Issuing is two steps, with the codes in this process's memory between them (I3):
-codes are drawn, which changes nothing, and then saved, which any retry of may
-do only once. So no answer that got lost ever takes live codes with it.
+Issuing takes two steps, and this process holds the codes between them (I3). The first
+step generates codes, which changes nothing. The second step saves them, and a retry
+saves only once. So a lost answer never loses live codes.
 """
 
 from datetime import datetime, timedelta
@@ -41,7 +41,7 @@ from sparecode_client.values.results import Commit, Page, ReadPosition
 
 DRAFT_STALE = "DRAFT_STALE"
 DRAFTS_MAX = 3
-"""Something changes between drawing and saving once in a blue moon, hardly twice."""
+"""The token rarely changes between generating and saving, and hardly ever twice."""
 
 
 class EmergencyAccesses(Caller):
@@ -61,15 +61,15 @@ class EmergencyAccesses(Caller):
         """
         Issue a set of one-time tokencodes for a token.
 
-        *count*: as many as policy says, if not given. *lifetime*: until a moment, for
-        a duration from the commit on, or (None) until the token expires. *keep_unused_codes* leaves earlier
-        codes live, which are void otherwise (I8). *weaken_recovery_policy* agrees
-        to replace `DENY` by a weaker policy.
+        *count* defaults to the number in the policy. *lifetime* is a time, a duration
+        from the commit on, or None: until the token expires. *keep_unused_codes* keeps
+        earlier codes live; otherwise they become void (I8). *weaken_recovery_policy*
+        allows replacing `DENY` by a weaker policy.
 
         Raises:
-            Refused: The rules forbid it; `reason` says which.
-            OutcomeUnknown: Perhaps codes are live that nobody has seen. Issue
-                again: that voids them, unless *keep_unused_codes*.
+            Refused: The rules forbid it; see `reason`.
+            OutcomeUnknown: Perhaps codes are live, but they are lost. Issue again: that
+                voids them, unless *keep_unused_codes*.
         """
         deadline = self._client.deadline(within)
         for drafts_left in reversed(range(DRAFTS_MAX)):
@@ -92,7 +92,7 @@ class EmergencyAccesses(Caller):
                 return IssuedTokencodes(
                     serial=serial, codes=generated.codes, saved=saved
                 )
-        raise AssertionError("the last draft is either saved or refused")
+        raise AssertionError("the last draft was neither saved nor refused")
 
     async def generate_tokencodes(
         self,
@@ -101,7 +101,7 @@ class EmergencyAccesses(Caller):
         count: int | None = None,
         within: timedelta | None = None,
     ) -> GeneratedTokencodes:
-        """Draw codes. They are not active until they are saved; nothing changes."""
+        """Generate codes. Nothing changes, and they do not work until they are saved."""
         request = emergency_access_pb2.GenerateTokencodesRequest(
             serial=serial, count=count
         )
@@ -129,11 +129,12 @@ class EmergencyAccesses(Caller):
         within: timedelta | None = None,
     ) -> SavedTokencodes:
         """
-        Make generated codes live, once, on whichever node.
+        Save generated codes, which makes them live. Any node can do it, once.
 
         Raises:
-            Refused: The rules forbid it. With the reason `DRAFT_STALE`, something
-                has changed since, or 15 minutes have passed: generate again.
+            Refused: The rules forbid it. With the reason `DRAFT_STALE`, the token has
+                changed, or the draft has expired (after 15 minutes, unless policy
+                differs): generate again.
         """
         request = emergency_access_pb2.SaveEmergencyAccessRequest(
             request_id=request_id or new_request_id(),
@@ -161,16 +162,16 @@ class EmergencyAccesses(Caller):
         within: timedelta | None = None,
     ) -> IssuedFixedTokencode:
         """
-        Issue one code for a token that may be used again and again until its end.
+        Issue a temporary fixed tokencode: one code that works until it expires.
 
-        *lifetime* None: seven days, or less if policy caps it. One-time codes of
-        the token are void then. When the answer of a try got lost and its code with
-        it, another is issued, which voids the first.
+        *lifetime* None: seven days, or less if policy limits it. The token's one-time
+        codes become void. If the answer of a try was lost, another code is issued,
+        which voids the lost one.
 
         Raises:
-            Refused: The rules forbid it; `reason` says which.
-            OutcomeUnknown: Perhaps a code is live that nobody has seen. Issue
-                again: that voids it.
+            Refused: The rules forbid it; see `reason`.
+            OutcomeUnknown: Perhaps a code is live, but it is lost. Issue again: that
+                voids it.
         """
         deadline = self._client.deadline(within)
         for _ in range(DRAFTS_MAX):
@@ -190,7 +191,7 @@ class EmergencyAccesses(Caller):
                 return IssuedFixedTokencode(
                     serial=serial, code=answer.code, saved=saved_in(answer.saved)
                 )
-        raise NodeFailed("CODE_WITHHELD", "no answer came in time, more than once")
+        raise NodeFailed("CODE_WITHHELD", "the answer was lost several times")
 
     async def get_emergency_access(
         self,
@@ -199,7 +200,7 @@ class EmergencyAccesses(Caller):
         stale_ok: bool = False,
         within: timedelta | None = None,
     ) -> EmergencyAccess:
-        """Return the emergency access of one token, with its sets but no codes."""
+        """Return the emergency access of a token, with its sets but without codes."""
         request = emergency_access_pb2.GetEmergencyAccessRequest(
             serial=serial, stale_ok=stale_ok
         )
@@ -222,7 +223,7 @@ class EmergencyAccesses(Caller):
         stale_ok: bool = False,
         within: timedelta | None = None,
     ) -> Page[EmergencyAccess]:
-        """Return a page of the tokens in emergency access, in the order of serials."""
+        """Return a page of the tokens in emergency access, by serial."""
         request = emergency_access_pb2.ListEmergencyAccessRequest(
             page_size=page_size,
             page_token=page_token,
@@ -254,8 +255,8 @@ class EmergencyAccesses(Caller):
         """
         Void all live codes of a token.
 
-        Whether the token counts as lost stays as it is (R2), unless
-        *reinstate_token* says that its owner has it again.
+        A token that counts as lost stays lost (R2). *reinstate_token* changes that: use
+        it if the user has the token again.
         """
         request = emergency_access_pb2.DisableEmergencyAccessRequest(
             request_id=request_id or new_request_id(),
@@ -273,7 +274,7 @@ class EmergencyAccesses(Caller):
 def lifetime_out(
     lifetime: datetime | timedelta | None,
 ) -> emergency_access_pb2.Lifetime:
-    """Return *lifetime* for the wire: a moment, a duration, or until the token ends."""
+    """Convert a lifetime: a time, a duration, or None: until the token expires."""
     match lifetime:
         case None:
             return emergency_access_pb2.Lifetime()
@@ -286,12 +287,12 @@ def lifetime_out(
 
 
 def tokencode_in(code: emergency_access_pb2.Tokencode) -> Tokencode:
-    """Return a code."""
+    """Convert a code."""
     return Tokencode(ordinal=code.ordinal, code=code.code)
 
 
 def saved_in(saved: emergency_access_pb2.SavedTokencodes) -> SavedTokencodes:
-    """Return a set after its commit."""
+    """Convert a saved set."""
     return SavedTokencodes(
         set_id=saved.set_id,
         codes=saved.codes,
@@ -305,7 +306,7 @@ def saved_in(saved: emergency_access_pb2.SavedTokencodes) -> SavedTokencodes:
 
 
 def set_in(codes: emergency_access_pb2.TokencodeSet) -> TokencodeSet:
-    """Return a set of one-time tokencodes."""
+    """Convert a set."""
     state = emergency_access_pb2.TokencodeState
     return TokencodeSet(
         set_id=codes.set_id,
@@ -333,7 +334,7 @@ def set_in(codes: emergency_access_pb2.TokencodeSet) -> TokencodeSet:
 def emergency_access_in(
     access: emergency_access_pb2.EmergencyAccess, position: ReadPosition | None = None
 ) -> EmergencyAccess:
-    """Return the emergency access of a token."""
+    """Convert the emergency access of a token."""
     policy = types_pb2.RecoveryPolicy
     return EmergencyAccess(
         serial=access.serial,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files whose rows are answered one by one, by whichever nodes."""
+"""Imports of files: the cluster sends a result for each row."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -11,18 +11,18 @@ from sparecode_client.connection.client import Client, Stubs
 from sparecode_client.errors import InvalidArgument, Unavailable
 
 CONTENT_BYTES_MAX = 1024 * 1024
-"""Of a file in one piece, as the contract has it."""
+"""Size limit of a file, as the API defines it."""
 
 Q = TypeVar("Q")
 A = TypeVar("A")
 
 
 class Numbered(Protocol):
-    """What became of a row."""
+    """The result of a row."""
 
     @property
     def row(self) -> int:
-        """Its number in the file, from 1."""
+        """Number of the row in the file, from 1."""
 
 
 R = TypeVar("R", bound=Numbered)
@@ -30,10 +30,10 @@ R = TypeVar("R", bound=Numbered)
 
 def check_size(content: bytes) -> None:
     """
-    Refuse a file that no node takes, before it is sent.
+    Refuse a file that is too large, before it is sent.
 
     Raises:
-        InvalidArgument: It is too large.
+        InvalidArgument: The file exceeds the limit.
     """
     if len(content) > CONTENT_BYTES_MAX:
         raise InvalidArgument(
@@ -52,13 +52,13 @@ async def import_rows(
     within: timedelta | None,
 ) -> tuple[R, ...]:
     """
-    Return what became of every row. A node that breaks off is followed by another.
+    Return the result of every row. If a node breaks off, another one continues.
 
-    *request_from* makes the request for the rows from a number on; *read* takes the
-    row and the number of all rows from an answer.
+    *request_from* builds the request for the rows from a given number on. *read* returns
+    the result in an answer, and the number of all rows.
 
     Raises:
-        SparecodeError: See there what may be assumed.
+        SparecodeError: See its subclasses for what may be assumed.
     """
     results: list[R] = []
     row_count = 1
@@ -82,5 +82,5 @@ async def import_rows(
             within=within,
         )
         if len(results) == results_before:
-            raise Unavailable("NO_ANSWER", "a node has answered for no row")
+            raise Unavailable("NO_ANSWER", "the node sent no results")
     return tuple(results)

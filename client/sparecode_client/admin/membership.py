@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The members of the cluster."""
+"""Calls on members."""
 
 from datetime import timedelta
 
@@ -18,9 +18,9 @@ class Memberships(Caller):
         self, *, stale_ok: bool = False, within: timedelta | None = None
     ) -> tuple[ListedMember, ...]:
         """
-        Return the members, and the nodes that are about to become one.
+        Return the members, and the nodes that will become members.
 
-        *stale_ok*: also without a quorum, as the called node knows them.
+        *stale_ok*: answer even without a quorum, from the called node's own state.
         """
         answer = await self._client.unary(
             lambda node: node.cluster.ListMembers,
@@ -46,10 +46,10 @@ class Memberships(Caller):
         within: timedelta | None = None,
     ) -> JoinTicket:
         """
-        Let the node *node_id* be admitted: once, within 15 minutes.
+        Return a ticket that admits the node *node_id* once, within 15 minutes.
 
-        A retry with the same *request_id* gets the same ticket; a new one makes
-        every older ticket of the node void.
+        A retry with the same *request_id* returns the same ticket. A new request voids
+        older tickets for the node.
         """
         answer = await self._client.unary(
             lambda node: node.cluster.CreateJoinTicket,
@@ -69,10 +69,10 @@ class Memberships(Caller):
         within: timedelta | None = None,
     ) -> int:
         """
-        Add a node whose certificate and key ring came by another way than a ticket.
+        Add a node that got its certificate and key ring by other means than a ticket.
 
-        Returns the index of the commit. The node is a learner soon, and votes when
-        it has caught up.
+        Return the index of the commit. The node becomes a learner, and a voter when it
+        has caught up.
         """
         answer = await self._client.unary(
             lambda node: node.cluster.AddMember,
@@ -92,7 +92,7 @@ class Memberships(Caller):
         request_id: str | None = None,
         within: timedelta | None = None,
     ) -> None:
-        """Have a member leave for good; the primary hands over first."""
+        """Remove a member permanently. The primary hands over first if it is removed."""
         await self._client.unary(
             lambda node: node.cluster.RemoveMember,
             cluster_pb2.RemoveMemberRequest(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the cluster allows."""
+"""Calls on the policy."""
 
 from dataclasses import fields
 from datetime import timedelta
@@ -20,7 +20,7 @@ class Policies(Caller):
     async def get_policy(
         self, *, stale_ok: bool = False, within: timedelta | None = None
     ) -> Policy:
-        """Return the policy that governs."""
+        """Return the current policy."""
         request = policy_pb2.GetPolicyRequest(stale_ok=stale_ok)
         answer = await self._client.unary(
             lambda node: node.policy.GetPolicy, request, within=within
@@ -35,11 +35,12 @@ class Policies(Caller):
         within: timedelta | None = None,
     ) -> UpdatedPolicy:
         """
-        Replace the policy that was read by *policy*.
+        Replace the policy. *policy* carries the version that you read.
 
         Raises:
-            Refused: `VERSION`: it has changed since. `GUESS_ODDS`, `CODES_LIVE`.
-            InvalidArgument: A value is out of its bounds.
+            Refused: `VERSION`: the policy has changed since you read it. Or the rules
+                forbid it: `GUESS_ODDS`, `CODES_LIVE`.
+            InvalidArgument: A value is out of bounds.
         """
         request = policy_pb2.UpdatePolicyRequest(
             request_id=request_id or new_request_id(), policy=policy_out(policy)
@@ -51,7 +52,7 @@ class Policies(Caller):
 
 
 def policy_out(policy: Policy) -> policy_pb2.Policy:
-    """Return a policy for the wire; no cap is a duration of 0."""
+    """Convert a policy for the wire, where no limit is a duration of 0."""
     values: dict[str, Any] = {}
     for field in fields(Policy):
         value = getattr(policy, field.name)
@@ -66,7 +67,7 @@ def policy_out(policy: Policy) -> policy_pb2.Policy:
 
 
 def policy_in(policy: policy_pb2.Policy, position: ReadPosition) -> Policy:
-    """Return a policy."""
+    """Convert a policy."""
     values: dict[str, Any] = {}
     for field in fields(Policy):
         if field.name == "position":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The review of a restored cluster."""
+"""Calls on the review of a restored cluster."""
 
 from datetime import timedelta
 
@@ -36,7 +36,7 @@ class ClusterReviews(Caller):
         request_id: str | None = None,
         within: timedelta | None = None,
     ) -> Commit:
-        """Have a restored cluster serve agents, if *review* is of what is there."""
+        """Let a restored cluster serve agents, if *review* matches its current state."""
         answer = await self._client.unary(
             lambda node: node.cluster.OpenCluster,
             cluster_pb2.OpenClusterRequest(
@@ -48,7 +48,7 @@ class ClusterReviews(Caller):
 
 
 def review_in(review: cluster_pb2.GetReviewResponse) -> ClusterReview:
-    """Return a review."""
+    """Convert a review."""
     return ClusterReview(
         cluster_id=review.cluster_id,
         open=review.open,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Another key for the whole cluster."""
+"""Calls on key rotation."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -28,18 +28,22 @@ class KeyRotation(Caller):
         within: timedelta | None = None,
     ) -> RotationProgress:
         """
-        Replace the cluster's secret key while it serves; return how it has ended.
+        Replace the cluster's key while it serves, and return the final progress.
 
-        It ends when all is sealed with the new key. The old one goes at `retire_time`,
-        when nothing that was handed out under it can be used any more; *at_once* does
-        not wait for that, and the end is then that it is gone. Called again, it tells
-        of what is under way. It also ends when only values are left that do not open
-        (`stopped`): replace those, and the cluster goes on by itself. *within* is for how long nothing may come.
+        The call ends when everything is sealed with the new key. The old key is removed
+        at `retire_time`, when nothing issued under it can be used any more. With
+        *at_once*, the old key is removed without that wait, and the call ends after
+        that. *keep_old_key* keeps the old key in the members' key rings, because
+        earlier backups need it. If a rotation is already running, the call follows it.
+
+        The call also ends if only values that do not open are left (`stopped`). Replace
+        them, and the cluster continues on its own. *within* limits the time without
+        progress.
 
         Raises:
-            Refused: A member could not be given the key; nothing was changed.
-            OutcomeUnknown, Unavailable, Overloaded: No more is known. The cluster goes
-                on by itself with what has begun: call again to see.
+            Refused: A member could not receive the key; nothing was changed.
+            OutcomeUnknown, Unavailable, Overloaded: The progress is unknown. A rotation
+                that has started continues on its own: call again to follow it.
         """
         last: RotationProgress | None = None
         ends = {RotationPhase.DONE}
@@ -67,12 +71,12 @@ class KeyRotation(Caller):
                 within=within,
             )
             if last == previous:
-                raise Unavailable("NO_ANSWER", "a node has told nothing")
+                raise Unavailable("NO_ANSWER", "the node sent no progress")
         return last
 
 
 def progress_in(answer: pb.RotateKeysResponse) -> RotationProgress:
-    """Return how far it has got."""
+    """Convert the progress of a rotation."""
     return RotationProgress(
         phase=enum_in(RotationPhase, pb.RotationPhase, answer.phase),
         key_id=answer.key_id,

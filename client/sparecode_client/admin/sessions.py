@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Signing in and out."""
+"""Calls on sessions."""
 
 from datetime import timedelta
 
@@ -24,11 +24,11 @@ class Sessions(Caller):
         within: timedelta | None = None,
     ) -> Session:
         """
-        Sign in; what is called from then on carries the session.
+        Sign in. Later calls carry the session.
 
         Raises:
-            NotSignedIn: Name or password is wrong; or, with the reason
-                `SECOND_FACTOR_NEEDED`, *second_factor* has to be given as well: what
+            NotSignedIn: The name or password is wrong. With the reason
+                `SECOND_FACTOR_NEEDED`, call again with *second_factor*, the code that
                 the administrator's authenticator app shows.
         """
         request = sessions_pb2.LoginRequest(
@@ -71,7 +71,7 @@ class Sessions(Caller):
         self._client.session = ""
 
     async def who_am_i(self, *, within: timedelta | None = None) -> Session:
-        """Return whose session this is, without its bearer."""
+        """Return the current session, without its bearer token."""
         answer = await self._client.unary(
             lambda node: node.sessions.WhoAmI,
             sessions_pb2.WhoAmIRequest(),
@@ -81,7 +81,7 @@ class Sessions(Caller):
 
 
 def session_in(answer: sessions_pb2.WhoAmIResponse) -> Session:
-    """Return whose session it is."""
+    """Convert a session."""
     return Session(
         administrator=answer.administrator,
         role=answer.role,

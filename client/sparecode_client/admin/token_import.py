@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tokens of a file."""
+"""Import of tokens."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -17,7 +17,7 @@ from sparecode_client.values.tokens import PinRule
 
 
 class TokenImport(Caller):
-    """Imports of `TokenService`."""
+    """`TokenService.ImportTokenFile`."""
 
     async def import_tokens(
         self,
@@ -32,19 +32,18 @@ class TokenImport(Caller):
         within: timedelta | None = None,
     ) -> tuple[ImportedToken, ...]:
         """
-        Add the tokens of a file, and return what became of each.
+        Import the tokens in a file, and return the result of each row.
 
-        A bad row never stops or half-applies the rest. *form*: PSKC (RFC 6030),
-        sdtid (SecurID) or CSV; what it looks like, if not given. An encrypted file
-        needs its *password* or (PSKC) its pre-shared *key*; *default_pin_rule* is for
-        tokens whose file does not say. *progress* is handed every result as soon as
-        it is known, and the number of all rows. *within* is for how long nothing may
-        come.
+        A bad row never stops the others. *form* is PSKC (RFC 6030), sdtid (SecurID) or
+        CSV; None: detect it. An encrypted file needs its *password*, or for PSKC its
+        pre-shared *key*. *default_pin_rule* applies to tokens whose file does not set
+        one. *progress* gets every result as soon as it is known, and the number of all
+        rows. *within* limits the time without a result.
 
         Raises:
-            InvalidArgument: The file as a whole cannot be read; nothing was changed.
-            OutcomeUnknown, Unavailable, Overloaded: It went no further. Call again
-                with the same request id: rows that were decided stay so.
+            InvalidArgument: The file cannot be read; nothing was changed.
+            OutcomeUnknown, Unavailable, Overloaded: The import stopped. Call again with
+                the same request id: rows with a result keep it.
         """
         check_size(content)
         request_id = request_id or new_request_id()
@@ -71,7 +70,7 @@ class TokenImport(Caller):
 
 
 def imported_in(token: tokens_pb2.ImportedToken) -> ImportedToken:
-    """Return what became of one key of a token file."""
+    """Convert the result of a row."""
     return ImportedToken(
         row=token.row,
         serial=token.serial,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The authenticators. A seed goes in and never comes out."""
+"""Calls on tokens. A seed can be written, but never read."""
 
 from datetime import datetime, timedelta
 
@@ -38,7 +38,7 @@ class Tokens(Caller):
         within: timedelta | None = None,
     ) -> Commit:
         """
-        Add one token.
+        Enroll a token.
 
         Raises:
             AlreadyExists: The serial is taken.
@@ -57,10 +57,10 @@ class Tokens(Caller):
         within: timedelta | None = None,
     ) -> Token:
         """
-        Return one token.
+        Return a token.
 
         Raises:
-            NotFound: There is none of this serial.
+            NotFound: No token has this serial.
         """
         request = tokens_pb2.GetTokenRequest(serial=serial, stale_ok=stale_ok)
         answer = await self._client.unary(
@@ -110,7 +110,7 @@ class Tokens(Caller):
         request_id: str | None = None,
         within: timedelta | None = None,
     ) -> Commit:
-        """Give a token to a user, who may have up to three."""
+        """Assign a token to a user, who may have up to three unless policy differs."""
         request = tokens_pb2.AssignTokenRequest(
             request_id=request_id or new_request_id(), serial=serial, username=username
         )
@@ -126,7 +126,7 @@ class Tokens(Caller):
         request_id: str | None = None,
         within: timedelta | None = None,
     ) -> Commit:
-        """Take a token from its user: its PIN is gone and its codes are void."""
+        """Unassign a token: its PIN is cleared and its codes become void."""
         request = tokens_pb2.UnassignTokenRequest(
             request_id=request_id or new_request_id(), serial=serial
         )
@@ -142,7 +142,7 @@ class Tokens(Caller):
         request_id: str | None = None,
         within: timedelta | None = None,
     ) -> Commit:
-        """Let a token be used again."""
+        """Enable a token again."""
         request = tokens_pb2.EnableTokenRequest(
             request_id=request_id or new_request_id(), serial=serial
         )
@@ -158,7 +158,7 @@ class Tokens(Caller):
         request_id: str | None = None,
         within: timedelta | None = None,
     ) -> Commit:
-        """Refuse a token from now on; its codes are void."""
+        """Disable a token: it is refused from now on, and its codes become void."""
         request = tokens_pb2.DisableTokenRequest(
             request_id=request_id or new_request_id(), serial=serial
         )
@@ -178,8 +178,8 @@ class Tokens(Caller):
         """
         Change when a token expires; None: never.
 
-        Its emergency codes end with it at the latest (I7). A time that has passed
-        ends it at once.
+        Its emergency codes expire with it at the latest (I7). With a time in the past,
+        the token expires at once.
         """
         request = tokens_pb2.UpdateTokenRequest(
             request_id=request_id or new_request_id(),
@@ -200,7 +200,7 @@ class Tokens(Caller):
         request_id: str | None = None,
         within: timedelta | None = None,
     ) -> Commit:
-        """Delete a token; its codes are void."""
+        """Delete a token. Its codes become void."""
         request = tokens_pb2.DeleteTokenRequest(
             request_id=request_id or new_request_id(), serial=serial
         )
@@ -219,10 +219,10 @@ class Tokens(Caller):
         within: timedelta | None = None,
     ) -> Commit:
         """
-        Give a user another token, nobody's until now, in the place of one.
+        Replace a user's token by an unassigned one.
 
-        The old one is unassigned and disabled, and its codes are void. With
-        *keep_pin* the new one has its PIN.
+        The old token is unassigned and disabled, and its codes become void. *keep_pin*
+        moves its PIN to the new token.
         """
         request = tokens_pb2.ReplaceTokenRequest(
             request_id=request_id or new_request_id(),
@@ -245,13 +245,13 @@ class Tokens(Caller):
         within: timedelta | None = None,
     ) -> Commit:
         """
-        Learn where a token is from two tokencodes that it showed one after the other.
+        Learn a token's position from two consecutive tokencodes.
 
-        Both are used up: neither is accepted any more.
+        Both are spent: they are not accepted any more.
 
         Raises:
-            Refused: They are not (`TOKENCODES_NOT_CONSECUTIVE`), or one of them was
-                used before (`TOKENCODE_SPENT`).
+            Refused: The tokencodes are not consecutive (`TOKENCODES_NOT_CONSECUTIVE`),
+                or one of them was used before (`TOKENCODE_SPENT`).
         """
         request = tokens_pb2.ResynchronizeTokenRequest(
             request_id=request_id or new_request_id(),
@@ -271,7 +271,7 @@ class Tokens(Caller):
         request_id: str | None = None,
         within: timedelta | None = None,
     ) -> Commit:
-        """Clear the PIN of a token: the user chooses another, or you set one."""
+        """Clear the PIN of a token. The user chooses a new one, or you set one."""
         request = tokens_pb2.ClearPinRequest(
             request_id=request_id or new_request_id(), serial=serial
         )
@@ -304,7 +304,7 @@ class Tokens(Caller):
         request_id: str | None = None,
         within: timedelta | None = None,
     ) -> Commit:
-        """Say that a lost token is its owner's again; its codes are void then."""
+        """Reinstate a lost token: it is accepted again, and its codes become void."""
         request = tokens_pb2.ReinstateTokenRequest(
             request_id=request_id or new_request_id(), serial=serial
         )
@@ -321,7 +321,7 @@ DEFAULT_PERIODS = {
 
 
 def enroll_out(token: NewToken, request_id: str) -> tokens_pb2.EnrollTokenRequest:
-    """Return the request that enrolls *token*."""
+    """Convert a new token into the request that enrolls it."""
     period = token.period
     if period is None:
         period = DEFAULT_PERIODS.get(token.algorithm)
@@ -340,7 +340,7 @@ def enroll_out(token: NewToken, request_id: str) -> tokens_pb2.EnrollTokenReques
 
 
 def token_in(token: tokens_pb2.Token, position: ReadPosition | None = None) -> Token:
-    """Return a token."""
+    """Convert a token."""
     period = timedelta(seconds=token.period_seconds) if token.period_seconds else None
     hash_in = enum_in(TokenHash, types_pb2.TokenHash, token.hash)
     if token.hash == types_pb2.TOKEN_HASH_UNSPECIFIED:

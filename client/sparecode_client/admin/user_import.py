@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The users of a file."""
+"""Import of users."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -11,7 +11,7 @@ from sparecode_client.values.imports import ImportedUser
 
 
 class UserImport(Caller):
-    """Imports of `UserService`."""
+    """`UserService.ImportUsers`."""
 
     async def import_users(
         self,
@@ -22,17 +22,17 @@ class UserImport(Caller):
         within: timedelta | None = None,
     ) -> tuple[ImportedUser, ...]:
         """
-        Add the users of a CSV file, and return what became of each.
+        Import the users in a CSV file, and return the result of each row.
 
-        Its first line names the columns: `username`; if wanted also `display_name`
-        and `email`. A bad row never stops or half-applies the rest. *progress* is
-        handed every result as soon as it is known, and the number of all rows.
-        *within* is for how long nothing may come.
+        The first line names the columns: `username`, and optionally `display_name`,
+        `email` and `groups`. A bad row never stops the others. *progress* gets every
+        result as soon as it is known, and the number of all rows. *within* limits the
+        time without a result.
 
         Raises:
-            InvalidArgument: The file as a whole cannot be read; nothing was changed.
-            OutcomeUnknown, Unavailable, Overloaded: It went no further. Call again
-                with the same request id: rows that were decided stay so.
+            InvalidArgument: The file cannot be read; nothing was changed.
+            OutcomeUnknown, Unavailable, Overloaded: The import stopped. Call again with
+                the same request id: rows with a result keep it.
         """
         check_size(content)
         request_id = request_id or new_request_id()
@@ -50,7 +50,7 @@ class UserImport(Caller):
 
 
 def imported_in(user: users_pb2.ImportedUser) -> ImportedUser:
-    """Return what became of a row."""
+    """Convert the result of a row."""
     return ImportedUser(
         row=user.row,
         username=user.username,

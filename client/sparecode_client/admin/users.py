@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The people who authenticate."""
+"""Calls on users."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -27,7 +27,7 @@ class Users(Caller):
         within: timedelta | None = None,
     ) -> Commit:
         """
-        Add a user, who is in those groups: agents may admit by them.
+        Add a user. Agents can admit users by group, see *join_groups*.
 
         Raises:
             AlreadyExists: The username is taken.
@@ -52,10 +52,10 @@ class Users(Caller):
         within: timedelta | None = None,
     ) -> User:
         """
-        Return one user.
+        Return a user.
 
         Raises:
-            NotFound: There is none of this name.
+            NotFound: No user has this name.
         """
         request = users_pb2.GetUserRequest(username=username, stale_ok=stale_ok)
         answer = await self._client.unary(
@@ -76,10 +76,10 @@ class Users(Caller):
         within: timedelta | None = None,
     ) -> Page[User]:
         """
-        Return a page of users, in the order of usernames; what is given must hold.
+        Return a page of the users that match every filter, by username.
 
-        *search* is found anywhere in the names or the e-mail; *locked* means that a
-        factor is locked or waits after failures.
+        *search* matches anywhere in the names or the email address. *locked*: a factor
+        is locked, or waits after failures.
         """
         request = users_pb2.ListUsersRequest(
             page_size=page_size,
@@ -111,7 +111,7 @@ class Users(Caller):
         request_id: str | None = None,
         within: timedelta | None = None,
     ) -> Commit:
-        """Change what is given; what is None stays. Agents may admit by groups."""
+        """Change a user; None keeps a value. Agents can admit users by group."""
         request = users_pb2.UpdateUserRequest(
             request_id=request_id or new_request_id(),
             username=username,
@@ -133,7 +133,7 @@ class Users(Caller):
         request_id: str | None = None,
         within: timedelta | None = None,
     ) -> Commit:
-        """Delete a user who has no token."""
+        """Delete a user who has no tokens."""
         request = users_pb2.DeleteUserRequest(
             request_id=request_id or new_request_id(), username=username
         )
@@ -149,7 +149,7 @@ class Users(Caller):
         request_id: str | None = None,
         within: timedelta | None = None,
     ) -> Commit:
-        """End the locks of both factors of a user."""
+        """Unlock both factors of a user."""
         request = users_pb2.UnlockUserRequest(
             request_id=request_id or new_request_id(), username=username
         )
@@ -160,7 +160,7 @@ class Users(Caller):
 
 
 def user_in(user: users_pb2.User, position: ReadPosition | None = None) -> User:
-    """Return a user."""
+    """Convert a user."""
     return User(
         username=user.username,
         display_name=user.display_name,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints of the audit log: their files, their signatures, their keys (U2)."""
+"""Checkpoints of the audit log: files, signatures and public keys (U2)."""
 
 import base64
 import json
@@ -18,18 +18,18 @@ _PEM_END = b"-----END PUBLIC KEY-----"
 
 
 class AuditFileError(Exception):
-    """A file is not what it should be; the message names it and says why."""
+    """A file cannot be used. The message names the file and the reason."""
 
 
 def canonical_form(fields: dict[str, str | int]) -> bytes:
-    """Return what is hashed of an event, or signed of a checkpoint."""
-    # JSON as Python writes it with these settings is the form of the contract.
+    """Return the bytes to hash for an event, or to sign for a checkpoint."""
+    # The API defines this form: JSON as Python writes it with these settings.
     text = json.dumps(fields, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
     return text.encode("ascii")
 
 
 def signature_is_right(checkpoint: Checkpoint) -> bool:
-    """Say whether the checkpoint was signed with the key that it names."""
+    """Return whether the checkpoint's signature matches its public key."""
     message = CHECKPOINT_FIRST_LINE + canonical_form(
         {
             "at_ms": checkpoint.at_ms,
@@ -48,7 +48,7 @@ def signature_is_right(checkpoint: Checkpoint) -> bool:
 
 
 def checkpoint_text(checkpoint: Checkpoint) -> str:
-    """Return a checkpoint as it is kept in a file."""
+    """Return the content of a checkpoint file."""
     content = {
         "cluster_id": checkpoint.cluster_id,
         "sequence": checkpoint.sequence,
@@ -63,10 +63,10 @@ def checkpoint_text(checkpoint: Checkpoint) -> str:
 
 def read_checkpoint(path: Path) -> Checkpoint:
     """
-    Read a checkpoint's file. Its signature is not checked.
+    Return the checkpoint in a file. Its signature is not checked.
 
     Raises:
-        AuditFileError: It is not one.
+        AuditFileError: The file holds no checkpoint, or cannot be read.
     """
     try:
         content = json.loads(_bytes(path))
@@ -98,27 +98,27 @@ def _is_checkpoint(content: Any) -> bool:  # noqa: ANN401  Whatever JSON holds.
 
 def read_public_keys(path: Path) -> tuple[bytes, ...]:
     """
-    Read the Ed25519 public keys of a PEM file.
+    Return the Ed25519 public keys in a PEM file.
 
     Raises:
-        AuditFileError: There is none in it, or another kind of key.
+        AuditFileError: The file holds no public key, or another kind of key.
     """
     keys = []
     for block in _blocks(_bytes(path)):
         try:
             key = load_pem_public_key(block)
         except (ValueError, UnsupportedAlgorithm) as error:
-            raise AuditFileError(f"{path}: not a public key in PEM") from error
+            raise AuditFileError(f"{path}: not a PEM public key") from error
         if not isinstance(key, Ed25519PublicKey):
-            raise AuditFileError(f"{path}: holds a key that is not for Ed25519")
+            raise AuditFileError(f"{path}: holds a key that is not an Ed25519 key")
         keys.append(key.public_bytes_raw())
     if not keys:
-        raise AuditFileError(f"{path}: holds no public key in PEM")
+        raise AuditFileError(f"{path}: holds no PEM public key")
     return tuple(keys)
 
 
 def _blocks(content: bytes) -> Iterator[bytes]:
-    """Return each public key of a PEM file; certificates beside them are no matter."""
+    """Yield each public key in a PEM file, and skip certificates."""
     *blocks, _ = content.split(_PEM_END)
     for block in blocks:
         yield block[block.rfind(b"-----BEGIN") :] + _PEM_END + b"\n"

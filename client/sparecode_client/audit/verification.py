@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Verifies an export of the audit log without a node (U2).
+Verification of an exported audit log, without a node (U2).
 
-Written after the contract alone (`AuditEvent` and `Checkpoint` in
-`sparecode/v1/audit.proto`), so that it is a second opinion on what nodes compute.
+This module follows only the API (`AuditEvent` and `Checkpoint` in
+`sparecode/v1/audit.proto`) and shares no code with the nodes. So it is an independent
+check of what they compute.
 
-The chain binds each event to all before it, so an edit, a gap or a reordering
-shows in the file itself. Who can write the whole file anew can make a chain that
-hangs together, and who cuts off its end leaves one: against that there are the
-checkpoints, which only the cluster can sign. What they cover is proved, and
-nothing else is.
+The hash of each event covers all earlier events. So an edited, missing or reordered
+event shows in the file itself. A rewritten file can still have a consistent chain, and
+so has a file without its end. Checkpoints reveal both, because only the cluster can
+sign them. The log is proved up to the last checkpoint, and no further.
 """
 
 import enum
@@ -32,50 +32,50 @@ _HASHES = ("hash", "previous_hash")
 
 
 class ProblemKind(enum.StrEnum):
-    """What is wrong with an export."""
+    """Kinds of problems in an export."""
 
     DAMAGED = "damaged"
-    """A line is no event."""
+    """A line is not an event."""
     EDITED = "edited"
-    """An event does not say what it said."""
+    """The content of an event was changed."""
     MISSING = "missing"
     """Events are missing in the middle."""
     REORDERED = "reordered"
-    """An event stands before an earlier one, or twice."""
+    """Events are out of order, or an event is repeated."""
     CUT = "cut"
     """Events are missing at the end."""
     NOT_SIGNED = "not_signed"
-    """The chain is not the one that a checkpoint was signed for."""
+    """The chain is not the one that a checkpoint signs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditProblem:
-    """The first thing that is wrong with an export."""
+    """The first problem in an export."""
 
     kind: ProblemKind
     sequence: int
-    """The event that it is about."""
+    """Number of the affected event."""
     line: int
-    """Of the file, from 1."""
+    """Line of the file, from 1."""
     words: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditVerdict:
-    """What a file proves."""
+    """Result of verifying a file."""
 
     first: int
-    """Its first event; 0: it has none."""
+    """Number of its first event; 0: it has no events."""
     last: int
-    """Up to here its events hang together."""
+    """The chain of events is consistent up to this event."""
     proved_up_to: int
-    """Up to here a signature of the cluster covers them; 0: none does."""
+    """A signature of the cluster covers the events up to here; 0: no event."""
     problem: AuditProblem | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Line:
-    """An event as the file has it."""
+    """An event as read from the file."""
 
     number: int
     sequence: int
@@ -85,14 +85,14 @@ class _Line:
 
     @property
     def intact(self) -> bool:
-        """Whether its hash is that of what it says."""
+        """Whether its hash matches its content."""
         computed = hashlib.sha256(self.previous_hash + self.canonical).digest()
         return computed == self.hash
 
 
 def verify(path: Path, checkpoints: Sequence[Checkpoint]) -> AuditVerdict:
     """
-    Compare an export with checkpoints, whose signatures have been checked.
+    Verify an export against checkpoints. Check their signatures first.
 
     Raises:
         AuditFileError: The file cannot be read.
@@ -105,7 +105,7 @@ def verify(path: Path, checkpoints: Sequence[Checkpoint]) -> AuditVerdict:
 
 
 class _Verification:
-    """One reading of a file, from its beginning to the first problem."""
+    """One pass over a file, from its beginning to the first problem."""
 
     def __init__(
         self, file: Iterable[bytes], checkpoints: Sequence[Checkpoint]
@@ -118,7 +118,7 @@ class _Verification:
         self._number = 0
 
     def verdict(self) -> AuditVerdict:
-        """Read on to the end, or to the first problem."""
+        """Read to the end or to the first problem, and return the verdict."""
         problem = None
         for number, text in self._lines:
             self._number = number
@@ -140,7 +140,7 @@ class _Verification:
         return self._last.sequence + 1 if self._last else 1
 
     def _next(self, line: _Line) -> AuditProblem | None:
-        """Take one more event, unless something is wrong with it or the one before."""
+        """Accept one more event; return a problem with it or with the previous event."""
         problem = (
             self._out_of_order(line)
             or self._not_linked(line)
@@ -159,13 +159,13 @@ class _Verification:
             return self._problem(
                 ProblemKind.REORDERED,
                 line.sequence,
-                f"event {line.sequence} stands after event {expected - 1}",
+                f"event {line.sequence} comes after event {expected - 1}",
             )
         if any(self._is_event(text, expected) for _, text in self._lines):
             return self._problem(
                 ProblemKind.REORDERED,
                 line.sequence,
-                f"event {line.sequence} stands before event {expected}",
+                f"event {line.sequence} comes before event {expected}",
             )
         missing = line.sequence - expected
         return self._problem(
@@ -185,7 +185,7 @@ class _Verification:
         return line is not None and line.sequence == sequence
 
     def _not_linked(self, line: _Line) -> AuditProblem | None:
-        """Find out whether this event is what it was, or the one before is not."""
+        """Return the problem if this event or the previous one was edited."""
         previous = self._last
         if previous is None:
             linked = line.sequence > 1 or line.previous_hash == GENESIS_HASH
@@ -194,7 +194,7 @@ class _Verification:
         if linked and line.intact:
             return None
         if previous is not None and not linked and line.intact:
-            # This one still knows what the one before was.
+            # This event still has the original hash of the previous one.
             return AuditProblem(
                 kind=ProblemKind.EDITED,
                 sequence=previous.sequence,
@@ -206,7 +206,7 @@ class _Verification:
         )
 
     def _not_as_signed(self, line: _Line) -> AuditProblem | None:
-        """Compare with what was signed at this event, or before the first one."""
+        """Compare with the checkpoint at this event, or just before the first event."""
         for checkpoint in self._checkpoints:
             if checkpoint.sequence == line.sequence:
                 head = line.hash
@@ -227,7 +227,7 @@ class _Verification:
         return None
 
     def _end(self) -> AuditProblem | None:
-        """Find out whether the cluster has signed more than there is."""
+        """Return the problem if the newest checkpoint covers more events than the file has."""
         newest = self._checkpoints[-1].sequence if self._checkpoints else 0
         if newest < self._expected:
             return None
@@ -251,14 +251,14 @@ class _Verification:
 
 
 def _read(number: int, text: bytes) -> _Line | None:
-    """Read a line; None if it is not an event, written as the contract says."""
+    """Return the event in a line; None if it does not have the form of the API."""
     if len(text) > LINE_BYTES_MAX:
         return None
     try:
         content = json.loads(text)
         if not _is_form(content):
             return None
-        # Two spellings of one event, or a name given twice, are not for us to weigh.
+        # Refuse another spelling of the same event, and a name that occurs twice.
         if canonical_form(content) != text.removesuffix(b"\n"):
             return None
         return _Line(

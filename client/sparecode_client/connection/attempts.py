@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The tries of one call: which node next, when, and what is known in the end.
+The tries of one call: which node is next, when, and what is known at the end.
 
-What a try tells is one of three things. The node answered: that is the answer.
-It surely did nothing: the next try is as good as the first. Perhaps it did: then
-only the answer to a later try with the same request id can tell, and without
-one the whole call ends with `OutcomeUnknown`, whatever the last node said.
+Each try has one of three results:
+
+* The node answered. The call is over.
+* The node certainly did nothing. The next try starts afresh.
+* The node perhaps applied the request. Then only the answer to a later try with the same
+  request id can tell. Without such an answer, the call ends with `OutcomeUnknown`,
+  whatever the last node reported.
 """
 
 import asyncio
@@ -36,9 +39,9 @@ OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"
 UNREACHABLE = "UNREACHABLE"
 NO_ANSWER = "NO_ANSWER"
 TRY_S_MIN = 0.02
-"""A shorter try would hardly reach the node."""
+"""Minimum time for a try: a shorter one would hardly reach the node."""
 ROUNDS_DOUBLED_MAX = 20
-"""By then a try has all the time that there is."""
+"""After this many rounds a try already has all the remaining time."""
 
 _UNANSWERED = {
     grpc.StatusCode.CANCELLED,
@@ -46,31 +49,31 @@ _UNANSWERED = {
     grpc.StatusCode.UNAVAILABLE,
 }
 _UNASKED = {grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED}
-"""Said before a node looks for an earlier try with the same request id."""
+"""A node refuses with these before it looks for an earlier try with the request id."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """A moment on the clock of the running event loop."""
+    """The end of a call, on the clock of the running event loop."""
 
     at_s: float
 
     @classmethod
     def after(cls, timeout: timedelta) -> Self:
-        """Return the moment that is *timeout* from now."""
+        """Return the deadline that is *timeout* from now."""
         return cls(asyncio.get_running_loop().time() + timeout.total_seconds())
 
     def remaining_s(self) -> float:
-        """Return the seconds that are left; not positive: none."""
+        """Return the seconds left; zero or negative once the deadline has passed."""
         return self.at_s - asyncio.get_running_loop().time()
 
     def remaining(self) -> timedelta:
-        """Return the time that is left, as the time-out of a step."""
+        """Return the time left, at least zero."""
         return timedelta(seconds=max(0.0, self.remaining_s()))
 
 
 class NoAnswerError(Exception):
-    """One try got no answer. Never leaves the library."""
+    """A try got no answer. Used only inside the library."""
 
     def __init__(self, status: Status) -> None:
         super().__init__(status.words)
@@ -82,13 +85,13 @@ class Attempt:
     """One try."""
 
     position: int
-    """Of its node, in the caller's list."""
+    """Position of the node in the caller's list."""
     address: str
     deadline: Deadline
 
 
 class Attempts:
-    """What one call has tried so far."""
+    """The tries of one call so far."""
 
     def __init__(
         self,
@@ -108,16 +111,16 @@ class Attempts:
         self._backoff = backoff
         self._begun = 0
         self._in_doubt: set[str] = set()
-        """Nodes that perhaps applied it."""
+        """Nodes that perhaps applied the request."""
         self._problems: dict[str, Status] = {}
 
     def begin(self) -> Attempt:
         """
         Return the next try.
 
-        Where there are other nodes it gets a part of the time only, so that a
-        node that has paused does not use up the deadline; each round over all
-        nodes doubles the part, so that a slow cluster is not given up either.
+        If there are other nodes, a try gets only part of the time: a paused node must
+        not use up the deadline. Each round over all nodes doubles that part, so that
+        a slow cluster can still answer.
         """
         rounds, step = divmod(self._begun, len(self._addresses))
         self._begun += 1
@@ -130,7 +133,7 @@ class Attempts:
         return Attempt(position, self._addresses[position], deadline)
 
     def not_connected(self, attempt: Attempt) -> NoAnswerError:
-        """Note that no connection came about in time: nothing was sent."""
+        """Record that no connection was made in time: nothing was sent."""
         return self._no_answer(
             attempt,
             Status(code=grpc.StatusCode.UNAVAILABLE, words="no connection in time"),
@@ -139,14 +142,14 @@ class Attempts:
     def failed(
         self, attempt: Attempt, status: Status, *, connected: bool
     ) -> NoAnswerError | SparecodeError:
-        """Note a status that is not OK; *connected*: before the request was sent."""
+        """Record a failed try; *connected*: there was a connection before sending."""
         if too_large(status):
-            return InvalidArgument("", "the request is larger than nodes take")
+            return InvalidArgument("", "the request is larger than a node accepts")
         if status.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
             return self._no_answer(attempt, status)
         if status.code in _UNANSWERED:
-            # A connection may have come about since, and have broken again; so
-            # gRPC must say too that it had none.
+            # A connection may have been made and lost in the meantime. So the request
+            # counts as unsent only if gRPC also reports that it had no connection.
             unsent = not connected and status.words.startswith(NOT_CONNECTED)
             perhaps = not unsent and status.reason in ("", OUTCOME_UNKNOWN)
             return self._no_answer(attempt, status, perhaps=perhaps)
@@ -155,23 +158,23 @@ class Attempts:
         return final_error(status)
 
     def wait_s(self, state: tenacity.RetryCallState) -> float:
-        """Return how long to wait before the next try: not at all for a fresh node."""
+        """Return the wait before the next try: none if the next node is untried this round."""
         status = _failure(state).status
         shed = status.code is grpc.StatusCode.RESOURCE_EXHAUSTED
         if self._begun % len(self._addresses) and not shed:
             return 0.0
         asked_s = status.retry_after_s or 0.0
-        # The jitter, which is ours, leaves time for another try; what the node asks
-        # for may not.
+        # Always wait as long as the node asks. Add jitter only as far as it leaves time
+        # for another try.
         left_s = max(0.0, self._deadline.remaining_s() - asked_s)
         return asked_s + min(self._backoff(state), left_s / 2)
 
     def over(self, state: tenacity.RetryCallState) -> bool:
-        """Return whether no time is left for another try after the wait."""
+        """Return whether no time for another try is left after the wait."""
         return self._deadline.remaining_s() - state.upcoming_sleep < TRY_S_MIN
 
     def error(self, last: NoAnswerError) -> SparecodeError:
-        """Return what the caller is told when no node has answered."""
+        """Return the error for the caller when no node has answered."""
         if self._in_doubt and self._request_id:
             return self._outcome_unknown()
         if last.status.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
@@ -188,7 +191,7 @@ class Attempts:
     def _no_answer(
         self, attempt: Attempt, status: Status, *, perhaps: bool = False
     ) -> NoAnswerError:
-        # What a node says of a later try does not take back what is in doubt.
+        # A later answer of the same node does not settle an earlier try that is in doubt.
         if perhaps or attempt.address not in self._in_doubt:
             self._problems[attempt.address] = status
         if perhaps:
@@ -214,7 +217,7 @@ def _failure(state: tenacity.RetryCallState) -> NoAnswerError:
 
 
 def _words(status: Status) -> str:
-    """Return what a status says, without gRPC's own words where we have better."""
+    """Return a readable message for a status, instead of gRPC's wording if possible."""
     if status.reason:
         return status.words or status.reason
     if status.code is grpc.StatusCode.DEADLINE_EXCEEDED:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Channels to nodes: addresses, TLS, and how long a connection may take."""
+"""Channels to nodes: addresses, TLS and connection timeouts."""
 
 import ipaddress
 import logging
@@ -19,14 +19,14 @@ AGENTS_PORT = 7300
 ADMIN_PORT = 7304
 CONNECT_TIMEOUT_MS = 2_000
 LOOK_S = 5.0
-"""Between two looks at the files of certificates."""
+"""Seconds between two checks of the certificate files."""
 
 Connect = Callable[[str], grpc.aio.Channel]
-"""Opens a channel to the address of a node: what tests replace."""
+"""Opens a channel to the address of a node. Tests replace it."""
 
 PathLike = str | os.PathLike[str]
 Nodes = str | Sequence[str]
-"""Addresses of nodes, `host` or `host:port`; one alone may be given as it is."""
+"""Addresses of nodes, as `host` or `host:port`: a sequence, or one address."""
 
 _HOST_AND_PORT = re.compile(
     r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^:\[\]\s/]+)(:(?P<port>\d+))?"
@@ -34,12 +34,12 @@ _HOST_AND_PORT = re.compile(
 _PORT_MAX = 65_535
 
 OPTIONS: list[tuple[str, int]] = [
-    # A node that comes back is found within a second, not within two minutes.
+    # Reconnect to a restarted node within a second, not within two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
-    # Despite its name, this is how long gRPC waits for a connection.
+    # Despite its name, this is the connection timeout.
     ("grpc.min_reconnect_backoff_ms", CONNECT_TIMEOUT_MS),
-    # We retry, with our request id and on other nodes; gRPC must not do it too.
+    # The library retries, with a request id and on other nodes; gRPC must not.
     ("grpc.enable_retries", 0),
 ]
 
@@ -49,13 +49,13 @@ def address(node: str, default_port: int) -> str:
     Return *node* as `host:port`.
 
     Raises:
-        ValueError: It is no host name or address with an optional port.
+        ValueError: *node* is not a host name or address with an optional port.
     """
     try:
         if ipaddress.ip_address(node).version == 6:  # noqa: PLR2004
             node = f"[{node}]"
     except ValueError:
-        pass  # A name, or with a port.
+        pass  # A host name, or an address with a port.
     match = _HOST_AND_PORT.fullmatch(node)
     port = int(match["port"] or default_port) if match else 0
     if match is None or not 0 < port <= _PORT_MAX:
@@ -68,30 +68,30 @@ def address(node: str, default_port: int) -> str:
 
 def addresses(nodes: Nodes, default_port: int) -> list[str]:
     """
-    Return *nodes* as `host:port` each; one alone may be given as it is.
+    Return every address in *nodes* as `host:port`.
 
     Raises:
-        ValueError: There is none, or one is no address.
+        ValueError: *nodes* is empty, or has a wrong address.
     """
     if isinstance(nodes, str):
         nodes = [nodes]
     if not nodes:
-        raise ValueError("name one node at least")
+        raise ValueError("at least one node is needed")
     return [address(node, default_port) for node in nodes]
 
 
 class TlsConnect:
     """
-    Connects with TLS, and mutually if *certificate* and *key* are given.
+    Opens channels with TLS; with mutual TLS if there is a *certificate* and *key*.
 
-    The files are PEM. They are read now, so that a wrong one is told at once, and
-    again when they have changed: a program that runs for months outlives its
-    certificate. What cannot be used then (one of two files that are copied one after
-    the other, say) is looked at again; the old ones stay in use.
+    The files are PEM. They are read at once, so that a wrong file is reported early.
+    They are read again when they have changed, because a long-running program outlives
+    its certificate. If the changed files cannot be used, for example because only one
+    of two has been copied yet, the old ones stay in use and are checked again later.
 
     Raises:
         OSError: A file cannot be read.
-        ValueError: A file is not what it should be.
+        ValueError: A file has the wrong content.
     """
 
     def __init__(
@@ -110,11 +110,11 @@ class TlsConnect:
         self._version = 0
 
     def __call__(self, node: str) -> grpc.aio.Channel:
-        """Open a channel with the newest files."""
+        """Open a channel with the current files."""
         return grpc.aio.secure_channel(node, self._credentials, options=OPTIONS)
 
     def version(self) -> int:
-        """Return how often the files have changed; look at them, if it is time to."""
+        """Return how often the files have changed. Check them first if it is time to."""
         now_s = time.monotonic()
         if now_s - self._looked_s < self._look_s:
             return self._version
@@ -129,7 +129,7 @@ class TlsConnect:
         return self._version
 
     def _mark(self) -> tuple[tuple[int, ...], ...]:
-        """Return what tells the files from later ones."""
+        """Return values that differ once a file has been replaced."""
         paths = (path for path in (self._ca, self._certificate, self._key) if path)
         stats = (Path(path).stat() for path in paths)
         return tuple((stat.st_mtime_ns, stat.st_ino, stat.st_size) for stat in stats)
@@ -152,7 +152,7 @@ class TlsConnect:
 
 def _read_pem(path: PathLike, label: str) -> bytes:
     content = Path(path).read_bytes()
-    # gRPC itself would only say later that it cannot connect.
+    # Without this check, gRPC would only report a failed connection later.
     if not re.search(rb"-----BEGIN [A-Z ]*%b-----" % label.encode(), content):
-        raise ValueError(f"{os.fspath(path)} is no PEM file with a {label}")
+        raise ValueError(f"{os.fspath(path)} is not a PEM file with a {label}")
     return content

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The nodes of one cluster, called as if they were one.
+Calls to a cluster, whose nodes act as one.
 
-Any node answers any call. A call goes to the node that answered last; where it
-gets no answer it goes to the next one, with the same request id, until the
-caller's deadline. So a retry never acts twice (Q1-Q3), and the caller learns
-what is known: applied, not applied, or perhaps (A7).
+Any node answers any call. A call goes to the node that answered last. If that node does
+not answer, the call goes to the next one with the same request id, until the caller's
+deadline. So a retry is never applied twice (Q1-Q3), and the caller learns whether the
+request was applied, was not applied, or perhaps was (A7).
 """
 
 import asyncio
@@ -37,18 +37,18 @@ A = TypeVar("A")
 
 DEFAULT_TIMEOUT = timedelta(seconds=10)
 TRY_TIMEOUT_S = 2.5
-"""How long one node may think while others wait: a paused one never answers."""
+"""Timeout of one try if there are other nodes: a paused node never answers."""
 
 Sleep = Callable[[float], Awaitable[None]]
 
 
 def new_request_id() -> str:
-    """Return an id for a new request: never give one to two requests."""
+    """Return the id for a new request. Never use an id for two requests."""
     return str(uuid.uuid4())
 
 
 class Stubs:
-    """Every service, as one node offers it."""
+    """The stubs of all services on one node."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.administrators = AdministratorServiceStub(channel)
@@ -64,11 +64,11 @@ class Stubs:
 
 
 RETIRE_S = 30.0
-"""For calls that go on over a channel with an old certificate."""
+"""How long calls may continue on a channel with an old certificate."""
 
 
 class Node:
-    """One node: its address and the channel to it, opened when first needed."""
+    """One node: its address, and a channel that is opened on first use."""
 
     def __init__(self, address: str, connect: Connect) -> None:
         self.address = address
@@ -79,7 +79,7 @@ class Node:
         self._stubs: Stubs | None = None
 
     def open(self) -> Stubs:
-        """Return its services. Belongs to the event loop that calls it first."""
+        """Return the node's stubs. They belong to the event loop that calls this first."""
         version = (
             self._connect.version() if isinstance(self._connect, TlsConnect) else 0
         )
@@ -92,7 +92,7 @@ class Node:
         return self._stubs
 
     async def connected(self) -> bool:
-        """Wait until a connection is there, or is known to have failed."""
+        """Wait until the connection is made or has failed; return whether it is made."""
         self.open()
         assert self._channel is not None  # noqa: S101  For the type checker.
         while True:
@@ -108,7 +108,7 @@ class Node:
             await self._channel.wait_for_state_change(state)
 
     def _retire(self) -> None:
-        """Have new calls take a new channel; those under way end on the old one."""
+        """Make new calls use a new channel. Calls in progress end on the old one."""
         if self._channel is not None:
             loop = asyncio.get_running_loop()
             task = loop.create_task(self._channel.close(RETIRE_S))
@@ -126,7 +126,7 @@ class Node:
 
 
 class Client:
-    """Calls any node of a cluster, until one answers or the deadline is over."""
+    """Calls the nodes of a cluster until one answers or the deadline passes."""
 
     def __init__(
         self,
@@ -144,7 +144,7 @@ class Client:
         self._sleep = sleep
         self._backoff = tenacity.wait_random_exponential(multiplier=0.1, max=1)
         self.session = ""
-        """Goes with every call as `authorization: Bearer`, if there is one."""
+        """Sent with every call as `authorization: Bearer`, unless empty."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -158,7 +158,7 @@ class Client:
             await node.close()
 
     def deadline(self, within: timedelta | None) -> Deadline:
-        """Return the deadline of a call that begins now."""
+        """Return the deadline of a call that starts now."""
         return Deadline.after(self._timeout if within is None else within)
 
     async def unary(
@@ -170,10 +170,10 @@ class Client:
         patient: bool = False,
     ) -> A:
         """
-        Send *request* until one node answers; *patient*: to none for a short time only.
+        Send *request* until a node answers; *patient*: give each node the whole time.
 
         Raises:
-            SparecodeError: See there what may be assumed.
+            SparecodeError: See its subclasses for what may be assumed.
         """
 
         async def send(node: Node, timeout_s: float) -> A:
@@ -193,15 +193,15 @@ class Client:
         within: timedelta | None = None,
     ) -> None:
         """
-        Hand every answer of a stream to *take*, until one node has sent them all.
+        Pass every answer of a stream to *take*, until a node has sent all of them.
 
-        *take* says whether it has got further by it. Where a node breaks off, the
-        next one is sent *request* anew: it says what is still wanted. What is asked
-        must change nothing, or do so under the *request_id* in the request, so that
-        it is not done twice. *within*: how long to go without getting further.
+        *take* returns whether the answer was progress. If a node breaks off, *request*
+        is called again for what is still missing, and the next node gets the result.
+        The request must change nothing, or must carry *request_id* so that it is not
+        applied twice. *within* limits the time without progress.
 
         Raises:
-            SparecodeError: See there what may be assumed.
+            SparecodeError: See its subclasses for what may be assumed.
         """
         further = True
 
@@ -276,13 +276,13 @@ class Client:
 
 
 class Caller:
-    """What calls through a `Client`: the base of the faces that callers use."""
+    """Base of the classes that call through a `Client`."""
 
     _client: Client
 
     @classmethod
     def over(cls, client: Client) -> Self:
-        """Return one that calls through *client*, however that connects."""
+        """Return a caller that uses *client*."""
         caller = object.__new__(cls)
         caller._client = client
         return caller

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A gRPC status that a node sent, read once: its reason, fields and patience."""
+"""The gRPC status of a failed call: its reason, wrong field and retry delay."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,13 +25,13 @@ from sparecode_client.errors import (
 DOMAIN = "sparecode"
 APPROVAL_NEEDED = "APPROVAL_NEEDED"
 NOT_CONNECTED = "failed to connect to all addresses"
-"""How gRPC begins to say that a request never left."""
+"""Beginning of gRPC's message when it could not send the request."""
 TOO_LARGE = "message larger than max"
-"""How gRPC says that a request has more bytes than are read of any."""
+"""Part of gRPC's message when a request exceeds the size limit of the node."""
 
 _ERRORS: dict[grpc.StatusCode, type[SparecodeError]] = {
     grpc.StatusCode.FAILED_PRECONDITION: Refused,
-    grpc.StatusCode.ABORTED: Refused,  # VERSION: the whole value has changed since.
+    grpc.StatusCode.ABORTED: Refused,  # VERSION: the value has changed since it was read.
     grpc.StatusCode.NOT_FOUND: NotFound,
     grpc.StatusCode.ALREADY_EXISTS: AlreadyExists,
     grpc.StatusCode.UNAUTHENTICATED: NotSignedIn,
@@ -41,21 +41,21 @@ _ERRORS: dict[grpc.StatusCode, type[SparecodeError]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """What a failed call says of itself."""
+    """The status of a failed call."""
 
     code: grpc.StatusCode
     words: str
     reason: str = ""
-    """From a node; empty if the network or gRPC itself failed."""
+    """Set by a node; empty if the network or gRPC itself failed."""
     field: str = ""
     description: str = ""
     retry_after_s: float | None = None
     approval_id: int = 0
-    """What it waits for; 0: nothing."""
+    """Number of the approval that the request waits for; 0: none."""
 
 
 def read_status(error: grpc.aio.AioRpcError) -> Status:
-    """Read the status of *error*, with the details of `google.rpc`, if any."""
+    """Return the status of *error*, including its `google.rpc` details."""
     reason, field, description = "", "", ""
     retry_after_s, approval = None, ""
     for detail in _details(error):
@@ -84,7 +84,7 @@ def read_status(error: grpc.aio.AioRpcError) -> Status:
 
 
 def final_error(status: Status) -> SparecodeError:
-    """Return the typed error of a status that no retry would change."""
+    """Return the error for a status that no retry would change."""
     words = status.words or status.reason
     if status.code is grpc.StatusCode.INVALID_ARGUMENT:
         return InvalidArgument(
@@ -101,7 +101,7 @@ def final_error(status: Status) -> SparecodeError:
 
 
 def too_large(status: Status) -> bool:
-    """Say whether gRPC, on the node's side, has not even read the request."""
+    """Return whether gRPC on the node refused the request because of its size."""
     return (
         status.code is grpc.StatusCode.RESOURCE_EXHAUSTED
         and not status.reason
@@ -110,13 +110,13 @@ def too_large(status: Status) -> bool:
 
 
 def reason_not_connected(words: str) -> str:
-    """Return the end of what gRPC says of a connection that it did not get."""
-    # It ends with the status of the part that worked, as `...: OK`.
+    """Return the cause from gRPC's message about a failed connection."""
+    # The message may end with the status of a part that worked, such as `...: OK`.
     return words.removesuffix(": OK").rpartition(": ")[2] or "not connected"
 
 
 def _details(error: grpc.aio.AioRpcError) -> Sequence[Any]:
-    """Return the packed details; none where a proxy or a bug made nonsense of them."""
+    """Return the packed details; empty if a proxy or a bug has corrupted them."""
     try:
         status = rpc_status.from_call(error)
     except (DecodeError, ValueError):

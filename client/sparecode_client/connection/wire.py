@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Protobuf messages <-> the values of this library."""
+"""Conversions between Protobuf messages and values, for all subjects."""
 
 import enum
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ N_co = TypeVar("N_co", bound=int, covariant=True)
 
 
 class WireEnum(Protocol[N_co]):
-    """A generated enum: its values begin with a prefix, its zero is UNSPECIFIED."""
+    """A generated enum: its values share a prefix, and zero is UNSPECIFIED."""
 
     DESCRIPTOR: EnumDescriptor
 
@@ -31,12 +31,12 @@ class WireEnum(Protocol[N_co]):
 
 
 def enum_out(wire: WireEnum[N_co], member: enum.StrEnum) -> N_co:
-    """Return the number of *member*, which has its name on the wire less the prefix."""
+    """Return the number of *member*, whose name on the wire has a prefix."""
     return wire.Value(_prefix(wire.DESCRIPTOR) + member.name)
 
 
 def enum_in(kind: type[E], wire: WireEnum[N_co], number: int) -> E | None:
-    """Return the member for *number*; None if unspecified, or newer than this code."""
+    """Return the member for *number*; None if unspecified or unknown here."""
     value = wire.DESCRIPTOR.values_by_number.get(number)
     if value is None:
         return None
@@ -53,7 +53,7 @@ def time_out(time: datetime | None) -> Timestamp | None:
     Return *time* for the wire.
 
     Raises:
-        ValueError: It has no zone, so nobody knows which moment it is.
+        ValueError: *time* has no zone, so it is ambiguous.
     """
     if time is None:
         return None
@@ -65,7 +65,7 @@ def time_out(time: datetime | None) -> Timestamp | None:
 
 
 def time_in(message: Message, field: str) -> datetime | None:
-    """Return the time in *field*, if there is one."""
+    """Return the time in *field*; None if it is not set."""
     if not message.HasField(field):
         return None
     timestamp: Timestamp = getattr(message, field)
@@ -73,12 +73,12 @@ def time_in(message: Message, field: str) -> datetime | None:
 
 
 def commit_in(commit: types_pb2.Commit) -> Commit:
-    """Return where it was committed."""
+    """Convert a commit."""
     return Commit(node_id=commit.node_id, index=commit.index)
 
 
 def position_in(position: types_pb2.ReadPosition) -> ReadPosition:
-    """Return how current an answer is."""
+    """Convert a read position."""
     return ReadPosition(
         node_id=position.node_id,
         applied_index=position.applied_index,

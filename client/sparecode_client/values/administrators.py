@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Administrators as values."""
+"""Administrators and their roles."""
 
 import enum
 from dataclasses import dataclass, field
@@ -7,16 +7,16 @@ from datetime import datetime
 
 
 class AdministratorRole(enum.StrEnum):
-    """What an administrator is there for (P1)."""
+    """The role of an administrator (P1)."""
 
     SUPER_ADMIN = "super_admin"
-    """May do all."""
+    """May do everything."""
     HELP_DESK = "help_desk"
     """Finds users and tokens, issues and disables emergency access, unlocks."""
     AUDITOR = "auditor"
-    """Reads all, changes nothing."""
+    """Reads everything, changes nothing."""
     OPERATOR = "operator"
-    """Runs the cluster, sees no user."""
+    """Runs the cluster, sees no users."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,24 +25,24 @@ class Administrator:
 
     name: str
     role: AdministratorRole | None
-    """None: of a kind that this release does not know."""
+    """None: a role that this release does not know."""
     enabled: bool
     username: str
-    """The user that this person is, for whom they can do nothing; empty: none."""
+    """This person's own user, for whom they can do nothing; empty: no user."""
     password_temporary: bool
-    """Somebody else chose the password; it is to be changed at first."""
+    """Another administrator chose the password; it must be changed before anything else."""
     second_factor: bool = False
-    """A code of an authenticator app is asked for as well."""
+    """Signing in also needs a code from an authenticator app."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnrolledSecondFactor:
-    """A secret for an authenticator app: not in force until a code confirms it."""
+    """A secret for an authenticator app. It has no effect until a code confirms it."""
 
     secret: str = field(repr=False)
-    """In base32, for typing."""
+    """In base32, to type into the app."""
     uri: str = field(repr=False)
-    """For a QR code."""
+    """The same as an `otpauth` URI, for a QR code."""
     draft: bytes = field(repr=False)
     end_time: datetime | None
-    """Until then it can be confirmed."""
+    """When the draft ends; confirm the secret before."""

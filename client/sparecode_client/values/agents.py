@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The programs that check passcodes, and certificates that are refused, as values."""
+"""Agents, and denied certificates."""
 
 import enum
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 
 class AgentProtects(enum.StrEnum):
-    """What an agent protects; emergency codes do not cover `CLOUD` (A4)."""
+    """What an agent protects. Emergency codes are not accepted for `CLOUD` (A4)."""
 
     AUTHENTICATION_MANAGER = "authentication_manager"
     CLOUD = "cloud"
@@ -18,27 +18,27 @@ class AgentProtects(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegisteredAgent:
-    """A program that checks passcodes, as the cluster knows it."""
+    """An agent: a program that checks passcodes."""
 
     name: str
     certificate_identity: str
     protects: AgentProtects | None
     enabled: bool
     restricted: bool
-    """It admits only the users on its allow list; else everybody."""
+    """It admits only the users on its allow list. Otherwise it admits every user."""
     allowed_user_count: int
     allowed_usernames: tuple[str, ...] = ()
-    """Its allow list; empty in lists of agents."""
+    """Users on its allow list; empty in lists of agents."""
     allowed_groups: tuple[str, ...] = ()
-    """On its allow list, too, as they are compared."""
+    """Groups on its allow list, in the form used for comparison."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeniedCertificate:
-    """A certificate with which nobody is served, by one of its marks."""
+    """A certificate that is refused, named by its fingerprint or its serial number."""
 
     fingerprint: str
-    """SHA-256 in hexadecimal digits; empty: denied by its serial number."""
+    """SHA-256 in hexadecimal digits; empty if the serial number names it."""
     serial_number: str
     deny_time: datetime | None
     administrator: str
@@ -47,10 +47,10 @@ class DeniedCertificate:
 
 def certificate_fingerprint(pem: bytes) -> str:
     """
-    Return the SHA-256 by which the first certificate in *pem* is denied.
+    Return the SHA-256 fingerprint of the first certificate in *pem*.
 
     Raises:
-        ValueError: There is none.
+        ValueError: *pem* holds no certificate.
     """
     certificate = x509.load_pem_x509_certificates(pem)[0]
     return certificate.fingerprint(SHA256()).hex()

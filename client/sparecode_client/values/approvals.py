@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one administrator has asked for and another one decides (P3, I10)."""
+"""Requests that another administrator must approve (P3, I10)."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,18 +7,18 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Approval:
-    """It ends a day after it was asked for or approved."""
+    """A request that needs approval. It expires a day after the request or the approval."""
 
     approval_id: int
     author: str
-    """Who has asked."""
+    """The administrator who made the request."""
     action: str
-    """What is wanted, as in the audit log: `UpdatePolicy`, `RequestBulkIssue`, ..."""
+    """The requested action, as in the audit log: `UpdatePolicy`, `RequestBulkIssue`, ..."""
     target: str
     description: str
     serials: tuple[str, ...]
-    """The tokens that codes are wanted for, if it is about codes."""
+    """The tokens to issue codes for, if the request is about codes."""
     ask_time: datetime | None
     end_time: datetime | None
     approver: str
-    """Who has approved: the author may issue now. Empty: it waits."""
+    """The administrator who approved: the author may issue now. Empty: it waits."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The audit log as values."""
+"""Audit events, filters, exports and checkpoints."""
 
 import enum
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditEvent:
-    """One decision or change. It never holds a secret."""
+    """One decision or change. It never contains a secret."""
 
     sequence: int
-    """Counts events from 1, without a gap."""
+    """Position in the log: 1, 2, 3, ... without gaps."""
     time: datetime | None
     actor: str
     """`administrator:NAME`, `agent:IDENTITY` or `node:ID`."""
@@ -34,11 +34,11 @@ class AuditEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditFilter:
-    """Which events are wanted: those for which everything that is given holds."""
+    """Selects the events that match every field that is set."""
 
     start_time: datetime | None = None
     end_time: datetime | None = None
-    """Events before it."""
+    """Selects events before this time."""
     actor: str = ""
     action: str = ""
     target: str = ""
@@ -50,17 +50,17 @@ EVERYTHING = AuditFilter()
 
 
 class AuditExportFormat(enum.StrEnum):
-    """What an export looks like."""
+    """File format of an export."""
 
     JSON_LINES = "json_lines"
-    """It can be verified without a node."""
+    """Can be verified without a node."""
     CSV = "csv"
     """For spreadsheets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditExport:
-    """What was exported."""
+    """Result of an export."""
 
     events: int
     last_sequence: int
@@ -69,18 +69,18 @@ class AuditExport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """What the audit log was at a moment, signed by the cluster."""
+    """The state of the audit log at one moment, signed by the cluster."""
 
     cluster_id: str
     sequence: int
-    """So many events there were."""
+    """Number of the last event."""
     head: bytes
-    """The hash of the last one, and so of all."""
+    """Hash of the last event. It covers all earlier events, because hashes are chained."""
     at_ms: int
     """The cluster's time, in milliseconds since the Unix epoch."""
     key_id: int
     public_key: bytes
-    """Trust it only after comparing it with what the cluster's operator has."""
+    """Compare it with the key that the operator holds before you trust it."""
     signature: bytes
 
     @property
@@ -91,12 +91,12 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainVerdict:
-    """What a node found when it computed its chain anew."""
+    """Result of a node that recomputed the hashes of its audit log."""
 
     verified_sequence: int
     head: str
     """In hexadecimal digits."""
     broken_sequence: int
-    """0: nothing is broken."""
+    """The first event whose hash is wrong; 0: every hash is right."""
     problem: str
     position: ReadPosition

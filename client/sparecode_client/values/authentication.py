@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 
 class Decision(enum.StrEnum):
-    """What an agent learns; never a reason (A6)."""
+    """What the agent learns. It never learns the reason (A6)."""
 
     ACCEPTED = "accepted"
     REFUSED = "refused"
@@ -16,22 +16,22 @@ class Decision(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authentication:
-    """The decision on one passcode, committed by a quorum before it was sent."""
+    """The decision on one passcode. A quorum committed it before the node answered."""
 
     decision: Decision
     authentication_id: str
-    """Names the decision in the audit log."""
+    """Identifies the decision in the audit log."""
     challenge: bytes = field(default=b"", repr=False)
-    """What `continue_authentication` hands back; for a next step only."""
+    """Sent back by `continue_authentication`; empty unless a next step is required."""
 
     @property
     def accepted(self) -> bool:
-        """Whether the user may come in."""
+        """Whether the user is accepted."""
         return self.decision is Decision.ACCEPTED
 
     @property
     def next_step(self) -> bool:
-        """Whether it was right so far, and `continue_authentication` has to follow."""
+        """Whether the passcode was right and `continue_authentication` must follow."""
         return self.decision in (
             Decision.NEXT_TOKENCODE_REQUIRED,
             Decision.NEW_PIN_REQUIRED,

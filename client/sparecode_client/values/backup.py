@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Backups."""
+"""Backups of the cluster."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,14 +7,14 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backup:
-    """A backup that was written."""
+    """Result of a backup."""
 
     index: int
-    """The last log entry that is in it."""
+    """Index of the last log entry in the backup."""
     digest: str
-    """Of the state that is in it."""
+    """Digest of the state in the backup."""
     take_time: datetime | None
     recipients: tuple[str, ...]
-    """Who can open it."""
+    """Public keys of those who can decrypt it."""
     size: int
-    """Of the file, in bytes."""
+    """File size in bytes."""

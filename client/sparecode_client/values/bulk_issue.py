@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Codes for many tokens at once: what is asked for, and what became of each."""
+"""Bulk issue: the tokens to issue codes for, and the result for each."""
 
 from dataclasses import dataclass
 
@@ -8,25 +8,25 @@ from sparecode_client.values.emergency_access import SavedTokencodes, Tokencode
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BulkIssueRow:
-    """One token that is to get codes."""
+    """One token to issue codes for."""
 
     serial: str
     count: int | None = None
-    """None: as many as the others."""
+    """Number of codes; None: the number for the whole bulk issue."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BulkIssueResult:
-    """What became of one row. Nobody can read its codes again."""
+    """Result of one row. Its codes cannot be shown again."""
 
     row: int
-    """Its position, from 1."""
+    """Number of the row, from 1."""
     serial: str
     username: str
     saved: SavedTokencodes | None
     """None: refused."""
     codes: tuple[Tokencode, ...]
     reason: str = ""
-    """Why it was refused, as `TOKEN_EXPIRED`."""
+    """Why the row was refused, such as `TOKEN_EXPIRED`."""
     problem: str = ""
     """The same in words."""

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 
 class MemberRole(enum.StrEnum):
-    """What a member is now."""
+    """Current role of a member."""
 
     PRIMARY = "primary"
     REPLICA = "replica"
@@ -29,11 +29,11 @@ class Member:
     version: str
     clock_offset: timedelta | None
     audit_sequence: int = 0
-    """Events in its audit log."""
+    """Number of events in its audit log."""
     audit_head: str = ""
-    """Hash of the last of them; equal wherever there are equally many (U1)."""
+    """Hash of the last event. Members with equally many events have the same hash (U1)."""
     feature_level: int = 0
-    """The newest that its software knows; 0: it has not told."""
+    """The newest level that its software supports; 0: unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,12 +43,12 @@ class ClusterStatus:
     node_id: str
     cluster_id: str
     primary: str
-    """Empty: none is known."""
+    """Empty: no primary is known."""
     quorum: bool
     members: tuple[Member, ...]
     feature_level: int = 0
-    """That all members know: what newer releases add waits until it is raised."""
+    """The level in use. Features of a newer release wait until it is raised."""
     last_backup_time: datetime | None = None
-    """Of the last backup that somebody has taken whole; None: there was none."""
+    """When the last complete backup was taken; None: never."""
     last_backup_index: int = 0
-    """It has everything up to here."""
+    """Index of the last log entry in that backup."""

@@ -12,11 +12,11 @@ class RecoveryPolicy(enum.StrEnum):
     """What happens when a lost token is used again (R)."""
 
     DENY = "deny"
-    """It stays refused until an administrator reinstates it."""
+    """The token is refused until an administrator reinstates it."""
     ALLOW_AND_DISABLE = "allow_and_disable"
-    """Its first accepted passcode voids all live codes."""
+    """The token works, and its first accepted passcode voids all live codes."""
     ALLOW_AFTER_EXPIRY = "allow_after_expiry"
-    """It is refused while codes live, and accepted once they have expired."""
+    """The token is refused until the codes have expired."""
 
 
 class TokencodeState(enum.StrEnum):
@@ -29,35 +29,35 @@ class TokencodeState(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tokencode:
-    """One emergency code, with its number in the set."""
+    """One emergency code and its number in the set."""
 
     ordinal: int
     code: str = field(repr=False)
-    """As `K7PM-4XQ2`; the hyphen is for reading only."""
+    """Such as `K7PM-4XQ2`; the hyphen only helps reading."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GeneratedTokencodes:
-    """Codes that are not active until they are saved. Nobody can read them again."""
+    """Generated codes. They work once they are saved, and cannot be shown again."""
 
     serial: str
     codes: tuple[Tokencode, ...]
     draft: bytes = field(repr=False)
-    """To be saved on any node; holds verifiers, never codes."""
+    """Can be saved on any node; contains verifiers, never codes."""
     draft_end_time: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedTokencodes:
-    """A set after the commit that made it live."""
+    """A saved set: its codes are live."""
 
     set_id: str
     codes: int
     live_codes: int
-    """Of the token, kept ones included."""
+    """All live codes of the token, including kept ones."""
     voided_codes: int
     end_time: datetime | None
-    """Effective end: the earlier of the set's and the token's; None: never."""
+    """Effective end: the earlier of the set's and the token's; None: no end."""
     commit_time: datetime | None
     commit: Commit
     warnings: tuple[str, ...]
@@ -65,7 +65,7 @@ class SavedTokencodes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssuedTokencodes:
-    """Live codes: generated, kept in memory, saved. Nobody can read them again."""
+    """Issued codes: they are live, and cannot be shown again."""
 
     serial: str
     codes: tuple[Tokencode, ...]
@@ -73,28 +73,28 @@ class IssuedTokencodes:
 
     @property
     def end_time(self) -> datetime | None:
-        """The effective end; None: never."""
+        """The effective end; None: no end."""
         return self.saved.end_time
 
     @property
     def commit(self) -> Commit:
-        """The node that was called, and the log index."""
+        """The called node and the log index."""
         return self.saved.commit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssuedFixedTokencode:
-    """One live code that use does not spend. Nobody can read it again."""
+    """A live code that works until it expires. It cannot be shown again."""
 
     serial: str
     code: str = field(repr=False)
-    """As `K7PM-4XQ2`; the hyphen is for reading only."""
+    """Such as `K7PM-4XQ2`; the hyphen only helps reading."""
     saved: SavedTokencodes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokencodeRecord:
-    """One code of a set, without the code."""
+    """State of one code in a set, without the code itself."""
 
     ordinal: int
     state: TokencodeState | None
@@ -106,7 +106,7 @@ class TokencodeRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokencodeSet:
-    """A set of one-time tokencodes, or a fixed tokencode."""
+    """A set of one-time tokencodes, or one fixed tokencode."""
 
     set_id: str
     issuer: str
@@ -117,7 +117,7 @@ class TokencodeSet:
     expired: bool
     codes: tuple[TokencodeRecord, ...]
     fixed: bool = False
-    """Its one code is not spent by use."""
+    """A temporary fixed tokencode: using it does not spend it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,12 +127,12 @@ class EmergencyAccess:
     serial: str
     username: str
     enabled: bool
-    """The token has codes that can be used."""
+    """The token has live codes."""
     lost: bool
     recovery_policy: RecoveryPolicy | None
     live_codes: int
     end_time: datetime | None
-    """When the last live code ends; None: never."""
+    """When the last live code ends; None: no end."""
     sets: tuple[TokencodeSet, ...]
-    """Newest first; not in a list."""
+    """Newest first; empty in a list of tokens."""
     position: ReadPosition | None = None

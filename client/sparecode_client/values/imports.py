@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files of tokens and users: the kinds of them, and what becomes of their rows."""
+"""Imports: formats of token files, and the result of each row."""
 
 import enum
 from dataclasses import dataclass
@@ -8,20 +8,20 @@ _BEGINNING_BYTES = 4096
 
 
 class TokenFileFormat(enum.StrEnum):
-    """The form of a token file."""
+    """Format of a token file."""
 
     PSKC = "pskc"
     """Portable Symmetric Key Container (RFC 6030)."""
     SDTID = "sdtid"
     """SecurID."""
     CSV = "csv"
-    """Comma-separated values, seeds in clear; see `TokenFileFormat` of the contract."""
+    """Comma-separated values with seeds in clear; see `TokenFileFormat` in the protos."""
 
 
 def token_file_format(content: bytes) -> TokenFileFormat:
-    """Return what a file looks like; whether it is one, the node says."""
+    """Return the format that a file appears to have. The node validates the content."""
     beginning = content[:_BEGINNING_BYTES]
-    if b"<" not in beginning[:8]:  # After a mark of UTF-8 or UTF-16, perhaps.
+    if b"<" not in beginning[:8]:  # Allows for a byte order mark of UTF-8 or UTF-16.
         return TokenFileFormat.CSV
     if b"TKNBatch" in beginning.replace(b"\0", b""):
         return TokenFileFormat.SDTID
@@ -30,7 +30,7 @@ def token_file_format(content: bytes) -> TokenFileFormat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportedToken:
-    """What became of one row of a token file."""
+    """Result of one row of a token file."""
 
     row: int
     serial: str
@@ -41,7 +41,7 @@ class ImportedToken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportedUser:
-    """What became of one row of a file of users."""
+    """Result of one row of a user file."""
 
     row: int
     username: str

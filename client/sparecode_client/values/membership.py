@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Members that come and go, as values."""
+"""Members of the cluster, and tickets for new ones."""
 
 import enum
 from dataclasses import dataclass, field
@@ -7,19 +7,19 @@ from datetime import datetime
 
 
 class MemberStanding(enum.StrEnum):
-    """How far a node is on its way."""
+    """How far a node has got on its way to being a voter."""
 
     VOTER = "voter"
-    """Counts for every quorum, and may lead."""
+    """Counts towards every quorum, and can be the primary."""
     LEARNER = "learner"
-    """Is sent everything; votes as soon as it has caught up."""
+    """Receives the log, and becomes a voter when it has caught up."""
     ADMITTED = "admitted"
-    """Was admitted, and is about to become a learner."""
+    """Was admitted, and will become a learner."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedMember:
-    """A member, or a node that is about to become one."""
+    """A member, or a node that will become one."""
 
     node_id: str
     address: str
@@ -29,8 +29,8 @@ class ListedMember:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JoinTicket:
-    """Lets one node be admitted, once."""
+    """Admits one node, once."""
 
     ticket: str = field(repr=False)
-    """For `sparecode-node init --join`. A secret until it is used or has ended."""
+    """For `sparecode-node init --join`. Keep it secret until it is used or expired."""
     end_time: datetime | None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The policy as a value: what the cluster allows."""
+"""The policy: all settings of the cluster, as one value."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,64 +10,68 @@ from sparecode_client.values.results import Commit, ReadPosition
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """
-    The policy, as a whole.
+    The whole policy.
 
-    To change it, read it, `dataclasses.replace` what shall be other, and hand it
-    to `update_policy`. The node knows all bounds, and names the field at fault.
+    To change it, read it, replace fields with `dataclasses.replace`, and pass the
+    result to `update_policy`. The node checks all bounds and names the wrong field.
     """
 
     version: int
-    """Of the value that was read; raised with every change."""
+    """Version of this value; each change raises it."""
     code_length: int
-    """Symbols of an emergency code. Those of before are accepted on."""
+    """Symbols of a new emergency code. Codes already issued stay valid."""
     further_code_lengths: str
-    """Lengths that are accepted too, with spaces between; each costs two hashes more."""
+    """Other accepted lengths, separated by spaces; each costs two more hashes."""
     code_alphabet: str
-    """Digits and capital letters. Cannot change while codes live."""
+    """Digits and capital letters. Cannot change while there are live codes."""
     codes_per_set_default: int
     codes_per_set_max: int
-    """Live codes that a token may have."""
+    """Maximum number of live codes of a token."""
     lifetime_max: timedelta | None
-    """How long a set may live; None: no cap."""
+    """Maximum lifetime of a set; None: no limit."""
     draft_lifetime: timedelta
     set_low_threshold: int
     pin_length_min: int
     pin_length_max: int
     pin_letters: bool
-    """Letters in PINs, in whatever case. Cannot be turned off while tokens have such."""
+    """Whether PINs may have letters, in either case. Cannot be turned off while a token
+    has such a PIN."""
     totp_window_steps: int
     hotp_look_ahead: int
     tokens_per_user_max: int
     lock_from_failures: int
-    """So many failures lock a factor, for `lock`; doubling, up to `lock_max`."""
+    """Lock a factor after this many failures: for `lock` at first, then twice as long each
+    time, up to `lock_max`."""
     lock: timedelta
     lock_max: timedelta
     lock_until_unlocked: bool
-    """A locked factor waits for an administrator."""
+    """Whether a locked factor stays locked until an administrator unlocks it."""
     factor_off_at_failures: int
+    """Disable a factor after this many failures in total."""
     session_lifetime: timedelta
     session_idle: timedelta
-    """A browser at the Security Console that is not used for so long is signed out."""
+    """Sign a browser out of the Security Console after it was idle for this long."""
     session_unused: timedelta
-    """Any session that no call uses for so long, to the minute, has ended."""
+    """End a session that no call has used for this long, to the minute."""
     request_retention: timedelta
     requests_max: int
     resynchronize_window_steps: int
+    """How far off a TOTP or SecurID token may be when it is resynchronized."""
     resynchronize_look_ahead: int
-    """How far off a token may be where two tokencodes in a row are given."""
+    """How far off a HOTP token may be when it is resynchronized."""
     next_tokencode_from_failures: int
-    """After so many, a right passcode needs the next tokencode too; 0: never."""
+    """After this many failures, a right passcode also needs the next tokencode; 0: never."""
     second_approver: bool
-    """Some changes wait for another super administrator, while there is one."""
+    """Whether sensitive changes need another super administrator, if there is one."""
     backup_recipients: str
-    """Who can open backups: age public keys, with a space between two."""
+    """age public keys of those who can decrypt backups, separated by spaces."""
     position: ReadPosition | None = None
-    """Of the answer."""
+    """None in a policy that was not read from a node."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdatedPolicy:
-    """The policy has changed, on every node at the same log index."""
+    """Result of a change of policy. It takes effect on every node at the same log index."""
 
     version: int
     commit: Commit

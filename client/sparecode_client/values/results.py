@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where an answer comes from: its commit or read position, and its page."""
+"""What comes with answers: the commit of a change, the position of a read, a page."""
 
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commit:
-    """Where a change was committed: the node that was called, and the log index."""
+    """Where a change was committed: the called node and the log index."""
 
     node_id: str
     index: int
@@ -17,17 +17,17 @@ class Commit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadPosition:
-    """How current an answer is: everything up to the applied index is in it."""
+    """How current an answer is: it includes everything up to the applied index."""
 
     node_id: str
     applied_index: int
     stale: bool
-    """It may miss changes that were committed after that index."""
+    """Changes committed after that index may be missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page(Generic[T]):
-    """A page of a list; `next_page_token` is empty on the last one."""
+    """A page of a list; `next_page_token` is empty on the last page."""
 
     items: tuple[T, ...]
     next_page_token: str

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What has to be looked at before a restored cluster serves agents, as values."""
+"""What to check before a restored cluster serves agents."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,7 +9,7 @@ from sparecode_client.values.results import ReadPosition
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReviewedAdministrator:
-    """An administrator, as the state has it."""
+    """An administrator in the restored state."""
 
     name: str
     role: str
@@ -18,7 +18,7 @@ class ReviewedAdministrator:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReviewedAgent:
-    """An agent, as the state has it."""
+    """An agent in the restored state."""
 
     name: str
     identity: str
@@ -28,7 +28,7 @@ class ReviewedAgent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReviewedCertificate:
-    """A certificate that is denied."""
+    """A denied certificate in the restored state."""
 
     mark: str
     """`fingerprint` or `serial_number`."""
@@ -39,24 +39,24 @@ class ReviewedCertificate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterReview:
-    """The state of a cluster, as far as it decides who gets in."""
+    """The part of a cluster's state that decides who is let in."""
 
     cluster_id: str
     open: bool
-    """Agents are served."""
+    """Whether the cluster serves agents."""
     epoch: int
     cause: str
-    """`restore` or `recover`; empty: it never was."""
+    """`restore` or `recover`; empty: the cluster was never restored or recovered."""
     begin_time: datetime | None
     state_index: int
     state_time: datetime | None
-    """What was changed after it may be missing."""
+    """Changes made after this time may be missing."""
     review: str
-    """Names what is here, for `open_cluster`."""
+    """Identifies this content, for `open_cluster`."""
     administrators: tuple[ReviewedAdministrator, ...]
     agents: tuple[ReviewedAgent, ...]
     disabled_users: tuple[str, ...]
-    """Empty for a role that may not see users."""
+    """Empty if the administrator's role may not see users."""
     disabled_users_count: int
     denied_certificates: tuple[ReviewedCertificate, ...]
     position: ReadPosition | None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far a rotation of the cluster's key has got."""
+"""Progress of a key rotation."""
 
 import enum
 from dataclasses import dataclass
@@ -7,43 +7,43 @@ from datetime import datetime
 
 
 class RotationPhase(enum.StrEnum):
-    """Where a rotation is."""
+    """Phase of a key rotation."""
 
     HANDING_OUT = "handing_out"
     RESEALING = "resealing"
     RETIRING = "retiring"
-    """Nothing is sealed with the old key, which goes at `retire_time`."""
+    """Nothing is sealed with the old key, which is removed at `retire_time`."""
     DONE = "done"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnopenedSeal:
-    """A value that does not open with the key that it was sealed with."""
+    """A sealed value that its key does not open."""
 
     kind: str
     """`seed`, `pin`, `codes`, `password`, `second_factor`, `pending_change`."""
     row: str
-    """Serial, id of the set, name of the administrator, or number of the approval."""
+    """Serial, set id, name of the administrator, or number of the approval."""
     serial: str
-    """Of codes: the serial of their token."""
+    """For codes: the serial of their token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RotationProgress:
-    """What a node has told of it last."""
+    """Progress of a rotation, as a node last reported it."""
 
     phase: RotationPhase | None
-    """None: of a newer version, and not known here."""
+    """None: a phase that this release does not know."""
     key_id: int
-    """The number of the active key."""
+    """Number of the active key."""
     done: int
     total: int
-    """Members that hold the key; or values that are sealed with it, of so many."""
+    """Members that hold the new key, or values sealed with it: *done* of *total*."""
     retire_time: datetime | None
-    """When the old key goes; None: it is gone, or the new one is not active yet."""
+    """When the old key is removed; None: it is gone, or the new key is not active yet."""
     resumed: bool
-    """It was under way when it was asked for."""
+    """The rotation was already running when it was requested."""
     unopened: tuple[UnopenedSeal, ...] = ()
-    """What cannot be sealed anew; at most 100 are told."""
+    """Values that cannot be sealed with the new key; at most 100 are listed."""
     stopped: bool = False
-    """Only those are left: the old key stays until they are replaced or deleted."""
+    """Only *unopened* values remain: the old key stays until they are replaced or deleted."""

@@ -13,4 +13,4 @@ class Session:
     role: str
     end_time: datetime | None
     session: str = field(default="", repr=False)
-    """The bearer; only from signing in."""
+    """The bearer token; set only by signing in."""

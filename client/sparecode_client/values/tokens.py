@@ -9,7 +9,7 @@ from sparecode_client.values.results import ReadPosition
 
 
 class TokenAlgorithm(enum.StrEnum):
-    """How a token makes its tokencodes."""
+    """How a token computes its tokencodes."""
 
     TOTP = "totp"
     HOTP = "hotp"
@@ -17,7 +17,7 @@ class TokenAlgorithm(enum.StrEnum):
 
 
 class TokenHash(enum.StrEnum):
-    """The hash under a token's HMAC."""
+    """Hash function of a token's HMAC."""
 
     SHA1 = "sha1"
     SHA256 = "sha256"
@@ -25,27 +25,27 @@ class TokenHash(enum.StrEnum):
 
 
 class PinRule(enum.StrEnum):
-    """How a passcode is made of PIN and tokencode."""
+    """How PIN and tokencode make up a passcode."""
 
     PREPENDED = "prepended"
     PINPAD = "pinpad"
-    """Folded into the tokencode by the token; an emergency code follows the PIN."""
+    """The token folds the PIN into the tokencode. An emergency code follows the PIN."""
     NONE = "none"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewToken:
-    """A token to be enrolled. The defaults are those of most authenticator apps."""
+    """A token to enroll. The defaults match most authenticator apps."""
 
     serial: str
     seed: bytes = field(repr=False)
-    """16 to 64 bytes (RFC 4226, R6); of SecurID 16."""
+    """16 to 64 bytes (RFC 4226, R6); 16 for SecurID."""
     algorithm: TokenAlgorithm = TokenAlgorithm.TOTP
     hash: TokenHash = TokenHash.SHA1
     digits: int = 6
     """6 or 8."""
     period: timedelta | None = None
-    """A step of 30 or 60 seconds (default: TOTP 30, SecurID 60); none for HOTP."""
+    """A time step of 30 or 60 seconds (default: TOTP 30, SecurID 60); None for HOTP."""
     counter: int = 0
     """The next HOTP counter."""
     pin_rule: PinRule = PinRule.PREPENDED
@@ -54,18 +54,18 @@ class NewToken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
-    """An authenticator."""
+    """An enrolled token."""
 
     serial: str
     algorithm: TokenAlgorithm | None
-    """None here and below: of a kind that this release does not know."""
+    """None, here and below: a value that this release does not know."""
     hash: TokenHash | None
     digits: int
     period: timedelta | None
     pin_rule: PinRule | None
     pin_set: bool
     username: str
-    """Empty: assigned to nobody."""
+    """Empty: the token is not assigned."""
     enabled: bool
     expire_time: datetime | None
     lost: bool
@@ -75,11 +75,11 @@ class Token:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenFilter:
-    """Which tokens to list: those for which everything that is given holds."""
+    """Selects the tokens that match every field that is set."""
 
     serial_prefix: str = ""
     search: str = ""
-    """In the serial, or in the user's names or e-mail."""
+    """Text in the serial, or in the user's names or email address."""
     username: str = ""
     algorithm: TokenAlgorithm | None = None
     enabled: bool | None = None

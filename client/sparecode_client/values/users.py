@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Users: the people who authenticate."""
+"""Users."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from sparecode_client.values.results import ReadPosition
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:
-    """A person who authenticates."""
+    """A person who signs in with tokens."""
 
     username: str
     display_name: str
@@ -19,6 +19,6 @@ class User:
     emergency_failures: int
     locked: bool
     groups: tuple[str, ...] = ()
-    """That the user is in, as they are compared."""
+    """Groups of the user, in the form used for comparison."""
     position: ReadPosition | None = None
-    """Of the answer; in a list the page has it."""
+    """None in a list: see the position of the page."""
