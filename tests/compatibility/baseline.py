@@ -33,6 +33,10 @@ class BaselineError(Exception):
     """A release cannot be built; the message says why."""
 
 
+class HistoryMissingError(BaselineError):
+    """The history of the project is not here: no release can be built from it."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
     """A release as it is installed."""
@@ -71,6 +75,7 @@ def build(commit: str) -> Release:
     folder = BUILDS / commit
     python = folder / "venv" / "bin" / "python"
     if not (folder / "built").exists():
+        _require_history()
         shutil.rmtree(folder, ignore_errors=True)
         (source := folder / "source").mkdir(parents=True)
         archive = folder / "source.tar"
@@ -96,6 +101,19 @@ def build(commit: str) -> Release:
         shutil.rmtree(source)
         (folder / "built").touch()
     return release_of(str(python))
+
+
+def _require_history() -> None:
+    """Raise `HistoryMissingError` unless this is a whole clone on a machine with git."""
+    if shutil.which("git") is None:
+        raise HistoryMissingError("git is not installed")
+    git = ("git", "-C", ROOT, "rev-parse")
+    try:
+        shallow = _run(*git, "--is-shallow-repository").strip() == "true"
+    except BaselineError as error:
+        raise HistoryMissingError("this tree is not a git clone") from error
+    if shallow:
+        raise HistoryMissingError("this clone is shallow: git fetch --unshallow")
 
 
 def _run(*command: str | Path) -> str:

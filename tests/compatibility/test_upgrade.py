@@ -20,7 +20,7 @@ from local_cluster.setup import set_up
 
 from sparecode_node.statemachine.feature_level import NEWEST
 from tests.compatibility import baseline
-from tests.compatibility.baseline import BASELINES, Release
+from tests.compatibility.baseline import BASELINES, HistoryMissingError, Release
 from tests.system.estate import PIN, Estate, Holder
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(300)]
@@ -32,7 +32,10 @@ CODES = 40
 @pytest.fixture(params=sorted(BASELINES))
 def release(request: pytest.FixtureRequest) -> Release:
     """Return an earlier release."""
-    return baseline.build(BASELINES[request.param])
+    try:
+        return baseline.build(BASELINES[request.param])
+    except HistoryMissingError as missing:
+        pytest.skip(f"earlier releases are built from the history: {missing}")
 
 
 @pytest.fixture
