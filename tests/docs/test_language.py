@@ -41,14 +41,27 @@ EXACT = {
 """The same, with these letters."""
 
 UNFINISHED = (
-    "client/sparecode_client",
+    "client/sparecode_client/admin",
+    "client/sparecode_client/audit",
+    "client/sparecode_client/cli",
+    "client/sparecode_client/connection",
+    "client/sparecode_client/values",
     "docs/audit-events.md",
     "docs/commands.md",
     "docs/reasons.md",
     "docs/results",
-    "docs/rules.md",
-    "docs/runbooks",
-    "node",
+    "node/DESIGN.md",
+    "node/sparecode_node/__main__.py",
+    "node/sparecode_node/console",
+    "node/sparecode_node/daemon",
+    "node/sparecode_node/domain",
+    "node/sparecode_node/membership",
+    "node/sparecode_node/queries",
+    "node/sparecode_node/replication",
+    "node/sparecode_node/rpc",
+    "node/sparecode_node/services",
+    "node/sparecode_node/statemachine",
+    "node/sparecode_node/tool",
     "tests",
 )
 """Folders and files that are still to be rewritten. Nothing may be added."""
