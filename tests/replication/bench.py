@@ -16,7 +16,12 @@ from sparecode_node.replication.raft.admission import Hello
 from sparecode_node.replication.raft.frames import Message
 from sparecode_node.replication.raft.proposals import Outcome
 from sparecode_node.replication.replica.replica import Replica, ReplicaConfig
-from tests.replication.recording import FixedStamper, RecordingState, call, proposal
+from tests.replication.recording_state import (
+    FixedStamper,
+    RecordingState,
+    call,
+    proposal,
+)
 from tests.simulation.disk import Disk
 
 ME = "n1"

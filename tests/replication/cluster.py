@@ -21,7 +21,7 @@ from sparecode_node.replication.links.transport import PeerAddresses
 from sparecode_node.replication.replicator import Stamper
 from sparecode_node.replication.settings import RaftSettings
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
-from tests.replication.recording import FixedStamper, RecordingState
+from tests.replication.recording_state import FixedStamper, RecordingState
 
 
 def new_authority() -> Authority:

@@ -18,7 +18,7 @@ from sparecode_node.membership.certificates import Authority
 from sparecode_node.replication.errors import ChangeRefusedError, ProposeError
 from sparecode_node.replication.members import Member, MemberRole
 from tests.replication.cluster import Node, member_tls, new_authority
-from tests.replication.recording import RecordingState, proposal
+from tests.replication.recording_state import RecordingState, proposal
 
 pytestmark = pytest.mark.asyncio
 

@@ -26,7 +26,7 @@ from sparecode_node.replication.settings import WINDOW_ENTRIES
 from sparecode_node.services.ambient import SystemClock
 from sparecode_node.statemachine.results import Applied
 from tests.replication.cluster import Node, running
-from tests.replication.recording import RecordingState, call, proposal
+from tests.replication.recording_state import RecordingState, call, proposal
 
 pytestmark = pytest.mark.asyncio
 

@@ -28,7 +28,7 @@ from sparecode_node.statemachine.snapshots import (
 )
 from tests.replication import cluster
 from tests.replication.cluster import Node, running
-from tests.replication.recording import FixedStamper, proposal
+from tests.replication.recording_state import FixedStamper, proposal
 from tests.replication.test_cluster_replicator import WAIT_S, settled
 from tests.statemachine.world import World
 

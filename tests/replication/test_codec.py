@@ -25,7 +25,7 @@ from sparecode_node.replication.codec import (
     fields_of,
 )
 from sparecode_node.statemachine.commands import Authenticate, Call, DeleteUser
-from tests.replication.recording import call
+from tests.replication.recording_state import call
 
 GOLDEN = Path(__file__).parent / "testdata" / "log_entries.txt"
 TYPES = {

@@ -30,7 +30,7 @@ from sparecode_node.replication.snapshots.store import (
     SnapshotStore,
 )
 from tests.replication.bench import Bench, entry
-from tests.replication.recording import RecordingState
+from tests.replication.recording_state import RecordingState
 from tests.simulation.disk import Disk, Killed
 
 ME = Identity("cluster", "n1")

@@ -31,7 +31,7 @@ from sparecode_node.replication.settings import (
 )
 from sparecode_node.statemachine.results import Applied
 from tests.replication.bench import Bench, entry
-from tests.replication.recording import FixedStamper
+from tests.replication.recording_state import FixedStamper
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from sparecode_node.replication.errors import (
     NotAppliedError,
 )
 from sparecode_node.replication.settings import CALL_BYTES_MAX
-from tests.replication.recording import call
+from tests.replication.recording_state import call
 
 
 def kinds_of(error: type[NotAppliedError]) -> Iterator[type[NotAppliedError]]:

@@ -26,7 +26,7 @@ from sparecode_node.statemachine.feature_level import (
     NEWEST,
 )
 from tests.replication.cluster import Node, running
-from tests.replication.recording import call
+from tests.replication.recording_state import call
 
 N1, N2, N3 = (NodeId(f"n{number}") for number in (1, 2, 3))
 OLD = call("old")

@@ -17,7 +17,7 @@ from sparecode_node.replication.members import Member
 from sparecode_node.replication.replicator import Replicator
 from sparecode_node.services.ambient import SystemClock
 from sparecode_node.statemachine.results import Applied
-from tests.replication.recording import FixedStamper, RecordingState, proposal
+from tests.replication.recording_state import FixedStamper, RecordingState, proposal
 
 pytestmark = pytest.mark.asyncio
 

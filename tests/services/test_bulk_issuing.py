@@ -24,7 +24,7 @@ from sparecode_node.services.load.pacing import REST, Pace
 from sparecode_node.services.secrets.kdf import KdfInput, Lane
 from sparecode_node.statemachine.commands.bulk import IssueTokencodesInBulk
 from tests.services.one_node import PIN, SEED, OneNode
-from tests.services.rests import slow_commits, watch_rests
+from tests.services.pauses import slow_commits, watch_rests
 
 pytestmark = pytest.mark.asyncio
 

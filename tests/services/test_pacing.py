@@ -6,7 +6,7 @@ import asyncio
 import pytest
 
 from sparecode_node.services.load.pacing import REST, REST_S_MAX, Pace
-from tests.services.rests import Rests
+from tests.services.pauses import Rests
 from tests.services.two_replicas import FakeClock
 
 pytestmark = pytest.mark.asyncio

@@ -28,7 +28,7 @@ from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.statemachine.commands.keys import ReplaceSeals, SealKind
 from sparecode_node.statemachine.digest import digest
 from tests.services.one_node import PIN, OneNode, one_node
-from tests.services.rests import slow_commits, watch_rests
+from tests.services.pauses import slow_commits, watch_rests
 from tests.services.two_replicas import NODE, TwoReplicas
 
 NOBODY = KeyId(99)

@@ -19,7 +19,7 @@ from sparecode_node.services.tokens.row_import import ROWS_AT_ONCE
 from sparecode_node.services.tokens.token_import import ImportedRow
 from sparecode_node.statemachine.commands import EnrollToken
 from tests.services.one_node import SEED, OneNode
-from tests.services.rests import slow_commits, watch_rests
+from tests.services.pauses import slow_commits, watch_rests
 
 pytestmark = pytest.mark.asyncio
 

@@ -17,7 +17,7 @@ from sparecode_node.services.tokens.row_import import ROWS_AT_ONCE
 from sparecode_node.services.tokens.user_import import ImportedUser, UserFile
 from sparecode_node.statemachine.commands import CreateUser
 from tests.services.one_node import OneNode
-from tests.services.rests import slow_commits, watch_rests
+from tests.services.pauses import slow_commits, watch_rests
 
 pytestmark = pytest.mark.asyncio
 

@@ -17,7 +17,6 @@ from rich.table import Table
 
 from tests.results import ROOT
 from tests.simulation import report
-from tests.simulation.bites import Bite
 from tests.simulation.campaign import (
     EVERY_FAULT_FROM_SEEDS,
     Campaign,
@@ -25,7 +24,8 @@ from tests.simulation.campaign import (
     Verdict,
     timed,
 )
-from tests.simulation.looks import Look
+from tests.simulation.comparisons import Look
+from tests.simulation.fault_effects import Bite
 
 
 def main() -> int:

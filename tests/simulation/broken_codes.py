@@ -10,7 +10,7 @@ from sparecode_node.statemachine.results import (
     Decision,
     EmergencyAccessSaved,
 )
-from tests.simulation.broken import breaks, machine
+from tests.simulation.broken_runs import breaks, machine
 from tests.simulation.invariants import Invariants, Submission
 from tests.simulation.people import (
     GUESSED,

@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from tests.simulation.bites import Bite, Bites
 from tests.simulation.cluster import SimCluster
 from tests.simulation.codes import CodesCluster, scenario
+from tests.simulation.comparisons import Look, Looks
+from tests.simulation.fault_effects import Bite, Bites
 from tests.simulation.faults import Profile
-from tests.simulation.looks import Look, Looks
 from tests.simulation.scenarios import Scenario
 
 EVERY_FAULT_FROM_SEEDS = 200

@@ -26,10 +26,10 @@ from sparecode_node.replication.raft.proposals import Outcome
 from sparecode_node.replication.raft.read_index import Word
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.statemachine.commands import Call
-from tests.replication.recording import call
-from tests.simulation import healing
-from tests.simulation.bites import Bite, Bites
+from tests.replication.recording_state import call
+from tests.simulation import recovery
 from tests.simulation.disk import Killed
+from tests.simulation.fault_effects import Bite, Bites
 from tests.simulation.faults import Faults, Profile
 from tests.simulation.invariants import Invariants, Read, Submission
 from tests.simulation.machines import EPOCH_S, Node
@@ -383,7 +383,7 @@ class SimCluster:
 
     def heal(self, seconds: float = 12.0) -> bool:
         """End all faults; return whether the cluster works again and agrees."""
-        return healing.heal(self, seconds)
+        return recovery.heal(self, seconds)
 
     def probe(self, node: Node, name: str) -> Submission:
         """Propose something that must be answered."""

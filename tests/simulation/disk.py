@@ -8,7 +8,7 @@ import zlib
 from dataclasses import dataclass, field
 
 from sparecode_node.replication.log.storage import AppendFile, MarkFile
-from tests.simulation.bites import Bite, Bites
+from tests.simulation.fault_effects import Bite, Bites
 
 SECTOR = 512
 """A disk writes so many bytes, or none of them."""

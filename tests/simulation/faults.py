@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 from typing import Protocol
 
-from tests.simulation.bites import Bite, Bites
+from tests.simulation.fault_effects import Bite, Bites
 from tests.simulation.network import Network
 
 Pairs = set[tuple[str, str]]

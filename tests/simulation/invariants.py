@@ -13,7 +13,7 @@ from sparecode_node.replication.raft.read_index import ReadOutcome, ReadPoint, W
 from sparecode_node.replication.settings import MAX_CLOCK_OFFSET_S
 from sparecode_node.statemachine.commands import Call
 from sparecode_node.statemachine.results import BarrierPassed, SessionOpened
-from tests.simulation.looks import Look, Looks
+from tests.simulation.comparisons import Look, Looks
 
 
 class Observed(Protocol):

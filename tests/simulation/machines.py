@@ -19,9 +19,9 @@ from sparecode_node.replication.settings import RaftSettings
 from sparecode_node.statemachine.commands import Call
 from sparecode_node.statemachine.feature_level import NEWEST
 from sparecode_node.statemachine.results import Result
-from tests.replication.recording import RecordingState
-from tests.simulation.bites import Bite, Bites
+from tests.replication.recording_state import RecordingState
 from tests.simulation.disk import Disk
+from tests.simulation.fault_effects import Bite, Bites
 from tests.simulation.invariants import Invariants
 from tests.simulation.network import Network
 

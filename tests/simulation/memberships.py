@@ -21,9 +21,9 @@ from sparecode_node.replication.raft.membership_changes import (
     Promote,
     Remove,
 )
-from tests.simulation.bites import Bite, Bites
+from tests.simulation.comparisons import Look
+from tests.simulation.fault_effects import Bite, Bites
 from tests.simulation.invariants import Invariants, Wish
-from tests.simulation.looks import Look
 from tests.simulation.machines import Node
 
 CHANGE_S = 1.5

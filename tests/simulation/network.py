@@ -11,7 +11,7 @@ from typing import Protocol
 from sparecode_node.replication.raft import frames
 from sparecode_node.replication.raft.admission import Hello
 from sparecode_node.replication.raft.frames import Message
-from tests.simulation.bites import Bite, Bites
+from tests.simulation.fault_effects import Bite, Bites
 
 STEP_S = 0.02
 """How far the clock moves between two looks at what is due."""

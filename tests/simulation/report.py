@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from tests.results import FOLDER, keep, now_and_here, row
-from tests.simulation.bites import Bite
 from tests.simulation.campaign import Verdict
-from tests.simulation.looks import Look
+from tests.simulation.comparisons import Look
+from tests.simulation.fault_effects import Bite
 
 PAGE = FOLDER / "simulation.md"
 DESIGN = "../../node/sparecode_node/replication/DESIGN.md"

@@ -23,8 +23,8 @@ from sparecode_node.statemachine.results import (
     EmergencyAccessSaved,
     Result,
 )
+from tests.simulation.comparisons import Look
 from tests.simulation.invariants import Invariants, Machine, Submission
-from tests.simulation.looks import Look
 from tests.simulation.people import GUESSED, IssuedSet
 
 RETENTION_MS = Policy().request_retention_ms

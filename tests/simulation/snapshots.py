@@ -13,9 +13,9 @@ from sparecode_node.replication.snapshots.store import (
     BrokenSnapshotError,
     Manifest,
 )
-from tests.simulation.bites import Bite, Bites
+from tests.simulation.comparisons import Look
+from tests.simulation.fault_effects import Bite, Bites
 from tests.simulation.invariants import Invariants
-from tests.simulation.looks import Look
 from tests.simulation.machines import Node
 from tests.simulation.network import Network
 

@@ -11,8 +11,8 @@ from typing import Any
 from sparecode_node.statemachine.commands import Call
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.results import Result
-from tests.simulation.bites import Bite
 from tests.simulation.disk import Disk
+from tests.simulation.fault_effects import Bite
 
 KEPT = 30
 """Commits that a power cut may take back: SQLite's WAL is not synced by each."""

@@ -4,11 +4,11 @@
 import pytest
 
 from sparecode_node.replication.errors import NotAppliedError
-from tests.replication.recording import call
+from tests.replication.recording_state import call
 from tests.simulation.faults import Profile
 from tests.simulation.protections import stamp_with_any_clock
 from tests.simulation.scenarios import Scenario
-from tests.simulation.seeking import first_violation
+from tests.simulation.seed_search import first_violation
 from tests.simulation.test_directed import Script
 
 

@@ -3,8 +3,8 @@
 
 import pytest
 
-from tests.simulation.bites import Bite
 from tests.simulation.codes import CodesCluster, scenario
+from tests.simulation.fault_effects import Bite
 from tests.simulation.faults import Profile
 from tests.simulation.scenarios import Scenario
 from tests.simulation.sqlite_store import SqliteStore

@@ -5,7 +5,7 @@ import pytest
 
 from sparecode_node.replication.errors import OutcomeUnknownError
 from sparecode_node.replication.settings import WINDOW_ENTRIES, RaftSettings
-from tests.replication.recording import call
+from tests.replication.recording_state import call
 from tests.simulation.cluster import SimCluster
 from tests.simulation.machines import Node
 from tests.simulation.network import Manners

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.simulation.bites import Bite
 from tests.simulation.disk import SECTOR, Disk
+from tests.simulation.fault_effects import Bite
 
 Seen = set[tuple[str, bytes]]
 

@@ -14,7 +14,8 @@ from sparecode_node.replication.raft.membership_changes import (
     Promote,
     Remove,
 )
-from tests.simulation.broken import (
+from tests.simulation.broken_codes import NO_TIMES, log_again, used
+from tests.simulation.broken_runs import (
     BROKEN,
     THREE,
     Broken,
@@ -23,7 +24,6 @@ from tests.simulation.broken import (
     members,
     memberships,
 )
-from tests.simulation.broken_codes import NO_TIMES, log_again, used
 from tests.simulation.people import (
     HURRIED,
     IssuedSet,

@@ -13,7 +13,7 @@ from sparecode_node.replication.raft.membership_changes import (
     Promote,
     Remove,
 )
-from tests.replication.recording import call
+from tests.replication.recording_state import call
 from tests.simulation import protections
 from tests.simulation.cluster import SimCluster
 from tests.simulation.faults import Profile

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 
 from tests.simulation import planted
-from tests.simulation.bites import Bite, Bites
 from tests.simulation.campaign import EVERY_FAULT_FROM_SEEDS, Outcome, Verdict
+from tests.simulation.comparisons import Look, Looks
+from tests.simulation.fault_effects import Bite, Bites
 from tests.simulation.hunt import broken_promises
-from tests.simulation.looks import Look, Looks
 from tests.simulation.patches import patched
 from tests.simulation.planted import Bug
 

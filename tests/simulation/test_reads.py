@@ -6,12 +6,12 @@ import pytest
 from sparecode_node.replication.errors import NotAppliedError
 from sparecode_node.replication.raft.read_index import ReadOutcome, ReadPoint
 from sparecode_node.replication.settings import RaftSettings
-from tests.replication.recording import call
+from tests.replication.recording_state import call
 from tests.simulation.cluster import SimCluster
 from tests.simulation.faults import Profile
 from tests.simulation.protections import believe_any_word, read_without_quorum
 from tests.simulation.scenarios import Scenario
-from tests.simulation.seeking import first_violation
+from tests.simulation.seed_search import first_violation
 from tests.simulation.test_directed import Script
 from tests.simulation.words import word_of
 

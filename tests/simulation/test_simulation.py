@@ -9,12 +9,12 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.simulation.bites import Bite
 from tests.simulation.cluster import SimCluster
+from tests.simulation.fault_effects import Bite
 from tests.simulation.faults import Profile
 from tests.simulation.protections import FOUND_AT_RANDOM
 from tests.simulation.scenarios import Scenario
-from tests.simulation.seeking import first_violation
+from tests.simulation.seed_search import first_violation
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -5,9 +5,9 @@ import pytest
 
 from sparecode_node.replication.errors import OutcomeUnknownError
 from sparecode_node.replication.settings import RaftSettings
-from tests.replication.recording import call
-from tests.simulation.bites import Bite
+from tests.replication.recording_state import call
 from tests.simulation.cluster import SimCluster
+from tests.simulation.fault_effects import Bite
 from tests.simulation.faults import Profile
 from tests.simulation.invariants import Submission
 from tests.simulation.machines import Node

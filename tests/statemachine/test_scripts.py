@@ -9,7 +9,7 @@ import pytest
 
 from sparecode_node.statemachine.commands import Command, PassBarrier
 from sparecode_node.statemachine.commands.sessions import TouchSessions
-from tests.statemachine.datadriven import run_script
+from tests.statemachine.scripts import run_script
 from tests.statemachine.world import World
 
 WITHOUT_EVENT = {PassBarrier.__name__, TouchSessions.__name__}

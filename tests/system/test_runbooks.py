@@ -2,7 +2,7 @@
 """
 Every runbook's commands, on a real cluster on which just that has happened.
 
-`following.py` says how they are typed.
+`runbook_operator.py` says how they are typed.
 """
 
 import dataclasses
@@ -34,8 +34,8 @@ from sparecode_node.membership.certificates import Authority
 from tests.faults.clocks import NodeClock
 from tests.faults.disks import Disk
 from tests.faults.network import ToolError
-from tests.system.following import RUNBOOKS, Operator
 from tests.system.machines import Site, until
+from tests.system.runbook_operator import RUNBOOKS, Operator
 
 ROOT = Path(__file__).parents[2]
 BACKUP_UNIT = ROOT / "deploy/systemd/sparecode-backup.service"

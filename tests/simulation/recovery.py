@@ -4,8 +4,8 @@
 from typing import Protocol
 
 from sparecode_node.replication.raft.read_index import ReadPoint
+from tests.simulation.comparisons import Look
 from tests.simulation.invariants import Invariants, Read, Submission
-from tests.simulation.looks import Look
 from tests.simulation.machines import Node
 from tests.simulation.memberships import Memberships
 from tests.simulation.network import STEP_S, Network

@@ -15,9 +15,9 @@ from sparecode_node.replication.raft.read_index import ReadPoint
 from sparecode_node.statemachine.results import (
     Applied,
 )
-from tests.replication.recording import call
-from tests.simulation.bites import Bites
+from tests.replication.recording_state import call
 from tests.simulation.cluster import SimCluster
+from tests.simulation.fault_effects import Bites
 from tests.simulation.faults import Profile
 from tests.simulation.invariants import Invariants, Read, Submission, Wish
 from tests.simulation.memberships import Memberships
