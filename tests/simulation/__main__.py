@@ -24,8 +24,8 @@ from tests.simulation.campaign import (
     Verdict,
     timed,
 )
-from tests.simulation.comparisons import Look
-from tests.simulation.fault_effects import Bite
+from tests.simulation.comparisons import Comparison
+from tests.simulation.fault_effects import Effect
 
 
 def main() -> int:
@@ -90,8 +90,12 @@ def trace(console: Console, campaign: Campaign, seed: int) -> int:
     sim.run()
     for line in sim.trace.lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    bit = [f"{sim.bites[bite]} {bite.value}" for bite in Bite if sim.bites[bite]]
-    console.print(f"\n{'; '.join(bit)}", highlight=False)
+    effects = [
+        f"{sim.effects[effect]} {effect.value}"
+        for effect in Effect
+        if sim.effects[effect]
+    ]
+    console.print(f"\n{'; '.join(effects)}", highlight=False)
     for kind, seen in sim.invariants.violations.items():
         console.print(f"[red]{kind}[/]: {escape(seen)}")
     if not sim.invariants.violations:
@@ -100,32 +104,34 @@ def trace(console: Console, campaign: Campaign, seed: int) -> int:
 
 
 def say(console: Console, campaign: Campaign, verdict: Verdict) -> None:
-    """Print what bit, and what came of it."""
+    """Print what the faults did and what came of it."""
     outcome = verdict.outcome
     table = Table(
         "fault", title=f"{outcome.seeds:,} schedules of {campaign.nodes} nodes"
     )
     table.add_column("took effect", justify="right")
-    for bite in Bite:
-        number = outcome.bites[bite]
-        style = "red" if bite in verdict.never_bit else None
-        table.add_row(bite.value, f"{number:,}", style=style)
+    for effect in Effect:
+        number = outcome.effects[effect]
+        style = "red" if effect in verdict.absent_effects else None
+        table.add_row(effect.value, f"{number:,}", style=style)
     console.print(table)
     checks = Table("check", title="What the checks compared")
     checks.add_column("of these", justify="right")
-    for look in Look:
-        style = "red" if look in verdict.never_looked else None
-        checks.add_row(look.value, f"{outcome.looks[look]:,}", style=style)
+    for comparison in Comparison:
+        style = "red" if comparison in verdict.absent_comparisons else None
+        checks.add_row(
+            comparison.value, f"{outcome.comparisons[comparison]:,}", style=style
+        )
     console.print(checks)
     console.print(
         f"{outcome.proposals:,} proposals, {outcome.acknowledged:,} requests"
         f" acknowledged, {outcome.codes_accepted:,} codes and tokencodes spent;"
         f" {verdict.seconds:.0f} s"
     )
-    for bite in verdict.never_bit:
-        console.print(f"[red]failed: there were no {bite.value}[/]")
-    for look in verdict.never_looked:
-        console.print(f"[red]failed: nothing to check: no {look.value}[/]")
+    for effect in verdict.absent_effects:
+        console.print(f"[red]failed: there were no {effect.value}[/]")
+    for comparison in verdict.absent_comparisons:
+        console.print(f"[red]failed: nothing to check: no {comparison.value}[/]")
     if outcome.seeds < EVERY_FAULT_FROM_SEEDS:
         console.print(
             f"[yellow]fewer than {EVERY_FAULT_FROM_SEEDS} schedules: a fault that"

@@ -17,7 +17,7 @@ from sparecode_node.statemachine.results import (
 )
 from tests.replication.recording_state import call
 from tests.simulation.cluster import SimCluster
-from tests.simulation.fault_effects import Bites
+from tests.simulation.fault_effects import Effects
 from tests.simulation.faults import Profile
 from tests.simulation.invariants import Invariants, Read, Submission, Wish
 from tests.simulation.memberships import Memberships
@@ -313,7 +313,7 @@ def a_removal_that_is_forgotten() -> Invariants:
 def install(before: int, index: int, committed: int, digest: str) -> Invariants:
     seen = Invariants()
     seen.applied[committed] = ()
-    world: Any = SimpleNamespace(invariants=seen, bites=Bites())
+    world: Any = SimpleNamespace(invariants=seen, effects=Effects())
     replica: Any = SimpleNamespace(
         engine=SimpleNamespace(raftCommitIndex=before), install=lambda _manifest: None
     )

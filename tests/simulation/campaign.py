@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many seeds on all cores: what bit, what was done, and what was broken."""
+"""Many seeds on all cores: fault effects, work done, and broken promises."""
 
 import concurrent.futures
 import logging
@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 
 from tests.simulation.cluster import SimCluster
 from tests.simulation.codes import CodesCluster, scenario
-from tests.simulation.comparisons import Look, Looks
-from tests.simulation.fault_effects import Bite, Bites
+from tests.simulation.comparisons import Comparison, Comparisons
+from tests.simulation.fault_effects import Effect, Effects
 from tests.simulation.faults import Profile
 from tests.simulation.scenarios import Scenario
 
@@ -31,8 +31,8 @@ class Outcome:
     proposals: int = 0
     acknowledged: int = 0
     codes_accepted: int = 0
-    bites: Bites = field(default_factory=Bites)
-    looks: Looks = field(default_factory=Looks)
+    effects: Effects = field(default_factory=Effects)
+    comparisons: Comparisons = field(default_factory=Comparisons)
     violations: dict[int, dict[str, str]] = field(default_factory=dict)
     """Seed -> invariant -> what was seen."""
 
@@ -42,8 +42,8 @@ class Outcome:
         self.proposals += other.proposals
         self.acknowledged += other.acknowledged
         self.codes_accepted += other.codes_accepted
-        self.bites.update(other.bites)
-        self.looks.update(other.looks)
+        self.effects.update(other.effects)
+        self.comparisons.update(other.comparisons)
         self.violations.update(other.violations)
 
 
@@ -74,8 +74,8 @@ class Campaign:
                 seeds=1,
                 proposals=len(rules.submissions),
                 acknowledged=len(rules.acked),
-                bites=sim.bites,
-                looks=rules.looks,
+                effects=sim.effects,
+                comparisons=rules.comparisons,
             )
             if isinstance(sim, CodesCluster):
                 one.codes_accepted = len(sim.rules.accepted)
@@ -121,27 +121,32 @@ class Verdict:
     """Of the state machine that only remembers, and has no codes."""
 
     @property
-    def never_bit(self) -> list[Bite]:
+    def absent_effects(self) -> list[Effect]:
         """Faults that should have taken effect, and never did."""
         if self.outcome.seeds < EVERY_FAULT_FROM_SEEDS:
             return []
-        return [bite for bite in Bite if not self.outcome.bites[bite]]
+        return [effect for effect in Effect if not self.outcome.effects[effect]]
 
     @property
-    def never_looked(self) -> list[Look]:
+    def absent_comparisons(self) -> list[Comparison]:
         """Checks that never had anything to compare: they have shown nothing."""
         if self.outcome.seeds < EVERY_FAULT_FROM_SEEDS:
             return []
         return [
-            look
-            for look in Look
-            if not (self.outcome.looks[look] or (self.recording and look.of_codes))
+            comparison
+            for comparison in Comparison
+            if not (
+                self.outcome.comparisons[comparison]
+                or (self.recording and comparison.of_codes)
+            )
         ]
 
     @property
     def holds(self) -> bool:
         """No promise was broken, every fault has bitten, and every check has looked."""
-        found = self.outcome.violations or self.never_bit or self.never_looked
+        found = (
+            self.outcome.violations or self.absent_effects or self.absent_comparisons
+        )
         return self.outcome.seeds > 0 and not found
 
 

@@ -29,7 +29,7 @@ from sparecode_node.statemachine.commands import Call
 from tests.replication.recording_state import call
 from tests.simulation import recovery
 from tests.simulation.disk import Killed
-from tests.simulation.fault_effects import Bite, Bites
+from tests.simulation.fault_effects import Effect, Effects
 from tests.simulation.faults import Faults, Profile
 from tests.simulation.invariants import Invariants, Read, Submission
 from tests.simulation.machines import EPOCH_S, Node
@@ -54,14 +54,14 @@ class SimCluster:
         self.now = 1000.0
         self.raft = scenario.raft
         self.trace = Trace()
-        self.bites = Bites()
+        self.effects = Effects()
         self.invariants = self._invariants()
         self.invariants.on_violation = lambda kind, seen: self.trace(
             self.now, f"VIOLATION: {kind}: {seen}"
         )
         self.ids = [f"n{i + 1}" for i in range(scenario.nodes)]
         manners = scenario.manners or self.rng.choice(list(Manners))
-        self.network = Network(self.ids, self.rng, manners, self.bites)
+        self.network = Network(self.ids, self.rng, manners, self.effects)
         profile = scenario.profile or self.rng.choice(list(Profile))
         self.faults = Faults(self, profile)
         written = tuple(
@@ -128,8 +128,8 @@ class SimCluster:
         self.network.node_started(node.node_id)
         back = node.had_applied - node.applied_at_start
         lost = node.had_entries - node.journal.last_index
-        self.bites[Bite.STORE_BACK] += max(0, back)
-        self.bites[Bite.ENTRY_LOST] += max(0, lost)
+        self.effects[Effect.STORE_BACK] += max(0, back)
+        self.effects[Effect.ENTRY_LOST] += max(0, lost)
         self.trace(
             self.now,
             f"{node.node_id} starts: {node.journal.last_index} entries, of which"
@@ -196,7 +196,7 @@ class SimCluster:
 
     def wipe(self, node: Node) -> None:
         """Take everything from a machine that it had, and start it again."""
-        self.bites[Bite.WIPED] += 1
+        self.effects[Effect.WIPED] += 1
         self._die(node, power=False, cause="wiped")
         node.wipe(self.scenario.store())
 
@@ -204,11 +204,11 @@ class SimCluster:
 
     def crash(self, node: str, *, power: bool) -> None:
         if self.nodes[node].is_up():
-            self.bites[Bite.POWER_LOSS if power else Bite.KILL] += 1
+            self.effects[Effect.POWER_LOSS if power else Effect.KILL] += 1
             self._die(self.nodes[node], power=power, cause="killed")
 
     def pause(self, node: str, seconds: float) -> None:
-        self.bites[Bite.PAUSE] += 1
+        self.effects[Effect.PAUSE] += 1
         self.trace(self.now, f"{node} pauses for {seconds:.2f} s")
         self.nodes[node].paused_until = self.now + seconds
 
@@ -226,7 +226,7 @@ class SimCluster:
         self.network.at(seconds, lambda: setattr(disk, "full", False))
 
     def jump_clock(self, node: str, seconds: float) -> None:
-        self.bites[Bite.CLOCK_JUMP] += 1
+        self.effects[Effect.CLOCK_JUMP] += 1
         self.trace(self.now, f"{node}: the clock jumps by {seconds:.0f} s")
         self.nodes[node].set_clock(self.nodes[node].clock_s + seconds)
 
@@ -288,9 +288,9 @@ class SimCluster:
     def _answered(self, node: Node, submission: Submission, outcome: Outcome) -> None:
         """Be the client who gets an answer."""
         if isinstance(outcome, OutcomeUnknownError):
-            self.bites[Bite.UNKNOWN] += 1
+            self.effects[Effect.UNKNOWN] += 1
         if submission.request_id in self.invariants.acked:
-            self.bites[Bite.REPEATED] += not isinstance(outcome, Exception)
+            self.effects[Effect.REPEATED] += not isinstance(outcome, Exception)
         self.trace(
             self.now, f"{node.node_id} answers {submission.request_id}: {outcome!r}"
         )
@@ -351,7 +351,7 @@ class SimCluster:
         if not node.leads:
             return
         if node.term not in self.invariants.leaders:
-            self.bites[Bite.ELECTION] += 1
+            self.effects[Effect.ELECTION] += 1
             self.memberships.on_leader(node)
             self.trace(self.now, f"{node.node_id} leads in term {node.term}")
         self.invariants.check_leader(node)
@@ -359,7 +359,7 @@ class SimCluster:
     def _look_at(self, node: Node) -> None:
         self._see_leader(node)
         if node.led and not node.leads:
-            self.bites[Bite.DEPOSED] += 1
+            self.effects[Effect.DEPOSED] += 1
             self.trace(self.now, f"{node.node_id} leads no more")
         node.led = node.leads
         self.memberships.look_at(node)
@@ -379,7 +379,7 @@ class SimCluster:
             if not self.heal():
                 self.invariants.violated("progress", self.describe())
             self.check()
-        self.bites[Bite.TERM] += max((node.term for node in self.live()), default=0)
+        self.effects[Effect.TERM] += max((node.term for node in self.live()), default=0)
 
     def heal(self, seconds: float = 12.0) -> bool:
         """End all faults; return whether the cluster works again and agrees."""

@@ -11,7 +11,7 @@ import collections
 import enum
 
 
-class Look(enum.Enum):
+class Comparison(enum.Enum):
     """What was compared. The value is what a person reads."""
 
     LEADER = "leaders seen to be the only one of their term"
@@ -39,8 +39,8 @@ class Look(enum.Enum):
     @property
     def of_codes(self) -> bool:
         """Needs the real state machine."""
-        names = list(Look)
-        return names.index(self) >= names.index(Look.REFERENCE)
+        names = list(Comparison)
+        return names.index(self) >= names.index(Comparison.REFERENCE)
 
 
-Looks = collections.Counter[Look]
+Comparisons = collections.Counter[Comparison]

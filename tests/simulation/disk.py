@@ -8,7 +8,7 @@ import zlib
 from dataclasses import dataclass, field
 
 from sparecode_node.replication.log.storage import AppendFile, MarkFile
-from tests.simulation.fault_effects import Bite, Bites
+from tests.simulation.fault_effects import Effect, Effects
 
 SECTOR = 512
 """A disk writes so many bytes, or none of them."""
@@ -59,11 +59,11 @@ class Disk:
     """A `Storage`; survives the node that uses it."""
 
     def __init__(
-        self, node_id: str, rng: random.Random, bites: Bites | None = None
+        self, node_id: str, rng: random.Random, effects: Effects | None = None
     ) -> None:
         self.node_id = node_id
         self.rng = rng
-        self.bites = Bites() if bites is None else bites
+        self.effects = Effects() if effects is None else effects
         self.names: dict[str, File] = {}
         self._names_since: list[dict[str, File]] = [{}]
         """As they are on disk, and after each change since: in that order they go there."""
@@ -79,13 +79,13 @@ class Disk:
         """Whether a node may rightly stop because of this disk."""
         return self.failing or self.full
 
-    def burn(self, bite: Bite = Bite.KILL_IN_FILE_OPERATION) -> None:
+    def burn(self, effect: Effect = Effect.KILL_IN_FILE_OPERATION) -> None:
         """Come nearer to a kill that is planned."""
         if self.fuse is not None:
             self.fuse -= 1
             if self.fuse < 0:
                 self.fuse = None
-                self.bites[bite] += 1
+                self.effects[effect] += 1
                 raise Killed(self.node_id)
 
     def where(self, name: str) -> str:
@@ -153,7 +153,7 @@ class Disk:
             file.cached += data[: self.rng.randint(0, len(data))]
         self.burn()
         if self.full:
-            self.bites[Bite.DISK_FULL] += 1
+            self.effects[Effect.DISK_FULL] += 1
             file.cached += data[: self.rng.randint(0, max(0, len(data) - 1))]
             raise OSError(errno.ENOSPC, "no space left on device")
         file.cached += data
@@ -168,8 +168,8 @@ class Disk:
         """
         self.burn()
         if self.failing:
-            self.bites[Bite.SYNC_FAILED] += 1
-            self.bites[Bite.PAGES_DROPPED] += file.drop()
+            self.effects[Effect.SYNC_FAILED] += 1
+            self.effects[Effect.PAGES_DROPPED] += file.drop()
             raise OSError("the disk has failed")
         file.write_back()
         self.burn()
@@ -186,7 +186,7 @@ class Disk:
         names = self._names_since[
             max(0, math.ceil(late * (len(self._names_since) - 1)))
         ]
-        self.bites[Bite.NAME_LOST] += names != self.names
+        self.effects[Effect.NAME_LOST] += names != self.names
         for file in names.values():
             if file.in_place:
                 file.tear()
@@ -194,10 +194,12 @@ class Disk:
             kept = len(file.durable)
             end = rng.randint(min(kept, len(file.cached)), len(file.cached))
             tail = bytearray(file.cached[kept:end])
-            self.bites[Bite.BYTES_LOST] += max(0, len(file.cached) - kept - len(tail))
+            self.effects[Effect.BYTES_LOST] += max(
+                0, len(file.cached) - kept - len(tail)
+            )
             if tail and rng.random() < 0.3:
                 _tear(tail, rng.randrange(len(tail)))
-                self.bites[Bite.BYTES_TORN] += 1
+                self.effects[Effect.BYTES_TORN] += 1
             file.cached = bytearray(file.durable) + tail
             file.durable = bytes(file.cached)
             file.dropped.clear()

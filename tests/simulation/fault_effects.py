@@ -11,7 +11,7 @@ import collections
 import enum
 
 
-class Bite(enum.Enum):
+class Effect(enum.Enum):
     """An effect of a fault. The value is what a person reads."""
 
     KILL = "processes killed"
@@ -66,4 +66,4 @@ class Bite(enum.Enum):
     REPEATED = "requests asked again and answered alike"
 
 
-Bites = collections.Counter[Bite]
+Effects = collections.Counter[Effect]

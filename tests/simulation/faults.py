@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 from typing import Protocol
 
-from tests.simulation.fault_effects import Bite, Bites
+from tests.simulation.fault_effects import Effect, Effects
 from tests.simulation.network import Network
 
 Pairs = set[tuple[str, str]]
@@ -35,7 +35,7 @@ class Target(Protocol):
     ids: list[str]
     network: Network
     rng: random.Random
-    bites: Bites
+    effects: Effects
 
     def running(self) -> list[str]: ...
     def leader(self) -> str | None: ...
@@ -92,7 +92,7 @@ class Faults:
 
     def _sides(self) -> Pairs:
         """Cut the cluster in two."""
-        self.target.bites[Bite.PARTITION] += 1
+        self.target.effects[Effect.PARTITION] += 1
         one, other = self._two_sides()
         return {(a, b) for a in one for b in other} | {
             (b, a) for a in one for b in other
@@ -100,13 +100,13 @@ class Faults:
 
     def _one_way(self) -> Pairs:
         """Let one side hear the other, but not be heard."""
-        self.target.bites[Bite.PARTITION_ONE_WAY] += 1
+        self.target.effects[Effect.PARTITION_ONE_WAY] += 1
         one, other = self._two_sides()
         return {(a, b) for a in one for b in other}
 
     def _bridge(self) -> Pairs:
         """Cut the cluster in two, but for one node that has both sides."""
-        self.target.bites[Bite.PARTITION_BRIDGE] += 1
+        self.target.effects[Effect.PARTITION_BRIDGE] += 1
         _bridge, *rest = self.target.rng.sample(self.target.ids, len(self.target.ids))
         half = len(rest) // 2
         one, other = rest[:half], rest[half:]
@@ -133,6 +133,6 @@ class Faults:
         if self._chance(0.002, Profile.CLOCKS, 0.03):
             target.jump_clock(rng.choice(running), rng.choice(JUMPS_S))
         if self._chance(0.002, Profile.POWER, 0.012):
-            target.bites[Bite.ALL_DOWN] += 1
+            target.effects[Effect.ALL_DOWN] += 1
             for node in target.running():
                 target.crash(node, power=rng.random() < 0.8)

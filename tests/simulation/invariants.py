@@ -13,7 +13,7 @@ from sparecode_node.replication.raft.read_index import ReadOutcome, ReadPoint, W
 from sparecode_node.replication.settings import MAX_CLOCK_OFFSET_S
 from sparecode_node.statemachine.commands import Call
 from sparecode_node.statemachine.results import BarrierPassed, SessionOpened
-from tests.simulation.comparisons import Look, Looks
+from tests.simulation.comparisons import Comparison, Comparisons
 
 
 class Observed(Protocol):
@@ -88,7 +88,7 @@ class Invariants:
     """Collects violations: kind, and what was seen."""
 
     violations: dict[str, str] = field(default_factory=dict)
-    looks: Looks = field(default_factory=Looks)
+    comparisons: Comparisons = field(default_factory=Comparisons)
     """What the checks have compared."""
     applied: dict[int, tuple[Call, ...]] = field(default_factory=dict)
     committed_in: dict[int, int] = field(default_factory=dict)
@@ -127,7 +127,7 @@ class Invariants:
             any(abs(clock_s - other) <= allowed_s for other in of_late)
             for of_late in clocks
         )
-        self.looks[Look.STAMP] += 1
+        self.comparisons[Comparison.STAMP] += 1
         if 2 * agreeing <= len(clocks):
             seen = f"{node} stamps {clock_s:.0f} s off; clocks: {clocks}"
             self.violated("clock of a quorum", seen)
@@ -151,7 +151,7 @@ class Invariants:
             if first_term != entry_term:
                 seen = f"{node}: {index} of term {entry_term}, not {first_term}"
                 self.violated("same entries", seen)
-        self.looks[Look.APPLIED] += bool(calls) and index in self.applied
+        self.comparisons[Comparison.APPLIED] += bool(calls) and index in self.applied
         first = self.applied.setdefault(index, tuple(calls))
         if first != tuple(calls):
             self.violated("same entries", f"{node} applied another entry {index}")
@@ -165,7 +165,7 @@ class Invariants:
     def on_outcome(self, submission: Submission, outcome: Outcome) -> None:
         """See that a proposal is answered once, and a request always alike."""
         submission.outcomes.append(outcome)
-        self.looks[Look.ANSWERED] += 1
+        self.comparisons[Comparison.ANSWERED] += 1
         self._check_error(outcome, submission)
         if len(submission.outcomes) > 1:
             self.violated("answered once", f"{submission}")
@@ -187,19 +187,19 @@ class Invariants:
     def on_read(self, read: Read, outcome: ReadOutcome) -> None:
         """See that a read covers all that was committed before it, or fails."""
         read.outcomes.append(outcome)
-        self.looks[Look.ANSWERED] += 1
+        self.comparisons[Comparison.ANSWERED] += 1
         self._check_error(outcome, read)
         if len(read.outcomes) > 1:
             self.violated("read answered once", f"{read}")
         if isinstance(outcome, ReadPoint):
-            self.looks[Look.READ] += 1
+            self.comparisons[Comparison.READ] += 1
             if outcome.index < read.floor:
                 self.violated("stale read", f"{read}")
 
     def on_wish(self, wish: Wish, outcome: object) -> None:
         """See that who wants other members, or another primary, is answered once."""
         wish.outcomes.append(outcome)
-        self.looks[Look.ANSWERED] += 1
+        self.comparisons[Comparison.ANSWERED] += 1
         self._check_error(outcome, wish)
         if len(wish.outcomes) > 1:
             self.violated("change answered once", f"{wish}")
@@ -218,13 +218,13 @@ class Invariants:
         leader = self.leaders.get(node.term)
         if leader is None:
             self.leaders[node.term] = node.node_id
-            self.looks[Look.LEADER] += 1
+            self.comparisons[Comparison.LEADER] += 1
             for index, term in self.committed_in.items():
                 known = index < node.journal.first_index or (
                     node.journal.has(index)
                     and node.journal.term_at(index) == self.terms.get(index, term)
                 )
-                self.looks[Look.COMPLETE] += term < node.term and known
+                self.comparisons[Comparison.COMPLETE] += term < node.term and known
                 if term < node.term and not known:
                     self.violated(
                         "leader completeness", f"{node.node_id} lacks {index}"
@@ -241,7 +241,7 @@ class Invariants:
                 shared = sorted(one.keys() & other.keys())
                 while shared and one[shared[-1]][2] != other[shared[-1]][2]:
                     shared.pop()
-                self.looks[Look.LOGS] += bool(shared)
+                self.comparisons[Comparison.LOGS] += bool(shared)
                 if any(one[index] != other[index] for index in shared):
                     seen = f"{nodes[i].node_id}, {nodes[k].node_id}, up to {shared[-1]}"
                     self.violated("log matching", seen)
@@ -270,7 +270,7 @@ class Invariants:
             for outcome in submission.outcomes:
                 if not isinstance(outcome, NotAppliedError):
                     continue
-                self.looks[Look.NOT_APPLIED] += 1
+                self.comparisons[Comparison.NOT_APPLIED] += 1
                 if submission.attempt in attempts:
                     self.violated("not applied", f"{submission}: {outcome!r}")
 
@@ -287,6 +287,6 @@ class Invariants:
     def check_digests(self, nodes: Sequence[Machine]) -> None:
         """All states are the same, hash by hash."""
         digests = {node.node_id: node.store.digest() for node in nodes}
-        self.looks[Look.DIGEST] += len(digests) if len(digests) > 1 else 0
+        self.comparisons[Comparison.DIGEST] += len(digests) if len(digests) > 1 else 0
         if len({*digests.values()}) > 1:
             self.violated("equal digests", f"{digests}")

@@ -21,7 +21,7 @@ from sparecode_node.statemachine.feature_level import NEWEST
 from sparecode_node.statemachine.results import Result
 from tests.replication.recording_state import RecordingState
 from tests.simulation.disk import Disk
-from tests.simulation.fault_effects import Bite, Bites
+from tests.simulation.fault_effects import Effect, Effects
 from tests.simulation.invariants import Invariants
 from tests.simulation.network import Network
 
@@ -40,7 +40,7 @@ class World(Protocol):
     raft: RaftSettings
     network: Network
     invariants: Invariants
-    bites: Bites
+    effects: Effects
 
     def run_on(self, node: "Node", act: Callable[[Any], object]) -> bool: ...
     def clocks(self, ids: Collection[str], since: float) -> list[set[float]]:
@@ -137,7 +137,7 @@ class _Applying:
         self._node.disk.burn()
 
     def apply(self, index: int, calls: tuple[Call, ...]) -> tuple[Result, ...]:
-        self._node.disk.burn(Bite.KILL_IN_TRANSACTION)
+        self._node.disk.burn(Effect.KILL_IN_TRANSACTION)
         replica = self._node.replica
         term = replica.engine.raftCurrentTerm if replica else 0
         entry_term = replica.engine.journal.term_at(index) if replica else None
@@ -145,7 +145,7 @@ class _Applying:
             self._node.node_id, term, index, calls, entry_term
         )
         results = self._node.store.state.apply(index, calls)
-        self._node.disk.burn(Bite.KILL_IN_TRANSACTION)
+        self._node.disk.burn(Effect.KILL_IN_TRANSACTION)
         return results
 
 
@@ -167,7 +167,7 @@ class Node:
         self.joins = joins
         self.node_id = node_id
         self.store = store
-        self.disk = Disk(node_id, sim.rng, sim.bites)
+        self.disk = Disk(node_id, sim.rng, sim.effects)
         self._clocks = [(float("-inf"), 0.0)]
         """Since when its clock is off, and how far."""
         self.replica: Replica | None = None
@@ -201,7 +201,7 @@ class Node:
     def stamp(self, proposals: Sequence[Proposal]) -> tuple[Call, ...]:
         """Be the stamper of the replica."""
         at_ms = int(self.wall_s() * 1000)
-        self.sim.bites[Bite.STAMP_BACK] += at_ms < self.sim.invariants.stamped_ms
+        self.sim.effects[Effect.STAMP_BACK] += at_ms < self.sim.invariants.stamped_ms
         self.sim.invariants.stamped_ms = at_ms
         voters = self.journal.configuration.voters
         clocks = self.sim.clocks(voters, self.sim.now - CLOCK_NEWS_S)
@@ -246,7 +246,7 @@ class Node:
 
     def receive(self, peer: str, message: Message, hello: Hello) -> None:
         known = self.journal.configuration.member(peer) is not None
-        self.sim.bites[Bite.NEWER_MEMBER] += not known and peer not in (
+        self.sim.effects[Effect.NEWER_MEMBER] += not known and peer not in (
             self.journal.configuration.removed
         )
         self.sim.run_on(
@@ -284,17 +284,19 @@ class Node:
         delete = journal.deleteEntriesFrom
 
         def counted(position: int) -> None:
-            self.sim.bites[Bite.CONFLICT] += max(0, len(journal) - position)
+            self.sim.effects[Effect.CONFLICT] += max(0, len(journal) - position)
             changed = journal.configured_at
             delete(position)
-            self.sim.bites[Bite.CHANGE_ROLLED_BACK] += journal.configured_at < changed
+            self.sim.effects[Effect.CHANGE_ROLLED_BACK] += (
+                journal.configured_at < changed
+            )
 
         journal.deleteEntriesFrom = counted
 
     def wipe(self, store: Store) -> None:
         """Lose the disk, and get an empty one."""
         self.store = store
-        self.disk = Disk(self.node_id, self.sim.rng, self.sim.bites)
+        self.disk = Disk(self.node_id, self.sim.rng, self.sim.effects)
         self.had_entries = self.had_applied = 0
 
     def remember_what_it_had(self) -> None:
@@ -302,6 +304,6 @@ class Node:
         if self.replica is not None:
             dropped = self.replica.guard.dropped
             refused = sum(dropped[cause] for cause in Refusal)
-            self.sim.bites[Bite.OUTSIDER_HEARD] += refused
+            self.sim.effects[Effect.OUTSIDER_HEARD] += refused
             self.had_entries = self.journal.last_index
             self.had_applied = self.store.state.applied_index

@@ -21,8 +21,8 @@ from sparecode_node.replication.raft.membership_changes import (
     Promote,
     Remove,
 )
-from tests.simulation.comparisons import Look
-from tests.simulation.fault_effects import Bite, Bites
+from tests.simulation.comparisons import Comparison
+from tests.simulation.fault_effects import Effect, Effects
 from tests.simulation.invariants import Invariants, Wish
 from tests.simulation.machines import Node
 
@@ -31,9 +31,9 @@ MACHINES_MORE = 3
 """So many are added in a run, at most."""
 
 _DONE = {
-    AddLearner: Bite.LEARNER_ADDED,
-    Promote: Bite.LEARNER_PROMOTED,
-    Remove: Bite.MEMBER_REMOVED,
+    AddLearner: Effect.LEARNER_ADDED,
+    Promote: Effect.LEARNER_PROMOTED,
+    Remove: Effect.MEMBER_REMOVED,
 }
 
 
@@ -41,7 +41,7 @@ class World(Protocol):
     """The cluster."""
 
     now: float
-    bites: Bites
+    effects: Effects
     invariants: Invariants
     nodes: dict[str, Node]
 
@@ -82,7 +82,7 @@ class Memberships:
         # Who joins begins with members of later than where its log begins.
         known = [found for index, found in journal._configurations if index > 0]
         for one, next_one in itertools.pairwise(known):
-            self.world.invariants.looks[Look.CONFIGURATION] += (
+            self.world.invariants.comparisons[Comparison.CONFIGURATION] += (
                 one.voters != next_one.voters
             )
             if len(one.voters ^ next_one.voters) > 1:
@@ -114,7 +114,7 @@ class Memberships:
                 Promote: node_id in found.voters,
                 Remove: False,
             }[type(change)]
-            self.world.invariants.looks[Look.CHANGE] += 1
+            self.world.invariants.comparisons[Comparison.CHANGE] += 1
             if not (is_so or node_id in found.removed):
                 seen = f"{change}, and the members are {found}"
                 self.world.invariants.violated("changes kept", seen)
@@ -158,7 +158,7 @@ class Memberships:
             if not node.leads or node.is_paused():
                 continue
             if isinstance(change, Remove) and change.node_id == node.node_id:
-                self.world.bites[Bite.PRIMARY_TO_REMOVE] += 1
+                self.world.effects[Effect.PRIMARY_TO_REMOVE] += 1
                 self._transfer(node, self._wish(node))
             else:
                 self._change(node, change, self._wish(node))
@@ -195,9 +195,9 @@ class Memberships:
         self.world.trace(self.world.now, f"{change}: {outcome!r}")
         if isinstance(outcome, int):
             self.acknowledged.append(change)
-            self.world.bites[_DONE[type(change)]] += 1
+            self.world.effects[_DONE[type(change)]] += 1
         else:
-            self.world.bites[Bite.CHANGE_FAILED] += 1
+            self.world.effects[Effect.CHANGE_FAILED] += 1
 
     def _wipe_one(self) -> None:
         """Wipe a machine whose journal all others know by name, if they do without."""

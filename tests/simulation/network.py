@@ -11,7 +11,7 @@ from typing import Protocol
 from sparecode_node.replication.raft import frames
 from sparecode_node.replication.raft.admission import Hello
 from sparecode_node.replication.raft.frames import Message
-from tests.simulation.fault_effects import Bite, Bites
+from tests.simulation.fault_effects import Effect, Effects
 
 STEP_S = 0.02
 """How far the clock moves between two looks at what is due."""
@@ -62,10 +62,10 @@ class Network:
         ids: Iterable[str],
         rng: random.Random,
         manners: Manners,
-        bites: Bites | None = None,
+        effects: Effects | None = None,
     ) -> None:
         self.ids = list(ids)
-        self.bites = Bites() if bites is None else bites
+        self.effects = Effects() if effects is None else effects
         self.rng = rng
         self.manners = manners
         self.now = 0.0
@@ -100,12 +100,12 @@ class Network:
             return
         pair = frozenset((source, target))
         if pair not in self._up:
-            self.bites[Bite.MESSAGE_LOST] += 1
+            self.effects[Effect.MESSAGE_LOST] += 1
             return  # Cut, and not noticed yet.
         delay = self.rng.uniform(0.001, 0.02)
         if self.rng.random() < self.hiccups + self.slowness:
             delay += self.rng.uniform(LATE_S, 0.6)
-            self.bites[Bite.MESSAGE_LATE] += 1
+            self.effects[Effect.MESSAGE_LATE] += 1
         due = self.now + delay
         queue = self._parcels[source, target]
         if queue and self.manners is not Manners.CHAOS:
@@ -116,7 +116,7 @@ class Network:
         parcel = Parcel(due, data, self._epochs[pair], hello, self._sent)
         queue.append(parcel)
         if self.manners is Manners.CHAOS and self.rng.random() < 0.02:
-            self.bites[Bite.MESSAGE_TWICE] += 1
+            self.effects[Effect.MESSAGE_TWICE] += 1
             queue.append(replace(parcel, due=due + self.rng.uniform(0, 0.5)))
 
     def reset(self, a: str, b: str) -> None:
@@ -132,8 +132,8 @@ class Network:
             if self.manners is Manners.FIFO or self.rng.random() < 0.5:
                 survivors = []
             gone = len(queue) - len(survivors)
-            self.bites[
-                Bite.MESSAGE_CUT if direction in self.blocked else Bite.MESSAGE_LOST
+            self.effects[
+                Effect.MESSAGE_CUT if direction in self.blocked else Effect.MESSAGE_LOST
             ] += gone
             late = self.rng.uniform(0, 0.8)
             self._parcels[direction] = [replace(p, due=p.due + late) for p in survivors]
@@ -221,7 +221,7 @@ class Network:
                 continue
             if self.nodes[target].is_paused():
                 # Counted once for each message: when it becomes due.
-                self.bites[Bite.MESSAGE_KEPT_WAITING] += sum(
+                self.effects[Effect.MESSAGE_KEPT_WAITING] += sum(
                     now - STEP_S < p.due <= now for p in queue
                 )
                 continue
@@ -249,9 +249,9 @@ class Network:
         last = self._arrived.get((source, target), 0)
         self._arrived[source, target] = max(last, parcel.number)
         epoch = self._epochs[frozenset((source, target))]
-        self.bites[Bite.MESSAGE_REORDERED] += parcel.number < last
-        self.bites[Bite.MESSAGE_OF_OLD_LINK] += parcel.epoch < epoch
-        self.bites[Bite.MESSAGE_BURST] += parcel.stalled
+        self.effects[Effect.MESSAGE_REORDERED] += parcel.number < last
+        self.effects[Effect.MESSAGE_OF_OLD_LINK] += parcel.epoch < epoch
+        self.effects[Effect.MESSAGE_BURST] += parcel.stalled
 
     # --- Partitions
 

@@ -4,7 +4,7 @@
 from typing import Protocol
 
 from sparecode_node.replication.raft.read_index import ReadPoint
-from tests.simulation.comparisons import Look
+from tests.simulation.comparisons import Comparison
 from tests.simulation.invariants import Invariants, Read, Submission
 from tests.simulation.machines import Node
 from tests.simulation.memberships import Memberships
@@ -54,7 +54,7 @@ def heal(world: World, seconds: float) -> bool:
             if read is None or _refused(read):
                 read = world.read(world.nodes[leader])
             elif read.outcomes:
-                world.invariants.looks[Look.HEALED] += 1
+                world.invariants.comparisons[Comparison.HEALED] += 1
                 return True
     return False
 

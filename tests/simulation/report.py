@@ -6,8 +6,8 @@ from typing import Any
 
 from tests.results import FOLDER, keep, now_and_here, row
 from tests.simulation.campaign import Verdict
-from tests.simulation.comparisons import Look
-from tests.simulation.fault_effects import Bite
+from tests.simulation.comparisons import Comparison
+from tests.simulation.fault_effects import Effect
 
 PAGE = FOLDER / "simulation.md"
 DESIGN = "../../node/sparecode_node/replication/DESIGN.md"
@@ -30,8 +30,11 @@ def record_campaign(nodes: int, first: int, verdict: Verdict) -> None:
             "acknowledged": outcome.acknowledged,
             "codes": outcome.codes_accepted,
             "violations": len(outcome.violations),
-            "bites": {bite.name: outcome.bites[bite] for bite in Bite},
-            "looks": {look.name: outcome.looks[look] for look in Look},
+            "effects": {effect.name: outcome.effects[effect] for effect in Effect},
+            "comparisons": {
+                comparison.name: outcome.comparisons[comparison]
+                for comparison in Comparison
+            },
         },
     )
 
@@ -47,7 +50,7 @@ def _record(name: str, numbers: dict[str, Any]) -> None:
 
 def page(results: dict[str, Any]) -> str:
     """Return the page."""
-    campaigns = [r for name, r in sorted(results.items()) if "bites" in r]
+    campaigns = [r for name, r in sorted(results.items()) if "effects" in r]
     lines = [
         "# What the simulation has shown",
         "",
@@ -73,10 +76,10 @@ def page(results: dict[str, Any]) -> str:
         row("codes and tokencodes spent", *(f"{c['codes']:,}" for c in campaigns)),
     ]
     lines += [
-        row(bite.value, *(f"{c['bites'].get(bite.name, 0):,}" for c in campaigns))
-        for bite in Bite
+        row(effect.value, *(f"{c['effects'].get(effect.name, 0):,}" for c in campaigns))
+        for effect in Effect
     ]
-    if any("looks" in campaign for campaign in campaigns):
+    if any("comparisons" in campaign for campaign in campaigns):
         lines += ["", *_compared(campaigns)]
     if planted := results.get("planted"):
         lines += ["", "## Planted bugs", ""]
@@ -101,9 +104,13 @@ def _compared(campaigns: Sequence[dict[str, Any]]) -> list[str]:
         row("---", *("---:" for _ in campaigns)),
         *(
             row(
-                look.value, *(_number(c.get("looks", {}), look.name) for c in campaigns)
+                comparison.value,
+                *(
+                    _number(c.get("comparisons", {}), comparison.name)
+                    for c in campaigns
+                ),
             )
-            for look in Look
+            for comparison in Comparison
         ),
     ]
 

@@ -23,7 +23,7 @@ from sparecode_node.statemachine.results import (
     EmergencyAccessSaved,
     Result,
 )
-from tests.simulation.comparisons import Look
+from tests.simulation.comparisons import Comparison
 from tests.simulation.invariants import Invariants, Machine, Submission
 from tests.simulation.people import GUESSED, IssuedSet
 
@@ -84,7 +84,7 @@ class CodeRules(Invariants):
         self.done[key.caller, key.method, key.request_id].add(index)
         command, outcome = submission.call.command, submission.outcomes[-1]
         place = (key.caller, key.method, key.request_id), index
-        self.looks[Look.REPEATED] += place in self.told
+        self.comparisons[Comparison.REPEATED] += place in self.told
         if (first := self.told.setdefault(place, outcome)) != outcome:
             seen = f"{submission.request_id}: {first}, and then {outcome}"
             self.violated("one answer", seen)
@@ -99,7 +99,7 @@ class CodeRules(Invariants):
         if outcome.decision is Decision.ACCEPTED:
             self._let_in(submission, command, index)
         elif command.user_id == GUESSED:
-            self.looks[Look.WRONG] += 1
+            self.comparisons[Comparison.WRONG] += 1
 
     def _let_in(
         self, submission: Submission, command: Authenticate, index: int
@@ -110,7 +110,7 @@ class CodeRules(Invariants):
         who[submission.request_id] = Accepted(
             submission.request_id, what, codes[0].set_id if codes else "", index
         )
-        self.looks[Look.SPENT] += len(who) == 1
+        self.comparisons[Comparison.SPENT] += len(who) == 1
         if len(who) > 1:
             self.violated("spent once", f"{what} by {sorted(who)}")
         if command.user_id == GUESSED:
@@ -139,7 +139,7 @@ class CodeRules(Invariants):
                 self.violated("nothing lost", seen)
             if applied != reference.last_index:
                 continue
-            self.looks[Look.REFERENCE] += 1
+            self.comparisons[Comparison.REFERENCE] += 1
             if node.store.digest() != reference.digest:
                 self.violated("equal digests", f"{node.node_id} and the log again")
 
@@ -154,7 +154,7 @@ class CodeRules(Invariants):
         }
         for key, indexes in self.done.items():
             for index in indexes:
-                self.looks[Look.TOLD] += 1
+                self.comparisons[Comparison.TOLD] += 1
                 if key not in logged.get(index, ()):
                     self.violated("nothing lost", f"{key} is not at {index}")
             times = sorted(reference.times_ms.get(index, 0) for index in indexes)
@@ -183,14 +183,14 @@ class CodeRules(Invariants):
         if since is None or since > accepted.index:
             self.violated("only issued codes", f"{accepted}")
             return
-        self.looks[Look.ISSUED] += 1
+        self.comparisons[Comparison.ISSUED] += 1
         for other_id, index in saved.items():
             later = since < index < accepted.index
             if later and self.sets[other_id].user == issued.user:
                 seen = f"{accepted}: {other_id} was issued at {index}"
                 self.violated("no void code", seen)
         if issued.lifetime_ms is not None:
-            self.looks[Look.ENDING] += 1
+            self.comparisons[Comparison.ENDING] += 1
             end = reference.times_ms[since] + issued.lifetime_ms
             if reference.times_ms[accepted.index] >= end:
                 self.violated("no code after its end", f"{accepted}, issued at {since}")

@@ -13,8 +13,8 @@ from sparecode_node.replication.snapshots.store import (
     BrokenSnapshotError,
     Manifest,
 )
-from tests.simulation.comparisons import Look
-from tests.simulation.fault_effects import Bite, Bites
+from tests.simulation.comparisons import Comparison
+from tests.simulation.fault_effects import Effect, Effects
 from tests.simulation.invariants import Invariants
 from tests.simulation.machines import Node
 from tests.simulation.network import Network
@@ -28,7 +28,7 @@ class World(Protocol):
     nodes: dict[str, Node]
     network: Network
     invariants: Invariants
-    bites: Bites
+    effects: Effects
 
     def live(self) -> list[Node]: ...
     def run_on(self, node: Node, act: Callable[[Any], object]) -> bool: ...
@@ -50,8 +50,8 @@ class SnapshotTraffic:
             if node.is_up() and not node.is_paused():
                 self._fetch(node, faulty=faulty)
 
-    def _count(self, bite: Bite) -> None:
-        self._world.bites[bite] += 1
+    def _count(self, effect: Effect) -> None:
+        self._world.effects[effect] += 1
 
     # --- Taking
 
@@ -85,7 +85,7 @@ class SnapshotTraffic:
             )
         except (OSError, SnapshotRefusedError):
             return  # As in production: it is tried again.
-        self._count(Bite.SNAPSHOT_TAKEN)
+        self._count(Effect.SNAPSHOT_TAKEN)
 
     # --- Fetching
 
@@ -136,14 +136,14 @@ class SnapshotTraffic:
         except (OSError, SnapshotRefusedError):
             return  # As in production: it is tried again.
         except BrokenSnapshotError:
-            self._count(Bite.CHUNK_REFUSED)
+            self._count(Effect.CHUNK_REFUSED)
 
     def _install(self, node: Node, replica: Replica, manifest: Manifest) -> None:
         invariants = self._world.invariants
         before = replica.engine.raftCommitIndex
         replica.install(manifest)
-        self._count(Bite.SNAPSHOT_INSTALLED)
-        invariants.looks[Look.INSTALLED] += 1
+        self._count(Effect.SNAPSHOT_INSTALLED)
+        invariants.comparisons[Comparison.INSTALLED] += 1
         if manifest.index <= before:
             invariants.violated("never back", f"{node.node_id}: {manifest}")
         if manifest.index > max(invariants.applied, default=0):

@@ -12,7 +12,7 @@ from sparecode_node.statemachine.commands import Call
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.results import Result
 from tests.simulation.disk import Disk
-from tests.simulation.fault_effects import Bite
+from tests.simulation.fault_effects import Effect
 
 KEPT = 30
 """Commits that a power cut may take back: SQLite's WAL is not synced by each."""
@@ -36,15 +36,15 @@ class _Connection(sqlite3.Connection):
         if not hasattr(self, "images"):
             return super().execute(sql, *args)
         if sql == "COMMIT":
-            self.disk.burn(Bite.KILL_IN_TRANSACTION)
+            self.disk.burn(Effect.KILL_IN_TRANSACTION)
             if self.disk.full:
-                self.disk.bites[Bite.DISK_FULL] += 1
+                self.disk.effects[Effect.DISK_FULL] += 1
                 raise sqlite3.OperationalError("database or disk is full")
         before = self.total_changes
         cursor = super().execute(sql, *args)
         if sql == "COMMIT" or (not self.in_transaction and self.total_changes > before):
             self.keep()
-            self.disk.burn(Bite.KILL_IN_TRANSACTION)
+            self.disk.burn(Effect.KILL_IN_TRANSACTION)
         elif sql.startswith("PRAGMA wal_checkpoint"):
             # What a checkpoint has written back is there for good.
             self.images.clear()

@@ -4,7 +4,7 @@
 import pytest
 
 from tests.simulation.codes import CodesCluster, scenario
-from tests.simulation.fault_effects import Bite
+from tests.simulation.fault_effects import Effect
 from tests.simulation.faults import Profile
 from tests.simulation.scenarios import Scenario
 from tests.simulation.sqlite_store import SqliteStore
@@ -51,7 +51,7 @@ def test_codes_are_used_in_the_simulation() -> None:
         sim.run()
         accepted += len(sim.rules.accepted)
         acknowledged += len(sim.rules.acked)
-        repeated += sim.bites[Bite.REPEATED]
+        repeated += sim.effects[Effect.REPEATED]
     assert accepted > 40
     assert acknowledged > 150
     assert repeated > 20
@@ -59,6 +59,6 @@ def test_codes_are_used_in_the_simulation() -> None:
 
 def test_a_seed_with_codes_is_a_run() -> None:
     one, other = run(11, 3), run(11, 3)
-    assert one.bites == other.bites
+    assert one.effects == other.effects
     assert one.invariants.applied == other.invariants.applied
     assert one.now == other.now

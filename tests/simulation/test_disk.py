@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.simulation.disk import SECTOR, Disk
-from tests.simulation.fault_effects import Bite
+from tests.simulation.fault_effects import Effect
 
 Seen = set[tuple[str, bytes]]
 
@@ -157,4 +157,4 @@ def test_a_full_disk_takes_a_part_and_says_so() -> None:
         file.append(b"12345678")
     assert b"12345678".startswith(disk.read("log"))
     assert disk.read("log") != b"12345678"
-    assert disk.bites[Bite.DISK_FULL] == 1
+    assert disk.effects[Effect.DISK_FULL] == 1

@@ -7,8 +7,8 @@ import pytest
 
 from tests.simulation import planted
 from tests.simulation.campaign import EVERY_FAULT_FROM_SEEDS, Outcome, Verdict
-from tests.simulation.comparisons import Look, Looks
-from tests.simulation.fault_effects import Bite, Bites
+from tests.simulation.comparisons import Comparison, Comparisons
+from tests.simulation.fault_effects import Effect, Effects
 from tests.simulation.hunt import broken_promises
 from tests.simulation.patches import patched
 from tests.simulation.planted import Bug
@@ -56,8 +56,8 @@ def test_code_that_falls_over_is_not_found(
 
 EVERYTHING = Outcome(
     seeds=EVERY_FAULT_FROM_SEEDS,
-    bites=Bites(dict.fromkeys(Bite, 1)),
-    looks=Looks(dict.fromkeys(Look, 1)),
+    effects=Effects(dict.fromkeys(Effect, 1)),
+    comparisons=Comparisons(dict.fromkeys(Comparison, 1)),
 )
 
 
@@ -67,22 +67,24 @@ def test_a_campaign_in_which_everything_bit_and_was_looked_at_holds() -> None:
     assert not Verdict(replace(EVERYTHING, seeds=0), 1.0).holds
 
 
-@pytest.mark.parametrize("bite", Bite)
-def test_a_campaign_in_which_a_fault_never_bit_has_failed(bite: Bite) -> None:
+@pytest.mark.parametrize("effect", Effect)
+def test_a_campaign_in_which_a_fault_never_bit_has_failed(effect: Effect) -> None:
     """Each of them, changes of members too."""
-    most = replace(EVERYTHING, bites=EVERYTHING.bites - Bites({bite: 1}))
+    most = replace(EVERYTHING, effects=EVERYTHING.effects - Effects({effect: 1}))
     failed = Verdict(most, 1.0)
-    assert failed.never_bit == [bite]
+    assert failed.absent_effects == [effect]
     assert not failed.holds
     assert Verdict(replace(most, seeds=EVERY_FAULT_FROM_SEEDS - 1), 1.0).holds
 
 
-@pytest.mark.parametrize("look", Look)
+@pytest.mark.parametrize("comparison", Comparison)
 def test_a_campaign_in_which_a_check_had_nothing_to_compare_has_failed(
-    look: Look,
+    comparison: Comparison,
 ) -> None:
-    most = replace(EVERYTHING, looks=EVERYTHING.looks - Looks({look: 1}))
+    most = replace(
+        EVERYTHING, comparisons=EVERYTHING.comparisons - Comparisons({comparison: 1})
+    )
     failed = Verdict(most, 1.0)
-    assert failed.never_looked == [look]
+    assert failed.absent_comparisons == [comparison]
     assert not failed.holds
-    assert Verdict(most, 1.0, recording=True).holds == look.of_codes
+    assert Verdict(most, 1.0, recording=True).holds == comparison.of_codes

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.simulation.cluster import SimCluster
-from tests.simulation.fault_effects import Bite
+from tests.simulation.fault_effects import Effect
 from tests.simulation.faults import Profile
 from tests.simulation.protections import FOUND_AT_RANDOM
 from tests.simulation.scenarios import Scenario
@@ -38,8 +38,8 @@ def test_faults_strike_and_work_is_done_all_the_same() -> None:
         sim.run()
         assert sim.invariants.acked
     assert sum(len(sim.invariants.acked) for sim in sims) > 30
-    assert sum(sim.bites[Bite.KILL] for sim in sims)
-    assert sum(sim.bites[Bite.POWER_LOSS] for sim in sims)
+    assert sum(sim.effects[Effect.KILL] for sim in sims)
+    assert sum(sim.effects[Effect.POWER_LOSS] for sim in sims)
     assert sum(len(sim.invariants.leaders) for sim in sims) > 6
 
 
@@ -48,7 +48,9 @@ def test_a_seed_is_a_run() -> None:
     for _ in range(2):
         sim = SimCluster(11, Scenario())
         sim.run()
-        runs.append((sim.bites, sim.invariants.applied, sim.invariants.acked, sim.now))
+        runs.append(
+            (sim.effects, sim.invariants.applied, sim.invariants.acked, sim.now)
+        )
     assert runs[0] == runs[1]
 
 

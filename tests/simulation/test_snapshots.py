@@ -7,7 +7,7 @@ from sparecode_node.replication.errors import OutcomeUnknownError
 from sparecode_node.replication.settings import RaftSettings
 from tests.replication.recording_state import call
 from tests.simulation.cluster import SimCluster
-from tests.simulation.fault_effects import Bite
+from tests.simulation.fault_effects import Effect
 from tests.simulation.faults import Profile
 from tests.simulation.invariants import Submission
 from tests.simulation.machines import Node
@@ -49,7 +49,7 @@ def test_a_follower_behind_the_log_is_sent_a_snapshot(seed: int) -> None:
         away = leave_behind(sim)
         sim.reconnect()
         assert sim.heal(seconds=5)
-        assert sim.bites[Bite.SNAPSHOT_INSTALLED] == 1
+        assert sim.effects[Effect.SNAPSHOT_INSTALLED] == 1
         assert away.journal.first_index > 1
         sim.check()
     assert sim.invariants.violations == {}
@@ -61,7 +61,7 @@ def test_the_cluster_serves_while_a_snapshot_is_installed() -> None:
         away = leave_behind(sim)
         sim.reconnect()
         written = write(sim, 30, "during")
-        assert sim.bites[Bite.SNAPSHOT_INSTALLED] >= 1
+        assert sim.effects[Effect.SNAPSHOT_INSTALLED] >= 1
         assert all(s.request_id in sim.invariants.acked for s in written)
         assert sim.heal(seconds=5)
         assert away.store.applied()[written[-1].request_id]
@@ -94,7 +94,7 @@ def test_what_a_stranded_leader_has_is_gone_when_a_snapshot_comes(seed: int) -> 
         sim.reconnect()
         assert sim.heal(seconds=5)
         # The log is so short that it may be compacted again while the first is on its way.
-        assert sim.bites[Bite.SNAPSHOT_INSTALLED] >= 1
+        assert sim.effects[Effect.SNAPSHOT_INSTALLED] >= 1
         sim.check()
         states = [node.store.applied() for node in sim.live()]
     assert all(isinstance(s.outcomes[0], OutcomeUnknownError) for s in lost)
@@ -119,8 +119,11 @@ def install_with_a_kill(after: int, *, power: bool) -> tuple[bool, dict[str, str
         if not sim.heal(seconds=5):
             sim.invariants.violated("progress", sim.describe())
         sim.check()
-    killed = Bite.KILL_IN_FILE_OPERATION in sim.bites
-    return killed or Bite.KILL_IN_TRANSACTION in sim.bites, sim.invariants.violations
+    killed = Effect.KILL_IN_FILE_OPERATION in sim.effects
+    return (
+        killed or Effect.KILL_IN_TRANSACTION in sim.effects,
+        sim.invariants.violations,
+    )
 
 
 @pytest.mark.parametrize("power", [False, True], ids=["killed", "power cut"])
@@ -163,15 +166,15 @@ def test_the_log_stays_short_under_load() -> None:
 
 def test_snapshots_are_taken_sent_and_spoiled_in_the_simulation() -> None:
     """What never happens is not tested."""
-    struck: set[Bite] = set()
+    struck: set[Effect] = set()
     for seed in range(40):
         sim = SimCluster(seed, Scenario(profile=Profile.PARTITIONS))
         sim.run()
-        struck |= set(sim.bites)
+        struck |= set(sim.effects)
     assert struck > {
-        Bite.SNAPSHOT_TAKEN,
-        Bite.SNAPSHOT_INSTALLED,
-        Bite.CHUNK_REFUSED,
+        Effect.SNAPSHOT_TAKEN,
+        Effect.SNAPSHOT_INSTALLED,
+        Effect.CHUNK_REFUSED,
     }
 
 
