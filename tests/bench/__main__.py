@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Measure Sparecode against what this machine can do: `make bench`.
+Measure Sparecode against the ceilings of this machine: `make bench`.
 
-Real processes, mutual TLS, everything durable. The tables are printed, and
-written to `var/bench.json` as they grow; the curves to `var/bench.png`.
+Uses real processes, mutual TLS and durable writes. Prints the tables, and writes
+them to `var/bench.json` after each part and the charts to `var/bench.png`.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from tests.bench.report import ALL_OF_IT, Report
 from tests.results import ROOT
 
 GROWING = (1000, 10_000)
-"""So many users, and then as many as the large estate has."""
+"""Numbers of users that the large estate is compared with."""
 
 
 def main() -> int:
@@ -48,18 +48,20 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "var" / "bench.json")
     arguments = parser.parse_args()
     if arguments.users <= GROWING[0]:
-        parser.error(f"--users: more than {GROWING[0]}, against which they are held")
+        parser.error(
+            f"--users must be more than {GROWING[0]}, which they are compared with"
+        )
     if arguments.seconds <= 0:
-        parser.error("--seconds: more than 0")
+        parser.error("--seconds must be more than 0")
     if not shutil.which("strace"):
-        parser.error("strace is not installed (make system-packages)")
+        parser.error("strace is not installed; run `make system-packages`")
     command = f"make bench USERS={arguments.users} SECONDS={arguments.seconds:g}"
     console, report = Console(), Report(path=arguments.out, command=command)
     began = time.monotonic()
-    report.write()  # Else the last run's would pass for that of one that is broken off.
+    report.write()  # Otherwise an interrupted run would leave the previous results.
     with tempfile.TemporaryDirectory(prefix="sparecode-bench-") as name:
         folder = Path(name)
-        console.print("What this machine can do ...")
+        console.print("Ceilings of this machine ...")
         limits = measure_machine(report, folder, arguments.seconds)
         bench = Bench(report, limits, arguments.seconds, console)
         measure(bench, folder, arguments.users)
@@ -72,7 +74,7 @@ def main() -> int:
 
 
 def measure_machine(report: Report, folder: Path, seconds: float) -> Limits:
-    """Measure the ceilings, before anything else."""
+    """Measure and report the ceilings."""
     certificates = set_up(folder / "certificates")
     limits = ceilings.measure(certificates, folder, (1, 8, 64, 256), seconds)
     for clients, measured in limits.echo.items():
@@ -89,7 +91,7 @@ def measure_machine(report: Report, folder: Path, seconds: float) -> Limits:
 
 
 def measure(bench: Bench, folder: Path, users: int) -> None:
-    """Measure everything, each on the estate that it needs."""
+    """Measure every part, each on the estate that it needs."""
 
     def part(name: str, work: Callable[[], object]) -> None:
         with bench.part(name):
@@ -156,13 +158,13 @@ def measure(bench: Bench, folder: Path, users: int) -> None:
 
 
 def production(directory: Path, users: int, *, nodes: int) -> Estate:
-    """Return a cluster with the production hashing, each node in its session."""
+    """Return a cluster with production hashing, each node in its own session."""
     population = Population(users=users, profile="production", own_token_each=2)
     return Estate(directory, population, nodes=nodes, own_sessions=True)
 
 
 def estate(directory: Path, users: int, *, nodes: int = 3) -> Estate:
-    """Return a cluster with cheap hashing, and so many users in it."""
+    """Return a cluster with cheap hashing and *users* users."""
     population = Population(users=users, profile="testing")
     return Estate(directory, population, nodes=nodes)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What administrators do: issue, read, and issue for many at once (h, i)."""
+"""Work of administrators: issue, read, bulk issue, policy changes (c, h, i)."""
 
 import asyncio
 import contextlib
@@ -20,14 +20,14 @@ from tests.bench.harness import ROUNDS, Bench
 
 BULK_SETS = 1000
 BULK_SETS_OF_PRODUCTION = 60
-"""Each hash costs a thousand times as much."""
+"""Fewer, because each hash costs a thousand times as much."""
 BULK_CODES_PER_S = 4 * RateLimits().codes
 BESIDE_MIN = 3
-"""Loads during a bulk issue, for a median."""
+"""Loads that a bulk issue must outlast, for a median."""
 
 
 def issuing(bench: Bench, estate: Estate) -> None:
-    """Measure sets of 10 and of 50 codes."""
+    """Measure issuing sets of 10 and of 50 codes."""
     for count in (10, 50):
         for clients in (1, 8):
             bench.median_run(
@@ -40,7 +40,7 @@ def issuing(bench: Bench, estate: Estate) -> None:
 
 
 def growth(bench: Bench, estates: Sequence[Estate]) -> None:
-    """Measure how issuing and reading grow with what is stored."""
+    """Measure issuing and reading on estates of different size."""
     seconds = min(2.0, bench.seconds)
 
     def at_each(work: str, load: Callable[[Estate], Run]) -> None:
@@ -69,7 +69,7 @@ def growth(bench: Bench, estates: Sequence[Estate]) -> None:
 
 
 def reading(bench: Bench, estate: Estate) -> None:
-    """Measure reads, and what one costs each node (h)."""
+    """Measure reads, and the cost of a read on each node (h)."""
     for stale, name in ((False, "linearizable"), (True, "stale")):
         for clients in (1, 8, 64):
             bench.median_run(
@@ -111,10 +111,10 @@ def reading(bench: Bench, estate: Estate) -> None:
 
 def policies(bench: Bench, estate: Estate) -> None:
     """
-    See that changes of the policy cost the primary nothing, however much is stored (c).
+    Check that policy changes cause no election, however much is stored (c).
 
-    The thread that applies one sends no heartbeat meanwhile, and some of them count all
-    codes that live.
+    The thread that applies a change sends no heartbeat meanwhile, and some changes
+    count all live codes.
     """
     users = estate.population.users
     words = f"elections while the policy changes, {users} users"
@@ -150,7 +150,7 @@ async def _policy_changes_ms(estate: Estate) -> tuple[list[float], list[float]]:
 
 @contextlib.asynccontextmanager
 async def _administrator(estate: Estate) -> AsyncIterator[AsyncAdmin]:
-    """Sign an administrator in who knows all nodes."""
+    """Yield a signed-in administrator that is connected to all nodes."""
     async with AsyncAdmin(
         [node.admin_address for node in estate.cluster.nodes],
         ca=estate.cluster.members_ca,
@@ -160,14 +160,14 @@ async def _administrator(estate: Estate) -> AsyncIterator[AsyncAdmin]:
 
 
 def bulk(bench: Bench, estate: Estate) -> None:
-    """See that authentication goes on during a bulk issue (i)."""
+    """Check that authentication stays fast during a bulk issue (i)."""
     _beside_a_bulk(
         bench, estate, BULK_SETS, "cheap hashing", lambda: bench.codes(estate, 1)
     )
 
 
 def bulk_of_production(bench: Bench, estate: Estate) -> None:
-    """See the same where issuing hashes as in production (i)."""
+    """Check the same with production hashing (i)."""
     seconds = min(3.0, bench.seconds)
     _beside_a_bulk(
         bench,
@@ -203,18 +203,18 @@ def _beside_a_bulk(
         took_s = issuing.ended_at - began
     if issuing.issued != sets:
         raise RuntimeError(f"{issuing.issued} sets were issued, not {sets}")
-    beside = runs[:-1]  # The bulk ends within the last one.
-    if len(beside) < BESIDE_MIN:
-        raise RuntimeError(f"the bulk issue ended after {len(beside)} loads")
-    beside.sort(key=lambda run: run.measured.p50_ms)
-    middle = beside[(len(beside) - 1) // 2]
+    complete = runs[:-1]  # The bulk issue ends during the last run.
+    if len(complete) < BESIDE_MIN:
+        raise RuntimeError(f"the bulk issue ended after {len(complete)} loads")
+    complete.sort(key=lambda run: run.measured.p50_ms)
+    middle = complete[(len(complete) - 1) // 2]
     bench.report.add_load(
         f"authenticate, codes, {words}, during a bulk issue",
         middle.measured,
         middle.cpu_ms,
         clients=1,
     )
-    during = statistics.median(run.measured.p50_ms for run in beside)
+    during = statistics.median(run.measured.p50_ms for run in complete)
     bench.report.add(
         f"a bulk issue of {sets} sets, {words}",
         issued=issuing.issued,
@@ -232,9 +232,9 @@ def _beside_a_bulk(
 
 class _BulkIssue:
     """
-    Issues many sets meanwhile, as `sparecode emergency bulk` does from a file.
+    Issues many sets in another thread, as `sparecode emergency bulk` does from a file.
 
-    Four times as fast as an administrator may by default, so that it comes to its end.
+    The rate is four times an administrator's default, so that it finishes in time.
     """
 
     def __init__(self, estate: Estate, sets: int) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Passcodes: one node and three, through whichever, with either hashing (a, b, d)."""
+"""Authentication: one node and three, through any node, with either hashing (a-e)."""
 
 import functools
 import statistics
@@ -22,16 +22,16 @@ from tests.bench.probes import count_syncs
 
 KINDS = {"code": "codes", "token": "TOTP"}
 EVALUATIONS = 2
-"""Of Argon2id for each attempt (T4)."""
+"""Argon2id evaluations per attempt (T4)."""
 
 
 def production(bench: Bench, estate: Estate) -> None:
     """
-    Measure what the production hashing leaves (a).
+    Measure three nodes with production hashing (a).
 
-    Each node is in a session of its own, as services on one machine are. That Linux
-    deals the cores out between them has long pieces of hashing done at once, so that
-    more is hashed; and answers wait for their turn, also those to whom is shed (e).
+    Each node has its own session, like services on one machine. Linux divides the
+    cores between sessions, so hashing runs in longer pieces and more is hashed. But
+    answers wait for their turn, including those to shed calls (e).
     """
     runs, share = _share_of_all_cores(
         bench, estate, "separate sessions", (*CLIENTS, MANY)
@@ -56,10 +56,10 @@ def production(bench: Bench, estate: Estate) -> None:
 
 def one_session(bench: Bench, estate: Estate) -> None:
     """
-    Measure the same where a node's answers go before any node's hashing (e).
+    Measure the same where answers have priority over the hashing of any node (e).
 
-    Priorities hold between all threads, as they do on a machine of its own. What it
-    costs to break hashing off for each answer is told too, as a share of (a).
+    Priorities hold between all threads, as on separate machines. The report also shows
+    the throughput with these interruptions of hashing, as the share that (a) bounds.
     """
     estate.start_in_one_session()
     runs, share = _share_of_all_cores(bench, estate, "one session", (64, MANY))
@@ -73,7 +73,7 @@ def one_session(bench: Bench, estate: Estate) -> None:
 
 
 def one_node_production(bench: Bench, estate: Estate) -> None:
-    """Measure one node, which has all cores, with the production hashing."""
+    """Measure one node with production hashing, which has all cores."""
     run = _hashing(bench, estate, "one node", (*CLIENTS, MANY))[MANY]
     check_shedding(bench, run, "production hashing, one node")
     _hashing(bench, estate, "one node", CLIENTS, kind="token")
@@ -83,13 +83,13 @@ def _share_of_all_cores(
     bench: Bench, estate: Estate, where: str, crowds: tuple[int, ...]
 ) -> tuple[dict[int, Run], float]:
     """
-    Return what crowds get, and 64 clients' share of what all cores can hash.
+    Return the runs of each crowd, and the share of the ceiling that 64 clients reach.
 
-    That is measured before and after them, since what other machines on the same host
-    do to its memory changes within minutes, by more than what is to be found.
+    The ceiling is measured before and after the runs. Other guests of the host change
+    its memory speed within minutes, by more than the difference to be measured.
     """
     before = _ceiling_per_s(estate)
-    # Whoever starts is elected, so not around that.
+    # Starting nodes elects a primary: count elections only from here on.
     with bench.no_election(
         estate,
         f"elections, production hashing, {where}, up to {max(crowds)} clients",
@@ -104,7 +104,7 @@ def _share_of_all_cores(
 
 
 def _ceiling_per_s(estate: Estate) -> float:
-    """Return how many attempts all cores can hash in a second, with no node running."""
+    """Return how many attempts all cores can hash per second while no node runs."""
     estate.stop()
     found = statistics.median(argon2id_per_s() for _ in range(5)) / EVALUATIONS
     estate.start()
@@ -120,11 +120,11 @@ def _hashing(
     kind: str = "code",
     via: list[LocalNode] | None = None,
 ) -> dict[int, Run]:
-    # Each token shows a tokencode that is good once; of codes there are more.
+    # Each token shows one usable tokencode at a time; codes are more plentiful.
     most_s = 1.5 if kind == "token" else 3.0
 
     def run(clients: int) -> Run:
-        # Whoever begins in the same moment is shed together; that is the warm-up.
+        # Clients that start in one moment are shed together: that is the warm-up.
         seconds = min(10.0 if clients == MANY else most_s, bench.seconds * 2)
         return estate.authenticate(
             kind=kind,
@@ -146,7 +146,7 @@ def _hashing(
 
 
 def check_throughput(bench: Bench, run: Run, best: float, words: str) -> None:
-    """See that a crowd gets as much as a few do (e)."""
+    """Check that a crowd gets the throughput of a few clients (e)."""
     bench.target(
         "(e)",
         f"{words}, {MANY} clients: share of the best throughput",
@@ -157,7 +157,7 @@ def check_throughput(bench: Bench, run: Run, best: float, words: str) -> None:
 
 
 def check_shedding(bench: Bench, run: Run, words: str) -> None:
-    """See that who is shed hears of it soon, and when to come again (e)."""
+    """Check that shed calls are answered soon, with a retry hint (e)."""
     measured = run.measured
     shed = measured.codes.get("RESOURCE_EXHAUSTED", 0)
     who = f"{words}, {MANY} clients"
@@ -183,7 +183,7 @@ def check_shedding(bench: Bench, run: Run, words: str) -> None:
 
 
 def one_node(bench: Bench, estate: Estate) -> None:
-    """Measure one node alone."""
+    """Measure one node with cheap hashing."""
     for clients in CLIENTS:
         bench.median_run(
             "authenticate, codes, one node",
@@ -199,7 +199,7 @@ def one_node(bench: Bench, estate: Estate) -> None:
 
 
 def three_nodes(bench: Bench, estate: Estate) -> float:
-    """Measure three nodes (b); return the best throughput."""
+    """Measure three nodes with cheap hashing (b); return the best throughput."""
     runs = {
         clients: bench.median_run(
             "authenticate, codes",
@@ -240,7 +240,7 @@ def three_nodes(bench: Bench, estate: Estate) -> float:
 def _alternate_with_the_echo(
     bench: Bench, estate: Estate, address: str, *, clients: int
 ) -> tuple[list[Measurement], list[Measurement]]:
-    """Return what the echo does, and what three nodes do."""
+    """Return the measurements of the echo, and of three nodes."""
     seconds = min(3.0, bench.seconds)
 
     def echo() -> Run:
@@ -260,7 +260,7 @@ def _alternate_with_the_echo(
 
 
 def through_one_node(bench: Bench, estate: Estate) -> None:
-    """Measure where all callers know one node only."""
+    """Measure with all clients on one node."""
     for name, node in _one_of_each(estate):
         for kind, load in (("codes", bench.codes), ("TOTP", bench.tokencodes)):
             for clients in CLIENTS:
@@ -276,13 +276,13 @@ def _one_of_each(estate: Estate) -> tuple[tuple[str, LocalNode], ...]:
 
 
 def syncs(bench: Bench, estate: Estate) -> None:
-    """Count the journal's syncs of each node (d)."""
+    """Count the syncs of each node's journal (d)."""
     nodes: list[LocalNode] = estate.cluster.nodes
     with count_syncs(nodes) as counts:
         run = bench.codes(estate, 8)
     journal = counts.journal
     if not (run.entries and journal and all(journal.values())):
-        # Every member keeps every entry: that one never syncs was not seen right.
+        # Every member syncs every entry, so a count of 0 means that strace failed.
         raise RuntimeError(f"{run.entries} entries, and strace saw {journal} syncs")
     entries = run.entries
     bench.report.add(
@@ -300,7 +300,7 @@ def syncs(bench: Bench, estate: Estate) -> None:
 
 
 def growth(bench: Bench, estates: Sequence[Estate]) -> None:
-    """See that one client waits as long where most is stored as where least is (c)."""
+    """Check that a client waits no longer on the largest estate than on the smallest (c)."""
     seconds = min(2.0, bench.seconds)
     calls = int(seconds * CALLS_PER_S_MAX[1])
     in_least, *_, in_most = bench.alternate(

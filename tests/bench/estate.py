@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A populated cluster of real processes, and what its clients send."""
+"""A populated cluster of real processes, and the loads of its clients."""
 
 import itertools
 import os
@@ -35,28 +35,29 @@ GET_TOKEN = "/sparecode.v1.TokenService/GetToken"
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 PATIENCE_S = 60.0
 STEP_S = 30
-"""So long a token shows the same."""
+"""How long a token shows the same tokencode."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A load, and what it cost the nodes."""
+    """The measurement of a load, and its cost on the nodes."""
 
     measured: Measurement
     cpu_ms: dict[str, float]
-    """Node -> milliseconds of a core for each call, also those that were shed."""
+    """Node -> CPU milliseconds per call, shed calls included."""
     entries: int
-    """Log entries that were committed meanwhile."""
+    """Log entries committed meanwhile."""
 
 
 class Estate:
     """
-    The cluster; use it as a context. Codes are spent once, over all loads.
+    The cluster, as a context manager. Each code is used once over all loads.
 
-    Everything that is measured shares the cores of one machine, where Linux deals
-    them out evenly between sessions (sched(7), autogroup), and looks at priorities
-    within one only. So all is one session, unless *own_sessions*: what a node's
-    hashing leaves to its answers is then the same as on a machine of its own.
+    All nodes share the cores of one machine. Linux divides them evenly between
+    sessions (sched(7), autogroup) and compares priorities within one session only.
+    So all nodes share one session, unless *own_sessions*. In one session, priorities
+    hold between all threads, and hashing delays a node's answers as little as on a
+    machine of its own.
     """
 
     def __init__(
@@ -96,21 +97,21 @@ class Estate:
         self.bearer = self._sign_in()
         return took
 
-    # --- What clients know
+    # --- Requests of clients
 
     def _all_codes(self) -> Iterator[str]:
-        everybody = [
+        users = [
             number
             for number in range(self.population.users)
             if self.population.has_codes(number)
         ]
         for ordinal in range(1, CODES_EACH + 1):
-            for number in everybody:
+            for number in users:
                 passcode = PIN + self.population.code(number, ordinal)
                 yield self._request(number, passcode)
 
     def _all_tokens(self) -> Iterator[str]:
-        """Give each token in turn, with the tokencode of the moment, once (K1)."""
+        """Yield a request of each token in turn, with its current tokencode, once (K1)."""
         owners = [
             number
             for number in range(self.population.users)
@@ -119,7 +120,7 @@ class Estate:
         for number in itertools.cycle(owners):
             code = self.population.tokencode(number, time.time())
             if self._shown.get(number) == code:
-                return  # Everybody's is used up.
+                return  # Every current tokencode is used.
             self._shown[number] = code
             yield self._request(number, PIN + code)
 
@@ -137,19 +138,19 @@ class Estate:
         )
 
     def take(self, kind: str, count: int) -> tuple[str, ...]:
-        """Return so many requests to authenticate, none of which was sent before."""
+        """Return *count* authentication requests, none of which was sent before."""
         source = self._codes if kind == "code" else self._tokens
         taken = tuple(itertools.islice(source, count))
         if kind == "token" and len(taken) < count:
             few = len(taken) < count / 2
             if few:
                 time.sleep(STEP_S - time.time() % STEP_S)
-            # In the next time step they all show another one.
+            # In the next time step every token shows another tokencode.
             self._tokens = self._all_tokens()
-            if few:  # Else the load would be over before it is one.
+            if few:  # Otherwise the load would end at once.
                 taken = tuple(itertools.islice(self._tokens, count))
         if not taken or (kind == "code" and len(taken) < count):
-            # A load that ends early has not lasted for as long as is said of it.
+            # A load that ends early would not last as long as reported.
             raise ValueError(
                 f"the estate has {len(taken)} unused {kind}s left, not {count}"
             )
@@ -168,11 +169,10 @@ class Estate:
         patient: bool = False,
     ) -> Run:
         """
-        Have clients authenticate; *patient*: they wait as they are told.
+        Let clients authenticate; *patient* ones wait as long as retry hints say.
 
-        Every passcode is right, so a refusal is an error, and no fast answer. One
-        client calls a replica, as two of three do: its call takes longer than one
-        that the primary gets, whichever node that is today.
+        Every passcode is right, so a refusal is an error. A single client calls a
+        replica, as two of three clients do. Replicas take longer than the primary.
         """
         certificates = self.cluster.certificates
         alone = clients == 1 and len(self.cluster.nodes) > 1
@@ -205,7 +205,7 @@ class Estate:
         count: int,
         via: list[LocalNode] | None = None,
     ) -> Run:
-        """Have administrators issue sets of so many codes, in one step."""
+        """Let administrators issue sets of *count* codes in one step."""
         requests = [
             emergency_access_pb2.IssueTokencodesRequest(
                 request_id=str(uuid.uuid4()),
@@ -227,7 +227,7 @@ class Estate:
         stale_ok: bool,
         via: list[LocalNode] | None = None,
     ) -> Run:
-        """Have administrators look tokens up."""
+        """Let administrators look up tokens."""
         requests = [
             tokens_pb2.GetTokenRequest(
                 serial=self.population.serial(number), stale_ok=stale_ok
@@ -253,7 +253,7 @@ class Estate:
         repeat: bool = False,
         via: list[LocalNode] | None = None,
     ) -> Run:
-        """Have clients call a method of the listener for administrators."""
+        """Let clients call a method of the listener for administrators."""
         return self.do(
             Load(
                 addresses=tuple(n.admin_address for n in via or self.cluster.nodes),
@@ -268,12 +268,12 @@ class Estate:
         )
 
     def do(self, load: Load) -> Run:
-        """Do a load, and see what it costs the nodes."""
+        """Run a load, and measure its cost on the nodes."""
         before, index = self._cpu_s(), self.commit_index()
         measured = do(load)
         entries = self.commit_index() - index
         calls = max(1, sum(measured.codes.values()))
-        # What was not counted, as warm-up, was paid for all the same.
+        # The CPU time includes the warm-up, whose calls are not counted.
         share = 1 - WARM_UP
         cpu_ms = {
             node: (after - before[node]) * 1000 * share / calls
@@ -281,10 +281,10 @@ class Estate:
         }
         return Run(measured=measured, cpu_ms=cpu_ms, entries=entries)
 
-    # --- Looking
+    # --- Observing nodes
 
     def _cpu_s(self) -> dict[str, float]:
-        """Return how long each node's process has been on a core."""
+        """Return the CPU seconds of each node's process."""
         return {
             node.node_id: _cpu_s(node.pid) for node in self.cluster.nodes if node.pid
         }
@@ -298,7 +298,7 @@ class Estate:
         }
 
     def snapshot_s(self, node: LocalNode, work: str) -> float:
-        """Return how long a node has taken or fetched snapshots since its start."""
+        """Return the seconds that a node has taken or fetched snapshots since its start."""
         with urllib.request.urlopen(f"http://{node.metrics_address}/metrics") as page:
             text = page.read().decode()
         name = f'sparecode_snapshot_seconds_sum{{work="{work}"}} '
@@ -313,20 +313,20 @@ class Estate:
         return self.cluster.node(self.status().primary)
 
     def replica(self) -> LocalNode:
-        """Return one that is not."""
+        """Return a node that is not the primary."""
         primary = self.status().primary
         return next(n for n in self.cluster.nodes if n.node_id != primary)
 
     def term(self) -> int:
-        """Return how many elections there have been, as Raft counts them."""
+        """Return the current term, which counts elections."""
         return max(member.term for member in self.status().members)
 
     def commit_index(self) -> int:
-        """Return how far the log is committed."""
+        """Return the commit index of the cluster."""
         return max(member.commit_index for member in self.status().members)
 
     def status(self) -> cluster_pb2.GetStatusResponse:
-        """Return what a node says of the cluster, once there is a primary."""
+        """Return the cluster's status from a running node, once there is a primary."""
         deadline = time.monotonic() + PATIENCE_S
         while True:
             with self._admin_channel() as channel:
@@ -347,7 +347,7 @@ class Estate:
             node.stop()
 
     def start_in_one_session(self) -> None:
-        """Have nodes start one session, from the next time on."""
+        """Make nodes share one session from their next start on."""
         for node in self.cluster.nodes:
             node.own_session = False
 
@@ -370,7 +370,7 @@ class Estate:
 
 
 def _lift_limits(config: Path) -> None:
-    """Take the limits of a single caller away: here, one agent is all of them."""
+    """Lift the limits of a single caller, because one agent makes all calls here."""
     text = config.read_text()
     text += "\n[limits]\n" + "\n".join(
         f"{name} = 1000000"
@@ -388,8 +388,8 @@ def _lift_limits(config: Path) -> None:
 
 def _cpu_s(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    # Of the process itself, and of those that it has started and that have ended:
-    # one of them reads the whole state for a snapshot (proc_pid_stat(5)).
+    # Of the process and its ended children: a child reads the whole state for a
+    # snapshot (proc_pid_stat(5)).
     return sum(map(int, fields[11:15])) / TICKS_PER_S
 
 
@@ -397,4 +397,4 @@ def _resident_mb(pid: int) -> float:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024
-    raise ValueError(f"process {pid} does not say how much memory it has")
+    raise ValueError(f"process {pid} has no VmRSS")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every part of the benchmark has: a report, the ceilings, and loads median_run."""
+"""The harness of every part of the benchmark: report, ceilings, repeated loads."""
 
 import contextlib
 import os
@@ -20,35 +20,36 @@ from tests.bench.report import Report, Target
 CLIENTS = (1, 8, 64)
 MANY = 256
 CALLS_PER_S_MAX = {1: 300, 8: 800}
-"""More than a load asks in a second, so that none ends early; else:"""
+"""More calls than this many clients make in a second, so that no load ends early."""
 CALLS_PER_S = 1500
+"""The same for any other number of clients."""
 CORES = os.cpu_count() or 1
 HASHED_PER_S = 25 * CORES
-"""Attempts that all cores hash in a second, with the production hashing, about."""
+"""Attempts that all cores hash in a second with production hashing, roughly."""
 ROUNDS = 5
-"""Of loads that take turns."""
+"""Rounds of loads that take turns."""
 
 
 @dataclass
 class Bench:
-    """Measures, and keeps what comes out in a report."""
+    """Measures, and keeps the results in a report."""
 
     report: Report
     limits: Limits
     seconds: float
-    """Of each load."""
+    """Duration of each load."""
     console: Console
     failed: int = 0
-    """Parts that did not come to their end."""
+    """Parts that did not finish."""
 
     @contextlib.contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Measure one thing; that it fails is a result, and the others go on."""
+        """Measure one part. A failure is reported, and the other parts continue."""
         began = time.monotonic()
         self.console.print(f"{name} ...")
         try:
             yield
-        except Exception as error:  # noqa: BLE001 - it is told, below and in the report.
+        except Exception as error:  # noqa: BLE001 - printed below and in the report.
             self.failed += 1
             self.report.add(name, failed=f"{type(error).__name__}: {error}")
             self.console.print(traceback.format_exc(), markup=False)
@@ -56,28 +57,28 @@ class Bench:
         self.report.write()
 
     def median_run(self, name: str, run: Callable[[], Run], **values: object) -> Run:
-        """Do a load three times; keep the one in the middle."""
+        """Run a load three times; report the one with the median throughput."""
         return self._keep(name, [run() for _ in range(3)], values)
 
     def alternate(
         self, loads: Mapping[str, Callable[[], Run]], **values: object
     ) -> list[list[Measurement]]:
         """
-        Do each load, by its name, then each again; return what each has shown.
+        Run the named loads in turn, several rounds; return the measurements of each.
 
-        How fast a machine is that others share changes by a third within a minute;
-        what is held against each other must have seen the same of it.
+        A shared machine changes its speed by a third within a minute, so loads that
+        are compared must run under the same conditions.
         """
         runs: dict[str, list[Run]] = {name: [] for name in loads}
         for _ in range(ROUNDS):
             for name, load in loads.items():
                 runs[name].append(load())
-        for name, those in runs.items():
-            self._keep(name, those, values)
-        return [[run.measured for run in those] for those in runs.values()]
+        for name, rounds in runs.items():
+            self._keep(name, rounds, values)
+        return [[run.measured for run in rounds] for rounds in runs.values()]
 
     def _keep(self, name: str, runs: list[Run], values: dict[str, object]) -> Run:
-        """Put the run in the middle into the report."""
+        """Report the run with the median throughput, and return it."""
         middle = sorted(runs, key=lambda each: each.measured.per_s)[len(runs) // 2]
         self.report.add_load(name, middle.measured, middle.cpu_ms, **values)
         return middle
@@ -90,7 +91,7 @@ class Bench:
         *,
         patient: bool = False,
     ) -> Run:
-        """Have clients authenticate with emergency codes."""
+        """Let clients authenticate with emergency codes."""
         return self._authenticate(
             estate, "code", clients, self.seconds, via, patient=patient
         )
@@ -98,7 +99,7 @@ class Bench:
     def tokencodes(
         self, estate: Estate, clients: int, via: list[LocalNode] | None = None
     ) -> Run:
-        """Have clients authenticate with TOTP; each code is good for one call."""
+        """Let clients authenticate with TOTP; each tokencode is accepted once."""
         seconds = min(1.5, self.seconds)
         return self._authenticate(estate, "token", clients, seconds, via)
 
@@ -126,7 +127,7 @@ class Bench:
     def no_election(
         self, estate: Estate, words: str, *, name: str = "(4)"
     ) -> Iterator[None]:
-        """See that nobody is elected meanwhile."""
+        """Count elections meanwhile; the target is none."""
         before = estate.term()
         yield
         elected = float(estate.term() - before)
@@ -142,7 +143,7 @@ class Bench:
         at_least: bool = False,
         unit: str = "",
     ) -> None:
-        """Hold what was found against what was promised."""
+        """Compare a measured value with its bound, and report both."""
         self.report.targets.append(
             Target(
                 name=name,
@@ -155,8 +156,8 @@ class Bench:
         )
 
 
-def ratio(these: Sequence[float], to_those: Sequence[float]) -> float:
-    """Return the median of the ratios of what was measured in turn."""
+def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> float:
+    """Return the median of the ratios of alternating measurements."""
     return statistics.median(
-        this / that for this, that in zip(these, to_those, strict=True)
+        one / other for one, other in zip(numerators, denominators, strict=True)
     )

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What this machine could do at most: the ceilings that Sparecode is held against.
+The ceilings of this machine, which Sparecode is compared with.
 
-Nothing of Sparecode but its certificates is in here. `python -m tests.bench.limits
+Uses nothing of Sparecode except its certificates. `python -m tests.bench.limits
 DIRECTORY MEMBER` serves the echo.
 """
 
@@ -28,29 +28,29 @@ from tests.bench.load import Load, Measurement, do
 
 ECHO = "/sparecode.bench.Echo/Echo"
 REQUEST_BYTES = 110
-"""As many as a request to authenticate has."""
+"""The size of an authentication request."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """The ceilings, before anything else; each is the median of three."""
+    """The ceilings, measured before anything else. Each is a median."""
 
     echo: dict[int, Measurement]
-    """Clients -> what a raw echo with mutual TLS does."""
+    """Number of clients -> measurement of a raw echo with mutual TLS."""
     sync_ms: float
-    """One append of 4 KiB and its fdatasync."""
+    """Time of one append of 4 KiB with its fdatasync."""
     argon2id_per_s: float
-    """With a thread for each core, at the parameters of production."""
+    """Hashes with the production parameters, one thread per core."""
     argon2id_ms: float
-    """One, alone."""
+    """Time of a single hash."""
     commits_per_s: float
-    """SQLite transactions of one row, WAL, `synchronous=NORMAL`."""
+    """SQLite transactions of one row, with WAL and `synchronous=NORMAL`."""
 
 
 def measure(
     cluster: LocalCluster, directory: Path, clients: tuple[int, ...], seconds: float
 ) -> Limits:
-    """Measure them all, on a machine that does nothing else."""
+    """Measure all ceilings, on an otherwise idle machine."""
     with echo_server(cluster) as address:
         echo = {
             count: median_of(
@@ -68,14 +68,14 @@ def measure(
 
 
 def median_of(measure_once: Callable[[], Measurement], times: int = 3) -> Measurement:
-    """Return the one whose throughput is in the middle."""
-    all_of_them = sorted((measure_once() for _ in range(times)), key=lambda m: m.per_s)
-    return all_of_them[times // 2]
+    """Repeat a measurement; return the one with the median throughput."""
+    runs = sorted((measure_once() for _ in range(times)), key=lambda m: m.per_s)
+    return runs[times // 2]
 
 
 @contextlib.contextmanager
 def echo_server(cluster: LocalCluster) -> Iterator[str]:
-    """Serve the echo in a process of its own; gives the address."""
+    """Serve the echo in a separate process; yield its address."""
     process = subprocess.Popen(
         [
             sys.executable,
@@ -98,7 +98,7 @@ def echo_server(cluster: LocalCluster) -> Iterator[str]:
 def call_echo(
     cluster: LocalCluster, address: str, clients: int, seconds: float
 ) -> Measurement:
-    """Have clients call the echo, as they would call Sparecode."""
+    """Let clients call the echo the way they call Sparecode."""
     return do(
         Load(
             addresses=(address,),
@@ -115,7 +115,7 @@ def call_echo(
 
 
 async def serve(certificates: Path, member: str) -> None:
-    """Answer with what was sent."""
+    """Serve the echo: each answer is its request."""
 
     async def echo(request: bytes, _context: object) -> bytes:
         return request
@@ -142,7 +142,7 @@ async def serve(certificates: Path, member: str) -> None:
 
 
 def sync_ms(directory: Path, times: int = 200) -> float:
-    """Return how long one append and its fdatasync take, the median."""
+    """Return the median time of one append with its fdatasync."""
     path = directory / "sync"
     took = []
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -171,14 +171,14 @@ def _argon2id(_: object = None) -> bytes:
 
 
 def argon2id_ms() -> float:
-    """Return how long one takes, alone."""
+    """Return the time of a single hash."""
     began = time.perf_counter()
     _argon2id()
     return (time.perf_counter() - began) * 1000
 
 
 def argon2id_per_s(times: int = 100) -> float:
-    """Return how many all cores together do in a second."""
+    """Return the hashes per second of all cores together."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(_argon2id, range(8)))
         began = time.perf_counter()
@@ -187,7 +187,7 @@ def argon2id_per_s(times: int = 100) -> float:
 
 
 def commits_per_s(directory: Path, times: int = 2000) -> float:
-    """Return how many transactions of one row SQLite commits in a second."""
+    """Return the SQLite transactions of one row per second."""
     path = directory / "commits.db"
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("PRAGMA journal_mode = WAL")

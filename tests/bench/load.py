@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Clients in a process of their own: so many at once, each asks again when answered.
+Concurrent clients in a separate process; each sends its next call after an answer.
 
-`python -m tests.bench.load` reads a `Load` as JSON, does it, and prints a
-`Measurement`. What is sent is made before the clock runs, and an answer is kept as
-bytes until it has stopped: the echo and Sparecode are measured alike.
+`python -m tests.bench.load` reads a `Load` as JSON, runs it, and prints a
+`Measurement`. Requests are made before the clock starts, and answers stay bytes
+until it has stopped: so the echo and Sparecode are measured alike.
 """
 
 import asyncio
@@ -28,35 +28,35 @@ from grpc_status import rpc_status
 from sparecode.v1 import authentication_pb2
 
 WARM_UP = 0.15
-"""This part of the calls, at the beginning, is not counted."""
+"""The first part of the calls, which is not counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """What to ask, of whom, and how many at once."""
+    """Requests, addresses and the number of concurrent clients."""
 
     addresses: tuple[str, ...]
     """Clients are spread over them."""
     ca: str
     certificate: str = ""
     key: str = ""
-    """PEM files; none for a listener that asks for no certificate."""
+    """PEM files; empty for a listener that asks for no certificate."""
     method: str
     requests: tuple[str, ...] = field(repr=False)
-    """Each as hexadecimal digits; each is sent once, or all over and over (*repeat*)."""
+    """As hexadecimal digits. Each is sent once, or all repeatedly (*repeat*)."""
     metadata: tuple[tuple[str, str], ...] = ()
     repeat: bool = False
     clients: int
     seconds: float
-    """Nothing new is asked after that."""
+    """No new call starts after that."""
     timeout_s: float = 10.0
     patient: bool = False
-    """Who is shed asks again when told to, as the client library does; else at once."""
+    """Whether a shed client waits as long as its retry hint says, like the library."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """What came out. Latencies are those of calls that were answered well, in ms."""
+    """The result of a load. Latencies are those of successful calls."""
 
     answered: int
     seconds: float
@@ -65,26 +65,26 @@ class Measurement:
     p95_ms: float
     p99_ms: float
     codes: dict[str, int]
-    """Status -> how many."""
+    """Status -> number of calls."""
     accepted: int
-    """Of the answered ones, those that say so; only for `Authenticate`."""
+    """Answers that accept; only for `Authenticate`."""
     shed_p95_ms: float = 0.0
-    """Of calls that were shed (RESOURCE_EXHAUSTED)."""
+    """Of shed calls (RESOURCE_EXHAUSTED)."""
     shed_at_first_p95_ms: float = 0.0
-    """Of those in the warm-up, when all clients have begun in one moment."""
+    """Of shed calls in the warm-up, when all clients start at once."""
     shed_with_hint: int = 0
     began: float = 0.0
-    """By `time.perf_counter`, which is one clock for all processes on Linux."""
+    """By `time.perf_counter`, which all processes share on Linux."""
     lasted_s: float = 0.0
-    """From the first call to the last answer, the warm-up too."""
+    """From the first call to the last answer, warm-up included."""
     silent_at_last_s: float = 0.0
-    """Between the last good answer and the end."""
+    """From the last successful answer to the end."""
     longest_gap_s: float = 0.0
-    """Between two good answers, anybody's, or one and the begin or the end."""
+    """The longest time without a successful answer for any client."""
 
     @classmethod
     def of_json(cls, text: str) -> Self:
-        """Return what another process has measured."""
+        """Return the measurement that another process printed."""
         return cls(**json.loads(text))
 
 
@@ -100,7 +100,7 @@ class _Answer:
 
 
 class Clients:
-    """Does a load."""
+    """Runs a load."""
 
     def __init__(self, load: Load) -> None:
         self._load = load
@@ -109,7 +109,7 @@ class Clients:
         self._answers: list[_Answer] = []
 
     async def run(self) -> Measurement:
-        """Ask until the time or the requests are over."""
+        """Call until the time or the requests are over."""
         load = self._load
         channels = [self._channel(address) for address in load.addresses]
         try:
@@ -175,11 +175,11 @@ class Clients:
         body: bytes = b"",
         hint: bool = False,
     ) -> None:
-        """Keep one answer."""
+        """Record one answer."""
         self._answers.append(_Answer(ended, took_s, code, body, hint))
 
     def measured(self, begin: float) -> Measurement:
-        """Return what has come out since *begin*."""
+        """Return the measurement from *begin* on."""
         seen = sorted(self._answers, key=lambda each: each.ended)
         kept = seen[round(len(seen) * WARM_UP) :]
         first = (
@@ -209,7 +209,7 @@ class Clients:
             began=begin,
             lasted_s=seen[-1].ended - begin if seen else 0.0,
             silent_at_last_s=longest_gap([*(good or [begin])[-1:], *ended]),
-            # Also of an outage that lasts to the end.
+            # Counts an outage that lasts until the end.
             longest_gap_s=longest_gap([begin, *good, *ended]),
         )
 
@@ -221,7 +221,7 @@ class Clients:
 
 
 def _retry_delay_s(error: grpc.aio.AioRpcError) -> float | None:
-    """Return when to come again, if the answer says so."""
+    """Return the delay of the retry hint, if the error has one."""
     status = rpc_status.from_call(error)
     for detail in status.details if status is not None else ():
         retry = error_details_pb2.RetryInfo()
@@ -231,7 +231,7 @@ def _retry_delay_s(error: grpc.aio.AioRpcError) -> float | None:
 
 
 def longest_gap(moments: list[float]) -> float:
-    """Return the longest time between two moments that follow each other."""
+    """Return the longest time between two consecutive moments."""
     return max(
         (later - earlier for earlier, later in itertools.pairwise(moments)),
         default=0.0,
@@ -239,14 +239,14 @@ def longest_gap(moments: list[float]) -> float:
 
 
 def percentile(values: list[float], percent: int) -> float:
-    """Return that percentile; 0 of nothing."""
+    """Return a percentile, or 0 without values."""
     if len(values) < 2:
         return values[0] if values else 0.0
     return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
 
 
 def do(load: Load) -> Measurement:
-    """Have a process of its own do a load."""
+    """Run a load in a separate process."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.bench.load"],
         input=json.dumps(dataclasses.asdict(load)),
@@ -260,14 +260,14 @@ def do(load: Load) -> Measurement:
 
 
 def answered(measured: Measurement) -> Measurement:
-    """Return it; nobody's latency, which is 0, would hold every target."""
+    """Return it if any call succeeded: latencies of 0 would meet every target."""
     if not measured.answered:
         raise RuntimeError(f"no call was answered: {measured.codes}")
     return measured
 
 
 def must_have_lasted(measured: Measurement, seconds: float) -> None:
-    """See that the load did not end early, since there was nothing more to ask."""
+    """Check that the load did not run out of requests."""
     if measured.lasted_s < seconds - 1:
         raise RuntimeError(f"all codes were spent in {measured.lasted_s:.0f} s")
 

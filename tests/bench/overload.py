@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Too many callers: nothing collapses, nobody is elected, no loop is held (e, 3, 4)."""
+"""Too many callers: throughput holds, no election, no blocked event loop (e, 3, 4)."""
 
 import itertools
 from pathlib import Path
@@ -12,11 +12,11 @@ from tests.bench.probes import NOTE_MS, steps_of, watch_steps
 
 SUSTAINED_S = 60
 STEP_MS_MAX = 5.0
-"""Of the event loop: what computes for longer belongs into a thread."""
+"""The longest allowed step of the event loop: longer work belongs in a thread."""
 
 
 def crowd(bench: Bench, estate: Estate, best: float) -> None:
-    """See that a crowd gets as much as a few do."""
+    """Check that a crowd gets the throughput of a few clients."""
     run = bench.median_run(
         "authenticate, codes",
         lambda: bench.codes(estate, MANY, patient=True),
@@ -32,7 +32,7 @@ def crowd(bench: Bench, estate: Estate, best: float) -> None:
 def sustained_overload(
     bench: Bench, estate: Estate, seconds: float = SUSTAINED_S
 ) -> None:
-    """See that nobody is elected while a crowd calls for a minute, heeding no hint (4)."""
+    """Check that no election happens while a crowd ignores retry hints for a minute (4)."""
     _sustain(bench, estate, seconds, int(seconds * CALLS_PER_S), "cheap hashing")
 
 
@@ -40,13 +40,13 @@ def sustained_overload_of_production(
     bench: Bench, estate: Estate, seconds: float = SUSTAINED_S
 ) -> None:
     """
-    See the same where cores are always busy with the production hashing (4).
+    Check the same while production hashing keeps all cores busy (4).
 
-    Each node is in a session of its own, and waits for what the others hash: of both
-    set-ups, that is the one in which a heartbeat comes later.
+    Each node has its own session and waits for the hashing of the others. Of both
+    setups, this one delays heartbeats more.
 
-    This crowd waits as it is told: who asks again at once spends a code each time, and
-    to hash as many as that takes would last for longer than all loads together.
+    This crowd waits as long as its retry hints say. Otherwise each retry would need
+    another code, and hashing that many takes longer than all loads together.
     """
     calls = MANY + int(seconds * 1.6 * HASHED_PER_S)
     words = "production hashing, separate sessions"
@@ -82,7 +82,7 @@ def _sustain(
 
 
 def steps(bench: Bench, estate: Estate, folder: Path) -> None:
-    """Watch the event loops for steps that compute for long."""
+    """Measure the longest step of the event loops."""
     notes = {}
     for node in estate.cluster.nodes:
         notes[node.node_id] = folder / f"{node.node_id}.steps"
@@ -92,8 +92,8 @@ def steps(bench: Bench, estate: Estate, folder: Path) -> None:
         estate.cluster.wait_ready(node)
     for path in notes.values():
         if not steps_of(path):
-            raise RuntimeError("nobody watches: the start itself has a long step")
-        path.write_text("")  # Starting is no answering.
+            raise RuntimeError("steps are not recorded: the start has a long one")
+        path.write_text("")  # Drops the steps of the start.
     seconds = min(3.0, bench.seconds)
     rounds = []
     for _ in range(ROUNDS):
@@ -104,7 +104,7 @@ def steps(bench: Bench, estate: Estate, folder: Path) -> None:
         for path in notes.values():
             path.write_text("")
     found = sorted(itertools.chain(*rounds), reverse=True)
-    # Of a round without a long step it is known that none took as long as is noted.
+    # In a round without a recorded step, none took as long as the threshold.
     longest = [max((ms for ms, _ in each), default=NOTE_MS) for each in rounds]
     bench.report.add(
         "event-loop steps of 2 ms or more, in CPU ms",
@@ -115,7 +115,7 @@ def steps(bench: Bench, estate: Estate, folder: Path) -> None:
     bench.target(
         "(3)",
         f"longest event-loop step in {ROUNDS} rounds",
-        # What others on the same host take from a core counts as this step's, too.
+        # CPU time that other guests of the host take is part of the step too.
         max(longest),
         STEP_MS_MAX,
         unit=" ms",

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Write what `make bench` has found into `docs/performance.md`: `make bench-page`.
+Write the results of `make bench` into `docs/performance.md`: `make bench-page`.
 
-Only what stands between the marks is replaced; the rest is written by people.
+Replaces only the text between the marks. The rest is written by hand.
 """
 
 import argparse
@@ -22,23 +22,23 @@ UNIT_OF_PROGRESS = "took: "
 
 
 class NoMarksError(Exception):
-    """The page has no place for the tables."""
+    """The page has no marks for the tables."""
 
 
 class IncompleteRunError(Exception):
-    """The run did not come to its end."""
+    """The run did not finish."""
 
 
 def render(page: str, measured: dict[str, Any], *, picture: str = "") -> str:
     """
     Return the page with these measurements.
 
-    Raises `NoMarksError`, and `IncompleteRunError`: targets that were not reached would be
-    missing without a word.
+    Raises `NoMarksError`, and `IncompleteRunError`: an interrupted run lacks targets,
+    and the page would not show it.
     """
     if not any(each["name"] == ALL_OF_IT for each in measured["results"]):
         raise IncompleteRunError(
-            f"the run of {measured['machine']['date']} was broken off, or still runs"
+            f"the run of {measured['machine']['date']} was interrupted or is still going"
         )
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
@@ -57,7 +57,7 @@ def _tables(measured: dict[str, Any]) -> Iterator[str]:
     yield ""
     for name, why in failed(measured["results"]):
         reason = why.replace("`", "'")
-        yield f"**{name}** has failed, so what is held against it is missing: `{reason}`"
+        yield f"**{name}** has failed, so its targets are missing: `{reason}`"
         yield ""
     yield row("target", "bound", "measured", "met")
     yield row("---", "---", "---", "---")
@@ -91,8 +91,8 @@ def _tables(measured: dict[str, Any]) -> Iterator[str]:
     yield ""
     for each in measured["results"]:
         name = each["name"]
-        told = "per_s" in each or "failed" in each
-        if not told and not name.startswith(UNIT_OF_PROGRESS):
+        elsewhere = "per_s" in each or "failed" in each
+        if not elsewhere and not name.startswith(UNIT_OF_PROGRESS):
             yield f"* {name}: {_values(each)}"
 
 

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Throughput and latency over the number of clients, as a picture."""
+"""Charts of throughput and latency over the number of clients."""
 
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 
-mpl.use("Agg")  # There is no screen.
+mpl.use("Agg")  # Needs no screen.
 from matplotlib import pyplot as plt
 from matplotlib.ticker import StrMethodFormatter
 
@@ -22,7 +22,7 @@ CURVES = {
 
 
 def draw(results: list[dict[str, Any]], path: Path) -> None:
-    """Draw what was measured at several numbers of clients."""
+    """Draw the loads of `CURVES` into an image file."""
     figure, (above, below) = plt.subplots(
         2, 1, sharex=True, figsize=(8, 8), layout="constrained"
     )
@@ -46,7 +46,7 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
         axes.xaxis.set_major_formatter(
             StrMethodFormatter("{x:.0f}")
         )  # 64, not 2 to the 6th.
-    # Below the curves, since inside it would hide one of them.
+    # Below the charts: inside it would cover a curve.
     figure.legend(
         *above.get_legend_handles_labels(),
         loc="outside lower center",

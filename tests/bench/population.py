@@ -2,9 +2,9 @@
 """
 An estate of any size, made without the cluster: users, tokens, PINs, live codes.
 
-The real state machine applies the real commands, in batches; the nodes are then
-given the state as a snapshot that a crash has kept from being finished, which
-they finish at their next start. A million codes in minutes instead of hours.
+The real state machine applies the real commands, in batches. The nodes then get
+the state as a snapshot whose installation a crash has interrupted, and complete
+it at their next start. A million codes take minutes instead of hours.
 """
 
 import base64
@@ -78,22 +78,22 @@ CALLS_PER_ENTRY = 128
 USERS_AT_ONCE = 512
 REQUESTS_MAX = 2_000_000
 STEP_MS = 1000
-"""Between two entries: so that the requests of long ago are forgotten meanwhile."""
+"""Time between two entries, so that earlier request ids expire meanwhile."""
 ADMINISTRATOR = AdministratorName("admin")
 
 
 class PopulationError(Exception):
-    """The state machine refuses what the estate is made of."""
+    """The state machine refused a command of the estate."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Population:
-    """What the clients of the benchmark know of it."""
+    """The users, tokens and codes of an estate, computed from their numbers."""
 
     users: int
     profile: str
     own_token_each: int = 4
-    """One user in so many uses the own token; those of the others are lost."""
+    """One user in *own_token_each* uses the token; the tokens of the others are lost."""
 
     def username(self, number: int) -> str:
         """Return the name of a user, counted from 0."""
@@ -115,22 +115,22 @@ class Population:
         return "".join(drawn[:7]) + "7"
 
     def tokencode(self, number: int, at_s: float) -> str:
-        """Return what the user's token shows then."""
+        """Return the tokencode that the user's token shows at *at_s*."""
         secret = base64.b32encode(self.seed(number)).decode()
         return pyotp.TOTP(secret, digits=6, interval=30).at(int(at_s))
 
     @property
     def codes(self) -> int:
-        """How many live codes there are."""
+        """The number of live codes."""
         return sum(map(self.has_codes, range(self.users))) * CODES_EACH
 
     def has_codes(self, number: int) -> bool:
-        """Say whether the user's token is lost; the others use theirs."""
+        """Return whether the user's token is lost and has codes."""
         return number % self.own_token_each != self.own_token_each - 1
 
 
 class Builder:
-    """Applies commands to a state of its own, outside of any cluster."""
+    """Applies commands to a separate state, outside any cluster."""
 
     def __init__(
         self, cluster: LocalCluster, path: Path, population: Population
@@ -138,9 +138,11 @@ class Builder:
         self._population = population
         self._path = path
         self._db = sqlite3.connect(path)
-        self._db.execute("PRAGMA synchronous = OFF")  # It can be made again.
+        self._db.execute(
+            "PRAGMA synchronous = OFF"
+        )  # Nothing is lost: it can be rebuilt.
         self._state = StateMachine(self._db)
-        self._state.apply(1, ())  # The entry that every log begins with.
+        self._state.apply(1, ())  # The first entry of every log.
         ring = KeyRing.load(cluster.nodes[0].key_ring)
         self._sealing = Sealing(ring)
         self._founding = json.loads(
@@ -155,7 +157,7 @@ class Builder:
         self._policy_version = 0
 
     def build(self) -> None:
-        """Make everything."""
+        """Build the whole estate."""
         founding = self._founding
         verifier = b64decode(founding["password_verifier"])
         self._apply(
@@ -171,7 +173,7 @@ class Builder:
         )
         self._sign_in(verifier)
         if policy := find_policy(self._db):
-            # A few minutes of load are more calls than the default remembers.
+            # A few minutes of load make more calls than the default remembers.
             unchanged = dict.fromkeys(
                 field.name for field in dataclasses.fields(UpdatePolicy)
             )
@@ -318,7 +320,7 @@ class Builder:
         )
 
     def _sign_in(self, verifier: bytes) -> None:
-        """Open a session; one does not last for all of the work."""
+        """Open a session; a single one would expire during the build."""
         self._requests += 1
         self._session = SessionId(
             hashlib.sha256(f"session {self._requests}".encode()).hexdigest()
@@ -343,7 +345,7 @@ class Builder:
     def _apply(
         self, commands: list[Command], *, session: SessionId | None = None
     ) -> None:
-        """Apply commands, so many in an entry, as the log would have them."""
+        """Apply commands in entries, as from the log."""
         for at in range(0, len(commands), CALLS_PER_ENTRY):
             self._at_ms += STEP_MS
             calls = [
@@ -352,7 +354,7 @@ class Builder:
             ]
             for result in self._state.apply(self._state.applied_index + 1, calls):
                 if isinstance(result, Rejected):
-                    raise PopulationError(f"the estate cannot be made: {result}")
+                    raise PopulationError(f"the estate cannot be built: {result}")
 
     def _call(self, command: Command, session: SessionId) -> Call:
         self._requests += 1
@@ -380,10 +382,10 @@ def _salt(purpose: str, number: int) -> bytes:
 
 def populate(cluster: LocalCluster, population: Population) -> None:
     """
-    Give an estate to a cluster that was set up, and whose nodes do not run.
+    Give an estate to a cluster that was set up and is stopped.
 
-    Each node gets the state, and the same as its snapshot: it looks as if a crash
-    had come between the two, and the node begins its log behind it at its start.
+    Each node gets the state, and a snapshot of it, as after a crash during the
+    installation. At its start the node begins its log after the snapshot.
     """
     path = cluster.directory / "estate.db"
     path.unlink(missing_ok=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a node does besides answering: its syncs, and what holds its event loop up."""
+"""Probes inside a node: its disk syncs, and the long steps of its event loop."""
 
 import asyncio
 import functools
@@ -26,25 +26,26 @@ JOURNAL = r"fdatasync\(\d+<[^>]*raft\.journal>"
 SYNC = r"\b(?:fdatasync|fsync)\(\d+<"
 
 NOTE_MS = 2.0
-"""A step of the loop that computes for so long is noted."""
+"""Steps of the loop that compute for this long are recorded."""
 TO = "SPARECODE_BENCH_STEPS"
+"""The environment variable with the file that the steps are written to."""
 
 
 @dataclass(frozen=True, slots=True)
 class Syncs:
-    """What each node has had written to the disk, by its id; known at the end."""
+    """The number of syncs per node id; known when counting ends."""
 
     journal: dict[str, int] = field(default_factory=dict)
     others: dict[str, int] = field(default_factory=dict)
     """
-    Of all other files: of the state's database, when SQLite puts what it has noted in
-    its place, and of snapshots.
+    Of all other files: the state's database, when SQLite checkpoints its write-ahead
+    log, and snapshots.
     """
 
 
 @contextmanager
 def count_syncs(nodes: list[LocalNode]) -> Iterator[Syncs]:
-    """Count how often each node syncs its journal, and whatever else, by strace."""
+    """Count the syncs of each node, of its journal and of other files, with strace."""
     counts = Syncs()
     with tempfile.TemporaryDirectory() as folder:
         traces = {node.node_id: Path(folder) / node.node_id for node in nodes}
@@ -60,7 +61,7 @@ def count_syncs(nodes: list[LocalNode]) -> Iterator[Syncs]:
         ]
         try:
             for process in processes:
-                process.stderr.readline()  # It says that it is attached.
+                process.stderr.readline()  # strace reports that it is attached.
             yield counts
         finally:
             for process in processes:
@@ -71,19 +72,19 @@ def count_syncs(nodes: list[LocalNode]) -> Iterator[Syncs]:
 
 
 def syncs_in(trace: str) -> tuple[int, int]:
-    """Return how many syncs strace saw of a node's journal, and of other files."""
+    """Return the syncs of a node's journal, and of other files, in a trace."""
     journal = len(re.findall(JOURNAL, trace))
     return journal, len(re.findall(SYNC, trace)) - journal
 
 
 def watch_steps(node: LocalNode, to: Path) -> None:
-    """Have a node, from its next start on, say which steps of its loop were long."""
+    """Make a node record the long steps of its event loop from its next start on."""
     node.environment = {**node.environment, TO: str(to)}
     node.launcher = (sys.executable, "-m", "tests.bench.probes")
 
 
 def steps_of(path: Path) -> list[tuple[float, str]]:
-    """Return the long steps of a node, in ms of a core, the longest first."""
+    """Return the long steps of a node in CPU ms, longest first."""
     if not path.exists():
         return []
     return sorted((tuple(json.loads(line)) for line in path.open()), reverse=True)
@@ -91,11 +92,11 @@ def steps_of(path: Path) -> list[tuple[float, str]]:
 
 def run_watched() -> None:
     """
-    Run a node whose loop is watched: time on a core, not on the clock.
+    Run a node and record the CPU time of each step of its event loop.
 
-    On a busy machine the clock would speak of the other processes.
+    Wall-clock time would show the other processes of a busy machine.
     """
-    notes = Path(os.environ[TO]).open("a", buffering=1)  # noqa: SIM115 - to the end.
+    notes = Path(os.environ[TO]).open("a", buffering=1)  # noqa: SIM115 - open until the end.
     run: Callable[[asyncio.Handle], None] = asyncio.Handle._run
     looks: Counter[int] = Counter()
 
@@ -114,9 +115,9 @@ def run_watched() -> None:
 
     gc.callbacks.append(looked_for_garbage)
     asyncio.Handle._run = watched  # type: ignore[method-assign]
-    # uvloop does not run its steps in Python, where they can be watched.
+    # uvloop does not run its steps in Python, so they cannot be observed.
     uvloop.new_event_loop = asyncio.new_event_loop
-    # As `LocalNode` has put it: tracing, then the command that it stands before.
+    # `LocalNode` put this module before the command of the node: remove it.
     sys.argv = ["sparecode-node", *sys.argv[sys.argv.index("--config") :]]
     runpy.run_module("sparecode_node", run_name="__main__", alter_sys=True)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nodes that end and come back, with much in store (f, g)."""
+"""Stopped and killed nodes with much stored data: restart, memory, snapshots (f, g)."""
 
 import re
 import statistics
@@ -16,13 +16,13 @@ from tests.bench.load import Measurement, must_have_lasted
 COMPACTED_S = 180
 SHORT_LOG = "log_entries_max = 256\nlog_entries_kept = 64"
 ENTRIES_AWAY = 400
-"""More than the others keep of a short log."""
+"""More entries than the other nodes keep in a short log."""
 OUTAGE_S = 4.0
-"""So long clients call, the primary dies amid it."""
+"""Clients call for this long, and the primary is killed meanwhile."""
 
 
 def growth(bench: Bench, estate: Estate) -> None:
-    """Look at how all this grows with what is stored, with no other estate running."""
+    """Measure restart, failover and snapshots of one estate, with no other running."""
     _start_s(bench, estate)
     failover(bench, estate)
     _shorten_logs(estate)
@@ -30,7 +30,7 @@ def growth(bench: Bench, estate: Estate) -> None:
 
 
 def memory(bench: Bench, estate: Estate) -> None:
-    """Look at the memory of nodes that have worked, after each of three loads (f)."""
+    """Measure the memory of nodes after each of three loads (f)."""
     readings: list[dict[str, float]] = []
 
     def load() -> Run:
@@ -54,7 +54,7 @@ def memory(bench: Bench, estate: Estate) -> None:
 
 
 def memory_mb(bench: Bench, estate: Estate, when: str) -> None:
-    """Look at the memory of each node."""
+    """Report the memory of each node."""
     bench.report.add(
         f"memory in MB, {estate.population.users} users, {when}",
         **{node: round(mb) for node, mb in estate.memory_mb().items()},
@@ -62,12 +62,12 @@ def memory_mb(bench: Bench, estate: Estate, when: str) -> None:
 
 
 def restart(bench: Bench, estate: Estate) -> None:
-    """See how long a node takes until it is ready (g)."""
+    """Measure how long a node takes from start to ready (g)."""
     bench.target("(g)", "start to ready", _start_s(bench, estate), 3, unit=" s")
 
 
 def _start_s(bench: Bench, estate: Estate) -> float:
-    """Return how long a replica takes from its start until it is ready."""
+    """Return the median time of a replica from start to ready."""
     took = []
     for _ in range(3):
         node = estate.replica()
@@ -77,7 +77,7 @@ def _start_s(bench: Bench, estate: Estate) -> float:
 
 
 def _ready_s(estate: Estate, node: LocalNode) -> float:
-    """Start a node; return how long it takes until it is ready."""
+    """Start a node; return the seconds until it is ready."""
     began = time.perf_counter()
     node.start()
     estate.cluster.wait_ready(node, poll_s=0.02)
@@ -87,7 +87,7 @@ def _ready_s(estate: Estate, node: LocalNode) -> float:
 def _median_of(
     bench: Bench, estate: Estate, name: str, took: list[float], **values: object
 ) -> float:
-    """Keep how long it has taken each time; return the median."""
+    """Report each time and the median; return the median."""
     median = statistics.median(took)
     bench.report.add(
         name,
@@ -100,13 +100,13 @@ def _median_of(
 
 
 def crash(bench: Bench, estate: Estate) -> None:
-    """See what a primary's death costs its callers, and how soon it is back (g)."""
+    """Measure the outage after `kill -9` of the primary, and its restart (g)."""
     ready_s = failover(bench, estate)
     bench.target("(g)", "start to ready after kill -9", ready_s, 3, unit=" s")
 
 
 def failover(bench: Bench, estate: Estate) -> float:
-    """Kill the primary under load, three times; return how soon it is ready again."""
+    """Kill the primary under load, three times; return its median time to ready."""
     gaps, took = [], []
     for _ in range(3):
         primary = estate.primary()
@@ -140,25 +140,25 @@ def failover(bench: Bench, estate: Estate) -> float:
     return _median_of(bench, estate, name, took)
 
 
-def must_fall_within(measured: Measurement, killed: list[float]) -> None:
-    """See that somebody was calling when the primary was killed."""
+def must_fall_within(measured: Measurement, kills: list[float]) -> None:
+    """Check that the primary was killed during the load."""
     ended = measured.began + measured.lasted_s
-    if not (killed and measured.began < killed[0] < ended):
-        raise RuntimeError("the primary was not killed amid the load")
+    if not (kills and measured.began < kills[0] < ended):
+        raise RuntimeError("the primary was not killed during the load")
 
 
 def must_outlast(measured: Measurement, seconds: float) -> None:
-    """See that the load went on until calls were answered again."""
+    """Check that the load continued until calls were answered again."""
     must_have_lasted(measured, seconds)
     if measured.silent_at_last_s >= measured.longest_gap_s:
         raise RuntimeError(
-            f"nobody was answered in the last {measured.silent_at_last_s:.1f} s:"
+            f"no call was answered in the last {measured.silent_at_last_s:.1f} s:"
             " the outage outlasted the load"
         )
 
 
 def snapshots(bench: Bench, estate: Estate) -> None:
-    """Authenticate while one is always being taken; then have one installed."""
+    """Authenticate while snapshots are taken all the time, then install one."""
     _shorten_logs(estate)
     bench.median_run(
         f"authenticate, codes, {estate.population.users} users, during snapshots",
@@ -169,7 +169,7 @@ def snapshots(bench: Bench, estate: Estate) -> None:
 
 
 def _shorten_logs(estate: Estate) -> None:
-    """Have nodes take a snapshot every 256 entries, from their restart on."""
+    """Restart nodes so that they take a snapshot every 256 entries."""
     for each in estate.cluster.nodes:
         text = each.config.read_text()
         each.config.write_text(text.replace("[raft]", f"[raft]\n{SHORT_LOG}"))
@@ -180,23 +180,23 @@ def _shorten_logs(estate: Estate) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _CatchUp:
-    """A node that was away for too long: seconds of it all, and how many it installed."""
+    """The return of a node that needs a snapshot: times, sizes and installations."""
 
     taken_s: float
-    """For one snapshot, by the slower of the others."""
+    """Time to take one snapshot, on the slower of the other nodes."""
     installed_s: float
-    """For one, from its first byte on."""
+    """Time to fetch and install one snapshot, from its first byte on."""
     ready_s: float
-    """From its start on."""
+    """Time from the node's start until it is ready."""
     installed: int
     snapshot_mb: float
-    """In millions of bytes, as all sizes here."""
+    """In millions of bytes, like all sizes here."""
     state_mb: float
-    """Of the database that it was taken of, on the disk."""
+    """Size of the state's database on disk."""
 
 
 def _catch_up(bench: Bench, estate: Estate) -> None:
-    """Take snapshots, and have a node install one that was away, three times."""
+    """Three times: stop a node until it needs a snapshot, then let it catch up."""
     found = [_catch_up_once(estate) for _ in range(3)]
     ready = [each.ready_s for each in found]
     bench.report.add(
@@ -229,7 +229,7 @@ def _catch_up_once(estate: Estate) -> _CatchUp:
     took = _ready_s(estate, node)
     installed = _installed(node) - before
     if not installed:
-        raise RuntimeError(f"{node.node_id} is ready, and has installed no snapshot")
+        raise RuntimeError(f"{node.node_id} is ready but has installed no snapshot")
     return _CatchUp(
         taken_s=one_taken_s,
         installed_s=estate.snapshot_s(node, "fetch") / installed,
@@ -241,7 +241,7 @@ def _catch_up_once(estate: Estate) -> _CatchUp:
 
 
 def _taken(node: LocalNode, estate: Estate) -> tuple[int, float]:
-    """Return how many snapshots a node has taken, and in how many seconds."""
+    """Return the number of snapshots that a node has taken, and their total seconds."""
     times = node.log.read_text().count("snapshot_taken")
     return times, estate.snapshot_s(node, "take")
 
@@ -258,7 +258,7 @@ def _installed(node: LocalNode) -> int:
 
 
 def snapshot_bytes(log: str) -> int:
-    """Return how long the last snapshot is that a node has taken. Raises `ValueError`."""
+    """Return the bytes of the latest snapshot in a node's log. Raises `ValueError`."""
     length = _last_logged(log, "snapshot_taken", "bytes")
     if length is None:
         raise ValueError("no snapshot was taken")
@@ -270,22 +270,22 @@ def _state_bytes(node: LocalNode) -> int:
 
 
 def first_kept(log: str) -> int:
-    """Return where a node's log begins by now, by what it has said; 0: nothing."""
+    """Return the first entry of a node's log after its latest compaction, or 0."""
     return _last_logged(log, "log_compacted", "first") or 0
 
 
 def _last_logged(log: str, event: str, field: str) -> int | None:
-    """Return what a node's log has in a field of the last such line; None: no line."""
+    """Return the field of the last line with this event, or None without such a line."""
     values = re.findall(rf" {event}\b.*\b{field}=(\d+)", log)
     return int(values[-1]) if values else None
 
 
 def _wait_until_dropped(nodes: list[LocalNode], index: int, estate: Estate) -> None:
     """
-    Have nodes commit until none of them has the entry *index* any more.
+    Commit entries until none of the nodes has the entry *index* anymore.
 
-    That they have compacted their logs is not enough: it may be by a snapshot of
-    before, and whoever was away is then sent entries instead of a snapshot.
+    A compaction alone is not enough: it may rest on an earlier snapshot, and then
+    the node that was away gets entries instead of a snapshot.
     """
     deadline = time.monotonic() + COMPACTED_S
     while not all(first_kept(node.log.read_text()) > index for node in nodes):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a refusal tells by its time which one it is (A6): kinds in turn, medians."""
+"""Compare the time of refusals of every kind, alternating (A6): they must be equal."""
 
 import random
 import statistics
@@ -23,17 +23,17 @@ WRONG_CODE = "WRNGCDE7"
 
 @dataclass(frozen=True)
 class Kind:
-    """One way to be refused: who is asked for, and with which passcode."""
+    """One kind of refusal: a username and a passcode."""
 
     name: str
     username: str
     passcode: str
     before: bool
-    """The same is asked for once before, so that the code is used, or the user waits."""
+    """Whether to send it once before, so that the code is used or the user waits."""
 
 
 def kinds(estate: Estate, number: int) -> list[Kind]:
-    """Return each kind, of users that nobody else has asked for."""
+    """Return one request of each kind, for users that no other round uses."""
     people = estate.population
     users = [people.users - 1 - each for each in range(number * 8, number * 8 + 8)]
     users = [each for each in users if people.has_codes(each)][:4]
@@ -49,14 +49,14 @@ def kinds(estate: Estate, number: int) -> list[Kind]:
 
 
 def timed_ms(call: Callable[[], bool]) -> tuple[float, bool]:
-    """Return how long a call took, and its answer."""
+    """Return the time of a call, and its answer."""
     began = time.perf_counter()
     answer = call()
     return (time.perf_counter() - began) * 1000, answer
 
 
 def measure(estate: Estate, report: Report, *, rounds: int = ROUNDS) -> None:
-    """Ask one after the other, every kind in each round, in an order drawn anew."""
+    """Send every kind once per round, in random order, and compare the medians."""
     chance = random.Random(SEED)
     took: dict[str, list[float]] = {}
     certificates = estate.cluster.certificates

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was measured, as a table on the terminal and as JSON beside it."""
+"""The results, as tables on the terminal and as a JSON file."""
 
 import dataclasses
 import json
@@ -23,12 +23,12 @@ from tests.results import now_and_here
 
 SHED = "RESOURCE_EXHAUSTED"
 ALL_OF_IT = "took: all of it"
-"""A run that came to its end says so, as the last of all; else it was broken off."""
+"""The last result of a complete run. Without it, the run was interrupted."""
 LIBRARIES = ("grpcio", "protobuf", "uvloop", "cryptography", "argon2-cffi-bindings")
 
 
 def here() -> dict[str, str]:
-    """Return when and on what this runs, in so far as it makes a difference."""
+    """Return date, commit, hardware and libraries of this run."""
     processor = re.search(
         r"^model name\s*: (.*)$", _text("/proc/cpuinfo"), re.MULTILINE
     )
@@ -53,7 +53,7 @@ def _text(path: str) -> str:
 
 
 def _filesystem() -> str:
-    """Return the kind of the file system on which the estates are made."""
+    """Return the type of the file system that holds the estates."""
     command = ("df", "--output=fstype", tempfile.gettempdir())
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return done.stdout.split()[-1]
@@ -61,20 +61,20 @@ def _filesystem() -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """What was promised, and whether it holds."""
+    """A promised bound, and whether the measured value is within it."""
 
     name: str
     words: str
     value: float | None
-    """None: there was nothing to measure, nobody was shed for example."""
+    """None: there was nothing to measure, for example no shed call."""
     target: float
     at_least: bool
-    """Else: at most."""
+    """If false, the target is an upper bound."""
     unit: str = ""
 
     @property
     def holds(self) -> bool | None:
-        """Say whether it does; None if nobody knows."""
+        """Whether the value is within the bound; None without a value."""
         if self.value is None:
             return None
         return self.value >= self.target if self.at_least else self.value <= self.target
@@ -82,19 +82,19 @@ class Target:
 
 @dataclass
 class Report:
-    """Everything, in the order in which it was measured."""
+    """All results and targets, in the order in which they were measured."""
 
     path: Path
-    """Where it is written, whenever a part is done."""
+    """The file that is rewritten after each part."""
     command: str = "make bench"
-    """What measured it, with how much and how long."""
+    """The command of this run, with its arguments."""
     machine: dict[str, str] = field(default_factory=here)
-    """When it was begun, on what, and with which libraries."""
+    """Date, machine and libraries at the start."""
     results: list[dict[str, Any]] = field(default_factory=list)
     targets: list[Target] = field(default_factory=list)
 
     def add(self, name: str, **values: Any) -> None:
-        """Keep a figure."""
+        """Add a result."""
         self.results.append({"name": name, **values})
 
     def add_load(
@@ -104,7 +104,7 @@ class Report:
         cpu_ms: dict[str, float] | None = None,
         **values: Any,
     ) -> None:
-        """Keep what a load has shown."""
+        """Add the result of a load."""
         figures = {
             "per_s": round(measured.per_s, 1),
             "p50_ms": round(measured.p50_ms, 2),
@@ -117,7 +117,7 @@ class Report:
         self.add(name, **values, **figures)
 
     def content(self) -> dict[str, Any]:
-        """Return everything, as it is written."""
+        """Return everything, in the form of the file."""
         return {
             "command": self.command,
             "machine": self.machine,
@@ -129,14 +129,14 @@ class Report:
         }
 
     def write(self) -> None:
-        """Write what there is by now, as JSON."""
+        """Write the results so far, as JSON."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text(json.dumps(self.content(), indent=1) + "\n")
 
     def show(self, console: Console) -> None:
-        """Print the two tables."""
+        """Print loads, other results, failures and targets."""
         loads = Table(
-            *("what", "clients", "a second", "p50 ms", "p99 ms", "CPU ms"),
+            *("load", "clients", "a second", "p50 ms", "p99 ms", "CPU ms"),
             "not answered",
         )
         for result in self.results:
@@ -174,7 +174,7 @@ class Report:
 
 
 def failed(results: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    """Return the parts that did not come to their end, and why, each in one line."""
+    """Return the parts that did not finish, each with its error in one line."""
     return [
         (result["name"], " ".join(result["failed"].split()))
         for result in results
@@ -183,7 +183,7 @@ def failed(results: list[dict[str, Any]]) -> list[tuple[str, str]]:
 
 
 def not_answered(result: dict[str, Any]) -> str:
-    """Say which calls of a load were not answered well; nothing if all were."""
+    """Return which calls of a load failed, as text; empty if none did."""
     codes: dict[str, int] = result["codes"]
     total = sum(codes.values())
     return ", ".join(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The benchmark measures what it says: real calls, on an estate that is one."""
+"""The benchmark measures real calls on a usable estate, and reports them correctly."""
 
 import contextlib
 import io
@@ -28,7 +28,7 @@ from tests.bench.report import Report, Target
 
 
 def nothing_secret_in(report: Report, population: Population) -> bool:
-    """Look for the estate's codes and seeds in what `make bench` writes and prints."""
+    """Return whether the output of `make bench` contains no code or seed of the estate."""
     report.write()
     screen = Console(record=True, file=io.StringIO(), width=200)
     report.show(screen)
@@ -55,7 +55,7 @@ def test_a_target_holds_at_its_bound(
     assert target.holds is holds
 
 
-def test_what_was_not_measured_neither_holds_nor_fails() -> None:
+def test_a_target_without_a_value_is_neither_met_nor_missed() -> None:
     target = Target(name="x", words="", value=None, target=1, at_least=True)
     assert target.holds is None
 
@@ -73,8 +73,8 @@ def test_percentiles_and_gaps() -> None:
 LOAD = Load(addresses=(), ca="", method="/x/Echo", requests=(), clients=1, seconds=30)
 
 
-def test_an_outage_that_lasts_to_the_end_is_a_gap_too() -> None:
-    """Else the worst of all, a primary that nobody follows, would look like none."""
+def test_an_outage_until_the_end_is_a_gap_too() -> None:
+    """Otherwise the worst case, no new primary at all, would look like no outage."""
     clients = Clients(LOAD)
     clients.record(ended=1.5, took_s=0.5, code="OK")
     clients.record(ended=2.0, took_s=0.5, code="OK")
@@ -84,8 +84,8 @@ def test_an_outage_that_lasts_to_the_end_is_a_gap_too() -> None:
     assert measured.lasted_s == pytest.approx(11)
 
 
-def test_a_load_that_nobody_answers_is_no_fast_one() -> None:
-    """Its latencies are 0, and no election is seen: every target would hold."""
+def test_a_load_without_answers_is_refused() -> None:
+    """Its latencies are 0 and it shows no election: every target would be met."""
     clients = Clients(LOAD)
     clients.record(ended=2.0, took_s=1.0, code="UNAVAILABLE")
     with pytest.raises(RuntimeError, match=r"no call was answered: .*UNAVAILABLE"):
@@ -94,21 +94,21 @@ def test_a_load_that_nobody_answers_is_no_fast_one() -> None:
     assert answered(clients.measured(begin=1.0)).answered == 1
 
 
-@pytest.mark.parametrize("killed", [[], [0.5], [4.5]])
-def test_a_primary_that_died_when_nobody_called_is_no_outage(
-    killed: list[float],
+@pytest.mark.parametrize("kills", [[], [0.5], [4.5]])
+def test_a_kill_outside_the_load_is_refused(
+    kills: list[float],
 ) -> None:
     clients = Clients(LOAD)
     clients.record(ended=2.0, took_s=1.0, code="OK")
     clients.record(ended=4.0, took_s=1.0, code="OK")
     measured = clients.measured(begin=1.0)
     must_fall_within(measured, [1.5])
-    with pytest.raises(RuntimeError, match="amid"):
-        must_fall_within(measured, killed)
+    with pytest.raises(RuntimeError, match="during"):
+        must_fall_within(measured, kills)
 
 
-def test_who_is_shed_in_the_first_moment_is_told_apart() -> None:
-    """The warm-up is not counted, but nothing is left out without a word."""
+def test_calls_shed_at_the_start_are_reported_separately() -> None:
+    """The warm-up is not counted, but its shed calls are reported."""
     clients = Clients(LOAD)
     for number in range(20):
         took_s = 0.3 if number < 3 else 0.01
@@ -137,15 +137,15 @@ def run_of(p50_ms: float) -> Run:
 
 
 @pytest.mark.parametrize(("each", "own"), [(4, 16), (2, 32)])
-def test_some_users_have_codes_and_the_others_their_tokens(each: int, own: int) -> None:
+def test_some_users_have_codes_and_the_others_tokens(each: int, own: int) -> None:
     population = Population(users=64, profile="testing", own_token_each=each)
     assert population.codes == (64 - own) * CODES_EACH
-    # Issuing and bulk issues go to tokens that have no codes yet.
+    # Loads that issue codes use tokens without codes.
     assert not any(map(population.has_codes, range(3, 64, 4)))
 
 
-def test_what_is_held_against_each_other_takes_turns(tmp_path: Path) -> None:
-    """A machine that becomes slower meanwhile makes no difference between the two."""
+def test_compared_loads_take_turns(tmp_path: Path) -> None:
+    """A machine that slows down meanwhile does not change the comparison."""
     asked: list[str] = []
 
     def load(name: str, ms: float) -> Callable[[], Run]:
@@ -166,17 +166,17 @@ def test_what_is_held_against_each_other_takes_turns(tmp_path: Path) -> None:
     assert [each["name"] for each in measuring.report.results] == ["few", "many"]
 
 
-def test_a_node_says_where_its_log_begins() -> None:
+def test_the_first_entry_of_a_compacted_log_is_read_from_the_output() -> None:
     assert first_kept("2026-11-26T18:00:00.000Z INFO     ready index=7\n") == 0
     line = "2026-11-26T18:00:00.000Z INFO     log_compacted first={}\n"
     assert first_kept(line.format(90) + line.format(412)) == 412
 
 
 @pytest.mark.parametrize("seen", [{"n1": 0, "n2": 0}, {"n1": 7, "n2": 0}, {}])
-def test_syncs_that_nobody_saw_are_not_few(
+def test_syncs_that_strace_did_not_see_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen: dict[str, int]
 ) -> None:
-    """Where strace may not look, the target is missing instead of held."""
+    """Where strace is not permitted, the target is missing instead of met."""
 
     @contextlib.contextmanager
     def counting(_: object) -> Iterator[Syncs]:
@@ -191,8 +191,8 @@ def test_syncs_that_nobody_saw_are_not_few(
     assert not measuring.report.targets
 
 
-def test_syncs_are_counted_once_and_apart_from_those_of_other_files() -> None:
-    """A call that another thread's stands between is two lines."""
+def test_journal_syncs_are_counted_once_and_apart_from_other_files() -> None:
+    """A call interrupted by another thread has two lines."""
     trace = """\
 11 fdatasync(9</data/n1/raft.journal>)  = 0
 12 fdatasync(9</data/n1/raft.journal> <unfinished ...>
@@ -206,9 +206,9 @@ def test_syncs_are_counted_once_and_apart_from_those_of_other_files() -> None:
 @pytest.mark.parametrize(
     ("rounds", "longest", "holds"),
     [
-        # That nothing was noted does not say that nothing took any time.
+        # No recorded step means only that none took longer than the threshold.
         ([[]] * ROUNDS, NOTE_MS, True),
-        # One step that is too long is one, in however many rounds there is none.
+        # One long step counts, however many rounds have none.
         ([[], [(7.5, "x"), (2.5, "y")], *[[]] * (ROUNDS - 2)], 7.5, False),
     ],
 )
@@ -232,8 +232,8 @@ def test_the_longest_step_of_any_round_counts(
     assert len(row["longest_of_each_round"]) == ROUNDS
 
 
-def test_a_report_says_on_what_it_was_begun(tmp_path: Path) -> None:
-    """(5) The commit too: a run takes half an hour, and others go on."""
+def test_a_report_shows_the_machine_at_its_start(tmp_path: Path) -> None:
+    """(5) And the commit at its start, which may change during the run."""
     report = bench(tmp_path).report
     assert report.content()["machine"] is report.machine
     assert {"date", "commit", "machine", "hardware", "libraries"} == set(report.machine)
@@ -241,7 +241,7 @@ def test_a_report_says_on_what_it_was_begun(tmp_path: Path) -> None:
     assert f"Linux {platform.release().partition('-')[0]}" in report.machine["hardware"]
 
 
-def test_the_policy_is_changed_and_as_it_was_and_elections_are_counted(
+def test_the_policy_is_changed_and_restored_and_elections_are_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nothing: dict[str, Any] = dict.fromkeys(each.name for each in fields(Policy))
@@ -271,10 +271,10 @@ def test_the_policy_is_changed_and_as_it_was_and_elections_are_counted(
     assert len(changed) == 1 + 4 * ROUNDS
 
 
-def test_a_loop_that_nobody_watches_has_not_held(tmp_path: Path) -> None:
+def test_event_loops_without_recorded_steps_are_refused(tmp_path: Path) -> None:
     measuring, estate = bench(tmp_path), Mock()
     estate.cluster.nodes = [Mock(node_id="n1", environment={})]
-    with pytest.raises(RuntimeError, match="nobody watches"):
+    with pytest.raises(RuntimeError, match="not recorded"):
         overload.steps(measuring, estate, tmp_path)
     assert not measuring.report.targets
 
@@ -283,7 +283,7 @@ MINUTES = [overload.sustained_overload, overload.sustained_overload_of_productio
 
 
 def crowded(lasted_s: float) -> Mock:
-    """Return an estate whose load lasts for so long, and where two are elected."""
+    """Return an estate whose load lasts this long, with two elections."""
     estate, clients = Mock(), Clients(LOAD)
     clients.record(ended=lasted_s, took_s=1, code="OK")
     estate.authenticate.return_value = Run(
@@ -294,7 +294,7 @@ def crowded(lasted_s: float) -> Mock:
 
 
 @pytest.mark.parametrize("minute", MINUTES)
-def test_a_minute_whose_codes_were_spent_before_is_none(
+def test_a_minute_that_runs_out_of_codes_is_refused(
     tmp_path: Path, minute: Callable[[Bench, Estate], None]
 ) -> None:
     measuring = bench(tmp_path)
@@ -304,7 +304,7 @@ def test_a_minute_whose_codes_were_spent_before_is_none(
 
 
 @pytest.mark.parametrize("minute", MINUTES)
-def test_whoever_is_elected_within_a_minute_is_counted(
+def test_elections_within_a_minute_are_counted(
     tmp_path: Path, minute: Callable[[Bench, Estate], None]
 ) -> None:
     measuring = bench(tmp_path)
@@ -313,10 +313,10 @@ def test_whoever_is_elected_within_a_minute_is_counted(
     assert (target.name, target.value, target.holds) == ("(4)", 2, False)
 
 
-def test_elections_count_from_the_start_of_all_nodes_on(
+def test_elections_are_counted_after_all_nodes_have_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To see what cores can do nodes are stopped, and whoever starts is elected."""
+    """The ceiling is measured with stopped nodes, whose start elects a primary."""
     estate, measuring = crowded(3), bench(tmp_path)
     steps = Mock()
     steps.attach_mock(estate.start, "start")
@@ -331,10 +331,10 @@ def test_elections_count_from_the_start_of_all_nodes_on(
     assert (target.value, target.holds) == (2, False)
 
 
-def test_the_last_tokencodes_of_a_step_are_no_load(
+def test_too_few_tokencodes_for_a_load_wait_for_the_next_step(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Too few are left for one: the next step has all of them again."""
+    """In the next time step every token has a new tokencode."""
     now = [59.0]
     monkeypatch.setattr(time, "time", lambda: now[0])
     monkeypatch.setattr(time, "sleep", lambda s: now.append(now.pop() + s))
@@ -346,10 +346,10 @@ def test_the_last_tokencodes_of_a_step_are_no_load(
     assert now == [60]
 
 
-def test_an_estate_made_without_the_cluster_is_one(
+def test_an_estate_made_without_the_cluster_is_usable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each code is accepted, by whichever node; read, issued and counted it can be."""
+    """Any node accepts its codes; reading and issuing work."""
     population = Population(users=64, profile="testing")
     with Estate(tmp_path / "cluster", population) as estate:
         run = estate.authenticate(clients=8, seconds=30, calls=200)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was measured gets into the page, and leaves the rest of it alone."""
+"""Results replace the tables of the page and nothing else."""
 
 import dataclasses
 import sys
@@ -45,7 +45,7 @@ def measured(tmp_path: Path) -> Report:
     return report
 
 
-def test_tables_take_the_place_between_the_marks(tmp_path: Path) -> None:
+def test_tables_replace_the_text_between_the_marks(tmp_path: Path) -> None:
     report = measured(tmp_path)
     content = report.content()
     text = "# Before\n<!-- measured -->\nyesterday\n<!-- /measured -->\nAfter\n"
@@ -59,7 +59,7 @@ def test_tables_take_the_place_between_the_marks(tmp_path: Path) -> None:
         in once
     )
     assert "* start to ready, in s: median 1.25, each 1.2; 1.25; 1.3" in once
-    assert "* A part" not in once  # It is told above the targets.
+    assert "* A part" not in once  # Shown above the targets.
     assert once.startswith("# Before\n")
     assert once.endswith("\nAfter\n")
     assert "yesterday" not in once
@@ -67,12 +67,12 @@ def test_tables_take_the_place_between_the_marks(tmp_path: Path) -> None:
     assert "(x.png)" in render(once, content, picture="x.png")
 
 
-def test_what_failed_is_told_above_the_targets(tmp_path: Path) -> None:
-    """What is held against it is missing among them, which nobody sees."""
+def test_failed_parts_are_shown_above_the_targets(tmp_path: Path) -> None:
+    """Their targets are missing, and the table alone does not show it."""
     report = measured(tmp_path)
     once = render("<!-- measured --><!-- /measured -->", report.content())
     told = (
-        "**A part** has failed, so what is held against it is missing:"
+        "**A part** has failed, so its targets are missing:"
         " `ValueError: 'why' and | where`\n\n| target |"
     )
     assert told in once
@@ -82,13 +82,13 @@ def test_what_failed_is_told_above_the_targets(tmp_path: Path) -> None:
     assert 0 < printed.index(told) < printed.index("(d) syncs")
 
 
-def test_a_run_that_was_broken_off_is_refused_and_changes_nothing(
+def test_an_interrupted_run_is_refused_and_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Targets that it did not reach would be missing, and all others hold."""
+    """Its targets would be missing, and all others would be met."""
     report, shown = measured(tmp_path), tmp_path / "performance.md"
     whole = report.results.pop()
-    with pytest.raises(IncompleteRunError, match=r"broken off"):
+    with pytest.raises(IncompleteRunError, match=r"interrupted"):
         render(PAGE.read_text(), report.content())
     report.write()
     draw(report.results, report.path.with_suffix(".png"))
@@ -97,7 +97,7 @@ def test_a_run_that_was_broken_off_is_refused_and_changes_nothing(
     monkeypatch.setattr(sys, "argv", ["page", "--of", str(report.path)])
     with pytest.raises(SystemExit):
         page.main()
-    assert "was broken off, or still runs" in capsys.readouterr().err
+    assert "was interrupted or is still going" in capsys.readouterr().err
     assert shown.read_text() == before
     assert not shown.with_suffix(".png").exists()
     report.results.append(whole)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is said of nodes that end and come back is what was seen of them."""
+"""Reports on restarted nodes match what clients and logs show."""
 
 import io
 from pathlib import Path
@@ -19,14 +19,14 @@ LOAD = Load(addresses=(), ca="", method="/x/Echo", requests=(), clients=1, secon
 
 
 def clients(*answers: tuple[float, str]) -> Clients:
-    """Return what clients saw that began at 0."""
+    """Return clients with these answers, started at 0."""
     seen = Clients(LOAD)
     for ended, code in answers:
         seen.record(ended=ended, took_s=0.1, code=code)
     return seen
 
 
-def test_a_load_that_ends_within_the_outage_does_not_say_how_long_it_was() -> None:
+def test_a_load_that_ends_within_the_outage_is_refused() -> None:
     good = [(0.5, "OK"), (1.0, "OK")]
     over = clients(*good, (2.5, "OK"), (3.9, "OK"), (4.1, "UNAVAILABLE"))
     measured = over.measured(begin=0)
@@ -40,15 +40,15 @@ def test_a_load_that_ends_within_the_outage_does_not_say_how_long_it_was() -> No
         must_outlast(spent.measured(begin=0), 4)
 
 
-def test_a_node_says_how_long_its_last_snapshot_is() -> None:
+def test_the_size_of_the_latest_snapshot_is_read_from_the_log() -> None:
     line = "2026-11-26T18:00:00.000Z INFO     snapshot_taken index={} bytes={}\n"
     assert snapshot_bytes(line.format(9, 400) + line.format(12, 4096)) == 4096
     with pytest.raises(ValueError, match="no snapshot was taken"):
         snapshot_bytes("2026-11-26T18:00:00.000Z INFO     ready index=7\n")
 
 
-def test_the_most_memory_of_any_node_at_any_time_counts(tmp_path: Path) -> None:
-    """Also where it has less again at the end."""
+def test_the_highest_memory_of_any_node_counts(tmp_path: Path) -> None:
+    """Even if the node uses less memory at the end."""
     limits = Limits(
         echo={}, sync_ms=1, argon2id_per_s=1, argon2id_ms=1, commits_per_s=1
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is said to take so many bytes is in the state so many times."""
+"""Bytes per row are computed from the tables of the state."""
 
 import sqlite3
 
@@ -33,7 +33,7 @@ def test_bytes_of_each_are_those_of_its_table_and_indexes() -> None:
     for into, size in (
         ("requests", 200),
         ("users", 900),
-        ("audit_events (what)", 100),  # Others' are shorter.
+        ("audit_events (what)", 100),  # Other events are shorter.
     ):
         rows = [(size,)] * MANY
         db.executemany(f"INSERT INTO {into} VALUES (zeroblob(?))", rows)  # noqa: S608
@@ -49,6 +49,6 @@ def test_bytes_of_each_are_those_of_its_table_and_indexes() -> None:
     assert 900 <= each["a_user_with_token_and_codes"] < 1100
 
 
-def test_nothing_is_told_of_what_is_not_there() -> None:
+def test_an_empty_state_is_refused() -> None:
     with pytest.raises(RuntimeError, match="nothing to divide by"):
         bytes_each(state(), MANY)
