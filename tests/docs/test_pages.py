@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pages that people read: what they link to is there, and so is what alerts name."""
+"""Links in pages lead to existing files and headings, and so do links in alerts."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,7 @@ ALERTS = ROOT / "deploy/prometheus/alerts.yaml"
 
 
 def anchors(page: Path) -> set[str]:
-    """Name the headings of a page, as GitHub does."""
+    """Return the anchors that GitHub gives to the headings of a page."""
     text = CODE.sub("", page.read_text())
     return {
         re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
@@ -29,7 +29,7 @@ def anchors(page: Path) -> set[str]:
 
 
 def check(target: str, page: Path) -> None:
-    """Hold a link against what is there."""
+    """Check that the file of a link exists, and its anchor if it has one."""
     name, _, anchor = target.partition("#")
     path = (page.parent / name).resolve() if name else page
     assert path.exists(), f"{page.relative_to(ROOT)} links to {target}"
@@ -38,17 +38,17 @@ def check(target: str, page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_lead_to_existing_places(page: Path) -> None:
     for target in LINK.findall(CODE.sub("", page.read_text())):
         if not target.startswith(("http://", "https://", "mailto:")):
             check(target, page)
 
 
-def test_every_alert_has_a_page_that_says_what_to_do() -> None:
+def test_every_alert_links_to_instructions() -> None:
     groups = yaml.safe_load(ALERTS.read_text())["groups"]
-    named = [
+    links = [
         rule["annotations"]["runbook"] for group in groups for rule in group["rules"]
     ]
-    assert named
-    for target in named:
+    assert links
+    for target in links:
         check(target, ROOT / "README.md")

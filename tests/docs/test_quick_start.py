@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""docs/quick-start.md, followed to the letter by a shell in an empty folder."""
+"""A shell runs the commands of docs/quick-start.md, unchanged, in an empty folder."""
 
 import contextlib
 import os
@@ -21,9 +21,9 @@ ADDRESSES = ("127.0.0.11", "127.0.0.12", "127.0.0.13")
 PORTS = range(7300, 7305)
 
 
-def taken() -> list[str]:
-    """Name what of the page's addresses somebody else listens on."""
-    found = []
+def addresses_in_use() -> list[str]:
+    """Return those addresses of the page that another process listens on."""
+    used = []
     for host in ADDRESSES:
         for port in PORTS:
             with socket.socket() as probe:
@@ -31,23 +31,25 @@ def taken() -> list[str]:
                 try:
                     probe.bind((host, port))
                 except OSError:
-                    found.append(f"{host}:{port}")
-    return found
+                    used.append(f"{host}:{port}")
+    return used
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 @pytest.mark.timeout(280)
-def test_commands_of_the_page_do_what_it_says(tmp_path: Path):
+def test_commands_of_the_page_set_up_a_cluster(tmp_path: Path):
     """
-    All of them in one shell that stops at the first that fails.
+    One shell runs all commands and stops at the first that fails.
 
-    Only the line that says where the checkout is is another one: the reader's too.
+    The test changes only the line with the path of the checkout, as a reader does.
     """
-    if others := taken():
-        pytest.skip(f"somebody else uses {', '.join(others)}")
+    if used := addresses_in_use():
+        pytest.skip(f"another process uses {', '.join(used)}")
     script = "".join(COMMANDS.findall(PAGE.read_text()))
     assert SOURCE in script
-    assert not re.search(r"^ *cp ", script, re.MULTILINE), "no key is carried by hand"
+    assert not re.search(r"^ *cp ", script, re.MULTILINE), (
+        "the page copies a key by hand"
+    )
     script = script.replace(SOURCE, f"SOURCE={ROOT} ")
     environment = {
         "HOME": str(tmp_path),
@@ -65,15 +67,15 @@ def test_commands_of_the_page_do_what_it_says(tmp_path: Path):
         start_new_session=True,
     )
     try:
-        # The nodes have the shell's output, too: it ends with them, not with it.
-        said, _ = shell.communicate(f"{script}\nkill $(jobs -p); wait\n", timeout=240)
+        # The nodes inherit the shell's output: it ends when they end.
+        output, _ = shell.communicate(f"{script}\nkill $(jobs -p); wait\n", timeout=240)
     finally:
-        with contextlib.suppress(ProcessLookupError):  # All may have ended.
+        with contextlib.suppress(ProcessLookupError):  # No process may be left.
             os.killpg(shell.pid, signal.SIGKILL)
-    assert shell.returncode == 0, said
-    assert "ACCEPTED" in said
-    assert "REFUSED" in said
-    assert "quorum reached" in said
+    assert shell.returncode == 0, output
+    assert "ACCEPTED" in output
+    assert "REFUSED" in output
+    assert "quorum reached" in output
     for node in ("n2", "n3"):
-        assert f"{node} was admitted to cluster" in said
+        assert f"{node} was admitted to cluster" in output
         assert (tmp_path / node / "keys/keyring.json").exists()
