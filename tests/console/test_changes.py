@@ -18,7 +18,7 @@ from sparecode_node.statemachine.commands.epochs import BeginEpoch
 from tests.console.desk import Desk
 from tests.console.test_pages import OWN, PAGES, with_role
 from tests.services.one_node import PASSWORD, PIN, ROOT, SERIAL, VPN
-from tests.services.test_opening import beginning
+from tests.services.test_epoch_review import beginning
 
 pytestmark = pytest.mark.asyncio
 

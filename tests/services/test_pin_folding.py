@@ -10,7 +10,7 @@ from sparecode_node.domain.outcomes import Reason
 from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.statemachine.results import Decision
 from tests.services.one_node import PIN, SERIAL, OneNode
-from tests.services.test_authentication import PASSCODES
+from tests.services.test_first_step import PASSCODES
 
 pytestmark = pytest.mark.asyncio
 
