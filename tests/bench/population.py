@@ -53,21 +53,17 @@ from sparecode_node.replication.snapshots.store import (
 from sparecode_node.services.secrets.kdf import PROFILES, KdfInput, Secret, hashed
 from sparecode_node.services.secrets.keyring import KeyRing
 from sparecode_node.services.secrets.sealing import Sealing
-from sparecode_node.statemachine.commands import (
-    AssignToken,
-    Call,
-    Command,
-    CreateUser,
-    EnrollToken,
-    InitializeCluster,
-    OpenSession,
-    RegisterAgent,
-    RequestKey,
+from sparecode_node.statemachine.commands import Call, Command, RequestKey
+from sparecode_node.statemachine.commands.agents import RegisterAgent
+from sparecode_node.statemachine.commands.cluster import InitializeCluster
+from sparecode_node.statemachine.commands.emergency_access import (
     SaveEmergencyAccess,
     SealedCode,
 )
 from sparecode_node.statemachine.commands.policy import UpdatePolicy
-from sparecode_node.statemachine.commands.tokens import SetPin
+from sparecode_node.statemachine.commands.sessions import OpenSession
+from sparecode_node.statemachine.commands.tokens import AssignToken, EnrollToken, SetPin
+from sparecode_node.statemachine.commands.users import CreateUser
 from sparecode_node.statemachine.handlers.policy import find_policy
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.snapshots import write_snapshot

@@ -10,12 +10,9 @@ from pathlib import Path
 from sparecode_node.domain.ids import NameKey, NodeId, RequestId, SessionId
 from sparecode_node.replication.codec import decode_entry, encode_entry
 from sparecode_node.replication.replicator import Proposal
-from sparecode_node.statemachine.commands import (
-    Call,
-    DeleteUser,
-    PassBarrier,
-    RequestKey,
-)
+from sparecode_node.statemachine.commands import Call, RequestKey
+from sparecode_node.statemachine.commands.cluster import PassBarrier
+from sparecode_node.statemachine.commands.users import DeleteUser
 from sparecode_node.statemachine.feature_level import NEWEST
 from sparecode_node.statemachine.results import Applied, BarrierPassed, Result
 from sparecode_node.statemachine.snapshots import SnapshotError, SnapshotFacts

@@ -24,7 +24,9 @@ from sparecode_node.replication.codec import (
     encode_entry,
     fields_of,
 )
-from sparecode_node.statemachine.commands import Authenticate, Call, DeleteUser
+from sparecode_node.statemachine.commands import Call
+from sparecode_node.statemachine.commands.authentication import Authenticate
+from sparecode_node.statemachine.commands.users import DeleteUser
 from tests.replication.recording_state import call
 
 GOLDEN = Path(__file__).parent / "testdata" / "log_entries.txt"

@@ -18,8 +18,10 @@ from sparecode_node.replication.codec import encode_call
 from sparecode_node.replication.errors import OlderMemberError
 from sparecode_node.replication.raft.membership_changes import Remove
 from sparecode_node.replication.replicator import Proposal
-from sparecode_node.statemachine.commands import InitializeCluster
-from sparecode_node.statemachine.commands.cluster import RaiseFeatureLevel
+from sparecode_node.statemachine.commands.cluster import (
+    InitializeCluster,
+    RaiseFeatureLevel,
+)
 from sparecode_node.statemachine.feature_level import (
     FIRST,
     MEMBERS_CHANGE,

@@ -48,12 +48,8 @@ from sparecode_node.services.secrets.ring_file import RingFile
 from sparecode_node.services.secrets.sealing import Sealing, session_id
 from sparecode_node.services.state.stamping import PrimaryStamper
 from sparecode_node.services.use_cases import Services, build_services
-from sparecode_node.statemachine.commands import (
-    Call,
-    Command,
-    InitializeCluster,
-    RequestKey,
-)
+from sparecode_node.statemachine.commands import Call, Command, RequestKey
+from sparecode_node.statemachine.commands.cluster import InitializeCluster
 from sparecode_node.statemachine.feature_level import NEWEST
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.results import Decision

@@ -26,8 +26,8 @@ from sparecode_node.services.errors import (
     NotSignedInError,
     Refused,
 )
-from sparecode_node.statemachine.commands import CloseSession
 from sparecode_node.statemachine.commands.permissions import PERMISSIONS
+from sparecode_node.statemachine.commands.sessions import CloseSession
 from tests.services.one_node import PIN, SEED, SERIAL, OneNode
 from tests.services.two_replicas import NOW_MS
 

@@ -22,7 +22,7 @@ from sparecode_node.services.errors import (
 )
 from sparecode_node.services.load.pacing import REST, Pace
 from sparecode_node.services.secrets.kdf import KdfInput, Lane
-from sparecode_node.statemachine.commands.bulk import IssueTokencodesInBulk
+from sparecode_node.statemachine.commands.emergency_access import IssueTokencodesInBulk
 from tests.services.one_node import PIN, SEED, OneNode
 from tests.services.pauses import slow_commits, watch_rests
 

@@ -22,7 +22,7 @@ from sparecode_node.services.emergency.emergency_access import (
 )
 from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.services.secrets.kdf import KdfInput, Lane
-from sparecode_node.statemachine.commands import AssignToken
+from sparecode_node.statemachine.commands.tokens import AssignToken
 from sparecode_node.statemachine.results import EmergencyAccessSaved
 from tests.services.one_node import PIN, SERIAL, OneNode, call_of
 from tests.services.two_replicas import NOW_MS

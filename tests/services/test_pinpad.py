@@ -13,7 +13,7 @@ from sparecode_node.domain.tokencodes import tokencode_at
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.services.files.token_files import TokenFile, TokenFileFormat
-from sparecode_node.statemachine.commands import Authenticate
+from sparecode_node.statemachine.commands.authentication import Authenticate
 from sparecode_node.statemachine.results import Decision
 from tests.domain.examples import TOTP
 from tests.generators import sdtid_of, stoken

@@ -17,7 +17,8 @@ from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.services.secrets.keyring import KeyRing
 from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.services.state.stamping import PrimaryStamper
-from sparecode_node.statemachine.commands import Authenticate, Call
+from sparecode_node.statemachine.commands import Call
+from sparecode_node.statemachine.commands.authentication import Authenticate
 from tests.services.one_node import SERIAL, VPN, OneNode, call_of
 from tests.services.two_replicas import NOW_MS
 

@@ -17,7 +17,7 @@ from sparecode_node.services.files.token_files import TokenFile, TokenFileFormat
 from sparecode_node.services.load.pacing import REST
 from sparecode_node.services.tokens.row_import import ROWS_AT_ONCE
 from sparecode_node.services.tokens.token_import import ImportedRow
-from sparecode_node.statemachine.commands import EnrollToken
+from sparecode_node.statemachine.commands.tokens import EnrollToken
 from tests.services.one_node import SEED, OneNode
 from tests.services.pauses import slow_commits, watch_rests
 

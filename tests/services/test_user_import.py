@@ -15,7 +15,7 @@ from sparecode_node.services.load.pacing import REST
 from sparecode_node.services.tokens import user_import
 from sparecode_node.services.tokens.row_import import ROWS_AT_ONCE
 from sparecode_node.services.tokens.user_import import ImportedUser, UserFile
-from sparecode_node.statemachine.commands import CreateUser
+from sparecode_node.statemachine.commands.users import CreateUser
 from tests.services.one_node import OneNode
 from tests.services.pauses import slow_commits, watch_rests
 

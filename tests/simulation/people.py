@@ -21,20 +21,17 @@ from sparecode_node.domain.ids import (
 from sparecode_node.domain.passcodes import CodeCandidate, Reading, TokencodeMatch
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm, HashName, Moment
-from sparecode_node.statemachine.commands import (
-    AssignToken,
-    Authenticate,
-    Call,
-    Command,
-    CreateUser,
-    EnrollToken,
-    InitializeCluster,
-    OpenSession,
-    RegisterAgent,
-    RequestKey,
+from sparecode_node.statemachine.commands import Call, Command, RequestKey
+from sparecode_node.statemachine.commands.agents import RegisterAgent
+from sparecode_node.statemachine.commands.authentication import Authenticate
+from sparecode_node.statemachine.commands.cluster import InitializeCluster
+from sparecode_node.statemachine.commands.emergency_access import (
     SaveEmergencyAccess,
     SealedCode,
 )
+from sparecode_node.statemachine.commands.sessions import OpenSession
+from sparecode_node.statemachine.commands.tokens import AssignToken, EnrollToken
+from sparecode_node.statemachine.commands.users import CreateUser
 from sparecode_node.statemachine.feature_level import NEWEST
 
 KEY = KeyId(1)

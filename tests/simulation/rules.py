@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sparecode_node.domain.policy import Policy
-from sparecode_node.statemachine.commands import Authenticate, Call
+from sparecode_node.statemachine.commands import Call
+from sparecode_node.statemachine.commands.authentication import Authenticate
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.results import (
     Authenticated,

@@ -8,8 +8,8 @@ import pytest
 
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.policy import TIME_MS_MAX
-from sparecode_node.statemachine.commands import UnlockUser
-from sparecode_node.statemachine.handlers import administrators, users
+from sparecode_node.statemachine.commands.users import UnlockUser
+from sparecode_node.statemachine.handlers import sessions, users
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.results import Applied, BarrierPassed
 from tests.databases import open_database
@@ -79,7 +79,7 @@ def test_a_beginning_that_fails_has_not_begun(monkeypatch: pytest.MonkeyPatch) -
     world = World()
     calls = [world.call("init", {}), world.call("sign-in", {})]
     with monkeypatch.context() as broken:
-        broken.setattr(administrators, "open_session", breaks)
+        broken.setattr(sessions, "open_session", breaks)
         with pytest.raises(DiskError):
             world.machine.apply(1, calls)
     result = world.apply(world.call("create-user", {"name": "alice"}))

@@ -3,7 +3,7 @@
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,13 +16,10 @@ from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.passcodes import TokencodeMatch
 from sparecode_node.statemachine import machine
 from sparecode_node.statemachine import requests as requests_module
-from sparecode_node.statemachine.commands import (
-    Authenticate,
-    Call,
-    Command,
-    CreateUser,
-)
+from sparecode_node.statemachine.commands import Call, Command
+from sparecode_node.statemachine.commands.authentication import Authenticate
 from sparecode_node.statemachine.commands.permissions import PERMISSIONS
+from sparecode_node.statemachine.commands.users import CreateUser
 from sparecode_node.statemachine.digest import digest
 from sparecode_node.statemachine.feature_level import (
     FIRST,
@@ -44,7 +41,7 @@ from sparecode_node.statemachine.results import (
 from sparecode_node.statemachine.tables import agents as agent_tables
 from sparecode_node.statemachine.tables import schema
 from sparecode_node.statemachine.tables.schema import VERSION, SchemaError
-from sparecode_node.statemachine.targets import target_of
+from sparecode_node.statemachine.targets import TARGET_FIELDS, target_of
 from tests.databases import open_database
 from tests.statemachine.world import START_MS, World
 
@@ -579,6 +576,43 @@ def test_every_administrators_command_needs_a_session(world: World) -> None:
     }
     every = {command.__name__ for command in get_args(Command)}
     assert {command.__name__ for command in PERMISSIONS} == every - others
+
+
+def test_every_command_has_a_target_or_is_known_to_have_none() -> None:
+    """A new command without a target field is added to `target_of`, and here (U1)."""
+    exceptional = {
+        command.__name__
+        for command in get_args(Command)
+        if not {field.name for field in fields(command)} & {*TARGET_FIELDS}
+    }
+    without_target = {
+        "CloseSession",
+        "CreateBackup",
+        "NoteBackup",
+        "OpenCluster",
+        "PassBarrier",
+        "TouchSessions",
+    }
+    assert exceptional == without_target | {
+        "ActivateKey",
+        "AdmitNode",
+        "AllowCertificate",
+        "Approve",
+        "Authenticate",
+        "BeginEpoch",
+        "ContinueAuthentication",
+        "DenyCertificate",
+        "InitializeCluster",
+        "NoteRefusedCalls",
+        "OpenSession",
+        "RaiseFeatureLevel",
+        "Reject",
+        "ReplaceSeals",
+        "RequestBulkIssue",
+        "RetireKey",
+        "TransferPrimary",
+        "UpdatePolicy",
+    }
 
 
 @pytest.mark.parametrize(

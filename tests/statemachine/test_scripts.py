@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sparecode_node.statemachine.commands import Command, PassBarrier
+from sparecode_node.statemachine.commands import Command
+from sparecode_node.statemachine.commands.cluster import PassBarrier
 from sparecode_node.statemachine.commands.sessions import TouchSessions
 from tests.statemachine.scripts import run_script
 from tests.statemachine.world import World

@@ -43,63 +43,51 @@ from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.tokencodes import Algorithm, HashName, step_at
 from sparecode_node.domain.users import User, fold
 from sparecode_node.statemachine import tables
-from sparecode_node.statemachine.commands import (
-    AssignToken,
-    Authenticate,
-    Call,
-    CloseSession,
-    Command,
-    CreateUser,
-    DeleteUser,
-    DisableEmergencyAccess,
-    EnrollToken,
-    InitializeCluster,
-    IssueFixedTokencode,
-    OpenSession,
-    PassBarrier,
-    RegisterAgent,
-    ReinstateToken,
-    RequestKey,
-    SaveEmergencyAccess,
-    SealedCode,
-    UnlockUser,
-    UpdateUser,
-)
+from sparecode_node.statemachine.commands import Call, Command, RequestKey
 from sparecode_node.statemachine.commands.administrators import (
     ChangePassword,
     CreateAdministrator,
     RemoveAdministrator,
     RemoveSecondFactor,
+    ResetAdministrator,
     SetSecondFactor,
     UpdateAdministrator,
 )
 from sparecode_node.statemachine.commands.agents import (
     AllowCertificate,
     DenyCertificate,
+    RegisterAgent,
     RemoveAgent,
     UpdateAgent,
 )
 from sparecode_node.statemachine.commands.approvals import Approve, Reject
 from sparecode_node.statemachine.commands.authentication import (
+    Authenticate,
     ContinueAuthentication,
-)
-from sparecode_node.statemachine.commands.backups import (
-    CreateBackup,
-    NoteBackup,
-)
-from sparecode_node.statemachine.commands.bulk import (
-    IssueTokencodesInBulk,
-    RequestBulkIssue,
 )
 from sparecode_node.statemachine.commands.cluster import (
     AddMember,
     AdmitNode,
+    BeginEpoch,
+    CreateBackup,
     CreateJoinTicket,
+    InitializeCluster,
+    NoteBackup,
+    NoteRefusedCalls,
+    OpenCluster,
+    PassBarrier,
     RaiseFeatureLevel,
     RemoveMember,
     TransferPrimary,
 )
-from sparecode_node.statemachine.commands.epochs import BeginEpoch, OpenCluster
+from sparecode_node.statemachine.commands.emergency_access import (
+    DisableEmergencyAccess,
+    IssueFixedTokencode,
+    IssueTokencodesInBulk,
+    RequestBulkIssue,
+    SaveEmergencyAccess,
+    SealedCode,
+)
 from sparecode_node.statemachine.commands.keys import (
     ActivateKey,
     ReplacedSeal,
@@ -108,19 +96,30 @@ from sparecode_node.statemachine.commands.keys import (
     SealKind,
 )
 from sparecode_node.statemachine.commands.policy import UpdatePolicy
-from sparecode_node.statemachine.commands.refusals import NoteRefusedCalls
-from sparecode_node.statemachine.commands.reset import ResetAdministrator
-from sparecode_node.statemachine.commands.sessions import TouchSessions
+from sparecode_node.statemachine.commands.sessions import (
+    CloseSession,
+    OpenSession,
+    TouchSessions,
+)
 from sparecode_node.statemachine.commands.tokens import (
+    AssignToken,
     ClearPin,
     DeleteToken,
     DisableToken,
     EnableToken,
+    EnrollToken,
+    ReinstateToken,
     ReplaceToken,
     ResynchronizeToken,
     SetPin,
     UnassignToken,
     UpdateToken,
+)
+from sparecode_node.statemachine.commands.users import (
+    CreateUser,
+    DeleteUser,
+    UnlockUser,
+    UpdateUser,
 )
 from sparecode_node.statemachine.handlers.membership import ticket_id_of
 from sparecode_node.statemachine.handlers.policy import find_policy

@@ -25,7 +25,8 @@ from sparecode_node.replication.errors import (
 from sparecode_node.replication.members import Member
 from sparecode_node.replication.outside import Clock
 from sparecode_node.replication.replicator import MemberStatus, Proposal, Stamper
-from sparecode_node.statemachine.commands import Call, PassBarrier, RequestKey
+from sparecode_node.statemachine.commands import Call, RequestKey
+from sparecode_node.statemachine.commands.cluster import PassBarrier
 from sparecode_node.statemachine.results import BarrierPassed, Result
 
 

@@ -6,15 +6,14 @@ from sparecode_node.domain.ids import AdministratorName
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.applying import Applying
-from sparecode_node.statemachine.commands import (
-    CloseSession,
+from sparecode_node.statemachine.commands.administrators import ChangePassword
+from sparecode_node.statemachine.commands.agents import (
     RegisterAgent,
+    RemoveAgent,
+    UpdateAgent,
 )
-from sparecode_node.statemachine.commands.administrators import (
-    ChangePassword,
-)
-from sparecode_node.statemachine.commands.agents import RemoveAgent, UpdateAgent
 from sparecode_node.statemachine.commands.permissions import PERMISSIONS
+from sparecode_node.statemachine.commands.sessions import CloseSession
 
 WITH_TEMPORARY_PASSWORD = (ChangePassword, CloseSession)
 """All that may be done with a password that somebody else chose."""

@@ -11,113 +11,38 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import assert_never
 
 from sparecode_node.domain.keys import KeysInState
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.policy import TIME_MS_MAX, Policy
-from sparecode_node.statemachine import feature_level, snapshots
+from sparecode_node.statemachine import commands, dispatch, feature_level, snapshots
 from sparecode_node.statemachine.admission import check_session
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.audit import AuditLog
-from sparecode_node.statemachine.commands import (
-    AssignToken,
-    Authenticate,
-    Call,
-    CloseSession,
-    CreateUser,
-    DeleteUser,
-    DisableEmergencyAccess,
-    EnrollToken,
-    InitializeCluster,
-    IssueFixedTokencode,
-    OpenSession,
-    PassBarrier,
-    RegisterAgent,
-    ReinstateToken,
-    SaveEmergencyAccess,
-    UnlockUser,
-    UpdateUser,
-)
-from sparecode_node.statemachine.commands.administrators import (
-    ChangePassword,
-    CreateAdministrator,
-    RemoveAdministrator,
-    RemoveSecondFactor,
-    SetSecondFactor,
-    UpdateAdministrator,
-)
-from sparecode_node.statemachine.commands.agents import (
-    AllowCertificate,
-    DenyCertificate,
-    RemoveAgent,
-    UpdateAgent,
-)
-from sparecode_node.statemachine.commands.approvals import Approve, Reject
-from sparecode_node.statemachine.commands.authentication import (
-    ContinueAuthentication,
-)
-from sparecode_node.statemachine.commands.backups import (
-    CreateBackup,
-    NoteBackup,
-)
-from sparecode_node.statemachine.commands.bulk import (
-    IssueTokencodesInBulk,
-    RequestBulkIssue,
-)
-from sparecode_node.statemachine.commands.cluster import (
-    MembershipCommand,
-    RaiseFeatureLevel,
-)
-from sparecode_node.statemachine.commands.epochs import BeginEpoch, OpenCluster
-from sparecode_node.statemachine.commands.keys import KeyCommand
-from sparecode_node.statemachine.commands.policy import UpdatePolicy
-from sparecode_node.statemachine.commands.refusals import NoteRefusedCalls
-from sparecode_node.statemachine.commands.reset import ResetAdministrator
-from sparecode_node.statemachine.commands.sessions import TouchSessions
-from sparecode_node.statemachine.commands.tokens import (
-    ClearPin,
-    DeleteToken,
-    DisableToken,
-    EnableToken,
-    ReplaceToken,
-    ResynchronizeToken,
-    SetPin,
-    UnassignToken,
-    UpdateToken,
-)
 from sparecode_node.statemachine.digest import digest
 from sparecode_node.statemachine.expiry import forget_ended
-from sparecode_node.statemachine.handlers import (
-    administrator_life,
-    administrators,
-    agent_life,
-    approvals,
-    authentication,
-    backups,
-    emergency_access,
-    epochs,
-    keys,
-    membership,
-    sessions,
-    token_life,
-    tokens,
-    users,
-)
-from sparecode_node.statemachine.handlers import policy as policies
-from sparecode_node.statemachine.handlers.refusals import note_refused_calls
+from sparecode_node.statemachine.handlers import approvals, authentication, epochs
+from sparecode_node.statemachine.handlers.policy import find_policy
 from sparecode_node.statemachine.recording import record
 from sparecode_node.statemachine.requests import FULL, REUSED, Requests
 from sparecode_node.statemachine.results import (
-    Applied,
     Authenticated,
-    BarrierPassed,
     Decision,
     Result,
 )
 from sparecode_node.statemachine.tables import keys as key_tables
 from sparecode_node.statemachine.tables import meta, schema
 from sparecode_node.statemachine.targets import person_of, target_of
+
+CHANGES_BEGINNING = (
+    commands.InitializeCluster,
+    commands.UpdatePolicy,
+    commands.ActivateKey,
+    commands.ReplaceSeals,
+    commands.RetireKey,
+    commands.RaiseFeatureLevel,
+)
+"""Commands after which policy, keys and feature level are read again."""
 
 
 class StateMachine:
@@ -179,7 +104,7 @@ class StateMachine:
         """Return the hash of the whole state, equal on replicas at the same index."""
         return digest(self._db)
 
-    def apply(self, index: int, calls: Sequence[Call]) -> tuple[Result, ...]:
+    def apply(self, index: int, calls: Sequence[commands.Call]) -> tuple[Result, ...]:
         """
         Apply one committed entry: one transaction, one savepoint for each call.
 
@@ -205,7 +130,7 @@ class StateMachine:
         self._applied_index = index
         return results
 
-    def _apply(self, index: int, call: Call) -> Result:
+    def _apply(self, index: int, call: commands.Call) -> Result:
         self._advance(call)
         person = person_of(self._db, call.command)
         applying = Applying(
@@ -219,7 +144,7 @@ class StateMachine:
             target=target_of(self._db, call.command, self._feature_level, person),
             person=person,
         )
-        if isinstance(call.command, PassBarrier | TouchSessions):
+        if isinstance(call.command, commands.PassBarrier | commands.TouchSessions):
             return self._decide(applying)  # Nothing to remember, nothing to record.
         remembered = self._requests.find(call.request)
         if remembered is not None:
@@ -240,7 +165,9 @@ class StateMachine:
         if (
             isinstance(remembered, Authenticated)
             and remembered.decision is Decision.ACCEPTED
-            and isinstance(command, Authenticate | ContinueAuthentication)
+            and isinstance(
+                command, commands.Authenticate | commands.ContinueAuthentication
+            )
             and authentication.no_longer_stands(applying, command)
         ):
             refused = replace(remembered, decision=Decision.REFUSED)
@@ -253,7 +180,7 @@ class StateMachine:
     def _refuse_early(self, applying: Applying) -> Rejected | None:
         """Refuse what no rule about users and tokens needs to be asked for."""
         command = applying.call.command
-        if isinstance(command, InitializeCluster):
+        if isinstance(command, commands.InitializeCluster):
             if self._initialized:
                 return Rejected(
                     Reason.ALREADY_INITIALIZED, "this cluster is initialized already"
@@ -265,11 +192,11 @@ class StateMachine:
                 "this cluster is not initialized yet: run `sparecode-node init` on one "
                 "node",
             )
-        if isinstance(command, BeginEpoch):
+        if isinstance(command, commands.BeginEpoch):
             return None  # It empties the table that may be full.
-        if isinstance(command, Authenticate | ContinueAuthentication) and (
-            not epochs.is_open(self._db)
-        ):
+        if isinstance(
+            command, commands.Authenticate | commands.ContinueAuthentication
+        ) and (not epochs.is_open(self._db)):
             return epochs.NOT_OPEN
         if self._requests.full(self._policy):
             return FULL
@@ -288,102 +215,15 @@ class StateMachine:
         return approvals.pass_or_keep(applying, held) or result
 
     def _decide(self, applying: Applying) -> Result:
+        result = dispatch.decide(applying, self._decide)
         command = applying.call.command
-        if isinstance(command, KeyCommand):
-            result = keys.change_keys(applying, command)
-            self._load_beginning()
-            return result
-        match command:
-            case InitializeCluster() as command:
-                result = administrators.initialize_cluster(applying, command)
-                self._load_beginning()
-                return result
-            case OpenSession() as command:
-                return administrators.open_session(applying, command)
-            case CloseSession() | TouchSessions() as command:
-                return sessions.change_sessions(applying, command)
-            case CreateUser() as command:
-                return users.create_user(applying, command)
-            case UpdateUser() as command:
-                return users.update_user(applying, command)
-            case DeleteUser() as command:
-                return users.delete_user(applying, command)
-            case UnlockUser() as command:
-                return users.unlock_user(applying, command)
-            case EnrollToken() as command:
-                return tokens.enroll_token(applying, command)
-            case AssignToken() as command:
-                return tokens.assign_token(applying, command)
-            case (
-                UnassignToken()
-                | EnableToken()
-                | DisableToken()
-                | UpdateToken()
-                | DeleteToken()
-                | ReplaceToken()
-                | ResynchronizeToken()
-                | ClearPin()
-            ) as command:
-                return token_life.change_token(applying, command)
-            case SetPin() as command:
-                return tokens.set_pin(applying, command)
-            case ReinstateToken() as command:
-                return emergency_access.reinstate_token(applying, command)
-            case SaveEmergencyAccess() as command:
-                return emergency_access.save_emergency_access(applying, command)
-            case IssueFixedTokencode() as command:
-                return emergency_access.issue_fixed_tokencode(applying, command)
-            case IssueTokencodesInBulk() as command:
-                return emergency_access.issue_in_bulk(applying, command)
-            case RequestBulkIssue() as command:
-                return emergency_access.request_bulk_issue(applying, command)
-            case Approve() | Reject() as command:
-                return approvals.decide(applying, command, self._decide)
-            case DisableEmergencyAccess() as command:
-                return emergency_access.disable_emergency_access(applying, command)
-            case UpdatePolicy() as command:
-                result = policies.update_policy(applying, command)
-                self._load_beginning()  # The next command meets the new one.
-                return result
-            case (
-                CreateAdministrator()
-                | UpdateAdministrator()
-                | RemoveAdministrator()
-                | ChangePassword()
-                | ResetAdministrator()
-                | SetSecondFactor()
-                | RemoveSecondFactor()
-            ) as command:
-                return administrator_life.change_administrator(applying, command)
-            case RegisterAgent() as command:
-                return agent_life.register_agent(applying, command)
-            case (
-                UpdateAgent() | RemoveAgent() | DenyCertificate() | AllowCertificate()
-            ) as command:
-                return agent_life.change_agents(applying, command)
-            case Authenticate() as command:
-                return authentication.authenticate(applying, command)
-            case ContinueAuthentication() as command:
-                return authentication.continue_authentication(applying, command)
-            case BeginEpoch() | OpenCluster() as command:
-                result = epochs.change_epoch(applying, command)
-                self._requests.count()  # A new epoch begins without any.
-                return result
-            case CreateBackup() | NoteBackup() as command:
-                return backups.change_backups(applying, command)
-            case RaiseFeatureLevel() as command:
-                self._feature_level = feature_level.raise_to(self._db, command.level)
-                return Applied(index=applying.index)
-            case MembershipCommand() as command:
-                return membership.change_members(applying, command)
-            case NoteRefusedCalls() as command:
-                return note_refused_calls(applying, command)
-            case PassBarrier():
-                return BarrierPassed(index=applying.index, at_ms=applying.now_ms)
-            case _ as never:
-                assert_never(never)
+        if isinstance(command, CHANGES_BEGINNING):
+            self._load_beginning()  # The next command meets the new values.
+        if isinstance(command, commands.BeginEpoch | commands.OpenCluster):
+            self._requests.count()  # A new epoch begins without any.
+        return result
 
-    def _advance(self, call: Call) -> None:
+    def _advance(self, call: commands.Call) -> None:
         """Move the log's time on, never back, and forget what has ended (Q3, T5)."""
         # Before a request id is looked up: time alone says how long it is remembered.
         now_ms = min(max(call.at_ms, self._now_ms), TIME_MS_MAX)
@@ -394,7 +234,7 @@ class StateMachine:
 
     def _load_beginning(self) -> None:
         """Read the policy and the keys, if `InitializeCluster` has been applied."""
-        policy = policies.find_policy(self._db)
+        policy = find_policy(self._db)
         self._initialized = policy is not None
         self._policy = policy or Policy()
         self._keys = key_tables.keys_of(self._db)

@@ -23,9 +23,12 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.codec import encode_call
 from sparecode_node.replication.errors import OlderMemberError
-from sparecode_node.statemachine.commands import Call, InitializeCluster
-from sparecode_node.statemachine.commands.cluster import RaiseFeatureLevel
-from sparecode_node.statemachine.commands.epochs import BeginEpoch
+from sparecode_node.statemachine.commands import Call
+from sparecode_node.statemachine.commands.cluster import (
+    BeginEpoch,
+    InitializeCluster,
+    RaiseFeatureLevel,
+)
 from sparecode_node.statemachine.feature_level import FIRST, NEWEST
 
 METADATA = "sparecode-feature-level"

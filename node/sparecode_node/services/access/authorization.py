@@ -26,121 +26,75 @@ from sparecode_node.services.errors import (
     refusal,
 )
 from sparecode_node.services.secrets.sealing import session_id
-from sparecode_node.statemachine.commands import (
-    AssignToken,
-    CloseSession,
-    Command,
-    CreateUser,
-    DeleteUser,
-    DisableEmergencyAccess,
-    EnrollToken,
-    IssueFixedTokencode,
-    RegisterAgent,
-    ReinstateToken,
-    SaveEmergencyAccess,
-    UnlockUser,
-    UpdateUser,
-)
-from sparecode_node.statemachine.commands.administrators import (
-    ChangePassword,
-    CreateAdministrator,
-    RemoveAdministrator,
-    RemoveSecondFactor,
-    SetSecondFactor,
-    UpdateAdministrator,
-)
-from sparecode_node.statemachine.commands.agents import (
-    AllowCertificate,
-    DenyCertificate,
-    RemoveAgent,
-    UpdateAgent,
-)
-from sparecode_node.statemachine.commands.approvals import Approve, Reject
-from sparecode_node.statemachine.commands.backups import CreateBackup
-from sparecode_node.statemachine.commands.bulk import IssueTokencodesInBulk
-from sparecode_node.statemachine.commands.cluster import (
-    AddMember,
-    CreateJoinTicket,
-    RemoveMember,
-    TransferPrimary,
-)
-from sparecode_node.statemachine.commands.epochs import OpenCluster
-from sparecode_node.statemachine.commands.keys import ActivateKey
+from sparecode_node.statemachine import commands
 from sparecode_node.statemachine.commands.permissions import PERMISSIONS
-from sparecode_node.statemachine.commands.policy import UpdatePolicy
-from sparecode_node.statemachine.commands.tokens import (
-    ClearPin,
-    DeleteToken,
-    DisableToken,
-    EnableToken,
-    ReplaceToken,
-    ResynchronizeToken,
-    SetPin,
-    UnassignToken,
-    UpdateToken,
-)
 
-_COMMANDS: dict[str, tuple[type[Command], ...]] = {
-    "UserService": (CreateUser, UpdateUser, DeleteUser, UnlockUser),
+_COMMANDS: dict[str, tuple[type[commands.Command], ...]] = {
+    "UserService": (
+        commands.CreateUser,
+        commands.UpdateUser,
+        commands.DeleteUser,
+        commands.UnlockUser,
+    ),
     "TokenService": (
-        EnrollToken,
-        AssignToken,
-        UnassignToken,
-        EnableToken,
-        DisableToken,
-        UpdateToken,
-        DeleteToken,
-        ReplaceToken,
-        ResynchronizeToken,
-        ClearPin,
-        SetPin,
-        ReinstateToken,
+        commands.EnrollToken,
+        commands.AssignToken,
+        commands.UnassignToken,
+        commands.EnableToken,
+        commands.DisableToken,
+        commands.UpdateToken,
+        commands.DeleteToken,
+        commands.ReplaceToken,
+        commands.ResynchronizeToken,
+        commands.ClearPin,
+        commands.SetPin,
+        commands.ReinstateToken,
     ),
     "EmergencyAccessService": (
-        SaveEmergencyAccess,
-        IssueFixedTokencode,
-        DisableEmergencyAccess,
+        commands.SaveEmergencyAccess,
+        commands.IssueFixedTokencode,
+        commands.DisableEmergencyAccess,
     ),
-    "PolicyService": (UpdatePolicy,),
+    "PolicyService": (commands.UpdatePolicy,),
     "AgentService": (
-        RegisterAgent,
-        UpdateAgent,
-        RemoveAgent,
-        DenyCertificate,
-        AllowCertificate,
+        commands.RegisterAgent,
+        commands.UpdateAgent,
+        commands.RemoveAgent,
+        commands.DenyCertificate,
+        commands.AllowCertificate,
     ),
     "ClusterService": (
-        OpenCluster,
-        CreateBackup,
-        TransferPrimary,
-        CreateJoinTicket,
-        AddMember,
-        RemoveMember,
+        commands.OpenCluster,
+        commands.CreateBackup,
+        commands.TransferPrimary,
+        commands.CreateJoinTicket,
+        commands.AddMember,
+        commands.RemoveMember,
     ),
     "AdministratorService": (
-        CreateAdministrator,
-        UpdateAdministrator,
-        RemoveAdministrator,
-        ChangePassword,
-        RemoveSecondFactor,
-        Approve,
-        Reject,
+        commands.CreateAdministrator,
+        commands.UpdateAdministrator,
+        commands.RemoveAdministrator,
+        commands.ChangePassword,
+        commands.RemoveSecondFactor,
+        commands.Approve,
+        commands.Reject,
     ),
 }
 """Methods with the name of the command that they propose."""
 
-_UNDER_OTHER_NAMES: dict[str, type[Command]] = {
-    "SessionService/Logout": CloseSession,
-    "SessionService/LogoutEverywhere": CloseSession,
-    "AdministratorService/EnrollSecondFactor": SetSecondFactor,
-    "AdministratorService/ConfirmSecondFactor": SetSecondFactor,
-    "ClusterService/RotateKeys": ActivateKey,
-    "UserService/ImportUsers": CreateUser,
-    "TokenService/ImportTokens": EnrollToken,
-    "TokenService/ImportTokenFile": EnrollToken,
-    "EmergencyAccessService/GenerateTokencodes": SaveEmergencyAccess,
-    "EmergencyAccessService/IssueTokencodes": SaveEmergencyAccess,
-    "EmergencyAccessService/BulkIssueTokencodes": IssueTokencodesInBulk,
+_UNDER_OTHER_NAMES: dict[str, type[commands.Command]] = {
+    "SessionService/Logout": commands.CloseSession,
+    "SessionService/LogoutEverywhere": commands.CloseSession,
+    "AdministratorService/EnrollSecondFactor": commands.SetSecondFactor,
+    "AdministratorService/ConfirmSecondFactor": commands.SetSecondFactor,
+    "ClusterService/RotateKeys": commands.ActivateKey,
+    "UserService/ImportUsers": commands.CreateUser,
+    "TokenService/ImportTokens": commands.EnrollToken,
+    "TokenService/ImportTokenFile": commands.EnrollToken,
+    "EmergencyAccessService/GenerateTokencodes": commands.SaveEmergencyAccess,
+    "EmergencyAccessService/IssueTokencodes": commands.SaveEmergencyAccess,
+    "EmergencyAccessService/BulkIssueTokencodes": commands.IssueTokencodesInBulk,
 }
 
 _READS: dict[str, Permission | None] = {
@@ -170,8 +124,8 @@ _READS: dict[str, Permission | None] = {
 NEEDS: dict[str, Permission | None] = {
     **{
         f"{service}/{command.__name__}": PERMISSIONS[command]
-        for service, commands in _COMMANDS.items()
-        for command in commands
+        for service, proposed in _COMMANDS.items()
+        for command in proposed
     },
     **{name: PERMISSIONS[command] for name, command in _UNDER_OTHER_NAMES.items()},
     **_READS,

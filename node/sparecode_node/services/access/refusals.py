@@ -19,7 +19,7 @@ from sparecode_node.services.access.security_log import SecurityLog
 from sparecode_node.services.ambient import Clock, Entropy
 from sparecode_node.services.load.rates import TokenBuckets
 from sparecode_node.statemachine.commands import Call, RequestKey
-from sparecode_node.statemachine.commands.refusals import NoteRefusedCalls
+from sparecode_node.statemachine.commands.cluster import NoteRefusedCalls
 
 log = logging.getLogger(__name__)
 

@@ -36,7 +36,8 @@ from sparecode_node.services.deciding import Answer, agent_of, settled
 from sparecode_node.services.proposing import request_key
 from sparecode_node.services.secrets.kdf import KdfInput, Lane, Secret
 from sparecode_node.services.secrets.sealing import FieldValue
-from sparecode_node.statemachine.commands import Authenticate, Call, RequestKey
+from sparecode_node.statemachine.commands import Call, RequestKey
+from sparecode_node.statemachine.commands.authentication import Authenticate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,9 +25,7 @@ from sparecode_node.services.secrets.kdf import Kdf, KdfInput, Lane, Secret
 from sparecode_node.services.secrets.pin_folding import new_pin_problem, sealed_for
 from sparecode_node.services.secrets.sealing import BrokenSealError, FieldValue, Sealing
 from sparecode_node.statemachine.commands import Call, RequestKey
-from sparecode_node.statemachine.commands.authentication import (
-    ContinueAuthentication,
-)
+from sparecode_node.statemachine.commands.authentication import ContinueAuthentication
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

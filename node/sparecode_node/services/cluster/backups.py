@@ -23,11 +23,8 @@ from sparecode_node.services.proposing import NO_SESSION, Proposer, applied
 from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.services.state.state_process import StateProcesses
 from sparecode_node.statemachine.commands import Call, RequestKey
-from sparecode_node.statemachine.commands.backups import (
-    CreateBackup,
-    NoteBackup,
-)
-from sparecode_node.statemachine.handlers.backups import NO_RECIPIENT
+from sparecode_node.statemachine.commands.cluster import CreateBackup, NoteBackup
+from sparecode_node.statemachine.handlers.cluster import NO_RECIPIENT
 from sparecode_node.statemachine.handlers.epochs import FIRST_EPOCH
 from sparecode_node.statemachine.snapshots import SnapshotFacts
 from sparecode_node.statemachine.tables.schema import read_only_uri

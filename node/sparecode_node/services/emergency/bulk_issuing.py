@@ -29,7 +29,7 @@ from sparecode_node.services.load.rates import Rates
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.secrets.kdf import Kdf
 from sparecode_node.services.secrets.sealing import Sealing
-from sparecode_node.statemachine.commands.bulk import (
+from sparecode_node.statemachine.commands.emergency_access import (
     IssueTokencodesInBulk,
     RequestBulkIssue,
 )

@@ -29,7 +29,7 @@ from sparecode_node.services.secrets.sealing import (
     FieldValue,
     Sealing,
 )
-from sparecode_node.statemachine.commands import (
+from sparecode_node.statemachine.commands.emergency_access import (
     DisableEmergencyAccess,
     IssueFixedTokencode,
     SaveEmergencyAccess,

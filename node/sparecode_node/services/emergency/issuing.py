@@ -25,12 +25,12 @@ from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.load.rates import Rates
 from sparecode_node.services.secrets.kdf import Kdf, KdfInput, Lane, Secret
 from sparecode_node.services.secrets.sealing import Draft, FieldValue, Sealing
-from sparecode_node.statemachine.commands import (
+from sparecode_node.statemachine.commands.emergency_access import (
     IssueFixedTokencode,
+    IssueTokencodesInBulk,
     SaveEmergencyAccess,
     SealedCode,
 )
-from sparecode_node.statemachine.commands.bulk import IssueTokencodesInBulk
 
 NO_DRAFT: Final = ""
 

@@ -16,10 +16,10 @@ from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.reading import Reader
 from sparecode_node.services.secrets.sealing import FieldValue
-from sparecode_node.statemachine.commands import RegisterAgent
 from sparecode_node.statemachine.commands.agents import (
     AllowCertificate,
     DenyCertificate,
+    RegisterAgent,
     RemoveAgent,
     UpdateAgent,
 )

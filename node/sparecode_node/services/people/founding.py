@@ -24,7 +24,8 @@ from sparecode_node.services.people.sessions import normal_password
 from sparecode_node.services.secrets.kdf import SALT_BYTES, Kdf, KdfInput, Lane, Secret
 from sparecode_node.services.secrets.keyring import write_private
 from sparecode_node.services.secrets.sealing import Sealing
-from sparecode_node.statemachine.commands import Call, InitializeCluster, RequestKey
+from sparecode_node.statemachine.commands import Call, RequestKey
+from sparecode_node.statemachine.commands.cluster import InitializeCluster
 from sparecode_node.statemachine.feature_level import NEWEST
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from sparecode_node.services.proposing import NO_SESSION
 from sparecode_node.services.secrets.kdf import SALT_BYTES, Kdf, KdfInput, Lane, Secret
 from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.statemachine.commands import Call, RequestKey
-from sparecode_node.statemachine.commands.reset import ResetAdministrator
+from sparecode_node.statemachine.commands.administrators import ResetAdministrator
 
 RESET_S = 30.0
 

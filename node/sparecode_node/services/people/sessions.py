@@ -18,7 +18,7 @@ from sparecode_node.services.load.rates import Rates
 from sparecode_node.services.proposing import ATTEMPTS, Proposer
 from sparecode_node.services.secrets.kdf import Kdf, KdfInput, Lane, Secret
 from sparecode_node.services.secrets.sealing import Sealing, session_id
-from sparecode_node.statemachine.commands import CloseSession, OpenSession
+from sparecode_node.statemachine.commands.sessions import CloseSession, OpenSession
 from sparecode_node.statemachine.results import Applied, Result, SessionOpened
 
 

@@ -18,7 +18,7 @@ from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.reading import Reader
 from sparecode_node.services.secrets.kdf import SALT_BYTES
 from sparecode_node.services.secrets.sealing import FieldValue, Sealing
-from sparecode_node.statemachine.commands import (
+from sparecode_node.statemachine.commands.users import (
     CreateUser,
     DeleteUser,
     UnlockUser,

@@ -34,19 +34,14 @@ from sparecode_node.services.ambient import Clock
 from sparecode_node.services.secrets.keyring import UnknownKeyError
 from sparecode_node.services.secrets.pin_folding import tokencodes_in
 from sparecode_node.services.secrets.sealing import BrokenSealError, Sealing
-from sparecode_node.statemachine.commands import (
-    Authenticate,
-    Call,
-    Command,
-    OpenSession,
-)
+from sparecode_node.statemachine.commands import Call, Command
 from sparecode_node.statemachine.commands.administrators import SetSecondFactor
 from sparecode_node.statemachine.commands.authentication import (
+    Authenticate,
     ContinueAuthentication,
 )
-from sparecode_node.statemachine.commands.tokens import (
-    ResynchronizeToken,
-)
+from sparecode_node.statemachine.commands.sessions import OpenSession
+from sparecode_node.statemachine.commands.tokens import ResynchronizeToken
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from sparecode_node.domain.tokencodes import Algorithm
 from sparecode_node.services import fields
 from sparecode_node.services.files.token_files import FileToken
 from sparecode_node.services.secrets.sealing import FieldValue, Sealing
-from sparecode_node.statemachine.commands import EnrollToken
+from sparecode_node.statemachine.commands.tokens import EnrollToken
 
 
 def enrollment(token: FileToken, sealing: Sealing) -> EnrollToken:

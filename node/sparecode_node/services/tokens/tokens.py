@@ -22,11 +22,11 @@ from sparecode_node.services.secrets.pin_folding import new_pin_problem, sealed_
 from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.services.tokens.enrollment import enrollment, said_of
 from sparecode_node.services.tokens.token_life import TokenLife
-from sparecode_node.statemachine.commands import (
+from sparecode_node.statemachine.commands.tokens import (
     AssignToken,
     ReinstateToken,
+    SetPin,
 )
-from sparecode_node.statemachine.commands.tokens import SetPin
 from sparecode_node.statemachine.results import Applied
 
 

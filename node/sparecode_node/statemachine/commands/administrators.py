@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands on administrators; as the others of `commands`, they are on disk for ever."""
+"""Commands on administrators."""
 
 from dataclasses import dataclass
 
@@ -79,11 +79,18 @@ class RemoveSecondFactor:
     name: AdministratorName
 
 
-AdministratorCommand = (
-    CreateAdministrator
-    | UpdateAdministrator
-    | RemoveAdministrator
-    | ChangePassword
-    | SetSecondFactor
-    | RemoveSecondFactor
-)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResetAdministrator:
+    """
+    Give an administrator who is locked out a temporary password, and let them in.
+
+    Asked for on the node's local socket. Enabled again, without waits; the role
+    stays, and their sessions end.
+    """
+
+    name: AdministratorName
+    password_salt: bytes
+    password_verifier: bytes
+    key_id: KeyId
+    uid: int
+    """Of the process that has asked, as the node's kernel says."""

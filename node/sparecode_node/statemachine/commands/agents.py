@@ -1,10 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands on agents; as the others of `commands`, they are on disk for ever."""
+"""Commands on agents and on the certificates that they call with."""
 
 from dataclasses import dataclass
 
 from sparecode_node.domain.agents import CertificateMark, Protects
-from sparecode_node.domain.ids import GroupKey, NameKey
+from sparecode_node.domain.ids import AgentIdentity, GroupKey, NameKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisterAgent:
+    """Let the agent of this certificate identity authenticate users."""
+
+    name: str
+    name_key: NameKey
+    """Folded by the called node: replicas may know different Unicode tables."""
+    identity: AgentIdentity
+    protects: Protects
+    restricted: bool = False
+    """It admits only the users on its allow list, where nobody is yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +59,3 @@ class AllowCertificate:
 
     mark: CertificateMark
     value: str
-
-
-AgentCommand = UpdateAgent | RemoveAgent | DenyCertificate | AllowCertificate

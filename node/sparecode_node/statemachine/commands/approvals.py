@@ -16,6 +16,3 @@ class Reject:
     """Refuse what waits, or take a permit back; authors may do so with their own."""
 
     approval_id: int
-
-
-ApprovalCommand = Approve | Reject

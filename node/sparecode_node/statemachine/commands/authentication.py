@@ -1,10 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands on what comes after a passcode that was right so far; see `commands`."""
+"""Commands that judge a passcode, or the answer to a challenge."""
 
 from dataclasses import dataclass
 
 from sparecode_node.domain.challenges import Challenge
 from sparecode_node.domain.ids import AgentIdentity, KeyId, Moment, UserId
+from sparecode_node.domain.passcodes import Reading
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authenticate:
+    """
+    Judge a passcode, and spend, charge and record in the same commit (A3).
+
+    *user_id* and *auth_version* are those that the candidates were computed
+    with; empty and 0 when the called node knows no such user. If apply sees
+    others it answers `STALE_PARAMETERS`, uncharged (T2).
+    """
+
+    authentication_id: str
+    agent: AgentIdentity
+    name_tag: bytes
+    user_id: UserId
+    auth_version: int
+    policy_version: int
+    key_id: KeyId
+    lettered: bool
+    """The passcode holds a letter: so the factor is told where nothing is read (L)."""
+    readings: tuple[Reading, ...]
+    client_address: str
+    resource: str
+    certificate_fingerprint: str = ""
+    """Of the certificate that the agent calls with; see `CertificateMark`."""
+    certificate_serial_number: str = ""
+    challenges: bool = False
+    """
+    The called node can ask for a next step (K3).
+
+    Entries of before there were challenges say no, and are decided as they were.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

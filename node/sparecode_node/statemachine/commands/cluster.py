@@ -1,28 +1,54 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Commands on the cluster itself; as the others of `commands`, on disk for ever.
+Commands on the cluster itself.
 
-They say that somebody with the right to has ordered it, and leave it in the audit
-log. What is ordered, replication does.
+Changes of members record that an administrator has ordered them; replication
+carries them out.
 """
 
 from dataclasses import dataclass
 
-from sparecode_node.domain.ids import NodeId
-
-
-class MembershipCommand:
-    """A change of which nodes are members, or may become one, or of who leads them."""
-
-    __slots__ = ()
+from sparecode_node.domain.ids import AdministratorName, KeyId, NodeId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TransferPrimary(MembershipCommand):
-    """Have another member lead."""
+class InitializeCluster:
+    """Begin the cluster's state: its id, its policy's defaults, its first administrator."""
 
-    target: str | None
-    """Absent: whoever has most of the log."""
+    cluster_id: str
+    administrator: AdministratorName
+    password_salt: bytes
+    password_verifier: bytes
+    key_id: KeyId
+    feature_level: int | None = None
+    """Of the node that begins it; absent: the first (see feature_level.py)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeginEpoch:
+    """
+    Begin anew from a state that may have forgotten what was spent since (E1).
+
+    The first entry of the log of a cluster that was restored from a backup, or
+    made of one survivor. `sparecode-node` writes it there, and nobody proposes it.
+    """
+
+    cluster_id: str
+    """The new one: nodes of before do not meet those of after (E2)."""
+    cause: str
+    """`restore` or `recover`."""
+    state_index: int
+    """Of the last entry that the state has from before."""
+    state_at_ms: int
+    """The log's time at that entry; what came later may be missing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenCluster:
+    """Serve agents again, after somebody has looked at what differs (E2)."""
+
+    review: str
+    """The mark of what was looked at; another one means that it has changed since."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +59,15 @@ class RaiseFeatureLevel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CreateJoinTicket(MembershipCommand):
+class TransferPrimary:
+    """Have another member lead."""
+
+    target: str | None
+    """Absent: whoever has most of the log."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateJoinTicket:
     """Let one node be admitted, once and soon (P5)."""
 
     node_id: NodeId
@@ -42,7 +76,7 @@ class CreateJoinTicket(MembershipCommand):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AdmitNode(MembershipCommand):
+class AdmitNode:
     """Admit a node, and use its ticket up."""
 
     ticket_id: str
@@ -54,7 +88,7 @@ class AdmitNode(MembershipCommand):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AddMember(MembershipCommand):
+class AddMember:
     """Add a node whose key ring and certificate came by another way."""
 
     node_id: NodeId
@@ -62,7 +96,7 @@ class AddMember(MembershipCommand):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RemoveMember(MembershipCommand):
+class RemoveMember:
     """Have a member leave for good, or a node that was admitted and is none yet."""
 
     node_id: NodeId
@@ -70,11 +104,32 @@ class RemoveMember(MembershipCommand):
     """The called node knows it as a member; the state knows those that came later."""
 
 
-ClusterCommand = (
-    TransferPrimary
-    | RaiseFeatureLevel
-    | CreateJoinTicket
-    | AdmitNode
-    | AddMember
-    | RemoveMember
-)
+@dataclass(frozen=True, slots=True)
+class CreateBackup:
+    """Have a node write a backup for the recipients that the policy names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoteBackup:
+    """Say that a node has handed a whole backup out, and of what."""
+
+    index: int
+    digest: str
+    taken_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoteRefusedCalls:
+    """Record calls that a node has refused before they became a command (U1)."""
+
+    method: str
+    reason: str
+    actor: str
+    """Who called, as far as they have shown it."""
+    count: int
+    """So many calls since the last note."""
+
+
+@dataclass(frozen=True, slots=True)
+class PassBarrier:
+    """Change nothing; where it is applied, everything committed before is too."""

@@ -62,6 +62,3 @@ class RetireKey:
     """Say that nothing is sealed with a key any more, and that none shall be."""
 
     key_id: KeyId
-
-
-KeyCommand = ActivateKey | ReplaceSeals | RetireKey

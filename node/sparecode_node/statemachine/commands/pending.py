@@ -13,24 +13,16 @@ import typing
 from typing import Any
 
 from sparecode_node.domain.ids import KeyId
-from sparecode_node.statemachine.commands.administrators import (
-    ChangePassword,
-    CreateAdministrator,
-    RemoveAdministrator,
-    RemoveSecondFactor,
-    UpdateAdministrator,
-)
-from sparecode_node.statemachine.commands.epochs import OpenCluster
-from sparecode_node.statemachine.commands.policy import UpdatePolicy
+from sparecode_node.statemachine import commands
 
 Change = (
-    UpdatePolicy
-    | CreateAdministrator
-    | UpdateAdministrator
-    | RemoveAdministrator
-    | RemoveSecondFactor
-    | ChangePassword
-    | OpenCluster
+    commands.UpdatePolicy
+    | commands.CreateAdministrator
+    | commands.UpdateAdministrator
+    | commands.RemoveAdministrator
+    | commands.RemoveSecondFactor
+    | commands.ChangePassword
+    | commands.OpenCluster
 )
 """What may have to wait for a second approver (P3)."""
 
@@ -62,7 +54,7 @@ def from_json(text: str) -> Change:
     )
 
 
-Sealed = CreateAdministrator | ChangePassword
+Sealed = commands.CreateAdministrator | commands.ChangePassword
 """Changes that hold a verifier."""
 
 

@@ -1,9 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands on a token between assignment and end; see `commands`."""
+"""Commands on one token."""
 
 from dataclasses import dataclass
 
-from sparecode_node.domain.ids import KeyId, Moment, TokenSerial, UserId
+from sparecode_node.domain.ids import KeyId, Moment, NameKey, TokenSerial, UserId
+from sparecode_node.domain.pins import PinRule
+from sparecode_node.domain.tokencodes import Algorithm, HashName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrollToken:
+    """Add a token."""
+
+    serial: TokenSerial
+    algorithm: Algorithm
+    hash_name: HashName
+    digits: int
+    period_s: int
+    """Of a TOTP step; 0 for HOTP."""
+    counter: int
+    """The next HOTP counter; 0 for TOTP."""
+    sealed_seed: bytes
+    key_id: KeyId
+    pin_rule: PinRule
+    expires_at_ms: int | None
+    folds_pin: bool = False
+    """
+    The PIN rule is PINPAD.
+
+    Said once more for members of feature level 1, which know no such PIN rule: what
+    they hold no field for is not asked of them.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssignToken:
+    """Give an unassigned token to a user (up to three tokens a user)."""
+
+    serial: TokenSerial
+    name_key: NameKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,5 +143,12 @@ class SetPin:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClearPin:
     """Clear the PIN of a token: until there is another, no passcode is accepted (A2)."""
+
+    serial: TokenSerial
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReinstateToken:
+    """Say that a lost token is its owner's again: end its emergency access and accept it."""
 
     serial: TokenSerial

@@ -1,131 +1,252 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands on the cluster's beginning and administrators' sessions."""
+"""
+Commands on administrators: load, decide, save (P1, P2).
+
+Sessions die with the commit that takes from an administrator what they were
+opened with: role, leave to sign in, password.
+"""
 
 import hmac
+from dataclasses import replace
 
-from sparecode_node.domain.administrators import Administrator, Role
+from sparecode_node.domain.administrators import Administrator, Permission, Role, may
+from sparecode_node.domain.ids import AdministratorName, NameKey, UserId
 from sparecode_node.domain.outcomes import Reason, Rejected
-from sparecode_node.domain.policy import Policy
-from sparecode_node.statemachine import feature_level, tables
+from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.applying import Applying
-from sparecode_node.statemachine.commands import InitializeCluster, OpenSession
-from sparecode_node.statemachine.handlers.policy import add_policy
-from sparecode_node.statemachine.results import Applied, Result, SessionOpened
-from sparecode_node.statemachine.tables import keys as key_tables
+from sparecode_node.statemachine.commands.administrators import (
+    ChangePassword,
+    CreateAdministrator,
+    RemoveAdministrator,
+    ResetAdministrator,
+    UpdateAdministrator,
+)
+from sparecode_node.statemachine.handlers.users import unknown_user
 
 
-def initialize_cluster(applying: Applying, command: InitializeCluster) -> Result:
-    """Apply `InitializeCluster`; the machine has checked that nothing is there yet."""
-    db = applying.db
-    applying.detail = f"first administrator {command.administrator}"
-    db.executemany(
-        "INSERT INTO meta (name, value) VALUES (?, ?)",
-        [("cluster_id", command.cluster_id), ("key_id", command.key_id)],
+def _unknown(name: AdministratorName) -> Rejected:
+    return Rejected(
+        Reason.ADMINISTRATOR_UNKNOWN, f"there is no administrator {name}", "name"
     )
-    feature_level.raise_to(db, command.feature_level or feature_level.FIRST)
-    key_tables.add_first(db, command.key_id)
-    add_policy(db, Policy())
+
+
+def create_administrator(
+    applying: Applying, command: CreateAdministrator
+) -> Rejected | None:
+    """Apply `CreateAdministrator`."""
+    if not applying.keys.uses(command.key_id):
+        return Rejected(Reason.STALE_PARAMETERS)
+    if tables.find_administrator(applying.db, command.name) is not None:
+        return Rejected(
+            Reason.ADMINISTRATOR_EXISTS,
+            f"there is an administrator {command.name} already",
+            "name",
+        )
+    user_id = None if command.user is None else _linked(applying, command.user)
+    if isinstance(user_id, Rejected):
+        return user_id
     tables.save_administrator(
-        db,
+        applying.db,
         Administrator(
-            name=command.administrator,
-            role=Role.SUPER_ADMIN,
+            name=command.name,
+            role=command.role,
             password_salt=command.password_salt,
             password_verifier=command.password_verifier,
             key_id=command.key_id,
+            user_id=user_id,
+            temporary=True,
         ),
     )
-    return Applied(index=applying.index)
+    applying.detail = f"{command.role}, {_user_said(command.user)}"
+    return None
 
 
-def open_session(applying: Applying, command: OpenSession) -> Result:
-    """
-    Apply `OpenSession`.
+def _linked(applying: Applying, name: str) -> UserId | Rejected:
+    user = tables.find_user_by_name(applying.db, NameKey(name))
+    return unknown_user(name) if user is None else user.user_id
 
-    Every refusal reads the same: whether the name, the password or the wait was
-    the reason is for the audit log (L7).
-    """
+
+def _user_said(name: str | None) -> str:
+    return "no user" if name is None else f"user {name}"
+
+
+def update_administrator(
+    applying: Applying, command: UpdateAdministrator
+) -> Rejected | None:
+    """Apply `UpdateAdministrator`."""
     db = applying.db
-    administrator = tables.find_administrator(db, command.administrator)
-    known = (
-        (administrator.version, administrator.key_id)
-        if administrator
-        else (0, applying.keys.active)
-    )
-    if (command.administrator_version, command.key_id) != known:
-        return Rejected(Reason.STALE_PARAMETERS)
-    refused = Rejected(
-        Reason.SIGN_IN_REFUSED,
-        "name or password is wrong, or too many wrong passwords came before: "
-        "wait a minute and try again",
-    )
-    if administrator is None:
-        applying.reason = "unknown_name"
+    before = tables.find_administrator(db, command.name)
+    if before is None:
+        return _unknown(command.name)
+    after, said = before, []
+    if command.role is not None:
+        after = replace(after, role=command.role)
+        said.append(str(command.role))
+    if command.enabled is not None:
+        after = replace(after, enabled=command.enabled)
+        said.append("enabled" if command.enabled else "disabled")
+    if command.no_user or command.user is not None:
+        name = None if command.no_user else command.user
+        user_id = None if name is None else _linked(applying, name)
+        if isinstance(user_id, Rejected):
+            return user_id
+        after = replace(after, user_id=user_id)
+        said.append(_user_said(name))
+    refused = _unlinked_self(applying, before, after) or _last(applying, before, after)
+    if refused is not None:
         return refused
-    if not administrator.enabled:
-        applying.reason = "administrator_disabled"
-        return refused
-    if administrator.blocks(applying.now_ms):
-        applying.reason = Reason.LOCKED
-        return refused
-    if not hmac.compare_digest(administrator.password_verifier, command.candidate):
-        tables.save_administrator(db, administrator.failed(applying.now_ms))
-        applying.reason, applying.keep_writes = "wrong_password", True
-        return refused
-    if administrator.second_factor is not None:
-        after = _second_factor(applying, administrator, command)
-        if isinstance(after, Rejected):
-            return after
-        administrator = after
-    tables.save_administrator(db, administrator.succeeded())
-    ends_at_ms = applying.now_ms + applying.policy.session_lifetime_ms
-    # The bearer comes from name, password and request id. So who signs in with the
-    # same again, after the request id is forgotten, has the same session anew.
-    db.execute(
-        "INSERT INTO sessions "
-        "(session_id, administrator, opened_at_ms, ends_at_ms, used_at_ms) "
-        "VALUES (:id, :name, :now, :end, :now) ON CONFLICT (session_id) DO UPDATE SET "
-        "administrator = :name, opened_at_ms = :now, ends_at_ms = :end, "
-        "used_at_ms = :now",
-        {
-            "id": command.session_id,
-            "name": administrator.name,
-            "now": applying.now_ms,
-            "end": ends_at_ms,
-        },
-    )
-    return SessionOpened(
-        index=applying.index,
-        administrator=administrator.name,
-        role=administrator.role,
-        ends_at_ms=ends_at_ms,
-    )
+    tables.save_administrator(db, after)
+    if (before.role, before.enabled) != (after.role, after.enabled):
+        _end_sessions(applying, command.name)
+    applying.detail = ", ".join(said)
+    return None
 
 
-def _second_factor(
-    applying: Applying, administrator: Administrator, command: OpenSession
-) -> Administrator | Rejected:
-    """
-    Spend a code besides the right password, once cluster-wide (K1).
-
-    A wrong one makes wait like a wrong password (L7). That one is missing is told to
-    who knows the password alone, and ends no wait.
-    """
-    if not command.second_factor:
-        applying.reason = Reason.SECOND_FACTOR_NEEDED
-        return Rejected(
-            Reason.SECOND_FACTOR_NEEDED,
-            "a code of the second factor is needed as well",
-            "second_factor",
-        )
-    spent = administrator.with_code_spent(command.moments)
-    if spent is not None:
-        return spent
-    tables.save_administrator(applying.db, administrator.failed(applying.now_ms))
-    applying.reason, applying.keep_writes = Reason.SECOND_FACTOR_WRONG, True
+def _unlinked_self(
+    applying: Applying, before: Administrator, after: Administrator
+) -> Rejected | None:
+    """Keep people from saying that their own user is not theirs (I10)."""
+    asking = applying.administrator
+    if (
+        asking is None
+        or asking.name != before.name
+        or before.user_id in (None, after.user_id)
+    ):
+        return None
     return Rejected(
-        Reason.SECOND_FACTOR_WRONG,
-        "the code of the second factor is wrong, or was used before: wait for the next "
-        "one",
-        "second_factor",
+        Reason.SELF_SERVICE_FORBIDDEN,
+        "nobody takes the link to their own user away: another administrator has to "
+        "do it",
     )
+
+
+def _last(
+    applying: Applying, before: Administrator, after: Administrator | None
+) -> Rejected | None:
+    """Keep one who can make administrators."""
+    if not before.rules or (after is not None and after.rules):
+        return None
+    (others,) = applying.db.execute(
+        "SELECT count(*) FROM administrators WHERE role = ? AND enabled AND name != ?",
+        (Role.SUPER_ADMIN, before.name),
+    ).fetchone()
+    if others:
+        return None
+    return Rejected(
+        Reason.LAST_SUPER_ADMIN,
+        f"{before.name} is the last enabled super administrator: nobody could make "
+        "another one",
+        "name",
+    )
+
+
+def remove_administrator(
+    applying: Applying, command: RemoveAdministrator
+) -> Rejected | None:
+    """Apply `RemoveAdministrator`."""
+    before = tables.find_administrator(applying.db, command.name)
+    if before is None:
+        return _unknown(command.name)
+    refused = _last(applying, before, None)
+    if refused is not None:
+        return refused
+    _end_sessions(applying, command.name)
+    tables.delete_administrator(applying.db, command.name)
+    return None
+
+
+def change_password(applying: Applying, command: ChangePassword) -> Rejected | None:
+    """Apply `ChangePassword`."""
+    db, asking = applying.db, applying.administrator
+    if asking is None:
+        raise AssertionError("an administrator's command without an administrator")
+    own = asking.name == command.name
+    if not own and not may(asking.role, Permission.CHANGE_ADMINISTRATORS):
+        return Rejected(
+            Reason.ROLE,
+            f"the role {asking.role} may not change the password of somebody else",
+        )
+    if not own and asking.temporary:
+        return Rejected(
+            Reason.PASSWORD_CHANGE_NEEDED,
+            "the password is a temporary one: change it first",
+        )
+    before = tables.find_administrator(db, command.name)
+    version = before.version if before else 0
+    if command.administrator_version != version:
+        return Rejected(Reason.STALE_PARAMETERS)
+    if not applying.keys.uses(command.key_id):
+        return Rejected(Reason.STALE_PARAMETERS)
+    if before is None:
+        return _unknown(command.name)
+    if own:
+        refused = _old_password(applying, before, command)
+        if refused is not None:
+            return refused
+    tables.save_administrator(
+        db,
+        before.with_password(
+            command.password_salt,
+            command.password_verifier,
+            command.key_id,
+            temporary=not own,
+        ),
+    )
+    _end_sessions(applying, command.name)
+    applying.detail = "own" if own else "temporary"
+    return None
+
+
+def _old_password(
+    applying: Applying, administrator: Administrator, command: ChangePassword
+) -> Rejected | None:
+    """Want the old password: whoever finds an open session does not get to keep it."""
+    if (command.candidate_key_id or command.key_id) != administrator.key_id:
+        return Rejected(Reason.STALE_PARAMETERS)
+    if administrator.blocks(applying.now_ms):
+        return Rejected(
+            Reason.LOCKED,
+            "too many wrong passwords came before: wait a minute and try again",
+            "old_password",
+        )
+    if hmac.compare_digest(administrator.password_verifier, command.candidate):
+        return None
+    tables.save_administrator(applying.db, administrator.failed(applying.now_ms))
+    applying.keep_writes = True
+    return Rejected(Reason.WRONG_PASSWORD, "the old password is wrong", "old_password")
+
+
+def _end_sessions(applying: Applying, name: AdministratorName) -> None:
+    applying.db.execute("DELETE FROM sessions WHERE administrator = ?", (name,))
+
+
+def reset_administrator(
+    applying: Applying, command: ResetAdministrator
+) -> Rejected | None:
+    """Apply `ResetAdministrator`; the audit log names the process that asked (P4)."""
+    if not applying.keys.uses(command.key_id):
+        return Rejected(Reason.STALE_PARAMETERS)
+    before = tables.find_administrator(applying.db, command.name)
+    if before is None:
+        rows = applying.db.execute(
+            "SELECT name FROM administrators WHERE role = ? ORDER BY name",
+            (Role.SUPER_ADMIN,),
+        )
+        return Rejected(
+            Reason.ADMINISTRATOR_UNKNOWN,
+            f"there is no administrator {command.name}; super administrators are "
+            + ", ".join(name for (name,) in rows),
+            "administrator",
+        )
+    given = before.with_password(
+        command.password_salt,
+        command.password_verifier,
+        command.key_id,
+        temporary=True,
+    )
+    # Who has lost the device as well has nobody else to turn to.
+    let_in = replace(given, enabled=True, second_factor=None)
+    tables.save_administrator(applying.db, let_in)
+    _end_sessions(applying, command.name)
+    applying.detail = f"by user id {command.uid} on node {applying.call.node_id}"
+    return None

@@ -22,10 +22,6 @@ from sparecode_node.domain.ids import AdministratorName, TokenSerial
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.applying import Applying
-from sparecode_node.statemachine.commands import (
-    IssueFixedTokencode,
-    SaveEmergencyAccess,
-)
 from sparecode_node.statemachine.commands.administrators import (
     ChangePassword,
     CreateAdministrator,
@@ -34,20 +30,17 @@ from sparecode_node.statemachine.commands.administrators import (
     UpdateAdministrator,
 )
 from sparecode_node.statemachine.commands.approvals import (
-    ApprovalCommand,
     Approve,
     Reject,
 )
-from sparecode_node.statemachine.commands.bulk import (
+from sparecode_node.statemachine.commands.cluster import OpenCluster
+from sparecode_node.statemachine.commands.emergency_access import (
+    IssueFixedTokencode,
     IssueTokencodesInBulk,
     RequestBulkIssue,
+    SaveEmergencyAccess,
 )
-from sparecode_node.statemachine.commands.epochs import OpenCluster
-from sparecode_node.statemachine.commands.pending import (
-    Change,
-    from_json,
-    to_json,
-)
+from sparecode_node.statemachine.commands.pending import Change, from_json, to_json
 from sparecode_node.statemachine.commands.permissions import PERMISSIONS
 from sparecode_node.statemachine.commands.policy import UpdatePolicy
 from sparecode_node.statemachine.feature_level import tokens_said
@@ -213,24 +206,30 @@ def _pending(applying: Applying, asked: Approval) -> ApprovalPending:
     )
 
 
-def decide(
-    applying: Applying, command: ApprovalCommand, make: Callable[[Applying], Result]
-) -> Result:
-    """Apply `Approve` or `Reject`; *make* decides the change that waits."""
-    asked = approval_tables.find(applying.db, command.approval_id)
+def approve(
+    applying: Applying, command: Approve, decide: Callable[[Applying], Result]
+) -> Result | None:
+    """Apply `Approve`; *decide* decides the change that waited."""
+    asked = _find(applying, command.approval_id)
+    return asked if isinstance(asked, Rejected) else _approve(applying, asked, decide)
+
+
+def reject(applying: Applying, command: Reject) -> Rejected | None:
+    """Apply `Reject`."""
+    asked = _find(applying, command.approval_id)
+    return asked if isinstance(asked, Rejected) else _reject(applying, asked)
+
+
+def _find(applying: Applying, approval_id: int) -> Approval | Rejected:
+    asked = approval_tables.find(applying.db, approval_id)
     if asked is None:
         return Rejected(
             Reason.APPROVAL_UNKNOWN,
-            f"no approval {command.approval_id} waits: it was decided, used, or has "
-            "ended",
+            f"no approval {approval_id} waits: it was decided, used, or has ended",
             "approval_id",
         )
     applying.detail = f"{asked.action} {asked.target}, asked for by {asked.author}"
-    match command:
-        case Approve():
-            return _approve(applying, asked, make)
-        case Reject():
-            return _reject(applying, asked)
+    return asked
 
 
 def _approver(applying: Applying) -> Administrator:
@@ -300,11 +299,11 @@ def _users(applying: Applying, asked: Approval) -> set[str]:
     return {token.user_id for token in tokens if token and token.user_id}
 
 
-def _reject(applying: Applying, asked: Approval) -> Result:
+def _reject(applying: Applying, asked: Approval) -> Rejected | None:
     rejecting = _approver(applying)
     if rejecting.name != asked.author and not may(rejecting.role, Permission.APPROVE):
         return Rejected(
             Reason.ROLE, f"the role {rejecting.role} may reject its own requests only"
         )
     approval_tables.delete(applying.db, asked.approval_id)
-    return Applied(index=applying.index)
+    return None

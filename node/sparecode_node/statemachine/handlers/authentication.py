@@ -28,8 +28,8 @@ from sparecode_node.domain.tokens import Token
 from sparecode_node.domain.users import User
 from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.applying import Applying
-from sparecode_node.statemachine.commands import Authenticate
 from sparecode_node.statemachine.commands.authentication import (
+    Authenticate,
     ContinueAuthentication,
 )
 from sparecode_node.statemachine.feature_level import (

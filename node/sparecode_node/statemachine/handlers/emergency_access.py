@@ -17,17 +17,15 @@ from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokens import Token
 from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.applying import Applying
-from sparecode_node.statemachine.commands import (
+from sparecode_node.statemachine.commands.emergency_access import (
     DisableEmergencyAccess,
     IssueFixedTokencode,
-    ReinstateToken,
+    IssueTokencodesInBulk,
+    RequestBulkIssue,
     SaveEmergencyAccess,
     SealedCode,
 )
-from sparecode_node.statemachine.commands.bulk import (
-    IssueTokencodesInBulk,
-    RequestBulkIssue,
-)
+from sparecode_node.statemachine.commands.tokens import ReinstateToken
 from sparecode_node.statemachine.feature_level import (
     OWN_ENDS_COUNT,
     SETS_END_TOGETHER,

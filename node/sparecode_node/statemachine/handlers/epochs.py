@@ -7,7 +7,6 @@ the last of it. So nothing that could be used a second time is left.
 """
 
 import sqlite3
-from typing import assert_never
 
 from sparecode_node.domain.administrators import SECOND_FACTOR
 from sparecode_node.domain.ids import TokenSerial
@@ -16,13 +15,8 @@ from sparecode_node.domain.policy import TIME_MS_MAX
 from sparecode_node.domain.tokencodes import Algorithm
 from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.applying import Applying
-from sparecode_node.statemachine.commands.epochs import (
-    BeginEpoch,
-    EpochCommand,
-    OpenCluster,
-)
+from sparecode_node.statemachine.commands.cluster import BeginEpoch, OpenCluster
 from sparecode_node.statemachine.handlers.emergency_access import void_live
-from sparecode_node.statemachine.results import Applied, Result
 from sparecode_node.statemachine.tables import approvals as approval_tables
 from sparecode_node.statemachine.tables import meta
 from sparecode_node.statemachine.tables.review import REVIEWED, mark_of
@@ -54,23 +48,13 @@ NOT_OPEN = Rejected(
 )
 
 
-def change_epoch(applying: Applying, command: EpochCommand) -> Result:
-    """Apply one of these commands."""
-    match command:
-        case BeginEpoch():
-            return _begin(applying, command)
-        case OpenCluster():
-            return _open(applying, command)
-        case _ as never:
-            assert_never(never)
-
-
 def is_open(db: sqlite3.Connection) -> bool:
     """Say whether agents are served."""
     return not meta.read(db, "not_open", 0)
 
 
-def _begin(applying: Applying, command: BeginEpoch) -> Result:
+def begin_epoch(applying: Applying, command: BeginEpoch) -> Rejected | None:
+    """Apply `BeginEpoch`."""
     db = applying.db
     if command.cluster_id == meta.read(db, "cluster_id", ""):
         return Rejected(
@@ -102,7 +86,7 @@ def _begin(applying: Applying, command: BeginEpoch) -> Result:
         f"epoch {epoch} after {command.cause}, from the state at entry "
         f"{command.state_index}: codes of {codes} tokens void"
     )
-    return Applied(index=applying.index)
+    return None
 
 
 def _void_codes(applying: Applying) -> int:
@@ -144,7 +128,8 @@ def end_tokencodes(applying: Applying) -> None:
     )
 
 
-def _open(applying: Applying, command: OpenCluster) -> Result:
+def open_cluster(applying: Applying, command: OpenCluster) -> Rejected | None:
+    """Apply `OpenCluster`."""
     db = applying.db
     if is_open(db):
         return Rejected(Reason.ALREADY_OPEN, "the cluster serves agents already")
@@ -160,4 +145,4 @@ def _open(applying: Applying, command: OpenCluster) -> Result:
     applying.detail = (
         f"epoch {meta.read(db, 'epoch', FIRST_EPOCH)}, review {command.review}"
     )
-    return Applied(index=applying.index)
+    return None

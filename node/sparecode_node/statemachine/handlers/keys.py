@@ -7,36 +7,20 @@ has computed under the old key notices by the key that stands beside the seal.
 """
 
 from dataclasses import replace
-from typing import assert_never
 
 from sparecode_node.domain.keys import retire_at_ms
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands.keys import (
     ActivateKey,
-    KeyCommand,
     ReplaceSeals,
     RetireKey,
 )
-from sparecode_node.statemachine.results import Applied, Result
 from sparecode_node.statemachine.tables import keys as key_tables
 
 
-def change_keys(applying: Applying, command: KeyCommand) -> Result:
-    """Apply one of these commands."""
-    match command:
-        case ActivateKey():
-            refused = _activate(applying, command)
-        case ReplaceSeals():
-            refused = _replace(applying, command)
-        case RetireKey():
-            refused = _retire(applying, command)
-        case _ as never:
-            assert_never(never)
-    return refused or Applied(index=applying.index)
-
-
-def _activate(applying: Applying, command: ActivateKey) -> Rejected | None:
+def activate_key(applying: Applying, command: ActivateKey) -> Rejected | None:
+    """Apply `ActivateKey`."""
     db, keys = applying.db, applying.keys
     if command.replaces != keys.active or key_tables.has_key(db, command.fingerprint):
         return Rejected(
@@ -61,7 +45,8 @@ def _activate(applying: Applying, command: ActivateKey) -> Rejected | None:
     return None
 
 
-def _replace(applying: Applying, command: ReplaceSeals) -> Rejected | None:
+def replace_seals(applying: Applying, command: ReplaceSeals) -> Rejected | None:
+    """Apply `ReplaceSeals`."""
     if command.key_id != applying.keys.active:
         return Rejected(Reason.STALE_PARAMETERS)
     done = sum(
@@ -73,7 +58,8 @@ def _replace(applying: Applying, command: ReplaceSeals) -> Rejected | None:
     return None
 
 
-def _retire(applying: Applying, command: RetireKey) -> Rejected | None:
+def retire_key(applying: Applying, command: RetireKey) -> Rejected | None:
+    """Apply `RetireKey`."""
     aging = {each.key_id: each for each in applying.keys.aging}
     key = aging.get(command.key_id)
     if (

@@ -9,7 +9,6 @@ between the two leaves nothing half done.
 
 import hashlib
 from dataclasses import replace
-from typing import assert_never
 
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.membership import (
@@ -26,30 +25,9 @@ from sparecode_node.statemachine.commands.cluster import (
     AdmitNode,
     CreateJoinTicket,
     RemoveMember,
-    TransferPrimary,
 )
-from sparecode_node.statemachine.results import Applied, JoinTicketCreated, Result
+from sparecode_node.statemachine.results import JoinTicketCreated, Result
 from sparecode_node.statemachine.tables import membership as tables
-
-
-def change_members(
-    applying: Applying,
-    command: TransferPrimary | CreateJoinTicket | AdmitNode | AddMember | RemoveMember,
-) -> Result:
-    """Apply what changes which nodes are members."""
-    match command:
-        case TransferPrimary():
-            return Applied(index=applying.index)  # Done by replication.
-        case CreateJoinTicket():
-            return _create_ticket(applying, command)
-        case AdmitNode():
-            return _admit(applying, command)
-        case AddMember():
-            return _add(applying, command.node_id, command.address)
-        case RemoveMember():
-            return _remove(applying, command)
-        case _ as never:
-            assert_never(never)
 
 
 def ticket_id_of(certificate: bytes) -> str:
@@ -57,7 +35,8 @@ def ticket_id_of(certificate: bytes) -> str:
     return hashlib.sha256(certificate).hexdigest()
 
 
-def _create_ticket(applying: Applying, command: CreateJoinTicket) -> Result:
+def create_join_ticket(applying: Applying, command: CreateJoinTicket) -> Result:
+    """Apply `CreateJoinTicket`."""
     if refused := _not_new(applying, command.node_id):
         return refused
     if tables.count_tickets(applying.db, besides=command.node_id) >= TICKETS_MAX:
@@ -79,7 +58,7 @@ def _create_ticket(applying: Applying, command: CreateJoinTicket) -> Result:
     return JoinTicketCreated(index=applying.index, ends_at_ms=good_until_ms)
 
 
-def _admit(applying: Applying, command: AdmitNode) -> Result:
+def admit_node(applying: Applying, command: AdmitNode) -> Rejected | None:
     """Use a ticket up and record who came by it, in one commit (P5)."""
     ticket = tables.find_ticket(applying.db, command.ticket_id)
     if ticket is None:
@@ -101,15 +80,19 @@ def _admit(applying: Applying, command: AdmitNode) -> Result:
     if ticket.used_by is not None:
         known = tables.find_node(applying.db, ticket.node_id)
         if known is not None and not known.removed and known.address == command.address:
-            return Applied(index=applying.index)  # Whoever was admitted asks again.
-    result = _add(applying, ticket.node_id, command.address)
-    if isinstance(result, Rejected):
-        return result
+            return None  # The admitted node asks again.
+    if refused := _add(applying, ticket.node_id, command.address):
+        return refused
     tables.save_ticket(applying.db, replace(ticket, used_by=command.key_fingerprint))
-    return result
+    return None
 
 
-def _add(applying: Applying, node_id: NodeId, address: str) -> Result:
+def add_member(applying: Applying, command: AddMember) -> Rejected | None:
+    """Apply `AddMember`."""
+    return _add(applying, command.node_id, command.address)
+
+
+def _add(applying: Applying, node_id: NodeId, address: str) -> Rejected | None:
     """Record that a node shall be a member."""
     if refused := _not_new(applying, node_id):
         return refused
@@ -120,17 +103,17 @@ def _add(applying: Applying, node_id: NodeId, address: str) -> Result:
         )
     applying.detail = address
     _save(applying, node_id, address, removed=False)
-    return Applied(index=applying.index)
+    return None
 
 
-def _remove(applying: Applying, command: RemoveMember) -> Result:
+def remove_member(applying: Applying, command: RemoveMember) -> Rejected | None:
     """Record that a node shall be no member, and never again."""
     known = tables.find_node(applying.db, command.node_id)
     if known is None and not command.member:
         return Rejected(Reason.MEMBER_UNKNOWN, f"{command.node_id} is no member")
     address = known.address if known else ""
     _save(applying, command.node_id, address, removed=True)
-    return Applied(index=applying.index)
+    return None
 
 
 def _save(applying: Applying, node_id: NodeId, address: str, *, removed: bool) -> None:

@@ -2,7 +2,6 @@
 """Commands on the second factors of administrators: load, decide, save."""
 
 from dataclasses import replace
-from typing import assert_never
 
 from sparecode_node.domain.administrators import Administrator, SecondFactor
 from sparecode_node.domain.outcomes import Reason, Rejected
@@ -14,25 +13,15 @@ from sparecode_node.statemachine.commands.administrators import (
 )
 
 
-def change_second_factor(
-    applying: Applying, command: SetSecondFactor | RemoveSecondFactor
-) -> Rejected | None:
-    """Apply one of these commands."""
-    asking = applying.administrator
-    if asking is None:
+def _asking(applying: Applying) -> Administrator:
+    if applying.administrator is None:
         raise AssertionError("an administrator's command without an administrator")
-    match command:
-        case SetSecondFactor():
-            return _set(applying, asking, command)
-        case RemoveSecondFactor():
-            return _remove(applying, asking, command)
-        case _ as never:
-            assert_never(never)
+    return applying.administrator
 
 
-def _set(
-    applying: Applying, asking: Administrator, command: SetSecondFactor
-) -> Rejected | None:
+def set_second_factor(applying: Applying, command: SetSecondFactor) -> Rejected | None:
+    """Apply `SetSecondFactor`."""
+    asking = _asking(applying)
     if asking.name != command.name:
         return Rejected(
             Reason.ADMINISTRATOR_UNKNOWN, "people set their own second factor", "name"
@@ -70,9 +59,11 @@ def _set(
     return None
 
 
-def _remove(
-    applying: Applying, asking: Administrator, command: RemoveSecondFactor
+def remove_second_factor(
+    applying: Applying, command: RemoveSecondFactor
 ) -> Rejected | None:
+    """Apply `RemoveSecondFactor`."""
+    asking = _asking(applying)
     if asking.name == command.name:
         return Rejected(
             Reason.SELF_SERVICE_FORBIDDEN,

@@ -1,37 +1,136 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Administrators' sessions between sign-in and end (P2)."""
+"""Administrators' sessions, from sign-in to end (P2)."""
 
+import hmac
 import sqlite3
 
+from sparecode_node.domain.administrators import Administrator
+from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.policy import MINUTE_MS
+from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.applying import Applying
-from sparecode_node.statemachine.commands import CloseSession
-from sparecode_node.statemachine.commands.sessions import TouchSessions
-from sparecode_node.statemachine.results import Applied, Result
+from sparecode_node.statemachine.commands import (
+    CloseSession,
+    OpenSession,
+    TouchSessions,
+)
+from sparecode_node.statemachine.results import Result, SessionOpened
 
 TOUCH_MS = MINUTE_MS
 """A session is not touched more often than that."""
 
 
-def change_sessions(
-    applying: Applying, command: CloseSession | TouchSessions
-) -> Result:
-    """Apply one of these commands."""
-    if isinstance(command, TouchSessions):
-        applying.db.executemany(
-            "UPDATE sessions SET used_at_ms = :now "
-            "WHERE session_id = :session_id AND used_at_ms <= :before",
-            [
-                {
-                    "now": applying.now_ms,
-                    "session_id": session_id,
-                    "before": applying.now_ms - TOUCH_MS,
-                }
-                for session_id in command.session_ids
-            ],
+def open_session(applying: Applying, command: OpenSession) -> Result:
+    """
+    Apply `OpenSession`.
+
+    Every refusal reads the same: whether the name, the password or the wait was
+    the reason is for the audit log (L7).
+    """
+    db = applying.db
+    administrator = tables.find_administrator(db, command.administrator)
+    known = (
+        (administrator.version, administrator.key_id)
+        if administrator
+        else (0, applying.keys.active)
+    )
+    if (command.administrator_version, command.key_id) != known:
+        return Rejected(Reason.STALE_PARAMETERS)
+    refused = Rejected(
+        Reason.SIGN_IN_REFUSED,
+        "name or password is wrong, or too many wrong passwords came before: "
+        "wait a minute and try again",
+    )
+    if administrator is None:
+        applying.reason = "unknown_name"
+        return refused
+    if not administrator.enabled:
+        applying.reason = "administrator_disabled"
+        return refused
+    if administrator.blocks(applying.now_ms):
+        applying.reason = Reason.LOCKED
+        return refused
+    if not hmac.compare_digest(administrator.password_verifier, command.candidate):
+        tables.save_administrator(db, administrator.failed(applying.now_ms))
+        applying.reason, applying.keep_writes = "wrong_password", True
+        return refused
+    if administrator.second_factor is not None:
+        after = _second_factor(applying, administrator, command)
+        if isinstance(after, Rejected):
+            return after
+        administrator = after
+    tables.save_administrator(db, administrator.succeeded())
+    ends_at_ms = applying.now_ms + applying.policy.session_lifetime_ms
+    # The bearer comes from name, password and request id. So who signs in with the
+    # same again, after the request id is forgotten, has the same session anew.
+    db.execute(
+        "INSERT INTO sessions "
+        "(session_id, administrator, opened_at_ms, ends_at_ms, used_at_ms) "
+        "VALUES (:id, :name, :now, :end, :now) ON CONFLICT (session_id) DO UPDATE SET "
+        "administrator = :name, opened_at_ms = :now, ends_at_ms = :end, "
+        "used_at_ms = :now",
+        {
+            "id": command.session_id,
+            "name": administrator.name,
+            "now": applying.now_ms,
+            "end": ends_at_ms,
+        },
+    )
+    return SessionOpened(
+        index=applying.index,
+        administrator=administrator.name,
+        role=administrator.role,
+        ends_at_ms=ends_at_ms,
+    )
+
+
+def _second_factor(
+    applying: Applying, administrator: Administrator, command: OpenSession
+) -> Administrator | Rejected:
+    """
+    Spend a code besides the right password, once cluster-wide (K1).
+
+    A wrong one makes wait like a wrong password (L7). That one is missing is told to
+    who knows the password alone, and ends no wait.
+    """
+    if not command.second_factor:
+        applying.reason = Reason.SECOND_FACTOR_NEEDED
+        return Rejected(
+            Reason.SECOND_FACTOR_NEEDED,
+            "a code of the second factor is needed as well",
+            "second_factor",
         )
-        return Applied(index=applying.index)
-    # The machine has checked that it is open.
+    spent = administrator.with_code_spent(command.moments)
+    if spent is not None:
+        return spent
+    tables.save_administrator(applying.db, administrator.failed(applying.now_ms))
+    applying.reason, applying.keep_writes = Reason.SECOND_FACTOR_WRONG, True
+    return Rejected(
+        Reason.SECOND_FACTOR_WRONG,
+        "the code of the second factor is wrong, or was used before: wait for the next "
+        "one",
+        "second_factor",
+    )
+
+
+def touch_sessions(applying: Applying, command: TouchSessions) -> None:
+    """Apply `TouchSessions`."""
+    applying.db.executemany(
+        "UPDATE sessions SET used_at_ms = :now "
+        "WHERE session_id = :session_id AND used_at_ms <= :before",
+        [
+            {
+                "now": applying.now_ms,
+                "session_id": session_id,
+                "before": applying.now_ms - TOUCH_MS,
+            }
+            for session_id in command.session_ids
+        ],
+    )
+
+
+def close_session(applying: Applying, command: CloseSession) -> None:
+    """Apply `CloseSession`; `check_session` has found the session open."""
     if command.everywhere and applying.administrator is not None:
         applying.detail = "everywhere"
         applying.db.execute(
@@ -42,7 +141,6 @@ def change_sessions(
         applying.db.execute(
             "DELETE FROM sessions WHERE session_id = ?", (applying.call.session_id,)
         )
-    return Applied(index=applying.index)
 
 
 def forget_unused(db: sqlite3.Connection, now_ms: int, idle_ms: int) -> None:

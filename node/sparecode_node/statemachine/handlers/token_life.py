@@ -8,11 +8,11 @@ and candidates of its user stale (T2, I3).
 """
 
 from dataclasses import replace
-from typing import assert_never
 
+from sparecode_node.domain import replacing
+from sparecode_node.domain.ids import TokenSerial
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.pins import NewPin
-from sparecode_node.domain.replacing import NEW, replace_token
 from sparecode_node.domain.tokens import Token
 from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.applying import Applying
@@ -32,57 +32,15 @@ from sparecode_node.statemachine.handlers.tokens import (
     raise_version,
     unknown_token,
 )
-from sparecode_node.statemachine.results import Applied, Result
 from sparecode_node.statemachine.tables import approvals as approval_tables
 from sparecode_node.statemachine.tables import former as former_tables
 
-Change = UnassignToken | EnableToken | DisableToken | UpdateToken | ClearPin
-"""What changes one token, and nothing else but its codes."""
 
-TokenLife = Change | DeleteToken | ReplaceToken | ResynchronizeToken
-
-
-def change_token(applying: Applying, command: TokenLife) -> Result:
-    """Apply one of these commands."""
-    token = tables.find_token(applying.db, command.serial)
-    if token is None:
-        return unknown_token(command.serial)
-    match command:
-        case DeleteToken():
-            return _delete(applying, token, command)
-        case ReplaceToken():
-            return _replace(applying, token, command)
-        case ResynchronizeToken():
-            return _resynchronize(applying, token, command)
-    changed = _changed(applying, token, command)
-    if isinstance(changed, Rejected):
-        return changed
-    tables.save_token(applying.db, changed)
-    raise_version(applying, token)
-    return Applied(index=applying.index)
-
-
-def _changed(applying: Applying, token: Token, command: Change) -> Token | Rejected:
-    match command:
-        case UnassignToken():
-            return _unassigned(applying, token, command)
-        case EnableToken():
-            return replace(token, enabled=True)
-        case DisableToken():
-            void_live(applying, token, "token disabled")
-            return replace(token, enabled=False)
-        case UpdateToken():
-            return _updated(applying, token, command)
-        case ClearPin():
-            note_pin(applying, token)
-            return token.without_pin()
-        case _ as never:
-            assert_never(never)
-
-
-def _unassigned(
-    applying: Applying, token: Token, command: UnassignToken
-) -> Token | Rejected:
+def unassign_token(applying: Applying, command: UnassignToken) -> Rejected | None:
+    """Apply `UnassignToken`."""
+    token = _find(applying, command.serial)
+    if isinstance(token, Rejected):
+        return token
     unassigned = token.unassigned()
     if isinstance(unassigned, Rejected):
         return unassigned
@@ -90,21 +48,63 @@ def _unassigned(
     void_live(applying, token, "token unassigned")
     if command.remember_sets and token.user_id is not None:
         former_tables.remember_sets(applying.db, token.serial, token.user_id)
-    return unassigned
+    _save(applying, token, unassigned)
+    return None
 
 
-def _updated(applying: Applying, token: Token, command: UpdateToken) -> Token:
-    """Return the token with another end; that of its codes follows from it (I7)."""
+def enable_token(applying: Applying, command: EnableToken) -> Rejected | None:
+    """Apply `EnableToken`."""
+    token = _find(applying, command.serial)
+    if isinstance(token, Rejected):
+        return token
+    _save(applying, token, replace(token, enabled=True))
+    return None
+
+
+def disable_token(applying: Applying, command: DisableToken) -> Rejected | None:
+    """Apply `DisableToken`."""
+    token = _find(applying, command.serial)
+    if isinstance(token, Rejected):
+        return token
+    void_live(applying, token, "token disabled")
+    _save(applying, token, replace(token, enabled=False))
+    return None
+
+
+def update_token(applying: Applying, command: UpdateToken) -> Rejected | None:
+    """Apply `UpdateToken`: another end; that of the token's codes follows (I7)."""
+    token = _find(applying, command.serial)
+    if isinstance(token, Rejected):
+        return token
+    updated = token
     if command.never_expires:
         applying.detail = "never expires"
-        return replace(token, expires_at_ms=None)
-    if command.expires_at_ms is not None:
+        updated = replace(token, expires_at_ms=None)
+    elif command.expires_at_ms is not None:
         applying.detail = f"expires at {command.expires_at_ms} ms"
-        return replace(token, expires_at_ms=command.expires_at_ms)
-    return token
+        updated = replace(token, expires_at_ms=command.expires_at_ms)
+    _save(applying, token, updated)
+    return None
 
 
-def _delete(applying: Applying, token: Token, command: DeleteToken) -> Result:
+def clear_pin(applying: Applying, command: ClearPin) -> Rejected | None:
+    """Apply `ClearPin`."""
+    token = _find(applying, command.serial)
+    if isinstance(token, Rejected):
+        return token
+    cleared = token.without_pin()
+    if isinstance(cleared, Rejected):
+        return cleared
+    note_pin(applying, token)
+    _save(applying, token, cleared)
+    return None
+
+
+def delete_token(applying: Applying, command: DeleteToken) -> Rejected | None:
+    """Apply `DeleteToken`."""
+    token = _find(applying, command.serial)
+    if isinstance(token, Rejected):
+        return token
     applying.detail = _from_user(applying, token)
     void_live(applying, token, "token deleted")
     raise_version(applying, token)
@@ -113,16 +113,20 @@ def _delete(applying: Applying, token: Token, command: DeleteToken) -> Result:
     if command.remember_sets:
         former_tables.keep_sets(applying.db, token)
     tables.delete_token(applying.db, token.serial)
-    return Applied(index=applying.index)
+    return None
 
 
-def _replace(applying: Applying, old: Token, command: ReplaceToken) -> Result:
+def replace_token(applying: Applying, command: ReplaceToken) -> Rejected | None:
+    """Apply `ReplaceToken`."""
+    old = _find(applying, command.serial)
+    if isinstance(old, Rejected):
+        return old
     applying.detail = f"by {command.replacement}" + (
         ", with its PIN" if command.keep_pin else ""
     )
     new = tables.find_token(applying.db, command.replacement)
     if new is None:
-        return replace(unknown_token(command.replacement), field=NEW)
+        return replace(unknown_token(command.replacement), field=replacing.NEW)
     if command.keep_pin and _stale(applying, old, command):
         return Rejected(Reason.STALE_PARAMETERS)
     pin = NewPin(
@@ -131,7 +135,7 @@ def _replace(applying: Applying, old: Token, command: ReplaceToken) -> Result:
         sealed=command.sealed_pin,
         lettered=old.pin_lettered,
     )
-    replaced = replace_token(
+    replaced = replacing.replace_token(
         old, new, pin if command.keep_pin else None, applying.now_ms
     )
     if isinstance(replaced, Rejected):
@@ -144,13 +148,20 @@ def _replace(applying: Applying, old: Token, command: ReplaceToken) -> Result:
     if command.keep_pin:
         approval_tables.carry_pin(applying.db, old.serial, new.serial)
     raise_version(applying, old)
-    return Applied(index=applying.index)
+    return None
 
 
-def _resynchronize(
-    applying: Applying, token: Token, command: ResynchronizeToken
-) -> Result:
-    """Spend both tokencodes; like other spending, that makes nobody stale."""
+def resynchronize_token(
+    applying: Applying, command: ResynchronizeToken
+) -> Rejected | None:
+    """
+    Apply `ResynchronizeToken`: spend both tokencodes.
+
+    Like other spending, this leaves drafts and candidates valid.
+    """
+    token = _find(applying, command.serial)
+    if isinstance(token, Rejected):
+        return token
     known = token.resynchronized(command.moments, applying.now_ms)
     if isinstance(known, Rejected):
         return known
@@ -159,7 +170,16 @@ def _resynchronize(
     else:
         applying.detail = f"counter {known.spent}"
     tables.save_token(applying.db, known)
-    return Applied(index=applying.index)
+    return None
+
+
+def _find(applying: Applying, serial: TokenSerial) -> Token | Rejected:
+    return tables.find_token(applying.db, serial) or unknown_token(serial)
+
+
+def _save(applying: Applying, before: Token, after: Token) -> None:
+    tables.save_token(applying.db, after)
+    raise_version(applying, before)
 
 
 def _stale(applying: Applying, old: Token, command: ReplaceToken) -> bool:

@@ -8,11 +8,7 @@ from sparecode_node.domain.tokencodes import parameters_of, parameters_problem
 from sparecode_node.domain.tokens import Token
 from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.applying import Applying
-from sparecode_node.statemachine.commands import (
-    AssignToken,
-    EnrollToken,
-)
-from sparecode_node.statemachine.commands.tokens import SetPin
+from sparecode_node.statemachine.commands.tokens import AssignToken, EnrollToken, SetPin
 from sparecode_node.statemachine.handlers.users import unknown_user
 from sparecode_node.statemachine.results import Applied, Result
 from sparecode_node.statemachine.tables import approvals as approval_tables

@@ -11,7 +11,7 @@ from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.users import User
 from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.applying import Applying
-from sparecode_node.statemachine.commands import (
+from sparecode_node.statemachine.commands.users import (
     CreateUser,
     DeleteUser,
     UnlockUser,

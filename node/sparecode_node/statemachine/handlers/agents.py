@@ -8,18 +8,16 @@ commit on, on every node and every open connection (A4).
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import assert_never
 
 from sparecode_node.domain.agents import ALLOWED_USERS_MAX, GROUPS_MAX, Agent
 from sparecode_node.domain.ids import NameKey, UserId
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.applying import Applying
-from sparecode_node.statemachine.commands import RegisterAgent
 from sparecode_node.statemachine.commands.agents import (
-    AgentCommand,
     AllowCertificate,
     DenyCertificate,
+    RegisterAgent,
     RemoveAgent,
     UpdateAgent,
 )
@@ -27,22 +25,6 @@ from sparecode_node.statemachine.handlers.users import unknown_user
 from sparecode_node.statemachine.results import Applied, Result
 from sparecode_node.statemachine.tables import agents as agent_tables
 from sparecode_node.statemachine.tables import groups as group_tables
-
-
-def change_agents(applying: Applying, command: AgentCommand) -> Result:
-    """Apply one of these commands."""
-    match command:
-        case UpdateAgent():
-            refused = _update(applying, command)
-        case RemoveAgent():
-            refused = _remove(applying, command)
-        case DenyCertificate():
-            refused = _deny(applying, command)
-        case AllowCertificate():
-            refused = _allow(applying, command)
-        case _ as never:
-            assert_never(never)
-    return refused or Applied(index=applying.index)
 
 
 def register_agent(applying: Applying, command: RegisterAgent) -> Result:
@@ -78,7 +60,8 @@ def _find(applying: Applying, name_key: NameKey) -> Agent | Rejected:
     return agent
 
 
-def _update(applying: Applying, command: UpdateAgent) -> Rejected | None:
+def update_agent(applying: Applying, command: UpdateAgent) -> Rejected | None:
+    """Apply `UpdateAgent`."""
     agent = _find(applying, command.name_key)
     if isinstance(agent, Rejected):
         return agent
@@ -148,7 +131,8 @@ def _users(
     return found
 
 
-def _remove(applying: Applying, command: RemoveAgent) -> Rejected | None:
+def remove_agent(applying: Applying, command: RemoveAgent) -> Rejected | None:
+    """Apply `RemoveAgent`."""
     agent = _find(applying, command.name_key)
     if isinstance(agent, Rejected):
         return agent
@@ -157,7 +141,8 @@ def _remove(applying: Applying, command: RemoveAgent) -> Rejected | None:
     return None
 
 
-def _deny(applying: Applying, command: DenyCertificate) -> Rejected | None:
+def deny_certificate(applying: Applying, command: DenyCertificate) -> Rejected | None:
+    """Apply `DenyCertificate`."""
     applying.detail = command.note
     administrator = applying.administrator
     denied = agent_tables.deny_certificate(
@@ -177,7 +162,8 @@ def _deny(applying: Applying, command: DenyCertificate) -> Rejected | None:
     return None
 
 
-def _allow(applying: Applying, command: AllowCertificate) -> Rejected | None:
+def allow_certificate(applying: Applying, command: AllowCertificate) -> Rejected | None:
+    """Apply `AllowCertificate`."""
     if not agent_tables.allow_certificate(applying.db, command.mark, command.value):
         return Rejected(
             Reason.CERTIFICATE_NOT_DENIED,

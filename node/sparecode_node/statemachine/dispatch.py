@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which handler decides which command: the one list of it."""
+
+from collections.abc import Callable
+from typing import assert_never
+
+from sparecode_node.statemachine import commands
+from sparecode_node.statemachine.applying import Applying
+from sparecode_node.statemachine.handlers import (
+    administrators,
+    agents,
+    approvals,
+    authentication,
+    cluster,
+    emergency_access,
+    epochs,
+    keys,
+    membership,
+    policy,
+    second_factors,
+    sessions,
+    token_life,
+    tokens,
+    users,
+)
+from sparecode_node.statemachine.results import Applied, BarrierPassed, Result
+
+
+def decide(applying: Applying, again: Callable[[Applying], Result]) -> Result:
+    """
+    Decide a command, and write what it changes.
+
+    *again* decides a change that waited for the approval in this command (P3).
+    """
+    return _handle(applying, again) or Applied(index=applying.index)
+
+
+def _handle(applying: Applying, again: Callable[[Applying], Result]) -> Result | None:
+    """Return a handler's result; None: applied, with nothing more to tell."""
+    match applying.call.command:
+        case commands.InitializeCluster() as command:
+            return cluster.initialize_cluster(applying, command)
+        case commands.RaiseFeatureLevel() as command:
+            cluster.raise_feature_level(applying, command)
+            return None
+        case commands.CreateBackup() as command:
+            return cluster.create_backup(applying, command)
+        case commands.NoteBackup() as command:
+            cluster.note_backup(applying, command)
+            return None
+        case commands.NoteRefusedCalls() as command:
+            cluster.note_refused_calls(applying, command)
+            return None
+        case commands.BeginEpoch() as command:
+            return epochs.begin_epoch(applying, command)
+        case commands.OpenCluster() as command:
+            return epochs.open_cluster(applying, command)
+        case commands.CreateJoinTicket() as command:
+            return membership.create_join_ticket(applying, command)
+        case commands.AdmitNode() as command:
+            return membership.admit_node(applying, command)
+        case commands.AddMember() as command:
+            return membership.add_member(applying, command)
+        case commands.RemoveMember() as command:
+            return membership.remove_member(applying, command)
+        case commands.OpenSession() as command:
+            return sessions.open_session(applying, command)
+        case commands.CloseSession() as command:
+            sessions.close_session(applying, command)
+            return None
+        case commands.TouchSessions() as command:
+            sessions.touch_sessions(applying, command)
+            return None
+        case commands.CreateUser() as command:
+            return users.create_user(applying, command)
+        case commands.UpdateUser() as command:
+            return users.update_user(applying, command)
+        case commands.DeleteUser() as command:
+            return users.delete_user(applying, command)
+        case commands.UnlockUser() as command:
+            return users.unlock_user(applying, command)
+        case commands.EnrollToken() as command:
+            return tokens.enroll_token(applying, command)
+        case commands.AssignToken() as command:
+            return tokens.assign_token(applying, command)
+        case commands.SetPin() as command:
+            return tokens.set_pin(applying, command)
+        case commands.UnassignToken() as command:
+            return token_life.unassign_token(applying, command)
+        case commands.EnableToken() as command:
+            return token_life.enable_token(applying, command)
+        case commands.DisableToken() as command:
+            return token_life.disable_token(applying, command)
+        case commands.UpdateToken() as command:
+            return token_life.update_token(applying, command)
+        case commands.DeleteToken() as command:
+            return token_life.delete_token(applying, command)
+        case commands.ReplaceToken() as command:
+            return token_life.replace_token(applying, command)
+        case commands.ResynchronizeToken() as command:
+            return token_life.resynchronize_token(applying, command)
+        case commands.ClearPin() as command:
+            return token_life.clear_pin(applying, command)
+        case commands.ReinstateToken() as command:
+            return emergency_access.reinstate_token(applying, command)
+        case commands.SaveEmergencyAccess() as command:
+            return emergency_access.save_emergency_access(applying, command)
+        case commands.IssueFixedTokencode() as command:
+            return emergency_access.issue_fixed_tokencode(applying, command)
+        case commands.IssueTokencodesInBulk() as command:
+            return emergency_access.issue_in_bulk(applying, command)
+        case commands.RequestBulkIssue() as command:
+            return emergency_access.request_bulk_issue(applying, command)
+        case commands.DisableEmergencyAccess() as command:
+            return emergency_access.disable_emergency_access(applying, command)
+        case commands.Authenticate() as command:
+            return authentication.authenticate(applying, command)
+        case commands.ContinueAuthentication() as command:
+            return authentication.continue_authentication(applying, command)
+        case commands.RegisterAgent() as command:
+            return agents.register_agent(applying, command)
+        case commands.UpdateAgent() as command:
+            return agents.update_agent(applying, command)
+        case commands.RemoveAgent() as command:
+            return agents.remove_agent(applying, command)
+        case commands.DenyCertificate() as command:
+            return agents.deny_certificate(applying, command)
+        case commands.AllowCertificate() as command:
+            return agents.allow_certificate(applying, command)
+        case commands.CreateAdministrator() as command:
+            return administrators.create_administrator(applying, command)
+        case commands.UpdateAdministrator() as command:
+            return administrators.update_administrator(applying, command)
+        case commands.RemoveAdministrator() as command:
+            return administrators.remove_administrator(applying, command)
+        case commands.ChangePassword() as command:
+            return administrators.change_password(applying, command)
+        case commands.ResetAdministrator() as command:
+            return administrators.reset_administrator(applying, command)
+        case commands.SetSecondFactor() as command:
+            return second_factors.set_second_factor(applying, command)
+        case commands.RemoveSecondFactor() as command:
+            return second_factors.remove_second_factor(applying, command)
+        case commands.UpdatePolicy() as command:
+            return policy.update_policy(applying, command)
+        case commands.ActivateKey() as command:
+            return keys.activate_key(applying, command)
+        case commands.ReplaceSeals() as command:
+            return keys.replace_seals(applying, command)
+        case commands.RetireKey() as command:
+            return keys.retire_key(applying, command)
+        case commands.Approve() as command:
+            return approvals.approve(applying, command, again)
+        case commands.Reject() as command:
+            return approvals.reject(applying, command)
+        case commands.TransferPrimary():
+            return None  # Replication carries it out.
+        case commands.PassBarrier():
+            return BarrierPassed(index=applying.index, at_ms=applying.now_ms)
+        case _ as never:
+            assert_never(never)
