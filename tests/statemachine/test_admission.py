@@ -8,9 +8,9 @@ import pytest
 
 from sparecode_node.domain.ids import AdministratorName
 from sparecode_node.domain.outcomes import Reason, Rejected
-from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.admission import NOT_ABOUT_USERS
 from sparecode_node.statemachine.commands.permissions import PERMISSIONS
+from sparecode_node.statemachine.tables import administrators as administrator_tables
 from tests.replication.test_codec import example
 from tests.statemachine.world import World
 
@@ -56,9 +56,9 @@ def test_nobody_does_anything_for_themselves(
     assert isinstance(refused, Rejected)
     assert refused.reason is Reason.SELF_SERVICE_FORBIDDEN
     assert world.db.execute("SELECT * FROM tokens, users").fetchall() == digest
-    root = tables.find_administrator(world.db, AdministratorName("root"))
+    root = administrator_tables.find_administrator(world.db, AdministratorName("root"))
     assert root is not None
-    tables.save_administrator(world.db, replace(root, user_id=None))
+    administrator_tables.save_administrator(world.db, replace(root, user_id=None))
     again = replace(call.request, request_id="another")
     other = world.apply(replace(call, command=about, request=again))
     assert getattr(other, "reason", None) is not Reason.SELF_SERVICE_FORBIDDEN

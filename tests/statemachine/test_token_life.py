@@ -6,9 +6,9 @@ import pytest
 from sparecode_node.domain.emergency_access import CodeState
 from sparecode_node.domain.ids import TokenSerial
 from sparecode_node.domain.outcomes import Reason, Rejected
-from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.results import Applied
 from sparecode_node.statemachine.tables import emergency_access as code_tables
+from sparecode_node.statemachine.tables import tokens as token_tables
 from tests.statemachine.world import World
 
 SERIAL = TokenSerial("1001")
@@ -83,7 +83,7 @@ def test_other_changes_leave_the_codes_alone(world: World, directive: str) -> No
 def test_no_change_of_a_token_finds_it(world: World, directive: str) -> None:
     """(R2) Lost is lost, until somebody reinstates it."""
     change(world, directive)
-    token = tables.find_token(world.db, SERIAL)
+    token = token_tables.find_token(world.db, SERIAL)
     assert token is not None
     assert token.lost
 

@@ -42,7 +42,6 @@ from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.tokencodes import Algorithm, HashName, step_at
 from sparecode_node.domain.users import User, fold
-from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.commands import Call, Command, RequestKey
 from sparecode_node.statemachine.commands.administrators import (
     ChangePassword,
@@ -134,9 +133,12 @@ from sparecode_node.statemachine.results import (
     Result,
     SessionOpened,
 )
+from sparecode_node.statemachine.tables import administrators as administrator_tables
 from sparecode_node.statemachine.tables import emergency_access as code_tables
 from sparecode_node.statemachine.tables import former as former_tables
 from sparecode_node.statemachine.tables import keys as key_tables
+from sparecode_node.statemachine.tables import tokens as token_tables
+from sparecode_node.statemachine.tables import users as user_tables
 from sparecode_node.statemachine.tables.review import REVIEWED, mark_of
 from tests.databases import open_database
 
@@ -355,7 +357,7 @@ class World:
             case "replace":
                 return self._replace(given)
             case "resynchronize":
-                token = tables.find_token(self.db, TokenSerial(given["serial"]))
+                token = token_tables.find_token(self.db, TokenSerial(given["serial"]))
                 return ResynchronizeToken(
                     serial=TokenSerial(given["serial"]),
                     moments=tuple(self._moments(given, token)) if token else (),
@@ -546,7 +548,7 @@ class World:
 
     def _open_session(self, given: Arguments) -> OpenSession:
         name = AdministratorName(given.get("as", ROOT))
-        found = tables.find_administrator(self.db, name)
+        found = administrator_tables.find_administrator(self.db, name)
         return OpenSession(
             administrator=name,
             candidate=given.get("password", "right").encode(),
@@ -590,10 +592,10 @@ class World:
         )
 
     def _owner(self, serial: str) -> User | None:
-        token = tables.find_token(self.db, TokenSerial(serial))
+        token = token_tables.find_token(self.db, TokenSerial(serial))
         if token is None or token.user_id is None:
             return None
-        return tables.find_user(self.db, token.user_id)
+        return user_tables.find_user(self.db, token.user_id)
 
     def _set_pin(self, given: Arguments) -> SetPin:
         serial = given["serial"]
@@ -611,14 +613,14 @@ class World:
 
     def _sealed_pin(self, serial: str, pin: str) -> bytes:
         """Return what a PINpad token has besides the verifier."""
-        token = tables.find_token(self.db, TokenSerial(serial))
+        token = token_tables.find_token(self.db, TokenSerial(serial))
         pinpad = token is not None and token.pin_rule is PinRule.PINPAD
         return f"sealed {serial} {pin}".encode() if pinpad else b""
 
     def _replace(self, given: Arguments) -> ReplaceToken:
         old, new = given["serial"], given["by"]
         owner = self._owner(old)
-        token = tables.find_token(self.db, TokenSerial(old))
+        token = token_tables.find_token(self.db, TokenSerial(old))
         # As a node opens the verifier and seals it anew: the PIN is its last word.
         pin = token.pin_verifier.decode().split()[-1] if token and token.pin_set else ""
         user = UserId(given.get("user", owner.user_id if owner else ""))
@@ -674,7 +676,7 @@ class World:
 
     def _change_password(self, given: Arguments) -> ChangePassword:
         name = AdministratorName(given["name"])
-        found = tables.find_administrator(self.db, name)
+        found = administrator_tables.find_administrator(self.db, name)
         return ChangePassword(
             name=name,
             candidate=given.get("old", "").encode(),
@@ -742,7 +744,7 @@ class World:
 
     def _authenticate(self, given: Arguments) -> Authenticate:
         tag = name_tag(given["user"])
-        user = tables.find_user_by_tag(self.db, tag)
+        user = user_tables.find_user_by_tag(self.db, tag)
         lettered = "code" in given
         return Authenticate(
             authentication_id=f"a{self.requests + 1}",
@@ -766,7 +768,7 @@ class World:
     def _continue(self, given: Arguments) -> ContinueAuthentication:
         """Answer a challenge; *step* and *counter* count from its own tokencode."""
         challenge = self.challenges.get(given["challenge"])
-        user = tables.find_user(self.db, challenge.user_id) if challenge else None
+        user = user_tables.find_user(self.db, challenge.user_id) if challenge else None
         moments = [
             Moment(challenge.moment + int(given[ahead]))
             for ahead in ("step", "counter")
@@ -797,7 +799,7 @@ class World:
 
     def _readings(self, given: Arguments, user: User | None) -> Iterator[Reading]:
         """Read a passcode as a node and the primary would, for every token and set."""
-        tokens = tables.find_tokens_of(self.db, user.user_id) if user else []
+        tokens = token_tables.find_tokens_of(self.db, user.user_id) if user else []
         pin = given.get("pin")
         pins = tuple(
             PinCandidate(
@@ -848,7 +850,7 @@ class World:
         """Return the sets that a node computes the typed code's verifier for."""
         if user is None or "code" not in given:
             return
-        for token in tables.find_tokens_of(self.db, user.user_id):
+        for token in token_tables.find_tokens_of(self.db, user.user_id):
             yield from code_tables.find_sets(self.db, token.serial)
         yield from former_tables.find_former_sets(self.db, user.user_id)
 
@@ -891,7 +893,7 @@ class World:
 
     def _plant(self, given: Arguments) -> None:
         """Add an administrator, for whom there is no command yet."""
-        tables.save_administrator(
+        administrator_tables.save_administrator(
             self.db,
             Administrator(
                 name=AdministratorName(given["name"]),
@@ -920,7 +922,7 @@ class World:
         if "user" in given:
             yield from self._show_user(given["user"])
         if "token" in given:
-            token = tables.find_token(self.db, TokenSerial(given["token"]))
+            token = token_tables.find_token(self.db, TokenSerial(given["token"]))
             if token is not None:
                 yield (
                     f"user={token.user_id} pin={'set' if token.pin_set else 'none'} "
@@ -958,14 +960,14 @@ class World:
             yield f"  {gone.key_id} retired{', kept' if gone.keep else ''}"
 
     def _show_user(self, name: str) -> Iterator[str]:
-        user = tables.find_user_by_name(self.db, fold(name))
+        user = user_tables.find_user_by_name(self.db, fold(name))
         if user is None:
             return
         yield (
             f"username={user.username} display={user.display_name} email={user.email} "
             f"enabled={user.enabled} auth_version={user.auth_version}"
         )
-        for factor, lockout in tables.find_lockouts(self.db, user.user_id).items():
+        for factor, lockout in user_tables.find_lockouts(self.db, user.user_id).items():
             until = "off" if lockout.off else said(lockout.blocked_until_ms)
             yield (
                 f"{factor}: failures={lockout.failures} rung={lockout.rung} "

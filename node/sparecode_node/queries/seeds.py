@@ -16,7 +16,9 @@ from sparecode_node.domain.lockout import FREE, Factor, Lockout
 from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.tokens import Token
 from sparecode_node.queries.policies import parsed
-from sparecode_node.statemachine import tables
+from sparecode_node.statemachine.tables import administrators as administrator_tables
+from sparecode_node.statemachine.tables import tokens as token_tables
+from sparecode_node.statemachine.tables import users as user_tables
 from sparecode_node.statemachine.tables.schema import read_only_uri
 
 
@@ -46,25 +48,25 @@ class SeedReader:
     def token(self, serial: TokenSerial) -> Token | None:
         """Return the token of that serial."""
         with self._lock:
-            return tables.find_token(self._db, serial)
+            return token_tables.find_token(self._db, serial)
 
     def administrator(self, name: AdministratorName) -> Administrator | None:
         """Return an administrator, whose second factor is to be matched."""
         with self._lock:
-            return tables.find_administrator(self._db, name)
+            return administrator_tables.find_administrator(self._db, name)
 
     def lockout(self, user_id: UserId, factor: Factor) -> Lockout:
         """Return how a factor of a user stands."""
         with self._lock:
-            return tables.find_lockouts(self._db, user_id).get(factor, FREE)
+            return user_tables.find_lockouts(self._db, user_id).get(factor, FREE)
 
     def auth_version(self, user_id: UserId) -> int:
         """Return the version of a user's PINs, tokens and codes; 0: there is none."""
         with self._lock:
-            user = tables.find_user(self._db, user_id)
+            user = user_tables.find_user(self._db, user_id)
         return user.auth_version if user else 0
 
     def tokens_of(self, user_id: UserId) -> list[Token]:
         """Return the user's tokens, in the order of their serials."""
         with self._lock:
-            return tables.find_tokens_of(self._db, user_id)
+            return token_tables.find_tokens_of(self._db, user_id)

@@ -12,7 +12,8 @@ from sparecode_node.domain.users import User
 from sparecode_node.queries import pages
 from sparecode_node.queries.state import ReadTransaction
 from sparecode_node.queries.views import Page, TokenView
-from sparecode_node.statemachine import tables
+from sparecode_node.statemachine.tables import tokens as token_tables
+from sparecode_node.statemachine.tables import users as user_tables
 
 # A token's codes that can be used now: live ones in sets that have not ended,
 # while the token has not expired (I7).
@@ -51,16 +52,18 @@ async def find_with_user(
 ) -> tuple[Token, User | None] | None:
     """Return a token, with its user if it is assigned."""
     token = await transaction.one(
-        f"SELECT {tables.TOKEN_COLUMNS} FROM tokens WHERE serial = :serial",
+        f"SELECT {token_tables.TOKEN_COLUMNS} FROM tokens WHERE serial = :serial",
         serial=serial,
     )
     if token is None:
         return None
     user = await transaction.one(
-        f"SELECT {tables.USER_COLUMNS} FROM users WHERE user_id = :user_id",
+        f"SELECT {user_tables.USER_COLUMNS} FROM users WHERE user_id = :user_id",
         user_id=token["user_id"],
     )
-    return tables.token_of(tuple(token)), tables.user_of(tuple(user)) if user else None
+    return token_tables.token_of(tuple(token)), user_tables.user_of(
+        tuple(user)
+    ) if user else None
 
 
 async def get(

@@ -4,7 +4,6 @@
 from sparecode_node.domain.administrators import Administrator, may
 from sparecode_node.domain.ids import AdministratorName
 from sparecode_node.domain.outcomes import Reason, Rejected
-from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands.administrators import ChangePassword
 from sparecode_node.statemachine.commands.agents import (
@@ -14,6 +13,9 @@ from sparecode_node.statemachine.commands.agents import (
 )
 from sparecode_node.statemachine.commands.permissions import PERMISSIONS
 from sparecode_node.statemachine.commands.sessions import CloseSession
+from sparecode_node.statemachine.tables import administrators as administrator_tables
+from sparecode_node.statemachine.tables import tokens as token_tables
+from sparecode_node.statemachine.tables import users as user_tables
 
 WITH_TEMPORARY_PASSWORD = (ChangePassword, CloseSession)
 """All that may be done with a password that somebody else chose."""
@@ -32,7 +34,7 @@ def check_session(applying: Applying) -> Rejected | None:
         (applying.call.session_id, applying.now_ms),
     ).fetchone()
     administrator = (
-        tables.find_administrator(applying.db, AdministratorName(row[0]))
+        administrator_tables.find_administrator(applying.db, AdministratorName(row[0]))
         if row
         else None
     )
@@ -75,9 +77,11 @@ def _users_of(applying: Applying) -> list[str]:
     if isinstance(command, NOT_ABOUT_USERS):
         return []
     name = getattr(command, "name_key", None)
-    user = tables.find_user_by_name(applying.db, name) if name is not None else None
+    user = (
+        user_tables.find_user_by_name(applying.db, name) if name is not None else None
+    )
     tokens = [
-        tables.find_token(applying.db, getattr(command, field))
+        token_tables.find_token(applying.db, getattr(command, field))
         for field in ("serial", "replacement")
         if hasattr(command, field)
     ]

@@ -4,10 +4,12 @@
 import sqlite3
 
 from sparecode_node.domain.users import User
-from sparecode_node.statemachine import commands, tables
+from sparecode_node.statemachine import commands
 from sparecode_node.statemachine.feature_level import tokens_said
+from sparecode_node.statemachine.tables import administrators as administrator_tables
 from sparecode_node.statemachine.tables import agents as agent_tables
 from sparecode_node.statemachine.tables import membership as membership_tables
+from sparecode_node.statemachine.tables import users as user_tables
 
 TARGET_FIELDS = ("serial", "name_key", "name", "node_id")
 """The first of these fields that a command has is its target, unless stated below."""
@@ -30,7 +32,7 @@ def target_of(
             return command.cluster_id
         case commands.OpenSession():
             # As with users below: the text may be a password in the wrong field.
-            known = tables.find_administrator(db, command.administrator)
+            known = administrator_tables.find_administrator(db, command.administrator)
             return known.name if known else "unknown name"
         case commands.TransferPrimary():
             return command.target or ""
@@ -71,9 +73,9 @@ def person_of(db: sqlite3.Connection, command: commands.Command) -> User | None:
     """Return whose passcode is judged: by the name typed, or by the challenge."""
     match command:
         case commands.Authenticate():
-            return tables.find_user_by_tag(db, command.name_tag)
+            return user_tables.find_user_by_tag(db, command.name_tag)
         case commands.ContinueAuthentication(challenge=challenge) if challenge:
-            return tables.find_user(db, challenge.user_id)
+            return user_tables.find_user(db, challenge.user_id)
         case _:
             return None
 

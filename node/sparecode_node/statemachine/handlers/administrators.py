@@ -12,7 +12,6 @@ from dataclasses import replace
 from sparecode_node.domain.administrators import Administrator, Permission, Role, may
 from sparecode_node.domain.ids import AdministratorName, NameKey, UserId
 from sparecode_node.domain.outcomes import Reason, Rejected
-from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands.administrators import (
     ChangePassword,
@@ -22,6 +21,8 @@ from sparecode_node.statemachine.commands.administrators import (
     UpdateAdministrator,
 )
 from sparecode_node.statemachine.handlers.users import unknown_user
+from sparecode_node.statemachine.tables import administrators as administrator_tables
+from sparecode_node.statemachine.tables import users as user_tables
 
 
 def _unknown(name: AdministratorName) -> Rejected:
@@ -36,7 +37,7 @@ def create_administrator(
     """Apply `CreateAdministrator`."""
     if not applying.keys.uses(command.key_id):
         return Rejected(Reason.STALE_PARAMETERS)
-    if tables.find_administrator(applying.db, command.name) is not None:
+    if administrator_tables.find_administrator(applying.db, command.name) is not None:
         return Rejected(
             Reason.ADMINISTRATOR_EXISTS,
             f"there is an administrator {command.name} already",
@@ -45,7 +46,7 @@ def create_administrator(
     user_id = None if command.user is None else _linked(applying, command.user)
     if isinstance(user_id, Rejected):
         return user_id
-    tables.save_administrator(
+    administrator_tables.save_administrator(
         applying.db,
         Administrator(
             name=command.name,
@@ -62,7 +63,7 @@ def create_administrator(
 
 
 def _linked(applying: Applying, name: str) -> UserId | Rejected:
-    user = tables.find_user_by_name(applying.db, NameKey(name))
+    user = user_tables.find_user_by_name(applying.db, NameKey(name))
     return unknown_user(name) if user is None else user.user_id
 
 
@@ -75,7 +76,7 @@ def update_administrator(
 ) -> Rejected | None:
     """Apply `UpdateAdministrator`."""
     db = applying.db
-    before = tables.find_administrator(db, command.name)
+    before = administrator_tables.find_administrator(db, command.name)
     if before is None:
         return _unknown(command.name)
     after, said = before, []
@@ -95,7 +96,7 @@ def update_administrator(
     refused = _unlinked_self(applying, before, after) or _last(applying, before, after)
     if refused is not None:
         return refused
-    tables.save_administrator(db, after)
+    administrator_tables.save_administrator(db, after)
     if (before.role, before.enabled) != (after.role, after.enabled):
         _end_sessions(applying, command.name)
     applying.detail = ", ".join(said)
@@ -144,14 +145,14 @@ def remove_administrator(
     applying: Applying, command: RemoveAdministrator
 ) -> Rejected | None:
     """Apply `RemoveAdministrator`."""
-    before = tables.find_administrator(applying.db, command.name)
+    before = administrator_tables.find_administrator(applying.db, command.name)
     if before is None:
         return _unknown(command.name)
     refused = _last(applying, before, None)
     if refused is not None:
         return refused
     _end_sessions(applying, command.name)
-    tables.delete_administrator(applying.db, command.name)
+    administrator_tables.delete_administrator(applying.db, command.name)
     return None
 
 
@@ -171,7 +172,7 @@ def change_password(applying: Applying, command: ChangePassword) -> Rejected | N
             Reason.PASSWORD_CHANGE_NEEDED,
             "the password is a temporary one: change it first",
         )
-    before = tables.find_administrator(db, command.name)
+    before = administrator_tables.find_administrator(db, command.name)
     version = before.version if before else 0
     if command.administrator_version != version:
         return Rejected(Reason.STALE_PARAMETERS)
@@ -183,7 +184,7 @@ def change_password(applying: Applying, command: ChangePassword) -> Rejected | N
         refused = _old_password(applying, before, command)
         if refused is not None:
             return refused
-    tables.save_administrator(
+    administrator_tables.save_administrator(
         db,
         before.with_password(
             command.password_salt,
@@ -211,7 +212,9 @@ def _old_password(
         )
     if hmac.compare_digest(administrator.password_verifier, command.candidate):
         return None
-    tables.save_administrator(applying.db, administrator.failed(applying.now_ms))
+    administrator_tables.save_administrator(
+        applying.db, administrator.failed(applying.now_ms)
+    )
     applying.keep_writes = True
     return Rejected(Reason.WRONG_PASSWORD, "the old password is wrong", "old_password")
 
@@ -226,7 +229,7 @@ def reset_administrator(
     """Apply `ResetAdministrator`; the audit log names the process that asked (P4)."""
     if not applying.keys.uses(command.key_id):
         return Rejected(Reason.STALE_PARAMETERS)
-    before = tables.find_administrator(applying.db, command.name)
+    before = administrator_tables.find_administrator(applying.db, command.name)
     if before is None:
         rows = applying.db.execute(
             "SELECT name FROM administrators WHERE role = ? ORDER BY name",
@@ -246,7 +249,7 @@ def reset_administrator(
     )
     # Who has lost the device as well has nobody else to turn to.
     let_in = replace(given, enabled=True, second_factor=None)
-    tables.save_administrator(applying.db, let_in)
+    administrator_tables.save_administrator(applying.db, let_in)
     _end_sessions(applying, command.name)
     applying.detail = f"by user id {command.uid} on node {applying.call.node_id}"
     return None

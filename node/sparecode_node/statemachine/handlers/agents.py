@@ -12,7 +12,6 @@ from dataclasses import replace
 from sparecode_node.domain.agents import ALLOWED_USERS_MAX, GROUPS_MAX, Agent
 from sparecode_node.domain.ids import NameKey, UserId
 from sparecode_node.domain.outcomes import Reason, Rejected
-from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands.agents import (
     AllowCertificate,
@@ -25,6 +24,7 @@ from sparecode_node.statemachine.handlers.users import unknown_user
 from sparecode_node.statemachine.results import Applied, Result
 from sparecode_node.statemachine.tables import agents as agent_tables
 from sparecode_node.statemachine.tables import groups as group_tables
+from sparecode_node.statemachine.tables import users as user_tables
 
 
 def register_agent(applying: Applying, command: RegisterAgent) -> Result:
@@ -124,7 +124,7 @@ def _users(
 ) -> list[UserId] | Rejected:
     found = []
     for name in names:
-        user = tables.find_user_by_name(applying.db, name)
+        user = user_tables.find_user_by_name(applying.db, name)
         if user is None:
             return replace(unknown_user(name), field=field)
         found.append(user.user_id)

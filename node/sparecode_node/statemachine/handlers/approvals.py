@@ -20,7 +20,6 @@ from sparecode_node.domain.approvals import (
 from sparecode_node.domain.authentication import Event
 from sparecode_node.domain.ids import AdministratorName, TokenSerial
 from sparecode_node.domain.outcomes import Reason, Rejected
-from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands.administrators import (
     ChangePassword,
@@ -45,7 +44,9 @@ from sparecode_node.statemachine.commands.permissions import PERMISSIONS
 from sparecode_node.statemachine.commands.policy import UpdatePolicy
 from sparecode_node.statemachine.feature_level import tokens_said
 from sparecode_node.statemachine.results import Applied, ApprovalPending, Result
+from sparecode_node.statemachine.tables import administrators as administrator_tables
 from sparecode_node.statemachine.tables import approvals as approval_tables
+from sparecode_node.statemachine.tables import tokens as token_tables
 from sparecode_node.statemachine.targets import target_of
 
 
@@ -152,7 +153,7 @@ def _is_grave(applying: Applying, asking: Administrator) -> bool:
 
 
 def _rules(applying: Applying, name: AdministratorName) -> bool:
-    found = tables.find_administrator(applying.db, name)
+    found = administrator_tables.find_administrator(applying.db, name)
     return found is not None and found.rules
 
 
@@ -254,7 +255,7 @@ def _approve(
         approval_tables.save_permit(applying.db, permit)
         return Applied(index=applying.index)
     change = from_json(asked.change)
-    author = tables.find_administrator(applying.db, asked.author)
+    author = administrator_tables.find_administrator(applying.db, asked.author)
     if author is None or not author.enabled or not _may_still(author, change):
         return Rejected(
             Reason.APPROVAL_STALE, f"{asked.author} may not do this any more"
@@ -295,7 +296,7 @@ def _may_still(author: Administrator, change: Change) -> bool:
 
 def _users(applying: Applying, asked: Approval) -> set[str]:
     """Return whose tokens codes are wanted for (I10)."""
-    tokens = (tables.find_token(applying.db, serial) for serial in asked.serials)
+    tokens = (token_tables.find_token(applying.db, serial) for serial in asked.serials)
     return {token.user_id for token in tokens if token and token.user_id}
 
 

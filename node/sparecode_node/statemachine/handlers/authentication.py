@@ -26,7 +26,6 @@ from sparecode_node.domain.passcodes import Reading
 from sparecode_node.domain.pins import NewPin
 from sparecode_node.domain.tokens import Token
 from sparecode_node.domain.users import User
-from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands.authentication import (
     Authenticate,
@@ -40,6 +39,8 @@ from sparecode_node.statemachine.results import Authenticated, Decision, Result
 from sparecode_node.statemachine.tables import agents as agent_tables
 from sparecode_node.statemachine.tables import emergency_access as code_tables
 from sparecode_node.statemachine.tables import former as former_tables
+from sparecode_node.statemachine.tables import tokens as token_tables
+from sparecode_node.statemachine.tables import users as user_tables
 
 Judged = Authenticate | ContinueAuthentication
 
@@ -191,7 +192,7 @@ def _attempt(
     challenges: bool = True,
 ) -> Attempt:
     db = applying.db
-    tokens = tables.find_tokens_of(db, user.user_id) if user else []
+    tokens = token_tables.find_tokens_of(db, user.user_id) if user else []
     agent = agent_tables.find_agent(db, command.agent)
     restricted = agent is not None and agent.restricted  # Else nobody asks the list.
     return Attempt(
@@ -206,7 +207,7 @@ def _attempt(
             token.serial: code_tables.find_sets(db, token.serial) for token in tokens
         },
         former_sets=former_tables.find_former_sets(db, user.user_id) if user else (),
-        lockouts=tables.find_lockouts(db, user.user_id) if user else {},
+        lockouts=user_tables.find_lockouts(db, user.user_id) if user else {},
         policy=applying.policy,
         use=Use(
             at_ms=applying.now_ms,
@@ -238,12 +239,12 @@ def _save(applying: Applying, attempt: Attempt, judgement: Judgement) -> None:
         return
     for factor, lockout in judgement.lockouts.items():
         if lockout != attempt.lockouts.get(factor, FREE):
-            tables.save_lockout(db, user.user_id, factor, lockout)
+            user_tables.save_lockout(db, user.user_id, factor, lockout)
     before = {each.set_id: each for sets in attempt.sets.values() for each in sets}
     for after in judgement.sets:
         code_tables.update_set(db, before[after.set_id], after)
     if judgement.token is not None:
-        tables.save_token(db, judgement.token)
+        token_tables.save_token(db, judgement.token)
     if judgement.consumed is not None:
         db.execute(
             "INSERT INTO consumed_challenges (challenge_id, ends_at_ms) VALUES (?, ?)",
@@ -254,7 +255,7 @@ def _save(applying: Applying, attempt: Attempt, judgement: Judgement) -> None:
     )
     if voided or _other(attempt, judgement.token):
         # A draft that was generated before must not be saved after this (I3).
-        tables.save_user(db, user.changed())
+        user_tables.save_user(db, user.changed())
 
 
 def _other(attempt: Attempt, after: Token | None) -> bool:

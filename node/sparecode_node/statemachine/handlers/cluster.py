@@ -4,7 +4,7 @@
 from sparecode_node.domain.administrators import Administrator, Role
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.policy import Policy
-from sparecode_node.statemachine import feature_level, tables
+from sparecode_node.statemachine import feature_level
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands import (
     CreateBackup,
@@ -15,6 +15,7 @@ from sparecode_node.statemachine.commands import (
 )
 from sparecode_node.statemachine.handlers.policy import add_policy
 from sparecode_node.statemachine.results import Applied, Result
+from sparecode_node.statemachine.tables import administrators as administrator_tables
 from sparecode_node.statemachine.tables import keys as key_tables
 from sparecode_node.statemachine.tables import meta
 
@@ -37,7 +38,7 @@ def initialize_cluster(applying: Applying, command: InitializeCluster) -> Result
     feature_level.raise_to(db, command.feature_level or feature_level.FIRST)
     key_tables.add_first(db, command.key_id)
     add_policy(db, Policy())
-    tables.save_administrator(
+    administrator_tables.save_administrator(
         db,
         Administrator(
             name=command.administrator,

@@ -15,7 +15,6 @@ from sparecode_node.domain.issuing import Wish, issue, issue_fixed
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokens import Token
-from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands.emergency_access import (
     DisableEmergencyAccess,
@@ -38,6 +37,8 @@ from sparecode_node.statemachine.results import (
     Result,
 )
 from sparecode_node.statemachine.tables import emergency_access as code_tables
+from sparecode_node.statemachine.tables import tokens as token_tables
+from sparecode_node.statemachine.tables import users as user_tables
 
 ENDED_SETS_KEPT = 8
 """Ended sets that stay, so that their codes are known as such (A5); the log has all."""
@@ -106,10 +107,10 @@ def issue_in_bulk(applying: Applying, command: IssueTokencodesInBulk) -> Result:
 
 def _save(applying: Applying, command: SaveEmergencyAccess, *, fixed: bool) -> Result:
     db = applying.db
-    token = tables.find_token(db, command.serial)
+    token = token_tables.find_token(db, command.serial)
     if token is None:
         return unknown_token(command.serial)
-    user = None if token.user_id is None else tables.find_user(db, token.user_id)
+    user = None if token.user_id is None else user_tables.find_user(db, token.user_id)
     refused = _draft_problem(applying, command) or _version_problem(
         applying, command, 0 if user is None else user.auth_version, token
     )
@@ -149,7 +150,7 @@ def _save(applying: Applying, command: SaveEmergencyAccess, *, fixed: bool) -> R
     for before, after in zip(sets, issued.older, strict=True):
         code_tables.update_set(db, before, after)
     code_tables.add_set(db, new)
-    tables.save_token(db, issued.token)
+    token_tables.save_token(db, issued.token)
     _forget_old_sets(applying, token, issued.older)
     raise_version(applying, token)
     if command.draft_id:
@@ -285,7 +286,7 @@ def disable_emergency_access(
     applying: Applying, command: DisableEmergencyAccess
 ) -> Result:
     """Apply `DisableEmergencyAccess`: the lost mark stays unless asked otherwise (R2)."""
-    token = tables.find_token(applying.db, command.serial)
+    token = token_tables.find_token(applying.db, command.serial)
     if token is None:
         return unknown_token(command.serial)
     voided = void_live(applying, token, "turned off")
@@ -296,7 +297,7 @@ def disable_emergency_access(
             "serial",
         )
     if command.reinstate_token:
-        tables.save_token(applying.db, token.found())
+        token_tables.save_token(applying.db, token.found())
         applying.detail = "and reinstated"
     raise_version(applying, token)
     return Applied(index=applying.index)
@@ -304,7 +305,7 @@ def disable_emergency_access(
 
 def reinstate_token(applying: Applying, command: ReinstateToken) -> Result:
     """Apply `ReinstateToken`: the token is accepted again and its codes are void (R)."""
-    token = tables.find_token(applying.db, command.serial)
+    token = token_tables.find_token(applying.db, command.serial)
     if token is None:
         return unknown_token(command.serial)
     if not token.lost:
@@ -314,6 +315,6 @@ def reinstate_token(applying: Applying, command: ReinstateToken) -> Result:
             "serial",
         )
     void_live(applying, token, "token reinstated")
-    tables.save_token(applying.db, token.found())
+    token_tables.save_token(applying.db, token.found())
     raise_version(applying, token)
     return Applied(index=applying.index)

@@ -13,12 +13,12 @@ from sparecode_node.domain.ids import TokenSerial
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.policy import TIME_MS_MAX
 from sparecode_node.domain.tokencodes import Algorithm
-from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands.cluster import BeginEpoch, OpenCluster
 from sparecode_node.statemachine.handlers.emergency_access import void_live
 from sparecode_node.statemachine.tables import approvals as approval_tables
 from sparecode_node.statemachine.tables import meta
+from sparecode_node.statemachine.tables import tokens as token_tables
 from sparecode_node.statemachine.tables.review import REVIEWED, mark_of
 
 FIRST_EPOCH = 1
@@ -97,7 +97,7 @@ def _void_codes(applying: Applying) -> int:
     ).fetchall()
     voided = 0
     for (serial,) in serials:
-        token = tables.find_token(applying.db, TokenSerial(serial))
+        token = token_tables.find_token(applying.db, TokenSerial(serial))
         if token is not None:
             voided += void_live(applying, token, "new epoch") > 0
     return voided

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 from sparecode_node.domain.administrators import Administrator, SecondFactor
 from sparecode_node.domain.outcomes import Reason, Rejected
-from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands.administrators import (
     RemoveSecondFactor,
     SetSecondFactor,
 )
+from sparecode_node.statemachine.tables import administrators as administrator_tables
 
 
 def _asking(applying: Applying) -> Administrator:
@@ -50,7 +50,9 @@ def set_second_factor(applying: Applying, command: SetSecondFactor) -> Rejected 
         key_id=command.key_id,
         spent=max(command.moments),
     )
-    tables.save_administrator(applying.db, replace(asking, second_factor=factor))
+    administrator_tables.save_administrator(
+        applying.db, replace(asking, second_factor=factor)
+    )
     # Those that were opened with the password alone.
     applying.db.execute(
         "DELETE FROM sessions WHERE administrator = ? AND session_id != ?",
@@ -70,7 +72,7 @@ def remove_second_factor(
             "nobody takes their own second factor away: another super administrator "
             "has to do it",
         )
-    before = tables.find_administrator(applying.db, command.name)
+    before = administrator_tables.find_administrator(applying.db, command.name)
     if before is None:
         return Rejected(
             Reason.ADMINISTRATOR_UNKNOWN,
@@ -81,6 +83,8 @@ def remove_second_factor(
         return Rejected(
             Reason.SECOND_FACTOR_NOT_SET, f"{command.name} has no second factor", "name"
         )
-    tables.save_administrator(applying.db, replace(before, second_factor=None))
+    administrator_tables.save_administrator(
+        applying.db, replace(before, second_factor=None)
+    )
     applying.db.execute("DELETE FROM sessions WHERE administrator = ?", (command.name,))
     return None

@@ -7,7 +7,6 @@ import sqlite3
 from sparecode_node.domain.administrators import Administrator
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.policy import MINUTE_MS
-from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands import (
     CloseSession,
@@ -15,6 +14,7 @@ from sparecode_node.statemachine.commands import (
     TouchSessions,
 )
 from sparecode_node.statemachine.results import Result, SessionOpened
+from sparecode_node.statemachine.tables import administrators as administrator_tables
 
 TOUCH_MS = MINUTE_MS
 """A session is not touched more often than that."""
@@ -28,7 +28,7 @@ def open_session(applying: Applying, command: OpenSession) -> Result:
     the reason is for the audit log (L7).
     """
     db = applying.db
-    administrator = tables.find_administrator(db, command.administrator)
+    administrator = administrator_tables.find_administrator(db, command.administrator)
     known = (
         (administrator.version, administrator.key_id)
         if administrator
@@ -51,7 +51,9 @@ def open_session(applying: Applying, command: OpenSession) -> Result:
         applying.reason = Reason.LOCKED
         return refused
     if not hmac.compare_digest(administrator.password_verifier, command.candidate):
-        tables.save_administrator(db, administrator.failed(applying.now_ms))
+        administrator_tables.save_administrator(
+            db, administrator.failed(applying.now_ms)
+        )
         applying.reason, applying.keep_writes = "wrong_password", True
         return refused
     if administrator.second_factor is not None:
@@ -59,7 +61,7 @@ def open_session(applying: Applying, command: OpenSession) -> Result:
         if isinstance(after, Rejected):
             return after
         administrator = after
-    tables.save_administrator(db, administrator.succeeded())
+    administrator_tables.save_administrator(db, administrator.succeeded())
     ends_at_ms = applying.now_ms + applying.policy.session_lifetime_ms
     # The bearer comes from name, password and request id. So who signs in with the
     # same again, after the request id is forgotten, has the same session anew.
@@ -103,7 +105,9 @@ def _second_factor(
     spent = administrator.with_code_spent(command.moments)
     if spent is not None:
         return spent
-    tables.save_administrator(applying.db, administrator.failed(applying.now_ms))
+    administrator_tables.save_administrator(
+        applying.db, administrator.failed(applying.now_ms)
+    )
     applying.reason, applying.keep_writes = Reason.SECOND_FACTOR_WRONG, True
     return Rejected(
         Reason.SECOND_FACTOR_WRONG,

@@ -14,7 +14,6 @@ from sparecode_node.domain.ids import TokenSerial
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.pins import NewPin
 from sparecode_node.domain.tokens import Token
-from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands.tokens import (
     ClearPin,
@@ -34,6 +33,8 @@ from sparecode_node.statemachine.handlers.tokens import (
 )
 from sparecode_node.statemachine.tables import approvals as approval_tables
 from sparecode_node.statemachine.tables import former as former_tables
+from sparecode_node.statemachine.tables import tokens as token_tables
+from sparecode_node.statemachine.tables import users as user_tables
 
 
 def unassign_token(applying: Applying, command: UnassignToken) -> Rejected | None:
@@ -112,7 +113,7 @@ def delete_token(applying: Applying, command: DeleteToken) -> Rejected | None:
         former_tables.remember_spent(applying.db, token)
     if command.remember_sets:
         former_tables.keep_sets(applying.db, token)
-    tables.delete_token(applying.db, token.serial)
+    token_tables.delete_token(applying.db, token.serial)
     return None
 
 
@@ -124,7 +125,7 @@ def replace_token(applying: Applying, command: ReplaceToken) -> Rejected | None:
     applying.detail = f"by {command.replacement}" + (
         ", with its PIN" if command.keep_pin else ""
     )
-    new = tables.find_token(applying.db, command.replacement)
+    new = token_tables.find_token(applying.db, command.replacement)
     if new is None:
         return replace(unknown_token(command.replacement), field=replacing.NEW)
     if command.keep_pin and _stale(applying, old, command):
@@ -143,8 +144,8 @@ def replace_token(applying: Applying, command: ReplaceToken) -> Rejected | None:
     void_live(applying, old, "token replaced")
     if command.remember_sets and old.user_id is not None:
         former_tables.remember_sets(applying.db, old.serial, old.user_id)
-    tables.save_token(applying.db, replaced.old)
-    tables.save_token(applying.db, replaced.new)
+    token_tables.save_token(applying.db, replaced.old)
+    token_tables.save_token(applying.db, replaced.new)
     if command.keep_pin:
         approval_tables.carry_pin(applying.db, old.serial, new.serial)
     raise_version(applying, old)
@@ -169,16 +170,16 @@ def resynchronize_token(
         applying.detail = f"drift {known.drift} steps"
     else:
         applying.detail = f"counter {known.spent}"
-    tables.save_token(applying.db, known)
+    token_tables.save_token(applying.db, known)
     return None
 
 
 def _find(applying: Applying, serial: TokenSerial) -> Token | Rejected:
-    return tables.find_token(applying.db, serial) or unknown_token(serial)
+    return token_tables.find_token(applying.db, serial) or unknown_token(serial)
 
 
 def _save(applying: Applying, before: Token, after: Token) -> None:
-    tables.save_token(applying.db, after)
+    token_tables.save_token(applying.db, after)
     raise_version(applying, before)
 
 
@@ -186,7 +187,9 @@ def _stale(applying: Applying, old: Token, command: ReplaceToken) -> bool:
     """Say whether the carried verifier was made of another state than this (T2)."""
     if not applying.keys.uses(command.key_id):
         return True
-    user = None if old.user_id is None else tables.find_user(applying.db, old.user_id)
+    user = (
+        None if old.user_id is None else user_tables.find_user(applying.db, old.user_id)
+    )
     user_id, version = (user.user_id, user.auth_version) if user else ("", 0)
     return (command.user_id, command.auth_version) != (user_id, version)
 
@@ -194,6 +197,8 @@ def _stale(applying: Applying, old: Token, command: ReplaceToken) -> bool:
 def _from_user(applying: Applying, token: Token) -> str:
     """Say for the audit log whose token it was."""
     user = (
-        None if token.user_id is None else tables.find_user(applying.db, token.user_id)
+        None
+        if token.user_id is None
+        else user_tables.find_user(applying.db, token.user_id)
     )
     return f"from {user.name_key}" if user else ""

@@ -6,13 +6,14 @@ from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.pins import NewPin
 from sparecode_node.domain.tokencodes import parameters_of, parameters_problem
 from sparecode_node.domain.tokens import Token
-from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands.tokens import AssignToken, EnrollToken, SetPin
 from sparecode_node.statemachine.handlers.users import unknown_user
 from sparecode_node.statemachine.results import Applied, Result
 from sparecode_node.statemachine.tables import approvals as approval_tables
 from sparecode_node.statemachine.tables import former as former_tables
+from sparecode_node.statemachine.tables import tokens as token_tables
+from sparecode_node.statemachine.tables import users as user_tables
 
 
 def unknown_token(serial: TokenSerial) -> Rejected:
@@ -23,10 +24,12 @@ def unknown_token(serial: TokenSerial) -> Rejected:
 def raise_version(applying: Applying, token: Token) -> None:
     """Raise the `auth_version` of the token's user: what was computed before is stale."""
     user = (
-        None if token.user_id is None else tables.find_user(applying.db, token.user_id)
+        None
+        if token.user_id is None
+        else user_tables.find_user(applying.db, token.user_id)
     )
     if user is not None:
-        tables.save_user(applying.db, user.changed())
+        user_tables.save_user(applying.db, user.changed())
 
 
 def note_pin(applying: Applying, token: Token) -> None:
@@ -39,7 +42,7 @@ def note_pin(applying: Applying, token: Token) -> None:
 def enroll_token(applying: Applying, command: EnrollToken) -> Result:
     """Apply `EnrollToken`."""
     db = applying.db
-    if tables.find_token(db, command.serial) is not None:
+    if token_tables.find_token(db, command.serial) is not None:
         return Rejected(
             Reason.TOKEN_EXISTS,
             f"there is a token {command.serial} already",
@@ -64,7 +67,7 @@ def enroll_token(applying: Applying, command: EnrollToken) -> Result:
         sealed_seed=command.sealed_seed,
         key_id=command.key_id,
     )
-    tables.save_token(
+    token_tables.save_token(
         db,
         Token(
             serial=command.serial,
@@ -84,14 +87,14 @@ def assign_token(applying: Applying, command: AssignToken) -> Result:
     """Apply `AssignToken`."""
     db = applying.db
     applying.detail = f"to {command.name_key}"
-    token = tables.find_token(db, command.serial)
+    token = token_tables.find_token(db, command.serial)
     if token is None:
         return unknown_token(command.serial)
-    user = tables.find_user_by_name(db, command.name_key)
+    user = user_tables.find_user_by_name(db, command.name_key)
     if user is None:
         return unknown_user(command.name_key)
     most = applying.policy.tokens_per_user_max
-    if len(tables.find_tokens_of(db, user.user_id)) >= most:
+    if len(token_tables.find_tokens_of(db, user.user_id)) >= most:
         return Rejected(
             Reason.TOKEN_LIMIT,
             f"{user.username} has {most} tokens already, the most that one user may have",
@@ -100,8 +103,8 @@ def assign_token(applying: Applying, command: AssignToken) -> Result:
     assigned = token.assigned(user.user_id)
     if isinstance(assigned, Rejected):
         return assigned
-    tables.save_token(db, assigned)
-    tables.save_user(db, user.changed())
+    token_tables.save_token(db, assigned)
+    user_tables.save_user(db, user.changed())
     return Applied(index=applying.index)
 
 
@@ -112,7 +115,7 @@ def set_pin(applying: Applying, command: SetPin) -> Result:
     The verifier was made with the salt of one user under one policy (T2).
     """
     db = applying.db
-    token = tables.find_token(db, command.serial)
+    token = token_tables.find_token(db, command.serial)
     if token is None:
         return unknown_token(command.serial)
     if token.user_id is None:
@@ -137,7 +140,7 @@ def set_pin(applying: Applying, command: SetPin) -> Result:
     )
     if isinstance(with_pin, Rejected):
         return with_pin
-    tables.save_token(db, with_pin)
+    token_tables.save_token(db, with_pin)
     note_pin(applying, token)
     raise_version(applying, token)
     return Applied(index=applying.index)

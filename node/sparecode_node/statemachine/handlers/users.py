@@ -9,7 +9,6 @@ from sparecode_node.domain.ids import GroupKey
 from sparecode_node.domain.lockout import FREE, Factor
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.users import User
-from sparecode_node.statemachine import tables
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands.users import (
     CreateUser,
@@ -18,7 +17,10 @@ from sparecode_node.statemachine.commands.users import (
     UpdateUser,
 )
 from sparecode_node.statemachine.results import Applied, Result
+from sparecode_node.statemachine.tables import administrators as administrator_tables
 from sparecode_node.statemachine.tables import groups as group_tables
+from sparecode_node.statemachine.tables import tokens as token_tables
+from sparecode_node.statemachine.tables import users as user_tables
 
 
 def unknown_user(name: str) -> Rejected:
@@ -29,7 +31,7 @@ def unknown_user(name: str) -> Rejected:
 def create_user(applying: Applying, command: CreateUser) -> Result:
     """Apply `CreateUser`."""
     db = applying.db
-    if tables.find_user_by_name(db, command.name_key) is not None:
+    if user_tables.find_user_by_name(db, command.name_key) is not None:
         return Rejected(
             Reason.USER_EXISTS,
             f"there is a user {command.name_key} already (names are compared "
@@ -38,7 +40,7 @@ def create_user(applying: Applying, command: CreateUser) -> Result:
         )
     # No node of ours would name two users alike to the machine; if one does, the
     # first user stays who they are.
-    if tables.find_user(db, command.user_id) or tables.find_user_by_tag(
+    if user_tables.find_user(db, command.user_id) or user_tables.find_user_by_tag(
         db, command.name_tag
     ):
         return Rejected(
@@ -59,7 +61,7 @@ def create_user(applying: Applying, command: CreateUser) -> Result:
         code_salt=command.code_salt,
         tag_key_id=command.key_id or applying.keys.active,
     )
-    tables.save_user(db, user)
+    user_tables.save_user(db, user)
     refused = _change_groups(applying, user, join=command.join_groups)
     return refused or Applied(index=applying.index)
 
@@ -67,7 +69,7 @@ def create_user(applying: Applying, command: CreateUser) -> Result:
 def update_user(applying: Applying, command: UpdateUser) -> Result:
     """Apply `UpdateUser`: what is absent stays."""
     db = applying.db
-    user = tables.find_user_by_name(db, command.name_key)
+    user = user_tables.find_user_by_name(db, command.name_key)
     if user is None:
         return unknown_user(command.name_key)
     if command.display_name is not None:
@@ -77,7 +79,7 @@ def update_user(applying: Applying, command: UpdateUser) -> Result:
     if command.enabled is not None:
         user = replace(user, enabled=command.enabled)
         applying.detail = "enabled" if command.enabled else "disabled"
-    tables.save_user(db, user)
+    user_tables.save_user(db, user)
     refused = _change_groups(
         applying, user, join=command.join_groups, leave=command.leave_groups
     )
@@ -112,10 +114,10 @@ def _change_groups(
 def delete_user(applying: Applying, command: DeleteUser) -> Result:
     """Apply `DeleteUser`."""
     db = applying.db
-    user = tables.find_user_by_name(db, command.name_key)
+    user = user_tables.find_user_by_name(db, command.name_key)
     if user is None:
         return unknown_user(command.name_key)
-    tokens = tables.find_tokens_of(db, user.user_id)
+    tokens = token_tables.find_tokens_of(db, user.user_id)
     if tokens:
         serials = ", ".join(token.serial for token in tokens)
         return Rejected(
@@ -123,23 +125,23 @@ def delete_user(applying: Applying, command: DeleteUser) -> Result:
             f"{user.username} still has tokens: {serials}",
             "username",
         )
-    administrators = tables.administrators_of(db, user.user_id)
+    administrators = administrator_tables.administrators_of(db, user.user_id)
     if administrators:
         return Rejected(
             Reason.USER_IS_ADMINISTRATOR,
             f"{user.username} is linked to administrators: {', '.join(administrators)}",
             "username",
         )
-    tables.delete_user(db, user.user_id)
+    user_tables.delete_user(db, user.user_id)
     return Applied(index=applying.index)
 
 
 def unlock_user(applying: Applying, command: UnlockUser) -> Result:
     """Apply `UnlockUser` (L6)."""
     db = applying.db
-    user = tables.find_user_by_name(db, command.name_key)
+    user = user_tables.find_user_by_name(db, command.name_key)
     if user is None:
         return unknown_user(command.name_key)
     for factor in Factor:
-        tables.save_lockout(db, user.user_id, factor, FREE)
+        user_tables.save_lockout(db, user.user_id, factor, FREE)
     return Applied(index=applying.index)

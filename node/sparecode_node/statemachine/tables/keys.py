@@ -13,8 +13,8 @@ from sparecode_node.statemachine.commands.pending import (
     to_json,
     with_seal,
 )
-from sparecode_node.statemachine.tables import Row
 from sparecode_node.statemachine.tables import emergency_access as code_tables
+from sparecode_node.statemachine.tables.rows import Row
 
 _UPDATES = {
     SealKind.SEED: "UPDATE tokens SET sealed_seed = ?, key_id = ? "
