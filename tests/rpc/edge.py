@@ -4,6 +4,7 @@
 import contextlib
 import dataclasses
 import datetime as dt
+import inspect
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -34,47 +35,55 @@ BEARER = (("authorization", "Bearer s3cret-bearer"),)
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
-    """What a use case was asked."""
+class RecordedCall:
+    """A call of a use case, its arguments named as in the use case's signature."""
 
     name: str
     context: CallContext
     arguments: dict[str, Any]
 
 
-class Told:
-    """A use case that answers as it is told, and notes what it is asked."""
+class ScriptedUseCase:
+    """
+    A use case that records its calls and returns a scripted answer.
 
-    def __init__(self) -> None:
-        self.asked: list[Asked] = []
-        self.answer: Any = None
+    It takes exactly the arguments that the *real* use case takes. An answer that is a
+    function is called and awaited; an exception is raised.
+    """
 
     full = False
-    """Whether nothing more could be hashed."""
+    """Whether no more passcodes can be hashed."""
+
+    def __init__(self, real: type) -> None:
+        self._real = real
+        self.calls: list[RecordedCall] = []
+        self.answer: Any = None
 
     def check_room(self) -> None:
-        """Shed, if it is full."""
+        """Shed the call if the use case is full."""
         if self.full:
             raise HashingOverloadedError(retry_after_s=0.7)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
+        real = getattr(self._real, name)
+        signature = inspect.signature(real)
 
-        async def method(
-            context: CallContext, *positional: Any, **arguments: Any
-        ) -> Any:
-            if positional:
-                arguments = {"": positional[0], **arguments}
-            self.asked.append(Asked(name, context, arguments))
-            answer = self.answer
-            if callable(answer):
-                answer = await answer()
-            if isinstance(answer, BaseException):
-                raise answer
-            return answer
+        def stream(*positional: Any, **named: Any) -> Any:
+            arguments = signature.bind(self, *positional, **named).arguments
+            context = arguments.pop("context")
+            del arguments["self"]
+            self.calls.append(RecordedCall(name, context, dict(arguments)))
+            if isinstance(self.answer, BaseException):
+                raise self.answer
+            return self.answer
 
-        return method
+        async def method(*positional: Any, **named: Any) -> Any:
+            answer = stream(*positional, **named)
+            return await answer() if callable(answer) else answer
+
+        return stream if inspect.isasyncgenfunction(real) else method
 
 
 @dataclasses.dataclass
@@ -83,7 +92,7 @@ class Edge:
 
     listeners: Listeners
     refusals: Refusals
-    services: dict[str, Told]
+    services: dict[str, ScriptedUseCase]
     ready: list[bool]
 
     def admin(self, *, ca: Authority = MEMBERS, own: Issued | None = None):
@@ -126,7 +135,10 @@ async def running_edge(
     *, reflection: bool = False, tracer: Tracer | None = None
 ) -> AsyncIterator[Edge]:
     """Start an edge, and stop it."""
-    services = {field.name: Told() for field in dataclasses.fields(Services)}
+    services = {
+        field.name: ScriptedUseCase(field.type)
+        for field in dataclasses.fields(Services)
+    }
     ready = [False]
     refusals = Refusals(clock=SystemClock(), entropy=SystemEntropy())
     listeners = Listeners(

@@ -9,17 +9,14 @@ import pytest
 
 from sparecode.v1 import audit_pb2 as pb
 from sparecode.v1.audit_pb2_grpc import AuditServiceStub
-from sparecode_node.queries.audit import AuditFilter
 from sparecode_node.rpc.errors import Audience
 from sparecode_node.rpc.interceptors import CallInterceptor
 from sparecode_node.services.access.refusals import Refusals
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
 from sparecode_node.services.cluster.audit import ExportPiece
-from sparecode_node.services.context import SessionCaller
+from sparecode_node.services.context import Read
 from sparecode_node.services.errors import NotPermittedError, NotSignedInError
-from sparecode_node.services.files.audit_export import ExportFormat
 from tests.rpc.edge import BEARER, failure, running_edge
-from tests.rpc.test_methods import POSITION, read
 from tests.rpc.whole import Whole, running_whole
 
 pytestmark = pytest.mark.asyncio
@@ -27,8 +24,13 @@ CODE = grpc.StatusCode
 
 
 def piece(content: bytes, *, events: int = 1, last: int = 1):
-    return read(
-        ExportPiece(content=content, events=events, last_sequence=last, end_sequence=9)
+    return Read(
+        value=ExportPiece(
+            content=content, events=events, last_sequence=last, end_sequence=9
+        ),
+        node_id="n1",
+        applied_index=9,
+        stale=True,
     )
 
 
@@ -70,42 +72,6 @@ async def exported(channel, request=None, *, metadata=BEARER, timeout_s: float =
     except grpc.aio.AioRpcError as error:
         return answers, failure(error)
     return answers, None
-
-
-async def test_export_is_translated_both_ways():
-    async with running_edge() as edge, edge.admin() as channel:
-        edge.services["audit"].answer = Pieces(piece(b"a\n"), piece(b"b\n", last=2))
-        answers, failed = await exported(
-            channel,
-            pb.ExportAuditEventsRequest(
-                format=pb.AUDIT_EXPORT_FORMAT_CSV,
-                filter=pb.AuditFilter(actor="a"),
-                after_sequence=4,
-                continued=True,
-                stale_ok=True,
-            ),
-        )
-    (asked,) = edge.services["audit"].asked
-    assert asked.context.method == "AuditService/ExportAuditEvents"
-    assert asked.context.caller == SessionCaller(bearer="s3cret-bearer")
-    assert asked.arguments == {
-        "form": ExportFormat.CSV,
-        "wanted": AuditFilter(actor="a"),
-        "after_sequence": 4,
-        "continued": True,
-        "stale_ok": True,
-    }
-    assert failed is None
-    assert answers == [
-        pb.ExportAuditEventsResponse(
-            content=content,
-            events=1,
-            last_sequence=last,
-            end_sequence=9,
-            position=POSITION,
-        )
-        for content, last in ((b"a\n", 1), (b"b\n", 2))
-    ]
 
 
 async def test_refusal_in_the_middle_ends_the_stream_with_its_status():

@@ -20,14 +20,10 @@ import pytest_asyncio
 from sparecode.v1 import (
     administrators_pb2,
     agents_pb2,
-    audit_pb2,
     authentication_pb2,
-    cluster_pb2,
     sessions_pb2,
     tokens_pb2,
-    users_pb2,
 )
-from sparecode.v1 import emergency_access_pb2 as emergency_pb
 from sparecode.v1.administrators_pb2_grpc import AdministratorServiceStub
 from sparecode.v1.agents_pb2_grpc import AgentServiceStub
 from sparecode.v1.authentication_pb2_grpc import AuthenticationServiceStub
@@ -37,9 +33,8 @@ from sparecode_client import certificate_fingerprint
 from sparecode_node.domain.administrators import Role, may
 from sparecode_node.services.access.authorization import NEEDS
 from tests.rpc.contract import public
-from tests.rpc.edge import AGENT, AGENTS, NOW, failure
-from tests.rpc.test_imports import one_file
-from tests.rpc.test_methods import CASES, ID, pieces
+from tests.rpc.edge import AGENT, AGENTS, NOW
+from tests.rpc.test_credentials import refusal_of
 from tests.rpc.whole import PIN, Whole, new_id, running_whole
 
 pytestmark = pytest.mark.asyncio
@@ -47,43 +42,6 @@ pytestmark = pytest.mark.asyncio
 CODE = grpc.StatusCode
 TEMPORARY, OWN = "a temporary password", "a password of my own"
 PASSCODE = PIN + "ABCD2345"
-
-REQUESTS: dict[str, list[Any]] = {
-    **{case.method: [case.request] for case in CASES},
-    "AdministratorService/Approve": [
-        administrators_pb2.ApproveRequest(request_id=ID, approval_id=7)
-    ],
-    "AdministratorService/ConfirmSecondFactor": [
-        administrators_pb2.ConfirmSecondFactorRequest(
-            request_id=ID, draft=b"draft", code="123456"
-        )
-    ],
-    "AdministratorService/RemoveSecondFactor": [
-        administrators_pb2.RemoveSecondFactorRequest(request_id=ID, name="root")
-    ],
-    "AdministratorService/Reject": [
-        administrators_pb2.RejectRequest(request_id=ID, approval_id=7)
-    ],
-    "TokenService/ImportTokens": pieces(),
-    "TokenService/ImportTokenFile": [one_file()],
-    "UserService/ImportUsers": [
-        users_pb2.ImportUsersRequest(request_id=ID, content=b"username\nalice\n")
-    ],
-    "AuditService/ExportAuditEvents": [
-        audit_pb2.ExportAuditEventsRequest(
-            format=audit_pb2.AUDIT_EXPORT_FORMAT_JSON_LINES
-        )
-    ],
-    "ClusterService/WatchStatus": [cluster_pb2.WatchStatusRequest()],
-    "ClusterService/CreateBackup": [cluster_pb2.CreateBackupRequest(request_id=ID)],
-    "ClusterService/RotateKeys": [cluster_pb2.RotateKeysRequest(request_id=ID)],
-    "EmergencyAccessService/BulkIssueTokencodes": [
-        emergency_pb.BulkIssueTokencodesRequest(
-            request_id=ID, rows=[emergency_pb.BulkIssueRow(row=1, serial="1")]
-        )
-    ],
-}
-"""Methods with a request that is in order; others are asked for nothing."""
 
 Bearer = tuple[tuple[str, str], ...]
 
@@ -100,23 +58,6 @@ async def whole(tmp_path: Path) -> AsyncIterator[Whole]:
         yield started
 
 
-async def call(channel: grpc.aio.Channel, method: str, metadata: Bearer = ()) -> Any:
-    """Call any method of the contract; return why it was refused."""
-    stub = channel.stream_stream(
-        f"/sparecode.v1.{method}",
-        request_serializer=lambda message: (
-            message if isinstance(message, bytes) else message.SerializeToString()
-        ),
-        response_deserializer=bytes,
-    )
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        async for _ in stub(
-            iter(REQUESTS.get(method, [b""])), timeout=5, metadata=metadata
-        ):
-            pass
-    return failure(caught.value)
-
-
 async def test_every_method_is_in_the_matrix() -> None:
     """
     (P1) What the tests below go through is all that there is, read from the contract.
@@ -129,14 +70,6 @@ async def test_every_method_is_in_the_matrix() -> None:
         "AuthenticationService/ContinueAuthentication",
     }
     assert set(public()) == set(NEEDS) | without_session
-    # With a request in order, or the credential might not be why it is refused.
-    without_fields = {
-        method
-        for method in NEEDS
-        if {*public()[method].input_type.fields_by_name}
-        <= {"stale_ok", "page_size", "page_token"}
-    }
-    assert set(NEEDS) - set(REQUESTS) <= without_fields
 
 
 # --- On the administrators' listener ----------------------------------------
@@ -248,7 +181,7 @@ async def test_no_method_without_a_session_that_lives(
     async with whole.admin() as channel:
         for method in NEEDS:
             before = whole.facts()
-            found = await call(channel, method, metadata)
+            found = await refusal_of(channel, method, metadata)
             assert (found.code, found.reason) == (
                 CODE.UNAUTHENTICATED,
                 "SESSION_ENDED",
@@ -272,7 +205,7 @@ async def test_no_method_that_the_role_may_not_call(whole: Whole, role: Role) ->
             if permission is None or may(role, permission):
                 continue
             before = whole.facts()
-            found = await call(channel, method, metadata)
+            found = await refusal_of(channel, method, metadata)
             assert (found.code, found.reason) == (CODE.PERMISSION_DENIED, "ROLE")
             assert whole.facts() == before, method
             assert (await whole.noted())[-1] == (
@@ -286,18 +219,18 @@ async def test_an_agent_is_nobody_for_administrators(whole: Whole) -> None:
     async with whole.admin(own=AGENT) as channel:
         for method in NEEDS:
             before = whole.facts()
-            found = await call(channel, method)
+            found = await refusal_of(channel, method)
             assert found.code is CODE.UNAUTHENTICATED, method
             assert whole.facts() == before, method
             assert (await whole.noted())[-1][0] == "nobody"
-        found = await call(channel, "AuthenticationService/Authenticate")
+        found = await refusal_of(channel, "AuthenticationService/Authenticate")
         assert found.code is CODE.UNIMPLEMENTED
 
 
 async def test_what_is_no_session_is_recorded_too(whole: Whole) -> None:
     """(U1) A header that the edge alone has seen."""
     async with whole.admin() as channel:
-        found = await call(
+        found = await refusal_of(
             channel, "UserService/ListUsers", (("authorization", "Basic cm9vdA=="),)
         )
     assert found.code is CODE.UNAUTHENTICATED
@@ -315,7 +248,7 @@ async def test_an_agent_administers_nothing(whole: Whole) -> None:
     async with whole.agents() as channel:
         for method in (*NEEDS, "SessionService/Login"):
             before = whole.facts()
-            found = await call(channel, method, whole.bearer)
+            found = await refusal_of(channel, method, whole.bearer)
             assert found.code is CODE.UNIMPLEMENTED, method
             assert whole.facts() == before, method
             assert (await whole.noted())[-1] == (
@@ -329,7 +262,7 @@ async def test_a_certificate_that_names_nobody_asks_nothing(whole: Whole) -> Non
     own = AGENTS.issue("vpn", [], now=NOW)
     before = whole.facts()
     async with whole.agents(own) as channel:
-        found = await call(channel, "AuthenticationService/Authenticate")
+        found = await refusal_of(channel, "AuthenticationService/Authenticate")
     assert (found.code, found.reason) == (CODE.UNAUTHENTICATED, "CERTIFICATE")
     assert whole.facts() == before
     assert (await whole.noted())[-1] == (

@@ -4,11 +4,15 @@
 import grpc
 import pytest
 from cryptography import x509
+from google.protobuf.message import Message
 
 from sparecode_node.rpc.errors import UnidentifiedError
 from sparecode_node.rpc.identity import agent_identity
 from sparecode_node.services.context import Anonymous
+from sparecode_node.services.deciding import Answer
 from sparecode_node.services.errors import NotSignedInError
+from sparecode_node.statemachine.results import Decision
+from tests.rpc.contract import public, well_formed
 from tests.rpc.edge import (
     AGENT,
     AGENTS,
@@ -21,24 +25,43 @@ from tests.rpc.edge import (
     failure,
     running_edge,
 )
-from tests.rpc.test_methods import CASES, STUBS
+from tests.rpc.test_imports import pieces
 
 CODE = grpc.StatusCode
-ADMIN_CASES = [c for c in CASES if c.service != "AuthenticationService"]
-SESSION_CASES = [c for c in ADMIN_CASES if c.method != "SessionService/Login"]
-(AUTHENTICATE,) = [c for c in CASES if c.method.endswith("/Authenticate")]
+AUTHENTICATE = "AuthenticationService/Authenticate"
+LOGIN = "SessionService/Login"
+ADMIN_METHODS = [
+    name for name in public() if not name.startswith("AuthenticationService/")
+]
+SESSION_METHODS = [name for name in ADMIN_METHODS if name != LOGIN]
 
 
-async def refusal_of(channel, case, metadata=None):
-    """Call the method of *case*, which must fail."""
-    method = getattr(STUBS[case.service][0](channel), case.method.partition("/")[2])
+def serialize(message: Message) -> bytes:
+    return message.SerializeToString()
+
+
+async def call(channel, method, metadata=None):
+    """Call any method of the contract with a well-formed request."""
+    described, path = public()[method], f"/sparecode.v1.{method}"
+    if described.client_streaming:
+        response = channel.stream_unary(path, request_serializer=serialize)
+        await response(iter(pieces()), timeout=5, metadata=metadata)
+        return
+    responses = channel.unary_stream(path, request_serializer=serialize)
+    request = well_formed(described.input_type)
+    async for _ in responses(request, timeout=5, metadata=metadata):
+        pass
+
+
+async def refusal_of(channel, method, metadata=None):
+    """Call a method, which must fail."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await method(case.request, timeout=5, metadata=metadata)
+        await call(channel, method, metadata)
     return failure(caught.value)
 
 
-def asked_nothing(edge) -> bool:
-    return not any(service.asked for service in edge.services.values())
+def no_use_case_was_called(edge) -> bool:
+    return not any(service.calls for service in edge.services.values())
 
 
 @pytest.mark.asyncio
@@ -53,10 +76,10 @@ def asked_nothing(edge) -> bool:
 )
 async def test_agents_listener_lets_nobody_else_in(what, own):
     async with running_edge() as edge, edge.agents(own) as channel:
-        found = await refusal_of(channel, AUTHENTICATE, metadata=BEARER)
-        assert asked_nothing(edge)
-    assert found.code is CODE.UNAVAILABLE
-    assert found.reason == ""
+        refusal = await refusal_of(channel, AUTHENTICATE, metadata=BEARER)
+        assert no_use_case_was_called(edge)
+    assert refusal.code is CODE.UNAVAILABLE
+    assert refusal.reason == ""
 
 
 @pytest.mark.asyncio
@@ -64,16 +87,16 @@ async def test_agents_listener_takes_no_plaintext():
     async with running_edge() as edge:
         address = edge.address("agents")
         async with grpc.aio.insecure_channel(address) as channel:
-            found = await refusal_of(channel, AUTHENTICATE)
-        assert asked_nothing(edge)
-    assert found.code is CODE.UNAVAILABLE
+            refusal = await refusal_of(channel, AUTHENTICATE)
+        assert no_use_case_was_called(edge)
+    assert refusal.code is CODE.UNAVAILABLE
 
 
 @pytest.mark.asyncio
 async def test_agent_does_not_take_a_stranger_for_a_node():
     async with running_edge() as edge, edge.agents(ca=STRANGERS) as channel:
-        found = await refusal_of(channel, AUTHENTICATE)
-    assert found.code is CODE.UNAVAILABLE
+        refusal = await refusal_of(channel, AUTHENTICATE)
+    assert refusal.code is CODE.UNAVAILABLE
 
 
 @pytest.mark.asyncio
@@ -89,9 +112,9 @@ async def test_agent_does_not_take_a_stranger_for_a_node():
 async def test_certificate_must_name_exactly_one_agent(names):
     own = AGENTS.issue("vpn", [san(name) for name in names], now=NOW)
     async with running_edge() as edge, edge.agents(own) as channel:
-        found = await refusal_of(channel, AUTHENTICATE)
-        assert asked_nothing(edge)
-    assert (found.code, found.reason) == (CODE.UNAUTHENTICATED, "CERTIFICATE")
+        refusal = await refusal_of(channel, AUTHENTICATE)
+        assert no_use_case_was_called(edge)
+    assert (refusal.code, refusal.reason) == (CODE.UNAUTHENTICATED, "CERTIFICATE")
 
 
 @pytest.mark.asyncio
@@ -106,12 +129,13 @@ async def test_certificate_must_name_exactly_one_agent(names):
 async def test_identity_is_the_one_uri_or_else_the_one_dns_name(names, identity):
     own = AGENTS.issue("someone else", [san(name) for name in names], now=NOW)
     async with running_edge() as edge:
-        edge.services["authentication"].answer = AUTHENTICATE.answer
+        edge.services["authentication"].answer = Answer(
+            decision=Decision.REFUSED, authentication_id="a"
+        )
         async with edge.agents(own) as channel:
-            stub = STUBS[AUTHENTICATE.service][0](channel)
-            await stub.Authenticate(AUTHENTICATE.request, timeout=5)
-    (asked,) = edge.services["authentication"].asked
-    assert asked.context.caller.identity == identity
+            await call(channel, AUTHENTICATE)
+    (recorded,) = edge.services["authentication"].calls
+    assert recorded.context.caller.identity == identity
 
 
 def san(name: str) -> x509.GeneralName:
@@ -130,26 +154,26 @@ def test_identity_of_strange_length_or_letters_is_none():
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("case", ADMIN_CASES, ids=lambda case: case.method)
-async def test_administration_does_not_exist_for_agents(case):
+@pytest.mark.parametrize("method", ADMIN_METHODS)
+async def test_administration_does_not_exist_for_agents(method):
     """Neither the agent's certificate nor an administrator's bearer helps there."""
     async with running_edge() as edge, edge.agents() as channel:
-        found = await refusal_of(channel, case, metadata=BEARER)
-        assert asked_nothing(edge)
-    assert found.code is CODE.UNIMPLEMENTED
+        refusal = await refusal_of(channel, method, metadata=BEARER)
+        assert no_use_case_was_called(edge)
+    assert refusal.code is CODE.UNIMPLEMENTED
 
 
 @pytest.mark.asyncio
 async def test_authentication_does_not_exist_for_administrators():
     async with running_edge() as edge, edge.admin() as channel:
-        found = await refusal_of(channel, AUTHENTICATE, metadata=BEARER)
-        assert asked_nothing(edge)
-    assert found.code is CODE.UNIMPLEMENTED
+        refusal = await refusal_of(channel, AUTHENTICATE, metadata=BEARER)
+        assert no_use_case_was_called(edge)
+    assert refusal.code is CODE.UNIMPLEMENTED
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("case", SESSION_CASES, ids=lambda case: case.method)
-async def test_agent_certificate_is_nobody_on_the_admin_listener(case):
+@pytest.mark.parametrize("method", SESSION_METHODS)
+async def test_agent_certificate_is_nobody_on_the_admin_listener(method):
     """
     The listener does not ask for certificates, so there is nothing to show one to.
 
@@ -159,10 +183,10 @@ async def test_agent_certificate_is_nobody_on_the_admin_listener(case):
         for service in edge.services.values():
             service.answer = NotSignedInError()
         async with edge.admin(own=AGENT) as channel:
-            found = await refusal_of(channel, case)
-        (asked,) = edge.services[case.asked_of or STUBS[case.service][1]].asked
-    assert asked.context.caller == Anonymous()
-    assert (found.code, found.reason) == (CODE.UNAUTHENTICATED, "SESSION_ENDED")
+            refusal = await refusal_of(channel, method)
+        (recorded,) = (each for one in edge.services.values() for each in one.calls)
+    assert recorded.context.caller == Anonymous()
+    assert (refusal.code, refusal.reason) == (CODE.UNAUTHENTICATED, "SESSION_ENDED")
 
 
 @pytest.mark.asyncio
@@ -177,23 +201,21 @@ async def test_agent_certificate_is_nobody_on_the_admin_listener(case):
         (("authorization", "Bearer a"), ("authorization", "Bearer b")),
     ],
 )
-@pytest.mark.parametrize("case", SESSION_CASES[:1] + SESSION_CASES[-1:])
-async def test_header_that_is_no_bearer_is_refused_at_once(case, metadata):
+@pytest.mark.parametrize("method", SESSION_METHODS[:1] + SESSION_METHODS[-1:])
+async def test_header_that_is_no_bearer_is_refused_at_once(method, metadata):
     async with running_edge() as edge, edge.admin() as channel:
-        found = await refusal_of(channel, case, metadata=metadata)
-        assert asked_nothing(edge)
-    assert (found.code, found.reason) == (CODE.UNAUTHENTICATED, "SESSION_ENDED")
-    assert "authorization: Bearer" in found.words
+        refusal = await refusal_of(channel, method, metadata=metadata)
+        assert no_use_case_was_called(edge)
+    assert (refusal.code, refusal.reason) == (CODE.UNAUTHENTICATED, "SESSION_ENDED")
+    assert "authorization: Bearer" in refusal.words
 
 
 @pytest.mark.asyncio
 async def test_signing_in_ignores_a_session_that_has_ended():
     """Who has an old session in the pocket must be able to get a new one."""
-    (login,) = [c for c in CASES if c.method == "SessionService/Login"]
     async with running_edge() as edge:
-        edge.services["sessions"].answer = login.answer
+        edge.services["sessions"].answer = NotSignedInError()
         async with edge.admin() as channel:
-            stub = STUBS[login.service][0](channel)
-            await stub.Login(login.request, timeout=5, metadata=BEARER)
-    (asked,) = edge.services["sessions"].asked
-    assert asked.context.caller == Anonymous()
+            await refusal_of(channel, LOGIN, metadata=BEARER)
+    (recorded,) = edge.services["sessions"].calls
+    assert recorded.context.caller == Anonymous()

@@ -276,7 +276,7 @@ async def test_what_cannot_be_a_value_of_ours_is_a_bad_field(request_, field):
         stub = tokens_pb2_grpc.TokenServiceStub(channel)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.EnrollToken(request_, timeout=5, metadata=BEARER)
-        assert not edge.services["tokens"].asked
+        assert not edge.services["tokens"].calls
     found = failure(caught.value)
     assert (found.code, found.reason) == (CODE.INVALID_ARGUMENT, "FIELD")
     assert found.field == field

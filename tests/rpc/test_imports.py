@@ -14,9 +14,8 @@ from sparecode_node.replication.errors import OutcomeUnknownError
 from sparecode_node.services.files.token_files import TokenFile, TokenFileFormat
 from sparecode_node.services.tokens.row_import import Import
 from sparecode_node.services.tokens.token_import import ImportedRow
-from sparecode_node.services.tokens.user_import import ImportedUser, UserFile
+from tests.rpc.contract import ID
 from tests.rpc.edge import BEARER, failure, running_edge
-from tests.rpc.test_methods import ID, pieces
 
 pytestmark = pytest.mark.asyncio
 
@@ -29,6 +28,20 @@ ON_THE_WIRE = [
     tokens_pb2.ImportedToken(row=1, serial="1", imported=True),
     tokens_pb2.ImportedToken(row=2, serial="2", problem="it exists", reason="A_B"),
 ]
+
+
+def pieces(*parts: bytes) -> list[tokens_pb2.ImportTokensRequest]:
+    header = tokens_pb2.ImportTokensHeader(
+        request_id=ID,
+        format=tokens_pb2.TOKEN_FILE_FORMAT_PSKC,
+        password="pw",
+        key=b"k",
+        default_pin_rule=types_pb2.PIN_RULE_NONE,
+    )
+    return [
+        tokens_pb2.ImportTokensRequest(header=header),
+        *(tokens_pb2.ImportTokensRequest(content=part) for part in parts),
+    ]
 
 
 def one_file(content: bytes = b"<a>", **fields: object):
@@ -62,10 +75,10 @@ async def test_file_in_pieces_is_put_together_and_answered_by_row():
         response = await stub.ImportTokens(
             iter(pieces(b"<a", b">")), timeout=5, metadata=BEARER
         )
-    (asked,) = edge.services["token_import"].asked
+    (asked,) = edge.services["token_import"].calls
     assert asked.context.method == "TokenService/ImportTokens"
     assert asked.context.request_id == ID
-    assert asked.arguments[""] == TokenFile(
+    assert asked.arguments["file"] == TokenFile(
         format=TokenFileFormat.PSKC,
         content=b"<a>",
         password="pw",
@@ -73,50 +86,6 @@ async def test_file_in_pieces_is_put_together_and_answered_by_row():
         default_pin_rule=PinRule.NONE,
     )
     assert list(response.tokens) == ON_THE_WIRE
-
-
-async def test_file_in_one_piece_is_answered_row_by_row():
-    """Each result says how many there will be (K4)."""
-    async with running_edge() as edge, edge.admin() as channel:
-        edge.services["token_import"].answer = imported(*ROWS)
-        stub = tokens_pb2_grpc.TokenServiceStub(channel)
-        call = stub.ImportTokenFile(one_file(), timeout=5, metadata=BEARER)
-        answers = [answer async for answer in call]
-    (asked,) = edge.services["token_import"].asked
-    assert asked.context.method == "TokenService/ImportTokenFile"
-    assert asked.arguments[""] == TokenFile(
-        format=TokenFileFormat.SDTID,
-        content=b"<a>",
-        password="pw",
-        default_pin_rule=PinRule.PREPENDED,
-    )
-    assert [answer.token for answer in answers] == ON_THE_WIRE
-    assert [answer.rows for answer in answers] == [2, 2]
-
-
-async def test_users_are_answered_row_by_row():
-    """And a retry says how far it got (Q1)."""
-    async with running_edge() as edge, edge.admin() as channel:
-        edge.services["user_import"].answer = imported(
-            ImportedUser(row=1, username="alice", imported=True),
-            ImportedUser(
-                row=2, username="bob", imported=False, problem="it is", reason="a_b"
-            ),
-        )
-        request = users_pb2.ImportUsersRequest(
-            request_id=ID, content=b"username\n", from_row=7
-        )
-        call = UserServiceStub(channel).ImportUsers(request, metadata=BEARER)
-        answers = [answer async for answer in call]
-    (asked,) = edge.services["user_import"].asked
-    assert asked.context.method == "UserService/ImportUsers"
-    assert asked.context.request_id == ID
-    assert asked.arguments[""] == UserFile(content=b"username\n", from_row=7)
-    assert [answer.rows for answer in answers] == [2, 2]
-    assert [answer.user for answer in answers] == [
-        users_pb2.ImportedUser(row=1, username="alice", imported=True),
-        users_pb2.ImportedUser(row=2, username="bob", problem="it is", reason="A_B"),
-    ]
 
 
 async def test_what_was_decided_is_told_before_the_error():
@@ -156,8 +125,8 @@ async def test_admin_listener_takes_more_than_64_kib_only_for_files():
     found = failure(caught.value)
     assert (found.code, found.field) == (CODE.INVALID_ARGUMENT, "request")
     assert too_large.value.code() is CODE.RESOURCE_EXHAUSTED
-    asked = edge.services["token_import"].asked
-    assert [len(each.arguments[""].content) for each in asked] == [2**20, 2**20]
+    asked = edge.services["token_import"].calls
+    assert [len(each.arguments["file"].content) for each in asked] == [2**20, 2**20]
 
 
 @pytest.mark.parametrize(
@@ -185,7 +154,7 @@ async def test_import_in_the_wrong_form_names_the_part(requests, field):
         stub = tokens_pb2_grpc.TokenServiceStub(channel)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.ImportTokens(iter(requests), timeout=5, metadata=BEARER)
-        assert not edge.services["token_import"].asked
+        assert not edge.services["token_import"].calls
     found = failure(caught.value)
     assert (found.code, found.field) == (CODE.INVALID_ARGUMENT, field)
 
@@ -201,7 +170,7 @@ async def test_file_of_an_unknown_kind_is_refused(fields, field):
             await anext(
                 aiter(stub.ImportTokenFile(one_file(**fields), metadata=BEARER))
             )
-        assert not edge.services["token_import"].asked
+        assert not edge.services["token_import"].calls
     assert failure(caught.value).field == field
 
 

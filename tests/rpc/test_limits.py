@@ -40,7 +40,7 @@ async def test_use_case_is_told_how_much_time_is_left(given, at_most):
         await stub.CreateUser(
             users_pb2.CreateUserRequest(), timeout=given, metadata=BEARER
         )
-    (asked,) = edge.services["users"].asked
+    (asked,) = edge.services["users"].calls
     assert at_most - 0.5 < asked.context.deadline_s < at_most
 
 
@@ -70,7 +70,7 @@ async def test_call_with_no_time_left_is_not_begun(monkeypatch):
             await stub.CreateUser(
                 users_pb2.CreateUserRequest(), timeout=5, metadata=BEARER
             )
-        assert not edge.services["users"].asked
+        assert not edge.services["users"].calls
     found = failure(caught.value)
     assert (found.code, found.reason) == (CODE.DEADLINE_EXCEEDED, "DEADLINE")
 
@@ -84,7 +84,7 @@ async def test_agents_listener_takes_no_more_than_64_kib():
                 authentication_pb2.AuthenticateRequest(passcode="7" * 65 * 1024),
                 timeout=5,
             )
-        assert not edge.services["authentication"].asked
+        assert not edge.services["authentication"].calls
     assert caught.value.code() is CODE.RESOURCE_EXHAUSTED
 
 
@@ -97,7 +97,7 @@ async def test_headers_are_bounded():
             await stub.CreateUser(
                 users_pb2.CreateUserRequest(), timeout=5, metadata=huge
             )
-        assert not edge.services["users"].asked
+        assert not edge.services["users"].calls
     assert caught.value.code() is CODE.RESOURCE_EXHAUSTED
 
 
@@ -209,7 +209,7 @@ async def test_a_crowd_on_a_listener_is_shed_with_a_hint(monkeypatch, listener):
             await begun.acquire()
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call()
-        assert len(service.asked) == 3
+        assert len(service.calls) == 3
         release.set()
         await asyncio.gather(*calls, call())
     found = failure(caught.value)
@@ -261,7 +261,7 @@ async def test_what_would_be_shed_is_shed_before_its_request_is_read():
         edge.services["authentication"].full = True
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await channel.stream_unary(f"{method}Authenticate")(never(), timeout=20)
-        assert not edge.services["authentication"].asked
+        assert not edge.services["authentication"].calls
         # The next step of who was admitted may need no hash.
         edge.services["authentication"].answer = Answer(
             decision=Decision.ACCEPTED, authentication_id="a"

@@ -8,10 +8,10 @@ from typing import Any
 
 import grpc
 import pytest
-from google.protobuf import descriptor_pool, message_factory
+from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 
-from tests.rpc.test_methods import FILES
+from tests.rpc.contract import public
 from tests.rpc.whole import Whole, new_id, running_whole
 
 pytestmark = pytest.mark.asyncio
@@ -84,14 +84,9 @@ class Odd:
 
 
 def methods() -> list[MethodDescriptor]:
-    pool = descriptor_pool.Default()
     return [
         method
-        for file in FILES
-        for service in pool.FindFileByName(
-            file.DESCRIPTOR.name
-        ).services_by_name.values()
-        for method in service.methods
+        for method in public().values()
         if method.name not in ENDLESS | OF_THE_SESSION
     ]
 

@@ -17,9 +17,10 @@ from sparecode.v1 import sessions_pb2 as sessions_pb
 from sparecode.v1.cluster_pb2_grpc import ClusterServiceStub
 from sparecode.v1.sessions_pb2_grpc import SessionServiceStub
 from sparecode.v1.tokens_pb2_grpc import TokenServiceStub
+from tests.rpc.contract import ID
 from tests.rpc.edge import AGENTS, NOW, failure
-from tests.rpc.test_credentials import SESSION_CASES, refusal_of
-from tests.rpc.test_methods import ID, pieces
+from tests.rpc.test_credentials import SESSION_METHODS, refusal_of
+from tests.rpc.test_imports import pieces
 from tests.rpc.whole import PASSWORD, PIN, Whole, new_id, running_whole
 
 CODE = grpc.StatusCode
@@ -187,8 +188,8 @@ async def test_status_shows_the_digest(whole):
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("case", SESSION_CASES, ids=lambda case: case.method)
-async def test_nobody_administers_without_a_living_session(whole, case):
+@pytest.mark.parametrize("method", SESSION_METHODS)
+async def test_nobody_administers_without_a_living_session(whole, method):
     """No session, a made-up one, one that has ended: refused, no change of state (P2)."""
     ended = (("authorization", f"Bearer {await whole.sign_in()}"),)
     async with whole.admin() as channel:
@@ -199,7 +200,7 @@ async def test_nobody_administers_without_a_living_session(whole, case):
     made_up = (("authorization", "Bearer AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"),)
     async with whole.admin() as channel:
         found = [
-            await refusal_of(channel, case, metadata=metadata)
+            await refusal_of(channel, method, metadata=metadata)
             for metadata in (None, made_up, ended)
         ]
     assert {(each.code, each.reason) for each in found} == {
