@@ -41,11 +41,7 @@ EXACT = {
 """The same, with these letters."""
 
 UNFINISHED = (
-    "client/sparecode_client/admin",
-    "client/sparecode_client/audit",
     "client/sparecode_client/cli",
-    "client/sparecode_client/connection",
-    "client/sparecode_client/values",
     "docs/audit-events.md",
     "docs/commands.md",
     "docs/reasons.md",
@@ -62,7 +58,26 @@ UNFINISHED = (
     "node/sparecode_node/services",
     "node/sparecode_node/statemachine",
     "node/sparecode_node/tool",
-    "tests",
+    "tests/client",
+    "tests/compatibility",
+    "tests/conftest.py",
+    "tests/console",
+    "tests/deploy",
+    "tests/domain",
+    "tests/faults",
+    "tests/metrics",
+    "tests/queries",
+    "tests/replication",
+    "tests/rpc",
+    "tests/services",
+    "tests/simulation",
+    "tests/statemachine",
+    "tests/system",
+    "tests/test_architecture.py",
+    "tests/test_local_socket.py",
+    "tests/test_recovery_tool.py",
+    "tests/test_terminal.py",
+    "tests/three_nodes.py",
 )
 """Folders and files that are still to be rewritten. Nothing may be added."""
 
