@@ -79,6 +79,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
                 if status != told:
                     told = status
                     yield _Answer(status=status)
+                    continue  # The status may have changed while this one was sent.
                 if self._stopping:
                     return
                 await changed.wait()
