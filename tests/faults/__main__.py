@@ -55,13 +55,13 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def plan_of(wanted: argparse.Namespace) -> Plan:
+def plan_of(options: argparse.Namespace) -> Plan:
     """Return what is to be done."""
-    if wanted.series is None:
-        return plans.campaign(wanted.minutes, wanted.faults, wanted.ghosts)
-    plan = plans.SERIES[wanted.series]
+    if options.series is None:
+        return plans.campaign(options.minutes, options.faults, options.ghosts)
+    plan = plans.SERIES[options.series]
     usual = plan.times or plan.ghosts
-    times = wanted.times or usual
+    times = options.times or usual
     return dataclasses.replace(
         plan,
         times=times if plan.times else 0,
@@ -77,7 +77,7 @@ async def campaign(
     load = [os.getloadavg()[1]]
     async with Doors(site.cluster, history, chance) as doors:
         begin_ns = time.monotonic_ns()
-        haunted = await ghosts.run(site, doors, chance, runs=plan.ghosts, say=_say)
+        ghost_runs = await ghosts.run(site, doors, chance, runs=plan.ghosts, say=_say)
         span = report.Span(begin_ns=begin_ns, end_ns=time.monotonic_ns())
         nemesis = Nemesis(
             site, chance, session=doors.session, first_success=history.first_success
@@ -93,13 +93,13 @@ async def campaign(
         final=end,
         planned=plan.planned,
         strikes=nemesis.struck,
-        ghosts=haunted,
+        ghosts=ghost_runs,
         errors=doors.errors,
         users=len(doors.holders),
         restarts=site.starts,
         bugs=site.bugs(),
-        compactions=site.all_told("log_compacted", "first"),
-        installed=site.all_told("snapshot_installed", "index"),
+        compactions=site.count_values("log_compacted", "first"),
+        installed=site.count_values("snapshot_installed", "index"),
         load=tuple(load),
     )
 
@@ -131,19 +131,19 @@ async def _final(doors: Doors, history: History) -> report.Final:
         digest = await ghosts.until_equal(doors)
     except TimeoutError:
         digest = ""
-    told = history.operations[:]
+    acknowledged = history.operations[:]
 
     async def read(where: tuple[Holder, str]) -> list[Operation]:
         return list((await doors.read_all_at(*where)).values())
 
     places = [(holder, node) for holder in doors.holders for node in doors.names]
-    seen = await each(places, read, at_once=READS_AT_ONCE)
-    reads = [operation for found in seen for operation in found]
+    results = await each(places, read, at_once=READS_AT_ONCE)
+    reads = [operation for result in results for operation in result]
     return report.Final(
         nodes=len(doors.names),
         reads=len(reads),
         digest=digest,
-        lost=final_state.lost(told, reads),
+        lost=final_state.lost(acknowledged, reads),
     )
 
 
@@ -151,10 +151,12 @@ def _say(words: str) -> None:
     print(f"{time.strftime('%H:%M:%S')}  {words}", flush=True)
 
 
-def _run(wanted: argparse.Namespace) -> Sequence[str]:
+def _run(options: argparse.Namespace) -> Sequence[str]:
     """Run a campaign; return why it has failed."""
-    seed = random.SystemRandom().getrandbits(32) if wanted.seed is None else wanted.seed
-    plan = plan_of(wanted)
+    seed = (
+        random.SystemRandom().getrandbits(32) if options.seed is None else options.seed
+    )
+    plan = plan_of(options)
     VAR.mkdir(parents=True, exist_ok=True)
     _say(f"seed {seed}: three nodes, each with a network and a disk of its own")
     history = History(VAR / "history.jsonl")
@@ -171,12 +173,12 @@ def _run(wanted: argparse.Namespace) -> Sequence[str]:
 
 
 def main() -> int:
-    wanted = arguments()
+    options = arguments()
     try:
         check_machine()
         with LOCK.open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return 1 if _run(wanted) else 0
+            return 1 if _run(options) else 0
     except KeyboardInterrupt:
         print("given up", file=sys.stderr)
     except BlockingIOError:

@@ -69,13 +69,13 @@ def step(state: State, operation: Operation) -> tuple[Result, State]:
 
 def linearizable(operations: Iterable[Operation]) -> bool:
     """Say whether some order explains every answer about one code."""
-    found = sorted(
+    ordered = sorted(
         (each for each in operations if each.outcome is not Outcome.NOT_DONE),
         key=lambda each: each.invoked_ns,
     )
     answered = sum(
         1 << position
-        for position, each in enumerate(found)
+        for position, each in enumerate(ordered)
         if each.outcome is Outcome.ANSWERED
     )
     tried: set[tuple[int, State]] = set()
@@ -87,10 +87,10 @@ def linearizable(operations: Iterable[Operation]) -> bool:
         if (done, state) in tried:
             continue
         tried.add((done, state))
-        for position in _may_be_next(found, done):
-            result, following = step(state, found[position])
-            if found[position].outcome is Outcome.ANSWERED:
-                if result is found[position].result:
+        for position in _may_be_next(ordered, done):
+            result, following = step(state, ordered[position])
+            if ordered[position].outcome is Outcome.ANSWERED:
+                if result is ordered[position].result:
                     waiting.append((done | 1 << position, following))
             elif following != state:
                 # An unknown one that changes nothing need not happen at all.

@@ -48,13 +48,13 @@ class Queue:
             data = self._socket.recv(1 << 16)
         except OSError:
             return []  # The kernel dropped some, since we were slow.
-        found = []
+        packets = []
         while len(data) >= _HEADER.size:
             length, kind, *_ = _HEADER.unpack_from(data)
             if kind == PACKET:
-                found.append(self._packet_id(data[_HEADER.size + 4 : length]))
+                packets.append(self._packet_id(data[_HEADER.size + 4 : length]))
             data = data[(length + 3) & ~3 :]
-        return found
+        return packets
 
     def accept(self, packet: int) -> None:
         """Let a packet go on."""

@@ -109,8 +109,8 @@ class DiskStrikes(Striker):
         )
 
         def injected() -> int:
-            said = log.read_text(errors="replace")
-            return said.count("(INJECTED)") + said.count("(DELAYED)")
+            text = log.read_text(errors="replace")
+            return text.count("(INJECTED)") + text.count("(DELAYED)")
 
         try:
             yield injected

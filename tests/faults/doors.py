@@ -201,14 +201,14 @@ class Doors:
             )
             return Result.ISSUED, saved.commit.index, saved
 
-        saved = await self._tell(operation, save)
+        saved = await self._record(operation, save)
         if saved is not None:
             code.set_id = saved.set_id
         if before is not None:
-            self._tell_revoked(before, operation, saved)
+            self._record_revocation(before, operation, saved)
         return operation
 
-    def _tell_revoked(
+    def _record_revocation(
         self, revoke: Operation, issue: Operation, saved: SavedTokencodes | None
     ) -> None:
         """Write what an issue has said of the code before it."""
@@ -233,7 +233,7 @@ class Doors:
             )
             return Result.ACCEPTED if answer.accepted else Result.REFUSED, 0, None
 
-        await self._tell(operation, authenticate)
+        await self._record(operation, authenticate)
         return operation
 
     async def revoke(self, code: Code, request_id: str, node: str) -> Operation:
@@ -251,7 +251,7 @@ class Doors:
                 return Result.NOT_LIVE, 0, None
             return Result.REVOKED, commit.index, None
 
-        await self._tell(operation, disable)
+        await self._record(operation, disable)
         return operation
 
     async def read(self, code: Code, node: str) -> Operation:
@@ -264,7 +264,7 @@ class Doors:
             )
             return state_of(code, access), _index(access), None
 
-        await self._tell(operation, get)
+        await self._record(operation, get)
         return operation
 
     async def read_all_at(self, holder: Holder, node: str) -> dict[str, Operation]:
@@ -280,7 +280,7 @@ class Doors:
     def _begin(self, kind: Kind, code: Code, request_id: str, node: str) -> Operation:
         return self._history.invoke(kind, code.name, request_id=request_id, node=node)
 
-    async def _tell(
+    async def _record(
         self, operation: Operation, ask: Callable[[], Awaitable[tuple[Result, int, T]]]
     ) -> T | None:
         """Ask, and write what was answered, or what the error means."""

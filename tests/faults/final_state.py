@@ -14,15 +14,17 @@ SHOWS = {
 """What a node may hold of a code after something was acknowledged for ever."""
 
 
-def lost(told: Iterable[Operation], reads: Iterable[Operation]) -> tuple[str, ...]:
+def lost(
+    acknowledged: Iterable[Operation], reads: Iterable[Operation]
+) -> tuple[str, ...]:
     """
-    Say which code is not on which node as clients were *told*.
+    Say which code is not on which node as clients were *acknowledged*.
 
     *reads* are of each node alone. What was not acknowledged and is there all the
     same is the checker's business: it is given the reads too.
     """
     promised = defaultdict(list)
-    for operation in told:
+    for operation in acknowledged:
         if operation.result is None:
             continue
         shown = SHOWS.get((operation.kind, operation.result))

@@ -47,21 +47,21 @@ async def one(site: Site, doors: Doors, chance: random.Random) -> Ghosts:
     loop = asyncio.get_running_loop()
     until = loop.time() + cut_s
     site.network.isolate(primary)
-    asked = asyncio.gather(
+    at_primary = asyncio.gather(
         *(doors.consume(code, new_request(), primary) for code in codes)
     )
-    filled = await asyncio.gather(
+    elsewhere = await asyncio.gather(
         *(doors.consume(code, new_request(), chance.choice(others)) for code in fillers)
     )
     await asyncio.sleep(max(0.0, until - loop.time()))
     dropped = site.network.heal()
-    outcomes = await asked
+    outcomes = await at_primary
     await asyncio.to_thread(site.ready)
     await until_equal(doors)
     accepted = [
         code
-        for code, told in zip(codes, outcomes, strict=True)
-        if told.result is Result.ACCEPTED
+        for code, answer in zip(codes, outcomes, strict=True)
+        if answer.result is Result.ACCEPTED
     ]
     false = 0
     for code in accepted:
@@ -75,10 +75,10 @@ async def one(site: Site, doors: Doors, chance: random.Random) -> Ghosts:
         cut_s=cut_s,
         dropped=dropped,
         acknowledged=len(accepted),
-        refused=sum(told.result is Result.REFUSED for told in outcomes),
-        unknown=sum(told.outcome is Outcome.OPEN for told in outcomes),
-        not_done=sum(told.outcome is Outcome.NOT_DONE for told in outcomes),
-        elsewhere=sum(told.result is Result.ACCEPTED for told in filled),
+        refused=sum(answer.result is Result.REFUSED for answer in outcomes),
+        unknown=sum(answer.outcome is Outcome.OPEN for answer in outcomes),
+        not_done=sum(answer.outcome is Outcome.NOT_DONE for answer in outcomes),
+        elsewhere=sum(answer.result is Result.ACCEPTED for answer in elsewhere),
         false_acknowledgements=false,
     )
 
@@ -92,10 +92,10 @@ async def run(
     say: Callable[[str], None],
 ) -> list[Ghosts]:
     """Run the scenario so many times."""
-    found = []
+    results = []
     for number in range(1, runs + 1):
         ghosts = await one(site, doors, chance)
-        found.append(ghosts)
+        results.append(ghosts)
         say(
             f"cut-off primary {number:2}  {ghosts.primary} alone for "
             f"{ghosts.cut_s:.1f} s, {ghosts.dropped} packets dropped; of {WRITES} "
@@ -103,7 +103,7 @@ async def run(
             f"unknown, {ghosts.not_done} not done; {ghosts.elsewhere} at the others; "
             f"false acknowledgements: {ghosts.false_acknowledgements}"
         )
-    return found
+    return results
 
 
 async def until_equal(doors: Doors, *, within_s: float = 60) -> str:

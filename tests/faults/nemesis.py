@@ -100,7 +100,7 @@ class Nemesis:
         for fault in self._shuffled(faults):
             if self._over or time.monotonic() > deadline:
                 return
-            say(_told(self._strike(fault)))
+            say(_describe(self._strike(fault)))
             if self.struck[-1].failure:
                 return
 
@@ -111,7 +111,7 @@ class Nemesis:
         for number in range(count):
             if self._over:
                 return
-            say(_told(self._strike(faults[number % len(faults)])))
+            say(_describe(self._strike(faults[number % len(faults)])))
             if self.struck[-1].failure:
                 return
 
@@ -198,7 +198,7 @@ class Nemesis:
         return 0.0
 
 
-def _told(strike: Strike) -> str:
+def _describe(strike: Strike) -> str:
     took_s = (strike.ready_ns - strike.end_ns) / 1e9
     bit = "" if strike.proof.bit else "DID NOT BITE: "
     words = (

@@ -47,69 +47,69 @@ The load is the machine's over five minutes, before and after: whatever else ran
 
 def page(results: Mapping[str, Any]) -> str:
     """Return the page."""
-    found = [results[name] for name in (CAMPAIGN, *SERIES) if name in results]
+    runs = [results[name] for name in (CAMPAIGN, *SERIES) if name in results]
     lines = [
         HEAD,
         row("", "again with", "commit", "faults", "operations", "anomalies", "verdict"),
         row("---", "---", "---", "---:", "---:", "---:", "---"),
-        *(_summary(each) for each in found),
+        *(_summary(each) for each in runs),
     ]
-    for each in found:
+    for each in runs:
         lines += ["", f"## {each['title']}", "", *_whole(each)]
     return "\n".join(lines) + "\n"
 
 
-def _summary(found: Mapping[str, Any]) -> str:
-    faults = len(found["strikes"]) or len(found["ghosts"])
+def _summary(run: Mapping[str, Any]) -> str:
+    faults = len(run["strikes"]) or len(run["ghosts"])
     return row(
-        found["title"],
-        f"`{found['command']}`",
-        found["commit"],
+        run["title"],
+        f"`{run['command']}`",
+        run["commit"],
         faults,
-        f"{found['operations']:,}",
-        _anomalies(found),
-        "; ".join(found["failures"]) or "passed",
+        f"{run['operations']:,}",
+        _anomalies(run),
+        "; ".join(run["failures"]) or "passed",
     )
 
 
-def _anomalies(found: Mapping[str, Any]) -> int:
+def _anomalies(run: Mapping[str, Any]) -> int:
     return (
-        len({*found["double_spends"], *found["not_linearizable"]})
-        + len(found["acknowledged_and_lost"])
-        + sum(each["false_acknowledgements"] for each in found["ghosts"])
+        len({*run["double_spends"], *run["not_linearizable"]})
+        + len(run["acknowledged_and_lost"])
+        + sum(each["false_acknowledgements"] for each in run["ghosts"])
     )
 
 
-def _whole(found: Mapping[str, Any]) -> list[str]:
-    before, after = found["load"]
-    where = f"{found['machine']}, load {before} and {after}"
+def _whole(run: Mapping[str, Any]) -> list[str]:
+    before, after = run["load"]
+    where = f"{run['machine']}, load {before} and {after}"
     lines = [
-        f"{found['date']}, commit {found['commit']}, seed {found['seed']}, on {where}.",
+        f"{run['date']}, commit {run['commit']}, seed {run['seed']}, on {where}.",
         "",
         row("", ""),
         row("---", "---:"),
-        *(row(name, value) for name, value in _numbers(found)),
+        *(row(name, value) for name, value in _numbers(run)),
     ]
-    if found["strikes"]:
-        lines += ["", *_strikes(found["strikes"])]
+    if run["strikes"]:
+        lines += ["", *_strikes(run["strikes"])]
     return lines
 
 
-def _numbers(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _numbers(run: Mapping[str, Any]) -> list[tuple[str, str]]:
     numbers = [
-        ("**codes accepted more than once**", f"**{len(found['double_spends'])}**"),
+        ("**codes accepted more than once**", f"**{len(run['double_spends'])}**"),
         (
             "**codes with answers that no order explains**",
-            f"**{len(found['not_linearizable'])}**",
+            f"**{len(run['not_linearizable'])}**",
         ),
         (
             "**acknowledged and lost, on any node**",
-            f"**{len(found['acknowledged_and_lost'])}**",
+            f"**{len(run['acknowledged_and_lost'])}**",
         ),
     ]
-    if found["ghosts"]:
-        numbers += _ghosts(found["ghosts"])
-    if after := found["success_after_kill_s"]:
+    if run["ghosts"]:
+        numbers += _ghosts(run["ghosts"])
+    if after := run["success_after_kill_s"]:
         numbers += [
             ("the primary killed", f"{len(after)} times"),
             (
@@ -117,34 +117,34 @@ def _numbers(found: Mapping[str, Any]) -> list[tuple[str, str]]:
                 f"{statistics.median(after):.2f} s, {max(after):.2f} s",
             ),
         ]
-    if restarts := rolling_restarts(found):
+    if restarts := rolling_restarts(run):
         numbers.append(("rolling restarts", restarts))
-    if not found["strikes"]:
+    if not run["strikes"]:
         return numbers
-    kinds = ", ".join(f"{count:,} {kind}" for kind, count in found["kinds"].items())
-    longest = found["longest_without_success_s"]
-    during = found["longest_without_success_during"]
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in run["kinds"].items())
+    longest = run["longest_without_success_s"]
+    during = run["longest_without_success_during"]
     return [
         *numbers,
-        ("seconds", f"{found['seconds']:,.0f}"),
-        ("operations", f"{found['operations']:,} ({kinds})"),
-        ("codes, users", f"{found['codes']:,}, {found['users']:,}"),
-        ("answered", f"{found['answered']:,} ({found['definite_part']:.1%})"),
-        ("told that nothing was done", f"{found['not_done']:,}"),
-        ("unknown", f"{found['unknown']:,}"),
+        ("seconds", f"{run['seconds']:,.0f}"),
+        ("operations", f"{run['operations']:,} ({kinds})"),
+        ("codes, users", f"{run['codes']:,}, {run['users']:,}"),
+        ("answered", f"{run['answered']:,} ({run['definite_part']:.1%})"),
+        ("told that nothing was done", f"{run['not_done']:,}"),
+        ("unknown", f"{run['unknown']:,}"),
         (
             "successes a second while a quorum existed",
-            f"{found['successes_per_s_with_quorum']:,}",
+            f"{run['successes_per_s_with_quorum']:,}",
         ),
         ("longest time without a success", f"{longest} s ({during})"),
         (
             "the same while a quorum existed",
-            f"{found['longest_without_success_with_quorum_s']} s",
+            f"{run['longest_without_success_with_quorum_s']} s",
         ),
-        ("nodes started again", f"{found['restarts']:,}"),
-        ("logs compacted", f"{found['compactions']:,}"),
-        ("snapshots installed", f"{found['snapshots_installed']:,}"),
-        ("reads of the final state, of every code on every node", _final(found)),
+        ("nodes started again", f"{run['restarts']:,}"),
+        ("logs compacted", f"{run['compactions']:,}"),
+        ("snapshots installed", f"{run['snapshots_installed']:,}"),
+        ("reads of the final state, of every code on every node", _final(run)),
     ]
 
 
@@ -165,9 +165,9 @@ def _ghosts(ghosts: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     ]
 
 
-def _final(found: Mapping[str, Any]) -> str:
-    digest = found["final_digest"][:16]
-    return f"{found['final_reads']:,}; digest {digest or 'UNEQUAL'}"
+def _final(run: Mapping[str, Any]) -> str:
+    digest = run["final_digest"][:16]
+    return f"{run['final_reads']:,}; digest {digest or 'UNEQUAL'}"
 
 
 def _strikes(strikes: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -176,14 +176,14 @@ def _strikes(strikes: Sequence[Mapping[str, Any]]) -> list[str]:
         row("---", "---:", "---:", "---:", "---"),
     ]
     for fault in sorted({each["fault"] for each in strikes}):
-        found = [each for each in strikes if each["fault"] == fault]
+        same = [each for each in strikes if each["fault"] == fault]
         lines.append(
             row(
                 fault.replace("_", " "),
-                len(found),
-                sum(each["bit"] for each in found),
-                f"{max(each['return_s'] for each in found):.1f} s",
-                found[-1]["proof"],
+                len(same),
+                sum(each["bit"] for each in same),
+                f"{max(each['return_s'] for each in same):.1f} s",
+                same[-1]["proof"],
             )
         )
     return lines

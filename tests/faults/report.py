@@ -77,10 +77,12 @@ class Campaign:
 def figures(campaign: Campaign) -> dict[str, Any]:
     """Return the figures, ready for JSON."""
     span = campaign.span
-    asked = [each for each in campaign.operations if _within(each.invoked_ns, span)]
+    operations = [
+        each for each in campaign.operations if _within(each.invoked_ns, span)
+    ]
     answers = sorted(
         each.returned_ns
-        for each in asked
+        for each in operations
         if each.outcome is Outcome.ANSWERED and each.returned_ns is not None
     )
     without = [
@@ -107,18 +109,18 @@ def figures(campaign: Campaign) -> dict[str, Any]:
         ),
         default=0,
     )
-    outcomes = Counter(each.outcome for each in asked)
+    outcomes = Counter(each.outcome for each in operations)
     return {
         "seconds": round(span.seconds, 1),
-        "operations": len(asked),
-        "kinds": dict(Counter(each.kind.value for each in asked)),
+        "operations": len(operations),
+        "kinds": dict(Counter(each.kind.value for each in operations)),
         "results": dict(
-            Counter(each.result.value for each in asked if each.result is not None)
+            Counter(each.result.value for each in operations if each.result is not None)
         ),
         "answered": outcomes[Outcome.ANSWERED],
         "not_done": outcomes[Outcome.NOT_DONE],
         "unknown": outcomes[Outcome.OPEN],
-        "definite_part": round(outcomes[Outcome.ANSWERED] / max(1, len(asked)), 4),
+        "definite_part": round(outcomes[Outcome.ANSWERED] / max(1, len(operations)), 4),
         "successes_per_s_with_quorum": round((len(answers) - in_vain) / quorum_s, 1),
         "longest_without_success_s": round(longest_ns / SECOND_NS, 2),
         "longest_without_success_during": _during(at_ns, longest_ns, campaign.strikes),
@@ -138,7 +140,7 @@ def figures(campaign: Campaign) -> dict[str, Any]:
         "errors": dict(campaign.errors),
         "final_reads": campaign.final.reads,
         "final_digest": campaign.final.digest,
-        "strikes": [_strike(each, answers, asked) for each in campaign.strikes],
+        "strikes": [_strike(each, answers, operations) for each in campaign.strikes],
         "ghosts": [dataclasses.asdict(each) for each in campaign.ghosts],
         "double_spends": list(campaign.verdict.double_spends),
         "not_linearizable": list(campaign.verdict.not_linearizable),
@@ -146,12 +148,12 @@ def figures(campaign: Campaign) -> dict[str, Any]:
     }
 
 
-def failures(campaign: Campaign, found: Mapping[str, Any]) -> list[str]:
+def failures(campaign: Campaign, numbers: Mapping[str, Any]) -> list[str]:
     """Return why the campaign has failed; nothing: it has not."""
     return [
         *_broken(campaign),
-        *_noticed(found),
-        *(_too_little(campaign, found) if campaign.planned else []),
+        *_noticed(numbers),
+        *(_too_little(campaign, numbers) if campaign.planned else []),
         *_unconvincing(campaign.ghosts),
     ]
 
@@ -183,9 +185,9 @@ def _broken(campaign: Campaign) -> list[str]:
     return why
 
 
-def _noticed(found: Mapping[str, Any]) -> list[str]:
+def _noticed(numbers: Mapping[str, Any]) -> list[str]:
     """Return who has noticed that nodes were restarted in good order."""
-    restarts = [each for each in found["strikes"] if each["fault"] == ROLLING_RESTART]
+    restarts = [each for each in numbers["strikes"] if each["fault"] == ROLLING_RESTART]
     unserved = sum(each["unserved"] for each in restarts)
     if unserved:
         return [f"{unserved} calls failed beyond retries in a rolling restart"]
@@ -204,7 +206,7 @@ def _unconvincing(ghosts: Sequence[Ghosts]) -> list[str]:
     return why
 
 
-def _too_little(campaign: Campaign, found: Mapping[str, Any]) -> list[str]:
+def _too_little(campaign: Campaign, numbers: Mapping[str, Any]) -> list[str]:
     """Return what was not shown, or not enough of it to tell."""
     struck = {each.fault for each in campaign.strikes}
     bit = {each.fault for each in campaign.strikes if each.proof.bit}
@@ -214,79 +216,79 @@ def _too_little(campaign: Campaign, found: Mapping[str, Any]) -> list[str]:
         why.append(f"too short for {', '.join(missed)}")
     if not campaign.compactions:
         why.append("no log was compacted")
-    if found["successes_per_s_with_quorum"] < SUCCESSES_PER_S_MIN:
+    if numbers["successes_per_s_with_quorum"] < SUCCESSES_PER_S_MIN:
         why.append(f"fewer than {SUCCESSES_PER_S_MIN} successes a second")
-    if found["definite_part"] < DEFINITE_MIN:
+    if numbers["definite_part"] < DEFINITE_MIN:
         why.append(f"less than {DEFINITE_MIN:.0%} of the answers definite")
     return why
 
 
-def text(found: Mapping[str, Any], why: Sequence[str]) -> str:
+def text(numbers: Mapping[str, Any], why: Sequence[str]) -> str:
     """Return the report for people."""
     lines = [
-        f"{found['operations']} operations in {found['seconds']:.0f} s on "
-        f"{found['codes']} codes of {found['users']} users: "
-        + ", ".join(f"{count} {kind}" for kind, count in found["kinds"].items()),
+        f"{numbers['operations']} operations in {numbers['seconds']:.0f} s on "
+        f"{numbers['codes']} codes of {numbers['users']} users: "
+        + ", ".join(f"{count} {kind}" for kind, count in numbers["kinds"].items()),
         (
-            f"answered {found['answered']} ({found['definite_part']:.1%}), "
-            f"told that nothing was done {found['not_done']}, "
-            f"unknown {found['unknown']}"
+            f"answered {numbers['answered']} ({numbers['definite_part']:.1%}), "
+            f"told that nothing was done {numbers['not_done']}, "
+            f"unknown {numbers['unknown']}"
         ),
-        ", ".join(f"{count} {result}" for result, count in found["results"].items()),
-        f"{found['successes_per_s_with_quorum']} successes/s while a quorum existed",
+        ", ".join(f"{count} {result}" for result, count in numbers["results"].items()),
+        f"{numbers['successes_per_s_with_quorum']} successes/s while a quorum existed",
         (
-            f"longest time without a success: {found['longest_without_success_s']} s "
-            f"({found['longest_without_success_during']}), "
-            f"{found['longest_without_success_with_quorum_s']} s while a quorum existed"
-        ),
-        (
-            f"{len(found['strikes'])} faults, {found['restarts']} restarts; final "
-            f"state: {found['final_reads']} reads, "
-            f"digest {found['final_digest'][:16] or 'UNEQUAL'}"
+            f"longest time without a success: {numbers['longest_without_success_s']} s "
+            f"({numbers['longest_without_success_during']}), "
+            f"{numbers['longest_without_success_with_quorum_s']} s while a quorum existed"
         ),
         (
-            f"logs compacted {found['compactions']} times, "
-            f"{found['snapshots_installed']} snapshots installed"
+            f"{len(numbers['strikes'])} faults, {numbers['restarts']} restarts; final "
+            f"state: {numbers['final_reads']} reads, "
+            f"digest {numbers['final_digest'][:16] or 'UNEQUAL'}"
         ),
-        f"load of the machine before and after: {found['load']}",
+        (
+            f"logs compacted {numbers['compactions']} times, "
+            f"{numbers['snapshots_installed']} snapshots installed"
+        ),
+        f"load of the machine before and after: {numbers['load']}",
     ]
-    if found["strikes"]:
+    if numbers["strikes"]:
         lines += [
             "",
             "fault               times  bit  fewest successes/s  slowest return s",
         ]
-    for fault in sorted({each["fault"] for each in found["strikes"]}):
-        strikes = [each for each in found["strikes"] if each["fault"] == fault]
+    for fault in sorted({each["fault"] for each in numbers["strikes"]}):
+        strikes = [each for each in numbers["strikes"] if each["fault"] == fault]
         lines.append(
             f"{fault:18}  {len(strikes):5}  {sum(each['bit'] for each in strikes):3}"
             f"  {min(each['successes_per_s'] for each in strikes):18.1f}"
             f"  {max(each['return_s'] for each in strikes):16.1f}"
         )
-    if after := found["success_after_kill_s"]:
+    if after := numbers["success_after_kill_s"]:
         lines.append(
             f"\nprimary killed {len(after)} times, next success at the survivors: "
             f"median {statistics.median(after):.2f} s, maximum {max(after):.2f} s"
         )
-    if found["ghosts"]:
-        false = sum(each["false_acknowledgements"] for each in found["ghosts"])
+    if numbers["ghosts"]:
+        false = sum(each["false_acknowledgements"] for each in numbers["ghosts"])
         lines.append(
-            f"\ncut-off primary: {len(found['ghosts'])} runs, {false} false "
+            f"\ncut-off primary: {len(numbers['ghosts'])} runs, {false} false "
             "acknowledgements"
         )
-    if restarts := rolling_restarts(found):
+    if restarts := rolling_restarts(numbers):
         lines.append(f"\nrolling restarts: {restarts}")
-    anomalies = {*found["double_spends"], *found["not_linearizable"]}
+    anomalies = {*numbers["double_spends"], *numbers["not_linearizable"]}
     lines.append(
-        f"\ndouble_spends {len(found['double_spends'])}, anomalies {len(anomalies)}, "
-        f"acknowledged and lost {len(found['acknowledged_and_lost'])}"
+        f"\ndouble_spends {len(numbers['double_spends'])}, anomalies {len(anomalies)}, "
+        f"acknowledged and lost {len(numbers['acknowledged_and_lost'])}"
     )
     lines += [f"FAILED: {each}" for each in why] or ["passed"]
     return "\n".join(lines)
 
 
-def rolling_restarts(found: Mapping[str, Any]) -> str:
+def rolling_restarts(numbers: Mapping[str, Any]) -> str:
     """Say how many noticed them, of those who asked all nodes; empty: none was."""
-    restarts = [each for each in found["strikes"] if each["fault"] == ROLLING_RESTART]
+    restarts = [each for each in numbers["strikes"] if each["fault"] == ROLLING_RESTART]
     if not restarts:
         return ""
     asked = sum(each["asked"] for each in restarts)
@@ -297,17 +299,17 @@ def rolling_restarts(found: Mapping[str, Any]) -> str:
     )
 
 
-def write(directory: Path, found: Mapping[str, Any], why: Sequence[str]) -> None:
+def write(directory: Path, numbers: Mapping[str, Any], why: Sequence[str]) -> None:
     """Write the report as JSON and as text, with date and commit."""
     head = {**now_and_here(), "failures": list(why)}
-    whole = json.dumps({**head, **found}, indent=1)
+    whole = json.dumps({**head, **numbers}, indent=1)
     (directory / "report.json").write_text(whole + "\n")
     title = f"Faults on real processes, {head['date']}, commit {head['commit']}\n\n"
     told = "\n".join(
-        f"{each['fault']:18}  {each['proof']}" for each in found["strikes"]
+        f"{each['fault']:18}  {each['proof']}" for each in numbers["strikes"]
     )
     (directory / "report.txt").write_text(
-        title + text(found, why) + "\n\n" + told + "\n"
+        title + text(numbers, why) + "\n\n" + told + "\n"
     )
 
 
@@ -329,13 +331,13 @@ def _during(at_ns: int, gap_ns: int, strikes: Sequence[Strike]) -> str:
 
 
 def _strike(
-    strike: Strike, answers: Sequence[int], asked: Sequence[Operation]
+    strike: Strike, answers: Sequence[int], operations: Sequence[Operation]
 ) -> dict[str, Any]:
     lasted_s = (strike.end_ns - strike.begin_ns) / SECOND_NS
     successes = _count(answers, strike.begin_ns, strike.end_ns)
     of_all = [
         each
-        for each in asked
+        for each in operations
         if each.node == ANY and strike.begin_ns <= each.invoked_ns <= strike.ready_ns
     ]
     return {

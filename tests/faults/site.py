@@ -153,23 +153,23 @@ class Site:
             for node in self.nodes
         )
 
-    def said(self, event: str) -> int:
+    def count(self, event: str) -> int:
         """Return how often all nodes together have named an event."""
         return sum(
             len(re.findall(rf" {event}\b", node.log.read_text(errors="replace")))
             for node in self.nodes
         )
 
-    def told(self, node: LocalNode, event: str, field: str) -> list[int]:
+    def values(self, node: LocalNode, event: str, field: str) -> list[int]:
         """Return the values of a field of an event, as a node's log has them."""
-        said = node.log.read_text(errors="replace")
+        text = node.log.read_text(errors="replace")
         return [
-            int(value) for value in re.findall(rf" {event}\b.* {field}=(\d+)", said)
+            int(value) for value in re.findall(rf" {event}\b.* {field}=(\d+)", text)
         ]
 
-    def all_told(self, event: str, field: str) -> int:
+    def count_values(self, event: str, field: str) -> int:
         """Return how often all nodes together have told an event."""
-        return sum(len(self.told(node, event, field)) for node in self.nodes)
+        return sum(len(self.values(node, event, field)) for node in self.nodes)
 
     # --- The clock -----------------------------------------------------------
 

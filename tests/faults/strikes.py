@@ -99,15 +99,15 @@ class Strikes(DiskStrikes):
         nodes = [*self._site.nodes]
         self._chance.shuffle(nodes)
         pids = {node.node_id: node.pid for node in nodes}
-        handed_over = self._site.said("handed_over")
-        not_handed_over = self._site.said("not_handed_over")
+        handed_over = self._site.count("handed_over")
+        not_handed_over = self._site.count("not_handed_over")
         stopped = []
         for node in nodes:
             stopped.append(node.stop())
             self._site.start(node)
             self._site.ready(node)
-        handed_over = self._site.said("handed_over") - handed_over
-        not_handed_over = self._site.said("not_handed_over") - not_handed_over
+        handed_over = self._site.count("handed_over") - handed_over
+        not_handed_over = self._site.count("not_handed_over") - not_handed_over
         renewed = all(node.pid != pids[node.node_id] for node in nodes)
         failure = ""
         if any(code != 0 for code in stopped):
@@ -156,7 +156,7 @@ class Strikes(DiskStrikes):
         while time.monotonic() < begin + COMPACTED_S and first <= lacks:
             time.sleep(0.2)
             first = min(
-                max(self._site.told(each, "log_compacted", "first"), default=0)
+                max(self._site.values(each, "log_compacted", "first"), default=0)
                 for each in others
             )
         cut_s = time.monotonic() - begin
@@ -174,7 +174,7 @@ class Strikes(DiskStrikes):
         """Return of which entry, beyond that one, a node has installed a snapshot."""
         until = time.monotonic() + INSTALLED_S
         while time.monotonic() < until:
-            found = self._site.told(node, "snapshot_installed", "index")
+            found = self._site.values(node, "snapshot_installed", "index")
             if found and found[-1] > lacks:
                 return found[-1]
             time.sleep(0.05)

@@ -120,7 +120,7 @@ def test_double_spends_are_counted_without_a_model() -> None:
     )
 
 
-class Told:
+class Record:
     """A history written as a story: each line an operation with its answer."""
 
     def __init__(self) -> None:
@@ -134,7 +134,7 @@ class Told:
     def begin(self, kind: Kind, request_id: str = "") -> Operation:
         return self.history.invoke(kind, "code", request_id=request_id, node="n1")
 
-    def tell(self, kind: Kind, result: Result, request_id: str = "") -> None:
+    def answered(self, kind: Kind, result: Result, request_id: str = "") -> None:
         self.history.answer(self.begin(kind, request_id), result)
 
     @property
@@ -143,29 +143,29 @@ class Told:
 
 
 def test_an_unknown_spend_may_take_effect_much_later() -> None:
-    told = Told()
-    told.tell(Kind.ISSUE, Result.ISSUED)
-    told.history.unknown(told.begin(Kind.CONSUME, "one"), "timed out")
-    told.tell(Kind.READ, Result.LIVE)
-    told.tell(Kind.CONSUME, Result.REFUSED, "two")
-    told.tell(Kind.CONSUME, Result.ACCEPTED, "one")
-    assert told.possible
+    record = Record()
+    record.answered(Kind.ISSUE, Result.ISSUED)
+    record.history.unknown(record.begin(Kind.CONSUME, "one"), "timed out")
+    record.answered(Kind.READ, Result.LIVE)
+    record.answered(Kind.CONSUME, Result.REFUSED, "two")
+    record.answered(Kind.CONSUME, Result.ACCEPTED, "one")
+    assert record.possible
 
 
 def test_what_was_not_done_must_not_show() -> None:
-    told = Told()
-    told.tell(Kind.ISSUE, Result.ISSUED)
-    told.history.not_done(told.begin(Kind.CONSUME, "one"), "no quorum")
-    told.tell(Kind.READ, Result.SPENT)
-    assert not told.possible
+    record = Record()
+    record.answered(Kind.ISSUE, Result.ISSUED)
+    record.history.not_done(record.begin(Kind.CONSUME, "one"), "no quorum")
+    record.answered(Kind.READ, Result.SPENT)
+    assert not record.possible
 
 
 def test_a_revocation_says_whether_there_was_something_to_revoke() -> None:
-    told = Told()
-    told.tell(Kind.ISSUE, Result.ISSUED)
-    told.tell(Kind.CONSUME, Result.ACCEPTED, "one")
-    told.tell(Kind.REVOKE, Result.REVOKED, "two")
-    assert not told.possible
+    record = Record()
+    record.answered(Kind.ISSUE, Result.ISSUED)
+    record.answered(Kind.CONSUME, Result.ACCEPTED, "one")
+    record.answered(Kind.REVOKE, Result.REVOKED, "two")
+    assert not record.possible
 
 
 Step: TypeAlias = tuple[Kind, Result | Outcome, str]
@@ -266,17 +266,17 @@ STORIES: dict[str, tuple[list[Step], list[Step]]] = {
 """What is wrong -> a history that has it, and the next one to it that has not."""
 
 
-def told_of(story: list[Step]) -> Told:
+def record_of(story: list[Step]) -> Record:
     """Tell a story: each step is over before the next begins, but for the unknown."""
-    told = Told()
+    record = Record()
     for kind, answer, request_id in story:
         if isinstance(answer, Result):
-            told.tell(kind, answer, request_id)
+            record.answered(kind, answer, request_id)
         elif answer is Outcome.OPEN:
-            told.history.unknown(told.begin(kind, request_id), "timed out")
+            record.history.unknown(record.begin(kind, request_id), "timed out")
         else:
-            told.history.not_done(told.begin(kind, request_id), "no quorum")
-    return told
+            record.history.not_done(record.begin(kind, request_id), "no quorum")
+    return record
 
 
 @pytest.mark.parametrize("wrong", STORIES)
@@ -285,8 +285,8 @@ def test_every_kind_of_anomaly_is_one_and_what_is_next_to_it_is_none(
 ) -> None:
     """(A3, Q2) Written by hand, so that nobody has to trust the register's faults."""
     bad, good = STORIES[wrong]
-    assert not told_of(bad).possible
-    assert told_of(good).possible
+    assert not record_of(bad).possible
+    assert record_of(good).possible
 
 
 def test_what_overlaps_may_have_come_in_either_order() -> None:
@@ -297,27 +297,27 @@ def test_what_overlaps_may_have_come_in_either_order() -> None:
         (Result.ACCEPTED, Result.REVOKED, False),
         (Result.REFUSED, Result.NOT_LIVE, False),
     ):
-        told = Told()
-        told.tell(Kind.ISSUE, Result.ISSUED)
-        one, other = told.begin(Kind.CONSUME, "a"), told.begin(Kind.REVOKE, "r")
-        told.history.answer(one, accepted)
-        told.history.answer(other, revoked)
-        assert told.possible is possible
+        record = Record()
+        record.answered(Kind.ISSUE, Result.ISSUED)
+        one, other = record.begin(Kind.CONSUME, "a"), record.begin(Kind.REVOKE, "r")
+        record.history.answer(one, accepted)
+        record.history.answer(other, revoked)
+        assert record.possible is possible
 
 
 def test_what_was_acknowledged_is_looked_for_on_every_node() -> None:
     """What is lost at one node only is lost."""
-    told = told_of([ISSUED, consume(Result.ACCEPTED, "a")]).history.operations
+    record = record_of([ISSUED, consume(Result.ACCEPTED, "a")]).history.operations
     reads = [
         Operation(Kind.READ, "code", "", node, 9, 10, Outcome.ANSWERED, result)
         for node, result in (("n1", Result.SPENT), ("n2", Result.LIVE))
     ]
-    assert lost(told, reads) == ("code at n2: live",)
-    assert lost(told, reads[:1]) == ()
-    assert lost(told_of([ISSUED]).history.operations, reads) == ()
+    assert lost(record, reads) == ("code at n2: live",)
+    assert lost(record, reads[:1]) == ()
+    assert lost(record_of([ISSUED]).history.operations, reads) == ()
     gone = [Operation(Kind.READ, "code", "", "n3", 9, 10, result=Result.ABSENT)]
-    assert lost(told_of([ISSUED]).history.operations, gone) == ("code at n3: absent",)
-    revoked = told_of([ISSUED, revoke(Result.REVOKED, "r")]).history.operations
+    assert lost(record_of([ISSUED]).history.operations, gone) == ("code at n3: absent",)
+    revoked = record_of([ISSUED, revoke(Result.REVOKED, "r")]).history.operations
     assert lost(revoked, reads[1:]) == ("code at n2: live",)
 
 

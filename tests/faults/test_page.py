@@ -31,26 +31,30 @@ def kept(tmp_path, monkeypatch):
 def test_each_kind_of_run_takes_the_place_of_its_last(kept):
     """A series does not remove the campaign, nor a good run the word of a bad one."""
     series = plans.SERIES["failover"]
-    found = {"seed": 1, **figures(replace(GOOD, strikes=[KILLED, KILLED]))}
-    page.record(series, found, ["kill_primary: n1 was not ready"])
+    numbers = {"seed": 1, **figures(replace(GOOD, strikes=[KILLED, KILLED]))}
+    page.record(series, numbers, ["kill_primary: n1 was not ready"])
     assert "n1 was not ready" in kept.read_text()
     whole = plans.campaign(10, FAULTS, ghosts=1)
     page.record(whole, {"seed": 2, **figures(GOOD)}, [])
-    page.record(series, {**found, "seed": 3}, [])
-    said = kept.read_text()
-    assert "not ready" not in said
-    assert "seed 2" in said
-    assert "seed 3" in said
-    assert "`make faults MINUTES=10`" in said
-    assert "`make faults SERIES=failover`" in said
-    assert "| next success at the survivors: median, maximum | 0.75 s, 0.75 s |" in said
-    assert "| kill primary | 2 | 2 | 3.0 s | n1 gone |" in said
+    page.record(series, {**numbers, "seed": 3}, [])
+    text = kept.read_text()
+    assert "not ready" not in text
+    assert "seed 2" in text
+    assert "seed 3" in text
+    assert "`make faults MINUTES=10`" in text
+    assert "`make faults SERIES=failover`" in text
+    assert "| next success at the survivors: median, maximum | 0.75 s, 0.75 s |" in text
+    assert "| kill primary | 2 | 2 | 3.0 s | n1 gone |" in text
 
 
 def test_every_anomaly_is_counted(kept):
-    haunted = replace(GOOD, ghosts=[replace(GHOSTS, false_acknowledgements=3)])
-    found = {"seed": 1, **figures(haunted), "acknowledged_and_lost": ["c at n1: live"]}
-    page.record(plans.campaign(10, FAULTS, ghosts=1), found, ["lost"])
+    campaign = replace(GOOD, ghosts=[replace(GHOSTS, false_acknowledgements=3)])
+    numbers = {
+        "seed": 1,
+        **figures(campaign),
+        "acknowledged_and_lost": ["c at n1: live"],
+    }
+    page.record(plans.campaign(10, FAULTS, ghosts=1), numbers, ["lost"])
     assert "| 1 | 672 | 4 | lost |" in kept.read_text()
 
 

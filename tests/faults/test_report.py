@@ -116,12 +116,12 @@ def why(campaign: Campaign) -> list[str]:
 
 def test_a_good_campaign_passes() -> None:
     """Nobody can be served without a quorum: that time does not count."""
-    found = figures(GOOD)
-    assert not failures(GOOD, found)
-    assert found["successes_per_s_with_quorum"] == 12
-    assert found["longest_without_success_s"] == pytest.approx(4, abs=0.1)
-    assert found["longest_without_success_during"] == "kill_all"
-    assert found["longest_without_success_with_quorum_s"] < 0.2
+    numbers = figures(GOOD)
+    assert not failures(GOOD, numbers)
+    assert numbers["successes_per_s_with_quorum"] == 12
+    assert numbers["longest_without_success_s"] == pytest.approx(4, abs=0.1)
+    assert numbers["longest_without_success_during"] == "kill_all"
+    assert numbers["longest_without_success_with_quorum_s"] < 0.2
 
 
 @pytest.mark.parametrize(
@@ -227,9 +227,9 @@ def test_who_asks_one_node_may_notice_that_it_is_restarted() -> None:
     """Only those count who could have asked another one, and they are told of."""
     one = replace(ASKED, node="n1", outcome=Outcome.OPEN, unserved=True)
     campaign = restarted(ASKED, one)
-    found = figures(campaign)
-    assert not failures(campaign, found)
-    assert rolling_restarts(found) == (
+    numbers = figures(campaign)
+    assert not failures(campaign, numbers)
+    assert rolling_restarts(numbers) == (
         "1; of 1 calls by clients that know all nodes, 0 failed beyond retries"
     )
 

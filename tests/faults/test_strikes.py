@@ -35,12 +35,12 @@ class FakeSite:
     handed_over: int = 1
     not_handed_over: int = 0
     renews: bool = True
-    _said: dict[str, int] = field(default_factory=dict)
+    _counts: dict[str, int] = field(default_factory=dict)
 
-    def said(self, event: str) -> int:
+    def count(self, event: str) -> int:
         """Nothing at first, and then what there is."""
-        before = self._said.get(event, 0)
-        self._said[event] = getattr(self, event)
+        before = self._counts.get(event, 0)
+        self._counts[event] = getattr(self, event)
         return before
 
     def start(self, node: FakeNode) -> None:
