@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Results pages: what the last campaigns have shown, and how to repeat them.
+Results pages: the latest campaigns, and how to repeat them.
 
-The numbers are kept beside a page as JSON; each campaign replaces its own.
+Each page has its numbers next to it as JSON. A campaign replaces its own numbers.
 """
 
 import datetime as dt
@@ -18,9 +18,9 @@ FOLDER = ROOT / "docs" / "results"
 
 
 def now_and_here() -> dict[str, str]:
-    """Return when and on what this runs."""
+    """Return the date, commit and machine of this run."""
     commit = _git("rev-parse", "--short=12", "HEAD") or "unknown"
-    # The page itself changes by being written.
+    # Leaves docs out: writing the page changes it.
     changed = _git("status", "--porcelain", "--", "node", "protos", "tests")
     return {
         "date": f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC",
@@ -41,14 +41,14 @@ def _git(*arguments: str) -> str:
 
 
 def keep(page: Path, name: str, numbers: dict[str, Any]) -> dict[str, Any]:
-    """Keep the numbers of one campaign beside a page; return those of all."""
+    """Keep the numbers of one campaign next to a page; return those of all."""
     kept = page.with_suffix(".json")
     kept.parent.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
     results[name] = numbers
     text = json.dumps(results, indent=1, sort_keys=True)
     kept.write_text(text + "\n")
-    # As the next one will read them: so a page is what its numbers are.
+    # Return what the next run will read, so that page and numbers match.
     written: dict[str, Any] = json.loads(text)
     return written
 

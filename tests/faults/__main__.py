@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-# ruff: noqa: T201 - it talks to a human.
+# ruff: noqa: T201 - it prints to a terminal.
 """
-Faults on real processes: `python -m tests.faults --minutes 5`, as root.
+Run faults on real processes: `python -m tests.faults --minutes 5`, as root.
 
-Exits with 1 if a promise was broken, or if too little was shown to tell; with 2 if
-it cannot run here. Report and history are in var/faults; what is long enough goes
-to the results page.
+Exits with 1 if a promise was broken or the run was too short to judge, and with 2 if
+it cannot run here. Report and history are in var/faults. Runs that are long enough
+go to the results page.
 """
 
 import argparse
@@ -42,21 +42,26 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.faults")
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument(
-        "--ghosts", type=int, default=plans.GHOSTS, help="runs of that scenario"
+        "--ghosts",
+        type=int,
+        default=plans.GHOSTS,
+        help="runs of the scenario with a cut-off primary",
     )
-    parser.add_argument("--seed", type=int, help="of what is chosen, not of what comes")
+    parser.add_argument(
+        "--seed", type=int, help="seed of the choices; results still differ"
+    )
     parser.add_argument(
         "--faults", nargs="+", choices=FAULTS, default=FAULTS, metavar="FAULT"
     )
     parser.add_argument(
-        "--series", choices=plans.SERIES, help="of one kind of fault, nothing else"
+        "--series", choices=plans.SERIES, help="a series of one kind of fault only"
     )
-    parser.add_argument("--times", type=int, help="how often, in place of the usual")
+    parser.add_argument("--times", type=int, help="number of faults of the series")
     return parser.parse_args()
 
 
 def plan_of(options: argparse.Namespace) -> Plan:
-    """Return what is to be done."""
+    """Return the plan for these options."""
     if options.series is None:
         return plans.campaign(options.minutes, options.faults, options.ghosts)
     plan = plans.SERIES[options.series]
@@ -73,7 +78,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
 async def campaign(
     site: Site, history: History, plan: Plan, chance: random.Random
 ) -> report.Campaign:
-    """Strike while clients work; then look at what is left."""
+    """Strike while clients work, then compare the final states."""
     load = [os.getloadavg()[1]]
     async with Doors(site.cluster, history, chance) as doors:
         begin_ns = time.monotonic_ns()
@@ -105,7 +110,7 @@ async def campaign(
 
 
 async def _strike(nemesis: Nemesis, workload: Workload, plan: Plan) -> report.Span:
-    """Strike while clients work; return from when to when."""
+    """Strike while clients work; return the time span."""
 
     def strike() -> None:
         if plan.times:
@@ -126,7 +131,7 @@ async def _strike(nemesis: Nemesis, workload: Workload, plan: Plan) -> report.Sp
 
 
 async def _final(doors: Doors, history: History) -> report.Final:
-    """Compare what every node holds with what was acknowledged."""
+    """Compare the final state of every node with what was acknowledged."""
     try:
         digest = await ghosts.until_equal(doors)
     except TimeoutError:
@@ -152,7 +157,7 @@ def _say(words: str) -> None:
 
 
 def _run(options: argparse.Namespace) -> Sequence[str]:
-    """Run a campaign; return why it has failed."""
+    """Run a campaign; return the reasons of its failure, if any."""
     seed = (
         random.SystemRandom().getrandbits(32) if options.seed is None else options.seed
     )
@@ -180,7 +185,7 @@ def main() -> int:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return 1 if _run(options) else 0
     except KeyboardInterrupt:
-        print("given up", file=sys.stderr)
+        print("interrupted", file=sys.stderr)
     except BlockingIOError:
         print("another campaign is running on this machine", file=sys.stderr)
     except (SiteError, ToolError, LocalClusterError) as error:

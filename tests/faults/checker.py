@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Says whether a single, correct register of codes could have given a history.
+Check whether a single, correct register of codes could have given a history.
 
-Exact: linearizability (Herlihy and Wing, 1990) is local, so each code is checked
-alone, and for one code the search of Wing and Gong, with the memory of Lowe
-("Testing for linearizability", 2017), is short: orders are tried until one
-explains every answer, and a set of operations done, with the state that they
-leave, is never tried twice.
+The check is exact. Linearizability (Herlihy and Wing, 1990) is local, so each code is
+checked alone. The search of Wing and Gong, with the memory of Lowe ("Testing for
+linearizability", 2017), tries orders until one explains every answer. It never tries
+the same set of completed operations with the same resulting state twice.
 
-An operation whose outcome nobody knows may take effect at any time after its
-invocation, or never. One that was answered as not done must not have taken effect,
-so it is left out: if it had one after all, no order explains what others saw.
+An operation with an unknown outcome may take effect at any time after its invocation,
+or never. An operation answered as not done must have no effect, so it is left out: if
+it had an effect, no order explains what others saw.
 """
 
 import enum
@@ -68,7 +67,7 @@ def step(state: State, operation: Operation) -> tuple[Result, State]:
 
 
 def linearizable(operations: Iterable[Operation]) -> bool:
-    """Say whether some order explains every answer about one code."""
+    """Return whether some order explains every answer about one code."""
     ordered = sorted(
         (each for each in operations if each.outcome is not Outcome.NOT_DONE),
         key=lambda each: each.invoked_ns,
@@ -93,20 +92,20 @@ def linearizable(operations: Iterable[Operation]) -> bool:
                 if result is ordered[position].result:
                     waiting.append((done | 1 << position, following))
             elif following != state:
-                # An unknown one that changes nothing need not happen at all.
+                # An unknown operation that changes nothing can be left out.
                 waiting.append((done | 1 << position, following))
     return False
 
 
 def _may_be_next(operations: Sequence[Operation], done: int) -> list[int]:
-    """Return which may come next: those begun before any other that is left has ended."""
+    """Return the operations that may come next: begun before any other has ended."""
     left = []
     first_end: int | None = None
     for position, each in enumerate(operations):
         if done >> position & 1:
             continue
         if first_end is not None and each.invoked_ns > first_end:
-            break  # Sorted: nor may any that follows.
+            break  # Sorted by time: later operations may not come next either.
         left.append(position)
         if each.outcome is Outcome.ANSWERED and each.returned_ns is not None:
             ended = each.returned_ns
@@ -118,17 +117,17 @@ def _may_be_next(operations: Sequence[Operation], done: int) -> list[int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What is wrong with a history."""
+    """The anomalies of a history."""
 
     codes: int
     double_spends: tuple[str, ...]
-    """Codes that more than one request was accepted for: no model is needed to say so."""
+    """Codes accepted for more than one request, counted without the model."""
     not_linearizable: tuple[str, ...]
-    """Codes whose answers no order explains."""
+    """Codes with answers that no order explains."""
 
     @property
     def anomalies(self) -> int:
-        """Codes with which something is wrong."""
+        """The number of codes with an anomaly."""
         return len({*self.double_spends, *self.not_linearizable})
 
 

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-# ruff: noqa: T201 - it answers on its standard output.
+# ruff: noqa: T201 - it prints its result.
 """
-Holds back packets: python -m tests.faults.delay DELAY_MS JITTER_MS, in a namespace.
+Delay packets: python -m tests.faults.delay DELAY_MS JITTER_MS, in a namespace.
 
-The kernel's own way (`tc netem`) is a module that many machines lack, so packets
-are queued to this process (NFQUEUE) and let go when their time has come. Jitter
-lets one overtake another. Ends with its standard input; lets everything go then,
-and prints how many packets it has held.
+Many machines lack the kernel module `tc netem`, so the kernel queues packets to this
+process (NFQUEUE), which releases each after its delay. With jitter, packets can
+overtake each other. At the end of its standard input it releases all packets and
+prints how many it has delayed.
 """
 
 import heapq
@@ -28,7 +28,7 @@ _FAMILY = struct.Struct(">BBH")
 
 
 class Queue:
-    """The packets that the kernel asks about."""
+    """The kernel's queue of packets."""
 
     def __init__(self) -> None:
         self._socket = socket.socket(
@@ -43,11 +43,11 @@ class Queue:
         return self._socket.fileno()
 
     def read(self) -> list[int]:
-        """Return the ids of packets that have come."""
+        """Return the ids of new packets."""
         try:
             data = self._socket.recv(1 << 16)
         except OSError:
-            return []  # The kernel dropped some, since we were slow.
+            return []  # The kernel dropped packets because this process was slow.
         packets = []
         while len(data) >= _HEADER.size:
             length, kind, *_ = _HEADER.unpack_from(data)
@@ -57,7 +57,7 @@ class Queue:
         return packets
 
     def accept(self, packet: int) -> None:
-        """Let a packet go on."""
+        """Release a packet."""
         self._send(VERDICT, VERDICT_HEADER, struct.pack(">II", ACCEPT, packet))
 
     @staticmethod
@@ -78,7 +78,7 @@ class Queue:
 
 
 def hold(delay_s: float, jitter_s: float) -> int:
-    """Hold packets back until standard input ends; return how many."""
+    """Delay packets until standard input ends; return their number."""
     queue = Queue()
     waiting: list[tuple[float, int]] = []
     held = 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faults of disks: no power, no room, syncs that fail or take long."""
+"""Disk faults: power cuts, full disks, failing and slow syncs."""
 
 import signal
 import subprocess
@@ -13,13 +13,13 @@ from tests.faults.disks import Lost
 from tests.faults.striker import Proof, Striker, names
 
 STOPPED_S = 6.0
-"""How long a node may take to notice that its disk fails."""
+"""How long a node may take to stop after its disk fails."""
 FATAL = 70
-"""The exit code of a node that found itself broken and stopped."""
+"""The exit code of a node that stopped because it is broken."""
 
 
 class DiskStrikes(Striker):
-    """Every fault of a disk."""
+    """All disk faults."""
 
     def power_one(self) -> Proof:
         return self._power([self._chance.choice(self._site.nodes)])
@@ -32,10 +32,9 @@ class DiskStrikes(Striker):
 
     def _power(self, nodes: Sequence[LocalNode]) -> Proof:
         """
-        Cut the power of nodes: they stand still, the disks forget, they are gone.
+        Cut the power of nodes: pause them, drop unsynced data, kill them.
 
-        Their disks are slow first, so that what is written and not yet synced is
-        there to be lost.
+        Their syncs are slowed down first, so that there is unsynced data to lose.
         """
         disks = [self._site.disks[node.node_id] for node in nodes]
         with ExitStack() as slow:
@@ -96,7 +95,7 @@ class DiskStrikes(Striker):
 
     @contextmanager
     def _inject(self, node: LocalNode, what: str) -> Iterator[Callable[[], int]]:
-        """Do *what* to every sync of a node; yields how often that happened so far."""
+        """Apply *what* to every sync of a node; yield a counter of these syncs."""
         log = node.directory / "strace.log"
         log.write_text("")
         tracer = subprocess.Popen(
@@ -119,7 +118,7 @@ class DiskStrikes(Striker):
             tracer.wait(timeout=10)
 
     def _until_stopped(self, node: LocalNode) -> float | None:
-        """Return after how many seconds a node has ended by itself; None: it has not."""
+        """Return after how many seconds a node stopped by itself, or None."""
         begin = time.monotonic()
         while time.monotonic() < begin + STOPPED_S:
             if not node.running:
@@ -137,7 +136,7 @@ class DiskStrikes(Striker):
     ) -> Proof:
         self.down.add(node.node_id)
         if stopped_s is None:
-            return Proof(bit=False, words=f"{node.node_id}: {words}, and it went on")
+            return Proof(bit=False, words=f"{node.node_id}: {words}, and it continued")
         code = node.exit_code
         self._last(0.5, 1)
         return Proof(

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-A file system of its own for every node, whose power can be cut.
+A separate file system for every node, whose power can be cut.
 
-It lies in a file, mounted by a loop device. Shutting it down (the ioctl that ext4
-and XFS have for tests) forgets all that was not synced, as a power cut does; the
-next mount finds what had reached the disk.
+It is a file, mounted through a loop device. Shutting it down (with the ioctl that ext4
+and XFS have for tests) drops all unsynced data, as a power cut does. The next mount
+finds what had reached the disk.
 """
 
 import os
@@ -16,7 +16,7 @@ from tests.faults.network import run
 
 FILESYSTEMS = ("ext4", "xfs")
 SIZE = "1G"
-"""Sparse. XFS has none below 300 MB, and logs grow while there is no compaction."""
+"""Sparse. XFS needs at least 300 MB, and logs grow until they are compacted."""
 
 _MAKE = {
     "ext4": ("mkfs.ext4", "-q", "-F", "-m", "0"),
@@ -28,20 +28,20 @@ _BLOCK = 4096
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """What a power cut took: bytes that the node had written and the disk had not."""
+    """Bytes lost in a power cut: written by the node, but not on disk."""
 
     journal: int
     store: int
-    """Of SQLite's database and its write-ahead log, which are not synced at once."""
+    """Bytes of SQLite's database and write-ahead log, which are not synced at once."""
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """All lost bytes."""
         return self.journal + self.store
 
 
 class Disk:
-    """The file system under one node's data."""
+    """The file system of one node's data folder."""
 
     def __init__(
         self, image: Path, mountpoint: Path, filesystem: str, size: str = SIZE
@@ -53,7 +53,7 @@ class Disk:
         self._before: dict[str, bytes] = {}
 
     def make(self) -> None:
-        """Make and mount it, empty."""
+        """Create and mount an empty file system."""
         self.image.unlink(missing_ok=True)
         run("truncate", "-s", self._size, str(self.image))
         run(*_MAKE[self.filesystem], str(self.image))
@@ -63,20 +63,20 @@ class Disk:
             (self.mountpoint / "lost+found").rmdir()
 
     def mount(self) -> None:
-        """Mount it; a journaling file system repairs itself by that."""
+        """Mount the file system, which replays its journal."""
         run("mount", "-o", "loop", str(self.image), str(self.mountpoint))
 
     def unmount(self) -> None:
-        """Unmount it; nothing may use it any more."""
+        """Unmount the file system; no process may use it."""
         run("umount", str(self.mountpoint))
 
     def cut_power(self) -> None:
-        """Lose everything that is not on disk. The node must stand still or be dead."""
+        """Drop all unsynced data. The node must be paused or dead."""
         self._before = self._contents()
         run("xfs_io", "-x", "-c", "shutdown", str(self.mountpoint))
 
     def restore_power(self) -> Lost:
-        """Mount it again; return what is gone. The node must be dead."""
+        """Mount it again; return the lost bytes. The node must be dead."""
         self.unmount()
         self.mount()
         after = self._contents()
@@ -95,10 +95,10 @@ class Disk:
         }
 
     def fill(self) -> None:
-        """Leave no byte free."""
+        """Fill the file system to the last byte."""
         with self.ballast.open("wb", buffering=0) as file:
             size = 1 << 30
-            while size >= _BLOCK:  # Taken without being written.
+            while size >= _BLOCK:  # Reserves blocks without writing them.
                 end = os.fstat(file.fileno()).st_size
                 try:
                     os.posix_fallocate(file.fileno(), end, size)
@@ -113,17 +113,17 @@ class Disk:
                     size //= 2
 
     def free(self) -> None:
-        """Give the space back."""
+        """Free the space again."""
         self.ballast.unlink(missing_ok=True)
 
     @property
     def ballast(self) -> Path:
-        """What fills it."""
+        """The file that fills the file system."""
         return self.mountpoint / _BALLAST
 
 
 def _missing(before: bytes, after: bytes) -> int:
-    """Return how many bytes of *before* are not in their places in *after*."""
+    """Return how many bytes of *before* are missing in *after* at the same offset."""
     common = before[: len(after)]
     if after.startswith(common):
         return len(before) - len(common)
@@ -136,7 +136,7 @@ def _missing(before: bytes, after: bytes) -> int:
 
 
 def remove_leftovers(directory: Path) -> None:
-    """Unmount what a campaign that crashed has left below *directory*, and remove it."""
+    """Unmount and remove everything that a crashed campaign left in *directory*."""
     mounted = [
         line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()
     ]

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The clients of a campaign: one of each node, and one of all; every answer recorded.
+The clients of a campaign: one per node, and one that knows all nodes.
 
-What a client is told is put into the history as it was told: an error that means
-"nothing was applied" is written as that, and the checker holds the cluster to it.
+Each answer is recorded with its exact meaning: an error that means "nothing was
+applied" is recorded as that, and the checker verifies it.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 PIN = "4711"
 ANY = "any"
-"""In place of a node: the client that knows all of them and goes from one to the next."""
+"""In place of a node id: the client that knows all nodes and tries one after another."""
 WITHIN = timedelta(seconds=2.5)
 WITHIN_ANY = timedelta(seconds=6)
 PATIENCE = timedelta(seconds=30)
@@ -69,12 +69,12 @@ class Code:
     """One code, alone in its set."""
 
     name: str
-    """In the history; never the code itself."""
+    """The name in the history, never the code itself."""
     holder: Holder
     passcode: str
     generated: GeneratedTokencodes
     set_id: str = ""
-    """Known once its issue was acknowledged."""
+    """Known once the issue was acknowledged."""
 
 
 def new_request() -> str:
@@ -83,7 +83,7 @@ def new_request() -> str:
 
 
 class Doors:
-    """Clients of every node. Use it as an async context."""
+    """Clients of every node, as an async context manager."""
 
     def __init__(
         self, cluster: LocalCluster, history: History, chance: random.Random
@@ -98,7 +98,7 @@ class Doors:
         self.names = [node.node_id for node in cluster.nodes]
         self.holders: list[Holder] = []
         self.errors: Counter[str] = Counter()
-        """Whatever was not answered, by reason."""
+        """The number of calls without an answer, by reason."""
 
     async def __aenter__(self) -> Self:
         nodes = self._cluster.nodes
@@ -142,10 +142,10 @@ class Doors:
 
     async def new_holder(self, *, within: timedelta = PATIENCE) -> Holder:
         """
-        Set up a fresh user with a token, every second one with a PIN.
+        Create a user with a token; every second user gets a PIN.
 
         Raises:
-            SparecodeError: It did not work; leave that user alone.
+            SparecodeError: It failed; do not use this user.
         """
         number = next(self._numbers)
         name, serial = f"user-{number:05}", f"serial-{number:05}"
@@ -169,7 +169,7 @@ class Doors:
         Draw a code, which changes nothing.
 
         Raises:
-            SparecodeError: No node could.
+            SparecodeError: No node answered.
         """
         generated = await self.admin.generate_tokencodes(
             holder.serial, count=1, within=WITHIN_ANY
@@ -186,7 +186,7 @@ class Doors:
     # --- Operations ----------------------------------------------------------
 
     async def issue(self, code: Code, request_id: str, node: str) -> Operation:
-        """Make a drawn code live; that revokes the holder's code before (I8)."""
+        """Make a drawn code live, which revokes the holder's previous code (I8)."""
         operation = self._begin(Kind.ISSUE, code, request_id, node)
         position = code.holder.codes.index(code)
         before = None
@@ -211,7 +211,7 @@ class Doors:
     def _record_revocation(
         self, revoke: Operation, issue: Operation, saved: SavedTokencodes | None
     ) -> None:
-        """Write what an issue has said of the code before it."""
+        """Record what an issue shows about the previous code."""
         if saved is not None:
             result = Result.REVOKED if saved.voided_codes else Result.NOT_LIVE
             self._history.answer(revoke, result, saved.commit.index)
@@ -237,7 +237,7 @@ class Doors:
         return operation
 
     async def revoke(self, code: Code, request_id: str, node: str) -> Operation:
-        """Turn the emergency access of a code's token off."""
+        """Turn off the emergency access of a code's token."""
         operation = self._begin(Kind.REVOKE, code, request_id, node)
 
         async def disable() -> tuple[Result, int, None]:
@@ -255,7 +255,7 @@ class Doors:
         return operation
 
     async def read(self, code: Code, node: str) -> Operation:
-        """Read what became of a code, after a read barrier."""
+        """Read the state of a code after a read barrier."""
         operation = self._begin(Kind.READ, code, "", node)
 
         async def get() -> tuple[Result, int, None]:
@@ -268,7 +268,7 @@ class Doors:
         return operation
 
     async def read_all_at(self, holder: Holder, node: str) -> dict[str, Operation]:
-        """Read what one node alone holds of a holder's codes, whatever it lacks."""
+        """Read a holder's codes from one node's own state, even if it lags."""
         operations = [self._begin(Kind.READ, code, "", node) for code in holder.codes]
         access = await self._admins[node].get_emergency_access(
             holder.serial, stale_ok=True, within=PATIENCE
@@ -283,7 +283,7 @@ class Doors:
     async def _record(
         self, operation: Operation, ask: Callable[[], Awaitable[tuple[Result, int, T]]]
     ) -> T | None:
-        """Ask, and write what was answered, or what the error means."""
+        """Make a call, and record its answer or the meaning of its error."""
         try:
             result, index, value = await ask()
         except (OutcomeUnknown, NodeFailed) as error:
@@ -293,7 +293,7 @@ class Doors:
             operation.unserved = isinstance(error, (Unavailable, Overloaded))
             self._history.not_done(operation, error.reason)
         except asyncio.CancelledError:
-            self._history.unknown(operation, "given up")
+            self._history.unknown(operation, "canceled")
             raise
         else:
             self._history.answer(operation, result, index)
@@ -302,7 +302,7 @@ class Doors:
         return None
 
     async def digests(self) -> dict[str, tuple[int, str]]:
-        """Return the applied index and digest of every member that was reached."""
+        """Return the applied index and digest of every reachable member."""
         status = await self.admin.get_status(digest=True, within=PATIENCE)
         return {
             member.node_id: (member.applied_index, member.digest)
@@ -311,12 +311,12 @@ class Doors:
         }
 
     def any_node(self, *, but: str = "") -> str:
-        """Return a node at random, another one than *but*."""
+        """Return a random node other than *but*."""
         return self._chance.choice([name for name in self.names if name != but])
 
 
 def state_of(code: Code, access: EmergencyAccess) -> Result:
-    """Return what *access* says of a code; one of unknown issue is what is left over."""
+    """Return the state of a code; a code of unknown issue is the one unknown set."""
     known = {each.set_id for each in code.holder.codes if each.set_id}
     for each in access.sets:
         if each.set_id == code.set_id or (not code.set_id and each.set_id not in known):

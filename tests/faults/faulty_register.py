@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Histories of a register of codes that is correct, or has one fault on purpose.
+Histories of a register of codes that is correct, or has one deliberate fault.
 
-Clients call at random, their calls overlap, some answers get lost; each call takes
-effect at one moment between its invocation and its answer. Seeded.
+Clients make random, overlapping calls, and some answers are lost. Each call takes
+effect at one moment between its invocation and its answer. Everything is seeded.
 """
 
 import enum
@@ -15,11 +15,11 @@ from tests.faults.checker import ABSENT, LIVE, Phase, State, step
 from tests.faults.history import Kind, Operation, Outcome, Result
 
 NEWEST = 60
-"""Clients try the newest codes only."""
+"""Clients use the newest codes only."""
 
 
 class Fault(enum.StrEnum):
-    """What the register does wrong, now and then."""
+    """The fault of the register, which it acts on sometimes."""
 
     DOUBLE_SPEND = "accepts a spent code once more"
     LOST_ISSUE = "acknowledges an issue and forgets it"
@@ -27,13 +27,13 @@ class Fault(enum.StrEnum):
     STALE_READ = "reads the state before the last change"
     STALE_REFUSAL = "refuses a live code"
     LOST_SPEND = "acknowledges a spend and forgets it"
-    APPLIED_AFTER_ALL = "says that nothing was applied, and applies"
-    RETRY_FORGOTTEN = "refuses the same request that it has accepted"
+    APPLIED_AFTER_ALL = "reports that nothing was applied, and applies"
+    RETRY_FORGOTTEN = "refuses a request that it has accepted before"
 
 
 @dataclass
 class Planted:
-    """A history, and how often its fault was acted on."""
+    """A history, and how often the register acted on its fault."""
 
     codes: dict[str, list[Operation]]
     struck: int
@@ -48,7 +48,7 @@ class _Register:
     struck: int = 0
 
     def apply(self, operation: Operation) -> Result:
-        """Return the answer, which may be wrong in the way of the fault."""
+        """Return the answer, which the fault may make wrong."""
         code = operation.code
         state = self.states.get(code, ABSENT)
         result, following = step(state, operation)
@@ -93,7 +93,7 @@ def history(
     clients: int = 16,
     lost: float = 0.05,
 ) -> Planted:
-    """Return a random history of so many operations; *lost*: the part without answer."""
+    """Return a random history of *operations* operations; a part *lost* has no answer."""
     chance = random.Random(seed)
     register = _Register(chance, fault)
     moments: list[tuple[int, int, int, int]] = []
@@ -123,7 +123,7 @@ def history(
 def _ask(
     chance: random.Random, codes: dict[str, list[Operation]], number: int, begin: int
 ) -> Operation:
-    """Return a new operation: an issue, or one on one of the newest codes."""
+    """Return a new operation: an issue, or another kind on one of the newest codes."""
     choice = chance.random()
     if choice < 0.2 or not codes:
         return Operation(Kind.ISSUE, f"code-{number}", "", "n1", begin)

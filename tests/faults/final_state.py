@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether every node holds, in the end, what was acknowledged for ever."""
+"""Compare the final state of every node with what was acknowledged."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -11,27 +11,27 @@ SHOWS = {
     (Kind.CONSUME, Result.ACCEPTED): {Result.SPENT},
     (Kind.REVOKE, Result.REVOKED): {Result.DEAD},
 }
-"""What a node may hold of a code after something was acknowledged for ever."""
+"""The states that a code may have on a node after an acknowledged operation."""
 
 
 def lost(
     acknowledged: Iterable[Operation], reads: Iterable[Operation]
 ) -> tuple[str, ...]:
     """
-    Say which code is not on which node as clients were *acknowledged*.
+    Return each code and node that contradicts an *acknowledged* operation.
 
-    *reads* are of each node alone. What was not acknowledged and is there all the
-    same is the checker's business: it is given the reads too.
+    Each of *reads* is from one node alone. Changes that are there without being
+    acknowledged are for the checker, which also gets the reads.
     """
-    promised = defaultdict(list)
+    allowed = defaultdict(list)
     for operation in acknowledged:
         if operation.result is None:
             continue
         shown = SHOWS.get((operation.kind, operation.result))
         if shown is not None:
-            promised[operation.code].append(shown)
+            allowed[operation.code].append(shown)
     return tuple(
         f"{read.code} at {read.node}: {read.result}"
         for read in reads
-        if any(read.result not in shown for shown in promised[read.code])
+        if any(read.result not in shown for shown in allowed[read.code])
     )

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The acknowledged-but-lost scenario: a change is acknowledged that no quorum has.
+The acknowledged-but-lost scenario: a change that no quorum has is acknowledged.
 
-The primary is cut off from the others, and is asked for ten changes that moment.
-Meanwhile the others elect a primary of their own and fill the same places of the
-log. Then the network heals. PySyncObj as it comes answers SUCCESS for all ten, and
-none is there. Here nothing may be acknowledged that is not on every node.
+The primary is cut off, and ten changes are sent to it at that moment. Meanwhile the
+others elect another primary and fill the same indexes of the log. Then the network
+heals. Stock PySyncObj answers SUCCESS for all ten, and none is there. Here every
+acknowledged change must be on every node.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ FILLERS = 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ghosts:
-    """What came of one run."""
+    """The result of one run."""
 
     primary: str
     cut_s: float
@@ -33,7 +33,7 @@ class Ghosts:
     unknown: int
     not_done: int
     elsewhere: int
-    """Changes that the others acknowledged meanwhile."""
+    """Changes that the other nodes acknowledged meanwhile."""
     false_acknowledgements: int
 
 
@@ -91,7 +91,7 @@ async def run(
     runs: int,
     say: Callable[[str], None],
 ) -> list[Ghosts]:
-    """Run the scenario so many times."""
+    """Run the scenario *runs* times."""
     results = []
     for number in range(1, runs + 1):
         ghosts = await one(site, doors, chance)
@@ -107,7 +107,7 @@ async def run(
 
 
 async def until_equal(doors: Doors, *, within_s: float = 60) -> str:
-    """Return the digest once every member has the same, at the same index."""
+    """Return the digest once every member has the same one at the same index."""
     async with asyncio.timeout(within_s):
         while True:
             digests = await doors.digests()

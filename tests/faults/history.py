@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What clients asked and what they were told, on one monotonic clock.
+The operations of clients and their answers, on one monotonic clock.
 
 An invocation is written before the request is sent, its outcome after the answer
-has come. An outcome that nobody knows stays open for ever: such an operation may
-take effect at any time after its invocation, or never.
+has come. An unknown outcome stays open forever: such an operation may take effect
+at any time after its invocation, or never.
 """
 
 import enum
@@ -17,27 +17,27 @@ from pathlib import Path
 
 
 class Kind(enum.StrEnum):
-    """What was asked about one code."""
+    """The kind of an operation on one code."""
 
     ISSUE = "issue"
     CONSUME = "consume"
-    """One try to authenticate with it."""
+    """One attempt to authenticate with the code."""
     REVOKE = "revoke"
-    """Emergency access turned off, or another set issued in its place."""
+    """Emergency access turned off, or replaced by another set."""
     READ = "read"
 
 
 class Result(enum.StrEnum):
-    """What was answered."""
+    """The answer to an operation."""
 
     ISSUED = "issued"
     ACCEPTED = "accepted"
     REFUSED = "refused"
     REVOKED = "revoked"
     NOT_LIVE = "not live"
-    """Of a revocation: there was nothing to revoke."""
+    """Of a revocation: there was no live code."""
     ABSENT = "absent"
-    """Here and below: what a read saw."""
+    """This and the following are results of a read."""
     LIVE = "live"
     SPENT = "spent"
     DEAD = "dead"
@@ -47,10 +47,10 @@ class Outcome(enum.StrEnum):
     """How an operation ended."""
 
     OPEN = "open"
-    """Not yet, or nobody knows how: it may take effect at any later time."""
+    """Not yet, or unknown: it may take effect at any later time."""
     ANSWERED = "answered"
     NOT_DONE = "not done"
-    """The caller was told that nothing was applied, and we hold the cluster to it."""
+    """The caller was told that nothing was applied, and the checker enforces that."""
 
 
 @dataclass(slots=True)
@@ -60,22 +60,22 @@ class Operation:
     kind: Kind
     code: str
     request_id: str
-    """Of a consume and a revocation: the same one is the same request."""
+    """Of a consume or revoke: operations with the same id are one request."""
     node: str
     invoked_ns: int
     returned_ns: int | None = None
     outcome: Outcome = Outcome.OPEN
     result: Result | None = None
     words: str = ""
-    """Why it was not answered."""
+    """The reason of a missing answer."""
     index: int = 0
-    """The log index that the answer named: of the change, or of the state read."""
+    """The log index in the answer: of the change, or of the state that was read."""
     unserved: bool = False
-    """No node could do it, or say that it had, for as long as the client tried."""
+    """Whether no node served the call for as long as the client tried."""
 
 
 class History:
-    """Records operations, in memory and (if given a file) as lines of JSON."""
+    """Records operations in memory, and in a file as lines of JSON if there is one."""
 
     def __init__(
         self,
@@ -88,14 +88,14 @@ class History:
         self._file = None if file is None else file.open("w")
 
     def invoke(self, kind: Kind, code: str, *, request_id: str, node: str) -> Operation:
-        """Write that an operation is about to be sent."""
+        """Record that an operation is about to be sent."""
         operation = Operation(kind, code, request_id, node, self._now_ns())
         self.operations.append(operation)
         self._write(operation)
         return operation
 
     def answer(self, operation: Operation, result: Result, index: int = 0) -> None:
-        """Write the answer."""
+        """Record the answer."""
         operation.index = index
         operation.returned_ns = self._now_ns()
         operation.outcome = Outcome.ANSWERED
@@ -103,14 +103,14 @@ class History:
         self._write(operation)
 
     def not_done(self, operation: Operation, words: str) -> None:
-        """Write that the caller was told that nothing was applied."""
+        """Record that the caller was told that nothing was applied."""
         operation.returned_ns = self._now_ns()
         operation.outcome = Outcome.NOT_DONE
         operation.words = words
         self._write(operation)
 
     def unknown(self, operation: Operation, words: str) -> None:
-        """Write that the caller does not know; the operation stays open."""
+        """Record that the outcome is unknown; the operation stays open."""
         operation.words = words or "unknown"
         self._write(operation)
 
@@ -123,10 +123,10 @@ class History:
 
     def first_success(self, after_ns: int, but: str) -> float | None:
         """
-        Return after how many seconds others than the node *but* had done something new.
+        Return the seconds from *after_ns* to the first change on a node other than *but*.
 
-        Only changes count that were asked for later than *after_ns*: what comes
-        back sooner may have been decided before. Another thread may ask.
+        Only changes invoked after *after_ns* count: earlier ones may have been decided
+        before. Any thread may call this.
         """
         found = None
         for operation in reversed(self.operations[:]):

@@ -3,7 +3,7 @@
 Strikes the cluster with one fault after the other, and lets it recover by itself.
 
 After each fault everything is whole again: cuts healed, space freed, dead nodes
-started. Then all nodes must serve, without help; one that does not is a finding.
+started. Then all nodes must serve without help. A node that does not is a failure.
 """
 
 import random
@@ -22,7 +22,7 @@ from tests.faults.strikes import Strikes
 CALM_S = 1.5
 """Between the end of one fault and the next."""
 NO_QUORUM = frozenset({"kill_majority", "kill_all", "power_all"})
-"""Faults that leave no quorum: nobody can be served while they last."""
+"""Faults that leave no quorum: the cluster cannot serve while they last."""
 
 FAULTS = (
     "kill_replica",
@@ -54,21 +54,21 @@ FAULTS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Strike:
-    """One fault that was struck."""
+    """One fault that happened."""
 
     fault: str
     begin_ns: int
     end_ns: int
-    """All whole again, dead nodes being started."""
+    """Everything is whole again, and dead nodes are starting."""
     ready_ns: int
     """Every node serves."""
     proof: Proof
     failure: str
-    """What went wrong that must not: a node that does not come back."""
+    """A problem that must not happen: a node that does not come back."""
 
 
 class Nemesis:
-    """Runs in a thread of its own, beside the clients."""
+    """Runs in its own thread, in parallel with the clients."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class Nemesis:
     def campaign(
         self, faults: Sequence[str], *, seconds: float, say: Callable[[str], None]
     ) -> None:
-        """Strike with these faults, each once before one comes again."""
+        """Strike with these faults at random; each comes once before any repeats."""
         deadline = time.monotonic() + seconds
         for fault in self._shuffled(faults):
             if self._over or time.monotonic() > deadline:
@@ -107,7 +107,7 @@ class Nemesis:
     def cycles(
         self, faults: Sequence[str], *, count: int, say: Callable[[str], None]
     ) -> None:
-        """Strike so many times with these faults in turn."""
+        """Strike *count* times with these faults in turn."""
         for number in range(count):
             if self._over:
                 return
@@ -116,7 +116,7 @@ class Nemesis:
                 return
 
     def end(self) -> None:
-        """Begin nothing new; what has struck comes to its end."""
+        """Start no new fault; the current one finishes."""
         self._over = True
 
     def _shuffled(self, faults: Sequence[str]) -> Iterator[str]:
@@ -158,7 +158,7 @@ class Nemesis:
     # --- Looking at the cluster ----------------------------------------------
 
     def _statuses(self) -> Iterator[ClusterStatus]:
-        """Yield what each node says that says anything, for a while."""
+        """Yield the cluster status of each node that answers, for a while."""
         cluster = self._site.cluster
         for _ in range(40):
             for node in cluster.nodes:
@@ -172,21 +172,21 @@ class Nemesis:
             time.sleep(0.1)
 
     def _primary(self) -> LocalNode:
-        """Return the node that leads; any, if none is known for long."""
+        """Return the primary; any node, if no primary is known for long."""
         for status in self._statuses():
             if status.primary and status.quorum:
                 return self._site.cluster.node(status.primary)
         return self._chance.choice(self._site.nodes)
 
     def _newest_applied(self) -> int:
-        """Return the highest index that any node has applied."""
+        """Return the highest applied index of all nodes."""
         for status in self._statuses():
             if status.primary and status.quorum:
                 return max(member.applied_index for member in status.members)
         return 0
 
     def _offset_of(self, node_id: str) -> float:
-        """Return how far a node's clock is off, as another node sees it."""
+        """Return the clock offset of a node as another node sees it."""
         for status in self._statuses():
             for member in status.members:
                 if (
@@ -200,7 +200,7 @@ class Nemesis:
 
 def _describe(strike: Strike) -> str:
     took_s = (strike.ready_ns - strike.end_ns) / 1e9
-    bit = "" if strike.proof.bit else "DID NOT BITE: "
+    bit = "" if strike.proof.bit else "NO EFFECT: "
     words = (
         f"{strike.fault:18}  {bit}{strike.proof.words}; all serve {took_s:.1f} s later"
     )

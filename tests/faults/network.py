@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-A network of its own for every node, and a bridge between them that can be cut.
+A separate network for every node, and a bridge between them that can be cut.
 
-Each node, the bridge and the clients live in network namespaces of their own, so
-nothing here touches the network of this machine. Cuts are made at the bridge, by
-direction, and the bridge counts what it drops: that is the proof that they bit.
+Each node, the bridge and the clients have their own network namespace, so the network
+of this machine is not affected. Cuts are made at the bridge, per direction. The
+bridge counts dropped packets, which proves that a cut had an effect.
 """
 
 import ctypes
@@ -25,15 +25,15 @@ CLIENTS_ADDRESS = "10.199.0.100"
 _NAMESPACES = Path("/run/netns")
 _CLONE_NEWNET = 0x4000_0000
 _DELAYED = "10.199.0.0/27"
-"""The nodes, without the clients."""
+"""The addresses of the nodes, without the clients."""
 
 
 class ToolError(Exception):
-    """A tool failed; the message says which, and what it said."""
+    """A tool failed; the message has its command and output."""
 
 
 def run(*command: str) -> str:
-    """Run a tool to its end; return what it printed."""
+    """Run a tool; return its output."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ToolError(f"{' '.join(command)}: {done.stderr or done.stdout}")
@@ -41,24 +41,24 @@ def run(*command: str) -> str:
 
 
 def inside(place: str) -> tuple[str, ...]:
-    """Return what to put before a command to run it in the network of *place*."""
+    """Return the prefix of a command that runs in the network of *place*."""
     return ("nsenter", f"--net={_NAMESPACES / (PREFIX + place)}", "--")
 
 
 def address_of(node: int) -> str:
-    """Return the address of the node of that number, from 1."""
+    """Return the address of a node by its number, from 1."""
     return f"10.199.0.{node}"
 
 
 class Network:
-    """The namespaces of one campaign. Nodes are called by their ids."""
+    """The namespaces of one campaign, named by node ids."""
 
     def __init__(self, nodes: Sequence[str]) -> None:
         self._nodes = tuple(nodes)
         self._queues: list[subprocess.Popen[str]] = []
 
     def up(self) -> None:
-        """Make everything anew, and put this process among the clients."""
+        """Create all namespaces, and move this process to the clients."""
         self.down()
         run("ip", "netns", "add", BRIDGE)
         run("ip", "-n", BRIDGE, "link", "add", "br0", "type", "bridge")
@@ -81,10 +81,10 @@ class Network:
             run("ip", "-n", name, "link", "set", device, "up")
 
     def down(self) -> None:
-        """Remove what is there, also of a campaign that crashed, with its processes."""
+        """Remove all namespaces and their processes, even of a crashed campaign."""
         for namespace in _namespaces():
             for pid in run("ip", "netns", "pids", namespace).split():
-                # Whatever runs in a namespace of ours was started by a campaign.
+                # Every process in these namespaces was started by a campaign.
                 if int(pid) != os.getpid():
                     with suppress(ProcessLookupError):
                         os.kill(int(pid), signal.SIGKILL)
@@ -93,19 +93,19 @@ class Network:
     # --- Cuts ----------------------------------------------------------------
 
     def cut(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Drop everything that goes from the first to the second of each pair."""
+        """Drop all packets from the first to the second of each pair."""
         self._rules(
             f"iifname to-{source} oifname to-{target} counter drop"
             for source, target in pairs
         )
 
     def isolate(self, node: str) -> None:
-        """Cut a node off from the others, in both directions; clients reach it."""
+        """Cut a node off from the others in both directions; clients still reach it."""
         others = [each for each in self._nodes if each != node]
         self.cut(pair for other in others for pair in ((node, other), (other, node)))
 
     def lose(self, percent: int) -> None:
-        """Drop so many of a hundred packets, between all nodes and clients."""
+        """Drop *percent* of all packets, between nodes and clients too."""
         self._rules([f"numgen random mod 100 < {percent} counter drop"])
 
     def _rules(self, rules: Iterable[str]) -> None:
@@ -117,7 +117,7 @@ class Network:
         self._nft(*lines)
 
     def heal(self) -> int:
-        """Let everything pass again; return how many packets were dropped."""
+        """Remove all cuts; return the number of dropped packets."""
         try:
             listed = run(
                 *("nsenter", f"--net={_NAMESPACES / BRIDGE}", "--"),
@@ -140,7 +140,7 @@ class Network:
     # --- Delay ---------------------------------------------------------------
 
     def delay(self, delay_ms: int, jitter_ms: int) -> None:
-        """Hold back what nodes send to each other, by this and a random part of that."""
+        """Delay packets between nodes by *delay_ms* plus a random part of *jitter_ms*."""
         for node in self._nodes:
             self._queue_rule(node, "-I")
             self._queues.append(
@@ -156,11 +156,13 @@ class Network:
             )
 
     def hurry(self) -> int:
-        """End the delay; return how many packets it has held back."""
+        """End the delay; return the number of delayed packets."""
         held = 0
         for node, queue in zip(self._nodes, self._queues, strict=False):
             self._queue_rule(node, "-D")
-            output, _ = queue.communicate(timeout=10)  # The end of its input ends it.
+            output, _ = queue.communicate(
+                timeout=10
+            )  # Closes its input, which ends it.
             held += int(output or 0)
         self._queues = []
         return held
@@ -179,7 +181,7 @@ def _namespaces() -> list[str]:
 
 
 def _enter(namespace: str) -> None:
-    """Move this process there. Before its threads start: they come from this one."""
+    """Move this process to a namespace, before its threads start: they inherit it."""
     libc = ctypes.CDLL(None, use_errno=True)
     file: IO[bytes]
     with (_NAMESPACES / namespace).open("rb") as file:

@@ -20,11 +20,11 @@ KEPT = (
     *("load", "strikes", "ghosts", "success_after_kill_s", "final_reads"),
     *("final_digest", "double_spends", "not_linearizable", "acknowledged_and_lost"),
 )
-"""Of the figures of a run."""
+"""The figures of a run that the page keeps."""
 
 
 def record(plan: Plan, figures: Mapping[str, Any], why: Sequence[str]) -> Path:
-    """Put a run on the page, in the place of the last one of its kind."""
+    """Put a run on the page, in place of the previous run of its kind."""
     numbers = {
         **now_and_here(),
         "title": plan.title,
@@ -37,11 +37,11 @@ def record(plan: Plan, figures: Mapping[str, Any], why: Sequence[str]) -> Path:
 
 
 HEAD = f"""\
-# What faults on real processes have shown
+# Results of faults on real processes
 
 Written by `make faults` (from 10 minutes on) and `make faults-series`; do not edit.
-What is struck, and what is checked: [replication/DESIGN.md]({DESIGN}).
-The load is the machine's over five minutes, before and after: whatever else ran there.
+[replication/DESIGN.md]({DESIGN}) describes the faults and the checks.
+Load is the load average of the machine over five minutes, before and after the run.
 """
 
 
@@ -50,7 +50,7 @@ def page(results: Mapping[str, Any]) -> str:
     runs = [results[name] for name in (CAMPAIGN, *SERIES) if name in results]
     lines = [
         HEAD,
-        row("", "again with", "commit", "faults", "operations", "anomalies", "verdict"),
+        row("run", "command", "commit", "faults", "operations", "anomalies", "verdict"),
         row("---", "---", "---", "---:", "---:", "---:", "---"),
         *(_summary(each) for each in runs),
     ]
@@ -103,7 +103,7 @@ def _numbers(run: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"**{len(run['not_linearizable'])}**",
         ),
         (
-            "**acknowledged and lost, on any node**",
+            "**acknowledged changes lost on any node**",
             f"**{len(run['acknowledged_and_lost'])}**",
         ),
     ]
@@ -111,9 +111,9 @@ def _numbers(run: Mapping[str, Any]) -> list[tuple[str, str]]:
         numbers += _ghosts(run["ghosts"])
     if after := run["success_after_kill_s"]:
         numbers += [
-            ("the primary killed", f"{len(after)} times"),
+            ("kills of the primary", f"{len(after)}"),
             (
-                "next success at the survivors: median, maximum",
+                "next success on the survivors: median, maximum",
                 f"{statistics.median(after):.2f} s, {max(after):.2f} s",
             ),
         ]
@@ -130,10 +130,10 @@ def _numbers(run: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("operations", f"{run['operations']:,} ({kinds})"),
         ("codes, users", f"{run['codes']:,}, {run['users']:,}"),
         ("answered", f"{run['answered']:,} ({run['definite_part']:.1%})"),
-        ("told that nothing was done", f"{run['not_done']:,}"),
+        ("errors: nothing was done", f"{run['not_done']:,}"),
         ("unknown", f"{run['unknown']:,}"),
         (
-            "successes a second while a quorum existed",
+            "successes per second while a quorum existed",
             f"{run['successes_per_s_with_quorum']:,}",
         ),
         ("longest time without a success", f"{longest} s ({during})"),
@@ -141,10 +141,10 @@ def _numbers(run: Mapping[str, Any]) -> list[tuple[str, str]]:
             "the same while a quorum existed",
             f"{run['longest_without_success_with_quorum_s']} s",
         ),
-        ("nodes started again", f"{run['restarts']:,}"),
+        ("node restarts", f"{run['restarts']:,}"),
         ("logs compacted", f"{run['compactions']:,}"),
         ("snapshots installed", f"{run['snapshots_installed']:,}"),
-        ("reads of the final state, of every code on every node", _final(run)),
+        ("reads of the final state (every code on every node)", _final(run)),
     ]
 
 
@@ -153,13 +153,13 @@ def _ghosts(ghosts: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
         return sum(each[name] for each in ghosts)
 
     return [
-        ("a primary cut off and asked for 10 changes", f"{len(ghosts)} times"),
+        ("cut-off primaries, each with 10 changes", f"{len(ghosts)}"),
         (
-            "of these acknowledged, unknown, not done",
+            "these changes: acknowledged, unknown, not done",
             f"{total('acknowledged')}, {total('unknown')}, {total('not_done')}",
         ),
         (
-            "**acknowledged and not on every node**",
+            "**acknowledged, but not on every node**",
             f"**{total('false_acknowledgements')}**",
         ),
     ]
@@ -172,7 +172,7 @@ def _final(run: Mapping[str, Any]) -> str:
 
 def _strikes(strikes: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = [
-        row("fault", "times", "bit", "slowest return", "one proof of them"),
+        row("fault", "times", "with effect", "slowest recovery", "example"),
         row("---", "---:", "---:", "---:", "---"),
     ]
     for fault in sorted({each["fault"] for each in strikes}):

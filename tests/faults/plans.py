@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one run of `make faults` does: the campaign, or a series of one kind of fault."""
+"""The plans of `make faults`: the campaign, and a series for each kind of fault."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,33 +11,33 @@ POWER = ("power_one", "power_primary", "power_all")
 CAMPAIGN = "campaign"
 GHOSTS = 10
 RECORDED_MINUTES = 10.0
-"""A shorter campaign does not take the place of a longer one on the page."""
+"""Shorter campaigns do not go to the results page."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What is done to the nodes, and on what disks they lie."""
+    """The faults of a run, and the file systems of the nodes."""
 
     name: str
     title: str
     faults: Sequence[str]
     times: int = 0
-    """Of all of them together, in turn; 0: at random for *minutes*."""
+    """Number of faults, taken in turn. 0: random faults for *minutes*."""
     minutes: float = 0
     ghosts: int = 0
-    """Runs of the acknowledged-but-lost scenario, before anything else."""
+    """Runs of the acknowledged-but-lost scenario, before the faults."""
     filesystems: Sequence[str] = FILESYSTEMS
     recorded: bool = False
-    """It is long enough for the results page."""
+    """Whether the run is long enough for the results page."""
 
     @property
     def planned(self) -> Sequence[str]:
-        """Faults that are to be struck once at least."""
+        """Faults that must happen at least once."""
         return self.faults[: self.times or None]
 
     @property
     def command(self) -> str:
-        """How it is run again."""
+        """The command that repeats the run."""
         if self.name == CAMPAIGN:
             return f"make faults MINUTES={self.minutes:g}"
         return f"make faults SERIES={self.name}"
@@ -62,19 +62,19 @@ SERIES = {
         ),
         Plan(
             name="failover",
-            title="The primary killed",
+            title="Kills of the primary",
             faults=("kill_primary",),
             times=20,
         ),
         Plan(
             name="rolling-restart",
-            title="One node after the other stopped and started, as for an upgrade",
+            title="Rolling restarts, as for an upgrade",
             faults=("rolling_restart",),
             times=10,
         ),
         Plan(
             name="ghosts",
-            title="A cut-off primary is asked for changes",
+            title="Changes at a cut-off primary",
             faults=(),
             ghosts=GHOSTS,
         ),
@@ -87,7 +87,7 @@ def campaign(minutes: float, faults: Sequence[str], ghosts: int) -> Plan:
     whole = minutes >= RECORDED_MINUTES and set(faults) == set(FAULTS)
     return Plan(
         name=CAMPAIGN,
-        title="Everything at random",
+        title="Random faults of every kind",
         faults=faults,
         minutes=minutes,
         ghosts=ghosts,

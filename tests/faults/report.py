@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a campaign has shown: figures, faults with their proof, and the verdict."""
+"""The report of a campaign: figures, faults with their proof, and the verdict."""
 
 import dataclasses
 import json
@@ -26,52 +26,52 @@ ROLLING_RESTART = "rolling_restart"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """From when to when the clients worked."""
+    """The time during which the clients worked."""
 
     begin_ns: int
     end_ns: int
 
     @property
     def seconds(self) -> float:
-        """Its length."""
+        """The length of the span."""
         return (self.end_ns - self.begin_ns) / SECOND_NS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Final:
-    """The state of every node after the end."""
+    """The state of every node after the run."""
 
     nodes: int
     reads: int
-    """Of every code on every node, that is."""
+    """Reads of every code on every node."""
     digest: str
-    """Of all nodes; empty: they are not equal."""
+    """The digest of all nodes; empty if they differ."""
     lost: tuple[str, ...]
-    """What was acknowledged and is not there: code, node, what is there instead."""
+    """Acknowledged changes that are missing: code, node, and the state found instead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Campaign:
-    """Everything that was seen."""
+    """All observations of a campaign."""
 
     span: Span
     operations: Sequence[Operation]
     verdict: Verdict
     final: Final
     planned: Sequence[str]
-    """Faults that were to be struck, each once at least."""
+    """Faults that must happen at least once."""
     strikes: Sequence[Strike]
     ghosts: Sequence[Ghosts]
     errors: Mapping[str, int]
     users: int
     restarts: int
     bugs: int
-    """Calls that failed by a bug, by the nodes' own logs."""
+    """Calls that failed because of a bug, by the nodes' own logs."""
     compactions: int
     installed: int
-    """Snapshots, by nodes that lacked what the others' logs had no more."""
+    """Snapshots installed by nodes whose missing entries had left the others' logs."""
     load: tuple[float, ...]
-    """Of the machine, over five minutes: before and after."""
+    """The load average of the machine over five minutes, before and after."""
 
 
 def figures(campaign: Campaign) -> dict[str, Any]:
@@ -149,7 +149,7 @@ def figures(campaign: Campaign) -> dict[str, Any]:
 
 
 def failures(campaign: Campaign, numbers: Mapping[str, Any]) -> list[str]:
-    """Return why the campaign has failed; nothing: it has not."""
+    """Return the reasons why the campaign failed; empty if it passed."""
     return [
         *_broken(campaign),
         *_noticed(numbers),
@@ -159,7 +159,7 @@ def failures(campaign: Campaign, numbers: Mapping[str, Any]) -> list[str]:
 
 
 def _broken(campaign: Campaign) -> list[str]:
-    """Return which promises were broken."""
+    """Return the broken promises."""
     why = []
     if campaign.verdict.double_spends:
         why.append(f"{len(campaign.verdict.double_spends)} double spends")
@@ -171,7 +171,7 @@ def _broken(campaign: Campaign) -> list[str]:
     if campaign.final.lost:
         why.append(f"{len(campaign.final.lost)} acknowledged facts lost")
     if not campaign.final.digest:
-        why.append("the nodes' states are not equal")
+        why.append("the states of the nodes differ")
     all_reads = campaign.final.nodes * campaign.verdict.codes
     if not campaign.final.reads == all_reads > 0:
         why.append(f"{campaign.final.reads} of {all_reads} final states were read")
@@ -181,57 +181,59 @@ def _broken(campaign: Campaign) -> list[str]:
         f"{each.fault}: {each.failure}" for each in campaign.strikes if each.failure
     ]
     if campaign.bugs:
-        why.append(f"{campaign.bugs} calls failed by a bug, see the nodes' logs")
+        why.append(
+            f"{campaign.bugs} calls failed because of a bug: see the nodes' logs"
+        )
     return why
 
 
 def _noticed(numbers: Mapping[str, Any]) -> list[str]:
-    """Return who has noticed that nodes were restarted in good order."""
+    """Return how clients noticed rolling restarts, which they must not."""
     restarts = [each for each in numbers["strikes"] if each["fault"] == ROLLING_RESTART]
     unserved = sum(each["unserved"] for each in restarts)
     if unserved:
-        return [f"{unserved} calls failed beyond retries in a rolling restart"]
+        return [f"{unserved} calls failed after all retries in a rolling restart"]
     if restarts and not any(each["asked"] for each in restarts):
-        return ["nobody asked all nodes in a rolling restart"]
+        return ["no client with all nodes made a call in a rolling restart"]
     return []
 
 
 def _unconvincing(ghosts: Sequence[Ghosts]) -> list[str]:
-    """Return what was not shown by cutting primaries off."""
+    """Return why the cut-off primaries prove too little."""
     why = []
     if any(not each.dropped for each in ghosts):
         why.append("a primary was not cut off: no packets dropped")
     if ghosts and not any(each.unknown and each.elsewhere for each in ghosts):
-        why.append("no change was under way at a primary while others led")
+        why.append("no change was in progress on a cut-off primary while others led")
     return why
 
 
 def _too_little(campaign: Campaign, numbers: Mapping[str, Any]) -> list[str]:
-    """Return what was not shown, or not enough of it to tell."""
+    """Return why the campaign proves too little."""
     struck = {each.fault for each in campaign.strikes}
     bit = {each.fault for each in campaign.strikes if each.proof.bit}
-    why = [f"{fault} never bit" for fault in sorted(struck - bit)]
+    why = [f"{fault} never had an effect" for fault in sorted(struck - bit)]
     missed = sorted({*campaign.planned} - struck)
     if missed and not any(each.failure for each in campaign.strikes):
         why.append(f"too short for {', '.join(missed)}")
     if not campaign.compactions:
         why.append("no log was compacted")
     if numbers["successes_per_s_with_quorum"] < SUCCESSES_PER_S_MIN:
-        why.append(f"fewer than {SUCCESSES_PER_S_MIN} successes a second")
+        why.append(f"fewer than {SUCCESSES_PER_S_MIN} successes per second")
     if numbers["definite_part"] < DEFINITE_MIN:
-        why.append(f"less than {DEFINITE_MIN:.0%} of the answers definite")
+        why.append(f"less than {DEFINITE_MIN:.0%} of the operations were answered")
     return why
 
 
 def text(numbers: Mapping[str, Any], why: Sequence[str]) -> str:
-    """Return the report for people."""
+    """Return the report as text."""
     lines = [
         f"{numbers['operations']} operations in {numbers['seconds']:.0f} s on "
         f"{numbers['codes']} codes of {numbers['users']} users: "
         + ", ".join(f"{count} {kind}" for kind, count in numbers["kinds"].items()),
         (
             f"answered {numbers['answered']} ({numbers['definite_part']:.1%}), "
-            f"told that nothing was done {numbers['not_done']}, "
+            f"not done {numbers['not_done']}, "
             f"unknown {numbers['unknown']}"
         ),
         ", ".join(f"{count} {result}" for result, count in numbers["results"].items()),
@@ -255,18 +257,18 @@ def text(numbers: Mapping[str, Any], why: Sequence[str]) -> str:
     if numbers["strikes"]:
         lines += [
             "",
-            "fault               times  bit  fewest successes/s  slowest return s",
+            "fault               times  effect  fewest successes/s  slowest recovery s",
         ]
     for fault in sorted({each["fault"] for each in numbers["strikes"]}):
         strikes = [each for each in numbers["strikes"] if each["fault"] == fault]
         lines.append(
-            f"{fault:18}  {len(strikes):5}  {sum(each['bit'] for each in strikes):3}"
+            f"{fault:18}  {len(strikes):5}  {sum(each['bit'] for each in strikes):6}"
             f"  {min(each['successes_per_s'] for each in strikes):18.1f}"
-            f"  {max(each['return_s'] for each in strikes):16.1f}"
+            f"  {max(each['return_s'] for each in strikes):18.1f}"
         )
     if after := numbers["success_after_kill_s"]:
         lines.append(
-            f"\nprimary killed {len(after)} times, next success at the survivors: "
+            f"\nprimary killed {len(after)} times, next success on the survivors: "
             f"median {statistics.median(after):.2f} s, maximum {max(after):.2f} s"
         )
     if numbers["ghosts"]:
@@ -287,7 +289,7 @@ def text(numbers: Mapping[str, Any], why: Sequence[str]) -> str:
 
 
 def rolling_restarts(numbers: Mapping[str, Any]) -> str:
-    """Say how many noticed them, of those who asked all nodes; empty: none was."""
+    """Return the calls of clients with all nodes, and how many failed; empty if no restart."""
     restarts = [each for each in numbers["strikes"] if each["fault"] == ROLLING_RESTART]
     if not restarts:
         return ""
@@ -295,7 +297,7 @@ def rolling_restarts(numbers: Mapping[str, Any]) -> str:
     unserved = sum(each["unserved"] for each in restarts)
     return (
         f"{len(restarts)}; of {asked:,} calls by clients that know all nodes,"
-        f" {unserved:,} failed beyond retries"
+        f" {unserved:,} failed after all retries"
     )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Three real nodes, each with a network, a disk and a clock of its own."""
+"""Three real nodes, each with its own network, disk and clock."""
 
 import os
 import re
@@ -18,9 +18,9 @@ from tests.faults.network import Network, address_of, inside
 
 NODES = 3
 SHORT_LOG = {"log_entries_max": 600, "log_entries_kept": 100}
-"""So that logs are compacted all the time, and who was away for long gets a snapshot."""
+"""Logs are compacted all the time, so a node that was away for long needs a snapshot."""
 READY_S = 60.0
-"""How long a node may take until it serves again; it gets no help."""
+"""How long a node may take until it serves again without help."""
 
 TOOLS = {
     "iptables": "iptables",
@@ -41,17 +41,17 @@ def check_machine() -> None:
     """Raise `SiteError` unless this machine has what a campaign needs."""
     if os.geteuid():
         raise SiteError(
-            "make faults needs root: for network namespaces, mounts and strace"
+            "make faults needs root for network namespaces, mounts and strace"
         )
     missing = {package for tool, package in TOOLS.items() if not shutil.which(tool)}
     if missing:
         raise SiteError(
-            f"not installed: {', '.join(sorted(missing))} (make system-packages)"
+            f"not installed: {', '.join(sorted(missing))}; run `make system-packages`"
         )
 
 
 class Site:
-    """The cluster of one campaign and the world around it."""
+    """The cluster of one campaign, with its networks, disks and clocks."""
 
     def __init__(
         self, directory: Path, filesystems: Sequence[str] = FILESYSTEMS
@@ -69,18 +69,18 @@ class Site:
             for number, name in enumerate(names)
         }
         self.starts = 0
-        """How often a node was started again."""
+        """The number of restarts."""
         self._cluster: LocalCluster | None = None
 
     @property
     def cluster(self) -> LocalCluster:
-        """The nodes, once they are there."""
+        """The cluster, once it is set up."""
         assert self._cluster is not None
         return self._cluster
 
     @property
     def nodes(self) -> list[LocalNode]:
-        """The nodes."""
+        """The nodes of the cluster."""
         return self.cluster.nodes
 
     def __enter__(self) -> Self:
@@ -124,18 +124,18 @@ class Site:
     # --- Processes -----------------------------------------------------------
 
     def start(self, node: LocalNode) -> None:
-        """Start a node again, if it does not run."""
+        """Start a node again if it is not running."""
         if not node.running:
-            node.kill()  # Forgets the process that has ended.
+            node.kill()  # Drops the ended process.
             node.start()
             self.starts += 1
 
     def ready(self, *nodes: LocalNode) -> None:
         """
-        Return when these nodes (none given: all) serve.
+        Return when these nodes, or all nodes, serve.
 
         Raises:
-            LocalClusterError: One does not, in time; with its last words.
+            LocalClusterError: A node was not ready in time; with the end of its log.
         """
         self.cluster.wait_ready(*nodes, timeout_s=READY_S)
 
@@ -144,35 +144,35 @@ class Site:
         assert node.pid is not None
         os.kill(node.pid, number)
 
-    # --- What the nodes say
+    # --- Logs of the nodes
 
     def bugs(self) -> int:
-        """Return how many calls the nodes' logs say have failed by a bug."""
+        """Return the number of calls that failed because of a bug, by the nodes' logs."""
         return sum(
             node.log.read_text(errors="replace").count("call failed by a bug")
             for node in self.nodes
         )
 
     def count(self, event: str) -> int:
-        """Return how often all nodes together have named an event."""
+        """Return how often an event is in the logs of all nodes."""
         return sum(
             len(re.findall(rf" {event}\b", node.log.read_text(errors="replace")))
             for node in self.nodes
         )
 
     def values(self, node: LocalNode, event: str, field: str) -> list[int]:
-        """Return the values of a field of an event, as a node's log has them."""
+        """Return the values of a field of an event in a node's log."""
         text = node.log.read_text(errors="replace")
         return [
             int(value) for value in re.findall(rf" {event}\b.* {field}=(\d+)", text)
         ]
 
     def count_values(self, event: str, field: str) -> int:
-        """Return how often all nodes together have told an event."""
+        """Return how often an event with this field is in the logs of all nodes."""
         return sum(len(self.values(node, event, field)) for node in self.nodes)
 
     # --- The clock -----------------------------------------------------------
 
     def set_clock(self, node: LocalNode, offset_s: int) -> None:
-        """Set the clock of a node, at once and while it runs."""
+        """Shift the clock of a running node, at once."""
         self._clocks[node.node_id].set(offset_s)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every fault has: a site to strike, dice, and a proof that it bit."""
+"""The base of all faults: a site, random choices, and a proof of the effect."""
 
 import random
 import time
@@ -12,23 +12,23 @@ from local_cluster.cluster import LocalNode
 from tests.faults.site import Site
 
 FirstSuccess: TypeAlias = Callable[[int, str], float | None]
-"""Seconds from a moment to the first answer of others than a node to a later call."""
+"""Seconds from a moment to the first answer to a later call by any other node."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """Whether a fault has bitten, and how one knows."""
+    """Whether a fault had an effect, and how that shows."""
 
     bit: bool
     words: str
     success_s: float | None = None
-    """After the primary was killed: until the survivors have answered a new call."""
+    """After a kill of the primary: seconds until the survivors answered a new call."""
     failure: str = ""
-    """What went wrong meanwhile that must not."""
+    """A problem that the fault must not cause."""
 
 
 class Striker:
-    """What faults of every kind need."""
+    """The base class of faults of every kind."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Striker:
         self._newest_applied = newest_applied
         self._first_success = first_success
         self.down: set[str] = set()
-        """The nodes that the last fault took down; any other must still run."""
+        """The nodes that the latest fault took down; all others must still run."""
 
     def _replicas(self) -> list[LocalNode]:
         primary = self._primary()

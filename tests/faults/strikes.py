@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The faults: what each does to the nodes, and how one sees that it bit.
+The faults: each acts on the nodes, and returns a proof that it had an effect.
 
-Each strikes, lasts, and ends with everything whole again but the nodes that it
-took down, which the nemesis then starts. It returns its proof.
+A fault lasts for a while and then ends. Everything is whole again, except the
+nodes that it took down, which the nemesis starts.
 """
 
 import signal
@@ -18,22 +18,22 @@ from tests.faults.striker import Proof, names
 
 JUMPS_S = (86_400, 3600, 240, 60, 5, -5, -60, -3600, -86_400)
 """
-All of them more than a primary that stamps may be off (T5).
+All are larger than the offset with which a primary may stamp (T5).
 
-If it stamped all the same, then an hour ahead would have request ids forgotten, and
-what was accepted could not be told again (Q3).
+If it stamped anyway, a clock an hour ahead would expire request ids, and a retry of
+an accepted request would not get the same answer (Q3).
 """
 
 
 SUCCESS_S = 15.0
-"""How long the survivors may take until one answers: longer, and the fault is over."""
+"""How long the survivors may take until one answers; after that the fault has failed."""
 COMPACTED_S = 45.0
-"""How long two nodes may take to compact their logs, at the worst load."""
+"""How long two nodes may take to compact their logs under the heaviest load."""
 INSTALLED_S = 20.0
 
 
 class Strikes(DiskStrikes):
-    """Every fault there is, on one site."""
+    """All faults of one site."""
 
     # --- Processes -----------------------------------------------------------
 
@@ -41,7 +41,7 @@ class Strikes(DiskStrikes):
         return self._kill([self._replica()])
 
     def kill_primary(self) -> Proof:
-        """Kill it, and see how long the survivors take to answer a new call."""
+        """Kill the primary, and measure how long the survivors take to answer a new call."""
         primary = self._primary()
         begin_ns = time.monotonic_ns()
         proof = self._kill([primary])
@@ -91,10 +91,10 @@ class Strikes(DiskStrikes):
 
     def rolling_restart(self) -> Proof:
         """
-        Have every node stop and start again, one after the other, as for an upgrade.
+        Stop and start every node, one after the other, as for an upgrade.
 
-        Whoever leads hands over before it goes, so nobody may notice who asks all
-        nodes: `report` counts those who did.
+        A primary hands over before it stops, so clients that know all nodes must not
+        notice: `report` counts their failed calls.
         """
         nodes = [*self._site.nodes]
         self._chance.shuffle(nodes)
@@ -127,7 +127,7 @@ class Strikes(DiskStrikes):
         return self._isolate(self._primary())
 
     def halves(self) -> Proof:
-        """Cut off a replica: with three nodes, one half is one node."""
+        """Cut off a replica: of three nodes, the smaller half is one node."""
         return self._isolate(self._replica())
 
     def _isolate(self, node: LocalNode) -> Proof:
@@ -135,17 +135,17 @@ class Strikes(DiskStrikes):
         return self._cut(f"{node.node_id} isolated", 2, 6)
 
     def bridge(self) -> Proof:
-        """Let only one node see both others."""
+        """Cut two nodes off from each other; the third reaches both."""
         one, other = self._chance.sample([n.node_id for n in self._site.nodes], 2)
         self._site.network.cut([(one, other), (other, one)])
         return self._cut(f"{one} and {other} cut off from each other", 2, 6)
 
     def blackhole(self) -> Proof:
         """
-        Cut a node off until the others have dropped what it lacks of the log.
+        Cut a node off until the others have dropped the entries that it lacks.
 
-        What heals it then is a snapshot. (PySyncObj as it comes acknowledges here
-        what no other node has.)
+        It then needs a snapshot. (Stock PySyncObj acknowledges changes here that no
+        other node has.)
         """
         node = self._chance.choice(self._site.nodes)
         others = [each for each in self._site.nodes if each is not node]
@@ -171,7 +171,7 @@ class Strikes(DiskStrikes):
         return Proof(dropped > 0, f"{words}; snapshot of {installed} installed")
 
     def _until_installed(self, node: LocalNode, lacks: int) -> int:
-        """Return of which entry, beyond that one, a node has installed a snapshot."""
+        """Return the entry of the snapshot that a node installs beyond *lacks*, or 0."""
         until = time.monotonic() + INSTALLED_S
         while time.monotonic() < until:
             found = self._site.values(node, "snapshot_installed", "index")
@@ -181,14 +181,14 @@ class Strikes(DiskStrikes):
         return 0
 
     def one_way_out(self) -> Proof:
-        """Let the primary hear, and not be heard."""
+        """Drop everything that the primary sends to the other nodes."""
         primary = self._primary().node_id
         others = [n.node_id for n in self._replicas()]
         self._site.network.cut((primary, other) for other in others)
         return self._cut(f"{primary} not heard", 2, 5)
 
     def one_way_in(self) -> Proof:
-        """Let the primary be heard, and hear nothing."""
+        """Drop everything that the other nodes send to the primary."""
         primary = self._primary().node_id
         others = [n.node_id for n in self._replicas()]
         self._site.network.cut((other, primary) for other in others)
@@ -243,7 +243,7 @@ class Strikes(DiskStrikes):
 
 
 def _process(node: LocalNode) -> tuple[str, int]:
-    """Return the state of a node's process, and the CPU time that it has used."""
+    """Return the state and the CPU time of a node's process."""
     stat = Path(f"/proc/{node.pid}/stat").read_text()
     fields = stat.rpartition(")")[2].split()
     return fields[0], int(fields[11]) + int(fields[12])

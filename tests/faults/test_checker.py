@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The judge of `make faults` is judged: it agrees with trying every order there is."""
+"""The checker of `make faults` agrees with brute force over all orders."""
 
 import itertools
 import random
@@ -46,7 +46,7 @@ def tiny_history(chance: random.Random) -> list[Operation]:
 
 
 def explained_by(order: tuple[Operation, ...]) -> bool:
-    """Say whether *order* respects real time and gives every answer."""
+    """Return whether *order* respects real time and gives every answer."""
     for earlier, later in itertools.combinations(order, 2):
         ended = later.outcome is Outcome.ANSWERED and later.returned_ns
         if ended and ended < earlier.invoked_ns:
@@ -60,7 +60,7 @@ def explained_by(order: tuple[Operation, ...]) -> bool:
 
 
 def by_brute_force(operations: list[Operation]) -> bool:
-    """Try every order of what was answered and of any part of what is unknown."""
+    """Try every order of the answered operations and any part of the unknown ones."""
     answered = [each for each in operations if each.outcome is Outcome.ANSWERED]
     unknown = [each for each in operations if each.outcome is Outcome.OPEN]
     return any(
@@ -72,7 +72,7 @@ def by_brute_force(operations: list[Operation]) -> bool:
 
 
 def test_search_agrees_with_brute_force() -> None:
-    """Twenty thousand random tiny histories, against all orders of each."""
+    """Twenty thousand random tiny histories, compared with all orders of each."""
     chance = random.Random(20_261_125)
     verdicts = []
     for _ in range(TINY):
@@ -80,7 +80,7 @@ def test_search_agrees_with_brute_force() -> None:
         verdict = linearizable(operations)
         assert verdict == by_brute_force(operations), operations
         verdicts.append(verdict)
-    # Both verdicts are well represented, or the comparison would say little.
+    # Both verdicts must be frequent, or the comparison would prove little.
     assert TINY // 10 < sum(verdicts) < TINY - TINY // 10
 
 
@@ -94,10 +94,10 @@ def test_correct_histories_are_not_flagged(lost: float) -> None:
 @pytest.mark.parametrize("fault", Fault)
 def test_planted_faults_are_found(fault: Fault) -> None:
     """
-    Most histories in which the register has acted on its fault are found wrong.
+    Most histories in which the register acted on its fault are found wrong.
 
-    Not all are: an answer that is late may have been right at some moment while
-    it was under way, and then the history has nothing wrong in it.
+    Some are not: a late answer may have been right at some moment of the call, and
+    then the history is correct.
     """
     struck = found = 0
     for seed in range(SEEDS):
@@ -121,7 +121,7 @@ def test_double_spends_are_counted_without_a_model() -> None:
 
 
 class Record:
-    """A history written as a story: each line an operation with its answer."""
+    """Builds a history by hand: each line is an operation with its answer."""
 
     def __init__(self) -> None:
         self._now_ns = 0
@@ -152,7 +152,7 @@ def test_an_unknown_spend_may_take_effect_much_later() -> None:
     assert record.possible
 
 
-def test_what_was_not_done_must_not_show() -> None:
+def test_an_operation_answered_as_not_done_must_have_no_effect() -> None:
     record = Record()
     record.answered(Kind.ISSUE, Result.ISSUED)
     record.history.not_done(record.begin(Kind.CONSUME, "one"), "no quorum")
@@ -160,7 +160,7 @@ def test_what_was_not_done_must_not_show() -> None:
     assert not record.possible
 
 
-def test_a_revocation_says_whether_there_was_something_to_revoke() -> None:
+def test_a_revocation_reports_whether_there_was_a_live_code() -> None:
     record = Record()
     record.answered(Kind.ISSUE, Result.ISSUED)
     record.answered(Kind.CONSUME, Result.ACCEPTED, "one")
@@ -190,7 +190,7 @@ STORIES: dict[str, tuple[list[Step], list[Step]]] = {
         [ISSUED, consume(Result.ACCEPTED, "a"), consume(Result.ACCEPTED, "b")],
         [ISSUED, consume(Result.ACCEPTED, "a"), consume(Result.ACCEPTED, "a")],
     ),
-    "an unknown try has spent a code, and another is accepted": (
+    "an unknown attempt has spent a code, and another is accepted": (
         [
             *(ISSUED, consume(Outcome.OPEN, "a"), consume(Result.ACCEPTED, "b")),
             consume(Result.ACCEPTED, "a"),
@@ -200,7 +200,7 @@ STORIES: dict[str, tuple[list[Step], list[Step]]] = {
             consume(Result.REFUSED, "a"),
         ],
     ),
-    "an unknown try was seen to have spent a code, and a retry is refused": (
+    "an unknown attempt has spent a code by a read, and a retry is refused": (
         [
             *(ISSUED, consume(Outcome.OPEN, "a"), read(Result.SPENT)),
             consume(Result.REFUSED, "a"),
@@ -210,11 +210,11 @@ STORIES: dict[str, tuple[list[Step], list[Step]]] = {
             consume(Result.ACCEPTED, "a"),
         ],
     ),
-    "an unknown try was seen to have spent a code, and it is live again": (
+    "an unknown attempt has spent a code by a read, and it is live again": (
         [ISSUED, consume(Outcome.OPEN, "a"), read(Result.SPENT), read(Result.LIVE)],
         [ISSUED, consume(Outcome.OPEN, "a"), read(Result.LIVE), read(Result.SPENT)],
     ),
-    "a retry of what was accepted is refused": (
+    "a retry of an accepted request is refused": (
         [ISSUED, consume(Result.ACCEPTED, "a"), consume(Result.REFUSED, "a")],
         [ISSUED, consume(Result.ACCEPTED, "a"), consume(Result.REFUSED, "b")],
     ),
@@ -230,7 +230,7 @@ STORIES: dict[str, tuple[list[Step], list[Step]]] = {
         [ISSUED, revoke(Result.REVOKED, "r"), read(Result.LIVE)],
         [ISSUED, revoke(Outcome.OPEN, "r"), read(Result.LIVE)],
     ),
-    "a code is accepted that was revoked": (
+    "a revoked code is accepted": (
         [ISSUED, revoke(Result.REVOKED, "r"), consume(Result.ACCEPTED, "a")],
         [ISSUED, revoke(Outcome.OPEN, "r"), consume(Result.ACCEPTED, "a")],
     ),
@@ -238,11 +238,11 @@ STORIES: dict[str, tuple[list[Step], list[Step]]] = {
         [consume(Result.ACCEPTED, "a"), ISSUED],
         [consume(Result.REFUSED, "a"), ISSUED],
     ),
-    "a live code is refused, as one would be whose user is locked out": (
+    "a live code is refused, as for a locked user": (
         [ISSUED, consume(Result.REFUSED, "a")],
         [ISSUED, consume(Outcome.NOT_DONE, "a"), consume(Result.ACCEPTED, "a")],
     ),
-    "a live code is said not to be there to revoke": (
+    "a revocation reports no live code although there is one": (
         [ISSUED, revoke(Result.NOT_LIVE, "r")],
         [ISSUED, consume(Outcome.OPEN, "a"), revoke(Result.NOT_LIVE, "r")],
     ),
@@ -250,11 +250,11 @@ STORIES: dict[str, tuple[list[Step], list[Step]]] = {
         [ISSUED, revoke(Result.REVOKED, "r"), revoke(Result.REVOKED, "s")],
         [ISSUED, revoke(Result.REVOKED, "r"), revoke(Result.REVOKED, "r")],
     ),
-    "what was told as not done has spent a code": (
+    "an attempt answered as not done has spent a code": (
         [ISSUED, consume(Outcome.NOT_DONE, "a"), consume(Result.REFUSED, "b")],
         [ISSUED, consume(Outcome.NOT_DONE, "a"), consume(Result.ACCEPTED, "b")],
     ),
-    "what was told as not done has revoked a code": (
+    "a revocation answered as not done has revoked a code": (
         [ISSUED, revoke(Outcome.NOT_DONE, "r"), read(Result.DEAD)],
         [ISSUED, revoke(Outcome.NOT_DONE, "r"), read(Result.LIVE)],
     ),
@@ -263,11 +263,11 @@ STORIES: dict[str, tuple[list[Step], list[Step]]] = {
         [ISSUED, read(Result.LIVE), consume(Result.ACCEPTED, "a"), read(Result.SPENT)],
     ),
 }
-"""What is wrong -> a history that has it, and the next one to it that has not."""
+"""Anomaly -> a history with it, and the closest history without it."""
 
 
 def record_of(story: list[Step]) -> Record:
-    """Tell a story: each step is over before the next begins, but for the unknown."""
+    """Return a history: each step ends before the next begins, except unknown ones."""
     record = Record()
     for kind, answer, request_id in story:
         if isinstance(answer, Result):
@@ -280,17 +280,17 @@ def record_of(story: list[Step]) -> Record:
 
 
 @pytest.mark.parametrize("wrong", STORIES)
-def test_every_kind_of_anomaly_is_one_and_what_is_next_to_it_is_none(
+def test_every_anomaly_is_found_and_its_closest_correct_history_passes(
     wrong: str,
 ) -> None:
-    """(A3, Q2) Written by hand, so that nobody has to trust the register's faults."""
+    """(A3, Q2) Written by hand, independent of the faulty register."""
     bad, good = STORIES[wrong]
     assert not record_of(bad).possible
     assert record_of(good).possible
 
 
-def test_what_overlaps_may_have_come_in_either_order() -> None:
-    """A try and a revocation at the same time: one of them has won, not both."""
+def test_overlapping_operations_may_have_either_order() -> None:
+    """An attempt and a revocation at the same time: exactly one of them wins."""
     for accepted, revoked, possible in (
         (Result.ACCEPTED, Result.NOT_LIVE, True),
         (Result.REFUSED, Result.REVOKED, True),
@@ -305,8 +305,8 @@ def test_what_overlaps_may_have_come_in_either_order() -> None:
         assert record.possible is possible
 
 
-def test_what_was_acknowledged_is_looked_for_on_every_node() -> None:
-    """What is lost at one node only is lost."""
+def test_acknowledged_changes_must_be_on_every_node() -> None:
+    """A change missing on one node is lost."""
     record = record_of([ISSUED, consume(Result.ACCEPTED, "a")]).history.operations
     reads = [
         Operation(Kind.READ, "code", "", node, 9, 10, Outcome.ANSWERED, result)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long the survivors of a kill were silent, as the clients saw it."""
+"""The outage after a kill, as the clients see it."""
 
 import itertools
 
@@ -8,8 +8,8 @@ from tests.faults.history import History, Kind, Result
 SECOND_NS = 1_000_000_000
 
 
-def test_only_a_change_that_was_asked_for_later_at_another_node_counts():
-    """What comes back sooner may have been decided before the primary died."""
+def test_only_later_changes_on_other_nodes_count():
+    """Earlier calls may have been decided before the primary died."""
     ticks = itertools.count(step=SECOND_NS)
     history = History(now_ns=lambda: next(ticks))
     before = history.invoke(Kind.CONSUME, "a", request_id="1", node="n2")  # At 0 s.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The results page: what was run, what came of it, and nothing that is not so."""
+"""The results page shows each kind of run with its results."""
 
 import json
 from dataclasses import replace
@@ -22,14 +22,14 @@ KILLED = replace(
 
 @pytest.fixture
 def kept(tmp_path, monkeypatch):
-    """Keep what is recorded in a folder of its own."""
+    """Keep recorded results in a temporary folder."""
     monkeypatch.setattr(page, "PAGE", tmp_path / "docs" / "results" / "faults.md")
     monkeypatch.setattr(page, "ROOT", tmp_path)
     return tmp_path / "docs" / "results" / "faults.md"
 
 
-def test_each_kind_of_run_takes_the_place_of_its_last(kept):
-    """A series does not remove the campaign, nor a good run the word of a bad one."""
+def test_each_run_replaces_the_previous_run_of_its_kind(kept):
+    """A series does not replace the campaign, and a good run replaces a failed one."""
     series = plans.SERIES["failover"]
     numbers = {"seed": 1, **figures(replace(GOOD, strikes=[KILLED, KILLED]))}
     page.record(series, numbers, ["kill_primary: n1 was not ready"])
@@ -43,7 +43,7 @@ def test_each_kind_of_run_takes_the_place_of_its_last(kept):
     assert "seed 3" in text
     assert "`make faults MINUTES=10`" in text
     assert "`make faults SERIES=failover`" in text
-    assert "| next success at the survivors: median, maximum | 0.75 s, 0.75 s |" in text
+    assert "| next success on the survivors: median, maximum | 0.75 s, 0.75 s |" in text
     assert "| kill primary | 2 | 2 | 3.0 s | n1 gone |" in text
 
 
@@ -59,13 +59,13 @@ def test_every_anomaly_is_counted(kept):
 
 
 @pytest.mark.parametrize("module", [page, simulation])
-def test_the_page_in_the_tree_is_what_its_numbers_are(module):
-    """Nobody has written into it by hand, nor changed how it is written and left it so."""
+def test_the_page_in_the_tree_matches_its_numbers(module):
+    """The page was not edited by hand, and was rewritten when its generator changed."""
     numbers = json.loads(module.PAGE.with_suffix(".json").read_text())
     assert module.PAGE.read_text() == module.page(numbers)
 
 
-def test_a_run_that_is_short_or_partial_is_not_recorded():
+def test_short_or_partial_runs_are_not_recorded():
     assert plans.campaign(10, FAULTS, ghosts=1).recorded
     assert not plans.campaign(9, FAULTS, ghosts=1).recorded
     assert not plans.campaign(10, FAULTS[1:], ghosts=1).recorded

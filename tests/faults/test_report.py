@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When `make faults` fails: a broken promise, or too little shown to tell."""
+"""`make faults` fails for a broken promise, or if it proves too little."""
 
 from dataclasses import replace
 
@@ -44,7 +44,7 @@ GHOSTS = Ghosts(
 
 
 def reads(*, seconds: range, per_s: int, outcome: Outcome) -> list[Operation]:
-    """Return so many reads in each of these seconds."""
+    """Return *per_s* reads in each of these seconds."""
     return [
         Operation(
             Kind.READ,
@@ -102,7 +102,7 @@ ASKED = Operation(
 
 
 def restarted(*asked: Operation) -> Campaign:
-    """Return a campaign with a rolling restart, in which clients asked all nodes."""
+    """Return a campaign with a rolling restart and these calls of clients with all nodes."""
     return replace(
         GOOD,
         strikes=[STRIKE, RESTART],
@@ -115,7 +115,7 @@ def why(campaign: Campaign) -> list[str]:
 
 
 def test_a_good_campaign_passes() -> None:
-    """Nobody can be served without a quorum: that time does not count."""
+    """Time without a quorum does not count."""
     numbers = figures(GOOD)
     assert not failures(GOOD, numbers)
     assert numbers["successes_per_s_with_quorum"] == 12
@@ -145,7 +145,7 @@ def test_a_good_campaign_passes() -> None:
         ),
         (
             replace(GOOD, final=replace(GOOD.final, digest="")),
-            "the nodes' states are not equal",
+            "the states of the nodes differ",
         ),
         (
             replace(GOOD, final=replace(GOOD.final, reads=2_015)),
@@ -159,7 +159,7 @@ def test_a_good_campaign_passes() -> None:
             replace(GOOD, ghosts=[
                 replace(GHOSTS, unknown=0), replace(GHOSTS, elsewhere=0)
             ]),
-            "no change was under way at a primary while others led",
+            "no change was in progress on a cut-off primary while others led",
         ),
         (
             replace(GOOD, planned=("kill_all", "full_disk", "delay")),
@@ -167,9 +167,12 @@ def test_a_good_campaign_passes() -> None:
         ),
         (
             restarted(ASKED, replace(ASKED, outcome=Outcome.OPEN, unserved=True)),
-            "1 calls failed beyond retries in a rolling restart",
+            "1 calls failed after all retries in a rolling restart",
         ),
-        (restarted(), "nobody asked all nodes in a rolling restart"),
+        (
+            restarted(),
+            "no client with all nodes made a call in a rolling restart",
+        ),
         (
             replace(GOOD, ghosts=[replace(GHOSTS, false_acknowledgements=10)]),
             "10 false acknowledgements",
@@ -180,22 +183,22 @@ def test_a_good_campaign_passes() -> None:
         ),
         (
             replace(GOOD, strikes=[replace(STRIKE, proof=Proof(bit=False, words=""))]),
-            "kill_all never bit",
+            "kill_all never had an effect",
         ),
         (replace(GOOD, compactions=0), "no log was compacted"),
-        (replace(GOOD, bugs=2), "2 calls failed by a bug, see the nodes' logs"),
+        (replace(GOOD, bugs=2), "2 calls failed because of a bug: see the nodes' logs"),
         (
             replace(GOOD, operations=reads(
                 seconds=range(60), per_s=9, outcome=Outcome.ANSWERED
             )),
-            "fewer than 10 successes a second",
+            "fewer than 10 successes per second",
         ),
         (
             replace(GOOD, operations=[
                 *GOOD.operations,
                 *reads(seconds=range(60), per_s=100, outcome=Outcome.NOT_DONE),
             ]),
-            "less than 30% of the answers definite",
+            "less than 30% of the operations were answered",
         ),
     ],
 )  # fmt: skip
@@ -203,8 +206,8 @@ def test_a_campaign_fails_for_each_reason(campaign: Campaign, words: str) -> Non
     assert why(campaign) == [words]
 
 
-def test_a_campaign_without_anything_has_failed() -> None:
-    """Nothing asked, nothing struck, nothing read: and no word of success."""
+def test_an_empty_campaign_fails() -> None:
+    """Without operations, faults and reads there is nothing to pass."""
     nothing = replace(
         GOOD,
         operations=[],
@@ -218,23 +221,23 @@ def test_a_campaign_without_anything_has_failed() -> None:
         "0 of 0 final states were read",
         "too short for kill_all",
         "no log was compacted",
-        "fewer than 10 successes a second",
-        "less than 30% of the answers definite",
+        "fewer than 10 successes per second",
+        "less than 30% of the operations were answered",
     ]
 
 
-def test_who_asks_one_node_may_notice_that_it_is_restarted() -> None:
-    """Only those count who could have asked another one, and they are told of."""
+def test_clients_of_one_node_may_notice_its_restart() -> None:
+    """Only clients with all nodes count, because they can try another node."""
     one = replace(ASKED, node="n1", outcome=Outcome.OPEN, unserved=True)
     campaign = restarted(ASKED, one)
     numbers = figures(campaign)
     assert not failures(campaign, numbers)
     assert rolling_restarts(numbers) == (
-        "1; of 1 calls by clients that know all nodes, 0 failed beyond retries"
+        "1; of 1 calls by clients that know all nodes, 0 failed after all retries"
     )
 
 
-def test_bytes_that_a_power_cut_took_are_counted() -> None:
+def test_bytes_lost_in_a_power_cut_are_counted() -> None:
     page = bytes(4096)
     assert _missing(b"abcdef", b"abc") == 3
     assert _missing(b"abc", b"abcdef") == 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a strike says of itself: that it bit, and what went wrong that must not."""
+"""Proofs of faults: their effect, and problems that must not happen."""
 
 import random
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from tests.faults.strikes import Strikes
 
 @dataclass
 class FakeNode:
-    """A process that stops with a code, and starts again under another id."""
+    """A process that stops with an exit code and restarts with another id."""
 
     node_id: str
     pid: int
@@ -29,7 +29,7 @@ class FakeNode:
 
 @dataclass
 class FakeSite:
-    """Three nodes, whose logs say how often a primary handed over."""
+    """Three nodes whose logs show how often a primary handed over."""
 
     nodes: list[FakeNode]
     handed_over: int = 1
@@ -38,7 +38,7 @@ class FakeSite:
     _counts: dict[str, int] = field(default_factory=dict)
 
     def count(self, event: str) -> int:
-        """Nothing at first, and then what there is."""
+        """Return 0 at first, then the configured number."""
         before = self._counts.get(event, 0)
         self._counts[event] = getattr(self, event)
         return before
@@ -66,9 +66,7 @@ def striking(site: Any, first_success: float | None = 0.5) -> Strikes:
     )
 
 
-def test_a_rolling_restart_bites_when_all_are_others_and_a_primary_handed_over() -> (
-    None
-):
+def test_a_rolling_restart_needs_new_processes_and_a_handover() -> None:
     proof = striking(FakeSite(nodes())).rolling_restart()
     assert proof.bit
     assert not proof.failure
@@ -88,11 +86,9 @@ def test_a_rolling_restart_bites_when_all_are_others_and_a_primary_handed_over()
             "2 primaries stopped without handing over",
         ),
     ],
-    ids=["nobody handed over", "the same process", "fell", "was killed", "just went"],
+    ids=["no handover", "same process", "failed", "killed", "stopped as primary"],
 )
-def test_a_rolling_restart_that_is_none(
-    site: FakeSite, bit: bool, failure: str
-) -> None:
+def test_an_incomplete_rolling_restart(site: FakeSite, bit: bool, failure: str) -> None:
     proof = striking(site).rolling_restart()
     assert (proof.bit, proof.failure) == (bit, failure)
 
@@ -104,7 +100,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("hasty")
-def test_survivors_who_answer_nobody_are_a_failure_and_no_gap_in_the_median() -> None:
+def test_silent_survivors_are_a_failure_and_not_part_of_the_median() -> None:
     proof = striking(FakeSite(nodes()), first_success=None).kill_primary()
     assert proof.bit
     assert proof.success_s is None
@@ -112,6 +108,6 @@ def test_survivors_who_answer_nobody_are_a_failure_and_no_gap_in_the_median() ->
 
 
 @pytest.mark.usefixtures("hasty")
-def test_survivors_who_answer_are_timed() -> None:
+def test_answering_survivors_are_timed() -> None:
     proof = striking(FakeSite(nodes()), first_success=0.5).kill_primary()
     assert (proof.success_s, proof.failure) == (0.5, "")

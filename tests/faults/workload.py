@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What users, agents and administrators do all at once, over and over.
+The concurrent calls of users, agents and administrators, repeated.
 
-Every code is issued, raced for from several nodes on purpose, tried again under
-the same request id elsewhere, tried once more after it is spent, sometimes
-revoked meanwhile, and read. One code has one user; a user whose code has an
-outcome that stays unknown is left alone from then on.
+Each code is issued, tried on several nodes at once, retried elsewhere under the same
+request id, tried again after it is spent, sometimes revoked meanwhile, and read.
+One code has one user. A user with an outcome that stays unknown is not used again.
 """
 
 import asyncio
@@ -19,15 +18,15 @@ from tests.faults.history import Kind, Operation, Outcome, Result
 CLIENTS = 64
 MAKERS = 3
 POOL = 40
-"""Fresh users that wait for a client."""
+"""New users that wait for a client."""
 CODES_EACH = 8
-"""No more: of the sets that have ended, the state keeps eight to read."""
+"""At most 8: the state keeps eight ended sets readable."""
 RETRIES = 2
 RACERS_MAX = 6
 
 
 class Workload:
-    """The clients and those who make users for them."""
+    """The clients, and the tasks that make users for them."""
 
     def __init__(self, doors: Doors, chance: random.Random) -> None:
         self._doors = doors
@@ -36,7 +35,7 @@ class Workload:
         self._over = asyncio.Event()
 
     async def run(self) -> None:
-        """Work until `end`; what is under way then comes to its end."""
+        """Work until `end` is called; calls in progress then finish."""
         async with asyncio.TaskGroup() as group:
             makers = [group.create_task(self._make()) for _ in range(MAKERS)]
             async with asyncio.TaskGroup() as clients:
@@ -46,7 +45,7 @@ class Workload:
                 maker.cancel()
 
     def end(self) -> None:
-        """Begin nothing new."""
+        """Start nothing new."""
         self._over.set()
 
     async def _make(self) -> None:
@@ -71,7 +70,7 @@ class Workload:
                     break
 
     async def _live(self, holder: Holder) -> bool:
-        """Lead one code from its issue to its end; say whether all of it is known."""
+        """Use one code from its issue to its end; return whether every outcome is known."""
         code = await self._issue(holder)
         if code is None:
             return False
@@ -97,13 +96,13 @@ class Workload:
         return None
 
     def _door(self) -> str:
-        """Return one node, or now and then the client that knows all of them."""
+        """Return one node, or sometimes the client that knows all of them."""
         return ANY if self._chance.random() < 0.25 else self._doors.any_node()
 
-    # --- What is done to a code ----------------------------------------------
+    # --- Uses of a code ----------------------------------------------
 
     async def _race(self, code: Code) -> list[Operation]:
-        """Several agents try it at once; sometimes it is revoked or read meanwhile."""
+        """Try a code from several agents at once; sometimes revoke or read it meanwhile."""
         racers = self._chance.randint(2, RACERS_MAX)
         tries = [
             self._doors.consume(code, new_request(), self._door())
@@ -117,21 +116,21 @@ class Workload:
         return await asyncio.gather(*tries)
 
     async def _plain(self, code: Code) -> list[Operation]:
-        """One agent tries it, and someone looks at it."""
+        """Try a code once, then read it."""
         return [
             await self._doors.consume(code, new_request(), self._door()),
             await self._doors.read(code, self._doors.any_node()),
         ]
 
     async def _revoke(self, code: Code) -> list[Operation]:
-        """Somebody revokes it, perhaps while somebody else uses it."""
+        """Revoke a code, sometimes while an agent tries it."""
         tries = [self._doors.revoke(code, new_request(), self._door())]
         if self._chance.random() < 0.5:
             tries.append(self._doors.consume(code, new_request(), self._door()))
         return await asyncio.gather(*tries)
 
     async def _resolve(self, code: Code, operation: Operation) -> bool:
-        """Ask again under the same request id, on other nodes, until it is known."""
+        """Retry under the same request id on other nodes until the outcome is known."""
         if operation.outcome is not Outcome.OPEN or operation.kind is Kind.READ:
             return True
         ask = (
@@ -148,7 +147,7 @@ class Workload:
         return False
 
     async def _afterwards(self, code: Code, operations: Sequence[Operation]) -> None:
-        """Try again what was accepted, and what is spent."""
+        """Retry accepted requests, and try the spent code again."""
         for each in operations:
             if each.result is Result.ACCEPTED and self._chance.random() < 0.6:
                 elsewhere = self._doors.any_node(but=each.node)

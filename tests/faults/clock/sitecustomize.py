@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Sets the clock of a node: Python imports this first if its folder is on the path.
+Shift the clock of a node. Python imports this first if its folder is on the path.
 
-The node takes the time from `time.time_ns` and from nowhere else, and that is what
-is shifted, by as many seconds as a file says at the moment. Not libfaketime: it
-shifts what gRPC's core computes its deadlines from as well, but not the kernel that
-waits for them, so that the core waits for minutes where a real jump would not.
+The node takes the time only from `time.time_ns`, which is shifted here by the number
+of seconds in a file. libfaketime does not fit: it also shifts the time from which
+gRPC's core computes deadlines, but not the kernel that waits for them. So the core
+waits for minutes where a real clock jump would not make it wait.
 """
 
 import mmap
@@ -13,7 +13,7 @@ import os
 import time
 from pathlib import Path
 
-# Mapped, not read: the time is asked for several times in each tick and each call.
+# Mapped instead of read: each tick and each call reads the time several times.
 with Path(os.environ["SPARECODE_FAULTS_CLOCK"]).open("rb") as _file:
     _OFFSET = mmap.mmap(_file.fileno(), 0, access=mmap.ACCESS_READ)
 _true_ns = time.time_ns
