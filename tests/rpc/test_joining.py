@@ -25,8 +25,8 @@ from sparecode_node.replication.links.tls import (
     caller,
     renewable_credentials,
 )
-from sparecode_node.rpc.asking import Asking
-from sparecode_node.rpc.joining import JoiningEntrance
+from sparecode_node.rpc.join_client import JoinClient
+from sparecode_node.rpc.joining import JoiningServicer
 from sparecode_node.services.access.refusals import Refusals
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
 from sparecode_node.services.cluster.joining import JOIN, Admission, Joiner
@@ -71,7 +71,7 @@ class Member:
         self.doors: list[bytes] = [DOOR.certificate]
         self.refusals = Refusals(clock=SystemClock(), entropy=SystemEntropy())
         self.told = Told()
-        self.entrance = JoiningEntrance(self.read_doors, self.refusals)
+        self.entrance = JoiningServicer(self.read_doors, self.refusals)
         self.server = grpc.aio.server()
         self.entrance.add_to(self.server)
         own = PeerTls(certificate=MEMBER.certificate, key=MEMBER.key, ca=MEMBERS.pem)
@@ -303,5 +303,5 @@ async def test_a_joiner_asks_again_where_there_is_too_much_to_do() -> None:
             certificate=b"",
             hosts=(),
         )
-        asking = Asking(ticket, SystemClock())
-        assert await asyncio.to_thread(asking.ask, joiner) == ("n1", ADMITTED)
+        client = JoinClient(ticket, SystemClock())
+        assert await asyncio.to_thread(client.join, joiner) == ("n1", ADMITTED)

@@ -35,7 +35,7 @@ from sparecode_node.membership.preparation import (
     refuse_existing,
     ring_file,
 )
-from sparecode_node.rpc.asking import Asking, NotAdmittedError
+from sparecode_node.rpc.join_client import JoinClient, NotAdmittedError
 from sparecode_node.rpc.tickets import NotATicketError, from_text
 from sparecode_node.services.ambient import Clock, Entropy
 from sparecode_node.services.cluster.joining import Admission, Joiner
@@ -104,7 +104,7 @@ def join(
     else:
         asks = replace(asks, certificate=der(read(own.certificate))[0])
     try:
-        by, answer = Asking(parsed, clock).ask(asks)
+        by, answer = JoinClient(parsed, clock).join(asks)
     except NotAdmittedError as error:
         raise StartError(str(error)) from error
     secrets = _opened(config, parsed, answer, key)

@@ -8,7 +8,7 @@ from sparecode_node.config import Config
 from sparecode_node.membership.authority import FileAuthority
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.replicator import Replicator
-from sparecode_node.rpc.joining import JoiningEntrance
+from sparecode_node.rpc.joining import JoiningServicer
 from sparecode_node.services.access.refusals import Refusals
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.cluster.joining import Joining
@@ -23,15 +23,15 @@ class Welcome:
         self._authority = FileAuthority(config)
         self._refusals = refusals
         self._clock = clock
-        self._entrance: JoiningEntrance | None = None
+        self._entrance: JoiningServicer | None = None
 
     def authorities(self) -> tuple[bytes, ...]:
         """Return the members' authorities, DER."""
         return self._authority.members_ca_der()
 
-    def entrance(self, read_doors: Callable[[], tuple[bytes, ...]]) -> JoiningEntrance:
+    def entrance(self, read_doors: Callable[[], tuple[bytes, ...]]) -> JoiningServicer:
         """Return what the peers listener is to serve; nobody is admitted yet."""
-        self._entrance = JoiningEntrance(read_doors, self._refusals)
+        self._entrance = JoiningServicer(read_doors, self._refusals)
         return self._entrance
 
     def begin(

@@ -7,7 +7,7 @@ The gRPC edge: translates and decides nothing.
 * `interceptors`: what happens around every call: deadline, size, errors, log line
 * `errors`: the one table from what went wrong to a status
 * `identity`, `calls`: who calls, and for how long
-* `convert`: protobuf to values and back
+* `conversion`: protobuf to values and back
 * `health`: alive, and ready to serve
 * `authentication`, `sessions`, `users`, `tokens`, `emergency_access`, `agents`,
   `cluster`: a servicer each, named like its proto

@@ -6,7 +6,7 @@ from sparecode.v1 import administrators_pb2_grpc as pb_grpc
 from sparecode_node.domain.administrators import Role
 from sparecode_node.queries.administrators import AdministratorView
 from sparecode_node.queries.approvals import ApprovalView
-from sparecode_node.rpc import calls, convert
+from sparecode_node.rpc import calls, conversion
 from sparecode_node.rpc.identity import Context
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.people.administrators import Administrators, Link
@@ -49,7 +49,7 @@ class AdministratorServicer(pb_grpc.AdministratorServiceServicer):
             secret=enrolled.secret,
             uri=enrolled.uri,
             draft=enrolled.draft,
-            draft_end_time=convert.timestamp(enrolled.ends_at_ms),
+            draft_end_time=conversion.timestamp(enrolled.ends_at_ms),
         )
 
     async def ConfirmSecondFactor(
@@ -64,7 +64,7 @@ class AdministratorServicer(pb_grpc.AdministratorServiceServicer):
             code=request.code,
         )
         return pb.ConfirmSecondFactorResponse(
-            commit=convert.commit(self._node_id, applied)
+            commit=conversion.commit(self._node_id, applied)
         )
 
     async def RemoveSecondFactor(
@@ -78,7 +78,7 @@ class AdministratorServicer(pb_grpc.AdministratorServiceServicer):
             name=request.name,
         )
         return pb.RemoveSecondFactorResponse(
-            commit=convert.commit(self._node_id, applied)
+            commit=conversion.commit(self._node_id, applied)
         )
 
     async def CreateAdministrator(
@@ -96,12 +96,12 @@ class AdministratorServicer(pb_grpc.AdministratorServiceServicer):
         applied = await self._administrators.create(
             call,
             name=request.name,
-            role=convert.enum_value("role", request.role, ROLES),
+            role=conversion.enum_value("role", request.role, ROLES),
             link=link,
             password=request.password,
         )
         return pb.CreateAdministratorResponse(
-            commit=convert.commit(self._node_id, applied)
+            commit=conversion.commit(self._node_id, applied)
         )
 
     async def ListAdministrators(
@@ -117,7 +117,7 @@ class AdministratorServicer(pb_grpc.AdministratorServiceServicer):
         return pb.ListAdministratorsResponse(
             administrators=[_administrator(each) for each in read.value.items],
             next_page_token=read.value.next_page_token,
-            position=convert.position(read),
+            position=conversion.position(read),
         )
 
     async def UpdateAdministrator(
@@ -126,7 +126,7 @@ class AdministratorServicer(pb_grpc.AdministratorServiceServicer):
         """Change what is given of an administrator."""
         role = None
         if request.role != pb.ADMINISTRATOR_ROLE_UNSPECIFIED:
-            role = convert.enum_value("role", request.role, ROLES)
+            role = conversion.enum_value("role", request.role, ROLES)
         applied = await self._administrators.update(
             calls.session_call(
                 context, "AdministratorService/UpdateAdministrator", request.request_id
@@ -137,7 +137,7 @@ class AdministratorServicer(pb_grpc.AdministratorServiceServicer):
             link=_link(request),
         )
         return pb.UpdateAdministratorResponse(
-            commit=convert.commit(self._node_id, applied)
+            commit=conversion.commit(self._node_id, applied)
         )
 
     async def RemoveAdministrator(
@@ -151,7 +151,7 @@ class AdministratorServicer(pb_grpc.AdministratorServiceServicer):
             name=request.name,
         )
         return pb.RemoveAdministratorResponse(
-            commit=convert.commit(self._node_id, applied)
+            commit=conversion.commit(self._node_id, applied)
         )
 
     async def ChangePassword(
@@ -166,7 +166,9 @@ class AdministratorServicer(pb_grpc.AdministratorServiceServicer):
             old_password=request.old_password,
             new_password=request.new_password,
         )
-        return pb.ChangePasswordResponse(commit=convert.commit(self._node_id, applied))
+        return pb.ChangePasswordResponse(
+            commit=conversion.commit(self._node_id, applied)
+        )
 
     async def ListApprovals(
         self, request: pb.ListApprovalsRequest, context: Context
@@ -181,7 +183,7 @@ class AdministratorServicer(pb_grpc.AdministratorServiceServicer):
         return pb.ListApprovalsResponse(
             approvals=[_approval(each) for each in read.value.items],
             next_page_token=read.value.next_page_token,
-            position=convert.position(read),
+            position=conversion.position(read),
         )
 
     async def Approve(
@@ -194,7 +196,7 @@ class AdministratorServicer(pb_grpc.AdministratorServiceServicer):
             ),
             approval_id=request.approval_id,
         )
-        return pb.ApproveResponse(commit=convert.commit(self._node_id, applied))
+        return pb.ApproveResponse(commit=conversion.commit(self._node_id, applied))
 
     async def Reject(
         self, request: pb.RejectRequest, context: Context
@@ -206,7 +208,7 @@ class AdministratorServicer(pb_grpc.AdministratorServiceServicer):
             ),
             approval_id=request.approval_id,
         )
-        return pb.RejectResponse(commit=convert.commit(self._node_id, applied))
+        return pb.RejectResponse(commit=conversion.commit(self._node_id, applied))
 
 
 def _approval(approval: ApprovalView) -> pb.Approval:
@@ -217,8 +219,8 @@ def _approval(approval: ApprovalView) -> pb.Approval:
         target=approval.target,
         description=approval.said,
         serials=approval.serials,
-        ask_time=convert.timestamp(approval.asked_at_ms),
-        end_time=convert.timestamp(approval.ends_at_ms),
+        ask_time=conversion.timestamp(approval.asked_at_ms),
+        end_time=conversion.timestamp(approval.ends_at_ms),
         approver=approval.approver,
     )
 
@@ -241,7 +243,7 @@ def _link(
 def _administrator(administrator: AdministratorView) -> pb.Administrator:
     return pb.Administrator(
         name=administrator.name,
-        role=convert.enum_number(administrator.role, ROLES),
+        role=conversion.enum_number(administrator.role, ROLES),
         enabled=administrator.enabled,
         username=administrator.username,
         password_temporary=administrator.temporary,

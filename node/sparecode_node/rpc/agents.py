@@ -6,7 +6,7 @@ from sparecode.v1 import agents_pb2_grpc as pb_grpc
 from sparecode.v1 import types_pb2
 from sparecode_node.domain.agents import Protects
 from sparecode_node.queries.views import AgentView, DeniedCertificateView
-from sparecode_node.rpc import calls, convert
+from sparecode_node.rpc import calls, conversion
 from sparecode_node.rpc.identity import Context
 from sparecode_node.services.people.agents import Agents
 
@@ -24,8 +24,8 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
         """Let an agent authenticate users."""
         protects = Protects.AUTHENTICATION_MANAGER
         if request.protects != types_pb2.AGENT_PROTECTS_UNSPECIFIED:
-            protects = convert.enum_value(
-                "protects", request.protects, convert.PROTECTS
+            protects = conversion.enum_value(
+                "protects", request.protects, conversion.PROTECTS
             )
         applied = await self._agents.register(
             calls.session_call(
@@ -36,7 +36,9 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
             protects=protects,
             restricted=request.restricted,
         )
-        return pb.RegisterAgentResponse(commit=convert.commit(self._node_id, applied))
+        return pb.RegisterAgentResponse(
+            commit=conversion.commit(self._node_id, applied)
+        )
 
     async def GetAgent(
         self, request: pb.GetAgentRequest, context: Context
@@ -48,7 +50,7 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
             stale_ok=request.stale_ok,
         )
         return pb.GetAgentResponse(
-            agent=_agent(read.value), position=convert.position(read)
+            agent=_agent(read.value), position=conversion.position(read)
         )
 
     async def UpdateAgent(
@@ -57,8 +59,8 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
         """Change an agent."""
         protects = None
         if request.protects != types_pb2.AGENT_PROTECTS_UNSPECIFIED:
-            protects = convert.enum_value(
-                "protects", request.protects, convert.PROTECTS
+            protects = conversion.enum_value(
+                "protects", request.protects, conversion.PROTECTS
             )
         applied = await self._agents.update(
             calls.session_call(context, "AgentService/UpdateAgent", request.request_id),
@@ -71,7 +73,7 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
             add_groups=tuple(request.add_groups),
             remove_groups=tuple(request.remove_groups),
         )
-        return pb.UpdateAgentResponse(commit=convert.commit(self._node_id, applied))
+        return pb.UpdateAgentResponse(commit=conversion.commit(self._node_id, applied))
 
     async def RemoveAgent(
         self, request: pb.RemoveAgentRequest, context: Context
@@ -81,7 +83,7 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
             calls.session_call(context, "AgentService/RemoveAgent", request.request_id),
             name=request.name,
         )
-        return pb.RemoveAgentResponse(commit=convert.commit(self._node_id, applied))
+        return pb.RemoveAgentResponse(commit=conversion.commit(self._node_id, applied))
 
     async def DenyCertificate(
         self, request: pb.DenyCertificateRequest, context: Context
@@ -95,7 +97,9 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
             serial_number=request.serial_number,
             note=request.note,
         )
-        return pb.DenyCertificateResponse(commit=convert.commit(self._node_id, applied))
+        return pb.DenyCertificateResponse(
+            commit=conversion.commit(self._node_id, applied)
+        )
 
     async def AllowCertificate(
         self, request: pb.AllowCertificateRequest, context: Context
@@ -109,7 +113,7 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
             serial_number=request.serial_number,
         )
         return pb.AllowCertificateResponse(
-            commit=convert.commit(self._node_id, applied)
+            commit=conversion.commit(self._node_id, applied)
         )
 
     async def ListDeniedCertificates(
@@ -125,7 +129,7 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
         return pb.ListDeniedCertificatesResponse(
             certificates=[_denied(each) for each in read.value.items],
             next_page_token=read.value.next_page_token,
-            position=convert.position(read),
+            position=conversion.position(read),
         )
 
     async def ListAgents(
@@ -141,7 +145,7 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
         return pb.ListAgentsResponse(
             agents=[_agent(agent) for agent in read.value.items],
             next_page_token=read.value.next_page_token,
-            position=convert.position(read),
+            position=conversion.position(read),
         )
 
 
@@ -149,7 +153,7 @@ def _agent(agent: AgentView) -> pb.Agent:
     return pb.Agent(
         name=agent.name,
         certificate_identity=agent.identity,
-        protects=convert.enum_number(agent.protects, convert.PROTECTS),
+        protects=conversion.enum_number(agent.protects, conversion.PROTECTS),
         enabled=agent.enabled,
         restricted=agent.restricted,
         allowed_user_count=agent.allowed_user_count,
@@ -161,7 +165,7 @@ def _agent(agent: AgentView) -> pb.Agent:
 def _denied(denied: DeniedCertificateView) -> pb.DeniedCertificate:
     return pb.DeniedCertificate(
         **{denied.mark.value: denied.value},
-        deny_time=convert.timestamp(denied.denied_at_ms),
+        deny_time=conversion.timestamp(denied.denied_at_ms),
         administrator=denied.administrator,
         note=denied.note,
     )

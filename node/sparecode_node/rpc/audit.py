@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from sparecode.v1 import audit_pb2 as pb
 from sparecode.v1 import audit_pb2_grpc as pb_grpc
 from sparecode_node.queries.audit import AuditFilter, AuditRecord
-from sparecode_node.rpc import calls, convert
+from sparecode_node.rpc import calls, conversion
 from sparecode_node.rpc.identity import Context
 from sparecode_node.services.cluster.audit import Audit
 from sparecode_node.services.files.audit_export import ExportFormat
@@ -38,7 +38,7 @@ class AuditServicer(pb_grpc.AuditServiceServicer):
         return pb.ListAuditEventsResponse(
             events=[_event(record) for record in read.value.items],
             next_page_token=read.value.next_page_token,
-            position=convert.position(read),
+            position=conversion.position(read),
         )
 
     async def ExportAuditEvents(
@@ -47,7 +47,7 @@ class AuditServicer(pb_grpc.AuditServiceServicer):
         """Return the content of a file, piece by piece."""
         form = ExportFormat.JSON_LINES
         if request.format != pb.AUDIT_EXPORT_FORMAT_UNSPECIFIED:
-            form = convert.enum_value("format", request.format, FORMATS)
+            form = conversion.enum_value("format", request.format, FORMATS)
         pieces = await self._audit.export(
             calls.session_call(context, "AuditService/ExportAuditEvents"),
             form=form,
@@ -63,7 +63,7 @@ class AuditServicer(pb_grpc.AuditServiceServicer):
                 events=piece.events,
                 last_sequence=piece.last_sequence,
                 end_sequence=piece.end_sequence,
-                position=convert.position(read),
+                position=conversion.position(read),
             )
 
     async def GetCheckpoint(
@@ -80,12 +80,12 @@ class AuditServicer(pb_grpc.AuditServiceServicer):
                 cluster_id=signed.cluster_id,
                 sequence=signed.sequence,
                 head=signed.head,
-                checkpoint_time=convert.timestamp(signed.at_ms),
+                checkpoint_time=conversion.timestamp(signed.at_ms),
                 key_id=signed.key_id,
                 public_key=signed.public_key,
                 signature=signed.signature,
             ),
-            position=convert.position(read),
+            position=conversion.position(read),
         )
 
     async def VerifyChain(
@@ -101,16 +101,16 @@ class AuditServicer(pb_grpc.AuditServiceServicer):
             head=read.value.head,
             broken_sequence=read.value.broken_sequence,
             problem=read.value.problem,
-            position=convert.position(read),
+            position=conversion.position(read),
         )
 
 
 def _filter(wanted: pb.AuditFilter) -> AuditFilter:
     start_ms = end_ms = None
     if wanted.HasField("start_time"):
-        start_ms = convert.milliseconds("filter.start_time", wanted.start_time)
+        start_ms = conversion.milliseconds("filter.start_time", wanted.start_time)
     if wanted.HasField("end_time"):
-        end_ms = convert.milliseconds("filter.end_time", wanted.end_time)
+        end_ms = conversion.milliseconds("filter.end_time", wanted.end_time)
     return AuditFilter(
         start_ms=start_ms,
         end_ms=end_ms,
@@ -126,7 +126,7 @@ def _event(record: AuditRecord) -> pb.AuditEvent:
     event = record.event
     return pb.AuditEvent(
         sequence=event.sequence,
-        event_time=convert.timestamp(event.at_ms),
+        event_time=conversion.timestamp(event.at_ms),
         actor=event.actor,
         node_id=event.node,
         action=event.action,

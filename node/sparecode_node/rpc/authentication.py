@@ -3,7 +3,7 @@
 
 from sparecode.v1 import authentication_pb2 as pb
 from sparecode.v1 import authentication_pb2_grpc as pb_grpc
-from sparecode_node.rpc import calls, convert
+from sparecode_node.rpc import calls, conversion
 from sparecode_node.rpc.identity import Context
 from sparecode_node.services.authentication.first_step import Authentication
 from sparecode_node.statemachine.results import Decision
@@ -39,7 +39,7 @@ class AuthenticationServicer(pb_grpc.AuthenticationServiceServicer):
             resource=request.resource,
         )
         return pb.AuthenticateResponse(
-            decision=convert.enum_number(answer.decision, DECISIONS),
+            decision=conversion.enum_number(answer.decision, DECISIONS),
             authentication_id=answer.authentication_id,
             challenge=answer.challenge,
         )
@@ -58,7 +58,7 @@ class AuthenticationServicer(pb_grpc.AuthenticationServiceServicer):
             new_pin=request.new_pin,
         )
         return pb.ContinueAuthenticationResponse(
-            decision=convert.enum_number(answer.decision, DECISIONS),
+            decision=conversion.enum_number(answer.decision, DECISIONS),
             authentication_id=answer.authentication_id,
             challenge=answer.challenge,
         )

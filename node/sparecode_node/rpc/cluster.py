@@ -7,7 +7,7 @@ from contextlib import aclosing
 from sparecode.v1 import cluster_pb2 as pb
 from sparecode.v1 import cluster_pb2_grpc as pb_grpc
 from sparecode_node.queries.review import Review
-from sparecode_node.rpc import calls, convert, tickets
+from sparecode_node.rpc import calls, conversion, tickets
 from sparecode_node.rpc.identity import Context
 from sparecode_node.services.cluster.backups import Backups
 from sparecode_node.services.cluster.epoch_review import Opening
@@ -105,7 +105,7 @@ class ClusterServicer(pb_grpc.ClusterServiceServicer):
         )
         return pb.CreateJoinTicketResponse(
             ticket=tickets.to_text(ticket),
-            end_time=convert.timestamp(ticket.ends_at_ms),
+            end_time=conversion.timestamp(ticket.ends_at_ms),
         )
 
     async def AddMember(
@@ -167,7 +167,7 @@ class ClusterServicer(pb_grpc.ClusterServiceServicer):
             calls.session_call(context, "ClusterService/GetReview")
         )
         message = _review(read.value)
-        message.position.CopyFrom(convert.position(read))
+        message.position.CopyFrom(conversion.position(read))
         return message
 
     async def OpenCluster(
@@ -180,7 +180,7 @@ class ClusterServicer(pb_grpc.ClusterServiceServicer):
             ),
             review=request.review,
         )
-        return pb.OpenClusterResponse(commit=convert.commit(self._node_id, applied))
+        return pb.OpenClusterResponse(commit=conversion.commit(self._node_id, applied))
 
     async def CreateBackup(
         self, request: pb.CreateBackupRequest, context: Context
@@ -198,7 +198,7 @@ class ClusterServicer(pb_grpc.ClusterServiceServicer):
                 content=piece.content,
                 index=manifest.index,
                 digest=manifest.digest,
-                take_time=convert.timestamp(manifest.taken_at_ms),
+                take_time=conversion.timestamp(manifest.taken_at_ms),
                 recipients=manifest.recipients,
             )
 
@@ -209,9 +209,9 @@ def _review(review: Review) -> pb.GetReviewResponse:
         open=review.open,
         epoch=review.epoch,
         cause=review.cause,
-        begin_time=convert.timestamp(review.began_at_ms),
+        begin_time=conversion.timestamp(review.began_at_ms),
         state_index=review.state_index,
-        state_time=convert.timestamp(review.state_at_ms),
+        state_time=conversion.timestamp(review.state_at_ms),
         review=review.mark,
         administrators=[
             pb.ReviewedAdministrator(
@@ -234,7 +234,7 @@ def _review(review: Review) -> pb.GetReviewResponse:
             pb.ReviewedCertificate(
                 mark=each.mark,
                 value=each.value,
-                denied_time=convert.timestamp(each.denied_at_ms),
+                denied_time=conversion.timestamp(each.denied_at_ms),
                 denied_by=each.denied_by,
             )
             for each in review.denied_certificates
@@ -251,7 +251,7 @@ def _status(status: ClusterStatus) -> pb.GetStatusResponse:
         members=[_member(member) for member in status.members],
         cluster_id=status.cluster_id,
         feature_level=status.feature_level,
-        last_backup_time=convert.timestamp(backup.taken_at_ms) if backup else None,
+        last_backup_time=conversion.timestamp(backup.taken_at_ms) if backup else None,
         last_backup_index=backup.index if backup else 0,
     )
 
@@ -264,7 +264,7 @@ def _progress(each: RotationProgress) -> pb.RotateKeysResponse:
         total=each.every,
         retire_time=None
         if each.retires_at_ms is None
-        else convert.timestamp(each.retires_at_ms),
+        else conversion.timestamp(each.retires_at_ms),
         resumed=each.resumed,
         unopened=[
             pb.UnopenedSeal(kind=seal.kind.value, row=seal.row, serial=seal.serial)
@@ -290,7 +290,7 @@ def _member(member: MemberView) -> pb.Member:
         lag=member.lag,
         digest=member.digest,
         version=member.version,
-        clock_offset=convert.duration(member.clock_offset_ms),
+        clock_offset=conversion.duration(member.clock_offset_ms),
         audit_sequence=member.audit_sequence,
         audit_head=member.audit_head,
         feature_level=member.feature_level,

@@ -9,7 +9,7 @@ from sparecode.v1 import emergency_access_pb2_grpc as pb_grpc
 from sparecode.v1 import types_pb2
 from sparecode_node.domain.emergency_access import RecoveryPolicy
 from sparecode_node.queries.views import CodeSetView, EmergencyAccessView
-from sparecode_node.rpc import calls, convert
+from sparecode_node.rpc import calls, conversion
 from sparecode_node.rpc.identity import Context
 from sparecode_node.services.emergency.bulk_issuing import (
     BulkIssuing,
@@ -51,7 +51,7 @@ class EmergencyAccessServicer(pb_grpc.EmergencyAccessServiceServicer):
         return pb.GenerateTokencodesResponse(
             codes=_codes(generated.codes),
             draft=generated.draft,
-            draft_end_time=convert.timestamp(generated.draft_ends_at_ms),
+            draft_end_time=conversion.timestamp(generated.draft_ends_at_ms),
         )
 
     async def SaveEmergencyAccess(
@@ -72,7 +72,7 @@ class EmergencyAccessServicer(pb_grpc.EmergencyAccessServiceServicer):
             weaken_recovery_policy=request.weaken_recovery_policy,
         )
         return pb.SaveEmergencyAccessResponse(
-            saved=convert.saved_tokencodes(self._node_id, saved)
+            saved=conversion.saved_tokencodes(self._node_id, saved)
         )
 
     async def IssueTokencodes(
@@ -91,7 +91,7 @@ class EmergencyAccessServicer(pb_grpc.EmergencyAccessServiceServicer):
             weaken_recovery_policy=request.weaken_recovery_policy,
         )
         return pb.IssueTokencodesResponse(
-            saved=convert.saved_tokencodes(self._node_id, issued.saved),
+            saved=conversion.saved_tokencodes(self._node_id, issued.saved),
             codes=_codes(issued.codes),
             codes_withheld=issued.withheld,
         )
@@ -134,7 +134,7 @@ class EmergencyAccessServicer(pb_grpc.EmergencyAccessServiceServicer):
             username=result.username,
             saved=None
             if saved is None
-            else convert.saved_tokencodes(self._node_id, saved),
+            else conversion.saved_tokencodes(self._node_id, saved),
             codes=_codes(result.codes),
             codes_withheld=result.withheld,
             reason=result.reason,
@@ -157,7 +157,7 @@ class EmergencyAccessServicer(pb_grpc.EmergencyAccessServiceServicer):
             weaken_recovery_policy=request.weaken_recovery_policy,
         )
         return pb.IssueFixedTokencodeResponse(
-            saved=convert.saved_tokencodes(self._node_id, issued.saved),
+            saved=conversion.saved_tokencodes(self._node_id, issued.saved),
             code="".join(each.code for each in issued.codes),
             code_withheld=issued.withheld,
         )
@@ -173,7 +173,7 @@ class EmergencyAccessServicer(pb_grpc.EmergencyAccessServiceServicer):
         )
         return pb.GetEmergencyAccessResponse(
             emergency_access=_emergency_access(read.value),
-            position=convert.position(read),
+            position=conversion.position(read),
         )
 
     async def ListEmergencyAccess(
@@ -182,7 +182,7 @@ class EmergencyAccessServicer(pb_grpc.EmergencyAccessServiceServicer):
         """Return a page of the tokens in emergency access."""
         end_before_ms = None
         if request.HasField("end_before"):
-            end_before_ms = convert.milliseconds("end_before", request.end_before)
+            end_before_ms = conversion.milliseconds("end_before", request.end_before)
         read = await self._emergency.list(
             calls.session_call(context, "EmergencyAccessService/ListEmergencyAccess"),
             page_size=request.page_size,
@@ -194,7 +194,7 @@ class EmergencyAccessServicer(pb_grpc.EmergencyAccessServiceServicer):
         return pb.ListEmergencyAccessResponse(
             emergency_access=[_emergency_access(each) for each in read.value.items],
             next_page_token=read.value.next_page_token,
-            position=convert.position(read),
+            position=conversion.position(read),
         )
 
     async def DisableEmergencyAccess(
@@ -213,7 +213,7 @@ class EmergencyAccessServicer(pb_grpc.EmergencyAccessServiceServicer):
             reinstate_token=request.reinstate_token,
         )
         return pb.DisableEmergencyAccessResponse(
-            commit=convert.commit(self._node_id, applied)
+            commit=conversion.commit(self._node_id, applied)
         )
 
 
@@ -222,8 +222,8 @@ def _recovery(
 ) -> RecoveryPolicy:
     if request.recovery_policy == types_pb2.RECOVERY_POLICY_UNSPECIFIED:
         return RecoveryPolicy.DENY
-    return convert.enum_value(
-        "recovery_policy", request.recovery_policy, convert.RECOVERY_POLICIES
+    return conversion.enum_value(
+        "recovery_policy", request.recovery_policy, conversion.RECOVERY_POLICIES
     )
 
 
@@ -234,11 +234,13 @@ def _lifetime(
     match lifetime.WhichOneof("lifetime"):
         case "end_time":
             return Lifetime(
-                ends_at_ms=convert.milliseconds("lifetime.end_time", lifetime.end_time)
+                ends_at_ms=conversion.milliseconds(
+                    "lifetime.end_time", lifetime.end_time
+                )
             )
         case "duration":
             return Lifetime(
-                duration_ms=convert.duration_milliseconds(
+                duration_ms=conversion.duration_milliseconds(
                     "lifetime.duration", lifetime.duration
                 )
             )
@@ -256,9 +258,11 @@ def _emergency_access(access: EmergencyAccessView) -> pb.EmergencyAccess:
         username=access.username,
         enabled=access.enabled,
         lost=access.lost,
-        recovery_policy=convert.enum_number(access.recovery, convert.RECOVERY_POLICIES),
+        recovery_policy=conversion.enum_number(
+            access.recovery, conversion.RECOVERY_POLICIES
+        ),
         live_codes=access.live_codes,
-        end_time=convert.timestamp(access.ends_at_ms),
+        end_time=conversion.timestamp(access.ends_at_ms),
         sets=[_set(each) for each in access.sets],
     )
 
@@ -269,13 +273,13 @@ def _set(codes: CodeSetView) -> pb.TokencodeSet:
         issuer=codes.issuer,
         node_id=codes.node_id,
         index=codes.index,
-        issue_time=convert.timestamp(codes.issued_at_ms),
-        end_time=convert.timestamp(codes.ends_at_ms),
+        issue_time=conversion.timestamp(codes.issued_at_ms),
+        end_time=conversion.timestamp(codes.ends_at_ms),
         codes=[
             pb.TokencodeRecord(
                 ordinal=code.ordinal,
-                state=convert.enum_number(code.state, convert.CODE_STATES),
-                use_time=convert.timestamp(code.used_at_ms),
+                state=conversion.enum_number(code.state, conversion.CODE_STATES),
+                use_time=conversion.timestamp(code.used_at_ms),
                 agent=code.agent,
                 node_id=code.node_id,
                 index=code.index,

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 JOIN_MAX_S = 15.0
 
 
-class JoiningEntrance(pb_grpc.JoiningServiceServicer):
+class JoiningServicer(pb_grpc.JoiningServiceServicer):
     """
     The way in for nodes that join.
 

@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 from sparecode.v1 import policy_pb2 as pb
 from sparecode.v1 import policy_pb2_grpc as pb_grpc
 from sparecode_node.domain.policy import Policy, public_name
-from sparecode_node.rpc import calls, convert
+from sparecode_node.rpc import calls, conversion
 from sparecode_node.rpc.identity import Context
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.people.policies import Policies
@@ -31,7 +31,7 @@ class PolicyServicer(pb_grpc.PolicyServiceServicer):
             stale_ok=request.stale_ok,
         )
         return pb.GetPolicyResponse(
-            policy=policy_message(read.value), position=convert.position(read)
+            policy=policy_message(read.value), position=conversion.position(read)
         )
 
     async def UpdatePolicy(
@@ -47,7 +47,7 @@ class PolicyServicer(pb_grpc.PolicyServiceServicer):
             values=policy_values(request.policy),
         )
         return pb.UpdatePolicyResponse(
-            commit=convert.commit(self._node_id, applied), version=version + 1
+            commit=conversion.commit(self._node_id, applied), version=version + 1
         )
 
 
@@ -57,12 +57,12 @@ def policy_message(policy: Policy) -> pb.Policy:
     for field in fields(Policy):
         value = getattr(policy, field.name)
         name = public_name(field.name)
-        values[name] = value if name == field.name else convert.duration(value or 0)
+        values[name] = value if name == field.name else conversion.duration(value or 0)
     return pb.Policy(**values)
 
 
 def policy_values(message: Message) -> dict[str, Any]:
-    """Return what is given of a policy, by the names of `Policy`. See `convert`."""
+    """Return what is given of a policy, by the names of `Policy`. See `conversion`."""
     values: dict[str, Any] = {}
     for field in fields(Policy):
         name = public_name(field.name)
@@ -72,7 +72,7 @@ def policy_values(message: Message) -> dict[str, Any]:
         if name == field.name:
             values[field.name] = value
             continue
-        values[field.name] = convert.duration_milliseconds(name, value)
+        values[field.name] = conversion.duration_milliseconds(name, value)
         if value.nanos and not values[field.name]:
             raise InvalidFieldError(name, "is less than a millisecond")
     return values

@@ -3,7 +3,7 @@
 
 from sparecode.v1 import sessions_pb2 as pb
 from sparecode.v1 import sessions_pb2_grpc as pb_grpc
-from sparecode_node.rpc import calls, convert
+from sparecode_node.rpc import calls, conversion
 from sparecode_node.rpc.identity import Context
 from sparecode_node.services.people.sessions import Sessions
 
@@ -27,7 +27,7 @@ class SessionServicer(pb_grpc.SessionServiceServicer):
         )
         return pb.LoginResponse(
             session=signed_in.bearer,
-            end_time=convert.timestamp(signed_in.opened.ends_at_ms),
+            end_time=conversion.timestamp(signed_in.opened.ends_at_ms),
             role=signed_in.opened.role,
         )
 
@@ -60,5 +60,5 @@ class SessionServicer(pb_grpc.SessionServiceServicer):
         return pb.WhoAmIResponse(
             administrator=session.administrator,
             role=session.role,
-            end_time=convert.timestamp(session.ends_at_ms),
+            end_time=conversion.timestamp(session.ends_at_ms),
         )

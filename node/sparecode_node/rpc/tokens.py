@@ -9,7 +9,7 @@ from sparecode.v1 import tokens_pb2_grpc as pb_grpc
 from sparecode.v1 import types_pb2
 from sparecode_node.domain.tokencodes import HashName
 from sparecode_node.queries.views import TokenView
-from sparecode_node.rpc import calls, convert
+from sparecode_node.rpc import calls, conversion
 from sparecode_node.rpc.identity import Context
 from sparecode_node.rpc.uploads import Uploads, imported_token, received, token_file
 from sparecode_node.services.tokens.token_import import TokenImport
@@ -31,27 +31,27 @@ class TokenServicer(pb_grpc.TokenServiceServicer):
         """Add one token."""
         hash_name = HashName.SHA1
         if request.hash != types_pb2.TOKEN_HASH_UNSPECIFIED:
-            hash_name = convert.enum_value("hash", request.hash, convert.HASHES)
+            hash_name = conversion.enum_value("hash", request.hash, conversion.HASHES)
         expires_at_ms = None
         if request.HasField("expire_time"):
-            expires_at_ms = convert.milliseconds("expire_time", request.expire_time)
+            expires_at_ms = conversion.milliseconds("expire_time", request.expire_time)
         applied = await self._tokens.enroll(
             calls.session_call(context, "TokenService/EnrollToken", request.request_id),
             serial=request.serial,
-            algorithm=convert.enum_value(
-                "algorithm", request.algorithm, convert.ALGORITHMS
+            algorithm=conversion.enum_value(
+                "algorithm", request.algorithm, conversion.ALGORITHMS
             ),
             hash_name=hash_name,
             digits=request.digits,
             period_s=request.period_seconds,
             counter=request.counter,
             seed=request.seed,
-            pin_rule=convert.enum_value(
-                "pin_rule", request.pin_rule, convert.PIN_RULES
+            pin_rule=conversion.enum_value(
+                "pin_rule", request.pin_rule, conversion.PIN_RULES
             ),
             expires_at_ms=expires_at_ms,
         )
-        return pb.EnrollTokenResponse(commit=convert.commit(self._node_id, applied))
+        return pb.EnrollTokenResponse(commit=conversion.commit(self._node_id, applied))
 
     async def ImportTokens(
         self,
@@ -96,7 +96,7 @@ class TokenServicer(pb_grpc.TokenServiceServicer):
             stale_ok=request.stale_ok,
         )
         return pb.GetTokenResponse(
-            token=_token(read.value), position=convert.position(read)
+            token=_token(read.value), position=conversion.position(read)
         )
 
     async def ListTokens(
@@ -105,8 +105,8 @@ class TokenServicer(pb_grpc.TokenServiceServicer):
         """Return a page of tokens."""
         algorithm = None
         if request.algorithm != types_pb2.TOKEN_ALGORITHM_UNSPECIFIED:
-            algorithm = convert.enum_value(
-                "algorithm", request.algorithm, convert.ALGORITHMS
+            algorithm = conversion.enum_value(
+                "algorithm", request.algorithm, conversion.ALGORITHMS
             )
         read = await self._tokens.list(
             calls.session_call(context, "TokenService/ListTokens"),
@@ -127,7 +127,7 @@ class TokenServicer(pb_grpc.TokenServiceServicer):
         return pb.ListTokensResponse(
             tokens=[_token(token) for token in read.value.items],
             next_page_token=read.value.next_page_token,
-            position=convert.position(read),
+            position=conversion.position(read),
         )
 
     async def AssignToken(
@@ -139,7 +139,7 @@ class TokenServicer(pb_grpc.TokenServiceServicer):
             serial=request.serial,
             username=request.username,
         )
-        return pb.AssignTokenResponse(commit=convert.commit(self._node_id, applied))
+        return pb.AssignTokenResponse(commit=conversion.commit(self._node_id, applied))
 
     async def UnassignToken(
         self, request: pb.UnassignTokenRequest, context: Context
@@ -151,7 +151,9 @@ class TokenServicer(pb_grpc.TokenServiceServicer):
             ),
             serial=request.serial,
         )
-        return pb.UnassignTokenResponse(commit=convert.commit(self._node_id, applied))
+        return pb.UnassignTokenResponse(
+            commit=conversion.commit(self._node_id, applied)
+        )
 
     async def EnableToken(
         self, request: pb.EnableTokenRequest, context: Context
@@ -161,7 +163,7 @@ class TokenServicer(pb_grpc.TokenServiceServicer):
             calls.session_call(context, "TokenService/EnableToken", request.request_id),
             serial=request.serial,
         )
-        return pb.EnableTokenResponse(commit=convert.commit(self._node_id, applied))
+        return pb.EnableTokenResponse(commit=conversion.commit(self._node_id, applied))
 
     async def DisableToken(
         self, request: pb.DisableTokenRequest, context: Context
@@ -173,7 +175,7 @@ class TokenServicer(pb_grpc.TokenServiceServicer):
             ),
             serial=request.serial,
         )
-        return pb.DisableTokenResponse(commit=convert.commit(self._node_id, applied))
+        return pb.DisableTokenResponse(commit=conversion.commit(self._node_id, applied))
 
     async def UpdateToken(
         self, request: pb.UpdateTokenRequest, context: Context
@@ -181,14 +183,14 @@ class TokenServicer(pb_grpc.TokenServiceServicer):
         """Change when a token expires."""
         expires_at_ms = None
         if request.HasField("expire_time"):
-            expires_at_ms = convert.milliseconds("expire_time", request.expire_time)
+            expires_at_ms = conversion.milliseconds("expire_time", request.expire_time)
         applied = await self._tokens.update(
             calls.session_call(context, "TokenService/UpdateToken", request.request_id),
             serial=request.serial,
             expires_at_ms=expires_at_ms,
             never_expires=request.never_expires,
         )
-        return pb.UpdateTokenResponse(commit=convert.commit(self._node_id, applied))
+        return pb.UpdateTokenResponse(commit=conversion.commit(self._node_id, applied))
 
     async def DeleteToken(
         self, request: pb.DeleteTokenRequest, context: Context
@@ -198,7 +200,7 @@ class TokenServicer(pb_grpc.TokenServiceServicer):
             calls.session_call(context, "TokenService/DeleteToken", request.request_id),
             serial=request.serial,
         )
-        return pb.DeleteTokenResponse(commit=convert.commit(self._node_id, applied))
+        return pb.DeleteTokenResponse(commit=conversion.commit(self._node_id, applied))
 
     async def ReplaceToken(
         self, request: pb.ReplaceTokenRequest, context: Context
@@ -212,7 +214,7 @@ class TokenServicer(pb_grpc.TokenServiceServicer):
             replacement_serial=request.replacement_serial,
             keep_pin=request.keep_pin,
         )
-        return pb.ReplaceTokenResponse(commit=convert.commit(self._node_id, applied))
+        return pb.ReplaceTokenResponse(commit=conversion.commit(self._node_id, applied))
 
     async def ResynchronizeToken(
         self, request: pb.ResynchronizeTokenRequest, context: Context
@@ -227,7 +229,7 @@ class TokenServicer(pb_grpc.TokenServiceServicer):
             second_tokencode=request.second_tokencode,
         )
         return pb.ResynchronizeTokenResponse(
-            commit=convert.commit(self._node_id, applied)
+            commit=conversion.commit(self._node_id, applied)
         )
 
     async def ClearPin(
@@ -238,7 +240,7 @@ class TokenServicer(pb_grpc.TokenServiceServicer):
             calls.session_call(context, "TokenService/ClearPin", request.request_id),
             serial=request.serial,
         )
-        return pb.ClearPinResponse(commit=convert.commit(self._node_id, applied))
+        return pb.ClearPinResponse(commit=conversion.commit(self._node_id, applied))
 
     async def SetPin(
         self, request: pb.SetPinRequest, context: Context
@@ -249,7 +251,7 @@ class TokenServicer(pb_grpc.TokenServiceServicer):
             serial=request.serial,
             pin=request.pin,
         )
-        return pb.SetPinResponse(commit=convert.commit(self._node_id, applied))
+        return pb.SetPinResponse(commit=conversion.commit(self._node_id, applied))
 
     async def ReinstateToken(
         self, request: pb.ReinstateTokenRequest, context: Context
@@ -261,21 +263,23 @@ class TokenServicer(pb_grpc.TokenServiceServicer):
             ),
             serial=request.serial,
         )
-        return pb.ReinstateTokenResponse(commit=convert.commit(self._node_id, applied))
+        return pb.ReinstateTokenResponse(
+            commit=conversion.commit(self._node_id, applied)
+        )
 
 
 def _token(token: TokenView) -> pb.Token:
     return pb.Token(
         serial=token.serial,
-        algorithm=convert.enum_number(token.algorithm, convert.ALGORITHMS),
-        hash=convert.enum_number(token.hash_name, convert.HASHES),
+        algorithm=conversion.enum_number(token.algorithm, conversion.ALGORITHMS),
+        hash=conversion.enum_number(token.hash_name, conversion.HASHES),
         digits=token.digits,
         period_seconds=token.period_s,
-        pin_rule=convert.enum_number(token.pin_rule, convert.PIN_RULES),
+        pin_rule=conversion.enum_number(token.pin_rule, conversion.PIN_RULES),
         pin_set=token.pin_set,
         username=token.username,
         enabled=token.enabled,
-        expire_time=convert.timestamp(token.expires_at_ms),
+        expire_time=conversion.timestamp(token.expires_at_ms),
         lost=token.lost,
         live_codes=token.live_codes,
     )

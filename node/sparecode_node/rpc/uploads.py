@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from sparecode.v1 import tokens_pb2 as pb
 from sparecode.v1 import types_pb2
 from sparecode_node.replication.errors import OverloadedError
-from sparecode_node.rpc import convert
+from sparecode_node.rpc import conversion
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.files.file_bounds import CONTENT_BYTES_MAX
 from sparecode_node.services.files.token_files import TokenFile
@@ -69,11 +69,13 @@ def token_file(
     """Return a token file with what is said of it."""
     pin_rule = None
     if said.default_pin_rule != types_pb2.PIN_RULE_UNSPECIFIED:
-        pin_rule = convert.enum_value(
-            "default_pin_rule", said.default_pin_rule, convert.PIN_RULES
+        pin_rule = conversion.enum_value(
+            "default_pin_rule", said.default_pin_rule, conversion.PIN_RULES
         )
     return TokenFile(
-        format=convert.enum_value("format", said.format, convert.TOKEN_FILE_FORMATS),
+        format=conversion.enum_value(
+            "format", said.format, conversion.TOKEN_FILE_FORMATS
+        ),
         content=content,
         password=said.password,
         key=said.key,

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from sparecode.v1 import users_pb2 as pb
 from sparecode.v1 import users_pb2_grpc as pb_grpc
 from sparecode_node.queries.views import UserView
-from sparecode_node.rpc import calls, convert
+from sparecode_node.rpc import calls, conversion
 from sparecode_node.rpc.identity import Context
 from sparecode_node.rpc.uploads import Uploads
 from sparecode_node.services.people.users import Users
@@ -38,7 +38,7 @@ class UserServicer(pb_grpc.UserServiceServicer):
             email=request.email,
             join_groups=tuple(request.join_groups),
         )
-        return pb.CreateUserResponse(commit=convert.commit(self._node_id, applied))
+        return pb.CreateUserResponse(commit=conversion.commit(self._node_id, applied))
 
     async def ImportUsers(
         self, request: pb.ImportUsersRequest, context: Context
@@ -65,7 +65,7 @@ class UserServicer(pb_grpc.UserServiceServicer):
             stale_ok=request.stale_ok,
         )
         return pb.GetUserResponse(
-            user=_user(read.value), position=convert.position(read)
+            user=_user(read.value), position=conversion.position(read)
         )
 
     async def ListUsers(
@@ -85,7 +85,7 @@ class UserServicer(pb_grpc.UserServiceServicer):
         return pb.ListUsersResponse(
             users=[_user(user) for user in read.value.items],
             next_page_token=read.value.next_page_token,
-            position=convert.position(read),
+            position=conversion.position(read),
         )
 
     async def UpdateUser(
@@ -103,7 +103,7 @@ class UserServicer(pb_grpc.UserServiceServicer):
             join_groups=tuple(request.join_groups),
             leave_groups=tuple(request.leave_groups),
         )
-        return pb.UpdateUserResponse(commit=convert.commit(self._node_id, applied))
+        return pb.UpdateUserResponse(commit=conversion.commit(self._node_id, applied))
 
     async def DeleteUser(
         self, request: pb.DeleteUserRequest, context: Context
@@ -113,7 +113,7 @@ class UserServicer(pb_grpc.UserServiceServicer):
             calls.session_call(context, "UserService/DeleteUser", request.request_id),
             username=request.username,
         )
-        return pb.DeleteUserResponse(commit=convert.commit(self._node_id, applied))
+        return pb.DeleteUserResponse(commit=conversion.commit(self._node_id, applied))
 
     async def UnlockUser(
         self, request: pb.UnlockUserRequest, context: Context
@@ -123,7 +123,7 @@ class UserServicer(pb_grpc.UserServiceServicer):
             calls.session_call(context, "UserService/UnlockUser", request.request_id),
             username=request.username,
         )
-        return pb.UnlockUserResponse(commit=convert.commit(self._node_id, applied))
+        return pb.UnlockUserResponse(commit=conversion.commit(self._node_id, applied))
 
 
 def _imported(row: ImportedUser) -> pb.ImportedUser:

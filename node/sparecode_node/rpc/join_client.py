@@ -33,7 +33,7 @@ class NotAdmittedError(Exception):
     """A member refuses, or none can be reached; the message says what to do."""
 
 
-class Asking:
+class JoinClient:
     """A joiner's calls."""
 
     def __init__(
@@ -44,7 +44,7 @@ class Asking:
         self._patience_s = patience_s
         self._said: dict[NodeId, str] = {}
 
-    def ask(self, joiner: Joiner) -> tuple[NodeId, Admission]:
+    def join(self, joiner: Joiner) -> tuple[NodeId, Admission]:
         """
         Return who has admitted this node, and the answer.
 
