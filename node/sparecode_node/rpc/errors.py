@@ -30,7 +30,6 @@ from sparecode_node.replication.errors import (
     OverloadedError,
     StoppingError,
 )
-from sparecode_node.rpc.advice import ADVICE
 from sparecode_node.services.errors import (
     ApprovalNeededError,
     HashingOverloadedError,
@@ -168,6 +167,32 @@ EXCEPTIONS: Mapping[type[Exception], Answer] = {
         words=f"the call came with no time left; {_AGAIN}",
     ),
 }
+
+
+ADVICE: Mapping[Reason, str] = {
+    Reason.ROLE: "ask an administrator who may",
+    Reason.TOKEN_DISABLED: "enable it first",
+    Reason.TOKEN_EXPIRED: "give the user another token",
+    Reason.USER_DISABLED: "enable the user first",
+    Reason.USER_HAS_TOKENS: "take them away first",
+    Reason.APPROVAL_STALE: "have it asked for again",
+    Reason.KEY_NOT_HELD: "nothing was changed; see to that node, then try again",
+    Reason.KEY_REPLACED: "ask again to see how far it has got",
+    Reason.APPROVALS_FULL: "have some of them decided first",
+    Reason.REVIEW_STALE: "`sparecode cluster review`",
+    Reason.MEMBER_EXISTS: "a machine that has lost its data comes back under a new "
+    "node id",
+    Reason.TICKETS_FULL: "wait until the oldest is forgotten, 75 minutes after it was "
+    "made",
+    Reason.TICKET_UNKNOWN: "have a new one made: sparecode cluster ticket",
+    Reason.JOINER_CERTIFICATE: "bring one that the members' authority has signed for "
+    "this node id, with an EC key",
+    Reason.AUTHORITY_MISSING: "ask a member that has the authority's key, or bring a "
+    "certificate along",
+    Reason.TICKET_USED: "have a new one made: sparecode cluster ticket",
+    Reason.TICKET_ENDED: "have a new one made: sparecode cluster ticket",
+}
+"""What to do next about a refusal whose words say only what it is."""
 
 
 def _rule(reason: Reason, code: grpc.StatusCode, words: str = "") -> Answer:
