@@ -12,7 +12,7 @@ from tests.simulation.fault_effects import Effect
 PAGE = FOLDER / "simulation.md"
 DESIGN = "../../node/sparecode_node/replication/DESIGN.md"
 RECORD_FROM_SEEDS = 1000
-"""Fewer are for a quick look, and do not replace what more have shown."""
+"""Campaigns with fewer seeds are quick checks and do not go to the page."""
 
 
 def record_campaign(nodes: int, first: int, verdict: Verdict) -> None:
@@ -52,19 +52,19 @@ def page(results: dict[str, Any]) -> str:
     """Return the page."""
     campaigns = [r for name, r in sorted(results.items()) if "effects" in r]
     lines = [
-        "# What the simulation has shown",
+        "# Results of the simulation",
         "",
         "Written by `make sim` (from 1,000 seeds on) and `make sim-planted`; do not edit.",
-        f"What is simulated, and what is checked: [replication/DESIGN.md]({DESIGN}).",
+        f"[replication/DESIGN.md]({DESIGN}) describes the simulation and its checks.",
         "",
         "## Random faults",
         "",
         row("", *(f"{c['nodes']} nodes" for c in campaigns)),
         row("---", *("---:" for _ in campaigns)),
-        row("again with", *(f"`{_command(c)}`" for c in campaigns)),
+        row("command", *(f"`{_command(c)}`" for c in campaigns)),
         row("date", *(c["date"] for c in campaigns)),
         row("commit", *(c["commit"] for c in campaigns)),
-        row("on", *(c["machine"] for c in campaigns)),
+        row("machine", *(c["machine"] for c in campaigns)),
         row("seconds", *(f"{c['seconds']:,}" for c in campaigns)),
         row("schedules", *(f"{c['seeds']:,}" for c in campaigns)),
         row(
@@ -86,7 +86,7 @@ def page(results: dict[str, Any]) -> str:
         lines += [
             _of_planted(planted),
             "",
-            row("bug", "found by", "seed", "the same seeds without it"),
+            row("bug", "found by", "seed", "same seeds without the bug"),
             row("---", "---", "---:", "---"),
         ]
         lines += [
@@ -98,7 +98,7 @@ def page(results: dict[str, Any]) -> str:
 
 def _compared(campaigns: Sequence[dict[str, Any]]) -> list[str]:
     return [
-        "What the checks have compared:",
+        "What the checks compared:",
         "",
         row("", *(f"{c['nodes']} nodes" for c in campaigns)),
         row("---", *("---:" for _ in campaigns)),
@@ -116,7 +116,7 @@ def _compared(campaigns: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _number(numbers: dict[str, int], name: str) -> str:
-    """Return a number, or nothing where an earlier campaign has not counted it."""
+    """Return a number, or nothing if an earlier campaign did not count it."""
     return f"{numbers[name]:,}" if name in numbers else ""
 
 
