@@ -146,7 +146,7 @@ def test_a_certificate_is_denied_by_its_file(agents: Cli, tmp_path: Path) -> Non
 def test_a_certificate_is_allowed_by_its_serial_number(agents: Cli) -> None:
     result = agents("agents", "allow-certificate", "--serial-number", "51:AF")
 
-    assert "denied no longer" in result.stdout
+    assert "not denied any more" in result.stdout
     (request,) = agents.node.requests(f"{SERVICE}/AllowCertificate")
     assert (request.fingerprint, request.serial_number) == ("", "51:AF")
 
@@ -154,7 +154,7 @@ def test_a_certificate_is_allowed_by_its_serial_number(agents: Cli) -> None:
 def test_denied_certificates_are_listed(agents: Cli) -> None:
     lines = agents("agents", "denied").stdout.splitlines()
 
-    assert lines[0].split() == ["Mark", "Certificate", "Since", "By", "Note"]
+    assert lines[0].split() == ["Kind", "Certificate", "Since", "By", "Note"]
     assert lines[1].split()[:2] == ["SHA-256", FINGERPRINT[: len(lines[1].split()[1])]]
     assert lines[-1].split() == ["serial", "51af", "-", "dora"]
     answer = agents.json("agents", "denied")

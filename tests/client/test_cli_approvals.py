@@ -78,7 +78,7 @@ def test_what_waits_is_a_table(approvals: Cli) -> None:
     result = approvals("approvals", "list")
     assert result.exit_code == 0
     text = " ".join(result.stdout.split())
-    assert "No. Asked by For In words Until State" in text
+    assert "No. Author Action Description Until State" in text
     assert "7 root UpdatePolicy" in text
     assert "waits" in text
     assert "approved by root" in text.replace("approved root by", "approved by root")

@@ -111,7 +111,7 @@ def test_a_run_that_was_interrupted_is_resumed(cli: Cli, lost: Path) -> None:
     cli.node.answer(BULK, ([issued(1, "11")], NOT_PERMITTED))
     result = cli("emergency", "bulk", str(lost))
     assert result.exit_code == 4
-    assert "1 of 2 tokens are done" in result.stderr
+    assert "1 of 2 tokens done" in result.stderr
     path = lost.with_name("lost-codes.csv")
     whole = path.read_bytes()
     path.write_bytes(whole + b"22,bob,1,2,K7PM-OLD\r\n")
@@ -121,7 +121,7 @@ def test_a_run_that_was_interrupted_is_resumed(cli: Cli, lost: Path) -> None:
     result = cli("emergency", "bulk", str(lost), "--resume")
 
     assert result.exit_code == 0, result.output
-    assert "1 kept those of the earlier run" in result.stdout
+    assert "1 kept the codes of the earlier run" in result.stdout
     (*_, request) = cli.node.requests(BULK)
     assert [row.serial for row in request.rows] == ["22"]
     assert path.read_bytes().startswith(whole)
@@ -139,18 +139,18 @@ def test_a_codes_file_that_others_can_read_is_not_resumed(cli: Cli, lost: Path) 
     path.chmod(0o644)
     result = cli("emergency", "bulk", str(lost), "--resume")
     assert result.exit_code == 2
-    assert "can be read by others" in result.stderr
+    assert "can be read by other users" in result.stderr
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("", "must name a column serial"),
-        ("name\nx\n", "must name a column serial"),
+        ("", "must have a column named serial"),
+        ("name\nx\n", "must have a column named serial"),
         ("serial\n", "has 0 tokens"),
         ("serial,count\n11,x\n", "line 2: count must be a number"),
         ("serial,count\n,3\n", "line 2: no serial"),
-        ("serial\n11\n11\n", "token 11 is there 2 times"),
+        ("serial\n11\n11\n", "token 11 occurs 2 times"),
         ('serial\n"11\n', "unexpected end"),
     ],
 )

@@ -161,7 +161,7 @@ def test_update_of_nothing_is_wrong_usage(cli: Cli) -> None:
     result = cli("users", "update", "alice")
 
     assert result.exit_code == 2
-    assert "give --display-name, --email, --join or --leave" in result.stderr
+    assert "use --display-name, --email, --join or --leave" in result.stderr
 
 
 @pytest.mark.parametrize("args", [(), ("--at", "1d", "--never")])
@@ -169,7 +169,7 @@ def test_end_of_a_token_is_a_time_or_never(cli: Cli, args: tuple[str, ...]) -> N
     result = cli("tokens", "expire", SERIAL, *args)
 
     assert result.exit_code == 2
-    assert "give --at TIME or --never" in result.stderr
+    assert "use either --at TIME or --never" in result.stderr
     assert cli.node.calls == []
 
 
@@ -254,7 +254,7 @@ def test_nothing_typed_is_no_refusal(cli: Cli) -> None:
     result = cli("tokens", "set-pin", SERIAL, text="")
 
     assert result.exit_code == 2
-    assert "nothing was typed" in result.stderr
+    assert "no input: nothing was done" in result.stderr
     assert cli.node.calls == []
 
 

@@ -61,10 +61,10 @@ def test_status_says_when_there_was_a_backup_last(cli: Cli) -> None:
     cli.node.answer(STATUS, answer, none)
 
     assert (
-        "Last backup: 2026-11-26 02:00 UTC, with everything up to index 1042."
+        "Last backup: 2026-11-26 02:00 UTC, with everything up to log index 1042."
         in cli("cluster", "status").stdout
     )
-    assert "Last backup: none that n1 knows of." in cli("cluster", "status").stdout
+    assert "Last backup: none known to n1." in cli("cluster", "status").stdout
 
 
 def test_status_says_who_is_of_an_older_release(cli: Cli) -> None:
@@ -84,7 +84,10 @@ def test_status_says_who_is_of_an_older_release(cli: Cli) -> None:
 
     shown = cli("cluster", "status").stdout
 
-    assert "Feature level 1; 2 is known, and waits for n3: upgrade them." in shown
+    assert (
+        "Feature level 1; level 2 is available once these members are upgraded: n3."
+        in shown
+    )
 
 
 def test_status_does_not_speak_of_levels_when_all_is_well(cli: Cli) -> None:
@@ -140,7 +143,7 @@ def test_a_ticket_is_alone_on_stdout(cli: Cli) -> None:
     )
     result = cli("cluster", "ticket", "n4")
     assert result.stdout == WORDS + "\n"
-    assert "Good once, until 2027-" in result.stderr
+    assert "Works once, until 2027-" in result.stderr
     assert "sparecode-node --config node.toml init --join" in result.stderr
     (request,) = cli.node.requests(TICKET)
     assert request.node_id == "n4"
@@ -158,7 +161,7 @@ def test_a_member_that_is_there_already_is_exit_code_1(cli: Cli) -> None:
     result = cli("cluster", "ticket", "n4")
     assert result.exit_code == 1
     assert result.stderr == (
-        "sparecode: n4 is a member already\nSee them: sparecode cluster members\n"
+        "sparecode: n4 is a member already\nList the members: sparecode cluster members\n"
     )
     assert result.stdout == ""
 
@@ -168,8 +171,8 @@ def test_a_node_is_added_by_its_address(cli: Cli) -> None:
     cli.node.answer(method, cluster_pb2.AddMemberResponse(index=7))
     result = cli("cluster", "add", "n4", "n4.example.com:7301")
     assert result.stdout == (
-        "n4 shall be a member (log index 7).\n"
-        "Start it with this cluster's key ring: it catches up, and then votes.\n"
+        "n4 was added to the cluster (log index 7).\n"
+        "Start it with this cluster's key ring. It catches up, then becomes a voter.\n"
     )
     (request,) = cli.node.requests(method)
     assert (request.node_id, request.address) == ("n4", "n4.example.com:7301")
@@ -185,8 +188,8 @@ def test_a_removal_is_asked_about(cli: Cli) -> None:
     assert cli.node.requests(method) == []
     result = cli("cluster", "remove", "n3", "--yes")
     assert result.stdout == (
-        "n3 is no member any more. Stop it, and wipe its disk:\n"
-        "it still holds the key ring and the state.\n"
+        "n3 was removed. Stop it and wipe its disk, which still holds the key ring and "
+        "the state.\n"
     )
     (request,) = cli.node.requests(method)
     assert request.node_id == "n3"
@@ -288,4 +291,4 @@ def test_that_no_node_answers_is_no_look(
     assert result.exit_code == 0, result.output
     (look,) = [json.loads(line) for line in result.stdout.splitlines()]
     assert look["primary"] == "n1"
-    assert result.stderr == "No node could answer. Trying again.\n"
+    assert result.stderr == "No node could answer. Retrying.\n"

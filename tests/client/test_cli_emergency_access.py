@@ -38,14 +38,14 @@ def test_issued_codes_are_shown_once_with_all_that_matters(issuing: Cli) -> None
         "   1  K7PM-4XQ2\n"
         "   2  9HJT-WE3R\n"
         "\n"
-        "Typed            the PIN, then the code\n"
-        "Valid until      2026-12-01 12:00 UTC\n"
-        "Token recovered  it stays refused until it is reinstated\n"
-        "Live codes       2\n"
-        "Voided           3 codes of before\n"
-        "Committed        through node n2 at log index 1042\n"
+        "Type          the PIN, then the code\n"
+        "Valid until   2026-12-01 12:00 UTC\n"
+        "If recovered  it is refused until an administrator reinstates it\n"
+        "Live codes    2\n"
+        "Voided        3 earlier codes\n"
+        "Committed     through node n2 at log index 1042\n"
         "\n"
-        "Each code works once. Nobody can show them again: hand them over now.\n"
+        "Each code works once. They cannot be shown again: hand them over now.\n"
     )
     assert result.stderr == "Warning: the token has no PIN\n"
 
@@ -104,7 +104,7 @@ def test_end_is_told_in_the_zone_of_the_administrator(
 
     result = issuing("emergency", "issue", SERIAL, "--expires", "2026-12-01T13:00")
 
-    assert "Valid until      2026-12-01 13:00 CET" in result.stdout
+    assert "Valid until   2026-12-01 13:00 CET" in result.stdout
     (save,) = issuing.node.requests("EmergencyAccessService/SaveEmergencyAccess")
     assert save.lifetime.end_time.ToJsonString() == "2026-12-01T12:00:00Z"
 
@@ -140,7 +140,7 @@ def test_refused_issue_shows_no_codes(issuing: Cli) -> None:
     assert result.stdout == ""
     assert result.stderr == (
         "sparecode: this replaces DENY by a weaker recovery policy\n"
-        "If you mean it, add --weaken-recovery-policy.\n"
+        "To do it anyway, add --weaken-recovery-policy.\n"
     )
 
 
@@ -205,13 +205,13 @@ def test_fixed_tokencode_is_shown_once_with_all_that_matters(issuing: Cli) -> No
         "\n"
         "      K7PM-4XQ2\n"
         "\n"
-        "Typed            the PIN, then the code\n"
-        "Valid until      2026-12-01 12:00 UTC\n"
-        "Token recovered  it stays refused until it is reinstated\n"
-        "Voided           3 codes of before\n"
-        "Committed        through node n2 at log index 1042\n"
+        "Type          the PIN, then the code\n"
+        "Valid until   2026-12-01 12:00 UTC\n"
+        "If recovered  it is refused until an administrator reinstates it\n"
+        "Voided        3 earlier codes\n"
+        "Committed     through node n2 at log index 1042\n"
         "\n"
-        "It works until its end. Nobody can show it again: hand it over now.\n"
+        "The code works until it expires. It cannot be shown again: hand it over now.\n"
     )
     assert result.stderr == "Warning: the token has no PIN\n"
 

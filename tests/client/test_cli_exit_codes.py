@@ -35,7 +35,7 @@ Code = grpc.StatusCode
         (Failure(Code.INVALID_ARGUMENT, "FIELD", "long", field="email"), 2, "email"),
         (NO_QUORUM_FOR_LONG, 3, "sparecode cluster status"),
         (Failure(Code.RESOURCE_EXHAUSTED, "RATE", "", retry_after_s=60), 3, "in 60 s"),
-        (Failure(Code.INTERNAL), 3, "look before you do it again"),
+        (Failure(Code.INTERNAL), 3, "check before you repeat it"),
         (Failure(Code.UNIMPLEMENTED), 3, "7304"),
         (Failure(Code.UNAUTHENTICATED, "SESSION_ENDED", "ended"), 4, "login"),
         (Failure(Code.PERMISSION_DENIED, "ROLE", "ask another"), 4, "ask another"),
@@ -103,7 +103,7 @@ def test_no_node_given_says_how_to_name_one(tmp_path: Path) -> None:
 
     assert result.exit_code == 2
     assert result.stderr == (
-        "sparecode: name a node: --node HOST:PORT, or SPARECODE_NODES\n"
+        "sparecode: no node: use --node HOST:PORT or SPARECODE_NODES\n"
     )
 
 

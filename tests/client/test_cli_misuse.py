@@ -20,7 +20,7 @@ NOT_TEXT = "a\udcff"
 @pytest.mark.parametrize(
     ("args", "told"),
     [
-        (["tokens", "expire", SERIAL, "--at", FAR], ["--at", FAR, "more than"]),
+        (["tokens", "expire", SERIAL, "--at", FAR], ["--at", FAR, "longer than"]),
         (["tokens", "expire", SERIAL, "--at", "0001-01-01"], ["--at"]),
         (["emergency", "list", "--ends-before", FAR], ["--ends-before", FAR]),
         (["emergency", "issue", SERIAL, "--expires", FAR], ["--expires", FAR]),

@@ -95,9 +95,9 @@ def test_a_whole_policy_comes_from_a_file(policy: Cli, tmp_path: Path) -> None:
     [
         ([], "either --set NAME=VALUE or --file FILE"),
         (["--set", "lock=1h", "--file", "x"], "either --set NAME=VALUE or --file FILE"),
-        (["--set", "lock"], "must be NAME=VALUE"),
-        (["--set", "version=7"], "must be NAME=VALUE"),
-        (["--set", "colour=red"], "must be NAME=VALUE"),
+        (["--set", "lock"], "use NAME=VALUE"),
+        (["--set", "version=7"], "use NAME=VALUE"),
+        (["--set", "colour=red"], "use NAME=VALUE"),
         (["--set", "code_length=ten"], "ten is not a number"),
         (["--set", "lock=2026-12-01T12:00Z"], "is not a duration"),
         (["--set", "lock=none"], "neither a duration"),
@@ -117,8 +117,8 @@ def test_wrong_usage_asks_no_node(
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("not json", "not what policy show"),
-        ("[]", "not what policy show"),
+        ("not json", "not the output of policy show"),
+        ("[]", "not the output of policy show"),
         ('{"version": 4}', "has no 'code_length'"),
     ],
 )

@@ -63,7 +63,7 @@ def test_a_review_says_what_to_ask_oneself_and_what_to_do_next(restored: Cli) ->
 
 def test_a_recovery_is_called_one(restored: Cli) -> None:
     restored.node.answer(REVIEW, pb.GetReviewResponse(epoch=2, cause="recover"))
-    assert "It began with a recovery at" in restored("cluster", "review").stdout
+    assert "The epoch began with a recovery at" in restored("cluster", "review").stdout
 
 
 def test_a_review_as_json(restored: Cli) -> None:

@@ -41,7 +41,7 @@ def test_operator_is_told_when_the_old_key_goes_and_what_to_keep(cli: Cli) -> No
     result = cli("cluster", "rotate-keys")
     assert result.exit_code == 0, result.output
     assert "Everything is sealed with key 2." in result.stdout
-    assert "The old key goes at 2027-01-15 08:00:00 UTC" in result.stdout
+    assert "The old key is removed at 2027-01-15 08:00:00 UTC" in result.stdout
     assert "sparecode-node audit-keys" in result.stdout
     (request,) = cli.node.requests(ROTATE)
     assert not request.at_once
@@ -73,7 +73,7 @@ def test_whoever_is_interrupted_learns_that_the_cluster_goes_on(cli: Cli) -> Non
     cli.node.answer(ROTATE, ([HANDED, HALF], gone))
     result = cli("cluster", "rotate-keys")
     assert result.exit_code != 0
-    assert "the cluster goes on by itself" in " ".join(result.stderr.split())
+    assert "the cluster continues on its own" in " ".join(result.stderr.split())
 
 
 def test_values_that_do_not_open_are_named_with_what_to_do(cli: Cli) -> None:
@@ -96,11 +96,11 @@ def test_values_that_do_not_open_are_named_with_what_to_do(cli: Cli) -> None:
     lines = result.stdout.splitlines()
     assert max(map(len, lines[-4:])) <= 80
     assert [" ".join(line.split()) for line in lines[-4:]] == [
-        "Value Of What to do",
+        "Value Of Replace it with",
         "seed token 000123456789 sparecode tokens delete 000123456789",
         "codes token 000123456789 sparecode emergency disable 000123456789",
         "second factor administrator dora sparecode admins second-factor remove dora",
     ]
     assert "117 of 120 values are sealed with key 2" in result.stdout
-    assert "The old key stays" in result.stderr
+    assert "the old key stays" in result.stderr
     assert len(cli.node.requests(ROTATE)) == 1

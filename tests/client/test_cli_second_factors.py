@@ -43,6 +43,6 @@ def test_secret_is_shown_once_and_confirmed_by_a_code(cli: Cli) -> None:
     result = cli("admins", "second-factor", "enroll", text="123456\n")
     assert result.exit_code == 0, result.output
     assert "JBSWY3DPEHPK3PXP" in result.stderr
-    assert "signing in takes a code" in result.stdout
+    assert "you need a code to sign in" in result.stdout
     (confirmed,) = cli.node.requests("AdministratorService/ConfirmSecondFactor")
     assert (confirmed.draft, confirmed.code) == (b"draft", "123456")

@@ -101,7 +101,7 @@ def test_session_file_that_others_can_read_is_not_used(cli: Cli) -> None:
     result = cli("whoami")
 
     assert result.exit_code == 4
-    assert "can be read by others" in result.stderr
+    assert "can be read by other users" in result.stderr
 
 
 def test_broken_session_file_is_told(cli: Cli) -> None:

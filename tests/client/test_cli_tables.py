@@ -150,7 +150,7 @@ def test_cluster_status_compares_digests(cli: Cli) -> None:
     assert "All 3 members have the same state." in result.stdout
     assert "-12 ms" in result.stdout
     assert (
-        "Audit log: event 57, head cdcdcdcdcdcdcdcd, the same on 3 of 3 members."
+        "Audit log: event 57, head cdcdcdcdcdcdcdcd, identical on 3 of 3 members."
         in result.stdout.splitlines()
     )
     assert "unreachable" in result.stdout
@@ -187,9 +187,9 @@ def test_cluster_status_compares_the_heads_of_the_audit_logs(cli: Cli) -> None:
         member.audit_head = ""
     cli.node.answer("ClusterService/GetStatus", behind, seen, silent)
 
-    assert "the same on 1 of 3 members" in cli("cluster", "status").stdout
+    assert "identical on 1 of 3 members" in cli("cluster", "status").stdout
     assert "The audit logs DIFFER at event 57" in cli("cluster", "status").stdout
-    assert "no member has told its head" in cli("cluster", "status").stdout
+    assert "no member has reported its head" in cli("cluster", "status").stdout
 
 
 def test_cluster_status_as_json_has_the_heads(cli: Cli) -> None:

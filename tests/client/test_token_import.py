@@ -175,7 +175,7 @@ def test_long_list_says_what_went_wrong_and_sums_up(cli: Cli, tmp_path: Path) ->
         "102  102     NOT imported: there is a token 102 already",
         "103  103     NOT imported: seed is not base32",
         "",
-        "Rows  Not imported, because",
+        "Rows  Reason",
         "   2  TOKEN_EXISTS",
         "   1  NOT READABLE",
         "100 of 103 tokens imported.",
@@ -225,4 +225,6 @@ def test_interrupted_import_says_how_to_go_on(cli: Cli, tmp_path: Path) -> None:
     result = cli("tokens", "import", str(file))
 
     assert result.exit_code == 4
-    assert f"2 rows of {file} are decided. Import it again to go on." in result.stderr
+    assert (
+        f"2 rows of {file} done. To continue, import the file again." in result.stderr
+    )

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-`sparecode`: the commands of administrators, operators and agents.
+The command `sparecode` of administrators, operators and agents.
 
-Exit codes: 0 done; 1 refused by the rules; 2 wrong usage; 3 no node or no quorum
-could be reached, or overloaded; 4 not permitted or not signed in.
+Exit codes: 0 done; 1 refused by the rules; 2 wrong usage; 3 no node or no quorum, or
+overloaded; 4 not permitted or not signed in.
 """
 
 from sparecode_client.cli.app import app

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command `sparecode`: its own options, and its groups of commands."""
+"""The command `sparecode`: its global options and its groups of commands."""
 
 import sys
 from collections.abc import Iterator
@@ -34,27 +34,27 @@ from sparecode_client.cli.terminal.words import for_terminal, plain
 
 GLOBAL_OPTIONS = {"--node", "--ca", "--output", "--timeout", "--request-id"}
 _NOISE = "Value error, "
-"""Pydantic, which Typer checks values with, puts it before what is meant."""
+"""Pydantic, which Typer uses to check values, puts this before its messages."""
 
 
 class AnywhereGroup(TyperGroup):
-    """Takes its own options wherever they stand, also after the command."""
+    """Accepts the global options anywhere on the line, even after the command."""
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]  # The class of Click behind it is private to Typer.
-        """Parse the arguments after moving our own options to the front."""
+        """Move the global options to the front, then parse the arguments."""
         with wrong_usage_readable():
             for argument in args:
                 check_text(argument)
             return super().parse_args(ctx, in_front(args))
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # noqa: ANN401  As its base has it.
-        """Run a command, which parses what is left."""
+        """Run a command, which parses the remaining arguments."""
         with wrong_usage_readable():
             return super().invoke(ctx)
 
 
 def check_text(argument: str) -> None:
-    """Refuse what is no text: nothing that nodes know has such a name."""
+    """Refuse an argument that is not text: no name can contain it."""
     try:
         argument.encode()
     except UnicodeEncodeError:
@@ -63,7 +63,7 @@ def check_text(argument: str) -> None:
 
 @contextmanager
 def wrong_usage_readable() -> Iterator[None]:
-    """Break what Typer says of a wrong value between words, where a terminal would not."""
+    """Wrap Typer's message about a wrong value at word boundaries on a terminal."""
     try:
         yield
     except typer.BadParameter as error:
@@ -75,7 +75,7 @@ def wrong_usage_readable() -> Iterator[None]:
 
 
 def in_front(args: list[str]) -> list[str]:
-    """Return *args* with the global options first; what follows `--` stays."""
+    """Return *args* with the global options first. Arguments after `--` stay in place."""
     ours: list[str] = []
     others: list[str] = []
     rest = iter(args)
@@ -96,9 +96,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     cls=AnywhereGroup,
     no_args_is_help=True,
-    pretty_exceptions_enable=False,  # Its tables of variables would show secrets.
+    pretty_exceptions_enable=False,  # They show variables, which may be secrets.
     epilog="""\b
-    These options may stand anywhere on the line. Begin with:
+    These options may stand anywhere on the line. To begin, sign in:
       sparecode --node n1:7304 --ca ca.pem login root
 
     \b
@@ -116,9 +116,9 @@ def sparecode(
         typer.Option(
             envvar="SPARECODE_NODES",
             metavar="HOST:PORT",
-            help="A node's listener for administrators; port 7304 if not given. "
-            "Repeat it, or separate by commas: the next one is called when one does "
-            "not answer. Remembered by login.",
+            help="Administrator listener of a node; the default port is 7304. "
+            "Repeat the option or separate nodes by commas: if a node does not answer, "
+            "the next one is called. Stored by login.",
         ),
     ] = None,
     ca: Annotated[
@@ -126,12 +126,12 @@ def sparecode(
         typer.Option(
             envvar="SPARECODE_CA",
             metavar="FILE",
-            help="The CA of the nodes' certificates (PEM). Remembered by login.",
+            help="CA of the nodes' certificates (PEM). Stored by login.",
         ),
     ] = None,
     output: Annotated[
         OutputFormat,
-        typer.Option(help="table for people, json for programs."),
+        typer.Option(help="Output format: table for people, json for programs."),
     ] = OutputFormat.TABLE,
     timeout: Annotated[
         float,
@@ -139,15 +139,15 @@ def sparecode(
             min=0.1,
             max=600,
             metavar="SECONDS",
-            help="Give up after so long, all retries included.",
+            help="Time limit of the command, including all retries.",
         ),
     ] = 10,
     request_id: Annotated[
         str | None,
         typer.Option(
             metavar="ID",
-            help="Repeat a command whose outcome is unknown, with the id that it told: "
-            "it is never done twice.",
+            help="Repeat a command whose outcome is unknown, with the id that it printed. "
+            "The request is never applied twice.",
         ),
     ] = None,
 ) -> None:
@@ -162,7 +162,7 @@ def sparecode(
 
 
 def split(values: list[str] | None) -> list[str]:
-    """Return the parts of *values*, each of which may have several, by commas."""
+    """Split each of *values* at commas, and return all parts."""
     parts = (part.strip() for value in values or () for part in value.split(","))
     return [part for part in parts if part]
 

@@ -201,7 +201,7 @@ class Attempts:
     def _outcome_unknown(self) -> OutcomeUnknown:
         return OutcomeUnknown(
             self._request_id,
-            f"no node could say whether it was done: {self._summary()}",
+            f"the outcome is unknown: {self._summary()}",
         )
 
     def _summary(self) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sparecode admins`: the people who manage the service."""
+"""`sparecode admins`: administrators."""
 
 import enum
 from pathlib import Path
@@ -17,14 +17,14 @@ from sparecode_client.values.administrators import Administrator, AdministratorR
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Manage administrators. Who loses a role, or gets another password, is signed "
-    "out on every node.",
+    help="Manage administrators. An administrator who loses a role or gets another "
+    "password is signed out on every node.",
     short_help="Manage administrators.",
 )
 
 
 class Role(enum.StrEnum):
-    """`AdministratorRole`, as it is typed."""
+    """`AdministratorRole` on the command line."""
 
     SUPER_ADMIN = "super-admin"
     HELP_DESK = "help-desk"
@@ -33,33 +33,38 @@ class Role(enum.StrEnum):
 
 
 Name = Annotated[
-    str, typer.Argument(metavar="NAME", help="The administrator, in any case.")
+    str,
+    typer.Argument(
+        metavar="NAME", help="Name of the administrator; letter case does not matter."
+    ),
 ]
 User = Annotated[
     str | None,
     typer.Option(
         metavar="USER",
-        help="The user that this person is: they can do nothing for themselves.",
+        help="This person's own username. They can do nothing for that user.",
     ),
 ]
 NoUser = Annotated[
-    bool, typer.Option("--no-user", help="This person is no user of the service.")
+    bool, typer.Option("--no-user", help="This person is not a user of the service.")
 ]
 RoleHelp = (
-    "super-admin may do all; help-desk finds users and tokens, issues emergency "
-    "access, unlocks; auditor reads all; operator runs the cluster."
+    "super-admin may do everything; help-desk finds users and tokens, issues "
+    "emergency codes and unlocks users; auditor reads everything; operator runs the "
+    "cluster."
 )
 PasswordFile = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Read the new password from FILE (-: stdin) instead of asking.",
+        help="Read the new password from FILE (-: stdin) instead of prompting for it.",
     ),
 ]
 
 
 @app.command(
-    epilog="Example: sparecode admins create dora --role help-desk --user dora"
+    epilog="Example: sparecode admins create dora --role help-desk --user dora",
+    short_help="Add an administrator.",
 )
 def create(
     context: typer.Context,
@@ -70,11 +75,11 @@ def create(
     no_user: NoUser = False,
     password_file: PasswordFile = None,
 ) -> None:
-    """Add an administrator, with a password that they have to change at first."""
+    """Add an administrator with a temporary password, which they must change first."""
     settings = settings_of(context)
     with settings.admin() as admin:
         if (user is None) != no_user:
-            raise UsageError("say who this is: either --user USER or --no-user")
+            raise UsageError("use either --user USER or --no-user")
         password = secret("Temporary password", password_file, confirm=True)
         commit = admin.create_administrator(
             name,
@@ -90,7 +95,7 @@ def create(
 def list_(
     context: typer.Context, limit: Limit = 100, stale_ok: StaleOk = False
 ) -> None:
-    """List administrators, in the order of names."""
+    """List administrators by name."""
     settings = settings_of(context)
     with settings.admin() as admin:
         page = read_pages(
@@ -116,7 +121,7 @@ def list_(
 
 
 def state_of(administrator: Administrator) -> str:
-    """Return an administrator's state in words."""
+    """Return the state of an administrator in words."""
     if not administrator.enabled:
         return "disabled"
     return "temporary password" if administrator.password_temporary else "enabled"
@@ -130,18 +135,18 @@ def update(
     role: Annotated[Role | None, typer.Option(help=RoleHelp)] = None,
     enabled: Annotated[
         bool | None,
-        typer.Option("--enable/--disable", help="Whether they may sign in."),
+        typer.Option("--enable/--disable", help="Allow or refuse sign-in."),
     ] = None,
     user: User = None,
     no_user: NoUser = False,
 ) -> None:
-    """Change an administrator: role, leave to sign in, or which user they are."""
+    """Change an administrator's role, state or own user."""
     settings = settings_of(context)
     with settings.admin() as admin:
         if user is not None and no_user:
-            raise UsageError("either --user USER or --no-user")
+            raise UsageError("use either --user USER or --no-user")
         if (role, enabled, user, no_user) == (None, None, None, False):
-            raise UsageError("say what to change: see --help")
+            raise UsageError("nothing to change: see --help for the options")
         commit = admin.update_administrator(
             name,
             role=None if role is None else AdministratorRole[role.name],
@@ -155,22 +160,25 @@ def update(
 
 @app.command()
 def remove(context: typer.Context, name: Name) -> None:
-    """Remove an administrator. What they did stays in the audit log."""
+    """Remove an administrator. Their events stay in the audit log."""
     settings = settings_of(context)
     with settings.admin() as admin:
         commit = admin.remove_administrator(name, request_id=settings.request_id)
     settings.output.done(f"Administrator {name} removed", commit, name=name)
 
 
-@app.command("change-password")
+@app.command(
+    "change-password",
+    short_help="Change your password, or reset another administrator's.",
+)
 def change_password(
     context: typer.Context,
     name: Annotated[
         str,
         typer.Argument(
             metavar="[NAME]",
-            help="Another administrator, who gets a temporary password; your own if not "
-            "given.",
+            help="Administrator who gets a temporary password. Without NAME, change your "
+            "own password.",
             show_default=False,
         ),
     ] = "",
@@ -178,7 +186,7 @@ def change_password(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Read your old password from FILE instead of asking.",
+            help="Read your old password from FILE instead of prompting for it.",
         ),
     ] = None,
     new_password_file: PasswordFile = None,
@@ -197,7 +205,7 @@ def change_password(
         )
     if not name:
         forget_session(session_path())
-        settings.output.done("Your password is changed: sign in again", commit)
+        settings.output.done("Your password was changed: sign in again", commit)
         return
     settings.output.done(
         f"Administrator {name} has a temporary password", commit, name=name

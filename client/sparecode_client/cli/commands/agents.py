@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sparecode agents`: the programs that check passcodes."""
+"""`sparecode agents`: agents and denied certificates."""
 
 import enum
 from pathlib import Path
@@ -21,47 +21,53 @@ from sparecode_client.values.agents import (
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Manage the programs that check passcodes: VPNs, SSH servers, web sites.",
-    short_help="Manage the programs that check passcodes.",
+    help="Manage agents: the programs that check passcodes, such as VPN gateways.",
+    short_help="Manage agents, the programs that check passcodes.",
 )
 
 
 class Protects(enum.StrEnum):
-    """`AgentProtects`, as it is typed."""
+    """`AgentProtects` on the command line."""
 
     AUTHENTICATION_MANAGER = "authentication-manager"
     CLOUD = "cloud"
 
 
-@app.command(epilog="Example: sparecode agents register vpn spiffe://example.com/vpn")
+@app.command(
+    epilog="Example: sparecode agents register vpn spiffe://example.com/vpn",
+    short_help="Register an agent.",
+)
 def register(
     context: typer.Context,
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="1 to 64 characters, as vpn.")
+        str,
+        typer.Argument(
+            metavar="NAME", help="Name of the agent: 1 to 64 characters, such as vpn."
+        ),
     ],
     identity: Annotated[
         str,
         typer.Argument(
             metavar="IDENTITY",
-            help="The one URI or DNS subject name of its certificate; at most 256 "
+            help="The only URI or DNS subject name of its certificate; at most 256 "
             "characters.",
         ),
     ],
     protects: Annotated[
         Protects,
         typer.Option(
-            help="What it protects. Emergency codes do not cover resources of a cloud "
-            "service."
+            help="What the agent protects. Emergency codes are not accepted for cloud."
         ),
     ] = Protects.AUTHENTICATION_MANAGER,
     restricted: Annotated[
         bool,
         typer.Option(
-            "--restricted", help="Admit nobody before `update --allow` names them."
+            "--restricted",
+            help="Admit only users that `agents update --allow` adds.",
         ),
     ] = False,
 ) -> None:
-    """Let the agent with a certificate authenticate users."""
+    """Register an agent, which can then check passcodes with its certificate."""
     settings = settings_of(context)
     with settings.admin() as admin:
         commit = admin.register_agent(
@@ -78,7 +84,7 @@ def register(
 def list_(
     context: typer.Context, limit: Limit = 100, stale_ok: StaleOk = False
 ) -> None:
-    """List agents, in the order of names."""
+    """List agents by name."""
     settings = settings_of(context)
     with settings.admin() as admin:
         page = read_pages(
@@ -104,23 +110,28 @@ def list_(
 
 
 def protects_of(agent: RegisteredAgent) -> str:
-    """Return what an agent protects, as it is typed."""
+    """Return what an agent protects, as on the command line."""
     return "?" if agent.protects is None else Protects[agent.protects.name].value
 
 
 def admits_of(agent: RegisteredAgent) -> str:
-    """Return whom an agent admits, in words."""
+    """Return the users that an agent admits, in words."""
     if agent.restricted:
         return plural(agent.allowed_user_count, "user")
-    return "everybody"
+    return "all users"
 
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The agent, in any case.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME", help="Name of the agent; letter case does not matter."
+    ),
+]
 
 
 @app.command()
 def show(context: typer.Context, name: Name, stale_ok: StaleOk = False) -> None:
-    """Show an agent, with the users on its allow list."""
+    """Show an agent and its allow list."""
     settings = settings_of(context)
     with settings.admin() as admin:
         agent = admin.get_agent(name, stale_ok=stale_ok)
@@ -156,38 +167,44 @@ def update(
     name: Name,
     *,
     protects: Annotated[
-        Protects | None, typer.Option(help="What it protects from now on.")
+        Protects | None, typer.Option(help="What the agent protects.")
     ] = None,
     restricted: Annotated[
         bool | None,
         typer.Option(
             "--restricted/--everybody",
-            help="Admit only the users on its allow list, or everybody.",
+            help="Admit only the users on the allow list, or all users.",
         ),
     ] = None,
     allow: Annotated[
         list[str] | None,
-        typer.Option(metavar="USER", help="Onto its allow list; may repeat."),
+        typer.Option(metavar="USER", help="Add a user to the allow list; may repeat."),
     ] = None,
     disallow: Annotated[
         list[str] | None,
-        typer.Option(metavar="USER", help="From its allow list; may repeat."),
+        typer.Option(
+            metavar="USER", help="Remove a user from the allow list; may repeat."
+        ),
     ] = None,
     allow_group: Annotated[
         list[str] | None,
-        typer.Option(metavar="GROUP", help="All users of a group; may repeat."),
+        typer.Option(
+            metavar="GROUP", help="Add a group to the allow list; may repeat."
+        ),
     ] = None,
     disallow_group: Annotated[
         list[str] | None,
-        typer.Option(metavar="GROUP", help="From its allow list; may repeat."),
+        typer.Option(
+            metavar="GROUP", help="Remove a group from the allow list; may repeat."
+        ),
     ] = None,
 ) -> None:
-    """Change an agent: what it protects, and whom it admits."""
+    """Change what an agent protects, and which users it admits."""
     settings = settings_of(context)
     with settings.admin() as admin:
         lists = (allow, disallow, allow_group, disallow_group)
         if (protects, restricted, *lists) == (None,) * 6:
-            raise UsageError("say what to change: see --help")
+            raise UsageError("nothing to change: see --help for the options")
         commit = admin.update_agent(
             name,
             protects=None if protects is None else AgentProtects[protects.name],
@@ -203,13 +220,13 @@ def update(
 
 @app.command()
 def enable(context: typer.Context, name: Name) -> None:
-    """Let an agent ask again."""
+    """Accept requests of an agent again."""
     _set_enabled(context, name, enabled=True)
 
 
 @app.command()
 def disable(context: typer.Context, name: Name) -> None:
-    """Refuse whatever an agent asks; open connections too."""
+    """Refuse all requests of an agent, on open connections too."""
     _set_enabled(context, name, enabled=False)
 
 
@@ -225,7 +242,7 @@ def _set_enabled(context: typer.Context, name: str, *, enabled: bool) -> None:
 
 @app.command()
 def remove(context: typer.Context, name: Name) -> None:
-    """Remove an agent: all that it asks is refused."""
+    """Remove an agent. All its requests are refused."""
     settings = settings_of(context)
     with settings.admin() as admin:
         commit = admin.remove_agent(name, request_id=settings.request_id)
@@ -235,28 +252,28 @@ def remove(context: typer.Context, name: Name) -> None:
 CertificateFile = Annotated[
     Path | None,
     typer.Option(
-        "--certificate", metavar="FILE", help="The certificate itself (PEM; -: stdin)."
+        "--certificate", metavar="FILE", help="The certificate (PEM; -: stdin)."
     ),
 ]
 Fingerprint = Annotated[
-    str, typer.Option(metavar="HEX", help="SHA-256 of the certificate.")
+    str, typer.Option(metavar="HEX", help="SHA-256 fingerprint of the certificate.")
 ]
 SerialNumber = Annotated[
     str,
-    typer.Option(metavar="HEX", help="The serial number that its authority gave it."),
+    typer.Option(metavar="HEX", help="Serial number of the certificate."),
 ]
 
 
 def fingerprint_of(file: Path | None, fingerprint: str, serial_number: str) -> str:
-    """Return the fingerprint that was given, if exactly one mark was."""
+    """Return the fingerprint, if the options name the certificate in exactly one way."""
     if sum(map(bool, (file, fingerprint, serial_number))) != 1:
-        raise UsageError("give one of --certificate, --fingerprint, --serial-number")
+        raise UsageError("use one of --certificate, --fingerprint and --serial-number")
     if file is None:
         return fingerprint
     try:
         return certificate_fingerprint(content(file))
     except ValueError as error:
-        raise UsageError(f"{file} is no certificate in PEM") from error
+        raise UsageError(f"{file} is not a PEM certificate") from error
 
 
 @app.command(
@@ -270,10 +287,10 @@ def deny_certificate(
     fingerprint: Fingerprint = "",
     serial_number: SerialNumber = "",
     note: Annotated[
-        str, typer.Option(metavar="TEXT", help="Why, for those who read the list.")
+        str, typer.Option(metavar="TEXT", help="Reason, shown in the list.")
     ] = "",
 ) -> None:
-    """Refuse whoever calls with a certificate."""
+    """Deny a certificate: all calls with it are refused."""
     settings = settings_of(context)
     with settings.admin() as admin:
         mark = fingerprint_of(certificate, fingerprint, serial_number)
@@ -299,7 +316,7 @@ def allow_certificate(
     fingerprint: Fingerprint = "",
     serial_number: SerialNumber = "",
 ) -> None:
-    """Refuse a certificate no longer."""
+    """Remove a certificate from the deny list."""
     settings = settings_of(context)
     with settings.admin() as admin:
         mark = fingerprint_of(certificate, fingerprint, serial_number)
@@ -309,7 +326,7 @@ def allow_certificate(
             request_id=settings.request_id,
         )
     settings.output.done(
-        "The certificate is denied no longer",
+        "The certificate is not denied any more",
         commit,
         fingerprint=mark,
         serial_number=serial_number,
@@ -320,7 +337,7 @@ def allow_certificate(
 def denied(
     context: typer.Context, limit: Limit = 100, stale_ok: StaleOk = False
 ) -> None:
-    """List the certificates that are refused."""
+    """List the denied certificates."""
     settings = settings_of(context)
     with settings.admin() as admin:
         page = read_pages(
@@ -340,6 +357,6 @@ def denied(
             each.note,
         ],
         key="certificates",
-        columns=["Mark", "Certificate", "Since", "By", "Note"],
+        columns=["Kind", "Certificate", "Since", "By", "Note"],
         noun="certificate",
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sparecode approvals`: what waits for a second administrator."""
+"""`sparecode approvals`: requests that need a second administrator."""
 
 from typing import Annotated
 
@@ -12,16 +12,20 @@ from sparecode_client.cli.terminal.words import NUMBER_MAX, show_time
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Decide what other administrators have asked for. Changes of policy and of "
-    "administrators, bulk issue, and issuing by whoever has just set the PIN wait for "
-    "another super administrator, while there is one; for a day at most.",
-    short_help="Decide what waits for a second administrator.",
+    help="Approve or reject requests of other administrators. If there is another super "
+    "administrator, these need approval: changes of policy and of administrators, bulk "
+    "issue, and issuing codes just after setting the token's PIN. Requests expire after "
+    "one day.",
+    short_help="Approve or reject requests of other administrators.",
 )
 
 Number = Annotated[
     int,
     typer.Argument(
-        min=1, max=NUMBER_MAX, metavar="NUMBER", help="As approvals list shows it."
+        min=1,
+        max=NUMBER_MAX,
+        metavar="NUMBER",
+        help="Number of the request in `approvals list`.",
     ),
 ]
 
@@ -30,7 +34,7 @@ Number = Annotated[
 def list_(
     context: typer.Context, limit: Limit = 100, stale_ok: StaleOk = False
 ) -> None:
-    """List what waits, and what was approved and is not used yet; the oldest first."""
+    """List waiting requests and unused approvals, oldest first."""
     settings = settings_of(context)
     with settings.admin() as admin:
         page = read_pages(
@@ -51,7 +55,7 @@ def list_(
             f"approved by {each.approver}" if each.approver else "waits",
         ],
         key="approvals",
-        columns=[">No.", "Asked by", "For", "In words", "Until", "State"],
+        columns=[">No.", "Author", "Action", "Description", "Until", "State"],
         noun="approval",
     )
 
@@ -59,10 +63,10 @@ def list_(
 @app.command(epilog="Example: sparecode approvals approve 7")
 def approve(context: typer.Context, number: Number) -> None:
     """
-    Agree to what another administrator has asked for.
+    Approve a request of another administrator.
 
-    A change is made at once, as it was asked for. Codes are not: whoever asked for
-    them issues them now, within a day.
+    A requested change is made at once. Requested codes are not issued: the author of
+    the request issues them within one day.
     """
     settings = settings_of(context)
     with settings.admin() as admin:
@@ -72,7 +76,7 @@ def approve(context: typer.Context, number: Number) -> None:
 
 @app.command()
 def reject(context: typer.Context, number: Number) -> None:
-    """Refuse what waits, or take back what was approved. You may reject your own."""
+    """Reject a request, or withdraw an approval. You may reject your own requests."""
     settings = settings_of(context)
     with settings.admin() as admin:
         commit = admin.reject(number, request_id=settings.request_id)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sparecode audit`: who did what, when and where, and what became of it."""
+"""`sparecode audit`: events of the audit log."""
 
 import shutil
 import textwrap
@@ -23,32 +23,33 @@ from sparecode_client.values.results import Page
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Read the audit log: every decision and every change.",
-    short_help="Read the audit log.",
+    help="Read and verify the audit log of every decision and change.",
+    short_help="Read and verify the audit log.",
 )
 
 
 def _exact_option(name: str, example: str) -> object:
     return typer.Option(
-        metavar=name.upper(), help=f"Only events of exactly this {name}, as {example}."
+        metavar=name.upper(),
+        help=f"Only events with exactly this {name}, such as {example}.",
     )
 
 
 Since = Annotated[
-    When | None, time_option("Only events from then on; a duration counts back.")
+    When | None, time_option("Only events since this time, or this long ago.")
 ]
 Until = Annotated[
-    When | None, time_option("Only events before then; a duration counts back.")
+    When | None, time_option("Only events before this time, or before this long ago.")
 ]
 Actor = Annotated[str, _exact_option("actor", "administrator:root")]
 Action = Annotated[str, _exact_option("action", "SaveEmergencyAccess")]
-Target = Annotated[str, _exact_option("target", "alice, or a serial")]
+Target = Annotated[str, _exact_option("target", "alice or a serial")]
 Outcome = Annotated[str, _exact_option("outcome", "refused")]
 Reason = Annotated[str, _exact_option("reason", "wrong_pin")]
 
 
 def _filter(since: When | None, until: When | None, *words: str) -> AuditFilter:
-    """Return what the options say: times, then actor to reason, in their order."""
+    """Return the filter that the options describe; *words* are actor to reason."""
     actor, action, target, outcome, reason = words
     return AuditFilter(
         start_time=None if since is None else since.past(),
@@ -79,13 +80,13 @@ def list_(
             min=1,
             max=NUMBER_MAX,
             metavar="NUMBER",
-            help="From this event on, oldest first. Otherwise the newest come first.",
+            help="Start at this event and show the oldest first.",
         ),
     ] = None,
     limit: Limit = 20,
     stale_ok: StaleOk = False,
 ) -> None:
-    """Show events, the newest first."""
+    """Show events, newest first."""
     settings = settings_of(context)
     event_filter = _filter(since, until, actor, action, target, outcome, reason)
 
@@ -107,7 +108,7 @@ def list_(
         for line in lines_of(event, shutil.get_terminal_size().columns):
             settings.output.say(line)
     if not page.items:
-        settings.output.note("There are no such events.")
+        settings.output.note("No events match.")
     note_rest(settings.output, page, "event")
 
 
@@ -120,8 +121,8 @@ def export(
         ExportForm,
         typer.Option(
             "--format",
-            help="JSON Lines can be verified; CSV is for spreadsheets, and safe to "
-            "open in one.",
+            help="json-lines can be verified; csv is for spreadsheets, and safe to open "
+            "in one.",
         ),
     ] = ExportForm.JSON_LINES,
     since: Since = None,
@@ -138,15 +139,15 @@ def export(
             min=1,
             max=NUMBER_MAX,
             metavar="NUMBER",
-            help="From this event on.",
+            help="Start at this event.",
         ),
     ] = 1,
     stale_ok: StaleOk = False,
 ) -> None:
     """
-    Write the audit log into a file, the oldest event first.
+    Write the audit log to a file, oldest event first.
 
-    Only an export of everything can be verified: with a filter, events are missing.
+    Only a complete export can be verified, not one with a filter.
     """
     audit_files.export(
         settings_of(context),
@@ -158,19 +159,24 @@ def export(
     )
 
 
-app.command("checkpoint", epilog="Example: sparecode audit checkpoint today.json")(
-    audit_files.checkpoint
-)
+app.command(
+    "checkpoint",
+    epilog="Example: sparecode audit checkpoint today.json",
+    short_help="Get a signed checkpoint of the audit log.",
+)(audit_files.checkpoint)
 app.command("check")(audit_files.check)
 app.command(
     "verify",
-    epilog="Example: sparecode audit verify audit.jsonl --checkpoint today.json "
-    "--public-key audit.pem",
+    epilog="""\b
+    Example:
+      sparecode audit verify audit.jsonl --checkpoint today.json \\
+        --public-key audit.pem
+    """,
 )(audit_files.verify_file)
 
 
 def lines_of(event: AuditEvent, columns: int) -> list[str]:
-    """Return an event for people: what became of what, and below it by whom."""
+    """Return an event as lines for people: what happened, and who did it."""
     what = " ".join(filter(None, (event.action, event.target)))
     number = f"{event.sequence:>7}  "
     margin = " " * len(number)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sparecode audit export`, `checkpoint`, `check` and `verify`: what can be proved."""
+"""`sparecode audit export`, `checkpoint`, `check` and `verify`."""
 
 import base64
 import contextlib
@@ -22,7 +22,7 @@ from sparecode_client.audit.verification import AuditVerdict, verify
 from sparecode_client.cli.terminal.exit_codes import (
     ExitCode,
     fail,
-    failures_told,
+    report_errors,
 )
 from sparecode_client.cli.terminal.new_file import new_file
 from sparecode_client.cli.terminal.options import StaleOk
@@ -36,11 +36,11 @@ from sparecode_client.values.audit import (
 )
 
 ED25519_PREFIX = bytes.fromhex("302a300506032b6570032100")
-"""What stands before the 32 bytes of a public key in PEM (RFC 8410, 4)."""
+"""DER prefix of the 32 bytes of a public key (RFC 8410, 4)."""
 
 
 class ExportForm(enum.StrEnum):
-    """`AuditExportFormat`, as it is typed."""
+    """`AuditExportFormat` on the command line."""
 
     JSON_LINES = "json-lines"
     CSV = "csv"
@@ -49,7 +49,8 @@ class ExportForm(enum.StrEnum):
 NewFile = Annotated[
     Path,
     typer.Argument(
-        metavar="FILE", help="Must not exist yet. `-` is the standard output."
+        metavar="FILE",
+        help="File to write, which must not exist; `-`: standard output.",
     ),
 ]
 
@@ -63,7 +64,7 @@ def export(
     after_sequence: int,
     stale_ok: bool,
 ) -> None:
-    """Write the log into a file, and say how much that was."""
+    """Export the log to a file and report the number of events."""
     with settings.admin() as admin, _writer(path) as write:
         result = admin.export_audit_events(
             write,
@@ -101,15 +102,15 @@ def checkpoint(
     stale_ok: StaleOk = False,
 ) -> None:
     """
-    Have the cluster sign what the audit log is now.
+    Get a checkpoint: the current state of the audit log, signed by the cluster.
 
-    Keep the file where nobody who operates the cluster can change it. A later
-    export that is verified with it proves that nothing before it was touched.
+    Keep the file where the operators of the cluster cannot change it. If you verify a
+    later export with it, no event before the checkpoint was changed or removed.
     """
     settings = settings_of(context)
     with settings.admin() as admin:
         current = admin.get_checkpoint(stale_ok=stale_ok)
-    with failures_told(), _writer(path) as write:
+    with report_errors(), _writer(path) as write:
         write(checkpoint_text(current).encode())
     if path == Path("-"):
         return
@@ -125,10 +126,10 @@ def checkpoint(
 
 def check(context: typer.Context, *, stale_ok: StaleOk = False) -> None:
     """
-    Have one node compute its own audit log's hashes anew.
+    Make one node recompute the hashes of its own audit log.
 
-    The exit code is 1 if they are not right: that replica is broken, or somebody
-    has changed its database. A long log takes time: see --timeout.
+    The exit code is 1 if a hash is wrong: the node's state is damaged, or its database
+    was changed. A long log takes time: see --timeout.
     """
     settings = settings_of(context)
     with settings.admin() as admin:
@@ -153,13 +154,13 @@ def verify_file(
     context: typer.Context,
     path: Annotated[
         Path,
-        typer.Argument(metavar="FILE", help="An export of everything, as JSON Lines."),
+        typer.Argument(metavar="FILE", help="A complete export, as JSON Lines."),
     ],
     checkpoint: Annotated[
         list[Path],
         typer.Option(
             metavar="CHECKPOINT",
-            help="A file that `sparecode audit checkpoint` has written; may repeat.",
+            help="A file written by `sparecode audit checkpoint`; may repeat.",
         ),
     ],
     *,
@@ -167,17 +168,17 @@ def verify_file(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="What `sparecode-node audit-keys` has printed. Without it, compare the "
-            "key that is shown by eye: anybody can sign with a key of their own.",
+            help="Output of `sparecode-node audit-keys`. Without it, compare the printed "
+            "key yourself: a forger can sign with a key of their own.",
         ),
     ] = None,
 ) -> None:
     """
-    Prove that an exported audit log is whole and unchanged. Needs no node.
+    Verify that an exported audit log is complete and unchanged. Needs no node.
 
-    Names the first event that was changed, is missing, or stands elsewhere, and
-    says up to which event the log is proved. The exit code is 1 if something is
-    wrong or nothing is proved.
+    Prints the last event up to which the log is proved, and the first event that was
+    changed, is missing or is out of order. The exit code is 1 if there is a problem or
+    nothing is proved.
     """
     settings = settings_of(context)
     try:
@@ -187,7 +188,7 @@ def verify_file(
             if problem := _distrusted(each, trusted):
                 raise fail(ExitCode.REFUSED, f"{file}: {problem}")
         if len({each.cluster_id for each in checkpoints}) > 1:
-            raise fail(ExitCode.USAGE, "the checkpoints are of several clusters")
+            raise fail(ExitCode.USAGE, "the checkpoints belong to several clusters")
         verdict = verify(path, checkpoints)
     except AuditFileError as error:
         raise fail(ExitCode.USAGE, str(error)) from None
@@ -212,14 +213,15 @@ def verify_file(
         )
     if not verdict.proved_up_to:
         raise fail(
-            ExitCode.REFUSED, "nothing is proved: no checkpoint covers this file"
+            ExitCode.REFUSED,
+            "nothing is proved: no checkpoint covers events of this file",
         )
 
 
 def _distrusted(checkpoint: Checkpoint, trusted: Sequence[bytes] | None) -> str:
-    """Return why a checkpoint proves nothing; empty if it does."""
+    """Return why a checkpoint cannot be trusted; empty if it can."""
     if not signature_is_right(checkpoint):
-        return "the signature is wrong: this checkpoint was changed, or is made up"
+        return "the signature is wrong: the checkpoint was changed or forged"
     if trusted is not None and checkpoint.public_key not in trusted:
         return f"signed with a key that is not in --public-key: {shown_key(checkpoint)}"
     return ""
@@ -229,26 +231,26 @@ def _say_verdict(settings: Settings, verdict: AuditVerdict) -> None:
     say = settings.output.say
     if verdict.proved_up_to:
         first = verdict.first or 1
-        span = "from the first one on" if first == 1 else f"from event {first} on"
-        say(f"Proved up to {verdict.proved_up_to}: nothing was changed, {span}.")
+        say(
+            f"Proved: events {first} to {verdict.proved_up_to} are complete and unchanged."
+        )
     else:
-        say("Proved up to 0: no signature covers any of it.")
+        say("No event is proved.")
     after = verdict.last - verdict.proved_up_to
     if verdict.proved_up_to and after > 0:
         say(
-            f"{plural(after, 'event')} after that hang together, and wait for a "
-            "checkpoint."
+            f"{plural(after, 'later event')}: consistent, but not covered by a checkpoint."
         )
 
 
 def _say_keys(settings: Settings, checkpoints: Sequence[Checkpoint]) -> None:
     settings.output.say(
-        "That holds if this is your cluster's key (sparecode-node audit-keys):"
+        "This holds only if your cluster has this key (sparecode-node audit-keys):"
     )
     for key in dict.fromkeys(shown_key(each) for each in checkpoints):
         settings.output.say(f"  {key}")
 
 
 def shown_key(checkpoint: Checkpoint) -> str:
-    """Return the public key as its PEM file shows it."""
+    """Return the public key as in its PEM file."""
     return base64.b64encode(ED25519_PREFIX + checkpoint.public_key).decode()

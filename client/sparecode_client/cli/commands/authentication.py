@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sparecode authenticate`: acts as an agent, through the next step too."""
+"""`sparecode authenticate`: checks a passcode as an agent does."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,10 +14,11 @@ from sparecode_client.cli.terminal.settings import Settings, settings_of
 from sparecode_client.errors import InvalidArgument
 from sparecode_client.values.authentication import Authentication, Decision
 
-EPILOG = (
-    "Example: sparecode authenticate alice --agents-node n2:7300 --agents-ca ca.pem "
-    "--certificate vpn.pem --key vpn.key"
-)
+EPILOG = """\b
+    Example:
+      sparecode authenticate alice --agents-node n2:7300 --agents-ca ca.pem \\
+        --certificate vpn.pem --key vpn.key
+    """
 
 _WORDS = {
     Decision.ACCEPTED: "ACCEPTED",
@@ -29,11 +30,11 @@ _WORDS = {
 
 _INSTRUCTIONS = {
     Decision.NEXT_TOKENCODE_REQUIRED: (
-        "Wait for the token's next tokencode. It is needed as well, since there were "
-        "several wrong ones."
+        "The next tokencode is also needed, because there were several failures. Wait "
+        "until the token shows it."
     ),
     Decision.NEW_PIN_REQUIRED: (
-        "The token has no PIN. Choose one, and wait for the token's next tokencode."
+        "The token has no PIN yet. Choose one, and wait for the token's next tokencode."
     ),
 }
 
@@ -46,13 +47,15 @@ def authenticate(
         typer.Option(
             envvar="SPARECODE_AGENT_CERTIFICATE",
             metavar="FILE",
-            help="The agent's certificate (PEM).",
+            help="Certificate of the agent (PEM).",
         ),
     ],
     key: Annotated[
         Path,
         typer.Option(
-            envvar="SPARECODE_AGENT_KEY", metavar="FILE", help="Its key (PEM)."
+            envvar="SPARECODE_AGENT_KEY",
+            metavar="FILE",
+            help="Key of that certificate (PEM).",
         ),
     ],
     agents_node: Annotated[
@@ -60,7 +63,7 @@ def authenticate(
         typer.Option(
             envvar="SPARECODE_AGENT_NODES",
             metavar="HOST:PORT",
-            help="A node's listener for agents; port 7300 if not given. May repeat. "
+            help="Agent listener of a node; the default port is 7300. May repeat. "
             "Default: --node.",
         ),
     ] = None,
@@ -69,7 +72,7 @@ def authenticate(
         typer.Option(
             envvar="SPARECODE_AGENT_CA",
             metavar="FILE",
-            help="The CA of the nodes' certificates there (PEM). Default: --ca.",
+            help="CA of the nodes' certificates on that listener (PEM). Default: --ca.",
         ),
     ] = None,
     *,
@@ -77,14 +80,14 @@ def authenticate(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Read the passcode from FILE (-: stdin) instead of asking.",
+            help="Read the passcode from FILE (-: stdin) instead of prompting for it.",
         ),
     ] = None,
     new_pin_file: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="If a new PIN is required, read it from FILE instead of asking.",
+            help="If a new PIN is required, read it from FILE instead of prompting for it.",
         ),
     ] = None,
     next_tokencode_file: Annotated[
@@ -92,20 +95,19 @@ def authenticate(
         typer.Option(
             metavar="FILE",
             help="If the next tokencode is required, read it from FILE (-: stdin) "
-            "instead of asking.",
+            "instead of prompting for it.",
         ),
     ] = None,
 ) -> None:
     """
-    Try a user's passcode as an agent would.
+    Check a user's passcode, as an agent does.
 
-    Asks for the passcode without echo: PIN and tokencode, or PIN and emergency code;
-    without a PIN, the code alone. Says ACCEPTED (exit code 0) or REFUSED (1). A code
-    that is accepted is used up.
+    Prompts for the passcode without echo: the PIN and a tokencode or emergency code, or
+    the code alone if the token needs no PIN. Prints ACCEPTED (exit code 0) or REFUSED
+    (exit code 1). An accepted code is spent.
 
-    Where a next step is required it asks on: for the tokencode that the token shows
-    next, after several wrong ones; for a new PIN and the next tokencode, where the
-    token has no PIN.
+    Prompts for the next step if one is required: the next tokencode after several
+    failures, or a new PIN and the next tokencode if the token has no PIN.
     """
     settings = settings_of(context)
     nodes = tuple(
@@ -138,7 +140,7 @@ def _continued(
     new_pin_file: Path | None,
     next_tokencode_file: Path | None,
 ) -> Authentication:
-    """Ask for the next step, until what was typed is fit to be judged."""
+    """Prompt for the next step until the input has a valid form; return the decision."""
     interactive = new_pin_file is None and next_tokencode_file is None
     while True:
         settings.output.note(_INSTRUCTIONS[answer.decision])
@@ -149,7 +151,7 @@ def _continued(
         try:
             return agent.continue_authentication(answer, tokencode, new_pin=new_pin)
         except InvalidArgument as error:
-            # Nothing was judged: what was mistyped can be typed again.
+            # The node has not judged the input, so the user can type it again.
             if not interactive or error.field not in ("new_pin", "next_tokencode"):
                 raise
             settings.output.note(f"{error}")

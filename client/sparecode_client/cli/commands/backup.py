@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sparecode cluster backup`: a file that only its recipients can open."""
+"""`sparecode cluster backup`: an encrypted backup."""
 
 import dataclasses
 from pathlib import Path
@@ -16,16 +16,16 @@ def backup(
     context: typer.Context,
     path: Annotated[
         Path,
-        typer.Argument(metavar="FILE", help="Must not exist yet."),
+        typer.Argument(metavar="FILE", help="File to write, which must not exist."),
     ],
 ) -> None:
     """
     Write a backup of the cluster's state.
 
-    It has everything that was committed before, and is encrypted to the recipients
-    that the policy names (backup_recipients): nobody else opens it, no node either.
-    `sparecode-node backup verify` examines it, `sparecode-node restore` makes a new
-    cluster of it, with a recovery bundle.
+    The backup contains everything committed before the command. It is encrypted to the
+    recipients in the policy (backup_recipients): no one else can open it, not even a
+    node. `sparecode-node backup verify` checks it. `sparecode-node restore` makes a new
+    cluster from it and a recovery bundle.
     """
     settings = settings_of(context)
     with settings.admin() as admin, new_file(path) as file:
@@ -39,9 +39,9 @@ def backup(
         settings.output.json({"file": str(path), **dataclasses.asdict(result)})
         return
     settings.output.say(
-        f"{path}: the state at log entry {result.index}, of "
+        f"{path}: the state at log entry {result.index} of "
         f"{show_second(result.take_time)}, {plural(result.size, 'byte')}."
     )
-    settings.output.say("Who can open it:")
+    settings.output.say("Recipients who can open it:")
     for recipient in result.recipients:
         settings.output.say(f"  {recipient}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sparecode emergency bulk`: codes for the tokens of a CSV file, into another one."""
+"""`sparecode emergency bulk`: codes for the tokens in a CSV file."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +26,7 @@ app = typer.Typer()
 
 @app.command(
     epilog="Example: sparecode emergency bulk lost.csv --codes codes.csv --expires 7d",
-    short_help="Issue one-time codes for many tokens, into a file.",
+    short_help="Issue one-time codes for many tokens and write them to a file.",
 )
 def bulk(
     context: typer.Context,
@@ -34,15 +34,15 @@ def bulk(
         Path,
         typer.Argument(
             metavar="FILE",
-            help="CSV with a column serial and, if wanted, a column count.",
+            help="CSV file with a column serial, and optionally a column count.",
         ),
     ],
     codes: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Where the codes go, readable by you only; FILE-codes.csv if not "
-            "given.",
+            help="File to write the codes to; only you can read it. Default: "
+            "FILE-codes.csv.",
         ),
     ] = None,
     count: Annotated[
@@ -51,19 +51,19 @@ def bulk(
             min=1,
             max=100,
             metavar="NUMBER",
-            help="Codes for each token, where the file does not say; else as policy "
+            help="Codes per token, where the CSV file has no count. Default: as policy "
             "says.",
         ),
     ] = None,
     expires: Annotated[
         When | None,
-        time_option("The codes end after so long, or at that time."),
+        time_option("When the codes expire: a time, or a duration."),
     ] = None,
     if_recovered: Annotated[
         IfRecovered,
         typer.Option(
             metavar="POLICY",
-            help="What happens when a token turns up: see sparecode emergency issue.",
+            help="What happens when a token is found: see sparecode emergency issue.",
         ),
     ] = IfRecovered.DENY,
     weaken_recovery_policy: WeakenRecoveryPolicy = False,
@@ -71,23 +71,23 @@ def bulk(
         bool,
         typer.Option(
             "--resume",
-            help="Go on where an earlier run was interrupted: tokens whose codes are "
-            "in the codes file already keep them.",
+            help="Continue an interrupted run: tokens whose codes are already in the codes "
+            "file keep them.",
         ),
     ] = False,
 ) -> None:
     """
-    Issue one-time codes for the tokens of a CSV file.
+    Issue one-time codes for the tokens in a CSV file.
 
-    Unused codes that these tokens have are void. The codes go into a file, one a
-    line, as soon as they are live: nobody can show them again. Each token gets its
-    own result, and a bad one never stops the rest. The exit code is 1 if one got no
-    codes.
+    Earlier unused codes of these tokens become void. The new codes are written to a
+    file, one per line, as soon as they are live: they cannot be shown again. Each token
+    has its own result, and a refused token never stops the others. The exit code is 1
+    if a token got no codes.
     """
     settings = settings_of(context)
     with settings.admin() as admin:
         if settings.request_id:
-            raise UsageError("go on with --resume, instead of --request-id")
+            raise UsageError("use --resume instead of --request-id to continue")
         rows = read_rows(file)
         path = codes or file.with_name(f"{file.stem}-codes.csv")
         results: list[BulkIssueResult] = []
@@ -113,8 +113,8 @@ def bulk(
                     )
                 except SparecodeError:
                     settings.output.note(
-                        f"{len(results) + skipped} of {plural(len(rows), 'token')} are "
-                        f"done; the codes are in {path}. Go on with --resume."
+                        f"{len(results) + skipped} of {plural(len(rows), 'token')} done; the "
+                        f"codes are in {path}. To continue, add --resume."
                     )
                     raise
     _say(settings, rows, results, skipped, path)
@@ -129,7 +129,7 @@ def _say(
     skipped: int,
     path: Path,
 ) -> None:
-    """Tell what became of the rows, without their codes."""
+    """Show the results, without the codes."""
     issued = [result for result in results if result.saved is not None]
     refused = [result for result in results if result.saved is None]
     lines = {row.serial: line for line, row in enumerate(rows, start=1)}
@@ -157,7 +157,7 @@ def _say(
         return
     if refused:
         settings.output.table(
-            [">Row", "Serial", "User", "No codes, because"],
+            [">Row", "Serial", "User", "Reason"],
             (
                 [
                     str(lines[result.serial]),
@@ -170,8 +170,8 @@ def _say(
         )
     settings.output.say(
         f"{len(issued)} of {plural(len(rows), 'token')} have new codes, in {path}."
-        + (f" {skipped} kept those of the earlier run." if skipped else "")
+        + (f" {skipped} kept the codes of the earlier run." if skipped else "")
     )
     settings.output.say(
-        "Nobody can show them again: hand them over, then destroy the file."
+        "They cannot be shown again: hand them over, then destroy the file."
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sparecode cluster`: what operators look at."""
+"""`sparecode cluster`: status of the cluster, and its primary."""
 
 from typing import Annotated
 
@@ -17,7 +17,9 @@ from sparecode_client.cli.terminal.exit_codes import ExitCode
 from sparecode_client.cli.terminal.settings import settings_of
 from sparecode_client.values.cluster import ClusterStatus
 
-app = typer.Typer(no_args_is_help=True, help="Look after the cluster itself.")
+app = typer.Typer(
+    no_args_is_help=True, help="Operate the cluster: status, members, backups and keys."
+)
 app.add_typer(review.app)
 app.command("backup")(backup)
 app.add_typer(membership.app)
@@ -32,14 +34,14 @@ def status(
         bool,
         typer.Option(
             "--digest",
-            help="Also compare the states of all members: reads all of it, on each.",
+            help="Also compare the states of all members. Each member reads its whole state.",
         ),
     ] = False,
 ) -> None:
     """
-    Show every member, as the called node sees it.
+    Show every member as the called node sees it.
 
-    Works without a quorum; the exit code is 3 then.
+    Works without a quorum; then the exit code is 3.
     """
     settings = settings_of(context)
     with settings.admin() as admin:
@@ -79,17 +81,17 @@ def transfer(
     target: Annotated[
         str,
         typer.Argument(
-            help="The node that shall lead (default: who has most of the log).",
+            help="New primary. Default: the member with most of the log.",
             metavar="[NODE]",
             show_default=False,
         ),
     ] = "",
 ) -> None:
     """
-    Have another node be the primary.
+    Make another node the primary.
 
-    Before work on the machine of the primary, say. Calls that are under way wait
-    for the new primary; nothing gets lost, and nobody is refused.
+    Use it before maintenance of the primary's machine, for example. Calls in progress
+    wait for the new primary: none is lost or refused.
     """
     settings = settings_of(context)
     with settings.admin() as admin:
@@ -101,19 +103,21 @@ def transfer(
 
 
 def held_back(cluster: ClusterStatus) -> str:
-    """Say who keeps the cluster from what newer members know; empty: nobody."""
+    """Return a line about members that hold back the feature level; empty if none."""
     newest = max((member.feature_level for member in cluster.members), default=0)
     if not newest > cluster.feature_level > 0:
         return ""
     older = [
         member.node_id for member in cluster.members if member.feature_level < newest
     ]
-    waits = f"Feature level {cluster.feature_level}; {newest} is known, and waits for "
-    return waits + (f"{', '.join(older)}: upgrade them." if older else "the primary.")
+    levels = f"Feature level {cluster.feature_level}; level {newest} is available"
+    if not older:
+        return f"{levels} and waits for the primary."
+    return f"{levels} once these members are upgraded: {', '.join(older)}."
 
 
 def heads_compared(cluster: ClusterStatus) -> str:
-    """Return what the heads of the audit logs prove: those of equally many events."""
+    """Compare the heads of audit logs with equally many events; return the result."""
     by_sequence: dict[int, set[str]] = {}
     for member in cluster.members:
         if member.audit_head:
@@ -121,10 +125,10 @@ def heads_compared(cluster: ClusterStatus) -> str:
     for sequence, heads in sorted(by_sequence.items()):
         if len(heads) > 1:
             return (
-                f"The audit logs DIFFER at event {sequence}: see sparecode audit check."
+                f"The audit logs DIFFER at event {sequence}. Run: sparecode audit check"
             )
     if not by_sequence:
-        return "Audit log: no member has told its head."
+        return "Audit log: no member has reported its head."
     newest = max(by_sequence)
     (head,) = by_sequence[newest]
     counted = sum(
@@ -133,22 +137,22 @@ def heads_compared(cluster: ClusterStatus) -> str:
     )
     return (
         f"Audit log: event {newest}, head {head[:_DIGEST_SHOWN]}, "
-        f"the same on {counted} of {len(cluster.members)} members."
+        f"identical on {counted} of {len(cluster.members)} members."
     )
 
 
 def compared(cluster: ClusterStatus) -> str:
-    """Return what the digests prove: only those of one index can be compared."""
+    """Compare the digests at the same index; return the result."""
     by_index: dict[int, set[str]] = {}
     for member in cluster.members:
         if member.digest:
             by_index.setdefault(member.applied_index, set()).add(member.digest)
     if any(len(digests) > 1 for digests in by_index.values()):
-        return "The states DIFFER at the same index: a replica is broken."
+        return "The states DIFFER at the same index: the state of a node is damaged."
     counted = sum(bool(member.digest) for member in cluster.members)
     if len(by_index) == 1 and counted == len(cluster.members):
         return f"All {counted} members have the same state."
     return (
-        "Not all members could be compared at one index; "
-        "those that could have the same state."
+        "Not all members could be compared at the same index. "
+        "Those that could be compared have the same state."
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sparecode emergency`: codes that stand in for a lost token."""
+"""`sparecode emergency`: emergency codes."""
 
 import enum
 from typing import Annotated
@@ -33,17 +33,17 @@ from sparecode_client.values.emergency_access import (
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Issue codes that stand in for a lost token, and see who uses them.",
-    short_help="Issue codes that stand in for a lost token.",
+    help="Issue emergency codes, which stand in for a lost token, and show their use.",
+    short_help="Issue emergency codes for lost tokens.",
 )
 
 
 CODES_MAX = 100
-"""The most live codes that any policy lets a token have."""
+"""Maximum number of live codes of a token in any policy."""
 
 
 class IfRecovered(enum.StrEnum):
-    """`RecoveryPolicy`, as it is typed."""
+    """`RecoveryPolicy` on the command line."""
 
     DENY = "deny"
     ALLOW_AND_DISABLE = "allow-and-disable"
@@ -54,14 +54,14 @@ WeakenRecoveryPolicy = Annotated[
     bool,
     typer.Option(
         "--weaken-recovery-policy",
-        help="Agree to replace deny by one of the others.",
+        help="Allow replacing deny by another recovery policy.",
     ),
 ]
 
 
 @app.command(
     epilog="Example: sparecode emergency issue 000123456789 --expires 7d --print",
-    short_help="Issue one-time codes, and show them once.",
+    short_help="Issue one-time codes and show them once.",
 )
 def issue(
     context: typer.Context,
@@ -72,57 +72,61 @@ def issue(
             min=1,
             max=CODES_MAX,
             metavar="NUMBER",
-            help="How many codes; as many as policy says if not given.",
+            help="Number of codes. Default: as policy says.",
         ),
     ] = None,
     expires: Annotated[
         When | None,
         time_option(
-            "The codes end after so long, or at that time; always with the token.",
+            "When the codes expire: a time, or a duration. They expire with the token "
+            "at the latest.",
         ),
     ] = None,
     if_recovered: Annotated[
         IfRecovered,
         typer.Option(
             metavar="POLICY",
-            help="What happens when the token turns up: one of the three above.",
+            help="What happens when the token is found: one of the three above.",
         ),
     ] = IfRecovered.DENY,
     keep_unused: Annotated[
         bool,
         typer.Option(
             "--keep-unused",
-            help="Keep unused codes of before, which are void otherwise. Policy says "
-            "how many may live in all.",
+            help="Keep earlier unused codes, which become void otherwise. Policy limits "
+            "the number of live codes.",
         ),
     ] = False,
     weaken_recovery_policy: WeakenRecoveryPolicy = False,
     sheet: Annotated[
         bool,
         typer.Option(
-            "--print", help="Write a plain sheet to print, with a box for every code."
+            "--print",
+            help="Write a plain sheet to print, with a tick box for every code.",
         ),
     ] = False,
 ) -> None:
     """
-    Issue one-time codes for a lost token, and show them: this once.
+    Issue one-time codes for a lost token and show them once.
 
-    Each code stands in for the token once, on any node. Nobody can show them again;
+    Each code stands in for the token once, on any node. The codes cannot be shown again;
     if they are lost, issue new ones.
 
     \b
-    When the token turns up, by --if-recovered:
-      deny                it stays refused until somebody reinstates it
+    When the token is found, by --if-recovered:
+      deny                it is refused until an administrator reinstates it
       allow-and-disable   it works, and its first use voids the codes
-      allow-after-expiry  it works once their lifetime has ended: give --expires
+      allow-after-expiry  it works once the codes have expired; needs --expires
     """  # noqa: D301  The backslash b is Click's "do not fill this paragraph".
     settings = settings_of(context)
     output = settings.output
     with settings.admin() as admin:
         if sheet and output.is_json:
-            raise UsageError("--print writes a sheet, --output json does not: take one")
+            raise UsageError("use either --print or --output json, not both")
         if settings.request_id:
-            raise UsageError("issue again without --request-id: it draws new codes")
+            raise UsageError(
+                "--request-id cannot be used here: issue again, which voids codes that were lost"
+            )
         token = admin.get_token(serial)
         issued = admin.issue_tokencodes(
             serial,
@@ -142,35 +146,37 @@ def issue(
 
 @app.command(
     epilog="Example: sparecode emergency fixed 000123456789 --expires 3d",
-    short_help="Issue one reusable code, and show it once.",
+    short_help="Issue one reusable code and show it once.",
 )
 def fixed(
     context: typer.Context,
     serial: Serial,
     expires: Annotated[
         When | None,
-        time_option("The code ends after so long, or at that time; if not given, 7d."),
+        time_option("When the code expires: a time, or a duration. Default: 7d."),
     ] = None,
     if_recovered: Annotated[
         IfRecovered,
         typer.Option(
             metavar="POLICY",
-            help="What happens when the token turns up: see sparecode emergency issue.",
+            help="What happens when the token is found: see sparecode emergency issue.",
         ),
     ] = IfRecovered.DENY,
     weaken_recovery_policy: WeakenRecoveryPolicy = False,
 ) -> None:
     """
-    Issue a temporary fixed tokencode for a lost token, and show it: this once.
+    Issue a temporary fixed tokencode for a lost token and show it once.
 
-    It stands in for the token again and again until its end: whoever learns it can
-    use it too, as far as no PIN keeps them. One-time codes are safer. Those that the
-    token has are void then.
+    The code stands in for the token any number of times until it expires. Another person
+    who learns the code can use it too, unless the token needs a PIN. One-time codes are
+    safer. The token's one-time codes become void.
     """
     settings = settings_of(context)
     with settings.admin() as admin:
         if settings.request_id:
-            raise UsageError("issue again without --request-id: it draws a new code")
+            raise UsageError(
+                "--request-id cannot be used here: issue again, which voids a code that was lost"
+            )
         token = admin.get_token(serial)
         issued = admin.issue_fixed_tokencode(
             serial,
@@ -184,9 +190,9 @@ def fixed(
         say_fixed(settings.output, token, issued, RecoveryPolicy[if_recovered.name])
 
 
-@app.command(short_help="Show a token's codes: live or used, when, where.")
+@app.command(short_help="Show the state of a token's codes.")
 def show(context: typer.Context, serial: Serial, stale_ok: StaleOk = False) -> None:
-    """Show a token's emergency access: which codes are live or used, where and when."""
+    """Show a token's emergency access: which codes are live, and where others were used."""
     settings = settings_of(context)
     with settings.admin() as admin:
         access = admin.get_emergency_access(serial, stale_ok=stale_ok)
@@ -197,9 +203,9 @@ def show(context: typer.Context, serial: Serial, stale_ok: StaleOk = False) -> N
     settings.output.facts(
         [
             ("Token", access.serial),
-            ("User", access.username or "nobody"),
+            ("User", access.username or "not assigned"),
             ("Emergency access", _state(access)),
-            ("Token counts as lost", "yes" if access.lost else "no"),
+            ("Counts as lost", "yes" if access.lost else "no"),
             ("If recovered", "-" if policy is None else POLICY_WORDS[policy]),
         ]
     )
@@ -217,17 +223,19 @@ def list_(
             min=0,
             max=CODES_MAX,
             metavar="NUMBER",
-            help="Only tokens with at most so many live codes left; 0: all.",
+            help="Only tokens with at most this many live codes; 0: all.",
         ),
     ] = 0,
     ends_before: Annotated[
         When | None,
-        time_option("Only tokens whose codes all end by then, or within."),
+        time_option(
+            "Only tokens whose codes all expire by this time or within this duration."
+        ),
     ] = None,
     limit: Limit = 100,
     stale_ok: StaleOk = False,
 ) -> None:
-    """List the tokens that are in emergency access now, in the order of serials."""
+    """List the tokens in emergency access, by serial."""
     settings = settings_of(context)
     end = None if ends_before is None else ends_before.moment()
     with settings.admin() as admin:
@@ -269,7 +277,7 @@ def disable(
         bool,
         typer.Option(
             "--reinstate-token",
-            help="Also accept the token again: its owner has it. Otherwise a token "
+            help="Also accept the token again, because its user has it. Otherwise a token "
             "that counts as lost stays refused.",
         ),
     ] = False,
@@ -280,9 +288,9 @@ def disable(
         commit = admin.disable_emergency_access(
             serial, reinstate_token=reinstate_token, request_id=settings.request_id
         )
-    words = f"Emergency access of token {serial} is off, its codes are void"
+    words = f"Emergency access of token {serial} is off and its codes are void"
     if reinstate_token:
-        words += ", and the token is accepted again"
+        words += "; the token is accepted again"
     settings.output.done(words, commit, serial=serial)
 
 
@@ -291,20 +299,20 @@ def _state(access: EmergencyAccess) -> str:
         return "off"
     live = plural(access.live_codes, "live code")
     if access.end_time is None:
-        return f"on, {live}, without an end"
+        return f"on, {live}, no end"
     return f"on, {live}, until {show_time(access.end_time)}"
 
 
 def _say_set(output: Output, codes: TokencodeSet) -> None:
     end = (
-        "Without an end"
+        "No end"
         if codes.end_time is None
         else f"{'Ended' if codes.expired else 'Until'} {show_time(codes.end_time)}"
     )
     output.say()
     output.say(
-        f"{'Fixed tokencode' if codes.fixed else 'Set'} issued by {codes.issuer} on {show_time(codes.issue_time)} "
-        f"(node {codes.node_id}, log index {codes.index})"
+        f"{'Fixed tokencode' if codes.fixed else 'Set'} issued by {codes.issuer} on "
+        f"{show_time(codes.issue_time)} (node {codes.node_id}, log index {codes.index})"
     )
     output.say(end)
     output.table(

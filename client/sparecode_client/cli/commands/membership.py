@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sparecode cluster members|ticket|add|remove|watch`: members that come and go."""
+"""`sparecode cluster members`, `ticket`, `add`, `remove` and `watch`."""
 
 import sys
 import time
@@ -25,23 +25,23 @@ from sparecode_client.values.cluster import ClusterStatus
 app = typer.Typer()
 
 REMOVE_WITHIN = timedelta(seconds=30)
-"""The primary hands over before it goes, and what stays must be in contact."""
+"""Time to hand over the primary and to reach the remaining members."""
 WATCH_SHORTEST_S, WATCH_LONGEST_S = 0.2, 60.0
 _UNREACHED_PAUSE_S = 1.0
 _CALL_SHORTEST = timedelta(seconds=5)
 _LOOKS_A_CALL = 3
-"""A call that ended before its second look would look more often than asked for."""
+"""Minimum number of status records per call, so that calls do not shorten the interval."""
 _WATCHED = (*COLUMNS[:-1],)
-"""Without the version: it changes least, and eighty columns are few."""
+"""Without the version, to fit into 80 columns: it changes least."""
 
 
 @app.command()
 def members(context: typer.Context, stale_ok: StaleOk = False) -> None:
     """
-    List the members, and the nodes that are about to become one.
+    List the members, and the nodes that will become members.
 
-    A voter counts for the quorum. A learner is sent everything, and votes as soon
-    as it has caught up.
+    A voter counts towards the quorum. A learner receives the log and becomes a voter
+    when it has caught up.
     """
     settings = settings_of(context)
     with settings.admin() as admin:
@@ -66,14 +66,18 @@ def members(context: typer.Context, stale_ok: StaleOk = False) -> None:
 def ticket(
     context: typer.Context,
     node: Annotated[
-        str, typer.Argument(help="The new node's id: one that no node had before.")
+        str,
+        typer.Argument(
+            metavar="NODE", help="Id of the new node, which no node has had before."
+        ),
     ],
 ) -> None:
     """
-    Make a ticket with which one new node joins.
+    Create a ticket that lets one new node join.
 
-    Good once, within 15 minutes. It alone goes to stdout, so write it to a file. Whoever
-    has it is given the key ring, so carry it as you would carry a password.
+    The ticket works once, within 15 minutes. It is the only output on stdout, so you can
+    redirect it to a file. Keep it as secret as a password: it gives access to the key
+    ring.
     """
     settings = settings_of(context)
     with settings.admin() as admin:
@@ -89,7 +93,7 @@ def ticket(
         return
     settings.output.say(join_ticket.ticket)
     settings.output.note(
-        f"Good once, until {show_second(join_ticket.end_time)}. On {node}:"
+        f"Works once, until {show_second(join_ticket.end_time)}. On {node}, run:"
     )
     settings.output.note(
         "    sparecode-node --config node.toml init --join FILE-WITH-THE-TICKET"
@@ -100,20 +104,24 @@ def ticket(
 def add(
     context: typer.Context,
     node: Annotated[
-        str, typer.Argument(help="The new node's id: one that no node had before.")
+        str,
+        typer.Argument(
+            metavar="NODE", help="Id of the new node, which no node has had before."
+        ),
     ],
     address: Annotated[
         str,
         typer.Argument(
-            help="Where members reach its peers listener.", metavar="HOST:PORT"
+            help="Address of its peers listener, as other members reach it.",
+            metavar="HOST:PORT",
         ),
     ],
 ) -> None:
     """
-    Add a node that has its certificate and the key ring already.
+    Add a node that already has its certificate and the key ring.
 
-    For machines that are set up by other means than a ticket: there, run
-    sparecode-node init --beside, and start the node then.
+    Use it for machines that are set up without a ticket. On the new machine, run
+    `sparecode-node init --beside`, then start the node.
     """
     settings = settings_of(context)
     with settings.admin() as admin:
@@ -121,37 +129,45 @@ def add(
     if settings.output.is_json:
         settings.output.json({"node_id": node, "address": address, "index": index})
         return
-    settings.output.say(f"{node} shall be a member (log index {index}).")
+    settings.output.say(f"{node} was added to the cluster (log index {index}).")
     settings.output.say(
-        "Start it with this cluster's key ring: it catches up, and then votes."
+        "Start it with this cluster's key ring. It catches up, then becomes a voter."
     )
 
 
 @app.command()
 def remove(
     context: typer.Context,
-    node: Annotated[str, typer.Argument(help="The member that leaves for good.")],
+    node: Annotated[
+        str, typer.Argument(metavar="NODE", help="Member to remove permanently.")
+    ],
     *,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do not ask for confirmation.")
+    ] = False,
 ) -> None:
     """
-    Have a member leave for good, dead or alive.
+    Remove a member permanently, whether it runs or not.
 
-    Its id does not come back: a machine that is repaired joins as a new node. If it
-    is the primary, another one leads first.
+    Its id is never used again: a repaired machine joins as a new node. If the member is
+    the primary, another member becomes the primary first.
     """
     settings = settings_of(context)
     with settings.admin() as admin:
         if not yes:
             if settings.output.is_json or not sys.stdin.isatty():
-                raise UsageError("no terminal to ask at: add --yes if you mean it")
-            typer.confirm(f"Remove {node} for good", abort=True)
+                raise UsageError(
+                    "cannot ask for confirmation without a terminal: add --yes to confirm"
+                )
+            typer.confirm(f"Remove {node} permanently", abort=True)
         admin.remove_member(node, request_id=settings.request_id, within=REMOVE_WITHIN)
     if settings.output.is_json:
         settings.output.json({"node_id": node, "removed": True})
         return
-    settings.output.say(f"{node} is no member any more. Stop it, and wipe its disk:")
-    settings.output.say("it still holds the key ring and the state.")
+    settings.output.say(
+        f"{node} was removed. Stop it and wipe its disk, which still holds the key ring "
+        "and the state."
+    )
 
 
 @app.command()
@@ -160,17 +176,26 @@ def watch(
     interval: Annotated[
         float,
         typer.Option(
-            help="Seconds between two looks.", min=WATCH_SHORTEST_S, max=WATCH_LONGEST_S
+            help="Time between two status records.",
+            metavar="SECONDS",
+            min=WATCH_SHORTEST_S,
+            max=WATCH_LONGEST_S,
         ),
     ] = 1.0,
     count: Annotated[
-        int, typer.Option(help="End after so many looks (0: until Ctrl-C).", min=0)
+        int,
+        typer.Option(
+            help="Stop after this many status records (0: at Ctrl-C).",
+            metavar="NUMBER",
+            min=0,
+        ),
     ] = 0,
 ) -> None:
     """
-    Watch every member until Ctrl-C.
+    Show the status of every member until Ctrl-C.
 
-    As the node that answers sees it. With --output json, a line for each look.
+    The status is as the answering node sees it. With --output json, each status record
+    is one line.
     """
     settings = settings_of(context)
     console = Console(highlight=False, markup=False, emoji=False)
@@ -207,7 +232,7 @@ def watch(
 
 
 class _EnoughSeen(Exception):  # noqa: N818 - nothing is wrong.
-    """So many looks were wished for."""
+    """The requested number of status records has been shown."""
 
 
 def _watch(
@@ -216,20 +241,20 @@ def _watch(
     missed: Callable[[str], object],
     interval: timedelta,
 ) -> None:
-    """Watch, over calls that end and nodes that go."""
+    """Watch until interrupted: call again when a call ends or a node goes down."""
     while True:
         try:
-            # So long a picture may be of the past before it is said that none comes.
+            # Within this time, the display may be outdated without a message.
             within = max(_CALL_SHORTEST, _LOOKS_A_CALL * interval)
             admin.watch_status(take, interval=interval, within=within)
         except Unavailable as error:
             words = plain(error.words)
-            missed(f"{words[:1].upper()}{words[1:]}. Trying again.")
+            missed(f"{words[:1].upper()}{words[1:]}. Retrying.")
             time.sleep(_UNREACHED_PAUSE_S)
 
 
 def picture(status: ClusterStatus) -> Group:
-    """Return one look, for the terminal."""
+    """Return one status record for the terminal."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in _WATCHED:
         table.add_column(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sparecode policy`: what the cluster allows."""
+"""`sparecode policy`: all settings of the cluster."""
 
 import json
 from dataclasses import fields, replace
@@ -18,14 +18,14 @@ from sparecode_client.values.policy import Policy
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Show and change the policy: one value, the same on every node.",
+    help="Show and change the policy, which is the same on every node.",
     short_help="Show and change the policy.",
 )
 
 NAMES = [field.name for field in fields(Policy) if field.name != "position"]
 _NO_CAP = "none"
 INTEGER_MAX = 2**31 - 1
-"""Of the contract's numbers; what the policy takes is far less."""
+"""Maximum of numbers in the API. The policy's own bounds are far lower."""
 
 
 @app.command()
@@ -56,24 +56,24 @@ def update(
         typer.Option(
             "--set",
             metavar="NAME=VALUE",
-            help="Change one value, named as policy show names it. May be repeated.",
+            help="Set one value; NAME is as in policy show. May repeat.",
         ),
     ] = None,
     file: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Take the whole policy from what policy show --output json has "
-            "written (-: stdin). Refused if it has changed since.",
+            help="Read the whole policy from the output of policy show --output json "
+            "(-: stdin). Refused if the policy has changed since.",
         ),
     ] = None,
 ) -> None:
-    """Change the policy. Only super administrators may."""
+    """Change the policy. Only super administrators can."""
     settings = settings_of(context)
     with settings.admin() as admin:
         if bool(changes) == (file is not None):
-            raise UsageError("give either --set NAME=VALUE or --file FILE")
-        # What was typed wrong is told before anything is asked of a node.
+            raise UsageError("use either --set NAME=VALUE or --file FILE")
+        # Report wrong input before calling a node.
         values = dict(assignment(each) for each in changes or ())
         policy = (
             replace(admin.get_policy(), **values)
@@ -89,7 +89,7 @@ def update(
 
 
 def show_value(value: object) -> str:
-    """Return a value as it is typed."""
+    """Return a value as on the command line."""
     match value:
         case None | "":
             return _NO_CAP
@@ -102,7 +102,7 @@ def show_value(value: object) -> str:
 
 
 def show_duration(value: timedelta) -> str:
-    """Return a duration as it is typed, `1d12h` say."""
+    """Return a duration as on the command line, such as `1d12h`."""
     rest, words = int(value.total_seconds()), ""
     for unit, seconds in (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)):
         count, rest = divmod(rest, seconds)
@@ -111,13 +111,11 @@ def show_duration(value: timedelta) -> str:
 
 
 def assignment(text: str) -> tuple[str, Any]:
-    """Return name and value of `NAME=VALUE`. Raises `UsageError`."""
+    """Return the name and value of `NAME=VALUE`. Raise `UsageError` if it is wrong."""
     name, separator, value = text.partition("=")
     name = name.strip()
     if not separator or name not in NAMES or name == "version":
-        raise UsageError(
-            f"--set {text}: must be NAME=VALUE, with a NAME that policy show has"
-        )
+        raise UsageError(f"--set {text}: use NAME=VALUE, with a NAME from policy show")
     try:
         return name, read_value(name, value.strip())
     except ValueError as error:
@@ -125,7 +123,7 @@ def assignment(text: str) -> tuple[str, Any]:
 
 
 def read_value(name: str, value: str) -> Any:  # noqa: ANN401  As the field has it.
-    """Return a value as it was typed. Raises `ValueError`."""
+    """Return a value from the command line. Raise `ValueError` if it is wrong."""
     kind = Policy.__annotations__[name]
     if kind is str:
         return "" if value == _NO_CAP else value
@@ -139,33 +137,35 @@ def read_value(name: str, value: str) -> Any:  # noqa: ANN401  As the field has 
             return fit(int(value))
         except ValueError:
             raise ValueError(
-                f"{value} is not a number, or more than {INTEGER_MAX}"
+                f"{value} is not a number from 0 to {INTEGER_MAX}"
             ) from None
     if name == "lifetime_max" and value == _NO_CAP:
         return None
     duration = read_time(value).value
     if not isinstance(duration, timedelta):
-        raise ValueError(f"{value} is not a duration, as 12h")  # noqa: TRY004
+        raise ValueError(f"{value} is not a duration, such as 12h")  # noqa: TRY004
     return duration
 
 
 def fit(number: int) -> int:
-    """Return a number that the policy has room for. Raises `ValueError`."""
+    """Return *number* if the API can hold it. Raise `ValueError` otherwise."""
     if not 0 <= number <= INTEGER_MAX:
         raise ValueError(number)
     return number
 
 
 def from_json(data: bytes) -> Policy:
-    """Return the policy of `policy show --output json`. Raises `UsageError`."""
+    """Read the output of `policy show --output json`. Raise `UsageError` on failure."""
     try:
         values = json.loads(data)
         values = {name: _from_json(name, values[name]) for name in NAMES}
     except KeyError as error:
-        raise UsageError(f"the file has no {error}: give the whole policy") from None
+        raise UsageError(
+            f"the file has no {error}: it must have the whole policy"
+        ) from None
     except (ValueError, TypeError, OverflowError):
         raise UsageError(
-            "the file is not what policy show --output json writes"
+            "the file is not the output of policy show --output json"
         ) from None
     return Policy(**values)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sparecode cluster review` and `open`: after a restore or a recovery."""
+"""`sparecode cluster review` and `open`, for a restored or recovered cluster."""
 
 import sys
 from typing import Annotated
@@ -20,8 +20,8 @@ def review(context: typer.Context) -> None:
     """
     Show what to check before a restored cluster serves agents.
 
-    Its state is one of the past: administrators who were removed since are back,
-    users who were disabled are enabled, and certificates that were denied are not.
+    Its state is from an earlier time. Administrators removed since then are back, users
+    disabled since then are enabled, and certificates denied since then are accepted.
     """
     settings = settings_of(context)
     with settings.admin() as admin:
@@ -32,7 +32,9 @@ def review(context: typer.Context) -> None:
     show(settings.output, contents)
     if not contents.open:
         settings.output.say()
-        settings.output.say("Put right what is wrong, and review again. Then:")
+        settings.output.say(
+            "Correct what is wrong, then review again. If all is right, run:"
+        )
         settings.output.say(f"    sparecode cluster open {contents.review}")
 
 
@@ -43,50 +45,54 @@ def open_(
         str,
         typer.Argument(
             metavar="[REVIEW]",
-            help="As `cluster review` names it (default: show it now, and ask).",
+            help="Mark that `cluster review` prints. Default: show the review now and ask "
+            "for confirmation.",
             show_default=False,
         ),
     ] = "",
 ) -> None:
     """
-    Have a restored or recovered cluster serve agents again.
+    Let a restored or recovered cluster serve agents again.
 
-    Only what was reviewed is opened: if anything of it has changed since, it has
-    to be reviewed again. Where there is another super administrator, they have to
-    approve it.
+    Only the reviewed state is opened: if it has changed since, review it again. If there
+    is another super administrator, they must approve it.
     """
     settings = settings_of(context)
     with settings.admin() as admin:
         if not mark:
             if settings.output.is_json or not sys.stdin.isatty():
                 raise UsageError(
-                    "no terminal to ask at: run `sparecode cluster review`, and give "
-                    "`sparecode cluster open` what it names"
+                    "cannot ask for confirmation without a terminal: run `sparecode cluster "
+                    "review`, then `sparecode cluster open` with the mark it prints"
                 )
             contents = admin.get_review()
             show(settings.output, contents)
-            typer.confirm("\nIs this as it should be? Serve agents", abort=True)
+            typer.confirm("\nIs everything right? Serve agents", abort=True)
             mark = contents.review
         commit = admin.open_cluster(mark)
     settings.output.done("Agents are served", commit, review=mark)
 
 
 def show(output: Output, contents: ClusterReview) -> None:
-    """Show a review to people."""
+    """Show a review."""
     output.say(
         f"Cluster {contents.cluster_id}, epoch {contents.epoch}: agents are "
         f"{'served' if contents.open else 'NOT SERVED'}."
     )
     if contents.cause:
         cause = {"recover": "recovery"}.get(contents.cause, contents.cause)
-        output.say(f"It began with a {cause} at {show_second(contents.begin_time)}.")
         output.say(
-            f"Its state is of {show_second(contents.state_time)} (log entry "
+            f"The epoch began with a {cause} at {show_second(contents.begin_time)}."
+        )
+        output.say(
+            f"The state is of {show_second(contents.state_time)} (log entry "
             f"{contents.state_index})."
         )
-        output.say("What was changed after that is not in it.")
+        output.say("Later changes are missing.")
     output.say()
-    output.say("Administrators. Was one of them removed, disabled or given less?")
+    output.say(
+        "Administrators. Was one removed, disabled or given a lesser role since then?"
+    )
     output.table(
         ["Name", "Role", "State"],
         (
@@ -95,7 +101,7 @@ def show(output: Output, contents: ClusterReview) -> None:
         ),
     )
     output.say()
-    output.say("Agents. Was one of them removed, disabled or restricted?")
+    output.say("Agents. Was one removed, disabled or restricted since then?")
     output.table(
         ["Name", "Identity", "State"],
         (
@@ -110,14 +116,15 @@ def show(output: Output, contents: ClusterReview) -> None:
     )
     output.say()
     output.say(
-        f"{plural(contents.disabled_users_count, 'user')} disabled. Was another one?"
+        f"{plural(contents.disabled_users_count, 'user')} disabled. Was another one "
+        "disabled since then?"
     )
     for username in contents.disabled_users:
         output.say(f"  {username}")
     output.say()
     output.say(
         f"{plural(len(contents.denied_certificates), 'certificate')} denied. "
-        "Was another one?"
+        "Was another one denied since then?"
     )
     for each in contents.denied_certificates:
         output.say(f"  {each.mark} {each.value} by {each.denied_by}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sparecode cluster rotate-keys`: another key, while the cluster serves."""
+"""`sparecode cluster rotate-keys`: a new key for the cluster."""
 
 from typing import Annotated
 
@@ -20,8 +20,8 @@ from sparecode_client.values.rotation import (
 app = typer.Typer()
 
 _WORDS = {
-    RotationPhase.HANDING_OUT: "Giving the members the new key",
-    RotationPhase.RESEALING: "Sealing everything anew",
+    RotationPhase.HANDING_OUT: "Distributing the new key",
+    RotationPhase.RESEALING: "Sealing with the new key",
     RotationPhase.RETIRING: "Removing the old key",
     RotationPhase.DONE: "Done",
 }
@@ -38,7 +38,7 @@ _REPLACED = {
     ),
     "pending_change": ("approval {0.row}", "approvals reject {0.row}"),
 }
-"""Whose each kind of value is, and the command that has it replaced."""
+"""For each kind of value: what it belongs to, and the command that replaces it."""
 
 
 @app.command()
@@ -48,24 +48,25 @@ def rotate_keys(
         bool,
         typer.Option(
             "--at-once",
-            help="Remove the old key as soon as nothing is sealed with it: somebody "
-            "else may know it. Codes that were generated and not saved are lost.",
+            help="Remove the old key as soon as nothing is sealed with it, for example "
+            "because it may be known to others. Generated codes that are not saved yet "
+            "are lost.",
         ),
     ] = False,
     keep_old_key: Annotated[
         bool,
         typer.Option(
             "--keep-old-key",
-            help="Keep the old key in the members' key rings: backups of before need it.",
+            help="Keep the old key in the members' key rings, for earlier backups.",
         ),
     ] = False,
 ) -> None:
     """
-    Replace the key that everything secret is sealed with.
+    Replace the key that all secrets are sealed with.
 
-    Nobody notices: users, PINs, codes and sessions stay as they are. Every member has
-    to be there. When it is interrupted the cluster goes on by itself; run it again to
-    watch.
+    Users, PINs, codes and sessions stay as they are. Every member must be running. If
+    the command is interrupted, the cluster continues on its own; run the command again
+    to follow the progress.
     """
     settings = settings_of(context)
     active = False
@@ -87,8 +88,8 @@ def rotate_keys(
         except SparecodeError:
             if active:
                 settings.output.note(
-                    "The new key is active, and the cluster goes on by itself. Watch it "
-                    "with: sparecode cluster rotate-keys"
+                    "The new key is active, and the cluster continues on its own. To "
+                    "follow it: sparecode cluster rotate-keys"
                 )
             raise
     if settings.output.is_json:
@@ -98,41 +99,42 @@ def rotate_keys(
     if result.stopped:
         raise fail(
             ExitCode.REFUSED,
-            "The old key stays as long as they are there: replace them, and the cluster "
-            "goes on by itself. To watch: sparecode cluster rotate-keys",
+            "the old key stays until these values are replaced. Then the cluster continues "
+            "on its own. To follow it: sparecode cluster rotate-keys",
         )
 
 
 def _say(output: Output, result: RotationProgress) -> None:
-    """Say how it has ended, and what to do now."""
+    """Show the result and the next steps."""
     if result.resumed:
-        output.say("A rotation was under way already; no other was begun.")
+        output.say("A rotation was already running; no other one was started.")
     if result.stopped:
         output.say(
             f"{result.done} of {result.total} values are sealed with key {result.key_id}; "
-            "these do not open, for something else than the cluster has changed them:"
+            "these do not open, because they were damaged or changed from outside:"
         )
         output.table(
-            ["Value", "Of", "What to do"], (_unopened(each) for each in result.unopened)
+            ["Value", "Of", "Replace it with"],
+            (_unopened(each) for each in result.unopened),
         )
         return
     output.say(f"Everything is sealed with key {result.key_id}.")
     if result.phase is RotationPhase.DONE:
-        output.say("The old key is gone from the cluster's state.")
+        output.say("The old key was removed from the cluster's state.")
     else:
         output.say(
-            f"The old key goes at {show_second(result.retire_time)}, when nothing that "
-            "was handed out under it can be used any more."
+            f"The old key is removed at {show_second(result.retire_time)}, when nothing "
+            "issued under it can be used any more."
         )
     output.say(
-        "Backups of before need the old key: keep their key ring or recovery bundle. "
-        "Make a new one now, and add the new public key to those that checkpoints of "
-        "the audit log are verified with: sparecode-node audit-keys"
+        "Earlier backups need the old key: keep the key ring or recovery bundle that "
+        "belongs to them. Make a new recovery bundle now. Add the new public key to the "
+        "keys that you verify checkpoints of the audit log with: sparecode-node audit-keys"
     )
 
 
 def _unopened(seal: UnopenedSeal) -> list[str]:
-    """Return a value that does not open, and how to replace it."""
+    """Return the table row of a value that does not open."""
     of, command = _REPLACED.get(seal.kind, ("{0.row}", ""))
     return [
         seal.kind.replace("_", " "),

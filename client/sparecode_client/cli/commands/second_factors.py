@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sparecode admins second-factor`: a code besides the password."""
+"""`sparecode admins second-factor`: a second factor for signing in."""
 
 import typer
 
@@ -10,7 +10,8 @@ from sparecode_client.cli.terminal.words import show_second
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Have a code of an authenticator app asked for besides the password.",
+    short_help="Require a second factor to sign in.",
+    help="Require a code from an authenticator app in addition to the password.",
 )
 
 
@@ -19,15 +20,15 @@ def enroll(context: typer.Context) -> None:
     """
     Set up your own second factor.
 
-    Add the secret to an authenticator app, and type the code that it shows then. From
-    then on signing in takes a code as well. Only another super administrator can take
-    it away again.
+    Add the secret to an authenticator app, and type the code that the app shows. From
+    then on, you need a code to sign in. Only another super administrator can remove your
+    second factor.
     """
     settings = settings_of(context)
     with settings.admin() as admin:
         enrollment = admin.enroll_second_factor()
         note = settings.output.note
-        note("Add this to your authenticator app; it is shown only now:")
+        note("Add this to your authenticator app. It is shown only once:")
         note(f"  secret  {enrollment.secret}")
         note(f"  or as   {enrollment.uri}")
         note(f"Confirm it before {show_second(enrollment.end_time)}.")
@@ -35,18 +36,18 @@ def enroll(context: typer.Context) -> None:
         commit = admin.confirm_second_factor(
             enrollment, code, request_id=settings.request_id
         )
-    settings.output.done("From now on signing in takes a code as well.", commit)
+    settings.output.done("From now on, you need a code to sign in", commit)
 
 
 @app.command()
 def remove(context: typer.Context, name: Name) -> None:
     """
-    Take the second factor of another administrator away.
+    Remove the second factor of another administrator.
 
-    Who has lost the device, say. They are signed out on every node, and sign in with
-    the password alone until they enroll again.
+    Use it if they have lost their device. They are signed out on every node, and sign in
+    with the password alone until they enroll again.
     """
     settings = settings_of(context)
     with settings.admin() as admin:
         commit = admin.remove_second_factor(name, request_id=settings.request_id)
-    settings.output.done(f"{name} has no second factor any more.", commit, name=name)
+    settings.output.done(f"Second factor of {name} removed", commit, name=name)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sparecode login`, `logout`, `whoami`."""
+"""`sparecode login`, `logout` and `whoami`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -21,7 +21,7 @@ def login(
         str,
         typer.Argument(
             metavar="NAME",
-            help="The administrator; asked for if not given.",
+            help="Name of the administrator. Default: prompt for it.",
             show_default=False,
         ),
     ] = "",
@@ -29,7 +29,7 @@ def login(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Read the password from FILE (-: stdin) instead of asking.",
+            help="Read the password from FILE (-: stdin) instead of prompting for it.",
         ),
     ] = None,
     code: Annotated[
@@ -37,8 +37,8 @@ def login(
         typer.Option(
             "--code",
             metavar="CODE",
-            help="What your authenticator app shows, if you have a second factor; asked "
-            "for if it is needed.",
+            help="Code from your authenticator app, if you have a second factor. Default: "
+            "prompt for it if needed.",
             show_default=False,
         ),
     ] = "",
@@ -46,8 +46,9 @@ def login(
     """
     Sign in.
 
-    The session is valid on every node. It is kept in a file that only you can read,
-    with the nodes and the CA, so that the next commands need neither.
+    The session is valid on every node. It is stored in a file that only you can read,
+    together with the nodes and the CA, so that later commands do not need --node and
+    --ca.
     """
     settings = settings_of(context)
     with settings.visitor() as admin:
@@ -73,7 +74,7 @@ def login(
         f"Signed in as {session.administrator} ({session.role}) until "
         f"{show_time(session.end_time, never='you sign out')}."
     )
-    settings.output.note(f"The session is in {path}.")
+    settings.output.note(f"The session is stored in {path}.")
 
 
 def logout(
@@ -92,7 +93,7 @@ def logout(
             else:
                 admin.logout(request_id=settings.request_id)
         except NotSignedIn:
-            settings.output.note("The session had ended before.")
+            settings.output.note("The session had already ended.")
     forget_session(session_path())
     if settings.output.is_json:
         settings.output.json({"signed_out": True, "everywhere": everywhere})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sparecode tokens import`: the tokens of a file."""
+"""`sparecode tokens import`: the tokens in a file."""
 
 import enum
 from pathlib import Path
@@ -17,7 +17,7 @@ app = typer.Typer()
 
 
 class FileFormat(enum.StrEnum):
-    """The form of a token file."""
+    """Format of a token file."""
 
     AUTO = "auto"
     PSKC = "pskc"
@@ -28,7 +28,7 @@ class FileFormat(enum.StrEnum):
 @app.command(
     "import",
     epilog="Example: sparecode tokens import tokens.xml --password-file password.txt",
-    short_help="Add the tokens of a file: PSKC, sdtid or CSV.",
+    short_help="Import the tokens in a PSKC, sdtid or CSV file.",
 )
 def import_(
     context: typer.Context,
@@ -36,38 +36,43 @@ def import_(
         Path,
         typer.Argument(
             metavar="FILE",
-            help="PSKC (RFC 6030), sdtid (SecurID) or CSV; at most 1 MiB and 1000 "
+            help="PSKC (RFC 6030), sdtid (SecurID) or CSV file; at most 1 MiB and 1000 "
             "tokens.",
         ),
     ],
     form: Annotated[
-        FileFormat, typer.Option("--format", help="What FILE is; auto: look at it.")
+        FileFormat, typer.Option("--format", help="Format of FILE; auto: detect it.")
     ] = FileFormat.AUTO,
     password_file: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Its password is in FILE (-: stdin)."),
+        typer.Option(
+            metavar="FILE", help="Read the file's password from FILE (-: stdin)."
+        ),
     ] = None,
     ask_password: Annotated[
-        bool, typer.Option("--ask-password", help="Ask for its password.")
+        bool, typer.Option("--ask-password", help="Prompt for the file's password.")
     ] = False,
     key_file: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Its pre-shared key is in FILE, as bytes."),
+        typer.Option(
+            metavar="FILE", help="Read the file's pre-shared key from FILE, as bytes."
+        ),
     ] = None,
     pin_rule: Annotated[
-        PinRule, typer.Option(help="Of tokens for which the file does not say.")
+        PinRule, typer.Option(help="PIN rule of tokens whose file does not set one.")
     ] = PinRule.PREPENDED,
 ) -> None:
     """
-    Add the tokens of a file.
+    Import the tokens in a file.
 
-    Each gets its own result: a bad one never stops the rest. The exit code is 1 if
-    one was not imported. To go on after an interruption, import the file again:
-    tokens that are there already are told and stay as they are.
+    Each token has its own result, and a bad one never stops the others. The exit code is
+    1 if a token was not imported. To continue after an interruption, import the file
+    again: existing tokens are reported and stay as they are.
 
-    The first line of a CSV file names its columns: serial and seed; if wanted also
+    The first line of a CSV file names its columns: serial and seed, and optionally
     seed_format (base32, hex), algorithm (totp, hotp, securid), hash, digits, period,
-    counter, pin_rule and expires. Its seeds are in clear: destroy it afterwards.
+    counter, pin_rule and expires. Its seeds are not encrypted: destroy the file
+    afterwards.
     """
     settings = settings_of(context)
     with settings.admin() as admin:

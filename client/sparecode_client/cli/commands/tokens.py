@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sparecode tokens`: the authenticators."""
+"""`sparecode tokens`: tokens and their PINs."""
 
 import base64
 import binascii
@@ -31,25 +31,27 @@ from sparecode_client.values.tokens import (
     TokenHash,
 )
 
-app = typer.Typer(no_args_is_help=True, help="Manage tokens, their PINs and owners.")
+app = typer.Typer(
+    no_args_is_help=True, help="Manage tokens: enroll, assign, enable, set PINs."
+)
 
 
 class SeedFormat(enum.StrEnum):
-    """How a seed is written."""
+    """Encoding of a seed."""
 
     BASE32 = "base32"
     HEX = "hex"
 
 
 class Digits(enum.StrEnum):
-    """How long a tokencode is."""
+    """Number of digits of a tokencode."""
 
     SIX = "6"
     EIGHT = "8"
 
 
 class Period(enum.StrEnum):
-    """How many seconds a time step lasts."""
+    """Seconds of a time step."""
 
     THIRTY = "30"
     SIXTY = "60"
@@ -57,10 +59,10 @@ class Period(enum.StrEnum):
 
 def read_seed(text: str, form: SeedFormat) -> bytes:
     """
-    Return the bytes of a seed as it is handed out, in groups or not.
+    Return the bytes of a seed, which may be written in groups.
 
     Raises:
-        UsageError: It is not of this form. The seed is not repeated.
+        UsageError: *text* is not in this encoding. The message does not repeat the seed.
     """
     text = "".join(text.split()).replace("-", "").upper()
     try:
@@ -73,7 +75,7 @@ def read_seed(text: str, form: SeedFormat) -> bytes:
 
 
 def kind(token: Token) -> str:
-    """Return how a token makes its tokencodes, in short."""
+    """Return a short description of a token's algorithm."""
     if token.algorithm is None:
         return "?"
     securid = token.algorithm is TokenAlgorithm.SECURID
@@ -85,14 +87,14 @@ def kind(token: Token) -> str:
 
 
 def pin(token: Token) -> str:
-    """Return what there is to say of a token's PIN."""
+    """Return the state of a token's PIN."""
     if token.pin_rule is PinRule.NONE:
         return "none needed"
     return "set" if token.pin_set else "NOT SET"
 
 
 def state(token: Token) -> str:
-    """Return whether a token works, and whether codes stand in for it."""
+    """Return the state of a token, with its number of live codes."""
     words = ["enabled" if token.enabled else "disabled"]
     if token.lost:
         words.append("lost")
@@ -110,31 +112,38 @@ def enroll(
         str,
         typer.Argument(
             metavar="SERIAL",
-            help="Unique; 1 to 64 letters, digits and hyphens; SecurID: 12 digits.",
+            help="Unique serial: 1 to 64 letters, digits and hyphens; SecurID: 12 digits.",
         ),
     ],
     *,
     seed_file: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Read the seed from FILE (-: stdin) instead of asking."
+            metavar="FILE",
+            help="Read the seed from FILE (-: stdin) instead of prompting for it.",
         ),
     ] = None,
     seed_format: Annotated[
         SeedFormat,
-        typer.Option(help="How the seed is written: 16 to 64 bytes; SecurID: 16."),
+        typer.Option(
+            help="Encoding of the seed, which has 16 to 64 bytes; SecurID: 16."
+        ),
     ] = SeedFormat.BASE32,
     algorithm: Annotated[
         TokenAlgorithm,
-        typer.Option(help="By time (RFC 6238; SecurID) or counter (RFC 4226)."),
+        typer.Option(
+            help="Algorithm: by time (RFC 6238, SecurID) or by counter (RFC 4226)."
+        ),
     ] = TokenAlgorithm.TOTP,
     hash_: Annotated[
-        TokenHash, typer.Option("--hash", help="The hash under the HMAC.")
+        TokenHash, typer.Option("--hash", help="Hash function of the HMAC.")
     ] = TokenHash.SHA1,
-    digits: Annotated[Digits, typer.Option(help="Digits of a tokencode.")] = Digits.SIX,
+    digits: Annotated[
+        Digits, typer.Option(help="Number of digits of a tokencode.")
+    ] = Digits.SIX,
     period: Annotated[
         Period | None,
-        typer.Option(help="Seconds of a time step (default: TOTP 30, SecurID 60)."),
+        typer.Option(help="Seconds of a time step. Default: TOTP 30, SecurID 60."),
     ] = None,
     counter: Annotated[
         int,
@@ -145,14 +154,15 @@ def enroll(
     pin_rule: Annotated[
         PinRule,
         typer.Option(
-            help="PIN before the tokencode, folded into it by the token, or none."
+            help="How the PIN is used: before the tokencode, typed into the token (pinpad), "
+            "or not at all (none)."
         ),
     ] = PinRule.PREPENDED,
     expires: Annotated[
-        When | None, time_option("Refuse the token from then on; never if not given.")
+        When | None, time_option("When the token expires. Default: never.")
     ] = None,
 ) -> None:
-    """Add one token. Its seed is asked for without echo."""
+    """Enroll one token. Prompts for its seed without echo."""
     settings = settings_of(context)
     with settings.admin() as admin:
         token = NewToken(
@@ -172,7 +182,7 @@ def enroll(
 
 @app.command()
 def show(context: typer.Context, serial: Serial, stale_ok: StaleOk = False) -> None:
-    """Show one token."""
+    """Show a token."""
     settings = settings_of(context)
     with settings.admin() as admin:
         token = admin.get_token(serial, stale_ok=stale_ok)
@@ -188,7 +198,7 @@ def show(context: typer.Context, serial: Serial, stale_ok: StaleOk = False) -> N
                 kind(token)
                 + (f" every {period.total_seconds():.0f} s" if period else ""),
             ),
-            ("User", token.username or "nobody"),
+            ("User", token.username or "not assigned"),
             ("PIN", pin(token)),
             ("State", state(token)),
             ("Expires", show_time(token.expire_time, never="never")),
@@ -201,13 +211,13 @@ def show(context: typer.Context, serial: Serial, stale_ok: StaleOk = False) -> N
 def list_(  # noqa: PLR0917 - Typer makes an option of each.
     context: typer.Context,
     prefix: Annotated[
-        str, typer.Option(metavar="TEXT", help="Only serials that begin so, as 0001.")
+        str, typer.Option(metavar="TEXT", help="Only serials that begin with TEXT.")
     ] = "",
     search: Annotated[
         str,
         typer.Option(
             metavar="TEXT",
-            help="Only with this in the serial, or in the user's names or e-mail.",
+            help="Only tokens with TEXT in the serial, or in the user's names or email.",
         ),
     ] = "",
     user: Annotated[
@@ -218,19 +228,21 @@ def list_(  # noqa: PLR0917 - Typer makes an option of each.
     ] = None,
     enabled: Annotated[
         bool | None,
-        typer.Option("--enabled/--disabled", help="Only enabled or disabled ones."),
+        typer.Option(
+            "--enabled/--disabled", help="Only enabled, or only disabled tokens."
+        ),
     ] = None,
     in_emergency_access: Annotated[
         bool | None,
         typer.Option(
             "--in-emergency-access/--not-in-emergency-access",
-            help="Only those for which codes stand in, or only the others.",
+            help="Only tokens with live emergency codes, or only the others.",
         ),
     ] = None,
     limit: Limit = 100,
     stale_ok: StaleOk = False,
 ) -> None:
-    """List tokens, in the order of serials. Filters that are given must all hold."""
+    """List the tokens that match every filter, by serial."""
     settings = settings_of(context)
     token_filter = TokenFilter(
         serial_prefix=prefix,
@@ -264,9 +276,12 @@ def list_(  # noqa: PLR0917 - Typer makes an option of each.
     )
 
 
-@app.command(epilog="Example: sparecode tokens assign 000123456789 alice")
+@app.command(
+    epilog="Example: sparecode tokens assign 000123456789 alice",
+    short_help="Assign a token to a user.",
+)
 def assign(context: typer.Context, serial: Serial, username: Username) -> None:
-    """Give a token to a user, who may have up to three."""
+    """Assign a token to a user, who may have up to three unless policy differs."""
     settings = settings_of(context)
     with settings.admin() as admin:
         commit = admin.assign_token(serial, username, request_id=settings.request_id)
@@ -288,11 +303,16 @@ def set_pin(
     pin_file: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Read the PIN from FILE (-: stdin) instead of asking."
+            metavar="FILE",
+            help="Read the PIN from FILE (-: stdin) instead of prompting for it.",
         ),
     ] = None,
 ) -> None:
-    """Set the PIN of an assigned token: 4 to 8 digits, asked for without echo."""
+    """
+    Set the PIN of an assigned token.
+
+    Prompts for the PIN without echo: 4 to 8 digits, unless policy differs.
+    """
     settings = settings_of(context)
     with settings.admin() as admin:
         new_pin = secret("New PIN", pin_file, confirm=True)
@@ -300,21 +320,21 @@ def set_pin(
     settings.output.done(f"PIN of token {serial} set", commit, serial=serial)
 
 
-@app.command(short_help="Accept a lost token again; its codes are void.")
+@app.command(short_help="Accept a lost token again, and void its codes.")
 def reinstate(context: typer.Context, serial: Serial) -> None:
-    """Say that a lost token is its owner's again: it works, and its codes are void."""
+    """Reinstate a lost token that was found: it works again, and its codes become void."""
     settings = settings_of(context)
     with settings.admin() as admin:
         commit = admin.reinstate_token(serial, request_id=settings.request_id)
     settings.output.done(f"Token {serial} reinstated", commit, serial=serial)
 
 
-@app.command(short_help="Take a token from its user; its codes are void.")
+@app.command(short_help="Unassign a token, and void its codes.")
 def unassign(context: typer.Context, serial: Serial) -> None:
     """
-    Take a token from its user. Its PIN is gone, and its emergency codes are void.
+    Unassign a token. Its PIN is cleared, and its emergency codes become void.
 
-    A token that counts as lost stays so until it is reinstated.
+    A token that counts as lost stays lost until it is reinstated.
     """
     settings = settings_of(context)
     with settings.admin() as admin:
@@ -324,21 +344,21 @@ def unassign(context: typer.Context, serial: Serial) -> None:
 
 @app.command()
 def enable(context: typer.Context, serial: Serial) -> None:
-    """Let a token be used again."""
+    """Enable a token again."""
     settings = settings_of(context)
     with settings.admin() as admin:
         commit = admin.enable_token(serial, request_id=settings.request_id)
     settings.output.done(f"Token {serial} enabled", commit, serial=serial)
 
 
-@app.command(short_help="Refuse a token; its codes are void.")
+@app.command(short_help="Refuse a token, and void its codes.")
 def disable(context: typer.Context, serial: Serial) -> None:
-    """Refuse a token from the next attempt on; its emergency codes are void."""
+    """Refuse a token from the next attempt on. Its emergency codes become void."""
     settings = settings_of(context)
     with settings.admin() as admin:
         commit = admin.disable_token(serial, request_id=settings.request_id)
     settings.output.done(
-        f"Token {serial} disabled, its codes are void", commit, serial=serial
+        f"Token {serial} disabled and its codes are void", commit, serial=serial
     )
 
 
@@ -349,12 +369,12 @@ def disable(context: typer.Context, serial: Serial) -> None:
 def expire(
     context: typer.Context,
     serial: Serial,
-    at: Annotated[When | None, time_option("From then on; 0s: from now on.")] = None,
-    never: Annotated[bool, typer.Option("--never", help="It has no end.")] = False,
+    at: Annotated[When | None, time_option("When it expires; 0s: now.")] = None,
+    never: Annotated[bool, typer.Option("--never", help="It never expires.")] = False,
 ) -> None:
-    """Refuse a token, and its emergency codes, from a time on."""
+    """Change when a token expires. Its emergency codes expire with it at the latest."""
     if (at is None) is not never:
-        raise typer.BadParameter("give --at TIME or --never", ctx=context)
+        raise typer.BadParameter("use either --at TIME or --never", ctx=context)
     end = None if at is None else at.moment()
     settings = settings_of(context)
     with settings.admin() as admin:
@@ -367,9 +387,9 @@ def expire(
     )
 
 
-@app.command(short_help="Delete a token; its codes are void.")
+@app.command(short_help="Delete a token, and void its codes.")
 def delete(context: typer.Context, serial: Serial) -> None:
-    """Delete a token with its seed and its PIN; its emergency codes are void."""
+    """Delete a token with its seed and PIN. Its emergency codes become void."""
     settings = settings_of(context)
     with settings.admin() as admin:
         commit = admin.delete_token(serial, request_id=settings.request_id)
@@ -378,24 +398,29 @@ def delete(context: typer.Context, serial: Serial) -> None:
 
 @app.command(
     epilog="Example: sparecode tokens replace 000123456789 000987654321 --keep-pin",
-    short_help="Give a user another token in the place of one.",
+    short_help="Replace a user's token by another one.",
 )
 def replace(
     context: typer.Context,
     serial: Serial,
     replacement: Annotated[
-        str, typer.Argument(metavar="NEW", help="The new token, nobody's until now.")
+        str,
+        typer.Argument(
+            metavar="NEW", help="Serial of the new token, which must not be assigned."
+        ),
     ],
     keep_pin: Annotated[
         bool,
-        typer.Option("--keep-pin", help="The new token has the PIN of the old one."),
+        typer.Option(
+            "--keep-pin", help="Move the PIN of the old token to the new one."
+        ),
     ] = False,
 ) -> None:
     """
-    Give the user of a token another one in its place.
+    Replace a user's token by another one.
 
-    The old token is unassigned and disabled, and its emergency codes are void.
-    Without --keep-pin the new one has no PIN yet: see set-pin.
+    The old token is unassigned and disabled, and its emergency codes become void.
+    Without --keep-pin, the new token has no PIN yet: see set-pin.
     """
     settings = settings_of(context)
     with settings.admin() as admin:
@@ -412,19 +437,19 @@ def replace(
 
 @app.command(
     epilog="Example: sparecode tokens resynchronize 000123456789",
-    short_help="Learn where a token is from two tokencodes.",
+    short_help="Learn a token's position from two tokencodes.",
 )
 def resynchronize(context: typer.Context, serial: Serial) -> None:
     """
-    Learn where a token is, whose clock or counter has run away.
+    Resynchronize a token whose clock or counter is off.
 
-    Two tokencodes are asked for, which it shows one after the other. Both are used
-    up: its owner signs in with the next one.
+    Prompts for two consecutive tokencodes. Both are spent: the user signs in with the
+    next one.
     """
     settings = settings_of(context)
     with settings.admin() as admin:
-        first = secret("Tokencode that it shows", None)
-        second = secret("Tokencode that it shows next", None)
+        first = secret("Tokencode that the token shows", None)
+        second = secret("Next tokencode", None)
         commit = admin.resynchronize_token(
             serial, first, second, request_id=settings.request_id
         )
@@ -436,8 +461,8 @@ def clear_pin(context: typer.Context, serial: Serial) -> None:
     """
     Clear the PIN of a token.
 
-    The user chooses another one at the next sign-in, by the tokencode alone; of a
-    lost token, and with an emergency code, nothing is accepted until you set one.
+    The user chooses a new PIN at the next sign-in, which needs only a tokencode. A lost
+    token and emergency codes are refused until you set a PIN.
     """
     settings = settings_of(context)
     with settings.admin() as admin:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sparecode users`: the people who authenticate."""
+"""`sparecode users`: users."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,23 +13,26 @@ from sparecode_client.cli.terminal.prompts import content
 from sparecode_client.cli.terminal.settings import Settings, settings_of
 from sparecode_client.values.users import User
 
-app = typer.Typer(no_args_is_help=True, help="Manage the people who authenticate.")
+app = typer.Typer(
+    no_args_is_help=True, help="Manage users: the people who sign in with tokens."
+)
 
 DisplayName = Annotated[
     str | None,
-    typer.Option(metavar="TEXT", help="For people; at most 256 characters."),
+    typer.Option(metavar="TEXT", help="Full name; at most 256 characters."),
 ]
 Email = Annotated[
-    str | None, typer.Option(metavar="ADDRESS", help="At most 254 characters.")
+    str | None,
+    typer.Option(metavar="ADDRESS", help="Email address; at most 254 characters."),
 ]
 Join = Annotated[
     list[str] | None,
-    typer.Option(metavar="GROUP", help="A group to be in; may repeat."),
+    typer.Option(metavar="GROUP", help="Add the user to a group; may repeat."),
 ]
 
 
 def state(user: User) -> str:
-    """Return what hinders a user, if anything does."""
+    """Return the state of a user in words."""
     if not user.enabled:
         return "disabled"
     return "locked" if user.locked else "enabled"
@@ -42,7 +45,10 @@ def create(
     context: typer.Context,
     username: Annotated[
         str,
-        typer.Argument(metavar="USER", help="1 to 128 characters; case is ignored."),
+        typer.Argument(
+            metavar="USER",
+            help="Username: 1 to 128 characters; letter case does not matter.",
+        ),
     ],
     display_name: DisplayName = None,
     email: Email = None,
@@ -64,7 +70,7 @@ def create(
 @app.command(
     "import",
     epilog="Example: sparecode users import people.csv",
-    short_help="Add the users of a CSV file.",
+    short_help="Import the users in a CSV file.",
 )
 def import_(
     context: typer.Context,
@@ -72,17 +78,17 @@ def import_(
         Path,
         typer.Argument(
             metavar="FILE",
-            help="CSV with a column username; if wanted also display_name, email and "
-            "groups, names with a semicolon between two. At most 1 MiB and 10,000 rows.",
+            help="CSV file with a column username, and optionally display_name, email "
+            "and groups (separated by semicolons). At most 1 MiB and 10,000 rows.",
         ),
     ],
 ) -> None:
     """
-    Add the users of a CSV file.
+    Import the users in a CSV file.
 
-    Each gets its own result: a bad one never stops the rest. The exit code is 1 if
-    one was not imported. To go on after an interruption, import the file again: users
-    who are there already are told and stay as they are.
+    Each user has their own result, and a bad one never stops the others. The exit code
+    is 1 if a user was not imported. To continue after an interruption, import the file
+    again: existing users are reported and stay as they are.
     """
     settings = settings_of(context)
     with settings.admin() as admin:
@@ -98,7 +104,7 @@ def import_(
 
 @app.command()
 def show(context: typer.Context, username: Username, stale_ok: StaleOk = False) -> None:
-    """Show one user."""
+    """Show a user."""
     settings = settings_of(context)
     with settings.admin() as admin:
         user = admin.get_user(username, stale_ok=stale_ok)
@@ -109,7 +115,7 @@ def show(context: typer.Context, username: Username, stale_ok: StaleOk = False) 
         [
             ("Username", user.username),
             ("Display name", user.display_name),
-            ("E-mail", user.email),
+            ("Email", user.email),
             ("State", state(user)),
             ("Tokens", ", ".join(user.token_serials) or "none"),
             ("Groups", ", ".join(user.groups) or "none"),
@@ -127,23 +133,27 @@ def list_(
     context: typer.Context,
     prefix: Annotated[
         str,
-        typer.Option(metavar="TEXT", help="Only usernames that begin so, as al."),
+        typer.Option(metavar="TEXT", help="Only usernames that begin with TEXT."),
     ] = "",
     search: Annotated[
         str,
-        typer.Option(metavar="TEXT", help="Only with this in the names or the e-mail."),
+        typer.Option(
+            metavar="TEXT",
+            help="Only users with TEXT in the names or the email address.",
+        ),
     ] = "",
     locked: Annotated[
         bool | None,
         typer.Option(
             "--locked/--not-locked",
-            help="Only who is locked or waits after failures, or only the others.",
+            help="Only users who are locked or must wait after failures, or only the "
+            "others.",
         ),
     ] = None,
     limit: Limit = 100,
     stale_ok: StaleOk = False,
 ) -> None:
-    """List users, in the order of usernames."""
+    """List users by username."""
     settings = settings_of(context)
     with settings.admin() as admin:
         page = read_pages(
@@ -182,13 +192,14 @@ def update(
     join: Join = None,
     leave: Annotated[
         list[str] | None,
-        typer.Option(metavar="GROUP", help="A group to be in no more; may repeat."),
+        typer.Option(metavar="GROUP", help="Remove the user from a group; may repeat."),
     ] = None,
 ) -> None:
-    """Change a user's name, address or groups; what is not given stays."""
+    """Change a user's display name, email address or groups."""
     if (display_name, email, join, leave) == (None,) * 4:
         raise typer.BadParameter(
-            "give --display-name, --email, --join or --leave", ctx=context
+            "nothing to change: use --display-name, --email, --join or --leave",
+            ctx=context,
         )
     settings = settings_of(context)
     with settings.admin() as admin:
@@ -205,7 +216,7 @@ def update(
 
 @app.command()
 def enable(context: typer.Context, username: Username) -> None:
-    """Let a user authenticate again."""
+    """Let a user sign in again."""
     _set_enabled(settings_of(context), username, enabled=True)
 
 
@@ -226,7 +237,7 @@ def _set_enabled(settings: Settings, username: str, *, enabled: bool) -> None:
 
 @app.command()
 def delete(context: typer.Context, username: Username) -> None:
-    """Delete a user who has no token."""
+    """Delete a user who has no tokens."""
     settings = settings_of(context)
     with settings.admin() as admin:
         commit = admin.delete_user(username, request_id=settings.request_id)
@@ -235,7 +246,7 @@ def delete(context: typer.Context, username: Username) -> None:
 
 @app.command()
 def unlock(context: typer.Context, username: Username) -> None:
-    """End the waits and locks of a user after wrong passcodes."""
+    """Unlock a user who is locked or must wait after failures."""
     settings = settings_of(context)
     with settings.admin() as admin:
         commit = admin.unlock_user(username, request_id=settings.request_id)

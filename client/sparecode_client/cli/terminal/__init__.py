@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the commands share: what people type and read, and files on their machine."""
+"""What commands share: options, prompts, output, and files on this machine."""

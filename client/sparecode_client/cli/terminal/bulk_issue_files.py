@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The files of a bulk issue: which tokens, and the codes that they got.
+The two files of a bulk issue: the list of tokens, and their codes.
 
-The codes file has one code a line and belongs to its owner alone. It is written
-token by token, each of them whole and on the disk before the next is asked for;
-so whoever goes on with an interrupted run knows from it which tokens are done.
+The codes file has one code per line, and only its owner can read it. All codes of a
+token are written and synced before the next token. So after an interruption, the file
+shows which tokens are done.
 """
 
 import csv
@@ -26,18 +26,18 @@ OTHERS = stat.S_IRWXG | stat.S_IRWXO
 ROWS_MAX = 100_000
 COUNT_DIGITS_MAX = 9
 SHOWN_MAX = 20
-"""So much is repeated of what was written instead of a number."""
+"""Length to which a wrong number is cut in an error message."""
 FORMULA_BEGINNINGS = frozenset("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
-"""What a spreadsheet takes for a formula; the last four are their full-width forms."""
+"""First characters of a formula in a spreadsheet; the last four are full-width forms."""
 
 
 def harmless(cell: str) -> str:
-    """Return a cell that no spreadsheet runs: names come from others."""
+    """Return a cell that no spreadsheet executes. Names come from other people."""
     return f"'{cell}" if cell.lstrip(" ")[:1] in FORMULA_BEGINNINGS else cell
 
 
 def read_rows(path: Path) -> list[BulkIssueRow]:
-    """Return the tokens of a file. Raises `UsageError`, naming the line."""
+    """Return the tokens in a file. Raise `UsageError` with the line of a mistake."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -49,7 +49,7 @@ def read_rows(path: Path) -> list[BulkIssueRow]:
     try:
         names = [(name or "").strip().lower() for name in reader.fieldnames or ()]
         if names.count("serial") != 1:
-            raise UsageError(f"{path}: the first line must name a column serial")
+            raise UsageError(f"{path}: the first line must have a column named serial")
         reader.fieldnames = names
         for record in reader:
             row = _row(f"{path}, line {reader.line_num}", record)
@@ -58,15 +58,15 @@ def read_rows(path: Path) -> list[BulkIssueRow]:
     except csv.Error as error:
         raise UsageError(f"{path}, line {reader.line_num}: {error}") from error
     if not 1 <= len(rows) <= ROWS_MAX:
-        raise UsageError(f"{path} has {len(rows)} tokens; must have 1 to {ROWS_MAX}")
+        raise UsageError(f"{path} has {len(rows)} tokens; it must have 1 to {ROWS_MAX}")
     [(serial, times)] = Counter(row.serial for row in rows).most_common(1)
     if times > 1:
-        raise UsageError(f"{path}: token {serial} is there {times} times")
+        raise UsageError(f"{path}: token {serial} occurs {times} times")
     return rows
 
 
 def _row(where: str, record: dict[str, str | None]) -> BulkIssueRow | None:
-    """Return the token of a line; None: the line is blank."""
+    """Return the token in a line; None if the line is blank."""
     serial = (record["serial"] or "").strip().removeprefix("'")
     count = (record.get("count") or "").strip()
     if not serial:
@@ -83,18 +83,18 @@ def _row(where: str, record: dict[str, str | None]) -> BulkIssueRow | None:
 
 
 class CodesFile:
-    """A file of codes that is written token by token."""
+    """A file of codes, written token by token."""
 
     def __init__(self, file: IO[str], complete: frozenset[str]) -> None:
         self._file = file
         self.complete = complete
-        """Tokens that have their codes in it from an earlier run."""
+        """Tokens whose codes are in the file from an earlier run."""
         self.written = False
 
     @classmethod
     @contextmanager
     def open(cls, path: Path, *, resume: bool) -> Iterator[Self]:
-        """Open a new file, or with *resume* one of before. Raises `UsageError`."""
+        """Open a new file, or with *resume* an existing one. Raise `UsageError` on failure."""
         flags = os.O_RDWR if resume else os.O_WRONLY | os.O_CREAT | os.O_EXCL
         try:
             descriptor = os.open(path, flags | os.O_NOFOLLOW, 0o600)
@@ -115,13 +115,13 @@ class CodesFile:
                     raise
         except FileExistsError as error:
             raise UsageError(
-                f"{path} exists: name another file with --codes, or add --resume"
+                f"{path} exists already: name another file with --codes, or add --resume"
             ) from error
         except OSError as error:
             raise UsageError(f"{path}: {error.strerror}") from error
 
     def write(self, result: BulkIssueResult) -> None:
-        """Add the codes of one token, and have them on the disk."""
+        """Add the codes of one token and sync the file."""
         if result.saved is None:
             return
         end = result.saved.end_time
@@ -149,9 +149,9 @@ def _append(file: IO[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def _resume(path: Path, file: IO[str]) -> frozenset[str]:
-    """Return the tokens whose codes are all there; what is not whole goes away."""
+    """Return the tokens whose codes are complete; remove incomplete ones from the file."""
     if os.fstat(file.fileno()).st_mode & OTHERS:
-        raise UsageError(f"{path} can be read by others: chmod 600 {path}")
+        raise UsageError(f"{path} can be read by other users: chmod 600 {path}")
     lines = file.read().splitlines(keepends=True)
     if not lines or tuple(next(csv.reader(lines[:1]))) != COLUMNS:
         raise UsageError(f"{path} is not a codes file of an earlier run")
@@ -166,7 +166,7 @@ def _resume(path: Path, file: IO[str]) -> frozenset[str]:
         if ordinal == of == str(count):
             complete_lines = number
             complete.add(serial.removeprefix("'"))
-    # A token that was interrupted gets new codes; those that are here would be void.
+    # An interrupted token gets new codes, and those in the file become void.
     os.ftruncate(file.fileno(), len("".join(lines[:complete_lines]).encode()))
     file.seek(0, os.SEEK_END)
     return frozenset(complete)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The state of the members, in lines and rows: for `status` and `watch`."""
+"""Lines and table rows about the cluster, for `status` and `watch`."""
 
 from datetime import timedelta
 
@@ -7,11 +7,11 @@ from sparecode_client.cli.terminal.words import show_time
 from sparecode_client.values.cluster import ClusterStatus, Member
 
 COLUMNS = ("Node", "Role", ">Term", ">Commit", ">Applied", ">Lag", ">Clock", "Version")
-"""Of what `status` and `watch` show of a member."""
+"""Columns about a member."""
 
 
 def summary(status: ClusterStatus) -> str:
-    """Return the cluster in a line."""
+    """Return a one-line summary of the cluster."""
     cluster = status.cluster_id or "not initialized yet"
     primary = f"primary {status.primary}" if status.primary else "no primary known"
     quorum = "quorum reached" if status.quorum else "NO QUORUM"
@@ -19,17 +19,17 @@ def summary(status: ClusterStatus) -> str:
 
 
 def last_backup(status: ClusterStatus) -> str:
-    """Return when there was a backup last."""
+    """Return a line about the last backup."""
     if status.last_backup_time is None:
-        return f"Last backup: none that {status.node_id} knows of."
+        return f"Last backup: none known to {status.node_id}."
     return (
-        f"Last backup: {show_time(status.last_backup_time)}, with everything up to index "
-        f"{status.last_backup_index}."
+        f"Last backup: {show_time(status.last_backup_time)}, with everything up to log "
+        f"index {status.last_backup_index}."
     )
 
 
 def row(member: Member) -> list[str]:
-    """Return a member's row under `COLUMNS`."""
+    """Return a member's row of the table with `COLUMNS`."""
     if not member.reachable:
         return [member.node_id, "unreachable", *["-"] * 6]
     return [

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What goes wrong, in one or two lines and an exit code."""
+"""Errors on the terminal: a message, the next step, and an exit code."""
 
 import enum
 import sys
@@ -24,7 +24,7 @@ from sparecode_client.errors import (
 
 
 class ExitCode(enum.IntEnum):
-    """What a script learns."""
+    """Exit codes of `sparecode`."""
 
     OK = 0
     REFUSED = 1
@@ -34,75 +34,75 @@ class ExitCode(enum.IntEnum):
 
 
 class UsageError(Exception):
-    """What was typed makes no sense; the message says what would."""
+    """The command line is wrong. The message says how to correct it."""
 
 
 NEXT: dict[str, str] = {
-    "ADMINISTRATOR_EXISTS": "See who there is: sparecode admins list",
-    "ADMINISTRATOR_UNKNOWN": "See who there is: sparecode admins list",
-    "AGENT_EXISTS": "See which there are: sparecode agents list",
-    "AGENT_UNKNOWN": "See which there are: sparecode agents list",
-    "ALLOW_LIST_LIMIT": "See who is on it: sparecode agents show NAME",
-    "ALREADY_INITIALIZED": "Nothing is left to do. See: sparecode cluster status",
-    "ALREADY_OPEN": "Nothing is left to do. See: sparecode cluster status",
-    "APPROVALS_FULL": "See them: sparecode approvals list",
-    "APPROVAL_UNKNOWN": "See what waits: sparecode approvals list",
-    "CERTIFICATE_DENIED": "See which are: sparecode agents denied",
-    "CERTIFICATE_NOT_DENIED": "See which are: sparecode agents denied",
-    "CODES_LIVE": "See whose they are: sparecode emergency list",
-    "CODE_COUNT": "See how many may live: sparecode policy show",
+    "ADMINISTRATOR_EXISTS": "List the administrators: sparecode admins list",
+    "ADMINISTRATOR_UNKNOWN": "List the administrators: sparecode admins list",
+    "AGENT_EXISTS": "List the agents: sparecode agents list",
+    "AGENT_UNKNOWN": "List the agents: sparecode agents list",
+    "ALLOW_LIST_LIMIT": "Show the allow list: sparecode agents show NAME",
+    "ALREADY_INITIALIZED": "Nothing needs to be done. See: sparecode cluster status",
+    "ALREADY_OPEN": "Nothing needs to be done. See: sparecode cluster status",
+    "APPROVALS_FULL": "Approve or reject some first: sparecode approvals list",
+    "APPROVAL_UNKNOWN": "List the waiting requests: sparecode approvals list",
+    "CERTIFICATE_DENIED": "List the denied certificates: sparecode agents denied",
+    "CERTIFICATE_NOT_DENIED": "List the denied certificates: sparecode agents denied",
+    "CODES_LIVE": "List the tokens with live codes: sparecode emergency list",
+    "CODE_COUNT": "Show the maximum number of live codes: sparecode policy show",
     "CODE_FORMAT": "Make codes longer: sparecode policy update --set code_length=8",
     "DRAFT_STALE": "Issue again: sparecode emergency issue SERIAL",
-    "GROUP_LIMIT": "Take some away: sparecode users update USER --leave GROUP",
-    "GUESS_ODDS": "See what the odds depend on: sparecode policy show",
+    "GROUP_LIMIT": "Remove the user from a group: sparecode users update USER --leave GROUP",
+    "GUESS_ODDS": "Show the policy that the odds depend on: sparecode policy show",
     "LAST_SUPER_ADMIN": "Add another first: sparecode admins create NAME --role super-admin",
-    "LIFETIME_BEYOND_CAP": "Give an earlier end: --expires.",
-    "LIFETIME_NEEDED": "Give an end: --expires 7d",
-    "LIFETIME_PAST": "Give an end that lies ahead: --expires 7d",
-    "MEMBER_EXISTS": "See them: sparecode cluster members",
+    "LIFETIME_BEYOND_CAP": "Set an earlier end: --expires TIME",
+    "LIFETIME_NEEDED": "Set an end: --expires 7d",
+    "LIFETIME_PAST": "Set an end in the future: --expires 7d",
+    "MEMBER_EXISTS": "List the members: sparecode cluster members",
     "MEMBER_NOT_READY": "Nothing was changed. See: sparecode cluster status",
-    "MEMBER_UNKNOWN": "See them: sparecode cluster members",
-    "NO_BACKUP_RECIPIENT": "Name one: sparecode policy update --set backup_recipients=KEY",
-    "NO_EMERGENCY_ACCESS": "See which tokens are: sparecode emergency list",
-    "PASSWORD_CHANGE_NEEDED": "Change it: sparecode admins change-password",
-    "PINS_LETTERED": "Give those tokens another PIN: sparecode tokens set-pin SERIAL",
-    "PIN_FORMAT": "Leave --keep-pin out, and set one: sparecode tokens set-pin SERIAL",
-    "PIN_NOT_SET": "Set one: sparecode tokens set-pin SERIAL",
+    "MEMBER_UNKNOWN": "List the members: sparecode cluster members",
+    "NO_BACKUP_RECIPIENT": "Set a recipient: sparecode policy update --set backup_recipients=KEY",
+    "NO_EMERGENCY_ACCESS": "List the tokens with live codes: sparecode emergency list",
+    "PASSWORD_CHANGE_NEEDED": "Change your password: sparecode admins change-password",
+    "PINS_LETTERED": "Set other PINs for those tokens: sparecode tokens set-pin SERIAL",
+    "PIN_FORMAT": "Leave --keep-pin out, and set a PIN: sparecode tokens set-pin SERIAL",
+    "PIN_NOT_SET": "Set a PIN: sparecode tokens set-pin SERIAL",
     "PIN_NOT_USED": "Its passcodes are the code alone. See: sparecode tokens show SERIAL",
-    "POLICY_VALUE": "See the values of now: sparecode policy show",
-    "RECOVERY_END_TOO_LATE": "Give an earlier end: --expires 7d",
-    "RECOVERY_NEEDS_END": "Give an end: --expires 7d",
-    "RECOVERY_WEAKENED": "If you mean it, add --weaken-recovery-policy.",
-    "SECOND_FACTOR_NEEDED": "Give the code that your app shows now: sparecode login NAME",
-    "SECOND_FACTOR_NOT_CONFIRMED": "Check the clock of its device, and type the next code "
-    "as it comes.",
-    "SECOND_FACTOR_NOT_SET": "See who has one: sparecode admins list",
-    "SECOND_FACTOR_SET": "Have it taken away: "
+    "POLICY_VALUE": "Show the current values: sparecode policy show",
+    "RECOVERY_END_TOO_LATE": "Set an earlier end: --expires 7d",
+    "RECOVERY_NEEDS_END": "Set an end: --expires 7d",
+    "RECOVERY_WEAKENED": "To do it anyway, add --weaken-recovery-policy.",
+    "SECOND_FACTOR_NEEDED": "Sign in with the code that your app shows: sparecode login NAME",
+    "SECOND_FACTOR_NOT_CONFIRMED": "Check the clock of the device with the app, and "
+    "type the next code.",
+    "SECOND_FACTOR_NOT_SET": "List who has one: sparecode admins list",
+    "SECOND_FACTOR_SET": "Ask a super administrator for: "
     "sparecode admins second-factor remove NAME",
-    "SECOND_FACTOR_WRONG": "Wait for the next code: sparecode login NAME",
+    "SECOND_FACTOR_WRONG": "Sign in with the next code: sparecode login NAME",
     "SESSION_ENDED": "Sign in: sparecode login NAME",
-    "SIGN_IN_REFUSED": "Wait a minute, and try again: sparecode login NAME",
-    "TOKENCODES_NOT_CONSECUTIVE": "Wait for the next two, and type them as they come.",
-    "TOKENCODE_SPENT": "Wait for the next two, and type them as they come.",
-    "TOKEN_ASSIGNED": "Take it away: sparecode tokens unassign SERIAL",
+    "SIGN_IN_REFUSED": "Wait a minute and try again: sparecode login NAME",
+    "TOKENCODES_NOT_CONSECUTIVE": "Type the next two tokencodes that the token shows.",
+    "TOKENCODE_SPENT": "Type the next two tokencodes that the token shows.",
+    "TOKEN_ASSIGNED": "Unassign it first: sparecode tokens unassign SERIAL",
     "TOKEN_DISABLED": "Enable it: sparecode tokens enable SERIAL",
-    "TOKEN_EXISTS": "See it: sparecode tokens show SERIAL",
-    "TOKEN_EXPIRED": "Or give it a later end: sparecode tokens expire SERIAL --at TIME",
-    "TOKEN_FORMAT": "See what a token is made of: sparecode tokens enroll --help",
-    "TOKEN_LIMIT": "Take one away: sparecode tokens unassign SERIAL",
+    "TOKEN_EXISTS": "Show it: sparecode tokens show SERIAL",
+    "TOKEN_EXPIRED": "Or set a later expiry: sparecode tokens expire SERIAL --at TIME",
+    "TOKEN_FORMAT": "Show the allowed values: sparecode tokens enroll --help",
+    "TOKEN_LIMIT": "Unassign one of the user's tokens: sparecode tokens unassign SERIAL",
     "TOKEN_NOT_ASSIGNED": "Assign it: sparecode tokens assign SERIAL USER",
-    "TOKEN_NOT_LOST": "Nothing is left to do. See: sparecode tokens show SERIAL",
-    "TOKEN_OUT_OF_STEP": "Have it shown twice: sparecode tokens resynchronize SERIAL",
-    "TOKEN_UNKNOWN": "See which there are: sparecode tokens list",
+    "TOKEN_NOT_LOST": "Nothing needs to be done. See: sparecode tokens show SERIAL",
+    "TOKEN_OUT_OF_STEP": "Resynchronize it: sparecode tokens resynchronize SERIAL",
+    "TOKEN_UNKNOWN": "List the tokens: sparecode tokens list",
     "USER_DISABLED": "Enable the user: sparecode users enable USER",
-    "USER_EXISTS": "See it: sparecode users show USER",
-    "USER_HAS_TOKENS": "Take them away: sparecode tokens unassign SERIAL",
-    "USER_IS_ADMINISTRATOR": "Remove that one first: sparecode admins list",
-    "USER_UNKNOWN": "See who there is: sparecode users list",
-    "VERSION": "Somebody changed it meanwhile. Read it again, and change that.",
+    "USER_EXISTS": "Show the user: sparecode users show USER",
+    "USER_HAS_TOKENS": "Unassign the tokens first: sparecode tokens unassign SERIAL",
+    "USER_IS_ADMINISTRATOR": "Remove the administrator first: sparecode admins list",
+    "USER_UNKNOWN": "List the users: sparecode users list",
+    "VERSION": "It was changed in the meantime. Read it again, then repeat your change.",
     "WRONG_PASSWORD": "Try again: sparecode admins change-password",
 }
-"""Where a command or an option helps."""
+"""The next step for a reason, if a command or an option helps."""
 
 
 def exit_code(error: SparecodeError) -> ExitCode:
@@ -119,39 +119,36 @@ def exit_code(error: SparecodeError) -> ExitCode:
 
 
 def next_step(error: SparecodeError) -> str:
-    """Return what to do about *error*; empty where its words have said it."""
+    """Return the next step after *error*; empty if its message already names it."""
     match error:
         case InvalidArgument(field="password"):
-            return "Give it: --password-file FILE, or --ask-password"
+            return "Use --password-file FILE or --ask-password."
         case ApprovalNeeded():
             return (
-                f"Another one approves it: sparecode approvals approve "
-                f"{error.approval_id}. Codes are issued by the same command then."
+                f"Another super administrator approves it: sparecode approvals approve "
+                f"{error.approval_id}. To issue codes, then repeat this command."
             )
         case Unavailable(reason="UNREACHABLE"):
-            return "Nothing was changed. Check --node and --ca, and that the nodes run."
+            return "Nothing was changed. Check --node and --ca, and that the nodes are running."
         case Unavailable():
-            return "Nothing was changed. Try again, or see: sparecode cluster status"
+            return "Nothing was changed. Try again, or check: sparecode cluster status"
         case OutcomeUnknown():
             return (
-                "It may have been done. The same command with --request-id "
-                f"{error.request_id} tells, or does it if it was not."
+                "It may have been done. To find out, repeat the command with --request-id "
+                f"{error.request_id}. It is never done twice."
             )
         case Overloaded():
             return f"Nothing was changed. Try again in {error.retry_after_s:.0f} s."
         case NodeFailed(reason="UNIMPLEMENTED"):
-            return (
-                "Is it the right port? Agents are served on 7300, "
-                "administrators on 7304."
-            )
+            return "Check the port: agents connect to 7300, administrators to 7304."
         case NodeFailed():
-            return "It may have been done: look before you do it again."
+            return "It may have been done: check before you repeat it."
         case _:
             return NEXT.get(error.reason, "")
 
 
 def fail(code: ExitCode, words: str, then: str = "") -> typer.Exit:
-    """Tell what went wrong and what to do next; return what is to be raised."""
+    """Print an error and the next step; return the exception to raise."""
     for line in (f"sparecode: {plain(words)}", plain(then)):
         if line:
             sys.stderr.write(f"{for_terminal(line, sys.stderr)}\n")
@@ -159,8 +156,8 @@ def fail(code: ExitCode, words: str, then: str = "") -> typer.Exit:
 
 
 @contextmanager
-def failures_told() -> Iterator[None]:
-    """Turn errors into words and exit codes."""
+def report_errors() -> Iterator[None]:
+    """Turn errors into messages and exit codes."""
     try:
         yield
     except SparecodeError as error:

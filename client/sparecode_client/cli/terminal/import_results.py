@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are imported: a bar on the way, and what became of their rows."""
+"""Imports on the terminal: a progress bar, and the result of each row."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -16,16 +16,16 @@ from sparecode_client.errors import InvalidArgument, SparecodeError
 from sparecode_client.values.imports import ImportedToken, ImportedUser
 
 ROWS_SHOWN = 50
-"""A longer list of what went well helps nobody."""
+"""With more rows, only those that were not imported are listed."""
 
 
 @contextmanager
 def importing(output: Output, file: Path) -> Iterator[Callable[[object, int], None]]:
     """
-    Show a bar on stderr, if that is a terminal; it goes away at the end.
+    Show a progress bar during an import of *file*.
 
-    What is given wants each result, and the number of all rows. A file that cannot
-    be read is called by its name, and who is interrupted told how to go on.
+    Yield a function to call with each result and the number of all rows. An error names
+    *file*; if the import is interrupted, a note explains how to continue.
     """
     done = 0
     with progress_bar("Importing") as bar:
@@ -44,8 +44,8 @@ def importing(output: Output, file: Path) -> Iterator[Callable[[object, int], No
         except SparecodeError:
             if done:
                 output.note(
-                    f"{plural(done, 'row')} of {file} are decided. Import it again to "
-                    "go on."
+                    f"{plural(done, 'row')} of {file} done. To continue, import the "
+                    "file again."
                 )
             raise
 
@@ -57,7 +57,7 @@ def say_imported(
     column: str,
     names: Sequence[str],
 ) -> None:
-    """Tell what became of the rows, and end with 1 if one was not imported."""
+    """Show the results; exit with 1 if a row was not imported."""
     imported = sum(row.imported for row in rows)
     if output.is_json:
         output.json({f"{what}s": rows, "imported": imported})
@@ -89,6 +89,6 @@ def _show(
     if len(reasons) > 1:
         output.say()
         output.table(
-            [">Rows", "Not imported, because"],
+            [">Rows", "Reason"],
             ([str(count), reason] for reason, count in reasons.most_common()),
         )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Issued codes: shown once, on the terminal, on a sheet, or to a program."""
+"""Issued codes, shown once: on the terminal, on a sheet, or as JSON."""
 
 import math
 from collections.abc import Sequence
@@ -16,17 +16,17 @@ from sparecode_client.values.tokens import PinRule, Token
 Issued = IssuedTokencodes | IssuedFixedTokencode
 
 POLICY_WORDS = {
-    RecoveryPolicy.DENY: "it stays refused until it is reinstated",
+    RecoveryPolicy.DENY: "it is refused until an administrator reinstates it",
     RecoveryPolicy.ALLOW_AND_DISABLE: "it works, and its first use voids the codes",
-    RecoveryPolicy.ALLOW_AFTER_EXPIRY: "it works once the codes' lifetime has ended",
+    RecoveryPolicy.ALLOW_AFTER_EXPIRY: "it works once the codes have expired",
 }
 ROWS_MIN = 10
 COLUMNS_MAX = 4
-"""So many boxes with a code fit on 80 columns."""
+"""Number of codes with a box that fit on a line of 80 characters."""
 
 
 def issued_json(token: Token, issued: IssuedTokencodes) -> dict[str, object]:
-    """Return what programs get: the one JSON with secrets in it."""
+    """Return the codes as JSON for programs. It contains secrets."""
     return {
         **_target_json(token, issued),
         "codes": [
@@ -39,7 +39,7 @@ def issued_json(token: Token, issued: IssuedTokencodes) -> dict[str, object]:
 
 
 def fixed_json(token: Token, issued: IssuedFixedTokencode) -> dict[str, object]:
-    """Return what programs get of a fixed tokencode, with the code."""
+    """Return a fixed tokencode as JSON for programs. It contains the code."""
     return {
         **_target_json(token, issued),
         "code": show_code(issued.code),
@@ -85,7 +85,7 @@ def say_issued(
         policy,
         live=[("Live codes", str(issued.saved.live_codes))],
     )
-    output.say("Each code works once. Nobody can show them again: hand them over now.")
+    output.say("Each code works once. They cannot be shown again: hand them over now.")
     _note_warnings(output, issued)
 
 
@@ -98,7 +98,9 @@ def say_fixed(
     output.say(f"      {show_code(issued.code)}")
     output.say()
     _say_facts(output, token, issued, policy)
-    output.say("It works until its end. Nobody can show it again: hand it over now.")
+    output.say(
+        "The code works until it expires. It cannot be shown again: hand it over now."
+    )
     _note_warnings(output, issued)
 
 
@@ -111,15 +113,15 @@ def _say_facts(
 ) -> None:
     saved = issued.saved
     voided = (
-        [("Voided", plural(saved.voided_codes, "code") + " of before")]
+        [("Voided", plural(saved.voided_codes, "earlier code"))]
         if saved.voided_codes
         else []
     )
     output.facts(
         [
-            ("Typed", how_typed(token)),
+            ("Type", how_typed(token)),
             ("Valid until", show_time(saved.end_time, never="no end")),
-            ("Token recovered", POLICY_WORDS[policy]),
+            ("If recovered", POLICY_WORDS[policy]),
             *live,
             *voided,
             (
@@ -132,7 +134,7 @@ def _say_facts(
 
 
 def say_sheet(output: Output, token: Token, issued: IssuedTokencodes) -> None:
-    """Write a sheet for the user's pocket; warnings go to the administrator."""
+    """Write a sheet for the user. Warnings go to the administrator on stderr."""
     commit = issued.commit
     output.say("EMERGENCY CODES")
     output.say()
@@ -145,9 +147,10 @@ def say_sheet(output: Output, token: Token, issued: IssuedTokencodes) -> None:
         ]
     )
     output.say()
-    output.say("Each code works once: tick its box when you have used it.")
-    output.say(f"Type {how_typed(token)}. Hyphens and case do not matter.")
-    output.say("Keep this sheet apart from your token, and tell nobody.")
+    output.say("Each code works once. Tick its box when you have used it.")
+    output.say(f"At the passcode prompt, type {how_typed(token)}.")
+    output.say("Upper or lower case, with or without the hyphen.")
+    output.say("Keep this sheet apart from your token, and show it to no one.")
     output.say()
     for line in columns(
         [f"[ ] {code.ordinal:>2}  {show_code(code.code)}" for code in issued.codes]
@@ -157,14 +160,14 @@ def say_sheet(output: Output, token: Token, issued: IssuedTokencodes) -> None:
 
 
 def how_typed(token: Token) -> str:
-    """Return how a code is used in a passcode of *token* (A1)."""
+    """Return how to type a code in a passcode of *token* (A1)."""
     if token.pin_rule is PinRule.NONE:
         return "the code alone, without a PIN"
     return "the PIN, then the code"
 
 
 def columns(cells: list[str]) -> list[str]:
-    """Return *cells* as lines; the next column goes on where one ends."""
+    """Return *cells* as lines of columns, filled from top to bottom."""
     rows = max(ROWS_MIN, math.ceil(len(cells) / COLUMNS_MAX))
     rows = min(rows, len(cells))
     return ["  ".join(cells[row::rows]) for row in range(rows)]

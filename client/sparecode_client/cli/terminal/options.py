@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options that several commands have."""
+"""Arguments and options that several commands have."""
 
 from typing import Annotated
 
@@ -16,27 +16,28 @@ def _read_time(text: str) -> When:
 
 
 def time_option(help_text: str) -> object:
-    """Return an option for a moment or a duration."""
+    """Return an option that takes a time or a duration."""
     return typer.Option(
-        parser=_read_time, metavar="TIME", help=f"{help_text} As {TIME_FORMS}."
+        parser=_read_time, metavar="TIME", help=f"{help_text} For example {TIME_FORMS}."
     )
 
 
 Serial = Annotated[
-    str, typer.Argument(metavar="SERIAL", help="The token, as 000123456789.")
+    str,
+    typer.Argument(metavar="SERIAL", help="Serial of the token, such as 000123456789."),
 ]
 Username = Annotated[
-    str, typer.Argument(metavar="USER", help="The username, in any case.")
+    str, typer.Argument(metavar="USER", help="Username; letter case does not matter.")
 ]
 StaleOk = Annotated[
     bool,
     typer.Option(
         "--stale-ok",
-        help="Read the node's own state without asking the primary: works without a "
-        "quorum, and may miss the latest changes.",
+        help="Read the called node's own state, not the primary's. Works without a "
+        "quorum, but may miss the latest changes.",
     ),
 ]
 Limit = Annotated[
     int,
-    typer.Option(min=1, max=10_000, metavar="NUMBER", help="Show so many at most."),
+    typer.Option(min=1, max=10_000, metavar="NUMBER", help="Show at most this many."),
 ]

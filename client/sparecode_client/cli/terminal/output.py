@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What commands say on stdout: for people in words and tables, for programs in JSON.
+Output of commands: text and tables for people, JSON for programs.
 
-JSON has stable snake_case keys and RFC 3339 times; a value that is not there is
-null. Nothing secret is in it, but the codes of `emergency issue`.
+JSON has stable snake_case keys and RFC 3339 times; a missing value is null. It contains
+no secrets except issued codes and join tickets.
 """
 
 import dataclasses
@@ -22,14 +22,14 @@ from sparecode_client.values.results import Commit, ReadPosition
 
 
 class OutputFormat(enum.StrEnum):
-    """How a command answers."""
+    """The output format of a command."""
 
     TABLE = "table"
     JSON = "json"
 
 
 class Output:
-    """Writes the answer of one command, in the form that was asked for."""
+    """Writes the output of one command in the requested format."""
 
     def __init__(self, form: OutputFormat) -> None:
         self.form = form
@@ -39,7 +39,7 @@ class Output:
 
     @property
     def is_json(self) -> bool:
-        """Whether a program reads it."""
+        """Whether the output is JSON."""
         return self.form is OutputFormat.JSON
 
     def json(self, value: object) -> None:
@@ -47,27 +47,31 @@ class Output:
         sys.stdout.write(json.dumps(to_json(value), indent=2) + "\n")
 
     def line(self, value: object) -> None:
-        """Write *value* as JSON in one line: one of many."""
+        """Write *value* as one line of JSON Lines."""
         sys.stdout.write(json.dumps(to_json(value)) + "\n")
         sys.stdout.flush()
 
     def say(self, words: str = "") -> None:
-        """Write a line for people, broken between words on a terminal."""
+        """Write a line for people; a terminal gets it wrapped at word boundaries."""
         sys.stdout.write(f"{for_terminal(plain(words), sys.stdout)}\n")
 
     def note(self, words: str) -> None:
-        """Write a line for people on stderr, beside whatever the answer is."""
+        """Write a line for people on stderr, apart from the output of the command."""
         sys.stderr.write(f"{for_terminal(plain(words), sys.stderr)}\n")
 
     def done(self, words: str, commit: Commit, **facts: object) -> None:
-        """Tell that a change was committed, and where."""
+        """Report that a change was committed, and where."""
         if self.is_json:
             self.json({**facts, "node_id": commit.node_id, "index": commit.index})
         else:
             self.say(f"{words} (node {commit.node_id}, log index {commit.index}).")
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """Write a table for people; what is too wide continues on the next line."""
+        """
+        Write a table for people. A wide cell continues on the next line.
+
+        The cells of a column whose name begins with `>` are right-aligned.
+        """
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
         for column in columns:
             right = column.startswith(">")
@@ -84,23 +88,23 @@ class Output:
             sys.stdout.write(f"{line.rstrip()}\n")
 
     def facts(self, facts: Iterable[tuple[str, str]]) -> None:
-        """Write names and values, one pair a line."""
+        """Write pairs of name and value, one per line."""
         pairs = list(facts)
         width = max(len(name) for name, _ in pairs)
         for name, value in pairs:
             self.say(f"{name:<{width}}  {value}".rstrip())
 
     def position(self, position: ReadPosition | None) -> None:
-        """Tell people if what they read may be old."""
+        """Note on stderr if the output may miss recent changes."""
         if position is not None and position.stale:
             self.note(
-                f"As of log index {position.applied_index} on node "
+                f"Read at log index {position.applied_index} of node "
                 f"{position.node_id}; later changes may be missing."
             )
 
 
 def to_json(value: object) -> Any:  # noqa: ANN401  JSON has no narrower type.
-    """Return *value* as JSON has it; fields that `repr` hides are left out."""
+    """Return *value* in JSON types, without the fields that `repr` hides."""
     match value:
         case datetime():
             return show_timestamp(value)

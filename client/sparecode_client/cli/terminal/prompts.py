@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Secrets: typed without echo, or read from a file; never in the arguments."""
+"""Secrets and files as input. A secret is never a command-line argument."""
 
 import sys
 from pathlib import Path
@@ -13,9 +13,9 @@ STDIN = Path("-")
 
 def secret(prompt: str, file: Path | None, *, confirm: bool = False) -> str:
     """
-    Return a secret from *file* (`-`: stdin), or ask for it.
+    Return a secret from *file* (`-`: stdin), or prompt for it without echo.
 
-    The prompt goes to stderr, so that stdout has nothing but the answer.
+    The prompt goes to stderr: stdout carries only the output of the command.
     """
     if file is None:
         try:
@@ -23,8 +23,8 @@ def secret(prompt: str, file: Path | None, *, confirm: bool = False) -> str:
                 prompt, hide_input=True, confirmation_prompt=confirm, err=True
             )
         except typer.Abort:
-            # Its own exit code is that of a refusal, and nobody refused anything.
-            raise UsageError("nothing was typed, and nothing was done") from None
+            # Typer's own exit code for this is 1, which means refused.
+            raise UsageError("no input: nothing was done") from None
         return answer
     try:
         text = sys.stdin.read() if file == STDIN else file.read_text(encoding="utf-8")

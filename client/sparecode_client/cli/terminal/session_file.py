@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The session between two commands: a file that only its owner can read.
+The stored session: a file that only its owner can read.
 
-It keeps for whom the session is: the CA of the cluster. To a cluster of another
-CA the session is not sent, whatever `--node` says.
+It also stores the CA of the cluster that issued the session. The session is never sent
+to a cluster with another CA, whatever `--node` is.
 """
 
 import hashlib
@@ -18,12 +18,12 @@ OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 class SessionFileError(Exception):
-    """The file cannot be trusted or read; the message says why and what to do."""
+    """The file cannot be trusted or read. The message names the reason and the fix."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredSession:
-    """A session, and where it came from."""
+    """A session, and the cluster that issued it."""
 
     administrator: str
     session: str = field(repr=False)
@@ -33,7 +33,7 @@ class StoredSession:
 
 
 def session_path() -> Path:
-    """Return where the session is kept."""
+    """Return the path of the session file."""
     if path := os.environ.get("SPARECODE_SESSION_FILE"):
         return Path(path)
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
@@ -41,23 +41,23 @@ def session_path() -> Path:
 
 
 def fingerprint(ca: Path) -> str:
-    """Return what identifies a CA file."""
+    """Return the SHA-256 of a CA file."""
     return hashlib.sha256(ca.read_bytes()).hexdigest()
 
 
 def load_session(path: Path) -> StoredSession | None:
     """
-    Return the stored session, if there is one.
+    Return the stored session; None if there is none.
 
     Raises:
-        SessionFileError: The file is open to others, or broken.
+        SessionFileError: Other users can read the file, or it is damaged.
     """
     try:
         with path.open(encoding="utf-8") as file:
             mode = os.fstat(file.fileno()).st_mode
             if mode & OTHERS:
                 raise SessionFileError(
-                    f"{path} can be read by others (mode {stat.S_IMODE(mode):04o}): "
+                    f"{path} can be read by other users (mode {stat.S_IMODE(mode):04o}): "
                     "delete it and sign in again"
                 )
             fields = json.load(file)
@@ -74,14 +74,14 @@ def load_session(path: Path) -> StoredSession | None:
 
 def store_session(path: Path, session: StoredSession) -> None:
     """
-    Keep *session*, in place of an earlier one: wholly or not at all.
+    Store *session* and replace an earlier one, atomically.
 
     Raises:
         SessionFileError: The file cannot be written.
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # It has mode 0600 before there is anything in it.
+        # `mkstemp` creates the file with mode 0600.
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=".session-")
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:

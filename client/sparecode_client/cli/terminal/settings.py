@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What holds for every command: nodes, CA, output, and who is signed in."""
+"""The global options, and connections made with them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from pathlib import Path
 import typer
 
 from sparecode_client.blocking import Admin, Agent
-from sparecode_client.cli.terminal.exit_codes import UsageError, failures_told
+from sparecode_client.cli.terminal.exit_codes import UsageError, report_errors
 from sparecode_client.cli.terminal.output import Output
 from sparecode_client.cli.terminal.session_file import (
     StoredSession,
@@ -24,32 +24,33 @@ from sparecode_client.errors import NotSignedIn
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The options of `sparecode` itself."""
+    """The global options of `sparecode`."""
 
     nodes: tuple[str, ...]
     ca: Path | None
     output: Output
     timeout: timedelta
     request_id: str | None
-    """Of an earlier command whose outcome is unknown."""
+    """The id of an earlier command whose outcome is unknown."""
 
     @contextmanager
     def visitor(self) -> Iterator[Admin]:
-        """Connect without a session: to sign in."""
-        with failures_told():
+        """Connect without a session, to sign in."""
+        with report_errors():
             nodes, ca = self._cluster(self._stored(needed=False))
             with self._connected(nodes, ca, session="") as admin:
                 yield admin
 
     @contextmanager
     def admin(self) -> Iterator[Admin]:
-        """Connect as the administrator who is signed in."""
-        with failures_told():
+        """Connect as the signed-in administrator."""
+        with report_errors():
             stored = self._stored(needed=True)
             nodes, ca = self._cluster(stored)
             if stored is None or stored.ca_sha256 != _fingerprint(ca):
                 raise NotSignedIn(
-                    "SESSION_ENDED", "you are signed in to another cluster, not to this"
+                    "SESSION_ENDED",
+                    "you are signed in to another cluster, not to this one",
                 )
             with self._connected(nodes, ca, session=stored.session) as admin:
                 yield admin
@@ -58,15 +59,15 @@ class Settings:
     def agent(
         self, *, nodes: tuple[str, ...], ca: Path | None, certificate: Path, key: Path
     ) -> Iterator[Agent]:
-        """Connect as the agent of a certificate."""
-        with failures_told():
+        """Connect as the agent that the certificate identifies."""
+        with report_errors():
             stored = self._stored(needed=False)
             ca = ca or self.ca or (Path(stored.ca) if stored else None)
             if not (nodes or self.nodes) or ca is None:
                 raise UsageError(
-                    "name a node and its CA: --agents-node HOST:PORT and --agents-ca FILE"
+                    "no node or no CA: use --agents-node HOST:PORT and --agents-ca FILE"
                 )
-            with _usage_told():
+            with _report_usage():
                 agent = Agent(
                     nodes or self.nodes,
                     ca=ca,
@@ -78,7 +79,7 @@ class Settings:
                 yield agent
 
     def remember(self, administrator: str, session: str) -> Path:
-        """Keep *session* for the next commands, and return where."""
+        """Store *session* for later commands, and return the path of the file."""
         nodes, ca = self._cluster(self._stored(needed=False))
         path = session_path()
         store_session(
@@ -97,7 +98,7 @@ class Settings:
     def _connected(
         self, nodes: tuple[str, ...], ca: Path, *, session: str
     ) -> Iterator[Admin]:
-        with _usage_told():
+        with _report_usage():
             admin = Admin(nodes, ca=ca, session=session, timeout=self.timeout)
         with admin:
             yield admin
@@ -112,22 +113,22 @@ class Settings:
         nodes = self.nodes or (stored.nodes if stored else ())
         ca = self.ca or (Path(stored.ca) if stored else None)
         if not nodes:
-            raise UsageError("name a node: --node HOST:PORT, or SPARECODE_NODES")
+            raise UsageError("no node: use --node HOST:PORT or SPARECODE_NODES")
         if ca is None:
-            raise UsageError("name the CA of the cluster: --ca FILE, or SPARECODE_CA")
+            raise UsageError("no CA: use --ca FILE or SPARECODE_CA")
         return nodes, ca
 
 
 def settings_of(context: typer.Context) -> Settings:
-    """Return the settings of the command that runs."""
+    """Return the settings of the running command."""
     settings = context.find_object(Settings)
     assert settings is not None  # noqa: S101  The callback of the app has made it.
     return settings
 
 
 @contextmanager
-def _usage_told() -> Iterator[None]:
-    """Blame a wrong address or file on whoever gave it."""
+def _report_usage() -> Iterator[None]:
+    """Report a wrong address or file as wrong usage."""
     try:
         yield
     except OSError as error:
@@ -137,5 +138,5 @@ def _usage_told() -> Iterator[None]:
 
 
 def _fingerprint(ca: Path) -> str:
-    with _usage_told():
+    with _report_usage():
         return fingerprint(ca)

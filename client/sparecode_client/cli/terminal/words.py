@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What people type and read: times, durations, codes, names."""
+"""Times, durations, codes and names, as people type and read them."""
 
 import re
 import shutil
@@ -13,22 +13,22 @@ _DURATION = re.compile(
     r"(?:(?P<minutes>\d+)m)?(?:(?P<seconds>\d+)s)?"
 )
 NUMBER_MAX = 10**12
-"""No counter, log or list of ours comes so far; nodes can be asked for as much."""
+"""Upper limit of numbers on the command line. No counter or log gets this far."""
 
 _GROUP = 4
 _WIDTH_MIN = 40
-"""Of a terminal; on a narrower one words are broken anyhow."""
+"""Minimum terminal width to wrap for."""
 _NO_BREAK = "\u00a0"
 _COMMAND = re.compile(r"`[^`]*`|(?<=: )sparecode.*?(?=\.(?: |$)|$)")
-"""In a sentence: between backquotes, or behind a colon, to the end of the sentence."""
+"""A command in a sentence: in backquotes, or from a colon to the end of the sentence."""
 
 
 def for_terminal(words: str, stream: TextIO) -> str:
     """
-    Return a sentence broken between words, where a terminal would break it within one.
+    Return a sentence wrapped at word boundaries for a terminal.
 
-    In a file or a pipe it stays one line, for whoever searches it. Commands, which people
-    copy, are not broken.
+    In a file or a pipe it stays one line, which is easier to search. Commands are not
+    wrapped, because people copy them.
     """
     if words.startswith(" ") or not stream.isatty():
         return words
@@ -42,37 +42,37 @@ def for_terminal(words: str, stream: TextIO) -> str:
 
 @dataclass(frozen=True, slots=True)
 class When:
-    """A moment, or a duration from some moment on."""
+    """A time, or a duration relative to now."""
 
     value: datetime | timedelta
 
     def moment(self) -> datetime:
-        """Return the moment; a duration counts from now, by this computer's clock."""
+        """Return the time; a duration is added to now, by this computer's clock."""
         if isinstance(self.value, timedelta):
             return datetime.now(UTC) + self.value
         return self.value
 
     def past(self) -> datetime:
-        """Return the moment; a duration counts back from now."""
+        """Return the time; a duration is subtracted from now."""
         if isinstance(self.value, timedelta):
             return datetime.now(UTC) - self.value
         return self.value
 
 
 DURATION_MAX = timedelta(days=365_000)
-"""So far from now on, or back, lie years that computers have a date for."""
+"""Maximum duration: now plus or minus this must be a valid date."""
 
 TIME_FORMS = "7d, 12h, 1d12h or 2026-12-01T12:00Z"
 
 
 def read_time(text: str) -> When:
     """
-    Return what *text* says.
+    Return the time or duration in *text*.
 
-    A time of day without a zone is one of this computer's zone.
+    A time without a zone is in this computer's time zone.
 
     Raises:
-        ValueError: It is neither.
+        ValueError: *text* is neither a time nor a duration.
     """
     match = _DURATION.fullmatch(text)
     try:
@@ -83,30 +83,30 @@ def read_time(text: str) -> When:
             return When(datetime.fromisoformat(text).astimezone(UTC))
     except (OverflowError, ValueError) as error:
         raise ValueError(
-            f"{text!r} is neither a duration nor a time, as {TIME_FORMS}"
+            f"{text!r} is neither a duration nor a time, such as {TIME_FORMS}"
         ) from error
     if duration > DURATION_MAX:
-        raise ValueError(f"{text!r} is more than {DURATION_MAX.days}d")
+        raise ValueError(f"{text!r} is longer than {DURATION_MAX.days}d")
     return When(duration)
 
 
 def show_time(time: datetime | None, *, never: str = "-") -> str:
-    """Return *time* in this computer's zone, to the minute, which may be early."""
+    """Return *time* in this computer's zone, rounded down to the minute."""
     return never if time is None else f"{time.astimezone():%Y-%m-%d %H:%M %Z}"
 
 
 def show_second(time: datetime | None) -> str:
-    """Return *time* in this computer's zone, to the second, which may be early."""
+    """Return *time* in this computer's zone, rounded down to the second."""
     return "-" if time is None else f"{time.astimezone():%Y-%m-%d %H:%M:%S %Z}"
 
 
 def show_timestamp(time: datetime) -> str:
-    """Return *time* as programs want it (RFC 3339)."""
+    """Return *time* for programs (RFC 3339)."""
     return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def show_code(code: str) -> str:
-    """Return a code grouped for reading aloud, as `K7PM-4XQ2`."""
+    """Return a code in groups for reading aloud, such as `K7PM-4XQ2`."""
     symbols = code.replace("-", "").replace(" ", "")
     return "-".join(
         symbols[start : start + _GROUP] for start in range(0, len(symbols), _GROUP)
@@ -114,10 +114,10 @@ def show_code(code: str) -> str:
 
 
 def plural(number: int, one: str) -> str:
-    """Return a number of things, as `1 code` or `3 codes`."""
+    """Return a number with a noun, such as `1 code` or `3 codes`."""
     return f"{number} {one}" if number == 1 else f"{number} {one}s"
 
 
 def plain(text: str) -> str:
-    """Return *text* without what a terminal would obey: names come from others."""
+    """Return *text* without control characters. Names come from other people."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
