@@ -394,13 +394,13 @@ def test_a_snapshot_that_cannot_be_announced_leaves_no_file(disk: Disk) -> None:
     for index in (9, 10):
         new = manifest_of(b"body %d" % index, store, index)
         disk.full = True
-        with pytest.raises(OSError, match="no space"):
+        with pytest.raises(SnapshotRefusedError, match="no space"):
             store.adopt(new, WRITTEN)
         disk.full = False
         assert not disk.exists(new.body)
     again = manifest_of(b"good", store)
     disk.full = True
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(SnapshotRefusedError, match="no space"):
         store.adopt(again, WRITTEN)  # The same one, which was sent again.
     assert store.current == good
     assert disk.read(good.body) == b"good"

@@ -28,6 +28,7 @@ from sparecode_node.replication.raft.guard import Guard
 from sparecode_node.replication.raft.membership_changes import Membership
 from sparecode_node.replication.raft.read_index import ReadIndex
 from sparecode_node.replication.replica.compaction import Compaction
+from sparecode_node.replication.snapshots.installation import SnapshotInstallation
 from sparecode_node.replication.snapshots.store import (
     RECEIVED,
     Manifest,
@@ -141,14 +142,14 @@ def install_unverified(patch: pytest.MonkeyPatch) -> None:
 def install_journal_first(patch: pytest.MonkeyPatch) -> None:
     """Let the journal begin behind a snapshot that the state does not hold yet."""
 
-    def install(self: Compaction, manifest: Manifest, engine: Engine) -> None:
-        self.check(manifest, engine)
+    def install(self: SnapshotInstallation, manifest: Manifest) -> None:
+        self.check(manifest)
         self.store.adopt(manifest, RECEIVED)
         self.journal.rebase(manifest.index, manifest.term, manifest.configuration)
         self.state.install(self.store.storage.where(manifest.body))
-        engine.installed(manifest.index)
+        self.engine.installed(manifest.index)
 
-    patch.setattr(Compaction, "install", install)
+    patch.setattr(SnapshotInstallation, "install", install)
 
 
 def compact_in_place(patch: pytest.MonkeyPatch) -> None:

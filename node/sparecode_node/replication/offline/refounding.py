@@ -22,9 +22,9 @@ from sparecode_node.replication.log.journal import Journal, open_journal
 from sparecode_node.replication.log.storage import DirectoryStorage
 from sparecode_node.replication.members import Configuration, Member, MemberRole
 from sparecode_node.replication.raft.follower import REGULAR
+from sparecode_node.replication.snapshots.installation import finish_install
 from sparecode_node.replication.snapshots.recovery_checks import (
     check_state,
-    finish_install,
     open_snapshots,
 )
 from sparecode_node.statemachine.commands import Call, RequestKey

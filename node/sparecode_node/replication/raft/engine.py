@@ -42,7 +42,6 @@ from sparecode_node.replication.raft.read_index import ReadPoint
 from sparecode_node.replication.raft.roster import Roster
 from sparecode_node.replication.raft.sender import Sender
 from sparecode_node.replication.settings import ENTRIES_IN_FLIGHT_MAX, RaftSettings
-from sparecode_node.replication.snapshots.recovery_checks import check_state
 
 PINNED = "0.3.17"
 if VERSION != PINNED:  # Not an assertion: -O must not remove it.
@@ -78,9 +77,14 @@ class Engine(SyncObj):
         wire: Wire,
         wall_ms: Callable[[], int],
         settings: RaftSettings,
+        applied: int,
         address: str = "",
     ) -> None:
-        """*address* is where this node says that others reach it."""
+        """
+        Go on after entry *applied*, the last one in the state.
+
+        *address* is where this node tells the others to reach it.
+        """
         self.journal = journal
         self.proposals = proposals
         self.settings = settings
@@ -89,7 +93,6 @@ class Engine(SyncObj):
         self.hand_over = HandOver(self, journal)
         self.roster = Roster(self, journal, Hello(journal.journal_id, address), now)
         self.membership = Membership(self.roster, journal, settings.election_min_s)
-        applied = check_state(journal, state)
         me = journal.identity.node_id
         super().__init__(
             PeerNode(me),

@@ -11,12 +11,10 @@ import logging
 from dataclasses import dataclass
 
 from sparecode_node.replication.applied_state import AppliedState
-from sparecode_node.replication.errors import Fatal, SnapshotRefusedError
+from sparecode_node.replication.errors import SnapshotRefusedError
 from sparecode_node.replication.log.journal import Journal
-from sparecode_node.replication.raft.engine import Engine
 from sparecode_node.replication.settings import RaftSettings
 from sparecode_node.replication.snapshots.store import (
-    RECEIVED,
     WRITTEN,
     Manifest,
     SnapshotStore,
@@ -71,15 +69,8 @@ class Compaction:
             length=length,
             sha256=sha256,
         )
-        self._adopt(manifest, WRITTEN)
+        self.store.adopt(manifest, WRITTEN)
         return manifest
-
-    def _adopt(self, manifest: Manifest, name: str) -> None:
-        try:
-            self.store.adopt(manifest, name)
-        except OSError as error:
-            # The older snapshot is there still, and nothing relies on this one.
-            raise SnapshotRefusedError(f"it cannot be written: {error}") from error
 
     # --- Dropping
 
@@ -112,44 +103,3 @@ class Compaction:
             if count > settings.log_entries_kept or size > settings.log_bytes_kept:
                 return index
         return journal.first_index
-
-    # --- Installing
-
-    def check(self, manifest: Manifest, engine: Engine) -> None:
-        """Raise `SnapshotRefusedError` if a snapshot must not be installed now."""
-        if manifest.cluster_id != self.cluster_id:
-            raise SnapshotRefusedError(f"it is of cluster {manifest.cluster_id!r}")
-        if manifest.term > engine.raftCurrentTerm:
-            raise SnapshotRefusedError("it is of a term that is not known here")
-        if self._is_stale(manifest, engine):
-            raise SnapshotRefusedError(f"entry {manifest.index} is committed here")
-        if engine.is_leader():
-            raise SnapshotRefusedError("this node leads")
-
-    def _is_stale(self, manifest: Manifest, engine: Engine) -> bool:
-        return manifest.index <= engine.raftCommitIndex
-
-    def install(self, manifest: Manifest, engine: Engine) -> None:
-        """
-        Become what a snapshot that was received and verified says.
-
-        The snapshot is this node's own first, durably; then the state, durably
-        and at once; then the journal. A crash in between is made up for by
-        `opening`. Raises `SnapshotRefusedError`, or `Fatal` when there is
-        no way back.
-        """
-        self.check(manifest, engine)
-        engine.guard.flush()
-        self._adopt(manifest, RECEIVED)
-        try:
-            self.state.install(self.store.storage.where(manifest.body))
-        except Exception as error:
-            raise Fatal(f"installing a snapshot failed: {error!r}") from error
-        if self.state.applied_index != manifest.index:
-            raise Fatal(
-                f"a snapshot of entry {manifest.index} has applied"
-                f" {self.state.applied_index}"
-            )
-        self.journal.rebase(manifest.index, manifest.term, manifest.configuration)
-        engine.installed(manifest.index)
-        log.info("snapshot_installed", extra={"index": manifest.index})

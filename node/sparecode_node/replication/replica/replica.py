@@ -31,8 +31,12 @@ from sparecode_node.replication.raft.read_index import PendingRead, ReadOutcome,
 from sparecode_node.replication.replica.compaction import Compaction
 from sparecode_node.replication.replicator import Proposal, Stamper
 from sparecode_node.replication.settings import RaftSettings
-from sparecode_node.replication.snapshots.recovery_checks import (
+from sparecode_node.replication.snapshots.installation import (
+    SnapshotInstallation,
     finish_install,
+)
+from sparecode_node.replication.snapshots.recovery_checks import (
+    check_state,
     open_snapshots,
 )
 from sparecode_node.replication.snapshots.store import Manifest
@@ -122,6 +126,7 @@ class Replica:
             wire=wire,
             wall_ms=wall_ms,
             settings=config.raft,
+            applied=check_state(self._journal, state),
             address=next(
                 (m.address for m in config.members if m.node_id == config.node_id), ""
             ),
@@ -129,6 +134,9 @@ class Replica:
         self.guard = self.engine.guard
         self.compaction = Compaction(
             config.cluster_id, self.snapshots, self._journal, state, config.raft
+        )
+        self._installation = SnapshotInstallation(
+            config.cluster_id, self.snapshots, self._journal, state, self.engine
         )
 
     def submit(
@@ -207,11 +215,11 @@ class Replica:
 
     def check_snapshot(self, manifest: Manifest) -> None:
         """Raise `SnapshotRefusedError` if it would be refused."""
-        self.compaction.check(manifest, self.engine)
+        self._installation.check(manifest)
 
     def install(self, manifest: Manifest) -> None:
         """Become a received snapshot. Raises `SnapshotRefusedError`, `Fatal`."""
-        self.compaction.install(manifest, self.engine)
+        self._installation.install(manifest)
 
     def position(self) -> tuple[object, ...]:
         """Return what callers wait for of the status; it costs little to ask."""

@@ -35,23 +35,3 @@ def open_snapshots(storage: Storage) -> SnapshotStore:
         return SnapshotStore(storage)
     except OSError as error:
         raise StartRefusedError(f"{storage.where(MANIFEST)}: {error}") from error
-
-
-def finish_install(store: SnapshotStore, journal: Journal, applied: int) -> None:
-    """
-    Begin the journal behind the snapshot that the state is, if that is missing.
-
-    A crash came between the state's transaction and the journal's. Raises
-    `StartRefusedError` if the state is not the snapshot, and not the journal's.
-    """
-    newest = store.current
-    if newest is None or not journal.first_index <= newest.index <= applied:
-        return
-    if journal.term_at(newest.index) == newest.term:
-        return
-    if applied != newest.index:
-        raise StartRefusedError(
-            f"the state store has applied entry {applied}, and the journal has"
-            f" another entry {newest.index} than the snapshot"
-        )
-    journal.rebase(newest.index, newest.term, newest.configuration)

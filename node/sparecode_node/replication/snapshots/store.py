@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError
 
 from sparecode.internal.v1 import snapshot_pb2
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication.errors import SnapshotRefusedError
 from sparecode_node.replication.log.storage import AppendFile, Storage
 from sparecode_node.replication.members import (
     Configuration,
@@ -182,7 +183,18 @@ class SnapshotStore:
         return self.storage.where(name)
 
     def adopt(self, manifest: Manifest, name: str) -> None:
-        """Have the body *name*, which `measure` has seen, be the newest snapshot."""
+        """
+        Make the body *name*, which `measure` has read, the newest snapshot.
+
+        Raises `SnapshotRefusedError` if that cannot be written: the older snapshot
+        stays, and nothing relies on this one.
+        """
+        try:
+            self._adopt(manifest, name)
+        except OSError as error:
+            raise SnapshotRefusedError(f"it cannot be written: {error}") from error
+
+    def _adopt(self, manifest: Manifest, name: str) -> None:
         storage = self.storage
         with contextlib.closing(storage.append_to(name)) as file:
             file.sync()

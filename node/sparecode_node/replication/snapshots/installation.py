@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Installing a snapshot: a node that lacks too much becomes what another one sent.
+
+`snapshot_keeper` fetches and verifies the snapshot. What is here belongs to the
+engine's thread: whether the snapshot may be installed, the three steps of
+installing it, and the last of these steps again, when a crash came before it.
+"""
+
+import logging
+from dataclasses import dataclass
+
+from sparecode_node.replication.applied_state import AppliedState
+from sparecode_node.replication.errors import (
+    Fatal,
+    SnapshotRefusedError,
+    StartRefusedError,
+)
+from sparecode_node.replication.log.journal import Journal
+from sparecode_node.replication.raft.engine import Engine
+from sparecode_node.replication.snapshots.store import (
+    RECEIVED,
+    Manifest,
+    SnapshotStore,
+)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotInstallation:
+    """Installs received snapshots on one replica."""
+
+    cluster_id: str
+    store: SnapshotStore
+    journal: Journal
+    state: AppliedState
+    engine: Engine
+
+    def check(self, manifest: Manifest) -> None:
+        """Raise `SnapshotRefusedError` if a snapshot must not be installed now."""
+        if manifest.cluster_id != self.cluster_id:
+            raise SnapshotRefusedError(f"it is of cluster {manifest.cluster_id!r}")
+        if manifest.term > self.engine.raftCurrentTerm:
+            raise SnapshotRefusedError("it is of a term that is not known here")
+        if self._is_stale(manifest):
+            raise SnapshotRefusedError(f"entry {manifest.index} is committed here")
+        if self.engine.is_leader():
+            raise SnapshotRefusedError("this node leads")
+
+    def _is_stale(self, manifest: Manifest) -> bool:
+        return manifest.index <= self.engine.raftCommitIndex
+
+    def install(self, manifest: Manifest) -> None:
+        """
+        Replace state and log by a snapshot that was received and verified.
+
+        First the snapshot becomes this node's own, durably; then the state is
+        replaced, durably and in one step; then the journal. After a crash in
+        between, `finish_install` does what is missing. Raises
+        `SnapshotRefusedError`, or `Fatal` when there is no way back.
+        """
+        self.check(manifest)
+        self.engine.guard.flush()
+        self.store.adopt(manifest, RECEIVED)
+        try:
+            self.state.install(self.store.storage.where(manifest.body))
+        except Exception as error:
+            raise Fatal(f"installing a snapshot failed: {error!r}") from error
+        if self.state.applied_index != manifest.index:
+            raise Fatal(
+                f"a snapshot of entry {manifest.index} has applied"
+                f" {self.state.applied_index}"
+            )
+        self.journal.rebase(manifest.index, manifest.term, manifest.configuration)
+        self.engine.installed(manifest.index)
+        log.info("snapshot_installed", extra={"index": manifest.index})
+
+
+def finish_install(store: SnapshotStore, journal: Journal, applied: int) -> None:
+    """
+    Begin the journal behind the snapshot that the state is, if that is missing.
+
+    A crash came between the state's transaction and the journal's. Raises
+    `StartRefusedError` if the state is not the snapshot, and not the journal's.
+    """
+    newest = store.current
+    if newest is None or not journal.first_index <= newest.index <= applied:
+        return
+    if journal.term_at(newest.index) == newest.term:
+        return
+    if applied != newest.index:
+        raise StartRefusedError(
+            f"the state store has applied entry {applied}, and the journal has"
+            f" another entry {newest.index} than the snapshot"
+        )
+    journal.rebase(newest.index, newest.term, newest.configuration)
