@@ -23,7 +23,7 @@ from local_cluster.story import NotAsPromisedError, Story
 from sparecode_client import SparecodeError
 
 STATE = Path(__file__).parents[2] / "var" / "local"
-TOLD = "told"
+COMPLETED = "told"
 """A file that exists once every step has passed: `make run` can continue this cluster."""
 
 ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -57,7 +57,7 @@ def _environment_file(cluster: LocalCluster) -> Path:
 
 def run(console: Console) -> int:
     """Run the cluster of this checkout until Ctrl-C, and run the steps of the story."""
-    new = not (STATE / TOLD).exists()
+    new = not (STATE / COMPLETED).exists()
     if new:
         _forget()  # An interrupted run may have left files.
         console.print("Setting up three nodes: certificates, keys, first administrator")
@@ -70,7 +70,7 @@ def run(console: Console) -> int:
                 story.tell()
             else:
                 story.tell_again()
-        (STATE / TOLD).touch()
+        (STATE / COMPLETED).touch()
         _invite(cluster, console)
         with contextlib.suppress(KeyboardInterrupt):
             signal.pause()

@@ -71,15 +71,15 @@ def test_failed_parts_are_shown_above_the_targets(tmp_path: Path) -> None:
     """Their targets are missing, and the table alone does not show it."""
     report = measured(tmp_path)
     once = render("<!-- measured --><!-- /measured -->", report.content())
-    told = (
+    expected = (
         "**A part** has failed, so its targets are missing:"
         " `ValueError: 'why' and | where`\n\n| target |"
     )
-    assert told in once
+    assert expected in once
     report.show(console := Console(record=True, width=200))
     printed = console.export_text()
-    told = "FAILED: A part: ValueError: `why` and | where"
-    assert 0 < printed.index(told) < printed.index("(d) syncs")
+    expected = "FAILED: A part: ValueError: `why` and | where"
+    assert 0 < printed.index(expected) < printed.index("(d) syncs")
 
 
 def test_an_interrupted_run_is_refused_and_changes_nothing(

@@ -163,7 +163,7 @@ def _run(options: argparse.Namespace) -> Sequence[str]:
     )
     plan = plan_of(options)
     VAR.mkdir(parents=True, exist_ok=True)
-    _say(f"seed {seed}: three nodes, each with a network and a disk of its own")
+    _say(f"seed {seed}: three nodes, each with its own network and disk")
     history = History(VAR / "history.jsonl")
     with Site(VAR / "site", plan.filesystems) as site:
         found = asyncio.run(campaign(site, history, plan, random.Random(seed)))

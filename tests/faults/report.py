@@ -307,11 +307,11 @@ def write(directory: Path, numbers: Mapping[str, Any], why: Sequence[str]) -> No
     whole = json.dumps({**head, **numbers}, indent=1)
     (directory / "report.json").write_text(whole + "\n")
     title = f"Faults on real processes, {head['date']}, commit {head['commit']}\n\n"
-    told = "\n".join(
+    lines = "\n".join(
         f"{each['fault']:18}  {each['proof']}" for each in numbers["strikes"]
     )
     (directory / "report.txt").write_text(
-        title + text(numbers, why) + "\n\n" + told + "\n"
+        title + text(numbers, why) + "\n\n" + lines + "\n"
     )
 
 
