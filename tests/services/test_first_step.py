@@ -325,7 +325,9 @@ async def test_field_beyond_its_bound_is_named(
     assert node.kdf.evaluations() == before
 
 
-@pytest.mark.parametrize("request_id", ["", "x", "1" * 32, f"{{{uuid.uuid4()}}}"])
+@pytest.mark.parametrize(
+    "request_id", ["", "x", "1" * 32, f"{{{uuid.UUID(int=7, version=4)}}}"]
+)
 async def test_request_id_must_be_a_uuid(node: OneNode, request_id: str) -> None:
     """(Q1)."""
     context = replace(node.agent(), request_id=request_id)
