@@ -22,7 +22,7 @@ async def _desk(tmp_path: Path) -> AsyncIterator[Desk]:
 def chromium() -> Iterator[Browser]:
     """Return Debian's Chromium."""
     if CHROMIUM is None:
-        pytest.skip("there is no chromium here; `make system-packages` installs it")
+        pytest.skip("chromium is missing: make system-packages")
     with running_chromium() as browser:
         yield browser
 

@@ -64,8 +64,10 @@ def test_steps_of_the_image_run_in_a_clean_folder(steps, tmp_path):
     for source in sources:
         for path in (build if source.startswith("dist") else ROOT).glob(source):
             (build / path.name).write_bytes(path.read_bytes())
+    # The image has a `python`; Debian has that name in virtual environments only.
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     for step in values(steps, "RUN"):
-        run("sh", "-c", step, cwd=build, env={"PATH": os.environ["PATH"], **arguments})
+        run("sh", "-c", step, cwd=build, env={"PATH": path, **arguments})
     program = Path(arguments["PREFIX"], "bin/sparecode-node")
     assert "sparecode-node" in run(program, "--version", env={"PATH": "/usr/bin:/bin"})
     assert Path(arguments["DATA"]).stat().st_mode & 0o777 == 0o700

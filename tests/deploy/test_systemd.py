@@ -30,7 +30,8 @@ TRACED_ONLY = {"syscall", "total", "-------------------"}
 """Words of strace's table."""
 
 pytestmark = pytest.mark.skipif(
-    shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed"
+    shutil.which("systemd-analyze") is None,
+    reason="systemd-analyze is missing: make system-packages",
 )
 
 
@@ -95,7 +96,9 @@ async def use(cluster: LocalCluster, pid: int) -> None:
         assert (await estate.admin.rotate_keys(at_once=True)).key_id == 2
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+@pytest.mark.skipif(
+    shutil.which("strace") is None, reason="strace is missing: make system-packages"
+)
 def test_node_makes_no_call_that_the_unit_forbids(tmp_path):
     """
     A whole life: start, beginning of a cluster, codes, another key, stop.

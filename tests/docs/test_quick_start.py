@@ -35,7 +35,9 @@ def addresses_in_use() -> list[str]:
     return used
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+@pytest.mark.skipif(
+    shutil.which("curl") is None, reason="curl is missing: make system-packages"
+)
 @pytest.mark.timeout(280)
 def test_commands_of_the_page_set_up_a_cluster(tmp_path: Path):
     """

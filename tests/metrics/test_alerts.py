@@ -18,7 +18,7 @@ import yaml
 from tests.metrics.test_deployment import ALERTS, DASHBOARD, dashboard_expressions
 
 pytestmark = pytest.mark.skipif(
-    shutil.which("promtool") is None, reason="promtool is not installed (prometheus)"
+    shutil.which("promtool") is None, reason="promtool is missing: make system-packages"
 )
 
 DAY_S = 86_400

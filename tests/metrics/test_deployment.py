@@ -81,7 +81,7 @@ def test_panels_do_not_overlap():
 
 
 @pytest.mark.skipif(
-    shutil.which("promtool") is None, reason="promtool is not installed (prometheus)"
+    shutil.which("promtool") is None, reason="promtool is missing: make system-packages"
 )
 @pytest.mark.parametrize(
     ("command", "file"), [("rules", ALERTS), ("config", PROMETHEUS)]

@@ -32,6 +32,7 @@ from sparecode_node.services.files import audit_export
 from sparecode_node.services.files.audit_export import ExportFormat
 from sparecode_node.services.secrets.keyring import KeyRing
 from sparecode_node.services.secrets.sealing import Sealing
+from tests.generators import tool
 from tests.services.one_node import PIN, SERIAL, OneNode
 from tests.services.test_audit import live, reading, rule, shown
 
@@ -269,7 +270,7 @@ def openssl_verifies(
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [
-            *("openssl", "pkeyutl", "-verify", "-pubin", "-inkey", key),
+            *(tool("openssl"), "pkeyutl", "-verify", "-pubin", "-inkey", key),
             *("-rawin", "-in", message, "-sigfile", signature),
         ],
         capture_output=True,
