@@ -98,7 +98,7 @@ def measure(bench: Bench, folder: Path, users: int) -> None:
             work()
 
     with (
-        bench.part("Hashing of production, three nodes"),
+        bench.part("Production hashing, three nodes"),
         production(folder / "production-3", 1300 * max(2, CORES), nodes=3) as hashing,
     ):
         authentication.production(bench, hashing)
@@ -112,7 +112,7 @@ def measure(bench: Bench, folder: Path, users: int) -> None:
             lambda: administration.bulk_of_production(bench, hashing),
         )
     with (
-        bench.part("Hashing of production, one node"),
+        bench.part("Production hashing, one node"),
         production(folder / "production-1", 450 * max(2, CORES), nodes=1) as hashing,
     ):
         authentication.one_node_production(bench, hashing)
