@@ -79,6 +79,17 @@ def unsafe_constructs(source: str) -> set[str]:
     return found
 
 
+def written_tests() -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    """Yield every test function, with its name for a message."""
+    for path in written_files("tests"):
+        if path.name.startswith("test_"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(
+                    node, ast.FunctionDef | ast.AsyncFunctionDef
+                ) and node.name.startswith("test_"):
+                    yield f"{path.relative_to(ROOT)}::{node.name}", node
+
+
 def asserts(test: ast.AST) -> bool:
     """Return whether a test can fail by more than an exception it does not expect."""
     for node in ast.walk(test):
@@ -235,13 +246,12 @@ def test_an_assertion_is_recognized(body: str, does: bool) -> None:
 
 def test_every_test_asserts_something() -> None:
     """A test without an assertion passes when what it shows has broken."""
-    idle = [
-        f"{path.relative_to(ROOT)}::{node.name}"
-        for path in written_files("tests")
-        if path.name.startswith("test_")
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        and node.name.startswith("test_")
-        and not asserts(node)
+    assert not [name for name, test in written_tests() if not asserts(test)]
+
+
+def test_every_test_is_named_after_a_fact() -> None:
+    """Fewer than three words name a subject and do not say what holds of it."""
+    unclear = [
+        name for name, test in written_tests() if len(test.name.split("_")) < 1 + 3
     ]
-    assert not idle
+    assert not unclear

@@ -30,7 +30,7 @@ def edit(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new, 1))
 
 
-def test_sample_parses():
+def test_sample_is_a_valid_configuration():
     config = load_config(SAMPLE, {})
     assert config.node.id == "n1"
     assert str(config.agents.listen) == "0.0.0.0:7300"

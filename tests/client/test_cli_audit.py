@@ -112,7 +112,7 @@ def test_an_event_cannot_command_the_terminal(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize("argument", ["--from=0", "--since=yesterday"])
-def test_wrong_usage(cli: Cli, argument: str) -> None:
+def test_wrong_argument_is_refused(cli: Cli, argument: str) -> None:
     assert cli("audit", "list", argument).exit_code == 2
 
 

@@ -116,8 +116,10 @@ async def test_a_page_stays_where_it_was_while_events_come(node: OneNode) -> Non
         ),
     ],
 )
-async def test_filters(node: OneNode, wanted: AuditFilter, actions: list[str]) -> None:
-    """All that is given must hold; a range of times has its end outside."""
+async def test_all_filters_must_match(
+    node: OneNode, wanted: AuditFilter, actions: list[str]
+) -> None:
+    """A range of times excludes its end."""
     await live(node)
     assert [each.event.action for each in await shown(node, wanted)] == actions
     oldest_first = await shown(node, wanted, from_sequence=1, page_size=1)

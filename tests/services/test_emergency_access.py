@@ -120,7 +120,7 @@ async def test_draft_is_saved_once(node: OneNode) -> None:
 
 
 @pytest.mark.asyncio
-async def test_draft_ends(node: OneNode) -> None:
+async def test_draft_ends_after_fifteen_minutes(node: OneNode) -> None:
     """(I3)."""
     await node.add_user()
     generated = await generate(node)

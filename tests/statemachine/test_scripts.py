@@ -20,8 +20,8 @@ SCRIPTS = sorted((Path(__file__).parent / "testdata").glob("*.txt"))
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-def test_script(script: Path, *, rewrite: bool) -> None:
-    """Every script says what it said; replayed, its log makes the same state (U1)."""
+def test_script_gives_its_recorded_output(script: Path, *, rewrite: bool) -> None:
+    """Replaying the log of a script gives the same state (U1)."""
     world = World()
     run_script(script, world.handle, rewrite=rewrite)
     if script.stem not in {
