@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node that the tests of the use cases call."""
+"""The called node of the service tests."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

@@ -11,8 +11,8 @@ from tests.services.one_node import OneNode
 from tests.services.two_replicas import FakeClock
 
 
-class Rests:
-    """Sleeps by moving the clock, and remembers for how long."""
+class Pauses:
+    """A sleep function that moves the clock and records each pause."""
 
     def __init__(self, clock: FakeClock) -> None:
         self._clock = clock
@@ -23,17 +23,19 @@ class Rests:
         self._clock.pass_s(seconds)
 
 
-def watch_rests(node: OneNode, monkeypatch: pytest.MonkeyPatch, user: object) -> Rests:
-    """Have *user*, a service, rest on the clock of the test."""
-    rests = Rests(node.clock)
-    monkeypatch.setattr(user, "_pace", Pace(node.clock, sleep=rests.sleep))
-    return rests
+def watch_pauses(
+    node: OneNode, monkeypatch: pytest.MonkeyPatch, user: object
+) -> Pauses:
+    """Let the service *user* pause on the test's clock, and return its pauses."""
+    pauses = Pauses(node.clock)
+    monkeypatch.setattr(user, "_pace", Pace(node.clock, sleep=pauses.sleep))
+    return pauses
 
 
 def slow_commits(
     node: OneNode, monkeypatch: pytest.MonkeyPatch, of: type[Command], took_s: float
 ) -> None:
-    """Have each command of a kind take so long."""
+    """Let each command of one kind take *took_s* seconds."""
     propose = node.replicator.propose
 
     async def slowly(proposal: Proposal, *, timeout_s: float) -> Result:

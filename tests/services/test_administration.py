@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Users, tokens, agents and the cluster, as administrators manage them (P)."""
+"""Administrators manage users, tokens, agents and the cluster (P)."""
 
 import functools
 import uuid
@@ -114,8 +114,8 @@ async def test_user_is_unlocked(node: OneNode) -> None:
     assert await node.accepts(PIN + node.tokencode())
 
 
-async def test_user_who_waits_is_shown_so(node: OneNode) -> None:
-    """(L1) While the wait lasts, by the primary's clock."""
+async def test_locked_user_is_shown_while_the_wait_lasts(node: OneNode) -> None:
+    """(L1) The primary's clock decides."""
     await node.add_user()
     await node.accepts("0000000000")
     method = "UserService/GetUser"
@@ -145,8 +145,8 @@ async def test_users_are_listed_in_pages(node: OneNode) -> None:
 
 
 @pytest.mark.parametrize("search", ["özil", "ÖZIL", "straße", "STRASSE", "mesut ö"])
-async def test_search_knows_no_case_in_any_language(node: OneNode, search: str) -> None:
-    """SQLite alone folds ASCII, and whoever types the name as it is shown finds nobody."""
+async def test_search_ignores_case_in_any_language(node: OneNode, search: str) -> None:
+    """SQLite alone folds ASCII: a name typed as it is shown would not be found."""
     await node.add_user("alice")
     await node.users.create(
         node.admin("UserService/CreateUser"),
@@ -167,7 +167,7 @@ async def test_search_knows_no_case_in_any_language(node: OneNode, search: str) 
 
 
 async def test_users_are_filtered(node: OneNode) -> None:
-    """By what is in their names or e-mail, and by their state; all that is given."""
+    """By name, e-mail and state. A user must match every filter."""
     await node.add_user("alice")
     for name, shown, email in (
         ("bob", "Robert Ash", "r@example.com"),
@@ -341,7 +341,7 @@ async def test_pin_beyond_its_form_is_named_without_it(node: OneNode, pin: str) 
     assert not pin or pin not in str(raised.value)
 
 
-async def test_pin_of_nobody_is_refused(node: OneNode) -> None:
+async def test_pin_of_an_unassigned_token_is_refused(node: OneNode) -> None:
     await enroll(node)
     for serial, reason in [
         ("T-1", Reason.TOKEN_NOT_ASSIGNED),
@@ -355,7 +355,7 @@ async def test_pin_of_nobody_is_refused(node: OneNode) -> None:
 
 
 async def test_retry_of_a_change_is_the_same_change(node: OneNode) -> None:
-    """(Q1) And the id is refused for anything else, whatever the field."""
+    """(Q1) The id is refused with any other field."""
     request_id = str(uuid.uuid4())
     await create(node, "alice", request_id)
     await create(node, "alice", request_id)
@@ -411,7 +411,7 @@ async def test_agent_s_field_beyond_its_bound_is_named(
 
 
 async def test_status_shows_every_member(node: OneNode) -> None:
-    """In the order of node ids, against this node's clock and the newest index."""
+    """In the order of node ids, with clock offsets and the newest index."""
     node.replicator.lags = True
     await create(node, "alice")
     status = await node.cluster.status(
@@ -439,7 +439,7 @@ async def test_status_shows_the_heads_of_the_audit_logs(node: OneNode) -> None:
 
 
 async def test_status_and_stale_reads_need_no_quorum(node: OneNode) -> None:
-    """(P2) And say what they are; other reads say that nobody can know."""
+    """(P2) They say that they are stale. Other reads fail without a quorum."""
     await create(node, "alice")
     node.replicator.down = NoQuorumError()
     status = await node.cluster.status(node.admin("ClusterService/GetStatus"))
@@ -483,10 +483,10 @@ async def test_session_is_whose_it_is(node: OneNode) -> None:
     ("name", "password"),
     [("root", "wrong"), ("nobody", "correct horse battery"), ("root", "")],
 )
-async def test_wrong_sign_in_costs_the_same_and_says_nothing(
+async def test_wrong_sign_in_costs_the_same_and_reveals_nothing(
     node: OneNode, name: str, password: str
 ) -> None:
-    """(L7) One hash, for whatever name."""
+    """(L7) One hash for any name."""
     before = node.kdf.evaluations()
     with pytest.raises(Refused) as raised:
         await node.login(name=name, password=password)
@@ -518,8 +518,8 @@ async def test_session_of_another_node_is_known_behind_a_barrier(
     assert names == [("alice",)]
 
 
-async def test_ended_session_is_dead(node: OneNode) -> None:
-    """(P2) Logged out, or past its time."""
+async def test_ended_session_is_refused(node: OneNode) -> None:
+    """(P2) After logout, or past its end."""
     before = node.bearer
     await node.login()
     await node.sessions.logout(node.admin("SessionService/Logout"))
@@ -535,8 +535,8 @@ async def test_ended_session_is_dead(node: OneNode) -> None:
             )
 
 
-async def test_session_that_ended_elsewhere_is_nobodys(node: OneNode) -> None:
-    """(P2) This node has not heard of it; whoever asks whose it is, is told."""
+async def test_session_that_ended_elsewhere_is_refused(node: OneNode) -> None:
+    """(P2) This node has not applied the logout yet; WhoAmI reads behind a barrier."""
     node.replicator.lags = True
     await node.login()
     context = node.admin("SessionService/WhoAmI")
@@ -548,7 +548,7 @@ async def test_session_that_ended_elsewhere_is_nobodys(node: OneNode) -> None:
 
 
 async def test_session_that_ended_elsewhere_changes_nothing(node: OneNode) -> None:
-    """(P2) This node has not heard of it; apply has."""
+    """(P2) This node has not applied the logout yet, but apply refuses the command."""
     bearer = node.bearer
     await node.login()
     node.replicator.lags = True
@@ -561,7 +561,7 @@ async def test_session_that_ended_elsewhere_changes_nothing(node: OneNode) -> No
 @pytest.mark.parametrize(
     "caller", [Anonymous(), SessionCaller(bearer=""), SessionCaller(bearer="x" * 43)]
 )
-async def test_nobody_who_has_not_signed_in_does_anything(
+async def test_caller_without_a_session_changes_nothing(
     node: OneNode, caller: Anonymous | SessionCaller
 ) -> None:
     context = CallContext(
@@ -577,7 +577,7 @@ async def test_nobody_who_has_not_signed_in_does_anything(
 
 
 async def test_every_command_has_a_method(node: OneNode) -> None:
-    """(P1) And what the method needs is what apply asks for."""
+    """(P1) The method needs the permission that apply checks."""
     needs = {method.partition("/")[2]: need for method, need in NEEDS.items()}
     asked = {
         {
@@ -592,8 +592,8 @@ async def test_every_command_has_a_method(node: OneNode) -> None:
     assert asked.items() <= needs.items()
 
 
-async def test_outcome_unknown_flies_through(node: OneNode) -> None:
-    """(A7) It may have been applied; only the caller can ask again."""
+async def test_outcome_unknown_reaches_the_caller(node: OneNode) -> None:
+    """(A7) The change may have been applied; only the caller can retry it."""
     node.replicator.down = OutcomeUnknownError()
     with pytest.raises(OutcomeUnknownError):
         await create(node, "alice")

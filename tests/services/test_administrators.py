@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Administrators through their use cases: made, changed, removed, signed out."""
+"""Administrators are created, changed, removed and signed out."""
 
 import dataclasses
 import uuid
@@ -65,7 +65,7 @@ async def listed(node: OneNode, **paging: object) -> list[AdministratorView]:
 
 
 async def sign_in(node: OneNode, password: str = OWN, name: str = "dora") -> str:
-    """Sign somebody else in; return the session, and stay who we were."""
+    """Sign another administrator in; return the session, restore the previous one."""
     mine = node.bearer
     await node.login(name=name, password=password)
     theirs, node.bearer = node.bearer, mine
@@ -84,7 +84,7 @@ async def alive(node: OneNode, bearer: str) -> bool:
 
 
 async def settled(node: OneNode, role: Role = Role.HELP_DESK) -> str:
-    """Have a second administrator with a password of her own; return her session."""
+    """Return the session of a second administrator who has set her own password."""
     await create(node, role=role)
     mine, node.bearer = node.bearer, await sign_in(node, TEMPORARY)
     await change(node, old=TEMPORARY)
@@ -116,7 +116,7 @@ async def test_administrators_are_listed_by_name_with_their_users(
 
 
 async def test_a_retry_makes_no_second_one(node: OneNode) -> None:
-    """(Q1) Though another salt was drawn."""
+    """(Q1) Although the retry drew another salt."""
     request_id = str(uuid.uuid4())
     await create(node, request_id=request_id)
     await create(node, request_id=request_id)
@@ -146,7 +146,7 @@ async def test_fields_have_bounds(
 
 
 async def test_a_temporary_password_is_changed_first(node: OneNode) -> None:
-    """(P4) Then she works with her own, and the temporary one is nothing any more."""
+    """(P4) The new password works, and the temporary one does not any more."""
     await create(node)
     node.bearer = temporary = await sign_in(node, TEMPORARY)
     with pytest.raises(Refused) as raised:
@@ -160,8 +160,8 @@ async def test_a_temporary_password_is_changed_first(node: OneNode) -> None:
     assert await alive(node, await sign_in(node))
 
 
-async def test_ones_own_password_takes_the_old_one(node: OneNode) -> None:
-    """(L7) A wrong one waits, as at signing in."""
+async def test_changing_the_own_password_needs_the_old_one(node: OneNode) -> None:
+    """(L7) A wrong one makes the caller wait, as at sign-in."""
     with pytest.raises(InvalidFieldError, match="old_password"):
         await change(node)
     with pytest.raises(Refused) as raised:
@@ -178,7 +178,7 @@ async def test_ones_own_password_takes_the_old_one(node: OneNode) -> None:
 async def test_a_super_administrator_gives_others_a_temporary_one(
     node: OneNode,
 ) -> None:
-    """(P2) Her sessions are dead; ours are not."""
+    """(P2) The sessions of the other administrator end; the caller's do not."""
     session = await settled(node)
     await change(node, TEMPORARY, name="dora")
     assert not await alive(node, session)
@@ -190,10 +190,10 @@ async def test_a_super_administrator_gives_others_a_temporary_one(
 
 
 @pytest.mark.parametrize("what", ["role", "disabled", "removed", "password"])
-async def test_sessions_die_on_every_node_with_the_commit(
+async def test_sessions_end_on_every_node_with_the_commit(
     node: OneNode, what: str
 ) -> None:
-    """(P2) Also where the node that is called has not heard of it yet."""
+    """(P2) Also where the called node has not applied it yet."""
     session = await settled(node)
     node.replicator.lags = True
     match what:
@@ -219,8 +219,10 @@ async def test_a_link_alone_ends_no_session(node: OneNode) -> None:
     assert await alive(node, session)
 
 
-async def test_nobody_acts_on_their_own_user_or_its_tokens(node: OneNode) -> None:
-    """(I10) From whichever node; the link to a user takes effect at once."""
+async def test_administrators_may_not_act_on_their_own_user_or_tokens(
+    node: OneNode,
+) -> None:
+    """(I10) On any node; the link to a user takes effect at once."""
     await node.add_user("alice")
     session = await settled(node, Role.SUPER_ADMIN)
     await update(node, link=Link("alice"))
@@ -235,8 +237,8 @@ async def test_nobody_acts_on_their_own_user_or_its_tokens(node: OneNode) -> Non
     await node.users.unlock(node.admin("UserService/UnlockUser"), username="alice")
 
 
-async def test_of_two_who_remove_each_other_one_stays(node: OneNode) -> None:
-    """(P1) One who can make administrators is always there, whatever policy says."""
+async def test_two_administrators_cannot_remove_each_other(node: OneNode) -> None:
+    """(P1) One who can create others always stays, whatever policy says."""
     await node.policies.update(
         node.admin("PolicyService/UpdatePolicy"),
         version=1,
@@ -258,7 +260,7 @@ async def test_of_two_who_remove_each_other_one_stays(node: OneNode) -> None:
 
 
 async def test_no_password_is_in_the_log_or_the_state(node: OneNode) -> None:
-    """(T3) As typed or folded, in any entry or row."""
+    """(T3) Neither as typed nor normalized, in any entry or row."""
     await settled(node)
     everything = b"".join(node.replicator.entries)
     everything += "\n".join(node.primary_db.iterdump()).encode()

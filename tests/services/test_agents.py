@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Agents as administrators see them, and what a change does to who calls."""
+"""Administrators manage agents, and changes take effect on their calls."""
 
 import pytest
 
@@ -73,7 +73,7 @@ async def test_what_is_given_changes_and_the_rest_stays(node: OneNode) -> None:
 
 
 async def test_a_disabled_agent_is_refused_by_a_node_that_lags(node: OneNode) -> None:
-    """(A4, U1) Apply asks, so what the called node knows of the agent is no matter."""
+    """(A4, U1) Apply checks the agent, so the called node may be behind."""
     await node.add_user()
     codes = (await node.issue()).codes
     node.replicator.lags = True
@@ -85,8 +85,8 @@ async def test_a_disabled_agent_is_refused_by_a_node_that_lags(node: OneNode) ->
     assert await node.accepts(PIN + codes[0].code)
 
 
-async def test_emergency_codes_open_nothing_in_the_cloud(node: OneNode) -> None:
-    """(A4) From the commit on that says what the agent protects; the code stays live."""
+async def test_emergency_codes_do_not_work_for_the_cloud(node: OneNode) -> None:
+    """(A4) From the commit that changes the agent's scope. The code stays live."""
     await node.add_user()
     codes = (await node.issue()).codes
     await update(node, protects=Protects.CLOUD)
@@ -97,8 +97,8 @@ async def test_emergency_codes_open_nothing_in_the_cloud(node: OneNode) -> None:
     assert await node.accepts(PIN + codes[0].code)
 
 
-async def test_only_users_on_the_allow_list_come_in(node: OneNode) -> None:
-    """(A4, A6) The agent learns no more than of a wrong passcode."""
+async def test_only_users_on_the_allow_list_are_accepted(node: OneNode) -> None:
+    """(A4, A6) The agent learns no more than for a wrong passcode."""
     await node.add_user()
     await node.add_user("bob", serial="2")
     await update(node, restricted=True, add_usernames=("bob",))
@@ -117,8 +117,8 @@ async def update_user(node: OneNode, **groups: tuple[str, ...]) -> None:
     )
 
 
-async def test_users_come_in_by_a_group_that_they_are_in(node: OneNode) -> None:
-    """(A4, A6) On every node from the commit on; and refused again from the next one."""
+async def test_users_in_an_allowed_group_are_accepted(node: OneNode) -> None:
+    """(A4, A6) On every node from the commit on, until the commit that removes them."""
     await node.add_user()
     await update(node, restricted=True, add_groups=("Staff", "night shift"))
     assert (await seen(node)).allowed_groups == ("night shift", "staff")
@@ -136,7 +136,7 @@ async def test_users_come_in_by_a_group_that_they_are_in(node: OneNode) -> None:
 
 
 async def test_groups_have_bounds(node: OneNode) -> None:
-    """As a whole: what would be too much changes nothing."""
+    """A change that would exceed a bound changes nothing."""
     await node.add_user()
     many = tuple(f"group {number}" for number in range(GROUPS_MAX))
     await update_user(node, join_groups=many)
@@ -158,7 +158,7 @@ async def test_groups_have_bounds(node: OneNode) -> None:
 async def test_a_denied_certificate_is_refused_and_its_agent_is_not(
     node: OneNode,
 ) -> None:
-    """(A4, Q2) By fingerprint or serial number; a new certificate goes on."""
+    """(A4, Q2) By fingerprint or serial number. The agent's new certificate works."""
     await node.add_user()
     codes = [PIN + each.code for each in (await node.issue(count=5)).codes]
     known = with_certificate(node)
@@ -238,7 +238,7 @@ async def test_a_list_has_bounds(
 
 
 async def test_an_agent_that_is_removed_can_be_registered_again(node: OneNode) -> None:
-    """(A4) Nothing of the old one is left, its allow list neither."""
+    """(A4) Nothing of the old one remains, not even its allow list."""
     await node.add_user()
     await update(node, restricted=True, add_usernames=("alice",))
     await node.agents.remove(node.admin("AgentService/RemoveAgent"), name=VPN)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two administrators through the use cases: one asks, the other one approves."""
+"""Two administrators: one requests a change, the other approves it."""
 
 import dataclasses
 import uuid
@@ -80,12 +80,12 @@ class Pair:
 
 @pytest_asyncio.fixture
 async def pair(node: OneNode) -> Pair:
-    """Have a second super administrator."""
+    """Start a node with a second super administrator."""
     return Pair(node, node.bearer, await settled(node, Role.SUPER_ADMIN))
 
 
-async def test_a_change_waits_and_is_made_by_who_approves(pair: Pair) -> None:
-    """(P3) Not by its author; and a retry of the request does nothing twice."""
+async def test_a_change_waits_until_another_administrator_approves(pair: Pair) -> None:
+    """(P3) Its author may not approve it. A retry of the request does nothing twice."""
     request_id = str(uuid.uuid4())
     for _ in range(2):
         with pytest.raises(ApprovalNeededError) as raised:
@@ -107,8 +107,8 @@ async def test_a_change_waits_and_is_made_by_who_approves(pair: Pair) -> None:
     assert await pair.waits() == []
 
 
-async def test_an_administrator_who_waits_signs_in_when_approved(pair: Pair) -> None:
-    """(P3) With the password that was given when it was asked for."""
+async def test_a_new_administrator_signs_in_once_approved(pair: Pair) -> None:
+    """(P3) With the password of the request."""
     with pytest.raises(ApprovalNeededError) as raised:
         await create(pair.node, "eve", role=Role.HELP_DESK)
     with pytest.raises(Refused):
@@ -117,8 +117,8 @@ async def test_an_administrator_who_waits_signs_in_when_approved(pair: Pair) -> 
     assert await sign_in(pair.node, "a temporary password", "eve")
 
 
-async def test_nobody_takes_another_administrators_place_alone(pair: Pair) -> None:
-    """(P3) Nor their password, with which they would approve what they asked for."""
+async def test_no_administrator_alone_takes_over_another(pair: Pair) -> None:
+    """(P3) Nor resets the other's password, which could approve their own request."""
     for attempt in (
         change(pair.node, "a password of mine", name="dora"),
         pair.node.administrators.update(
@@ -135,8 +135,8 @@ async def test_nobody_takes_another_administrators_place_alone(pair: Pair) -> No
     assert len(await pair.waits()) == 3
 
 
-async def test_what_waits_holds_no_clear_secret(pair: Pair) -> None:
-    """Neither in the state nor in what is listed: a verifier, as in the log."""
+async def test_a_pending_change_holds_no_clear_secret(pair: Pair) -> None:
+    """Neither the state nor the list holds one: only a verifier, as in the log."""
     secret = "a very temporary secret"
     with pytest.raises(ApprovalNeededError):
         await create(pair.node, "eve", role=Role.HELP_DESK, password=secret)
@@ -146,8 +146,10 @@ async def test_what_waits_holds_no_clear_secret(pair: Pair) -> None:
     assert secret not in dump
 
 
-async def test_who_has_set_the_pin_needs_another_to_issue(pair: Pair) -> None:
-    """(I10) A permit, used up by the issue; the help desk, who has not, needs none."""
+async def test_an_administrator_who_set_the_pin_needs_a_permit_to_issue(
+    pair: Pair,
+) -> None:
+    """(I10) The issue uses it up. A help desk that did not set the PIN needs none."""
     await pair.node.add_user()
     with pytest.raises(ApprovalNeededError) as raised:
         await pair.node.issue()
@@ -168,16 +170,16 @@ async def test_who_has_set_the_pin_needs_another_to_issue(pair: Pair) -> None:
     assert (await pair.node.issue()).codes
 
 
-async def test_after_a_day_nobody_knows_the_pin(pair: Pair) -> None:
-    """(I10) Who set a PIN may issue again, without another."""
+async def test_the_permit_is_needed_for_one_day(pair: Pair) -> None:
+    """(I10) After that the administrator who set the PIN may issue alone."""
     await pair.node.add_user()
     pair.node.clock.pass_s(DAY_S + 1)
     await pair.node.login()
     assert (await pair.node.issue()).codes
 
 
-async def test_a_bulk_takes_two_and_is_gone_through_by_its_author(pair: Pair) -> None:
-    """(P3) For the tokens that were approved and no others; again and again for a day."""
+async def test_a_bulk_needs_an_approval_and_its_author_runs_it(pair: Pair) -> None:
+    """(P3) For exactly the approved tokens, any number of times for one day."""
     for serial in ("1", "2", "3"):
         await pair.node.add_user(f"user{serial}", serial=serial)
     pair.node.clock.pass_s(DAY_S + 1)
@@ -205,10 +207,10 @@ async def test_a_bulk_takes_two_and_is_gone_through_by_its_author(pair: Pair) ->
         await bulk(pair.node, rows("1"))
 
 
-async def test_a_permit_that_is_taken_back_ends_a_bulk_in_the_middle(
+async def test_a_withdrawn_permit_ends_a_bulk_midway(
     pair: Pair,
 ) -> None:
-    """(P3) Every row is checked in apply."""
+    """(P3) Apply checks every row."""
     for serial in ("1", "2"):
         await pair.node.add_user(f"user{serial}", serial=serial)
     with pytest.raises(ApprovalNeededError) as raised:
@@ -224,15 +226,15 @@ async def test_a_permit_that_is_taken_back_ends_a_bulk_in_the_middle(
             await anext(results)
 
 
-async def test_a_lagging_node_lets_nobody_pass(pair: Pair) -> None:
-    """(P3) Whether something waits is decided in apply, not where it was asked."""
+async def test_a_node_that_lags_enforces_approvals(pair: Pair) -> None:
+    """(P3) Apply decides whether a change waits, not the called node."""
     pair.node.replicator.lags = True
     with pytest.raises(ApprovalNeededError):
         await pair.set_policy(codes_per_set_default=5)
 
 
-async def test_who_may_approve(pair: Pair) -> None:
-    """(P1, P3) Super administrators; others may reject what is their own."""
+async def test_only_super_administrators_approve(pair: Pair) -> None:
+    """(P1, P3) Others may reject only their own requests."""
     with pytest.raises(ApprovalNeededError) as raised:
         await create(pair.node, "eve", role=Role.HELP_DESK, link=Link(""))
     await pair.approve(raised.value.approval_id)
@@ -255,8 +257,8 @@ async def test_who_may_approve(pair: Pair) -> None:
         await pair.reject(0)
 
 
-async def test_one_author_asks_for_so_much_at_most(pair: Pair) -> None:
-    """Somebody has to look through it."""
+async def test_pending_requests_of_one_author_are_bounded(pair: Pair) -> None:
+    """A second administrator has to read them all."""
     for number in range(20):
         with pytest.raises(ApprovalNeededError):
             await create(pair.node, f"eve{number}", role=Role.HELP_DESK)

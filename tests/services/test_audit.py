@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The audit log through its use cases: who sees it, and what a filter lets through."""
+"""The audit log: who may read it, and which events a filter selects."""
 
 import dataclasses
 
@@ -26,7 +26,7 @@ def reading(node: OneNode, method: str = "ListAuditEvents") -> CallContext:
 async def shown(
     node: OneNode, wanted: AuditFilter = EVERYTHING, **asked
 ) -> list[AuditRecord]:
-    """Return all pages of what is wanted."""
+    """Return the events on all pages of a filter."""
     records: list[AuditRecord] = []
     token = ""
     while True:
@@ -50,7 +50,7 @@ def rule(node: OneNode, role: Role) -> None:
 
 
 async def live(node: OneNode) -> None:
-    """Let something happen, a second apart."""
+    """Cause some events, a second apart."""
     await node.add_user()
     node.clock.pass_s(1)
     assert not await node.accepts("4444" + node.tokencode())
@@ -61,7 +61,7 @@ async def live(node: OneNode) -> None:
 async def test_events_are_shown_newest_first_or_from_a_sequence_on(
     node: OneNode,
 ) -> None:
-    """(U1) Every event once, over pages of any size, with its link of the chain."""
+    """(U1) Each event once, for any page size, with its link of the chain."""
     await live(node)
     newest_first = await shown(node, page_size=2)
     last = newest_first[0].event.sequence
@@ -126,8 +126,8 @@ async def test_all_filters_must_match(
     assert [each.event.action for each in oldest_first] == actions[::-1]
 
 
-async def test_time_is_found_where_many_events_have_it(node: OneNode) -> None:
-    """The range of times is a range of sequences, wherever its ends fall."""
+async def test_a_time_with_many_events_selects_all_of_them(node: OneNode) -> None:
+    """A range of times is a range of sequences, wherever its ends fall."""
     await node.add_user()
     for _ in range(7):
         node.clock.pass_s(1)
@@ -152,7 +152,9 @@ async def test_time_is_found_where_many_events_have_it(node: OneNode) -> None:
         (Role.OPERATOR, False),
     ],
 )
-async def test_who_may_read_the_audit_log(node: OneNode, role: Role, may: bool) -> None:
+async def test_only_permitted_roles_read_the_audit_log(
+    node: OneNode, role: Role, may: bool
+) -> None:
     """(P1)."""
     rule(node, role)
     if may:
@@ -162,10 +164,10 @@ async def test_who_may_read_the_audit_log(node: OneNode, role: Role, may: bool) 
         await shown(node)
 
 
-async def test_audit_log_can_be_read_without_a_quorum_if_that_is_said(
+async def test_stale_read_of_the_audit_log_needs_no_quorum(
     node: OneNode,
 ) -> None:
-    """(P2) And then it says that it may be old."""
+    """(P2) The answer says that it may be old."""
     node.replicator.down = NoQuorumError("down")
     with pytest.raises(NoQuorumError):
         await shown(node)
@@ -188,11 +190,13 @@ async def test_audit_log_can_be_read_without_a_quorum_if_that_is_said(
         ({"wanted": AuditFilter(start_ms=5, end_ms=5)}, "filter.end_time"),
     ],
 )
-async def test_what_cannot_be_asked(node: OneNode, asked: dict, field: str) -> None:
+async def test_invalid_filters_are_refused(
+    node: OneNode, asked: dict, field: str
+) -> None:
     with pytest.raises(InvalidFieldError) as caught:
         await node.audit.list(reading(node), **{"wanted": EVERYTHING, **asked})
     assert caught.value.field == field
 
 
-async def test_the_largest_sequences_are_no_trouble(node: OneNode) -> None:
+async def test_the_largest_sequences_are_accepted(node: OneNode) -> None:
     assert await shown(node, from_sequence=2**63 - 2) == []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exports, checkpoints and the chain, over a state that things have happened to."""
+"""Exports, checkpoints and the chain of a state with events."""
 
 import base64
 import csv
@@ -73,7 +73,7 @@ def as_client(checkpoint: Checkpoint) -> ClientCheckpoint:
 async def test_export_is_the_log_line_by_line(
     node: OneNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many are read at once, and from wherever."""
+    """For any size of the pieces and any starting sequence."""
     await live(node)
     records = await shown(node, from_sequence=1)
     whole = await exported(node)
@@ -89,7 +89,7 @@ async def test_export_is_the_log_line_by_line(
 
 
 async def test_export_ends_at_the_head_that_it_began_with(node: OneNode) -> None:
-    """What happens meanwhile is for the next one."""
+    """Later events belong to the next export."""
     pieces = await node.audit.export(
         reading(node, "ExportAuditEvents"),
         form=ExportFormat.JSON_LINES,
@@ -105,7 +105,7 @@ async def test_export_ends_at_the_head_that_it_began_with(node: OneNode) -> None
 async def test_session_that_ends_ends_the_export(
     node: OneNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """(P2) It is looked at for every piece."""
+    """(P2) Each piece checks the session."""
     monkeypatch.setattr("sparecode_node.services.cluster.audit.BATCH", 1)
     pieces = await node.audit.export(
         reading(node, "ExportAuditEvents"),
@@ -120,7 +120,7 @@ async def test_session_that_ends_ends_the_export(
 
 
 @pytest.mark.parametrize("role", [Role.HELP_DESK, Role.OPERATOR])
-async def test_who_may_not_read_the_log_gets_no_export_and_no_signature(
+async def test_role_without_access_gets_no_export_and_no_signature(
     node: OneNode, role: Role
 ) -> None:
     """(P1)."""
@@ -140,7 +140,9 @@ async def test_who_may_not_read_the_log_gets_no_export_and_no_signature(
         ({"wanted": AuditFilter(actor="a\n")}, "filter.actor"),
     ],
 )
-async def test_what_cannot_be_exported(node: OneNode, asked: dict, field: str) -> None:
+async def test_invalid_export_requests_are_refused(
+    node: OneNode, asked: dict, field: str
+) -> None:
     with pytest.raises(InvalidFieldError) as caught:
         await exported(node, **asked)
     assert caught.value.field == field
@@ -179,7 +181,7 @@ async def test_csv_has_a_header_once_and_every_event(node: OneNode) -> None:
     ],
 )
 async def test_no_cell_of_the_csv_is_a_formula(node: OneNode, name: str) -> None:
-    """Whoever chooses a name does not run anything on the auditor's computer."""
+    """A name that someone chose must run nothing on the auditor's computer."""
     assert audit_export.harmless(name) == f"'{name}"
 
 
@@ -197,7 +199,7 @@ async def test_a_name_that_is_a_formula_comes_out_as_text(node: OneNode) -> None
         assert not any(cell[:1] in set("=+-@") for cell in row)
 
 
-async def test_what_is_no_formula_stays_as_it_is() -> None:
+async def test_other_cells_stay_unchanged() -> None:
     for cell in ("alice", "a=b", "1-2", "", "'x", "000131415926"):
         assert audit_export.harmless(cell) == cell
 
@@ -206,7 +208,7 @@ async def test_what_is_no_formula_stays_as_it_is() -> None:
 
 
 async def test_checkpoint_signs_cluster_sequence_head_and_time(node: OneNode) -> None:
-    """(U2) With the key of the ring, and nothing in it can be another."""
+    """(U2) With the ring's key; a signature fails if any of them is changed."""
     await live(node)
     (last, *_) = await shown(node)
     checkpoint = await signed(node)
@@ -233,7 +235,7 @@ async def test_checkpoint_signs_cluster_sequence_head_and_time(node: OneNode) ->
         assert not signature_is_right(changed), name
 
 
-async def test_checkpoint_comes_without_a_quorum_if_that_is_said(
+async def test_stale_checkpoint_needs_no_quorum(
     node: OneNode,
 ) -> None:
     """(P2)."""
@@ -242,7 +244,7 @@ async def test_checkpoint_comes_without_a_quorum_if_that_is_said(
 
 
 async def test_every_member_signs_alike_and_every_key_has_its_own() -> None:
-    """(U2) Derived from the ring: nothing more to carry, nothing else it is good for."""
+    """(U2) The signing key is derived from the ring, and serves nothing else."""
     keys = {KeyId(1): b"1" * 64, KeyId(2): b"2" * 64}
     rings = [
         KeyRing(cluster_id="c", active=KeyId(1), keys=keys),
@@ -279,8 +281,8 @@ def openssl_verifies(
     )
 
 
-async def test_openssl_takes_the_public_key(tmp_path: Path, node: OneNode) -> None:
-    """An independent reader of what we print, and a second opinion on the signature."""
+async def test_openssl_verifies_the_signature(tmp_path: Path, node: OneNode) -> None:
+    """An independent reader of the key, and a second opinion on the signature."""
     checkpoint = await signed(node)
     key, message, signature = (tmp_path / name for name in ("key", "message", "s"))
     key.write_text(checkpoints.public_keys(node.ring))
@@ -323,10 +325,10 @@ async def test_node_finds_its_chain_whole(
         ("DELETE FROM audit_events WHERE sequence < 3", 1),
     ],
 )
-async def test_node_finds_out_what_was_done_to_its_database(
+async def test_node_finds_the_first_changed_event(
     node: OneNode, damage: str, broken: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """(U1) The first event that is not as it was."""
+    """(U1)."""
     await live(node)
     node.local_db.execute(damage)
     for batch in (1, 200):
@@ -340,7 +342,7 @@ async def test_node_finds_out_what_was_done_to_its_database(
 async def test_export_of_a_node_is_proved_by_the_client(
     node: OneNode, tmp_path: Path
 ) -> None:
-    """(U2) Two implementations of the chain and of the signature, which agree."""
+    """(U2) Two implementations of the chain and the signature agree."""
     await live(node)
     early = as_client(await signed(node))
     await node.users.create(
@@ -372,8 +374,8 @@ async def test_no_secret_is_in_any_export(node: OneNode) -> None:
     """
     (A6) PINs, codes, tokencodes, seeds, passwords, bearers: right, wrong, mistyped.
 
-    Looked for as typed, grouped, folded, hexadecimal and base64; also in the
-    database and in the log that the events come from.
+    Searched as typed, grouped, folded, hexadecimal and base64, also in the database and
+    in the log that the events come from.
     """
     pin, wrong_pin, seed = "90817263", "77665544", b"canary-seed-canary!!"
     wrong_password, mistyped = "Canary Password, long", "Canary Password, name field"

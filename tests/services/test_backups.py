@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Backups: ordered by who may, opened by who is named, and worth what they say."""
+"""Backups: who may take one, who can open it, and what its manifest proves."""
 
 import contextlib
 import dataclasses
@@ -32,7 +32,7 @@ async def name_recipients(node: OneNode, recipients: str) -> None:
 
 
 async def write(node: OneNode, path: Path) -> Path:
-    """Take a backup into a file."""
+    """Write a backup into a file."""
     with path.open("wb") as file:
         async for piece in await node.backups.create(node.admin(BACKUP)):
             assert piece.offset == file.tell()
@@ -50,12 +50,12 @@ def last_event(node: OneNode) -> tuple[str, str, str]:
 
 @pytest.fixture
 def keys() -> tuple[str, str]:
-    """Return a secret and a public key."""
+    """Return a secret key and its public key."""
     return age_files.new_identity()
 
 
 async def test_without_recipients_there_is_no_backup(node: OneNode) -> None:
-    """Nobody could open it; the refusal says what to do."""
+    """It could not be opened. The refusal says what to do."""
     with pytest.raises(Refused) as refused:
         await node.backups.create(node.admin(BACKUP))
     assert refused.value.rejected.reason is Reason.NO_BACKUP_RECIPIENT
@@ -63,10 +63,10 @@ async def test_without_recipients_there_is_no_backup(node: OneNode) -> None:
     assert last_event(node) == ("CreateBackup", "refused", "no_backup_recipient")
 
 
-async def test_a_backup_is_what_its_manifest_says(
+async def test_a_backup_matches_its_manifest(
     node: OneNode, tmp_path: Path, keys: tuple[str, str]
 ) -> None:
-    """And it has what was committed before; the log says that there is one."""
+    """It holds every earlier commit, and the audit log records the backup."""
     secret, public = keys
     await name_recipients(node, public)
     await node.add_user("alice")
@@ -87,7 +87,7 @@ async def test_a_backup_is_what_its_manifest_says(
     noted = dict(node.primary_db.execute("SELECT name, value FROM meta").fetchall())
     assert noted["backup_index"] == manifest.index
     assert noted["backup_at_ms"] == manifest.taken_at_ms
-    with tarfile.open(path) as file:  # Without any software of ours.
+    with tarfile.open(path) as file:  # Without our software.
         assert file.getnames() == ["manifest.json", "state.age"]
     assert not [name for name in os.listdir(tmp_path) if name.startswith("backup.")]  # noqa: PTH208
 
@@ -95,8 +95,8 @@ async def test_a_backup_is_what_its_manifest_says(
 async def test_nothing_in_a_backup_can_be_read_without_a_key(
     node: OneNode, tmp_path: Path, keys: tuple[str, str]
 ) -> None:
-    """Neither names nor seals; and who has another key does not open it."""
-    pin = "90817263"  # Four digits are found in times and digests by chance.
+    """Neither names nor seals; another key does not open it."""
+    pin = "90817263"  # Four digits occur in times and digests by chance.
     await name_recipients(node, keys[1])
     await node.add_user("alice-the-canary", pin=pin)
     codes = await node.issue()
@@ -138,10 +138,10 @@ async def test_a_cut_backup_does_not_open(
             open_backup(path, tmp_path / "opened.db", [keys[0]])
 
 
-async def test_a_manifest_that_was_edited_is_of_nobody(
+async def test_an_edited_manifest_is_refused(
     node: OneNode, tmp_path: Path, keys: tuple[str, str]
 ) -> None:
-    """And one that says something else than the state does not pass, signed or not."""
+    """A manifest that contradicts the state is refused too, signed or not."""
     await name_recipients(node, keys[1])
     path = await write(node, tmp_path / "a.backup")
     signed = backup_files.read_manifest(path)
@@ -171,9 +171,7 @@ async def test_a_manifest_that_was_edited_is_of_nobody(
 @pytest.mark.parametrize(
     "wrong", ["age1nobody", "age1" + "q" * 58, "AGE-SECRET-KEY-1", "x"]
 )
-async def test_a_recipient_that_is_none_is_refused_by_field(
-    node: OneNode, wrong: str
-) -> None:
+async def test_an_invalid_recipient_names_the_field(node: OneNode, wrong: str) -> None:
     with pytest.raises(InvalidFieldError, match="backup_recipients"):
         await name_recipients(node, wrong)
 

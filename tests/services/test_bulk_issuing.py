@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Codes for many tokens through the use case: row by row, safe to ask again."""
+"""Emergency codes for many tokens: row by row, and safe to retry."""
 
 import asyncio
 import dataclasses
@@ -24,7 +24,7 @@ from sparecode_node.services.load.pacing import REST, Pace
 from sparecode_node.services.secrets.kdf import KdfInput, Lane
 from sparecode_node.statemachine.commands.emergency_access import IssueTokencodesInBulk
 from tests.services.one_node import PIN, SEED, OneNode
-from tests.services.pauses import slow_commits, watch_rests
+from tests.services.pauses import slow_commits, watch_pauses
 
 pytestmark = pytest.mark.asyncio
 
@@ -63,7 +63,7 @@ async def bulk(
 
 
 async def estate(node: OneNode, size: int = 3) -> list[str]:
-    """Have users with a token each; return the serials."""
+    """Add users with one token each; return the serials."""
     for number in range(1, size + 1):
         seed = SEED[:-1] + bytes([number])
         await node.add_user(f"user{number}", serial=str(number), seed=seed)
@@ -99,8 +99,8 @@ async def test_a_bad_row_never_stops_the_rest(node: OneNode) -> None:
     assert all(result.problem for result in results if result.reason)
 
 
-async def test_who_asks_again_gets_no_codes_twice(node: OneNode) -> None:
-    """(I9, Q1) Decided rows are withheld, also in another order; the rest goes on."""
+async def test_a_retry_withholds_codes_already_issued(node: OneNode) -> None:
+    """(I9, Q1) Decided rows are withheld in any order; the other rows continue."""
     first, *rest = rows(*await estate(node))
     request_id = str(uuid.uuid4())
     (issued,) = await bulk(node, [first], request_id=request_id)
@@ -108,7 +108,7 @@ async def test_who_asks_again_gets_no_codes_twice(node: OneNode) -> None:
     assert [result.withheld for result in again] == [False, False, True]
     assert again[-1].codes == ()
     assert again[-1].saved == issued.saved
-    # The codes of the first time are those that live.
+    # The codes of the first call are the live ones.
     assert await node.accepts(PIN + issued.codes[0].code, username="user1")
     other = dataclasses.replace(first, serial="2")
     with pytest.raises(Refused) as raised:
@@ -117,7 +117,7 @@ async def test_who_asks_again_gets_no_codes_twice(node: OneNode) -> None:
 
 
 async def test_no_row_is_begun_that_cannot_be_answered(node: OneNode) -> None:
-    """What is issued after the caller has gone away would be lost; the first always is."""
+    """Codes issued after the caller left would be lost. The first row always runs."""
     serials = await estate(node)
     results = await bulk(node, rows(*serials), deadline_s=0.9)
     assert [result.serial for result in results] == ["1"]
@@ -128,7 +128,7 @@ async def test_no_row_is_begun_that_cannot_be_answered(node: OneNode) -> None:
 
 
 async def test_an_administrator_has_one_bulk_at_a_time(node: OneNode) -> None:
-    """(I12) And its end makes room, also when its caller goes away in the middle."""
+    """(I12) Its end makes room, also when the caller leaves midway."""
     serials = await estate(node)
     context = node.admin(METHOD)
     results = await node.bulk.issue(context, rows=rows(*serials), count=1, wish=wish())
@@ -140,7 +140,7 @@ async def test_an_administrator_has_one_bulk_at_a_time(node: OneNode) -> None:
 
 
 async def test_a_bulk_hashes_in_the_lane_for_issuing_only(node: OneNode) -> None:
-    """(I12) And never more than one row's worth at once, so that others fit in."""
+    """(I12) At most one row's hashes at once, so that other work fits in."""
     serials = await estate(node)
     authenticating = node.kdf.evaluations(Lane.AUTHENTICATING)
     lane = node.kdf._lanes[Lane.ISSUING]
@@ -162,9 +162,9 @@ async def test_a_bulk_hashes_in_the_lane_for_issuing_only(node: OneNode) -> None
 async def test_a_bulk_rests_after_each_commit(
     node: OneNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """(I12) All of a node together, for longer than its commits have taken."""
+    """(I12) All bulks of a node together pause longer than their commits took."""
     serials = await estate(node, 4)
-    rests = watch_rests(node, monkeypatch, node.bulk)
+    pauses = watch_pauses(node, monkeypatch, node.bulk)
     slow_commits(node, monkeypatch, IssueTokencodesInBulk, 0.02)
     derive = node.kdf.derive
 
@@ -178,16 +178,16 @@ async def test_a_bulk_rests_after_each_commit(
     first = await bulk(node, rows(*serials[:2]))
     second = await bulk(node, rows(*serials[2:]))
     assert all(result.saved for result in (*first, *second))
-    assert rests.taken_s == [round(REST * 0.02, 3)] * 3
+    assert pauses.taken_s == [round(REST * 0.02, 3)] * 3
 
 
-async def test_time_that_ends_in_a_rest_ends_the_bulk_without_an_error(
+async def test_a_deadline_during_a_pause_ends_the_bulk_without_an_error(
     node: OneNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was issued has been answered; the caller goes on with the rest."""
+    """The issued rows were answered; the caller continues with the rest."""
     serials = await estate(node)
 
-    watch_rests(node, monkeypatch, node.bulk)
+    watch_pauses(node, monkeypatch, node.bulk)
     results = await node.bulk.issue(
         node.admin(METHOD), rows=rows(*serials), count=1, wish=wish()
     )
@@ -195,15 +195,15 @@ async def test_time_that_ends_in_a_rest_ends_the_bulk_without_an_error(
         assert (await anext(results)).saved
         async with (
             node.bulk._pace.turn()
-        ):  # Another administrator's, and a new primary.
+        ):  # A bulk of another administrator, and a new primary.
             node.clock.pass_s(30)
         assert [result async for result in results] == []
 
 
-async def test_a_caller_that_goes_away_in_a_rest_holds_up_nobody(
+async def test_a_caller_that_leaves_during_a_pause_delays_no_one(
     node: OneNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """(I12) The same administrator may issue again, and has the next turn."""
+    """(I12) The same administrator may issue again and gets the next turn."""
     serials = await estate(node)
     resting, for_ever = asyncio.Event(), asyncio.Event()
 
@@ -224,7 +224,7 @@ async def test_a_caller_that_goes_away_in_a_rest_holds_up_nobody(
 
 
 async def test_a_session_that_ends_ends_the_bulk(node: OneNode) -> None:
-    """(P1) Every row is checked in apply; what was issued stays."""
+    """(P1) Apply checks every row; issued codes stay."""
     serials = await estate(node)
     results = await node.bulk.issue(
         node.admin(METHOD), rows=rows(*serials), count=1, wish=wish()
@@ -260,10 +260,10 @@ async def test_rows_have_bounds(
     assert raised.value.field == field
 
 
-async def test_bulks_at_once_are_bounded(
+async def test_concurrent_bulks_are_bounded(
     node: OneNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each holds a stream and a place in the lane for issuing."""
+    """Each holds a stream and a place in the issuing lane."""
     wanted = rows(*await estate(node, 1))
     monkeypatch.setattr(bulk_issuing, "BULKS_MAX", 0)
     with pytest.raises(OverloadedError, match="too many bulk issues"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Codes are issued, saved once, shown once (I, R)."""
+"""Emergency codes are issued, saved once and shown once (I, R)."""
 
 import uuid
 from collections import Counter
@@ -59,7 +59,7 @@ def test_codes_are_distinct_and_lettered() -> None:
 
 
 def test_code_without_a_letter_is_drawn_again() -> None:
-    """(I5) And so is one that was drawn before, but letters are not put in."""
+    """(I5) A new code is drawn; letters are never inserted into the old one."""
 
     class Drawn(SystemEntropy):
         codes = iter(["22222222", "2222222A", "2222222A", "B2222222"])
@@ -72,7 +72,7 @@ def test_code_without_a_letter_is_drawn_again() -> None:
 
 
 def test_every_symbol_is_as_likely_at_every_place() -> None:
-    """(I5) Chi-squared over 31 symbols; beyond 90 is less than once in 10^6 runs."""
+    """(I5) Chi-squared over 31 symbols: above 90 less than once in 10^6 runs."""
     codes = draw_codes(SystemEntropy(), alphabet=UNAMBIGUOUS, length=8, count=4000)
     counts = Counter("".join(codes))
     expected = 4000 * 8 / 31
@@ -144,8 +144,10 @@ async def test_draft_is_stale_after_a_change_of_the_user(node: OneNode) -> None:
 
 
 @pytest.mark.asyncio
-async def test_draft_of_another_makes_no_codes(node: OneNode) -> None:
-    """(I3) Forged, of another token, of another administrator: named, and no commit."""
+async def test_draft_of_another_token_or_administrator_is_refused(
+    node: OneNode,
+) -> None:
+    """(I3) A forged draft too: named in the refusal, and nothing is committed."""
     await node.add_user()
     await node.add_user("bob", serial="2")
     generated = await generate(node)
@@ -169,7 +171,7 @@ async def test_draft_of_another_makes_no_codes(node: OneNode) -> None:
 
 @pytest.mark.asyncio
 async def test_issued_codes_are_live(node: OneNode) -> None:
-    """(I2, R) A warning where DENY would lock out whoever has no PIN to show."""
+    """(I2, R) With a warning where DENY would lock out users without a PIN."""
     await node.add_user(pin="")
     issued = await node.issue(recovery=RecoveryPolicy.DENY, count=None)
     assert not issued.withheld
@@ -180,7 +182,7 @@ async def test_issued_codes_are_live(node: OneNode) -> None:
 
 @pytest.mark.asyncio
 async def test_retry_of_an_issue_withholds_the_codes(node: OneNode) -> None:
-    """(I9) What was committed is told; the codes that were drawn then are gone."""
+    """(I9) The answer tells what was committed, without the codes."""
     await node.add_user()
     request_id = str(uuid.uuid4())
     first = await node.issue(request_id=request_id)
@@ -198,7 +200,7 @@ async def test_retry_of_an_issue_withholds_the_codes(node: OneNode) -> None:
 async def test_issue_computes_again_when_the_user_changed_meanwhile(
     node: OneNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """(T2) Between hashing and commit another node gives the user a second token."""
+    """(T2) Between hashing and commit, another node gives the user a second token."""
     await node.add_user()
     await node.enroll("2")
     changes = [
@@ -221,7 +223,7 @@ async def test_issue_computes_again_when_the_user_changed_meanwhile(
 
 
 @pytest.mark.asyncio
-async def test_reissue_voids_or_keeps(node: OneNode) -> None:
+async def test_reissue_voids_or_keeps_the_older_codes(node: OneNode) -> None:
     """(I8)."""
     await node.add_user()
     old = await node.issue()
@@ -234,10 +236,10 @@ async def test_reissue_voids_or_keeps(node: OneNode) -> None:
 
 
 @pytest.mark.asyncio
-async def test_what_forbids_issuing_is_said_before_codes_are_shown(
+async def test_refusals_come_before_codes_are_shown(
     node: OneNode,
 ) -> None:
-    """(I1) By Generate and by Issue, alike."""
+    """(I1) For Generate and Issue alike."""
     await node.enroll("1")
     await node.enroll("2")
     await node.users.create(
@@ -318,7 +320,7 @@ async def test_rules_about_the_lifetime_refuse(
 
 @pytest.mark.asyncio
 async def test_emergency_access_is_shown_without_codes(node: OneNode) -> None:
-    """(I9) Ordinals, states and where each was used."""
+    """(I9) Ordinals, states and where each code was used."""
     await node.add_user()
     await node.issue()
     codes = (await node.issue()).codes
@@ -350,7 +352,7 @@ async def test_emergency_access_is_shown_without_codes(node: OneNode) -> None:
 
 @pytest.mark.asyncio
 async def test_codes_end_with_their_token(node: OneNode) -> None:
-    """(I7) The effective end is what is saved, shown, and held to."""
+    """(I7) The effective end is saved, shown and enforced."""
     end_ms = NOW_MS + HOUR_MS // 2
     await node.add_user(expires_at_ms=end_ms)
     issued = await node.issue()
@@ -367,7 +369,7 @@ async def test_codes_end_with_their_token(node: OneNode) -> None:
 
 
 @pytest.mark.asyncio
-async def test_who_is_in_emergency_access_is_listed(node: OneNode) -> None:
+async def test_users_in_emergency_access_are_listed(node: OneNode) -> None:
     for serial in "1234":
         await node.add_user(f"user {serial}", serial=serial)
     await node.issue("1", count=5, lifetime=Lifetime())
@@ -445,7 +447,7 @@ async def issue_fixed(node: OneNode, request_id: str = "") -> Issued:
 
 @pytest.mark.asyncio
 async def test_fixed_tokencode_is_accepted_until_its_end(node: OneNode) -> None:
-    """(I11) Seven days, if nobody says; and one-time codes of before are void."""
+    """(I11) Seven days by default; earlier one-time codes are void."""
     await node.add_user()
     before = await node.issue()
     issued = await issue_fixed(node)
@@ -471,7 +473,7 @@ async def test_fixed_tokencode_is_accepted_until_its_end(node: OneNode) -> None:
 async def test_retry_of_a_fixed_tokencode_does_not_show_it_again(
     node: OneNode,
 ) -> None:
-    """(I9, I11) And issues no other."""
+    """(I9, I11) And issues no second one."""
     await node.add_user()
     request_id = str(uuid.uuid4())
     first = await issue_fixed(node, request_id)
@@ -482,7 +484,7 @@ async def test_retry_of_a_fixed_tokencode_does_not_show_it_again(
 
 
 @pytest.mark.asyncio
-async def test_attempt_with_a_fixed_tokencode_costs_what_others_cost(
+async def test_attempt_with_a_fixed_tokencode_costs_the_same(
     node: OneNode,
 ) -> None:
     """(T4)."""
@@ -494,7 +496,7 @@ async def test_attempt_with_a_fixed_tokencode_costs_what_others_cost(
 
 
 @pytest.mark.asyncio
-async def test_what_forbids_a_fixed_tokencode_is_said(node: OneNode) -> None:
+async def test_refusal_of_a_fixed_tokencode_names_the_reason(node: OneNode) -> None:
     """(I1)."""
     with pytest.raises(Refused) as raised:
         await issue_fixed(node)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A restored cluster is reviewed by who may, and opened as it was reviewed (E2)."""
+"""A restored cluster is reviewed by permitted roles, and opened as reviewed (E2)."""
 
 import pytest
 
@@ -41,8 +41,8 @@ async def test_a_cluster_that_was_never_restored_is_open(node: OneNode) -> None:
     assert refused.value.rejected.reason is Reason.ALREADY_OPEN
 
 
-async def test_a_review_names_what_decides_who_gets_in(node: OneNode) -> None:
-    """And whoever may not see users learns only how many are disabled (P1)."""
+async def test_a_review_lists_everything_that_grants_access(node: OneNode) -> None:
+    """A role that may not read users learns only how many are disabled (P1)."""
     await node.add_user("alice")
     for db in (node.primary_db, node.local_db):
         db.execute("UPDATE users SET enabled = 0")
@@ -55,15 +55,15 @@ async def test_a_review_names_what_decides_who_gets_in(node: OneNode) -> None:
     again = (await node.opening.review(node.admin(REVIEW))).value
     assert again.disabled_users == ()
     assert again.disabled_users_count == seen.disabled_users_count
-    assert again.mark != seen.mark  # An administrator has another role.
+    assert again.mark != seen.mark  # An administrator's role has changed.
 
 
-async def test_a_mark_that_cannot_be_one_names_the_field(node: OneNode) -> None:
+async def test_an_invalid_mark_names_the_field(node: OneNode) -> None:
     with pytest.raises(InvalidFieldError, match="review"):
         await node.opening.open(node.admin(OPEN), review="yes")
 
 
-async def test_a_new_epoch_ends_the_sessions_of_before(node: OneNode) -> None:
+async def test_a_new_epoch_ends_earlier_sessions(node: OneNode) -> None:
     """(E1)."""
     begun = BeginEpoch(cluster_id="c9", cause="restore", state_index=1, state_at_ms=1)
     node.replicator.commit([Proposal(call=beginning(begun))])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is said of fields that are out of bounds."""
+"""The messages for fields that are out of bounds."""
 
 import pytest
 
@@ -15,7 +15,7 @@ from sparecode_node.services.errors import InvalidFieldError
         (3, 3, "must have 3 characters; has 4"),
     ],
 )
-def test_bounds_of_a_text_are_said_in_words(at_least: int, at_most: int, words: str):
+def test_bounds_of_a_text_are_named_in_words(at_least: int, at_most: int, words: str):
     with pytest.raises(InvalidFieldError) as refused:
         fields.text("name", "four", at_least=at_least, at_most=at_most)
     assert words in str(refused.value)

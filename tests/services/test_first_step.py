@@ -42,7 +42,7 @@ async def test_tokencode_is_accepted_one_step_around_now(
 
 
 async def test_drift_is_learned(node: OneNode) -> None:
-    """(K1) A token whose clock runs slow is followed, a step at a time."""
+    """(K1) The drift of a slow token's clock is followed, one step at a time."""
     await node.add_user()
     for step in (-1, -2, -3):
         node.clock.pass_s(3600)
@@ -50,7 +50,7 @@ async def test_drift_is_learned(node: OneNode) -> None:
 
 
 async def test_emergency_code_is_accepted_once(node: OneNode) -> None:
-    """(A1) PIN followed by the code; case, spaces and hyphens are for reading."""
+    """(A1) The PIN, then the code; case, spaces and hyphens do not matter."""
     await node.add_user()
     issued = await node.issue()
     first, second, third = (code.code for code in issued.codes)
@@ -90,7 +90,7 @@ async def test_right_code_with_wrong_pin_is_charged_and_not_spent(
 
 
 async def test_right_pin_with_a_used_code_is_no_guess(node: OneNode) -> None:
-    """(A5) A double submit locks nobody out."""
+    """(A5) A form submitted twice locks no one out."""
     await node.add_user()
     code = (await node.issue()).codes[0].code
     assert await node.accepts(PIN + code)
@@ -112,7 +112,7 @@ async def test_code_of_a_replaced_set_is_no_guess(node: OneNode) -> None:
 
 
 async def test_cloud_agent_is_refused_an_emergency_code(node: OneNode) -> None:
-    """(A4) And the code is not spent; the token is judged as usual."""
+    """(A4) The code is not spent; tokencodes are judged as usual."""
     await node.register_agent(CLOUD, Protects.CLOUD)
     await node.add_user()
     code = (await node.issue()).codes[0].code
@@ -122,7 +122,7 @@ async def test_cloud_agent_is_refused_an_emergency_code(node: OneNode) -> None:
     assert await node.accepts(PIN + node.tokencode(), identity=CLOUD)
 
 
-async def test_agent_that_nobody_registered_is_refused(node: OneNode) -> None:
+async def test_unregistered_agent_is_refused(node: OneNode) -> None:
     """(A4)."""
     await node.add_user()
     stranger = AgentIdentity("spiffe://example/other")
@@ -164,23 +164,23 @@ PASSCODES = [
 
 
 COST = (2, 1, 1)
-"""Evaluations of the KDF, forwards to the primary, commits: of every attempt."""
+"""KDF evaluations, forwards to the primary, and commits of every attempt."""
 
 
 def spent(node: OneNode) -> tuple[int, ...]:
-    """Return what all attempts until now have cost."""
+    """Return the cost of all attempts so far."""
     replicator = node.replicator
     return node.kdf.evaluations(), replicator.forwarded, len(replicator.entries)
 
 
 def since(node: OneNode, before: tuple[int, ...]) -> tuple[int, ...]:
-    """Return what was spent since *before*."""
+    """Return the cost since *before*."""
     return tuple(now - then for now, then in zip(spent(node), before, strict=True))
 
 
 @pytest.mark.parametrize("username", ["alice", "ALICE", "nobody", "", "4711123456"])
 async def test_every_attempt_costs_the_same(node: OneNode, username: str) -> None:
-    """(A6, T4) Two hashes, one forward, one commit, whoever it is and whatever is typed."""
+    """(A6, T4) Two hashes, one forward, one commit, for any user and any passcode."""
     await node.add_user()
     for passcode in PASSCODES:
         before = spent(node)
@@ -188,10 +188,10 @@ async def test_every_attempt_costs_the_same(node: OneNode, username: str) -> Non
         assert since(node, before) == COST
 
 
-async def test_name_that_nobody_has_is_looked_up_as_long(
+async def test_unknown_name_costs_the_same_queries(
     node: OneNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """(A6) As many queries, or time would tell who there is."""
+    """(A6) Otherwise the time would tell which users exist."""
     await node.add_user()
     asked: list[str] = []
     query = ReadTransaction.all
@@ -239,8 +239,8 @@ async def test_refusals_of_a_known_user_cost_the_same_too(node: OneNode) -> None
     assert node.kdf.evaluations(Lane.ISSUING) == 5  # Root, a PIN and three codes.
 
 
-async def test_name_that_nobody_has_is_audited_as_its_tag_only(node: OneNode) -> None:
-    """(A6) People type PINs and passcodes into the field for the name."""
+async def test_unknown_name_is_audited_as_its_tag_only(node: OneNode) -> None:
+    """(A6) People type PINs and passcodes into the name field."""
     assert not await node.accepts("x", username="4711123456")
     (target,) = node.primary_db.execute(
         "SELECT target FROM audit_events WHERE action = 'Authenticate'"
@@ -249,7 +249,7 @@ async def test_name_that_nobody_has_is_audited_as_its_tag_only(node: OneNode) ->
 
 
 async def test_retry_gets_the_answer_of_the_first_try(node: OneNode) -> None:
-    """(A7, Q1) On whichever node: the code is spent once and the agent knows it."""
+    """(A7, Q1) On any node: the code is spent once, and the agent learns it."""
     await node.add_user()
     code = (await node.issue()).codes[0].code
     request_id = str(uuid.uuid4())
@@ -272,7 +272,11 @@ async def test_request_id_with_other_content_is_refused(node: OneNode) -> None:
 
 
 async def test_node_that_is_behind_computes_again(node: OneNode) -> None:
-    """(T2) It knew no such user; nobody is charged, and the passcode is accepted."""
+    """
+    (T2) It did not know the user.
+
+    No one is charged, and the passcode is accepted.
+    """
     node.replicator.lags = True
     await node.add_user()
     before = node.kdf.evaluations()
@@ -282,7 +286,7 @@ async def test_node_that_is_behind_computes_again(node: OneNode) -> None:
 
 
 async def test_pin_that_was_set_elsewhere_is_known_at_once(node: OneNode) -> None:
-    """(T2) The old PIN is wrong and the new one right, on a node that is behind too."""
+    """(T2) The old PIN is wrong and the new one right, also on a lagging node."""
     await node.add_user()
     node.replicator.lags = True
     await node.tokens.set_pin(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is known of a token that is nobody's any more, or was deleted (A5, K1)."""
+"""What the state remembers of unassigned and deleted tokens (A5, K1)."""
 
 import pytest
 
@@ -60,10 +60,8 @@ def failures(node: OneNode) -> int:
         "deleted and enrolled anew",
     ],
 )
-async def test_code_of_a_token_that_was_taken_away_is_no_guess(
-    node: OneNode, way: str
-) -> None:
-    """(A4, A5, R3) Refused with its reason, and its owner is not locked out by it."""
+async def test_code_of_an_unassigned_token_is_no_guess(node: OneNode, way: str) -> None:
+    """(A4, A5, R3) It is refused with its reason and locks no one out."""
     await node.add_user()
     codes = [code.code for code in (await node.issue()).codes]
     if "unassigned" in way:
@@ -86,7 +84,7 @@ async def test_code_of_a_token_that_was_taken_away_is_no_guess(
 async def test_codes_of_deleted_tokens_are_remembered_up_to_a_bound(
     node: OneNode,
 ) -> None:
-    """(A5) The newest sets of a user; what is older is a guess, and nothing grows."""
+    """(A5) The newest sets of a user; a code of an older set is a guess."""
     await node.add_user()
     first = (await node.issue(count=1)).codes[0].code
     await delete(node)
@@ -104,7 +102,7 @@ async def test_codes_of_deleted_tokens_are_remembered_up_to_a_bound(
 
 
 async def test_codes_of_deleted_tokens_go_with_their_user(node: OneNode) -> None:
-    """(A5) There is nobody any more whose guesses they could be."""
+    """(A5) Without the user, no guess could be charged."""
     await node.add_user()
     await node.issue()
     await delete(node)
@@ -114,7 +112,7 @@ async def test_codes_of_deleted_tokens_go_with_their_user(node: OneNode) -> None
         assert rows == []
 
 
-async def test_code_is_its_user_s_own_business(node: OneNode) -> None:
+async def test_code_of_an_earlier_owner_is_a_guess(node: OneNode) -> None:
     """(A5) For the token's next user it is a guess like any other."""
     await node.add_user()
     code = (await node.issue()).codes[0].code
@@ -133,7 +131,7 @@ async def test_code_is_its_user_s_own_business(node: OneNode) -> None:
 async def test_code_of_a_token_that_came_back_is_judged_with_its_pin(
     node: OneNode,
 ) -> None:
-    """(A5) Void as before; the wrong PIN with it is a guess at the PIN."""
+    """(A5) The code stays void; a wrong PIN before it is a guess at the PIN."""
     await node.add_user()
     code = (await node.issue()).codes[0].code
     await unassign(node)
@@ -144,7 +142,7 @@ async def test_code_of_a_token_that_came_back_is_judged_with_its_pin(
     assert failures(node) == 1
 
 
-async def test_spent_tokencode_stays_spent_when_a_token_is_enrolled_anew(
+async def test_spent_tokencode_stays_spent_when_a_token_is_enrolled_again(
     node: OneNode,
 ) -> None:
     """(K1) Deleted and enrolled again within the window: never accepted again."""
@@ -175,10 +173,10 @@ async def enroll_hotp(node: OneNode, seed: bytes, counter: int = 0) -> None:
     )
 
 
-async def test_spent_counter_stays_spent_when_a_token_is_enrolled_anew(
+async def test_spent_counter_stays_spent_when_a_token_is_enrolled_again(
     node: OneNode,
 ) -> None:
-    """(K1) From the same file, whose counter is that of its first day."""
+    """(K1) From the same file, which holds the counter of the first day."""
     await node.users.create(
         node.admin("UserService/CreateUser"),
         username="alice",
@@ -188,7 +186,7 @@ async def test_spent_counter_stays_spent_when_a_token_is_enrolled_anew(
     await enroll_hotp(node, SEED)
     await give(node, "alice", pin="")
     assert await node.accepts(oathtool_hotp(SEED, 4, digits=6))
-    for _ in range(2):  # And again, though nothing was spent in between.
+    for _ in range(2):  # A second time, although nothing was spent in between.
         await delete(node)
         await enroll_hotp(node, SEED)
         await give(node, "alice", pin="")
@@ -196,8 +194,8 @@ async def test_spent_counter_stays_spent_when_a_token_is_enrolled_anew(
     assert await node.accepts(oathtool_hotp(SEED, 5, digits=6))
 
 
-async def test_counter_begins_anew_with_another_seed(node: OneNode) -> None:
-    """(K1) A token that was programmed again shows other tokencodes."""
+async def test_counter_starts_over_with_another_seed(node: OneNode) -> None:
+    """(K1) A reprogrammed token shows other tokencodes."""
     await node.users.create(
         node.admin("UserService/CreateUser"),
         username="alice",
@@ -213,7 +211,7 @@ async def test_counter_begins_anew_with_another_seed(node: OneNode) -> None:
 
 
 async def test_nothing_of_a_deleted_token_s_seed_is_kept(node: OneNode) -> None:
-    """(K1) The mark that tells whether it is the same seed opens nothing."""
+    """(K1) The mark that recognizes the same seed again reveals nothing of it."""
     await node.add_user()
     sealed = node.primary_db.execute("SELECT sealed_seed FROM tokens").fetchone()[0]
     await delete(node)
@@ -224,7 +222,7 @@ async def test_nothing_of_a_deleted_token_s_seed_is_kept(node: OneNode) -> None:
 async def test_nothing_is_asked_of_a_member_that_knows_of_no_memory(
     node: OneNode,
 ) -> None:
-    """An older member could not read the command, and would stop."""
+    """An older member could not read the command and would stop."""
     await node.add_user()
     for db in (node.primary_db, node.local_db):
         db.execute("UPDATE meta SET value = 1 WHERE name = 'feature_level'")

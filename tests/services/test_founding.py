@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A cluster begins once, with the administrator of whoever began it (P4)."""
+"""A cluster is initialized once, with the administrator that its founder named (P4)."""
 
 import contextlib
 from pathlib import Path
@@ -25,7 +25,7 @@ SEALING = Sealing(KeyRing.draw(SystemEntropy()))
 
 
 class Answers:
-    """A replicator that answers in turn, and notes what it is asked."""
+    """A replicator that gives prepared answers and records its calls."""
 
     node_id = "n1"
 
@@ -44,7 +44,7 @@ class Answers:
 
 @pytest_asyncio.fixture
 async def path(tmp_path: Path) -> Path:
-    """Prepare a beginning."""
+    """Prepare the founding of a cluster."""
     path = tmp_path / "bootstrap.json"
     with contextlib.closing(Kdf(TESTING, workers=1)) as kdf:
         await prepare_founding(
@@ -65,7 +65,7 @@ def founder(path: Path) -> Founder:
 
 
 @pytest.mark.asyncio
-async def test_file_goes_once_the_beginning_is_committed(path):
+async def test_file_is_deleted_once_the_founding_is_committed(path):
     replicator = Answers(Applied(index=1))
     await founder(path).run(replicator)
     (call,) = replicator.calls
@@ -76,7 +76,7 @@ async def test_file_goes_once_the_beginning_is_committed(path):
 
 
 @pytest.mark.asyncio
-async def test_beginning_is_proposed_until_it_is_decided(path, monkeypatch):
+async def test_founding_is_proposed_until_it_is_decided(path, monkeypatch):
     """
     With the same request id, since an unknown outcome may have been a success.
 
@@ -95,13 +95,13 @@ async def test_beginning_is_proposed_until_it_is_decided(path, monkeypatch):
 
 
 @pytest.mark.asyncio
-async def test_second_beginning_adds_nobody_and_goes(path, caplog):
+async def test_second_founding_changes_nothing_and_is_deleted(path, caplog):
     await founder(path).run(Answers(Rejected(Reason.ALREADY_INITIALIZED)))
     assert not path.exists()
     assert "was not added" in caplog.text
 
 
-def test_node_without_the_file_begins_nothing(tmp_path):
+def test_node_without_the_file_founds_nothing(tmp_path):
     assert Founder.load(tmp_path / "bootstrap.json", cluster_id="c") is None
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What other programs generate is accepted here: `stoken` and `oathtool` (K1)."""
+"""Codes that `stoken` and `oathtool` generate are accepted (K1)."""
 
 import re
 from pathlib import Path
@@ -60,10 +60,10 @@ def at_s(node: OneNode) -> int:
 
 @pytest.mark.parametrize("period_s", [30, 60])
 @pytest.mark.parametrize("digits", [6, 8])
-async def test_what_stoken_shows_is_accepted_once(
+async def test_tokencodes_of_stoken_are_accepted_once(
     node: OneNode, tmp_path: Path, digits: int, period_s: int
 ) -> None:
-    """(K1) A step to each side, never one further, never the same one again."""
+    """(K1) One step to each side, not two, and never the same one again."""
     file = sdtid_of(
         tmp_path, serial=SERIAL, seed=SECURID_SEED, digits=digits, period_s=period_s
     )
@@ -89,7 +89,7 @@ async def test_what_stoken_shows_is_accepted_once(
 async def test_drift_of_a_securid_token_is_learned(
     node: OneNode, tmp_path: Path
 ) -> None:
-    """(K1) A clock that is ever further ahead is followed, step by step."""
+    """(K1) A clock that gains time is followed, step by step."""
     file = sdtid_of(tmp_path, serial=SERIAL, seed=SECURID_SEED)
     await add_alice(
         node, algorithm=Algorithm.SECURID, seed=SECURID_SEED, digits=6, period_s=60
@@ -117,10 +117,8 @@ async def test_securid_token_is_resynchronized(node: OneNode, tmp_path: Path) ->
     assert await node.accepts(stoken(file, shown_at + 120))
 
 
-async def test_tokens_of_a_batch_show_what_stoken_shows(
-    node: OneNode, tmp_path: Path
-) -> None:
-    """(K4) A file with a password, as it is in tests/data; `stoken` reads it too."""
+async def test_imported_batch_agrees_with_stoken(node: OneNode, tmp_path: Path) -> None:
+    """(K4) The file with a password in tests/data, which `stoken` reads too."""
     content = (DATA / "hardware.sdtid").read_text()
     begun = await node.token_import.begin(
         node.admin("TokenService/ImportTokenFile"),
@@ -154,10 +152,10 @@ async def test_tokens_of_a_batch_show_what_stoken_shows(
 
 @pytest.mark.parametrize("hash_name", HashName)
 @pytest.mark.parametrize(("digits", "period_s"), [(6, 30), (8, 60)])
-async def test_what_oathtool_computes_by_time_is_accepted(
+async def test_totp_codes_of_oathtool_are_accepted(
     node: OneNode, hash_name: HashName, digits: int, period_s: int
 ) -> None:
-    """(K1) RFC 6238, by another implementation of it."""
+    """(K1) An independent implementation of RFC 6238."""
     await add_alice(
         node,
         algorithm=Algorithm.TOTP,
@@ -180,10 +178,8 @@ async def test_what_oathtool_computes_by_time_is_accepted(
 
 
 @pytest.mark.parametrize("digits", [6, 8])
-async def test_what_oathtool_computes_by_counter_is_accepted(
-    node: OneNode, digits: int
-) -> None:
-    """(K1) RFC 4226, by another implementation of it, with skipped counters."""
+async def test_hotp_codes_of_oathtool_are_accepted(node: OneNode, digits: int) -> None:
+    """(K1) An independent implementation of RFC 4226, with skipped counters."""
     await add_alice(
         node, algorithm=Algorithm.HOTP, seed=OATH_SEED, digits=digits, period_s=0
     )
@@ -191,5 +187,5 @@ async def test_what_oathtool_computes_by_counter_is_accepted(
         shown = oathtool_hotp(OATH_SEED, counter, digits=digits)
         assert await node.accepts(shown)
         assert not await node.accepts(shown)
-    # Eleven ahead is one too far.
+    # Eleven ahead is one too many.
     assert not await node.accepts(oathtool_hotp(OATH_SEED, 26, digits=digits))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Admitting a node: one commit uses the ticket up and records it, then it is let in."""
+"""Admitting a node: one commit spends the ticket and records the node."""
 
 import datetime as dt
 import uuid
@@ -38,7 +38,7 @@ N4 = NodeId("n4")
 
 @dataclass
 class Files:
-    """A member's files."""
+    """The files of a member."""
 
     signs: bool = True
 
@@ -71,7 +71,7 @@ def key() -> ec.EllipticCurvePrivateKey:
 def request_of(
     private: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey,
 ) -> bytes:
-    """Ask for a certificate with names that nobody has allowed."""
+    """Return a certificate request that asks for names the ticket does not allow."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "n1")])
     asked = x509.CertificateSigningRequestBuilder().subject_name(name)
     asked = asked.add_extension(
@@ -101,7 +101,7 @@ async def ticket(node: OneNode, node_id: str = "n4") -> JoinTicket:
 
 
 def joiner(made: JoinTicket, private: ec.EllipticCurvePrivateKey) -> Joiner:
-    """Return what a joiner says that does everything right."""
+    """Return the request of a joiner that does everything right."""
     return Joiner(
         ticket_certificate=door_of(made.secret, made.node_id).certificate,
         request_id=str(uuid.uuid4()),
@@ -112,7 +112,7 @@ def joiner(made: JoinTicket, private: ec.EllipticCurvePrivateKey) -> Joiner:
 
 
 async def refused(node: OneNode, asks: Joiner, files: Files | None = None) -> Reason:
-    """Return why a joiner is refused; nothing of it is recorded as a node."""
+    """Return why a joiner is refused; check that no node is recorded."""
     before = node.primary_db.execute("SELECT * FROM nodes").fetchall()
     with pytest.raises(Refused) as raised:
         await joining(node, files).admit(asks, timeout_s=5)
@@ -128,7 +128,7 @@ def events(node: OneNode) -> list[tuple[str, ...]]:
 
 
 async def test_a_joiner_gets_a_certificate_and_the_ring(node: OneNode) -> None:
-    """(P5) The certificate names the ticket's node, whatever was asked for."""
+    """(P5) The certificate names the ticket's node, whatever the request named."""
     made, private = await ticket(node), key()
     admission = await joining(node).admit(joiner(made, private), timeout_s=5)
 
@@ -157,7 +157,7 @@ async def test_a_joiner_gets_a_certificate_and_the_ring(node: OneNode) -> None:
 
 
 async def test_the_ring_is_for_one_key_of_one_cluster(node: OneNode) -> None:
-    """(P5) Whoever has the ticket, and even the answer, has not the ring."""
+    """(P5) The ticket and even the answer do not reveal the ring."""
     made, private = await ticket(node), key()
     admission = await joining(node).admit(joiner(made, private), timeout_s=5)
     assert b"the ring" not in admission.wrapped
@@ -173,7 +173,7 @@ async def test_the_ring_is_for_one_key_of_one_cluster(node: OneNode) -> None:
 
 
 async def test_a_ticket_is_good_once(node: OneNode) -> None:
-    """(P5) Once means: for one key. A lost answer is asked for again by that key."""
+    """(P5) For one key: only that key may fetch a lost answer again."""
     made, private = await ticket(node), key()
     first = joiner(made, private)
     await joining(node).admit(first, timeout_s=5)
@@ -183,16 +183,16 @@ async def test_a_ticket_is_good_once(node: OneNode) -> None:
     assert events(node)[-1][-1] == "ticket_used"
 
 
-async def test_two_at_once_with_one_ticket_are_one(node: OneNode) -> None:
-    """(P5) The thief is in the log a moment earlier; the owner learns it."""
+async def test_a_ticket_used_twice_at_once_admits_one_node(node: OneNode) -> None:
+    """(P5) The thief's commit comes first, and the owner learns of it."""
     made = await ticket(node)
     await joining(node).admit(joiner(made, key()), timeout_s=5)
-    node.replicator.lags = True  # This node has not heard of it.
+    node.replicator.lags = True  # This node has not applied it yet.
     assert await refused(node, joiner(made, key())) is Reason.TICKET_USED
 
 
 async def test_a_ticket_ends(node: OneNode) -> None:
-    """(P5) After 15 minutes by the log's time; it is known for an hour why."""
+    """(P5) After 15 minutes by the log's time. The reason is known for an hour."""
     made = await ticket(node)
     node.clock.pass_s(15 * 60)
     assert await refused(node, joiner(made, key())) is Reason.TICKET_ENDED
@@ -210,7 +210,7 @@ async def test_a_newer_ticket_replaces_an_older(node: OneNode) -> None:
 async def test_without_the_authoritys_key_the_joiner_brings_a_certificate(
     node: OneNode,
 ) -> None:
-    """What the cluster's authority has signed elsewhere is as good."""
+    """A certificate that the cluster's authority signed elsewhere is as good."""
     made, private = await ticket(node), key()
     asks, files = joiner(made, private), Files(signs=False)
     assert await refused(node, asks, files) is Reason.AUTHORITY_MISSING
@@ -222,7 +222,7 @@ async def test_without_the_authoritys_key_the_joiner_brings_a_certificate(
 
 
 async def test_a_certificate_must_be_fit_for_the_member(node: OneNode) -> None:
-    """Each is refused before anything is written, and the audit log says it (U1)."""
+    """Each unfit one is refused before anything is written, and audited (U1)."""
     made, private = await ticket(node), key()
     public = private.public_key()
     asks = replace(joiner(made, private), certificate_request=b"")
@@ -245,8 +245,8 @@ async def test_a_certificate_must_be_fit_for_the_member(node: OneNode) -> None:
     assert events(node)[-1] == (*noted, "joiner_certificate")
 
 
-async def test_nobody_joins_as_a_member_of_the_beginning(node: OneNode) -> None:
-    """Not even if the ticket was made when it was none: ids do not come back."""
+async def test_no_node_joins_under_the_id_of_a_founder(node: OneNode) -> None:
+    """Not even with a ticket made after its removal: ids are not used again."""
     made = await ticket(node)
     asks = joiner(made, key())
     assert await refused(node, replace(asks, address="n1:7301")) is Reason.MEMBER_EXISTS
@@ -276,8 +276,8 @@ async def test_bad_fields_are_named(node: OneNode) -> None:
     assert await refused(node, asks, Files(signs=False)) is Reason.AUTHORITY_MISSING
 
 
-async def test_an_address_is_one_however_it_is_spelled(node: OneNode) -> None:
-    """Whoever asks again, with capitals say, is who was admitted."""
+async def test_spelling_of_an_address_does_not_matter(node: OneNode) -> None:
+    """A retry in capital letters is the same node."""
     made, private = await ticket(node), key()
     asks = joiner(made, private)
     first = await joining(node).admit(
@@ -293,8 +293,8 @@ async def test_an_address_is_one_however_it_is_spelled(node: OneNode) -> None:
     assert row == ("n4.example:7301",)
 
 
-async def test_without_a_quorum_nobody_is_admitted(node: OneNode) -> None:
-    """(A7) And the ticket is as good as before."""
+async def test_without_a_quorum_no_node_is_admitted(node: OneNode) -> None:
+    """(A7) The ticket stays valid."""
     made, private = await ticket(node), key()
     node.replicator.down = NoQuorumError("alone")
     with pytest.raises(NoQuorumError):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Slow hashing: bounded, counted, apart by purpose and lane (T3, I12)."""
+"""Slow hashing: bounded, counted, separated by purpose and lane (T3, I12)."""
 
 import asyncio
 import errno
@@ -54,7 +54,7 @@ async def test_hash_depends_on_secret_salt_and_text(kdf: Kdf) -> None:
 
 
 @pytest.mark.asyncio
-async def test_what_does_not_fit_is_shed_before_it_is_computed(kdf: Kdf) -> None:
+async def test_excess_work_is_shed_before_it_is_computed(kdf: Kdf) -> None:
     with pytest.raises(HashingOverloadedError) as raised:
         await derive(kdf, PIN, PIN, PIN, PIN, PIN)
     assert 0.5 <= raised.value.retry_after_s < 1.5
@@ -66,7 +66,7 @@ async def test_what_does_not_fit_is_shed_before_it_is_computed(kdf: Kdf) -> None
 async def test_full_lane_for_issuing_leaves_authentication_alone(
     kdf: Kdf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """(I12) While codes are hashed, and one request too many is shed, PINs pass."""
+    """(I12) With the issuing lane full and shedding, PINs are still hashed."""
     release = threading.Event()
     hashed = kdf_module.hashed
 
@@ -91,7 +91,7 @@ async def test_full_lane_for_issuing_leaves_authentication_alone(
 
 
 @pytest.mark.asyncio
-async def test_time_is_up_while_hashing(
+async def test_deadline_during_hashing_is_an_error(
     kdf: Kdf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing was proposed yet: the caller may try again."""
@@ -115,7 +115,7 @@ def test_input_does_not_show_its_text() -> None:
 async def test_hashes_yield_to_the_rest_and_issuing_to_passcodes(
     kdf: Kdf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """(I12) A busy pool must not keep heartbeats and answers from a core."""
+    """(I12) A busy pool must not take a core from heartbeats and answers."""
     priorities: dict[Secret, int] = {}
 
     def noting(_: kdf_module.KdfProfile, each: KdfInput) -> bytes:
@@ -136,17 +136,17 @@ async def test_hashes_yield_to_the_rest_and_issuing_to_passcodes(
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("refusal", [errno.EPERM, errno.ENOSYS])
-async def test_where_priorities_may_not_be_lowered_hashes_are_computed_all_the_same(
+async def test_hashes_are_computed_where_priorities_cannot_be_lowered(
     kdf: Kdf,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     refusal: int,
 ) -> None:
-    """A sandbox refuses system calls in either way; it is said once, not by thread."""
+    """A sandbox may refuse the call in two ways. One warning, not one per thread."""
     both = threading.Barrier(2)
 
     def refusing(*_: int) -> None:
-        if "issuing" not in threading.current_thread().name:  # Has but one worker.
+        if "issuing" not in threading.current_thread().name:  # It has only one worker.
             both.wait(10)
         raise OSError(refusal, os.strerror(refusal))
 
@@ -160,10 +160,10 @@ async def test_where_priorities_may_not_be_lowered_hashes_are_computed_all_the_s
 
 
 @pytest.mark.asyncio
-async def test_who_will_be_shed_is_shed_before_anything_is_read(
+async def test_excess_attempts_are_shed_before_anything_is_read(
     kdf: Kdf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A crowd costs little: room is asked for at the begin of an attempt."""
+    """Shedding is cheap: an attempt asks for room first."""
     release = threading.Event()
     monkeypatch.setattr(kdf_module, "hashed", lambda *_: b"" * release.wait(10))
     kdf.check_room(Lane.AUTHENTICATING)
@@ -179,8 +179,8 @@ async def test_who_will_be_shed_is_shed_before_anything_is_read(
 
 
 @pytest.mark.asyncio
-async def test_whether_they_go_together_or_alone_each_gets_its_own_hash() -> None:
-    """What comes while all workers are busy is handed to one of them as one job."""
+async def test_hashes_are_the_same_alone_and_in_a_batch() -> None:
+    """While all workers are busy, waiting inputs go to one worker as one job."""
     kdf = Kdf(TESTING, workers=1)
     inputs = [KdfInput(secret=Secret.PIN, salt=SALT, text=f"{i}") for i in range(8)]
     alone = [(await derive(kdf, each))[0] for each in inputs]
@@ -192,7 +192,7 @@ async def test_whether_they_go_together_or_alone_each_gets_its_own_hash() -> Non
 
 
 @pytest.mark.asyncio
-async def test_who_is_shed_together_is_not_told_to_come_together() -> None:
+async def test_callers_shed_together_get_different_retry_hints() -> None:
     kdf = Kdf(TESTING, workers=1, waiting_max=0)
     told = []
     for _ in range(50):

@@ -45,7 +45,7 @@ def test_ring_that_others_can_touch_is_refused(
 
 
 @pytest.mark.parametrize(("mode", "accepted"), [(0o440, True), (0o444, False)])
-def test_ring_that_root_gives_to_the_group_of_the_node_is_accepted(
+def test_ring_of_root_and_the_node_s_group_is_accepted(
     ring: KeyRing,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -53,7 +53,7 @@ def test_ring_that_root_gives_to_the_group_of_the_node_is_accepted(
     *,
     accepted: bool,
 ) -> None:
-    """As systemd's credentials and Kubernetes' secrets are; and nobody else's."""
+    """Like systemd credentials and Kubernetes secrets. No other group is accepted."""
     path = tmp_path / "keys.json"
     ring.save(path)
     path.chmod(mode)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Changes of the cluster: ordered by who may, recorded, and done by replication."""
+"""Membership changes: permitted, recorded, and carried out by replication."""
 
 from dataclasses import replace
 
@@ -45,7 +45,7 @@ async def test_a_transfer_is_recorded_and_done(node: OneNode) -> None:
     assert node.replicator.transfers == ["n2", None]
 
 
-async def test_a_transfer_that_cannot_be_says_why(node: OneNode) -> None:
+async def test_an_impossible_transfer_names_the_reason(node: OneNode) -> None:
     with pytest.raises(Refused) as refused:
         await node.cluster_changes.transfer_primary(node.admin(TRANSFER), target="n9")
     assert refused.value.rejected.reason is Reason.MEMBER_UNKNOWN
@@ -62,7 +62,7 @@ REQUEST = "0b0a1ad5-9b1f-4c6d-9a0e-6f0f7f3f1c11"
 
 
 async def test_a_ticket_is_for_one_node_and_a_quarter_of_an_hour(node: OneNode) -> None:
-    """(P5) 128 bits, of which the log and the state hold a verifier only."""
+    """(P5) It has 128 bits; the log and the state hold only a verifier."""
     changes = node.cluster_changes
     ticket = await changes.create_join_ticket(node.admin(TICKET), node_id="n4")
     assert len(ticket.secret) == 16
@@ -85,7 +85,7 @@ async def test_a_ticket_is_for_one_node_and_a_quarter_of_an_hour(node: OneNode) 
 
 @pytest.mark.parametrize("length", [57, 58, 63])
 async def test_a_ticket_is_for_a_node_of_any_name(node: OneNode, length: int) -> None:
-    """(P5) An id has up to 63 characters, and a certificate's common name up to 64."""
+    """(P5) A node id has up to 63 characters, a certificate's common name up to 64."""
     wanted = NodeId("n" * length)
     ticket = await node.cluster_changes.create_join_ticket(
         node.admin(TICKET), node_id=wanted
@@ -101,7 +101,7 @@ async def test_a_ticket_is_for_a_node_of_any_name(node: OneNode, length: int) ->
 async def test_a_retry_gets_the_same_ticket_and_a_new_request_another(
     node: OneNode,
 ) -> None:
-    """(Q1) A lost answer costs nothing; two tickets of a node are never good at once."""
+    """(Q1) A lost answer costs nothing. A node never has two valid tickets."""
     changes = node.cluster_changes
     first = await changes.create_join_ticket(node.admin(TICKET, REQUEST), node_id="n4")
     again = await changes.create_join_ticket(node.admin(TICKET, REQUEST), node_id="n4")
@@ -112,7 +112,7 @@ async def test_a_retry_gets_the_same_ticket_and_a_new_request_another(
     assert known == 1
 
 
-async def test_a_ticket_survives_being_carried(node: OneNode) -> None:
+async def test_a_ticket_survives_its_text_form(node: OneNode) -> None:
     changes = node.cluster_changes
     ticket = await changes.create_join_ticket(node.admin(TICKET), node_id="n4")
     text = to_text(ticket)
@@ -128,7 +128,7 @@ async def test_a_ticket_survives_being_carried(node: OneNode) -> None:
 
 
 async def test_no_ticket_for_a_member(node: OneNode) -> None:
-    """Neither for one of the beginning nor for one that came later."""
+    """Neither for a founder nor for a later member."""
     changes = node.cluster_changes
     add = node.admin("ClusterService/AddMember")
     await changes.add_member(add, node_id="n4", address="n4:7301")
@@ -155,10 +155,10 @@ async def test_an_address_must_be_one_that_others_reach(
         )
 
 
-async def test_who_asks_again_to_add_a_member_gets_the_first_answer(
+async def test_a_retry_of_adding_a_member_gets_the_first_answer(
     node: OneNode,
 ) -> None:
-    """(Q1) Though it is one by now, and in whichever spelling; another request is not."""
+    """(Q1) In any spelling, although it is a member by now. Another request fails."""
     changes, add = node.cluster_changes, "ClusterService/AddMember"
     first = await changes.add_member(
         node.admin(add, REQUEST), node_id="n4", address="N4.Example:07301"
@@ -176,7 +176,7 @@ async def test_who_asks_again_to_add_a_member_gets_the_first_answer(
 
 
 async def test_a_removal_is_recorded_and_done(node: OneNode) -> None:
-    """(U1) And its id does not come back."""
+    """(U1) And its id is not used again."""
     changes = node.cluster_changes
     await changes.remove_member(node.admin(REMOVE), node_id="n3")
     assert last_event(node) == ("RemoveMember", "n3", "applied")
@@ -191,8 +191,8 @@ async def test_a_removal_is_recorded_and_done(node: OneNode) -> None:
     assert refused.value.rejected.reason is Reason.MEMBER_REMOVED
 
 
-async def test_who_is_about_to_come_is_listed_and_can_be_removed(node: OneNode) -> None:
-    """What the engine has not done yet, nobody has to undo there."""
+async def test_an_admitted_node_is_listed_and_can_be_removed(node: OneNode) -> None:
+    """The engine need not undo what it has not done yet."""
     changes, listing = node.cluster_changes, node.admin("ClusterService/ListMembers")
     await changes.add_member(
         node.admin("ClusterService/AddMember"), node_id="n4", address="n4:7301"
@@ -212,7 +212,7 @@ async def test_who_is_about_to_come_is_listed_and_can_be_removed(node: OneNode) 
 async def test_without_a_quorum_the_members_are_those_that_the_node_knows(
     node: OneNode,
 ) -> None:
-    """A node that was removed, and has not heard of it, knows it no better."""
+    """A node that was removed without applying the removal does not know either."""
     listing = node.admin("ClusterService/ListMembers")
     node.replicator.down = NoQuorumError("alone")
     with pytest.raises(NoQuorumError):
@@ -223,7 +223,7 @@ async def test_without_a_quorum_the_members_are_those_that_the_node_knows(
 async def test_a_new_primary_is_given_time_to_hear_of_the_others(
     node: OneNode,
 ) -> None:
-    """The one that leaves has just handed over; after that it is said why not."""
+    """The old primary has just handed over. After the wait, the refusal says why."""
     node.replicator.not_ready = 2
     await node.cluster_changes.remove_member(node.admin(REMOVE), node_id="n3")
     assert node.replicator.changes == [("remove_member", "n3")]
@@ -241,7 +241,7 @@ async def test_the_only_member_stays(node: OneNode) -> None:
 
 
 async def test_watching_ends_before_the_deadline(node: OneNode) -> None:
-    """Then the caller calls anew, and its session is looked at anew (P2)."""
+    """The caller then calls again, and its session is checked again (P2)."""
     context = replace(node.admin("ClusterService/WatchStatus"), deadline_s=2.5)
     seen = [each async for each in node.cluster.watch(context, every_ms=60_000)]
     assert [status.node_id for status in seen] == ["n1"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The primary has the engine follow what the state says of members."""
+"""The primary brings the engine's membership in line with the replicated state."""
 
 import logging
 
@@ -19,7 +19,7 @@ N4 = Member(node_id=NodeId("n4"), address="n4:7301")
 
 
 class Engine(TwoReplicas):
-    """Does what it is told at once, or refuses."""
+    """An engine that obeys at once, or refuses."""
 
     learners: dict[NodeId, MemberRole]
     refuses = ""
@@ -58,7 +58,7 @@ async def add(node: OneNode) -> None:
     )
 
 
-async def test_who_was_admitted_is_added_and_then_votes(
+async def test_an_admitted_node_is_added_and_then_votes(
     node: OneNode, growing: Growing
 ) -> None:
     await growing.step()
@@ -70,7 +70,7 @@ async def test_who_was_admitted_is_added_and_then_votes(
     assert len(node.replicator.changes) == 2
 
 
-async def test_what_cannot_be_now_is_tried_again_and_said_once(
+async def test_a_refused_change_is_retried_and_logged_once(
     node: OneNode, growing: Growing, caplog: pytest.LogCaptureFixture
 ) -> None:
     await add(node)
@@ -85,10 +85,10 @@ async def test_what_cannot_be_now_is_tried_again_and_said_once(
     assert node.replicator.changes[-1] == ("promote", "n4")
 
 
-async def test_who_was_removed_is_not_added_again(
+async def test_a_removed_node_is_not_added_again(
     node: OneNode, growing: Growing
 ) -> None:
-    """Nor is a learner that nobody recorded forgotten: it votes when it can."""
+    """A learner without a record is not forgotten: it votes when it can."""
     await add(node)
     await node.cluster_changes.remove_member(
         node.admin("ClusterService/RemoveMember"), node_id="n4"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An agent goes on with a passcode that was right so far (K1-K3, T)."""
+"""An agent continues after a passcode that was right so far (K1-K3, T)."""
 
 import uuid
 
@@ -20,14 +20,14 @@ NEW_PIN = "2718"
 
 
 async def without_pin(node: OneNode, *, digits: int = 6) -> Answer:
-    """Let the help desk clear a PIN, and the user come with the tokencode alone."""
+    """Clear the PIN, and return the answer to the tokencode alone."""
     await node.add_user(digits=digits)
     await node.tokens.clear_pin(node.admin("TokenService/ClearPin"), serial=SERIAL)
     return await node.authenticate(node.tokencode(digits=digits))
 
 
 async def after_three_wrong(node: OneNode) -> Answer:
-    """Let somebody guess, and then the user come with a right passcode."""
+    """Return the answer to a right passcode after three wrong ones."""
     await node.add_user()
     for _ in range(3):
         assert not await node.accepts("1" * 10)
@@ -36,7 +36,7 @@ async def after_three_wrong(node: OneNode) -> Answer:
 
 
 async def test_a_user_without_a_pin_chooses_one(node: OneNode) -> None:
-    """(K2) And it is the PIN from then on; the first tokencode is spent (K3)."""
+    """(K2) It is the PIN from then on; the first tokencode is spent (K3)."""
     asked = await without_pin(node)
     assert asked.decision is Decision.NEW_PIN_REQUIRED
     answer = await node.answer_challenge(
@@ -64,7 +64,7 @@ async def test_codes_of_a_cleared_pin_open_nothing(node: OneNode) -> None:
 async def test_after_three_wrong_ones_the_next_tokencode_is_needed(
     node: OneNode,
 ) -> None:
-    """(K1) Then one is enough again (L6)."""
+    """(K1) After that, one tokencode is enough again (L6)."""
     asked = await after_three_wrong(node)
     assert asked.decision is Decision.NEXT_TOKENCODE_REQUIRED
     answer = await node.answer_challenge(asked.challenge, node.tokencode(step=1))
@@ -76,7 +76,7 @@ async def test_after_three_wrong_ones_the_next_tokencode_is_needed(
 async def test_a_clock_that_is_far_off_is_learned_by_two_tokencodes(
     node: OneNode,
 ) -> None:
-    """(K1) Refused and charged three times, then two in a row prove it."""
+    """(K1) Refused and charged three times; then two tokencodes in a row prove it."""
     await node.add_user()
     for _ in range(3):
         assert not await node.accepts(PIN + node.tokencode(step=40))
@@ -94,8 +94,8 @@ async def test_a_clock_that_is_far_off_is_learned_by_two_tokencodes(
     assert await node.accepts(PIN + node.tokencode(step=40))
 
 
-async def test_beyond_the_wide_window_nothing_is_right(node: OneNode) -> None:
-    """(K1) Policy says how wide it is."""
+async def test_beyond_the_wide_window_no_tokencode_is_accepted(node: OneNode) -> None:
+    """(K1) Policy sets the width of the window."""
     asked = await after_three_wrong(node)
     assert asked.challenge
     node.clock.pass_s(3600)
@@ -105,7 +105,7 @@ async def test_beyond_the_wide_window_nothing_is_right(node: OneNode) -> None:
 
 @pytest.mark.parametrize("late", [True, False])
 async def test_a_challenge_lives_two_minutes(node: OneNode, late: bool) -> None:
-    """(K3) Not judged and not charged after that."""
+    """(K3) After that it is neither judged nor charged."""
     asked = await without_pin(node)
     node.clock.pass_s(120 if late else 119)
     answer = await node.answer_challenge(
@@ -117,7 +117,7 @@ async def test_a_challenge_lives_two_minutes(node: OneNode, late: bool) -> None:
     assert user.value.token_failures == 0
 
 
-async def test_only_the_agent_that_got_it_may_answer(node: OneNode) -> None:
+async def test_only_the_agent_that_got_the_challenge_may_answer(node: OneNode) -> None:
     """(K3)."""
     await node.register_agent(SSH)
     asked = await without_pin(node)
@@ -132,10 +132,10 @@ async def test_only_the_agent_that_got_it_may_answer(node: OneNode) -> None:
     assert own.decision is Decision.ACCEPTED
 
 
-async def test_it_is_answered_once_and_a_retry_gets_the_same_answer(
+async def test_a_challenge_is_answered_once_and_a_retry_gets_the_same_answer(
     node: OneNode,
 ) -> None:
-    """(K3, Q1) Under the same request id; under another the tokencode does not matter."""
+    """(K3, Q1) With the same request id. With another, the tokencode is not judged."""
     asked = await after_three_wrong(node)
     request_id = str(uuid.uuid4())
     tokencode = node.tokencode(step=1)
@@ -157,7 +157,7 @@ async def test_it_is_answered_once_and_a_retry_gets_the_same_answer(
 async def test_a_retry_of_the_first_step_gets_the_same_challenge(
     node: OneNode,
 ) -> None:
-    """(Q1, K3) To the byte, on whichever node: the agent may have lost the answer."""
+    """(Q1, K3) To the byte, on any node: the agent may have lost the answer."""
     await node.add_user(pin="")
     await node.enroll("2")
     await node.tokens.assign(
@@ -172,7 +172,7 @@ async def test_a_retry_of_the_first_step_gets_the_same_challenge(
 
 
 async def test_another_users_challenge_is_of_no_use(node: OneNode) -> None:
-    """(K3) The challenge says whose it is; nobody else's tokencode or PIN comes in."""
+    """(K3) The challenge names its user; no other user's tokencode or PIN fits."""
     asked = await without_pin(node)
     seed = b"a seed of somebody e"
     await node.add_user("bob", serial="2", pin="", seed=seed)
@@ -188,8 +188,8 @@ async def test_another_users_challenge_is_of_no_use(node: OneNode) -> None:
     assert [user.token_failures for user in failures] == [1, 0]
 
 
-async def test_what_changes_meanwhile_ends_the_challenge(node: OneNode) -> None:
-    """(K3, T2) Changed on another node, unknown here yet: computed anew, and refused."""
+async def test_a_change_in_between_ends_the_challenge(node: OneNode) -> None:
+    """(K3, T2) A change on another node, unknown here: computed again, and refused."""
     asked = await without_pin(node)
     await node.tokens.set_pin(
         node.admin("TokenService/SetPin"), serial=SERIAL, pin="5555"
@@ -216,17 +216,17 @@ async def test_a_node_that_is_behind_computes_again(node: OneNode) -> None:
 
 
 @pytest.mark.parametrize("sealed", [b"x", b"\x01" + bytes(60), bytes(4096)])
-async def test_what_is_no_challenge_is_refused_without_a_reason(
+async def test_an_invalid_challenge_is_refused_without_a_reason(
     node: OneNode, sealed: bytes
 ) -> None:
-    """(A6, U1) Made up, or of another cluster; the audit log has it."""
+    """(A6, U1) Forged, or of another cluster. The audit log has the reason."""
     answer = await node.answer_challenge(sealed, "123456")
     assert (answer.decision, answer.challenge) == (Decision.REFUSED, b"")
     assert node.reasons() == [Reason.CHALLENGE_NOT_VALID]
 
 
 async def test_every_next_step_costs_the_same(node: OneNode) -> None:
-    """(A6, T4) Two hashes and one commit, as a passcode: right, wrong, locked, made up."""
+    """(A6, T4) Two hashes and one commit: right, wrong, locked or forged."""
     asked = await after_three_wrong(node)
     costs = []
 
@@ -255,8 +255,8 @@ async def test_every_next_step_costs_the_same(node: OneNode) -> None:
 
 
 @pytest.mark.parametrize("pin", ["123", "123456789", "12a4", "abcd"])
-async def test_a_new_pin_is_as_policy_wants_it(node: OneNode, pin: str) -> None:
-    """(K2) Otherwise it is named, nothing is judged, and another may be given."""
+async def test_a_new_pin_must_satisfy_the_policy(node: OneNode, pin: str) -> None:
+    """(K2) Otherwise the field is named, nothing is judged, and the user may retry."""
     asked = await without_pin(node)
     tokencode = node.tokencode(step=1)
     with pytest.raises(InvalidFieldError) as raised:
@@ -267,10 +267,10 @@ async def test_a_new_pin_is_as_policy_wants_it(node: OneNode, pin: str) -> None:
     assert answer.decision is Decision.ACCEPTED
 
 
-async def test_the_policy_of_the_commit_is_what_a_new_pin_is_held_to(
+async def test_a_new_pin_must_satisfy_the_policy_at_commit(
     node: OneNode,
 ) -> None:
-    """(K2, T2) Made stricter on another node: told by that one's policy."""
+    """(K2, T2) Another node made it stricter: the refusal follows that policy."""
     asked = await without_pin(node)
     node.replicator.lags = True
     policy = await node.policies.get(node.admin("PolicyService/GetPolicy"))
@@ -286,8 +286,8 @@ async def test_the_policy_of_the_commit_is_what_a_new_pin_is_held_to(
         )
 
 
-async def test_what_was_not_asked_for_is_not_taken(node: OneNode) -> None:
-    """(K2) And what was asked for is needed."""
+async def test_fields_must_match_the_challenge(node: OneNode) -> None:
+    """(K2) A field that is not requested is refused; a requested one is required."""
     asked = await without_pin(node)
     with pytest.raises(InvalidFieldError, match="is needed"):
         await node.answer_challenge(asked.challenge, node.tokencode(step=1))
@@ -307,7 +307,7 @@ async def test_what_was_not_asked_for_is_not_taken(node: OneNode) -> None:
 
 
 @pytest.mark.parametrize("tokencode", ["", "12345", "1234567", "x" * 6, "4711123456"])
-async def test_what_is_no_tokencode_is_told_and_answers_nothing(
+async def test_a_malformed_tokencode_leaves_the_challenge_open(
     node: OneNode, tokencode: str
 ) -> None:
     before = node.kdf.evaluations()
@@ -317,7 +317,7 @@ async def test_what_is_no_tokencode_is_told_and_answers_nothing(
     assert node.kdf.evaluations() == before
 
 
-async def test_an_administrator_is_no_agent(node: OneNode) -> None:
+async def test_an_administrator_may_not_answer_a_challenge(node: OneNode) -> None:
     with pytest.raises(NotPermittedError):
         await node.authentication.continue_authentication(
             node.admin("AuthenticationService/ContinueAuthentication"),
@@ -328,7 +328,7 @@ async def test_an_administrator_is_no_agent(node: OneNode) -> None:
 
 
 async def test_secrets_of_the_next_step_stay_out_of_the_log(node: OneNode) -> None:
-    """(T3) The new PIN and the tokencodes: neither in entries nor in the state."""
+    """(T3) The new PIN and the tokencodes are in neither the entries nor the state."""
     pin = "90817263"
     asked = await without_pin(node, digits=8)
     tokencode = node.tokencode(step=1, digits=8)

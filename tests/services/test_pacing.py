@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Work that nobody waits for takes a quarter of the time at most (I12)."""
+"""Background work takes at most a quarter of the time (I12)."""
 
 import asyncio
 
 import pytest
 
 from sparecode_node.services.load.pacing import REST, REST_S_MAX, Pace
-from tests.services.pauses import Rests
+from tests.services.pauses import Pauses
 from tests.services.two_replicas import FakeClock
 
 pytestmark = pytest.mark.asyncio
@@ -18,27 +18,27 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def rests(clock: FakeClock) -> Rests:
-    return Rests(clock)
+def pauses(clock: FakeClock) -> Pauses:
+    return Pauses(clock)
 
 
 @pytest.fixture
-def pace(clock: FakeClock, rests: Rests) -> Pace:
-    return Pace(clock, sleep=rests.sleep)
+def pace(clock: FakeClock, pauses: Pauses) -> Pace:
+    return Pace(clock, sleep=pauses.sleep)
 
 
 async def test_a_rest_is_measured_by_the_turn_before_it(
-    pace: Pace, clock: FakeClock, rests: Rests
+    pace: Pace, clock: FakeClock, pauses: Pauses
 ) -> None:
-    """A busy cluster takes longer for each, and gets longer rests."""
+    """In a busy cluster each turn takes longer, and so does the pause after it."""
     for took_s in (0.010, 0.040, 0.020):
         async with pace.turn():
             clock.pass_s(took_s)
-    assert rests.taken_s == [REST * 0.010, REST * 0.040]
+    assert pauses.taken_s == [REST * 0.010, REST * 0.040]
 
 
-async def test_what_gives_way_by_itself_does_not_count(
-    pace: Pace, clock: FakeClock, rests: Rests
+async def test_time_that_yields_to_others_does_not_count(
+    pace: Pace, clock: FakeClock, pauses: Pauses
 ) -> None:
     async with pace.turn() as turn:
         clock.pass_s(0.010)
@@ -47,11 +47,11 @@ async def test_what_gives_way_by_itself_does_not_count(
         clock.pass_s(0.020)
     async with pace.turn():
         pass
-    assert rests.taken_s == [round(REST * 0.030, 3)]
+    assert pauses.taken_s == [round(REST * 0.030, 3)]
 
 
 async def test_a_turn_that_fails_is_followed_by_a_rest_too(
-    pace: Pace, clock: FakeClock, rests: Rests
+    pace: Pace, clock: FakeClock, pauses: Pauses
 ) -> None:
     async def work() -> None:
         async with pace.turn() as turn:
@@ -63,32 +63,32 @@ async def test_a_turn_that_fails_is_followed_by_a_rest_too(
         await work()
     async with pace.turn():
         pass
-    assert rests.taken_s == [REST * 0.010]
+    assert pauses.taken_s == [REST * 0.010]
 
 
 async def test_no_rest_is_longer_than_callers_wait(
-    pace: Pace, clock: FakeClock, rests: Rests
+    pace: Pace, clock: FakeClock, pauses: Pauses
 ) -> None:
     async with pace.turn():
         clock.pass_s(9)
     async with pace.turn():
         pass
-    assert rests.taken_s == [REST_S_MAX]
+    assert pauses.taken_s == [REST_S_MAX]
 
 
-async def test_who_comes_after_a_while_need_not_wait(
-    pace: Pace, clock: FakeClock, rests: Rests
+async def test_a_late_caller_need_not_wait(
+    pace: Pace, clock: FakeClock, pauses: Pauses
 ) -> None:
     async with pace.turn():
         clock.pass_s(0.010)
     clock.pass_s(1)
     async with pace.turn():
         pass
-    assert rests.taken_s == []
+    assert pauses.taken_s == []
 
 
 async def test_turns_are_one_at_a_time(pace: Pace, clock: FakeClock) -> None:
-    """However many work at once, it is a quarter for all of them together."""
+    """For any number of callers, a quarter of the time for all of them together."""
     having = 0
     most = 0
 
@@ -106,8 +106,10 @@ async def test_turns_are_one_at_a_time(pace: Pace, clock: FakeClock) -> None:
     assert most == 1
 
 
-async def test_who_gives_up_leaves_the_turn_to_the_next(clock: FakeClock) -> None:
-    """While resting as while waiting; and what was before costs no second rest."""
+async def test_a_caller_that_gives_up_leaves_its_turn_to_the_next(
+    clock: FakeClock,
+) -> None:
+    """While it pauses or waits; the earlier turn costs no second pause."""
     resting = asyncio.Event()
     had = 0
 
@@ -135,10 +137,10 @@ async def test_who_gives_up_leaves_the_turn_to_the_next(clock: FakeClock) -> Non
     assert had == 2
 
 
-async def test_turns_come_in_the_order_in_which_they_were_asked_for(
+async def test_turns_come_in_the_order_of_the_requests(
     pace: Pace, clock: FakeClock
 ) -> None:
-    """So that no bulk issue waits while another has one turn after the other."""
+    """No bulk issue waits while another takes one turn after the other."""
     order: list[str] = []
 
     async def work(name: str) -> None:

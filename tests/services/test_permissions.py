@@ -108,11 +108,11 @@ MATRIX = {
     "UserService/UnlockUser": "SH",
     "UserService/UpdateUser": "S",
 }
-"""Who may call what. A new method must be entered here by hand."""
+"""The roles that may call each method. Enter a new method here by hand."""
 
 
 async def test_every_method_is_in_the_matrix() -> None:
-    """(P1) What nobody has thought about is permitted to nobody."""
+    """(P1) A method that is not listed is permitted to no role."""
     assert set(public()) - WITHOUT_SESSION == set(MATRIX)
     assert set(NEEDS) == set(MATRIX)
 
@@ -128,7 +128,7 @@ async def permitted(node: OneNode, method: str) -> bool:
 
 
 def make(node: OneNode, role: Role, *, temporary: bool = False) -> None:
-    """Give the administrator another role, or a password that others chose."""
+    """Give the administrator another role, or a temporary password."""
     for db in (node.primary_db, node.local_db):
         db.execute(
             "UPDATE administrators SET role = ?, temporary = ?", (role, temporary)
@@ -136,7 +136,9 @@ def make(node: OneNode, role: Role, *, temporary: bool = False) -> None:
 
 
 @pytest.mark.parametrize("letter", ROLES)
-async def test_a_role_may_call_what_its_column_says(node: OneNode, letter: str) -> None:
+async def test_a_role_may_call_the_methods_of_its_column(
+    node: OneNode, letter: str
+) -> None:
     """(P1) Method by method."""
     make(node, ROLES[letter])
     allowed = {method for method in MATRIX if await permitted(node, method)}
@@ -146,18 +148,18 @@ async def test_a_role_may_call_what_its_column_says(node: OneNode, letter: str) 
 
 @pytest.mark.parametrize("caller", [Anonymous(), SessionCaller(bearer="x" * 43)])
 @pytest.mark.parametrize("method", MATRIX)
-async def test_nobody_without_a_session_calls_anything(
+async def test_no_method_works_without_a_session(
     node: OneNode, caller: Anonymous | SessionCaller, method: str
 ) -> None:
-    """(P1) For no role: every method."""
+    """(P1) Every method, for a caller without a role."""
     context = replace(node.admin(method, str(uuid.uuid4())), caller=caller)
     proposer = node.sessions._proposer
     with pytest.raises(NotSignedInError):
         await proposer.session(context, proposer.deadline(context))
 
 
-async def test_a_temporary_password_is_for_changing_it(node: OneNode) -> None:
-    """(P4) Whatever the role may do otherwise."""
+async def test_a_temporary_password_only_allows_changing_it(node: OneNode) -> None:
+    """(P4) Whatever else the role permits."""
     make(node, Role.SUPER_ADMIN, temporary=True)
     for method in set(MATRIX) - WITH_TEMPORARY_PASSWORD:
         with pytest.raises(Refused) as raised:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PINs with letters, and codes without any: a passcode is read both ways (T4, L)."""
+"""PINs with letters and codes without: a passcode is read both ways (T4, L)."""
 
 from dataclasses import replace
 from typing import Any
@@ -37,7 +37,7 @@ def failures(node: OneNode) -> dict[str, int]:
 
 
 async def test_pin_with_letters_stands_before_either_code(node: OneNode) -> None:
-    """(A1, K2) In whatever case it is typed; policy does not let it be until asked."""
+    """(A1, K2) In any letter case. By default, policy does not allow letters."""
     await node.add_user()
     with pytest.raises(InvalidFieldError, match="4 to 8 digits"):
         await set_pin(node, LETTERED)
@@ -54,7 +54,7 @@ async def test_pin_with_letters_stands_before_either_code(node: OneNode) -> None
 async def test_code_of_digits_is_told_from_a_tokencode_by_trying_both(
     node: OneNode,
 ) -> None:
-    """(I5, T4, L) What is wrong as both is charged to both factors."""
+    """(I5, T4, L) A passcode that is wrong both ways is charged to both factors."""
     await node.add_user()
     await allow(node, code_alphabet="0123456789")
     codes = [code.code.replace("-", "") for code in (await node.issue()).codes]
@@ -73,7 +73,7 @@ async def test_code_of_digits_is_told_from_a_tokencode_by_trying_both(
 
 
 async def test_a_locked_factor_leaves_the_other_usable(node: OneNode) -> None:
-    """(L5) Somebody has guessed at Alice's codes; her token still works."""
+    """(L5) After guesses at her codes, Alice's token still works."""
     await node.add_user()
     await allow(node, pin_letters=True)
     await set_pin(node, "KEYAB")
@@ -101,10 +101,10 @@ async def test_a_locked_factor_leaves_the_other_usable(node: OneNode) -> None:
         ({"pin_letters": True, "further_code_lengths": "10"}, 5),
     ],
 )
-async def test_every_attempt_costs_the_same_still(
+async def test_every_attempt_still_costs_the_same(
     node: OneNode, values: dict[str, Any], hashes: int
 ) -> None:
-    """(A6, T4) Known or not, both steps, whatever is typed: so many hashes, one commit."""
+    """(A6, T4) Same hashes, one commit, both steps, for any user and passcode."""
     await node.add_user()
     await allow(node, **values)
     for username in ("alice", "nobody"):
@@ -119,7 +119,7 @@ async def test_every_attempt_costs_the_same_still(
 
 
 async def test_letters_stay_allowed_while_a_pin_has_any(node: OneNode) -> None:
-    """(T4) A PIN that nobody could type any more would lock its owner out."""
+    """(T4) A PIN that could not be typed any more would lock its owner out."""
     await node.add_user()
     await allow(node, pin_letters=True)
     await node.tokens.clear_pin(node.admin("TokenService/ClearPin"), serial=SERIAL)

@@ -29,13 +29,13 @@ SECURID_SEED = bytes(range(1, 17))
 
 
 def shown(node: OneNode, pin: str, *, step: int = 0, seed: bytes = SEED) -> str:
-    """Return what the token shows once *pin* is typed into it."""
+    """Return what the token shows after *pin* is typed into it."""
     moment = Moment(node.clock.now // 30_000 + step)
     return folded(tokencode_at(seed, TOTP, moment), pin)
 
 
 def folded(tokencode: str, pin: str) -> str:
-    """Add the PIN to the last digits, without carry, as the token does."""
+    """Add the PIN to the last digits without carry, as the token does."""
     pairs = zip(tokencode, pin.rjust(len(tokencode), "0"), strict=True)
     return "".join(str((int(a) + int(b)) % 10) for a, b in pairs)
 
@@ -64,7 +64,7 @@ async def set_pin(node: OneNode, pin: str, serial: str = SERIAL) -> None:
 
 
 async def test_sum_of_tokencode_and_pin_is_accepted_once(node: OneNode) -> None:
-    """(A1, K1) Within the window, in whatever order of PIN and time."""
+    """(A1, K1) Within the window, for any order of PIN and time."""
     await add_alice(node)
     assert await node.accepts(shown(node, PIN, step=-1))
     assert await node.accepts(shown(node, PIN))
@@ -72,8 +72,8 @@ async def test_sum_of_tokencode_and_pin_is_accepted_once(node: OneNode) -> None:
     assert node.reasons()[-1] == Reason.TOKENCODE_SPENT
 
 
-async def test_what_is_not_the_sum_is_a_guess(node: OneNode) -> None:
-    """(A1, A2) The tokencode alone, another PIN's sum, PIN before either: charged."""
+async def test_any_other_passcode_is_a_guess(node: OneNode) -> None:
+    """(A1, A2) Tokencode alone, sum of another PIN, PIN before either: charged."""
     await add_alice(node)
     alone = tokencode_at(SEED, TOTP, Moment(node.clock.now // 30_000))
     for passcode, reason in [
@@ -91,7 +91,7 @@ async def test_what_is_not_the_sum_is_a_guess(node: OneNode) -> None:
 
 
 async def test_emergency_code_follows_the_pin(node: OneNode) -> None:
-    """(A1) It comes from no token, so nothing folds the PIN into it."""
+    """(A1) No token shows it, so no PIN is folded into it."""
     await add_alice(node)
     codes = (await node.issue()).codes
     assert not await node.accepts(codes[0].code)
@@ -120,7 +120,7 @@ async def test_codes_are_issued_only_with_a_pin(node: OneNode) -> None:
 async def test_pin_that_would_be_shorter_than_it_looks_is_refused(
     node: OneNode, pin: str, says: str
 ) -> None:
-    """(K2) A zero in front adds nothing, and more digits than the code's are cut off."""
+    """(K2) A leading zero adds nothing, and digits beyond the code's are cut off."""
     await add_alice(node, pin="")
     with pytest.raises(InvalidFieldError, match=says) as invalid:
         await set_pin(node, pin)
@@ -129,7 +129,7 @@ async def test_pin_that_would_be_shorter_than_it_looks_is_refused(
 
 
 async def test_owner_chooses_a_pin(node: OneNode) -> None:
-    """(K2, K3) By the tokencode alone; then the token shows the sum."""
+    """(K2, K3) With the tokencode alone; after that the token shows the sum."""
     await add_alice(node, pin="")
     answer = await node.authenticate(node.tokencode())
     assert answer.decision is Decision.NEW_PIN_REQUIRED
@@ -162,8 +162,8 @@ async def test_next_tokencode_has_the_pin_folded_in_too(node: OneNode) -> None:
         node.clock.pass_s(120)
 
 
-async def test_it_is_resynchronized_with_its_pin_or_without(node: OneNode) -> None:
-    """(K1) Help desk and owner read off whatever it shows."""
+async def test_token_is_resynchronized_with_or_without_its_pin(node: OneNode) -> None:
+    """(K1) Help desk and owner read off whatever the token shows."""
     await add_alice(node)
     for pin, away in ((PIN, 20), ("0", 50)):
         await node.tokens.resynchronize(
@@ -177,8 +177,8 @@ async def test_it_is_resynchronized_with_its_pin_or_without(node: OneNode) -> No
         node.clock.pass_s(60)
 
 
-async def test_pin_goes_along_to_a_pinpad_token_and_from_it(node: OneNode) -> None:
-    """(R3, T3) Sealed anew; from a token with its hash alone it cannot."""
+async def test_pin_moves_to_a_pinpad_token_and_from_it(node: OneNode) -> None:
+    """(R3, T3) It is sealed again. A token that has only a hash cannot pass it on."""
     await add_alice(node)
     other = bytes(range(20, 40))
     await node.enroll("2", pin_rule=PinRule.PINPAD, seed=other)
@@ -204,7 +204,7 @@ async def test_pin_goes_along_to_a_pinpad_token_and_from_it(node: OneNode) -> No
 
 
 async def test_every_attempt_costs_two_hashes(node: OneNode) -> None:
-    """(T4, A6) Right or wrong, folded or not: what a PREPENDED token costs."""
+    """(T4, A6) Right or wrong, folded or not: as for a PREPENDED token."""
     await add_alice(node)
     for passcode in (shown(node, PIN), shown(node, PIN), node.tokencode(), "1" * 8):
         before, entries = node.kdf.evaluations(), len(node.replicator.entries)
@@ -215,7 +215,7 @@ async def test_every_attempt_costs_two_hashes(node: OneNode) -> None:
 
 
 async def test_pin_is_sealed_and_of_one_length(node: OneNode) -> None:
-    """(T3) Neither state nor log holds it, nor tells how long it is."""
+    """(T3) Neither state nor log holds the PIN or tells its length."""
     pin = "91827364"
     await add_alice(node, pin=pin, digits=8)
     database = "\n".join(node.primary_db.iterdump())
@@ -232,8 +232,8 @@ async def test_pin_is_sealed_and_of_one_length(node: OneNode) -> None:
     assert sealed() != longer
 
 
-async def test_cleared_pin_is_nowhere_any_more(node: OneNode) -> None:
-    """(A2) Nor has the next user of the token anything of it."""
+async def test_cleared_pin_is_gone(node: OneNode) -> None:
+    """(A2) The token's next user gets nothing of it."""
     await add_alice(node)
     right = shown(node, PIN)
     await node.tokens.clear_pin(node.admin("TokenService/ClearPin"), serial=SERIAL)
@@ -243,7 +243,7 @@ async def test_cleared_pin_is_nowhere_any_more(node: OneNode) -> None:
 
 
 async def test_primary_that_is_behind_judges_no_pin(node: OneNode) -> None:
-    """(T2) It says of which state its PINs are, and apply sees that it was another."""
+    """(T2) It names the state of its PINs, and apply sees that it is stale."""
     await add_alice(node)
     typed = shown(node, PIN)
     user_id, version = node.primary_db.execute(
@@ -262,10 +262,10 @@ async def test_primary_that_is_behind_judges_no_pin(node: OneNode) -> None:
 
 
 @pytest.mark.parametrize("digits", [6, 8])
-async def test_what_stoken_shows_with_a_pin_is_accepted(
+async def test_folded_codes_of_stoken_are_accepted(
     node: OneNode, tmp_path: Path, digits: int
 ) -> None:
-    """(K4, K1) A software token that folds, from its file: AddPIN 1."""
+    """(K4, K1) A software token with AddPIN 1, from its file."""
     file = sdtid_of(
         tmp_path,
         serial=SECURID_SERIAL,

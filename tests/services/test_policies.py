@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The policy through its use cases, and what follows it elsewhere."""
+"""The policy: who may change it, and what a change affects."""
 
 import uuid
 from dataclasses import replace
@@ -86,7 +86,9 @@ async def test_a_retry_changes_nothing_more(node: OneNode) -> None:
 
 
 @pytest.mark.parametrize("role", [Role.HELP_DESK, Role.AUDITOR, Role.OPERATOR])
-async def test_only_super_administrators_change_it(node: OneNode, role: Role) -> None:
+async def test_only_super_administrators_change_the_policy(
+    node: OneNode, role: Role
+) -> None:
     """(P1) Help desk and auditors read it."""
     for db in (node.primary_db, node.local_db):
         db.execute("UPDATE administrators SET role = ?", (role,))
@@ -108,7 +110,7 @@ async def test_only_super_administrators_change_it(node: OneNode, role: Role) ->
         (1, "9 " * 33, "further_code_lengths"),
     ],
 )
-async def test_what_makes_no_sense_is_refused_before_it_is_proposed(
+async def test_contradictory_policy_is_refused_before_it_is_proposed(
     node: OneNode, version: int, alphabet: str | None, field: str
 ) -> None:
     name = field if field != "version" else "code_alphabet"
@@ -119,8 +121,8 @@ async def test_what_makes_no_sense_is_refused_before_it_is_proposed(
     assert len(node.replicator.entries) == before
 
 
-async def test_codes_are_of_the_form_that_policy_says(node: OneNode) -> None:
-    """(I5, T4) Drawn, read and hashed by the policy, with as many evaluations."""
+async def test_codes_have_the_form_of_the_policy(node: OneNode) -> None:
+    """(I5, T4) Drawing, reading and hashing follow it, with the same evaluations."""
     await node.add_user()
     await update(node, code_length=10, code_alphabet="0123456789ABCDEF")
     issued = await node.issue()
@@ -135,7 +137,7 @@ async def test_codes_are_of_the_form_that_policy_says(node: OneNode) -> None:
 
 
 async def cost(node: OneNode, passcode: str, username: str = "alice") -> list[int]:
-    """Return what an attempt costs: hashes, forwards, commits (A6)."""
+    """Return the cost of an attempt: hashes, forwards, commits (A6)."""
 
     def so_far() -> list[int]:
         return [
@@ -150,7 +152,7 @@ async def cost(node: OneNode, passcode: str, username: str = "alice") -> list[in
 
 
 async def test_codes_of_the_old_length_work_until_they_end(node: OneNode) -> None:
-    """(T4, A6) Nobody's codes die of a longer length; it costs everybody the same."""
+    """(T4, A6) A longer length voids no code, and every attempt costs the same."""
     await node.add_user()
     old = (await node.issue(count=4)).codes
     await update(node, code_length=10)
@@ -171,7 +173,7 @@ async def test_codes_of_the_old_length_work_until_they_end(node: OneNode) -> Non
 
 
 async def test_a_length_that_codes_still_have_stays(node: OneNode) -> None:
-    """(T4) And is free again once they are off; then everybody pays less."""
+    """(T4) Once those codes are gone it is dropped, and every attempt costs less."""
     await node.add_user()
     await node.issue(count=4)
     await update(node, code_length=9)
@@ -189,10 +191,10 @@ async def test_a_length_that_codes_still_have_stays(node: OneNode) -> None:
     assert (await cost(node, PIN + "K7PM4XQ2"))[0] == 2
 
 
-async def test_a_change_in_the_middle_of_an_attempt_charges_nobody(
+async def test_a_change_during_an_attempt_charges_no_one(
     node: OneNode,
 ) -> None:
-    """(T2) The candidates of the old policy are computed again with the new one."""
+    """(T2) The candidates are computed again with the new policy."""
     await node.add_user()
     change_elsewhere(node, hotp_look_ahead=20)
     assert await node.accepts(PIN + node.tokencode())

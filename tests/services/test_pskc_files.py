@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Token files: what is read, and what is refused by name (K4)."""
+"""PSKC files: accepted forms, and refusals that name the cause (K4)."""
 
 import io
 import re
@@ -76,7 +76,7 @@ def read(
 
 
 def problem(**fields: Any) -> str:
-    """Return what is wrong with a file of one token."""
+    """Return the problem reported for a file of one token."""
     (row,) = read(text(container(**fields)))
     assert row.token is None
     return row.problem
@@ -149,7 +149,7 @@ def test_example_of_rfc_6030_does_not_open_with_another_key(
 
 
 def test_file_for_a_certificate_is_refused_by_name() -> None:
-    """(K4) Figure 8 of RFC 6030: no key that anybody could give would open it."""
+    """(K4) Figure 8 of RFC 6030: no key that an administrator has would open it."""
     with pytest.raises(InvalidFieldError, match="encrypted to a certificate") as raised:
         read((EXAMPLES / "figure-8.pskcxml").read_bytes(), key=PRE_SHARED)
     assert raised.value.field == "content"
@@ -181,7 +181,7 @@ def test_file_under_a_pre_shared_key_is_read() -> None:
         ({"password": "another"}, "password", "does not open"),
     ],
 )
-def test_password_is_missed_by_name(
+def test_missing_password_is_named(
     given: dict[str, Any], field: str, says: str
 ) -> None:
     made = container()
@@ -193,7 +193,7 @@ def test_password_is_missed_by_name(
 
 
 @pytest.mark.parametrize("key", [b"", bytes(16), bytes(5)])
-def test_key_is_missed_by_name(key: bytes) -> None:
+def test_missing_key_is_named(key: bytes) -> None:
     made = container()
     made.encryption.setup_preshared_key(key=PRE_SHARED)
     with pytest.raises(InvalidFieldError) as raised:
@@ -215,7 +215,7 @@ def test_altered_value_is_found_by_its_mac_and_the_rest_is_read() -> None:
 
 
 def test_encryption_without_a_mac_is_refused() -> None:
-    """RFC 6030, 6.2: CBC hides, and hides what somebody altered as well."""
+    """RFC 6030, 6.2: CBC alone does not reveal changes."""
     made = container()
     made.encryption.setup_preshared_key(key=PRE_SHARED)
     content = re.sub(rb"<pskc:ValueMAC>.*?</pskc:ValueMAC>", b"", text(made))
@@ -248,9 +248,7 @@ def test_encryption_without_a_mac_is_refused() -> None:
         ),
     ],
 )
-def test_what_we_cannot_do_is_refused_by_name(
-    fields: dict[str, Any], says: str
-) -> None:
+def test_unsupported_form_is_refused_by_name(fields: dict[str, Any], says: str) -> None:
     assert says in problem(**fields)
 
 
@@ -278,7 +276,7 @@ def test_pin_rule_is_needed() -> None:
 
 
 def test_malformed_row_never_stops_the_rest() -> None:
-    """(K4) And the message does not quote what may be a seed."""
+    """(K4) The message does not quote the value: it may be a seed."""
     made = container()
     add(made, id="2", serial="2", time_interval=60)
     add(made, id="3", serial="3")
@@ -351,8 +349,8 @@ def test_work_of_the_derivation_is_capped() -> None:
         read(content, password="the password")
 
 
-def test_reading_is_what_pskc_files_is_for() -> None:
-    """The demonstration's file, as a vendor would deliver it."""
+def test_demonstration_file_is_read() -> None:
+    """The file of the demonstration, as a vendor would deliver it."""
     file = Path(__file__).parents[1] / "data" / "tokens.pskcxml"
     rows = read(file.read_bytes(), password="for demonstration only")
     assert [row.problem for row in rows] == [""] * 5

@@ -37,7 +37,9 @@ def test_a_bucket_empties_and_fills_at_its_rate() -> None:
     bucket = buckets(clock)
     assert [bucket.take("a") for _ in range(2 * BURST_S)] == [0] * 2 * BURST_S
     assert bucket.take("a") == pytest.approx(0.5)
-    assert bucket.take("a") == pytest.approx(0.5)  # Who is refused pays nothing.
+    assert bucket.take("a") == pytest.approx(
+        0.5
+    )  # A refused call takes nothing from the bucket.
     clock.pass_s(0.5)
     assert bucket.take("a") == 0
     assert bucket.take("a") == pytest.approx(0.5)
@@ -56,8 +58,8 @@ def test_what_costs_more_waits_longer() -> None:
     assert bucket.take("a") > 0
 
 
-def test_a_flood_of_keys_takes_no_memory_and_nobody_elses_bucket() -> None:
-    """(L7) Bounded: no key is evicted, and hardly any is held to another's rate."""
+def test_a_flood_of_keys_takes_no_memory_and_no_other_bucket() -> None:
+    """(L7) No key is evicted, and hardly any is held to another's rate."""
     clock = FakeClock()
     bucket = buckets(clock, per_s=1)
     while not bucket.take("victim"):
@@ -109,7 +111,7 @@ def only(limit: str) -> pytest.MarkDecorator:
 
 
 async def until_refused(node: OneNode, **given: object) -> tuple[int, float]:
-    """Try until the rate is used up; return how often, and the hint."""
+    """Try until the rate is used up; return the number of tries and the hint."""
     for tries in range(50):
         try:
             await node.accepts("00000000", **given)
@@ -121,7 +123,7 @@ async def until_refused(node: OneNode, **given: object) -> tuple[int, float]:
 @pytest.mark.asyncio
 @only("agent")
 async def test_an_agent_has_a_rate(slow: OneNode) -> None:
-    """(L7) Its own: another agent's certificate is not held up by it."""
+    """(L7) It does not hold up another agent's certificate."""
     tries, hint_s = await until_refused(slow)
     assert (tries, hint_s) == (BURST_S, pytest.approx(1.0))
     other = type(VPN)("spiffe://example/mail")
@@ -133,7 +135,7 @@ async def test_an_agent_has_a_rate(slow: OneNode) -> None:
 
 @pytest.mark.asyncio
 @only("user")
-async def test_a_user_has_a_rate_whether_there_is_one_or_not(slow: OneNode) -> None:
+async def test_a_username_has_a_rate_whether_it_exists_or_not(slow: OneNode) -> None:
     """(L7, A6) Known and unknown names are shed alike, and neither is locked."""
     known = await until_refused(slow)
     unknown = await until_refused(slow, username="nobody")
@@ -147,7 +149,7 @@ async def test_a_user_has_a_rate_whether_there_is_one_or_not(slow: OneNode) -> N
 @pytest.mark.asyncio
 @only("client_address")
 async def test_a_client_address_has_a_rate(slow: OneNode) -> None:
-    """(L7) Over all names; attempts that tell no address have none."""
+    """(L7) Over all names. Attempts without an address have none."""
     for number in range(BURST_S):
         await slow.accepts("00000000", username=f"name {number}")
     with pytest.raises(RateError):
@@ -159,8 +161,8 @@ async def test_a_client_address_has_a_rate(slow: OneNode) -> None:
 
 @pytest.mark.asyncio
 @only("user")
-async def test_what_is_shed_is_neither_hashed_nor_proposed(slow: OneNode) -> None:
-    """(L7) In front of the KDF, and of the log: nobody pays, and nobody is charged."""
+async def test_shed_attempts_are_neither_hashed_nor_proposed(slow: OneNode) -> None:
+    """(L7) They cost no hash and no commit, and charge no user."""
     await until_refused(slow)
     hashed, entries = slow.kdf.evaluations(), len(slow.replicator.entries)
     with pytest.raises(RateError):
@@ -171,7 +173,7 @@ async def test_what_is_shed_is_neither_hashed_nor_proposed(slow: OneNode) -> Non
 @pytest.mark.asyncio
 @only("sign_in")
 async def test_an_administrator_waits_and_is_never_locked_out(slow: OneNode) -> None:
-    """(L7) However many wrong passwords were typed under the name."""
+    """(L7) After any number of wrong passwords."""
     refused = 0
     for _ in range(30):
         try:
@@ -192,7 +194,7 @@ async def test_an_administrator_waits_and_is_never_locked_out(slow: OneNode) -> 
 @pytest.mark.asyncio
 @only("peer")
 async def test_an_address_tries_passwords_at_a_rate(slow: OneNode) -> None:
-    """(L7) Over all names, so that nobody sprays passwords over administrators."""
+    """(L7) Over all names, against spraying passwords over administrators."""
     anonymous = CallContext(
         caller=Anonymous(),
         request_id="",
@@ -216,7 +218,7 @@ async def test_an_address_tries_passwords_at_a_rate(slow: OneNode) -> None:
 @pytest.mark.asyncio
 @only("codes")
 async def test_an_administrator_issues_at_a_rate(slow: OneNode) -> None:
-    """(I12) By the number of codes; who asks too fast is told when to go on."""
+    """(I12) By the number of codes; a refusal says when to continue."""
     assert len((await slow.issue(count=8)).codes) == 8
     with pytest.raises(RateError) as raised:
         await slow.issue(count=5)
@@ -226,6 +228,6 @@ async def test_an_administrator_issues_at_a_rate(slow: OneNode) -> None:
 
 
 def test_the_defaults_are_for_people_not_for_programs() -> None:
-    """One user's tries and one person's passwords are few; an agent's are many."""
+    """Few tries for a user or a person's passwords, many for an agent."""
     limits = RateLimits()
     assert limits.sign_in < limits.user < limits.client_address < limits.agent

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is refused before it is a command is noted: in bounds, once, and for ever (U1)."""
+"""Calls refused before they become commands are audited: bounded, each once (U1)."""
 
 import asyncio
 import logging
@@ -39,7 +39,7 @@ def events(node: OneNode) -> list[tuple[str, ...]]:
 
 
 async def test_equal_refusals_are_one_event_a_minute(node: OneNode) -> None:
-    """(U1) The first at once; those that follow are counted."""
+    """(U1) The first at once; the following ones are counted."""
     refusals = node.refusals
     refusals.record(METHOD, "session_ended")
     assert await refusals.flush(node.replicator)
@@ -55,7 +55,7 @@ async def test_equal_refusals_are_one_event_a_minute(node: OneNode) -> None:
 
 
 async def test_a_flood_of_kinds_is_held_to_a_rate(node: OneNode) -> None:
-    """(U1) Nobody fills the log by calling many things, and no call is lost."""
+    """(U1) A caller cannot fill the log with many methods, and no call is lost."""
     refusals = node.refusals
     for number in range(10 * KINDS_MAX):
         refusals.record(f"method {number}", "unimplemented")
@@ -72,8 +72,10 @@ async def test_a_flood_of_kinds_is_held_to_a_rate(node: OneNode) -> None:
     assert OTHER_METHODS in {each[1] for each in noted}
 
 
-async def test_what_could_not_be_noted_is_noted_later_and_once(node: OneNode) -> None:
-    """(U1, Q1) Under the same request id: it may have been, after all."""
+async def test_refusals_are_recorded_later_and_once_after_a_failure(
+    node: OneNode,
+) -> None:
+    """(U1, Q1) With the same request id: the first attempt may have succeeded."""
     refusals = node.refusals
     refusals.record(METHOD, "role", "administrator:dora")
     node.replicator.down = NoQuorumError()
@@ -86,8 +88,8 @@ async def test_what_could_not_be_noted_is_noted_later_and_once(node: OneNode) ->
     assert events(node) == [("administrator:dora", METHOD, "role", "")]
 
 
-async def test_a_node_notes_by_itself(node: OneNode) -> None:
-    """(U1) Until it is stopped; nobody waits for it."""
+async def test_a_node_records_refusals_in_the_background(node: OneNode) -> None:
+    """(U1) Until it is stopped. No call waits for it."""
     running = asyncio.create_task(node.refusals.run(node.replicator))
     node.refusals.record(METHOD, "session_ended")
     async with asyncio.timeout(10):
@@ -101,7 +103,7 @@ async def test_a_node_notes_by_itself(node: OneNode) -> None:
 async def test_a_failed_handshake_is_a_line_with_its_cause(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """(U1) What gRPC says of it; the rest that it says at random is left out."""
+    """(U1) From gRPC's own line; the random parts of it are left out."""
     security = SecurityLog(FakeClock())
     security.grpc_line(FAILED)
     security.grpc_line("I1125 04:26:35.4 12 chttp2_transport.cc:1403] Got goaway")
@@ -119,7 +121,7 @@ async def test_a_failed_handshake_is_a_line_with_its_cause(
 async def test_lines_have_a_rate_and_counts_have_none(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """(U1) The next line says how many were left out."""
+    """(U1) The next line tells how many were left out."""
     clock = FakeClock()
     security = SecurityLog(clock)
     with caplog.at_level(logging.WARNING):
@@ -133,8 +135,8 @@ async def test_lines_have_a_rate_and_counts_have_none(
     assert security.counts["call refused"] == 5001
 
 
-async def test_who_writes_to_stderr_never_waits_for_us() -> None:
-    """A thread of gRPC that waited there might hold what the reader needs."""
+async def test_writing_to_stderr_never_blocks() -> None:
+    """A blocked thread of gRPC might hold what the reader needs."""
     reading = threading.Event()
     lines: list[str] = []
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A retry after a lost answer, when the policy has changed in between (Q2)."""
+"""A retry after a lost answer and a change of policy (Q2)."""
 
 import uuid
 
@@ -32,8 +32,8 @@ def new_id() -> str:
     return str(uuid.uuid4())
 
 
-async def test_issued_is_issued_whatever_policy_says_by_now(node: OneNode) -> None:
-    """(Q2, I9) The codes are live: "at most 2" would say that nothing was done."""
+async def test_retry_of_an_issue_ignores_a_newer_policy(node: OneNode) -> None:
+    """(Q2, I9) The codes are live: "at most 2" would deny that."""
     await node.add_user()
     request_id = new_id()
     issued = await node.issue(count=5, request_id=request_id)
@@ -46,7 +46,7 @@ async def test_issued_is_issued_whatever_policy_says_by_now(node: OneNode) -> No
         await node.issue(count=6, request_id=request_id)  # Other content (Q1).
 
 
-async def test_row_of_a_bulk_is_issued_whatever_policy_says_by_now(
+async def test_retry_of_a_bulk_ignores_a_newer_policy(
     node: OneNode,
 ) -> None:
     """(Q2, I9)."""
@@ -73,7 +73,7 @@ async def test_row_of_a_bulk_is_issued_whatever_policy_says_by_now(
     assert "1 to 2" in str(await bulk(new_id()))
 
 
-async def test_pin_that_was_set_is_set_whatever_policy_says_by_now(
+async def test_retry_of_setting_a_pin_ignores_a_newer_policy(
     node: OneNode,
 ) -> None:
     """(Q2, K2)."""
@@ -89,10 +89,10 @@ async def test_pin_that_was_set_is_set_whatever_policy_says_by_now(
         )
 
 
-async def test_pin_that_was_chosen_is_chosen_whatever_policy_says_by_now(
+async def test_retry_of_choosing_a_pin_ignores_a_newer_policy(
     node: OneNode,
 ) -> None:
-    """(Q2, K3) And a challenge that was not answered yet is not, by a PIN too short."""
+    """(Q2, K3) But an open challenge is not answered with a PIN that is too short."""
     await node.add_user()
     await node.tokens.clear_pin(node.admin("TokenService/ClearPin"), serial=SERIAL)
     asked = await node.authenticate(node.tokencode())

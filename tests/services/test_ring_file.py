@@ -54,7 +54,7 @@ def test_wrapping_key_is_made_once_for_its_owner_alone(file: RingFile) -> None:
 def test_plain_ring_is_read_and_wrapped_when_it_is_next_written(
     ring: KeyRing, file: RingFile
 ) -> None:
-    """So a node that had a plain ring changes over at a start."""
+    """A node with a plain ring changes over at its next start."""
     RingFile(path=file.path).save(ring)
     assert not file.is_settled()
     file.save(file.load())
@@ -65,7 +65,7 @@ def test_plain_ring_is_read_and_wrapped_when_it_is_next_written(
 def test_given_ring_is_taken_over_once(
     ring: KeyRing, file: RingFile, tmp_path: Path
 ) -> None:
-    """What the node has written since then counts, not what it was given."""
+    """After that, the node's own file counts, not the given one."""
     given = tmp_path / "given.json"
     ring.save(given)
     begins = RingFile(path=file.path, wrapping_key=file.wrapping_key, given=given)
@@ -105,7 +105,9 @@ def test_given_ring_is_taken_over_once(
     ],
     ids=["gone", "short", "no-base64", "another", "open", "open-ring", "edited", "cut"],
 )
-def test_what_is_wrong_is_named(ring: KeyRing, file: RingFile, spoil, says) -> None:
+def test_invalid_file_names_the_problem(
+    ring: KeyRing, file: RingFile, spoil, says
+) -> None:
     file.save(ring)
     assert file.wrapping_key is not None
     key = file.wrapping_key.read_text().strip()
@@ -123,9 +125,7 @@ def test_wrapped_ring_without_its_key_says_where_to_name_it(
         RingFile(path=file.path).load()
 
 
-def test_ring_of_a_member_cannot_be_written_where_nothing_may_be(
-    ring: KeyRing, file: RingFile
-) -> None:
+def test_unwritable_ring_file_is_refused(ring: KeyRing, file: RingFile) -> None:
     file.path.parent.write_text("a file where the folder should be")
     with pytest.raises(KeyRingError, match="keys"):
         file.save(ring)

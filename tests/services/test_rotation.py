@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Everything is sealed anew, in whatever order things happen, and nothing gets lost.
+Everything is sealed again, in any order of events, and nothing is lost.
 
-What does not open is told, and does not hold up the rest (T3, P5).
+A value that does not open is reported and does not hold up the rest (T3, P5).
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.statemachine.commands.keys import ReplaceSeals, SealKind
 from sparecode_node.statemachine.digest import digest
 from tests.services.one_node import PIN, OneNode, one_node
-from tests.services.pauses import slow_commits, watch_rests
+from tests.services.pauses import slow_commits, watch_pauses
 from tests.services.two_replicas import NODE, TwoReplicas
 
 NOBODY = KeyId(99)
@@ -37,20 +37,20 @@ NOBODY = KeyId(99)
 
 @pytest.fixture(autouse=True)
 def leading(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the node lead, and seal so little at a time that much comes in between."""
+    """Let the node lead, and seal few rows at a time so that work comes in between."""
     monkeypatch.setattr(TwoReplicas, "primary", NODE)
     monkeypatch.setattr(resealing, "ROWS_MAX", 2)
     monkeypatch.setattr(rotating, "STALLED_S", 0.0)
 
 
 async def follow(node: OneNode) -> None:
-    """Have the ring know what the state says of keys, as its keeper does."""
+    """Let the ring follow the keys of the state, as its holder does."""
     async with node.state.transaction() as transaction:
         node.keeper.follow(await seals.keys(transaction))
 
 
 async def begin(node: OneNode) -> None:
-    """Activate another key, and leave: the cluster goes on by itself."""
+    """Activate another key and leave: the cluster continues by itself."""
     progress = await node.rotation.rotate(
         node.admin("ClusterService/RotateKeys"), at_once=True, keep_old_key=False
     )
@@ -62,14 +62,14 @@ async def begin(node: OneNode) -> None:
 
 
 async def finish(node: OneNode) -> None:
-    """Do what is left to do."""
+    """Seal everything that is left."""
     while await node.resealer.step():
         await follow(node)
 
 
 @dataclass
 class Town:
-    """People whose codes and tokens have to work, whatever happens to the keys."""
+    """Users whose codes and tokens must work, whatever happens to the keys."""
 
     node: OneNode
     numbers: "itertools.count[int]" = field(default_factory=itertools.count)
@@ -89,13 +89,13 @@ class Town:
         )
         await self._issue(name)
 
-    async def issue_anew(self) -> None:
-        """Void somebody's codes by others."""
+    async def reissue(self) -> None:
+        """Replace one user's codes."""
         if self.codes:
             await self._issue(next(iter(self.codes)))
 
     async def spend(self) -> None:
-        """Use a code up."""
+        """Spend a code."""
         for name, codes in self.codes.items():
             if codes:
                 code = codes.pop()
@@ -104,7 +104,7 @@ class Town:
                 return
 
     async def choose_pin(self) -> None:
-        """Give everybody another PIN."""
+        """Give every user another PIN."""
         for name in self.codes:
             self.pins[name] = f"{next(self.numbers) + 1000}"
             await self.node.tokens.set_pin(
@@ -114,7 +114,7 @@ class Town:
             )
 
     async def lose_a_token(self) -> None:
-        """Delete somebody's token: no code of it is a guess (A5)."""
+        """Delete one user's token: no code of it is a guess (A5)."""
         if len(self.codes) > 1:
             name = next(iter(self.codes))
             await self.node.tokens.delete(
@@ -123,7 +123,7 @@ class Town:
             self.spent += [(name, code) for code in self.codes.pop(name)]
 
     async def check(self) -> None:
-        """Hold everybody's codes and tokens against what they should do."""
+        """Check that every code and token behaves as it should."""
         node = self.node
         for name, codes in self.codes.items():
             pin = self.pins[name]
@@ -135,7 +135,7 @@ class Town:
         for name, code in self.spent[-8:]:
             assert not await node.accepts(self.pins[name] + code, username=name)
         failures = node.primary_db.execute("SELECT * FROM lockouts WHERE failures > 0")
-        assert failures.fetchall() == []  # None of it was taken for a guess.
+        assert failures.fetchall() == []  # No attempt was charged as a guess.
         await node.login()
 
     async def _issue(self, name: str) -> None:
@@ -147,13 +147,13 @@ Deed = Callable[[Town], Awaitable[object]]
 
 
 async def seal_some(town: Town) -> None:
-    """Do one batch."""
+    """Seal one batch."""
     await town.node.resealer.step()
     await follow(town.node)
 
 
 async def overtake(town: Town) -> None:
-    """Change rows after each of some batches was computed and before it is applied."""
+    """Change rows between computing and applying each of some batches."""
     node = town.node
     propose = node.replicator.propose
 
@@ -164,7 +164,7 @@ async def overtake(town: Town) -> None:
         if SealKind.PIN in kinds:
             await town.choose_pin()
         if SealKind.CODES in kinds:
-            await town.issue_anew()
+            await town.reissue()
         return await propose(proposal, timeout_s=timeout_s)
 
     for _ in range(8):
@@ -176,8 +176,8 @@ async def overtake(town: Town) -> None:
         await follow(node)
 
 
-async def start_anew(town: Town) -> None:
-    """Let another primary go on, which remembers nothing."""
+async def change_primary(town: Town) -> None:
+    """Let another primary continue, which remembers nothing."""
     node = town.node
     node.resealer = Resealer(
         replicator=node.replicator,
@@ -190,7 +190,7 @@ async def start_anew(town: Town) -> None:
 
 
 async def rotate_again(town: Town) -> None:
-    """Begin, or watch what is under way."""
+    """Start a rotation, or watch the running one."""
     await begin(town.node)
 
 
@@ -198,10 +198,10 @@ DEEDS: tuple[Deed, ...] = (
     seal_some,
     seal_some,
     overtake,
-    start_anew,
+    change_primary,
     rotate_again,
     Town.move_in,
-    Town.issue_anew,
+    Town.reissue,
     Town.spend,
     Town.choose_pin,
     Town.lose_a_token,
@@ -219,13 +219,13 @@ async def check_rotation(deeds: list[Deed]) -> None:
             for deed in deeds:
                 await deed(town)
             await finish(node)
-            await only_the_new_key_opens_everything(node)
+            await check_only_the_new_key_is_needed(node)
             await town.check()
             assert digest(node.primary_db) == digest(node.local_db)
 
 
-async def only_the_new_key_opens_everything(node: OneNode) -> None:
-    """Look at every row with a ring that holds nothing but the active key."""
+async def check_only_the_new_key_is_needed(node: OneNode) -> None:
+    """Check every row with a ring that holds only the active key."""
     async with node.state.transaction() as transaction:
         keys = await seals.keys(transaction)
         found = await seals.to_replace(transaction, NOBODY, most=10_000)
@@ -245,8 +245,8 @@ async def only_the_new_key_opens_everything(node: OneNode) -> None:
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(deeds=st.lists(st.sampled_from(DEEDS), max_size=10))
-def test_nothing_is_lost_in_whatever_order_things_happen(deeds: list[Deed]) -> None:
-    """(T3, P5) Batches, writes, other primaries, another rotation on top of the first."""
+def test_nothing_is_lost_in_any_order_of_events(deeds: list[Deed]) -> None:
+    """(T3, P5) Batches, writes, new primaries, a second rotation during the first."""
     asyncio.run(check_rotation(deeds))
 
 
@@ -259,14 +259,14 @@ DAMAGE = {
 
 
 def damage(node: OneNode, sql: str) -> None:
-    """Change both replicas behind everybody's back, as one bad backup would have."""
+    """Change both replicas behind the log, as a bad backup would."""
     for db in (node.primary_db, node.local_db):
         db.execute(sql)
         db.commit()
 
 
 async def watched(node: OneNode) -> list[RotationProgress]:
-    """Return what somebody sees who watches to the end."""
+    """Return the progress that a watching administrator sees, to the end."""
     progress = await node.rotation.rotate(
         node.admin("ClusterService/RotateKeys"), at_once=True, keep_old_key=False
     )
@@ -275,10 +275,10 @@ async def watched(node: OneNode) -> list[RotationProgress]:
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("kind", DAMAGE)
-async def test_value_that_does_not_open_is_told_and_holds_up_nothing_else(
+async def test_unopened_value_is_reported_and_holds_up_nothing_else(
     node: OneNode, kind: SealKind
 ) -> None:
-    """(T3, P5) Which one, never what; and when it is replaced, the old key goes."""
+    """(T3, P5) Which one, never its content. Once it is replaced, the old key goes."""
     for serial, name in (("1", "alice"), ("2", "bob")):
         await node.add_user(name, serial=serial)
     (code, *_) = (await node.issue("2")).codes
@@ -305,19 +305,19 @@ async def test_value_that_does_not_open_is_told_and_holds_up_nothing_else(
                 reinstate_token=False,
             )
     await finish(node)
-    await only_the_new_key_opens_everything(node)
+    await check_only_the_new_key_is_needed(node)
 
 
 @pytest.mark.asyncio
-async def test_sealing_anew_rests_after_each_batch(
+async def test_resealing_pauses_after_each_batch(
     node: OneNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """(I12) Nobody waits for it, and whoever signs in is answered nearly as fast."""
+    """(I12) No caller waits for it, and sign-ins are answered nearly as fast."""
     for serial, name in (("1", "alice"), ("2", "bob")):
         await node.add_user(name, serial=serial)
         await node.issue(serial)
     await begin(node)
-    rests = watch_rests(node, monkeypatch, node.resealer)
+    pauses = watch_pauses(node, monkeypatch, node.resealer)
     slow_commits(node, monkeypatch, ReplaceSeals, 0.02)
     step = node.resealer.step
 
@@ -331,14 +331,14 @@ async def test_sealing_anew_rests_after_each_batch(
     monkeypatch.setattr(node.resealer, "step", followed)
     with pytest.raises(asyncio.CancelledError):
         await node.resealer.run()
-    await only_the_new_key_opens_everything(node)
-    assert len(rests.taken_s) > 3
-    assert set(rests.taken_s) == {round(REST * 0.02, 3)}
+    await check_only_the_new_key_is_needed(node)
+    assert len(pauses.taken_s) > 3
+    assert set(pauses.taken_s) == {round(REST * 0.02, 3)}
 
 
 @pytest.mark.asyncio
-async def test_what_is_only_slow_is_not_called_broken(node: OneNode) -> None:
-    """(P5) Nobody seals anything, as between two primaries: it is told as it is."""
+async def test_slow_rotation_is_not_called_broken(node: OneNode) -> None:
+    """(P5) Between two primaries nothing is sealed, and the progress says so."""
     await node.add_user()
     await node.issue()
     await begin(node)
@@ -353,6 +353,6 @@ async def test_what_is_only_slow_is_not_called_broken(node: OneNode) -> None:
     await finish(node)
 
 
-def test_what_is_told_names_no_value() -> None:
-    """(T3) There is no field that could hold one."""
+def test_progress_names_no_value() -> None:
+    """(T3) It has no field that could hold one."""
     assert set(UnopenedSeal.__slots__) == {"kind", "row", "serial"}

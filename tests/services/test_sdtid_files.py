@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SecurID token files: what is read, and what is refused by name (K4)."""
+"""SecurID token files: accepted forms, and refusals that name the cause (K4)."""
 
 import re
 from collections.abc import Callable
@@ -44,7 +44,7 @@ def read(
 
 
 def test_batch_of_hardware_tokens_is_read() -> None:
-    """(K4) Serials get their zeros back; what a token does not say, the header does."""
+    """(K4) Serials get their zeros back; a token without a value takes the header's."""
     first, second, third = read()
     assert first.token is not None
     assert second.token is not None
@@ -62,8 +62,8 @@ def test_batch_of_hardware_tokens_is_read() -> None:
     assert third.token.pin_rule is PinRule.NONE  # The device asks for its PIN itself.
 
 
-def test_pin_that_is_folded_into_the_code_is_known_from_the_file() -> None:
-    """(K4) AddPIN 1, of the header or the token; whatever is the default."""
+def test_file_tells_that_the_pin_is_folded_into_the_code() -> None:
+    """(K4) AddPIN 1, of the header or the token, whatever the default is."""
     (row,) = read(SOFTWARE, default_pin_rule=None)
     assert row.token is not None
     assert row.token.pin_rule is PinRule.PINPAD
@@ -78,14 +78,14 @@ def test_pin_rule_is_needed() -> None:
 @pytest.mark.parametrize(
     ("password", "says"), [("", "under a password"), ("another", "does not open")]
 )
-def test_password_is_missed_by_name(password: str, says: str) -> None:
+def test_missing_password_is_named(password: str, says: str) -> None:
     with pytest.raises(InvalidFieldError, match=says) as raised:
         read(password=password)
     assert raised.value.field == "password"
 
 
 def test_altered_token_is_found_by_its_mac_and_the_rest_is_read() -> None:
-    """(K4) Whatever of it was altered: seed, serial, digits, end."""
+    """(K4) For any changed value: seed, serial, digits, end."""
     for old, new in [
         (b"=swJ0", b"=swJ1"),
         (b"<SN>612345679", b"<SN>612345699"),
@@ -101,7 +101,7 @@ def test_altered_token_is_found_by_its_mac_and_the_rest_is_read() -> None:
 
 
 def test_altered_header_is_refused_whole() -> None:
-    """(K4) It speaks for all tokens. The password is not at fault, and not blamed."""
+    """(K4) It applies to all tokens. The message does not blame the password."""
     altered = HARDWARE.replace(b"<DefDigits>6", b"<DefDigits>8")
     with pytest.raises(InvalidFieldError, match="HeaderMAC does not match") as raised:
         read(altered)
@@ -128,7 +128,7 @@ def test_tokens_cannot_be_moved_to_another_header() -> None:
         (rb"<Seed>", rb"<Seed>" + b"x" * 70_000, "too long"),
     ],
 )
-def test_what_is_no_token_is_refused_by_name(old: bytes, new: bytes, says: str) -> None:
+def test_invalid_row_is_refused_by_name(old: bytes, new: bytes, says: str) -> None:
     """(K4) And the rows after it are read."""
     first, *others = read(re.sub(old, new, HARDWARE, count=1))
     assert says in first.problem
@@ -146,17 +146,17 @@ def test_what_is_no_token_is_refused_by_name(old: bytes, new: bytes, says: str) 
         ({"digits": "9" * 10}, "Digits is not a number"),
     ],
 )
-def test_what_we_cannot_do_is_refused_by_name(
+def test_unsupported_form_is_refused_by_name(
     signed: Callable[..., bytes], fields: dict[str, str], says: str
 ) -> None:
-    """With MACs that are right: the file says so itself."""
+    """With valid MACs: the file itself asks for it."""
     (row,) = read(signed(**fields))
     assert says in row.problem
 
 
 @pytest.fixture
 def signed() -> Callable[..., bytes]:
-    """Return what makes a batch of one token that says what we want."""
+    """Return a function that makes a valid batch of one token with the given values."""
 
     def make(**fields: str) -> bytes:
         said = {f"Def{name.title()}": value for name, value in fields.items()}
@@ -198,8 +198,8 @@ def test_file_that_cannot_be_read_is_refused_whole(content: bytes, says: str) ->
 
 
 @pytest.mark.parametrize("password", ["", "short", "x" * 40, "Zoë's pässword"])
-def test_what_stoken_writes_is_read(tmp_path: Path, password: str) -> None:
-    """Its MACs are right here too, whatever the lengths of the fields are."""
+def test_file_of_stoken_is_read(tmp_path: Path, password: str) -> None:
+    """Its MACs verify here too, for any length of the fields."""
     for number in range(5):
         seed = bytes(range(number, number + 16))
         file = sdtid_of(

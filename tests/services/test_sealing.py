@@ -69,7 +69,7 @@ def test_seed_opens_for_its_serial_only(sealing: Sealing) -> None:
 
 
 def test_verifier_belongs_to_one_purpose_user_and_row(sealing: Sealing) -> None:
-    """(T3) What was copied to another row, user or purpose compares as nothing."""
+    """(T3) Copied to another row, user or purpose, it matches nothing."""
     verifiers = [
         sealing.pin_verifier(HASHED, ALICE, SERIAL, KEY),
         sealing.pin_verifier(HASHED, BOB, SERIAL, KEY),
@@ -84,10 +84,10 @@ def test_verifier_belongs_to_one_purpose_user_and_row(sealing: Sealing) -> None:
     assert not any(HASHED in verifier for verifier in verifiers)
 
 
-def test_pin_s_verifier_is_sealed_anew_for_another_serial(
+def test_pin_s_verifier_is_sealed_again_for_another_serial(
     sealing: Sealing, ring: KeyRing
 ) -> None:
-    """(T3) By who has the ring, without the PIN; and for its own user only."""
+    """(T3) With the ring, without the PIN, and only for the same user."""
     new = TokenSerial("2")
     verifier = sealing.pin_verifier(HASHED, ALICE, SERIAL, KEY)
 
@@ -146,7 +146,7 @@ def test_forged_draft_does_not_open(sealing: Sealing) -> None:
 
 
 def test_name_tags_are_keyed(sealing: Sealing) -> None:
-    """(A6) A name that nobody has is stored as its tag: it may be a PIN."""
+    """(A6) An unknown name is stored as its tag, because it may be a PIN."""
     other = Sealing(KeyRing.draw(SystemEntropy()))
     tag = sealing.name_tag(NameKey("alice"), KEY)
     assert tag == sealing.name_tag(NameKey("alice"), KEY)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nothing secret is logged, shown by `repr`, or in the log of commands in clear."""
+"""No secret is logged, shown by `repr`, or in clear in the log of commands."""
 
 import logging
 import uuid
@@ -71,7 +71,7 @@ async def test_secrets_stay_out_of_the_log_and_of_the_commands(
             assert secret.encode() not in entry
 
 
-async def test_what_holds_a_secret_does_not_show_it(node: OneNode) -> None:
+async def test_values_with_secrets_do_not_show_them(node: OneNode) -> None:
     signed_in = await node.sessions.login(
         node.admin("SessionService/Login"),
         administrator="root",
@@ -110,8 +110,8 @@ def attempt(node: OneNode, *lengths: int) -> Authenticate:
     )
 
 
-async def test_stamper_fills_in_what_matches(node: OneNode) -> None:
-    """(T1) One time for the batch; a match for the reading of the right length only."""
+async def test_stamper_fills_in_matches(node: OneNode) -> None:
+    """(T1) One time for the batch; a match only for a reading of the right length."""
     await node.add_user()
     digits = node.tokencode(step=1)
     proposals = [
@@ -150,7 +150,7 @@ async def test_stamper_never_raises_for_bad_input(
 async def test_seed_that_does_not_open_matches_nothing(
     node: OneNode, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It was moved, or spoiled: refused, and the operator is told."""
+    """A moved or damaged seed: the attempt is refused, and the operator is told."""
     await node.add_user()
     digits = node.tokencode()
     ring = KeyRing.draw(SystemEntropy())
@@ -168,7 +168,7 @@ async def test_seed_that_does_not_open_matches_nothing(
 async def test_primary_that_lacks_a_key_judges_no_tokencode(
     node: OneNode, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """(T3, L1) Nobody is charged, others of the batch go on, and later it is right."""
+    """(T3, L1) No one is charged; the batch proceeds; a later attempt works."""
     await node.add_user(pin=PIN)
     digits = node.tokencode()
     keys = node.ring._keys

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A session that nobody uses ends sooner; one that is used is touched (P2)."""
+"""A session that is not used ends sooner; use is recorded (P2)."""
 
 from dataclasses import replace
 
@@ -26,7 +26,7 @@ def reading(node: OneNode) -> CallContext:
 
 
 async def works(node: OneNode, *, stale_ok: bool = False) -> bool:
-    """Say whether the session may still read; have noted that it has."""
+    """Return whether the session may still read, and record its use."""
     try:
         await node.policies.get(reading(node), stale_ok=stale_ok)
     except NotSignedInError:
@@ -44,13 +44,13 @@ async def let_sessions_end_unused(node: OneNode) -> None:
 
 
 def touches(node: OneNode) -> int:
-    """Return how often a session was touched, by the log."""
+    """Return the number of recorded uses of a session in the log."""
     calls = [call for entry in node.replicator.entries for call in decode_entry(entry)]
     return sum(isinstance(call.command, TouchSessions) for call in calls)
 
 
-async def test_sessions_of_one_command_are_so_many(node: OneNode) -> None:
-    """The others are noted when they are used again."""
+async def test_one_command_holds_a_bounded_number_of_sessions(node: OneNode) -> None:
+    """The others are recorded at their next use."""
     node.clock.pass_s(3600)
     for number in range(SESSIONS_MAX + 50):
         node.touching.saw(SessionId(f"{number:064d}"), 0)
@@ -64,8 +64,8 @@ async def test_sessions_of_one_command_are_so_many(node: OneNode) -> None:
     assert len(command.session_ids) == SESSIONS_MAX
 
 
-async def test_used_session_is_touched_once_a_minute(node: OneNode) -> None:
-    """(P2) However much it does; and the audit log, which people read, has none of it."""
+async def test_use_of_a_session_is_recorded_once_a_minute(node: OneNode) -> None:
+    """(P2) However busy it is. The audit log, which people read, has none of it."""
     for _ in range(12):
         for _ in range(5):
             assert await works(node)
@@ -79,7 +79,7 @@ async def test_used_session_is_touched_once_a_minute(node: OneNode) -> None:
 
 
 async def test_session_lives_as_long_as_it_is_used(node: OneNode) -> None:
-    """(P2) Reads count: an administrator who looks is there."""
+    """(P2) Reads count as use."""
     await let_sessions_end_unused(node)
     for _ in range(6):
         node.clock.pass_s(IDLE_MS / 1000 / 2)
@@ -90,8 +90,8 @@ async def test_session_lives_as_long_as_it_is_used(node: OneNode) -> None:
     assert not await works(node)
 
 
-async def test_session_that_nobody_uses_changes_nothing(node: OneNode) -> None:
-    """(P1, P2) Also where the called node has not looked: apply knows no such session."""
+async def test_unused_session_changes_nothing(node: OneNode) -> None:
+    """(P1, P2) Also where the called node has not checked it: apply refuses it."""
     await let_sessions_end_unused(node)
     node.clock.pass_s(IDLE_MS / 1000)
     with pytest.raises(NotSignedInError):
@@ -105,15 +105,15 @@ async def test_session_that_nobody_uses_changes_nothing(node: OneNode) -> None:
 
 
 async def test_without_a_quorum_a_session_does_not_end_unused(node: OneNode) -> None:
-    """(P2) Nobody could note that it is used, nor sign in anew to see what is wrong."""
+    """(P2) Its use cannot be recorded, and no one could sign in again."""
     await let_sessions_end_unused(node)
     node.clock.pass_s(IDLE_MS / 1000)
     assert await works(node, stale_ok=True)
     assert not await works(node)
 
 
-async def test_what_cannot_be_noted_now_is_noted_later(node: OneNode) -> None:
-    """(P2) A call neither waits for it nor fails by it, and it is not asked for at once."""
+async def test_use_is_recorded_later_after_a_failure(node: OneNode) -> None:
+    """(P2) The call neither waits nor fails, and the retry is not immediate."""
     propose, asked = node.replicator.propose, 0
 
     async def fails(proposal, *, timeout_s):

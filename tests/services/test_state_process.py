@@ -26,7 +26,7 @@ PATIENCE_S = 20
 
 @pytest.fixture
 def processes() -> Iterator[StateProcesses]:
-    """Return a node's."""
+    """Return the state processes of a node."""
     with contextlib.closing(StateProcesses()) as processes:
         yield processes
 
@@ -37,7 +37,7 @@ def state_of(node: OneNode) -> Path:
 
 
 @pytest.mark.asyncio
-async def test_a_process_of_its_own_finds_the_same(
+async def test_a_separate_process_finds_the_same(
     node: OneNode,
     processes: StateProcesses,
     tmp_path: Path,
@@ -51,7 +51,7 @@ async def test_a_process_of_its_own_finds_the_same(
         processes.read(tmp_path / "here"),
     ]
     monkeypatch.setattr(state_process, "SMALL_BYTES", 0)
-    monkeypatch.setattr(state_process, "WORK", {})  # Nothing is read in this one.
+    monkeypatch.setattr(state_process, "WORK", {})  # This process reads nothing.
     apart = [
         processes.look(state),
         processes.write(state, tmp_path / "apart"),
@@ -63,10 +63,10 @@ async def test_a_process_of_its_own_finds_the_same(
     assert (tmp_path / "apart").stat().st_mode & 0o777 == 0o600
 
 
-def test_what_cannot_be_read_is_told(
+def test_unreadable_state_is_reported(
     processes: StateProcesses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the words of the one that has tried."""
+    """In the words of the process that tried."""
     monkeypatch.setattr(state_process, "SMALL_BYTES", 0)
     (tmp_path / "state.db").write_bytes(5000 * b"x")
     with pytest.raises(SnapshotError, match=r"snapshot: file is not a database$"):
@@ -75,10 +75,10 @@ def test_what_cannot_be_read_is_told(
         processes.look(tmp_path / "state.db")
 
 
-def test_a_process_that_is_killed_is_told(
+def test_a_killed_process_is_reported(
     processes: StateProcesses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever takes snapshots tries again later."""
+    """The snapshot keeper tries again later."""
     monkeypatch.setattr(state_process, "SMALL_BYTES", 0)
     killed = tmp_path / "killed"
     script(killed, "#!/bin/sh\necho out of memory >&2\nkill -9 $$\n")
@@ -88,7 +88,7 @@ def test_a_process_that_is_killed_is_told(
 
 
 def script(path: Path, text: str) -> None:
-    """Write what can be run in the place of Python."""
+    """Write an executable script that stands in for Python."""
     path.write_text(text)
     path.chmod(0o700)
 
@@ -108,10 +108,10 @@ sys.exit(state_process.main())
 
 
 @pytest.mark.timeout(DEADLINE_S)
-def test_it_ends_when_its_node_is_told_to_stop(
+def test_process_ends_when_its_node_is_told_to_stop(
     processes: StateProcesses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Or the node would wait for it; whoever waits for its facts hears why."""
+    """Otherwise the node would wait for it. A waiting caller gets the reason."""
     state, begun = tmp_path / "endless", tmp_path / "begun"
     script(state, ENDLESS)
     monkeypatch.setattr(sys, "executable", str(state))
@@ -131,7 +131,7 @@ def test_it_ends_when_its_node_is_told_to_stop(
         os.kill(process, 0)
 
 
-def test_none_begins_after_its_node_was_told_to_stop(
+def test_no_process_starts_after_its_node_was_told_to_stop(
     processes: StateProcesses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = tmp_path / "state.db"
@@ -139,14 +139,14 @@ def test_none_begins_after_its_node_was_told_to_stop(
     monkeypatch.setattr(sys, "executable", str(state))
     monkeypatch.setattr(state_process, "SMALL_BYTES", 0)
     processes.close()
-    processes.close()  # A node does that twice, too.
+    processes.close()  # A node does this twice as well.
     with pytest.raises(StoppingError):
         processes.look(state)
     assert not (tmp_path / "begun").exists()
 
 
 class NoThread:
-    """Would end this process."""
+    """A stand-in for the thread that would end this process."""
 
     def __init__(self, **_: object) -> None:
         pass
@@ -171,7 +171,7 @@ sys.exit(state_process.main())
 
 @pytest.fixture
 def at_work() -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """Start a process whose work never ends; return it, and what holds it."""
+    """Start a process whose work never ends; return it with its lock."""
     ended, held = os.pipe()
     process = subprocess.Popen(
         [sys.executable, "-c", BEGIN, str(ended), "look", "state.db"],
@@ -185,10 +185,10 @@ def at_work() -> Iterator[tuple[subprocess.Popen[str], int]]:
     process.communicate()
 
 
-def test_where_priorities_may_not_be_lowered_it_gets_done_all_the_same(
+def test_process_works_where_priorities_cannot_be_lowered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A sandbox refuses system calls with ENOSYS, too; here in this process."""
+    """A sandbox may refuse the call with ENOSYS, too. Run in this process."""
 
     def refusing(_: int) -> int:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
@@ -205,8 +205,8 @@ def test_where_priorities_may_not_be_lowered_it_gets_done_all_the_same(
 
 
 @pytest.mark.timeout(DEADLINE_S)
-def test_it_ends_with_its_node(at_work: tuple[subprocess.Popen[str], int]) -> None:
-    """(kill -9) Or it would write on beside that of the node's next life."""
+def test_process_ends_with_its_node(at_work: tuple[subprocess.Popen[str], int]) -> None:
+    """(kill -9) Otherwise it would write beside the process of the restarted node."""
     process, held = at_work
     assert process.stdout.readline()
     assert process.poll() is None
@@ -215,7 +215,7 @@ def test_it_ends_with_its_node(at_work: tuple[subprocess.Popen[str], int]) -> No
 
 
 @pytest.mark.timeout(DEADLINE_S)
-def test_it_gives_way_to_whoever_answers(
+def test_process_runs_at_low_priority(
     at_work: tuple[subprocess.Popen[str], int],
 ) -> None:
     process, held = at_work

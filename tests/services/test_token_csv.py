@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Token files in CSV: what is read, and what is refused by name (K4)."""
+"""Token files in CSV: accepted forms, and refusals that name the cause (K4)."""
 
 import pytest
 
@@ -29,7 +29,7 @@ def read(
 
 
 def test_rows_are_read_with_the_defaults_of_their_algorithm() -> None:
-    """(K4) As a spreadsheet writes it: a mark of UTF-8, CRLF, apostrophes, a blank line."""
+    """(K4) As a spreadsheet writes it: UTF-8 mark, CRLF, apostrophes, a blank line."""
     rows = read(
         "\ufeffSerial,seed,Seed_Format,algorithm,hash,digits,period,counter,"
         "pin_rule,expires\r\n"
@@ -81,7 +81,7 @@ def test_rows_are_read_with_the_defaults_of_their_algorithm() -> None:
 def test_bad_row_is_refused_by_name_and_the_rest_is_read(
     columns: str, cells: str, says: str
 ) -> None:
-    """(K4) And what may be a seed is not repeated."""
+    """(K4) The message does not repeat a value that may be a seed."""
     first, second = read(f"{columns}\n{cells}\n9,{BASE32}\n")
     assert first.token is None
     assert says in first.problem

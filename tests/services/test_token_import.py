@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tokens of a file become tokens of the system, row by row (K4)."""
+"""The tokens of a file are imported row by row (K4)."""
 
 import io
 import uuid
@@ -19,7 +19,7 @@ from sparecode_node.services.tokens.row_import import ROWS_AT_ONCE
 from sparecode_node.services.tokens.token_import import ImportedRow
 from sparecode_node.statemachine.commands.tokens import EnrollToken
 from tests.services.one_node import SEED, OneNode
-from tests.services.pauses import slow_commits, watch_rests
+from tests.services.pauses import slow_commits, watch_pauses
 
 pytestmark = pytest.mark.asyncio
 
@@ -72,15 +72,15 @@ async def import_file(
     return rows
 
 
-async def test_an_import_rests_after_each_batch(
+async def test_an_import_pauses_after_each_batch(
     node: OneNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """(I12) Whoever signs in meanwhile is answered nearly as fast."""
-    rests = watch_rests(node, monkeypatch, node.token_import)
+    """(I12) Sign-ins in between are answered nearly as fast."""
+    pauses = watch_pauses(node, monkeypatch, node.token_import)
     slow_commits(node, monkeypatch, EnrollToken, 0.001)
     rows = await import_file(node, file_of(map(str, range(ROWS_AT_ONCE + 1))))
     assert all(row.imported for row in rows)
-    assert rests.taken_s == [round(REST * 0.001 * ROWS_AT_ONCE, 3)]
+    assert pauses.taken_s == [round(REST * 0.001 * ROWS_AT_ONCE, 3)]
 
 
 async def test_imported_token_authenticates(node: OneNode) -> None:
@@ -99,7 +99,7 @@ async def test_imported_token_authenticates(node: OneNode) -> None:
 
 
 async def test_rows_of_a_csv_file_are_judged_one_by_one(node: OneNode) -> None:
-    """(K4) Form and rules refuse a row by name; the others are tokens."""
+    """(K4) Form and rules refuse a row by name; the other rows become tokens."""
     await node.enroll("2")
     seed = SEED.hex()
     rows = await import_file(
@@ -129,7 +129,7 @@ async def test_rows_of_a_csv_file_are_judged_one_by_one(node: OneNode) -> None:
 async def test_results_come_while_the_rest_is_still_to_be_decided(
     node: OneNode,
 ) -> None:
-    """(K4) So that whoever waits sees how far it is."""
+    """(K4) So that the caller sees the progress."""
     begun = await node.token_import.begin(
         node.admin("TokenService/ImportTokenFile"),
         TokenFile(
@@ -173,7 +173,7 @@ async def test_bad_row_never_stops_the_rest(node: OneNode) -> None:
 
 
 async def test_retry_of_an_import_is_the_same_import(node: OneNode) -> None:
-    """(Q1) What was decided stays, also after an outcome that nobody knew."""
+    """(Q1) Decisions stay, also after an unknown outcome."""
     request_id = str(uuid.uuid4())
     content = file_of(["1", "2", "3"])
     propose = node.replicator.propose
@@ -211,7 +211,7 @@ async def test_retry_of_an_import_is_the_same_import(node: OneNode) -> None:
 async def test_file_that_cannot_be_read_changes_nothing(
     node: OneNode, form: TokenFileFormat, content: bytes, field: str
 ) -> None:
-    """(K4) And says which field is at fault."""
+    """(K4) The refusal names the field."""
     entries = len(node.replicator.entries)
     with pytest.raises(InvalidFieldError) as raised:
         await import_file(node, content, form=form)
@@ -219,7 +219,7 @@ async def test_file_that_cannot_be_read_changes_nothing(
     assert len(node.replicator.entries) == entries
 
 
-async def test_file_is_not_read_for_whoever_is_not_signed_in(node: OneNode) -> None:
+async def test_file_is_not_read_without_a_session(node: OneNode) -> None:
     node.bearer = "x"
     with pytest.raises(NotSignedInError):
         await import_file(node, b"<broken")

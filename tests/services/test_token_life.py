@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tokens after their enrollment: taken away, disabled, ended, deleted (K, R3)."""
+"""Tokens after their enrollment: unassigned, disabled, expired, deleted (K, R3)."""
 
 import uuid
 from dataclasses import replace as replace_parameters
@@ -71,7 +71,7 @@ async def give(node: OneNode, username: str) -> None:
 
 @pytest.mark.parametrize("end", [unassign, disable, delete])
 async def test_codes_of_a_token_that_ended_are_refused(node: OneNode, end) -> None:
-    """(R3) On whichever node, with the next attempt, although it lags."""
+    """(R3) On any node, with the next attempt, even if it lags."""
     await node.add_user()
     issued = await node.issue()
     node.replicator.lags = True
@@ -80,7 +80,7 @@ async def test_codes_of_a_token_that_ended_are_refused(node: OneNode, end) -> No
 
 
 async def test_draft_of_a_token_that_changed_is_stale(node: OneNode) -> None:
-    """(I3) Disabled and enabled again is changed."""
+    """(I3) Disabling and enabling it counts as a change."""
     await node.add_user()
     generated = await node.emergency.generate(
         node.admin("EmergencyAccessService/GenerateTokencodes"), serial=SERIAL
@@ -107,7 +107,7 @@ async def test_disabled_token_works_again_when_it_is_enabled(node: OneNode) -> N
     assert node.reasons() == ["token_disabled", ""]
 
 
-async def test_codes_of_the_user_before_are_no_codes_of_the_next(
+async def test_codes_of_the_previous_user_do_not_work_for_the_next(
     node: OneNode,
 ) -> None:
     """(T3) Verifiers are bound to the user: PIN and codes go with them."""
@@ -122,8 +122,10 @@ async def test_codes_of_the_user_before_are_no_codes_of_the_next(
     assert node.reasons() == ["wrong_passcode"]
 
 
-async def test_lost_token_of_nobody_is_nobody_s_emergency(node: OneNode) -> None:
-    """Who is in emergency access now: not who had the token before."""
+async def test_unassigned_lost_token_puts_no_user_in_emergency_access(
+    node: OneNode,
+) -> None:
+    """The list shows users in emergency access now, not the token's previous user."""
     await node.add_user()
     await node.issue()
 
@@ -148,7 +150,7 @@ async def test_lost_token_of_nobody_is_nobody_s_emergency(node: OneNode) -> None
     assert read.value.lost
 
 
-async def test_end_of_a_token_is_set_and_taken_away(node: OneNode) -> None:
+async def test_end_of_a_token_is_set_and_removed(node: OneNode) -> None:
     """(I7) The end of its codes follows."""
     await node.add_user()
     issued = await node.issue(lifetime=Lifetime())
@@ -176,7 +178,7 @@ async def test_end_is_a_time_or_never(
 
 
 async def test_nothing_is_accepted_after_the_pin_was_cleared(node: OneNode) -> None:
-    """(A2) Neither the tokencode nor a code, with or without the PIN of before."""
+    """(A2) Neither a tokencode nor a code, with or without the old PIN."""
     await node.add_user()
     issued = await node.issue()
     await clear_pin(node)
@@ -188,8 +190,8 @@ async def test_nothing_is_accepted_after_the_pin_was_cleared(node: OneNode) -> N
     assert set(node.reasons()) == {"pin_not_set"}
 
 
-async def test_deleted_token_can_be_enrolled_anew(node: OneNode) -> None:
-    """Nothing of the one before is left: user, PIN, codes, lost mark."""
+async def test_deleted_token_can_be_enrolled_again(node: OneNode) -> None:
+    """Nothing of the old one remains: user, PIN, codes, lost mark."""
     await node.add_user()
     await node.issue()
     await delete(node)
@@ -216,7 +218,7 @@ async def replace(node: OneNode, *, keep_pin: bool, request_id: str = "") -> Non
 
 
 async def test_replacement_takes_the_pin_along(node: OneNode) -> None:
-    """(T3) Without anybody typing it: the seal of its verifier is for one serial."""
+    """(T3) No one types it: the seal of its verifier is for one serial."""
     await node.add_user()
     await node.enroll(NEW, seed=NEW_SEED)
     issued = await node.issue()
@@ -246,10 +248,10 @@ async def test_replacement_without_the_pin_has_none(node: OneNode) -> None:
     assert node.reasons() == ["pin_not_set"]
 
 
-async def test_pin_that_was_set_meanwhile_is_the_one_that_is_carried(
+async def test_pin_set_in_between_is_the_one_that_is_carried(
     node: OneNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """(T2) The verifier of before is stale in apply, and made again."""
+    """(T2) Apply finds the earlier verifier stale, and it is made again."""
     await node.add_user()
     await node.enroll(NEW, seed=NEW_SEED)
     deadline = Deadline.of(node.admin(), node.clock)
@@ -272,7 +274,7 @@ async def test_pin_that_was_set_meanwhile_is_the_one_that_is_carried(
 
 
 async def test_retry_of_a_replacement_is_the_same(node: OneNode) -> None:
-    """(Q1) Although the old token has no user, and no PIN, by then."""
+    """(Q1) Although the old token has no user and no PIN by then."""
     await node.add_user()
     await node.enroll(NEW, seed=NEW_SEED)
     request_id = str(uuid.uuid4())
@@ -281,7 +283,7 @@ async def test_retry_of_a_replacement_is_the_same(node: OneNode) -> None:
     assert await node.accepts(PIN + node.tokencode(seed=NEW_SEED))
 
 
-async def test_replacement_s_serial_is_named_when_it_is_none(node: OneNode) -> None:
+async def test_invalid_serial_of_a_replacement_is_named(node: OneNode) -> None:
     with pytest.raises(InvalidFieldError) as raised:
         await node.tokens.replace(
             node.admin("TokenService/ReplaceToken"),
@@ -309,7 +311,7 @@ async def resynchronize(node: OneNode, first: str, second: str) -> None:
 async def test_token_whose_clock_ran_away_is_found_by_two_tokencodes(
     node: OneNode, step: int, known: bool
 ) -> None:
-    """(K1) Within 60 steps; and from then on it is followed where it is."""
+    """(K1) Within 60 steps. From then on its drift is followed."""
     await node.add_user()
     first, second = (node.tokencode(step=step + n) for n in (0, 1))
     if not known:
@@ -391,7 +393,7 @@ async def test_tokencode_beyond_its_form_is_named_without_it(
 async def test_primary_that_cannot_open_the_seed_knows_no_tokencode(
     node: OneNode,
 ) -> None:
-    """Refused, and the batch goes on."""
+    """The call is refused, and the rest of the batch proceeds."""
     await node.add_user()
     digits = tuple(node.tokencode(step=n) for n in (0, 1))
     command = ResynchronizeToken(serial=TokenSerial(SERIAL), moments=())
@@ -413,7 +415,7 @@ async def test_primary_that_cannot_open_the_seed_knows_no_tokencode(
 
 
 async def test_a_token_does_not_replace_itself(node: OneNode) -> None:
-    """(K) It "is assigned already: unassign it" would lead people astray."""
+    """(K) "Is assigned already: unassign it" would be the wrong advice."""
     await node.add_user()
     with pytest.raises(InvalidFieldError, match="of another token") as wrong:
         await node.tokens.replace(

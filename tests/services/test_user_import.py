@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The users of a file become users of the system, row by row (K4)."""
+"""The users of a file are imported row by row (K4)."""
 
 import threading
 import uuid
@@ -17,7 +17,7 @@ from sparecode_node.services.tokens.row_import import ROWS_AT_ONCE
 from sparecode_node.services.tokens.user_import import ImportedUser, UserFile
 from sparecode_node.statemachine.commands.users import CreateUser
 from tests.services.one_node import OneNode
-from tests.services.pauses import slow_commits, watch_rests
+from tests.services.pauses import slow_commits, watch_pauses
 
 pytestmark = pytest.mark.asyncio
 
@@ -58,7 +58,7 @@ async def test_users_of_a_file_are_created(node: OneNode) -> None:
 
 
 async def test_imported_user_authenticates(node: OneNode) -> None:
-    """What is imported is a user like any other."""
+    """An imported user is like any other."""
     await import_file(node, "username\nalice\n")
     await node.enroll()
     await node.tokens.assign(
@@ -70,22 +70,22 @@ async def test_imported_user_authenticates(node: OneNode) -> None:
     assert await node.accepts("4711" + node.tokencode())
 
 
-async def test_an_import_rests_after_each_batch(
+async def test_an_import_pauses_after_each_batch(
     node: OneNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """(I12) Whoever signs in meanwhile is answered nearly as fast."""
-    rests = watch_rests(node, monkeypatch, node.user_import)
+    """(I12) Sign-ins in between are answered nearly as fast."""
+    pauses = watch_pauses(node, monkeypatch, node.user_import)
     slow_commits(node, monkeypatch, CreateUser, 0.001)
     lines = [f"user{number}" for number in range(2 * ROWS_AT_ONCE + 1)]
     rows = await import_file(node, "\n".join(["username", *lines]))
     assert all(row.imported for row in rows)
-    assert rests.taken_s == [round(REST * 0.001 * ROWS_AT_ONCE, 3)] * 2
+    assert pauses.taken_s == [round(REST * 0.001 * ROWS_AT_ONCE, 3)] * 2
 
 
 async def test_a_large_file_is_read_in_a_thread(
     node: OneNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All of it, to the folding of every name: the loop has others to answer."""
+    """All of it, including the folding of names: the loop has other calls to answer."""
     threads: list[int] = []
 
     def noted(name: str) -> NameKey:
@@ -107,7 +107,7 @@ async def groups_of(node: OneNode, username: str) -> tuple[str, ...]:
 
 
 async def test_users_come_with_their_groups(node: OneNode) -> None:
-    """(K4, A4) In one commit each, so that no agent ever sees one without the other."""
+    """(K4, A4) In one commit each: no agent sees a user without the groups."""
     before = len(node.replicator.entries)
     rows = await import_file(
         node,
@@ -132,7 +132,7 @@ async def test_users_come_with_their_groups(node: OneNode) -> None:
 async def test_bad_group_leaves_the_whole_row_out(
     node: OneNode, cell: str, says: str
 ) -> None:
-    """(K4) A user without the group would be let in nowhere, and nobody had said so."""
+    """(K4) A user without the group would be refused everywhere, without a reason."""
     rows = await import_file(node, f"username,groups\nalice,{cell}\nbob,staff\n")
     assert [row.imported for row in rows] == [False, True]
     assert says in rows[0].problem
@@ -140,7 +140,7 @@ async def test_bad_group_leaves_the_whole_row_out(
 
 
 async def test_bad_row_never_stops_the_rest(node: OneNode) -> None:
-    """(K4) Known name, twin in the file, blank, too long, a cell too many."""
+    """(K4) Known name, duplicate in the file, blank, too long, one cell too many."""
     await node.users.create(
         node.admin("UserService/CreateUser"),
         username="Carol",
@@ -164,7 +164,7 @@ async def test_bad_row_never_stops_the_rest(node: OneNode) -> None:
 
 
 async def test_retry_of_an_import_is_the_same_import(node: OneNode) -> None:
-    """(Q1) What was decided stays, also after an outcome that nobody knew."""
+    """(Q1) Decisions stay, also after an unknown outcome."""
     request_id = str(uuid.uuid4())
     text = "username\nalice\nbob\ncarol\n"
     propose = node.replicator.propose
@@ -211,14 +211,12 @@ async def test_file_that_cannot_be_read_changes_nothing(
 
 
 @pytest.mark.parametrize("from_row", [-1, 3])
-async def test_row_to_go_on_from_is_one_of_the_file(
-    node: OneNode, from_row: int
-) -> None:
+async def test_first_row_must_be_in_the_file(node: OneNode, from_row: int) -> None:
     with pytest.raises(InvalidFieldError, match="must be 1 to 2"):
         await import_file(node, "username\nalice\nbob\n", from_row=from_row)
 
 
-async def test_file_is_not_read_for_whoever_is_not_signed_in(node: OneNode) -> None:
+async def test_file_is_not_read_without_a_session(node: OneNode) -> None:
     node.bearer = "x"
     with pytest.raises(NotSignedInError):
         await import_file(node, "broken")
