@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What nodes answer in these tests."""
+"""Answers of nodes, for these tests."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -99,7 +99,7 @@ IMPORTED = [
         ),
     )
 ]
-"""What a node says of a file of two tokens, row by row."""
+"""A node's answers to a file of two tokens, row by row."""
 GENERATED = emergency_access_pb2.GenerateTokencodesResponse(
     codes=[
         emergency_access_pb2.Tokencode(ordinal=ordinal, code=code)
@@ -317,9 +317,9 @@ CONTINUED_REFUSED = authentication_pb2.ContinueAuthenticationResponse(
 
 def checkpoint_response(checkpoint: Checkpoint) -> audit_pb2.GetCheckpointResponse:
     answer = audit_pb2.GetCheckpointResponse(position=POSITION)
-    signed = answer.checkpoint
-    signed.cluster_id, signed.sequence = checkpoint.cluster_id, checkpoint.sequence
-    signed.head, signed.key_id = checkpoint.head, checkpoint.key_id
-    signed.checkpoint_time.FromMilliseconds(checkpoint.at_ms)
-    signed.public_key, signed.signature = checkpoint.public_key, checkpoint.signature
+    message = answer.checkpoint
+    message.cluster_id, message.sequence = checkpoint.cluster_id, checkpoint.sequence
+    message.head, message.key_id = checkpoint.head, checkpoint.key_id
+    message.checkpoint_time.FromMilliseconds(checkpoint.at_ms)
+    message.public_key, message.signature = checkpoint.public_key, checkpoint.signature
     return answer

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An audit log as a file, and its checkpoints, made with the code of the nodes."""
+"""Files of audit logs and checkpoints, made with the nodes' own code."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -36,13 +36,13 @@ def event(sequence: int, **fields) -> AuditEvent:
     )
 
 
-def chained(events: list[AuditEvent], before: bytes = GENESIS_HASH):
-    """Give events their hashes."""
+def chained(events: list[AuditEvent], previous: bytes = GENESIS_HASH):
+    """Return events with their hashes."""
     records = []
     for each in events:
-        after = chain_hash(before, each)
-        records.append(AuditRecord(event=each, previous_hash=before, hash=after))
-        before = after
+        after = chain_hash(previous, each)
+        records.append(AuditRecord(event=each, previous_hash=previous, hash=after))
+        previous = after
     return records
 
 
@@ -56,14 +56,14 @@ def write(path: Path, records) -> Path:
 
 
 def signed(records, sequence: int, ring: KeyRing = RING) -> ClientCheckpoint:
-    """Sign a log as it was at a sequence."""
-    found = checkpoints.sign(
+    """Return a signed checkpoint of a log at a sequence number."""
+    signature = checkpoints.sign(
         Sealing(ring),
         AuditHead(sequence=sequence, hash=records[sequence - 1].hash),
         at_ms=1_700_000_100_000,
     )
     return ClientCheckpoint(
-        **{name: getattr(found, name) for name in ClientCheckpoint.__slots__}
+        **{name: getattr(signature, name) for name in ClientCheckpoint.__slots__}
     )
 
 

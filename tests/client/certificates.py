@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Certificates that last as long as a test."""
+"""Short-lived certificates for tests."""
 
 import datetime as dt
 import ipaddress

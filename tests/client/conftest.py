@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fake nodes, and clients of them that do not wait."""
+"""Fake nodes, and clients that retry without waiting."""
 
 import json
 import time
@@ -24,7 +24,7 @@ from tests.client.fakes import FakeNode
 
 @pytest.fixture
 def start_node() -> Iterator[Callable[..., FakeNode]]:
-    """Give what starts a node; it stops with the test."""
+    """Return a function that starts a node. The node stops when the test ends."""
     nodes: list[FakeNode] = []
 
     def start(credentials: grpc.ServerCredentials | None = None) -> FakeNode:
@@ -44,7 +44,7 @@ def nodes(start_node: Callable[..., FakeNode]) -> list[FakeNode]:
 
 
 class Waits(list[float]):
-    """The waits between tries, which take no time."""
+    """Records the waits between tries, which take no time."""
 
     async def __call__(self, seconds: float) -> None:
         self.append(seconds)
@@ -59,7 +59,7 @@ def waits() -> Waits:
 async def connect(
     waits: Waits,
 ) -> AsyncIterator[Callable[..., Client]]:
-    """Give what makes a client of the nodes at some addresses."""
+    """Return a function that makes a client of the nodes at some addresses."""
     clients: list[Client] = []
 
     def make(
@@ -82,7 +82,7 @@ async def connect(
 
 @dataclass(frozen=True)
 class Pki:
-    """What a cluster's operator hands out."""
+    """The certificates and keys that an operator issues."""
 
     ca: Path
     foreign_ca: Path
@@ -91,7 +91,7 @@ class Pki:
     agent: Certificate
 
     def credentials(self, *, mutual: bool = False) -> grpc.ServerCredentials:
-        """Return what a node listens with."""
+        """Return the TLS credentials of a node."""
         return grpc.ssl_server_credentials(
             [(self.node.key.read_bytes(), self.node.certificate.read_bytes())],
             root_certificates=self.agents_ca.read_bytes() if mutual else None,
@@ -101,7 +101,7 @@ class Pki:
 
 @pytest.fixture(scope="session")
 def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
-    """Certificates of one cluster, and a CA that has nothing to do with it."""
+    """Return certificates of one cluster, and an unrelated CA."""
     folder = tmp_path_factory.mktemp("pki")
     members = Authority(folder, "members")
     agents = Authority(folder, "agents")
@@ -143,7 +143,7 @@ class Cli:
 
 @pytest.fixture
 def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
-    """Give what sets this computer's time zone."""
+    """Return a function that sets this computer's time zone."""
 
     def set_zone(name: str) -> None:
         monkeypatch.setenv("TZ", name)
@@ -161,7 +161,7 @@ def stranger(
     tmp_path: Path,
     zone: Callable[[str], None],
 ) -> Cli:
-    """Sign nobody in, at a computer in UTC."""
+    """Return a CLI without a session, on a computer in UTC."""
     zone("UTC")
     node = start_node(pki.credentials())
     node.answer("SessionService/Login", answers.LOGIN)
@@ -170,7 +170,7 @@ def stranger(
 
 @pytest.fixture
 def cli(stranger: Cli) -> Cli:
-    """Sign the administrator root in."""
+    """Return a CLI that is signed in as root."""
     assert stranger("login", "root", text="correct horse\n").exit_code == 0
     stranger.node.calls.clear()
     return stranger

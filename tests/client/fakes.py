@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nodes in this process that answer what a test tells them to."""
+"""Fake nodes in this process, which answer as a test tells them to."""
 
 import socket
 import threading
@@ -33,7 +33,7 @@ PACKAGE = "sparecode.v1"
 
 @dataclass(frozen=True)
 class Failure:
-    """A status that is not OK, as `rpc/errors.py` of a node would send it."""
+    """A status other than OK, as a node's `rpc/errors.py` sends it."""
 
     code: grpc.StatusCode
     reason: str = ""
@@ -70,14 +70,14 @@ class Failure:
 
 
 Streamed = tuple[list[Message], Failure | None]
-"""The answers of a stream, and how it ends."""
+"""The answers of a stream, and its end: a failure, or None."""
 Answer = Message | Failure | Streamed | Callable[[Any], "Message | Failure"]
 
 NO_QUORUM = Failure(
     grpc.StatusCode.UNAVAILABLE, "NO_QUORUM", "no quorum in contact", retry_after_s=0.2
 )
 NO_QUORUM_FOR_LONG = replace(NO_QUORUM, retry_after_s=60)
-"""So that a client with less time gives up at once."""
+"""Longer than the timeout of any client here, so that the client gives up at once."""
 OUTCOME_UNKNOWN = Failure(
     grpc.StatusCode.UNAVAILABLE,
     "OUTCOME_UNKNOWN",
@@ -88,7 +88,7 @@ OUTCOME_UNKNOWN = Failure(
 
 @dataclass
 class Call:
-    """One request that a node got."""
+    """One request that a node received."""
 
     method: str
     request: Any
@@ -98,7 +98,7 @@ class Call:
 
 @dataclass
 class FakeNode:
-    """A node: answers in order, the last one for ever, and remembers what it got."""
+    """A node that sends its answers in order, repeats the last one, and records requests."""
 
     calls: list[Call] = field(default_factory=list)
 
@@ -126,11 +126,11 @@ class FakeNode:
         self._server.stop(grace=None).wait()
 
     def answer(self, method: str, *answers: Answer) -> None:
-        """Answer `Service/Method` so."""
+        """Set the answers to `Service/Method`."""
         self._answers[method] = list(answers)
 
     def never_answer(self, method: str) -> None:
-        """Take requests of `Service/Method`, and say nothing until the test ends."""
+        """Accept requests to `Service/Method`, and never answer."""
 
         def wait(request: Any) -> Failure:
             self._silent.wait()
@@ -154,7 +154,7 @@ class FakeNode:
 
 
 class _Handlers(grpc.GenericRpcHandler):
-    """Every method of the contract, and nothing else."""
+    """Handlers for every method of the API."""
 
     def __init__(self, node: FakeNode) -> None:
         self._node = node
@@ -194,7 +194,7 @@ class _Handlers(grpc.GenericRpcHandler):
 
 
 def closed_address() -> str:
-    """Return an address at which nobody listens."""
+    """Return an address where nothing listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"127.0.0.1:{probe.getsockname()[1]}"

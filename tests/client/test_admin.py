@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an administrator's program sends, and what it gets."""
+"""`AsyncAdmin`: requests it sends and values it returns."""
 
 import logging
 from collections.abc import Callable
@@ -57,7 +57,7 @@ def admin(connect: Callable[..., Client], nodes: list[FakeNode]) -> AsyncAdmin:
 async def test_issuing_generates_and_then_saves(
     admin: AsyncAdmin, node: FakeNode
 ) -> None:
-    """(I3) The codes are those of Generate; what is live is what Save says."""
+    """(I3) The codes come from Generate; Save reports what is live."""
     node.answer(GENERATE, answers.GENERATED)
     node.answer(SAVE, answers.SAVED)
 
@@ -83,10 +83,10 @@ async def test_issuing_generates_and_then_saves(
     assert not save.weaken_recovery_policy
 
 
-async def test_lost_answer_of_save_is_asked_for_with_the_same_draft(
+async def test_lost_answer_of_save_is_retried_with_the_same_draft(
     admin: AsyncAdmin, nodes: list[FakeNode]
 ) -> None:
-    """(I3) A retry is harmless: same draft, same request id, same codes."""
+    """(I3) A retry has the same draft, request id and codes."""
     nodes[0].answer(GENERATE, answers.GENERATED)
     nodes[0].answer(SAVE, OUTCOME_UNKNOWN)
     nodes[1].answer(SAVE, answers.SAVED)
@@ -98,8 +98,10 @@ async def test_lost_answer_of_save_is_asked_for_with_the_same_draft(
     assert [(c.ordinal, c.code) for c in issued.codes] == answers.CODES
 
 
-async def test_stale_draft_is_generated_anew(admin: AsyncAdmin, node: FakeNode) -> None:
-    """(I3) The codes that are returned are those of the draft that was saved."""
+async def test_stale_draft_is_generated_again(
+    admin: AsyncAdmin, node: FakeNode
+) -> None:
+    """(I3) The returned codes are those of the saved draft."""
     fresh = emergency_access_pb2.GenerateTokencodesResponse(
         codes=[emergency_access_pb2.Tokencode(ordinal=1, code="ABCD-EFG2")],
         draft=b"fresh",
@@ -117,7 +119,7 @@ async def test_stale_draft_is_generated_anew(admin: AsyncAdmin, node: FakeNode) 
     assert len({request.request_id for request in node.requests(SAVE)}) == 2
 
 
-async def test_draft_that_is_always_stale_is_given_up(
+async def test_draft_that_is_always_stale_is_an_error(
     admin: AsyncAdmin, node: FakeNode
 ) -> None:
     node.answer(GENERATE, answers.GENERATED)
@@ -130,7 +132,7 @@ async def test_draft_that_is_always_stale_is_given_up(
     assert len(node.requests(GENERATE)) == 3
 
 
-async def test_other_refusal_of_save_is_not_tried_again(
+async def test_other_refusal_of_save_is_not_retried(
     admin: AsyncAdmin, node: FakeNode
 ) -> None:
     node.answer(GENERATE, answers.GENERATED)
@@ -147,7 +149,7 @@ async def test_other_refusal_of_save_is_not_tried_again(
 async def test_a_count_of_none_is_sent_as_such(
     admin: AsyncAdmin, node: FakeNode
 ) -> None:
-    """(I4) 0 codes are asked for as 0, which the node refuses; it means no default."""
+    """(I4) A count of 0 is sent as 0, which the node refuses. It is not the default."""
     node.answer(
         GENERATE,
         Failure(grpc.StatusCode.INVALID_ARGUMENT, "FIELD", "1 to 50", field="count"),
@@ -165,7 +167,7 @@ async def test_a_count_of_none_is_sent_as_such(
 async def test_codes_are_in_no_repr_and_in_no_log(
     admin: AsyncAdmin, nodes: list[FakeNode], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """(I9) Also where a try fails on the way, and at the finest log level."""
+    """(I9) Not even if a try fails, and at the finest log level."""
     caplog.set_level(logging.DEBUG)
     nodes[0].answer(GENERATE, answers.GENERATED)
     nodes[0].answer(SAVE, OUTCOME_UNKNOWN)
@@ -174,21 +176,21 @@ async def test_codes_are_in_no_repr_and_in_no_log(
     generated = await admin.generate_tokencodes("000123456789", count=2)
     issued = await admin.issue_tokencodes("000123456789", count=2)
 
-    shown = repr(generated) + repr(issued) + str(issued) + caplog.text
-    assert "ordinal=1" in shown
+    text = repr(generated) + repr(issued) + str(issued) + caplog.text
+    assert "ordinal=1" in text
     for _, code in answers.CODES:
-        assert code not in shown
-        assert code.replace("-", "") not in shown
-    assert "sealed" not in shown
+        assert code not in text
+        assert code.replace("-", "") not in text
+    assert "sealed" not in text
 
 
 FIXED = "EmergencyAccessService/IssueFixedTokencode"
 
 
-async def test_fixed_tokencode_that_nobody_has_seen_is_issued_anew(
+async def test_lost_fixed_tokencode_is_issued_again(
     admin: AsyncAdmin, nodes: list[FakeNode]
 ) -> None:
-    """(I9, I11) Its answer was lost; another one, under another id, voids it."""
+    """(I9, I11) Its answer was lost. Another code, under another request id, voids it."""
     nodes[0].answer(FIXED, OUTCOME_UNKNOWN, answers.FIXED)
     nodes[1].answer(FIXED, answers.WITHHELD, answers.FIXED)
 
@@ -208,7 +210,7 @@ async def test_fixed_tokencode_that_nobody_has_seen_is_issued_anew(
     assert len(set(ids)) == 2
 
 
-async def test_fixed_tokencode_that_is_never_seen_is_given_up(
+async def test_fixed_tokencode_lost_every_time_is_an_error(
     admin: AsyncAdmin, node: FakeNode
 ) -> None:
     node.answer(FIXED, answers.WITHHELD)
@@ -231,10 +233,10 @@ async def test_secrets_are_in_no_repr_and_in_no_error(
     with pytest.raises(OutcomeUnknown) as caught:
         await admin.set_pin("1", "271828", within=timedelta(seconds=0.05))
 
-    shown = repr(session) + repr(token) + repr(caught.value) + str(caught.value)
-    assert "bearer-of-root" not in shown
-    assert "12345678901234567890" not in shown
-    assert "271828" not in shown
+    text = repr(session) + repr(token) + repr(caught.value) + str(caught.value)
+    assert "bearer-of-root" not in text
+    assert "12345678901234567890" not in text
+    assert "271828" not in text
 
 
 async def test_session_goes_with_every_call_from_login_to_logout(
@@ -270,7 +272,7 @@ async def test_times_arrive_with_their_zone(admin: AsyncAdmin, node: FakeNode) -
     assert save.lifetime.end_time.ToJsonString() == "2026-12-01T11:00:00Z"
 
 
-async def test_time_without_a_zone_is_no_moment(
+async def test_time_without_a_zone_is_refused(
     admin: AsyncAdmin, node: FakeNode
 ) -> None:
     node.answer(GENERATE, answers.GENERATED)
@@ -309,9 +311,7 @@ async def test_enrolling_sends_the_seed_and_the_defaults(
     assert (hotp.counter, hotp.pin_rule) == (7, types_pb2.PIN_RULE_NONE)
 
 
-async def test_filters_that_are_not_given_are_not_sent(
-    admin: AsyncAdmin, node: FakeNode
-) -> None:
+async def test_unset_filters_are_not_sent(admin: AsyncAdmin, node: FakeNode) -> None:
     node.answer("TokenService/ListTokens", tokens_pb2.ListTokensResponse())
 
     await admin.list_tokens()
@@ -333,10 +333,8 @@ async def test_filters_that_are_not_given_are_not_sent(
     assert not users.HasField("enabled")
 
 
-async def test_kind_that_is_newer_than_the_library_is_none(
-    admin: AsyncAdmin, node: FakeNode
-) -> None:
-    """A node may be upgraded first."""
+async def test_unknown_kind_is_none(admin: AsyncAdmin, node: FakeNode) -> None:
+    """A node may be upgraded before the client."""
     newer = tokens_pb2.GetTokenResponse()
     newer.CopyFrom(answers.TOKEN)
     newer.token.algorithm = 99  # type: ignore[assignment]
@@ -356,7 +354,7 @@ async def test_kind_that_is_newer_than_the_library_is_none(
         (TokencodeState, emergency_access_pb2.TokencodeState),
     ],
 )
-async def test_enums_are_those_of_the_contract(kind, wire) -> None:
+async def test_enums_match_the_api(kind, wire) -> None:
     prefix = wire.keys()[0].removesuffix("UNSPECIFIED")
 
     assert {prefix + member.name for member in kind} == set(wire.keys()[1:])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exports and checkpoints through the library: a stream that breaks off goes on."""
+"""Exports and checkpoints through the library: another node continues a broken stream."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -41,49 +41,49 @@ def piece(content: bytes, last: int, *, events: int = 2):
 async def test_export_that_breaks_off_is_continued_by_the_next_node(
     admin: AsyncAdmin, nodes: list[FakeNode]
 ) -> None:
-    """No event twice, none left out, the header once."""
+    """No event is repeated or missing, and the header occurs once."""
     first = [piece(b"head,", 0, events=0), piece(b"1,2,", 2), piece(b"3,4,", 4)]
     nodes[0].answer(EXPORT, (first, BROKEN))
     nodes[1].answer(EXPORT, ([piece(b"", 0, events=0), piece(b"5,6", 6)], None))
-    written: list[bytes] = []
-    seen: list[tuple[int, int]] = []
+    content: list[bytes] = []
+    progress: list[tuple[int, int]] = []
 
-    exported = await admin.export_audit_events(
-        written.append,
+    export = await admin.export_audit_events(
+        content.append,
         AuditFilter(actor="a"),
         form=AuditExportFormat.CSV,
-        progress=lambda done, end: seen.append((done, end)),
+        progress=lambda done, end: progress.append((done, end)),
     )
 
-    assert b"".join(written) == b"head,1,2,3,4,5,6"
-    assert exported == AuditExport(events=6, last_sequence=6)
-    assert seen == [(0, 6), (2, 6), (4, 6), (4, 6), (6, 6)]
-    (begun,), (continued,) = (node.requests(EXPORT) for node in nodes[:2])
-    assert (begun.after_sequence, begun.continued) == (0, False)
+    assert b"".join(content) == b"head,1,2,3,4,5,6"
+    assert export == AuditExport(events=6, last_sequence=6)
+    assert progress == [(0, 6), (2, 6), (4, 6), (4, 6), (6, 6)]
+    (start,), (continued,) = (node.requests(EXPORT) for node in nodes[:2])
+    assert (start.after_sequence, start.continued) == (0, False)
     assert (continued.after_sequence, continued.continued) == (4, True)
-    for request in (begun, continued):
+    for request in (start, continued):
         assert request.format == pb.AUDIT_EXPORT_FORMAT_CSV
         assert request.filter == pb.AuditFilter(actor="a")
 
 
-async def test_export_from_an_event_on_begins_there_also_anew(
+async def test_export_from_an_event_starts_there_on_each_node(
     admin: AsyncAdmin, nodes: list[FakeNode]
 ) -> None:
     nodes[0].answer(EXPORT, ([], BROKEN))
     nodes[1].answer(EXPORT, ([piece(b"x", 0, events=0)], None))
 
-    exported = await admin.export_audit_events(lambda _: None, after_sequence=5)
+    export = await admin.export_audit_events(lambda _: None, after_sequence=5)
 
-    assert exported == AuditExport(events=0, last_sequence=0)
+    assert export == AuditExport(events=0, last_sequence=0)
     for node in nodes[:2]:
         (request,) = node.requests(EXPORT)
         assert (request.after_sequence, request.continued) == (5, False)
 
 
-async def test_export_that_nobody_ends_is_an_error(
+async def test_export_that_no_node_completes_is_an_error(
     admin: AsyncAdmin, nodes: list[FakeNode]
 ) -> None:
-    """What was written so far is not taken for all of it."""
+    """A partial export is not reported as complete."""
     for node in nodes:
         node.answer(EXPORT, ([piece(b"x", 0, events=0)], NO_QUORUM_FOR_LONG))
     with pytest.raises(Unavailable):
@@ -92,10 +92,10 @@ async def test_export_that_nobody_ends_is_an_error(
         )
 
 
-async def test_time_is_counted_anew_while_the_export_gets_further(
+async def test_timeout_restarts_with_each_progress_of_an_export(
     connect: Callable[..., Client], nodes: list[FakeNode]
 ) -> None:
-    """A long log takes longer than any answer; silence does not become longer."""
+    """A long export may exceed the timeout, but no pause may."""
     parts = [
         ([piece(b"x", 2)], NO_QUORUM_FOR_LONG),
         ([piece(b"y", 4)], NO_QUORUM_FOR_LONG),
@@ -103,20 +103,20 @@ async def test_time_is_counted_anew_while_the_export_gets_further(
     ]
     nodes[0].answer(EXPORT, *parts)
     admin = AsyncAdmin.over(connect(nodes[0].address, timeout_s=1))
-    written: list[bytes] = []
+    content: list[bytes] = []
 
-    exported = await admin.export_audit_events(written.append)
+    export = await admin.export_audit_events(content.append)
 
-    assert (b"".join(written), exported.events) == (b"xyz", 6)
-    asked = [request.after_sequence for request in nodes[0].requests(EXPORT)]
-    assert asked == [0, 2, 4]
+    assert (b"".join(content), export.events) == (b"xyz", 6)
+    starts = [request.after_sequence for request in nodes[0].requests(EXPORT)]
+    assert starts == [0, 2, 4]
 
 
-async def test_session_that_ends_is_told_without_a_retry(
+async def test_ended_session_is_reported_without_a_retry(
     admin: AsyncAdmin, nodes: list[FakeNode]
 ) -> None:
-    ended = Failure(grpc.StatusCode.UNAUTHENTICATED, "SESSION_ENDED", "sign in")
-    nodes[0].answer(EXPORT, ([piece(b"x", 2)], ended))
+    expiry = Failure(grpc.StatusCode.UNAUTHENTICATED, "SESSION_ENDED", "sign in")
+    nodes[0].answer(EXPORT, ([piece(b"x", 2)], expiry))
     with pytest.raises(NotSignedIn):
         await admin.export_audit_events(lambda _: None)
     assert not nodes[1].requests(EXPORT)
@@ -125,7 +125,7 @@ async def test_session_that_ends_is_told_without_a_retry(
 async def test_checkpoint_arrives_as_it_was_signed(
     admin: AsyncAdmin, nodes: list[FakeNode]
 ) -> None:
-    """(U2) To the millisecond, or the signature would be wrong."""
+    """(U2) Exact to the millisecond; otherwise the signature would be wrong."""
     checkpoint = signed(log(), 4)
     nodes[0].answer(
         "AuditService/GetCheckpoint", answers.checkpoint_response(checkpoint)

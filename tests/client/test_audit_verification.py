@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an export proves, and the first thing that is wrong with it (U2)."""
+"""Verification of an export: what it proves, and its first problem (U2)."""
 
 import json
 import subprocess
@@ -48,7 +48,7 @@ Records = list[AuditRecord]
 
 
 def verdict_of(path: Path, records: Records, *at: int) -> AuditVerdict:
-    """Verify a file with checkpoints of the true log."""
+    """Verify a file against checkpoints of the original log."""
     return verify(write(path / "audit.jsonl", records), [signed(log(), n) for n in at])
 
 
@@ -59,14 +59,14 @@ def problem_of(path: Path, records: Records, *at: int) -> AuditProblem:
 
 
 def test_untouched_log_is_proved_up_to_its_newest_checkpoint(tmp_path: Path) -> None:
-    """(U2) And no further: what came after is only consistent."""
+    """(U2) And no further: later events are only consistent."""
     assert verdict_of(tmp_path, log(), 3, 8) == AuditVerdict(
         first=1, last=10, proved_up_to=8, problem=None
     )
 
 
 def test_nothing_is_proved_beyond_what_was_signed(tmp_path: Path) -> None:
-    """(U2) A new end that hangs together is not taken for the cluster's."""
+    """(U2) A forged end is consistent, but not proved."""
     forged = chained([*(r.event for r in log(8)), event(9, target="mallory")])
     verdict = verdict_of(tmp_path, forged, 8)
     assert (verdict.proved_up_to, verdict.last, verdict.problem) == (8, 9, None)
@@ -76,14 +76,14 @@ def test_part_of_a_log_is_proved_from_where_it_begins(tmp_path: Path) -> None:
     assert verdict_of(tmp_path, log()[4:], 8) == AuditVerdict(
         first=5, last=10, proved_up_to=8, problem=None
     )
-    before = verdict_of(tmp_path, log()[4:], 4)
-    assert (before.proved_up_to, before.problem) == (4, None)
+    previous = verdict_of(tmp_path, log()[4:], 4)
+    assert (previous.proved_up_to, previous.problem) == (4, None)
     older = verdict_of(tmp_path, log()[4:], 3)
     assert (older.proved_up_to, older.problem) == (0, None)
 
 
 def edited(records: Records, at: int, **fields) -> Records:
-    """Change an event, and leave its hash."""
+    """Change an event but not its hash."""
     changed = replace(records[at - 1], event=replace(records[at - 1].event, **fields))
     return [*records[: at - 1], changed, *records[at:]]
 
@@ -111,7 +111,7 @@ def test_edit_of_any_field_is_named(tmp_path: Path, fields: dict, at: int) -> No
 
 
 def test_edit_with_a_new_hash_is_named_by_the_next_event(tmp_path: Path) -> None:
-    """(U2) The event after it still knows what it was."""
+    """(U2) The next event still has the original hash."""
     records = log()
     (fourth,) = chained([event(4, target="mallory")], records[2].hash)
     problem = problem_of(tmp_path, [*records[:3], fourth, *records[4:]], 10)
@@ -130,8 +130,8 @@ def test_edit_of_a_hash_is_an_edit(tmp_path: Path) -> None:
     assert (problem.kind, problem.sequence) == (ProblemKind.EDITED, 1)
 
 
-def test_log_written_anew_is_not_the_one_that_was_signed(tmp_path: Path) -> None:
-    """(U2) Every hash is right, and yet: between which checkpoints, is said."""
+def test_rewritten_log_does_not_match_the_checkpoint(tmp_path: Path) -> None:
+    """(U2) Every hash is consistent; the problem names the checkpoints around the change."""
     forged = chained([r.event for r in edited(log(), 5, target="mallory")])
     problem = problem_of(tmp_path, forged, 3, 8)
     assert (problem.kind, problem.sequence) == (ProblemKind.NOT_SIGNED, 8)
@@ -144,25 +144,25 @@ def test_log_written_anew_is_not_the_one_that_was_signed(tmp_path: Path) -> None
 )
 def test_gap_is_named(tmp_path: Path, gone: tuple[int, ...], words: str) -> None:
     """(U2)."""
-    left = [record for record in log() if record.event.sequence not in gone]
-    problem = problem_of(tmp_path, left, 10)
+    kept = [record for record in log() if record.event.sequence not in gone]
+    problem = problem_of(tmp_path, kept, 10)
     assert (problem.kind, problem.sequence) == (ProblemKind.MISSING, 5)
     assert words in problem.words
 
 
 def test_gap_that_was_closed_by_renumbering_is_an_edit(tmp_path: Path) -> None:
     """(U2)."""
-    left = [record for record in log() if record.event.sequence != 5]
+    kept = [record for record in log() if record.event.sequence != 5]
     closed = [
         replace(record, event=replace(record.event, sequence=number))
-        for number, record in enumerate(left, start=1)
+        for number, record in enumerate(kept, start=1)
     ]
     problem = problem_of(tmp_path, closed, 9)
     assert (problem.kind, problem.sequence) == (ProblemKind.EDITED, 5)
 
 
 def test_reordering_is_named(tmp_path: Path) -> None:
-    """(U2) Swapped, moved, or there twice."""
+    """(U2) Swapped, moved or repeated."""
     one = log()
     one[3], one[6] = one[6], one[3]
     problem = problem_of(tmp_path, one, 10)
@@ -175,23 +175,23 @@ def test_reordering_is_named(tmp_path: Path) -> None:
     assert "event 3 comes after event 6" in problem.words
 
 
-@pytest.mark.parametrize("left", [0, 1, 7])
+@pytest.mark.parametrize("kept", [0, 1, 7])
 def test_cut_tail_is_named_up_to_the_newest_checkpoint(
-    tmp_path: Path, left: int
+    tmp_path: Path, kept: int
 ) -> None:
     """(U2)."""
-    verdict = verdict_of(tmp_path, log()[:left], 1, 8)
+    verdict = verdict_of(tmp_path, log()[:kept], 1, 8)
     assert verdict.problem is not None
     assert verdict.problem.kind is ProblemKind.CUT
-    assert verdict.problem.sequence == left + 1
-    assert f"events {left + 1} to 8 are missing at the end" in verdict.problem.words
-    assert verdict.proved_up_to == min(left, 1)
+    assert verdict.problem.sequence == kept + 1
+    assert f"events {kept + 1} to 8 are missing at the end" in verdict.problem.words
+    assert verdict.proved_up_to == min(kept, 1)
 
 
 def test_cut_below_the_newest_checkpoint_is_not_seen_by_an_older_one(
     tmp_path: Path,
 ) -> None:
-    """(U2) "Proved up to" says what is not."""
+    """(U2) The verdict says how far the log is proved."""
     verdict = verdict_of(tmp_path, log()[:7], 5)
     assert (verdict.proved_up_to, verdict.last, verdict.problem) == (5, 7, None)
 
@@ -222,8 +222,8 @@ SPOILED: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("spoiled", SPOILED)
-def test_line_that_is_no_event_is_named(tmp_path: Path, spoiled: str) -> None:
-    """A second spelling of an event is none: nobody is to weigh what it means."""
+def test_line_that_is_not_an_event_is_named(tmp_path: Path, spoiled: str) -> None:
+    """Another spelling of an event is refused, so that its meaning is never in doubt."""
     path = write(tmp_path / "audit.jsonl", log())
     lines = path.read_bytes().splitlines()
     lines[4] = SPOILED[spoiled](lines[4])
@@ -233,7 +233,7 @@ def test_line_that_is_no_event_is_named(tmp_path: Path, spoiled: str) -> None:
     assert (problem.kind, problem.sequence, problem.line) == (ProblemKind.DAMAGED, 5, 5)
 
 
-def test_csv_is_told_from_a_damaged_file(tmp_path: Path) -> None:
+def test_csv_is_distinguished_from_a_damaged_file(tmp_path: Path) -> None:
     path = tmp_path / "audit.csv"
     path.write_bytes(
         audit_export.header(ExportFormat.CSV)
@@ -244,7 +244,7 @@ def test_csv_is_told_from_a_damaged_file(tmp_path: Path) -> None:
     assert "this is CSV" in problem.words
 
 
-def test_file_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(AuditFileError, match="No such file"):
         verify(tmp_path / "none", [signed(log(), 10)])
 
@@ -271,7 +271,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
     )
 )
 def test_client_and_node_compute_the_same_chain(events: list[AuditEvent]) -> None:
-    """(U2) Two implementations, whatever is in an event."""
+    """(U2) Two implementations agree on any event."""
     records = chained(
         [replace(each, sequence=n) for n, each in enumerate(events, start=1)]
     )
@@ -283,15 +283,15 @@ def test_client_and_node_compute_the_same_chain(events: list[AuditEvent]) -> Non
         assert (line.sequence, line.hash) == (record.event.sequence, record.hash)
 
 
-def test_canonical_form_is_that_of_the_contract() -> None:
-    """By hand, as `AuditEvent` in audit.proto says it."""
+def test_canonical_form_matches_the_api() -> None:
+    """Computed by hand, as `AuditEvent` in audit.proto defines it."""
     assert canonical_form({"b": 'é"\\\n\x00\x7f\U0001f511 /', "a": 1}) == (
         rb'{"a":1,"b":"\u00e9\"\\\n\u0000\u007f\ud83d\udd11 /"}'
     )
 
 
 def test_verification_needs_no_node() -> None:
-    """(U2) Neither running nor installed."""
+    """(U2) Not even an installed one."""
     program = (
         "import sys, sparecode_client.audit.verification, sparecode_client.cli.app\n"
         "print(any(name.startswith('sparecode_node') for name in sys.modules))"
@@ -345,7 +345,7 @@ NO_CHECKPOINT = {
 
 
 @pytest.mark.parametrize("name", NO_CHECKPOINT)
-def test_checkpoint_of_another_form_is_none(tmp_path: Path, name: str) -> None:
+def test_checkpoint_of_another_form_is_refused(tmp_path: Path, name: str) -> None:
     path = write_checkpoint(tmp_path / "c.json", signed(log(), 4))
     content = json.loads(path.read_text())
     path.write_text(json.dumps({**content, name: NO_CHECKPOINT[name]}))
@@ -354,7 +354,7 @@ def test_checkpoint_of_another_form_is_none(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\xff", b"[" * 60_000])
-def test_what_is_no_checkpoint(tmp_path: Path, content: bytes) -> None:
+def test_invalid_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "c.json"
     path.write_bytes(content)
     with pytest.raises(AuditFileError, match="not a checkpoint"):
@@ -362,7 +362,7 @@ def test_what_is_no_checkpoint(tmp_path: Path, content: bytes) -> None:
 
 
 def test_public_keys_are_read_from_a_bundle(tmp_path: Path, pki) -> None:
-    """They may stand in one file with the CA's certificate."""
+    """The file may also hold the CA's certificate."""
     path = tmp_path / "bundle.pem"
     own, other = (checkpoints.public_keys(ring) for ring in (RING, OTHER_RING))
     path.write_text(f"{pki.ca.read_text()}{own}# since July\n{other}")
@@ -394,7 +394,9 @@ P256_KEY = (
         ),
     ],
 )
-def test_what_is_no_public_key(tmp_path: Path, content: str, words: str) -> None:
+def test_invalid_public_key_is_refused(
+    tmp_path: Path, content: str, words: str
+) -> None:
     path = tmp_path / "key.pem"
     path.write_text(content)
     with pytest.raises(AuditFileError, match=words):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The faces for programs without an event loop, over real TLS."""
+"""`Agent` and `Admin` for programs without an event loop, over real TLS."""
 
 import inspect
 import threading
@@ -34,7 +34,7 @@ def threads() -> list[str]:
 @pytest.mark.parametrize(
     ("blocking", "asynchronous"), [(Agent, AsyncAgent), (Admin, AsyncAdmin)]
 )
-def test_blocking_face_has_every_method(blocking: type, asynchronous: type) -> None:
+def test_blocking_classes_have_every_method(blocking: type, asynchronous: type) -> None:
     coroutines = {
         name
         for name, value in inspect.getmembers(asynchronous, inspect.iscoroutinefunction)
@@ -67,7 +67,7 @@ def test_agent_authenticates_over_mutual_tls(
     assert request.request_id
 
 
-def test_node_of_another_authority_is_not_talked_to(
+def test_node_of_another_authority_is_refused(
     pki: Pki, start_node: Callable[..., FakeNode]
 ) -> None:
     node = start_node(pki.credentials())
@@ -85,7 +85,7 @@ def test_node_of_another_authority_is_not_talked_to(
 def test_agent_without_a_certificate_is_not_served(
     pki: Pki, start_node: Callable[..., FakeNode]
 ) -> None:
-    """What is not an agent's certificate fails in the handshake, or right after."""
+    """A certificate that is not an agent's fails in the handshake or right after it."""
     node = start_node(pki.credentials(mutual=True))
 
     with Admin(node.address, ca=pki.ca) as stranger, pytest.raises(Unavailable):
@@ -124,7 +124,7 @@ def test_threads_share_one_agent(pki: Pki, start_node: Callable[..., FakeNode]) 
     assert len(node.calls) == 40
 
 
-def test_thread_ends_with_the_face(pki: Pki) -> None:
+def test_thread_ends_on_close(pki: Pki) -> None:
     before = threads()
     admin = Admin("localhost", ca=pki.ca)
     assert threads() != before
@@ -135,7 +135,7 @@ def test_thread_ends_with_the_face(pki: Pki) -> None:
     assert threads() == before
 
 
-def test_forgotten_face_leaves_no_thread(pki: Pki) -> None:
+def test_garbage_collection_ends_the_thread(pki: Pki) -> None:
     before = threads()
 
     Admin("localhost", ca=pki.ca)
@@ -146,7 +146,7 @@ def test_forgotten_face_leaves_no_thread(pki: Pki) -> None:
 @pytest.mark.parametrize(
     "node", ["", "a:0", "a:65536", "a:b", "a b", "a:1:2", "https://a:1"]
 )
-def test_wrong_address_is_told_at_once(pki: Pki, node: str) -> None:
+def test_wrong_address_is_reported_at_once(pki: Pki, node: str) -> None:
     with pytest.raises(ValueError, match="is not HOST:PORT"):
         Admin(node, ca=pki.ca)
 

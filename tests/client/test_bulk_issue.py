@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Codes for many tokens through the library: a stream that breaks off goes on."""
+"""Bulk issue through the library: another node continues a broken stream."""
 
 from collections.abc import Callable
 
@@ -53,11 +53,11 @@ async def test_results_come_as_they_are_known(
     admin: AsyncAdmin, nodes: list[FakeNode]
 ) -> None:
     nodes[0].answer(BULK, ([issued(1), refused(2), issued(3)], None))
-    seen: list[BulkIssueResult] = []
+    progress: list[BulkIssueResult] = []
 
-    results = await admin.bulk_issue_tokencodes(ROWS, count=4, progress=seen.append)
+    results = await admin.bulk_issue_tokencodes(ROWS, count=4, progress=progress.append)
 
-    assert tuple(seen) == results
+    assert tuple(progress) == results
     assert [result.saved is not None for result in results] == [True, False, True]
     assert (results[1].reason, results[1].problem) == ("TOKEN_EXPIRED", "old")
     (request,) = nodes[0].requests(BULK)
@@ -69,10 +69,10 @@ async def test_results_come_as_they_are_known(
     ]
 
 
-async def test_the_next_node_is_asked_for_the_rest_under_the_same_id(
+async def test_the_next_node_continues_under_the_same_id(
     admin: AsyncAdmin, nodes: list[FakeNode]
 ) -> None:
-    """(Q1) So that a row that was decided is not issued twice."""
+    """(Q1) So no decided row is issued twice."""
     nodes[0].answer(BULK, ([issued(1)], BROKEN))
     nodes[1].answer(BULK, ([issued(2), issued(3)], None))
 
@@ -84,10 +84,10 @@ async def test_the_next_node_is_asked_for_the_rest_under_the_same_id(
     assert [row.row for row in second.rows] == [2, 3]
 
 
-async def test_codes_that_got_lost_are_issued_anew_under_another_id(
+async def test_lost_codes_are_issued_again_under_another_id(
     admin: AsyncAdmin, nodes: list[FakeNode]
 ) -> None:
-    """(I9, I8) Which voids those that nobody has seen."""
+    """(I9, I8) That voids the lost codes."""
     nodes[0].answer(BULK, ([issued(1)], BROKEN))
     nodes[1].answer(
         BULK, ([withheld(2), issued(3)], None), ([issued(2, "9HJT-WE3R")], None)
@@ -101,7 +101,7 @@ async def test_codes_that_got_lost_are_issued_anew_under_another_id(
     assert [(row.row, row.serial) for row in second.rows] == [(2, "22")]
 
 
-async def test_a_stream_that_ends_early_is_asked_for_the_rest(
+async def test_the_rest_of_a_stream_that_ends_early_is_requested(
     admin: AsyncAdmin, nodes: list[FakeNode]
 ) -> None:
     nodes[0].answer(BULK, ([issued(1)], None), ([issued(2), issued(3)], None))
@@ -123,7 +123,7 @@ async def test_many_rows_go_in_parts(admin: AsyncAdmin, nodes: list[FakeNode]) -
     assert [result.row for result in results] == list(range(1, 502))
 
 
-async def test_a_refusal_of_the_whole_is_raised(
+async def test_a_refusal_of_the_whole_call_is_raised(
     admin: AsyncAdmin, nodes: list[FakeNode]
 ) -> None:
     nodes[0].answer(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sparecode admins`: what people and programs read, and what is sent."""
+"""`sparecode admins`: output and requests."""
 
 from pathlib import Path
 
@@ -61,7 +61,7 @@ def test_administrators_as_json(admins: Cli) -> None:
 def test_an_administrator_is_added(
     admins: Cli, options: list[str], link: dict[str, object]
 ) -> None:
-    """(I10) Whether this is a user must be said; the password is asked for twice."""
+    """(I10) --user or --no-user is required; the password is typed twice."""
     result = admins(
         *("admins", "create", "dora", "--role", "help-desk", *options),
         text="a temporary one\na temporary one\n",
@@ -89,13 +89,13 @@ def test_an_administrator_is_added(
         ["update", "dora", "--user", "dora", "--no-user"],
     ],
 )
-def test_wrong_usage_asks_no_node(admins: Cli, arguments: list[str]) -> None:
+def test_wrong_usage_calls_no_node(admins: Cli, arguments: list[str]) -> None:
     assert admins("admins", *arguments).exit_code == 2
     assert not admins.node.calls
 
 
 @pytest.mark.parametrize(
-    ("options", "wanted"),
+    ("options", "fields"),
     [
         (["--role", "auditor"], {"role": pb.ADMINISTRATOR_ROLE_AUDITOR}),
         (["--disable"], {"enabled": False}),
@@ -104,15 +104,15 @@ def test_wrong_usage_asks_no_node(admins: Cli, arguments: list[str]) -> None:
         (["--user", "Dora"], {"username": "Dora"}),
     ],
 )
-def test_what_is_given_is_changed(
-    admins: Cli, options: list[str], wanted: dict[str, object]
+def test_given_options_are_sent(
+    admins: Cli, options: list[str], fields: dict[str, object]
 ) -> None:
     answer = admins.json("admins", "update", "dora", *options)
 
     assert answer == {"name": "dora", "node_id": "n2", "index": 1042}
     (request,) = admins.node.requests(f"{SERVICE}/UpdateAdministrator")
     assert request == pb.UpdateAdministratorRequest(
-        request_id=request.request_id, name="dora", **wanted
+        request_id=request.request_id, name="dora", **fields
     )
 
 
@@ -122,8 +122,8 @@ def test_an_administrator_is_removed(admins: Cli) -> None:
     assert request.name == "dora"
 
 
-def test_ones_own_password_is_changed_and_the_session_over(admins: Cli) -> None:
-    """(P2) The next command asks to sign in, before any node does."""
+def test_changing_your_own_password_ends_the_session(admins: Cli) -> None:
+    """(P2) The next command asks to sign in without calling a node."""
     result = admins(
         *("admins", "change-password"), text="the old one\nthe new one\nthe new one\n"
     )
@@ -156,7 +156,7 @@ def test_passwords_come_from_files(admins: Cli, tmp_path: Path) -> None:
     )
 
 
-def test_another_gets_a_temporary_password(admins: Cli) -> None:
+def test_another_administrator_gets_a_temporary_password(admins: Cli) -> None:
     result = admins(
         *("admins", "change-password", "dora"), text="for a day\nfor a day\n"
     )
@@ -167,7 +167,7 @@ def test_another_gets_a_temporary_password(admins: Cli) -> None:
     assert admins.session_file.exists()
 
 
-def test_a_refusal_says_what_to_do(admins: Cli) -> None:
+def test_a_refusal_names_the_next_step(admins: Cli) -> None:
     admins.node.answer(
         f"{SERVICE}/ListAdministrators",
         Failure(

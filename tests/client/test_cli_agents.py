@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sparecode agents`: what people and programs read, and what is sent."""
+"""`sparecode agents`: output and requests."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -84,7 +84,7 @@ def test_an_agent_as_json(agents: Cli) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "wanted"),
+    ("arguments", "fields"),
     [
         (["disable", "vpn"], {"enabled": False}),
         (["enable", "vpn"], {"enabled": True}),
@@ -106,15 +106,15 @@ def test_an_agent_as_json(agents: Cli) -> None:
         ),
     ],
 )
-def test_what_is_given_is_changed(
-    agents: Cli, arguments: list[str], wanted: dict[str, object]
+def test_given_options_are_sent(
+    agents: Cli, arguments: list[str], fields: dict[str, object]
 ) -> None:
     result = agents("agents", *arguments)
 
     assert "(node n2, log index 1042)" in result.stdout
     (request,) = agents.node.requests(f"{SERVICE}/UpdateAgent")
     assert request == pb.UpdateAgentRequest(
-        request_id=request.request_id, name="vpn", **wanted
+        request_id=request.request_id, name="vpn", **fields
     )
 
 
@@ -125,7 +125,7 @@ def test_an_agent_is_removed(agents: Cli) -> None:
 
 
 def test_a_certificate_is_denied_by_its_file(agents: Cli, tmp_path: Path) -> None:
-    """What is denied is SHA-256 of the certificate; nobody has to compute it."""
+    """The command computes the SHA-256 fingerprint from the file."""
     issued = Authority(tmp_path, "agents").issue(
         "vpn", x509.UniformResourceIdentifier("spiffe://example.com/vpn")
     )
@@ -174,7 +174,7 @@ def test_denied_certificates_are_listed(agents: Cli) -> None:
         ["allow-certificate"],
     ],
 )
-def test_wrong_usage_asks_no_node(agents: Cli, arguments: list[str]) -> None:
+def test_wrong_usage_calls_no_node(agents: Cli, arguments: list[str]) -> None:
     assert agents("agents", *arguments).exit_code == 2
     assert not agents.node.calls
 

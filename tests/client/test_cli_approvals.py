@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sparecode approvals`, and what whoever needs one is told."""
+"""`sparecode approvals`, and the message to an administrator who needs one."""
 
 from pathlib import Path
 
@@ -43,7 +43,7 @@ APPROVALS = pb.ListApprovalsResponse(
 
 
 class Needed(Failure):
-    """What a node says when something waits."""
+    """The answer of a node when a request needs approval."""
 
     def status(self):
         info = any_pb2.Any()
@@ -74,7 +74,7 @@ def approvals(cli: Cli) -> Cli:
     return cli
 
 
-def test_what_waits_is_a_table(approvals: Cli) -> None:
+def test_approvals_as_a_table(approvals: Cli) -> None:
     result = approvals("approvals", "list")
     assert result.exit_code == 0
     text = " ".join(result.stdout.split())
@@ -85,7 +85,7 @@ def test_what_waits_is_a_table(approvals: Cli) -> None:
     assert max(map(len, result.stdout.splitlines())) <= 80
 
 
-def test_what_waits_as_json(approvals: Cli) -> None:
+def test_approvals_as_json(approvals: Cli) -> None:
     answer = approvals.json("approvals", "list")
     assert answer["complete"] is True
     assert answer["approvals"][1] == {
@@ -110,8 +110,8 @@ def test_a_decision_is_sent(approvals: Cli, word: str) -> None:
     assert request.request_id
 
 
-def test_who_needs_an_approval_is_told_what_to_do(cli: Cli) -> None:
-    """(P3) In words, with the number, and exit code 4."""
+def test_error_names_the_needed_approval(cli: Cli) -> None:
+    """(P3) The message has the number; the exit code is 4."""
     cli.node.answer(f"{SERVICE}/RemoveAdministrator", NEEDED)
     result = cli("admins", "remove", "eve")
     assert result.exit_code == 4
@@ -119,8 +119,8 @@ def test_who_needs_an_approval_is_told_what_to_do(cli: Cli) -> None:
     assert "sparecode approvals approve 7" in result.stderr
 
 
-def test_a_bulk_that_waits_leaves_no_file(cli: Cli, tmp_path: Path) -> None:
-    """The same command goes through when it was approved."""
+def test_a_bulk_issue_that_waits_leaves_no_file(cli: Cli, tmp_path: Path) -> None:
+    """The same command works once it is approved."""
     cli.node.answer("EmergencyAccessService/BulkIssueTokencodes", ([], NEEDED))
     path = tmp_path / "lost.csv"
     path.write_text("serial\n11\n")

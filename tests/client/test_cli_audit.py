@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sparecode audit`: what people and programs read."""
+"""`sparecode audit`: tables, JSON and files."""
 
 import json
 import stat
@@ -68,9 +68,9 @@ def test_events_as_json(cli: Cli) -> None:
 
 
 def test_every_filter_is_sent(cli: Cli) -> None:
-    """A duration counts back from now, a moment is one."""
+    """A duration counts back from now; a time stands for itself."""
     cli.node.answer(LIST, answers.AUDIT)
-    before = datetime.now(UTC)
+    start = datetime.now(UTC)
 
     cli(
         *("audit", "list", "--since", "1d", "--until", "2026-12-02T00:00Z"),
@@ -80,16 +80,20 @@ def test_every_filter_is_sent(cli: Cli) -> None:
     )
 
     (request,) = cli.node.requests(LIST)
-    wanted = request.filter
-    since = wanted.start_time.ToDatetime(tzinfo=UTC)
-    assert abs(since - (before - timedelta(days=1))) < timedelta(minutes=5)
-    assert wanted.end_time.ToJsonString() == "2026-12-02T00:00:00Z"
-    assert (wanted.actor, wanted.action, wanted.target) == ("a", "b", "c")
-    assert (wanted.outcome, wanted.reason) == ("d", "e")
+    event_filter = request.filter
+    since = event_filter.start_time.ToDatetime(tzinfo=UTC)
+    assert abs(since - (start - timedelta(days=1))) < timedelta(minutes=5)
+    assert event_filter.end_time.ToJsonString() == "2026-12-02T00:00:00Z"
+    assert (event_filter.actor, event_filter.action, event_filter.target) == (
+        "a",
+        "b",
+        "c",
+    )
+    assert (event_filter.outcome, event_filter.reason) == ("d", "e")
     assert (request.from_sequence, request.page_size, request.stale_ok) == (7, 2, True)
 
 
-def test_list_says_when_there_is_more_or_nothing(cli: Cli) -> None:
+def test_list_notes_more_or_no_events(cli: Cli) -> None:
     more = audit_pb2.ListAuditEventsResponse(
         events=answers.AUDIT.events[:1], next_page_token="t"
     )
@@ -99,16 +103,16 @@ def test_list_says_when_there_is_more_or_nothing(cli: Cli) -> None:
     assert "No events match" in cli("audit", "list").stderr
 
 
-def test_an_event_cannot_command_the_terminal(cli: Cli) -> None:
-    """Whoever chooses a name does not choose the auditor's screen, nor its lines."""
+def test_an_event_cannot_control_the_terminal(cli: Cli) -> None:
+    """A name with control characters cannot change the auditor's screen or fake a line."""
     evil = "x\x1b[2J\n      1  2026-12-01 12:00:00 UTC  Forged root: applied"
     event = audit_pb2.AuditEvent(sequence=9, action="A", target=evil, detail=evil)
     cli.node.answer(LIST, audit_pb2.ListAuditEventsResponse(events=[event]))
 
-    shown = cli("audit", "list").stdout
+    last_line = cli("audit", "list").stdout
 
-    assert "\x1b" not in shown
-    assert not any(line.lstrip().startswith("1  ") for line in shown.splitlines())
+    assert "\x1b" not in last_line
+    assert not any(line.lstrip().startswith("1  ") for line in last_line.splitlines())
 
 
 @pytest.mark.parametrize("argument", ["--from=0", "--since=yesterday"])
@@ -157,7 +161,7 @@ def test_export_to_the_standard_output_and_as_json(cli: Cli, tmp_path: Path) -> 
 
 
 def test_export_overwrites_nothing(cli: Cli, tmp_path: Path) -> None:
-    """Yesterday's evidence is not lost by a key of the shell's history."""
+    """Repeating a command does not overwrite earlier evidence."""
     path = tmp_path / "audit.jsonl"
     path.write_text("evidence")
     for command in ("export", "checkpoint"):
@@ -169,7 +173,7 @@ def test_export_overwrites_nothing(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_export_that_breaks_off_leaves_no_file(cli: Cli, tmp_path: Path) -> None:
-    """Half a log is not taken for a whole one."""
+    """A partial export cannot be mistaken for a complete one."""
     cli.node.answer(EXPORT, (pieces(b"one\n"), NO_QUORUM_FOR_LONG), NO_QUORUM_FOR_LONG)
     path = tmp_path / "audit.jsonl"
     result = cli("audit", "export", str(path), "--timeout", "1")
@@ -201,18 +205,18 @@ def test_checkpoint_is_written_and_verifies(cli: Cli, tmp_path: Path) -> None:
     assert cli.json("audit", "checkpoint", str(tmp_path / "d.json"))["sequence"] == 8
 
 
-def test_check_says_what_the_node_found(cli: Cli) -> None:
-    whole = audit_pb2.VerifyChainResponse(
+def test_check_shows_the_verdict_of_the_node(cli: Cli) -> None:
+    intact = audit_pb2.VerifyChainResponse(
         verified_sequence=8, head=b"h" * 32, position=answers.POSITION
     )
-    broken = audit_pb2.VerifyChainResponse(
+    damaged = audit_pb2.VerifyChainResponse(
         verified_sequence=4,
         head=b"h" * 32,
         broken_sequence=5,
         problem="it is missing",
         position=answers.POSITION,
     )
-    cli.node.answer(VERIFY, whole, broken)
+    cli.node.answer(VERIFY, intact, damaged)
     result = cli("audit", "check")
     assert result.exit_code == 0
     assert "Node n2: the hashes of 8 events are right." in result.stdout
@@ -244,7 +248,7 @@ def files(tmp_path: Path) -> dict[str, str]:
 def test_verify_needs_neither_node_nor_session(
     stranger: Cli, files: dict[str, str]
 ) -> None:
-    """(U2) Nobody is signed in, and no call is made."""
+    """(U2) Without a session, and without a call."""
     stranger.node.stop()
     result = stranger(
         *("audit", "verify", files["log"], "--checkpoint", files["checkpoint"]),
@@ -261,18 +265,16 @@ def test_verify_needs_neither_node_nor_session(
 def test_verify_without_a_key_shows_which_to_compare(
     stranger: Cli, files: dict[str, str]
 ) -> None:
-    """(U2) Anybody can sign with a key of their own."""
+    """(U2) A forger can sign with a key of their own."""
     result = stranger("audit", "verify", files["log"], "--checkpoint", files["forged"])
     assert result.exit_code == 0
     assert "This holds only if your cluster has this key" in result.stdout
-    shown = result.stdout.splitlines()[-1].strip()
-    assert shown in Path(files["others"]).read_text()
+    last_line = result.stdout.splitlines()[-1].strip()
+    assert last_line in Path(files["others"]).read_text()
     assert max(map(len, result.stdout.splitlines())) <= 80
 
 
-def test_verify_trusts_the_key_that_is_given_and_no_other(
-    stranger: Cli, files: dict[str, str]
-) -> None:
+def test_verify_trusts_only_the_given_key(stranger: Cli, files: dict[str, str]) -> None:
     """(U2)."""
     result = stranger(
         *("audit", "verify", files["log"], "--checkpoint", files["forged"]),
@@ -283,10 +285,10 @@ def test_verify_trusts_the_key_that_is_given_and_no_other(
     assert "Proved" not in result.stdout
 
 
-def test_verify_takes_no_changed_checkpoint(
+def test_verify_refuses_a_changed_checkpoint(
     stranger: Cli, files: dict[str, str]
 ) -> None:
-    """(U2) Not even one that would excuse what was cut off."""
+    """(U2) Not even one that would hide missing events."""
     path = Path(files["checkpoint"])
     content = json.loads(path.read_text())
     content.update(sequence=5, head=log()[4].hash.hex())
@@ -296,8 +298,8 @@ def test_verify_takes_no_changed_checkpoint(
     assert "the signature is wrong" in result.stderr
 
 
-def test_verify_names_what_is_wrong(stranger: Cli, files: dict[str, str]) -> None:
-    """(U2) In words, as JSON, and as an exit code."""
+def test_verify_names_the_problem(stranger: Cli, files: dict[str, str]) -> None:
+    """(U2) In the message, in JSON, and by the exit code."""
     arguments = ("audit", "verify", files["cut"], "--checkpoint", files["checkpoint"])
     result = stranger(*arguments)
     assert result.exit_code == 1

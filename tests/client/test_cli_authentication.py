@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sparecode authenticate` goes on, until the user is accepted or refused (K1-K3)."""
+"""`sparecode authenticate` prompts until the user is accepted or refused (K1-K3)."""
 
 import json
 from collections.abc import Callable
@@ -22,13 +22,13 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def node(pki: Pki, start_node: Callable[..., FakeNode]) -> FakeNode:
-    """Start a node that agents may call."""
+    """Start a node for agents."""
     return start_node(pki.credentials(mutual=True))
 
 
 @pytest.fixture
 def authenticate(pki: Pki, node: FakeNode, stranger: Cli) -> Run:
-    """Give what runs the command for alice, at that node."""
+    """Return a function that runs the command for alice at that node."""
 
     def run(*args: str, text: str = "") -> Result:
         return stranger(
@@ -41,7 +41,9 @@ def authenticate(pki: Pki, node: FakeNode, stranger: Cli) -> Run:
     return run
 
 
-def test_the_next_tokencode_is_asked_for(node: FakeNode, authenticate: Run) -> None:
+def test_authenticate_prompts_for_the_next_tokencode(
+    node: FakeNode, authenticate: Run
+) -> None:
     node.answer(AUTHENTICATE, answers.NEXT_TOKENCODE)
     node.answer(CONTINUE, answers.CONTINUED)
 
@@ -58,7 +60,9 @@ def test_the_next_tokencode_is_asked_for(node: FakeNode, authenticate: Run) -> N
     assert request.request_id != node.requests(AUTHENTICATE)[0].request_id
 
 
-def test_a_new_pin_is_asked_for_twice(node: FakeNode, authenticate: Run) -> None:
+def test_authenticate_prompts_twice_for_a_new_pin(
+    node: FakeNode, authenticate: Run
+) -> None:
     node.answer(AUTHENTICATE, answers.NEW_PIN)
     node.answer(CONTINUE, answers.CONTINUED_REFUSED)
 
@@ -70,8 +74,10 @@ def test_a_new_pin_is_asked_for_twice(node: FakeNode, authenticate: Run) -> None
     assert (request.next_tokencode, request.new_pin) == ("222222", "4711")
 
 
-def test_what_is_mistyped_is_asked_for_again(node: FakeNode, authenticate: Run) -> None:
-    """The node has judged nothing, so the same challenge is still good."""
+def test_authenticate_prompts_again_after_a_typing_error(
+    node: FakeNode, authenticate: Run
+) -> None:
+    """The node has not judged the input, so the challenge is still valid."""
     node.answer(AUTHENTICATE, answers.NEW_PIN)
     wrong = Failure(
         grpc.StatusCode.INVALID_ARGUMENT, "FIELD", "a PIN is 4 to 8 digits", "new_pin"
@@ -88,9 +94,7 @@ def test_what_is_mistyped_is_asked_for_again(node: FakeNode, authenticate: Run) 
     assert first.request_id != second.request_id
 
 
-def test_what_is_wrong_with_the_request_is_not_asked_for_again(
-    node: FakeNode, authenticate: Run
-) -> None:
+def test_other_errors_end_the_prompts(node: FakeNode, authenticate: Run) -> None:
     node.answer(AUTHENTICATE, answers.NEXT_TOKENCODE)
     wrong = Failure(grpc.StatusCode.INVALID_ARGUMENT, "FIELD", "too long", "challenge")
     node.answer(CONTINUE, wrong)
@@ -121,7 +125,7 @@ def test_the_next_step_comes_from_files_and_the_answer_as_json(
     assert (request.next_tokencode, request.new_pin) == ("222222", "4711")
 
 
-def test_a_wrong_file_is_not_asked_for_on_the_terminal(
+def test_wrong_input_from_a_file_ends_the_command(
     node: FakeNode, authenticate: Run, tmp_path: Path
 ) -> None:
     node.answer(AUTHENTICATE, answers.NEW_PIN)
@@ -158,23 +162,21 @@ def test_json_has_the_last_decision_and_no_challenge(
     }
 
 
-def test_library_goes_on_with_the_decision_that_it_got(
-    node: FakeNode, pki: Pki
-) -> None:
+def test_library_continues_its_decision(node: FakeNode, pki: Pki) -> None:
     node.answer(AUTHENTICATE, answers.NEW_PIN)
     node.answer(CONTINUE, answers.CONTINUED)
 
     with Agent(
         node.address, ca=pki.ca, certificate=pki.agent.certificate, key=pki.agent.key
     ) as agent:
-        asked = agent.authenticate("alice", "111111")
+        decision = agent.authenticate("alice", "111111")
         answer = agent.continue_authentication(
-            asked, "222222", new_pin="4711", request_id="r"
+            decision, "222222", new_pin="4711", request_id="r"
         )
 
-    assert asked.decision is Decision.NEW_PIN_REQUIRED
-    assert (asked.next_step, asked.accepted) == (True, False)
-    assert "challenge" not in repr(asked)
+    assert decision.decision is Decision.NEW_PIN_REQUIRED
+    assert (decision.next_step, decision.accepted) == (True, False)
+    assert "challenge" not in repr(decision)
     assert (answer.next_step, answer.accepted) == (False, True)
     (request,) = node.requests(CONTINUE)
     assert request.challenge == b"challenge-3"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sparecode cluster backup`: a whole file, or none."""
+"""`sparecode cluster backup`: a complete file, or none."""
 
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def test_a_backup_is_a_file_for_its_owner(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_a_backup_that_breaks_off_leaves_no_file(cli: Cli, tmp_path: Path) -> None:
-    """What was written first is of no use with what another node writes."""
+    """Pieces of two nodes do not fit together."""
     code = grpc.StatusCode.FAILED_PRECONDITION
     refusal = Failure(code, "NO_BACKUP_RECIPIENT", "sparecode-node backup keygen")
     cli.node.answer(BACKUP, ([piece(0, b"one")], refusal))

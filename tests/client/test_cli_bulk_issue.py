@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sparecode emergency bulk`: from a CSV file into a file that is nobody else's."""
+"""`sparecode emergency bulk`: from a CSV file to a private file of codes."""
 
 import csv
 import stat
@@ -34,7 +34,7 @@ def issued(
 
 
 @pytest.fixture
-def lost(tmp_path: Path) -> Path:
+def token_file(tmp_path: Path) -> Path:
     path = tmp_path / "lost.csv"
     path.write_text("Serial,Name,count\n11,x,2\n22,y,\n\n")
     return path
@@ -45,14 +45,14 @@ def lines(path: Path) -> list[list[str]]:
         return list(csv.reader(file))
 
 
-def test_codes_go_into_a_file_of_mode_0600(cli: Cli, lost: Path) -> None:
-    """(I9) And onto no terminal."""
+def test_codes_go_into_a_file_of_mode_0600(cli: Cli, token_file: Path) -> None:
+    """(I9) And not to the terminal."""
     cli.node.answer(BULK, ([issued(1, "11"), issued(2, "22", "bob")], None))
 
-    result = cli("emergency", "bulk", str(lost), "--expires", "7d")
+    result = cli("emergency", "bulk", str(token_file), "--expires", "7d")
 
     assert result.exit_code == 0, result.output
-    path = lost.with_name("lost-codes.csv")
+    path = token_file.with_name("lost-codes.csv")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert lines(path) == [
         list(COLUMNS),
@@ -69,22 +69,22 @@ def test_codes_go_into_a_file_of_mode_0600(cli: Cli, lost: Path) -> None:
     assert request.lifetime.duration.ToTimedelta().days == 7
 
 
-def test_refused_rows_are_told_with_their_reasons(cli: Cli, lost: Path) -> None:
+def test_refused_rows_are_shown_with_their_reasons(cli: Cli, token_file: Path) -> None:
     refused = pb.BulkIssueTokencodesResponse(
         row=2, serial="22", reason="TOKEN_EXPIRED", problem="token 22 has expired"
     )
     cli.node.answer(BULK, ([issued(1, "11"), refused], None))
 
-    result = cli("emergency", "bulk", str(lost))
+    result = cli("emergency", "bulk", str(token_file))
 
     assert result.exit_code == 1
     assert "  2  22      -     token 22 has expired\n" in result.stdout
     assert "1 of 2 tokens have new codes" in result.stdout
 
 
-def test_answer_for_programs_has_no_code(cli: Cli, lost: Path) -> None:
+def test_json_has_no_codes(cli: Cli, token_file: Path) -> None:
     cli.node.answer(BULK, ([issued(1, "11"), issued(2, "22")], None))
-    answer = cli.json("emergency", "bulk", str(lost))
+    answer = cli.json("emergency", "bulk", str(token_file))
     assert (answer["issued"], answer["refused"], answer["kept"]) == (2, 0, 0)
     assert answer["tokens"][0] == {
         "row": 1,
@@ -98,33 +98,33 @@ def test_answer_for_programs_has_no_code(cli: Cli, lost: Path) -> None:
     assert "K7PM" not in str(answer)
 
 
-def test_no_cell_is_a_formula(cli: Cli, lost: Path) -> None:
-    """A username is chosen by others, and the file is opened in a spreadsheet."""
+def test_no_cell_is_a_formula(cli: Cli, token_file: Path) -> None:
+    """Usernames come from other people, and the file may be opened in a spreadsheet."""
     cli.node.answer(BULK, ([issued(1, "11", "=cmd|x"), issued(2, "22", "@x")], None))
-    assert cli("emergency", "bulk", str(lost)).exit_code == 0
-    names = {line[1] for line in lines(lost.with_name("lost-codes.csv"))[1:]}
+    assert cli("emergency", "bulk", str(token_file)).exit_code == 0
+    names = {line[1] for line in lines(token_file.with_name("lost-codes.csv"))[1:]}
     assert names == {"'=cmd|x", "'@x"}
 
 
-def test_a_run_that_was_interrupted_is_resumed(cli: Cli, lost: Path) -> None:
-    """Whole tokens keep their codes; one that broke off in the file gets new ones."""
+def test_an_interrupted_run_is_resumed(cli: Cli, token_file: Path) -> None:
+    """Completed tokens keep their codes; a token that was interrupted gets new ones."""
     cli.node.answer(BULK, ([issued(1, "11")], NOT_PERMITTED))
-    result = cli("emergency", "bulk", str(lost))
+    result = cli("emergency", "bulk", str(token_file))
     assert result.exit_code == 4
     assert "1 of 2 tokens done" in result.stderr
-    path = lost.with_name("lost-codes.csv")
-    whole = path.read_bytes()
-    path.write_bytes(whole + b"22,bob,1,2,K7PM-OLD\r\n")
+    path = token_file.with_name("lost-codes.csv")
+    complete = path.read_bytes()
+    path.write_bytes(complete + b"22,bob,1,2,K7PM-OLD\r\n")
 
-    assert cli("emergency", "bulk", str(lost)).exit_code == 2  # It exists.
+    assert cli("emergency", "bulk", str(token_file)).exit_code == 2  # It exists.
     cli.node.answer(BULK, ([issued(1, "22")], None))
-    result = cli("emergency", "bulk", str(lost), "--resume")
+    result = cli("emergency", "bulk", str(token_file), "--resume")
 
     assert result.exit_code == 0, result.output
     assert "1 kept the codes of the earlier run" in result.stdout
     (*_, request) = cli.node.requests(BULK)
     assert [row.serial for row in request.rows] == ["22"]
-    assert path.read_bytes().startswith(whole)
+    assert path.read_bytes().startswith(complete)
     assert [line[4] for line in lines(path)[1:]] == [
         "K7PM-11AA",
         "9HJT-11BB",
@@ -133,11 +133,13 @@ def test_a_run_that_was_interrupted_is_resumed(cli: Cli, lost: Path) -> None:
     ]
 
 
-def test_a_codes_file_that_others_can_read_is_not_resumed(cli: Cli, lost: Path) -> None:
-    path = lost.with_name("lost-codes.csv")
+def test_a_codes_file_that_others_can_read_is_not_resumed(
+    cli: Cli, token_file: Path
+) -> None:
+    path = token_file.with_name("lost-codes.csv")
     path.write_text(",".join(COLUMNS) + "\n")
     path.chmod(0o644)
-    result = cli("emergency", "bulk", str(lost), "--resume")
+    result = cli("emergency", "bulk", str(token_file), "--resume")
     assert result.exit_code == 2
     assert "can be read by other users" in result.stderr
 

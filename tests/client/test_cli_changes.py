@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What commands send, and what becomes of the secrets that are typed."""
+"""Requests of commands that change something, and the secrets typed for them."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ SERIAL = "000123456789"
 Code = grpc.StatusCode
 
 
-def test_change_tells_where_it_was_committed(cli: Cli) -> None:
+def test_change_reports_where_it_was_committed(cli: Cli) -> None:
     cli.node.answer(
         "UserService/CreateUser", users_pb2.CreateUserResponse(commit=answers.COMMIT)
     )
@@ -227,7 +227,7 @@ def test_securid_token_has_its_own_period(cli: Cli) -> None:
     assert (request.period_seconds, len(request.seed)) == (60, 16)
 
 
-def test_wrong_seed_is_not_repeated(cli: Cli) -> None:
+def test_wrong_seed_is_not_in_the_message(cli: Cli) -> None:
     result = cli("tokens", "enroll", SERIAL, text="not a seed 189\n")
 
     assert result.exit_code == 2
@@ -249,8 +249,8 @@ def test_pin_is_typed_twice_without_echo(cli: Cli) -> None:
     assert cli.node.requests("TokenService/SetPin")[0].pin == "2718"
 
 
-def test_nothing_typed_is_no_refusal(cli: Cli) -> None:
-    """The input ends at the prompt: exit code 2, since 1 would mean refused."""
+def test_missing_input_is_wrong_usage(cli: Cli) -> None:
+    """The input ends at the prompt: exit code 2, because 1 would mean refused."""
     result = cli("tokens", "set-pin", SERIAL, text="")
 
     assert result.exit_code == 2
@@ -258,7 +258,7 @@ def test_nothing_typed_is_no_refusal(cli: Cli) -> None:
     assert cli.node.calls == []
 
 
-def test_token_is_resynchronized_by_what_is_typed(cli: Cli) -> None:
+def test_token_is_resynchronized_by_two_typed_tokencodes(cli: Cli) -> None:
     cli.node.answer(
         "TokenService/ResynchronizeToken",
         tokens_pb2.ResynchronizeTokenResponse(commit=answers.COMMIT),
@@ -274,7 +274,7 @@ def test_token_is_resynchronized_by_what_is_typed(cli: Cli) -> None:
     assert (request.first_tokencode, request.second_tokencode) == ("271828", "314159")
 
 
-def test_empty_secret_file_is_told(cli: Cli, tmp_path: Path) -> None:
+def test_empty_secret_file_is_reported(cli: Cli, tmp_path: Path) -> None:
     empty = tmp_path / "pin"
     empty.write_text("\n")
 

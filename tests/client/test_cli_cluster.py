@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sparecode cluster`: what changes the cluster."""
+"""`sparecode cluster`: status and changes of the cluster."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,7 @@ from tests.client.fakes import Failure
 TRANSFER = "ClusterService/TransferPrimary"
 
 
-def test_transfer_says_who_leads(cli: Cli) -> None:
+def test_transfer_reports_the_new_primary(cli: Cli) -> None:
     cli.node.answer(TRANSFER, cluster_pb2.TransferPrimaryResponse(primary="n2"))
 
     result = cli("cluster", "transfer", "n2")
@@ -29,7 +29,7 @@ def test_transfer_says_who_leads(cli: Cli) -> None:
     assert request.request_id
 
 
-def test_transfer_to_whoever_is_best_as_json(cli: Cli) -> None:
+def test_transfer_without_a_target_as_json(cli: Cli) -> None:
     cli.node.answer(TRANSFER, cluster_pb2.TransferPrimaryResponse(primary="n3"))
 
     assert cli.json("cluster", "transfer") == {"primary": "n3"}
@@ -37,7 +37,7 @@ def test_transfer_to_whoever_is_best_as_json(cli: Cli) -> None:
     assert request.target == ""
 
 
-def test_a_transfer_that_cannot_be_is_exit_code_1(cli: Cli) -> None:
+def test_an_impossible_transfer_is_exit_code_1(cli: Cli) -> None:
     code = grpc.StatusCode.FAILED_PRECONDITION
     cli.node.answer(TRANSFER, Failure(code, "MEMBER_NOT_READY", "n2 is behind"))
 
@@ -50,7 +50,7 @@ def test_a_transfer_that_cannot_be_is_exit_code_1(cli: Cli) -> None:
 STATUS = "ClusterService/GetStatus"
 
 
-def test_status_says_when_there_was_a_backup_last(cli: Cli) -> None:
+def test_status_shows_the_last_backup(cli: Cli) -> None:
     answer = cluster_pb2.GetStatusResponse(
         node_id="n1",
         quorum=True,
@@ -67,7 +67,7 @@ def test_status_says_when_there_was_a_backup_last(cli: Cli) -> None:
     assert "Last backup: none known to n1." in cli("cluster", "status").stdout
 
 
-def test_status_says_who_is_of_an_older_release(cli: Cli) -> None:
+def test_status_names_members_of_an_older_release(cli: Cli) -> None:
     levels = {"n1": 2, "n2": 2, "n3": 1}
     cli.node.answer(
         STATUS,
@@ -82,15 +82,15 @@ def test_status_says_who_is_of_an_older_release(cli: Cli) -> None:
         ),
     )
 
-    shown = cli("cluster", "status").stdout
+    output = cli("cluster", "status").stdout
 
     assert (
         "Feature level 1; level 2 is available once these members are upgraded: n3."
-        in shown
+        in output
     )
 
 
-def test_status_does_not_speak_of_levels_when_all_is_well(cli: Cli) -> None:
+def test_status_is_silent_about_equal_levels(cli: Cli) -> None:
     member = cluster_pb2.Member(node_id="n1", reachable=True, feature_level=2)
     answer = cluster_pb2.GetStatusResponse(
         node_id="n1", quorum=True, feature_level=2, members=[member]
@@ -107,7 +107,7 @@ TICKET = "ClusterService/CreateJoinTicket"
 WORDS = "sparecode-join-1:" + "Q2hlY2s" * 90
 
 
-def listed(node_id: str, standing: int) -> cluster_pb2.ListedMember:
+def list_member(node_id: str, standing: int) -> cluster_pb2.ListedMember:
     return cluster_pb2.ListedMember(
         node_id=node_id,
         address=f"{node_id}.example.com:7301",
@@ -115,11 +115,11 @@ def listed(node_id: str, standing: int) -> cluster_pb2.ListedMember:
     )
 
 
-def test_members_are_listed_with_how_far_they_are(cli: Cli) -> None:
+def test_members_are_listed_with_their_standing(cli: Cli) -> None:
     cli.node.answer(
         "ClusterService/ListMembers",
         cluster_pb2.ListMembersResponse(
-            members=[listed("n1", 1), listed("n2", 2), listed("n3", 3)]
+            members=[list_member("n1", 1), list_member("n2", 2), list_member("n3", 3)]
         ),
     )
     assert cli("cluster", "members").stdout == (
@@ -136,7 +136,7 @@ def test_members_are_listed_with_how_far_they_are(cli: Cli) -> None:
 
 
 def test_a_ticket_is_alone_on_stdout(cli: Cli) -> None:
-    """So that it goes into a file; what to do with it is beside it."""
+    """So it can be redirected to a file. The instructions are on stderr."""
     end = timestamp_pb2.Timestamp(seconds=1_800_000_000)
     cli.node.answer(
         TICKET, cluster_pb2.CreateJoinTicketResponse(ticket=WORDS, end_time=end)
@@ -155,7 +155,7 @@ def test_a_ticket_is_alone_on_stdout(cli: Cli) -> None:
     }
 
 
-def test_a_member_that_is_there_already_is_exit_code_1(cli: Cli) -> None:
+def test_an_existing_member_is_exit_code_1(cli: Cli) -> None:
     code = grpc.StatusCode.ALREADY_EXISTS
     cli.node.answer(TICKET, Failure(code, "MEMBER_EXISTS", "n4 is a member already"))
     result = cli("cluster", "ticket", "n4")
@@ -179,12 +179,12 @@ def test_a_node_is_added_by_its_address(cli: Cli) -> None:
     assert cli.json("cluster", "add", "n4", "h:1")["index"] == 7
 
 
-def test_a_removal_is_asked_about(cli: Cli) -> None:
+def test_a_removal_needs_confirmation(cli: Cli) -> None:
     method = "ClusterService/RemoveMember"
     cli.node.answer(method, cluster_pb2.RemoveMemberResponse())
-    asked = cli("cluster", "remove", "n3")
-    assert asked.exit_code == 2
-    assert "--yes" in asked.stderr
+    unconfirmed = cli("cluster", "remove", "n3")
+    assert unconfirmed.exit_code == 2
+    assert "--yes" in unconfirmed.stderr
     assert cli.node.requests(method) == []
     result = cli("cluster", "remove", "n3", "--yes")
     assert result.stdout == (
@@ -199,7 +199,7 @@ def test_a_removal_is_asked_about(cli: Cli) -> None:
     }
 
 
-def seen() -> cluster_pb2.WatchStatusResponse:
+def status_answer() -> cluster_pb2.WatchStatusResponse:
     return cluster_pb2.WatchStatusResponse(
         status=cluster_pb2.GetStatusResponse(
             node_id="n1",
@@ -231,8 +231,8 @@ def seen() -> cluster_pb2.WatchStatusResponse:
     )
 
 
-def test_watching_shows_every_member_on_eighty_columns(cli: Cli) -> None:
-    cli.node.answer("ClusterService/WatchStatus", ([seen()], None))
+def test_watch_shows_every_member_in_80_columns(cli: Cli) -> None:
+    cli.node.answer("ClusterService/WatchStatus", ([status_answer()], None))
     result = cli("cluster", "watch", "--count", "1")
     assert result.exit_code == 0, result.output
     lines = [line.rstrip() for line in result.stdout.splitlines()]
@@ -246,9 +246,11 @@ def test_watching_shows_every_member_on_eighty_columns(cli: Cli) -> None:
     ]
 
 
-def test_watching_for_programs_is_a_line_for_each_look(cli: Cli) -> None:
-    """Where a call ends, the next one goes on."""
-    cli.node.answer("ClusterService/WatchStatus", ([seen(), seen()], None))
+def test_watch_prints_one_json_line_per_record(cli: Cli) -> None:
+    """When a call ends, the next one continues."""
+    cli.node.answer(
+        "ClusterService/WatchStatus", ([status_answer(), status_answer()], None)
+    )
     result = cli("cluster", "watch", "--count", "3", "--output", "json")
     assert result.exit_code == 0, result.output
     looks = [json.loads(line) for line in result.stdout.splitlines()]
@@ -257,26 +259,26 @@ def test_watching_for_programs_is_a_line_for_each_look(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize(("interval", "within_s"), [("1", 5), ("60", 180)])
-def test_watching_asks_for_no_longer_than_some_looks(
+def test_watch_limits_the_duration_of_a_call(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, interval: str, within_s: int
 ) -> None:
-    """So long nobody hears that no node answers; and for no less than two."""
-    asked = []
+    """An outage is noticed only after that time. A call lasts for two records at least."""
+    timeouts = []
 
     def watch(_admin: Admin, _take: object, **options: timedelta) -> None:
-        asked.append(options["within"])
+        timeouts.append(options["within"])
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Admin, "watch_status", watch)
     assert cli("cluster", "watch", "--interval", interval).exit_code == 0
-    assert asked == [timedelta(seconds=within_s)]
+    assert timeouts == [timedelta(seconds=within_s)]
 
 
-def test_that_no_node_answers_is_no_look(
+def test_an_outage_is_not_a_status_record(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A program reads JSON on stdout, and nothing else."""
-    cli.node.answer("ClusterService/WatchStatus", ([seen()], None))
+    """Programs get only JSON on stdout."""
+    cli.node.answer("ClusterService/WatchStatus", ([status_answer()], None))
     watch, tries = vars(Admin)["watch_status"], []
 
     def missed_at_first(admin: Admin, *args: object, **options: object) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sparecode emergency issue`: the codes, shown once; and wrong usage."""
+"""`sparecode emergency issue` and `fixed`: codes shown once, and wrong usage."""
 
 from collections.abc import Callable
 
@@ -27,8 +27,8 @@ def issuing(cli: Cli) -> Cli:
     return cli
 
 
-def test_issued_codes_are_shown_once_with_all_that_matters(issuing: Cli) -> None:
-    """(I9, I7) Ordinal, code in groups, effective end, node and index; once each."""
+def test_issued_codes_are_shown_once(issuing: Cli) -> None:
+    """(I9, I7) Ordinal, grouped code, effective end, node and index, once each."""
     result = issuing("emergency", "issue", SERIAL, "--count", "2", "--expires", "7d")
 
     assert result.exit_code == 0
@@ -96,10 +96,10 @@ def test_fifty_codes_fit_on_eighty_columns(issuing: Cli) -> None:
         assert max(map(len, result.stdout.splitlines())) <= 80
 
 
-def test_end_is_told_in_the_zone_of_the_administrator(
+def test_end_is_shown_in_the_zone_of_the_administrator(
     issuing: Cli, zone: Callable[[str], None]
 ) -> None:
-    """(I7) And a time without a zone is one of that zone."""
+    """(I7) A time without a zone is in that zone, too."""
     zone("CET-1CEST,M3.5.0,M10.5.0/3")
 
     result = issuing("emergency", "issue", SERIAL, "--expires", "2026-12-01T13:00")
@@ -144,15 +144,15 @@ def test_refused_issue_shows_no_codes(issuing: Cli) -> None:
     )
 
 
-def test_without_a_count_policy_says_how_many(issuing: Cli) -> None:
-    """(I4) Ten would be refused where policy allows five."""
+def test_without_a_count_none_is_sent(issuing: Cli) -> None:
+    """(I4) A default of ten in the client would be refused if policy allows five."""
     assert issuing("emergency", "issue", SERIAL).exit_code == 0
     (generate,) = issuing.node.requests("EmergencyAccessService/GenerateTokencodes")
     assert not generate.HasField("count")
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (["--count", "0"], ["--count", "1"]),
         (["--count", "101"], ["--count", "100"]),
@@ -169,32 +169,34 @@ def test_without_a_count_policy_says_how_many(issuing: Cli) -> None:
     ],
 )
 def test_wrong_usage_names_the_option_and_its_bounds(
-    issuing: Cli, options: list[str], told: list[str]
+    issuing: Cli, options: list[str], message: list[str]
 ) -> None:
-    """(I4) Exit code 2, and no node has heard of it."""
+    """(I4) Exit code 2, and no node is called."""
     result = issuing("emergency", "issue", SERIAL, *options)
 
     assert result.exit_code == 2
-    for words in told:
+    for words in message:
         assert words in result.stderr
     assert issuing.node.calls == []
 
 
-def test_key_in_place_of_the_ca_is_told(issuing: Cli, pki: Pki) -> None:
+def test_key_instead_of_the_ca_is_reported(issuing: Cli, pki: Pki) -> None:
     result = issuing("--ca", str(pki.node.key), "emergency", "issue", SERIAL)
 
     assert result.exit_code == 4  # It is not the CA that we have signed in with.
 
 
-def test_login_with_a_key_in_place_of_the_ca_is_told(stranger: Cli, pki: Pki) -> None:
+def test_login_with_a_key_instead_of_the_ca_is_reported(
+    stranger: Cli, pki: Pki
+) -> None:
     result = stranger("--ca", str(pki.node.key), "login", "root", text="x\n")
 
     assert result.exit_code == 2
     assert "is not a PEM file with a CERTIFICATE" in result.stderr
 
 
-def test_fixed_tokencode_is_shown_once_with_all_that_matters(issuing: Cli) -> None:
-    """(I11, I7) Its end is told, and that it works until then."""
+def test_fixed_tokencode_is_shown_once(issuing: Cli) -> None:
+    """(I11, I7) With its end, and a note that it works until then."""
     issuing.node.answer(FIXED, answers.FIXED)
 
     result = issuing("emergency", "fixed", SERIAL, "--expires", "7d")
@@ -232,8 +234,8 @@ def test_fixed_tokencode_as_json(issuing: Cli) -> None:
     assert request.lifetime.duration.seconds == 3 * 86_400
 
 
-def test_fixed_tokencode_is_not_issued_under_an_id_of_before(issuing: Cli) -> None:
-    """(I9) Its code could not be shown."""
+def test_fixed_tokencode_is_not_issued_under_an_earlier_id(issuing: Cli) -> None:
+    """(I9) The code could not be shown."""
     result = issuing("emergency", "fixed", SERIAL, "--request-id", "x")
 
     assert result.exit_code == 2

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What goes wrong: exit codes, and a line or two on stderr."""
+"""Errors: exit codes, and one or two lines on stderr."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +28,7 @@ Code = grpc.StatusCode
 
 
 @pytest.mark.parametrize(
-    ("failure", "exit_code", "told"),
+    ("failure", "exit_code", "message"),
     [
         (Failure(Code.FAILED_PRECONDITION, "TOKEN_EXPIRED", "expired"), 1, "expired"),
         (Failure(Code.NOT_FOUND, "USER_UNKNOWN", "no such user"), 1, "no such user"),
@@ -41,22 +41,22 @@ Code = grpc.StatusCode
         (Failure(Code.PERMISSION_DENIED, "ROLE", "ask another"), 4, "ask another"),
     ],
 )
-def test_exit_code_tells_what_happened(
-    cli: Cli, failure: Failure, exit_code: int, told: str
+def test_each_failure_has_its_exit_code(
+    cli: Cli, failure: Failure, exit_code: int, message: str
 ) -> None:
     cli.node.answer("UserService/GetUser", failure)
 
     result = cli("users", "show", "alice")
 
     assert result.exit_code == exit_code
-    assert told in result.stderr
+    assert message in result.stderr
     assert result.stdout == ""
     assert len(result.stderr.splitlines()) <= 2
     assert result.stderr.startswith("sparecode: ")
 
 
-def test_unknown_outcome_tells_how_to_ask_again(cli: Cli) -> None:
-    """(A7) The command with that id is the same request."""
+def test_unknown_outcome_names_the_request_id(cli: Cli) -> None:
+    """(A7) The command with that request id repeats the request."""
     cli.node.answer(
         "UserService/CreateUser",
         replace(OUTCOME_UNKNOWN, retry_after_s=60),
@@ -78,7 +78,7 @@ def test_unknown_outcome_tells_how_to_ask_again(cli: Cli) -> None:
 
 
 def test_no_node_reachable_is_exit_code_3(cli: Cli) -> None:
-    """With time enough for a busy machine to be refused at least once."""
+    """With enough time for at least one refused connection on a busy machine."""
     down = closed_address()
 
     result = cli("--node", down, "--timeout", "3", "users", "list")
@@ -96,7 +96,7 @@ def test_commands_fail_over(cli: Cli) -> None:
     assert result.exit_code == 0
 
 
-def test_no_node_given_says_how_to_name_one(tmp_path: Path) -> None:
+def test_missing_node_option_is_explained(tmp_path: Path) -> None:
     env = {"SPARECODE_SESSION_FILE": str(tmp_path / "none")}
 
     result = CliRunner(env=env).invoke(app, ["login", "root"])
@@ -108,7 +108,7 @@ def test_no_node_given_says_how_to_name_one(tmp_path: Path) -> None:
 
 
 def test_every_command_has_help_that_fits(cli: Cli) -> None:
-    """Every option says what it is for, within 80 columns."""
+    """Every option has a help text, within 80 columns."""
     groups = {
         "users": "create show list update enable disable delete unlock",
         "tokens": "enroll import show list assign set-pin reinstate unassign enable "
@@ -131,7 +131,7 @@ def test_every_command_has_help_that_fits(cli: Cli) -> None:
         assert not [line for line in lines if line.endswith("...")], command
 
 
-def test_global_options_may_stand_anywhere_but_after_two_hyphens() -> None:
+def test_global_options_may_stand_anywhere_before_two_hyphens() -> None:
     assert in_front(["users", "list", "--output", "json", "--node=a", "--node"]) == [
         *("--output", "json", "--node=a", "--node", "users", "list")
     ]
@@ -140,8 +140,8 @@ def test_global_options_may_stand_anywhere_but_after_two_hyphens() -> None:
     ]
 
 
-def test_every_command_that_is_advised_exists(cli: Cli) -> None:
-    """Who follows the advice is not told that there is no such thing."""
+def test_every_advised_command_exists(cli: Cli) -> None:
+    """The commands in advice exist."""
     advised = [words.partition("sparecode ")[2].split() for words in NEXT.values()]
     commands = [words[: 1 if words[0] == "login" else 2] for words in advised if words]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What scripts rely on: the keys of every `--output json`, recorded."""
+"""The keys of every `--output json`, recorded, because scripts rely on them."""
 
 import json
 from pathlib import Path
@@ -65,7 +65,7 @@ CASES: dict[str, dict[str, Message]] = {
 
 
 def paths(value: Any, at: str = "") -> set[str]:
-    """Return where values are, and of which type; all items of a list as one."""
+    """Return the paths and types of values; the items of a list share one path."""
     match value:
         case dict():
             return {
@@ -82,42 +82,42 @@ def paths(value: Any, at: str = "") -> set[str]:
 
 
 def recorded() -> dict[str, set[str]]:
-    """Return the paths of each command, as they were recorded."""
-    found: dict[str, set[str]] = {}
+    """Return the recorded paths of each command."""
+    value_paths: dict[str, set[str]] = {}
     for block in KEYS.read_text().split("\n\n"):
         command, *lines = block.strip().splitlines()
-        found[command] = {line.strip() for line in lines}
-    return found
+        value_paths[command] = {line.strip() for line in lines}
+    return value_paths
 
 
-def test_keys_of_every_answer_are_those_that_scripts_know(
-    cli: Cli, *, rewrite: bool
-) -> None:
-    """A key may be added, never renamed, dropped, or given another type."""
-    found = {}
+def test_keys_of_every_answer_are_as_recorded(cli: Cli, *, rewrite: bool) -> None:
+    """A key may be added, but never renamed, removed, or changed in type."""
+    value_paths = {}
     for command, methods in CASES.items():
         for method, answer in methods.items():
             cli.node.answer(method, answer)
         result = cli(*command.split(), "--output", "json")
         assert result.exit_code == 0, (command, result.output)
-        found[command] = paths(json.loads(result.stdout))
+        value_paths[command] = paths(json.loads(result.stdout))
     if rewrite:
         KEYS.parent.mkdir(exist_ok=True)
-        blocks = ["\n  ".join([name, *sorted(found[name])]) for name in found]
+        blocks = [
+            "\n  ".join([name, *sorted(value_paths[name])]) for name in value_paths
+        ]
         KEYS.write_text("\n\n".join(blocks) + "\n")
-    known = recorded()
-    assert set(known) == set(found)
-    lost = {name: known[name] - found[name] for name in known}
+    recorded_paths = recorded()
+    assert set(recorded_paths) == set(value_paths)
+    lost = {name: recorded_paths[name] - value_paths[name] for name in recorded_paths}
     assert not {name: each for name, each in lost.items() if each}
 
 
 @pytest.mark.parametrize(
-    ("value", "found"),
+    ("value", "value_paths"),
     [
         ({"a": {"b": 1}}, {"a.b int"}),
         ({"a": [{"b": None}, {"c": "x"}]}, {"a[].b NoneType", "a[].c str"}),
         ({"a": []}, {"a[]"}),
     ],
 )
-def test_paths_name_every_value(value: Any, found: set[str]) -> None:
-    assert paths(value) == found
+def test_paths_name_every_value(value: Any, value_paths: set[str]) -> None:
+    assert paths(value) == value_paths

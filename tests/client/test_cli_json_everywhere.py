@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`--output json` of every command there is: one value on stdout, and no other word."""
+"""`--output json` of every command: one value on stdout, and nothing else."""
 
 import base64
 import json
@@ -55,11 +55,11 @@ ELSEWHERE = {
     "cluster rotate-keys",
 }
 WITHOUT_QUORUM = {"cluster status"}
-"""An empty answer is of a cluster without members, which the exit code says."""
+"""An empty answer means a cluster without a quorum, hence this exit code."""
 
 
 def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
-    """Return every command with its name, down to the last group."""
+    """Return every command of every group with its name."""
     for name, each in getattr(command, "commands", {}).items():
         yield from commands(each, (*path, name))
     if not hasattr(command, "commands"):
@@ -71,7 +71,7 @@ ALL = dict(commands(typer.main.get_command(app)))
 
 @pytest.fixture
 def answering(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
-    """Return a node that says yes to all, and no more than that."""
+    """Return a node that answers every request with an empty answer."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "seed").write_bytes(base64.b32encode(b"a seed of twenty byt"))
     pool = descriptor_pool.Default()
@@ -92,13 +92,13 @@ def answering(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
     return cli
 
 
-def test_list_of_what_is_elsewhere_is_of_commands() -> None:
+def test_commands_tested_elsewhere_exist() -> None:
     assert ELSEWHERE | WITHOUT_QUORUM | set(OPTIONS) <= set(ALL)
 
 
 @pytest.mark.parametrize("name", sorted(set(ALL) - ELSEWHERE))
-def test_every_command_answers_in_json_alone(answering: Cli, name: str) -> None:
-    """What a script reads is one value, also where nothing is to be told of."""
+def test_every_command_prints_only_json(answering: Cli, name: str) -> None:
+    """A script reads exactly one value, even for an empty answer."""
     arguments = [
         ARGUMENTS[each.name]
         for each in ALL[name].params

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What careless people and broken scripts type: told in words, and never a traceback."""
+"""Careless input gets a message, never a traceback."""
 
 import io
 import sys
@@ -18,7 +18,7 @@ NOT_TEXT = "a\udcff"
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "message"),
     [
         (["tokens", "expire", SERIAL, "--at", FAR], ["--at", FAR, "longer than"]),
         (["tokens", "expire", SERIAL, "--at", "0001-01-01"], ["--at"]),
@@ -37,14 +37,14 @@ NOT_TEXT = "a\udcff"
     ],
     ids=lambda value: ascii(" ".join(value)),
 )
-def test_what_cannot_be_meant_is_wrong_usage(
-    cli: Cli, args: list[str], told: list[str]
+def test_impossible_values_are_wrong_usage(
+    cli: Cli, args: list[str], message: list[str]
 ) -> None:
-    """Exit code 2, with what is wrong in words, and nothing has been changed."""
+    """Exit code 2 and a message; no node is called."""
     result = cli(*args)
     assert isinstance(result.exception, SystemExit)
     assert result.exit_code == 2
-    for words in told:
+    for words in message:
         assert words in result.stderr
     assert cli.node.calls == []
 
@@ -52,8 +52,8 @@ def test_what_cannot_be_meant_is_wrong_usage(
 @pytest.mark.parametrize(
     "count", [HUGE, "\u0663", "1e3", "-1", "9" * 5000], ids=range(5)
 )
-def test_count_that_is_none_names_the_line(cli: Cli, tmp_path, count: str) -> None:
-    """A bulk issue begins with a file that can be meant, or not at all."""
+def test_wrong_count_names_the_line(cli: Cli, tmp_path, count: str) -> None:
+    """A bulk issue starts only with a valid file."""
     file = tmp_path / "lost.csv"
     file.write_text(f"serial,count\n{SERIAL},{count}\n", encoding="utf-8")
     result = cli("emergency", "bulk", str(file))
@@ -64,8 +64,8 @@ def test_count_that_is_none_names_the_line(cli: Cli, tmp_path, count: str) -> No
 
 
 @pytest.mark.parametrize("what", ["users", "tokens"])
-def test_file_that_no_node_takes_is_not_sent(cli: Cli, tmp_path, what: str) -> None:
-    """It would be refused by gRPC, which says nothing that helps, at every node."""
+def test_too_large_file_is_not_sent(cli: Cli, tmp_path, what: str) -> None:
+    """Every node would refuse it with an unhelpful message of gRPC."""
     file = tmp_path / "people.csv"
     file.write_bytes(b"x" * (1024 * 1024 + 1))
     result = cli(what, "import", str(file))
@@ -74,8 +74,8 @@ def test_file_that_no_node_takes_is_not_sent(cli: Cli, tmp_path, what: str) -> N
     assert cli.node.calls == []
 
 
-def test_request_that_is_too_large_is_wrong_usage(cli: Cli) -> None:
-    """Nothing was done, and no other node would take it."""
+def test_too_large_request_is_wrong_usage(cli: Cli) -> None:
+    """Nothing was done, and no other node would accept it."""
     cli.node.answer(
         "UserService/CreateUser",
         Failure(
@@ -97,15 +97,15 @@ class Terminal(io.StringIO):
 
 
 def test_wrong_value_fits_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What Typer says of a wrong value is broken between words, too."""
+    """Typer's messages are wrapped at word boundaries, too."""
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr(sys, "stderr", screen := Terminal())
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as end:
         app(["admins", "create", "carol", "--role", "nope"])
-    assert ended.value.code == 2
-    said = screen.getvalue()
-    assert max(map(len, said.splitlines())) <= 80
-    assert "Invalid value for '--role': 'nope' is not one of" in said
-    assert " ".join(said.split()).endswith(
+    assert end.value.code == 2
+    text = screen.getvalue()
+    assert max(map(len, text.splitlines())) <= 80
+    assert "Invalid value for '--role': 'nope' is not one of" in text
+    assert " ".join(text.split()).endswith(
         "'super-admin', 'help-desk', 'auditor', 'operator'."
     )

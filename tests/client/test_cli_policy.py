@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sparecode policy`: what people and programs read, and what they change."""
+"""`sparecode policy`: output and changes."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +27,7 @@ def policy(cli: Cli) -> Cli:
     return cli
 
 
-def test_a_policy_that_comes_goes_back_the_same() -> None:
+def test_a_policy_survives_a_round_trip() -> None:
     position = position_in(answers.POSITION)
     value = policy_in(answers.POLICY.policy, position)
 
@@ -36,17 +36,17 @@ def test_a_policy_that_comes_goes_back_the_same() -> None:
     assert value.lifetime_max is None
 
 
-def test_the_policy_is_shown_as_it_is_typed(policy: Cli) -> None:
-    shown = dict(
+def test_the_policy_is_shown_in_command_line_form(policy: Cli) -> None:
+    output = dict(
         line.split(None, 1) for line in policy("policy", "show").stdout.splitlines()
     )
 
-    assert len(shown) == len(NAMES)
-    assert shown["version"] == "4"
-    assert shown["lifetime_max"] == "none"
-    assert shown["backup_recipients"] == "none"
-    assert shown["lock_max"] == "1d12h"
-    assert shown["lock_until_unlocked"] == "no"
+    assert len(output) == len(NAMES)
+    assert output["version"] == "4"
+    assert output["lifetime_max"] == "none"
+    assert output["backup_recipients"] == "none"
+    assert output["lock_max"] == "1d12h"
+    assert output["lock_until_unlocked"] == "no"
 
 
 def test_the_policy_as_json(policy: Cli) -> None:
@@ -62,7 +62,7 @@ def test_the_policy_as_json(policy: Cli) -> None:
     }
 
 
-def test_single_values_are_changed_in_what_was_read(policy: Cli) -> None:
+def test_single_values_are_changed(policy: Cli) -> None:
     result = policy(
         *("policy", "update", "--set", "lifetime_max=30d"),
         *("--set", "lock_until_unlocked=yes", "--set", "code_length=10"),
@@ -70,11 +70,11 @@ def test_single_values_are_changed_in_what_was_read(policy: Cli) -> None:
 
     assert result.stdout == ("The policy is at version 5 (node n2, log index 1042).\n")
     (request,) = policy.node.requests(UPDATE)
-    wanted = policy_pb2.Policy.FromString(answers.POLICY.policy.SerializeToString())
-    wanted.lifetime_max.FromSeconds(30 * 86_400)
-    wanted.lock_until_unlocked = True
-    wanted.code_length = 10
-    assert request.policy == wanted
+    values = policy_pb2.Policy.FromString(answers.POLICY.policy.SerializeToString())
+    values.lifetime_max.FromSeconds(30 * 86_400)
+    values.lock_until_unlocked = True
+    values.code_length = 10
+    assert request.policy == values
 
 
 def test_a_whole_policy_comes_from_a_file(policy: Cli, tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_a_whole_policy_comes_from_a_file(policy: Cli, tmp_path: Path) -> None:
         (["--set", "lock_until_unlocked=perhaps"], "neither yes nor no"),
     ],
 )
-def test_wrong_usage_asks_no_node(
+def test_wrong_usage_calls_no_node(
     policy: Cli, arguments: list[str], words: str
 ) -> None:
     result = policy("policy", "update", *arguments)
@@ -122,7 +122,7 @@ def test_wrong_usage_asks_no_node(
         ('{"version": 4}', "has no 'code_length'"),
     ],
 )
-def test_a_file_that_is_no_policy_is_refused(
+def test_an_invalid_policy_file_is_refused(
     policy: Cli, tmp_path: Path, text: str, words: str
 ) -> None:
     file = tmp_path / "policy.json"
@@ -136,7 +136,7 @@ def test_a_file_that_is_no_policy_is_refused(
 
 
 @pytest.mark.parametrize("value", ['"8"', "true", "8.5", "null"])
-def test_a_value_of_another_kind_is_refused(
+def test_a_value_of_the_wrong_type_is_refused(
     policy: Cli, tmp_path: Path, value: str
 ) -> None:
     file = tmp_path / "policy.json"
@@ -149,7 +149,7 @@ def test_a_value_of_another_kind_is_refused(
     assert not policy.node.requests(UPDATE)
 
 
-def test_a_refusal_says_what_to_do(policy: Cli) -> None:
+def test_a_refusal_names_the_next_step(policy: Cli) -> None:
     changed = Failure(Code.ABORTED, "VERSION", "the policy is at version 5 by now")
     odds = Failure(Code.FAILED_PRECONDITION, "GUESS_ODDS", "1 in 10: make codes longer")
     policy.node.answer(UPDATE, changed, replace(odds))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every refusal of the rules, as whoever typed the command reads it."""
+"""Messages of the CLI for every refusal of the rules."""
 
 import pytest
 
@@ -21,7 +21,7 @@ AUDIT_ONLY = {
     Reason.WRONG_PASSCODE,
     Reason.WRONG_PIN,
 }
-"""Of passcodes: no caller is told (A6)."""
+"""Reasons of refused passcodes, which no caller learns (A6)."""
 
 SAID_BY_THE_CASE = {
     Reason.CODE_FORMAT,
@@ -30,21 +30,19 @@ SAID_BY_THE_CASE = {
     Reason.LIFETIME_NEEDED,
     Reason.TOKEN_FORMAT,
 }
-"""Their words have numbers in them: the rules write them, for each case."""
+"""Reasons whose message has numbers, which the rules write for each case."""
 
-TOLD = sorted(set(Reason) - AUDIT_ONLY)
+SHOWN = sorted(set(Reason) - AUDIT_ONLY)
 
 
-@pytest.mark.parametrize("reason", TOLD)
-def test_refusal_says_in_words_what_it_is_and_what_to_do(
-    cli: Cli, reason: Reason
-) -> None:
-    """On standard error, in one line or two, with an exit code that says so."""
+@pytest.mark.parametrize("reason", SHOWN)
+def test_refusal_has_a_message_and_a_next_step(cli: Cli, reason: Reason) -> None:
+    """On stderr, in one or two lines, with a nonzero exit code."""
     row = REASONS[reason]
     words = row.words or ("as the rules say it" if reason in SAID_BY_THE_CASE else "")
     assert words, f"{reason.name} has no words in rpc/errors.py"
-    said = f"{words}; {row.advice}" if row.advice else words
-    failure = Failure(row.code, row.reason, said, retry_after_s=60)
+    message = f"{words}; {row.advice}" if row.advice else words
+    failure = Failure(row.code, row.reason, message, retry_after_s=60)
     cli.node.answer("UserService/GetUser", failure)
 
     result = cli("users", "show", "alice")
@@ -52,13 +50,13 @@ def test_refusal_says_in_words_what_it_is_and_what_to_do(
     assert result.exit_code != 0
     first, *then = result.stderr.splitlines()
     assert first.startswith("sparecode: ")
-    assert said in first
+    assert message in first
     assert len(then) <= 1
     # What to do: in a line of its own, or after the semicolon.
     assert then or ";" in first, f"{reason.name}: what is there to do?"
 
 
-def test_advice_is_for_reasons_that_there_are() -> None:
-    """A reason that was renamed takes its advice along."""
-    assert set(NEXT) <= {reason.name for reason in TOLD}
+def test_advice_is_only_for_known_reasons() -> None:
+    """Advice exists only for known reasons, even after one is renamed."""
+    assert set(NEXT) <= {reason.name for reason in SHOWN}
     assert max(map(len, NEXT.values())) <= 80

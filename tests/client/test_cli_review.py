@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sparecode cluster review` and `open`: what a person sees after a restore (E2)."""
+"""`sparecode cluster review` and `open` after a restore (E2)."""
 
 import grpc
 import pytest
@@ -45,7 +45,7 @@ def restored(cli: Cli) -> Cli:
     return cli
 
 
-def test_a_review_says_what_to_ask_oneself_and_what_to_do_next(restored: Cli) -> None:
+def test_a_review_shows_what_to_check_and_the_next_step(restored: Cli) -> None:
     result = restored("cluster", "review")
     assert result.exit_code == 0, result.output
     for words in (
@@ -61,7 +61,7 @@ def test_a_review_says_what_to_ask_oneself_and_what_to_do_next(restored: Cli) ->
     assert max(map(len, lines)) <= 80
 
 
-def test_a_recovery_is_called_one(restored: Cli) -> None:
+def test_a_recovery_is_named(restored: Cli) -> None:
     restored.node.answer(REVIEW, pb.GetReviewResponse(epoch=2, cause="recover"))
     assert "The epoch began with a recovery at" in restored("cluster", "review").stdout
 
@@ -73,7 +73,7 @@ def test_a_review_as_json(restored: Cli) -> None:
     assert answer["state_time"] == "2027-01-15T05:13:20Z"
 
 
-def test_open_says_which_review_it_is_after(restored: Cli) -> None:
+def test_open_sends_the_mark_of_the_review(restored: Cli) -> None:
     answer = restored.json("cluster", "open", MARK)
     assert answer == {"review": MARK, "node_id": "n2", "index": 1042}
     (request,) = restored.node.requests(OPEN)
@@ -81,14 +81,14 @@ def test_open_says_which_review_it_is_after(restored: Cli) -> None:
     assert request.request_id
 
 
-def test_open_without_a_terminal_says_how(restored: Cli) -> None:
+def test_open_without_a_terminal_is_explained(restored: Cli) -> None:
     result = restored("cluster", "open")
     assert result.exit_code == 2
     assert "sparecode cluster review" in result.stderr
     assert not restored.node.requests(OPEN)
 
 
-def test_a_review_that_is_stale_is_exit_code_1(restored: Cli) -> None:
+def test_a_stale_review_is_exit_code_1(restored: Cli) -> None:
     code = grpc.StatusCode.FAILED_PRECONDITION
     restored.node.answer(OPEN, Failure(code, "REVIEW_STALE", "review it again"))
     result = restored("cluster", "open", MARK)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sparecode cluster rotate-keys`: what an operator sees, and what to do next."""
+"""`sparecode cluster rotate-keys`: output and next steps."""
 
 import json
 
@@ -17,7 +17,7 @@ NOT_HELD = Failure(
     "n3 does not hold the new key: it did not answer (DEADLINE_EXCEEDED); nothing "
     "was changed; see to that node, then try again",
 )
-HANDED = pb.RotateKeysResponse(
+DISTRIBUTED = pb.RotateKeysResponse(
     phase=pb.ROTATION_PHASE_HANDING_OUT, key_id=1, done=3, total=3
 )
 HALF = pb.RotateKeysResponse(
@@ -35,9 +35,9 @@ DONE = pb.RotateKeysResponse(
 )
 
 
-def test_operator_is_told_when_the_old_key_goes_and_what_to_keep(cli: Cli) -> None:
-    """(P5) Every line fits on a terminal of 80 columns or is wrapped by it."""
-    cli.node.answer(ROTATE, ([HANDED, HALF, SEALED], None))
+def test_end_of_the_old_key_and_next_steps_are_shown(cli: Cli) -> None:
+    """(P5) Every line fits into 80 columns or is wrapped."""
+    cli.node.answer(ROTATE, ([DISTRIBUTED, HALF, SEALED], None))
     result = cli("cluster", "rotate-keys")
     assert result.exit_code == 0, result.output
     assert "Everything is sealed with key 2." in result.stdout
@@ -48,19 +48,19 @@ def test_operator_is_told_when_the_old_key_goes_and_what_to_keep(cli: Cli) -> No
     assert not request.keep_old_key
 
 
-def test_at_once_waits_until_the_old_key_is_gone(cli: Cli) -> None:
-    """A stream that a node ends before is asked for again, under the same id."""
-    cli.node.answer(ROTATE, ([HANDED, HALF], None), ([SEALED, DONE], None))
+def test_at_once_waits_until_the_old_key_is_removed(cli: Cli) -> None:
+    """If a node ends the stream early, the call is repeated under the same request id."""
+    cli.node.answer(ROTATE, ([DISTRIBUTED, HALF], None), ([SEALED, DONE], None))
     result = cli("--output", "json", "cluster", "rotate-keys", "--at-once")
     assert result.exit_code == 0, result.output
-    told = json.loads(result.stdout)
-    assert (told["phase"], told["key_id"]) == ("done", 2)
+    progress = json.loads(result.stdout)
+    assert (progress["phase"], progress["key_id"]) == ("done", 2)
     first, second = cli.node.requests(ROTATE)
     assert first == second
     assert first.at_once
 
 
-def test_member_that_could_not_be_given_the_key_is_named(cli: Cli) -> None:
+def test_member_that_cannot_receive_the_key_is_named(cli: Cli) -> None:
     cli.node.answer(ROTATE, ([], NOT_HELD))
     result = cli("cluster", "rotate-keys")
     assert result.exit_code == 1
@@ -68,16 +68,16 @@ def test_member_that_could_not_be_given_the_key_is_named(cli: Cli) -> None:
     assert "nothing was changed" in " ".join(result.stderr.split())
 
 
-def test_whoever_is_interrupted_learns_that_the_cluster_goes_on(cli: Cli) -> None:
+def test_interruption_notes_that_the_cluster_continues(cli: Cli) -> None:
     gone = Failure(grpc.StatusCode.PERMISSION_DENIED, "ROLE", "may not")
-    cli.node.answer(ROTATE, ([HANDED, HALF], gone))
+    cli.node.answer(ROTATE, ([DISTRIBUTED, HALF], gone))
     result = cli("cluster", "rotate-keys")
     assert result.exit_code != 0
     assert "the cluster continues on its own" in " ".join(result.stderr.split())
 
 
-def test_values_that_do_not_open_are_named_with_what_to_do(cli: Cli) -> None:
-    """(P5) On 80 columns; the exit code says that it is not done."""
+def test_values_that_do_not_open_are_listed_with_a_command(cli: Cli) -> None:
+    """(P5) Within 80 columns; the exit code says that the rotation is not done."""
     stopped = pb.RotateKeysResponse(
         phase=pb.ROTATION_PHASE_RESEALING,
         key_id=2,
@@ -90,7 +90,7 @@ def test_values_that_do_not_open_are_named_with_what_to_do(cli: Cli) -> None:
             pb.UnopenedSeal(kind="second_factor", row="dora"),
         ],
     )
-    cli.node.answer(ROTATE, ([HANDED, HALF, stopped], None))
+    cli.node.answer(ROTATE, ([DISTRIBUTED, HALF, stopped], None))
     result = cli("cluster", "rotate-keys", "--at-once")
     assert result.exit_code == 1
     lines = result.stdout.splitlines()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sparecode login` and `sparecode admins second-factor` with a code besides the password."""
+"""`sparecode login` and `sparecode admins second-factor`."""
 
 import grpc
 
@@ -16,8 +16,8 @@ NEEDED = Failure(
 )
 
 
-def test_code_is_asked_for_when_it_is_needed(cli: Cli) -> None:
-    """The second try is another request: it says something else (Q1)."""
+def test_login_prompts_for_a_needed_code(cli: Cli) -> None:
+    """The second try has other content, so it is another request (Q1)."""
     cli.node.answer(LOGIN, NEEDED, sessions_pb2.LoginResponse(session="s", role="x"))
     result = cli("login", "root", text="secret password\n123456\n")
     assert result.exit_code == 0, result.output

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sparecode login`, `logout`, `whoami`: the session between commands."""
+"""`sparecode login`, `logout` and `whoami`: the session between commands."""
 
 import stat
 from pathlib import Path
@@ -20,7 +20,7 @@ SERIAL = "000123456789"
 Code = grpc.StatusCode
 
 
-def test_login_asks_for_the_password_and_keeps_the_session(stranger: Cli) -> None:
+def test_login_prompts_for_the_password_and_stores_the_session(stranger: Cli) -> None:
     result = stranger("login", "root", text="correct horse\n")
 
     assert result.exit_code == 0
@@ -59,7 +59,7 @@ def test_login_json_has_no_session_in_it(stranger: Cli, tmp_path: Path) -> None:
     }
 
 
-def test_wrong_password_leaves_nobody_signed_in(stranger: Cli) -> None:
+def test_wrong_password_stores_no_session(stranger: Cli) -> None:
     stranger.node.answer(
         "SessionService/Login",
         Failure(Code.UNAUTHENTICATED, "SIGN_IN_REFUSED", "name or password is wrong"),
@@ -104,7 +104,7 @@ def test_session_file_that_others_can_read_is_not_used(cli: Cli) -> None:
     assert "can be read by other users" in result.stderr
 
 
-def test_broken_session_file_is_told(cli: Cli) -> None:
+def test_damaged_session_file_is_reported(cli: Cli) -> None:
     cli.session_file.write_text("{}")
 
     result = cli("whoami")
@@ -134,8 +134,8 @@ def test_logout_of_an_ended_session_forgets_it_too(cli: Cli) -> None:
     assert not cli.session_file.exists()
 
 
-def test_logout_that_reached_nobody_keeps_the_session(cli: Cli) -> None:
-    """It is still alive: forgetting it would only look like signing out."""
+def test_logout_without_an_answer_keeps_the_session(cli: Cli) -> None:
+    """The session still lives; forgetting it would only look like signing out."""
     cli.node.answer("SessionService/Logout", NO_QUORUM)
 
     assert cli("logout", "--timeout", "0.1").exit_code == 3

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What people and programs read: tables and JSON."""
+"""Tables and JSON of commands that show something."""
 
 import grpc
 import pytest
@@ -30,10 +30,10 @@ def test_table_in_a_terminal_has_its_colors_only(
     monkeypatch.setenv("FORCE_COLOR", "1")
     cli.node.answer("UserService/ListUsers", answers.USERS)
 
-    shown = cli("users", "list").stdout
+    output = cli("users", "list").stdout
 
-    assert "\x1b[1m" in shown
-    assert "\N{REPLACEMENT CHARACTER}" not in shown
+    assert "\x1b[1m" in output
+    assert "\N{REPLACEMENT CHARACTER}" not in output
 
 
 def test_users_as_json(cli: Cli) -> None:
@@ -52,7 +52,7 @@ def test_users_as_json(cli: Cli) -> None:
     assert answer["users"][1]["locked"] is True
 
 
-def test_list_goes_on_over_pages_up_to_the_limit(cli: Cli) -> None:
+def test_list_reads_pages_up_to_the_limit(cli: Cli) -> None:
     pages = [
         users_pb2.ListUsersResponse(
             users=[users_pb2.User(username=f"u{n}")], next_page_token=f"t{n}"
@@ -70,17 +70,17 @@ def test_list_goes_on_over_pages_up_to_the_limit(cli: Cli) -> None:
     assert "more than 2 users" in result.stderr
 
 
-def test_names_cannot_command_the_terminal(cli: Cli) -> None:
-    """Whoever chooses a display name does not choose the administrator's screen."""
+def test_names_cannot_control_the_terminal(cli: Cli) -> None:
+    """A display name with control characters cannot change the administrator's screen."""
     evil = users_pb2.User(username="eve", display_name="\x1b[2J[red]\x9b31m\u202e")
     cli.node.answer("UserService/GetUser", users_pb2.GetUserResponse(user=evil))
     cli.node.answer("UserService/ListUsers", users_pb2.ListUsersResponse(users=[evil]))
 
     for command in ("show", "list"):
         args = ["eve"] if command == "show" else []
-        shown = cli("users", command, *args).stdout
-        assert "[red]" in shown
-        assert not {"\x1b", "\x9b", "\u202e"} & set(shown)
+        output = cli("users", command, *args).stdout
+        assert "[red]" in output
+        assert not {"\x1b", "\x9b", "\u202e"} & set(output)
 
 
 def test_tokens_as_a_table(cli: Cli) -> None:
@@ -173,19 +173,19 @@ def test_cluster_status_without_a_quorum_is_exit_code_3(cli: Cli) -> None:
 
 
 def test_cluster_status_compares_the_heads_of_the_audit_logs(cli: Cli) -> None:
-    """(U1) Only those of equally many events can be compared."""
-    seen = type(answers.STATUS)()
-    seen.CopyFrom(answers.STATUS)
-    seen.members[1].audit_sequence, seen.members[1].audit_head = 56, "ef" * 32
-    seen.members[2].audit_sequence, seen.members[2].audit_head = 0, ""
-    behind = type(seen)()
-    behind.CopyFrom(seen)
-    seen.members[2].audit_sequence, seen.members[2].audit_head = 57, "00" * 32
-    silent = type(seen)()
-    silent.CopyFrom(seen)
+    """(U1) Only heads with the same number of events can be compared."""
+    status = type(answers.STATUS)()
+    status.CopyFrom(answers.STATUS)
+    status.members[1].audit_sequence, status.members[1].audit_head = 56, "ef" * 32
+    status.members[2].audit_sequence, status.members[2].audit_head = 0, ""
+    behind = type(status)()
+    behind.CopyFrom(status)
+    status.members[2].audit_sequence, status.members[2].audit_head = 57, "00" * 32
+    silent = type(status)()
+    silent.CopyFrom(status)
     for member in silent.members:
         member.audit_head = ""
-    cli.node.answer("ClusterService/GetStatus", behind, seen, silent)
+    cli.node.answer("ClusterService/GetStatus", behind, status, silent)
 
     assert "identical on 1 of 3 members" in cli("cluster", "status").stdout
     assert "The audit logs DIFFER at event 57" in cli("cluster", "status").stdout

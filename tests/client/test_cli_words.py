@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What people read on a terminal of 80 columns."""
+"""Output on a terminal of 80 columns."""
 
 import io
 
@@ -59,36 +59,36 @@ def eighty(monkeypatch: pytest.MonkeyPatch) -> None:
         ("x" * 100, None),
     ],
 )
-def test_sentences_are_broken_between_words_and_commands_are_not(
+def test_sentences_are_wrapped_and_commands_are_not(
     words: str, lines: list[str] | None
 ) -> None:
     assert for_terminal(words, Terminal()).splitlines() == (lines or [words])
 
 
-def test_what_is_not_read_on_a_terminal_is_one_line() -> None:
-    """For whoever searches a log for it."""
+def test_a_message_to_a_file_is_one_line() -> None:
+    """It is easier to search."""
     assert for_terminal(LONG, io.StringIO()) == LONG
 
 
-def test_status_of_a_cluster_is_told_in_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its id alone takes half of one."""
+def test_status_of_a_cluster_is_wrapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cluster's id alone takes half a line."""
     terminal = Terminal()
     monkeypatch.setattr("sys.stdout", terminal)
-    seen = ClusterStatus(
+    status = ClusterStatus(
         node_id="node-1",
         cluster_id="6f1c1c9e-2d1f-4b8e-9f55-0d3a3f6e7a10",
         primary="node-1",
         quorum=True,
         members=(),
     )
-    Output(OutputFormat.TABLE).say(summary(seen))
+    Output(OutputFormat.TABLE).say(summary(status))
     assert terminal.getvalue().splitlines() == [
         "Cluster 6f1c1c9e-2d1f-4b8e-9f55-0d3a3f6e7a10, seen from node-1: primary node-1,",
         "quorum reached.",
     ]
 
 
-def test_refusal_is_told_in_lines_and_its_advice_in_one(
+def test_refusal_is_wrapped_and_its_advice_is_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     terminal = Terminal()
@@ -108,6 +108,6 @@ def test_refusal_is_told_in_lines_and_its_advice_in_one(
         ("lock", "lock_max is less", "lock: lock_max is less"),
     ],
 )
-def test_field_at_fault_is_named_once(field: str, description: str, words: str) -> None:
-    """(I4) And always."""
+def test_wrong_field_is_named_once(field: str, description: str, words: str) -> None:
+    """(I4) And it is always named."""
     assert InvalidArgument(field, description).words == words

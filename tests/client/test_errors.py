@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the status of a node to the error that a caller catches."""
+"""Errors that a caller catches, by the status of a node."""
 
 import re
 from collections.abc import Callable
@@ -56,14 +56,14 @@ CREATE = "UserService/CreateUser"
         (Code.UNIMPLEMENTED, "", NodeFailed),
     ],
 )
-async def test_each_row_of_the_table_has_its_error(
+async def test_each_status_has_its_error(
     connect: Callable[..., Client],
     nodes: list[FakeNode],
     code: grpc.StatusCode,
     reason: str,
     error: type[SparecodeError],
 ) -> None:
-    """(A7) The table of the contract, row by row."""
+    """(A7) Row by row, as the API defines them."""
     nodes[0].answer(CREATE, Failure(code, reason, "in words", retry_after_s=60))
     admin = AsyncAdmin.over(connect(nodes[0].address))
 
@@ -92,18 +92,18 @@ async def test_bad_field_is_named(
     assert str(caught.value) == "email: is longer than 254"
 
 
-def test_tree_in_the_docstring_is_the_tree() -> None:
-    drawn = set(re.findall(r"^ *[*-] (\w+)", errors.__doc__ or "", re.MULTILINE))
+def test_error_tree_in_the_docstring_is_right() -> None:
+    tree = set(re.findall(r"^ *[*-] (\w+)", errors.__doc__ or "", re.MULTILINE))
     defined = {
         name
         for name, value in vars(errors).items()
         if isinstance(value, type) and issubclass(value, SparecodeError)
     }
 
-    assert drawn == defined
+    assert tree == defined
     assert defined <= set(sparecode_client.__all__)
 
 
 def test_unknown_outcome_is_not_caught_as_not_applied() -> None:
-    """(A7) `except Unavailable` means "nothing happened"."""
+    """(A7) `except Unavailable` means that nothing was applied."""
     assert not issubclass(OutcomeUnknown, Unavailable)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A call over several nodes: where it goes, how often, and what is known after."""
+"""A call over several nodes: which nodes it tries, and what is known at the end."""
 
 import socket
 from collections.abc import Callable
@@ -56,7 +56,7 @@ async def test_call_goes_to_the_next_node_when_one_is_down(
     assert waits == [0]
 
 
-async def test_last_good_node_is_asked_first(
+async def test_last_good_node_is_called_first(
     connect: Connect, nodes: list[FakeNode]
 ) -> None:
     nodes[0].answer(CREATE, NO_QUORUM)
@@ -73,7 +73,7 @@ async def test_last_good_node_is_asked_first(
 async def test_every_try_carries_the_same_request_id(
     connect: Connect, nodes: list[FakeNode], waits: Waits
 ) -> None:
-    """(Q1) Two rounds over three nodes; a wait only where a round is over."""
+    """(Q1) Two rounds over three nodes, with a wait only after each round."""
     nodes[0].answer(CREATE, NO_QUORUM)
     nodes[1].answer(CREATE, OUTCOME_UNKNOWN, CREATED)
     nodes[2].answer(CREATE, Failure(grpc.StatusCode.UNAVAILABLE, "NO_PRIMARY"))
@@ -97,10 +97,10 @@ async def test_two_calls_have_two_request_ids(
     assert len(ids(nodes[0])) == 2
 
 
-async def test_backoff_respects_what_the_node_asks_for(
+async def test_backoff_respects_the_delay_of_the_node(
     connect: Connect, nodes: list[FakeNode], waits: Waits
 ) -> None:
-    """(Q3) After RESOURCE_EXHAUSTED the wait is the node's, and some jitter."""
+    """(Q3) After RESOURCE_EXHAUSTED, the wait is the node's, plus some jitter."""
     nodes[0].answer(CREATE, OVERLOADED, OVERLOADED, CREATED)
     admin = AsyncAdmin.over(connect(nodes[0].address, nodes[1].address))
     nodes[1].answer(CREATE, OVERLOADED)
@@ -110,7 +110,7 @@ async def test_backoff_respects_what_the_node_asks_for(
     assert len(ids(*nodes)) == 1
 
 
-async def test_overload_beyond_the_deadline_is_told_at_once(
+async def test_overload_beyond_the_deadline_is_reported_at_once(
     connect: Connect, nodes: list[FakeNode], waits: Waits
 ) -> None:
     nodes[0].answer(
@@ -127,9 +127,7 @@ async def test_overload_beyond_the_deadline_is_told_at_once(
     assert waits == []
 
 
-async def test_refusal_is_not_tried_again(
-    connect: Connect, nodes: list[FakeNode]
-) -> None:
+async def test_refusal_is_not_retried(connect: Connect, nodes: list[FakeNode]) -> None:
     nodes[0].answer(
         CREATE, Failure(grpc.StatusCode.FAILED_PRECONDITION, "USER_DISABLED", "no")
     )
@@ -145,7 +143,7 @@ async def test_refusal_is_not_tried_again(
 async def test_paused_node_does_not_use_up_the_deadline(
     connect: Connect, nodes: list[FakeNode]
 ) -> None:
-    """The first node takes the request and never answers; the second does."""
+    """The first node accepts the request and never answers; the second answers."""
     nodes[0].never_answer(CREATE)
     nodes[1].answer(CREATE, CREATED)
     client = connect(nodes[0].address, nodes[1].address, try_timeout_s=0.05)
@@ -154,10 +152,10 @@ async def test_paused_node_does_not_use_up_the_deadline(
     assert len(ids(*nodes)) == 1
 
 
-async def test_node_is_told_how_long_the_caller_waits(
+async def test_node_learns_the_deadline_of_the_call(
     connect: Connect, nodes: list[FakeNode]
 ) -> None:
-    """With another node to go to, it gets a part; alone, all of it."""
+    """With other nodes it gets part of the time; alone, all of it."""
     nodes[0].answer(CREATE, CREATED)
     nodes[1].answer(CREATE, CREATED)
 
@@ -174,7 +172,7 @@ async def test_node_is_told_how_long_the_caller_waits(
 async def test_deadline_holds_when_no_node_answers(
     connect: Connect, nodes: list[FakeNode]
 ) -> None:
-    """(A7) They may have done it: only the same request id tells."""
+    """(A7) A node may have applied it: only the same request id can tell."""
     nodes[0].never_answer(CREATE)
     nodes[1].never_answer(CREATE)
     client = connect(nodes[0].address, nodes[1].address, try_timeout_s=0.1)
@@ -193,7 +191,7 @@ async def test_deadline_holds_when_no_node_answers(
 async def test_deadline_holds_for_a_node_that_accepts_connections_only(
     connect: Connect,
 ) -> None:
-    """Nothing was sent, and the caller learns that nothing was applied."""
+    """Nothing was sent, so the caller learns that nothing was applied."""
     with socket.create_server(("127.0.0.1", 0)) as mute:
         host, port = mute.getsockname()
         client = connect(f"{host}:{port}")
@@ -208,10 +206,10 @@ async def test_deadline_holds_for_a_node_that_accepts_connections_only(
     assert caught.value.reason == "UNREACHABLE"
 
 
-async def test_outcome_stays_unknown_whatever_the_last_node_says(
+async def test_outcome_stays_unknown_after_other_answers(
     connect: Connect, nodes: list[FakeNode]
 ) -> None:
-    """(A7) One node perhaps did it; that the other has no quorum proves nothing."""
+    """(A7) One node perhaps applied it. A second node without a quorum settles nothing."""
     nodes[0].answer(CREATE, OUTCOME_UNKNOWN, NO_QUORUM)
     nodes[1].answer(CREATE, NO_QUORUM, NO_QUORUM_FOR_LONG)
     client = connect(nodes[0].address, nodes[1].address)
@@ -239,7 +237,7 @@ async def test_outcome_stays_unknown_when_the_session_has_ended_since(
 async def test_answer_to_a_later_try_settles_an_unknown_outcome(
     connect: Connect, nodes: list[FakeNode]
 ) -> None:
-    """(Q2) The committed refusal is the one of the first try."""
+    """(Q2) The refusal is the committed result of the first try."""
     nodes[0].answer(CREATE, OUTCOME_UNKNOWN)
     nodes[1].answer(
         CREATE, Failure(grpc.StatusCode.FAILED_PRECONDITION, "TOKEN_LIMIT", "three")
@@ -255,7 +253,7 @@ async def test_answer_to_a_later_try_settles_an_unknown_outcome(
 async def test_broken_connection_may_have_applied_it(
     connect: Connect, start_node: Callable[[], FakeNode]
 ) -> None:
-    """The node dies with the request in its hands."""
+    """The node dies while it handles the request."""
     node = start_node()
 
     def die(request: object) -> Failure:
@@ -270,7 +268,7 @@ async def test_broken_connection_may_have_applied_it(
 
 
 async def test_no_node_can_be_reached(connect: Connect) -> None:
-    """Each address is told, with what was wrong there."""
+    """The message names each address and its problem."""
     down, also_down = closed_address(), closed_address()
     admin = AsyncAdmin.over(connect(down, also_down, timeout_s=0.25))
 
@@ -282,7 +280,7 @@ async def test_no_node_can_be_reached(connect: Connect) -> None:
     assert f"{also_down}: Connection refused" in caught.value.words
 
 
-async def test_reason_of_a_node_is_told_rather_than_that_others_are_down(
+async def test_reason_of_a_node_outweighs_unreachable_nodes(
     connect: Connect, nodes: list[FakeNode]
 ) -> None:
     nodes[0].answer(CREATE, NO_QUORUM_FOR_LONG)
@@ -306,7 +304,7 @@ async def test_read_has_no_unknown_outcome(
     assert caught.value.reason == "NO_ANSWER"
 
 
-async def test_wrong_session_is_told_without_a_retry(
+async def test_wrong_session_is_reported_without_a_retry(
     connect: Connect, nodes: list[FakeNode]
 ) -> None:
     nodes[0].answer(

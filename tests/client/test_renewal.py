@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A client that runs for months: its certificate is replaced, and it goes on."""
+"""A long-running client whose certificate is replaced."""
 
 import shutil
 import time
@@ -21,19 +21,22 @@ AUTHENTICATE = "AuthenticationService/Authenticate"
 
 
 @pytest.fixture
-def seen() -> list[bytes]:
-    """Certificates that the node was shown, one for each call."""
+def certificates_shown() -> list[bytes]:
+    """Return the client certificate of each call."""
     return []
 
 
 @pytest.fixture
 def node(
-    pki: Pki, start_node: Callable[..., FakeNode], seen: list[bytes], monkeypatch
+    pki: Pki,
+    start_node: Callable[..., FakeNode],
+    certificates_shown: list[bytes],
+    monkeypatch,
 ) -> FakeNode:
     handle = FakeNode.handle
 
     def note(self, method: str, request, context: grpc.ServicerContext):
-        seen.extend(context.auth_context()["x509_pem_cert"])
+        certificates_shown.extend(context.auth_context()["x509_pem_cert"])
         return handle(self, method, request, context)
 
     monkeypatch.setattr(FakeNode, "handle", note)
@@ -44,7 +47,7 @@ def node(
 
 @pytest.fixture
 def files(pki: Pki, tmp_path: Path) -> Certificate:
-    """Copy the agent's files to where a test may replace them."""
+    """Copy the agent's files to a folder where a test can replace them."""
     copy = Certificate(tmp_path / "agent.pem", tmp_path / "agent.key")
     shutil.copy(pki.agent.certificate, copy.certificate)
     shutil.copy(pki.agent.key, copy.key)
@@ -52,7 +55,7 @@ def files(pki: Pki, tmp_path: Path) -> Certificate:
 
 
 def renewed(pki: Pki, tmp_path: Path) -> Certificate:
-    """Issue what the node trusts as well: by a new authority beside the old one."""
+    """Issue a certificate from a new authority that the node also trusts."""
     (tmp_path / "new").mkdir()
     authority = Authority(tmp_path / "new", "agents")
     return authority.issue("vpn")
@@ -70,10 +73,10 @@ async def call(client: Client) -> None:
 
 
 @pytest.mark.asyncio
-async def test_new_certificate_is_shown_by_a_client_that_goes_on(
-    pki: Pki, node: FakeNode, files: Certificate, seen: list[bytes]
+async def test_running_client_uses_its_new_certificate(
+    pki: Pki, node: FakeNode, files: Certificate, certificates_shown: list[bytes]
 ):
-    """Renewed by the same authority: here, the same certificate with its chain."""
+    """Renewed by the same authority: here the same certificate, with its chain."""
     client = Client([node.address], connect(pki, files))
     async with client:
         await call(client)
@@ -85,14 +88,14 @@ async def test_new_certificate_is_shown_by_a_client_that_goes_on(
         second = client._nodes[0]._channel
         await call(client)
         assert client._nodes[0]._channel is second
-    assert len(seen) == 3
+    assert len(certificates_shown) == 3
 
 
 @pytest.mark.asyncio
-async def test_half_of_a_renewal_is_not_taken(
+async def test_half_of_a_renewal_is_not_used(
     pki: Pki, node: FakeNode, files: Certificate, tmp_path: Path, caplog
 ):
-    """The key is there and the certificate is still the old one: the old pair serves."""
+    """With a new key and the old certificate, the client keeps using the old pair."""
     client = Client([node.address], connect(pki, files))
     other = renewed(pki, tmp_path)
     async with client:
@@ -104,7 +107,7 @@ async def test_half_of_a_renewal_is_not_taken(
         await call(client)
 
 
-def test_files_are_looked_at_now_and_then(pki: Pki, files: Certificate):
+def test_files_are_checked_at_intervals(pki: Pki, files: Certificate):
     connected = TlsConnect(
         pki.ca, certificate=files.certificate, key=files.key, look_s=1000.0
     )

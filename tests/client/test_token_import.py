@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tokens of a file, over the library and from a shell (K4)."""
+"""Import of tokens, through the library and the CLI (K4)."""
 
 import json
 from collections.abc import Callable
@@ -49,21 +49,21 @@ def row(number: int, rows: int = 3) -> tokens_pb2.ImportTokenFileResponse:
 
 
 @pytest.mark.asyncio
-async def test_another_node_goes_on_under_the_same_request_id(
+async def test_another_node_continues_under_the_same_request_id(
     admin: AsyncAdmin, nodes: list[FakeNode]
 ) -> None:
-    """(K4, Q1) It gets the whole file too, and how far the first one got."""
+    """(K4, Q1) It also gets the whole file, and the row to continue from."""
     content = bytes(range(256)) * 600
     nodes[0].answer(IMPORT, ([row(1), row(2)], OUTCOME_UNKNOWN))
     nodes[1].answer(IMPORT, ([row(3)], None))
-    told: list[tuple[int, int]] = []
+    progress: list[tuple[int, int]] = []
 
     imported = await admin.import_tokens(
         content,
         form=TokenFileFormat.SDTID,
         password="qwerty",
         default_pin_rule=PinRule.NONE,
-        progress=lambda token, rows: told.append((token.row, rows)),
+        progress=lambda token, rows: progress.append((token.row, rows)),
     )
 
     (first,) = nodes[0].requests(IMPORT)
@@ -76,14 +76,14 @@ async def test_another_node_goes_on_under_the_same_request_id(
     assert first.default_pin_rule == types_pb2.PIN_RULE_NONE
     assert (first.password, first.content) == ("qwerty", content)
     assert [token.row for token in imported] == [1, 2, 3]
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert progress == [(1, 3), (2, 3), (3, 3)]
 
 
 @pytest.mark.asyncio
-async def test_who_gets_no_further_is_told_so(
+async def test_import_without_progress_is_an_error(
     admin: AsyncAdmin, nodes: list[FakeNode]
 ) -> None:
-    """(A7) And by which request id to ask again."""
+    """(A7) The error has the request id for another try."""
     for node in nodes:
         node.answer(IMPORT, ([], OUTCOME_UNKNOWN))
 
@@ -94,9 +94,7 @@ async def test_who_gets_no_further_is_told_so(
 
 
 @pytest.mark.asyncio
-async def test_answers_that_are_not_all_there_are_no_success(
-    admin: AsyncAdmin, node: FakeNode
-) -> None:
+async def test_missing_results_are_an_error(admin: AsyncAdmin, node: FakeNode) -> None:
     node.answer(IMPORT, ([row(1), row(2)], None), ([], None))
 
     with pytest.raises(Unavailable, match="sent no results"):
@@ -124,12 +122,12 @@ async def test_broken_file_is_refused_whole(admin: AsyncAdmin, node: FakeNode) -
         (b"", TokenFileFormat.CSV),
     ],
 )
-def test_form_is_told_by_looks(content: bytes, form: TokenFileFormat) -> None:
+def test_format_is_detected(content: bytes, form: TokenFileFormat) -> None:
     assert token_file_format(content) is form
 
 
-def test_import_tells_what_became_of_every_row(cli: Cli, tmp_path: Path) -> None:
-    """(K4) Exit code 1, since one of the two was not imported."""
+def test_import_shows_the_result_of_every_row(cli: Cli, tmp_path: Path) -> None:
+    """(K4) Exit code 1, because one of the two was not imported."""
     cli.node.answer(IMPORT, (answers.IMPORTED, None))
     file, password = tmp_path / "tokens.xml", tmp_path / "password"
     file.write_bytes(b"<KeyContainer/>")
@@ -145,7 +143,7 @@ def test_import_tells_what_became_of_every_row(cli: Cli, tmp_path: Path) -> None
     assert (request.password, request.content) == ("qwerty", b"<KeyContainer/>")
 
 
-def test_long_list_says_what_went_wrong_and_sums_up(cli: Cli, tmp_path: Path) -> None:
+def test_long_import_lists_failures_and_reasons(cli: Cli, tmp_path: Path) -> None:
     wrong = [
         ("TOKEN_EXISTS", "there is a token 101 already"),
         ("TOKEN_EXISTS", "there is a token 102 already"),
@@ -190,12 +188,12 @@ def test_import_as_json_has_every_row(cli: Cli, tmp_path: Path) -> None:
     result = cli("tokens", "import", str(file), "--output", "json")
 
     assert result.exit_code == 1
-    said = json.loads(result.stdout)
-    assert said["imported"] == 1
-    assert [token["reason"] for token in said["tokens"]] == ["", "TOKEN_EXISTS"]
+    message = json.loads(result.stdout)
+    assert message["imported"] == 1
+    assert [token["reason"] for token in message["tokens"]] == ["", "TOKEN_EXISTS"]
 
 
-def test_missing_token_file_is_told(cli: Cli, tmp_path: Path) -> None:
+def test_missing_token_file_is_reported(cli: Cli, tmp_path: Path) -> None:
     result = cli("tokens", "import", str(tmp_path / "none.xml"))
 
     assert result.exit_code == 2
@@ -203,7 +201,7 @@ def test_missing_token_file_is_told(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_broken_token_file_is_named(cli: Cli, tmp_path: Path) -> None:
-    """The wire calls it `content`; who typed the command knows it by its name."""
+    """The API calls it `content`; the message names the file."""
     file = tmp_path / "tokens.xml"
     file.write_bytes(b"<broken")
     cli.node.answer(IMPORT, ([], BROKEN))
@@ -214,7 +212,7 @@ def test_broken_token_file_is_named(cli: Cli, tmp_path: Path) -> None:
     assert result.stderr == f"sparecode: {file}: not XML: line 1\n"
 
 
-def test_interrupted_import_says_how_to_go_on(cli: Cli, tmp_path: Path) -> None:
+def test_interrupted_import_says_how_to_continue(cli: Cli, tmp_path: Path) -> None:
     file = tmp_path / "tokens.csv"
     file.write_bytes(b"serial,seed\n")
     lost = Failure(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The users of a file, over the library and from a shell."""
+"""Import of users, through the library and the CLI."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,17 +27,18 @@ EXISTS = row(
 
 
 @pytest.mark.asyncio
-async def test_another_node_goes_on_under_the_same_request_id(
+async def test_another_node_continues_under_the_same_request_id(
     connect: Callable[..., Client], nodes: list[FakeNode]
 ) -> None:
-    """(Q1) Rows that were decided are not asked for again."""
+    """(Q1) Decided rows are not requested again."""
     admin = AsyncAdmin.over(connect(nodes[0].address, nodes[1].address))
     nodes[0].answer(IMPORT, ([row(1)], OUTCOME_UNKNOWN))
     nodes[1].answer(IMPORT, ([EXISTS], None))
-    told: list[int] = []
+    progress: list[int] = []
 
     imported = await admin.import_users(
-        b"username\nuser1\nuser2\n", progress=lambda user, rows: told.append(user.row)
+        b"username\nuser1\nuser2\n",
+        progress=lambda user, rows: progress.append(user.row),
     )
 
     (first,), (second,) = nodes[0].requests(IMPORT), nodes[1].requests(IMPORT)
@@ -45,11 +46,11 @@ async def test_another_node_goes_on_under_the_same_request_id(
     assert first.content == second.content == b"username\nuser1\nuser2\n"
     assert (first.from_row, second.from_row) == (1, 2)
     assert [user.imported for user in imported] == [True, False]
-    assert told == [1, 2]
+    assert progress == [1, 2]
 
 
-def test_import_tells_what_became_of_every_row(cli: Cli, tmp_path: Path) -> None:
-    """Exit code 1, since one of the two was not imported."""
+def test_import_shows_the_result_of_every_row(cli: Cli, tmp_path: Path) -> None:
+    """Exit code 1, because one of the two was not imported."""
     cli.node.answer(IMPORT, ([row(1), EXISTS], None))
     file = tmp_path / "people.csv"
     file.write_text("username,email\nuser1,\nuser2,\n")
@@ -65,7 +66,7 @@ def test_import_tells_what_became_of_every_row(cli: Cli, tmp_path: Path) -> None
     ]
 
 
-def test_import_of_all_is_a_success(cli: Cli, tmp_path: Path) -> None:
+def test_complete_import_is_exit_code_0(cli: Cli, tmp_path: Path) -> None:
     cli.node.answer(IMPORT, ([row(1), row(2)], None))
     file = tmp_path / "people.csv"
     file.write_text("username\nuser1\nuser2\n")

@@ -41,7 +41,6 @@ EXACT = {
 """The same, with these letters."""
 
 UNFINISHED = (
-    "client/sparecode_client/cli",
     "docs/audit-events.md",
     "docs/commands.md",
     "docs/reasons.md",
@@ -57,7 +56,6 @@ UNFINISHED = (
     "node/sparecode_node/services",
     "node/sparecode_node/statemachine",
     "node/sparecode_node/tool",
-    "tests/client",
     "tests/compatibility",
     "tests/conftest.py",
     "tests/console",
