@@ -18,6 +18,7 @@ from sparecode_node.replication.cluster_replicator import (
 )
 from sparecode_node.replication.links.tls import PeerTls
 from sparecode_node.replication.links.transport import PeerAddresses
+from sparecode_node.replication.log.format import SALT_BYTES
 from sparecode_node.replication.replicator import Stamper
 from sparecode_node.replication.settings import RaftSettings
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
@@ -72,7 +73,7 @@ class Node:
         self.replicator = ClusterReplicator(
             self.config,
             clock=SystemClock(),
-            entropy=SystemEntropy(),
+            salt=SystemEntropy().token_bytes(SALT_BYTES),
             open_state=self._open,
             read_digest=lambda: (self.state.applied_index, self.state.digest()),
             read_head=lambda: (self.state.applied_index, f"head of {self.node_id}"),

@@ -17,9 +17,9 @@ from sparecode_node.replication.errors import (
     OutcomeUnknownError,
     OverloadedError,
 )
-from sparecode_node.replication.raft import disabled as off
 from sparecode_node.replication.raft import frames
 from sparecode_node.replication.raft.admission import Hello
+from sparecode_node.replication.raft.engine import OFF
 from sparecode_node.replication.raft.read_index import Word
 from sparecode_node.replication.settings import (
     APPEND_BYTES_MAX,
@@ -78,7 +78,7 @@ def test_bytes_that_are_no_frame_are_refused(data: bytes) -> None:
         frames.parse(data)
 
 
-@pytest.mark.parametrize("name", off.OFF)
+@pytest.mark.parametrize("name", OFF)
 def test_what_is_off_stops_whoever_calls_it(bench: Bench, name: str) -> None:
     with pytest.raises(Fatal, match="is off"):
         getattr(bench.engine, name)()

@@ -13,6 +13,7 @@ from sparecode_node.replication.calls import forwarding
 from sparecode_node.replication.codec import encode_call
 from sparecode_node.replication.errors import (
     ChangeRefusedError,
+    MalformedCallError,
     NoPrimaryError,
     NotAppliedError,
 )
@@ -76,5 +77,5 @@ def test_what_is_no_call_of_the_callers_own_is_refused(
     caller: str, data: bytes
 ) -> None:
     request = forwarding.request_of(data, (), timeout_s=1)
-    with pytest.raises(forwarding.MalformedCallError):
+    with pytest.raises(MalformedCallError):
         forwarding.proposal_of(NodeId(caller), request)

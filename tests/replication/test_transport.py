@@ -24,8 +24,7 @@ from sparecode_node.replication.errors import StoppingError
 from sparecode_node.replication.links import outbound as links
 from sparecode_node.replication.links import transport
 from sparecode_node.replication.links.key_exchange import KeyExchange, NoKeys
-from sparecode_node.replication.links.limits import Connections
-from sparecode_node.replication.links.peer_bounds import MEMBER_CALLS_MAX
+from sparecode_node.replication.links.limits import MEMBER_CALLS_MAX, Connections
 from sparecode_node.replication.links.tls import PeerTls, caller, target_name
 from sparecode_node.replication.links.transport import (
     MESSAGE_BYTES_MAX,

@@ -51,6 +51,7 @@ from sparecode_node.replication.cluster_replicator import (
 )
 from sparecode_node.replication.errors import ProposeError, StartRefusedError
 from sparecode_node.replication.links.tls import PeerTls
+from sparecode_node.replication.log.format import SALT_BYTES
 from sparecode_node.rpc.server import (
     ListenError,
     Listeners,
@@ -374,7 +375,7 @@ class Node:
                 keys=keeper.exchange,
             ),
             clock=self._clock,
-            entropy=self._entropy,
+            salt=self._entropy.token_bytes(SALT_BYTES),
             open_state=state.open,
             read_digest=state.read_digest,
             read_head=state.read_head,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sparecode_node.domain.clock import Clock
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication import levels
 from sparecode_node.replication.calls import forwarding
@@ -29,9 +30,7 @@ from sparecode_node.replication.errors import (
 from sparecode_node.replication.links.key_exchange import KeyExchange, NoKeys
 from sparecode_node.replication.links.tls import PeerTls
 from sparecode_node.replication.links.transport import PeerAddresses, PeerTransport
-from sparecode_node.replication.log.format import SALT_BYTES
 from sparecode_node.replication.members import Member
-from sparecode_node.replication.outside import Clock, Entropy
 from sparecode_node.replication.raft.membership_changes import (
     AddLearner,
     Promote,
@@ -80,6 +79,7 @@ class ClusterReplicator:
     """
     A `Replicator` over Raft. `start` it once, `stop` it once, in one loop.
 
+    *salt* is random, `log.format.SALT_BYTES` long, for a journal that is created.
     *read_digest* returns the applied index and the digest at it, *read_head* the number
     of audit events and the last one's hash; both in a worker thread, on connections
     of their own.
@@ -90,7 +90,7 @@ class ClusterReplicator:
         config: ClusterConfig,
         *,
         clock: Clock,
-        entropy: Entropy,
+        salt: bytes,
         open_state: OpenState,
         read_digest: Callable[[], tuple[int, str]],
         read_head: Callable[[], tuple[int, str]],
@@ -99,7 +99,6 @@ class ClusterReplicator:
     ) -> None:
         self._config = config
         self._clock = clock
-        self._entropy = entropy
         # To read the whole state takes seconds: once for all who ask meanwhile.
         self._digest = Shared(lambda: asyncio.to_thread(read_digest), name="digest")
         self._read_head = read_head
@@ -123,7 +122,7 @@ class ClusterReplicator:
                 node_id=config.addresses.node_id,
                 members=config.addresses.written(),
                 joins=config.addresses.joins,
-                salt=entropy.token_bytes(SALT_BYTES),
+                salt=salt,
                 raft=config.raft,
             ),
             config.directory,

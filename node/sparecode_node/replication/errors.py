@@ -68,6 +68,10 @@ class OutcomeUnknownError(ProposeError):
     """The command was proposed and its fate is not known here."""
 
 
+class MalformedCallError(Exception):
+    """Another member forwards bytes that are not a call, or not one of its own."""
+
+
 class SnapshotRefusedError(Exception):
     """A snapshot must not be kept, or installed, here and now; nothing was changed."""
 

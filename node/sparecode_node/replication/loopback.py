@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from sparecode_node.domain.clock import Clock
 from sparecode_node.domain.ids import NodeId, RequestId, SessionId
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.replication.applied_state import AppliedState
@@ -23,7 +24,6 @@ from sparecode_node.replication.errors import (
     OutcomeUnknownError,
 )
 from sparecode_node.replication.members import Member
-from sparecode_node.replication.outside import Clock
 from sparecode_node.replication.replicator import MemberStatus, Proposal, Stamper
 from sparecode_node.statemachine.commands import Call, RequestKey
 from sparecode_node.statemachine.commands.cluster import PassBarrier

@@ -12,15 +12,9 @@ import uuid
 from collections.abc import Sequence
 from typing import Protocol
 
+from sparecode_node.domain.clock import Clock
 
-class Clock(Protocol):
-    """Tells the time."""
-
-    def now_ms(self) -> int:
-        """Return milliseconds since the Unix epoch."""
-
-    def monotonic_s(self) -> float:
-        """Return seconds of a clock that never steps, for deadlines."""
+__all__ = ["Clock", "Entropy", "SystemClock", "SystemEntropy"]
 
 
 class Entropy(Protocol):

@@ -19,6 +19,7 @@ from sparecode_node.replication.codec import CodecError, decode_call
 from sparecode_node.replication.errors import (
     ClockError,
     KeyMissingError,
+    MalformedCallError,
     NoPrimaryError,
     NoQuorumError,
     NotAppliedError,
@@ -50,10 +51,6 @@ _KIND_OF: dict[type[NotAppliedError], peers_pb2.NotAppliedKind.ValueType] = {
 }
 """All of them, but for `ChangeRefusedError`, which is told in words of its own."""
 _ERROR_OF = {kind: error for error, kind in _KIND_OF.items()}
-
-
-class MalformedCallError(Exception):
-    """Another member forwards what is no call of its own."""
 
 
 def proposal_of(caller: NodeId, request: peers_pb2.ForwardRequest) -> Proposal:

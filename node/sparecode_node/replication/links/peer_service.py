@@ -13,8 +13,11 @@ import grpc.aio
 from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication import levels
-from sparecode_node.replication.calls.forwarding import MalformedCallError
-from sparecode_node.replication.errors import NoPrimaryError, StoppingError
+from sparecode_node.replication.errors import (
+    MalformedCallError,
+    NoPrimaryError,
+    StoppingError,
+)
 from sparecode_node.replication.links.hello import HELLO, hello_in
 from sparecode_node.replication.links.key_exchange import KeyCalls, KeyExchange
 from sparecode_node.replication.links.tls import caller

@@ -19,13 +19,16 @@ from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_node.domain.addresses import in_one_spelling
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.errors import StartRefusedError
-from sparecode_node.replication.links.engine_wire import EngineWire
 from sparecode_node.replication.links.hello import Shown
 from sparecode_node.replication.links.joiner_certificates import Doors, Entrance
 from sparecode_node.replication.links.key_exchange import KeyExchange
-from sparecode_node.replication.links.limits import MEMBERS, listener_options
+from sparecode_node.replication.links.limits import (
+    CALLS_MAX,
+    MEMBERS,
+    STREAMS_MAX,
+    listener_options,
+)
 from sparecode_node.replication.links.outbound import OutboundLink
-from sparecode_node.replication.links.peer_bounds import CALLS_MAX, STREAMS_MAX
 from sparecode_node.replication.links.peer_service import PeerHandler, PeerServicer
 from sparecode_node.replication.links.tls import (
     PeerTls,
@@ -33,7 +36,9 @@ from sparecode_node.replication.links.tls import (
     target_name,
 )
 from sparecode_node.replication.members import Configuration, Member
+from sparecode_node.replication.raft import frames
 from sparecode_node.replication.raft.admission import ADVICE, Hello, Refusal, refusal
+from sparecode_node.replication.raft.frames import Message
 from sparecode_node.replication.replica.engine_thread import EngineThread, LoopCalls
 from sparecode_node.replication.replica.replica import Replica, ReplicaStatus
 from sparecode_node.statemachine.feature_level import NEWEST
@@ -109,6 +114,27 @@ def dial(peer: NodeId, address: str, tls: PeerTls) -> grpc.aio.Channel:
     return grpc.aio.secure_channel(
         address, tls.channel_credentials(), options=(*_CHANNEL_OPTIONS, name)
     )
+
+
+class EngineWire:
+    """The engine's side of the links: runs in its thread."""
+
+    def __init__(
+        self,
+        calls: LoopCalls,
+        send: Callable[[NodeId, int, peers_pb2.LinkRequest], object],
+    ) -> None:
+        self._calls = calls
+        self._send = send
+        self.epochs: dict[str, int] = {}
+        """The link to each peer that the engine believes to be up."""
+
+    def send(self, peer: str, message: Message) -> None:
+        """Hand a frame to the link that is up, as far as the engine knows."""
+        epoch = self.epochs.get(peer)
+        if epoch is not None:
+            frame = frames.encode(message)
+            self._calls.post(lambda: self._send(NodeId(peer), epoch, frame))
 
 
 class PeerTransport:

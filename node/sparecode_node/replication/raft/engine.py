@@ -30,13 +30,11 @@ from sparecode_node.replication.log.journal import Journal
 from sparecode_node.replication.members import Configuration
 from sparecode_node.replication.raft.admission import Hello
 from sparecode_node.replication.raft.clock_watch import Agreement
-from sparecode_node.replication.raft.disabled import OFF
 from sparecode_node.replication.raft.follower import REGULAR
 from sparecode_node.replication.raft.frames import Message
-from sparecode_node.replication.raft.guard import Guard
+from sparecode_node.replication.raft.guard import Guard, PeerNode, Wire
 from sparecode_node.replication.raft.handover import HandOver
 from sparecode_node.replication.raft.membership_changes import Membership
-from sparecode_node.replication.raft.peer_node import PeerNode, Wire
 from sparecode_node.replication.raft.proposals import Proposals
 from sparecode_node.replication.raft.read_index import ReadPoint
 from sparecode_node.replication.raft.roster import Roster
@@ -46,6 +44,33 @@ from sparecode_node.replication.settings import ENTRIES_IN_FLIGHT_MAX, RaftSetti
 PINNED = "0.3.17"
 if VERSION != PINNED:  # Not an assertion: -O must not remove it.
     raise ImportError(f"the overrides are for PySyncObj {PINNED}, this is {VERSION}")
+
+
+OFF = (
+    # Commands enter by `proposals` only, and the engine never forwards them.
+    "_applyCommand",
+    # Membership: applied when appended, several changes at once, as pickles.
+    "addNodeToCluster",
+    "removeNodeFromCluster",
+    "_addNodeToCluster",
+    "_removeNodeFromCluster",
+    "_SyncObj__changeCluster",
+    "_SyncObj__doChangeCluster",
+    "_SyncObj__updateClusterConfiguration",
+    # Snapshots: a partial one moves the commit index over unverified entries.
+    "_SyncObj__loadDumpFile",
+    "forceLogCompaction",
+    "_forceLogCompaction",
+    # The target of a transfer campaigns without a check of its term.
+    "transferLeadership",
+    "_transferLeadership",
+    # Code versions travel as pickles.
+    "setCodeVersion",
+    "_setCodeVersion",
+    # Threads of PySyncObj's own.
+    "_autoTickThread",
+)
+"""The parts of PySyncObj that are off: each stops the node that calls it."""
 
 
 def _given_journal(journal: object) -> pysyncobj_journal.Journal:

@@ -8,7 +8,9 @@ behind it. DESIGN.md lists what each fence is for. Runs in the engine's thread.
 
 import collections
 import logging
+import zlib
 from collections.abc import Callable
+from typing import Protocol
 
 from pysyncobj import SyncObj, syncobj
 from pysyncobj.node import Node
@@ -27,11 +29,26 @@ from sparecode_node.replication.raft.follower import (
     Verdict,
 )
 from sparecode_node.replication.raft.frames import Message
-from sparecode_node.replication.raft.peer_node import PeerNode, Wire
 from sparecode_node.replication.raft.progress import Followers, Progress
 from sparecode_node.replication.raft.read_index import ReadIndex, Word
 
 log = logging.getLogger(__name__)
+
+
+class Wire(Protocol):
+    """Carries messages between members, in order, each at most once."""
+
+    def send(self, peer: str, message: Message) -> None:
+        """Send without waiting; a message that cannot be sent is dropped with its link."""
+
+
+class PeerNode(Node):
+    """Another node, with a hash that is the same in every process: runs repeat."""
+
+    def __hash__(self) -> int:
+        return zlib.crc32(self.id.encode())
+
+    __eq__ = Node.__eq__
 
 
 class Guard(Transport):

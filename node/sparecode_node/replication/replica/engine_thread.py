@@ -28,8 +28,8 @@ from sparecode_node.replication.errors import (
     SnapshotRefusedError,
 )
 from sparecode_node.replication.raft.engine import now
+from sparecode_node.replication.raft.guard import Wire
 from sparecode_node.replication.raft.membership_changes import Change
-from sparecode_node.replication.raft.peer_node import Wire
 from sparecode_node.replication.raft.read_index import ReadPoint, Word
 from sparecode_node.replication.replica.observer import (
     ObservedStorage,

@@ -19,13 +19,13 @@ from sparecode_node.replication.members import Configuration, Member, founders
 from sparecode_node.replication.raft.admission import Hello
 from sparecode_node.replication.raft.clock_watch import Agreement
 from sparecode_node.replication.raft.engine import Engine, now
+from sparecode_node.replication.raft.guard import Wire
 from sparecode_node.replication.raft.handover import HandOverOutcome, PendingHandOver
 from sparecode_node.replication.raft.membership_changes import (
     Change,
     ChangeOutcome,
     PendingChange,
 )
-from sparecode_node.replication.raft.peer_node import Wire
 from sparecode_node.replication.raft.proposals import Outcome, Pending, Proposals
 from sparecode_node.replication.raft.read_index import PendingRead, ReadOutcome, Word
 from sparecode_node.replication.replica.compaction import Compaction
