@@ -190,6 +190,7 @@ test: $(INSTALLED) ## Set up, then run every test (ARGS="..." goes to pytest)
 QUICK := $(addprefix tests/,client console domain queries rpc services statemachine)
 SLOW := tests/console/test_at_the_desk.py tests/console/test_procedure.py \
 	tests/services/test_state_process.py
+VERSION := import ensurepip, sys; print("%d.%d" % sys.version_info[:2])
 LEFT_OUT = $(filter-out $(QUICK) %.py %/__pycache__ %/data,$(wildcard tests/*)) \
 	"tests/test_*.py" $(SLOW)
 
@@ -198,6 +199,22 @@ quick: $(INSTALLED) ## The tests that start no node and no browser, on all cores
 	@echo "Left out, run by 'make test': $(LEFT_OUT)"
 	@PYTHONHASHSEED=0 $(PYTHON) -m pytest -n auto --dist worksteal \
 		$(SLOW:%=--ignore=%) $(ARGS) $(QUICK)
+
+# Every supported interpreter of this machine but that of $(VENV), each in an
+# environment of its own under var/.
+.PHONY: quick-others
+quick-others: $(INSTALLED) ## The quick tests on every other Python from 3.11 on
+	@own=$$($(VENV)/bin/python -c '$(VERSION)'); \
+	for version in 3.11 3.12 3.13 3.14; do \
+		if [ "$$version" = "$$own" ]; then continue; fi; \
+		if [ "$$("python$$version" -c '$(VERSION)' 2>/dev/null)" != "$$version" ]; then \
+			echo "Python $$version: not on this machine"; continue; \
+		fi; \
+		echo "Python $$version: quick tests"; \
+		environment=var/python$$version; \
+		[ -e "$$environment/bin/python" ] || "python$$version" -m venv "$$environment"; \
+		$(MAKE) --no-print-directory quick VENV="$$environment"; \
+	done
 
 .PHONY: docs
 docs: $(INSTALLED) ## Write the reference pages of docs/ from the code
