@@ -43,7 +43,6 @@ EXACT = {
 UNFINISHED = (
     "docs/audit-events.md",
     "docs/commands.md",
-    "docs/reasons.md",
     "node/DESIGN.md",
     "node/sparecode_node/__main__.py",
     "node/sparecode_node/console",
@@ -52,7 +51,6 @@ UNFINISHED = (
     "node/sparecode_node/membership",
     "node/sparecode_node/queries",
     "node/sparecode_node/replication",
-    "node/sparecode_node/rpc",
     "node/sparecode_node/services",
     "node/sparecode_node/statemachine",
     "node/sparecode_node/tool",

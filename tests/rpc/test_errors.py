@@ -153,7 +153,7 @@ def test_only_an_unknown_outcome_says_that_something_may_have_happened():
     unknown = {
         row.reason
         for row in (*EXCEPTIONS.values(), *REASONS.values())
-        if "may have been done" in row.words
+        if "may have been made" in row.words
     }
     assert unknown == {"OUTCOME_UNKNOWN"}
 

@@ -221,7 +221,7 @@ async def test_a_refusal_says_why() -> None:
             await asked.join(TICKET_HOLDER)
         assert raised.value.code() is grpc.StatusCode.FAILED_PRECONDITION
         assert failure(raised.value).reason == "TICKET_USED"
-        assert "have a new one made" in str(raised.value.details())
+        assert "create a new one" in str(raised.value.details())
         asked.told.answer = RuntimeError("the ring's bytes")
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await asked.join(TICKET_HOLDER)

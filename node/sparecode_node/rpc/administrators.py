@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`AdministratorService`: the people who manage the service."""
+"""`AdministratorService`: administrators, approvals and second factors."""
 
 from sparecode.v1 import administrators_pb2 as pb
 from sparecode.v1 import administrators_pb2_grpc as pb_grpc
@@ -22,7 +22,7 @@ ROLES = {
 
 
 class AdministratorServicer(pb_grpc.AdministratorServiceServicer):
-    """Translates between the wire and `Administrators`, `Approvals`."""
+    """Translates between the wire and `Administrators`, `Approvals` and `SecondFactors`."""
 
     def __init__(
         self,
@@ -38,10 +38,10 @@ class AdministratorServicer(pb_grpc.AdministratorServiceServicer):
 
     async def EnrollSecondFactor(
         self,
-        request: pb.EnrollSecondFactorRequest,  # noqa: ARG002  It says nothing.
+        request: pb.EnrollSecondFactorRequest,  # noqa: ARG002  It has no fields.
         context: Context,
     ) -> pb.EnrollSecondFactorResponse:
-        """Draw a secret for the caller."""
+        """Draw a secret for the caller's authenticator app."""
         enrolled = await self._second_factors.enroll(
             calls.session_call(context, "AdministratorService/EnrollSecondFactor")
         )
@@ -55,7 +55,7 @@ class AdministratorServicer(pb_grpc.AdministratorServiceServicer):
     async def ConfirmSecondFactor(
         self, request: pb.ConfirmSecondFactorRequest, context: Context
     ) -> pb.ConfirmSecondFactorResponse:
-        """Have a code asked for from now on."""
+        """Activate the secret: sign-in needs a code from now on."""
         applied = await self._second_factors.confirm(
             calls.session_call(
                 context, "AdministratorService/ConfirmSecondFactor", request.request_id
@@ -70,7 +70,7 @@ class AdministratorServicer(pb_grpc.AdministratorServiceServicer):
     async def RemoveSecondFactor(
         self, request: pb.RemoveSecondFactorRequest, context: Context
     ) -> pb.RemoveSecondFactorResponse:
-        """Take the second factor of another administrator away."""
+        """Remove the second factor of another administrator."""
         applied = await self._second_factors.remove(
             calls.session_call(
                 context, "AdministratorService/RemoveSecondFactor", request.request_id
@@ -123,7 +123,7 @@ class AdministratorServicer(pb_grpc.AdministratorServiceServicer):
     async def UpdateAdministrator(
         self, request: pb.UpdateAdministratorRequest, context: Context
     ) -> pb.UpdateAdministratorResponse:
-        """Change what is given of an administrator."""
+        """Change the fields that are set of an administrator."""
         role = None
         if request.role != pb.ADMINISTRATOR_ROLE_UNSPECIFIED:
             role = conversion.enum_value("role", request.role, ROLES)
@@ -173,7 +173,7 @@ class AdministratorServicer(pb_grpc.AdministratorServiceServicer):
     async def ListApprovals(
         self, request: pb.ListApprovalsRequest, context: Context
     ) -> pb.ListApprovalsResponse:
-        """Return a page of what waits for a second approver."""
+        """Return a page of pending approvals and permits."""
         read = await self._approvals.list(
             calls.session_call(context, "AdministratorService/ListApprovals"),
             page_size=request.page_size,
@@ -189,7 +189,7 @@ class AdministratorServicer(pb_grpc.AdministratorServiceServicer):
     async def Approve(
         self, request: pb.ApproveRequest, context: Context
     ) -> pb.ApproveResponse:
-        """Approve what another administrator has asked for."""
+        """Approve another administrator's pending request."""
         applied = await self._approvals.approve(
             calls.session_call(
                 context, "AdministratorService/Approve", request.request_id
@@ -201,7 +201,7 @@ class AdministratorServicer(pb_grpc.AdministratorServiceServicer):
     async def Reject(
         self, request: pb.RejectRequest, context: Context
     ) -> pb.RejectResponse:
-        """Refuse what an administrator has asked for."""
+        """Reject a pending request, or revoke a permit."""
         applied = await self._approvals.reject(
             calls.session_call(
                 context, "AdministratorService/Reject", request.request_id
@@ -228,7 +228,7 @@ def _approval(approval: ApprovalView) -> pb.Approval:
 def _link(
     request: pb.CreateAdministratorRequest | pb.UpdateAdministratorRequest,
 ) -> Link | None:
-    """Return what is said of the user; None: nothing is."""
+    """Return the link to a user, or None if the request sets none."""
     if request.WhichOneof("link") is None:
         return None
     if request.WhichOneof("link") == "no_user":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`AgentService`: the programs that check passcodes."""
+"""`AgentService`: agents and denied certificates."""
 
 from sparecode.v1 import agents_pb2 as pb
 from sparecode.v1 import agents_pb2_grpc as pb_grpc
@@ -21,7 +21,7 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
     async def RegisterAgent(
         self, request: pb.RegisterAgentRequest, context: Context
     ) -> pb.RegisterAgentResponse:
-        """Let an agent authenticate users."""
+        """Register an agent."""
         protects = Protects.AUTHENTICATION_MANAGER
         if request.protects != types_pb2.AGENT_PROTECTS_UNSPECIFIED:
             protects = conversion.enum_value(
@@ -88,7 +88,7 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
     async def DenyCertificate(
         self, request: pb.DenyCertificateRequest, context: Context
     ) -> pb.DenyCertificateResponse:
-        """Refuse a certificate."""
+        """Deny a certificate."""
         applied = await self._agents.deny(
             calls.session_call(
                 context, "AgentService/DenyCertificate", request.request_id
@@ -104,7 +104,7 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
     async def AllowCertificate(
         self, request: pb.AllowCertificateRequest, context: Context
     ) -> pb.AllowCertificateResponse:
-        """Take a certificate from the deny list."""
+        """Remove a certificate from the deny list."""
         applied = await self._agents.allow(
             calls.session_call(
                 context, "AgentService/AllowCertificate", request.request_id

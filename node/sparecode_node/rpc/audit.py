@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`AuditService`: what was decided and changed, by whom, when and where."""
+"""`AuditService`: the log of decisions and changes."""
 
 from collections.abc import AsyncIterator
 
@@ -44,7 +44,7 @@ class AuditServicer(pb_grpc.AuditServiceServicer):
     async def ExportAuditEvents(
         self, request: pb.ExportAuditEventsRequest, context: Context
     ) -> AsyncIterator[pb.ExportAuditEventsResponse]:
-        """Return the content of a file, piece by piece."""
+        """Stream the content of an export file."""
         form = ExportFormat.JSON_LINES
         if request.format != pb.AUDIT_EXPORT_FORMAT_UNSPECIFIED:
             form = conversion.enum_value("format", request.format, FORMATS)
@@ -69,7 +69,7 @@ class AuditServicer(pb_grpc.AuditServiceServicer):
     async def GetCheckpoint(
         self, request: pb.GetCheckpointRequest, context: Context
     ) -> pb.GetCheckpointResponse:
-        """Return a signed statement on the log."""
+        """Return a signed statement about the log."""
         read = await self._audit.checkpoint(
             calls.session_call(context, "AuditService/GetCheckpoint"),
             stale_ok=request.stale_ok,
@@ -91,7 +91,7 @@ class AuditServicer(pb_grpc.AuditServiceServicer):
     async def VerifyChain(
         self, request: pb.VerifyChainRequest, context: Context
     ) -> pb.VerifyChainResponse:
-        """Compute the chain of this node anew."""
+        """Recompute the hash chain of this node."""
         read = await self._audit.verify_chain(
             calls.session_call(context, "AuditService/VerifyChain"),
             stale_ok=request.stale_ok,
@@ -105,20 +105,20 @@ class AuditServicer(pb_grpc.AuditServiceServicer):
         )
 
 
-def _filter(wanted: pb.AuditFilter) -> AuditFilter:
+def _filter(message: pb.AuditFilter) -> AuditFilter:
     start_ms = end_ms = None
-    if wanted.HasField("start_time"):
-        start_ms = conversion.milliseconds("filter.start_time", wanted.start_time)
-    if wanted.HasField("end_time"):
-        end_ms = conversion.milliseconds("filter.end_time", wanted.end_time)
+    if message.HasField("start_time"):
+        start_ms = conversion.milliseconds("filter.start_time", message.start_time)
+    if message.HasField("end_time"):
+        end_ms = conversion.milliseconds("filter.end_time", message.end_time)
     return AuditFilter(
         start_ms=start_ms,
         end_ms=end_ms,
-        actor=wanted.actor,
-        action=wanted.action,
-        target=wanted.target,
-        outcome=wanted.outcome,
-        reason=wanted.reason,
+        actor=message.actor,
+        action=message.action,
+        target=message.target,
+        outcome=message.outcome,
+        reason=message.reason,
     )
 
 

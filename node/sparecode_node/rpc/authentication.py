@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`AuthenticationService`, the one service that agents have."""
+"""`AuthenticationService`: the only service for agents."""
 
 from sparecode.v1 import authentication_pb2 as pb
 from sparecode.v1 import authentication_pb2_grpc as pb_grpc
@@ -27,7 +27,7 @@ class AuthenticationServicer(pb_grpc.AuthenticationServiceServicer):
     async def Authenticate(
         self, request: pb.AuthenticateRequest, context: Context
     ) -> pb.AuthenticateResponse:
-        """Judge a passcode; the answer holds no reason, nor anything else (A6)."""
+        """Judge a passcode. The answer contains neither a reason nor other details (A6)."""
         call = calls.agent_call(
             context, "AuthenticationService/Authenticate", request.request_id
         )
@@ -47,7 +47,7 @@ class AuthenticationServicer(pb_grpc.AuthenticationServiceServicer):
     async def ContinueAuthentication(
         self, request: pb.ContinueAuthenticationRequest, context: Context
     ) -> pb.ContinueAuthenticationResponse:
-        """Judge what was given for a next step."""
+        """Judge the answer to a challenge."""
         call = calls.agent_call(
             context, "AuthenticationService/ContinueAuthentication", request.request_id
         )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a servicer hands to a use case: who calls, which request, how much time."""
+"""The context of a call for a use case: the caller, the request ID, the time left."""
 
 from typing import cast
 from urllib.parse import unquote
@@ -13,17 +13,17 @@ from sparecode_node.rpc.identity import (
 from sparecode_node.services.context import AgentCaller, Anonymous, CallContext, Caller
 
 DEADLINE_DEFAULT_S = 10.0
-"""For a call without a deadline."""
+"""The time for a call that has no deadline."""
 DEADLINE_MAX_S = 300.0
-"""Nobody keeps a call waiting for longer than that, whatever the deadline says."""
+"""The longest time for any call, whatever its deadline."""
 
 _MARGIN_S = 0.1
 _MARGIN_PART = 0.1
 
 
 def time_left_s(context: Context) -> float:
-    """Return the seconds until the caller's deadline, or until ours."""
-    # The stubs do not know that a call may have no deadline.
+    """Return the seconds until the caller's deadline, or until our own limit."""
+    # By the type stubs, every call has a deadline; in fact it may be None.
     left_s = cast("float | None", context.time_remaining())
     return DEADLINE_DEFAULT_S if left_s is None else min(left_s, DEADLINE_MAX_S)
 
@@ -38,12 +38,12 @@ def agent_call(context: Context, method: str, request_id: str) -> CallContext:
 
 
 def session_call(context: Context, method: str, request_id: str = "") -> CallContext:
-    """Return the call of whoever holds a session. Raises `NotSignedInError`."""
+    """Return the call of an administrator. Raises `NotSignedInError`."""
     return _call(context, session_caller(context), method, request_id)
 
 
 def anonymous_call(context: Context, method: str, request_id: str) -> CallContext:
-    """Return the call of somebody who is about to sign in."""
+    """Return the call of a caller who is about to sign in."""
     return _call(context, Anonymous(), method, request_id)
 
 
@@ -51,8 +51,8 @@ def _call(
     context: Context, caller: Caller, method: str, request_id: str
 ) -> CallContext:
     left_s = time_left_s(context)
-    # A use case ends a little earlier than its caller gives up: then the caller
-    # learns what happened, instead of only that the time is up.
+    # End the use case shortly before the caller's deadline. The caller then learns the
+    # outcome, and not only that the time is up.
     return CallContext(
         caller=caller,
         request_id=request_id,
@@ -63,6 +63,6 @@ def _call(
 
 
 def peer_address(context: Context) -> str:
-    """Return where a call comes from, without the port: `ipv4:192.0.2.1`."""
-    # gRPC quotes what is not plain in a URI, the brackets of IPv6 among it.
+    """Return the address of the peer without its port, such as `ipv4:192.0.2.1`."""
+    # gRPC percent-encodes characters, for example the brackets of IPv6 addresses.
     return unquote(str(context.peer() or "")).rpartition(":")[0]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`ClusterService`: the cluster, for operators."""
+"""`ClusterService`: status, members, keys, backups and opening, for operators."""
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -35,7 +35,7 @@ _STANDINGS = {
 
 
 class ClusterServicer(pb_grpc.ClusterServiceServicer):
-    """Translates between the wire and `Cluster`."""
+    """Translates between the wire and the use cases of the cluster."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class ClusterServicer(pb_grpc.ClusterServiceServicer):
     async def GetStatus(
         self, request: pb.GetStatusRequest, context: Context
     ) -> pb.GetStatusResponse:
-        """Return every member's state."""
+        """Return the state of every member."""
         status = await self._cluster.status(
             calls.session_call(context, "ClusterService/GetStatus"),
             digest=request.digest,
@@ -66,18 +66,18 @@ class ClusterServicer(pb_grpc.ClusterServiceServicer):
     async def WatchStatus(
         self, request: pb.WatchStatusRequest, context: Context
     ) -> AsyncIterator[pb.WatchStatusResponse]:
-        """Return every member's state again and again."""
-        looks = self._cluster.watch(
+        """Stream the state of every member repeatedly."""
+        reports = self._cluster.watch(
             calls.session_call(context, "ClusterService/WatchStatus"),
             every_ms=request.interval.ToMilliseconds(),
         )
-        async for status in looks:
+        async for status in reports:
             yield pb.WatchStatusResponse(status=_status(status))
 
     async def ListMembers(
         self, request: pb.ListMembersRequest, context: Context
     ) -> pb.ListMembersResponse:
-        """Return the members, and who is about to become one."""
+        """Return the members and the nodes about to become members."""
         members = await self._cluster.members(
             calls.session_call(context, "ClusterService/ListMembers"),
             stale_ok=request.stale_ok,
@@ -96,7 +96,7 @@ class ClusterServicer(pb_grpc.ClusterServiceServicer):
     async def CreateJoinTicket(
         self, request: pb.CreateJoinTicketRequest, context: Context
     ) -> pb.CreateJoinTicketResponse:
-        """Let a node be admitted, once and soon."""
+        """Create a ticket that admits one node."""
         ticket = await self._changes.create_join_ticket(
             calls.session_call(
                 context, "ClusterService/CreateJoinTicket", request.request_id
@@ -111,7 +111,7 @@ class ClusterServicer(pb_grpc.ClusterServiceServicer):
     async def AddMember(
         self, request: pb.AddMemberRequest, context: Context
     ) -> pb.AddMemberResponse:
-        """Add a node that comes without a ticket."""
+        """Add a node without a ticket."""
         index = await self._changes.add_member(
             calls.session_call(context, "ClusterService/AddMember", request.request_id),
             node_id=request.node_id,
@@ -122,7 +122,7 @@ class ClusterServicer(pb_grpc.ClusterServiceServicer):
     async def RemoveMember(
         self, request: pb.RemoveMemberRequest, context: Context
     ) -> pb.RemoveMemberResponse:
-        """Have a member leave for good."""
+        """Remove a member permanently."""
         await self._changes.remove_member(
             calls.session_call(
                 context, "ClusterService/RemoveMember", request.request_id
@@ -134,7 +134,7 @@ class ClusterServicer(pb_grpc.ClusterServiceServicer):
     async def TransferPrimary(
         self, request: pb.TransferPrimaryRequest, context: Context
     ) -> pb.TransferPrimaryResponse:
-        """Have another member lead."""
+        """Make another member the primary."""
         primary = await self._changes.transfer_primary(
             calls.session_call(
                 context, "ClusterService/TransferPrimary", request.request_id
@@ -146,7 +146,7 @@ class ClusterServicer(pb_grpc.ClusterServiceServicer):
     async def RotateKeys(
         self, request: pb.RotateKeysRequest, context: Context
     ) -> AsyncIterator[pb.RotateKeysResponse]:
-        """Replace the key, and tell how far that has got."""
+        """Replace the key, and stream the progress."""
         progress = await self._rotation.rotate(
             calls.session_call(
                 context, "ClusterService/RotateKeys", request.request_id
@@ -161,7 +161,7 @@ class ClusterServicer(pb_grpc.ClusterServiceServicer):
     async def GetReview(
         self, request: pb.GetReviewRequest, context: Context
     ) -> pb.GetReviewResponse:
-        """Return what has to be looked at before agents are served."""
+        """Return what an operator must review before agents are served."""
         del request
         read = await self._opening.review(
             calls.session_call(context, "ClusterService/GetReview")
@@ -173,7 +173,7 @@ class ClusterServicer(pb_grpc.ClusterServiceServicer):
     async def OpenCluster(
         self, request: pb.OpenClusterRequest, context: Context
     ) -> pb.OpenClusterResponse:
-        """Serve agents again."""
+        """Make the cluster serve agents again."""
         applied = await self._opening.open(
             calls.session_call(
                 context, "ClusterService/OpenCluster", request.request_id
@@ -185,7 +185,7 @@ class ClusterServicer(pb_grpc.ClusterServiceServicer):
     async def CreateBackup(
         self, request: pb.CreateBackupRequest, context: Context
     ) -> AsyncIterator[pb.CreateBackupResponse]:
-        """Return the pieces of a backup."""
+        """Stream the parts of a backup."""
         pieces = await self._backups.create(
             calls.session_call(
                 context, "ClusterService/CreateBackup", request.request_id

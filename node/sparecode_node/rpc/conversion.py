@@ -2,9 +2,9 @@
 """
 Protobuf to values and back.
 
-What cannot be a value of ours (an enumeration's number that this version does
-not know, a time outside protobuf's own range) is `InvalidFieldError`; whether a
-value makes sense is for the use case to say.
+A message that has no value of ours raises `InvalidFieldError`: an enumeration number
+that this version does not know, or a time outside protobuf's range. The use case
+decides whether a value makes sense.
 """
 
 from collections.abc import Mapping
@@ -61,7 +61,7 @@ CODE_STATES = {
 }
 
 NANOS_PER_MS = 1_000_000
-# What protobuf's own definitions allow: years 1 to 9999, and 10,000 years.
+# The ranges of protobuf's definitions: years 1 to 9999, and 10,000 years.
 _SECONDS_MIN, _SECONDS_MAX = -62_135_596_800, 253_402_300_799
 _DURATION_SECONDS_MAX = 315_576_000_000
 
@@ -70,7 +70,7 @@ N = TypeVar("N", bound=int)
 
 
 def enum_value(field: str, number: N, values: Mapping[N, V]) -> V:
-    """Return the value of an enumeration's number, which must be given."""
+    """Return the value of an enumeration number. The number must be set."""
     try:
         return values[number]
     except KeyError:
@@ -81,7 +81,7 @@ def enum_value(field: str, number: N, values: Mapping[N, V]) -> V:
 
 
 def enum_number(value: V, values: Mapping[N, V]) -> N:
-    """Return the number of a value."""
+    """Return the enumeration number of a value."""
     return next(number for number, each in values.items() if each == value)
 
 
@@ -95,7 +95,7 @@ def milliseconds(field: str, timestamp: Timestamp) -> int:
 
 
 def timestamp(at_ms: int | None) -> Timestamp | None:
-    """Return a timestamp; None stays None, and an absent field."""
+    """Return a timestamp, or None for None: the field is then not set."""
     if at_ms is None:
         return None
     return Timestamp(seconds=at_ms // 1000, nanos=at_ms % 1000 * NANOS_PER_MS)
@@ -120,12 +120,12 @@ def duration(ms: int) -> Duration:
 
 
 def commit(node_id: str, applied: Applied) -> types_pb2.Commit:
-    """Say where a change was committed."""
+    """Return where a change was committed."""
     return types_pb2.Commit(node_id=node_id, index=applied.index)
 
 
 def position(read: Read[V]) -> types_pb2.ReadPosition:
-    """Say how current an answer is."""
+    """Return how current the result of a read is."""
     return types_pb2.ReadPosition(
         node_id=read.node_id, applied_index=read.applied_index, stale=read.stale
     )
@@ -134,12 +134,12 @@ def position(read: Read[V]) -> types_pb2.ReadPosition:
 def saved_tokencodes(
     node_id: str, saved: EmergencyAccessSaved
 ) -> emergency_pb.SavedTokencodes:
-    """Return a set after its commit."""
+    """Return a set of codes after its commit."""
     warnings = []
     if saved.pin_missing_warning:
         warnings.append(
-            "The token has no PIN: whoever finds these codes can use them. And with "
-            "DENY the token itself stays refused until an administrator reinstates it."
+            "The token has no PIN: anyone who finds these codes can use them. With "
+            "DENY, the token itself stays refused until an administrator reinstates it."
         )
     return emergency_pb.SavedTokencodes(
         set_id=saved.set_id,

@@ -32,7 +32,7 @@ Issuing = (
 
 
 class EmergencyAccessServicer(pb_grpc.EmergencyAccessServiceServicer):
-    """Translates between the wire and `Emergency`, `BulkIssuing`."""
+    """Translates between the wire and `Emergency` and `BulkIssuing`."""
 
     def __init__(self, node_id: str, emergency: Emergency, bulk: BulkIssuing) -> None:
         self._node_id = node_id
@@ -42,7 +42,7 @@ class EmergencyAccessServicer(pb_grpc.EmergencyAccessServiceServicer):
     async def GenerateTokencodes(
         self, request: pb.GenerateTokencodesRequest, context: Context
     ) -> pb.GenerateTokencodesResponse:
-        """Draw codes that are not active until saved."""
+        """Draw codes that are not active until they are saved."""
         generated = await self._emergency.generate(
             calls.session_call(context, "EmergencyAccessService/GenerateTokencodes"),
             serial=request.serial,
@@ -99,7 +99,7 @@ class EmergencyAccessServicer(pb_grpc.EmergencyAccessServiceServicer):
     async def BulkIssueTokencodes(
         self, request: pb.BulkIssueTokencodesRequest, context: Context
     ) -> AsyncIterator[pb.BulkIssueTokencodesResponse]:
-        """Draw codes for many tokens and make them live, row by row."""
+        """Draw codes for many tokens and make them live, one row at a time."""
         results = await self._bulk.issue(
             calls.session_call(
                 context,

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What went wrong, and the status that says so: the one table.
+Errors and their statuses: the one table.
 
-A status carries `google.rpc.Status`: `ErrorInfo` with the reason (domain
-`sparecode`), `BadRequest` for a field, `RetryInfo` where a retry helps. Whoever
-reads the code alone is not misled: only `OUTCOME_UNKNOWN` may have been applied.
+A status carries `google.rpc.Status`: `ErrorInfo` with the reason (domain `sparecode`),
+`BadRequest` for a field, `RetryInfo` where a retry helps. In this table, only a call
+with the reason `OUTCOME_UNKNOWN` may have been applied.
 
 An exception that is not in the table is a bug: `INTERNAL` without any detail.
 """
@@ -43,35 +43,35 @@ DOMAIN = "sparecode"
 
 
 class Audience(enum.Enum):
-    """Who reads an answer. An agent learns no reason of the rules (A6)."""
+    """The reader of an answer. An agent learns no reason of the rules (A6)."""
 
     AGENT = enum.auto()
     ADMINISTRATOR = enum.auto()
 
 
 class UnidentifiedError(Exception):
-    """The certificate of the caller does not name exactly one agent."""
+    """The caller's certificate does not name exactly one agent."""
 
 
 class NoTimeLeftError(Exception):
-    """The caller's deadline has passed before anything was begun."""
+    """The caller's deadline passed before the call began."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A row of the table, and then a filled-in answer."""
+    """A row of the table, or the answer for one error made from it."""
 
     code: grpc.StatusCode
     reason: str
     words: str
-    """For a person: what it is, and what to do next. The rules often say it better."""
+    """What happened and what to do next, for a person. The rules may be more specific."""
     advice: str = ""
-    """What to do next, where the rules say only what it is."""
+    """What to do next, if the rules say only what happened."""
     retry_s: float | None = None
     field: str = ""
     field_words: str = ""
     approval_id: int = 0
-    """What it waits for; 0: nothing."""
+    """The approval that the change waits for; 0: none."""
 
 
 _CODE = grpc.StatusCode
@@ -80,8 +80,8 @@ _AGAIN = "nothing was changed; try again"
 _KEY_MISSING = Answer(
     code=_CODE.UNAVAILABLE,
     reason="KEY_MISSING",
-    words="this node, or the primary, lacks a key of the ring and asks the other "
-    f"members for it; {_AGAIN}, or ask another node",
+    words="this node or the primary lacks a key of the key ring and is fetching "
+    f"it from the other members; {_AGAIN}, or use another node",
     retry_s=1.0,
 )
 
@@ -92,40 +92,41 @@ EXCEPTIONS: Mapping[type[Exception], Answer] = {
     UnidentifiedError: Answer(
         code=_CODE.UNAUTHENTICATED,
         reason="CERTIFICATE",
-        words="the certificate must have exactly one URI subject name or, without "
-        "any, exactly one DNS subject name",
+        words="the certificate must contain exactly one URI subject alternative name "
+        "or, if it has none, exactly one DNS name",
     ),
     NoPrimaryError: Answer(
         code=_CODE.UNAVAILABLE,
         reason="NO_PRIMARY",
-        words=f"no primary is known now; {_AGAIN}, or ask another node",
+        words=f"this node knows no primary at the moment; {_AGAIN}, or use another node",
         retry_s=0.5,
     ),
     NoQuorumError: Answer(
         code=_CODE.UNAVAILABLE,
         reason="NO_QUORUM",
-        words=f"too few nodes are in contact to decide; {_AGAIN}, or ask another node",
+        words=f"too few nodes are in contact to decide; {_AGAIN}, or use another node",
         retry_s=1.0,
     ),
     ClockError: Answer(
         code=_CODE.UNAVAILABLE,
         reason="CLOCK",
-        words="a node's clock is more than 2 s away from those of most others, so "
-        f"nothing is stamped; {_AGAIN}; if it stays so, set the nodes' clocks (NTP)",
+        words="the clock of a node differs from most others by more than 2 s, so calls "
+        f"cannot be timestamped; {_AGAIN}; if this persists, synchronize the nodes' "
+        "clocks (NTP)",
         retry_s=1.0,
     ),
     OlderMemberError: Answer(
         code=_CODE.UNAVAILABLE,
         reason="OLDER_MEMBER",
-        words="a member runs an older release that does not know this; "
-        "`sparecode cluster status` shows the feature level of each: upgrade all of "
-        f"them, then {_AGAIN}",
+        words="nothing was changed: a member runs an older release that does not "
+        "support this; upgrade all members (`sparecode cluster status` shows their "
+        "feature levels), then try again",
         retry_s=5.0,
     ),
     OverloadedError: Answer(
         code=_CODE.RESOURCE_EXHAUSTED,
         reason="OVERLOADED",
-        words=f"this node has too much to do; {_AGAIN} a little later",
+        words=f"this node is overloaded; {_AGAIN} a little later",
         retry_s=1.0,
     ),
     RateError: Answer(
@@ -134,65 +135,66 @@ EXCEPTIONS: Mapping[type[Exception], Answer] = {
         words=f"too many calls in a short time; {_AGAIN} a little later",
         retry_s=1.0,
     ),
-    ChangeRefusedError: Answer(  # Use cases say more, with its own reason.
+    ChangeRefusedError: Answer(  # Use cases replace it with a specific reason.
         code=_CODE.FAILED_PRECONDITION,
         reason=Reason.MEMBER_NOT_READY.name,
-        words=f"the cluster cannot be changed like that now; {_AGAIN}",
+        words=f"the cluster cannot be changed in this way now; {_AGAIN}",
     ),
     UnknownKeyError: _KEY_MISSING,
     KeyMissingError: _KEY_MISSING,
     StoppingError: Answer(
         code=_CODE.UNAVAILABLE,
         reason="STOPPING",
-        words="this node is being stopped, and reads its whole state no more; ask "
-        "another node, or this one when it is back",
+        words="this node is stopping and no longer reads its whole state; use another "
+        "node, or this one after it restarts",
         retry_s=1.0,
     ),
     OutcomeUnknownError: Answer(
         code=_CODE.UNAVAILABLE,
         reason="OUTCOME_UNKNOWN",
-        words="it may have been done; call again with the same request_id to learn it",
+        words="the change may have been made; call again with the same request_id to "
+        "find out",
         retry_s=0.5,
     ),
     TimeoutError: Answer(
         code=_CODE.DEADLINE_EXCEEDED,
         reason="OUTCOME_UNKNOWN",
-        words="the time is up, and it may have been done; call again with the same "
-        "request_id to learn it",
+        words="the deadline has passed, and the change may have been made; call again "
+        "with the same request_id to find out",
         retry_s=0.5,
     ),
     NoTimeLeftError: Answer(
         code=_CODE.DEADLINE_EXCEEDED,
         reason="DEADLINE",
-        words=f"the call came with no time left; {_AGAIN}",
+        words=f"the call arrived with no time left; {_AGAIN}",
     ),
 }
 
 
 ADVICE: Mapping[Reason, str] = {
-    Reason.ROLE: "ask an administrator who may",
+    Reason.ROLE: "ask an administrator whose role allows it",
     Reason.TOKEN_DISABLED: "enable it first",
-    Reason.TOKEN_EXPIRED: "give the user another token",
+    Reason.TOKEN_EXPIRED: "assign the user another token",
     Reason.USER_DISABLED: "enable the user first",
-    Reason.USER_HAS_TOKENS: "take them away first",
-    Reason.APPROVAL_STALE: "have it asked for again",
-    Reason.KEY_NOT_HELD: "nothing was changed; see to that node, then try again",
-    Reason.KEY_REPLACED: "ask again to see how far it has got",
-    Reason.APPROVALS_FULL: "have some of them decided first",
-    Reason.REVIEW_STALE: "`sparecode cluster review`",
-    Reason.MEMBER_EXISTS: "a machine that has lost its data comes back under a new "
-    "node id",
-    Reason.TICKETS_FULL: "wait until the oldest is forgotten, 75 minutes after it was "
-    "made",
-    Reason.TICKET_UNKNOWN: "have a new one made: sparecode cluster ticket",
-    Reason.JOINER_CERTIFICATE: "bring one that the members' authority has signed for "
-    "this node id, with an EC key",
-    Reason.AUTHORITY_MISSING: "ask a member that has the authority's key, or bring a "
-    "certificate along",
-    Reason.TICKET_USED: "have a new one made: sparecode cluster ticket",
-    Reason.TICKET_ENDED: "have a new one made: sparecode cluster ticket",
+    Reason.USER_HAS_TOKENS: "unassign or delete them first",
+    Reason.APPROVAL_STALE: "its author must make the request again",
+    Reason.KEY_NOT_HELD: "nothing was changed; check that node, then try again",
+    Reason.KEY_REPLACED: "call again to see its progress",
+    Reason.APPROVALS_FULL: "wait until some of them are decided",
+    Reason.REVIEW_STALE: "review it again: `sparecode cluster review`",
+    Reason.MEMBER_EXISTS: "a machine that has lost its data must join under a new "
+    "node ID",
+    Reason.TICKETS_FULL: "wait until the oldest is deleted, 75 minutes after it was "
+    "created",
+    Reason.TICKET_UNKNOWN: "create a new one: sparecode cluster ticket",
+    Reason.JOINER_CERTIFICATE: "use one with an EC key that the members' authority "
+    "has signed for this node ID",
+    Reason.AUTHORITY_MISSING: "use a member that has the authority's key, or provide a "
+    "certificate",
+    Reason.TICKET_USED: "create a new one: sparecode cluster ticket",
+    Reason.TICKET_ENDED: "create a new one: sparecode cluster ticket",
 }
-"""What to do next about a refusal whose words say only what it is."""
+"""What to do next after a refusal whose words say only what happened."""
 
 
 def _rule(reason: Reason, code: grpc.StatusCode, words: str = "") -> Answer:
@@ -208,92 +210,93 @@ _NOT_FOUND = {
     Reason.CERTIFICATE_NOT_DENIED: "no such certificate is denied",
     Reason.ADMINISTRATOR_UNKNOWN: "there is no such administrator",
     Reason.MEMBER_UNKNOWN: "there is no such member",
-    Reason.APPROVAL_UNKNOWN: "no such approval waits",
+    Reason.APPROVAL_UNKNOWN: "there is no such approval",
     Reason.TICKET_UNKNOWN: "there is no such ticket",
 }
 _ALREADY_EXISTS = {
-    Reason.USER_EXISTS: "there is a user of this name",
-    Reason.TOKEN_EXISTS: "there is a token of this serial",
-    Reason.ADMINISTRATOR_EXISTS: "there is an administrator of this name",
-    Reason.AGENT_EXISTS: "there is an agent of this name or identity",
-    Reason.CERTIFICATE_DENIED: "this certificate is denied already",
-    Reason.MEMBER_EXISTS: "there is a member of this id",
+    Reason.USER_EXISTS: "a user with this name already exists",
+    Reason.TOKEN_EXISTS: "a token with this serial already exists",
+    Reason.ADMINISTRATOR_EXISTS: "an administrator with this name already exists",
+    Reason.AGENT_EXISTS: "an agent with this name or identity already exists",
+    Reason.CERTIFICATE_DENIED: "this certificate is already denied",
+    Reason.MEMBER_EXISTS: "a member with this node ID already exists",
 }
 _PERMISSION_DENIED = {
-    Reason.ROLE: "your role may not do this",
-    Reason.APPROVAL_NEEDED: "another super administrator has to approve it",
-    Reason.PASSWORD_CHANGE_NEEDED: "the password is a temporary one; change it first",
-    Reason.SELF_SERVICE_FORBIDDEN: "nobody does this for themselves; "
+    Reason.ROLE: "your role does not allow this",
+    Reason.APPROVAL_NEEDED: "another super administrator must approve this",
+    Reason.PASSWORD_CHANGE_NEEDED: "the password is temporary; change it first",
+    Reason.SELF_SERVICE_FORBIDDEN: "administrators cannot do this for themselves; "
     "ask another administrator",
 }
 _UNAUTHENTICATED = {
     Reason.SESSION_ENDED: "not signed in, or the session has ended; sign in again",
-    Reason.SECOND_FACTOR_NEEDED: "a code of the second factor is needed as well",
-    Reason.SECOND_FACTOR_WRONG: "the code is wrong, or was used before",
-    Reason.SIGN_IN_REFUSED: "name or password is wrong, or signing in has to wait "
+    Reason.SECOND_FACTOR_NEEDED: "a code of the second factor is also needed",
+    Reason.SECOND_FACTOR_WRONG: "the code is wrong or was already used",
+    Reason.SIGN_IN_REFUSED: "the name or the password is wrong, or sign-in is delayed "
     "after failures",
 }
 _INVALID_ARGUMENT = {
-    Reason.REQUEST_ID_REUSED: "this request_id was used for something else; "
-    "take a new one for a new request",
+    Reason.REQUEST_ID_REUSED: "this request_id was used for a different request; "
+    "use a new one for a new request",
     Reason.POLICY_VALUE: "a field of the policy is out of its bounds",
     Reason.CODE_COUNT: "the number of codes is out of bounds",
 }
 _FAILED_PRECONDITION = {
-    Reason.APPROVAL_STALE: "what was asked for is not what it would be now",
-    Reason.APPROVALS_FULL: "as many approvals wait as one may ask for",
-    Reason.KEY_IN_USE: "the key is in use still; wait until it is not",
-    Reason.CODES_LIVE: "live codes have that form; wait for their end, or disable them",
+    Reason.APPROVAL_STALE: "the state has changed since the request was made",
+    Reason.APPROVALS_FULL: "you have the maximum number of pending requests",
+    Reason.KEY_IN_USE: "the key is still in use; wait until it is no longer used",
+    Reason.CODES_LIVE: "live codes have this form; wait until they end, or disable them",
     Reason.USER_DISABLED: "the user is disabled",
-    Reason.KEY_NOT_HELD: "not every member could be given the new key",
-    Reason.KEY_REPLACED: "another rotation came first",
-    Reason.MEMBER_NOT_READY: "the members cannot be changed like that now; try again",
-    Reason.MEMBER_REMOVED: "this id was a member's that was removed; take another",
+    Reason.KEY_NOT_HELD: "not every member received the new key",
+    Reason.KEY_REPLACED: "another rotation was faster",
+    Reason.MEMBER_NOT_READY: "the members cannot be changed in this way now; try again",
+    Reason.MEMBER_REMOVED: "this node ID belonged to a removed member; use another one",
     Reason.USER_IS_ADMINISTRATOR: "an administrator is linked to the user",
-    Reason.LAST_SUPER_ADMIN: "there would be no super administrator any more",
-    Reason.SECOND_FACTOR_NOT_CONFIRMED: "this is not the code that the secret makes now",
+    Reason.LAST_SUPER_ADMIN: "there would be no super administrator left",
+    Reason.SECOND_FACTOR_NOT_CONFIRMED: "this is not the current code of the secret",
     Reason.SECOND_FACTOR_NOT_SET: "there is no second factor",
-    Reason.SECOND_FACTOR_SET: "there is a second factor already",
+    Reason.SECOND_FACTOR_SET: "there is already a second factor",
     Reason.WRONG_PASSWORD: "the old password is wrong",
-    Reason.GROUP_LIMIT: "there would be too many groups; take some away first",
+    Reason.GROUP_LIMIT: "there would be too many groups; remove some first",
     Reason.USER_HAS_TOKENS: "the user still has tokens",
-    Reason.TOKEN_NOT_ASSIGNED: "the token is nobody's; assign it first",
-    Reason.TOKEN_ASSIGNED: "the token is somebody's already",
+    Reason.TOKEN_NOT_ASSIGNED: "the token is not assigned to anyone; assign it first",
+    Reason.TOKEN_ASSIGNED: "the token is already assigned",
     Reason.TOKEN_DISABLED: "the token is disabled",
     Reason.TOKEN_EXPIRED: "the token has expired",
-    Reason.TOKEN_LIMIT: "the user has as many tokens as allowed",
+    Reason.TOKEN_LIMIT: "the user already has the maximum number of tokens",
     Reason.PIN_NOT_SET: "the token has no PIN; set one first",
-    Reason.PIN_FORMAT: "this PIN cannot be folded into the token's tokencodes; "
+    Reason.PIN_FORMAT: "this PIN cannot be combined with the token's tokencodes; "
     "set a new one",
-    Reason.PINS_LETTERED: "tokens have PINs with letters; set or clear those first",
+    Reason.PINS_LETTERED: "some tokens have PINs with letters; set or clear those PINs first",
     Reason.PIN_NOT_USED: "the token's passcodes have no PIN",
     Reason.TOKEN_NOT_LOST: "the token is not marked as lost",
     Reason.TOKENCODES_NOT_CONSECUTIVE: "these are not two consecutive tokencodes of "
     "the token",
-    Reason.TOKENCODE_SPENT: "a tokencode was used before",
+    Reason.TOKENCODE_SPENT: "a tokencode was already used",
     Reason.DRAFT_STALE: "something changed since the codes were generated; "
     "generate them again",
-    Reason.RECOVERY_WEAKENED: "this replaces DENY by a weaker recovery policy; "
-    "set weaken_recovery_policy to agree",
-    Reason.RECOVERY_NEEDS_END: "ALLOW_AFTER_EXPIRY needs an end of the set",
-    Reason.RECOVERY_END_TOO_LATE: "ALLOW_AFTER_EXPIRY needs an end before the token's",
-    Reason.LIFETIME_PAST: "the end has passed",
+    Reason.RECOVERY_WEAKENED: "this would replace DENY with a weaker recovery policy; "
+    "set weaken_recovery_policy to confirm",
+    Reason.RECOVERY_NEEDS_END: "ALLOW_AFTER_EXPIRY needs a set that ends",
+    Reason.RECOVERY_END_TOO_LATE: "ALLOW_AFTER_EXPIRY needs a set that ends before the token "
+    "expires",
+    Reason.LIFETIME_PAST: "the end is in the past",
     Reason.NO_EMERGENCY_ACCESS: "the token is not in emergency access",
-    Reason.ALREADY_INITIALIZED: "the cluster exists already",
-    Reason.ALREADY_OPEN: "the cluster serves agents already",
-    Reason.NO_BACKUP_RECIPIENT: "the policy names nobody who could open a backup",
-    Reason.REVIEW_STALE: "what was reviewed has changed since",
-    Reason.TOKEN_OUT_OF_STEP: "the token has to be resynchronized first",
-    Reason.TICKET_USED: "the ticket was used before",
-    Reason.TICKET_ENDED: "the ticket has ended",
-    Reason.TICKETS_FULL: "too many tickets were made lately",
-    Reason.JOINER_CERTIFICATE: "the joiner's certificate is not fit for a member",
+    Reason.ALREADY_INITIALIZED: "the cluster already exists",
+    Reason.ALREADY_OPEN: "the cluster already serves agents",
+    Reason.NO_BACKUP_RECIPIENT: "the policy names no backup recipients",
+    Reason.REVIEW_STALE: "the state has changed since the review",
+    Reason.TOKEN_OUT_OF_STEP: "the token must be resynchronized first",
+    Reason.TICKET_USED: "the ticket was already used",
+    Reason.TICKET_ENDED: "the ticket has expired",
+    Reason.TICKETS_FULL: "too many tickets were created recently",
+    Reason.JOINER_CERTIFICATE: "the joiner's certificate is not valid for a member",
     Reason.AUTHORITY_MISSING: "this member signs no certificates",
     Reason.ALLOW_LIST_LIMIT: "the allow list would become too long",
 }
 
 REASONS: Mapping[Reason, Answer] = {
-    # The rules say no, unless it is named below.
+    # Every reason is a refusal by the rules, unless it is named below.
     **{reason: _rule(reason, _CODE.FAILED_PRECONDITION) for reason in Reason},
     **{
         reason: _rule(reason, code, words)
@@ -308,13 +311,15 @@ REASONS: Mapping[Reason, Answer] = {
         for reason, words in reasons.items()
     },
     Reason.VERSION: _rule(
-        Reason.VERSION, _CODE.ABORTED, "it has changed since it was read; read it again"
+        Reason.VERSION,
+        _CODE.ABORTED,
+        "the value has changed since it was read; read it again",
     ),
     Reason.REQUEST_TABLE_FULL: replace(EXCEPTIONS[OverloadedError], retry_s=5.0),
     Reason.STALE_PARAMETERS: Answer(
         code=_CODE.UNAVAILABLE,
         reason=Reason.STALE_PARAMETERS.name,
-        words=f"it was changed by others meanwhile, more than once; {_AGAIN}",
+        words=f"other changes got in the way more than once; {_AGAIN}",
         retry_s=0.5,
     ),
     Reason.NOT_INITIALIZED: Answer(
@@ -327,8 +332,8 @@ REASONS: Mapping[Reason, Answer] = {
     Reason.NOT_OPEN: Answer(
         code=_CODE.UNAVAILABLE,
         reason=Reason.NOT_OPEN.name,
-        words="the cluster was restored or recovered and serves no agent yet; an "
-        "operator has to review and open it: `sparecode cluster open`",
+        words="the cluster was restored or recovered and does not serve agents yet; an "
+        "operator must review and open it: `sparecode cluster open`",
         retry_s=10.0,
     ),
 }
@@ -342,11 +347,11 @@ FOR_AGENTS = frozenset(
         Reason.NOT_OPEN,
     }
 )
-"""Refusals that say nothing about a user or a token: all that an agent may see (A6)."""
+"""Refusals that reveal nothing about a user or a token. An agent sees no others (A6)."""
 
 
 def answer_for(error: Exception, audience: Audience) -> Answer | None:
-    """Look *error* up; None: it is a bug, or nothing that *audience* may see."""
+    """Return the answer for *error*; None: a bug, or hidden from *audience*."""
     if isinstance(error, Refused):
         rejected = error.rejected
         if audience is Audience.AGENT and rejected.reason not in FOR_AGENTS:
@@ -354,7 +359,7 @@ def answer_for(error: Exception, audience: Audience) -> Answer | None:
         row = REASONS[rejected.reason]
         return replace(
             row,
-            words=_said(rejected, row),
+            words=_words(rejected, row),
             field=rejected.field,
             field_words=rejected.detail or row.words,
             approval_id=error.approval_id
@@ -379,8 +384,8 @@ def answer_for(error: Exception, audience: Audience) -> Answer | None:
             return row
 
 
-def _said(rejected: Rejected, row: Answer) -> str:
-    """Return what the rules said of the case, or what is true of all such cases."""
+def _words(rejected: Rejected, row: Answer) -> str:
+    """Return the words of the rules for this case, or else the general words."""
     words = rejected.detail or row.words or rejected.reason.value
     return f"{words}; {row.advice}" if row.advice else words
 

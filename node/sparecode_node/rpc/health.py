@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Health (`grpc.health.v1`): alive, and ready to serve.
+Health (`grpc.health.v1`): whether this node is alive, and ready to serve.
 
-`""` is alive: this process answers. `sparecode.ready` follows the replicator: a
-quorum in contact, caught up, journal usable. Losing the quorum makes a node not
-ready, and not dead: to restart it would help nobody.
+The service `""` means alive: this process answers. `sparecode.ready` follows the
+replicator: in contact with a quorum, caught up, journal usable. A node without a quorum
+is not ready, but it is alive: a restart would not help.
 
-Not grpcio's own servicer: there one watcher that does not read holds a lock that
-everybody's next change needs.
+This replaces grpcio's own servicer, where one watcher that does not read holds a lock
+that every later change needs.
 """
 
 import asyncio
@@ -27,10 +27,10 @@ _Answer = health_pb2.HealthCheckResponse
 
 
 class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
-    """Answers for both names, on one listener."""
+    """Answers for both service names, on one listener."""
 
     def __init__(self, is_ready: Callable[[], bool], *, watchers_max: int) -> None:
-        """*watchers_max*: at once; each takes a call of the listener without an end."""
+        """*watchers_max*: at the same time. Each holds one call of the listener forever."""
         self._is_ready = is_ready
         self._watchers_max = watchers_max
         self._watchers = 0
@@ -45,7 +45,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
             await asyncio.sleep(POLL_S)
 
     def stop(self) -> None:
-        """Say "not serving" from now on, and let the watchers go."""
+        """Report "not serving" from now on, and end the calls of the watchers."""
         self._stopping = True
         self._update(ready=False)
         self._wake()
@@ -53,7 +53,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     async def Check(
         self, request: health_pb2.HealthCheckRequest, context: Context
     ) -> health_pb2.HealthCheckResponse:
-        """Return the status of a name."""
+        """Return the status of a service name."""
         status = self._status(request.service)
         if status == _Answer.SERVICE_UNKNOWN:
             await context.abort(
@@ -64,7 +64,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     async def Watch(
         self, request: health_pb2.HealthCheckRequest, context: Context
     ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
-        """Return the status of a name, and again whenever it changes."""
+        """Stream the status of a service name, at first and after each change."""
         if self._watchers >= self._watchers_max:
             await context.abort(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -72,12 +72,12 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
             )
         self._watchers += 1
         try:
-            told = None
+            sent = None
             while True:
                 changed = self._changed
                 status = self._status(request.service)
-                if status != told:
-                    told = status
+                if status != sent:
+                    sent = status
                     yield _Answer(status=status)
                     continue  # The status may have changed while this one was sent.
                 if self._stopping:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who calls: an agent by its certificate, an administrator by a session."""
+"""The caller's identity: an agent's certificate, or an administrator's session."""
 
 import functools
 from collections.abc import Iterable, Mapping
@@ -19,7 +19,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class NoBearerError(NotSignedInError):
-    """The header that should hold a session holds something else."""
+    """The `authorization` header contains something other than a session."""
 
 
 _BEARER = "bearer "
@@ -29,10 +29,10 @@ _CERTIFICATES_KEPT = 1024
 
 def agent_identity(auth: Mapping[str, Iterable[bytes]]) -> AgentIdentity:
     """
-    Return the one URI subject name of the certificate or, without any, its one DNS name.
+    Return the only URI name of the certificate or, if it has none, its only DNS name.
 
-    *auth* is gRPC's `auth_context()`: what the TLS handshake has verified. The
-    common name is no identity (RFC 9525, 2). Raises `UnidentifiedError`.
+    *auth* is gRPC's `auth_context()`: the result of the TLS handshake. The common name
+    is not an identity (RFC 9525, 2). Raises `UnidentifiedError`.
     """
     names = tuple(auth.get("peer_uri") or auth.get("peer_dns") or ())
     if len(names) != 1:
@@ -48,14 +48,14 @@ def agent_identity(auth: Mapping[str, Iterable[bytes]]) -> AgentIdentity:
 
 def agent_certificate(auth: Mapping[str, Iterable[bytes]]) -> Certificate:
     """
-    Return the marks of the certificate that the agent has shown, for the deny list.
+    Return the marks of the agent's certificate, for the deny list.
 
-    Raises `UnidentifiedError` where gRPC does not say which it was.
+    Raises `UnidentifiedError` if gRPC does not have exactly one certificate.
     """
-    shown = tuple(auth.get("x509_pem_cert") or ())
-    if len(shown) != 1:
+    certificates = tuple(auth.get("x509_pem_cert") or ())
+    if len(certificates) != 1:
         raise UnidentifiedError
-    return _marks(bytes(shown[0]))
+    return _marks(bytes(certificates[0]))
 
 
 @functools.lru_cache(maxsize=_CERTIFICATES_KEPT)
@@ -72,10 +72,10 @@ def _marks(pem: bytes) -> Certificate:
 
 def session_caller(context: Context) -> SessionCaller | Anonymous:
     """
-    Return who sends `authorization: Bearer SESSION`, or nobody.
+    Return the caller named by `authorization: Bearer SESSION`, or `Anonymous`.
 
-    Raises `NotSignedInError` when the header says something else: a caller who
-    sends it believes to be signed in.
+    Raises `NotSignedInError` if the header contains anything else: a caller that sends
+    it expects to be signed in.
     """
     values = [
         value

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Around every call: deadline, size, errors to statuses, one line in the log.
+The handling of every call: deadline, size, errors to statuses, one log line.
 
-A line names the method, the caller and the outcome. It never holds anything of
-a request but its id, so that no passcode can get into a log.
+The log line names the method, the caller and the outcome. Of a request it contains only
+the ID, so that no passcode can get into a log.
 """
 
 import asyncio
@@ -45,18 +45,18 @@ log = logging.getLogger(__name__)
 
 OURS = "/sparecode.v1."
 MESSAGE_BYTES_MAX = 64 * 1024
-"""Of a request."""
+"""The maximum size of a request."""
 FILE_MESSAGE_BYTES_MAX = 1024 * 1024 + MESSAGE_BYTES_MAX
-"""Of a request that brings a file."""
+"""The maximum size of a request that contains a file."""
 WITH_FILES = frozenset({"TokenService/ImportTokenFile", "UserService/ImportUsers"})
-"""Methods whose request is one message with a file in it."""
+"""Methods whose request is one message that contains a file."""
 
 KNOWN_METHODS = frozenset(NEEDS) | {
     "AuthenticationService/Authenticate",
     "AuthenticationService/ContinueAuthentication",
     "SessionService/Login",
 }
-"""What else is called is not worth being told apart."""
+"""All other names count as one unknown method."""
 
 _TURNED_AWAY = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 _TIME_FLOOR_S = 0.005
@@ -65,12 +65,12 @@ _UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 REQUEST_ID: contextvars.ContextVar[str] = contextvars.ContextVar(
     "request_id", default=""
 )
-"""Of the call that is being answered, for every line that is logged meanwhile."""
+"""The request ID of the current call. Every line logged during the call carries it."""
 
 
 @dataclass(slots=True, kw_only=True)
 class EndedCall:
-    """How a call has ended: answered, refused or given up; nothing of its content."""
+    """How a call ended: answered, refused or cancelled. It holds no content of the call."""
 
     audience: Audience
     method: str
@@ -78,7 +78,7 @@ class EndedCall:
     """The name of its gRPC status."""
     seconds: float = 0.0
     decision: str = ""
-    """What an agent was told about a passcode, if it was."""
+    """The decision sent to an agent, in lower case; otherwise empty."""
 
 
 Request = Message | AsyncIterator[Message]
@@ -88,16 +88,16 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 
 
 class Tracer(Protocol):
-    """Makes traces of calls, outside."""
+    """Creates traces of calls."""
 
     def call(
         self, ended: EndedCall, metadata: Mapping[str, str]
     ) -> AbstractContextManager[None]:
-        """Trace a call, of which *ended* will tell how it went."""
+        """Trace a call. Afterwards *ended* has its outcome."""
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps the methods of Sparecode; health and reflection pass by."""
+    """Wraps the methods of Sparecode, but not health and reflection."""
 
     def __init__(
         self,
@@ -111,10 +111,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         tracer: Tracer | None = None,
     ) -> None:
         """
-        *calls_max*: at once; who comes beyond is shed, and told when to come again.
+        *calls_max*: at the same time. Further calls are shed, with a hint when to retry.
 
-        *check_room*: for a method, what raises `OverloadedError` if it would be shed
-        later; then it is at once, before its request is read.
+        *check_room*: per method, a function that raises `OverloadedError` if the method
+        would be shed later. The call is then shed before its request is read.
         """
         self._audience = audience
         self._refusals = refusals
@@ -130,7 +130,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler:
-        """Return the handler of the method, wrapped."""
+        """Return the wrapped handler of the method."""
         handler = await continuation(handler_call_details)
         method: str = handler_call_details.method
         if not method.startswith(OURS):
@@ -160,7 +160,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         )
 
     def _absent(self, method: str) -> StreamBehavior:
-        """Refuse a method that is not of this listener, or of none."""
+        """Refuse a method that this listener does not have."""
         name = method.removeprefix(OURS)
         name = name if name in KNOWN_METHODS else "unknown method"
 
@@ -170,12 +170,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             await context.abort(
                 grpc.StatusCode.UNIMPLEMENTED, "not a method of this listener"
             )
-            yield Empty()  # Never: but it makes this a stream.
+            yield Empty()  # Never reached, but it makes this a stream.
 
         return refuse
 
     def _shed(self, method: str) -> StreamBehavior | None:
-        """Return what refuses a call without waiting for its request; None: it may go on."""
+        """Return a handler that refuses the call before reading its request, or None."""
         name = method.removeprefix(OURS)
         try:
             self._check_room(self._under_way + 1)
@@ -219,14 +219,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     ) -> AbstractContextManager[None]:
         if self._tracer is None:
             return nullcontext()
-        given = context.invocation_metadata() or ()
-        texts = {key: value for key, value in given if isinstance(value, str)}
+        metadata = context.invocation_metadata() or ()
+        texts = {key: value for key, value in metadata if isinstance(value, str)}
         return self._tracer.call(ended, texts)
 
     async def _answer(
         self, behavior: Behavior, request: Request, context: Context, ended: EndedCall
     ) -> Message:
-        """Return the answer, or end the call with a status; and log either."""
+        """Return the answer, or end the call with a status. Log either one."""
         began_s = self._clock.monotonic_s()
         request_id = _request_id(request)
         REQUEST_ID.set(request_id)
@@ -240,9 +240,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             response = await _run(behavior, request, context, _bytes_max(ended.method))
         except asyncio.CancelledError:
             ended.code = grpc.StatusCode.CANCELLED.name
-            log.info("call given up by its caller", extra=fields)
+            log.info("call cancelled by its caller", extra=fields)
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, see below.
+        except Exception as error:  # noqa: BLE001 - Handled below.
             failure = error
         else:
             ended.code, ended.decision = grpc.StatusCode.OK.name, _decision(response)
@@ -259,7 +259,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _wrap_stream(
         self, method: str, behavior: StreamBehavior
     ) -> Callable[[Request, Context], Awaitable[None]]:
-        """Write a stream of answers; what the call is held to is the same."""
+        """Wrap a method that streams its answers, with the same limits."""
 
         async def write(request: Request, context: Context) -> Message:
             answers = behavior(request, context)
@@ -269,7 +269,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             finally:
                 if isinstance(answers, AsyncGenerator):
                     await answers.aclose()
-            return Empty()  # All was written; `wrapped` wants an answer to pass on.
+            return Empty()  # All answers are written; `wrapped` needs a value.
 
         wrapped = self._wrap(method, write)
 
@@ -293,7 +293,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         else:
             ended.code = answer.code.name
             if isinstance(error, UnidentifiedError | NoBearerError):
-                # No use case has seen it, so nobody else has it recorded.
+                # It reaches no use case, so it has to be recorded here.
                 self._refusals.record(
                     fields["method"], answer.reason.lower(), self._actor(context)
                 )
@@ -318,7 +318,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         )
 
     def _actor(self, context: Context) -> str:
-        """Return who called, as far as their certificate says."""
+        """Return the caller as its certificate names it."""
         try:
             return f"agent:{agent_identity(context.auth_context())}"
         except UnidentifiedError:
@@ -337,14 +337,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
 
 def _bytes_max(method: str) -> int:
-    """Return how large a request of the method may be."""
+    """Return the maximum size of a request of the method."""
     return FILE_MESSAGE_BYTES_MAX if method in WITH_FILES else MESSAGE_BYTES_MAX
 
 
 async def _run(
     behavior: Behavior, request: Request, context: Context, bytes_max: int
 ) -> Message:
-    """Run the method within the caller's time."""
+    """Run the method within the caller's deadline."""
     left_s = time_left_s(context)
     if left_s <= _TIME_FLOOR_S:
         raise NoTimeLeftError
@@ -357,13 +357,13 @@ async def _run(
 
 
 def _request_id(request: Request) -> str:
-    """Return the request's id if it is one: anything else might be a secret."""
+    """Return the request ID if it is a UUID. Anything else might be a secret."""
     request_id = getattr(request, "request_id", "")
     return request_id if _UUID.fullmatch(request_id) else ""
 
 
 def _decision(response: Message) -> str:
-    """Return what an agent is told, in lower case; empty if it asked nothing."""
+    """Return the decision in a response in lower case; empty if it has none."""
     field = response.DESCRIPTOR.fields_by_name.get("decision")
     if field is None or field.enum_type is None:
         return ""

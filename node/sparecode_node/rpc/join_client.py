@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asking the members that a ticket names, one after the other, until one decides."""
+"""The client of a joining node: calls the members in its ticket until one decides."""
 
 import contextlib
 import time
@@ -18,11 +18,11 @@ from sparecode_node.services.cluster.joining import Admission, Joiner
 from sparecode_node.services.secrets.tickets import JoinTicket, door_of, pem
 
 PATIENCE_S = 20.0
-"""A member that lags does not know a new ticket yet, and an election takes a second."""
+"""A lagging member does not know a new ticket yet, and an election takes a second."""
 CALL_S = 10.0
 PAUSE_S = 0.5
 
-_AGAIN = (
+_RETRIED = (
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -30,11 +30,11 @@ _AGAIN = (
 
 
 class NotAdmittedError(Exception):
-    """A member refuses, or none can be reached; the message says what to do."""
+    """A member refuses, or no member can be reached. The message says what to do."""
 
 
 class JoinClient:
-    """A joiner's calls."""
+    """Calls the members named in a ticket."""
 
     def __init__(
         self, ticket: JoinTicket, clock: Clock, *, patience_s: float = PATIENCE_S
@@ -42,13 +42,13 @@ class JoinClient:
         self._ticket = ticket
         self._clock = clock
         self._patience_s = patience_s
-        self._said: dict[NodeId, str] = {}
+        self._errors: dict[NodeId, str] = {}
 
     def join(self, joiner: Joiner) -> tuple[NodeId, Admission]:
         """
-        Return who has admitted this node, and the answer.
+        Return the member that has admitted this node, and its answer.
 
-        Raises `NotAdmittedError` if a member refuses, or none can be reached.
+        Raises `NotAdmittedError` if a member refuses, or if no member can be reached.
         """
         request = pb.JoinRequest(
             request_id=joiner.request_id,
@@ -59,20 +59,20 @@ class JoinClient:
             request.certificate = joiner.certificate
         else:
             request.certificate_request = joiner.certificate_request
-        until_s = self._clock.monotonic_s() + self._patience_s
+        deadline_s = self._clock.monotonic_s() + self._patience_s
         while True:
             for node_id, address in self._ticket.members:
-                answer = self._ask(node_id, address, request)
+                answer = self._call(node_id, address, request)
                 if answer is not None:
                     return node_id, _admission(answer)
-            if self._clock.monotonic_s() >= until_s:
-                raise NotAdmittedError(self._unreached())
+            if self._clock.monotonic_s() >= deadline_s:
+                raise NotAdmittedError(self._failure())
             time.sleep(PAUSE_S)
 
-    def _ask(
+    def _call(
         self, node_id: NodeId, address: str, request: pb.JoinRequest
     ) -> pb.JoinResponse | None:
-        """Return a member's answer; None: another one may know more."""
+        """Return a member's answer, or None if another member may answer differently."""
         door = door_of(self._ticket.secret, self._ticket.node_id)
         credentials = grpc.ssl_channel_credentials(
             root_certificates=pem(self._ticket.authorities),
@@ -94,19 +94,19 @@ class JoinClient:
                     raise NotAdmittedError(
                         f"{node_id} refuses: {error.details()}"
                     ) from None
-                self._said[node_id] = f"{node_id} ({address}): {error.details()}"
+                self._errors[node_id] = f"{node_id} ({address}): {error.details()}"
                 return None
         return answer
 
-    def _unreached(self) -> str:
-        said = "; ".join(self._said.values())
+    def _failure(self) -> str:
+        errors = "; ".join(self._errors.values())
         return (
-            "no member has admitted this node. Either none can be reached, or they "
-            "have too much to do, or none knows the ticket: it is replaced by a newer "
-            "one, ended more than an hour ago, or is of another cluster. Check the way "
-            "to these ports and who else calls them, or have a "
-            f"new ticket made: sparecode cluster ticket {self._ticket.node_id}. "
-            f"Last said: {said}"
+            "no member has admitted this node. Either no member can be reached, or they "
+            "are overloaded, or none knows the ticket: it was replaced by a newer one, "
+            "expired more than an hour ago, or belongs to another cluster. Check the "
+            "network path to these ports and other traffic to them, or create a new "
+            f"ticket: sparecode cluster ticket {self._ticket.node_id}. "
+            f"Last errors: {errors}"
         )
 
 
@@ -124,13 +124,13 @@ def _admission(answer: pb.JoinResponse) -> Admission:
 
 
 def _is_final(error: grpc.RpcError) -> bool:
-    """Say whether every other member would answer the same."""
+    """Return whether every other member would answer the same."""
     missing = _reason(error) == Reason.AUTHORITY_MISSING.name
-    return error.code() not in _AGAIN and not missing
+    return error.code() not in _RETRIED and not missing
 
 
 def _reason(error: grpc.RpcError) -> str:
-    """Return the reason in a status, if it has one."""
+    """Return the reason in a status; empty if it has none."""
     status = rpc_status.from_call(error)
     for detail in status.details if status is not None else ():
         info = error_details_pb2.ErrorInfo()

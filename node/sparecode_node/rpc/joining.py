@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`JoiningService`, on the peers listener: for whoever shows a ticket's certificate."""
+"""`JoiningService`, on the peers listener: admits callers with a ticket's certificate."""
 
 import asyncio
 import logging
@@ -29,9 +29,10 @@ JOIN_MAX_S = 15.0
 
 class JoiningServicer(pb_grpc.JoiningServiceServicer):
     """
-    The way in for nodes that join.
+    Admits nodes that join.
 
-    The listener runs before there is a use case: until `serve`, callers wait.
+    The listener starts before the use case exists. Until `serve` is called, callers are
+    asked to try again.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class JoiningServicer(pb_grpc.JoiningServiceServicer):
         self._pem = b""
 
     def serve(self, joining: Joining) -> None:
-        """Answer from now on."""
+        """Answer calls with *joining* from now on."""
         self._joining = joining
 
     def add_to(self, server: grpc.aio.Server) -> None:
@@ -57,7 +58,7 @@ class JoiningServicer(pb_grpc.JoiningServiceServicer):
             return b""  # The state is not open yet.
         try:
             doors = self._read_doors()
-        except Exception:  # A handshake must not fail by it, whatever it is.
+        except Exception:  # No error here may make a handshake fail.
             log.exception("tickets_unreadable")
             return self._pem
         if doors != self._doors:
@@ -68,7 +69,7 @@ class JoiningServicer(pb_grpc.JoiningServiceServicer):
         """Admit the node that the ticket is for."""
         certificate = _door(context)
         if certificate is None:
-            # A member, or whoever else the members' authority has signed.
+            # The caller is a member, or has another certificate of their authority.
             self._turned_away(context, "NOT_A_TICKET")
             self._refusals.record(JOIN, "not_a_ticket", NOBODY)
             await context.abort(
@@ -94,7 +95,7 @@ class JoiningServicer(pb_grpc.JoiningServiceServicer):
                 log.exception("joining failed by a bug")
                 await context.abort(grpc.StatusCode.INTERNAL, "internal error")
             if isinstance(error, InvalidFieldError):
-                # No use case has seen it, so nobody else has it recorded (U1).
+                # It reaches no use case, so it has to be recorded here (U1).
                 self._refusals.record(JOIN, answer.reason.lower(), NOBODY)
             if isinstance(error, InvalidFieldError | Refused):
                 self._turned_away(context, answer.reason)
@@ -113,15 +114,15 @@ class JoiningServicer(pb_grpc.JoiningServiceServicer):
 
 
 def _door(context: Context) -> bytes | None:
-    """Return the certificate of the caller, DER, if it is a ticket's."""
-    shown = list(context.auth_context().get("x509_pem_cert", ()))
+    """Return the caller's certificate (DER) if it belongs to a ticket."""
+    certificates = list(context.auth_context().get("x509_pem_cert", ()))
     names = [
         name.decode()
         for name in context.auth_context().get("x509_subject_alternative_name", ())
     ]
-    if len(shown) != 1 or len(names) != 1 or not names[0].startswith(DOOR_URI):
+    if len(certificates) != 1 or len(names) != 1 or not names[0].startswith(DOOR_URI):
         return None
-    certificate = x509.load_pem_x509_certificate(shown[0])
+    certificate = x509.load_pem_x509_certificate(certificates[0])
     return certificate.public_bytes(serialization.Encoding.DER)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`PolicyService`: what the cluster allows."""
+"""`PolicyService`: the policy of the cluster."""
 
 from dataclasses import fields
 from typing import Any
@@ -52,7 +52,7 @@ class PolicyServicer(pb_grpc.PolicyServiceServicer):
 
 
 def policy_message(policy: Policy) -> pb.Policy:
-    """Return a policy for the wire: its times are durations, and no cap is 0."""
+    """Return the message for a policy. Times become durations; "no cap" becomes 0."""
     values: dict[str, Any] = {}
     for field in fields(Policy):
         value = getattr(policy, field.name)
@@ -62,7 +62,7 @@ def policy_message(policy: Policy) -> pb.Policy:
 
 
 def policy_values(message: Message) -> dict[str, Any]:
-    """Return what is given of a policy, by the names of `Policy`. See `conversion`."""
+    """Return the fields set in a message, by the names of `Policy`. See `conversion`."""
     values: dict[str, Any] = {}
     for field in fields(Policy):
         name = public_name(field.name)

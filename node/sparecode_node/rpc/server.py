@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The public listeners: one per kind of caller, each with its limits.
+The public listeners: one per kind of caller, each with its own limits.
 
-gRPC can demand a certificate of callers or not ask for one, per port. Hence
-agents (mutual TLS) and administrators (TLS, sessions) have a port each, and
-what one of them may call does not even exist on the other's.
+gRPC either requires a client certificate or does not request one, per port. So agents
+(mutual TLS) and administrators (TLS and sessions) have separate ports, and the methods
+for one kind of caller do not exist on the port of the other.
 """
 
 import asyncio
@@ -73,37 +73,37 @@ log = logging.getLogger(__name__)
 
 AGENT_CALLS_MAX = 512
 ADMIN_CALLS_MAX = 128
-"""At once, on one listener; who comes beyond is told when to come again."""
+"""Concurrent calls on one listener. Further calls are refused with a retry hint."""
 
 HARD = 2
 """
-So many times as much, and gRPC itself answers `RESOURCE_EXHAUSTED`, with no word.
+Beyond this many times the limit, gRPC itself refuses calls, without an explanation.
 
-A half is for those who watch the health: each is a call that never ends, and on the
-listener for administrators nobody has asked who it is.
+Half of them are reserved for watchers of the health. Each watcher is a call that never
+ends, and on the administrators' listener it needs no authentication.
 """
 
 STREAMS_MAX = 256
 """
-At once, on one connection; callers wait for one to be free.
+Concurrent streams on one connection. Callers wait until one is free.
 
-A stream that was just answered counts for a moment longer, and whoever opens
-another one meanwhile is refused: twice what a caller should have under way.
+An answered stream still counts for a moment, and a caller that opens another one
+meanwhile is refused. So this is twice what a caller should have in progress.
 """
 
 _OPTIONS = (
-    # A second process on the port is a mistake, not a way to share the load.
+    # A second process on the port is a mistake, not a way to share load.
     ("grpc.so_reuseport", 0),
     ("grpc.max_metadata_size", 8 * 1024),
     ("grpc.absolute_max_metadata_size", 16 * 1024),
-    # A caller that has vanished without a word is noticed within a minute.
+    # Detect within a minute that a caller has vanished.
     ("grpc.keepalive_time_ms", 40_000),
     ("grpc.keepalive_timeout_ms", 20_000),
-    # Callers may ping twice a minute; who does so more often is cut off.
+    # Callers may ping twice a minute. Connections that ping more often are closed.
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 25_000),
     ("grpc.http2.max_ping_strikes", 2),
-    # Every connection is made anew now and then, and its certificate checked
-    # again: otherwise one that has expired would be good for ever.
+    # Close every connection after a while, so that the next handshake checks the
+    # certificate again. Otherwise an expired certificate would stay valid forever.
     ("grpc.max_connection_age_ms", 30 * 60_000),
     ("grpc.max_connection_age_grace_ms", 60_000),
     ("grpc.max_connection_idle_ms", 10 * 60_000),
@@ -111,23 +111,23 @@ _OPTIONS = (
 
 
 class ListenError(Exception):
-    """A listener could not be opened; the message names it and says why."""
+    """A listener could not be opened. The message names it and the cause."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerSettings:
-    """Where a listener listens, and with which certificate."""
+    """The address and the certificate of a listener."""
 
     address: str
     tls: Callable[[], TlsFiles]
-    """Asked for at every handshake; the same object until it changes."""
+    """Called at every handshake. Returns the same object until the files change."""
     reflection: bool = False
 
 
 class Listeners:
-    """The listeners for agents and for administrators. `start` once, `stop` once."""
+    """The listeners for agents and for administrators. Start and stop them once."""
 
-    def __init__(  # noqa: PLR0913 - one argument per part.
+    def __init__(  # noqa: PLR0913 - One argument per part.
         self,
         *,
         node_id: str,
@@ -145,7 +145,7 @@ class Listeners:
             "agents": Health(is_ready, watchers_max=AGENT_CALLS_MAX),
             "admin": Health(is_ready, watchers_max=ADMIN_CALLS_MAX),
         }
-        self._following: list[asyncio.Task[None]] = []
+        self._health_tasks: list[asyncio.Task[None]] = []
         agents_server = _server(
             CallInterceptor(
                 audience=Audience.AGENT,
@@ -164,7 +164,8 @@ class Listeners:
             calls_max=AGENT_CALLS_MAX,
             connections=AGENTS,
         )
-        # Only what takes files may use the greater limit: the interceptor sees to it.
+        # The larger limit is for methods that take files. The interceptor enforces the
+        # smaller one for all others.
         admin_server = _server(
             CallInterceptor(
                 audience=Audience.ADMINISTRATOR,
@@ -188,7 +189,7 @@ class Listeners:
         if admin.reflection:
             reflection.enable_server_reflection(_admin_names(), admin_server)
         self.ports: dict[str, int] = {}
-        """Where `agents` and `admin` are bound, once they are."""
+        """The ports of `agents` and `admin`, once they are bound."""
 
     async def start(self) -> None:
         """Bind both ports, then serve. Raises `ListenError`."""
@@ -203,23 +204,23 @@ class Listeners:
         except BaseException:
             await self.stop(grace_s=0)
             raise
-        self._following = [
+        self._health_tasks = [
             asyncio.create_task(health.run(), name=f"health of {name}")
             for name, health in self._health.items()
         ]
 
     def leave(self) -> None:
-        """Tell whoever watches that this node goes; it serves on until `stop`."""
+        """Tell watchers that this node is stopping. It still serves until `stop`."""
         for health in self._health.values():
             health.stop()
 
     async def stop(self, *, grace_s: float) -> None:
-        """Take no new call, let the running ones end within *grace_s*, and close."""
+        """Refuse new calls, let running calls end within *grace_s*, and close."""
         self.leave()
-        for task in self._following:
+        for task in self._health_tasks:
             task.cancel()
-        await asyncio.gather(*self._following, return_exceptions=True)
-        self._following = []
+        await asyncio.gather(*self._health_tasks, return_exceptions=True)
+        self._health_tasks = []
         await asyncio.gather(
             *(server.stop(grace_s) for server in self._servers.values())
         )
@@ -291,7 +292,7 @@ def _add_administration(
 
 
 def _admin_names() -> Sequence[str]:
-    """Name what reflection may show."""
+    """Return the names of the services that reflection may show."""
     files = (
         sessions_pb2,
         users_pb2,
@@ -326,19 +327,20 @@ def _bind(name: str, server: grpc.aio.Server, settings: ListenerSettings) -> int
 
 def check_free(name: str, address: str) -> None:
     """
-    Bind *address* and let it go, for the reason if that fails.
+    Bind *address* and release it, to learn the reason if binding fails.
 
-    gRPC knows the operating system's reason and does not tell. Raises `ListenError`.
+    gRPC knows the operating system's reason but does not report it. Raises
+    `ListenError`.
     """
     host, _, port = address.rpartition(":")
     try:
-        found = socket.getaddrinfo(
+        addresses = socket.getaddrinfo(
             host.strip("[]"),
             int(port),
             type=socket.SOCK_STREAM,
             flags=socket.AI_PASSIVE,
         )
-        for family, kind, protocol, _, place in found:
+        for family, kind, protocol, _, place in addresses:
             with socket.socket(family, kind, protocol) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind(place)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`SessionService`: administrators sign in and out."""
+"""`SessionService`: sign-in and sign-out of administrators."""
 
 from sparecode.v1 import sessions_pb2 as pb
 from sparecode.v1 import sessions_pb2_grpc as pb_grpc
@@ -52,7 +52,7 @@ class SessionServicer(pb_grpc.SessionServiceServicer):
     async def WhoAmI(
         self, request: pb.WhoAmIRequest, context: Context
     ) -> pb.WhoAmIResponse:
-        """Say whose session this is."""
+        """Return the administrator of the calling session."""
         del request
         session = await self._sessions.who_am_i(
             calls.session_call(context, "SessionService/WhoAmI")

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What gRPC writes to standard error, as lines for us.
+Lines that gRPC writes to standard error.
 
-Its C core knows why a handshake has failed and tells nobody, but for a line that
-it writes to file descriptor 2. So a node lets it write into a pipe. Python's own
-`sys.stderr` stays what it was, and so does the log.
+When a handshake fails, gRPC's C core reports the cause only as a line on file
+descriptor 2. So the node redirects this descriptor into a pipe. Python's `sys.stderr`
+and the log still go to the original standard error.
 """
 
 import contextlib
@@ -24,20 +24,22 @@ STDERR = 2
 @contextlib.contextmanager
 def grpc_lines(on_line: Callable[[str], None]) -> Iterator[None]:
     """
-    Call *on_line*, in a thread of its own, with each line that gRPC writes.
+    Call *on_line*, in a separate thread, with each line that gRPC writes.
 
-    For the whole process; once at a time.
+    This affects the whole process. Only one instance may be active at a time.
     """
     real = os.dup(STDERR)
     reading, writing = os.pipe()
-    with contextlib.suppress(OSError):  # A limit of the system; then it is smaller.
+    with contextlib.suppress(
+        OSError
+    ):  # The system sets a lower limit; the pipe stays smaller.
         fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-    # Who writes must never wait for us: they may hold what we need to read.
+    # Writing must never block: the writer may hold a lock that the reader needs.
     os.set_blocking(writing, False)
     thread = threading.Thread(
         target=_read, args=(reading, on_line), name="grpc-stderr", daemon=True
     )
-    before = sys.stderr
+    original = sys.stderr
     with os.fdopen(os.dup(real), "w", buffering=1, errors="backslashreplace") as ours:
         sys.stderr = ours
         faulthandler.enable(real)
@@ -47,11 +49,11 @@ def grpc_lines(on_line: Callable[[str], None]) -> Iterator[None]:
         try:
             yield
         finally:
-            os.dup2(real, STDERR)  # The pipe ends here, and with it the thread.
+            os.dup2(real, STDERR)  # This closes the pipe, and so ends the thread.
             thread.join()
             faulthandler.disable()
             os.close(real)
-            sys.stderr = before
+            sys.stderr = original
 
 
 def _read(descriptor: int, on_line: Callable[[str], None]) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A join ticket as people carry it: a word that says what it is, and base64."""
+"""A join ticket as text: a prefix that names the format, and base64."""
 
 import base64
 import binascii
@@ -15,7 +15,7 @@ TICKET_CHARACTERS_MAX = 64 * 1024
 
 
 class NotATicketError(ValueError):
-    """The text is no ticket; the message never quotes it."""
+    """The text is not a ticket. The message never quotes it."""
 
 
 def to_text(ticket: JoinTicket) -> str:
@@ -36,7 +36,7 @@ def to_text(ticket: JoinTicket) -> str:
 
 
 def from_text(text: str) -> JoinTicket:
-    """Read a ticket. Raises `NotATicketError`."""
+    """Return the ticket in a text. Raises `NotATicketError`."""
     line = "".join(text.split())
     if not line.startswith(PREFIX):
         raise NotATicketError(

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Certificates and keys from files, checked before gRPC sees them.
+Certificates and keys, read from files and checked before gRPC uses them.
 
-gRPC says of a bad certificate that it could not bind to an address. Here each
-fault is one line that names the file.
+For a bad certificate gRPC only reports that it could not bind an address. Here each
+error is one line that names the file.
 """
 
 import datetime as dt
@@ -16,22 +16,22 @@ from cryptography.hazmat.primitives import serialization
 
 
 class TlsFileError(Exception):
-    """A certificate or key cannot be used; the message names the file."""
+    """A certificate or key cannot be used. The message names the file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateEnds:
-    """When certificates end."""
+    """When certificates expire."""
 
     own: dt.datetime
-    """The first to end of the own one and its chain."""
+    """The earliest expiry of the own certificate and its chain."""
     ca: dt.datetime | None
-    """The first to end of the authorities that are trusted."""
+    """The earliest expiry of the trusted authorities."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsFiles:
-    """A certificate (with its chain), its key and, for mutual TLS, whom to trust; PEM."""
+    """A certificate with its chain, its key and, for mutual TLS, the authorities; PEM."""
 
     certificate: bytes
     key: bytes = field(repr=False)
@@ -63,7 +63,7 @@ class TlsFiles:
         return files
 
     def ends(self) -> CertificateEnds:
-        """Return when the certificates end."""
+        """Return when the certificates expire."""
         return CertificateEnds(
             own=_first_end(self.certificate),
             ca=None if self.ca is None else _first_end(self.ca),
@@ -81,7 +81,7 @@ class TlsFiles:
         return names.value.get_values_for_type(x509.UniformResourceIdentifier)
 
 
-@functools.lru_cache(maxsize=64)  # Readiness is asked for ten times a second.
+@functools.lru_cache(maxsize=64)  # Readiness is computed ten times a second.
 def _first_end(pem: bytes) -> dt.datetime:
     return min(
         certificate.not_valid_after_utc

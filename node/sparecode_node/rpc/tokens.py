@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`TokenService`: the authenticators. A seed goes in and never comes out."""
+"""`TokenService`: tokens. Seeds can be written but never read."""
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -11,13 +11,18 @@ from sparecode_node.domain.tokencodes import HashName
 from sparecode_node.queries.views import TokenView
 from sparecode_node.rpc import calls, conversion
 from sparecode_node.rpc.identity import Context
-from sparecode_node.rpc.uploads import Uploads, imported_token, received, token_file
+from sparecode_node.rpc.uploads import (
+    Uploads,
+    header_and_content,
+    imported_token,
+    token_file,
+)
 from sparecode_node.services.tokens.token_import import TokenImport
 from sparecode_node.services.tokens.tokens import Tokens
 
 
 class TokenServicer(pb_grpc.TokenServiceServicer):
-    """Translates between the wire and `Tokens`, `TokenImport`."""
+    """Translates between the wire and `Tokens` and `TokenImport`."""
 
     def __init__(self, node_id: str, tokens: Tokens, token_import: TokenImport) -> None:
         self._node_id = node_id
@@ -61,29 +66,29 @@ class TokenServicer(pb_grpc.TokenServiceServicer):
         """Add the tokens of a file."""
         method = "TokenService/ImportTokens"
         with self._imports.one():
-            header, content = await received(request_iterator)
-            begun = await self._token_import.begin(
+            header, content = await header_and_content(request_iterator)
+            token_import = await self._token_import.begin(
                 calls.session_call(context, method, header.request_id),
                 token_file(header, content),
             )
-            async with aclosing(begun.results) as results:
+            async with aclosing(token_import.results) as results:
                 tokens = [imported_token(row) async for row in results]
         return pb.ImportTokensResponse(tokens=tokens)
 
     async def ImportTokenFile(
         self, request: pb.ImportTokenFileRequest, context: Context
     ) -> AsyncIterator[pb.ImportTokenFileResponse]:
-        """Add the tokens of a file, row by row."""
+        """Add the tokens of a file, and stream a result per row."""
         method = "TokenService/ImportTokenFile"
         with self._imports.one():
-            begun = await self._token_import.begin(
+            token_import = await self._token_import.begin(
                 calls.session_call(context, method, request.request_id),
                 token_file(request, request.content, from_row=request.from_row),
             )
-            async with aclosing(begun.results) as results:
+            async with aclosing(token_import.results) as results:
                 async for row in results:
                     yield pb.ImportTokenFileResponse(
-                        rows=begun.rows, token=imported_token(row)
+                        rows=token_import.rows, token=imported_token(row)
                     )
 
     async def GetToken(
@@ -133,7 +138,7 @@ class TokenServicer(pb_grpc.TokenServiceServicer):
     async def AssignToken(
         self, request: pb.AssignTokenRequest, context: Context
     ) -> pb.AssignTokenResponse:
-        """Give a token to a user."""
+        """Assign a token to a user."""
         applied = await self._tokens.assign(
             calls.session_call(context, "TokenService/AssignToken", request.request_id),
             serial=request.serial,
@@ -144,7 +149,7 @@ class TokenServicer(pb_grpc.TokenServiceServicer):
     async def UnassignToken(
         self, request: pb.UnassignTokenRequest, context: Context
     ) -> pb.UnassignTokenResponse:
-        """Take a token from its user."""
+        """Unassign a token."""
         applied = await self._tokens.unassign(
             calls.session_call(
                 context, "TokenService/UnassignToken", request.request_id
@@ -158,7 +163,7 @@ class TokenServicer(pb_grpc.TokenServiceServicer):
     async def EnableToken(
         self, request: pb.EnableTokenRequest, context: Context
     ) -> pb.EnableTokenResponse:
-        """Let a token be used."""
+        """Enable a token."""
         applied = await self._tokens.enable(
             calls.session_call(context, "TokenService/EnableToken", request.request_id),
             serial=request.serial,
@@ -168,7 +173,7 @@ class TokenServicer(pb_grpc.TokenServiceServicer):
     async def DisableToken(
         self, request: pb.DisableTokenRequest, context: Context
     ) -> pb.DisableTokenResponse:
-        """Refuse a token."""
+        """Disable a token."""
         applied = await self._tokens.disable(
             calls.session_call(
                 context, "TokenService/DisableToken", request.request_id
@@ -205,7 +210,7 @@ class TokenServicer(pb_grpc.TokenServiceServicer):
     async def ReplaceToken(
         self, request: pb.ReplaceTokenRequest, context: Context
     ) -> pb.ReplaceTokenResponse:
-        """Put a token in the place of another."""
+        """Replace a token with another."""
         applied = await self._tokens.replace(
             calls.session_call(
                 context, "TokenService/ReplaceToken", request.request_id
@@ -219,7 +224,7 @@ class TokenServicer(pb_grpc.TokenServiceServicer):
     async def ResynchronizeToken(
         self, request: pb.ResynchronizeTokenRequest, context: Context
     ) -> pb.ResynchronizeTokenResponse:
-        """Learn from two tokencodes where a token is."""
+        """Learn a token's position from two tokencodes."""
         applied = await self._tokens.resynchronize(
             calls.session_call(
                 context, "TokenService/ResynchronizeToken", request.request_id
@@ -256,7 +261,7 @@ class TokenServicer(pb_grpc.TokenServiceServicer):
     async def ReinstateToken(
         self, request: pb.ReinstateTokenRequest, context: Context
     ) -> pb.ReinstateTokenResponse:
-        """Accept a lost token again."""
+        """Reinstate a lost token."""
         applied = await self._tokens.reinstate(
             calls.session_call(
                 context, "TokenService/ReinstateToken", request.request_id

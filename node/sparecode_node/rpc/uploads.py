@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are uploaded: how many at once, and what of them is on the wire."""
+"""Uploaded files: their limit, and their conversion from and to messages."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -14,18 +14,18 @@ from sparecode_node.services.files.token_files import TokenFile
 from sparecode_node.services.tokens.token_import import ImportedRow
 
 UPLOADS_MAX = 8
-"""At once: each holds a file in memory before anybody has looked at the session."""
+"""Concurrent uploads. Each holds a file in memory before its session is checked."""
 
 
 class Uploads:
-    """Counts the files that are being taken in."""
+    """Counts the uploads in progress."""
 
     def __init__(self) -> None:
         self._running = 0
 
     @contextmanager
     def one(self) -> Iterator[None]:
-        """Take one in. Raises `OverloadedError` while there are too many."""
+        """Count one upload. Raises `OverloadedError` if there are too many."""
         if self._running >= UPLOADS_MAX:
             raise OverloadedError
         self._running += 1
@@ -35,10 +35,10 @@ class Uploads:
             self._running -= 1
 
 
-async def received(
+async def header_and_content(
     requests: AsyncIterator[pb.ImportTokensRequest],
 ) -> tuple[pb.ImportTokensHeader, bytes]:
-    """Put the pieces of a file together."""
+    """Return the header of an upload and the joined parts of its file."""
     header: pb.ImportTokensHeader | None = None
     content = bytearray()
     async for request in requests:
@@ -61,31 +61,31 @@ async def received(
 
 
 def token_file(
-    said: pb.ImportTokensHeader | pb.ImportTokenFileRequest,
+    description: pb.ImportTokensHeader | pb.ImportTokenFileRequest,
     content: bytes,
     *,
     from_row: int = 0,
 ) -> TokenFile:
-    """Return a token file with what is said of it."""
+    """Return a token file with its description."""
     pin_rule = None
-    if said.default_pin_rule != types_pb2.PIN_RULE_UNSPECIFIED:
+    if description.default_pin_rule != types_pb2.PIN_RULE_UNSPECIFIED:
         pin_rule = conversion.enum_value(
-            "default_pin_rule", said.default_pin_rule, conversion.PIN_RULES
+            "default_pin_rule", description.default_pin_rule, conversion.PIN_RULES
         )
     return TokenFile(
         format=conversion.enum_value(
-            "format", said.format, conversion.TOKEN_FILE_FORMATS
+            "format", description.format, conversion.TOKEN_FILE_FORMATS
         ),
         content=content,
-        password=said.password,
-        key=said.key,
+        password=description.password,
+        key=description.key,
         default_pin_rule=pin_rule,
         from_row=from_row,
     )
 
 
 def imported_token(row: ImportedRow) -> pb.ImportedToken:
-    """Return what became of a row."""
+    """Return the result for a row."""
     return pb.ImportedToken(
         row=row.row,
         serial=row.serial,

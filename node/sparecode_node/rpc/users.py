@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`UserService`: the people who authenticate."""
+"""`UserService`: users, the people who authenticate."""
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -19,7 +19,7 @@ from sparecode_node.services.tokens.user_import import (
 
 
 class UserServicer(pb_grpc.UserServiceServicer):
-    """Translates between the wire and `Users`, `UserImport`."""
+    """Translates between the wire and `Users` and `UserImport`."""
 
     def __init__(self, node_id: str, users: Users, user_import: UserImport) -> None:
         self._node_id = node_id
@@ -43,17 +43,19 @@ class UserServicer(pb_grpc.UserServiceServicer):
     async def ImportUsers(
         self, request: pb.ImportUsersRequest, context: Context
     ) -> AsyncIterator[pb.ImportUsersResponse]:
-        """Add the users of a file, row by row."""
+        """Add the users of a file, and stream a result per row."""
         with self._imports.one():
-            begun = await self._user_import.begin(
+            user_import = await self._user_import.begin(
                 calls.session_call(
                     context, "UserService/ImportUsers", request.request_id
                 ),
                 UserFile(content=request.content, from_row=request.from_row),
             )
-            async with aclosing(begun.results) as results:
+            async with aclosing(user_import.results) as results:
                 async for row in results:
-                    yield pb.ImportUsersResponse(rows=begun.rows, user=_imported(row))
+                    yield pb.ImportUsersResponse(
+                        rows=user_import.rows, user=_imported(row)
+                    )
 
     async def GetUser(
         self, request: pb.GetUserRequest, context: Context
@@ -91,7 +93,7 @@ class UserServicer(pb_grpc.UserServiceServicer):
     async def UpdateUser(
         self, request: pb.UpdateUserRequest, context: Context
     ) -> pb.UpdateUserResponse:
-        """Change what is given."""
+        """Change the fields that are set of a user."""
         applied = await self._users.update(
             calls.session_call(context, "UserService/UpdateUser", request.request_id),
             username=request.username,
@@ -118,7 +120,7 @@ class UserServicer(pb_grpc.UserServiceServicer):
     async def UnlockUser(
         self, request: pb.UnlockUserRequest, context: Context
     ) -> pb.UnlockUserResponse:
-        """End the locks of a user."""
+        """Unlock a user."""
         applied = await self._users.unlock(
             calls.session_call(context, "UserService/UnlockUser", request.request_id),
             username=request.username,
