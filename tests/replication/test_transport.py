@@ -20,6 +20,7 @@ from sparecode_node.domain.ids import NodeId
 from sparecode_node.membership.certificates import Authority
 from sparecode_node.replication.calls.forward_queue import UNDER_WAY_MAX
 from sparecode_node.replication.calls.forwarding import ask_status
+from sparecode_node.replication.calls.peer_calls import PeerCalls
 from sparecode_node.replication.errors import StoppingError
 from sparecode_node.replication.links import outbound as links
 from sparecode_node.replication.links import transport
@@ -107,7 +108,10 @@ class FakeEngine:
 
 
 class Answering:
-    """Answers whoever gets so far."""
+    """Answers every caller that gets this far."""
+
+    def __init__(self) -> None:
+        self.snapshots = self.changes = self
 
     def __getattr__(self, name: str) -> Any:
         async def answer(*_: object) -> Any:
@@ -121,9 +125,7 @@ class Answering:
 
         return answer
 
-    async def send_snapshot(
-        self, _: object
-    ) -> AsyncIterator[peers_pb2.FetchSnapshotResponse]:
+    async def send(self, _: object) -> AsyncIterator[peers_pb2.FetchSnapshotResponse]:
         yield peers_pb2.FetchSnapshotResponse()
 
 
@@ -136,7 +138,9 @@ class End:
 
     async def start(self) -> None:
         self.wire = self.transport.wire(LoopCalls(asyncio.get_running_loop()))
-        await self.transport.start(cast("EngineThread", self.engine), Answering())
+        await self.transport.start(
+            cast("EngineThread", self.engine), cast("PeerCalls", Answering())
+        )
 
     async def until_seen(self, *event: Any, times: int = 1) -> None:
         """Return when the engine has been told so many times."""
@@ -647,7 +651,7 @@ async def test_who_asks_has_shown_its_journal(
             one.engine.status,
             configuration=one.engine.status.configuration.naming("n2", "another"),
         )
-        one.transport._status = one.engine.status
+        one.transport._peers._status = one.engine.status
         codes = await codes_of_calls(stub)
         assert set(codes.values()) == {grpc.StatusCode.PERMISSION_DENIED}
         await one.transport._dial_all()

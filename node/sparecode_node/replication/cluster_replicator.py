@@ -13,8 +13,8 @@ from sparecode_node.replication import levels
 from sparecode_node.replication.calls import forwarding
 from sparecode_node.replication.calls.forward_queue import ForwardQueues
 from sparecode_node.replication.calls.membership_requests import ClusterChanges, placed
-from sparecode_node.replication.calls.peer_calls import ATTEMPT_S, PeerCalls
-from sparecode_node.replication.calls.primary_contact import PrimaryContact
+from sparecode_node.replication.calls.peer_calls import PeerCalls
+from sparecode_node.replication.calls.primary_contact import ATTEMPT_S, PrimaryContact
 from sparecode_node.replication.calls.read_points import ReadPoints
 from sparecode_node.replication.calls.waiting import AppliedWaiters, Shared
 from sparecode_node.replication.codec import encode_call
@@ -153,11 +153,11 @@ class ClusterReplicator:
         await self._engine.start()
         try:
             calls = PeerCalls(
-                self._engine,
-                self._snapshots,
-                self._changes,
-                read_point=self._read_points.own,
-                status=self._own_status,
+                engine=self._engine,
+                snapshots=self._snapshots,
+                changes=self._changes,
+                read_points=self._read_points,
+                status=lambda digest: self._own_status(digest=digest),
             )
             await self._transport.start(self._engine, calls)
             await self._snapshots.start()

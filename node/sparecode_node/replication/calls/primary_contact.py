@@ -10,6 +10,9 @@ from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.errors import NoPrimaryError
 from sparecode_node.replication.replica.engine_thread import EngineThread
 
+ATTEMPT_S = 2.0
+"""Of one attempt: then the primary is asked again, or the next one (same id)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrimaryContact:

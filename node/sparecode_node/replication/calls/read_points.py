@@ -5,8 +5,7 @@ import asyncio
 from collections.abc import Callable
 
 from sparecode_node.replication.calls import forwarding
-from sparecode_node.replication.calls.peer_calls import ATTEMPT_S
-from sparecode_node.replication.calls.primary_contact import PrimaryContact
+from sparecode_node.replication.calls.primary_contact import ATTEMPT_S, PrimaryContact
 from sparecode_node.replication.calls.waiting import Shared
 from sparecode_node.replication.errors import (
     NoPrimaryError,

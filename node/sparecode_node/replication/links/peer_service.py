@@ -5,7 +5,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 import grpc
 import grpc.aio
@@ -13,6 +13,7 @@ import grpc.aio
 from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication import levels
+from sparecode_node.replication.calls.peer_calls import PeerCalls
 from sparecode_node.replication.errors import (
     MalformedCallError,
     NoPrimaryError,
@@ -20,6 +21,7 @@ from sparecode_node.replication.errors import (
 )
 from sparecode_node.replication.links.hello import HELLO, hello_in
 from sparecode_node.replication.links.key_exchange import KeyCalls, KeyExchange
+from sparecode_node.replication.links.known_peers import KnownPeers
 from sparecode_node.replication.links.tls import caller
 from sparecode_node.replication.raft import frames
 from sparecode_node.replication.raft.admission import Hello
@@ -30,66 +32,6 @@ log = logging.getLogger(__name__)
 Context = grpc.aio.ServicerContext[Any, Any]
 
 NO_LINK = "no link of this member has begun here yet"
-
-
-class PeerHandler(Protocol):
-    """What answers the calls of other members."""
-
-    async def forwarded(
-        self, caller: NodeId, request: peers_pb2.ForwardRequest
-    ) -> peers_pb2.ForwardResponse:
-        """Propose a call that another member was asked for."""
-
-    async def read_index(
-        self, caller: NodeId, hello: Hello, request: peers_pb2.GetReadIndexRequest
-    ) -> peers_pb2.GetReadIndexResponse:
-        """Say where to read, if this member leads; *hello* began the caller's link."""
-
-    def send_snapshot(
-        self, request: peers_pb2.FetchSnapshotRequest
-    ) -> AsyncIterator[peers_pb2.FetchSnapshotResponse]:
-        """Yield the newest snapshot."""
-
-    async def handed_over(
-        self, request: peers_pb2.TransferPrimaryRequest
-    ) -> peers_pb2.TransferPrimaryResponse:
-        """Hand over to another member, if this one leads."""
-
-    async def members_changed(
-        self, request: peers_pb2.ChangeMembersRequest
-    ) -> peers_pb2.ChangeMembersResponse:
-        """Change the members, if this member leads."""
-
-    async def member_status(
-        self, request: peers_pb2.GetMemberStatusRequest
-    ) -> peers_pb2.GetMemberStatusResponse:
-        """Say how far this member has got."""
-
-
-class Meeting(Protocol):
-    """Who calls, by what the configuration says and by what they show."""
-
-    @property
-    def node_id(self) -> NodeId:
-        """This node."""
-
-    def own_hello(self) -> bytes:
-        """Return what this node says of itself."""
-
-    def knows(self, peer: NodeId) -> bool:
-        """Say whether the newest configuration here has a node as member."""
-
-    def met(self, peer: NodeId, shown: peers_pb2.Hello) -> Hello | str:
-        """Return what a node says of itself, or why it is refused."""
-
-    def refuses(self, peer: NodeId, hello: Hello) -> str | None:
-        """Return why a node that was met is refused by now, None if it is not."""
-
-    def arrived(self, peer: NodeId, hello: Hello) -> None:
-        """Take note that a link of a node has begun."""
-
-    def parted(self, peer: NodeId) -> None:
-        """Take note that the link of a node has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +48,8 @@ class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
     def __init__(
         self,
         engine: EngineThread,
-        handler: PeerHandler,
-        meeting: Meeting,
+        calls: PeerCalls,
+        peers: KnownPeers,
         keys: KeyExchange,
         *,
         level: int,
@@ -115,13 +57,13 @@ class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
         self._level = level
         self._keys = keys
         self._engine = engine
-        self._handler = handler
-        self._meeting = meeting
+        self._calls = calls
+        self._peers = peers
         self._inbound: dict[NodeId, _Inbound] = {}
 
     async def _certified(self, context: Context) -> NodeId:
         peer = caller(context.auth_context())
-        if peer is None or peer == self._meeting.node_id:
+        if peer is None or peer == self._peers.node_id:
             await self._refuse(context, str(peer), "not a member")
         return peer
 
@@ -140,7 +82,7 @@ class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
     async def _member(self, context: Context) -> NodeId:
         """Return the member that calls, though perhaps it does not take part yet."""
         peer = await self._certified(context)
-        if not self._meeting.knows(peer):
+        if not self._peers.knows(peer):
             await self._refuse(context, peer, "not a member")
         await self._refuse_if_linked_no_more(context, peer)
         return peer
@@ -148,14 +90,14 @@ class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
     async def _member_or_guest(self, context: Context) -> NodeId:
         """Return the node that calls: a member, or one that has a link to here."""
         peer = await self._certified(context)
-        if not (self._meeting.knows(peer) or peer in self._inbound):
+        if not (self._peers.knows(peer) or peer in self._inbound):
             await self._refuse(context, peer, "not a member")
         await self._refuse_if_linked_no_more(context, peer)
         return peer
 
     async def _refuse_if_linked_no_more(self, context: Context, peer: NodeId) -> None:
         inbound = self._inbound.get(peer)
-        why = None if inbound is None else self._meeting.refuses(peer, inbound.hello)
+        why = None if inbound is None else self._peers.refusal(peer, inbound.hello)
         if why is not None:
             await self._refuse(context, peer, why)
 
@@ -173,30 +115,30 @@ class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
     ) -> peers_pb2.LinkResponse:
         """Take Raft messages of one peer, until a newer link of it takes over."""
         peer = await self._certified(context)
-        met = self._meeting.met(peer, hello_in(context.invocation_metadata()))
-        if not isinstance(met, Hello):
-            await self._refuse(context, peer, met)
+        hello = self._peers.check_hello(peer, hello_in(context.invocation_metadata()))
+        if not isinstance(hello, Hello):
+            await self._refuse(context, peer, hello)
         await context.send_initial_metadata(
             (
-                (HELLO, self._meeting.own_hello()),
+                (HELLO, self._peers.own_hello()),
                 (levels.METADATA, str(self._level)),
             )
         )
-        if why := self._meeting.refuses(peer, met):  # Since that was sent.
+        if why := self._peers.refusal(peer, hello):  # Since that was sent.
             await self._refuse(context, peer, why)
-        reading = asyncio.create_task(self._read(peer, met, request_iterator))
+        reading = asyncio.create_task(self._read(peer, hello, request_iterator))
         # From here on nothing of an older link is delivered.
         if older := self._inbound.get(peer):
             older.reading.cancel()
-        inbound = self._inbound[peer] = _Inbound(reading, met)
-        self._meeting.arrived(peer, met)
+        inbound = self._inbound[peer] = _Inbound(reading, hello)
+        self._peers.link_began(peer, hello)
         try:
             await asyncio.wait({reading})
         finally:
             reading.cancel()
             if self._inbound.get(peer) is inbound:
                 del self._inbound[peer]
-                self._meeting.parted(peer)
+                self._peers.link_ended(peer)
         if reading.cancelled():
             await context.abort(grpc.StatusCode.ABORTED, "a newer link took over")
         if not reading.result():
@@ -208,7 +150,7 @@ class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
     def close_refused(self) -> None:
         """End the links of nodes that are refused by now."""
         for peer, inbound in self._inbound.items():
-            if self._meeting.refuses(peer, inbound.hello):
+            if self._peers.refusal(peer, inbound.hello):
                 inbound.reading.cancel()
 
     async def _read(
@@ -242,7 +184,7 @@ class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
         """Propose a call for another member."""
         peer = await self._caller(context)
         try:
-            return await self._handler.forwarded(peer, request)
+            return await self._calls.forwarded(peer, request)
         except MalformedCallError as error:
             log.warning("call_refused", extra={"peer": peer, "cause": str(error)})
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "malformed call")
@@ -253,7 +195,7 @@ class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
         """Tell another member where to read."""
         peer = await self._caller(context)
         hello = self._inbound[peer].hello
-        return await self._handler.read_index(peer, hello, request)
+        return await self._calls.read_index(peer, hello, request)
 
     async def FetchSnapshot(
         self, request: peers_pb2.FetchSnapshotRequest, context: Context
@@ -261,7 +203,7 @@ class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
         """Send the newest snapshot, from where the caller has it."""
         await self._caller(context)
         try:
-            async for part in self._handler.send_snapshot(request):
+            async for part in self._calls.snapshots.send(request):
                 yield part
         except (NoPrimaryError, OSError) as error:
             # There is none yet, or a newer one has taken its place.
@@ -272,14 +214,14 @@ class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
     ) -> peers_pb2.TransferPrimaryResponse:
         """Hand over for another member."""
         await self._caller(context)
-        return await self._handler.handed_over(request)
+        return await self._calls.changes.handed_over(request)
 
     async def ChangeMembers(
         self, request: peers_pb2.ChangeMembersRequest, context: Context
     ) -> peers_pb2.ChangeMembersResponse:
         """Change the members for another one."""
         await self._caller(context)
-        return await self._handler.members_changed(request)
+        return await self._calls.changes.members_changed(request)
 
     async def GetMemberStatus(
         self, request: peers_pb2.GetMemberStatusRequest, context: Context
@@ -287,6 +229,6 @@ class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
         """Tell how far this member has got; also a node that does not run (E2)."""
         await self._member_or_guest(context)
         try:
-            return await self._handler.member_status(request)
+            return await self._calls.member_status(request)
         except StoppingError as error:
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))

@@ -16,12 +16,13 @@ import grpc
 import grpc.aio
 
 from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
-from sparecode_node.domain.addresses import in_one_spelling
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication.calls.peer_calls import PeerCalls
 from sparecode_node.replication.errors import StartRefusedError
 from sparecode_node.replication.links.hello import Shown
 from sparecode_node.replication.links.joiner_certificates import Doors, Entrance
 from sparecode_node.replication.links.key_exchange import KeyExchange
+from sparecode_node.replication.links.known_peers import KnownPeers
 from sparecode_node.replication.links.limits import (
     CALLS_MAX,
     MEMBERS,
@@ -29,15 +30,15 @@ from sparecode_node.replication.links.limits import (
     listener_options,
 )
 from sparecode_node.replication.links.outbound import OutboundLink
-from sparecode_node.replication.links.peer_service import PeerHandler, PeerServicer
+from sparecode_node.replication.links.peer_service import PeerServicer
 from sparecode_node.replication.links.tls import (
     PeerTls,
     renewable_credentials,
     target_name,
 )
-from sparecode_node.replication.members import Configuration, Member
+from sparecode_node.replication.members import Member
 from sparecode_node.replication.raft import frames
-from sparecode_node.replication.raft.admission import ADVICE, Hello, Refusal, refusal
+from sparecode_node.replication.raft.admission import ADVICE, Refusal
 from sparecode_node.replication.raft.frames import Message
 from sparecode_node.replication.replica.engine_thread import EngineThread, LoopCalls
 from sparecode_node.replication.replica.replica import Replica, ReplicaStatus
@@ -55,9 +56,6 @@ START_S = 60.0
 
 RENEW_S = 2.0
 """For a new connection to stand, and for calls on the old one to end."""
-
-JOURNAL_ID_MAX = 64
-"""Characters of a journal's name; those of today have 32."""
 
 _SIZES = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
@@ -101,11 +99,6 @@ class PeerAddresses:
     def written(self) -> tuple[Member, ...]:
         """Return them as members."""
         return tuple(Member(node_id=m, address=a) for m, a in self.members.items())
-
-
-def _is_address(address: str) -> bool:
-    """Say whether a member may be reached there; one of before tells none."""
-    return not address or in_one_spelling(address) is not None
 
 
 def dial(peer: NodeId, address: str, tls: PeerTls) -> grpc.aio.Channel:
@@ -152,25 +145,15 @@ class PeerTransport:
         """*level* is what this member tells the others that it knows."""
         self._addresses = addresses
         self._level = level
-        self._cluster_id = cluster_id
-        self._status = ReplicaStatus()
-        self._linked_from: dict[NodeId, str] = {}
-        """
-        Where nodes say that they are reached which have a link to here.
-
-        One that is catching up reads of members of long ago: who feeds it may be none
-        of them, and must be answered all the same. And who has moved is not where the
-        configuration says, until a primary has written it down.
-        """
+        self._peers = KnownPeers(addresses.node_id, cluster_id)
         self._dialed: dict[NodeId, str] = {}
         self._changing = asyncio.Lock()
-        self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._refused: dict[NodeId, str] = {}
         self._servicer: PeerServicer | None = None
         self._tls = tls
         self._keys = keys
-        keys.connect(channel=self.channel, others=self._other_voters)
+        keys.connect(channel=self.channel, others=self._peers.other_voters)
         self._engine: EngineThread | None = None
         self._wire: EngineWire | None = None
         self._server: grpc.aio.Server | None = None
@@ -192,11 +175,11 @@ class PeerTransport:
         if link := self._links.get(peer):
             link.send(epoch, frame)
 
-    async def start(self, engine: EngineThread, handler: PeerHandler) -> None:
+    async def start(self, engine: EngineThread, calls: PeerCalls) -> None:
         """Listen, and dial the others. The engine runs already."""
         self._engine = engine
-        self._status = await engine.run(
-            lambda replica: replica.status(), timeout_s=START_S
+        self.take_status(
+            await engine.run(lambda replica: replica.status(), timeout_s=START_S)
         )
         streams = ("grpc.max_concurrent_streams", STREAMS_MAX)
         options = (*_SERVER_OPTIONS, *listener_options(MEMBERS), streams)
@@ -204,7 +187,7 @@ class PeerTransport:
             options=options, maximum_concurrent_rpcs=CALLS_MAX
         )
         self._servicer = PeerServicer(
-            engine, handler, self, self._keys, level=self._level
+            engine, calls, self._peers, self._keys, level=self._level
         )
         peers_pb2_grpc.add_PeerServiceServicer_to_server(self._servicer, self._server)
         shown: Callable[[], PeerTls] = lambda: self._tls  # noqa: E731
@@ -223,40 +206,20 @@ class PeerTransport:
         await self._dial_all()
         self._task = asyncio.create_task(self._follow(), name="members")
 
-    # --- Whom to dial
-
     def take_status(self, status: ReplicaStatus) -> None:
         """Look whether the members are others by now."""
-        changed = (
-            status.configuration != self._status.configuration
-            or status.agreed != self._status.agreed
-        )
-        self._status = status
-        if changed:
-            self._changed.set()
-
-    @property
-    def configuration(self) -> Configuration:
-        """The newest one."""
-        return self._status.configuration
-
-    def _other_voters(self) -> frozenset[NodeId]:
-        return self.configuration.voters - {self.node_id}
+        self._peers.take_status(status)
 
     async def _follow(self) -> None:
         while True:
-            await self._changed.wait()
-            self._changed.clear()
+            await self._peers.changed.wait()
+            self._peers.changed.clear()
             await self._dial_all()
 
     async def _dial_all(self) -> None:
         """Have a link to every other member and guest, where it is, and to nobody else."""
         async with self._changing:
-            gone = self._status.agreed.removed
-            wanted = {m.node_id: m.address for m in self.configuration.members}
-            said = self._linked_from.items()
-            wanted.update({p: a for p, a in said if p not in gone})
-            wanted.pop(self.node_id, None)
+            wanted = self._peers.addresses()
             for peer in tuple(self._links):
                 if wanted.get(peer) != self._dialed[peer]:
                     await self._hang_up(peer)
@@ -284,7 +247,7 @@ class PeerTransport:
             peer,
             self._channels[peer],
             on_up=self._up,
-            hello=self.own_hello(),
+            hello=self._peers.own_hello(),
             on_down=self._down,
             on_refused=self._take_refusal,
             epoch=epoch,
@@ -333,62 +296,6 @@ class PeerTransport:
     def channel(self, peer: NodeId) -> grpc.aio.Channel | None:
         """Return the channel to another member."""
         return self._channels.get(peer)
-
-    # --- Who is who
-
-    @property
-    def node_id(self) -> NodeId:
-        """This node."""
-        return self._addresses.node_id
-
-    def own_hello(self) -> bytes:
-        """Return what this node says of itself."""
-        hello = self._status.hello
-        return peers_pb2.Hello(
-            cluster_id=self._cluster_id,
-            journal_id=hello.journal_id,
-            address=hello.address,
-        ).SerializeToString()
-
-    def knows(self, peer: NodeId) -> bool:
-        """Say whether the newest configuration here has a node as member."""
-        return self.configuration.member(peer) is not None
-
-    def met(self, peer: NodeId, shown: peers_pb2.Hello) -> Hello | str:
-        """
-        Return what a node says of itself, or why it is refused.
-
-        One that no configuration here knows is a guest: it may be a member by one
-        that has not come here yet, so it is answered, where it says that it is.
-        What it says goes into the configuration, so it must be what it should be.
-        """
-        known = self.configuration.member(peer)
-        if known is not None and shown == peers_pb2.Hello():
-            # An older release: its journal has no name, and nobody knows one of it.
-            return Hello("") if not known.journal_id else "shows no journal"
-        if not shown.journal_id or shown.cluster_id != self._cluster_id:
-            return "not a member of this cluster"
-        if len(shown.journal_id) > JOURNAL_ID_MAX or not _is_address(shown.address):
-            return "shows no journal and address"
-        hello = Hello(shown.journal_id, shown.address)
-        return self.refuses(peer, hello) or hello
-
-    def refuses(self, peer: NodeId, hello: Hello) -> str | None:
-        """Return why a node that was met is refused by now, None if it is not."""
-        agreed, newest = self._status.agreed, self.configuration
-        refused = refusal(agreed, newest, peer, hello.journal_id)
-        return None if refused is None else refused.value
-
-    def arrived(self, peer: NodeId, hello: Hello) -> None:
-        """Take note that a link of a node has begun: it is dialed where it says."""
-        if hello.address and self._linked_from.get(peer) != hello.address:
-            self._linked_from[peer] = hello.address
-            self._changed.set()
-
-    def parted(self, peer: NodeId) -> None:
-        """Take note that the link of a node has ended: a guest is one no more."""
-        if self._linked_from.pop(peer, None) is not None:
-            self._changed.set()
 
     def _take_refusal(self, peer: NodeId, why: str) -> None:
         """Log, once, that another member does not take this node for one."""
