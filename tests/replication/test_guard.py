@@ -173,7 +173,7 @@ def test_who_asks_for_what_no_log_has_does_not_stop_the_leader(bench: Bench) -> 
     term = bench.lead()
     journal = bench.engine.journal
     learner = Member(node_id=NodeId("n4"), address="", role=MemberRole.LEARNER)
-    bench.engine.roster.append_configuration(journal.configuration.with_member(learner))
+    bench.engine.append_configuration(journal.configuration.with_member(learner))
     bench.guard.connected("n4", Hello(""))
     for voter in bench.others:
         bench.acknowledge(voter, journal.last_index + 1, term)

@@ -57,7 +57,8 @@ class Leader:
     match: dict[str, int] = field(default_factory=dict)
     hellos: dict[str, Hello] = field(default_factory=dict)
 
-    def commit_index(self) -> int:
+    @property
+    def raftCommitIndex(self) -> int:
         return self.committed
 
     def is_leader(self) -> bool:
@@ -95,7 +96,7 @@ class Desk:
             disk, Identity("test", "n1"), configured, must_exist=False, salt=b"s" * 16
         )
         self.leader = Leader(self.journal)
-        self.membership = Membership(self.leader, self.journal, ROUND_S)
+        self.membership = Membership(self.leader, self.leader, self.journal, ROUND_S)
         self.now = 0.0
         self.step()
         self.now = 2 * ROUND_S  # It has led for a while.

@@ -26,7 +26,7 @@ from sparecode_node.replication.errors import (
     NoPrimaryError,
     NoQuorumError,
 )
-from sparecode_node.replication.log.journal import Journal
+from sparecode_node.replication.log.journal import CONFIGURATION, Journal
 from sparecode_node.replication.members import Configuration
 from sparecode_node.replication.raft.admission import Hello
 from sparecode_node.replication.raft.clock_watch import Agreement
@@ -116,8 +116,6 @@ class Engine(SyncObj):
         self._state = state
         self._sender = Sender(self, journal)
         self.hand_over = HandOver(self, journal)
-        self.roster = Roster(self, journal, Hello(journal.journal_id, address), now)
-        self.membership = Membership(self.roster, journal, settings.election_min_s)
         me = journal.identity.node_id
         super().__init__(
             PeerNode(me),
@@ -125,6 +123,16 @@ class Engine(SyncObj):
             self._conf(),
             nodeClass=PeerNode,
             transportClass=lambda _obj, _me, _others: self._guarded(wire, wall_ms),
+        )
+        self.roster = Roster(
+            self.guard,
+            journal,
+            Hello(journal.journal_id, address),
+            settings.contact_s,
+            now,
+        )
+        self.membership = Membership(
+            self, self.roster, journal, settings.election_min_s
         )
         # The state says where to go on; PySyncObj would begin at 1 again, and
         # would look for a dump file.
@@ -196,7 +204,7 @@ class Engine(SyncObj):
             self.proposals.refuse_queued(NoQuorumError("no contact to a quorum"))
         elif (agreement := self.clock_agreement()) is not Agreement.YES:
             self.proposals.refuse_queued(ClockError(agreement.value))
-        elif self.hand_over.is_under_way:
+        elif self.is_handing_over():
             self.proposals.refuse_queued(NoPrimaryError("the primary is handing over"))
         elif self.raftLastApplied >= (self._SyncObj__noopIDx or 0):
             self._append_proposals()
@@ -268,6 +276,13 @@ class Engine(SyncObj):
 
     # --- Who the members are
 
+    def append_configuration(self, configuration: Configuration) -> int:
+        """Append an entry with the new members, as a leader; return its index."""
+        index = self.journal.last_index + 1
+        command = CONFIGURATION + configuration.to_bytes()
+        self.journal.add(command, index, self.raftCurrentTerm)
+        return index
+
     def _take_configuration(self, configuration: Configuration) -> None:
         """Count by the newest configuration from now on, committed or not."""
         me, voters = self.journal.identity.node_id, configuration.voters
@@ -299,6 +314,10 @@ class Engine(SyncObj):
     def is_leader(self) -> bool:
         """Say whether this node leads, as far as it knows."""
         return self._isLeader()
+
+    def is_handing_over(self) -> bool:
+        """Return whether this leader takes no proposals because it hands over."""
+        return self.hand_over.is_under_way
 
     def leader(self) -> str | None:
         """
@@ -340,7 +359,7 @@ class Engine(SyncObj):
             return max(0, max(own, self.raftCommitIndex) - self.raftLastApplied)
         return max(0, self.guard.leader_commit - self.raftLastApplied)
 
-    # --- Sending entries, see `sending.Leader`
+    # --- Sending entries, see `leader.Leader`
 
     def _SyncObj__sendAppendEntries(self) -> None:
         """Send a heartbeat in this tick; or tell soon what was applied in it."""

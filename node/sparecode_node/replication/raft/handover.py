@@ -8,9 +8,9 @@ out the pre-vote, for the others hear from a living leader. That nothing is unde
 way then is our own: nobody is told "unknown" because of it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.replication.errors import (
@@ -20,6 +20,7 @@ from sparecode_node.replication.errors import (
 )
 from sparecode_node.replication.log.journal import Journal
 from sparecode_node.replication.raft.frames import HAND_OVER, Message
+from sparecode_node.replication.raft.leader import Leader
 
 HandOverOutcome: TypeAlias = str | NotAppliedError
 """Who was told to take over, and this node leads no more; or why not."""
@@ -33,30 +34,6 @@ class PendingHandOver:
     """None: whoever has most of the log."""
     deadline: float
     callback: Callable[[HandOverOutcome], object]
-
-
-class Leader(Protocol):
-    """The engine, as far as handing over knows it."""
-
-    @property
-    def raftCurrentTerm(self) -> int:
-        """The term in which it leads."""
-
-    @property
-    def raftLastApplied(self) -> int:
-        """The last entry that is applied here."""
-
-    def is_leader(self) -> bool:
-        """Say whether this node leads."""
-
-    def voters(self) -> frozenset[str]:
-        """Return the other nodes that may lead."""
-
-    def voters_in_contact(self) -> Mapping[str, int]:
-        """Return who of them was heard of late, and how much each has on disk."""
-
-    def send(self, follower: str, message: Message) -> None:
-        """Send a message, by way of the guard."""
 
 
 class HandOver:

@@ -9,7 +9,7 @@ could each have appended one, and quorums of the two would not meet.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from sparecode_node.domain.addresses import in_one_spelling
 from sparecode_node.domain.ids import NodeId
@@ -24,6 +24,8 @@ from sparecode_node.replication.errors import (
 from sparecode_node.replication.log.journal import Journal
 from sparecode_node.replication.members import Configuration, Member, MemberRole
 from sparecode_node.replication.raft.admission import Hello
+from sparecode_node.replication.raft.leader import Leader
+from sparecode_node.replication.raft.roster import Roster
 from sparecode_node.replication.settings import COMMAND_BYTES_MAX, MEMBERS_MAX
 
 CHANGES_WAITING_MAX = 16
@@ -70,34 +72,6 @@ class PendingChange:
     callback: Callable[[ChangeOutcome], object]
 
 
-class Leader(Protocol):
-    """The engine, as far as changing members knows it."""
-
-    def commit_index(self) -> int:
-        """Return up to where everything is committed."""
-
-    def is_leader(self) -> bool:
-        """Say whether this node leads."""
-
-    def knows_commit_index(self) -> bool:
-        """Say whether it has committed an entry of its own term."""
-
-    def is_handing_over(self) -> bool:
-        """Say whether it takes nothing new."""
-
-    def in_contact(self, member: str) -> bool:
-        """Say whether a member was heard of lately."""
-
-    def match_index(self, member: str) -> int:
-        """Return up to where a member has everything on disk."""
-
-    def hello(self, member: str) -> Hello | None:
-        """Return what a member has said of itself, this node too."""
-
-    def append_configuration(self, configuration: Configuration) -> int:
-        """Append an entry; return its index."""
-
-
 @dataclass(slots=True)
 class _Round:
     """A learner on its way to where the log ended when the round began (4.2.1)."""
@@ -113,6 +87,7 @@ class Membership:
     """On a leader: the changes that are asked for. Belongs to the engine's thread."""
 
     leader: Leader
+    roster: Roster
     journal: Journal
     round_s: float
     """A round that is no longer than this shows that the learner keeps up: an
@@ -170,11 +145,11 @@ class Membership:
         return all(self._journal_of(v) for v in map(found.member, found.voters) if v)
 
     def _journal_of(self, member: Member) -> str:
-        hello = self.leader.hello(member.node_id)
+        hello = self.roster.hello(member.node_id)
         return member.journal_id or ("" if hello is None else hello.journal_id)
 
     def _last_change_is_committed(self) -> bool:
-        return self.journal.configured_at <= self.leader.commit_index()
+        return self.journal.configured_at <= self.leader.raftCommitIndex
 
     def _begin(self, pending: PendingChange, now: float) -> bool:
         """Append a change if it can be made now; say whether it was."""
@@ -237,7 +212,7 @@ class Membership:
         A leader of a moment ago has not heard of everybody yet, and waits.
         """
         me = self.journal.identity.node_id
-        there = sorted(v for v in after.voters if v == me or self.leader.in_contact(v))
+        there = sorted(v for v in after.voters if v == me or self.roster.in_contact(v))
         needed = len(after.voters) // 2 + 1
         if len(there) < needed:
             if self._led_since is None or now - self._led_since <= self.round_s:
@@ -255,7 +230,7 @@ class Membership:
         current = self._rounds.get(learner)
         if current is None:
             self._rounds[learner] = _Round(self.journal.last_index, now)
-        elif self.leader.match_index(learner) >= current.target:
+        elif self.roster.match_index(learner) >= current.target:
             short = now - current.began <= self.round_s
             ready_until = now + self.round_s if short else float("-inf")
             self._rounds[learner] = _Round(self.journal.last_index, now, ready_until)
@@ -274,7 +249,7 @@ class Membership:
         """
         before = after = self.journal.configuration
         for member in before.members:
-            hello = self.leader.hello(member.node_id)
+            hello = self.roster.hello(member.node_id)
             if hello is None or _is_written(hello, member):
                 continue
             said = replace(
@@ -291,7 +266,7 @@ class Membership:
     def _answer_committed(self) -> None:
         if not self._appended:
             return
-        committed = self.leader.commit_index()
+        committed = self.leader.raftCommitIndex
         done = [(i, pending) for i, pending in self._appended if i <= committed]
         self._appended = [(i, p) for i, p in self._appended if i > committed]
         for index, pending in done:
@@ -317,8 +292,8 @@ class Membership:
             return refused("not every voter has been heard of since the last upgrade")
         if not self._may_change():
             return refused("the change before is not committed yet")
-        lacks = self.journal.last_index - self.leader.match_index(change.node_id)
-        if not self.leader.in_contact(change.node_id):
+        lacks = self.journal.last_index - self.roster.match_index(change.node_id)
+        if not self.roster.in_contact(change.node_id):
             return refused(f"{change.node_id} is not in contact with the primary")
         return refused(f"{change.node_id} has not caught up: it lacks {lacks} entries")
 

@@ -6,46 +6,17 @@ PySyncObj sends everything at once, may spin for a heartbeat over it, cuts large
 entries into pickled pieces, and sends a snapshot to whoever is too far behind.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Protocol
 
 from sparecode_node.replication.log.format import Entry
 from sparecode_node.replication.log.journal import Journal
 from sparecode_node.replication.raft.frames import (
     APPEND_ENTRIES,
     OFFER_SNAPSHOT,
-    Message,
 )
+from sparecode_node.replication.raft.leader import Leader
 from sparecode_node.replication.settings import APPEND_BYTES_MAX, WINDOW_ENTRIES
-
-
-class Leader(Protocol):
-    """The engine, as far as sending knows it."""
-
-    @property
-    def raftCurrentTerm(self) -> int:
-        """The term in which it leads."""
-
-    @property
-    def raftCommitIndex(self) -> int:
-        """Its commit index."""
-
-    def linked_followers(self) -> Sequence[str]:
-        """Return to whom messages arrive, in order."""
-
-    def next_index(self, follower: str) -> int:
-        """Return from where on a follower has not been sent anything."""
-
-    def set_next_index(self, follower: str, index: int) -> None:
-        """Take note of how far a follower has been sent everything."""
-
-    def acknowledged(self, follower: str) -> int:
-        """Return where the window of a follower begins."""
-
-    def send(self, follower: str, message: Message) -> None:
-        """Send a message, by way of the guard."""
 
 
 @dataclass(slots=True)
