@@ -14,12 +14,12 @@ from sparecode_node.domain.outcomes import Reason
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.policy import UNAMBIGUOUS
 from sparecode_node.services.ambient import SystemEntropy
-from sparecode_node.services.emergency.drawing import draw_codes, grouped
 from sparecode_node.services.emergency.emergency_access import (
     Generated,
     Issued,
     Lifetime,
 )
+from sparecode_node.services.emergency.issuing import draw_codes, grouped
 from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.services.secrets.kdf import KdfInput, Lane
 from sparecode_node.statemachine.commands.tokens import AssignToken

@@ -20,7 +20,6 @@ from sparecode_node.domain.users import User
 from sparecode_node.services import fields
 from sparecode_node.services.ambient import Entropy
 from sparecode_node.services.context import Deadline
-from sparecode_node.services.emergency.drawing import draw_codes, grouped
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.load.rates import Rates
 from sparecode_node.services.secrets.kdf import Kdf, KdfInput, Lane, Secret
@@ -33,6 +32,8 @@ from sparecode_node.statemachine.commands.emergency_access import (
 )
 
 NO_DRAFT: Final = ""
+GROUP = 4
+"""Symbols between two hyphens of a code that is shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,3 +281,27 @@ def problem(
         now_ms=now_ms,
     )
     return issue if isinstance(issue, Rejected) else None
+
+
+def draw_codes(
+    entropy: Entropy, *, alphabet: str, length: int, count: int
+) -> tuple[str, ...]:
+    """
+    Return *count* distinct codes, each with a letter if the alphabet has one.
+
+    What has no letter, or was drawn before, is drawn again: so every code that
+    is left is as likely as every other.
+    """
+    lettered = any(symbol.isalpha() for symbol in alphabet)
+    codes: dict[str, None] = {}
+    while len(codes) < count:
+        code = entropy.choices(alphabet, length)
+        if not lettered or any(symbol.isalpha() for symbol in code):
+            codes[code] = None
+    return tuple(codes)
+
+
+def grouped(code: str) -> str:
+    """Return a code as it is shown: `K7PM-4XQ2`. Hyphens are not part of it."""
+    groups = [code[at : at + GROUP] for at in range(0, len(code), GROUP)]
+    return "-".join(groups)
