@@ -28,8 +28,12 @@ from sparecode_node.services.errors import NotSignedInError, Refused
 from sparecode_node.services.load.rates import Rates
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.reading import Reader
-from sparecode_node.services.secrets.enrolled_secret import SecondFactorDraft
-from sparecode_node.services.secrets.sealing import BrokenSealError, Sealing, session_id
+from sparecode_node.services.secrets.sealing import (
+    BrokenSealError,
+    Sealing,
+    SecondFactorDraft,
+    session_id,
+)
 from sparecode_node.statemachine.commands.administrators import (
     RemoveSecondFactor,
     SetSecondFactor,

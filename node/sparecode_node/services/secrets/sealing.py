@@ -31,7 +31,6 @@ from sparecode_node.domain.ids import (
     TokenSerial,
     UserId,
 )
-from sparecode_node.services.secrets.enrolled_secret import SecondFactorDraft
 from sparecode_node.services.secrets.kdf import SALT_BYTES, Secret
 from sparecode_node.services.secrets.keyring import KeyRing, UnknownKeyError
 
@@ -78,6 +77,15 @@ class Draft:
     code_length: int
     ends_at_ms: int
     verifiers: tuple[bytes, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecondFactorDraft:
+    """A second factor that is not in force until a code has confirmed it."""
+
+    administrator: AdministratorName
+    seed: bytes = field(repr=False)
+    ends_at_ms: int
 
 
 class Sealing:
