@@ -9,7 +9,7 @@ from sparecode.v1 import types_pb2
 from sparecode_node.replication.errors import OverloadedError
 from sparecode_node.rpc import conversion
 from sparecode_node.services.errors import InvalidFieldError
-from sparecode_node.services.files.file_bounds import CONTENT_BYTES_MAX
+from sparecode_node.services.fields import FILE_BYTES_MAX
 from sparecode_node.services.files.token_files import TokenFile
 from sparecode_node.services.tokens.token_import import ImportedRow
 
@@ -47,9 +47,9 @@ async def header_and_content(
             header = request.header
         elif header is not None and part == "content" and request.content:
             content += request.content
-            if len(content) > CONTENT_BYTES_MAX:
+            if len(content) > FILE_BYTES_MAX:
                 raise InvalidFieldError(
-                    "content", f"more than {CONTENT_BYTES_MAX} bytes in all"
+                    "content", f"more than {FILE_BYTES_MAX} bytes in all"
                 )
         else:
             raise InvalidFieldError(

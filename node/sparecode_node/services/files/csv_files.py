@@ -12,8 +12,8 @@ import io
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from sparecode_node.services import fields
 from sparecode_node.services.errors import InvalidFieldError
-from sparecode_node.services.files.file_bounds import check_size
 
 Cells = Mapping[str, str]
 """A row's cells by column, without spaces around; empty where there is none."""
@@ -35,7 +35,7 @@ def read_csv(
 
     Raises `InvalidFieldError` on `content`; the message names the line.
     """
-    check_size(content)
+    fields.file_size(content)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:

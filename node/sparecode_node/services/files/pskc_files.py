@@ -18,8 +18,8 @@ from pskc.policy import Policy
 
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm, HashName
+from sparecode_node.services import fields
 from sparecode_node.services.errors import InvalidFieldError
-from sparecode_node.services.files.file_bounds import check_rows
 from sparecode_node.services.files.token_files import (
     ROWS_MAX,
     FileRow,
@@ -96,7 +96,9 @@ def _split(content: bytes) -> tuple[ET.Element, list[ET.Element]]:
     )
     packages = [child for child in root if local(child) == "KeyPackage"]
     keys = [package for whole in packages for package in _one_key_each(whole)]
-    check_rows(len(keys), "keys", "the file holds no KeyPackage", at_most=ROWS_MAX)
+    fields.file_rows(
+        len(keys), "keys", "the file holds no KeyPackage", at_most=ROWS_MAX
+    )
     return header, keys
 
 

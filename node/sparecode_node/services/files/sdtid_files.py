@@ -22,8 +22,8 @@ from securid.utils import aes_ecb_encrypt, cbc_hash, xor_block
 
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import SECURID_SEED_BYTES, Algorithm, HashName
+from sparecode_node.services import fields
 from sparecode_node.services.errors import InvalidFieldError
-from sparecode_node.services.files.file_bounds import check_rows
 from sparecode_node.services.files.token_files import (
     ROWS_MAX,
     FileRow,
@@ -57,7 +57,7 @@ def read_sdtid(file: TokenFile, *, now_ms: int) -> list[FileRow]:
             "content", "not an sdtid file: no TKNBatch with a TKNHeader"
         )
     tokens = root.findall("TKN")
-    check_rows(len(tokens), "tokens", "the file holds no TKN", at_most=ROWS_MAX)
+    fields.file_rows(len(tokens), "tokens", "the file holds no TKN", at_most=ROWS_MAX)
     batch = _opened(header, tokens, file.password)
     return [
         _row(number, token, batch, file.default_pin_rule, now_ms)

@@ -13,8 +13,8 @@ from typing import TypeVar
 
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm, HashName
+from sparecode_node.services import fields
 from sparecode_node.services.files.csv_files import Cells, CsvRow, read_csv
-from sparecode_node.services.files.file_bounds import check_rows
 from sparecode_node.services.files.token_files import (
     ROWS_MAX,
     FileRow,
@@ -52,7 +52,7 @@ def read_token_csv(file: TokenFile, *, now_ms: int) -> list[FileRow]:
     """
     del now_ms  # Nothing in it begins later.
     rows = read_csv(file.content, needed=NEEDED, known=KNOWN)
-    check_rows(len(rows), "rows", "the file holds no row", at_most=ROWS_MAX)
+    fields.file_rows(len(rows), "rows", "the file holds no row", at_most=ROWS_MAX)
     return [
         _row(number, row, file.default_pin_rule)
         for number, row in enumerate(rows, start=1)

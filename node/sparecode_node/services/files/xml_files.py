@@ -9,15 +9,15 @@ nests too deep.
 from xml.etree import ElementTree as ET
 from xml.parsers import expat
 
+from sparecode_node.services import fields
 from sparecode_node.services.errors import InvalidFieldError
-from sparecode_node.services.files.file_bounds import check_size
 
 DEPTH_MAX = 32
 
 
 def parsed(content: bytes) -> ET.Element:
     """Return the root of a document. Raises `InvalidFieldError` on `content`."""
-    check_size(content)
+    fields.file_size(content)
     _refuse_unsafe(content)
     return ET.fromstring(content)  # noqa: S314 - what is unsafe in it was refused.
 

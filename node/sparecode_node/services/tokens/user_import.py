@@ -12,7 +12,6 @@ from sparecode_node.services import fields
 from sparecode_node.services.ambient import Entropy
 from sparecode_node.services.context import CallContext
 from sparecode_node.services.files.csv_files import CsvRow, read_csv
-from sparecode_node.services.files.file_bounds import check_rows
 from sparecode_node.services.load.pacing import Pace
 from sparecode_node.services.people.users import creation
 from sparecode_node.services.proposing import Proposer
@@ -150,7 +149,7 @@ def _read(content: bytes) -> tuple[list[CsvRow], dict[str, int]]:
     For a thread: of a large file, to fold alone takes longer than the loop may wait.
     """
     rows = read_csv(content, needed=NEEDED, known=KNOWN)
-    check_rows(len(rows), "rows", "the file holds no row", at_most=ROWS_MAX)
+    fields.file_rows(len(rows), "rows", "the file holds no row", at_most=ROWS_MAX)
     first: dict[str, int] = {}
     for number, row in enumerate(rows, start=1):
         first.setdefault(fold(row.cells["username"]), number)
