@@ -151,6 +151,11 @@ class LoopbackReplicator:
         """Return this node, which nobody can reach."""
         return (Member(node_id=self._node_id, address=""),)
 
+    @property
+    def level_to_raise(self) -> int | None:
+        """None: nothing is older than this node."""
+        return None
+
     async def add_learner(self, member: Member, *, timeout_s: float) -> None:  # noqa: ARG002
         """Refuse: there is no log that another node could be sent."""
         raise _alone(f"{member.node_id} cannot be added: this node has no journal")

@@ -166,3 +166,7 @@ class Replicator(Protocol):
     @property
     def ready(self) -> bool:
         """A quorum is in contact, this node has caught up, its journal is usable."""
+
+    @property
+    def level_to_raise(self) -> int | None:
+        """The feature level that all members know and the cluster lacks, if this node leads."""

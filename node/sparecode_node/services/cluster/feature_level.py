@@ -3,16 +3,14 @@
 
 import asyncio
 import logging
-from typing import Protocol
 
 from sparecode_node.domain.ids import NodeId, RequestId, SessionId
 from sparecode_node.domain.outcomes import Rejected
 from sparecode_node.replication.errors import ProposeError
-from sparecode_node.replication.replicator import Proposal
+from sparecode_node.replication.replicator import Proposal, Replicator
 from sparecode_node.services.ambient import Entropy
 from sparecode_node.statemachine.commands import Call, RequestKey
 from sparecode_node.statemachine.commands.cluster import RaiseFeatureLevel
-from sparecode_node.statemachine.results import Result
 
 log = logging.getLogger(__name__)
 
@@ -20,29 +18,14 @@ LOOK_S = 1.0
 ATTEMPT_S = 5.0
 
 
-class Cluster(Protocol):
-    """What is asked of replication."""
-
-    @property
-    def node_id(self) -> NodeId:
-        """This node."""
-
-    @property
-    def level_to_raise(self) -> int | None:
-        """The level that all members know and the cluster has not, if this node leads."""
-
-    async def propose(self, proposal: Proposal, *, timeout_s: float) -> Result:
-        """Return the result of the call after a quorum has committed it."""
-
-
-async def raise_feature_level(cluster: Cluster, entropy: Entropy) -> None:
+async def raise_feature_level(replicator: Replicator, entropy: Entropy) -> None:
     """Raise the level whenever that may be done, until cancelled."""
     while True:
-        level = cluster.level_to_raise
+        level = replicator.level_to_raise
         if level is not None:
             try:
-                result = await cluster.propose(
-                    _proposal(cluster.node_id, level, entropy), timeout_s=ATTEMPT_S
+                result = await replicator.propose(
+                    _proposal(replicator.node_id, level, entropy), timeout_s=ATTEMPT_S
                 )
             except ProposeError as error:
                 log.debug("the feature level cannot be raised yet: %s", error)

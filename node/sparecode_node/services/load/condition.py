@@ -13,8 +13,8 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
+from sparecode_node.replication.replicator import Replicator
 from sparecode_node.services.ambient import Clock
 
 DISK_FLOOR_BYTES = 16 * 1024 * 1024
@@ -24,18 +24,6 @@ CERTIFICATE_WARNING_S = 24 * 3600
 BEAT_MAX_S = 5.0
 """An event loop that has not turned for so long hangs."""
 _DISK_FRESH_S = 5.0
-
-
-class Readiness(Protocol):
-    """What is asked of the replicator."""
-
-    @property
-    def primary(self) -> str | None:
-        """The primary, if one is known."""
-
-    @property
-    def ready(self) -> bool:
-        """A quorum is in contact, and this node has caught up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +40,7 @@ class Condition:
     def __init__(
         self,
         *,
-        replicator: Readiness,
+        replicator: Replicator,
         data_dir: Path,
         certificates: Callable[[], Mapping[str, dt.datetime]],
         clock: Clock,
