@@ -29,7 +29,7 @@ ME = "n1"
 
 def entry(index: int, term: int, request_id: str = "") -> Entry:
     """Return an entry that carries one call."""
-    calls = (call(request_id or f"{index}.{term}"),)
+    calls = (call(request_id or f"{index}.{term}").stamped(0),)
     return (b"\x00" + encode_entry(calls), index, term)
 
 

@@ -4,13 +4,12 @@
 import base64
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from sparecode_node.domain.ids import NameKey, NodeId, RequestId, SessionId
 from sparecode_node.replication.codec import decode_entry, encode_entry
 from sparecode_node.replication.replicator import Proposal
-from sparecode_node.statemachine.commands import Call, RequestKey
+from sparecode_node.statemachine.commands import Call, RequestKey, UnstampedCall
 from sparecode_node.statemachine.commands.cluster import PassBarrier
 from sparecode_node.statemachine.commands.users import DeleteUser
 from sparecode_node.statemachine.feature_level import NEWEST
@@ -100,12 +99,12 @@ class FixedStamper:
 
     def stamp(self, proposals: Sequence[Proposal]) -> tuple[Call, ...]:
         """Return the calls with the time."""
-        return tuple(replace(p.call, at_ms=self.at_ms) for p in proposals)
+        return tuple(p.call.stamped(self.at_ms) for p in proposals)
 
 
-def call(request_id: str, node_id: str = "n1", name: str = "ada") -> Call:
+def call(request_id: str, node_id: str = "n1", name: str = "ada") -> UnstampedCall:
     """Return a call that can be told by its request id."""
-    return Call(
+    return UnstampedCall(
         command=DeleteUser(name_key=NameKey(name)),
         request=RequestKey(
             caller="administrator:root",
@@ -115,7 +114,6 @@ def call(request_id: str, node_id: str = "n1", name: str = "ada") -> Call:
         ),
         node_id=NodeId(node_id),
         session_id=SessionId("session"),
-        at_ms=0,
     )
 
 

@@ -20,6 +20,7 @@ from sparecode_node.replication.replica.snapshot_keeper import SnapshotKeeper
 from sparecode_node.replication.replicator import Proposal, Stamper
 from sparecode_node.replication.settings import RaftSettings
 from sparecode_node.replication.snapshots import store as snapshots
+from sparecode_node.statemachine.commands import UnstampedCall
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.snapshots import (
     SnapshotFacts,
@@ -165,7 +166,15 @@ async def test_the_real_state_is_brought_up(
         async def apply(directive: str, **given: str) -> None:
             call = world.call(directive, given)
             result = await primary.replicator.propose(
-                Proposal(call=call), timeout_s=WAIT_S
+                Proposal(
+                    call=UnstampedCall(
+                        command=call.command,
+                        request=call.request,
+                        node_id=call.node_id,
+                        session_id=call.session_id,
+                    )
+                ),
+                timeout_s=WAIT_S,
             )
             assert not isinstance(result, Rejected), result
             world.apply(call)

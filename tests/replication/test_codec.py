@@ -150,7 +150,7 @@ def test_bytes_are_those_that_are_on_disk(rewrite: bool) -> None:
     golden = dict(line.split() for line in GOLDEN.read_text().splitlines())
     lines = {name: data for name, data in golden.items() if "#" in name}
     for name, command in COMMANDS.items():
-        written = dataclasses.replace(call("request"), command=example(command, name))
+        written = call("request").stamped(0, example(command, name))
         lines[name] = encode_entry((written,)).hex()
     if rewrite:
         for name in COMMANDS:
@@ -189,7 +189,7 @@ def test_an_unknown_command_is_refused() -> None:
 
 
 def test_an_unknown_value_of_an_enumeration_is_refused() -> None:
-    entry = log_entry_pb2.LogEntry.FromString(encode_entry((call("r"),)))
+    entry = log_entry_pb2.LogEntry.FromString(encode_entry((call("r").stamped(0),)))
     entry.calls[0].enroll_token.algorithm = "abacus"
     with pytest.raises(CodecError, match="abacus"):
         decode_entry(entry.SerializeToString())

@@ -2,7 +2,6 @@
 """What one member tells another of a call, and that it is understood as it was meant."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 
@@ -59,7 +58,7 @@ def test_a_kind_of_a_newer_release_is_not_applied_all_the_same() -> None:
 
 def test_the_time_of_a_forwarded_call_is_nobodys() -> None:
     """(T1) Only the primary's counts, so that of another node does not get in."""
-    forwarded = replace(call("r", "n2"), at_ms=4_000_000_000_000)
+    forwarded = call("r", "n2").stamped(4_000_000_000_000)
     request = forwarding.request_of(encode_call(forwarded), (), timeout_s=1)
     assert forwarding.proposal_of(NodeId("n2"), request).call == call("r", "n2")
 

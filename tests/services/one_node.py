@@ -17,7 +17,6 @@ from sparecode_node.domain.ids import (
     Moment,
     NodeId,
     RequestId,
-    SessionId,
 )
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import (
@@ -48,7 +47,7 @@ from sparecode_node.services.secrets.ring_file import RingFile
 from sparecode_node.services.secrets.sealing import Sealing, session_id
 from sparecode_node.services.state.stamping import PrimaryStamper
 from sparecode_node.services.use_cases import Services, build_services
-from sparecode_node.statemachine.commands import Call, Command, RequestKey
+from sparecode_node.statemachine.commands import Command, RequestKey, UnstampedCall
 from sparecode_node.statemachine.commands.cluster import InitializeCluster
 from sparecode_node.statemachine.feature_level import NEWEST
 from sparecode_node.statemachine.machine import StateMachine
@@ -355,7 +354,7 @@ async def initialize(node: OneNode) -> None:
         lane=Lane.ISSUING,
         timeout_s=10,
     )
-    call = Call(
+    call = UnstampedCall(
         command=InitializeCluster(
             cluster_id=node.ring.cluster_id,
             administrator=name,
@@ -370,15 +369,13 @@ async def initialize(node: OneNode) -> None:
             caller="node:n1", method="init", request_id=RequestId("1"), tag=0
         ),
         node_id=NODE,
-        session_id=SessionId(""),
-        at_ms=0,
     )
     node.replicator.commit([Proposal(call=call)])
 
 
-def call_of(node: OneNode, command: Command) -> Call:
+def call_of(node: OneNode, command: Command) -> UnstampedCall:
     """Return a call by the signed-in administrator that comes from another node."""
-    return Call(
+    return UnstampedCall(
         command=command,
         request=RequestKey(
             caller=f"administrator:{ROOT}",
@@ -388,5 +385,4 @@ def call_of(node: OneNode, command: Command) -> Call:
         ),
         node_id=NodeId("n2"),
         session_id=session_id(node.bearer),
-        at_ms=0,
     )

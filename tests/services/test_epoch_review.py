@@ -4,25 +4,23 @@
 import pytest
 
 from sparecode_node.domain.administrators import Role
-from sparecode_node.domain.ids import NodeId, RequestId, SessionId
+from sparecode_node.domain.ids import NodeId, RequestId
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.services.errors import InvalidFieldError, NotSignedInError, Refused
-from sparecode_node.statemachine.commands import Call, RequestKey
+from sparecode_node.statemachine.commands import RequestKey, UnstampedCall
 from sparecode_node.statemachine.commands.cluster import BeginEpoch
 from tests.services.one_node import OneNode
 
 
-def beginning(command: BeginEpoch) -> Call:
+def beginning(command: BeginEpoch) -> UnstampedCall:
     """Return the call that `sparecode-node restore` writes."""
-    return Call(
+    return UnstampedCall(
         command=command,
         request=RequestKey(
             caller="node:n1", method="BeginEpoch", request_id=RequestId("r"), tag=0
         ),
         node_id=NodeId("n1"),
-        session_id=SessionId(""),
-        at_ms=0,
     )
 
 

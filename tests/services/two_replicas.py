@@ -10,7 +10,7 @@ barrier, like a replica that is behind.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sparecode_node.domain.ids import NodeId, RequestId, SessionId
+from sparecode_node.domain.ids import NodeId, RequestId
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.replication.codec import decode_entry, encode_entry
 from sparecode_node.replication.errors import (
@@ -21,7 +21,7 @@ from sparecode_node.replication.errors import (
 from sparecode_node.replication.members import Member
 from sparecode_node.replication.replicator import MemberStatus, Proposal
 from sparecode_node.services.state.stamping import PrimaryStamper
-from sparecode_node.statemachine.commands import Call, RequestKey
+from sparecode_node.statemachine.commands import UnstampedCall
 from sparecode_node.statemachine.commands.cluster import PassBarrier
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.results import BarrierPassed, Result
@@ -72,7 +72,7 @@ class TwoReplicas:
         self.joined: tuple[Member, ...] = ()
         """Members that were added."""
         self.changes: list[tuple[str, Member | NodeId]] = []
-        self.before_apply: Call | None = None
+        self.before_apply: UnstampedCall | None = None
         """A call that another node commits just before the next proposal."""
 
     @property
@@ -115,15 +115,7 @@ class TwoReplicas:
             self._local.apply(index, decode_entry(self.entries[index - 1]))
 
     async def read_barrier(self, *, timeout_s: float) -> BarrierPassed:
-        call = Call(
-            command=PassBarrier(),
-            request=RequestKey(
-                caller="node:n1", method="", request_id=RequestId(""), tag=0
-            ),
-            node_id=NODE,
-            session_id=SessionId(""),
-            at_ms=0,
-        )
+        call = UnstampedCall.of_node(NODE, PassBarrier(), RequestId(""))
         result = await self.propose(Proposal(call=call), timeout_s=timeout_s)
         self.catch_up()
         assert isinstance(result, BarrierPassed)

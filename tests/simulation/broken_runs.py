@@ -80,7 +80,7 @@ def two_leaders() -> Invariants:
 @breaks("leader completeness")
 def a_leader_without_what_is_committed() -> Invariants:
     seen = Invariants()
-    seen.on_apply("n1", 1, 2, [call("r")])
+    seen.on_apply("n1", 1, 2, [call("r").stamped(0)])
     seen.check_leader(node("n2", 2, leads=True, journal=log_of()))
     return seen
 
@@ -88,7 +88,7 @@ def a_leader_without_what_is_committed() -> Invariants:
 @breaks("leader completeness")
 def a_leader_with_another_entry_than_is_committed() -> Invariants:
     seen = Invariants()
-    seen.on_apply("n1", 2, 2, [call("r")], entry_term=2)
+    seen.on_apply("n1", 2, 2, [call("r").stamped(0)], entry_term=2)
     seen.check_leader(node("n2", 3, leads=True, journal=log_of(("s", 1))))
     return seen
 
@@ -104,15 +104,15 @@ def logs_that_agree_behind_a_difference() -> Invariants:
 @breaks("same entries")
 def another_entry_at_an_index() -> Invariants:
     seen = Invariants()
-    seen.on_apply("n1", 1, 2, [call("r")])
-    seen.on_apply("n2", 1, 2, [call("s")])
+    seen.on_apply("n1", 1, 2, [call("r").stamped(0)])
+    seen.on_apply("n2", 1, 2, [call("s").stamped(0)])
     return seen
 
 
 @breaks("same entries")
 def no_entry_at_an_index() -> Invariants:
     seen = Invariants()
-    seen.on_apply("n1", 1, 2, [call("r")])
+    seen.on_apply("n1", 1, 2, [call("r").stamped(0)])
     seen.on_apply("n2", 1, 2, [])
     return seen
 
@@ -219,7 +219,9 @@ def a_change_that_is_not_answered() -> Invariants:
 def told_as_not_applied_and_applied() -> Invariants:
     asked = submission(outcomes=[NoQuorumError("no")])
     seen = Invariants(submissions=[asked])
-    seen.on_apply("n1", 1, 2, [replace(call("r"), session_id=SessionId(asked.attempt))])
+    seen.on_apply(
+        "n1", 1, 2, [replace(call("r").stamped(0), session_id=SessionId(asked.attempt))]
+    )
     seen.check_applied()
     return seen
 

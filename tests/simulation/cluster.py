@@ -25,7 +25,7 @@ from sparecode_node.replication.members import Member
 from sparecode_node.replication.raft.proposals import Outcome
 from sparecode_node.replication.raft.read_index import Word
 from sparecode_node.replication.replicator import Proposal
-from sparecode_node.statemachine.commands import Call
+from sparecode_node.statemachine.commands import UnstampedCall
 from tests.replication.recording_state import call
 from tests.simulation import recovery
 from tests.simulation.disk import Killed
@@ -236,7 +236,7 @@ class SimCluster:
     # --- Clients
 
     def propose(
-        self, node: Node, request_id: str, make: Callable[[], Call]
+        self, node: Node, request_id: str, make: Callable[[], UnstampedCall]
     ) -> Submission:
         """Propose a call once, and keep its outcome."""
         made = make()

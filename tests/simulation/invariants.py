@@ -11,7 +11,7 @@ from sparecode_node.replication.raft.clock_watch import ANSWER_S
 from sparecode_node.replication.raft.proposals import Outcome
 from sparecode_node.replication.raft.read_index import ReadOutcome, ReadPoint, Word
 from sparecode_node.replication.settings import MAX_CLOCK_OFFSET_S
-from sparecode_node.statemachine.commands import Call
+from sparecode_node.statemachine.commands import Call, UnstampedCall
 from sparecode_node.statemachine.results import BarrierPassed, SessionOpened
 from tests.simulation.comparisons import Comparison, Comparisons
 
@@ -50,7 +50,7 @@ class Submission:
     request_id: str
     attempt: str
     deadline: float
-    call: Call
+    call: UnstampedCall
     outcomes: list[Outcome] = field(default_factory=list)
     node_died: bool = False
     watch: Callable[[Outcome], object] | None = None

@@ -3,7 +3,6 @@
 
 import random
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
 from typing import Any, Protocol
 
 from sparecode_node.domain.ids import NodeId
@@ -206,7 +205,7 @@ class Node:
         voters = self.journal.configuration.voters
         clocks = self.sim.clocks(voters, self.sim.now - CLOCK_NEWS_S)
         self.sim.invariants.on_stamp(self.node_id, self.clock_s, clocks)
-        return tuple(replace(p.call, at_ms=at_ms) for p in proposals)
+        return tuple(p.call.stamped(at_ms) for p in proposals)
 
     # --- What the invariants look at
 

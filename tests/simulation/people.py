@@ -21,7 +21,7 @@ from sparecode_node.domain.ids import (
 from sparecode_node.domain.passcodes import CodeCandidate, Reading, TokencodeMatch
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm, HashName, Moment
-from sparecode_node.statemachine.commands import Call, Command, RequestKey
+from sparecode_node.statemachine.commands import Command, RequestKey, UnstampedCall
 from sparecode_node.statemachine.commands.agents import RegisterAgent
 from sparecode_node.statemachine.commands.authentication import Authenticate
 from sparecode_node.statemachine.commands.cluster import InitializeCluster
@@ -208,10 +208,12 @@ class Try:
         )
 
 
-def call_of(command: Command, request: str, *, content: str, session: str = "") -> Call:
+def call_of(
+    command: Command, request: str, *, content: str, session: str = ""
+) -> UnstampedCall:
     """Return a call as a node makes it; *content* is what the caller said (Q1)."""
     admin = not isinstance(command, Authenticate)
-    return Call(
+    return UnstampedCall(
         command=command,
         request=RequestKey(
             caller="administrator:root" if admin else f"agent:{AGENT}",
@@ -221,5 +223,4 @@ def call_of(command: Command, request: str, *, content: str, session: str = "") 
         ),
         node_id=NodeId("n1"),
         session_id=SessionId(session),
-        at_ms=0,
     )

@@ -41,6 +41,8 @@ RequestId = NewType("RequestId", str)
 KeyId = NewType("KeyId", int)
 """Names a key of the key ring; stands beside whatever was made with that key."""
 
+NO_SESSION = SessionId("")
+"""Of callers that are not administrators."""
 NO_KEY = KeyId(0)
 """Of a value that is not there."""
 FIRST_KEY = KeyId(1)

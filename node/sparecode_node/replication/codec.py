@@ -19,9 +19,10 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from sparecode.internal.v1 import log_entry_pb2
-from sparecode_node.statemachine.commands import Call, Command
+from sparecode_node.statemachine.commands import Call, Command, UnstampedCall
 
 _M = TypeVar("_M", bound=Message)
+_C = TypeVar("_C", Call, UnstampedCall)
 
 COMMANDS: dict[str, type] = {
     re.sub(r"(?<!^)(?=[A-Z])", "_", command.__name__).lower(): command
@@ -48,17 +49,17 @@ def decode_entry(data: bytes) -> tuple[Call, ...]:
     entry = _parse(log_entry_pb2.LogEntry, data)
     if not entry.calls:
         raise CodecError("a log entry without calls")
-    return tuple(_from_call(call) for call in entry.calls)
+    return tuple(_from_call(Call, call) for call in entry.calls)
 
 
-def encode_call(call: Call) -> bytes:
-    """Return the bytes of one call, to forward it."""
+def encode_call(call: Call | UnstampedCall) -> bytes:
+    """Return the bytes of one call, to forward it. One without a time writes none."""
     return _to_call(call).SerializeToString(deterministic=True)
 
 
-def decode_call(data: bytes) -> Call:
-    """Return a forwarded call. Raises `CodecError`."""
-    return _from_call(_parse(log_entry_pb2.Call, data))
+def decode_call(data: bytes) -> UnstampedCall:
+    """Return a forwarded call, without a time (T1). Raises `CodecError`."""
+    return _from_call(UnstampedCall, _parse(log_entry_pb2.Call, data))
 
 
 def _parse(kind: type[_M], data: bytes) -> _M:
@@ -74,7 +75,7 @@ def _parse(kind: type[_M], data: bytes) -> _M:
     return message
 
 
-def _to_call(call: Call) -> log_entry_pb2.Call:
+def _to_call(call: Call | UnstampedCall) -> log_entry_pb2.Call:
     message = log_entry_pb2.Call()
     _write(message, call, skip="command")
     name = _NAMES.get(type(call.command))
@@ -86,12 +87,12 @@ def _to_call(call: Call) -> log_entry_pb2.Call:
     return message
 
 
-def _from_call(message: log_entry_pb2.Call) -> Call:
+def _from_call(kind: type[_C], message: log_entry_pb2.Call) -> _C:
     name = message.WhichOneof("command")
     if name is None:
         raise CodecError("a call without a command")
     command = _read(COMMANDS[name], getattr(message, name))
-    call: Call = _read(Call, message, command=command)
+    call: _C = _read(kind, message, command=command)
     return call
 
 

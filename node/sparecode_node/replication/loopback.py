@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from sparecode_node.domain.clock import Clock
-from sparecode_node.domain.ids import NodeId, RequestId, SessionId
+from sparecode_node.domain.ids import NodeId, RequestId
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.replication.applied_state import AppliedState
 from sparecode_node.replication.codec import decode_entry, encode_entry
@@ -25,7 +25,7 @@ from sparecode_node.replication.errors import (
 )
 from sparecode_node.replication.members import Member
 from sparecode_node.replication.replicator import MemberStatus, Proposal, Stamper
-from sparecode_node.statemachine.commands import Call, RequestKey
+from sparecode_node.statemachine.commands import Call, UnstampedCall
 from sparecode_node.statemachine.commands.cluster import PassBarrier
 from sparecode_node.statemachine.results import BarrierPassed, Result
 
@@ -113,17 +113,8 @@ class LoopbackReplicator:
     async def read_barrier(self, *, timeout_s: float) -> BarrierPassed:
         """Return once everything that was proposed before is applied."""
         self._barriers += 1
-        call = Call(
-            command=PassBarrier(),
-            request=RequestKey(
-                caller=f"node:{self._node_id}",
-                method="PassBarrier",
-                request_id=RequestId(str(self._barriers)),
-                tag=0,
-            ),
-            node_id=self._node_id,
-            session_id=SessionId(""),
-            at_ms=0,
+        call = UnstampedCall.of_node(
+            self._node_id, PassBarrier(), RequestId(str(self._barriers))
         )
         result = await self.propose(Proposal(call=call), timeout_s=timeout_s)
         if not isinstance(result, BarrierPassed):

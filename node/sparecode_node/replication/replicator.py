@@ -13,7 +13,7 @@ from typing import Protocol
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.errors import NotAppliedError
 from sparecode_node.replication.members import Member, MemberRole
-from sparecode_node.statemachine.commands import Call
+from sparecode_node.statemachine.commands import Call, UnstampedCall
 from sparecode_node.statemachine.results import BarrierPassed, Result
 
 
@@ -27,7 +27,7 @@ class Proposal:
     mutual TLS, and never enter the log: `Stamper` turns them into matches.
     """
 
-    call: Call
+    call: UnstampedCall
     tokencodes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:

@@ -3,7 +3,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 
-from sparecode_node.domain.ids import SessionId
+from sparecode_node.domain.ids import NO_SESSION, SessionId
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.queries import requests
 from sparecode_node.queries.state import LocalState
@@ -20,13 +20,11 @@ from sparecode_node.services.errors import (
     refusal,
 )
 from sparecode_node.services.secrets.sealing import FieldValue, Sealing
-from sparecode_node.statemachine.commands import Call, Command, RequestKey
+from sparecode_node.statemachine.commands import Command, RequestKey, UnstampedCall
 from sparecode_node.statemachine.results import Applied, ApprovalPending, Result
 
 ATTEMPTS = 3
 """The first, and two more with newer parameters (T2)."""
-
-NO_SESSION = SessionId("")
 
 
 class Proposer:
@@ -124,12 +122,11 @@ class Proposer:
         tokencodes: tuple[str, ...] = (),
     ) -> Result:
         """Propose for a caller whom the service has named. Raises as `propose`."""
-        call = Call(
+        call = UnstampedCall(
             command=command,
             request=request_key(self._sealing, context, caller, said),
             node_id=self._replicator.node_id,
             session_id=session_id,
-            at_ms=0,
         )
         result = await self._replicator.propose(
             Proposal(call=call, tokencodes=tokencodes), timeout_s=deadline.left_s()

@@ -63,8 +63,7 @@ def proposal_of(caller: NodeId, request: peers_pb2.ForwardRequest) -> Proposal:
         raise MalformedCallError(str(error)) from error
     if call.node_id != caller:
         raise MalformedCallError(f"a call of {call.node_id} comes from {caller}")
-    # Only the primary's time counts (T1), so nobody else's gets in.
-    return Proposal(call=replace(call, at_ms=0), tokencodes=tuple(request.tokencodes))
+    return Proposal(call=call, tokencodes=tuple(request.tokencodes))
 
 
 def applied(result: Result) -> peers_pb2.ForwardResponse:

@@ -23,7 +23,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.codec import encode_call
 from sparecode_node.replication.errors import OlderMemberError
-from sparecode_node.statemachine.commands import Call
+from sparecode_node.statemachine.commands import UnstampedCall
 from sparecode_node.statemachine.commands.cluster import (
     BeginEpoch,
     InitializeCluster,
@@ -81,7 +81,7 @@ class Known(Protocol):
         """The level that all members know, as far as this replica has applied."""
 
 
-def check(call: Call, known: Known) -> None:
+def check(call: UnstampedCall, known: Known) -> None:
     """
     Refuse a call that an older member could not read: it would stop.
 

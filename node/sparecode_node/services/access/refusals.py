@@ -12,13 +12,13 @@ import collections
 import logging
 from dataclasses import dataclass
 
-from sparecode_node.domain.ids import RequestId, SessionId
+from sparecode_node.domain.ids import RequestId
 from sparecode_node.replication.errors import ProposeError
 from sparecode_node.replication.replicator import Proposal, Replicator
 from sparecode_node.services.access.security_log import SecurityLog
 from sparecode_node.services.ambient import Clock, Entropy
 from sparecode_node.services.load.rates import TokenBuckets
-from sparecode_node.statemachine.commands import Call, RequestKey
+from sparecode_node.statemachine.commands import UnstampedCall
 from sparecode_node.statemachine.commands.cluster import NoteRefusedCalls
 
 log = logging.getLogger(__name__)
@@ -116,18 +116,7 @@ class Refusals:
 
     def _proposal(self, replicator: Replicator, command: NoteRefusedCalls) -> Proposal:
         return Proposal(
-            call=Call(
-                command=command,
-                request=RequestKey(
-                    caller=f"node:{replicator.node_id}",
-                    method="NoteRefusedCalls",
-                    request_id=self._request_id,
-                    tag=0,
-                ),
-                node_id=replicator.node_id,
-                session_id=SessionId(""),
-                at_ms=0,
-            )
+            call=UnstampedCall.of_node(replicator.node_id, command, self._request_id)
         )
 
 

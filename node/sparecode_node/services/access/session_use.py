@@ -14,7 +14,7 @@ from sparecode_node.domain.ids import RequestId, SessionId
 from sparecode_node.replication.errors import ProposeError
 from sparecode_node.replication.replicator import Proposal, Replicator
 from sparecode_node.services.ambient import Clock, Entropy
-from sparecode_node.statemachine.commands import Call, RequestKey
+from sparecode_node.statemachine.commands import UnstampedCall
 from sparecode_node.statemachine.commands.sessions import TouchSessions
 from sparecode_node.statemachine.handlers.sessions import TOUCH_MS
 
@@ -79,16 +79,9 @@ class Touching:
         self, replicator: Replicator, session_ids: tuple[SessionId, ...]
     ) -> Proposal:
         return Proposal(
-            call=Call(
-                command=TouchSessions(session_ids=session_ids),
-                request=RequestKey(
-                    caller=f"node:{replicator.node_id}",
-                    method="TouchSessions",
-                    request_id=RequestId(self._entropy.uuid()),
-                    tag=0,
-                ),
-                node_id=replicator.node_id,
-                session_id=SessionId(""),
-                at_ms=0,
+            call=UnstampedCall.of_node(
+                replicator.node_id,
+                TouchSessions(session_ids=session_ids),
+                RequestId(self._entropy.uuid()),
             )
         )

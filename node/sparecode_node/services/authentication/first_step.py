@@ -10,7 +10,6 @@ from sparecode_node.domain.ids import (
     AgentIdentity,
     KeyId,
     NameKey,
-    SessionId,
     UserId,
 )
 from sparecode_node.domain.passcodes import (
@@ -36,7 +35,7 @@ from sparecode_node.services.deciding import Answer, agent_of, settled
 from sparecode_node.services.proposing import request_key
 from sparecode_node.services.secrets.kdf import KdfInput, Lane, Secret
 from sparecode_node.services.secrets.sealing import FieldValue
-from sparecode_node.statemachine.commands import Call, RequestKey
+from sparecode_node.statemachine.commands import RequestKey, UnstampedCall
 from sparecode_node.statemachine.commands.authentication import Authenticate
 
 
@@ -155,12 +154,10 @@ class Authentication(Continuing):
             certificate_fingerprint=asked.certificate.fingerprint,
             certificate_serial_number=asked.certificate.serial_number,
         )
-        call = Call(
+        call = UnstampedCall(
             command=command,
             request=request,
             node_id=self._replicator.node_id,
-            session_id=SessionId(""),
-            at_ms=0,
         )
         clear = tuple(split.code for split in found if not split.emergency)
         return Proposal(call=call, tokencodes=clear)

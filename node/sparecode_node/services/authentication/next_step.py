@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from sparecode_node.domain.agents import Certificate
 from sparecode_node.domain.challenges import Challenge, NextStep
-from sparecode_node.domain.ids import AgentIdentity, SessionId, UserId
+from sparecode_node.domain.ids import AgentIdentity, UserId
 from sparecode_node.domain.passcodes import evaluations, is_lettered, normalized
 from sparecode_node.domain.pins import pin_problem
 from sparecode_node.domain.policy import Policy
@@ -24,7 +24,7 @@ from sparecode_node.services.proposing import request_key
 from sparecode_node.services.secrets.kdf import Kdf, KdfInput, Lane, Secret
 from sparecode_node.services.secrets.pin_folding import new_pin_problem, sealed_for
 from sparecode_node.services.secrets.sealing import BrokenSealError, FieldValue, Sealing
-from sparecode_node.statemachine.commands import Call, RequestKey
+from sparecode_node.statemachine.commands import RequestKey, UnstampedCall
 from sparecode_node.statemachine.commands.authentication import ContinueAuthentication
 
 
@@ -169,12 +169,10 @@ class Continuing:
             sealed_pin=sealed_pin,
             pin_lettered=is_lettered(handed.new_pin),
         )
-        call = Call(
+        call = UnstampedCall(
             command=command,
             request=request,
             node_id=self._replicator.node_id,
-            session_id=SessionId(""),
-            at_ms=0,
         )
         return Proposal(call=call, tokencodes=(handed.tokencode,))
 

@@ -19,10 +19,10 @@ from sparecode_node.services.context import CallContext
 from sparecode_node.services.errors import Refused
 from sparecode_node.services.files import age_files, backup_files
 from sparecode_node.services.files.backup_files import BackupManifest, SignedManifest
-from sparecode_node.services.proposing import NO_SESSION, Proposer, applied
+from sparecode_node.services.proposing import Proposer, applied
 from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.services.state.state_process import StateProcesses
-from sparecode_node.statemachine.commands import Call, RequestKey
+from sparecode_node.statemachine.commands import UnstampedCall
 from sparecode_node.statemachine.commands.cluster import CreateBackup, NoteBackup
 from sparecode_node.statemachine.handlers.cluster import NO_RECIPIENT
 from sparecode_node.statemachine.handlers.epochs import FIRST_EPOCH
@@ -157,21 +157,14 @@ class Backups:
 
     async def _note(self, manifest: BackupManifest) -> None:
         """Have the log say that there is a backup, and of what."""
-        call = Call(
-            command=NoteBackup(
+        call = UnstampedCall.of_node(
+            self._replicator.node_id,
+            NoteBackup(
                 index=manifest.index,
                 digest=manifest.digest,
                 taken_at_ms=manifest.taken_at_ms,
             ),
-            request=RequestKey(
-                caller=f"node:{self._replicator.node_id}",
-                method="NoteBackup",
-                request_id=RequestId(self._entropy.uuid()),
-                tag=0,
-            ),
-            node_id=self._replicator.node_id,
-            session_id=NO_SESSION,
-            at_ms=0,
+            RequestId(self._entropy.uuid()),
         )
         await self._replicator.propose(Proposal(call=call), timeout_s=NOTE_S)
 

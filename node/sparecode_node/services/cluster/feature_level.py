@@ -4,12 +4,12 @@
 import asyncio
 import logging
 
-from sparecode_node.domain.ids import NodeId, RequestId, SessionId
+from sparecode_node.domain.ids import NodeId, RequestId
 from sparecode_node.domain.outcomes import Rejected
 from sparecode_node.replication.errors import ProposeError
 from sparecode_node.replication.replicator import Proposal, Replicator
 from sparecode_node.services.ambient import Entropy
-from sparecode_node.statemachine.commands import Call, RequestKey
+from sparecode_node.statemachine.commands import UnstampedCall
 from sparecode_node.statemachine.commands.cluster import RaiseFeatureLevel
 
 log = logging.getLogger(__name__)
@@ -37,16 +37,7 @@ async def raise_feature_level(replicator: Replicator, entropy: Entropy) -> None:
 
 def _proposal(node_id: NodeId, level: int, entropy: Entropy) -> Proposal:
     return Proposal(
-        call=Call(
-            command=RaiseFeatureLevel(level=level),
-            request=RequestKey(
-                caller=f"node:{node_id}",
-                method="RaiseFeatureLevel",
-                request_id=RequestId(entropy.uuid()),
-                tag=0,
-            ),
-            node_id=node_id,
-            session_id=SessionId(""),
-            at_ms=0,
+        call=UnstampedCall.of_node(
+            node_id, RaiseFeatureLevel(level=level), RequestId(entropy.uuid())
         )
     )

@@ -18,7 +18,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from sparecode_node.domain.ids import NodeId, RequestId, SessionId
+from sparecode_node.domain.ids import NodeId, RequestId
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.queries import membership
 from sparecode_node.queries.state import LocalState
@@ -31,7 +31,7 @@ from sparecode_node.services.context import Deadline
 from sparecode_node.services.errors import InvalidFieldError, Refused, refusal
 from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.services.secrets.wrapping import MemberSecrets, can_wrap, wrap
-from sparecode_node.statemachine.commands import Call, RequestKey
+from sparecode_node.statemachine.commands import RequestKey, UnstampedCall
 from sparecode_node.statemachine.commands.cluster import AdmitNode
 from sparecode_node.statemachine.handlers.membership import ticket_id_of
 
@@ -222,7 +222,7 @@ class Joining:
         tag, *other_tags = self._sealing.request_tags(
             JOIN, {"address": command.address, "key": command.key_fingerprint}
         )
-        call = Call(
+        call = UnstampedCall(
             command=command,
             request=RequestKey(
                 caller=f"joiner:{command.ticket_id}",
@@ -232,8 +232,6 @@ class Joining:
                 other_tags=tuple(other_tags),
             ),
             node_id=self._replicator.node_id,
-            session_id=SessionId(""),
-            at_ms=0,
         )
         result = await self._replicator.propose(
             Proposal(call=call), timeout_s=deadline.left_s()

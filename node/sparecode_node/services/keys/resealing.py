@@ -18,7 +18,6 @@ from sparecode_node.domain.ids import (
     KeyId,
     NameKey,
     RequestId,
-    SessionId,
     TokenSerial,
     UserId,
 )
@@ -34,7 +33,7 @@ from sparecode_node.services.load.pacing import Pace
 from sparecode_node.services.secrets.kdf import Secret
 from sparecode_node.services.secrets.keyring import UnknownKeyError
 from sparecode_node.services.secrets.sealing import BrokenSealError, Sealing
-from sparecode_node.statemachine.commands import Call, Command, RequestKey
+from sparecode_node.statemachine.commands import Command, UnstampedCall
 from sparecode_node.statemachine.commands.keys import (
     ReplacedSeal,
     ReplaceSeals,
@@ -166,18 +165,7 @@ class Resealer:
 
     async def _propose(self, command: Command) -> object:
         node_id = self._replicator.node_id
-        call = Call(
-            command=command,
-            request=RequestKey(
-                caller=f"node:{node_id}",
-                method=type(command).__name__,
-                request_id=RequestId(self._entropy.uuid()),
-                tag=0,
-            ),
-            node_id=node_id,
-            session_id=SessionId(""),
-            at_ms=0,
-        )
+        call = UnstampedCall.of_node(node_id, command, RequestId(self._entropy.uuid()))
         return await self._replicator.propose(Proposal(call=call), timeout_s=ATTEMPT_S)
 
 

@@ -13,7 +13,7 @@ import json
 import logging
 from pathlib import Path
 
-from sparecode_node.domain.ids import AdministratorName, KeyId, RequestId, SessionId
+from sparecode_node.domain.ids import AdministratorName, KeyId, RequestId
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.users import fold
 from sparecode_node.replication.errors import ProposeError
@@ -24,7 +24,7 @@ from sparecode_node.services.people.sessions import normal_password
 from sparecode_node.services.secrets.kdf import SALT_BYTES, Kdf, KdfInput, Lane, Secret
 from sparecode_node.services.secrets.keyring import write_private
 from sparecode_node.services.secrets.sealing import Sealing
-from sparecode_node.statemachine.commands import Call, RequestKey
+from sparecode_node.statemachine.commands import UnstampedCall
 from sparecode_node.statemachine.commands.cluster import InitializeCluster
 from sparecode_node.statemachine.feature_level import NEWEST
 
@@ -123,17 +123,8 @@ class Founder:
     async def run(self, replicator: Replicator) -> None:
         """Propose until it is decided, then remove the file."""
         proposal = Proposal(
-            call=Call(
-                command=self._command,
-                request=RequestKey(
-                    caller=f"node:{replicator.node_id}",
-                    method="InitializeCluster",
-                    request_id=self._request_id,
-                    tag=0,
-                ),
-                node_id=replicator.node_id,
-                session_id=SessionId(""),
-                at_ms=0,
+            call=UnstampedCall.of_node(
+                replicator.node_id, self._command, self._request_id
             )
         )
         while True:

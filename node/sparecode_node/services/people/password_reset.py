@@ -9,10 +9,9 @@ from sparecode_node.services import fields
 from sparecode_node.services.ambient import Entropy
 from sparecode_node.services.errors import refusal
 from sparecode_node.services.people.sessions import normal_password
-from sparecode_node.services.proposing import NO_SESSION
 from sparecode_node.services.secrets.kdf import SALT_BYTES, Kdf, KdfInput, Lane, Secret
 from sparecode_node.services.secrets.sealing import Sealing
-from sparecode_node.statemachine.commands import Call, RequestKey
+from sparecode_node.statemachine.commands import UnstampedCall
 from sparecode_node.statemachine.commands.administrators import ResetAdministrator
 
 RESET_S = 30.0
@@ -49,23 +48,16 @@ class LocalAdministration:
             timeout_s=RESET_S,
         )
         node_id = self._replicator.node_id
-        call = Call(
-            command=ResetAdministrator(
+        call = UnstampedCall.of_node(
+            node_id,
+            ResetAdministrator(
                 name=key,
                 password_salt=salt,
                 password_verifier=self._sealing.password_verifier(hashed, key, key_id),
                 key_id=key_id,
                 uid=uid,
             ),
-            request=RequestKey(
-                caller=f"node:{node_id}",
-                method="ResetAdministrator",
-                request_id=RequestId(self._entropy.uuid()),
-                tag=0,
-            ),
-            node_id=node_id,
-            session_id=NO_SESSION,
-            at_ms=0,
+            RequestId(self._entropy.uuid()),
         )
         result = await self._replicator.propose(Proposal(call=call), timeout_s=RESET_S)
         if isinstance(result, Rejected):

@@ -75,7 +75,7 @@ class PrimaryStamper:
         return tuple(self._stamped(proposal, at_ms) for proposal in proposals)
 
     def _stamped(self, proposal: Proposal, at_ms: int) -> Call | KeyMissingError:
-        call = replace(proposal.call, at_ms=at_ms)
+        call = proposal.call
         try:
             command = self._with_matches(call.command, proposal.tokencodes, at_ms)
         except UnknownKeyError as error:
@@ -87,8 +87,8 @@ class PrimaryStamper:
             # Whatever a caller sends must not stop the batch; without a match
             # the tokencodes are refused. The digits are not in the trace.
             log.exception("tokencodes could not be matched")
-            return call
-        return replace(call, command=command)
+            return call.stamped(at_ms)
+        return call.stamped(at_ms, command)
 
     def _with_matches(
         self, command: Command, tokencodes: Sequence[str], at_ms: int

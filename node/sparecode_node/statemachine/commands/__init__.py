@@ -14,7 +14,7 @@ Import this package and write `commands.AssignToken`. A new command is added to
 
 from dataclasses import dataclass
 
-from sparecode_node.domain.ids import NodeId, RequestId, SessionId
+from sparecode_node.domain.ids import NO_SESSION, NodeId, RequestId, SessionId
 from sparecode_node.statemachine.commands.administrators import (
     ChangePassword,
     CreateAdministrator,
@@ -172,13 +172,56 @@ Command = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One caller's command as it enters the log: who asked, where, and when."""
+    """One caller's command as it enters the log: the request, the node, and the time."""
 
     command: Command
     request: RequestKey
     node_id: NodeId
     """The node that was called."""
     session_id: SessionId
-    """Of the administrator who asked; empty for agents and nodes."""
+    """The administrator's session; empty for agents and nodes."""
     at_ms: int
-    """The primary's time, stamped by it alone; 0 until then (T1)."""
+    """The primary's time (T1)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnstampedCall:
+    """
+    One caller's command on its way to the primary.
+
+    It has no time, and its command has no matches of tokencodes: the primary alone
+    adds both (T1).
+    """
+
+    command: Command
+    request: RequestKey
+    node_id: NodeId
+    """The node that was called."""
+    session_id: SessionId = NO_SESSION
+    """The administrator's session; empty for agents and nodes."""
+
+    @classmethod
+    def of_node(
+        cls, node_id: NodeId, command: Command, request_id: RequestId
+    ) -> "UnstampedCall":
+        """Return the call of a node on its own behalf. Its id alone identifies it."""
+        return cls(
+            command=command,
+            request=RequestKey(
+                caller=f"node:{node_id}",
+                method=type(command).__name__,
+                request_id=request_id,
+                tag=0,
+            ),
+            node_id=node_id,
+        )
+
+    def stamped(self, at_ms: int, command: Command | None = None) -> Call:
+        """Return the call at the primary's time; *command*: with its matches."""
+        return Call(
+            command=self.command if command is None else command,
+            request=self.request,
+            node_id=self.node_id,
+            session_id=self.session_id,
+            at_ms=at_ms,
+        )
