@@ -8,8 +8,8 @@ from google.protobuf.message import Message
 
 from sparecode_node.rpc.errors import UnidentifiedError
 from sparecode_node.rpc.identity import agent_identity
+from sparecode_node.services.authentication.decisions import AgentAnswer
 from sparecode_node.services.context import Anonymous
-from sparecode_node.services.deciding import Answer
 from sparecode_node.services.errors import NotSignedInError
 from sparecode_node.statemachine.results import Decision
 from tests.rpc.contract import public, well_formed
@@ -129,7 +129,7 @@ async def test_certificate_must_name_exactly_one_agent(names):
 async def test_identity_is_the_one_uri_or_else_the_one_dns_name(names, identity):
     own = AGENTS.issue("someone else", [san(name) for name in names], now=NOW)
     async with running_edge() as edge:
-        edge.services["authentication"].answer = Answer(
+        edge.services["authentication"].answer = AgentAnswer(
             decision=Decision.REFUSED, authentication_id="a"
         )
         async with edge.agents(own) as channel:

@@ -18,7 +18,7 @@ from sparecode_node.rpc.calls import DEADLINE_DEFAULT_S, DEADLINE_MAX_S
 from sparecode_node.rpc.server import HARD, ListenError, Listeners, ListenerSettings
 from sparecode_node.services import fields
 from sparecode_node.services.ambient import SystemClock
-from sparecode_node.services.deciding import Answer
+from sparecode_node.services.authentication.decisions import AgentAnswer
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.use_cases import Services
 from sparecode_node.statemachine.results import Applied, Decision
@@ -148,10 +148,10 @@ async def test_running_call_ends_before_the_listeners_close():
     """Stopping is graceful: what was begun gets its answer."""
     begun, finish = asyncio.Event(), asyncio.Event()
 
-    async def slow() -> Answer:
+    async def slow() -> AgentAnswer:
         begun.set()
         await finish.wait()
-        return Answer(decision=Decision.ACCEPTED, authentication_id="a")
+        return AgentAnswer(decision=Decision.ACCEPTED, authentication_id="a")
 
     async with running_edge() as edge, edge.agents() as channel:
         edge.services["authentication"].answer = slow
@@ -183,10 +183,10 @@ async def test_a_crowd_on_a_listener_is_shed_with_a_hint(monkeypatch, listener):
     done = (
         Applied(index=1)
         if admin
-        else Answer(decision=Decision.ACCEPTED, authentication_id="a")
+        else AgentAnswer(decision=Decision.ACCEPTED, authentication_id="a")
     )
 
-    async def hang() -> Applied | Answer:
+    async def hang() -> Applied | AgentAnswer:
         begun.release()
         await release.wait()
         return done
@@ -263,7 +263,7 @@ async def test_what_would_be_shed_is_shed_before_its_request_is_read():
             await channel.stream_unary(f"{method}Authenticate")(never(), timeout=20)
         assert not edge.services["authentication"].calls
         # The next step of who was admitted may need no hash.
-        edge.services["authentication"].answer = Answer(
+        edge.services["continuation"].answer = AgentAnswer(
             decision=Decision.ACCEPTED, authentication_id="a"
         )
         stub = authentication_pb2_grpc.AuthenticationServiceStub(channel)

@@ -64,6 +64,9 @@ USE_CASES = {
     "AuditService/ExportAuditEvents": "audit.export",
     "AuditService/GetCheckpoint": "audit.checkpoint",
     "AuditService/ListAuditEvents": "audit.list",
+    "AuthenticationService/ContinueAuthentication": (
+        "continuation.continue_authentication"
+    ),
     "ClusterService/CreateBackup": "backups.create",
     "ClusterService/GetReview": "opening.review",
     "ClusterService/GetStatus": "cluster.status",

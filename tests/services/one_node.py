@@ -30,6 +30,7 @@ from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.services.access.refusals import Refusals
 from sparecode_node.services.ambient import SystemEntropy
+from sparecode_node.services.authentication.decisions import AgentAnswer
 from sparecode_node.services.cluster.backups import BackupSource
 from sparecode_node.services.context import (
     AgentCaller,
@@ -37,7 +38,6 @@ from sparecode_node.services.context import (
     CallContext,
     SessionCaller,
 )
-from sparecode_node.services.deciding import Answer
 from sparecode_node.services.emergency.emergency_access import Issued, Lifetime
 from sparecode_node.services.keys.key_holder import KeyKeeper
 from sparecode_node.services.load.rates import RateLimits
@@ -239,7 +239,7 @@ class OneNode:
         username: str = "alice",
         identity: AgentIdentity = VPN,
         request_id: str = "",
-    ) -> Answer:
+    ) -> AgentAnswer:
         """Return the answer to a passcode."""
         return await self.authentication.authenticate(
             self.agent(identity, request_id),
@@ -257,13 +257,13 @@ class OneNode:
         new_pin: str = "",
         identity: AgentIdentity = VPN,
         request_id: str = "",
-    ) -> Answer:
+    ) -> AgentAnswer:
         """Return the answer to the second step of an authentication."""
         context = replace(
             self.agent(identity, request_id),
             method="AuthenticationService/ContinueAuthentication",
         )
-        return await self.authentication.continue_authentication(
+        return await self.continuation.continue_authentication(
             context, challenge=challenge, next_tokencode=tokencode, new_pin=new_pin
         )
 

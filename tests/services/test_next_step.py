@@ -7,7 +7,7 @@ import pytest
 
 from sparecode_node.domain.ids import AgentIdentity
 from sparecode_node.domain.outcomes import Reason
-from sparecode_node.services.deciding import Answer
+from sparecode_node.services.authentication.decisions import AgentAnswer
 from sparecode_node.services.errors import InvalidFieldError, NotPermittedError, Refused
 from sparecode_node.statemachine.commands.tokens import ClearPin
 from sparecode_node.statemachine.results import Decision
@@ -19,14 +19,14 @@ SSH = AgentIdentity("spiffe://example/ssh")
 NEW_PIN = "2718"
 
 
-async def without_pin(node: OneNode, *, digits: int = 6) -> Answer:
+async def without_pin(node: OneNode, *, digits: int = 6) -> AgentAnswer:
     """Clear the PIN, and return the answer to the tokencode alone."""
     await node.add_user(digits=digits)
     await node.tokens.clear_pin(node.admin("TokenService/ClearPin"), serial=SERIAL)
     return await node.authenticate(node.tokencode(digits=digits))
 
 
-async def after_three_wrong(node: OneNode) -> Answer:
+async def after_three_wrong(node: OneNode) -> AgentAnswer:
     """Return the answer to a right passcode after three wrong ones."""
     await node.add_user()
     for _ in range(3):
@@ -319,7 +319,7 @@ async def test_a_malformed_tokencode_leaves_the_challenge_open(
 
 async def test_an_administrator_may_not_answer_a_challenge(node: OneNode) -> None:
     with pytest.raises(NotPermittedError):
-        await node.authentication.continue_authentication(
+        await node.continuation.continue_authentication(
             node.admin("AuthenticationService/ContinueAuthentication"),
             challenge=b"c",
             next_tokencode="123456",

@@ -6,6 +6,7 @@ from sparecode.v1 import authentication_pb2_grpc as pb_grpc
 from sparecode_node.rpc import calls, conversion
 from sparecode_node.rpc.identity import Context
 from sparecode_node.services.authentication.first_step import Authentication
+from sparecode_node.services.authentication.next_step import Continuation
 from sparecode_node.statemachine.results import Decision
 
 DECISIONS = {
@@ -19,10 +20,13 @@ DECISIONS = {
 
 
 class AuthenticationServicer(pb_grpc.AuthenticationServiceServicer):
-    """Translates between the wire and `Authentication`."""
+    """Translates between the wire and both steps of authentication."""
 
-    def __init__(self, authentication: Authentication) -> None:
+    def __init__(
+        self, authentication: Authentication, continuation: Continuation
+    ) -> None:
         self._authentication = authentication
+        self._continuation = continuation
 
     async def Authenticate(
         self, request: pb.AuthenticateRequest, context: Context
@@ -51,7 +55,7 @@ class AuthenticationServicer(pb_grpc.AuthenticationServiceServicer):
         call = calls.agent_call(
             context, "AuthenticationService/ContinueAuthentication", request.request_id
         )
-        answer = await self._authentication.continue_authentication(
+        answer = await self._continuation.continue_authentication(
             call,
             challenge=request.challenge,
             next_tokencode=request.next_tokencode,

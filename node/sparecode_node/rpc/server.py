@@ -181,7 +181,8 @@ class Listeners:
         )
         self._servers = {"agents": agents_server, "admin": admin_server}
         authentication_pb2_grpc.add_AuthenticationServiceServicer_to_server(
-            AuthenticationServicer(services.authentication), agents_server
+            AuthenticationServicer(services.authentication, services.continuation),
+            agents_server,
         )
         _add_administration(admin_server, node_id, services)
         for name, server in self._servers.items():

@@ -16,7 +16,6 @@ from sparecode_node.services.context import CallContext, Deadline
 from sparecode_node.services.errors import (
     ApprovalNeededError,
     InvalidFieldError,
-    Refused,
     refusal,
 )
 from sparecode_node.services.secrets.sealing import FieldValue, Sealing
@@ -100,40 +99,38 @@ class Proposer:
         *said*: what the caller said in the request's fields, for the tag (Q1).
         Raises `Refused` and `ProposeError`.
         """
-        return await self.propose_as(
+        proposal = self.proposal(
             context,
-            deadline,
             command,
             said,
             caller=_caller(session),
             session_id=session.session_id,
             tokencodes=tokencodes,
         )
+        return _decided(
+            await self._replicator.propose(proposal, timeout_s=deadline.left_s())
+        )
 
-    async def propose_as(
+    def proposal(
         self,
         context: CallContext,
-        deadline: Deadline,
         command: Command,
         said: Mapping[str, FieldValue],
         *,
         caller: str,
         session_id: SessionId = NO_SESSION,
         tokencodes: tuple[str, ...] = (),
-    ) -> Result:
-        """Propose for a caller whom the service has named. Raises as `propose`."""
+    ) -> Proposal:
+        """Return a command as it is proposed for *caller*. Raises `InvalidFieldError`."""
         call = UnstampedCall(
             command=command,
             request=request_key(self._sealing, context, caller, said),
             node_id=self._replicator.node_id,
             session_id=session_id,
         )
-        result = await self._replicator.propose(
-            Proposal(call=call, tokencodes=tokencodes), timeout_s=deadline.left_s()
-        )
-        return _decided(result)
+        return Proposal(call=call, tokencodes=tokencodes)
 
-    async def settle(
+    async def propose_prepared(
         self,
         context: CallContext,
         session: Session,
@@ -141,30 +138,61 @@ class Proposer:
         prepare: Callable[[], Awaitable[Command]],
         said: Mapping[str, FieldValue],
     ) -> Result:
-        """
-        Propose what *prepare* makes of the state, which may change meanwhile.
+        """Propose what *prepare* builds from the current state, as `propose` (T2)."""
 
-        It is prepared again, behind a barrier, while apply finds that its
-        parameters are stale (T2).
-        """
-        for _ in range(ATTEMPTS):
-            await self.barrier(deadline)
-            try:
-                command = await prepare()
-            except InvalidFieldError:
-                # The policy of now refuses it; that of the first try may not have (Q2).
-                key = request_key(self._sealing, context, _caller(session), said)
-                async with self._state.transaction() as transaction:
-                    remembered = await requests.find(transaction, key)
-                if remembered is None:
-                    raise
-                return _decided(remembered)
-            try:
-                return await self.propose(context, session, deadline, command, said)
-            except Refused as refused:
-                if refused.rejected.reason is not Reason.STALE_PARAMETERS:
-                    raise
-        raise OverloadedError("what this depends on changes too fast; try again")
+        async def proposal() -> Proposal:
+            return self.proposal(
+                context,
+                await prepare(),
+                said,
+                caller=_caller(session),
+                session_id=session.session_id,
+            )
+
+        try:
+            return await self.decide(proposal, deadline)
+        except InvalidFieldError:
+            # The current policy refuses it; the policy of the first try may not have
+            # (Q2).
+            key = request_key(self._sealing, context, _caller(session), said)
+            async with self._state.transaction() as transaction:
+                remembered = await requests.find(transaction, key)
+            if remembered is None:
+                raise
+            return _decided(remembered)
+
+    async def decide(
+        self, prepare: Callable[[], Awaitable[Proposal]], deadline: Deadline
+    ) -> Result:
+        """Return the result of what *prepare* builds from the current state (T2)."""
+        await self.barrier(deadline)
+        return _decided(await propose_until_fresh(self._replicator, prepare, deadline))
+
+
+async def propose_until_fresh(
+    replicator: Replicator,
+    prepare: Callable[[], Awaitable[Proposal]],
+    deadline: Deadline,
+) -> Result:
+    """
+    Return the result of what *prepare* builds from this node's state (T2).
+
+    While apply finds its parameters outdated, nothing is charged: wait for the newer
+    state and prepare again. Raises `OverloadedError` after three attempts, what
+    *prepare* raises, and `ProposeError`.
+    """
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            await replicator.read_barrier(timeout_s=deadline.left_s())
+        proposal = await prepare()
+        result = await replicator.propose(proposal, timeout_s=deadline.left_s())
+        if not _is_stale(result):
+            return result
+    raise OverloadedError("the data changes too fast; try again")
+
+
+def _is_stale(result: Result) -> bool:
+    return isinstance(result, Rejected) and result.reason is Reason.STALE_PARAMETERS
 
 
 def request_key(

@@ -10,7 +10,9 @@ from sparecode_node.services.access.authorization import Authorization
 from sparecode_node.services.access.refusals import Refusals
 from sparecode_node.services.access.session_use import Touching
 from sparecode_node.services.ambient import Clock, Entropy
+from sparecode_node.services.authentication.decisions import Decisions
 from sparecode_node.services.authentication.first_step import Authentication
+from sparecode_node.services.authentication.next_step import Continuation
 from sparecode_node.services.cluster.audit import Audit
 from sparecode_node.services.cluster.backups import Backups, BackupSource
 from sparecode_node.services.cluster.epoch_review import Opening
@@ -45,6 +47,7 @@ class Services:
     """Every use case, for the edges: gRPC and the Security Console."""
 
     authentication: Authentication
+    continuation: Continuation
     sessions: Sessions
     users: Users
     user_import: UserImport
@@ -103,14 +106,24 @@ def build_services(  # noqa: PLR0913  It is the one place that has them all.
     )
     rates = Rates(limits, clock=clock, entropy=entropy)
     pace = Pace(clock)
+    decisions = Decisions(
+        replicator=replicator, state=state, sealing=sealing, clock=clock
+    )
     return Services(
         authentication=Authentication(
-            replicator=replicator,
+            decisions=decisions,
             state=state,
             sealing=sealing,
             kdf=kdf,
             rates=rates,
-            clock=clock,
+            entropy=entropy,
+        ),
+        continuation=Continuation(
+            decisions=decisions,
+            state=state,
+            sealing=sealing,
+            kdf=kdf,
+            rates=rates,
             entropy=entropy,
         ),
         sessions=Sessions(

@@ -4,10 +4,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sparecode_node.domain.agents import Certificate
 from sparecode_node.domain.ids import (
     NO_KEY,
-    AgentIdentity,
     KeyId,
     NameKey,
     UserId,
@@ -25,37 +23,56 @@ from sparecode_node.domain.passcodes import (
 from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.users import fold
 from sparecode_node.queries import policies, users
-from sparecode_node.queries.state import ReadTransaction
+from sparecode_node.queries.state import LocalState, ReadTransaction
 from sparecode_node.queries.users import PasscodeParameters
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.services import fields
-from sparecode_node.services.authentication.next_step import Continuing
-from sparecode_node.services.context import CallContext, Deadline
-from sparecode_node.services.deciding import Answer, agent_of, settled
-from sparecode_node.services.proposing import request_key
-from sparecode_node.services.secrets.kdf import KdfInput, Lane, Secret
-from sparecode_node.services.secrets.sealing import FieldValue
-from sparecode_node.statemachine.commands import RequestKey, UnstampedCall
+from sparecode_node.services.ambient import Entropy
+from sparecode_node.services.authentication.decisions import (
+    AgentAnswer,
+    AgentRequest,
+    Decisions,
+)
+from sparecode_node.services.context import CallContext
+from sparecode_node.services.load.rates import Rates
+from sparecode_node.services.secrets.kdf import Kdf, KdfInput, Lane, Secret
+from sparecode_node.services.secrets.sealing import FieldValue, Sealing
 from sparecode_node.statemachine.commands.authentication import Authenticate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What an agent wants to know."""
+class PasscodeAttempt:
+    """One attempt to authenticate, as the agent sent it."""
 
-    agent: AgentIdentity
-    certificate: Certificate
+    request: AgentRequest
     name_key: NameKey = field(repr=False)
-    """What was typed as the name, folded; people type their PIN there (A6)."""
+    """The folded text of the name field; people type their PIN there (A6)."""
     passcode: str = field(repr=False)
-    """As normalized."""
+    """Normalized."""
     client_address: str
     resource: str
     authentication_id: str
 
 
-class Authentication(Continuing):
-    """Judges passcodes. Any node may be asked; a code is accepted once cluster-wide."""
+class Authentication:
+    """Judges passcodes, on any node. A code is accepted once in the whole cluster."""
+
+    def __init__(
+        self,
+        *,
+        decisions: Decisions,
+        state: LocalState,
+        sealing: Sealing,
+        kdf: Kdf,
+        rates: Rates,
+        entropy: Entropy,
+    ) -> None:
+        self._decisions = decisions
+        self._state = state
+        self._sealing = sealing
+        self._kdf = kdf
+        self._rates = rates
+        self._entropy = entropy
 
     def check_room(self) -> None:
         """Raise `HashingOverloadedError` if a passcode could not be hashed now."""
@@ -69,7 +86,7 @@ class Authentication(Continuing):
         passcode: str,
         client_address: str,
         resource: str,
-    ) -> Answer:
+    ) -> AgentAnswer:
         """
         Return the decision, after a quorum has committed it.
 
@@ -89,11 +106,8 @@ class Authentication(Continuing):
             "client_address": client_address,
             "resource": resource,
         }
-        deadline = Deadline.of(context, self._clock)
-        agent = agent_of(context)
-        asked = Asked(
-            agent=agent.identity,
-            certificate=agent.certificate,
+        attempt = PasscodeAttempt(
+            request=self._decisions.request(context, said),
             name_key=fold(username),
             passcode=normalized(passcode),
             client_address=client_address,
@@ -101,26 +115,20 @@ class Authentication(Continuing):
             authentication_id=self._entropy.uuid(),
         )
         self._rates.attempt(
-            agent=asked.agent,
+            agent=attempt.request.agent.identity,
             client_address=client_address,
-            name_tag=self._sealing.name_tags(asked.name_key)[0],
+            name_tag=self._sealing.name_tags(attempt.name_key)[0],
         )
-        request = request_key(self._sealing, context, f"agent:{asked.agent}", said)
-        return await settled(
-            self._replicator,
-            self._sealing,
-            lambda: self._proposal(asked, request, deadline),
-            deadline,
+        return await self._decisions.decide(
+            attempt.request, lambda: self._proposal(attempt)
         )
 
-    async def _proposal(
-        self, asked: Asked, request: RequestKey, deadline: Deadline
-    ) -> Proposal:
-        """Compute the candidates with what this node knows of the user (T1, T2)."""
+    async def _proposal(self, attempt: PasscodeAttempt) -> Proposal:
+        """Compute the candidates from what this node knows of the user (T1, T2)."""
         self._kdf.check_room(Lane.AUTHENTICATING)
         # Read before the state: what is newer there is found stale in apply.
         key_id = self._sealing.active_key
-        name_tags = self._sealing.name_tags(asked.name_key)
+        name_tags = self._sealing.name_tags(attempt.name_key)
 
         async def parameters(
             transaction: ReadTransaction,
@@ -131,36 +139,31 @@ class Authentication(Continuing):
             )
 
         policy, user = await self._state.at_once(parameters)
-        found = splits(asked.passcode, policy)
+        found = splits(attempt.passcode, policy)
         hashes = await self._kdf.derive(
             self._inputs(found, user, name_tags[0], evaluations(policy)),
             lane=Lane.AUTHENTICATING,
-            timeout_s=deadline.left_s(),
+            timeout_s=attempt.request.deadline.left_s(),
         )
         readings = self._readings(found, user, hashes, key_id)
         command = Authenticate(
-            authentication_id=asked.authentication_id,
-            agent=asked.agent,
+            authentication_id=attempt.authentication_id,
+            agent=attempt.request.agent.identity,
             name_tag=user.name_tag if user else name_tags[0],
             user_id=user.user_id if user else UserId(""),
             auth_version=user.auth_version if user else 0,
             policy_version=policy.version,
             key_id=key_id,
-            lettered=is_lettered(asked.passcode),
+            lettered=is_lettered(attempt.passcode),
             readings=readings,
-            client_address=asked.client_address,
-            resource=asked.resource,
+            client_address=attempt.client_address,
+            resource=attempt.resource,
             challenges=True,
-            certificate_fingerprint=asked.certificate.fingerprint,
-            certificate_serial_number=asked.certificate.serial_number,
-        )
-        call = UnstampedCall(
-            command=command,
-            request=request,
-            node_id=self._replicator.node_id,
+            certificate_fingerprint=attempt.request.agent.certificate.fingerprint,
+            certificate_serial_number=attempt.request.agent.certificate.serial_number,
         )
         clear = tuple(split.code for split in found if not split.emergency)
-        return Proposal(call=call, tokencodes=clear)
+        return self._decisions.proposal(attempt.request, command, clear)
 
     def _inputs(
         self,

@@ -3,37 +3,37 @@
 
 from dataclasses import dataclass, field, replace
 
-from sparecode_node.domain.agents import Certificate
 from sparecode_node.domain.challenges import Challenge, NextStep
-from sparecode_node.domain.ids import AgentIdentity, UserId
+from sparecode_node.domain.ids import UserId
 from sparecode_node.domain.passcodes import evaluations, is_lettered, normalized
 from sparecode_node.domain.pins import pin_problem
 from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.tokens import Token
-from sparecode_node.queries import policies, requests, tokens, users
+from sparecode_node.queries import policies, tokens, users
 from sparecode_node.queries.state import LocalState
 from sparecode_node.queries.users import PinParameters
-from sparecode_node.replication.replicator import Proposal, Replicator
+from sparecode_node.replication.replicator import Proposal
 from sparecode_node.services import fields
-from sparecode_node.services.ambient import Clock, Entropy
-from sparecode_node.services.context import CallContext, Deadline
-from sparecode_node.services.deciding import Answer, agent_of, settled
+from sparecode_node.services.ambient import Entropy
+from sparecode_node.services.authentication.decisions import (
+    AgentAnswer,
+    AgentRequest,
+    Decisions,
+)
+from sparecode_node.services.context import CallContext
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.load.rates import Rates
-from sparecode_node.services.proposing import request_key
 from sparecode_node.services.secrets.kdf import Kdf, KdfInput, Lane, Secret
 from sparecode_node.services.secrets.pin_folding import new_pin_problem, sealed_for
 from sparecode_node.services.secrets.sealing import BrokenSealError, FieldValue, Sealing
-from sparecode_node.statemachine.commands import RequestKey, UnstampedCall
 from sparecode_node.statemachine.commands.authentication import ContinueAuthentication
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Handed:
-    """What an agent hands back."""
+class NextStepAttempt:
+    """One attempt at the second step, as the agent sent it."""
 
-    agent: AgentIdentity
-    certificate: Certificate
+    request: AgentRequest
     challenge: Challenge | None
     """None: it does not open."""
     tokencode: str = field(repr=False)
@@ -41,26 +41,24 @@ class Handed:
     authentication_id: str
 
 
-class Continuing:
-    """Judges the second step, on whichever node; the first may have been on another."""
+class Continuation:
+    """Judges the second step, on any node: the first may have been on another."""
 
     def __init__(
         self,
         *,
-        replicator: Replicator,
+        decisions: Decisions,
         state: LocalState,
         sealing: Sealing,
         kdf: Kdf,
         rates: Rates,
-        clock: Clock,
         entropy: Entropy,
     ) -> None:
-        self._replicator = replicator
+        self._decisions = decisions
         self._state = state
         self._sealing = sealing
         self._kdf = kdf
         self._rates = rates
-        self._clock = clock
         self._entropy = entropy
 
     async def continue_authentication(
@@ -70,7 +68,7 @@ class Continuing:
         challenge: bytes,
         next_tokencode: str,
         new_pin: str,
-    ) -> Answer:
+    ) -> AgentAnswer:
         """
         Return the decision, after a quorum has committed it.
 
@@ -80,10 +78,13 @@ class Continuing:
         """
         fields.request_id(context.request_id)
         fields.challenge(challenge)
-        agent = agent_of(context)
-        handed = Handed(
-            agent=agent.identity,
-            certificate=agent.certificate,
+        said: dict[str, FieldValue] = {
+            "challenge": challenge,
+            "next_tokencode": next_tokencode,
+            "new_pin": new_pin,
+        }
+        attempt = NextStepAttempt(
+            request=self._decisions.request(context, said),
             challenge=self._opened(challenge),
             tokencode=fields.tokencode("next_tokencode", next_tokencode),
             new_pin=normalized(
@@ -91,23 +92,13 @@ class Continuing:
             ),
             authentication_id=self._entropy.uuid(),
         )
-        _check_asked(handed)
+        _check_new_pin(attempt)
         self._rates.next_step(
-            agent=handed.agent,
-            user=handed.challenge.user_id if handed.challenge else "",
+            agent=attempt.request.agent.identity,
+            user=attempt.challenge.user_id if attempt.challenge else "",
         )
-        deadline = Deadline.of(context, self._clock)
-        said: dict[str, FieldValue] = {
-            "challenge": challenge,
-            "next_tokencode": next_tokencode,
-            "new_pin": new_pin,
-        }
-        request = request_key(self._sealing, context, f"agent:{handed.agent}", said)
-        return await settled(
-            self._replicator,
-            self._sealing,
-            lambda: self._next_proposal(handed, request, deadline),
-            deadline,
+        return await self._decisions.decide(
+            attempt.request, lambda: self._proposal(attempt)
         )
 
     def _opened(self, sealed: bytes) -> Challenge | None:
@@ -117,11 +108,9 @@ class Continuing:
         except BrokenSealError:
             return None
 
-    async def _next_proposal(
-        self, handed: Handed, request: RequestKey, deadline: Deadline
-    ) -> Proposal:
-        """Compute the verifier with what this node knows of the user (T1, T2)."""
-        challenge = handed.challenge
+    async def _proposal(self, attempt: NextStepAttempt) -> Proposal:
+        """Compute the verifier from what this node knows of the user (T1, T2)."""
+        challenge = attempt.challenge
         async with self._state.transaction() as transaction:
             policy = await policies.current(transaction)
             user = (
@@ -135,28 +124,28 @@ class Continuing:
                 else None
             )
         token = found[0] if found else None
-        wrong = _pin_problem(handed, policy, token)
+        wrong = _pin_problem(attempt, policy, token)
         if wrong:
             # The policy of now refuses it; that of the first try may not have (Q2).
-            if not await self._is_known(request, deadline):
+            if not await self._decisions.is_remembered(attempt.request):
                 raise InvalidFieldError("new_pin", wrong)
-            handed = replace(handed, new_pin="")
+            attempt = replace(attempt, new_pin="")
         hashed, *_ = await self._kdf.derive(
-            self._pin_inputs(handed.new_pin, user, evaluations(policy)),
+            self._pin_inputs(attempt.new_pin, user, evaluations(policy)),
             lane=Lane.AUTHENTICATING,
-            timeout_s=deadline.left_s(),
+            timeout_s=attempt.request.deadline.left_s(),
         )
         verifier, sealed_pin, key_id = b"", b"", self._sealing.active_key
-        if token and user and handed.new_pin:
+        if token and user and attempt.new_pin:
             verifier = self._sealing.pin_verifier(
                 hashed, user.user_id, token.serial, key_id
             )
             sealed_pin = sealed_for(
-                self._sealing, token, user.user_id, handed.new_pin, key_id
+                self._sealing, token, user.user_id, attempt.new_pin, key_id
             )
         command = ContinueAuthentication(
-            authentication_id=handed.authentication_id,
-            agent=handed.agent,
+            authentication_id=attempt.authentication_id,
+            agent=attempt.request.agent.identity,
             user_id=user.user_id if user else UserId(""),
             auth_version=user.auth_version if user else 0,
             policy_version=policy.version,
@@ -164,23 +153,12 @@ class Continuing:
             challenge=challenge,
             moments=(),
             pin_verifier=verifier,
-            certificate_fingerprint=handed.certificate.fingerprint,
-            certificate_serial_number=handed.certificate.serial_number,
+            certificate_fingerprint=attempt.request.agent.certificate.fingerprint,
+            certificate_serial_number=attempt.request.agent.certificate.serial_number,
             sealed_pin=sealed_pin,
-            pin_lettered=is_lettered(handed.new_pin),
+            pin_lettered=is_lettered(attempt.new_pin),
         )
-        call = UnstampedCall(
-            command=command,
-            request=request,
-            node_id=self._replicator.node_id,
-        )
-        return Proposal(call=call, tokencodes=(handed.tokencode,))
-
-    async def _is_known(self, request: RequestKey, deadline: Deadline) -> bool:
-        """Say whether a request was decided before, on whichever node."""
-        await self._replicator.read_barrier(timeout_s=deadline.left_s())
-        async with self._state.transaction() as transaction:
-            return await requests.find(transaction, request) is not None
+        return self._decisions.proposal(attempt.request, command, (attempt.tokencode,))
 
     def _pin_inputs(
         self, new_pin: str, user: PinParameters | None, count: int
@@ -197,19 +175,21 @@ class Continuing:
         ]
 
 
-def _check_asked(handed: Handed) -> None:
+def _check_new_pin(attempt: NextStepAttempt) -> None:
     """Refuse a new PIN where none was asked for, and none where one was."""
-    if handed.challenge is None:
+    if attempt.challenge is None:
         return
-    asked = handed.challenge.step is NextStep.NEW_PIN
-    if asked and not handed.new_pin:
+    asked = attempt.challenge.step is NextStep.NEW_PIN
+    if asked and not attempt.new_pin:
         raise InvalidFieldError("new_pin", "is needed: a new PIN was asked for")
-    if handed.new_pin and not asked:
+    if attempt.new_pin and not asked:
         raise InvalidFieldError("new_pin", "must be empty: no new PIN was asked for")
 
 
-def _pin_problem(handed: Handed, policy: Policy, token: Token | None) -> str:
+def _pin_problem(attempt: NextStepAttempt, policy: Policy, token: Token | None) -> str:
     """Hold a new PIN to the policy (K2); which one it was says the command (T2)."""
-    if not handed.new_pin:
+    if not attempt.new_pin:
         return ""
-    return pin_problem(handed.new_pin, policy) or new_pin_problem(handed.new_pin, token)
+    return pin_problem(attempt.new_pin, policy) or new_pin_problem(
+        attempt.new_pin, token
+    )

@@ -199,7 +199,7 @@ class BulkIssuing:
 
         said = {"serial": row.serial, "count": wanted, **wish.said()}
         try:
-            saved = await self._proposer.settle(
+            saved = await self._proposer.propose_prepared(
                 _of_row(context, row), session, deadline, prepare, said
             )
         except InvalidFieldError as error:

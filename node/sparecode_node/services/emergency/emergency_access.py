@@ -196,7 +196,9 @@ class Emergency:
 
         said = {"serial": serial, "count": count, **wish.said()}
         saved = _saved(
-            await self._proposer.settle(context, session, deadline, prepare, said)
+            await self._proposer.propose_prepared(
+                context, session, deadline, prepare, said
+            )
         )
         # Another set was committed under this id by an earlier call, whose codes
         # nobody can read back (I9).
@@ -238,7 +240,9 @@ class Emergency:
 
         said = {"serial": serial, **wish.said()}
         saved = _saved(
-            await self._proposer.settle(context, session, deadline, prepare, said)
+            await self._proposer.propose_prepared(
+                context, session, deadline, prepare, said
+            )
         )
         withheld = saved.set_id != drawn.set_id
         return Issued(

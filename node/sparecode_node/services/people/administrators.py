@@ -100,7 +100,9 @@ class Administrators:
             "password": password,
         }
         return applied(
-            await self._proposer.settle(context, session, deadline, prepare, said)
+            await self._proposer.propose_prepared(
+                context, session, deadline, prepare, said
+            )
         )
 
     async def list(
@@ -196,7 +198,9 @@ class Administrators:
 
         said = {"name": key, "old_password": old_password, "new_password": new_password}
         return applied(
-            await self._proposer.settle(context, session, deadline, prepare, said)
+            await self._proposer.propose_prepared(
+                context, session, deadline, prepare, said
+            )
         )
 
     async def _verifier(

@@ -6,16 +6,14 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from sparecode_node.domain.ids import AdministratorName, NameKey, RequestId
-from sparecode_node.domain.outcomes import Reason
 from sparecode_node.domain.users import fold
 from sparecode_node.queries import administrators, policies, sessions
 from sparecode_node.queries.state import LocalState
-from sparecode_node.replication.errors import OverloadedError
+from sparecode_node.replication.replicator import Proposal
 from sparecode_node.services import fields
 from sparecode_node.services.context import CallContext, Deadline
-from sparecode_node.services.errors import Refused
 from sparecode_node.services.load.rates import Rates
-from sparecode_node.services.proposing import ATTEMPTS, Proposer
+from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.secrets.kdf import Kdf, KdfInput, Lane, Secret
 from sparecode_node.services.secrets.sealing import Sealing, session_id
 from sparecode_node.statemachine.commands.sessions import CloseSession, OpenSession
@@ -95,29 +93,25 @@ class Sessions:
         if second_factor:
             codes = (fields.tokencode("second_factor", second_factor),)
             said["second_factor"] = second_factor
-        for _ in range(ATTEMPTS):
-            # Whoever is not there now is not there: the name need not be told to
-            # apply, which would write it down.
-            await self._proposer.barrier(deadline)
+        bearers: tuple[str, ...] = ()
+
+        # It reads the current state: a name that is not there now does not exist, and
+        # apply, which would record it, need not learn it.
+        async def prepare() -> Proposal:
+            nonlocal bearers
             command, bearers = await self._prepare(name, password, request, deadline)
-            command = replace(command, second_factor=bool(codes))
-            try:
-                result = await self._proposer.propose_as(
-                    context,
-                    deadline,
-                    command,
-                    said,
-                    caller=f"administrator:{command.administrator}",
-                    tokencodes=codes,
-                )
-            except Refused as refused:
-                if refused.rejected.reason is not Reason.STALE_PARAMETERS:
-                    raise
-                continue
-            return SignedIn(
-                bearer=await self._bearer(bearers, deadline), opened=opened(result)
+            return self._proposer.proposal(
+                context,
+                replace(command, second_factor=bool(codes)),
+                said,
+                caller=f"administrator:{command.administrator}",
+                tokencodes=codes,
             )
-        raise OverloadedError("what this depends on changes too fast; try again")
+
+        result = await self._proposer.decide(prepare, deadline)
+        return SignedIn(
+            bearer=await self._bearer(bearers, deadline), opened=opened(result)
+        )
 
     async def logout(self, context: CallContext) -> Applied:
         """End the calling session. Raises `NotSignedInError`, `ProposeError`."""

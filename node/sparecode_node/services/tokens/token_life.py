@@ -117,7 +117,9 @@ class TokenLife:
             "keep_pin": keep_pin,
         }
         return applied(
-            await self._proposer.settle(context, session, deadline, prepare, said)
+            await self._proposer.propose_prepared(
+                context, session, deadline, prepare, said
+            )
         )
 
     async def resynchronize(

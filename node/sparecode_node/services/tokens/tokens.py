@@ -158,7 +158,9 @@ class Tokens(TokenLife):
 
         said = {"serial": serial, "pin": pin}
         return applied(
-            await self._proposer.settle(context, session, deadline, prepare, said)
+            await self._proposer.propose_prepared(
+                context, session, deadline, prepare, said
+            )
         )
 
     async def reinstate(self, context: CallContext, *, serial: str) -> Applied:

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From an agent's call to the committed decision: what both steps share (A, T)."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+from sparecode_node.domain.outcomes import Rejected
+from sparecode_node.queries import requests
+from sparecode_node.queries.state import LocalState
+from sparecode_node.replication.replicator import Proposal, Replicator
+from sparecode_node.services import fields
+from sparecode_node.services.ambient import Clock
+from sparecode_node.services.context import AgentCaller, CallContext, Deadline
+from sparecode_node.services.errors import NotPermittedError, Refused
+from sparecode_node.services.proposing import propose_until_fresh, request_key
+from sparecode_node.services.secrets.sealing import FieldValue, Sealing
+from sparecode_node.statemachine.commands import Command, RequestKey, UnstampedCall
+from sparecode_node.statemachine.results import Authenticated, Decision, Result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentAnswer:
+    """What an agent learns (A6)."""
+
+    decision: Decision
+    authentication_id: str
+    challenge: bytes = field(default=b"", repr=False)
+    """Sealed; for the decisions that require a next step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentRequest:
+    """One request of an agent: who sent it, by what it is known again, until when."""
+
+    agent: AgentCaller
+    key: RequestKey
+    deadline: Deadline
+
+
+class Decisions:
+    """Proposes the commands of agents, and seals the answers."""
+
+    def __init__(
+        self,
+        *,
+        replicator: Replicator,
+        state: LocalState,
+        sealing: Sealing,
+        clock: Clock,
+    ) -> None:
+        self._replicator = replicator
+        self._state = state
+        self._sealing = sealing
+        self._clock = clock
+
+    def request(
+        self, context: CallContext, said: Mapping[str, FieldValue]
+    ) -> AgentRequest:
+        """Return the agent's request. Raises `InvalidFieldError`, `NotPermittedError`."""
+        fields.request_id(context.request_id)
+        # The listener has checked the agent's certificate.
+        if not isinstance(context.caller, AgentCaller):
+            raise NotPermittedError(f"only agents may call {context.method}")
+        agent = context.caller
+        return AgentRequest(
+            agent=agent,
+            key=request_key(self._sealing, context, f"agent:{agent.identity}", said),
+            deadline=Deadline.of(context, self._clock),
+        )
+
+    def proposal(
+        self, request: AgentRequest, command: Command, tokencodes: tuple[str, ...]
+    ) -> Proposal:
+        """Return the proposal of a command, with the clear digits beside it (T1)."""
+        call = UnstampedCall(
+            command=command, request=request.key, node_id=self._replicator.node_id
+        )
+        return Proposal(call=call, tokencodes=tokencodes)
+
+    async def decide(
+        self, request: AgentRequest, prepare: Callable[[], Awaitable[Proposal]]
+    ) -> AgentAnswer:
+        """
+        Return the decision on what *prepare* builds from this node's state (T2).
+
+        Raises `Refused` if nothing was decided (Q1, Q3), and `ProposeError`.
+        """
+        result = await propose_until_fresh(self._replicator, prepare, request.deadline)
+        return self._answer(_decided(result))
+
+    async def is_remembered(self, request: AgentRequest) -> bool:
+        """Return whether any node has decided this request already (Q2)."""
+        await self._replicator.read_barrier(timeout_s=request.deadline.left_s())
+        async with self._state.transaction() as transaction:
+            return await requests.find(transaction, request.key) is not None
+
+    def _answer(self, decided: Authenticated) -> AgentAnswer:
+        challenge = decided.challenge
+        return AgentAnswer(
+            decision=decided.decision,
+            authentication_id=decided.authentication_id,
+            challenge=self._sealing.seal_challenge(challenge) if challenge else b"",
+        )
+
+
+def _decided(result: Result) -> Authenticated:
+    """Return the decision. Raises `Refused` if nothing was decided (Q1, Q3)."""
+    match result:
+        case Authenticated():
+            return result
+        case Rejected():
+            raise Refused(result)
+        case _:
+            raise TypeError(f"unexpected result: {type(result).__name__}")
