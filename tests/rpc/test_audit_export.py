@@ -17,7 +17,7 @@ from sparecode_node.services.cluster.audit import ExportPiece
 from sparecode_node.services.context import Read
 from sparecode_node.services.errors import NotPermittedError, NotSignedInError
 from tests.rpc.edge import BEARER, failure, running_edge
-from tests.rpc.whole import Whole, running_whole
+from tests.rpc.loopback_node import LoopbackNode, running_node
 
 pytestmark = pytest.mark.asyncio
 CODE = grpc.StatusCode
@@ -103,7 +103,7 @@ async def test_refusal_at_the_beginning(error, code):
 )
 async def test_nobody_exports_without_a_session(tmp_path: Path, metadata):
     """(P1) And reads not even a header."""
-    async with running_whole(tmp_path) as whole, whole.admin() as channel:
+    async with running_node(tmp_path) as node, node.admin() as channel:
         answers, failed = await exported(channel, metadata=metadata)
     assert (answers, failed.reason) == ([], "SESSION_ENDED")
 
@@ -158,26 +158,26 @@ async def test_streams_both_ways_are_not_ours():
         await interceptor.intercept_service(continuation, details)
 
 
-async def content_of(whole: Whole, **fields) -> bytes:
-    async with whole.admin() as channel:
+async def content_of(node: LoopbackNode, **fields) -> bytes:
+    async with node.admin() as channel:
         answers, failed = await exported(
-            channel, pb.ExportAuditEventsRequest(**fields), metadata=whole.bearer
+            channel, pb.ExportAuditEventsRequest(**fields), metadata=node.bearer
         )
     assert failed is None
     return b"".join(answer.content for answer in answers)
 
 
-async def test_whole_node_exports_all_it_has(tmp_path: Path):
+async def test_loopback_node_exports_all_it_has(tmp_path: Path):
     """Over the real use cases; what is exported is what is listed."""
-    async with running_whole(tmp_path) as whole:
-        await whole.populate()
-        listed = await whole.call(
+    async with running_node(tmp_path) as node:
+        await node.populate()
+        listed = await node.call(
             AuditServiceStub,
             "ListAuditEvents",
             pb.ListAuditEventsRequest(from_sequence=1, page_size=500),
         )
-        lines = (await content_of(whole)).splitlines()
-        rows = (await content_of(whole, format=pb.AUDIT_EXPORT_FORMAT_CSV)).splitlines()
+        lines = (await content_of(node)).splitlines()
+        rows = (await content_of(node, format=pb.AUDIT_EXPORT_FORMAT_CSV)).splitlines()
     hashes = [event.hash.hex() for event in listed.events]
     assert hashes
     assert [line.decode().split('"hash":"')[1][:64] for line in lines] == hashes

@@ -9,7 +9,7 @@ import pytest
 from sparecode.v1 import emergency_access_pb2 as pb
 from sparecode.v1.emergency_access_pb2_grpc import EmergencyAccessServiceStub
 from tests.rpc.edge import failure
-from tests.rpc.whole import new_id, running_whole
+from tests.rpc.loopback_node import new_id, running_node
 
 pytestmark = pytest.mark.asyncio
 
@@ -21,12 +21,12 @@ async def test_bulk_issue_through_the_edge(tmp_path: Path):
         rows=[pb.BulkIssueRow(row=1, serial="1"), pb.BulkIssueRow(row=2, serial="2")],
         count=3,
     )
-    async with running_whole(tmp_path) as whole, whole.admin() as channel:
-        await whole.populate()
+    async with running_node(tmp_path) as node, node.admin() as channel:
+        await node.populate()
         stub = EmergencyAccessServiceStub(channel)
 
         async def answers():
-            call = stub.BulkIssueTokencodes(request, timeout=5, metadata=whole.bearer)
+            call = stub.BulkIssueTokencodes(request, timeout=5, metadata=node.bearer)
             return [answer async for answer in call]
 
         issued, refused = await answers()

@@ -34,8 +34,8 @@ from sparecode_node.domain.administrators import Role, may
 from sparecode_node.services.access.authorization import NEEDS
 from tests.rpc.contract import public
 from tests.rpc.edge import AGENT, AGENTS, NOW
+from tests.rpc.loopback_node import PIN, LoopbackNode, new_id, running_node
 from tests.rpc.test_credentials import refusal_of
-from tests.rpc.whole import PIN, Whole, new_id, running_whole
 
 pytestmark = pytest.mark.asyncio
 
@@ -51,9 +51,9 @@ def bearer(session: str) -> Bearer:
 
 
 @pytest_asyncio.fixture
-async def whole(tmp_path: Path) -> AsyncIterator[Whole]:
+async def node(tmp_path: Path) -> AsyncIterator[LoopbackNode]:
     """Start a node; Alice has token 1 with a PIN, and an agent may ask."""
-    async with running_whole(tmp_path) as started:
+    async with running_node(tmp_path) as started:
         await started.populate()
         yield started
 
@@ -75,29 +75,29 @@ async def test_every_method_is_in_the_matrix() -> None:
 # --- On the administrators' listener ----------------------------------------
 
 
-async def administrator(whole: Whole, name: str, role: Any) -> str:
+async def administrator(node: LoopbackNode, name: str, role: Any) -> str:
     """Add an administrator who has a password of their own; return a session."""
-    await whole.call(
+    await node.call(
         AdministratorServiceStub,
         "CreateAdministrator",
         administrators_pb2.CreateAdministratorRequest(
             request_id=new_id(), name=name, role=role, password=TEMPORARY, no_user=True
         ),
     )
-    root, whole.bearer = whole.bearer, bearer(await sign_in(whole, name, TEMPORARY))
-    await whole.call(
+    root, node.bearer = node.bearer, bearer(await sign_in(node, name, TEMPORARY))
+    await node.call(
         AdministratorServiceStub,
         "ChangePassword",
         administrators_pb2.ChangePasswordRequest(
             request_id=new_id(), old_password=TEMPORARY, new_password=OWN
         ),
     )
-    whole.bearer = root
-    return await sign_in(whole, name, OWN)
+    node.bearer = root
+    return await sign_in(node, name, OWN)
 
 
-async def sign_in(whole: Whole, name: str, password: str) -> str:
-    async with whole.admin() as channel:
+async def sign_in(node: LoopbackNode, name: str, password: str) -> str:
+    async with node.admin() as channel:
         answer = await SessionServiceStub(channel).Login(
             sessions_pb2.LoginRequest(
                 request_id=new_id(), administrator=name, password=password
@@ -107,20 +107,20 @@ async def sign_in(whole: Whole, name: str, password: str) -> str:
     return str(answer.session)
 
 
-async def nothing(_: Whole) -> Bearer:
+async def nothing(_: LoopbackNode) -> Bearer:
     return ()
 
 
-async def another_clusters(_: Whole) -> Bearer:
+async def another_clusters(_: LoopbackNode) -> Bearer:
     return bearer("A" * 43)
 
 
-async def expired(whole: Whole) -> Bearer:
+async def expired(node: LoopbackNode) -> Bearer:
     """Move the end of a session into the past, as time would."""
     session = await administrator(
-        whole, "dora", administrators_pb2.ADMINISTRATOR_ROLE_SUPER_ADMIN
+        node, "dora", administrators_pb2.ADMINISTRATOR_ROLE_SUPER_ADMIN
     )
-    with whole.state_written() as db:
+    with node.state_written() as db:
         db.execute(
             "UPDATE sessions SET ends_at_ms = opened_at_ms + 1 "
             "WHERE administrator = 'dora'"
@@ -128,11 +128,11 @@ async def expired(whole: Whole) -> Bearer:
     return bearer(session)
 
 
-async def removed(whole: Whole) -> Bearer:
+async def removed(node: LoopbackNode) -> Bearer:
     session = await administrator(
-        whole, "dora", administrators_pb2.ADMINISTRATOR_ROLE_HELP_DESK
+        node, "dora", administrators_pb2.ADMINISTRATOR_ROLE_HELP_DESK
     )
-    await whole.call(
+    await node.call(
         AdministratorServiceStub,
         "RemoveAdministrator",
         administrators_pb2.RemoveAdministratorRequest(request_id=new_id(), name="dora"),
@@ -140,11 +140,11 @@ async def removed(whole: Whole) -> Bearer:
     return bearer(session)
 
 
-async def disabled(whole: Whole) -> Bearer:
+async def disabled(node: LoopbackNode) -> Bearer:
     session = await administrator(
-        whole, "dora", administrators_pb2.ADMINISTRATOR_ROLE_HELP_DESK
+        node, "dora", administrators_pb2.ADMINISTRATOR_ROLE_HELP_DESK
     )
-    await whole.call(
+    await node.call(
         AdministratorServiceStub,
         "UpdateAdministrator",
         administrators_pb2.UpdateAdministratorRequest(
@@ -154,17 +154,17 @@ async def disabled(whole: Whole) -> Bearer:
     return bearer(session)
 
 
-async def revoked(whole: Whole) -> Bearer:
+async def revoked(node: LoopbackNode) -> Bearer:
     session = await administrator(
-        whole, "dora", administrators_pb2.ADMINISTRATOR_ROLE_SUPER_ADMIN
+        node, "dora", administrators_pb2.ADMINISTRATOR_ROLE_SUPER_ADMIN
     )
-    root, whole.bearer = whole.bearer, bearer(await sign_in(whole, "dora", OWN))
-    await whole.call(
+    root, node.bearer = node.bearer, bearer(await sign_in(node, "dora", OWN))
+    await node.call(
         SessionServiceStub,
         "LogoutEverywhere",
         sessions_pb2.LogoutEverywhereRequest(request_id=new_id()),
     )
-    whole.bearer = root
+    node.bearer = root
     return bearer(session)
 
 
@@ -174,67 +174,69 @@ async def revoked(whole: Whole) -> Bearer:
     ids=lambda credential: credential.__name__,
 )
 async def test_no_method_without_a_session_that_lives(
-    whole: Whole, credential: Callable[[Whole], Any]
+    node: LoopbackNode, credential: Callable[[LoopbackNode], Any]
 ) -> None:
     """(P1, P2, U1) Every administrators' method: refused, nothing changed, recorded."""
-    metadata = await credential(whole)
-    async with whole.admin() as channel:
+    metadata = await credential(node)
+    async with node.admin() as channel:
         for method in NEEDS:
-            before = whole.facts()
+            before = node.facts()
             found = await refusal_of(channel, method, metadata)
             assert (found.code, found.reason) == (
                 CODE.UNAUTHENTICATED,
                 "SESSION_ENDED",
             ), method
-            assert whole.facts() == before, method
-            assert (await whole.noted())[-1] == (
+            assert node.facts() == before, method
+            assert (await node.noted())[-1] == (
                 *("nobody", "NoteRefusedCalls", method),
                 *("refused", "session_ended"),
             )
 
 
 @pytest.mark.parametrize("role", [Role.HELP_DESK, Role.AUDITOR, Role.OPERATOR])
-async def test_no_method_that_the_role_may_not_call(whole: Whole, role: Role) -> None:
+async def test_no_method_that_the_role_may_not_call(
+    node: LoopbackNode, role: Role
+) -> None:
     """(P1, U1) The wrong role: refused, nothing changed, recorded under their name."""
     number = administrators_pb2.AdministratorRole.Value(
         f"ADMINISTRATOR_ROLE_{role.name}"
     )
-    metadata = bearer(await administrator(whole, "dora", number))
-    async with whole.admin() as channel:
+    metadata = bearer(await administrator(node, "dora", number))
+    async with node.admin() as channel:
         for method, permission in NEEDS.items():
             if permission is None or may(role, permission):
                 continue
-            before = whole.facts()
+            before = node.facts()
             found = await refusal_of(channel, method, metadata)
             assert (found.code, found.reason) == (CODE.PERMISSION_DENIED, "ROLE")
-            assert whole.facts() == before, method
-            assert (await whole.noted())[-1] == (
+            assert node.facts() == before, method
+            assert (await node.noted())[-1] == (
                 *("administrator:dora", "NoteRefusedCalls", method),
                 *("refused", "role"),
             )
 
 
-async def test_an_agent_is_nobody_for_administrators(whole: Whole) -> None:
+async def test_an_agent_is_nobody_for_administrators(node: LoopbackNode) -> None:
     """(P1, U1) Its certificate is not even asked for there."""
-    async with whole.admin(own=AGENT) as channel:
+    async with node.admin(own=AGENT) as channel:
         for method in NEEDS:
-            before = whole.facts()
+            before = node.facts()
             found = await refusal_of(channel, method)
             assert found.code is CODE.UNAUTHENTICATED, method
-            assert whole.facts() == before, method
-            assert (await whole.noted())[-1][0] == "nobody"
+            assert node.facts() == before, method
+            assert (await node.noted())[-1][0] == "nobody"
         found = await refusal_of(channel, "AuthenticationService/Authenticate")
         assert found.code is CODE.UNIMPLEMENTED
 
 
-async def test_what_is_no_session_is_recorded_too(whole: Whole) -> None:
+async def test_what_is_no_session_is_recorded_too(node: LoopbackNode) -> None:
     """(U1) A header that the edge alone has seen."""
-    async with whole.admin() as channel:
+    async with node.admin() as channel:
         found = await refusal_of(
             channel, "UserService/ListUsers", (("authorization", "Basic cm9vdA=="),)
         )
     assert found.code is CODE.UNAUTHENTICATED
-    assert (await whole.noted())[-1] == (
+    assert (await node.noted())[-1] == (
         *("nobody", "NoteRefusedCalls", "UserService/ListUsers"),
         *("refused", "session_ended"),
     )
@@ -243,29 +245,29 @@ async def test_what_is_no_session_is_recorded_too(whole: Whole) -> None:
 # --- On the agents' listener -------------------------------------------------
 
 
-async def test_an_agent_administers_nothing(whole: Whole) -> None:
+async def test_an_agent_administers_nothing(node: LoopbackNode) -> None:
     """(P1, U1) With an administrator's session in its hands neither."""
-    async with whole.agents() as channel:
+    async with node.agents() as channel:
         for method in (*NEEDS, "SessionService/Login"):
-            before = whole.facts()
-            found = await refusal_of(channel, method, whole.bearer)
+            before = node.facts()
+            found = await refusal_of(channel, method, node.bearer)
             assert found.code is CODE.UNIMPLEMENTED, method
-            assert whole.facts() == before, method
-            assert (await whole.noted())[-1] == (
+            assert node.facts() == before, method
+            assert (await node.noted())[-1] == (
                 *("agent:sparecode://agent/vpn", "NoteRefusedCalls", method),
                 *("refused", "unimplemented"),
             )
 
 
-async def test_a_certificate_that_names_nobody_asks_nothing(whole: Whole) -> None:
+async def test_a_certificate_that_names_nobody_asks_nothing(node: LoopbackNode) -> None:
     """(U1) An agents' authority signed it, and nobody knows for whom."""
     own = AGENTS.issue("vpn", [], now=NOW)
-    before = whole.facts()
-    async with whole.agents(own) as channel:
+    before = node.facts()
+    async with node.agents(own) as channel:
         found = await refusal_of(channel, "AuthenticationService/Authenticate")
     assert (found.code, found.reason) == (CODE.UNAUTHENTICATED, "CERTIFICATE")
-    assert whole.facts() == before
-    assert (await whole.noted())[-1] == (
+    assert node.facts() == before
+    assert (await node.noted())[-1] == (
         *("nobody", "NoteRefusedCalls", "AuthenticationService/Authenticate"),
         *("refused", "certificate"),
     )
@@ -288,13 +290,13 @@ NO_LONGER = pytest.mark.parametrize(
 
 @NO_LONGER
 async def test_an_agent_that_may_no_longer_ask_changes_nothing(
-    whole: Whole, method: str, fields: dict[str, Any], reason: str
+    node: LoopbackNode, method: str, fields: dict[str, Any], reason: str
 ) -> None:
     """(A4, A6, U1) Refused as a wrong passcode is; and no user is charged for it."""
     request = getattr(agents_pb2, f"{method}Request")(request_id=new_id(), **fields)
-    await whole.call(AgentServiceStub, method, request)
-    before = whole.facts()
-    async with whole.agents() as channel:
+    await node.call(AgentServiceStub, method, request)
+    before = node.facts()
+    async with node.agents() as channel:
         answer = await AuthenticationServiceStub(channel).Authenticate(
             authentication_pb2.AuthenticateRequest(
                 request_id=new_id(), username="alice", passcode=PASSCODE
@@ -302,8 +304,8 @@ async def test_an_agent_that_may_no_longer_ask_changes_nothing(
             timeout=5,
         )
     assert answer.decision == authentication_pb2.AUTHENTICATION_DECISION_REFUSED
-    assert whole.facts() == before
-    assert (await whole.noted())[-1] == (
+    assert node.facts() == before
+    assert (await node.noted())[-1] == (
         *("agent:sparecode://agent/vpn", "Authenticate", "alice"),
         *("refused", reason),
     )
@@ -311,17 +313,17 @@ async def test_an_agent_that_may_no_longer_ask_changes_nothing(
 
 @NO_LONGER
 async def test_what_such_an_agent_has_begun_it_does_not_end(
-    whole: Whole, method: str, fields: dict[str, Any], reason: str
+    node: LoopbackNode, method: str, fields: dict[str, Any], reason: str
 ) -> None:
     """(A4, K3, U1) It holds a challenge of before, with the right next step: refused."""
-    await whole.call(
+    await node.call(
         TokenServiceStub,
         "ClearPin",
         tokens_pb2.ClearPinRequest(request_id=new_id(), serial="1"),
     )
     shows = pyotp.TOTP(base64.b32encode(b"12345678901234567890").decode())
     now = int(time.time())
-    async with whole.agents() as channel:
+    async with node.agents() as channel:
         stub = AuthenticationServiceStub(channel)
         asked = await stub.Authenticate(
             authentication_pb2.AuthenticateRequest(
@@ -332,8 +334,8 @@ async def test_what_such_an_agent_has_begun_it_does_not_end(
         needed = authentication_pb2.AUTHENTICATION_DECISION_NEW_PIN_REQUIRED
         assert asked.decision == needed
         request = getattr(agents_pb2, f"{method}Request")(request_id=new_id(), **fields)
-        await whole.call(AgentServiceStub, method, request)
-        before = whole.facts()
+        await node.call(AgentServiceStub, method, request)
+        before = node.facts()
         answer = await stub.ContinueAuthentication(
             authentication_pb2.ContinueAuthenticationRequest(
                 request_id=new_id(),
@@ -344,7 +346,7 @@ async def test_what_such_an_agent_has_begun_it_does_not_end(
             timeout=5,
         )
     assert answer.decision == authentication_pb2.AUTHENTICATION_DECISION_REFUSED
-    assert whole.facts() == before
-    noted = (await whole.noted())[-1]
+    assert node.facts() == before
+    noted = (await node.noted())[-1]
     assert noted[:2] == ("agent:sparecode://agent/vpn", "ContinueAuthentication")
     assert noted[-2:] == ("refused", reason)

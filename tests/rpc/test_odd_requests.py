@@ -12,7 +12,7 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 
 from tests.rpc.contract import public
-from tests.rpc.whole import Whole, new_id, running_whole
+from tests.rpc.loopback_node import LoopbackNode, new_id, running_node
 
 pytestmark = pytest.mark.asyncio
 
@@ -92,7 +92,7 @@ def methods() -> list[MethodDescriptor]:
 
 
 async def answered(
-    node: Whole,
+    node: LoopbackNode,
     channel: grpc.aio.Channel,
     method: MethodDescriptor,
     requests: list[Any],
@@ -132,7 +132,7 @@ async def test_whatever_is_sent_is_answered_by_no_bug(
 ) -> None:
     """Bad input gets a clear error; `INTERNAL` is for faults of the node alone."""
     odd, found = Odd(seed), set()
-    async with running_whole(tmp_path) as node:
+    async with running_node(tmp_path) as node:
         await node.populate()
         async with node.admin() as admin, node.agents() as agents:
             for _ in range(CALLS):

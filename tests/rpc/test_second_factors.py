@@ -24,7 +24,7 @@ from sparecode_node.domain.tokencodes import step_at, tokencode_at
 from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.secrets.keyring import KeyRing
 from sparecode_node.services.secrets.sealing import BrokenSealError, Sealing
-from tests.rpc.whole import PASSWORD, Whole, new_id, running_whole
+from tests.rpc.loopback_node import PASSWORD, LoopbackNode, new_id, running_node
 
 pytestmark = pytest.mark.asyncio
 
@@ -37,8 +37,8 @@ def code_of(seed: bytes, ahead: int) -> str:
     return tokencode_at(seed, SECOND_FACTOR, Moment(now + ahead))
 
 
-async def sign_in(whole: Whole, second_factor: str = "") -> Any:
-    async with whole.admin() as channel:
+async def sign_in(node: LoopbackNode, second_factor: str = "") -> Any:
+    async with node.admin() as channel:
         return await sessions_pb2_grpc.SessionServiceStub(channel).Login(
             sessions_pb2.LoginRequest(
                 request_id=new_id(),
@@ -50,16 +50,16 @@ async def sign_in(whole: Whole, second_factor: str = "") -> Any:
         )
 
 
-async def refused(whole: Whole, second_factor: str = "") -> str:
+async def refused(node: LoopbackNode, second_factor: str = "") -> str:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await sign_in(whole, second_factor)
+        await sign_in(node, second_factor)
     assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
     return caught.value.details() or ""
 
 
-async def enroll(whole: Whole) -> bytes:
+async def enroll(node: LoopbackNode) -> bytes:
     """Set up the second factor of root; return its seed."""
-    enrolled = await whole.call(
+    enrolled = await node.call(
         ADMINISTRATORS,
         "EnrollSecondFactor",
         administrators_pb2.EnrollSecondFactorRequest(),
@@ -69,8 +69,8 @@ async def enroll(whole: Whole) -> bytes:
     assert said["secret"] == [enrolled.secret]
     assert said["digits"], said["period"] == (["6"], ["30"])
     seed = base64.b32decode(enrolled.secret)
-    await sign_in(whole)  # Nothing is in force before it is confirmed.
-    await whole.call(
+    await sign_in(node)  # Nothing is in force before it is confirmed.
+    await node.call(
         ADMINISTRATORS,
         "ConfirmSecondFactor",
         administrators_pb2.ConfirmSecondFactorRequest(
@@ -84,30 +84,30 @@ async def test_password_alone_is_not_enough_then_and_a_code_is_good_once(
     tmp_path: Path,
 ) -> None:
     """(K1, L7) Whoever has seen one being typed has nothing of it."""
-    async with running_whole(tmp_path) as whole:
-        seed = await enroll(whole)
-        assert "a code of the second factor is needed" in await refused(whole)
+    async with running_node(tmp_path) as node:
+        seed = await enroll(node)
+        assert "a code of the second factor is needed" in await refused(node)
         code = code_of(seed, 0)
-        assert (await sign_in(whole, code)).session
-        assert "used before" in await refused(whole, code)
+        assert (await sign_in(node, code)).session
+        assert "used before" in await refused(node, code)
 
 
 async def test_second_factor_outlasts_the_key_that_seals_it(tmp_path: Path) -> None:
     """(T3) It is sealed anew with all the rest."""
-    async with running_whole(tmp_path) as whole:
-        seed = await enroll(whole)
-        async with whole.admin() as channel:
+    async with running_node(tmp_path) as node:
+        seed = await enroll(node)
+        async with node.admin() as channel:
             stub = cluster_pb2_grpc.ClusterServiceStub(channel)
             request = cluster_pb2.RotateKeysRequest(request_id=new_id(), at_once=True)
             said = [
                 each
                 async for each in stub.RotateKeys(
-                    request, timeout=20, metadata=whole.bearer
+                    request, timeout=20, metadata=node.bearer
                 )
             ]
         assert said[-1].phase == cluster_pb2.ROTATION_PHASE_DONE
-        assert (await sign_in(whole, code_of(seed, 1))).session
-        assert seed not in whole.path.read_bytes()
+        assert (await sign_in(node, code_of(seed, 1))).session
+        assert seed not in node.path.read_bytes()
 
 
 async def test_draft_is_its_owner_s_and_seals_are_bound_to_the_name() -> None:
@@ -122,10 +122,10 @@ async def test_draft_is_its_owner_s_and_seals_are_bound_to_the_name() -> None:
 
 async def test_nobody_takes_their_own_away(tmp_path: Path) -> None:
     """(I10) Whoever has found an open session does not get rid of it."""
-    async with running_whole(tmp_path) as whole:
-        await enroll(whole)
+    async with running_node(tmp_path) as node:
+        await enroll(node)
         with pytest.raises(grpc.aio.AioRpcError, match="nobody takes their own"):
-            await whole.call(
+            await node.call(
                 ADMINISTRATORS,
                 "RemoveSecondFactor",
                 administrators_pb2.RemoveSecondFactorRequest(

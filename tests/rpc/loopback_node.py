@@ -62,7 +62,7 @@ def new_id() -> str:
 
 
 @dataclasses.dataclass
-class Whole(Edge):
+class LoopbackNode(Edge):
     """A running node without Raft, with the first administrator signed in."""
 
     state: StateFile
@@ -200,7 +200,7 @@ class Whole(Edge):
 
 
 @contextlib.asynccontextmanager
-async def running_whole(directory: Path) -> AsyncIterator[Whole]:
+async def running_node(directory: Path) -> AsyncIterator[LoopbackNode]:
     """Start a node without Raft, begin its cluster, and sign in."""
     clock, entropy = SystemClock(), SystemEntropy()
     keeper = KeyKeeper(KeyRing.draw(entropy), RingFile(path=directory / "keys.json"))
@@ -260,7 +260,7 @@ async def running_whole(directory: Path) -> AsyncIterator[Whole]:
         founder = Founder.load(founding, cluster_id=sealing.cluster_id)
         assert founder is not None
         await founder.run(replicator)
-        whole = Whole(
+        node = LoopbackNode(
             listeners=listeners,
             refusals=refusals,
             replicator=replicator,
@@ -269,9 +269,9 @@ async def running_whole(directory: Path) -> AsyncIterator[Whole]:
             state=file,
             path=directory / "state.db",
         )
-        whole.bearer = (("authorization", f"Bearer {await whole.sign_in()}"),)
+        node.bearer = (("authorization", f"Bearer {await node.sign_in()}"),)
         try:
-            yield whole
+            yield node
         finally:
             for task in tasks:
                 task.cancel()

@@ -16,7 +16,7 @@ from sparecode.v1.agents_pb2_grpc import AgentServiceStub
 from sparecode.v1.authentication_pb2_grpc import AuthenticationServiceStub
 from sparecode_client import certificate_fingerprint
 from tests.rpc.edge import AGENT, AGENTS, NOW
-from tests.rpc.whole import PIN, Whole, new_id, running_whole
+from tests.rpc.loopback_node import PIN, LoopbackNode, new_id, running_node
 
 pytestmark = pytest.mark.asyncio
 
@@ -26,17 +26,17 @@ Ask = Callable[[grpc.aio.Channel], Awaitable[int]]
 
 
 @pytest_asyncio.fixture
-async def whole(tmp_path: Path) -> AsyncIterator[Whole]:
+async def node(tmp_path: Path) -> AsyncIterator[LoopbackNode]:
     """Start a node; Alice has token 1 with a PIN."""
-    async with running_whole(tmp_path) as started:
+    async with running_node(tmp_path) as started:
         await started.populate()
         yield started
 
 
 @pytest_asyncio.fixture
-async def ask(whole: Whole) -> Ask:
+async def ask(node: LoopbackNode) -> Ask:
     """Issue codes; each call tries the next one through a channel."""
-    issued = await whole.emergency(
+    issued = await node.emergency(
         "IssueTokencodes",
         emergency_access_pb2.IssueTokencodesRequest(
             request_id=new_id(),
@@ -61,9 +61,9 @@ async def ask(whole: Whole) -> Ask:
     return ask
 
 
-async def change(whole: Whole, method: str, **fields: Any) -> None:
+async def change(node: LoopbackNode, method: str, **fields: Any) -> None:
     request = getattr(pb, f"{method}Request")(request_id=new_id(), **fields)
-    await whole.call(AgentServiceStub, method, request)
+    await node.call(AgentServiceStub, method, request)
 
 
 @pytest.mark.parametrize(
@@ -101,31 +101,31 @@ async def change(whole: Whole, method: str, **fields: Any) -> None:
     ids=["disabled", "restricted", "cloud", "removed"],
 )
 async def test_a_change_holds_for_the_next_call_of_an_open_connection(
-    whole: Whole, ask: Ask, refusing: Any, accepting: Any
+    node: LoopbackNode, ask: Ask, refusing: Any, accepting: Any
 ) -> None:
     """(A4) The connection stays as it is; what is asked over it is judged anew."""
-    async with whole.agents() as channel:
+    async with node.agents() as channel:
         assert await ask(channel) == ACCEPTED
-        await change(whole, refusing[0], **refusing[1])
+        await change(node, refusing[0], **refusing[1])
         assert await ask(channel) == REFUSED
-        await change(whole, accepting[0], **accepting[1])
+        await change(node, accepting[0], **accepting[1])
         assert await ask(channel) == ACCEPTED
 
 
 @pytest.mark.parametrize("mark", ["fingerprint", "serial_number"])
 async def test_a_denied_certificate_is_refused_on_its_open_connection(
-    whole: Whole, ask: Ask, mark: str
+    node: LoopbackNode, ask: Ask, mark: str
 ) -> None:
     """(A4) A stolen key is of no use from the commit on; a new certificate is."""
     if mark == "fingerprint":
         number = certificate_fingerprint(AGENT.certificate)
     else:
         number = f"{x509.load_pem_x509_certificate(AGENT.certificate).serial_number:x}"
-    async with whole.agents() as stolen:
+    async with node.agents() as stolen:
         assert await ask(stolen) == ACCEPTED
-        await change(whole, "DenyCertificate", **{mark: number})
+        await change(node, "DenyCertificate", **{mark: number})
         assert await ask(stolen) == REFUSED
-        async with whole.agents(AGENTS.issue_agent("vpn", now=NOW)) as renewed:
+        async with node.agents(AGENTS.issue_agent("vpn", now=NOW)) as renewed:
             assert await ask(renewed) == ACCEPTED
-        await change(whole, "AllowCertificate", **{mark: number})
+        await change(node, "AllowCertificate", **{mark: number})
         assert await ask(stolen) == ACCEPTED

@@ -16,7 +16,7 @@ from sparecode.v1.sessions_pb2 import LoginRequest
 from sparecode.v1.sessions_pb2_grpc import SessionServiceStub
 from sparecode.v1.users_pb2_grpc import UserServiceStub
 from tests.rpc.edge import failure
-from tests.rpc.whole import Whole, new_id, running_whole
+from tests.rpc.loopback_node import LoopbackNode, new_id, running_node
 
 pytestmark = pytest.mark.asyncio
 CODE = grpc.StatusCode
@@ -24,9 +24,9 @@ TEMPORARY, OWN = "a temporary password", "a password of my own"
 
 
 @pytest_asyncio.fixture
-async def whole(tmp_path: Path) -> AsyncIterator[Whole]:
+async def node(tmp_path: Path) -> AsyncIterator[LoopbackNode]:
     """Start a node; Alice has token 1 with a PIN."""
-    async with running_whole(tmp_path) as started:
+    async with running_node(tmp_path) as started:
         await started.populate()
         yield started
 
@@ -38,8 +38,8 @@ async def refused(call) -> tuple[grpc.StatusCode, str]:
     return found.code, found.reason
 
 
-async def sign_in(whole, password: str):
-    answer = await whole.call(
+async def sign_in(node, password: str):
+    answer = await node.call(
         SessionServiceStub,
         "Login",
         LoginRequest(request_id=new_id(), administrator="Dora", password=password),
@@ -47,10 +47,10 @@ async def sign_in(whole, password: str):
     return (("authorization", f"Bearer {answer.session}"),)
 
 
-async def test_a_help_desk_administrator_from_first_password_to_last_day(whole) -> None:
+async def test_a_help_desk_administrator_from_first_password_to_last_day(node) -> None:
     """(P1, P2, I10) Temporary password, own password, role, self service, removal."""
-    root = whole.bearer
-    await whole.call(
+    root = node.bearer
+    await node.call(
         AdministratorServiceStub,
         "CreateAdministrator",
         pb.CreateAdministratorRequest(
@@ -61,77 +61,77 @@ async def test_a_help_desk_administrator_from_first_password_to_last_day(whole) 
             password=TEMPORARY,
         ),
     )
-    whole.bearer = await sign_in(whole, TEMPORARY)
+    node.bearer = await sign_in(node, TEMPORARY)
     policy = (PolicyServiceStub, "GetPolicy", policy_pb2.GetPolicyRequest())
-    assert await refused(whole.call(*policy)) == (
+    assert await refused(node.call(*policy)) == (
         CODE.PERMISSION_DENIED,
         "PASSWORD_CHANGE_NEEDED",
     )
-    await whole.call(
+    await node.call(
         AdministratorServiceStub,
         "ChangePassword",
         pb.ChangePasswordRequest(
             request_id=new_id(), old_password=TEMPORARY, new_password=OWN
         ),
     )
-    assert await refused(whole.call(*policy)) == (
+    assert await refused(node.call(*policy)) == (
         CODE.UNAUTHENTICATED,
         "SESSION_ENDED",
     )
-    whole.bearer = dora = await sign_in(whole, OWN)
-    read = (await whole.call(*policy)).policy
+    node.bearer = dora = await sign_in(node, OWN)
+    read = (await node.call(*policy)).policy
     update = policy_pb2.UpdatePolicyRequest(request_id=new_id(), policy=read)
-    assert await refused(whole.call(PolicyServiceStub, "UpdatePolicy", update)) == (
+    assert await refused(node.call(PolicyServiceStub, "UpdatePolicy", update)) == (
         CODE.PERMISSION_DENIED,
         "ROLE",
     )
     unlock = users_pb2.UnlockUserRequest(request_id=new_id(), username="alice")
-    assert await refused(whole.call(UserServiceStub, "UnlockUser", unlock)) == (
+    assert await refused(node.call(UserServiceStub, "UnlockUser", unlock)) == (
         CODE.PERMISSION_DENIED,
         "SELF_SERVICE_FORBIDDEN",
     )
-    whole.bearer = root
-    await whole.call(
+    node.bearer = root
+    await node.call(
         AdministratorServiceStub,
         "RemoveAdministrator",
         pb.RemoveAdministratorRequest(request_id=new_id(), name="dora"),
     )
-    whole.bearer = dora
-    assert await refused(whole.call(*policy)) == (
+    node.bearer = dora
+    assert await refused(node.call(*policy)) == (
         CODE.UNAUTHENTICATED,
         "SESSION_ENDED",
     )
-    whole.bearer = root
+    node.bearer = root
     last = pb.RemoveAdministratorRequest(request_id=new_id(), name="root")
     assert await refused(
-        whole.call(AdministratorServiceStub, "RemoveAdministrator", last)
+        node.call(AdministratorServiceStub, "RemoveAdministrator", last)
     ) == (CODE.FAILED_PRECONDITION, "LAST_SUPER_ADMIN")
 
 
-async def test_the_policy_is_replaced_by_version(whole) -> None:
+async def test_the_policy_is_replaced_by_version(node) -> None:
     """(I6) What was read goes back; an old version, or odds too good, do not."""
     read = (
-        await whole.call(PolicyServiceStub, "GetPolicy", policy_pb2.GetPolicyRequest())
+        await node.call(PolicyServiceStub, "GetPolicy", policy_pb2.GetPolicyRequest())
     ).policy
 
     def request() -> policy_pb2.UpdatePolicyRequest:
         return policy_pb2.UpdatePolicyRequest(request_id=new_id(), policy=read)
 
-    answer = await whole.call(PolicyServiceStub, "UpdatePolicy", request())
+    answer = await node.call(PolicyServiceStub, "UpdatePolicy", request())
     assert answer.version == read.version + 1
-    assert await refused(whole.call(PolicyServiceStub, "UpdatePolicy", request())) == (
+    assert await refused(node.call(PolicyServiceStub, "UpdatePolicy", request())) == (
         CODE.ABORTED,
         "VERSION",
     )
     read.version = answer.version
     read.code_alphabet = "2345678ABC"
     read.code_length = 6
-    assert await refused(whole.call(PolicyServiceStub, "UpdatePolicy", request())) == (
+    assert await refused(node.call(PolicyServiceStub, "UpdatePolicy", request())) == (
         CODE.FAILED_PRECONDITION,
         "GUESS_ODDS",
     )
     read.code_length = 99
-    assert await refused(whole.call(PolicyServiceStub, "UpdatePolicy", request())) == (
+    assert await refused(node.call(PolicyServiceStub, "UpdatePolicy", request())) == (
         CODE.INVALID_ARGUMENT,
         "POLICY_VALUE",
     )

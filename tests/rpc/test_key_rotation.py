@@ -37,7 +37,7 @@ from sparecode_node.services.keys.resealing import new_seals
 from sparecode_node.services.secrets.keyring import KeyRing
 from sparecode_node.services.secrets.sealing import BrokenSealError, Sealing
 from sparecode_node.statemachine.commands.keys import SealKind
-from tests.rpc.whole import PIN, Whole, new_id, running_whole
+from tests.rpc.loopback_node import PIN, LoopbackNode, new_id, running_node
 
 pytestmark = pytest.mark.asyncio
 
@@ -52,20 +52,18 @@ NOT_OF_THE_RING = {
 ACCEPTED = authentication_pb2.AUTHENTICATION_DECISION_ACCEPTED
 
 
-async def rotate(whole: Whole) -> list[cluster_pb2.RotateKeysResponse]:
-    async with whole.admin() as channel:
+async def rotate(node: LoopbackNode) -> list[cluster_pb2.RotateKeysResponse]:
+    async with node.admin() as channel:
         stub = cluster_pb2_grpc.ClusterServiceStub(channel)
         request = cluster_pb2.RotateKeysRequest(request_id=new_id(), at_once=True)
         return [
             each
-            async for each in stub.RotateKeys(
-                request, timeout=20, metadata=whole.bearer
-            )
+            async for each in stub.RotateKeys(request, timeout=20, metadata=node.bearer)
         ]
 
 
-async def issue(whole: Whole, serial: str) -> list[str]:
-    issued = await whole.emergency(
+async def issue(node: LoopbackNode, serial: str) -> list[str]:
+    issued = await node.emergency(
         "IssueTokencodes",
         emergency_access_pb2.IssueTokencodesRequest(
             request_id=new_id(), serial=serial, count=2
@@ -74,7 +72,7 @@ async def issue(whole: Whole, serial: str) -> list[str]:
     return [code.code for code in issued.codes]
 
 
-async def add_people(whole: Whole) -> None:
+async def add_people(node: LoopbackNode) -> None:
     """Add two more users with tokens of each kind, and another administrator."""
     tokens, users = tokens_pb2_grpc.TokenServiceStub, users_pb2_grpc.UserServiceStub
     for serial, name, rule, algorithm in (
@@ -82,12 +80,12 @@ async def add_people(whole: Whole) -> None:
         ("3", "carol", types_pb2.PIN_RULE_PINPAD, types_pb2.TOKEN_ALGORITHM_TOTP),
         ("4", "dora", types_pb2.PIN_RULE_PINPAD, types_pb2.TOKEN_ALGORITHM_TOTP),
     ):
-        await whole.call(
+        await node.call(
             users,
             "CreateUser",
             users_pb2.CreateUserRequest(request_id=new_id(), username=name),
         )
-        await whole.call(
+        await node.call(
             tokens,
             "EnrollToken",
             tokens_pb2.EnrollTokenRequest(
@@ -100,19 +98,19 @@ async def add_people(whole: Whole) -> None:
                 pin_rule=rule,
             ),
         )
-        await whole.call(
+        await node.call(
             tokens,
             "AssignToken",
             tokens_pb2.AssignTokenRequest(
                 request_id=new_id(), serial=serial, username=name
             ),
         )
-        await whole.call(
+        await node.call(
             tokens,
             "SetPin",
             tokens_pb2.SetPinRequest(request_id=new_id(), serial=serial, pin=PIN),
         )
-    await whole.call(
+    await node.call(
         administrators_pb2_grpc.AdministratorServiceStub,
         "CreateAdministrator",
         administrators_pb2.CreateAdministratorRequest(
@@ -151,15 +149,15 @@ async def test_nothing_that_was_made_with_the_old_key_is_left(tmp_path: Path) ->
 
     A table or column that comes later is looked at too, without being named here.
     """
-    async with running_whole(tmp_path) as whole:
-        await whole.populate()
-        await add_people(whole)
-        codes = await issue(whole, "1")
-        await issue(whole, "2")
-        before = blobs(whole.path)
+    async with running_node(tmp_path) as node:
+        await node.populate()
+        await add_people(node)
+        codes = await issue(node, "1")
+        await issue(node, "2")
+        before = blobs(node.path)
         ring = tmp_path / "keys.json"
-        said = await rotate(whole)
-        after = blobs(whole.path)
+        said = await rotate(node)
+        after = blobs(node.path)
         assert before.keys() == after.keys()
         assert {
             column: before[column] & after[column]
@@ -169,42 +167,42 @@ async def test_nothing_that_was_made_with_the_old_key_is_left(tmp_path: Path) ->
         assert said[0].phase == cluster_pb2.ROTATION_PHASE_HANDING_OUT
         assert said[-1].phase == cluster_pb2.ROTATION_PHASE_DONE
         assert said[-1].key_id == 2
-        assert await whole.authenticate(PIN + codes[0]) == ACCEPTED
-        assert await whole.authenticate(PIN + codes[0]) != ACCEPTED
-        assert await whole.sign_in()
+        assert await node.authenticate(PIN + codes[0]) == ACCEPTED
+        assert await node.authenticate(PIN + codes[0]) != ACCEPTED
+        assert await node.sign_in()
         held = KeyRing.load(ring)
         assert held.key_ids == (2,)
         assert list(held.retired) == [1]
         written = json.loads(ring.read_text())["keys"]["2"]
-        assert written.encode() not in whole.path.read_bytes()
+        assert written.encode() not in node.path.read_bytes()
 
 
 async def test_session_and_request_ids_of_before_stay_what_they_are(
     tmp_path: Path,
 ) -> None:
     """(Q1, P2) A retry over the rotation finds the answer of the first try."""
-    async with running_whole(tmp_path) as whole:
-        await whole.populate()
-        (code, _) = await issue(whole, "1")
+    async with running_node(tmp_path) as node:
+        await node.populate()
+        (code, _) = await issue(node, "1")
         request_id = new_id()
-        assert await whole.authenticate(PIN + code, request_id) == ACCEPTED
-        async with whole.admin() as channel:
+        assert await node.authenticate(PIN + code, request_id) == ACCEPTED
+        async with node.admin() as channel:
             stub = cluster_pb2_grpc.ClusterServiceStub(channel)
             request = cluster_pb2.RotateKeysRequest(request_id=new_id())
             said = [
                 each
                 async for each in stub.RotateKeys(
-                    request, timeout=20, metadata=whole.bearer
+                    request, timeout=20, metadata=node.bearer
                 )
             ]
         assert said[-1].phase == cluster_pb2.ROTATION_PHASE_RETIRING
         assert said[-1].HasField("retire_time")
-        assert await whole.authenticate(PIN + code, request_id) == ACCEPTED
+        assert await node.authenticate(PIN + code, request_id) == ACCEPTED
 
 
-async def checkpoint_of(whole: Whole) -> str:
+async def checkpoint_of(node: LoopbackNode) -> str:
     """Return a checkpoint as `sparecode audit checkpoint` writes it."""
-    answer = await whole.call(
+    answer = await node.call(
         audit_pb2_grpc.AuditServiceStub,
         "GetCheckpoint",
         audit_pb2.GetCheckpointRequest(),
@@ -223,14 +221,14 @@ async def checkpoint_of(whole: Whole) -> str:
     )
 
 
-async def exported(whole: Whole) -> bytes:
-    async with whole.admin() as channel:
+async def exported(node: LoopbackNode) -> bytes:
+    async with node.admin() as channel:
         pieces = audit_pb2_grpc.AuditServiceStub(channel).ExportAuditEvents(
             audit_pb2.ExportAuditEventsRequest(
                 format=audit_pb2.AUDIT_EXPORT_FORMAT_JSON_LINES
             ),
             timeout=20,
-            metadata=whole.bearer,
+            metadata=node.bearer,
         )
         return b"".join([piece.content async for piece in pieces])
 
@@ -258,17 +256,17 @@ async def test_checkpoint_of_before_verifies_when_its_key_is_gone(
     before, after, log, keys, old_keys = (
         tmp_path / name for name in ("before", "after", "log", "keys.pem", "old.pem")
     )
-    async with running_whole(tmp_path) as whole:
-        await whole.populate()
-        before.write_text(await checkpoint_of(whole))
-        await rotate(whole)
-        await rotate(whole)
-        await issue(whole, "1")
-        after.write_text(await checkpoint_of(whole))
-        log.write_bytes(await exported(whole))
+    async with running_node(tmp_path) as node:
+        await node.populate()
+        before.write_text(await checkpoint_of(node))
+        await rotate(node)
+        await rotate(node)
+        await issue(node, "1")
+        after.write_text(await checkpoint_of(node))
+        log.write_bytes(await exported(node))
         ring = KeyRing.load(tmp_path / "keys.json")
         assert ring.key_ids == (3,)
-        assert await whole.sign_in()
+        assert await node.sign_in()
     keys.write_text(public_keys(ring))
     assert keys.read_text().count("BEGIN PUBLIC KEY") == 3
     signed = [read_checkpoint(each) for each in (before, after)]
@@ -294,14 +292,14 @@ async def test_checkpoint_of_before_verifies_when_its_key_is_gone(
 
 async def test_seal_that_is_moved_to_another_row_does_not_open(tmp_path: Path) -> None:
     """(T3) For every kind of seal, and every pair of rows that hold one."""
-    async with running_whole(tmp_path) as whole:
-        await whole.populate()
-        await add_people(whole)
-        await issue(whole, "1")
-        await issue(whole, "2")
-        await rotate(whole)  # Which writes the ring to its file.
+    async with running_node(tmp_path) as node:
+        await node.populate()
+        await add_people(node)
+        await issue(node, "1")
+        await issue(node, "2")
+        await rotate(node)  # Which writes the ring to its file.
         sealing = Sealing(KeyRing.load(tmp_path / "keys.json"))
-        state = await LocalState.open(whole.path)
+        state = await LocalState.open(node.path)
         async with state.transaction() as transaction:
             found = await seals.to_replace(transaction, KeyId(99), most=1000)
         await state.close()

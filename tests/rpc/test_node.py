@@ -19,9 +19,9 @@ from sparecode.v1.sessions_pb2_grpc import SessionServiceStub
 from sparecode.v1.tokens_pb2_grpc import TokenServiceStub
 from tests.rpc.contract import ID
 from tests.rpc.edge import AGENTS, NOW, failure
+from tests.rpc.loopback_node import PASSWORD, PIN, LoopbackNode, new_id, running_node
 from tests.rpc.test_credentials import SESSION_METHODS, refusal_of
 from tests.rpc.test_imports import pieces
-from tests.rpc.whole import PASSWORD, PIN, Whole, new_id, running_whole
 
 CODE = grpc.StatusCode
 ACCEPTED = authentication_pb2.AUTHENTICATION_DECISION_ACCEPTED
@@ -29,9 +29,9 @@ REFUSED = authentication_pb2.AUTHENTICATION_DECISION_REFUSED
 
 
 @pytest_asyncio.fixture
-async def whole(tmp_path: Path) -> AsyncIterator[Whole]:
+async def node(tmp_path: Path) -> AsyncIterator[LoopbackNode]:
     """Start a node; Alice has token 1 with a PIN."""
-    async with running_whole(tmp_path) as started:
+    async with running_node(tmp_path) as started:
         await started.populate()
         yield started
 
@@ -43,17 +43,17 @@ def issue(**fields) -> pb.IssueTokencodesRequest:
 
 
 @pytest.mark.asyncio
-async def test_code_is_accepted_once_with_the_pin_of_its_token(whole):
+async def test_code_is_accepted_once_with_the_pin_of_its_token(node):
     """The main job (A1, A2, A5)."""
-    issued = await whole.emergency("IssueTokencodes", issue())
+    issued = await node.emergency("IssueTokencodes", issue())
     code, other = (each.code for each in issued.codes)
     decisions = [
-        await whole.authenticate(PIN + code.lower().replace("-", " ")),
-        await whole.authenticate(PIN + code),
-        await whole.authenticate("1357" + other),
+        await node.authenticate(PIN + code.lower().replace("-", " ")),
+        await node.authenticate(PIN + code),
+        await node.authenticate("1357" + other),
     ]
     assert decisions == [ACCEPTED, REFUSED, REFUSED]
-    shown = await whole.emergency(
+    shown = await node.emergency(
         "GetEmergencyAccess", pb.GetEmergencyAccessRequest(serial="1")
     )
     access = shown.emergency_access
@@ -67,28 +67,28 @@ async def test_code_is_accepted_once_with_the_pin_of_its_token(whole):
 
 
 @pytest.mark.asyncio
-async def test_retry_gets_the_same_answer_and_another_content_is_refused(whole):
+async def test_retry_gets_the_same_answer_and_another_content_is_refused(node):
     """(Q1, Q2)."""
-    issued = await whole.emergency("IssueTokencodes", issue())
+    issued = await node.emergency("IssueTokencodes", issue())
     passcode = PIN + issued.codes[0].code
     request_id = new_id()
-    assert await whole.authenticate(passcode, request_id) == ACCEPTED
-    assert await whole.authenticate(passcode, request_id) == ACCEPTED
+    assert await node.authenticate(passcode, request_id) == ACCEPTED
+    assert await node.authenticate(passcode, request_id) == ACCEPTED
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await whole.authenticate(passcode + "x", request_id)
+        await node.authenticate(passcode + "x", request_id)
     found = failure(caught.value)
     assert (found.code, found.reason) == (CODE.INVALID_ARGUMENT, "REQUEST_ID_REUSED")
 
 
 @pytest.mark.asyncio
-async def test_generated_codes_live_once_they_are_saved(whole):
+async def test_generated_codes_live_once_they_are_saved(node):
     """(I3)."""
-    generated = await whole.emergency(
+    generated = await node.emergency(
         "GenerateTokencodes", pb.GenerateTokencodesRequest(serial="1", count=3)
     )
     passcode = PIN + generated.codes[2].code
-    before = await whole.authenticate(passcode)
-    saved = await whole.emergency(
+    before = await node.authenticate(passcode)
+    saved = await node.emergency(
         "SaveEmergencyAccess",
         pb.SaveEmergencyAccessRequest(
             request_id=new_id(), serial="1", draft=generated.draft
@@ -102,18 +102,18 @@ async def test_generated_codes_live_once_they_are_saved(whole):
 @pytest.mark.parametrize(
     "username", ["nobody", "", "bob" * 40], ids=["unknown", "blank", "long"]
 )
-async def test_agent_sees_no_difference_between_users(whole, username):
+async def test_agent_sees_no_difference_between_users(node, username):
     """(A6)."""
-    assert await whole.authenticate(f"{PIN}K7PM4XQ2", username=username) == REFUSED
+    assert await node.authenticate(f"{PIN}K7PM4XQ2", username=username) == REFUSED
 
 
 @pytest.mark.asyncio
-async def test_agent_that_is_not_registered_is_refused_without_a_reason(whole):
+async def test_agent_that_is_not_registered_is_refused_without_a_reason(node):
     """(A4)."""
-    issued = await whole.emergency("IssueTokencodes", issue())
+    issued = await node.emergency("IssueTokencodes", issue())
     own = AGENTS.issue_agent("other", now=NOW)
-    whole.agents = lambda: Whole.agents(whole, own)
-    decision = await whole.authenticate(PIN + issued.codes[0].code)
+    node.agents = lambda: LoopbackNode.agents(node, own)
+    decision = await node.authenticate(PIN + issued.codes[0].code)
     assert decision == REFUSED
 
 
@@ -141,14 +141,14 @@ async def test_agent_that_is_not_registered_is_refused_without_a_reason(whole):
     ],
 )
 async def test_bad_issue_names_the_thing_and_changes_nothing(
-    whole, fields, code, reason, word
+    node, fields, code, reason, word
 ):
     """(I4, I7, R1)."""
     access = pb.GetEmergencyAccessRequest(serial="1", stale_ok=True)
-    before = await whole.emergency("GetEmergencyAccess", access)
+    before = await node.emergency("GetEmergencyAccess", access)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await whole.emergency("IssueTokencodes", issue(**fields))
-    after = await whole.emergency("GetEmergencyAccess", access)
+        await node.emergency("IssueTokencodes", issue(**fields))
+    after = await node.emergency("GetEmergencyAccess", access)
     found = failure(caught.value)
     assert found.code is code
     assert reason in (found.reason, None)
@@ -157,48 +157,48 @@ async def test_bad_issue_names_the_thing_and_changes_nothing(
 
 
 @pytest.mark.asyncio
-async def test_lifetime_is_a_duration_or_an_end(whole):
+async def test_lifetime_is_a_duration_or_an_end(node):
     """(I7)."""
     request = issue(lifetime=pb.Lifetime(duration=Duration(seconds=60)))
-    saved = (await whole.emergency("IssueTokencodes", request)).saved
+    saved = (await node.emergency("IssueTokencodes", request)).saved
     lives_ms = saved.end_time.ToMilliseconds() - saved.commit_time.ToMilliseconds()
     assert lives_ms == 60_000
 
 
 @pytest.mark.asyncio
-async def test_file_that_cannot_be_read_changes_nothing(whole):
+async def test_file_that_cannot_be_read_changes_nothing(node):
     """(K4)."""
-    before = whole.rows()
+    before = node.rows()
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await whole.call(TokenServiceStub, "ImportTokens", iter(pieces(b"<broken")))
+        await node.call(TokenServiceStub, "ImportTokens", iter(pieces(b"<broken")))
     found = failure(caught.value)
     assert (found.code, found.reason) == (CODE.INVALID_ARGUMENT, "FIELD")
     assert found.field in {"content", "password", "key"}
-    assert whole.rows() == before
+    assert node.rows() == before
 
 
 @pytest.mark.asyncio
-async def test_status_shows_the_digest(whole):
-    status = await whole.call(
+async def test_status_shows_the_digest(node):
+    status = await node.call(
         ClusterServiceStub, "GetStatus", cluster_pb.GetStatusRequest(digest=True)
     )
     (member,) = status.members
     assert (status.node_id, status.primary, status.quorum) == ("n1", "n1", True)
-    assert member.digest == whole.digest
+    assert member.digest == node.digest
 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("method", SESSION_METHODS)
-async def test_nobody_administers_without_a_living_session(whole, method):
+async def test_nobody_administers_without_a_living_session(node, method):
     """No session, a made-up one, one that has ended: refused, no change of state (P2)."""
-    ended = (("authorization", f"Bearer {await whole.sign_in()}"),)
-    async with whole.admin() as channel:
+    ended = (("authorization", f"Bearer {await node.sign_in()}"),)
+    async with node.admin() as channel:
         await SessionServiceStub(channel).Logout(
             sessions_pb.LogoutRequest(request_id=new_id()), timeout=5, metadata=ended
         )
-    before = whole.rows()
+    before = node.rows()
     made_up = (("authorization", "Bearer AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"),)
-    async with whole.admin() as channel:
+    async with node.admin() as channel:
         found = [
             await refusal_of(channel, method, metadata=metadata)
             for metadata in (None, made_up, ended)
@@ -206,17 +206,17 @@ async def test_nobody_administers_without_a_living_session(whole, method):
     assert {(each.code, each.reason) for each in found} == {
         (CODE.UNAUTHENTICATED, "SESSION_ENDED")
     }
-    assert whole.rows() == before
+    assert node.rows() == before
 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("administrator", "password"), [("root", "wrong horse battery"), ("rot", PASSWORD)]
 )
-async def test_sign_in_says_only_that_it_is_refused(whole, administrator, password):
+async def test_sign_in_says_only_that_it_is_refused(node, administrator, password):
     """The same for a wrong name and a wrong password."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await whole.call(
+        await node.call(
             SessionServiceStub,
             "Login",
             sessions_pb.LoginRequest(
