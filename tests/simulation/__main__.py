@@ -7,6 +7,7 @@ output names the seed to run again.
 """
 
 import argparse
+import contextlib
 import logging
 import sys
 
@@ -85,9 +86,9 @@ def run(
 def trace(console: Console, campaign: Campaign, seed: int) -> int:
     """Run one seed, and tell what happened in it."""
     logging.disable(logging.CRITICAL)
-    sim = campaign.cluster(seed)
-    sim.trace.wanted = True
-    sim.run()
+    with contextlib.closing(campaign.cluster(seed)) as sim:
+        sim.trace.wanted = True
+        sim.run()
     for line in sim.trace.lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     effects = [

@@ -2,6 +2,7 @@
 """Many seeds on all cores: fault effects, work done, and broken promises."""
 
 import concurrent.futures
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -67,21 +68,24 @@ class Campaign:
         logging.disable(logging.CRITICAL)
         outcome = Outcome()
         for seed in seeds:
-            sim = self.cluster(seed)
-            sim.run()
-            rules = sim.invariants
-            one = Outcome(
-                seeds=1,
-                proposals=len(rules.submissions),
-                acknowledged=len(rules.acked),
-                effects=sim.effects,
-                comparisons=rules.comparisons,
-            )
-            if isinstance(sim, CodesCluster):
-                one.codes_accepted = len(sim.rules.accepted)
-            if rules.violations:
-                one.violations[seed] = rules.violations
-            outcome.add(one)
+            with contextlib.closing(self.cluster(seed)) as sim:
+                outcome.add(self._run(sim, seed))
+        return outcome
+
+    def _run(self, sim: SimCluster, seed: int) -> Outcome:
+        sim.run()
+        rules = sim.invariants
+        outcome = Outcome(
+            seeds=1,
+            proposals=len(rules.submissions),
+            acknowledged=len(rules.acked),
+            effects=sim.effects,
+            comparisons=rules.comparisons,
+        )
+        if isinstance(sim, CodesCluster):
+            outcome.codes_accepted = len(sim.rules.accepted)
+        if rules.violations:
+            outcome.violations[seed] = rules.violations
         return outcome
 
     def run(

@@ -81,6 +81,11 @@ class SimCluster:
         self._requests = 0
         self._snapshots = SnapshotTraffic(self)
 
+    def close(self) -> None:
+        """Close the databases of the machines."""
+        for node in self.nodes.values():
+            node.store.close()
+
     def _invariants(self) -> Invariants:
         return Invariants()
 

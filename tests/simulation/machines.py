@@ -64,6 +64,7 @@ class Store(Protocol):
         """Become what a snapshot holds, durably."""
 
     def checkpoint(self) -> int: ...
+    def close(self) -> None: ...
 
 
 class RecordingStore:
@@ -101,6 +102,9 @@ class RecordingStore:
 
     def checkpoint(self) -> int:
         return self.state.checkpoint()
+
+    def close(self) -> None:
+        """Do nothing: no file is open."""
 
 
 class _Applying:
@@ -294,6 +298,7 @@ class Node:
 
     def wipe(self, store: Store) -> None:
         """Lose the disk, and get an empty one."""
+        self.store.close()
         self.store = store
         self.disk = Disk(self.node_id, self.sim.rng, self.sim.effects)
         self.had_entries = self.had_applied = 0

@@ -88,6 +88,9 @@ class SqliteStore:
     def checkpoint(self) -> int:
         return self.machine.checkpoint()
 
+    def close(self) -> None:
+        self.db.close()
+
     def install(self, body: bytes) -> None:
         """Become what a snapshot holds, by SQLite's backup as in production."""
         with tempfile.NamedTemporaryFile() as file:

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The real state machine in the simulated cluster: 200 seeds of `make sim`."""
 
+import contextlib
+from collections.abc import Iterator
+
 import pytest
 
 from tests.simulation.codes import CodesCluster, scenario
@@ -10,24 +13,26 @@ from tests.simulation.scenarios import Scenario
 from tests.simulation.sqlite_store import SqliteStore
 
 
-def run(seed: int, nodes: int) -> CodesCluster:
-    sim = CodesCluster(seed, scenario(nodes))
-    sim.run()
-    return sim
+@contextlib.contextmanager
+def finished(seed: int, scenario: Scenario) -> Iterator[CodesCluster]:
+    """Yield a simulation that has run to its end."""
+    with contextlib.closing(CodesCluster(seed, scenario)) as sim:
+        sim.run()
+        yield sim
 
 
 @pytest.mark.parametrize("seed", range(140))
 def test_three_nodes_keep_every_promise_about_codes(seed: int) -> None:
     """Whatever happens, a code is either live or used, on every node (A3, Q2)."""
-    sim = run(seed, 3)
+    with finished(seed, scenario(3)) as sim:
+        used = {
+            f"{set_id}/{ordinal}"
+            for node in sim.live()
+            for set_id, ordinal in node.store.db.execute(
+                "SELECT set_id, ordinal FROM codes WHERE used_index IS NOT NULL"
+            )
+        }
     assert sim.invariants.violations == {}
-    used = {
-        f"{set_id}/{ordinal}"
-        for node in sim.live()
-        for set_id, ordinal in node.store.db.execute(
-            "SELECT set_id, ordinal FROM codes WHERE used_index IS NOT NULL"
-        )
-    }
     spent = {
         accepted.what.partition(" ")[2]
         for who in sim.rules.accepted.values()
@@ -40,25 +45,27 @@ def test_three_nodes_keep_every_promise_about_codes(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(60))
 def test_five_nodes_keep_every_promise_about_codes(seed: int) -> None:
     """The same with five (A3, Q2)."""
-    assert run(seed, 5).invariants.violations == {}
+    with finished(seed, scenario(5)) as sim:
+        assert sim.invariants.violations == {}
 
 
 def test_codes_are_used_in_the_simulation() -> None:
     """A simulation in which nobody is let in would prove nothing."""
     accepted = acknowledged = repeated = 0
     for seed in range(4, 8):  # Of one alone, much is chance.
-        sim = CodesCluster(seed, Scenario(store=SqliteStore, profile=Profile.MILD))
-        sim.run()
-        accepted += len(sim.rules.accepted)
-        acknowledged += len(sim.rules.acked)
-        repeated += sim.effects[Effect.REPEATED]
+        mild = Scenario(store=SqliteStore, profile=Profile.MILD)
+        with finished(seed, mild) as sim:
+            accepted += len(sim.rules.accepted)
+            acknowledged += len(sim.rules.acked)
+            repeated += sim.effects[Effect.REPEATED]
     assert accepted > 40
     assert acknowledged > 150
     assert repeated > 20
 
 
 def test_a_seed_with_codes_is_a_run() -> None:
-    one, other = run(11, 3), run(11, 3)
+    with finished(11, scenario(3)) as one, finished(11, scenario(3)) as other:
+        pass
     assert one.effects == other.effects
     assert one.invariants.applied == other.invariants.applied
     assert one.now == other.now
