@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sparecode.v1 import audit_pb2
-from sparecode_client.cli.commands.audit_files import shown_key
+from sparecode_client.cli.commands.audit_files import show_key
 from sparecode_node.services.cluster import checkpoints
 from tests.client import answers
 from tests.client.audit_files import (
@@ -193,9 +193,9 @@ def test_checkpoint_is_written_and_verifies(cli: Cli, tmp_path: Path) -> None:
 
     assert result.stdout.splitlines() == [
         f"Checkpoint of 8 events, 2023-11-14 22:15:00 UTC, written to {path}.",
-        f"Signed with key 1: {shown_key(signed(log(), 8))}",
+        f"Signed with key 1: {show_key(signed(log(), 8))}",
     ]
-    assert shown_key(signed(log(), 8)) in checkpoints.public_keys(RING)
+    assert show_key(signed(log(), 8)) in checkpoints.public_keys(RING)
     export = write(tmp_path / "audit.jsonl", log())
     verified = cli("audit", "verify", str(export), "--checkpoint", str(path))
     assert verified.exit_code == 0

@@ -12,7 +12,7 @@ from sparecode.v1 import (
     users_pb2,
 )
 from sparecode_client.cli import app
-from sparecode_client.cli.app import in_front
+from sparecode_client.cli.app import options_first
 from sparecode_client.cli.terminal.exit_codes import NEXT
 from tests.client import answers
 from tests.client.conftest import Cli
@@ -132,10 +132,10 @@ def test_every_command_has_help_that_fits(cli: Cli) -> None:
 
 
 def test_global_options_may_stand_anywhere_before_two_hyphens() -> None:
-    assert in_front(["users", "list", "--output", "json", "--node=a", "--node"]) == [
-        *("--output", "json", "--node=a", "--node", "users", "list")
-    ]
-    assert in_front(["users", "show", "--", "--output"]) == [
+    assert options_first(
+        ["users", "list", "--output", "json", "--node=a", "--node"]
+    ) == [*("--output", "json", "--node=a", "--node", "users", "list")]
+    assert options_first(["users", "show", "--", "--output"]) == [
         *("users", "show", "--", "--output")
     ]
 

@@ -8,7 +8,7 @@ import pytest
 from sparecode_client.cli.terminal.cluster_status import summary
 from sparecode_client.cli.terminal.exit_codes import ExitCode, fail
 from sparecode_client.cli.terminal.output import Output, OutputFormat
-from sparecode_client.cli.terminal.words import for_terminal
+from sparecode_client.cli.terminal.words import wrap
 from sparecode_client.errors import InvalidArgument
 from sparecode_client.values.cluster import ClusterStatus
 
@@ -62,12 +62,12 @@ def eighty(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_sentences_are_wrapped_and_commands_are_not(
     words: str, lines: list[str] | None
 ) -> None:
-    assert for_terminal(words, Terminal()).splitlines() == (lines or [words])
+    assert wrap(words, Terminal()).splitlines() == (lines or [words])
 
 
 def test_a_message_to_a_file_is_one_line() -> None:
     """It is easier to search."""
-    assert for_terminal(LONG, io.StringIO()) == LONG
+    assert wrap(LONG, io.StringIO()) == LONG
 
 
 def test_status_of_a_cluster_is_wrapped(monkeypatch: pytest.MonkeyPatch) -> None:

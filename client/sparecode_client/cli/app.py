@@ -30,7 +30,7 @@ from sparecode_client.cli.commands import (
 )
 from sparecode_client.cli.terminal.output import Output, OutputFormat
 from sparecode_client.cli.terminal.settings import Settings
-from sparecode_client.cli.terminal.words import for_terminal, plain
+from sparecode_client.cli.terminal.words import plain, wrap
 
 GLOBAL_OPTIONS = {"--node", "--ca", "--output", "--timeout", "--request-id"}
 _NOISE = "Value error, "
@@ -42,14 +42,14 @@ class AnywhereGroup(TyperGroup):
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]  # The class of Click behind it is private to Typer.
         """Move the global options to the front, then parse the arguments."""
-        with wrong_usage_readable():
+        with wrap_usage_errors():
             for argument in args:
                 check_text(argument)
-            return super().parse_args(ctx, in_front(args))
+            return super().parse_args(ctx, options_first(args))
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # noqa: ANN401  As its base has it.
         """Run a command, which parses the remaining arguments."""
-        with wrong_usage_readable():
+        with wrap_usage_errors():
             return super().invoke(ctx)
 
 
@@ -62,19 +62,19 @@ def check_text(argument: str) -> None:
 
 
 @contextmanager
-def wrong_usage_readable() -> Iterator[None]:
+def wrap_usage_errors() -> Iterator[None]:
     """Wrap Typer's message about a wrong value at word boundaries on a terminal."""
     try:
         yield
     except typer.BadParameter as error:
         error.message = error.message.removeprefix(_NOISE)
         lead, message = "Error: ", error.format_message()
-        lines = for_terminal(f"{lead}{message}", sys.stderr).removeprefix(lead)
+        lines = wrap(f"{lead}{message}", sys.stderr).removeprefix(lead)
         error.format_message = lambda: lines  # type: ignore[method-assign]
         raise
 
 
-def in_front(args: list[str]) -> list[str]:
+def options_first(args: list[str]) -> list[str]:
     """Return *args* with the global options first. Arguments after `--` stay in place."""
     ours: list[str] = []
     others: list[str] = []

@@ -132,17 +132,21 @@ class Attempts:
             deadline = Deadline(self._deadline.at_s - excess_s)
         return Attempt(position, self._addresses[position], deadline)
 
-    def not_connected(self, attempt: Attempt) -> NoAnswerError:
-        """Record that no connection was made in time: nothing was sent."""
+    def record_no_connection(self, attempt: Attempt) -> NoAnswerError:
+        """Record that no connection was made in time, and return the error."""
         return self._no_answer(
             attempt,
             Status(code=grpc.StatusCode.UNAVAILABLE, words="no connection in time"),
         )
 
-    def failed(
+    def record_failure(
         self, attempt: Attempt, status: Status, *, connected: bool
     ) -> NoAnswerError | SparecodeError:
-        """Record a failed try; *connected*: there was a connection before sending."""
+        """
+        Record a failed try and return its error.
+
+        *connected*: there was a connection before the request was sent.
+        """
         if too_large(status):
             return InvalidArgument("", "the request is larger than a node accepts")
         if status.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
@@ -169,7 +173,7 @@ class Attempts:
         left_s = max(0.0, self._deadline.remaining_s() - asked_s)
         return asked_s + min(self._backoff(state), left_s / 2)
 
-    def over(self, state: tenacity.RetryCallState) -> bool:
+    def is_over(self, state: tenacity.RetryCallState) -> bool:
         """Return whether no time for another try is left after the wait."""
         return self._deadline.remaining_s() - state.upcoming_sleep < TRY_S_MIN
 

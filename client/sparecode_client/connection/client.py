@@ -251,12 +251,12 @@ class Client:
                 async with asyncio.timeout(attempt.deadline.remaining_s()):
                     connected = await node.connected()
             except TimeoutError:
-                raise attempts.not_connected(attempt) from None
+                raise attempts.record_no_connection(attempt) from None
             try:
                 answer = await send(node, attempt.deadline.remaining_s())
             except grpc.aio.AioRpcError as error:
                 status = read_status(error)
-                failure = attempts.failed(attempt, status, connected=connected)
+                failure = attempts.record_failure(attempt, status, connected=connected)
                 if not isinstance(failure, NoAnswerError):
                     self._first = attempt.position
                 raise failure from error
@@ -267,7 +267,7 @@ class Client:
             return await tenacity.AsyncRetrying(
                 retry=tenacity.retry_if_exception_type(NoAnswerError),
                 wait=attempts.wait_s,
-                stop=attempts.over,
+                stop=attempts.is_over,
                 sleep=self._sleep,
                 reraise=True,
             )(once)

@@ -105,7 +105,7 @@ def list_(
         settings.output.json(list_json("events", page))
         return
     for event in page.items:
-        for line in lines_of(event, shutil.get_terminal_size().columns):
+        for line in event_lines(event, shutil.get_terminal_size().columns):
             settings.output.say(line)
     if not page.items:
         settings.output.note("No events match.")
@@ -175,7 +175,7 @@ app.command(
 )(audit_files.verify_file)
 
 
-def lines_of(event: AuditEvent, columns: int) -> list[str]:
+def event_lines(event: AuditEvent, columns: int) -> list[str]:
     """Return an event as lines for people: what happened, and who did it."""
     what = " ".join(filter(None, (event.action, event.target)))
     number = f"{event.sequence:>7}  "

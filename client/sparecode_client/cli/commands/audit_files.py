@@ -121,7 +121,7 @@ def checkpoint(
         f"Checkpoint of {plural(current.sequence, 'event')}, "
         f"{show_second(current.time)}, written to {path}."
     )
-    settings.output.say(f"Signed with key {current.key_id}: {shown_key(current)}")
+    settings.output.say(f"Signed with key {current.key_id}: {show_key(current)}")
 
 
 def check(context: typer.Context, *, stale_ok: StaleOk = False) -> None:
@@ -223,7 +223,7 @@ def _distrusted(checkpoint: Checkpoint, trusted: Sequence[bytes] | None) -> str:
     if not signature_is_right(checkpoint):
         return "the signature is wrong: the checkpoint was changed or forged"
     if trusted is not None and checkpoint.public_key not in trusted:
-        return f"signed with a key that is not in --public-key: {shown_key(checkpoint)}"
+        return f"signed with a key that is not in --public-key: {show_key(checkpoint)}"
     return ""
 
 
@@ -247,10 +247,10 @@ def _say_keys(settings: Settings, checkpoints: Sequence[Checkpoint]) -> None:
     settings.output.say(
         "This holds only if your cluster has this key (sparecode-node audit-keys):"
     )
-    for key in dict.fromkeys(shown_key(each) for each in checkpoints):
+    for key in dict.fromkeys(show_key(each) for each in checkpoints):
         settings.output.say(f"  {key}")
 
 
-def shown_key(checkpoint: Checkpoint) -> str:
+def show_key(checkpoint: Checkpoint) -> str:
     """Return the public key as in its PEM file."""
     return base64.b64encode(ED25519_PREFIX + checkpoint.public_key).decode()

@@ -53,9 +53,9 @@ def status(
         settings.output.say()
         settings.output.table(COLUMNS, (row(member) for member in cluster.members))
         settings.output.say()
-        settings.output.say(heads_compared(cluster))
+        settings.output.say(compare_audit_heads(cluster))
         settings.output.say(last_backup(cluster))
-        if waiting := held_back(cluster):
+        if waiting := upgrade_hint(cluster):
             settings.output.say(waiting)
         if digest:
             settings.output.say()
@@ -70,7 +70,7 @@ def status(
                     for member in cluster.members
                 ),
             )
-            settings.output.say(compared(cluster))
+            settings.output.say(compare_digests(cluster))
     if not cluster.quorum:
         raise typer.Exit(ExitCode.UNAVAILABLE)
 
@@ -102,7 +102,7 @@ def transfer(
         settings.output.say(f"{primary} is the primary.")
 
 
-def held_back(cluster: ClusterStatus) -> str:
+def upgrade_hint(cluster: ClusterStatus) -> str:
     """Return a line about members that hold back the feature level; empty if none."""
     newest = max((member.feature_level for member in cluster.members), default=0)
     if not newest > cluster.feature_level > 0:
@@ -116,7 +116,7 @@ def held_back(cluster: ClusterStatus) -> str:
     return f"{levels} once these members are upgraded: {', '.join(older)}."
 
 
-def heads_compared(cluster: ClusterStatus) -> str:
+def compare_audit_heads(cluster: ClusterStatus) -> str:
     """Compare the heads of audit logs with equally many events; return the result."""
     by_sequence: dict[int, set[str]] = {}
     for member in cluster.members:
@@ -141,7 +141,7 @@ def heads_compared(cluster: ClusterStatus) -> str:
     )
 
 
-def compared(cluster: ClusterStatus) -> str:
+def compare_digests(cluster: ClusterStatus) -> str:
     """Compare the digests at the same index; return the result."""
     by_index: dict[int, set[str]] = {}
     for member in cluster.members:

@@ -210,7 +210,7 @@ def watch(
         if settings.output.is_json:
             settings.output.line(status)
         else:
-            live.update(picture(status), refresh=True)
+            live.update(status_view(status), refresh=True)
         if count and count_shown >= count:
             raise _EnoughSeen
 
@@ -253,7 +253,7 @@ def _watch(
             time.sleep(_UNREACHED_PAUSE_S)
 
 
-def picture(status: ClusterStatus) -> Group:
+def status_view(status: ClusterStatus) -> Group:
     """Return one status record for the terminal."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in _WATCHED:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sparecode_client.cli.terminal.import_results import importing, say_imported
+from sparecode_client.cli.terminal.import_results import import_progress, say_imported
 from sparecode_client.cli.terminal.prompts import content, secret
 from sparecode_client.cli.terminal.settings import settings_of
 from sparecode_client.values.imports import TokenFileFormat
@@ -81,7 +81,7 @@ def import_(
             password = secret("Password of the file", password_file)
         data = content(file)
         key = b"" if key_file is None else content(key_file)
-        with importing(settings.output, file) as take:
+        with import_progress(settings.output, file) as take:
             rows = admin.import_tokens(
                 data,
                 form=None if form is FileFormat.AUTO else TokenFileFormat[form.name],

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sparecode_client.cli.terminal.import_results import importing, say_imported
+from sparecode_client.cli.terminal.import_results import import_progress, say_imported
 from sparecode_client.cli.terminal.listing import read_pages, show_list
 from sparecode_client.cli.terminal.options import Limit, StaleOk, Username
 from sparecode_client.cli.terminal.prompts import content
@@ -93,7 +93,7 @@ def import_(
     settings = settings_of(context)
     with settings.admin() as admin:
         data = content(file)
-        with importing(settings.output, file) as take:
+        with import_progress(settings.output, file) as take:
             rows = admin.import_users(
                 data, progress=take, request_id=settings.request_id
             )

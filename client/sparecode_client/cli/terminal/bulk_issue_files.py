@@ -31,7 +31,7 @@ FORMULA_BEGINNINGS = frozenset("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 """First characters of a formula in a spreadsheet; the last four are full-width forms."""
 
 
-def harmless(cell: str) -> str:
+def escape_formula(cell: str) -> str:
     """Return a cell that no spreadsheet executes. Names come from other people."""
     return f"'{cell}" if cell.lstrip(" ")[:1] in FORMULA_BEGINNINGS else cell
 
@@ -130,8 +130,8 @@ class CodesFile:
             self._file,
             [
                 (
-                    harmless(result.serial),
-                    harmless(result.username),
+                    escape_formula(result.serial),
+                    escape_formula(result.username),
                     str(code.ordinal),
                     str(len(result.codes)),
                     show_code(code.code),

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import typer
 
 from sparecode_client.cli.terminal.session_file import SessionFileError
-from sparecode_client.cli.terminal.words import for_terminal, plain
+from sparecode_client.cli.terminal.words import plain, wrap
 from sparecode_client.errors import (
     ApprovalNeeded,
     InvalidArgument,
@@ -151,7 +151,7 @@ def fail(code: ExitCode, words: str, then: str = "") -> typer.Exit:
     """Print an error and the next step; return the exception to raise."""
     for line in (f"sparecode: {plain(words)}", plain(then)):
         if line:
-            sys.stderr.write(f"{for_terminal(line, sys.stderr)}\n")
+            sys.stderr.write(f"{wrap(line, sys.stderr)}\n")
     return typer.Exit(code)
 
 

@@ -20,7 +20,9 @@ ROWS_SHOWN = 50
 
 
 @contextmanager
-def importing(output: Output, file: Path) -> Iterator[Callable[[object, int], None]]:
+def import_progress(
+    output: Output, file: Path
+) -> Iterator[Callable[[object, int], None]]:
     """
     Show a progress bar during an import of *file*.
 

@@ -119,7 +119,7 @@ def _say_facts(
     )
     output.facts(
         [
-            ("Type", how_typed(token)),
+            ("Type", code_usage(token)),
             ("Valid until", show_time(saved.end_time, never="no end")),
             ("If recovered", POLICY_WORDS[policy]),
             *live,
@@ -148,7 +148,7 @@ def say_sheet(output: Output, token: Token, issued: IssuedTokencodes) -> None:
     )
     output.say()
     output.say("Each code works once. Tick its box when you have used it.")
-    output.say(f"At the passcode prompt, type {how_typed(token)}.")
+    output.say(f"At the passcode prompt, type {code_usage(token)}.")
     output.say("Upper or lower case, with or without the hyphen.")
     output.say("Keep this sheet apart from your token, and show it to no one.")
     output.say()
@@ -159,7 +159,7 @@ def say_sheet(output: Output, token: Token, issued: IssuedTokencodes) -> None:
     _note_warnings(output, issued)
 
 
-def how_typed(token: Token) -> str:
+def code_usage(token: Token) -> str:
     """Return how to type a code in a passcode of *token* (A1)."""
     if token.pin_rule is PinRule.NONE:
         return "the code alone, without a PIN"

@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from sparecode_client.cli.terminal.words import for_terminal, plain, show_timestamp
+from sparecode_client.cli.terminal.words import plain, show_timestamp, wrap
 from sparecode_client.values.results import Commit, ReadPosition
 
 
@@ -53,11 +53,11 @@ class Output:
 
     def say(self, words: str = "") -> None:
         """Write a line for people; a terminal gets it wrapped at word boundaries."""
-        sys.stdout.write(f"{for_terminal(plain(words), sys.stdout)}\n")
+        sys.stdout.write(f"{wrap(plain(words), sys.stdout)}\n")
 
     def note(self, words: str) -> None:
         """Write a line for people on stderr, apart from the output of the command."""
-        sys.stderr.write(f"{for_terminal(plain(words), sys.stderr)}\n")
+        sys.stderr.write(f"{wrap(plain(words), sys.stderr)}\n")
 
     def done(self, words: str, commit: Commit, **facts: object) -> None:
         """Report that a change was committed, and where."""

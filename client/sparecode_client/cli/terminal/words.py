@@ -23,7 +23,7 @@ _COMMAND = re.compile(r"`[^`]*`|(?<=: )sparecode.*?(?=\.(?: |$)|$)")
 """A command in a sentence: in backquotes, or from a colon to the end of the sentence."""
 
 
-def for_terminal(words: str, stream: TextIO) -> str:
+def wrap(words: str, stream: TextIO) -> str:
     """
     Return a sentence wrapped at word boundaries for a terminal.
 
