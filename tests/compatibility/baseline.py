@@ -104,7 +104,7 @@ def build(commit: str) -> Release:
 
 
 def _require_history() -> None:
-    """Raise `HistoryMissingError` unless this is a whole clone on a machine with git."""
+    """Raise `HistoryMissingError` unless git and the whole history are here."""
     if shutil.which("git") is None:
         raise HistoryMissingError("git is not installed")
     git = ("git", "-C", ROOT, "rev-parse")

@@ -38,7 +38,7 @@ CODES = 4
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What a golden folder is of, and what must come out of it."""
+    """The origin of a golden folder, and what must be read from it."""
 
     commit: str
     level: int
@@ -87,8 +87,8 @@ async def live(cluster: LocalCluster) -> tuple[dict[str, str], dict[str, str]]:
     return spent, unspent
 
 
-async def what_it_is(cluster: LocalCluster) -> dict[str, int | str]:
-    """Return what the node says of its state."""
+async def facts_of(cluster: LocalCluster) -> dict[str, int | str]:
+    """Return the facts that the node reports about its state."""
     async with Estate(cluster) as estate:
         (member,) = (await estate.admin.get_status(digest=True)).members
     return {
@@ -114,7 +114,7 @@ def make(name: str) -> Path:
         try:
             cluster.start()
             spent, unspent = asyncio.run(live(cluster))
-            facts = asyncio.run(what_it_is(cluster))
+            facts = asyncio.run(facts_of(cluster))
             assert node.stop() == 0
         finally:
             cluster.kill()

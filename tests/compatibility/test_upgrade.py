@@ -91,7 +91,7 @@ class Load:
 
 
 async def put(cluster: LocalCluster, node: LocalNode, python: str) -> None:
-    """Have a node run other software, as an operator does: stop, install, start."""
+    """Put other software on a node, as an operator does: stop, install, start."""
     assert await asyncio.to_thread(node.stop) == 0
     node.python = python
     node.start()

@@ -2,8 +2,8 @@
 """
 The image and compose.yaml, without a container engine.
 
-The steps of the Dockerfile are run in a clean folder: what COPY would bring is there
-and nothing else, and ARGs name folders of the test's.
+The steps of the Dockerfile run in a clean folder that holds only what COPY would bring;
+the ARGs name folders of the test.
 """
 
 import io
@@ -71,7 +71,7 @@ def test_steps_of_the_image_run_in_a_clean_folder(steps, tmp_path):
     program = Path(arguments["PREFIX"], "bin/sparecode-node")
     assert "sparecode-node" in run(program, "--version", env={"PATH": "/usr/bin:/bin"})
     assert Path(arguments["DATA"]).stat().st_mode & 0o777 == 0o700
-    # What could install more is not there.
+    # Nothing that could install more software is there.
     assert not list(Path(arguments["PREFIX"], "bin").glob("pip*"))
 
 
@@ -99,13 +99,13 @@ def test_compose_confines_every_node():
         assert service["read_only"]
         assert service["cap_drop"] == ["ALL"]
         assert f"{name}:/var/lib/sparecode" in service["volumes"]
-        # Members and metrics are nobody's business outside.
+        # Ports of members and metrics are not published.
         assert not {"7301", "7303"} & {
             port.rpartition(":")[2] for port in service["ports"]
         }
 
 
-def test_configuration_of_a_container_is_one():
+def test_configuration_of_a_container_is_valid():
     config = load_config(CONTAINER / "node.toml", {})
     services = yaml.safe_load(COMPOSE.read_text())["services"]
     assert set(config.members) == set(services)
@@ -138,7 +138,11 @@ docker() {
 
 
 def test_commands_of_the_page_give_every_container_what_it_needs(tmp_path):
-    """To the letter, in a copy; the first node begins with it, and no ring is left."""
+    """
+    The commands run as printed, in a copy.
+
+    The first node starts, and no ring is left.
+    """
     page = (ROOT / "docs/deploy.md").read_text()
     section = page.partition("\n## In containers")[2].partition("\n## ")[0]
     blocks = re.findall(r"^```\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kubernetes' manifests: against its schemas, and against each other and the node."""
+"""The Kubernetes manifests agree with the schemas, each other and the node."""
 
 import os
 import re
@@ -56,7 +56,7 @@ def test_kustomizations_name_every_file():
 
 
 def test_every_pod_has_its_configuration_and_its_port():
-    """Names that one file uses are those that another gives."""
+    """Every name that one file uses is defined in another."""
     found = resources()
     nodes = found["StatefulSet", "sparecode"]
     pod = nodes["spec"]["template"]
@@ -116,8 +116,8 @@ def test_pod_sees_its_own_key_and_no_other_pods():
     assert placed == {}
 
 
-def test_node_may_write_its_ring_and_only_read_what_wraps_it():
-    """(T3, P5) Else no key could be rotated."""
+def test_node_may_write_its_ring_and_only_read_the_wrapping_key():
+    """(T3, P5) Otherwise no key could be rotated."""
     nodes = resources()["StatefulSet", "sparecode"]["spec"]["template"]["spec"]
     (container,) = nodes["containers"]
     writable = [
@@ -135,7 +135,7 @@ def test_node_may_write_its_ring_and_only_read_what_wraps_it():
 
 
 def test_nodes_do_not_wait_for_each_other_to_be_ready():
-    """They are ready by each other: one at a time, the first never would be."""
+    """A node needs others to be ready: started one by one, the first never would be."""
     found = resources()
     assert (
         found["StatefulSet", "sparecode"]["spec"]["podManagementPolicy"] == "Parallel"
@@ -145,8 +145,8 @@ def test_nodes_do_not_wait_for_each_other_to_be_ready():
     assert members["clusterIP"] == "None"
 
 
-def test_probes_ask_what_they_are_for():
-    """Losing the quorum must not restart anything: that is readiness, not liveness."""
+def test_probes_ask_for_liveness_and_readiness():
+    """Losing the quorum must not restart a pod: it is not ready, but alive."""
     template = resources()["StatefulSet", "sparecode"]["spec"]["template"]
     (container,) = template["spec"]["containers"]
     asked = {
@@ -160,7 +160,7 @@ def test_probes_ask_what_they_are_for():
     }
 
 
-def test_beginning_is_made_where_the_first_node_will_look():
+def test_founding_file_is_written_where_the_first_node_looks():
     found = resources()
     claim = found["PersistentVolumeClaim", "data-sparecode-0"]["spec"]
     (template,) = found["StatefulSet", "sparecode"]["spec"]["volumeClaimTemplates"]
@@ -169,8 +169,8 @@ def test_beginning_is_made_where_the_first_node_will_look():
     assert (MANIFESTS / "founding/sparecode-0.toml").read_text() == first.read_text()
 
 
-def test_cluster_begins_with_what_the_commands_of_the_page_make(tmp_path):
-    """Certificates that name every pod; and the founding job's command, where it runs."""
+def test_cluster_starts_with_the_files_of_the_page_s_commands(tmp_path):
+    """Certificates that name every pod, and the command of the founding job."""
     page = (ROOT / "docs/deploy.md").read_text()
     section = page.partition("\n## In Kubernetes\n")[2].partition("\n## ")[0]
     block = re.search(r"^    ```\n(.*?)^    ```$", section, re.MULTILINE | re.DOTALL)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The unit: what systemd says of it, and that the node can live in its confinement."""
+"""The systemd unit is valid, and the node can run in its confinement."""
 
 import asyncio
 import os
@@ -47,7 +47,7 @@ def analyze(*arguments: str) -> str:
 
 
 def test_systemd_finds_no_fault_with_the_unit(tmp_path):
-    """With the node where the tests have it: systemd asks for the program, too."""
+    """The node is the tests' own: systemd checks the program too."""
     unit = tmp_path / UNIT.name
     text = UNIT.read_text()
     assert NODE in text
@@ -87,7 +87,7 @@ def resolved(*filters: str) -> set[str]:
 
 
 async def use(cluster: LocalCluster, pid: int) -> None:
-    """Have the node do what it is for; *pid* is its own, and not its tracer's."""
+    """Let the node do its work; *pid* is the node's own, not its tracer's."""
     async with Estate(cluster) as estate:
         holder = await estate.holder("alice", codes=1)
         answer = await estate.any_agent.authenticate("alice", PIN + holder.codes[0])
@@ -101,9 +101,9 @@ async def use(cluster: LocalCluster, pid: int) -> None:
 )
 def test_node_makes_no_call_that_the_unit_forbids(tmp_path):
     """
-    A whole life: start, beginning of a cluster, codes, another key, stop.
+    A whole life: start, founding, codes, key rotation, stop.
 
-    Somebody authenticates, too: the threads that hash begin with the first hash.
+    A user authenticates too: the hashing threads start with the first hash.
     """
     traced = tmp_path / "calls"
     cluster = set_up(tmp_path / "cluster", nodes=1, testing=True)
@@ -124,7 +124,7 @@ def test_node_makes_no_call_that_the_unit_forbids(tmp_path):
 
 
 def test_unit_gives_the_wrapping_key_and_a_folder_that_the_ring_may_be_written_in():
-    """(T3, P5) Else no key could be rotated."""
+    """(T3, P5) Otherwise no key could be rotated."""
     config = load_config(ROOT / "deploy/node.toml", {})
     lines = UNIT.read_text().splitlines()
     settings = dict(line.split("=", 1) for line in lines if "=" in line)

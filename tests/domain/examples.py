@@ -97,7 +97,7 @@ def app_token(**changes: Any) -> Token:
 
 
 def code_verifier(ordinal: int, set_id: str = "s1") -> bytes:
-    """Return what code *ordinal* of a set has as verifier."""
+    """Return the verifier of code *ordinal* of a set."""
     return f"verifier of {set_id}/{ordinal}".encode()
 
 

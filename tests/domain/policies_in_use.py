@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What lives under a policy, as tests say it."""
+"""What exists under a policy: tokens and live codes, as tests describe them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ POLICY = Policy()
 
 @dataclass(frozen=True, kw_only=True)
 class InUse:
-    """All known beforehand."""
+    """Everything is known in advance."""
 
     live: Sequence[LiveCodes] = ()
     without_pin: int = 0
@@ -31,7 +31,7 @@ def alike(
     first: str = "1",
     tokens: int = 1,
 ) -> LiveCodes:
-    """Return tokens that each have as many live codes."""
+    """Return tokens that have the same number of live codes each."""
     return LiveCodes(
         lengths=lengths, rule=rule, tokens=tokens, first=TokenSerial(first)
     )

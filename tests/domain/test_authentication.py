@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The decision on a passcode: what is accepted, spent, charged and noted."""
+"""The decision on a passcode: what is accepted, spent, charged and recorded."""
 
 from dataclasses import replace
 from typing import Any
@@ -42,12 +42,12 @@ WRONG_TOKENCODE = tokencode_reading()
 
 
 def charged(judgement: Judgement) -> bool:
-    """Say whether a failure was counted."""
+    """Return whether a failure was counted."""
     return any(lockout.failures for lockout in judgement.lockouts.values())
 
 
 def assert_refused(judgement: Judgement, reason: Reason, *, charge: bool) -> None:
-    """Check a refusal: nothing is spent by it."""
+    """Check a refusal, and that it spends nothing."""
     assert judgement.reason is reason
     assert not judgement.accepted
     assert charged(judgement) is charge
@@ -81,8 +81,8 @@ def test_the_code_alone_is_accepted_without_pin_rule() -> None:
 
 
 @pytest.mark.parametrize("more", [PIN, WRONG_PIN])
-def test_any_other_character_more_is_refused(more: bytes) -> None:
-    """For NONE anything before the code is too much: not spent, charged (A1, A2)."""
+def test_any_additional_character_is_refused(more: bytes) -> None:
+    """For NONE, any character before the code is a wrong passcode: charged (A1, A2)."""
     attempt = make_attempt(emergency_reading(pin=more), token=app_token())
     assert_refused(judge(attempt), Reason.WRONG_PIN, charge=True)
 
@@ -94,8 +94,8 @@ def test_a_right_code_with_a_wrong_or_missing_pin_is_not_spent(pin: Any) -> None
     assert_refused(judge(attempt), Reason.WRONG_PIN, charge=True)
 
 
-def test_a_right_pin_is_not_enough_where_nothing_stands_before_the_code() -> None:
-    """A reading that says it is bare has no PIN, whatever candidate it carries (A2)."""
+def test_a_bare_reading_has_no_pin() -> None:
+    """A reading without a PIN part has no PIN, whatever candidate it carries (A2)."""
     bare = replace(emergency_reading(), bare=True)
     assert_refused(judge(make_attempt(bare)), Reason.WRONG_PIN, charge=True)
 
@@ -117,7 +117,7 @@ def test_a_wrong_code_is_charged() -> None:
 
 
 def test_a_code_of_another_set_is_no_code_of_this_one() -> None:
-    """A verifier counts for the set that it was computed for (T3)."""
+    """A verifier counts only for the set that it was computed for (T3)."""
     moved = replace(
         RIGHT_CODE,
         codes=(replace(RIGHT_CODE.codes[0], set_id=make_set(set_id="s2").set_id),),
@@ -128,7 +128,7 @@ def test_a_code_of_another_set_is_no_code_of_this_one() -> None:
 
 
 def test_no_candidate_matches_a_set_that_has_none() -> None:
-    """An empty candidate is not what an empty verifier is compared with."""
+    """An empty candidate never matches, not even an empty verifier."""
     blank = make_set(1)
     blank = replace(blank, codes=(replace(blank.codes[0], verifier=b""),))
     reading = replace(RIGHT_CODE, codes=())
@@ -144,7 +144,7 @@ NOT_LIVE = [
 
 @pytest.mark.parametrize("code_set", NOT_LIVE)
 def test_right_pin_with_a_code_that_is_not_live_is_not_charged(code_set: Any) -> None:
-    """It is no guess: a double submit locks nobody out (A5)."""
+    """It is no guess: a form submitted twice locks no one out (A5)."""
     judgement = judge(make_attempt(RIGHT_CODE, code_sets=(code_set,)))
     assert_refused(judgement, Reason.CODE_NOT_LIVE, charge=False)
 
@@ -172,12 +172,12 @@ def test_wrong_pin_with_a_code_that_is_not_live_is_charged(
 def test_a_right_passcode_may_still_be_refused(
     changes: dict[str, Any], reason: Reason
 ) -> None:
-    """Refused, with its reason only in the audit log; no guess, not charged (A4)."""
+    """Only the audit log has the reason. It is no guess and not charged (A4)."""
     assert_refused(judge(make_attempt(RIGHT_CODE, **changes)), reason, charge=False)
 
 
 def test_a_live_code_is_preferred_to_one_that_is_not() -> None:
-    """Should two sets hold the same code, the live one is what was meant."""
+    """If two sets hold the same code, the live one is used."""
     used = make_set(set_id="s2").spend(1, USE)
     both = replace(
         RIGHT_CODE,
@@ -202,7 +202,7 @@ def test_few_codes_left_are_noted(codes: int, events: Any) -> None:
     assert judgement.events == events
 
 
-def test_kept_codes_count_for_what_is_left() -> None:
+def test_kept_codes_count_as_codes_left() -> None:
     """All live codes of the token count (R4, I8)."""
     sets = (make_set(1), make_set(5, set_id="s2"))
     assert judge(make_attempt(RIGHT_CODE, code_sets=sets)).events == ()
@@ -225,7 +225,7 @@ def test_pin_and_tokencode_are_accepted_and_spent() -> None:
 
 
 def test_the_tokencode_alone_is_accepted_without_pin_rule() -> None:
-    """For NONE the code alone, and not a character more (A1)."""
+    """For NONE, the code alone and no further character (A1)."""
     assert judge(
         make_attempt(tokencode_reading(STEP, pin=None), token=app_token())
     ).accepted
@@ -235,13 +235,17 @@ def test_the_tokencode_alone_is_accepted_without_pin_rule() -> None:
 
 @pytest.mark.parametrize("moments", [(STEP,), (STEP - 1, STEP)])
 def test_a_spent_tokencode_is_refused_and_not_charged(moments: Any) -> None:
-    """Never accepted again (K1); no guess, as with codes that are not live (A5)."""
+    """
+    Never accepted again (K1).
+
+    It is no guess, as with codes that are not live (A5).
+    """
     attempt = make_attempt(tokencode_reading(*moments), token=make_token(spent=STEP))
     assert_refused(judge(attempt), Reason.TOKENCODE_SPENT, charge=False)
 
 
 def test_a_spent_tokencode_with_a_wrong_pin_is_charged() -> None:
-    """Whoever looked over a shoulder does not get to guess the PIN (A5)."""
+    """An observer of the tokencode does not get free guesses at the PIN (A5)."""
     attempt = make_attempt(
         tokencode_reading(STEP, pin=WRONG_PIN), token=make_token(spent=STEP)
     )
@@ -287,8 +291,8 @@ def test_a_token_that_may_not_be_used_is_refused(token: Any, reason: Reason) -> 
     assert_refused(judgement, reason, charge=False)
 
 
-def test_an_agent_of_the_cloud_takes_tokencodes() -> None:
-    """Token passcodes there are judged as usual (A4)."""
+def test_a_cloud_agent_accepts_tokencodes() -> None:
+    """Token passcodes of a CLOUD agent are judged as usual (A4)."""
     assert judge(make_attempt(RIGHT_TOKENCODE, agent=CLOUD)).accepted
 
 
@@ -401,10 +405,10 @@ def test_a_wrong_passcode_of_a_lost_token_clears_nothing() -> None:
         ({"user": replace(ALICE, enabled=False)}, Reason.USER_DISABLED),
     ],
 )
-def test_nobody_learns_who_is_disabled(
+def test_refusal_does_not_reveal_a_disabled_user(
     reading: Any, changes: dict[str, Any], reason: Reason
 ) -> None:
-    """Unknown and disabled: refused, not spent, nobody is charged (A4, A6)."""
+    """Unknown and disabled: refused, nothing spent, no one charged (A4, A6)."""
     judgement = judge(make_attempt(reading, **changes))
     assert_refused(judgement, reason, charge=False)
     assert judgement.lockouts == {}
@@ -431,8 +435,8 @@ def test_factors_are_locked_apart() -> None:
     ).accepted
 
 
-def test_a_success_sets_its_own_factor_free() -> None:
-    """Success of the factor sets its count to 0, not the other's (L6)."""
+def test_a_success_resets_its_own_factor() -> None:
+    """A success sets the factor's count to 0, not the other's (L6)."""
     waited = replace(failures(4), blocked_until_ms=NOW_MS)
     both = {Factor.TOKEN: waited, Factor.EMERGENCY: waited}
     assert judge(make_attempt(RIGHT_CODE, lockouts=both)).lockouts == {
@@ -446,7 +450,7 @@ def ninety_nine() -> Any:
 
 
 def test_a_hundred_wrong_codes_turn_emergency_access_off() -> None:
-    """The codes die, and lost is not cleared: no thief revives a token (L4, R2)."""
+    """The codes are void and the token stays lost: no thief revives it (L4, R2)."""
     waited = replace(ninety_nine(), blocked_until_ms=NOW_MS)
     attempt = make_attempt(
         NO_SUCH_CODE,
@@ -463,7 +467,7 @@ def test_a_hundred_wrong_codes_turn_emergency_access_off() -> None:
 
 
 def test_a_lock_until_unlocked_leaves_the_codes_alone() -> None:
-    """Only the hundredth failure makes codes die, not a lock of policy (L3, L4, R2)."""
+    """Only the hundredth failure voids codes, not a lock of policy (L3, L4, R2)."""
     policy = replace(POLICY, lock_until_unlocked=True)
     waited = replace(failures(4), blocked_until_ms=NOW_MS)
     judgement = judge(
@@ -482,7 +486,7 @@ def test_a_hundred_wrong_tokencodes_leave_the_codes_alone() -> None:
 
 
 def test_wrong_guesses_take_nothing_back_from_a_set_that_has_ended() -> None:
-    """Its end has cleared the lost mark, whatever is guessed afterwards (R, L4)."""
+    """Its end cleared the lost mark; later guesses do not change that (R, L4)."""
     waited = replace(ninety_nine(), blocked_until_ms=NOW_MS)
     token = lost(RecoveryPolicy.ALLOW_AFTER_EXPIRY)
     ended = make_set(ends_at_ms=NOW_MS)
@@ -502,7 +506,7 @@ def test_wrong_guesses_take_nothing_back_from_a_set_that_has_ended() -> None:
 
 
 def test_a_set_that_was_void_is_left_out_when_all_are_voided() -> None:
-    """Nothing is voided twice, and nothing noted that did not happen (R4)."""
+    """Nothing is voided twice or audited without having happened (R4)."""
     waited = replace(ninety_nine(), blocked_until_ms=NOW_MS)
     judgement = judge(
         make_attempt(
@@ -532,7 +536,7 @@ def test_thirty_tries_of_one_code_leave_the_user_free() -> None:
     assert judge(next_code).accepted
 
 
-def test_a_token_of_somebody_else_is_not_judged() -> None:
+def test_a_token_of_another_user_is_not_judged() -> None:
     """A passcode is judged with the user's own tokens only."""
     foreign = make_token(user_id=UserId("u2"))
     judgement = judge(make_attempt(RIGHT_CODE, token=foreign, tokens=(), sets={}))
@@ -548,7 +552,7 @@ def test_a_passcode_without_a_reading_is_a_guess(rule: PinRule) -> None:
 
 
 def test_a_fixed_tokencode_is_not_spent() -> None:
-    """It is accepted again and again, and its end is never near by use (I11)."""
+    """It is accepted repeatedly; use never ends it (I11)."""
     attempt = make_attempt(
         emergency_reading(), code_sets=(make_set(1, fixed=True, ends_at_ms=NOW_MS + 1),)
     )

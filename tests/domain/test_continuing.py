@@ -47,7 +47,7 @@ def first_step(*readings: Reading, **changes: Any) -> Judgement:
 
 
 def challenge(step: NextStep, **changes: Any) -> Challenge:
-    """Return what the gateway was handed for Alice."""
+    """Return the challenge that the gateway got for Alice."""
     made = Challenge(
         challenge_id="a1",
         step=step,
@@ -82,7 +82,7 @@ def second_step(answer: Given, **changes: Any) -> Judgement:
 
 
 def charged(judgement: Judgement) -> bool:
-    """Say whether a failure was counted."""
+    """Return whether a failure was counted."""
     return any(lockout.failures for lockout in judgement.lockouts.values())
 
 
@@ -111,7 +111,7 @@ def test_a_token_without_a_pin_asks_for_one() -> None:
 def test_no_pin_is_asked_for_where_the_token_is_not_to_be_used(
     changes: dict[str, Any], reason: Reason
 ) -> None:
-    """Nor by entries of before, nor of a token that counts as lost (A4, K1, R2)."""
+    """Nor by older entries, nor for a token that counts as lost (A4, K1, R2)."""
     judgement = first_step(BARE, **{"token": NO_PIN, **changes})
     assert judgement.reason is reason
     assert judgement.token is None
@@ -122,7 +122,7 @@ def test_no_pin_is_asked_for_where_the_token_is_not_to_be_used(
 def test_a_lost_token_gets_no_new_pin_under_any_policy(
     recovery: RecoveryPolicy,
 ) -> None:
-    """Whoever found or stole it does not choose its PIN (R2)."""
+    """A finder or thief does not choose its PIN (R2)."""
     token = replace(NO_PIN, lost=True, recovery=recovery)
     ended = make_set(ends_at_ms=NOW_MS)
     for sets in ((make_set(),), (ended,)):
@@ -171,8 +171,8 @@ def test_a_token_that_is_far_off_has_to_show_two() -> None:
     assert charged(refused)
 
 
-def test_what_is_near_is_preferred_to_what_is_far() -> None:
-    """Digits may be right at two moments by chance (K1)."""
+def test_a_near_moment_is_preferred_to_a_far_one() -> None:
+    """The digits may be right at two moments by chance (K1)."""
     near, far = tokencode_reading(STEP), wide_reading(STEP - 50)
     both = replace(near, tokencodes=(*far.tokencodes, *near.tokencodes))
     judgement = first_step(both, lockouts=THREE_WRONG)
@@ -240,7 +240,7 @@ def test_a_challenge_is_bound_to_agent_user_and_time(
         ({"pin": None}, "not what was asked for"),
     ],
 )
-def test_a_challenge_is_answered_once_and_with_what_was_asked_for(
+def test_a_challenge_is_answered_once_and_with_the_requested_fields(
     changes: dict[str, Any], words: str
 ) -> None:
     """Single use (K3)."""
@@ -261,7 +261,7 @@ def test_a_challenge_is_answered_once_and_with_what_was_asked_for(
         ({"lockouts": {Factor.TOKEN: failures(3)}}, Reason.LOCKED),
     ],
 )
-def test_what_is_refused_unseen_consumes_nothing(
+def test_a_refusal_before_judging_consumes_nothing(
     changes: dict[str, Any], reason: Reason
 ) -> None:
     """As with passcodes: not judged, not counted (A4, L5)."""
@@ -309,13 +309,13 @@ def test_a_right_answer_of_a_token_that_is_not_to_be_used_is_no_guess(
 
 
 def test_a_token_that_is_gone_is_refused() -> None:
-    """Its user has others, with which this has nothing to do."""
+    """The user's other tokens do not matter."""
     judgement = second_step(given(NextStep.NEXT_TOKENCODE), tokens=())
     assert judgement.reason is Reason.TOKEN_NOT_ASSIGNED
 
 
 def test_the_lost_token_is_found_by_the_second_step() -> None:
-    """Under `ALLOW_AND_DISABLE` the codes die when it is accepted, not before (R)."""
+    """With `ALLOW_AND_DISABLE`, the codes are voided at acceptance, not before (R)."""
     lost = make_token(lost=True, recovery=RecoveryPolicy.ALLOW_AND_DISABLE)
     first = first_step(tokencode_reading(STEP), token=lost, lockouts=THREE_WRONG)
     assert first.token == replace(lost, spent=STEP)
@@ -345,7 +345,7 @@ def test_the_next_tokencode_is_one_that_the_token_shows_in_time(
 
 
 def test_thirty_answers_to_one_challenge_are_accepted_once() -> None:
-    """The rest are no guesses: a double submit locks nobody out (K3, A5)."""
+    """The rest are no guesses: a double submit locks no one out (K3, A5)."""
     answer, accepted = given(NextStep.NEXT_TOKENCODE), 0
     attempt = make_attempt(token=make_token(spent=STEP), lockouts=THREE_WRONG)
     for _ in range(30):

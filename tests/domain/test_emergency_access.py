@@ -34,8 +34,8 @@ def test_a_set_is_refused_from_its_end_on() -> None:
     assert not make_set().expired(NOW_MS, None)
 
 
-def test_a_used_code_says_when_and_by_whom() -> None:
-    """A used one says when, by which agent, through which node, at which index."""
+def test_a_used_code_records_its_use() -> None:
+    """Time, agent, node and index of the use."""
     spent = make_set(3).spend(2, USE)
     assert [code.state for code in spent.codes] == [
         CodeState.LIVE,

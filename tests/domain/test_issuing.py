@@ -35,8 +35,8 @@ WISH = Wish(
 )
 
 
-def asked(count: int = 10, **changes: Any) -> Issue | Rejected:
-    """Issue for Alice's token; *changes* are of the wish, or name what is given."""
+def issue_result(count: int = 10, **changes: Any) -> Issue | Rejected:
+    """Return the decision for Alice's token; *changes* are of request or context."""
     token = changes.pop("token", None) or make_token()
     user = changes.pop("user", ALICE)
     sets = changes.pop("sets", ())
@@ -45,15 +45,15 @@ def asked(count: int = 10, **changes: Any) -> Issue | Rejected:
 
 
 def refusal(**given: Any) -> Rejected:
-    """Return the refusal of what must be refused."""
-    answer = asked(**given)
+    """Return the refusal, which is expected."""
+    answer = issue_result(**given)
     assert isinstance(answer, Rejected)
     return answer
 
 
 def issued(**given: Any) -> Issue:
-    """Return what issuing changes, where it must be allowed."""
-    answer = asked(**given)
+    """Return the changes, where issuing must be allowed."""
+    answer = issue_result(**given)
     assert isinstance(answer, Issue)
     return answer
 
@@ -164,7 +164,7 @@ def test_the_policy_may_cap_lifetimes() -> None:
 
 
 def test_a_lifetime_beyond_all_calendars_is_refused() -> None:
-    """A duration that no timestamp can say is a bound too, not an overflow (I7)."""
+    """A duration beyond every timestamp is refused, not an overflow (I7)."""
     answer = refusal(lifetime_ms=2**63 - 1)
     assert answer.reason is Reason.LIFETIME_BEYOND_CAP
     assert "9999" in answer.detail
@@ -202,7 +202,7 @@ def test_codes_of_digits_are_guessed_too_easily_without_a_pin(
 ) -> None:
     """Eight digits, 10 codes: 1e-5, PIN only. Six digits, 10 codes: refused (I6)."""
     policy = Policy(code_alphabet="0123456789", code_length=length)
-    answer = asked(count=count, token=token, policy=policy)
+    answer = issue_result(count=count, token=token, policy=policy)
     assert isinstance(answer, Issue) is allowed
 
 
@@ -304,7 +304,7 @@ def test_allow_after_expiry_needs_an_end_of_the_kept_codes_too(
 @pytest.mark.parametrize(
     "weaker", [RecoveryPolicy.ALLOW_AND_DISABLE, RecoveryPolicy.ALLOW_AFTER_EXPIRY]
 )
-def test_weakening_deny_needs_to_be_said(weaker: RecoveryPolicy) -> None:
+def test_weakening_deny_needs_confirmation(weaker: RecoveryPolicy) -> None:
     """Replacing DENY by a weaker policy needs `weaken_recovery_policy` (I8)."""
     given = {
         "token": make_token(lost=True),
@@ -358,7 +358,7 @@ def fixed(**changes: Any) -> Issue | Rejected:
 def test_a_fixed_tokencode_ends(
     cap_ms: int | None, wished_ms: int | None, lasts_ms: int
 ) -> None:
-    """After a week if nobody says, and never after what policy caps (I11, I7)."""
+    """After a week by default, and never after the cap of the policy (I11, I7)."""
     policy = replace(POLICY, lifetime_ms_max=cap_ms)
     answer = fixed(policy=policy, lifetime_ms=wished_ms)
     assert isinstance(answer, Issue)
@@ -368,7 +368,7 @@ def test_a_fixed_tokencode_ends(
     assert at_a_time.ends_at_ms == NOW_MS + 5
 
 
-def test_a_fixed_tokencode_voids_one_time_ones_whatever_the_wish() -> None:
+def test_a_fixed_tokencode_always_voids_one_time_codes() -> None:
     """Saving one type voids the other (I11)."""
     answer = fixed(sets=[make_set(3)], keep_unused_codes=True)
     assert isinstance(answer, Issue)
@@ -376,8 +376,8 @@ def test_a_fixed_tokencode_voids_one_time_ones_whatever_the_wish() -> None:
     assert all(each.voided for each in answer.older)
 
 
-def test_one_time_codes_void_a_fixed_one_whatever_the_wish() -> None:
-    """Saving one type voids the other (I11); kept ones of its own type stay."""
+def test_one_time_codes_always_void_a_fixed_tokencode() -> None:
+    """Saving one type voids the other (I11); kept codes of its own type stay."""
     sets = [make_set(1, fixed=True, set_id="f"), make_set(2, set_id="o")]
     answer = issued(count=3, sets=sets, keep_unused_codes=True)
     assert (answer.live, answer.voided) == (5, 1)
@@ -402,7 +402,7 @@ def test_a_fixed_tokencode_must_not_be_guessed_too_easily() -> None:
 
 
 def test_a_fixed_tokencode_needs_what_one_time_codes_need() -> None:
-    """A token that can be used, with its PIN (I1); no weaker policy unsaid (I8)."""
+    """A usable token with its PIN (I1); no weaker policy without confirmation (I8)."""
     for answer, reason in (
         (fixed(token=make_token(pin_verifier=b"")), Reason.PIN_NOT_SET),
         (fixed(lifetime_ms=-1), Reason.LIFETIME_PAST),

@@ -50,8 +50,8 @@ def test_a_hundred_failures_turn_the_factor_off() -> None:
     assert off.blocks(NOW_MS + 1_000 * DAY_MS)
 
 
-def test_a_day_without_failure_begins_the_ladder_anew() -> None:
-    """It sets the ladder back, and never the count towards 100 (L6)."""
+def test_a_day_without_failure_restarts_the_ladder() -> None:
+    """The count towards 100 stays (L6)."""
     tired = failures(7)
     rested = tired.failed(NOW_MS + DAY_MS, POLICY)
     assert rested.failures == 8
@@ -84,10 +84,9 @@ def test_policy_says_when_locks_begin() -> None:
 @given(st.lists(st.integers(0, 2 * DAY_MS), max_size=300))
 def test_guesses_never_exceed_the_ladder(pauses: list[int]) -> None:
     """
-    However an attacker times the attempts: 100 are judged, and 5 in 15 minutes.
+    For any timing of an attacker: 100 are judged, and 5 in 15 minutes.
 
-    An attempt while blocked is not counted, so what is judged is what counts
-    (L1-L5).
+    An attempt while blocked is not counted, so every judged attempt counts (L1-L5).
     """
     lockout, now_ms, judged = Lockout(), NOW_MS, []
     for pause in pauses:

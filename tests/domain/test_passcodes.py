@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What users type, and the ways to read it."""
+"""The readings of a passcode that a user types."""
 
 import pytest
 from hypothesis import given
@@ -24,15 +24,15 @@ from tests.domain.examples import POLICY
         ("１２３４Ｋ７ＰＭ４ＸＱ２", "1234K7PM4XQ2"),  # noqa: RUF001
         ("1234\u00a0K7PM\u20114XQ2", "1234K7PM4XQ2"),
         ("\t1234K7PM\u20134XQ2 ", "1234K7PM4XQ2"),
-        # As copied from a page or a mail: a minus, a soft hyphen, what has no width.
+        # Copied from a page or mail: a minus, a soft hyphen, characters without width.
         ("1234\u2009K7PM\u22124XQ2\r\n", "1234K7PM4XQ2"),
         ("\ufeff1234\u200bK7PM\u00ad4XQ2\u2028", "1234K7PM4XQ2"),
-        # Digits of other scripts are none that a code or PIN has.
+        # Digits of other scripts are in no code or PIN.
         ("\u0661\u0662\u0663\u0664", "\u0661\u0662\u0663\u0664"),
         ("", ""),
     ],
 )
-def test_what_is_for_reading_aloud_does_not_count(typed: str, expected: str) -> None:
+def test_formatting_of_a_code_does_not_count(typed: str, expected: str) -> None:
     """Case, width, spaces and hyphens are no part of a code (I5)."""
     assert normalized(typed) == expected
 
@@ -63,7 +63,7 @@ def test_digits_have_two_readings() -> None:
 
 
 def test_letters_have_one_reading() -> None:
-    """A letter says that it is an emergency code, of the policy's length (T4)."""
+    """A letter marks an emergency code, which has the policy's length (T4)."""
     (split,) = splits("1234K7PM4XQ2", POLICY)
     assert (split.pin, split.code, split.emergency) == ("1234", "K7PM4XQ2", True)
 
@@ -86,8 +86,8 @@ def test_the_length_of_codes_is_the_policys() -> None:
     assert split.code == "34K7PM4XQ2"
 
 
-def test_codes_of_before_are_read_too() -> None:
-    """Every length that is accepted is read; the others are not (T4)."""
+def test_codes_of_every_accepted_length_are_read() -> None:
+    """Codes of other lengths are not read (T4)."""
     policy = Policy(code_length=10, further_code_lengths="6 8")
     found = [(each.pin, each.code) for each in splits("1234K7PM4XQ2", policy)]
     assert found == [
@@ -98,8 +98,8 @@ def test_codes_of_before_are_read_too() -> None:
     assert [each.code for each in splits("K7PM4XQ2", policy)] == ["PM4XQ2", "K7PM4XQ2"]
 
 
-def test_a_split_does_not_print_what_was_typed() -> None:
-    """Secrets have types whose repr is ***."""
+def test_a_split_does_not_print_the_passcode() -> None:
+    """Types of secrets print as ***."""
     (split,) = splits("1234K7PM4XQ2", POLICY)
     assert "1234" not in repr(split)
     assert "K7PM4XQ2" not in repr(split)
@@ -107,7 +107,7 @@ def test_a_split_does_not_print_what_was_typed() -> None:
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=40))
 def test_every_reading_is_the_whole_passcode(typed: str) -> None:
-    """PIN and code together are what was typed; there are never more than two (T4)."""
+    """PIN and code together are the passcode; there are at most two readings (T4)."""
     passcode = normalized(typed)
     found = splits(passcode, POLICY)
     assert len(found) <= 2
@@ -181,10 +181,10 @@ LONG = Policy(pin_letters=True, code_length=10)
         ),
     ],
 )
-def test_where_it_may_be_either_both_are_read(
+def test_an_ambiguous_passcode_is_read_both_ways(
     policy: Policy, passcode: str, readings: list[tuple[str, str]]
 ) -> None:
-    """(T4) An emergency code is marked with a star here."""
+    """(T4) A star marks an emergency code here."""
     found = splits(passcode, policy)
     assert [
         (split.pin, split.code + "*" * split.emergency) for split in found
@@ -204,7 +204,7 @@ POLICIES = st.builds(
 def test_no_passcode_takes_more_hashes_than_any_other(
     policy: Policy, passcode: str
 ) -> None:
-    """(T4) Distinct PINs and codes are at most as many as everybody pays for."""
+    """(T4) It has at most as many distinct PINs and codes as every attempt hashes."""
     found = splits(passcode, policy)
     pins = {split.pin for split in found}
     codes = {split.code for split in found if split.emergency}
@@ -220,7 +220,7 @@ def test_no_passcode_takes_more_hashes_than_any_other(
 def test_pin_and_code_of_every_accepted_length_are_found_again(
     policy: Policy, pin: str, code: str, which: int
 ) -> None:
-    """(A1, T4) Whatever the lengths are, the right cut is one of those that are tried."""
+    """(A1, T4) For any lengths, one of the tried splits is the right one."""
     length = policy.code_lengths[which % len(policy.code_lengths)]
     digits = policy.code_alphabet.isdigit()
     code = "".join("0123456789"[ord(each) % 10] if digits else each for each in code)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The policy: its bounds, its relations, and what lives under it (I6, T4)."""
+"""The policy: its bounds, its relations, and its effect on live codes (I6, T4)."""
 
 from dataclasses import fields, replace
 from typing import Any
@@ -51,7 +51,7 @@ def test_every_number_has_bounds_and_every_field_a_place_in_the_command() -> Non
 
 @pytest.mark.parametrize("name", BOUNDS)
 def test_a_number_beyond_its_bounds_is_refused_by_name(name: str) -> None:
-    """(I4) The refusal names the field as callers know it, and says the bounds."""
+    """(I4) The refusal names the field as in the API, and its bounds."""
     for value in (BOUNDS[name][0] - 1, BOUNDS[name][1] + 1, -(2**63), 2**63 - 1):
         result = refused({name: value})
         assert (result.reason, result.field) == (
@@ -96,7 +96,7 @@ def test_an_alphabet_is_of_symbols_that_can_be_typed(alphabet: str) -> None:
     assert (result.reason, result.field) == (Reason.POLICY_VALUE, "code_alphabet")
 
 
-def test_another_version_is_refused_before_anything_is_looked_at() -> None:
+def test_another_version_is_refused_first() -> None:
     for version in (0, 2, -1):
         result = changed(POLICY, version, {"code_length": 99}, NOTHING)
         assert isinstance(result, Rejected)
@@ -131,7 +131,7 @@ def test_tokens_without_pin_want_more() -> None:
 
 
 def test_codes_that_live_count_by_the_pin_rule_of_their_token() -> None:
-    """(I6) More guesses would make the codes that are out there too easy."""
+    """(I6) More allowed guesses would make the live codes too easy to guess."""
     few = replace(POLICY, code_length=6, factor_off_at_failures=5)
     more = {"factor_off_at_failures": 100}
     with_pin = changed(few, 1, more, replace(NOTHING, live=(alike({6: 20}),)))
@@ -145,7 +145,7 @@ def test_codes_that_live_count_by_the_pin_rule_of_their_token() -> None:
 
 
 def test_the_alphabet_of_codes_stays_while_codes_live() -> None:
-    """(T4) One is accepted at a time; the refusal says how many codes are of it."""
+    """(T4) Only one is accepted at a time; the refusal tells how many codes use it."""
     wanted = {"code_alphabet": "0123456789ABCDEF"}
     result = refused(wanted, in_use(7))
     assert (result.reason, result.field) == (Reason.CODES_LIVE, "code_alphabet")
@@ -167,10 +167,10 @@ def test_the_alphabet_of_codes_stays_while_codes_live() -> None:
         ("10", {"further_code_lengths": ""}, in_use(7), ""),
     ],
 )
-def test_codes_of_the_old_length_are_accepted_on_while_they_live(
+def test_codes_of_the_old_length_are_accepted_while_they_live(
     before: str, wanted: dict[str, Any], use: InUse, further: str
 ) -> None:
-    """(T4) Whoever makes codes longer need not think of those that are out there."""
+    """(T4) An administrator can make codes longer without voiding any."""
     policy = replace(POLICY, further_code_lengths=before)
     after = changed(policy, 1, wanted, use)
     assert isinstance(after, Policy)
@@ -189,7 +189,7 @@ def test_codes_of_the_old_length_are_accepted_on_while_they_live(
 def test_a_length_that_live_codes_have_cannot_be_taken_out(
     policy: Policy, wanted: str
 ) -> None:
-    """(T4) It would be as if they were void, and nobody had said so."""
+    """(T4) Otherwise they would be void without notice."""
     change = {"further_code_lengths": wanted}
     result = changed(policy, 1, change, in_use(7))
     assert isinstance(result, Rejected)
@@ -222,7 +222,7 @@ def test_a_length_that_live_codes_have_cannot_be_taken_out(
     ],
 )
 def test_further_lengths_are_few_and_in_order(further: str, says: str) -> None:
-    """(T4) One way to write each choice; and no more hashes than a node can take."""
+    """(T4) Each choice has one form, and a node can bear the hashes."""
     result = refused({"further_code_lengths": further})
     assert (result.reason, result.field) == (
         Reason.POLICY_VALUE,
@@ -232,7 +232,7 @@ def test_further_lengths_are_few_and_in_order(further: str, says: str) -> None:
 
 
 def test_a_fourth_length_is_refused_by_the_bound() -> None:
-    """(T4) Three lengths of live codes are all that everybody pays for."""
+    """(T4) Every attempt pays for at most three lengths."""
     use = replace(NOTHING, live=(alike({6: 1, 7: 1, 8: 1}),))
     policy = replace(POLICY, further_code_lengths="6 7")
     result = changed(policy, 1, {"code_length": 9}, use)
@@ -243,8 +243,8 @@ def test_a_fourth_length_is_refused_by_the_bound() -> None:
     )
 
 
-def test_entries_of_before_keep_the_one_length() -> None:
-    """What an old entry decided, it decides again: a replica replays the log."""
+def test_old_entries_keep_the_one_length() -> None:
+    """A replay decides an old entry as it was decided then."""
     wanted = {"code_length": 9}
     result = changed(POLICY, 1, wanted, in_use(7), keep_lengths=False)
     assert isinstance(result, Rejected)
@@ -257,8 +257,8 @@ def test_another_order_of_the_same_symbols_is_no_other_form() -> None:
     assert isinstance(changed(POLICY, 1, turned, in_use(7)), Policy)
 
 
-def test_a_change_is_said_in_words() -> None:
-    """(U1) The audit log says what was before and what is now."""
+def test_a_change_is_described_in_words() -> None:
+    """(U1) The audit log has the old and the new value."""
     after = replace(
         POLICY,
         version=2,

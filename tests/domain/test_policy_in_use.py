@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Changing the policy: what lives is asked for only where it matters (I6, T4)."""
+"""A policy change reads live tokens and codes only where they matter (I6, T4)."""
 
 from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
@@ -53,7 +53,7 @@ SENSIBLE: dict[str, st.SearchStrategy[Any]] = {
 
 
 def values_of(name: str) -> st.SearchStrategy[Any]:
-    """Return what a field may be; a `KeyError`: say it in `SENSIBLE`."""
+    """Return sensible values of a field; add a missing field to `SENSIBLE`."""
     if isinstance(getattr(POLICY, name), bool):
         return st.booleans()
     return SENSIBLE[name] if name in SENSIBLE else st.integers(*BOUNDS[name])
@@ -70,7 +70,7 @@ POLICIES = st.builds(
 
 @st.composite
 def uses(draw: st.DrawFn) -> InUse:
-    """Draw what may live under a policy."""
+    """Draw tokens and codes that may exist under a policy."""
     tokens = draw(st.lists(st.tuples(LENGTHS, RULES), max_size=4))
     return InUse(
         live=tuple(
@@ -95,7 +95,7 @@ def test_tokens_that_are_alike_are_judged_as_one_by_one(
     wanted: dict[str, Any],
     keep_lengths: bool,
 ) -> None:
-    """(I6, T4) To a word: the answer is in the audit log of every replica."""
+    """(I6, T4) To the word: every replica's audit log has the answer."""
     singly = [
         alike(lengths, rule, first=f"{serial}")
         for serial, (lengths, rule) in enumerate(tokens)
@@ -119,7 +119,7 @@ def test_tokens_that_are_alike_are_judged_as_one_by_one(
 
 
 def test_refusals_say_how_many_codes_and_tokens_stand_in_the_way() -> None:
-    """All of those that are alike, and of the length that is meant alone."""
+    """All equal ones count, and only those of the length in question."""
     use = replace(
         NOTHING,
         live=(
@@ -142,7 +142,7 @@ def test_refusals_say_how_many_codes_and_tokens_stand_in_the_way() -> None:
 
 
 def in_order(policy: Policy, use: InUse) -> InUse:
-    """Return of what lives that which may live under this policy."""
+    """Return the tokens and codes that are allowed under this policy."""
 
     def may(part: InUse) -> bool:
         return isinstance(changed(policy, 1, {}, part), Policy)
@@ -159,7 +159,7 @@ def in_order(policy: Policy, use: InUse) -> InUse:
 def test_a_change_that_does_not_weigh_what_lives_is_never_refused_for_it(
     policy: Policy, use: InUse, values: dict[str, Any]
 ) -> None:
-    """(I6, T4) Where what is there is in order, it stays so: field by field, and all."""
+    """(I6, T4) Allowed codes stay allowed: for each field, and for all at once."""
     use = in_order(policy, use)
     assume(isinstance(changed(policy, 1, {}, use), Policy))
     for weighs, without in (
@@ -192,7 +192,7 @@ def test_most_changes_do_not_weigh_live_codes() -> None:
 
 @dataclass
 class Asked:
-    """Says what lives, and remembers what it was asked for."""
+    """Tells what exists, and records the questions."""
 
     use: InUse
     names: set[str] = field(default_factory=set)
@@ -222,17 +222,17 @@ LETTERED = replace(POLICY, pin_letters=True)
         (1, {"pin_letters": False}, {"lettered_pins"}),
     ],
 )
-def test_what_lives_is_asked_for_only_where_the_answer_depends_on_it(
+def test_live_codes_are_read_only_where_the_answer_depends_on_them(
     version: int, wanted: dict[str, Any], names: set[str], *, keep_lengths: bool
 ) -> None:
-    """A stale change, or one of values out of bounds, costs nobody a count (c)."""
+    """A stale or out-of-bounds change costs no count (c)."""
     use = Asked(CROWD)
     changed(LETTERED, version, wanted, use, keep_lengths=keep_lengths)
     assert use.names == names
 
 
-def test_tokens_without_pin_are_asked_for_only_where_they_would_be_in_danger() -> None:
-    """(I6) Where a set of the default size is safe without a PIN, nobody need know."""
+def test_tokens_without_pin_are_read_only_where_they_matter() -> None:
+    """(I6) They do not, where a set of the default size is safe without a PIN."""
     for length, names in ((6, {"live", "without_pin"}), (7, {"live"})):
         use = Asked(replace(CROWD, live=(), without_pin=0))
         assert isinstance(changed(LETTERED, 1, {"code_length": length}, use), Policy)
@@ -242,7 +242,7 @@ def test_tokens_without_pin_are_asked_for_only_where_they_would_be_in_danger() -
 def judged(
     policy: Policy, wanted: dict[str, Any], use: InUse, *, keep_lengths: bool
 ) -> Policy | Reason:
-    """Return the new policy, or why not: the rules, for one who knows all beforehand."""
+    """Return the new policy or the refusal, with everything known in advance."""
     after = replace(policy, **wanted, version=policy.version + 1)
     lengths = {length for each in use.live for length in each.lengths}
     longer = after.code_length != policy.code_length
@@ -277,10 +277,10 @@ def judged(
 
 @settings(deadline=None)
 @given(POLICIES, uses(), CHANGES, st.booleans())
-def test_what_is_asked_for_late_is_decided_as_if_known_beforehand(
+def test_late_reads_decide_as_if_all_were_known_in_advance(
     policy: Policy, use: InUse, wanted: dict[str, Any], keep_lengths: bool
 ) -> None:
-    """(I6, T4) Whatever is changed, and whatever lives."""
+    """(I6, T4) For any change, and any live codes."""
     after = changed(policy, 1, wanted, use, keep_lengths=keep_lengths)
     found = after.reason if isinstance(after, Rejected) else after
     assert found == judged(policy, wanted, use, keep_lengths=keep_lengths)

@@ -87,7 +87,7 @@ def test_a_lost_token_is_treated_as_its_policy_says(
 
 @pytest.mark.parametrize("policy", RecoveryPolicy)
 def test_a_token_that_is_not_lost_works(policy: RecoveryPolicy) -> None:
-    """A policy of the past does not matter to a token that was reinstated (R)."""
+    """An earlier policy does not matter to a reinstated token (R)."""
     token = make_token(lost=False, recovery=policy)
     assert not refuses_recovered(token, [LIVES], NOW_MS, own_ends_count=True)
 

@@ -143,8 +143,10 @@ def test_securid_tokencode_depends_on_the_serial() -> None:
         ({"digits": 7}, "6 or 8 digits"),
     ],
 )
-def test_what_no_securid_token_is(changes: dict[str, Any], problem: str) -> None:
-    """Apply refuses what no node of ours would send (K1)."""
+def test_invalid_securid_parameters_are_refused(
+    changes: dict[str, Any], problem: str
+) -> None:
+    """Apply refuses them although no node would send them (K1)."""
     parameters = replace(SECURID, serial=SECURID_SERIAL)
     found = parameters_problem(replace(parameters, **changes), 0)
     assert problem in found
@@ -210,7 +212,7 @@ def test_digits_match_at_their_moments_only() -> None:
     assert matching_moments(SEED, HOTP, "", moments) == ()
 
 
-def test_two_tokencodes_in_a_row_say_where_a_token_is() -> None:
+def test_two_tokencodes_in_a_row_locate_a_token() -> None:
     """Found at the second one's counter; not in another order, not apart (K1)."""
     moments = [Moment(n) for n in range(9)]
     codes = [tokencode_at(SEED, HOTP, Moment(n)) for n in range(10)]
@@ -242,7 +244,7 @@ def test_a_tokencode_is_found_exactly_inside_the_window(
     digits: int,
     period_s: int,
 ) -> None:
-    """Whatever the token: what it shows now is found if its offset is in the window."""
+    """For any token: its current tokencode is found if its offset is in the window."""
     parameters = replace(TOTP, hash_name=name, digits=digits, period_s=period_s)
     shown_at = Moment(max(step_at(at_ms, parameters) + drift + offset, 0))
     shown = tokencode_at(seed, parameters, shown_at)

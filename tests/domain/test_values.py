@@ -68,13 +68,13 @@ def test_equal_names_have_equal_keys(one: str, other: str) -> None:
 
 
 def test_different_names_have_different_keys() -> None:
-    """Folding does not take accents for nothing."""
+    """Folding keeps accents: they distinguish names."""
     assert fold("resume") != fold("r\u00e9sum\u00e9")
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=20))
 def test_folding_twice_is_folding_once(name: str) -> None:
-    """A key is its own key, so that nobody needs to know whether it was folded."""
+    """The key of a key is the key: no caller needs to know if it was folded."""
     assert fold(fold(name)) == fold(name)
 
 
@@ -128,16 +128,16 @@ def test_a_hotp_token_has_no_drift() -> None:
     assert (spent.spent, spent.drift) == (5, 0)
 
 
-def test_assigning_forgets_the_pin_of_whoever_had_it() -> None:
-    """A PIN is its user's."""
+def test_assigning_forgets_the_pin_of_the_previous_user() -> None:
+    """A PIN belongs to its user."""
     assigned = make_token(user_id=None, pin_verifier=PIN).assigned(UserId("u2"))
     assert isinstance(assigned, Token)
     assert assigned.user_id == "u2"
     assert not assigned.pin_set
 
 
-def test_unassigning_forgets_the_pin_and_not_that_it_is_lost() -> None:
-    """The PIN goes with its user; taking a token away does not find it (R2)."""
+def test_unassigning_forgets_the_pin_and_keeps_the_lost_mark() -> None:
+    """The PIN goes with its user; an unassigned token is not found again (R2)."""
     unassigned = make_token(lost=True).unassigned()
     assert isinstance(unassigned, Token)
     assert unassigned.user_id is None
@@ -188,7 +188,7 @@ def test_a_token_expires_at_its_end() -> None:
     assert refused.reason is Reason.TOKEN_EXPIRED
 
 
-def test_a_found_token_is_its_owners_again() -> None:
+def test_a_reinstated_token_is_not_lost() -> None:
     """`ReinstateToken` clears the lost mark (R)."""
     assert not make_token(lost=True).found().lost
 
@@ -203,7 +203,7 @@ def test_pin_rules_have_values_for_the_log(rule: PinRule) -> None:
 
 
 def test_emergency_codes_do_not_cover_the_cloud() -> None:
-    """A CLOUD agent takes no emergency code (A4)."""
+    """A CLOUD agent accepts no emergency code (A4)."""
     assert GATEWAY.covers_emergency_codes
     assert not CLOUD.covers_emergency_codes
 
@@ -251,12 +251,12 @@ READS = {
 def test_roles_may_do_what_their_work_needs(
     role: Role, permissions: set[Permission]
 ) -> None:
-    """One table says who may do what (P1)."""
+    """One table holds the permissions of each role (P1)."""
     assert {each for each in Permission if may(role, each)} == permissions
 
 
 def test_wrong_passwords_wait_and_never_lock() -> None:
-    """Nobody shuts the administrators out by typing wrong passwords (L7)."""
+    """No one can lock administrators out by typing wrong passwords (L7)."""
     administrator, waits = ADA, []
     for _ in range(12):
         administrator = administrator.failed(NOW_MS)
@@ -297,8 +297,8 @@ def test_an_event_is_bound_to_all_before_it() -> None:
     assert len(hashes) == 20
 
 
-def test_the_hash_of_an_event_is_a_matter_of_record() -> None:
-    """Whoever verifies an export computes the same: change the form and this fails (U1)."""
+def test_the_hash_of_an_event_never_changes_its_form() -> None:
+    """Verifiers of exports compute the same; a changed form fails here (U1)."""
     assert chain_hash(GENESIS_HASH, EVENT).hex() == (
         "76b26e40eba80e491e2b7bfe9521c380c4bfce97c5b0d9f3ff180b184c475d89"
     )

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Alert rules, evaluated: each fires on what it is for, and keeps quiet on what is fine.
+Alert rules: each fires on its fault and stays quiet otherwise.
 
-`promtool` computes both from the series of a made-up cluster of three. A rule that
-names real metrics may still never fire: that is what is looked at here.
+`promtool` evaluates the series of an invented cluster of three. A rule that names real
+metrics may still never fire: these tests show that each does.
 """
 
 import json
@@ -51,7 +51,7 @@ class Case:
 
 
 def slow(share: int) -> dict[str, str]:
-    """Have so many of 100 syncs take longer than 100 ms."""
+    """Return syncs of which *share* in 100 do not take longer than 100 ms."""
     name = "sparecode_journal_sync_seconds_bucket"
     return {
         **on(name, f"0+{100 - share}x40", le="0.1"),
@@ -61,7 +61,7 @@ def slow(share: int) -> dict[str, str]:
 
 
 def certificate(days: float) -> dict[str, str]:
-    """Have one of three end so many days after the moment that is looked at."""
+    """Return series in which one of three certificates ends in *days*."""
     first, far = 30 * 60 + days * DAY_S, 300 * DAY_S
     name = "sparecode_certificate_not_after_timestamp_seconds"
     values = (f"{far}x40", f"{first:.0f}x40", f"{far}x40")
@@ -69,7 +69,7 @@ def certificate(days: float) -> dict[str, str]:
 
 
 def refused(reason: str, each: int) -> dict[str, str]:
-    """Have every node apply the same refusals, some a minute."""
+    """Return series in which every node applies some refusals a minute."""
     values = [f"0+{each}x40"] * 3
     labels = {"action": "Authenticate", "outcome": "refused", "reason": reason}
     return on("sparecode_events_total", *values, **labels)
@@ -193,7 +193,7 @@ def check_expressions(
     at: str = "30m",
     every: str = MINUTE,
 ) -> None:
-    """Have promtool compute expressions over series, and compare."""
+    """Let promtool evaluate expressions over series, and compare the values."""
     asked = [
         {
             "expr": expression,

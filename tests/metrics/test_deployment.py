@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What operators copy from deploy/ and read in docs/ speaks of metrics that there are."""
+"""The metrics named in deploy/ and docs/ exist."""
 
 import json
 import re

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is counted, compared and told, without a cluster."""
+"""Counting, comparing and reporting of a node, without a cluster."""
 
 import asyncio
 import contextlib
@@ -37,7 +37,7 @@ NOW = dt.datetime(2026, 11, 25, tzinfo=dt.UTC)
 
 @dataclasses.dataclass
 class HandClock:
-    """A clock that somebody moves."""
+    """A clock that a test moves."""
 
     ms: int = int(NOW.timestamp() * 1000)
     s: float = 100.0
@@ -54,7 +54,7 @@ N1 = NodeId("n1")
 
 @dataclasses.dataclass
 class Members:
-    """A replicator, as far as condition and census ask it."""
+    """The part of a replicator that condition and census use."""
 
     primary: NodeId | None = N1
     ready: bool = True
@@ -81,7 +81,7 @@ def members() -> Members:
 
 @pytest.fixture
 def ends() -> dict[str, dt.datetime]:
-    """When certificates end; a test changes it."""
+    """Return the ends of certificates; a test changes them."""
     return {"agents": NOW + dt.timedelta(days=90)}
 
 
@@ -129,7 +129,7 @@ def test_full_disk_warns_and_then_ends_readiness(condition, clock, monkeypatch):
     assert condition.warnings() == ("95 MiB are left on the disk",)
     condition._disk = Disk(10**9, DISK_FLOOR_BYTES - 1)
     assert condition.problems() == ("the disk is full",)
-    clock.s += 6  # It looks again now and then.
+    clock.s += 6  # The disk is checked again.
     assert condition.disk().size_bytes != 10**9
 
 
@@ -149,7 +149,7 @@ async def test_clocks_of_members_are_set_against_ours(clock, members):
 
 
 @pytest.mark.asyncio
-async def test_different_heads_of_equally_many_events_are_said_loudly(
+async def test_different_heads_after_equally_many_events_are_critical(
     clock, members, caplog
 ):
     """(U1)."""
@@ -167,7 +167,7 @@ async def test_different_heads_of_equally_many_events_are_said_loudly(
     assert caplog.records[-1].event == 8
     members.answers = ()
     await census.ask()
-    assert census.heads_differ  # It is never taken back.
+    assert census.heads_differ  # The mark stays for the life of the process.
 
 
 @pytest.mark.asyncio
@@ -211,10 +211,10 @@ async def test_a_node_that_stops_compares_no_digests(clock, monkeypatch):
 
 
 @pytest.mark.asyncio
-async def test_digests_that_could_not_be_compared_are_asked_for_again_soon(
+async def test_digests_that_could_not_be_compared_are_compared_again_soon(
     clock, members, monkeypatch
 ):
-    """Under load members are seldom at one index, and an hour is long."""
+    """Under load, members are seldom at one index, and an hour is long."""
     looks: list[float] = []
     census = Census(members, clock)
 
@@ -369,8 +369,8 @@ def test_probes_are_told_by_status_and_in_words(listener, condition, members, cl
     assert get(listener, "/healthz") == (503, '{"alive": false}\n')
 
 
-def test_who_says_nothing_takes_only_so_many_threads(monkeypatch, condition):
-    """Who comes beyond is cut off; when one has gone, the next is answered."""
+def test_silent_callers_take_a_bounded_number_of_threads(monkeypatch, condition):
+    """Further callers are cut off. After one leaves, the next is answered."""
     monkeypatch.setattr("sparecode_node.daemon.metrics.listener.CONNECTIONS_MAX", 3)
     listener = MetricsListener(
         host="127.0.0.1", port=0, registry=CollectorRegistry(), condition=condition
@@ -390,7 +390,7 @@ def test_who_says_nothing_takes_only_so_many_threads(monkeypatch, condition):
 
 
 def until_answered(listener: MetricsListener, path: str) -> int:
-    """Ask until a place is free; the thread before sees the end of its caller first."""
+    """Retry until a place is free: the thread must first see its caller leave."""
     deadline = time.monotonic() + 10
     while True:
         try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small reads share a transaction, and nothing else."""
+"""Small reads share a transaction and nothing else."""
 
 import asyncio
 import contextlib
@@ -27,8 +27,8 @@ async def index(transaction: ReadTransaction) -> int:
     return transaction.applied_index
 
 
-async def test_callers_who_wait_share_a_transaction(path: Path) -> None:
-    """The first is asked alone; all who come meanwhile are asked together."""
+async def test_waiting_callers_share_a_transaction(path: Path) -> None:
+    """The first runs alone; all callers that arrive during it run together."""
     state = await LocalState.open(path)
     seen: list[ReadTransaction] = []
 
@@ -50,7 +50,7 @@ async def test_a_read_that_comes_later_sees_what_was_committed(path: Path) -> No
     await state.close()
 
 
-async def test_an_error_is_its_callers_alone(path: Path) -> None:
+async def test_an_error_reaches_only_its_caller(path: Path) -> None:
     state = await LocalState.open(path)
 
     async def broken(transaction: ReadTransaction) -> int:
@@ -68,7 +68,7 @@ async def test_an_error_is_its_callers_alone(path: Path) -> None:
     await state.close()
 
 
-async def test_what_waits_for_something_else_is_refused(path: Path) -> None:
+async def test_a_query_that_waits_for_something_else_is_refused(path: Path) -> None:
     state = await LocalState.open(path)
 
     async def sleeping(transaction: ReadTransaction) -> int:
@@ -81,7 +81,7 @@ async def test_what_waits_for_something_else_is_refused(path: Path) -> None:
     await state.close()
 
 
-async def test_a_caller_who_goes_away_holds_nobody_up(path: Path) -> None:
+async def test_a_caller_that_leaves_delays_no_one(path: Path) -> None:
     state = await LocalState.open(path)
     gone = asyncio.ensure_future(state.at_once(index))
     await asyncio.sleep(0)

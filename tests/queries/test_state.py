@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The local state, lent for reading: one moment, read-only, always given back."""
+"""The local state for reading: one moment, read-only, connections returned."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ def machine(tmp_path: Path) -> Iterator[StateMachine]:
 
 @pytest.fixture
 def path(tmp_path: Path, machine: StateMachine) -> Path:
-    """Return a name that a URI has to quote."""
+    """Return a file name that a URI has to quote."""
     return tmp_path / "state #1?.db"
 
 
@@ -57,7 +57,7 @@ async def test_state_before_the_first_entry_is_empty(path: Path) -> None:
 
 
 @pytest.mark.asyncio
-async def test_nobody_writes_through_it(path: Path) -> None:
+async def test_transaction_cannot_write(path: Path) -> None:
     state = await LocalState.open(path)
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         async with state.transaction() as transaction:
@@ -66,8 +66,8 @@ async def test_nobody_writes_through_it(path: Path) -> None:
 
 
 @pytest.mark.asyncio
-async def test_missing_file_is_not_made(tmp_path: Path) -> None:
-    """And no thread stays that would speak to a loop which is closed by then."""
+async def test_missing_file_is_not_created(tmp_path: Path) -> None:
+    """And no thread stays that would use the closed loop."""
     before = set(threading.enumerate())
     for _ in range(20):
         with pytest.raises(sqlite3.OperationalError):
@@ -124,11 +124,10 @@ async def test_cancelled_reader_leaves_no_old_state_behind(
     machine: StateMachine, path: Path
 ) -> None:
     """
-    A query that is cut short must not hold its moment for the next reader.
+    A cancelled query must not leave its snapshot to the next reader.
 
-    SQLite keeps a read snapshot over a rollback while any statement of the
-    connection is not at its end. So the next reader, after its barrier, would be
-    shown the state of before.
+    SQLite keeps a read snapshot over a rollback while any statement of the connection
+    has not ended. The next reader, after its barrier, would then see an older state.
     """
     machine.apply(1, ())
     machine.apply(2, ())

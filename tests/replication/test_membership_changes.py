@@ -288,7 +288,10 @@ def test_a_leader_of_a_moment_ago_waits_for_those_it_has_not_heard_of_yet(
     desk.step()
     assert desk.members.voters == {N1, N3}
     desk.commit()
-    assert (asked, unheard) == ([desk.journal.last_index], [desk.journal.last_index])
+    assert (asked, unheard) == (
+        [desk.journal.last_index],
+        [desk.journal.last_index],
+    )
 
 
 def test_there_may_be_so_many_members(desk: Desk) -> None:

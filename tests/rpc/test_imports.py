@@ -126,7 +126,10 @@ async def test_admin_listener_takes_more_than_64_kib_only_for_files():
     assert (found.code, found.field) == (CODE.INVALID_ARGUMENT, "request")
     assert too_large.value.code() is CODE.RESOURCE_EXHAUSTED
     asked = edge.services["token_import"].calls
-    assert [len(each.arguments["file"].content) for each in asked] == [2**20, 2**20]
+    assert [len(each.arguments["file"].content) for each in asked] == [
+        2**20,
+        2**20,
+    ]
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def failures(node: OneNode) -> int:
         "replaced with its PIN",
         "deleted",
         "unassigned and deleted",
-        "deleted and enrolled anew",
+        "deleted and enrolled again",
     ],
 )
 async def test_code_of_an_unassigned_token_is_no_guess(node: OneNode, way: str) -> None:
@@ -70,7 +70,7 @@ async def test_code_of_an_unassigned_token_is_no_guess(node: OneNode, way: str) 
         await replace(node, keep_pin="with" in way)
     if "deleted" in way:
         await delete(node)
-    if "anew" in way:
+    if "again" in way:
         await node.enroll()
         await give(node, "alice")
     for code in codes * 3:

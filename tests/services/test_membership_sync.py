@@ -45,7 +45,7 @@ class Engine(TwoReplicas):
 
 @pytest.fixture
 def growing(node: OneNode) -> Growing:
-    """Have the node's engine change its members."""
+    """Return the synchronization of the node's engine."""
     node.replicator.__class__ = Engine
     assert isinstance(node.replicator, Engine)
     node.replicator.learners = {}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nobody for themselves: whatever the command, found by its fields (I10)."""
+"""No command lets administrators act for themselves; its fields tell (I10)."""
 
 from dataclasses import fields, replace
 from typing import Any
@@ -43,10 +43,10 @@ def world() -> World:
     [(command, name) for command, names in ABOUT_USERS.items() for name in names],
     ids=lambda value: getattr(value, "__name__", value),
 )
-def test_nobody_does_anything_for_themselves(
+def test_administrators_may_not_act_for_themselves(
     world: World, command: type[Any], field: str
 ) -> None:
-    """(I10) By the user's name or the token's serial; and not if it is somebody else."""
+    """(I10) By the user's name or the token's serial. Acting for others is allowed."""
     call = world.call("sign-out", {})
     about = replace(example(command, command.__name__), **{field: NAMES[field]})
     digest = world.db.execute("SELECT * FROM tokens, users").fetchall()
@@ -64,8 +64,8 @@ def test_nobody_does_anything_for_themselves(
     assert getattr(other, "reason", None) is not Reason.SELF_SERVICE_FORBIDDEN
 
 
-def test_the_commands_about_users_are_these() -> None:
-    """A look at the list: what is not about a user or a token has no such field."""
+def test_commands_about_users_are_listed() -> None:
+    """Checks the list: other commands have no field for a user or a token."""
     assert {
         command.__name__ for command, names in ABOUT_USERS.items() if not names
     } == {
@@ -87,6 +87,6 @@ def test_the_commands_about_users_are_these() -> None:
         "AddMember",
         "RemoveMember",
         "RequestBulkIssue",  # Its rows are.
-        "Approve",  # Its tokens are looked at in apply.
+        "Approve",  # Apply checks its tokens.
         "Reject",
     }

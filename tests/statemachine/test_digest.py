@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The hash of the state: the same for the same state, on whatever machine."""
+"""The hash of the state: the same for the same state, on any machine."""
 
 import hashlib
 import sqlite3
@@ -11,12 +11,12 @@ from tests.databases import open_database
 from tests.statemachine.world import World
 
 
-def test_the_digest_is_a_matter_of_record() -> None:
+def test_the_digest_never_changes_its_form() -> None:
     """
     Tables by name, rows by primary key, values with their types, in ASCII.
 
-    Replicas may run different versions of Python, which do not agree on what
-    text can be printed; so nothing but ASCII is hashed.
+    Replicas may run different versions of Python, which do not agree on which
+    characters are printable, so only ASCII is hashed.
     """
     db = open_database()
     db.executescript(
@@ -71,7 +71,7 @@ def last_rows(db: sqlite3.Connection) -> Iterator[tuple[str, str, list[Any]]]:
 
 
 def test_any_changed_cell_changes_the_digest() -> None:
-    """All that replicas must agree on is compared, to the last column."""
+    """Everything that replicas must agree on is hashed, to the last column."""
     world = World()
     for directive, given in (
         ("begin", {}),
@@ -98,13 +98,13 @@ def test_any_changed_cell_changes_the_digest() -> None:
         ("assign", {"serial": "1002", "user": "alice"}),
         ("authenticate", {"user": "alice", "serial": "1002", "step": "1"}),
         ("continue", {"challenge": "", "new-pin": "4711"}),
-        # What outlasts a token, and its assignment.
+        # Rows that outlast a token and its assignment.
         ("enroll", {"serial": "1003", "pin-rule": "none"}),
         ("assign", {"serial": "1003", "user": "alice"}),
         ("save", {"serial": "1003", "set": "B"}),
         ("delete-token", {"serial": "1003"}),
         ("unassign", {"serial": "1001"}),
-        # A node that came by its ticket.
+        # A node that joined with a ticket.
         ("ticket", {"node": "n4", "certificate": "door"}),
         ("admit", {"certificate": "door"}),
     ):
@@ -129,8 +129,8 @@ def test_any_changed_cell_changes_the_digest() -> None:
     assert len(digests) == 1 + cells
 
 
-def test_the_applied_index_is_no_state() -> None:
-    """A node that has applied an entry of the engine's own is not another one."""
+def test_the_applied_index_is_not_hashed() -> None:
+    """A node that has applied an entry of the engine has the same state."""
     world = World()
     world.begin()
     before = digest(world.db)

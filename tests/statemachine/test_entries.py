@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One entry, one transaction: all of it or nothing, in the database and in memory."""
+"""One entry, one transaction: all or nothing, in the database and in memory."""
 
 import sqlite3
 from typing import Any
@@ -17,12 +17,12 @@ from tests.statemachine.world import START_MS, World
 
 
 class DiskError(Exception):
-    """What a test lets happen in the middle of an entry."""
+    """The error that a test raises in the middle of an entry."""
 
 
 @pytest.fixture
 def world() -> World:
-    """Return a cluster that has begun, with a user."""
+    """Return an initialized cluster with a user."""
     world = World()
     world.begin()
     world.apply(world.call("create-user", {"name": "alice"}))
@@ -51,9 +51,9 @@ def test_an_exception_rolls_the_whole_entry_back(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    Nothing of the entry stays: rows, index, time, audit head, count of requests.
+    Nothing of the entry stays: rows, index, time, audit head, request count.
 
-    The node stops then; what it would answer in between is the state before.
+    The node stops then; until that, it would answer from the previous state.
     """
     before = world.machine.digest(), remembered(world)
     world.now_ms += 1_000
@@ -74,7 +74,9 @@ def test_an_exception_rolls_the_whole_entry_back(
     assert world.machine.digest() == again.machine.digest()
 
 
-def test_a_beginning_that_fails_has_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_initialization_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The policy in memory is that of the database."""
     world = World()
     calls = [world.call("init", {}), world.call("sign-in", {})]
@@ -88,7 +90,7 @@ def test_a_beginning_that_fails_has_not_begun(monkeypatch: pytest.MonkeyPatch) -
 
 
 class FailingCommit(sqlite3.Connection):
-    """A database whose disk is full when it counts."""
+    """A database whose disk is full at the right moment."""
 
     full = False
     rolls_back = False
@@ -121,7 +123,7 @@ def test_a_commit_that_fails_leaves_no_transaction_open(*, rolls_back: bool) -> 
 
 
 def test_a_barrier_changes_nothing_but_the_time(world: World) -> None:
-    """It says what everything committed before is covered by."""
+    """Its result covers everything that was committed before."""
     barrier = world.call("barrier", {})
     digest = world.machine.digest()
     assert world.apply(barrier) == BarrierPassed(index=world.index, at_ms=START_MS)
@@ -130,7 +132,7 @@ def test_a_barrier_changes_nothing_but_the_time(world: World) -> None:
 
 
 def test_the_calls_of_an_entry_see_one_another(world: World) -> None:
-    """Each is judged in the state that the one before it has left."""
+    """Each is judged in the state that the previous one left."""
     first, second = world.apply_batch(
         [
             world.call("create-user", {"name": "bob"}),
@@ -178,7 +180,7 @@ def test_a_refusal_leaves_its_event_and_its_answer_and_nothing_else(
 
 
 def test_time_ends_with_the_year_9999(world: World) -> None:
-    """A clock gone mad makes no number that the database cannot hold (T5)."""
+    """A broken clock gives no number that the database cannot hold (T5)."""
     for at_ms in (TIME_MS_MAX + 1, 2**63 - 1):
         world.now_ms = at_ms
         result = world.apply(world.call("barrier", {}))
@@ -188,7 +190,7 @@ def test_time_ends_with_the_year_9999(world: World) -> None:
 
 
 def test_a_command_that_is_refused_early_is_not_decided(world: World) -> None:
-    """Who has no session is not told whether the user exists (P1)."""
+    """A caller without a session does not learn whether the user exists (P1)."""
     call = world.call("unlock-user", {"name": "nobody", "session": "none"})
     assert isinstance(call.command, UnlockUser)
     result = world.apply(call)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""No key of the ring goes while anything in the state is sealed with it."""
+"""No key of the ring is dropped while anything in the state is sealed with it."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from sparecode_node.statemachine.results import Applied, Result
 from tests.statemachine.world import World
 
 OF_NOTHING_SEALED = {"ring_keys", "former_tokens"}
-"""The keys themselves; and marks of seals that are gone, which nobody opens."""
+"""The keys themselves, and marks of deleted seals, which are never opened."""
 
 SEALED = [
     ("tokens", "key_id"),
@@ -23,7 +23,7 @@ SEALED = [
 
 @pytest.fixture
 def world() -> World:
-    """Return a cluster that has something of everything, and a second key by now."""
+    """Return a cluster with one of everything sealed, and with a second key."""
     world = World()
     world.begin()
     world.play(
@@ -45,7 +45,7 @@ def world() -> World:
 
 
 def columns(world: World) -> list[tuple[str, str]]:
-    """Return every column that says by which key something is sealed."""
+    """Return every column that names the key of a seal."""
     tables = world.db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
     return [
         (table, column)
@@ -56,8 +56,8 @@ def columns(world: World) -> list[tuple[str, str]]:
     ]
 
 
-def seal_anew(world: World, table: str, column: str) -> None:
-    """Have what is sealed there be of the second key."""
+def seal_again(world: World, table: str, column: str) -> None:
+    """Seal the values there with the second key."""
     world.db.execute(f"UPDATE {table} SET {column} = 2")  # noqa: S608 - our own.
 
 
@@ -65,8 +65,8 @@ def retired(world: World) -> Result:
     return world.apply(world.call("retire-key", {"key": "1"}))
 
 
-def test_every_column_with_a_key_is_looked_at(world: World) -> None:
-    """(P5) Whatever comes to be sealed later is in this list, or nobody looks at it."""
+def test_every_column_with_a_key_is_checked(world: World) -> None:
+    """(P5) A new kind of seal must be added to this list."""
     assert sorted(columns(world)) == sorted(SEALED)
 
 
@@ -74,27 +74,27 @@ def test_every_column_with_a_key_is_looked_at(world: World) -> None:
 def test_a_key_stays_while_one_thing_alone_is_sealed_with_it(
     world: World, table: str, column: str
 ) -> None:
-    """(P5, T3) Everything else is sealed anew: what is left would open no more."""
+    """(P5, T3) Everything else is sealed again: without the key, that one is lost."""
     for other, key_column in SEALED:
         if (other, key_column) != (table, column):
-            seal_anew(world, other, key_column)
+            seal_again(world, other, key_column)
     used = f"SELECT count(*) FROM {table} WHERE {column} = 1"  # noqa: S608 - our own.
     assert world.db.execute(used).fetchone()[0]
     refused = retired(world)
     assert isinstance(refused, Rejected)
     assert refused.reason is Reason.KEY_IN_USE
-    seal_anew(world, table, column)
+    seal_again(world, table, column)
     assert isinstance(retired(world), Applied)
 
 
-def test_a_key_stays_while_a_change_that_waits_is_sealed_with_it(world: World) -> None:
-    """(P5, P3) A password that nobody has approved yet is sealed like any other."""
+def test_a_key_stays_while_a_pending_change_is_sealed_with_it(world: World) -> None:
+    """(P5, P3) A password that waits for approval is sealed like any other."""
     world.play(
         ("plant-administrator", {"name": "second", "role": "super_admin"}),
         ("create-admin", {"name": "third", "key": "1"}),
     )
     for table, column in SEALED:
-        seal_anew(world, table, column)
+        seal_again(world, table, column)
     refused = retired(world)
     assert isinstance(refused, Rejected)
     assert refused.reason is Reason.KEY_IN_USE

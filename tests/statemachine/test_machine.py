@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What scripts cannot show: batches, restarts, the chain, and races."""
+"""What scripts cannot show: batches, restarts, the chain and races."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -57,7 +57,7 @@ ISSUED = (
 
 @pytest.fixture
 def world() -> World:
-    """Alice has a token, a PIN and ten emergency codes."""
+    """Return a world in which Alice has a token, a PIN and ten emergency codes."""
     made = World()
     for directive, given in ISSUED:
         made.handle(directive, dict(given))
@@ -65,12 +65,12 @@ def world() -> World:
 
 
 def use(code: str, **more: str) -> dict[str, str]:
-    """Return what Alice types."""
+    """Return the passcode that Alice types."""
     return {"user": "alice", "pin": "1234", "code": code, **more}
 
 
 def authenticate(world: World, code: str, **more: str) -> str:
-    """Return what the agent learns."""
+    """Return the answer to the agent."""
     result = world.apply(world.call("authenticate", use(code, **more)))
     assert isinstance(result, Authenticated)
     return result.decision.value
@@ -90,8 +90,8 @@ def test_of_thirty_simultaneous_tries_one_is_accepted(world: World) -> None:
     """
     Thirty tries of one code in one entry, through three nodes (A3, A5).
 
-    Exactly one is accepted, and the next code works at once: nobody is locked out
-    by a double submit.
+    Exactly one is accepted, and the next code works at once: a double submit locks no
+    one out.
     """
     calls = [
         world.call("authenticate", use("A/1", via=f"n{1 + number % 3}"))
@@ -124,8 +124,8 @@ def test_a_hundred_wrong_codes_end_emergency_access(world: World) -> None:
     """
     A hundred failures: the factor is off and the codes are void (L4, R2).
 
-    Lost is not cleared: the token stays refused. Unlocking revives no code. What
-    was drafted before is stale (I3).
+    The lost mark stays, so the token is still refused. Unlocking revives no code.
+    Earlier drafts are stale (I3).
     """
     versions = "SELECT auth_version FROM users"
     (before,) = world.db.execute(versions).fetchone()
@@ -148,7 +148,7 @@ def test_a_hundred_wrong_codes_end_emergency_access(world: World) -> None:
 
 
 def test_an_entry_without_calls_moves_the_index_only(world: World) -> None:
-    """Raft's own entries are applied too, and change nothing."""
+    """Raft's own entries are applied too and change nothing else."""
     before = world.machine.digest()
     assert world.machine.apply(world.index + 1, ()) == ()
     assert world.machine.applied_index == world.index + 1
@@ -157,13 +157,13 @@ def test_an_entry_without_calls_moves_the_index_only(world: World) -> None:
 
 @pytest.mark.parametrize("back", [0, 1])
 def test_no_entry_is_applied_twice(world: World, back: int) -> None:
-    """An index that was applied is a bug of whoever applies it."""
+    """Applying an index again is a bug of the caller."""
     with pytest.raises(ValueError, match="applied already"):
         world.machine.apply(world.index - back, ())
 
 
-def test_a_restart_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    """Whatever apply needs is in the database: chain, time, request ids, policy."""
+def test_a_restart_continues_where_it_stopped(tmp_path: Path) -> None:
+    """The database holds everything apply needs: chain, time, request ids, policy."""
     straight = World()
     path = tmp_path / "state.db"
     db = open_database(path)
@@ -189,7 +189,7 @@ def test_a_restart_goes_on_where_it_stopped(tmp_path: Path) -> None:
 
 
 def test_one_entry_or_many_make_the_same_rows(world: World) -> None:
-    """How calls were batched shows in indexes only, never in a decision."""
+    """Batching shows in indexes only, never in a decision."""
     calls = [world.call("authenticate", use(f"A/{n % 4}")) for n in range(12)]
     other = world.replayed()
     other.index = world.index
@@ -537,14 +537,14 @@ def test_replicas_have_the_same_head(world: World) -> None:
 
 
 def test_the_actor_of_a_change_is_the_sessions_administrator(world: World) -> None:
-    """Whose session it is, not what the call says of its caller (P1)."""
+    """The session decides, not the caller that the call names (P1)."""
     call = world.call("create-user", {"name": "bob", "as": "somebody"})
     world.apply(call)
     assert events(world, "actor")[-1] == ("administrator:root",)
 
 
 def test_unknown_names_and_passwords_are_not_kept(world: World) -> None:
-    """People type PINs and passwords into the field for the name (A6)."""
+    """People type PINs and passwords into the name field (A6)."""
     world.handle("authenticate", {"user": "TopSecret9", "pin": "1", "code": "A/1"})
     world.handle("sign-in", {"as": "TopSecret9", "password": "x", "request": "same"})
     world.handle("sign-in", {"as": "TopSecret9", "request": "same", "tag": "9"})
@@ -557,7 +557,7 @@ def test_unknown_names_and_passwords_are_not_kept(world: World) -> None:
 
 
 def test_every_administrators_command_needs_a_session(world: World) -> None:
-    """Agents, barriers, sign-in and the beginning have other keys; nothing else (P1)."""
+    """Only agents, barriers, sign-in and initialization work without one (P1)."""
     others = {
         "InitializeCluster",
         "OpenSession",
@@ -634,7 +634,7 @@ def test_every_command_has_a_target_or_is_known_to_have_none() -> None:
     ids=lambda directive: directive[0],
 )
 def test_without_a_session_nothing_is_changed(world: World, directive: Any) -> None:
-    """Whoever has no session gets `SESSION_ENDED`; only the event is new (P1)."""
+    """The call gets `SESSION_ENDED`, and only the event is new (P1)."""
     name, given = directive
     tables = ("users", "tokens", "code_sets", "codes", "agents", "sessions", "requests")
     before = [world.db.execute(f"SELECT * FROM {t}").fetchall() for t in tables]  # noqa: S608
@@ -646,28 +646,28 @@ def test_without_a_session_nothing_is_changed(world: World, directive: Any) -> N
     assert events(world)[-1][1:] == ("refused", "session_ended")
 
 
-def test_a_token_that_nobody_has_any_more_can_be_reinstated(world: World) -> None:
-    """No user, no `auth_version` to raise."""
+def test_an_unassigned_token_can_be_reinstated(world: World) -> None:
+    """It has no user whose `auth_version` could be raised."""
     world.db.execute("UPDATE tokens SET user_id = NULL")
     assert world.handle("reinstate", {"serial": "1001"}).startswith("applied")
 
 
-def test_nobody_issues_without_being_an_administrator(
+def test_issuing_without_an_administrator_is_a_bug(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Should the check of sessions ever be lost, that is a bug and no answer (P1)."""
+    """If the check of sessions is ever lost, apply raises instead of answering (P1)."""
     monkeypatch.setattr(machine, "check_session", lambda *_: None)
     with pytest.raises(AssertionError, match="without an administrator"):
         world.apply(world.call("save", {"serial": "1001", "set": "B"}))
 
 
-def test_a_barrier_is_about_nothing(world: World) -> None:
-    """Every command has a target or none; an event is never without an answer."""
+def test_a_barrier_has_no_target(world: World) -> None:
+    """Every command has a target or none; an event always has an answer."""
     assert target_of(world.db, world.call("barrier", {}).command, FIRST) == ""
 
 
 def test_a_second_user_under_a_known_id_changes_nothing(world: World) -> None:
-    """No node of ours would send it; the first user stays who they are (total)."""
+    """No node would send it; the first user stays unchanged (apply is total)."""
     call = world.call("create-user", {"name": "mallory"})
     assert isinstance(call.command, CreateUser)
     for changes in ({"user_id": "u-alice"}, {"name_tag": b"tag alice"}):
@@ -703,8 +703,8 @@ RESULTS: list[Result] = [
 
 
 @pytest.mark.parametrize("result", RESULTS, ids=lambda result: type(result).__name__)
-def test_a_result_is_remembered_as_it_was(result: Result) -> None:
-    """The text is stable, and says the same again."""
+def test_a_stored_result_is_read_back_unchanged(result: Result) -> None:
+    """The stored text is stable."""
     assert from_json(to_json(result)) == result
     assert to_json(from_json(to_json(result))) == to_json(result)
 
@@ -722,7 +722,7 @@ def test_a_result_is_remembered_as_it_was(result: Result) -> None:
         '{"type": "Rejected", "reason": "no such reason"}',
     ],
 )
-def test_what_is_no_result_is_refused(text: str) -> None:
-    """A node that answers nonsense is not believed."""
+def test_an_invalid_result_is_refused(text: str) -> None:
+    """A node's nonsense answer is not believed."""
     with pytest.raises(ValueError):  # noqa: PT011 - JSON's own error is one too.
         from_json(text)

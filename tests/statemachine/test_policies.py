@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What lives under a policy: counted rightly, at once, and only if it may matter."""
+"""Live codes under a policy: counted correctly, quickly, and only when they matter."""
 
 import json
 import sqlite3
@@ -23,10 +23,10 @@ LEVELS = (WEIGHED_IF_CONCERNED - 1, WEIGHED_IF_CONCERNED)
 
 PIN = "1234"
 OTHER_FORM = {"code_alphabet": "0123456789ABCDEF"}
-"""A change that codes that live stand in the way of."""
+"""A change that live codes prevent."""
 
 Owners = Counter[tuple[str, tuple[tuple[int, int], ...]]]
-"""How many tokens have this PIN rule and, of each length, so many codes."""
+"""The number of tokens with this PIN rule and these counts of codes by length."""
 
 
 def begun(level: int = WEIGHED_IF_CONCERNED) -> World:
@@ -99,7 +99,7 @@ def counted(world: World, *, expired: bool) -> list[tuple[str, str, int, str]]:
 
 
 def counted_singly(world: World, *, expired: bool) -> tuple[Owners, dict[str, str]]:
-    """Count token for token, and return who is the first of those that are alike."""
+    """Count token by token; return the first serial of each group of equal tokens."""
     rows = world.db.execute(
         "SELECT serial, pin_rule, code_length FROM tokens "
         "JOIN code_sets USING (serial) JOIN codes USING (set_id) "
@@ -143,8 +143,8 @@ def test_codes_are_counted_as_if_token_by_token(expired: bool) -> None:
     }
 
 
-def test_tokens_that_are_alike_are_one_row() -> None:
-    """So that what is judged does not grow with how many tokens there are (c)."""
+def test_equal_tokens_are_one_row() -> None:
+    """So the work does not grow with the number of tokens (c)."""
     world = begun()
     for number in range(20):
         holder(world, f"{number:02}", 2)
@@ -157,7 +157,7 @@ def test_tokens_that_are_alike_are_one_row() -> None:
 
 
 def test_the_refusal_names_the_first_token_whose_codes_are_too_many() -> None:
-    """Of those that are alike, and of all: in the order of serials."""
+    """In the order of serials, among equal tokens and among all."""
     world = begun()
     fewer = {"code_length": "6", "factor_off_at_failures": "5"}
     assert isinstance(update(world, **fewer), Applied)
@@ -172,7 +172,7 @@ def test_the_refusal_names_the_first_token_whose_codes_are_too_many() -> None:
 
 
 def tables_read(world: World, **given: str) -> tuple[set[str], Result]:
-    """Return which tables a change of policy reads, and what is decided."""
+    """Return the tables that a change of policy reads, and its result."""
     read = set()
 
     def note(action: int, table: str | None, *_: object) -> int:
@@ -181,7 +181,7 @@ def tables_read(world: World, **given: str) -> tuple[set[str], Result]:
         return sqlite3.SQLITE_OK
 
     call = world.call("update-policy", given)
-    world.db.set_authorizer(note)  # Statements of before are prepared again.
+    world.db.set_authorizer(note)  # SQLite prepares earlier statements again.
     try:
         result = world.apply(call)
     finally:
@@ -222,8 +222,8 @@ def test_live_codes_are_counted_only_where_a_change_concerns_them(
         {"pin_letters": "no"},  # As it is.
     ],
 )
-def test_most_changes_look_at_no_token(given: dict[str, str]) -> None:
-    """(c) They take the same in any estate."""
+def test_most_changes_read_no_token(given: dict[str, str]) -> None:
+    """(c) They take the same time in any estate."""
     world = begun()
     holder(world, "1", 3)
     holder(world, "2", 3, **{"pin-rule": "none"})
@@ -243,10 +243,10 @@ def test_most_changes_look_at_no_token(given: dict[str, str]) -> None:
         ({"code_alphabet": "ABC"}, Reason.POLICY_VALUE),
     ],
 )
-def test_what_is_refused_anyhow_looks_at_no_token(
+def test_refused_changes_read_no_token(
     given: dict[str, str], reason: Reason, level: int
 ) -> None:
-    """(c) Whoever comes too late, or mistypes, keeps nobody waiting."""
+    """(c) A stale or mistyped change delays no other call."""
     world = begun(level)
     holder(world, "1", 3)
     read, refused = tables_read(world, **given)
@@ -289,10 +289,10 @@ def test_what_is_decided_is_the_same_before_and_after(level: int) -> None:
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_codes_that_may_come_back_with_their_token_stand_in_the_way(
+def test_codes_that_may_come_back_with_their_token_count(
     level: int,
 ) -> None:
-    """(I6, T4) An expired token may be given another end, whatever the policy is by then."""
+    """(I6, T4) An expired token may get another end under any later policy."""
     world = begun(level)
     fewer = {"code_length": "6", "factor_off_at_failures": "5"}
     assert isinstance(update(world, **fewer), Applied)
@@ -305,7 +305,7 @@ def test_codes_that_may_come_back_with_their_token_stand_in_the_way(
     assert world.policy.code_lengths == ((9, 6) if counted else (9,))
     play(world, ("update-token", {"serial": "1", "never": "yes"}))
     refused = update(world, further_code_lengths="")
-    # Of before, what has come back is found too late, at whatever is changed next.
+    # Decided as earlier, the returned codes are found too late, at the next change.
     assert isinstance(refused, Rejected)
     assert refused.reason is (Reason.CODES_LIVE if counted else Reason.GUESS_ODDS)
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What holds for whatever comes: apply never raises, and a replay is the same state.
+Properties of any history: apply never raises, and a replay gives the same state.
 
-These are the specification of determinism. One property draws lives that could
-happen, so that codes are issued, used and voided; the other draws commands field
-by field, as no node of ours would send them.
+These are the specification of determinism. One property draws histories that could
+happen: codes are issued, used and voided. The other draws commands field by field, as
+no node would send them.
 """
 
 import dataclasses
@@ -188,7 +188,7 @@ def assert_sound(world: World) -> None:
     ):
         for (value,) in db.execute(f"SELECT {column} FROM {table}"):  # noqa: S608
             assert value <= most
-    # Somebody can always make administrators; nobody signed in is gone or disabled.
+    # One can always create administrators; none with a session is gone or disabled.
     begun = db.execute("SELECT 1 FROM policy").fetchone()
     assert begun == (
         db.execute(
@@ -199,7 +199,7 @@ def assert_sound(world: World) -> None:
         "SELECT 1 FROM sessions LEFT JOIN administrators ON name = administrator "
         "WHERE enabled IS NOT 1"
     ).fetchone()
-    # A used code says where and when; no other does.
+    # A used code records its use; no other does.
     for state, used_at_ms in db.execute("SELECT state, used_at_ms FROM codes"):
         assert (state == "used") == (used_at_ms is not None)
     previous = GENESIS_HASH
@@ -217,11 +217,11 @@ def assert_replays(world: World) -> None:
 
 @LIVES
 @given(st.lists(ANYTHING, max_size=25))
-def test_whatever_happens_the_state_is_sound_and_replays(life: Any) -> None:
+def test_any_history_gives_a_sound_state_and_replays(life: Any) -> None:
     """
-    Random lives: apply never raises, and a replay gives the same digest (U1).
+    Random histories: apply never raises, and a replay gives the same digest (U1).
 
-    Each accepted emergency code is another one: there are as many used codes as
+    Each accepted emergency code is a different one: there are as many used codes as
     acceptances in the audit log (A3).
     """
     world = World()
@@ -248,11 +248,11 @@ def test_whatever_happens_the_state_is_sound_and_replays(life: Any) -> None:
 
 @LIVES
 @given(st.lists(ANYTHING, max_size=25), st.sampled_from(["restore", "recover"]))
-def test_nothing_of_before_is_left_in_a_new_epoch(life: Any, cause: str) -> None:
+def test_nothing_of_the_old_epoch_is_left_in_a_new_one(life: Any, cause: str) -> None:
     """
-    (E1, E2) After any life: no live code, session, request id; no step up to now.
+    (E1, E2) After any history: no live code, session, request id or unspent step.
 
-    And no agent is served: neither what it has nor what it guesses is judged.
+    And no agent is served: neither its codes nor its guesses are judged.
     """
     world = World()
     for directive, arguments in (*BEGINNING, *life):
@@ -287,7 +287,7 @@ def assert_answered(result: Result) -> None:
     assert from_json(to_json(result)) == result
 
 
-# --- Commands as no node of ours would send them
+# --- Commands that no node would send
 
 INTEGERS = st.one_of(
     st.sampled_from([0, 1, 2, 6, 8, 30, START_MS]), st.integers(-(2**63), 2**63 - 1)
@@ -334,7 +334,7 @@ def level_of(command: Any) -> int:
 
 MAD_CALLS = st.lists(
     st.one_of(*(anything_of(each) for each in typing.get_args(Command)))
-    # A level that this software does not know stops the node, and is meant to.
+    # An unknown level stops the node, as intended.
     .filter(lambda each: level_of(each) <= NEWEST)
     .flatmap(
         lambda command: st.builds(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many at once: one log decides, and nobody is harmed who is right."""
+"""Concurrent calls: one log decides, and no legitimate user is harmed."""
 
 from collections import Counter
 
@@ -51,8 +51,8 @@ def test_one_tokencode_is_accepted_once(world: World) -> None:
     assert decisions(world.apply_batch(calls)) == expected
 
 
-def test_found_and_used_in_one_entry_is_one_or_the_other(world: World) -> None:
-    """A code and the recovered token race: whoever is first in the log wins (R, A3)."""
+def test_a_code_and_its_recovered_token_exclude_each_other(world: World) -> None:
+    """They race in one entry, and the first in the log wins (R, A3)."""
     given = {
         "serial": "1001",
         "set": "B",
@@ -64,7 +64,7 @@ def test_found_and_used_in_one_entry_is_one_or_the_other(world: World) -> None:
     code = world.call("authenticate", attempt("B/1"))
     first, second = world.apply_batch([token, code])
     assert decisions((first,)) == {Decision.ACCEPTED: 1}
-    # Its candidates are those of the state before: computed again, the code is void.
+    # Its candidates are of the earlier state; computed again, the code is void.
     assert not isinstance(second, Authenticated)
     again = world.apply(world.call("authenticate", attempt("B/1")))
     assert decisions((again,)) == {Decision.REFUSED: 1}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Request ids that are due: forgotten at once, deleted in steps (Q3)."""
+"""Expired request ids: forgotten at once, deleted in steps (Q3)."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -28,15 +28,15 @@ from tests.statemachine.test_snapshots import FileWorld
 from tests.statemachine.world import START_MS, World
 
 LATER = {"11m": "yes"}
-"""When what is decided now is due."""
+"""The time at which a request decided now expires."""
 ROOM = 10_000
-"""The least that a policy can make of the table."""
+"""The smallest table that a policy allows."""
 
 Row = tuple[int, str, str, str]
 
 
 def begun(world: World, level: int = PURGED_IN_STEPS) -> World:
-    """Have a cluster of that level, with nothing remembered or said of how it began."""
+    """Return a cluster of that level that remembers no request, not even its first."""
     world.begin()
     world.db.execute("DELETE FROM requests")
     meta.write(world.db, "feature_level", level)
@@ -50,7 +50,7 @@ def world() -> World:
 
 
 def add(world: World, count: int, *, seed: int = 0) -> None:
-    """Remember so many calls of the first minute, written in an order of their own."""
+    """Record calls of the first minute, in an order of their own."""
     rng = random.Random(seed)
     rows = [
         (f"agent:{number % 3}", "m", f"r{number}", START_MS + number % 7)
@@ -58,11 +58,11 @@ def add(world: World, count: int, *, seed: int = 0) -> None:
     ]
     rng.shuffle(rows)
     world.db.executemany("INSERT INTO requests VALUES (?, ?, ?, 0, ?, '{}')", rows)
-    world.machine = StateMachine(world.db)  # It counts them when it starts.
+    world.machine = StateMachine(world.db)  # The machine counts them when it starts.
 
 
 def left(world: World) -> list[Row]:
-    """Return what is there of them, as it is to go."""
+    """Return the remaining ones, in the order of deletion."""
     return world.db.execute(
         "SELECT at_ms, caller, method, request_id FROM requests WHERE method = 'm' "
         "ORDER BY at_ms, caller, method, request_id"
@@ -70,7 +70,7 @@ def left(world: World) -> list[Row]:
 
 
 def counted(world: World) -> int:
-    """Return how many rows there are, and that the machine has counted as many."""
+    """Return the number of rows, which the machine must have counted too."""
     (rows,) = world.db.execute("SELECT count(*) FROM requests").fetchone()
     assert world.machine._requests._count == rows
     return int(rows)
@@ -80,11 +80,13 @@ def user(world: World, number: int, **given: str) -> Call:
     return world.call("create-user", {"name": f"u{number}", **given})
 
 
-# --- How many go with an entry, and which
+# --- Rows deleted with an entry
 
 
 @pytest.mark.parametrize("query", [PURGE, ANY_DUE])
-def test_what_is_due_is_found_by_time_without_sorting(world: World, query: str) -> None:
+def test_expired_ids_are_found_by_time_without_sorting(
+    world: World, query: str
+) -> None:
     given = (0,) * query.count("?")
     plan = world.db.execute(f"EXPLAIN QUERY PLAN {query}", given).fetchall()
     steps = [step[-1] for step in plan]
@@ -93,8 +95,8 @@ def test_what_is_due_is_found_by_time_without_sorting(world: World, query: str) 
     assert not [step for step in steps if "SCAN requests" in step or "TEMP" in step]
 
 
-def test_an_entry_deletes_so_many_and_the_oldest_first(world: World) -> None:
-    """However much is due after a silence, and however many calls it brings (Q3)."""
+def test_an_entry_deletes_a_bounded_number_and_the_oldest_first(world: World) -> None:
+    """After any silence, and for any number of calls in the entry (Q3)."""
     add(world, 3 * PURGED_PER_ENTRY_MAX + 5)
     before = left(world)
     world.handle("wait", LATER)
@@ -113,13 +115,13 @@ def test_an_entry_deletes_so_many_and_the_oldest_first(world: World) -> None:
     assert not left(world)
 
 
-def test_an_entry_deletes_more_than_it_can_bring() -> None:
-    """Else the table would grow while all of it is due."""
+def test_an_entry_deletes_more_than_it_can_add() -> None:
+    """Otherwise the table would grow while all of it has expired."""
     assert PURGED_PER_ENTRY_MAX >= 2 * CALLS_PER_ENTRY_MAX
 
 
 def test_clock_that_stands_keeps_no_row(world: World) -> None:
-    """A primary whose clock is behind stamps the same time on and on (T5)."""
+    """A primary whose clock is behind stamps the same time repeatedly (T5)."""
     add(world, 2 * PURGED_PER_ENTRY_MAX)
     world.handle("wait", LATER)
     for number in range(2):
@@ -157,8 +159,8 @@ def test_what_policy_makes_due_goes_when_time_moves_or_at_once(
 
 
 @pytest.mark.parametrize("passes", ["at once", "restart", "snapshot"])
-def test_which_rows_go_hangs_on_the_rows_alone(tmp_path: Path, passes: str) -> None:
-    """Not on where they lie, nor on who has started anew or taken a snapshot."""
+def test_deleted_rows_depend_on_the_rows_alone(tmp_path: Path, passes: str) -> None:
+    """Not on their place on disk, nor on restarts and snapshots."""
     worlds = [FileWorld(tmp_path / f"{name}.db") for name in "ab"]
     for seed, each in enumerate(worlds):
         begun(each)
@@ -179,7 +181,7 @@ def test_which_rows_go_hangs_on_the_rows_alone(tmp_path: Path, passes: str) -> N
 
 
 def again(passes: str, one: FileWorld, other: FileWorld, folder: Path) -> None:
-    """Have the other node begin anew with what it has, or with what the first has."""
+    """Restart the other node with its own state, or with the first node's."""
     if passes == "restart":
         other.machine = StateMachine(other.db)
     elif passes == "snapshot":
@@ -192,18 +194,18 @@ def again(passes: str, one: FileWorld, other: FileWorld, folder: Path) -> None:
 
 @pytest.fixture
 def small(world: World) -> Iterator[World]:
-    """Return a world whose table has little room, and is full."""
+    """Return a world whose table is small and full."""
     given = {"requests_max": str(ROOM), "second_approver": "no"}
     assert not isinstance(world.apply(world.call("update-policy", given)), Rejected)
     add(world, ROOM - counted(world))
     return world
 
 
-def test_table_full_of_due_rows_sheds_nobody(small: World) -> None:
+def test_table_full_of_expired_rows_sheds_no_call(small: World) -> None:
     """
-    After a silence all of it is due: there is room, though the rows are there (Q3).
+    After a silence all rows have expired: there is room although they are there (Q3).
 
-    And the disk is bounded as it was: never more rows than policy says.
+    The disk stays bounded: never more rows than the policy allows.
     """
     shed = small.apply(user(small, 0))
     assert isinstance(shed, Rejected)
@@ -221,10 +223,10 @@ def test_table_full_of_due_rows_sheds_nobody(small: World) -> None:
     assert not left(small)
 
 
-def test_room_that_policy_took_is_not_waited_for_while_rows_are_due(
+def test_a_smaller_table_sheds_no_call_while_rows_are_expired(
     world: World,
 ) -> None:
-    """More rows than may be, all due: nobody is shed, and they get fewer."""
+    """More rows than allowed, all expired: no call is shed, and their number falls."""
     add(world, ROOM + 2 * PURGED_PER_ENTRY_MAX)
     given = {"requests_max": str(ROOM), "second_approver": "no"}
     assert not isinstance(world.apply(world.call("update-policy", given)), Rejected)
@@ -235,8 +237,8 @@ def test_room_that_policy_took_is_not_waited_for_while_rows_are_due(
     assert counted(world) == before - PURGED_PER_ENTRY_MAX + 1 > ROOM
 
 
-def test_table_full_of_what_is_remembered_sheds(world: World) -> None:
-    """Also with the very entry that deletes the last of those that are due."""
+def test_table_full_of_live_rows_sheds(world: World) -> None:
+    """Also with the entry that deletes the last expired ones."""
     given = {"requests_max": str(ROOM), "second_approver": "no"}
     assert not isinstance(world.apply(world.call("update-policy", given)), Rejected)
     add(world, PURGED_PER_ENTRY_MAX - counted(world))
@@ -252,12 +254,12 @@ def test_table_full_of_what_is_remembered_sheds(world: World) -> None:
     assert counted(world) == ROOM
 
 
-# --- Ids that are due
+# --- Expired ids
 
 
 @pytest.fixture
 def spent(world: World) -> tuple[World, Call]:
-    """Return a world in which a code was accepted long ago, behind rows that go first."""
+    """Return a world with a code accepted long ago, behind rows deleted first."""
     for directive, arguments in (
         ("create-user", {"name": "alice"}),
         ("enroll", {"serial": "1001", "pin-rule": "none"}),
@@ -284,13 +286,13 @@ def found(world: World, call: Call) -> list[Any]:
     ).fetchall()
 
 
-def test_id_that_is_due_is_decided_anew_though_its_row_is_there(
+def test_expired_id_is_decided_again_though_its_row_is_there(
     spent: tuple[World, Call],
 ) -> None:
     """
-    As if it had been deleted: the code stays used, and the new answer is remembered.
+    As if it had been deleted: the code stays used, and the new answer is stored.
 
-    There is one row of an id all the while.
+    The id has one row throughout.
     """
     world, call = spent
     world.apply(world.call("barrier", {}))
@@ -312,7 +314,7 @@ def test_id_is_remembered_for_ten_minutes_and_not_less(world: World) -> None:
         assert (world.apply(again) == first) is same
 
 
-def test_id_that_is_due_may_be_used_for_something_else(
+def test_expired_id_may_be_used_for_something_else(
     spent: tuple[World, Call],
 ) -> None:
     world, call = spent
@@ -323,10 +325,10 @@ def test_id_that_is_due_may_be_used_for_something_else(
     assert found(world, call) == [(world.now_ms, 8)]
 
 
-def test_id_that_is_due_is_gone_even_if_nothing_was_decided(
+def test_expired_id_is_gone_even_if_nothing_was_decided(
     spent: tuple[World, Call],
 ) -> None:
-    """It had been gone by time; what is not remembered does not bring it back."""
+    """Time removed it; a call whose result is not stored does not bring it back."""
     world, call = spent
     stale = world.call(
         "authenticate",
@@ -340,8 +342,8 @@ def test_id_that_is_due_is_gone_even_if_nothing_was_decided(
 
 
 @pytest.mark.asyncio
-async def test_nodes_find_no_id_that_is_due(tmp_path: Path) -> None:
-    """What apply would decide anew, a node does not answer from the table (Q2)."""
+async def test_nodes_find_no_expired_id(tmp_path: Path) -> None:
+    """A node does not answer from the table what apply would decide again (Q2)."""
     world = FileWorld(tmp_path / "state.db")
     begun(world)
     call = user(world, 1)
@@ -366,7 +368,7 @@ async def test_nodes_find_no_id_that_is_due(tmp_path: Path) -> None:
         world.db.close()
 
 
-# --- Whatever happens
+# --- Random histories
 
 
 def contents(world: World, table: str) -> list[Any]:
@@ -374,7 +376,7 @@ def contents(world: World, table: str) -> list[Any]:
 
 
 def same_but_for_what_is_due(one: World, other: World) -> None:
-    """Compare all tables; of the request ids those that are remembered."""
+    """Compare all tables, and only the live request ids."""
     names = one.db.execute(
         "SELECT name FROM sqlite_schema WHERE type = 'table' "
         "AND name NOT IN ('meta', 'requests') AND name NOT LIKE 'sqlite_%'"
@@ -397,13 +399,13 @@ def same_but_for_what_is_due(one: World, other: World) -> None:
 
 @LIVES
 @given(st.lists(ANYTHING, max_size=25), st.integers(1, 2), st.booleans())
-def test_purged_in_steps_all_is_decided_as_if_purged_at_once(
+def test_purging_in_steps_decides_as_purging_at_once(
     life: Sequence[tuple[str, Any]], most: int, restarts: bool
 ) -> None:
     """
-    Random lives, with a step of one or two rows: nobody can tell, by no answer.
+    Random histories with steps of one or two rows: no answer differs.
 
-    Neither can a node that is started anew between any two entries.
+    Nor does a node that is restarted between any two entries.
     """
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(requests, "PURGED_PER_ENTRY_MAX", most)

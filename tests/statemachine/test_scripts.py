@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Golden scripts: what the state machine says, recorded and read before committed."""
+"""Golden scripts: the state machine's recorded output, read before it is committed."""
 
 import re
 import typing
@@ -32,7 +32,7 @@ def test_script_gives_its_recorded_output(script: Path, *, rewrite: bool) -> Non
 
 
 def test_every_command_is_in_a_script() -> None:
-    """What apply does of a command can be read, and what it says when it refuses."""
+    """So a reader can see what each command does and how it is refused."""
     said = "\n".join(script.read_text() for script in SCRIPTS)
     missing = {
         command.__name__

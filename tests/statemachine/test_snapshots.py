@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Snapshots of the state: whole, of one index, installed under readers."""
+"""Snapshots of the state: whole, of one index, installed while readers read."""
 
 import contextlib
 import shutil
@@ -53,7 +53,9 @@ def reader(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None)
 
 
-def test_a_snapshot_says_what_it_is_of(world: FileWorld, tmp_path: Path) -> None:
+def test_a_snapshot_names_its_cluster_and_index(
+    world: FileWorld, tmp_path: Path
+) -> None:
     facts = write_snapshot(world.path, tmp_path / "snapshot")
     expected = SnapshotFacts(index=world.index, digest=world.machine.digest())
     assert facts == read_facts(tmp_path / "snapshot") == expected
@@ -67,7 +69,7 @@ def test_a_snapshot_is_one_file_for_its_owner(world: FileWorld, tmp_path: Path) 
     assert [path.name for path in folder.iterdir()] == ["snapshot"]
     assert (folder / "snapshot").stat().st_mode & 0o777 == 0o600
     header = (folder / "snapshot").read_bytes()[18:20]
-    assert header == b"\x01\x01"  # Not in WAL mode: nothing of it is elsewhere.
+    assert header == b"\x01\x01"  # Not in WAL mode: no part of it is in another file.
 
 
 def test_a_snapshot_is_of_one_moment_while_entries_are_applied(
@@ -96,7 +98,7 @@ def test_a_snapshot_is_of_one_moment_while_entries_are_applied(
 def test_an_installed_snapshot_is_the_state(
     world: FileWorld, other: FileWorld, tmp_path: Path
 ) -> None:
-    """Also what is kept in memory for speed: the next entries give the same."""
+    """Also the parts in memory: the next entries give the same results."""
     write_snapshot(world.path, tmp_path / "snapshot")
     other.machine.install(str(tmp_path / "snapshot"))
     assert other.machine.applied_index == world.machine.applied_index
@@ -109,10 +111,10 @@ def test_an_installed_snapshot_is_the_state(
     assert other.machine.digest() == world.machine.digest()
 
 
-def test_readers_go_on_while_a_snapshot_is_installed(
+def test_readers_continue_while_a_snapshot_is_installed(
     world: FileWorld, other: FileWorld, tmp_path: Path
 ) -> None:
-    """One that reads sees the state that it began with, and the new one afterwards."""
+    """A reader sees the state it began with, and the new one afterwards."""
     sql = "SELECT value FROM meta WHERE name = 'applied_index'"
     other.machine.apply(1, ())
     write_snapshot(world.path, tmp_path / "snapshot")
@@ -130,7 +132,7 @@ def test_readers_go_on_while_a_snapshot_is_installed(
 def test_an_installed_snapshot_is_on_disk_at_once(
     world: FileWorld, other: FileWorld, tmp_path: Path
 ) -> None:
-    """The journal begins behind it next, so no power cut may take it back."""
+    """The journal then begins after it, so no power cut may undo it."""
     syncs: list[int] = []
     other.db.set_trace_callback(
         lambda sql: syncs.append(1) if sql == "PRAGMA synchronous = FULL" else None
@@ -159,15 +161,15 @@ def test_a_snapshot_that_cannot_be_read_changes_nothing(
     assert world.db.execute("PRAGMA synchronous").fetchone() == (1,)
 
 
-def test_a_snapshot_that_cannot_be_written_says_so(tmp_path: Path) -> None:
-    """Whoever takes them tries again later: it must not be an error of its own."""
+def test_a_snapshot_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    """A type of its own, because the snapshot keeper tries again later."""
     (tmp_path / "state.db").write_bytes(5000 * b"x")
     with pytest.raises(SnapshotError, match="snapshot: file is not a database"):
         write_snapshot(tmp_path / "state.db", tmp_path / "snapshot")
 
 
 @pytest.mark.parametrize("damage", ["other version", "no database", "cut"])
-def test_what_is_no_snapshot_of_this_version_is_refused(
+def test_a_snapshot_of_another_version_is_refused(
     world: FileWorld, tmp_path: Path, damage: str
 ) -> None:
     path = tmp_path / "snapshot"
@@ -194,7 +196,7 @@ def test_a_checkpoint_leaves_nothing_to_a_power_cut(
 
 
 def test_a_reader_makes_a_checkpoint_fail_at_once(world: FileWorld) -> None:
-    """The engine's thread waits for nobody; it tries again."""
+    """The engine's thread never waits; it tries again."""
     world.machine.checkpoint()
     with contextlib.closing(reader(world.path)) as reading:
         reading.execute("BEGIN")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every change of a token does to its codes, its lost mark and its drafts."""
+"""Effects of every token change on its codes, its lost mark and its drafts."""
 
 import pytest
 
@@ -46,7 +46,7 @@ def change(world: World, directive: str) -> None:
 
 
 def voided(world: World) -> list[str]:
-    """Return the details of the events that say that codes are void."""
+    """Return the details of the events that void codes."""
     rows = world.db.execute(
         "SELECT detail FROM audit_events WHERE action = 'CODES_VOIDED'"
     )
@@ -57,7 +57,7 @@ def voided(world: World) -> list[str]:
 def test_ending_a_token_voids_its_codes_in_the_same_commit(
     world: World, directive: str
 ) -> None:
-    """(R3) And the audit log says so, with the cause (R4)."""
+    """(R3) The audit log has an event with the cause (R4)."""
     change(world, directive)
     states = {
         code.state
@@ -70,7 +70,7 @@ def test_ending_a_token_voids_its_codes_in_the_same_commit(
 
 @pytest.mark.parametrize("directive", [each for each in CHANGES if each not in ENDING])
 def test_other_changes_leave_the_codes_alone(world: World, directive: str) -> None:
-    """(R3) Only what ends the token ends them."""
+    """(R3) Only changes that end the token void them."""
     change(world, directive)
     [codes] = code_tables.find_sets(world.db, SERIAL)
     assert {code.state for code in codes.codes} == {CodeState.LIVE}
@@ -80,8 +80,10 @@ def test_other_changes_leave_the_codes_alone(world: World, directive: str) -> No
 @pytest.mark.parametrize(
     "directive", [each for each in CHANGES if "delete" not in each]
 )
-def test_no_change_of_a_token_finds_it(world: World, directive: str) -> None:
-    """(R2) Lost is lost, until somebody reinstates it."""
+def test_no_change_of_a_token_clears_the_lost_mark(
+    world: World, directive: str
+) -> None:
+    """(R2) It stays until the token is reinstated."""
     change(world, directive)
     token = token_tables.find_token(world.db, SERIAL)
     assert token is not None
@@ -92,7 +94,7 @@ def test_no_change_of_a_token_finds_it(world: World, directive: str) -> None:
 def test_change_of_a_token_makes_drafts_and_candidates_stale(
     world: World, directive: str
 ) -> None:
-    """(I3, T2) What was computed before is for another token than this."""
+    """(I3, T2) They were computed for the token as it was."""
     save = world.call("save", {"serial": SERIAL, "set": "B", "draft": "d1"})
     attempt = world.call(
         "authenticate", {"user": "alice", "pin": "1234", "code": "A/1"}
@@ -106,7 +108,7 @@ def test_change_of_a_token_makes_drafts_and_candidates_stale(
 
 
 def test_expired_token_s_codes_are_void_as_well(world: World) -> None:
-    """(R3) They would be live again with a later end of the token (I7)."""
+    """(R3) Otherwise a later end of the token would revive them (I7)."""
     world.apply(world.call("update-token", {"serial": SERIAL, "expires": "0s"}))
     change(world, "disable-token")
     world.apply(world.call("update-token", {"serial": SERIAL, "never": "yes"}))

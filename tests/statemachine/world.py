@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What stands around a state machine: people, nodes and a clock, all made of words.
+The world around a state machine in tests: people, nodes and a clock, as words.
 
-A verifier is the words that it is made from, so that scripts can be read. Like a
-node, the world looks up the versions that a command has to carry; a script may
-say others.
+A verifier consists of the words it is made from, so that scripts are readable. Like a
+node, the world looks up the versions that a command must carry; a script may set
+others.
 """
 
 from collections.abc import Iterator, Sequence
@@ -169,7 +169,7 @@ def span_ms(text: str) -> int:
 
 
 def said(at_ms: int | None) -> str:
-    """Say a time as a span since the start: `+7d`."""
+    """Return a time as a span since the start: `+7d`."""
     if at_ms is None:
         return "never"
     left, words = at_ms - START_MS, ""
@@ -180,17 +180,17 @@ def said(at_ms: int | None) -> str:
 
 
 def pin_verifier(user: UserId | str, serial: str, pin: str) -> bytes:
-    """Return what a PIN of a user for a token compares as."""
+    """Return the verifier of a user's PIN for a token."""
     return f"pin {user} {serial} {pin}".encode()
 
 
 def code_verifier(set_id: str, code: str) -> bytes:
-    """Return what a code compares as in a set; the codes of set S are S/1, S/2, ..."""
+    """Return the verifier of a code in a set; the codes of set S are S/1, S/2, ..."""
     return f"code {set_id} {code}".encode()
 
 
 def name_tag(name: str) -> bytes:
-    """Return what stands in for the keyed hash of a name."""
+    """Return the stand-in for the keyed hash of a name."""
     return f"tag {fold(name)}".encode()
 
 
@@ -200,14 +200,14 @@ def names(text: str | None) -> tuple[NameKey, ...]:
 
 
 def certificate_mark(given: Arguments) -> tuple[CertificateMark, str]:
-    """Return by what a script names a certificate."""
+    """Return the mark by which a script names a certificate."""
     if "fingerprint" in given:
         return CertificateMark.FINGERPRINT, given["fingerprint"]
     return CertificateMark.SERIAL_NUMBER, given["serial-number"]
 
 
 class World:
-    """A state machine in memory and everybody who asks it for something."""
+    """A state machine in memory, and all its callers."""
 
     def __init__(self) -> None:
         self.db = open_database()
@@ -243,7 +243,7 @@ class World:
         return self.machine.apply(self.index, calls)
 
     def replayed(self) -> "World":
-        """Return a world whose state was made from this one's log."""
+        """Return a world whose state was made from this world's log."""
         other = World()
         for index, calls in self.log:
             other.machine.apply(index, calls)
@@ -538,12 +538,12 @@ class World:
                 raise ValueError(directive)
 
     def _review(self) -> str:
-        """Return the mark of a review that was made just now."""
+        """Return the mark of a review made just now."""
         return mark_of(self.db.execute(query) for query in REVIEWED)
 
     @property
     def active_key(self) -> KeyId:
-        """The key that the state says is active."""
+        """The active key of the state."""
         return key_tables.keys_of(self.db).active
 
     def _open_session(self, given: Arguments) -> OpenSession:
@@ -621,7 +621,7 @@ class World:
         old, new = given["serial"], given["by"]
         owner = self._owner(old)
         token = token_tables.find_token(self.db, TokenSerial(old))
-        # As a node opens the verifier and seals it anew: the PIN is its last word.
+        # Like a node that opens the verifier and seals it again: the PIN is its last word.
         pin = token.pin_verifier.decode().split()[-1] if token and token.pin_set else ""
         user = UserId(given.get("user", owner.user_id if owner else ""))
         keep = "keep-pin" in given
@@ -705,7 +705,7 @@ class World:
 
     @property
     def policy(self) -> Policy:
-        """What nodes compute with."""
+        """The policy that nodes compute with."""
         return find_policy(self.db) or Policy()
 
     def _issue_fixed(self, given: Arguments) -> IssueFixedTokencode:
@@ -855,7 +855,7 @@ class World:
         yield from former_tables.find_former_sets(self.db, user.user_id)
 
     def _moments(self, given: Arguments, token: Any) -> Iterator[Moment]:
-        """Return the moments that a script says the digits are right at."""
+        """Return the moments for which the script declares the digits right."""
         if "step" in given and token.parameters.by_time:
             yield Moment(step_at(self.now_ms, token.parameters) + int(given["step"]))
         if "counter" in given and token.parameters.algorithm is Algorithm.HOTP:
@@ -864,12 +864,12 @@ class World:
     # --- Scripts
 
     def play(self, *steps: tuple[str, Arguments]) -> None:
-        """Run directives one after the other, whatever they say."""
+        """Run directives in order and ignore their output."""
         for directive, given in steps:
             self.handle(directive, given)
 
     def handle(self, directive: str, given: Arguments) -> str:
-        """Run one directive of a script; return what it says."""
+        """Run one directive of a script; return its output."""
         match directive:
             case "begin":
                 self.begin()
@@ -1001,7 +1001,7 @@ def seals_in(text: str) -> tuple[bytes, ...]:
 
 
 def told(result: Result) -> str:
-    """Say a result in a line."""
+    """Return a result as one line."""
     match result:
         case Applied():
             return "applied"
