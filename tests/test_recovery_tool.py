@@ -10,7 +10,7 @@ import pytest
 from sparecode_node.domain.ids import KeyId, NodeId, TokenSerial
 from sparecode_node.membership import recovery as recovering
 from sparecode_node.replication.members import Member, MemberRole
-from sparecode_node.replication.offline.refounding import Standing
+from sparecode_node.replication.offline.refounding import SurvivingLog
 from sparecode_node.replication.replicator import MemberStatus
 from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.cluster import bundles
@@ -20,7 +20,7 @@ from sparecode_node.services.files.age_files import AgeError
 from sparecode_node.services.secrets.keyring import KeyRing
 from sparecode_node.services.secrets.sealing import BrokenSealError, Draft, Sealing
 
-OWN = Standing(
+OWN = SurvivingLog(
     cluster_id="c1",
     node_id=NodeId("n1"),
     members=tuple(

@@ -45,7 +45,7 @@ class Watch:
     def tell(self, peer: str, number: int, off_s: float = 0.0) -> None:
         """Have a peer answer, whose clock is so far off."""
         told = {"round": number, "at_ms": round((self.now + off_s) * 1000)}
-        self.clocks.told(peer, {"type": frames.TELL_CLOCK, **told}, self.now)
+        self.clocks.take_answer(peer, {"type": frames.TELL_CLOCK, **told}, self.now)
 
     @property
     def agreement(self) -> Agreement:

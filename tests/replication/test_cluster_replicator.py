@@ -12,7 +12,7 @@ import pytest
 from sparecode.internal.v1 import peers_pb2
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.outcomes import Reason
-from sparecode_node.replication.calls.forwarding import proposal_of
+from sparecode_node.replication.calls.peer_messages import proposal_of
 from sparecode_node.replication.codec import encode_call
 from sparecode_node.replication.errors import (
     ChangeRefusedError,

@@ -11,7 +11,7 @@ import pytest
 
 from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.replication.calls import forward_queue, forwarding
+from sparecode_node.replication.calls import forward_queue, peer_messages
 from sparecode_node.replication.calls.forward_queue import ForwardQueue
 from sparecode_node.replication.errors import (
     NoPrimaryError,
@@ -62,7 +62,7 @@ class Primary(peers_pb2_grpc.PeerServiceServicer):
     @staticmethod
     def answered(request: Request) -> Response:
         response, *also = (
-            forwarding.applied(Applied(index=int(each.call[:4])))
+            peer_messages.applied(Applied(index=int(each.call[:4])))
             for each in (request, *request.also)
         )
         response.also.extend(also)
@@ -137,7 +137,7 @@ async def test_what_was_not_sent_in_time_was_not_applied() -> None:
         sent = [forwarded(queue, b"1") for _ in range(2)]
         await asked(servicer, 2)
         with pytest.raises(OverloadedError):
-            await queue.forward(b"1", (), timeout_s=-forwarding.GRACE_S)
+            await queue.forward(b"1", (), timeout_s=-peer_messages.GRACE_S)
         servicer.may_answer.set()
         await asyncio.gather(*sent)
 
@@ -145,7 +145,7 @@ async def test_what_was_not_sent_in_time_was_not_applied() -> None:
 async def test_what_a_primary_has_not_taken_was_not_applied() -> None:
     """One that knows of no others answers for the first alone."""
     async with primary() as (servicer, queue):
-        servicer.answer = lambda request: forwarding.applied(
+        servicer.answer = lambda request: peer_messages.applied(
             Applied(index=int(request.call))
         )
         calls = [forwarded(queue, b"%d" % number) for number in range(5)]
@@ -185,7 +185,7 @@ async def test_a_way_that_is_closed_leaves_nobody_waiting() -> None:
         assert channel is not None
         calls = [forwarded(queue, b"%d" % number) for number in range(3)]
         status = asyncio.ensure_future(
-            forwarding.ask_status(channel, NodeId("n1"), digest=False, timeout_s=30)
+            peer_messages.ask_status(channel, NodeId("n1"), digest=False, timeout_s=30)
         )
         await asked(servicer, forward_queue.UNDER_WAY_MAX)
         await servicer.status_asked.wait()
@@ -202,7 +202,7 @@ async def test_who_gives_up_is_cancelled_all_the_same() -> None:
         channel = queue.channel()
         assert channel is not None
         asking = asyncio.ensure_future(
-            forwarding.ask_status(channel, NodeId("n1"), digest=False, timeout_s=30)
+            peer_messages.ask_status(channel, NodeId("n1"), digest=False, timeout_s=30)
         )
         await servicer.status_asked.wait()
         asking.cancel()

@@ -226,7 +226,7 @@ def test_a_journal_keeps_its_name_and_another_has_another(
 def test_a_journal_of_before_there_were_names_and_addresses_gets_them(
     disk: Disk,
 ) -> None:
-    old = form.record(form.Kind.MEMBERS, b'["n1","n2","n3"]')
+    old = form.record(form.RecordKind.MEMBERS, b'["n1","n2","n3"]')
     records = form.identity_record(ME) + old + form.add_record(FIRST_ENTRY)
     JournalFile(disk).create(records, b"o" * 16)
     for _ in range(2):

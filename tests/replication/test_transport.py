@@ -19,8 +19,8 @@ from sparecode_node.console.server import CONNECTIONS_MAX
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.membership.certificates import Authority
 from sparecode_node.replication.calls.forward_queue import UNDER_WAY_MAX
-from sparecode_node.replication.calls.forwarding import ask_status
 from sparecode_node.replication.calls.peer_calls import PeerCalls
+from sparecode_node.replication.calls.peer_messages import ask_status
 from sparecode_node.replication.errors import StoppingError
 from sparecode_node.replication.links import outbound as links
 from sparecode_node.replication.links import transport
@@ -116,10 +116,10 @@ class Answering:
     def __getattr__(self, name: str) -> Any:
         async def answer(*_: object) -> Any:
             return {
-                "forwarded": peers_pb2.ForwardResponse,
+                "forward": peers_pb2.ForwardResponse,
                 "read_index": peers_pb2.GetReadIndexResponse,
-                "handed_over": peers_pb2.TransferPrimaryResponse,
-                "members_changed": peers_pb2.ChangeMembersResponse,
+                "answer_transfer": peers_pb2.TransferPrimaryResponse,
+                "answer_change": peers_pb2.ChangeMembersResponse,
                 "member_status": peers_pb2.GetMemberStatusResponse,
             }[name]()
 
@@ -959,8 +959,8 @@ async def test_one_connection_keeps_no_other_member_away(
             await two.until_seen("message", "n1", 1)
             way = one.transport.channel(n2)
             assert way is not None
-            forwarding = peers_pb2_grpc.PeerServiceStub(way)
-            call: Any = forwarding.Forward(peers_pb2.ForwardRequest(), timeout=WAIT_S)
+            stub = peers_pb2_grpc.PeerServiceStub(way)
+            call: Any = stub.Forward(peers_pb2.ForwardRequest(), timeout=WAIT_S)
             assert await code_of(call) is grpc.StatusCode.OK
         for each in (*calls, link):
             each.cancel()

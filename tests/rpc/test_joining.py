@@ -19,7 +19,7 @@ from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.membership.certificates import Issued
 from sparecode_node.replication.errors import OverloadedError
-from sparecode_node.replication.links.joiner_certificates import Doors
+from sparecode_node.replication.links.joiner_certificates import ListenerCertificates
 from sparecode_node.replication.links.tls import (
     PeerTls,
     caller,
@@ -77,7 +77,9 @@ class Member:
         own = PeerTls(certificate=MEMBER.certificate, key=MEMBER.key, ca=MEMBERS.pem)
         self.port = self.server.add_secure_port(
             "127.0.0.1:0",
-            renewable_credentials(Doors(lambda: own, self.entrance.doors)),
+            renewable_credentials(
+                ListenerCertificates(lambda: own, self.entrance.doors)
+            ),
         )
 
     def read_doors(self) -> tuple[bytes, ...]:

@@ -111,7 +111,9 @@ def read_without_quorum(patch: pytest.MonkeyPatch) -> None:
 def believe_any_word(patch: pytest.MonkeyPatch) -> None:
     """Let a leader take the word of a member for whatever term."""
     patch.setattr(
-        ReadIndex, "_is_told", lambda _self, read, _term, _others: read.word is not None
+        ReadIndex,
+        "_has_word_of_quorum",
+        lambda _self, read, _term, _others: read.word is not None,
     )
 
 
@@ -147,7 +149,7 @@ def install_journal_first(patch: pytest.MonkeyPatch) -> None:
         self.store.adopt(manifest, RECEIVED)
         self.journal.rebase(manifest.index, manifest.term, manifest.configuration)
         self.state.install(self.store.storage.where(manifest.body))
-        self.engine.installed(manifest.index)
+        self.engine.continue_after(manifest.index)
 
     patch.setattr(SnapshotInstallation, "install", install)
 

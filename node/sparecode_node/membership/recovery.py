@@ -27,16 +27,16 @@ from sparecode_node.membership.preparation import (
     make_data_dir,
     ring_file,
 )
-from sparecode_node.replication.calls import forwarding
+from sparecode_node.replication.calls import peer_messages
 from sparecode_node.replication.errors import StartRefusedError
 from sparecode_node.replication.links.tls import PeerTls
 from sparecode_node.replication.links.transport import dial
 from sparecode_node.replication.log.format import SALT_BYTES, Identity
 from sparecode_node.replication.members import Member
 from sparecode_node.replication.offline.refounding import (
-    Standing,
+    SurvivingLog,
     apply_log,
-    read_standing,
+    read_surviving_log,
     write_log,
 )
 from sparecode_node.replication.replicator import MemberStatus
@@ -145,11 +145,11 @@ def restore(
 # --- From a survivor
 
 
-def standing(config: Config) -> Standing:
+def standing(config: Config) -> SurvivingLog:
     """Say how much of the log this node has. Raises `StartError`."""
     try:
         ring = ring_file(config).load()
-        return read_standing(
+        return read_surviving_log(
             config.node.data_dir / JOURNAL,
             config.node.data_dir / STATE,
             _identity(ring.cluster_id, config),
@@ -159,7 +159,9 @@ def standing(config: Config) -> Standing:
         raise StartError(str(error)) from error
 
 
-async def ask_others(config: Config, own: Standing, clock: Clock) -> list[MemberStatus]:
+async def ask_others(
+    config: Config, own: SurvivingLog, clock: Clock
+) -> list[MemberStatus]:
     """Ask every other voter how much of the log it has. Raises `StartError`."""
     try:
         files = TlsFiles.read(
@@ -174,14 +176,14 @@ async def ask_others(config: Config, own: Standing, clock: Clock) -> list[Member
 
     async def ask(member: Member) -> MemberStatus:
         async with dial(member.node_id, member.address, tls) as channel:
-            return await forwarding.ask_status(
+            return await peer_messages.ask_status(
                 channel, member.node_id, digest=False, timeout_s=ASK_S
             )
 
     return list(await asyncio.gather(*map(ask, own.other_voters)))
 
 
-def objection(own: Standing, others: Sequence[MemberStatus]) -> str:
+def objection(own: SurvivingLog, others: Sequence[MemberStatus]) -> str:
     """Say why this node must not become the cluster; empty if it may."""
     if not own.is_member:
         return f"{own.node_id} was removed from the cluster: recover on a member"

@@ -10,13 +10,16 @@ from pathlib import Path
 from sparecode_node.domain.clock import Clock
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication import levels
-from sparecode_node.replication.calls import forwarding
+from sparecode_node.replication.calls import peer_messages
 from sparecode_node.replication.calls.forward_queue import ForwardQueues
-from sparecode_node.replication.calls.membership_requests import ClusterChanges, placed
+from sparecode_node.replication.calls.membership_requests import (
+    MembershipRequests,
+    with_configuration,
+)
 from sparecode_node.replication.calls.peer_calls import PeerCalls
 from sparecode_node.replication.calls.primary_contact import ATTEMPT_S, PrimaryContact
 from sparecode_node.replication.calls.read_points import ReadPoints
-from sparecode_node.replication.calls.waiting import AppliedWaiters, Shared
+from sparecode_node.replication.calls.waiters import AppliedWaiters, Shared
 from sparecode_node.replication.codec import encode_call
 from sparecode_node.replication.errors import (
     ClockError,
@@ -144,7 +147,7 @@ class ClusterReplicator:
             news=self._news_before,
         )
         self._read_points = ReadPoints(contact, now_ms=clock.now_ms)
-        self._changes = ClusterChanges(contact)
+        self._changes = MembershipRequests(contact)
 
     # --- Life
 
@@ -334,10 +337,10 @@ class ClusterReplicator:
         """Return every member's status."""
         members = self._status.configuration.members
         # All at one time: digests can only be compared where members are at one index.
-        told = await asyncio.gather(
+        statuses = await asyncio.gather(
             self._own_status(digest=digest),
             *(
-                forwarding.ask_status(
+                peer_messages.ask_status(
                     self._transport.channel(member.node_id),
                     member.node_id,
                     digest=digest,
@@ -347,13 +350,15 @@ class ClusterReplicator:
                 if member.node_id != self.node_id
             ),
         )
-        return placed(told, members, await self._changes.match_indexes(timeout_s))
+        return with_configuration(
+            statuses, members, await self._changes.match_indexes(timeout_s)
+        )
 
     async def _own_status(self, *, digest: bool) -> MemberStatus:
         status = self._status
         applied, hashed = status.applied_index, ""
         if digest:
-            applied, hashed = await self._digest.found()
+            applied, hashed = await self._digest.result()
         head = await asyncio.to_thread(self._read_head)
         return MemberStatus(
             node_id=self.node_id,

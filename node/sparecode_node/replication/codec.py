@@ -135,16 +135,16 @@ def fields_of(cls: type) -> dict[str, _Kind]:
 
 
 def _shape_of(cls: type) -> _Shape:
-    found = _SHAPES.get(cls)
-    if found is None:
-        found = _SHAPES[cls] = _found_out(cls)
-    return found
+    shape = _SHAPES.get(cls)
+    if shape is None:
+        shape = _SHAPES[cls] = _new_shape(cls)
+    return shape
 
 
 _SHAPES: dict[type, _Shape] = {}
 
 
-def _found_out(cls: type) -> _Shape:
+def _new_shape(cls: type) -> _Shape:
     fields = _inspect(cls)
     plain = tuple(name for name, kind in fields.items() if kind.is_plain)
     return _Shape(
@@ -211,10 +211,9 @@ def _write_field(message: Message, name: str, kind: _Kind, item: Any) -> None:  
         setattr(message, name, item)
 
 
-def _read(cls: type, message: Message, **given: object) -> Any:  # noqa: ANN401
-    """Return a *cls* out of *message*; what is *given* is not read."""
+def _read(cls: type, message: Message, **values: object) -> Any:  # noqa: ANN401
+    """Return a *cls* out of *message*; *values* has the fields that are not read."""
     shape = _shape_of(cls)
-    values = given
     values.update(zip(shape.plain, shape.read_plain(message), strict=True))
     for name, kind in shape.others:
         values[name] = _read_field(message, name, kind)

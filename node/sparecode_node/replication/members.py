@@ -114,15 +114,15 @@ class Configuration:
 
     def completed(self, known: "Configuration") -> "Configuration":
         """Return it with what it does not say, as an older release wrote it."""
-        found = {member.node_id: member for member in known.members}
+        by_id = {member.node_id: member for member in known.members}
         return Configuration.of(
             (
                 replace(
                     member,
-                    address=member.address or found[member.node_id].address,
-                    journal_id=member.journal_id or found[member.node_id].journal_id,
+                    address=member.address or by_id[member.node_id].address,
+                    journal_id=member.journal_id or by_id[member.node_id].journal_id,
                 )
-                if member.node_id in found
+                if member.node_id in by_id
                 else member
                 for member in self.members
             ),
@@ -159,13 +159,19 @@ class Configuration:
         differently here and there are no members of one cluster.
         """
         members = [_read(member) for member in message.members]
-        found = cls.of(members, [NodeId(node_id) for node_id in message.removed])
-        ids = set(found.ids)
-        if len(ids) != len(members) or ids & set(found.removed) or not found.voters:
+        configuration = cls.of(
+            members, [NodeId(node_id) for node_id in message.removed]
+        )
+        ids = set(configuration.ids)
+        if (
+            len(ids) != len(members)
+            or ids & set(configuration.removed)
+            or not configuration.voters
+        ):
             raise ConfigurationError("not a configuration: ids twice, or no voter")
         if len(UnknownFieldSet(message)):
             raise ConfigurationError("a configuration of a newer version")
-        return found
+        return configuration
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
@@ -198,8 +204,8 @@ def founders(
     A node that *joins* a cluster begins as a learner, whatever is said of it: it
     has promised nothing yet, and must not vote before the others count it.
     """
-    found = Configuration.of(members)
-    me = found.member(node_id)
+    configuration = Configuration.of(members)
+    me = configuration.member(node_id)
     if joins and me is not None:
-        found = found.with_member(replace(me, role=MemberRole.LEARNER))
-    return found
+        configuration = configuration.with_member(replace(me, role=MemberRole.LEARNER))
+    return configuration

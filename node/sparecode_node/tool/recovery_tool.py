@@ -19,7 +19,7 @@ from sparecode_node.membership import recovery as recovering
 from sparecode_node.membership.files import key_beside
 from sparecode_node.membership.preparation import StartError, ring_file
 from sparecode_node.membership.recovery import NewCluster
-from sparecode_node.replication.offline.refounding import Standing
+from sparecode_node.replication.offline.refounding import SurvivingLog
 from sparecode_node.replication.replicator import MemberStatus
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
 from sparecode_node.services.cluster import bundles
@@ -328,7 +328,7 @@ def reset_administrator(
     )
 
 
-def tell_standing(own: Standing, others: Sequence[MemberStatus]) -> None:
+def tell_standing(own: SurvivingLog, others: Sequence[MemberStatus]) -> None:
     """Say who has how much of the log."""
     names = ", ".join(each.node_id for each in own.members)
     typer.echo(f"Cluster {own.cluster_id}, members {names}.")
@@ -347,7 +347,7 @@ def tell_standing(own: Standing, others: Sequence[MemberStatus]) -> None:
         )
 
 
-def tell_consequences(own: Standing) -> None:
+def tell_consequences(own: SurvivingLog) -> None:
     """Say what would happen, and how to have it."""
     lost = ", ".join(
         each.node_id for each in own.members if each.node_id != own.node_id

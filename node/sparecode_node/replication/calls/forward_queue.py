@@ -19,7 +19,7 @@ import grpc.aio
 from sparecode.internal.v1 import peers_pb2_grpc
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.answers import answered
-from sparecode_node.replication.calls import forwarding
+from sparecode_node.replication.calls import peer_messages
 from sparecode_node.replication.errors import (
     NoPrimaryError,
     OutcomeUnknownError,
@@ -84,7 +84,7 @@ class ForwardQueue:
         self._queue.append(waiting)
         self._send()
         try:
-            async with asyncio.timeout(timeout_s + forwarding.GRACE_S):
+            async with asyncio.timeout(timeout_s + peer_messages.GRACE_S):
                 outcome = await waiting.outcome
         except TimeoutError as error:
             if not waiting.sent:
@@ -139,7 +139,7 @@ class ForwardQueue:
             raise NoPrimaryError("the primary cannot be reached")
         now = asyncio.get_running_loop().time()
         request, *also = (
-            forwarding.request_of(
+            peer_messages.request_of(
                 each.call, each.tokencodes, timeout_s=each.until - now
             )
             for each in batch
@@ -151,7 +151,7 @@ class ForwardQueue:
         )
         try:
             response = await answered(
-                stub.Forward(request, timeout=longest_s + forwarding.GRACE_S)
+                stub.Forward(request, timeout=longest_s + peer_messages.GRACE_S)
             )
         except grpc.aio.AioRpcError as error:
             if error.code() in _REFUSED:
@@ -161,7 +161,9 @@ class ForwardQueue:
             raise OutcomeUnknownError(
                 f"the primary did not answer: {error.code().name}"
             ) from error
-        outcomes = [forwarding.outcome_of(each) for each in (response, *response.also)]
+        outcomes = [
+            peer_messages.outcome_of(each) for each in (response, *response.also)
+        ]
         not_taken = NoPrimaryError("the primary took only one call")
         return outcomes + [not_taken] * (len(batch) - len(outcomes))
 

@@ -13,7 +13,7 @@ from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.replication.answers import answered
-from sparecode_node.replication.calls import forwarding
+from sparecode_node.replication.calls import peer_messages
 from sparecode_node.replication.calls.primary_contact import PrimaryContact
 from sparecode_node.replication.errors import (
     ChangeRefusedError,
@@ -39,7 +39,7 @@ POLL_S = 0.05
 _T = TypeVar("_T")
 
 
-class ClusterChanges:
+class MembershipRequests:
     """What operators ask of the cluster itself. Lives in the loop."""
 
     def __init__(self, contact: PrimaryContact) -> None:
@@ -84,32 +84,32 @@ class ClusterChanges:
         answer = await self._ask(
             primary,
             lambda stub: stub.TransferPrimary(
-                request, timeout=timeout_s + forwarding.GRACE_S
+                request, timeout=timeout_s + peer_messages.GRACE_S
             ),
         )
         match answer.WhichOneof("outcome"):
             case "told":
                 return
             case "refused":
-                raise _refused(answer.refused)
+                raise _refusal_error(answer.refused)
             case _:
-                raise forwarding.error_of(answer.not_applied)
+                raise peer_messages.error_of(answer.not_applied)
 
-    async def handed_over(
+    async def answer_transfer(
         self, request: peers_pb2.TransferPrimaryRequest
     ) -> peers_pb2.TransferPrimaryResponse:
         """Hand over for another member, if this one leads."""
         target = NodeId(request.target) if request.target else None
         try:
-            told = await self._contact.engine.transfer(
+            leader = await self._contact.engine.transfer(
                 target, timeout_s=request.timeout_ms / 1000
             )
         except ChangeRefusedError as error:
-            return peers_pb2.TransferPrimaryResponse(refused=_told(error))
+            return peers_pb2.TransferPrimaryResponse(refused=_refusal_message(error))
         except NotAppliedError as error:
-            kind = forwarding.kind_of(error)
+            kind = peer_messages.kind_of(error)
             return peers_pb2.TransferPrimaryResponse(not_applied=kind)
-        return peers_pb2.TransferPrimaryResponse(told=told)
+        return peers_pb2.TransferPrimaryResponse(told=leader)
 
     # --- Who the members are
 
@@ -157,20 +157,20 @@ class ClusterChanges:
         answer = await self._ask(
             primary,
             lambda stub: stub.ChangeMembers(
-                request, timeout=timeout_s + forwarding.GRACE_S
+                request, timeout=timeout_s + peer_messages.GRACE_S
             ),
         )
         match answer.WhichOneof("outcome"):
             case "committed":
                 return
             case "refused":
-                raise _refused(answer.refused)
+                raise _refusal_error(answer.refused)
             case "not_applied":
-                raise forwarding.error_of(answer.not_applied)
+                raise peer_messages.error_of(answer.not_applied)
             case _:
                 raise OutcomeUnknownError("the primary does not know the outcome")
 
-    async def members_changed(
+    async def answer_change(
         self, request: peers_pb2.ChangeMembersRequest
     ) -> peers_pb2.ChangeMembersResponse:
         """Change the members for another member, if this one leads."""
@@ -179,9 +179,9 @@ class ClusterChanges:
                 _change_in(request), timeout_s=request.timeout_ms / 1000
             )
         except ChangeRefusedError as error:
-            return peers_pb2.ChangeMembersResponse(refused=_told(error))
+            return peers_pb2.ChangeMembersResponse(refused=_refusal_message(error))
         except NotAppliedError as error:
-            kind = forwarding.kind_of(error)
+            kind = peer_messages.kind_of(error)
             return peers_pb2.ChangeMembersResponse(not_applied=kind)
         except OutcomeUnknownError:
             return peers_pb2.ChangeMembersResponse(unknown=True)
@@ -212,8 +212,8 @@ class ClusterChanges:
             ) from error
 
 
-def placed(
-    told: Iterable[MemberStatus],
+def with_configuration(
+    statuses: Iterable[MemberStatus],
     members: Iterable[Member],
     match_indexes: Mapping[str, int],
 ) -> tuple[MemberStatus, ...]:
@@ -228,7 +228,7 @@ def placed(
         )
         if status.node_id in by_id
         else status
-        for status in told
+        for status in statuses
     )
 
 
@@ -246,14 +246,14 @@ def _change_in(request: peers_pb2.ChangeMembersRequest) -> Change:
             raise refused("a change of members that this version does not know")
 
 
-def _told(error: ChangeRefusedError) -> peers_pb2.ChangeRefused:
+def _refusal_message(error: ChangeRefusedError) -> peers_pb2.ChangeRefused:
     rejected = error.rejected
     return peers_pb2.ChangeRefused(reason=rejected.reason, detail=rejected.detail)
 
 
-def _refused(told: peers_pb2.ChangeRefused) -> ProposeError:
+def _refusal_error(refusal: peers_pb2.ChangeRefused) -> ProposeError:
     try:
-        reason = Reason(told.reason)
+        reason = Reason(refusal.reason)
     except ValueError:  # The primary is of a newer version.
-        return NoPrimaryError(told.detail)
-    return ChangeRefusedError(Rejected(reason, told.detail))
+        return NoPrimaryError(refusal.detail)
+    return ChangeRefusedError(Rejected(reason, refusal.detail))

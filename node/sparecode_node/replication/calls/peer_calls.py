@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from sparecode.internal.v1 import peers_pb2
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.replication.calls import forwarding
-from sparecode_node.replication.calls.membership_requests import ClusterChanges
+from sparecode_node.replication.calls import peer_messages
+from sparecode_node.replication.calls.membership_requests import MembershipRequests
 from sparecode_node.replication.calls.primary_contact import ATTEMPT_S
 from sparecode_node.replication.calls.read_points import ReadPoints
 from sparecode_node.replication.errors import NotAppliedError, ProposeError
@@ -25,37 +25,37 @@ class PeerCalls:
 
     engine: EngineThread
     snapshots: SnapshotKeeper
-    changes: ClusterChanges
+    changes: MembershipRequests
     read_points: ReadPoints
     status: Callable[[bool], Awaitable[MemberStatus]]
     """Returns this node's status, with the hash of the state if the argument is true."""
 
-    async def forwarded(
+    async def forward(
         self, caller: NodeId, request: peers_pb2.ForwardRequest
     ) -> peers_pb2.ForwardResponse:
         """Propose calls that another member was asked for; here or nowhere."""
         requests = (request, *request.also)
         # All of them are looked at before one is proposed.
-        proposals = [forwarding.proposal_of(caller, each) for each in requests]
+        proposals = [peer_messages.proposal_of(caller, each) for each in requests]
         response, *also = await asyncio.gather(
             *(
-                self._proposed(proposal, min(each.timeout_ms / 1000, ATTEMPT_S))
+                self._propose(proposal, min(each.timeout_ms / 1000, ATTEMPT_S))
                 for proposal, each in zip(proposals, requests, strict=True)
             )
         )
         response.also.extend(also)
         return response
 
-    async def _proposed(
+    async def _propose(
         self, proposal: Proposal, timeout_s: float
     ) -> peers_pb2.ForwardResponse:
         try:
             result = await self.engine.propose(proposal, timeout_s=timeout_s)
         except NotAppliedError as error:
-            return forwarding.not_applied(error)
+            return peer_messages.not_applied(error)
         except ProposeError:
-            return forwarding.unknown()
-        return forwarding.applied(result)
+            return peer_messages.unknown()
+        return peer_messages.applied(result)
 
     async def read_index(
         self, caller: NodeId, hello: Hello, request: peers_pb2.GetReadIndexRequest
@@ -64,12 +64,12 @@ class PeerCalls:
         timeout_s = min(request.timeout_ms / 1000, ATTEMPT_S)
         word = Word(member=caller, hello=hello, term=request.term)
         try:
-            return forwarding.read_at(await self.read_points.own(timeout_s, word))
+            return peer_messages.read_at(await self.read_points.own(timeout_s, word))
         except ProposeError as error:
-            return forwarding.not_readable(error)
+            return peer_messages.not_readable(error)
 
     async def member_status(
         self, request: peers_pb2.GetMemberStatusRequest
     ) -> peers_pb2.GetMemberStatusResponse:
         """Say how far this member has got."""
-        return forwarding.status_response(await self.status(request.digest))
+        return peer_messages.status_response(await self.status(request.digest))

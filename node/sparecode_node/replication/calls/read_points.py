@@ -4,9 +4,9 @@
 import asyncio
 from collections.abc import Callable
 
-from sparecode_node.replication.calls import forwarding
+from sparecode_node.replication.calls import peer_messages
 from sparecode_node.replication.calls.primary_contact import ATTEMPT_S, PrimaryContact
-from sparecode_node.replication.calls.waiting import Shared
+from sparecode_node.replication.calls.waiters import Shared
 from sparecode_node.replication.errors import (
     NoPrimaryError,
     NoQuorumError,
@@ -34,7 +34,7 @@ class ReadPoints:
         """Return where all is that was committed before the call. Raises `ProposeError`."""
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._barrier.found()
+                return await self._barrier.result()
         except TimeoutError as error:
             raise NoQuorumError("no quorum has confirmed a primary in time") from error
 
@@ -58,7 +58,9 @@ class ReadPoints:
             return await self.own(timeout_s)
         channel = self._contact.way_to(primary)
         term = await self._own_term(timeout_s)
-        return await forwarding.ask_read_index(channel, term=term, timeout_s=timeout_s)
+        return await peer_messages.ask_read_index(
+            channel, term=term, timeout_s=timeout_s
+        )
 
     async def _own_term(self, timeout_s: float) -> int:
         """

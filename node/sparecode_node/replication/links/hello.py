@@ -25,7 +25,7 @@ REFUSAL_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class Introduction:
     """What the called member says of itself."""
 
     hello: Hello
@@ -43,15 +43,15 @@ def hello_in(metadata: Iterable[tuple[str, str | bytes]] | None) -> peers_pb2.He
     return peers_pb2.Hello()
 
 
-async def shown_by(
+async def introduction_of(
     call: "grpc.aio.StreamUnaryCall[Any, Any]",
-) -> Shown | None:
+) -> Introduction | None:
     """Return what the called member shows, None if it ends the call instead."""
-    said = hello_in(await call.initial_metadata())
-    if not said.journal_id:  # An older release, or none that accepts this node.
+    hello = hello_in(await call.initial_metadata())
+    if not hello.journal_id:  # An older release, or none that accepts this node.
         ending = asyncio.ensure_future(call.code())
         done, _ = await asyncio.wait({ending}, timeout=REFUSAL_S)
         ending.cancel()
         if done:
             return None
-    return Shown(Hello(said.journal_id, said.address), await told_level(call))
+    return Introduction(Hello(hello.journal_id, hello.address), await told_level(call))

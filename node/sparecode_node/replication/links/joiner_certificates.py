@@ -25,7 +25,7 @@ class Entrance(Protocol):
         """
 
 
-class Doors:
+class ListenerCertificates:
     """
     What the peers listener shows and accepts, with those that are about to join.
 

@@ -46,7 +46,7 @@ class KeyHolder(Protocol):
         Raises `CannotHoldError`.
         """
 
-    def lent(self, wanted: KeyInUse) -> bytes | None:
+    def lend(self, wanted: KeyInUse) -> bytes | None:
         """Return a key that another member lacks, if it is here."""
 
 
@@ -57,7 +57,7 @@ class NoKeys:
         """Refuse."""
         raise CannotHoldError("this node has no key ring")
 
-    def lent(self, wanted: KeyInUse) -> bytes | None:  # noqa: ARG002
+    def lend(self, wanted: KeyInUse) -> bytes | None:  # noqa: ARG002
         """Return nothing."""
         return None
 
@@ -130,7 +130,7 @@ class KeyExchange:
                 return key
         return None
 
-    async def held(
+    async def hold(
         self, request: peers_pb2.HoldKeyRequest
     ) -> peers_pb2.HoldKeyResponse:
         """Hold a key for another member. Raises `CannotHoldError`."""
@@ -139,10 +139,10 @@ class KeyExchange:
         )
         return peers_pb2.HoldKeyResponse(fingerprint=fingerprint)
 
-    def lent(self, request: peers_pb2.FetchKeyRequest) -> peers_pb2.FetchKeyResponse:
+    def lend(self, request: peers_pb2.FetchKeyRequest) -> peers_pb2.FetchKeyResponse:
         """Return a key that another member lacks; empty: it is not here either."""
         wanted = KeyInUse(key_id=KeyId(request.key_id), fingerprint=request.fingerprint)
-        return peers_pb2.FetchKeyResponse(key=self._holder.lent(wanted) or b"")
+        return peers_pb2.FetchKeyResponse(key=self._holder.lend(wanted) or b"")
 
 
 class KeyCalls:
@@ -164,7 +164,7 @@ class KeyCalls:
         """Hold a key of the ring that another member has drawn."""
         peer = await self._caller(context)
         try:
-            return await self._keys.held(request)
+            return await self._keys.hold(request)
         except CannotHoldError as error:
             log.warning("key_not_held", extra={"peer": peer, "cause": str(error)})
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
@@ -174,7 +174,7 @@ class KeyCalls:
     ) -> peers_pb2.FetchKeyResponse:
         """Lend a key of the ring that another member lacks, perhaps to start at all."""
         await self._member(context)
-        return self._keys.lent(request)
+        return self._keys.lend(request)
 
 
 async def fetch_at_start(

@@ -18,7 +18,7 @@ import grpc.aio
 from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.answers import is_to_end
-from sparecode_node.replication.links.hello import HELLO, Shown, shown_by
+from sparecode_node.replication.links.hello import HELLO, Introduction, introduction_of
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class OutboundLink:
         channel: grpc.aio.Channel,
         *,
         hello: bytes,
-        on_up: Callable[[NodeId, int, Shown], object],
+        on_up: Callable[[NodeId, int, Introduction], object],
         on_down: Callable[[NodeId], object],
         on_refused: Callable[[NodeId, str], object],
         epoch: int = 0,
@@ -118,14 +118,14 @@ class OutboundLink:
         call = self._stub.Link(wait_for_ready=True, metadata=((HELLO, self._hello),))
         try:
             # Sent by the other side when it has accepted the caller.
-            shown = await shown_by(call)
-            if shown is None:
+            introduction = await introduction_of(call)
+            if introduction is None:
                 return
             self._call = call
             self.epoch += 1
             self._queue.clear()
             self._queued_bytes = 0
-            self._on_up(self._peer, self.epoch, shown)
+            self._on_up(self._peer, self.epoch, introduction)
             writer = asyncio.create_task(self._write(call))
             try:
                 await call.code()

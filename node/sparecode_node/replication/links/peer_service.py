@@ -184,7 +184,7 @@ class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
         """Propose a call for another member."""
         peer = await self._caller(context)
         try:
-            return await self._calls.forwarded(peer, request)
+            return await self._calls.forward(peer, request)
         except MalformedCallError as error:
             log.warning("call_refused", extra={"peer": peer, "cause": str(error)})
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "malformed call")
@@ -214,14 +214,14 @@ class PeerServicer(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
     ) -> peers_pb2.TransferPrimaryResponse:
         """Hand over for another member."""
         await self._caller(context)
-        return await self._calls.changes.handed_over(request)
+        return await self._calls.changes.answer_transfer(request)
 
     async def ChangeMembers(
         self, request: peers_pb2.ChangeMembersRequest, context: Context
     ) -> peers_pb2.ChangeMembersResponse:
         """Change the members for another one."""
         await self._caller(context)
-        return await self._calls.changes.members_changed(request)
+        return await self._calls.changes.answer_change(request)
 
     async def GetMemberStatus(
         self, request: peers_pb2.GetMemberStatusRequest, context: Context

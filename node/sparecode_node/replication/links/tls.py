@@ -65,14 +65,14 @@ def renewable_credentials(current: Callable[[], Pem]) -> grpc.ServerCredentials:
     returns the same object for as long as nothing has changed; it is called in
     threads of gRPC, and must not raise.
     """
-    given = first = current()
+    current_pem = first = current()
 
     def fetch() -> grpc.ServerCertificateConfiguration:
-        nonlocal given
+        nonlocal current_pem
         newest = current()
-        if newest is given:
+        if newest is current_pem:
             return None  # type: ignore[return-value]  # "As before": the stubs do not know.
-        given = newest
+        current_pem = newest
         return _configuration(newest)
 
     return grpc.dynamic_ssl_server_credentials(

@@ -19,8 +19,11 @@ from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.calls.peer_calls import PeerCalls
 from sparecode_node.replication.errors import StartRefusedError
-from sparecode_node.replication.links.hello import Shown
-from sparecode_node.replication.links.joiner_certificates import Doors, Entrance
+from sparecode_node.replication.links.hello import Introduction
+from sparecode_node.replication.links.joiner_certificates import (
+    Entrance,
+    ListenerCertificates,
+)
 from sparecode_node.replication.links.key_exchange import KeyExchange
 from sparecode_node.replication.links.known_peers import KnownPeers
 from sparecode_node.replication.links.limits import (
@@ -190,13 +193,13 @@ class PeerTransport:
             engine, calls, self._peers, self._keys, level=self._level
         )
         peers_pb2_grpc.add_PeerServiceServicer_to_server(self._servicer, self._server)
-        shown: Callable[[], PeerTls] = lambda: self._tls  # noqa: E731
+        current: Callable[[], PeerTls] = lambda: self._tls  # noqa: E731
         if (entrance := self._addresses.entrance) is not None:
             entrance.add_to(self._server)
-            shown = Doors(shown, entrance.doors)
+            current = ListenerCertificates(current, entrance.doors)
         try:
             self.port = self._server.add_secure_port(
-                self._addresses.listen, renewable_credentials(shown)
+                self._addresses.listen, renewable_credentials(current)
             )
         except RuntimeError as error:
             raise StartRefusedError(
@@ -305,8 +308,8 @@ class PeerTransport:
         advice = ADVICE[Refusal(why)] if why in set(Refusal) else why
         log.error("refused_as_member", extra={"peer": peer, "cause": advice})
 
-    def _up(self, peer: NodeId, epoch: int, shown: Shown) -> None:
-        self.levels[peer] = shown.level
+    def _up(self, peer: NodeId, epoch: int, introduction: Introduction) -> None:
+        self.levels[peer] = introduction.level
         wire = self._wire
         if self._engine is None or wire is None:
             return
@@ -314,7 +317,7 @@ class PeerTransport:
 
         def up(replica: Replica) -> None:
             wire.epochs[peer] = epoch
-            replica.guard.connected(peer, shown.hello)
+            replica.guard.connected(peer, introduction.hello)
 
         self._engine.post(up)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from sparecode_node.replication.errors import Fatal, StartRefusedError
 from sparecode_node.replication.log import format as form
-from sparecode_node.replication.log.format import Kind
+from sparecode_node.replication.log.format import RecordKind
 from sparecode_node.replication.log.storage import AppendFile, MarkFile, Storage
 
 log = logging.getLogger(__name__)
@@ -138,7 +138,7 @@ class JournalFile:
 
     # --- Opening
 
-    def load(self) -> Iterator[tuple[Kind, Any, int]]:
+    def load(self) -> Iterator[tuple[RecordKind, Any, int]]:
         """
         Yield what the records say, and at which offset; then be open.
 

@@ -49,7 +49,7 @@ Entry: TypeAlias = tuple[bytes, int, int]
 """Command, index, term: the tuple that PySyncObj compares entries by."""
 
 
-class Kind(enum.IntEnum):
+class RecordKind(enum.IntEnum):
     """What a record says. On disk: never reuse one."""
 
     IDENTITY = 1
@@ -139,18 +139,18 @@ def read_batches(data: bytes, salt: bytes) -> Iterator[Batch]:
     Raises `FormatError` if the rest cannot be that.
     """
     offset, sequence = FILE_HEADER_BYTES, 0
-    while found := _batch_at(data, offset, salt):
-        if found.sequence != sequence + 1:
-            problem = f"batch {found.sequence} follows batch {sequence}"
+    while batch := _batch_at(data, offset, salt):
+        if batch.sequence != sequence + 1:
+            problem = f"batch {batch.sequence} follows batch {sequence}"
             raise FormatError(offset, problem)
-        yield found
-        offset, sequence = found.end, found.sequence
+        yield batch
+        offset, sequence = batch.end, batch.sequence
     if len(data) - offset > _BATCH_HEADER.size + BATCH_BYTES_MAX:
         raise FormatError(offset, "damaged, and longer than a torn batch could be")
     behind = data.find(BATCH_MAGIC, offset + 1)
     while behind != -1:
-        if found := _batch_at(data, behind, salt):
-            problem = f"damaged; valid batch {found.sequence} stands behind it"
+        if later := _batch_at(data, behind, salt):
+            problem = f"damaged; valid batch {later.sequence} stands behind it"
             raise FormatError(offset, problem)
         behind = data.find(BATCH_MAGIC, behind + 1)
 
@@ -181,7 +181,7 @@ def joined(records: Iterable[bytes]) -> Iterator[bytes]:
         yield bytes(data)
 
 
-def record(kind: Kind, body: bytes) -> bytes:
+def record(kind: RecordKind, body: bytes) -> bytes:
     """Return the bytes of a record."""
     return _RECORD_HEADER.pack(kind, len(body)) + body
 
@@ -189,38 +189,38 @@ def record(kind: Kind, body: bytes) -> bytes:
 def identity_record(identity: Identity) -> bytes:
     """Say whose journal it is."""
     body = _json([identity.cluster_id, identity.node_id])
-    return record(Kind.IDENTITY, body)
+    return record(RecordKind.IDENTITY, body)
 
 
 def journal_id_record(journal_id: str) -> bytes:
     """Name the journal, so that one that takes its place is known for another."""
-    return record(Kind.JOURNAL_ID, journal_id.encode())
+    return record(RecordKind.JOURNAL_ID, journal_id.encode())
 
 
 def configuration_record(configuration: Configuration) -> bytes:
     """Say who the members are where the log begins."""
-    return record(Kind.CONFIGURATION, configuration.to_bytes())
+    return record(RecordKind.CONFIGURATION, configuration.to_bytes())
 
 
 def term_record(term: int, vote: str | None) -> bytes:
     """Say which term it is, and for whom this node has voted in it."""
-    return record(Kind.TERM, _json([term, vote]))
+    return record(RecordKind.TERM, _json([term, vote]))
 
 
 def add_record(entry: Entry) -> bytes:
     """Append an entry to the log."""
     command, index, term = entry
-    return record(Kind.ADD, _INDEX_AND_TERM.pack(index, term) + command)
+    return record(RecordKind.ADD, _INDEX_AND_TERM.pack(index, term) + command)
 
 
 def truncate_record(index: int) -> bytes:
     """Cut the log off from *index* on."""
-    return record(Kind.TRUNCATE, _INDEX.pack(index))
+    return record(RecordKind.TRUNCATE, _INDEX.pack(index))
 
 
 def base_record(index: int, term: int) -> bytes:
     """Begin the log behind the entry at *index*, of which only the term is kept."""
-    return record(Kind.BASE, _INDEX_AND_TERM.pack(index, term))
+    return record(RecordKind.BASE, _INDEX_AND_TERM.pack(index, term))
 
 
 def next_salt(salt: bytes, sequence: int) -> bytes:
@@ -228,48 +228,48 @@ def next_salt(salt: bytes, sequence: int) -> bytes:
     return hashlib.sha256(salt + _INDEX.pack(sequence)).digest()[:SALT_BYTES]
 
 
-def read_records(found: Batch) -> Iterator[tuple[Kind, Any]]:
+def read_records(batch: Batch) -> Iterator[tuple[RecordKind, Any]]:
     """
     Yield what the records of a batch say. Raises `FormatError`.
 
     `Identity`, `Configuration`, name of the journal, (term, vote), `Entry`,
     (index, term), or index.
     """
-    data, offset = found.records, 0
+    data, offset = batch.records, 0
     while offset < len(data):
         try:
             kind, length = _RECORD_HEADER.unpack_from(data, offset)
             start = offset + _RECORD_HEADER.size
             body = struct.unpack_from(f"{length}s", data, start)[0]
-            yield Kind(kind), _read_body(Kind(kind), body)
+            yield RecordKind(kind), _read_body(RecordKind(kind), body)
         except (ValueError, TypeError, struct.error) as error:
-            where = found.start + _BATCH_HEADER.size + offset
+            where = batch.start + _BATCH_HEADER.size + offset
             raise FormatError(where, f"malformed record: {error}") from error
         offset = start + length
 
 
-def _read_body(kind: Kind, body: bytes) -> Any:  # noqa: ANN401 - see read_records.
+def _read_body(kind: RecordKind, body: bytes) -> Any:  # noqa: ANN401 - see read_records.
     match kind:
-        case Kind.IDENTITY:
+        case RecordKind.IDENTITY:
             return Identity(*json.loads(body))
-        case Kind.MEMBERS:
+        case RecordKind.MEMBERS:
             # As it was written before addresses and roles were.
             return Configuration.of(
                 Member(node_id=member, address="") for member in json.loads(body)
             )
-        case Kind.CONFIGURATION:
+        case RecordKind.CONFIGURATION:
             return Configuration.from_bytes(body)
-        case Kind.JOURNAL_ID:
+        case RecordKind.JOURNAL_ID:
             return body.decode()
-        case Kind.TERM:
+        case RecordKind.TERM:
             term, vote = json.loads(body)
             return term, vote
-        case Kind.ADD:
+        case RecordKind.ADD:
             index, term = _INDEX_AND_TERM.unpack_from(body)
             return body[_INDEX_AND_TERM.size :], index, term
-        case Kind.BASE:
+        case RecordKind.BASE:
             return _INDEX_AND_TERM.unpack(body)
-        case Kind.TRUNCATE:
+        case RecordKind.TRUNCATE:
             return _INDEX.unpack(body)[0]
 
 

@@ -21,7 +21,7 @@ from pysyncobj.journal import Journal as EngineJournal
 from sparecode_node.replication.errors import Fatal, StartRefusedError
 from sparecode_node.replication.log import format as form
 from sparecode_node.replication.log.file import JournalFile
-from sparecode_node.replication.log.format import Entry, Identity, Kind
+from sparecode_node.replication.log.format import Entry, Identity, RecordKind
 from sparecode_node.replication.log.storage import Storage
 from sparecode_node.replication.members import (
     Configuration,
@@ -115,8 +115,8 @@ class Journal(EngineJournal):
     def _take_configuration(self, entry: Entry) -> None:
         command, index, _ = entry
         if command[:1] == CONFIGURATION:
-            found = Configuration.from_bytes(command[1:])
-            self._configurations.append((index, found))
+            configuration = Configuration.from_bytes(command[1:])
+            self._configurations.append((index, configuration))
 
     # --- Durability
 
@@ -209,8 +209,9 @@ class Journal(EngineJournal):
 
     def _forget_configurations(self, index: int) -> None:
         """Go back to the members of before *index*, whose entries are gone."""
-        kept = [(at, found) for at, found in self._configurations if at < index]
-        self._configurations = kept
+        self._configurations = [
+            (at, members) for at, members in self._configurations if at < index
+        ]
 
     def deleteEntriesTo(self, entryTo: int) -> None:
         """Refuse: only `compact` drops entries, when a snapshot has them."""
@@ -318,24 +319,24 @@ class Journal(EngineJournal):
         self.durable_index = self.last_index
         self.bytes = sum(len(command) for command, _, _ in self._entries)
 
-    def _replay(self, kind: Kind, value: object, offset: int) -> None:
+    def _replay(self, kind: RecordKind, value: object, offset: int) -> None:
         match kind, value:
-            case Kind.IDENTITY, Identity():
+            case RecordKind.IDENTITY, Identity():
                 self.identity = value
-            case Kind.JOURNAL_ID, str():
+            case RecordKind.JOURNAL_ID, str():
                 self.journal_id = value
-            case Kind.MEMBERS | Kind.CONFIGURATION, Configuration():
+            case RecordKind.MEMBERS | RecordKind.CONFIGURATION, Configuration():
                 self._configurations = [(0, value)]
-            case Kind.TERM, (int() as term, str() | None as vote):
+            case RecordKind.TERM, (int() as term, str() | None as vote):
                 self._term, self._vote = term, vote
-            case Kind.ADD, (bytes(), int() as index, int()):
+            case RecordKind.ADD, (bytes(), int() as index, int()):
                 if index != (self.last_index + 1 if self._entries else 1):
                     raise form.FormatError(offset, f"entry {index} is out of order")
                 self._entries.append(value)  # type: ignore[arg-type]
                 self._replay_configuration(value, offset)  # type: ignore[arg-type]
-            case Kind.BASE, (int() as index, int() as term):
+            case RecordKind.BASE, (int() as index, int() as term):
                 self._entries = [(NO_OP, index, term)]
-            case Kind.TRUNCATE, int():
+            case RecordKind.TRUNCATE, int():
                 del self._entries[value - self.first_index :]
                 self._forget_configurations(value)
             case _:
@@ -379,10 +380,10 @@ def open_journal(
     except OSError as error:
         raise StartRefusedError(f"{where}: {error}") from error
     if journal.identity != identity:
-        found = journal.identity
+        owner = journal.identity
         raise StartRefusedError(
-            f"{where}: the journal is that of node {found.node_id!r} of cluster"
-            f" {found.cluster_id!r}; this is node {identity.node_id!r} of cluster"
+            f"{where}: the journal is that of node {owner.node_id!r} of cluster"
+            f" {owner.cluster_id!r}; this is node {identity.node_id!r} of cluster"
             f" {identity.cluster_id!r}"
         )
     journal._complete(configured, salt)
@@ -392,7 +393,7 @@ def open_journal(
 
 def _tell_differences(written: tuple[Member, ...], known: tuple[Member, ...]) -> None:
     """Log that the file says something else: it is for the first start alone."""
-    told = [f"{member.node_id}={member.address}" for member in written]
+    configured = [f"{member.node_id}={member.address}" for member in written]
     kept = [f"{member.node_id}={member.address}" for member in known]
-    if told != kept:
-        log.warning("members_differ", extra={"configured": told, "journal": kept})
+    if configured != kept:
+        log.warning("members_differ", extra={"configured": configured, "journal": kept})

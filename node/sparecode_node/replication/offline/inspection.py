@@ -11,11 +11,11 @@ from pathlib import Path
 import grpc.aio
 
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.replication.calls import forwarding
+from sparecode_node.replication.calls import peer_messages
 from sparecode_node.replication.links.tls import PeerTls, target_name
 from sparecode_node.replication.log import format as form
 from sparecode_node.replication.log.file import NAME
-from sparecode_node.replication.log.format import Identity, Kind
+from sparecode_node.replication.log.format import Identity, RecordKind
 from sparecode_node.replication.log.journal import CONFIGURATION
 from sparecode_node.replication.members import Configuration, ConfigurationError
 from sparecode_node.replication.replicator import MemberStatus
@@ -50,20 +50,20 @@ def read_journal(directory: Path) -> JournalFacts:
             end = batch.end
             for kind, value in form.read_records(batch):
                 match kind:
-                    case Kind.IDENTITY:
+                    case RecordKind.IDENTITY:
                         identity = value
-                    case Kind.BASE:
+                    case RecordKind.BASE:
                         first = last = value[0]
-                    case Kind.ADD:
+                    case RecordKind.ADD:
                         last = value[1]
                         first = first or last
                         configurations += _configured(value[0], last)
-                    case Kind.TRUNCATE:
+                    case RecordKind.TRUNCATE:
                         last = value - 1
                         configurations = [
                             each for each in configurations if each[0] <= last
                         ]
-                    case Kind.MEMBERS | Kind.CONFIGURATION:
+                    case RecordKind.MEMBERS | RecordKind.CONFIGURATION:
                         configurations.append((0, value))
     except (form.FormatError, ConfigurationError) as error:
         raise DamagedJournalError(f"{path} {error}") from error
@@ -119,6 +119,6 @@ async def _ask(
     async with grpc.aio.secure_channel(
         address, tls.channel_credentials(), options=(name,)
     ) as channel:
-        return await forwarding.ask_status(
+        return await peer_messages.ask_status(
             channel, member, digest=False, timeout_s=timeout_s
         )

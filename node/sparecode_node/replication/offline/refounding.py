@@ -33,7 +33,7 @@ from sparecode_node.statemachine.machine import StateMachine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class SurvivingLog:
     """How much of the old cluster's log a node has."""
 
     cluster_id: str
@@ -66,12 +66,12 @@ class Standing:
         return self.last_term, self.last_index
 
 
-def read_standing(
+def read_surviving_log(
     directory: Path, state: Path, identity: Identity, members: Mapping[str, str]
-) -> Standing:
+) -> SurvivingLog:
     """Say how much of the log a node has that does not run. Raises `StartRefusedError`."""
     with _stopped(directory, state, identity, members) as (journal, machine):
-        return Standing(
+        return SurvivingLog(
             cluster_id=identity.cluster_id,
             node_id=NodeId(identity.node_id),
             members=journal.configuration.members,
@@ -83,7 +83,7 @@ def read_standing(
 
 def apply_log(
     directory: Path, state: Path, identity: Identity, members: Mapping[str, str]
-) -> Standing:
+) -> SurvivingLog:
     """
     Apply all of a node's log to a copy of its state, the last of it too.
 
@@ -96,7 +96,7 @@ def apply_log(
             command, _, _ = journal.entry(index)
             calls = decode_entry(command[1:]) if command[:1] == REGULAR else ()
             machine.apply(index, calls)
-    return read_standing(directory, state, identity, members)
+    return read_surviving_log(directory, state, identity, members)
 
 
 def write_log(

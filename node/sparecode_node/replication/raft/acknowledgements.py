@@ -17,7 +17,7 @@ class Acknowledgements:
     """What was acknowledged to whom. Says nothing of what is on disk: the guard does."""
 
     repeat_s: float
-    """After that the same is said again: the leader wants to hear that we live."""
+    """After that the same is previous again: the leader wants to hear that we live."""
     _sent: dict[str, tuple[Message, float]] = field(default_factory=dict)
 
     def worth_sending(
@@ -32,8 +32,8 @@ class Acknowledgements:
         return [each for each in kept if self._is_news(*each, now)]
 
     def _is_news(self, peer: str, ack: Message, now: float) -> bool:
-        said, at = self._sent.get(peer, (None, now))
-        if ack["success"] and ack == said and now - at < self.repeat_s:
+        previous, at = self._sent.get(peer, (None, now))
+        if ack["success"] and ack == previous and now - at < self.repeat_s:
             return False
         self._sent[peer] = ack, now
         return True

@@ -20,7 +20,7 @@ from sparecode_node.replication.log.journal import Journal
 from sparecode_node.replication.members import Configuration
 from sparecode_node.replication.raft import frames
 
-ASKED_BY_ANYONE = frozenset(
+REQUESTS_OF_ANYONE = frozenset(
     {
         frames.REQUEST_VOTE,
         frames.PRE_VOTE,
@@ -79,7 +79,7 @@ class Admission:
     """Whom the engine hears. Belongs to its thread."""
 
     journal: Journal
-    _heard: dict[str, Hello] = field(default_factory=dict)
+    _hellos: dict[str, Hello] = field(default_factory=dict)
     """By what the members have said first, for as long as it is not written down."""
     _links: dict[str, str] = field(default_factory=dict)
     """Whom messages arrive at, and the name of the journal there."""
@@ -92,34 +92,34 @@ class Admission:
 
         *has_leader*: this node hears of a leader, who is not the sender.
         """
-        if refused := self._refusal(peer, hello.journal_id):
-            return refused
+        if cause := self._refusal(peer, hello.journal_id):
+            return cause
         if self.journal.configuration.member(peer) is None:
-            is_heard = kind in ASKED_BY_ANYONE and not has_leader
-            return None if is_heard else "not a member"
-        self._heard[peer] = hello
+            is_hellos = kind in REQUESTS_OF_ANYONE and not has_leader
+            return None if is_hellos else "not a member"
+        self._hellos[peer] = hello
         return None
 
     def _refusal(self, peer: str, journal_id: str) -> Refusal | None:
         newest = self.journal.configuration
         agreed = self.journal.agreed_configuration
-        if found := refusal(agreed, newest, peer, journal_id):
-            return found
-        member, heard = newest.member(peer), self._heard.get(peer)
+        if cause := refusal(agreed, newest, peer, journal_id):
+            return cause
+        member, hello = newest.member(peer), self._hellos.get(peer)
         unwritten = member is not None and not member.journal_id
-        if unwritten and heard is not None and heard.journal_id not in ("", journal_id):
+        if unwritten and hello is not None and hello.journal_id not in ("", journal_id):
             return Refusal.ANOTHER_JOURNAL
         return None
 
-    def heard(self, peer: str) -> Hello | None:
+    def hello(self, peer: str) -> Hello | None:
         """Return what a member has said of itself."""
-        return self._heard.get(peer)
+        return self._hellos.get(peer)
 
-    def linked(self, peer: str, journal_id: str) -> None:
+    def link_began(self, peer: str, journal_id: str) -> None:
         """Take note that messages to *peer* arrive."""
         self._links[peer] = journal_id
 
-    def unlinked(self, peer: str) -> None:
+    def link_ended(self, peer: str) -> None:
         """Take note that they do not any more."""
         self._links.pop(peer, None)
 

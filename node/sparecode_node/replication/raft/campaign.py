@@ -13,7 +13,7 @@ from typing import Protocol
 from sparecode_node.replication.log.journal import Journal
 from sparecode_node.replication.raft.clock_watch import Agreement, ClockWatch
 from sparecode_node.replication.raft.frames import Message
-from sparecode_node.replication.raft.prevote import PreVote, Standing
+from sparecode_node.replication.raft.prevote import ElectionState, PreVote
 
 
 class Candidate(Protocol):
@@ -49,10 +49,10 @@ class Campaign:
     def _counts_itself(self) -> bool:
         return self.journal.identity.node_id in self.journal.configuration.voters
 
-    def standing(self, now: float) -> Standing:
+    def election_state(self, now: float) -> ElectionState:
         """Return what decides about a pre-vote here."""
         silent_s = now - self.heard_at
-        return Standing(
+        return ElectionState(
             term=self.engine.raftCurrentTerm,
             last_index=self.journal.last_index,
             last_term=self.journal.last_term,
@@ -78,7 +78,7 @@ class Campaign:
             self._called_up_in = -1
             return True
         return self.prevote.won(
-            self.standing(now), others, now, unanimous=self._needs_everybody()
+            self.election_state(now), others, now, unanimous=self._needs_everybody()
         )
 
     def _needs_everybody(self) -> bool:
@@ -90,10 +90,10 @@ class Campaign:
         """
         return not self.journal.configuration.is_named
 
-    def pre_vote(self, voter: str, message: Message) -> None:
+    def count_pre_vote(self, voter: str, message: Message) -> None:
         """Count the answer of a voter."""
         if voter in self.voters():
-            self.prevote.answered(voter, message)
+            self.prevote.count_answer(voter, message)
 
     def why_not_counted(self, voter: str, term: int) -> str | None:
         """Count a vote, or return why not."""

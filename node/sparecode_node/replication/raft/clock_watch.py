@@ -61,7 +61,7 @@ class ClockWatch:
     wall_ms: Callable[[], int]
     """This node's clock: what it would stamp with."""
     _round: int = 0
-    _asked: dict[int, float] = field(default_factory=dict)
+    _asked_at: dict[int, float] = field(default_factory=dict)
     """Round -> when it was asked."""
     _next_at: float = float("-inf")
     _bounds: dict[str, _Bounds] = field(default_factory=dict)
@@ -74,19 +74,19 @@ class ClockWatch:
         known = self.agreement(others, now) is Agreement.YES
         self._next_at = now + (ASK_S if known else ASK_SOON_S)
         self._round += 1
-        self._asked[self._round] = now
-        self._asked.pop(self._round - ROUNDS_KEPT, None)
+        self._asked_at[self._round] = now
+        self._asked_at.pop(self._round - ROUNDS_KEPT, None)
         for other in sorted(others):
             self.send(other, {"type": frames.ASK_CLOCK, "round": self._round})
 
     def answer(self, peer: str, message: Message) -> None:
         """Tell a member the time."""
-        told = {"round": message["round"], "at_ms": self.wall_ms()}
-        self.send(peer, {"type": frames.TELL_CLOCK, **told})
+        answer = {"round": message["round"], "at_ms": self.wall_ms()}
+        self.send(peer, {"type": frames.TELL_CLOCK, **answer})
 
-    def told(self, peer: str, message: Message, now: float) -> None:
+    def take_answer(self, peer: str, message: Message, now: float) -> None:
         """Take the time that a member tells; an answer to nothing says nothing."""
-        asked_at = self._asked.get(message["round"])
+        asked_at = self._asked_at.get(message["round"])
         if asked_at is None or now - asked_at > ANSWER_S:
             return
         clock_s = message["at_ms"] / 1000

@@ -73,14 +73,14 @@ OFF = (
 """The parts of PySyncObj that are off: each stops the node that calls it."""
 
 
-def _given_journal(journal: object) -> pysyncobj_journal.Journal:
+def _own_journal(journal: object) -> pysyncobj_journal.Journal:
     if not isinstance(journal, Journal):
         raise Fatal("PySyncObj must not make a journal of its own")
     return journal
 
 
 # `SyncObjConf.journalFile` names a file; ours is a journal already.
-syncobj.createJournal = _given_journal
+syncobj.createJournal = _own_journal
 # It would wake the poller for commands of PySyncObj's own queue, which is off.
 syncobj.PIPE_NOTIFIER_ENABLED = False  # type: ignore[attr-defined]
 
@@ -265,8 +265,13 @@ class Engine(SyncObj):
     def _role_changed(self, before: int, after: int) -> None:
         """Answer what a leader has appended, or is asked, when it leads no more."""
         if after == RAFT_STATE.LEADER:  # PySyncObj knows nothing of learners.
-            fed, end = map(PeerNode, self.roster.others()), self.journal.last_index + 1
-            self._SyncObj__raftNextIndex = dict.fromkeys(fed, end)  # No one of before.
+            followers, end = (
+                map(PeerNode, self.roster.others()),
+                self.journal.last_index + 1,
+            )
+            self._SyncObj__raftNextIndex = dict.fromkeys(
+                followers, end
+            )  # No one of before.
             self._SyncObj__newAppendEntriesTime = 0.0  # Everybody hears of it at once.
         if before == RAFT_STATE.LEADER:
             self.hand_over.leadership_lost()
@@ -424,10 +429,10 @@ class Engine(SyncObj):
     def _SyncObj__tryLogCompaction(self) -> None:
         """Do not drop the beginning of the log: `Compaction` does, its own way."""
 
-    def installed(self, index: int) -> None:
+    def continue_after(self, index: int) -> None:
         """Go on behind a snapshot that state and journal have taken over."""
         self._SyncObj__raftLastApplied = self._SyncObj__raftCommitIndex = index
-        self.guard.installed()
+        self.guard.snapshot_installed()
 
 
 def _refuse(_self: Engine, *_args: object, **_kwargs: object) -> NoReturn:

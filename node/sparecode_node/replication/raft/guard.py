@@ -171,11 +171,11 @@ class Guard(Transport):
     def connected(self, peer: str, hello: Hello) -> None:
         """Take note that messages to *peer*, which has said this, arrive."""
         self._acks.forget(peer)
-        self.admission.linked(peer, hello.journal_id)
+        self.admission.link_began(peer, hello.journal_id)
 
     def disconnected(self, peer: str) -> None:
         """Take note that the link to *peer* has ended."""
-        self.admission.unlinked(peer)
+        self.admission.link_ended(peer)
 
     def receive(self, peer: str, message: Message, hello: Hello) -> None:
         """
@@ -196,7 +196,7 @@ class Guard(Transport):
     def _has_another_leader(self, peer: str) -> bool:
         leader = self._engine._getLeader()
         is_this = leader is not None and leader.id == peer
-        return self._standing().leader_is_alive and not is_this
+        return self._election_state().leader_is_alive and not is_this
 
     def _drop(self, peer: str, cause: str) -> None:
         self.dropped[cause] += 1
@@ -225,7 +225,7 @@ class Guard(Transport):
 
         They may be voters by a configuration that has not come here yet.
         """
-        if not self._is_voter(node) and self._standing().leader_is_alive:
+        if not self._is_voter(node) and self._election_state().leader_is_alive:
             self._drop(node.id, "candidate who is no voter, while a leader lives")
         else:
             self._pass(node, message)
@@ -242,17 +242,17 @@ class Guard(Transport):
         else:
             self._pass(node, message)
 
-    def _standing(self) -> prevote.Standing:
-        return self.campaign.standing(syncobj.monotonicTime())
+    def _election_state(self) -> prevote.ElectionState:
+        return self.campaign.election_state(syncobj.monotonicTime())
 
     def _receive_pre_vote(self, node: Node, message: Message) -> None:
-        self._wire.send(node.id, prevote.answer(message, self._standing()))
+        self._wire.send(node.id, prevote.answer(message, self._election_state()))
 
     def _receive_pre_vote_answer(self, node: Node, message: Message) -> None:
         if message["current_term"] > self._engine.raftCurrentTerm:
             self._adopt_term(node, message["current_term"])
         else:
-            self.campaign.pre_vote(node.id, message)
+            self.campaign.count_pre_vote(node.id, message)
 
     # --- As a leader
 
@@ -322,7 +322,7 @@ class Guard(Transport):
         counts = self._is_voter(node) and self._engine._isLeader()
         if counts and self._is_of_this_term(message):
             members = len(self._engine.otherNodes) + 1
-            self.reads.confirmed(node.id, message["round"], members=members)
+            self.reads.confirm(node.id, message["round"], members=members)
         else:
             self._drop(node.id, "confirmation of another term")
 
@@ -396,7 +396,7 @@ class Guard(Transport):
         leader, index = self._offer
         return leader if index > self._engine.raftCommitIndex else None
 
-    def installed(self) -> None:
+    def snapshot_installed(self) -> None:
         """Forget what was about the log before a snapshot took its place."""
         self._log = FollowerLog(self._journal)
         self._offer = ("", 0)
@@ -405,7 +405,7 @@ class Guard(Transport):
         self.clocks.answer(node.id, message)
 
     def _receive_tell_clock(self, node: Node, message: Message) -> None:
-        self.clocks.told(node.id, message, syncobj.monotonicTime())
+        self.clocks.take_answer(node.id, message, syncobj.monotonicTime())
 
     def _receive_stale_term(self, node: Node, message: Message) -> None:
         if message["term"] > self._engine.raftCurrentTerm:

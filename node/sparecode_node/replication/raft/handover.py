@@ -43,7 +43,7 @@ class HandOver:
         self._leader = leader
         self._journal = journal
         self._pending: PendingHandOver | None = None
-        self._told = ""
+        self._target = ""
 
     @property
     def is_under_way(self) -> bool:
@@ -78,34 +78,34 @@ class HandOver:
             return
         ready = self._leader.voters_in_contact()
         last = self._journal.last_index
-        if self._told or self._leader.raftLastApplied < last:
+        if self._target or self._leader.raftLastApplied < last:
             return
-        wanted = pending.target or max(
+        target = pending.target or max(
             ready, key=lambda voter: (ready[voter], voter), default=None
         )
-        if wanted is not None and ready.get(wanted) == last:
-            self._told = wanted
+        if target is not None and ready.get(target) == last:
+            self._target = target
             message = {
                 "type": HAND_OVER,
                 "term": self._leader.raftCurrentTerm,
                 "last_log_index": last,
                 "last_log_term": self._journal.last_term,
             }
-            self._leader.send(wanted, message)
+            self._leader.send(target, message)
 
     def _name(self, pending: PendingHandOver) -> str:
-        return self._told or pending.target or "no other member"
+        return self._target or pending.target or "no other member"
 
     def leadership_lost(self) -> None:
         """Take note that this node leads no more."""
-        self._end(self._told or NoPrimaryError("the primary lost its leadership"))
+        self._end(self._target or NoPrimaryError("the primary lost its leadership"))
 
     def stop(self) -> None:
         """Answer who waits: this replica does nothing more."""
         self._end(NoPrimaryError("the node is stopping"))
 
     def _end(self, outcome: HandOverOutcome) -> None:
-        pending, self._pending, self._told = self._pending, None, ""
+        pending, self._pending, self._target = self._pending, None, ""
         if pending is not None:
             pending.callback(outcome)
 

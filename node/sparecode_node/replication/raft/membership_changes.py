@@ -73,7 +73,7 @@ class PendingChange:
 
 
 @dataclass(slots=True)
-class _Round:
+class _CatchUp:
     """A learner on its way to where the log ended when the round began (4.2.1)."""
 
     target: int
@@ -94,7 +94,7 @@ class Membership:
     election may take as long, and nobody is kept waiting longer than by one."""
     _waiting: list[PendingChange] = field(default_factory=list)
     _appended: list[tuple[int, PendingChange]] = field(default_factory=list)
-    _rounds: dict[str, _Round] = field(default_factory=dict)
+    _rounds: dict[str, _CatchUp] = field(default_factory=dict)
     _led_since: float | None = None
     """When it was seen first that this node leads."""
 
@@ -120,7 +120,7 @@ class Membership:
             for pending in tuple(self._waiting):
                 if self._begin(pending, now):
                     return
-            self._write_down_what_members_say()
+            self._record_hellos()
 
     # --- One at a time
 
@@ -141,8 +141,9 @@ class Membership:
 
         One of an older release has none, and could not read such an entry either.
         """
-        found = self.journal.configuration
-        return all(self._journal_of(v) for v in map(found.member, found.voters) if v)
+        members = self.journal.configuration
+        voters = map(members.member, members.voters)
+        return all(self._journal_of(voter) for voter in voters if voter)
 
     def _journal_of(self, member: Member) -> str:
         hello = self.roster.hello(member.node_id)
@@ -229,11 +230,11 @@ class Membership:
         """Begin a round, or the next one."""
         current = self._rounds.get(learner)
         if current is None:
-            self._rounds[learner] = _Round(self.journal.last_index, now)
+            self._rounds[learner] = _CatchUp(self.journal.last_index, now)
         elif self.roster.match_index(learner) >= current.target:
             short = now - current.began <= self.round_s
             ready_until = now + self.round_s if short else float("-inf")
-            self._rounds[learner] = _Round(self.journal.last_index, now, ready_until)
+            self._rounds[learner] = _CatchUp(self.journal.last_index, now, ready_until)
 
     def _keeps_up(self, learner: str, now: float) -> bool:
         current = self._rounds.get(learner)
@@ -241,7 +242,7 @@ class Membership:
 
     # --- What members say of themselves
 
-    def _write_down_what_members_say(self) -> None:
+    def _record_hellos(self) -> None:
         """
         Have the configuration name the journals, and the addresses, of members.
 
@@ -252,12 +253,12 @@ class Membership:
             hello = self.roster.hello(member.node_id)
             if hello is None or _is_written(hello, member):
                 continue
-            said = replace(
+            current = replace(
                 member,
                 journal_id=member.journal_id or hello.journal_id,
                 address=hello.address or member.address,
             )
-            after = after.with_member(said)
+            after = after.with_member(current)
         if after != before:
             self.leader.append_configuration(after)
 

@@ -14,7 +14,7 @@ from sparecode_node.replication.raft.frames import Message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class ElectionState:
     """What decides about a pre-vote: this node's term, log, and news of a leader."""
 
     term: int
@@ -24,19 +24,19 @@ class Standing:
     """This node leads, or has heard from the leader within an election timeout."""
 
 
-def answer(request: Message, standing: Standing) -> Message:
+def answer(request: Message, election_state: ElectionState) -> Message:
     """Say whether this node would vote for the one who asks."""
     theirs = (request["last_log_term"], request["last_log_index"])
     granted = (
-        request["term"] > standing.term
-        and theirs >= (standing.last_term, standing.last_index)
-        and not standing.leader_is_alive
+        request["term"] > election_state.term
+        and theirs >= (election_state.last_term, election_state.last_index)
+        and not election_state.leader_is_alive
     )
     return {
         "type": frames.PRE_VOTE_ANSWER,
         "term": request["term"],
         "granted": granted,
-        "current_term": standing.term,
+        "current_term": election_state.term,
     }
 
 
@@ -57,7 +57,7 @@ class PreVote:
 
     def won(
         self,
-        standing: Standing,
+        election_state: ElectionState,
         others: Iterable[str],
         now: float,
         *,
@@ -70,7 +70,7 @@ class PreVote:
         be for it, not a majority only.
         """
         others = sorted(others)
-        term = standing.term + 1
+        term = election_state.term + 1
         if not others:
             return True
         needed = len(others) if unanimous else (len(others) + 1) // 2
@@ -83,14 +83,14 @@ class PreVote:
             question = {
                 "type": frames.PRE_VOTE,
                 "term": term,
-                "last_log_index": standing.last_index,
-                "last_log_term": standing.last_term,
+                "last_log_index": election_state.last_index,
+                "last_log_term": election_state.last_term,
             }
             for other in others:
                 self.send(other, dict(question))
         return False
 
-    def answered(self, voter: str, message: Message) -> None:
+    def count_answer(self, voter: str, message: Message) -> None:
         """Count an answer to the round that is on."""
         if message["granted"] and message["term"] == self._term:
             self._granted.add(voter)

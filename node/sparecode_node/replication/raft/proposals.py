@@ -60,7 +60,7 @@ class Pending:
 
 
 @dataclass(slots=True)
-class Batch:
+class ProposedEntry:
     """The proposals in one entry, and the entry's bytes."""
 
     waiting: Sequence[Pending]
@@ -89,7 +89,7 @@ class Proposals:
 
     stamper: Stamper
     _queue: collections.deque[Pending] = field(default_factory=collections.deque)
-    _in_log: dict[int, Batch] = field(default_factory=dict)
+    _in_log: dict[int, ProposedEntry] = field(default_factory=dict)
     _expires_at: float = float("-inf")
 
     @property
@@ -136,7 +136,7 @@ class Proposals:
                 if pending.deadline <= now and not pending.answered:
                     pending.answer(OutcomeUnknownError("the deadline passed"))
 
-    def take(self) -> Batch | None:
+    def take(self) -> ProposedEntry | None:
         """Return the next entry to append: everything queued, as far as it fits."""
         while self._queue:
             count = min(len(self._queue), CALLS_PER_ENTRY_MAX)
@@ -145,7 +145,7 @@ class Proposals:
                 return batch
         return None
 
-    def _fit(self, pendings: list[Pending]) -> Batch | None:
+    def _fit(self, pendings: list[Pending]) -> ProposedEntry | None:
         """Return an entry of as many as fit; the others go back to the queue."""
         stamped = self._stamp(pendings)
         if len(stamped) != len(pendings):
@@ -165,7 +165,7 @@ class Proposals:
         while True:
             payload = _encoded(calls)
             if payload is not None and len(payload) <= COMMAND_BYTES_MAX:
-                return Batch(pendings, payload)
+                return ProposedEntry(pendings, payload)
             if len(pendings) == 1:
                 pendings[0].answer(OverloadedError("too large for the log"))
                 return None
@@ -186,7 +186,7 @@ class Proposals:
             log.exception("stamping_failed")
             return ()
 
-    def appended(self, batch: Batch, index: int, term: int) -> None:
+    def appended(self, batch: ProposedEntry, index: int, term: int) -> None:
         """Remember what the entry at *index* carries."""
         batch.term = term
         self._in_log[index] = batch

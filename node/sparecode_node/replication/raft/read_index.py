@@ -8,8 +8,8 @@ no other leader had committed anything before the read was asked for. Readers
 who ask for it together share a round; nobody joins one that has begun.
 
 A member that asks for its own callers says in which term it is, and has looked
-after they had asked. That is worth as much as an answer to a round: of three
-members, it and the leader are a quorum, and nobody else need be asked.
+after they had current. That is worth as much as an answer to a round: of three
+members, it and the leader are a quorum, and nobody else need be current.
 """
 
 import collections
@@ -57,7 +57,7 @@ class PendingRead:
 
 
 @dataclass(slots=True)
-class _Round:
+class _ReadRound:
     """Asked of all other members in one moment."""
 
     number: int
@@ -72,7 +72,7 @@ class ReadIndex:
 
     send: Callable[[str, Message], object]
     _queue: list[PendingRead] = field(default_factory=list)
-    _rounds: collections.deque[_Round] = field(default_factory=collections.deque)
+    _rounds: collections.deque[_ReadRound] = field(default_factory=collections.deque)
     _number: int = 0
     _asked_at: float = float("-inf")
 
@@ -133,7 +133,7 @@ class ReadIndex:
         self._number += 1
         self._asked_at = now
         reads, self._queue = self._queue, []
-        self._rounds.append(_Round(self._number, point, reads))
+        self._rounds.append(_ReadRound(self._number, point, reads))
         for other in others:
             self.send(
                 other,
@@ -149,38 +149,40 @@ class ReadIndex:
             return
         queue, self._queue = self._queue, []
         for read in queue:
-            if self._is_told(read, term, others):
+            if self._has_word_of_quorum(read, term, others):
                 read.callback(point)
             else:
                 self._queue.append(read)
 
-    def _is_told(self, read: PendingRead, term: int, others: Sequence[str]) -> bool:
+    def _has_word_of_quorum(
+        self, read: PendingRead, term: int, others: Sequence[str]
+    ) -> bool:
         word = read.word
         counts = word is not None and word.term == term and word.member in others
         return counts and len(others) + 1 < 2 * 2  # It and this node: a quorum.
 
     def keep_only(self, voters: frozenset[str]) -> None:
         """Count the word of nobody who votes no more."""
-        for asked in self._rounds:
-            asked.confirmed_by &= voters
+        for current in self._rounds:
+            current.confirmed_by &= voters
 
-    def confirmed(self, member: str, number: int, *, members: int) -> None:
+    def confirm(self, member: str, number: int, *, members: int) -> None:
         """
         Take the word of a member that the term was the newest that it knew.
 
         It heard of round *number* after all rounds up to it had begun.
         """
-        for asked in self._rounds:
-            if asked.number <= number:
-                asked.confirmed_by.add(member)
+        for current in self._rounds:
+            if current.number <= number:
+                current.confirmed_by.add(member)
         self._answer_confirmed(members)
 
     def _answer_confirmed(self, members: int) -> None:
         """Answer the rounds that a quorum has confirmed; this node is one of it."""
         while self._rounds and self._is_quorum(self._rounds[0], members):
-            asked = self._rounds.popleft()
-            for read in asked.reads:
-                read.callback(asked.point)
+            current = self._rounds.popleft()
+            for read in current.reads:
+                read.callback(current.point)
 
-    def _is_quorum(self, asked: _Round, members: int) -> bool:
-        return 2 * (len(asked.confirmed_by) + 1) > members
+    def _is_quorum(self, current: _ReadRound, members: int) -> bool:
+        return 2 * (len(current.confirmed_by) + 1) > members

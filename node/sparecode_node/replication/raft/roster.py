@@ -41,7 +41,7 @@ class Roster:
         """Return what a member has said of itself, this node too."""
         if member == self.me:
             return self.own
-        return self.guard.admission.heard(member)
+        return self.guard.admission.hello(member)
 
     def match_index(self, member: str) -> int:
         """Return the last index that a member has on disk, as this leader knows."""

@@ -73,14 +73,14 @@ class Sender:
         PySyncObj would wait for the next heartbeat. Return whether everybody was sent
         something, and so what is committed too.
         """
-        told = True
+        complete = True
         for follower in self.leader.linked_followers():
             open_from = self.leader.next_index(follower)
             if self._reaches(follower) and open_from <= self._window_end(follower):
                 self._send_entries(follower)
             else:
-                told = False
-        return told
+                complete = False
+        return complete
 
     def _offer_snapshot(self, follower: str) -> None:
         """
@@ -123,11 +123,11 @@ class Sender:
 
     def _entries(self, first: int, last: int) -> list[Entry]:
         """Return entries up to *last*, no more than one message may carry."""
-        found, size = [], 0
+        entries, size = [], 0
         for index in range(first, last + 1):
             entry = self.journal.entry(index)
-            found.append(entry)
+            entries.append(entry)
             size += len(entry[0])
             if size >= APPEND_BYTES_MAX:
                 break
-        return found
+        return entries

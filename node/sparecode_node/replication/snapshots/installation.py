@@ -73,7 +73,7 @@ class SnapshotInstallation:
                 f" {self.state.applied_index}"
             )
         self.journal.rebase(manifest.index, manifest.term, manifest.configuration)
-        self.engine.installed(manifest.index)
+        self.engine.continue_after(manifest.index)
         log.info("snapshot_installed", extra={"index": manifest.index})
 
 

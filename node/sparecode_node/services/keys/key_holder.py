@@ -84,7 +84,7 @@ class KeyKeeper:
             raise CannotHoldError(str(error)) from error
         return fingerprint
 
-    def lent(self, wanted: KeyInUse) -> bytes | None:
+    def lend(self, wanted: KeyInUse) -> bytes | None:
         """Return a key that another member lacks, if it is here."""
         key = self._ring.find(wanted)
         if key is not None:

@@ -74,7 +74,7 @@ class Shared(Generic[T]):
         self._next: asyncio.Future[T] | None = None
         self._task: asyncio.Task[None] | None = None
 
-    async def found(self) -> T:
+    async def result(self) -> T:
         """Return what was found by a search that has begun after this call."""
         if self._next is None:
             self._next = asyncio.get_running_loop().create_future()

@@ -8,7 +8,7 @@ import pytest
 from sparecode.internal.v1 import peers_pb2
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication import errors
-from sparecode_node.replication.calls import forwarding
+from sparecode_node.replication.calls import peer_messages
 from sparecode_node.replication.codec import encode_call
 from sparecode_node.replication.errors import (
     ChangeRefusedError,
@@ -37,30 +37,30 @@ def test_why_a_call_was_not_applied_is_known_to_who_forwarded_it(
     error: type[NotAppliedError],
 ) -> None:
     """Else the caller is told of a primary that is missing, where a clock is wrong."""
-    response = forwarding.not_applied(error("because"))
-    assert type(forwarding.outcome_of(response)) is error
-    read = forwarding.not_readable(error("because"))
-    assert type(forwarding.error_of(read.not_applied)) is error
+    response = peer_messages.not_applied(error("because"))
+    assert type(peer_messages.outcome_of(response)) is error
+    read = peer_messages.not_readable(error("because"))
+    assert type(peer_messages.error_of(read.not_applied)) is error
 
 
 def test_every_kind_that_can_be_told_is_an_error_of_its_own() -> None:
     kinds = set(peers_pb2.NotAppliedKind.values())
     kinds -= {peers_pb2.NOT_APPLIED_KIND_UNSPECIFIED}
-    found = {type(forwarding.error_of(kind)) for kind in kinds}
+    found = {type(peer_messages.error_of(kind)) for kind in kinds}
     assert found == set(ERRORS)
 
 
 def test_a_kind_of_a_newer_release_is_not_applied_all_the_same() -> None:
     response = peers_pb2.ForwardResponse()
     response.MergeFromString(b"\x10\x63")  # not_applied: 99
-    assert type(forwarding.outcome_of(response)) is NoPrimaryError
+    assert type(peer_messages.outcome_of(response)) is NoPrimaryError
 
 
 def test_the_time_of_a_forwarded_call_is_nobodys() -> None:
     """(T1) Only the primary's counts, so that of another node does not get in."""
     forwarded = call("r", "n2").stamped(4_000_000_000_000)
-    request = forwarding.request_of(encode_call(forwarded), (), timeout_s=1)
-    assert forwarding.proposal_of(NodeId("n2"), request).call == call("r", "n2")
+    request = peer_messages.request_of(encode_call(forwarded), (), timeout_s=1)
+    assert peer_messages.proposal_of(NodeId("n2"), request).call == call("r", "n2")
 
 
 @pytest.mark.parametrize(
@@ -75,6 +75,6 @@ def test_the_time_of_a_forwarded_call_is_nobodys() -> None:
 def test_what_is_no_call_of_the_callers_own_is_refused(
     caller: str, data: bytes
 ) -> None:
-    request = forwarding.request_of(data, (), timeout_s=1)
+    request = peer_messages.request_of(data, (), timeout_s=1)
     with pytest.raises(MalformedCallError):
-        forwarding.proposal_of(NodeId(caller), request)
+        peer_messages.proposal_of(NodeId(caller), request)

@@ -5,7 +5,7 @@ import asyncio
 
 import pytest
 
-from sparecode_node.replication.calls.waiting import AppliedWaiters, Shared
+from sparecode_node.replication.calls.waiters import AppliedWaiters, Shared
 from sparecode_node.replication.errors import NoQuorumError, OutcomeUnknownError
 from sparecode_node.statemachine.results import BarrierPassed
 
@@ -35,9 +35,9 @@ async def test_a_barrier_is_joined_before_it_is_proposed_and_not_after() -> None
     """Else a read could miss what was committed between proposal and call."""
     barriers = Barriers()
     shared = Shared(barriers.pass_one, name="barrier")
-    early = [asyncio.create_task(shared.found()) for _ in range(3)]
+    early = [asyncio.create_task(shared.result()) for _ in range(3)]
     await turn()
-    late = [asyncio.create_task(shared.found()) for _ in range(3)]
+    late = [asyncio.create_task(shared.result()) for _ in range(3)]
     await turn()
     assert len(barriers.proposed) == 1
     barriers.proposed[0].set_result(None)
@@ -54,9 +54,9 @@ async def test_a_barrier_that_fails_fails_for_all_who_share_it_and_nobody_else()
 ):
     barriers = Barriers()
     shared = Shared(barriers.pass_one, name="barrier")
-    early = [asyncio.create_task(shared.found()) for _ in range(2)]
+    early = [asyncio.create_task(shared.result()) for _ in range(2)]
     await turn()
-    late = asyncio.create_task(shared.found())
+    late = asyncio.create_task(shared.result())
     await turn()
     barriers.proposed[0].set_exception(OutcomeUnknownError("lost"))
     await turn()
@@ -70,8 +70,8 @@ async def test_a_barrier_that_fails_fails_for_all_who_share_it_and_nobody_else()
 async def test_who_stops_waiting_takes_nobody_along() -> None:
     barriers = Barriers()
     shared = Shared(barriers.pass_one, name="barrier")
-    gone = asyncio.create_task(shared.found())
-    stays = asyncio.create_task(shared.found())
+    gone = asyncio.create_task(shared.result())
+    stays = asyncio.create_task(shared.result())
     await turn()
     gone.cancel()
     await turn()
