@@ -2,7 +2,7 @@
 """
 The decision on a passcode, as one pure function (A1-A6, K1, L, R).
 
-What comes after a passcode that is right so far is decided in `continuing`.
+What comes after a passcode that is right so far is decided in `next_step`.
 
 It takes everything that matters and returns everything that changes; apply
 saves it in one commit (A3). Only the reason differs between the many ways to be
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from sparecode_node.domain.agents import Agent
 from sparecode_node.domain.challenges import Challenge, NextStep
-from sparecode_node.domain.code_finding import Sets, find_code, former_serial
+from sparecode_node.domain.code_lookup import Sets, find_code, former_serial
 from sparecode_node.domain.emergency_access import (
     CodeState,
     EmergencyCodeSet,

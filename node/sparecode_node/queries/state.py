@@ -17,7 +17,7 @@ from typing import Self, TypeVar
 import aiosqlite
 
 from sparecode_node.domain.users import fold
-from sparecode_node.queries.batching import BatchedReads, Query
+from sparecode_node.queries.batched_reads import BatchedReads, Query
 from sparecode_node.queries.transaction import APPLIED_INDEX, ReadTransaction
 from sparecode_node.statemachine.tables.schema import read_only_uri
 

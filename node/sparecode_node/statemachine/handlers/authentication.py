@@ -17,10 +17,10 @@ from sparecode_node.domain.authentication import (
     not_admitted,
 )
 from sparecode_node.domain.challenges import CHALLENGE_MS, Challenge, NextStep
-from sparecode_node.domain.continuing import Given, judge_next
 from sparecode_node.domain.emergency_access import Use
 from sparecode_node.domain.ids import KeyId
 from sparecode_node.domain.lockout import FREE, Factor
+from sparecode_node.domain.next_step import Given, judge_next
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.passcodes import Reading
 from sparecode_node.domain.pins import NewPin

@@ -9,7 +9,7 @@ and candidates of its user stale (T2, I3).
 
 from dataclasses import replace
 
-from sparecode_node.domain import replacing
+from sparecode_node.domain import replacement
 from sparecode_node.domain.ids import TokenSerial
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.pins import NewPin
@@ -127,7 +127,7 @@ def replace_token(applying: Applying, command: ReplaceToken) -> Rejected | None:
     )
     new = token_tables.find_token(applying.db, command.replacement)
     if new is None:
-        return replace(unknown_token(command.replacement), field=replacing.NEW)
+        return replace(unknown_token(command.replacement), field=replacement.NEW)
     if command.keep_pin and _stale(applying, old, command):
         return Rejected(Reason.STALE_PARAMETERS)
     pin = NewPin(
@@ -136,7 +136,7 @@ def replace_token(applying: Applying, command: ReplaceToken) -> Rejected | None:
         sealed=command.sealed_pin,
         lettered=old.pin_lettered,
     )
-    replaced = replacing.replace_token(
+    replaced = replacement.replace_token(
         old, new, pin if command.keep_pin else None, applying.now_ms
     )
     if isinstance(replaced, Rejected):

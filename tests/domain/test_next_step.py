@@ -8,10 +8,10 @@ import pytest
 
 from sparecode_node.domain.authentication import Judgement, judge
 from sparecode_node.domain.challenges import CHALLENGE_MS, Challenge, NextStep
-from sparecode_node.domain.continuing import Given, judge_next
 from sparecode_node.domain.emergency_access import RecoveryPolicy
 from sparecode_node.domain.ids import AgentIdentity, KeyId, Moment
 from sparecode_node.domain.lockout import FREE, Factor
+from sparecode_node.domain.next_step import Given, judge_next
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.domain.passcodes import Reading
 from sparecode_node.domain.pins import NewPin, PinRule
