@@ -34,7 +34,7 @@ def entry(index: int, term: int, request_id: str = "") -> Entry:
 
 
 class Bench:
-    """The replica n1 of a cluster of so many."""
+    """The replica n1 of a cluster of a given size."""
 
     def __init__(self, patch: pytest.MonkeyPatch, members: int = 3) -> None:
         self.now = 1000.0
@@ -98,7 +98,7 @@ class Bench:
         return [(p, m) for p, m in sent if not kind or m["type"] == kind]
 
     def receive(self, peer: str, kind: str, **fields: Any) -> None:
-        """Have *peer* send a message."""
+        """Deliver a message from *peer*."""
         self.guard.receive(peer, {"type": kind, **fields}, Hello(""))
 
     def append(
@@ -109,7 +109,7 @@ class Bench:
         *entries: Entry,
         commit: int = 1,
     ) -> None:
-        """Have *leader* send entries behind *previous*: index and term."""
+        """Deliver entries from *leader* that follow *previous*: index and term."""
         self.receive(
             leader,
             frames.APPEND_ENTRIES,
@@ -123,7 +123,7 @@ class Bench:
     def acknowledge(
         self, follower: str, next_index: int, term: int, **more: Any
     ) -> None:
-        """Have *follower* acknowledge everything below *next_index*."""
+        """Deliver *follower*'s acknowledgement of everything below *next_index*."""
         fields = {"reset": False, "success": True, **more}
         self.receive(
             follower,

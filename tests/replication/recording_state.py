@@ -39,7 +39,7 @@ class RecordingState:
         return tuple(self._apply(index, call) for call in calls)
 
     def checkpoint(self) -> int:
-        """Say that everything is on disk."""
+        """Record that everything is on disk."""
         self.durable_index = self.applied_index
         return self.applied_index
 
@@ -69,7 +69,7 @@ class RecordingState:
         return self.read(target)
 
     def read(self, snapshot: Path) -> SnapshotFacts:
-        """Say what a snapshot is of."""
+        """Return the origin of a snapshot."""
         state = RecordingState()
         try:
             state.deserialize(snapshot.read_bytes())

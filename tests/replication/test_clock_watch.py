@@ -25,7 +25,7 @@ OTHERS = ("n2", "n3")
 
 
 class Watch:
-    """A watch on n1, whose questions are answered by the test."""
+    """A watch on n1 whose questions the test answers."""
 
     def __init__(self) -> None:
         self.now = 50.0
@@ -43,7 +43,7 @@ class Watch:
         return self.sent[-1][1]["round"] if self.sent else 0
 
     def tell(self, peer: str, number: int, off_s: float = 0.0) -> None:
-        """Have a peer answer, whose clock is so far off."""
+        """Answer as a peer whose clock differs by an offset."""
         told = {"round": number, "at_ms": round((self.now + off_s) * 1000)}
         self.clocks.take_answer(peer, {"type": frames.TELL_CLOCK, **told}, self.now)
 
@@ -107,7 +107,7 @@ def test_one_of_four_others_is_not() -> None:
 
 
 def test_a_step_of_the_own_clock_shows_at_once(watch: Watch) -> None:
-    """(T5): nobody has to be asked again."""
+    """(T5): no peer has to be asked again."""
     watch.tell("n2", watch.ask())
     watch.off_s = -3600.0
     assert watch.agreement is Agreement.NO
@@ -180,7 +180,7 @@ def test_it_remembers_so_many_questions_and_no_more(watch: Watch) -> None:
     assert watch.agreement is Agreement.YES
 
 
-def test_whoever_must_set_the_clock_is_told(
+def test_the_node_with_the_wrong_clock_is_named(
     watch: Watch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -205,7 +205,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     return Bench(monkeypatch)
 
 
-def test_a_primary_whose_clock_steps_stamps_nothing_and_leads_no_more(
+def test_a_primary_whose_clock_steps_stamps_nothing_and_steps_down(
     bench: Bench,
 ) -> None:
     """(T5)."""

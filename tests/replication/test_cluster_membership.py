@@ -45,7 +45,7 @@ class Site:
         return node
 
     async def joiner(self, node_id: str) -> tuple[Node, Member]:
-        """Start a node that is new, and say who it is."""
+        """Start a new node; return it as a member."""
         known = {m.node_id: m.address for m in self.any.replicator.members()}
         address = f"127.0.0.1:{free_ports(1)[0]}"
         member = Member(node_id=NodeId(node_id), address=address)
@@ -90,7 +90,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
 
 
 async def put(site: Site, request: str) -> None:
-    """Have something done, asked of any node."""
+    """Commit a call through any node."""
     asked = proposal(request, site.any.node_id)
     await site.any.replicator.propose(asked, timeout_s=WAIT_S)
 
@@ -103,7 +103,7 @@ async def until_applied(node: Node, request: str) -> None:
 
 
 async def grown(site: Site, node_id: str = "n4") -> Node:
-    """Have another voter."""
+    """Add a voter; return its node."""
     await put(site, "before")
     new, member = await site.joiner(node_id)
     asked = site.any.replicator
@@ -200,7 +200,7 @@ async def test_a_removed_node_that_returns_is_refused_and_told(
 async def test_a_wiped_node_is_refused_under_its_id_and_returns_under_another(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """(audit, p12d) It has forgotten what it promised; nobody takes its word."""
+    """(audit, p12d) It has forgotten its promises, so its vote counts no more."""
     await put(site, "before")
     primary = await site.primary()
 
@@ -235,10 +235,10 @@ async def test_a_wiped_node_is_refused_under_its_id_and_returns_under_another(
 
 async def test_all_but_one_move_at_once_and_meet_again(site: Site) -> None:
     """
-    Who stayed is where the log says, and dials the others where they say.
+    The node that stayed has the address of the log, and dials the others' new ones.
 
-    Nobody leads who could write it down before that. Of those that have moved, each
-    finds the others when the one that they all have found leads.
+    Before that there is no leader to record the addresses. Each moved node finds the
+    others once the node that all have found leads.
     """
     await put(site, "before")
     moving = [site.nodes["n2"], site.nodes["n3"]]
@@ -272,7 +272,7 @@ async def test_all_but_one_move_at_once_and_meet_again(site: Site) -> None:
         await until(written)
 
 
-async def test_who_has_not_caught_up_does_not_vote(site: Site) -> None:
+async def test_a_learner_that_has_not_caught_up_does_not_vote(site: Site) -> None:
     await put(site, "before")
     absent = Member(node_id=N4, address=f"127.0.0.1:{free_ports(1)[0]}")
     await site.any.replicator.add_learner(absent, timeout_s=WAIT_S)

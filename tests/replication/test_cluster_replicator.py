@@ -101,7 +101,7 @@ async def test_a_read_leaves_nothing_in_the_log(tmp_path: Path) -> None:
 async def test_the_time_of_a_read_is_not_before_that_of_the_state(
     tmp_path: Path,
 ) -> None:
-    """A primary whose clock is behind still goes by what was committed (T5)."""
+    """A primary whose clock is behind uses the time of the committed state (T5)."""
     async with running(tmp_path) as nodes:
         primary, replicas = await settled(nodes)
         ahead = SystemClock().now_ms() + 3_600_000
@@ -112,8 +112,8 @@ async def test_the_time_of_a_read_is_not_before_that_of_the_state(
             assert barrier.at_ms == ahead
 
 
-async def test_work_goes_on_when_the_primary_stops(tmp_path: Path) -> None:
-    """Calls that are under way are asked again under their ids: applied once."""
+async def test_calls_complete_when_the_primary_stops(tmp_path: Path) -> None:
+    """Calls under way are retried with their ids: applied once."""
     async with running(tmp_path) as nodes:
         primary, (replica, _) = await settled(nodes)
 
@@ -152,10 +152,10 @@ async def test_a_cluster_comes_back_with_everything(tmp_path: Path) -> None:
             assert results[node.node_id].items() <= node.state.results.items()
 
 
-async def test_without_a_quorum_nothing_is_applied_and_nobody_guesses(
+async def test_without_a_quorum_nothing_is_applied_or_guessed(
     tmp_path: Path,
 ) -> None:
-    """A call is applied, or not, or the caller is told that nobody knows (A7)."""
+    """A call is applied, or not, or the caller learns that it is unknown (A7)."""
     async with running(tmp_path) as nodes:
         primary, replicas = await settled(nodes)
         assert primary.replicator.ready
@@ -241,10 +241,10 @@ async def test_states_are_read_on_all_members_at_one_time(
         assert [member.digest for member in told] == 3 * ["of the state"]
 
 
-async def test_a_state_is_read_once_for_all_who_ask_meanwhile(
+async def test_concurrent_digests_share_one_read_of_the_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It takes seconds: a crowd would keep the threads from whoever needs one."""
+    """It takes seconds: many reads would use up the threads."""
     release, reads = threading.Event(), 0
 
     def digest() -> str:
@@ -418,7 +418,7 @@ async def test_a_member_forwards_only_calls_of_its_own() -> None:
 async def test_the_primary_hands_over_under_load_and_nothing_is_lost(
     tmp_path: Path,
 ) -> None:
-    """Asked of any node; calls wait for the new primary, and none is unknown."""
+    """Through any node. Calls wait for the new primary; no outcome is unknown."""
     async with running(tmp_path) as nodes:
         primary, (replica, other) = await settled(nodes)
 
@@ -448,7 +448,7 @@ async def test_the_primary_hands_over_under_load_and_nothing_is_lost(
         assert len({node.state.digest() for node in nodes}) == 1
 
 
-async def test_a_hand_over_to_who_is_away_is_refused(tmp_path: Path) -> None:
+async def test_a_hand_over_to_an_absent_member_is_refused(tmp_path: Path) -> None:
     async with running(tmp_path) as nodes:
         primary, (replica, other) = await settled(nodes)
         await other.stop()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The form of calls in the log: complete, exact, and the same for ever."""
+"""The form of calls in the log: complete, exact, and the same forever."""
 
 import dataclasses
 import enum
@@ -109,7 +109,7 @@ def test_what_is_written_is_read(calls: tuple[Call, ...]) -> None:
 
 @settings(deadline=None, max_examples=200)
 @given(st.binary(max_size=64))
-def test_whatever_is_read_there_is_one_error(data: bytes) -> None:
+def test_any_bytes_are_an_entry_or_one_error(data: bytes) -> None:
     try:
         calls = decode_entry(data)
     except CodecError:

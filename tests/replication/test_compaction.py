@@ -155,10 +155,8 @@ def compact_and_kill(disk: Disk) -> None:
     disk.fuse = None
 
 
-def test_a_name_that_a_killed_node_has_left_is_on_disk_before_anybody_relies_on_it() -> (
-    None
-):
-    """Else a power cut brings the old journal back, without what was acknowledged since."""
+def test_a_name_left_by_a_killed_node_is_synced_before_it_is_used() -> None:
+    """Otherwise a power cut restores the old journal, without later entries."""
     for seed in range(20):
         disk = Disk("n1", random.Random(seed))
         compact_and_kill(disk)
@@ -325,7 +323,7 @@ def test_a_snapshot_is_received_in_pieces(disk: Disk) -> None:
     assert disk.read(RECEIVED) == body
 
 
-def test_another_snapshot_begins_anew(disk: Disk) -> None:
+def test_another_snapshot_starts_over(disk: Disk) -> None:
     store = SnapshotStore(disk)
     store.begin(manifest_of(b"first body", store))
     send(store, b"first")
@@ -356,8 +354,8 @@ def test_a_chunk_that_is_damaged_or_does_not_follow_is_refused(disk: Disk) -> No
     store.complete()
 
 
-def test_a_body_that_is_another_one_is_refused(disk: Disk) -> None:
-    """Each chunk was sound; the whole is not what was announced."""
+def test_a_body_of_another_snapshot_is_refused(disk: Disk) -> None:
+    """Each chunk was sound, but the whole is not the announced one."""
     store = SnapshotStore(disk)
     good = manifest_of(b"good", store)
     store.adopt(good, WRITTEN)
@@ -438,7 +436,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
 
 
 def follow(bench: Bench, last: int, leader: str = "n2", term: int = 1) -> None:
-    """Have a leader send entries up to *last*, and commit them."""
+    """Deliver entries up to *last* from a leader, and commit them."""
     entries = [entry(index, term) for index in range(2, last + 1)]
     bench.append(leader, term, (1, 0), *entries, commit=last)
     bench.tick()
@@ -457,7 +455,7 @@ def snapshot(last: int, term: int = 1) -> tuple[bytes, Manifest]:
 
 
 def install(bench: Bench, last: int, term: int = 1, **changes: object) -> None:
-    """Have the replica install a snapshot that it has received."""
+    """Install a snapshot that the replica has received."""
     body, manifest = snapshot(last, term)
     manifest = dataclasses.replace(manifest, **changes)
     bench.replica.snapshots.begin(manifest)
@@ -518,7 +516,7 @@ def test_a_follower_takes_the_hint_of_its_leader_only(bench: Bench) -> None:
 
 
 def test_an_offer_moves_no_commit_index(bench: Bench) -> None:
-    """What PySyncObj gets wrong with its own snapshots (p09a)."""
+    """PySyncObj gets this wrong with its own snapshots (p09a)."""
     bench.append("n2", 1, (1, 0), entry(2, 1), entry(3, 1), commit=1)
     bench.tick()
     bench.receive("n2", frames.OFFER_SNAPSHOT, term=1, index=50)

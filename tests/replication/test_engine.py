@@ -79,7 +79,7 @@ def test_bytes_that_are_no_frame_are_refused(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", OFF)
-def test_what_is_off_stops_whoever_calls_it(bench: Bench, name: str) -> None:
+def test_disabled_methods_raise(bench: Bench, name: str) -> None:
     with pytest.raises(Fatal, match="is off"):
         getattr(bench.engine, name)()
 
@@ -133,7 +133,11 @@ def test_a_proposal_is_answered_when_a_quorum_has_it(bench: Bench) -> None:
 
 
 def commit_one(bench: Bench) -> tuple[int, int]:
-    """Have a call committed; return the term, and where. The followers have not heard."""
+    """
+    Commit a call; return its term and index.
+
+    The followers do not know of the commit yet.
+    """
     term = bench.lead()
     bench.propose("a")
     bench.tick()
@@ -168,7 +172,9 @@ def test_the_next_entry_says_what_is_committed(bench: Bench) -> None:
     assert told(bench) == {}
 
 
-def test_who_waits_for_it_on_another_member_has_them_told_at_once(bench: Bench) -> None:
+def test_followers_hear_of_a_commit_at_once_when_a_member_waits_for_it(
+    bench: Bench,
+) -> None:
     term, last = commit_one(bench)
     word = Word(member="n3", hello=Hello(""), term=term)
     bench.replica.read(timeout_s=3.0, callback=lambda _: None, word=word)
@@ -176,7 +182,7 @@ def test_who_waits_for_it_on_another_member_has_them_told_at_once(bench: Bench) 
     assert told(bench) == {"n2": last, "n3": last}
 
 
-def test_who_reads_on_the_leader_has_nobody_told(bench: Bench) -> None:
+def test_a_read_on_the_leader_tells_no_follower(bench: Bench) -> None:
     commit_one(bench)
     bench.replica.read(timeout_s=3.0, callback=lambda _: None)
     bench.tick()
@@ -216,7 +222,7 @@ def test_what_is_queued_together_is_one_entry(bench: Bench) -> None:
     assert bench.engine.journal.last_index == before + 1
 
 
-def test_who_does_not_lead_proposes_nothing(bench: Bench) -> None:
+def test_a_follower_proposes_nothing(bench: Bench) -> None:
     outcome = bench.propose("a")
     bench.tick()
     assert isinstance(outcome[0], NoPrimaryError)
@@ -325,8 +331,8 @@ def test_an_entry_holds_no_more_than_fits(bench: Bench) -> None:
     assert max(sizes) <= COMMAND_BYTES_MAX + 1
 
 
-def test_entries_on_their_way_and_calls_in_one_are_bounded(bench: Bench) -> None:
-    """What does not fit waits, and goes when one was committed."""
+def test_entries_under_way_and_calls_per_entry_are_bounded(bench: Bench) -> None:
+    """Further calls wait until an entry is committed."""
     term = bench.lead()
     begin = bench.engine.journal.last_index
     for k in range(3 * CALLS_PER_ENTRY_MAX):
@@ -360,10 +366,10 @@ def test_what_one_message_to_a_follower_carries_is_bounded(bench: Bench) -> None
     assert all(sum(size[:-1]) < APPEND_BYTES_MAX for size in sizes)
 
 
-def test_who_commits_alone_does_not_wait_for_a_message(
+def test_a_lone_voter_commits_without_waiting_for_a_message(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Nobody acknowledges, so nothing but the next tick would end the wait."""
+    """No acknowledgement comes, so only the next tick would end the wait."""
     bench = Bench(monkeypatch, members=1)
     for _ in range(4):
         bench.tick(1.0)

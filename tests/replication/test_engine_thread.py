@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What waits for the engine's thread is bounded."""
+"""The number of callers that wait for the engine's thread is bounded."""
 
 import asyncio
 import threading
@@ -17,7 +17,7 @@ from sparecode_node.replication.replica.engine_thread import EngineThread
 def test_an_engine_that_does_not_keep_up_has_no_room(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Whoever delivers messages of other members asks, and ends the link."""
+    """The deliverer of members' messages checks this, and ends the link."""
     monkeypatch.setattr(engine_thread, "INBOX_MAX", 3)
     not_started = EngineThread(
         cast("Any", None),
@@ -35,10 +35,10 @@ def test_an_engine_that_does_not_keep_up_has_no_room(
 
 
 @pytest.mark.asyncio
-async def test_callers_beyond_a_number_are_shed_at_once(
+async def test_callers_beyond_the_bound_are_shed_at_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Nothing of theirs was begun, and those who wait get their answers."""
+    """Their calls were not begun, and the waiting callers get their answers."""
     monkeypatch.setattr(engine_thread, "PROPOSALS_QUEUED_MAX", 3)
     go_on = threading.Event()
 

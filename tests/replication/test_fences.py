@@ -17,7 +17,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
 
 
 def members_entry(index: int, term: int, **roles: MemberRole) -> Entry:
-    """Return an entry that says who the members are."""
+    """Return an entry that holds the members."""
     members = (
         Member(node_id=NodeId(name), address="", role=role)
         for name, role in roles.items()
@@ -54,10 +54,10 @@ def test_an_acknowledgement_covers_what_its_message_confirms(bench: Bench) -> No
     assert bench.log()[-1] == (3, 1)
 
 
-def test_a_candidate_who_is_no_voter_deposes_no_leader_that_lives(
+def test_a_candidate_that_is_no_voter_deposes_no_living_leader(
     bench: Bench,
 ) -> None:
-    """A learner, or one that only a newer configuration knows (Raft thesis, 4.2.3)."""
+    """A learner, or a member of a newer configuration only (Raft thesis, 4.2.3)."""
     voter, learner = MemberRole.VOTER, MemberRole.LEARNER
     four = members_entry(2, 1, n1=voter, n2=voter, n3=voter, n4=learner)
     bench.append("n2", 1, (1, 0), four)
@@ -73,7 +73,7 @@ def test_a_candidate_who_is_no_voter_deposes_no_leader_that_lives(
 
 
 def test_a_learner_asks_for_no_votes(bench: Bench) -> None:
-    """It follows; however long it hears of no leader, it disturbs nobody."""
+    """Without a leader it waits and disturbs no member."""
     voter, learner = MemberRole.VOTER, MemberRole.LEARNER
     roles = {ME: learner, "n2": voter, "n3": voter}
     bench.append("n2", 1, (1, 0), members_entry(2, 1, **roles))

@@ -46,7 +46,7 @@ class Primary(peers_pb2_grpc.PeerServiceServicer):
     async def Forward(
         self, request: Request, context: "grpc.aio.ServicerContext[Request, Response]"
     ) -> Response:
-        """Take note, and answer."""
+        """Record the request and answer it."""
         self.asked.append(request)
         self.news.set()
         if self.refuses is not None:
@@ -174,11 +174,11 @@ async def test_a_lost_message_leaves_all_of_it_in_doubt() -> None:
     assert [type(each) for each in results] == [OutcomeUnknownError] * 2
 
 
-async def test_a_way_that_is_closed_leaves_nobody_waiting() -> None:
+async def test_a_closed_channel_leaves_no_caller_waiting() -> None:
     """
-    A member moves or is removed, and its channel is closed; gRPC cancels the calls.
+    A member moves or is removed, its channel closes, and gRPC cancels the calls.
 
-    That is no reason to wait for their deadlines, and none to end whoever waits.
+    The callers need neither wait for their deadlines nor be cancelled.
     """
     async with primary() as (servicer, queue):
         channel = queue.channel()
@@ -197,7 +197,7 @@ async def test_a_way_that_is_closed_leaves_nobody_waiting() -> None:
     assert isinstance(results[2], ProposeError)  # It was never sent.
 
 
-async def test_who_gives_up_is_cancelled_all_the_same() -> None:
+async def test_a_caller_that_gives_up_is_still_cancelled() -> None:
     async with primary() as (servicer, queue):
         channel = queue.channel()
         assert channel is not None

@@ -168,8 +168,8 @@ def test_an_acknowledgement_beyond_the_log_does_not_count(bench: Bench) -> None:
     assert bench.engine.raftCommitIndex == 1
 
 
-def test_who_asks_for_what_no_log_has_does_not_stop_the_leader(bench: Bench) -> None:
-    """A learner too: what it says goes into no quorum, but into what it is sent."""
+def test_a_request_beyond_the_log_does_not_stop_the_leader(bench: Bench) -> None:
+    """From a learner too: it counts in no quorum, but decides what it is sent."""
     term = bench.lead()
     journal = bench.engine.journal
     learner = Member(node_id=NodeId("n4"), address="", role=MemberRole.LEARNER)
@@ -271,7 +271,7 @@ def test_a_node_that_is_cut_off_does_not_raise_its_term(bench: Bench) -> None:
     assert len(bench.take(frames.PRE_VOTE)) > 10
 
 
-def test_who_hears_from_a_leader_grants_no_pre_vote(bench: Bench) -> None:
+def test_a_member_that_hears_from_a_leader_grants_no_pre_vote(bench: Bench) -> None:
     bench.append("n2", 1, (1, 0))
     ask = {"term": 2, "last_log_index": 1, "last_log_term": 0}
     bench.receive("n3", frames.PRE_VOTE, **ask)
@@ -281,7 +281,7 @@ def test_who_hears_from_a_leader_grants_no_pre_vote(bench: Bench) -> None:
     assert granted == [False, True]
 
 
-def test_who_lacks_entries_gets_no_pre_vote(bench: Bench) -> None:
+def test_a_candidate_that_lacks_entries_gets_no_pre_vote(bench: Bench) -> None:
     bench.append("n2", 1, (1, 0), entry(2, 1))
     bench.now += 1.0
     ask = {"term": 2, "last_log_index": 1, "last_log_term": 0}

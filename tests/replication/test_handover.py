@@ -65,7 +65,7 @@ def test_the_target_is_told_when_it_has_everything(bench: Bench) -> None:
     assert not bench.engine.is_leader()
 
 
-def test_whoever_has_most_is_told_if_nobody_is_named(bench: Bench) -> None:
+def test_the_most_advanced_member_takes_over_by_default(bench: Bench) -> None:
     term = bench.lead()
     bench.propose("a")
     bench.tick()
@@ -95,8 +95,8 @@ def test_nothing_is_proposed_meanwhile_and_everything_afterwards(bench: Bench) -
     assert len(bench.log()) == len(before) + 1
 
 
-def test_who_is_not_heard_is_not_told(bench: Bench) -> None:
-    """A leader that nobody would follow is worse than the one there is."""
+def test_a_member_out_of_contact_does_not_take_over(bench: Bench) -> None:
+    """A leader without followers is worse than the present one."""
     term = bench.lead()
     last = bench.engine.journal.last_index
     bench.tick(0.3)
@@ -124,7 +124,7 @@ def test_one_at_a_time(bench: Bench) -> None:
     assert first == []
 
 
-def test_who_does_not_lead_hands_nothing_over(bench: Bench) -> None:
+def test_a_follower_hands_nothing_over(bench: Bench) -> None:
     (outcome,) = transfer(bench)
     assert isinstance(outcome, NoPrimaryError)
 
@@ -145,7 +145,7 @@ def call_up(bench: Bench, peer: str, **fields: int) -> bool:
     return {peer for peer, _ in asked} == {"n2", "n3"}
 
 
-def test_the_target_campaigns_at_once_and_asks_nobody_before(bench: Bench) -> None:
+def test_the_target_campaigns_at_once_without_a_pre_vote(bench: Bench) -> None:
     assert call_up(bench, "n2")
     assert bench.engine.raftCurrentTerm == 2
 

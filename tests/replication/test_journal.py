@@ -133,7 +133,7 @@ def test_a_batch_that_is_missing_is_refused(disk: Disk, journal: Journal) -> Non
 def test_bytes_of_a_command_do_not_pass_for_a_batch(
     disk: Disk, journal: Journal
 ) -> None:
-    """Whoever chooses a command does not know the salt."""
+    """The author of a command does not know the salt."""
     imitation = form.batch(bytes(16), 99, form.truncate_record(1))
     journal.add(b"\x00" + imitation, 2, 1)
     journal.sync()
@@ -152,7 +152,7 @@ def test_the_journal_of_another_node_is_refused(disk: Disk, journal: Journal) ->
 def test_the_members_are_those_of_the_journal(
     disk: Disk, journal: Journal, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What a file says later is logged, and nothing else (item 6)."""
+    """Later changes of the file are logged and ignored (item 6)."""
     fewer = Configuration.of(MEMBERS.members[:2])
     again = open_journal(disk, ME, fewer, must_exist=True, salt=bytes(16))
     assert again.configuration == journal.configuration
@@ -360,11 +360,10 @@ def test_what_a_failed_sync_has_dropped_is_written_again(
     disk: Disk, journal: Journal
 ) -> None:
     """
-    A node whose sync failed is started anew: its last batch is there to read.
+    A node whose sync failed restarts, and its last batch can be read.
 
-    The kernel counts those pages as clean, so that the next sync succeeds
-    without writing them. Whoever then acknowledges what is in them has
-    promised what a power cut takes away.
+    The kernel counts those pages as clean, so the next sync succeeds without writing
+    them. A node that then acknowledged them would promise what a power cut takes away.
     """
     journal.add(b"\x00two", 2, 3)
     disk.failing = True
@@ -429,7 +428,7 @@ def test_a_journal_that_has_lost_its_end_is_refused(
 
 
 def test_what_was_written_and_not_synced_is_cut(disk: Disk, journal: Journal) -> None:
-    """A power cut tears it; the mark says nothing of it, for nobody relied on it."""
+    """A power cut tears it. The mark does not cover it, so no member relied on it."""
     fill(journal)
     journal.add(b"\x00torn", 4, 4)
     disk.failing = True

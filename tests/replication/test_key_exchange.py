@@ -43,7 +43,7 @@ class Ring(NoKeys):
 
 
 class Member(KeyCalls, peers_pb2_grpc.PeerServiceServicer):
-    """The other member, asked without TLS."""
+    """The other member, called without TLS."""
 
     def __init__(self, ring: Ring) -> None:
         self._keys = KeyExchange(ring)
@@ -59,7 +59,7 @@ def address() -> str:
 
 @pytest_asyncio.fixture
 async def exchange(address: str) -> AsyncIterator[KeyExchange]:
-    """Return the side that hands out, whose channel has found nobody over there."""
+    """Return the side that hands out keys, whose channel has found the member down."""
     async with grpc.aio.insecure_channel(address) as channel:
         async with asyncio.timeout(WAIT_S):
             while (
@@ -92,7 +92,7 @@ async def hand(exchange: KeyExchange, *, timeout_s: float) -> None:
 async def test_member_that_is_just_back_is_handed_the_key(
     address: str, exchange: KeyExchange
 ) -> None:
-    """It may serve before the channel of who hands out has dialed it anew."""
+    """It may be up before the channel dials it again."""
     ring = Ring()
     handing = asyncio.create_task(hand(exchange, timeout_s=WAIT_S))
     async with listening(address, ring):

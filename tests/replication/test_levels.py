@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Feature levels: what an older member cannot read is not proposed.
+Feature levels: a command that an older member cannot read is not proposed.
 
-A member of a lower level stands for one of an older release: it is asked the same.
+A member of a lower level stands for an older release and is asked in the same way.
 tests/compatibility/ has a real one.
 """
 

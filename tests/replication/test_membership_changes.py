@@ -46,7 +46,7 @@ def member(node_id: NodeId) -> Member:
 
 @dataclass
 class Leader:
-    """An engine that leads, and does as it is told."""
+    """An engine that leads and obeys."""
 
     journal: Journal
     committed: int = 1
@@ -86,7 +86,7 @@ class Leader:
 
 
 class Desk:
-    """Where changes are asked for."""
+    """The place where membership changes are requested."""
 
     def __init__(self, disk: Disk) -> None:
         configured = Configuration.of(member(i) for i in (N1, N2, N3))
@@ -262,7 +262,7 @@ def test_an_id_that_was_removed_is_never_used_again(desk: Desk) -> None:
     assert "start the node under an id that is new" in detail
 
 
-def test_nobody_is_removed_without_whom_there_is_no_quorum(desk: Desk) -> None:
+def test_a_member_that_the_quorum_needs_is_not_removed(desk: Desk) -> None:
     desk.leader.contacts = {"n2"}
     asked = desk.ask(Remove(N2))
     desk.step()
@@ -275,10 +275,10 @@ def test_nobody_is_removed_without_whom_there_is_no_quorum(desk: Desk) -> None:
     assert asked == [desk.journal.last_index]
 
 
-def test_a_leader_of_a_moment_ago_waits_for_those_it_has_not_heard_of_yet(
+def test_a_new_leader_waits_for_members_it_has_not_heard_from(
     desk: Desk,
 ) -> None:
-    """The primary hands over to leave, and the next one is asked to remove it at once."""
+    """The old primary hands over to leave, and its removal is requested at once."""
     desk.membership.leadership_lost()
     desk.leader.contacts = {"n2"}
     asked, unheard = desk.ask(Remove(N2)), desk.ask(Remove(N2))
@@ -305,7 +305,7 @@ def test_there_may_be_so_many_members(desk: Desk) -> None:
 def test_a_learner_votes_when_a_round_took_no_longer_than_an_election(
     desk: Desk,
 ) -> None:
-    """Thesis, 4.2.1: who keeps up may vote, and who only comes nearer may not."""
+    """Thesis, 4.2.1: a learner that keeps up may vote; one that gets closer may not."""
     desk.add_learner()
     asked = desk.ask(Promote(N4), timeout_s=60)
     desk.step()
@@ -337,8 +337,8 @@ def test_a_learner_that_does_not_catch_up_is_told_how_much_it_lacks(
     )
 
 
-def test_nobody_votes_whose_journal_is_not_known(desk: Desk) -> None:
-    """Else it could lose it, and nobody would see."""
+def test_a_member_without_a_known_journal_does_not_vote(desk: Desk) -> None:
+    """Otherwise it could lose its journal unnoticed."""
     asked = desk.ask(AddLearner(member(N4)))
     desk.step()
     desk.commit()
@@ -439,7 +439,7 @@ def test_what_is_no_configuration_is_refused(data: bytes) -> None:
         Configuration.from_bytes(data)
 
 
-def test_who_joins_begins_as_a_learner() -> None:
+def test_a_joining_node_starts_as_a_learner() -> None:
     members = [member(i) for i in (N1, N2)]
     assert founders(N2, members, joins=False).voters == {N1, N2}
     assert founders(N2, members, joins=True).voters == {N1}

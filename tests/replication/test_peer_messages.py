@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one member tells another of a call, and that it is understood as it was meant."""
+"""Messages between members about a call keep their meaning."""
 
 from collections.abc import Iterator
 
@@ -33,10 +33,10 @@ ERRORS = sorted(set(kinds_of(NotAppliedError)) - {ChangeRefusedError}, key=repr)
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.__name__)
-def test_why_a_call_was_not_applied_is_known_to_who_forwarded_it(
+def test_the_forwarding_member_learns_why_a_call_was_not_applied(
     error: type[NotAppliedError],
 ) -> None:
-    """Else the caller is told of a primary that is missing, where a clock is wrong."""
+    """Otherwise the caller hears of a missing primary when a clock is wrong."""
     response = peer_messages.not_applied(error("because"))
     assert type(peer_messages.outcome_of(response)) is error
     read = peer_messages.not_readable(error("because"))
@@ -56,8 +56,8 @@ def test_a_kind_of_a_newer_release_is_not_applied_all_the_same() -> None:
     assert type(peer_messages.outcome_of(response)) is NoPrimaryError
 
 
-def test_the_time_of_a_forwarded_call_is_nobodys() -> None:
-    """(T1) Only the primary's counts, so that of another node does not get in."""
+def test_the_time_of_a_forwarded_call_is_dropped() -> None:
+    """(T1) Only the primary's time counts."""
     forwarded = call("r", "n2").stamped(4_000_000_000_000)
     request = peer_messages.request_of(encode_call(forwarded), (), timeout_s=1)
     assert peer_messages.proposal_of(NodeId("n2"), request).call == call("r", "n2")

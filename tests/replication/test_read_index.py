@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads by a quorum's word, shown by scripts: who is asked, what counts, who is told."""
+"""Reads confirmed by a quorum, as scripts: questions, confirmations and answers."""
 
 import pytest
 
@@ -34,7 +34,7 @@ def read(bench: Bench, timeout_s: float = 3.0) -> list[ReadOutcome]:
 
 
 def questions(bench: Bench) -> list[tuple[str, int, int]]:
-    """Return who was asked since the last time, for which term, in which round."""
+    """Return the members questioned since the last call, with term and round."""
     asked = bench.take(frames.ASK_TO_CONFIRM)
     return [(peer, m["term"], m["round"]) for peer, m in asked]
 
@@ -61,7 +61,9 @@ def test_a_quorum_of_five_is_three(bench5: Bench) -> None:
     outcome = read(bench5)
     bench5.tick()
     confirm(bench5, "n2", term, 1)
-    confirm(bench5, "n2", term, 1)  # A link delivers at most once; who counts does too.
+    confirm(
+        bench5, "n2", term, 1
+    )  # A link delivers at most once, and each confirmation counts once.
     assert outcome == []
     confirm(bench5, "n5", term, 1)
     assert len(outcome) == 1
@@ -97,7 +99,7 @@ def test_the_state_machine_s_time_is_told(bench: Bench) -> None:
 # --- Rounds
 
 
-def test_readers_who_come_together_share_a_round(bench: Bench) -> None:
+def test_concurrent_readers_share_a_round(bench: Bench) -> None:
     term = bench.lead()
     outcomes = [read(bench) for _ in range(100)]
     bench.tick()
@@ -106,8 +108,8 @@ def test_readers_who_come_together_share_a_round(bench: Bench) -> None:
     assert all(len(outcome) == 1 for outcome in outcomes)
 
 
-def test_nobody_joins_a_round_that_has_begun(bench: Bench) -> None:
-    """Its confirmations may have been given before the read was asked for."""
+def test_no_read_joins_a_round_that_has_begun(bench: Bench) -> None:
+    """Its confirmations may be older than the read."""
     term = bench.lead()
     first = read(bench)
     bench.tick()
@@ -248,7 +250,7 @@ def test_a_member_s_word_is_as_good_as_a_round(bench: Bench) -> None:
 
 
 def test_a_word_is_for_one_read_alone(bench: Bench) -> None:
-    """It was given before the other read was asked for, perhaps."""
+    """It may be older than the other read."""
     term = bench.lead()
     told, asked = read_for(bench, "n3", term), read(bench)
     bench.tick()
@@ -285,7 +287,7 @@ def test_a_word_that_says_nothing_begins_a_round(
 
 
 def test_the_word_of_a_node_with_another_journal_does_not_count(bench: Bench) -> None:
-    """What it had promised is lost: it may have voted, and not know."""
+    """Its promises are lost: it may have voted without knowing."""
     term = bench.lead()
     hello = Hello("its journal")
     bench.guard.receive("n3", {"type": frames.ASK_CLOCK, "round": 1}, hello)
@@ -312,10 +314,10 @@ def test_a_new_leader_believes_a_word_when_it_knows_what_is_committed(
     assert point.index == last
 
 
-# --- Who is told what
+# --- Answers
 
 
-def test_who_does_not_lead_answers_no_read(bench: Bench) -> None:
+def test_a_follower_answers_no_read(bench: Bench) -> None:
     outcome = read(bench)
     bench.tick()
     assert [type(o) for o in outcome] == [NoPrimaryError]

@@ -93,7 +93,7 @@ class HeldUpEngine:
 
 
 class Kept:
-    """What a job returns that keeps a snapshot."""
+    """The result of a job that keeps a snapshot."""
 
 
 class Asked:
@@ -124,10 +124,10 @@ async def test_no_other_body_is_begun_while_one_is_perhaps_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """
-    The disk holds the engine up for a minute: whoever gives up takes nothing back.
+    A caller that gives up while the disk hangs takes nothing back.
 
-    Were another body begun in the file meanwhile, the engine would go on with a
-    manifest of one, and the bytes of the other.
+    If another body were begun in the file in the meantime, the engine would continue
+    with the manifest of one and the bytes of the other.
     """
     monkeypatch.setattr(snapshot_keeper, "ENGINE_S", 0.01)
     monkeypatch.setattr(snapshot_keeper, "RETRY_S", 0.01)
@@ -187,7 +187,7 @@ async def test_a_node_that_stops_has_not_failed_and_begins_no_other(
 
 
 class Engine:
-    """Does everything at once; says who has a snapshot until one is installed."""
+    """An engine that does everything at once, and names a source of snapshots."""
 
     def __init__(self, store: SnapshotStore) -> None:
         self.snapshots = store
@@ -212,7 +212,7 @@ class Engine:
 
 
 class Holding:
-    """Says of every snapshot that it holds entry 7."""
+    """A reader to which every snapshot holds entry 7."""
 
     def write(self, target: Path) -> SnapshotFacts:
         raise NotImplementedError
@@ -283,7 +283,7 @@ async def test_only_what_holds_what_its_manifest_says_is_installed(
     assert engine.installed == ([source.manifest] if fits else [])
 
 
-async def test_who_has_a_part_of_another_snapshot_is_sent_all_of_it() -> None:
+async def test_a_member_with_part_of_another_snapshot_gets_the_whole() -> None:
     """Parts of two make none."""
     store = SnapshotStore(Disk("n1", random.Random(1)))
     store.clear(WRITTEN)

@@ -143,7 +143,7 @@ class End:
         )
 
     async def until_seen(self, *event: Any, times: int = 1) -> None:
-        """Return when the engine has been told so many times."""
+        """Return when the engine has seen an event this many times."""
         async with asyncio.timeout(WAIT_S):
             while self.engine.guard.events.count(event) < times:
                 self.engine.guard.changed.clear()
@@ -259,10 +259,10 @@ async def test_a_call_that_grpc_cancels_ends_one_link_and_not_the_dialing(
         assert len(dialing.calls) > 1
 
 
-async def test_a_link_ends_when_whoever_runs_it_does(
+async def test_a_link_ends_with_the_task_that_runs_it(
     authority: Authority, addresses: dict[NodeId, str]
 ) -> None:
-    """A loop that is closed cancels what is left: that must not dial on for ever."""
+    """A closing loop cancels what is left: the link must not dial on forever."""
     async with Dialing(authority, addresses[NodeId("n2")]) as dialing:
         await dialing.dialed.wait()
         task = dialing.link._task
@@ -273,7 +273,7 @@ async def test_a_link_ends_when_whoever_runs_it_does(
         assert task.cancelled()
 
 
-async def test_an_error_nobody_thought_of_ends_one_link_and_not_the_dialing(
+async def test_an_unexpected_error_ends_one_link_and_not_the_dialing(
     authority: Authority, addresses: dict[NodeId, str]
 ) -> None:
     async with Dialing(authority, addresses[NodeId("n2")]) as dialing:
@@ -286,7 +286,7 @@ async def test_an_error_nobody_thought_of_ends_one_link_and_not_the_dialing(
 async def test_a_link_that_cannot_be_written_to_ends(
     authority: Authority, addresses: dict[NodeId, str]
 ) -> None:
-    """Else it would look as if it were up, and nothing would arrive any more."""
+    """Otherwise it would look up while nothing arrives."""
     sizes = iter([1])  # When it is queued, and not when it is written.
     no_frame = SimpleNamespace(ByteSize=lambda: next(sizes))
     async with (
@@ -380,10 +380,10 @@ async def code_of(call: Any) -> grpc.StatusCode:
 
 
 @pytest.mark.parametrize("who", ["n9", "n1"], ids=["no member", "the member itself"])
-async def test_who_is_no_other_member_is_refused(
+async def test_a_caller_that_is_no_other_member_is_refused(
     authority: Authority, addresses: dict[NodeId, str], who: str
 ) -> None:
-    """The authority vouches for the name, the configuration decides who is in."""
+    """The authority vouches for the name; the configuration decides who is a member."""
     async with ends(authority, addresses, "n1") as (one,):
         tls = member_tls(authority, who)
         channel, stub = stub_of(tls, addresses[NodeId("n1")], "n1")
@@ -457,10 +457,10 @@ async def test_an_agent_of_the_same_authority_is_no_member(
         await channel.close()
 
 
-async def test_who_answers_in_another_members_place_is_not_believed(
+async def test_an_answer_in_another_members_name_is_not_believed(
     authority: Authority, addresses: dict[NodeId, str]
 ) -> None:
-    """An address that leads elsewhere does not lead a member astray."""
+    """A wrong address does not lead a member astray."""
     swapped = {**addresses, NodeId("n2"): addresses[NodeId("n3")]}
     async with (
         ends(authority, addresses, "n3") as (three,),
@@ -568,7 +568,7 @@ async def test_a_link_to_a_member_follows_the_configuration(
             await one.until_seen("disconnected", "n2")
             async with ends(authority, {n2: moved}, "n2"):
                 await one.until_seen("connected", "n2", times=2)
-                # Else what is on its way for the first would be sent on this one.
+                # Otherwise messages for the first link would be sent on this one.
                 assert one.transport._links[n2].epoch > first
                 became(one, added.without(n2))
                 await one.until_seen("disconnected", "n2", times=2)
@@ -625,13 +625,13 @@ TAKES_PART = {
     "FetchSnapshot",
     "HoldKey",
 }
-"""What is asked by members that take part; the rest also before, and offline."""
+"""Calls that only full members make; the others are also made before joining and offline."""
 
 
-async def test_who_asks_has_shown_its_journal(
+async def test_a_calling_member_has_shown_its_journal(
     authority: Authority, addresses: dict[NodeId, str]
 ) -> None:
-    """A wiped node has the certificate, and no link: it decides nothing for anybody."""
+    """A wiped node has the certificate but no link: it takes part in no decision."""
     async with ends(authority, addresses, "n1") as (one,):
         channel, stub = stub_of(
             member_tls(authority, "n2"), addresses[NodeId("n1")], "n1"
@@ -659,10 +659,10 @@ async def test_who_asks_has_shown_its_journal(
         await channel.close()
 
 
-async def test_a_guest_is_told_how_far_a_member_is_and_decides_nothing(
+async def test_a_guest_reads_the_status_and_decides_nothing(
     authority: Authority, addresses: dict[NodeId, str]
 ) -> None:
-    """It is of the members' authority, and perhaps nobody has ever admitted it."""
+    """The members' authority signed its certificate, but it may not be a member."""
     begun = {NodeId("n1"): addresses[NodeId("n1")]}
     async with ends(authority, begun, "n1"):
         channel, stub = stub_of(
@@ -679,12 +679,12 @@ async def test_a_guest_is_told_how_far_a_member_is_and_decides_nothing(
         await channel.close()
 
 
-async def test_a_member_that_stops_says_so_to_who_asks_for_its_digest(
+async def test_a_stopping_member_says_so_when_asked_for_its_digest(
     authority: Authority,
     addresses: dict[NodeId, str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Anything that nobody catches would be told as a bug."""
+    """An exception without a handler would be reported as a bug."""
 
     async def stopping(*_: object) -> None:
         raise StoppingError
@@ -713,10 +713,10 @@ async def test_a_member_that_stops_says_so_to_who_asks_for_its_digest(
         {"journal_id": "j" * 65},
     ],
 )
-async def test_what_goes_into_the_configuration_is_what_it_should_be(
+async def test_invalid_addresses_do_not_enter_the_configuration(
     authority: Authority, addresses: dict[NodeId, str], says: dict[str, str]
 ) -> None:
-    """What a member says of itself is written into an entry, which has a limit."""
+    """A member's own address is written into an entry, which has a limit."""
     async with ends(authority, addresses, "n1"):
         channel, stub = stub_of(
             member_tls(authority, "n2"), addresses[NodeId("n1")], "n1"
@@ -730,7 +730,7 @@ async def test_what_goes_into_the_configuration_is_what_it_should_be(
 
 
 class Greeted:
-    """The context of a link whose other side something happens to while it is greeted."""
+    """The context of a link whose other side changes during the handshake."""
 
     def __init__(self, happens: Callable[[], object]) -> None:
         self._happens = happens
@@ -753,10 +753,10 @@ class Greeted:
         raise ConnectionError(why)
 
 
-async def test_a_node_that_goes_while_it_is_greeted_is_no_guest(
+async def test_a_node_that_leaves_during_the_handshake_is_no_guest(
     authority: Authority, addresses: dict[NodeId, str]
 ) -> None:
-    """Else it would be dialed for ever."""
+    """Otherwise it would be dialed forever."""
 
     def gone() -> None:
         raise ConnectionResetError
@@ -789,7 +789,7 @@ async def test_a_node_that_is_removed_while_it_is_greeted_gets_no_link(
         assert servicer._inbound == {}
 
 
-async def test_who_was_removed_is_refused_and_told_what_to_do(
+async def test_a_removed_node_is_refused_and_told_what_to_do(
     authority: Authority,
     addresses: dict[NodeId, str],
     monkeypatch: pytest.MonkeyPatch,
@@ -819,7 +819,7 @@ async def test_who_was_removed_is_refused_and_told_what_to_do(
         await channel.close()
 
 
-async def test_who_has_another_journal_than_the_one_that_is_known_is_refused(
+async def test_a_member_with_another_journal_is_refused(
     authority: Authority, addresses: dict[NodeId, str]
 ) -> None:
     async with ends(authority, addresses, "n1") as (one,):
@@ -860,10 +860,10 @@ async def test_a_member_that_is_not_known_here_yet_is_answered(
         await channel.close()
 
 
-async def test_who_feeds_a_node_is_answered_though_its_log_does_not_know_it_yet(
+async def test_a_sender_is_answered_though_the_receiver_does_not_know_it_yet(
     authority: Authority, addresses: dict[NodeId, str]
 ) -> None:
-    """One that catches up reads of members of long ago, and must acknowledge that."""
+    """A node that catches up reads of former members, and must acknowledge that."""
     n3 = NodeId("n3")
     async with ends(authority, addresses, "n1", n3) as (one, three):
         await three.until_seen("connected", "n1")
@@ -881,7 +881,7 @@ async def test_strangers_leave_the_node_its_open_files(
     addresses: dict[NodeId, str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whoever connects and says nothing is one of so many; the next is hung up on."""
+    """Silent connections are bounded; the next one is hung up on."""
     monkeypatch.setattr(transport, "MEMBERS", Connections(most=2, share=1))
     host, port = addresses[NodeId("n1")].split(":")
     async with ends(authority, addresses, "n1"), asyncio.timeout(WAIT_S):
@@ -899,7 +899,7 @@ FORWARD = "/sparecode.internal.v1.PeerService/Forward"
 
 
 async def is_answered(channel: grpc.aio.Channel, member: NodeId) -> bool:
-    """Say whether a member's status is told, or the call is one too many."""
+    """Return whether a member tells its status; False: the call is one too many."""
     status = await ask_status(channel, member, digest=False, timeout_s=WAIT_S)
     assert status.reachable is not status.busy
     return status.reachable
@@ -939,7 +939,7 @@ async def test_one_connection_keeps_no_other_member_away(
     addresses: dict[NodeId, str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What it opens beyond its bound waits; another member's link and calls do not."""
+    """Streams beyond its bound wait; another member's link and calls do not."""
     monkeypatch.setattr(transport, "STREAMS_MAX", 3)
     monkeypatch.setattr(transport, "CALLS_MAX", 3 + 4)
     n2 = NodeId("n2")
@@ -999,7 +999,7 @@ async def test_as_many_calls_as_members_may_have_are_all_taken(
 
 
 async def test_no_member_has_as_many_calls_under_way_as_are_taken() -> None:
-    """Whoever raises what a node takes of its callers looks here."""
+    """Check this sum when raising the number of calls that a node accepts."""
     of_administrators = ADMIN_CALLS_MAX + CONNECTIONS_MAX
     link, read, snapshot, looks, keys = 1, 1, 1, 4, 2
     own = link + UNDER_WAY_MAX + read + snapshot + looks + keys

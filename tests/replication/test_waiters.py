@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who waits for what in the loop, and who may share it."""
+"""Waiting in the loop: for what, and with whom it is shared."""
 
 import asyncio
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.asyncio
 
 
 class Barriers:
-    """Passes a barrier when it is told to."""
+    """Passes a barrier on demand."""
 
     def __init__(self) -> None:
         self.proposed: list[asyncio.Future[None]] = []
@@ -32,7 +32,7 @@ async def turn() -> None:
 
 
 async def test_a_barrier_is_joined_before_it_is_proposed_and_not_after() -> None:
-    """Else a read could miss what was committed between proposal and call."""
+    """Otherwise a read could miss a commit between proposal and call."""
     barriers = Barriers()
     shared = Shared(barriers.pass_one, name="barrier")
     early = [asyncio.create_task(shared.result()) for _ in range(3)]
@@ -49,9 +49,7 @@ async def test_a_barrier_is_joined_before_it_is_proposed_and_not_after() -> None
     assert {task.result().index for task in late} == {1}
 
 
-async def test_a_barrier_that_fails_fails_for_all_who_share_it_and_nobody_else() -> (
-    None
-):
+async def test_a_failed_barrier_fails_for_its_callers_only() -> None:
     barriers = Barriers()
     shared = Shared(barriers.pass_one, name="barrier")
     early = [asyncio.create_task(shared.result()) for _ in range(2)]
@@ -67,7 +65,7 @@ async def test_a_barrier_that_fails_fails_for_all_who_share_it_and_nobody_else()
     assert (await late).index == 1
 
 
-async def test_who_stops_waiting_takes_nobody_along() -> None:
+async def test_a_caller_that_stops_waiting_cancels_no_other() -> None:
     barriers = Barriers()
     shared = Shared(barriers.pass_one, name="barrier")
     gone = asyncio.create_task(shared.result())
@@ -95,8 +93,8 @@ async def test_an_index_is_waited_for_and_no_longer_than_allowed() -> None:
     waiters.advance(8)
 
 
-async def test_who_has_given_up_is_forgotten() -> None:
-    """A node that hears of indexes, and lacks the entries, is asked all the while."""
+async def test_a_caller_that_gave_up_is_forgotten() -> None:
+    """A node that hears of indexes but lacks the entries is called all the time."""
     waiters = AppliedWaiters()
     staying = [asyncio.create_task(waiters.wait(7, timeout_s=10)) for _ in range(3)]
     await turn()
