@@ -20,12 +20,13 @@ def test_file_appears_when_it_is_complete(tmp_path: Path) -> None:
 
 
 def test_nothing_is_left_after_a_failure(tmp_path: Path) -> None:
-    with (
-        pytest.raises(KeyboardInterrupt),
-        new_file(tmp_path / "a.backup") as file,
-    ):
-        file.write(b"half")
-        raise KeyboardInterrupt
+    def write_half() -> None:
+        with new_file(tmp_path / "a.backup") as file:
+            file.write(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
     assert not list(tmp_path.iterdir())
 
 
