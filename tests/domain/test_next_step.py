@@ -11,7 +11,7 @@ from sparecode_node.domain.challenges import CHALLENGE_MS, Challenge, NextStep
 from sparecode_node.domain.emergency_access import RecoveryPolicy
 from sparecode_node.domain.ids import AgentIdentity, KeyId, Moment
 from sparecode_node.domain.lockout import FREE, Factor
-from sparecode_node.domain.next_step import Given, judge_next
+from sparecode_node.domain.next_step import ChallengeAnswer, judge_next
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.domain.passcodes import Reading
 from sparecode_node.domain.pins import NewPin, PinRule
@@ -61,9 +61,9 @@ def challenge(step: NextStep, **changes: Any) -> Challenge:
     return replace(made, **changes)
 
 
-def given(step: NextStep, **changes: Any) -> Given:
+def challenge_answer(step: NextStep, **changes: Any) -> ChallengeAnswer:
     """Return the right answer to a challenge."""
-    made = Given(
+    made = ChallengeAnswer(
         challenge=challenge(step),
         consumed=False,
         moments=(Moment(STEP + 1),),
@@ -72,7 +72,7 @@ def given(step: NextStep, **changes: Any) -> Given:
     return replace(made, **changes)
 
 
-def second_step(answer: Given, **changes: Any) -> Judgement:
+def second_step(answer: ChallengeAnswer, **changes: Any) -> Judgement:
     """Judge the answer, after the first tokencode was spent."""
     token = NO_PIN if answer.pin else make_token()
     spent = replace(token, spent=STEP)
@@ -185,7 +185,7 @@ def test_a_near_moment_is_preferred_to_a_far_one() -> None:
 
 def test_the_next_tokencode_is_accepted_and_the_count_is_zero() -> None:
     """Both are spent, the drift is learned, the challenge consumed (K3, L6)."""
-    answer = given(NextStep.NEXT_TOKENCODE)
+    answer = challenge_answer(NextStep.NEXT_TOKENCODE)
     judgement = second_step(answer, lockouts=THREE_WRONG)
     assert judgement.accepted
     assert judgement.token == make_token(spent=STEP + 1, drift=1)
@@ -195,7 +195,7 @@ def test_the_next_tokencode_is_accepted_and_the_count_is_zero() -> None:
 
 def test_a_new_pin_is_set_with_the_next_tokencode() -> None:
     """In the commit that accepts (K2, K3)."""
-    judgement = second_step(given(NextStep.NEW_PIN))
+    judgement = second_step(challenge_answer(NextStep.NEW_PIN))
     assert judgement.accepted
     assert judgement.token is not None
     assert judgement.token.pin_verifier == NEW_PIN
@@ -205,7 +205,7 @@ def test_a_new_pin_is_set_with_the_next_tokencode() -> None:
 @pytest.mark.parametrize("step", NextStep)
 def test_a_wrong_next_tokencode_is_charged_and_consumes(step: NextStep) -> None:
     """Each challenge gives one guess, of the same factor (K3, L)."""
-    answer = given(step, moments=())
+    answer = challenge_answer(step, moments=())
     judgement = second_step(answer, lockouts=THREE_WRONG)
     assert judgement.reason is Reason.WRONG_PASSCODE
     assert judgement.lockouts[Factor.TOKEN].failures == 4
@@ -226,7 +226,9 @@ def test_a_challenge_is_bound_to_agent_user_and_time(
     step: NextStep, changes: dict[str, Any], words: str
 ) -> None:
     """Not judged, not charged, not consumed (K3)."""
-    judgement = second_step(given(step, challenge=challenge(step, **changes)))
+    judgement = second_step(
+        challenge_answer(step, challenge=challenge(step, **changes))
+    )
     assert judgement.reason is Reason.CHALLENGE_NOT_VALID
     assert words in judgement.detail
     assert judgement == Judgement(reason=judgement.reason, detail=judgement.detail)
@@ -244,7 +246,7 @@ def test_a_challenge_is_answered_once_and_with_the_requested_fields(
     changes: dict[str, Any], words: str
 ) -> None:
     """Single use (K3)."""
-    answer = given(NextStep.NEW_PIN, **changes)
+    answer = challenge_answer(NextStep.NEW_PIN, **changes)
     judgement = second_step(answer, token=replace(NO_PIN, spent=STEP))
     assert judgement.reason is Reason.CHALLENGE_NOT_VALID
     assert words in judgement.detail
@@ -265,7 +267,7 @@ def test_a_refusal_before_judging_consumes_nothing(
     changes: dict[str, Any], reason: Reason
 ) -> None:
     """As with passcodes: not judged, not counted (A4, L5)."""
-    judgement = second_step(given(NextStep.NEXT_TOKENCODE), **changes)
+    judgement = second_step(challenge_answer(NextStep.NEXT_TOKENCODE), **changes)
     assert judgement == Judgement(reason=reason)
 
 
@@ -277,7 +279,7 @@ def test_a_lost_token_is_held_back_by_a_kept_set_that_was_used_up(
     token = make_token(lost=True, recovery=RecoveryPolicy.ALLOW_AFTER_EXPIRY)
     ended, lives = (make_set(1, ends_at_ms=NOW_MS + more) for more in (0, DAY_MS))
     judgement = second_step(
-        given(NextStep.NEXT_TOKENCODE),
+        challenge_answer(NextStep.NEXT_TOKENCODE),
         token=token,
         code_sets=(ended, lives.spend(1, USE)),
         own_ends_count=own_ends_count,
@@ -303,14 +305,14 @@ def test_a_right_answer_of_a_token_that_is_not_to_be_used_is_no_guess(
     step = (
         NextStep.NEW_PIN if reason is Reason.PIN_NOT_USED else NextStep.NEXT_TOKENCODE
     )
-    judgement = second_step(given(step), token=token, code_sets=())
+    judgement = second_step(challenge_answer(step), token=token, code_sets=())
     assert judgement.reason is reason
     assert not charged(judgement)
 
 
 def test_a_token_that_is_gone_is_refused() -> None:
     """The user's other tokens do not matter."""
-    judgement = second_step(given(NextStep.NEXT_TOKENCODE), tokens=())
+    judgement = second_step(challenge_answer(NextStep.NEXT_TOKENCODE), tokens=())
     assert judgement.reason is Reason.TOKEN_NOT_ASSIGNED
 
 
@@ -321,7 +323,9 @@ def test_the_lost_token_is_found_by_the_second_step() -> None:
     assert first.token == replace(lost, spent=STEP)
     assert first.sets == ()
     second = second_step(
-        given(NextStep.NEXT_TOKENCODE), token=first.token, lockouts=THREE_WRONG
+        challenge_answer(NextStep.NEXT_TOKENCODE),
+        token=first.token,
+        lockouts=THREE_WRONG,
     )
     assert second.accepted
     assert second.token is not None
@@ -331,7 +335,7 @@ def test_the_lost_token_is_found_by_the_second_step() -> None:
 
 def test_a_cloud_agent_may_ask_for_the_next_step() -> None:
     """Token passcodes there are judged as usual (A4)."""
-    assert second_step(given(NextStep.NEXT_TOKENCODE), agent=CLOUD).accepted
+    assert second_step(challenge_answer(NextStep.NEXT_TOKENCODE), agent=CLOUD).accepted
 
 
 @pytest.mark.parametrize(("parameters", "count"), [(None, 5), (HOTP, 1)])
@@ -346,7 +350,7 @@ def test_the_next_tokencode_is_one_that_the_token_shows_in_time(
 
 def test_thirty_answers_to_one_challenge_are_accepted_once() -> None:
     """The rest are no guesses: a double submit locks no one out (K3, A5)."""
-    answer, accepted = given(NextStep.NEXT_TOKENCODE), 0
+    answer, accepted = challenge_answer(NextStep.NEXT_TOKENCODE), 0
     attempt = make_attempt(token=make_token(spent=STEP), lockouts=THREE_WRONG)
     for _ in range(30):
         judgement = judge_next(attempt, answer)

@@ -21,7 +21,7 @@ from sparecode_node.domain.recovery import refuses_recovered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Given:
+class ChallengeAnswer:
     """What an agent has handed back, and what the user gave with it."""
 
     challenge: Challenge | None
@@ -30,10 +30,10 @@ class Given:
     moments: Sequence[Moment]
     """After that of the challenge, at which what was typed is the tokencode."""
     pin: NewPin | None
-    """None: none was given."""
+    """None: none was answer."""
 
 
-def judge_next(attempt: Attempt, given: Given) -> Judgement:
+def judge_next(attempt: Attempt, answer: ChallengeAnswer) -> Judgement:
     """
     Decide on the answer to a challenge.
 
@@ -47,48 +47,50 @@ def judge_next(attempt: Attempt, given: Given) -> Judgement:
         certificate_denied=attempt.certificate_denied,
         user_listed=attempt.user_listed,
     )
-    if given.challenge is None and refused is Reason.USER_UNKNOWN:
+    if answer.challenge is None and refused is Reason.USER_UNKNOWN:
         refused = None  # Whose it would be is not known either.
     if refused is not None:
         return Judgement(reason=refused)
     if not attempt.open_factors():
         return Judgement(reason=Reason.LOCKED)
-    challenge, problem = given.challenge, _problem(attempt, given)
+    challenge, problem = answer.challenge, _problem(attempt, answer)
     if challenge is None or problem:
         return Judgement(reason=Reason.CHALLENGE_NOT_VALID, detail=problem)
-    found = _judge(attempt, given, challenge)
+    found = _judge(attempt, answer, challenge)
     if isinstance(found, Refusal):
         found = refuse(attempt, found)
     return replace(found, consumed=challenge)
 
 
-def _problem(attempt: Attempt, given: Given) -> str:
+def _problem(attempt: Attempt, answer: ChallengeAnswer) -> str:
     """Return why the challenge cannot be answered, in words; empty if it can."""
-    challenge = given.challenge
+    challenge = answer.challenge
     if challenge is None:
         return "it is not of this cluster"
-    if (challenge.step is NextStep.NEW_PIN) != (given.pin is not None):
+    if (challenge.step is NextStep.NEW_PIN) != (answer.pin is not None):
         return "what was given is not what was asked for"
     return challenge.problem(
         attempt.use.agent,
         attempt.user.auth_version if attempt.user else 0,
         attempt.use.at_ms,
-        consumed=given.consumed,
+        consumed=answer.consumed,
     )
 
 
-def _judge(attempt: Attempt, given: Given, challenge: Challenge) -> Judgement | Refusal:
+def _judge(
+    attempt: Attempt, answer: ChallengeAnswer, challenge: Challenge
+) -> Judgement | Refusal:
     now_ms, serial = attempt.use.at_ms, challenge.serial
     token = next((each for each in attempt.tokens if each.serial == serial), None)
     if token is None:
         return Refusal(Reason.TOKEN_NOT_ASSIGNED, serial, charged=False)
-    if not given.moments:
+    if not answer.moments:
         return Refusal(Reason.WRONG_PASSCODE, serial, charged=True)
     unusable = token.usable(now_ms)
     if unusable is not None:
         return Refusal(unusable.reason, serial, charged=False)
-    unspent = (moment for moment in sorted(given.moments) if moment > token.spent)
-    spent = token.spend(next(unspent, given.moments[0]), now_ms)
+    unspent = (moment for moment in sorted(answer.moments) if moment > token.spent)
+    spent = token.spend(next(unspent, answer.moments[0]), now_ms)
     if isinstance(spent, Rejected):
         return Refusal(spent.reason, serial, charged=False)
     if refuses_recovered(
@@ -100,7 +102,7 @@ def _judge(attempt: Attempt, given: Given, challenge: Challenge) -> Judgement | 
         return Refusal(Reason.RECOVERED_TOKEN_REFUSED, serial, charged=False)
     if challenge.step is NextStep.NEXT_TOKENCODE:
         return accept(attempt, token, spent)
-    chosen = spent if given.pin is None else spent.with_pin(given.pin)
+    chosen = spent if answer.pin is None else spent.with_pin(answer.pin)
     if isinstance(chosen, Rejected):
         return Refusal(chosen.reason, serial, charged=False)
     accepted = accept(attempt, token, chosen)

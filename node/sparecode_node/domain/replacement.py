@@ -31,17 +31,17 @@ def replace_token(
     """
     if old.user_id is None:
         return replace(old.not_assigned(), field="serial")
-    given = new.assigned(old.user_id)
-    if isinstance(given, Rejected):
-        return replace(given, field=NEW)
-    unusable = given.usable(now_ms)
+    assigned = new.assigned(old.user_id)
+    if isinstance(assigned, Rejected):
+        return replace(assigned, field=NEW)
+    unusable = assigned.usable(now_ms)
     if unusable is not None:
         return replace(unusable, field=NEW)
     if pin is not None:
         cleared = old.without_pin()
         if isinstance(cleared, Rejected):
             return cleared  # There is no PIN to carry.
-        given = given.with_pin(pin)
-        if isinstance(given, Rejected):
-            return replace(given, field=NEW)
-    return Replacement(old=replace(old.of_nobody(), enabled=False), new=given)
+        assigned = assigned.with_pin(pin)
+        if isinstance(assigned, Rejected):
+            return replace(assigned, field=NEW)
+    return Replacement(old=replace(old.of_nobody(), enabled=False), new=assigned)

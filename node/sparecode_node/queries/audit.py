@@ -77,7 +77,7 @@ async def page(
     *,
     size: int,
     page_token: str,
-    wanted: AuditFilter,
+    criteria: AuditFilter,
     from_sequence: int,
 ) -> Page[AuditRecord]:
     """
@@ -86,14 +86,14 @@ async def page(
     *from_sequence* 0: the newest first.
     """
     after = _sequence_of(page_token)
-    first, last = await _range(transaction, wanted)
+    first, last = await _range(transaction, criteria)
     if from_sequence:
         first = max(first, from_sequence, after + 1)
     elif page_token:
         last = min(last, after - 1)
     records = await _records(
         transaction,
-        wanted,
+        criteria,
         first=first,
         last=last,
         newest_first=not from_sequence,
@@ -107,15 +107,15 @@ async def following(
     *,
     after: int,
     up_to: int,
-    wanted: AuditFilter,
+    criteria: AuditFilter,
     rows: int,
 ) -> tuple[AuditRecord, ...]:
     """Return so many events after a sequence, oldest first, none beyond *up_to*."""
-    first, last = await _range(transaction, wanted)
+    first, last = await _range(transaction, criteria)
     return tuple(
         await _records(
             transaction,
-            wanted,
+            criteria,
             first=max(first, after + 1),
             last=min(last, up_to),
             newest_first=False,
@@ -126,7 +126,7 @@ async def following(
 
 async def _records(
     transaction: ReadTransaction,
-    wanted: AuditFilter,
+    criteria: AuditFilter,
     *,
     first: int,
     last: int,
@@ -138,11 +138,11 @@ async def _records(
         "LIMIT :rows",
         first=first,
         last=last,
-        actor=wanted.actor,
-        action=wanted.action,
-        target=wanted.target,
-        outcome=wanted.outcome,
-        reason=wanted.reason,
+        actor=criteria.actor,
+        action=criteria.action,
+        target=criteria.target,
+        outcome=criteria.outcome,
+        reason=criteria.reason,
         rows=rows,
     )
     return [_record(row) for row in found]
@@ -176,14 +176,16 @@ def _sequence_of(page_token: str) -> int:
     return int(key)
 
 
-async def _range(transaction: ReadTransaction, wanted: AuditFilter) -> tuple[int, int]:
-    """Return the first and the last sequence within the times that are wanted."""
+async def _range(
+    transaction: ReadTransaction, criteria: AuditFilter
+) -> tuple[int, int]:
+    """Return the first and the last sequence within the times that are criteria."""
     end = (await head(transaction)).sequence
     first, last = 1, end
-    if wanted.start_ms is not None:
-        first = await _first_at(transaction, wanted.start_ms, end)
-    if wanted.end_ms is not None:
-        last = await _first_at(transaction, wanted.end_ms, end) - 1
+    if criteria.start_ms is not None:
+        first = await _first_at(transaction, criteria.start_ms, end)
+    if criteria.end_ms is not None:
+        last = await _first_at(transaction, criteria.end_ms, end) - 1
     return first, last
 
 

@@ -24,7 +24,7 @@ Query = Callable[[ReadTransaction], Coroutine[Any, Any, T]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _Request:
     query: Query[Any]
     future: "asyncio.Future[Any]"
 
@@ -49,7 +49,7 @@ class BatchedReads:
         """Take over a read-only connection that any thread may use."""
         self._db = db
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="small-reads")
-        self._asked: collections.deque[_Asked] = collections.deque()
+        self._waiting: collections.deque[_Request] = collections.deque()
         self._busy = False
 
     async def read(self, query: Query[T]) -> T:
@@ -59,18 +59,20 @@ class BatchedReads:
         Whoever asks while others are answered is answered with the next ones.
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._asked.append(_Asked(query, future))
+        self._waiting.append(_Request(query, future))
         self._answer_next()
         return await future
 
     def _answer_next(self) -> None:
-        if self._busy or not self._asked:
+        if self._busy or not self._waiting:
             return
         self._busy = True
-        asked, self._asked = self._asked, collections.deque()
-        self._thread.submit(self._answer, asked, asyncio.get_running_loop())
+        requests, self._waiting = self._waiting, collections.deque()
+        self._thread.submit(self._answer, requests, asyncio.get_running_loop())
 
-    def _answer(self, asked: Iterable[_Asked], loop: asyncio.AbstractEventLoop) -> None:
+    def _answer(
+        self, requests: Iterable[_Request], loop: asyncio.AbstractEventLoop
+    ) -> None:
         """Run in the thread."""
         outcomes: list[object] = []
         try:
@@ -80,18 +82,20 @@ class BatchedReads:
                     connection=_Direct(self._db),
                     applied_index=applied_index(self._db),
                 )
-                outcomes.extend(_finished(each.query, transaction) for each in asked)
+                outcomes.extend(_finished(each.query, transaction) for each in requests)
             finally:
                 self._db.rollback()
         except sqlite3.Error as error:
-            outcomes = [error for _ in asked]
+            outcomes = [error for _ in requests]
         with contextlib.suppress(RuntimeError):  # The loop is closed: nobody waits.
-            loop.call_soon_threadsafe(self._tell, asked, outcomes)
+            loop.call_soon_threadsafe(self._deliver, requests, outcomes)
 
-    def _tell(self, asked: Iterable[_Asked], outcomes: Iterable[object]) -> None:
+    def _deliver(
+        self, requests: Iterable[_Request], outcomes: Iterable[object]
+    ) -> None:
         self._busy = False
         self._answer_next()
-        for each, outcome in zip(asked, outcomes, strict=True):
+        for each, outcome in zip(requests, outcomes, strict=True):
             if each.future.done():  # The caller has gone.
                 continue
             if isinstance(outcome, Exception):
@@ -111,8 +115,8 @@ def _finished(query: Query[T], transaction: ReadTransaction) -> T | Exception:
     try:
         running.send(None)
     except StopIteration as ended:
-        found: T = ended.value
-        return found
+        answer: T = ended.value
+        return answer
     except Exception as error:  # noqa: BLE001 - the caller gets it.
         return error
     running.close()

@@ -78,14 +78,14 @@ async def get(
 
 async def page(
     transaction: ReadTransaction,
-    chosen: TokenFilter,
+    criteria: TokenFilter,
     *,
     size: int,
     page_token: str,
     now_ms: int,
 ) -> Page[TokenView]:
     """Return a page of tokens in the order of their serials."""
-    first, end = pages.prefix_range(chosen.serial_prefix)
+    first, end = pages.prefix_range(criteria.serial_prefix)
     rows = await transaction.all(
         _VIEW
         + """
@@ -103,11 +103,11 @@ async def page(
         after=pages.decode(page_token),
         first=first,
         end=end,
-        name_key=chosen.name_key,
-        algorithm=chosen.algorithm,
-        enabled=chosen.enabled,
-        lost=chosen.in_emergency_access,
-        search=chosen.search,
+        name_key=criteria.name_key,
+        algorithm=criteria.algorithm,
+        enabled=criteria.enabled,
+        lost=criteria.in_emergency_access,
+        search=criteria.search,
         rows=size + 1,
     )
     return pages.page([_view(row) for row in rows], size, lambda token: token.serial)

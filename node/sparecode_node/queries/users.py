@@ -165,14 +165,14 @@ class UserFilter:
 
 async def page(
     transaction: ReadTransaction,
-    chosen: UserFilter,
+    criteria: UserFilter,
     *,
     size: int,
     page_token: str,
     now_ms: int,
 ) -> Page[UserView]:
     """Return a page of users in the order of their folded names."""
-    first, end = pages.prefix_range(chosen.prefix)
+    first, end = pages.prefix_range(criteria.prefix)
     rows = await transaction.all(
         """
         SELECT user_id, username, name_key, display_name, email, enabled FROM users
@@ -188,9 +188,9 @@ async def page(
         after=pages.decode(page_token),
         first=first,
         end=end,
-        search=chosen.search,
-        enabled=chosen.enabled,
-        locked=chosen.locked,
+        search=criteria.search,
+        enabled=criteria.enabled,
+        locked=criteria.locked,
         now_ms=now_ms,
         rows=size + 1,
     )

@@ -130,11 +130,11 @@ class Requests:
 
         What is due is not remembered: it makes room for what is decided now.
         """
-        given = (key.caller, key.method, key.request_id)
+        key_columns = (key.caller, key.method, key.request_id)
         row = self._db.execute(
             "SELECT tag, result, at_ms FROM requests "
             "WHERE caller = ? AND method = ? AND request_id = ?",
-            given,
+            key_columns,
         ).fetchone()
         if row is None:
             return None
@@ -143,7 +143,7 @@ class Requests:
             self._db.execute(
                 "DELETE FROM requests "
                 "WHERE caller = ? AND method = ? AND request_id = ?",
-                given,
+                key_columns,
             )
             self._count -= 1
             return None

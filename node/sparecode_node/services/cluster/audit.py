@@ -80,7 +80,7 @@ class Audit:
                 transaction,
                 size=size,
                 page_token=page_token,
-                wanted=wanted,
+                criteria=wanted,
                 from_sequence=from_sequence,
             )
 
@@ -176,7 +176,7 @@ class Audit:
             transaction: ReadTransaction, _: int
         ) -> tuple[AuditRecord, ...]:
             return await audit.following(
-                transaction, after=after, up_to=up_to, wanted=wanted, rows=BATCH
+                transaction, after=after, up_to=up_to, criteria=wanted, rows=BATCH
             )
 
         # What is up to the head that was read first does not change any more.

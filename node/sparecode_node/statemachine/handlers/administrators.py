@@ -58,7 +58,7 @@ def create_administrator(
             temporary=True,
         ),
     )
-    applying.detail = f"{command.role}, {_user_said(command.user)}"
+    applying.detail = f"{command.role}, {_user_text(command.user)}"
     return None
 
 
@@ -67,7 +67,7 @@ def _linked(applying: Applying, name: str) -> UserId | Rejected:
     return unknown_user(name) if user is None else user.user_id
 
 
-def _user_said(name: str | None) -> str:
+def _user_text(name: str | None) -> str:
     return "no user" if name is None else f"user {name}"
 
 
@@ -79,27 +79,27 @@ def update_administrator(
     before = administrator_tables.find_administrator(db, command.name)
     if before is None:
         return _unknown(command.name)
-    after, said = before, []
+    after, changes = before, []
     if command.role is not None:
         after = replace(after, role=command.role)
-        said.append(str(command.role))
+        changes.append(str(command.role))
     if command.enabled is not None:
         after = replace(after, enabled=command.enabled)
-        said.append("enabled" if command.enabled else "disabled")
+        changes.append("enabled" if command.enabled else "disabled")
     if command.no_user or command.user is not None:
         name = None if command.no_user else command.user
         user_id = None if name is None else _linked(applying, name)
         if isinstance(user_id, Rejected):
             return user_id
         after = replace(after, user_id=user_id)
-        said.append(_user_said(name))
+        changes.append(_user_text(name))
     refused = _unlinked_self(applying, before, after) or _last(applying, before, after)
     if refused is not None:
         return refused
     administrator_tables.save_administrator(db, after)
     if (before.role, before.enabled) != (after.role, after.enabled):
         _end_sessions(applying, command.name)
-    applying.detail = ", ".join(said)
+    applying.detail = ", ".join(changes)
     return None
 
 
@@ -107,10 +107,10 @@ def _unlinked_self(
     applying: Applying, before: Administrator, after: Administrator
 ) -> Rejected | None:
     """Keep people from saying that their own user is not theirs (I10)."""
-    asking = applying.administrator
+    caller = applying.administrator
     if (
-        asking is None
-        or asking.name != before.name
+        caller is None
+        or caller.name != before.name
         or before.user_id in (None, after.user_id)
     ):
         return None
@@ -158,16 +158,16 @@ def remove_administrator(
 
 def change_password(applying: Applying, command: ChangePassword) -> Rejected | None:
     """Apply `ChangePassword`."""
-    db, asking = applying.db, applying.administrator
-    if asking is None:
+    db, caller = applying.db, applying.administrator
+    if caller is None:
         raise AssertionError("an administrator's command without an administrator")
-    own = asking.name == command.name
-    if not own and not may(asking.role, Permission.CHANGE_ADMINISTRATORS):
+    own = caller.name == command.name
+    if not own and not may(caller.role, Permission.CHANGE_ADMINISTRATORS):
         return Rejected(
             Reason.ROLE,
-            f"the role {asking.role} may not change the password of somebody else",
+            f"the role {caller.role} may not change the password of somebody else",
         )
-    if not own and asking.temporary:
+    if not own and caller.temporary:
         return Rejected(
             Reason.PASSWORD_CHANGE_NEEDED,
             "the password is a temporary one: change it first",
@@ -241,15 +241,15 @@ def reset_administrator(
             + ", ".join(name for (name,) in rows),
             "administrator",
         )
-    given = before.with_password(
+    reset = before.with_password(
         command.password_salt,
         command.password_verifier,
         command.key_id,
         temporary=True,
     )
     # Who has lost the device as well has nobody else to turn to.
-    let_in = replace(given, enabled=True, second_factor=None)
-    administrator_tables.save_administrator(applying.db, let_in)
+    allowed = replace(reset, enabled=True, second_factor=None)
+    administrator_tables.save_administrator(applying.db, allowed)
     _end_sessions(applying, command.name)
     applying.detail = f"by user id {command.uid} on node {applying.call.node_id}"
     return None

@@ -156,7 +156,7 @@ def deny_certificate(applying: Applying, command: DenyCertificate) -> Rejected |
     if not denied:
         return Rejected(
             Reason.CERTIFICATE_DENIED,
-            f"the certificate with the {_said(command)} is denied already",
+            f"the certificate with the {_certificate_text(command)} is denied already",
             command.mark,
         )
     return None
@@ -167,11 +167,11 @@ def allow_certificate(applying: Applying, command: AllowCertificate) -> Rejected
     if not agent_tables.allow_certificate(applying.db, command.mark, command.value):
         return Rejected(
             Reason.CERTIFICATE_NOT_DENIED,
-            f"no certificate with the {_said(command)} is denied",
+            f"no certificate with the {_certificate_text(command)} is denied",
             command.mark,
         )
     return None
 
 
-def _said(command: DenyCertificate | AllowCertificate) -> str:
+def _certificate_text(command: DenyCertificate | AllowCertificate) -> str:
     return f"{command.mark.replace('_', ' ')} {command.value}"

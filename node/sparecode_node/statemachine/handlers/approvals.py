@@ -62,24 +62,24 @@ class Hold:
 
 def hold(applying: Applying) -> Hold | None:
     """Say whether the command needs a second approver, before it is decided."""
-    asking = applying.administrator
+    administrator = applying.administrator
     if (
-        asking is None
+        administrator is None
         or not applying.policy.second_approver
-        or not _somebody_else(applying, asking.name)
+        or not _other_approver(applying, administrator.name)
     ):
         return None
-    wanted = _wanted(applying, asking)
-    if wanted is None or wanted.kind is ApprovalKind.CHANGE:
-        return wanted
-    for each in approval_tables.of_author(applying.db, asking.name):
+    needed = _hold_needed(applying, administrator)
+    if needed is None or needed.kind is ApprovalKind.CHANGE:
+        return needed
+    for each in approval_tables.of_author(applying.db, administrator.name):
         if (
             each.approver is not None
-            and each.kind in (wanted.kind, ApprovalKind.BULK_ISSUE)
-            and each.covers(wanted.serials)
+            and each.kind in (needed.kind, ApprovalKind.BULK_ISSUE)
+            and each.covers(needed.serials)
         ):
-            return replace(wanted, permit=each)
-    return wanted
+            return replace(needed, permit=each)
+    return needed
 
 
 def pass_or_keep(applying: Applying, held: Hold) -> Result | None:
@@ -94,7 +94,7 @@ def pass_or_keep(applying: Applying, held: Hold) -> Result | None:
     return _ask(applying, held)
 
 
-def _somebody_else(applying: Applying, name: AdministratorName) -> bool:
+def _other_approver(applying: Applying, name: AdministratorName) -> bool:
     """Say whether there is one who could approve, with a password of their own."""
     found = applying.db.execute(
         "SELECT 1 FROM administrators WHERE role = ? AND enabled AND NOT temporary "
@@ -104,9 +104,9 @@ def _somebody_else(applying: Applying, name: AdministratorName) -> bool:
     return found.fetchone() is not None
 
 
-def _wanted(applying: Applying, asking: Administrator) -> Hold | None:
+def _hold_needed(applying: Applying, administrator: Administrator) -> Hold | None:
     """Return what must wait, if it must."""
-    if _is_grave(applying, asking):
+    if _is_sensitive(applying, administrator):
         return Hold(ApprovalKind.CHANGE, "")
     command = applying.call.command
     match command:
@@ -121,7 +121,7 @@ def _wanted(applying: Applying, asking: Administrator) -> Hold | None:
             return Hold(ApprovalKind.BULK_ISSUE, "codes in bulk", (command.serial,))
         case SaveEmergencyAccess() | IssueFixedTokencode():
             known = (command.serial,)
-            if approval_tables.knows_pin(applying.db, known, asking.name):
+            if approval_tables.knows_pin(applying.db, known, administrator.name):
                 return Hold(
                     ApprovalKind.ISSUE,
                     "codes for a token whose PIN the same administrator has set or "
@@ -131,7 +131,7 @@ def _wanted(applying: Applying, asking: Administrator) -> Hold | None:
     return None
 
 
-def _is_grave(applying: Applying, asking: Administrator) -> bool:
+def _is_sensitive(applying: Applying, administrator: Administrator) -> bool:
     """Say whether it grants power, or takes it from somebody who could object."""
     command = applying.call.command
     match command:
@@ -147,7 +147,7 @@ def _is_grave(applying: Applying, asking: Administrator) -> bool:
             return True
         case ChangePassword():
             # Whoever gives somebody a password can sign in as them.
-            return command.name != asking.name
+            return command.name != administrator.name
         case _:
             return False
 
@@ -158,12 +158,12 @@ def _rules(applying: Applying, name: AdministratorName) -> bool:
 
 
 def _ask(applying: Applying, held: Hold) -> Result:
-    asking, command = applying.administrator, applying.call.command
-    if asking is None:
+    administrator, command = applying.administrator, applying.call.command
+    if administrator is None:
         raise AssertionError("an administrator's command without an administrator")
     waiting = [
         each
-        for each in approval_tables.of_author(applying.db, asking.name)
+        for each in approval_tables.of_author(applying.db, administrator.name)
         if each.approver is None
     ]
     for each in waiting:
@@ -174,12 +174,12 @@ def _ask(applying: Applying, held: Hold) -> Result:
     if len(waiting) >= PENDING_MAX:
         return Rejected(
             Reason.APPROVALS_FULL,
-            f"{len(waiting)} approvals that {asking.name} has asked for wait already",
+            f"{len(waiting)} approvals that {administrator.name} has asked for wait already",
         )
-    asked = Approval(
+    approval = Approval(
         approval_id=0,
         kind=held.kind,
-        author=asking.name,
+        author=administrator.name,
         action=type(command).__name__,
         target=applying.target,
         said=held.said or applying.detail,
@@ -188,8 +188,8 @@ def _ask(applying: Applying, held: Hold) -> Result:
         asked_at_ms=applying.now_ms,
         ends_at_ms=applying.now_ms + APPROVAL_MS,
     )
-    number = approval_tables.add(applying.db, asked)
-    return _pending(applying, replace(asked, approval_id=number))
+    number = approval_tables.add(applying.db, approval)
+    return _pending(applying, replace(approval, approval_id=number))
 
 
 def _change(command: object) -> Change:
@@ -198,12 +198,14 @@ def _change(command: object) -> Change:
     return command
 
 
-def _pending(applying: Applying, asked: Approval) -> ApprovalPending:
-    applying.detail = f"approval {asked.approval_id}: {asked.said}".removesuffix(": ")
+def _pending(applying: Applying, approval: Approval) -> ApprovalPending:
+    applying.detail = f"approval {approval.approval_id}: {approval.said}".removesuffix(
+        ": "
+    )
     return ApprovalPending(
         index=applying.index,
-        approval_id=asked.approval_id,
-        ends_at_ms=asked.ends_at_ms,
+        approval_id=approval.approval_id,
+        ends_at_ms=approval.ends_at_ms,
     )
 
 
@@ -211,26 +213,32 @@ def approve(
     applying: Applying, command: Approve, decide: Callable[[Applying], Result]
 ) -> Result | None:
     """Apply `Approve`; *decide* decides the change that waited."""
-    asked = _find(applying, command.approval_id)
-    return asked if isinstance(asked, Rejected) else _approve(applying, asked, decide)
+    approval = _find(applying, command.approval_id)
+    return (
+        approval
+        if isinstance(approval, Rejected)
+        else _approve(applying, approval, decide)
+    )
 
 
 def reject(applying: Applying, command: Reject) -> Rejected | None:
     """Apply `Reject`."""
-    asked = _find(applying, command.approval_id)
-    return asked if isinstance(asked, Rejected) else _reject(applying, asked)
+    approval = _find(applying, command.approval_id)
+    return approval if isinstance(approval, Rejected) else _reject(applying, approval)
 
 
 def _find(applying: Applying, approval_id: int) -> Approval | Rejected:
-    asked = approval_tables.find(applying.db, approval_id)
-    if asked is None:
+    approval = approval_tables.find(applying.db, approval_id)
+    if approval is None:
         return Rejected(
             Reason.APPROVAL_UNKNOWN,
             f"no approval {approval_id} waits: it was decided, used, or has ended",
             "approval_id",
         )
-    applying.detail = f"{asked.action} {asked.target}, asked for by {asked.author}"
-    return asked
+    applying.detail = (
+        f"{approval.action} {approval.target}, asked for by {approval.author}"
+    )
+    return approval
 
 
 def _approver(applying: Applying) -> Administrator:
@@ -240,28 +248,28 @@ def _approver(applying: Applying) -> Administrator:
 
 
 def _approve(
-    applying: Applying, asked: Approval, make: Callable[[Applying], Result]
+    applying: Applying, approval: Approval, make: Callable[[Applying], Result]
 ) -> Result:
     approver = _approver(applying)
-    permit = asked.approved(approver.name, applying.now_ms)
+    permit = approval.approved(approver.name, applying.now_ms)
     if isinstance(permit, Rejected):
         return permit
-    if approver.user_id is not None and approver.user_id in _users(applying, asked):
+    if approver.user_id is not None and approver.user_id in _users(applying, approval):
         return Rejected(
             Reason.SELF_SERVICE_FORBIDDEN,
             "this is about your own token: another administrator has to do it",
         )
-    if asked.kind is not ApprovalKind.CHANGE:
+    if approval.kind is not ApprovalKind.CHANGE:
         approval_tables.save_permit(applying.db, permit)
         return Applied(index=applying.index)
-    change = from_json(asked.change)
-    author = administrator_tables.find_administrator(applying.db, asked.author)
+    change = from_json(approval.change)
+    author = administrator_tables.find_administrator(applying.db, approval.author)
     if author is None or not author.enabled or not _may_still(author, change):
         return Rejected(
-            Reason.APPROVAL_STALE, f"{asked.author} may not do this any more"
+            Reason.APPROVAL_STALE, f"{approval.author} may not do this any more"
         )
-    approval_tables.delete(applying.db, asked.approval_id)
-    making = replace(
+    approval_tables.delete(applying.db, approval.approval_id)
+    authored = replace(
         applying,
         call=replace(applying.call, command=change),
         administrator=author,
@@ -269,7 +277,7 @@ def _approve(
         detail="",
         events=[],
     )
-    result = make(making)
+    result = make(authored)
     if isinstance(result, Rejected):
         if result.reason is Reason.STALE_PARAMETERS:
             return Rejected(
@@ -278,13 +286,13 @@ def _approve(
         return result
     applying.events += [
         Event(
-            action=asked.action,
-            serial=TokenSerial(making.target),
-            cause=f"{making.detail}; asked for by {asked.author}, approved by "
+            action=approval.action,
+            serial=TokenSerial(authored.target),
+            cause=f"{authored.detail}; asked for by {approval.author}, approved by "
             f"{approver.name}".removeprefix("; "),
             outcome="applied",
         ),
-        *making.events,
+        *authored.events,
     ]
     return Applied(index=applying.index)
 
@@ -294,17 +302,22 @@ def _may_still(author: Administrator, change: Change) -> bool:
     return may(author.role, permission)
 
 
-def _users(applying: Applying, asked: Approval) -> set[str]:
+def _users(applying: Applying, approval: Approval) -> set[str]:
     """Return whose tokens codes are wanted for (I10)."""
-    tokens = (token_tables.find_token(applying.db, serial) for serial in asked.serials)
+    tokens = (
+        token_tables.find_token(applying.db, serial) for serial in approval.serials
+    )
     return {token.user_id for token in tokens if token and token.user_id}
 
 
-def _reject(applying: Applying, asked: Approval) -> Rejected | None:
-    rejecting = _approver(applying)
-    if rejecting.name != asked.author and not may(rejecting.role, Permission.APPROVE):
+def _reject(applying: Applying, approval: Approval) -> Rejected | None:
+    administrator = _approver(applying)
+    if administrator.name != approval.author and not may(
+        administrator.role, Permission.APPROVE
+    ):
         return Rejected(
-            Reason.ROLE, f"the role {rejecting.role} may reject its own requests only"
+            Reason.ROLE,
+            f"the role {administrator.role} may reject its own requests only",
         )
-    approval_tables.delete(applying.db, asked.approval_id)
+    approval_tables.delete(applying.db, approval.approval_id)
     return None

@@ -20,7 +20,7 @@ from sparecode_node.domain.challenges import CHALLENGE_MS, Challenge, NextStep
 from sparecode_node.domain.emergency_access import Use
 from sparecode_node.domain.ids import KeyId
 from sparecode_node.domain.lockout import FREE, Factor
-from sparecode_node.domain.next_step import Given, judge_next
+from sparecode_node.domain.next_step import ChallengeAnswer, judge_next
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.passcodes import Reading
 from sparecode_node.domain.pins import NewPin
@@ -70,7 +70,7 @@ def authenticate(applying: Applying, command: Authenticate) -> Result:
     _save(applying, attempt, judgement)
     challenge = _challenge(applying, command, attempt, judgement)
     applying.reason = judgement.reason or ""
-    applying.detail = _said(
+    applying.detail = _detail(
         token=judgement.serial or "",
         factor=" and ".join(factors),
         client=command.client_address,
@@ -95,16 +95,16 @@ def continue_authentication(
         return Rejected(Reason.STALE_PARAMETERS)
     challenge = command.challenge
     attempt = _attempt(applying, command, user, factors=(Factor.TOKEN,))
-    given = Given(
+    answer = ChallengeAnswer(
         challenge=challenge,
         consumed=challenge is not None and _consumed(applying, challenge),
         moments=command.moments,
         pin=_new_pin(command),
     )
-    judgement = judge_next(attempt, given)
+    judgement = judge_next(attempt, answer)
     _save(applying, attempt, judgement)
     applying.reason = judgement.reason or ""
-    applying.detail = _said(
+    applying.detail = _detail(
         token=challenge.serial if challenge else "",
         factor=Factor.TOKEN.value,
         challenge=challenge.challenge_id if challenge else "",
@@ -301,5 +301,5 @@ def _challenge(
     )
 
 
-def _said(**parts: str) -> str:
+def _detail(**parts: str) -> str:
     return ", ".join(f"{name} {value}" for name, value in parts.items() if value)

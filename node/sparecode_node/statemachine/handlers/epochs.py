@@ -62,8 +62,8 @@ def begin_epoch(applying: Applying, command: BeginEpoch) -> Rejected | None:
         )
     epoch = meta.read(db, "epoch", FIRST_EPOCH) + 1
     codes = _void_codes(applying)
-    for asked in approval_tables.ended(db, TIME_MS_MAX):
-        approval_tables.delete(db, asked.approval_id)
+    for approval in approval_tables.ended(db, TIME_MS_MAX):
+        approval_tables.delete(db, approval.approval_id)
     # Nobody's candidates, drafts and challenges of before are of this version (T2).
     db.execute("UPDATE users SET auth_version = auth_version + 1")
     for table in _HANDED_OUT:

@@ -13,7 +13,7 @@ from sparecode_node.statemachine.commands.administrators import (
 from sparecode_node.statemachine.tables import administrators as administrator_tables
 
 
-def _asking(applying: Applying) -> Administrator:
+def _administrator(applying: Applying) -> Administrator:
     if applying.administrator is None:
         raise AssertionError("an administrator's command without an administrator")
     return applying.administrator
@@ -21,12 +21,12 @@ def _asking(applying: Applying) -> Administrator:
 
 def set_second_factor(applying: Applying, command: SetSecondFactor) -> Rejected | None:
     """Apply `SetSecondFactor`."""
-    asking = _asking(applying)
-    if asking.name != command.name:
+    administrator = _administrator(applying)
+    if administrator.name != command.name:
         return Rejected(
             Reason.ADMINISTRATOR_UNKNOWN, "people set their own second factor", "name"
         )
-    if asking.second_factor is not None:
+    if administrator.second_factor is not None:
         return Rejected(
             Reason.SECOND_FACTOR_SET,
             "you have a second factor already: another super administrator has to "
@@ -51,12 +51,12 @@ def set_second_factor(applying: Applying, command: SetSecondFactor) -> Rejected 
         spent=max(command.moments),
     )
     administrator_tables.save_administrator(
-        applying.db, replace(asking, second_factor=factor)
+        applying.db, replace(administrator, second_factor=factor)
     )
     # Those that were opened with the password alone.
     applying.db.execute(
         "DELETE FROM sessions WHERE administrator = ? AND session_id != ?",
-        (asking.name, applying.call.session_id),
+        (administrator.name, applying.call.session_id),
     )
     return None
 
@@ -65,8 +65,8 @@ def remove_second_factor(
     applying: Applying, command: RemoveSecondFactor
 ) -> Rejected | None:
     """Apply `RemoveSecondFactor`."""
-    asking = _asking(applying)
-    if asking.name == command.name:
+    administrator = _administrator(applying)
+    if administrator.name == command.name:
         return Rejected(
             Reason.SELF_SERVICE_FORBIDDEN,
             "nobody takes their own second factor away: another super administrator "

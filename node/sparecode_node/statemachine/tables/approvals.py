@@ -16,7 +16,7 @@ _COLUMNS = (
 
 def approval_of(row: tuple[object, ...]) -> Approval:
     """Return the approval of a row of all columns, in their order."""
-    number, kind, author, action, target, said, change, serials, asked, ends, by = row
+    number, kind, author, action, target, said, change, serials, start, end, by = row
     return Approval(
         approval_id=int(str(number)),
         kind=ApprovalKind(str(kind)),
@@ -26,8 +26,8 @@ def approval_of(row: tuple[object, ...]) -> Approval:
         said=str(said),
         change=str(change),
         serials=tuple(TokenSerial(each) for each in json.loads(str(serials))),
-        asked_at_ms=int(str(asked)),
-        ends_at_ms=int(str(ends)),
+        asked_at_ms=int(str(start)),
+        ends_at_ms=int(str(end)),
         approver=None if by is None else AdministratorName(str(by)),
     )
 
@@ -49,21 +49,21 @@ def of_author(db: sqlite3.Connection, author: AdministratorName) -> list[Approva
     return [approval_of(row) for row in rows]
 
 
-def add(db: sqlite3.Connection, asked: Approval) -> int:
+def add(db: sqlite3.Connection, approval: Approval) -> int:
     """Add what was asked for, under the next number; return that."""
     added = db.execute(
         "INSERT INTO approvals (kind, author, action, target, said, change, serials, "
         "asked_at_ms, ends_at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
-            asked.kind,
-            asked.author,
-            asked.action,
-            asked.target,
-            asked.said,
-            asked.change,
-            json.dumps(asked.serials, separators=(",", ":")),
-            asked.asked_at_ms,
-            asked.ends_at_ms,
+            approval.kind,
+            approval.author,
+            approval.action,
+            approval.target,
+            approval.said,
+            approval.change,
+            json.dumps(approval.serials, separators=(",", ":")),
+            approval.asked_at_ms,
+            approval.ends_at_ms,
         ),
     )
     return added.lastrowid or 0

@@ -72,10 +72,10 @@ def keep_sets(db: sqlite3.Connection, token: Token) -> None:
 
 def find_former_sets(db: sqlite3.Connection, user_id: UserId) -> tuple[FormerSet, ...]:
     """Return the sets of a user's tokens that are somebody else's, nobody's, or gone."""
-    wanted = {"user_id": user_id, "most": FORMER_SETS_MAX}
+    values = {"user_id": user_id, "most": FORMER_SETS_MAX}
     found = (
         code_tables.find_set(db, row[0])
-        for row in db.execute(FORMER_SETS, wanted).fetchall()
+        for row in db.execute(FORMER_SETS, values).fetchall()
     )
     taken_away = tuple(
         FormerSet(
@@ -87,16 +87,16 @@ def find_former_sets(db: sqlite3.Connection, user_id: UserId) -> tuple[FormerSet
         for each in found
         if each is not None
     )
-    return taken_away + _deleted_sets(db, wanted)
+    return taken_away + _deleted_sets(db, values)
 
 
 def _deleted_sets(
-    db: sqlite3.Connection, wanted: dict[str, object]
+    db: sqlite3.Connection, values: dict[str, object]
 ) -> tuple[FormerSet, ...]:
     rows = db.execute(
         "SELECT set_id, serial, key_id FROM deleted_sets "
         "WHERE user_id = :user_id ORDER BY number DESC LIMIT :most",
-        wanted,
+        values,
     ).fetchall()
     return tuple(
         FormerSet(
