@@ -158,17 +158,16 @@ async def test_an_address_must_be_one_that_others_reach(
 async def test_a_retry_of_adding_a_member_gets_the_first_answer(
     node: OneNode,
 ) -> None:
-    """(Q1) In any spelling, although it is a member by now. Another request fails."""
+    """(Q1) Although it is a member by now. Another request fails."""
     changes, add = node.cluster_changes, "ClusterService/AddMember"
     first = await changes.add_member(
         node.admin(add, REQUEST), node_id="n4", address="N4.Example:07301"
     )
     node.replicator.joined = (Member(node_id=NodeId("n4"), address="n4.example:7301"),)
-    for address in ("N4.Example:07301", "n4.example:7301"):
-        again = await changes.add_member(
-            node.admin(add, REQUEST), node_id="n4", address=address
-        )
-        assert again == first
+    again = await changes.add_member(
+        node.admin(add, REQUEST), node_id="n4", address="N4.Example:07301"
+    )
+    assert again == first
     with pytest.raises(Refused, match="n4 is a member already"):
         await changes.add_member(
             node.admin(add), node_id="n4", address="n4.example:7301"

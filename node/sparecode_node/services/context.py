@@ -51,6 +51,8 @@ class CallContext:
     """The seconds that are left; services pass what is left of them downwards."""
     peer: str = ""
     """The address that the call comes from, without a port; empty: not known."""
+    content: bytes | None = field(default=None, repr=False)
+    """The arguments of an `idempotent` use case, for the request's tag (Q1). Secret."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From an administrator's call to a proposal, and from its result to an answer."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
 from sparecode_node.domain.ids import NO_SESSION, SessionId
 from sparecode_node.domain.outcomes import Reason, Rejected
@@ -18,7 +18,7 @@ from sparecode_node.services.errors import (
     InvalidFieldError,
     refusal,
 )
-from sparecode_node.services.secrets.sealing import FieldValue, Sealing
+from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.statemachine.commands import Command, RequestKey, UnstampedCall
 from sparecode_node.statemachine.results import Applied, ApprovalPending, Result
 
@@ -48,7 +48,6 @@ class Proposer:
         self,
         context: CallContext,
         command: Command,
-        said: Mapping[str, FieldValue],
         *,
         tokencodes: tuple[str, ...] = (),
     ) -> Applied:
@@ -61,7 +60,7 @@ class Proposer:
         deadline = self.deadline(context)
         session = await self.begin(context, deadline)
         result = await self.propose(
-            context, session, deadline, command, said, tokencodes=tokencodes
+            context, session, deadline, command, tokencodes=tokencodes
         )
         return applied(result)
 
@@ -89,20 +88,17 @@ class Proposer:
         session: Session,
         deadline: Deadline,
         command: Command,
-        said: Mapping[str, FieldValue],
         *,
         tokencodes: tuple[str, ...] = (),
     ) -> Result:
         """
         Return what an administrator's command has come to.
 
-        *said*: what the caller said in the request's fields, for the tag (Q1).
         Raises `Refused` and `ProposeError`.
         """
         proposal = self.proposal(
             context,
             command,
-            said,
             caller=_caller(session),
             session_id=session.session_id,
             tokencodes=tokencodes,
@@ -115,7 +111,6 @@ class Proposer:
         self,
         context: CallContext,
         command: Command,
-        said: Mapping[str, FieldValue],
         *,
         caller: str,
         session_id: SessionId = NO_SESSION,
@@ -124,7 +119,7 @@ class Proposer:
         """Return a command as it is proposed for *caller*. Raises `InvalidFieldError`."""
         call = UnstampedCall(
             command=command,
-            request=request_key(self._sealing, context, caller, said),
+            request=request_key(self._sealing, context, caller),
             node_id=self._replicator.node_id,
             session_id=session_id,
         )
@@ -136,7 +131,6 @@ class Proposer:
         session: Session,
         deadline: Deadline,
         prepare: Callable[[], Awaitable[Command]],
-        said: Mapping[str, FieldValue],
     ) -> Result:
         """Propose what *prepare* builds from the current state, as `propose` (T2)."""
 
@@ -144,7 +138,6 @@ class Proposer:
             return self.proposal(
                 context,
                 await prepare(),
-                said,
                 caller=_caller(session),
                 session_id=session.session_id,
             )
@@ -154,7 +147,7 @@ class Proposer:
         except InvalidFieldError:
             # The current policy refuses it; the policy of the first try may not have
             # (Q2).
-            key = request_key(self._sealing, context, _caller(session), said)
+            key = request_key(self._sealing, context, _caller(session))
             async with self._state.transaction() as transaction:
                 remembered = await requests.find(transaction, key)
             if remembered is None:
@@ -199,10 +192,11 @@ def request_key(
     sealing: Sealing,
     context: CallContext,
     caller: str,
-    said: Mapping[str, FieldValue],
 ) -> RequestKey:
-    """Return by what a request is known again (Q1). Raises `InvalidFieldError`."""
-    tag, *other_tags = sealing.request_tags(context.method, said)
+    """Return what identifies a request (Q1). Raises `InvalidFieldError`."""
+    if context.content is None:
+        raise TypeError(f"{context.method} changes the state and is not idempotent")
+    tag, *other_tags = sealing.request_tags(context.method, context.content)
     return RequestKey(
         caller=caller,
         method=context.method,

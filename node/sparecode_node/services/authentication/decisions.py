@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From an agent's call to the committed decision: what both steps share (A, T)."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from sparecode_node.domain.outcomes import Rejected
@@ -13,7 +13,7 @@ from sparecode_node.services.ambient import Clock
 from sparecode_node.services.context import AgentCaller, CallContext, Deadline
 from sparecode_node.services.errors import NotPermittedError, Refused
 from sparecode_node.services.proposing import propose_until_fresh, request_key
-from sparecode_node.services.secrets.sealing import FieldValue, Sealing
+from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.statemachine.commands import Command, RequestKey, UnstampedCall
 from sparecode_node.statemachine.results import Authenticated, Decision, Result
 
@@ -53,9 +53,7 @@ class Decisions:
         self._sealing = sealing
         self._clock = clock
 
-    def request(
-        self, context: CallContext, said: Mapping[str, FieldValue]
-    ) -> AgentRequest:
+    def request(self, context: CallContext) -> AgentRequest:
         """Return the agent's request. Raises `InvalidFieldError`, `NotPermittedError`."""
         fields.request_id(context.request_id)
         # The listener has checked the agent's certificate.
@@ -64,7 +62,7 @@ class Decisions:
         agent = context.caller
         return AgentRequest(
             agent=agent,
-            key=request_key(self._sealing, context, f"agent:{agent.identity}", said),
+            key=request_key(self._sealing, context, f"agent:{agent.identity}"),
             deadline=Deadline.of(context, self._clock),
         )
 

@@ -34,9 +34,10 @@ from sparecode_node.services.authentication.decisions import (
     Decisions,
 )
 from sparecode_node.services.context import CallContext
+from sparecode_node.services.idempotency import idempotent
 from sparecode_node.services.load.rates import Rates
 from sparecode_node.services.secrets.kdf import Kdf, KdfInput, Lane, Secret
-from sparecode_node.services.secrets.sealing import FieldValue, Sealing
+from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.statemachine.commands.authentication import Authenticate
 
 
@@ -78,6 +79,7 @@ class Authentication:
         """Raise `HashingOverloadedError` if a passcode could not be hashed now."""
         self._kdf.check_room(Lane.AUTHENTICATING)
 
+    @idempotent
     async def authenticate(
         self,
         context: CallContext,
@@ -100,14 +102,8 @@ class Authentication:
         fields.secret("passcode", passcode, at_most=fields.PASSCODE_MAX)
         fields.text("client_address", client_address, at_most=fields.CLIENT_ADDRESS_MAX)
         fields.text("resource", resource, at_most=fields.RESOURCE_MAX)
-        said: dict[str, FieldValue] = {
-            "username": username,
-            "passcode": passcode,
-            "client_address": client_address,
-            "resource": resource,
-        }
         attempt = PasscodeAttempt(
-            request=self._decisions.request(context, said),
+            request=self._decisions.request(context),
             name_key=fold(username),
             passcode=normalized(passcode),
             client_address=client_address,

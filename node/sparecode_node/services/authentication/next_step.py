@@ -22,10 +22,11 @@ from sparecode_node.services.authentication.decisions import (
 )
 from sparecode_node.services.context import CallContext
 from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.services.idempotency import idempotent
 from sparecode_node.services.load.rates import Rates
 from sparecode_node.services.secrets.kdf import Kdf, KdfInput, Lane, Secret
 from sparecode_node.services.secrets.pin_folding import new_pin_problem, sealed_for
-from sparecode_node.services.secrets.sealing import BrokenSealError, FieldValue, Sealing
+from sparecode_node.services.secrets.sealing import BrokenSealError, Sealing
 from sparecode_node.statemachine.commands.authentication import ContinueAuthentication
 
 
@@ -61,6 +62,7 @@ class Continuation:
         self._rates = rates
         self._entropy = entropy
 
+    @idempotent
     async def continue_authentication(
         self,
         context: CallContext,
@@ -78,13 +80,8 @@ class Continuation:
         """
         fields.request_id(context.request_id)
         fields.challenge(challenge)
-        said: dict[str, FieldValue] = {
-            "challenge": challenge,
-            "next_tokencode": next_tokencode,
-            "new_pin": new_pin,
-        }
         attempt = NextStepAttempt(
-            request=self._decisions.request(context, said),
+            request=self._decisions.request(context),
             challenge=self._opened(challenge),
             tokencode=fields.tokencode("next_tokencode", next_tokencode),
             new_pin=normalized(

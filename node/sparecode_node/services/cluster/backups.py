@@ -19,6 +19,7 @@ from sparecode_node.services.context import CallContext
 from sparecode_node.services.errors import Refused
 from sparecode_node.services.files import age_files, backup_files
 from sparecode_node.services.files.backup_files import BackupManifest, SignedManifest
+from sparecode_node.services.idempotency import idempotent
 from sparecode_node.services.proposing import Proposer, applied
 from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.services.state.state_process import StateProcesses
@@ -85,6 +86,7 @@ class Backups:
         self._source = source
         self._one_at_a_time = asyncio.Lock()
 
+    @idempotent
     async def create(self, context: CallContext) -> AsyncGenerator[BackupPiece, None]:
         """
         Return the pieces of a backup that has everything committed before the call.
@@ -97,7 +99,7 @@ class Backups:
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)
         result = await self._proposer.propose(
-            context, session, deadline, CreateBackup(), {}
+            context, session, deadline, CreateBackup()
         )
         ordered = applied(result)
         await self._replicator.wait_applied(ordered.index, timeout_s=deadline.left_s())

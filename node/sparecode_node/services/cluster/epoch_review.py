@@ -7,6 +7,7 @@ from sparecode_node.queries.review import Review
 from sparecode_node.queries.state import ReadTransaction
 from sparecode_node.services import fields
 from sparecode_node.services.context import CallContext, Read
+from sparecode_node.services.idempotency import idempotent
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.reading import Reader
 from sparecode_node.statemachine.commands.cluster import OpenCluster
@@ -36,6 +37,7 @@ class Opening:
 
         return await self._reader.read(context, query, stale_ok=False)
 
+    @idempotent
     async def open(self, context: CallContext, *, review: str) -> Applied:
         """
         Serve agents again, if what was reviewed is what is there.
@@ -44,6 +46,4 @@ class Opening:
         and `APPROVAL_NEEDED` where somebody else could agree, P3).
         """
         fields.text("review", review, at_least=MARK_DIGITS, at_most=MARK_DIGITS)
-        return await self._proposer.change(
-            context, OpenCluster(review=review), {"review": review}
-        )
+        return await self._proposer.change(context, OpenCluster(review=review))

@@ -29,6 +29,7 @@ from sparecode_node.services.access.refusals import Refusals
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.context import Deadline
 from sparecode_node.services.errors import InvalidFieldError, Refused, refusal
+from sparecode_node.services.idempotency import content_of
 from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.services.secrets.wrapping import MemberSecrets, can_wrap, wrap
 from sparecode_node.statemachine.commands import RequestKey, UnstampedCall
@@ -220,7 +221,8 @@ class Joining:
         self, command: AdmitNode, request_id: RequestId, deadline: Deadline
     ) -> None:
         tag, *other_tags = self._sealing.request_tags(
-            JOIN, {"address": command.address, "key": command.key_fingerprint}
+            JOIN,
+            content_of({"address": command.address, "key": command.key_fingerprint}),
         )
         call = UnstampedCall(
             command=command,

@@ -13,6 +13,7 @@ from sparecode_node.replication.replicator import Replicator
 from sparecode_node.services import fields
 from sparecode_node.services.context import CallContext, Deadline
 from sparecode_node.services.errors import Refused, refusal
+from sparecode_node.services.idempotency import idempotent
 from sparecode_node.services.proposing import Proposer, applied
 from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.services.secrets.tickets import JoinTicket, door_of
@@ -53,6 +54,7 @@ class ClusterChanges:
         self._state = state
         self._authorities = authorities
 
+    @idempotent
     async def transfer_primary(self, context: CallContext, *, target: str) -> NodeId:
         """
         Have the member *target* lead, or whoever has most of the log.
@@ -64,8 +66,7 @@ class ClusterChanges:
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)
         command = TransferPrimary(target=wanted)
-        said = {"target": target}
-        await self._proposer.propose(context, session, deadline, command, said)
+        await self._proposer.propose(context, session, deadline, command)
         try:
             return await self._replicator.transfer_primary(
                 wanted, timeout_s=deadline.left_s()
@@ -73,6 +74,7 @@ class ClusterChanges:
         except ChangeRefusedError as error:
             raise refusal(error.rejected) from error
 
+    @idempotent
     async def create_join_ticket(
         self, context: CallContext, *, node_id: str
     ) -> JoinTicket:
@@ -91,8 +93,7 @@ class ClusterChanges:
         command = CreateJoinTicket(
             node_id=wanted, certificate=door_of(secret, wanted).certificate
         )
-        said = {"node_id": node_id}
-        result = await self._proposer.propose(context, session, deadline, command, said)
+        result = await self._proposer.propose(context, session, deadline, command)
         if not isinstance(result, JoinTicketCreated):
             raise TypeError(f"unexpected result: {type(result).__name__}")
         return JoinTicket(
@@ -107,6 +108,7 @@ class ClusterChanges:
             ends_at_ms=result.ends_at_ms,
         )
 
+    @idempotent
     async def add_member(
         self, context: CallContext, *, node_id: str, address: str
     ) -> int:
@@ -123,10 +125,10 @@ class ClusterChanges:
         session = await self._proposer.begin(context, deadline)
         await self._refuse_founder(wanted, address)
         command = AddMember(node_id=wanted, address=address)
-        said = {"node_id": node_id, "address": address}
-        result = await self._proposer.propose(context, session, deadline, command, said)
+        result = await self._proposer.propose(context, session, deadline, command)
         return applied(result).index
 
+    @idempotent
     async def remove_member(self, context: CallContext, *, node_id: str) -> None:
         """
         Have a member be none any more, for ever; the primary hands over first.
@@ -146,8 +148,7 @@ class ClusterChanges:
                 )
             )
         command = RemoveMember(node_id=wanted, member=wanted in members)
-        said = {"node_id": node_id}
-        await self._proposer.propose(context, session, deadline, command, said)
+        await self._proposer.propose(context, session, deadline, command)
         if wanted in members:
             await self._remove(wanted, deadline)
 

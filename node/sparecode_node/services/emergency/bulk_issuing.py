@@ -24,6 +24,7 @@ from sparecode_node.services.errors import (
     NotSignedInError,
     Refused,
 )
+from sparecode_node.services.idempotency import content_of
 from sparecode_node.services.load.pacing import Pace, Turn
 from sparecode_node.services.load.rates import Rates
 from sparecode_node.services.proposing import Proposer
@@ -148,14 +149,15 @@ class BulkIssuing:
     ) -> None:
         """Say what is about to come: another administrator may have to agree (P3)."""
         # Whoever goes on with the rest of a bulk asks for less than before.
-        announcement = replace(context, request_id=self._entropy.uuid())
         serials = tuple(TokenSerial(row.serial) for row in rows)
+        announcement = replace(
+            context, request_id=self._entropy.uuid(), content=content_of(serials)
+        )
         await self._proposer.propose(
             announcement,
             session,
             deadline,
             RequestBulkIssue(serials=serials),
-            {"serials": " ".join(serials)},
         )
 
     def _enter(self, administrator: AdministratorName) -> None:
@@ -197,10 +199,13 @@ class BulkIssuing:
                     )
             return wish.issuing_in_bulk(serial, user, policy, drawn)
 
-        said = {"serial": row.serial, "count": wanted, **wish.said()}
+        row_context = replace(
+            _of_row(context, row),
+            content=content_of({"serial": row.serial, "count": wanted, "wish": wish}),
+        )
         try:
             saved = await self._proposer.propose_prepared(
-                _of_row(context, row), session, deadline, prepare, said
+                row_context, session, deadline, prepare
             )
         except InvalidFieldError as error:
             return replace(result, reason="FIELD", problem=str(error))

@@ -19,6 +19,7 @@ from sparecode_node.services.context import CallContext, Read
 from sparecode_node.services.emergency import issuing
 from sparecode_node.services.emergency.issuing import Drawer, Lifetime, ShownCode, Wish
 from sparecode_node.services.errors import InvalidFieldError, Refused
+from sparecode_node.services.idempotency import idempotent
 from sparecode_node.services.load.rates import Rates
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.reading import Reader
@@ -26,7 +27,6 @@ from sparecode_node.services.secrets.kdf import Kdf
 from sparecode_node.services.secrets.sealing import (
     BrokenSealError,
     Draft,
-    FieldValue,
     Sealing,
 )
 from sparecode_node.statemachine.commands.emergency_access import (
@@ -131,6 +131,7 @@ class Emergency:
             draft_ends_at_ms=draft.ends_at_ms,
         )
 
+    @idempotent
     async def save(
         self,
         context: CallContext,
@@ -154,10 +155,10 @@ class Emergency:
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)
         command = wish.saving_draft(self._opened(draft, key, session))
-        said = {"serial": serial, "draft": draft, **wish.said()}
-        result = await self._proposer.propose(context, session, deadline, command, said)
+        result = await self._proposer.propose(context, session, deadline, command)
         return _saved(result)
 
+    @idempotent
     async def issue(
         self,
         context: CallContext,
@@ -194,11 +195,8 @@ class Emergency:
             )
             return wish.saving_set(key, user, policy, drawn)
 
-        said = {"serial": serial, "count": count, **wish.said()}
         saved = _saved(
-            await self._proposer.propose_prepared(
-                context, session, deadline, prepare, said
-            )
+            await self._proposer.propose_prepared(context, session, deadline, prepare)
         )
         # Another set was committed under this id by an earlier call, whose codes
         # nobody can read back (I9).
@@ -207,6 +205,7 @@ class Emergency:
             saved=saved, codes=() if withheld else drawn.shown, withheld=withheld
         )
 
+    @idempotent
     async def issue_fixed(
         self,
         context: CallContext,
@@ -238,11 +237,8 @@ class Emergency:
                 )
             return issuing.fixed(key, user, policy, drawn, wish)
 
-        said = {"serial": serial, **wish.said()}
         saved = _saved(
-            await self._proposer.propose_prepared(
-                context, session, deadline, prepare, said
-            )
+            await self._proposer.propose_prepared(context, session, deadline, prepare)
         )
         withheld = saved.set_id != drawn.set_id
         return Issued(
@@ -295,6 +291,7 @@ class Emergency:
 
         return await self._reader.read(context, query, stale_ok=stale_ok)
 
+    @idempotent
     async def disable(
         self, context: CallContext, *, serial: str, reinstate_token: bool = False
     ) -> Applied:
@@ -302,11 +299,7 @@ class Emergency:
         command = DisableEmergencyAccess(
             serial=fields.serial(serial), reinstate_token=reinstate_token
         )
-        said: dict[str, FieldValue] = {
-            "serial": serial,
-            "reinstate_token": reinstate_token,
-        }
-        return await self._proposer.change(context, command, said)
+        return await self._proposer.change(context, command)
 
     async def _find(
         self, serial: TokenSerial

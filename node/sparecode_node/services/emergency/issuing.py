@@ -23,7 +23,7 @@ from sparecode_node.services.context import Deadline
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.load.rates import Rates
 from sparecode_node.services.secrets.kdf import Kdf, KdfInput, Lane, Secret
-from sparecode_node.services.secrets.sealing import Draft, FieldValue, Sealing
+from sparecode_node.services.secrets.sealing import Draft, Sealing
 from sparecode_node.statemachine.commands.emergency_access import (
     IssueFixedTokencode,
     IssueTokencodesInBulk,
@@ -80,16 +80,6 @@ class Wish:
             raise InvalidFieldError("lifetime", "must be an end or a duration")
         if duration_ms is not None and not 0 < duration_ms <= fields.TIME_MAX_MS:
             raise InvalidFieldError("lifetime.duration", "must be more than 0")
-
-    def said(self) -> dict[str, FieldValue]:
-        """Return the request's fields, for its tag (Q1)."""
-        return {
-            "end_time": self.lifetime.ends_at_ms,
-            "duration": self.lifetime.duration_ms,
-            "recovery_policy": self.recovery.value,
-            "keep_unused_codes": self.keep_unused_codes,
-            "weaken_recovery_policy": self.weaken_recovery_policy,
-        }
 
     def saving_draft(self, draft: Draft) -> SaveEmergencyAccess:
         """Return the command that saves a draft (I3)."""

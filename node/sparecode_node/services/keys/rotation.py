@@ -27,6 +27,7 @@ from sparecode_node.services.access.authorization import Session
 from sparecode_node.services.ambient import Entropy
 from sparecode_node.services.context import CallContext, Deadline
 from sparecode_node.services.errors import Refused
+from sparecode_node.services.idempotency import idempotent
 from sparecode_node.services.keys.key_holder import KeyKeeper
 from sparecode_node.services.keys.resealing import unopened
 from sparecode_node.services.proposing import Proposer
@@ -104,6 +105,7 @@ class Rotation:
         self._keeper = keeper
         self._entropy = entropy
 
+    @idempotent
     async def rotate(
         self, context: CallContext, *, at_once: bool, keep_old_key: bool
     ) -> AsyncGenerator[RotationProgress, None]:
@@ -178,8 +180,7 @@ class Rotation:
             at_once=at_once,
             keep_old_key=keep,
         )
-        said = {"at_once": at_once, "keep_old_key": keep}
-        await self._proposer.propose(context, session, deadline, command, said)
+        await self._proposer.propose(context, session, deadline, command)
         await self._proposer.barrier(deadline)
 
     async def _watch(

@@ -14,6 +14,7 @@ from sparecode_node.services import fields
 from sparecode_node.services.ambient import Entropy
 from sparecode_node.services.context import CallContext, Deadline, Read
 from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.services.idempotency import idempotent
 from sparecode_node.services.load.rates import Rates
 from sparecode_node.services.people.sessions import normal_password
 from sparecode_node.services.proposing import Proposer, applied
@@ -69,6 +70,7 @@ class Administrators:
         self._rates = rates
         self._entropy = entropy
 
+    @idempotent
     async def create(
         self, context: CallContext, *, name: str, role: Role, link: Link, password: str
     ) -> Applied:
@@ -93,16 +95,8 @@ class Administrators:
                 key_id=key_id,
             )
 
-        said = {
-            "name": name,
-            "role": role.value,
-            "username": link.username,
-            "password": password,
-        }
         return applied(
-            await self._proposer.propose_prepared(
-                context, session, deadline, prepare, said
-            )
+            await self._proposer.propose_prepared(context, session, deadline, prepare)
         )
 
     async def list(
@@ -125,6 +119,7 @@ class Administrators:
 
         return await self._reader.read(context, query, stale_ok=stale_ok)
 
+    @idempotent
     async def update(
         self,
         context: CallContext,
@@ -143,19 +138,15 @@ class Administrators:
             user=user,
             no_user=link is not None and user is None,
         )
-        said = {
-            "name": name,
-            "role": role.value if role else None,
-            "enabled": enabled,
-            "link": link.username if link else None,
-        }
-        return await self._proposer.change(context, command, said)
+        return await self._proposer.change(context, command)
 
+    @idempotent
     async def remove(self, context: CallContext, *, name: str) -> Applied:
         """Remove an administrator."""
         command = RemoveAdministrator(name=_key("name", name))
-        return await self._proposer.change(context, command, {"name": name})
+        return await self._proposer.change(context, command)
 
+    @idempotent
     async def change_password(
         self, context: CallContext, *, name: str, old_password: str, new_password: str
     ) -> Applied:
@@ -196,11 +187,8 @@ class Administrators:
                 ),
             )
 
-        said = {"name": key, "old_password": old_password, "new_password": new_password}
         return applied(
-            await self._proposer.propose_prepared(
-                context, session, deadline, prepare, said
-            )
+            await self._proposer.propose_prepared(context, session, deadline, prepare)
         )
 
     async def _verifier(

@@ -13,9 +13,9 @@ from sparecode_node.queries.views import AgentView, DeniedCertificateView, Page
 from sparecode_node.services import fields
 from sparecode_node.services.context import CallContext, Read
 from sparecode_node.services.errors import InvalidFieldError, Refused
+from sparecode_node.services.idempotency import idempotent
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.reading import Reader
-from sparecode_node.services.secrets.sealing import FieldValue
 from sparecode_node.statemachine.commands.agents import (
     AllowCertificate,
     DenyCertificate,
@@ -39,6 +39,7 @@ class Agents:
         self._proposer = proposer
         self._reader = reader
 
+    @idempotent
     async def register(
         self,
         context: CallContext,
@@ -56,14 +57,7 @@ class Agents:
             protects=protects,
             restricted=restricted,
         )
-        said: dict[str, FieldValue] = {
-            "name": name,
-            "identity": identity,
-            "protects": protects.value,
-        }
-        if restricted:  # A retry of a request from before there was this field.
-            said["restricted"] = True
-        return await self._proposer.change(context, command, said)
+        return await self._proposer.change(context, command)
 
     async def get(
         self, context: CallContext, name: str, *, stale_ok: bool = False
@@ -79,6 +73,7 @@ class Agents:
 
         return await self._reader.read(context, query, stale_ok=stale_ok)
 
+    @idempotent
     async def update(  # noqa: PLR0913 - one argument per field.
         self,
         context: CallContext,
@@ -111,26 +106,15 @@ class Agents:
             raise InvalidFieldError(
                 "remove_usernames", "names a user that is to be added as well"
             )
-        said: dict[str, FieldValue] = {
-            "name": name,
-            "protects": protects.value if protects else None,
-            "enabled": enabled,
-            "restricted": restricted,
-        }
-        for field, names in (
-            ("add", add_usernames),
-            ("remove", remove_usernames),
-            ("add group", add_groups),
-            ("remove group", remove_groups),
-        ):
-            said |= {f"{field} {at}": each for at, each in enumerate(names)}
-        return await self._proposer.change(context, command, said)
+        return await self._proposer.change(context, command)
 
+    @idempotent
     async def remove(self, context: CallContext, *, name: str) -> Applied:
         """Remove an agent."""
         command = RemoveAgent(name_key=fold(_name(name)))
-        return await self._proposer.change(context, command, {"name": name})
+        return await self._proposer.change(context, command)
 
+    @idempotent
     async def deny(
         self,
         context: CallContext,
@@ -143,17 +127,16 @@ class Agents:
         mark, value = _certificate(fingerprint, serial_number)
         fields.text("note", note, at_most=fields.NOTE_MAX)
         command = DenyCertificate(mark=mark, value=value, note=note)
-        said = {"mark": mark.value, "value": value, "note": note}
-        return await self._proposer.change(context, command, said)
+        return await self._proposer.change(context, command)
 
+    @idempotent
     async def allow(
         self, context: CallContext, *, fingerprint: str = "", serial_number: str = ""
     ) -> Applied:
         """Take a certificate from the deny list."""
         mark, value = _certificate(fingerprint, serial_number)
         command = AllowCertificate(mark=mark, value=value)
-        said = {"mark": mark.value, "value": value}
-        return await self._proposer.change(context, command, said)
+        return await self._proposer.change(context, command)
 
     async def list_denied(
         self,

@@ -8,6 +8,7 @@ from sparecode_node.queries.views import Page
 from sparecode_node.services import fields
 from sparecode_node.services.context import CallContext, Read
 from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.services.idempotency import idempotent
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.reading import Reader
 from sparecode_node.statemachine.commands.approvals import Approve, Reject
@@ -50,19 +51,17 @@ class Approvals:
 
         return await self._reader.read(context, query, stale_ok=stale_ok)
 
+    @idempotent
     async def approve(self, context: CallContext, *, approval_id: int) -> Applied:
         """Make a change that waits, or let its author issue what waits."""
         command = Approve(approval_id=_number(approval_id))
-        return await self._proposer.change(
-            context, command, {"approval_id": approval_id}
-        )
+        return await self._proposer.change(context, command)
 
+    @idempotent
     async def reject(self, context: CallContext, *, approval_id: int) -> Applied:
         """Refuse what waits, or take a permit back."""
         command = Reject(approval_id=_number(approval_id))
-        return await self._proposer.change(
-            context, command, {"approval_id": approval_id}
-        )
+        return await self._proposer.change(context, command)
 
 
 def _number(approval_id: int) -> int:

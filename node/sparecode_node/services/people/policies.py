@@ -11,6 +11,7 @@ from sparecode_node.services import fields
 from sparecode_node.services.context import CallContext, Read
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.files.age_files import recipient_problem
+from sparecode_node.services.idempotency import idempotent
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.reading import Reader
 from sparecode_node.statemachine.commands.policy import UpdatePolicy
@@ -38,6 +39,7 @@ class Policies:
 
         return await self._reader.read(context, query, stale_ok=stale_ok)
 
+    @idempotent
     async def update(
         self, context: CallContext, *, version: int, values: Mapping[str, Any]
     ) -> Applied:
@@ -65,6 +67,4 @@ class Policies:
         absent = {name: None for name in UpdatePolicy.__slots__ if name != "version"}
         wanted = {**absent, **values, "keep_code_lengths": True}
         command = UpdatePolicy(version=version, **wanted)
-        return await self._proposer.change(
-            context, command, {"version": version, **values}
-        )
+        return await self._proposer.change(context, command)

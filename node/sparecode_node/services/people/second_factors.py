@@ -25,6 +25,7 @@ from sparecode_node.services import fields
 from sparecode_node.services.ambient import Entropy
 from sparecode_node.services.context import CallContext, Read, SessionCaller
 from sparecode_node.services.errors import NotSignedInError, Refused
+from sparecode_node.services.idempotency import idempotent
 from sparecode_node.services.load.rates import Rates
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.reading import Reader
@@ -112,6 +113,7 @@ class SecondFactors:
             ends_at_ms=ends_at_ms,
         )
 
+    @idempotent
     async def confirm(
         self, context: CallContext, *, draft: bytes, code: str
     ) -> Applied:
@@ -131,16 +133,13 @@ class SecondFactors:
             draft_ends_at_ms=opened.ends_at_ms,
             moments=(),
         )
-        return await self._proposer.change(
-            context, command, {"draft": draft, "code": code}, tokencodes=(digits,)
-        )
+        return await self._proposer.change(context, command, tokencodes=(digits,))
 
+    @idempotent
     async def remove(self, context: CallContext, *, name: str) -> Applied:
         """Take the second factor of another administrator away, and end their sessions."""
         key = AdministratorName(fold(fields.administrator("name", name)))
-        return await self._proposer.change(
-            context, RemoveSecondFactor(name=key), {"name": name}
-        )
+        return await self._proposer.change(context, RemoveSecondFactor(name=key))
 
     def _opened(self, draft: bytes, name: AdministratorName) -> SecondFactorDraft:
         try:

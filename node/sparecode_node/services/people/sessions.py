@@ -12,6 +12,7 @@ from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.services import fields
 from sparecode_node.services.context import CallContext, Deadline
+from sparecode_node.services.idempotency import idempotent
 from sparecode_node.services.load.rates import Rates
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.secrets.kdf import Kdf, KdfInput, Lane, Secret
@@ -60,6 +61,7 @@ class Sessions:
         self._kdf = kdf
         self._rates = rates
 
+    @idempotent
     async def login(
         self,
         context: CallContext,
@@ -88,11 +90,9 @@ class Sessions:
         name = AdministratorName(fold(administrator))
         self._rates.sign_in(administrator=name, peer=context.peer)
         deadline = self._proposer.deadline(context)
-        said = {"administrator": administrator, "password": password}
         codes: tuple[str, ...] = ()
         if second_factor:
             codes = (fields.tokencode("second_factor", second_factor),)
-            said["second_factor"] = second_factor
         bearers: tuple[str, ...] = ()
 
         # It reads the current state: a name that is not there now does not exist, and
@@ -103,7 +103,6 @@ class Sessions:
             return self._proposer.proposal(
                 context,
                 replace(command, second_factor=bool(codes)),
-                said,
                 caller=f"administrator:{command.administrator}",
                 tokencodes=codes,
             )
@@ -113,13 +112,15 @@ class Sessions:
             bearer=await self._bearer(bearers, deadline), opened=opened(result)
         )
 
+    @idempotent
     async def logout(self, context: CallContext) -> Applied:
         """End the calling session. Raises `NotSignedInError`, `ProposeError`."""
-        return await self._proposer.change(context, CloseSession(everywhere=False), {})
+        return await self._proposer.change(context, CloseSession(everywhere=False))
 
+    @idempotent
     async def logout_everywhere(self, context: CallContext) -> Applied:
         """End every session of the calling administrator. Raises as `logout`."""
-        return await self._proposer.change(context, CloseSession(everywhere=True), {})
+        return await self._proposer.change(context, CloseSession(everywhere=True))
 
     async def who_am_i(
         self, context: CallContext, *, stale_ok: bool = False

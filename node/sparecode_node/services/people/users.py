@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Use cases: the people who authenticate."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from sparecode_node.domain.ids import FIRST_KEY, NO_KEY, GroupKey, UserId
 from sparecode_node.domain.outcomes import Reason, Rejected
@@ -14,10 +14,11 @@ from sparecode_node.services import fields
 from sparecode_node.services.ambient import Entropy
 from sparecode_node.services.context import CallContext, Read
 from sparecode_node.services.errors import InvalidFieldError, Refused
+from sparecode_node.services.idempotency import idempotent
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.reading import Reader
 from sparecode_node.services.secrets.kdf import SALT_BYTES
-from sparecode_node.services.secrets.sealing import FieldValue, Sealing
+from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.statemachine.commands.users import (
     CreateUser,
     DeleteUser,
@@ -28,17 +29,15 @@ from sparecode_node.statemachine.results import Applied
 
 
 def creation(
-    said: Mapping[str, str],
-    groups: Sequence[GroupKey],
     sealing: Sealing,
     entropy: Entropy,
+    *,
+    username: str,
+    display_name: str,
+    email: str,
+    groups: Sequence[GroupKey],
 ) -> CreateUser:
-    """Return the command that adds a user of whom *said* tells. Raises `InvalidFieldError`."""
-    username, display_name, email = (
-        said["username"],
-        said["display_name"],
-        said["email"],
-    )
+    """Return the command that adds a user. Raises `InvalidFieldError`."""
     fields.username(username)
     fields.text("display_name", display_name, at_most=fields.DISPLAY_NAME_MAX)
     fields.text("email", email, at_most=fields.EMAIL_MAX)
@@ -81,6 +80,7 @@ class Users:
         self._sealing = sealing
         self._entropy = entropy
 
+    @idempotent
     async def create(
         self,
         context: CallContext,
@@ -91,11 +91,15 @@ class Users:
         join_groups: Sequence[str] = (),
     ) -> Applied:
         """Add a user, who is in those groups."""
-        said = {"username": username, "display_name": display_name, "email": email}
-        groups = fields.groups("join_groups", join_groups)
-        command = creation(said, groups, self._sealing, self._entropy)
-        said |= {f"join {at}": each for at, each in enumerate(join_groups)}
-        return await self._proposer.change(context, command, said)
+        command = creation(
+            self._sealing,
+            self._entropy,
+            username=username,
+            display_name=display_name,
+            email=email,
+            groups=fields.groups("join_groups", join_groups),
+        )
+        return await self._proposer.change(context, command)
 
     async def get(
         self, context: CallContext, username: str, *, stale_ok: bool = False
@@ -145,6 +149,7 @@ class Users:
 
         return await self._reader.read(context, query, stale_ok=stale_ok)
 
+    @idempotent
     async def update(
         self,
         context: CallContext,
@@ -174,22 +179,16 @@ class Users:
             raise InvalidFieldError(
                 "leave_groups", "names a group that is to be joined as well"
             )
-        said: dict[str, FieldValue] = {
-            "username": username,
-            "display_name": display_name,
-            "email": email,
-            "enabled": enabled,
-        }
-        for field, names in (("join", join_groups), ("leave", leave_groups)):
-            said |= {f"{field} {at}": each for at, each in enumerate(names)}
-        return await self._proposer.change(context, command, said)
+        return await self._proposer.change(context, command)
 
+    @idempotent
     async def delete(self, context: CallContext, *, username: str) -> Applied:
         """Delete a user who has no token."""
         command = DeleteUser(name_key=fold(fields.username(username)))
-        return await self._proposer.change(context, command, {"username": username})
+        return await self._proposer.change(context, command)
 
+    @idempotent
     async def unlock(self, context: CallContext, *, username: str) -> Applied:
         """Set the failure counts of both factors to zero (L6)."""
         command = UnlockUser(name_key=fold(fields.username(username)))
-        return await self._proposer.change(context, command, {"username": username})
+        return await self._proposer.change(context, command)

@@ -256,9 +256,7 @@ class Sealing:
         message = _canonical((secret.value, tag))
         return self._mac(UNKNOWN_NAME, message, self._ring.active)[:SALT_BYTES]
 
-    def request_tags(
-        self, method: str, fields: Mapping[str, FieldValue]
-    ) -> tuple[int, ...]:
+    def request_tags(self, method: str, content: bytes) -> tuple[int, ...]:
         """
         Return the tags of a request's content (Q1): the active key's comes first.
 
@@ -266,10 +264,7 @@ class Sealing:
         short to find out a PIN or a code from it. A retry may find what was
         remembered under a key that was active then.
         """
-        parts: list[FieldValue] = [method]
-        for name in sorted(fields):
-            parts += [name, fields[name]]
-        message = _canonical(parts)
+        message = _canonical((method, content))
         return tuple(
             int.from_bytes(self._mac(REQUEST_TAG, message, key_id)[:TAG_BYTES])
             for key_id in (self._ring.active, *self._ring.aging)

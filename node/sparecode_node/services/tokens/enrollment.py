@@ -5,7 +5,7 @@ from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm
 from sparecode_node.services import fields
 from sparecode_node.services.files.token_files import FileToken
-from sparecode_node.services.secrets.sealing import FieldValue, Sealing
+from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.statemachine.commands.tokens import EnrollToken
 
 
@@ -34,18 +34,3 @@ def enrollment(token: FileToken, sealing: Sealing) -> EnrollToken:
         folds_pin=token.pin_rule is PinRule.PINPAD,
         expires_at_ms=fields.time_ms("expire_time", token.expires_at_ms),
     )
-
-
-def said_of(token: FileToken) -> dict[str, FieldValue]:
-    """Return what the caller said of a token, for the request's tag (Q1)."""
-    return {
-        "serial": token.serial,
-        "algorithm": token.algorithm.value,
-        "hash": token.hash_name.value,
-        "digits": token.digits,
-        "period_seconds": token.period_s,
-        "counter": token.counter,
-        "seed": token.seed,
-        "pin_rule": token.pin_rule.value,
-        "expire_time": token.expires_at_ms,
-    }

@@ -11,7 +11,7 @@ rest (Q1).
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
@@ -24,9 +24,9 @@ from sparecode_node.services.errors import (
     NotSignedInError,
     Refused,
 )
+from sparecode_node.services.idempotency import content_of
 from sparecode_node.services.load.pacing import Pace
 from sparecode_node.services.proposing import Proposer
-from sparecode_node.services.secrets.sealing import FieldValue
 from sparecode_node.statemachine.commands import Command
 
 R = TypeVar("R")
@@ -80,19 +80,22 @@ class RowProposer:
         self,
         row: int,
         command: Callable[[], Command],
-        said: Mapping[str, FieldValue],
+        fields: object,
     ) -> RowOutcome:
         """
         Return what became of a row.
 
-        *command* makes it, and may raise `InvalidFieldError`. Raises `ProposeError`
-        and what does not concern the row alone.
+        *command* builds its command, and may raise `InvalidFieldError`; *fields* are
+        the row's, for the request's tag (Q1). Raises `ProposeError`, and what does not
+        concern the row alone.
         """
         name = uuid.uuid5(uuid.UUID(self._context.request_id), f"row {row}")
-        context = replace(self._context, request_id=str(name))
+        context = replace(
+            self._context, request_id=str(name), content=content_of(fields)
+        )
         try:
             await self._proposer.propose(
-                context, self._session, self._deadline, command(), said
+                context, self._session, self._deadline, command()
             )
         except InvalidFieldError as error:
             return RowOutcome(applied=False, problem=str(error))

@@ -23,7 +23,7 @@ from sparecode_node.services.files.token_files import (
 from sparecode_node.services.load.pacing import Pace
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.secrets.sealing import Sealing
-from sparecode_node.services.tokens.enrollment import enrollment, said_of
+from sparecode_node.services.tokens.enrollment import enrollment
 from sparecode_node.services.tokens.row_import import (
     Import,
     RowProposer,
@@ -124,7 +124,7 @@ class TokenImport:
                 reason=Reason.TOKEN_EXISTS.value,
             )
         outcome = await proposer.propose(
-            row.row, lambda: enrollment(token, self._sealing), said_of(token)
+            row.row, lambda: enrollment(token, self._sealing), token
         )
         return ImportedRow(
             row=row.row,

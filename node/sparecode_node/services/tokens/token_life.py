@@ -7,9 +7,10 @@ from sparecode_node.queries.state import LocalState
 from sparecode_node.services import fields
 from sparecode_node.services.context import CallContext
 from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.services.idempotency import idempotent
 from sparecode_node.services.proposing import Proposer, applied
 from sparecode_node.services.secrets.pin_folding import carried
-from sparecode_node.services.secrets.sealing import FieldValue, Sealing
+from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.statemachine.commands.tokens import (
     ClearPin,
     DeleteToken,
@@ -40,23 +41,27 @@ class TokenLife:
         self._state = state
         self._sealing = sealing
 
+    @idempotent
     async def unassign(self, context: CallContext, *, serial: str) -> Applied:
         """Take a token from its user; its PIN is gone and its codes are void (R3)."""
         command = UnassignToken(
             serial=fields.serial(serial), remember_sets=await self._remembers()
         )
-        return await self._proposer.change(context, command, {"serial": serial})
+        return await self._proposer.change(context, command)
 
+    @idempotent
     async def enable(self, context: CallContext, *, serial: str) -> Applied:
         """Let a token be used."""
         command = EnableToken(serial=fields.serial(serial))
-        return await self._proposer.change(context, command, {"serial": serial})
+        return await self._proposer.change(context, command)
 
+    @idempotent
     async def disable(self, context: CallContext, *, serial: str) -> Applied:
         """Refuse a token from now on; its codes are void (R3)."""
         command = DisableToken(serial=fields.serial(serial))
-        return await self._proposer.change(context, command, {"serial": serial})
+        return await self._proposer.change(context, command)
 
+    @idempotent
     async def update(
         self,
         context: CallContext,
@@ -75,13 +80,9 @@ class TokenLife:
             expires_at_ms=fields.time_ms("expire_time", expires_at_ms),
             never_expires=never_expires,
         )
-        said = {
-            "serial": serial,
-            "expire_time": expires_at_ms,
-            "never_expires": never_expires,
-        }
-        return await self._proposer.change(context, command, said)
+        return await self._proposer.change(context, command)
 
+    @idempotent
     async def delete(self, context: CallContext, *, serial: str) -> Applied:
         """Delete a token; its codes are void (R3)."""
         remembers = await self._remembers()
@@ -90,8 +91,9 @@ class TokenLife:
             remember_spent=remembers,
             remember_sets=remembers,
         )
-        return await self._proposer.change(context, command, {"serial": serial})
+        return await self._proposer.change(context, command)
 
+    @idempotent
     async def replace(
         self,
         context: CallContext,
@@ -111,17 +113,11 @@ class TokenLife:
         async def prepare() -> ReplaceToken:
             return await self._replacement(old, new, keep_pin=keep_pin)
 
-        said: dict[str, FieldValue] = {
-            "serial": serial,
-            "replacement_serial": replacement_serial,
-            "keep_pin": keep_pin,
-        }
         return applied(
-            await self._proposer.propose_prepared(
-                context, session, deadline, prepare, said
-            )
+            await self._proposer.propose_prepared(context, session, deadline, prepare)
         )
 
+    @idempotent
     async def resynchronize(
         self,
         context: CallContext,
@@ -136,17 +132,13 @@ class TokenLife:
             fields.tokencode("first_tokencode", first_tokencode),
             fields.tokencode("second_tokencode", second_tokencode),
         )
-        said: dict[str, FieldValue] = {
-            "serial": serial,
-            "first_tokencode": first_tokencode,
-            "second_tokencode": second_tokencode,
-        }
-        return await self._proposer.change(context, command, said, tokencodes=digits)
+        return await self._proposer.change(context, command, tokencodes=digits)
 
+    @idempotent
     async def clear_pin(self, context: CallContext, *, serial: str) -> Applied:
         """Clear the PIN of a token: no passcode is accepted until there is another (A2)."""
         command = ClearPin(serial=fields.serial(serial))
-        return await self._proposer.change(context, command, {"serial": serial})
+        return await self._proposer.change(context, command)
 
     async def _remembers(self) -> bool:
         """Say whether all members can note what outlasts a token (see levels)."""

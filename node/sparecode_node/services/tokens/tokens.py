@@ -15,12 +15,13 @@ from sparecode_node.services import fields
 from sparecode_node.services.context import CallContext, Deadline, Read
 from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.services.files.token_files import FileToken
+from sparecode_node.services.idempotency import idempotent
 from sparecode_node.services.proposing import Proposer, applied
 from sparecode_node.services.reading import Reader
 from sparecode_node.services.secrets.kdf import Kdf, KdfInput, Lane, Secret
 from sparecode_node.services.secrets.pin_folding import new_pin_problem, sealed_for
 from sparecode_node.services.secrets.sealing import Sealing
-from sparecode_node.services.tokens.enrollment import enrollment, said_of
+from sparecode_node.services.tokens.enrollment import enrollment
 from sparecode_node.services.tokens.token_life import TokenLife
 from sparecode_node.statemachine.commands.tokens import (
     AssignToken,
@@ -52,6 +53,7 @@ class Tokens(TokenLife):
         self._reader = reader
         self._kdf = kdf
 
+    @idempotent
     async def enroll(  # noqa: PLR0913 - one argument per field.
         self,
         context: CallContext,
@@ -79,7 +81,7 @@ class Tokens(TokenLife):
             expires_at_ms=expires_at_ms,
         )
         command = enrollment(token, self._sealing)
-        return await self._proposer.change(context, command, said_of(token))
+        return await self._proposer.change(context, command)
 
     async def get(
         self, context: CallContext, serial: str, *, stale_ok: bool = False
@@ -137,6 +139,7 @@ class Tokens(TokenLife):
 
         return await self._reader.read(context, query, stale_ok=stale_ok)
 
+    @idempotent
     async def assign(
         self, context: CallContext, *, serial: str, username: str
     ) -> Applied:
@@ -144,9 +147,9 @@ class Tokens(TokenLife):
         command = AssignToken(
             serial=fields.serial(serial), name_key=fold(fields.username(username))
         )
-        said = {"serial": serial, "username": username}
-        return await self._proposer.change(context, command, said)
+        return await self._proposer.change(context, command)
 
+    @idempotent
     async def set_pin(self, context: CallContext, *, serial: str, pin: str) -> Applied:
         """Set the PIN of an assigned token (K2)."""
         key = fields.serial(serial)
@@ -156,17 +159,15 @@ class Tokens(TokenLife):
         async def prepare() -> SetPin:
             return await self._pin_setting(key, normalized(pin), deadline)
 
-        said = {"serial": serial, "pin": pin}
         return applied(
-            await self._proposer.propose_prepared(
-                context, session, deadline, prepare, said
-            )
+            await self._proposer.propose_prepared(context, session, deadline, prepare)
         )
 
+    @idempotent
     async def reinstate(self, context: CallContext, *, serial: str) -> Applied:
         """Say that a lost token is its owner's again; its codes are void (R)."""
         command = ReinstateToken(serial=fields.serial(serial))
-        return await self._proposer.change(context, command, {"serial": serial})
+        return await self._proposer.change(context, command)
 
     async def _pin_setting(
         self, serial: TokenSerial, pin: str, deadline: Deadline

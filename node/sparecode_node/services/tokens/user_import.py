@@ -44,6 +44,16 @@ class UserFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UserRow:
+    """One row of a file of users, as it was typed."""
+
+    username: str
+    display_name: str = ""
+    email: str = ""
+    groups: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImportedUser:
     """What became of one row of a file of users."""
 
@@ -106,14 +116,8 @@ class UserImport:
         self, proposer: RowProposer, number: int, row: CsvRow, first: int
     ) -> ImportedUser:
         """Create the user of one row; *first*: the first row with that name."""
-        columns = (*NEEDED, *KNOWN)
-        said = {
-            name: row.cells.get(name, "")
-            for name in columns
-            # Who names no group says what was said before there were any (Q1).
-            if name != "groups" or row.cells.get(name)
-        }
-        username = said["username"][:SHOWN_MAX]
+        user = UserRow(**{name: row.cells.get(name, "") for name in (*NEEDED, *KNOWN)})
+        username = user.username[:SHOWN_MAX]
         problem, reason = row.problem, ""
         if not problem and first != number:
             problem = f"row {first} of this file has the same username"
@@ -129,9 +133,14 @@ class UserImport:
         outcome = await proposer.propose(
             number,
             lambda: creation(
-                said, _groups(said.get("groups", "")), self._sealing, self._entropy
+                self._sealing,
+                self._entropy,
+                username=user.username,
+                display_name=user.display_name,
+                email=user.email,
+                groups=_groups(user.groups),
             ),
-            said,
+            user,
         )
         return ImportedUser(
             row=number,
